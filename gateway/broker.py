@@ -1,0 +1,97 @@
+"""What a broker promises. Where states live and events come from.
+
+Everything above this line works with any implementation that passes
+`tests/contract/test_broker.py`; `brokers.memory` is the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from attrs import frozen
+from trio.abc import ReceiveChannel
+
+from .job import Event, Position, Reason, Status, Update
+
+__all__ = ["Broker", "Page", "Receipt"]
+
+
+@frozen
+class Receipt:
+    """The answer to an update."""
+
+    position: Position
+    """The job's position after it."""
+    attempt: int
+    """The job's attempt after it: the number a worker puts into its later updates."""
+    reason: Reason | None = None
+    """Why the update made no event; None if it did."""
+
+    @property
+    def applied(self) -> bool:
+        return self.reason is None
+
+
+@frozen
+class Page:
+    """Some jobs, most recently updated first."""
+
+    events: Sequence[Event]
+    next: str | None
+    """Where the following page starts; None if this is the last."""
+
+
+class Broker(Protocol):
+    """Where states live and events come from.
+
+    **Atomicity.** `publish` and `reap` change snapshot, history, feed and lease of a job
+    together or not at all: whoever reads one sees the others.
+
+    **Order.** The events of one job reach every feed in order of position. Between jobs
+    nothing is promised.
+
+    **Loss.** A feed has every event published while it is open, at least once: it may
+    repeat some, and after an outage it may lack some. So a consumer goes by position:
+    what is not newer it drops, and a hole it fills by `read` or `history`.
+
+    **Time** is the broker's own; no caller passes any. **Cancellation** of `publish`
+    leaves the update applied whole or not at all; asking again is harmless, as updates
+    are absolute. Every method raises `BrokerUnavailable` if the broker does not answer.
+    """
+
+    async def publish(self, job: str, update: Update) -> Receipt:
+        """Fold one update. `job` is a valid job id."""
+        ...
+
+    async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
+        """The newest event of each job; a job never seen is left out."""
+        ...
+
+    async def history(self, job: str, *, after: Position) -> list[Event]:
+        """The events that are kept and newer than `after`, oldest first, without holes.
+
+        They may begin later than `after.seq + 1`: what was between is no longer kept.
+        """
+        ...
+
+    async def recent(
+        self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
+    ) -> Page:
+        """Jobs by time of their last event, newest first.
+
+        Raises `InvalidInput` (field `after`) if that is not the `next` of some page.
+        """
+        ...
+
+    async def reap(self) -> int:
+        """Fold what leases have run out; returns how many. Safe to call from many nodes."""
+        ...
+
+    def feed(self) -> AbstractAsyncContextManager[ReceiveChannel[Sequence[Event]]]:
+        """All events from now on, in batches.
+
+        What is published after the context is entered is in it.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The places states can live: one module a broker."""

@@ -1,0 +1,215 @@
+"""The embedded broker: states in this process's memory. The reference for all others.
+
+Each change happens between two checkpoints, so it is atomic by construction. What it
+keeps is bounded: `limits.max_jobs` jobs, each with `limits.history` events, for
+`limits.retention` seconds after their last word.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from heapq import heappop, heappush
+from itertools import takewhile
+from math import inf
+
+import trio
+from attrs import define, field
+from trio.abc import ReceiveChannel
+
+from ..broker import Page, Receipt
+from ..errors import InvalidInput
+from ..job import Event, Position, Record, Status, Update, fold, lapse, lapses_at
+from ..limits import DEFAULT_LIMITS, Limits
+
+__all__ = ["MemoryBroker"]
+
+FEED_CAPACITY = 10_000
+"""Events a feed may be behind before `publish` waits: some megabytes."""
+
+
+@define(eq=False)
+class _Job:
+    record: Record
+    heard_at: float
+    events: deque[Event]
+    touched: int = 0
+    """The number of its last update's event, over all jobs: the order of `recent`."""
+    wakes_at: float = inf
+    """Its earliest entry in the heap of leases."""
+
+
+class MemoryBroker:
+    """A broker for one process. `clock` returns Unix seconds.
+
+    A context of its own is not needed: it runs no task.
+    """
+
+    def __init__(
+        self, limits: Limits = DEFAULT_LIMITS, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._jobs: OrderedDict[str, _Job] = OrderedDict()  # in order of `touched`
+        self._touches = 0
+        self._due: list[tuple[float, str]] = []  # a heap; about one entry a running job
+        self._feeds: set[_Feed] = set()
+        self._last_epoch = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryBroker {len(self._jobs)} jobs, {len(self._feeds)} feeds>"
+
+    async def publish(self, job: str, update: Update) -> Receipt:
+        """Fold one update. Waits, before anything is changed, for a feed that is behind."""
+        await trio.lowlevel.checkpoint()
+        for feed in list(self._feeds):
+            await feed.room()
+
+        now = self._clock()
+        known = self._jobs.get(job)
+        folded = fold(known.record if known else None, update, now=now, epoch=self._next_epoch(now))
+        if folded.applied:
+            known = self._commit(job, folded.record)
+            self._touches += 1
+            known.touched = self._touches
+            self._jobs.move_to_end(job)
+        if known and folded.renews:
+            known.heard_at = now
+            self._watch(job, known)
+        return Receipt(
+            folded.record.position, attempt=folded.record.state.attempt, reason=folded.reason
+        )
+
+    async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
+        await trio.lowlevel.checkpoint()
+        return {job: self._jobs[job].events[-1] for job in jobs if job in self._jobs}
+
+    async def history(self, job: str, *, after: Position) -> list[Event]:
+        await trio.lowlevel.checkpoint()
+        known = self._jobs.get(job)
+        return [event for event in known.events if event.position > after] if known else []
+
+    async def recent(
+        self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
+    ) -> Page:
+        await trio.lowlevel.checkpoint()
+        start = last = self._touches + 1 if after is None else _parse_cursor(after)
+        found: list[Event] = []
+        for job, known in reversed(self._jobs.items()):
+            if known.touched >= start:
+                continue
+            if job.startswith(prefix) and status in (None, known.record.state.status):
+                if len(found) == limit:
+                    return Page(found, next=str(last))
+                found.append(known.events[-1])
+                last = known.touched
+        return Page(found, None)
+
+    async def reap(self) -> int:
+        await trio.lowlevel.checkpoint()
+        now = self._clock()
+        self._forget(now)
+        reaped = 0
+        while self._due and self._due[0][0] <= now:
+            woken_at, job = heappop(self._due)
+            known = self._jobs.get(job)
+            if known is None or known.wakes_at != woken_at:
+                continue
+            known.wakes_at = inf
+            at = lapses_at(known.record.state, heard_at=known.heard_at)
+            if at is not None and at <= now:
+                record = lapse(known.record)
+                if record is not None:
+                    self._commit(job, record)
+                    reaped += 1
+            self._watch(job, known)
+        return reaped
+
+    @asynccontextmanager
+    async def feed(self) -> AsyncIterator[ReceiveChannel[Sequence[Event]]]:
+        async with _Feed() as feed:
+            self._feeds.add(feed)
+            try:
+                yield feed
+            finally:
+                self._feeds.remove(feed)
+
+    def _commit(self, job: str, record: Record) -> _Job:
+        """Snapshot, history and feed, together."""
+        event = Event(job, record.position, record.state)
+        known = self._jobs.get(job)
+        if known is None:
+            if len(self._jobs) >= self._limits.max_jobs:
+                self._jobs.popitem(last=False)
+            known = _Job(record, self._clock(), deque(maxlen=self._limits.history))
+            self._jobs[job] = known
+        known.record = record
+        known.events.append(event)
+        for feed in self._feeds:
+            feed.put(event)
+        return known
+
+    def _watch(self, job: str, known: _Job) -> None:
+        """Look at this lease when it runs out."""
+        at = lapses_at(known.record.state, heard_at=known.heard_at)
+        if at is not None and at < known.wakes_at:
+            known.wakes_at = at
+            heappush(self._due, (at, job))
+
+    def _forget(self, now: float) -> None:
+        """Drop the jobs nobody has said a word about for the time of retention."""
+        before = now - self._limits.retention
+        old = takewhile(lambda item: item[1].record.state.updated_at <= before, self._jobs.items())
+        for job in [job for job, known in old if known.heard_at <= before]:
+            del self._jobs[job]
+
+    def _next_epoch(self, now: float) -> int:
+        # Microseconds: new for every record, larger than any before, and still a whole
+        # number in JavaScript and Lua.
+        self._last_epoch = max(self._last_epoch + 1, int(now * 1_000_000))
+        return self._last_epoch
+
+
+@define(eq=False)
+class _Feed(ReceiveChannel[Sequence[Event]]):
+    """One reader's batch: everything since it last took one."""
+
+    _events: list[Event] = field(factory=list)
+    _arrived: trio.Event = field(factory=trio.Event)
+    _taken: trio.Event = field(factory=trio.Event)
+    _closed: bool = False
+
+    def put(self, event: Event) -> None:
+        self._events.append(event)
+        self._arrived.set()
+
+    async def room(self) -> None:
+        """Return when the reader is less than `FEED_CAPACITY` events behind."""
+        while len(self._events) >= FEED_CAPACITY and not self._closed:
+            await self._taken.wait()
+
+    async def receive(self) -> Sequence[Event]:
+        if self._closed:
+            raise trio.ClosedResourceError
+        await self._arrived.wait()
+        if self._closed:
+            raise trio.ClosedResourceError
+        batch, self._events = self._events, []
+        self._arrived = trio.Event()
+        self._taken.set()
+        self._taken = trio.Event()
+        return batch
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._arrived.set()
+        self._taken.set()
+        await trio.lowlevel.checkpoint()
+
+
+def _parse_cursor(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) < 20:
+        return int(text)
+    raise InvalidInput("after is not the next of a page", field="after")

@@ -1,0 +1,216 @@
+"""One client: a reader, a heartbeat, a writer. The connection is its writer.
+
+    reader     source → commands     ends: client gone, protocol error
+    heartbeat  a deadline that everything heard moves forward; asks for a ping when it nears
+    writer     outbox → sink; when the outbox ends, close(code), once
+
+Only the writer ever sees the sink, and closing is the last thing it does, after its loop
+has ended. Everyone else may only end the outbox with a reason, and the first reason wins.
+So "send after close" cannot be written down.
+
+A transport is two separate objects, so that what a task cannot name it cannot misuse.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import trio
+
+from . import endings
+from .broker import Broker
+from .endings import Ending
+from .errors import BrokerUnavailable, InvalidInput, TransportClosed
+from .limits import Limits
+from .outbox import Outbox
+from .protocol import Message, encode, gap, parse_command
+from .session import Session
+from .topic import Subscription
+
+__all__ = ["Sink", "Source", "serve_connection", "write_frames"]
+
+log = logging.getLogger("gateway.connection")
+
+WRITE_SIZE = 256 * 1024
+"""Bytes per write, about: each write has the deadline, so it must be one a slow but live
+client can take (10 s: 26 KB/s)."""
+
+_PING = encode("ping")
+
+
+class Source(Protocol):
+    """Where a client is heard."""
+
+    @property
+    def heard_at(self) -> float | None:
+        """When bytes last arrived from the client, on Trio's clock; None if none ever can
+        (a one-way transport), so that silence means nothing."""
+        ...
+
+    async def receive(self) -> str:
+        """The next message.
+
+        Raises `TransportClosed` when the client is gone, `ConnectionEnds` if what it sent
+        ends the connection. Cancelled, nothing is lost.
+        """
+        ...
+
+
+class Sink(Protocol):
+    """Where a client is told. Used by one task alone."""
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Send them, in order. Raises `TransportClosed` if the client is gone.
+
+        Cancelled, half a frame may be on the wire: only `abort` may follow.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Send the transport's own ping, if it has one. Otherwise like `send`."""
+        ...
+
+    async def close(self, ending: Ending) -> None:
+        """Say goodbye, within the transport's own deadline, and release everything."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection without a word. Never blocks."""
+        ...
+
+
+class ConnectionEnds(Exception):
+    """What the client sent ends the connection, with this ending."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+async def serve_connection(
+    source: Source, sink: Sink, *, session: Session, broker: Broker, limits: Limits
+) -> Ending:
+    """Run one client until it ends; returns why it ended.
+
+    Cancelled, or if the writer has a defect, the sink is aborted. In every case the
+    session is closed.
+    """
+    outbox = session.outbox
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_commands, source, session)
+            nursery.start_soon(keep_alive, source, outbox, limits)
+            await write_frames(outbox, sink, broker=broker, limits=limits)
+            nursery.cancel_scope.cancel()
+    finally:
+        session.close()
+    return outbox.ending or endings.INTERNAL
+
+
+async def read_commands(source: Source, session: Session) -> None:
+    """Do what the client says, until it is gone or says what ends it."""
+    outbox = session.outbox
+    try:
+        while True:
+            text = await source.receive()
+            try:
+                answer = session.handle(parse_command(text))
+            except InvalidInput as error:
+                answer = encode("error", code=error.code, message=str(error))
+            if answer is not None:
+                await outbox.reply(answer)
+    except TransportClosed:
+        outbox.end(endings.NORMAL)
+    except ConnectionEnds as error:
+        outbox.end(error.ending)
+    except Exception:
+        log.exception("the reader of a connection failed")
+        outbox.end(endings.INTERNAL)
+
+
+async def keep_alive(source: Source, outbox: Outbox, limits: Limits) -> None:
+    """Ping a client that is silent, and end it if it stays so."""
+    while True:
+        heard_at = source.heard_at
+        last_word = trio.current_time() if heard_at is None else heard_at
+        await trio.sleep_until(last_word + limits.ping_after)
+        if source.heard_at != heard_at:
+            continue
+        outbox.announce(_PING, ping=True)
+        if heard_at is None:
+            continue
+        await trio.sleep(limits.pong_within)
+        if source.heard_at == heard_at:
+            outbox.end(endings.SILENT)
+            return
+
+
+async def write_frames(outbox: Outbox, sink: Sink, *, broker: Broker, limits: Limits) -> None:
+    """Send what is due until the outbox ends; then close, once.
+
+    A write that outlives its deadline is followed by an abort, never by a close frame:
+    half a frame may be on the wire.
+    """
+    try:
+        async for batch in outbox:
+            messages = list(batch.replies)
+            for subscription in batch.due:
+                messages += await catch_up(subscription, broker)
+            for part in _parts(messages):
+                with trio.fail_after(limits.write_timeout):
+                    await sink.send(part)
+            if batch.ping:
+                with trio.fail_after(limits.write_timeout):
+                    await sink.ping()
+        await sink.close(outbox.ending or endings.NORMAL)
+    except TransportClosed:
+        outbox.end(endings.NORMAL)
+        sink.abort()
+    except trio.TooSlowError:
+        outbox.end(endings.STUCK)
+        sink.abort()
+    except BaseException:
+        sink.abort()
+        raise
+
+
+async def catch_up(subscription: Subscription, broker: Broker) -> list[Message]:
+    """All that is due to a subscription, from the ring or, in mode `every`, the history."""
+    messages: list[Message] = []
+    while True:
+        taken = subscription.take()
+        if taken is None:
+            return messages
+        if isinstance(taken, Message):
+            messages.append(taken)
+            return messages
+        try:
+            events = await broker.history(subscription.job, after=taken.after)
+        except BrokerUnavailable as error:
+            # Not lost: the subscription stays due, and its next mark brings it again.
+            log.warning("no history of %s: %s", subscription.job, error)
+            return messages
+        replayed = subscription.replay(events, after=taken.after)
+        if replayed is None:
+            head = subscription.topic.position
+            first = taken.after.seq + 1
+            messages.append(gap(subscription.job, epoch=head.epoch, first=first, last=head.seq - 1))
+            subscription.skip()
+        else:
+            messages.append(replayed)
+
+
+def _parts(messages: list[Message]) -> Iterator[list[Message]]:
+    """The messages in writes of about `WRITE_SIZE`."""
+    part: list[Message] = []
+    size = 0
+    for message in messages:
+        part.append(message)
+        size += message.size
+        if size >= WRITE_SIZE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

@@ -1,0 +1,53 @@
+"""What can go wrong, by whose fault it is.
+
+    GatewayError
+    ├── InvalidInput        the sender's fault: what it sent breaks a documented rule
+    │   └── InvalidSettings the operator's: a flag or variable is wrong
+    ├── BrokerUnavailable   nobody's here: the broker cannot be reached; try again
+    └── TransportClosed     the peer's: it is gone, or has stopped taking what we send
+
+The first carries `field`, so that every edge (WebSocket, HTTP, command line) can
+name what was wrong in its own form.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BrokerUnavailable",
+    "GatewayError",
+    "InvalidInput",
+    "InvalidSettings",
+    "TransportClosed",
+]
+
+
+class GatewayError(Exception):
+    """The root of all errors this package raises on purpose."""
+
+
+class InvalidInput(GatewayError, ValueError):
+    """Input breaks a rule.
+
+    `code` is a short machine-readable name, `field` the offending field (a path such
+    as `jobs[3]`, or None when it is the whole), and the text says what was expected.
+    """
+
+    def __init__(self, message: str, *, code: str = "invalid", field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+
+
+class InvalidSettings(InvalidInput):
+    """A flag or a `GATEWAY_…` variable is wrong; `field` is its name."""
+
+
+class BrokerUnavailable(GatewayError):
+    """The broker did not answer. What was asked may or may not have happened.
+
+    Updates are absolute, so asking again is harmless.
+    """
+
+
+class TransportClosed(GatewayError):
+    """The peer is gone. Nothing more can be sent or received on this connection."""

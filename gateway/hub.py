@@ -1,0 +1,127 @@
+"""All topics of a process. Feed events go in, marks come out, and nothing in here waits.
+
+`deliver` is the fan-out: one batch of events, appended to the topics that someone here
+watches, marking who has not been marked. It is synchronous, so no watcher can see half
+of it and none can slow it.
+
+What must be read from the broker is said through `next_loads`; whoever reads it reports
+back through `loaded`. One read serves all who wait for the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import trio
+from attrs import frozen
+
+from .job import Event, Position
+from .limits import Limits
+from .protocol import Mode
+from .topic import Marks, Subscription, Topic
+
+__all__ = ["Hub", "HubStatistics"]
+
+
+@frozen
+class HubStatistics:
+    """How much there is to do, at one moment."""
+
+    topics: int
+    loading: int
+    subscriptions: int
+
+
+class Hub:
+    """The topics of one process. Times are on Trio's clock."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._topics: dict[str, Topic] = {}
+        self._to_load: dict[str, None] = {}  # an ordered set
+        self._news, self._bell = trio.open_memory_channel[None](1)
+
+    def __repr__(self) -> str:
+        return f"<Hub {len(self._topics)} topics>"
+
+    def statistics(self) -> HubStatistics:
+        topics = self._topics.values()
+        return HubStatistics(
+            topics=len(topics),
+            loading=sum(topic.loading for topic in topics),
+            subscriptions=sum(len(topic.subscriptions) for topic in topics),
+        )
+
+    def subscribe(
+        self,
+        job: str,
+        outbox: Marks,
+        *,
+        mode: Mode = "latest",
+        position: Position | None = None,
+    ) -> Subscription:
+        """Watch `job` from `position` on (None: from a snapshot).
+
+        If the topic is live here and there is something new, the outbox is marked at
+        once, otherwise when it is loaded or something happens.
+        """
+        topic = self._topics.get(job)
+        if topic is None:
+            topic = self._topics[job] = Topic(job, self._limits.ring_bytes)
+            self._to_load[job] = None
+            with suppress(trio.WouldBlock):  # the bell has been rung already
+                self._news.send_nowait(None)
+        subscription = Subscription(topic, outbox, mode, position)
+        topic.subscriptions.add(subscription)
+        topic.idle_since = None
+        if subscription.due:
+            outbox.mark(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Stop watching. The topic lingers, for a refresh or a reconnect."""
+        topic = subscription.topic
+        topic.subscriptions.discard(subscription)
+        if not topic.subscriptions:
+            topic.idle_since = trio.current_time()
+
+    def deliver(self, events: Iterable[Event]) -> None:
+        """Fan a batch of feed events out."""
+        for event in events:
+            topic = self._topics.get(event.job)
+            if topic is not None and topic.append(event) and not topic.loading:
+                _mark(topic)
+
+    def loaded(self, jobs: Iterable[str], events: dict[str, Event]) -> None:
+        """The broker was asked for `jobs` and answered `events`."""
+        for job in jobs:
+            topic = self._topics.get(job)
+            if topic is not None:
+                topic.loaded(events.get(job))
+                _mark(topic)
+
+    async def next_loads(self, most: int) -> list[str]:
+        """The jobs to read next, up to `most`; waits until there is one.
+
+        Cancelled, it has taken none.
+        """
+        while not self._to_load:
+            await self._bell.receive()
+        jobs = list(self._to_load)[:most]
+        for job in jobs:
+            del self._to_load[job]
+        return jobs
+
+    def sweep(self) -> None:
+        """Let go of the topics that nobody has watched for the time of lingering."""
+        before = trio.current_time() - self._limits.linger
+        for topic in list(self._topics.values()):
+            if topic.idle_since is not None and topic.idle_since <= before and not topic.loading:
+                del self._topics[topic.job]
+
+
+def _mark(topic: Topic) -> None:
+    for subscription in topic.subscriptions:
+        if subscription.due:
+            subscription.outbox.mark(subscription)

@@ -1,0 +1,93 @@
+"""Every number that bounds something, with its reason.
+
+Durations are seconds, sizes are bytes unless a line says otherwise.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from attrs.validators import gt
+
+__all__ = ["DEFAULT_LIMITS", "Limits"]
+
+# What one value may be. These are part of the protocol, so they are not settings.
+MAX_JOB_ID = 200  # characters: a path or a URL still fits; keys and logs stay readable
+MAX_DATA = 8 * 1024  # state is copied to every watcher: keep it small, link to the rest
+MAX_MESSAGE = 1_000  # characters: a few lines on a page
+MAX_ERROR = 4_000  # characters: the end of a traceback
+MAX_PHASE = 200  # characters: a heading
+MAX_UNIT = 32  # characters: a word
+MAX_RUN = 64  # characters: a UUID and then some
+MAX_NUMBER = 2**53  # above it, a double (JavaScript, Lua) no longer counts in ones
+MIN_LEASE, MAX_LEASE = 1.0, 86_400.0  # seconds: shorter is noise, longer is no lease
+DEFAULT_LEASE = 30.0
+LOST_AFTER = 10  # leases: "perhaps it is swapping" becomes "it will not come back"
+
+# One event to a client needs at most this: every text at its limit, escaped, twice over.
+MAX_EVENT = 64 * 1024
+
+
+def _positive(default: float) -> float:
+    value: float = field(default=default, validator=gt(0))
+    return value
+
+
+def _count(default: int) -> int:
+    value: int = field(default=default, validator=gt(0))
+    return value
+
+
+@frozen(kw_only=True)
+class Limits:
+    """The bounds of one node. Each has a default that suits most, and says why."""
+
+    ping_after: float = _positive(25.0)
+    """Silence before a client is pinged. Common proxies reap idle connections after 60 s
+    (nginx `proxy_read_timeout`) or 55 s (Heroku), so two pings fit."""
+    pong_within: float = _positive(10.0)
+    """Further silence before it is given up: a phone's radio needs some seconds to wake."""
+    write_timeout: float = _positive(10.0)
+    """How long one write may take before the client counts as stuck and is aborted."""
+    close_timeout: float = _positive(2.0)
+    """How long a closing handshake may take; after it the socket is closed without."""
+    head_timeout: float = _positive(10.0)
+    """How long a client may take for its request head or handshake (slowloris)."""
+    body_timeout: float = _positive(10.0)
+    """How long it may take for a request body."""
+    drain_timeout: float = _positive(10.0)
+    """How long leaving may take: less than Kubernetes' grace period of 30 s."""
+
+    max_head: int = _count(16 * 1024)
+    """A request head. Browsers' cookies stay below 8 KiB; h11's own bound is 16 KiB."""
+    max_body: int = _count(64 * 1024)
+    """A request body: an update with every field at its limit, escaped."""
+    max_message: int = _count(64 * 1024)
+    """A message from a client: 300 jobs of full length, many more of usual length."""
+    max_connections: int = _count(20_000)
+    """Connections of a node: about 0.5 GiB, and below the usual descriptor limits."""
+    max_jobs_per_connection: int = _count(1_000)
+    """A page shows hundreds of jobs at most."""
+    max_jobs_per_stream: int = _count(100)
+    """Jobs in one SSE request: each event's id carries all their positions."""
+    max_jobs: int = _count(100_000)
+    """Jobs the memory broker keeps; past it the one updated longest ago is forgotten."""
+    max_replies: int = _count(16)
+    """Answers waiting for a client. The reader waits past it, so TCP slows a flood."""
+    max_hz: float = _positive(100.0)
+    """Most wake-ups a second that a client may ask for; more is smoother than any screen."""
+
+    ring_bytes: int = _count(1024 * 1024)
+    """Recent events a topic keeps (1 MiB: some thousands), for mode `every`."""
+    history: int = _count(128)
+    """Events of a job the broker keeps, for exact replay."""
+    linger: float = _positive(30.0)
+    """How long a topic outlives its last watcher: a refresh or a reconnect."""
+    retention: float = _positive(86_400.0)
+    """How long a job is remembered after its last update."""
+    reap_every: float = _positive(1.0)
+    """How often a node looks for leases that ran out."""
+    retry: tuple[float, float] = (0.5, 5.0)
+    """The window in which clients of a node that leaves come back, at random."""
+
+
+DEFAULT_LIMITS = Limits()

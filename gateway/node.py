@@ -1,0 +1,191 @@
+"""One gateway process: the hub, the tasks that feed it, and the connections it serves.
+
+    follow   feed → hub             the one reader of the broker's feed
+    load     hub → broker → hub     snapshots of jobs that somebody began to watch
+    reap     leases that ran out, topics nobody watches any more
+
+They live in one nursery: if one of them dies for good the node does, visibly. A broker
+that is away for a while kills none of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from uuid import uuid4
+
+import trio
+from attrs import frozen
+
+from . import endings
+from .broker import Broker
+from .connection import Sink, Source, serve_connection
+from .endings import Ending
+from .errors import BrokerUnavailable
+from .hub import Hub, HubStatistics
+from .job import Position
+from .limits import DEFAULT_LIMITS, Limits
+from .outbox import Outbox
+from .protocol import Message, Mode, encode
+from .session import Session
+
+__all__ = ["Node", "NodeStatistics"]
+
+log = logging.getLogger("gateway.node")
+
+LOAD_BATCH = 500
+"""Jobs per read from the broker: one round trip, and a short one."""
+RETRY_EVERY = 1.0
+"""Seconds between attempts to reach a broker that is away."""
+DRAIN_STEPS = 20
+"""In how many waves the clients of a node that leaves are sent away, if they are many."""
+DRAIN_WAVE = 100
+"""Clients another node takes at once without noticing."""
+
+
+@frozen
+class NodeStatistics:
+    """How much a node carries, at one moment."""
+
+    connections: int
+    hub: HubStatistics
+
+
+class Node:
+    """Serves connections from a broker, while `run` is running."""
+
+    def __init__(
+        self, broker: Broker, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None
+    ) -> None:
+        self.broker = broker
+        self.limits = limits
+        self.name = name or uuid4().hex[:8]
+        self.hub = Hub(limits)
+        self._connections: dict[Outbox, None] = {}
+        self._none_left = trio.Event()
+        self._following = False
+        self._draining = False
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} {self.not_ready or 'ready'}, {len(self._connections)} clients>"
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why no new client should be sent here; None if this node is ready."""
+        if self._draining:
+            return "draining"
+        return None if self._following else "not running"
+
+    def statistics(self) -> NodeStatistics:
+        return NodeStatistics(len(self._connections), self.hub.statistics())
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the broker until cancelled. Started when nothing published can be missed."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._load)
+            nursery.start_soon(self._reap)
+            async with self.broker.feed() as feed:
+                self._following = True
+                try:
+                    task_status.started()
+                    async for events in feed:
+                        self.hub.deliver(events)
+                finally:
+                    self._following = False
+
+    async def serve(
+        self,
+        source: Source,
+        sink: Sink,
+        *,
+        positions: Mapping[str, Position | None] = MappingProxyType({}),
+        mode: Mode = "latest",
+    ) -> Ending:
+        """Serve one client until it ends; returns why it ended.
+
+        `positions` are jobs it is subscribed to from the start, and where it is in each
+        (None: nowhere yet).
+        """
+        refused = self._refuse()
+        if refused is not None:
+            await sink.close(refused)
+            return refused
+        outbox = Outbox(self.limits)
+        session = Session(self.hub, outbox, limits=self.limits)
+        outbox.announce(self._welcome())
+        for job, position in positions.items():
+            session.subscribe(job, mode=mode, position=position)
+        self._connections[outbox] = None
+        try:
+            return await serve_connection(
+                source, sink, session=session, broker=self.broker, limits=self.limits
+            )
+        finally:
+            del self._connections[outbox]
+            if self._draining and not self._connections:
+                self._none_left.set()
+
+    async def drain(self) -> None:
+        """Send the clients away, in waves, within `limits.drain_timeout`.
+
+        Returns when all are gone or the time is up; what is left then is the caller's to
+        cancel. From the first moment on new clients are refused.
+        """
+        self._draining = True
+        if not self._connections:
+            return
+        leaving = list(self._connections)
+        log.info("draining %d clients", len(leaving))
+        goaway = encode("goaway", code=endings.GOING_AWAY.code, retry=self.limits.retry)
+        for outbox in leaving:
+            outbox.announce(goaway)
+        with trio.move_on_after(self.limits.drain_timeout):
+            wave = max(DRAIN_WAVE, -(-len(leaving) // DRAIN_STEPS))
+            for start in range(0, len(leaving), wave):
+                if start:
+                    await trio.sleep(self.limits.drain_timeout / 2 / DRAIN_STEPS)
+                for outbox in leaving[start : start + wave]:
+                    outbox.end(endings.GOING_AWAY)
+            await self._none_left.wait()
+
+    def _refuse(self) -> Ending | None:
+        if self._draining:
+            return endings.GOING_AWAY
+        if len(self._connections) >= self.limits.max_connections:
+            return endings.FULL
+        return None
+
+    def _welcome(self) -> Message:
+        limits = self.limits
+        return encode(
+            "welcome",
+            node=self.name,
+            time=round(time.time(), 3),
+            ping_interval=limits.ping_after,
+            limits={"jobs": limits.max_jobs_per_connection, "message": limits.max_message},
+            retry=limits.retry,
+        )
+
+    async def _load(self) -> None:
+        while True:
+            jobs = await self.hub.next_loads(LOAD_BATCH)
+            while True:
+                try:
+                    events = await self.broker.read(jobs)
+                except BrokerUnavailable as error:
+                    log.warning("cannot read %d jobs yet: %s", len(jobs), error)
+                    await trio.sleep(RETRY_EVERY)
+                else:
+                    self.hub.loaded(jobs, events)
+                    break
+
+    async def _reap(self) -> None:
+        while True:
+            await trio.sleep(self.limits.reap_every)
+            self.hub.sweep()
+            try:
+                await self.broker.reap()
+            except BrokerUnavailable as error:
+                log.warning("cannot look for silent workers: %s", error)

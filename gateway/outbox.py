@@ -1,0 +1,143 @@
+"""What is due to one connection, and the end of it.
+
+An outbox holds no progress, only marks: *which* subscriptions have something new, each
+at most once, so it is bounded by the number of subscriptions, and a mark never blocks
+and never fails. Answers to commands have a lane of their own, `limits.max_replies` long,
+which the reader waits for, so that a client that floods commands is slowed by TCP.
+
+The writer draws from it through a memory channel that carries no data, only the news
+that there is some. (A channel of the marks themselves would have to hold those of
+subscriptions already cancelled, and would wake the writer once a mark instead of once a
+batch.) Its sending end is the connection's life: `end` closes it, what is queued is
+still delivered, and what comes later has nowhere to go.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from math import inf
+
+import trio
+from attrs import frozen
+
+from .endings import Ending
+from .limits import Limits
+from .protocol import Message
+from .topic import Subscription
+
+__all__ = ["Batch", "Outbox"]
+
+
+@frozen
+class Batch:
+    """What the writer is to send next: the answers, then what the subscriptions have."""
+
+    replies: list[Message]
+    due: list[Subscription]
+    ping: bool = False
+    """Whether the transport's own ping should go out as well."""
+
+
+class Outbox:
+    """One connection's. Everything but `reply` and `receive` is synchronous."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._announcements: list[Message] = []
+        self._replies: list[Message] = []
+        self._due: dict[Subscription, None] = {}  # an ordered set
+        self._ping = False
+        self._room = trio.Semaphore(limits.max_replies)
+        self._news, self._bell = trio.open_memory_channel[None](1)
+        self._interval = 0.0
+        self._opens_at = -inf
+        self.ending: Ending | None = None
+        """Why the connection ends, once that is known."""
+
+    def __repr__(self) -> str:
+        state = f"ended: {self.ending.reason}" if self.ending else "open"
+        return f"<Outbox {state}, {len(self._replies)} replies, {len(self._due)} due>"
+
+    def mark(self, subscription: Subscription) -> None:
+        """Something is new for `subscription`."""
+        if self.ending is None and subscription not in self._due:
+            self._due[subscription] = None
+            self._ring()
+
+    def unmark(self, subscription: Subscription) -> None:
+        """The client is no longer interested in it."""
+        self._due.pop(subscription, None)
+
+    async def reply(self, message: Message) -> None:
+        """Queue the answer to a command, once there is room. Cancelled, it is not queued."""
+        await self._room.acquire()
+        if self.ending is None:
+            self._replies.append(message)
+            self._ring()
+
+    def announce(self, message: Message, *, ping: bool = False) -> None:
+        """Queue a message of the gateway's own (`welcome`, `ping`, `goaway`).
+
+        They do not wait for room: there are only a handful in a connection's life.
+        """
+        if self.ending is None:
+            self._announcements.append(message)
+            self._ping = self._ping or ping
+            self._ring()
+
+    def pace(self, max_hz: float) -> None:
+        """From now on hand out marks at most `max_hz` times a second; answers do not wait."""
+        self._interval = 1 / max_hz
+
+    def end(self, ending: Ending) -> None:
+        """Wish for the end. The first reason wins; what is queued is still delivered."""
+        if self.ending is None:
+            self.ending = ending
+            self._news.close()
+
+    async def receive(self) -> Batch:
+        """The next batch, never empty. Raises `trio.EndOfChannel` after the last.
+
+        Cancelled, it has taken nothing.
+        """
+        while True:
+            paced = trio.move_on_at(self._opens_at) if self._due else nullcontext()
+            try:
+                with paced:
+                    await self._bell.receive()
+            except trio.EndOfChannel:
+                if not (self._due or self._replies or self._announcements):
+                    raise
+                return self._take()
+            if self._replies or self._announcements or self._open:
+                return self._take()
+
+    def __aiter__(self) -> Outbox:
+        return self
+
+    async def __anext__(self) -> Batch:
+        try:
+            return await self.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    @property
+    def _open(self) -> bool:
+        """Whether marks may be handed out now."""
+        if not self._due:
+            return False
+        return trio.current_time() >= self._opens_at or self.ending is not None
+
+    def _take(self) -> Batch:
+        due: list[Subscription] = []
+        if self._open:
+            due, self._due = list(self._due), {}
+            self._opens_at = trio.current_time() + self._interval
+        batch = Batch(self._announcements + self._replies, due, ping=self._ping)
+        for _ in self._replies:
+            self._room.release()
+        self._announcements, self._replies, self._ping = [], [], False
+        return batch
+
+    def _ring(self) -> None:
+        with suppress(trio.WouldBlock):  # it has been rung already
+            self._news.send_nowait(None)

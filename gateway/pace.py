@@ -1,0 +1,52 @@
+"""How fast a job goes, and so when it will end. Pure arithmetic; time comes in.
+
+The rate is an exponential moving average of percent per second. Its weight is written
+as dt / (dt + window), which needs no `exp`, so that a second implementation (Lua) gets
+the same digits. The window grows with the job: an hour-long job is averaged over
+minutes, a short one over seconds.
+
+An estimate is honest or absent: none before `SETTLED` seconds of observed progress, none
+once the time it promised has passed without progress.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+__all__ = ["Pace"]
+
+SETTLED = 2.0
+WINDOW = 10.0
+SHARE = 0.25
+
+
+@frozen
+class Pace:
+    """The observed progress of one attempt."""
+
+    since: float
+    """When its first percentage was seen (Unix seconds)."""
+    at: float
+    """When the percentage last rose (Unix seconds)."""
+    percent: float
+    """What it rose to."""
+    rate: float = 0.0
+    """Percent per second, smoothed; six significant digits, the same in every language."""
+
+    def seen(self, percent: float, *, now: float) -> Pace:
+        """The pace after `percent` was reported at `now`."""
+        took = now - self.at
+        if percent <= self.percent or took <= 0:
+            return self
+        latest = (percent - self.percent) / took
+        window = max(WINDOW, (now - self.since) * SHARE)
+        weight = took / (took + window) if self.rate else 1.0
+        rate = self.rate + (latest - self.rate) * weight
+        return evolve(self, at=now, percent=percent, rate=float(f"{rate:.6g}"))
+
+    def eta(self, *, now: float) -> float | None:
+        """Seconds left, to a tenth; None while there is no honest estimate."""
+        if not self.rate or self.percent >= 100 or now - self.since < SETTLED:
+            return None
+        left = round((100 - self.percent) / self.rate - (now - self.at), 1)
+        return left if left > 0 else None

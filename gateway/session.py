@@ -1,0 +1,150 @@
+"""What one client wants: its commands, and the subscriptions they leave.
+
+Synchronous: a command comes in, the hub is told, the answer comes out. The connection
+around it moves the bytes.
+"""
+
+from __future__ import annotations
+
+from .errors import InvalidInput
+from .hub import Hub
+from .job import UNSEEN, Position, check_job_id
+from .limits import Limits
+from .outbox import Outbox
+from .protocol import (
+    Command,
+    CommandId,
+    Hello,
+    Message,
+    Mode,
+    Ping,
+    Pong,
+    Subscribe,
+    SyncSubscriptions,
+    Unsubscribe,
+    encode,
+)
+from .topic import Subscription
+
+__all__ = ["Session"]
+
+_PONG = encode("pong")
+
+
+class Session:
+    """One client's subscriptions. Not shared: a second connection of the same user is another."""
+
+    def __init__(self, hub: Hub, outbox: Outbox, *, limits: Limits) -> None:
+        self.outbox = outbox
+        self._hub = hub
+        self._limits = limits
+        self._subscriptions: dict[str, Subscription] = {}
+        self._positions: dict[str, Position] = {}
+
+    def __repr__(self) -> str:
+        return f"<Session of {len(self._subscriptions)} jobs, {self.outbox!r}>"
+
+    def handle(self, command: Command) -> Message | None:
+        """Do what the client asks; returns the answer, if the command has one.
+
+        Raises `InvalidInput` if it asks for what may not be; then nothing has changed.
+        """
+        match command:
+            case Ping():
+                return _PONG
+            case Pong():
+                return None
+            case Hello():
+                self._greet(command)
+                return None
+            case SyncSubscriptions():
+                return self._change(
+                    command.id, wanted=command.jobs, mode=command.mode, remove_others=True
+                )
+            case Subscribe():
+                return self._change(command.id, wanted=command.jobs, mode=command.mode)
+            case Unsubscribe():
+                return self._change(command.id, unwanted=command.jobs)
+
+    def subscribe(self, job: str, *, mode: Mode = "latest", position: Position | None) -> None:
+        """Watch one job; if it is watched already, in this mode from now on."""
+        known = self._subscriptions.get(job)
+        if known is not None:
+            known.mode = mode
+            return
+        self._subscriptions[job] = self._hub.subscribe(
+            job, self.outbox, mode=mode, position=position
+        )
+
+    def close(self) -> None:
+        """Watch nothing any more. The connection's last act."""
+        for job in list(self._subscriptions):
+            self._unsubscribe(job)
+
+    def _greet(self, hello: Hello) -> None:
+        if hello.max_hz is not None:
+            if not 0 < hello.max_hz <= self._limits.max_hz:
+                raise InvalidInput(
+                    f"max_hz is not above 0 and at most {self._limits.max_hz:g}",
+                    code="invalid_command",
+                    field="max_hz",
+                )
+            self.outbox.pace(hello.max_hz)
+        if len(hello.positions) > self._limits.max_jobs_per_connection:
+            raise InvalidInput(
+                f"positions of more than {self._limits.max_jobs_per_connection} jobs",
+                code="invalid_command",
+                field="positions",
+            )
+        self._positions = {
+            job: UNSEEN if epoch is None else Position(epoch, seq)
+            for job, (epoch, seq) in hello.positions.items()
+        }
+
+    def _change(
+        self,
+        id_: CommandId,
+        *,
+        wanted: list[str] = [],  # noqa: B006 - read only
+        unwanted: list[str] = [],  # noqa: B006 - read only
+        mode: Mode = "latest",
+        remove_others: bool = False,
+    ) -> Message:
+        """Add the wanted jobs, remove the unwanted ones, and tell what has changed."""
+        if remove_others:
+            keep = set(wanted)
+            unwanted = [job for job in self._subscriptions if job not in keep]
+        removed = [job for job in unwanted if self._unsubscribe(job)]
+        added: list[str] = []
+        denied: dict[str, str] = {}
+        unchanged = 0
+        for job in dict.fromkeys(wanted):
+            if job in self._subscriptions:
+                unchanged += 1
+                self.subscribe(job, mode=mode, position=None)
+            elif len(self._subscriptions) >= self._limits.max_jobs_per_connection:
+                denied[job] = "too_many_jobs"
+            else:
+                try:
+                    check_job_id(job)
+                except InvalidInput as error:
+                    denied[job] = error.code
+                else:
+                    self.subscribe(job, mode=mode, position=self._positions.pop(job, None))
+                    added.append(job)
+        return encode(
+            "subscriptions",
+            id=id_,
+            added=added,
+            removed=removed,
+            unchanged=unchanged,
+            denied=denied,
+        )
+
+    def _unsubscribe(self, job: str) -> bool:
+        subscription = self._subscriptions.pop(job, None)
+        if subscription is None:
+            return False
+        self.outbox.unmark(subscription)
+        self._hub.unsubscribe(subscription)
+        return True

@@ -1,0 +1,1 @@
+"""What carries a connection: one file a transport. Foreign errors end here."""

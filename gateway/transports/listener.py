@@ -1,0 +1,193 @@
+"""One port: the accept loop, and which protocol a client speaks.
+
+The loop is ours for three reasons: each connection has a guard, so that whatever is
+raised inside ends that connection alone (a library's server that lacks one dies of a
+single client's garbage); the request head is read under a deadline; and the socket's
+options are set before anything is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import trio
+
+from ..errors import InvalidSettings
+from ..limits import Limits
+from ..node import Node
+from .http import HTTPServer
+from .stream import ClientStream
+from .trio_ws import serve_websocket
+
+__all__ = ["open_listeners", "parse_bind", "serve_listeners"]
+
+log = logging.getLogger("gateway.transports")
+
+BACKLOG = 1024
+"""Connections the kernel holds until we accept them: a page full of reconnecting tabs."""
+USER_TIMEOUT = 20_000
+"""Milliseconds that sent data may stay unacknowledged (TCP_USER_TIMEOUT): a peer whose
+cable was pulled is noticed even while a library's shield waits for it."""
+NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""The machine has no descriptor or memory left (accept(2)): wait until one is free."""
+RETRY_ACCEPT = 0.1
+
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")  # RFC 9112 §2.2: a bare LF is to be accepted
+_UPGRADE = re.compile(rb"\nupgrade:[ \t]*websocket[ \t]*\r?\n", re.IGNORECASE)
+
+
+def parse_bind(text: str) -> tuple[str, int]:
+    """`HOST:PORT` (`[::1]:8000` for IPv6). Raises `InvalidSettings`."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise InvalidSettings(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8000", field="bind")
+    return host, int(port)
+
+
+async def open_listeners(bind: str) -> list[socket.socket]:
+    """Sockets that listen on every address `bind` stands for.
+
+    Raises `InvalidSettings` if it stands for none, or one of them cannot be listened on;
+    then none is left open.
+    """
+    host, port = parse_bind(bind)
+    try:
+        addresses = await trio.socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        with ExitStack() as opened:
+            listeners: list[socket.socket] = []
+            for family, kind, protocol, _, address in addresses:
+                sock = opened.enter_context(socket.socket(family, kind, protocol))
+                sock.setblocking(False)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by what is accepted
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+                sock.bind(address)
+                sock.listen(BACKLOG)
+                listeners.append(sock)
+            opened.pop_all()
+            return listeners
+    except OSError as error:
+        raise InvalidSettings(f"cannot listen on {bind}: {error}", field="bind") from error
+
+
+async def serve_listeners(
+    listeners: Sequence[socket.socket],
+    *,
+    node: Node,
+    http: HTTPServer,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept clients until `node` is to drain, that is, until cancelled. Closes the listeners.
+
+    Cancelled, it stops accepting first; then clients have `limits.drain_timeout` seconds
+    to be sent away in order, and what is left is dropped.
+    """
+    # Two nurseries, because the two die in order: first the accept loops, then, after
+    # the drain, the clients.
+    async with trio.open_nursery() as clients:
+        clients.cancel_scope.shield = True
+        try:
+            async with trio.open_nursery() as accepting:
+                for sock in listeners:
+                    accepting.start_soon(_accept, sock, clients, node, http)
+                task_status.started()
+        finally:
+            for sock in listeners:
+                sock.close()
+            with trio.CancelScope(shield=True), trio.move_on_after(node.limits.drain_timeout):
+                await http.drain()
+                await node.drain()
+            clients.cancel_scope.cancel()
+
+
+async def _accept(
+    listener: socket.socket, clients: trio.Nursery, node: Node, http: HTTPServer
+) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                log.warning("cannot accept a client: %s", error.strerror)
+                await trio.sleep(RETRY_ACCEPT)
+            # Any other error is that client's own: it left before we came (accept(2)).
+            continue
+        clients.start_soon(_serve_guarded, sock, node, http)
+
+
+async def _serve_guarded(sock: socket.socket, node: Node, http: HTTPServer) -> None:
+    """Serve one client; whatever goes wrong ends this client alone."""
+    try:
+        sock.setblocking(False)
+        await _serve_client(ClientStream(sock, limits=node.limits), node, http)
+    except* Exception:
+        log.exception("a connection failed")
+    finally:
+        sock.close()
+
+
+async def _serve_client(stream: ClientStream, node: Node, http: HTTPServer) -> None:
+    try:
+        with trio.fail_after(node.limits.head_timeout):
+            upgrade = await _asks_for_websocket(stream, node.limits)
+    except trio.TooSlowError:
+        await _refuse(stream, b"408 Request Timeout")
+    except trio.BrokenResourceError:
+        stream.abort()
+    except _BadHead as error:
+        await _refuse(stream, error.status)
+    else:
+        if upgrade:
+            await serve_websocket(stream, node)
+        else:
+            await http.serve(stream)
+
+
+class _BadHead(Exception):
+    def __init__(self, status: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+async def _asks_for_websocket(stream: ClientStream, limits: Limits) -> bool:
+    """Read a request head, put it back, and tell whether it asks for a WebSocket.
+
+    Judging the rest of it is left to the library that gets it.
+    """
+    head = b""
+    while not (end := _END_OF_HEAD.search(head)):
+        if len(head) > limits.max_head:
+            raise _BadHead(b"431 Request Header Fields Too Large")
+        data = await stream.receive_some()
+        if not data:
+            break  # an empty or half request: the HTTP library knows what to do with it
+        head += data
+        if not head.lstrip(b"\r\n")[:1].isalpha():
+            # TLS on a plain port, or noise: no HTTP method begins like this, and nothing
+            # more need be waited for.
+            raise _BadHead(b"400 Bad Request")
+    stream.unread(head)
+    return bool(_UPGRADE.search(head, 0, end.end() if end else len(head)))
+
+
+async def _refuse(stream: ClientStream, status: bytes) -> None:
+    try:
+        await stream.send_all(
+            b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
+        )
+        await stream.aclose()
+    except trio.BrokenResourceError:
+        stream.abort()

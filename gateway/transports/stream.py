@@ -1,0 +1,192 @@
+"""A client's socket, as a Trio stream with four properties that libraries above rely on.
+
+- What was read to tell HTTP from WebSocket can be put back (`unread`).
+- A write is tried at once, and waits only if the socket is full: no scheduler pass for
+  the usual case (measured: 3 µs instead of 17).
+- Writes are whole. Several tasks may write (our writer; trio-websocket answering a ping):
+  one write is not inside another, and after one was cut off by its deadline or by
+  cancellation no other can follow: the stream is torn.
+- A write that waits has a deadline here, where no library's shield can keep it off.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+
+import trio
+from trio.abc import HalfCloseableStream
+
+from ..limits import Limits
+
+__all__ = ["ClientStream"]
+
+RECEIVE_SIZE = 64 * 1024
+NOT_SENT = 64 * 1024
+"""Bytes that may wait in the kernel unsent (TCP_NOTSENT_LOWAT). What waits there is old
+news by the time it leaves, and memory; what waits in an outbox is neither."""
+LINGER_BYTES = 1024 * 1024
+"""What a client may still say after we have said goodbye, before we stop listening."""
+
+_RST_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class ClientStream(HalfCloseableStream):
+    """Takes over a connected, non-blocking TCP (or Unix) socket. Used in Trio."""
+
+    def __init__(self, sock: socket.socket, *, limits: Limits) -> None:
+        self.socket = sock
+        self.heard_at = trio.current_time()
+        """When bytes last arrived, on Trio's clock."""
+        self.closed = trio.Event()
+        """Set when the socket is closed, by whomever."""
+        self._limits = limits
+        self._unread = b""
+        self._receiving = False
+        self._write_lock = trio.StrictFIFOLock()
+        self._torn = False
+        self._set_options()
+
+    def __repr__(self) -> str:
+        return f"<ClientStream fd {self.socket.fileno()}>"
+
+    def unread(self, data: bytes) -> None:
+        """Put back what was read: the next `receive_some` returns it first."""
+        self._unread = data + self._unread
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Some bytes; b"" at the end of the stream.
+
+        Raises `trio.BrokenResourceError` if the connection was reset.
+        """
+        if self._unread:
+            await trio.lowlevel.checkpoint()
+            size = max_bytes or len(self._unread)
+            data, self._unread = self._unread[:size], self._unread[size:]
+            return data
+        self._receiving = True
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._open_socket())
+                with suppress(BlockingIOError):
+                    data = self._open_socket().recv(max_bytes or RECEIVE_SIZE)
+                    self.heard_at = trio.current_time()
+                    return data
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+        finally:
+            self._receiving = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send everything. A checkpoint only if it waits: its callers each come from one.
+
+        Raises `trio.BrokenResourceError` if the connection is gone, torn, or still full
+        after `limits.write_timeout`; the last also aborts it. Cancelled while it waits,
+        it tears the stream.
+        """
+        if self._write_lock.locked():
+            async with self._write_lock:
+                await self._send(data)
+        else:
+            sent = self._try_send(data)
+            if sent < len(data):
+                # Nobody else can have come between: there was no checkpoint.
+                async with self._write_lock:
+                    await self._send(memoryview(data)[sent:])
+
+    async def wait_send_all_might_not_block(self) -> None:
+        async with self._write_lock:
+            await trio.lowlevel.wait_writable(self._open_socket())
+
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent."""
+        await trio.lowlevel.checkpoint()
+        with suppress(OSError):
+            self._open_socket().shutdown(socket.SHUT_WR)
+
+    async def aclose(self) -> None:
+        """Close so that what was sent arrives, within `limits.close_timeout`.
+
+        A socket closed with unread bytes in it makes the kernel send a reset, which
+        destroys what the client has not read yet, such as the close frame that says why
+        (RFC 9112 §9.6). So the client is heard out first. Torn, or cancelled: closed at
+        once.
+        """
+        if self.closed.is_set():
+            await trio.lowlevel.checkpoint()
+            return
+        if self._torn:
+            self.abort()
+            return
+        try:
+            with trio.move_on_after(self._limits.close_timeout):
+                await self.send_eof()
+                if not self._receiving:
+                    await self._hear_out()
+        finally:
+            self._close()
+
+    def abort(self) -> None:
+        """Close with a reset: whatever is in the buffers is dropped. Idempotent."""
+        if not self.closed.is_set():
+            with suppress(OSError):
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
+            self._close()
+
+    def _set_options(self) -> None:
+        if self.socket.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        tcp = socket.IPPROTO_TCP
+        self.socket.setsockopt(tcp, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            self.socket.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
+
+    def _open_socket(self) -> socket.socket:
+        if self.closed.is_set():
+            raise trio.ClosedResourceError
+        return self.socket
+
+    def _try_send(self, data: bytes | bytearray | memoryview) -> int:
+        if self._torn:
+            raise trio.BrokenResourceError("a write was cut off")
+        try:
+            return self._open_socket().send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    async def _send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send everything, holding the lock."""
+        rest = memoryview(data)
+        whole = False
+        try:
+            with trio.move_on_after(self._limits.write_timeout):
+                while rest:
+                    sent = self._try_send(rest)
+                    rest = rest[sent:]
+                    if rest:
+                        await trio.lowlevel.wait_writable(self._open_socket())
+                whole = True
+        finally:
+            self._torn = self._torn or not whole
+        if not whole:
+            self.abort()
+            raise trio.BrokenResourceError("the client takes nothing")
+
+    async def _hear_out(self) -> None:
+        heard = 0
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while heard < LINGER_BYTES:
+                data = await self.receive_some()
+                if not data:
+                    return
+                heard += len(data)
+
+    def _close(self) -> None:
+        if not self.closed.is_set():
+            trio.lowlevel.notify_closing(self.socket)
+            self.socket.close()
+            self.closed.set()

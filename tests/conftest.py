@@ -1,0 +1,26 @@
+"""What all tests share. The rules: no sleep to wait for something; time-dependent tests
+run on `autojump_clock`; sockets are real, on loopback and on a free port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from gateway import Gateway, Limits, serve_gateway
+
+
+@pytest.fixture
+def limits() -> Limits:
+    """The gateway's limits: override it in a test module to change some."""
+    return Limits()
+
+
+@pytest.fixture
+async def gateway(limits: Limits) -> AsyncIterator[Gateway]:
+    """A whole gateway in this process, on a free port, with the memory broker."""
+    async with trio.open_nursery() as nursery:
+        gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, limits)
+        yield gateway
+        nursery.cancel_scope.cancel()

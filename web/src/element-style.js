@@ -1,0 +1,117 @@
+/**
+ * How `<job-progress>` looks. One constructable stylesheet for all elements, as
+ * a strict Content-Security-Policy allows neither `<style>` nor `style="…"`.
+ *
+ * To theme it, set the custom properties named in `:host` from outside, or style
+ * the parts: icon, name, attempt, figure, track, bar, phase, message, error,
+ * amount, time. Colours follow the `color-scheme` that the element is in, so a
+ * page that is always light never gets a dark bar.
+ */
+
+const CSS = `
+:host {
+  --_accent: var(--job-progress-accent, light-dark(#3d63dd, #7b96f5));
+  --_success: var(--job-progress-success, light-dark(#1f8552, #46b37b));
+  --_warning: var(--job-progress-warning, light-dark(#9a6200, #e0a63a));
+  --_danger: var(--job-progress-danger, light-dark(#cb3138, #f2777a));
+  --_text: var(--job-progress-text, light-dark(#191c23, #e9ebf0));
+  --_muted: var(--job-progress-muted, light-dark(#5d6573, #98a1b1));
+  --_track: var(--job-progress-track, light-dark(#e8eaef, #282d37));
+  --_height: var(--job-progress-height, 6px);
+  --_radius: var(--job-progress-radius, 99px);
+  --_smooth: var(--job-progress-smooth, 280ms);
+  --_tone: var(--_muted);
+  display: block;
+  min-width: 0;
+  container-type: inline-size;
+  color: var(--_text);
+  font-size: 14px;
+  line-height: 20px;
+  font-variant-numeric: tabular-nums;
+}
+:host([hidden]) { display: none }
+:host([look=running]) { --_tone: var(--_accent) }
+:host([look=succeeded]) { --_tone: var(--_success) }
+:host([look=stalled]) { --_tone: var(--_warning) }
+:host([look=lost]), :host([look=failed]), :host([look=denied]) { --_tone: var(--_danger) }
+
+.box { display: grid; grid-template-columns: 16px minmax(0, 1fr); column-gap: 10px }
+
+.icon { width: 16px; height: 16px; margin-top: 2px; color: var(--_tone); overflow: visible }
+.icon * { fill: none; stroke: currentColor; stroke-width: 1.7; stroke-linecap: round; stroke-linejoin: round }
+.icon .solid { fill: currentColor; stroke: none }
+.icon .cut { stroke: var(--job-progress-background, light-dark(#fff, #16191f)) }
+.icon .faint { opacity: .28 }
+.icon .turn { transform-origin: 8px 8px; animation: turn 1.4s linear infinite }
+@keyframes turn { to { transform: rotate(1turn) } }
+
+.head { display: flex; align-items: baseline; gap: 8px; min-width: 0 }
+.name { font-weight: 600; letter-spacing: -.006em; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0 }
+.attempt { flex: none; color: var(--_muted); font-size: 12px }
+.figure { flex: none; margin-left: auto; font-weight: 600; font-size: 13px; color: var(--_tone) }
+:host([look=running]) .figure { color: var(--_text) }
+:host([look=succeeded]) .figure, :host([look=cancelled]) .figure, :host([look=queued]) .figure, :host([look=unknown]) .figure { color: var(--_muted); font-weight: 500 }
+
+.track { position: relative; height: var(--_height); margin: 7px 0; border-radius: var(--_radius); background: var(--_track); overflow: hidden; contain: strict }
+.bar { position: absolute; inset: 0; border-radius: inherit; background: var(--_tone); transform: translateX(-100%) }
+.bar.smooth { transition: transform var(--_smooth) linear, background-color 200ms }
+:host([look=succeeded]) .bar { opacity: .55 }
+:host([look=cancelled]) .bar { opacity: .5 }
+:host([look=queued]) .track, :host([look=unknown]) .track { opacity: .75 }
+:host([look=lost]) .bar, :host([look=stalled]) .bar {
+  background: repeating-linear-gradient(-55deg, var(--_tone) 0 5px, color-mix(in srgb, var(--_tone) 55%, var(--_track)) 5px 9px);
+}
+.bar.wander { right: auto; width: 30%; animation: wander 1.7s cubic-bezier(.45, .1, .55, .9) infinite }
+@keyframes wander { from { transform: translateX(-105%) } to { transform: translateX(340%) } }
+
+.foot { display: flex; flex-wrap: wrap; justify-content: space-between; column-gap: 16px; min-height: 18px; font-size: 13px; line-height: 18px; color: var(--_muted) }
+.story { flex: 1 1 12ch; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.phase { color: var(--_text) }
+.phase:not(:empty) + .message:not(:empty)::before { content: '\\b7'; margin: 0 .45em; color: var(--_muted) }
+.facts { flex: none; display: flex; margin-left: auto; white-space: nowrap }
+.amount:not(:empty) + .time:not(:empty)::before { content: '\\b7'; margin: 0 .45em }
+.story:has(.error:not(:empty)) { white-space: normal; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: var(--job-progress-error-lines, 3) }
+.error { color: var(--_danger); white-space: pre-line; overflow-wrap: anywhere }
+:host([look=stalled]) .time, :host([look=lost]) .time { color: var(--_tone) }
+
+/* Not even an empty bar is claimed before the gateway had the time to answer. */
+.quiet .track, .quiet .icon { animation: appear 200ms 600ms both }
+@keyframes appear { from { opacity: 0 } }
+
+/* Truth grown old: still shown, visibly not live. */
+:host([stale]) .bar { filter: saturate(.25); opacity: .6 }
+:host([stale]) .icon .turn, :host([stale]) .bar.wander { animation-play-state: paused }
+
+.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
+
+@container (max-width: 420px) {
+  .facts { flex: 1 1 100%; flex-wrap: wrap; margin-left: 0 }
+  .story { flex-basis: 100% }
+  .story:not(:has(:not(:empty))) { display: none }
+}
+@container (max-width: 260px) {
+  .facts { flex-direction: column }
+  .amount:not(:empty) + .time:not(:empty)::before { content: none }
+}
+@media (prefers-reduced-motion: reduce) {
+  .bar.smooth { transition: none }
+  .icon .turn { animation: none }
+  .bar.wander { animation: none; width: auto; right: 0; transform: none; opacity: .35 }
+}
+@media (forced-colors: active) {
+  .track { border: 1px solid CanvasText }
+  .bar { background: Highlight; forced-color-adjust: none }
+}
+`;
+
+/** @type {CSSStyleSheet | undefined} */
+let sheet;
+
+/** Made at first use, so that the module can be imported where there is no DOM. */
+export function elementStyle() {
+  if (sheet === undefined) {
+    sheet = new CSSStyleSheet();
+    sheet.replaceSync(CSS);
+  }
+  return sheet;
+}

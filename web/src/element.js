@@ -1,0 +1,235 @@
+/**
+ * `<job-progress job="video:42">`: a live bar for one job. It holds no truth of
+ * its own: it draws what `view.js` says of what the connection last heard, at
+ * most once a frame. Whatever comes from a worker is set as text, never as HTML.
+ *
+ * Attributes: `job`; `label` (shown instead of the job id); `gateway` (URL of
+ * another gateway's `/ws`). It reflects `look` (see `view.js`) and `stale` for
+ * style sheets. Content with `slot="aside"` stands at the end of the first line.
+ */
+
+import { elementStyle } from './element-style.js';
+import { drawIcon, iconFrame } from './icons.js';
+import { connect } from './shared.js';
+import { paintEverySecond, paintSoon } from './ticker.js';
+import { describe } from './view.js';
+
+/** @import { Connection } from './connection.js' */
+/** @import { Watched } from './jobs.js' */
+/** @import { View } from './view.js' */
+
+/** A reconnect that takes no longer than this is not worth a flicker. Seconds. */
+const STALE_AFTER = 1.5;
+
+/** Where there is no DOM (a server that renders, a test), importing must still work. */
+const Base = globalThis.HTMLElement ?? class {};
+
+const LINES = /** @type {const} */ ([
+  'name', 'attempt', 'figure', 'phase', 'message', 'error', 'amount', 'time',
+]);
+
+export class JobProgressElement extends Base {
+  static observedAttributes = ['job', 'label', 'gateway'];
+
+  #nodes = build(this.attachShadow({ mode: 'open' }));
+  /** @type {Connection | null} */
+  #connection = null;
+  /** @type {Watched | null} */
+  #watched = null;
+  /** What was painted last; null: nothing yet of this job. @type {{ view: View, watched: Watched } | null} */
+  #painted = null;
+  /** @type {Array<() => void>} */
+  #leave = [];
+  #paint = () => this.#draw();
+
+  connectedCallback() {
+    this.#enter();
+  }
+
+  disconnectedCallback() {
+    this.#exit();
+  }
+
+  /** @param {string} name @param {string | null} before @param {string | null} after */
+  attributeChangedCallback(name, before, after) {
+    if (!this.isConnected || before === after) return;
+    if (name === 'label') return paintSoon(this.#paint);
+    this.#exit();
+    this.#enter();
+  }
+
+  #enter() {
+    const job = this.getAttribute('job');
+    if (job === null || job === '') return;
+    const connection = connect(this.getAttribute('gateway') ?? undefined);
+    this.#connection = connection;
+    this.#leave = [
+      connection.watch(job, (watched) => {
+        this.#watched = watched;
+        paintSoon(this.#paint);
+      }),
+      connection.observe(this.#paintOnChange()),
+      paintEverySecond(this.#paint),
+    ];
+    // What is known already is painted now: a bar must not appear empty and fill later.
+    this.#draw();
+  }
+
+  #exit() {
+    for (const leave of this.#leave) leave();
+    this.#leave = [];
+    this.#connection = null;
+    this.#watched = null;
+    this.#painted = null;
+  }
+
+  /** Only a change between live and not live shows; pings and counters don't. */
+  #paintOnChange() {
+    let was = '';
+    return (/** @type {import('./connection.js').ConnectionStatus} */ { state }) => {
+      if (state !== was) paintSoon(this.#paint);
+      was = state;
+    };
+  }
+
+  #draw() {
+    const connection = this.#connection;
+    if (connection === null) return;
+    const watched = this.#watched;
+    const before = this.#painted;
+    const step = before !== null && continues(watched, before.watched);
+    // Within an attempt a bar never goes back, whatever arrives.
+    const view = describe(watched, connection.now(), step ? (before.view.percent ?? 0) : 0);
+    const stale = isStale(connection, view);
+    const { frame, name, time, icon } = this.#nodes;
+
+    set(this, 'look', view.look);
+    this.toggleAttribute('stale', stale);
+    frame.classList.toggle('quiet', watched === null);
+    if (icon.dataset['look'] !== view.look) {
+      icon.dataset['look'] = view.look;
+      icon.replaceChildren(...drawIcon(view.look));
+    }
+    for (const line of LINES) {
+      if (line !== 'name') write(this.#nodes[line], view[line]);
+    }
+    write(name, this.getAttribute('label') ?? this.getAttribute('job') ?? '');
+    name.title = this.getAttribute('job') ?? '';
+    if (stale) {
+      const why = connection.status().state === 'stopped' ? 'not connected' : 'reconnecting…';
+      write(time, why);
+      view.valueText += `, ${why}`;
+    }
+
+    this.#drawBar(view, step);
+    if (before !== null && !before.view.final && view.final) {
+      write(this.#nodes.live, `${name.textContent}: ${view.valueText}`);
+    }
+    this.#painted = watched === null ? null : { view, watched };
+  }
+
+  /** @param {View} view @param {boolean} step whether it continues what was painted before */
+  #drawBar(view, step) {
+    const { track, bar, name } = this.#nodes;
+    const wander = view.look === 'running' && view.percent === null;
+    bar.classList.toggle('wander', wander);
+    // No transition into the first value: it is a fact, not a movement.
+    bar.classList.toggle('smooth', step && !wander);
+    bar.style.transform = wander ? '' : `translateX(${(view.percent ?? 0) - 100}%)`;
+    set(track, 'aria-label', name.textContent ?? '');
+    set(track, 'aria-valuetext', view.valueText);
+    if (view.percent === null) track.removeAttribute('aria-valuenow');
+    else set(track, 'aria-valuenow', String(Math.floor(view.percent)));
+  }
+}
+
+/**
+ * Whether both are the same attempt of the same job.
+ * @param {Watched | null} a @param {Watched | null} b
+ */
+function continues(a, b) {
+  return (
+    a !== null && b !== null && a.epoch === b.epoch &&
+    a.state !== null && b.state !== null && a.state.attempt === b.state.attempt
+  );
+}
+
+/**
+ * What has ended is true for ever; what was moving is only true while we hear of it.
+ * @param {Connection} connection @param {View} view
+ */
+function isStale(connection, view) {
+  const { state, since, skew } = connection.status();
+  const age = connection.now() - skew - since / 1000;
+  const down = state === 'stopped' || (state !== 'live' && age > STALE_AFTER);
+  return down && (view.look === 'running' || view.look === 'queued' || view.look === 'stalled');
+}
+
+/** @param {ShadowRoot} root */
+function build(root) {
+  root.adoptedStyleSheets = [elementStyle()];
+  const icon = iconFrame();
+  icon.setAttribute('class', 'icon');
+  icon.setAttribute('part', 'icon');
+  const part = (/** @type {string} */ name) => make('span', name);
+  const nodes = {
+    frame: box('box'),
+    icon,
+    name: part('name'),
+    attempt: part('attempt'),
+    figure: part('figure'),
+    track: make('div', 'track'),
+    bar: make('div', 'bar'),
+    phase: part('phase'),
+    message: part('message'),
+    error: part('error'),
+    amount: part('amount'),
+    time: part('time'),
+    live: make('span', 'hidden'),
+  };
+  set(nodes.track, 'role', 'progressbar');
+  set(nodes.track, 'aria-valuemin', '0');
+  set(nodes.track, 'aria-valuemax', '100');
+  set(nodes.live, 'role', 'status');
+  nodes.track.append(nodes.bar);
+  const aside = document.createElement('slot');
+  aside.name = 'aside';
+  const main = make('div', 'main');
+  main.append(
+    box('head', nodes.name, nodes.attempt, nodes.figure, aside),
+    nodes.track,
+    box('foot', box('story', nodes.phase, nodes.message, nodes.error), box('facts', nodes.amount, nodes.time)),
+  );
+  nodes.frame.append(icon, main);
+  root.append(nodes.frame, nodes.live);
+  return nodes;
+}
+
+/** @param {string} tag @param {string} name */
+function make(tag, name) {
+  const node = document.createElement(tag);
+  node.className = name;
+  node.setAttribute('part', name);
+  return node;
+}
+
+/** @param {string} name @param {...Node} children */
+function box(name, ...children) {
+  const node = document.createElement('div');
+  node.className = name;
+  node.append(...children);
+  return node;
+}
+
+/** @param {HTMLElement} node @param {string} text */
+function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** @param {Element} node @param {string} name @param {string} value */
+function set(node, name, value) {
+  if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+}
+
+globalThis.customElements?.get('job-progress') ??
+  globalThis.customElements?.define('job-progress', JobProgressElement);

@@ -1,0 +1,220 @@
+/**
+ * The wire contract `progress.v1`, seen from a browser: the shapes of its
+ * frames, and the three pure rules that follow from them — which frame a client
+ * may accept (`judge`), after which ending it may come back (`mayReturn`), and
+ * which commands turn the set of jobs the gateway knows into the one wanted
+ * (`commandsFor`). No socket, clock or DOM here. `docs/protocol.md` is the law.
+ */
+
+/**
+ * The state of a job. A field that is not known is absent.
+ * @typedef {object} State
+ * @property {'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'} status
+ * @property {number} [attempt]      which try this is, from 1
+ * @property {'ok' | 'stalled' | 'lost'} [health]
+ * @property {number} [percent]      0–100; never falls within an attempt
+ * @property {number} [done]
+ * @property {number} [total]
+ * @property {string} [unit]
+ * @property {string} [phase]
+ * @property {string} [message]
+ * @property {string} [error]
+ * @property {unknown} [data]
+ * @property {string} [parent]
+ * @property {number} [eta]          seconds left as of `updated_at`
+ * @property {number} [lease]        seconds the worker may be silent
+ * @property {number} [created_at]   times are Unix seconds, by the gateway's clock
+ * @property {number} [started_at]
+ * @property {number} [updated_at]
+ * @property {number} [finished_at]
+ */
+
+/** @typedef {{ epoch: number | null, seq: number }} Position */
+
+/** @typedef {[min: number, max: number]} RetryWindow  seconds */
+
+/**
+ * @typedef {object} Progress
+ * @property {'progress'} type
+ * @property {string} job
+ * @property {number | null} epoch
+ * @property {number | null} prev
+ * @property {number} seq
+ * @property {boolean} [snapshot]
+ * @property {State | null} state
+ */
+
+/**
+ * @typedef {Progress
+ *   | { type: 'welcome', node: string, time: number, retry?: unknown }
+ *   | { type: 'subscriptions', id: unknown, added: string[], removed: string[], unchanged: number, denied: Record<string, string> }
+ *   | { type: 'error', id?: unknown, code: string, message: string }
+ *   | { type: 'goaway', code: number, retry?: unknown }
+ *   | { type: 'ping' }
+ *   | { type: 'pong' }
+ * } Frame
+ */
+
+/** @typedef {{ type: 'sync_subscriptions' | 'subscribe' | 'unsubscribe', id: number, jobs: string[] }} Subscribe */
+/** @typedef {{ type: 'hello', positions: Record<string, [number, number]> }} Hello */
+/** @typedef {Subscribe | Hello | { type: 'ping' } | { type: 'pong' }} Command */
+
+export const SUBPROTOCOL = 'progress.v1';
+
+/** The gateway ends a connection over a message of 64 KiB, for good (1009): stay well below. */
+export const MESSAGE_LIMIT = 60_000;
+
+/** The statuses that absorb everything but a new attempt. */
+export const FINAL = new Set(['succeeded', 'failed', 'cancelled']);
+
+/**
+ * The frames of one WebSocket message: several may be joined by a line feed.
+ * What is not an object with a `type` is handed to `malformed` and left out; if
+ * it was a progress frame, the next one of that job does not continue, and heals it.
+ *
+ * @param {string} text
+ * @param {(line: string) => void} malformed
+ * @returns {Frame[]}
+ */
+export function parseFrames(text, malformed) {
+  const frames = [];
+  for (const line of text.split('\n')) {
+    if (line === '') continue;
+    try {
+      const frame = JSON.parse(line);
+      if (typeof frame?.type === 'string') {
+        frames.push(frame);
+        continue;
+      }
+    } catch {
+      // counted below, like every other line that is no frame
+    }
+    malformed(line);
+  }
+  return frames;
+}
+
+/**
+ * The client's rule, for one job. A snapshot replaces whatever is there; any
+ * other frame must continue exactly what is there.
+ *
+ * @param {Position | null} position  null: nothing is known
+ * @param {Progress} frame
+ * @returns {'accept' | 'violation'}
+ */
+export function judge(position, frame) {
+  if (frame.snapshot === true) return 'accept';
+  const continues =
+    position !== null &&
+    position.epoch !== null &&
+    frame.epoch === position.epoch &&
+    frame.prev === position.seq &&
+    frame.seq > position.seq;
+  return continues ? 'accept' : 'violation';
+}
+
+/**
+ * May a client come back after this close code? No for what would only happen
+ * again (the client is wrong, or not welcome); yes for everything else, codes
+ * made up by proxies included.
+ *
+ * @param {number} code
+ */
+export function mayReturn(code) {
+  if (code === 1003 || code === 1008 || code === 1009) return false;
+  return code < 4500 || code > 4999;
+}
+
+/**
+ * The commands that turn `known` into `wanted`: normally the one idempotent
+ * `sync_subscriptions`; the difference in slices where the whole set would not
+ * fit into one message. `fresh` are jobs the gateway must answer anew, although
+ * it knows them: only leaving and joining again brings a snapshot.
+ *
+ * @param {ReadonlySet<string>} known
+ * @param {ReadonlySet<string>} wanted
+ * @param {ReadonlySet<string>} fresh
+ * @param {() => number} nextId
+ * @returns {Subscribe[]}
+ */
+export function commandsFor(known, wanted, fresh, nextId) {
+  /** @type {Subscribe[]} */
+  const commands = [];
+  const again = [...fresh].filter((job) => known.has(job) && wanted.has(job));
+  const slices = slice(wanted);
+  const changed = known.size !== wanted.size || [...wanted].some((job) => !known.has(job));
+  for (const jobs of slice(again)) commands.push({ type: 'unsubscribe', id: nextId(), jobs });
+  if (slices.length <= 1) {
+    if (changed || again.length > 0) {
+      commands.push({ type: 'sync_subscriptions', id: nextId(), jobs: slices[0] ?? [] });
+    }
+    return commands;
+  }
+  const left = [...known].filter((job) => !wanted.has(job));
+  const joined = [...wanted].filter((job) => !known.has(job) || fresh.has(job));
+  for (const jobs of slice(left)) commands.push({ type: 'unsubscribe', id: nextId(), jobs });
+  for (const jobs of slice(joined)) commands.push({ type: 'subscribe', id: nextId(), jobs });
+  return commands;
+}
+
+/**
+ * `hello` with as many positions as one message holds. A job left out is
+ * answered with a snapshot: dearer, but just as right.
+ *
+ * @param {Iterable<[job: string, position: Position | null]>} positions
+ * @returns {Hello | null}  null if there is nothing to say
+ */
+export function hello(positions) {
+  /** @type {Record<string, [number, number]>} */
+  const said = {};
+  let room = MESSAGE_LIMIT;
+  for (const [job, position] of positions) {
+    if (position === null || position.epoch === null) continue;
+    const entry = [position.epoch, position.seq];
+    room -= JSON.stringify(job).length + JSON.stringify(entry).length + 2;
+    if (room < 0) break;
+    said[job] = [position.epoch, position.seq];
+  }
+  return Object.keys(said).length > 0 ? { type: 'hello', positions: said } : null;
+}
+
+/**
+ * @param {unknown} value  the `retry` of a frame
+ * @returns {RetryWindow | null}
+ */
+export function retryWindow(value) {
+  if (!Array.isArray(value)) return null;
+  const [min, max] = value;
+  return Number.isFinite(min) && Number.isFinite(max) && min >= 0 && max >= min ? [min, max] : null;
+}
+
+/**
+ * Lists of jobs that each fit into one message.
+ * @param {Iterable<string>} jobs
+ * @returns {string[][]}
+ */
+function slice(jobs) {
+  /** @type {string[][]} */
+  const slices = [];
+  let room = 0;
+  for (const job of jobs) {
+    const size = encodedLength(job);
+    if (size > room || slices.length === 0) {
+      slices.push([]);
+      room = MESSAGE_LIMIT;
+    }
+    room -= size;
+    slices.at(-1)?.push(job);
+  }
+  return slices;
+}
+
+/**
+ * Bytes of a job in a list, comma included. Job ids are ASCII; an attribute in a
+ * page may hold anything, and the gateway will say `invalid_job`: six bytes a
+ * character is then the most it can be.
+ * @param {string} job
+ */
+function encodedLength(job) {
+  return (/^[\w.:/@-]*$/.test(job) ? job.length : job.length * 6) + 3;
+}

@@ -1,0 +1,315 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { createConnection } from '../src/connection.js';
+import { fakeWorld, snapshot, step, tick } from './world.js';
+
+const URL_ = 'ws://gateway.test/ws';
+
+function start(options) {
+  const world = fakeWorld(options);
+  const connection = createConnection(URL_, world.environment);
+  const states = [];
+  connection.observe(({ state }) => states.at(-1) !== state && states.push(state));
+  return { world, connection, states };
+}
+
+/** Live, watching `jobs`, with the first sync answered. */
+async function live(...jobs) {
+  const it = start();
+  const heard = [];
+  it.heard = heard;
+  it.unwatch = jobs.map((job) => it.connection.watch(job, (watched) => heard.push(watched)));
+  it.world.socket.welcome();
+  answer(it.world.socket);
+  await tick();
+  return it;
+}
+
+/** Answer every subscription command heard so far, and return all that was heard. */
+function answer(socket) {
+  const commands = socket.heard();
+  for (const { id } of commands.filter((command) => command.id)) {
+    socket.say({ type: 'subscriptions', id, added: [], removed: [], unchanged: 0, denied: {} });
+  }
+  return commands;
+}
+
+const types = (commands) => commands.map(({ type }) => type);
+
+test('offers the subprotocol, and says what is wanted as soon as the socket opens', async () => {
+  const { world, connection, states } = start();
+  connection.watch('a', () => {});
+  connection.watch('b', () => {});
+  connection.watch('b', () => {});
+  await tick();
+  assert.deepEqual(world.socket.protocols, ['progress.v1']);
+  assert.deepEqual(world.socket.sent, []);
+  world.socket.welcome({ time: 1_003 });
+  assert.deepEqual(world.socket.sent, [{ type: 'sync_subscriptions', id: 1, jobs: ['a', 'b'] }]);
+  assert.deepEqual(states, ['connecting', 'live']);
+  assert.equal(connection.now(), 1_003, 'in the clock of the gateway');
+});
+
+test('changes go out in a microtask, then at most once in 300 ms', async () => {
+  const { world, connection } = await live();
+  await world.pass(1000);
+  const leave = [1, 2, 3].map((n) => connection.watch(`j${n}`, () => {}));
+  assert.equal(world.socket.sent.length, 0);
+  await tick();
+  assert.deepEqual(world.socket.heard()[0].jobs, ['j1', 'j2', 'j3']);
+  leave[0]();
+  await world.pass(100);
+  connection.watch('j4', () => {});
+  await world.pass(199);
+  assert.equal(world.socket.sent.length, 0);
+  await world.pass(1);
+  assert.deepEqual(world.socket.heard().map(({ jobs }) => jobs), [['j2', 'j3', 'j4']]);
+  await world.pass(5000);
+  assert.deepEqual(world.socket.heard(), [], 'nothing changed, nothing said');
+});
+
+test('a job is wanted as long as one listener is there', async () => {
+  const { world, connection, unwatch } = await live('a');
+  const second = connection.watch('a', () => {});
+  unwatch[0]();
+  unwatch[0]();
+  await world.pass(1000);
+  assert.deepEqual(world.socket.heard(), []);
+  second();
+  await world.pass(1000);
+  assert.deepEqual(world.socket.heard()[0].jobs, []);
+  assert.equal(connection.peek('a'), null);
+});
+
+test('leaving and coming back at once says nothing and keeps the position', async () => {
+  const { world, connection, unwatch, heard } = await live('a');
+  world.socket.say(snapshot('a', 1, 1));
+  await world.pass(1000);
+  unwatch[0]();
+  connection.watch('a', (watched) => heard.push(watched));
+  assert.equal(heard.length, 2, 'a new listener hears at once what is known');
+  await world.pass(1000);
+  assert.deepEqual(world.socket.heard(), []);
+  world.socket.say(step('a', 1, 1, 2));
+  assert.equal(heard.at(-1).seq, 2);
+  assert.equal(connection.status().violations, 0);
+});
+
+test('several frames in one message', async () => {
+  const { world, heard } = await live('a', 'b');
+  world.socket.say(snapshot('a', 1, 1), { type: 'ping' }, snapshot('b', 1, 9), step('a', 1, 1, 4));
+  assert.deepEqual(heard.map(({ job, seq }) => [job, seq]), [['a', 1], ['b', 9], ['a', 4]]);
+  assert.deepEqual(types(world.socket.heard()), ['pong']);
+});
+
+test('a violation is counted and answered by leaving and joining, once', async () => {
+  const { world, connection, heard } = await live('a', 'b');
+  await world.pass(1000);
+  world.socket.say(snapshot('a', 1, 1), step('a', 1, 5, 6), step('a', 1, 6, 7));
+  await tick();
+  assert.equal(connection.status().violations, 1);
+  const commands = answer(world.socket);
+  assert.deepEqual(commands.map(({ type, jobs }) => [type, jobs]), [
+    ['unsubscribe', ['a']],
+    ['sync_subscriptions', ['a', 'b']],
+  ]);
+  world.socket.say(snapshot('a', 1, 8), step('a', 1, 8, 9));
+  assert.equal(heard.at(-1).seq, 9);
+  assert.equal(connection.status().violations, 1);
+});
+
+test('comes back with the positions it has', async () => {
+  const { world, connection, states, heard } = await live('a', 'b');
+  world.socket.say(snapshot('a', 7, 3), snapshot('b', null, 0));
+  world.socket.die(1006);
+  assert.equal(connection.status().state, 'offline');
+  await world.pass(250);
+  assert.equal(world.sockets.length, 2);
+  world.socket.welcome({ node: 'n2' });
+  assert.deepEqual(world.socket.sent, [
+    { type: 'hello', positions: { a: [7, 3] } },
+    { type: 'sync_subscriptions', id: 2, jobs: ['a', 'b'] },
+  ]);
+  answer(world.socket);
+  world.socket.say(step('a', 7, 3, 40), snapshot('b', 8, 1));
+  assert.deepEqual(heard.slice(-2).map(({ seq }) => seq), [40, 1]);
+  const { reconnects, violations, node } = connection.status();
+  assert.deepEqual([reconnects, violations, node], [1, 0, 'n2']);
+  assert.deepEqual(states, ['connecting', 'live', 'offline', 'connecting', 'live']);
+});
+
+test('backs off with full jitter, and starts anew after a stable minute', async () => {
+  const { world, connection } = await live();
+  const waits = [];
+  for (let i = 0; i < 9; i++) {
+    world.socket.die(1006);
+    const wait = connection.status().retryAt - world.environment.now();
+    waits.push(wait);
+    await world.pass(wait);
+  }
+  assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]);
+  world.socket.welcome();
+  await world.pass(1000);
+  world.socket.die(1006);
+  assert.equal(connection.status().retryAt - world.environment.now(), 10_000, 'a second of life proves nothing');
+  await world.pass(10_000);
+  world.socket.welcome();
+  for (let i = 0; i < 3; i++) {
+    await world.pass(25_000);
+    world.socket.say({ type: 'pong' });
+  }
+  world.socket.die(1006);
+  assert.equal(connection.status().retryAt - world.environment.now(), 250);
+});
+
+test('keeps to the window of `goaway`, and hears the rest before it leaves', async () => {
+  const { world, connection, heard } = await live('a');
+  world.socket.say(snapshot('a', 1, 1), { type: 'goaway', code: 1001, retry: [10, 30] }, step('a', 1, 1, 2));
+  assert.equal(heard.at(-1).seq, 2);
+  world.socket.die(1006);
+  assert.equal(connection.status().ending.code, 1001);
+  await world.pass(19_999);
+  assert.equal(world.sockets.length, 1);
+  await world.pass(1);
+  assert.equal(world.sockets.length, 2);
+});
+
+for (const code of [1000, 1001, 1006, 1011, 4000, 4499]) {
+  test(`${code}: comes back`, async () => {
+    const { world } = await live();
+    world.socket.die(code);
+    await world.pass(1_000);
+    assert.equal(world.sockets.length, 2);
+  });
+}
+
+for (const code of [1003, 1008, 1009, 4500, 4999]) {
+  test(`${code}: stays away, until asked`, async () => {
+    const { world, connection } = await live('a');
+    world.socket.die(code, 'because');
+    world.wake();
+    await world.pass(600_000);
+    assert.equal(world.sockets.length, 1);
+    assert.deepEqual(connection.status().ending, { code, reason: 'because' });
+    assert.equal(connection.status().state, 'stopped');
+    connection.retry();
+    world.socket.welcome();
+    assert.deepEqual(types(world.socket.sent), ['sync_subscriptions']);
+    assert.equal(connection.status().state, 'live');
+  });
+}
+
+test('pings every 25 s, and leaves a gateway that does not answer in 5 s', async () => {
+  const { world, connection } = await live();
+  await world.pass(25_000);
+  assert.deepEqual(types(world.socket.heard()), ['ping']);
+  await world.pass(40);
+  world.socket.say({ type: 'pong' });
+  assert.equal(connection.status().roundTrip, 40);
+  await world.pass(25_000);
+  assert.deepEqual(types(world.socket.heard()), ['ping']);
+  await world.pass(4_999);
+  assert.equal(connection.status().state, 'live');
+  await world.pass(1);
+  assert.deepEqual(connection.status().ending, { code: 1006, reason: 'no pong' });
+  assert.ok(world.sockets[0].closed);
+});
+
+test('waking up asks at once when live, and dials at once when offline', async () => {
+  const { world } = await live();
+  world.wake();
+  world.wake();
+  assert.deepEqual(types(world.socket.heard()), ['ping'], 'one question is enough');
+  await world.pass(5_000);
+  assert.equal(world.sockets.length, 1);
+  world.wake();
+  assert.equal(world.sockets.length, 2);
+  await world.pass(1_000);
+  assert.equal(world.sockets.length, 2, 'the dial that was due is not made as well');
+});
+
+test('a handshake that is never answered ends after 10 s', async () => {
+  const { world, connection } = start();
+  await world.pass(9_999);
+  assert.equal(connection.status().state, 'connecting');
+  await world.pass(1);
+  assert.equal(connection.status().ending.reason, 'no welcome');
+  world.sockets[0].open();
+  await world.pass(10_000);
+  assert.deepEqual(world.sockets[0].sent, []);
+});
+
+test('late events of an old socket touch nothing', async () => {
+  const { world, connection, heard } = await live('a');
+  const old = world.socket;
+  const late = { message: old.onmessage, close: old.onclose, open: old.onopen };
+  await world.pass(30_000); // no pong: given up
+  await world.pass(1_000);
+  world.socket.welcome();
+  answer(world.socket);
+  world.socket.say(snapshot('a', 1, 5));
+  const before = connection.status();
+  late.message({ data: JSON.stringify(snapshot('a', 1, 2)) });
+  late.close({ code: 1008, reason: 'late' });
+  old.say(snapshot('a', 1, 3));
+  old.die(4500);
+  assert.equal(heard.at(-1).seq, 5);
+  assert.equal(connection.status(), before);
+});
+
+test('frames behind the end in the same message are dropped', async () => {
+  const { world, connection, heard } = await live('a');
+  connection.watch('a', ({ seq }) => seq === 1 && connection.close());
+  world.socket.say(snapshot('a', 1, 1), step('a', 1, 1, 2));
+  assert.equal(heard.at(-1).seq, 1);
+});
+
+test('close is for good, says 1000, and leaves no timer behind', async () => {
+  const { world, connection } = await live('a');
+  connection.close();
+  assert.equal(world.socket.closed.code, 1000);
+  assert.equal(connection.status().state, 'stopped');
+  assert.equal(world.pending, 0);
+  assert.equal(world.wakers.size, 0);
+  await world.pass(600_000);
+  assert.equal(world.sockets.length, 1);
+  connection.retry();
+  assert.equal(world.sockets.length, 2);
+  assert.equal(world.wakers.size, 1);
+});
+
+test('close while offline cancels the dial', async () => {
+  const { world, connection } = await live();
+  world.socket.die(1006);
+  connection.close();
+  await world.pass(60_000);
+  assert.equal(world.sockets.length, 1);
+  assert.equal(world.pending, 0);
+});
+
+test('a URL that can never work stops, and says why', () => {
+  const world = fakeWorld();
+  const WebSocket = class { constructor() { throw new SyntaxError('bad url'); } };
+  const connection = createConnection('nonsense', { ...world.environment, WebSocket });
+  assert.equal(connection.status().state, 'stopped');
+  assert.match(connection.status().ending.reason, /bad url/);
+});
+
+test('nonsense and errors are counted and kept, and harm nothing', async () => {
+  const { world, connection, heard } = await live('a');
+  world.socket.onmessage({ data: '{"type":' });
+  world.socket.onmessage({ data: new ArrayBuffer(3) });
+  world.socket.say({ type: 'something_new' }, { type: 'error', code: 'invalid_json', message: 'no' }, snapshot('a', 1, 1));
+  assert.equal(connection.status().violations, 2);
+  assert.equal(connection.status().error, 'invalid_json: no');
+  assert.equal(heard.length, 1);
+});
+
+test('an observer that throws takes nothing from the others', async (t) => {
+  t.mock.method(console, 'error', () => {});
+  const { world, connection, states } = await live();
+  connection.observe(({ state }) => { if (state === 'offline') throw new Error('broken'); });
+  world.socket.die(1006);
+  assert.equal(states.at(-1), 'offline');
+});

@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Jobs } from '../src/jobs.js';
+import { seeded, snapshot, step } from './world.js';
+
+const settled = (...names) => {
+  const jobs = new Jobs();
+  const heard = [];
+  for (const name of names) jobs.add(name, (watched) => heard.push(watched));
+  jobs.asked({ type: 'sync_subscriptions', id: 1, jobs: names }, new Set(names));
+  jobs.answered(1, {});
+  return { jobs, heard };
+};
+
+test('a frame that does not continue is a violation, and asks anew', () => {
+  const { jobs, heard } = settled('a');
+  assert.ok(jobs.apply(snapshot('a', 1, 3)));
+  assert.ok(!jobs.apply(step('a', 1, 4, 5)));
+  assert.deepEqual([...jobs.sweep().fresh], ['a']);
+  assert.deepEqual(jobs.positions(), [['a', null]]);
+  assert.equal(heard.at(-1).seq, 3, 'what was shown stays shown');
+  assert.ok(jobs.apply(step('a', 1, 5, 6)), 'until the answer, nothing more is proved');
+  assert.equal(heard.at(-1).seq, 3);
+  assert.ok(jobs.apply(snapshot('a', 1, 6)));
+  assert.equal(heard.at(-1).seq, 6);
+});
+
+test('a subscription that starts without a snapshot is a violation, but only once answered', () => {
+  const jobs = new Jobs();
+  jobs.add('a', () => {});
+  jobs.asked({ type: 'sync_subscriptions', id: 7, jobs: ['a'] }, new Set(['a']));
+  assert.ok(jobs.apply(step('a', 1, 2, 3)));
+  jobs.answered(7, {});
+  assert.ok(!jobs.apply(step('a', 1, 3, 4)));
+});
+
+test('values are frozen, and one broken listener takes nothing from the others', (t) => {
+  t.mock.method(console, 'error', () => {});
+  const { jobs, heard } = settled();
+  jobs.add('a', () => { throw new Error('broken'); });
+  jobs.add('a', (watched) => heard.push(watched));
+  jobs.apply(snapshot('a', 1, 1));
+  assert.ok(Object.isFrozen(heard[0]));
+  assert.equal(jobs.peek('a'), heard[0]);
+});
+
+test('denied is told, and undone by a snapshot', () => {
+  const { jobs, heard } = settled('a');
+  jobs.answered(1, { a: 'too_many_jobs' });
+  jobs.answered(1, { a: 'too_many_jobs' });
+  assert.deepEqual(heard.map((w) => w.denied), ['too_many_jobs']);
+  jobs.apply(snapshot('a', 1, 1));
+  assert.equal(heard.at(-1).denied, null);
+});
+
+test('leaving and coming back before the gateway is told loses nothing', () => {
+  const jobs = new Jobs();
+  const one = () => {};
+  assert.ok(jobs.add('a', one));
+  assert.ok(!jobs.add('a', () => {}) && jobs.remove('a', one) === false);
+  jobs.apply(snapshot('a', 1, 1));
+  assert.equal(jobs.remove('a', one), false, 'twice does no harm');
+  assert.equal(jobs.peek('a').seq, 1);
+});
+
+test('a gateway that follows the protocol never causes a violation; the client ends at the truth', () => {
+  // A model: one job, updates, conflation, new epochs, lost connections, late frames.
+  for (let seed = 0; seed < 2000; seed++) {
+    const random = seeded(seed);
+    const jobs = new Jobs();
+    let shown = null;
+    jobs.add('a', (watched) => { shown = watched; });
+    let epoch = 100, seq = 0, id = 0;
+    let cursor = null; // the gateway's idea of what it has sent
+    let wire = [];
+    const connect = () => {
+      wire = []; // what was under way is lost
+      const [, position] = jobs.positions()[0];
+      jobs.asked({ type: 'sync_subscriptions', id: ++id, jobs: ['a'] }, new Set(['a']));
+      wire.push({ answers: id });
+      cursor = position !== null && position.epoch === epoch ? { ...position } : null;
+      emit();
+    };
+    const emit = () => {
+      if (seq === 0) { if (cursor === null) wire.push(snapshot('a', null, 0)); cursor = { epoch: null, seq: 0 }; return; }
+      if (cursor?.epoch !== epoch) wire.push(snapshot('a', epoch, seq, { done: seq }));
+      else if (cursor.seq < seq) wire.push(step('a', epoch, cursor.seq, seq, { done: seq }));
+      cursor = { epoch, seq };
+    };
+    const deliver = (n) => {
+      for (const frame of wire.splice(0, n)) {
+        if (frame.answers) jobs.answered(frame.answers, {});
+        else assert.ok(jobs.apply(frame), `seed ${seed}`);
+      }
+    };
+    connect();
+    for (let i = 0; i < 60; i++) {
+      const dice = random();
+      if (dice < 0.5) seq += 1;
+      else if (dice < 0.75) emit();
+      else if (dice < 0.9) deliver(1 + Math.floor(random() * 3));
+      else if (dice < 0.97) connect();
+      else { epoch += 1; seq = 1; }
+    }
+    emit();
+    deliver(Infinity);
+    assert.deepEqual([shown.epoch, shown.seq], seq === 0 ? [null, 0] : [epoch, seq], `seed ${seed}`);
+    if (seq > 0) assert.equal(shown.state.done, seq);
+  }
+});
+
+test('whatever a broken gateway loses, every hole is seen and healed', () => {
+  for (let seed = 0; seed < 500; seed++) {
+    const random = seeded(seed);
+    const { jobs } = settled('a');
+    jobs.apply(snapshot('a', 1, 1));
+    let holes = 0, violations = 0, have = 1, id = 1;
+    for (let seq = 2; seq < 60; seq++) {
+      if (random() < 0.2 && seq < 58) continue; // lost
+      if (have !== seq - 1) holes += 1;
+      if (!jobs.apply(step('a', 1, seq - 1, seq))) {
+        violations += 1;
+        jobs.sweep();
+        jobs.asked({ type: 'subscribe', id: ++id, jobs: ['a'] }, new Set(['a']));
+        jobs.answered(id, {});
+        jobs.apply(snapshot('a', 1, seq));
+      }
+      have = seq;
+      assert.equal(jobs.peek('a').seq, seq);
+    }
+    assert.equal(violations, holes);
+  }
+});

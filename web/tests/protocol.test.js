@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { backoff } from '../src/backoff.js';
+import { MESSAGE_LIMIT, commandsFor, hello, judge, mayReturn, parseFrames, retryWindow } from '../src/protocol.js';
+import { snapshot, step } from './world.js';
+
+test('a snapshot is accepted over anything', () => {
+  for (const position of [null, { epoch: null, seq: 0 }, { epoch: 5, seq: 9 }]) {
+    assert.equal(judge(position, snapshot('a', 3, 4)), 'accept');
+    assert.equal(judge(position, snapshot('a', null, 0)), 'accept');
+  }
+});
+
+test('another frame must continue the position', () => {
+  const position = { epoch: 5, seq: 9 };
+  assert.equal(judge(position, step('a', 5, 9, 10)), 'accept');
+  assert.equal(judge(position, step('a', 5, 9, 90)), 'accept', 'conflated');
+  for (const [epoch, prev, seq] of [[5, 8, 10], [5, 10, 11], [6, 9, 10], [5, 9, 9], [5, 9, 3], [5, null, 10]]) {
+    assert.equal(judge(position, step('a', epoch, prev, seq)), 'violation');
+  }
+  assert.equal(judge(null, step('a', 5, 9, 10)), 'violation');
+  assert.equal(judge({ epoch: null, seq: 0 }, step('a', null, 0, 1)), 'violation');
+});
+
+test('frames are split at line feeds; what is none is reported', () => {
+  const bad = [];
+  const frames = parseFrames('{"type":"ping"}\n{"type":"pong"}\nnonsense\n3\n{"x":1}\nnull\n', (line) => bad.push(line));
+  assert.deepEqual(frames, [{ type: 'ping' }, { type: 'pong' }]);
+  assert.deepEqual(bad, ['nonsense', '3', '{"x":1}', 'null']);
+});
+
+test('which endings forbid to return', () => {
+  for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000, 4001, 4499]) assert.ok(mayReturn(code), `${code}`);
+  for (const code of [1003, 1008, 1009, 4500, 4504, 4999]) assert.ok(!mayReturn(code), `${code}`);
+});
+
+const ids = () => {
+  let id = 0;
+  return () => ++id;
+};
+const none = new Set();
+
+test('a changed set is one sync; an equal one is silence', () => {
+  assert.deepEqual(commandsFor(none, new Set(['a', 'b']), none, ids()), [
+    { type: 'sync_subscriptions', id: 1, jobs: ['a', 'b'] },
+  ]);
+  assert.deepEqual(commandsFor(new Set(['a', 'b']), new Set(['b', 'a']), none, ids()), []);
+  assert.deepEqual(commandsFor(new Set(['a']), none, none, ids()), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
+});
+
+test('asking anew is leaving and joining', () => {
+  const both = new Set(['a', 'b']);
+  assert.deepEqual(commandsFor(both, both, new Set(['a', 'gone']), ids()), [
+    { type: 'unsubscribe', id: 1, jobs: ['a'] },
+    { type: 'sync_subscriptions', id: 2, jobs: ['a', 'b'] },
+  ]);
+});
+
+test('no command is larger than the gateway takes, and together they say the same', () => {
+  const job = (i) => `${i}`.padStart(200, 'x');
+  const many = new Set(Array.from({ length: 900 }, (_, i) => job(i)));
+  const fewer = new Set([...many].slice(100));
+  fewer.add('new');
+  for (const [known, wanted] of [[none, many], [many, fewer]]) {
+    const has = new Set(known);
+    for (const command of commandsFor(known, wanted, none, ids())) {
+      assert.ok(JSON.stringify(command).length < 65_536);
+      if (command.type === 'subscribe') command.jobs.forEach((j) => has.add(j));
+      else command.jobs.forEach((j) => has.delete(j));
+      assert.notEqual(command.type, 'sync_subscriptions');
+    }
+    assert.deepEqual(has, wanted);
+  }
+});
+
+test('hello says what is known, as far as it fits', () => {
+  assert.equal(hello([['a', null], ['b', { epoch: null, seq: 0 }]]), null);
+  assert.deepEqual(hello([['a', { epoch: 3, seq: 4 }]]), { type: 'hello', positions: { a: [3, 4] } });
+  const many = Array.from({ length: 1000 }, (_, i) => [`${i}`.padStart(200, 'x'), { epoch: 1e15, seq: i }]);
+  const text = JSON.stringify(hello(many));
+  assert.ok(text.length < MESSAGE_LIMIT + 100 && text.length > MESSAGE_LIMIT - 400);
+});
+
+test('only a sane retry window counts', () => {
+  assert.deepEqual(retryWindow([0.5, 5]), [0.5, 5]);
+  for (const bad of [undefined, null, 3, [], [1], [5, 1], [-1, 2], ['1', '2'], [0, Infinity]]) assert.equal(retryWindow(bad), null);
+});
+
+test('backoff: full jitter from 0.5 s to 20 s, never below what the gateway asks', () => {
+  assert.equal(backoff(0, null, 0.5), 250);
+  assert.equal(backoff(1, null, 0.5), 500);
+  assert.equal(backoff(50, null, 0.5), 10_000);
+  for (let n = 0; n < 30; n++) assert.equal(backoff(n, null, 0), 0, 'full jitter reaches down to nothing');
+  assert.equal(backoff(0, [2, 10], 0), 2000);
+  assert.equal(backoff(0, [2, 10], 0.5), 6000);
+  assert.equal(backoff(9, [2, 10], 0), 2000);
+  assert.equal(backoff(9, [30, 90], 0.5), 60_000, 'a longer window is kept');
+  assert.ok(backoff(3, [0, 0], 0.9) > 1000, 'no busy loop');
+});

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { ago, describe, duration, roughly } from '../src/view.js';
+
+const NOW = 1_000;
+const see = (state, floor) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, state }, NOW, floor);
+
+test('nothing heard, never seen, refused', () => {
+  assert.deepEqual([describe(null, NOW).look, describe(null, NOW).figure], ['unknown', '']);
+  assert.equal(see(null).figure, 'Not known yet');
+  const denied = describe({ job: 'a', epoch: null, seq: 0, state: null, denied: 'too_many_jobs' }, NOW);
+  assert.equal(denied.look, 'denied');
+  assert.match(denied.message, /more jobs/);
+  assert.equal(describe({ job: 'a', epoch: null, seq: 0, state: null, denied: 'toString' }, NOW).look, 'denied');
+});
+
+test('a running job', () => {
+  const view = see({ status: 'running', attempt: 2, health: 'ok', percent: 37.99, done: 444, total: 1200, unit: 'frames', phase: 'encoding', message: 'scene 3', eta: 30, updated_at: NOW - 10 });
+  assert.deepEqual(
+    [view.look, view.figure, view.attempt, view.amount, view.time],
+    ['running', '37%', 'attempt 2', '444 / 1,200 frames', '20 s left'],
+  );
+  assert.equal(view.valueText, 'Running, attempt 2, 37%, encoding, scene 3, 444 / 1,200 frames, 20 s left');
+  assert.equal(see({ status: 'running', percent: 99.99 }).figure, '99%', '100 is not shown before it is true');
+  assert.equal(see({ status: 'running' }).percent, null);
+});
+
+test('an estimate that ran out says so, then nothing', () => {
+  const eta = (eta) => see({ status: 'running', eta, updated_at: NOW - 10 }).time;
+  assert.deepEqual([eta(11), eta(10), eta(6), eta(1)], ['1 s left', 'almost done', 'almost done', '']);
+});
+
+test('the bar never goes below what the attempt has reached', () => {
+  assert.equal(see({ status: 'running', percent: 20 }, 40).percent, 40);
+  assert.equal(see({ status: 'running', percent: 20 }, 40).figure, '40%');
+  assert.equal(see({ status: 'running' }, 40).percent, null);
+});
+
+test('health shows only while the job runs', () => {
+  assert.equal(see({ status: 'running', health: 'stalled', percent: 37, updated_at: NOW - 42 }).figure, 'Stalled at 37%');
+  assert.equal(see({ status: 'running', health: 'stalled', updated_at: NOW - 42 }).time, 'no update for 42 s');
+  assert.equal(see({ status: 'running', health: 'lost' }).word, 'Lost');
+  assert.equal(see({ status: 'succeeded', health: 'lost' }).look, 'succeeded');
+});
+
+test('ends', () => {
+  const ended = { started_at: 900, finished_at: 934 };
+  const good = see({ status: 'succeeded', percent: 98, done: 1200, total: 1200, unit: 'frames', phase: 'x', ...ended });
+  assert.deepEqual([good.percent, good.figure, good.amount, good.time, good.phase], [100, 'Succeeded', '1,200 frames', 'took 34 s', '']);
+  const bad = see({ status: 'failed', percent: 35, message: 'row 7', error: 'ValueError: no', ...ended });
+  assert.deepEqual([bad.error, bad.message, bad.time, bad.final], ['ValueError: no', '', 'after 34 s', true]);
+  assert.equal(see({ status: 'failed', message: 'row 7' }).message, 'row 7');
+});
+
+test('bytes', () => {
+  assert.equal(see({ status: 'running', done: 12_400_000, total: 80_000_000, unit: 'bytes' }).amount, '12.4 / 80.0 MB');
+  assert.equal(see({ status: 'running', done: 512, unit: 'bytes' }).amount, '512 B');
+  assert.equal(see({ status: 'succeeded', done: 2e9, total: 2e9, unit: 'B' }).amount, '2.0 GB');
+});
+
+test('times', () => {
+  assert.deepEqual(
+    [-1, 0.4, 8, 59.6, 80, 120, 599, 840, 3600, 7500, 3599.9, 3 * 86400 + 4 * 3600].map(duration),
+    ['under 1 s', 'under 1 s', '8 s', '1 min', '1 min 20 s', '2 min', '9 min 59 s', '14 min', '1 h', '2 h 5 min', '1 h', '3 d 4 h'],
+  );
+  assert.deepEqual([80, 130, 218].map(roughly), ['1 min 20 s', '2 min', '4 min']);
+  assert.deepEqual([0, 12, 240, 7200, 200_000].map(ago), ['just now', '12 s ago', '4 min ago', '2 h ago', '2 d ago']);
+});

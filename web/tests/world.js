@@ -1,0 +1,131 @@
+/**
+ * The world that tests hand to the client: a clock that moves only when told,
+ * sockets that a test holds by the other end, and chance that is what the test
+ * says. Rules: no real timer, no real socket, no sleep; microtasks are flushed by
+ * `tick`, which is the only thing a test awaits.
+ */
+
+export class FakeSocket {
+  sent = [];
+  closed = null;
+  onopen = null;
+  onmessage = null;
+  onclose = null;
+  onerror = null;
+
+  constructor(url, protocols) {
+    this.url = url;
+    this.protocols = protocols;
+  }
+
+  send(text) {
+    if (this.closed) throw new Error('send after close');
+    this.sent.push(JSON.parse(text));
+  }
+
+  close(code) {
+    this.closed ??= { code };
+  }
+
+  // -- the gateway's end
+
+  open() {
+    this.onopen?.({});
+  }
+
+  say(...frames) {
+    this.onmessage?.({ data: frames.map((frame) => JSON.stringify(frame)).join('\n') });
+  }
+
+  welcome(fields = {}) {
+    this.open();
+    this.say({ type: 'welcome', node: 'n1', time: 0, ping_interval: 25, limits: {}, ...fields });
+  }
+
+  die(code = 1006, reason = '') {
+    this.onclose?.({ code, reason });
+  }
+
+  /** What was sent since the last call. */
+  heard() {
+    return this.sent.splice(0);
+  }
+}
+
+export function fakeWorld({ random = () => 0.5 } = {}) {
+  let now = 1_000_000;
+  let ids = 0;
+  const timers = new Map();
+  const wakers = new Set();
+  const sockets = [];
+  return {
+    sockets,
+    wakers,
+    get socket() {
+      return sockets.at(-1);
+    },
+    get pending() {
+      return timers.size;
+    },
+    wake: () => wakers.forEach((wake) => wake()),
+
+    /** Let time pass; timers fire in order, at their time. */
+    async pass(ms) {
+      const end = now + ms;
+      await tick();
+      for (;;) {
+        const due = [...timers].filter(([, t]) => t.at <= end).sort((a, b) => a[1].at - b[1].at)[0];
+        if (due === undefined) break;
+        timers.delete(due[0]);
+        now = due[1].at;
+        due[1].callback();
+        await tick();
+      }
+      now = end;
+    },
+
+    environment: {
+      WebSocket: class extends FakeSocket {
+        constructor(url, protocols) {
+          super(url, protocols);
+          sockets.push(this);
+        }
+      },
+      setTimeout(callback, ms) {
+        timers.set(++ids, { at: now + ms, callback });
+        return ids;
+      },
+      clearTimeout: (id) => timers.delete(id),
+      queueMicrotask: (callback) => queueMicrotask(callback),
+      now: () => now,
+      random,
+      onWake(callback) {
+        wakers.add(callback);
+        return () => wakers.delete(callback);
+      },
+    },
+  };
+}
+
+/** Run all microtasks. */
+export const tick = () => new Promise((resolve) => setImmediate(resolve));
+
+export const state = (fields = {}) => ({ status: 'running', attempt: 1, health: 'ok', ...fields });
+
+export const snapshot = (job, epoch, seq, fields) => ({
+  type: 'progress', job, epoch, prev: null, seq, snapshot: true, state: seq === 0 ? null : state(fields),
+});
+
+export const step = (job, epoch, prev, seq, fields) => ({
+  type: 'progress', job, epoch, prev, seq, state: state(fields),
+});
+
+/** A small repeatable random source (mulberry32). */
+export function seeded(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
