@@ -168,8 +168,12 @@ class Topic:
         return message
 
     def replay(self, events: list[Event], *, after: Position) -> Message | None:
-        """`events` as what follows `after`, one by one; None if they do not follow it."""
-        wanted = [event for event in events if event.position > after]
+        """`events` as what follows `after`, one by one; None if they do not follow it.
+
+        Those that the feed has not brought yet are left to it: the cursor stays behind
+        the newest event.
+        """
+        wanted = [event for event in events if after < event.position <= self.position]
         for number, event in enumerate(wanted, start=after.seq + 1):
             if event.position != (after.epoch, number):
                 return None

@@ -1,0 +1,140 @@
+"""The publisher over HTTP: `POST /api/jobs/{job}` on one kept-alive connection.
+
+The only module of the worker that knows HTTP. Imports `http.client` when a publisher is
+made, because that costs more than all the rest of the package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .limits import MAX_ANSWER, REQUEST
+from .publisher import Publisher, Receipt, Rejected, Unreachable
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPResponse
+
+__all__ = ["check", "connect"]
+
+_AGAIN = frozenset((408, 425, 429))  # "not now"; like all of 5xx
+
+
+def check(url: str, token: str | None) -> None:
+    """See `gateway.worker.publisher`."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises if it is none
+    except ValueError as error:
+        raise ValueError(f"url is not valid ({error}): {url!r}") from error
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"url must be printable ASCII: {url!r}")
+    if not parts.hostname:
+        raise ValueError(f"url has no host: {url!r}")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        # Not shown: what stands before the @ is a password.
+        raise ValueError("url must not have a user, a query or a fragment; see GATEWAY_TOKEN")
+    if token is not None:
+        if not isinstance(token, str):
+            raise TypeError(f"token must be a str, not {type(token).__name__}")
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise ValueError("token must be printable ASCII without spaces")
+
+
+def connect(url: str, token: str | None) -> Publisher:
+    """See `gateway.worker.publisher`."""
+    return HttpPublisher(url, token)
+
+
+class HttpPublisher:
+    """Posts to one gateway."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        from http.client import HTTPConnection, HTTPException, HTTPSConnection
+        from urllib.parse import quote, urlsplit
+
+        "localhost".encode("idna")  # its codec is imported here, and not inside a connect
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        self._path = parts.path.rstrip("/") + "/api/jobs/"
+        self._quote = quote
+        self._headers = {"Content-Type": "application/json", "User-Agent": "progress-gateway"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        # A host name that IDNA refuses shows only in connect, as a UnicodeError.
+        self._broken = (OSError, HTTPException, UnicodeError)
+        self._make: Callable[[], HTTPConnection]
+        if parts.scheme == "https":
+            import ssl
+
+            context = ssl.create_default_context()
+            self._make = partial(HTTPSConnection, host, port, timeout=REQUEST, context=context)
+        else:
+            self._make = partial(HTTPConnection, host, port, timeout=REQUEST)
+        self._connection = self._make()
+
+    def publish(self, job: str, fields: dict[str, Any]) -> Receipt:
+        """Post once; once more at once if a kept-alive connection turns out to be dead."""
+        path = self._path + self._quote(job, safe="")
+        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        kept = self._connection.sock is not None
+        try:
+            return self._post(path, body)
+        except TimeoutError as error:
+            raise Unreachable(f"no answer within {REQUEST:g} s") from error
+        except self._broken as error:
+            if not kept:
+                raise Unreachable(str(error) or type(error).__name__) from error
+        try:
+            return self._post(path, body)
+        except self._broken as error:
+            raise Unreachable(str(error) or type(error).__name__) from error
+
+    def close(self) -> None:
+        """See `Publisher`. Closes the descriptor alone: TLS says no goodbye, no file flushes."""
+        sock = self._connection.sock
+        self._connection = self._make()
+        if sock is not None:
+            descriptor = sock.detach()
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _post(self, path: str, body: bytes) -> Receipt:
+        """One request and its answer. Afterwards the connection is either idle or closed."""
+        idle = False
+        try:
+            self._connection.request("POST", path, body, self._headers)
+            with self._connection.getresponse() as response:
+                answer = response.read(MAX_ANSWER)
+                idle = response.isclosed() and not response.will_close
+            return _understood(response, answer)
+        finally:
+            if not idle:
+                self.close()
+
+
+def _understood(response: HTTPResponse, answer: bytes) -> Receipt:
+    """The receipt, or the error that the answer means."""
+    status = response.status
+    try:
+        content = json.loads(answer)
+    except ValueError:
+        content = None
+    told: dict[str, Any] = content if isinstance(content, dict) else {}
+    if 200 <= status < 300:
+        if not isinstance(told.get("attempt"), int):
+            raise Unreachable(f"{status}, but not the answer of a gateway")
+        return Receipt(told["attempt"], bool(told.get("applied")), told.get("reason"))
+    detail = told.get("detail") or told.get("title") or response.reason
+    problem = f"{status} {detail}"
+    if status >= 500 or status in _AGAIN:
+        raise Unreachable(problem)
+    if 300 <= status < 400:
+        problem = f"{status} redirected to {response.getheader('Location')}"
+    field = told.get("field")
+    raise Rejected(problem, field=field if isinstance(field, str) else None)

@@ -1,0 +1,277 @@
+"""`Job`: a worker's handle on one attempt at a job.
+
+All calls are synchronous, thread-safe and take about a microsecond: they set the newest
+state and leave it to the sender. They raise TypeError or ValueError for a wrong argument,
+at once, and nothing for a broken connection, ever. May touch the environment
+(`GATEWAY_URL`, `GATEWAY_TOKEN`), never an event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from time import monotonic
+from typing import TypeVar, overload
+
+from . import checks, process
+from .checks import KEEP, Keep
+from .limits import DEFAULT_LEASE, DEFAULT_TIMEOUT, DEFAULT_URL, MAX_NUMBER
+from .outcome import End, describe, end_of
+from .phases import Phase, Stage
+from .picture import Picture
+from .report import Report
+from .sender import sender_for
+from .tracking import counted, counted_async, total_with
+from .waiting import wait_in_thread
+
+__all__ = ["Job"]
+
+T = TypeVar("T")
+Number = int | float
+
+_log = logging.getLogger("gateway.worker")
+
+
+class Job:
+    """One attempt at the job `name`, reported to the gateway at `url`.
+
+        with Job("video:42", total=1200, unit="frames") as job:
+            for frame in job.track(frames):
+                encode(frame)
+
+    Leaving the block reports the end (see `gateway.worker.outcome`) and waits until the
+    gateway has it, at most `timeout` seconds; if it has not, that is logged. The block's
+    exception goes on unchanged. `async with` does the same in asyncio and Trio without
+    blocking the loop, and a cancellation does not cut the wait short. `lease` (seconds)
+    is how long the gateway waits for a word before it shows the job as stalled; a thread
+    renews it also while the worker computes.
+
+    Without a block the first call starts the job, and `succeed`, `fail` or `cancel` ends
+    it. A forked child may go on reporting, as the same attempt; whichever process ends
+    the job ends it for both. For a retry make a new Job.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        token: str | None = None,
+        total: Number | None = None,
+        unit: str | None = None,
+        parent: Job | str | None = None,
+        message: str | None = None,
+        data: object = None,
+        lease: float = DEFAULT_LEASE,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        self.name = checks.job_id("name", name)
+        if isinstance(parent, Job):
+            parent = parent.name
+        picture = Picture(
+            lease=checks.lease("lease", lease),
+            parent=None if parent is None else checks.job_id("parent", parent),
+        )
+        picture.stage.span.total = checks.count_or_none("total", total)
+        picture.say(checks.said(unit=unit, message=message, data=data))
+        timeout = checks.seconds("timeout", timeout)
+        self._sender = sender_for(
+            url if url is not None else os.environ.get("GATEWAY_URL") or DEFAULT_URL,
+            token if token is not None else os.environ.get("GATEWAY_TOKEN") or None,
+        )
+        self._picture = picture
+        self._report = Report(self.name, picture, timeout=timeout)
+        self._entered = False
+
+    @property
+    def url(self) -> str:
+        """The gateway it is reported to."""
+        return self._sender.url
+
+    @property
+    def status(self) -> str:
+        """`running` or how it ended, as far as this process knows."""
+        end = self._picture.end
+        return end.status if end else "running"
+
+    @property
+    def attempt(self) -> int | None:
+        """The number of this attempt; None until the gateway has told it."""
+        return self._report.attempt
+
+    @property
+    def superseded(self) -> bool:
+        """Whether a newer attempt has taken over: what this one reports is ignored."""
+        return self._report.superseded
+
+    def update(
+        self,
+        *,
+        done: Number | Keep | None = KEEP,
+        total: Number | Keep | None = KEEP,
+        percent: Number | Keep = KEEP,
+        unit: str | Keep | None = KEEP,
+        phase: str | Keep | None = KEEP,
+        message: str | Keep | None = KEEP,
+        data: object = KEEP,
+    ) -> None:
+        """Set any of these; None clears one. Ignored after the end.
+
+        `done`, `total`, `unit` and `percent` (clamped to 0-100) are those of the current
+        phase if it has a share or a total, else of the job. The percentage of the whole
+        job never falls. Texts that are too long are cut.
+        """
+        if done is not KEEP and not (type(done) is int and 0 <= done <= MAX_NUMBER):
+            done = checks.count_or_none("done", done)
+        if total is not KEEP:
+            total = checks.count_or_none("total", total)
+        if percent is not KEEP:
+            percent = checks.number("percent", percent)
+        said = None
+        if not (unit is phase is message is data is KEEP):
+            said = checks.said(unit=unit, phase=phase, message=message, data=data)
+        report, picture = self._report, self._picture
+        with process.lock:
+            if picture.end is not None:
+                return
+            span = picture.stage.span
+            if done is not KEEP:
+                span.done = done
+            if total is not KEEP:
+                span.total = total
+            if percent is not KEEP:
+                span.reach(percent / 100)
+            if said is not None:
+                picture.say(said)
+        if not report.queued:
+            self._sender.wake(report)
+
+    def advance(self, n: Number = 1) -> None:
+        """Add `n` to `done`. Ignored after the end."""
+        if not (type(n) is int and 0 <= n <= MAX_NUMBER):
+            n = checks.count("n", n)
+        report, picture = self._report, self._picture
+        with process.lock:
+            if picture.end is not None:
+                return
+            span = picture.stage.span
+            span.done = (span.done or 0) + n
+        if not report.queued:
+            self._sender.wake(report)
+
+    @overload
+    def track(self, iterable: Iterable[T], total: Number | None = None) -> Iterator[T]: ...
+    @overload
+    def track(
+        self, iterable: AsyncIterable[T], total: Number | None = None
+    ) -> AsyncIterator[T]: ...
+    def track(
+        self, iterable: Iterable[T] | AsyncIterable[T], total: Number | None = None
+    ) -> Iterator[T] | AsyncIterator[T]:
+        """Yield the items of `iterable`; each that has been dealt with adds 1 to `done`.
+
+        `total` is the number of its items; without it, its length if it has one, unless
+        more was announced (`Job(total=…)`) than is done. Several loops in a row go on
+        counting.
+        """
+        with process.lock:
+            announced = total_with(iterable, self._picture.stage.span, total)
+        self.update(total=announced)
+        if isinstance(iterable, AsyncIterable):
+            return counted_async(self, iterable)
+        return counted(self, iter(iterable))
+
+    def phase(
+        self,
+        name: str,
+        *,
+        share: float | None = None,
+        total: Number | None = None,
+        unit: str | None = None,
+        message: str | Keep | None = KEEP,
+    ) -> Phase:
+        """Begin a phase, which ends with its `with` block, or else when the next one begins.
+
+        `share` (0 to 1) is its part of the whole job, or of the phase around it; `done`,
+        `total`, `unit` and `percent` then belong to the phase and are counted into that
+        part. With a `total` and no share it gets all that is left, so only the last one
+        may go without. With neither it is just a name, and the counts go on.
+        """
+        name = checks.text("phase", name)
+        share = None if share is None else checks.share("share", share)
+        total = checks.count_or_none("total", total)
+        said = checks.said(unit=KEEP if unit is None else unit, message=message)
+        with process.lock:
+            stage = self._picture.open(name, share=share, total=total, said=said)
+        self.update()
+        if stage.span.low >= stage.span.high and share != 0:
+            _log.warning("job %s: no share of it is left for its phase %s", self.name, name)
+        return Phase(self, stage, leave=self._leave)
+
+    def succeed(self, message: str | None = None) -> None:
+        """End it as `succeeded`. The first end counts; what comes after it is ignored."""
+        self._end(End("succeeded"), message)
+
+    def fail(self, error: BaseException | str, message: str | None = None) -> None:
+        """End it as `failed`, because of `error`. The first end counts."""
+        if isinstance(error, BaseException):
+            error = describe(error)
+        self._end(End("failed", error), message)
+
+    def cancel(self, message: str | None = None) -> None:
+        """End it as `cancelled`. The first end counts."""
+        self._end(End("cancelled"), message)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the gateway has the end; False if it has not within `timeout` seconds.
+
+        Without an argument, the job's own timeout. Raises RuntimeError before the end.
+        """
+        if self._picture.end is None:
+            raise RuntimeError(f"job {self.name} has not ended")
+        seconds = self._report.timeout if timeout is None else checks.seconds("timeout", timeout)
+        return self._sender.wait(self._report, seconds)
+
+    def __enter__(self) -> Job:
+        if self._entered:
+            raise RuntimeError(f"job {self.name} was entered before: a Job is one attempt")
+        self._entered = True
+        self.update()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._end(end_of(error), None)
+        self.wait()
+
+    async def __aenter__(self) -> Job:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._end(end_of(error), None)
+        await wait_in_thread(self.wait, keep_cancellation=error is None)
+
+    def __del__(self) -> None:
+        report: Report | None = getattr(self, "_report", None)  # none if __init__ raised
+        if report is not None:
+            report.abandoned = True  # only a flag: this may run anywhere, in any lock
+
+    def __repr__(self) -> str:
+        return f"<Job {self.name} {self.status} at {self.url}>"
+
+    def _end(self, end: End, message: str | None) -> None:
+        said = checks.said(message=KEEP if message is None else message)
+        if end.error is not None:
+            end = End(end.status, checks.text("error", end.error))
+        with process.lock:
+            if self._picture.end is not None:
+                return
+            self._picture.say(said)
+            self._report.end(end, now=monotonic())
+        self._sender.wake(self._report)
+
+    def _leave(self, stage: Stage) -> None:
+        with process.lock:
+            if self._picture.end is None:
+                self._picture.leave(stage)
+        self.update()

@@ -1,0 +1,248 @@
+"""The sender: one background thread per gateway URL that brings its jobs' pictures there.
+
+A thread per URL, so that a gateway that hangs delays no job of another one. The thread is
+a daemon, starts with the first report and sleeps when nothing is due. It takes the newest
+picture of a job when it sends, so there is no queue of pictures that could grow: the queue
+holds times. While the gateway is away nothing is sent but one try after each pause, of
+the job that has waited longest.
+
+May touch: threads, the clock, the log. Never an event loop, never the user's exceptions.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+from time import monotonic
+from typing import Any
+
+from . import process, publisher
+from .limits import EXIT, IDLE, OVERDUE
+from .outage import Outage
+from .publisher import Publisher, Receipt, Rejected, Unreachable
+from .report import Report
+
+__all__ = ["Sender", "sender_for"]
+
+Outcome = Receipt | Unreachable | Rejected
+
+_log = logging.getLogger("gateway.worker")
+_senders: dict[tuple[str, str | None], Sender] = {}
+
+
+def sender_for(url: str, token: str | None) -> Sender:
+    """This process's sender to `url`. Raises ValueError or TypeError naming the argument."""
+    publisher.check(url, token)
+    with process.lock:
+        sender = _senders.get((url, token))
+        if sender is None:
+            sender = _senders[url, token] = Sender(url, token)
+            process.members.append(sender)
+        return sender
+
+
+class Sender:
+    """All reports that go to one gateway."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.url = url
+        self._token = token
+        self._changed = threading.Condition(process.lock)
+        self._thread: threading.Thread | None = None
+        self._publisher: Publisher | None = None
+        self._reports: dict[str, Report] = {}
+        self._queue: list[tuple[float, int, Report]] = []
+        self._ticket = 0  # breaks ties in the queue: first come, first served
+        self._flying = False  # a request is under way
+        self._saying: Report | None = None  # what came of it is on its way to the log
+        self._outage = Outage()
+        self._defect: str | None = None
+
+    def wake(self, report: Report) -> None:
+        """Have the report's picture sent soon. Microseconds; never raises for the network."""
+        with self._changed:
+            if report.settled or (report.queued and not report.ended):
+                return
+            other, said = self._adopt(report)
+            self._enqueue(report, report.next_due(monotonic()))
+            report.queued = True
+            problem = self._start()
+            self._changed.notify_all()
+        self._say(other, said)
+        if problem is not None:
+            _log.warning("no thread to report progress to %s: %s", self.url, problem)
+
+    def wait(self, report: Report, timeout: float) -> bool:
+        """Wait until the report's end is delivered; False if it was not within `timeout` s."""
+        with self._changed:
+            if report.job not in self._reports:
+                self.wake(report)  # in a child that was forked after the end was set
+            # Not before the log has it too: this may be the last thing the process does.
+            self._changed.wait_for(
+                lambda: (report.settled or report.overdue) and self._saying is not report, timeout
+            )
+            said = report.expire(self._outage.why, now=monotonic())
+            self._drop_settled(report)
+        self._say(report, said)
+        return report.delivered
+
+    def flush(self) -> None:
+        """Wait for ends until their deadlines and for other changes a moment; at exit."""
+        with self._changed:
+            reports = list(self._reports.values())
+            self._changed.wait_for(lambda: self._outage.failures or self._quiet(), EXIT)
+        for report in reports:
+            if report.deadline is not None:
+                self.wait(report, report.deadline - monotonic())
+
+    def after_fork(self) -> None:
+        """Start afresh in a child: the jobs stay known, and are sent when they are touched."""
+        self._changed = threading.Condition(process.lock)
+        self._thread = None
+        self._queue = []
+        self._flying, self._saying = False, None
+        self._outage = Outage()
+        # What has ended is for the parent to deliver.
+        self._reports = {job: r for job, r in self._reports.items() if not r.ended}
+        for report in self._reports.values():
+            report.queued = False
+        if self._publisher is not None:
+            self._publisher.close()
+
+    def _quiet(self) -> bool:
+        return not (self._flying or self._saying or any(r.queued for r in self._reports.values()))
+
+    def _adopt(self, report: Report) -> tuple[Report, str | None]:
+        """Make it the report of its job. An older one has had its time."""
+        other = self._reports.get(report.job, report)
+        self._reports[report.job] = report
+        # The gateway would say the same, unless the `start` of the older came second.
+        return other, None if other is report else other.superseded_here()
+
+    def _enqueue(self, report: Report, due: float) -> None:
+        report.due = due
+        self._ticket += 1
+        heapq.heappush(self._queue, (due, self._ticket, report))
+
+    def _start(self) -> RuntimeError | None:
+        """Start the thread if there is none. Returns why it cannot."""
+        if self._thread is not None and self._thread.is_alive():
+            return None
+        thread = threading.Thread(target=self._run, name=f"progress {self.url}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads, or the interpreter is ending
+            self._outage.why = str(error)
+            return error
+        self._thread = thread
+        process.flush_in_child()
+        return None
+
+    def _run(self) -> None:
+        """The thread: take, carry, take note, for ever."""
+        while True:
+            taken = self._take()
+            if taken is None:
+                if self._publisher is not None:
+                    self._publisher.close()
+                continue
+            report, request = taken
+            outcome = self._carry(report.job, request)
+            with self._changed:
+                now = monotonic()
+                self._flying = False
+                if isinstance(outcome, Unreachable):
+                    news = self._outage.failed(str(outcome), now=now)
+                else:
+                    news = self._outage.answered(now=now)
+                said = self._settle(report, request, outcome, now=now)
+                self._saying = report
+            if news is not None:
+                _log.warning("the gateway at %s %s", self.url, news)
+            self._say(report, said)
+            with self._changed:
+                self._saying = None
+                self._changed.notify_all()
+
+    def _carry(self, job: str, request: dict[str, Any]) -> Outcome:
+        """One request. Raises nothing: this thread must outlive every defect."""
+        try:
+            if self._publisher is None:
+                with process.importing:
+                    self._publisher = publisher.connect(self.url, self._token)
+            return self._publisher.publish(job, request)
+        except (Unreachable, Rejected) as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - see above
+            if repr(error) != self._defect:
+                self._defect = repr(error)
+                _log.exception("a defect in the publisher for %s", self.url)
+            return Unreachable(repr(error))
+
+    def _take(self) -> tuple[Report, dict[str, Any]] | None:
+        """Wait for the next report that is due. None: nothing to do for a while."""
+        with self._changed:
+            while True:
+                now = monotonic()
+                while self._queue and self._void(self._queue[0]):
+                    heapq.heappop(self._queue)
+                if not self._queue:
+                    if not self._changed.wait(IDLE):
+                        return None
+                    continue
+                at = max(self._queue[0][0], self._outage.retry_at)
+                if at > now:
+                    self._changed.wait(at - now)
+                    continue
+                report = heapq.heappop(self._queue)[2]
+                if report.abandoned and not report.queued:
+                    # No beats: let the gateway show it as stalled, which is the truth.
+                    self._forget(report)
+                    self._changed.notify_all()
+                    continue
+                self._flying = True
+                return report, report.request(now)
+
+    def _void(self, entry: tuple[float, int, Report]) -> bool:
+        due, _, report = entry
+        return report.settled or due != report.due
+
+    def _settle(
+        self, report: Report, request: dict[str, Any], outcome: Outcome, *, now: float
+    ) -> str | None:
+        """Fold the outcome into the report and queue what comes next."""
+        if report.settled:  # by a successor, meanwhile
+            said = None
+        elif isinstance(outcome, Receipt):
+            said = report.answered(request, outcome)
+        elif isinstance(outcome, Rejected):
+            said = report.rejected(request, outcome)
+        else:
+            said = report.unreachable(request, str(outcome), now=now)
+            self._enqueue(report, self._outage.retry_at)
+            report.queued = True
+        if not report.queued and not report.settled:
+            again = isinstance(outcome, Rejected) and not report.unwelcome
+            self._enqueue(report, now if again else report.sent_at + report.beat)
+            report.queued = again
+        self._drop_settled(report)
+        return said
+
+    def _drop_settled(self, report: Report) -> None:
+        if report.settled:
+            report.queued = True  # nobody needs to wake anybody for it any more
+            self._forget(report)
+        elif report.overdue:
+            late = [r for r in self._reports.values() if r.overdue]
+            if len(late) > OVERDUE:
+                late[0].settled = True
+                self._forget(late[0])
+
+    def _forget(self, report: Report) -> None:
+        if self._reports.get(report.job) is report:
+            del self._reports[report.job]
+
+    def _say(self, report: Report, said: str | None) -> None:
+        if said is not None:
+            _log.warning("job %s: %s [%s]", report.job, said, self.url)

@@ -1,0 +1,227 @@
+"""What any broker must do: the promises of `gateway.broker.Broker`, one by one.
+
+A broker joins by a row in `BROKERS`. Its time moves by `tick`, so nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from attrs import define
+from trio.abc import ReceiveChannel
+
+from gateway import Broker, InvalidInput, Limits, MemoryBroker
+from gateway.job import Event, Position, Update
+
+
+@define
+class Bench:
+    """A broker, and a hand on its clock."""
+
+    broker: Broker
+    tick: Callable[[float], Awaitable[None]]
+
+    async def publish(self, job: str, **fields: Any) -> Position:
+        return (await self.broker.publish(job, Update(**fields))).position
+
+
+@asynccontextmanager
+async def memory() -> AsyncIterator[Bench]:
+    now = 1_000_000.0
+
+    async def tick(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    limits = Limits(history=5, max_jobs=50, retention=3600)
+    yield Bench(MemoryBroker(limits, clock=lambda: now), tick)
+
+
+BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {"memory": memory}
+
+
+@pytest.fixture(params=sorted(BROKERS))
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    async with BROKERS[request.param]() as bench:
+        yield bench
+
+
+async def collect(feed: ReceiveChannel[Sequence[Event]], count: int) -> list[Event]:
+    events: list[Event] = []
+    with trio.fail_after(5):
+        while len(events) < count:
+            events += await feed.receive()
+    return events
+
+
+async def test_publish_read_and_history_agree(bench: Bench) -> None:
+    assert await bench.broker.read(["a"]) == {}
+    assert await bench.broker.history("a", after=Position(0, 0)) == []
+    receipt = await bench.broker.publish("a", Update(start=True, total=4, done=1))
+    assert (receipt.applied, receipt.attempt, receipt.position.seq) == (True, 1, 1)
+    second = await bench.publish("a", done=2)
+    assert second == (receipt.position.epoch, 2)
+
+    event = (await bench.broker.read(["b", "a"]))["a"]
+    assert (event.job, event.position, event.state.percent) == ("a", second, 50)
+    history = await bench.broker.history("a", after=Position(0, 0))
+    assert [one.state.done for one in history] == [1, 2]
+    assert await bench.broker.history("a", after=receipt.position) == [event]
+
+
+async def test_rejections_say_why_and_change_nothing(bench: Bench) -> None:
+    await bench.publish("a", attempt=2, percent=5)
+    before = await bench.broker.read(["a"])
+    stale = await bench.broker.publish("a", Update(attempt=1, percent=50))
+    same = await bench.broker.publish("a", Update(percent=5))
+    assert (stale.reason, same.reason) == ("stale_attempt", "unchanged")
+    assert (stale.attempt, stale.position) == (2, before["a"].position)
+    assert await bench.broker.read(["a"]) == before
+    await bench.publish("a", status="succeeded")
+    assert (await bench.broker.publish("a", Update(percent=50))).reason == "final"
+
+
+async def test_history_is_bounded_and_keeps_the_newest(bench: Bench) -> None:
+    for percent in range(1, 10):
+        await bench.publish("a", percent=percent)
+    history = await bench.broker.history("a", after=Position(0, 0))
+    assert [event.position.seq for event in history] == [5, 6, 7, 8, 9]
+
+
+async def test_the_feed_has_all_from_its_opening_on_in_order(bench: Bench) -> None:
+    await bench.publish("a", percent=1)
+    async with bench.broker.feed() as feed, bench.broker.feed() as other:
+        for percent in (2, 3, 3, 4):
+            await bench.publish("a", percent=percent)
+            await bench.publish("b", percent=percent)
+        for each in (feed, other):
+            events = await collect(each, 6)
+            assert [e.state.percent for e in events if e.job == "a"] == [2, 3, 4]
+            assert [e.position.seq for e in events if e.job == "b"] == [1, 2, 3]
+
+
+async def test_a_feed_that_nobody_reads_holds_publishers_up_and_loses_nothing() -> None:
+    # The memory broker's own bound; others keep what a node has not read.
+    broker = MemoryBroker()
+    published = 0
+
+    async def publish_for_ever() -> None:
+        nonlocal published
+        while True:
+            published += 1
+            await broker.publish("a", Update(done=published))
+
+    async with trio.open_nursery() as nursery, broker.feed() as feed:
+        nursery.start_soon(publish_for_ever)
+        await trio.testing.wait_all_tasks_blocked()
+        stuck_at = published
+        assert stuck_at < 20_000
+        events = await collect(feed, stuck_at - 1)
+        assert [e.position.seq for e in events] == list(range(1, stuck_at))
+        await trio.testing.wait_all_tasks_blocked()
+        assert published > stuck_at
+        nursery.cancel_scope.cancel()
+
+
+async def test_leases_stalled_lost_and_back(bench: Bench) -> None:
+    await bench.publish("a", lease=10, percent=5)
+    await bench.tick(9)
+    assert (await bench.broker.publish("a", Update())).reason == "unchanged"
+    await bench.tick(9)
+    assert await bench.broker.reap() == 0
+
+    async with bench.broker.feed() as feed:
+        await bench.tick(2)
+        assert await bench.broker.reap() == 1
+        assert await bench.broker.reap() == 0
+        await bench.tick(88)
+        assert await bench.broker.reap() == 0
+        await bench.tick(2)
+        assert await bench.broker.reap() == 1
+        await bench.tick(1000)
+        assert await bench.broker.reap() == 0
+        await bench.publish("a")
+        events = await collect(feed, 3)
+    assert [event.state.health for event in events] == ["stalled", "lost", "ok"]
+    assert [event.position.seq for event in events] == [2, 3, 4]
+    assert all(event.state.percent == 5 for event in events)
+
+
+async def test_after_an_outage_of_all_nodes_both_lapses_come(bench: Bench) -> None:
+    await bench.publish("a", lease=1)
+    await bench.tick(100)
+    assert [await bench.broker.reap() for _ in range(3)].count(0) >= 1
+    assert (await bench.broker.read(["a"]))["a"].state.health == "lost"
+    assert (await bench.broker.read(["a"]))["a"].position.seq == 3
+
+
+@pytest.mark.parametrize("status", ["queued", "succeeded", "failed", "cancelled"])
+async def test_no_lease_when_nobody_works_on_it(bench: Bench, status: Any) -> None:
+    await bench.publish("a", status=status, lease=1)
+    await bench.tick(1000)
+    assert await bench.broker.reap() == 0
+
+
+async def test_a_shorter_lease_counts_at_once(bench: Bench) -> None:
+    await bench.publish("a", lease=1000)
+    await bench.publish("a", lease=1)
+    await bench.tick(2)
+    assert await bench.broker.reap() == 1
+
+
+async def test_a_job_is_forgotten_after_its_retention_and_then_is_a_new_one(bench: Bench) -> None:
+    first = await bench.publish("a", status="succeeded")
+    await bench.tick(3500)
+    await bench.publish("b", lease=600)
+    await bench.tick(200)
+    await bench.broker.reap()
+    assert list(await bench.broker.read(["a", "b"])) == ["b"]
+    again = await bench.publish("a")
+    assert again.seq == 1
+    assert again.epoch > first.epoch
+
+
+async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
+    for number in range(5):
+        await bench.publish(f"x:{number}", percent=1)
+        await bench.publish(f"y:{number}", status="failed")
+        await bench.tick(1)
+    await bench.publish("x:1", percent=2)
+
+    async def names(**query: Any) -> list[list[str]]:
+        pages = []
+        after = None
+        while True:
+            page = await bench.broker.recent(after=after, **query)
+            pages.append([event.job for event in page.events])
+            after = page.next
+            if after is None:
+                return pages
+
+    assert await names(limit=4, prefix="x:") == [["x:1", "x:4", "x:3", "x:2"], ["x:0"]]
+    assert await names(limit=9, status="failed") == [["y:4", "y:3", "y:2", "y:1", "y:0"]]
+    assert await names(limit=5, prefix="z") == [[]]
+    assert await names(limit=5, prefix="y", status="running") == [[]]
+    assert await names(limit=1, prefix="x:0") == [["x:0"]]
+
+
+@pytest.mark.parametrize("after", ["", "x", "-1", "1e9", "9" * 30])
+async def test_a_wrong_page_is_named(bench: Bench, after: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await bench.broker.recent(limit=5, after=after)
+    assert caught.value.field == "after"
+
+
+async def test_the_memory_broker_is_bounded() -> None:
+    broker = MemoryBroker(Limits(max_jobs=3))
+    for number in range(5):
+        await broker.publish(f"j{number}", Update())
+    await broker.publish("j2", Update(percent=1))
+    await broker.publish("j9", Update())
+    page = await broker.recent(limit=10, after=None)
+    assert [event.job for event in page.events] == ["j9", "j2", "j4"]

@@ -1,0 +1,97 @@
+"""Fan-out marks those who have something new, loads each job once, and lets go in the end."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from attrs import define, field
+from trio.testing import MockClock
+
+from gateway import Limits
+from gateway.hub import Hub
+from gateway.job import Event, Position, State
+from gateway.topic import Subscription
+
+
+@define
+class Marked:
+    marks: list[Subscription] = field(factory=list)
+
+    def mark(self, subscription: Subscription) -> None:
+        self.marks.append(subscription)
+
+
+def event(job: str, seq: int) -> Event:
+    return Event(
+        job,
+        Position(1, seq),
+        State(status="running", attempt=1, created_at=1.0, updated_at=1.0),
+    )
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub(Limits(linger=30))
+
+
+async def test_one_read_serves_all_who_wait(hub: Hub) -> None:
+    outboxes = [Marked() for _ in range(3)]
+    for outbox in outboxes:
+        hub.subscribe("a", outbox)
+    assert await hub.next_loads(10) == ["a"]
+    hub.subscribe("a", Marked())
+    hub.subscribe("b", Marked())
+    assert await hub.next_loads(10) == ["b"]
+
+    hub.deliver([event("a", 2)])
+    assert not any(outbox.marks for outbox in outboxes)
+    hub.loaded(["a"], {"a": event("a", 1)})
+    assert all(len(outbox.marks) == 1 for outbox in outboxes)
+    assert hub.statistics().loading == 1
+
+
+async def test_a_live_topic_marks_at_once_and_only_for_something_new(hub: Hub) -> None:
+    hub.subscribe("a", Marked())
+    hub.loaded(["a"], {"a": event("a", 5)})
+    new, current = Marked(), Marked()
+    hub.subscribe("a", new)
+    hub.subscribe("a", current, position=Position(1, 5))
+    assert (len(new.marks), len(current.marks)) == (1, 0)
+    hub.deliver([event("a", 5), event("b", 1)])
+    assert (len(new.marks), len(current.marks)) == (1, 0)
+    hub.deliver([event("a", 6)])
+    assert len(current.marks) == 1
+
+
+async def test_topics_linger_and_are_swept(hub: Hub, autojump_clock: MockClock) -> None:
+    first = hub.subscribe("a", Marked())
+    hub.loaded(["a"], {"a": event("a", 1)})
+    hub.unsubscribe(first)
+    await trio.sleep(29)
+    hub.sweep()
+    again = hub.subscribe("a", Marked())
+    assert not again.topic.loading
+    await trio.sleep(60)
+    hub.sweep()
+    assert hub.statistics().topics == 1
+    hub.unsubscribe(again)
+    await trio.sleep(30)
+    hub.sweep()
+    assert hub.statistics().topics == 0
+
+
+async def test_loads_come_in_batches_and_are_waited_for(
+    hub: Hub, autojump_clock: MockClock
+) -> None:
+    with trio.move_on_after(1) as scope:
+        await hub.next_loads(10)
+    assert scope.cancelled_caught
+    for number in range(5):
+        hub.subscribe(f"j{number}", Marked())
+    assert await hub.next_loads(3) == ["j0", "j1", "j2"]
+    assert await hub.next_loads(3) == ["j3", "j4"]
+
+
+async def test_a_topic_dropped_while_it_was_loading_is_no_error(hub: Hub) -> None:
+    hub.loaded(["gone"], {"gone": event("gone", 1)})
+    assert hub.statistics().topics == 0

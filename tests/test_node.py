@@ -1,0 +1,84 @@
+"""A node outlives a broker that is away, and says when it is not ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from gateway import Limits, MemoryBroker, Node
+from gateway.errors import BrokerUnavailable
+from gateway.job import Event, Update
+
+from .fakes import FakeSource, Sink
+
+
+class AwayBroker(MemoryBroker):
+    """A broker that does not answer for a while."""
+
+    away = True
+
+    async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
+        await self._answer()
+        return await super().read(jobs)
+
+    async def reap(self) -> int:
+        await self._answer()
+        return await super().reap()
+
+    async def history(self, job: str, **where: Any) -> list[Event]:
+        await self._answer()
+        return await super().history(job, **where)
+
+    async def _answer(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.away:
+            raise BrokerUnavailable("away")
+
+
+async def test_a_broker_that_is_away_delays_but_loses_nothing(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = Limits(ring_bytes=300)
+    broker = AwayBroker(limits, clock=trio.current_time)
+    node = Node(broker, limits=limits, name="n1")
+    source, sink = FakeSource(), Sink()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        nursery.start_soon(node.serve, source, sink)
+        await broker.publish("a", Update(percent=1))
+        await source.say(type="subscribe", jobs=["a"], mode="every")
+        await trio.sleep(10)
+        assert sink.of("progress") == []
+        broker.away = False
+        await trio.sleep(2)
+        assert [frame["seq"] for frame in sink.of("progress")] == [1]
+
+        # Mode `every` needs the history, which is away: it comes with the next event.
+        broker.away = True
+        for percent in range(2, 9):
+            await broker.publish("a", Update(percent=percent))
+        await trio.sleep(1)
+        assert sink.of("progress")[-1]["seq"] < 8
+        broker.away = False
+        await broker.publish("a", Update(percent=9))
+        await trio.sleep(1)
+        assert [frame["seq"] for frame in sink.of("progress")] == list(range(1, 10))
+        nursery.cancel_scope.cancel()
+    assert "away" in caplog.text
+
+
+async def test_readiness(autojump_clock: MockClock) -> None:
+    node = Node(MemoryBroker())
+    assert node.not_ready == "not running"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        assert node.not_ready is None
+        await node.drain()
+        assert node.not_ready == "draining"
+        nursery.cancel_scope.cancel()
+    assert "draining" in repr(node)

@@ -1,0 +1,173 @@
+"""Parsing names what is wrong; encoding is the same bytes as the libraries'."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.frame_protocol import FrameProtocol
+
+from gateway import endings, protocol
+from gateway.errors import InvalidInput
+from gateway.job import Event, Position, State
+from gateway.protocol import (
+    Hello,
+    Message,
+    Ping,
+    Subscribe,
+    SyncSubscriptions,
+    parse_command,
+    parse_update,
+    progress,
+    text_frame,
+    unseen,
+)
+
+STATE = State(status="running", attempt=1, created_at=1.0, updated_at=1.0, message="a\nb")
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ('{"type":"ping"}', Ping()),
+        ('{"type":"ping","at":1}', Ping()),
+        ('{"jobs":["a"],"type":"subscribe","id":7}', Subscribe(["a"], id=7)),
+        (
+            '{"type":"sync_subscriptions","jobs":[],"mode":"every","id":"x"}',
+            SyncSubscriptions([], id="x", mode="every"),
+        ),
+        (
+            '{"type":"hello","positions":{"a":[5,2],"b":[null,0]},"max_hz":10}',
+            Hello(positions={"a": (5, 2), "b": (None, 0)}, max_hz=10),
+        ),
+    ],
+)
+def test_commands(text: str, command: protocol.Command) -> None:
+    assert parse_command(text) == command
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "field"),
+    [
+        ("", "invalid_json", None),
+        ("hello", "invalid_json", None),
+        ('{"type":"ping"', "invalid_json", None),
+        ('{"type":"ping","x":' + "[" * 100_000, "invalid_json", None),
+        ('{"jobs":["\ud800"],"type":"subscribe"}', "invalid_json", None),
+        ("[]", "invalid_command", None),
+        ("{}", "unknown_type", "type"),
+        ('{"type":"dance"}', "unknown_type", "type"),
+        ('{"type":3}', "unknown_type", "type"),
+        ('{"type":"subscribe"}', "invalid_command", "jobs"),
+        ('{"type":"subscribe","jobs":"a"}', "invalid_command", "jobs"),
+        ('{"type":"subscribe","jobs":["a",1]}', "invalid_command", "jobs[1]"),
+        ('{"type":"subscribe","jobs":[],"mode":"x"}', "invalid_command", "mode"),
+        ('{"type":"hello","positions":{"a":3}}', "invalid_command", "positions[...]"),
+    ],
+)
+def test_a_wrong_command_is_named(text: str, code: str, field: str | None) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_command(text)
+    assert (caught.value.code, caught.value.field) == (code, field)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (b'{"percent":101}', "percent"),
+        (b'{"percent":-1}', "percent"),
+        (b'{"percent":null}', "percent"),
+        (b'{"percent":"5"}', "percent"),
+        (b'{"done":1e400}', "done"),
+        (b'{"attempt":0}', "attempt"),
+        (b'{"status":"done"}', "status"),
+        (b'{"precent":5}', "precent"),
+        (b'{"lease":0.1}', "lease"),
+        (b'{"message":"%b"}' % (b"x" * 1001), "message"),
+        (b'{"data":"%b"}' % (b"x" * 9000), "data"),
+    ],
+)
+def test_a_wrong_update_is_named(text: bytes, field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_update(text)
+    assert (caught.value.code, caught.value.field) == ("invalid_update", field)
+
+
+def test_a_parent_is_a_job_id() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_update(b'{"parent":"a b"}')
+    assert (caught.value.code, caught.value.field) == ("invalid_job", "parent")
+
+
+@pytest.mark.parametrize("text", [b"", b"x", b'{"percent":', b'{"message":"\xff"}', b"\xff\xfe"])
+def test_an_update_that_is_not_json(text: bytes) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_update(text)
+    assert caught.value.code == "invalid_json"
+
+
+def test_data_is_compacted_so_that_frames_stay_one_line() -> None:
+    update = parse_update(b'{"data": {\n "a": [1,\n 2]}}')
+    assert update.data == msgspec.Raw(b'{"a":[1,2]}')
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_command_or_invalid_input(data: bytes) -> None:
+    for parse in (parse_command, parse_update):
+        try:
+            parse(data)
+        except InvalidInput as error:
+            assert str(error)  # noqa: PT017 - any other exception fails the test
+
+
+@given(st.text(max_size=300) | st.sampled_from([125, 126, 65_535, 65_536]).map(lambda n: "x" * n))
+def test_frames_are_the_library_s(text: str) -> None:
+    payload = text.encode("utf-8", "replace")
+    theirs = FrameProtocol(client=False, extensions=[]).send_data(payload.decode())
+    assert text_frame(payload) == theirs
+
+
+def test_a_message_in_each_form() -> None:
+    message = Message([b'{"a":1}', b'{"b":2}'])
+    assert message.frames == text_frame(b'{"a":1}') + text_frame(b'{"b":2}')
+    assert message.frame == text_frame(b'{"a":1}\n{"b":2}')
+    assert message.frames is message.frames
+    assert message.size == 14
+
+
+def test_progress_frames_are_the_documented_json() -> None:
+    event = Event("a/b", Position(5, 9), STATE)
+    text = msgspec.json.encode(STATE)
+    frame = json.loads(progress(event, text, prev=7).texts[0])
+    assert frame == {
+        "type": "progress",
+        "job": "a/b",
+        "epoch": 5,
+        "prev": 7,
+        "seq": 9,
+        "state": json.loads(text),
+    }
+    snapshot = json.loads(progress(event, text, prev=None).texts[0])
+    assert snapshot == frame | {"prev": None, "snapshot": True}
+    assert json.loads(unseen("a").texts[0]) == {
+        "type": "progress",
+        "job": "a",
+        "epoch": None,
+        "prev": None,
+        "seq": 0,
+        "snapshot": True,
+        "state": None,
+    }
+    assert b"\n" not in progress(event, text, prev=7).texts[0]
+
+
+def test_endings_are_in_their_ranges_and_fit_a_close_frame() -> None:
+    codes = [ending.code for ending in endings.ENDINGS]
+    assert codes == sorted(set(codes))
+    for ending in endings.ENDINGS:
+        assert len(ending.reason.encode()) <= 123
+        if ending.code >= 4000:
+            assert ending.reconnect == (ending.code < 4500)

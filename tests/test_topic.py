@@ -1,0 +1,212 @@
+"""The shared log: every frame says what it covers, under any loss and any pace."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.job import UNSEEN, Event, Position, State
+from gateway.protocol import Message, Mode
+from gateway.topic import Missing, Subscription, Topic
+
+
+@define
+class Marked:
+    """An outbox that only remembers."""
+
+    marks: list[Subscription] = field(factory=list)
+
+    def mark(self, subscription: Subscription) -> None:
+        self.marks.append(subscription)
+
+
+def event(seq: int, epoch: int = 1, size: int = 1) -> Event:
+    state = State(
+        status="running", attempt=1, done=seq, message="x" * size, created_at=1.0, updated_at=1.0
+    )
+    return Event("job", Position(epoch, seq), state)
+
+
+def live(*events: Event, ring_bytes: int = 100_000) -> Topic:
+    topic = Topic("job", ring_bytes)
+    topic.loaded(None)
+    for one in events:
+        topic.append(one)
+    return topic
+
+
+def watch(topic: Topic, cursor: Position | None = None, mode: Mode = "latest") -> Subscription:
+    return Subscription(topic, Marked(), mode, cursor)
+
+
+def frames(taken: Message | Missing | None) -> list[dict[str, Any]]:
+    assert isinstance(taken, Message)
+    return [json.loads(text) for text in taken.texts]
+
+
+def covers(taken: Message | Missing | None) -> list[tuple[int | None, int]]:
+    return [(frame["prev"], frame["seq"]) for frame in frames(taken)]
+
+
+def test_a_job_never_seen_is_answered_once_with_null() -> None:
+    subscription = watch(live())
+    assert frames(subscription.take())[0]["state"] is None
+    assert not subscription.due
+    assert subscription.take() is None
+
+
+def test_its_first_event_is_a_snapshot_too() -> None:
+    topic = live()
+    subscription = watch(topic, UNSEEN)
+    assert not subscription.due
+    topic.append(event(1))
+    assert covers(subscription.take()) == [(None, 1)]
+
+
+def test_latest_is_one_frame_that_covers_all_since_the_cursor() -> None:
+    topic = live(event(1))
+    subscription = watch(topic)
+    assert covers(subscription.take()) == [(None, 1)]
+    for seq in (2, 3, 4):
+        topic.append(event(seq))
+    assert covers(subscription.take()) == [(1, 4)]
+    assert subscription.take() is None
+
+
+def test_every_is_each_event() -> None:
+    topic = live(event(1))
+    subscription = watch(topic, mode="every")
+    subscription.take()
+    for seq in (2, 3, 4):
+        topic.append(event(seq))
+    assert covers(subscription.take()) == [(1, 2), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize("mode", ["latest", "every"])
+@pytest.mark.parametrize(
+    ("cursor", "expected"),
+    [
+        (Position(5, 2), [(2, 3)]),  # continues
+        (Position(5, 9), [(None, 3)]),  # ahead of us: cannot be
+        (Position(6, 1), [(None, 3)]),  # from a record we do not know
+    ],
+)
+def test_coming_back_with_a_position(
+    mode: Mode, cursor: Position, expected: list[tuple[int | None, int]]
+) -> None:
+    topic = live(event(1, 5), event(2, 5), event(3, 5))
+    assert covers(watch(topic, cursor, mode).take()) == expected
+    assert watch(topic, Position(5, 3), mode).take() is None
+
+
+def test_a_new_epoch_is_a_snapshot_and_in_mode_every_all_of_it() -> None:
+    topic = live(event(7, 1))
+    latest, every = watch(topic, Position(1, 7)), watch(topic, Position(1, 7), "every")
+    for seq in (1, 2, 3):
+        topic.append(event(seq, 2))
+    assert covers(latest.take()) == [(None, 3)]
+    assert covers(every.take()) == [(None, 1), (1, 2), (2, 3)]
+
+
+def test_old_and_repeated_events_are_dropped() -> None:
+    topic = live(event(1, 5), event(2, 5))
+    assert not topic.append(event(2, 5))
+    assert not topic.append(event(1, 5))
+    assert not topic.append(event(9, 4))
+    assert topic.position == (5, 2)
+
+
+def test_loading_merges_snapshot_and_feed_whichever_comes_first() -> None:
+    for snapshot, fed in ((3, 2), (3, 3), (2, 3)):
+        topic = Topic("job", 100_000)
+        subscription = watch(topic)
+        topic.append(event(fed))
+        assert subscription.take() is None
+        topic.loaded(event(snapshot))
+        assert covers(subscription.take()) == [(None, 3)]
+
+
+def test_the_ring_is_bounded_and_says_what_it_lacks() -> None:
+    topic = live(*(event(seq, size=500) for seq in range(1, 11)), ring_bytes=2000)
+    subscription = watch(topic, Position(1, 2), "every")
+    assert subscription.take() == Missing(Position(1, 2))
+    assert subscription.cursor == (1, 2)
+
+    assert covers(subscription.replay([event(s) for s in (3, 4)], after=Position(1, 2))) == [
+        (2, 3),
+        (3, 4),
+    ]
+    assert subscription.cursor == (1, 4)
+    assert subscription.replay([event(9)], after=Position(1, 4)) is None
+    assert subscription.replay([], after=Position(1, 4)) is None
+    subscription.skip()
+    assert covers(subscription.take()) == [(None, 10)]
+
+
+def test_an_event_larger_than_the_ring_is_still_delivered() -> None:
+    topic = live(event(1, size=5000), ring_bytes=10)
+    assert covers(watch(topic).take()) == [(None, 1)]
+
+
+def test_all_who_stand_at_the_same_place_share_one_message() -> None:
+    topic = live(event(1), event(2))
+    first, second = watch(topic, Position(1, 1)), watch(topic, Position(1, 1))
+    assert first.take() is second.take()
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("event"), st.integers(1, 3)),  # events accepted by the broker
+        st.tuples(st.just("lose"), st.integers(1, 3)),  # of which the feed lost some
+        st.tuples(st.just("anew"), st.just(0)),  # the record was created anew
+        st.tuples(st.just("take"), st.sampled_from([0, 1, 2, 3])),
+    ),
+    max_size=60,
+)
+
+
+@given(steps, st.integers(100, 2000))
+def test_any_history_keeps_every_client_s_rule(
+    history: list[tuple[str, int]], ring_bytes: int
+) -> None:
+    """The client's rule of docs/protocol.md holds for each frame, and nobody who takes to
+    the end lacks the newest state, whatever the feed lost."""
+    topic = live(ring_bytes=ring_bytes)
+    subscriptions = [watch(topic, mode=mode) for mode in ("latest", "latest", "every", "every")]
+    positions: list[tuple[int | None, int] | None] = [None] * 4
+    epoch, seq = 1, 0
+
+    def take(number: int) -> None:
+        subscription = subscriptions[number]
+        taken = subscription.take()
+        if isinstance(taken, Missing):
+            subscription.skip()
+            taken = subscription.take()
+        for frame in frames(taken) if taken else []:
+            if not frame.get("snapshot"):
+                assert positions[number] == (frame["epoch"], frame["prev"])
+                assert frame["seq"] > frame["prev"]
+            positions[number] = (frame["epoch"], frame["seq"])
+
+    for what, value in history:
+        if what == "event":
+            for _ in range(value):
+                seq += 1
+                topic.append(event(seq, epoch))
+        elif what == "lose":
+            seq += value
+        elif what == "anew":
+            epoch, seq = epoch + 1, 0
+        else:
+            take(value)
+    if seq:
+        topic.append(event(seq, epoch))  # the position check of §6 brings it
+    for number in range(4):
+        take(number)
+        assert not subscriptions[number].due
+        assert positions[number] == (topic.position if topic.latest else (None, 0))

@@ -1,0 +1,167 @@
+"""The HTTP publisher against a true server."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+from typing import Any
+
+import pytest
+
+from gateway.worker import publisher
+from gateway.worker.http import HttpPublisher
+from gateway.worker.publisher import Receipt, Rejected, Unreachable
+
+from .peer import Answer, Peer, hang_up, problem, receipt
+
+
+@pytest.fixture
+def carrier(peer: Peer) -> Any:
+    carrier = publisher.connect(peer.url, None)
+    yield carrier
+    carrier.close()
+    gc.collect()  # a descriptor left open would warn here
+
+
+FIELDS = {"status": "running", "message": "ü"}
+
+
+def test_a_request(peer: Peer) -> None:
+    carrier = HttpPublisher(peer.url + "/prefix/", "s3cret")
+    assert carrier.publish("a:b/c@d.e-f_g", FIELDS) == Receipt(1, True)
+    carrier.close()
+    (got,) = peer.got
+    assert got.path == "/prefix/api/jobs/a%3Ab%2Fc%40d.e-f_g"
+    assert got.job == "a:b/c@d.e-f_g"
+    assert got.fields == FIELDS
+    assert got.headers["Authorization"] == "Bearer s3cret"
+    assert got.headers["Content-Type"] == "application/json"
+
+
+def test_no_token_no_header(peer: Peer, carrier: HttpPublisher) -> None:
+    carrier.publish("job", FIELDS)
+    assert "Authorization" not in peer.got[0].headers
+
+
+def test_one_connection_is_kept(peer: Peer, carrier: HttpPublisher) -> None:
+    for _ in range(3):
+        carrier.publish("job", FIELDS)
+    peer.plan.append(problem(422, "no"))
+    with pytest.raises(Rejected):
+        carrier.publish("job", FIELDS)
+    carrier.publish("job", FIELDS)
+    assert len({got.connection for got in peer.got}) == 1
+
+
+def test_a_dead_connection_is_replaced_at_once(peer: Peer, carrier: HttpPublisher) -> None:
+    carrier.publish("job", FIELDS)
+    peer.kill_connections()
+    assert carrier.publish("job", FIELDS).applied
+    carrier.close()
+    carrier.close()
+    assert carrier.publish("job", FIELDS).applied
+
+
+def test_a_fresh_connection_that_dies_is_unreachable(peer: Peer, carrier: HttpPublisher) -> None:
+    peer.plan.append(hang_up)
+    with pytest.raises(Unreachable, match="closed connection"):
+        carrier.publish("job", FIELDS)
+    carrier.publish("job", FIELDS)
+    peer.plan.extend([hang_up, hang_up])
+    with pytest.raises(Unreachable):
+        carrier.publish("job", FIELDS)
+    assert carrier.publish("job", FIELDS).applied
+
+
+def test_nobody_there(nowhere: str) -> None:
+    with pytest.raises(Unreachable, match="refused"):
+        HttpPublisher(nowhere, None).publish("job", FIELDS)
+
+
+def test_a_host_that_is_none() -> None:
+    with pytest.raises(Unreachable):
+        HttpPublisher("http://a..b", None).publish("job", FIELDS)
+
+
+def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.worker.http.REQUEST", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        carrier = HttpPublisher(f"http://127.0.0.1:{server.getsockname()[1]}", None)
+        with pytest.raises(Unreachable, match=r"no answer within 0\.05 s"):
+            carrier.publish("job", FIELDS)
+        assert carrier._connection.sock is None
+
+
+def test_https_to_a_server_without_tls(peer: Peer) -> None:
+    carrier = HttpPublisher(peer.url.replace("http:", "https:"), None)
+    with pytest.raises(Unreachable, match=r"(?i)ssl"):
+        carrier.publish("job", FIELDS)
+    gc.collect()
+
+
+def raw(status: int, content: bytes, **headers: str) -> Answer:
+    return lambda _: (status, headers, content)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "text", "field"),
+    [
+        (problem(422, "percent: too big", field="percent"), Rejected, "422 percent", "percent"),
+        (problem(401, "no token"), Rejected, "401 no token", None),
+        (raw(404, b"<html>"), Rejected, "404 Not Found", None),
+        (raw(400, b'{"title": "Bad", "field": 5}'), Rejected, "400 Bad", None),
+        (raw(301, b"", Location="https://x/"), Rejected, "301 redirected to https://x/", None),
+        (problem(503, "draining"), Unreachable, "503 draining", None),
+        (raw(500, b""), Unreachable, "500", None),
+        (problem(429, "slowly"), Unreachable, "429 slowly", None),
+        (raw(200, b"<html>"), Unreachable, "200, but not the answer of a gateway", None),
+        (raw(200, b"[]"), Unreachable, "200, but", None),
+        (raw(200, b'{"attempt": "1"}'), Unreachable, "200, but", None),
+        (raw(200, b" " * 70_000), Unreachable, "200, but", None),
+    ],
+)
+def test_what_answers_mean(
+    peer: Peer,
+    carrier: HttpPublisher,
+    answer: Answer,
+    error: type[Exception],
+    text: str,
+    field: str | None,
+) -> None:
+    peer.plan.append(answer)
+    with pytest.raises(error, match=text) as caught:
+        carrier.publish("job", FIELDS)
+    assert getattr(caught.value, "field", None) == field
+    assert carrier.publish("job", FIELDS).applied
+
+
+def test_reasons(peer: Peer, carrier: HttpPublisher) -> None:
+    peer.plan.extend([receipt(3, "stale_attempt"), raw(200, b'{"attempt": 1}', Connection="close")])
+    assert carrier.publish("job", FIELDS) == Receipt(3, False, "stale_attempt")
+    assert carrier.publish("job", FIELDS) == Receipt(1, False)
+    assert carrier._connection.sock is None
+
+
+def test_a_publisher_of_another_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(publisher.SCHEMES, "test", __name__)
+    publisher.check("test://x", None)
+    with pytest.raises(ValueError, match="not this one"):
+        publisher.check("test://y", None)
+    made: object = publisher.connect("test://x", "token")
+    assert made == ("test://x", "token")
+    with pytest.raises(ValueError, match=r"one of http://, https://, test://"):
+        publisher.check("redis//x", None)
+
+
+def check(url: str, token: str | None) -> None:
+    """This test module is a publisher module too."""
+    if url != "test://x":
+        raise ValueError("not this one")
+
+
+def connect(url: str, token: str | None) -> Any:
+    return url, token
+
+
+assert sys.modules[__name__].check is check

@@ -1,0 +1,143 @@
+"""`async with`: asyncio, Trio, neither; the loop is never blocked, and the end is delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+import trio
+
+from gateway.worker import Job
+from gateway.worker.waiting import wait_in_thread
+
+from .fake import Fake, until
+from .peer import DEADLINE
+
+
+async def test_trio(fake: Fake) -> None:
+    async with Job("job", url=fake.url) as job:
+        job.update(done=1)
+    assert job.wait(0)
+    assert fake.got[-1]["status"] == "succeeded"
+
+
+async def test_trio_is_not_blocked_and_not_cut_short(fake: Fake) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def work() -> None:
+                async with Job("job", url=fake.url) as job:
+                    await trio.to_thread.run_sync(until, job, lambda: job.attempt)
+                    fake.door.clear()
+                    scope.cancel()
+                    await trio.sleep_forever()
+
+            # Not cancelled, so it runs while the block waits for the delivery.
+            with trio.CancelScope(shield=True), trio.fail_after(DEADLINE):
+                await trio.to_thread.run_sync(fake.inside.acquire)
+                await trio.to_thread.run_sync(fake.inside.acquire)
+            fake.door.set()
+    assert scope.cancelled_caught
+    assert fake.got[-1]["status"] == "cancelled"
+
+
+async def test_trio_keeps_the_exception(fake: Fake) -> None:
+    error = ValueError("mine")
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with Job("job", url=fake.url):
+            raise error
+    assert caught.value is error
+    assert fake.got[-1]["error"] == "ValueError: mine"
+
+
+async def test_trio_nursery_inside(fake: Fake) -> None:
+    async def fail() -> None:
+        raise OSError("disk")
+
+    with pytest.raises(ExceptionGroup):  # noqa: PT012 - the block is what is tested
+        async with Job("job", url=fake.url), trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(fail)
+    assert fake.got[-1]["error"] == "OSError: disk"
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(debug=True) as runner:
+        runner.run(main)
+
+
+@pytest.mark.usefixtures("fake")
+def test_asyncio(fake: Fake) -> None:
+    async def main() -> None:
+        async with Job("job", url=fake.url) as job:
+            job.update(done=1)
+        assert job.wait(0)
+
+    run(main())
+    assert fake.got[-1]["status"] == "succeeded"
+
+
+def test_asyncio_is_not_blocked_and_not_cut_short(fake: Fake) -> None:
+    async def work(running: asyncio.Event) -> None:
+        async with Job("job", url=fake.url) as job:
+            await asyncio.to_thread(until, job, lambda: job.attempt)
+            fake.door.clear()
+            running.set()
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        running = asyncio.Event()
+        task = asyncio.create_task(work(running))
+        await running.wait()
+        for _ in range(2):
+            await asyncio.to_thread(fake.inside.acquire)
+            task.cancel()  # the first in the block, the second while it waits
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not task.done()
+        fake.door.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert fake.got[-1]["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("error", [None, ValueError("mine")])
+def test_asyncio_cancelled_while_it_waits(fake: Fake, error: Exception | None) -> None:
+    """The cancellation goes on after the wait, unless the block has its own exception."""
+
+    async def work() -> None:
+        async with Job("job", url=fake.url):
+            fake.door.clear()
+            if error is not None:
+                raise error
+
+    async def main() -> None:
+        task = asyncio.create_task(work())
+        await asyncio.to_thread(fake.inside.acquire)
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        fake.door.set()
+        with pytest.raises((asyncio.CancelledError, ValueError)) as caught:
+            await task
+        assert caught.type is (asyncio.CancelledError if error is None else ValueError)
+
+    run(main())
+    assert fake.got[-1]["status"] == ("succeeded" if error is None else "failed")
+
+
+@pytest.mark.parametrize("missing", ["asyncio", "trio"])
+def test_no_loop_at_all(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, missing)
+    called: list[int] = []
+    coroutine = wait_in_thread(lambda: called.append(threading.get_ident()), keep_cancellation=True)
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+    assert called == [threading.get_ident()]

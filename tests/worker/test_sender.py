@@ -1,0 +1,297 @@
+"""The sender: what happens when the gateway is slow, away, broken, or back."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from gateway.worker import Job, process, report, sender
+from gateway.worker.publisher import Receipt, Rejected, Unreachable
+
+from .fake import Fake, until
+from .peer import DEADLINE, Peer, hang_up
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.message for r in caplog.records if r.name == "gateway.worker"]
+
+
+def test_away_and_back(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    with Job("job", total=5) as job, Job("other") as other:
+        until(job, lambda: job.attempt and other.attempt)
+        peer.go_away()
+        job.advance(2)
+        until(job, lambda: job._sender._outage.failures >= 3)
+        job.advance()  # never raises, never blocks
+        peer.come_back()
+        peer.wait_for(lambda got: peer.of("job")[-1].fields.get("done") == 3)
+    assert peer.ends("job")[0].fields["attempt"] == 1
+    assert peer.ends("other")
+    away, back = logged(caplog)
+    assert away.startswith(f"the gateway at {peer.url} is away (")
+    assert back.startswith(f"the gateway at {peer.url} is back after ")
+
+
+def test_the_start_is_repeated_until_it_is_answered(peer: Peer) -> None:
+    peer.plan.extend([hang_up, hang_up])
+    with Job("job") as job:
+        until(job, lambda: job.attempt)
+    starts = [g.fields for g in peer.got if "start" in g.fields]
+    assert len(starts) == 3
+    assert len({s["run"] for s in starts}) == 1
+    assert peer.attempts["job"][0] == 1
+
+
+def test_an_end_is_retried_and_its_echo_is_ours(fake: Fake) -> None:
+    with Job("job", url=fake.url) as job:
+        until(job, lambda: job.attempt)
+        fake.plan.extend([Unreachable("reset"), Receipt(1, False, "final")])
+    assert job.wait()
+    assert [g["status"] for g in fake.got] == ["running", "succeeded", "succeeded"]
+
+
+def test_the_end_is_waited_for_and_then_logged(
+    nowhere: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "EXIT", 0.0)
+    job, start = Job("job", timeout=0.2), monotonic()
+    with pytest.raises(ValueError, match="mine"), job:
+        raise ValueError("mine")
+    assert 0.2 <= monotonic() - start < DEADLINE
+    assert not job.wait()
+    away, end = logged(caplog)
+    assert "is away" in away
+    assert end.startswith("job job: its end could not be delivered in time (")
+    assert "refused" in end
+
+
+def test_a_late_end_is_delivered_if_it_is_fenced(
+    fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "EXIT", 0.0)
+    with Job("job", url=fake.url, timeout=0.1) as job:
+        until(job, lambda: job.attempt)
+        fake.always = Unreachable("refused")
+    assert job._report.overdue
+    assert not job.wait()
+    fake.always = Receipt(1, True)
+    until(job, lambda: job._report.delivered)
+    assert job.wait()
+    assert "it is sent later" in caplog.text
+
+
+def test_only_so_many_late_ends_are_kept(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "EXIT", 0.0)
+    monkeypatch.setattr(sender, "OVERDUE", 1)
+    jobs = [Job(f"job{i}", url=fake.url, timeout=0) for i in range(3)]
+    for job in jobs:
+        job.update()
+    until(jobs[0], lambda: all(job.attempt for job in jobs))
+    fake.always = Unreachable("refused")
+    for job in jobs:
+        job.fail("x")
+        assert not job.wait()
+    assert [job._report.settled for job in jobs] == [True, True, False]
+    fake.always = Receipt(1, True)
+    until(jobs[2], lambda: jobs[2]._report.delivered)
+
+
+def test_no_wait_does_not_lose_the_end(fake: Fake) -> None:
+    fake.door.clear()
+    job = Job("job", url=fake.url, timeout=0)
+    with job:
+        pass
+    assert not job._report.settled
+    fake.door.set()
+    assert job.wait(DEADLINE)
+    assert fake.got[-1]["status"] == "succeeded"
+
+
+def test_a_hanging_gateway_delays_no_other(fake: Fake, peer: Peer) -> None:
+    fake.door.clear()
+    stuck = Job("stuck", url=fake.url)
+    stuck.update(done=1)
+    assert fake.inside.acquire(timeout=DEADLINE)
+    with Job("job") as job:
+        job.update(done=1)
+    assert job.wait(0)
+    fake.door.set()
+    stuck.cancel()
+    assert stuck.wait()
+
+
+def test_an_unlucky_job_delays_no_other_of_its_gateway(fake: Fake) -> None:
+    """The gateway fails whenever it hears of one job; the others get through."""
+
+    def poison(fields: dict[str, Any]) -> None:
+        fake.always = Unreachable("500") if "bad" in fields else Receipt(1, True)
+
+    fake.seen = lambda fields: poison(fields.get("data") or {})
+    bad = Job("bad", url=fake.url, data={"bad": 1})
+    bad.update()
+    for i in range(3):
+        with Job(f"good{i}", url=fake.url) as good:
+            pass
+        assert good.wait(0)
+    bad.update(data=None)
+    bad.succeed()
+    assert bad.wait()
+
+
+def test_a_change_in_flight_is_sent_after_it(fake: Fake) -> None:
+    with Job("job", url=fake.url) as job:
+        fake.door.clear()
+        job.update(done=1)
+        assert fake.inside.acquire(timeout=DEADLINE)
+        job.update(done=2)
+        fake.door.set()
+        until(job, lambda: fake.got and fake.got[-1].get("done") == 2)
+
+
+def test_superseded_in_flight(fake: Fake) -> None:
+    fake.door.clear()
+    old = Job("job", url=fake.url)
+    old.update()
+    assert fake.inside.acquire(timeout=DEADLINE)
+    with Job("job", url=fake.url, timeout=0) as new:
+        fake.door.set()
+    assert new.wait(DEADLINE)
+    assert old.superseded
+    assert old.attempt is None
+    assert next(g["run"] for g in fake.got if "run" in g) == old._report.run
+
+
+def test_a_defect_in_a_publisher_is_logged_once_and_survived(
+    fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.plan.extend([ZeroDivisionError("ouch"), ZeroDivisionError("ouch")])
+    with Job("job", url=fake.url) as job:
+        until(job, lambda: job.attempt)
+    assert job.wait(0)
+    assert [r.levelno for r in caplog.records if "defect" in r.message] == [logging.ERROR]
+
+
+def test_a_publisher_that_cannot_be_opened_yet(fake: Fake) -> None:
+    fake.opening = OSError("no certificates")
+    with Job("job", url=fake.url) as job:
+        until(job, lambda: job._sender._outage.failures)
+        fake.opening = None
+    assert job.wait(0)
+
+
+def test_an_idle_connection_is_given_back(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "IDLE", 0.01)
+    with Job("job", url=fake.url):
+        pass
+    assert fake.closed.wait(DEADLINE)
+    with Job("again", url=fake.url) as job:
+        pass
+    assert job.wait(0)
+
+
+def test_idle_before_the_publisher_is_open(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "IDLE", 0.01)
+    fake.opening = OSError("never opened")
+    monkeypatch.setattr(report, "EXIT", 0.0)
+    with Job("job", url=fake.url, timeout=0.0) as job:
+        pass
+    until(job, lambda: job._report.settled)
+    with job._sender._changed:  # lets the thread run idle rounds, and shows it alive
+        job._sender._changed.wait(0.05)
+    fake.opening = None
+    with Job("again", url=fake.url) as again:
+        pass
+    assert again.wait(0)
+
+
+def test_no_thread_to_be_had(
+    fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        job = Job("job", url=fake.url)
+        job.update(done=1)
+    assert "no thread to report progress" in caplog.text
+    job.succeed()
+    assert job.wait()
+
+
+def test_flush_waits_for_changes_and_ends(fake: Fake) -> None:
+    fake.door.clear()
+    running, ended = Job("running", url=fake.url), Job("ended", url=fake.url)
+    running.update(done=1)
+    assert fake.inside.acquire(timeout=DEADLINE)
+    running.update(done=2)
+    ended.fail("x")
+    flushed = threading.Event()
+
+    def flush() -> None:
+        process.flush_all()
+        flushed.set()
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    assert not flushed.is_set()
+    fake.door.set()
+    assert flushed.wait(DEADLINE)
+    thread.join(DEADLINE)
+    assert {(g["job"], g.get("done"), g["status"]) for g in fake.got} >= {
+        ("running", 2, "running"),
+        ("ended", None, "failed"),
+    }
+    running.succeed()
+    assert running.wait()
+
+
+def test_flush_does_not_wait_for_changes_of_a_gateway_that_is_away(nowhere: str) -> None:
+    job = Job("job", url=nowhere + "/flush")
+    job.update(done=1)
+    until(job, lambda: job._sender._outage.failures)
+    start = monotonic()
+    job._sender.flush()
+    assert monotonic() - start < 1.0
+
+
+def test_one_sender_for_each_gateway_and_token() -> None:
+    one = sender.sender_for("http://127.0.0.1:9/one", None)
+    assert sender.sender_for("http://127.0.0.1:9/one", None) is one
+    assert sender.sender_for("http://127.0.0.1:9/one", "t") is not one
+
+
+def test_a_rejected_end_settles(fake: Fake) -> None:
+    fake.always = Rejected("403 no")
+    with Job("job", url=fake.url) as job:
+        pass
+    assert job._report.settled
+    assert not job.wait(0)
+
+
+def test_calls_from_a_signal_handler_do_not_block_themselves(fake: Fake) -> None:
+    """The lock is re-entrant: a handler may run while this thread holds it."""
+    with Job("job", url=fake.url) as job:
+        with process.lock:
+            job.update(done=1)
+            job.cancel()
+        assert job.status == "cancelled"
+
+
+def test_a_job_may_die_anywhere(fake: Fake) -> None:
+    calls: list[Callable[[], None]] = [gc.collect] * 2  # type: ignore[list-item]
+    job = Job("job", url=fake.url)
+    job.update()
+    with process.lock:
+        del job
+        for call in calls:
+            call()
+    with pytest.raises(ValueError, match="name"):
+        Job("not a job")
+    gc.collect()
