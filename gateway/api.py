@@ -7,6 +7,7 @@ in it.
 from __future__ import annotations
 
 import logging
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, cast, get_args
 
@@ -88,7 +89,7 @@ class _Api:
         wait = _number(request, "wait", default=0.0, most=MAX_WAIT)
         event = (await self._node.broker.read([job])).get(job)
         if wait and (event is None or _etag(event) in known):
-            event = await self._next(job, event, wait) or event
+            event = await self._next(request, job, event, wait) or event
         if event is None:
             return _problem(404, "No worker has reported this job.", field="job")
         headers = {"etag": _etag(event), "cache-control": "no-cache"}
@@ -96,19 +97,26 @@ class _Api:
             return Response(status_code=304, headers=headers)
         return _json(_document(event), headers=headers)
 
-    async def _next(self, job: str, event: Event | None, wait: float) -> Event | None:
-        """The first event newer than `event`; None if there is none for `wait` seconds."""
+    async def _next(
+        self, request: Request, job: str, event: Event | None, wait: float
+    ) -> Event | None:
+        """The first event newer than `event`; None if there is none for `wait` seconds, or
+        before the client is gone or is to go."""
         outbox = Outbox(self._node.limits)
         subscription = self._node.hub.subscribe(
             job, outbox, position=event.position if event else None
         )
+        latest: Event | None = None
         try:
             with trio.move_on_after(wait):
-                while True:
-                    await outbox.receive()
-                    latest = subscription.topic.latest
-                    if latest is not None and (event is None or latest.position > event.position):
-                        return latest
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_cancel_when_gone, request, nursery.cancel_scope)
+                    nursery.start_soon(_cancel_when_set, self._node.leaving, nursery.cancel_scope)
+                    while latest is None or (event and latest.position <= event.position):
+                        await outbox.receive()
+                        latest = subscription.topic.latest
+                    nursery.cancel_scope.cancel()
+                return latest
         finally:
             self._node.hub.unsubscribe(subscription)
         return None
@@ -171,15 +179,27 @@ class _Streamed(Response):
         await self._app(scope, receive, send)
 
 
+async def _cancel_when_gone(request: Request, scope: trio.CancelScope) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _cancel_when_set(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
 async def _body(request: Request, limits: Limits) -> bytes:
     """The whole request body, within its limits of size and time."""
     body = bytearray()
     try:
         with trio.fail_after(limits.body_timeout):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limits.max_body:
-                    raise HTTPException(413, f"The body is over {limits.max_body} bytes.")
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > limits.max_body:
+                        raise HTTPException(413, f"The body is over {limits.max_body} bytes.")
     except trio.TooSlowError:
         raise HTTPException(408, f"The body took over {limits.body_timeout:g} s.") from None
     return bytes(body)

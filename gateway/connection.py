@@ -115,12 +115,13 @@ async def read_commands(source: Source, session: Session) -> None:
     try:
         while True:
             text = await source.receive()
+            await outbox.room()
             try:
                 answer = session.handle(parse_command(text))
             except InvalidInput as error:
                 answer = encode("error", code=error.code, message=str(error))
             if answer is not None:
-                await outbox.reply(answer)
+                outbox.reply(answer)
     except TransportClosed:
         outbox.end(endings.NORMAL)
     except ConnectionEnds as error:

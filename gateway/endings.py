@@ -28,7 +28,9 @@ class Ending:
 
 NORMAL = Ending(1000, "normal", True, "the client closed, or its connection was lost")
 GOING_AWAY = Ending(1001, "going away", True, "this node is draining; another one serves")
+MALFORMED = Ending(1002, "protocol error", False, "the client broke the WebSocket protocol")
 UNSUPPORTED = Ending(1003, "text frames only", False, "the client sent a binary frame")
+NOT_UTF8 = Ending(1007, "invalid UTF-8", False, "a text frame that is not UTF-8")
 POLICY = Ending(1008, "policy violation", False, "the client broke a rule of this gateway")
 TOO_BIG = Ending(1009, "message too big", False, "a message over the size limit")
 INTERNAL = Ending(1011, "internal error", True, "a defect of the gateway; its log has the reason")
@@ -40,7 +42,9 @@ NOT_FOUND = Ending(4504, "no such endpoint", False, "a WebSocket at a path other
 ENDINGS = (
     NORMAL,
     GOING_AWAY,
+    MALFORMED,
     UNSUPPORTED,
+    NOT_UTF8,
     POLICY,
     TOO_BIG,
     INTERNAL,

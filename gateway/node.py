@@ -66,7 +66,8 @@ class Node:
         self._connections: dict[Outbox, None] = {}
         self._none_left = trio.Event()
         self._following = False
-        self._draining = False
+        self.leaving = trio.Event()
+        """Set when this node is to be left: whoever waits for something here shall go."""
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.not_ready or 'ready'}, {len(self._connections)} clients>"
@@ -74,7 +75,7 @@ class Node:
     @property
     def not_ready(self) -> str | None:
         """Why no new client should be sent here; None if this node is ready."""
-        if self._draining:
+        if self.leaving.is_set():
             return "draining"
         return None if self._following else "not running"
 
@@ -124,7 +125,7 @@ class Node:
             )
         finally:
             del self._connections[outbox]
-            if self._draining and not self._connections:
+            if self.leaving.is_set() and not self._connections:
                 self._none_left.set()
 
     async def drain(self) -> None:
@@ -133,7 +134,7 @@ class Node:
         Returns when all are gone or the time is up; what is left then is the caller's to
         cancel. From the first moment on new clients are refused.
         """
-        self._draining = True
+        self.leaving.set()
         if not self._connections:
             return
         leaving = list(self._connections)
@@ -151,7 +152,7 @@ class Node:
             await self._none_left.wait()
 
     def _refuse(self) -> Ending | None:
-        if self._draining:
+        if self.leaving.is_set():
             return endings.GOING_AWAY
         if len(self._connections) >= self.limits.max_connections:
             return endings.FULL

@@ -39,7 +39,7 @@ class Batch:
 
 
 class Outbox:
-    """One connection's. Everything but `reply` and `receive` is synchronous."""
+    """One connection's. Everything but `room` and `receive` is synchronous."""
 
     def __init__(self, limits: Limits) -> None:
         self._announcements: list[Message] = []
@@ -67,10 +67,19 @@ class Outbox:
         """The client is no longer interested in it."""
         self._due.pop(subscription, None)
 
-    async def reply(self, message: Message) -> None:
-        """Queue the answer to a command, once there is room. Cancelled, it is not queued."""
-        await self._room.acquire()
+    async def room(self) -> None:
+        """Return when there is room for one more answer. For the one task that replies."""
+        async with self._room:
+            pass
+
+    def reply(self, message: Message) -> None:
+        """Queue the answer to a command; there must be room.
+
+        Waiting for it is a call of its own, before the command is carried out: what the
+        command makes due would else overtake its answer.
+        """
         if self.ending is None:
+            self._room.acquire_nowait()
             self._replies.append(message)
             self._ring()
 

@@ -2,8 +2,9 @@
 
 The rate is an exponential moving average of percent per second. Its weight is written
 as dt / (dt + window), which needs no `exp`, so that a second implementation (Lua) gets
-the same digits. The window grows with the job: an hour-long job is averaged over
-minutes, a short one over seconds.
+the same digits. The window grows with the job: at first it is all that was seen (a plain
+average, so that a first quick step does not promise too much), an hour-long job is
+averaged over minutes.
 
 An estimate is honest or absent: none before `SETTLED` seconds of observed progress, none
 once the time it promised has passed without progress.
@@ -39,8 +40,9 @@ class Pace:
         if percent <= self.percent or took <= 0:
             return self
         latest = (percent - self.percent) / took
-        window = max(WINDOW, (now - self.since) * SHARE)
-        weight = took / (took + window) if self.rate else 1.0
+        seen_for = self.at - self.since
+        window = min(max(WINDOW, seen_for * SHARE), seen_for)
+        weight = took / (took + window)
         rate = self.rate + (latest - self.rate) * weight
         return evolve(self, at=now, percent=percent, rate=float(f"{rate:.6g}"))
 

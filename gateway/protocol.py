@@ -90,7 +90,7 @@ Command = Hello | SyncSubscriptions | Subscribe | Unsubscribe | Ping | Pong
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _updates = msgspec.json.Decoder(Update)
 _PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
-_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
+_NAMED = re.compile(r"(?:unknown|missing required) field `([^`]*)`")
 
 
 def parse_command(text: str | bytes) -> Command:
@@ -136,9 +136,9 @@ def parse_update(text: bytes) -> Update:
 def _explain(error: msgspec.ValidationError, *, code: str) -> InvalidInput:
     """msgspec's complaint, with the field it is about."""
     text = str(error)
-    found = _PATH.search(text) or _UNKNOWN_FIELD.search(text)
+    found = _PATH.search(text) or _NAMED.search(text)
     field = found.group(1) or None if found else None
-    if code == "invalid_command" and (field == "type" or "missing required field `type`" in text):
+    if code == "invalid_command" and field == "type":
         code = "unknown_type"
     return InvalidInput(text, code=code, field=field)
 

@@ -7,6 +7,7 @@ async with trio.open_nursery() as nursery:
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -67,13 +68,22 @@ async def serve_gateway(
     http = HTTPServer(create_http_app(node), limits=limits)
     listeners = await open_listeners(bind)
     addresses = tuple(listener.getsockname()[:2] for listener in listeners)
-    async with trio.open_nursery() as inside:
-        # The node outlives the listener: while clients are sent away it still delivers.
-        inside.cancel_scope.shield = True
-        await inside.start(node.run)
-        try:
-            async with trio.open_nursery() as outside:
-                await outside.start(partial(serve_listeners, listeners, node=node, http=http))
-                task_status.started(Gateway(node, addresses))
-        finally:
-            inside.cancel_scope.cancel()
+    with ExitStack() as listening:
+        for listener in listeners:  # closed before, unless what comes between fails
+            listening.enter_context(listener)
+        async with trio.open_nursery() as nursery:
+            inside = trio.CancelScope()
+
+            async def run_node(*, task_status: trio.TaskStatus[None]) -> None:
+                with inside:
+                    await node.run(task_status=task_status)
+
+            await nursery.start(run_node)
+            # The node outlives the listener: while clients are sent away it still delivers.
+            inside.shield = True
+            try:
+                async with trio.open_nursery() as outside:
+                    await outside.start(partial(serve_listeners, listeners, node=node, http=http))
+                    task_status.started(Gateway(node, addresses))
+            finally:
+                inside.cancel()

@@ -34,6 +34,11 @@ def test_it_adapts_to_a_change_of_speed() -> None:
     assert slow.rate == pytest.approx(1.3, rel=0.05)
 
 
+def test_a_first_quick_step_does_not_promise_too_much() -> None:
+    pace = run((0, 0), (0.1, 2), *((0.1 + second, 2 + 5.0 * second) for second in range(1, 6)))
+    assert pace.eta(now=5.1) == pytest.approx((100 - 27) / 5, abs=1.5)
+
+
 def test_absent_while_it_would_be_a_guess() -> None:
     assert run((0, 0)).eta(now=100) is None
     assert run((0, 0), (SETTLED / 2, 10)).eta(now=SETTLED / 2) is None

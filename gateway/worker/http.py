@@ -129,7 +129,13 @@ def _understood(response: HTTPResponse, answer: bytes) -> Receipt:
     if 200 <= status < 300:
         if not isinstance(told.get("attempt"), int):
             raise Unreachable(f"{status}, but not the answer of a gateway")
-        return Receipt(told["attempt"], bool(told.get("applied")), told.get("reason"))
+        return Receipt(
+            told["attempt"],
+            bool(told.get("applied")),
+            told.get("reason"),
+            epoch=told.get("epoch"),
+            seq=told.get("seq"),
+        )
     detail = told.get("detail") or told.get("title") or response.reason
     problem = f"{status} {detail}"
     if status >= 500 or status in _AGAIN:

@@ -41,8 +41,8 @@ class Job:
                 encode(frame)
 
     Leaving the block reports the end (see `gateway.worker.outcome`) and waits until the
-    gateway has it, at most `timeout` seconds; if it has not, that is logged. The block's
-    exception goes on unchanged. `async with` does the same in asyncio and Trio without
+    gateway has it, at most `timeout` seconds; if it has not, that is logged, and tries go
+    on for two seconds at least, also while the process exits. The block's exception goes on unchanged. `async with` does the same in asyncio and Trio without
     blocking the loop, and a cancellation does not cut the wait short. `lease` (seconds)
     is how long the gateway waits for a word before it shows the job as stalled; a thread
     renews it also while the worker computes.

@@ -31,6 +31,9 @@ class Receipt(NamedTuple):
     applied: bool
     reason: str | None = None
     """Why it was not applied: `unchanged`, `stale_attempt`, `final`."""
+    epoch: int | None = None
+    seq: int | None = None
+    """The job's position after it."""
 
 
 class Unreachable(Exception):

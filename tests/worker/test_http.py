@@ -29,7 +29,7 @@ FIELDS = {"status": "running", "message": "ü"}
 
 def test_a_request(peer: Peer) -> None:
     carrier = HttpPublisher(peer.url + "/prefix/", "s3cret")
-    assert carrier.publish("a:b/c@d.e-f_g", FIELDS) == Receipt(1, True)
+    assert carrier.publish("a:b/c@d.e-f_g", FIELDS) == Receipt(1, True, epoch=1, seq=1)
     carrier.close()
     (got,) = peer.got
     assert got.path == "/prefix/api/jobs/a%3Ab%2Fc%40d.e-f_g"
@@ -138,7 +138,7 @@ def test_what_answers_mean(
 
 def test_reasons(peer: Peer, carrier: HttpPublisher) -> None:
     peer.plan.extend([receipt(3, "stale_attempt"), raw(200, b'{"attempt": 1}', Connection="close")])
-    assert carrier.publish("job", FIELDS) == Receipt(3, False, "stale_attempt")
+    assert carrier.publish("job", FIELDS) == Receipt(3, False, "stale_attempt", epoch=1, seq=1)
     assert carrier.publish("job", FIELDS) == Receipt(1, False)
     assert carrier._connection.sock is None
 

@@ -1,0 +1,77 @@
+"""Flags made from the list of settings, and the one way in which a command gives up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from ..errors import InvalidInput, InvalidSettings
+from ..settings import SETTINGS, Setting
+
+__all__ = ["REFUSED", "WRONG", "complain", "give_up", "job_argument", "set_by"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WRONG = 2
+"""Exit code: the call was wrong."""
+REFUSED = 3
+"""Exit code: the gateway cannot be reached, or will have nothing to do with us."""
+
+
+class GivesUp(click.ClickException):
+    """A command cannot go on: a line for stderr, and the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]  # click declares it for the class
+
+
+_NAMES = {setting.name: setting for setting in SETTINGS}
+
+
+def set_by(setting: Setting) -> Callable[[F], F]:
+    """The flag of a setting; its variable is read if the flag is not given."""
+
+    def parse(context: click.Context, parameter: click.Parameter, text: str) -> Any:
+        try:
+            return setting.read(text)
+        except InvalidSettings as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+
+    return click.option(
+        setting.flag,
+        setting.name,
+        envvar=setting.variable,
+        show_envvar=True,
+        default=setting.default,
+        show_default=bool(setting.default),
+        metavar=setting.metavar,
+        help=setting.help,
+        callback=parse,
+    )
+
+
+def job_argument(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """A callback for arguments that are job ids: one, or several without repetition."""
+    from ..worker.checks import job_id
+
+    try:
+        if isinstance(value, str):
+            return job_id("JOB", value)
+        return tuple(dict.fromkeys(job_id("JOB", one) for one in value))
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+
+
+def give_up(message: str, *, code: int) -> NoReturn:
+    """End the command with one line on stderr and this exit code."""
+    raise GivesUp(message, code)
+
+
+def complain(error: InvalidInput) -> NoReturn:
+    """End the command because of what was set, naming flag and variable."""
+    setting = _NAMES.get(error.field or "")
+    where = f"{setting.flag} ({setting.variable}): " if setting else ""
+    give_up(f"{where}{error}", code=WRONG)

@@ -1,0 +1,115 @@
+"""`gateway publish`: one update, one request. For shell scripts and for trying things."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import settings
+from .flags import REFUSED, WRONG, give_up, job_argument, set_by
+
+if TYPE_CHECKING:
+    from ..worker.publisher import Receipt
+
+__all__ = ["publish"]
+
+STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
+REASONS = {
+    "unchanged": "it was so already; its lease is renewed",
+    "stale_attempt": "a newer attempt has begun",
+    "final": "it has ended; --start opens a new attempt",
+}
+
+
+def _json(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """The value in a tuple, since null is one too; None if there is none."""
+    if text is None:
+        return None
+    try:
+        return (json.loads(text),)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", context, parameter) from None
+
+
+COUNT = click.FloatRange(min=0, max=2**53)
+
+
+@click.command()
+@click.argument("job", callback=job_argument)
+@click.option("--status", type=click.Choice(STATUSES), help="Without it: running, or as it is.")
+@click.option("--percent", type=click.FloatRange(0, 100), metavar="0-100")
+@click.option("--done", type=COUNT, metavar="NUMBER", help="How much of --total is done.")
+@click.option("--total", type=COUNT, metavar="NUMBER")
+@click.option("--unit", metavar="TEXT", help="What is counted, such as frames.")
+@click.option("--phase", metavar="TEXT")
+@click.option("--message", metavar="TEXT")
+@click.option("--error", metavar="TEXT", help="Why it failed.")
+@click.option("--data", metavar="JSON", callback=_json, help="The application's own, ≤ 8 KiB.")
+@click.option("--parent", metavar="JOB", help="The job this one belongs to.")
+@click.option(
+    "--lease",
+    type=click.FloatRange(1, 86_400),
+    metavar="SECONDS",
+    help="How long the worker may be silent before the job counts as stalled.",
+)
+@click.option("--start", is_flag=True, help="Open the next attempt.")
+@click.option(
+    "--attempt",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="Of which attempt this is a word; an older one is rejected.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+@set_by(settings.URL)
+@click.option("--token", envvar=settings.TOKEN.variable, default=None, hidden=True)
+def publish(job: str, *, as_json: bool, url: str, token: str | None, **fields: Any) -> None:
+    """Report once on JOB. Fields that are not given stay as they are.
+
+    Exits with 0 if it is applied or was so already, 1 if it is rejected, 2 if it is
+    wrong, 3 if the gateway does not answer.
+    """
+    from ..worker import publisher
+    from ..worker.publisher import Rejected, Unreachable
+
+    data = fields.pop("data")
+    update = {
+        name: value for name, value in fields.items() if value is not None and value is not False
+    }
+    if data is not None:
+        (update["data"],) = data
+    try:
+        publisher.check(url, token or None)
+    except ValueError as error:
+        give_up(f"--url (GATEWAY_URL): {error}", code=WRONG)
+    connection = publisher.connect(url, token or None)
+    try:
+        receipt = connection.publish(job, update)
+    except Unreachable as error:
+        give_up(f"the gateway at {url} does not answer: {error}", code=REFUSED)
+    except Rejected as error:
+        # With a field: what was said is wrong. Without: it is not for us, or no gateway.
+        give_up(f"rejected: {error}", code=WRONG if error.field else 1)
+    finally:
+        connection.close()
+    accepted = receipt.applied or receipt.reason == "unchanged"
+    if as_json:
+        click.echo(_as_json(job, receipt))
+    else:
+        click.echo(_as_line(job, receipt), err=not accepted)
+    raise SystemExit(0 if accepted else 1)
+
+
+def _as_json(job: str, receipt: Receipt) -> str:
+    told = {name: value for name, value in receipt._asdict().items() if value is not None}
+    return json.dumps({"job": job} | told)
+
+
+def _as_line(job: str, receipt: Receipt) -> str:
+    what = f"{job}: " + (f"attempt {receipt.attempt}, " if receipt.attempt > 1 else "")
+    if receipt.applied:
+        return f"{what}applied"
+    reason = receipt.reason or "no reason given"
+    kind = "unchanged" if reason == "unchanged" else "rejected"
+    return f"{what}{kind} ({REASONS.get(reason, reason)})"

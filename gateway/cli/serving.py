@@ -1,0 +1,37 @@
+"""Serving, as `gateway serve` does it: start, say where, drain when told."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import click
+import trio
+
+from ..limits import Limits
+from ..server import Gateway, serve_gateway
+from .signals import run_until_told
+
+__all__ = ["announce", "serve_until_told"]
+
+log = logging.getLogger("gateway.cli")
+
+
+def serve_until_told(bind: str, *, limits: Limits) -> None:
+    """Serve until SIGINT or SIGTERM, then drain. Raises `InvalidSettings`."""
+    signal = run_until_told(partial(_serve, bind, limits=limits))
+    if signal is not None:
+        log.info("left, as told by %s", signal.name)
+
+
+async def _serve(bind: str, *, limits: Limits) -> None:
+    async with trio.open_nursery() as nursery:
+        gateway: Gateway = await nursery.start(serve_gateway, bind, None, limits)
+        announce(gateway)
+
+
+def announce(gateway: Gateway) -> None:
+    """Print where it takes connections: a line for each address, at once."""
+    for host, port in gateway.addresses:
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"Serving on http://{shown}:{port}/")  # flushes

@@ -1,0 +1,30 @@
+"""Index the standard library by trigrams, as code search engines do.
+
+The demo kills it in the middle, as the kernel does when memory runs out: it gets to say
+nothing, and its lease tells.
+"""
+
+from __future__ import annotations
+
+from .installation import modules
+from .worker import start
+
+LEASE = 2.0  # seconds; short, so that nobody has to wait to see it run out
+
+
+def main() -> None:
+    """Run as a job."""
+    with start(message="Looking for modules", lease=LEASE) as job:
+        index: dict[str, list[int]] = {}
+        found = modules()
+        job.update(unit="modules")
+        for number, file in enumerate(job.track(found)):
+            text = file.path.read_text(encoding="latin-1")
+            for trigram in {text[at : at + 3] for at in range(len(text) - 2)}:
+                index.setdefault(trigram, []).append(number)
+            job.update(message=f"{file.name}; {len(index):,} trigrams so far")
+        job.update(message=f"{len(index):,} trigrams in {len(found):,} modules")
+
+
+if __name__ == "__main__":
+    main()

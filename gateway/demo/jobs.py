@@ -1,0 +1,46 @@
+"""Which jobs the demo runs, and how each should end."""
+
+from __future__ import annotations
+
+import sys
+
+from attrs import frozen
+
+from ..job import State
+
+__all__ = ["JOBS", "DemoJob"]
+
+_ABOUT = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@frozen
+class DemoJob:
+    """A job of the demo."""
+
+    name: str
+    """Its id."""
+    module: str
+    """What it runs."""
+    ending: str
+    """How it should end: a final status, or `lost`."""
+    error: str = ""
+    """What its error should begin with, if it should fail."""
+    dies: float | None = None
+    """The percentage at which it is killed."""
+
+    def as_it_should(self, state: State) -> bool:
+        """Whether it ended as it should."""
+        if state.health == "lost":
+            return self.ending == "lost"
+        return state.status == self.ending and (state.error or "").startswith(self.error)
+
+
+JOBS = (
+    # What takes longest from start to end comes first.
+    DemoJob(f"{_ABOUT}:index", "gateway.demo.indexing", "lost", dies=40),
+    DemoJob(f"{_ABOUT}:archive", "gateway.demo.archiving", "succeeded"),
+    DemoJob(f"{_ABOUT}:checksums", "gateway.demo.hashing", "succeeded"),
+    DemoJob(f"{_ABOUT}:syntax-trees", "gateway.demo.parsing", "succeeded"),
+    DemoJob(f"{_ABOUT}:word-count", "gateway.demo.reading", "failed", error="UnicodeDecodeError"),
+)
+"""All of them, in the order in which they are started."""

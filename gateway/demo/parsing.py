@@ -1,0 +1,85 @@
+"""Parse every module of the standard library and count the nodes of its syntax tree.
+
+In four phases: read the sources; parse them and count; write each anew from its tree,
+which should give the same tree again (the tests are left out: they are long); compile.
+"""
+
+from __future__ import annotations
+
+import ast
+import marshal
+from collections import Counter
+
+from gateway import Job
+
+from .installation import modules
+from .worker import start
+
+Sources = dict[str, bytes]
+
+
+def main() -> None:
+    """Run as a job."""
+    with start(message="Looking for modules") as job:
+        found = modules()
+        sources: Sources = {}
+        with job.phase("Read", share=0.02, total=len(found), unit="modules"):
+            for file in job.track(found):
+                sources[file.name] = file.path.read_bytes()
+        # Each phase's share of what the ones before it have left.
+        with job.phase("Parse and count", share=0.3, total=len(found), unit="modules"):
+            nodes = count_nodes(sources, job)
+        useful = [name for name in sources if "test" not in name]
+        with job.phase("Write anew and compare", share=0.8, total=len(useful), unit="modules"):
+            rewrite(sources, useful, job)
+        with job.phase("Compile", total=len(sources), unit="modules"):
+            size = compile_all(sources, job)
+        (kind, often), *_ = nodes.most_common(1)
+        job.update(
+            message=f"{nodes.total():,} nodes in {len(sources):,} modules, {often:,} of them "
+            f"{kind}; {size / 1e6:.1f} MB of bytecode"
+        )
+
+
+def count_nodes(sources: Sources, job: Job) -> Counter[str]:
+    """How often each kind of node occurs. Drops the sources that are none: the library has
+    some broken files on purpose, for its own tests."""
+    nodes: Counter[str] = Counter()
+    for name in job.track(list(sources)):
+        try:
+            tree = ast.parse(sources[name])
+        except (SyntaxError, ValueError):
+            del sources[name]
+            continue
+        inside = Counter(
+            type(node).__name__ for node in ast.walk(tree) if not isinstance(node, ast.expr_context)
+        )
+        nodes.update(inside)
+        job.update(message=f"{name}: {inside.total():,} nodes")
+    return nodes
+
+
+def rewrite(sources: Sources, names: list[str], job: Job) -> None:
+    """Write each module from its tree: parsed again, it should be the same."""
+    for name in job.track(names):
+        tree = ast.parse(sources[name])
+        again = ast.parse(ast.unparse(tree))
+        before, after = (sum(1 for _ in ast.walk(one)) for one in (tree, again))
+        job.update(message=f"{name}: {'the same' if before == after else 'not quite the same'}")
+
+
+def compile_all(sources: Sources, job: Job) -> int:
+    """The size of the bytecode of all modules."""
+    size = 0
+    for name in job.track(list(sources)):
+        job.update(message=name)
+        try:
+            code = compile(sources[name], name, "exec", dont_inherit=True)
+        except SyntaxError:
+            continue  # it parses, but makes no sense: another broken file for tests
+        size += len(marshal.dumps(code))
+    return size
+
+
+if __name__ == "__main__":
+    main()

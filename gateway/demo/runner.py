@@ -1,0 +1,133 @@
+"""One attempt at a job of the demo: its process, from the start to the end of the job."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import partial
+
+import trio
+from attrs import define, field, frozen
+
+from ..broker import Broker
+from ..job import State
+from ..limits import LOST_AFTER
+from .jobs import DemoJob
+
+__all__ = ["AtOnce", "Attempt", "run_once"]
+
+AtOnce = trio.Semaphore
+
+DEADLINE = 300.0  # seconds for one worker: ten times what a slow machine needs
+MARGIN = 5.0  # seconds for the gateway to say what its last word or silence means
+GOODBYE = 4.0  # seconds that a worker which is told to stop has for its last word
+TAIL = 4_000  # bytes of what a worker said on stderr that are kept
+
+
+@frozen
+class Attempt:
+    """How an attempt ended."""
+
+    job: DemoJob
+    state: State | None
+    """The last that was heard of it; None if it never reported."""
+    said: str
+    """The end of its stderr."""
+
+    @property
+    def good(self) -> bool:
+        """Whether it ended as it should."""
+        return self.state is not None and self.job.as_it_should(self.state)
+
+
+async def run_once(job: DemoJob, broker: Broker, *, url: str, at_once: AtOnce) -> Attempt:
+    """Run one attempt when there is room, and wait until the gateway at `url` knows its end.
+
+    A job that should be killed is; one that takes too long too. Cancelled, the worker is
+    told to stop and waited for, within `GOODBYE` seconds.
+    """
+    story = _Story(job)
+    said = bytearray()
+    async with trio.open_nursery() as nursery:
+        async with at_once:
+            await nursery.start(story.follow, broker)
+            with trio.move_on_after(DEADLINE):
+                await _work(story, url=url, said=said)
+        if story.state is not None:  # otherwise there is nothing to wait for
+            with trio.move_on_after(MARGIN + (story.state.lease * LOST_AFTER if job.dies else 0)):
+                await story.over.wait()
+        nursery.cancel_scope.cancel()
+    return Attempt(job, story.state, bytes(said).decode(errors="replace").strip())
+
+
+@define
+class _Story:
+    """What the gateway knows of one attempt."""
+
+    job: DemoJob
+    state: State | None = None
+    ripe: trio.Event = field(factory=trio.Event)
+    """It is time to kill the worker."""
+    over: trio.Event = field(factory=trio.Event)
+    """Nothing more is to be expected."""
+
+    async def follow(
+        self, broker: Broker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Take in what happens until cancelled. Started when nothing can be missed."""
+        async with broker.feed() as feed:
+            task_status.started()
+            async for events in feed:
+                for event in events:
+                    if event.job == self.job.name:
+                        self._happened(event.state)
+
+    def _happened(self, state: State) -> None:
+        self.state = state
+        if self.job.dies and (state.percent or 0) >= self.job.dies:
+            self.ripe.set()
+        if state.final or state.health == "lost":
+            self.over.set()
+
+
+async def _work(story: _Story, *, url: str, said: bytearray) -> None:
+    """Run the worker to its end."""
+    async with trio.open_nursery() as nursery:
+        process: trio.Process = await nursery.start(
+            partial(
+                trio.run_process,
+                [sys.executable, "-m", story.job.module, story.job.name],
+                stdin=subprocess.PIPE,  # see `gateway.demo.worker`
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                check=False,
+                start_new_session=True,  # Ctrl-C is for the demo, which ends its workers
+                env=os.environ | {"GATEWAY_URL": url},
+                deliver_cancel=_tell_to_stop,
+            )
+        )
+        nursery.start_soon(_kill, process, story)
+        await _listen(process, said)
+        await process.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def _kill(process: trio.Process, story: _Story) -> None:
+    """Kill it without warning when it is time to."""
+    await story.ripe.wait()
+    process.kill()
+
+
+async def _listen(process: trio.Process, said: bytearray) -> None:
+    """Keep the end of what it says on stderr."""
+    if process.stderr is not None:
+        async for data in process.stderr:
+            said += data
+            del said[:-TAIL]
+
+
+async def _tell_to_stop(process: trio.Process) -> None:
+    process.terminate()
+    await trio.sleep(GOODBYE)
+    process.kill()

@@ -1,0 +1,138 @@
+"""What an operator may set, by flag or by `GATEWAY_…` variable: the one list of it.
+
+Pure, and light to import: the command line makes its flags from it, and other hosts of
+the gateway can read the environment by it. A wrong value raises `InvalidSettings`, whose
+`field` is the setting's name and whose text says what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any, NamedTuple
+
+from .errors import InvalidSettings
+
+__all__ = ["SETTINGS", "Setting", "read_settings", "suspicious_variables"]
+
+PREFIX = "GATEWAY_"
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+MAX_DRAIN = 3_600.0  # an hour; whoever needs longer does not want to leave
+
+
+class Setting(NamedTuple):
+    """One thing that can be set."""
+
+    name: str
+    """`log_level` is `--log-level` and `GATEWAY_LOG_LEVEL`."""
+    default: str
+    """As text, as the operator would write it; "" for none."""
+    help: str
+    parse: Callable[[str], Any]
+    """The value of a text. Raises `ValueError` saying what was expected."""
+    metavar: str
+    secret: bool = False
+    """Its value is never shown."""
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    def read(self, text: str) -> Any:
+        """The value of `text`. Raises `InvalidSettings` naming this setting."""
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            shown = "" if self.secret else f": {text!r}"
+            raise InvalidSettings(f"{error}{shown}", field=self.name) from None
+
+
+def _address(text: str) -> str:
+    # Whether it can be listened on is for the listener to find out.
+    host, colon, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    numeric = port.isascii() and port.isdigit() and int(port) <= 65_535
+    if not colon or not bare or not numeric or (":" in bare and bare == host):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:8000 or [::1]:8000")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not isfinite(value) or not 0 < value <= MAX_DRAIN:
+        raise ValueError(f"must be a number of seconds above 0, at most {MAX_DRAIN:g}")
+    return value
+
+
+def _log_level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
+    return text.lower()
+
+
+def _url(text: str) -> str:
+    if not re.match(r"https?://[^/\s]", text):
+        raise ValueError("must be the URL of a gateway, such as http://127.0.0.1:8000")
+    return text.rstrip("/")
+
+
+def _token(text: str) -> str | None:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be printable ASCII without spaces")
+    return text or None
+
+
+BIND = Setting(
+    "bind", "127.0.0.1:8000", "Where to listen; port 0 is any free one.", _address, "HOST:PORT"
+)
+DRAIN = Setting("drain", "10", "How long leaving may take.", _seconds, "SECONDS")
+LOG_LEVEL = Setting(
+    "log_level", "info", "How much to log.", _log_level, "|".join(LOG_LEVELS).upper()
+)
+URL = Setting("url", "http://127.0.0.1:8000", "The gateway.", _url, "URL")
+TOKEN = Setting("token", "", "What to show to a gateway that asks.", _token, "TEXT", secret=True)
+
+SETTINGS = (BIND, DRAIN, LOG_LEVEL, URL, TOKEN)
+"""All of them."""
+
+
+def read_settings(
+    environ: Mapping[str, str], settings: Iterable[Setting] = SETTINGS
+) -> dict[str, Any]:
+    """The values of `settings` by name: from `environ`, else their defaults.
+
+    An empty variable counts as absent. Raises `InvalidSettings`.
+    """
+    return {
+        setting.name: setting.read(environ.get(setting.variable) or setting.default)
+        for setting in settings
+    }
+
+
+# Kubernetes and Docker links describe a service called "gateway" to every container by
+# variables of these names; nobody has mistyped them.
+_OF_A_SERVICE = re.compile(
+    r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?|NAME|ENV_\w+)"
+)
+
+
+def suspicious_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """`GATEWAY_…` variables that set nothing, each with what may have been meant."""
+    known = {setting.variable.removeprefix(PREFIX): setting.variable for setting in SETTINGS}
+    found: dict[str, str | None] = {}
+    for name in sorted(environ):
+        ending = name.removeprefix(PREFIX)
+        if ending != name and ending not in known and not _OF_A_SERVICE.fullmatch(name):
+            meant = get_close_matches(ending, known, n=1)
+            found[name] = known[meant[0]] if meant else None
+    return found

@@ -1,0 +1,160 @@
+"""Real processes in tests: what they say is read with a deadline, and none outlives its test."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import IO
+
+__all__ = ["GATEWAY", "Running", "Terminal", "clean_environment"]
+
+GATEWAY = (sys.executable, "-m", "gateway.cli")
+WITHIN = 30.0  # seconds: far more than anything takes, so that only what hangs fails
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """This process's environment without anything that sets the gateway, and `variables`."""
+    inherited = {name: v for name, v in os.environ.items() if not name.startswith("GATEWAY_")}
+    return inherited | variables
+
+
+class Running:
+    """A running process, in a session of its own. Killed at the end of the `with` block."""
+
+    def __init__(
+        self, *command: str, env: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
+    ) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self.process = subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            bufsize=0,
+            env=clean_environment() | dict(env or {}),
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        self._stdout = self.process.stdout.fileno()
+        self.output = b""
+        """All that was read of its stdout."""
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.process.kill()
+        with self.process:
+            pass
+        self._errors.close()
+
+    @property
+    def errors(self) -> str:
+        """All that it said on stderr so far."""
+        self._errors.seek(0)
+        return self._errors.read().decode()
+
+    def tell(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def until(self, text: str, *, within: float = WITHIN) -> str:
+        """Read its stdout until `text` is in it; returns all that was read so far."""
+        deadline = time.monotonic() + within
+        wanted = text.encode()
+        while wanted not in self.output:
+            left = deadline - time.monotonic()
+            assert left > 0, f"{text!r} did not come; {self.output!r}, {self.errors!r}"
+            if select.select([self._stdout], [], [], left)[0]:
+                data = os.read(self._stdout, 65_536)
+                assert data, f"{text!r} never came; {self.output!r}, {self.errors!r}"
+                self.output += data
+        return self.output.decode()
+
+    def end(self, *, within: float = WITHIN) -> int:
+        """Read its stdout to the end and wait for it; returns its exit code."""
+        deadline = time.monotonic() + within
+        while True:
+            left = deadline - time.monotonic()
+            assert left > 0, f"it has not ended; {self.output!r}, {self.errors!r}"
+            if select.select([self._stdout], [], [], left)[0]:
+                data = os.read(self._stdout, 65_536)
+                if not data:
+                    return self.process.wait(max(0.1, deadline - time.monotonic()))
+                self.output += data
+
+
+class Terminal:
+    """A process with a terminal of its own. Killed at the end of the `with` block."""
+
+    def __init__(self, *command: str, columns: int = 100, rows: int = 24) -> None:
+        self._controller, inside = pty.openpty()
+        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        # `setsid -c` makes the terminal the one whose Ctrl-C the process hears.
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", "--wait", *command],
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            env=clean_environment(TERM="xterm-256color"),
+        )
+        os.close(inside)
+        self.seen = b""
+        """All that was written to it."""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._controller)  # hangs up on whoever is left
+
+    def type(self, text: str) -> None:
+        os.write(self._controller, text.encode())
+
+    def until(self, text: str, *, within: float = WITHIN) -> str:
+        """Read until `text` is on it; returns all that was read so far."""
+        deadline = time.monotonic() + within
+        while text.encode() not in self.seen:
+            assert self._read(deadline), f"{text!r} never came; {self.seen!r}"
+        return self.seen.decode(errors="replace")
+
+    def end(self, *, within: float = WITHIN) -> int:
+        """Read to the end; returns the exit code."""
+        deadline = time.monotonic() + within
+        while self._read(deadline):
+            pass
+        return self.process.wait(max(0.1, deadline - time.monotonic()))
+
+    def _read(self, deadline: float) -> bool:
+        left = deadline - time.monotonic()
+        assert left > 0, f"nothing more came; {self.seen!r}"
+        if not select.select([self._controller], [], [], left)[0]:
+            return True
+        try:
+            data = os.read(self._controller, 65_536)
+        except OSError:  # EIO: nobody has it open any more
+            return False
+        self.seen += data
+        return bool(data)

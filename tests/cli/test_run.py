@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import urllib.request
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from .processes import GATEWAY, Running, Terminal
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def state(url: str, job: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/api/jobs/{quote(job)}", timeout=10) as response:  # noqa: S310 - ours
+        found: dict[str, Any] = json.load(response)["state"]
+        return found
+
+
+def run(url: str, job: str, *command: str, flags: tuple[str, ...] = ()) -> Running:
+    return Running(*GATEWAY, "run", job, "--url", url, *flags, "--", *command)
+
+
+def python(program: str) -> tuple[str, ...]:
+    return sys.executable, "-c", program
+
+
+def test_output_goes_through_and_progress_is_read(url: str) -> None:
+    program = (
+        "import sys; sys.stdout.buffer.write(b'12/40\\n\\xff\\0\\r'); "
+        "sys.stderr.buffer.write(b'an error, not a fatal one\\n')"
+    )
+    with run(url, "a", *python(program)) as running:
+        assert running.end() == 0
+        assert running.output == b"12/40\n\xff\0\r"
+        assert running.errors == "an error, not a fatal one\n"
+    ended = state(url, "a")
+    assert ended["status"] == "succeeded"
+    assert (ended["done"], ended["total"], ended["percent"]) == (12, 40, 100)
+
+
+def test_output_comes_at_once_and_not_when_a_line_or_a_buffer_is_full(url: str) -> None:
+    program = "import sys; print('37%', end='', flush=True); sys.stdin.read()"
+    with Running(*GATEWAY, "run", "a", "--url", url, "--", *python(program), stdin=-1) as running:
+        running.until("37%")
+        # The unfinished line is read when nothing more comes: watch it arrive.
+        with Running(*GATEWAY, "watch", "a", "--url", url) as watching:
+            watching.until("running 37%")
+            assert running.process.stdin is not None
+            running.process.stdin.close()
+            assert running.end() == 0
+            assert watching.end() == 0
+
+
+def test_it_ends_as_its_command_does(url: str) -> None:
+    with run(url, "a", *python("print('at 37%'); raise SystemExit(3)")) as running:
+        assert running.end() == 3
+    ended = state(url, "a")
+    assert (ended["status"], ended["error"]) == ("failed", "exit code 3")
+    assert (ended["percent"], ended["message"]) == (37, "at 37%")
+
+
+def test_a_command_that_was_killed(url: str) -> None:
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with run(url, "a", *python(program)) as running:
+        assert running.end() == 128 + signal.SIGKILL
+    assert state(url, "a")["error"] == "killed by SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "why"),
+    [("no-such-command-here", 127, "No such file"), ("/etc/passwd", 126, "Permission denied")],
+)
+def test_a_command_that_cannot_be_started(url: str, command: str, code: int, why: str) -> None:
+    with run(url, "a", command) as running:
+        assert running.end() == code
+        assert f"{command}: {why}" in running.errors
+        assert "Traceback" not in running.errors
+    ended = state(url, "a")
+    assert ended["status"] == "failed"
+    assert why in ended["error"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_reach_the_command_which_decides(url: str, number: signal.Signals) -> None:
+    program = (
+        "import signal, sys\n"
+        "def told(number, frame): print(signal.Signals(number).name, flush=True); sys.exit(5)\n"
+        f"signal.signal({int(number)}, told)\n"
+        "print('ready', flush=True); signal.pause()"
+    )
+    with run(url, "a", *python(program)) as running:
+        running.until("ready")
+        running.tell(number)
+        assert running.end() == 5
+        assert number.name.encode() in running.output
+    assert state(url, "a")["error"] == "exit code 5"
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_command_once(url: str) -> None:
+    """The terminal tells all processes in its foreground; we must not tell it again."""
+    program = (
+        "import signal\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "print('ready', flush=True)\n"
+        "signal.sigwait([signal.SIGINT])\n"
+        "print('once more:', signal.sigtimedwait([signal.SIGINT], 0.5))"
+    )
+    command = (*GATEWAY, "run", "a", "--url", url, "--", *python(program))
+    with Terminal(*command) as terminal:
+        terminal.until("ready")
+        terminal.type("\x03")
+        terminal.until("once more: None")
+        assert terminal.end() == 0
+
+
+def test_a_gateway_that_is_away_changes_nothing_for_the_command() -> None:
+    program = "print('out 12/40'); raise SystemExit(4)"
+    with run(NOWHERE, "a", *python(program), flags=("--wait", "2")) as running:
+        assert running.end() == 4
+        assert running.output == b"out 12/40\n"
+        assert "is away" in running.errors
+
+
+def test_a_process_that_is_left_behind_is_not_waited_for(url: str) -> None:
+    program = (
+        "import os, sys, time\n"
+        "if os.fork() == 0: time.sleep(60)\n"
+        "else: print(os.getpid(), 'leaves'); sys.stdout.flush(); os._exit(0)"
+    )
+    with run(url, "a", *python(program)) as running:
+        assert running.end(within=20) == 0
+        os.killpg(running.process.pid, signal.SIGKILL)
+    assert state(url, "a")["status"] == "succeeded"
+
+
+def test_much_output_arrives_whole(url: str) -> None:
+    program = "import sys; sys.stdout.write('0123456789abcdef\\n' * 300_000)"
+    with run(url, "a", *python(program)) as running:
+        assert running.end() == 0
+        assert running.output == b"0123456789abcdef\n" * 300_000
+
+
+def test_when_nobody_reads_on_the_command_learns_it(url: str) -> None:
+    program = "while True: print('y')"
+    with run(url, "a", *python(program)) as running:
+        running.until("y")
+        assert running.process.stdout is not None
+        running.process.stdout.close()
+        assert running.process.wait(20) == 1  # Python's BrokenPipeError
+    assert state(url, "a")["status"] == "failed"
