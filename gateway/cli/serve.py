@@ -9,10 +9,6 @@ from .flags import complain, set_by
 
 __all__ = ["serve"]
 
-GOODBYES = 4
-"""How many time-outs of a closing handshake fit in the drain time: the WebSocket's, TCP's,
-and as much again for the work around them."""
-
 
 @click.command()
 @set_by(settings.BIND)
@@ -30,9 +26,7 @@ def serve(bind: str, drain: float, log_level: str) -> None:
     from .serving import serve_until_told
 
     log_to_stderr(log_level)
-    # A client that does not answer our goodbye must not outlast a short drain.
-    goodbye = min(Limits().close_timeout, drain / GOODBYES)
     try:
-        serve_until_told(bind, limits=Limits(drain_timeout=drain, close_timeout=goodbye))
+        serve_until_told(bind, limits=Limits(drain_timeout=drain))
     except InvalidSettings as error:
         complain(error)

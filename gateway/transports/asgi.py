@@ -55,7 +55,7 @@ class _Source:
         text = event.get("text")
         if not isinstance(text, str):
             raise ConnectionEnds(endings.UNSUPPORTED)
-        if len(text) > self._limits.max_message:
+        if len(text.encode()) > self._limits.max_message:
             raise ConnectionEnds(endings.TOO_BIG)
         return text
 

@@ -32,7 +32,9 @@ class HTTPServer:
 
     def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
         self._app = ASGIWrapper(app)  # type: ignore[arg-type]  # hypercorn's own ASGI types
-        self._context = WorkerContext(None)
+        self._serving: dict[WorkerContext, ClientStream] = {}
+        self._none_left = trio.Event()
+        self._draining = False
         self._config = Config()
         self._config.accesslog = None
         self._config.include_server_header = False
@@ -42,18 +44,47 @@ class HTTPServer:
 
     async def serve(self, stream: ClientStream) -> None:
         """Serve the requests of one client until it or we close. Closes the stream."""
+        context = WorkerContext(None)
+        if self._draining:
+            await context.terminated.set()
+        self._serving[context] = stream
         try:
-            await TCPServer(
+            await _Connection(
                 self._app,
                 self._config,
-                self._context,
+                context,
                 ConnectionState(LifespanState()),
                 stream,  # type: ignore[arg-type]  # it asks for no more than ours has
             )
         finally:
-            with trio.CancelScope(shield=True):  # bounded by limits.close_timeout
+            try:
                 await stream.aclose()
+            finally:
+                del self._serving[context]
+                if self._draining and not self._serving:
+                    self._none_left.set()
 
     async def drain(self) -> None:
-        """Close idle connections, and the others after the request they are in."""
-        await self._context.terminated.set()
+        """Close idle connections, and the others after the request they are in.
+
+        Returns when all are closed.
+        """
+        self._draining = True
+        if self._serving:
+            for context in list(self._serving):
+                await context.terminated.set()
+            await self._none_left.wait()
+
+    def abort(self) -> None:
+        """Drop who is left. To be cancelled is not enough: hypercorn shields its sends."""
+        for stream in self._serving.values():
+            stream.abort()
+
+
+class _Connection(TCPServer):
+    """hypercorn's, which alone would outlive its client: when the client is gone its idle
+    timer runs on, and with it the task and the descriptor, for the rest of `KEEP_ALIVE`."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.context.terminated.set()  # of this connection: each has its own

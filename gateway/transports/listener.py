@@ -92,10 +92,12 @@ async def serve_listeners(
     Cancelled, it stops accepting first; then clients have `limits.drain_timeout` seconds
     to be sent away in order, and what is left is dropped.
     """
-    # Two nurseries, because the two die in order: first the accept loops, then, after
-    # the drain, the clients.
-    async with trio.open_nursery() as clients:
-        clients.cancel_scope.shield = True
+    # Two lifetimes, because the two die in order: first the accept loops, then, after the
+    # drain, the clients. A cancellation must reach the one and not the other, so the
+    # clients' nursery is held by a task of its own: a shield round it here would keep
+    # the cancellation from the accept loops as well.
+    async with trio.open_nursery() as outside:
+        clients = await outside.start(_shelter)
         try:
             async with trio.open_nursery() as accepting:
                 for sock in listeners:
@@ -105,9 +107,19 @@ async def serve_listeners(
             for sock in listeners:
                 sock.close()
             with trio.CancelScope(shield=True), trio.move_on_after(node.limits.drain_timeout):
-                await http.drain()
-                await node.drain()
+                async with trio.open_nursery() as draining:
+                    draining.start_soon(http.drain)
+                    draining.start_soon(node.drain)
+            http.abort()
             clients.cancel_scope.cancel()
+
+
+async def _shelter(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """Hold a nursery that only its own `cancel_scope` ends."""
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
+        task_status.started(nursery)
+        await trio.sleep_forever()
 
 
 async def _accept(
@@ -142,7 +154,7 @@ async def _serve_guarded(sock: socket.socket, node: Node, http: HTTPServer) -> N
 async def _serve_client(stream: ClientStream, node: Node, http: HTTPServer) -> None:
     try:
         with trio.fail_after(node.limits.head_timeout):
-            upgrade = await _asks_for_websocket(stream, node.limits)
+            head = await _read_head(stream, node.limits)
     except trio.TooSlowError:
         await _refuse(stream, b"408 Request Timeout")
     except trio.BrokenResourceError:
@@ -150,9 +162,11 @@ async def _serve_client(stream: ClientStream, node: Node, http: HTTPServer) -> N
     except _BadHead as error:
         await _refuse(stream, error.status)
     else:
-        if upgrade:
-            await serve_websocket(stream, node)
+        # Judging the rest of it is left to the library that gets it.
+        if _UPGRADE.search(head):
+            await serve_websocket(stream, head, node)
         else:
+            stream.unread(head)
             await http.serve(stream)
 
 
@@ -162,25 +176,25 @@ class _BadHead(Exception):
         self.status = status
 
 
-async def _asks_for_websocket(stream: ClientStream, limits: Limits) -> bool:
-    """Read a request head, put it back, and tell whether it asks for a WebSocket.
-
-    Judging the rest of it is left to the library that gets it.
-    """
+async def _read_head(stream: ClientStream, limits: Limits) -> bytes:
+    """A whole request head; what follows it is put back."""
     head = b""
     while not (end := _END_OF_HEAD.search(head)):
         if len(head) > limits.max_head:
-            raise _BadHead(b"431 Request Header Fields Too Large")
+            break
         data = await stream.receive_some()
         if not data:
-            break  # an empty or half request: the HTTP library knows what to do with it
-        head += data
-        if not head.lstrip(b"\r\n")[:1].isalpha():
+            raise _BadHead(b"400 Bad Request")
+        head = (head + data).lstrip(b"\r\n")  # RFC 9112 §2.2: blank lines before it are ignored
+        if head and not head[:1].isalpha():
             # TLS on a plain port, or noise: no HTTP method begins like this, and nothing
             # more need be waited for.
             raise _BadHead(b"400 Bad Request")
-    stream.unread(head)
-    return bool(_UPGRADE.search(head, 0, end.end() if end else len(head)))
+    size = end.end() if end else len(head)
+    if size > limits.max_head:
+        raise _BadHead(b"431 Request Header Fields Too Large")
+    stream.unread(head[size:])
+    return head[:size]
 
 
 async def _refuse(stream: ClientStream, status: bytes) -> None:

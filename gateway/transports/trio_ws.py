@@ -1,5 +1,5 @@
-"""WebSocket over our own stream: trio-websocket shakes hands, pings and closes; data
-frames are ours.
+"""WebSocket over our own stream: trio-websocket shakes hands, answers pings and reads; data
+frames are ours, and so is the goodbye.
 
 Data is encoded once and shared between connections, so it does not go through the
 library but straight into the stream, in which writes are whole. Its limits are ours too:
@@ -10,7 +10,10 @@ error in its reader (a ping that arrives while we close) is raised, not handled.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
+from contextlib import suppress
+from struct import pack
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
@@ -32,17 +35,21 @@ log = logging.getLogger("gateway.transports")
 PATH = "/ws"
 _PING = b"\x89\x00"  # RFC 6455 §5.5.2, unmasked, empty
 _CLOSE_OPCODE = 0x88
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 §4.1: 16 bytes in base64
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_GIVEN_UP = {ending.code: ending for ending in (endings.MALFORMED, endings.NOT_UTF8)}
+"""What the library gives up on without a word to the client."""
 
 
-async def serve_websocket(stream: ClientStream, node: Node) -> None:
-    """Serve one client whose upgrade request waits in `stream`. Closes the stream."""
+async def serve_websocket(stream: ClientStream, head: bytes, node: Node) -> None:
+    """Serve one client whose upgrade request is `head`. Closes the stream."""
     limits = node.limits
+    frames = _FrameStream(stream, head)
     try:
         async with trio.open_nursery() as nursery:
-            frames = _FrameStream(stream)
             ws = await _shake_hands(nursery, frames, limits)
             if ws is not None:
-                source, sink = _Source(ws, stream), _Sink(ws, frames, limits)
+                source, sink = _Source(ws, stream, frames, limits), _Sink(ws, frames, limits)
                 if (ws.path or "").partition("?")[0] == PATH:
                     await node.serve(source, sink)
                 else:
@@ -50,49 +57,81 @@ async def serve_websocket(stream: ClientStream, node: Node) -> None:
             nursery.cancel_scope.cancel()
     except* (LocalProtocolError, RemoteProtocolError, ConnectionClosed) as group:
         log.debug("a client broke the WebSocket protocol: %r", group.exceptions)
+    except* UnicodeError:
+        if frames.accepted.is_set():
+            raise
+        # wsproto takes some headers for ASCII.
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await stream.send_all(_BAD_REQUEST)
     finally:
-        with trio.CancelScope(shield=True):  # bounded by limits.close_timeout
-            await stream.aclose()
+        await stream.aclose()
 
 
 class _FrameStream(trio.abc.HalfCloseableStream):
-    """The stream as trio-websocket sees it: after a close frame no data can follow."""
+    """The stream as trio-websocket sees it.
 
-    def __init__(self, stream: ClientStream) -> None:
+    The library would lose what arrives together with the upgrade request, so it gets the
+    request alone, and no more until it has accepted. After a close frame nothing can
+    follow: data is an error, control frames are dropped. And the library cannot close the
+    stream, only leave it: it would do so before the client was told why.
+    """
+
+    def __init__(self, stream: ClientStream, head: bytes) -> None:
         self._stream = stream
-        self._said_goodbye = False
+        self._head = head
+        self.accepted = trio.Event()
+        """To be set when the handshake is done."""
+        self.left = trio.Event()
+        """Set when the library is done with the stream."""
+        self.said_goodbye = False
 
     async def send_frames(self, data: bytes) -> None:
         """Send data frames. Raises `TransportClosed` if the client is, or is to be, gone."""
-        if self._said_goodbye:
+        if self.said_goodbye:
             raise TransportClosed("a close frame was sent")
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise TransportClosed(str(error)) from error
 
+    async def say_goodbye(self, ending: Ending) -> None:
+        """Send a close frame, unless one was sent, if the client is still there."""
+        reason = ending.reason.encode()
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.send_all(pack("!BBH", _CLOSE_OPCODE, 2 + len(reason), ending.code) + reason)
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.said_goodbye:
+            await trio.lowlevel.checkpoint()
+            return
         if data[:1] and data[0] == _CLOSE_OPCODE:
-            self._said_goodbye = True
+            self.said_goodbye = True
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._head:
+            await trio.lowlevel.checkpoint()
+            head, self._head = self._head, b""
+            return head
+        await self.accepted.wait()
+        if self.left.is_set():
+            raise trio.ClosedResourceError
         return await self._stream.receive_some(max_bytes)
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def wait_closed(self) -> None:
-        await self._stream.closed.wait()
+        self.left.set()
+        await trio.lowlevel.checkpoint()
 
     def abort(self) -> None:
-        self._stream.abort()
+        """Drop the client; if it was told why, it may still read that: no reset then."""
+        if not self.said_goodbye:
+            self._stream.abort()
 
 
 async def _shake_hands(
@@ -101,29 +140,38 @@ async def _shake_hands(
     """Accept the upgrade; None if the client was refused, slow, or went away."""
     with trio.move_on_after(limits.head_timeout):
         async with trio.open_nursery() as shaking:
-            # The library answers a bad request and closes the stream, but never says so.
-            shaking.start_soon(_cancel_when_closed, frames, shaking.cancel_scope)
+            # The library answers a bad request and leaves, but never says so.
+            shaking.start_soon(_cancel_when_left, frames, shaking.cancel_scope)
             request = await wrap_server_stream(
                 nursery, frames, message_queue_size=1, max_message_size=limits.max_message
             )
+            if not _KEY.fullmatch(dict(request.headers)[b"sec-websocket-key"]):
+                await request.reject(400)
+                shaking.cancel_scope.cancel()
+                return None
             offered = SUBPROTOCOL in request.proposed_subprotocols
             ws = await request.accept(subprotocol=SUBPROTOCOL if offered else None)
+            frames.accepted.set()
             shaking.cancel_scope.cancel()
             return ws
     return None
 
 
-async def _cancel_when_closed(frames: _FrameStream, scope: trio.CancelScope) -> None:
-    await frames.wait_closed()
+async def _cancel_when_left(frames: _FrameStream, scope: trio.CancelScope) -> None:
+    await frames.left.wait()
     scope.cancel()
 
 
 class _Source:
     """Messages of one client."""
 
-    def __init__(self, ws: WebSocketConnection, stream: ClientStream) -> None:
+    def __init__(
+        self, ws: WebSocketConnection, stream: ClientStream, frames: _FrameStream, limits: Limits
+    ) -> None:
         self._ws = ws
         self._stream = stream
+        self._frames = frames
+        self._limits = limits
 
     @property
     def heard_at(self) -> float:
@@ -133,11 +181,16 @@ class _Source:
         try:
             message = await self._ws.get_message()
         except ConnectionClosed as error:
-            if error.reason is not None and error.reason.code == endings.TOO_BIG.code:
+            code = error.reason.code if error.reason is not None else None
+            if code == endings.TOO_BIG.code:
                 raise ConnectionEnds(endings.TOO_BIG) from None
+            if code in _GIVEN_UP and not self._frames.said_goodbye:
+                raise ConnectionEnds(_GIVEN_UP[code]) from None
             raise TransportClosed(str(error.reason)) from None
         if isinstance(message, bytes):
             raise ConnectionEnds(endings.UNSUPPORTED)
+        if len(message.encode()) > self._limits.max_message:  # the library counts characters
+            raise ConnectionEnds(endings.TOO_BIG)
         return message
 
 
@@ -166,8 +219,11 @@ class _Sink:
         await self._frames.send_frames(_PING)
 
     async def close(self, ending: Ending) -> None:
-        with trio.move_on_after(self._limits.close_timeout):
-            await self._ws.aclose(ending.code, ending.reason)
+        # Not by the library: once it has said goodbye, a ping makes it fail.
+        with trio.move_on_after(self._limits.close_timeout), suppress(ConnectionClosed):
+            await self._frames.say_goodbye(ending)
+            while True:  # until the client has answered
+                await self._ws.get_message()
 
     def abort(self) -> None:
         self._frames.abort()

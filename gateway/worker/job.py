@@ -42,10 +42,11 @@ class Job:
 
     Leaving the block reports the end (see `gateway.worker.outcome`) and waits until the
     gateway has it, at most `timeout` seconds; if it has not, that is logged, and tries go
-    on for two seconds at least, also while the process exits. The block's exception goes on unchanged. `async with` does the same in asyncio and Trio without
-    blocking the loop, and a cancellation does not cut the wait short. `lease` (seconds)
-    is how long the gateway waits for a word before it shows the job as stalled; a thread
-    renews it also while the worker computes.
+    on for two seconds at least, also while the process exits. The block's exception goes
+    on unchanged. `async with` does the same in asyncio and Trio without blocking the
+    loop, and a cancellation does not cut the wait short. `lease` (seconds) is how long
+    the gateway waits for a word before it shows the job as stalled; a thread renews it
+    also while the worker computes.
 
     Without a block the first call starts the job, and `succeed`, `fail` or `cancel` ends
     it. A forked child may go on reporting, as the same attempt; whichever process ends

@@ -1,0 +1,320 @@
+"""Clients of our own, byte by byte: what a library would not send, and would hide.
+
+`Raw` is a TCP connection. `Client` speaks WebSocket on it, knows nothing of this project
+but JSON, and keeps each frame as it came. Every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from attrs import define, field, frozen
+
+PATIENCE = 5.0
+"""Seconds any answer may take. Nothing here needs a tenth of it."""
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+Json = dict[str, Any]
+
+
+class Reset(Exception):
+    """The gateway cut the connection without a word."""
+
+
+class Closed(Exception):
+    """The gateway said goodbye; `code` is None if it closed without a close frame."""
+
+    def __init__(self, code: int | None, reason: str = "") -> None:
+        super().__init__(f"{code} {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class Raw:
+    """A TCP connection: bytes out, bytes in."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._socket = sock
+        self._heard = b""
+
+    @property
+    def port(self) -> int:
+        """Our own end's."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    async def send(self, data: bytes) -> None:
+        with trio.fail_after(PATIENCE):
+            try:
+                while data:
+                    data = data[await self._socket.send(data) :]
+            except (BrokenPipeError, ConnectionResetError):
+                raise Reset from None
+
+    def send_some(self, data: bytes) -> int:
+        """What the kernel takes of `data` at once."""
+        try:
+            return socket.socket.send(self._socket._sock, data)  # type: ignore[attr-defined]
+        except BlockingIOError:
+            return 0
+        except (BrokenPipeError, ConnectionResetError):
+            raise Reset from None
+
+    async def until(self, marker: bytes) -> bytes:
+        """Everything up to and with `marker`; what there is if the gateway ends before."""
+        while marker not in self._heard and await self._more():
+            pass
+        before, found, self._heard = self._heard.partition(marker)
+        return before + found
+
+    async def exactly(self, size: int) -> bytes:
+        """`size` bytes; fewer if the gateway ends before."""
+        while len(self._heard) < size and await self._more():
+            pass
+        data, self._heard = self._heard[:size], self._heard[size:]
+        return data
+
+    async def rest(self) -> bytes:
+        """Everything until the gateway ends."""
+        while await self._more():
+            pass
+        data, self._heard = self._heard, b""
+        return data
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """A response head: its status and headers (names in lower case). 0: it ended."""
+        head = (await self.until(b"\r\n\r\n")).decode()
+        if not head:
+            return 0, {}
+        first, *lines = head.rstrip().split("\r\n")
+        headers = [line.partition(":") for line in lines]
+        return int(first.split()[1]), {name.lower(): text.strip() for name, _, text in headers}
+
+    async def response(self) -> tuple[int, dict[str, str], bytes]:
+        """A whole response with a content-length."""
+        status, headers = await self.head()
+        return status, headers, await self.exactly(int(headers.get("content-length", "0")))
+
+    def send_eof(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def reset(self) -> None:
+        """Close with a RST."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    async def _more(self) -> bool:
+        with trio.fail_after(PATIENCE):
+            try:
+                data = await self._socket.recv(64 * 1024)
+            except ConnectionResetError:
+                raise Reset from None
+        self._heard += data
+        return bool(data)
+
+
+@asynccontextmanager
+async def connect(port: int, *, receive_buffer: int | None = None) -> AsyncIterator[Raw]:
+    """A TCP connection, closed at the end. `receive_buffer` is its SO_RCVBUF."""
+    with trio.socket.socket() as sock:
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        with trio.fail_after(PATIENCE):
+            await sock.connect(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield Raw(sock)
+
+
+def upgrade(path: str = "/ws", *, subprotocol: str | None = None, **other: str) -> bytes:
+    """A WebSocket request. `other` replaces or adds headers, `_` for `-`; "" drops one."""
+    headers = {
+        "host": "127.0.0.1",
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "sec-websocket-version": "13",
+        "sec-websocket-protocol": subprotocol or "",
+    }
+    headers |= {name.replace("_", "-"): text for name, text in other.items()}
+    lines = [f"{name}: {text}" for name, text in headers.items() if text]
+    return "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode()
+
+
+def frame(
+    payload: bytes | str = b"",
+    opcode: int = TEXT,
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    masked: bool = True,
+) -> bytes:
+    """A frame as a client sends it (RFC 6455 §5.2). Masked with zeros: it stays legible."""
+    data = payload.encode() if isinstance(payload, str) else payload
+    first = fin << 7 | rsv << 4 | opcode
+    mask = masked << 7
+    if len(data) < 126:
+        head = struct.pack("!BB", first, mask | len(data))
+    elif len(data) < 65_536:
+        head = struct.pack("!BBH", first, mask | 126, len(data))
+    else:
+        head = struct.pack("!BBQ", first, mask | 127, len(data))
+    return head + (b"\0\0\0\0" if masked else b"") + data
+
+
+def close_frame(code: int = 1000, reason: str = "") -> bytes:
+    return frame(struct.pack("!H", code) + reason.encode(), CLOSE)
+
+
+def command(type_: str, **fields: Any) -> bytes:
+    """A command in a frame."""
+    return frame(json.dumps({"type": type_} | fields))
+
+
+@frozen
+class Frame:
+    opcode: int
+    payload: bytes
+    fin: bool
+
+    @property
+    def objects(self) -> list[Json]:
+        return [json.loads(text) for text in self.payload.split(b"\n")]
+
+
+@define
+class Client:
+    """A WebSocket client that knows nothing but JSON."""
+
+    raw: Raw
+    subprotocol: str | None = None
+    """The one the gateway chose."""
+    answers_pings: bool = True
+    """Whether it answers WebSocket pings, as a browser does by itself."""
+    frames: list[Frame] = field(factory=list)
+    """The text frames that came, in order."""
+    pings: int = 0
+    _objects: deque[Json] = field(factory=deque)
+
+    async def say(self, type_: str, **fields: Any) -> None:
+        await self.raw.send(command(type_, **fields))
+
+    async def hear(self) -> Json:
+        """The next object. Raises `Closed` or `Reset`."""
+        while not self._objects:
+            frame_ = await self._frame()
+            if frame_.opcode == CLOSE:
+                code, reason = struct.unpack("!H", frame_.payload[:2])[0], frame_.payload[2:]
+                raise Closed(code, reason.decode())
+            if frame_.opcode == PING:
+                self.pings += 1
+                if self.answers_pings:
+                    await self.raw.send(frame(frame_.payload, PONG))
+            elif frame_.opcode == TEXT:
+                self.frames.append(frame_)
+                self._objects += frame_.objects
+        return self._objects.popleft()
+
+    async def hear_type(self, type_: str) -> Json:
+        """The next object of this type; others are skipped."""
+        return await self.hear_until(lambda object_: object_["type"] == type_)
+
+    async def hear_until(self, wanted: Callable[[Json], bool]) -> Json:
+        while not wanted(object_ := await self.hear()):
+            pass
+        return object_
+
+    async def ask(self, type_: str, **fields: Any) -> Json:
+        """Say something, and hear its answer, which must be the next but for pings."""
+        await self.say(type_, **fields)
+        return await self.hear()
+
+    async def ending(self) -> int | None:
+        """The code of the close frame; None if there was none. Answers it."""
+        try:
+            while True:
+                await self.hear()
+        except Closed as closed:
+            if closed.code is not None:
+                await self.raw.send(close_frame(closed.code))
+                assert await self.raw.rest() == b"", "something followed the close frame"
+            return closed.code
+
+    async def close(self) -> None:
+        """Close in order: say it, hear it."""
+        await self.raw.send(close_frame())
+        assert await self.ending() == 1000
+
+    async def _frame(self) -> Frame:
+        head = await self.raw.exactly(2)
+        if len(head) < 2:
+            raise Closed(None)
+        assert not head[1] & 0x80, "a server does not mask"
+        assert not head[0] & 0x70, "nobody agreed on an extension"
+        size = head[1] & 0x7F
+        if size == 126:
+            (size,) = struct.unpack("!H", await self.raw.exactly(2))
+        elif size == 127:
+            (size,) = struct.unpack("!Q", await self.raw.exactly(8))
+        payload = await self.raw.exactly(size)
+        assert len(payload) == size, "it ended in the middle of a frame"
+        return Frame(head[0] & 0x0F, payload, bool(head[0] & 0x80))
+
+
+@asynccontextmanager
+async def open_client(
+    port: int,
+    *,
+    subprotocol: str | None = None,
+    path: str = "/ws",
+    receive_buffer: int | None = None,
+) -> AsyncIterator[Client]:
+    """A WebSocket client after its handshake. Closed without a word at the end."""
+    async with connect(port, receive_buffer=receive_buffer) as raw:
+        await raw.send(upgrade(path, subprotocol=subprotocol))
+        status, headers = await raw.head()
+        assert status == 101
+        yield Client(raw, headers.get("sec-websocket-protocol"))
+
+
+@define
+class Follower:
+    """Keeps positions by the client's rule of `docs/protocol.md`."""
+
+    at: dict[str, tuple[int, int]] = field(factory=dict)
+    states: dict[str, Json | None] = field(factory=dict)
+    steps: list[tuple[int | None, int]] = field(factory=list)
+    """(prev, seq) of each frame."""
+
+    def take(self, object_: Json) -> None:
+        """A `progress` frame; fails if it does not follow."""
+        job, epoch, prev, seq = (object_[name] for name in ("job", "epoch", "prev", "seq"))
+        assert (prev is None) == (object_.get("snapshot") is True)
+        if prev is not None:
+            assert self.at[job] == (epoch, prev)
+            assert seq > prev
+        self.at[job] = epoch, seq
+        self.states[job] = object_["state"]
+        self.steps.append((prev, seq))
+
+    async def follow(self, client: Client, until: Callable[[Json], bool]) -> None:
+        """Take all progress up to the state `until` says yes to."""
+        while True:
+            object_ = await client.hear_type("progress")
+            self.take(object_)
+            if object_["state"] is not None and until(object_["state"]):
+                return
+
+
+def is_final(state: Json) -> bool:
+    return bool(state["status"] in ("succeeded", "failed", "cancelled"))

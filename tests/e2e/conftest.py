@@ -1,0 +1,57 @@
+"""What the end-to-end tests share. All of it runs on real sockets, so real time passes;
+but nothing sleeps to wait for something, and every wait has a deadline."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import trio
+
+from gateway import Gateway, Limits
+
+from .client import PATIENCE
+from .hosts import Host, asgi_server, listener
+
+HOSTS = {"listener": listener, "hypercorn": asgi_server}
+
+
+@pytest.fixture
+def limits() -> Limits:
+    """Short deadlines: hostile clients run into them."""
+    return Limits(
+        head_timeout=0.3,
+        body_timeout=0.3,
+        write_timeout=0.5,
+        close_timeout=0.3,
+        drain_timeout=2.0,
+    )
+
+
+@pytest.fixture(params=HOSTS)
+async def host(request: pytest.FixtureRequest, limits: Limits) -> AsyncIterator[Host]:
+    """The gateway, behind each transport in turn."""
+    async with HOSTS[request.param](limits) as host:
+        yield host
+
+
+@pytest.fixture
+def port(gateway: Gateway) -> int:
+    return gateway.addresses[0][1]
+
+
+@pytest.fixture(autouse=True)
+def _no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a client does is never an error of the gateway."""
+    yield
+    wrong = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not wrong
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Return when it holds. The one place that polls: for what has no event to wait for,
+    such as the gateway's bookkeeping after a client has seen its connection end."""
+    with trio.fail_after(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - there is no event
+            await trio.sleep(0.002)

@@ -1,0 +1,478 @@
+"""A hostile client, byte by byte. Only its own connection ends, with the right code, and
+neither the gateway nor another client on it notices."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+import pytest
+import trio
+
+from gateway import Gateway, Limits
+from gateway.protocol import Message
+
+from .client import (
+    BINARY,
+    PATIENCE,
+    PING,
+    PONG,
+    TEXT,
+    Client,
+    Json,
+    Raw,
+    Reset,
+    close_frame,
+    command,
+    connect,
+    frame,
+    open_client,
+    upgrade,
+)
+from .conftest import eventually
+
+JOB = "video:42"
+
+
+@pytest.fixture
+async def port(gateway: Gateway) -> AsyncIterator[int]:
+    """Of a gateway on which another client watches a job, which is there, undisturbed, at
+    the end; and then the gateway is at rest."""
+    port = gateway.addresses[0][1]
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    async with open_client(port) as other:
+        await other.hear_type("welcome")
+        await other.ask("subscribe", jobs=["other"])
+        assert (await other.hear())["state"] is None
+        yield port
+        await eventually(lambda: gateway.node.statistics().connections == 1)
+        assert gateway.node.statistics().hub.subscriptions == 1
+        seq = (await gateway.publish("other", percent=50)).position.seq
+        assert (await other.hear())["seq"] == seq
+        assert await other.ask("ping") == {"type": "pong"}
+        await other.close()
+    await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+    assert gateway.node.statistics().hub.subscriptions == 0
+
+
+at_once = pytest.mark.parametrize("limits", [Limits()])
+"""With the usual deadlines: what is answered within `AT_ONCE` waited for none of them."""
+AT_ONCE = 1.5
+
+
+async def refused(port: int, data: bytes) -> int:
+    """The status that `data` is refused with at once; after it the connection must end."""
+    async with connect(port) as raw:
+        began = trio.current_time()
+        await raw.send(data)
+        status, _, _ = await raw.response()
+        assert await raw.rest() == b""
+        assert trio.current_time() - began < AT_ONCE, "it waited for a deadline"
+        return status
+
+
+# Before any WebSocket
+
+
+@at_once
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,  # TLS ClientHello
+        bytes(range(128, 256)) * 8,
+        b"\0" * 100,
+        b"\r\n\r\n\0",
+        b"GARBAGE\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",  # no host
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: strange\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request_is_refused(port: int, data: bytes) -> None:
+    assert await refused(port, data) in (400, 501)
+
+
+async def test_half_a_head_then_silence(port: int) -> None:
+    for half in (b"", b"G", b"GET /ws HTTP/1.1\r\nhost: a\r\n", upgrade()[:-2]):
+        async with connect(port) as raw:
+            await raw.send(half)
+            status, headers, _ = await raw.response()
+            assert (status, headers["connection"]) == (408, "close")
+            assert await raw.rest() == b""
+
+
+@at_once
+async def test_half_a_head_then_the_end(port: int) -> None:
+    for half in (b"", b"G", b"GET / HTTP/1.1\r\nhost: a\r\n", upgrade()[:-2]):
+        async with connect(port) as raw:
+            began = trio.current_time()
+            await raw.send(half)
+            raw.send_eof()
+            assert b" 2" not in (await raw.rest())[:13]
+            assert trio.current_time() - began < AT_ONCE, "it waited for a deadline"
+
+
+async def test_a_head_without_end(port: int, limits: Limits) -> None:
+    async with connect(port) as raw:
+        await raw.send(b"GET / HTTP/1.1\r\nx: ")
+        with trio.fail_after(PATIENCE):
+            await raw.send(b"x" * (2 * limits.max_head))
+        assert (await raw.head())[0] == 431
+
+
+async def test_a_head_too_big_in_one_piece(port: int, limits: Limits) -> None:
+    filler = "x" * limits.max_head
+    for request in (
+        f"GET / HTTP/1.1\r\nhost: a\r\nx: {filler}\r\n\r\n".encode(),
+        upgrade(x=filler),
+    ):
+        async with connect(port) as raw:
+            await raw.send(request)
+            assert (await raw.head())[0] in (400, 431)
+
+
+@at_once
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (upgrade(sec_websocket_key=""), 400),
+        (upgrade(sec_websocket_version=""), 400),
+        (upgrade(sec_websocket_version="8"), 426),
+        (upgrade(connection="keep-alive"), 400),
+        (upgrade(host=""), 400),
+        (upgrade().replace(b"GET", b"POST"), 400),
+        (upgrade().replace(b"127.0.0.1", b"\xff"), 400),
+        (upgrade(sec_websocket_protocol="?").replace(b"?", b"\xff"), 400),
+        (upgrade(sec_websocket_key="short"), 400),
+    ],
+)
+async def test_a_bad_upgrade_is_refused_at_once(port: int, request_: bytes, status: int) -> None:
+    assert await refused(port, request_) == status
+
+
+async def test_an_upgrade_after_another_request(port: int) -> None:
+    """It reaches the HTTP library, which would run a WebSocket of its own."""
+    async with connect(port) as raw:
+        await raw.send(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert (await raw.response())[0] == 200
+        await raw.send(upgrade() + command("ping"))
+        assert (await raw.head())[0] in (0, 400, 403, 404, 426)
+
+
+async def test_http2_without_tls(port: int) -> None:
+    async with connect(port) as raw:
+        await raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9) + b"\xff" * 100)
+        await raw.rest()
+
+
+# Early and late bytes
+
+
+async def test_commands_sent_with_the_request_are_answered(port: int) -> None:
+    async with connect(port) as raw:
+        await raw.send(upgrade() + command("ping") + command("sync_subscriptions", jobs=[JOB]))
+        assert (await raw.head())[0] == 101
+        client = Client(raw)
+        assert (await client.hear())["type"] == "welcome"
+        assert await client.hear() == {"type": "pong"}
+        assert (await client.hear())["added"] == [JOB]
+        assert (await client.hear())["job"] == JOB
+        await client.close()
+
+
+async def test_a_request_in_pieces(port: int) -> None:
+    async with connect(port) as raw:
+        for byte in upgrade() + command("ping"):
+            await raw.send(bytes([byte]))
+        assert (await raw.head())[0] == 101
+        client = Client(raw)
+        assert await client.hear_type("pong")
+        await client.close()
+
+
+async def test_a_request_and_a_goodbye_at_once(port: int) -> None:
+    async with connect(port) as raw:
+        await raw.send(upgrade() + close_frame(1000) + command("ping"))
+        assert (await raw.head())[0] == 101
+        assert await Client(raw).ending() == 1000
+
+
+async def test_bytes_after_a_close_frame(port: int) -> None:
+    for late in (command("ping"), frame(b"", PING), b"\xff" * 5_000, close_frame(1000)):
+        async with open_client(port) as client:
+            await client.hear_type("welcome")
+            await client.raw.send(close_frame(1000) + late)
+            assert await client.ending() == 1000
+
+
+# Resets
+
+
+async def nothing(_: Raw) -> None:
+    pass
+
+
+async def half_a_head(raw: Raw) -> None:
+    await raw.send(b"GET /ws HTTP/1.1\r\nho")
+
+
+async def garbage(raw: Raw) -> None:
+    await raw.send(b"\xff" * 10_000)
+
+
+async def a_request(raw: Raw) -> None:
+    await raw.send(upgrade())
+
+
+async def a_bad_request(raw: Raw) -> None:
+    await raw.send(upgrade(sec_websocket_key=""))
+
+
+async def an_http_request(raw: Raw) -> None:
+    await raw.send(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+
+
+async def half_a_body(raw: Raw) -> None:
+    await raw.send(b"POST /api/jobs/a HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{")
+
+
+async def a_stream(raw: Raw) -> None:
+    await raw.send(b"GET /api/events?job=a HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert (await raw.head())[0] == 200
+
+
+async def a_long_poll(raw: Raw) -> None:
+    await raw.send(b"GET /api/jobs/a?wait=30 HTTP/1.1\r\nhost: a\r\n\r\n")
+
+
+async def a_websocket(raw: Raw) -> None:
+    await raw.send(upgrade())
+    await raw.until(b"welcome")
+
+
+async def commands(raw: Raw) -> None:
+    await a_websocket(raw)
+    await raw.send(command("subscribe", jobs=["other", JOB]) * 10 + command("ping") * 100)
+
+
+async def half_a_frame(raw: Raw) -> None:
+    await a_websocket(raw)
+    await raw.send(command("ping")[:5])
+
+
+async def half_a_message(raw: Raw) -> None:
+    await a_websocket(raw)
+    await raw.send(frame('{"type":', fin=False))
+
+
+async def a_ping(raw: Raw) -> None:
+    await a_websocket(raw)
+    await raw.send(frame(b"", PING) * 50)
+
+
+async def our_close(raw: Raw) -> None:
+    await a_websocket(raw)
+    await raw.send(close_frame())
+
+
+async def its_close(raw: Raw) -> None:
+    await a_websocket(raw)
+    await raw.send(frame(b"", BINARY))
+    await raw.until(b"text frames only")
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "send_eof"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        nothing,
+        half_a_head,
+        garbage,
+        a_request,
+        a_bad_request,
+        an_http_request,
+        half_a_body,
+        a_stream,
+        a_long_poll,
+        a_websocket,
+        commands,
+        half_a_frame,
+        half_a_message,
+        a_ping,
+        our_close,
+        its_close,
+    ],
+)
+async def test_it_leaves_in_any_phase(
+    port: int, phase: Callable[[Raw], Awaitable[None]], how: str
+) -> None:
+    for _ in range(3):
+        async with connect(port) as raw:
+            await phase(raw)
+            getattr(raw, how)()
+            if how == "send_eof":
+                with suppress(Reset):
+                    await raw.rest()
+
+
+# Frames that break the protocol
+
+
+@at_once
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(b"\0\1\2", BINARY), 1003),
+        (frame(b"\xff\xfe"), 1007),
+        (frame(b"\xc3", fin=False) + frame(b"\x28", 0), 1007),
+        (frame("{}", rsv=4), 1002),
+        (frame("{}", rsv=1), 1002),
+        (frame("{}", 3), 1002),
+        (frame(b"", 11), 1002),
+        (frame("{}", masked=False), 1002),
+        (frame("{}", 0), 1002),  # a continuation of nothing
+        (frame("{", fin=False) + frame("{}"), 1002),
+        (frame("{", fin=False) + frame("{}", BINARY), 1002),
+        (frame(b"x" * 126, PING), 1002),
+        (frame(b"", PING, fin=False), 1002),
+        (b"\x81\xfe\x00\x05\0\0\0\0hello", 1002),  # a length longer than need be
+        (b"\x81\xff" + b"\xff" * 8 + b"\0\0\0\0", 1002),  # a length of 2**64 - 1
+        (frame(b"\x03", 8), 1002),  # a close frame of one byte
+        (frame(b"\x03\xe7", 8), 1002),  # 999
+        (frame(b"\x03\xed", 8), 1002),  # 1005 is not to be sent
+        (frame(b"\x03\xe8\xff", 8), 1007),
+    ],
+)
+async def test_a_frame_that_breaks_the_protocol(port: int, data: bytes, code: int) -> None:
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        began = trio.current_time()
+        await client.raw.send(data + command("ping"))
+        assert await client.ending() == code
+        assert trio.current_time() - began < AT_ONCE, "it waited for a deadline"
+
+
+@pytest.mark.parametrize("fragment", [100_000, 1_000, 125])
+async def test_a_message_too_big(port: int, limits: Limits, fragment: int) -> None:
+    text = b"x" * (limits.max_message + 1)
+    parts = [text[start : start + fragment] for start in range(0, len(text), fragment)]
+    frames = [
+        frame(part, 0 if number else TEXT, fin=number == len(parts) - 1)
+        for number, part in enumerate(parts)
+    ]
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        await client.raw.send(b"".join(frames))
+        assert await client.ending() == 1009
+
+
+async def test_a_message_that_is_too_big_in_bytes_alone(port: int, limits: Limits) -> None:
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        await client.raw.send(frame("ü" * (limits.max_message // 2 + 1)))
+        assert await client.ending() == 1009
+
+
+async def test_a_message_just_small_enough(port: int, limits: Limits) -> None:
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        text = '{"type":"ping","x":""}'
+        text = text.replace('""', f'"{"x" * (limits.max_message - len(text))}"')
+        await client.raw.send(frame(text))
+        assert await client.hear() == {"type": "pong"}
+
+
+async def test_a_message_too_big_by_its_first_frame_is_not_waited_for(port: int) -> None:
+    """It says it will send a terabyte; it is not kept."""
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        await client.raw.send(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0")
+        await client.raw.send(b"x" * 100_000)
+        assert await client.ending() == 1009
+
+
+async def test_control_frames_between_fragments(port: int) -> None:
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        await client.raw.send(
+            frame('{"ty', fin=False)
+            + frame("between", PING)
+            + frame("unasked", PONG)
+            + frame('pe":"ping"}', 0)
+        )
+        assert await client.hear() == {"type": "pong"}
+        await client.close()
+
+
+async def test_a_ping_while_the_gateway_closes(port: int) -> None:
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        await client.raw.send(frame(b"", BINARY) + frame("now", PING) * 3 + command("ping"))
+        assert await client.ending() == 1003
+    async with open_client(port) as client:  # after it has said so
+        await client.hear_type("welcome")
+        await client.raw.send(frame(b"", BINARY))
+        await client.raw.until(b"text frames only")
+        try:
+            await client.raw.send(frame("now", PING) * 3 + frame(b"\xff") + b"\xff" * 100)
+            assert await client.raw.rest() == b""
+        except Reset:
+            pass
+
+
+async def test_a_client_that_does_not_answer_the_close(port: int) -> None:
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        await client.raw.send(frame(b"", BINARY))
+        await client.raw.until(b"text frames only")
+        assert await client.raw.rest() == b""
+
+
+# Floods
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        command("subscribe", id="x" * 100, jobs=["other", "a", "b"]) * 100,  # our answers
+        frame(b"x" * 100, PING) * 100,  # the library's
+    ],
+)
+async def test_a_flood_by_a_client_that_never_reads(
+    gateway: Gateway, port: int, limits: Limits, flood: bytes
+) -> None:
+    """TCP slows it, nothing is piled up, and it is ended at its write deadline."""
+    messages = sent = 0
+    async with open_client(port, receive_buffer=4096) as client:
+        with trio.fail_after(PATIENCE), suppress(Reset):
+            while True:
+                taken = client.raw.send_some(flood[sent % len(flood) :])
+                sent += taken
+                if not taken:  # full: the gateway reads no more
+                    messages = max(messages, messages_alive())
+                await trio.sleep(0 if taken else limits.write_timeout / 20)
+    assert messages < 10 * limits.max_replies
+    assert sent < 32 * 1024 * 1024  # what sockets hold on both sides, and no more
+
+
+def messages_alive() -> int:
+    """How many messages the gateway holds, for anybody."""
+    return sum(isinstance(thing, Message) for thing in gc.get_objects())
+
+
+def is_answer(id_: int, object_: Json) -> bool:
+    return object_.get("id") == id_
+
+
+async def test_many_subscriptions_that_come_and_go(gateway: Gateway, port: int) -> None:
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        for number in range(200):
+            await client.say("sync_subscriptions", id=number, jobs=[f"{number}:{n}" for n in "ab"])
+            await client.hear_until(partial(is_answer, number))
+        assert gateway.node.statistics().hub.subscriptions == 3  # with the other client's

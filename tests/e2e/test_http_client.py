@@ -1,0 +1,314 @@
+"""The HTTP side over a real socket: what is right, what is wrong, who is slow, who leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import trio
+
+from gateway import Gateway, Limits, serve_gateway
+
+from .client import PATIENCE, Json, Raw, connect
+from .conftest import eventually
+
+JOB = "video:42"
+
+
+@pytest.fixture
+async def http(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE) as http:
+        yield http
+    await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+
+
+def get(path: str, **headers: str) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
+    return "\r\n".join([f"GET {path} HTTP/1.1", "host: a", *lines, "", ""]).encode()
+
+
+def post(job: str, body: bytes, **headers: str) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
+    head = [f"POST /api/jobs/{job} HTTP/1.1", "host: a", f"content-length: {len(body)}", *lines]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "field"),
+    [
+        ("POST", "/api/jobs/a", "{", 400, None),
+        ("POST", "/api/jobs/a", "[]", 400, None),
+        ("POST", "/api/jobs/a", "", 400, None),
+        ("POST", "/api/jobs/a", "\xff", 400, None),
+        ("POST", "/api/jobs/a", '{"percent":101}', 400, "percent"),
+        ("POST", "/api/jobs/a", '{"percent":null}', 400, "percent"),
+        ("POST", "/api/jobs/a", '{"percnt":1}', 400, "percnt"),
+        ("POST", "/api/jobs/a", '{"status":"done"}', 400, "status"),
+        ("POST", "/api/jobs/a", '{"parent":"not a job"}', 400, "parent"),
+        ("POST", "/api/jobs/a%20b", "{}", 400, "job"),
+        ("GET", "/api/jobs/never", "", 404, "job"),
+        ("GET", "/api/jobs/a%20b", "", 400, "job"),
+        ("GET", "/api/jobs/a?wait=-1", "", 400, "wait"),
+        ("GET", "/api/jobs/a?wait=nan", "", 400, "wait"),
+        ("GET", "/api/jobs?limit=0", "", 400, "limit"),
+        ("GET", "/api/jobs?limit=x", "", 400, "limit"),
+        ("GET", "/api/jobs?status=done", "", 400, "status"),
+        ("GET", "/api/jobs?after=x", "", 400, "after"),
+        ("GET", "/api/events", "", 400, "job"),
+        ("GET", "/api/events?job=a%20b", "", 400, "job"),
+        ("GET", "/api/events?job=a&mode=some", "", 400, "mode"),
+        ("PUT", "/api/jobs/a", "{}", 405, None),
+        ("DELETE", "/api/jobs/a", "", 405, None),
+        ("POST", "/healthz", "", 405, None),
+        ("BREW", "/api/jobs", "", 405, None),
+        ("GET", "/api/nothing", "", 404, None),
+        ("GET", "/../../etc/passwd", "", 404, None),
+        ("GET", "/%2e%2e/%2e%2e/etc/passwd", "", 404, None),
+        ("GET", "/%00", "", 404, None),
+    ],
+)
+async def test_an_error_is_a_problem_that_names_the_field(
+    http: httpx.AsyncClient, method: str, path: str, body: str, status: int, field: str | None
+) -> None:
+    answer = await http.request(method, path, content=body.encode("latin-1"))
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["type"]
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem.get("field") == field
+
+
+async def test_a_body_too_big(http: httpx.AsyncClient, port: int, limits: Limits) -> None:
+    answer = await http.post(f"/api/jobs/{JOB}", content=b" " * (limits.max_body + 1))
+    assert answer.status_code == 413
+    async with connect(port) as raw:  # one that announces more than it will ever send
+        await raw.send(post(JOB, b"")[:-4].replace(b"length: 0", b"length: 1000000000000"))
+        await raw.send(b"\r\n\r\n" + b" " * (limits.max_body + 1))
+        assert (await raw.response())[0] == 413
+        assert await raw.rest() == b""
+    async with connect(port) as raw:  # in chunks, without end
+        await raw.send(post(JOB, b"").replace(b"content-length: 0", b"transfer-encoding: chunked"))
+        await raw.send(b"1000\r\n" + b" " * 4096 + b"\r\n")
+        for _ in range(limits.max_body // 4096):
+            await raw.send(b"1000\r\n" + b" " * 4096 + b"\r\n")
+        assert (await raw.response())[0] == 413
+
+
+async def test_a_body_too_slow(http: httpx.AsyncClient, port: int) -> None:
+    async with connect(port) as raw:
+        await raw.send(post(JOB, b"{}")[:-1])
+        status, headers, body = await raw.response()
+        assert (status, headers["content-type"]) == (408, "application/problem+json")
+        assert json.loads(body)["status"] == 408
+        assert await raw.rest() == b""
+
+
+# Requests in a row
+
+
+async def test_pipelined_requests_are_answered_in_order(http: httpx.AsyncClient, port: int) -> None:
+    async with connect(port) as raw:
+        requests = [post(JOB, b'{"percent":%d}' % percent) for percent in (1, 2, 3)]
+        await raw.send(b"".join([*requests, get(f"/api/jobs/{JOB}"), get("/healthz")]))
+        for seq in (1, 2, 3):
+            status, _, body = await raw.response()
+            assert (status, json.loads(body)["seq"]) == (200, seq)
+        assert json.loads((await raw.response())[2])["state"]["percent"] == 3
+        assert json.loads((await raw.response())[2])["status"] == "ok"
+
+
+async def test_a_client_that_asks_and_leaves_costs_nothing(
+    http: httpx.AsyncClient, port: int
+) -> None:
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    for _ in range(20):
+        async with connect(port) as raw:
+            await raw.send(get("/healthz"))
+            assert (await raw.response())[0] == 200
+    await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+
+
+async def test_connection_close_is_obeyed(http: httpx.AsyncClient, port: int) -> None:
+    async with connect(port) as raw:
+        await raw.send(get("/healthz", connection="close"))
+        assert (await raw.response())[0] == 200
+        assert await raw.rest() == b""
+
+
+# Long polls
+
+
+async def test_a_long_poll_waits_for_news(http: httpx.AsyncClient, gateway: Gateway) -> None:
+    await gateway.publish(JOB, percent=1)
+    first = await http.get(f"/api/jobs/{JOB}")
+    tag = first.headers["etag"]
+    position = first.json()
+    assert tag == f'"{position["epoch"]}-{position["seq"]}"'
+    assert (await http.get(f"/api/jobs/{JOB}", headers={"if-none-match": tag})).status_code == 304
+    answer = await http.get(f"/api/jobs/{JOB}?wait=0.05", headers={"if-none-match": tag})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert answer.headers["etag"] == tag
+
+    answers: list[httpx.Response] = []
+
+    async def poll(path: str) -> None:
+        answers.append(await http.get(path, headers={"if-none-match": tag}))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(poll, f"/api/jobs/{JOB}?wait=30")
+        hub = gateway.node.hub
+        await eventually(lambda: hub.statistics().subscriptions == 5)
+        await gateway.publish(JOB, percent=2)
+    assert [answer.json()["state"]["percent"] for answer in answers] == [2] * 5
+    assert hub.statistics().subscriptions == 0
+    stale = await http.get(f"/api/jobs/{JOB}?wait=30", headers={"if-none-match": tag})
+    assert stale.json()["seq"] == 2  # at once
+
+
+async def test_a_long_poll_of_a_job_not_yet_seen(http: httpx.AsyncClient, gateway: Gateway) -> None:
+    answer = await http.get("/api/jobs/new?wait=0.05")
+    assert answer.status_code == 404
+
+    async def publish() -> None:
+        await eventually(lambda: gateway.node.statistics().hub.subscriptions == 1)
+        await gateway.publish("new", percent=1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        assert (await http.get("/api/jobs/new?wait=30")).json()["seq"] == 1
+
+
+async def test_a_long_poll_is_dropped_when_its_client_leaves(
+    http: httpx.AsyncClient, gateway: Gateway, port: int
+) -> None:
+    async with connect(port) as raw:
+        await raw.send(get(f"/api/jobs/{JOB}?wait=30"))
+        await eventually(lambda: gateway.node.statistics().hub.subscriptions == 1)
+    await eventually(lambda: gateway.node.statistics().hub.subscriptions == 0)
+
+
+# Server-sent events
+
+
+async def open_stream(raw: Raw, path: str, **headers: str) -> None:
+    await raw.send(get(path, **headers))
+    status, got = await raw.head()
+    assert (status, got["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert got["transfer-encoding"] == "chunked"
+
+
+async def event(raw: Raw) -> tuple[str, Json]:
+    """The next event's id and object; comments are skipped, pings too."""
+    while True:
+        text = (await raw.until(b"\n\n")).decode()
+        assert text, "the stream has ended"
+        lines = [line for line in text.split("\n") if line.startswith(("id: ", "data: "))]
+        assert len(lines) == 2, text
+        object_ = json.loads(lines[1].removeprefix("data: "))
+        if object_["type"] != "ping":
+            return lines[0].removeprefix("id: "), object_
+
+
+async def test_a_stream_and_its_resumption(
+    http: httpx.AsyncClient, gateway: Gateway, port: int
+) -> None:
+    await gateway.publish("a", percent=1)
+    async with connect(port) as raw:
+        await open_stream(raw, "/api/events?job=a&job=b")
+        assert (await event(raw))[1]["type"] == "welcome"
+        snapshots = {got[1]["job"]: got for got in (await event(raw), await event(raw))}
+        assert snapshots["a"][1]["snapshot"] is True
+        assert snapshots["b"][1]["state"] is None
+        await gateway.publish("b", percent=5)
+        last_id, first_of_b = await event(raw)
+        assert (first_of_b["prev"], first_of_b["seq"]) == (None, 1)
+
+    for percent in range(2, 6):
+        await gateway.publish("a", percent=percent)
+    async with connect(port) as raw:
+        await open_stream(raw, "/api/events?job=a&job=b", last_event_id=last_id)
+        assert (await event(raw))[1]["type"] == "welcome"
+        _, of_a = await event(raw)
+        assert (of_a["job"], of_a["prev"], of_a["seq"]) == ("a", 1, 5)
+        await gateway.publish("b", percent=6)
+        _, of_b = await event(raw)  # and nothing of b before: it was up to date
+        assert (of_b["job"], of_b["prev"], of_b["seq"]) == ("b", 1, 2)
+
+    async with connect(port) as raw:  # each event once more, in mode `every`
+        await open_stream(raw, "/api/events?job=a&job=b&mode=every", last_event_id=last_id)
+        await event(raw)
+        got = [(await event(raw))[1] for _ in range(5)]
+        assert [(of["prev"], of["seq"]) for of in got if of["job"] == "a"] == [
+            (1, 2),
+            (2, 3),
+            (3, 4),
+            (4, 5),
+        ]
+        assert [(of["prev"], of["seq"]) for of in got if of["job"] == "b"] == [(1, 2)]
+
+    async with connect(port) as raw:  # an id of another stream: snapshots
+        await open_stream(raw, "/api/events?job=a", last_event_id=last_id)
+        await event(raw)
+        assert (await event(raw))[1]["snapshot"] is True
+
+
+async def test_a_stream_ends_when_its_client_leaves(
+    http: httpx.AsyncClient, gateway: Gateway, port: int
+) -> None:
+    for leave in ("close", "reset", "send_eof"):
+        async with connect(port) as raw:
+            await open_stream(raw, f"/api/events?job={JOB}")
+            await event(raw)
+            assert gateway.node.statistics().connections == 1
+            getattr(raw, leave)()
+            await eventually(lambda: gateway.node.statistics().connections == 0)
+        assert gateway.node.statistics().hub.subscriptions == 0
+
+
+# Leaving
+
+
+async def test_a_request_in_progress_is_answered_when_the_gateway_leaves(limits: Limits) -> None:
+    async with trio.open_nursery() as nursery:
+        gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, limits)
+        port = gateway.addresses[0][1]
+        request = post(JOB, b'{"percent":1}', expect="100-continue")
+        async with connect(port) as raw, connect(port) as poll, connect(port) as idle:
+            await idle.send(get("/healthz"))
+            assert (await idle.response())[0] == 200
+            await raw.send(request[:-1])
+            assert (await raw.head())[0] == 100
+            await poll.send(get(f"/api/jobs/{JOB}?wait=30"))
+            await eventually(lambda: gateway.node.statistics().hub.subscriptions == 1)
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                assert await idle.rest() == b""
+                assert (await poll.response())[0] == 404
+                assert await poll.rest() == b""
+                await raw.send(request[-1:])
+                status, _, body = await raw.response()
+                assert (status, json.loads(body)["applied"]) == (200, True)
+                assert await raw.rest() == b""
+
+
+async def test_a_stream_is_told_when_the_gateway_leaves(limits: Limits) -> None:
+    async with trio.open_nursery() as nursery:
+        gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, limits)
+        async with connect(gateway.addresses[0][1]) as raw:
+            await open_stream(raw, f"/api/events?job={JOB}")
+            await event(raw)
+            await event(raw)
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                assert (await event(raw))[1]["type"] == "goaway"
+                assert (await raw.rest()).endswith(b"\r\n0\r\n\r\n")  # a whole response

@@ -1,0 +1,388 @@
+"""A client that knows nothing but JSON, over each transport: what `docs/protocol.md` says."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from gateway import Limits
+
+from .client import PATIENCE, Client, Follower, Json, command, frame, is_final, open_client
+from .hosts import Host, in_process, printed
+
+JOB = "video:42"
+STORM = 3_000
+NO_CHANGE: Json = {"added": [], "removed": [], "denied": {}}
+
+
+async def publish_storm(host: Host, job: str = JOB, count: int = STORM) -> None:
+    """`count` updates as fast as the broker takes them, the last one final."""
+    for done in range(1, count):
+        await host.publish(job, done=done, total=count)
+    await host.publish(job, status="succeeded", done=count)
+
+
+async def welcomed(client: Client) -> Client:
+    assert (await client.hear())["type"] == "welcome"
+    return client
+
+
+async def test_it_is_welcomed_and_told_the_limits(host: Host, limits: Limits) -> None:
+    async with open_client(host.port) as client:
+        welcome = await client.hear()
+        assert welcome["type"] == "welcome"
+        assert welcome["limits"] == {
+            "jobs": limits.max_jobs_per_connection,
+            "message": limits.max_message,
+        }
+        assert welcome["ping_interval"] == limits.ping_after
+        assert welcome["retry"] == list(limits.retry)
+        assert isinstance(welcome["node"], str)
+        assert isinstance(welcome["time"], float)
+
+
+async def test_a_ping_is_answered(host: Host) -> None:
+    async with open_client(host.port) as client:
+        await welcomed(client)
+        assert await client.ask("ping") == {"type": "pong"}
+        await client.close()
+
+
+async def test_sync_twice_changes_nothing_the_second_time(host: Host) -> None:
+    async with open_client(host.port) as client:
+        await welcomed(client)
+        answer = await client.ask("sync_subscriptions", id=1, jobs=["a", "b", "a"])
+        assert answer == {
+            "type": "subscriptions",
+            "id": 1,
+            "added": ["a", "b"],
+            "removed": [],
+            "unchanged": 0,
+            "denied": {},
+        }
+        assert {(await client.hear())["job"], (await client.hear())["job"]} == {"a", "b"}
+        answer = await client.ask("sync_subscriptions", id="two", jobs=["b", "a"])
+        assert answer == {"type": "subscriptions", "id": "two", "unchanged": 2} | NO_CHANGE
+        answer = await client.ask("sync_subscriptions", jobs=["b", "not a job"])
+        assert answer == {
+            "type": "subscriptions",
+            "id": None,
+            "added": [],
+            "removed": ["a"],
+            "unchanged": 1,
+            "denied": {"not a job": "invalid_job"},
+        }
+        assert await client.ask("ping") == {"type": "pong"}
+
+
+async def test_a_snapshot_comes_at_once_and_null_for_a_job_never_seen(host: Host) -> None:
+    await host.publish(JOB, percent=25, message="half of a half")
+    async with open_client(host.port) as client:
+        await welcomed(client)
+        await client.ask("subscribe", jobs=[JOB])
+        snapshot = await client.hear()
+        assert (snapshot["job"], snapshot["prev"], snapshot["seq"]) == (JOB, None, 1)
+        assert snapshot["snapshot"] is True
+        assert snapshot["state"]["percent"] == 25
+        assert snapshot["state"]["message"] == "half of a half"
+        await client.ask("subscribe", jobs=["new"])
+        assert await client.hear() == {
+            "type": "progress",
+            "job": "new",
+            "epoch": None,
+            "prev": None,
+            "seq": 0,
+            "snapshot": True,
+            "state": None,
+        }
+        await host.publish("new", percent=1)
+        first = await client.hear()
+        assert (first["prev"], first["seq"], first["snapshot"]) == (None, 1, True)
+
+
+@pytest.mark.parametrize("subprotocol", [None, "progress.v1"])
+async def test_the_end_arrives_whatever_was_published_before_it(
+    host: Host, subprotocol: str | None
+) -> None:
+    async with open_client(host.port, subprotocol=subprotocol) as client, trio.open_nursery() as n:
+        await welcomed(client)
+        await client.ask("subscribe", jobs=[JOB])
+        n.start_soon(publish_storm, host)
+        follower = Follower()
+        await follower.follow(client, is_final)
+        state = follower.states[JOB]
+        assert state is not None
+        assert (state["status"], state["done"], state["percent"]) == ("succeeded", STORM, 100)
+        assert follower.at[JOB][1] == STORM
+        assert await client.ask("ping") == {"type": "pong"}
+
+
+@pytest.mark.parametrize("subprotocol", [None, "progress.v1"])
+async def test_mode_every_gets_each_event_once_in_order(
+    host: Host, subprotocol: str | None
+) -> None:
+    async with open_client(host.port, subprotocol=subprotocol) as client, trio.open_nursery() as n:
+        await welcomed(client)
+        await client.ask("subscribe", jobs=[JOB], mode="every")
+        n.start_soon(publish_storm, host)
+        follower = Follower()
+        await follower.follow(client, is_final)
+        first = follower.steps[0][1]
+        assert first <= 1
+        assert [seq for _, seq in follower.steps] == list(range(first, STORM + 1))
+
+
+@pytest.mark.parametrize("limits", [Limits(ring_bytes=1_000, history=100)])
+async def test_mode_every_goes_on_from_the_history_and_then_from_a_gap(
+    host: Host, limits: Limits
+) -> None:
+    position = (await host.publish(JOB, done=1)).position
+    async with open_client(host.port) as watcher:  # keeps the topic, and so its small ring
+        await welcomed(watcher)
+        await watcher.ask("subscribe", jobs=[JOB])
+        for done in range(2, 101):
+            await host.publish(JOB, done=done)
+        await watcher.hear_until(lambda object_: object_.get("seq") == 100)
+
+        async with open_client(host.port) as client:
+            await welcomed(client)
+            await client.say("hello", positions={JOB: position})
+            await client.ask("subscribe", jobs=[JOB], mode="every")
+            follower = Follower({JOB: (position.epoch, 1)})
+            await follower.follow(client, lambda state: state["done"] == 100)
+            assert follower.steps == [(seq - 1, seq) for seq in range(2, 101)]
+
+        for done in range(101, 201):
+            await host.publish(JOB, done=done)
+        await watcher.hear_until(lambda object_: object_.get("seq") == 200)
+        async with open_client(host.port) as client:
+            await welcomed(client)
+            await client.say("hello", positions={JOB: [position.epoch, 20]})
+            await client.ask("subscribe", jobs=[JOB], mode="every")
+            assert await client.hear() == {
+                "type": "gap",
+                "job": JOB,
+                "epoch": position.epoch,
+                "from": 21,
+                "to": 199,
+            }
+            snapshot = await client.hear()
+            assert (snapshot["prev"], snapshot["seq"]) == (None, 200)
+            await host.publish(JOB, done=201)
+            after = await client.hear()
+            assert (after["prev"], after["seq"]) == (200, 201)
+
+
+async def test_two_connections_of_one_user_are_independent(host: Host) -> None:
+    async with open_client(host.port) as one, open_client(host.port) as other:
+        await welcomed(one)
+        await welcomed(other)
+        for client in (one, other):
+            answer = await client.ask("sync_subscriptions", jobs=[JOB])
+            assert answer["added"] == [JOB]
+            await client.hear()
+        await one.ask("sync_subscriptions", jobs=[])
+        await one.close()
+        await host.publish(JOB, percent=1)
+        assert (await other.hear())["state"]["percent"] == 1
+
+
+async def test_it_continues_where_it_was(host: Host) -> None:
+    epoch = (await host.publish(JOB, percent=1)).position.epoch
+
+    async def positions_of_a_new_connection(client: Client, position: list[int]) -> Any:
+        await welcomed(client)
+        await client.say("hello", positions={JOB: position})
+        assert (await client.ask("subscribe", jobs=[JOB]))["added"] == [JOB]
+
+    async with open_client(host.port) as client:  # behind: a frame that continues
+        await host.publish(JOB, percent=2)
+        await host.publish(JOB, percent=3)
+        await positions_of_a_new_connection(client, [epoch, 1])
+        frame_ = await client.hear()
+        assert (frame_["prev"], frame_["seq"], frame_["epoch"]) == (1, 3, epoch)
+        assert "snapshot" not in frame_
+
+    async with open_client(host.port) as client:  # up to date: nothing, until there is news
+        await positions_of_a_new_connection(client, [epoch, 3])
+        assert await client.ask("ping") == {"type": "pong"}
+        await host.publish(JOB, percent=4)
+        frame_ = await client.hear()
+        assert (frame_["prev"], frame_["seq"]) == (3, 4)
+
+    for position in ([epoch - 1, 2], [epoch + 1, 2], [epoch, 99]):  # from elsewhere: a snapshot
+        async with open_client(host.port) as client:
+            await positions_of_a_new_connection(client, position)
+            frame_ = await client.hear()
+            assert (frame_["prev"], frame_["seq"], frame_["snapshot"]) == (None, 4, True)
+
+
+async def test_several_objects_a_frame_only_for_those_who_offered_it(host: Host) -> None:
+    jobs = [f"job:{number}" for number in range(50)]
+    for job in jobs:
+        await host.publish(job, percent=1, message="a line\nand another")
+
+    async def frames_of_snapshots(client: Client) -> list[int]:
+        await client.say("subscribe", jobs=jobs)
+        for _ in jobs:
+            await client.hear_type("progress")
+        return [len(frame_.objects) for frame_ in client.frames]
+
+    async with open_client(host.port, subprotocol="other, progress.v1") as client:
+        assert client.subprotocol == "progress.v1"
+        sizes = await frames_of_snapshots(client)
+        assert sizes[0] == 1  # welcome
+        assert max(sizes) > 1
+    async with open_client(host.port) as client:
+        assert client.subprotocol is None
+        assert set(await frames_of_snapshots(client)) == {1}
+    async with open_client(host.port, subprotocol="other") as client:
+        assert client.subprotocol is None
+        assert set(await frames_of_snapshots(client)) == {1}
+
+
+async def test_max_hz_paces_and_the_end_still_comes(host: Host) -> None:
+    rate = 50
+    async with open_client(host.port) as client, trio.open_nursery() as nursery:
+        await welcomed(client)
+        await client.say("hello", max_hz=rate)
+        await client.ask("subscribe", jobs=[JOB])
+        follower = Follower()
+        follower.take(await client.hear())
+        nursery.start_soon(publish_until, host, done := trio.Event())
+        began = trio.current_time()
+        for _ in range(6):
+            follower.take(await client.hear_type("progress"))
+        # Five intervals of 20 ms; unpaced it is a few in all.
+        assert trio.current_time() - began > 2.5 / rate
+        done.set()
+        await follower.follow(client, is_final)
+
+
+async def publish_until(host: Host, done: trio.Event) -> None:
+    count = 0
+    while not done.is_set():
+        count += 1
+        await host.publish(JOB, done=count)
+    await host.publish(JOB, status="cancelled")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "named"),
+    [
+        ('{"type":"hello"', "invalid_json", ""),
+        ("nonsense", "invalid_json", ""),
+        ('{"type":"ping","x":' + "[" * 5_000, "invalid_json", ""),
+        ("", "invalid_json", ""),
+        ("[]", "invalid_command", "object"),
+        ("{}", "unknown_type", "type"),
+        ('{"type":"shutdown"}', "unknown_type", "shutdown"),
+        ('{"type":7}', "unknown_type", "type"),
+        ('{"type":"subscribe"}', "invalid_command", "jobs"),
+        ('{"type":"subscribe","jobs":"a"}', "invalid_command", "jobs"),
+        ('{"type":"subscribe","jobs":["a",1]}', "invalid_command", "jobs"),
+        ('{"type":"subscribe","jobs":["a"],"mode":"some"}', "invalid_command", "mode"),
+        ('{"type":"hello","max_hz":0}', "invalid_command", "max_hz"),
+        ('{"type":"hello","max_hz":1e999}', "invalid_command", "max_hz"),
+        ('{"type":"hello","positions":{"a":[1]}}', "invalid_command", "positions"),
+    ],
+)
+async def test_a_wrong_command_is_named_and_the_connection_stays(
+    host: Host, text: str, code: str, named: str
+) -> None:
+    async with open_client(host.port) as client:
+        await welcomed(client)
+        await client.raw.send(frame(text))
+        error = await client.hear()
+        assert (error["type"], error["code"]) == ("error", code)
+        assert named in error["message"]
+        assert await client.ask("ping") == {"type": "pong"}
+
+
+async def test_unknown_fields_are_ignored(host: Host) -> None:
+    async with open_client(host.port) as client:
+        await welcomed(client)
+        assert await client.ask("ping", colour="blue") == {"type": "pong"}
+
+
+async def test_after_unsubscribe_no_more_frames(host: Host) -> None:
+    async with open_client(host.port) as client:
+        await welcomed(client)
+        await client.ask("subscribe", jobs=[JOB, "other"])
+        await client.hear()
+        await client.hear()
+        answer = await client.ask("unsubscribe", id=9, jobs=[JOB, "never"])
+        assert (answer["id"], answer["removed"]) == (9, [JOB])
+        await host.publish(JOB, percent=50)
+        await host.publish("other", percent=50)
+        assert (await client.hear())["job"] == "other"
+        assert await client.ask("ping") == {"type": "pong"}
+        await client.ask("subscribe", jobs=[JOB])
+        assert (await client.hear())["snapshot"] is True
+
+
+@pytest.mark.parametrize("limits", [Limits(max_jobs_per_connection=2)])
+async def test_more_jobs_than_allowed_are_denied(host: Host, limits: Limits) -> None:
+    async with open_client(host.port) as client:
+        await welcomed(client)
+        answer = await client.ask("subscribe", jobs=["a", "b", "c"])
+        assert (answer["added"], answer["denied"]) == (["a", "b"], {"c": "too_many_jobs"})
+        await client.hear()
+        await client.hear()
+        answer = await client.ask("sync_subscriptions", jobs=["c", "b"])  # room again
+        assert (answer["added"], answer["removed"], answer["denied"]) == (["c"], ["a"], {})
+        await client.hear()
+        await client.say("hello", positions={name: [1, 1] for name in "abc"})
+        error = await client.hear()
+        assert (error["type"], error["code"]) == ("error", "invalid_command")
+
+
+async def test_a_close_is_answered(host: Host) -> None:
+    async with open_client(host.port) as client:
+        await welcomed(client)
+        await client.close()
+
+
+async def test_a_wrong_path_is_told_by_a_close_code(host: Host) -> None:
+    for path in ("/", "/wss", "/ws/", "/api/jobs"):
+        async with open_client(host.port, path=path) as client:
+            assert await client.ending() == 4504
+    async with open_client(host.port, path="/ws?page=1") as client:
+        await welcomed(client)
+
+
+async def test_commands_in_one_segment_are_all_answered(host: Host) -> None:
+    async with open_client(host.port) as client:
+        await welcomed(client)
+        await client.raw.send(command("ping") * 20)
+        for _ in range(20):
+            assert await client.hear() == {"type": "pong"}
+
+
+async def test_under_stock_hypercorn() -> None:
+    """The command of the README, in a process of its own."""
+    arguments = ["-m", "hypercorn", "-k", "trio", "gateway.asgi:app", "--bind", "127.0.0.1:0"]
+    arguments += ["--graceful-timeout", "0"]
+    async with in_process(*arguments) as process:
+        line = await printed(process, b"Running on")
+        port = int(line.partition(b"http://127.0.0.1:")[2].split()[0])
+        async with (
+            open_client(port, subprotocol="progress.v1") as client,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+        ):
+            await welcomed(client)
+            await client.ask("subscribe", jobs=[JOB])
+            assert (await client.hear())["state"] is None
+            answer = await http.post(f"/api/jobs/{JOB}", json={"percent": 37})
+            assert answer.json()["applied"] is True
+            assert (await client.hear())["state"]["percent"] == 37
+            assert (await http.get("/readyz")).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            # hypercorn cuts its clients off before it tells the application to end.
+            assert await client.ending() is None
+        with trio.fail_after(PATIENCE):
+            assert await process.wait() == 0

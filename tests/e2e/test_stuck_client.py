@@ -1,0 +1,150 @@
+"""A client that stops reading, while others watch the same job."""
+
+from __future__ import annotations
+
+import signal
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import trio
+
+from gateway import Gateway, Limits
+
+from .client import PATIENCE, Client, Follower, Raw, Reset, connect, is_final, open_client, upgrade
+from .conftest import eventually
+from .hosts import in_process, printed
+
+JOB = "video:42"
+BULK = "x" * 8_000
+"""In each event, so that a socket is soon full."""
+TINY = 2_048
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits(write_timeout=0.5, close_timeout=0.3, ring_bytes=100_000, history=10)
+
+
+@asynccontextmanager
+async def stuck(port: int, kind: str) -> AsyncIterator[Raw]:
+    """A client that asks for the job and then reads nothing."""
+    async with connect(port, receive_buffer=TINY) as raw:
+        if kind == "stream":
+            await raw.send(f"GET /api/events?job={JOB} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+        else:
+            await raw.send(upgrade())
+            await raw.until(b"\r\n\r\n")
+            await Client(raw).say("subscribe", jobs=[JOB], mode=kind)
+        yield raw
+
+
+@pytest.mark.parametrize("kind", ["latest", "every", "stream"])
+async def test_it_is_ended_and_the_others_miss_nothing(
+    gateway: Gateway, port: int, kind: str
+) -> None:
+    statistics = gateway.node.statistics
+    async with (
+        open_client(port) as every,
+        open_client(port, subprotocol="progress.v1") as latest,
+        stuck(port, kind) as raw,
+        trio.open_nursery() as nursery,
+    ):
+        await every.hear_type("welcome")
+        await every.ask("subscribe", jobs=[JOB], mode="every")
+        await latest.hear_type("welcome")
+        await latest.ask("subscribe", jobs=[JOB])
+        await eventually(lambda: statistics().hub.subscriptions == 3)
+
+        of_every, of_latest = Follower(), Follower()
+        of_every.take(await every.hear())
+        of_latest.take(await latest.hear())
+        nursery.start_soon(of_latest.follow, latest, is_final)
+        done = 0
+        with trio.fail_after(PATIENCE):
+            while statistics().connections == 3:
+                done += 1
+                await gateway.publish(JOB, done=done, data=BULK)
+                of_every.take(await every.hear())  # each event arrives before the next is made
+        await gateway.publish(JOB, status="succeeded")
+        await of_every.follow(every, is_final)
+        assert [seq for _, seq in of_every.steps] == list(range(done + 2))
+
+        assert statistics().hub.subscriptions == 2
+        with pytest.raises(Reset):  # no goodbye: half a frame may have been on its way
+            await raw.rest()
+    assert of_latest.at[JOB][1] == done + 1
+
+
+@pytest.mark.parametrize("limits", [Limits(ring_bytes=100_000, history=10)])
+@pytest.mark.parametrize("kind", ["latest", "every", "stream"])
+async def test_nothing_is_piled_up_for_it(gateway: Gateway, port: int, kind: str) -> None:
+    events = 500
+    async with open_client(port) as other, stuck(port, kind):
+        await other.hear_type("welcome")
+        await other.ask("subscribe", jobs=[JOB], mode="every")
+        await eventually(lambda: gateway.node.statistics().hub.subscriptions == 2)
+        await other.hear()
+        for _ in range(100):  # fills sockets, ring and history
+            await gateway.publish(JOB, phase=str(_), data=BULK)
+            await other.hear()
+        tracemalloc.start()
+        try:
+            for number in range(events):
+                await gateway.publish(JOB, done=number, data=BULK)
+                await other.hear()
+                other.frames.clear()
+            grown, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        # The ring and the history once over, and what tracing a test costs.
+        assert grown < events * len(BULK) / 4
+        assert gateway.node.statistics().connections == 2
+
+
+async def test_one_that_asks_for_more_than_it_reads(gateway: Gateway, port: int) -> None:
+    for number in range(100):
+        await gateway.publish(f"job:{number}", data=BULK)
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    async with connect(port, receive_buffer=TINY) as raw:
+        await raw.send(b"GET /api/jobs?limit=200 HTTP/1.1\r\nhost: a\r\n\r\n" * 50)
+        await eventually(lambda: trio.lowlevel.current_statistics().tasks_living > tasks)
+        await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+        with pytest.raises(Reset):
+            await raw.rest()
+
+
+async def test_sigterm_with_a_stuck_client() -> None:
+    """It exits within the drain time, with code 0; those who read are told."""
+    drain = 1.0
+    arguments = ["-m", "gateway.cli", "serve", "--bind", "127.0.0.1:0", "--drain", f"{drain}"]
+    async with in_process(*arguments) as process:
+        line = await printed(process, b"http://127.0.0.1:")
+        port = int(line.partition(b"http://127.0.0.1:")[2].split()[0].rstrip(b"/"))
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+            open_client(port) as reader,
+            open_client(port, subprotocol="progress.v1") as other,
+            stuck(port, "latest"),
+            stuck(port, "every"),
+            stuck(port, "stream"),
+        ):
+            for client in (reader, other):
+                await client.hear_type("welcome")
+                await client.ask("subscribe", jobs=[JOB])
+                await client.hear()
+            for done in range(100):
+                answer = await http.post(f"/api/jobs/{JOB}", json={"done": done, "data": BULK})
+                assert answer.json()["applied"] is True
+            process.send_signal(signal.SIGTERM)
+            began = trio.current_time()
+            for client in (reader, other):
+                goaway = await client.hear_type("goaway")
+                assert goaway["code"] == 1001
+                assert len(goaway["retry"]) == 2
+                assert await client.ending() == 1001
+            with trio.fail_after(PATIENCE):
+                assert await process.wait() == 0
+            assert trio.current_time() - began < drain + 2.0  # and the time to exit
