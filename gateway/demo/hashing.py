@@ -23,12 +23,12 @@ def main() -> None:
         algorithms = sorted(hashlib.algorithms_guaranteed)
         size = sum(file.size for file in found) or 1
         rounds = max(1, round(ENOUGH / (size * len(algorithms))))
+        share = 1 / (rounds * len(algorithms))
         digests: dict[tuple[str, str], bytes] = {}
         for turn in range(rounds):
-            for number, algorithm in enumerate(algorithms):
-                left = (rounds - turn) * len(algorithms) - number
+            for algorithm in algorithms:
                 name = algorithm.upper().replace("_", "-") + (", once more" if turn else "")
-                with job.phase(name, share=1 / left, total=len(found), unit="files"):
+                with job.phase(name, share=share, total=len(found), unit="files"):
                     hash_all(found, algorithm, job=job, digests=digests)
         count = len(found) * len(algorithms)
         checked = ", all of them checked" if rounds > 1 else ""

@@ -26,11 +26,10 @@ def main() -> None:
         with job.phase("Read", share=0.02, total=len(found), unit="modules"):
             for file in job.track(found):
                 sources[file.name] = file.path.read_bytes()
-        # Each phase's share of what the ones before it have left.
-        with job.phase("Parse and count", share=0.3, total=len(found), unit="modules"):
+        with job.phase("Parse and count", share=0.5, total=len(found), unit="modules"):
             nodes = count_nodes(sources, job)
         useful = [name for name in sources if "test" not in name]
-        with job.phase("Write anew and compare", share=0.8, total=len(useful), unit="modules"):
+        with job.phase("Write anew and compare", share=0.3, total=len(useful), unit="modules"):
             rewrite(sources, useful, job)
         with job.phase("Compile", total=len(sources), unit="modules"):
             size = compile_all(sources, job)
