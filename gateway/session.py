@@ -6,6 +6,8 @@ around it moves the bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .errors import InvalidInput
 from .hub import Hub
 from .job import UNSEEN, Position, check_job_id
@@ -105,8 +107,8 @@ class Session:
         self,
         id_: CommandId,
         *,
-        wanted: list[str] = [],  # noqa: B006 - read only
-        unwanted: list[str] = [],  # noqa: B006 - read only
+        wanted: Sequence[str] = (),
+        unwanted: Sequence[str] = (),
         mode: Mode = "latest",
         remove_others: bool = False,
     ) -> Message:
