@@ -12,6 +12,9 @@ import trio
 from gateway import Gateway, Limits, serve_gateway
 
 
+IN_CI = os.environ.get("CI") == "true"
+
+
 @pytest.fixture
 def limits() -> Limits:
     """The gateway's limits: override it in a test module to change some."""
@@ -31,7 +34,17 @@ async def gateway(limits: Limits) -> AsyncIterator[Gateway]:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI everything is installed, so there a test that skips has failed."""
     report = yield
-    if report.skipped and os.environ.get("CI") == "true":
+    if report.skipped and IN_CI:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which may not be in CI: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole module that skips."""
+    report = yield
+    if report.skipped and IN_CI:
         report.outcome = "failed"
         report.longrepr = f"skipped, which may not be in CI: {report.longrepr}"
     return report

@@ -28,7 +28,8 @@ const STABLE_AFTER = 60_000;
  * A frozen picture of the connection; a new one for each change.
  * @typedef {object} ConnectionStatus
  * @property {'connecting' | 'live' | 'offline' | 'stopped'} state
- * @property {number} since        when it entered that state, milliseconds since 1970
+ * @property {number} since        since when it is live, or since when it is not, however often
+ *                                 it has dialled meanwhile; milliseconds since 1970
  * @property {string | null} node  the gateway process we talk to, or last talked to
  * @property {{ code: number, reason: string } | null} ending  of the last line
  * @property {number | null} retryAt   when it dials again, if offline
@@ -98,8 +99,9 @@ export function createConnection(url, overrides = {}) {
 
   /** @param {Partial<ConnectionStatus>} change */
   function become(change) {
-    const entered = change.state !== undefined && change.state !== status.state;
-    status = Object.freeze({ ...status, ...(entered && { since: environment.now() }), ...change });
+    const { state = status.state } = change;
+    const turned = (state === 'live') !== (status.state === 'live');
+    status = Object.freeze({ ...status, ...(turned && { since: environment.now() }), ...change });
     for (const observer of [...observers]) {
       try {
         observer(status);

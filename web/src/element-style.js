@@ -79,7 +79,7 @@ const CSS = `
 @keyframes appear { from { opacity: 0 } }
 
 /* Truth grown old: still shown, visibly not live. */
-:host([stale]) .bar { filter: saturate(.25); opacity: .6 }
+:host([stale]) .bar, :host([stale]) .icon { filter: saturate(.25); opacity: .6 }
 :host([stale]) .icon .turn, :host([stale]) .bar.wander { animation-play-state: paused }
 
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }

@@ -122,9 +122,9 @@ export class JobProgressElement extends Base {
     }
 
     this.#drawBar(view, step);
-    if (before !== null && !before.view.final && view.final) {
-      write(this.#nodes.live, `${name.textContent}: ${view.valueText}`);
-    }
+    // Said once, when it happens; what is no longer true must not stay there to be read.
+    if (before === null || !isOver(view)) write(this.#nodes.live, '');
+    else if (!isOver(before.view)) write(this.#nodes.live, `${name.textContent}: ${view.valueText}`);
     this.#painted = watched === null ? null : { view, watched };
   }
 
@@ -152,6 +152,11 @@ function continues(a, b) {
     a !== null && b !== null && a.epoch === b.epoch &&
     a.state !== null && b.state !== null && a.state.attempt === b.state.attempt
   );
+}
+
+/** @param {View} view */
+function isOver({ final, look }) {
+  return final || look === 'lost';
 }
 
 /**

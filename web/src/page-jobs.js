@@ -80,17 +80,16 @@ export class KnownJobs {
   }
 
   /**
-   * How many match each choice of status.
+   * How many there are of each look.
    * @param {string} prefix
-   * @returns {Map<string, number>}
+   * @returns {Map<Look, number>}
    */
   counts(prefix) {
-    /** @type {Map<string, number>} */
+    /** @type {Map<Look, number>} */
     const counts = new Map();
     for (const known of this.#known.values()) {
       if (!known.seen.job.startsWith(prefix)) continue;
-      const choice = known.look === 'lost' ? 'stalled' : known.look;
-      counts.set(choice, (counts.get(choice) ?? 0) + 1);
+      counts.set(known.look, (counts.get(known.look) ?? 0) + 1);
     }
     return counts;
   }

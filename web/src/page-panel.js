@@ -8,6 +8,8 @@ import { duration } from './view.js';
 
 /** @import { Connection, ConnectionStatus } from './connection.js' */
 
+/** What is read out, also to those who are elsewhere; a dial is no news. */
+const SAID = { connecting: null, live: 'Connected', offline: 'Not connected', stopped: 'Not connected' };
 const WORDS = { connecting: 'Connecting', live: 'Live', offline: 'Offline', stopped: 'Stopped' };
 
 /**
@@ -17,12 +19,15 @@ const WORDS = { connecting: 'Connecting', live: 'Live', offline: 'Offline', stop
 export function showConnection(connection, find) {
   const link = find('link');
   const word = find('link-word');
+  const said = find('link-said');
   const retry = find('panel-retry');
 
   function paint() {
     const status = connection.status();
     link.dataset['state'] = status.state;
     if (word.textContent !== WORDS[status.state]) word.textContent = WORDS[status.state];
+    const news = SAID[status.state];
+    if (news !== null && said.textContent !== news) said.textContent = news;
     retry.hidden = status.state === 'live' || status.state === 'connecting';
     if (!find('panel').matches(':popover-open')) return;
     find('panel-story').textContent = story(status);

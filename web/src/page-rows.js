@@ -3,7 +3,7 @@
  * order changes, and then seen to move, so that the eye can follow.
  */
 
-import { ago, roughly } from './view.js';
+import { ago, passed } from './view.js';
 
 /** @import { Known } from './page-jobs.js' */
 
@@ -48,7 +48,7 @@ export class Rows {
       if (time === undefined) continue;
       const end = state.finished_at ?? state.updated_at ?? now;
       const since = state.started_at ?? state.created_at ?? now;
-      const text = overSince === null ? roughly(now - since) : ago(now - end);
+      const text = overSince === null ? passed(now - since) : ago(now - end);
       if (time.textContent === text) continue;
       time.textContent = text;
       const moment = new Date((overSince === null ? since : end) * 1000);

@@ -169,19 +169,20 @@ function paint() {
 
 function paintCounts() {
   const counts = known.counts(filter.prefix);
+  /** @param {...import('./view.js').Look} looks */
+  const count = (...looks) => looks.reduce((sum, look) => sum + (counts.get(look) ?? 0), 0);
   for (const chip of tools.querySelectorAll('.chips input')) {
-    const { value } = /** @type {HTMLInputElement} */ (chip);
-    const count = counts.get(value) ?? 0;
+    const look = /** @type {import('./view.js').Look} */ (/** @type {HTMLInputElement} */ (chip).value);
+    const matching = look === 'stalled' ? count('stalled', 'lost') : count(look);
     const figure = chip.parentElement?.querySelector('b');
-    if (figure) figure.textContent = count > 0 ? String(count) : '';
-    chip.nextElementSibling?.classList.toggle('some', count > 0);
+    if (figure) figure.textContent = matching > 0 ? String(matching) : '';
+    chip.nextElementSibling?.classList.toggle('some', matching > 0);
   }
-  const running = counts.get('running') ?? 0;
-  const said = [
-    [running, 'running'],
-    [counts.get('stalled') ?? 0, 'stalled'],
-    [counts.get('queued') ?? 0, 'queued'],
-  ].filter(([count]) => count).map(([count, word]) => `${count} ${word}`).join(' · ');
+  const running = count('running');
+  const said = /** @type {const} */ (['running', 'stalled', 'lost', 'queued'])
+    .filter((look) => count(look) > 0)
+    .map((look) => `${count(look)} ${look}`)
+    .join(' · ');
   find('summary').textContent = said;
   document.title = `${running > 0 ? `${running} running` : 'Jobs'} · progress-gateway`;
 }

@@ -143,7 +143,7 @@ function timeOf(state, look, now) {
       return etaOf(state, since);
     case 'stalled':
     case 'lost':
-      return `no update for ${roughly(since)}`;
+      return `no update for ${passed(since)}`;
     case 'succeeded':
     case 'failed':
     case 'cancelled': {
@@ -188,6 +188,14 @@ export function duration(seconds) {
  */
 export function roughly(seconds) {
   return duration(seconds < 120 ? seconds : Math.round(seconds / 60) * 60);
+}
+
+/**
+ * A time that has passed: as calm, and the same minutes as in `ago`.
+ * @param {number} seconds
+ */
+export function passed(seconds) {
+  return duration(seconds < 120 ? seconds : Math.floor(seconds / 60) * 60);
 }
 
 /** @param {number} large @param {string} unit @param {number} small @param {string} subunit */

@@ -49,8 +49,8 @@ test('filters and counts; lost is among the stalled', () => {
   known.learn(seen('w:3', 1), 0);
   const { active, earlier } = known.arrange({ prefix: 'v:', status: 'stalled' }, 9, 50);
   assert.deepEqual([names(active), names(earlier)], [['v:2'], ['v:1']]);
-  assert.deepEqual([...known.counts('v:')], [['stalled', 2]]);
-  assert.deepEqual([...known.counts('')], [['stalled', 2], ['running', 1]]);
+  assert.deepEqual([...known.counts('v:')], [['lost', 1], ['stalled', 1]]);
+  assert.deepEqual([...known.counts('')], [['lost', 1], ['stalled', 1], ['running', 1]]);
 });
 
 test('the page stays bounded, and active jobs are the last to go', () => {

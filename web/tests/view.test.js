@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ago, describe, duration, roughly } from '../src/view.js';
+import { ago, describe, duration, passed, roughly } from '../src/view.js';
 
 const NOW = 1_000;
 const see = (state, floor) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, state }, NOW, floor);
@@ -65,5 +65,6 @@ test('times', () => {
     ['under 1 s', 'under 1 s', '8 s', '1 min', '1 min 20 s', '2 min', '9 min 59 s', '14 min', '1 h', '2 h 5 min', '1 h', '3 d 4 h'],
   );
   assert.deepEqual([80, 130, 218].map(roughly), ['1 min 20 s', '2 min', '4 min']);
+  assert.deepEqual([80, 130, 218].map(passed), ['1 min 20 s', '2 min', '3 min']);
   assert.deepEqual([0, 12, 240, 7200, 200_000].map(ago), ['just now', '12 s ago', '4 min ago', '2 h ago', '2 d ago']);
 });

@@ -1,0 +1,108 @@
+"""The pictures of the page in the README: `python -m tests.browser.picture`.
+
+Writes `docs/page.png` and `docs/page-dark.png`: the real page of a real gateway, whose
+broker lives through the last hour in a moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import trio
+
+from gateway import Gateway, MemoryBroker, serve_gateway
+
+from .chromium import expect, launched
+from .sight import connection_of, row_of
+
+DOCS = Path(__file__).parents[2] / "docs"
+SIZE = (1280, 884)
+
+STAND_STILL = """
+for (const animation of document.getAnimations()) {
+  animation.pause();
+  animation.currentTime = 500;
+}
+"""
+
+Step = tuple[float, str, dict[str, Any]]
+"""Seconds ago, job, update."""
+
+
+def _work(
+    job: str, *, began: float, ended: float = 0, reached: float = 1, total: int, **said: Any
+) -> Iterator[Step]:
+    """Steady work, reported a hundred times, and what it says all the while."""
+    for step in range(101):
+        done = round(total * reached * step / 100)
+        yield began - (began - ended) * step / 100, job, {"done": done, "total": total, **said}
+
+
+def _story() -> Iterator[Step]:
+    """Jobs in every state that a job may be in."""
+    yield from _work("backup:nightly", began=3100, ended=2790, total=48_211, unit="files")
+    yield 2789, "backup:nightly", {"status": "succeeded", "message": "18 changed since yesterday"}
+    yield from _work("render:teaser", began=1500, ended=1380, reached=0.22, total=900)
+    yield 1379, "render:teaser", {"status": "cancelled", "message": "by ada@example.org"}
+    yield from _work("crawl:docs", began=1200, ended=415, reached=0.58, total=2400, unit="pages")
+    yield from _work("report:2026-06", began=760, ended=608, total=31, unit="tables")
+    yield 607, "report:2026-06", {"status": "succeeded"}
+    error = "ValueError: row 8001 of customers.csv has 3 columns, expected 5"
+    yield from _work(
+        "import:customers", began=170, ended=128, reached=0.64, total=12_500, unit="rows"
+    )
+    yield 127, "import:customers", {"status": "failed", "error": error}
+
+    epoch: dict[str, Any] = {"phase": "epoch 9 of 11", "message": "loss 0.173"}
+    yield from _work(
+        "train:resnet-50", began=1830, reached=0.82, total=11_000, unit="steps", **epoch
+    )
+    stock: dict[str, Any] = {"message": "waiting for erp.example.org", "unit": "articles"}
+    yield from _work("sync:warehouse", began=321, ended=75, reached=0.71, total=18_400, **stock)
+    encode: dict[str, Any] = {"phase": "encode", "message": "second pass"}
+    yield from _work("video:42", began=64, reached=0.37, total=1200, unit="frames", **encode)
+    yield 21, "video:43", {"status": "queued", "message": "behind video:42"}
+
+
+async def _live_through(gateway: Gateway, broker: MemoryBroker, clock: list[float]) -> None:
+    now = clock[0]
+    for ago, job, update in sorted(_story(), key=lambda step: -step[0]):
+        clock[0] = now - ago
+        await broker.reap()
+        await gateway.publish(job, **update)
+    await broker.reap()
+    await broker.reap()
+
+
+def _take(url: str) -> None:
+    with launched() as browser:
+        schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+        for scheme in schemes:
+            page = browser.new_page(
+                viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme=scheme
+            )
+            page.goto(url)
+            expect(connection_of(page)).to_have_text("Live")
+            expect(row_of(page, "video:42")).to_contain_text("37%")
+            page.evaluate(STAND_STILL)
+            name = "page.png" if scheme == "light" else "page-dark.png"
+            page.screenshot(path=DOCS / name)
+            page.close()
+
+
+async def _main() -> None:
+    clock = [time.time()]
+    broker = MemoryBroker(clock=lambda: clock[0])
+    async with trio.open_nursery() as nursery:
+        gateway: Gateway = await nursery.start(partial(serve_gateway, "127.0.0.1:0", broker))
+        await _live_through(gateway, broker, clock)
+        await trio.to_thread.run_sync(_take, gateway.url)
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    trio.run(_main)

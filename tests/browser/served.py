@@ -1,0 +1,72 @@
+"""A real gateway in a process of its own, which can be killed and started again, and the
+workers that report to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from tests.cli.processes import GATEWAY, Running
+
+__all__ = ["Served", "worker"]
+
+WORKER = """
+import subprocess
+import sys
+from gateway import Job
+
+job = Job("video:42", url=sys.argv[1], total=100, unit="frames", lease=1)
+job.update(done=int(sys.argv[2]))
+print("reported", flush=True)
+sys.stdin.read()
+"""
+"""Reports once, then only beats: all that is left of a worker that computes."""
+
+
+class Served:
+    """`gateway serve` on a free port of the loopback. Killed at the end of the `with` block."""
+
+    def __init__(self) -> None:
+        self._bind = "127.0.0.1:0"
+        self._running: Running | None = None
+        self.url = ""
+        """The page's, without a slash at its end."""
+
+    def __enter__(self) -> Served:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it; after `kill`, on the same port. Returns when it serves."""
+        running = Running(*GATEWAY, "serve", "--bind", self._bind, "--drain", "1").__enter__()
+        self._running = running
+        self.url = running.until("\n").split()[-1].rstrip("/")
+        self._bind = self.url.removeprefix("http://")
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, and what it knew is lost."""
+        if self._running is not None:
+            self._running.__exit__(None, None, None)
+            self._running = None
+
+    def report(self, job: str, **update: Any) -> None:
+        """One update of a job, as any worker could send it."""
+        answer = httpx.post(f"{self.url}/api/jobs/{job}", json=update, trust_env=False)
+        assert answer.status_code == 200, answer.text
+
+
+def worker(url: str, *, done: int) -> Running:
+    """A process at work on `video:42` with a lease of a second; it has done this much."""
+    return Running(sys.executable, "-c", WORKER, url, str(done), stdin=subprocess.PIPE)

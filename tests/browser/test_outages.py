@@ -1,0 +1,85 @@
+"""What a person sees when a worker or the gateway dies, and when it comes back."""
+
+from __future__ import annotations
+
+import signal
+
+from .chromium import Complaints, Page, expect
+from .served import Served, worker
+from .sight import bar_of, connection_of, row_of, seen_of
+
+LEASES = 20_000
+"""Milliseconds within which a lease of a second has run out ten times, and been noticed."""
+LUCKY = "Math.random = () => 0.1"
+"""The client draws how long it waits before it dials again: some ten seconds, or with this two."""
+REDIALLED = 20_000
+"""Milliseconds within which it has dialled again, then."""
+
+
+def test_a_silent_worker_is_seen_to_stall_to_be_lost_and_to_return(
+    page: Page, served: Served
+) -> None:
+    page.goto(served.url)
+    row = row_of(page, "video:42")
+    with worker(served.url, done=40) as first:
+        expect(row).to_contain_text("40 / 100 frames")
+        expect(row).to_contain_text("40%")
+
+        first.tell(signal.SIGSTOP)
+        expect(row).to_contain_text("Stalled at 40%")
+        expect(row).to_contain_text("no update for")
+        first.tell(signal.SIGCONT)
+        expect(row).not_to_contain_text("Stalled")
+        expect(row).to_contain_text("40%")
+
+        first.tell(signal.SIGKILL)
+        expect(row).to_contain_text("Stalled at 40%")
+        expect(row).to_contain_text("Lost at 40%", timeout=LEASES)
+        expect(row.get_by_role("status")).to_contain_text("Lost, 40%")
+        expect(page.get_by_role("region", name="Earlier").get_by_role("listitem")).to_have_count(1)
+
+    with worker(served.url, done=15):
+        expect(row).to_contain_text("attempt 2")
+        expect(row).to_contain_text("15%")
+        expect(row).not_to_contain_text("Lost")
+        expect(page.get_by_role("region", name="Active").get_by_role("listitem")).to_have_count(1)
+
+
+def test_a_gateway_that_dies_and_comes_back_empty(
+    complaints: Complaints, page: Page, served: Served
+) -> None:
+    complaints.expect("ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|WebSocket connection to")
+    page.add_init_script(LUCKY)
+    served.report("video:42", percent=70)
+    served.report("done:1", status="succeeded", message="all is well")
+    page.goto(served.url)
+    row = row_of(page, "video:42")
+    expect(row).to_contain_text("70%")
+    expect(connection_of(page)).to_have_text("Live")
+
+    served.kill()
+    expect(connection_of(page)).to_have_text("Offline")
+    expect(page.get_by_role("banner").get_by_role("status")).to_have_text("Not connected")
+    expect(row).to_contain_text("reconnecting…")
+    expect(row).to_contain_text("70%")
+    expect(bar_of(page, "video:42")).to_have_attribute(
+        "aria-valuetext", "Running, 70%, reconnecting…"
+    )
+    # What has ended stays true, whoever is away.
+    expect(row_of(page, "done:1")).to_contain_text("Succeeded")
+    expect(row_of(page, "done:1")).not_to_contain_text("reconnecting…")
+    # However often it dials in vain, it does not pretend in between that all is well.
+    for _ in range(2):
+        page.wait_for_event("websocket", timeout=REDIALLED)
+    away = [frame.time for frame in seen_of(page, "video:42")]
+    assert set(away[away.index("reconnecting…") :]) == {"reconnecting…"}
+
+    served.start()
+    served.report("video:42", percent=12)
+    expect(connection_of(page)).to_have_text("Live", timeout=REDIALLED)
+    expect(page.get_by_role("banner").get_by_role("status")).to_have_text("Connected")
+    expect(row).to_contain_text("12%")
+    expect(row).not_to_contain_text("reconnecting…")
+    expect(row_of(page, "done:1")).to_have_count(0)
+    served.report("video:42", percent=13)
+    expect(row).to_contain_text("13%")
