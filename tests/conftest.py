@@ -11,7 +11,6 @@ import trio
 
 from gateway import Gateway, Limits, serve_gateway
 
-
 IN_CI = os.environ.get("CI") == "true"
 
 
