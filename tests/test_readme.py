@@ -43,7 +43,7 @@ def test_the_embedded_gateway_runs_and_ends() -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/protocol.md"])
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+    for link in re.findall(r"""(?:\]\(|src=")(?!http)([^)#"]+)""", text):
         assert (ROOT / page).parent.joinpath(link).exists(), link
 
 
