@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import frozen
 from trio.abc import ReceiveChannel
 
 from .job import Event, Position, Reason, Status, Update
 
-__all__ = ["Broker", "Page", "Receipt"]
+__all__ = ["LOST", "Broker", "Page", "Receipt"]
+
+LOST: Final[Sequence[Event]] = ()
+"""The empty batch: a feed's word that events may be missing before this point."""
 
 
 @frozen
@@ -53,8 +56,10 @@ class Broker(Protocol):
     nothing is promised.
 
     **Loss.** A feed has every event published while it is open, at least once: it may
-    repeat some, and after an outage it may lack some. So a consumer goes by position:
-    what is not newer it drops, and a hole it fills by `read` or `history`.
+    repeat some, and after an outage it may lack some; then it brings an empty batch
+    (`LOST`) where they would have been. So a consumer goes by position: what is not newer
+    it drops, a hole it fills by `read` or `history`, and after `LOST` it reads anew what
+    it cares for: that and what the feed brings next leave no hole.
 
     **Time** is the broker's own; no caller passes any. **Cancellation** of `publish`
     leaves the update applied whole or not at all; asking again is harmless, as updates

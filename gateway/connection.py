@@ -190,14 +190,17 @@ async def catch_up(subscription: Subscription, broker: Broker) -> list[Message]:
         try:
             events = await broker.history(subscription.job, after=taken.after)
         except BrokerUnavailable as error:
-            # Not lost: the subscription stays due, and its next mark brings it again.
+            # Not lost: it stays due, and its next event or the node's check marks it again.
             log.warning("no history of %s: %s", subscription.job, error)
             return messages
         replayed = subscription.replay(events, after=taken.after)
         if replayed is None:
             head = subscription.topic.position
-            first = taken.after.seq + 1
-            messages.append(gap(subscription.job, epoch=head.epoch, first=first, last=head.seq - 1))
+            if head.epoch == taken.after.epoch:  # otherwise the snapshot says it all
+                first = taken.after.seq + 1
+                messages.append(
+                    gap(subscription.job, epoch=head.epoch, first=first, last=head.seq - 1)
+                )
             subscription.skip()
         else:
             messages.append(replayed)
@@ -208,6 +211,12 @@ def _parts(messages: list[Message]) -> Iterator[list[Message]]:
     part: list[Message] = []
     size = 0
     for message in messages:
+        if message.size > WRITE_SIZE and len(message.texts) > 1:
+            if part:
+                yield part
+                part, size = [], 0
+            yield from ([piece] for piece in message.split(WRITE_SIZE))
+            continue
         part.append(message)
         size += message.size
         if size >= WRITE_SIZE:

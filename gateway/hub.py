@@ -10,8 +10,9 @@ back through `loaded`. One read serves all who wait for the job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import islice
 
 import trio
 from attrs import frozen
@@ -39,6 +40,7 @@ class Hub:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._topics: dict[str, Topic] = {}
+        self._idle: dict[str, Topic] = {}  # that nobody watches, longest first
         self._to_load: dict[str, None] = {}  # an ordered set
         self._news, self._bell = trio.open_memory_channel[None](1)
 
@@ -69,22 +71,31 @@ class Hub:
         topic = self._topics.get(job)
         if topic is None:
             topic = self._topics[job] = Topic(job, self._limits.ring_bytes)
-            self._to_load[job] = None
-            with suppress(trio.WouldBlock):  # the bell has been rung already
-                self._news.send_nowait(None)
+            self._load([job])
         subscription = Subscription(topic, outbox, mode, position)
         topic.subscriptions.add(subscription)
         topic.idle_since = None
+        self._idle.pop(job, None)
         if subscription.due:
             outbox.mark(subscription)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Stop watching. The topic lingers, for a refresh or a reconnect."""
+        """Stop watching. The topic lingers, for a refresh or a reconnect.
+
+        One of a job never seen does not, and of the others at most `max_idle_topics` do:
+        a client that names ever new jobs costs a bounded amount.
+        """
         topic = subscription.topic
         topic.subscriptions.discard(subscription)
-        if not topic.subscriptions:
-            topic.idle_since = trio.current_time()
+        if topic.subscriptions or topic.idle_since is not None:
+            return
+        topic.idle_since = trio.current_time()
+        self._idle[topic.job] = topic
+        if topic.latest is None:
+            self._drop(topic)
+        elif len(self._idle) > self._limits.max_idle_topics:
+            self._drop(next(iter(self._idle.values())))
 
     def deliver(self, events: Iterable[Event]) -> None:
         """Fan a batch of feed events out."""
@@ -93,32 +104,52 @@ class Hub:
             if topic is not None and topic.append(event) and not topic.loading:
                 _mark(topic)
 
-    def loaded(self, jobs: Iterable[str], events: dict[str, Event]) -> None:
-        """The broker was asked for `jobs` and answered `events`."""
-        for job in jobs:
+    def loaded(self, asked: Mapping[str, Position], events: Mapping[str, Event]) -> None:
+        """The broker was asked what `next_loads` said, and answered `events`."""
+        for job, position in asked.items():
             topic = self._topics.get(job)
             if topic is not None:
-                topic.loaded(events.get(job))
+                topic.loaded(events.get(job), asked_at=position)
                 _mark(topic)
 
-    async def next_loads(self, most: int) -> list[str]:
-        """The jobs to read next, up to `most`; waits until there is one.
+    def reload(self) -> None:
+        """Have every topic read again: some of its events may have been missed.
+
+        A hole shows when the next event comes; that the last event is missing shows in
+        no other way, and the final state is always the last event.
+        """
+        self._load(self._topics)
+
+    async def next_loads(self, most: int) -> dict[str, Position]:
+        """The jobs to read next, up to `most`, and where they stand; waits until there is one.
 
         Cancelled, it has taken none.
         """
         while not self._to_load:
             await self._bell.receive()
-        jobs = list(self._to_load)[:most]
+        jobs = list(islice(self._to_load, most))
         for job in jobs:
             del self._to_load[job]
-        return jobs
+        return {job: self._topics[job].position for job in jobs}
+
+    def _load(self, jobs: Iterable[str]) -> None:
+        self._to_load.update(dict.fromkeys(jobs))
+        if self._to_load:
+            with suppress(trio.WouldBlock):  # the bell has been rung already
+                self._news.send_nowait(None)
 
     def sweep(self) -> None:
         """Let go of the topics that nobody has watched for the time of lingering."""
         before = trio.current_time() - self._limits.linger
-        for topic in list(self._topics.values()):
-            if topic.idle_since is not None and topic.idle_since <= before and not topic.loading:
-                del self._topics[topic.job]
+        for topic in list(self._idle.values()):
+            if topic.idle_since is None or topic.idle_since > before:
+                return
+            self._drop(topic)
+
+    def _drop(self, topic: Topic) -> None:
+        del self._topics[topic.job]
+        self._idle.pop(topic.job, None)
+        self._to_load.pop(topic.job, None)
 
 
 def _mark(topic: Topic) -> None:

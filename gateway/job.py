@@ -18,13 +18,14 @@ comes out. These are its rules; the first that applies wins, top to bottom.
     the field                                 how it changes within an attempt
     ----------------------------------------  ------------------------------------------
     status                                    only forward: queued, running, a final one;
-                                              `running` if the first update names none
+                                              `running` if the first update names none, or
+                                              if a queued job reports progress
     percent                                   never falls; from done / total unless given;
                                               100 on success
     done                                      never falls within a phase
     health                                    any accepted update: ok
     eta                                       from the pace; absent unless running and ok
-    started_at, finished_at                   on entering running, a final status
+    started_at, finished_at                   on leaving queued, on entering a final status
     all others                                replaced; null clears
 
 Opening an attempt clears all that belongs to the attempt before; `created_at`, `parent`
@@ -274,7 +275,7 @@ def _open(record: Record | None, update: Update, *, attempt: int, now: float, ep
         status=status,
         attempt=attempt,
         updated_at=now,
-        started_at=now if status == "running" else None,
+        started_at=None if status == "queued" else now,
         finished_at=now if status in FINAL else None,
         percent=100 if status == "succeeded" else None,
     )
@@ -305,11 +306,12 @@ def _patch(
     if update.lease is not UNSET:
         new["lease"] = limits.DEFAULT_LEASE if update.lease is None else _tidy(update.lease)
 
-    if update.status is not UNSET and _ORDER[update.status] > _ORDER[state.status]:
-        new["status"] = update.status
-        if update.status == "running":
+    status = _status(state, update)
+    if _ORDER[status] > _ORDER[state.status]:
+        new["status"] = status
+        if state.status == "queued":
             new["started_at"] = now
-        elif update.status in FINAL:
+        if status in FINAL:
             new["finished_at"] = now
 
     if update.total is not UNSET:
@@ -327,6 +329,14 @@ def _patch(
         pace = pace.seen(changed.percent, now=now) if pace else Pace(now, now, changed.percent)
     eta = pace.eta(now=now) if pace and changed.status == "running" else None
     return msgspec.structs.replace(changed, eta=eta, updated_at=now), pace
+
+
+def _status(state: State, update: Update) -> Status:
+    """What the update says of the status: progress of a queued job says that it runs."""
+    if update.status is not UNSET:
+        return update.status
+    progress = update.percent is not UNSET or update.done not in (UNSET, None)
+    return "running" if progress else state.status
 
 
 def _done(state: State, update: Update, reported: float | None) -> float | None:
@@ -347,7 +357,7 @@ def _percent(state: State, update: Update, new: dict[str, Any]) -> float | None:
     elif "done" in new or "total" in new:
         done, total = new.get("done", state.done), new.get("total", state.total)
         if done is not None and total:
-            percent = max(percent or 0, _tidy(round(min(100 * done / total, 100), 2)))
+            percent = max(percent or 0, _tidy(round(min(100.0 * done / total, 100), 2)))
     return 100 if new.get("status") == "succeeded" else percent
 
 
@@ -358,4 +368,6 @@ def _tidy(number: float) -> float:
     """
     if isinstance(number, int):
         return number
-    return int(number) if number.is_integer() else float(f"{number:.14g}")
+    if not number.is_integer():
+        number = float(f"{number:.14g}")
+    return int(number) if number.is_integer() else number

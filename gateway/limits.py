@@ -82,10 +82,15 @@ class Limits:
     """Events of a job the broker keeps, for exact replay."""
     linger: float = _positive(30.0)
     """How long a topic outlives its last watcher: a refresh or a reconnect."""
+    max_idle_topics: int = _count(10_000)
+    """Topics that may linger: as many as a large node's clients may have on a reconnect."""
     retention: float = _positive(86_400.0)
     """How long a job is remembered after its last update."""
     reap_every: float = _positive(1.0)
     """How often a node looks for leases that ran out."""
+    check_every: float = _positive(15.0)
+    """How often a node compares its topics with the broker: how late a last event can be
+    that the feed did not bring."""
     retry: tuple[float, float] = (0.5, 5.0)
     """The window in which clients of a node that leaves come back, at random."""
 

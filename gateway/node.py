@@ -3,6 +3,7 @@
     follow   feed → hub             the one reader of the broker's feed
     load     hub → broker → hub     snapshots of jobs that somebody began to watch
     reap     leases that ran out, topics nobody watches any more
+    check    every topic is read again now and then, in case the feed lacked something
 
 They live in one nursery: if one of them dies for good the node does, visibly. A broker
 that is away for a while kills none of them.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from random import uniform
 from types import MappingProxyType
 from uuid import uuid4
 
@@ -87,12 +89,16 @@ class Node:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load)
             nursery.start_soon(self._reap)
+            nursery.start_soon(self._check)
             async with self.broker.feed() as feed:
                 self._following = True
                 try:
                     task_status.started()
                     async for events in feed:
-                        self.hub.deliver(events)
+                        if events:
+                            self.hub.deliver(events)
+                        else:  # broker.LOST
+                            self.hub.reload()
                 finally:
                     self._following = False
 
@@ -171,16 +177,22 @@ class Node:
 
     async def _load(self) -> None:
         while True:
-            jobs = await self.hub.next_loads(LOAD_BATCH)
+            asked = await self.hub.next_loads(LOAD_BATCH)
             while True:
                 try:
-                    events = await self.broker.read(jobs)
+                    events = await self.broker.read(list(asked))
                 except BrokerUnavailable as error:
-                    log.warning("cannot read %d jobs yet: %s", len(jobs), error)
+                    log.warning("cannot read %d jobs yet: %s", len(asked), error)
                     await trio.sleep(RETRY_EVERY)
                 else:
-                    self.hub.loaded(jobs, events)
+                    self.hub.loaded(asked, events)
                     break
+
+    async def _check(self) -> None:
+        while True:
+            # Not all nodes at once.
+            await trio.sleep(self.limits.check_every * uniform(0.8, 1.2))  # noqa: S311
+            self.hub.reload()
 
     async def _reap(self) -> None:
         while True:

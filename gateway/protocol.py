@@ -8,7 +8,7 @@ shared by every connection that needs them, in whichever form its transport send
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import pack
 from typing import Any, Literal
 
@@ -113,6 +113,7 @@ def parse_update(text: bytes) -> Update:
     Raises `InvalidInput` with code `invalid_json` or `invalid_update`.
     """
     try:
+        text.decode()  # msgspec does not look into what it passes through unread (`data`)
         update = _updates.decode(text)
         if update.data is not UNSET:
             # Compact, for two reasons: equal data compares equal, and a newline
@@ -166,6 +167,17 @@ class Message:
     def size(self) -> int:
         """Bytes of all its objects."""
         return sum(map(len, self.texts))
+
+    def split(self, size: int) -> Iterator[Message]:
+        """The same in messages of about `size` bytes; of objects that follow each other."""
+        start, taken = 0, 0
+        for end, text in enumerate(self.texts, start=1):
+            taken += len(text)
+            if taken >= size or end == len(self.texts):
+                epoch, last = self.position
+                position = Position(epoch, last - (len(self.texts) - end))
+                yield Message(self.texts[start:end], job=self.job, position=position)
+                start, taken = end, 0
 
     @property
     def frames(self) -> bytes:

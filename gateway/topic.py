@@ -101,6 +101,9 @@ class Topic:
     _ring: deque[_Entry] = field(factory=deque, init=False)
     _size: int = field(default=0, init=False)
     _messages: dict[tuple[Position | None, Mode], Message] = field(factory=dict, init=False)
+    """What was read since the newest event, for others who stand at the same place: at
+    most as much as the ring."""
+    _messages_size: int = field(default=0, init=False)
 
     @property
     def position(self) -> Position:
@@ -129,14 +132,23 @@ class Topic:
         self._size += len(entry.text)
         while self._size > self.ring_bytes and len(self._ring) > 1:
             self._size -= len(self._ring.popleft().text)
-        self._messages.clear()
+        self._forget_messages()
         return True
 
-    def loaded(self, snapshot: Event | None) -> None:
-        """The broker's snapshot is here (None: it knows no such job): from now on, live."""
+    def loaded(self, snapshot: Event | None, *, asked_at: Position) -> None:
+        """The broker's snapshot is here (None: it knows no such job): from now on, live.
+
+        `asked_at` is where the topic stood when the broker was asked. If it still stands
+        there and the job is unknown by now, the job was forgotten: its watchers are told,
+        for nothing would ever come of it again. A final state is true all the same.
+        """
+        self.loading = False
         if snapshot is not None:
             self.append(snapshot)
-        self.loading = False
+        elif self._ring and self.position == asked_at and not self._ring[-1].event.state.final:
+            self._ring.clear()
+            self._size = 0
+            self._forget_messages()
 
     def read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
         """What brings a client from `cursor` to the newest event; there must be something.
@@ -164,8 +176,15 @@ class Topic:
             message = self._join(
                 [self._ring[i] for i in range(cursor.seq + 1 - oldest, len(self._ring))]
             )
+        if self._messages_size + message.size > self.ring_bytes:
+            self._forget_messages()
         self._messages[cursor, mode] = message
+        self._messages_size += message.size
         return message
+
+    def _forget_messages(self) -> None:
+        self._messages.clear()
+        self._messages_size = 0
 
     def replay(self, events: list[Event], *, after: Position) -> Message | None:
         """`events` as what follows `after`, one by one; None if they do not follow it.

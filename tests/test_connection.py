@@ -7,19 +7,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 from attrs import evolve
+from msgspec import Raw
 from trio.testing import MockClock
 
 from gateway import Limits, MemoryBroker, Node, endings
 from gateway.connection import ConnectionEnds
 from gateway.endings import Ending
 from gateway.job import Position, Update
+from gateway.protocol import Message
 
 from .fakes import BrokenSink, FakeSource, GoneSink, Sink, StuckSink
 
@@ -53,7 +55,7 @@ class World:
 
     def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
         self.nursery = nursery
-        self.broker = MemoryBroker(limits, clock=trio.current_time)
+        self.broker = MemoryBroker(limits, clock=trio.current_time, monotonic=trio.current_time)
         self.node = Node(self.broker, limits=limits)
 
     async def publish(self, job: str, **fields: Any) -> Position:
@@ -437,3 +439,27 @@ async def test_leases_reach_the_client(autojump_clock: MockClock, world: World) 
     await world.publish("a")
     await quiet()
     assert client.sink.of("progress")[-1]["state"]["health"] == "ok"
+
+
+async def test_a_long_replay_is_written_in_parts(
+    autojump_clock: MockClock, world: World, limits: Limits
+) -> None:
+    world.node.limits = evolve(limits, ring_bytes=2_000_000)
+    sizes: list[int] = []
+
+    class Measured(Sink):
+        async def send(self, messages: Sequence[Message]) -> None:
+            sizes.append(sum(message.size for message in messages))
+            await super().send(messages)
+
+    epoch, _ = await world.publish("a", percent=0)
+    for number in range(19):
+        data = Raw(b'"%b"' % (b"%d" % number * 4_000)[:8_000])
+        await world.publish("a", message="x" * 1000, error="y" * 4000, data=data, done=number)
+    client = await world.connect(Measured())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.connection.WRITE_SIZE", 20_000)
+        await client.source.say(type="hello", positions={"a": [epoch, 1]})
+        await client.subscribe("a", mode="every")
+    assert client.seen == [(n - 1, n) for n in range(2, 21)]
+    assert max(sizes) < 40_000

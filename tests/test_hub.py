@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from gateway import Limits
 from gateway.hub import Hub
-from gateway.job import Event, Position, State
+from gateway.job import UNSEEN, Event, Position, State
 from gateway.topic import Subscription
 
 
@@ -38,21 +38,21 @@ async def test_one_read_serves_all_who_wait(hub: Hub) -> None:
     outboxes = [Marked() for _ in range(3)]
     for outbox in outboxes:
         hub.subscribe("a", outbox)
-    assert await hub.next_loads(10) == ["a"]
+    assert await hub.next_loads(10) == {"a": UNSEEN}
     hub.subscribe("a", Marked())
     hub.subscribe("b", Marked())
-    assert await hub.next_loads(10) == ["b"]
+    assert await hub.next_loads(10) == {"b": UNSEEN}
 
     hub.deliver([event("a", 2)])
     assert not any(outbox.marks for outbox in outboxes)
-    hub.loaded(["a"], {"a": event("a", 1)})
+    hub.loaded({"a": UNSEEN}, {"a": event("a", 1)})
     assert all(len(outbox.marks) == 1 for outbox in outboxes)
     assert hub.statistics().loading == 1
 
 
 async def test_a_live_topic_marks_at_once_and_only_for_something_new(hub: Hub) -> None:
     hub.subscribe("a", Marked())
-    hub.loaded(["a"], {"a": event("a", 5)})
+    hub.loaded({"a": UNSEEN}, {"a": event("a", 5)})
     new, current = Marked(), Marked()
     hub.subscribe("a", new)
     hub.subscribe("a", current, position=Position(1, 5))
@@ -65,7 +65,7 @@ async def test_a_live_topic_marks_at_once_and_only_for_something_new(hub: Hub) -
 
 async def test_topics_linger_and_are_swept(hub: Hub, autojump_clock: MockClock) -> None:
     first = hub.subscribe("a", Marked())
-    hub.loaded(["a"], {"a": event("a", 1)})
+    hub.loaded({"a": UNSEEN}, {"a": event("a", 1)})
     hub.unsubscribe(first)
     await trio.sleep(29)
     hub.sweep()
@@ -88,10 +88,34 @@ async def test_loads_come_in_batches_and_are_waited_for(
     assert scope.cancelled_caught
     for number in range(5):
         hub.subscribe(f"j{number}", Marked())
-    assert await hub.next_loads(3) == ["j0", "j1", "j2"]
-    assert await hub.next_loads(3) == ["j3", "j4"]
+    assert list(await hub.next_loads(3)) == ["j0", "j1", "j2"]
+    assert list(await hub.next_loads(3)) == ["j3", "j4"]
 
 
 async def test_a_topic_dropped_while_it_was_loading_is_no_error(hub: Hub) -> None:
-    hub.loaded(["gone"], {"gone": event("gone", 1)})
+    hub.loaded({"gone": UNSEEN}, {"gone": event("gone", 1)})
     assert hub.statistics().topics == 0
+
+
+async def test_a_reload_brings_a_last_event_that_the_feed_lacked(hub: Hub) -> None:
+    outbox = Marked()
+    hub.subscribe("a", outbox, position=Position(1, 1))
+    hub.loaded(await hub.next_loads(10), {"a": event("a", 1)})
+    assert outbox.marks == []
+    hub.reload()
+    assert await hub.next_loads(10) == {"a": Position(1, 1)}
+    hub.loaded({"a": UNSEEN}, {"a": event("a", 2)})
+    assert len(outbox.marks) == 1
+
+
+async def test_ever_new_names_cost_a_bounded_amount() -> None:
+    hub = Hub(Limits(max_idle_topics=3))
+    for number in range(10):
+        hub.unsubscribe(hub.subscribe(f"never:{number}", Marked()))
+    assert hub.statistics().topics == 0
+    for number in range(10):
+        subscription = hub.subscribe(f"seen:{number}", Marked())
+        hub.deliver([event(f"seen:{number}", 1)])
+        hub.unsubscribe(subscription)
+    assert hub.statistics().topics == 3
+    assert list(await hub.next_loads(99)) == ["seen:7", "seen:8", "seen:9"]

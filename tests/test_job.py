@@ -121,6 +121,16 @@ class TestFields:
         state = updates({"status": "queued"}, {"status": "running"}, {"status": "failed"}).state
         assert (state.created_at, state.started_at, state.finished_at) == (1000.0, 1001.0, 1002.0)
 
+    def test_progress_of_a_queued_job_says_that_it_runs(self) -> None:
+        state = updates({"status": "queued"}, {"message": "soon"}).state
+        assert (state.status, state.started_at) == ("queued", None)
+        state = updates({"status": "queued"}, {"done": 1}).state
+        assert (state.status, state.started_at) == ("running", 1001.0)
+
+    def test_a_job_whose_first_word_is_its_end_has_a_duration(self) -> None:
+        state = updates({"status": "succeeded"}).state
+        assert (state.started_at, state.finished_at) == (1000.0, 1000.0)
+
     def test_percent_from_done_and_total_and_never_falling(self) -> None:
         assert updates({"done": 1, "total": 3}).state.percent == 33.33
         assert updates({"done": 1, "total": 2}, {"total": 10}).state.percent == 50

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from gateway import Limits, MemoryBroker, Node
+from gateway.broker import LOST
 from gateway.errors import BrokerUnavailable
 from gateway.job import Event, Update
 
@@ -44,7 +46,7 @@ async def test_a_broker_that_is_away_delays_but_loses_nothing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = Limits(ring_bytes=300)
-    broker = AwayBroker(limits, clock=trio.current_time)
+    broker = AwayBroker(limits, clock=trio.current_time, monotonic=trio.current_time)
     node = Node(broker, limits=limits, name="n1")
     source, sink = FakeSource(), Sink()
     async with trio.open_nursery() as nursery:
@@ -82,3 +84,36 @@ async def test_readiness(autojump_clock: MockClock) -> None:
         assert node.not_ready == "draining"
         nursery.cancel_scope.cancel()
     assert "draining" in repr(node)
+
+
+class DeafFeed(MemoryBroker):
+    """A broker whose feed brings nothing, except, at times, the word that it lost some."""
+
+    @asynccontextmanager
+    async def feed(self) -> AsyncIterator[trio.abc.ReceiveChannel[Sequence[Event]]]:
+        self.say, said = trio.open_memory_channel[Sequence[Event]](1)
+        yield said
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_end_that_the_feed_lost_arrives_all_the_same(
+    told: bool, autojump_clock: MockClock
+) -> None:
+    broker = DeafFeed(clock=trio.current_time, monotonic=trio.current_time)
+    node = Node(broker)
+    source, sink = FakeSource(), Sink()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        nursery.start_soon(node.serve, source, sink)
+        await broker.publish("a", Update(percent=1))
+        await source.say(type="subscribe", jobs=["a"])
+        await trio.testing.wait_all_tasks_blocked()
+        await broker.publish("a", Update(status="succeeded"))
+        if told:
+            broker.say.send_nowait(LOST)
+        else:
+            assert len(sink.of("progress")) == 1
+            await trio.sleep(node.limits.check_every * 1.2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sink.of("progress")[-1]["state"]["status"] == "succeeded"
+        nursery.cancel_scope.cancel()

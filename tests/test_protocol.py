@@ -102,7 +102,20 @@ def test_a_parent_is_a_job_id() -> None:
     assert (caught.value.code, caught.value.field) == ("invalid_job", "parent")
 
 
-@pytest.mark.parametrize("text", [b"", b"x", b'{"percent":', b'{"message":"\xff"}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"x",
+        b'{"percent":',
+        b'{"message":"\xff"}',
+        b"\xff\xfe",
+        # In `data`, which is passed through unread: it would break every watcher's frames.
+        b'{"data":"\xff"}',
+        b'{"data":{"\xff":1}}',
+        b'{"data":"\xed\xa0\x80"}',
+    ],
+)
 def test_an_update_that_is_not_json(text: bytes) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_update(text)
@@ -136,6 +149,13 @@ def test_a_message_in_each_form() -> None:
     assert message.frame == text_frame(b'{"a":1}\n{"b":2}')
     assert message.frames is message.frames
     assert message.size == 14
+
+
+def test_a_message_splits_into_parts_that_follow_each_other() -> None:
+    texts = [b"x" * size for size in (5, 5, 30, 1, 1)]
+    message = Message(texts, job="a", position=Position(1, 9))
+    parts = [(len(part.texts), part.position.seq) for part in message.split(10)]
+    assert parts == [(2, 6), (1, 7), (2, 9)]
 
 
 def test_progress_frames_are_the_documented_json() -> None:

@@ -34,7 +34,7 @@ def event(seq: int, epoch: int = 1, size: int = 1) -> Event:
 
 def live(*events: Event, ring_bytes: int = 100_000) -> Topic:
     topic = Topic("job", ring_bytes)
-    topic.loaded(None)
+    topic.loaded(None, asked_at=UNSEEN)
     for one in events:
         topic.append(one)
     return topic
@@ -127,7 +127,7 @@ def test_loading_merges_snapshot_and_feed_whichever_comes_first() -> None:
         subscription = watch(topic)
         topic.append(event(fed))
         assert subscription.take() is None
-        topic.loaded(event(snapshot))
+        topic.loaded(event(snapshot), asked_at=UNSEEN)
         assert covers(subscription.take()) == [(None, 3)]
 
 
@@ -157,6 +157,32 @@ def test_all_who_stand_at_the_same_place_share_one_message() -> None:
     topic = live(event(1), event(2))
     first, second = watch(topic, Position(1, 1)), watch(topic, Position(1, 1))
     assert first.take() is second.take()
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "status", "told"),
+    [
+        (Position(1, 2), "running", [(None, 0)]),  # forgotten: nothing would ever come of it
+        (Position(1, 2), "failed", []),  # an end is true all the same
+        (Position(1, 1), "running", []),  # the answer is older than what we know
+    ],
+)
+def test_a_job_that_the_broker_has_forgotten(
+    asked_at: Position, status: Any, told: list[tuple[int | None, int]]
+) -> None:
+    last = State(status=status, attempt=1, created_at=1.0, updated_at=1.0)
+    topic = live(event(1), Event("job", Position(1, 2), last))
+    subscription = watch(topic, Position(1, 2))
+    topic.loaded(None, asked_at=asked_at)
+    taken = subscription.take()
+    assert (covers(taken) if taken else []) == told
+
+
+def test_what_is_kept_for_others_is_no_more_than_the_ring() -> None:
+    topic = live(*(event(seq, size=200) for seq in range(1, 200)), ring_bytes=100_000)
+    for seq in range(1, 199):
+        watch(topic, Position(1, seq), "every").take()
+    assert sum(message.size for message in topic._messages.values()) <= 100_000
 
 
 steps = st.lists(

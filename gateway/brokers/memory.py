@@ -34,24 +34,33 @@ FEED_CAPACITY = 10_000
 class _Job:
     record: Record
     heard_at: float
+    """When its worker was last heard, on the monotonic clock."""
     events: deque[Event]
     touched: int = 0
     """The number of its last update's event, over all jobs: the order of `recent`."""
+    touched_at: float = -inf
+    """When that was, on the monotonic clock."""
     wakes_at: float = inf
     """Its earliest entry in the heap of leases."""
 
 
 class MemoryBroker:
-    """A broker for one process. `clock` returns Unix seconds.
+    """A broker for one process. It runs no task, so it needs no context.
 
-    A context of its own is not needed: it runs no task.
+    `clock` returns Unix seconds, for the states; `monotonic` any seconds that only go
+    forward, for leases: a machine whose clock is set must not make its workers silent.
     """
 
     def __init__(
-        self, limits: Limits = DEFAULT_LIMITS, *, clock: Callable[[], float] = time.time
+        self,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
         self._clock = clock
+        self._monotonic = monotonic
         self._jobs: OrderedDict[str, _Job] = OrderedDict()  # in order of `touched`
         self._touches = 0
         self._due: list[tuple[float, str]] = []  # a heap; about one entry a running job
@@ -74,9 +83,10 @@ class MemoryBroker:
             known = self._commit(job, folded.record)
             self._touches += 1
             known.touched = self._touches
+            known.touched_at = self._monotonic()
             self._jobs.move_to_end(job)
         if known and folded.renews:
-            known.heard_at = now
+            known.heard_at = self._monotonic()
             self._watch(job, known)
         return Receipt(
             folded.record.position, attempt=folded.record.state.attempt, reason=folded.reason
@@ -109,7 +119,7 @@ class MemoryBroker:
 
     async def reap(self) -> int:
         await trio.lowlevel.checkpoint()
-        now = self._clock()
+        now = self._monotonic()
         self._forget(now)
         reaped = 0
         while self._due and self._due[0][0] <= now:
@@ -143,7 +153,7 @@ class MemoryBroker:
         if known is None:
             if len(self._jobs) >= self._limits.max_jobs:
                 self._jobs.popitem(last=False)
-            known = _Job(record, self._clock(), deque(maxlen=self._limits.history))
+            known = _Job(record, self._monotonic(), deque(maxlen=self._limits.history))
             self._jobs[job] = known
         known.record = record
         known.events.append(event)
@@ -157,11 +167,14 @@ class MemoryBroker:
         if at is not None and at < known.wakes_at:
             known.wakes_at = at
             heappush(self._due, (at, job))
+            if len(self._due) > 2 * len(self._jobs) + 100:  # of jobs that were forgotten
+                all_jobs = self._jobs.items()
+                self._due = sorted((k.wakes_at, job) for job, k in all_jobs if k.wakes_at < inf)
 
     def _forget(self, now: float) -> None:
         """Drop the jobs nobody has said a word about for the time of retention."""
         before = now - self._limits.retention
-        old = takewhile(lambda item: item[1].record.state.updated_at <= before, self._jobs.items())
+        old = takewhile(lambda item: item[1].touched_at <= before, self._jobs.items())
         for job in [job for job, known in old if known.heard_at <= before]:
             del self._jobs[job]
 

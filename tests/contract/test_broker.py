@@ -16,7 +16,9 @@ from attrs import define
 from trio.abc import ReceiveChannel
 
 from gateway import Broker, InvalidInput, Limits, MemoryBroker
+from gateway.brokers.redis import RedisBroker
 from gateway.job import Event, Position, Update
+from tests.brokers.server import CLOCK, session_server, using_test_clock
 
 
 @define
@@ -39,10 +41,28 @@ async def memory() -> AsyncIterator[Bench]:
         now += seconds
 
     limits = Limits(history=5, max_jobs=50, retention=3600)
-    yield Bench(MemoryBroker(limits, clock=lambda: now), tick)
+    yield Bench(MemoryBroker(limits, clock=lambda: now, monotonic=lambda: now), tick)
 
 
-BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {"memory": memory}
+@asynccontextmanager
+async def redis() -> AsyncIterator[Bench]:
+    server = session_server()
+    server.client.set(CLOCK, 1_000_000)
+
+    async def tick(seconds: float) -> None:
+        server.client.incrbyfloat(CLOCK, seconds)
+
+    limits = Limits(history=5, max_jobs=50, retention=3600)
+    with using_test_clock():
+        broker = RedisBroker(server.url, limits)
+    yield Bench(broker, tick)
+    broker.close()
+
+
+BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {
+    "memory": memory,
+    "redis": redis,
+}
 
 
 @pytest.fixture(params=sorted(BROKERS))

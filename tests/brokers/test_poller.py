@@ -1,0 +1,222 @@
+"""The feed of a real Redis: its end, its outages, and what it says of what was lost.
+
+Nothing sleeps: each test waits for what it has caused. The one wait of seconds is the
+poller's own look at the server, which `looking_often` makes short.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import pytest
+import trio
+from trio.abc import ReceiveChannel
+
+from gateway import Limits
+from gateway.broker import LOST
+from gateway.brokers import poller
+from gateway.brokers.redis import RedisBroker
+from gateway.errors import BrokerUnavailable
+from gateway.job import Event, Update
+from tests.brokers.server import Server, redis_server, session_server
+
+
+@pytest.fixture
+def server() -> Server:
+    return session_server()
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """One that may be killed."""
+    server = Server(redis_server())
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "CHECK_EVERY", 0.02)
+    monkeypatch.setattr(poller, "BLOCK", 0.02)
+
+
+def pollers(server: Server) -> int:
+    return sum(client["name"] == "progress:feed" for client in server.client.client_list())
+
+
+async def until_lost(feed: ReceiveChannel[Sequence[Event]]) -> list[Event]:
+    """The events before the feed's word that some may be missing."""
+    events: list[Event] = []
+    with trio.fail_after(10):
+        while True:
+            batch = await feed.receive()
+            if batch == LOST:
+                return events
+            events += batch
+
+
+async def next_done(feed: ReceiveChannel[Sequence[Event]]) -> float | None:
+    """`done` of the next event, whatever else comes before it."""
+    with trio.fail_after(10):
+        while True:
+            batch = await feed.receive()
+            if batch:
+                return batch[0].state.done
+
+
+async def test_leaving_ends_it_at_once_and_leaves_no_connection(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller, "BLOCK", 4.0)
+    broker = RedisBroker(server.url)
+    for _ in range(3):
+        with trio.fail_after(1):
+            with trio.CancelScope() as scope:
+                async with broker.feed() as feed, trio.open_nursery() as nursery:
+                    nursery.start_soon(feed.receive)
+                    assert pollers(server) == 1
+                    scope.cancel()
+            while pollers(server):  # the server may be about to notice
+                await trio.lowlevel.checkpoint()
+
+
+async def test_leaving_while_nobody_reads(server: Server) -> None:
+    broker = RedisBroker(server.url)
+    with trio.fail_after(2):
+        async with broker.feed() as feed:
+            assert isinstance(feed, trio.MemoryReceiveChannel)
+            for number in range(poller.WAITING_BATCHES + 3):
+                await broker.publish("a", Update(done=number))
+                await trio.sleep(2 * poller.TICK)  # makes them batches; right without, too
+            assert feed.statistics().current_buffer_used == poller.WAITING_BATCHES
+            assert feed.statistics().tasks_waiting_send == 1
+    broker.close()
+
+
+async def test_a_reader_that_closes_the_channel_ends_it(server: Server) -> None:
+    broker = RedisBroker(server.url)
+    async with broker.feed() as feed:
+        await feed.aclose()
+        await broker.publish("a", Update())
+    broker.close()
+
+
+async def test_no_server_at_the_start_is_an_error(own_server: Server) -> None:
+    own_server.kill()
+    broker = RedisBroker(own_server.url)
+    with pytest.raises(BrokerUnavailable):
+        async with broker.feed():
+            pass
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish("a", Update())
+
+
+async def test_a_restart_is_survived_and_told(
+    own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.brokers.redis")
+    broker = RedisBroker(own_server.url)
+    async with broker.feed() as feed:
+        first = await broker.publish("a", Update(done=1))
+        assert await next_done(feed) == 1
+        own_server.kill()
+        own_server.start()
+        await until_lost(feed)
+        again = await broker.publish("a", Update(done=2))
+        assert await next_done(feed) == 2
+    assert again.position.seq == 1
+    assert again.position.epoch > first.position.epoch
+    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert [text.partition(":")[0] for text in said] == [
+        "away",
+        "the feed has gone back in time",
+        "back",
+    ]
+    broker.close()
+
+
+async def test_a_lost_connection_loses_nothing(server: Server) -> None:
+    broker = RedisBroker(server.url)
+    async with broker.feed() as feed:
+        for number in range(20):
+            await broker.publish("a", Update(done=number))
+            if number % 5 == 0:
+                server.client.client_kill_filter(_type="normal", skipme=True)
+                broker.close()
+        seen: list[int] = []
+        with trio.fail_after(10):
+            while 20 not in seen:
+                seen += [event.position.seq for event in await feed.receive()]
+    assert seen == list(range(1, 21))
+    broker.close()
+
+
+async def test_a_flush_is_told_and_the_feed_goes_on(server: Server) -> None:
+    broker = RedisBroker(server.url)
+    async with broker.feed() as feed:
+        await broker.publish("a", Update(done=1))
+        assert await next_done(feed) == 1
+        server.client.flushall()
+        assert await until_lost(feed) == []
+        await broker.publish("a", Update(done=2))
+        assert await next_done(feed) == 2
+    broker.close()
+
+
+async def test_a_feed_cut_off_before_it_was_read_is_told(server: Server) -> None:
+    broker = RedisBroker(server.url)
+    feed_key = "progress:feed"
+    async with broker.feed() as feed:
+        await broker.publish("a", Update(done=1))
+        assert await next_done(feed) == 1
+        with server.client.pipeline() as pipeline:  # at once, so that it is not seen between
+            pipeline.xadd(feed_key, {"event": b"?"})
+            pipeline.xtrim(feed_key, 0)
+            pipeline.execute()
+        assert await until_lost(feed) == []
+        await broker.publish("a", Update(done=2))
+        assert await next_done(feed) == 2
+    broker.close()
+
+
+async def test_a_hole_in_the_feed_is_told(server: Server) -> None:
+    broker = RedisBroker(server.url)
+    async with broker.feed() as feed:
+        server.client.hincrby("progress:counters", "events", 7)
+        await broker.publish("a", Update(done=1))
+        assert [event.state.done for event in await until_lost(feed)] == [1]
+    broker.close()
+
+
+async def test_an_unreadable_entry_harms_no_other(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = RedisBroker(server.url)
+    async with broker.feed() as feed:
+        for junk in (b"?", b'[1,"a",1,1,{"colour":1}]', b'[1,"\xff",1,1,{}]'):
+            server.client.xadd("progress:feed", {"event": junk})
+        await broker.publish("a", Update(done=1))
+        assert await next_done(feed) == 1
+    assert sum("unreadable" in record.getMessage() for record in caplog.records) == 3
+    broker.close()
+
+
+async def test_a_node_that_is_behind_gets_all_in_batches(server: Server) -> None:
+    broker = RedisBroker(server.url, Limits(history=5))
+    async with broker.feed() as feed:
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(publish_many, broker, f"j{number}", 50)
+        seqs: dict[str, list[int]] = {}
+        with trio.fail_after(10):
+            while sum(map(len, seqs.values())) < 500:
+                for event in await feed.receive():
+                    seqs.setdefault(event.job, []).append(event.position.seq)
+    assert all(each == list(range(1, 51)) for each in seqs.values())
+    broker.close()
+
+
+async def publish_many(broker: RedisBroker, job: str, count: int) -> None:
+    for number in range(count):
+        await broker.publish(job, Update(done=number))

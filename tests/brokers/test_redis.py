@@ -1,0 +1,135 @@
+"""What is Redis's own about its broker; what all brokers promise is in tests/contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+import trio
+
+from gateway import Limits
+from gateway.brokers.redis import RedisBroker
+from gateway.errors import BrokerUnavailable, InvalidSettings
+from gateway.job import UNSEEN, Update
+from tests.brokers.server import CLOCK, Server, session_server, using_test_clock
+
+
+@pytest.fixture
+def server() -> Server:
+    return session_server()
+
+
+@pytest.fixture
+async def broker(server: Server) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker(server.url, Limits(history=5, retention=3600))
+    yield broker
+    broker.close()
+
+
+async def test_hgetall_reads_like_the_state(broker: RedisBroker, server: Server) -> None:
+    data = msgspec.Raw(b'{"a":[1]}')
+    receipt = await broker.publish("video:42", Update(done=1, total=3, message="é/\n", data=data))
+    fields = {
+        k.decode(): v.decode() for k, v in server.client.hgetall("progress:last:video:42").items()
+    }
+    assert fields["epoch"] == str(receipt.position.epoch)
+    now = fields["updated_at"]
+    assert fields == {
+        "status": "running", "attempt": "1", "health": "ok", "percent": "33.33", "done": "1",
+        "total": "3", "message": "é/\n", "data": '{"a":[1]}', "lease": "30.0",
+        "created_at": now, "started_at": now, "updated_at": now,
+        "epoch": fields["epoch"], "seq": "1", "pace": f"{now} {now} 33.33 0", "heard_at": now,
+    }  # fmt: skip
+
+
+async def test_everything_expires(broker: RedisBroker, server: Server) -> None:
+    await broker.publish("a", Update())
+    for key in ("progress:last:a", "progress:log:a"):
+        server.client.persist(key)
+        await broker.publish("a", Update())  # unchanged, and yet a word
+        assert 3590 < server.client.ttl(key) <= 3600
+
+
+async def test_what_is_forgotten_leaves_nothing(server: Server) -> None:
+    server.client.set(CLOCK, 1000)
+    with using_test_clock():
+        broker = RedisBroker(server.url, Limits(retention=60))
+    await broker.publish("a", Update(status="failed"))
+    server.client.set(CLOCK, 1060)
+    await broker.reap()
+    assert {key.decode() for key in server.client.scan_iter()} == {
+        CLOCK, "progress:feed", "progress:counters",
+    }  # fmt: skip
+    broker.close()
+
+
+async def test_an_older_log_is_not_in_the_way(broker: RedisBroker, server: Server) -> None:
+    for percent in (1, 2, 3):
+        await broker.publish("a", Update(percent=percent))
+    server.client.delete("progress:last:a")
+    receipt = await broker.publish("a", Update(percent=4))
+    assert receipt.position.seq == 1
+    assert [e.position for e in await broker.history("a", after=UNSEEN)] == [receipt.position]
+
+
+async def test_many_reapers_make_one_stalled_and_one_lost(server: Server) -> None:
+    server.client.set(CLOCK, 1000)
+    with using_test_clock():
+        brokers = [RedisBroker(server.url) for _ in range(4)]
+    for number in range(250):
+        await brokers[0].publish(f"j{number}", Update(lease=1))
+    found: list[int] = []
+
+    async def reap(broker: RedisBroker) -> None:
+        found.append(await broker.reap())
+
+    for now, expected in ((1002, 250), (1009, 0), (1011, 250), (2000, 0)):
+        server.client.set(CLOCK, now)
+        found.clear()
+        async with trio.open_nursery() as nursery:
+            for broker in brokers:
+                nursery.start_soon(reap, broker)
+        assert sum(found) == expected
+    for broker in brokers:
+        broker.close()
+
+
+async def test_a_server_that_has_forgotten_the_scripts_gets_them(
+    broker: RedisBroker, server: Server
+) -> None:
+    await broker.publish("a", Update())
+    server.client.script_flush()
+    assert (await broker.publish("a", Update(percent=1))).position.seq == 2
+    server.client.script_flush()
+    assert await broker.reap() == 0
+
+
+async def test_what_redis_refuses_is_unavailable(broker: RedisBroker, server: Server) -> None:
+    server.client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(BrokerUnavailable, match="maxmemory"):
+            await broker.publish("a", Update())
+    finally:
+        server.client.config_set("maxmemory", "0")
+    assert await broker.read(["a"]) == {}
+
+
+async def test_minus_zero_is_zero(broker: RedisBroker) -> None:
+    await broker.publish("a", Update(done=-0.0, total=-0.0, percent=-0.0))
+    state = (await broker.read(["a"]))["a"].state
+    assert msgspec.json.encode([state.done, state.total, state.percent]) == b"[0,0,0]"
+
+
+async def test_prefixes_are_apart(broker: RedisBroker, server: Server) -> None:
+    other = RedisBroker(server.url, prefix="{other}")
+    await other.publish("a", Update())
+    assert await broker.read(["a"]) == {}
+    assert list(await other.read(["a"])) == ["a"]
+    other.close()
+
+
+@pytest.mark.parametrize("url", ["", "http://x", "redis://h:x"])
+def test_not_a_url(url: str) -> None:
+    with pytest.raises(InvalidSettings):
+        RedisBroker(url)
