@@ -60,16 +60,21 @@ async def test_a_broker_that_is_away_delays_but_loses_nothing(
         await trio.sleep(2)
         assert [frame["seq"] for frame in sink.of("progress")] == [1]
 
-        # Mode `every` needs the history, which is away: it comes with the next event.
-        broker.away = True
-        for percent in range(2, 9):
+        # Mode `every` needs the history, which is away: the node's check brings it later.
+        for percent in range(2, 10):
             await broker.publish("a", Update(percent=percent))
         await trio.sleep(1)
-        assert sink.of("progress")[-1]["seq"] < 8
-        broker.away = False
-        await broker.publish("a", Update(percent=9))
+        broker.away = True
+        late, heard = FakeSource(), Sink()
+        nursery.start_soon(node.serve, late, heard)
+        epoch = sink.of("progress")[0]["epoch"]
+        await late.say(type="hello", positions={"a": [epoch, 1]})
+        await late.say(type="subscribe", jobs=["a"], mode="every")
         await trio.sleep(1)
-        assert [frame["seq"] for frame in sink.of("progress")] == list(range(1, 10))
+        assert heard.of("progress") == []
+        broker.away = False
+        await trio.sleep(limits.check_every * 1.2 + 2)
+        assert [frame["seq"] for frame in heard.of("progress")] == list(range(2, 10))
         nursery.cancel_scope.cancel()
     assert "away" in caplog.text
 
