@@ -86,6 +86,12 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _redis(text: str) -> str | None:
+    if text and not re.match(r"(rediss?://[^/\s]|unix://\S)", text):
+        raise ValueError("must be the URL of a Redis, such as redis://127.0.0.1:6379")
+    return text or None
+
+
 def _token(text: str) -> str | None:
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be printable ASCII without spaces")
@@ -99,10 +105,18 @@ DRAIN = Setting("drain", "10", "How long leaving may take.", _seconds, "SECONDS"
 LOG_LEVEL = Setting(
     "log_level", "info", "How much to log.", _log_level, "|".join(LOG_LEVELS).upper()
 )
+REDIS = Setting(
+    "redis",
+    "",
+    "Keep jobs there, for several nodes at once, instead of in memory.",
+    _redis,
+    "URL",
+    secret=True,  # it may hold a password
+)
 URL = Setting("url", "http://127.0.0.1:8000", "The gateway.", _url, "URL")
 TOKEN = Setting("token", "", "What to show to a gateway that asks.", _token, "TEXT", secret=True)
 
-SETTINGS = (BIND, DRAIN, LOG_LEVEL, URL, TOKEN)
+SETTINGS = (BIND, DRAIN, LOG_LEVEL, REDIS, URL, TOKEN)
 """All of them."""
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import click
 import trio
 
+from ..broker import Broker
 from ..limits import Limits
 from ..server import Gateway, serve_gateway
 from .signals import run_until_told
@@ -17,16 +18,24 @@ __all__ = ["announce", "serve_until_told"]
 log = logging.getLogger("gateway.cli")
 
 
-def serve_until_told(bind: str, *, limits: Limits) -> None:
-    """Serve until SIGINT or SIGTERM, then drain. Raises `InvalidSettings`."""
-    signal = run_until_told(partial(_serve, bind, limits=limits))
+def serve_until_told(bind: str, *, redis: str | None, limits: Limits) -> None:
+    """Serve until SIGINT or SIGTERM, then drain; from memory, or the Redis at that URL.
+
+    Raises `InvalidSettings`, and `BrokerUnavailable` if there is no Redis to begin with.
+    """
+    broker = None
+    if redis is not None:
+        from ..brokers.redis import RedisBroker
+
+        broker = RedisBroker(redis, limits)
+    signal = run_until_told(partial(_serve, bind, broker, limits))
     if signal is not None:
         log.info("left, as told by %s", signal.name)
 
 
-async def _serve(bind: str, *, limits: Limits) -> None:
+async def _serve(bind: str, broker: Broker | None, limits: Limits) -> None:
     async with trio.open_nursery() as nursery:
-        gateway: Gateway = await nursery.start(serve_gateway, bind, None, limits)
+        gateway: Gateway = await nursery.start(serve_gateway, bind, broker, limits)
         announce(gateway)
 
 

@@ -1,0 +1,81 @@
+"""Two nodes on one real Redis: whichever a worker tells, every browser knows."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+import trio
+
+from tests.brokers.server import Server, redis_server
+from tests.cli.conftest import address
+from tests.cli.processes import GATEWAY, Running
+
+from .client import PATIENCE, Follower, is_final, open_client
+
+
+def node(redis_url: str) -> Running:
+    return Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", env={"GATEWAY_REDIS": redis_url})
+
+
+async def tell(url: str, job: str, **fields: Any) -> dict[str, Any]:
+    """One update over HTTP."""
+
+    def post() -> dict[str, Any]:
+        body = json.dumps(fields).encode()
+        with urllib.request.urlopen(f"{url}/api/jobs/{job}", body, timeout=PATIENCE) as answer:  # noqa: S310 - ours
+            told: dict[str, Any] = json.load(answer)
+            return told
+
+    return await trio.to_thread.run_sync(post)
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+async def test_a_job_told_to_one_is_seen_at_both_and_outlives_either() -> None:
+    redis = Server(redis_server())
+    try:
+        with node(redis.url) as first, node(redis.url) as second, trio.fail_after(4 * PATIENCE):
+            one, two = address(first), address(second)
+            await tell(one, "video:42", total=4, done=1, message="ü \u2028")
+            follower = Follower()
+            async with open_client(port_of(two)) as client:
+                await client.hear_type("welcome")
+                await client.ask("subscribe", jobs=["video:42"])
+                follower.take(await client.hear())
+                for done in (2, 3):
+                    await tell(one if done == 2 else two, "video:42", done=done)
+                    follower.take(await client.hear())
+                second.process.kill()
+            # The node is gone; the client takes its position to the other one.
+            epoch, seq = follower.at["video:42"]
+            await tell(one, "video:42", status="succeeded")
+            async with open_client(port_of(one)) as client:
+                await client.hear_type("welcome")
+                await client.say("hello", positions={"video:42": [epoch, seq]})
+                await client.ask("subscribe", jobs=["video:42"])
+                frame = await client.hear()
+                assert (frame["prev"], frame["seq"]) == (seq, seq + 1)
+                follower.take(frame)
+                assert is_final(frame["state"])
+            second.end()
+    finally:
+        redis.close()
+
+
+def test_without_a_redis_it_says_so_in_one_line() -> None:
+    with node("redis://127.0.0.1:1") as refused:
+        assert refused.end() == 3
+        assert "--redis (GATEWAY_REDIS): Redis:" in refused.errors
+        assert "Traceback" not in refused.errors
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://x", "redis://"])
+def test_a_wrong_url_is_named(url: str) -> None:
+    with node(url) as refused:
+        assert refused.end() == 2
+        assert "--redis" in refused.errors
