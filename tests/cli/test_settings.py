@@ -15,6 +15,7 @@ def test_defaults_are_valid_and_used() -> None:
         "bind": "127.0.0.1:8000",
         "drain": 10.0,
         "log_level": "info",
+        "redis": None,
         "url": "http://127.0.0.1:8000",
         "token": None,
     }  # fmt: skip
