@@ -15,7 +15,7 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 LAYERS = [
-    {"errors", "limits", "endings", "pace", "job", "protocol", "topic"},
+    {"errors", "limits", "endings", "pace", "job", "fold", "protocol", "topic"},
     {"outbox", "hub", "broker", "session"},
     {"brokers"},
     {"connection", "node"},

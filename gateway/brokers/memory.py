@@ -21,7 +21,8 @@ from trio.abc import ReceiveChannel
 
 from ..broker import Page, Receipt
 from ..errors import InvalidInput
-from ..job import Event, Position, Record, Status, Update, fold, lapse, lapses_at
+from ..fold import fold, lapse, lapses_at
+from ..job import Event, Position, Record, Status, Update
 from ..limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["MemoryBroker"]

@@ -13,10 +13,11 @@ from msgspec import UNSET, Raw
 
 from gateway.brokers.poller import decode
 from gateway.brokers.redis import plain, snapshot
-from gateway.job import Record, Update, fold, lapse, lapses_at
+from gateway.fold import fold, lapse, lapses_at
+from gateway.job import Record, Update
 from gateway.pace import Pace
 from tests.brokers.server import CLOCK, Server, on_test_clock, session_server
-from tests.test_job import any_update, texts, ticks
+from tests.test_fold import any_update, texts, ticks
 
 EXAMPLES = int(os.environ.get("FOLD_EXAMPLES", "1000"))
 FOR_EVER = 10**9  # seconds of retention: forgetting is not what is tested here

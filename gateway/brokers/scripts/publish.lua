@@ -1,4 +1,4 @@
--- Fold one update into a job's record. gateway/job.py has the rules; the functions here
+-- Fold one update into a job's record. gateway/fold.py has the rules; the functions here
 -- bear its names and follow its lines, and a property test holds the two together.
 --
 -- KEYS  5 last:<job>  6 log:<job>

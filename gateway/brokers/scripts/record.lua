@@ -6,7 +6,7 @@
 --
 -- A record is the hash `last` as a table: name → text. Beside the state it has `epoch`,
 -- `seq`, `run`, `pace` (since, at, percent, rate) and `heard_at`. A number stays the text
--- it was written as, so that every reader has the same digits as gateway/job.py.
+-- it was written as, so that every reader has the same digits as gateway/fold.py.
 
 local FEED, LEASES, RECENT, COUNTERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local HISTORY, FEED_LENGTH, RETENTION = ARGV[1], ARGV[2], tonumber(ARGV[3])

@@ -11,18 +11,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from gateway.errors import InvalidInput
-from gateway.job import (
-    FINAL,
-    STATUSES,
-    Position,
-    Record,
-    State,
-    Update,
-    check_job_id,
-    fold,
-    lapse,
-    lapses_at,
-)
+from gateway.fold import fold, lapse, lapses_at
+from gateway.job import FINAL, STATUSES, Position, Record, State, Update, check_job_id
 
 EPOCH = 7
 
