@@ -29,21 +29,22 @@ async def gateway(limits: Limits) -> AsyncIterator[Gateway]:
         nursery.cancel_scope.cancel()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI everything is installed, so there a test that skips has failed."""
-    report = yield
+def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """In CI everything is installed, so there what skips has failed."""
     if report.skipped and IN_CI:
         report.outcome = "failed"
         report.longrepr = f"skipped, which may not be in CI: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_if_skipped(report)
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for a whole module that skips."""
     report = yield
-    if report.skipped and IN_CI:
-        report.outcome = "failed"
-        report.longrepr = f"skipped, which may not be in CI: {report.longrepr}"
+    fail_if_skipped(report)
     return report
