@@ -66,6 +66,11 @@ class Broker(Protocol):
     are absolute. Every method raises `BrokerUnavailable` if the broker does not answer.
     """
 
+    @property
+    def away(self) -> str | None:
+        """Why nothing is heard from it just now, for readiness and logs; None if all is well."""
+        ...
+
     async def publish(self, job: str, update: Update) -> Receipt:
         """Fold one update. `job` is a valid job id."""
         ...

@@ -79,7 +79,9 @@ class Node:
         """Why no new client should be sent here; None if this node is ready."""
         if self.leaving.is_set():
             return "draining"
-        return None if self._following else "not running"
+        if not self._following:
+            return "not running"
+        return "cut off from its broker" if self.broker.away else None
 
     def statistics(self) -> NodeStatistics:
         return NodeStatistics(len(self._connections), self.hub.statistics())

@@ -22,7 +22,7 @@ from .fakes import FakeSource, Sink
 class AwayBroker(MemoryBroker):
     """A broker that does not answer for a while."""
 
-    away = True
+    answers = False
 
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
         await self._answer()
@@ -38,7 +38,7 @@ class AwayBroker(MemoryBroker):
 
     async def _answer(self) -> None:
         await trio.lowlevel.checkpoint()
-        if self.away:
+        if not self.answers:
             raise BrokerUnavailable("away")
 
 
@@ -56,7 +56,7 @@ async def test_a_broker_that_is_away_delays_but_loses_nothing(
         await source.say(type="subscribe", jobs=["a"], mode="every")
         await trio.sleep(10)
         assert sink.of("progress") == []
-        broker.away = False
+        broker.answers = True
         await trio.sleep(2)
         assert [frame["seq"] for frame in sink.of("progress")] == [1]
 
@@ -64,7 +64,7 @@ async def test_a_broker_that_is_away_delays_but_loses_nothing(
         for percent in range(2, 10):
             await broker.publish("a", Update(percent=percent))
         await trio.sleep(1)
-        broker.away = True
+        broker.answers = False
         late, heard = FakeSource(), Sink()
         nursery.start_soon(node.serve, late, heard)
         epoch = sink.of("progress")[0]["epoch"]
@@ -72,7 +72,7 @@ async def test_a_broker_that_is_away_delays_but_loses_nothing(
         await late.say(type="subscribe", jobs=["a"], mode="every")
         await trio.sleep(1)
         assert heard.of("progress") == []
-        broker.away = False
+        broker.answers = True
         await trio.sleep(limits.check_every * 1.2 + 2)
         assert [frame["seq"] for frame in heard.of("progress")] == list(range(2, 10))
         nursery.cancel_scope.cancel()

@@ -71,6 +71,11 @@ class MemoryBroker:
     def __repr__(self) -> str:
         return f"<MemoryBroker {len(self._jobs)} jobs, {len(self._feeds)} feeds>"
 
+    @property
+    def away(self) -> None:
+        """It is never away."""
+        return None
+
     async def publish(self, job: str, update: Update) -> Receipt:
         """Fold one update. Waits, before anything is changed, for a feed that is behind."""
         await trio.lowlevel.checkpoint()

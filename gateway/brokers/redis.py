@@ -111,6 +111,7 @@ class RedisBroker:
         self._prefix = prefix
         self._keys = [f"{prefix}:{name}" for name in ("feed", "leases", "recent", "counters")]
         self._common = (limits.history, FEED_LENGTH, limits.retention)
+        self._pollers: set[Poller] = set()
         self._publish = _Script.load("publish")
         self._reap = _Script.load("reap")
 
@@ -121,6 +122,12 @@ class RedisBroker:
     def close(self) -> None:
         """Close the connections that are idle. The broker may go on being used."""
         self._pool.disconnect(inuse_connections=False)
+
+    @property
+    def away(self) -> str | None:
+        """What the pollers of its feeds say; they notice within the socket's time-out."""
+        errors = (poller.statistics().error for poller in self._pollers)
+        return next((f"Redis: {error}" for error in errors if error), None)
 
     async def publish(self, job: str, update: Update) -> Receipt:
         keys = [*self._keys, *self._job_keys(job)]
@@ -162,8 +169,12 @@ class RedisBroker:
         poller = Poller(self._connection, key=self._keys[0], counters=self._keys[3])
         with _translated():
             await poller.open()
-        async with poller.follow() as events:
-            yield events
+        self._pollers.add(poller)
+        try:
+            async with poller.follow() as events:
+                yield events
+        finally:
+            self._pollers.remove(poller)
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
         """Call `function` with the client in a thread: the one way from here to Redis."""

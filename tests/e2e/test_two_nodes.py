@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -63,6 +64,35 @@ async def test_a_job_told_to_one_is_seen_at_both_and_outlives_either() -> None:
                 follower.take(frame)
                 assert is_final(frame["state"])
             second.end()
+    finally:
+        redis.close()
+
+
+async def test_readiness_follows_redis() -> None:
+    redis = Server(redis_server())
+    try:
+        with node(redis.url) as only, trio.fail_after(4 * PATIENCE):
+            url = address(only)
+
+            def readiness() -> int:
+                try:
+                    with urllib.request.urlopen(f"{url}/readyz", timeout=PATIENCE) as answer:  # noqa: S310 - ours
+                        return int(answer.status)
+                except urllib.error.HTTPError as error:
+                    with error:
+                        return error.code
+
+            async def becomes(status: int) -> None:
+                # A probe has nothing but asking again.
+                while await trio.to_thread.run_sync(readiness) != status:  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+
+            await becomes(200)
+            redis.kill()
+            await becomes(503)
+            redis.start()
+            await becomes(200)
+            assert (await tell(url, "video:42", percent=5))["applied"]
     finally:
         redis.close()
 
