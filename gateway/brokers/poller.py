@@ -236,7 +236,7 @@ class Poller:
                 self._number, event = decode(fields[1])
             except (ValueError, TypeError, IndexError) as error:
                 # Not from our scripts, or from newer ones. The rest is no worse for it.
-                log.error("entry %s of the feed is unreadable: %s", id_.decode(), error)  # noqa: TRY400
+                log.error("entry %s of the feed is unreadable: %s", id_.decode(), error)  # noqa: TRY400 - no stack: it is data
                 self._number += 1
             else:
                 events.append(event)

@@ -37,7 +37,7 @@ def main() -> None:
 
 def compress(found: list[File], archive: IO[bytes], suffix: str, *, job: Job) -> None:
     """Write all files into an archive."""
-    with tarfile.open(fileobj=archive, mode=f"w:{suffix}") as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=archive, mode=f"w:{suffix}") as tar:  # type: ignore[call-overload]  # any
         for file in found:
             job.update(message=file.name)
             tar.add(file.path, arcname=file.name)
