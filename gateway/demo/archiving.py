@@ -37,7 +37,8 @@ def main() -> None:
 
 def compress(found: list[File], archive: IO[bytes], suffix: str, *, job: Job) -> None:
     """Write all files into an archive."""
-    with tarfile.open(fileobj=archive, mode=f"w:{suffix}") as tar:  # type: ignore[call-overload]  # any
+    # The modes are typed as literals, one overload each.
+    with tarfile.open(fileobj=archive, mode=f"w:{suffix}") as tar:  # type: ignore[call-overload]
         for file in found:
             job.update(message=file.name)
             tar.add(file.path, arcname=file.name)
