@@ -72,11 +72,18 @@ class Broker(Protocol):
         ...
 
     async def publish(self, job: str, update: Update) -> Receipt:
-        """Fold one update. `job` is a valid job id."""
+        """Fold one update. `job` is a valid job id, or a name of a node's own: `!` and one."""
         ...
 
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
         """The newest event of each job; a job never seen is left out."""
+        ...
+
+    async def positions(self, jobs: Sequence[str]) -> dict[str, Position]:
+        """Where each job stands, for less than `read` costs; a job never seen is left out.
+
+        One that `read` would give another position (a server's past) has epoch 0 here.
+        """
         ...
 
     async def history(self, job: str, *, after: Position) -> list[Event]:
@@ -89,7 +96,7 @@ class Broker(Protocol):
     async def recent(
         self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
     ) -> Page:
-        """Jobs by time of their last event, newest first.
+        """Jobs by time of their last update, newest first; without nodes' own (`!…`).
 
         Raises `InvalidInput` (field `after`) if that is not the `next` of some page.
         """

@@ -17,7 +17,7 @@ from itertools import islice
 import trio
 from attrs import frozen
 
-from .job import Event, Position
+from .job import UNSEEN, Event, Position
 from .limits import Limits
 from .protocol import Mode
 from .topic import Marks, Subscription, Topic
@@ -31,6 +31,7 @@ class HubStatistics:
 
     topics: int
     loading: int
+    to_load: int
     subscriptions: int
 
 
@@ -52,6 +53,7 @@ class Hub:
         return HubStatistics(
             topics=len(topics),
             loading=sum(topic.loading for topic in topics),
+            to_load=len(self._to_load),
             subscriptions=sum(len(topic.subscriptions) for topic in topics),
         )
 
@@ -112,13 +114,29 @@ class Hub:
                 topic.loaded(events.get(job), asked_at=position)
                 _mark(topic)
 
-    def reload(self) -> None:
-        """Have every topic read again: some of its events may have been missed.
+    def positions(self) -> dict[str, Position]:
+        """Where each topic stands that has been loaded: to be compared with the broker.
 
         A hole shows when the next event comes; that the last event is missing shows in
-        no other way, and the final state is always the last event.
+        no other way, and the final state is always the last event. (Without nodes' own
+        jobs: a canary that is helped home tells nothing of the feed.)
         """
-        self._load(self._topics)
+        return {
+            job: topic.position
+            for job, topic in self._topics.items()
+            if not topic.loading and job[0] != "!"
+        }
+
+    def compared(self, asked: Mapping[str, Position], found: Mapping[str, Position]) -> None:
+        """The broker was asked where it stands in these jobs, and answered `found`."""
+        for job, position in asked.items():
+            topic = self._topics.get(job)
+            if topic is None:
+                continue
+            if found.get(job, UNSEEN) == position:
+                _mark(topic)  # whoever could not be given what it lacked tries again
+            else:
+                self._load([job])
 
     async def next_loads(self, most: int) -> dict[str, Position]:
         """The jobs to read next, up to `most`, and where they stand; waits until there is one.

@@ -91,6 +91,11 @@ class Limits:
     check_every: float = _positive(15.0)
     """How often a node compares its topics with the broker: how late a last event can be
     that the feed did not bring."""
+    canary_every: float = _positive(5.0)
+    """How often a node sends itself an event by way of the broker."""
+    canary_late: float = _positive(5.0)
+    """How long that may take before what the node shows counts as stale: far above any
+    round trip, below the patience of somebody who looks at a bar."""
     retry: tuple[float, float] = (0.5, 5.0)
     """The window in which clients of a node that leaves come back, at random."""
 

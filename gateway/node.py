@@ -1,9 +1,11 @@
 """One gateway process: the hub, the tasks that feed it, and the connections it serves.
 
-    follow   feed → hub             the one reader of the broker's feed
-    load     hub → broker → hub     snapshots of jobs that somebody began to watch
-    reap     leases that ran out, topics nobody watches any more
-    check    every topic is read again now and then, in case the feed lacked something
+    follow     feed → hub             the one reader of the broker's feed
+    load       hub → broker → hub     snapshots of jobs that somebody began to watch
+    reap       leases that ran out, topics nobody watches any more
+    check      topics are compared with the broker now and then, and after each loss
+    canary     an event of our own, by the same way as all others
+    freshness  clients are told when what they see may be stale, and when no longer
 
 They live in one nursery: if one of them dies for good the node does, visibly. A broker
 that is away for a while kills none of them.
@@ -13,9 +15,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import uniform
 from types import MappingProxyType
+from typing import TypeVar
 from uuid import uuid4
 
 import trio
@@ -23,6 +26,7 @@ from attrs import frozen
 
 from . import endings
 from .broker import Broker
+from .canary import Canary
 from .connection import Sink, Source, serve_connection
 from .endings import Ending
 from .errors import BrokerUnavailable
@@ -37,10 +41,14 @@ __all__ = ["Node", "NodeStatistics"]
 
 log = logging.getLogger("gateway.node")
 
+T = TypeVar("T")
+
 LOAD_BATCH = 500
 """Jobs per read from the broker: one round trip, and a short one."""
 RETRY_EVERY = 1.0
 """Seconds between attempts to reach a broker that is away."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at whether what this node shows is fresh."""
 DRAIN_STEPS = 20
 """In how many waves the clients of a node that leaves are sent away, if they are many."""
 DRAIN_WAVE = 100
@@ -65,9 +73,12 @@ class Node:
         self.limits = limits
         self.name = name or uuid4().hex[:8]
         self.hub = Hub(limits)
+        self.canary = Canary(self.hub, broker, name=self.name, limits=limits)
         self._connections: dict[Outbox, None] = {}
         self._none_left = trio.Event()
         self._following = False
+        self._lost = trio.Event()
+        self._stale: str | None = None
         self.leaving = trio.Event()
         """Set when this node is to be left: whoever waits for something here shall go."""
 
@@ -81,7 +92,14 @@ class Node:
             return "draining"
         if not self._following:
             return "not running"
-        return "cut off from its broker" if self.broker.away else None
+        return self.stale
+
+    @property
+    def stale(self) -> str | None:
+        """Why what this node shows may be out of date; None if it is fresh."""
+        if self.broker.away:
+            return "cut off from its broker"
+        return "behind its feed" if self.canary.late else None
 
     def statistics(self) -> NodeStatistics:
         return NodeStatistics(len(self._connections), self.hub.statistics())
@@ -92,15 +110,17 @@ class Node:
             nursery.start_soon(self._load)
             nursery.start_soon(self._reap)
             nursery.start_soon(self._check)
+            nursery.start_soon(self._watch_freshness)
             async with self.broker.feed() as feed:
                 self._following = True
                 try:
+                    nursery.start_soon(self.canary.fly)
                     task_status.started()
                     async for events in feed:
                         if events:
                             self.hub.deliver(events)
                         else:  # broker.LOST
-                            self.hub.reload()
+                            self._lost.set()
                 finally:
                     self._following = False
 
@@ -175,26 +195,34 @@ class Node:
             ping_interval=limits.ping_after,
             limits={"jobs": limits.max_jobs_per_connection, "message": limits.max_message},
             retry=limits.retry,
+            **({"stale": True} if self._stale else {}),
         )
 
     async def _load(self) -> None:
         while True:
             asked = await self.hub.next_loads(LOAD_BATCH)
-            while True:
-                try:
-                    events = await self.broker.read(list(asked))
-                except BrokerUnavailable as error:
-                    log.warning("cannot read %d jobs yet: %s", len(asked), error)
-                    await trio.sleep(RETRY_EVERY)
-                else:
-                    self.hub.loaded(asked, events)
-                    break
+            self.hub.loaded(asked, await self._insist(self.broker.read, list(asked)))
 
     async def _check(self) -> None:
+        """Compare the topics with the broker: not all nodes at once, but soon after a loss."""
         while True:
-            # Not all nodes at once.
-            await trio.sleep(self.limits.check_every * uniform(0.8, 1.2))  # noqa: S311
-            self.hub.reload()
+            with trio.move_on_after(self.limits.check_every * uniform(0.8, 1.2)):  # noqa: S311 - jitter
+                await self._lost.wait()
+            self._lost = trio.Event()
+            topics = list(self.hub.positions().items())
+            for start in range(0, len(topics), LOAD_BATCH):
+                some = dict(topics[start : start + LOAD_BATCH])
+                found = await self._insist(self.broker.positions, list(some))
+                self.hub.compared(some, found)
+
+    async def _insist(self, ask: Callable[[Sequence[str]], Awaitable[T]], jobs: list[str]) -> T:
+        """Ask the broker until it answers."""
+        while True:
+            try:
+                return await ask(jobs)
+            except BrokerUnavailable as error:
+                log.debug("cannot read %d jobs yet: %s", len(jobs), error)
+                await trio.sleep(RETRY_EVERY)
 
     async def _reap(self) -> None:
         while True:
@@ -203,4 +231,19 @@ class Node:
             try:
                 await self.broker.reap()
             except BrokerUnavailable as error:
-                log.warning("cannot look for silent workers: %s", error)
+                log.debug("cannot look for silent workers: %s", error)
+
+    async def _watch_freshness(self) -> None:
+        """Tell clients and the log, once, that what they see is stale, or fresh again."""
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            before, self._stale = self._stale, self.stale
+            if (before is None) == (self._stale is None):
+                continue
+            if self._stale is None:
+                log.info("fresh again")
+            else:
+                log.warning("what clients see may be stale: this node is %s", self._stale)
+            news = encode("feed", stale=self._stale is not None)
+            for outbox in self._connections:
+                outbox.announce(news)

@@ -14,6 +14,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from .errors import InvalidSettings
+from .storage.address import parse_address
 
 __all__ = ["SETTINGS", "Setting", "read_settings", "suspicious_variables"]
 
@@ -87,9 +88,15 @@ def _url(text: str) -> str:
 
 
 def _redis(text: str) -> str | None:
-    if text and not re.match(r"(rediss?://[^/\s]|unix://\S)", text):
-        raise ValueError("must be the URL of a Redis, such as redis://127.0.0.1:6379")
-    return text or None
+    if not text:
+        return None
+    try:
+        parse_address(text)
+    except ValueError as error:
+        raise ValueError(
+            f"must be the URL of a Redis, such as redis://127.0.0.1:6379: {error}"
+        ) from None
+    return text
 
 
 def _token(text: str) -> str | None:

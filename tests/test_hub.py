@@ -97,14 +97,25 @@ async def test_a_topic_dropped_while_it_was_loading_is_no_error(hub: Hub) -> Non
     assert hub.statistics().topics == 0
 
 
-async def test_a_reload_brings_a_last_event_that_the_feed_lacked(hub: Hub) -> None:
+async def test_a_comparison_brings_a_last_event_that_the_feed_lacked(hub: Hub) -> None:
     outbox = Marked()
     hub.subscribe("a", outbox, position=Position(1, 1))
     hub.loaded(await hub.next_loads(10), {"a": event("a", 1)})
-    assert outbox.marks == []
-    hub.reload()
+    asked = hub.positions()
+    hub.compared(asked, {"a": Position(1, 1)})
+    assert (hub.statistics().to_load, outbox.marks) == (0, [])
+    hub.compared(asked, {"a": Position(1, 2)})
     assert await hub.next_loads(10) == {"a": Position(1, 1)}
     hub.loaded({"a": UNSEEN}, {"a": event("a", 2)})
+    assert len(outbox.marks) == 1
+
+
+async def test_a_comparison_reminds_those_who_are_behind(hub: Hub) -> None:
+    outbox = Marked()
+    hub.subscribe("a", outbox)
+    hub.loaded(await hub.next_loads(10), {"a": event("a", 1)})
+    outbox.marks.clear()  # as if what it lacked could not be had
+    hub.compared(hub.positions(), {"a": Position(1, 1), "gone": Position(1, 1)})
     assert len(outbox.marks) == 1
 
 

@@ -102,6 +102,10 @@ class MemoryBroker:
         await trio.lowlevel.checkpoint()
         return {job: self._jobs[job].events[-1] for job in jobs if job in self._jobs}
 
+    async def positions(self, jobs: Sequence[str]) -> dict[str, Position]:
+        await trio.lowlevel.checkpoint()
+        return {job: self._jobs[job].record.position for job in jobs if job in self._jobs}
+
     async def history(self, job: str, *, after: Position) -> list[Event]:
         await trio.lowlevel.checkpoint()
         known = self._jobs.get(job)
@@ -114,7 +118,7 @@ class MemoryBroker:
         start = last = self._touches + 1 if after is None else _parse_cursor(after)
         found: list[Event] = []
         for job, known in reversed(self._jobs.items()):
-            if known.touched >= start:
+            if known.touched >= start or job.startswith("!"):
                 continue
             if job.startswith(prefix) and status in (None, known.record.state.status):
                 if len(found) == limit:

@@ -1,232 +1,231 @@
 """The broker for many nodes: states in a Redis, changed by scripts that Redis runs.
 
-    {prefix}:last:<job>   hash     the snapshot: state in plain text, `epoch`, `seq`; and what
-                                   the fold remembers: `run`, `pace`, `heard_at`
-    {prefix}:log:<job>    stream   its recent events, with id `<seq>-0`
-    {prefix}:feed         stream   all events: what nodes poll
-    {prefix}:leases       zset     job → when silence next has a consequence: it lapses, or
-                                   is forgotten
-    {prefix}:recent       zset     job → the number in the feed of its last update's event
-    {prefix}:counters     hash     `events`, counted, and the last `epoch`
-
-In a Redis Cluster the prefix carries a hash tag (`{progress}`): a script's keys belong
-together. `scripts/` has every change of these; this module only calls and reads.
-
-Every call takes one worker thread and one pooled connection, under a limiter of its own,
-so that a Redis that hangs takes no threads from others. A call that is cancelled is left
-to its thread, which ends within `TIMEOUT`. redis-py's own retries are off: a caller that
-wants to ask again does so knowingly.
+`gateway.storage` says how jobs lie there and how to reach a server; `lua/` has every
+change. This module only calls and reads. Every call takes one worker thread and one pooled
+connection, under a limiter of its own, so that a Redis that hangs takes no threads from
+others. A call that is cancelled is left to its thread, which ends within `TIMEOUT`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from hashlib import sha1
-from pathlib import Path
+from functools import partial
+from heapq import merge
 from typing import Any, TypeVar
 
 import msgspec
 import redis
 import trio
-from attrs import frozen
 from msgspec import UNSET, Raw
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from trio.abc import ReceiveChannel
 
 from ..broker import Page, Receipt
 from ..errors import BrokerUnavailable, InvalidInput, InvalidSettings
 from ..job import Event, Position, State, Status, Update
 from ..limits import DEFAULT_LIMITS, Limits
-from .poller import Poller, decode
+from ..storage.address import parse_address
+from ..storage.layout import FEED_LENGTH, Shard
+from ..storage.scripts import PUBLISH, REAP, RENEW, Script
+from ..storage.servers import open_servers
+from .cursor import decode
+from .poller import Poller
 
 __all__ = ["RedisBroker"]
 
 T = TypeVar("T")
 
-FEED_LENGTH = 100_000
-"""Events the feed keeps, about: some 40 MiB, and 10 s of a storm in which a node may be away."""
 CALLS = 16
 """Calls at a time. Redis runs one after the other; more only wait there instead of here."""
-CONNECT_TIMEOUT = 2.0
-"""Seconds for a connection: longer than a lost SYN packet, which is sent again after one."""
-TIMEOUT = 5.0
-"""Seconds for an answer. Redis's own slowest moments (a fork, a big key) take less."""
 REAPED_AT_ONCE = 100
 """Jobs per call of `reap`: some milliseconds in which Redis serves nobody else."""
 SCANNED_AT_ONCE = 200
 """Jobs that `recent` looks at in one go."""
-
-_SCRIPTS = Path(__file__).parent / "scripts"
-
-
-def script(name: str) -> str:
-    """The text of a script as Redis gets it."""
-    return "\n".join((_SCRIPTS / f"{part}.lua").read_text("utf-8") for part in ("record", name))
-
-
-@frozen
-class _Script:
-    text: str
-    sha: str
-
-    @classmethod
-    def load(cls, name: str) -> _Script:
-        text = script(name)
-        return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-    def __call__(self, client: Any, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run it; the first time on a server, or after its restart, with the whole text."""
-        try:
-            return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *arguments)
-        except redis.exceptions.NoScriptError:
-            return client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
+WAITING_BATCHES = 2
+"""Batches that are read and not taken; past it the pollers wait, and Redis keeps the rest."""
+HIDDEN_FOR = 60.0
+"""Seconds that jobs of nodes' own are remembered: longer than one is of any use."""
 
 
 class RedisBroker:
-    """A broker at `url` (`redis://`, `rediss://`, `unix://`), shared by all who use `prefix`.
+    """A broker at `url` (`storage.address` has the forms), shared by all who use its prefix.
 
     It runs no task and connects when it is first used; `close` ends its idle connections.
     Raises `InvalidSettings` if the URL is none.
     """
 
-    def __init__(
-        self, url: str, limits: Limits = DEFAULT_LIMITS, *, prefix: str = "progress"
-    ) -> None:
+    def __init__(self, url: str, limits: Limits = DEFAULT_LIMITS) -> None:
         try:
-            self._pool = redis.ConnectionPool.from_url(
-                url,
-                protocol=2,
-                max_connections=CALLS,
-                socket_timeout=TIMEOUT,
-                socket_connect_timeout=CONNECT_TIMEOUT,
-                retry=Retry(NoBackoff(), 0),
-            )
+            address = parse_address(url)
         except ValueError as error:
             raise InvalidSettings(str(error), field="redis") from None
-        self._redis = redis.Redis(connection_pool=self._pool)
+        self._layout = address.layout
+        self._servers = open_servers(address, calls=CALLS)
         self._limiter = trio.CapacityLimiter(CALLS)
         self._limits = limits
-        self._prefix = prefix
-        self._keys = [f"{prefix}:{name}" for name in ("feed", "leases", "recent", "counters")]
         self._common = (limits.history, FEED_LENGTH, limits.retention)
-        self._pollers: set[Poller] = set()
-        self._publish = _Script.load("publish")
-        self._reap = _Script.load("reap")
+        self._pollers: Sequence[Poller] = ()
+        self._publish, self._reap, self._renew = PUBLISH, REAP, RENEW
 
     def __repr__(self) -> str:
         # Not the URL: it may hold a password.
-        return f"<RedisBroker {self._prefix}, {self._limiter.borrowed_tokens} calls>"
+        return f"<RedisBroker {self._layout!r}, {self._limiter.borrowed_tokens} calls>"
 
     def close(self) -> None:
         """Close the connections that are idle. The broker may go on being used."""
-        self._pool.disconnect(inuse_connections=False)
+        self._servers.close()
 
     @property
     def away(self) -> str | None:
-        """What the pollers of its feeds say; they notice within the socket's time-out."""
+        """What the pollers of its feed say; they notice within the socket's time-out."""
         errors = (poller.statistics().error for poller in self._pollers)
         return next((f"Redis: {error}" for error in errors if error), None)
 
     async def publish(self, job: str, update: Update) -> Receipt:
-        keys = [*self._keys, *self._job_keys(job)]
-        arguments = [*self._common, job, *plain(update)]
-        epoch, seq, attempt, reason = await self._call(self._publish, keys, arguments)
+        common = self._common if job[:1] != "!" else (*self._common[:2], HIDDEN_FOR)
+        keys = self._layout.shard(job).keys(job)
+        arguments = [*common, job, *plain(update)]
+        answer: Any = await self._call(self._publish, keys, arguments)
+        epoch, seq, attempt, reason = answer
         return Receipt(Position(epoch, seq), attempt=attempt, reason=reason.decode() or None)
 
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
-        if not jobs:
-            await trio.lowlevel.checkpoint()
-            return {}
-        return await self._call(self._snapshots, list(jobs))
+        return await self._of_each_shard(self._snapshots, jobs)
+
+    async def positions(self, jobs: Sequence[str]) -> dict[str, Position]:
+        return await self._of_each_shard(self._positions, jobs)
 
     async def history(self, job: str, *, after: Position) -> list[Event]:
-        key = self._job_keys(job)[1]
         # Newest first, because Redis trims the log only roughly: the rest is too old.
-        entries: Any = await self._call(redis.Redis.xrevrange, key, "+", "-", self._limits.history)
-        events = [decode(fields[b"event"])[1] for _, fields in reversed(entries)]
-        return [event for event in events if event.position > after]
+        entries: Any = await self._call(
+            redis.Redis.xrevrange, self._layout.shard(job).log(job), "+", "-", self._limits.history
+        )
+        return unbroken(entries, after=after)
 
     async def recent(
         self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
     ) -> Page:
-        before = "+inf" if after is None else f"({_number(after)}"
-        return await self._call(self._page, prefix, status, limit, before)
+        shards = self._layout.shards
+        before = _bounds(after, len(shards))
+
+        def page(client: Any) -> Page:
+            listed = [
+                self._listed(client, index, prefix, status, before[index])
+                for index in range(len(shards))
+            ]
+            found: list[Event] = []
+            for event, number, index in merge(*listed, key=lambda row: -row[0].state.updated_at):
+                if len(found) == limit:
+                    return Page(found, next="-".join(map(str, before)))
+                found.append(event)
+                before[index] = number
+            return Page(found, None)
+
+        return await self._call(page)
 
     async def reap(self) -> int:
+        return sum([await self._reap_shard(shard) for shard in self._layout.shards])
+
+    async def _reap_shard(self, shard: Shard) -> int:
         reaped = 0
         while True:
             arguments = [*self._common, REAPED_AT_ONCE]
-            due = [job.decode() for job in await self._call(self._reap, self._keys, arguments)]
-            if not due:
+            found: list[bytes] = await self._call(self._reap, shard.keys(), arguments)
+            if not found:
                 return reaped
-            keys = [key for job in due for key in self._job_keys(job)]
-            reaped += await self._call(self._reap, [*self._keys, *keys], [*arguments, *due])
+            due = [job.decode() for job in found]
+            reaped += await self._call(self._reap, shard.keys(*due), [*arguments, *due])
 
     @asynccontextmanager
     async def feed(self) -> AsyncIterator[ReceiveChannel[Sequence[Event]]]:
-        poller = Poller(self._connection, key=self._keys[0], counters=self._keys[3])
-        with _translated():
-            await poller.open()
-        self._pollers.add(poller)
+        """One poller a shard: a cluster refuses to read keys of several slots at once."""
+        pollers = [
+            Poller(partial(self._servers.connection, shard.feed, name=shard.feed), shard)
+            for shard in self._layout.shards
+        ]
         try:
-            async with poller.follow() as events:
-                yield events
+            with _translated():
+                for poller in pollers:
+                    await poller.open()
+            send, receive = trio.open_memory_channel[Sequence[Event]](WAITING_BATCHES)
+            async with receive, trio.open_nursery() as nursery:
+                async with send:
+                    for poller in pollers:
+                        nursery.start_soon(poller.follow, send.clone())
+                self._pollers = (*self._pollers, *pollers)
+                try:
+                    yield receive
+                finally:
+                    self._pollers = [poller for poller in self._pollers if poller not in pollers]
+                    for poller in pollers:
+                        poller.stop()
+                    nursery.cancel_scope.cancel()
         finally:
-            self._pollers.remove(poller)
+            for poller in pollers:
+                poller.stop()
 
-    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+    async def _call(self, function: Callable[..., T] | Script, *args: Any) -> T:
         """Call `function` with the client in a thread: the one way from here to Redis."""
+
+        def call() -> Any:
+            return function(self._servers.client, *args)
+
         with _translated():
-            return await trio.to_thread.run_sync(
-                function, self._redis, *args, abandon_on_cancel=True, limiter=self._limiter
+            result: T = await trio.to_thread.run_sync(
+                call, abandon_on_cancel=True, limiter=self._limiter
             )
+            return result
 
-    def _connection(self) -> Any:
-        """A connection outside the pool, by whose name operators know it (CLIENT LIST)."""
-        options = self._pool.connection_kwargs | {"client_name": self._keys[0]}
-        return self._pool.connection_class(**options)
-
-    def _job_keys(self, job: str) -> tuple[str, str]:
-        return f"{self._prefix}:last:{job}", f"{self._prefix}:log:{job}"
+    async def _of_each_shard(
+        self, ask: Callable[[Any, Shard, Sequence[str]], dict[str, T]], jobs: Sequence[str]
+    ) -> dict[str, T]:
+        """What `ask` finds of the jobs."""
+        await trio.lowlevel.checkpoint()
+        found: dict[str, T] = {}
+        for shard, some in self._layout.by_shard(jobs).items():
+            found |= await self._call(ask, shard, some)
+        return found
 
     # What runs in the threads.
 
-    def _snapshots(self, client: redis.Redis, jobs: Sequence[str]) -> dict[str, Event]:
-        pipeline = client.pipeline(transaction=False)
-        for job in jobs:
-            pipeline.hgetall(self._job_keys(job)[0])
-        answers: list[dict[bytes, bytes]] = pipeline.execute()
-        return {
-            job: snapshot(job, fields) for job, fields in zip(jobs, answers, strict=True) if fields
-        }
+    def _snapshots(self, client: Any, shard: Shard, jobs: Sequence[str]) -> dict[str, Event]:
+        if not jobs:
+            return {}
+        era, hashes = _pipelined(client, shard, "HGETALL", jobs)
+        found = {job: flat for job, flat in zip(jobs, hashes, strict=True) if flat}
+        past = [job for job, flat in found.items() if int(flat[b"epoch"]) < era]
+        if past:
+            self._renew(client, shard.keys(*past), [*self._common, *past])
+            hashes = _pipelined(client, shard, "HGETALL", past)[1]
+            found |= {job: flat for job, flat in zip(past, hashes, strict=True) if flat}
+        return {job: snapshot(job, flat) for job, flat in found.items()}
 
-    def _page(
-        self, client: redis.Redis, prefix: str, status: Status | None, limit: int, before: str
-    ) -> Page:
-        found: list[tuple[Event, int]] = []
-        for chunk in self._recent(client, before):
-            wanted = {job: number for job, number in chunk.items() if job.startswith(prefix)}
-            for job, event in self._snapshots(client, list(wanted)).items():
-                if status not in (None, event.state.status):
-                    continue
-                if len(found) == limit:
-                    return Page([event for event, _ in found], next=str(found[-1][1]))
-                found.append((event, wanted[job]))
-        return Page([event for event, _ in found], None)
+    def _positions(self, client: Any, shard: Shard, jobs: Sequence[str]) -> dict[str, Position]:
+        era, pairs = _pipelined(client, shard, "HMGET", jobs, "epoch", "seq")
+        found: dict[str, Position] = {}
+        for job, (epoch, seq) in zip(jobs, pairs, strict=True):
+            if epoch is not None:
+                # One of an earlier era is nobody's: `read` gives the job a new one.
+                found[job] = Position(int(epoch) if int(epoch) >= era else 0, int(seq))
+        return found
 
-    def _recent(self, client: redis.Redis, before: str) -> Iterator[dict[str, int]]:
-        """All jobs from `before` on, with their numbers, newest first, in chunks."""
+    def _listed(
+        self, client: Any, index: int, prefix: str, status: Status | None, before: int | str
+    ) -> Iterator[tuple[Event, int, int]]:
+        """The jobs of a shard from `before` on, newest first: event, number, shard."""
+        shard = self._layout.shards[index]
         while True:
-            found: Any = client.zrevrangebyscore(
-                self._keys[2], before, "-inf", start=0, num=SCANNED_AT_ONCE, withscores=True
+            rows: Any = client.zrevrangebyscore(
+                shard.recent, _below(before), "-inf", start=0, num=SCANNED_AT_ONCE, withscores=True
             )
-            chunk = {job.decode(): int(number) for job, number in found}
-            yield chunk
-            if len(chunk) < SCANNED_AT_ONCE:
+            numbers = {job.decode(): int(number) for job, number in rows}
+            wanted = [job for job in numbers if job.startswith(prefix)]
+            for job, event in self._snapshots(client, shard, wanted).items():
+                if status in (None, event.state.status):
+                    yield event, numbers[job], index
+            if len(rows) < SCANNED_AT_ONCE:
                 return
-            before = f"({min(chunk.values())}"
+            before = min(numbers.values())
 
 
 @contextmanager
@@ -235,6 +234,18 @@ def _translated() -> Iterator[None]:
         yield
     except (redis.RedisError, OSError) as error:
         raise BrokerUnavailable(f"Redis: {error}") from error
+
+
+def _pipelined(
+    client: Any, shard: Shard, command: str, jobs: Sequence[str], *names: str
+) -> tuple[int, list[Any]]:
+    """The present era, and the answers to a command about each job's `last`; one round trip."""
+    pipeline = client.pipeline(transaction=False)
+    pipeline.hget(shard.counters, "era")
+    for job in jobs:
+        pipeline.execute_command(command, shard.last(job), *names)
+    era, *answers = pipeline.execute()
+    return int(era or 0), answers
 
 
 def plain(update: Update) -> list[str | bytes]:
@@ -285,7 +296,37 @@ _READ: dict[str, Callable[[bytes], Any]] = {
 }
 
 
-def _number(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 20:
-        return int(text)
+def unbroken(
+    entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]], *, after: Position
+) -> list[Event]:
+    """The events after `after` among a log's `entries` (newest first), oldest first.
+
+    It goes back to the first hole, or what is no event: somebody else may have been there.
+    """
+    events: list[Event] = []
+    for _, fields in entries:
+        try:
+            event = decode(fields[b"event"])[1]
+        except (ValueError, TypeError, KeyError):
+            break
+        epoch, seq = event.position
+        if event.position <= after or (events and events[-1].position != (epoch, seq + 1)):
+            break
+        events.append(event)
+    return events[::-1]
+
+
+def _bounds(after: str | None, shards: int) -> list[int | str]:
+    """Where each shard's part of a page begins."""
+    if after is None:
+        return ["+inf"] * shards
+    numbers = after.split("-")
+    if len(numbers) == shards and all(
+        text == "+inf" or (text.isascii() and text.isdigit() and len(text) < 20) for text in numbers
+    ):
+        return [text if text == "+inf" else int(text) for text in numbers]
     raise InvalidInput("after is not the next of a page", field="after")
+
+
+def _below(bound: int | str) -> str:
+    return bound if isinstance(bound, str) else f"({bound}"

@@ -22,7 +22,7 @@ from unittest.mock import patch
 import pytest
 import redis
 
-from gateway.brokers.redis import script
+from gateway.storage.scripts import Script, script
 
 __all__ = ["Server", "on_test_clock", "redis_server", "session_server", "using_test_clock"]
 
@@ -105,5 +105,8 @@ def on_test_clock(name: str) -> str:
 @contextmanager
 def using_test_clock() -> Iterator[None]:
     """Brokers made in this context live by the test clock."""
-    with patch("gateway.brokers.redis.script", on_test_clock):
+    scripts: Any = {
+        name.upper(): Script.of(on_test_clock(name)) for name in ("publish", "reap", "renew")
+    }
+    with patch.multiple("gateway.brokers.redis", **scripts):
         yield

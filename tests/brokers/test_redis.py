@@ -40,15 +40,27 @@ async def test_hgetall_reads_like_the_state(broker: RedisBroker, server: Server)
         "total": "3", "message": "é/\n", "data": '{"a":[1]}', "lease": "30.0",
         "created_at": now, "started_at": now, "updated_at": now,
         "epoch": fields["epoch"], "seq": "1", "pace": f"{now} {now} 33.33 0", "heard_at": now,
+        "wakes_at": fields["wakes_at"],
     }  # fmt: skip
 
 
-async def test_everything_expires(broker: RedisBroker, server: Server) -> None:
-    await broker.publish("a", Update())
-    for key in ("progress:last:a", "progress:log:a"):
+async def test_everything_expires_even_if_no_node_is_there_to_forget(server: Server) -> None:
+    server.client.set(CLOCK, 1000)
+    with using_test_clock():
+        broker = RedisBroker(server.url, Limits(retention=3600))
+    keys = ("progress:last:a", "progress:log:a")
+    await broker.publish("a", Update(lease=600))
+    # Kept for longer than anything is that can be heard before the next look at it.
+    assert [server.client.ttl(key) for key in keys] == [4200, 4200]
+    for key in keys:
         server.client.persist(key)
-        await broker.publish("a", Update())  # unchanged, and yet a word
-        assert 3590 < server.client.ttl(key) <= 3600
+    server.client.set(CLOCK, 1599)
+    await broker.publish("a", Update(percent=5))
+    assert [server.client.ttl(key) for key in keys] == [-1, -1]  # no look is due: nothing to do
+    server.client.set(CLOCK, 1601)
+    await broker.publish("a", Update())  # unchanged, and yet a word
+    assert [server.client.ttl(key) for key in keys] == [4200, 4200]
+    broker.close()
 
 
 async def test_what_is_forgotten_leaves_nothing(server: Server) -> None:
@@ -122,11 +134,25 @@ async def test_minus_zero_is_zero(broker: RedisBroker) -> None:
 
 
 async def test_prefixes_are_apart(broker: RedisBroker, server: Server) -> None:
-    other = RedisBroker(server.url, prefix="{other}")
+    other = RedisBroker(f"{server.url}?prefix=other")
     await other.publish("a", Update())
     assert await broker.read(["a"]) == {}
     assert list(await other.read(["a"])) == ["a"]
     other.close()
+
+
+async def test_no_reader_trips_over_what_others_wrote_into_a_log(
+    broker: RedisBroker, server: Server
+) -> None:
+    for percent in (1, 2, 3, 4):
+        await broker.publish("a", Update(percent=percent))
+    server.client.xdel("progress:log:a", "1-0")
+    after = await broker.history("a", after=UNSEEN)
+    assert [event.position.seq for event in after] == [2, 3, 4]
+    server.client.xdel("progress:log:a", "3-0")
+    assert [event.position.seq for event in await broker.history("a", after=UNSEEN)] == [4]
+    server.client.xadd("progress:log:a", {"event": "?"}, id="5-0")
+    assert await broker.history("a", after=UNSEEN) == []
 
 
 @pytest.mark.parametrize("url", ["", "http://x", "redis://h:x"])

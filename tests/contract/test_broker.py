@@ -87,6 +87,8 @@ async def test_publish_read_and_history_agree(bench: Bench) -> None:
     second = await bench.publish("a", done=2)
     assert second == (receipt.position.epoch, 2)
 
+    assert await bench.broker.positions(["b", "a"]) == {"a": second}
+    assert await bench.broker.positions([]) == {}
     event = (await bench.broker.read(["b", "a"]))["a"]
     assert (event.job, event.position, event.state.percent) == ("a", second, 50)
     history = await bench.broker.history("a", after=Position(0, 0))
@@ -228,6 +230,16 @@ async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
     assert await names(limit=5, prefix="z") == [[]]
     assert await names(limit=5, prefix="y", status="running") == [[]]
     assert await names(limit=1, prefix="x:0") == [["x:0"]]
+
+
+async def test_a_job_of_a_nodes_own_is_like_any_other_but_in_no_list(bench: Bench) -> None:
+    async with bench.broker.feed() as feed:
+        position = await bench.publish("!canary:x", status="queued")
+        assert [event.job for event in await collect(feed, 1)] == ["!canary:x"]
+    assert await bench.broker.positions(["!canary:x"]) == {"!canary:x": position}
+    await bench.publish("a")
+    page = await bench.broker.recent(limit=5, after=None)
+    assert [event.job for event in page.events] == ["a"]
 
 
 @pytest.mark.parametrize("after", ["", "x", "-1", "1e9", "9" * 30])

@@ -112,21 +112,13 @@ local function patch(state, at)
   return new
 end
 
-local function next_epoch()
-  -- Microseconds: new for every record, larger than any before, and still a whole number
-  -- in JavaScript and here.
-  local last = tonumber(redis.call('HGET', COUNTERS, 'epoch') or 0)
-  local epoch = whole(math.max(last + 1, math.floor(time[1] * 1e6 + time[2])))
-  redis.call('HSET', COUNTERS, 'epoch', epoch)
-  return epoch
-end
-
 -- The record at the first event of an attempt.
 local function open(before, attempt, at)
   local status = update.status or 'running'
   local blank = {
-    epoch = before and before.epoch or next_epoch(),
-    seq = before and before.seq or '0',
+    epoch = before and before.epoch,
+    seq = before and before.seq,
+    wakes_at = before and before.wakes_at,
     run = update.run,
     status = status,
     attempt = whole(attempt),
@@ -161,21 +153,15 @@ end
 local before = read(LAST)
 local record, reason = fold(before)
 if record then
-  if not before then redis.call('DEL', LOG) end -- of an older epoch: its ids are in the way
   record.heard_at = now
-  local number = commit(JOB, LAST, LOG, before or {}, record)
-  redis.call('ZADD', RECENT, number, JOB)
+  local number = commit(JOB, LAST, LOG, before, record)
+  -- What no worker can name (a node's own, with a `!`) is in no list.
+  if string.byte(JOB) ~= 33 then redis.call('ZADD', RECENT, number, JOB) end
+elseif reason == 'unchanged' then
+  record = copy(before)
+  record.heard_at = now
+  write(LAST, LOG, before, record, watch(JOB, record))
 else
   record = before
-  if reason == 'unchanged' then
-    record.heard_at = now
-    redis.call('HSET', LAST, 'heard_at', now)
-  end
-end
-if reason == nil or reason == 'unchanged' then
-  local kept = whole(RETENTION * 1000)
-  redis.call('PEXPIRE', LAST, kept)
-  redis.call('PEXPIRE', LOG, kept)
-  watch(JOB, record)
 end
 return {tonumber(record.epoch), tonumber(record.seq), tonumber(record.attempt), reason or ''}

@@ -27,12 +27,11 @@ for i = 5, #ARGV do
     local at, lapses
     if record then at, lapses = deadline(record) end
     if lapses and at <= tonumber(now) then
-      local lapsed = lapse(record)
-      commit(job, last, log, record, lapsed)
-      watch(job, lapsed)
+      commit(job, last, log, record, lapse(record))
       reaped = reaped + 1
     elseif record and at > tonumber(now) then
-      watch(job, record)
+      local looked_at = copy(record)
+      write(last, log, record, looked_at, watch(job, looked_at))
     else
       redis.call('DEL', last, log)
       redis.call('ZREM', LEASES, job)
