@@ -96,6 +96,16 @@ class Job:
         return end.status if end else "running"
 
     @property
+    def done(self) -> Number | None:
+        """What `update`, `advance` and `track` have counted here, in the current phase."""
+        return self._picture.stage.span.done
+
+    @property
+    def total(self) -> Number | None:
+        """What it will be at the end of the current phase, if anybody said so."""
+        return self._picture.stage.span.total
+
+    @property
     def attempt(self) -> int | None:
         """The number of this attempt; None until the gateway has told it."""
         return self._report.attempt
