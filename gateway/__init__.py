@@ -1,6 +1,7 @@
 """Live job progress, from any worker to every browser, that is never wrong.
 
-A worker needs only `Job`; importing it loads no part of the server.
+A worker needs only `Job` (and its queue `announce`); importing them loads no part of the
+server.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .node import Node
     from .server import Gateway, serve_gateway
-    from .worker import Job
+    from .worker import Job, announce
 
 __all__ = [
     "Broker",
@@ -27,6 +28,7 @@ __all__ = [
     "MemoryBroker",
     "Node",
     "Receipt",
+    "announce",
     "serve_gateway",
 ]
 
@@ -40,6 +42,7 @@ _HOMES = {
     "MemoryBroker": "brokers.memory",
     "Node": "node",
     "Receipt": "broker",
+    "announce": "worker",
     "serve_gateway": "server",
 }
 

@@ -8,6 +8,7 @@ rules; the first that applies wins, top to bottom.
     the job is unknown                        opens attempt `attempt` or 1, seq 1
     `start`, by the run that opened the       not a start: an update of that attempt
       current attempt (a repeated request)
+    `start` while queued                      opens that attempt anew: it had no worker yet
     `start`                                   opens the next attempt
     `attempt` above the current one           opens that attempt
     `attempt` below the current one           rejected: stale_attempt
@@ -91,7 +92,8 @@ def fold(record: Record | None, update: Update, *, now: float, epoch: int) -> Fo
     state = record.state
     now = max(now, state.updated_at)
     if update.start and (update.run is None or update.run != record.run):
-        return Folded(_open(record, update, attempt=state.attempt + 1, now=now, epoch=epoch))
+        attempt = state.attempt + (state.status != "queued")
+        return Folded(_open(record, update, attempt=attempt, now=now, epoch=epoch))
     if update.attempt is not UNSET and not update.start:
         if update.attempt > state.attempt:
             return Folded(_open(record, update, attempt=update.attempt, now=now, epoch=epoch))

@@ -57,6 +57,16 @@ class TestUpdates:
         folded = fold(record, Update(start=True, run="r1", percent=6), now=1001.0, epoch=EPOCH)
         assert (folded.record.state.attempt, folded.record.state.percent) == (1, 6)
 
+    def test_start_of_a_queued_attempt_begins_it(self) -> None:
+        record = updates({"status": "queued", "message": "third in line"}, {"start": True})
+        assert record.position.seq == 2
+        assert record.state == State(
+            status="running", attempt=1, created_at=1000.0, started_at=1001.0, updated_at=1001.0
+        )
+        again = {"start": True, "status": "queued", "run": "b"}
+        state = updates({"status": "failed"}, again, again | {"status": "running"}).state
+        assert (state.attempt, state.status) == (2, "running")
+
     def test_start_by_another_run_opens_the_next(self) -> None:
         assert updates({"start": True, "run": "a"}, {"start": True, "run": "b"}).state.attempt == 2
 
@@ -239,7 +249,8 @@ def test_any_history_keeps_the_promises(history: list[tuple[Update, float]]) -> 
         assert state.health == "ok"
         if state.attempt == old.attempt:
             assert not old.final
-            assert (state.percent or 0) >= (old.percent or 0)
+            begun = update.start and old.status == "queued"  # anew: nobody worked on it before
+            assert begun or (state.percent or 0) >= (old.percent or 0)
             assert STATUSES.index(state.status) >= STATUSES.index(old.status)
 
 

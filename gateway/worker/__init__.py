@@ -6,7 +6,8 @@ forked children.
 
 from __future__ import annotations
 
+from .announcing import announce
 from .job import Job
 from .phases import Phase
 
-__all__ = ["Job", "Phase"]
+__all__ = ["Job", "Phase", "announce"]

@@ -12,7 +12,15 @@ from math import isfinite
 from operator import index
 from typing import Any, Final
 
-from .limits import MAX_DATA, MAX_JOB_ID, MAX_LEASE, MAX_NUMBER, MAX_TEXT, MIN_LEASE
+from .limits import (
+    MAX_DATA,
+    MAX_JOB_ID,
+    MAX_LEASE,
+    MAX_NUMBER,
+    MAX_RUN,
+    MAX_TEXT,
+    MIN_LEASE,
+)
 
 __all__ = ["KEEP", "Keep", "count", "count_or_none", "job_id", "said"]
 
@@ -40,6 +48,15 @@ def job_id(name: str, value: object) -> str:
             f"{name} is not a job id (1-{MAX_JOB_ID} characters of A-Z a-z 0-9 _ . : / @ -): "
             f"{shown(value)}"
         )
+    return str(value)
+
+
+def run(name: str, value: object) -> str:
+    """`value` if it is the id of a run."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if not 1 <= len(value) <= MAX_RUN or not value.isprintable() or not value.isascii():
+        raise ValueError(f"{name} must have 1-{MAX_RUN} printable characters: {shown(value)}")
     return str(value)
 
 

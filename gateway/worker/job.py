@@ -2,21 +2,19 @@
 
 All calls are synchronous, thread-safe and take about a microsecond: they set the newest
 state and leave it to the sender. They raise TypeError or ValueError for a wrong argument,
-at once, and nothing for a broken connection, ever. May touch the environment
-(`GATEWAY_URL`, `GATEWAY_TOKEN`), never an event loop.
+at once, and nothing for a broken connection, ever. They never touch an event loop.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from time import monotonic
 from typing import TypeVar, overload
 
 from . import checks, process
 from .checks import KEEP, Keep
-from .limits import DEFAULT_LEASE, DEFAULT_TIMEOUT, DEFAULT_URL, MAX_NUMBER
+from .limits import DEFAULT_LEASE, DEFAULT_TIMEOUT, MAX_NUMBER
 from .outcome import End, describe, end_of
 from .phases import Phase, Stage
 from .picture import Picture
@@ -50,7 +48,9 @@ class Job:
 
     Without a block the first call starts the job, and `succeed`, `fail` or `cancel` ends
     it. A forked child may go on reporting, as the same attempt; whichever process ends
-    the job ends it for both. For a retry make a new Job.
+    the job ends it for both. For a retry make a new Job: it opens the next attempt, unless
+    its `run` (1-64 characters) is the one that opened the current attempt, in another
+    process or by `announce`.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Job:
         token: str | None = None,
         total: Number | None = None,
         unit: str | None = None,
+        run: str | None = None,
         parent: Job | str | None = None,
         message: str | None = None,
         data: object = None,
@@ -77,12 +78,10 @@ class Job:
         picture.stage.span.total = checks.count_or_none("total", total)
         picture.say(checks.said(unit=unit, message=message, data=data))
         timeout = checks.seconds("timeout", timeout)
-        self._sender = sender_for(
-            url if url is not None else os.environ.get("GATEWAY_URL") or DEFAULT_URL,
-            token if token is not None else os.environ.get("GATEWAY_TOKEN") or None,
-        )
+        run = None if run is None else checks.run("run", run)
+        self._sender = sender_for(url, token)
         self._picture = picture
-        self._report = Report(self.name, picture, timeout=timeout)
+        self._report = Report(self.name, picture, timeout=timeout, run=run)
         self._entered = False
 
     @property
@@ -95,6 +94,16 @@ class Job:
         """`running` or how it ended, as far as this process knows."""
         end = self._picture.end
         return end.status if end else "running"
+
+    @property
+    def done(self) -> Number | None:
+        """What `update`, `advance` and `track` have counted here, in the current phase."""
+        return self._picture.stage.span.done
+
+    @property
+    def total(self) -> Number | None:
+        """What it will be at the end of the current phase, if anybody said so."""
+        return self._picture.stage.span.total
 
     @property
     def attempt(self) -> int | None:
@@ -223,6 +232,15 @@ class Job:
     def cancel(self, message: str | None = None) -> None:
         """End it as `cancelled`. The first end counts."""
         self._end(End("cancelled"), message)
+
+    def hand_over(self) -> None:
+        """Report no more, and leave the end to somebody else: another process, a retry.
+
+        For good: what is said here from now on is ignored, leaving the block too. Ignored
+        after the end.
+        """
+        if self._picture.end is None:
+            self._sender.drop(self._report)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the gateway has the end; False if it has not within `timeout` seconds.

@@ -10,6 +10,7 @@ from typing import Final
 
 MAX_JOB_ID: Final = 200  # characters
 MAX_TEXT: Final = {"unit": 32, "phase": 200, "message": 1_000, "error": 4_000}  # characters
+MAX_RUN: Final = 64  # characters: a UUID and then some
 MAX_DATA: Final = 8 * 1024  # bytes of compact JSON in UTF-8
 MAX_NUMBER: Final = 2**53  # above it JavaScript no longer counts in ones
 MIN_LEASE: Final = 1.0
@@ -26,6 +27,8 @@ QUIET: Final = 60.0  # between two reports in the log that the gateway is away
 IDLE: Final = 15.0  # without any job, the connection is given back after this
 EXIT: Final = 2.0  # at exit of the process, for states that nobody else waits for
 OVERDUE: Final = 1_000  # ends nobody waits for any more that are kept for later
+NOTICE: Final = 60.0  # older news that a job is queued are more often wrong than of use
+NOTICES: Final = 10_000  # of them that wait for the gateway: some 10 MiB
 
 REQUEST: Final = 5.0  # for one step of a request: connect, send, receive
 MAX_ANSWER: Final = 64 * 1024  # bytes; an answer of the gateway has some 100

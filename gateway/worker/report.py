@@ -6,7 +6,7 @@ guards it. Its life:
     new ──touched──▶ queued ──taken──▶ in flight ──answered──▶ beating (until touched again)
                        ▲                  │ unreachable, or touched meanwhile
                        └──────────────────┘
-    any ──▶ settled: nothing more is sent
+    any ──▶ settled: nothing more is sent (also when it is handed over)
 
     answer                          running                      ended
     ------------------------------  ---------------------------  -------------------------
@@ -63,11 +63,13 @@ class Report:
         "unwelcome",
     )
 
-    def __init__(self, job: str, picture: Picture, *, timeout: float) -> None:
+    def __init__(
+        self, job: str, picture: Picture, *, timeout: float, run: str | None = None
+    ) -> None:
         self.job = job
         self.picture = picture
         self.timeout = timeout
-        self.run = os.urandom(16).hex()
+        self.run = run or os.urandom(16).hex()
         self.attempt: int | None = None
         self.queued = False
         """The sender will take the picture: what is set now needs no word to it."""

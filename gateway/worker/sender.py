@@ -4,21 +4,26 @@ A thread per URL, so that a gateway that hangs delays no job of another one. The
 a daemon, starts with the first report and sleeps when nothing is due. It takes the newest
 picture of a job when it sends, so there is no queue of pictures that could grow: the queue
 holds times. While the gateway is away nothing is sent but one try after each pause, of
-the job that has waited longest.
+the job that has waited longest. Beside the jobs there are notices: what is said of a job
+by somebody who does not work on it. They take turns with the jobs.
 
-May touch: threads, the clock, the log. Never an event loop, never the user's exceptions.
+May touch: threads, the clock, the log, the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`).
+Never an event loop, never the user's exceptions.
 """
 
 from __future__ import annotations
 
 import heapq
 import logging
+import os
 import threading
+from math import inf
 from time import monotonic
 from typing import Any
 
 from . import process, publisher
-from .limits import EXIT, IDLE, OVERDUE
+from .limits import DEFAULT_URL, EXIT, IDLE, OVERDUE
+from .notices import Notice, Notices
 from .outage import Outage
 from .publisher import Publisher, Receipt, Rejected, Unreachable
 from .report import Report
@@ -31,8 +36,15 @@ _log = logging.getLogger("gateway.worker")
 _senders: dict[tuple[str, str | None], Sender] = {}
 
 
-def sender_for(url: str, token: str | None) -> Sender:
-    """This process's sender to `url`. Raises ValueError or TypeError naming the argument."""
+def sender_for(url: str | None, token: str | None) -> Sender:
+    """This process's sender to `url`; what is None is as the environment says.
+
+    Raises ValueError or TypeError naming the argument.
+    """
+    if url is None:
+        url = os.environ.get("GATEWAY_URL") or DEFAULT_URL
+    if token is None:
+        token = os.environ.get("GATEWAY_TOKEN") or None
     publisher.check(url, token)
     with process.lock:
         sender = _senders.get((url, token))
@@ -43,7 +55,7 @@ def sender_for(url: str, token: str | None) -> Sender:
 
 
 class Sender:
-    """All reports that go to one gateway."""
+    """All reports and notices that go to one gateway."""
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url
@@ -54,8 +66,9 @@ class Sender:
         self._reports: dict[str, Report] = {}
         self._queue: list[tuple[float, int, Report]] = []
         self._ticket = 0  # breaks ties in the queue: first come, first served
+        self._notices = Notices()
         self._flying = False  # a request is under way
-        self._saying: Report | None = None  # what came of it is on its way to the log
+        self._saying: Report | Notice | None = None  # what came of it is going to the log
         self._outage = Outage()
         self._defect: str | None = None
 
@@ -70,8 +83,23 @@ class Sender:
             problem = self._start()
             self._changed.notify_all()
         self._say(other, said)
-        if problem is not None:
-            _log.warning("no thread to report progress to %s: %s", self.url, problem)
+        self._complain(problem)
+
+    def tell(self, notice: Notice) -> None:
+        """Have a notice sent soon. Microseconds; never raises for the network."""
+        with self._changed:
+            said = self._notices.add(notice)
+            problem = self._start()
+            self._changed.notify_all()
+        self._say(notice, said)
+        self._complain(problem)
+
+    def drop(self, report: Report) -> None:
+        """Send nothing more of the report."""
+        with self._changed:
+            report.settled = True
+            self._drop_settled(report)
+            self._changed.notify_all()
 
     def wait(self, report: Report, timeout: float) -> bool:
         """Wait until the report's end is delivered; False if it was not within `timeout` s."""
@@ -103,7 +131,8 @@ class Sender:
         self._queue = []
         self._flying, self._saying = False, None
         self._outage = Outage()
-        # What has ended is for the parent to deliver.
+        # Notices, and what has ended, are for the parent to deliver.
+        self._notices = Notices()
         self._reports = {job: r for job, r in self._reports.items() if not r.ended}
         for report in self._reports.values():
             report.queued = False
@@ -111,7 +140,8 @@ class Sender:
             self._publisher.close()
 
     def _quiet(self) -> bool:
-        return not (self._flying or self._saying or any(r.queued for r in self._reports.values()))
+        waiting = self._notices or any(r.queued for r in self._reports.values())
+        return not (self._flying or self._saying or waiting)
 
     def _adopt(self, report: Report) -> tuple[Report, str | None]:
         """Make it the report of its job. An older one has had its time."""
@@ -147,8 +177,8 @@ class Sender:
                 if self._publisher is not None:
                     self._publisher.close()
                 continue
-            report, request = taken
-            outcome = self._carry(report.job, request)
+            subject, request = taken
+            outcome = self._carry(subject.job, request)
             with self._changed:
                 now = monotonic()
                 self._flying = False
@@ -156,11 +186,14 @@ class Sender:
                     news = self._outage.failed(str(outcome), now=now)
                 else:
                     news = self._outage.answered(now=now)
-                said = self._settle(report, request, outcome, now=now)
-                self._saying = report
+                if isinstance(subject, Notice):
+                    said = self._told(subject, outcome)
+                else:
+                    said = self._settle(subject, request, outcome, now=now)
+                self._saying = subject
             if news is not None:
                 _log.warning("the gateway at %s %s", self.url, news)
-            self._say(report, said)
+            self._say(subject, said)
             with self._changed:
                 self._saying = None
                 self._changed.notify_all()
@@ -180,21 +213,27 @@ class Sender:
                 _log.exception("a defect in the publisher for %s", self.url)
             return Unreachable(repr(error))
 
-    def _take(self) -> tuple[Report, dict[str, Any]] | None:
-        """Wait for the next report that is due. None: nothing to do for a while."""
+    def _take(self) -> tuple[Report | Notice, dict[str, Any]] | None:
+        """Wait for what is to be sent next. None: nothing to do for a while."""
         with self._changed:
             while True:
                 now = monotonic()
                 while self._queue and self._void(self._queue[0]):
                     heapq.heappop(self._queue)
-                if not self._queue:
+                self._notices.expire(now)
+                if not (self._queue or self._notices):
                     if not self._changed.wait(IDLE):
                         return None
                     continue
-                at = max(self._queue[0][0], self._outage.retry_at)
+                due = self._queue[0][0] if self._queue else inf
+                at = max(now if self._notices else due, self._outage.retry_at)
                 if at > now:
                     self._changed.wait(at - now)
                     continue
+                notice = self._notices.take(report_due=due <= now)
+                if notice is not None:
+                    self._flying = True
+                    return notice, notice.fields
                 report = heapq.heappop(self._queue)[2]
                 if report.abandoned and not report.queued:
                     # No beats: let the gateway show it as stalled, which is the truth.
@@ -229,6 +268,14 @@ class Sender:
         self._drop_settled(report)
         return said
 
+    def _told(self, notice: Notice, outcome: Outcome) -> str | None:
+        """Take note of what became of it. Returns what is to be logged, if anything."""
+        if isinstance(outcome, Unreachable):
+            self._notices.put_back(notice)
+        elif isinstance(outcome, Rejected):
+            return f"the gateway rejects that it is {notice.fields['status']}: {outcome}"
+        return None
+
     def _drop_settled(self, report: Report) -> None:
         if report.settled:
             report.queued = True  # nobody needs to wake anybody for it any more
@@ -243,6 +290,10 @@ class Sender:
         if self._reports.get(report.job) is report:
             del self._reports[report.job]
 
-    def _say(self, report: Report, said: str | None) -> None:
+    def _say(self, subject: Report | Notice, said: str | None) -> None:
         if said is not None:
-            _log.warning("job %s: %s [%s]", report.job, said, self.url)
+            _log.warning("job %s: %s [%s]", subject.job, said, self.url)
+
+    def _complain(self, problem: RuntimeError | None) -> None:
+        if problem is not None:
+            _log.warning("no thread to report progress to %s: %s", self.url, problem)

@@ -303,3 +303,20 @@ def test_a_log_handler_may_report(peer: Peer) -> None:
             peer.wait_for(lambda got: got and "no share" in got[-1].fields.get("message", ""))
         finally:
             log.removeHandler(handler)
+
+
+def test_handed_over(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
+    with Job("job", url=fake.url) as job:
+        until(job, lambda: job.attempt)
+        job.hand_over()
+        job.update(done=1)
+    assert not job.wait()
+    assert [got["status"] for got in fake.got] == ["running"]
+    assert not caplog.records
+
+
+def test_an_end_is_not_handed_over(fake: Fake) -> None:
+    job = Job("job", url=fake.url)
+    job.fail("x")
+    job.hand_over()
+    assert job.wait()

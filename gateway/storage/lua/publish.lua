@@ -139,7 +139,7 @@ local function fold(record)
   local at = higher(record.updated_at, now)
   local attempt = tonumber(record.attempt)
   if update.start and (not update.run or update.run ~= record.run) then
-    return open(record, attempt + 1, at)
+    return open(record, record.status == 'queued' and attempt or attempt + 1, at)
   end
   if update.attempt and not update.start then
     if tonumber(update.attempt) > attempt then return open(record, update.attempt, at) end
