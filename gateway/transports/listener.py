@@ -17,9 +17,8 @@ from contextlib import ExitStack
 import trio
 
 from ..errors import InvalidSettings
-from ..limits import Limits
 from ..node import Node
-from .head import find_end, is_upgrade
+from .head import BadHead, is_upgrade, read_head, refuse
 from .http import HTTPServer
 from .stream import ClientStream
 from .trio_ws import serve_websocket
@@ -154,54 +153,12 @@ async def _serve_guarded(sock: socket.socket, node: Node, http: HTTPServer) -> N
 
 async def _serve_client(stream: ClientStream, node: Node, http: HTTPServer) -> None:
     try:
-        with trio.fail_after(node.limits.head_timeout):
-            head = await _read_head(stream, node.limits)
-    except trio.TooSlowError:
-        await _refuse(stream, b"408 Request Timeout")
-    except trio.BrokenResourceError:
-        stream.abort()
-    except _BadHead as error:
-        await _refuse(stream, error.status)
-    else:
-        if is_upgrade(head):
+        head: bytes | None = await read_head(stream, node.limits)
+        if head is not None and not is_upgrade(head):
+            head = await http.serve(stream, head)
+        if head is not None:
             await serve_websocket(stream, head, node)
-        else:
-            stream.unread(head)
-            await http.serve(stream)
-
-
-class _BadHead(Exception):
-    def __init__(self, status: bytes) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-async def _read_head(stream: ClientStream, limits: Limits) -> bytes:
-    """A whole request head; what follows it is put back."""
-    head = b""
-    while (size := find_end(head)) is None:
-        if len(head) > limits.max_head:
-            size = len(head)
-            break
-        data = await stream.receive_some()
-        if not data:
-            raise _BadHead(b"400 Bad Request")
-        head = (head + data).lstrip(b"\r\n")  # RFC 9112 §2.2: blank lines before it are ignored
-        if head and not head[:1].isalpha():
-            # TLS on a plain port, or noise: no HTTP method begins like this, and nothing
-            # more need be waited for.
-            raise _BadHead(b"400 Bad Request")
-    if size > limits.max_head:
-        raise _BadHead(b"431 Request Header Fields Too Large")
-    stream.unread(head[size:])
-    return head[:size]
-
-
-async def _refuse(stream: ClientStream, status: bytes) -> None:
-    try:
-        await stream.send_all(
-            b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
-        )
-        await stream.aclose()
+    except BadHead as error:
+        await refuse(stream, error.status)
     except trio.BrokenResourceError:
         stream.abort()

@@ -155,13 +155,55 @@ async def test_a_bad_upgrade_is_refused_at_once(port: int, request_: bytes, stat
     assert await refused(port, request_) == status
 
 
-async def test_an_upgrade_after_another_request(port: int) -> None:
-    """It reaches the HTTP library, which would run a WebSocket of its own."""
+@pytest.mark.parametrize("before", [1, 3])
+async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
+    """As a proxy sends it that keeps its connections."""
+    async with connect(port) as raw:
+        for _ in range(before):
+            await raw.send(
+                b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n"
+            )
+            await raw.send(b"{}")
+            assert (await raw.response())[0] == 200
+        await raw.send(upgrade() + command("ping"))
+        assert (await raw.head())[0] == 101
+        client = Client(raw)
+        assert await client.hear_type("pong")
+        await client.close()
+
+
+async def test_requests_and_an_upgrade_in_one_piece(port: int) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    async with connect(port) as raw:
+        await raw.send(request * 2 + upgrade() + command("ping"))
+        for _ in range(2):
+            assert (await raw.response())[0] == 200
+        assert (await raw.head())[0] == 101
+        client = Client(raw)
+        assert await client.hear_type("pong")
+        await client.close()
+
+
+@at_once
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [(b"\0\1\2", 400), (b"GET\r\n\r\n", 400), (upgrade(sec_websocket_key=""), 400)],
+)
+async def test_what_is_no_request_after_one(port: int, data: bytes, status: int) -> None:
     async with connect(port) as raw:
         await raw.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert (await raw.response())[0] == 200
-        await raw.send(upgrade() + command("ping"))
-        assert (await raw.head())[0] in (0, 400, 403, 404, 426)
+        await raw.send(data)
+        assert (await raw.response())[0] == status
+        assert await raw.rest() == b""
+
+
+async def test_half_a_head_after_a_request(port: int) -> None:
+    async with connect(port) as raw:
+        await raw.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert (await raw.response())[0] == 200
+        await raw.send(b"GET / HTTP/1.1\r\nho")
+        assert (await raw.response())[0] == 408
 
 
 async def test_http2_without_tls(port: int) -> None:
