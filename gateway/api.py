@@ -1,27 +1,33 @@
 """The HTTP side: updates in, states out, events as SSE, the page. See `docs/protocol.md`.
 
-Every error is a problem (RFC 9457) that names what was wrong; nothing of the inside is
-in it.
+What is wrong is raised; `answers` makes problems of it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from contextlib import aclosing
-from http import HTTPStatus
-from typing import Any, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import msgspec
 import trio
+from msgspec import Meta, Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 
-from .errors import BrokerUnavailable, InvalidInput
-from .job import STATUSES, Event, check_job_id
+from .answers import HANDLERS, as_json, problem
+from .auth.origins import Origins
+from .auth.patterns import Patterns
+from .auth.revocations import MAX_TOKEN_ID
+from .auth.rights import Rights
+from .errors import InvalidInput, Unauthorized
+from .job import STATUSES, Event, Status, check_job_id
 from .limits import Limits
 from .node import Node
 from .outbox import Outbox
@@ -37,30 +43,52 @@ log = logging.getLogger("gateway.api")
 MAX_WAIT = 60.0  # seconds: what most proxies let a request idle
 MAX_PAGE = 200
 DEFAULT_PAGE = 50
+MOST_READS = 10
+"""Pages of the broker that are looked through for one page of what a client may watch."""
+REVOKED_FOR = 366 * 86_400.0
+"""Seconds, if a revocation does not say: longer than any token should live."""
 
 
-def create_http_app(node: Node) -> ASGIApp:
-    """The HTTP application of a node, page included."""
+PARTS = frozenset(("publish", "page"))
+"""What need not be served at every address."""
+
+
+def create_http_app(node: Node, *, parts: Collection[str] = PARTS) -> ASGIApp:
+    """The HTTP application of a node, with these `PARTS` of it."""
     api = _Api(node)
+    routes: list[BaseRoute] = [
+        Route("/api/jobs", api.list_jobs),
+        Route("/api/jobs/{job:path}", api.read, methods=["GET"]),
+        Route("/api/events", api.events),
+        Route("/healthz", api.health),
+        Route("/readyz", api.readiness),
+    ]
+    if "publish" in parts:
+        routes.append(Route("/api/jobs/{job:path}", api.publish, methods=["POST"]))
+    if node.gate.keys is not None:
+        routes.append(Route("/api/revocations", api.revoke, methods=["POST"]))
+    if "page" in parts:
+        routes.append(Mount("/", page_files()))
     return Starlette(
-        routes=[
-            Route("/api/jobs", api.list_jobs),
-            Route("/api/jobs/{job:path}", api.publish, methods=["POST"]),
-            Route("/api/jobs/{job:path}", api.read, methods=["GET"]),
-            Route("/api/events", api.events),
-            Route("/healthz", api.health),
-            Route("/readyz", api.readiness),
-            Mount("/", page_files()),
-        ],
-        middleware=[Middleware(SecurityHeaders)],
-        exception_handlers={
-            InvalidInput: _invalid,
-            HTTPException: _http_error,
-            ClientDisconnect: _gone,
-            BrokerUnavailable: _unavailable,
-            Exception: _defect,
-        },
+        routes=routes,
+        middleware=[Middleware(SecurityHeaders), *_for_other_origins(node.gate.origins)],
+        exception_handlers=HANDLERS,
     )
+
+
+def _for_other_origins(origins: Origins) -> list[Middleware]:
+    """What browsers want to hear (CORS) before pages of the listed origins may read."""
+    if not origins.listed and not origins.every:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=["*"] if origins.every else sorted(origins.listed),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "if-none-match", "last-event-id"],
+            expose_headers=["etag", "retry-after"],
+        )
+    ]
 
 
 class _Api:
@@ -69,8 +97,19 @@ class _Api:
     def __init__(self, node: Node) -> None:
         self._node = node
 
+    async def _enter(self, request: Request) -> Rights:
+        """What the client may do. Raises `Unauthorized`."""
+        gate = self._node.gate
+        rights = await gate.welcome(request.headers)
+        if rights is None:
+            raise Unauthorized("A token is needed: Authorization: Bearer …")
+        return rights
+
     async def publish(self, request: Request) -> Response:
+        rights = await self._enter(request)
         job = check_job_id(request.path_params["job"])
+        if job not in rights.publish:
+            raise HTTPException(403, "The token does not allow to publish on this job.")
         update = parse_update(await _body(request, self._node.limits))
         receipt = await self._node.broker.publish(job, update)
         answer: dict[str, Any] = {
@@ -81,21 +120,25 @@ class _Api:
         }
         if receipt.reason is not None:
             answer["reason"] = receipt.reason
-        return _json(answer)
+        return as_json(answer)
 
     async def read(self, request: Request) -> Response:
+        rights = await self._enter(request)
         job = check_job_id(request.path_params["job"])
         known = _tags(request.headers.get("if-none-match", ""))
         wait = _number(request, "wait", default=0.0, most=MAX_WAIT)
+        if job not in rights.watch:
+            await _nothing(request, wait, self._node.leaving)
+            return _never_seen()
         event = (await self._node.broker.read([job])).get(job)
         if wait and (event is None or _etag(event) in known):
             event = await self._next(request, job, event, wait) or event
         if event is None:
-            return _problem(404, "No worker has reported this job.", field="job")
+            return _never_seen()
         headers = {"etag": _etag(event), "cache-control": "no-cache"}
         if _etag(event) in known:
             return Response(status_code=304, headers=headers)
-        return _json(_document(event), headers=headers)
+        return as_json(_document(event), headers=headers)
 
     async def _next(
         self, request: Request, job: str, event: Event | None, wait: float
@@ -122,6 +165,7 @@ class _Api:
         return None
 
     async def list_jobs(self, request: Request) -> Response:
+        rights = await self._enter(request)
         query = request.query_params
         status = query.get("status") or None
         if status is not None and status not in STATUSES:
@@ -129,18 +173,48 @@ class _Api:
         limit = _number(request, "limit", default=DEFAULT_PAGE, most=MAX_PAGE)
         if limit < 1 or limit != int(limit):
             raise InvalidInput("limit is not a whole number above 0", field="limit")
-        page = await self._node.broker.recent(
+        events, next_ = await self._recent(
+            rights.watch,
             prefix=query.get("prefix", ""),
             status=status,
             limit=int(limit),
             after=query.get("after") or None,
         )
-        return _json(
-            {"jobs": [_document(event) for event in page.events], "next": page.next},
+        return as_json(
+            {"jobs": [_document(event) for event in events], "next": next_},
             headers={"cache-control": "no-cache"},
         )
 
+    async def _recent(
+        self,
+        watchable: Patterns,
+        *,
+        prefix: str,
+        status: Status | None,
+        limit: int,
+        after: str | None,
+    ) -> tuple[list[Event], str | None]:
+        """A page of what may be watched. After `MOST_READS` it may be short, or empty,
+        although others follow."""
+        common = watchable.common
+        if not watchable or not (prefix.startswith(common) or common.startswith(prefix)):
+            return [], None
+        found: list[Event] = []
+        for _ in range(MOST_READS):
+            page = await self._node.broker.recent(
+                prefix=max(prefix, common, key=len),
+                status=status,
+                limit=limit - len(found),
+                after=after,
+            )
+            found += [event for event in page.events if event.job in watchable]
+            after = page.next
+            if after is None or len(found) == limit:
+                break
+        return found, after
+
     async def events(self, request: Request) -> Response:
+        rights = await self._enter(request)
         jobs = list(dict.fromkeys(request.query_params.getlist("job")))
         most = self._node.limits.max_jobs_per_stream
         if not 1 <= len(jobs) <= most:
@@ -153,18 +227,30 @@ class _Api:
         positions = parse_event_id(jobs, request.headers.get("last-event-id"))
 
         async def stream(scope: Scope, receive: Receive, send: Send) -> None:
-            await serve_events(receive, send, node=self._node, positions=positions, mode=mode)
+            await serve_events(
+                receive, send, node=self._node, positions=positions, mode=mode, rights=rights
+            )
 
         return _Streamed(stream)
 
+    async def revoke(self, request: Request) -> Response:
+        rights = await self._enter(request)
+        asked = _revocation(await _body(request, self._node.limits))
+        if not rights.revoke and asked.id != rights.token_id:
+            raise HTTPException(403, "The token does not allow to revoke others.")
+        gate = self._node.gate
+        until = asked.until or gate.clock() + REVOKED_FOR
+        await gate.revoke(asked.id, until=until)
+        return as_json({"id": asked.id, "until": until})
+
     async def health(self, request: Request) -> Response:
-        return _json({"status": "ok", "node": self._node.name})
+        return as_json({"status": "ok", "node": self._node.name})
 
     async def readiness(self, request: Request) -> Response:
         reason = self._node.not_ready
         if reason is not None:
-            return _problem(503, f"This node is {reason}.")
-        return _json({"status": "ready", "node": self._node.name})
+            return problem(503, f"This node is {reason}.")
+        return as_json({"status": "ready", "node": self._node.name})
 
 
 class _Streamed(Response):
@@ -177,6 +263,34 @@ class _Streamed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
+
+
+class _Revocation(Struct, forbid_unknown_fields=True):
+    id: Annotated[str, Meta(min_length=1, max_length=MAX_TOKEN_ID)]
+    until: float | None = None
+
+
+_revocations = msgspec.json.Decoder(_Revocation)
+
+
+def _revocation(body: bytes) -> _Revocation:
+    try:
+        return _revocations.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise InvalidInput(f"not a revocation: {error}", field="id") from None
+
+
+def _never_seen() -> Response:
+    """Also what is said of jobs that the client may not watch."""
+    return problem(404, "No worker has reported this job.", field="job")
+
+
+async def _nothing(request: Request, wait: float, leaving: trio.Event) -> None:
+    """Wait as for a job on which nothing is reported."""
+    with trio.move_on_after(wait):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_gone, request, nursery.cancel_scope)
+            nursery.start_soon(_cancel_when_set, leaving, nursery.cancel_scope)
 
 
 async def _cancel_when_gone(request: Request, scope: trio.CancelScope) -> None:
@@ -230,59 +344,3 @@ def _etag(event: Event) -> str:
 def _tags(header: str) -> set[str]:
     """The tags of an If-None-Match (RFC 9110 §13.1.2; weak comparison)."""
     return {tag.strip().removeprefix("W/") for tag in header.split(",")}
-
-
-def _json(
-    document: Any,
-    *,
-    status: int = 200,
-    headers: dict[str, str] | None = None,
-    media_type: str = "application/json",
-) -> Response:
-    return Response(msgspec.json.encode(document), status, headers, media_type)
-
-
-def _problem(
-    status: int,
-    detail: str,
-    *,
-    field: str | None = None,
-    code: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> Response:
-    """An RFC 9457 problem: `type` is about:blank, so `title` is the status's own."""
-    document: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-    }
-    if code is not None:
-        document["code"] = code
-    if field is not None:
-        document["field"] = field
-    return _json(document, status=status, headers=headers, media_type="application/problem+json")
-
-
-def _invalid(request: Request, error: Exception) -> Response:
-    invalid = cast("InvalidInput", error)
-    return _problem(400, str(invalid), field=invalid.field, code=invalid.code)
-
-
-def _http_error(request: Request, error: Exception) -> Response:
-    refused = cast("HTTPException", error)
-    headers = dict(refused.headers) if refused.headers else None
-    return _problem(refused.status_code, refused.detail, headers=headers)
-
-
-def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it: the client left in mid-request
-
-
-def _unavailable(request: Request, error: Exception) -> Response:
-    return _problem(503, "The broker does not answer; try again.", headers={"retry-after": "1"})
-
-
-def _defect(request: Request, error: Exception) -> Response:
-    # Starlette raises it again after this answer, so that it reaches the log.
-    return _problem(500, "A defect of the gateway; its log has the reason.")

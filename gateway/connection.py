@@ -20,9 +20,10 @@ from typing import Protocol
 import trio
 
 from . import endings
+from .auth.gate import Pass
 from .broker import Broker
 from .endings import Ending
-from .errors import BrokerUnavailable, InvalidInput, TransportClosed
+from .errors import BrokerUnavailable, InvalidInput, TransportClosed, Unauthorized
 from .limits import Limits
 from .outbox import Outbox
 from .protocol import Message, encode, gap, parse_command
@@ -90,7 +91,13 @@ class ConnectionEnds(Exception):
 
 
 async def serve_connection(
-    source: Source, sink: Sink, *, session: Session, broker: Broker, limits: Limits
+    source: Source,
+    sink: Sink,
+    *,
+    session: Session,
+    pass_: Pass,
+    broker: Broker,
+    limits: Limits,
 ) -> Ending:
     """Run one client until it ends; returns why it ended.
 
@@ -100,7 +107,7 @@ async def serve_connection(
     outbox = session.outbox
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(read_commands, source, session)
+            nursery.start_soon(read_commands, source, session, pass_)
             nursery.start_soon(keep_alive, source, outbox, limits)
             await write_frames(outbox, sink, broker=broker, limits=limits)
             nursery.cancel_scope.cancel()
@@ -109,7 +116,7 @@ async def serve_connection(
     return outbox.ending or endings.INTERNAL
 
 
-async def read_commands(source: Source, session: Session) -> None:
+async def read_commands(source: Source, session: Session, pass_: Pass) -> None:
     """Do what the client says, until it is gone or says what ends it."""
     outbox = session.outbox
     try:
@@ -117,14 +124,18 @@ async def read_commands(source: Source, session: Session) -> None:
             text = await source.receive()
             await outbox.room()
             try:
-                answer = session.handle(parse_command(text))
+                command = parse_command(text)
+                token = pass_.token_in(command)
+                if token is not None:
+                    session.entitle(await pass_.show(token))
+                answer = session.handle(command)
             except InvalidInput as error:
                 answer = encode("error", code=error.code, message=str(error))
             if answer is not None:
                 outbox.reply(answer)
     except TransportClosed:
         outbox.end(endings.NORMAL)
-    except ConnectionEnds as error:
+    except (ConnectionEnds, Unauthorized) as error:
         outbox.end(error.ending)
     except Exception:
         log.exception("the reader of a connection failed")

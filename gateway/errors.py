@@ -3,6 +3,7 @@
     GatewayError
     ├── InvalidInput        the sender's fault: what it sent breaks a documented rule
     │   └── InvalidSettings the operator's: a flag or variable is wrong
+    ├── Unauthorized        the client's: nobody we know, or not from where it may be
     ├── BrokerUnavailable   nobody's here: the broker cannot be reached; try again
     └── TransportClosed     the peer's: it is gone, or has stopped taking what we send
 
@@ -12,12 +13,15 @@ name what was wrong in its own form.
 
 from __future__ import annotations
 
+from .endings import UNAUTHORIZED, Ending
+
 __all__ = [
     "BrokerUnavailable",
     "GatewayError",
     "InvalidInput",
     "InvalidSettings",
     "TransportClosed",
+    "Unauthorized",
 ]
 
 
@@ -40,6 +44,17 @@ class InvalidInput(GatewayError, ValueError):
 
 class InvalidSettings(InvalidInput):
     """A flag or a `GATEWAY_…` variable is wrong; `field` is its name."""
+
+
+class Unauthorized(GatewayError):
+    """Who it is is not known (any more), or it may not come in from where it is.
+
+    The text is for its eyes and for logs; `ending` is how its connection ends.
+    """
+
+    def __init__(self, message: str, ending: Ending = UNAUTHORIZED) -> None:
+        super().__init__(message)
+        self.ending = ending
 
 
 class BrokerUnavailable(GatewayError):

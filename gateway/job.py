@@ -29,6 +29,7 @@ __all__ = [
     "Status",
     "Update",
     "check_job_id",
+    "is_job_id",
 ]
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -51,9 +52,14 @@ Lease = (
 _JOB_ID = re.compile(rf"[A-Za-z0-9_.:/@-]{{1,{limits.MAX_JOB_ID}}}")
 
 
+def is_job_id(text: object) -> bool:
+    """Whether `text` is a job id."""
+    return isinstance(text, str) and _JOB_ID.fullmatch(text) is not None
+
+
 def check_job_id(job: object, *, field: str = "job") -> str:
     """Return `job` if it is a job id; raise `InvalidInput` (code `invalid_job`) otherwise."""
-    if isinstance(job, str) and _JOB_ID.fullmatch(job):
+    if isinstance(job, str) and is_job_id(job):
         return job
     raise InvalidInput(
         f"{field} is not a job id: 1-{limits.MAX_JOB_ID} characters of A-Z a-z 0-9 _ . : / @ -",

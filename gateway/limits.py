@@ -18,6 +18,7 @@ MAX_ERROR = 4_000  # characters: the end of a traceback
 MAX_PHASE = 200  # characters: a heading
 MAX_UNIT = 32  # characters: a word
 MAX_RUN = 64  # characters: a UUID and then some
+MAX_TOKEN = 8 * 1024  # characters: a header with it still fits into a head of 16 KiB
 MAX_NUMBER = 2**53  # above it, a double (JavaScript, Lua) no longer counts in ones
 MIN_LEASE, MAX_LEASE = 1.0, 86_400.0  # seconds: shorter is noise, longer is no lease
 DEFAULT_LEASE = 30.0
@@ -52,6 +53,11 @@ class Limits:
     """How long a closing handshake may take; after it the socket is closed without."""
     head_timeout: float = _positive(10.0)
     """How long a client may take for its request head or handshake (slowloris)."""
+    hello_timeout: float = _positive(10.0)
+    """How long it may take to show a token, where one is needed."""
+    expiry_grace: float = _positive(10.0)
+    """How long it may go on after its token has expired: to fetch another and say `hello`
+    again takes a page some seconds."""
     body_timeout: float = _positive(10.0)
     """How long it may take for a request body."""
     drain_timeout: float = _positive(10.0)

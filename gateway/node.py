@@ -25,6 +25,8 @@ import trio
 from attrs import frozen
 
 from . import endings
+from .auth.gate import Gate
+from .auth.rights import Rights
 from .broker import Broker
 from .canary import Canary
 from .connection import Sink, Source, serve_connection
@@ -67,9 +69,15 @@ class Node:
     """Serves connections from a broker, while `run` is running."""
 
     def __init__(
-        self, broker: Broker, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None
+        self,
+        broker: Broker,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        gate: Gate | None = None,
+        name: str | None = None,
     ) -> None:
         self.broker = broker
+        self.gate = gate or Gate(limits=limits)
         self.limits = limits
         self.name = name or uuid4().hex[:8]
         self.hub = Hub(limits)
@@ -107,6 +115,7 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow the broker until cancelled. Started when nothing published can be missed."""
         async with trio.open_nursery() as nursery:
+            await nursery.start(self.gate.run)
             nursery.start_soon(self._load)
             nursery.start_soon(self._reap)
             nursery.start_soon(self._check)
@@ -131,26 +140,34 @@ class Node:
         *,
         positions: Mapping[str, Position | None] = MappingProxyType({}),
         mode: Mode = "latest",
+        rights: Rights | None = None,
     ) -> Ending:
         """Serve one client until it ends; returns why it ended.
 
         `positions` are jobs it is subscribed to from the start, and where it is in each
-        (None: nowhere yet).
+        (None: nowhere yet). `rights` are what it has by its request; None: it has to show
+        a token, if tokens are asked for here.
         """
         refused = self._refuse()
         if refused is not None:
             await sink.close(refused)
             return refused
         outbox = Outbox(self.limits)
-        session = Session(self.hub, outbox, limits=self.limits)
-        outbox.announce(self._welcome())
-        for job, position in positions.items():
-            session.subscribe(job, mode=mode, position=position)
         self._connections[outbox] = None
         try:
-            return await serve_connection(
-                source, sink, session=session, broker=self.broker, limits=self.limits
-            )
+            with self.gate.admit(outbox, rights) as pass_:
+                session = Session(self.hub, outbox, limits=self.limits, rights=pass_.rights)
+                outbox.announce(self._welcome())
+                for job, position in positions.items():
+                    session.subscribe(job, mode=mode, position=position)
+                return await serve_connection(
+                    source,
+                    sink,
+                    session=session,
+                    pass_=pass_,
+                    broker=self.broker,
+                    limits=self.limits,
+                )
         finally:
             del self._connections[outbox]
             if self.leaving.is_set() and not self._connections:

@@ -7,17 +7,23 @@ async with trio.open_nursery() as nursery:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from ipaddress import ip_address
+from socket import socket
 from typing import Any
 
 import msgspec
 import trio
 from attrs import frozen
 
-from .api import create_http_app
+from .api import PARTS, create_http_app
+from .auth.gate import Gate
+from .auth.opening import open_gate
 from .broker import Broker, Receipt
 from .brokers.memory import MemoryBroker
+from .errors import InvalidSettings
 from .job import check_job_id
 from .limits import DEFAULT_LIMITS, Limits
 from .node import Node
@@ -25,7 +31,17 @@ from .protocol import parse_update
 from .transports.http import HTTPServer
 from .transports.listener import open_listeners, serve_listeners
 
-__all__ = ["Gateway", "serve_gateway"]
+__all__ = ["Gateway", "Internal", "serve_gateway"]
+
+
+@frozen
+class Internal:
+    """A second address, which not everybody reaches."""
+
+    bind: str
+    """HOST:PORT."""
+    parts: frozenset[str] = PARTS - {"page"}
+    """What is served there, and then not at the first address."""
 
 
 @frozen
@@ -35,6 +51,8 @@ class Gateway:
     node: Node
     addresses: tuple[tuple[str, int], ...]
     """Where it listens: (host, port) pairs, with the ports really taken."""
+    internal_addresses: tuple[tuple[str, int], ...] = ()
+    """Where it listens for `Internal`, likewise."""
 
     @property
     def url(self) -> str:
@@ -56,21 +74,33 @@ async def serve_gateway(
     broker: Broker | None = None,
     limits: Limits = DEFAULT_LIMITS,
     *,
+    gate: Gate | None = None,
+    internal: Internal | None = None,
+    insecure: bool = False,
     task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; then drain, for at most `limits.drain_timeout` seconds.
 
     `bind` is HOST:PORT, port 0 for any free one. `broker` is `MemoryBroker()` by default.
-    Raises `InvalidSettings` if it cannot listen there. `nursery.start` returns the
-    `Gateway` when it takes connections.
+    `gate` says who may do what; without one everybody who reaches the address may do
+    everything, so the address must be of the loopback then, unless it is to be `insecure`.
+    `internal` is a second address, for what the first shall not serve.
+
+    Raises `InvalidSettings` if it cannot, or should not, listen there. `nursery.start`
+    returns the `Gateway` when it takes connections.
     """
-    node = Node(MemoryBroker(limits) if broker is None else broker, limits=limits)
-    http = HTTPServer(create_http_app(node), limits=limits)
-    listeners = await open_listeners(bind)
-    addresses = tuple(listener.getsockname()[:2] for listener in listeners)
+    gate = gate or open_gate(insecure=insecure, limits=limits)
+    node = Node(MemoryBroker(limits) if broker is None else broker, limits=limits, gate=gate)
     with ExitStack() as listening:
-        for listener in listeners:  # closed before, unless what comes between fails
-            listening.enter_context(listener)
+        served = []
+        for address, parts in _addresses(bind, internal):
+            http = HTTPServer(create_http_app(node, parts=parts), limits=limits)
+            listeners = await open_listeners(address)
+            for listener in listeners:  # closed before, unless what comes between fails
+                listening.enter_context(listener)
+            if gate.keys is None and not insecure:
+                _check_loopback(address, listeners)
+            served.append((listeners, http))
         async with trio.open_nursery() as nursery:
             inside = trio.CancelScope()
 
@@ -83,7 +113,30 @@ async def serve_gateway(
             inside.shield = True
             try:
                 async with trio.open_nursery() as outside:
-                    await outside.start(partial(serve_listeners, listeners, node=node, http=http))
-                    task_status.started(Gateway(node, addresses))
+                    await outside.start(partial(serve_listeners, served, node=node))
+                    public, *other = [_names(listeners) for listeners, _ in served]
+                    task_status.started(Gateway(node, public, *other))
             finally:
                 inside.cancel()
+
+
+def _addresses(bind: str, internal: Internal | None) -> list[tuple[str, frozenset[str]]]:
+    """Each address, and which parts of the API it has."""
+    if internal is None:
+        return [(bind, PARTS)]
+    return [(bind, PARTS - internal.parts), (internal.bind, internal.parts)]
+
+
+def _names(listeners: Sequence[socket]) -> tuple[tuple[str, int], ...]:
+    return tuple(listener.getsockname()[:2] for listener in listeners)
+
+
+def _check_loopback(address: str, listeners: Sequence[socket]) -> None:
+    """Raise `InvalidSettings` if others than this machine can reach one of these."""
+    for host, _ in _names(listeners):
+        if not ip_address(host.partition("%")[0]).is_loopback:
+            raise InvalidSettings(
+                f"{address} can be reached by others, and no token would be asked for: "
+                "set --keys (GATEWAY_KEYS) or GATEWAY_SECRET, or say --insecure",
+                field="bind",
+            )

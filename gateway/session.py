@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .auth.rights import Rights
 from .errors import InvalidInput
 from .hub import Hub
 from .job import UNSEEN, Position, check_job_id
@@ -26,7 +27,7 @@ from .protocol import (
     Unsubscribe,
     encode,
 )
-from .topic import Subscription
+from .topic import Subscription, Topic
 
 __all__ = ["Session"]
 
@@ -36,11 +37,13 @@ _PONG = encode("pong")
 class Session:
     """One client's subscriptions. Not shared: a second connection of the same user is another."""
 
-    def __init__(self, hub: Hub, outbox: Outbox, *, limits: Limits) -> None:
+    def __init__(self, hub: Hub, outbox: Outbox, *, limits: Limits, rights: Rights) -> None:
         self.outbox = outbox
+        self._rights = rights
         self._hub = hub
         self._limits = limits
         self._subscriptions: dict[str, Subscription] = {}
+        self._hidden: set[str] = set()
         self._positions: dict[str, Position] = {}
 
     def __repr__(self) -> str:
@@ -68,11 +71,30 @@ class Session:
             case Unsubscribe():
                 return self._change(command.id, unwanted=command.jobs)
 
+    def entitle(self, rights: Rights) -> None:
+        """From now on the client has these rights. What it watches appears or disappears
+        accordingly: a job beyond its rights looks as if nobody had reported it."""
+        self._rights = rights
+        for job, subscription in list(self._subscriptions.items()):
+            if (job in rights.watch) == (job in self._hidden):
+                self._unsubscribe(job)
+                self.subscribe(job, mode=subscription.mode, position=None)
+
     def subscribe(self, job: str, *, mode: Mode = "latest", position: Position | None) -> None:
-        """Watch one job; if it is watched already, in this mode from now on."""
+        """Watch one job; if it is watched already, in this mode from now on.
+
+        One beyond the client's rights looks as if nobody had reported it, whether
+        somebody has or not: it is a topic of its own in which nothing ever happens.
+        """
         known = self._subscriptions.get(job)
         if known is not None:
             known.mode = mode
+            return
+        if job not in self._rights.watch:
+            self._hidden.add(job)
+            nowhere = Subscription(Topic(job, 1, loading=False), self.outbox, mode)
+            self._subscriptions[job] = nowhere
+            self.outbox.mark(nowhere)
             return
         self._subscriptions[job] = self._hub.subscribe(
             job, self.outbox, mode=mode, position=position
@@ -148,5 +170,8 @@ class Session:
         if subscription is None:
             return False
         self.outbox.unmark(subscription)
-        self._hub.unsubscribe(subscription)
+        if job in self._hidden:
+            self._hidden.remove(job)
+        else:
+            self._hub.unsubscribe(subscription)
         return True

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any, NamedTuple
 
+from .auth.origins import Origins
 from .errors import InvalidSettings
 from .storage.address import parse_address
 
@@ -21,6 +22,8 @@ __all__ = ["SETTINGS", "Setting", "read_settings", "suspicious_variables"]
 PREFIX = "GATEWAY_"
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+MOVABLE = frozenset(("publish", "page"))
+"""What may be served at the internal address instead."""
 MAX_DRAIN = 3_600.0  # an hour; whoever needs longer does not want to leave
 
 
@@ -37,6 +40,8 @@ class Setting(NamedTuple):
     metavar: str
     secret: bool = False
     """Its value is never shown."""
+    switch: bool = False
+    """Its flag takes no value."""
 
     @property
     def flag(self) -> str:
@@ -105,6 +110,31 @@ def _token(text: str) -> str | None:
     return text or None
 
 
+def _secret(text: str) -> str | None:
+    return text or None
+
+
+def _yes(text: str) -> bool:
+    if text.lower() not in ("1", "true", "yes", "on", "", "0", "false", "no", "off"):
+        raise ValueError("must be yes or no")
+    return text.lower() in ("1", "true", "yes", "on")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _origins(text: str) -> Origins:
+    return Origins.parse(text)
+
+
+def _internal_parts(text: str) -> frozenset[str]:
+    parts = frozenset(_names(text))
+    if not parts <= MOVABLE:
+        raise ValueError(f"must be some of {', '.join(sorted(MOVABLE))}")
+    return parts
+
+
 BIND = Setting(
     "bind", "127.0.0.1:8000", "Where to listen; port 0 is any free one.", _address, "HOST:PORT"
 )
@@ -120,10 +150,64 @@ REDIS = Setting(
     "URL",
     secret=True,  # it may hold a password
 )
+KEYS = Setting(
+    "keys",
+    "",
+    "Files of keys (a secret, PEM, a JWK Set) and https URLs of JWK Sets, comma-separated: "
+    "whoever comes needs a token signed with one.",
+    _names,
+    "FILE|URL,...",
+)
+SECRET = Setting(
+    "secret", "", "Such a key itself; better as a variable.", _secret, "TEXT", secret=True
+)
+AUDIENCE = Setting(
+    "audience", "", "What tokens must be for (aud).", lambda text: text or None, "TEXT"
+)
+ORIGINS = Setting(
+    "origins",
+    "",
+    "Origins of web pages that may use this gateway besides its own, comma-separated; "
+    "* is every one.",
+    _origins,
+    "URL,...",
+)
+INSECURE = Setting(
+    "insecure",
+    "",
+    "Let everybody who reaches the address do everything, without a token.",
+    _yes,
+    "",
+    switch=True,
+)
+INTERNAL_BIND = Setting(
+    "internal_bind",
+    "",
+    "A second address, for what the first shall not serve.",
+    lambda text: _address(text) if text else None,
+    "HOST:PORT",
+)
+INTERNAL = Setting(
+    "internal", "publish", "What that is: some of publish, page.", _internal_parts, "PART,..."
+)
 URL = Setting("url", "http://127.0.0.1:8000", "The gateway.", _url, "URL")
 TOKEN = Setting("token", "", "What to show to a gateway that asks.", _token, "TEXT", secret=True)
 
-SETTINGS = (BIND, DRAIN, LOG_LEVEL, REDIS, URL, TOKEN)
+SETTINGS = (
+    BIND,
+    INTERNAL_BIND,
+    INTERNAL,
+    KEYS,
+    SECRET,
+    AUDIENCE,
+    ORIGINS,
+    INSECURE,
+    DRAIN,
+    LOG_LEVEL,
+    REDIS,
+    URL,
+    TOKEN,
+)
 """All of them."""
 
 

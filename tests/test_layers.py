@@ -17,13 +17,13 @@ ROOT = Path(gateway.__file__).parent
 LAYERS = [
     {"storage"},
     {"errors", "limits", "endings", "pace", "job", "fold", "protocol", "topic"},
-    {"outbox", "hub", "broker", "session"},
+    {"outbox", "hub", "broker", "auth", "session"},
     {"brokers"},
     {"connection", "canary", "node"},
     {"transports"},
-    {"page", "api"},
+    {"page", "answers", "api", "settings"},
     {"server", "asgi"},
-    {"settings", "cli", "demo"},
+    {"cli", "demo"},
 ]
 """From the bottom up. A module may import from its own layer and those below. `worker`
 stands beside all of them: it imports none but `storage`, and only the edge and

@@ -1,4 +1,5 @@
-"""The command line: `gateway serve`, `publish`, `watch`, `run`, `demo`.
+"""The command line: `gateway serve`, `publish`, `watch`, `run`, `demo`, `token`,
+`revoke`.
 
 A module per command, each a thin door: its flags, and a body that imports what does the
 work only when it is run, so that `gateway publish` in a loop starts fast.
@@ -20,6 +21,7 @@ from .demo import demo
 from .publish import publish
 from .run import run
 from .serve import serve
+from .token import revoke, token
 from .watch import watch
 
 __all__ = ["cli", "main"]
@@ -43,7 +45,7 @@ def cli() -> None:
         click.echo(f"Warning: {name} is no variable of the gateway{hint}", err=True)
 
 
-for command in (serve, publish, watch, run, demo):
+for command in (serve, publish, watch, run, demo, token, revoke):
     cli.add_command(command)
 
 

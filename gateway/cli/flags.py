@@ -47,10 +47,16 @@ def set_by(setting: Setting) -> Callable[[F], F]:
         show_envvar=True,
         default=setting.default,
         show_default=bool(setting.default),
-        metavar=setting.metavar,
         help=setting.help,
         callback=parse,
+        **_shape(setting),
     )
+
+
+def _shape(setting: Setting) -> dict[str, Any]:
+    if setting.switch:
+        return {"is_flag": True, "flag_value": "yes", "type": str}
+    return {"metavar": setting.metavar}
 
 
 def job_argument(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

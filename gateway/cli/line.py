@@ -36,6 +36,8 @@ ANSWER_WITHIN = 10.0  # how long the other side may be silent after a ping
 GOODBYE_WITHIN = 0.2  # ours leaves at once; to be answered is a courtesy
 MAX_MESSAGE = 16 * 1024 * 1024  # bytes: far above what a gateway joins into one
 
+EXPIRED = 4100
+"""Worth coming back for those who can get another token, which we cannot."""
 NO_RETURN = frozenset((1003, 1008, 1009))
 """Codes below 4000 after which a client does not come back (docs/protocol.md, Endings)."""
 
@@ -213,7 +215,7 @@ def _why(group: BaseExceptionGroup[Any]) -> str | Refused:
     if isinstance(error, ConnectionClosed):
         code = error.reason.code if error.reason else 1006
         reason = (error.reason.reason if error.reason else None) or "connection lost"
-        if code in NO_RETURN or 4500 <= code <= 4999:
+        if code in NO_RETURN or code == EXPIRED or 4500 <= code <= 4999:
             return Refused(f"the gateway has closed the connection: {reason} ({code})")
         return f"{reason} ({code})"
     if isinstance(error, Refused):

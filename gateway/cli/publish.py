@@ -63,7 +63,7 @@ COUNT = click.FloatRange(min=0, max=2**53)
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 @set_by(settings.URL)
-@click.option("--token", envvar=settings.TOKEN.variable, default=None, hidden=True)
+@set_by(settings.TOKEN)
 def publish(job: str, *, as_json: bool, url: str, token: str | None, **fields: Any) -> None:
     """Report once on JOB. Fields that are not given stay as they are.
 
@@ -80,10 +80,10 @@ def publish(job: str, *, as_json: bool, url: str, token: str | None, **fields: A
     if data is not None:
         (update["data"],) = data
     try:
-        publisher.check(url, token or None)
+        publisher.check(url, token)
     except ValueError as error:
         give_up(f"--url (GATEWAY_URL): {error}", code=WRONG)
-    connection = publisher.connect(url, token or None)
+    connection = publisher.connect(url, token)
     try:
         receipt = connection.publish(job, update)
     except Unreachable as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from .. import settings
@@ -12,24 +14,34 @@ __all__ = ["serve"]
 
 @click.command()
 @set_by(settings.BIND)
+@set_by(settings.INTERNAL_BIND)
+@set_by(settings.INTERNAL)
+@set_by(settings.KEYS)
+@set_by(settings.SECRET)
+@set_by(settings.AUDIENCE)
+@set_by(settings.ORIGINS)
+@set_by(settings.INSECURE)
 @set_by(settings.DRAIN)
 @set_by(settings.LOG_LEVEL)
 @set_by(settings.REDIS)
-def serve(bind: str, drain: float, log_level: str, redis: str | None) -> None:
+def serve(log_level: str, redis: str | None, **values: Any) -> None:
     """Serve workers, browsers and the page on one port.
 
     SIGTERM and Ctrl-C send the clients away in order, within the drain time, and end
     with exit code 0; a second one ends it at once. Jobs are kept in memory, or in a Redis
     that several nodes share.
+
+    Without keys everybody who reaches the address may do everything, so it has to be one
+    of the loopback. With keys (--keys, GATEWAY_SECRET) each client needs a token, as
+    `gateway token` makes them.
     """
     from ..errors import BrokerUnavailable, InvalidSettings
-    from ..limits import Limits
     from .logs import log_to_stderr
     from .serving import serve_until_told
 
     log_to_stderr(log_level)
     try:
-        serve_until_told(bind, redis=redis, limits=Limits(drain_timeout=drain))
+        serve_until_told(redis=redis, **values)
     except InvalidSettings as error:
         complain(error)
     except BrokerUnavailable as error:

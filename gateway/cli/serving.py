@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import click
 import trio
 
-from ..broker import Broker
+from ..auth.opening import open_gate
 from ..limits import Limits
-from ..server import Gateway, serve_gateway
+from ..server import Gateway, Internal, serve_gateway
 from .signals import run_until_told
 
 __all__ = ["announce", "serve_until_told"]
@@ -18,29 +20,56 @@ __all__ = ["announce", "serve_until_told"]
 log = logging.getLogger("gateway.cli")
 
 
-def serve_until_told(bind: str, *, redis: str | None, limits: Limits) -> None:
+def serve_until_told(
+    bind: str,
+    *,
+    redis: str | None,
+    drain: float,
+    insecure: bool,
+    internal_bind: str | None,
+    internal: frozenset[str],
+    **of_the_gate: Any,
+) -> None:
     """Serve until SIGINT or SIGTERM, then drain; from memory, or the Redis at that URL.
 
-    Raises `InvalidSettings`, and `BrokerUnavailable` if there is no Redis to begin with.
+    The arguments are the settings of those names. Raises `InvalidSettings`, and
+    `BrokerUnavailable` if there is no Redis to begin with.
     """
+    limits = Limits(drain_timeout=drain)
+    gate = open_gate(redis=redis, insecure=insecure, limits=limits, **of_the_gate)
     broker = None
     if redis is not None:
         from ..brokers.redis import RedisBroker
 
         broker = RedisBroker(redis, limits)
-    signal = run_until_told(partial(_serve, bind, broker, limits))
+    serve = partial(
+        serve_gateway,
+        bind,
+        broker,
+        limits,
+        gate=gate,
+        internal=None if internal_bind is None else Internal(internal_bind, internal),
+        insecure=insecure,
+    )
+    signal = run_until_told(partial(_serve, serve))
     if signal is not None:
         log.info("left, as told by %s", signal.name)
 
 
-async def _serve(bind: str, broker: Broker | None, limits: Limits) -> None:
+async def _serve(serve: Callable[..., Awaitable[None]]) -> None:
     async with trio.open_nursery() as nursery:
-        gateway: Gateway = await nursery.start(serve_gateway, bind, broker, limits)
+        gateway: Gateway = await nursery.start(serve)
         announce(gateway)
 
 
 def announce(gateway: Gateway) -> None:
     """Print where it takes connections: a line for each address, at once."""
-    for host, port in gateway.addresses:
-        shown = f"[{host}]" if ":" in host else host
-        click.echo(f"Serving on http://{shown}:{port}/")  # flushes
+    for url in map(_url, gateway.addresses):
+        click.echo(f"Serving on {url}/")  # flushes
+    for url in map(_url, gateway.internal_addresses):
+        click.echo(f"Serving inside on {url}/")
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

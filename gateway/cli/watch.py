@@ -13,7 +13,7 @@ __all__ = ["watch"]
 @click.command()
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, callback=job_argument)
 @set_by(settings.URL)
-@click.option("--token", envvar=settings.TOKEN.variable, default=None, hidden=True)
+@set_by(settings.TOKEN)
 @click.option("--json", "as_json", is_flag=True, help="Print each progress frame, one a line.")
 @click.option(
     "--mode",

@@ -18,11 +18,10 @@ from ..errors import TransportClosed
 from ..limits import Limits
 from ..node import Node
 from ..protocol import SUBPROTOCOL, Message
+from .door import serve_at_door
 from .http import Receive, Scope, Send
 
 __all__ = ["serve_asgi_websocket"]
-
-PATH = "/ws"
 
 
 async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, node: Node) -> None:
@@ -35,10 +34,10 @@ async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, no
     joins = SUBPROTOCOL in scope["subprotocols"]
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if joins else None})
     sink = _Sink(send, joins=joins, limits=node.limits)
-    if scope["path"].removeprefix(scope.get("root_path", "")) == PATH:
-        await node.serve(_Source(receive, limits=node.limits), sink)
-    else:
-        await sink.close(endings.NOT_FOUND)
+    headers = {name.decode(): text.decode("latin-1") for name, text in scope["headers"]}
+    source = _Source(receive, limits=node.limits)
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    await serve_at_door(source, sink, path=path, headers=headers, node=node)
 
 
 class _Source:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,8 +17,8 @@ from contextlib import ExitStack
 import trio
 
 from ..errors import InvalidSettings
-from ..limits import Limits
 from ..node import Node
+from .head import BadHead, is_upgrade, read_head, refuse
 from .http import HTTPServer
 from .stream import ClientStream
 from .trio_ws import serve_websocket
@@ -36,9 +35,6 @@ cable was pulled is noticed even while a library's shield waits for it."""
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """The machine has no descriptor or memory left (accept(2)): wait until one is free."""
 RETRY_ACCEPT = 0.1
-
-_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")  # RFC 9112 §2.2: a bare LF is to be accepted
-_UPGRADE = re.compile(rb"\nupgrade:[ \t]*websocket[ \t]*\r?\n", re.IGNORECASE)
 
 
 def parse_bind(text: str) -> tuple[str, int]:
@@ -81,14 +77,14 @@ async def open_listeners(bind: str) -> list[socket.socket]:
 
 
 async def serve_listeners(
-    listeners: Sequence[socket.socket],
+    served: Sequence[tuple[Sequence[socket.socket], HTTPServer]],
     *,
     node: Node,
-    http: HTTPServer,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept clients until `node` is to drain, that is, until cancelled. Closes the listeners.
 
+    Each group of sockets has an HTTP server of its own, for what is no WebSocket.
     Cancelled, it stops accepting first; then clients have `limits.drain_timeout` seconds
     to be sent away in order, and what is left is dropped.
     """
@@ -100,17 +96,21 @@ async def serve_listeners(
         clients = await outside.start(_shelter)
         try:
             async with trio.open_nursery() as accepting:
-                for sock in listeners:
-                    accepting.start_soon(_accept, sock, clients, node, http)
+                for sockets, http in served:
+                    for sock in sockets:
+                        accepting.start_soon(_accept, sock, clients, node, http)
                 task_status.started()
         finally:
-            for sock in listeners:
-                sock.close()
+            for sockets, _ in served:
+                for sock in sockets:
+                    sock.close()
             with trio.CancelScope(shield=True), trio.move_on_after(node.limits.drain_timeout):
                 async with trio.open_nursery() as draining:
-                    draining.start_soon(http.drain)
+                    for _, http in served:
+                        draining.start_soon(http.drain)
                     draining.start_soon(node.drain)
-            http.abort()
+            for _, http in served:
+                http.abort()
             clients.cancel_scope.cancel()
 
 
@@ -153,55 +153,12 @@ async def _serve_guarded(sock: socket.socket, node: Node, http: HTTPServer) -> N
 
 async def _serve_client(stream: ClientStream, node: Node, http: HTTPServer) -> None:
     try:
-        with trio.fail_after(node.limits.head_timeout):
-            head = await _read_head(stream, node.limits)
-    except trio.TooSlowError:
-        await _refuse(stream, b"408 Request Timeout")
-    except trio.BrokenResourceError:
-        stream.abort()
-    except _BadHead as error:
-        await _refuse(stream, error.status)
-    else:
-        # Judging the rest of it is left to the library that gets it.
-        if _UPGRADE.search(head):
+        head: bytes | None = await read_head(stream, node.limits)
+        if head is not None and not is_upgrade(head):
+            head = await http.serve(stream, head)
+        if head is not None:
             await serve_websocket(stream, head, node)
-        else:
-            stream.unread(head)
-            await http.serve(stream)
-
-
-class _BadHead(Exception):
-    def __init__(self, status: bytes) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-async def _read_head(stream: ClientStream, limits: Limits) -> bytes:
-    """A whole request head; what follows it is put back."""
-    head = b""
-    while not (end := _END_OF_HEAD.search(head)):
-        if len(head) > limits.max_head:
-            break
-        data = await stream.receive_some()
-        if not data:
-            raise _BadHead(b"400 Bad Request")
-        head = (head + data).lstrip(b"\r\n")  # RFC 9112 §2.2: blank lines before it are ignored
-        if head and not head[:1].isalpha():
-            # TLS on a plain port, or noise: no HTTP method begins like this, and nothing
-            # more need be waited for.
-            raise _BadHead(b"400 Bad Request")
-    size = end.end() if end else len(head)
-    if size > limits.max_head:
-        raise _BadHead(b"431 Request Header Fields Too Large")
-    stream.unread(head[size:])
-    return head[:size]
-
-
-async def _refuse(stream: ClientStream, status: bytes) -> None:
-    try:
-        await stream.send_all(
-            b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
-        )
-        await stream.aclose()
+    except BadHead as error:
+        await refuse(stream, error.status)
     except trio.BrokenResourceError:
         stream.abort()

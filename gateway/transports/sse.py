@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
+from ..auth.rights import Rights
 from ..endings import Ending
 from ..errors import TransportClosed
 from ..job import UNSEEN, Position
@@ -55,11 +56,13 @@ async def serve_events(
     node: Node,
     positions: Mapping[str, Position | None],
     mode: Mode,
+    rights: Rights,
 ) -> None:
     """Stream the jobs in `positions` until the client is gone or the node drains."""
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     sink = _Sink(send, positions, limits=node.limits)
-    await node.serve(_Source(receive), sink, positions=positions, mode=mode)
+    source = _Source(receive)
+    await node.serve(source, sink, positions=positions, mode=mode, rights=rights)
 
 
 class _Source:

@@ -120,7 +120,11 @@ class ClientStream(HalfCloseableStream):
             self.abort()
             return
         try:
-            with trio.move_on_after(self._limits.close_timeout):
+            # Another task may close it first: hypercorn does so from two.
+            with (
+                trio.move_on_after(self._limits.close_timeout),
+                suppress(trio.ClosedResourceError),
+            ):
                 await self.send_eof()
                 if not self._receiving:
                     await self._hear_out()

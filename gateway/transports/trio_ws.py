@@ -26,13 +26,14 @@ from ..errors import TransportClosed
 from ..limits import Limits
 from ..node import Node
 from ..protocol import SUBPROTOCOL, Message
+from .door import serve_at_door
+from .head import headers_in
 from .stream import ClientStream
 
 __all__ = ["serve_websocket"]
 
 log = logging.getLogger("gateway.transports")
 
-PATH = "/ws"
 _PING = b"\x89\x00"  # RFC 6455 §5.5.2, unmasked, empty
 _CLOSE_OPCODE = 0x88
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 §4.1: 16 bytes in base64
@@ -50,10 +51,8 @@ async def serve_websocket(stream: ClientStream, head: bytes, node: Node) -> None
             ws = await _shake_hands(nursery, frames, limits)
             if ws is not None:
                 source, sink = _Source(ws, stream, frames, limits), _Sink(ws, frames, limits)
-                if (ws.path or "").partition("?")[0] == PATH:
-                    await node.serve(source, sink)
-                else:
-                    await sink.close(endings.NOT_FOUND)
+                path = (ws.path or "").partition("?")[0]
+                await serve_at_door(source, sink, path=path, headers=headers_in(head), node=node)
             nursery.cancel_scope.cancel()
     except* (LocalProtocolError, RemoteProtocolError, ConnectionClosed) as group:
         log.debug("a client broke the WebSocket protocol: %r", group.exceptions)

@@ -18,7 +18,7 @@ def stuck_client(url: str) -> socket.socket:
     host, _, port = url.removeprefix("http://").rpartition(":")
     client = socket.create_connection((host.strip("[]"), int(port)), timeout=10)
     client.sendall(
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
     assert b"101" in client.recv(1024)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.auth.origins import Origins
 from gateway.errors import InvalidSettings
 from gateway.settings import SETTINGS, Setting, read_settings, suspicious_variables
 
@@ -13,6 +14,13 @@ from gateway.settings import SETTINGS, Setting, read_settings, suspicious_variab
 def test_defaults_are_valid_and_used() -> None:
     assert read_settings({}) == read_settings({"GATEWAY_BIND": ""}) == {
         "bind": "127.0.0.1:8000",
+        "internal_bind": None,
+        "internal": frozenset({"publish"}),
+        "keys": (),
+        "secret": None,
+        "audience": None,
+        "origins": Origins(),
+        "insecure": False,
         "drain": 10.0,
         "log_level": "info",
         "redis": None,
@@ -41,6 +49,8 @@ def test_the_environment_counts() -> None:
         ("GATEWAY_BIND", "::1:8000", "HOST:PORT"),
         ("GATEWAY_BIND", "127.0.0.1:65536", "HOST:PORT"),
         ("GATEWAY_BIND", ":8000", "HOST:PORT"),
+        ("GATEWAY_INTERNAL", "publish,health", "page, publish"),
+        ("GATEWAY_INSECURE", "maybe", "yes or no"),
         ("GATEWAY_DRAIN", "0", "seconds"),
         ("GATEWAY_DRAIN", "nan", "seconds"),
         ("GATEWAY_DRAIN", "ten", "seconds"),

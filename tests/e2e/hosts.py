@@ -20,6 +20,7 @@ from hypercorn.config import Config
 
 from gateway import Gateway, Limits, MemoryBroker, Receipt, serve_gateway
 from gateway.asgi import create_app
+from gateway.auth.gate import Gate
 from gateway.protocol import parse_update
 
 ROOT = Path(__file__).parents[2]
@@ -37,23 +38,24 @@ class Host:
 
 
 @asynccontextmanager
-async def listener(limits: Limits) -> AsyncIterator[Host]:
+async def listener(limits: Limits, gate: Gate | None = None) -> AsyncIterator[Host]:
     """Our own."""
     async with trio.open_nursery() as nursery:
-        gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, limits)
+        serve = partial(serve_gateway, "127.0.0.1:0", None, limits, gate=gate)
+        gateway: Gateway = await nursery.start(serve)
         yield Host(gateway.addresses[0][1], gateway.publish)
         nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def asgi_server(limits: Limits) -> AsyncIterator[Host]:
+async def asgi_server(limits: Limits, gate: Gate | None = None) -> AsyncIterator[Host]:
     """hypercorn's, around the ASGI application."""
     broker = MemoryBroker(limits)
     config = Config()
     config.bind = ["127.0.0.1:0"]
     config.errorlog = config.accesslog = None
     config.graceful_timeout = 1.0
-    app: Any = create_app(broker, limits=limits)
+    app: Any = create_app(broker, limits=limits, gate=gate)
     stop = trio.Event()
 
     async def publish(job: str, **fields: Any) -> Receipt:

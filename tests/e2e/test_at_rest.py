@@ -80,21 +80,21 @@ async def half_a_head(raw: Raw) -> None:
 
 
 async def request(raw: Raw) -> None:
-    await raw.send(b"GET /api/jobs HTTP/1.1\r\nhost: a\r\n\r\n")
+    await raw.send(b"GET /api/jobs HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert (await raw.response())[0] == 200
 
 
 async def stream(raw: Raw) -> None:
-    await raw.send(b"GET /api/events?job=a HTTP/1.1\r\nhost: a\r\n\r\n")
+    await raw.send(b"GET /api/events?job=a HTTP/1.1\r\nhost: localhost\r\n\r\n")
     await raw.until(b"welcome")
 
 
 async def long_poll(raw: Raw) -> None:
-    await raw.send(b"GET /api/jobs/never?wait=30 HTTP/1.1\r\nhost: a\r\n\r\n")
+    await raw.send(b"GET /api/jobs/never?wait=30 HTTP/1.1\r\nhost: localhost\r\n\r\n")
 
 
 async def half_a_body(raw: Raw) -> None:
-    await raw.send(b"POST /api/jobs/a HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n{")
+    await raw.send(b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n{")
 
 
 KINDS = [

@@ -87,10 +87,10 @@ async def refused(port: int, data: bytes) -> int:
         b"GARBAGE\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",  # no host
-        b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n",
-        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: strange\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nhost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nbad header\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: strange\r\n\r\n",
     ],
 )
 async def test_what_is_no_request_is_refused(port: int, data: bytes) -> None:
@@ -98,7 +98,7 @@ async def test_what_is_no_request_is_refused(port: int, data: bytes) -> None:
 
 
 async def test_half_a_head_then_silence(port: int) -> None:
-    for half in (b"", b"G", b"GET /ws HTTP/1.1\r\nhost: a\r\n", upgrade()[:-2]):
+    for half in (b"", b"G", b"GET /ws HTTP/1.1\r\nhost: localhost\r\n", upgrade()[:-2]):
         async with connect(port) as raw:
             await raw.send(half)
             status, headers, _ = await raw.response()
@@ -108,7 +108,7 @@ async def test_half_a_head_then_silence(port: int) -> None:
 
 @at_once
 async def test_half_a_head_then_the_end(port: int) -> None:
-    for half in (b"", b"G", b"GET / HTTP/1.1\r\nhost: a\r\n", upgrade()[:-2]):
+    for half in (b"", b"G", b"GET / HTTP/1.1\r\nhost: localhost\r\n", upgrade()[:-2]):
         async with connect(port) as raw:
             began = trio.current_time()
             await raw.send(half)
@@ -128,7 +128,7 @@ async def test_a_head_without_end(port: int, limits: Limits) -> None:
 async def test_a_head_too_big_in_one_piece(port: int, limits: Limits) -> None:
     filler = "x" * limits.max_head
     for request in (
-        f"GET / HTTP/1.1\r\nhost: a\r\nx: {filler}\r\n\r\n".encode(),
+        f"GET / HTTP/1.1\r\nhost: localhost\r\nx: {filler}\r\n\r\n".encode(),
         upgrade(x=filler),
     ):
         async with connect(port) as raw:
@@ -155,13 +155,55 @@ async def test_a_bad_upgrade_is_refused_at_once(port: int, request_: bytes, stat
     assert await refused(port, request_) == status
 
 
-async def test_an_upgrade_after_another_request(port: int) -> None:
-    """It reaches the HTTP library, which would run a WebSocket of its own."""
+@pytest.mark.parametrize("before", [1, 3])
+async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
+    """As a proxy sends it that keeps its connections."""
     async with connect(port) as raw:
-        await raw.send(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
-        assert (await raw.response())[0] == 200
+        for _ in range(before):
+            await raw.send(
+                b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n"
+            )
+            await raw.send(b"{}")
+            assert (await raw.response())[0] == 200
         await raw.send(upgrade() + command("ping"))
-        assert (await raw.head())[0] in (0, 400, 403, 404, 426)
+        assert (await raw.head())[0] == 101
+        client = Client(raw)
+        assert await client.hear_type("pong")
+        await client.close()
+
+
+async def test_requests_and_an_upgrade_in_one_piece(port: int) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    async with connect(port) as raw:
+        await raw.send(request * 2 + upgrade() + command("ping"))
+        for _ in range(2):
+            assert (await raw.response())[0] == 200
+        assert (await raw.head())[0] == 101
+        client = Client(raw)
+        assert await client.hear_type("pong")
+        await client.close()
+
+
+@at_once
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [(b"\0\1\2", 400), (b"GET\r\n\r\n", 400), (upgrade(sec_websocket_key=""), 400)],
+)
+async def test_what_is_no_request_after_one(port: int, data: bytes, status: int) -> None:
+    async with connect(port) as raw:
+        await raw.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert (await raw.response())[0] == 200
+        await raw.send(data)
+        assert (await raw.response())[0] == status
+        assert await raw.rest() == b""
+
+
+async def test_half_a_head_after_a_request(port: int) -> None:
+    async with connect(port) as raw:
+        await raw.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert (await raw.response())[0] == 200
+        await raw.send(b"GET / HTTP/1.1\r\nho")
+        assert (await raw.response())[0] == 408
 
 
 async def test_http2_without_tls(port: int) -> None:
@@ -234,20 +276,20 @@ async def a_bad_request(raw: Raw) -> None:
 
 
 async def an_http_request(raw: Raw) -> None:
-    await raw.send(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+    await raw.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
 
 
 async def half_a_body(raw: Raw) -> None:
-    await raw.send(b"POST /api/jobs/a HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{")
+    await raw.send(b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{")
 
 
 async def a_stream(raw: Raw) -> None:
-    await raw.send(b"GET /api/events?job=a HTTP/1.1\r\nhost: a\r\n\r\n")
+    await raw.send(b"GET /api/events?job=a HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert (await raw.head())[0] == 200
 
 
 async def a_long_poll(raw: Raw) -> None:
-    await raw.send(b"GET /api/jobs/a?wait=30 HTTP/1.1\r\nhost: a\r\n\r\n")
+    await raw.send(b"GET /api/jobs/a?wait=30 HTTP/1.1\r\nhost: localhost\r\n\r\n")
 
 
 async def a_websocket(raw: Raw) -> None:

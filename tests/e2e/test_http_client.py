@@ -27,12 +27,17 @@ async def http(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
 
 def get(path: str, **headers: str) -> bytes:
     lines = [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
-    return "\r\n".join([f"GET {path} HTTP/1.1", "host: a", *lines, "", ""]).encode()
+    return "\r\n".join([f"GET {path} HTTP/1.1", "host: localhost", *lines, "", ""]).encode()
 
 
 def post(job: str, body: bytes, **headers: str) -> bytes:
     lines = [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
-    head = [f"POST /api/jobs/{job} HTTP/1.1", "host: a", f"content-length: {len(body)}", *lines]
+    head = [
+        f"POST /api/jobs/{job} HTTP/1.1",
+        "host: localhost",
+        f"content-length: {len(body)}",
+        *lines,
+    ]
     return "\r\n".join([*head, "", ""]).encode() + body
 
 

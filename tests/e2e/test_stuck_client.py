@@ -33,7 +33,9 @@ async def stuck(port: int, kind: str) -> AsyncIterator[Raw]:
     """A client that asks for the job and then reads nothing."""
     async with connect(port, receive_buffer=TINY) as raw:
         if kind == "stream":
-            await raw.send(f"GET /api/events?job={JOB} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+            await raw.send(
+                f"GET /api/events?job={JOB} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+            )
         else:
             await raw.send(upgrade())
             await raw.until(b"\r\n\r\n")
@@ -109,7 +111,7 @@ async def test_one_that_asks_for_more_than_it_reads(gateway: Gateway, port: int)
         await gateway.publish(f"job:{number}", data=BULK)
     tasks = trio.lowlevel.current_statistics().tasks_living
     async with connect(port, receive_buffer=TINY) as raw:
-        await raw.send(b"GET /api/jobs?limit=200 HTTP/1.1\r\nhost: a\r\n\r\n" * 50)
+        await raw.send(b"GET /api/jobs?limit=200 HTTP/1.1\r\nhost: localhost\r\n\r\n" * 50)
         await eventually(lambda: trio.lowlevel.current_statistics().tasks_living > tasks)
         await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
         with pytest.raises(Reset):

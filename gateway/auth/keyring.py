@@ -1,0 +1,141 @@
+"""Where keys come from, and how they change while we run.
+
+A source is a file, or the URL of a JWK Set. Files are read when the gateway starts and
+when it is told to (SIGHUP); URLs besides every few minutes, and when a token comes that
+is signed with a key not known yet: that is how keys are rotated without anybody telling
+us. A source that cannot be read later on keeps its last keys.
+"""
+
+from __future__ import annotations
+
+import logging
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+import trio
+
+from ..errors import InvalidSettings
+from .keys import Key, read_keys
+from .rights import Rights
+from .tokens import UnknownKey, read_token
+
+__all__ = ["Keyring"]
+
+log = logging.getLogger("gateway.auth")
+
+REFRESH_EVERY = 300.0
+"""Seconds: identity providers announce a key hours before they sign with it."""
+ASK_AGAIN_AFTER = 10.0
+"""Seconds between two looks because of unknown keys: anybody can send a token with one."""
+FETCH_WITHIN = 5.0
+MAX_DOCUMENT = 1024 * 1024
+"""Bytes of a key file or JWK Set."""
+
+
+class Keyring:
+    """All keys that are good at present."""
+
+    def __init__(
+        self,
+        sources: Sequence[str] = (),
+        *,
+        secret: str | None = None,
+        audience: str | None = None,
+    ) -> None:
+        """Reads no source yet; `load` does. `secret` is a shared secret handed in itself;
+        `audience` is what tokens must be for, if it is to be anything."""
+        self._sources = tuple(sources)
+        self._secret = [] if secret is None else read_keys(secret, source="secret")
+        self._audience = audience
+        self._of: dict[str, list[Key]] = {}
+        self._looked_at = -ASK_AGAIN_AFTER
+        self._looking = trio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Keyring of {len(self.keys)} keys>"
+
+    @property
+    def keys(self) -> list[Key]:
+        return self._secret + [key for keys in self._of.values() for key in keys]
+
+    def load(self) -> None:
+        """Read every source, blocking. Raises `InvalidSettings`; then nothing has changed."""
+        self._of = {source: read_keys(_text(source), source=source) for source in self._sources}
+
+    async def rights_of(self, token: str, *, now: float) -> Rights:
+        """What a token allows at the Unix time `now`. Raises `Unauthorized`."""
+        await trio.lowlevel.checkpoint()
+        try:
+            return read_token(token, self.keys, now=now, audience=self._audience)
+        except UnknownKey:
+            await self.refresh()
+            return read_token(token, self.keys, now=now, audience=self._audience)
+
+    async def refresh(self) -> None:
+        """Read every URL anew, unless that was done just now. Never raises."""
+        async with self._looking:
+            if trio.current_time() < self._looked_at + ASK_AGAIN_AFTER:
+                return
+            for source in filter(_is_url, self._sources):
+                try:
+                    text = await trio.to_thread.run_sync(_text, source, abandon_on_cancel=True)
+                    self._of[source] = read_keys(text, source=source)
+                except InvalidSettings as error:
+                    log.warning("keeping the keys there are: %s", error)
+            self._looked_at = trio.current_time()
+
+    async def follow(self) -> None:
+        """Keep up with the URLs until cancelled."""
+        while any(map(_is_url, self._sources)):
+            await trio.sleep(REFRESH_EVERY)
+            await self.refresh()
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """What is fetched comes from where the operator said, and over TLS."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirects)
+
+
+def _is_url(source: str) -> bool:
+    return "://" in source
+
+
+def _text(source: str) -> str:
+    """The text of a source. Raises `InvalidSettings`."""
+    try:
+        if not _is_url(source):
+            data = Path(source).read_bytes()
+        elif _may_be_fetched(source):
+            with _opener.open(source, timeout=FETCH_WITHIN) as answer:
+                data = answer.read(MAX_DOCUMENT + 1)
+        else:
+            raise InvalidSettings(f"{source}: keys are fetched by https:// alone", field="keys")
+        if len(data) > MAX_DOCUMENT:
+            raise InvalidSettings(f"{source}: over {MAX_DOCUMENT} bytes", field="keys")
+        return data.decode()
+    except HTTPError as error:  # an answer, with a connection in it
+        with error:
+            raise InvalidSettings(f"{source}: {error}", field="keys") from None
+    except OSError as error:
+        raise InvalidSettings(f"{source}: {error}", field="keys") from None
+    except ValueError as error:  # not UTF-8; no URL
+        if isinstance(error, InvalidSettings):
+            raise
+        raise InvalidSettings(f"{source}: not a text of keys", field="keys") from None
+
+
+def _may_be_fetched(url: str) -> bool:
+    """Whoever can change what is fetched can make keys: https, or this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (
+        parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    )

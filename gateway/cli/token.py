@@ -1,0 +1,125 @@
+"""`gateway token` and `gateway revoke`: make a token, and take one back."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from .. import settings
+from .flags import REFUSED, WRONG, complain, give_up, set_by
+
+__all__ = ["revoke", "token"]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+REVOKE_WITHIN = 10.0  # seconds
+
+
+def duration(context: click.Context, parameter: click.Parameter, text: str) -> float:
+    """Seconds in a text such as `90`, `10m`, `12h`, `30d`."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+    if match is None or int(match[1]) == 0:
+        raise click.BadParameter("must be like 90s, 10m, 12h or 30d", context, parameter)
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+@click.command()
+@click.option("--watch", multiple=True, metavar="PATTERN", help="Jobs that may be watched.")
+@click.option("--publish", multiple=True, metavar="PATTERN", help="Jobs to be reported on.")
+@click.option("--revoke", is_flag=True, help="May take back other people's tokens.")
+@click.option("--ttl", default="10m", show_default=True, callback=duration, metavar="TIME")
+@click.option("--subject", metavar="TEXT", help="Whose it is.")
+@click.option("--id", "token_id", metavar="TEXT", help="By which it can be revoked.")
+@set_by(settings.KEYS)
+@set_by(settings.SECRET)
+@set_by(settings.AUDIENCE)
+def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: Any) -> None:
+    """Make a token and print it.
+
+    A pattern is a job id, or the beginning of one followed by a star. It is signed with
+    the first of the keys that can sign.
+
+    \b
+    gateway token --watch 'user:7:*' --ttl 10m            for a page
+    gateway token --publish '*' --ttl 30d                 for workers: GATEWAY_TOKEN
+    """
+    import time
+
+    from ..auth.keyring import Keyring
+    from ..auth.tokens import mint
+    from ..errors import InvalidInput, InvalidSettings
+
+    try:
+        ring = Keyring(keys, secret=secret)
+        ring.load()
+    except InvalidSettings as error:
+        complain(error)
+    key = next((key for key in ring.keys if key.private is not None), None)
+    if key is None:
+        give_up("no key to sign with: set --keys (GATEWAY_KEYS) or GATEWAY_SECRET", code=WRONG)
+    if not (claims["watch"] or claims["publish"] or claims["revoke"]):
+        give_up("a token that allows nothing: say --watch or --publish", code=WRONG)
+    try:
+        click.echo(mint(key, now=time.time(), ttl=ttl, **claims))
+    except InvalidInput as error:
+        give_up(str(error), code=WRONG)
+
+
+@click.command()
+@click.argument("revoked", metavar="TOKEN|ID")
+@set_by(settings.URL)
+@set_by(settings.TOKEN)
+def revoke(revoked: str, *, url: str, token: str | None) -> None:
+    """Take a token back: connections made with it end within a second.
+
+    It is given whole, or by its id. One's own needs no other right; for others' the
+    token in GATEWAY_TOKEN must have been made with --revoke.
+    """
+    import json
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    asked, shown = _what(revoked, own=token)
+    request = Request(  # noqa: S310 - the setting is an http(s) URL
+        f"{url}/api/revocations",
+        json.dumps(asked).encode(),
+        {"authorization": f"Bearer {shown}", "content-type": "application/json"},
+    )
+    try:
+        with urlopen(request, timeout=REVOKE_WITHIN) as answer:  # noqa: S310 - likewise
+            click.echo(f"revoked {json.load(answer)['id']}")
+    except HTTPError as error:
+        detail = _detail(error.read())
+        give_up(f"the gateway refuses: {error.code} {detail}", code=1)
+    except OSError as error:
+        give_up(f"the gateway at {url} does not answer: {error}", code=REFUSED)
+
+
+def _what(revoked: str, *, own: str | None) -> tuple[dict[str, Any], str]:
+    """What is to be revoked, and the token to show for it."""
+    if revoked.count(".") != 2:
+        if own is None:
+            give_up("to revoke by id, set GATEWAY_TOKEN to a token that may", code=WRONG)
+        return {"id": revoked}, own
+    import jwt
+
+    try:
+        claims = jwt.decode(revoked, options={"verify_signature": False})
+    except jwt.PyJWTError as error:
+        give_up(f"not a token: {error}", code=WRONG)
+    if not isinstance(claims.get("jti"), str):
+        give_up("this token has no id (jti): it cannot be revoked", code=WRONG)
+    asked = {"id": claims["jti"]}
+    if isinstance(claims.get("exp"), int | float):
+        asked["until"] = claims["exp"] + 60  # the leeway of the gateway's clock, and more
+    return asked, own or revoked
+
+
+def _detail(body: bytes) -> str:
+    import json
+
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return "and is no gateway"

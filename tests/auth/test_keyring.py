@@ -1,0 +1,161 @@
+"""Where keys come from. A real web server in a thread serves the JWK Sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import trio
+from attrs import define
+from trio.testing import MockClock
+
+from gateway.auth.keyring import ASK_AGAIN_AFTER, Keyring
+from gateway.errors import InvalidSettings, Unauthorized
+
+from .signing import NOW, SECRET, jwk, jwks, private_key, public_pem, sign
+
+CLAIMS = {"exp": NOW + 60}
+
+
+@define
+class Provider:
+    """An identity provider: what it serves, and how often it was asked."""
+
+    url: str = ""
+    document: str = ""
+    status: int = 200
+    asked: int = 0
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with _serving(Provider()) as provider:
+        yield provider
+
+
+@contextmanager
+def _serving(provider: Provider) -> Iterator[Provider]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            provider.asked += 1
+            self.send_response(provider.status)
+            self.send_header("location", "/elsewhere")
+            self.end_headers()
+            self.wfile.write(provider.document.encode())
+
+        def log_message(self, *args: object) -> None:
+            """Nothing: a test's output is about the test."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        serving.start()
+        provider.url = f"http://127.0.0.1:{server.server_port}/jwks.json"
+        try:
+            yield provider
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_files_and_a_secret(tmp_path: Path) -> None:
+    pem, other = tmp_path / "a.pem", tmp_path / "b"
+    pem.write_text(public_pem("ES256"))
+    other.write_text(f"{SECRET}\n")
+    ring = Keyring([str(pem), str(other)], secret="s" * 32)
+    ring.load()
+    assert [key.algorithm for key in ring.keys] == ["HS256", "ES256", "HS256"]
+
+
+def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(public_pem("ES256"))
+    ring = Keyring([str(file)])
+    ring.load()
+    before = ring.keys
+    file.write_text("short")
+    with pytest.raises(InvalidSettings, match="openssl"):
+        ring.load()
+    assert ring.keys == before
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("/no/such/file", "No such file"),
+        ("http://keys.example/jwks.json", "https:// alone"),
+        ("file:///etc/passwd", "https:// alone"),
+        ("ftp://127.0.0.1/", "https:// alone"),
+        ("http://127.0.0.1:1/", "refused"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_named(source: str, expected: str) -> None:
+    with pytest.raises(InvalidSettings, match=expected) as caught:
+        Keyring([source]).load()
+    assert source in str(caught.value)
+
+
+def test_redirects_are_not_followed(provider: Provider) -> None:
+    provider.status, provider.document = 302, jwks(jwk("ES256", "a"))
+    with pytest.raises(InvalidSettings, match="302"):
+        Keyring([provider.url]).load()
+    assert provider.asked == 1
+
+
+def test_too_much_is_not_read(provider: Provider) -> None:
+    provider.document = " " * 2_000_000
+    with pytest.raises(InvalidSettings, match="over 1048576 bytes"):
+        Keyring([provider.url]).load()
+
+
+async def test_a_new_key_is_found_when_a_token_comes(
+    provider: Provider, mock_clock: MockClock
+) -> None:
+    provider.document = jwks(jwk("ES256", "old"))
+    ring = Keyring([provider.url])
+    ring.load()
+    provider.document = jwks(jwk("ES256", "old"), jwk("EdDSA", "new"))
+    token = sign(CLAIMS, key=private_key("EdDSA"), algorithm="EdDSA", kid="new")
+    assert (await ring.rights_of(token, now=NOW)).expires_at
+    assert provider.asked == 2
+
+    # Anybody can send tokens with unknown keys: we do not run for each.
+    forged = sign(CLAIMS, key=private_key("EdDSA"), algorithm="EdDSA", kid="forged")
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            await ring.rights_of(forged, now=NOW)
+    assert provider.asked == 2
+    mock_clock.jump(ASK_AGAIN_AFTER)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(_refused, ring, forged)
+    assert provider.asked == 3
+
+
+async def _refused(ring: Keyring, token: str) -> None:
+    with pytest.raises(Unauthorized):
+        await ring.rights_of(token, now=NOW)
+
+
+async def test_a_provider_that_is_away_keeps_its_keys(
+    provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.document = jwks(jwk("ES256", "a"))
+    ring = Keyring([provider.url])
+    ring.load()
+    provider.status, provider.document = 500, "sorry"
+    await ring.refresh()
+    assert [key.id for key in ring.keys] == ["a"]
+    assert "keeping the keys there are" in caplog.text
+
+
+async def test_a_withdrawn_key_is_gone_at_the_next_look(provider: Provider) -> None:
+    provider.document = jwks(jwk("ES256", "a"), jwk("EdDSA", "b"))
+    ring = Keyring([provider.url])
+    ring.load()
+    provider.document = jwks(jwk("EdDSA", "b"))
+    await ring.refresh()
+    assert [key.id for key in ring.keys] == ["b"]

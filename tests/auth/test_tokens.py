@@ -1,0 +1,229 @@
+"""The matrix of tokens: what each kind of wrong one is told, and what a right one allows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.auth.keys import Key, read_keys
+from gateway.auth.patterns import Patterns
+from gateway.auth.tokens import LEEWAY, UnknownKey, mint, read_token
+from gateway.errors import InvalidInput, InvalidSettings, Unauthorized
+
+from .signing import (
+    NOW,
+    OTHER_SECRET,
+    SECRET,
+    forge,
+    jwk,
+    jwks,
+    private_key,
+    private_pem,
+    public_pem,
+    sign,
+)
+
+ALGORITHMS = ["RS256", "ES256", "EdDSA"]
+GOOD: dict[str, Any] = {"exp": NOW + 60, "watch": ["video:*"], "sub": "me", "jti": "t1"}
+KEYS = read_keys(SECRET, source="test")
+
+
+def reason(token: str, keys: list[Key] = KEYS, **more: Any) -> str:
+    with pytest.raises(Unauthorized) as caught:
+        read_token(token, keys, now=NOW, **more)
+    return f"{caught.value.ending.code} {caught.value}"
+
+
+def test_what_it_allows() -> None:
+    rights = read_token(sign(GOOD | {"publish": ["a", "b:*"]}), KEYS, now=NOW)
+    assert (rights.subject, rights.token_id) == ("me", "t1")
+    assert rights.expires_at == NOW + 60 + LEEWAY
+    assert rights.watch == Patterns.parse(["video:*"])
+    assert "b:1" in rights.publish
+    assert "video:1" not in rights.publish
+    assert not rights.revoke
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("form", ["pem", "private pem", "jwks"])
+def test_public_keys(algorithm: str, form: str) -> None:
+    text = {
+        "pem": lambda: public_pem(algorithm),
+        "private pem": lambda: private_pem(algorithm),
+        "jwks": lambda: jwks(jwk(algorithm, "k1")),
+    }[form]()
+    keys = read_keys(text, source="test")
+    assert [key.algorithm for key in keys] == [algorithm]
+    assert (keys[0].private is not None) == (form == "private pem")
+    token = sign(GOOD, key=private_key(algorithm), algorithm=algorithm)
+    assert read_token(token, keys, now=NOW).subject == "me"
+    assert "no key" in reason(sign(GOOD), keys)
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        ({"exp": NOW - LEEWAY}, "4100 the token has expired"),
+        ({"exp": None}, "4500"),
+        ({"exp": "tomorrow"}, "4500"),
+        ({"nbf": NOW + LEEWAY + 1}, "4500 the token is not valid yet"),
+        ({"watch": ["a*b"]}, "'a*b'"),
+        ({"watch": "video:*"}, "4500"),
+        ({"watch": [7]}, "4500"),
+        ({"aud": "elsewhere"}, "another audience"),
+        ({"jti": 7}, "4500"),
+    ],
+)
+def test_wrong_claims(claims: dict[str, Any], expected: str) -> None:
+    token = forge({"alg": "HS256"}, GOOD | claims, key=SECRET.encode())
+    assert expected in reason(token)
+
+
+def test_exp_is_required() -> None:
+    assert "`exp`" in reason(sign({"watch": ["*"]}))
+
+
+@pytest.mark.parametrize("claims", [{"exp": NOW - LEEWAY + 1}, {"nbf": NOW + LEEWAY}])
+def test_clocks_may_differ_a_little(claims: dict[str, Any]) -> None:
+    assert read_token(sign(GOOD | claims), KEYS, now=NOW).watch
+
+
+@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "None"}, {"alg": ""}, {}])
+def test_no_algorithm_is_none(header: dict[str, Any]) -> None:
+    assert reason(forge(header, GOOD)).startswith("4500")
+    assert reason(forge(header, GOOD, key=SECRET.encode())).startswith("4500")
+
+
+def test_the_wrong_key_or_algorithm() -> None:
+    assert "no key" in reason(sign(GOOD, key=OTHER_SECRET))
+    assert "no key" in reason(sign(GOOD, key=SECRET * 2, algorithm="HS512"))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_public_key_is_no_shared_secret(algorithm: str) -> None:
+    """The classic: the key that everybody has, used as the secret of an HMAC."""
+    pem = public_pem(algorithm)
+    for key in (pem, pem.strip()):
+        token = forge({"alg": "HS256"}, GOOD, key=key.encode())
+        assert "no key" in reason(token, read_keys(pem, source="test"))
+
+
+def test_keys_go_by_their_ids() -> None:
+    keys = read_keys(jwks(jwk("ES256", "old"), jwk("EdDSA", "new")), source="test")
+    new = private_key("EdDSA")
+    assert read_token(sign(GOOD, key=new, algorithm="EdDSA", kid="new"), keys, now=NOW).watch
+    assert read_token(sign(GOOD, key=new, algorithm="EdDSA"), keys, now=NOW).watch
+    with pytest.raises(UnknownKey):
+        read_token(sign(GOOD, key=new, algorithm="EdDSA", kid="old"), keys, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"jku": "http://127.0.0.1:1/"}, {"x5u": "http://127.0.0.1:1/"}, {"jwk": {"kty": "oct"}}],
+)
+def test_a_token_does_not_bring_its_own_key(header: dict[str, Any]) -> None:
+    assert "no key" in reason(sign(GOOD, key=OTHER_SECRET, **header))
+
+
+def test_what_is_critical_and_unknown_is_refused() -> None:
+    token = forge({"alg": "HS256", "crit": ["x"], "x": 1}, GOOD, key=SECRET.encode())
+    assert reason(token).startswith("4500")
+
+
+def test_the_audience_must_be_ours() -> None:
+    for audience in ("us", ["others", "us"]):
+        assert read_token(sign(GOOD | {"aud": audience}), KEYS, now=NOW, audience="us").watch
+    for claims in (GOOD, GOOD | {"aud": "others"}, GOOD | {"aud": []}):
+        assert "another audience" in reason(sign(claims), audience="us")
+
+
+@pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "ü", "\0", "x" * 9_000, "🔑.🔑.🔑"])
+def test_what_is_no_token(token: str) -> None:
+    assert reason(token).startswith("4500")
+
+
+@given(st.data())
+def test_a_changed_token_is_no_token(data: st.DataObject) -> None:
+    token = sign(GOOD)
+    at = data.draw(st.integers(0, len(token) - 1))
+    changed = token[:at] + data.draw(st.characters(max_codepoint=127)) + token[at + 1 :]
+    try:
+        assert read_token(changed, KEYS, now=NOW).subject == "me"
+    except Unauthorized:
+        return
+    # Base64 has unused bits in its last character: the same bytes, written otherwise.
+    assert at in (len(token) - 1, at if changed == token else -1)
+
+
+def test_a_minted_token_is_good() -> None:
+    (key,) = read_keys(SECRET, source="test")
+    token = mint(key, now=NOW, ttl=60, watch=["a:*"], subject="me", audience="us")
+    rights = read_token(token, [key], now=NOW, audience="us")
+    assert (rights.subject, rights.expires_at) == ("me", NOW + 60 + LEEWAY)
+    assert rights.token_id
+    with pytest.raises(InvalidInput, match="no pattern"):
+        mint(key, now=NOW, ttl=60, watch=["a*b"])
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("short", "openssl rand"),
+            ("", "openssl rand"),
+            ("{", "not readable"),
+            ("{}", "no JWK Set"),
+            ('{"keys": 7}', "no JWK Set"),
+            ('{"keys": []}', "0 keys"),
+            ('{"keys": [{"kty": "EC", "crv": "P-256"}]}', "not readable"),
+            ('{"keys": [{"kty": "oct", "k": "c2hvcnQ"}]}', "openssl rand"),
+            ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "not readable"),
+            ("-----BEGIN", "not readable"),
+        ],
+    )
+    def test_what_is_no_key_is_told_without_being_shown(self, text: str, expected: str) -> None:
+        with pytest.raises(InvalidSettings) as caught:
+            read_keys(text, source="/etc/keys")
+        assert str(caught.value).startswith("/etc/keys: ")
+        assert expected in str(caught.value)
+        assert caught.value.field == "keys"
+        assert not text or text not in str(caught.value)
+
+    def test_weak_and_foreign_kinds(self) -> None:
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        weak = rsa.generate_private_key(65537, 1024).public_key()  # noqa: S505 - weak on purpose
+        foreign = ec.generate_private_key(ec.SECP384R1()).public_key()
+        for key, expected in ((weak, "1024 bits"), (foreign, "none of RSA")):
+            pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+            with pytest.raises(InvalidSettings, match=expected):
+                read_keys(pem, source="x")
+
+    def test_keys_for_other_uses_are_left_out(self) -> None:
+        document = jwks(
+            jwk("ES256", "a") | {"use": "enc"}, jwk("ES256", "b") | {"alg": "ES512"},
+            jwk("ES256", "c") | {"use": "sig", "alg": "ES256"}, {"kty": "strange"},
+        )  # fmt: skip
+        assert [key.id for key in read_keys(document, source="x")] == ["c"]
+
+    def test_several_pem_blocks(self) -> None:
+        keys = read_keys(public_pem("ES256") + "\n" + public_pem("EdDSA"), source="x")
+        assert [key.algorithm for key in keys] == ["ES256", "EdDSA"]
+
+    def test_a_private_jwk_signs(self) -> None:
+        text = jwks(jwk("EdDSA", "k", private=True))
+        (key,) = read_keys(text, source="x")
+        token = mint(key, now=NOW, ttl=60, watch=["*"])
+        (public,) = read_keys(jwks(jwk("EdDSA", "k")), source="x")
+        assert read_token(token, [public], now=NOW).watch
+
+    def test_keys_are_not_in_what_is_printed(self) -> None:
+        assert SECRET not in repr(read_keys(SECRET, source="x"))
+        assert json.loads(jwks(jwk("ES256", "x", private=True)))["keys"][0]["d"] not in repr(
+            read_keys(jwks(jwk("ES256", "x", private=True)), source="x")
+        )

@@ -1,0 +1,116 @@
+"""`gateway token`, `gateway revoke`, and a gateway that asks for tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jwt
+import pytest
+from attrs import frozen
+
+from tests.auth.signing import SECRET, private_pem, public_pem
+
+from .conftest import address
+from .processes import GATEWAY, Running
+
+WITH_SECRET = {"GATEWAY_SECRET": SECRET}
+
+
+@frozen
+class Ran:
+    code: int
+    output: str
+    errors: str
+
+
+def ran(*arguments: str, **env: str) -> Ran:
+    with Running(*GATEWAY, *arguments, env=env) as process:
+        code = process.end()
+        return Ran(code, process.output.decode(), process.errors)
+
+
+def minted(*arguments: str, **env: str) -> str:
+    process = ran("token", *arguments, **(WITH_SECRET | env))
+    assert process.errors == ""
+    return process.output.strip()
+
+
+def test_a_token_says_what_it_was_asked_for() -> None:
+    token = minted("--watch", "video:*", "--watch", "a", "--ttl", "2h", "--subject", "me")
+    claims = jwt.decode(token, SECRET, algorithms=["HS256"])
+    assert claims["watch"] == ["video:*", "a"]
+    assert claims["publish"] == []
+    assert claims["exp"] - claims["iat"] == 7200
+    assert claims["sub"] == "me"
+    assert claims["jti"]
+
+
+def test_with_a_key_file(tmp_path: Path) -> None:
+    private = tmp_path / "key.pem"
+    private.write_text(private_pem("EdDSA"))
+    process = ran("token", "--publish", "*", "--keys", str(private))
+    claims = jwt.decode(process.output.strip(), public_pem("EdDSA"), algorithms=["EdDSA"])
+    assert claims["publish"] == ["*"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "expected"),
+    [
+        (["--watch", "a"], {}, "GATEWAY_KEYS"),
+        (["--watch", "a"], {"GATEWAY_SECRET": "short"}, "openssl rand"),
+        (["--watch", "a"], {"GATEWAY_KEYS": "/no/such/file"}, "/no/such/file"),
+        ([], WITH_SECRET, "allows nothing"),
+        (["--watch", "a*b"], WITH_SECRET, "'a*b'"),
+        (["--watch", "a", "--ttl", "soon"], WITH_SECRET, "10m"),
+        (["--watch", "a", "--ttl", "0m"], WITH_SECRET, "10m"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments: list[str], env: dict[str, str], expected: str) -> None:
+    process = ran("token", *arguments, **env)
+    assert process.code == 2
+    assert expected in process.errors
+    assert "short" not in process.errors
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", env=WITH_SECRET) as served:
+        yield address(served)
+
+
+def test_publish_and_watch_with_a_token(url: str) -> None:
+    token = minted("--watch", "*", "--publish", "mine:*")
+    env = {"GATEWAY_URL": url, "GATEWAY_TOKEN": token}
+    assert ran("publish", "mine:1", "--status", "succeeded", **env).code == 0
+    refused = ran("publish", "theirs:1", **env)
+    assert refused.code == 1
+    assert "403" in refused.errors
+    nobody = ran("publish", "mine:1", GATEWAY_URL=url)
+    assert nobody.code == 1
+    assert "401" in nobody.errors
+    watched = ran("watch", "mine:1", **env)
+    assert watched.code == 0
+    nobody = ran("watch", "mine:1", GATEWAY_URL=url)
+    assert nobody.code == 3
+    assert "unauthorized" in nobody.errors
+
+
+def test_a_revoked_token_is_worth_nothing(url: str) -> None:
+    token = minted("--publish", "*", "--id", "t1")
+    env = {"GATEWAY_URL": url, "GATEWAY_TOKEN": token}
+    assert ran("publish", "a", **env).code == 0
+    done = ran("revoke", token, GATEWAY_URL=url)
+    assert (done.code, done.output) == (0, "revoked t1\n")
+    again = ran("publish", "a", **env)
+    assert again.code == 1
+    assert "revoked" in again.errors
+
+
+def test_serving_others_without_keys_is_refused() -> None:
+    process = ran("serve", "--bind", "0.0.0.0:0")
+    assert process.code == 2
+    assert process.errors.startswith("Error: --bind (GATEWAY_BIND): 0.0.0.0:0 can be reached")
+    assert "--insecure" in process.errors
+    with Running(*GATEWAY, "serve", "--bind", "0.0.0.0:0", "--insecure") as served:
+        assert address(served)
