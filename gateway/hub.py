@@ -27,7 +27,7 @@ __all__ = ["Hub", "HubStatistics"]
 
 @frozen
 class HubStatistics:
-    """How much there is to do, at one moment."""
+    """How much clients ask for, at one moment (without the node's own canary)."""
 
     topics: int
     loading: int
@@ -49,11 +49,11 @@ class Hub:
         return f"<Hub {len(self._topics)} topics>"
 
     def statistics(self) -> HubStatistics:
-        topics = self._topics.values()
+        topics = [topic for job, topic in self._topics.items() if job[0] != "!"]
         return HubStatistics(
             topics=len(topics),
             loading=sum(topic.loading for topic in topics),
-            to_load=len(self._to_load),
+            to_load=sum(job[0] != "!" for job in self._to_load),
             subscriptions=sum(len(topic.subscriptions) for topic in topics),
         )
 
