@@ -111,6 +111,11 @@ class Job:
         return self._report.attempt
 
     @property
+    def run(self) -> str:
+        """The id of this run: as given, or its own."""
+        return self._report.run
+
+    @property
     def superseded(self) -> bool:
         """Whether a newer attempt has taken over: what this one reports is ignored."""
         return self._report.superseded

@@ -1,0 +1,63 @@
+"""A gateway in a thread of its own, and a record of all its events, for tests without Trio."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import trio
+
+from gateway import Gateway, serve_gateway
+from gateway.job import State
+from tests.worker.peer import DEADLINE
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """`url` is where the gateway is."""
+
+    url: str
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._states: dict[str, list[State]] = {}
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._serve,))
+        self._thread.start()
+        assert self._ready.wait(DEADLINE)
+
+    def states(
+        self, job: str, condition: Callable[[State], bool] = lambda state: state.final
+    ) -> list[State]:
+        """The states of `job` so far, as soon as the newest is as told."""
+
+        def reached() -> bool:
+            return job in self._states and condition(self._states[job][-1])
+
+        with self._changed:
+            assert self._changed.wait_for(reached, DEADLINE), self._states
+            return list(self._states[job])
+
+    @property
+    def jobs(self) -> set[str]:
+        with self._changed:
+            return set(self._states)
+
+    def close(self) -> None:
+        trio.from_thread.run_sync(self._scope.cancel, trio_token=self._token)
+        self._thread.join(DEADLINE)
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
+            gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0")
+            async with gateway.node.broker.feed() as feed:
+                self.url = gateway.url
+                self._ready.set()
+                async for events in feed:
+                    with self._changed:
+                        for event in events:
+                            self._states.setdefault(event.job, []).append(event.state)
+                        self._changed.notify_all()
