@@ -1,26 +1,40 @@
-"""The Redis of a story: what is done to it, from inside Trio, and who is connected to it."""
+"""The Redis of a story: what is done to it, from inside Trio, and who is connected to it.
+
+It may have a replica, which takes its place when it dies: at the same address, or because
+a Sentinel says so.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
+import subprocess
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import redis
 import trio
 
 from tests.brokers.server import Server, redis_server
 
-__all__ = ["Store", "open_replicated_store", "open_store"]
+__all__ = ["Store", "open_replicated_store", "open_store", "open_watched_store"]
+
+SEEN_DEAD_AFTER = 500
+"""Milliseconds without an answer after which a Sentinel acts. (Its default is 30,000.)"""
 
 
 class Store:
-    """One address, and the server that answers there."""
+    """The server that nodes and workers reach by `url`, and its replica if it has one."""
 
-    def __init__(self, server: Server, replica: Server | None = None) -> None:
+    def __init__(
+        self, server: Server, replica: Server | None = None, sentinel: Sentinel | None = None
+    ) -> None:
         self._server = server
         self._replica = replica
-        self.url = server.url
+        self._sentinel = sentinel
+        self.url = sentinel.url if sentinel else server.url
 
     async def command(self, *words: str | int) -> Any:
         """What the server answers."""
@@ -48,14 +62,25 @@ class Store:
 
     async def cut_replica_off(self) -> None:
         """From now on the replica misses what the server is told, as on a lost network."""
-        await self._ask_replica("REPLICAOF", "NO", "ONE")
+        await self._ask_replica("CONFIG", "SET", "masterauth", "wrong")
+        await self.command("CLIENT", "KILL", "TYPE", "replica")
 
     async def fail_over(self) -> None:
-        """The server dies, and at its address answers what was its replica."""
+        """The server dies, and what was its replica takes its place."""
         assert self._replica is not None
         self.kill()
-        os.replace(self._replica.socket, self._server.socket)
-        self._server.process, self._replica.process = self._replica.process, self._server.process
+        if self._sentinel is None:
+            await self._ask_replica("REPLICAOF", "NO", "ONE")
+            os.replace(self._replica.socket, self._server.socket)
+            self._server.process, self._replica.process = (
+                self._replica.process,
+                self._server.process,
+            )
+        else:
+            self._server, self._replica = self._replica, self._server
+            with trio.fail_after(20):
+                while (await self.command("ROLE"))[0] != b"master":  # noqa: ASYNC110
+                    await trio.sleep(0.1)  # the Sentinel tells nobody but its subscribers
 
     async def connections(self) -> list[str]:
         """Their names ("" for none), but for the one that asks and those of replicas."""
@@ -73,12 +98,16 @@ class Store:
         return self._server.process.poll() is None
 
     def close(self) -> None:
+        if self._sentinel is not None:
+            self._sentinel.close()
         for server in filter(None, (self._server, self._replica)):
             server.process.send_signal(signal.SIGCONT)
             server.close()
 
     async def in_step(self) -> None:
-        """Return when the replica has all that the server has now."""
+        """Return when the replica has all that the server has now, and can take its place."""
+        if self._sentinel is not None:
+            await self._sentinel.knows_replica()
         wanted = (await self.command("INFO", "replication"))["master_repl_offset"]
         with trio.fail_after(10):
             while True:
@@ -93,17 +122,66 @@ class Store:
             return await trio.to_thread.run_sync(client.execute_command, *words)
 
 
+class Sentinel:
+    """One Redis Sentinel, which watches the server at `port`. It decides alone."""
+
+    def __init__(self, port: int) -> None:
+        own = _free_port()
+        self.url = f"redis+sentinel://127.0.0.1:{own}/stories"
+        self._folder = tempfile.TemporaryDirectory(prefix="sentinel-")
+        config = Path(self._folder.name, "sentinel.conf")
+        config.write_text(
+            f"port {own}\n"
+            f"sentinel monitor stories 127.0.0.1 {port} 1\n"
+            f"sentinel down-after-milliseconds stories {SEEN_DEAD_AFTER}\n"
+            f"sentinel failover-timeout stories 5000\n"
+        )
+        self._process = subprocess.Popen(
+            [redis_server(), str(config), "--sentinel"], stdout=subprocess.DEVNULL
+        )
+        self._client: Any = redis.Redis(port=own)
+
+    async def knows_replica(self) -> None:
+        """Return when it knows whom to promote."""
+
+        def replicas() -> Any:
+            try:
+                return self._client.execute_command("SENTINEL", "REPLICAS", "stories")
+            except redis.ConnectionError:
+                return []
+
+        with trio.fail_after(15):
+            while not await trio.to_thread.run_sync(replicas):  # noqa: ASYNC110
+                await trio.sleep(0.1)  # it asks the server now and then
+
+    def close(self) -> None:
+        self._client.close()
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+
 def open_store(*options: str) -> Store:
     """An empty Redis. `options` are redis-server's own."""
     return Store(Server(redis_server(), *options))
 
 
 def open_replicated_store() -> Store:
-    """An empty Redis and its replica."""
-    port = str(_free_port())
-    primary = Server(redis_server(), "--port", port, "--repl-diskless-sync-delay", "0")
-    replica = Server(redis_server(), "--replicaof", "127.0.0.1", port)
-    return Store(primary, replica)
+    """An empty Redis and its replica, at one address."""
+    return Store(*_primary_and_replica(_free_port()))
+
+
+def open_watched_store() -> Store:
+    """An empty Redis and its replica, behind a Sentinel."""
+    port = _free_port()
+    return Store(*_primary_and_replica(port), Sentinel(port))
+
+
+def _primary_and_replica(port: int) -> tuple[Server, Server]:
+    at_once = ("--repl-diskless-sync-delay", "0")
+    primary = Server(redis_server(), "--port", str(port), *at_once)
+    own = str(_free_port())
+    return primary, Server(redis_server(), "--port", own, "--replicaof", "127.0.0.1", str(port))
 
 
 def _free_port() -> int:

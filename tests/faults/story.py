@@ -168,6 +168,13 @@ class Story:
             lambda: all(_done(watcher, job) >= target for watcher in watching),
         )
 
+    async def moved(self, watchers: Sequence[Watcher], node: Node) -> None:
+        """These clients are at `node` now."""
+        await self.until(
+            f"they have come to {node.name}",
+            lambda: all(watcher.node == node.name for watcher in watchers),
+        )
+
     async def stale(self, *, told: bool = True) -> None:
         """Every client was told that what it sees is stale (or that it is not any more)."""
         await self.until(
@@ -224,6 +231,7 @@ class Story:
         for worker in self.workers.values():
             worker.end()
         await self.has_ended(*self.workers)
+        await self.stale(told=False)
 
     def judge(self, accounts: Sequence[Account], *, first: float) -> None:
         """Hold the accounts against the rules."""

@@ -52,3 +52,18 @@ async def test_the_last_events_of_all_are_gone_from_the_feed() -> None:
             await it.has_ended(*it.workers, watchers=it.watching(it.nodes[0]))
             await it.redis.trim_feed()
             node.go_on()
+
+
+async def test_its_clients_go_to_one_that_knows_less_than_they_do() -> None:
+    """It was stopped for a moment, and Redis cannot tell it any more what it has missed."""
+    async with story() as it:
+        behind, ahead = it.nodes
+        async with it.fault():
+            behind.stop()
+            await it.goes_on(it.watching(ahead), steps=10)
+            it.redis.kill()
+            ahead.kill()
+            behind.go_on()
+            await it.moved(it.watching(ahead), behind)
+            await it.redis.start()
+        await it.goes_on()

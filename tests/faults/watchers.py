@@ -60,6 +60,8 @@ class Watcher:
     alert: bool = True
     states: dict[str, Json | None] = field(factory=dict)
     """What it was last told of each job."""
+    node: str | None = None
+    """Where it has a connection."""
     stale: bool = False
     """Whether it was last told that its feed is stale."""
     sights: list[Sight] = field(factory=list)
@@ -78,6 +80,7 @@ class Watcher:
                 await self._watch(*node)
             except* (Closed, Reset, OSError, trio.TooSlowError) as lost:
                 why = "; ".join(str(error) or type(error).__name__ for error in lost.exceptions)
+                self.node = None
                 self._see(Ended(self.clock(), node[0], why))
             await trio.sleep(random.uniform(0, LONGEST_PAUSE))
 
@@ -89,6 +92,7 @@ class Watcher:
             if status != 101:
                 raise Closed(None, f"the handshake was answered {status}")
             client = Client(raw, "progress.v1")
+            self.node = node
             self._see(Opened(self.clock(), node))
             if self._positions:
                 await client.say("hello", positions=self._positions)
