@@ -41,8 +41,9 @@ class Closed(Exception):
 class Raw:
     """A TCP connection: bytes out, bytes in."""
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
+    def __init__(self, sock: trio.socket.SocketType, *, patience: float = PATIENCE) -> None:
         self._socket = sock
+        self._patience = patience
         self._heard = b""
 
     @property
@@ -115,7 +116,7 @@ class Raw:
         self._socket.close()
 
     async def _more(self) -> bool:
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(self._patience):
             try:
                 data = await self._socket.recv(64 * 1024)
             except ConnectionResetError:
@@ -125,15 +126,18 @@ class Raw:
 
 
 @asynccontextmanager
-async def connect(port: int, *, receive_buffer: int | None = None) -> AsyncIterator[Raw]:
-    """A TCP connection, closed at the end. `receive_buffer` is its SO_RCVBUF."""
+async def connect(
+    port: int, *, receive_buffer: int | None = None, patience: float = PATIENCE
+) -> AsyncIterator[Raw]:
+    """A TCP connection, closed at the end. `receive_buffer` is its SO_RCVBUF, `patience` how
+    long it waits for a word."""
     with trio.socket.socket() as sock:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         with trio.fail_after(PATIENCE):
             await sock.connect(("127.0.0.1", port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield Raw(sock)
+        yield Raw(sock, patience=patience)
 
 
 def upgrade(path: str = "/ws", *, subprotocol: str | None = None, **other: str) -> bytes:

@@ -1,0 +1,75 @@
+"""The stories, several times in a row: `python -m tests.faults.repeat 10 [pytest's own …]`.
+
+Prints a table: a line a story, a column a run, and what it took; then why what failed did.
+Exits with 1 if anything failed. Nothing skips here: what skips has failed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import click
+from attrs import frozen
+
+HERE = Path(__file__).parent
+STORIES = sorted(path for path in HERE.glob("test_*.py") if path.name != "test_rules.py")
+
+
+@frozen
+class Run:
+    """One story, once."""
+
+    story: str
+    seconds: float
+    problem: str | None
+
+
+def run_all(arguments: tuple[str, ...]) -> list[Run]:
+    """All stories, once."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        subprocess.run(
+            [sys.executable, "-m", "pytest", *STORIES, "-q", "-p", "no:cacheprovider",
+             f"--junitxml={report}", *arguments],
+            cwd=HERE.parents[1],
+            env=os.environ | {"CI": "true"},
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )  # fmt: skip
+        return [_read(case) for case in ElementTree.parse(report).iter("testcase")]  # noqa: S314 - our own
+
+
+def _read(case: ElementTree.Element) -> Run:
+    problems = [child.text or "" for child in case if child.tag in ("failure", "error")]
+    name = case.get("name", "").removeprefix("test_")
+    return Run(name, float(case.get("time", 0)), "\n".join(problems) if problems else None)
+
+
+@click.command()
+@click.argument("times", type=click.IntRange(min=1))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def repeat(times: int, arguments: tuple[str, ...]) -> None:
+    """Run all stories TIMES times, with further ARGUMENTS for pytest (after `--`)."""
+    runs: dict[str, list[Run]] = {}
+    for number in range(times):
+        for run in run_all(arguments):
+            runs.setdefault(run.story, []).append(run)
+        click.echo(f"{number + 1} of {times}", err=True)
+    width = max(map(len, runs), default=0)
+    for story, told in runs.items():
+        marks = "".join("F" if run.problem else "." for run in told)
+        slowest = max(run.seconds for run in told)
+        click.echo(f"{story:{width}}  {marks}  {slowest:5.1f} s")
+    failed = [run for told in runs.values() for run in told if run.problem]
+    for run in failed:
+        click.echo(f"\n== {run.story}\n{run.problem}")
+    sys.exit(1 if failed or not runs else 0)
+
+
+if __name__ == "__main__":
+    repeat()

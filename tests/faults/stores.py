@@ -1,0 +1,191 @@
+"""The Redis of a story: what is done to it, from inside Trio, and who is connected to it.
+
+It may have a replica, which takes its place when it dies: at the same address, or because
+a Sentinel says so.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import redis
+import trio
+
+from tests.brokers.server import Server, redis_server
+
+__all__ = ["Store", "open_replicated_store", "open_store", "open_watched_store"]
+
+SEEN_DEAD_AFTER = 500
+"""Milliseconds without an answer after which a Sentinel acts. (Its default is 30,000.)"""
+
+
+class Store:
+    """The server that nodes and workers reach by `url`, and its replica if it has one."""
+
+    def __init__(
+        self, server: Server, replica: Server | None = None, sentinel: Sentinel | None = None
+    ) -> None:
+        self._server = server
+        self._replica = replica
+        self._sentinel = sentinel
+        self.url = sentinel.url if sentinel else server.url
+
+    async def command(self, *words: str | int) -> Any:
+        """What the server answers."""
+        return await trio.to_thread.run_sync(self._server.client.execute_command, *words)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._server.kill()
+
+    async def start(self) -> None:
+        """Start it again, on what it has written down; returns when it answers."""
+        await trio.to_thread.run_sync(self._server.start)
+
+    def stop(self) -> None:
+        """SIGSTOP: it is connected, takes what is written to it, and says nothing."""
+        self._server.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._server.process.send_signal(signal.SIGCONT)
+
+    async def trim_feed(self) -> None:
+        """Drop all events of the feed, in however many streams it is kept."""
+        for key in await self.command("KEYS", "*:feed*"):
+            await self.command("XTRIM", key, "MAXLEN", 0)
+
+    async def cut_replica_off(self) -> None:
+        """From now on the replica misses what the server is told, as on a lost network."""
+        await self._ask_replica("CONFIG", "SET", "masterauth", "wrong")
+        await self.command("CLIENT", "KILL", "TYPE", "replica")
+
+    async def fail_over(self) -> None:
+        """The server dies, and what was its replica takes its place."""
+        assert self._replica is not None
+        self.kill()
+        if self._sentinel is None:
+            await self._ask_replica("REPLICAOF", "NO", "ONE")
+            os.replace(self._replica.socket, self._server.socket)
+            self._server.process, self._replica.process = (
+                self._replica.process,
+                self._server.process,
+            )
+        else:
+            self._server, self._replica = self._replica, self._server
+            with trio.fail_after(20):
+                while (await self.command("ROLE"))[0] != b"master":  # noqa: ASYNC110
+                    await trio.sleep(0.1)  # the Sentinel tells nobody but its subscribers
+
+    async def connections(self) -> list[str]:
+        """Their names ("" for none), but for the one that asks and those of replicas."""
+
+        def look() -> list[str]:
+            client = self._server.client
+            own = client.client_id()
+            found = client.client_list(_type="normal")
+            return [connection["name"] for connection in found if int(connection["id"]) != own]
+
+        return await trio.to_thread.run_sync(look)
+
+    @property
+    def living(self) -> bool:
+        return self._server.process.poll() is None
+
+    def close(self) -> None:
+        if self._sentinel is not None:
+            self._sentinel.close()
+        for server in filter(None, (self._server, self._replica)):
+            server.process.send_signal(signal.SIGCONT)
+            server.close()
+
+    async def in_step(self) -> None:
+        """Return when the replica has all that the server has now, and can take its place."""
+        if self._sentinel is not None:
+            await self._sentinel.knows_replica()
+        wanted = (await self.command("INFO", "replication"))["master_repl_offset"]
+        with trio.fail_after(10):
+            while True:
+                info = await self._ask_replica("INFO", "replication")
+                if info["master_link_status"] == "up" and info["slave_repl_offset"] >= wanted:
+                    return
+                await trio.sleep(0.05)  # a replica tells nobody
+
+    async def _ask_replica(self, *words: str) -> Any:
+        assert self._replica is not None
+        with self._replica.client as client:  # so that it does not stay connected
+            return await trio.to_thread.run_sync(client.execute_command, *words)
+
+
+class Sentinel:
+    """One Redis Sentinel, which watches the server at `port`. It decides alone."""
+
+    def __init__(self, port: int) -> None:
+        own = _free_port()
+        self.url = f"redis+sentinel://127.0.0.1:{own}/stories"
+        self._folder = tempfile.TemporaryDirectory(prefix="sentinel-")
+        config = Path(self._folder.name, "sentinel.conf")
+        config.write_text(
+            f"port {own}\n"
+            f"sentinel monitor stories 127.0.0.1 {port} 1\n"
+            f"sentinel down-after-milliseconds stories {SEEN_DEAD_AFTER}\n"
+            f"sentinel failover-timeout stories 5000\n"
+        )
+        self._process = subprocess.Popen(
+            [redis_server(), str(config), "--sentinel"], stdout=subprocess.DEVNULL
+        )
+        self._client: Any = redis.Redis(port=own)
+
+    async def knows_replica(self) -> None:
+        """Return when it knows whom to promote."""
+
+        def replicas() -> Any:
+            try:
+                return self._client.execute_command("SENTINEL", "REPLICAS", "stories")
+            except redis.ConnectionError:
+                return []
+
+        with trio.fail_after(15):
+            while not await trio.to_thread.run_sync(replicas):  # noqa: ASYNC110
+                await trio.sleep(0.1)  # it asks the server now and then
+
+    def close(self) -> None:
+        self._client.close()
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+def open_store(*options: str) -> Store:
+    """An empty Redis. `options` are redis-server's own."""
+    return Store(Server(redis_server(), *options))
+
+
+def open_replicated_store() -> Store:
+    """An empty Redis and its replica, at one address."""
+    return Store(*_primary_and_replica(_free_port()))
+
+
+def open_watched_store() -> Store:
+    """An empty Redis and its replica, behind a Sentinel."""
+    port = _free_port()
+    return Store(*_primary_and_replica(port), Sentinel(port))
+
+
+def _primary_and_replica(port: int) -> tuple[Server, Server]:
+    at_once = ("--repl-diskless-sync-delay", "0")
+    primary = Server(redis_server(), "--port", str(port), *at_once)
+    own = str(_free_port())
+    return primary, Server(redis_server(), "--port", own, "--replicaof", "127.0.0.1", str(port))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

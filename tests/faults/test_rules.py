@@ -1,0 +1,286 @@
+"""The rules catch what they are for, and nothing else.
+
+A history is what really happened to a job. An honest account of it, however much was
+folded together, cut off or forgotten in between, breaks no rule; and each way to falsify
+one is noticed, at whatever place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from . import rules
+from .accounts import Account, Ended, Json, Opened, Sight, Told
+from .rules import Violation
+
+JOB = "video:42"
+Mode = Literal["latest", "every"]
+Event = tuple[int, int, Json]
+"""Epoch, seq, state."""
+draws = st.data()
+unhurried = settings(deadline=None)
+"""However long an example takes: others may have the machine."""
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Event]:
+    """A job's events: in up to three epochs, of rising attempts, up to its end."""
+    events: list[Event] = []
+    attempt, done = 1, 0
+    for epoch in range(1, draw(st.integers(1, 3)) + 1):
+        for seq in range(1, draw(st.integers(1, 8)) + 1):
+            if draw(st.integers(0, 9)) == 0:
+                attempt, done = attempt + 1, 0
+            done += draw(st.integers(1, 3))
+            events.append(
+                (epoch * 10, seq, {"status": "running", "attempt": attempt, "done": done})
+            )
+    epoch, seq, last = events.pop()
+    return [*events, (epoch, seq, last | {"status": "succeeded"})]
+
+
+def told(event: Event, prev: int | None) -> Json:
+    epoch, seq, state = event
+    said = {"type": "progress", "job": JOB, "epoch": epoch, "prev": prev, "seq": seq}
+    return said | ({"snapshot": True} if prev is None else {}) | {"state": state}
+
+
+UNSEEN = told((0, 0, {}), None) | {"epoch": None, "state": None}
+
+
+def honest(draw: Callable[[Any], Any], history: Sequence[Event], mode: Mode) -> list[Json]:
+    """One of the many true ways to tell a history, from its start or from later on."""
+    said: list[Json] = [UNSEEN] if draw(st.booleans()) else []
+    held = (0, 0) if said else None
+    for number, event in enumerate(history):
+        epoch, seq, _ = event
+        skipped = number < len(history) - 1 and draw(st.booleans())
+        if held and 0 < held[0] < epoch and draw(st.booleans()):
+            said.append(UNSEEN)  # for a moment nobody knew the job
+            held = (0, 0)
+        if skipped:
+            continue
+        if held is None:
+            said.append(told(event, None))
+        elif mode == "latest":
+            said.append(told(event, held[1] if held[0] == epoch else None))
+        else:
+            first = held[1] + 1 if held[0] == epoch else 1
+            if seq > first:
+                gap = {"type": "gap", "job": JOB, "epoch": epoch, "from": first, "to": seq - 1}
+                said += [gap, told(event, None)]
+            else:
+                said.append(told(event, seq - 1 or None))
+        held = epoch, seq
+    return said
+
+
+def account(said: Sequence[Json], mode: Mode = "latest", client: str = "client") -> Account:
+    return Account(client, mode, [Told(float(at), object_) for at, object_ in enumerate(said)])
+
+
+def broken(said: Sequence[Json], mode: Mode = "latest") -> set[str]:
+    """The rules that this account breaks."""
+    return {violation.rule for violation in rules.violations(account(said, mode))}
+
+
+def one_of(data: st.DataObject, numbers: Sequence[int]) -> int:
+    assume(numbers)
+    return data.draw(st.sampled_from(numbers))
+
+
+modes = st.sampled_from(["latest", "every"])
+
+
+@unhurried
+@given(histories(), modes, draws)
+def test_an_honest_account_breaks_no_rule(
+    history: list[Event], mode: Mode, data: st.DataObject
+) -> None:
+    said = honest(data.draw, history, mode)
+    assert broken(said, mode) == set()
+    ends = {JOB: history[-1][2]}
+    assert not list(rules.missing_ends(account(said, mode), ends, deadline=len(said)))
+    others = [account(honest(data.draw, history, mode), mode, client=str(n)) for n in range(3)]
+    assert not list(rules.disagreements(others))
+
+
+@unhurried
+@given(histories(), modes, draws)
+def test_what_is_left_out_is_a_silent_gap(
+    history: list[Event], mode: Mode, data: st.DataObject
+) -> None:
+    """A frame that another one continues; a gap that was to be told."""
+    said = honest(data.draw, history, mode)
+    needed = [
+        number
+        for number, object_ in enumerate(said[:-1])
+        if object_["type"] == "gap" or said[number + 1].get("prev")
+    ]
+    del said[one_of(data, needed)]
+    assert "silent gap" in broken(said, mode)
+
+
+@unhurried
+@given(histories(), modes, draws)
+def test_what_is_repeated_is_a_duplicate(
+    history: list[Event], mode: Mode, data: st.DataObject
+) -> None:
+    said = honest(data.draw, history, mode)
+    frames = [n for n, object_ in enumerate(said) if object_["type"] == "progress"]
+    number = one_of(data, frames)
+    said.insert(number, said[number])
+    assert "duplicate" in broken(said, mode)
+
+
+@unhurried
+@given(histories(), modes, draws)
+def test_what_comes_before_its_time_is_noticed(
+    history: list[Event], mode: Mode, data: st.DataObject
+) -> None:
+    said = honest(data.draw, history, mode)
+    pairs = [
+        number
+        for number in range(len(said) - 1)
+        if said[number]["type"] == said[number + 1]["type"] == "progress"
+        and UNSEEN not in said[number : number + 2]
+    ]
+    number = one_of(data, pairs)
+    said[number], said[number + 1] = said[number + 1], said[number]
+    assert "reordering" in broken(said, mode)
+
+
+@unhurried
+@given(histories(), draws)
+def test_several_events_in_one_frame_are_a_gap_for_who_wants_every(
+    history: list[Event], data: st.DataObject
+) -> None:
+    said = honest(data.draw, history, "every")
+    pairs = [
+        number
+        for number in range(1, len(said))
+        if said[number].get("prev") and said[number - 1].get("prev")
+    ]
+    number = one_of(data, pairs)
+    said[number] = said[number] | {"prev": said[number - 1]["prev"]}
+    del said[number - 1]
+    assert broken(said, "every") == {"silent gap"}
+
+
+@unhurried
+@given(histories(), modes, draws)
+def test_a_snapshot_nobody_needed_is_noticed(
+    history: list[Event], mode: Mode, data: st.DataObject
+) -> None:
+    said = honest(data.draw, history, mode)
+    continued = [number for number, object_ in enumerate(said) if object_.get("prev")]
+    number = one_of(data, continued)
+    said[number] = said[number] | {"prev": None, "snapshot": True}
+    assert broken(said, mode) == {"needless snapshot"}
+
+
+@unhurried
+@given(histories(), modes, draws)
+def test_an_end_is_never_taken_back(history: list[Event], mode: Mode, data: st.DataObject) -> None:
+    said = honest(data.draw, history, mode)
+    epoch, _, state = history[-1]
+    again = told((epoch + 10, 1, state | {"status": "running"}), None)
+    assert broken([*said, UNSEEN], mode) == {"end taken back"}
+    assert broken([*said, again], mode) == {"end taken back"}
+    retried = again | {"state": state | {"status": "running", "attempt": state["attempt"] + 1}}
+    assert broken([*said, retried], mode) == set()
+
+
+@unhurried
+@given(histories(), draws)
+def test_two_states_at_one_position_are_a_disagreement(
+    history: list[Event], data: st.DataObject
+) -> None:
+    one = honest(data.draw, history, "latest")
+    other = [*one]
+    number = one_of(data, [n for n, object_ in enumerate(other) if object_["state"]])
+    other[number] = other[number] | {"state": other[number]["state"] | {"message": "forged"}}
+    found = list(rules.disagreements([account(one, client="a"), account(other, client="b")]))
+    assert [violation.client for violation in found] == ["b"]
+
+
+@unhurried
+@given(histories(), modes, draws)
+def test_a_missing_end_and_a_late_one_are_noticed(
+    history: list[Event], mode: Mode, data: st.DataObject
+) -> None:
+    said = honest(data.draw, history, mode)
+    ends = {JOB: history[-1][2]}
+    late = rules.missing_ends(account(said, mode), ends, deadline=len(said) - 1.5)
+    assert [violation.rule for violation in late] == ["late end"]
+    missing = rules.missing_ends(account(said[:-1], mode), ends, deadline=len(said))
+    assert [violation.rule for violation in missing] == ["missing end"]
+
+
+def running(seq: int, prev: int | None = None, *, epoch: int = 10, **fields: Any) -> Json:
+    return told((epoch, seq, {"status": "running", "attempt": 1, "done": seq} | fields), prev)
+
+
+GAP = {"type": "gap", "job": JOB, "epoch": 10, "from": 2, "to": 4}
+
+
+@pytest.mark.parametrize(
+    ("said", "mode", "rule"),
+    [
+        ([running(1), running(2, 1, done=0)], "latest", "backwards"),
+        ([running(1, attempt=2), running(2, 1)], "latest", "backwards"),
+        ([running(1, status="failed"), running(2, 1)], "latest", "backwards"),
+        ([running(1, epoch=20), running(9, epoch=10)], "latest", "reordering"),
+        ([running(5), running(6, 4)], "latest", "duplicate"),
+        ([running(1), running(2, 1, epoch=20)], "latest", "silent gap"),
+        ([running(1), running(3, epoch=20)], "every", "silent gap"),
+        ([running(1), GAP | {"to": 3}, running(5)], "every", "silent gap"),
+        ([running(1), GAP, GAP, running(5)], "every", "malformed"),
+        ([running(1), GAP], "latest", "malformed"),
+        ([running(1) | {"snapshot": False}], "latest", "malformed"),
+        ([running(1) | {"state": None}], "latest", "malformed"),
+        ([{"type": "error", "code": "invalid_json"}], "latest", "malformed"),
+    ],
+)
+def test_each_rule_by_an_example(said: list[Json], mode: Mode, rule: str) -> None:
+    assert rule in broken(said, mode)
+
+
+def test_a_disturbed_client_is_one_whose_node_was_left_alone() -> None:
+    sights: list[Sight] = [Opened(1, "A"), Ended(2, "A", "1011"), Opened(3, "B"), Ended(4, "B", "")]
+    seen = Account("client", "latest", sights)
+    assert [v.at for v in rules.disturbances(seen, touched=["A"])] == [4]
+
+
+def test_a_time_from_elsewhere_is_foreign() -> None:
+    seen = account([running(1, created_at=1_000.0, updated_at=4_600.0)])
+    found = list(rules.foreign_times(seen, first=1_000, last=1_010))
+    assert len(found) == 1
+    assert "updated_at is +3600.000 s" in found[0].what
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ([{"type": "welcome"}], False),
+        ([{"type": "welcome", "stale": True}], True),
+        ([{"type": "welcome", "stale": True}, {"type": "feed", "stale": False}], False),
+        ([{"type": "welcome"}, {"type": "feed", "stale": True}, running(1)], True),
+    ],
+)
+def test_who_is_left_stale(said: list[Json], left: bool) -> None:
+    assert bool(list(rules.left_stale(account(said)))) == left
+
+
+def test_a_summary_says_the_same_once() -> None:
+    same = [Violation(f"client {n}", float(9 - n), "duplicate", "it") for n in range(3)]
+    other = Violation("client 9", 1.0, "disturbed", "that")
+    assert rules.summary([*same, other]) == [
+        "   1.000 client 9 disturbed: that",
+        "   7.000 client 2 duplicate: it (and 2 more)",
+    ]
