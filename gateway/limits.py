@@ -71,6 +71,14 @@ class Limits:
     """A message from a client: 300 jobs of full length, many more of usual length."""
     max_connections: int = _count(20_000)
     """Connections of a node: about 0.5 GiB, and below the usual descriptor limits."""
+    max_connections_per_address: int = _count(1_000)
+    """Connections from one address (IPv6: one /64): an office behind one, and a twentieth of
+    the node. Trusted proxies do not count, their clients do."""
+    commands_per_second: float = _positive(100.0)
+    """What a client may say for long; a page says a few a minute. A frame is one, a
+    kilobyte of text another. Past it the client is read later, and TCP slows it."""
+    command_burst: int = _count(1_000)
+    """What it may say at once: 1,000 jobs one by one, or a megabyte."""
     max_jobs_per_connection: int = _count(1_000)
     """A page shows hundreds of jobs at most."""
     max_jobs_per_stream: int = _count(100)
