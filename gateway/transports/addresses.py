@@ -37,8 +37,10 @@ Network = IPv4Network | IPv6Network
 _FORWARDED = re.compile(r'(?:^|;)[ \t]*for="?(\[[^]"]*\]|[^;":,]+)', re.IGNORECASE)
 _V1 = re.compile(rb"PROXY (?:UNKNOWN[^\r\n]*|TCP[46] ([0-9a-fA-F.:]+) \S+ \d+ \d+)\r\n")
 _V2 = b"\r\n\r\n\0\r\nQUIT\n"
-MAX_PROXY_HEADER: Final = 16 + 4096
-"""Bytes: version 2's longest that anybody sends; version 1 ends after 107."""
+MAX_V1: Final = 108
+"""Bytes of a header of version 1 (the specification's own bound)."""
+MAX_V2: Final = 16 + 4096
+"""Bytes of one of version 2: more than anybody has to tell."""
 
 
 @frozen
@@ -103,22 +105,32 @@ async def read_proxy_header(stream: ClientStream, limits: Limits) -> str | None:
     """
     data = b""
     with trio.move_on_after(limits.head_timeout):
-        while len(data) <= MAX_PROXY_HEADER:
+        while _may_become_one(data):
             more = await stream.receive_some()
             data += more
-            found = _proxy_header(data)
+            try:
+                found = _proxy_header(data)
+            except ValueError:
+                break
             if found is not None:
                 stream.unread(data[found[1] :])
                 return found[0]
-            if not more or not (
-                data[:12] == _V2[: len(data)] or data[:6] == b"PROXY "[: len(data)]
-            ):
+            if not more:
                 break
     raise trio.BrokenResourceError("no PROXY protocol header")
 
 
+def _may_become_one(data: bytes) -> bool:
+    if data[:6] == b"PROXY "[: len(data)]:
+        return len(data) < MAX_V1
+    return data[:12] == _V2[: len(data)] and len(data) < MAX_V2
+
+
 def _proxy_header(data: bytes) -> tuple[str | None, int] | None:
-    """What the header says, and its size; None if it is not whole, or none."""
+    """What the header says, and its size; None if it is not whole, or none.
+
+    Raises `ValueError` if it tells what is no address.
+    """
     if data.startswith(_V2) and len(data) >= 16:
         command, family, size = unpack("!BBH", data[12:16])
         if len(data) < 16 + size:
@@ -127,7 +139,7 @@ def _proxy_header(data: bytes) -> tuple[str | None, int] | None:
         if command != 0x21 or size < length or not length:
             return None if command >> 4 != 2 else (None, 16 + size)
         return canonical(str(ip_address(data[16 : 16 + length]))), 16 + size
-    match = _V1.match(data[:108])
+    match = _V1.match(data[:MAX_V1])
     if match is None:
         return None
     return canonical(match[1].decode()) if match[1] else None, match.end()
