@@ -37,6 +37,7 @@ INTERNAL = Ending(1011, "internal error", True, "a defect of the gateway; its lo
 SILENT = Ending(4000, "heartbeat timeout", True, "nothing was heard from the client")
 STUCK = Ending(4001, "write timeout", True, "the client stopped reading (aborted: no close frame)")
 FULL = Ending(4002, "too many connections", True, "this node has as many as it may")
+CROWDED = Ending(4003, "too many from here", True, "its address has as many as it may")
 EXPIRED = Ending(4100, "token expired", True, "it comes back with a new token")
 UNAUTHORIZED = Ending(4500, "unauthorized", False, "no token in time, or not a good one")
 FORBIDDEN_ORIGIN = Ending(4501, "forbidden origin", False, "a page of an origin not allowed here")
@@ -55,6 +56,7 @@ ENDINGS = (
     SILENT,
     STUCK,
     FULL,
+    CROWDED,
     EXPIRED,
     UNAUTHORIZED,
     FORBIDDEN_ORIGIN,

@@ -46,41 +46,54 @@ class Limits:
     """Silence before a client is pinged. Common proxies reap idle connections after 60 s
     (nginx `proxy_read_timeout`) or 55 s (Heroku), so two pings fit."""
     pong_within: float = _positive(10.0)
-    """Further silence before it is given up: a phone's radio needs some seconds to wake."""
+    """Further silence before it is given up, with 4000: a phone's radio needs some seconds to
+    wake."""
     write_timeout: float = _positive(10.0)
-    """How long one write may take before the client counts as stuck and is aborted."""
+    """How long one write may take before the client counts as stuck and is aborted (4001,
+    unsaid): 256 KiB at the speed of a bad phone line."""
     close_timeout: float = _positive(2.0)
     """How long a closing handshake may take; after it the socket is closed without."""
     head_timeout: float = _positive(10.0)
-    """How long a client may take for its request head or handshake (slowloris)."""
+    """How long a client may take for its request head or handshake (slowloris): then 408."""
     hello_timeout: float = _positive(10.0)
-    """How long it may take to show a token, where one is needed."""
+    """How long it may take to show a token, where one is needed: then 4500."""
     expiry_grace: float = _positive(10.0)
     """How long it may go on after its token has expired: to fetch another and say `hello`
-    again takes a page some seconds."""
+    again takes a page some seconds. Then 4100."""
     body_timeout: float = _positive(10.0)
-    """How long it may take for a request body."""
+    """How long it may take for a request body: then 408. An update is some hundred bytes."""
     drain_timeout: float = _positive(10.0)
     """How long leaving may take: less than Kubernetes' grace period of 30 s."""
 
     max_head: int = _count(16 * 1024)
-    """A request head. Browsers' cookies stay below 8 KiB; h11's own bound is 16 KiB."""
+    """A request head; 431. Browsers' cookies stay below 8 KiB; h11's own bound is 16 KiB."""
     max_body: int = _count(64 * 1024)
-    """A request body: an update with every field at its limit, escaped."""
+    """A request body; 413. An update with every field at its limit, escaped."""
     max_message: int = _count(64 * 1024)
-    """A message from a client: 300 jobs of full length, many more of usual length."""
+    """A message from a client; 1009. 300 jobs of full length, many more of usual length."""
     max_connections: int = _count(20_000)
-    """Connections of a node: about 0.5 GiB, and below the usual descriptor limits."""
+    """Connections of a node; 4002. About 0.5 GiB, and below the usual descriptor limits."""
+    max_connections_per_address: int = _count(1_000)
+    """Connections from one address (IPv6: one /64); 4003, and 429 for requests. An office
+    behind one address, and a twentieth of the node. Trusted proxies do not count, their
+    clients do."""
+    commands_per_second: float = _positive(100.0)
+    """What a client may say for long; a page says a few a minute. A frame is one, a
+    kilobyte of text another. Past it the client is read later, and TCP slows it."""
+    command_burst: int = _count(1_000)
+    """What it may say at once: 1,000 jobs one by one, or a megabyte."""
     max_jobs_per_connection: int = _count(1_000)
-    """A page shows hundreds of jobs at most."""
+    """Jobs that one client may watch; more are denied (`too_many_jobs`). A page shows
+    hundreds at most."""
     max_jobs_per_stream: int = _count(100)
-    """Jobs in one SSE request: each event's id carries all their positions."""
+    """Jobs in one SSE request; 400. Each event's id carries all their positions."""
     max_jobs: int = _count(100_000)
     """Jobs the memory broker keeps; past it the one updated longest ago is forgotten."""
     max_replies: int = _count(16)
     """Answers waiting for a client. The reader waits past it, so TCP slows a flood."""
     max_hz: float = _positive(100.0)
-    """Most wake-ups a second that a client may ask for; more is smoother than any screen."""
+    """Most wake-ups a second that a client may ask for (`invalid_command`); more is smoother
+    than any screen."""
 
     ring_bytes: int = _count(1024 * 1024)
     """Recent events a topic keeps (1 MiB: some thousands), for mode `every`."""

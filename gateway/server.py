@@ -28,10 +28,14 @@ from .job import check_job_id
 from .limits import DEFAULT_LIMITS, Limits
 from .node import Node
 from .protocol import parse_update
+from .transports.addresses import Proxies
 from .transports.http import HTTPServer
 from .transports.listener import open_listeners, serve_listeners
 
 __all__ = ["Gateway", "Internal", "serve_gateway"]
+
+
+DEFAULT_PROXIES = Proxies()
 
 
 @frozen
@@ -77,6 +81,7 @@ async def serve_gateway(
     gate: Gate | None = None,
     internal: Internal | None = None,
     insecure: bool = False,
+    proxies: Proxies = DEFAULT_PROXIES,
     task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; then drain, for at most `limits.drain_timeout` seconds.
@@ -84,6 +89,7 @@ async def serve_gateway(
     `bind` is HOST:PORT, port 0 for any free one. `broker` is `MemoryBroker()` by default.
     `gate` says who may do what; without one everybody who reaches the address may do
     everything, so the address must be of the loopback then, unless it is to be `insecure`.
+    `proxies` are those whose word is taken for where a client comes from.
     `internal` is a second address, for what the first shall not serve.
 
     Raises `InvalidSettings` if it cannot, or should not, listen there. `nursery.start`
@@ -113,7 +119,9 @@ async def serve_gateway(
             inside.shield = True
             try:
                 async with trio.open_nursery() as outside:
-                    await outside.start(partial(serve_listeners, served, node=node))
+                    await outside.start(
+                        partial(serve_listeners, served, node=node, proxies=proxies)
+                    )
                     public, *other = [_names(listeners) for listeners, _ in served]
                     task_status.started(Gateway(node, public, *other))
             finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ __all__ = ["SETTINGS", "Setting", "read_settings", "suspicious_variables"]
 PREFIX = "GATEWAY_"
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+FORMS = ("x-forwarded-for", "forwarded", "proxy-protocol")
 MOVABLE = frozenset(("publish", "page"))
 """What may be served at the internal address instead."""
 MAX_DRAIN = 3_600.0  # an hour; whoever needs longer does not want to leave
@@ -135,6 +137,16 @@ def _internal_parts(text: str) -> frozenset[str]:
     return parts
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(map(ip_network, _names(text)))  # its errors say what is wrong
+
+
+def _form(text: str) -> str:
+    if text.lower() not in FORMS:
+        raise ValueError(f"must be one of {', '.join(FORMS)}")
+    return text.lower()
+
+
 BIND = Setting(
     "bind", "127.0.0.1:8000", "Where to listen; port 0 is any free one.", _address, "HOST:PORT"
 )
@@ -180,6 +192,14 @@ INSECURE = Setting(
     "",
     switch=True,
 )
+TRUSTED_PROXIES = Setting(
+    "trusted_proxies",
+    "127.0.0.1,::1",
+    "Addresses and networks of proxies that say truly where a client comes from.",
+    _networks,
+    "NETWORK,...",
+)
+FORWARDED = Setting("forwarded", "x-forwarded-for", "How they say it.", _form, "|".join(FORMS))
 INTERNAL_BIND = Setting(
     "internal_bind",
     "",
@@ -202,6 +222,8 @@ SETTINGS = (
     AUDIENCE,
     ORIGINS,
     INSECURE,
+    TRUSTED_PROXIES,
+    FORWARDED,
     DRAIN,
     LOG_LEVEL,
     REDIS,

@@ -21,6 +21,8 @@ __all__ = ["serve"]
 @set_by(settings.AUDIENCE)
 @set_by(settings.ORIGINS)
 @set_by(settings.INSECURE)
+@set_by(settings.TRUSTED_PROXIES)
+@set_by(settings.FORWARDED)
 @set_by(settings.DRAIN)
 @set_by(settings.LOG_LEVEL)
 @set_by(settings.REDIS)

@@ -13,6 +13,7 @@ import trio
 from ..auth.opening import open_gate
 from ..limits import Limits
 from ..server import Gateway, Internal, serve_gateway
+from ..transports.addresses import Network, Proxies
 from .signals import run_until_told
 
 __all__ = ["announce", "serve_until_told"]
@@ -28,6 +29,8 @@ def serve_until_told(
     insecure: bool,
     internal_bind: str | None,
     internal: frozenset[str],
+    trusted_proxies: tuple[Network, ...],
+    forwarded: str,
     **of_the_gate: Any,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain; from memory, or the Redis at that URL.
@@ -50,6 +53,7 @@ def serve_until_told(
         gate=gate,
         internal=None if internal_bind is None else Internal(internal_bind, internal),
         insecure=insecure,
+        proxies=Proxies(trusted_proxies, forwarded),
     )
     signal = run_until_told(partial(_serve, serve))
     if signal is not None:

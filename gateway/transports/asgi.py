@@ -18,6 +18,7 @@ from ..errors import TransportClosed
 from ..limits import Limits
 from ..node import Node
 from ..protocol import SUBPROTOCOL, Message
+from .allowance import Allowance
 from .door import serve_at_door
 from .http import Receive, Scope, Send
 
@@ -44,9 +45,11 @@ class _Source:
     def __init__(self, receive: Receive, *, limits: Limits) -> None:
         self._receive = receive
         self._limits = limits
+        self._allowance = Allowance(limits)
         self.heard_at = trio.current_time()
 
     async def receive(self) -> str:
+        await self._allowance.wait()
         event = await self._receive()
         if event["type"] == "websocket.disconnect":
             raise TransportClosed("the client is gone")
@@ -54,7 +57,9 @@ class _Source:
         text = event.get("text")
         if not isinstance(text, str):
             raise ConnectionEnds(endings.UNSUPPORTED)
-        if len(text.encode()) > self._limits.max_message:
+        size = len(text.encode())
+        self._allowance.spend(1, size=size)
+        if size > self._limits.max_message:
             raise ConnectionEnds(endings.TOO_BIG)
         return text
 

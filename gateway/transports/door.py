@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from .. import endings
 from ..connection import Sink, Source
+from ..endings import Ending
 from ..errors import Unauthorized
 from ..node import Node
 
@@ -19,10 +20,19 @@ PATH = "/ws"
 
 
 async def serve_at_door(
-    source: Source, sink: Sink, *, path: str, headers: Mapping[str, str], node: Node
+    source: Source,
+    sink: Sink,
+    *,
+    path: str,
+    headers: Mapping[str, str],
+    node: Node,
+    refused: Ending | None = None,
 ) -> None:
     """Serve a client whose request said this (names of headers in lower case), or tell it
     why not."""
+    if refused is not None:
+        await sink.close(refused)
+        return
     if path != PATH:
         await sink.close(endings.NOT_FOUND)
         return

@@ -15,10 +15,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import trio
+from attrs import frozen
 
+from .. import endings
 from ..errors import InvalidSettings
 from ..node import Node
-from .head import BadHead, is_upgrade, read_head, refuse
+from .addresses import Crowd, Proxies, canonical, read_proxy_header
+from .head import BadHead, headers_in, is_upgrade, read_head, refuse
 from .http import HTTPServer
 from .stream import ClientStream
 from .trio_ws import serve_websocket
@@ -80,11 +83,13 @@ async def serve_listeners(
     served: Sequence[tuple[Sequence[socket.socket], HTTPServer]],
     *,
     node: Node,
+    proxies: Proxies,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept clients until `node` is to drain, that is, until cancelled. Closes the listeners.
 
     Each group of sockets has an HTTP server of its own, for what is no WebSocket.
+    `proxies` are believed where a client comes from.
     Cancelled, it stops accepting first; then clients have `limits.drain_timeout` seconds
     to be sent away in order, and what is left is dropped.
     """
@@ -92,13 +97,15 @@ async def serve_listeners(
     # drain, the clients. A cancellation must reach the one and not the other, so the
     # clients' nursery is held by a task of its own: a shield round it here would keep
     # the cancellation from the accept loops as well.
+    crowd = Crowd(node.limits)
     async with trio.open_nursery() as outside:
         clients = await outside.start(_shelter)
         try:
             async with trio.open_nursery() as accepting:
                 for sockets, http in served:
+                    reception = _Reception(node, http, proxies, crowd)
                     for sock in sockets:
-                        accepting.start_soon(_accept, sock, clients, node, http)
+                        accepting.start_soon(_accept, sock, clients, reception)
                 task_status.started()
         finally:
             for sockets, _ in served:
@@ -122,13 +129,21 @@ async def _shelter(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         await trio.sleep_forever()
 
 
-async def _accept(
-    listener: socket.socket, clients: trio.Nursery, node: Node, http: HTTPServer
-) -> None:
+@frozen
+class _Reception:
+    """What the clients of one listener are received with."""
+
+    node: Node
+    http: HTTPServer
+    proxies: Proxies
+    crowd: Crowd
+
+
+async def _accept(listener: socket.socket, clients: trio.Nursery, reception: _Reception) -> None:
     while True:
         await trio.lowlevel.wait_readable(listener)
         try:
-            sock, _ = listener.accept()
+            sock, peer = listener.accept()
         except BlockingIOError:
             continue
         except OSError as error:
@@ -137,28 +152,52 @@ async def _accept(
                 await trio.sleep(RETRY_ACCEPT)
             # Any other error is that client's own: it left before we came (accept(2)).
             continue
-        clients.start_soon(_serve_guarded, sock, node, http)
+        clients.start_soon(_serve_guarded, sock, canonical(peer[0]), reception)
 
 
-async def _serve_guarded(sock: socket.socket, node: Node, http: HTTPServer) -> None:
+async def _serve_guarded(sock: socket.socket, peer: str, reception: _Reception) -> None:
     """Serve one client; whatever goes wrong ends this client alone."""
     try:
         sock.setblocking(False)
-        await _serve_client(ClientStream(sock, limits=node.limits), node, http)
+        stream = ClientStream(sock, limits=reception.node.limits)
+        try:
+            with reception.crowd.socket(), ExitStack() as place:
+                await _serve_client(stream, peer, reception, place)
+        except trio.BrokenResourceError:
+            stream.abort()
     except* Exception:
         log.exception("a connection failed")
     finally:
         sock.close()
 
 
-async def _serve_client(stream: ClientStream, node: Node, http: HTTPServer) -> None:
+async def _serve_client(
+    stream: ClientStream, address: str, reception: _Reception, place: ExitStack
+) -> None:
+    """Serve one client from `address`, which holds its `place` while that stack is open.
+
+    Raises `trio.BrokenResourceError` if it is gone, or is to be dropped.
+    """
+    limits, proxies = reception.node.limits, reception.proxies
+    has_place = True
+    if proxies.form == "proxy-protocol" and proxies.trust(address):
+        address = await read_proxy_header(stream, limits) or address
+    # Before its head, so that many who send none count; a proxy's clients after it.
+    direct = not proxies.trust(address)
+    if direct:
+        has_place = place.enter_context(reception.crowd.place(address))
     try:
-        head: bytes | None = await read_head(stream, node.limits)
+        head: bytes | None = await read_head(stream, limits)
+        if head is not None and not direct:
+            address = proxies.client(address, headers_in(head))
+            if not proxies.trust(address):
+                has_place = place.enter_context(reception.crowd.place(address))
         if head is not None and not is_upgrade(head):
-            head = await http.serve(stream, head)
+            if not has_place:
+                raise BadHead(b"429 Too Many Requests")  # noqa: TRY301 - one answer to all
+            head = await reception.http.serve(stream, head)
         if head is not None:
-            await serve_websocket(stream, head, node)
+            refused = None if has_place else endings.CROWDED
+            await serve_websocket(stream, head, reception.node, refused=refused)
     except BadHead as error:
         await refuse(stream, error.status)
-    except trio.BrokenResourceError:
-        stream.abort()

@@ -26,6 +26,7 @@ from ..errors import TransportClosed
 from ..limits import Limits
 from ..node import Node
 from ..protocol import SUBPROTOCOL, Message
+from .allowance import Allowance, FrameCounter
 from .door import serve_at_door
 from .head import headers_in
 from .stream import ClientStream
@@ -34,6 +35,8 @@ __all__ = ["serve_websocket"]
 
 log = logging.getLogger("gateway.transports")
 
+READ_SIZE = 1024
+"""Bytes at a time: small enough that the frames in it, at most 512, do not hold up others."""
 _PING = b"\x89\x00"  # RFC 6455 §5.5.2, unmasked, empty
 _CLOSE_OPCODE = 0x88
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 §4.1: 16 bytes in base64
@@ -42,17 +45,23 @@ _GIVEN_UP = {ending.code: ending for ending in (endings.MALFORMED, endings.NOT_U
 """What the library gives up on without a word to the client."""
 
 
-async def serve_websocket(stream: ClientStream, head: bytes, node: Node) -> None:
-    """Serve one client whose upgrade request is `head`. Closes the stream."""
+async def serve_websocket(
+    stream: ClientStream, head: bytes, node: Node, *, refused: Ending | None = None
+) -> None:
+    """Serve one client whose upgrade request is `head`, or tell it why it is `refused`.
+    Closes the stream."""
     limits = node.limits
-    frames = _FrameStream(stream, head)
+    frames = _FrameStream(stream, head, limits)
     try:
         async with trio.open_nursery() as nursery:
             ws = await _shake_hands(nursery, frames, limits)
             if ws is not None:
                 source, sink = _Source(ws, stream, frames, limits), _Sink(ws, frames, limits)
                 path = (ws.path or "").partition("?")[0]
-                await serve_at_door(source, sink, path=path, headers=headers_in(head), node=node)
+                headers = headers_in(head)
+                await serve_at_door(
+                    source, sink, path=path, headers=headers, node=node, refused=refused
+                )
             nursery.cancel_scope.cancel()
     except* (LocalProtocolError, RemoteProtocolError, ConnectionClosed) as group:
         log.debug("a client broke the WebSocket protocol: %r", group.exceptions)
@@ -69,14 +78,17 @@ async def serve_websocket(stream: ClientStream, head: bytes, node: Node) -> None
 class _FrameStream(trio.abc.HalfCloseableStream):
     """The stream as trio-websocket sees it.
 
-    The library would lose what arrives together with the upgrade request, so it gets the
-    request alone, and no more until it has accepted. After a close frame nothing can
-    follow: data is an error, control frames are dropped. And the library cannot close the
-    stream, only leave it: it would do so before the client was told why.
+    It is read as fast as the client's `Allowance` has it. The library would lose what
+    arrives together with the upgrade request, so it gets the request alone, and no more
+    until it has accepted. After a close frame nothing can follow: data is an error, control
+    frames are dropped. And the library cannot close the stream, only leave it: it would do
+    so before the client was told why.
     """
 
-    def __init__(self, stream: ClientStream, head: bytes) -> None:
+    def __init__(self, stream: ClientStream, head: bytes, limits: Limits) -> None:
         self._stream = stream
+        self._allowance = Allowance(limits)
+        self._frames = FrameCounter()
         self._head = head
         self.accepted = trio.Event()
         """To be set when the handshake is done."""
@@ -118,7 +130,10 @@ class _FrameStream(trio.abc.HalfCloseableStream):
         await self.accepted.wait()
         if self.left.is_set():
             raise trio.ClosedResourceError
-        return await self._stream.receive_some(max_bytes)
+        await self._allowance.wait()
+        data = await self._stream.receive_some(READ_SIZE)
+        self._allowance.spend(self._frames.count(data), size=len(data))
+        return data
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()

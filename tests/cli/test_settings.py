@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,8 @@ def test_defaults_are_valid_and_used() -> None:
         "audience": None,
         "origins": Origins(),
         "insecure": False,
+        "trusted_proxies": (ip_network("127.0.0.1"), ip_network("::1")),
+        "forwarded": "x-forwarded-for",
         "drain": 10.0,
         "log_level": "info",
         "redis": None,
@@ -51,6 +54,8 @@ def test_the_environment_counts() -> None:
         ("GATEWAY_BIND", ":8000", "HOST:PORT"),
         ("GATEWAY_INTERNAL", "publish,health", "page, publish"),
         ("GATEWAY_INSECURE", "maybe", "yes or no"),
+        ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/8", "host bits"),
+        ("GATEWAY_FORWARDED", "x-real-ip", "proxy-protocol"),
         ("GATEWAY_DRAIN", "0", "seconds"),
         ("GATEWAY_DRAIN", "nan", "seconds"),
         ("GATEWAY_DRAIN", "ten", "seconds"),

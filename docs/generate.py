@@ -1,0 +1,76 @@
+"""Writes the parts of the documentation that the code says already.
+
+    python docs/generate.py
+
+A part stands between `<!-- name -->` and `<!-- end -->`. A test compares.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from gateway import limits
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("docs/limits.md",)
+
+
+def values() -> str:
+    """The constants at the top of `limits.py`, with the comment beside each."""
+    rows = ["| what | at most | why |", "|---|---|---|"]
+    for name, why in re.findall(r"^(MAX_\w+) = [^#\n]+#(.+)$", _source(), re.MULTILINE):
+        rows.append(f"| `{name}` | {_shown(getattr(limits, name))} | {why.strip()} |")
+    return "\n".join(rows)
+
+
+def fields() -> str:
+    """The fields of `Limits`, with the docstring below each."""
+    rows = ["| limit | default | what it bounds, what happens past it, and why |", "|---|---|---|"]
+    for name, why in described():
+        rows.append(f"| `{name}` | {_shown(getattr(limits.DEFAULT_LIMITS, name))} | {why} |")
+    return "\n".join(rows)
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """The name of each field, and its docstring, which only the source has."""
+    tree = ast.parse(_source())
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
+    for above, below in pairwise(body):
+        match above, below:
+            case (
+                ast.AnnAssign(target=ast.Name(name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                yield name, " ".join(text.split())
+
+
+def _source() -> str:
+    return (ROOT / "gateway/limits.py").read_text()
+
+
+def _shown(value: float | tuple[float, float]) -> str:
+    if isinstance(value, tuple):
+        return "–".join(f"{part:g}" for part in value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
+
+
+PARTS = {"values": values, "limits": fields}
+
+
+def written(page: str) -> str:
+    """The page as it should be."""
+
+    def part(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{PARTS[match[1]]()}\n<!-- end -->"
+
+    text = (ROOT / page).read_text()
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", part, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        (ROOT / page).write_text(written(page))

@@ -1,0 +1,209 @@
+"""Where a client comes from: whom to believe, and what it says."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack, suppress
+from functools import partial
+from ipaddress import ip_network
+from struct import pack
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import Gateway, Limits, serve_gateway
+from gateway.transports.addresses import OVERFLOW, Crowd, Proxies, read_proxy_header
+from gateway.transports.stream import ClientStream
+from tests.e2e.client import Client, command, connect, upgrade
+
+PROXY, OTHER_PROXY = "10.0.0.1", "10.0.0.2"
+TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/64"))
+
+
+@pytest.mark.parametrize(
+    ("form", "header", "client"),
+    [
+        ("x-forwarded-for", "192.0.2.1", "192.0.2.1"),
+        ("x-forwarded-for", "6.6.6.6, 192.0.2.1", "192.0.2.1"),  # the first is its own word
+        ("x-forwarded-for", "6.6.6.6, 192.0.2.1, 10.0.0.2", "192.0.2.1"),
+        ("x-forwarded-for", "10.0.0.9, 10.0.0.2", "10.0.0.9"),
+        ("x-forwarded-for", "192.0.2.1:4711", "192.0.2.1"),
+        ("x-forwarded-for", "[2001:db9::1]:4711", "2001:db9::1"),
+        ("x-forwarded-for", "2001:DB9:0:0::1", "2001:db9::1"),
+        ("x-forwarded-for", "::ffff:192.0.2.1", "192.0.2.1"),
+        ("x-forwarded-for", "192.0.2.1, nonsense", PROXY),
+        ("x-forwarded-for", "nonsense, 10.0.0.2", "10.0.0.2"),
+        ("x-forwarded-for", "", PROXY),
+        ("x-forwarded-for", ",,", PROXY),
+        ("forwarded", "for=192.0.2.1;proto=https;by=10.0.0.1", "192.0.2.1"),
+        ("forwarded", "proto=https; for=192.0.2.1", "192.0.2.1"),
+        ("forwarded", 'For="[2001:db9::1]:4711"', "2001:db9::1"),
+        ("forwarded", 'for="192.0.2.1:80"', "192.0.2.1"),
+        ("forwarded", "for=6.6.6.6, for=192.0.2.1", "192.0.2.1"),
+        ("forwarded", "for=192.0.2.1, for=_hidden", PROXY),
+        ("forwarded", "for=unknown", PROXY),
+        ("forwarded", "by=192.0.2.1", PROXY),
+    ],
+)
+def test_what_a_trusted_proxy_tells(form: str, header: str, client: str) -> None:
+    proxies = Proxies(TRUSTED, form)
+    assert proxies.client(PROXY, {form: header}) == client
+
+
+def test_nobody_else_is_believed() -> None:
+    proxies = Proxies(TRUSTED)
+    assert proxies.client("192.0.2.9", {"x-forwarded-for": "1.1.1.1"}) == "192.0.2.9"
+    assert proxies.client("2001:db8:1::1", {"x-forwarded-for": "1.1.1.1"}) == "2001:db8:1::1"
+
+
+def test_the_other_header_is_not_looked_at() -> None:
+    """A proxy that sets the one passes on the other as the client wrote it."""
+    assert Proxies(TRUSTED).client(PROXY, {"forwarded": "for=6.6.6.6"}) == PROXY
+    told = {"forwarded": "for=192.0.2.1", "x-forwarded-for": "6.6.6.6"}
+    assert Proxies(TRUSTED, "forwarded").client(PROXY, told) == "192.0.2.1"
+
+
+@given(st.text(), st.sampled_from(["x-forwarded-for", "forwarded"]))
+def test_any_header_gives_an_address(text: str, form: str) -> None:
+    assert Proxies(TRUSTED, form).client(PROXY, {form: text})
+
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+async def header_of(*parts: bytes) -> tuple[str | None, bytes]:
+    """What the PROXY header in these parts tells, and what is left to be read."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.setblocking(False)
+        stream = ClientStream(ours, limits=Limits())
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_send, theirs, parts)
+                told = await read_proxy_header(stream, Limits(head_timeout=2))
+            rest = await stream.receive_some() if stream._unread else b""
+        finally:
+            stream.abort()
+    return told, rest
+
+
+async def _send(sock: socket.socket, parts: tuple[bytes, ...]) -> None:
+    for part in parts:
+        sock.send(part)
+        await trio.testing.wait_all_tasks_blocked(0.001)
+    sock.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize(
+    ("header", "client"),
+    [
+        (b"PROXY TCP4 192.0.2.1 10.0.0.1 4711 443\r\n", "192.0.2.1"),
+        (b"PROXY TCP6 2001:db9::1 ::1 4711 443\r\n", "2001:db9::1"),
+        (b"PROXY UNKNOWN\r\n", None),
+        (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", None),
+        (V2 + pack("!BBH", 0x21, 0x11, 12) + bytes([192, 0, 2, 1]) + bytes(8), "192.0.2.1"),
+        (V2 + pack("!BBH", 0x21, 0x21, 36) + b"\x20\x01\x0d\xb9" + bytes(32), "2001:db9::"),
+        (V2 + pack("!BBH", 0x21, 0x11, 20) + bytes([192, 0, 2, 1]) + bytes(16), "192.0.2.1"),
+        (V2 + pack("!BBH", 0x20, 0, 0), None),  # LOCAL: a health check
+        (V2 + pack("!BBH", 0x21, 0x31, 216) + bytes(216), None),  # a Unix socket
+    ],
+)
+async def test_a_proxy_protocol_header(header: bytes, client: str | None) -> None:
+    assert await header_of(header + b"GET / HTTP/1.1") == (client, b"GET / HTTP/1.1")
+    assert await header_of(header[:5], header[5:13], header[13:]) == (client, b"")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"PROXY TCP4 nonsense 10.0.0.1 1 2\r\n",
+        b"PROXY TCP4 999.0.2.1 10.0.0.1 1 2\r\n",
+        b"PROXY " + b"x" * 200,
+        b"PROXY TCP4 192.0.2.1",
+        V2,
+        V2 + pack("!BBH", 0x31, 0x11, 12) + bytes(12),
+        V2 + pack("!BBH", 0x21, 0x11, 60_000) + bytes(6_000),
+        b"\r\n\r\n\0\r\nQUAT",
+        b"",
+    ],
+)
+async def test_what_is_no_proxy_protocol_header(header: bytes) -> None:
+    with pytest.RaisesGroup(trio.BrokenResourceError, flatten_subgroups=True, allow_unwrapped=True):
+        await header_of(header)
+
+
+def test_places_are_counted_by_address() -> None:
+    crowd = Crowd(Limits(max_connections_per_address=2))
+    with ExitStack() as stack:
+        places = [stack.enter_context(crowd.place("192.0.2.1")) for _ in range(3)]
+        assert places == [True, True, False]
+        assert stack.enter_context(crowd.place("192.0.2.2"))
+        assert stack.enter_context(crowd.place("2001:db8::1"))
+        assert stack.enter_context(crowd.place("2001:db8::ffff:1"))
+        assert not stack.enter_context(crowd.place("2001:db8::2"))
+        assert stack.enter_context(crowd.place("2001:db8:0:1::1"))
+        for _ in range(2 + OVERFLOW):
+            stack.enter_context(crowd.place("192.0.2.3"))
+        dropped = crowd.place("192.0.2.3")
+        with pytest.raises(trio.BrokenResourceError, match=r"192\.0\.2\.3"):
+            stack.enter_context(dropped)
+    assert repr(crowd) == "<Crowd of 0, 0 addresses>"
+
+
+class TestOverTheWire:
+    """From 127.0.0.1, which is trusted, with the addresses it tells."""
+
+    LIMITS = Limits(max_connections_per_address=2, head_timeout=0.5, close_timeout=0.3)
+
+    async def test_the_third_from_an_address_is_told(self) -> None:
+        async with trio.open_nursery() as nursery:
+            serve = partial(serve_gateway, "127.0.0.1:0", None, self.LIMITS)
+            gateway: Gateway = await nursery.start(serve)
+            port = gateway.addresses[0][1]
+            told = upgrade(x_forwarded_for="6.6.6.6, 192.0.2.1")
+            async with connect(port) as one, connect(port) as two:
+                for raw in (one, two):
+                    await raw.send(told)
+                    assert (await raw.head())[0] == 101
+                async with connect(port) as third:
+                    await third.send(told)
+                    assert (await third.head())[0] == 101
+                    assert await Client(third).ending() == 4003
+                async with connect(port) as fourth:
+                    await fourth.send(
+                        b"GET /healthz HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.1\r\n\r\n"
+                    )
+                    assert (await fourth.head())[0] == 429
+                for other in (upgrade(x_forwarded_for="192.0.2.2"), upgrade()):
+                    async with connect(port) as raw:
+                        await raw.send(other + command("ping"))
+                        assert (await raw.head())[0] == 101
+                        assert await Client(raw).hear_type("pong")
+            nursery.cancel_scope.cancel()
+
+    async def test_the_proxy_protocol(self) -> None:
+        async with trio.open_nursery() as nursery:
+            proxies = Proxies(form="proxy-protocol")
+            serve = partial(serve_gateway, "127.0.0.1:0", None, self.LIMITS, proxies=proxies)
+            gateway: Gateway = await nursery.start(serve)
+            port = gateway.addresses[0][1]
+            with ExitStack() as stack:
+                codes = []
+                for _ in range(3):
+                    sock = stack.enter_context(trio.socket.socket())
+                    await sock.connect(("127.0.0.1", port))
+                    await sock.send(b"PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n" + upgrade())
+                    heard = b""
+                    while b"welcome" not in heard and b"too many" not in heard:
+                        with trio.fail_after(5):
+                            heard += await sock.recv(4096)
+                    codes.append(b"too many" in heard)
+                assert codes == [False, False, True]
+            async with connect(port) as raw:
+                await raw.send(upgrade())
+                with suppress(Exception):
+                    assert await raw.rest() == b""
+            nursery.cancel_scope.cancel()
