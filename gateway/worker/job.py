@@ -32,7 +32,7 @@ _log = logging.getLogger("gateway.worker")
 
 
 class Job:
-    """One attempt at the job `name`, reported to the gateway at `url`.
+    """One attempt at the job `name`, reported to the gateway at `url`, or to its Redis.
 
         with Job("video:42", total=1200, unit="frames") as job:
             for frame in job.track(frames):
@@ -86,7 +86,7 @@ class Job:
 
     @property
     def url(self) -> str:
-        """The gateway it is reported to."""
+        """Where it is reported to, as it may be shown: without a password."""
         return self._sender.url
 
     @property

@@ -15,11 +15,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Publisher", "Receipt", "Rejected", "Unreachable", "check", "connect"]
+__all__ = ["Publisher", "Receipt", "Rejected", "Unreachable", "check", "connect", "shown"]
 
 SCHEMES: dict[str, str] = {
     "http": "gateway.worker.http",
     "https": "gateway.worker.http",
+    "redis": "gateway.worker.redis",
+    "rediss": "gateway.worker.redis",
+    "unix": "gateway.worker.redis",
+    "redis+sentinel": "gateway.worker.redis",
+    "rediss+sentinel": "gateway.worker.redis",
+    "redis+cluster": "gateway.worker.redis",
+    "rediss+cluster": "gateway.worker.redis",
 }
 
 
@@ -74,8 +81,15 @@ def check(url: str, token: str | None) -> None:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise ValueError(f"url must begin with one of {known}: {url!r}")
+        raise ValueError(f"url must begin with one of {known}: {shown(url)!r}")
     import_module(SCHEMES[scheme]).check(url, token)
+
+
+def shown(url: str) -> str:
+    """`url` for logs: without what may be a password, before the host or in a query."""
+    scheme, separator, rest = url.partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def connect(url: str, token: str | None) -> Publisher:

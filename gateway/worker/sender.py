@@ -58,8 +58,8 @@ class Sender:
     """All reports and notices that go to one gateway."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        self.url = url
-        self._token = token
+        self.url = publisher.shown(url)
+        self._where = url, token
         self._changed = threading.Condition(process.lock)
         self._thread: threading.Thread | None = None
         self._publisher: Publisher | None = None
@@ -203,7 +203,7 @@ class Sender:
         try:
             if self._publisher is None:
                 with process.importing:
-                    self._publisher = publisher.connect(self.url, self._token)
+                    self._publisher = publisher.connect(*self._where)
             return self._publisher.publish(job, request)
         except (Unreachable, Rejected) as error:
             return error

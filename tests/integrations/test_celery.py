@@ -19,8 +19,7 @@ import pytest
 from gateway.job import State
 from tests.brokers.server import Server, redis_server
 from tests.worker.peer import DEADLINE
-
-from .recorder import Recorder
+from tests.worker.recorder import Recorder
 
 ROOT = Path(__file__).parent.parent.parent
 APP = "tests.integrations.tasks"

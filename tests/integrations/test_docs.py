@@ -14,8 +14,7 @@ import trio
 from gateway import Gateway
 from tests.brokers.server import session_server
 from tests.test_readme import run
-
-from .recorder import Recorder
+from tests.worker.recorder import Recorder
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/workers.md").read_text()
 SECTIONS = re.findall(r"^##+ (.*?)$.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import Any
 
 import pytest
@@ -14,7 +12,10 @@ from gateway.worker.publisher import Receipt, Rejected, Unreachable
 from gateway.worker.sender import sender_for
 
 from .fake import Fake
+from .forking import fork, forks, joined
 from .peer import DEADLINE, Peer
+
+pytestmark = forks
 
 
 def settled(fake: Fake) -> list[dict[str, Any]]:
@@ -107,15 +108,16 @@ def test_a_child_leaves_it_to_its_parent(fake: Fake) -> None:
     announce("first", url=fake.url)
     assert fake.inside.acquire(timeout=DEADLINE)
     announce("second", url=fake.url)
-    pid = os.fork()
-    if not pid:
-        signal.alarm(int(DEADLINE))
+
+    def child() -> None:
         fake.door.set()
         fake.got.clear()
         process.flush_all()
-        os._exit(len(fake.got))
+        assert not fake.got
+
+    pid = fork(child)
     fake.door.set()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert joined(pid) == 0
     assert [got["job"] for got in settled(fake)] == ["first", "second"]
 
 

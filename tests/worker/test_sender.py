@@ -22,22 +22,6 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.message for r in caplog.records if r.name == "gateway.worker"]
 
 
-def test_away_and_back(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
-    with Job("job", total=5) as job, Job("other") as other:
-        until(job, lambda: job.attempt and other.attempt)
-        peer.go_away()
-        job.advance(2)
-        until(job, lambda: job._sender._outage.failures >= 3)
-        job.advance()  # never raises, never blocks
-        peer.come_back()
-        peer.wait_for(lambda got: peer.of("job")[-1].fields.get("done") == 3)
-    assert peer.ends("job")[0].fields["attempt"] == 1
-    assert peer.ends("other")
-    away, back = logged(caplog)
-    assert away.startswith(f"the gateway at {peer.url} is away (")
-    assert back.startswith(f"the gateway at {peer.url} is back after ")
-
-
 def test_the_start_is_repeated_until_it_is_answered(peer: Peer) -> None:
     peer.plan.extend([hang_up, hang_up])
     with Job("job") as job:

@@ -9,7 +9,8 @@ import trio
 
 from gateway import Gateway, serve_gateway
 from gateway.job import State
-from tests.worker.peer import DEADLINE
+
+from .peer import DEADLINE
 
 __all__ = ["Recorder"]
 
