@@ -24,7 +24,7 @@ LONGEST_PAUSE = 0.5
 """Before a client dials again: full jitter, as in a browser, but ten times as fast."""
 PING_EVERY = 1.5
 """An alert client asks whether its node is there, so that it notices in no time."""
-ALERT, PATIENT = 4.0, 120.0
+ALERT, PATIENT = 6.0, 120.0
 """Seconds without a word after which a client gives its node up; a patient one never does."""
 
 
