@@ -93,6 +93,14 @@ class Broker(Protocol):
         """
         ...
 
+    async def restore(self, events: Sequence[Event]) -> None:
+        """Say what was seen of some jobs, after `LOST`: their newest events.
+
+        A broker that has lost a job, or knows less of it, has it again as it was seen, at
+        a new position; one that loses nothing has nothing to do.
+        """
+        ...
+
     async def recent(
         self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
     ) -> Page:

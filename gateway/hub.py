@@ -127,6 +127,11 @@ class Hub:
             if not topic.loading and job[0] != "!"
         }
 
+    def seen(self, jobs: Iterable[str]) -> list[Event]:
+        """The newest event of each of these topics, if it has any."""
+        topics = [self._topics[job] for job in jobs if job in self._topics]
+        return [topic.latest for topic in topics if topic.latest is not None]
+
     def compared(self, asked: Mapping[str, Position], found: Mapping[str, Position]) -> None:
         """The broker was asked where it stands in these jobs, and answered `found`."""
         for job, position in asked.items():

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from random import uniform
 from types import MappingProxyType
 from typing import TypeVar
@@ -33,7 +33,7 @@ from .connection import Sink, Source, serve_connection
 from .endings import Ending
 from .errors import BrokerUnavailable
 from .hub import Hub, HubStatistics
-from .job import Position
+from .job import UNSEEN, Position
 from .limits import DEFAULT_LIMITS, Limits
 from .outbox import Outbox
 from .protocol import Message, Mode, encode
@@ -43,6 +43,7 @@ __all__ = ["Node", "NodeStatistics"]
 
 log = logging.getLogger("gateway.node")
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 LOAD_BATCH = 500
@@ -225,20 +226,26 @@ class Node:
         while True:
             with trio.move_on_after(self.limits.check_every * uniform(0.8, 1.2)):  # noqa: S311 - jitter
                 await self._lost.wait()
-            self._lost = trio.Event()
+            lost, self._lost = self._lost.is_set(), trio.Event()
             topics = list(self.hub.positions().items())
             for start in range(0, len(topics), LOAD_BATCH):
-                some = dict(topics[start : start + LOAD_BATCH])
-                found = await self._insist(self.broker.positions, list(some))
-                self.hub.compared(some, found)
+                await self._compare(dict(topics[start : start + LOAD_BATCH]), lost=lost)
 
-    async def _insist(self, ask: Callable[[Sequence[str]], Awaitable[T]], jobs: list[str]) -> T:
+    async def _compare(self, topics: dict[str, Position], *, lost: bool) -> None:
+        found = await self._insist(self.broker.positions, list(topics))
+        if lost:
+            # Not the broker's word alone counts now: it may have lost what we have seen.
+            differing = [job for job in topics if found.get(job, UNSEEN) != topics[job]]
+            await self._insist(self.broker.restore, self.hub.seen(differing))
+        self.hub.compared(topics, found)
+
+    async def _insist(self, ask: Callable[[list[A]], Awaitable[T]], about: list[A]) -> T:
         """Ask the broker until it answers."""
         while True:
             try:
-                return await ask(jobs)
+                return await ask(about)
             except BrokerUnavailable as error:
-                log.debug("cannot read %d jobs yet: %s", len(jobs), error)
+                log.debug("no answer about %d jobs yet: %s", len(about), error)
                 await trio.sleep(RETRY_EVERY)
 
     async def _reap(self) -> None:

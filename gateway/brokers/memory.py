@@ -111,6 +111,10 @@ class MemoryBroker:
         known = self._jobs.get(job)
         return [event for event in known.events if event.position > after] if known else []
 
+    async def restore(self, events: Sequence[Event]) -> None:
+        """What it does not know any more it was to forget."""
+        await trio.lowlevel.checkpoint()
+
     async def recent(
         self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
     ) -> Page:

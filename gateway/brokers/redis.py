@@ -26,7 +26,7 @@ from ..job import Event, Position, State, Status, Update
 from ..limits import DEFAULT_LIMITS, Limits
 from ..storage.address import parse_address
 from ..storage.layout import FEED_LENGTH, Shard
-from ..storage.scripts import PUBLISH, REAP, RENEW, Script
+from ..storage.scripts import PUBLISH, REAP, RENEW, RESTORE, Script
 from ..storage.servers import open_servers
 from .cursor import decode
 from .poller import Poller
@@ -37,8 +37,8 @@ T = TypeVar("T")
 
 CALLS = 16
 """Calls at a time. Redis runs one after the other; more only wait there instead of here."""
-REAPED_AT_ONCE = 100
-"""Jobs per call of `reap`: some milliseconds in which Redis serves nobody else."""
+CHANGED_AT_ONCE = 100
+"""Jobs per call of a script: some milliseconds in which Redis serves nobody else."""
 SCANNED_AT_ONCE = 200
 """Jobs that `recent` looks at in one go."""
 WAITING_BATCHES = 2
@@ -102,6 +102,14 @@ class RedisBroker:
         )
         return unbroken(entries, after=after)
 
+    async def restore(self, events: Sequence[Event]) -> None:
+        seen = {event.job: event for event in events}
+        for shard, jobs in self._layout.by_shard(seen).items():
+            for start in range(0, len(jobs), CHANGED_AT_ONCE):
+                some = jobs[start : start + CHANGED_AT_ONCE]
+                arguments = [text for job in some for text in witnessed(seen[job])]
+                await self._call(RESTORE, shard.keys(*some), [*self._common, *arguments])
+
     async def recent(
         self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
     ) -> Page:
@@ -129,7 +137,7 @@ class RedisBroker:
     async def _reap_shard(self, shard: Shard) -> int:
         reaped = 0
         while True:
-            arguments = [*self._common, REAPED_AT_ONCE]
+            arguments = [*self._common, CHANGED_AT_ONCE]
             found: list[bytes] = await self._call(self._reap, shard.keys(), arguments)
             if not found:
                 return reaped
@@ -171,9 +179,13 @@ class RedisBroker:
             return function(self._servers.client, *args)
 
         with _translated():
-            result: T = await trio.to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=self._limiter
-            )
+            try:
+                result: T = await trio.to_thread.run_sync(
+                    call, abandon_on_cancel=True, limiter=self._limiter
+                )
+            except redis.ConnectionError:
+                self._servers.close()  # the idle ones are as dead as the one that was used
+                raise
             return result
 
     async def _of_each_shard(
@@ -268,6 +280,16 @@ def plain(update: Update) -> list[str | bytes]:
 
 
 _NULL = Raw(b"null")
+
+
+def witnessed(event: Event) -> list[str | bytes | int]:
+    """An event as the script that restores takes it."""
+    fields: list[str | bytes | int] = []
+    for name in State.__struct_fields__:
+        value = getattr(event.state, name)
+        if value is not None and value is not UNSET:
+            fields += (name, bytes(value) if isinstance(value, Raw) else str(value))
+    return [event.job, event.position.epoch, len(fields) // 2, *fields]
 
 
 def snapshot(job: str, fields: Mapping[bytes, bytes]) -> Event:

@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError
 
 from .layout import FEED_LENGTH, HISTORY, RETENTION
 
-__all__ = ["FUNCTIONS", "PUBLISH", "REAP", "RENEW", "TAKEOVER", "Script", "script"]
+__all__ = ["FUNCTIONS", "PUBLISH", "REAP", "RENEW", "RESTORE", "TAKEOVER", "Script", "script"]
 
 _LUA = Path(__file__).parent / "lua"
 
@@ -47,6 +47,7 @@ class Script(NamedTuple):
 PUBLISH: Final = Script.of(script("publish"))
 REAP: Final = Script.of(script("reap"))
 RENEW: Final = Script.of(script("renew"))
+RESTORE: Final = Script.of(script("restore"))
 TAKEOVER: Final = Script.of(script("takeover"))
 
 FUNCTIONS: Final = f"""#!lua name=progress

@@ -8,15 +8,17 @@ replication id).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import trio
+from msgspec import Raw
 
 from gateway import Node
 from gateway.broker import LOST
 from gateway.brokers import poller
 from gateway.brokers.redis import RedisBroker
-from gateway.job import UNSEEN, Update
+from gateway.job import UNSEEN, State, Update
 from tests.brokers.server import Server, redis_server
 from tests.e2e.conftest import eventually
 from tests.fakes import FakeSource, Sink
@@ -120,6 +122,87 @@ async def test_whoever_reads_a_record_of_the_past_gets_a_new_position(
         with trio.fail_after(5):
             assert event in await feed.receive()
         assert (await broker.publish("a", Update(done=4))).position == (event.position.epoch, 2)
+
+
+async def newest(broker: RedisBroker) -> State:
+    return (await broker.read(["a"]))["a"].state
+
+
+async def test_what_nodes_have_seen_is_brought_back(broker: RedisBroker, server: Server) -> None:
+    """Each has seen something else, and the one that has seen most comes last."""
+    data = Raw(b'{"a":[1.50]}')
+    async with broker.feed():
+        await broker.publish("a", Update(done=1, total=9, lease=7, run="r", start=True))
+        failover = Failover(server)
+        some = await broker.read(["a"])
+        await broker.publish("a", Update(done=2.5, phase="é", data=data))
+        more = await broker.read(["a"])
+        await broker.publish("a", Update(status="failed", error="x"))
+        end = await broker.read(["a"])
+    failover.happen()
+    async with broker.feed():
+        await broker.restore([some["a"]])
+        assert (await newest(broker)).done == 1
+        for seen, known in ((more, more), (some, more), (end, end), (more, end)):
+            await broker.restore([seen["a"]])
+            assert await newest(broker) == known["a"].state
+        position = (await broker.positions(["a"]))["a"]
+        assert position.epoch > end["a"].position.epoch
+        assert (await broker.publish("a", Update(done=3))).reason == "final"
+        again = await broker.publish("a", Update(start=True, run="s"))
+        assert (again.attempt, again.position.epoch) == (2, position.epoch)
+        await broker.restore([end["a"]])
+        assert (await newest(broker)).status == "running"
+
+
+@pytest.mark.parametrize("status", ["running", "succeeded"])
+async def test_a_job_that_was_flushed_is_brought_back(
+    status: Any, broker: RedisBroker, server: Server
+) -> None:
+    async with broker.feed():
+        await broker.publish("a", Update(percent=40))
+        before = await broker.read(["a"])
+        await broker.publish("a", Update(status=status, percent=50))
+        seen = await broker.read(["a"])
+        server.client.flushall()
+        await broker.restore([before["a"]])
+        await broker.restore([seen["a"]])
+        event = (await broker.read(["a"]))["a"]
+        assert event.state == seen["a"].state
+        assert event.position > seen["a"].position
+        page = await broker.recent(limit=5, after=None)
+        assert [event.job for event in page.events] == ["a"]
+        assert server.client.zcard("progress:leases") == 1
+
+
+async def test_what_a_worker_says_after_a_flush_is_not_overruled(
+    broker: RedisBroker, server: Server
+) -> None:
+    async with broker.feed():
+        await broker.publish("a", Update(status="succeeded"))
+        seen = await broker.read(["a"])
+        server.client.flushall()
+        again = await broker.publish("a", Update(start=True, percent=1))
+        await broker.restore([seen["a"]])
+        assert again.attempt == 1
+        assert (await newest(broker)).status == "running"
+
+
+async def test_an_end_that_the_replica_missed_is_not_taken_back(
+    broker: RedisBroker, server: Server
+) -> None:
+    node = Node(broker)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        sink = await node_with_a_client(node, nursery, "every")
+        await broker.publish("a", Update(done=1))
+        failover = Failover(server)
+        seen = (await broker.publish("a", Update(status="succeeded"))).position
+        await until_last(sink, status="succeeded")
+        failover.happen()
+        await eventually(lambda: sink.of("progress")[-1]["epoch"] > seen.epoch)
+        assert [frame["state"]["status"] for frame in sink.of("progress")[-2:]] == ["succeeded"] * 2
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_same_server_is_no_other_era(broker: RedisBroker, server: Server) -> None:

@@ -108,6 +108,17 @@ async def test_rejections_say_why_and_change_nothing(bench: Bench) -> None:
     assert (await bench.broker.publish("a", Update(percent=50))).reason == "final"
 
 
+async def test_what_it_knows_it_need_not_be_told(bench: Bench) -> None:
+    await bench.publish("a", percent=1)
+    before = await bench.broker.read(["a"])
+    await bench.publish("a", percent=2)
+    now = await bench.broker.read(["a"])
+    for seen in (before, now):
+        await bench.broker.restore([seen["a"]])
+        assert await bench.broker.read(["a"]) == now
+    await bench.broker.restore([])
+
+
 async def test_history_is_bounded_and_keeps_the_newest(bench: Bench) -> None:
     for percent in range(1, 10):
         await bench.publish("a", percent=percent)

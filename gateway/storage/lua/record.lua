@@ -5,9 +5,9 @@
 -- ARGV  1 history  2 length of the feed  3 retention in seconds, then the script's own
 --
 -- A record is the hash `last` as a table: name → text. Beside the state it has `epoch`,
--- `seq`, `run`, `pace` (since, at, percent, rate), `heard_at` and `wakes_at`. A number
--- stays the text it was written as, so that every reader has the same digits as
--- gateway/fold.py.
+-- `seq`, `run`, `pace` (since, at, percent, rate), `heard_at`, `wakes_at`, and, if an era
+-- has ended since it was made, its `past_epoch`. A number stays the text it was written
+-- as, so that every reader has the same digits as gateway/fold.py.
 
 local FEED, LEASES, RECENT, COUNTERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local HISTORY, FEED_LENGTH, RETENTION = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -139,6 +139,7 @@ local function commit(job, last, log, before, record)
   if before and not past(before) then
     record.seq = whole(record.seq + 1)
   else
+    record.past_epoch = before and before.epoch
     record.epoch, record.seq = next_epoch(), '1'
     record.wakes_at = nil
     redis.call('DEL', log)
