@@ -27,8 +27,9 @@ from .auth.patterns import Patterns
 from .auth.revocations import MAX_TOKEN_ID
 from .auth.rights import Rights
 from .errors import InvalidInput, Unauthorized
-from .job import STATUSES, Event, Status, check_job_id
-from .limits import Limits
+from .history import history_after
+from .job import STATUSES, Event, Position, Status, check_job_id
+from .limits import MAX_NUMBER, Limits
 from .node import Node
 from .outbox import Outbox
 from .page import SecurityHeaders, page_files
@@ -58,6 +59,7 @@ def create_http_app(node: Node, *, parts: Collection[str] = PARTS) -> ASGIApp:
     api = _Api(node)
     routes: list[BaseRoute] = [
         Route("/api/jobs", api.list_jobs),
+        Route("/api/jobs/{job:path}/events", api.history, methods=["GET"]),
         Route("/api/jobs/{job:path}", api.read, methods=["GET"]),
         Route("/api/events", api.events),
         Route("/healthz", api.health),
@@ -122,6 +124,25 @@ class _Api:
             answer["reason"] = receipt.reason
         return as_json(answer)
 
+    async def history(self, request: Request) -> Response:
+        if not request.scope["raw_path"].endswith(b"/events"):
+            # The slash is part of the job's id: it was written as %2F.
+            request.path_params["job"] += "/events"
+            return await self.read(request)
+        rights = await self._enter(request)
+        job = check_job_id(request.path_params["job"])
+        epoch = _count(request, "epoch", default=0, most=MAX_NUMBER)
+        seq = _count(request, "after", default=0, most=MAX_NUMBER)
+        broker = self._node.broker
+        head = (await broker.read([job])).get(job) if job in rights.watch else None
+        if head is None:
+            return _never_seen()
+        after = Position(head.position.epoch, 0 if epoch not in (0, head.position.epoch) else seq)
+        kept = await broker.history(job, after=after)
+        return as_json(
+            history_after(head, kept, after=after), headers={"cache-control": "no-cache"}
+        )
+
     async def read(self, request: Request) -> Response:
         rights = await self._enter(request)
         job = check_job_id(request.path_params["job"])
@@ -170,14 +191,12 @@ class _Api:
         status = query.get("status") or None
         if status is not None and status not in STATUSES:
             raise InvalidInput(f"status is none of {', '.join(STATUSES)}", field="status")
-        limit = _number(request, "limit", default=DEFAULT_PAGE, most=MAX_PAGE)
-        if limit < 1 or limit != int(limit):
-            raise InvalidInput("limit is not a whole number above 0", field="limit")
+        limit = _count(request, "limit", default=DEFAULT_PAGE, least=1, most=MAX_PAGE)
         events, next_ = await self._recent(
             rights.watch,
             prefix=query.get("prefix", ""),
             status=status,
-            limit=int(limit),
+            limit=limit,
             after=query.get("after") or None,
         )
         return as_json(
@@ -329,6 +348,16 @@ def _number(request: Request, name: str, *, default: float, most: float) -> floa
         value = -1.0
     if not 0 <= value <= most:
         raise InvalidInput(f"{name} is not a number from 0 to {most:g}", field=name)
+    return value
+
+
+def _count(request: Request, name: str, *, default: int, least: int = 0, most: int) -> int:
+    text = request.query_params.get(name)
+    if not text:
+        return default
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if not least <= value <= most:
+        raise InvalidInput(f"{name} is not a whole number from {least} to {most}", field=name)
     return value
 
 

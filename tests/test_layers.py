@@ -16,7 +16,7 @@ ROOT = Path(gateway.__file__).parent
 
 LAYERS = [
     {"storage"},
-    {"errors", "limits", "endings", "pace", "job", "fold", "protocol", "topic"},
+    {"errors", "limits", "endings", "pace", "job", "fold", "history", "protocol", "topic"},
     {"outbox", "hub", "broker", "auth", "session"},
     {"brokers"},
     {"connection", "canary", "node"},

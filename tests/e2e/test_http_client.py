@@ -152,6 +152,30 @@ async def test_connection_close_is_obeyed(http: httpx.AsyncClient, port: int) ->
 # Long polls
 
 
+async def test_the_history_of_a_job(http: httpx.AsyncClient, gateway: Gateway) -> None:
+    job = "a/events"  # of all names
+    for percent in (1, 2, 3):
+        receipt = await gateway.publish(job, percent=percent)
+    epoch = receipt.position.epoch
+
+    async def history(**query: int) -> dict[int, int]:
+        answer = await http.get(f"/api/jobs/{job}/events", params=query)
+        assert answer.status_code == 200
+        told: Json = answer.json()
+        assert (told["job"], told["epoch"], "gap" in told) == (job, epoch, False)
+        return {event["seq"]: event["state"]["percent"] for event in told["events"]}
+
+    assert await history() == {1: 1, 2: 2, 3: 3}
+    assert await history(after=2) == await history(after=2, epoch=epoch) == {3: 3}
+    assert await history(after=2, epoch=epoch - 1) == {1: 1, 2: 2, 3: 3}
+    assert await history(after=3) == await history(after=9) == {}
+    assert (await http.get("/api/jobs/a%2Fevents")).json()["state"]["percent"] == 3
+    assert (await http.get("/api/jobs/a/events")).status_code == 404
+    for wrong in ("after=-1", "after=1.5", "after=x", "epoch=²"):
+        problem = (await http.get(f"/api/jobs/{job}/events?{wrong}")).json()
+        assert (problem["status"], problem["field"]) == (400, wrong.partition("=")[0])
+
+
 async def test_a_long_poll_waits_for_news(http: httpx.AsyncClient, gateway: Gateway) -> None:
     await gateway.publish(JOB, percent=1)
     first = await http.get(f"/api/jobs/{JOB}")

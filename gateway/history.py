@@ -1,0 +1,37 @@
+"""A job's recent events as an answer: without holes, or with the hole named. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .job import Event, Position
+
+__all__ = ["history_after"]
+
+
+def history_after(head: Event, kept: Sequence[Event], *, after: Position) -> dict[str, Any]:
+    """What is known of a job's events after `after`, as a JSON document.
+
+    `head` is its newest event, `kept` what the broker has kept, oldest first; either may
+    be the newer one. A position of another epoch counts as the beginning of this one.
+    What lies between `after` and the events that are kept in a row is a `gap`.
+    """
+    newest = max([head, *kept], key=lambda event: event.position)
+    epoch = newest.position.epoch
+    seq = after.seq if after.epoch == epoch else 0
+    known = {event.position: event.state for event in [*kept, newest]}
+    first = newest.position.seq + 1
+    while first > seq + 1 and (epoch, first - 1) in known:
+        first -= 1
+    document: dict[str, Any] = {
+        "job": head.job,
+        "epoch": epoch,
+        "events": [
+            {"seq": number, "state": known[Position(epoch, number)]}
+            for number in range(first, newest.position.seq + 1)
+        ],
+    }
+    if first > seq + 1:
+        document["gap"] = {"from": seq + 1, "to": first - 1}
+    return document

@@ -1,0 +1,42 @@
+"""A job's history: every event it names is there, and every other one is in the gap."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.history import history_after
+from gateway.job import Event, Position, State
+
+
+def event(epoch: int, seq: int) -> Event:
+    state = State(status="running", attempt=1, done=seq, created_at=1.0, updated_at=1.0)
+    return Event("a", Position(epoch, seq), state)
+
+
+@given(
+    head=st.integers(1, 9),
+    kept=st.integers(0, 9),
+    oldest=st.integers(1, 9),
+    after=st.integers(0, 9),
+)
+def test_what_is_told_and_the_gap_are_all_there_is(
+    head: int, kept: int, oldest: int, after: int
+) -> None:
+    """Whether the snapshot or the history was read later, and whatever was trimmed."""
+    log = [event(5, seq) for seq in range(oldest, kept + 1)]
+    told = history_after(event(5, head), log, after=Position(5, after))
+    newest = max(head, kept if log else 0)
+    seqs = [entry["seq"] for entry in told["events"]]
+    gap = told.get("gap", {"from": after + 1, "to": after})
+    assert (told["job"], told["epoch"]) == ("a", 5)
+    assert [*range(gap["from"], gap["to"] + 1), *seqs] == list(range(after + 1, newest + 1))
+    assert all(entry["state"].done == entry["seq"] for entry in told["events"])
+
+
+def test_another_epoch_begins_at_its_beginning() -> None:
+    told = history_after(event(6, 2), [event(6, 1), event(6, 2)], after=Position(5, 7))
+    assert [entry["seq"] for entry in told["events"]] == [1, 2]
+    # It began anew between the two looks.
+    told = history_after(event(5, 7), [event(6, 1)], after=Position(5, 6))
+    assert (told["epoch"], [entry["seq"] for entry in told["events"]]) == (6, [1])
