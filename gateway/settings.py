@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from .auth.origins import Origins
 from .errors import InvalidSettings
-from .storage.address import parse_address
+from .storage.address import MAX_SHARDS, parse_address
 
 __all__ = ["SETTINGS", "Setting", "read_settings", "suspicious_variables"]
 
@@ -106,6 +106,28 @@ def _redis(text: str) -> str | None:
     return text
 
 
+def _shards(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_SHARDS):
+        raise ValueError(f"must be a whole number from 1 to {MAX_SHARDS}")
+    return int(text)
+
+
+def in_shards(redis: str | None, shards: int | None) -> str | None:
+    """The URL of a Redis with the number of shards in it, where workers find it too.
+
+    Raises `InvalidSettings` if it says another one, or there is no Redis.
+    """
+    if shards is None:
+        return redis
+    if redis is None:
+        raise InvalidSettings("only a Redis can have shards", field="shards")
+    if "shards=" in redis.partition("?")[2]:
+        raise InvalidSettings("the URL of the Redis says how many there are", field="shards")
+    return f"{redis}{'&' if '?' in redis else '?'}shards={shards}"
+
+
 def _token(text: str) -> str | None:
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be printable ASCII without spaces")
@@ -161,6 +183,13 @@ REDIS = Setting(
     _redis,
     "URL",
     secret=True,  # it may hold a password
+)
+SHARDS = Setting(
+    "shards",
+    "",
+    "Divide the jobs in Redis among so many feeds; in a cluster, as many as it has primaries.",
+    _shards,
+    "N",
 )
 KEYS = Setting(
     "keys",
@@ -227,6 +256,7 @@ SETTINGS = (
     DRAIN,
     LOG_LEVEL,
     REDIS,
+    SHARDS,
     URL,
     TOKEN,
 )

@@ -26,6 +26,7 @@ __all__ = ["serve"]
 @set_by(settings.DRAIN)
 @set_by(settings.LOG_LEVEL)
 @set_by(settings.REDIS)
+@set_by(settings.SHARDS)
 def serve(log_level: str, redis: str | None, **values: Any) -> None:
     """Serve workers, browsers and the page on one port.
 

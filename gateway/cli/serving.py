@@ -11,8 +11,10 @@ import click
 import trio
 
 from ..auth.opening import open_gate
+from ..brokers import open_broker
 from ..limits import Limits
 from ..server import Gateway, Internal, serve_gateway
+from ..settings import in_shards
 from ..transports.addresses import Network, Proxies
 from .signals import run_until_told
 
@@ -25,6 +27,7 @@ def serve_until_told(
     bind: str,
     *,
     redis: str | None,
+    shards: int | None,
     drain: float,
     insecure: bool,
     internal_bind: str | None,
@@ -39,12 +42,9 @@ def serve_until_told(
     `BrokerUnavailable` if there is no Redis to begin with.
     """
     limits = Limits(drain_timeout=drain)
+    redis = in_shards(redis, shards)
     gate = open_gate(redis=redis, insecure=insecure, limits=limits, **of_the_gate)
-    broker = None
-    if redis is not None:
-        from ..brokers.redis import RedisBroker
-
-        broker = RedisBroker(redis, limits)
+    broker = open_broker(redis, limits)
     serve = partial(
         serve_gateway,
         bind,

@@ -6,11 +6,13 @@ import time
 from functools import partial
 
 import trio
+from attrs import field, frozen
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from ..brokers import open_broker
 from ..cli.signals import run_until_told
 from ..cli.view import describe
 from ..errors import InvalidSettings
@@ -27,16 +29,16 @@ DRAIN = 3.0  # seconds: whoever pressed Ctrl-C waits for it
 ANY_PORT = "127.0.0.1:0"
 
 
-def run_demo(bind: str, *, any_port: bool, once: bool) -> int:
+def run_demo(bind: str, *, any_port: bool, once: bool, redis: str | None = None) -> int:
     """Run it until told to stop, or once; returns the exit code.
 
-    `any_port`: if `bind` is taken, another port will do. Raises `InvalidSettings`.
+    `any_port`: if `bind` is taken, another port will do. `redis` is the URL of one, for
+    the gateway and for the workers. Raises `InvalidSettings`, `BrokerUnavailable`.
     """
     console = Console(highlight=False)
     attempts: list[Attempt] = []
-    signal = run_until_told(
-        partial(_demo, bind, any_port=any_port, once=once, console=console, attempts=attempts)
-    )
+    stage = _Stage(console, redis=redis, once=once)
+    signal = run_until_told(partial(_demo, stage, bind, any_port=any_port, attempts=attempts))
     if not once:
         return 0
     if signal is not None:
@@ -45,64 +47,71 @@ def run_demo(bind: str, *, any_port: bool, once: bool) -> int:
     return 0 if all(attempt.good for attempt in attempts) else 1
 
 
-async def _demo(
-    bind: str, *, any_port: bool, once: bool, console: Console, attempts: list[Attempt]
-) -> None:
-    limits = Limits(drain_timeout=DRAIN)
+@frozen
+class _Stage:
+    """What all of the demo has in common."""
+
+    console: Console
+    redis: str | None = field(kw_only=True)
+    once: bool = field(kw_only=True)
+
+
+async def _demo(stage: _Stage, bind: str, *, any_port: bool, attempts: list[Attempt]) -> None:
     async with trio.open_nursery() as nursery:
         try:
-            gateway, serving = await _serve(nursery, bind, limits)
+            gateway, serving = await _serve(nursery, bind, stage.redis)
         except InvalidSettings as error:
             if not any_port:
                 raise
-            console.print(f"{error}; taking another port", style="yellow", markup=False)
-            gateway, serving = await _serve(nursery, ANY_PORT, limits)
-        console.print(_welcome(gateway, once=once))
+            stage.console.print(f"{error}; taking another port", style="yellow", markup=False)
+            gateway, serving = await _serve(nursery, ANY_PORT, stage.redis)
+        stage.console.print(_welcome(gateway, once=stage.once))
         # It outlives the workers: when they are told to stop they have a last word.
         serving.shield = True
         try:
             at_once = AtOnce(AT_ONCE)
             async with trio.open_nursery() as working:
                 for job in JOBS:
-                    run = partial(_run, job, gateway, at_once, console=console)
                     # `start`, so that they queue for a place in this order.
-                    await working.start(partial(run, once=once, attempts=attempts))
+                    await working.start(partial(_run, stage, job, gateway, at_once, attempts))
         finally:
             serving.cancel()
 
 
 async def _serve(
-    nursery: trio.Nursery, bind: str, limits: Limits
+    nursery: trio.Nursery, bind: str, redis: str | None
 ) -> tuple[Gateway, trio.CancelScope]:
     """Start the gateway in `nursery`, in a scope of its own."""
     scope = trio.CancelScope()
+    limits = Limits(drain_timeout=DRAIN)
+    broker = open_broker(redis, limits)
 
     async def serve(*, task_status: trio.TaskStatus[Gateway]) -> None:
         with scope:
-            await serve_gateway(bind, None, limits, task_status=task_status)
+            await serve_gateway(bind, broker, limits, task_status=task_status)
 
     gateway: Gateway = await nursery.start(serve)
     return gateway, scope
 
 
 async def _run(
+    stage: _Stage,
     job: DemoJob,
     gateway: Gateway,
     at_once: AtOnce,
-    *,
-    console: Console,
-    once: bool,
     attempts: list[Attempt],
+    *,
     task_status: trio.TaskStatus[None],
 ) -> None:
     """Run a job once, or again and again. Started when it is in the queue."""
     task_status.started()
     while True:
-        attempt = await run_once(job, gateway.node.broker, url=gateway.url, at_once=at_once)
-        if once:
+        url = stage.redis or gateway.url  # where the worker reports
+        attempt = await run_once(job, gateway.node.broker, url=url, at_once=at_once)
+        if stage.once:
             attempts.append(attempt)
-        console.print(_words(attempt))
-        if once:
+        stage.console.print(_words(attempt))
+        if stage.once:
             return
         await trio.sleep(PAUSE)
 

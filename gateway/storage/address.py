@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from .layout import Layout
 
-__all__ = ["SCHEMES", "Address", "parse_address"]
+__all__ = ["MAX_SHARDS", "SCHEMES", "Address", "parse_address"]
 
 Kind = Literal["server", "sentinel", "cluster"]
 

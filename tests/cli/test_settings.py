@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from gateway.auth.origins import Origins
 from gateway.errors import InvalidSettings
-from gateway.settings import SETTINGS, Setting, read_settings, suspicious_variables
+from gateway.settings import (
+    SETTINGS,
+    SHARDS,
+    Setting,
+    in_shards,
+    read_settings,
+    suspicious_variables,
+)
 
 
 def test_defaults_are_valid_and_used() -> None:
@@ -27,6 +34,7 @@ def test_defaults_are_valid_and_used() -> None:
         "drain": 10.0,
         "log_level": "info",
         "redis": None,
+        "shards": None,
         "url": "http://127.0.0.1:8000",
         "token": None,
     }  # fmt: skip
@@ -93,3 +101,20 @@ def test_typos_are_noticed_and_a_service_of_that_name_is_not_one() -> None:
         "PATH": "/bin",
     }
     assert suspicious_variables(environ) == {"GATEWAY_BNID": "GATEWAY_BIND", "GATEWAY_COLOUR": None}
+
+
+def test_a_number_of_shards_goes_into_the_url_that_workers_have_too() -> None:
+    assert in_shards(None, None) is None
+    assert in_shards("redis://h", None) == "redis://h"
+    assert in_shards("redis://h", 3) == "redis://h?shards=3"
+    assert in_shards("redis://h?prefix=p", 3) == "redis://h?prefix=p&shards=3"
+    for redis in (None, "redis://h?shards=2"):
+        with pytest.raises(InvalidSettings) as caught:
+            in_shards(redis, 3)
+        assert caught.value.field == "shards"
+
+
+@pytest.mark.parametrize("text", ["0", "1001", "x", "-1", "1.5"])
+def test_a_wrong_number_of_shards(text: str) -> None:
+    with pytest.raises(InvalidSettings, match="from 1 to 1000"):
+        SHARDS.read(text)

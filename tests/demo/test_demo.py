@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ..brokers.server import Server, redis_server
 from ..cli.processes import GATEWAY, Running
 
 DEMO = (*GATEWAY, "demo")
@@ -117,6 +118,27 @@ def test_no_worker_outlives_it_even_if_it_is_killed() -> None:
         demo.tell(signal.SIGKILL)
         assert demo.end() == -signal.SIGKILL
         assert gone(workers)
+
+
+def test_on_a_redis_its_workers_report_straight_to_it() -> None:
+    redis = Server(redis_server())
+    try:
+        with Running(*DEMO, "--bind", "127.0.0.1:0", "--redis", redis.url, env=PLAIN) as demo:
+            (name, *_) = [job["job"] for job in wait_for_jobs(address(demo))]
+            assert redis.client.hget(f"progress:last:{name}", "status")
+            assert workers_of(redis.url)
+            demo.tell(signal.SIGTERM)
+            assert demo.end() == 0
+            assert "Traceback" not in demo.errors
+    finally:
+        redis.close()
+
+
+def test_a_redis_that_is_not_there_is_named() -> None:
+    with Running(*DEMO, "--bind", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1") as demo:
+        assert demo.end() == 3
+        assert "--redis (GATEWAY_REDIS): Redis:" in demo.errors
+        assert "Traceback" not in demo.errors
 
 
 def test_a_port_that_was_asked_for_is_not_replaced() -> None:
