@@ -35,6 +35,9 @@ BACKLOG = 1024
 USER_TIMEOUT = 20_000
 """Milliseconds that sent data may stay unacknowledged (TCP_USER_TIMEOUT): a peer whose
 cable was pulled is noticed even while a library's shield waits for it."""
+RECEIVE_BUFFER = 64 * 1024
+"""Bytes that the kernel holds of what a client says and we have not read (SO_RCVBUF; Linux
+doubles it). By itself it would hold some megabytes, for each who says too much."""
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """The machine has no descriptor or memory left (accept(2)): wait until one is free."""
 RETRY_ACCEPT = 0.1
@@ -70,6 +73,7 @@ async def open_listeners(bind: str) -> list[socket.socket]:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by what is accepted
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
                 sock.bind(address)
                 sock.listen(BACKLOG)
                 listeners.append(sock)
@@ -198,6 +202,9 @@ async def _serve_client(
             head = await reception.http.serve(stream, head)
         if head is not None:
             refused = None if has_place else endings.CROWDED
-            await serve_websocket(stream, head, reception.node, refused=refused)
+            turnstile = reception.crowd.turnstile
+            await serve_websocket(
+                stream, head, reception.node, turnstile=turnstile, refused=refused
+            )
     except BadHead as error:
         await refuse(stream, error.status)
