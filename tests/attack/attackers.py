@@ -17,7 +17,7 @@ from selectors import EVENT_READ, DefaultSelector
 
 from tests.e2e.client import PING, PONG, command, frame, upgrade
 
-SECONDS = 3.0
+SECONDS = 2.0
 """How long an attack lasts."""
 CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", "1000"))
 """How many connections come at once."""
@@ -245,7 +245,7 @@ ATTACKS: dict[str, tuple[Callable[[int], int], int]] = {
     "job names": (job_names, 20_000),
     "published names": (published_names, 300),
     "slow heads": (slow_heads, 500),
-    "resets": (resets, 500),
+    "resets": (resets, 300),
     "early bytes": (early_bytes, 200),
     "rejected and more": (rejected_and_more, 200),
     "oversized": (oversized, 200),
