@@ -154,6 +154,8 @@ class Node:
             return refused
         outbox = Outbox(self.limits)
         self._connections[outbox] = None
+        began = trio.current_time()
+        log.debug("connected")
         try:
             with self.gate.admit(outbox, rights) as pass_:
                 session = Session(self.hub, outbox, limits=self.limits, rights=pass_.rights)
@@ -170,6 +172,10 @@ class Node:
                 )
         finally:
             del self._connections[outbox]
+            if log.isEnabledFor(logging.INFO):
+                ending = outbox.ending or endings.INTERNAL
+                lasted = round(trio.current_time() - began, 3)
+                log.info("ended", extra={"code": ending.code, "why": ending.reason, "s": lasted})
             if self.leaving.is_set() and not self._connections:
                 self._none_left.set()
 

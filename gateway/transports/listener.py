@@ -13,11 +13,13 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import count
 
 import trio
 from attrs import frozen
 
 from .. import endings
+from ..about import is_about
 from ..errors import InvalidSettings
 from ..node import Node
 from .addresses import Crowd, Proxies, canonical, read_proxy_header
@@ -41,6 +43,8 @@ doubles it). By itself it would hold some megabytes, for each who says too much.
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """The machine has no descriptor or memory left (accept(2)): wait until one is free."""
 RETRY_ACCEPT = 0.1
+
+_numbers = count(1)
 
 
 def parse_bind(text: str) -> tuple[str, int]:
@@ -161,6 +165,7 @@ async def _accept(listener: socket.socket, clients: trio.Nursery, reception: _Re
 
 async def _serve_guarded(sock: socket.socket, peer: str, reception: _Reception) -> None:
     """Serve one client; whatever goes wrong ends this client alone."""
+    is_about(connection=f"{reception.node.name}-{next(_numbers):x}", client=peer)
     try:
         sock.setblocking(False)
         stream = ClientStream(sock, limits=reception.node.limits)
@@ -194,6 +199,7 @@ async def _serve_client(
         head: bytes | None = await read_head(stream, limits)
         if head is not None and not direct:
             address = proxies.client(address, headers_in(head))
+            is_about(client=address)
             if not proxies.trust(address):
                 has_place = place.enter_context(reception.crowd.place(address))
         if head is not None and not is_upgrade(head):
