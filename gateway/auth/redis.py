@@ -1,10 +1,10 @@
 """The list of revoked tokens, in the Redis that all nodes share.
 
-    {progress}:revoked           zset     token id → the Unix time until which it is listed
-    {progress}:revoked:version   text     another one after each change
+    {prefix}:revoked           zset   token id → the Unix time until which it is listed
+    {prefix}:revoked:version   text   another one after each change
 
-The braces keep the two together in a Redis Cluster. The second is all that a node reads
-twice a second.
+They are in the first shard, in one slot of a Redis Cluster. The second is all that a node
+reads twice a second.
 """
 
 from __future__ import annotations
@@ -16,43 +16,40 @@ from typing import Any
 
 import redis
 import trio
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ..errors import BrokerUnavailable, InvalidSettings
+from ..storage.address import parse_address
+from ..storage.servers import open_servers
 from .revocations import Revoked
 
 __all__ = ["RedisRevocations"]
 
 CALLS = 2
 """Calls at a time: the node's own looks, and somebody who revokes."""
-TIMEOUT = 2.0
-"""Seconds for a connection and for an answer: a look that takes longer is made anew."""
+
+_REVOKE = """
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[3])
+redis.call('SET', KEYS[2], ARGV[4])
+"""
 
 
 class RedisRevocations:
-    """At `url`, for all who use `prefix`. Connects when it is first used.
+    """At `url`, any that `storage` knows. Connects when it is first used.
 
     Raises `InvalidSettings` if the URL is none.
     """
 
-    def __init__(
-        self, url: str, *, prefix: str = "progress", clock: Callable[[], float] = time.time
-    ) -> None:
-        tagged = prefix if "{" in prefix else f"{{{prefix}}}"
-        self._ids, self._version = f"{tagged}:revoked", f"{tagged}:revoked:version"
-        self._clock = clock
-        self._limiter = trio.CapacityLimiter(CALLS)
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
         try:
-            self._redis: Any = redis.Redis.from_url(
-                url,
-                max_connections=CALLS,
-                socket_timeout=TIMEOUT,
-                socket_connect_timeout=TIMEOUT,
-                retry=Retry(NoBackoff(), 0),
-            )
+            address = parse_address(url)
         except ValueError as error:
             raise InvalidSettings(str(error), field="redis") from None
+        prefix = address.layout.shards[0].prefix
+        self._keys = f"{prefix}:revoked", f"{prefix}:revoked:version"
+        self._servers = open_servers(address, calls=CALLS)
+        self._clock = clock
+        self._limiter = trio.CapacityLimiter(CALLS)
 
     async def revoke(self, token_id: str, *, until: float) -> None:
         await self._call(self._revoke, token_id, until)
@@ -62,8 +59,8 @@ class RedisRevocations:
         return revoked
 
     def close(self) -> None:
-        """End the idle connections."""
-        self._redis.close()
+        """Close the connections that are idle."""
+        self._servers.close()
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -76,16 +73,14 @@ class RedisRevocations:
     # What runs in the threads.
 
     def _revoke(self, token_id: str, until: float) -> None:
-        with self._redis.pipeline(transaction=True) as change:
-            change.zremrangebyscore(self._ids, "-inf", self._clock())
-            change.zadd(self._ids, {token_id: until}, gt=True)
-            change.set(self._version, token_hex(8))
-            change.execute()
+        arguments = self._clock(), until, token_id, token_hex(8)
+        self._servers.client.eval(_REVOKE, len(self._keys), *self._keys, *arguments)
 
     def _read(self, known: str | None) -> Revoked | None:
+        ids, version_key = self._keys
         # The version first: a list that is newer than it is only read once more.
-        version = (self._redis.get(self._version) or b"").decode()
+        version = (self._servers.client.get(version_key) or b"").decode()
         if version == known:
             return None
-        members = self._redis.zrange(self._ids, 0, -1)
+        members = self._servers.client.zrange(ids, 0, -1)
         return Revoked(version, frozenset(member.decode() for member in members))
