@@ -50,13 +50,14 @@ REVOKED_FOR = 366 * 86_400.0
 """Seconds, if a revocation does not say: longer than any token should live."""
 
 
-PARTS = frozenset(("publish", "page"))
+PARTS = frozenset(("publish", "metrics", "page"))
 """What need not be served at every address."""
 
 
-def create_http_app(node: Node, *, parts: Collection[str] = PARTS) -> ASGIApp:
-    """The HTTP application of a node, with these `PARTS` of it."""
-    api = _Api(node)
+def create_http_app(node: Node, *, parts: Collection[str] = PARTS, inside: bool = False) -> ASGIApp:
+    """The HTTP application of a node, with these `PARTS` of it. `inside` is for an address
+    that not everybody reaches: there `/metrics` needs no token."""
+    api = _Api(node, inside=inside)
     routes: list[BaseRoute] = [
         Route("/api/jobs", api.list_jobs),
         Route("/api/jobs/{job:path}/events", api.history, methods=["GET"]),
@@ -69,6 +70,8 @@ def create_http_app(node: Node, *, parts: Collection[str] = PARTS) -> ASGIApp:
         routes.append(Route("/api/jobs/{job:path}", api.publish, methods=["POST"]))
     if node.gate.keys is not None:
         routes.append(Route("/api/revocations", api.revoke, methods=["POST"]))
+    if "metrics" in parts:
+        routes.append(Route("/metrics", api.metrics))
     if "page" in parts:
         routes.append(Mount("/", page_files()))
     return Starlette(
@@ -96,8 +99,9 @@ def _for_other_origins(origins: Origins) -> list[Middleware]:
 class _Api:
     """The endpoints, over one node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *, inside: bool) -> None:
         self._node = node
+        self._inside = inside
 
     async def _enter(self, request: Request) -> Rights:
         """What the client may do. Raises `Unauthorized`."""
@@ -114,6 +118,7 @@ class _Api:
             raise HTTPException(403, "The token does not allow to publish on this job.")
         update = parse_update(await _body(request, self._node.limits))
         receipt = await self._node.broker.publish(job, update)
+        self._node.tally.published[receipt.reason or "applied"] += 1
         answer: dict[str, Any] = {
             "epoch": receipt.position.epoch,
             "seq": receipt.position.seq,
@@ -261,6 +266,13 @@ class _Api:
         until = asked.until or gate.clock() + REVOKED_FOR
         await gate.revoke(asked.id, until=until)
         return as_json({"id": asked.id, "until": until})
+
+    async def metrics(self, request: Request) -> Response:
+        if not self._inside:
+            await self._enter(request)
+        from .metrics import CONTENT_TYPE_LATEST, Metrics  # only who is watched needs it
+
+        return Response(Metrics(self._node).page(), media_type=CONTENT_TYPE_LATEST)
 
     async def health(self, request: Request) -> Response:
         return as_json({"status": "ok", "node": self._node.name})

@@ -33,11 +33,12 @@ from .connection import Sink, Source, serve_connection
 from .endings import Ending
 from .errors import BrokerUnavailable
 from .hub import Hub, HubStatistics
-from .job import UNSEEN, Position
+from .job import UNSEEN, Event, Position
 from .limits import DEFAULT_LIMITS, Limits
 from .outbox import Outbox
 from .protocol import Message, Mode, encode
 from .session import Session
+from .tally import Tally
 
 __all__ = ["Node", "NodeStatistics"]
 
@@ -82,6 +83,7 @@ class Node:
         self.limits = limits
         self.name = name or uuid4().hex[:8]
         self.hub = Hub(limits)
+        self.tally = Tally()
         self.canary = Canary(self.hub, broker, name=self.name, limits=limits)
         self._connections: dict[Outbox, None] = {}
         self._none_left = trio.Event()
@@ -129,7 +131,9 @@ class Node:
                     async for events in feed:
                         if events:
                             self.hub.deliver(events)
+                            self._count(events)
                         else:  # broker.LOST
+                            self.tally.lost += 1
                             self._lost.set()
                 finally:
                     self._following = False
@@ -142,12 +146,13 @@ class Node:
         positions: Mapping[str, Position | None] = MappingProxyType({}),
         mode: Mode = "latest",
         rights: Rights | None = None,
+        transport: str = "websocket",
     ) -> Ending:
         """Serve one client until it ends; returns why it ended.
 
         `positions` are jobs it is subscribed to from the start, and where it is in each
         (None: nowhere yet). `rights` are what it has by its request; None: it has to show
-        a token, if tokens are asked for here.
+        a token, if tokens are asked for here. `transport` is its name, for metrics.
         """
         refused = self._refuse()
         if refused is not None:
@@ -155,6 +160,9 @@ class Node:
             return refused
         outbox = Outbox(self.limits)
         self._connections[outbox] = None
+        began = trio.current_time()
+        self.tally.connected[transport] += 1
+        log.debug("connected")
         try:
             with self.gate.admit(outbox, rights) as pass_:
                 session = Session(self.hub, outbox, limits=self.limits, rights=pass_.rights)
@@ -171,6 +179,12 @@ class Node:
                 )
         finally:
             del self._connections[outbox]
+            ending, lasted = outbox.ending or endings.INTERNAL, trio.current_time() - began
+            self.tally.ended[transport, ending.code] += 1
+            self.tally.lasted.observe(lasted)
+            if log.isEnabledFor(logging.INFO):
+                facts = {"code": ending.code, "why": ending.reason, "s": round(lasted, 3)}
+                log.info("ended", extra=facts)
             if self.leaving.is_set() and not self._connections:
                 self._none_left.set()
 
@@ -253,9 +267,17 @@ class Node:
             await trio.sleep(self.limits.reap_every)
             self.hub.sweep()
             try:
-                await self.broker.reap()
+                self.tally.reaped += await self.broker.reap()
             except BrokerUnavailable as error:
                 log.debug("cannot look for silent workers: %s", error)
+
+    def _count(self, events: Sequence[Event]) -> None:
+        self.tally.events += len(events)
+        newest = events[-1].state
+        # Those of silent workers are as old as their silence.
+        if newest.health == "ok":
+            age = max(0.0, time.time() - newest.updated_at)
+            self.tally.age.observe(age, times=len(events))
 
     async def _watch_freshness(self) -> None:
         """Tell clients and the log, once, that what they see is stale, or fresh again."""

@@ -29,7 +29,7 @@ from .limits import DEFAULT_LIMITS, Limits
 from .node import Node
 from .protocol import parse_update
 from .transports.addresses import Proxies
-from .transports.http import HTTPServer
+from .transports.http import ASGIApp, HTTPServer
 from .transports.listener import open_listeners, serve_listeners
 
 __all__ = ["Gateway", "Internal", "serve_gateway"]
@@ -99,8 +99,8 @@ async def serve_gateway(
     node = Node(MemoryBroker(limits) if broker is None else broker, limits=limits, gate=gate)
     with ExitStack() as listening:
         served = []
-        for address, parts in _addresses(bind, internal):
-            http = HTTPServer(create_http_app(node, parts=parts), limits=limits)
+        for address, app in _sites(bind, internal, node):
+            http = HTTPServer(app, limits=limits)
             listeners = await open_listeners(address)
             for listener in listeners:  # closed before, unless what comes between fails
                 listening.enter_context(listener)
@@ -128,11 +128,14 @@ async def serve_gateway(
                 inside.cancel()
 
 
-def _addresses(bind: str, internal: Internal | None) -> list[tuple[str, frozenset[str]]]:
-    """Each address, and which parts of the API it has."""
+def _sites(bind: str, internal: Internal | None, node: Node) -> list[tuple[str, ASGIApp]]:
+    """Each address, and what it serves."""
     if internal is None:
-        return [(bind, PARTS)]
-    return [(bind, PARTS - internal.parts), (internal.bind, internal.parts)]
+        return [(bind, create_http_app(node))]
+    return [
+        (bind, create_http_app(node, parts=PARTS - internal.parts)),
+        (internal.bind, create_http_app(node, parts=internal.parts, inside=True)),
+    ]
 
 
 def _names(listeners: Sequence[socket]) -> tuple[tuple[str, int], ...]:

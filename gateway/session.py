@@ -6,6 +6,7 @@ around it moves the bytes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from .auth.rights import Rights
@@ -30,6 +31,8 @@ from .protocol import (
 from .topic import Subscription, Topic
 
 __all__ = ["Session"]
+
+log = logging.getLogger("gateway.session")
 
 _PONG = encode("pong")
 
@@ -156,6 +159,10 @@ class Session:
                 else:
                     self.subscribe(job, mode=mode, position=self._positions.pop(job, None))
                     added.append(job)
+        level = logging.INFO if added or removed else logging.DEBUG
+        if log.isEnabledFor(level):
+            counts = {"added": len(added), "removed": len(removed), "unchanged": unchanged}
+            log.log(level, "subscriptions", extra=counts)
         return encode(
             "subscriptions",
             id=id_,

@@ -24,7 +24,7 @@ PREFIX = "GATEWAY_"
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 FORMS = ("x-forwarded-for", "forwarded", "proxy-protocol")
-MOVABLE = frozenset(("publish", "page"))
+MOVABLE = frozenset(("publish", "metrics", "page"))
 """What may be served at the internal address instead."""
 MAX_DRAIN = 3_600.0  # an hour; whoever needs longer does not want to leave
 
@@ -237,7 +237,11 @@ INTERNAL_BIND = Setting(
     "HOST:PORT",
 )
 INTERNAL = Setting(
-    "internal", "publish", "What that is: some of publish, page.", _internal_parts, "PART,..."
+    "internal",
+    "publish,metrics",
+    "What that is: some of publish, metrics, page.",
+    _internal_parts,
+    "PART,...",
 )
 URL = Setting("url", "http://127.0.0.1:8000", "The gateway.", _url, "URL")
 TOKEN = Setting("token", "", "What to show to a gateway that asks.", _token, "TEXT", secret=True)

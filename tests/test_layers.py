@@ -17,11 +17,11 @@ ROOT = Path(gateway.__file__).parent
 LAYERS = [
     {"storage"},
     {"errors", "limits", "endings", "pace", "job", "fold", "history", "protocol", "topic"},
-    {"outbox", "hub", "broker", "auth", "session"},
+    {"about", "tally", "outbox", "hub", "broker", "auth", "session"},
     {"brokers"},
     {"connection", "canary", "node"},
     {"transports"},
-    {"page", "answers", "api", "settings"},
+    {"page", "answers", "metrics", "api", "settings"},
     {"server", "asgi"},
     {"cli", "demo"},
 ]

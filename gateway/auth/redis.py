@@ -1,9 +1,10 @@
 """The list of revoked tokens, in the Redis that all nodes share.
 
-    {prefix}:revoked           zset     token id → the Unix time until which it is listed
-    {prefix}:revoked:version   text     another one after each change
+    {prefix}:revoked           zset   token id → the Unix time until which it is listed
+    {prefix}:revoked:version   text   another one after each change
 
-They are in the first shard. The second is all that a node reads twice a second.
+They are in the first shard, in one slot of a Redis Cluster. The second is all that a node
+reads twice a second.
 """
 
 from __future__ import annotations
@@ -26,9 +27,15 @@ __all__ = ["RedisRevocations"]
 CALLS = 2
 """Calls at a time: the node's own looks, and somebody who revokes."""
 
+_REVOKE = """
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[3])
+redis.call('SET', KEYS[2], ARGV[4])
+"""
+
 
 class RedisRevocations:
-    """At `url` (`storage.address` has the forms). Connects when it is first used.
+    """At `url`, any that `storage` knows. Connects when it is first used.
 
     Raises `InvalidSettings` if the URL is none.
     """
@@ -39,10 +46,10 @@ class RedisRevocations:
         except ValueError as error:
             raise InvalidSettings(str(error), field="redis") from None
         prefix = address.layout.shards[0].prefix
-        self._ids, self._version = f"{prefix}:revoked", f"{prefix}:revoked:version"
+        self._keys = f"{prefix}:revoked", f"{prefix}:revoked:version"
+        self._servers = open_servers(address, calls=CALLS)
         self._clock = clock
         self._limiter = trio.CapacityLimiter(CALLS)
-        self._servers = open_servers(address, calls=CALLS)
 
     async def revoke(self, token_id: str, *, until: float) -> None:
         await self._call(self._revoke, token_id, until)
@@ -52,7 +59,7 @@ class RedisRevocations:
         return revoked
 
     def close(self) -> None:
-        """End the idle connections."""
+        """Close the connections that are idle."""
         self._servers.close()
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -66,17 +73,14 @@ class RedisRevocations:
     # What runs in the threads.
 
     def _revoke(self, token_id: str, until: float) -> None:
-        with self._servers.client.pipeline(transaction=True) as change:
-            change.zremrangebyscore(self._ids, "-inf", self._clock())
-            change.zadd(self._ids, {token_id: until}, gt=True)
-            change.set(self._version, token_hex(8))
-            change.execute()
+        arguments = self._clock(), until, token_id, token_hex(8)
+        self._servers.client.eval(_REVOKE, len(self._keys), *self._keys, *arguments)
 
     def _read(self, known: str | None) -> Revoked | None:
+        ids, version_key = self._keys
         # The version first: a list that is newer than it is only read once more.
-        client = self._servers.client
-        version = (client.get(self._version) or b"").decode()
+        version = (self._servers.client.get(version_key) or b"").decode()
         if version == known:
             return None
-        members = client.zrange(self._ids, 0, -1)
+        members = self._servers.client.zrange(ids, 0, -1)
         return Revoked(version, frozenset(member.decode() for member in members))

@@ -8,10 +8,12 @@ is gone hypercorn's `send` returns as if nothing were wrong; only `receive` tell
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 import trio
 
 from .. import endings
+from ..about import is_about
 from ..connection import ConnectionEnds
 from ..endings import Ending
 from ..errors import TransportClosed
@@ -24,6 +26,8 @@ from .http import Receive, Scope, Send
 
 __all__ = ["serve_asgi_websocket"]
 
+_numbers = count(1)
+
 
 async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, node: Node) -> None:
     """Serve one client of an ASGI server. Accepts it in every case.
@@ -31,6 +35,7 @@ async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, no
     A wrong path is told by a close code: browsers show no other reason, and hypercorn
     0.18 dies of a byte that follows a rejection.
     """
+    is_about(connection=f"{node.name}-{next(_numbers):x}", client=(scope["client"] or ["?"])[0])
     await receive()  # websocket.connect
     joins = SUBPROTOCOL in scope["subprotocols"]
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if joins else None})

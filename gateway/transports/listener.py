@@ -13,11 +13,13 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import count
 
 import trio
 from attrs import frozen
 
 from .. import endings
+from ..about import is_about
 from ..errors import InvalidSettings
 from ..node import Node
 from .addresses import Crowd, Proxies, canonical, read_proxy_header
@@ -35,9 +37,14 @@ BACKLOG = 1024
 USER_TIMEOUT = 20_000
 """Milliseconds that sent data may stay unacknowledged (TCP_USER_TIMEOUT): a peer whose
 cable was pulled is noticed even while a library's shield waits for it."""
+RECEIVE_BUFFER = 64 * 1024
+"""Bytes that the kernel holds of what a client says and we have not read (SO_RCVBUF; Linux
+doubles it). By itself it would hold some megabytes, for each who says too much."""
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """The machine has no descriptor or memory left (accept(2)): wait until one is free."""
 RETRY_ACCEPT = 0.1
+
+_numbers = count(1)
 
 
 def parse_bind(text: str) -> tuple[str, int]:
@@ -70,6 +77,7 @@ async def open_listeners(bind: str) -> list[socket.socket]:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by what is accepted
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
                 sock.bind(address)
                 sock.listen(BACKLOG)
                 listeners.append(sock)
@@ -157,6 +165,7 @@ async def _accept(listener: socket.socket, clients: trio.Nursery, reception: _Re
 
 async def _serve_guarded(sock: socket.socket, peer: str, reception: _Reception) -> None:
     """Serve one client; whatever goes wrong ends this client alone."""
+    is_about(connection=f"{reception.node.name}-{next(_numbers):x}", client=peer)
     try:
         sock.setblocking(False)
         stream = ClientStream(sock, limits=reception.node.limits)
@@ -190,6 +199,7 @@ async def _serve_client(
         head: bytes | None = await read_head(stream, limits)
         if head is not None and not direct:
             address = proxies.client(address, headers_in(head))
+            is_about(client=address)
             if not proxies.trust(address):
                 has_place = place.enter_context(reception.crowd.place(address))
         if head is not None and not is_upgrade(head):
@@ -198,6 +208,9 @@ async def _serve_client(
             head = await reception.http.serve(stream, head)
         if head is not None:
             refused = None if has_place else endings.CROWDED
-            await serve_websocket(stream, head, reception.node, refused=refused)
+            turnstile = reception.crowd.turnstile
+            await serve_websocket(
+                stream, head, reception.node, turnstile=turnstile, refused=refused
+            )
     except BadHead as error:
         await refuse(stream, error.status)

@@ -62,7 +62,7 @@ async def serve_events(
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     sink = _Sink(send, positions, limits=node.limits)
     source = _Source(receive)
-    await node.serve(source, sink, positions=positions, mode=mode, rights=rights)
+    await node.serve(source, sink, positions=positions, mode=mode, rights=rights, transport="sse")
 
 
 class _Source:

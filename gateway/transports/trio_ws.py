@@ -46,15 +46,25 @@ _GIVEN_UP = {ending.code: ending for ending in (endings.MALFORMED, endings.NOT_U
 
 
 async def serve_websocket(
-    stream: ClientStream, head: bytes, node: Node, *, refused: Ending | None = None
+    stream: ClientStream,
+    head: bytes,
+    node: Node,
+    *,
+    turnstile: trio.Semaphore,
+    refused: Ending | None = None,
 ) -> None:
     """Serve one client whose upgrade request is `head`, or tell it why it is `refused`.
-    Closes the stream."""
+    Closes the stream.
+
+    It passes the `turnstile` while it shakes hands: that takes many steps, and if a crowd
+    took them side by side, those who are in would wait for all of it.
+    """
     limits = node.limits
     frames = _FrameStream(stream, head, limits)
     try:
         async with trio.open_nursery() as nursery:
-            ws = await _shake_hands(nursery, frames, limits)
+            async with turnstile:
+                ws = await _shake_hands(nursery, frames, limits)
             if ws is not None:
                 source, sink = _Source(ws, stream, frames, limits), _Sink(ws, frames, limits)
                 path = (ws.path or "").partition("?")[0]

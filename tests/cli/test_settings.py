@@ -23,7 +23,7 @@ def test_defaults_are_valid_and_used() -> None:
     assert read_settings({}) == read_settings({"GATEWAY_BIND": ""}) == {
         "bind": "127.0.0.1:8000",
         "internal_bind": None,
-        "internal": frozenset({"publish"}),
+        "internal": frozenset({"publish", "metrics"}),
         "keys": (),
         "secret": None,
         "audience": None,
@@ -60,7 +60,7 @@ def test_the_environment_counts() -> None:
         ("GATEWAY_BIND", "::1:8000", "HOST:PORT"),
         ("GATEWAY_BIND", "127.0.0.1:65536", "HOST:PORT"),
         ("GATEWAY_BIND", ":8000", "HOST:PORT"),
-        ("GATEWAY_INTERNAL", "publish,health", "page, publish"),
+        ("GATEWAY_INTERNAL", "publish,health", "metrics, page, publish"),
         ("GATEWAY_INSECURE", "maybe", "yes or no"),
         ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/8", "host bits"),
         ("GATEWAY_FORWARDED", "x-real-ip", "proxy-protocol"),

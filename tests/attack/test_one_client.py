@@ -13,8 +13,7 @@ import trio
 
 from gateway import Gateway, Limits
 from gateway.protocol import Message
-
-from .client import (
+from tests.e2e.client import (
     BINARY,
     PATIENCE,
     PING,
@@ -31,7 +30,7 @@ from .client import (
     open_client,
     upgrade,
 )
-from .conftest import eventually
+from tests.e2e.conftest import eventually
 
 JOB = "video:42"
 

@@ -1,0 +1,259 @@
+"""Attacks on a gateway, each for some seconds: `python -m tests.attack.attackers NAME PORT`.
+
+They run in a process of their own, so that what they cost is theirs. Each prints how much
+it did, for the test to see that it was an attack at all, and ends by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from selectors import EVENT_READ, DefaultSelector
+
+from tests.e2e.client import PING, PONG, command, frame, upgrade
+
+SECONDS = 2.0
+"""How long an attack lasts."""
+CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", "1000"))
+"""How many connections come at once."""
+GONE = (ConnectionError, BlockingIOError, TimeoutError)
+
+
+def dial(port: int, *, blocking: bool = False) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+    sock.setblocking(blocking)
+    return sock
+
+
+def websockets(port: int, count: int, stack: ExitStack) -> list[socket.socket]:
+    """Clients that have shaken hands."""
+    found = [stack.enter_context(dial(port, blocking=True)) for _ in range(count)]
+    for sock in found:
+        sock.sendall(upgrade())
+    for sock in found:
+        sock.settimeout(10)
+        while b"welcome" not in sock.recv(4096):
+            pass
+        sock.setblocking(False)
+    return found
+
+
+def time_left() -> Iterator[None]:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        yield
+
+
+def pour(port: int, data: bytes, *, clients: int, read: bool = True) -> int:
+    """Send `data` over and over from some clients; how many bytes the gateway took."""
+    taken = 0
+    with ExitStack() as stack:
+        sent = dict.fromkeys(websockets(port, clients, stack), 0)
+        for _ in time_left():
+            busy = False
+            for sock in list(sent):
+                try:
+                    done = sock.send(data[sent[sock] % len(data) :])
+                    sent[sock] += done
+                    taken += done
+                    busy = True
+                except BlockingIOError:
+                    pass
+                except ConnectionError:
+                    del sent[sock]
+                    continue
+                if read:
+                    with suppress(*GONE):
+                        sock.recv(65_536)
+            if not busy:
+                time.sleep(0.005)
+    return taken
+
+
+def commands(port: int) -> int:
+    """As many commands as the network takes: far more than 100,000 a second."""
+    return pour(port, command("ping") * 1_000, clients=10)
+
+
+def subscriptions(port: int) -> int:
+    """Of the dear kind: a thousand jobs, again and again."""
+    jobs = [[f"{n}:{i}" for i in range(1_000)] for n in range(2)]
+    data = b"".join(command("sync_subscriptions", jobs=some) for some in jobs)
+    return pour(port, data, clients=10)
+
+
+def pings(port: int) -> int:
+    return pour(port, frame(b"", PING) * 10_000, clients=10)
+
+
+def pongs(port: int) -> int:
+    return pour(port, frame(b"x" * 100, PONG) * 10_000, clients=10)
+
+
+def fragments(port: int) -> int:
+    """A message that never ends, in empty pieces."""
+    return pour(port, frame(b"", fin=False) + frame(b"", 0, fin=False) * 10_000, clients=10)
+
+
+def bad_json(port: int) -> int:
+    return pour(port, frame("[" * 1_000) * 100, clients=10)
+
+
+def unread(port: int) -> int:
+    """Commands whose answers nobody reads."""
+    data = command("subscribe", id="x" * 100, jobs=["a", "b", "c"]) * 1_000
+    return pour(port, data, clients=50, read=False)
+
+
+def job_names(port: int) -> int:
+    """Ever new jobs, each watched for a moment. Within its allowance."""
+    numbers = itertools.count()
+    named = 0
+    with ExitStack() as stack:
+        clients = websockets(port, 10, stack)
+        for _ in time_left():
+            for sock in clients:
+                jobs = [f"never:{next(numbers)}" for _ in range(1_000)]
+                with suppress(*GONE):
+                    sock.setblocking(True)
+                    sock.settimeout(0.2)
+                    sock.sendall(command("sync_subscriptions", jobs=jobs))
+                    named += len(jobs)
+                    sock.setblocking(False)
+                    sock.recv(1_000_000)
+    return named
+
+
+def published_names(port: int) -> int:
+    """Ever new jobs, each published once."""
+    numbers = itertools.count()
+    for _ in time_left():
+        with ExitStack() as stack, suppress(*GONE):
+            clients = [stack.enter_context(dial(port, blocking=True)) for _ in range(4)]
+            for _ in range(200):  # a server may close after some requests
+                for sock in clients:
+                    path = f"/api/jobs/new:{next(numbers)}".encode()
+                    head = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n"
+                    sock.sendall(head % path + b"{}")
+                for sock in clients:
+                    sock.recv(65_536)
+    return next(numbers)
+
+
+def slow_heads(port: int) -> int:
+    """Slowloris: many heads, a byte at a time, that never end."""
+    with ExitStack() as stack:
+        socks = [stack.enter_context(dial(port)) for _ in range(500)]
+        for sock in socks:
+            sock.send(b"GET / HTTP/1.1\r\nx: ")
+        for _ in time_left():
+            for sock in socks:
+                with suppress(*GONE):
+                    sock.send(b"x")
+            time.sleep(0.1)
+    return len(socks)
+
+
+def resets(port: int) -> int:
+    """Connections that are cut at once, or in the middle of something."""
+    half = [b"", b"\xff" * 100, upgrade()[:-2], upgrade(), upgrade() + frame("{}")[:3]]
+    count = 0
+    for _ in time_left():
+        sock = dial(port)
+        with suppress(*GONE):
+            sock.send(half[count % len(half)])
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        sock.close()
+        count += 1
+    return count
+
+
+def early_bytes(port: int) -> int:
+    """Upgrades with things behind them that should not be."""
+    behind = [b"\0", b"\xff" * 5_000, frame(b"\xff"), frame(b"{}", rsv=7), frame("x" * 70_000)]
+    return _bursts(port, lambda n: upgrade() + behind[n % len(behind)])
+
+
+def rejected_and_more(port: int) -> int:
+    """Upgrades that are refused, and bytes after that."""
+    bad = [upgrade(sec_websocket_version="8"), upgrade(sec_websocket_key="x"), upgrade("/no")]
+    return _bursts(port, lambda n: bad[n % len(bad)] + b"x" * (n % 3_000))
+
+
+def oversized(port: int) -> int:
+    """A frame that is too big, and then the data of it."""
+    huge = b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0"
+    return _bursts(port, lambda n: upgrade() + huge + b"x" * 200_000)
+
+
+def deflate(port: int) -> int:
+    """Offers to compress, and frames that look so."""
+    offer = "permessage-deflate; client_max_window_bits; server_no_context_takeover"
+    head = upgrade(sec_websocket_extensions=offer)
+    return _bursts(port, lambda n: head + frame(b"\x00" * 100, rsv=4))
+
+
+def _bursts(port: int, data: Callable[[int], bytes]) -> int:
+    """Many short connections, each with its data, up to 20 at a time."""
+    count = 0
+    for _ in time_left():
+        with ExitStack() as stack, DefaultSelector() as selector:
+            for _ in range(20):
+                sock = stack.enter_context(dial(port))
+                with suppress(*GONE):
+                    sock.send(data(count))
+                selector.register(sock, EVENT_READ)
+                count += 1
+            for key, _ in selector.select(0.05):
+                sock = key.fileobj  # type: ignore[assignment]  # they are the sockets above
+                with suppress(*GONE):
+                    sock.recv(65_536)
+    return count
+
+
+def crowd(port: int) -> int:
+    """Many at once, as when a node of theirs has gone; behind a proxy. All are to be served."""
+    with ExitStack() as stack, DefaultSelector() as selector:
+        for number in range(CROWD):
+            sock = stack.enter_context(dial(port))
+            told = f"192.0.{number // 250}.{number % 250 + 1}"
+            sock.send(upgrade(x_forwarded_for=told))
+            selector.register(sock, EVENT_READ, bytearray())
+        end = time.monotonic() + 20
+        while selector.get_map() and time.monotonic() < end:
+            for key, _ in selector.select(1):
+                sock = key.fileobj  # type: ignore[assignment]  # they are the sockets above
+                key.data.extend(sock.recv(4096))
+                if b"welcome" in key.data:
+                    selector.unregister(sock)
+        return CROWD - len(selector.get_map())
+
+
+ATTACKS: dict[str, tuple[Callable[[int], int], int]] = {
+    "commands": (commands, 500_000),
+    "subscriptions": (subscriptions, 500_000),
+    "pings": (pings, 500_000),
+    "pongs": (pongs, 500_000),
+    "fragments": (fragments, 500_000),
+    "bad json": (bad_json, 500_000),
+    "unread": (unread, 1_000_000),
+    "job names": (job_names, 20_000),
+    "published names": (published_names, 300),
+    "slow heads": (slow_heads, 500),
+    "resets": (resets, 300),
+    "early bytes": (early_bytes, 200),
+    "rejected and more": (rejected_and_more, 200),
+    "oversized": (oversized, 200),
+    "deflate": (deflate, 200),
+    "crowd": (crowd, CROWD),
+}
+"""What there is, and how much of it makes an attack: bytes, jobs or connections."""
+
+
+if __name__ == "__main__":
+    print(ATTACKS[sys.argv[1]][0](int(sys.argv[2])), flush=True)  # noqa: T201 - for its starter

@@ -1,0 +1,102 @@
+"""What Prometheus reads: well formed, and it counts what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway import Gateway, serve_gateway
+from gateway.auth.opening import open_gate
+from gateway.server import Internal
+from gateway.tally import Histogram
+from tests.auth.signing import SECRET, sign
+from tests.e2e.client import connect, frame, open_client
+from tests.e2e.conftest import eventually
+
+
+async def scraped(port: int, **headers: str) -> tuple[int, dict[str, float]]:
+    """The status, and each sample by its name and labels."""
+    lines = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
+    async with connect(port) as raw:
+        await raw.send(f"GET /metrics HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n".encode())
+        status, answered, body = await raw.response()
+    if status != 200:
+        return status, {}
+    assert answered["content-type"].startswith("text/plain; version=")
+    found = {}
+    for family in text_string_to_metric_families(body.decode()):
+        assert family.documentation
+        for sample in family.samples:
+            labels = ",".join(f"{name}={text}" for name, text in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return status, found
+
+
+async def test_it_counts_what_happened(gateway: Gateway) -> None:
+    port = gateway.addresses[0][1]
+    body = b'{"percent": 1}'
+    for _ in range(2):
+        async with connect(port) as raw:
+            head = b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+            await raw.send(head % len(body) + body)
+            assert (await raw.response())[0] == 200
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        await client.ask("subscribe", jobs=["a", "b"])
+        _, found = await scraped(port)
+        assert found["gateway_connections"] == 1
+        assert found["gateway_subscriptions"] == 2
+        assert found["gateway_ready"] == 1
+        assert found["gateway_stale"] == 0
+        assert found["gateway_updates_total{result=applied}"] == 1
+        assert found["gateway_updates_total{result=unchanged}"] == 1
+        assert found["gateway_events_total"] >= 1
+        assert found["gateway_event_age_seconds_count"] >= 1
+        assert found["gateway_event_age_seconds_bucket{le=+Inf}"] >= 1
+        assert found["process_resident_memory_bytes"] > 0
+        await client.raw.send(frame(b"", 2))
+        assert await client.ending() == 1003
+    await eventually(lambda: gateway.node.statistics().connections == 0)
+    _, found = await scraped(port)
+    assert found["gateway_connected_total{transport=websocket}"] == 1
+    assert found["gateway_ended_total{code=1003,transport=websocket}"] == 1
+    assert found["gateway_connection_seconds_count"] == 1
+
+
+@pytest.fixture
+async def with_tokens() -> AsyncIterator[Gateway]:
+    async with trio.open_nursery() as nursery:
+        gate, internal = open_gate(secret=SECRET), Internal("127.0.0.1:0")
+        serve = partial(serve_gateway, "127.0.0.1:0", gate=gate, internal=internal)
+        yield await nursery.start(serve)
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_can_be_kept_inside(with_tokens: Gateway) -> None:
+    assert (await scraped(with_tokens.addresses[0][1]))[0] == 404
+    assert (await scraped(with_tokens.internal_addresses[0][1]))[0] == 200
+
+
+async def test_outside_a_token_is_needed() -> None:
+    async with trio.open_nursery() as nursery:
+        serve = partial(serve_gateway, "127.0.0.1:0", gate=open_gate(secret=SECRET))
+        gateway: Gateway = await nursery.start(serve)
+        port = gateway.addresses[0][1]
+        assert (await scraped(port))[0] == 401
+        token = sign({"exp": time.time() + 60})
+        assert (await scraped(port, authorization=f"Bearer {token}"))[0] == 200
+        nursery.cancel_scope.cancel()
+
+
+def test_a_histogram() -> None:
+    histogram = Histogram((1, 10))
+    for value in (0.5, 1, 5, 100):
+        histogram.observe(value)
+    histogram.observe(2, times=3)
+    assert histogram.counts == [2, 4, 1]
+    assert histogram.total == 112.5
