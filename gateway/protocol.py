@@ -152,21 +152,18 @@ class Message:
     client is that has got it, for transports (SSE) whose frames carry that.
     """
 
-    __slots__ = ("_frame", "_frames", "job", "position", "texts")
+    __slots__ = ("_frame", "_frames", "job", "position", "size", "texts")
 
     def __init__(
         self, texts: Sequence[bytes], *, job: str | None = None, position: Position = UNSEEN
     ) -> None:
         self.texts = texts
+        self.size = sum(map(len, texts))
+        """Bytes of all its objects."""
         self.job = job
         self.position = position
         self._frame: bytes | None = None
         self._frames: bytes | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its objects."""
-        return sum(map(len, self.texts))
 
     def split(self, size: int) -> Iterator[Message]:
         """The same in messages of about `size` bytes; of objects that follow each other."""

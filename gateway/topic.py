@@ -53,7 +53,13 @@ class Subscription:
     @property
     def due(self) -> bool:
         """Whether the topic has something that the cursor has not passed."""
-        return not self.topic.loading and self.cursor != self.topic.position
+        topic = self.topic
+        # First whether they are one object: they are, whenever it has taken the newest.
+        return (
+            self.cursor is not topic.position
+            and not topic.loading
+            and self.cursor != topic.position
+        )
 
     def take(self) -> Message | Missing | None:
         """All that is due, moving the cursor past it; None if nothing is.
@@ -80,11 +86,21 @@ class Subscription:
         self.cursor = None
 
 
-@frozen
+@define(eq=False)
 class _Entry:
     event: Event
     text: bytes
     """The state as JSON: encoded here, once."""
+    _step: bytes | None = field(default=None, init=False)
+
+    @property
+    def step(self) -> bytes:
+        """The object that brings a client here from the event before; made once."""
+        if self._step is None:
+            prev = self.event.position.seq - 1
+            # The first event of an epoch is always a snapshot.
+            [self._step] = progress(self.event, self.text, prev=prev or None).texts
+        return self._step
 
 
 @define(eq=False)
@@ -98,17 +114,14 @@ class Topic:
     idle_since: float | None = None
     """When the last subscription went, on the clock of its hub; None while there is one."""
     subscriptions: set[Subscription] = field(factory=set)
+    position: Position = field(default=UNSEEN, init=False)
+    """The newest event's."""
     _ring: deque[_Entry] = field(factory=deque, init=False)
     _size: int = field(default=0, init=False)
     _messages: dict[tuple[Position | None, Mode], Message] = field(factory=dict, init=False)
     """What was read since the newest event, for others who stand at the same place: at
     most as much as the ring."""
     _messages_size: int = field(default=0, init=False)
-
-    @property
-    def position(self) -> Position:
-        """The newest event's, or `UNSEEN`."""
-        return self._ring[-1].event.position if self._ring else UNSEEN
 
     @property
     def latest(self) -> Event | None:
@@ -129,6 +142,7 @@ class Topic:
             self._size = 0
         entry = _Entry(event, msgspec.json.encode(event.state))
         self._ring.append(entry)
+        self.position = event.position
         self._size += len(entry.text)
         while self._size > self.ring_bytes and len(self._ring) > 1:
             self._size -= len(self._ring.popleft().text)
@@ -148,6 +162,7 @@ class Topic:
         elif self._ring and self.position == asked_at and not self._ring[-1].event.state.final:
             self._ring.clear()
             self._size = 0
+            self.position = UNSEEN
             self._forget_messages()
 
     def read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
@@ -158,29 +173,34 @@ class Topic:
         """
         if not self._ring:
             return unseen(self.job)
-        head = self.position
-        if cursor is not None and mode == "every" and cursor.epoch < head.epoch:
-            cursor = Position(head.epoch, 0)
-        if cursor is not None and (cursor.epoch != head.epoch or cursor.seq > head.seq):
-            cursor = None
         known = self._messages.get((cursor, mode))
         if known is not None:
             return known
-        if cursor is None or mode == "latest":
-            entry = self._ring[-1]
-            message = progress(entry.event, entry.text, prev=cursor.seq if cursor else None)
-        else:
-            oldest = self._ring[0].event.position.seq
-            if cursor.seq + 1 < oldest:
-                return Missing(cursor)
-            message = self._join(
-                [self._ring[i] for i in range(cursor.seq + 1 - oldest, len(self._ring))]
-            )
-        if self._messages_size + message.size > self.ring_bytes:
-            self._forget_messages()
-        self._messages[cursor, mode] = message
-        self._messages_size += message.size
+        message = self._read(self._in_its_past(cursor, mode), mode)
+        if isinstance(message, Message):
+            if self._messages_size + message.size > self.ring_bytes:
+                self._forget_messages()
+            self._messages[cursor, mode] = message
+            self._messages_size += message.size
         return message
+
+    def _in_its_past(self, cursor: Position | None, mode: Mode) -> Position | None:
+        """The cursor as a position of this epoch; None if that cannot be."""
+        head = self.position
+        if cursor is not None and mode == "every" and cursor.epoch < head.epoch:
+            return Position(head.epoch, 0)
+        if cursor is not None and (cursor.epoch != head.epoch or cursor.seq > head.seq):
+            return None
+        return cursor
+
+    def _read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
+        newest = self._ring[-1]
+        if cursor is None or mode == "latest":
+            return progress(newest.event, newest.text, prev=cursor.seq if cursor else None)
+        oldest = self._ring[0].event.position.seq
+        if cursor.seq + 1 < oldest:
+            return Missing(cursor)
+        return self._join([self._ring[i] for i in range(cursor.seq + 1 - oldest, len(self._ring))])
 
     def _forget_messages(self) -> None:
         self._messages.clear()
@@ -201,12 +221,9 @@ class Topic:
         return self._join([_Entry(event, msgspec.json.encode(event.state)) for event in wanted])
 
     def _join(self, entries: list[_Entry]) -> Message:
-        """The entries one by one; the first event of an epoch is always a snapshot."""
-        texts: list[bytes] = []
-        for entry in entries:
-            prev = entry.event.position.seq - 1
-            texts += progress(entry.event, entry.text, prev=prev or None).texts
-        return Message(texts, job=self.job, position=entries[-1].event.position)
+        """The entries one by one."""
+        steps = [entry.step for entry in entries]
+        return Message(steps, job=self.job, position=entries[-1].event.position)
 
     def __repr__(self) -> str:
         state = "loading" if self.loading else "live"
