@@ -17,7 +17,7 @@ import msgspec
 from attrs import define, field, frozen
 
 from .job import UNSEEN, Event, Position
-from .protocol import Message, Mode, progress, unseen
+from .protocol import Message, Mode, progress, steps, unseen
 
 __all__ = ["Marks", "Missing", "Subscription", "Topic"]
 
@@ -87,23 +87,6 @@ class Subscription:
 
 
 @define(eq=False)
-class _Entry:
-    event: Event
-    text: bytes
-    """The state as JSON: encoded here, once."""
-    _step: bytes | None = field(default=None, init=False)
-
-    @property
-    def step(self) -> bytes:
-        """The object that brings a client here from the event before; made once."""
-        if self._step is None:
-            prev = self.event.position.seq - 1
-            # The first event of an epoch is always a snapshot.
-            [self._step] = progress(self.event, self.text, prev=prev or None).texts
-        return self._step
-
-
-@define(eq=False)
 class Topic:
     """A job that someone here is watching."""
 
@@ -114,19 +97,18 @@ class Topic:
     idle_since: float | None = None
     """When the last subscription went, on the clock of its hub; None while there is one."""
     subscriptions: set[Subscription] = field(factory=set)
+    latest: Event | None = field(default=None, init=False)
+    """The newest event."""
     position: Position = field(default=UNSEEN, init=False)
-    """The newest event's."""
-    _ring: deque[_Entry] = field(factory=deque, init=False)
+    """The newest event's, or `UNSEEN`."""
+    _ring: deque[bytes] = field(factory=deque, init=False)
+    """The states of the newest events as JSON, encoded here, once; the last is `latest`.
+    No more than the text: ten thousand objects here would be the collector's to visit."""
     _size: int = field(default=0, init=False)
     _messages: dict[tuple[Position | None, Mode], Message] = field(factory=dict, init=False)
     """What was read since the newest event, for others who stand at the same place: at
     most as much as the ring."""
     _messages_size: int = field(default=0, init=False)
-
-    @property
-    def latest(self) -> Event | None:
-        """The newest event."""
-        return self._ring[-1].event if self._ring else None
 
     def append(self, event: Event) -> bool:
         """Take in an event; False if it is not newer than the newest.
@@ -140,12 +122,12 @@ class Topic:
         if event.position != (head.epoch, head.seq + 1):
             self._ring.clear()
             self._size = 0
-        entry = _Entry(event, msgspec.json.encode(event.state))
-        self._ring.append(entry)
-        self.position = event.position
-        self._size += len(entry.text)
+        text = msgspec.json.encode(event.state)
+        self._ring.append(text)
+        self.latest, self.position = event, event.position
+        self._size += len(text)
         while self._size > self.ring_bytes and len(self._ring) > 1:
-            self._size -= len(self._ring.popleft().text)
+            self._size -= len(self._ring.popleft())
         self._forget_messages()
         return True
 
@@ -159,10 +141,10 @@ class Topic:
         self.loading = False
         if snapshot is not None:
             self.append(snapshot)
-        elif self._ring and self.position == asked_at and not self._ring[-1].event.state.final:
+        elif self.latest and self.position == asked_at and not self.latest.state.final:
             self._ring.clear()
             self._size = 0
-            self.position = UNSEEN
+            self.latest, self.position = None, UNSEEN
             self._forget_messages()
 
     def read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
@@ -194,13 +176,13 @@ class Topic:
         return cursor
 
     def _read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
-        newest = self._ring[-1]
+        head = self.position
         if cursor is None or mode == "latest":
-            return progress(newest.event, newest.text, prev=cursor.seq if cursor else None)
-        oldest = self._ring[0].event.position.seq
-        if cursor.seq + 1 < oldest:
+            return progress(self.job, head, self._ring[-1], prev=cursor.seq if cursor else None)
+        wanted = head.seq - cursor.seq
+        if wanted > len(self._ring):
             return Missing(cursor)
-        return self._join([self._ring[i] for i in range(cursor.seq + 1 - oldest, len(self._ring))])
+        return steps(self.job, head, [self._ring[i] for i in range(-wanted, 0)])
 
     def _forget_messages(self) -> None:
         self._messages.clear()
@@ -218,12 +200,8 @@ class Topic:
                 return None
         if not wanted:
             return None
-        return self._join([_Entry(event, msgspec.json.encode(event.state)) for event in wanted])
-
-    def _join(self, entries: list[_Entry]) -> Message:
-        """The entries one by one."""
-        steps = [entry.step for entry in entries]
-        return Message(steps, job=self.job, position=entries[-1].event.position)
+        texts = [msgspec.json.encode(event.state) for event in wanted]
+        return steps(self.job, wanted[-1].position, texts)
 
     def __repr__(self) -> str:
         state = "loading" if self.loading else "live"
