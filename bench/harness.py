@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import shutil
 import statistics
@@ -169,6 +170,7 @@ def _generator() -> Iterator[Generate]:
 
 def _prepare() -> None:
     sched_setaffinity(0, {machine.GENERATOR_CORE})
+    logging.basicConfig(filename=CACHE / "generator.log", filemode="w", level=logging.DEBUG)
 
 
 def _measure(workload: str, server: str, run: Run) -> Figures:

@@ -6,6 +6,7 @@ a workload is the one that servers are compared by.
 
 from __future__ import annotations
 
+import logging
 import selectors
 import socket
 import statistics
@@ -30,6 +31,8 @@ from .load.search import highest
 from .servers import ARRIVING, IN_MEMORY, LATEST_20, OURS, STARLETTE, Server
 
 __all__ = ["WORKLOADS", "Figures", "Run", "Subject", "Workload"]
+
+log = logging.getLogger("bench")
 
 Figures = dict[str, float]
 
@@ -86,6 +89,7 @@ def _borne(subject: Subject, under: Load, *, due: float, start: float) -> Figure
     def probe(rate: float) -> Span | None:
         nonlocal limited
         span = under.span(rate, subject.seconds, due=due)
+        log.debug("%s: %s", subject.server.name, span)
         borne = span.p99 < AGE and span.events > DELIVERED * span.due and not under.clients.lost
         if not borne:
             limited = span.generator_limited

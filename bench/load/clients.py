@@ -92,9 +92,9 @@ class Clients:
             self._epoll.unregister(fd)
             self._silent.append(fd)
 
-    def reset(self) -> None:
-        """Count from here: events that were due before this do not matter any more."""
-        self._since = time.monotonic_ns() // 1000
+    def reset(self, since: float) -> None:
+        """Forget the counts; events that were due before `since` do not matter any more."""
+        self._since = int(since * 1e6)
         self.events = 0
         self.ages.clear()
 

@@ -67,7 +67,7 @@ class Load:
         self.publisher.start(rate)
         self._turn(settle)
         published = self.publisher.published
-        self.clients.reset()
+        self.clients.reset(self.publisher.next_at)
         began, cpu, own = time.monotonic(), cpu_seconds(self.pid), time.process_time()
         self._turn(seconds)
         took, cpu, own = (

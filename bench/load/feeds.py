@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -21,8 +21,21 @@ from gateway.brokers.redis import RedisBroker
 from gateway.job import Update
 
 from .marks import MARK, STAMP
+from .wire import binary, upgrade
 
-__all__ = ["Feed", "FeedMaker", "Ports", "gateway_feed", "nats_feed", "nchan_feed", "pubsub_feed"]
+__all__ = [
+    "Feed",
+    "FeedMaker",
+    "Ports",
+    "channels_feed",
+    "gateway_feed",
+    "nats_feed",
+    "nchan_feed",
+    "pubsub_feed",
+    "python_socketio_feed",
+    "socketio_feed",
+    "websocket_feed",
+]
 
 STATE_SIZE = 200
 """Bytes of JSON in a state, for all."""
@@ -69,13 +82,25 @@ class _Plain:
         return b""
 
 
-def payload(job: str) -> tuple[bytes, bytes]:
-    """A state as an application of its own would send it: before and behind the mark."""
+_HOLE = b"\0" * (len(MARK) + STAMP)
+"""Where the mark goes in what is written once and sent often."""
+
+
+def payload(job: str) -> bytes:
+    """A state as an application of its own would send it, with a hole."""
     before = b'{"job":"%b","status":"running","percent":37.25,"message":"' % job.encode()
-    filling = STATE_SIZE - len(before) - len(MARK) - STAMP - 2
-    return before, b" " + b"frames encoded so far, "[: max(filling - 1, 0)].ljust(
-        max(filling - 1, 0), b"."
-    ) + b'"}'
+    filling = b"." * (STATE_SIZE - len(before) - len(_HOLE) - 2)
+    return before + _HOLE + filling + b'"}'
+
+
+def _plain(sock: socket.socket, commands: Iterable[bytes]) -> Feed:
+    """A feed of commands, one for each job, each with a hole."""
+    return _Plain(sock, [_around(command) for command in commands])
+
+
+def _around(command: bytes) -> tuple[bytes, bytes]:
+    before, behind = command.split(_HOLE)
+    return before, behind
 
 
 def resp(*parts: bytes) -> bytes:
@@ -85,13 +110,20 @@ def resp(*parts: bytes) -> bytes:
 
 def pubsub_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
     """PUBLISH, on a channel named as the job."""
-    commands = []
-    for job in jobs:
-        before, behind = payload(job)
-        whole = resp(b"PUBLISH", job.encode(), before + b"\0" * (len(MARK) + STAMP) + behind)
-        left, right = whole.split(b"\0" * (len(MARK) + STAMP))
-        commands.append((left, right))
-    return _Plain(_connect(ports.redis), commands)
+    return _plain(
+        _connect(ports.redis),
+        (resp(b"PUBLISH", job.encode(), payload(job)) for job in jobs),
+    )
+
+
+def websocket_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
+    """A WebSocket's binary messages: the job, a newline, the state."""
+    sock = _connect(ports.server)
+    sock.setblocking(True)
+    sock.sendall(upgrade("/"))
+    sock.recv(65_536)
+    sock.setblocking(False)
+    return _plain(sock, (binary(job.encode() + b"\n" + payload(job)) for job in jobs))
 
 
 def nats_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
@@ -101,24 +133,59 @@ def nats_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
     sock.recv(65_536)  # INFO
     sock.sendall(b'CONNECT {"verbose":false}\r\n')
     sock.setblocking(False)
-    commands = []
-    for job in jobs:
-        before, behind = payload(job)
-        size = len(before) + len(MARK) + STAMP + len(behind)
-        subject = job.replace(":", ".").encode()
-        commands.append((b"PUB %b %d\r\n%b" % (subject, size, before), behind + b"\r\n"))
-    return _Plain(sock, commands)
+    subjects = (job.replace(":", ".").encode() for job in jobs)
+    pubs = zip(subjects, map(payload, jobs), strict=True)
+    return _plain(sock, (b"PUB %b %d\r\n%b\r\n" % (s, len(state), state) for s, state in pubs))
 
 
 def nchan_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
     """POST, pipelined on one connection."""
+    head = b"POST /pub?id=%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    states = zip(jobs, map(payload, jobs), strict=True)
+    return _plain(_connect(ports.server), (head % (job.encode(), len(s)) + s for job, s in states))
+
+
+def socketio_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
+    """What Socket.IO's emitter for the streams adapter writes: XADD of a broadcast."""
     commands = []
     for job in jobs:
-        before, behind = payload(job)
-        size = len(before) + len(MARK) + STAMP + len(behind)
-        head = b"POST /pub?id=%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-        commands.append((head % (job.encode(), size) + before, behind))
-    return _Plain(_connect(ports.server), commands)
+        packet = {"type": 2, "data": ["job", "HERE"], "nsp": "/"}
+        opts = {"rooms": [job], "except": [], "flags": {}}
+        data = msgspec.json.encode({"opts": opts, "packet": packet})
+        data = data.replace(b'"HERE"', payload(job))
+        trim = (b"MAXLEN", b"~", b"10000", b"*")
+        fields = (b"uid", b"emitter", b"nsp", b"/", b"type", b"3", b"data", data)
+        commands.append(resp(b"XADD", b"socket.io", *trim, *fields))
+    return _plain(_connect(ports.redis), commands)
+
+
+def python_socketio_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
+    """What python-socketio's write-only manager publishes."""
+    commands = []
+    for job in jobs:
+        message = {
+            "method": "emit",
+            "event": "job",
+            "data": "HERE",
+            "namespace": "/",
+            "room": job,
+            "skip_sid": None,
+            "callback": None,
+            "host_id": "bench",
+        }
+        data = msgspec.json.encode(message).replace(b'"HERE"', payload(job))
+        commands.append(resp(b"PUBLISH", b"socketio", data))
+    return _plain(_connect(ports.redis), commands)
+
+
+def channels_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
+    """What `group_send` of channels_redis publishes."""
+    commands = []
+    for job in jobs:
+        group = b"asgi__group__" + job.replace(":", ".").encode()
+        event = msgspec.msgpack.encode({"type": "job.event", "text": payload(job).decode()})
+        commands.append(resp(b"PUBLISH", group, event))
+    return _plain(_connect(ports.redis), commands)
 
 
 @frozen

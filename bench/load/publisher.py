@@ -38,10 +38,15 @@ class Publisher:
         self._started = time.monotonic()
         self._since_start = 0
 
+    @property
+    def next_at(self) -> float:
+        """When the next event is due."""
+        return self._started + self._since_start / self._rate
+
     def publish_due(self) -> None:
         """Send what is due by now, as far as the socket takes it."""
-        due = int((time.monotonic() - self._started) * self._rate)
-        if due > self._since_start:
+        due = int((time.monotonic() - self._started) * self._rate) + 1
+        if self._rate and due > self._since_start:
             encode = self._feed.encode
             parts = [self._pending]
             for k in range(self._since_start, due):
