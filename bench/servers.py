@@ -57,8 +57,8 @@ class Server:
     """Make sure that it is there. Raises `Unavailable`."""
     python: bool = False
     """Whether it is one of the Python peers."""
-    fast: bool = False
-    """Whether the search for its highest rate may begin high."""
+    begin: float = 25
+    """Events a second to 1,000 clients at which the search for its highest rate begins."""
 
 
 def _dialect(mode: str, *, max_hz: float | None = None) -> Dialect:
@@ -112,7 +112,7 @@ OURS = Server(
     feed=gateway_feed,
     every=EVERY,
     latest=LATEST,
-    fast=True,
+    begin=200,
 )
 IN_MEMORY = evolve(OURS, name="progress-gateway in memory", start=_in_memory)
 STARLETTE = evolve(

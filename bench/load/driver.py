@@ -16,7 +16,7 @@ from .wire import Dialect
 
 __all__ = ["Load", "Span", "load"]
 
-QUIET = 0.15
+QUIET = 0.3
 """Seconds without an event after which nothing more is on its way."""
 BUSY = 0.9
 """Share of a core from which on a process counts as its own limit."""
@@ -90,8 +90,8 @@ class Load:
             generator=own / took,
         )
 
-    def settle(self, patience: float = 8.0) -> None:
-        """Read what is still on its way."""
+    def settle(self, patience: float = 8.0) -> float:
+        """Read what is still on its way; returns when the last of it came."""
         until = time.monotonic() + patience
         quiet_since = time.monotonic()
         while (now := time.monotonic()) < until and now - quiet_since < QUIET:
@@ -99,6 +99,16 @@ class Load:
             if self.clients.poll():
                 quiet_since = time.monotonic()
             time.sleep(TICK)
+        return quiet_since
+
+    def throughput(self, rate: float, events: int) -> float:
+        """Deliveries a second while it is busy with so many events, however late they are."""
+        self.publisher.start(rate)
+        before, began = self.clients.total, time.monotonic()
+        self._turn(events / rate)
+        self.publisher.start(0)
+        last = self.settle()
+        return (self.clients.total - before) / (last - began)
 
     def idle(self, seconds: float) -> None:
         """Publish nothing; only answer."""

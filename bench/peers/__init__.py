@@ -108,9 +108,6 @@ worker_rlimit_nofile 20000;
 events {{ worker_connections 15000; multi_accept on; }}
 http {{
   access_log off; nchan_shared_memory_size 512M; keepalive_requests 100000000;
-  client_body_temp_path {cache}/nginx-body; proxy_temp_path {cache}/nginx-proxy;
-  fastcgi_temp_path {cache}/nginx-fastcgi; uwsgi_temp_path {cache}/nginx-uwsgi;
-  scgi_temp_path {cache}/nginx-scgi;
   server {{
     listen 127.0.0.1:{port} backlog=1024;
     location /pub {{ nchan_publisher; nchan_channel_id $arg_id; nchan_message_buffer_length 1000; }}
@@ -167,7 +164,7 @@ PEERS = [
         every=LIST,
         latest=LIST,
         install=partial(install.python, "socketify"),
-        fast=True,
+        begin=200,
     ),
     Server(
         "nats-server",
@@ -177,7 +174,7 @@ PEERS = [
         every=NATS,
         latest=NATS,
         install=partial(install.debian, "nats-server"),
-        fast=True,
+        begin=200,
     ),
     Server(
         "nchan",
@@ -186,8 +183,8 @@ PEERS = [
         feed=nchan_feed,
         every=NCHAN,
         latest=NCHAN,
-        install=partial(install.debian, "nginx", "libnginx-mod-nchan"),
-        fast=True,
+        install=install.nginx,
+        begin=200,
     ),
     Server(
         "Socket.IO",
@@ -201,6 +198,7 @@ PEERS = [
     Server(
         "python-socketio",
         "Redis manager, uvicorn, uvloop",
+        begin=2,
         start=partial(_uvicorn, "python_socketio_hub"),
         feed=python_socketio_feed,
         every=SOCKETIO,
@@ -213,6 +211,7 @@ PEERS = [
     Server(
         "Django Channels",
         "pub/sub layer of channels_redis, uvicorn, uvloop",
+        begin=2,
         start=partial(_uvicorn, "channels_hub"),
         feed=channels_feed,
         every=LIST,
@@ -226,6 +225,7 @@ PEERS = [
     Server(
         "ours on hypercorn",
         "the gateway as an ASGI app on stock hypercorn",
+        begin=2,
         start=_hypercorn,
         feed=gateway_feed,
         every=EVERY,

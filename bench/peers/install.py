@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..servers import CACHE, Unavailable
 
-__all__ = ["DEBIAN", "NODE", "PYTHON", "debian", "node", "python"]
+__all__ = ["DEBIAN", "NODE", "PYTHON", "debian", "nginx", "node", "python"]
 
 PYTHON = CACHE / "venv" / "bin" / "python"
 NODE = CACHE / "node"
@@ -50,6 +50,19 @@ def debian(*packages: str) -> None:
             _run([_program("dpkg"), "-x", str(archive), str(DEBIAN)])
             archive.unlink()
     stamp.touch()
+
+
+def nginx() -> None:
+    """Debian's nginx with nchan, which insists on a folder of the system's: give it one here.
+
+    nchan makes it whatever the configuration says, so the name is changed in its module,
+    for one as long below the prefix that nginx is started with.
+    """
+    debian("nginx", "libnginx-mod-nchan")
+    module = DEBIAN / "usr/lib/nginx/modules/ngx_nchan_module.so"
+    folder = ".nginx-workdir/"
+    module.write_bytes(module.read_bytes().replace(b"/var/lib/nginx/", folder.encode()))
+    (CACHE / folder).mkdir(exist_ok=True)
 
 
 def _once(directory: Path, packages: Sequence[str], command: Sequence[str]) -> None:
