@@ -47,15 +47,12 @@ class Publisher:
         """Send what is due by now, as far as the socket takes it."""
         due = int((time.monotonic() - self._started) * self._rate) + 1
         if self._rate and due > self._since_start:
-            encode = self._feed.encode
-            parts = [self._pending]
-            for k in range(self._since_start, due):
-                at = self._started + k / self._rate
-                parts.append(encode(self.published, self.published % self._jobs, mark(at)))
-                self.published += 1
-            parts.append(self._feed.after(self.published - 1))
+            numbers = range(self._since_start, due)
+            marks = [mark(self._started + k / self._rate) for k in numbers]
+            jobs = [(self.published + k) % self._jobs for k in range(len(numbers))]
+            self._pending += self._feed.encode(list(zip(jobs, marks, strict=True)))
             self._since_start = due
-            self._pending = b"".join(parts)
+            self.published += len(numbers)
         if self._pending:
             with suppress(BlockingIOError):
                 self._pending = self._pending[self._feed.socket.send(self._pending) :]
