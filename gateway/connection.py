@@ -28,7 +28,7 @@ from .limits import Limits
 from .outbox import Outbox
 from .protocol import Message, encode, gap, parse_command
 from .session import Session
-from .topic import Subscription
+from .topic import Missing, Subscription
 
 __all__ = ["Sink", "Source", "serve_connection", "write_frames"]
 
@@ -62,15 +62,22 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where a client is told. Used by one task alone."""
 
-    async def send(self, messages: Sequence[Message]) -> None:
-        """Send them, in order. Raises `TransportClosed` if the client is gone.
+    def send(self, messages: Sequence[Message]) -> bool:
+        """Send them, in order, as far as that takes no waiting; whether that was all.
+
+        If not, `flush` must come next. Raises `TransportClosed` if the client is gone.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Send the rest. Raises `TransportClosed` if the client is gone.
 
         Cancelled, half a frame may be on the wire: only `abort` may follow.
         """
         ...
 
     async def ping(self) -> None:
-        """Send the transport's own ping, if it has one. Otherwise like `send`."""
+        """Send the transport's own ping, if it has one. Otherwise like `flush`."""
         ...
 
     async def close(self, ending: Ending) -> None:
@@ -167,12 +174,17 @@ async def write_frames(outbox: Outbox, sink: Sink, *, broker: Broker, limits: Li
     """
     try:
         async for batch in outbox:
-            messages = list(batch.replies)
+            messages = batch.replies
             for subscription in batch.due:
-                messages += await catch_up(subscription, broker)
+                taken = subscription.take()
+                if isinstance(taken, Message):
+                    messages.append(taken)
+                elif taken is not None:
+                    messages += await catch_up(subscription, taken, broker)
             for part in _parts(messages):
-                with trio.fail_after(limits.write_timeout):
-                    await sink.send(part)
+                if not sink.send(part):
+                    with trio.fail_after(limits.write_timeout):
+                        await sink.flush()
             if batch.ping:
                 with trio.fail_after(limits.write_timeout):
                     await sink.ping()
@@ -188,16 +200,11 @@ async def write_frames(outbox: Outbox, sink: Sink, *, broker: Broker, limits: Li
         raise
 
 
-async def catch_up(subscription: Subscription, broker: Broker) -> list[Message]:
-    """All that is due to a subscription, from the ring or, in mode `every`, the history."""
+async def catch_up(subscription: Subscription, missing: Missing, broker: Broker) -> list[Message]:
+    """All that is due to a subscription in mode `every` whose past the ring no longer has."""
     messages: list[Message] = []
-    while True:
-        taken = subscription.take()
-        if taken is None:
-            return messages
-        if isinstance(taken, Message):
-            messages.append(taken)
-            return messages
+    taken: Message | Missing | None = missing
+    while isinstance(taken, Missing):
         try:
             events = await broker.history(subscription.job, after=taken.after)
         except BrokerUnavailable as error:
@@ -215,10 +222,18 @@ async def catch_up(subscription: Subscription, broker: Broker) -> list[Message]:
             subscription.skip()
         else:
             messages.append(replayed)
+        taken = subscription.take()
+    if taken is not None:
+        messages.append(taken)
+    return messages
 
 
 def _parts(messages: list[Message]) -> Iterator[list[Message]]:
     """The messages in writes of about `WRITE_SIZE`."""
+    if sum([message.size for message in messages]) <= WRITE_SIZE:
+        if messages:
+            yield messages
+        return
     part: list[Message] = []
     size = 0
     for message in messages:

@@ -101,10 +101,13 @@ class Hub:
 
     def deliver(self, events: Iterable[Event]) -> None:
         """Fan a batch of feed events out."""
+        news: dict[str, Topic] = {}
         for event in events:
             topic = self._topics.get(event.job)
             if topic is not None and topic.append(event) and not topic.loading:
-                _mark(topic)
+                news[event.job] = topic
+        for topic in news.values():
+            _mark(topic)
 
     def loaded(self, asked: Mapping[str, Position], events: Mapping[str, Event]) -> None:
         """The broker was asked what `next_loads` said, and answered `events`."""

@@ -72,23 +72,24 @@ class State(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a job stands: what its watchers see. None means not known.
 
     Times are Unix seconds to the millisecond, durations are seconds. `data` is the
-    application's own JSON text, passed through unread (UNSET when there is none).
+    application's own JSON text, passed through unread (UNSET when there is none). Numbers
+    are `int | float` so that `3` read from JSON is written as `3`, not as `3.0`.
     """
 
     status: Status
     attempt: int
     health: Health = msgspec.field(default_factory=lambda: "ok")  # a factory: always on the wire
-    percent: float | None = None
-    done: float | None = None
-    total: float | None = None
+    percent: int | float | None = None
+    done: int | float | None = None
+    total: int | float | None = None
     unit: str | None = None
     phase: str | None = None
     message: str | None = None
     error: str | None = None
     data: Raw | UnsetType = UNSET
     parent: str | None = None
-    eta: float | None = None
-    lease: float = msgspec.field(default_factory=lambda: limits.DEFAULT_LEASE)
+    eta: int | float | None = None
+    lease: int | float = msgspec.field(default_factory=lambda: limits.DEFAULT_LEASE)
     created_at: float
     started_at: float | None = None
     updated_at: float

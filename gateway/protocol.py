@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from .errors import InvalidInput
-from .job import UNSEEN, Event, Position, Update, check_job_id
+from .job import UNSEEN, Position, Update, check_job_id
 from .limits import MAX_DATA
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "parse_command",
     "parse_update",
     "progress",
+    "steps",
     "unseen",
 ]
 
@@ -152,21 +153,18 @@ class Message:
     client is that has got it, for transports (SSE) whose frames carry that.
     """
 
-    __slots__ = ("_frame", "_frames", "job", "position", "texts")
+    __slots__ = ("_frame", "_frames", "job", "position", "size", "texts")
 
     def __init__(
         self, texts: Sequence[bytes], *, job: str | None = None, position: Position = UNSEEN
     ) -> None:
         self.texts = texts
+        self.size = sum(map(len, texts))
+        """Bytes of all its objects."""
         self.job = job
         self.position = position
         self._frame: bytes | None = None
         self._frames: bytes | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its objects."""
-        return sum(map(len, self.texts))
 
     def split(self, size: int) -> Iterator[Message]:
         """The same in messages of about `size` bytes; of objects that follow each other."""
@@ -213,16 +211,34 @@ def encode(type_: str, /, **fields: Any) -> Message:
     return Message((msgspec.json.encode({"type": type_} | fields),))
 
 
-def progress(event: Event, text: bytes, *, prev: int | None) -> Message:
-    """The state `text` of `event`, as what follows position `prev`; None: as a snapshot."""
-    epoch, seq = event.position
+_STEP = b'{"type":"progress","job":"%b","epoch":%d,"prev":%d,"seq":%d,"state":%b}'
+_SNAPSHOT = (
+    b'{"type":"progress","job":"%b","epoch":%d,"prev":null,"seq":%d,"snapshot":true,"state":%b}'
+)
+
+
+def progress(job: str, position: Position, text: bytes, *, prev: int | None) -> Message:
+    """The state `text` of `job`, as what follows position `prev`; None: as a snapshot."""
+    epoch, seq = position
     if prev is None:
-        covers = b'"prev":null,"seq":%d,"snapshot":true' % seq
+        whole = _SNAPSHOT % (job.encode(), epoch, seq, text)
     else:
-        covers = b'"prev":%d,"seq":%d' % (prev, seq)
-    head = b'{"type":"progress","job":"%b","epoch":%d,' % (event.job.encode(), epoch)
-    whole = b'%b%b,"state":%b}' % (head, covers, text)
-    return Message((whole,), job=event.job, position=event.position)
+        whole = _STEP % (job.encode(), epoch, prev, seq, text)
+    return Message((whole,), job=job, position=position)
+
+
+def steps(job: str, position: Position, texts: Sequence[bytes]) -> Message:
+    """The states `texts` of `job` one by one, the last of which is at `position`.
+
+    The first event of an epoch is always a snapshot.
+    """
+    name, (epoch, last) = job.encode(), position
+    first = last - len(texts) + 1
+    wholes = [
+        _STEP % (name, epoch, seq - 1, seq, text) if seq > 1 else _SNAPSHOT % (name, epoch, 1, text)
+        for seq, text in enumerate(texts, start=first)
+    ]
+    return Message(wholes, job=job, position=position)
 
 
 def unseen(job: str) -> Message:

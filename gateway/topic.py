@@ -17,7 +17,7 @@ import msgspec
 from attrs import define, field, frozen
 
 from .job import UNSEEN, Event, Position
-from .protocol import Message, Mode, progress, unseen
+from .protocol import Message, Mode, progress, steps, unseen
 
 __all__ = ["Marks", "Missing", "Subscription", "Topic"]
 
@@ -53,7 +53,13 @@ class Subscription:
     @property
     def due(self) -> bool:
         """Whether the topic has something that the cursor has not passed."""
-        return not self.topic.loading and self.cursor != self.topic.position
+        topic = self.topic
+        # First whether they are one object: they are, whenever it has taken the newest.
+        return (
+            self.cursor is not topic.position
+            and not topic.loading
+            and self.cursor != topic.position
+        )
 
     def take(self) -> Message | Missing | None:
         """All that is due, moving the cursor past it; None if nothing is.
@@ -80,13 +86,6 @@ class Subscription:
         self.cursor = None
 
 
-@frozen
-class _Entry:
-    event: Event
-    text: bytes
-    """The state as JSON: encoded here, once."""
-
-
 @define(eq=False)
 class Topic:
     """A job that someone here is watching."""
@@ -98,22 +97,18 @@ class Topic:
     idle_since: float | None = None
     """When the last subscription went, on the clock of its hub; None while there is one."""
     subscriptions: set[Subscription] = field(factory=set)
-    _ring: deque[_Entry] = field(factory=deque, init=False)
+    latest: Event | None = field(default=None, init=False)
+    """The newest event."""
+    position: Position = field(default=UNSEEN, init=False)
+    """The newest event's, or `UNSEEN`."""
+    _ring: deque[bytes] = field(factory=deque, init=False)
+    """The states of the newest events as JSON, encoded here, once; the last is `latest`.
+    No more than the text: ten thousand objects here would be the collector's to visit."""
     _size: int = field(default=0, init=False)
     _messages: dict[tuple[Position | None, Mode], Message] = field(factory=dict, init=False)
     """What was read since the newest event, for others who stand at the same place: at
     most as much as the ring."""
     _messages_size: int = field(default=0, init=False)
-
-    @property
-    def position(self) -> Position:
-        """The newest event's, or `UNSEEN`."""
-        return self._ring[-1].event.position if self._ring else UNSEEN
-
-    @property
-    def latest(self) -> Event | None:
-        """The newest event."""
-        return self._ring[-1].event if self._ring else None
 
     def append(self, event: Event) -> bool:
         """Take in an event; False if it is not newer than the newest.
@@ -127,11 +122,12 @@ class Topic:
         if event.position != (head.epoch, head.seq + 1):
             self._ring.clear()
             self._size = 0
-        entry = _Entry(event, msgspec.json.encode(event.state))
-        self._ring.append(entry)
-        self._size += len(entry.text)
+        text = msgspec.json.encode(event.state)
+        self._ring.append(text)
+        self.latest, self.position = event, event.position
+        self._size += len(text)
         while self._size > self.ring_bytes and len(self._ring) > 1:
-            self._size -= len(self._ring.popleft().text)
+            self._size -= len(self._ring.popleft())
         self._forget_messages()
         return True
 
@@ -145,9 +141,10 @@ class Topic:
         self.loading = False
         if snapshot is not None:
             self.append(snapshot)
-        elif self._ring and self.position == asked_at and not self._ring[-1].event.state.final:
+        elif self.latest and self.position == asked_at and not self.latest.state.final:
             self._ring.clear()
             self._size = 0
+            self.latest, self.position = None, UNSEEN
             self._forget_messages()
 
     def read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
@@ -158,29 +155,34 @@ class Topic:
         """
         if not self._ring:
             return unseen(self.job)
-        head = self.position
-        if cursor is not None and mode == "every" and cursor.epoch < head.epoch:
-            cursor = Position(head.epoch, 0)
-        if cursor is not None and (cursor.epoch != head.epoch or cursor.seq > head.seq):
-            cursor = None
         known = self._messages.get((cursor, mode))
         if known is not None:
             return known
-        if cursor is None or mode == "latest":
-            entry = self._ring[-1]
-            message = progress(entry.event, entry.text, prev=cursor.seq if cursor else None)
-        else:
-            oldest = self._ring[0].event.position.seq
-            if cursor.seq + 1 < oldest:
-                return Missing(cursor)
-            message = self._join(
-                [self._ring[i] for i in range(cursor.seq + 1 - oldest, len(self._ring))]
-            )
-        if self._messages_size + message.size > self.ring_bytes:
-            self._forget_messages()
-        self._messages[cursor, mode] = message
-        self._messages_size += message.size
+        message = self._read(self._in_its_past(cursor, mode), mode)
+        if isinstance(message, Message):
+            if self._messages_size + message.size > self.ring_bytes:
+                self._forget_messages()
+            self._messages[cursor, mode] = message
+            self._messages_size += message.size
         return message
+
+    def _in_its_past(self, cursor: Position | None, mode: Mode) -> Position | None:
+        """The cursor as a position of this epoch; None if that cannot be."""
+        head = self.position
+        if cursor is not None and mode == "every" and cursor.epoch < head.epoch:
+            return Position(head.epoch, 0)
+        if cursor is not None and (cursor.epoch != head.epoch or cursor.seq > head.seq):
+            return None
+        return cursor
+
+    def _read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
+        head = self.position
+        if cursor is None or mode == "latest":
+            return progress(self.job, head, self._ring[-1], prev=cursor.seq if cursor else None)
+        wanted = head.seq - cursor.seq
+        if wanted > len(self._ring):
+            return Missing(cursor)
+        return steps(self.job, head, [self._ring[i] for i in range(-wanted, 0)])
 
     def _forget_messages(self) -> None:
         self._messages.clear()
@@ -198,15 +200,8 @@ class Topic:
                 return None
         if not wanted:
             return None
-        return self._join([_Entry(event, msgspec.json.encode(event.state)) for event in wanted])
-
-    def _join(self, entries: list[_Entry]) -> Message:
-        """The entries one by one; the first event of an epoch is always a snapshot."""
-        texts: list[bytes] = []
-        for entry in entries:
-            prev = entry.event.position.seq - 1
-            texts += progress(entry.event, entry.text, prev=prev or None).texts
-        return Message(texts, job=self.job, position=entries[-1].event.position)
+        texts = [msgspec.json.encode(event.state) for event in wanted]
+        return steps(self.job, wanted[-1].position, texts)
 
     def __repr__(self) -> str:
         state = "loading" if self.loading else "live"

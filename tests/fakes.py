@@ -58,10 +58,18 @@ class Sink:
     ending: Ending | None = None
     aborted: bool = False
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    rest: Sequence[Message] = ()
+
+    def send(self, messages: Sequence[Message]) -> bool:
+        assert not self.rest, "send without flush"
         assert self.ending is None, "send after close"
         assert not self.aborted, "send after abort"
+        self.rest = messages
+        return False
+
+    async def flush(self) -> None:
         await trio.lowlevel.checkpoint()
+        messages, self.rest = self.rest, ()
         for message in messages:
             for text in message.texts:
                 self.frames.append(json.loads(text))
@@ -88,11 +96,11 @@ class StuckSink(Sink):
 
     writes: int = 1
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    async def flush(self) -> None:
         if not self.writes:
             await trio.sleep_forever()
         self.writes -= 1
-        await Sink.send(self, messages)
+        await Sink.flush(self)
 
 
 @define
@@ -101,16 +109,16 @@ class GoneSink(Sink):
 
     writes: int = 1
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> bool:
         if not self.writes:
             raise TransportClosed("gone")
         self.writes -= 1
-        await Sink.send(self, messages)
+        return Sink.send(self, messages)
 
 
 @define
 class BrokenSink(Sink):
     """A transport with a defect."""
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> bool:
         raise ZeroDivisionError("a defect")

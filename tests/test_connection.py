@@ -448,9 +448,9 @@ async def test_a_long_replay_is_written_in_parts(
     sizes: list[int] = []
 
     class Measured(Sink):
-        async def send(self, messages: Sequence[Message]) -> None:
+        def send(self, messages: Sequence[Message]) -> bool:
             sizes.append(sum(message.size for message in messages))
-            await super().send(messages)
+            return super().send(messages)
 
     epoch, _ = await world.publish("a", percent=0)
     for number in range(19):

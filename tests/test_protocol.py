@@ -12,7 +12,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from gateway import endings, protocol
 from gateway.errors import InvalidInput
-from gateway.job import Event, Position, State
+from gateway.job import Position, State
 from gateway.protocol import (
     Hello,
     Message,
@@ -22,6 +22,7 @@ from gateway.protocol import (
     parse_command,
     parse_update,
     progress,
+    steps,
     text_frame,
     unseen,
 )
@@ -159,9 +160,9 @@ def test_a_message_splits_into_parts_that_follow_each_other() -> None:
 
 
 def test_progress_frames_are_the_documented_json() -> None:
-    event = Event("a/b", Position(5, 9), STATE)
+    position = Position(5, 9)
     text = msgspec.json.encode(STATE)
-    frame = json.loads(progress(event, text, prev=7).texts[0])
+    frame = json.loads(progress("a/b", position, text, prev=7).texts[0])
     assert frame == {
         "type": "progress",
         "job": "a/b",
@@ -170,7 +171,7 @@ def test_progress_frames_are_the_documented_json() -> None:
         "seq": 9,
         "state": json.loads(text),
     }
-    snapshot = json.loads(progress(event, text, prev=None).texts[0])
+    snapshot = json.loads(progress("a/b", position, text, prev=None).texts[0])
     assert snapshot == frame | {"prev": None, "snapshot": True}
     assert json.loads(unseen("a").texts[0]) == {
         "type": "progress",
@@ -181,7 +182,20 @@ def test_progress_frames_are_the_documented_json() -> None:
         "snapshot": True,
         "state": None,
     }
-    assert b"\n" not in progress(event, text, prev=7).texts[0]
+    assert b"\n" not in progress("a/b", position, text, prev=7).texts[0]
+
+
+def test_steps_follow_each_other_and_the_first_of_an_epoch_is_a_snapshot() -> None:
+    message = steps("a", Position(5, 3), [b"1", b"2", b"3"])
+    frames = [json.loads(text) for text in message.texts]
+    assert [(f["prev"], f["seq"], f["state"]) for f in frames] == [
+        (None, 1, 1),
+        (1, 2, 2),
+        (2, 3, 3),
+    ]
+    assert [f.get("snapshot", False) for f in frames] == [True, False, False]
+    assert frames[0] == json.loads(progress("a", Position(5, 1), b"1", prev=None).texts[0])
+    assert message.position == (5, 3)
 
 
 def test_endings_are_in_their_ranges_and_fit_a_close_frame() -> None:

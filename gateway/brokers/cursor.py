@@ -38,8 +38,7 @@ class _Stored(msgspec.Struct, array_like=True, gc=False):
     job: str
     epoch: int
     seq: int
-    # By name, and not as a State: that would make floats of whole numbers.
-    state: dict[str, int | float | str]
+    state: State
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -52,11 +51,10 @@ def decode(text: bytes) -> tuple[int, Event]:
     Raises ValueError (msgspec's errors are some) or TypeError if it is none.
     """
     stored = _decoder.decode(text)
-    state: Any = stored.state
+    state = stored.state
     if stored.data is not msgspec.UNSET:
-        state["data"] = stored.data
-    event = Event(stored.job, Position(stored.epoch, stored.seq), State(**state))
-    return stored.number, event
+        state = msgspec.structs.replace(state, data=stored.data)
+    return stored.number, Event(stored.job, Position(stored.epoch, stored.seq), state)
 
 
 @frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,6 +23,10 @@ __all__ = ["announce", "serve_until_told"]
 
 log = logging.getLogger("gateway.cli")
 
+COLLECT_AFTER = 20_000, 20, 10
+"""Objects more than before; collections of the young, and of the middle-aged, until the
+next older are looked at too (`gc.set_threshold`)."""
+
 
 def serve_until_told(
     bind: str,
@@ -41,6 +46,7 @@ def serve_until_told(
     The arguments are the settings of those names. Raises `InvalidSettings`, and
     `BrokerUnavailable` if there is no Redis to begin with.
     """
+    _calm_the_collector()
     limits = Limits(drain_timeout=drain)
     redis = in_shards(redis, shards)
     gate = open_gate(redis=redis, insecure=insecure, limits=limits, **of_the_gate)
@@ -58,6 +64,18 @@ def serve_until_told(
     signal = run_until_told(partial(_serve, serve))
     if signal is not None:
         log.info("left, as told by %s", signal.name)
+
+
+def _calm_the_collector() -> None:
+    """Let the garbage collector look rarely: what it looks through lives long.
+
+    With the default thresholds it goes through every object of ten thousand connections
+    again and again (measured: a fifth of the time, in pauses of 200 ms), to find nothing:
+    a connection's objects go by reference counts.
+    """
+    gc.collect()
+    gc.freeze()  # modules and classes: for ever
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 async def _serve(serve: Callable[..., Awaitable[None]]) -> None:

@@ -75,13 +75,18 @@ class _Sink:
         self._joins = joins
         self._limits = limits
         self._welcomed = False
+        self._rest: list[bytes] = []
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> bool:
         texts = [text for message in messages for text in message.texts]
         if self._joins and self._welcomed:
             texts = [b"\n".join(texts)]
         self._welcomed = True
-        for text in texts:
+        self._rest = texts
+        return False
+
+    async def flush(self) -> None:
+        for text in self._rest:
             await self._send({"type": "websocket.send", "text": text.decode()})
 
     async def ping(self) -> None:

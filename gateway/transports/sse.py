@@ -87,8 +87,9 @@ class _Sink:
         self._send = send
         self._positions = {job: position or UNSEEN for job, position in positions.items()}
         self._limits = limits
+        self._rest = b""
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> bool:
         body = bytearray()
         for message in messages:
             epoch, last = message.position
@@ -97,7 +98,11 @@ class _Sink:
                     self._positions[message.job] = Position(epoch, seq)
                 event_id = format_event_id(self._positions).encode()
                 body += b"id: %b\ndata: %b\n\n" % (event_id, text)
-        await self._body(bytes(body), more=True)
+        self._rest = bytes(body)
+        return False
+
+    async def flush(self) -> None:
+        await self._body(self._rest, more=True)
 
     async def ping(self) -> None:
         """None of its own: the JSON `ping` keeps the response from idling."""

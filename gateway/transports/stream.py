@@ -87,13 +87,34 @@ class ClientStream(HalfCloseableStream):
         """
         if self._write_lock.locked():
             async with self._write_lock:
-                await self._send(data)
+                await self._send(memoryview(data))
         else:
-            sent = self._try_send(data)
-            if sent < len(data):
-                # Nobody else can have come between: there was no checkpoint.
-                async with self._write_lock:
-                    await self._send(memoryview(data)[sent:])
+            rest = self.send_now(data)
+            if rest is not None:
+                await self.send_rest(rest)
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> memoryview | None:
+        """Send what the socket takes at once; None if that was everything.
+
+        Otherwise the rest, which must be given to `send_rest` next, by the same task. It
+        is all of it while another task writes. Raises like `send_all`.
+        """
+        if self._write_lock.locked():
+            return memoryview(data)
+        sent = self._try_send(data)
+        if sent == len(data):
+            return None
+        self._write_lock.acquire_nowait()  # now: nobody may come between
+        return memoryview(data)[sent:]
+
+    async def send_rest(self, rest: memoryview) -> None:
+        """Send what `send_now` left. Raises like `send_all`, and tears the stream like it."""
+        if self._write_lock.statistics().owner is not trio.lowlevel.current_task():
+            await self._write_lock.acquire()
+        try:
+            await self._send(rest)
+        finally:
+            self._write_lock.release()
 
     async def wait_send_all_might_not_block(self) -> None:
         async with self._write_lock:
@@ -162,9 +183,8 @@ class ClientStream(HalfCloseableStream):
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
 
-    async def _send(self, data: bytes | bytearray | memoryview) -> None:
+    async def _send(self, rest: memoryview) -> None:
         """Send everything, holding the lock."""
-        rest = memoryview(data)
         whole = False
         try:
             with trio.move_on_after(self._limits.write_timeout):

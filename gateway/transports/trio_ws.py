@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from struct import pack
 
 import trio
@@ -106,14 +106,20 @@ class _FrameStream(trio.abc.HalfCloseableStream):
         """Set when the library is done with the stream."""
         self.said_goodbye = False
 
-    async def send_frames(self, data: bytes) -> None:
-        """Send data frames. Raises `TransportClosed` if the client is, or is to be, gone."""
+    def send_frames(self, data: bytes) -> memoryview | None:
+        """Send frames, as far as that takes no waiting; the rest is for `send_rest`.
+
+        Raises `TransportClosed` if the client is, or is to be, gone.
+        """
         if self.said_goodbye:
             raise TransportClosed("a close frame was sent")
-        try:
-            await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise TransportClosed(str(error)) from error
+        with _translated():
+            return self._stream.send_now(data)
+
+    async def send_rest(self, rest: memoryview) -> None:
+        """Send what `send_frames` left. Raises `TransportClosed` if the client is gone."""
+        with _translated():
+            await self._stream.send_rest(rest)
 
     async def say_goodbye(self, ending: Ending) -> None:
         """Send a close frame, unless one was sent, if the client is still there."""
@@ -156,6 +162,14 @@ class _FrameStream(trio.abc.HalfCloseableStream):
         """Drop the client; if it was told why, it may still read that: no reset then."""
         if not self.said_goodbye:
             self._stream.abort()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise TransportClosed(str(error)) from error
 
 
 async def _shake_hands(
@@ -227,20 +241,29 @@ class _Sink:
         self._limits = limits
         self._joins = ws.subprotocol == SUBPROTOCOL
         self._welcomed = False
+        self._rest: memoryview | None = None
 
-    async def send(self, messages: Sequence[Message]) -> None:
-        if len(messages) == 1 and self._welcomed:
-            message = messages[0]
-            data = message.frame if self._joins else message.frames
-        elif self._joins and self._welcomed:
-            data = Message([text for message in messages for text in message.texts]).frame
-        else:
+    def send(self, messages: Sequence[Message]) -> bool:
+        if not self._welcomed:
             data = b"".join([message.frames for message in messages])
             self._welcomed = True
-        await self._frames.send_frames(data)
+        elif not self._joins:
+            data = b"".join([message.frames for message in messages])
+        elif len(messages) == 1:
+            data = messages[0].frame
+        else:
+            data = Message([text for message in messages for text in message.texts]).frame
+        self._rest = self._frames.send_frames(data)
+        return self._rest is None
+
+    async def flush(self) -> None:
+        if self._rest is not None:
+            await self._frames.send_rest(self._rest)
+            self._rest = None
 
     async def ping(self) -> None:
-        await self._frames.send_frames(_PING)
+        self._rest = self._frames.send_frames(_PING)
+        await self.flush()
 
     async def close(self, ending: Ending) -> None:
         # Not by the library: once it has said goodbye, a ping makes it fail.

@@ -1,0 +1,58 @@
+"""`python -m bench [WORKLOAD…]`: measure, and show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .harness import Step, as_json, measure
+from .peers import PEERS
+from .report import show
+from .servers import OURS
+from .workloads import WORKLOADS
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+@click.command()
+@click.argument("workloads", nargs=-1, metavar="[WORKLOAD]...")
+@click.option("--quick", is_flag=True, help="One short round each: two minutes, rough figures.")
+@click.option("--only", multiple=True, help="Only servers whose name holds this.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write JSON and plot.")
+def main(workloads: tuple[str, ...], quick: bool, only: tuple[str, ...], out: Path | None) -> None:
+    """Measure the gateway and its peers, on one core each, in turn."""
+    unknown = [name for name in workloads if name not in WORKLOADS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]}: there are {', '.join(WORKLOADS)}")
+    servers = [s for s in (OURS, *PEERS) if not only or any(part in s.name for part in only)]
+    console = Console()
+    with Progress(
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task("begin", total=None)
+
+        def report(step: Step) -> None:
+            progress.update(task, description=step.what, completed=step.done, total=step.of)
+
+        results = measure(
+            [WORKLOADS[name] for name in workloads or WORKLOADS],
+            servers,
+            quick=quick,
+            report=report,
+        )
+    show(results, console)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_bytes(
+            msgspec.json.format(msgspec.json.encode(as_json(results)))
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Rounds in turn: A B C A B C, so that a machine that gets slower is slower for all."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from os import sched_setaffinity
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from . import machine
+from .load.feeds import Ports
+from .peers import EVERYONE
+from .servers import CACHE, Server, Unavailable
+from .workloads import WORKLOADS, Figures, Run, Subject, Workload
+
+__all__ = ["Outcome", "Results", "Step", "measure"]
+
+
+Generate = Callable[[str, str, Run], Figures]
+"""Measure a workload, by name, with a server, by name."""
+
+
+@frozen
+class Outcome:
+    """What came of one server in one workload."""
+
+    rounds: Sequence[Figures]
+    failed: str | None = None
+    """Why it has none, or no more."""
+
+    @property
+    def medians(self) -> Figures:
+        names = self.rounds[0] if self.rounds else {}
+        return {name: statistics.median(figures[name] for figures in self.rounds) for name in names}
+
+
+@define
+class Results:
+    """By workload, then by server."""
+
+    outcomes: dict[str, dict[str, Outcome]] = field(factory=dict)
+    skipped: dict[str, str] = field(factory=dict)
+    """Servers that could not be had, and why."""
+
+
+@frozen
+class Step:
+    """What is being done, of how much; for whoever shows it."""
+
+    what: str
+    done: int
+    of: int
+
+
+def measure(
+    workloads: Sequence[Workload],
+    servers: Sequence[Server],
+    *,
+    quick: bool,
+    report: Callable[[Step], None],
+) -> Results:
+    """Run it all. Raises `DidNotStart` if there is no Redis."""
+    CACHE.mkdir(exist_ok=True)
+    results = Results()
+    present = list(_installed(servers, results, report))
+    plan = [
+        (workload, round_, server)
+        for workload in workloads
+        for round_ in range(1 if quick else workload.rounds)
+        for server in workload.servers or present
+    ]
+    with _generator() as generate:
+        for done, (workload, _, server) in enumerate(plan):
+            report(Step(f"{workload.name}: {server.name}", done, len(plan)))
+            outcomes = results.outcomes.setdefault(workload.name, {})
+            known = outcomes.get(server.name, Outcome([]))
+            if known.failed:
+                continue
+            try:
+                figures = _round(workload, server, known, quick=quick, generate=generate)
+                outcomes[server.name] = Outcome([*known.rounds, figures])
+            except Exception as error:  # noqa: BLE001 - a peer that fails is a result
+                why = f"{type(error).__name__}: {error}"
+                outcomes[server.name] = Outcome(known.rounds, why)
+    report(Step("done", len(plan), len(plan)))
+    return results
+
+
+def _installed(
+    servers: Sequence[Server], results: Results, report: Callable[[Step], None]
+) -> Iterator[Server]:
+    for number, server in enumerate(servers):
+        report(Step(f"install {server.name}", number, len(servers)))
+        try:
+            server.install()
+        except Unavailable as error:
+            results.skipped[server.name] = str(error)
+        else:
+            yield server
+
+
+def _round(
+    workload: Workload,
+    server: Server,
+    known: Outcome,
+    *,
+    quick: bool,
+    generate: Generate,
+) -> Figures:
+    """One server, from its start to its end, with a Redis of its own."""
+    port = machine.free_port(3)
+    ports = Ports(server=port, redis=port + 2)
+    command = server.start(ports)
+    log = CACHE / f"{server.name.replace(' ', '-')}.log"
+    with (
+        _redis(ports.redis),
+        machine.run_program(
+            command.arguments,
+            core=machine.SERVER_CORE,
+            ready=lambda: machine.takes_connections(ports.server),
+            log=log,
+            env=command.env,
+        ) as process,
+    ):
+        hint = statistics.median(f["rate"] for f in known.rounds) if _has_rate(known) else None
+        run = Run(ports, process.pid, log=log, quick=quick, hint=hint)
+        return generate(workload.name, server.name, run)
+
+
+def _has_rate(known: Outcome) -> bool:
+    return bool(known.rounds) and all("rate" in figures for figures in known.rounds)
+
+
+@contextmanager
+def _redis(port: int) -> Iterator[None]:
+    """A Redis that keeps nothing, beside the generator."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise machine.DidNotStart("redis-server is not on the PATH")
+    with tempfile.TemporaryDirectory() as directory:
+        arguments = [
+            *(program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""),
+            *("--appendonly", "no", "--dir", directory),
+        ]
+        with machine.run_program(
+            arguments,
+            core=machine.GENERATOR_CORE,
+            ready=lambda: machine.takes_connections(port),
+            log=Path(directory) / "log",
+        ):
+            yield
+
+
+@contextmanager
+def _generator() -> Iterator[Generate]:
+    """A process on a core of its own, in which workloads are measured."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_prepare) as executor:
+        yield lambda *names_and_run: executor.submit(_measure, *names_and_run).result()
+
+
+def _prepare() -> None:
+    sched_setaffinity(0, {machine.GENERATOR_CORE})
+    logging.basicConfig(filename=CACHE / "generator.log", filemode="w", level=logging.DEBUG)
+
+
+def _measure(workload: str, server: str, run: Run) -> Figures:
+    gc.collect()
+    gc.disable()  # no pause of the generator's may look like one of the server's
+    try:
+        return WORKLOADS[workload].measure(Subject(EVERYONE[server], run))
+    finally:
+        gc.enable()
+
+
+def as_json(results: Results) -> Mapping[str, object]:
+    return {
+        "skipped": results.skipped,
+        "workloads": {
+            workload: {
+                server: {
+                    "median": outcome.medians,
+                    "rounds": list(outcome.rounds),
+                    "failed": outcome.failed,
+                }
+                for server, outcome in outcomes.items()
+            }
+            for workload, outcomes in results.outcomes.items()
+        },
+    }

@@ -1,0 +1,195 @@
+"""Clients by the thousand: one epoll, one buffer, large reads.
+
+All sockets are read in rounds that begin at most every `TICK`. So a busy server's events
+are read many at a time, as a network card would hand them over, and sending does not pay
+for waking a reader that sleeps in the kernel (on loopback the sender does the receiver's
+work). The price is that ages are up to a tick too high, for every server alike.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from attrs import define, field
+
+from .ages import Ages
+from .marks import MARK, OVERLAP, STAMP
+from .wire import Dialect, Step
+
+__all__ = ["TICK", "Clients", "ClientsLost"]
+
+TICK = 0.002
+READ_SIZE = 512 * 1024
+AT_ONCE = 128
+"""Clients in their handshake at a time: a listener's backlog holds them, without a retry
+of the kernel's that would take a second."""
+CONNECT_TIMEOUT = 60.0
+
+
+class ClientsLost(Exception):
+    """The server closed connections that it should have kept."""
+
+
+@define
+class _Talk:
+    """A client that is not subscribed yet."""
+
+    steps: list[Step]
+    heard: bytearray = field(factory=bytearray)
+
+
+class Clients:
+    """Clients of the server at `port`. Made and used in one thread."""
+
+    def __init__(self, port: int, dialect: Dialect) -> None:
+        self._address = ("127.0.0.1", port)
+        self._dialect = dialect
+        self._epoll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._receive: dict[int, Callable[[memoryview], int]] = {}
+        self._tails: dict[int, bytes | bytearray] = {}
+        self._talks: dict[int, _Talk] = {}
+        self._silent: list[int] = []
+        self._buffer = bytearray(OVERLAP + READ_SIZE)
+        self._view = memoryview(self._buffer)[OVERLAP:]
+        self._since = 0
+        self.ages = Ages()
+        """Of the events that were due since `reset`."""
+        self.events = 0
+        """How many arrived of those that were due since `reset`."""
+        self.total = 0
+        """How many arrived, ever."""
+        self.received = 0
+        """Bytes, ever."""
+        self.lost = 0
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def connect(self, wanted: Sequence[Sequence[str]]) -> float:
+        """Add a client for each list of jobs; returns the seconds until all are subscribed.
+
+        Raises `ClientsLost`, and TimeoutError after a minute.
+        """
+        began = time.monotonic()
+        waiting = list(reversed(wanted))
+        while waiting or self._talks:
+            while waiting and len(self._talks) < AT_ONCE:
+                self._add(waiting.pop())
+            self.poll(0.01)
+            if self.lost:
+                raise ClientsLost(f"{self.lost} while connecting")
+            if time.monotonic() > began + CONNECT_TIMEOUT:
+                raise TimeoutError(f"{len(waiting) + len(self._talks)} clients are not subscribed")
+        return time.monotonic() - began
+
+    def stop_reading(self, share: float) -> None:
+        """From now on the first `share` of the clients takes nothing."""
+        for fd in list(self._sockets)[: round(len(self._sockets) * share)]:
+            self._epoll.unregister(fd)
+            self._silent.append(fd)
+
+    def reset(self, since: float) -> None:
+        """Forget the counts; events that were due before `since` do not matter any more."""
+        self._since = int(since * 1e6)
+        self.events = 0
+        self.ages.clear()
+
+    def poll(self, timeout: float = 0.0) -> int:
+        """Read once whatever there is; returns how many events that were."""
+        buffer, view, receive, tails = self._buffer, self._view, self._receive, self._tails
+        talks, since, add = self._talks, self._since, self.ages.add
+        before = self.total
+        for fd, _ in self._epoll.poll(timeout, 20_000):
+            try:
+                size = receive[fd](view)
+            except BlockingIOError:
+                continue
+            except OSError:
+                size = 0
+            if not size:
+                self._lose(fd)
+                continue
+            self.received += size
+            if talks and fd in talks:
+                self._continue(fd, size)
+                continue
+            # The rest is `marks.scan`, which says what it does, without its calls.
+            buffer[:OVERLAP] = tails[fd]
+            end = OVERLAP + size
+            events = buffer.count(MARK, 0, end)
+            tails[fd] = buffer[size:end]
+            if not events:
+                self._reply(fd, end)
+                continue
+            self.total += events
+            now = time.monotonic_ns() // 1000
+            start = buffer.find(MARK, 0, end) + len(MARK)
+            if events == 1:
+                if start + STAMP <= end:
+                    due = int(buffer[start : start + STAMP])
+                    if due >= since:
+                        self.events += 1
+                        add(now - due)
+                elif since:
+                    self.events += 1
+                continue
+            oldest = int(buffer[start : start + STAMP])
+            start = buffer.rfind(MARK, 0, end) + len(MARK)
+            if start + STAMP > end:
+                start = buffer.rfind(MARK, 0, start - len(MARK)) + len(MARK)
+            newest = int(buffer[start : start + STAMP])
+            if newest < since:
+                continue
+            if oldest < since:  # as if they were spread evenly
+                events = round(events * (newest - since) / (newest - oldest))
+                oldest = since
+            self.events += events
+            add(now - oldest, events // 2)
+            add(now - newest, events - events // 2)
+        return self.total - before
+
+    def close(self) -> None:
+        """Leave, all at once."""
+        self._epoll.close()
+        for sock in self._sockets.values():
+            sock.close()
+        self._sockets.clear()
+        self._receive.clear()
+
+    def _add(self, jobs: Sequence[str]) -> None:
+        sock = socket.create_connection(self._address, timeout=5)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        fd = sock.fileno()
+        self._sockets[fd] = sock
+        self._receive[fd] = sock.recv_into
+        self._tails[fd] = bytes(OVERLAP)
+        talk = self._talks[fd] = _Talk(list(self._dialect.subscribed(jobs)))
+        self._epoll.register(fd, select.EPOLLIN)
+        sock.send(talk.steps[0].say)
+
+    def _continue(self, fd: int, size: int) -> None:
+        talk = self._talks[fd]
+        talk.heard += self._view[:size]
+        while talk.steps and (at := talk.heard.find(talk.steps[0].until)) >= 0:
+            del talk.heard[: at + len(talk.steps.pop(0).until)]
+            if talk.steps:
+                self._sockets[fd].send(talk.steps[0].say)
+        if not talk.steps:
+            del self._talks[fd]
+
+    def _reply(self, fd: int, end: int) -> None:
+        for heard, reply in self._dialect.replies.items():
+            if self._buffer.find(heard, OVERLAP, end) >= 0:
+                self._sockets[fd].send(reply)
+
+    def _lose(self, fd: int) -> None:
+        self.lost += 1
+        self._talks.pop(fd, None)
+        self._epoll.unregister(fd)
+        self._receive.pop(fd)
+        self._sockets.pop(fd).close()

@@ -1,0 +1,68 @@
+"""Publishes at a given rate, whatever the server does with it.
+
+Event k is due at start + k / rate, and bears that time, not the time at which it went out:
+a server that makes the publisher wait does not look faster for it.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from .feeds import Feed
+from .marks import mark
+
+__all__ = ["FeedFailed", "Publisher"]
+
+
+class FeedFailed(Exception):
+    """What the feed's server answered instead of taking an event."""
+
+
+class Publisher:
+    """Of events for `jobs` jobs in turn."""
+
+    def __init__(self, feed: Feed, jobs: int) -> None:
+        self._feed = feed
+        self._jobs = jobs
+        self._rate = 0.0
+        self._started = 0.0
+        self._since_start = 0
+        self._pending = b""
+        self.published = 0
+        """Events, ever."""
+
+    def start(self, rate: float) -> None:
+        """From now on this many events a second, evenly."""
+        self._rate = rate
+        self._started = time.monotonic()
+        self._since_start = 0
+
+    @property
+    def next_at(self) -> float:
+        """When the next event is due."""
+        return self._started + self._since_start / self._rate
+
+    def publish_due(self) -> None:
+        """Send what is due by now, as far as the socket takes it."""
+        due = int((time.monotonic() - self._started) * self._rate) + 1
+        if self._rate and due > self._since_start:
+            numbers = range(self._since_start, due)
+            marks = [mark(self._started + k / self._rate) for k in numbers]
+            jobs = [(self.published + k) % self._jobs for k in range(len(numbers))]
+            self._pending += self._feed.encode(list(zip(jobs, marks, strict=True)))
+            self._since_start = due
+            self.published += len(numbers)
+        if self._pending:
+            with suppress(BlockingIOError):
+                self._pending = self._pending[self._feed.socket.send(self._pending) :]
+            self._drop_answers()
+
+    def close(self) -> None:
+        self._feed.socket.close()
+
+    def _drop_answers(self) -> None:
+        with suppress(BlockingIOError):
+            answer = self._feed.socket.recv(1 << 20)
+            if answer[:1] == b"-":
+                raise FeedFailed(answer.partition(b"\r\n")[0].decode())

@@ -1,0 +1,49 @@
+"""The highest rate that a server bears: doubled until it fails, then halved between. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["highest"]
+
+T = TypeVar("T")
+
+
+def highest(
+    probe: Callable[[float], T | None],
+    *,
+    start: float,
+    factor: float = 2.0,
+    precision: float = 1.06,
+    most: float = 1e7,
+) -> tuple[float, T] | None:
+    """The highest rate at which `probe` does not answer None, and what it answered.
+
+    Tries `start` and goes up by `factor` while it passes, or down while it fails; then
+    narrows the bracket until its ends are within `precision` of each other. None if not
+    even a thousandth of `start` passes. No rate above `most` is tried.
+    """
+    best: tuple[float, T] | None = None
+    failed: float | None = None
+    rate = start
+    while rate >= start / 1000:
+        found = probe(rate)
+        if found is not None:
+            best = (rate, found)
+            if failed is not None or rate >= most:
+                break
+            rate = min(rate * factor, most)
+        else:
+            failed = rate
+            if best is not None:
+                break
+            rate /= factor
+    while best is not None and failed is not None and failed / best[0] > precision:
+        rate = (best[0] * failed) ** 0.5
+        found = probe(rate)
+        if found is None:
+            failed = rate
+        else:
+            best = (rate, found)
+    return best

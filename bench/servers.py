@@ -1,0 +1,120 @@
+"""What is measured: how each server is started, spoken to and fed. Ours are here, everyone
+else's in `peers`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from attrs import evolve, field, frozen
+
+from .load.feeds import FeedMaker, Ports, gateway_feed
+from .load.wire import PING, PONG, Dialect, Step, text, upgrade
+
+__all__ = [
+    "ARRIVING",
+    "CACHE",
+    "IN_MEMORY",
+    "LATEST_20",
+    "OURS",
+    "STARLETTE",
+    "Command",
+    "Server",
+    "Unavailable",
+]
+
+CACHE = Path(__file__).parent / ".cache"
+"""What the bench installs and logs. Not in git."""
+
+
+class Unavailable(Exception):
+    """A peer that cannot be had on this machine, and why."""
+
+
+@frozen
+class Command:
+    """A program to start."""
+
+    arguments: Sequence[str]
+    env: Mapping[str, str] = field(factory=dict)
+
+
+@frozen
+class Server:
+    """One contestant."""
+
+    name: str
+    what: str
+    """In a few words: the library and how it is used."""
+    start: Callable[[Ports], Command]
+    feed: FeedMaker
+    every: Dialect
+    """Clients that are to have every event."""
+    latest: Dialect
+    """Clients that are to have the newest state, if the server knows the difference."""
+    install: Callable[[], None] = lambda: None
+    """Make sure that it is there. Raises `Unavailable`."""
+    python: bool = False
+    """Whether it is one of the Python peers."""
+    begin: float = 25
+    """Events a second to 1,000 clients at which the search for its highest rate begins."""
+
+
+def _dialect(mode: str, *, max_hz: float | None = None) -> Dialect:
+    def subscribed(jobs: Sequence[str]) -> Sequence[Step]:
+        hello = text({"type": "hello", "max_hz": max_hz}) if max_hz else b""
+        command = text({"type": "subscribe", "jobs": jobs, "mode": mode})
+        return [
+            Step(upgrade("/ws", subprotocol="progress.v1"), until=b"welcome"),
+            Step(hello + command, until=b'"subscriptions"'),
+        ]
+
+    return Dialect(subscribed, {PING: PONG})
+
+
+EVERY = _dialect("every")
+LATEST = _dialect("latest")
+LATEST_20 = _dialect("latest", max_hz=20)
+
+
+def _with_snapshot(jobs: Sequence[str]) -> Sequence[Step]:
+    first, second = LATEST.subscribed(jobs)
+    return [first, Step(second.say, until=b'"snapshot":true')]
+
+
+ARRIVING = Dialect(_with_snapshot, {PING: PONG})
+"""Ours until the state is there; others have none to send, and stop at their subscription."""
+
+
+def _gateway(ports: Ports) -> Command:
+    in_memory = _in_memory(ports)
+    redis = f"redis://127.0.0.1:{ports.redis}"
+    return Command([*in_memory.arguments, "--redis", redis])
+
+
+def _in_memory(ports: Ports) -> Command:
+    bind = f"127.0.0.1:{ports.server}"
+    serve = (sys.executable, "-m", "gateway.cli", "serve")
+    return Command([*serve, "--log-level", "warning", "--bind", bind])
+
+
+def _starlette(ports: Ports) -> Command:
+    bind = f"127.0.0.1:{ports.server}"
+    app = "bench.peers.bare_starlette:app"
+    return Command([sys.executable, "-m", "hypercorn", "-k", "trio", "-b", bind, app])
+
+
+OURS = Server(
+    "progress-gateway",
+    "gateway serve",
+    start=_gateway,
+    feed=gateway_feed,
+    every=EVERY,
+    latest=LATEST,
+    begin=200,
+)
+IN_MEMORY = evolve(OURS, name="progress-gateway in memory", start=_in_memory)
+STARLETTE = evolve(
+    OURS, name="bare Starlette", what="a route on hypercorn with Trio", start=_starlette
+)
