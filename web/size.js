@@ -4,6 +4,7 @@
  * is a chunk of its own, loaded where WebSockets are blocked.
  */
 
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
 import { build } from 'esbuild';
@@ -11,7 +12,7 @@ import { build } from 'esbuild';
 const BUDGET = 6 * 1024;
 
 const { outputFiles } = await build({
-  stdin: { contents: "export { configure, connect, watchJob } from './src/core.js';", resolveDir: import.meta.dirname },
+  stdin: { contents: "export { configure, connect, watchJob } from './src/core.js';", resolveDir: fileURLToPath(new URL('.', import.meta.url)) },
   bundle: true,
   minify: true,
   splitting: true,
