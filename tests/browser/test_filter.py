@@ -43,13 +43,15 @@ def test_jobs_at_work_come_first(page: Page, jobs: Locator) -> None:
 
 def test_the_keyboard_alone_finds_a_job(page: Page, served: Served, jobs: Locator) -> None:
     page.keyboard.press("/")
-    search = page.get_by_role("searchbox", name="Job id starts with")
+    search = page.get_by_role("searchbox", name="Search jobs")
     expect(search).to_be_focused()
     expect(search).to_have_value("")
     page.keyboard.type("video:")
     expect(jobs).to_have_count(2)
     expect(row_of(page, "import:1")).to_have_count(0)
 
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("combobox", name="Prefix")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("radio", name="All", exact=True)).to_be_focused()
     page.keyboard.press("ArrowRight")

@@ -57,7 +57,7 @@ def _texts(page: Page) -> list[Locator]:
         page.get_by_role("heading", name="Jobs", exact=True),
         connection_of(page),
         page.get_by_role("heading", name="Active"),
-        page.get_by_placeholder("Job id starts with"),
+        page.get_by_placeholder("Search jobs"),
         page.get_by_role("group", name="Status").get_by_text("Queued"),
         *(
             row_of(page, job).get_by_text(text, exact=True)

@@ -10,16 +10,14 @@
 
 import { elementStyle } from './element-style.js';
 import { drawIcon, iconFrame } from './icons.js';
+import { continues, isStale } from './progress.js';
 import { connect } from './shared.js';
-import { paintEverySecond, paintSoon } from './ticker.js';
+import { everySecond, soon } from './ticker.js';
 import { describe } from './view.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { Watched } from './jobs.js' */
 /** @import { View } from './view.js' */
-
-/** A reconnect that takes no longer than this is not worth a flicker. Seconds. */
-const STALE_AFTER = 1.5;
 
 /** Where there is no DOM (a server that renders, a test), importing must still work. */
 const Base = globalThis.HTMLElement ?? class {};
@@ -53,7 +51,7 @@ export class JobProgressElement extends Base {
   /** @param {string} name @param {string | null} before @param {string | null} after */
   attributeChangedCallback(name, before, after) {
     if (!this.isConnected || before === after) return;
-    if (name === 'label') return paintSoon(this.#paint);
+    if (name === 'label') return soon(this.#paint);
     this.#exit();
     this.#enter();
   }
@@ -66,10 +64,10 @@ export class JobProgressElement extends Base {
     this.#leave = [
       connection.watch(job, (watched) => {
         this.#watched = watched;
-        paintSoon(this.#paint);
+        soon(this.#paint);
       }),
       connection.observe(this.#paintOnChange()),
-      paintEverySecond(this.#paint),
+      everySecond(this.#paint),
     ];
     // What is known already is painted now: a bar must not appear empty and fill later.
     this.#draw();
@@ -87,7 +85,7 @@ export class JobProgressElement extends Base {
   #paintOnChange() {
     let was = '';
     return (/** @type {import('./connection.js').ConnectionStatus} */ { state }) => {
-      if (state !== was) paintSoon(this.#paint);
+      if (state !== was) soon(this.#paint);
       was = state;
     };
   }
@@ -100,7 +98,7 @@ export class JobProgressElement extends Base {
     const step = before !== null && continues(watched, before.watched);
     // Within an attempt a bar never goes back, whatever arrives.
     const view = describe(watched, connection.now(), step ? (before.view.percent ?? 0) : 0);
-    const stale = isStale(connection, view);
+    const stale = isOld(connection, view);
     const { frame, name, time, icon } = this.#nodes;
 
     set(this, 'look', view.look);
@@ -116,7 +114,8 @@ export class JobProgressElement extends Base {
     write(name, this.getAttribute('label') ?? this.getAttribute('job') ?? '');
     name.title = this.getAttribute('job') ?? '';
     if (stale) {
-      const why = connection.status().state === 'stopped' ? 'not connected' : 'reconnecting…';
+      const { state, stopped } = connection.status();
+      const why = stopped ? 'not connected' : state === 'stale' ? 'may be out of date' : 'reconnecting…';
       write(time, why);
       view.valueText += `, ${why}`;
     }
@@ -143,17 +142,6 @@ export class JobProgressElement extends Base {
   }
 }
 
-/**
- * Whether both are the same attempt of the same job.
- * @param {Watched | null} a @param {Watched | null} b
- */
-function continues(a, b) {
-  return (
-    a !== null && b !== null && a.epoch === b.epoch &&
-    a.state !== null && b.state !== null && a.state.attempt === b.state.attempt
-  );
-}
-
 /** @param {View} view */
 function isOver({ final, look }) {
   return final || look === 'lost';
@@ -163,11 +151,8 @@ function isOver({ final, look }) {
  * What has ended is true for ever; what was moving is only true while we hear of it.
  * @param {Connection} connection @param {View} view
  */
-function isStale(connection, view) {
-  const { state, since, skew } = connection.status();
-  const age = connection.now() - skew - since / 1000;
-  const down = state === 'stopped' || (state !== 'live' && age > STALE_AFTER);
-  return down && (view.look === 'running' || view.look === 'queued' || view.look === 'stalled');
+function isOld(connection, { look }) {
+  return (look === 'running' || look === 'queued' || look === 'stalled') && isStale(connection.status(), Date.now());
 }
 
 /** @param {ShadowRoot} root */

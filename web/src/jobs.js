@@ -2,9 +2,12 @@
  * The jobs a page watches: who listens, what is known of each, and at which
  * position. Applies the client's rule to every frame. It neither sends nor
  * waits: it tells `connection.js` what is wanted and what must be asked anew.
+ *
+ * A job that has ended is wanted no more, as nothing can follow but a new
+ * attempt: whoever begins to watch it, or learns of one elsewhere, asks again.
  */
 
-import { judge } from './protocol.js';
+import { FINAL, judge } from './protocol.js';
 
 /** @import { Position, Progress, State, Subscribe } from './protocol.js' */
 
@@ -17,6 +20,7 @@ import { judge } from './protocol.js';
  * @property {number} seq
  * @property {State | null} state  null: the gateway has never seen this job
  * @property {string | null} denied  why the gateway refuses to show it, if it does
+ * @property {boolean} snapshot  whether it replaces what was known, and does not continue it
  */
 
 /** @typedef {(watched: Watched) => void} Listener */
@@ -27,6 +31,15 @@ import { judge } from './protocol.js';
  * @property {Watched | null} watched   null: nothing was heard yet
  * @property {Position | null} position
  * @property {number} asked  the id of the command that asked for it last; Infinity: not asked yet
+ * @property {boolean} over  its state is final
+ */
+
+/** @typedef {{ job: string, epoch: number | null, seq: number, state: State | null }} Seen */
+
+/**
+ * What became of a frame: nothing more to do; the wanted set changed; or it broke
+ * the client's rule, and says how.
+ * @typedef {'fine' | 'wants' | { violation: string }} Verdict
  */
 
 export class Jobs {
@@ -44,11 +57,13 @@ export class Jobs {
   add(job, listener) {
     let entry = this.#entries.get(job);
     if (entry === undefined) {
-      entry = { listeners: new Set(), watched: null, position: null, asked: Infinity };
+      entry = { listeners: new Set(), watched: null, position: null, asked: Infinity, over: false };
       this.#entries.set(job, entry);
     }
+    const grew = entry.listeners.size === 0 || entry.over;
     entry.listeners.add(listener);
-    return entry.listeners.size === 1;
+    entry.over = false;
+    return grew;
   }
 
   /**
@@ -61,7 +76,24 @@ export class Jobs {
    */
   remove(job, listener) {
     const entry = this.#entries.get(job);
-    return entry !== undefined && entry.listeners.delete(listener) && entry.listeners.size === 0;
+    return entry !== undefined && entry.listeners.delete(listener) && entry.listeners.size === 0 && !entry.over;
+  }
+
+  /**
+   * What a list said of a job: shown until the gateway itself says more. It has no
+   * part in the client's rule, so it is no position.
+   * @param {Seen} seen
+   * @returns {boolean} whether the wanted set grew: the job goes on after its end
+   */
+  learn({ job, epoch, seq, state }) {
+    const entry = this.#entries.get(job);
+    const known = entry?.watched;
+    if (entry === undefined || state === null) return false;
+    const grew = entry.over && known != null && isNewer({ epoch, seq }, known);
+    if (known != null && !grew) return false;
+    entry.over = false;
+    publish(entry, { job, epoch, seq, state, denied: null, snapshot: true });
+    return grew;
   }
 
   /** @param {string} job */
@@ -79,12 +111,16 @@ export class Jobs {
     }
     const fresh = this.#fresh;
     this.#fresh = new Set();
-    return { wanted: new Set(this.#entries.keys()), fresh };
+    return { wanted: new Set([...this.#entries].filter(([, entry]) => isWanted(entry)).map(([job]) => job)), fresh };
   }
 
-  /** @returns {Array<[job: string, position: Position | null]>} */
+  /**
+   * Where we are in the jobs that are wanted. Of no other: the gateway keeps a
+   * position until the job is subscribed to, and would go on from it much later.
+   * @returns {Array<[job: string, position: Position | null]>}
+   */
   positions() {
-    return Array.from(this.#entries, ([job, entry]) => [job, entry.position]);
+    return [...this.#entries].filter(([, entry]) => isWanted(entry)).map(([job, { position }]) => [job, position]);
   }
 
   /**
@@ -110,31 +146,53 @@ export class Jobs {
       const entry = this.#entries.get(job);
       if (entry === undefined || entry.watched?.denied === code) continue;
       entry.position = null;
-      publish(entry, { job, epoch: null, seq: 0, state: null, denied: code });
+      publish(entry, { job, epoch: null, seq: 0, state: null, denied: code, snapshot: true });
     }
   }
 
   /**
    * @param {Progress} frame
-   * @returns {boolean} false: a violation; the job is now among those to be asked anew
+   * @returns {Verdict} after a violation the job is among those to be asked anew
    */
   apply(frame) {
     const entry = this.#entries.get(frame.job);
-    if (entry === undefined) return true; // we left; the gateway has yet to hear of it
-    if (judge(entry.position, frame) === 'accept') {
-      const { job, epoch, seq, state } = frame;
+    if (entry === undefined) return 'fine'; // we left; the gateway has yet to hear of it
+    const had = entry.position;
+    if (judge(had, frame) === 'accept') {
+      const { job, epoch, seq, state, snapshot = false } = frame;
+      const was = entry.over;
       entry.position = { epoch, seq };
-      publish(entry, { job, epoch, seq, state, denied: null });
-      return true;
+      entry.over = state !== null && FINAL.has(state.status);
+      publish(entry, { job, epoch, seq, state, denied: null, snapshot });
+      return was === entry.over ? 'fine' : 'wants';
     }
     // Until the gateway has answered, what arrives may belong to a subscription
     // that we have ended: it proves nothing.
-    if (entry.asked > this.#answered) return true;
+    if (entry.asked > this.#answered || entry.over) return 'fine';
     entry.position = null;
     entry.asked = Infinity;
     this.#fresh.add(frame.job);
-    return false;
+    return { violation: `${frame.job}: had ${said(had)}, then came (${frame.prev}, ${frame.seq}] of epoch ${frame.epoch}` };
   }
+}
+
+/** @param {Entry} entry */
+function isWanted({ listeners, over }) {
+  return listeners.size > 0 && !over;
+}
+
+/** @param {Position | null} position */
+function said(position) {
+  return position === null ? 'nothing' : `${position.seq} of epoch ${position.epoch}`;
+}
+
+/**
+ * Whether `a` is the later position of the two.
+ * @param {Position} a @param {Position} b
+ */
+export function isNewer(a, b) {
+  if (a.epoch !== b.epoch) return (a.epoch ?? 0) > (b.epoch ?? 0);
+  return a.seq > b.seq;
 }
 
 /** @param {Entry} entry @param {Watched} watched */

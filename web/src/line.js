@@ -4,6 +4,7 @@
  * `opened` at most once, then frames, then `ended` exactly once and after that
  * nothing: whatever a dying socket still says has nowhere to go, so it cannot
  * touch the line that follows. It never dials again; `connection.js` does.
+ * Where WebSockets are blocked, `fallback.js` has lines of other kinds.
  */
 
 import { SUBPROTOCOL, parseFrames } from './protocol.js';
@@ -16,6 +17,8 @@ const WELCOME_DEADLINE = 10_000;
 /** As often as the gateway pings; below the 30–60 s after which proxies reap. */
 const PING_EVERY = 25_000;
 const PONG_DEADLINE = 5_000;
+/** A timer this late says that we slept, or stood still in a hidden tab; not that the other side is gone. */
+const LATE = 2_000;
 
 /** What `ended` says when no close frame did: "abnormal closure". */
 export const ABNORMAL = 1006;
@@ -26,7 +29,8 @@ export const ABNORMAL = 1006;
  * @property {(frame: Frame) => void} frame
  * @property {(text: string) => void} malformed
  * @property {(ms: number) => void} roundTrip
- * @property {(code: number, reason: string) => void} ended
+ * @property {(code: number, reason: string, blocked: boolean) => void} ended
+ *   `blocked`: nothing ever came through, not even a reason
  */
 
 /**
@@ -58,6 +62,12 @@ export function openLine(url, environment, events) {
     timer = environment.setTimeout(callback, ms);
   }
 
+  function unanswered() {
+    // The answer may have been waiting behind this timer all the while: ask once more.
+    if (environment.now() - (pingedAt ?? 0) > PONG_DEADLINE + LATE) ping();
+    else end(ABNORMAL, 'no pong');
+  }
+
   /** @param {Command} command */
   function send(command) {
     if (open && !ended) socket.send(JSON.stringify(command));
@@ -65,7 +75,7 @@ export function openLine(url, environment, events) {
 
   function ping() {
     pingedAt = environment.now();
-    wait(() => end(ABNORMAL, 'no pong'), PONG_DEADLINE);
+    wait(unanswered, PONG_DEADLINE);
     send({ type: 'ping' });
   }
 
@@ -96,7 +106,7 @@ export function openLine(url, environment, events) {
     socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
     // The constructor takes 1000 and 3000–4999; a reason of ours stays local.
     socket.close(code === 1000 ? 1000 : undefined);
-    events.ended(code, reason);
+    events.ended(code, reason, !welcomed && code === ABNORMAL);
   }
 
   socket.onopen = () => {
@@ -116,7 +126,8 @@ export function openLine(url, environment, events) {
   return {
     send,
     check: () => {
-      if (welcomed && pingedAt === null) ping();
+      const asked = pingedAt !== null && environment.now() - pingedAt <= PONG_DEADLINE;
+      if (welcomed && !asked) ping();
     },
     end,
   };

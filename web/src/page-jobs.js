@@ -7,23 +7,21 @@
  * and the latter not before people had a moment to see it.
  */
 
+import { isNewer } from './jobs.js';
 import { lookOf } from './view.js';
 
+/** @import { Seen } from './jobs.js' */
 /** @import { State } from './protocol.js' */
 /** @import { Look } from './view.js' */
 
-/** @typedef {{ job: string, epoch: number | null, seq: number, state: State | null }} Seen */
-/** @typedef {{ seen: Seen, state: State, look: Look, overSince: number | null }} Known */
-/** @typedef {{ prefix: string, status: string }} Filter  `status`: a status, `stalled`, or '' for all */
+/** @typedef {{ seen: Seen, state: State, look: Look, overSince: number | null, missed: number }} Known */
+/** @typedef {{ search: string, prefix: string, status: string }} Filter  `status`: a status, `stalled`, or '' for all */
 
 /** A job that ends before your eyes keeps its place for this long, in seconds. */
 export const SETTLE = 4;
 
-/**
- * More than anyone reads, and well below the 1,000 jobs that a gateway lets one
- * connection watch.
- */
-export const MOST = 500;
+/** More than anyone reads; a search asks the gateway for the others. */
+export const MOST = 5_000;
 
 export class KnownJobs {
   /** @type {Map<string, Known>} */
@@ -33,24 +31,40 @@ export class KnownJobs {
    * Take in what a list or the connection says of a job; the newer of the two counts.
    * @param {Seen} seen
    * @param {number} now  the gateway's time
-   * @returns {boolean} whether the job's place or look may have changed
+   * @returns {'old' | 'new' | 'moved'} moved: the job's place or look may have changed
    */
   learn(seen, now) {
     const { job, state } = seen;
     const before = this.#known.get(job);
-    if (state === null) return this.#known.delete(job); // forgotten by the gateway
-    if (before !== undefined && !isNewer(seen, before.seen)) return false;
+    if (state === null) return this.#known.delete(job) ? 'moved' : 'old'; // forgotten by the gateway
+    if (before !== undefined) before.missed = 0;
+    if (before !== undefined && !isNewer(seen, before.seen)) return 'old';
     const look = lookOf(state);
-    const over = isOver(look);
     // What was over when we first heard of it has had its moment.
-    const overSince = !over ? null : before === undefined ? -Infinity : (before.overSince ?? now);
-    this.#known.set(job, { seen, state, look, overSince });
-    return before?.look !== look || before.state.attempt !== state.attempt;
+    const overSince = !isOver(look) ? null : before === undefined ? -Infinity : (before.overSince ?? now);
+    this.#known.set(job, { seen, state, look, overSince, missed: 0 });
+    return before?.look !== look || before.state.attempt !== state.attempt ? 'moved' : 'new';
+  }
+
+  /**
+   * The whole list, twice, without a job: the gateway has forgotten it. Once proves
+   * nothing, as a job may move from one page to another while the list is read.
+   * @param {ReadonlySet<string>} listed
+   * @returns {boolean} whether one was forgotten
+   */
+  forgetUnlisted(listed) {
+    let forgot = false;
+    for (const [job, known] of this.#known) {
+      if (listed.has(job)) continue;
+      known.missed += 1;
+      if (known.missed > 1) forgot = this.#known.delete(job);
+    }
+    return forgot;
   }
 
   /** @param {string} job */
-  forget(job) {
-    this.#known.delete(job);
+  get(job) {
+    return this.#known.get(job);
   }
 
   /** @param {string} job */
@@ -58,53 +72,65 @@ export class KnownJobs {
     return this.#known.has(job);
   }
 
-  jobs() {
-    return [...this.#known.keys()];
+  get size() {
+    return this.#known.size;
   }
 
   /**
    * @param {Filter} filter
    * @param {number} now
-   * @param {number} limit  of the earlier ones
    * @returns {{ active: Known[], earlier: Known[], settling: boolean }}
    */
-  arrange(filter, now, limit) {
-    const shown = [...this.#known.values()].filter((known) => matches(known, filter));
-    /** @type {(known: Known) => boolean} */
-    const settled = ({ overSince }) => overSince !== null && now - overSince >= SETTLE;
-    return {
-      active: shown.filter((known) => !settled(known)).sort(byStart),
-      earlier: shown.filter(settled).sort(byEnd).slice(0, limit),
-      settling: shown.some((known) => known.overSince !== null && !settled(known)),
-    };
+  arrange(filter, now) {
+    const matches = matcher(filter);
+    /** @type {Known[]} */
+    const active = [];
+    /** @type {Known[]} */
+    const earlier = [];
+    let settling = false;
+    for (const known of this.#known.values()) {
+      if (!matches(known)) continue;
+      const settled = known.overSince !== null && now - known.overSince >= SETTLE;
+      settling ||= known.overSince !== null && !settled;
+      (settled ? earlier : active).push(known);
+    }
+    return { active: active.sort(byStart), earlier: earlier.sort(byEnd), settling };
   }
 
   /**
-   * How many there are of each look.
-   * @param {string} prefix
+   * How many there are of each look, whatever status is chosen.
+   * @param {Filter} filter
    * @returns {Map<Look, number>}
    */
-  counts(prefix) {
+  counts(filter) {
+    const matches = matcher({ ...filter, status: '' });
     /** @type {Map<Look, number>} */
     const counts = new Map();
     for (const known of this.#known.values()) {
-      if (!known.seen.job.startsWith(prefix)) continue;
-      counts.set(known.look, (counts.get(known.look) ?? 0) + 1);
+      if (matches(known)) counts.set(known.look, (counts.get(known.look) ?? 0) + 1);
     }
     return counts;
   }
 
   /**
-   * Keep the page bounded: past `MOST`, those over the longest are forgotten first.
-   * @returns {string[]} the forgotten
+   * What job ids begin with, up to the first `:` or `/`, most frequent first.
+   * @returns {Array<[prefix: string, count: number]>}
    */
+  prefixes() {
+    /** @type {Map<string, number>} */
+    const counts = new Map();
+    for (const job of this.#known.keys()) {
+      const prefix = /^[^:/]*[:/]/.exec(job)?.[0];
+      if (prefix !== undefined) counts.set(prefix, (counts.get(prefix) ?? 0) + 1);
+    }
+    return [...counts].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1));
+  }
+
+  /** Keep the page bounded: past `MOST`, those over the longest are forgotten first. */
   prune() {
-    const excess = this.#known.size - MOST;
-    if (excess <= 0) return [];
-    const active = [...this.#known.values()].sort((a, b) => Number(isOver(a.look)) - Number(isOver(b.look)) || byEnd(a, b));
-    const gone = active.slice(MOST).map(({ seen }) => seen.job);
-    for (const job of gone) this.#known.delete(job);
-    return gone;
+    if (this.#known.size <= MOST) return;
+    const all = [...this.#known.values()].sort((a, b) => Number(isOver(a.look)) - Number(isOver(b.look)) || byEnd(a, b));
+    for (const { seen } of all.slice(MOST)) this.#known.delete(seen.job);
   }
 }
 
@@ -113,17 +139,18 @@ function isOver(look) {
   return look === 'succeeded' || look === 'failed' || look === 'cancelled' || look === 'lost';
 }
 
-/** @param {Known} known @param {Filter} filter */
-function matches({ seen, look }, { prefix, status }) {
-  if (!seen.job.startsWith(prefix)) return false;
-  if (status === 'stalled') return look === 'stalled' || look === 'lost';
-  return status === '' || look === status;
-}
-
-/** @param {Seen} a @param {Seen} b */
-function isNewer(a, b) {
-  if (a.epoch !== b.epoch) return (a.epoch ?? 0) > (b.epoch ?? 0);
-  return a.seq > b.seq;
+/**
+ * @param {Filter} filter
+ * @returns {(known: Known) => boolean}
+ */
+function matcher({ search, prefix, status }) {
+  const wanted = search.toLowerCase();
+  return ({ seen, state, look }) => {
+    if (!seen.job.startsWith(prefix)) return false;
+    if (status === 'stalled' ? look !== 'stalled' && look !== 'lost' : status !== '' && look !== status) return false;
+    if (wanted === '') return true;
+    return [seen.job, state.phase, state.message, state.error].some((text) => text?.toLowerCase().includes(wanted));
+  };
 }
 
 /** @param {Known} a @param {Known} b */

@@ -1,51 +1,77 @@
 /**
- * The rows of one list of the page: made once for each job, moved only when the
- * order changes, and then seen to move, so that the eye can follow.
+ * The rows of the page: one for each job, moved only when the order changes, and
+ * then seen to move, so that the eye can follow. Of thousands, only those in sight
+ * hold a bar, and so watch their job; the others are a name at the right height.
  */
 
 import { ago, passed } from './view.js';
 
 /** @import { Known } from './page-jobs.js' */
 
-/** @typedef {{ item: HTMLLIElement, time: HTMLTimeElement }} Row */
+/**
+ * @typedef {object} Row
+ * @property {HTMLLIElement} item
+ * @property {HTMLAnchorElement} link
+ * @property {HTMLTimeElement | null} time  null: not in sight
+ * @property {Known} known
+ */
+
+/** How far out of sight a row is made ready. */
+const MARGIN = '600px';
 
 export class Rows {
   /** @type {Map<string, Row>} */
   #rows = new Map();
+  /** @type {Set<Row>} */
+  #near = new Set();
+  /** @type {WeakMap<Element, Row>} */
+  #rowOf = new WeakMap();
   #calm = matchMedia('(prefers-reduced-motion: reduce)');
+  #sight = new IntersectionObserver((entries) => this.#look(entries), { rootMargin: MARGIN });
+  #watch;
+
+  /**
+   * @param {(job: string) => () => void} watch  follow a job whose row is in sight; answers how to stop
+   */
+  constructor(watch) {
+    this.#watch = watch;
+  }
 
   /**
    * Show these jobs, in this order, spread over these lists.
    * @param {Array<[list: Element, jobs: Known[]]>} lists
    */
   show(lists) {
-    const wanted = new Set(lists.flatMap(([, jobs]) => jobs.map(({ seen }) => seen.job)));
-    if (lists.every(([list, jobs]) => inOrder(list, jobs))) return;
-    const first = this.#rows.size === 0;
-    const before = first ? new Map() : this.#tops();
-    for (const [job, { item }] of this.#rows) {
-      if (wanted.has(job)) continue;
-      item.remove();
-      this.#rows.delete(job);
+    for (const [, jobs] of lists) {
+      for (const known of jobs) {
+        const row = this.#rows.get(known.seen.job);
+        if (row !== undefined) row.known = known;
+      }
     }
+    if (lists.every(([list, jobs]) => this.#inOrder(list, jobs))) return;
+    const first = this.#rows.size === 0;
+    const before = this.#tops();
+    const wanted = new Set(lists.flatMap(([, jobs]) => jobs.map(({ seen }) => seen.job)));
+    for (const [job, row] of this.#rows) if (!wanted.has(job)) this.#drop(job, row);
     for (const [list, jobs] of lists) {
-      jobs.forEach(({ seen }, index) => {
-        const { item } = this.#row(seen.job);
-        if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
-      });
+      let at = list.firstElementChild;
+      for (const known of jobs) {
+        const { item } = this.#row(known);
+        if (item === at) at = at.nextElementSibling;
+        else list.insertBefore(item, at);
+      }
     }
     if (!first && !this.#calm.matches) this.#move(before);
   }
 
   /**
    * How long a job has been running, or how long ago it ended.
-   * @param {Known[]} jobs
    * @param {number} now
    */
-  tell(jobs, now) {
-    for (const { seen, state, overSince } of jobs) {
-      const time = this.#rows.get(seen.job)?.time;
-      if (time === undefined) continue;
+  tell(now) {
+    for (const { known, time } of this.#near) {
+      if (time === null) continue;
+      const { state, overSince } = known;
       const end = state.finished_at ?? state.updated_at ?? now;
       const since = state.started_at ?? state.created_at ?? now;
       const text = overSince === null ? passed(now - since) : ago(now - end);
@@ -57,49 +83,103 @@ export class Rows {
     }
   }
 
-  /** @param {string} job */
-  #row(job) {
+  /** @param {Known} known */
+  #row(known) {
+    const { job } = known.seen;
     let row = this.#rows.get(job);
     if (row === undefined) {
       const item = document.createElement('li');
+      const link = document.createElement('a');
       item.className = 'row';
-      item.dataset['job'] = job;
-      const bar = document.createElement('job-progress');
-      bar.setAttribute('job', job);
-      const time = document.createElement('time');
-      time.slot = 'aside';
-      bar.append(time);
-      item.append(bar);
-      row = { item, time };
+      link.className = 'open';
+      link.href = `?job=${encodeURIComponent(job)}`;
+      link.dataset['job'] = job;
+      link.textContent = job;
+      item.append(link);
+      row = { item, link, time: null, known };
       this.#rows.set(job, row);
+      this.#rowOf.set(item, row);
+      this.#sight.observe(item);
     }
     return row;
   }
 
-  /** @returns {Map<string, number>} */
-  #tops() {
-    return new Map(Array.from(this.#rows, ([job, { item }]) => [job, item.getBoundingClientRect().top]));
+  /** @param {string} job @param {Row} row */
+  #drop(job, row) {
+    this.#sight.unobserve(row.item);
+    this.#leave(row);
+    row.item.remove();
+    this.#rows.delete(job);
   }
 
-  /** @param {Map<string, number>} before */
-  #move(before) {
-    for (const [job, top] of this.#tops()) {
-      const item = this.#rows.get(job)?.item;
-      const from = before.get(job);
-      if (from === undefined) {
-        item?.animate({ opacity: [0, 1] }, { duration: 240, easing: 'ease-out' });
-      } else if (from !== top && Math.abs(from - top) < 2 * innerHeight) {
-        const transform = [`translateY(${from - top}px)`, 'none'];
-        item?.animate({ transform }, { duration: 260, easing: 'cubic-bezier(.2, .8, .2, 1)' });
+  /** @param {IntersectionObserverEntry[]} entries */
+  #look(entries) {
+    for (const { target, isIntersecting, boundingClientRect } of entries) {
+      const row = this.#rowOf.get(target);
+      if (row === undefined || !row.item.isConnected) continue;
+      if (isIntersecting) this.#enter(row);
+      else if (row.time !== null) {
+        row.item.style.height = `${boundingClientRect.height}px`;
+        this.#leave(row);
       }
     }
   }
-}
 
-/** @param {Element} list @param {Known[]} jobs */
-function inOrder(list, jobs) {
-  return (
-    list.children.length === jobs.length &&
-    jobs.every(({ seen }, i) => /** @type {HTMLElement} */ (list.children[i]).dataset['job'] === seen.job)
-  );
+  /** @param {Row} row */
+  #enter(row) {
+    if (row.time !== null) return;
+    const { job } = row.known.seen;
+    const bar = document.createElement('job-progress');
+    const time = document.createElement('time');
+    bar.setAttribute('job', job);
+    time.slot = 'aside';
+    bar.append(time);
+    row.time = time;
+    row.item.style.height = '';
+    row.link.textContent = '';
+    row.link.setAttribute('aria-label', `Details of ${job}`);
+    this.#near.add(row);
+    this.#leaves.set(row, this.#watch(job)); // before the bar, so that it knows what the list knew
+    row.item.append(bar);
+  }
+
+  /** @param {Row} row */
+  #leave(row) {
+    if (row.time === null) return;
+    row.time = null;
+    this.#near.delete(row);
+    this.#leaves.get(row)?.();
+    row.link.textContent = row.known.seen.job;
+    row.link.removeAttribute('aria-label');
+    row.item.replaceChildren(row.link);
+  }
+
+  /** @type {WeakMap<Row, () => void>} */
+  #leaves = new WeakMap();
+
+  /** @param {Element} list @param {Known[]} jobs */
+  #inOrder(list, jobs) {
+    let at = list.firstElementChild;
+    for (const { seen } of jobs) {
+      if (at === null || this.#rows.get(seen.job)?.item !== at) return false;
+      at = at.nextElementSibling;
+    }
+    return at === null;
+  }
+
+  /** Of those in sight: what moves elsewhere nobody sees. @returns {Map<Row, number>} */
+  #tops() {
+    return new Map(Array.from(this.#near, (row) => [row, row.item.getBoundingClientRect().top]));
+  }
+
+  /** @param {Map<Row, number>} before */
+  #move(before) {
+    for (const [row, top] of this.#tops()) {
+      const from = before.get(row);
+      if (from !== undefined && from !== top && Math.abs(from - top) < 2 * innerHeight) {
+        const transform = [`translateY(${from - top}px)`, 'none'];
+        row.item.animate({ transform }, { duration: 260, easing: 'cubic-bezier(.2, .8, .2, 1)' });
+      }
+    }
+  }
 }

@@ -1,40 +1,43 @@
 /**
- * The page at `/`: which jobs there are, by asking the API every two seconds;
- * how they stand, by watching each over the one connection. The filter lives in
- * the address, so that a refresh, or a colleague, sees the same.
+ * The page at `/`: which jobs there are, by asking the API every two seconds
+ * (`page-list.js`); how those in sight stand, by watching them over the one
+ * connection. What is filtered and looked at is in the address, so that a
+ * refresh, or a colleague, sees the same.
  */
 
 import { connect } from './client.js';
+import { Detail } from './page-detail.js';
 import { KnownJobs, MOST } from './page-jobs.js';
+import { JobList } from './page-list.js';
 import { showConnection } from './page-panel.js';
 import { Rows } from './page-rows.js';
-import { paintEverySecond, paintSoon } from './ticker.js';
+import { everySecond, soon } from './ticker.js';
 
-/** @import { Filter, Seen } from './page-jobs.js' */
+/** @import { Seen } from './jobs.js' */
+/** @import { Filter } from './page-jobs.js' */
 
 const POLL_EVERY = 2_000;
-const POLL_DEADLINE = 10_000;
 /** One question for a word typed, not one for each letter. */
-const TYPING = 120;
-const PAGE = 50;
+const TYPING = 250;
+/** What may be in a job id, and so be asked for as the beginning of one. */
+const ID_PART = /^[\w.:/@-]{1,200}$/;
 
 const connection = connect();
 const known = new KnownJobs();
-const rows = new Rows();
-/** @type {Map<string, () => void>} */
-const watching = new Map();
+const list = new JobList(MOST);
+const rows = new Rows(follow);
+const detail = new Detail(connection, find, () => go({ job: null }));
 
 /** @type {Filter} */
-let filter = { prefix: '', status: '' };
-let limit = PAGE;
-/** Where the next page starts; null: there is none; undefined: nobody asked yet. @type {string | null | undefined} */
-let next;
-/** Counts the filters, so that an answer to an older one is not taken for this one's. */
-let question = 0;
+let filter = { search: '', prefix: '', status: '' };
+/** Whether the gateway has answered so far. */
+let answered = false;
 /** @type {string | null} */
 let trouble = null;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let pollTimer;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let searchTimer;
 
 /** @param {string} id */
 function find(id) {
@@ -42,198 +45,207 @@ function find(id) {
 }
 
 const tools = /** @type {HTMLFormElement} */ (find('tools'));
-const prefixInput = /** @type {HTMLInputElement} */ (find('prefix'));
+const searchInput = /** @type {HTMLInputElement} */ (find('search'));
+const prefixInput = /** @type {HTMLSelectElement} */ (find('prefix'));
 
 // -- which jobs there are ----------------------------------------------------
 
-/**
- * @param {string | null} after
- * @returns {Promise<{ jobs: Seen[], next: string | null }>}
- */
-async function list(after) {
-  const url = new URL('api/jobs', import.meta.url);
-  // `stalled` is a matter of health: the API filters by status alone.
-  const status = filter.status === 'stalled' ? 'running' : filter.status;
-  const query = { prefix: filter.prefix, status, limit: String(PAGE), after };
-  for (const [name, value] of Object.entries(query)) if (value) url.searchParams.set(name, value);
-  const response = await fetch(url, { signal: AbortSignal.timeout(POLL_DEADLINE) });
-  if (!response.ok) throw new Error(`It answered ${response.status} ${response.statusText}.`);
-  return response.json();
-}
-
-/** @param {Seen[]} jobs */
+/** @param {Seen[]} jobs @returns {boolean} whether anything was new */
 function take(jobs) {
-  for (const seen of jobs) known.learn(seen, connection.now());
-  for (const job of known.prune()) unwatch(job);
-  for (const job of known.jobs()) watch(job);
-  paintSoon(paint);
+  const now = connection.now();
+  let news = false;
+  for (const seen of jobs) {
+    if (known.learn(seen, now) === 'old') continue;
+    connection.learn(seen);
+    news = true;
+  }
+  known.prune();
+  answered = true;
+  trouble = null;
+  soon(paint);
+  return news;
 }
 
 async function poll() {
   clearTimeout(pollTimer);
-  const asked = question;
   try {
-    const answer = await list(null);
-    if (asked !== question) return;
-    trouble = null;
-    // Later pages are older: their end is where "more" goes on.
-    if (next === undefined || limit === PAGE) next = answer.next;
-    take(answer.jobs);
-    if (answer.next === null) forgetUnlisted(new Set(answer.jobs.map(({ job }) => job)));
+    const listed = await list.poll(take);
+    if (listed !== null && known.forgetUnlisted(listed)) soon(paint);
   } catch (error) {
-    if (asked !== question) return;
     trouble = error instanceof Error ? error.message : String(error);
-    paintSoon(paint);
+    soon(paint);
   }
-  if (document.visibilityState === 'visible') pollSoon(POLL_EVERY);
+  if (document.visibilityState === 'visible') pollTimer = setTimeout(poll, POLL_EVERY);
 }
 
-/** @param {number} wait */
-function pollSoon(wait) {
-  clearTimeout(pollTimer);
-  pollTimer = setTimeout(poll, wait);
-}
-
-async function more() {
-  if (typeof next !== 'string') return;
-  const asked = question;
-  const button = /** @type {HTMLButtonElement} */ (find('more'));
-  button.disabled = true;
-  try {
-    const answer = await list(next);
-    if (asked !== question) return;
-    limit += PAGE;
-    next = answer.next;
-    take(answer.jobs);
-  } catch {
-    // The button stays, and the connection's state says what is wrong.
-  } finally {
-    button.disabled = false;
-  }
-}
-
-/**
- * The whole list is here, and some jobs are not in it: the gateway forgot them,
- * or began anew. The connection knows which.
- * @param {Set<string>} listed
- */
-function forgetUnlisted(listed) {
-  for (const job of known.jobs()) {
-    if (!listed.has(job) && connection.peek(job)?.state === null) {
-      known.forget(job);
-      unwatch(job);
-    }
-  }
-}
-
-/** @param {string} job */
-function watch(job) {
-  if (watching.has(job)) return;
-  watching.set(job, () => {});
+/** A job that is in sight: the connection says how it stands. @param {string} job */
+function follow(job) {
   const leave = connection.watch(job, (watched) => {
     // Before its snapshot a refused job says nothing; the list's word stands.
-    if (watched.denied === null && watched.state !== null && known.learn(watched, connection.now())) paintSoon(paint);
+    if (watched.denied !== null || watched.state === null) return;
+    if (known.learn(watched, connection.now()) === 'moved') soon(paint);
   });
-  watching.set(job, leave);
-}
-
-/** @param {string} job */
-function unwatch(job) {
-  watching.get(job)?.();
-  watching.delete(job);
+  const seen = known.get(job)?.seen;
+  if (seen !== undefined) connection.learn(seen);
+  return leave;
 }
 
 // -- what is shown -----------------------------------------------------------
 
 function paint() {
   const now = connection.now();
-  const { active, earlier } = known.arrange(filter, now, limit);
+  const { active, earlier } = known.arrange(filter, now);
   rows.show([
     [/** @type {Element} */ (find('active').querySelector('.list')), active],
     [/** @type {Element} */ (find('earlier').querySelector('.list')), earlier],
   ]);
-  rows.tell([...active, ...earlier], now);
+  rows.tell(now);
+  detail.tick();
 
-  const filtered = filter.prefix !== '' || filter.status !== '';
+  const filtered = filter.search !== '' || filter.prefix !== '' || filter.status !== '';
   const empty = active.length + earlier.length === 0;
-  const asked = next !== undefined;
   find('active').hidden = active.length === 0;
   find('earlier').hidden = earlier.length === 0;
-  find('more').hidden = typeof next !== 'string' || limit >= MOST;
-  find('none').hidden = !(empty && asked && !filtered);
-  find('unmatched').hidden = !(empty && asked && filtered);
-  find('unreachable').hidden = !(trouble !== null && !asked);
+  find('truncated').hidden = !(list.truncated && answered);
+  find('none').hidden = !(empty && answered && !filtered);
+  find('unmatched').hidden = !(empty && answered && filtered);
+  find('unreachable').hidden = !(trouble !== null && !answered);
   find('trouble').textContent = `The list of jobs cannot be had: ${trouble} Trying again every two seconds.`;
-  paintCounts();
+  paintCounts(active.length + earlier.length, filtered);
+  paintPrefixes();
 }
 
-function paintCounts() {
-  const counts = known.counts(filter.prefix);
+/** @param {number} shown @param {boolean} filtered */
+function paintCounts(shown, filtered) {
+  const counts = known.counts(filter);
   /** @param {...import('./view.js').Look} looks */
   const count = (...looks) => looks.reduce((sum, look) => sum + (counts.get(look) ?? 0), 0);
   for (const chip of tools.querySelectorAll('.chips input')) {
     const look = /** @type {import('./view.js').Look} */ (/** @type {HTMLInputElement} */ (chip).value);
     const matching = look === 'stalled' ? count('stalled', 'lost') : count(look);
     const figure = chip.parentElement?.querySelector('b');
-    if (figure) figure.textContent = matching > 0 ? String(matching) : '';
+    const text = matching > 0 ? String(matching) : '';
+    if (figure && figure.textContent !== text) figure.textContent = text;
     chip.nextElementSibling?.classList.toggle('some', matching > 0);
   }
-  const running = count('running');
   const said = /** @type {const} */ (['running', 'stalled', 'lost', 'queued'])
     .filter((look) => count(look) > 0)
     .map((look) => `${count(look)} ${look}`)
     .join(' · ');
-  find('summary').textContent = said;
-  document.title = `${running > 0 ? `${running} running` : 'Jobs'} · progress-gateway`;
+  write('summary', said);
+  write('found', filtered && answered ? `${shown} ${shown === 1 ? 'job matches' : 'jobs match'}` : '');
+  const running = count('running');
+  const title = `${running > 0 ? `${running} running` : 'Jobs'} · progress-gateway`;
+  if (document.title !== title) document.title = title;
 }
 
-// -- the filter --------------------------------------------------------------
+/** @param {string} id @param {string} text */
+function write(id, text) {
+  const node = find(id);
+  if (node.textContent !== text) node.textContent = text;
+}
+
+let prefixesShown = '';
+
+/** The choice of prefixes; left alone while it is open, or the same. */
+function paintPrefixes() {
+  const prefixes = known.prefixes().slice(0, 50);
+  if (filter.prefix !== '' && !prefixes.some(([prefix]) => prefix === filter.prefix)) prefixes.push([filter.prefix, 0]);
+  prefixes.sort(([a], [b]) => (a < b ? -1 : 1));
+  const text = JSON.stringify(prefixes);
+  if (text === prefixesShown || document.activeElement === prefixInput) return;
+  prefixesShown = text;
+  prefixInput.replaceChildren(new Option('All jobs', ''), ...prefixes.map(([prefix, n]) => new Option(n > 0 ? `${prefix} (${n})` : prefix, prefix)));
+  prefixInput.value = filter.prefix;
+}
+
+// -- the address --------------------------------------------------------------
+
+/** @param {{ job: string | null }} where  replaces what is looked at, and keeps the rest */
+function go({ job }) {
+  const query = new URLSearchParams(location.search);
+  if (job === null) query.delete('job');
+  else query.set('job', job);
+  history.pushState(null, '', query.size > 0 ? `?${query}` : location.pathname);
+  detail.show(job);
+}
 
 function readAddress() {
   const query = new URLSearchParams(location.search);
-  prefixInput.value = query.get('prefix') ?? '';
-  const chosen = query.get('status') ?? '';
+  filter = { search: query.get('search') ?? '', prefix: query.get('prefix') ?? '', status: query.get('status') ?? '' };
+  searchInput.value = filter.search;
+  prefixesShown = '';
   for (const chip of tools.querySelectorAll('.chips input')) {
     const radio = /** @type {HTMLInputElement} */ (chip);
-    radio.checked = radio.value === chosen;
+    radio.checked = radio.value === filter.status;
   }
+  detail.show(query.get('job'));
+  ask();
 }
 
 function readFilter() {
   const form = new FormData(tools);
-  filter = { prefix: prefixInput.value.trim(), status: String(form.get('status') ?? '') };
-  const query = new URLSearchParams(Object.entries(filter).filter(([, value]) => value !== ''));
+  filter = { search: searchInput.value.trim(), prefix: prefixInput.value, status: String(form.get('status') ?? '') };
+  const query = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(filter)) {
+    if (value === '') query.delete(name);
+    else query.set(name, value);
+  }
   history.replaceState(null, '', query.size > 0 ? `?${query}` : location.pathname);
-  question += 1;
-  limit = PAGE;
-  next = undefined;
-  paintSoon(paint);
-  pollSoon(TYPING);
+  ask();
+}
+
+/** Jobs that this page has not read are found by the beginning of their ids. */
+function ask() {
+  soon(paint);
+  clearTimeout(searchTimer);
+  const { search, prefix } = filter;
+  const beginning = search === '' ? prefix : search;
+  if (!list.truncated || !ID_PART.test(beginning)) return;
+  searchTimer = setTimeout(() => list.find(beginning, take).catch(() => {}), TYPING); // `poll` tells of trouble
 }
 
 tools.addEventListener('input', readFilter);
 tools.addEventListener('submit', (event) => event.preventDefault());
-find('more').addEventListener('click', more);
 find('reset').addEventListener('click', () => {
   history.replaceState(null, '', location.pathname);
   readAddress();
-  readFilter();
-  prefixInput.focus();
+  searchInput.focus();
 });
+addEventListener('popstate', readAddress);
+
+// -- mouse and keyboard ---------------------------------------------------------
+
+document.addEventListener('click', (event) => {
+  const link = event.target instanceof Element ? event.target.closest('a[data-job]') : null;
+  if (link === null || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  go({ job: /** @type {HTMLElement} */ (link).dataset['job'] ?? null });
+});
+
 document.addEventListener('keydown', (event) => {
-  const typing = event.target instanceof HTMLInputElement && event.target.type === 'search';
-  if (event.key === '/' && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+  if (event.ctrlKey || event.metaKey || event.altKey || detail.job !== null) return;
+  const { target } = event;
+  if (event.key === '/' && target !== searchInput) {
     event.preventDefault();
-    prefixInput.focus();
+    searchInput.focus();
+  } else if (event.key === 'ArrowDown' || event.key === 'ArrowUp') {
+    const links = /** @type {HTMLElement[]} */ ([...document.querySelectorAll('.row .open')]);
+    const at = links.indexOf(/** @type {HTMLElement} */ (target));
+    // From the search into the list, and from row to row; elsewhere the keys scroll.
+    const next = at >= 0 ? links[at + (event.key === 'ArrowDown' ? 1 : -1)] : target === searchInput ? links[0] : undefined;
+    if (next === undefined) return;
+    event.preventDefault();
+    next.focus();
   }
 });
+
 document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible') void poll();
 });
 
 find('origin').textContent = location.origin;
 showConnection(connection, find);
-paintEverySecond(paint);
+everySecond(paint);
 readAddress();
-readFilter();
 void poll();

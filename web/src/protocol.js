@@ -46,7 +46,8 @@
 
 /**
  * @typedef {Progress
- *   | { type: 'welcome', node: string, time: number, retry?: unknown }
+ *   | { type: 'welcome', node: string, time: number, stale?: boolean, retry?: unknown }
+ *   | { type: 'feed', stale: boolean }
  *   | { type: 'subscriptions', id: unknown, added: string[], removed: string[], unchanged: number, denied: Record<string, string> }
  *   | { type: 'error', id?: unknown, code: string, message: string }
  *   | { type: 'goaway', code: number, retry?: unknown }
@@ -56,13 +57,16 @@
  */
 
 /** @typedef {{ type: 'sync_subscriptions' | 'subscribe' | 'unsubscribe', id: number, jobs: string[] }} Subscribe */
-/** @typedef {{ type: 'hello', positions: Record<string, [number, number]> }} Hello */
+/** @typedef {{ type: 'hello', token?: string, positions?: Record<string, [number, number]> }} Hello */
 /** @typedef {Subscribe | Hello | { type: 'ping' } | { type: 'pong' }} Command */
 
 export const SUBPROTOCOL = 'progress.v1';
 
 /** The gateway ends a connection over a message of 64 KiB, for good (1009): stay well below. */
 export const MESSAGE_LIMIT = 60_000;
+
+/** Close codes below 4000 after which the same would only happen again. */
+const FOR_GOOD = new Set([1002, 1003, 1007, 1008, 1009]);
 
 /** The statuses that absorb everything but a new attempt. */
 export const FINAL = new Set(['succeeded', 'failed', 'cancelled']);
@@ -121,40 +125,35 @@ export function judge(position, frame) {
  * @param {number} code
  */
 export function mayReturn(code) {
-  if (code === 1003 || code === 1008 || code === 1009) return false;
-  return code < 4500 || code > 4999;
+  return !FOR_GOOD.has(code) && (code < 4500 || code > 4999);
 }
 
 /**
  * The commands that turn `known` into `wanted`: normally the one idempotent
  * `sync_subscriptions`; the difference in slices where the whole set would not
  * fit into one message. `fresh` are jobs the gateway must answer anew, although
- * it knows them: only leaving and joining again brings a snapshot.
+ * it knows them: only leaving and joining again brings a snapshot. On a new line
+ * (`known` is null) an empty set is said as well: it is what makes silence mean something.
  *
- * @param {ReadonlySet<string>} known
+ * @param {ReadonlySet<string> | null} known
  * @param {ReadonlySet<string>} wanted
  * @param {ReadonlySet<string>} fresh
  * @param {() => number} nextId
  * @returns {Subscribe[]}
  */
 export function commandsFor(known, wanted, fresh, nextId) {
-  /** @type {Subscribe[]} */
-  const commands = [];
-  const again = [...fresh].filter((job) => known.has(job) && wanted.has(job));
-  const slices = slice(wanted);
-  const changed = known.size !== wanted.size || [...wanted].some((job) => !known.has(job));
-  for (const jobs of slice(again)) commands.push({ type: 'unsubscribe', id: nextId(), jobs });
-  if (slices.length <= 1) {
-    if (changed || again.length > 0) {
-      commands.push({ type: 'sync_subscriptions', id: nextId(), jobs: slices[0] ?? [] });
-    }
-    return commands;
+  const has = known ?? new Set();
+  const again = [...fresh].filter((job) => has.has(job) && wanted.has(job));
+  const left = [...has].filter((job) => !wanted.has(job));
+  const joined = [...wanted].filter((job) => !has.has(job) || fresh.has(job));
+  const whole = slice(wanted);
+  /** @type {(type: Subscribe['type'], slices: string[][]) => Subscribe[]} */
+  const say = (type, slices) => slices.map((jobs) => ({ type, id: nextId(), jobs }));
+  if (whole.length > 1) {
+    return [...say('unsubscribe', slice(again)), ...say('unsubscribe', slice(left)), ...say('subscribe', slice(joined))];
   }
-  const left = [...known].filter((job) => !wanted.has(job));
-  const joined = [...wanted].filter((job) => !known.has(job) || fresh.has(job));
-  for (const jobs of slice(left)) commands.push({ type: 'unsubscribe', id: nextId(), jobs });
-  for (const jobs of slice(joined)) commands.push({ type: 'subscribe', id: nextId(), jobs });
-  return commands;
+  const changed = known === null || left.length + joined.length > 0;
+  return [...say('unsubscribe', slice(again)), ...(changed ? say('sync_subscriptions', [[...wanted]]) : [])];
 }
 
 /**
@@ -162,20 +161,22 @@ export function commandsFor(known, wanted, fresh, nextId) {
  * answered with a snapshot: dearer, but just as right.
  *
  * @param {Iterable<[job: string, position: Position | null]>} positions
+ * @param {string | null} [token]
  * @returns {Hello | null}  null if there is nothing to say
  */
-export function hello(positions) {
+export function hello(positions, token = null) {
   /** @type {Record<string, [number, number]>} */
   const said = {};
-  let room = MESSAGE_LIMIT;
+  let room = MESSAGE_LIMIT - (token?.length ?? 0);
   for (const [job, position] of positions) {
     if (position === null || position.epoch === null) continue;
-    const entry = [position.epoch, position.seq];
-    room -= JSON.stringify(job).length + JSON.stringify(entry).length + 2;
+    room -= `${job}${position.epoch}${position.seq}`.length + 7;
     if (room < 0) break;
     said[job] = [position.epoch, position.seq];
   }
-  return Object.keys(said).length > 0 ? { type: 'hello', positions: said } : null;
+  const some = Object.keys(said).length > 0;
+  if (token === null && !some) return null;
+  return { type: 'hello', ...(token !== null && { token }), ...(some && { positions: said }) };
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
- * One animation frame and one second for all elements of a page: two hundred
- * bars at twenty updates a second are painted at most once a frame, together,
- * and their times count down in step. Nothing runs while nobody is in.
+ * One animation frame and one second for everything on a page: two hundred bars
+ * at twenty updates a second are painted at most once a frame, together, and
+ * their times count down in step. Nothing runs while nobody is in.
  */
 
 /** @typedef {() => void} Paint */
@@ -14,27 +14,31 @@ const members = new Set();
 let clock;
 
 /**
- * Paint in the next frame, once, however often it is asked for.
+ * Call in the next frame, once, however often it is asked for.
  * @param {Paint} paint
  */
-export function paintSoon(paint) {
-  if (due.size === 0) requestAnimationFrame(paintAll);
+export function soon(paint) {
+  if (due.size === 0) {
+    // A hidden page has no frames; its title, and what listens to its stores, goes on.
+    if (document.visibilityState === 'hidden') setTimeout(callAll, 0);
+    else requestAnimationFrame(callAll);
+  }
   due.add(paint);
 }
 
-function paintAll() {
+function callAll() {
   const now = [...due];
   due.clear();
   for (const paint of now) paint();
 }
 
 /**
- * Paint about once a second, until the answer is called.
+ * Call about once a second, in a frame, until the answer is called.
  * @param {Paint} paint
  */
-export function paintEverySecond(paint) {
+export function everySecond(paint) {
   members.add(paint);
-  clock ??= setInterval(() => members.forEach(paintSoon), 1000);
+  clock ??= setInterval(() => members.forEach(soon), 1000);
   return () => {
     members.delete(paint);
     if (members.size === 0) {

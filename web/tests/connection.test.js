@@ -143,7 +143,7 @@ test('backs off with full jitter, and starts anew after a stable minute', async 
   const { world, connection } = await live();
   const waits = [];
   for (let i = 0; i < 9; i++) {
-    world.socket.die(1006);
+    world.socket.die(4000);
     const wait = connection.status().retryAt - world.environment.now();
     waits.push(wait);
     await world.pass(wait);
@@ -151,7 +151,7 @@ test('backs off with full jitter, and starts anew after a stable minute', async 
   assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]);
   world.socket.welcome();
   await world.pass(1000);
-  world.socket.die(1006);
+  world.socket.die(4000);
   assert.equal(connection.status().retryAt - world.environment.now(), 10_000, 'a second of life proves nothing');
   await world.pass(10_000);
   world.socket.welcome();
@@ -159,7 +159,7 @@ test('backs off with full jitter, and starts anew after a stable minute', async 
     await world.pass(25_000);
     world.socket.say({ type: 'pong' });
   }
-  world.socket.die(1006);
+  world.socket.die(4000);
   assert.equal(connection.status().retryAt - world.environment.now(), 250);
 });
 
@@ -184,7 +184,7 @@ for (const code of [1000, 1001, 1006, 1011, 4000, 4499]) {
   });
 }
 
-for (const code of [1003, 1008, 1009, 4500, 4999]) {
+for (const code of [1002, 1003, 1007, 1008, 1009, 4500, 4999]) {
   test(`${code}: stays away, until asked`, async () => {
     const { world, connection } = await live('a');
     world.socket.die(code, 'because');
@@ -192,7 +192,7 @@ for (const code of [1003, 1008, 1009, 4500, 4999]) {
     await world.pass(600_000);
     assert.equal(world.sockets.length, 1);
     assert.deepEqual(connection.status().ending, { code, reason: 'because' });
-    assert.equal(connection.status().state, 'stopped');
+    assert.ok(connection.status().stopped);
     connection.retry();
     world.socket.welcome();
     assert.deepEqual(types(world.socket.sent), ['sync_subscriptions']);
@@ -269,7 +269,7 @@ test('close is for good, says 1000, and leaves no timer behind', async () => {
   const { world, connection } = await live('a');
   connection.close();
   assert.equal(world.socket.closed.code, 1000);
-  assert.equal(connection.status().state, 'stopped');
+  assert.ok(connection.status().stopped);
   assert.equal(world.pending, 0);
   assert.equal(world.wakers.size, 0);
   await world.pass(600_000);
@@ -292,8 +292,9 @@ test('a URL that can never work stops, and says why', () => {
   const world = fakeWorld();
   const WebSocket = class { constructor() { throw new SyntaxError('bad url'); } };
   const connection = createConnection('nonsense', { ...world.environment, WebSocket });
-  assert.equal(connection.status().state, 'stopped');
+  assert.ok(connection.status().stopped);
   assert.match(connection.status().ending.reason, /bad url/);
+  assert.equal(connection.status().state, 'offline');
 });
 
 test('nonsense and errors are counted and kept, and harm nothing', async () => {
@@ -312,4 +313,214 @@ test('an observer that throws takes nothing from the others', async (t) => {
   connection.observe(({ state }) => { if (state === 'offline') throw new Error('broken'); });
   world.socket.die(1006);
   assert.equal(states.at(-1), 'offline');
+});
+
+test('says what it wants at once on connect, also when that is nothing', async () => {
+  const { world } = start();
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard(), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
+});
+
+test('stale as long as the gateway says so', async () => {
+  const { world, states } = await live('a');
+  world.socket.say({ type: 'feed', stale: true });
+  world.socket.say({ type: 'feed', stale: false });
+  world.socket.die(4000);
+  await world.pass(1_000);
+  world.socket.welcome({ stale: true });
+  assert.deepEqual(states, ['connecting', 'live', 'stale', 'live', 'offline', 'connecting', 'stale']);
+});
+
+test('a final state ends the subscription; whoever watches anew asks again', async () => {
+  const { world, connection, heard } = await live('a', 'b');
+  world.socket.say(snapshot('a', 1, 1), snapshot('b', 1, 1), step('a', 1, 1, 2, { status: 'succeeded' }));
+  await world.pass(300);
+  assert.deepEqual(answer(world.socket).map(({ jobs }) => jobs), [['b']]);
+  assert.equal(connection.peek('a').state.status, 'succeeded', 'and is still known');
+
+  world.socket.die(4000);
+  await world.pass(1_000);
+  world.socket.welcome();
+  assert.deepEqual(answer(world.socket), [
+    { type: 'hello', positions: { b: [1, 1] } },
+    { type: 'sync_subscriptions', id: 3, jobs: ['b'] },
+  ]);
+
+  await world.pass(1_000);
+  connection.watch('a', (watched) => heard.push(watched));
+  await tick();
+  assert.deepEqual(answer(world.socket)[0].jobs, ['a', 'b']);
+  world.socket.say(snapshot('a', 1, 5, { attempt: 2 }));
+  assert.equal(heard.at(-1).state.attempt, 2);
+  await world.pass(1_000);
+  assert.deepEqual(world.socket.heard(), [], 'it runs: it stays wanted');
+});
+
+test('an attempt that follows before the gateway was told keeps the subscription', async () => {
+  const { world } = await live('a');
+  world.socket.say(snapshot('a', 1, 1, { status: 'failed' }), step('a', 1, 1, 2, { attempt: 2 }));
+  await world.pass(1_000);
+  assert.deepEqual(world.socket.heard(), []);
+});
+
+test('what a list says is shown until the gateway speaks, and reopens what had ended', async () => {
+  const { world, connection, heard } = await live('a');
+  connection.learn({ job: 'a', epoch: 1, seq: 4, state: { status: 'running', percent: 40 } });
+  connection.learn({ job: 'nobody', epoch: 1, seq: 4, state: { status: 'running' } });
+  assert.equal(heard.at(-1).state.percent, 40);
+  connection.learn({ job: 'a', epoch: 1, seq: 5, state: { status: 'running', percent: 50 } });
+  assert.equal(heard.at(-1).state.percent, 40, 'one word is enough: the connection knows better');
+  world.socket.say(snapshot('a', 1, 3, { percent: 30 }), step('a', 1, 3, 6, { status: 'failed' }));
+  await world.pass(1_000);
+  assert.deepEqual(answer(world.socket)[0].jobs, []);
+  connection.learn({ job: 'a', epoch: 1, seq: 6, state: { status: 'failed' } });
+  await world.pass(1_000);
+  assert.deepEqual(world.socket.heard(), []);
+  connection.learn({ job: 'a', epoch: 1, seq: 7, state: { status: 'running', attempt: 2 } });
+  await world.pass(1_000);
+  assert.deepEqual(world.socket.heard()[0].jobs, ['a']);
+  assert.equal(connection.status().violations, 0);
+});
+
+test('after sleep it asks at once, and a late timer alone proves nothing', async () => {
+  const { world, connection } = await live();
+  await world.pass(25_000);
+  assert.deepEqual(types(world.socket.heard()), ['ping']);
+  await world.sleep(3_600_000); // between the ping and its answer
+  assert.equal(connection.status().state, 'live', 'the answer may be waiting behind the timer');
+  assert.deepEqual(types(world.socket.heard()), ['ping']);
+  world.socket.say({ type: 'pong' });
+  await world.pass(10_000);
+  assert.equal(connection.status().state, 'live');
+
+  await world.sleep(3_600_000);
+  assert.deepEqual(types(world.socket.heard()), ['ping'], 'noticed by the clock');
+  await world.pass(5_000);
+  assert.equal(connection.status().ending.reason, 'no pong');
+});
+
+test('hidden for long, it does not dial; shown, it does at once', async () => {
+  const { world, connection } = await live();
+  world.hide();
+  await world.pass(10_000);
+  world.socket.die(4000);
+  await world.pass(2_000);
+  assert.equal(world.sockets.length, 2, 'not for long yet');
+  world.socket.welcome();
+  answer(world.socket);
+  for (let i = 0; i < 12; i++) {
+    await world.pass(25_000);
+    world.socket.say({ type: 'pong' });
+  }
+  world.socket.die(4000);
+  assert.equal(connection.status().retryAt, null);
+  await world.pass(3_600_000);
+  assert.equal(world.sockets.length, 2);
+  world.show();
+  assert.equal(world.sockets.length, 3);
+});
+
+test('a dial that comes due while forgotten is not made', async () => {
+  const world = fakeWorld({ random: () => 0.99 });
+  const connection = createConnection(URL_, world.environment);
+  world.hide();
+  for (let i = 0; i < 60; i++) {
+    if (connection.status().state === 'connecting') world.socket.die(4000);
+    await world.pass(10_000);
+  }
+  const dialled = world.sockets.length;
+  await world.pass(3_600_000);
+  assert.equal(world.sockets.length, dialled);
+  assert.deepEqual([connection.status().state, connection.status().retryAt], ['offline', null]);
+  world.show();
+  assert.equal(world.sockets.length, dialled + 1);
+});
+
+// -- tokens ---------------------------------------------------------------------
+
+const jwt = (exp) => `x.${btoa(JSON.stringify({ exp })).replace(/=/g, '')}.y`;
+
+function withToken(token) {
+  const world = fakeWorld();
+  const connection = createConnection(URL_, { ...world.environment, token });
+  return { world, connection };
+}
+
+test('a token is asked for before each dial, and said first', async () => {
+  let asked = 0;
+  const { world, connection } = withToken(async () => `t${++asked}`);
+  connection.watch('a', () => {});
+  assert.equal(world.sockets.length, 0);
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: 't1' }, { type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
+  world.socket.say(snapshot('a', 1, 3));
+  world.socket.die(4100, 'token expired');
+  await world.pass(1_000);
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: 't2', positions: { a: [1, 3] } });
+});
+
+test('a token as text; and none', async () => {
+  const { world } = withToken('text');
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: 'text' });
+  const none = withToken(() => null);
+  await tick();
+  none.world.socket.welcome();
+  assert.deepEqual(types(none.world.socket.heard()), ['sync_subscriptions']);
+});
+
+test('a provider that fails, or never answers, is asked again', async () => {
+  const answers = [() => Promise.reject(new Error('login down')), () => { throw new Error('broken'); }, () => new Promise(() => {}), () => 'ok'];
+  const { world, connection } = withToken(() => answers.shift()());
+  await tick();
+  assert.deepEqual(connection.status().ending, { code: 0, reason: 'could not dial: login down' });
+  await world.pass(250);
+  assert.match(connection.status().ending.reason, /broken/);
+  await world.pass(500);
+  assert.equal(connection.status().state, 'connecting');
+  await world.pass(10_000);
+  assert.match(connection.status().ending.reason, /no answer/);
+  await world.pass(1_000);
+  world.socket.welcome();
+  assert.equal(world.socket.sent[0].token, 'ok');
+  assert.equal(connection.status().transport, 'websocket', 'a login says nothing about WebSockets');
+});
+
+test('a token that says when it expires is renewed in place', async () => {
+  let minted = 0;
+  const { world, connection } = withToken(() => jwt(world_now() + 600 + minted++));
+  function world_now() { return 1_000; }
+  await tick();
+  world.socket.welcome({ time: 1_000 });
+  world.socket.heard();
+  for (let i = 0; i < 21; i++) {
+    await world.pass(25_000);
+    world.socket.say({ type: 'pong' });
+  }
+  assert.equal(minted, 1);
+  await world.pass(20_000);
+  assert.equal(minted, 2);
+  const [renewal] = world.socket.heard().filter(({ type }) => type === 'hello');
+  assert.deepEqual(renewal, { type: 'hello', token: jwt(1_601) });
+  assert.equal(world.sockets.length, 1);
+  assert.equal(connection.status().state, 'live');
+});
+
+test('a token that comes after the page hung up opens nothing', async () => {
+  let give;
+  const { world, connection } = withToken(() => new Promise((resolve) => { give = resolve; }));
+  await tick();
+  connection.close();
+  give('late');
+  await world.pass(60_000);
+  assert.equal(world.sockets.length, 0);
+});
+
+test('the violation says what it was', async () => {
+  const { world, connection } = await live('a');
+  world.socket.say(snapshot('a', 1, 1), step('a', 1, 5, 6));
+  assert.equal(connection.status().violation, 'a: had 1 of epoch 1, then came (5, 6] of epoch 1');
 });

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { KnownJobs, MOST, SETTLE } from '../src/page-jobs.js';
 
-const all = { prefix: '', status: '' };
+const all = { search: '', prefix: '', status: '' };
 const seen = (job, seq, fields = {}) => ({ job, epoch: 1, seq, state: { status: 'running', attempt: 1, created_at: 1, updated_at: 1, ...fields } });
 const names = (group) => group.map((known) => known.seen.job);
 
@@ -12,10 +12,10 @@ test('progress never changes the order', () => {
   known.learn(seen('a', 1, { created_at: 1 }), 0);
   known.learn(seen('b', 1, { created_at: 2 }), 0);
   known.learn(seen('q', 1, { created_at: 9, status: 'queued' }), 0);
-  assert.deepEqual(names(known.arrange(all, 0, 50).active), ['b', 'a', 'q']);
-  assert.equal(known.learn(seen('a', 2, { created_at: 1, updated_at: 99, percent: 50 }), 0), false);
-  assert.equal(known.learn(seen('b', 2, { created_at: 2, health: 'stalled' }), 0), true);
-  assert.deepEqual(names(known.arrange(all, 0, 50).active), ['b', 'a', 'q']);
+  assert.deepEqual(names(known.arrange(all, 0).active), ['b', 'a', 'q']);
+  assert.equal(known.learn(seen('a', 2, { created_at: 1, updated_at: 99, percent: 50 }), 0), 'new');
+  assert.equal(known.learn(seen('b', 2, { created_at: 2, health: 'stalled' }), 0), 'moved');
+  assert.deepEqual(names(known.arrange(all, 0).active), ['b', 'a', 'q']);
 });
 
 test('a job that ends keeps its place for a moment; one that had ended does not', () => {
@@ -23,34 +23,52 @@ test('a job that ends keeps its place for a moment; one that had ended does not'
   known.learn(seen('a', 1), 0);
   known.learn(seen('old', 1, { status: 'failed', finished_at: 5 }), 0);
   known.learn(seen('a', 2, { status: 'succeeded', finished_at: 10 }), 10);
-  let { active, earlier, settling } = known.arrange(all, 10, 50);
+  let { active, earlier, settling } = known.arrange(all, 10);
   assert.deepEqual([names(active), names(earlier), settling], [['a'], ['old'], true]);
-  ({ active, earlier, settling } = known.arrange(all, 10 + SETTLE, 50));
+  ({ active, earlier, settling } = known.arrange(all, 10 + SETTLE));
   assert.deepEqual([names(active), names(earlier), settling], [[], ['a', 'old'], false]);
   known.learn(seen('a', 3, { attempt: 2 }), 20);
-  assert.deepEqual(names(known.arrange(all, 20, 50).active), ['a'], 'a new attempt is active again');
+  assert.deepEqual(names(known.arrange(all, 20).active), ['a'], 'a new attempt is active again');
 });
 
 test('the newer of list and connection counts, whichever comes last', () => {
   const known = new KnownJobs();
   known.learn(seen('a', 5, { status: 'succeeded' }), 0);
-  assert.equal(known.learn(seen('a', 4), 0), false);
-  assert.equal(known.arrange(all, 0, 50).earlier[0].look, 'succeeded');
+  assert.equal(known.learn(seen('a', 4), 0), 'old');
+  assert.equal(known.arrange(all, 0).earlier[0].look, 'succeeded');
   known.learn({ ...seen('a', 1), epoch: 2 }, 0);
-  assert.equal(known.arrange(all, 0, 50).active[0].look, 'running');
-  assert.equal(known.learn({ job: 'a', epoch: null, seq: 0, state: null }, 0), true);
+  assert.equal(known.arrange(all, 0).active[0].look, 'running');
+  assert.equal(known.learn({ job: 'a', epoch: null, seq: 0, state: null }, 0), 'moved');
   assert.equal(known.has('a'), false);
 });
 
-test('filters and counts; lost is among the stalled', () => {
+test('filters, searches and counts; lost is among the stalled', () => {
   const known = new KnownJobs();
   known.learn(seen('v:1', 1, { health: 'lost' }), 0);
-  known.learn(seen('v:2', 1, { health: 'stalled' }), 0);
-  known.learn(seen('w:3', 1), 0);
-  const { active, earlier } = known.arrange({ prefix: 'v:', status: 'stalled' }, 9, 50);
-  assert.deepEqual([names(active), names(earlier)], [['v:2'], ['v:1']]);
-  assert.deepEqual([...known.counts('v:')], [['lost', 1], ['stalled', 1]]);
-  assert.deepEqual([...known.counts('')], [['lost', 1], ['stalled', 1], ['running', 1]]);
+  known.learn(seen('v:2', 1, { health: 'stalled', message: 'waiting for Disk' }), 0);
+  known.learn(seen('w/3', 1, { phase: 'disk check' }), 0);
+  known.learn(seen('plain', 1), 0);
+  const find = (filter) => {
+    const { active, earlier } = known.arrange({ ...all, ...filter }, 9);
+    return [names(active), names(earlier)];
+  };
+  assert.deepEqual(find({ prefix: 'v:', status: 'stalled' }), [['v:2'], ['v:1']]);
+  assert.deepEqual(find({ search: 'DISK' }), [['v:2', 'w/3'], []]);
+  assert.deepEqual(find({ search: 'disk', prefix: 'w/' }), [['w/3'], []]);
+  assert.deepEqual([...known.counts({ ...all, prefix: 'v:', status: 'running' })], [['lost', 1], ['stalled', 1]]);
+  assert.deepEqual([...known.counts(all)], [['lost', 1], ['stalled', 1], ['running', 2]]);
+  assert.deepEqual(known.prefixes(), [['v:', 2], ['w/', 1]]);
+});
+
+test('forgotten is what two whole lists lack', () => {
+  const known = new KnownJobs();
+  known.learn(seen('a', 1), 0);
+  known.learn(seen('b', 1), 0);
+  assert.equal(known.forgetUnlisted(new Set(['a'])), false);
+  known.learn(seen('b', 1), 0);
+  assert.equal(known.forgetUnlisted(new Set(['a'])), false, 'it was seen in between');
+  assert.equal(known.forgetUnlisted(new Set(['a'])), true);
+  assert.deepEqual([known.has('a'), known.has('b')], [true, false]);
 });
 
 test('the page stays bounded, and active jobs are the last to go', () => {
@@ -58,6 +76,7 @@ test('the page stays bounded, and active jobs are the last to go', () => {
   for (let i = 0; i < MOST; i++) known.learn(seen(`e${i}`, 1, { status: 'succeeded', finished_at: i }), 0);
   known.learn(seen('live', 1), 0);
   known.learn(seen('live2', 1), 0);
-  assert.deepEqual(known.prune(), ['e1', 'e0']);
-  assert.deepEqual(known.prune(), []);
+  known.prune();
+  assert.deepEqual(['e0', 'e1', 'e2', 'live', 'live2'].map((job) => known.has(job)), [false, false, true, true, true]);
+  assert.equal(known.size, MOST);
 });

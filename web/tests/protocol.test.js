@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 
 import { backoff } from '../src/backoff.js';
@@ -30,9 +31,16 @@ test('frames are split at line feeds; what is none is reported', () => {
   assert.deepEqual(bad, ['nonsense', '3', '{"x":1}', 'null']);
 });
 
+test('every ending of the table is honoured', async () => {
+  const law = await readFile(new URL('../../docs/protocol.md', import.meta.url), 'utf8');
+  const rows = [...law.matchAll(/^\| (\d{4}) \| [^|]+ \| (yes|no) \|/gm)];
+  assert.ok(rows.length >= 12);
+  for (const [, code, back] of rows) assert.equal(mayReturn(Number(code)), back === 'yes', code);
+});
+
 test('which endings forbid to return', () => {
   for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000, 4001, 4499]) assert.ok(mayReturn(code), `${code}`);
-  for (const code of [1003, 1008, 1009, 4500, 4504, 4999]) assert.ok(!mayReturn(code), `${code}`);
+  for (const code of [1002, 1003, 1007, 1008, 1009, 4500, 4504, 4999]) assert.ok(!mayReturn(code), `${code}`);
 });
 
 const ids = () => {
@@ -49,6 +57,11 @@ test('a changed set is one sync; an equal one is silence', () => {
   assert.deepEqual(commandsFor(new Set(['a']), none, none, ids()), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
 });
 
+test('on a new line all is said, also nothing', () => {
+  assert.deepEqual(commandsFor(null, none, none, ids()), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
+  assert.deepEqual(commandsFor(null, new Set(['a']), none, ids()), [{ type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
+});
+
 test('asking anew is leaving and joining', () => {
   const both = new Set(['a', 'b']);
   assert.deepEqual(commandsFor(both, both, new Set(['a', 'gone']), ids()), [
@@ -62,7 +75,7 @@ test('no command is larger than the gateway takes, and together they say the sam
   const many = new Set(Array.from({ length: 900 }, (_, i) => job(i)));
   const fewer = new Set([...many].slice(100));
   fewer.add('new');
-  for (const [known, wanted] of [[none, many], [many, fewer]]) {
+  for (const [known, wanted] of [[none, many], [null, many], [many, fewer]]) {
     const has = new Set(known);
     for (const command of commandsFor(known, wanted, none, ids())) {
       assert.ok(JSON.stringify(command).length < 65_536);
@@ -77,6 +90,7 @@ test('no command is larger than the gateway takes, and together they say the sam
 test('hello says what is known, as far as it fits', () => {
   assert.equal(hello([['a', null], ['b', { epoch: null, seq: 0 }]]), null);
   assert.deepEqual(hello([['a', { epoch: 3, seq: 4 }]]), { type: 'hello', positions: { a: [3, 4] } });
+  assert.deepEqual(hello([], 't'), { type: 'hello', token: 't' });
   const many = Array.from({ length: 1000 }, (_, i) => [`${i}`.padStart(200, 'x'), { epoch: 1e15, seq: i }]);
   const text = JSON.stringify(hello(many));
   assert.ok(text.length < MESSAGE_LIMIT + 100 && text.length > MESSAGE_LIMIT - 400);

@@ -21,6 +21,7 @@ export class FakeSocket {
   send(text) {
     if (this.closed) throw new Error('send after close');
     this.sent.push(JSON.parse(text));
+    this.onsend?.(JSON.parse(text));
   }
 
   close(code) {
@@ -54,11 +55,12 @@ export class FakeSocket {
 
 export function fakeWorld({ random = () => 0.5 } = {}) {
   let now = 1_000_000;
+  let hidden = false;
   let ids = 0;
   const timers = new Map();
   const wakers = new Set();
   const sockets = [];
-  return {
+  const world = {
     sockets,
     wakers,
     get socket() {
@@ -67,7 +69,23 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
     get pending() {
       return timers.size;
     },
+    /** The handler of HTTP requests; by default nobody answers. */
+    fetch: () => Promise.reject(new TypeError('nobody answers')),
     wake: () => wakers.forEach((wake) => wake()),
+    hide() {
+      hidden = true;
+      this.wake();
+    },
+    show() {
+      hidden = false;
+      this.wake();
+    },
+
+    /** The machine sleeps: the clock goes on, no timer does; those that were due then ring late. */
+    async sleep(ms) {
+      now += ms;
+      await this.pass(0);
+    },
 
     /** Let time pass; timers fire in order, at their time. */
     async pass(ms) {
@@ -77,7 +95,7 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
         const due = [...timers].filter(([, t]) => t.at <= end).sort((a, b) => a[1].at - b[1].at)[0];
         if (due === undefined) break;
         timers.delete(due[0]);
-        now = due[1].at;
+        now = Math.max(now, due[1].at);
         due[1].callback();
         await tick();
       }
@@ -89,6 +107,7 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
         constructor(url, protocols) {
           super(url, protocols);
           sockets.push(this);
+          world.dialled?.(this);
         }
       },
       setTimeout(callback, ms) {
@@ -99,12 +118,15 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
       queueMicrotask: (callback) => queueMicrotask(callback),
       now: () => now,
       random,
+      hidden: () => hidden,
+      fetch: (url, options) => world.fetch(url, options),
       onWake(callback) {
         wakers.add(callback);
         return () => wakers.delete(callback);
       },
     },
   };
+  return world;
 }
 
 /** Run all microtasks. */

@@ -1,0 +1,90 @@
+/**
+ * How a job came to where it is: what the gateway kept of it, and from then on
+ * what the connection brings. No DOM.
+ */
+
+import { isNewer } from './jobs.js';
+
+/** @import { Seen } from './jobs.js' */
+/** @import { State } from './protocol.js' */
+/** @import { Point } from './page-chart.js' */
+
+/** @typedef {Point & { seq: number, state: State }} Event */
+
+/** What a chart this wide can show. */
+const MOST = 600;
+const DEADLINE = 10_000;
+/** A lost worker has been silent for so many leases. */
+const LOST_AFTER = 10;
+const LEASE = 30;
+
+export class History {
+  /** In order. @type {Event[]} */
+  events = [];
+  /** Whether the gateway had all of it, from the first event on. */
+  whole = false;
+  /** @type {{ epoch: number | null, seq: number }} */
+  #at = { epoch: null, seq: 0 };
+
+  /**
+   * What was kept. A gateway that keeps no history answers with an error, and there is
+   * only what is seen from now on.
+   * @param {string} job
+   * @param {AbortSignal} signal
+   */
+  async load(job, signal) {
+    const url = new URL(`api/jobs/${job}/events?after=0`, import.meta.url);
+    const response = await fetch(url, { signal: AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]) });
+    const { epoch, events, gap } = response.ok ? await response.json() : {};
+    if (!Array.isArray(events)) return;
+    const later = this.#at.epoch === epoch ? this.events : [];
+    const first = later[0]?.seq ?? Infinity;
+    this.whole = gap === undefined;
+    this.events = [...events.filter(({ seq }) => seq < first).map(({ seq, state }) => event(seq, state)), ...later];
+    const last = this.events.at(-1);
+    if (last !== undefined) this.#at = { epoch, seq: last.seq };
+  }
+
+  /** @param {Seen} seen */
+  take({ epoch, seq, state }) {
+    if (state === null || !isNewer({ epoch, seq }, this.#at)) return;
+    if (epoch !== this.#at.epoch) this.events = [];
+    this.#at = { epoch, seq };
+    this.events.push(event(seq, state));
+    if (this.events.length > MOST) this.events.splice(0, this.events.length - MOST);
+  }
+}
+
+/** @param {number} seq @param {State} state @returns {Event} */
+function event(seq, state) {
+  const { status, attempt = 1, health = 'ok', percent = null } = state;
+  return { seq, state, status, attempt, health, percent, at: timeOf(state) };
+}
+
+/**
+ * When an event happened. The silence of a worker leaves `updated_at` alone: it is
+ * noticed a lease later.
+ * @param {State} state
+ */
+function timeOf({ updated_at = 0, health, lease = LEASE }) {
+  if (health === 'stalled') return updated_at + lease;
+  return health === 'lost' ? updated_at + LOST_AFTER * lease : updated_at;
+}
+
+/**
+ * What an event changed, in words.
+ * @param {State | undefined} before
+ * @param {State} state
+ */
+export function changeOf(before, state) {
+  const words = [];
+  if (before === undefined || before.attempt !== state.attempt) words.push(`attempt ${state.attempt ?? 1}`);
+  if (before?.status !== state.status) words.push(state.status);
+  if (state.health !== 'ok' && state.health !== before?.health) words.push(state.health ?? '');
+  else if (before?.health !== undefined && before.health !== 'ok' && state.health === 'ok') words.push('back');
+  if (state.percent !== undefined && state.percent !== before?.percent) words.push(`${Math.floor(state.percent)}%`);
+  if (state.phase !== undefined && state.phase !== before?.phase) words.push(state.phase);
+  if (state.message !== undefined && state.message !== before?.message) words.push(state.message);
+  if (state.error !== undefined && state.error !== before?.error) words.push(state.error);
+  return words.filter(Boolean).join(', ') || 'details';
+}

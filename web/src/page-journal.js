@@ -1,0 +1,68 @@
+/**
+ * What happened on the connection, in words: from the differences between one
+ * status and the next. Bounded, so that a page may stay open for weeks. No DOM.
+ */
+
+/** @import { ConnectionStatus } from './connection.js' */
+
+/** @typedef {{ at: number, text: string, bad: boolean }} Entry  `at`: milliseconds since 1970 */
+
+const ENTRIES = 100;
+const PINGS = 60;
+
+export class Journal {
+  /** The newest last. @type {Entry[]} */
+  entries = [];
+  /** Round trips in milliseconds, the newest last. @type {number[]} */
+  pings = [];
+  /** @type {ConnectionStatus | null} */
+  #before = null;
+
+  /** @param {ConnectionStatus} status @param {number} at */
+  take(status, at) {
+    const before = this.#before;
+    this.#before = status;
+    for (const { text, bad = false } of differences(before, status)) {
+      this.entries.push({ at, text, bad });
+    }
+    // Every ping is a change of its own, also one as quick as the last.
+    if (status.roundTrip !== null && onlyPinged(before, status)) this.pings.push(status.roundTrip);
+    if (this.entries.length > ENTRIES) this.entries.splice(0, this.entries.length - ENTRIES);
+    if (this.pings.length > PINGS) this.pings.splice(0, this.pings.length - PINGS);
+  }
+}
+
+/** @param {ConnectionStatus | null} before @param {ConnectionStatus} status */
+function onlyPinged(before, status) {
+  return before !== null && differences(before, status).length === 0 && before.retryAt === status.retryAt && before.error === status.error;
+}
+
+/**
+ * @param {ConnectionStatus | null} before
+ * @param {ConnectionStatus} status
+ * @returns {Array<{ text: string, bad?: boolean }>}
+ */
+function differences(before, status) {
+  const happened = [];
+  if (before?.state !== status.state || before.stopped !== status.stopped) happened.push(turn(before, status));
+  if (status.violations > (before?.violations ?? 0)) happened.push({ text: `Violation: ${status.violation}`, bad: true });
+  if (status.error !== null && status.error !== before?.error) happened.push({ text: `Error: ${status.error}`, bad: true });
+  return happened;
+}
+
+const TRANSPORTS = { websocket: 'a WebSocket', sse: 'Server-Sent Events', polling: 'long polling' };
+
+/** @param {ConnectionStatus | null} before @param {ConnectionStatus} status */
+function turn(before, { state, stopped, transport, node, ending }) {
+  const why = ending === null ? '' : `: ${ending.code}${ending.reason && ` ${ending.reason}`}`;
+  switch (state) {
+    case 'connecting':
+      return { text: `Dialling by ${TRANSPORTS[transport]}` };
+    case 'live':
+      return before?.state === 'stale' ? { text: 'The gateway is up to date again' } : { text: `Live${node ? `, node ${node}` : ''}` };
+    case 'stale':
+      return { text: 'The gateway is cut off from its broker', bad: true };
+    case 'offline':
+      return { text: `${stopped ? 'Stopped' : 'Lost'}${why}`, bad: true };
+  }
+}

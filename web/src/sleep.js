@@ -1,0 +1,29 @@
+/**
+ * Notices that the machine slept: a timer that rings much later than it was set
+ * for. Sockets that died meanwhile say nothing by themselves for minutes.
+ */
+
+/** @import { Environment } from './environment.js' */
+
+const TICK = 5_000;
+/** Later than any busy page; hidden pages are also late, and asking then does no harm. */
+const SLEPT = 10_000;
+
+/**
+ * @param {Environment} environment
+ * @param {() => void} callback
+ * @returns {() => void}  how to stop
+ */
+export function onSleep(environment, callback) {
+  let set = environment.now();
+  let timer = environment.setTimeout(tick, TICK);
+
+  function tick() {
+    const slept = environment.now() - set > SLEPT;
+    set = environment.now();
+    timer = environment.setTimeout(tick, TICK);
+    if (slept) callback();
+  }
+
+  return () => environment.clearTimeout(timer);
+}

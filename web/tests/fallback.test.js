@@ -1,0 +1,243 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { createConnection } from '../src/connection.js';
+import '../src/fallback.js'; // loaded late by the client; here at once, so that no test waits for a disk
+import { fakeWorld, snapshot, step, tick } from './world.js';
+
+const welcome = { type: 'welcome', node: 'n1', time: 1_000 };
+
+/** A gateway that answers HTTP only; `streams` are held by the test at the other end. */
+function httpGateway(world, { events = true } = {}) {
+  const gateway = { streams: [], requests: [], jobs: new Map(), polls: [] };
+  world.fetch = async (url, { signal, headers }) => {
+    const { pathname, searchParams } = new URL(url);
+    gateway.requests.push({ path: pathname, headers });
+    if (pathname === '/healthz') return Response.json({ node: 'n1' });
+    if (pathname === '/api/events') {
+      if (gateway.refuse) return new Response('', { status: gateway.refuse });
+      const stream = { jobs: searchParams.getAll('job'), signal };
+      const body = new ReadableStream({
+        start(controller) {
+          stream.say = (...frames) => {
+            for (const frame of frames) controller.enqueue(new TextEncoder().encode(`id: 1\ndata: ${JSON.stringify(frame)}\n\n`));
+            return tick();
+          };
+          stream.raw = (text) => (controller.enqueue(new TextEncoder().encode(text)), tick());
+          stream.end = () => (controller.close(), tick());
+        },
+        cancel: () => (stream.cancelled = true),
+      });
+      gateway.streams.push(stream);
+      if (!events) stream.say = () => {};
+      return new Response(body);
+    }
+    const job = pathname.slice('/api/jobs/'.length);
+    gateway.polls.push({ job, wait: searchParams.get('wait') });
+    const known = gateway.jobs.get(job);
+    if (known === undefined) return new Response('{}', { status: 404 });
+    const etag = `"1-${known.seq}"`;
+    if (headers['if-none-match'] === etag) {
+      if (searchParams.has('wait')) await new Promise((resolve) => { gateway.news = resolve; });
+      else return new Response(null, { status: 304 });
+    }
+    const { seq, state } = gateway.jobs.get(job);
+    return Response.json({ job, epoch: 1, seq, state }, { headers: { etag: `"1-${seq}"` } });
+  };
+  return gateway;
+}
+
+/** A page on which WebSockets are refused, at its first SSE stream. */
+async function blocked(options) {
+  const world = fakeWorld();
+  const gateway = httpGateway(world, options);
+  const connection = createConnection('ws://gateway.test/ws', { ...world.environment, ...options?.connection });
+  const heard = [];
+  connection.watch('a', (watched) => heard.push(watched));
+  for (const wait of [250, 500]) {
+    await tick();
+    world.socket.die(1006);
+    await world.pass(wait);
+  }
+  await tick();
+  return { world, gateway, connection, heard };
+}
+
+test('after two refusals it listens over SSE, and shows the same', async () => {
+  const { gateway, connection, heard } = await blocked();
+  const [stream] = gateway.streams;
+  assert.deepEqual(stream.jobs, ['a']);
+  assert.equal(connection.status().state, 'connecting');
+  await stream.say(welcome, snapshot('a', 1, 1, { percent: 10 }), step('a', 1, 1, 5, { percent: 50 }));
+  assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'sse']);
+  assert.deepEqual(heard.map(({ state }) => state.percent), [10, 50]);
+  await stream.raw('data: {"type":"progress","job":"a","epoch":1,"prev":5,');
+  await stream.raw('"seq":6,"state":{"status":"running","percent":60}}\r\n\r\ndata: nonsense\n\n');
+  assert.equal(heard.at(-1).state.percent, 60, 'however the bytes are cut');
+  assert.equal(connection.status().violations, 1);
+});
+
+test('another wanted set is another stream, and the old one says nothing more', async () => {
+  const { world, gateway, connection, heard } = await blocked();
+  await gateway.streams[0].say(welcome, snapshot('a', 1, 1));
+  connection.watch('b', (watched) => heard.push(watched));
+  await world.pass(1_000);
+  await tick();
+  assert.ok(gateway.streams[0].cancelled);
+  assert.deepEqual(gateway.streams[1].jobs, ['a', 'b']);
+  await gateway.streams[1].say({ ...welcome, stale: true }, snapshot('a', 1, 3), snapshot('b', 1, 1));
+  assert.deepEqual(heard.map(({ job, seq }) => [job, seq]), [['a', 1], ['a', 3], ['b', 1]]);
+  assert.equal(connection.status().state, 'stale');
+  assert.deepEqual([connection.status().violations, connection.status().reconnects], [0, 0]);
+});
+
+test('a stream of many jobs is several; what is too many, or no job id, is denied', async () => {
+  const { world, gateway, connection } = await blocked();
+  await gateway.streams[0].say(welcome);
+  const denied = new Map();
+  for (let i = 0; i < 450; i++) connection.watch(`job:${i}`, ({ job, denied: why }) => denied.set(job, why));
+  connection.watch('<no>', ({ job, denied: why }) => denied.set(job, why));
+  await world.pass(1_000);
+  await tick();
+  assert.deepEqual(gateway.streams.slice(1).map(({ jobs }) => jobs.length), [100, 100, 100, 100]);
+  assert.equal(denied.get('<no>'), 'invalid_job');
+  assert.equal([...denied.values()].filter((why) => why === 'too_many_jobs').length, 51);
+});
+
+test('nothing wanted: it asks whether the gateway is there', async () => {
+  const world = fakeWorld();
+  const gateway = httpGateway(world);
+  const connection = createConnection('ws://gateway.test/ws', world.environment);
+  for (const wait of [250, 500]) {
+    world.socket.die(1006);
+    await world.pass(wait);
+  }
+  await tick();
+  assert.deepEqual(gateway.requests.map(({ path }) => path), ['/healthz']);
+  assert.equal(connection.status().state, 'live');
+  world.wake();
+  await tick();
+  assert.equal(connection.status().roundTrip, 0);
+});
+
+test('a stream that a proxy holds back: long polling', async () => {
+  const { world, gateway, connection, heard } = await blocked({ events: false });
+  gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 30 } });
+  await world.pass(10_000);
+  assert.equal(connection.status().ending.reason, 'no data');
+  await world.pass(2_000);
+  await tick();
+  assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'polling']);
+  assert.equal(heard.at(-1).state.percent, 30);
+  assert.deepEqual(gateway.polls, [{ job: 'a', wait: null }, { job: 'a', wait: '25' }]);
+  gateway.jobs.set('a', { seq: 9, state: { status: 'succeeded' } });
+  gateway.news();
+  await world.pass(1_000);
+  assert.equal(heard.at(-1).state.status, 'succeeded');
+  const asked = gateway.polls.length;
+  await world.pass(10_000);
+  assert.equal(gateway.polls.length, asked, 'what has ended is not asked for');
+});
+
+test('polling many jobs: each every two seconds; a job never seen is said once', async () => {
+  const { world, gateway, connection, heard } = await blocked({ events: false });
+  for (let i = 0; i < 9; i++) connection.watch(`b${i}`, (watched) => heard.push(watched));
+  await world.pass(10_000);
+  await world.pass(2_000);
+  await tick();
+  assert.equal(connection.status().transport, 'polling');
+  assert.equal(heard.filter(({ state }) => state === null).length, 10);
+  gateway.jobs.set('b0', { seq: 1, state: { status: 'running' } });
+  await world.pass(2_000);
+  await tick();
+  assert.equal(heard.at(-1).job, 'b0');
+});
+
+test('a gateway that is down fails them all, and is dialled on as before', async () => {
+  const world = fakeWorld();
+  const connection = createConnection('ws://gateway.test/ws', world.environment);
+  connection.watch('a', () => {});
+  const seen = new Set();
+  connection.observe(({ state, transport }) => state === 'connecting' && seen.add(transport));
+  for (let i = 0; i < 20; i++) {
+    if (connection.status().transport === 'websocket' && connection.status().state === 'connecting') world.socket.die(1006);
+    await world.pass(10_000);
+    await tick();
+  }
+  assert.deepEqual([...seen], ['websocket', 'sse', 'polling']);
+  assert.ok(world.sockets.length > 6);
+});
+
+test('back to a WebSocket as soon as one gets through, from where we are', async () => {
+  const { world, gateway, connection, heard } = await blocked();
+  const [stream] = gateway.streams;
+  await stream.say(welcome, snapshot('a', 1, 1));
+  await world.pass(15_000);
+  assert.equal(world.sockets.length, 3);
+  world.socket.die(1006);
+  await stream.say(step('a', 1, 1, 2));
+  assert.equal(heard.at(-1).seq, 2, 'the attempt disturbs nothing');
+  await world.pass(29_000);
+  assert.equal(world.sockets.length, 3, 'and the next one waits longer');
+  await stream.say({ type: 'ping' });
+  await world.pass(1_000);
+  assert.equal(world.sockets.length, 4);
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard(), [
+    { type: 'hello', positions: { a: [1, 2] } },
+    { type: 'sync_subscriptions', id: 2, jobs: ['a'] },
+  ]);
+  await tick();
+  assert.ok(stream.cancelled);
+  assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'websocket']);
+  world.socket.say({ type: 'subscriptions', id: 2, denied: {} }, step('a', 1, 2, 3));
+  assert.equal(heard.at(-1).seq, 3);
+  assert.equal(connection.status().violations, 0);
+});
+
+test('another network is a reason to try at once', async () => {
+  const { world, gateway } = await blocked();
+  await gateway.streams[0].say(welcome);
+  world.wake();
+  assert.equal(world.sockets.length, 3);
+});
+
+test('a silent stream ends after 40 s', async () => {
+  const { world, gateway, connection } = await blocked();
+  await gateway.streams[0].say(welcome);
+  await world.pass(39_000);
+  assert.equal(connection.status().state, 'live');
+  await world.pass(1_000);
+  assert.equal(connection.status().ending.reason, 'silence');
+});
+
+test('the token goes in a header; refused, it is asked for anew; forbidden is for good', async () => {
+  const tokens = ['t1', 't1', 't1', 't1', 't2'];
+  const { world, gateway, connection } = await blocked({ connection: { token: () => tokens.shift() } });
+  assert.equal(gateway.requests.at(-1).headers.authorization, 'Bearer t1');
+  gateway.refuse = 401;
+  connection.watch('b', () => {});
+  await gateway.streams[0].say(welcome);
+  await world.pass(1_000);
+  await tick();
+  assert.equal(connection.status().ending.code, 4100);
+  gateway.refuse = 403;
+  for (let i = 0; i < 6 && !connection.status().stopped; i++) {
+    await world.pass(2_000);
+    world.socket.die(1006);
+    await tick();
+  }
+  assert.deepEqual(connection.status().ending, { code: 4500, reason: 'forbidden' });
+  assert.equal(gateway.requests.at(-1).headers.authorization, 'Bearer t2');
+});
+
+test('hung up, it asks for nothing more', async () => {
+  const { world, gateway, connection } = await blocked();
+  await gateway.streams[0].say(welcome);
+  connection.close();
+  await tick();
+  assert.ok(gateway.streams[0].cancelled);
+  const asked = gateway.requests.length;
+  await world.pass(600_000);
+  assert.equal(gateway.requests.length, asked);
+});

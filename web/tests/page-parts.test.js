@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { History, changeOf } from '../src/page-history.js';
+import { Journal } from '../src/page-journal.js';
+
+const status = (change) => ({
+  state: 'connecting', stopped: false, since: 0, transport: 'websocket', node: null, ending: null, retryAt: null,
+  roundTrip: null, skew: 0, reconnects: 0, violations: 0, violation: null, error: null, ...change,
+});
+
+test('the journal tells what happened, and every ping', () => {
+  const journal = new Journal();
+  let now = 0;
+  const take = (change) => journal.take(status(change), ++now);
+  take({});
+  take({ state: 'live', node: 'n1' });
+  take({ state: 'live', node: 'n1', roundTrip: 12 });
+  take({ state: 'live', node: 'n1', roundTrip: 12 });
+  take({ state: 'live', node: 'n1', roundTrip: 12, violations: 1, violation: 'a: had 1' });
+  take({ state: 'stale', violations: 1 });
+  take({ state: 'live', violations: 1 });
+  take({ state: 'offline', violations: 1, ending: { code: 1006, reason: 'no pong' }, retryAt: 9 });
+  take({ state: 'connecting', violations: 1, transport: 'sse' });
+  take({ state: 'offline', stopped: true, violations: 1, ending: { code: 4500, reason: '' }, error: 'x: y' });
+  assert.deepEqual(journal.entries.map(({ text }) => text), [
+    'Dialling by a WebSocket',
+    'Live, node n1',
+    'Violation: a: had 1',
+    'The gateway is cut off from its broker',
+    'The gateway is up to date again',
+    'Lost: 1006 no pong',
+    'Dialling by Server-Sent Events',
+    'Stopped: 4500',
+    'Error: x: y',
+  ]);
+  assert.deepEqual(journal.pings, [12, 12]);
+  for (let i = 0; i < 500; i++) {
+    take({ state: 'live', roundTrip: i });
+    take({ state: 'offline' });
+    take({ state: 'offline', roundTrip: i });
+  }
+  assert.deepEqual([journal.entries.length, journal.pings.length], [100, 60]);
+});
+
+const running = (percent, more) => ({ status: 'running', attempt: 1, health: 'ok', percent, updated_at: percent, ...more });
+
+/** Answers `fetch` with this, for one history. */
+async function loaded(history, body, ok = true) {
+  const { fetch } = globalThis;
+  globalThis.fetch = async (url) => {
+    assert.match(String(url), /api\/jobs\/video:42\/events\?after=0$/);
+    return ok ? Response.json(body) : Response.json({}, { status: 404 });
+  };
+  try {
+    await history.load('video:42', new AbortController().signal);
+  } finally {
+    globalThis.fetch = fetch;
+  }
+}
+
+test('history is what was kept, then what is seen, without a double', async () => {
+  const history = new History();
+  history.take({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
+  await loaded(history, { job: 'video:42', epoch: 1, events: [1, 2, 3].map((seq) => ({ seq, state: running(seq * 10) })) });
+  history.take({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
+  history.take({ job: 'video:42', epoch: 1, seq: 7, state: running(70) });
+  assert.deepEqual(history.events.map(({ seq, percent }) => [seq, percent]), [[1, 10], [2, 20], [3, 30], [7, 70]]);
+  assert.ok(history.whole);
+  history.take({ job: 'video:42', epoch: 2, seq: 1, state: running(5) });
+  assert.deepEqual(history.events.map(({ seq }) => seq), [1], 'another record is another history');
+});
+
+test('a gateway without a history, or with half of one', async () => {
+  const history = new History();
+  history.take({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
+  await loaded(history, null, false);
+  assert.deepEqual([history.events.length, history.whole], [1, false]);
+  await loaded(history, { epoch: 1, events: [{ seq: 2, state: running(20) }], gap: { from: 1, to: 1 } });
+  assert.deepEqual([history.events.map(({ seq }) => seq), history.whole], [[2, 3], false]);
+  for (let seq = 4; seq < 2_000; seq++) history.take({ job: 'video:42', epoch: 1, seq, state: running(40) });
+  assert.equal(history.events.length, 600);
+});
+
+test('the silence of a worker is noticed a lease after its last word', () => {
+  const history = new History();
+  const state = running(30, { updated_at: 100, lease: 2 });
+  history.take({ job: 'a', epoch: 1, seq: 1, state });
+  history.take({ job: 'a', epoch: 1, seq: 2, state: { ...state, health: 'stalled' } });
+  history.take({ job: 'a', epoch: 1, seq: 3, state: { ...state, health: 'lost' } });
+  assert.deepEqual(history.events.map(({ at }) => at), [100, 102, 120]);
+});
+
+test('what an event changed', () => {
+  const at = running(10, { phase: 'p', message: 'm' });
+  assert.equal(changeOf(undefined, at), 'attempt 1, running, 10%, p, m');
+  assert.equal(changeOf(at, { ...at, percent: 11 }), '11%');
+  assert.equal(changeOf(at, { ...at, health: 'stalled' }), 'stalled');
+  assert.equal(changeOf({ ...at, health: 'lost' }, at), 'back');
+  assert.equal(changeOf(at, { ...at, status: 'failed', error: 'why' }), 'failed, why');
+  assert.equal(changeOf(at, at), 'details');
+});

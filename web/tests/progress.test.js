@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { createConnection } from '../src/connection.js';
+import { jobStore, progressOf } from '../src/progress.js';
+import { fakeWorld, snapshot, step } from './world.js';
+
+// The frames of a screen, drawn when a test says so.
+let frames = [];
+globalThis.document = { visibilityState: 'visible' };
+globalThis.requestAnimationFrame = (callback) => frames.push(callback);
+const paint = () => frames.splice(0).forEach((callback) => callback());
+
+const NOW = 1_000_000;
+const live = { state: 'live', stopped: false, since: NOW - 60_000, skew: 0 };
+const see = (state, { status = live, now = NOW, floor } = {}) =>
+  progressOf('a', { job: 'a', epoch: 1, seq: 1, denied: null, snapshot: true, state }, status, now, floor);
+
+test('nothing heard, nobody reported, denied', () => {
+  const nothing = progressOf('a', null, live, NOW);
+  assert.deepEqual([nothing.status, nothing.loading, nothing.percent, nothing.stale], ['unknown', true, null, false]);
+  assert.deepEqual([see(null).status, see(null).loading], ['unknown', false]);
+  const denied = progressOf('a', { job: 'a', epoch: null, seq: 0, denied: 'too_many_jobs', snapshot: true, state: null }, live, NOW);
+  assert.deepEqual([denied.status, denied.error], ['denied', 'too_many_jobs']);
+});
+
+test('a running job, in full', () => {
+  const at = { status: 'running', attempt: 2, percent: 40, done: 40, total: 100, unit: 'frames', phase: 'p', message: 'm', eta: 30, updated_at: NOW / 1000 - 10, health: 'ok', data: 1 };
+  assert.deepEqual({ ...see(at) }, {
+    job: 'a', status: 'running', loading: false, final: false, percent: 40, done: 40, total: 100, unit: 'frames', attempt: 2,
+    phase: 'p', message: 'm', error: null, eta: 20, rate: 2, health: 'ok', data: 1, stale: false, connection: 'live',
+  });
+  assert.equal(see({ ...at, done: undefined, total: undefined }).rate, 2, 'percent a second');
+  assert.equal(see(at, { now: NOW + 60_000 }).eta, 0);
+  for (const health of ['stalled', 'lost']) assert.deepEqual([see({ ...at, health }).eta, see({ ...at, health }).rate], [null, null]);
+  assert.equal(see({ status: 'running' }).rate, null);
+});
+
+test('percent never falls within an attempt, and success is 100', () => {
+  assert.equal(see({ status: 'running', percent: 10 }, { floor: 30 }).percent, 30);
+  assert.equal(see({ status: 'succeeded', percent: 98 }).percent, 100);
+  assert.equal(see({ status: 'failed', percent: 40, error: 'why' }).error, 'why');
+});
+
+test('stale: cut off for longer than a blink; what has ended is true for ever', () => {
+  const cut = (since, more) => ({ state: 'offline', stopped: false, since, skew: 0, ...more });
+  const at = { status: 'running' };
+  assert.equal(see(at, { status: cut(NOW - 1_000) }).stale, false);
+  assert.equal(see(at, { status: cut(NOW - 2_000) }).stale, true);
+  assert.equal(see(at, { status: { ...cut(NOW - 2_000), state: 'stale' } }).stale, true);
+  assert.equal(see(at, { status: cut(NOW, { stopped: true }) }).stale, true);
+  assert.equal(see({ status: 'failed' }, { status: cut(0) }).stale, false);
+});
+
+function page() {
+  const world = fakeWorld();
+  const connection = createConnection('ws://gateway.test/ws', world.environment);
+  world.socket.welcome({ time: 1_000 });
+  return { world, connection };
+}
+
+test('a store tells of a change once a frame, and keeps its value in between', () => {
+  const { world, connection } = page();
+  const store = jobStore('a', connection);
+  assert.equal(store.get().loading, true);
+  let told = 0;
+  const leave = store.subscribe(() => told++);
+  assert.equal(jobStore('a', connection), store, 'one for all who ask');
+  world.socket.say({ type: 'subscriptions', id: 1, denied: {} }, snapshot('a', 1, 1, { percent: 10 }), step('a', 1, 1, 2, { percent: 30 }));
+  assert.equal(told, 0);
+  paint();
+  assert.equal(told, 1);
+  const value = store.get();
+  assert.equal(value.percent, 30);
+  world.socket.say({ type: 'pong' });
+  paint();
+  assert.equal(store.get(), value, 'nothing changed');
+  leave();
+  leave();
+  assert.notEqual(jobStore('a', connection), store);
+});
+
+test('a bar begins anew with a new attempt or a new record, and only then', () => {
+  const { world, connection } = page();
+  const store = jobStore('a', connection);
+  const leave = store.subscribe(() => {});
+  const percents = [];
+  for (const frame of [
+    snapshot('a', 1, 1, { percent: 70 }),
+    snapshot('a', 1, 1, { percent: 60 }),
+    step('a', 1, 1, 2, { attempt: 2, percent: 5 }),
+    snapshot('a', 2, 1, { attempt: 2, percent: 1 }),
+  ]) {
+    world.socket.say(frame);
+    paint();
+    percents.push(store.get().percent);
+  }
+  assert.deepEqual(percents, [70, 70, 5, 1]);
+  leave();
+});
+
+test('two hundred jobs are told in one frame', () => {
+  const { world, connection } = page();
+  let told = 0;
+  const leaves = Array.from({ length: 200 }, (_, i) => jobStore(`j${i}`, connection).subscribe(() => told++));
+  paint();
+  for (let i = 0; i < 200; i++) world.socket.say(snapshot(`j${i}`, 1, 1), step(`j${i}`, 1, 1, 2));
+  assert.equal(frames.length, 1);
+  paint();
+  assert.equal(told, 200);
+  for (const leave of leaves) leave();
+});

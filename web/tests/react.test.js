@@ -1,0 +1,24 @@
+/** On a server: rendered without a document, a socket or a complaint. In a browser: tests/browser/test_react.py. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { createElement } from 'react';
+import { renderToString } from 'react-dom/server';
+
+import { useConnection, useJob, useJobs, useProgressSocket } from '../src/react.js';
+
+test('a server renders what is not known yet, and dials nothing', (t) => {
+  const dials = [];
+  t.mock.property?.(globalThis, 'WebSocket', class { constructor(url) { dials.push(url); } });
+  function Page() {
+    const { status, percent, loading } = useJob('video:42');
+    const none = useJob(null);
+    const jobs = useJobs(['a', 'b']);
+    const { state } = useConnection();
+    const { isConnected } = useProgressSocket({ jobs: ['a'] });
+    return createElement('p', null, [status, percent, loading, none.job, jobs.length, state, isConnected].join('|'));
+  }
+  assert.equal(renderToString(createElement(Page)), '<p>unknown||true||2|connecting|false</p>');
+  assert.deepEqual(dials, []);
+});
