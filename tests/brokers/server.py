@@ -27,7 +27,7 @@ from gateway.storage.scripts import Script, script
 __all__ = ["Server", "on_test_clock", "redis_server", "session_server", "using_test_clock"]
 
 STARTS_WITHIN = 10.0  # seconds; it takes some 20 ms
-CLOCK = "test:clock"
+CLOCK = "progress:feed:clock"
 
 
 @cache
@@ -96,10 +96,10 @@ def session_server() -> Server:
 
 
 def on_test_clock(name: str) -> str:
-    """The script whose time is the number in the key `CLOCK`."""
+    """The script whose time is the number in the key `CLOCK`, or that of its own shard."""
     text = script(name)
     assert text.count("redis.call('TIME')") == 1
-    return text.replace("redis.call('TIME')", f"{{redis.call('GET', '{CLOCK}'), 0}}")
+    return text.replace("redis.call('TIME')", "{redis.call('GET', FEED .. ':clock'), 0}")
 
 
 @contextmanager

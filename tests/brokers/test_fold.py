@@ -16,7 +16,7 @@ from gateway.brokers.redis import plain, snapshot
 from gateway.fold import fold, lapse, lapses_at
 from gateway.job import Record, Update
 from gateway.pace import Pace
-from tests.brokers.server import CLOCK, Server, on_test_clock, session_server
+from tests.brokers.server import Server, on_test_clock, session_server
 from tests.test_fold import any_update, texts, ticks
 
 EXAMPLES = int(os.environ.get("FOLD_EXAMPLES", "1000"))
@@ -51,7 +51,7 @@ def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[l
         pipeline.delete(*KEYS)
         for update, tick in history:
             now += tick
-            pipeline.set(CLOCK, repr(now))
+            pipeline.set("feed:clock", repr(now))
             if update is None:
                 pipeline.evalsha(reap, 6, *KEYS, 9, 9, FOR_EVER, 100, "a")
             else:

@@ -18,7 +18,12 @@ from trio.abc import ReceiveChannel
 from gateway import Broker, InvalidInput, Limits, MemoryBroker
 from gateway.brokers.redis import RedisBroker
 from gateway.job import Event, Position, Update
+from gateway.storage.address import parse_address
+from tests.brokers.cluster import session_cluster
 from tests.brokers.server import CLOCK, session_server, using_test_clock
+from tests.faults.stores import session_watched_store
+
+LIMITS = Limits(history=5, max_jobs=50, retention=3600)
 
 
 @define
@@ -40,8 +45,7 @@ async def memory() -> AsyncIterator[Bench]:
         nonlocal now
         now += seconds
 
-    limits = Limits(history=5, max_jobs=50, retention=3600)
-    yield Bench(MemoryBroker(limits, clock=lambda: now, monotonic=lambda: now), tick)
+    yield Bench(MemoryBroker(LIMITS, clock=lambda: now, monotonic=lambda: now), tick)
 
 
 @asynccontextmanager
@@ -52,9 +56,41 @@ async def redis() -> AsyncIterator[Bench]:
     async def tick(seconds: float) -> None:
         server.client.incrbyfloat(CLOCK, seconds)
 
-    limits = Limits(history=5, max_jobs=50, retention=3600)
     with using_test_clock():
-        broker = RedisBroker(server.url, limits)
+        broker = RedisBroker(server.url, LIMITS)
+    yield Bench(broker, tick)
+    broker.close()
+
+
+@asynccontextmanager
+async def sentinel() -> AsyncIterator[Bench]:
+    store = session_watched_store()
+    await store.command("FLUSHALL")
+    await store.command("SET", CLOCK, 1_000_000)
+
+    async def tick(seconds: float) -> None:
+        await store.command("INCRBYFLOAT", CLOCK, str(seconds))
+
+    with using_test_clock():
+        broker = RedisBroker(store.url, LIMITS)
+    yield Bench(broker, tick)
+    broker.close()
+
+
+@asynccontextmanager
+async def cluster() -> AsyncIterator[Bench]:
+    cluster = session_cluster()
+    url = f"{cluster.url}?shards=3"
+    clocks = [f"{shard.feed}:clock" for shard in parse_address(url).layout.shards]
+    for clock in clocks:
+        cluster.owner(clock).set(clock, 1_000_000)
+
+    async def tick(seconds: float) -> None:
+        for clock in clocks:
+            cluster.owner(clock).incrbyfloat(clock, seconds)
+
+    with using_test_clock():
+        broker = RedisBroker(url, LIMITS)
     yield Bench(broker, tick)
     broker.close()
 
@@ -62,6 +98,8 @@ async def redis() -> AsyncIterator[Bench]:
 BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {
     "memory": memory,
     "redis": redis,
+    "sentinel": sentinel,
+    "cluster": cluster,
 }
 
 

@@ -6,11 +6,13 @@ a Sentinel says so.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,14 @@ import trio
 
 from tests.brokers.server import Server, redis_server
 
-__all__ = ["Store", "open_replicated_store", "open_store", "open_watched_store"]
+__all__ = [
+    "Store",
+    "free_port",
+    "open_replicated_store",
+    "open_store",
+    "open_watched_store",
+    "session_watched_store",
+]
 
 SEEN_DEAD_AFTER = 500
 """Milliseconds without an answer after which a Sentinel acts. (Its default is 30,000.)"""
@@ -126,7 +135,7 @@ class Sentinel:
     """One Redis Sentinel, which watches the server at `port`. It decides alone."""
 
     def __init__(self, port: int) -> None:
-        own = _free_port()
+        own = free_port()
         self.url = f"redis+sentinel://127.0.0.1:{own}/stories"
         self._folder = tempfile.TemporaryDirectory(prefix="sentinel-")
         config = Path(self._folder.name, "sentinel.conf")
@@ -168,23 +177,31 @@ def open_store(*options: str) -> Store:
 
 def open_replicated_store() -> Store:
     """An empty Redis and its replica, at one address."""
-    return Store(*_primary_and_replica(_free_port()))
+    return Store(*_primary_and_replica(free_port()))
 
 
 def open_watched_store() -> Store:
     """An empty Redis and its replica, behind a Sentinel."""
-    port = _free_port()
+    port = free_port()
     return Store(*_primary_and_replica(port), Sentinel(port))
+
+
+@cache
+def session_watched_store() -> Store:
+    """One that nobody harms, for all who only need a Sentinel to ask."""
+    store = open_watched_store()
+    atexit.register(store.close)
+    return store
 
 
 def _primary_and_replica(port: int) -> tuple[Server, Server]:
     at_once = ("--repl-diskless-sync-delay", "0")
     primary = Server(redis_server(), "--port", str(port), *at_once)
-    own = str(_free_port())
+    own = str(free_port())
     return primary, Server(redis_server(), "--port", own, "--replicaof", "127.0.0.1", str(port))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
