@@ -68,13 +68,18 @@ class Hub:
         """Watch `job` from `position` on (None: from a snapshot).
 
         If the topic is live here and there is something new, the outbox is marked at
-        once, otherwise when it is loaded or something happens.
+        once, otherwise when it is loaded or something happens. A client that comes from a
+        node that was quicker than this one is ahead of the topic: it is not shown the
+        past, unless the broker, asked once more, knows of nothing newer.
         """
         topic = self._topics.get(job)
         if topic is None:
             topic = self._topics[job] = Topic(job, self._limits.ring_bytes)
             self._load([job])
         subscription = Subscription(topic, outbox, mode, position)
+        if position is not None and not topic.loading and position > topic.position:
+            subscription.ahead = True
+            self._load([job])
         topic.subscriptions.add(subscription)
         topic.idle_since = None
         self._idle.pop(job, None)

@@ -45,6 +45,9 @@ class Subscription:
     mode: Mode = "latest"
     cursor: Position | None = None
     """The position of the last frame the client was given; None: nothing yet."""
+    ahead: bool = False
+    """Its client has seen more than this node, it says: until the broker has been asked,
+    nothing is due before we have come that far."""
 
     @property
     def job(self) -> str:
@@ -55,11 +58,9 @@ class Subscription:
         """Whether the topic has something that the cursor has not passed."""
         topic = self.topic
         # First whether they are one object: they are, whenever it has taken the newest.
-        return (
-            self.cursor is not topic.position
-            and not topic.loading
-            and self.cursor != topic.position
-        )
+        if self.cursor is topic.position or topic.loading or self.cursor == topic.position:
+            return False
+        return not self.ahead or self.cursor is None or self.cursor < topic.position
 
     def take(self) -> Message | Missing | None:
         """All that is due, moving the cursor past it; None if nothing is.
@@ -139,6 +140,8 @@ class Topic:
         for nothing would ever come of it again. A final state is true all the same.
         """
         self.loading = False
+        for subscription in self.subscriptions:
+            subscription.ahead = False
         if snapshot is not None:
             self.append(snapshot)
         elif self.latest and self.position == asked_at and not self.latest.state.final:

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from gateway import Limits
 from gateway.hub import Hub
 from gateway.job import UNSEEN, Event, Position, State
+from gateway.protocol import Message
 from gateway.topic import Subscription
 
 
@@ -108,6 +109,35 @@ async def test_a_comparison_brings_a_last_event_that_the_feed_lacked(hub: Hub) -
     assert await hub.next_loads(10) == {"a": Position(1, 1)}
     hub.loaded({"a": UNSEEN}, {"a": event("a", 2)})
     assert len(outbox.marks) == 1
+
+
+async def test_a_client_that_has_seen_more_is_not_shown_the_past(hub: Hub) -> None:
+    outbox = Marked()
+    hub.subscribe("a", Marked())
+    hub.loaded(await hub.next_loads(10), {"a": event("a", 3)})
+    ahead = hub.subscribe("a", outbox, position=Position(1, 5))
+    hub.deliver([event("a", 4), event("a", 5)])
+    assert (ahead.due, outbox.marks) == (False, [])
+    assert await hub.next_loads(10) == {"a": Position(1, 5)}
+    hub.deliver([event("a", 6)])
+    assert outbox.marks == [ahead]
+    message = ahead.take()
+    assert isinstance(message, Message)
+    assert b'"prev":5,"seq":6' in message.texts[0]
+
+
+@pytest.mark.parametrize("claimed", [Position(1, 9), Position(2, 1)])
+async def test_but_the_broker_has_the_last_word(hub: Hub, claimed: Position) -> None:
+    hub.subscribe("a", Marked())
+    hub.loaded(await hub.next_loads(10), {"a": event("a", 3)})
+    outbox = Marked()
+    ahead = hub.subscribe("a", outbox, position=claimed)
+    assert outbox.marks == []
+    hub.loaded(await hub.next_loads(10), {"a": event("a", 4)})
+    assert outbox.marks == [ahead]
+    message = ahead.take()
+    assert isinstance(message, Message)
+    assert b'"seq":4,"snapshot":true' in message.texts[0]
 
 
 async def test_a_comparison_reminds_those_who_are_behind(hub: Hub) -> None:

@@ -19,7 +19,7 @@ import trio
 
 from ..errors import BrokerUnavailable, InvalidSettings
 from ..storage.address import parse_address
-from ..storage.servers import open_servers
+from ..storage.servers import explain, open_servers
 from .revocations import Revoked
 
 __all__ = ["RedisRevocations"]
@@ -68,7 +68,7 @@ class RedisRevocations:
                 function, *args, abandon_on_cancel=True, limiter=self._limiter
             )
         except (redis.RedisError, OSError) as error:
-            raise BrokerUnavailable(f"Redis: {error}") from error
+            raise BrokerUnavailable(f"Redis: {explain(error)}") from error
 
     # What runs in the threads.
 

@@ -31,6 +31,7 @@ from ..broker import LOST
 from ..job import Event
 from ..storage.layout import FEED_LENGTH, HISTORY, RETENTION, Shard
 from ..storage.scripts import FUNCTIONS, TAKEOVER
+from ..storage.servers import explain
 from .cursor import Cursor, Look, parse_look
 
 __all__ = ["BATCH", "FeedStatistics", "Poller"]
@@ -256,8 +257,8 @@ class Poller:
     def _away(self, error: Exception) -> None:
         """Say so once an outage."""
         if self._error is None:
-            log.warning("%s: away: %s", self._shard.feed, error)
-        self._error = str(error) or type(error).__name__
+            log.warning("%s: away: %s", self._shard.feed, explain(error))
+        self._error = explain(error)
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

