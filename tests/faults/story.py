@@ -102,7 +102,7 @@ class Story:
 
     def hire(self, name: str, job: str, **casting: Any) -> None:
         """One more worker. `casting` are its options."""
-        worker = Worker(job, url=self.nodes[0].url, **casting)
+        worker = Worker(job, url=self.redis.url, **casting)
         self.workers[name] = self._stack.enter_context(worker)
 
     def join(self, clients: int = 2) -> None:
