@@ -58,7 +58,8 @@ class RedisPublisher:
         "localhost".encode("idna")  # its codec is imported here, and not inside a connect
         self._address = parse_address(url)
         self._script, self._common = PUBLISH, (HISTORY, FEED_LENGTH, RETENTION)
-        self._broken = (exceptions.RedisError, OSError)
+        # The second is none of the first.
+        self._broken = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
         self._lost = (exceptions.ConnectionError, exceptions.MovedError, OSError)
         self._forbidden = (
             exceptions.AuthenticationError,
@@ -87,7 +88,9 @@ class RedisPublisher:
         except self._forbidden as error:
             raise Rejected(str(error)) from error
         except self._broken as error:
-            raise Unreachable(str(error) or type(error).__name__) from error
+            # What follows the colon if no Sentinel answers is a client with all its settings.
+            text = str(error).partition(" : <")[0]
+            raise Unreachable(text or type(error).__name__) from error
 
     def close(self) -> None:
         """See `Publisher`. In a child, redis-py closes a parent's socket without a word."""
@@ -116,6 +119,8 @@ class RedisPublisher:
             self._connections[server] = self._servers.connection(shard.feed, name=name)
         connection = self._connections[server]
         try:
+            if not connection.is_connected:
+                connection.connect()  # if left to `send_command`, no Sentinel would be asked
             answer = self._script(_Caller(connection), shard.keys(job), arguments)
         except BaseException:
             del self._connections[server]
