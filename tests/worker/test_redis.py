@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import signal
 import socket
@@ -173,6 +174,24 @@ def test_its_connection_has_a_name(server: Server) -> None:
         carrier.publish("job", {})
         assert "mine:worker" in {client["name"] for client in server.client.client_list()}
     assert server.client.hget("mine:last:job", "status") == b"running"
+
+
+def test_a_user_that_may_do_no_more_than_it_must(server: Server) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs/workers.md").read_text()
+    (line,) = re.findall(r"^ACL SETUSER worker .*$", page, re.MULTILINE)
+    server.client.execute_command(*line.split())
+    try:
+        with publishing(server.url.replace("//", "//worker:password@")) as carrier:
+            assert carrier.publish("job", {"start": True, "run": "r", "data": [1]}).attempt == 1
+            assert carrier.publish("job", {"data": None, "done": 1, "attempt": 1}).applied
+            server.client.hset("progress:counters", "era", 2**53)  # all records are of the past
+            assert carrier.publish("job", {"done": 2}).seq == 1
+            with pytest.raises(Rejected, match=r"NOPERM|permission"):
+                publisher.connect(
+                    server.url.replace("//", "//worker:password@") + "?prefix=other", None
+                ).publish("job", {})
+    finally:
+        server.client.acl_deluser("worker")
 
 
 # What goes wrong.
