@@ -53,13 +53,12 @@ class RedisPublisher:
         from ..storage.address import parse_address
         from ..storage.layout import FEED_LENGTH, HISTORY, RETENTION
         from ..storage.scripts import PUBLISH
-        from ..storage.servers import open_servers
+        from ..storage.servers import FAILURES, open_servers
 
         "localhost".encode("idna")  # its codec is imported here, and not inside a connect
         self._address = parse_address(url)
         self._script, self._common = PUBLISH, (HISTORY, FEED_LENGTH, RETENTION)
-        # The second is none of the first.
-        self._broken = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+        self._broken = FAILURES
         self._lost = (exceptions.ConnectionError, exceptions.MovedError, OSError)
         self._forbidden = (
             exceptions.AuthenticationError,
