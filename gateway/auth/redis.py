@@ -14,12 +14,11 @@ from collections.abc import Callable
 from secrets import token_hex
 from typing import Any
 
-import redis
 import trio
 
 from ..errors import BrokerUnavailable, InvalidSettings
 from ..storage.address import parse_address
-from ..storage.servers import explain, open_servers
+from ..storage.servers import FAILURES, explain, open_servers
 from .revocations import Revoked
 
 __all__ = ["RedisRevocations"]
@@ -67,7 +66,7 @@ class RedisRevocations:
             return await trio.to_thread.run_sync(
                 function, *args, abandon_on_cancel=True, limiter=self._limiter
             )
-        except (redis.RedisError, OSError) as error:
+        except FAILURES as error:
             raise BrokerUnavailable(f"Redis: {explain(error)}") from error
 
     # What runs in the threads.

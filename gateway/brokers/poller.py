@@ -31,7 +31,7 @@ from ..broker import LOST
 from ..job import Event
 from ..storage.layout import FEED_LENGTH, HISTORY, RETENTION, Shard
 from ..storage.scripts import FUNCTIONS, TAKEOVER
-from ..storage.servers import explain
+from ..storage.servers import FAILURES, explain
 from .cursor import Cursor, Look, parse_look
 
 __all__ = ["BATCH", "FeedStatistics", "Poller"]
@@ -146,7 +146,7 @@ class Poller:
                     for batch in self._batches(connection):
                         failures = 0
                         trio.from_thread.run(send, batch)
-                except (RedisError, OSError) as error:
+                except FAILURES as error:
                     self._close()
                     if not self._stopped.is_set():
                         self._away(error)

@@ -27,7 +27,7 @@ from ..limits import DEFAULT_LIMITS, Limits
 from ..storage.address import parse_address
 from ..storage.layout import FEED_LENGTH, Shard
 from ..storage.scripts import PUBLISH, REAP, RENEW, RESTORE, Script
-from ..storage.servers import explain, open_servers
+from ..storage.servers import FAILURES, explain, open_servers
 from .cursor import decode
 from .poller import Poller
 
@@ -244,7 +244,7 @@ class RedisBroker:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (redis.RedisError, OSError) as error:
+    except FAILURES as error:
         raise BrokerUnavailable(f"Redis: {explain(error)}") from error
 
 

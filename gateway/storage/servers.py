@@ -11,23 +11,27 @@ client still asks again when a slot has moved; updates are absolute, so that is 
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from redis import Connection, ConnectionPool, Redis, RedisCluster, SSLConnection
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.connection import UnixDomainSocketConnection
+from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from .address import Address
 
-__all__ = ["CONNECT_TIMEOUT", "TIMEOUT", "Servers", "explain", "open_servers"]
+__all__ = ["CONNECT_TIMEOUT", "FAILURES", "TIMEOUT", "Servers", "explain", "open_servers"]
 
 CONNECT_TIMEOUT = 2.0
 """Seconds for a connection: longer than a lost SYN packet, which is sent again after one."""
 TIMEOUT = 5.0
 """Seconds for an answer. Redis's own slowest moments (a fork, a big key) take less."""
+FAILURES: Final = (RedisError, RedisClusterException, OSError)
+"""What all of it raises if a Redis does not answer, or refuses. The second is none of the first:
+a cluster's client raises it when it finds no node."""
 
 
 class Servers(Protocol):
@@ -35,8 +39,8 @@ class Servers(Protocol):
 
     @property
     def client(self) -> Any:
-        """For commands, from any thread. Raises redis-py's errors or OSError if making it
-        needs a server and there is none."""
+        """For commands, from any thread. Raises one of `FAILURES` if making it needs a
+        server and there is none."""
         ...
 
     def connection(self, key: str, *, name: str) -> Any:

@@ -53,12 +53,12 @@ class RedisPublisher:
         from ..storage.address import parse_address
         from ..storage.layout import FEED_LENGTH, HISTORY, RETENTION
         from ..storage.scripts import PUBLISH
-        from ..storage.servers import open_servers
+        from ..storage.servers import FAILURES, explain, open_servers
 
         "localhost".encode("idna")  # its codec is imported here, and not inside a connect
         self._address = parse_address(url)
         self._script, self._common = PUBLISH, (HISTORY, FEED_LENGTH, RETENTION)
-        self._broken = (exceptions.RedisError, OSError)
+        self._broken, self._explain = FAILURES, explain
         self._lost = (exceptions.ConnectionError, exceptions.MovedError, OSError)
         self._forbidden = (
             exceptions.AuthenticationError,
@@ -87,7 +87,7 @@ class RedisPublisher:
         except self._forbidden as error:
             raise Rejected(str(error)) from error
         except self._broken as error:
-            raise Unreachable(str(error) or type(error).__name__) from error
+            raise Unreachable(self._explain(error)) from error
 
     def close(self) -> None:
         """See `Publisher`. In a child, redis-py closes a parent's socket without a word."""
@@ -116,6 +116,8 @@ class RedisPublisher:
             self._connections[server] = self._servers.connection(shard.feed, name=name)
         connection = self._connections[server]
         try:
+            if not connection.is_connected:
+                connection.connect()  # if left to `send_command`, no Sentinel would be asked
             answer = self._script(_Caller(connection), shard.keys(job), arguments)
         except BaseException:
             del self._connections[server]

@@ -127,6 +127,19 @@ async def test_what_redis_refuses_is_unavailable(broker: RedisBroker, server: Se
     assert await broker.read(["a"]) == {}
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["redis://127.0.0.1:9", "redis+cluster://127.0.0.1:9", "redis+sentinel://127.0.0.1:9/mymaster"],
+)
+async def test_nobody_there_is_unavailable(url: str) -> None:
+    broker = RedisBroker(url)
+    with pytest.raises(BrokerUnavailable):
+        await broker.read(["a"])
+    with pytest.raises(BrokerUnavailable):
+        async with broker.feed():
+            pass
+
+
 async def test_minus_zero_is_zero(broker: RedisBroker) -> None:
     await broker.publish("a", Update(done=-0.0, total=-0.0, percent=-0.0))
     state = (await broker.read(["a"]))["a"].state

@@ -12,13 +12,18 @@ import pytest
 import trio
 
 from gateway import Gateway
-from tests.brokers.server import session_server
+from gateway.brokers.cursor import decode
+from gateway.job import State
+from tests.brokers.server import Server, session_server
 from tests.test_readme import run
-from tests.worker.recorder import Recorder
+from tests.worker.peer import DEADLINE
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/workers.md").read_text()
-SECTIONS = re.findall(r"^##+ (.*?)$.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
-PROGRAMS = dict(SECTIONS)
+PROGRAMS = {
+    section.partition("\n")[0]: program
+    for section in re.split(r"^##+ ", PAGE, flags=re.MULTILINE)
+    for program in re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+}
 
 
 @pytest.mark.parametrize(
@@ -47,25 +52,42 @@ async def test_a_program(
 
 
 def test_celery(tmp_path: Path) -> None:
+    """With a prefork pool, and straight to a Redis: test_celery has the rest over HTTP."""
     program, address = PROGRAMS["Celery"], "redis://127.0.0.1:6379"
     assert program.count(address) == 1
-    broker = f"redis+socket://{session_server().socket}"
+    server = session_server()
+    broker = f"redis+socket://{server.socket}"
     (tmp_path / "videos.py").write_text(program.replace(address, broker))
-    recorder = Recorder()
-    environment = {"GATEWAY_URL": recorder.url, "PYTHONPATH": str(tmp_path)}
+    environment = {"GATEWAY_URL": server.url, "PYTHONPATH": str(tmp_path)}
+    arguments = ["worker", "--pool=prefork", "--concurrency=1", "--loglevel=warning"]
     with subprocess.Popen(
-        [sys.executable, "-c", "import videos; videos.app.worker_main(['worker', '--pool=solo'])"],
+        [sys.executable, "-c", f"import videos; videos.app.worker_main({arguments})"],
         env=os.environ | environment,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     ) as worker:
         run("import videos; videos.encode.delay(42)", warnings="default", **environment)
-        end = recorder.states("encode:42")[-1]
+        states = course(server, "encode:42")
         worker.terminate()
-    recorder.close()
-    assert (end.status, end.attempt, end.done) == ("succeeded", 1, 300)
+        _, said = worker.communicate(timeout=DEADLINE)
+    assert states[0].status == "queued"
+    assert (states[-1].status, states[-1].attempt, states[-1].done) == ("succeeded", 1, 300)
+    assert b"gateway" not in said
+
+
+def course(server: Server, job: str) -> list[State]:
+    """The states of `job`, as soon as it has ended."""
+    states: list[State] = []
+    after = "0"
+    while not states or not states[-1].final:
+        news = server.client.xread({f"progress:log:{job}": after}, block=20_000)
+        assert news, states
+        for _, entries in news:
+            states += [decode(fields[b"event"])[1].state for _, fields in entries]
+            after = entries[-1][0]
+    return states
 
 
 def test_every_program_of_the_page_is_run() -> None:
     assert set(PROGRAMS) == {"In Python", "Queued, or taken back", "tqdm", "Celery", "logging"}
-    assert len(SECTIONS) == PAGE.count("```python") == len(PROGRAMS)
+    assert PAGE.count("```python") == len(PROGRAMS)

@@ -8,6 +8,7 @@ lose nothing of what is behind it, and are the same for all.
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,6 @@ from gateway.brokers.cursor import decode
 from gateway.job import State
 from tests.brokers.server import session_server
 
-from .peer import DEADLINE
 from .recorder import Recorder
 
 __all__ = ["SIDES", "Door", "Side"]
@@ -30,26 +30,25 @@ class Door:
         self._connect = connect
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
+        self._shut = False
         self._flow = threading.Event()
         self._flow.set()
         self.accepted = 0
-        """How many came in, ever."""
+        """How many were let in, ever."""
+        # It listens while it is shut, too: otherwise somebody else might get the port.
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._start()
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def shut(self) -> None:
         """Let nobody in any more, and throw out who is."""
-        # A thread that accepts is woken by this alone, and not by a close.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._accepting.join(DEADLINE)
+        with self._lock:
+            self._shut = True
         self.throw_out()
 
     def open(self) -> None:
-        """At the same port again."""
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self._start()
+        with self._lock:
+            self._shut = False
 
     def throw_out(self) -> None:
         """End every connection that is open, as a proxy does to idle ones."""
@@ -70,20 +69,23 @@ class Door:
     def close(self) -> None:
         self.let_go()
         self.shut()
+        # A thread that accepts is woken by this, and not by a close.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
-    def _start(self) -> None:
-        self._accepting = threading.Thread(target=self._accept, args=(self._listener,), daemon=True)
-        self._accepting.start()
-
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self) -> None:
         while True:
             try:
-                here, _ = listener.accept()
+                here, _ = self._listener.accept()
             except OSError:
                 return
-            there = self._connect()
             with self._lock:
+                if self._shut:
+                    here.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    here.close()
+                    continue
                 self.accepted += 1
+                there = self._connect()
                 self._sockets += (here, there)
             for pair in ((here, there), (there, here)):
                 threading.Thread(target=self._hand_on, args=pair, daemon=True).start()

@@ -1,0 +1,370 @@
+"""The Redis publisher against true servers: what is its own; test_contract has the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.brokers import redis as broker
+from gateway.protocol import parse_update
+from gateway.storage import address
+from gateway.worker import Job, publisher
+from gateway.worker.publisher import Publisher, Receipt, Rejected, Unreachable
+from gateway.worker.redis import plain
+from tests.brokers.server import Server, redis_server, session_server
+
+from .fake import until
+from .forking import python
+from .peer import DEADLINE
+
+
+@pytest.fixture
+def server() -> Server:
+    return session_server()
+
+
+@contextmanager
+def publishing(url: str) -> Iterator[Publisher]:
+    carrier = publisher.connect(url, None)
+    try:
+        yield carrier
+    finally:
+        carrier.close()
+
+
+def status(server: Server, job: str) -> bytes | None:
+    found: bytes | None = server.client.hget(f"progress:last:{job}", "status")
+    return found
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Any) -> None:
+    """For what servers agree on among themselves: nobody but they could tell."""
+    give_up_at = monotonic() + DEADLINE
+    while not condition():
+        assert monotonic() < give_up_at
+        select.select([], [], [], 0.01)
+
+
+# What is checked, in the user's thread.
+
+
+def test_every_address_of_a_redis_is_known() -> None:
+    known = {scheme for scheme, home in publisher.SCHEMES.items() if home.endswith(".redis")}
+    assert known == set(address.SCHEMES)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1",
+        "rediss://user:secret@example.org:6380/3?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=2&prefix=staging",
+        "redis+sentinel://a:1,b:2/mymaster?sentinel_password=secret",
+        "redis+cluster://a:1,b:2?shards=3",
+    ],
+)
+def test_addresses(url: str) -> None:
+    job = Job("job", url=url)
+    assert "secret" not in repr(job)
+    assert job.url == publisher.shown(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis://", "it names no host"),
+        ("redis://:secret@host:port", "it names no host"),
+        ("redis+sentinel://:secret@host", "the service they watch"),
+        ("unix://:secret@", "the path of a socket"),
+        ("redis://:secret@host/?shards=0", "shards must be"),
+        ("rediss+unix://:secret@host", r"must begin with one of http://.*: 'rediss\+unix://host'"),
+    ],
+)
+def test_addresses_that_are_none(url: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text) as caught:
+        Job("job", url=url)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_users_thread_does_not_import_redis(server: Server) -> None:
+    result = python(
+        "import sys\n"
+        "from gateway import Job\n"
+        "print([m for m in sys.modules if m.startswith('gateway.storage')])\n"
+        f"job = Job('job', url={server.url!r})\n"
+        "print('redis' in sys.modules, 'asyncio' in sys.modules)\n"
+        "with job: pass\n"
+        "print('redis' in sys.modules, 'gateway.job' in sys.modules, 'trio' in sys.modules)\n"
+    )
+    assert result.stdout.splitlines() == ["[]", "False False", "True False False"]
+    assert status(server, "job") == b"succeeded"
+
+
+# What is sent.
+
+texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+numbers = st.none() | st.integers(0, 2**53) | st.floats(0, 2**53)
+pictures = st.fixed_dictionaries(
+    {},
+    optional={
+        "total": numbers,
+        "done": numbers,
+        "unit": texts,
+        "phase": texts,
+        "message": texts,
+        "error": texts,
+        "data": st.recursive(st.none() | st.booleans() | numbers | texts, st.lists, max_leaves=5),
+        "parent": st.none() | st.just("batch:1"),
+        "percent": st.floats(0, 100),
+        "status": st.sampled_from(["queued", "running", "failed"]),
+        "lease": st.floats(1, 86_400),
+        "attempt": st.integers(1, 99),
+        "start": st.just(True),
+        "run": st.just("r"),
+    },
+)
+
+
+def pairs(words: list[Any]) -> set[tuple[str, str]]:
+    told = [word.decode() if isinstance(word, bytes) else word for word in words]
+    return set(zip(told[::2], told[1::2], strict=True))
+
+
+@given(pictures)
+def test_the_script_gets_what_a_gateway_would_give_it(fields: dict[str, Any]) -> None:
+    body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    assert pairs(plain(fields)) == pairs(broker.plain(parse_update(body)))
+
+
+def test_receipts(server: Server) -> None:
+    with publishing(server.url) as carrier:
+        first = carrier.publish("job", {"done": 1})
+        assert first == Receipt(1, True, None, epoch=first.epoch, seq=1)
+        assert carrier.publish("job", {"done": 1}) == first._replace(
+            applied=False, reason="unchanged"
+        )
+        assert carrier.publish("job", {"status": "failed", "start": True, "run": "r"}).attempt == 2
+        assert carrier.publish("job", {"attempt": 1}).reason == "stale_attempt"
+        assert carrier.publish("job", {}).reason == "final"
+
+
+def test_its_connection_has_a_name(server: Server) -> None:
+    with publishing(server.url + "?prefix=mine") as carrier:
+        carrier.publish("job", {})
+        assert "mine:worker" in {client["name"] for client in server.client.client_list()}
+    assert server.client.hget("mine:last:job", "status") == b"running"
+
+
+def test_a_user_that_may_do_no_more_than_it_must(server: Server) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs/workers.md").read_text()
+    (line,) = re.findall(r"^ACL SETUSER worker .*$", page, re.MULTILINE)
+    server.client.execute_command(*line.split())
+    try:
+        with publishing(server.url.replace("//", "//worker:password@")) as carrier:
+            assert carrier.publish("job", {"start": True, "run": "r", "data": [1]}).attempt == 1
+            assert carrier.publish("job", {"data": None, "done": 1, "attempt": 1}).applied
+            server.client.hset("progress:counters", "era", 2**53)  # all records are of the past
+            assert carrier.publish("job", {"done": 2}).seq == 1
+            with pytest.raises(Rejected, match=r"NOPERM|permission"):
+                publisher.connect(
+                    server.url.replace("//", "//worker:password@") + "?prefix=other", None
+                ).publish("job", {})
+    finally:
+        server.client.acl_deluser("worker")
+
+
+# What goes wrong.
+
+
+def test_a_server_that_has_forgotten_the_script(server: Server) -> None:
+    with publishing(server.url) as carrier:
+        carrier.publish("job", {})
+        server.client.script_flush()
+        assert carrier.publish("job", {"done": 1}).applied
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    for url in ("redis://127.0.0.1:9", f"unix://{tmp_path}/none", "redis+cluster://127.0.0.1:9",
+                "redis+sentinel://127.0.0.1:9/mymaster"):  # fmt: skip
+        with publishing(url) as carrier, pytest.raises(Unreachable, match=r"(?i)connect|No master"):
+            carrier.publish("job", {})
+
+
+def test_what_may_pass_is_tried_again(server: Server) -> None:
+    with publishing(server.url) as carrier:
+        carrier.publish("job", {})
+        server.client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(Unreachable, match=r"OOM|maxmemory"):
+                carrier.publish("job", {"done": 1})
+        finally:
+            server.client.config_set("maxmemory", 0)
+        server.client.replicaof("127.0.0.1", 9)
+        try:
+            with pytest.raises(Unreachable, match=r"(?i)read.?only"):
+                carrier.publish("job", {"done": 2})
+        finally:
+            server.client.replicaof("NO", "ONE")
+        assert carrier.publish("job", {"done": 3}).applied
+
+
+def test_what_is_forbidden_is_not(server: Server) -> None:
+    server.client.acl_setuser("worker", enabled=True, passwords=["+secret"], categories=["+@all"])
+    server.client.acl_setuser("reader", enabled=True, passwords=["+secret"], commands=["+get"])
+    try:
+        for user, text in (("worker:wrong", "(?i)invalid username"), ("reader:secret", "(?i)perm")):
+            url = server.url.replace("//", f"//{user}@")
+            with publishing(url) as carrier, pytest.raises(Rejected, match=text):
+                carrier.publish("job", {})
+    finally:
+        server.client.acl_deluser("worker", "reader")
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    server = Server(redis_server())
+    yield server
+    server.close()
+
+
+def test_redis_is_killed_and_comes_back_empty(
+    own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Job("job", url=own_server.url, lease=1.0, message="m") as job:
+        until(job, lambda: job.attempt)
+        own_server.kill()
+        job.update(done=1)
+        until(job, lambda: job._sender._outage.failures)
+        own_server.start()
+        until(job, lambda: status(own_server, "job"))
+    assert own_server.client.hmget("progress:last:job", "status", "done", "message") == [
+        b"succeeded", b"1", b"m",
+    ]  # fmt: skip
+    away, back = [r.message for r in caplog.records]
+    assert away.startswith(f"the gateway at {own_server.url} is away (")
+    assert back.startswith(f"the gateway at {own_server.url} is back after ")
+
+
+def test_a_flushed_redis_gets_it_with_the_next_beat(own_server: Server) -> None:
+    with Job("job", url=own_server.url, lease=1.0, message="m") as job:
+        until(job, lambda: job.attempt)
+        own_server.client.flushall()
+        until(job, lambda: status(own_server, "job"))
+        assert own_server.client.hget("progress:last:job", "message") == b"m"
+
+
+def test_redis_is_stopped(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.storage.servers.TIMEOUT", 0.05)
+    with Job("job", url=own_server.url) as job:
+        until(job, lambda: job.attempt)
+        own_server.process.send_signal(signal.SIGSTOP)
+        job.update(done=1)
+        until(job, lambda: job._sender._outage.failures)
+        own_server.process.send_signal(signal.SIGCONT)
+    assert own_server.client.hget("progress:last:job", "done") == b"1"
+
+
+# More than one server.
+
+
+@contextmanager
+def on_port(*options: str) -> Iterator[tuple[Server, int]]:
+    port = free_port()
+    server = Server(redis_server(), "--port", str(port), *options)
+    try:
+        yield server, port
+    finally:
+        server.close()
+
+
+def test_a_cluster_whose_slots_move(caplog: pytest.LogCaptureFixture) -> None:
+    options = ("--cluster-enabled", "yes")
+    with on_port(*options) as (one, port), on_port(*options) as (two, other):
+        for number, server in enumerate((one, two), 1):
+            server.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number)
+            server.client.execute_command(
+                "CLUSTER", "ADDSLOTSRANGE", *((0, 8191), (8192, 16383))[number - 1]
+            )
+        one.client.execute_command("CLUSTER", "MEET", "127.0.0.1", other)
+        for server in (one, two):
+            ask = partial(server.client.execute_command, "CLUSTER", "INFO")
+            wait_until(lambda ask=ask: b"cluster_state:ok" in bytes(ask()))
+        with publishing(f"redis+cluster://127.0.0.1:{port}?shards=2") as carrier:
+            for job in "abcdefgh":
+                assert carrier.publish(job, {}).seq == 1
+            keys = [server.client.keys("*:feed") for server in (one, two)]
+            assert [len(found) for found in keys] == [1, 1]
+
+            slot = one.client.execute_command("CLUSTER", "KEYSLOT", keys[0][0])
+            heir = two.client.execute_command("CLUSTER", "MYID")
+            one.client.flushall()
+            for server in (two, one):
+                server.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", heir)
+            assert [carrier.publish(job, {"done": 1}).applied for job in "abcdefgh"] == [True] * 8
+            assert len(two.client.keys("*:feed")) == 2
+
+
+@contextmanager
+def sentinel(folder: Path, port: int) -> Iterator[tuple[Any, int]]:
+    """One that watches the server at `port` as `mymaster`, and its port."""
+    config, watch = folder / "sentinel.conf", free_port()
+    config.write_text(f"port {watch}\nsentinel monitor mymaster 127.0.0.1 {port} 1\n")
+    program = [redis_server(), str(config), "--sentinel"]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    client: Any = redis.Redis(port=watch)
+    try:
+        yield client, watch
+    finally:
+        client.close()
+        process.kill()
+        process.wait()
+
+
+def fails_over(watcher: Any) -> bool:
+    """Whether it begins to: not before it knows the replica well. It is told to be quick."""
+    try:
+        watcher.execute_command("SENTINEL", "DEBUG", "info-period", 100, "ping-period", 100)
+        watcher.execute_command("SENTINEL", "FAILOVER", "mymaster")
+    except (redis.ConnectionError, redis.ResponseError):
+        return False
+    return True
+
+
+def test_a_failover_by_sentinel(tmp_path: Path) -> None:
+    with (
+        on_port("--repl-diskless-sync-delay", "0") as (primary, port),
+        on_port("--replicaof", f"127.0.0.1 {port}") as (replica, _),
+    ):
+        wait_until(lambda: replica.client.info("replication")["master_link_status"] == "up")
+        with sentinel(tmp_path, port) as (watcher, watch):
+            url = f"redis+sentinel://127.0.0.1:{watch}/mymaster"
+            with Job("job", url=url, lease=1.0, message="m") as job:
+                until(job, lambda: job.attempt)  # when the Sentinel is there
+                assert status(primary, "job") == b"running"
+                wait_until(lambda: fails_over(watcher))
+                wait_until(lambda: replica.client.info("replication")["role"] == "master")
+                primary.kill()
+                job.update(done=1)
+                until(job, lambda: replica.client.hget("progress:last:job", "done"))
+        assert status(replica, "job") == b"succeeded"
