@@ -344,8 +344,8 @@ async def test_a_stream_is_told_when_the_gateway_leaves(limits: Limits) -> None:
                 assert (await raw.rest()).endswith(b"\r\n0\r\n\r\n")  # a whole response
 
 
-async def test_a_page_of_many_files_over_one_connection(gateway: Gateway) -> None:
-    async with connect(gateway.url) as raw:
+async def test_a_page_of_many_files_over_one_connection(port: int) -> None:
+    async with connect(port) as raw:
         for path in ("/page.js", "/client.js", "/core.js", "/page.css", "/jobs.js") * 4:
             await raw.send(get(path))
             head = await raw.until(b"\r\n\r\n")
