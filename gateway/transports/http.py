@@ -120,7 +120,10 @@ class _Connection(TCPServer):
         self._our_turn = trio.Event()
 
     async def protocol_send(self, event: Event) -> None:
-        await super().protocol_send(event)
+        # An app may be cancelled in the middle of this, while it sends its last byte: those
+        # that watch for a disconnect hear of the response's end as of one.
+        with trio.CancelScope(shield=isinstance(event, Updated)):
+            await super().protocol_send(event)
         if isinstance(event, Updated) and not event.idle:
             self._our_turn = trio.Event()
         elif isinstance(event, Closed | Updated):

@@ -6,7 +6,7 @@ from attrs import frozen
 
 from .chromium import Locator, Page
 
-__all__ = ["Seen", "bar_of", "connection_of", "row_of", "seen_of"]
+__all__ = ["Seen", "bar_of", "connection_of", "fact_of", "row_of", "seen_of"]
 
 
 def bar_of(page: Page, job: str) -> Locator:
@@ -22,6 +22,15 @@ def row_of(page: Page, job: str) -> Locator:
 def connection_of(page: Page) -> Locator:
     """The button at the top that says whether this is live."""
     return page.get_by_role("banner").get_by_role("button")
+
+
+def fact_of(page: Page, term: str) -> str:
+    """What the connection panel says of this; it is open from then on."""
+    panel = page.get_by_role("dialog", name="Connection")
+    if not panel.is_visible():
+        connection_of(page).click()
+    found = panel.get_by_role("term").filter(has_text=term)
+    return found.locator("xpath=following-sibling::dd[1]").inner_text()
 
 
 @frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 
 import httpx
@@ -341,3 +342,14 @@ async def test_a_stream_is_told_when_the_gateway_leaves(limits: Limits) -> None:
             with trio.CancelScope(shield=True):
                 assert (await event(raw))[1]["type"] == "goaway"
                 assert (await raw.rest()).endswith(b"\r\n0\r\n\r\n")  # a whole response
+
+
+async def test_a_page_of_many_files_over_one_connection(port: int) -> None:
+    async with connect(port) as raw:
+        for path in ("/page.js", "/client.js", "/core.js", "/page.css", "/jobs.js") * 4:
+            await raw.send(get(path))
+            head = await raw.until(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            length = re.search(rb"content-length: (\d+)", head)
+            assert length is not None
+            assert len(await raw.exactly(int(length[1]))) == int(length[1])

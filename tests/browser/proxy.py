@@ -1,0 +1,118 @@
+"""A proxy between the browser and the gateway, with the faults that networks have."""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+from contextlib import suppress
+from threading import Event, Thread
+from types import TracebackType
+
+__all__ = ["Proxy"]
+
+REFUSED = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+HEAD = 65_536
+TICK = 0.05  # seconds in which a connection notices that the proxy is closed
+
+
+class Proxy:
+    """Forwards to one address, on a free port of the loopback.
+
+    One request a connection, so that each is looked at.
+    """
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.removeprefix("http://").partition(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._closed = Event()
+        self._hole = Event()
+        self._threads: list[Thread] = []
+        self.refuse_upgrades = False
+        """Whether WebSockets are answered with 403, as some companies' proxies do."""
+        self.hold_streams = False
+        """Whether event streams are kept back until they end, as some virus scanners do."""
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Proxy:
+        self._start(self._accept)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._closed.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+    def swallow(self) -> None:
+        """From now on nothing comes through, and nothing says so."""
+        self._hole.set()
+
+    def heal(self) -> None:
+        """New connections come through again; the old ones stay mute for good."""
+        self._hole = Event()
+
+    def _start(self, run: object, *args: object) -> None:
+        thread = Thread(target=run, args=args)  # type: ignore[arg-type]  # a bound method
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            self._start(self._serve, client, self._hole)
+
+    def _serve(self, client: socket.socket, hole: Event) -> None:
+        with client, suppress(OSError):
+            client.settimeout(TICK)
+            head = self._head(client)
+            upgrade = re.search(rb"\r\nupgrade: *websocket\r\n", head, re.IGNORECASE) is not None
+            if hole.is_set() or (self.hold_streams and head.startswith(b"GET /api/events")):
+                self._closed.wait()
+                return
+            if upgrade and self.refuse_upgrades:
+                client.sendall(REFUSED)
+                return
+            if not upgrade:
+                head = re.sub(rb"(?i)\r\nconnection: *keep-alive", b"\r\nConnection: close", head)
+            with socket.create_connection(self._target) as gateway:
+                gateway.sendall(head)
+                self._pump(client, gateway, hole)
+
+    def _head(self, client: socket.socket) -> bytes:
+        head = b""
+        while b"\r\n\r\n" not in head and len(head) < HEAD and not self._closed.is_set():
+            with suppress(TimeoutError):
+                data = client.recv(HEAD)
+                if not data:
+                    raise ConnectionResetError
+                head += data
+        return head
+
+    def _pump(self, client: socket.socket, gateway: socket.socket, hole: Event) -> None:
+        with selectors.DefaultSelector() as ready:
+            ready.register(client, selectors.EVENT_READ, gateway)
+            ready.register(gateway, selectors.EVENT_READ, client)
+            while not self._closed.is_set():
+                for key, _ in ready.select(TICK):
+                    if hole.is_set():
+                        self._closed.wait()
+                        return
+                    source, other = key.fileobj, key.data
+                    assert isinstance(source, socket.socket)
+                    data = source.recv(HEAD)
+                    if not data:
+                        return
+                    other.settimeout(None)
+                    other.sendall(data)

@@ -1,0 +1,163 @@
+"""What networks, machines and tabs do: cuts, black holes, sleep, hiding, blocked WebSockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .chromium import Complaints, Page, expect
+from .proxy import Proxy
+from .served import Served
+from .sight import bar_of, connection_of, fact_of, row_of
+
+NOTICED = 20_000
+"""Milliseconds for a ping that is not answered (5 s), and dialling again after it."""
+CUT = "ERR_INTERNET_DISCONNECTED|ERR_CONNECTION|ERR_FAILED|ERR_TIMED_OUT|WebSocket connection to"
+
+VISIBILITY = """
+(state) => {
+  Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
+  document.dispatchEvent(new Event('visibilitychange'));
+}
+"""
+
+
+@pytest.fixture
+def proxy(served: Served) -> Iterator[Proxy]:
+    with Proxy(served.url) as proxy:
+        yield proxy
+
+
+def test_offline_and_back(complaints: Complaints, page: Page, served: Served) -> None:
+    complaints.expect(CUT)
+    served.report("video:42", percent=30)
+    page.goto(served.url)
+    expect(row_of(page, "video:42")).to_contain_text("30%")
+    expect(connection_of(page)).to_have_text("Live")
+
+    page.context.set_offline(True)
+    expect(connection_of(page)).to_have_text("Offline", timeout=NOTICED)
+    expect(row_of(page, "video:42")).to_contain_text("reconnecting…")
+    served.report("video:42", percent=60)
+
+    page.context.set_offline(False)
+    expect(connection_of(page)).to_have_text("Live", timeout=NOTICED)
+    expect(row_of(page, "video:42")).to_contain_text("60%")
+    expect(row_of(page, "video:42")).not_to_contain_text("reconnecting…")
+    assert fact_of(page, "Violations") == "0"
+
+
+def test_a_laptop_that_slept_shows_the_truth_seconds_after_it_woke(
+    complaints: Complaints, page: Page, served: Served, proxy: Proxy
+) -> None:
+    complaints.expect(CUT)
+    page.clock.install()
+    served.report("video:42", percent=30)
+    page.goto(proxy.url)
+    expect(row_of(page, "video:42")).to_contain_text("30%")
+    expect(connection_of(page)).to_have_text("Live")
+
+    proxy.swallow()  # nobody tells a sleeping machine that its connections are gone
+    served.report("video:42", percent=80, message="while you slept")
+    proxy.heal()
+    page.clock.fast_forward("03:00:00")
+    expect(row_of(page, "video:42")).to_contain_text("while you slept", timeout=NOTICED)
+    expect(row_of(page, "video:42")).to_contain_text("80%")
+    expect(connection_of(page)).to_have_text("Live")
+    served.report("video:42", percent=81)
+    expect(row_of(page, "video:42")).to_contain_text("81%")
+    assert fact_of(page, "Reconnects") == "1"
+    assert fact_of(page, "Violations") == "0"
+
+
+def test_a_tab_that_was_hidden_for_minutes_is_live_when_it_is_shown(
+    page: Page, served: Served
+) -> None:
+    page.clock.install()
+    served.report("video:42", percent=10)
+    page.goto(served.url)
+    expect(connection_of(page)).to_have_text("Live")
+
+    page.evaluate(VISIBILITY, "hidden")
+    for minute in range(1, 11):
+        page.clock.fast_forward("01:00")  # a hidden tab's timers ring once a minute
+        served.report("video:42", percent=10 + minute)
+        expect(bar_of(page, "video:42")).to_have_attribute("aria-valuenow", str(10 + minute))
+    page.evaluate(VISIBILITY, "visible")
+    expect(row_of(page, "video:42")).to_contain_text("20%")
+    expect(connection_of(page)).to_have_text("Live")
+    assert fact_of(page, "Reconnects") == "0"
+    assert fact_of(page, "Violations") == "0"
+
+
+def test_a_forgotten_tab_does_not_dial_and_a_look_at_it_does(
+    complaints: Complaints, page: Page, served: Served
+) -> None:
+    complaints.expect(CUT)
+    page.clock.install()
+    served.report("video:42", percent=10)
+    page.goto(served.url)
+    expect(connection_of(page)).to_have_text("Live")
+    page.evaluate(VISIBILITY, "hidden")
+    for _ in range(6):
+        page.clock.fast_forward("01:00")
+
+    served.kill()
+    expect(connection_of(page)).to_have_text("Offline")
+    served.start()
+    served.report("video:42", percent=50)
+    dials: list[str] = []
+    page.on("websocket", lambda socket: dials.append(socket.url))
+    for _ in range(6):
+        page.clock.fast_forward("10:00")
+    assert dials == []
+    expect(connection_of(page)).to_have_text("Offline")
+
+    page.evaluate(VISIBILITY, "visible")
+    expect(connection_of(page)).to_have_text("Live")
+    expect(row_of(page, "video:42")).to_contain_text("50%")
+
+
+def test_behind_a_proxy_that_refuses_upgrades_it_listens_over_sse_and_returns(
+    complaints: Complaints, page: Page, served: Served, proxy: Proxy
+) -> None:
+    complaints.expect("WebSocket connection to")
+    page.clock.install()
+    proxy.refuse_upgrades = True
+    served.report("video:42", percent=30)
+    page.goto(proxy.url)
+    expect(connection_of(page)).to_have_text("Live")
+    expect(row_of(page, "video:42")).to_contain_text("30%")
+    assert fact_of(page, "Transport") == "Server-Sent Events"
+    for percent in range(31, 36):
+        served.report("video:42", percent=percent)
+        expect(bar_of(page, "video:42")).to_have_attribute("aria-valuenow", str(percent))
+    served.report("video:43", percent=5)
+    expect(row_of(page, "video:43")).to_contain_text("5%")
+
+    proxy.refuse_upgrades = False
+    page.clock.fast_forward("10:00")
+    expect(page.get_by_role("dialog")).to_contain_text("TransportWebSocket")
+    expect(connection_of(page)).to_have_text("Live")
+    served.report("video:42", percent=90)
+    expect(row_of(page, "video:42")).to_contain_text("90%")
+    served.report("video:42", status="succeeded")
+    expect(row_of(page, "video:42")).to_contain_text("Succeeded")
+    assert fact_of(page, "Violations") == "0"
+
+
+def test_where_streams_are_held_back_as_well_it_polls(
+    complaints: Complaints, page: Page, served: Served, proxy: Proxy
+) -> None:
+    complaints.expect("WebSocket connection to|ERR_|Failed to load resource")
+    proxy.refuse_upgrades = proxy.hold_streams = True
+    served.report("video:42", percent=30)
+    page.goto(proxy.url)
+    expect(connection_of(page)).to_have_text("Live", timeout=NOTICED)
+    assert fact_of(page, "Transport") == "long polling"
+    served.report("video:42", percent=55, message="over long polling")
+    expect(row_of(page, "video:42")).to_contain_text("over long polling")
+    expect(row_of(page, "video:42")).to_contain_text("55%")
+    served.report("video:42", status="failed", error="disk full")
+    expect(row_of(page, "video:42")).to_contain_text("disk full")
