@@ -9,6 +9,7 @@ from trio.testing import MockClock
 from gateway import Limits
 from gateway.transports.allowance import Allowance
 
+
 async def test_a_burst_is_free_and_then_the_rate_counts(autojump_clock: MockClock) -> None:
     allowance = Allowance(Limits(commands_per_second=10, command_burst=100))
     start = trio.current_time()
