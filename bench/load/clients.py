@@ -27,6 +27,8 @@ AT_ONCE = 128
 """Clients in their handshake at a time: a listener's backlog holds them, without a retry
 of the kernel's that would take a second."""
 CONNECT_TIMEOUT = 60.0
+PER_ADDRESS = 250
+"""Clients that come from one loopback address: servers limit that, for good reasons."""
 
 
 class ClientsLost(Exception):
@@ -161,7 +163,8 @@ class Clients:
         self._receive.clear()
 
     def _add(self, jobs: Sequence[str]) -> None:
-        sock = socket.create_connection(self._address, timeout=5)
+        source = f"127.0.1.{1 + len(self._sockets) // PER_ADDRESS}"
+        sock = socket.create_connection(self._address, timeout=5, source_address=(source, 0))
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         fd = sock.fileno()

@@ -26,7 +26,7 @@ from .addresses import Crowd, Proxies, canonical, read_proxy_header
 from .head import BadHead, headers_in, is_upgrade, read_head, refuse
 from .http import HTTPServer
 from .stream import ClientStream
-from .trio_ws import serve_websocket
+from .websocket import serve_websocket
 
 __all__ = ["open_listeners", "parse_bind", "serve_listeners"]
 
@@ -208,9 +208,6 @@ async def _serve_client(
             head = await reception.http.serve(stream, head)
         if head is not None:
             refused = None if has_place else endings.CROWDED
-            turnstile = reception.crowd.turnstile
-            await serve_websocket(
-                stream, head, reception.node, turnstile=turnstile, refused=refused
-            )
+            await serve_websocket(stream, head, reception.node, refused=refused)
     except BadHead as error:
         await refuse(stream, error.status)
