@@ -32,7 +32,7 @@ from .transports.addresses import Proxies
 from .transports.http import ASGIApp, HTTPServer
 from .transports.listener import open_listeners, serve_listeners
 
-__all__ = ["Gateway", "Internal", "serve_gateway"]
+__all__ = ["Gateway", "Internal", "check_address", "serve_gateway"]
 
 
 DEFAULT_PROXIES = Proxies()
@@ -105,7 +105,7 @@ async def serve_gateway(
             for listener in listeners:  # closed before, unless what comes between fails
                 listening.enter_context(listener)
             if gate.keys is None and not insecure:
-                _check_loopback(address, listeners)
+                check_address(address, listeners)
             served.append((listeners, http))
         async with trio.open_nursery() as nursery:
             inside = trio.CancelScope()
@@ -142,7 +142,7 @@ def _names(listeners: Sequence[socket]) -> tuple[tuple[str, int], ...]:
     return tuple(listener.getsockname()[:2] for listener in listeners)
 
 
-def _check_loopback(address: str, listeners: Sequence[socket]) -> None:
+def check_address(address: str, listeners: Sequence[socket]) -> None:
     """Raise `InvalidSettings` if others than this machine can reach one of these."""
     for host, _ in _names(listeners):
         if not ip_address(host.partition("%")[0]).is_loopback:

@@ -1,4 +1,4 @@
-"""The command line: `gateway serve`, `publish`, `watch`, `run`, `demo`, `token`,
+"""The command line: `gateway serve`, `check`, `publish`, `watch`, `run`, `demo`, `token`,
 `revoke`.
 
 A module per command, each a thin door: its flags, and a body that imports what does the
@@ -17,6 +17,7 @@ import sys
 import click
 
 from ..settings import suspicious_variables
+from .check import check
 from .demo import demo
 from .publish import publish
 from .run import run
@@ -45,7 +46,7 @@ def cli() -> None:
         click.echo(f"Warning: {name} is no variable of the gateway{hint}", err=True)
 
 
-for command in (serve, publish, watch, run, demo, token, revoke):
+for command in (serve, check, publish, watch, run, demo, token, revoke):
     cli.add_command(command)
 
 

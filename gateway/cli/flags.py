@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
+from .. import settings
 from ..errors import InvalidInput, InvalidSettings
-from ..settings import SETTINGS, Setting
+from ..settings import SETTINGS, Setting, read_file
 
-__all__ = ["REFUSED", "WRONG", "complain", "give_up", "job_argument", "set_by"]
+__all__ = ["REFUSED", "WRONG", "complain", "configured", "give_up", "job_argument", "set_by"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +59,31 @@ def _shape(setting: Setting) -> dict[str, Any]:
     if setting.switch:
         return {"is_flag": True, "flag_value": "yes", "type": str}
     return {"metavar": setting.metavar}
+
+
+def configured(command: F) -> F:
+    """`--config`, whose file sets what neither a flag nor a variable does."""
+
+    def load(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
+        if path:
+            try:
+                texts, limits = read_file(Path(path).read_text("utf-8"))
+            except (OSError, UnicodeDecodeError, InvalidSettings) as error:
+                raise click.BadParameter(f"{path}: {error}", context, parameter) from None
+            context.default_map = texts
+            context.meta["gateway.config"] = path
+            context.meta["gateway.limits"] = limits
+
+    return click.option(
+        settings.CONFIG.flag,
+        envvar=settings.CONFIG.variable,
+        show_envvar=True,
+        metavar=settings.CONFIG.metavar,
+        help=settings.CONFIG.help,
+        is_eager=True,
+        expose_value=False,
+        callback=load,
+    )(command)
 
 
 def job_argument(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

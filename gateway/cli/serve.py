@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from .. import settings
-from .flags import REFUSED, complain, give_up, set_by
+from .flags import REFUSED, complain, configured, give_up, set_by
 
 __all__ = ["serve"]
 
 
 @click.command()
+@configured
 @set_by(settings.BIND)
 @set_by(settings.INTERNAL_BIND)
 @set_by(settings.INTERNAL)
@@ -27,7 +28,8 @@ __all__ = ["serve"]
 @set_by(settings.LOG_LEVEL)
 @set_by(settings.REDIS)
 @set_by(settings.SHARDS)
-def serve(log_level: str, redis: str | None, **values: Any) -> None:
+@click.pass_context
+def serve(context: click.Context, /, log_level: str, redis: str | None, **values: Any) -> None:
     """Serve workers, browsers and the page on one port.
 
     SIGTERM and Ctrl-C send the clients away in order, within the drain time, and end
@@ -37,6 +39,9 @@ def serve(log_level: str, redis: str | None, **values: Any) -> None:
     Without keys everybody who reaches the address may do everything, so it has to be one
     of the loopback. With keys (--keys, GATEWAY_SECRET) each client needs a token, as
     `gateway token` makes them.
+
+    SIGHUP reads the keys anew, and the limits of the configuration file, for who comes
+    from then on.
     """
     from ..errors import BrokerUnavailable, InvalidSettings
     from .logs import log_to_stderr
@@ -44,7 +49,8 @@ def serve(log_level: str, redis: str | None, **values: Any) -> None:
 
     log_to_stderr(log_level)
     try:
-        serve_until_told(redis=redis, **values)
+        config, limits = (context.meta.get(f"gateway.{name}") for name in ("config", "limits"))
+        serve_until_told(redis=redis, config=config, limits=limits or {}, **values)
     except InvalidSettings as error:
         complain(error)
     except BrokerUnavailable as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Awaitable, Callable
+import resource
+import signal
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,11 +15,12 @@ import trio
 
 from ..auth.opening import open_gate
 from ..brokers import open_broker
-from ..limits import Limits
+from ..errors import InvalidSettings
 from ..server import Gateway, Internal, serve_gateway
-from ..settings import in_shards
+from ..settings import in_shards, limits_of, read_file
 from ..transports.addresses import Network, Proxies
 from .signals import run_until_told
+from .systemd import keep_watchdog, notify, reloading
 
 __all__ = ["announce", "serve_until_told"]
 
@@ -31,6 +34,8 @@ next older are looked at too (`gc.set_threshold`)."""
 def serve_until_told(
     bind: str,
     *,
+    config: str | None,
+    limits: Mapping[str, Any],
     redis: str | None,
     shards: int | None,
     drain: float,
@@ -43,27 +48,29 @@ def serve_until_told(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain; from memory, or the Redis at that URL.
 
-    The arguments are the settings of those names. Raises `InvalidSettings`, and
+    The arguments are the settings of those names; `limits` is the table of the file at
+    `config`. Raises `InvalidSettings`, and
     `BrokerUnavailable` if there is no Redis to begin with.
     """
     _calm_the_collector()
-    limits = Limits(drain_timeout=drain)
+    _raise_descriptors()
+    bounds = limits_of(limits, drain=drain)
     redis = in_shards(redis, shards)
-    gate = open_gate(redis=redis, insecure=insecure, limits=limits, **of_the_gate)
-    broker = open_broker(redis, limits)
+    gate = open_gate(redis=redis, insecure=insecure, limits=bounds, **of_the_gate)
+    broker = open_broker(redis, bounds)
     serve = partial(
         serve_gateway,
         bind,
         broker,
-        limits,
+        bounds,
         gate=gate,
         internal=None if internal_bind is None else Internal(internal_bind, internal),
         insecure=insecure,
         proxies=Proxies(trusted_proxies, forwarded),
     )
-    signal = run_until_told(partial(_serve, serve))
-    if signal is not None:
-        log.info("left, as told by %s", signal.name)
+    told_by = run_until_told(partial(_serve, serve, config=config, drain=drain))
+    if told_by is not None:
+        log.info("left, as told by %s", told_by.name)
 
 
 def _calm_the_collector() -> None:
@@ -78,10 +85,49 @@ def _calm_the_collector() -> None:
     gc.set_threshold(*COLLECT_AFTER)
 
 
-async def _serve(serve: Callable[..., Awaitable[None]]) -> None:
+def _raise_descriptors() -> None:
+    """Each connection needs one, and the soft limit is for programs that use select(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(
+    serve: Callable[..., Awaitable[None]], *, config: str | None, drain: float
+) -> None:
     async with trio.open_nursery() as nursery:
         gateway: Gateway = await nursery.start(serve)
+        nursery.start_soon(keep_watchdog)
+        await nursery.start(partial(_reload_when_told, gateway, config=config, drain=drain))
         announce(gateway)
+        notify("READY=1")
+        try:
+            await trio.sleep_forever()
+        finally:
+            notify("STOPPING=1")
+
+
+async def _reload_when_told(
+    gateway: Gateway, *, config: str | None, drain: float, task_status: trio.TaskStatus[None]
+) -> None:
+    """On SIGHUP read keys and limits anew. What cannot be read leaves all as it was."""
+    node = gateway.node
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            notify(*reloading())
+            try:
+                limits = node.limits
+                if config is not None:
+                    _, table = read_file(await trio.Path(config).read_text("utf-8"))
+                    limits = limits_of(table, drain=drain)
+                if node.gate.keys is not None:
+                    await trio.to_thread.run_sync(node.gate.keys.load)
+                node.limits = limits
+            except (OSError, UnicodeDecodeError, InvalidSettings) as error:
+                log.error("nothing is reloaded: %s", error)  # noqa: TRY400 - the text is all there is to say
+            else:
+                log.info("keys and limits are reloaded, for who comes from now on")
+            notify("READY=1")
 
 
 def announce(gateway: Gateway) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .. import settings
-from .flags import REFUSED, WRONG, complain, give_up, set_by
+from .flags import REFUSED, WRONG, complain, configured, give_up, set_by
 
 __all__ = ["revoke", "token"]
 
@@ -25,6 +25,7 @@ def duration(context: click.Context, parameter: click.Parameter, text: str) -> f
 
 
 @click.command()
+@configured
 @click.option("--watch", multiple=True, metavar="PATTERN", help="Jobs that may be watched.")
 @click.option("--publish", multiple=True, metavar="PATTERN", help="Jobs to be reported on.")
 @click.option("--revoke", is_flag=True, help="May take back other people's tokens.")

@@ -25,6 +25,7 @@ from ..node import Node
 from .addresses import Crowd, Proxies, canonical, read_proxy_header
 from .head import BadHead, headers_in, is_upgrade, read_head, refuse
 from .http import HTTPServer
+from .inherited import SYSTEMD, inherited_listeners
 from .stream import ClientStream
 from .websocket import serve_websocket
 
@@ -57,11 +58,13 @@ def parse_bind(text: str) -> tuple[str, int]:
 
 
 async def open_listeners(bind: str) -> list[socket.socket]:
-    """Sockets that listen on every address `bind` stands for.
+    """Sockets that listen on every address `bind` stands for; `systemd`: those it has opened.
 
     Raises `InvalidSettings` if it stands for none, or one of them cannot be listened on;
     then none is left open.
     """
+    if bind == SYSTEMD:
+        return inherited_listeners()
     host, port = parse_bind(bind)
     try:
         addresses = await trio.socket.getaddrinfo(

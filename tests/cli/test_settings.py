@@ -21,6 +21,7 @@ from gateway.settings import (
 
 def test_defaults_are_valid_and_used() -> None:
     assert read_settings({}) == read_settings({"GATEWAY_BIND": ""}) == {
+        "config": None,
         "bind": "127.0.0.1:8000",
         "internal_bind": None,
         "internal": frozenset({"publish", "metrics"}),

@@ -1,0 +1,41 @@
+"""`gateway check`: would it serve, with these settings, here and now?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .. import settings
+from .flags import configured, set_by
+
+__all__ = ["check"]
+
+
+@click.command()
+@configured
+@set_by(settings.BIND)
+@set_by(settings.INTERNAL_BIND)
+@set_by(settings.INTERNAL)
+@set_by(settings.KEYS)
+@set_by(settings.SECRET)
+@set_by(settings.AUDIENCE)
+@set_by(settings.ORIGINS)
+@set_by(settings.INSECURE)
+@set_by(settings.TRUSTED_PROXIES)
+@set_by(settings.FORWARDED)
+@set_by(settings.DRAIN)
+@set_by(settings.REDIS)
+@click.pass_context
+def check(context: click.Context, /, **values: Any) -> None:
+    """Try what `gateway serve` would do, with the same settings, and say what it would be.
+
+    Reads the keys, listens on the addresses for a moment, asks the Redis. Exits with 0
+    if all is well, 1 if something is not.
+    """
+    from .checking import look
+
+    findings = look(values, limits=context.meta.get("gateway.limits", {}))
+    for finding in findings:
+        click.echo(finding)
+    raise SystemExit(0 if all(finding.good for finding in findings) else 1)

@@ -1,0 +1,149 @@
+"""What `gateway check` looks at, one finding each."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import redis
+import trio
+from attrs import frozen
+
+from ..auth.opening import open_gate
+from ..errors import InvalidSettings
+from ..server import check_address
+from ..settings import limits_of
+from ..storage.address import parse_address
+from ..storage.servers import open_servers
+from ..transports.listener import open_listeners
+
+__all__ = ["Finding", "look"]
+
+OLDEST_REDIS = (6, 2)
+"""The first with ZADD GT, XTRIM MINID and what else the scripts use."""
+SKEW = 1.0
+"""Seconds that this clock and Redis's may differ: ages that pages show would be wrong by it."""
+SLOW = 0.01
+"""Seconds for an answer of Redis: more, and it is far away or busy."""
+
+
+@frozen
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    said: str
+    good: bool = True
+
+    def __str__(self) -> str:
+        return f"{'ok ' if self.good else 'NO '} {self.what:<9} {self.said}"
+
+
+def look(values: Mapping[str, Any], *, limits: Mapping[str, Any]) -> list[Finding]:
+    """All findings. Never raises for what is wrong with the settings or the machine."""
+    return [
+        *_limits(limits, values["drain"]),
+        *_gate(values),
+        *_address("bind", values["bind"], values),
+        *_address("internal", values["internal_bind"], values),
+        *_redis(values["redis"]),
+    ]
+
+
+def _limits(table: Mapping[str, Any], drain: float) -> Iterator[Finding]:
+    try:
+        limits = limits_of(table, drain=drain)
+    except InvalidSettings as error:
+        yield Finding("limits", str(error), good=False)
+        return
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)  # serving raises to the hard one
+    enough = descriptors > limits.max_connections
+    yield Finding(
+        "limits",
+        f"{limits.max_connections:,} connections, {descriptors:,} descriptors"
+        + ("" if enough else ": raise `ulimit -Hn` (LimitNOFILE=), or lower max_connections"),
+        good=enough,
+    )
+
+
+def _gate(values: Mapping[str, Any]) -> Iterator[Finding]:
+    names = ("keys", "secret", "audience", "origins", "insecure")
+    try:
+        gate = open_gate(**{name: values[name] for name in names}, redis=None)
+    except InvalidSettings as error:
+        yield Finding("keys", str(error), good=False)
+        return
+    if gate.keys is None:
+        yield Finding("keys", "none: whoever reaches the address may do everything")
+    else:
+        kinds = ", ".join(key.algorithm for key in gate.keys.keys)
+        yield Finding("keys", f"{len(gate.keys.keys)}: {kinds}; every client needs a token")
+    origins = gate.origins
+    others = "every one" if origins.every else ", ".join(sorted(origins.listed)) or "none"
+    yield Finding("origins", f"besides the gateway's own: {others}")
+
+
+def _address(what: str, bind: str | None, values: Mapping[str, Any]) -> Iterator[Finding]:
+    if bind is None:
+        return
+    has_keys = bool(values["keys"] or values["secret"])
+    try:
+        listeners = trio.run(partial(open_listeners, bind))
+        try:
+            if not has_keys and not values["insecure"]:
+                check_address(bind, listeners)
+        finally:
+            for listener in listeners:
+                listener.close()
+    except InvalidSettings as error:
+        yield Finding(what, str(error), good=False)
+    else:
+        yield Finding(what, f"{bind} is free")
+
+
+def _redis(url: str | None) -> Iterator[Finding]:
+    if url is None:
+        yield Finding("jobs", "in memory: one node, and a restart forgets them")
+        return
+    address = parse_address(url)
+    servers = open_servers(address, calls=1)
+    try:
+        client = servers.client
+        began = time.perf_counter()
+        seconds, micros = _one(client.time())
+        took = time.perf_counter() - began
+        information = _one(client.info())
+        with suppress(redis.ResponseError):  # managed ones may not let us ask
+            policy = _one(client.config_get("maxmemory-policy"))["maxmemory-policy"]
+            information["maxmemory_policy"] = policy
+    except (redis.RedisError, OSError) as error:
+        yield Finding("redis", f"{address!r}: {error}", good=False)
+        return
+    finally:
+        servers.close()
+    version = str(information["redis_version"])
+    new_enough = tuple(map(int, version.split(".")[:2])) >= OLDEST_REDIS
+    needed = ".".join(map(str, OLDEST_REDIS))
+    yield Finding(
+        "redis", f"{version}" + ("" if new_enough else f": {needed} is needed"), good=new_enough
+    )
+    policy = str(information.get("maxmemory_policy", "unknown"))
+    keeps = policy in ("noeviction", "unknown") or not information.get("maxmemory", 0)
+    yield Finding(
+        "memory",
+        f"maxmemory-policy {policy}" + ("" if keeps else ": it may drop jobs; set noeviction"),
+        good=keeps,
+    )
+    skew = time.time() - (int(seconds) + int(micros) / 1e6)
+    yield Finding("clock", f"{skew:+.3f} s from Redis's", good=abs(skew) < SKEW)
+    yield Finding("latency", f"{took * 1e3:.1f} ms", good=took < SLOW)
+
+
+def _one(answer: Any) -> Any:
+    """The answer of one server, or of the first of a cluster."""
+    first = next(iter(answer.values()), None) if isinstance(answer, dict) else None
+    return first if isinstance(first, dict | tuple) else answer

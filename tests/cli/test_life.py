@@ -1,0 +1,244 @@
+"""A gateway as a service: its file of settings, `check`, SIGHUP, and what systemd hears."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import InvalidSettings
+from gateway.limits import Limits
+from gateway.settings import limits_of, read_file
+from tests.auth.signing import OTHER_SECRET, SECRET, sign
+from tests.brokers.server import session_server
+
+from .conftest import address
+from .processes import GATEWAY, WITHIN, Running
+from .test_token import Ran, ran
+
+FILE = """
+bind = "127.0.0.1:0"
+keys = ["{keys}"]
+origins = ["https://shop.example", "http://localhost:3000"]
+drain = 2
+
+[limits]
+max_connections = 7
+ping_after = 12.5
+"""
+
+
+class TestTheFile:
+    def test_it_sets_settings_and_limits(self) -> None:
+        texts, table = read_file(FILE.format(keys="/k"))
+        assert texts == {
+            "bind": "127.0.0.1:0",
+            "keys": "/k",
+            "origins": "https://shop.example,http://localhost:3000",
+            "drain": "2",
+        }
+        limits = limits_of(table, drain=2.0)
+        assert limits == Limits(max_connections=7, ping_after=12.5, drain_timeout=2.0)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("bind =", "not TOML"),
+            ("bnid = 'x'", "bnid is no setting; did you mean bind?"),
+            ("bind = 'x'", "HOST:PORT"),
+            ("bind = 7", "HOST:PORT"),
+            ("bind = [1]", "bind is no text"),
+            ("config = 'x'", "config is no setting"),
+            ("limits = 7", "not a table"),
+            ("[limits]\nmax_conections = 7", "did you mean max_connections"),
+            ("[limits]\nmax_connections = 7.5", "whole number"),
+            ("[limits]\nmax_connections = true", "whole number"),
+            ("[limits]\nping_after = 'long'", "limits.ping_after is not a number"),
+            ("[limits]\nping_after = 0", "limits.ping_after is not above 0"),
+            ("[limits]\nping_after = nan", "limits.ping_after is not above 0"),
+            ("[limits]\ndrain_timeout = 5", "set by drain"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, text: str, expected: str) -> None:
+        with pytest.raises(InvalidSettings, match=expected):
+            read_file(text)
+
+    def test_flags_and_variables_come_first(self, tmp_path: Path) -> None:
+        file = tmp_path / "gateway.toml"
+        file.write_text('bind = "127.0.0.1:1"\norigins = "https://a"\n')
+        done = ran("check", "--config", str(file), "--bind", "127.0.0.1:0")
+        assert "127.0.0.1:0 is free" in done.output
+        assert "https://a" in done.output
+        done = ran(
+            "check", GATEWAY_CONFIG=str(file), GATEWAY_BIND="[::1]:0", GATEWAY_ORIGINS="https://b"
+        )
+        assert "[::1]:0 is free" in done.output
+        assert "https://b" in done.output
+
+    def test_an_unreadable_one_is_named(self) -> None:
+        done = ran("serve", "--config", "/no/such/file")
+        assert done.code == 2
+        assert "/no/such/file" in done.errors
+
+
+class TestCheck:
+    def test_all_is_well(self, tmp_path: Path) -> None:
+        keys = tmp_path / "keys"
+        keys.write_text(SECRET)
+        file = tmp_path / "gateway.toml"
+        file.write_text("[limits]\nmax_connections = 100\n")  # a laptop may have few descriptors
+        done = ran("check", "--config", str(file), "--bind", "127.0.0.1:0", "--keys", str(keys))
+        assert (done.code, done.errors) == (0, "")
+        assert "1: HS256; every client needs a token" in done.output
+
+    def test_a_redis(self) -> None:
+        url = session_server().url
+        done = ran("check", "--bind", "127.0.0.1:0", "--redis", url)
+        lines = {line.split()[1]: line for line in done.output.splitlines()}
+        assert set(lines) >= {"redis", "memory", "clock", "latency"}
+        assert lines["clock"].startswith("ok ")
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (["--bind", "0.0.0.0:0"], "--insecure"),
+            (["--bind", "127.0.0.1:0", "--internal-bind", "0.0.0.0:0"], "NO  internal"),
+            (["--bind", "192.0.2.1:1"], "cannot listen"),
+            (["--bind", "systemd"], "socket unit"),
+            (["--bind", "127.0.0.1:0", "--keys", "/no/such/file"], "/no/such/file"),
+            (["--bind", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1"], "NO  redis"),
+        ],
+    )
+    def test_what_is_not(self, arguments: list[str], expected: str) -> None:
+        done = ran("check", *arguments)
+        assert done.code == 1
+        assert expected in done.output
+        assert "Traceback" not in done.errors
+
+
+def publish(url: str, secret: str) -> Ran:
+    token = sign({"exp": time.time() + 60, "publish": ["*"]}, key=secret)
+    return ran("publish", "a", GATEWAY_URL=url, GATEWAY_TOKEN=token)
+
+
+class Notified:
+    """The socket at which systemd would listen."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.settimeout(WITHIN)
+
+    def hear(self, wanted: str) -> None:
+        """Return when it is said."""
+        while wanted not in self._socket.recv(4096).decode().splitlines():
+            pass
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def notified(tmp_path: Path) -> Iterator[Notified]:
+    notified = Notified(tmp_path / "notify")
+    yield notified
+    notified.close()
+
+
+def test_keys_are_rotated_by_sighup(tmp_path: Path, notified: Notified) -> None:
+    keys, file = tmp_path / "keys", tmp_path / "gateway.toml"
+    keys.write_text(SECRET)
+    file.write_text(FILE.format(keys=keys))
+    env = {"NOTIFY_SOCKET": notified.path}
+    with Running(*GATEWAY, "serve", "--config", str(file), env=env) as served:
+        url = address(served)
+        notified.hear("READY=1")
+        assert publish(url, SECRET).code == 0
+        assert publish(url, OTHER_SECRET).code == 1
+
+        keys.write_text(OTHER_SECRET)
+        served.tell(signal.SIGHUP)
+        notified.hear("RELOADING=1")
+        notified.hear("READY=1")
+        assert publish(url, SECRET).code == 1
+        assert publish(url, OTHER_SECRET).code == 0
+
+        keys.write_text("short")
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        assert "nothing is reloaded" in served.errors
+        assert publish(url, OTHER_SECRET).code == 0
+
+        served.tell(signal.SIGTERM)
+        notified.hear("STOPPING=1")
+        assert served.end() == 0
+
+
+def test_limits_are_reloaded_for_who_comes(tmp_path: Path, notified: Notified) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('bind = "127.0.0.1:0"\n[limits]\nmax_connections = 1000\n')
+    env = {"NOTIFY_SOCKET": notified.path, "GATEWAY_CONFIG": str(file)}
+    with Running(*GATEWAY, "serve", env=env) as served:
+        url = address(served)
+        notified.hear("READY=1")
+        assert ran("publish", "a", "--status", "succeeded", GATEWAY_URL=url).code == 0
+        assert ran("watch", "a", GATEWAY_URL=url).code == 0
+        file.write_text('bind = "127.0.0.1:0"\n[limits]\nmax_connections = 1\n')
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        with (
+            Running(*GATEWAY, "watch", "b", env={"GATEWAY_URL": url}) as first,
+            Running(*GATEWAY, "watch", "b", env={"GATEWAY_URL": url}) as second,
+        ):
+            for _ in range(600):  # one of the two, whichever came second
+                if "4002" in first.errors + second.errors:
+                    break
+                time.sleep(0.05)
+            assert "4002" in first.errors + second.errors
+
+
+def test_the_watchdog_is_kept(notified: Notified) -> None:
+    env = {"NOTIFY_SOCKET": notified.path, "WATCHDOG_USEC": "200000"}
+    with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", env=env) as served:
+        address(served)
+        for _ in range(3):
+            notified.hear("WATCHDOG=1")
+
+
+ACTIVATE = """
+import os, socket, sys
+sock = socket.create_server(("127.0.0.1", 0))
+print(sock.getsockname()[1], flush=True)
+os.dup2(sock.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, "-m", "gateway.cli", "serve", "--bind", "systemd"])
+"""
+
+
+def test_a_socket_of_systemds_is_taken_over() -> None:
+    """Who connects before the gateway is there waits, and is served."""
+    with Running(sys.executable, "-c", ACTIVATE) as served:
+        port = int(served.until("\n"))
+        with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as early:
+            early.sendall(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert early.recv(4096).startswith(b"HTTP/1.1 200")
+        assert f":{port}/" in served.until("Serving")
+
+
+def test_settings_are_documented() -> None:
+    """`--help` is made of the same list as everything else."""
+    done = subprocess.run(
+        [*GATEWAY, "serve", "--help"], capture_output=True, text=True, timeout=WITHIN, check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    for name in ("CONFIG", "BIND", "KEYS", "ORIGINS", "TRUSTED_PROXIES", "REDIS"):
+        assert f"GATEWAY_{name}" in done.stdout
