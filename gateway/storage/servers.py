@@ -46,6 +46,7 @@ class Servers(Protocol):
     def connection(self, key: str, *, name: str) -> Any:
         """A new connection, not connected yet, to the server that has `key` now.
 
+        Whoever asks for one has lost one, so the idle ones are closed: they are as dead.
         Operators know it by its `name` (CLIENT LIST). Raises like `client`.
         """
         ...
@@ -106,6 +107,7 @@ class _Pooled:
         self.client = Redis(connection_pool=pool)
 
     def connection(self, key: str, *, name: str) -> Any:
+        self.close()
         return _like(self._pool, name)
 
     def close(self) -> None:
@@ -132,15 +134,15 @@ class _Cluster:
 
     def connection(self, key: str, *, name: str) -> Any:
         client = self.client
-        # Asked anew each time: whoever needs another connection has lost one, and the
-        # slot with it, perhaps.
-        client.nodes_manager.initialize()
+        self.close()
+        client.nodes_manager.initialize()  # the slot may have moved
         node = client.get_node_from_key(key)
         return _like(client.get_redis_connection(node).connection_pool, name)
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.disconnect_connection_pools()
+        for node in self._client.get_nodes() if self._client is not None else ():
+            if node.redis_connection is not None:
+                node.redis_connection.connection_pool.disconnect(inuse_connections=False)
 
 
 def _like(pool: ConnectionPool, name: str) -> Any:
