@@ -158,6 +158,8 @@ class Topic:
         """
         if not self._ring:
             return unseen(self.job)
+        if len(self.subscriptions) == 1:  # there is nobody to share it with
+            return self._read(self._in_its_past(cursor, mode), mode)
         known = self._messages.get((cursor, mode))
         if known is not None:
             return known
@@ -183,6 +185,8 @@ class Topic:
         if cursor is None or mode == "latest":
             return progress(self.job, head, self._ring[-1], prev=cursor.seq if cursor else None)
         wanted = head.seq - cursor.seq
+        if wanted == 1:
+            return progress(self.job, head, self._ring[-1], prev=cursor.seq or None)
         if wanted > len(self._ring):
             return Missing(cursor)
         return steps(self.job, head, [self._ring[i] for i in range(-wanted, 0)])
