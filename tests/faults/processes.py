@@ -58,8 +58,9 @@ class Node:
         return int(self.url.rpartition(":")[2])
 
     @property
-    def log(self) -> str:
-        return self._running.errors
+    def errors(self) -> list[str]:
+        """The lines of its log that tell of an error, and those that are none of its log."""
+        return [line for line in self._running.errors.splitlines() if not _is_harmless(line)]
 
     @property
     def descriptors(self) -> int:
@@ -144,3 +145,11 @@ class Worker:
         assert code == 0, f"the worker of {self.job} exited with {code}: {self.log}"
         told: Json = json.loads(self._running.output)
         return told
+
+
+def _is_harmless(line: str) -> bool:
+    try:
+        told: Json = json.loads(line)
+    except ValueError:
+        return False
+    return told["level"] in ("debug", "info", "warning")

@@ -290,9 +290,7 @@ class Story:
             code = await node.leave()
             if code != 0:
                 self.problems.append(f"{node.name} exited with {code}")
-        for line in node.log.splitlines():
-            if " ERROR " in line or "Traceback" in line:
-                self.problems.append(f"{node.name} logged: {line}")
+        self.problems += [f"{node.name} logged: {line}" for line in node.errors]
 
 
 @asynccontextmanager
