@@ -53,9 +53,11 @@ def status(server: Server, job: str) -> bytes | None:
 
 
 def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    while True:
+        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            port: int = listener.getsockname()[1]
+        if port < 55_536:  # nodes of a cluster talk at the port 10,000 higher
+            return port
 
 
 def wait_until(condition: Any) -> None:
