@@ -171,6 +171,18 @@ async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
         await client.close()
 
 
+async def test_a_request_on_the_heels_of_an_answer(port: int) -> None:
+    """The page is sent by a task that its library cancels as soon as it is out."""
+    async with connect(port) as raw:
+        for _ in range(20):
+            await raw.send(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert (await raw.response())[0] == 200
+            await raw.send(
+                b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
+            )
+            assert (await raw.response())[0] == 200
+
+
 async def test_requests_and_an_upgrade_in_one_piece(port: int) -> None:
     request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
     async with connect(port) as raw:
