@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,11 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import Gateway, serve_gateway
 from gateway.auth.opening import open_gate
+from gateway.metrics import Metrics
 from gateway.server import Internal
 from gateway.tally import Histogram
 from tests.auth.signing import SECRET, sign
 from tests.e2e.client import connect, frame, open_client
 from tests.e2e.conftest import eventually
+
+ROOT = Path(__file__).parent.parent
 
 
 async def scraped(port: int, **headers: str) -> tuple[int, dict[str, float]]:
@@ -100,3 +105,14 @@ def test_a_histogram() -> None:
     histogram.observe(2, times=3)
     assert histogram.counts == [2, 4, 1]
     assert histogram.total == 112.5
+
+
+@pytest.mark.parametrize("page", ["docs/grafana.json", "docs/operations.md"])
+async def test_what_is_watched_exists(gateway: Gateway, page: str) -> None:
+    """No panel and no alert is about a metric that is not there."""
+    written = Metrics(gateway.node).page().decode()
+    names = set(re.findall(r"^# TYPE (\w+)", written, re.MULTILINE))
+    text = (ROOT / page).read_text()
+    used = set(re.findall(r"\b(?:gateway|process)_[a-z_]+[a-z]\b", text))
+    for name in used:
+        assert name in names or re.sub(r"_(bucket|count|sum)$", "", name) in names, name

@@ -1,6 +1,6 @@
 """Attacks with force: the gateway lives, its memory is flat, and others do not notice.
 
-`GATEWAY_TEST_CROWD` is how many connections come at once (1,000 unless it says).
+`GATEWAY_TEST_CROWD` is how many connections come at once (2,000 unless it says).
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from .siege import besieged
 
 P99 = 0.25
 """Seconds: how old an update may be when the others see it, in spite of all."""
+BUSY = 5
+"""Times as old as before the attack: what is allowed on a machine that has other things to do."""
 GROWTH = 40.0
 """MiB that an attack may leave in memory: pools, and what lingers for 30 s by design. A
 crowd besides leaves the heap as large as it was when all were in."""
-WITHIN = SECONDS + 20
+WITHIN = SECONDS + 30 + CROWD / 200
 
 
 async def attack(name: str, port: int) -> int:
@@ -45,15 +47,16 @@ async def test_the_gateway_stands(name: str) -> None:
     async with besieged() as siege:
         before = siege.memory
         with trio.fail_after(10):
-            while len(siege.ages) < 50:  # noqa: ASYNC110 - it counts what others do
+            while len(siege.ages) < 100:  # noqa: ASYNC110 - it counts what others do
                 await trio.sleep(0.01)
+        bound = max(P99, BUSY * siege.age(0.99))
         siege.ages.clear()
         amount = await attack(name, siege.port)
         p99, grown, seen = siege.age(0.99), siege.memory - before, len(siege.ages)
         print(f"{name}: {amount:,}; p99 {p99 * 1e3:.0f} ms of {seen}; {grown:+.1f} MiB")  # noqa: T201
         assert siege.lives
         assert amount >= ATTACKS[name][1], "that was no attack"
-        assert p99 < P99
+        assert p99 < bound
         assert grown < GROWTH + (CROWD * 0.06 if name == "crowd" else 0)
         async with open_client(siege.port) as client:
             await client.hear_type("welcome")
