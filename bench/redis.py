@@ -1,0 +1,212 @@
+"""`python -m bench.redis`: what the broker in a Redis costs, part by part.
+
+A figure has no peer here but its target, so it is a time; the table of `python -m bench`
+has the comparisons. Redis and the node have a core, the generator has the other.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import click
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from gateway import Job
+from gateway.brokers.cursor import Cursor, place_of
+from gateway.brokers.poller import BATCH
+from gateway.storage.layout import FEED_LENGTH, HISTORY, RETENTION, Layout
+from gateway.storage.scripts import PUBLISH
+
+from .load.wire import text, upgrade
+from .machine import (
+    GENERATOR_CORE,
+    SERVER_CORE,
+    cpu_seconds,
+    free_port,
+    on_core,
+    run_program,
+    takes_connections,
+)
+
+SHARD = Layout("progress").shards[0]
+COMMON = (HISTORY, FEED_LENGTH, RETENTION)
+JOBS = 1_000
+
+
+def update(job: str, number: int) -> list[Any]:
+    """What a worker says twenty times a second, as the script takes it."""
+    keys = SHARD.keys(job)
+    fields = ["done", number, "total", 1_000_000, "unit", "frames", "message", f"frame {number}",
+              "status", "running", "lease", "30.0", "attempt", 1]  # fmt: skip
+    return ["EVALSHA", PUBLISH.sha, len(keys), *keys, *COMMON, job, *fields]
+
+
+def fill(client: Any, events: int) -> None:
+    """Publish so many events, in round trips of some hundred."""
+    client.script_load(PUBLISH.text)
+    pipeline = client.pipeline(transaction=False)
+    for number in range(events):
+        pipeline.execute_command(*update(f"job:{number % JOBS}", number // JOBS))
+        if number % 500 == 499:
+            pipeline.execute()
+    pipeline.execute()
+
+
+def publishing(client: Any, events: int) -> float:
+    """Microseconds of Redis that one update of a running job takes (INFO commandstats)."""
+    fill(client, 5 * JOBS)
+    client.config_resetstat()
+    fill(client, events)
+    stats: dict[str, Any] = client.info("commandstats")
+    return float(stats["cmdstat_evalsha"]["usec_per_call"])
+
+
+def reading(client: Any) -> float:
+    """Microseconds of CPU that reading one event of the feed takes, in full batches: from the
+    socket to the values that the hub gets."""
+    cursor, events = Cursor(), 0
+    connection = client.connection_pool.get_connection()
+    started = time.thread_time()
+    while True:
+        connection.send_command("XREAD", "COUNT", BATCH, "STREAMS", SHARD.feed, cursor.id)
+        answer = connection.read_response()
+        if not answer:
+            break
+        entries = answer[0][1]
+        cursor.number = (
+            int(entries[0][1][1].split(b",", 1)[0][1:]) - 1
+        )  # so that nothing is missing
+        taken, wrong = cursor.take(entries)
+        assert not wrong
+        assert cursor.place == place_of(entries[-1][0])
+        events += len(taken)
+    took = time.thread_time() - started
+    client.connection_pool.release(connection)
+    return took / events * 1e6
+
+
+def idling(client: Any, pid: int, *, rate: int, seconds: float) -> float:
+    """Per cent of a core that a node takes to read `rate` events a second that nobody watches."""
+    batch = rate // 100
+    before, started, sent = cpu_seconds(pid), time.monotonic(), 0
+    while time.monotonic() < started + seconds:
+        pipeline = client.pipeline(transaction=False)
+        for number in range(batch):
+            pipeline.execute_command(*update(f"job:{number % JOBS}", sent + number))
+        pipeline.execute()
+        sent += batch
+        time.sleep(max(0.0, started + sent / rate - time.monotonic()))
+    took = time.monotonic() - started
+    return 100 * (cpu_seconds(pid) - before) / took * (rate / (sent / took))
+
+
+@contextmanager
+def watcher(port: int, job: str) -> Iterator[socket.socket]:
+    """A client of that job, in mode `every`, after its snapshot."""
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(upgrade("/ws", subprotocol=None))
+        heard = b""
+        while b"welcome" not in heard:
+            heard += sock.recv(65_536)
+        sock.sendall(text({"type": "subscribe", "jobs": [job], "mode": "every"}))
+        while b'"snapshot":true' not in heard:
+            heard += sock.recv(65_536)
+        yield sock
+
+
+def latency(client: Any, port: int, *, rate: float, events: int) -> Sequence[float]:
+    """Milliseconds from before the publish to the client's socket, event by event."""
+    job = f"latency:{rate:g}"
+    client.execute_command(*update(job, 0))
+    found = []
+    with watcher(port, job) as sock:
+        due = time.monotonic()
+        for number in range(1, events + 1):
+            due += 1 / rate
+            time.sleep(max(0.0, due - time.monotonic()))
+            started = time.monotonic()
+            client.execute_command(*update(job, number))
+            wanted = f'"frame {number}"'.encode()
+            heard = b""
+            while wanted not in heard:
+                heard += sock.recv(65_536)
+            found.append((time.monotonic() - started) * 1e3)
+    return found
+
+
+def updating(url: str, *, calls: int) -> float:
+    """Microseconds that one `Job.update(done=…)` takes the worker's own thread."""
+    with Job("update", url=url, total=calls) as job:
+        started = time.perf_counter()
+        for done in range(calls):
+            job.update(done=done)
+        return (time.perf_counter() - started) / calls * 1e6
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", default=3, show_default=True, help="The median of so many.")
+def main(rounds: int) -> None:
+    found: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        port, node = stack.enter_context(_stage())
+        client: Any = stack.enter_context(redis.Redis(port=port, protocol=2))
+        client.script_load(PUBLISH.text)
+        stack.enter_context(on_core(GENERATOR_CORE))
+        for _ in range(rounds):
+            for name, figure in _round(client, port, node):
+                found.setdefault(name, []).append(figure)
+
+    table = Table("what", "median", "from", "to", title=f"medians of {rounds} rounds")
+    for name, figures in found.items():
+        shown = (median(figures), min(figures), max(figures))
+        table.add_row(name, *(f"{value:.2f}" for value in shown))
+    Console().print(table)
+
+
+@contextmanager
+def _stage() -> Iterator[tuple[int, int]]:
+    """A Redis beside the generator, at some port, and a node, at the next: its process."""
+    port = free_port(2)
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    store = ("redis-server", "--port", str(port), "--save", "", "--dir", str(folder))
+    serve = (sys.executable, "-m", "gateway.cli", "serve", "--log-level", "warning")
+    bind = ("--bind", f"127.0.0.1:{port + 1}", "--redis", f"redis://127.0.0.1:{port}")
+    with ExitStack() as stack:
+        for name, core, at, program in (
+            ("redis", GENERATOR_CORE, port, store),
+            ("node", SERVER_CORE, port + 1, (*serve, *bind)),
+        ):
+            ready = partial(takes_connections, at)
+            run = run_program(program, core=core, ready=ready, log=folder / f"{name}.log")
+            process = stack.enter_context(run)
+        yield port, process.pid
+    shutil.rmtree(folder)
+
+
+def _round(client: Any, port: int, node: int) -> Iterator[tuple[str, float]]:
+    idle = idling(client, node, rate=10_000, seconds=5)
+    yield "10,000 events/s that nobody watches, % of a core", idle
+    for rate in (20, 200):
+        cuts = quantiles(latency(client, port + 1, rate=rate, events=rate * 5), n=100)
+        yield f"from publish to the socket at {rate}/s, p50 ms", cuts[49]
+        yield f"from publish to the socket at {rate}/s, p99 ms", cuts[98]
+    yield "one publish in Redis, µs", publishing(client, 50_000)
+    yield "reading an event of the feed, µs of CPU", reading(client)
+    yield "Job.update(), µs", updating(f"redis://127.0.0.1:{port}", calls=300_000)
+
+
+if __name__ == "__main__":
+    main()
