@@ -18,43 +18,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from attrs import define, frozen
 
-from ..job import Event, Position, State
+from ..job import Event
+from .stored import decode
 
-__all__ = ["Cursor", "Look", "Place", "decode", "parse_look", "place_of"]
+__all__ = ["Cursor", "Look", "Place", "parse_look", "place_of"]
 
 Place = tuple[int, int]
 """The id of a stream's entry; they are ordered."""
 Entry = tuple[bytes, list[bytes]]
 """As XREAD answers: an id, then names and values."""
-
-
-class _Stored(msgspec.Struct, array_like=True, gc=False):
-    """An event as `record.lua` writes it."""
-
-    number: int
-    job: str
-    epoch: int
-    seq: int
-    state: State
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-_decoder: msgspec.json.Decoder[_Stored] = msgspec.json.Decoder(_Stored)
-
-
-def decode(text: bytes) -> tuple[int, Event]:
-    """An event and its number in the feed, from what the scripts wrote.
-
-    Raises ValueError (msgspec's errors are some) or TypeError if it is none.
-    """
-    stored = _decoder.decode(text)
-    state = stored.state
-    if stored.data is not msgspec.UNSET:
-        state = msgspec.structs.replace(state, data=stored.data)
-    return stored.number, Event(stored.job, Position(stored.epoch, stored.seq), state)
 
 
 @frozen

@@ -8,28 +8,26 @@ others. A call that is cancelled is left to its thread, which ends within `TIMEO
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from heapq import merge
 from typing import Any, TypeVar
 
-import msgspec
 import redis
 import trio
-from msgspec import UNSET, Raw
 from trio.abc import ReceiveChannel
 
 from ..broker import Page, Receipt
 from ..errors import BrokerUnavailable, InvalidInput, InvalidSettings
-from ..job import Event, Position, State, Status, Update
+from ..job import Event, Position, Status, Update
 from ..limits import DEFAULT_LIMITS, Limits
 from ..storage.address import parse_address
 from ..storage.layout import FEED_LENGTH, Shard
 from ..storage.scripts import PUBLISH, REAP, RENEW, RESTORE, Script
 from ..storage.servers import FAILURES, explain, open_servers
-from .cursor import decode
 from .poller import Poller
+from .stored import plain, snapshot, unbroken, witnessed
 
 __all__ = ["RedisBroker"]
 
@@ -258,84 +256,6 @@ def _pipelined(
         pipeline.execute_command(command, shard.last(job), *names)
     era, *answers = pipeline.execute()
     return int(era or 0), answers
-
-
-def plain(update: Update) -> list[str | bytes]:
-    """An update as the script takes it: fields and values as plain text."""
-    found: list[str | bytes] = []
-    for name in update.__struct_fields__:
-        value = getattr(update, name)
-        if name == "start":
-            if value:
-                found += ("start", "1")
-        elif value is UNSET or (name == "run" and value is None):
-            continue
-        elif value is None or value == _NULL:
-            found += ("clear", name)
-        elif isinstance(value, float):
-            found += (name, repr(value))
-        else:
-            found += (name, bytes(value) if isinstance(value, Raw) else str(value))
-    return found
-
-
-_NULL = Raw(b"null")
-
-
-def witnessed(event: Event) -> list[str | bytes | int]:
-    """An event as the script that restores takes it."""
-    fields: list[str | bytes | int] = []
-    for name in State.__struct_fields__:
-        value = getattr(event.state, name)
-        if value is not None and value is not UNSET:
-            fields += (name, bytes(value) if isinstance(value, Raw) else str(value))
-    return [event.job, event.position.epoch, len(fields) // 2, *fields]
-
-
-def snapshot(job: str, fields: Mapping[bytes, bytes]) -> Event:
-    """The newest event of `job`, from its hash."""
-    state: dict[str, Any] = {}
-    for name in State.__struct_fields__:
-        text = fields.get(name.encode())
-        if text is not None:
-            state[name] = _READ.get(name, bytes.decode)(text)
-    return Event(job, Position(int(fields[b"epoch"]), int(fields[b"seq"])), State(**state))
-
-
-_a_number = msgspec.json.Decoder(int | float).decode  # `3` is not `3.0`
-_READ: dict[str, Callable[[bytes], Any]] = {
-    "attempt": int,
-    "percent": _a_number,
-    "done": _a_number,
-    "total": _a_number,
-    "lease": _a_number,
-    "eta": float,
-    "created_at": float,
-    "started_at": float,
-    "updated_at": float,
-    "finished_at": float,
-    "data": Raw,
-}
-
-
-def unbroken(
-    entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]], *, after: Position
-) -> list[Event]:
-    """The events after `after` among a log's `entries` (newest first), oldest first.
-
-    It goes back to the first hole, or what is no event: somebody else may have been there.
-    """
-    events: list[Event] = []
-    for _, fields in entries:
-        try:
-            event = decode(fields[b"event"])[1]
-        except (ValueError, TypeError, KeyError):
-            break
-        epoch, seq = event.position
-        if event.position <= after or (events and events[-1].position != (epoch, seq + 1)):
-            break
-        events.append(event)
-    return events[::-1]
 
 
 def _bounds(after: str | None, shards: int) -> list[int | str]:

@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from gateway.brokers.cursor import decode
-from gateway.brokers.redis import plain, snapshot
+from gateway.brokers.stored import decode, plain, snapshot
 from gateway.fold import fold, lapse, lapses_at
 from gateway.job import Record, Update
 from gateway.pace import Pace

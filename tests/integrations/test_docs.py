@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from gateway import Gateway
-from gateway.brokers.cursor import decode
+from gateway.brokers.stored import decode
 from gateway.job import State
 from tests.brokers.server import Server, session_server
 from tests.test_readme import run

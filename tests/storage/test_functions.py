@@ -9,8 +9,8 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.brokers.cursor import decode
 from gateway.brokers.redis import RedisBroker
+from gateway.brokers.stored import decode
 from gateway.errors import InvalidInput
 from gateway.job import UNSEEN
 from gateway.protocol import parse_update

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from gateway.brokers.cursor import decode
+from gateway.brokers.stored import decode
 from gateway.job import State
 from tests.brokers.server import session_server
 

@@ -20,7 +20,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.brokers import redis as broker
+from gateway.brokers import stored
 from gateway.protocol import parse_update
 from gateway.storage import address
 from gateway.worker import Job, publisher
@@ -156,7 +156,7 @@ def pairs(words: list[Any]) -> set[tuple[str, str]]:
 @given(pictures)
 def test_the_script_gets_what_a_gateway_would_give_it(fields: dict[str, Any]) -> None:
     body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-    assert pairs(plain(fields)) == pairs(broker.plain(parse_update(body)))
+    assert pairs(plain(fields)) == pairs(stored.plain(parse_update(body)))
 
 
 def test_receipts(server: Server) -> None:
