@@ -5,24 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .harness import Step, as_json, measure
+from .harness import Step, measure
 from .peers import PEERS
-from .report import show
+from .report import show, write
 from .servers import OURS
 from .workloads import WORKLOADS
-
-RESULTS = Path(__file__).parent / "results.json"
 
 
 @click.command()
 @click.argument("workloads", nargs=-1, metavar="[WORKLOAD]...")
 @click.option("--quick", is_flag=True, help="One short round each: two minutes, rough figures.")
 @click.option("--only", multiple=True, help="Only servers whose name holds this.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where to write JSON and plot.")
+@click.option("--out", type=click.Path(path_type=Path), help="A folder for JSON and plots.")
 def main(workloads: tuple[str, ...], quick: bool, only: tuple[str, ...], out: Path | None) -> None:
     """Measure the gateway and its peers, on one core each, in turn."""
     unknown = [name for name in workloads if name not in WORKLOADS]
@@ -48,10 +45,8 @@ def main(workloads: tuple[str, ...], quick: bool, only: tuple[str, ...], out: Pa
         )
     show(results, console)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_bytes(
-            msgspec.json.format(msgspec.json.encode(as_json(results)))
-        )
+        write(results, out)
+        console.print(f"written to {out}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import multiprocessing
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from os import sched_setaffinity
@@ -180,20 +180,3 @@ def _measure(workload: str, server: str, run: Run) -> Figures:
         return WORKLOADS[workload].measure(Subject(EVERYONE[server], run))
     finally:
         gc.enable()
-
-
-def as_json(results: Results) -> Mapping[str, object]:
-    return {
-        "skipped": results.skipped,
-        "workloads": {
-            workload: {
-                server: {
-                    "median": outcome.medians,
-                    "rounds": list(outcome.rounds),
-                    "failed": outcome.failed,
-                }
-                for server, outcome in outcomes.items()
-            }
-            for workload, outcomes in results.outcomes.items()
-        },
-    }

@@ -1,15 +1,22 @@
-"""What came out, as tables: the medians, and how many times better ours is."""
+"""What came out: tables of medians and of how many times better ours is, JSON, plots."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from .harness import Outcome, Results
+from .plot import Bar, plot
 from .servers import OURS
 from .workloads import LESS_IS_BETTER, WORKLOADS, Workload
 
-__all__ = ["number", "ratio", "show"]
+__all__ = ["number", "ratio", "show", "write"]
+
+
+UNITS = {"per_second": "a second", "kib": "KiB each", "ratio": "p99, times that without"}
 
 
 def show(results: Results, console: Console) -> None:
@@ -59,3 +66,48 @@ def number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}"
+
+
+def write(results: Results, folder: Path) -> None:
+    """`results.json`, and a plot of each workload that has peers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = msgspec.json.encode(_document(results))
+    (folder / "results.json").write_bytes(msgspec.json.format(document))
+    for name, outcomes in results.outcomes.items():
+        figure = WORKLOADS[name].figure
+        found = {server: o.medians[figure] for server, o in outcomes.items() if o.medians}
+        if len(found) > 1:
+            order = sorted(found, key=found.__getitem__, reverse=figure not in LESS_IS_BETTER)
+            bars = [Bar(server, found[server], ours=server == OURS.name) for server in order]
+            title = f"{WORKLOADS[name].title} ({UNITS.get(figure, figure)})"
+            (folder / f"{name}.svg").write_text(plot(title, bars))
+    if "growth" in results.outcomes:
+        (folder / "growth.svg").write_text(_growth(results.outcomes["growth"][OURS.name]))
+
+
+def _growth(outcome: Outcome) -> str:
+    """CPU at each size, in percent of a core."""
+    lines = {"clients": "clients of one job", "jobs": "jobs at 20 events/s", "rate": "events/s"}
+    bars = [
+        Bar(f"{int(name.split('_')[1]):,} {lines[name.split('_')[0]]}", 100 * value)
+        for name, value in outcome.medians.items()
+        if name.count("_") == 1
+    ]
+    return plot("ten times more: CPU in % of a core", bars)
+
+
+def _document(results: Results) -> dict[str, object]:
+    return {
+        "skipped": results.skipped,
+        "workloads": {
+            workload: {
+                server: {
+                    "median": outcome.medians,
+                    "rounds": list(outcome.rounds),
+                    "failed": outcome.failed,
+                }
+                for server, outcome in outcomes.items()
+            }
+            for workload, outcomes in results.outcomes.items()
+        },
+    }
