@@ -25,7 +25,13 @@ def main(workloads: tuple[str, ...], quick: bool, only: tuple[str, ...], out: Pa
     unknown = [name for name in workloads if name not in WORKLOADS]
     if unknown:
         raise click.BadParameter(f"{unknown[0]}: there are {', '.join(WORKLOADS)}")
-    servers = [s for s in (OURS, *PEERS) if not only or any(part in s.name for part in only)]
+    most = 1 if quick and not only else 3
+    servers = [
+        server
+        for server in (OURS, *PEERS)
+        if server.tier <= most and (not only or any(part in server.name for part in only))
+    ]
+    names = workloads or [name for name, found in WORKLOADS.items() if found.quick or not quick]
     console = Console()
     with Progress(
         *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
@@ -38,7 +44,7 @@ def main(workloads: tuple[str, ...], quick: bool, only: tuple[str, ...], out: Pa
             progress.update(task, description=step.what, completed=step.done, total=step.of)
 
         results = measure(
-            [WORKLOADS[name] for name in workloads or WORKLOADS],
+            [WORKLOADS[name] for name in names],
             servers,
             quick=quick,
             report=report,

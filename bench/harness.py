@@ -77,6 +77,7 @@ def measure(
         for workload in workloads
         for round_ in range(1 if quick else workload.rounds)
         for server in workload.servers or present
+        if round_ == 0 or server.tier < 3 or workload.servers
     ]
     with _generator() as generate:
         for done, (workload, _, server) in enumerate(plan):

@@ -131,8 +131,11 @@ class Clients:
     def _count(self, found: Scan) -> None:
         events, oldest, newest = found
         self.total += events
-        # Digits that are not all there stand for those that are: they came together.
-        oldest, newest = oldest or newest or self._since, newest or oldest or self._since
+        # Of digits that are not all there the others tell: they came together.
+        oldest, newest = oldest or newest, newest or oldest
+        if oldest is None or newest is None:
+            self.events += events
+            return
         if newest < self._since:
             return
         if oldest < self._since:  # as if they were spread evenly
