@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from os import sched_setaffinity
+from os import getloadavg, sched_setaffinity
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -50,6 +50,8 @@ class Results:
     outcomes: dict[str, dict[str, Outcome]] = field(factory=dict)
     skipped: dict[str, str] = field(factory=dict)
     """Servers that could not be had, and why."""
+    load: float = field(factory=lambda: getloadavg()[0])
+    """How busy the machine was before."""
 
 
 @frozen

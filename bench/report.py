@@ -15,6 +15,9 @@ from .workloads import LESS_IS_BETTER, WORKLOADS, Workload
 
 __all__ = ["number", "ratio", "show", "write"]
 
+QUIET = 0.5
+"""Load average from which on others use the machine."""
+
 
 UNITS = {"per_second": "a second", "kib": "KiB each", "ratio": "p99, times that without"}
 
@@ -23,6 +26,11 @@ def show(results: Results, console: Console) -> None:
     """Print it all: a table each workload, servers as rows; one server alone, as a list."""
     for name, outcomes in results.outcomes.items():
         console.print(_table(WORKLOADS[name], outcomes))
+    everything = [o for outcomes in results.outcomes.values() for o in outcomes.values()]
+    if any(outcome.medians.get("generator_limited") for outcome in everything):
+        console.print("* the generator was the limit: the server can do more")
+    if results.load > QUIET:
+        console.print(f"[red]Others used the machine (load {results.load:.1f}): do not trust this.")
     for server, why in results.skipped.items():
         console.print(f"[yellow]skipped[/] {server}: {why}")
 
@@ -45,7 +53,8 @@ def _table(workload: Workload, outcomes: dict[str, Outcome]) -> Table:
     for server, outcome in outcomes.items():
         medians = outcome.medians
         shown = (number(medians[name]) if name in medians else "" for name in names)
-        table.add_row(server, ratio(workload, outcomes, server), *shown)
+        limited = "*" if medians.get("generator_limited") else ""
+        table.add_row(server + limited, ratio(workload, outcomes, server), *shown)
         if outcome.failed:
             table.add_row(f"  [red]{outcome.failed}[/]")
     return table
@@ -98,6 +107,7 @@ def _growth(outcome: Outcome) -> str:
 
 def _document(results: Results) -> dict[str, object]:
     return {
+        "load_before": results.load,
         "skipped": results.skipped,
         "workloads": {
             workload: {

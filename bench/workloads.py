@@ -77,6 +77,8 @@ class Workload:
     figure: str
     """The one by which servers are compared."""
     measure: Callable[[Subject], Figures]
+    shown: Sequence[str] = ()
+    """What else of them is worth a column."""
     servers: Sequence[Server] | None = None
     """Who takes part, if it is not ours and every peer."""
     rounds: int = 2
@@ -388,9 +390,29 @@ def _figures(span: Span) -> Figures:
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("fanout", "1 job, 1,000 clients, every event", "per_second", _fanout, quick=True),
-        Workload("jobs", "1,000 jobs, 1 client each, every event", "per_second", _jobs, quick=True),
-        Workload("pages", "1,000 clients, 50 of 5,000 jobs each", "per_second", _pages),
+        Workload(
+            "fanout",
+            "1 job, 1,000 clients, every event",
+            "per_second",
+            _fanout,
+            shown=["p99", "half_p99"],
+            quick=True,
+        ),
+        Workload(
+            "jobs",
+            "1,000 jobs, 1 client each, every event",
+            "per_second",
+            _jobs,
+            shown=["p99", "half_p99"],
+            quick=True,
+        ),
+        Workload(
+            "pages",
+            "1,000 clients, 50 of 5,000 jobs each",
+            "per_second",
+            _pages,
+            shown=["p99", "cpu"],
+        ),
         Workload("stuck", "a tenth of the clients stops reading", "ratio", _stuck, servers=[OURS]),
         Workload("arrival", "2,000 clients come at once", "per_second", _arrival, quick=True),
         Workload("idle", "10,000 connections, one job each", "kib", _idle, rounds=1, quick=True),
