@@ -5,30 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .harness import Step, as_json, measure
+from .harness import Step, measure
 from .peers import PEERS
-from .report import show
+from .report import show, write
 from .servers import OURS
 from .workloads import WORKLOADS
-
-RESULTS = Path(__file__).parent / "results.json"
 
 
 @click.command()
 @click.argument("workloads", nargs=-1, metavar="[WORKLOAD]...")
 @click.option("--quick", is_flag=True, help="One short round each: two minutes, rough figures.")
 @click.option("--only", multiple=True, help="Only servers whose name holds this.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where to write JSON and plot.")
+@click.option("--out", type=click.Path(path_type=Path), help="A folder for JSON and plots.")
 def main(workloads: tuple[str, ...], quick: bool, only: tuple[str, ...], out: Path | None) -> None:
     """Measure the gateway and its peers, on one core each, in turn."""
     unknown = [name for name in workloads if name not in WORKLOADS]
     if unknown:
         raise click.BadParameter(f"{unknown[0]}: there are {', '.join(WORKLOADS)}")
-    servers = [s for s in (OURS, *PEERS) if not only or any(part in s.name for part in only)]
+    most = 1 if quick and not only else 3
+    servers = [
+        server
+        for server in (OURS, *PEERS)
+        if server.tier <= most and (not only or any(part in server.name for part in only))
+    ]
+    names = workloads or [name for name, found in WORKLOADS.items() if found.quick or not quick]
     console = Console()
     with Progress(
         *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
@@ -41,17 +44,15 @@ def main(workloads: tuple[str, ...], quick: bool, only: tuple[str, ...], out: Pa
             progress.update(task, description=step.what, completed=step.done, total=step.of)
 
         results = measure(
-            [WORKLOADS[name] for name in workloads or WORKLOADS],
+            [WORKLOADS[name] for name in names],
             servers,
             quick=quick,
             report=report,
         )
     show(results, console)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_bytes(
-            msgspec.json.format(msgspec.json.encode(as_json(results)))
-        )
+        write(results, out)
+        console.print(f"written to {out}")
 
 
 if __name__ == "__main__":

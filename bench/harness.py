@@ -8,10 +8,10 @@ import multiprocessing
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from os import sched_setaffinity
+from os import getloadavg, sched_setaffinity
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -50,6 +50,8 @@ class Results:
     outcomes: dict[str, dict[str, Outcome]] = field(factory=dict)
     skipped: dict[str, str] = field(factory=dict)
     """Servers that could not be had, and why."""
+    load: float = field(factory=lambda: getloadavg()[0])
+    """How busy the machine was before."""
 
 
 @frozen
@@ -77,6 +79,7 @@ def measure(
         for workload in workloads
         for round_ in range(1 if quick else workload.rounds)
         for server in workload.servers or present
+        if round_ == 0 or server.tier < 3 or workload.servers
     ]
     with _generator() as generate:
         for done, (workload, _, server) in enumerate(plan):
@@ -180,20 +183,3 @@ def _measure(workload: str, server: str, run: Run) -> Figures:
         return WORKLOADS[workload].measure(Subject(EVERYONE[server], run))
     finally:
         gc.enable()
-
-
-def as_json(results: Results) -> Mapping[str, object]:
-    return {
-        "skipped": results.skipped,
-        "workloads": {
-            workload: {
-                server: {
-                    "median": outcome.medians,
-                    "rounds": list(outcome.rounds),
-                    "failed": outcome.failed,
-                }
-                for server, outcome in outcomes.items()
-            }
-            for workload, outcomes in results.outcomes.items()
-        },
-    }

@@ -1,21 +1,36 @@
-"""What came out, as tables: the medians, and how many times better ours is."""
+"""What came out: tables of medians and of how many times better ours is, JSON, plots."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from .harness import Outcome, Results
+from .plot import Bar, plot
 from .servers import OURS
 from .workloads import LESS_IS_BETTER, WORKLOADS, Workload
 
-__all__ = ["number", "ratio", "show"]
+__all__ = ["number", "ratio", "show", "write"]
+
+QUIET = 0.5
+"""Load average from which on others use the machine."""
+
+
+UNITS = {"per_second": "a second", "kib": "KiB each", "ratio": "p99, times that without"}
 
 
 def show(results: Results, console: Console) -> None:
     """Print it all: a table each workload, servers as rows; one server alone, as a list."""
     for name, outcomes in results.outcomes.items():
         console.print(_table(WORKLOADS[name], outcomes))
+    everything = [o for outcomes in results.outcomes.values() for o in outcomes.values()]
+    if any(outcome.medians.get("generator_limited") for outcome in everything):
+        console.print("* the generator was the limit: the server can do more")
+    if results.load > QUIET:
+        console.print(f"[red]Others used the machine (load {results.load:.1f}): do not trust this.")
     for server, why in results.skipped.items():
         console.print(f"[yellow]skipped[/] {server}: {why}")
 
@@ -38,7 +53,8 @@ def _table(workload: Workload, outcomes: dict[str, Outcome]) -> Table:
     for server, outcome in outcomes.items():
         medians = outcome.medians
         shown = (number(medians[name]) if name in medians else "" for name in names)
-        table.add_row(server, ratio(workload, outcomes, server), *shown)
+        limited = "*" if medians.get("generator_limited") else ""
+        table.add_row(server + limited, ratio(workload, outcomes, server), *shown)
         if outcome.failed:
             table.add_row(f"  [red]{outcome.failed}[/]")
     return table
@@ -59,3 +75,49 @@ def number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}"
+
+
+def write(results: Results, folder: Path) -> None:
+    """`results.json`, and a plot of each workload that has peers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = msgspec.json.encode(_document(results))
+    (folder / "results.json").write_bytes(msgspec.json.format(document))
+    for name, outcomes in results.outcomes.items():
+        figure = WORKLOADS[name].figure
+        found = {server: o.medians[figure] for server, o in outcomes.items() if o.medians}
+        if len(found) > 1:
+            order = sorted(found, key=found.__getitem__, reverse=figure not in LESS_IS_BETTER)
+            bars = [Bar(server, found[server], ours=server == OURS.name) for server in order]
+            title = f"{WORKLOADS[name].title} ({UNITS.get(figure, figure)})"
+            (folder / f"{name}.svg").write_text(plot(title, bars))
+    if "growth" in results.outcomes:
+        (folder / "growth.svg").write_text(_growth(results.outcomes["growth"][OURS.name]))
+
+
+def _growth(outcome: Outcome) -> str:
+    """CPU at each size, in percent of a core."""
+    lines = {"clients": "clients of one job", "jobs": "jobs at 20 events/s", "rate": "events/s"}
+    bars = [
+        Bar(f"{int(name.split('_')[1]):,} {lines[name.split('_')[0]]}", 100 * value)
+        for name, value in outcome.medians.items()
+        if name.count("_") == 1
+    ]
+    return plot("ten times more: CPU in % of a core", bars)
+
+
+def _document(results: Results) -> dict[str, object]:
+    return {
+        "load_before": results.load,
+        "skipped": results.skipped,
+        "workloads": {
+            workload: {
+                server: {
+                    "median": outcome.medians,
+                    "rounds": list(outcome.rounds),
+                    "failed": outcome.failed,
+                }
+                for server, outcome in outcomes.items()
+            }
+            for workload, outcomes in results.outcomes.items()
+        },
+    }

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from attrs import define, field
 
 from .ages import Ages
-from .marks import MARK, OVERLAP, STAMP
+from .marks import OVERLAP, Scan, scan
 from .wire import Dialect, Step
 
 __all__ = ["TICK", "Clients", "ClientsLost"]
@@ -103,7 +103,6 @@ class Clients:
     def poll(self, timeout: float = 0.0) -> int:
         """Read once whatever there is; returns how many events that were."""
         buffer, view, receive, tails = self._buffer, self._view, self._receive, self._tails
-        talks, since, add = self._talks, self._since, self.ages.add
         before = self.total
         for fd, _ in self._epoll.poll(timeout, 20_000):
             try:
@@ -116,43 +115,36 @@ class Clients:
                 self._lose(fd)
                 continue
             self.received += size
-            if talks and fd in talks:
+            if self._talks and fd in self._talks:
                 self._continue(fd, size)
                 continue
-            # The rest is `marks.scan`, which says what it does, without its calls.
             buffer[:OVERLAP] = tails[fd]
             end = OVERLAP + size
-            events = buffer.count(MARK, 0, end)
             tails[fd] = buffer[size:end]
-            if not events:
+            found = scan(buffer, end)
+            if found.events:
+                self._count(found)
+            else:
                 self._reply(fd, end)
-                continue
-            self.total += events
-            now = time.monotonic_ns() // 1000
-            start = buffer.find(MARK, 0, end) + len(MARK)
-            if events == 1:
-                if start + STAMP <= end:
-                    due = int(buffer[start : start + STAMP])
-                    if due >= since:
-                        self.events += 1
-                        add(now - due)
-                elif since:
-                    self.events += 1
-                continue
-            oldest = int(buffer[start : start + STAMP])
-            start = buffer.rfind(MARK, 0, end) + len(MARK)
-            if start + STAMP > end:
-                start = buffer.rfind(MARK, 0, start - len(MARK)) + len(MARK)
-            newest = int(buffer[start : start + STAMP])
-            if newest < since:
-                continue
-            if oldest < since:  # as if they were spread evenly
-                events = round(events * (newest - since) / (newest - oldest))
-                oldest = since
-            self.events += events
-            add(now - oldest, events // 2)
-            add(now - newest, events - events // 2)
         return self.total - before
+
+    def _count(self, found: Scan) -> None:
+        events, oldest, newest = found
+        self.total += events
+        # Of digits that are not all there the others tell: they came together.
+        oldest, newest = oldest or newest, newest or oldest
+        if oldest is None or newest is None:
+            self.events += events
+            return
+        if newest < self._since:
+            return
+        if oldest < self._since:  # as if they were spread evenly
+            events = round(events * (newest - self._since) / (newest - oldest))
+            oldest = self._since
+        self.events += events
+        now = time.monotonic_ns() // 1000
+        self.ages.add(now - oldest, events // 2)
+        self.ages.add(now - newest, events - events // 2)
 
     def close(self) -> None:
         """Leave, all at once."""

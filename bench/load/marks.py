@@ -5,7 +5,7 @@ Pure: bytes in, numbers out.
 
 from __future__ import annotations
 
-from attrs import frozen
+from typing import NamedTuple
 
 __all__ = ["MARK", "OVERLAP", "STAMP", "Scan", "mark", "scan"]
 
@@ -23,8 +23,7 @@ def mark(at: float) -> bytes:
     return b"%b%016d" % (MARK, at * 1e6)
 
 
-@frozen
-class Scan:
+class Scan(NamedTuple):
     """The events in a read."""
 
     events: int

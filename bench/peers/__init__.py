@@ -130,6 +130,7 @@ PEERS = [
     Server(
         "websockets broadcast()",
         "asyncio, redis.asyncio pub/sub",
+        tier=1,
         start=partial(_python_program, "websockets_hub"),
         feed=pubsub_feed,
         every=LIST,
@@ -140,6 +141,7 @@ PEERS = [
     Server(
         "uvicorn hub",
         "uvloop, redis.asyncio pub/sub, a queue a client",
+        tier=2,
         start=partial(_uvicorn, "uvicorn_hub"),
         feed=pubsub_feed,
         every=LIST,
@@ -150,6 +152,7 @@ PEERS = [
     Server(
         "Node ws",
         "ioredis pub/sub, each frame encoded once",
+        tier=1,
         start=partial(_node, "ws_hub"),
         feed=pubsub_feed,
         every=LIST,
@@ -159,6 +162,7 @@ PEERS = [
     Server(
         "uWebSockets",
         "through socketify, its own topics",
+        tier=2,
         start=partial(_python_program, "socketify_hub"),
         feed=websocket_feed,
         every=LIST,
@@ -169,6 +173,7 @@ PEERS = [
     Server(
         "nats-server",
         "its WebSocket port, core subjects",
+        tier=2,
         start=_nats,
         feed=nats_feed,
         every=NATS,

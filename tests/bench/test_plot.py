@@ -1,0 +1,23 @@
+"""The plot says what the figures say."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.plot import Bar, plot
+
+
+def test_bars_are_as_long_as_their_figures_and_the_longest_fills_the_width() -> None:
+    svg = plot("deliveries/s", [Bar("ours", 3_000_000, ours=True), Bar("them", 750_000)])
+    found = ElementTree.fromstring(svg)  # noqa: S314 - it is our own
+    names = [element.text for element in found.iter() if element.tag.endswith("text")]
+    assert names == ["deliveries/s", "ours", "3,000,000", "them", "750,000"]
+    rects = [e for e in found.iter() if e.tag.endswith("rect") and e.get("class") != "ground"]
+    ours, them = (float(rect.attrib["width"]) for rect in rects)
+    assert them / ours == pytest.approx(0.25, abs=0.01)
+
+
+def test_names_are_escaped() -> None:
+    assert "&lt;b&gt;" in plot("a", [Bar("<b>", 1)])
