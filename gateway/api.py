@@ -37,7 +37,7 @@ from .protocol import Mode, parse_update
 from .transports.http import ASGIApp, Receive, Scope, Send
 from .transports.sse import parse_event_id, serve_events
 
-__all__ = ["create_http_app"]
+__all__ = ["MAX_PAGE", "MAX_WAIT", "PARTS", "Revocation", "create_http_app"]
 
 log = logging.getLogger("gateway.api")
 
@@ -296,15 +296,17 @@ class _Streamed(Response):
         await self._app(scope, receive, send)
 
 
-class _Revocation(Struct, forbid_unknown_fields=True):
+class Revocation(Struct, forbid_unknown_fields=True):
+    """Which token is to count no more, and until when."""
+
     id: Annotated[str, Meta(min_length=1, max_length=MAX_TOKEN_ID)]
     until: float | None = None
 
 
-_revocations = msgspec.json.Decoder(_Revocation)
+_revocations = msgspec.json.Decoder(Revocation)
 
 
-def _revocation(body: bytes) -> _Revocation:
+def _revocation(body: bytes) -> Revocation:
     try:
         return _revocations.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:

@@ -18,6 +18,7 @@ from .pace import Pace
 
 __all__ = [
     "FINAL",
+    "JOB_ID",
     "STATUSES",
     "UNSEEN",
     "Event",
@@ -49,7 +50,9 @@ Lease = (
     | Annotated[float, Meta(ge=limits.MIN_LEASE, le=limits.MAX_LEASE)]
 )
 
-_JOB_ID = re.compile(rf"[A-Za-z0-9_.:/@-]{{1,{limits.MAX_JOB_ID}}}")
+JOB_ID = f"[A-Za-z0-9_.:/@-]{{1,{limits.MAX_JOB_ID}}}"
+"""A job id, as a regular expression that all its dialects understand."""
+_JOB_ID = re.compile(JOB_ID)
 
 
 def is_job_id(text: object) -> bool:

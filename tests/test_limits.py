@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import fields
 
+from documents.tables import described
 from gateway import Limits
-
-ROOT = Path(__file__).parent.parent
-
-
-def generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("page", generator().PAGES)
-def test_generated_pages_are_up_to_date(page: str) -> None:
-    assert (ROOT / page).read_text() == generator().written(page), "run docs/generate.py"
 
 
 def test_each_limit_is_in_the_table_with_its_reason() -> None:
-    rows = dict(generator().described())
+    rows = dict(described())
     assert list(rows) == [field.name for field in fields(Limits)]
     assert all(len(why) > 30 for why in rows.values())
 

@@ -1,8 +1,8 @@
 """WebSocket over our own stream. wsproto takes frames apart; all the rest is here.
 
 Data is encoded once and shared between connections, so it goes straight into the stream,
-in which writes are whole. Whoever reads answers pings and goodbyes; of the pings that came
-together only the last, which RFC 6455 §5.5.3 allows. After a close frame nothing follows.
+in which writes are whole. Whoever reads answers pings and goodbyes, pings that came
+together in one write. After a close frame nothing follows.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class _Frames:
         """Send a close frame, unless one was sent. Raises `TransportClosed`."""
         if not self.said_goodbye:
             self.said_goodbye = True
-            await self._control(_CLOSE, payload)
+            with _translated():
+                await self._stream.send_all(pack("!BB", _CLOSE, len(payload)) + payload)
 
     def abort(self) -> None:
         """Drop the client; if it was told why, it may still read that: no reset then."""
@@ -137,13 +138,14 @@ class _Frames:
 
     async def _next(self) -> str | None:
         """The next message of those that have arrived."""
-        ping: bytes | None = None
+        pongs = bytearray()
         message: str | None = None
         try:
             for frame in self._parser.received_frames():
                 self._allowance.spend(1, size=0)
                 if frame.opcode is Opcode.PING:
-                    ping = bytes(frame.payload)  # type: ignore[arg-type]  # bytes, in a ping
+                    payload = bytes(frame.payload)  # type: ignore[arg-type]  # bytes, in a ping
+                    pongs += pack("!BB", _PONG, len(payload)) + payload
                 elif frame.opcode is Opcode.CLOSE:
                     await self._answer_goodbye(frame)
                 elif frame.opcode is not Opcode.PONG:
@@ -154,8 +156,9 @@ class _Frames:
             self._over = True
             raise ConnectionEnds(_BROKEN[error.code]) from None
         finally:
-            if ping is not None and not self.said_goodbye:
-                await self._control(_PONG, ping)
+            if pongs and not self.said_goodbye:
+                with _translated():
+                    await self._stream.send_all(pongs)
         return message
 
     def _take(self, frame: Frame) -> str | None:
@@ -177,10 +180,6 @@ class _Frames:
         code = frame.payload[0]
         known = isinstance(code, int) and code != CloseReason.NO_STATUS_RCVD
         await self.say_goodbye(pack("!H", code) if known else b"")
-
-    async def _control(self, opcode: int, payload: bytes) -> None:
-        with _translated():
-            await self._stream.send_all(pack("!BB", opcode, len(payload)) + payload)
 
 
 class _Sink:

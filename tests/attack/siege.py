@@ -18,7 +18,7 @@ from attrs import define, field
 from tests.e2e.client import Client, Raw, connect, open_client
 from tests.e2e.hosts import in_process, printed
 
-__all__ = ["Siege", "besieged"]
+__all__ = ["Siege", "besieged", "started"]
 
 WATCHERS = 5
 EVERY = 0.02
@@ -55,26 +55,31 @@ class Siege:
 
 
 @asynccontextmanager
+async def started(*arguments: str) -> AsyncIterator[Siege]:
+    """A gateway, with nobody on it."""
+    async with in_process("-m", "gateway.cli", "serve", *arguments) as process:
+        line = (await printed(process, b"Serving")).decode()
+        yield Siege(process, int(line.strip().rstrip("/").rpartition(":")[2]))
+
+
+@asynccontextmanager
 async def besieged(*arguments: str) -> AsyncIterator[Siege]:
     """A gateway on a free port, with its honest clients already watching."""
-    serve = ("-m", "gateway.cli", "serve", "--bind", "127.0.0.1:0", "--log-level", "warning")
-    async with in_process(*serve, *arguments) as process:
-        line = (await printed(process, b"Serving")).decode()
-        siege = Siege(process, int(line.strip().rstrip("/").rpartition(":")[2]))
-        async with AsyncExitStack() as stack:
-            clients = [
-                await stack.enter_async_context(open_client(siege.port)) for _ in range(WATCHERS)
-            ]
-            publisher = await stack.enter_async_context(connect(siege.port))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_listen, process)
-                for client in clients:
-                    await client.hear_type("welcome")
-                    await client.ask("subscribe", jobs=["honest"])
-                    nursery.start_soon(_watch, client, siege)
-                nursery.start_soon(_publish, publisher)
-                yield siege
-                nursery.cancel_scope.cancel()
+    quiet = ("--bind", "127.0.0.1:0", "--log-level", "warning")
+    async with started(*quiet, *arguments) as siege, AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(open_client(siege.port)) for _ in range(WATCHERS)
+        ]
+        publisher = await stack.enter_async_context(connect(siege.port))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_listen, siege.process)
+            for client in clients:
+                await client.hear_type("welcome")
+                await client.ask("subscribe", jobs=["honest"])
+                nursery.start_soon(_watch, client, siege)
+            nursery.start_soon(_publish, publisher)
+            yield siege
+            nursery.cancel_scope.cancel()
 
 
 async def _watch(client: Client, siege: Siege) -> None:

@@ -1,63 +1,10 @@
-"""Writes the parts of the documentation that the code says already.
-
-    python docs/generate.py
-
-A part stands between `<!-- name -->` and `<!-- end -->`; some files are written whole. A
-test compares.
-"""
+"""A dashboard for Grafana, of what `/metrics` says."""
 
 from __future__ import annotations
 
-import ast
-import json
-import re
-from collections.abc import Iterator
-from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
-from gateway import limits
-
-ROOT = Path(__file__).parent.parent
-
-
-def values() -> str:
-    """The constants at the top of `limits.py`, with the comment beside each."""
-    rows = ["| what | at most | why |", "|---|---|---|"]
-    for name, why in re.findall(r"^(MAX_\w+) = [^#\n]+#(.+)$", _source(), re.MULTILINE):
-        rows.append(f"| `{name}` | {_shown(getattr(limits, name))} | {why.strip()} |")
-    return "\n".join(rows)
-
-
-def fields() -> str:
-    """The fields of `Limits`, with the docstring below each."""
-    rows = ["| limit | default | what it bounds, what happens past it, and why |", "|---|---|---|"]
-    for name, why in described():
-        rows.append(f"| `{name}` | {_shown(getattr(limits.DEFAULT_LIMITS, name))} | {why} |")
-    return "\n".join(rows)
-
-
-def described() -> Iterator[tuple[str, str]]:
-    """The name of each field, and its docstring, which only the source has."""
-    tree = ast.parse(_source())
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
-    for above, below in pairwise(body):
-        match above, below:
-            case (
-                ast.AnnAssign(target=ast.Name(name)),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                yield name, " ".join(text.split())
-
-
-def _source() -> str:
-    return (ROOT / "gateway/limits.py").read_text()
-
-
-def _shown(value: float | tuple[float, float]) -> str:
-    if isinstance(value, tuple):
-        return "–".join(f"{part:g}" for part in value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
-
+__all__ = ["dashboard"]
 
 PANELS = (
     ("Clients", "short", {"{{instance}}": "gateway_connections"}),
@@ -116,7 +63,7 @@ PANELS = (
 """Of the dashboard: title, unit, and a query for each legend."""
 
 
-def dashboard() -> str:
+def dashboard() -> dict[str, Any]:
     """Grafana's JSON of `PANELS`, two in a row."""
     panels = [
         {
@@ -134,7 +81,7 @@ def dashboard() -> str:
         for number, (title, unit, queries) in enumerate(PANELS)
     ]
     source = {"name": "source", "type": "datasource", "query": "prometheus"}
-    document = {
+    return {
         "title": "progress-gateway",
         "uid": "progress-gateway",
         "schemaVersion": 39,
@@ -143,26 +90,3 @@ def dashboard() -> str:
         "templating": {"list": [source]},
         "panels": panels,
     }
-    return json.dumps(document, indent=2) + "\n"
-
-
-PARTS = {"values": values, "limits": fields}
-WHOLE = {"docs/grafana.json": dashboard}
-PAGES = ("docs/limits.md", *WHOLE)
-
-
-def written(page: str) -> str:
-    """The page as it should be."""
-    if page in WHOLE:
-        return WHOLE[page]()
-
-    def part(match: re.Match[str]) -> str:
-        return f"<!-- {match[1]} -->\n{PARTS[match[1]]()}\n<!-- end -->"
-
-    text = (ROOT / page).read_text()
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", part, text, flags=re.DOTALL)
-
-
-if __name__ == "__main__":
-    for page in PAGES:
-        (ROOT / page).write_text(written(page))

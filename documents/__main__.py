@@ -1,0 +1,8 @@
+"""`python -m documents`: write them."""
+
+from __future__ import annotations
+
+from . import PAGES, ROOT, written
+
+for page in PAGES:
+    (ROOT / page).write_text(written(page))

@@ -1,0 +1,277 @@
+"""The HTTP API as an OpenAPI document and the WebSocket as an AsyncAPI one, both with the
+schemas of the types that the code parses and writes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import msgspec
+from msgspec import Struct
+
+from gateway import limits
+from gateway.api import MAX_PAGE, MAX_WAIT, Revocation
+from gateway.cli import frames
+from gateway.endings import ENDINGS
+from gateway.job import JOB_ID, STATUSES, State, Update
+from gateway.protocol import SUBPROTOCOL, Command, Mode
+
+__all__ = ["asyncapi", "openapi"]
+
+VERSION = "1"
+Json = dict[str, Any]
+
+
+class Receipt(Struct, omit_defaults=True):
+    """The answer to an update."""
+
+    epoch: int
+    seq: int
+    attempt: int
+    applied: bool
+    reason: Literal["unchanged", "stale_attempt", "final"] | None = None
+
+
+class Job(Struct):
+    """A job's state at a position."""
+
+    job: str
+    epoch: int
+    seq: int
+    state: State
+
+
+class Page(Struct):
+    """Some jobs, most recently updated first."""
+
+    jobs: list[Job]
+    next: str | None
+
+
+class HistoryEvent(Struct):
+    """A state, at a position of the history's epoch."""
+
+    seq: int
+    state: State
+
+
+class Gap(Struct, rename={"first": "from", "last": "to"}):
+    """Events that can no longer be had."""
+
+    first: int
+    last: int
+
+
+class History(Struct, omit_defaults=True):
+    """A job's recent events, oldest first."""
+
+    job: str
+    epoch: int
+    events: list[HistoryEvent]
+    gap: Gap | None = None
+
+
+class Revoked(Struct):
+    """The token of this id counts no more."""
+
+    id: str
+    until: float
+
+
+class Problem(Struct, omit_defaults=True):
+    """What was wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str | None = None
+    field: str | None = None
+
+
+class Health(Struct):
+    """This node is there."""
+
+    status: str
+    node: str
+
+
+TYPES = (Update, Receipt, Job, Page, History, Revocation, Revoked, Problem, Health)
+
+
+def _schemas(types: tuple[Any, ...]) -> tuple[list[Json], Json]:
+    found, components = msgspec.json.schema_components(
+        types, ref_template="#/components/schemas/{name}"
+    )
+    return list(found), dict(sorted(components.items()))
+
+
+def _parameter(name: str, schema: Json, about: str, *, where: str = "query") -> Json:
+    needed = {"required": True} if where == "path" else {}
+    return {"name": name, "in": where, "schema": schema, "description": about, **needed}
+
+
+JOB = _parameter("job", {"type": "string", "pattern": f"^{JOB_ID}$"}, "its id", where="path")
+NOT_HERE = {400: "something is wrong, and named", 401: "no good token", 403: "a foreign origin"}
+
+
+def _operation(
+    about: str, ok: str, *parameters: Json, body: str | None = None, **more: str
+) -> Json:
+    """`ok` is the schema of the answer, or its media type; `more` are other statuses."""
+    content: Json = (
+        {ok: {"schema": {"type": "string"}}}
+        if "/" in ok
+        else {"application/json": {"schema": {"$ref": f"#/components/schemas/{ok}"}}}
+    )
+    responses: Json = {"200": {"description": "as wished", "content": content}}
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    others = {str(status): why for status, why in NOT_HERE.items()}
+    for status, why in sorted((others | {name[1:]: why for name, why in more.items()}).items()):
+        responses[status] = {
+            "description": why,
+            **({} if status == "304" else {"content": problem}),
+        }
+    operation: Json = {"summary": about, "responses": responses}
+    if parameters:
+        operation["parameters"] = list(parameters)
+    if body is not None:
+        schema = {"$ref": f"#/components/schemas/{body}"}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return operation
+
+
+def openapi() -> Json:
+    """The HTTP API."""
+    whole = {"type": "integer", "minimum": 0, "maximum": limits.MAX_NUMBER}
+    job_ids = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    away = "the broker does not answer; try again"
+    paths = {
+        "/api/jobs": {
+            "get": _operation(
+                "Jobs, most recently updated first",
+                "Page",
+                _parameter("prefix", {"type": "string"}, "what their ids begin with"),
+                _parameter("status", {"enum": list(STATUSES)}, "only those"),
+                _parameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}, ""),
+                _parameter("after", {"type": "string"}, "the `next` of the page before"),
+                _503=away,
+            )
+        },
+        "/api/jobs/{job}": {
+            "get": _operation(
+                "A job's state",
+                "Job",
+                JOB,
+                _parameter(
+                    "wait",
+                    {"type": "number", "minimum": 0, "maximum": MAX_WAIT},
+                    "seconds to wait for another position than If-None-Match",
+                ),
+                _304="it is still at that position",
+                _404="nobody has reported it, or the token does not allow to watch it",
+                _503=away,
+            ),
+            "post": _operation(
+                "Report on a job",
+                "Receipt",
+                JOB,
+                body="Update",
+                _403="the token does not allow it, or a foreign origin",
+                _408="the body took too long",
+                _413="the body is too big",
+                _503=away,
+            ),
+        },
+        "/api/jobs/{job}/events": {
+            "get": _operation(
+                "A job's recent events",
+                "History",
+                JOB,
+                _parameter("after", whole, "only those later than this"),
+                _parameter("epoch", whole, "of which record `after` is"),
+                _404="nobody has reported it, or the token does not allow to watch it",
+                _503=away,
+            )
+        },
+        "/api/events": {
+            "get": _operation(
+                "Jobs as they change (Server-Sent Events)",
+                "text/event-stream",
+                _parameter("job", job_ids, "which; several times for several"),
+                _parameter("mode", {"enum": list(get_args(Mode))}, "the newest, or each event"),
+            )
+        },
+        "/api/revocations": {
+            "post": _operation(
+                "Have a token count no more (only where tokens are asked for)",
+                "Revoked",
+                body="Revocation",
+                _403="the token does not allow to revoke others, or a foreign origin",
+                _404="no tokens are asked for here",
+                _503=away,
+            )
+        },
+        "/healthz": {"get": _operation("Whether this process is alive", "Health")},
+        "/readyz": {"get": _operation("Whether clients may come", "Health", _503="and why not")},
+        "/metrics": {"get": _operation("For Prometheus", "text/plain")},
+    }
+    bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "progress-gateway",
+            "version": VERSION,
+            "description": "See docs/protocol.md, which says what the fields mean.",
+        },
+        "security": [{}, {"token": []}],
+        "paths": paths,
+        "components": {"schemas": _schemas(TYPES)[1], "securitySchemes": {"token": bearer}},
+    }
+
+
+def asyncapi() -> Json:
+    """The WebSocket."""
+    said, told = get_args(Command), get_args(frames.Frame)
+    # Some names are both: a ping is a ping in either direction.
+    _, schemas = _schemas(said)
+    _, others = _schemas(told)
+    schemas |= {f"Told{name}" if name in schemas else name: one for name, one in others.items()}
+    messages = {
+        f"{way}{kind.__name__}": {
+            "name": kind.__struct_config__.tag,
+            "payload": {"$ref": f"#/components/schemas/{prefix}{kind.__name__}"},
+        }
+        for way, kinds in (("say", said), ("hear", told))
+        for kind in kinds
+        for prefix in ("Told" if way == "hear" and kind.__name__ in _schemas(said)[1] else "",)
+    }
+
+    def operation(action: str, way: str, about: str) -> Json:
+        refs = [
+            {"$ref": f"#/channels/ws/messages/{name}"} for name in messages if name.startswith(way)
+        ]
+        return {
+            "action": action,
+            "channel": {"$ref": "#/channels/ws"},
+            "summary": about,
+            "messages": refs,
+        }
+
+    codes = "\n".join(f"- {ending.code} {ending.reason}: {ending.means}" for ending in ENDINGS)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "progress-gateway",
+            "version": VERSION,
+            "description": f"Subprotocol {SUBPROTOCOL}. A connection ends with one of\n\n{codes}",
+        },
+        "channels": {"ws": {"address": "/ws", "messages": messages}},
+        "operations": {
+            "receive": operation("receive", "say", "What a client says"),
+            "send": operation("send", "hear", "What it is told; it passes over other fields"),
+        },
+        "components": {"schemas": dict(sorted(schemas.items()))},
+    }

@@ -1,0 +1,50 @@
+"""The tables of `gateway/limits.py`: each number, with the reason that stands beside it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from gateway import limits
+
+__all__ = ["described", "fields", "values"]
+
+SOURCE = Path(limits.__file__)
+
+
+def values() -> str:
+    """The constants at the top of `limits.py`, with the comment beside each."""
+    rows = ["| what | at most | why |", "|---|---|---|"]
+    for name, why in re.findall(r"^(MAX_\w+) = [^#\n]+#(.+)$", SOURCE.read_text(), re.MULTILINE):
+        rows.append(f"| `{name}` | {_shown(getattr(limits, name))} | {why.strip()} |")
+    return "\n".join(rows)
+
+
+def fields() -> str:
+    """The fields of `Limits`, with the docstring below each."""
+    rows = ["| limit | default | what it bounds, what happens past it, and why |", "|---|---|---|"]
+    for name, why in described():
+        rows.append(f"| `{name}` | {_shown(getattr(limits.DEFAULT_LIMITS, name))} | {why} |")
+    return "\n".join(rows)
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """The name of each field, and its docstring, which only the source has."""
+    tree = ast.parse(SOURCE.read_text())
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
+    for above, below in pairwise(body):
+        match above, below:
+            case (
+                ast.AnnAssign(target=ast.Name(name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                yield name, " ".join(text.split())
+
+
+def _shown(value: float | tuple[float, float]) -> str:
+    if isinstance(value, tuple):
+        return "–".join(f"{part:g}" for part in value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
