@@ -29,6 +29,8 @@ __all__ = ["Crowd", "Network", "Proxies", "canonical", "read_proxy_header"]
 
 OVERFLOW: Final = 100
 """Connections of an address that are told they are too many, instead of being dropped."""
+HANDSHAKES: Final = 10
+"""At a time: each is up to a millisecond of work, and waits for nobody."""
 SPARE: Final = 1_000
 """Sockets besides the connections: requests, handshakes, and those who are told."""
 
@@ -154,6 +156,8 @@ class Crowd:
     def __init__(self, limits: Limits) -> None:
         self._most = limits.max_connections_per_address
         self._most_in_all = limits.max_connections + SPARE
+        self.turnstile = trio.Semaphore(HANDSHAKES)
+        """Lets clients shake hands a few at a time."""
         self._of: Counter[str] = Counter()
         self._all = 0
 

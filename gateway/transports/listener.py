@@ -27,7 +27,7 @@ from .head import BadHead, headers_in, is_upgrade, read_head, refuse
 from .http import HTTPServer
 from .inherited import SYSTEMD, inherited_listeners
 from .stream import ClientStream
-from .websocket import serve_websocket
+from .trio_ws import serve_websocket
 
 __all__ = ["open_listeners", "parse_bind", "serve_listeners"]
 
@@ -211,6 +211,9 @@ async def _serve_client(
             head = await reception.http.serve(stream, head)
         if head is not None:
             refused = None if has_place else endings.CROWDED
-            await serve_websocket(stream, head, reception.node, refused=refused)
+            turnstile = reception.crowd.turnstile
+            await serve_websocket(
+                stream, head, reception.node, turnstile=turnstile, refused=refused
+            )
     except BadHead as error:
         await refuse(stream, error.status)

@@ -24,7 +24,7 @@ from gateway.errors import TransportClosed
 from gateway.protocol import Message
 from gateway.transports.head import BadHead, read_head, refuse
 from gateway.transports.stream import ClientStream
-from gateway.transports.websocket import serve_websocket
+from gateway.transports.trio_ws import serve_websocket
 
 FOUND = os.environ.get("GATEWAY_TEST_AUTOBAHN", "").split()
 LIMITS = Limits(commands_per_second=1e6, command_burst=1_000_000, max_message=128 * 1024)
@@ -61,7 +61,7 @@ async def _serve(sock: socket.socket) -> None:
     node: Any = Echo()
     try:
         head = await read_head(stream, LIMITS)
-        await serve_websocket(stream, head, node)
+        await serve_websocket(stream, head, node, turnstile=trio.Semaphore(10))
     except BadHead as error:
         await refuse(stream, error.status)
     except trio.BrokenResourceError:
