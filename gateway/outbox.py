@@ -5,15 +5,16 @@ at most once, so it is bounded by the number of subscriptions, and a mark never 
 and never fails. Answers to commands have a lane of their own, `limits.max_replies` long,
 which the reader waits for, so that a client that floods commands is slowed by TCP.
 
-The writer parks here while there is nothing for it; the first mark after that wakes it,
-and all that come before it runs are one batch. (A memory channel of the marks would have
-to hold those of subscriptions already cancelled, and costs three times as much a wake-up.)
-`end` is the end of it: what is queued is still delivered, what comes later has nowhere
-to go.
+The writer draws from it through a memory channel that carries no data, only the news
+that there is some: what has come before the writer runs is one batch. (A channel of the
+marks themselves would have to hold those of subscriptions already cancelled, and would
+wake the writer once a mark.) Its sending end is the connection's life: `end` closes it,
+what is queued is still delivered, and what comes later has nowhere to go.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import inf
 from typing import NamedTuple
 
@@ -47,7 +48,9 @@ class Outbox:
         self._due: dict[Subscription, None] = {}  # an ordered set
         self._ping = False
         self._room = trio.Semaphore(limits.max_replies)
-        self._writer: trio.lowlevel.Task | None = None  # while it waits
+        self._news, self._bell = trio.open_memory_channel[None](1)
+        self._rung = False
+        """Whether the news is on its way already."""
         self._interval = 0.0
         self._opens_at = -inf
         self.ending: Ending | None = None
@@ -101,39 +104,29 @@ class Outbox:
         """Wish for the end. The first reason wins; what is queued is still delivered."""
         if self.ending is None:
             self.ending = ending
-            self._ring()
+            self._news.close()
 
     async def receive(self) -> Batch:
         """The next batch, never empty. Raises `trio.EndOfChannel` after the last.
 
         Cancelled, it has taken nothing. For one task alone.
         """
-        if self._ready:
-            await trio.lowlevel.checkpoint()
-        while not self._ready:
-            if self.ending is not None:
-                raise trio.EndOfChannel
-            if self._due:
-                with trio.move_on_at(self._opens_at):
-                    await self._wait()
-            else:
-                await self._wait()
-        return self._take()
-
-    async def _wait(self) -> None:
-        """Return when `_ring` is called. (A `ParkingLot` does the same for many tasks, at
-        three times the price; this is paid for every delivery.)"""
-        self._writer = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._give_up)
-
-    def _give_up(self, _: object) -> trio.lowlevel.Abort:
-        self._writer = None
-        return trio.lowlevel.Abort.SUCCEEDED
+        while True:
+            paced = trio.move_on_at(self._opens_at) if self._due else nullcontext()
+            try:
+                with paced:
+                    await self._bell.receive()
+                    self._rung = False
+            except trio.EndOfChannel:
+                if not self._ready:
+                    raise
+            if self._ready:
+                return self._take()
 
     def _ring(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            trio.lowlevel.reschedule(writer)
+        if not self._rung:
+            self._rung = True
+            self._news.send_nowait(None)
 
     def __aiter__(self) -> Outbox:
         return self

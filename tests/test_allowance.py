@@ -40,7 +40,6 @@ def test_noise_is_counted_in_bounded_time_and_space(chunks: list[bytes]) -> None
         assert len(counter._begun) < 14
 
 
-
 async def test_a_burst_is_free_and_then_the_rate_counts(autojump_clock: MockClock) -> None:
     allowance = Allowance(Limits(commands_per_second=10, command_burst=100))
     start = trio.current_time()
