@@ -19,7 +19,7 @@ LAYERS = [
     {"errors", "limits", "endings", "pace", "job", "fold", "history", "protocol", "topic"},
     {"about", "tally", "outbox", "hub", "broker", "auth", "session"},
     {"brokers"},
-    {"connection", "canary", "node"},
+    {"heartbeat", "connection", "canary", "node"},
     {"transports"},
     {"page", "answers", "metrics", "api", "settings"},
     {"server", "asgi"},
