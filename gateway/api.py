@@ -61,13 +61,13 @@ def create_http_app(node: Node, *, parts: Collection[str] = PARTS, inside: bool 
     routes: list[BaseRoute] = [
         Route("/api/jobs", api.list_jobs),
         Route("/api/jobs/{job:path}/events", api.history, methods=["GET"]),
-        Route("/api/jobs/{job:path}", api.read, methods=["GET"]),
+        Route("/api/jobs/{job:path}", api.job, methods=["GET", "POST"])
+        if "publish" in parts
+        else Route("/api/jobs/{job:path}", api.read, methods=["GET"]),
         Route("/api/events", api.events),
         Route("/healthz", api.health),
         Route("/readyz", api.readiness),
     ]
-    if "publish" in parts:
-        routes.append(Route("/api/jobs/{job:path}", api.publish, methods=["POST"]))
     if node.gate.keys is not None:
         routes.append(Route("/api/revocations", api.revoke, methods=["POST"]))
     if "metrics" in parts:
@@ -110,6 +110,10 @@ class _Api:
         if rights is None:
             raise Unauthorized("A token is needed: Authorization: Bearer …")
         return rights
+
+    async def job(self, request: Request) -> Response:
+        # One route for both, so that a 405 names both.
+        return await (self.publish if request.method == "POST" else self.read)(request)
 
     async def publish(self, request: Request) -> Response:
         rights = await self._enter(request)

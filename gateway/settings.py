@@ -8,21 +8,17 @@ the gateway can read the environment by it. A wrong value raises `InvalidSetting
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import isfinite
 from typing import Any, NamedTuple
 
-from attrs import fields
-
 from .auth.origins import Origins
 from .errors import InvalidSettings
-from .limits import Limits
 from .storage.address import MAX_SHARDS, parse_address
 
-__all__ = ["SETTINGS", "Setting", "limits_of", "read_file", "read_settings", "suspicious_variables"]
+__all__ = ["SETTINGS", "Setting", "read_settings", "suspicious_variables"]
 
 PREFIX = "GATEWAY_"
 
@@ -290,65 +286,6 @@ def read_settings(
         setting.name: setting.read(environ.get(setting.variable) or setting.default)
         for setting in settings
     }
-
-
-def read_file(text: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """What a TOML file sets: the texts of settings by name, and its table `limits`.
-
-    Lists become comma-separated. Raises `InvalidSettings` naming what is unknown or wrong.
-    """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidSettings(f"not TOML: {error}", field="config") from None
-    table = document.pop("limits", {})
-    if not isinstance(table, dict):
-        raise InvalidSettings("limits is not a table: [limits]", field="config")
-    known = {setting.name: setting for setting in SETTINGS if setting is not CONFIG}
-    texts: dict[str, str] = {}
-    for name, value in document.items():
-        if name not in known:
-            raise InvalidSettings(_unknown(name, known), field="config")
-        known[name].read(texts.setdefault(name, _text(name, value)))
-    limits_of(table)
-    return texts, table
-
-
-def _text(name: str, value: object) -> str:
-    match value:
-        case bool():
-            return "yes" if value else ""
-        case str() | int() | float():
-            return str(value)
-        case list() if all(isinstance(one, str) for one in value):
-            return ",".join(value)
-    raise InvalidSettings(f"{name} is no text, number or list of texts", field="config")
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    meant = get_close_matches(name, known, n=1)
-    return f"{name} is no setting" + (f"; did you mean {meant[0]}?" if meant else "")
-
-
-def limits_of(table: Mapping[str, Any], *, drain: float | None = None) -> Limits:
-    """The limits with those of `table` changed. Raises `InvalidSettings` naming the wrong one."""
-    known = {field.name: field.default for field in fields(Limits)}
-    if "drain_timeout" in table:
-        raise InvalidSettings("limits.drain_timeout is set by drain", field="config")
-    changed: dict[str, Any] = {} if drain is None else {"drain_timeout": drain}
-    for name, value in table.items():
-        if name not in known:
-            raise InvalidSettings(f"limits: {_unknown(name, known)}", field="config")
-        expected = (int,) if type(known[name]) is int else (int, float)
-        if name == "retry" or isinstance(value, bool) or not isinstance(value, expected):
-            kind = "a whole number" if expected == (int,) else "a number"
-            raise InvalidSettings(f"limits.{name} is not {kind}", field="config")
-        changed[name] = value
-    try:
-        return Limits(**changed)
-    except ValueError:
-        wrong = next(name for name, value in changed.items() if not value > 0)
-        raise InvalidSettings(f"limits.{wrong} is not above 0", field="config") from None
 
 
 # Kubernetes and Docker links describe a service called "gateway" to every container by

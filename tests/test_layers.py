@@ -21,7 +21,7 @@ LAYERS = [
     {"brokers"},
     {"heartbeat", "connection", "canary", "node"},
     {"transports"},
-    {"page", "answers", "metrics", "api", "settings"},
+    {"page", "answers", "metrics", "api", "settings", "settings_file"},
     {"server", "asgi"},
     {"cli", "demo"},
 ]

@@ -67,6 +67,7 @@ class Pass:
         """Its rights from now on. Raises `Unauthorized`; then they are as before."""
         self.rights = await self.gate.rights(token)
         self.warned = False
+        log.info("admitted", extra={"subject": self.rights.subject, "token": self.rights.token_id})
         return self.rights
 
 

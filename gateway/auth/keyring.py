@@ -32,6 +32,9 @@ REFRESH_EVERY = 300.0
 ASK_AGAIN_AFTER = 10.0
 """Seconds between two looks because of unknown keys: anybody can send a token with one."""
 FETCH_WITHIN = 5.0
+"""Seconds for each step of asking a URL."""
+REFRESH_WITHIN = 8.0
+"""Seconds for all of them: somebody with a new key waits for it."""
 MAX_DOCUMENT = 1024 * 1024
 """Bytes of a key file or JWK Set."""
 
@@ -82,10 +85,13 @@ class Keyring:
                 return
             for source in filter(_is_url, self._sources):
                 try:
-                    text = await trio.to_thread.run_sync(_text, source, abandon_on_cancel=True)
+                    with trio.fail_after(REFRESH_WITHIN):
+                        text = await trio.to_thread.run_sync(_text, source, abandon_on_cancel=True)
                     self._of[source] = read_keys(text, source=source)
                 except InvalidSettings as error:
                     log.warning("keeping the keys there are: %s", error)
+                except trio.TooSlowError:
+                    log.warning("keeping the keys there are: %s is too slow", source)
             self._looked_at = trio.current_time()
 
     async def follow(self) -> None:

@@ -26,6 +26,7 @@ __all__ = ["check"]
 @set_by(settings.FORWARDED)
 @set_by(settings.DRAIN)
 @set_by(settings.REDIS)
+@set_by(settings.SHARDS)
 @click.pass_context
 def check(context: click.Context, /, **values: Any) -> None:
     """Try what `gateway serve` would do, with the same settings, and say what it would be.

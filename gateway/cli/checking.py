@@ -16,7 +16,8 @@ from attrs import frozen
 from ..auth.opening import open_gate
 from ..errors import InvalidSettings
 from ..server import check_address
-from ..settings import limits_of
+from ..settings import in_shards
+from ..settings_file import limits_of
 from ..storage.address import parse_address
 from ..storage.servers import open_servers
 from ..transports.listener import open_listeners
@@ -50,7 +51,7 @@ def look(values: Mapping[str, Any], *, limits: Mapping[str, Any]) -> list[Findin
         *_gate(values),
         *_address("bind", values["bind"], values),
         *_address("internal", values["internal_bind"], values),
-        *_redis(values["redis"]),
+        *_redis(values["redis"], values["shards"]),
     ]
 
 
@@ -105,7 +106,12 @@ def _address(what: str, bind: str | None, values: Mapping[str, Any]) -> Iterator
         yield Finding(what, f"{bind} is free")
 
 
-def _redis(url: str | None) -> Iterator[Finding]:
+def _redis(url: str | None, shards: int | None) -> Iterator[Finding]:
+    try:
+        url = in_shards(url, shards)
+    except InvalidSettings as error:
+        yield Finding("redis", str(error), good=False)
+        return
     if url is None:
         yield Finding("jobs", "in memory: one node, and a restart forgets them")
         return
@@ -140,6 +146,7 @@ def _redis(url: str | None) -> Iterator[Finding]:
     )
     skew = time.time() - (int(seconds) + int(micros) / 1e6)
     yield Finding("clock", f"{skew:+.3f} s from Redis's", good=abs(skew) < SKEW)
+    yield Finding("shards", f"{len(address.layout.shards)}; every node and worker must say so")
     yield Finding("latency", f"{took * 1e3:.1f} ms", good=took < SLOW)
 
 

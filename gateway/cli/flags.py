@@ -10,7 +10,8 @@ import click
 
 from .. import settings
 from ..errors import InvalidInput, InvalidSettings
-from ..settings import SETTINGS, Setting, read_file
+from ..settings import SETTINGS, Setting
+from ..settings_file import read_file
 
 __all__ = ["REFUSED", "WRONG", "complain", "configured", "give_up", "job_argument", "set_by"]
 

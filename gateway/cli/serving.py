@@ -17,7 +17,8 @@ from ..auth.opening import open_gate
 from ..brokers import open_broker
 from ..errors import InvalidSettings
 from ..server import Gateway, Internal, serve_gateway
-from ..settings import in_shards, limits_of, read_file
+from ..settings import in_shards
+from ..settings_file import limits_of, read_file
 from ..transports.addresses import Network, Proxies
 from .signals import run_until_told
 from .systemd import keep_watchdog, notify, reloading
@@ -49,8 +50,8 @@ def serve_until_told(
     """Serve until SIGINT or SIGTERM, then drain; from memory, or the Redis at that URL.
 
     The arguments are the settings of those names; `limits` is the table of the file at
-    `config`. Raises `InvalidSettings`, and
-    `BrokerUnavailable` if there is no Redis to begin with.
+    `config`. Raises `InvalidSettings`, and `BrokerUnavailable` if there is no Redis to
+    begin with.
     """
     _calm_the_collector()
     _raise_descriptors()

@@ -194,6 +194,7 @@ async def _serve_client(
     has_place = True
     if proxies.form == "proxy-protocol" and proxies.trust(address):
         address = await read_proxy_header(stream, limits) or address
+        is_about(client=address)
     # Before its head, so that many who send none count; a proxy's clients after it.
     direct = not proxies.trust(address)
     if direct:

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.errors import InvalidSettings
 from gateway.limits import Limits
-from gateway.settings import limits_of, read_file
+from gateway.settings_file import limits_of, read_file
 from tests.auth.signing import OTHER_SECRET, SECRET, sign
 from tests.brokers.server import session_server
 
