@@ -14,154 +14,161 @@ local COMPARED = {'lease', 'total', 'done', 'percent'}
 local DEFAULT_LEASE = '30.0'
 local SETTLED, WINDOW, SHARE = 2.0, 10.0, 0.25 -- gateway/pace.py
 
-local update, clears = {}, {}
+-- Text, or false for what is to be cleared.
+local update = {}
 for i = 5, #ARGV, 2 do
-  if ARGV[i] == 'clear' then clears[ARGV[i + 1]] = true else update[ARGV[i]] = ARGV[i + 1] end
+  if ARGV[i] == 'clear' then update[ARGV[i + 1]] = false else update[ARGV[i]] = ARGV[i + 1] end
 end
 
-local function given(name)
-  return update[name] ~= nil or clears[name]
-end
-
-local function tidy(number)
-  number = tonumber(number)
+local function tidy(text)
+  if #text < 16 and string.find(text, '^[1-9]%d*$') then return text end
+  local number = tonumber(text)
   if number == 0 then return '0' end -- and not -0
   if number ~= math.floor(number) then
-    local text = string.format('%.14g', number)
+    text = string.format('%.14g', number)
     number = tonumber(text)
     if number ~= math.floor(number) then return text end
   end
   return whole(number)
 end
 
+-- To two digits after the point, and tidy.
+local function rounded(number)
+  return string.match(string.format('%.2f', number), '^(.-)%.?0*$')
+end
+
+-- Arithmetic reads a text once, and `tonumber` twice; each time costs as much as a short
+-- function, and all updates of all jobs pass here one after the other.
 local function higher(old, new)
-  return tonumber(new) > tonumber(old) and new or old
+  return new ~= old and new - old > 0 and new or old
 end
 
--- The pace, as it is kept: since, at, percent, rate.
+-- The pace, as it is kept: since, at, percent, rate. And the eta, false if there is none.
 local function seen(pace, percent, at)
-  if not pace then return at .. ' ' .. at .. ' ' .. percent .. ' 0' end
+  if not pace then return at .. ' ' .. at .. ' ' .. percent .. ' 0', false end
   local since, rose, risen, rate = string.match(pace, '(%S+) (%S+) (%S+) (%S+)')
-  local took = at - rose
-  if tonumber(percent) <= tonumber(risen) or took <= 0 then return pace end
-  local latest = (percent - risen) / took
-  local seen_for = rose - since
-  local window = math.min(math.max(WINDOW, seen_for * SHARE), seen_for)
-  rate = rate + (latest - rate) * (took / (took + window))
-  return since .. ' ' .. at .. ' ' .. percent .. ' ' .. string.format('%.6g', rate)
-end
+  local took, seen_for = at - rose, rose - since
+  local gained = percent - risen
+  if gained > 0 and took > 0 then
+    local latest = gained / took
+    local window = math.min(math.max(WINDOW, seen_for * SHARE), seen_for)
+    rate = string.format('%.6g', rate + (latest - rate) * (took / (took + window)))
+    pace = since .. ' ' .. at .. ' ' .. percent .. ' ' .. rate
+    risen, took = percent, 0
+  end
 
-local function eta(pace, at)
-  local since, rose, risen, rate = string.match(pace, '(%S+) (%S+) (%S+) (%S+)')
-  if tonumber(rate) == 0 or tonumber(risen) >= 100 or at - since < SETTLED then return nil end
-  local left = string.format('%.1f', (100 - risen) / rate - (at - rose))
-  return tonumber(left) > 0 and left or nil
+  local left = 100 - risen
+  if rate == '0' or left <= 0 or at - since < SETTLED then return pace, false end
+  local eta = string.format('%.1f', left / rate - took)
+  return pace, eta - 0 > 0 and eta
 end
 
 local function done(state)
-  if not update.done then return nil end
+  if not update.done then return false end
   local reported = tidy(update.done)
-  if not state.done or (given('phase') and update.phase ~= state.phase) then return reported end
+  local new_phase = update.phase ~= nil and update.phase ~= (state.phase or false)
+  if new_phase or not state.done then return reported end
   return higher(state.done, reported)
 end
 
 local function percent(state, new)
-  local reported
-  if update.percent then
-    reported = string.format('%.2f', update.percent)
-  elseif (given('done') or given('total')) and new.done and new.total
-    and tonumber(new.total) ~= 0 then
-    reported = string.format('%.2f', math.min(100 * new.done / new.total, 100))
+  if (new.status or state.status) == 'succeeded' then return '100' end
+  local reported = update.percent
+  if not reported and (new.done ~= nil or new.total ~= nil) then
+    local done, total = new.done, new.total
+    if done == nil then done = state.done end
+    if total == nil then total = state.total end
+    if done and total and tonumber(total) ~= 0 then reported = math.min(100 * done / total, 100) end
   end
-  if new.status == 'succeeded' then return '100' end
-  return reported and higher(state.percent or '0', tidy(reported)) or state.percent
+  return reported and higher(state.percent or '0', rounded(reported)) or state.percent
 end
 
--- The state with the update in it; nil if nothing changed.
+-- What the update changes in the state; nil if nothing.
 local function patch(state, at)
-  local new = copy(state)
-  new.health = 'ok'
-  for _, name in ipairs(REPLACED) do
-    if clears[name] then new[name] = nil else new[name] = update[name] or state[name] end
+  local new = {health = 'ok'}
+  local changed = state.health ~= 'ok'
+  for i = 1, #REPLACED do
+    local name = REPLACED[i]
+    local value = update[name]
+    if value ~= nil and value ~= (state[name] or false) then new[name], changed = value, true end
   end
-  if clears.lease then new.lease = DEFAULT_LEASE end
-  if update.lease then new.lease = tidy(update.lease) end
+  if update.lease ~= nil then new.lease = update.lease and tidy(update.lease) or DEFAULT_LEASE end
 
   local progress = update.percent or update.done
   local status = update.status or (progress and 'running') or state.status
   if ORDER[status] > ORDER[state.status] then
-    new.status = status
+    new.status, changed = status, true
     if state.status == 'queued' then new.started_at = at end
     if ORDER[status] == 2 then new.finished_at = at end
   end
-  if given('total') then new.total = update.total and tidy(update.total) end
-  if given('done') then new.done = done(state) end
+  if update.total ~= nil then new.total = update.total and tidy(update.total) end
+  if update.done ~= nil then new.done = done(state) end
   new.percent = percent(state, new)
 
-  local changed = new.health ~= state.health or new.status ~= state.status
-  for _, name in ipairs(REPLACED) do changed = changed or new[name] ~= state[name] end
-  for _, name in ipairs(COMPARED) do
-    changed = changed or tonumber(new[name] or -1) ~= tonumber(state[name] or -1)
+  for i = 1, #COMPARED do
+    local old, value = state[COMPARED[i]] or false, new[COMPARED[i]]
+    if not changed and value ~= nil and value ~= old then
+      changed = (value or -1) - (old or -1) ~= 0
+    end
   end
   if not changed then return nil end
 
-  local running = new.status == 'running'
-  if new.percent and running then new.pace = seen(new.pace, new.percent, at) end
-  new.eta = new.pace and running and eta(new.pace, at) or nil
-  new.updated_at = at
+  new.eta, new.updated_at = false, at
+  if new.percent and (new.status or state.status) == 'running' then
+    new.pace, new.eta = seen(state.pace, new.percent, at)
+  end
   return new
 end
 
 -- The record at the first event of an attempt.
-local function open(before, attempt, at)
+local function open(record, attempt, at)
   local status = update.status or 'running'
   local blank = {
-    epoch = before and before.epoch,
-    seq = before and before.seq,
-    wakes_at = before and before.wakes_at,
+    epoch = record.epoch,
+    seq = record.seq,
+    wakes_at = record.wakes_at,
     run = update.run,
     status = status,
     attempt = whole(attempt),
     health = 'ok',
     percent = status == 'succeeded' and '100' or nil,
-    parent = before and before.parent,
-    lease = before and before.lease or DEFAULT_LEASE,
-    created_at = before and before.created_at or at,
+    parent = record.parent,
+    lease = record.lease or DEFAULT_LEASE,
+    created_at = record.created_at or at,
     started_at = status ~= 'queued' and at or nil,
     updated_at = at,
     finished_at = ORDER[status] == 2 and at or nil,
   }
-  return patch(blank, at) or blank
+  apply(blank, patch(blank, at) or {})
+  return replace(record, blank)
 end
 
+-- What changes in the record, or nil and the reason why there is no event.
 local function fold(record)
-  if not record then return open(nil, update.attempt or 1, now) end
-  local at = higher(record.updated_at, now)
+  if not record.epoch then return open(record, update.attempt or 1, now) end
+  local at = record.updated_at - NOW > 0 and record.updated_at or now
   local attempt = tonumber(record.attempt)
   if update.start and (not update.run or update.run ~= record.run) then
     return open(record, record.status == 'queued' and attempt or attempt + 1, at)
   end
   if update.attempt and not update.start then
-    if tonumber(update.attempt) > attempt then return open(record, update.attempt, at) end
-    if tonumber(update.attempt) < attempt then return nil, 'stale_attempt' end
+    local given = tonumber(update.attempt)
+    if given > attempt then return open(record, given, at) end
+    if given < attempt then return nil, 'stale_attempt' end
   end
   if ORDER[record.status] == 2 then return nil, 'final' end
-  local changed = patch(record, at)
-  return changed, not changed and 'unchanged' or nil
+  local changes = patch(record, at)
+  return changes, not changes and 'unchanged' or nil
 end
 
-local before = read(LAST)
-local record, reason = fold(before)
-if record then
-  record.heard_at = now
-  local number = commit(JOB, LAST, LOG, before, record)
+local record = read(LAST) or {}
+local changes, reason = fold(record)
+if changes then
+  changes.heard_at = now
+  local number = commit(JOB, LAST, LOG, record, changes)
   -- What no worker can name (a node's own, with a `!`) is in no list.
   if string.byte(JOB) ~= 33 then redis.call('ZADD', RECENT, number, JOB) end
 elseif reason == 'unchanged' then
-  record = copy(before)
-  record.heard_at = now
-  write(LAST, LOG, before, record, watch(JOB, record))
-else
-  record = before
+  note(JOB, LAST, LOG, record, {heard_at = now})
 end
 return {tonumber(record.epoch), tonumber(record.seq), tonumber(record.attempt), reason or ''}

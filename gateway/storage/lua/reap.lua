@@ -12,26 +12,22 @@ if #ARGV == 4 then
 end
 
 local function lapse(record)
-  local lapsed = copy(record)
-  lapsed.health = record.health == 'ok' and 'stalled' or 'lost'
-  lapsed.eta = nil
-  return lapsed
+  return {health = record.health == 'ok' and 'stalled' or 'lost', eta = false}
 end
 
 local reaped = 0
 for i = 5, #ARGV do
   local job, last, log = ARGV[i], KEYS[2 * i - 5], KEYS[2 * i - 4]
   local score = redis.call('ZSCORE', LEASES, job)
-  if score and tonumber(score) <= tonumber(now) then
+  if score and tonumber(score) <= NOW then
     local record = read(last)
     local at, lapses
     if record then at, lapses = deadline(record) end
-    if lapses and at <= tonumber(now) then
+    if lapses and at <= NOW then
       commit(job, last, log, record, lapse(record))
       reaped = reaped + 1
-    elseif record and at > tonumber(now) then
-      local looked_at = copy(record)
-      write(last, log, record, looked_at, watch(job, looked_at))
+    elseif record and at > NOW then
+      note(job, last, log, record, {})
     else
       redis.call('DEL', last, log)
       redis.call('ZREM', LEASES, job)

@@ -7,25 +7,16 @@
 -- A record is the hash `last` as a table: name → text. Beside the state it has `epoch`,
 -- `seq`, `run`, `pace` (since, at, percent, rate), `heard_at`, `wakes_at`, and, if an era
 -- has ended since it was made, its `past_epoch`. A number stays the text it was written
--- as, so that every reader has the same digits as gateway/fold.py.
+-- as, so that every reader has the same digits as gateway/fold.py. What becomes of it is a
+-- table of changes: name → its new text, or false if it is to have none.
 
 local FEED, LEASES, RECENT, COUNTERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local HISTORY, FEED_LENGTH, RETENTION = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local LOST_AFTER = 10 -- leases
 
--- Each field of the state (but `status`, `health`, `data`) and what stands before it in JSON.
-local TEXTS = {
-  'unit', ',"unit":', 'phase', ',"phase":', 'message', ',"message":', 'error', ',"error":',
-  'parent', ',"parent":',
-}
-local NUMBERS = {
-  'attempt', ',"attempt":', 'percent', ',"percent":', 'done', ',"done":', 'total', ',"total":',
-  'lease', ',"lease":', 'eta', ',"eta":', 'created_at', ',"created_at":',
-  'started_at', ',"started_at":', 'updated_at', ',"updated_at":', 'finished_at', ',"finished_at":',
-}
-
 local time = redis.call('TIME')
 local now = string.format('%.3f', time[1] + time[2] / 1e6)
+local NOW = tonumber(now)
 
 local counters = redis.call('HMGET', COUNTERS, 'epoch', 'era')
 local newest_epoch, ERA = tonumber(counters[1] or 0), tonumber(counters[2] or 0)
@@ -38,44 +29,42 @@ local function read(last)
   return record
 end
 
-local function copy(record)
-  local other = {}
-  for name, value in pairs(record) do other[name] = value end
-  return other
-end
-
 local function whole(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
-local function quoted(text)
-  return string.find(text, '[%c"\\]') and cjson.encode(text) or '"' .. text .. '"'
+-- A field of JSON with the comma and the name before it; nothing if there is no value.
+local function plain(name, value)
+  return value and name .. value or ''
 end
 
--- An event as JSON: its number in the feed, job, epoch, seq, state and, if any, data.
--- One concatenation at the end: each `..` would make, hash and free a string.
+local function quoted(name, value)
+  if not value then return '' end
+  if string.find(value, '[%c"\\]') then return name .. cjson.encode(value) end
+  return name .. '"' .. value .. '"'
+end
+
+-- An event as JSON: its number in the feed, job, epoch, seq, state and, if any, data. It is
+-- one concatenation, because each makes, hashes and later frees a string.
 local function event(number, job, record)
-  local parts = {'[', whole(number), ',"', job, '",', record.epoch, ',', record.seq,
-                 ',{"status":"', record.status, '","health":"', record.health, '"'}
-  local n = #parts
-  for i = 1, #TEXTS, 2 do
-    local value = record[TEXTS[i]]
-    if value then
-      parts[n + 1], parts[n + 2] = TEXTS[i + 1], quoted(value)
-      n = n + 2
-    end
-  end
-  for i = 1, #NUMBERS, 2 do
-    local value = record[NUMBERS[i]]
-    if value then
-      parts[n + 1], parts[n + 2] = NUMBERS[i + 1], value
-      n = n + 2
-    end
-  end
-  parts[n + 1] = '}'
-  if record.data then parts[n + 2], parts[n + 3] = ',', record.data end
-  parts[#parts + 1] = ']'
-  return table.concat(parts)
+  return '[' .. whole(number) .. ',"' .. job .. '",' .. record.epoch .. ',' .. record.seq
+    .. ',{"status":"' .. record.status .. '","health":"' .. record.health .. '"'
+    .. quoted(',"unit":', record.unit)
+    .. quoted(',"phase":', record.phase)
+    .. quoted(',"message":', record.message)
+    .. quoted(',"error":', record.error)
+    .. quoted(',"parent":', record.parent)
+    .. ',"attempt":' .. record.attempt
+    .. plain(',"percent":', record.percent)
+    .. plain(',"done":', record.done)
+    .. plain(',"total":', record.total)
+    .. ',"lease":' .. record.lease
+    .. plain(',"eta":', record.eta)
+    .. ',"created_at":' .. record.created_at
+    .. plain(',"started_at":', record.started_at)
+    .. ',"updated_at":' .. record.updated_at
+    .. plain(',"finished_at":', record.finished_at)
+    .. '}' .. plain(',', record.data) .. ']'
 end
 
 local function next_epoch()
@@ -101,55 +90,77 @@ local function deadline(record)
   return forgotten_at, false
 end
 
--- Have it looked at no later than its deadline. A look that is too early costs little, and
--- makes the next one; so most updates have nothing to do here. Answers for how many
--- milliseconds the keys must be kept if that is to change: longer than whatever is heard
--- until the look. It is the reaper that forgets, and expiry if there is none.
-local function watch(job, record)
-  local wakes_at = tonumber(record.wakes_at or 0)
-  local at = deadline(record)
-  if wakes_at > tonumber(now) and wakes_at <= at then return nil end
-  record.wakes_at = string.format('%.17g', at)
-  redis.call('ZADD', LEASES, record.wakes_at, job)
-  return whole((math.max(at - now, 0) + RETENTION) * 1000)
-end
-
--- Write `record` in place of `before`, and have both keys kept for `kept`, if that changes.
-local function write(last, log, before, record, kept)
-  local set, n = {}, 0
-  for name, value in pairs(record) do
-    if value ~= before[name] then
-      set[n + 1], set[n + 2] = name, value
-      n = n + 2
+-- Bring `changes` into `record`. Answers what that takes in its hash: the arguments of HSET
+-- after the key, and those of HDEL.
+local function apply(record, changes)
+  local set, gone, n = {}, {}, 0
+  for name, value in pairs(changes) do
+    if value ~= (record[name] or false) then
+      record[name] = value or nil
+      if value then
+        set[n + 1], set[n + 2] = name, value
+        n = n + 2
+      else
+        gone[#gone + 1] = name
+      end
     end
   end
-  if n > 0 then redis.call('HSET', last, unpack(set)) end
-  for name in pairs(before) do
-    if not record[name] then redis.call('HDEL', last, name) end
+  return set, gone
+end
+
+-- The changes that leave nothing in `record` but what is in `new`.
+local function replace(record, new)
+  for name in pairs(record) do
+    if new[name] == nil then new[name] = false end
   end
-  if kept then
-    redis.call('PEXPIRE', last, kept)
-    redis.call('PEXPIRE', log, kept)
+  return new
+end
+
+-- Write what was applied to `record`, and have the job looked at no later than its deadline.
+-- A look that is too early costs little, and makes the next one; so most updates change
+-- nothing there. If this one does, both keys are kept for longer than whatever is heard
+-- until the look. It is the reaper that forgets, and expiry if there is none.
+local function write(job, last, log, record, set, gone)
+  local at = deadline(record)
+  local wakes_at = tonumber(record.wakes_at or 0)
+  local kept = wakes_at > NOW and wakes_at <= at
+  if not kept then
+    record.wakes_at = string.format('%.17g', at)
+    set[#set + 1], set[#set + 2] = 'wakes_at', record.wakes_at
+    redis.call('ZADD', LEASES, record.wakes_at, job)
+  end
+  if #set > 0 then redis.call('HSET', last, unpack(set)) end
+  if #gone > 0 then redis.call('HDEL', last, unpack(gone)) end
+  if not kept then
+    local milliseconds = whole((math.max(at - NOW, 0) + RETENTION) * 1000)
+    redis.call('PEXPIRE', last, milliseconds)
+    redis.call('PEXPIRE', log, milliseconds)
   end
 end
 
--- Snapshot, history, feed and lease, together. `before` is the record that `record`
--- follows, if any; one of an earlier era is not followed, but begun anew.
-local function commit(job, last, log, before, record)
-  if before and not past(before) then
-    record.seq = whole(record.seq + 1)
+-- Nobody needs to know of these changes: there is no event.
+local function note(job, last, log, record, changes)
+  write(job, last, log, record, apply(record, changes))
+end
+
+-- Snapshot, history, feed and lease, together. A record of an earlier era is not followed,
+-- but begun anew, as is one that has no epoch yet.
+local function commit(job, last, log, record, changes)
+  if record.epoch and not past(record) then
+    changes.seq = whole(record.seq + 1)
   else
-    record.past_epoch = before and before.epoch
-    record.epoch, record.seq = next_epoch(), '1'
-    record.wakes_at = nil
+    changes.past_epoch = record.epoch or false
+    changes.epoch, changes.seq = next_epoch(), '1'
+    changes.wakes_at = false
     redis.call('DEL', log)
   end
+  local set, gone = apply(record, changes)
 
   local number = redis.call('HINCRBY', COUNTERS, 'events', 1)
   local text = event(number, job, record)
   redis.call('XADD', log, 'MAXLEN', '~', HISTORY, record.seq .. '-0', 'event', text)
   redis.call('XADD', FEED, 'MAXLEN', '~', FEED_LENGTH, '*', 'event', text)
 
-  write(last, log, before or {}, record, watch(job, record))
+  write(job, last, log, record, set, gone)
   return number
 end

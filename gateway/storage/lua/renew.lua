@@ -7,6 +7,6 @@ for i = 4, #ARGV do
   local last, log = KEYS[2 * i - 3], KEYS[2 * i - 2]
   local record = read(last)
   if record and past(record) then
-    commit(ARGV[i], last, log, record, copy(record))
+    commit(ARGV[i], last, log, record, {})
   end
 end

@@ -30,11 +30,12 @@ while at <= #ARGV do
   local record = read(last)
   local same = record and (record.epoch == epoch or record.past_epoch == epoch)
   if not record or (same and knows_less(record, seen)) then
+    local before = record or {}
     for _, name in ipairs({'epoch', 'seq', 'run', 'wakes_at', 'past_epoch'}) do
-      seen[name] = record and record[name]
+      seen[name] = before[name]
     end
     seen.heard_at = now
-    local number = commit(job, last, log, record, seen)
+    local number = commit(job, last, log, before, replace(before, seen))
     redis.call('ZADD', RECENT, number, job)
     if not record then redis.call('HSET', last, 'past_epoch', epoch) end
   end
