@@ -1,9 +1,8 @@
-"""One client: a reader, a writer, and a heartbeat. The connection is its writer.
+"""One client: a reader, a heartbeat, a writer. The connection is its writer.
 
     reader     source → commands     ends: client gone, protocol error
-    writer     outbox → sink; when the outbox ends, close(code), once
     heartbeat  a deadline that everything heard moves forward; asks for a ping when it nears
-               (the node's one task for all of them: `heartbeat`)
+    writer     outbox → sink; when the outbox ends, close(code), once
 
 Only the writer ever sees the sink, and closing is the last thing it does, after its loop
 has ended. Everyone else may only end the outbox with a reason, and the first reason wins.
@@ -25,7 +24,6 @@ from .auth.gate import Pass
 from .broker import Broker
 from .endings import Ending
 from .errors import BrokerUnavailable, InvalidInput, TransportClosed, Unauthorized
-from .heartbeat import Heartbeat
 from .limits import Limits
 from .outbox import Outbox
 from .protocol import Message, encode, gap, parse_command
@@ -39,6 +37,8 @@ log = logging.getLogger("gateway.connection")
 WRITE_SIZE = 256 * 1024
 """Bytes per write, about: each write has the deadline, so it must be one a slow but live
 client can take (10 s: 26 KB/s)."""
+
+_PING = encode("ping")
 
 
 class Source(Protocol):
@@ -103,7 +103,6 @@ async def serve_connection(
     *,
     session: Session,
     pass_: Pass,
-    heartbeat: Heartbeat,
     broker: Broker,
     limits: Limits,
 ) -> Ending:
@@ -113,14 +112,13 @@ async def serve_connection(
     session is closed.
     """
     outbox = session.outbox
-    number = heartbeat.add(source, outbox)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read_commands, source, session, pass_)
+            nursery.start_soon(keep_alive, source, outbox, limits)
             await write_frames(outbox, sink, broker=broker, limits=limits)
             nursery.cancel_scope.cancel()
     finally:
-        heartbeat.remove(number)
         session.close()
     return outbox.ending or endings.INTERNAL
 
@@ -149,6 +147,23 @@ async def read_commands(source: Source, session: Session, pass_: Pass) -> None:
     except Exception:
         log.exception("the reader of a connection failed")
         outbox.end(endings.INTERNAL)
+
+
+async def keep_alive(source: Source, outbox: Outbox, limits: Limits) -> None:
+    """Ping a client that is silent, and end it if it stays so."""
+    while True:
+        heard_at = source.heard_at
+        last_word = trio.current_time() if heard_at is None else heard_at
+        await trio.sleep_until(last_word + limits.ping_after)
+        if source.heard_at != heard_at:
+            continue
+        outbox.announce(_PING, ping=True)
+        if heard_at is None:
+            continue
+        await trio.sleep(limits.pong_within)
+        if source.heard_at == heard_at:
+            outbox.end(endings.SILENT)
+            return
 
 
 async def write_frames(outbox: Outbox, sink: Sink, *, broker: Broker, limits: Limits) -> None:

@@ -32,7 +32,6 @@ from .canary import Canary
 from .connection import Sink, Source, serve_connection
 from .endings import Ending
 from .errors import BrokerUnavailable
-from .heartbeat import Heartbeat
 from .hub import Hub, HubStatistics
 from .job import UNSEEN, Event, Position
 from .limits import DEFAULT_LIMITS, Limits
@@ -87,7 +86,6 @@ class Node:
         self.tally = Tally()
         self.canary = Canary(self.hub, broker, name=self.name, limits=limits)
         self._connections: dict[Outbox, None] = {}
-        self._heartbeat = Heartbeat(limits)
         self._none_left = trio.Event()
         self._following = False
         self._lost = trio.Event()
@@ -121,7 +119,6 @@ class Node:
         """Follow the broker until cancelled. Started when nothing published can be missed."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.gate.run)
-            nursery.start_soon(self._heartbeat.run)
             nursery.start_soon(self._load)
             nursery.start_soon(self._reap)
             nursery.start_soon(self._check)
@@ -177,7 +174,6 @@ class Node:
                     sink,
                     session=session,
                     pass_=pass_,
-                    heartbeat=self._heartbeat,
                     broker=self.broker,
                     limits=self.limits,
                 )

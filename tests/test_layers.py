@@ -19,7 +19,7 @@ LAYERS = [
     {"errors", "limits", "endings", "pace", "job", "fold", "history", "protocol", "topic"},
     {"about", "tally", "outbox", "hub", "broker", "auth", "session"},
     {"brokers"},
-    {"heartbeat", "connection", "canary", "node"},
+    {"connection", "canary", "node"},
     {"transports"},
     {"page", "answers", "metrics", "api", "settings", "settings_file"},
     {"server", "asgi"},
