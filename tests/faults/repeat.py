@@ -57,9 +57,11 @@ def repeat(times: int, arguments: tuple[str, ...]) -> None:
     """Run all stories TIMES times, with further ARGUMENTS for pytest (after `--`)."""
     runs: dict[str, list[Run]] = {}
     for number in range(times):
-        for run in run_all(arguments):
+        told_now = run_all(arguments)
+        for run in told_now:
             runs.setdefault(run.story, []).append(run)
-        click.echo(f"{number + 1} of {times}", err=True)
+        wrong = ", ".join(run.story for run in told_now if run.problem)
+        click.echo(f"{number + 1} of {times}: {wrong or 'all well'}", err=True)
     width = max(map(len, runs), default=0)
     for story, told in runs.items():
         marks = "".join("F" if run.problem else "." for run in told)
