@@ -161,6 +161,8 @@ async def keep_alive(source: Source, outbox: Outbox, limits: Limits) -> None:
         if heard_at is None:
             continue
         await trio.sleep(limits.pong_within)
+        # If this process was stopped meanwhile the answer lies in the socket: first read it.
+        await trio.lowlevel.checkpoint()
         if source.heard_at == heard_at:
             outbox.end(endings.SILENT)
             return

@@ -77,8 +77,8 @@ class Hub:
             topic = self._topics[job] = Topic(job, self._limits.ring_bytes)
             self._load([job])
         subscription = Subscription(topic, outbox, mode, position)
-        if position is not None and not topic.loading and position > topic.position:
-            subscription.ahead = True
+        if position is not None and (topic.loading or position > topic.position):
+            subscription.ahead = True  # perhaps; and of a read that is under way, too
             self._load([job])
         topic.subscriptions.add(subscription)
         topic.idle_since = None
@@ -120,6 +120,8 @@ class Hub:
             topic = self._topics.get(job)
             if topic is not None:
                 topic.loaded(events.get(job), asked_at=position)
+                if job not in self._to_load:  # nobody has come since it was asked
+                    topic.nobody_is_ahead()
                 _mark(topic)
 
     def positions(self) -> dict[str, Position]:

@@ -140,8 +140,6 @@ class Topic:
         for nothing would ever come of it again. A final state is true all the same.
         """
         self.loading = False
-        for subscription in self.subscriptions:
-            subscription.ahead = False
         if snapshot is not None:
             self.append(snapshot)
         elif self.latest and self.position == asked_at and not self.latest.state.final:
@@ -149,6 +147,11 @@ class Topic:
             self._size = 0
             self.latest, self.position = None, UNSEEN
             self._forget_messages()
+
+    def nobody_is_ahead(self) -> None:
+        """The broker knows of nothing newer: whoever says so is to be told what there is."""
+        for subscription in self.subscriptions:
+            subscription.ahead = False
 
     def read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
         """What brings a client from `cursor` to the newest event; there must be something.

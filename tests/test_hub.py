@@ -140,6 +140,23 @@ async def test_but_the_broker_has_the_last_word(hub: Hub, claimed: Position) -> 
     assert b'"seq":4,"snapshot":true' in message.texts[0]
 
 
+@pytest.mark.parametrize("seen_before", [True, False])
+async def test_a_read_that_was_under_way_says_nothing_of_who_came_later(
+    seen_before: bool, hub: Hub
+) -> None:
+    hub.subscribe("a", Marked())
+    if seen_before:
+        hub.loaded(await hub.next_loads(10), {"a": event("a", 3)})
+        hub.compared({"a": Position(1, 3)}, {})  # so that it is read again
+    under_way = await hub.next_loads(10)
+    outbox = Marked()
+    ahead = hub.subscribe("a", outbox, position=Position(1, 5))
+    hub.loaded(under_way, {"a": event("a", 4)})
+    assert (ahead.due, outbox.marks) == (False, [])
+    hub.loaded(await hub.next_loads(10), {"a": event("a", 6)})
+    assert outbox.marks == [ahead]
+
+
 async def test_a_comparison_reminds_those_who_are_behind(hub: Hub) -> None:
     outbox = Marked()
     hub.subscribe("a", outbox)
