@@ -1,7 +1,7 @@
 """The pictures of the page in the README: `python -m tests.browser.picture`.
 
-Writes `docs/page.png` and `docs/page-dark.png`: the real page of a real gateway, whose
-broker lives through the last hour in a moment.
+Writes `docs/page.png`, `docs/page-detail.png`, and both in the dark: the real page of a real
+gateway, whose broker lives through the last hour in a moment.
 """
 
 from __future__ import annotations
@@ -89,14 +89,18 @@ def _take(url: str) -> None:
             expect(connection_of(page)).to_have_text("Live")
             expect(row_of(page, "video:42")).to_contain_text("37%")
             page.evaluate(STAND_STILL)
-            name = "page.png" if scheme == "light" else "page-dark.png"
-            page.screenshot(path=DOCS / name)
+            suffix = "" if scheme == "light" else "-dark"
+            page.screenshot(path=DOCS / f"page{suffix}.png")
+            page.get_by_role("link", name="Details of sync:warehouse").click()
+            expect(page.get_by_role("dialog", name="sync:warehouse")).to_contain_text("back")
+            page.evaluate(STAND_STILL)
+            page.screenshot(path=DOCS / f"page-detail{suffix}.png")
             page.close()
 
 
 async def _main() -> None:
     clock = [time.time()]
-    broker = MemoryBroker(clock=lambda: clock[0])
+    broker = MemoryBroker(clock=lambda: clock[0], monotonic=lambda: clock[0])
     async with trio.open_nursery() as nursery:
         gateway: Gateway = await nursery.start(partial(serve_gateway, "127.0.0.1:0", broker))
         await _live_through(gateway, broker, clock)

@@ -87,6 +87,7 @@ function follow(job) {
   });
   const seen = known.get(job)?.seen;
   if (seen !== undefined) connection.learn(seen);
+  soon(paint); // its time
   return leave;
 }
 
