@@ -23,17 +23,20 @@ from playwright.sync_api import (
     Page,
     Playwright,
     WebError,
+    WebSocket,
     expect,
     sync_playwright,
 )
 
 __all__ = [
+    "SOON",
     "Browser",
     "BrowserContext",
     "Complaints",
     "Locator",
     "Page",
     "Playwright",
+    "WebSocket",
     "expect",
     "launched",
     "sync_playwright",

@@ -1,7 +1,7 @@
 """The pictures of the page in the README: `python -m tests.browser.picture`.
 
-Writes `docs/page.png` and `docs/page-dark.png`: the real page of a real gateway, whose
-broker lives through the last hour in a moment.
+Writes `docs/page.png`, `docs/page-detail.png`, and both in the dark: the real page of a real
+gateway, whose broker lives through the last hour in a moment.
 """
 
 from __future__ import annotations
@@ -34,12 +34,19 @@ Step = tuple[float, str, dict[str, Any]]
 
 
 def _work(
-    job: str, *, began: float, ended: float = 0, reached: float = 1, total: int, **said: Any
+    job: str,
+    *,
+    began: float,
+    ended: float = 0,
+    left_off: float = 0,
+    reached: float = 1,
+    total: int,
+    **said: Any,
 ) -> Iterator[Step]:
-    """Steady work, reported a hundred times, and what it says all the while."""
-    for step in range(101):
-        done = round(total * reached * step / 100)
-        yield began - (began - ended) * step / 100, job, {"done": done, "total": total, **said}
+    """Steady work, reported fifty times, and what it says all the while."""
+    for step in range(51):
+        done = round(total * (left_off + (reached - left_off) * step / 50))
+        yield began - (began - ended) * step / 50, job, {"done": done, "total": total, **said}
 
 
 def _story() -> Iterator[Step]:
@@ -62,7 +69,10 @@ def _story() -> Iterator[Step]:
         "train:resnet-50", began=1830, reached=0.82, total=11_000, unit="steps", **epoch
     )
     stock: dict[str, Any] = {"message": "waiting for erp.example.org", "unit": "articles"}
-    yield from _work("sync:warehouse", began=321, ended=75, reached=0.71, total=18_400, **stock)
+    yield from _work("sync:warehouse", began=421, ended=300, reached=0.4, total=18_400, **stock)
+    yield from _work(
+        "sync:warehouse", began=210, ended=75, left_off=0.4, reached=0.71, total=18_400, **stock
+    )
     encode: dict[str, Any] = {"phase": "encode", "message": "second pass"}
     yield from _work("video:42", began=64, reached=0.37, total=1200, unit="frames", **encode)
     yield 21, "video:43", {"status": "queued", "message": "behind video:42"}
@@ -89,14 +99,20 @@ def _take(url: str) -> None:
             expect(connection_of(page)).to_have_text("Live")
             expect(row_of(page, "video:42")).to_contain_text("37%")
             page.evaluate(STAND_STILL)
-            name = "page.png" if scheme == "light" else "page-dark.png"
-            page.screenshot(path=DOCS / name)
+            suffix = "" if scheme == "light" else "-dark"
+            page.screenshot(path=DOCS / f"page{suffix}.png")
+            page.get_by_role("link", name="Details of sync:warehouse").click()
+            expect(page.get_by_role("dialog", name="sync:warehouse")).to_contain_text(
+                "Since its start"
+            )
+            page.evaluate(STAND_STILL)
+            page.screenshot(path=DOCS / f"page-detail{suffix}.png")
             page.close()
 
 
 async def _main() -> None:
     clock = [time.time()]
-    broker = MemoryBroker(clock=lambda: clock[0])
+    broker = MemoryBroker(clock=lambda: clock[0], monotonic=lambda: clock[0])
     async with trio.open_nursery() as nursery:
         gateway: Gateway = await nursery.start(partial(serve_gateway, "127.0.0.1:0", broker))
         await _live_through(gateway, broker, clock)

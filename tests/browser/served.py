@@ -30,7 +30,10 @@ sys.stdin.read()
 class Served:
     """`gateway serve` on a free port of the loopback. Killed at the end of the `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str, token: str | None = None) -> None:
+        """With more options, and the token with which `report` may report."""
+        self._options = options
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._bind = "127.0.0.1:0"
         self._running: Running | None = None
         self.url = ""
@@ -52,7 +55,15 @@ class Served:
         """Start it; after `kill`, on the same port. Returns when it serves."""
         # Tests have pages of other origins, on ports that are not known yet.
         running = Running(
-            *GATEWAY, "serve", "--bind", self._bind, "--drain", "1", "--origins", "*"
+            *GATEWAY,
+            "serve",
+            "--bind",
+            self._bind,
+            "--drain",
+            "1",
+            "--origins",
+            "*",
+            *self._options,
         ).__enter__()
         self._running = running
         self.url = running.until("\n").split()[-1].rstrip("/")
@@ -66,7 +77,9 @@ class Served:
 
     def report(self, job: str, **update: Any) -> None:
         """One update of a job, as any worker could send it."""
-        answer = httpx.post(f"{self.url}/api/jobs/{job}", json=update, trust_env=False)
+        answer = httpx.post(
+            f"{self.url}/api/jobs/{job}", json=update, headers=self._headers, trust_env=False
+        )
         assert answer.status_code == 200, answer.text
 
 

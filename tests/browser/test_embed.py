@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from contextlib import ExitStack
 
 import pytest
 
 from .chromium import Page, expect
 from .served import Served
 from .sight import seen_of
+from .site import serve_site
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -28,33 +27,6 @@ STRICT = "default-src 'none'; script-src {gateway}; connect-src {websocket}; img
 """The least that an author's own policy must allow."""
 
 
-@contextmanager
-def _site(html: str, policy: str) -> Iterator[str]:
-    """A web server with one page, at another port and so of another origin."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = html.encode()
-            self.send_response(200)
-            self.send_header("content-type", "text/html; charset=utf-8")
-            self.send_header("content-length", str(len(body)))
-            self.send_header("content-security-policy", policy)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            """Nothing: a test's output is about the test."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        serving.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            serving.join()
-
-
 Site = Callable[[str], str]
 
 
@@ -66,7 +38,7 @@ def site(served: Served) -> Iterator[Site]:
         def serve(more: str) -> str:
             policy = STRICT.format(gateway=served.url, websocket=served.url.replace("http", "ws"))
             html = PAGE.format(gateway=served.url, more=more)
-            return stack.enter_context(_site(html, policy))
+            return stack.enter_context(serve_site(html, policy=policy))
 
         yield serve
 

@@ -246,7 +246,9 @@ export function createConnection(url, { token: provider, ...overrides } = {}) {
         failures = 0;
         break;
       case 'error':
-        become({ error: `${frame.code}: ${frame.message}` });
+        // No fault of ours: there are seconds left in which to say a new one.
+        if (frame.code === 'token_expired' && provider !== undefined) renew();
+        else become({ error: `${frame.code}: ${frame.message}` });
         break;
     }
   }

@@ -23,7 +23,7 @@ const CSS = `
   --_tone: var(--_muted);
   display: block;
   min-width: 0;
-  container-type: inline-size;
+  contain: inline-size layout style;
   color: var(--_text);
   font-size: 14px;
   line-height: 20px;
@@ -42,7 +42,8 @@ const CSS = `
 .icon .solid { fill: currentColor; stroke: none }
 .icon .cut { stroke: var(--job-progress-background, light-dark(#fff, #16191f)) }
 .icon .faint { opacity: .28 }
-.icon .turn { transform-origin: 8px 8px; animation: turn 1.4s linear infinite }
+/* The whole sign, and not the arc within: a box is turned by the compositor, its inside by the page. */
+:host([look=running]) .icon { animation: turn 1.4s linear infinite }
 @keyframes turn { to { transform: rotate(1turn) } }
 
 .head { display: flex; align-items: baseline; gap: 8px; min-width: 0 }
@@ -70,7 +71,7 @@ const CSS = `
 .phase:not(:empty) + .message:not(:empty)::before { content: '\\b7'; margin: 0 .45em; color: var(--_muted) }
 .facts { flex: none; display: flex; margin-left: auto; white-space: nowrap }
 .amount:not(:empty) + .time:not(:empty)::before { content: '\\b7'; margin: 0 .45em }
-.story:has(.error:not(:empty)) { white-space: normal; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: var(--job-progress-error-lines, 3) }
+:host([look=failed]) .story { white-space: normal; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: var(--job-progress-error-lines, 3) }
 .error { color: var(--_danger); white-space: pre-line; overflow-wrap: anywhere }
 :host([look=stalled]) .time, :host([look=lost]) .time { color: var(--_tone) }
 
@@ -80,22 +81,19 @@ const CSS = `
 
 /* Truth grown old: still shown, visibly not live. */
 :host([stale]) .bar, :host([stale]) .icon { filter: saturate(.25); opacity: .6 }
-:host([stale]) .icon .turn, :host([stale]) .bar.wander { animation-play-state: paused }
+:host([stale]) .icon, :host([stale]) .bar.wander { animation-play-state: paused }
 
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
 
-@container (max-width: 420px) {
-  .facts { flex: 1 1 100%; flex-wrap: wrap; margin-left: 0 }
-  .story { flex-basis: 100% }
-  .story:not(:has(:not(:empty))) { display: none }
-}
-@container (max-width: 260px) {
-  .facts { flex-direction: column }
-  .amount:not(:empty) + .time:not(:empty)::before { content: none }
-}
+.rule { height: 0 }
+.narrow .facts { flex: 1 1 100%; flex-wrap: wrap; margin-left: 0 }
+.narrow .story { flex-basis: 100% }
+.narrow.silent .story { display: none }
+.slim .facts { flex-direction: column }
+.slim .amount:not(:empty) + .time:not(:empty)::before { content: none }
 @media (prefers-reduced-motion: reduce) {
   .bar.smooth { transition: none }
-  .icon .turn { animation: none }
+  :host([look=running]) .icon { animation: none }
   .bar.wander { animation: none; width: auto; right: 0; transform: none; opacity: .35 }
 }
 @media (forced-colors: active) {

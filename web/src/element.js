@@ -22,6 +22,28 @@ import { describe } from './view.js';
 /** Where there is no DOM (a server that renders, a test), importing must still work. */
 const Base = globalThis.HTMLElement ?? class {};
 
+/** Milliseconds: of a bar that is moved more often than this, the steps themselves are the movement. */
+const HURRIED = 200;
+
+/** Below these widths the last line breaks, and then again. */
+const NARROW = 420;
+const SLIM = 260;
+
+/**
+ * Fits all elements of a page to their widths. By a ruler of no height, as a bar
+ * that becomes higher must not be measured again; and not by a container query,
+ * for which a browser styles and lays out each bar by itself, one after the other.
+ */
+const ruler =
+  globalThis.ResizeObserver &&
+  new ResizeObserver((entries) => {
+    for (const { target, contentRect } of entries) {
+      const { classList } = /** @type {Element} */ (target.nextElementSibling);
+      classList.toggle('narrow', contentRect.width <= NARROW);
+      classList.toggle('slim', contentRect.width <= SLIM);
+    }
+  });
+
 const LINES = /** @type {const} */ ([
   'name', 'attempt', 'figure', 'phase', 'message', 'error', 'amount', 'time',
 ]);
@@ -36,15 +58,18 @@ export class JobProgressElement extends Base {
   #watched = null;
   /** What was painted last; null: nothing yet of this job. @type {{ view: View, watched: Watched } | null} */
   #painted = null;
+  #movedAt = -Infinity;
   /** @type {Array<() => void>} */
   #leave = [];
   #paint = () => this.#draw();
 
   connectedCallback() {
+    ruler.observe(this.#nodes.rule);
     this.#enter();
   }
 
   disconnectedCallback() {
+    ruler.unobserve(this.#nodes.rule);
     this.#exit();
   }
 
@@ -120,6 +145,7 @@ export class JobProgressElement extends Base {
       view.valueText += `, ${why}`;
     }
 
+    frame.classList.toggle('silent', view.phase === '' && view.message === '' && view.error === '');
     this.#drawBar(view, step);
     // Said once, when it happens; what is no longer true must not stay there to be read.
     if (before === null || !isOver(view)) write(this.#nodes.live, '');
@@ -132,9 +158,14 @@ export class JobProgressElement extends Base {
     const { track, bar, name } = this.#nodes;
     const wander = view.look === 'running' && view.percent === null;
     bar.classList.toggle('wander', wander);
-    // No transition into the first value: it is a fact, not a movement.
-    bar.classList.toggle('smooth', step && !wander);
-    bar.style.transform = wander ? '' : `translateX(${(view.percent ?? 0) - 100}%)`;
+    const place = wander ? '' : `translateX(${(view.percent ?? 0) - 100}%)`;
+    if (bar.style.transform !== place) {
+      const now = performance.now();
+      // No transition into the first value: it is a fact, not a movement.
+      bar.classList.toggle('smooth', step && !wander && now - this.#movedAt > HURRIED);
+      bar.style.transform = place;
+      this.#movedAt = now;
+    }
     set(track, 'aria-label', name.textContent ?? '');
     set(track, 'aria-valuetext', view.valueText);
     if (view.percent === null) track.removeAttribute('aria-valuenow');
@@ -163,6 +194,7 @@ function build(root) {
   icon.setAttribute('part', 'icon');
   const part = (/** @type {string} */ name) => make('span', name);
   const nodes = {
+    rule: box('rule'),
     frame: box('box'),
     icon,
     name: part('name'),
@@ -191,7 +223,7 @@ function build(root) {
     box('foot', box('story', nodes.phase, nodes.message, nodes.error), box('facts', nodes.amount, nodes.time)),
   );
   nodes.frame.append(icon, main);
-  root.append(nodes.frame, nodes.live);
+  root.append(nodes.rule, nodes.frame, nodes.live);
   return nodes;
 }
 
@@ -213,7 +245,10 @@ function box(name, ...children) {
 
 /** @param {HTMLElement} node @param {string} text */
 function write(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const { firstChild } = node;
+  // The text of a node that is there already: no style depends on it.
+  if (firstChild === null) node.textContent = text;
+  else if (firstChild.nodeValue !== text) firstChild.nodeValue = text;
 }
 
 /** @param {Element} node @param {string} name @param {string} value */

@@ -18,7 +18,7 @@ const SHAPES = {
   queued: [RING, ['path', { d: 'M8 4.6V8l2.2 1.4' }]],
   running: [
     ['circle', { cx: '8', cy: '8', r: '6.7', class: 'faint' }],
-    ['path', { d: 'M8 1.3A6.7 6.7 0 0 1 14.7 8', class: 'turn' }],
+    ['path', { d: 'M8 1.3A6.7 6.7 0 0 1 14.7 8' }],
     ['circle', { cx: '8', cy: '8', r: '2.4', class: 'solid' }],
   ],
   stalled: [RING, ['path', { d: 'M6.3 5.7v4.6M9.7 5.7v4.6' }]],

@@ -55,16 +55,19 @@ export class Detail {
     const gone = new AbortController();
     const history = (this.#history = new History());
     const paint = () => soon(this.#paint);
+    let asked = false;
     const unwatch = this.#connection.watch(job, (watched) => {
       this.#watched = watched;
       history.take(watched);
       paint();
+      if (asked || watched.state === null) return;
+      asked = true;
+      history.load(job, gone.signal).then(paint, () => {}); // without it the chart begins now
     });
     this.#leave = () => {
       unwatch();
       gone.abort();
     };
-    history.load(job, gone.signal).then(paint, () => {}); // without it the chart begins now
     const bar = document.createElement('job-progress');
     bar.setAttribute('job', job);
     this.#find('detail-bar').replaceChildren(bar);

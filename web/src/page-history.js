@@ -4,6 +4,7 @@
  */
 
 import { isNewer } from './jobs.js';
+import { authorization } from './page-token.js';
 
 /** @import { Seen } from './jobs.js' */
 /** @import { State } from './protocol.js' */
@@ -34,7 +35,7 @@ export class History {
    */
   async load(job, signal) {
     const url = new URL(`api/jobs/${job}/events?after=0`, import.meta.url);
-    const response = await fetch(url, { signal: AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]) });
+    const response = await fetch(url, { headers: authorization(), signal: AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]) });
     const { epoch, events, gap } = response.ok ? await response.json() : {};
     if (!Array.isArray(events)) return;
     const later = this.#at.epoch === epoch ? this.events : [];

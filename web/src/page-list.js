@@ -4,6 +4,8 @@
  * one reads it to the end, which also tells what the gateway has forgotten.
  */
 
+import { TokenNeeded, authorization } from './page-token.js';
+
 /** @import { Seen } from './jobs.js' */
 
 const PAGE = 200;
@@ -73,7 +75,8 @@ export class JobList {
 async function read(query) {
   const url = new URL('api/jobs', import.meta.url);
   for (const [name, value] of Object.entries({ limit: String(PAGE), ...query })) if (value) url.searchParams.set(name, value);
-  const response = await fetch(url, { signal: AbortSignal.timeout(DEADLINE) });
+  const response = await fetch(url, { headers: authorization(), signal: AbortSignal.timeout(DEADLINE) });
+  if (response.status === 401) throw new TokenNeeded();
   if (!response.ok) throw new Error(`It answered ${response.status} ${response.statusText}.`);
   return response.json();
 }

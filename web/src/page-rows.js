@@ -136,6 +136,7 @@ export class Rows {
     bar.append(time);
     row.time = time;
     row.item.style.height = '';
+    row.item.classList.add('near');
     row.link.textContent = '';
     row.link.setAttribute('aria-label', `Details of ${job}`);
     this.#near.add(row);
@@ -148,6 +149,7 @@ export class Rows {
     if (row.time === null) return;
     row.time = null;
     this.#near.delete(row);
+    row.item.classList.remove('near');
     this.#leaves.get(row)?.();
     row.link.textContent = row.known.seen.job;
     row.link.removeAttribute('aria-label');

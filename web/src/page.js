@@ -11,6 +11,7 @@ import { KnownJobs, MOST } from './page-jobs.js';
 import { JobList } from './page-list.js';
 import { showConnection } from './page-panel.js';
 import { Rows } from './page-rows.js';
+import { TokenNeeded, askOnce, storedToken } from './page-token.js';
 import { everySecond, soon } from './ticker.js';
 
 /** @import { Seen } from './jobs.js' */
@@ -22,7 +23,7 @@ const TYPING = 250;
 /** What may be in a job id, and so be asked for as the beginning of one. */
 const ID_PART = /^[\w.:/@-]{1,200}$/;
 
-const connection = connect();
+const connection = connect(undefined, { token: storedToken });
 const known = new KnownJobs();
 const list = new JobList(MOST);
 const rows = new Rows(follow);
@@ -34,6 +35,8 @@ let filter = { search: '', prefix: '', status: '' };
 let answered = false;
 /** @type {string | null} */
 let trouble = null;
+/** Whether the gateway asks for a token, or for another one. */
+let locked = false;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let pollTimer;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -62,6 +65,7 @@ function take(jobs) {
   known.prune();
   answered = true;
   trouble = null;
+  locked = false;
   soon(paint);
   return news;
 }
@@ -72,6 +76,7 @@ async function poll() {
     const listed = await list.poll(take);
     if (listed !== null && known.forgetUnlisted(listed)) soon(paint);
   } catch (error) {
+    locked = error instanceof TokenNeeded;
     trouble = error instanceof Error ? error.message : String(error);
     soon(paint);
   }
@@ -87,6 +92,7 @@ function follow(job) {
   });
   const seen = known.get(job)?.seen;
   if (seen !== undefined) connection.learn(seen);
+  soon(paint); // its time
   return leave;
 }
 
@@ -109,7 +115,9 @@ function paint() {
   find('truncated').hidden = !(list.truncated && answered);
   find('none').hidden = !(empty && answered && !filtered);
   find('unmatched').hidden = !(empty && answered && filtered);
-  find('unreachable').hidden = !(trouble !== null && !answered);
+  find('locked').hidden = !locked;
+  find('locked-wrong').hidden = storedToken() === null;
+  find('unreachable').hidden = !(trouble !== null && !answered && !locked);
   find('trouble').textContent = `The list of jobs cannot be had: ${trouble} Trying again every two seconds.`;
   paintCounts(active.length + earlier.length, filtered);
   paintPrefixes();
@@ -246,6 +254,11 @@ document.addEventListener('visibilitychange', () => {
 
 find('origin').textContent = location.origin;
 showConnection(connection, find);
+askOnce(find, () => {
+  connection.close();
+  connection.retry();
+  void poll();
+});
 everySecond(paint);
 readAddress();
 void poll();

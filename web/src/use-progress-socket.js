@@ -26,7 +26,7 @@ import { connect } from './shared.js';
 /**
  * @typedef {object} ProgressSocketOptions
  * @property {string | URL} [url]           of the gateway's `/ws`
- * @property {readonly string[]} [jobs]     what to hear of; more by `syncSubscriptions`
+ * @property {readonly string[]} [jobs]     what to hear of, until the functions say otherwise
  * @property {(message: ProgressMessage) => void} [onMessage]
  * @property {() => void} [onOpen]
  * @property {(ending: { code: number, reason: string }) => void} [onClose]
@@ -61,16 +61,17 @@ export function useProgressSocket({ url, jobs = NONE, onMessage, onOpen, onClose
     () => (enabled && typeof document !== 'undefined' ? connect(address) : null),
     [address, enabled],
   );
-  const [asked, setAsked] = useState(NONE);
+  const [said, setSaid] = useState(/** @type {ReadonlyMap<string, boolean>} */ (new Map()));
   const [lastMessage, setLastMessage] = useState(/** @type {ProgressMessage | null} */ (null));
 
   // Handlers written inline are new at each render; that must not subscribe anew.
-  const handlers = useRef({ onMessage, onOpen, onClose });
+  const handlers = useRef({ onMessage, onOpen, onClose, jobs });
   useEffect(() => {
-    handlers.current = { onMessage, onOpen, onClose };
+    handlers.current = { onMessage, onOpen, onClose, jobs };
   });
 
-  const key = [...new Set([...jobs, ...asked])].sort().join('\n');
+  const wanted = new Map([...jobs.map((job) => /** @type {const} */ ([job, true])), ...said]);
+  const key = [...wanted].filter(([, is]) => is).map(([job]) => job).sort().join('\n');
   useWatching(connection, key, (message) => {
     setLastMessage(message);
     handlers.current.onMessage?.(message);
@@ -90,13 +91,15 @@ export function useProgressSocket({ url, jobs = NONE, onMessage, onOpen, onClose
     else handlers.current.onClose?.(connection?.status().ending ?? { code: 1000, reason: 'closed by the page' });
   }, [connection, isConnected]);
 
-  const subscribe = useCallback((/** @type {string | readonly string[]} */ more) => {
-    setAsked((before) => [...new Set([...before, ...[more].flat()])]);
+  const say = useCallback((/** @type {string | readonly string[]} */ some, /** @type {boolean} */ is) => {
+    setSaid((before) => new Map([...before, ...[some].flat().map((job) => /** @type {const} */ ([job, is]))]));
   }, []);
-  const unsubscribe = useCallback((/** @type {string | readonly string[]} */ fewer) => {
-    setAsked((before) => before.filter((job) => ![fewer].flat().includes(job)));
+  const subscribe = useCallback((/** @type {string | readonly string[]} */ more) => say(more, true), [say]);
+  const unsubscribe = useCallback((/** @type {string | readonly string[]} */ fewer) => say(fewer, false), [say]);
+  const syncSubscriptions = useCallback((/** @type {readonly string[]} */ all) => {
+    const others = handlers.current.jobs.map((job) => /** @type {const} */ ([job, false]));
+    setSaid(new Map([...others, ...all.map((job) => /** @type {const} */ ([job, true]))]));
   }, []);
-  const syncSubscriptions = useCallback((/** @type {readonly string[]} */ all) => setAsked([...all]), []);
   const sendMessage = useCallback(
     (/** @type {string | { type: string, jobs?: readonly string[] }} */ message) => {
       const { type, jobs: named = NONE } = typeof message === 'string' ? JSON.parse(message) : message;

@@ -509,6 +509,18 @@ test('a token that says when it expires is renewed in place', async () => {
   assert.equal(connection.status().state, 'live');
 });
 
+test('told that its token has expired, it says a new one at once', async () => {
+  let asked = 0;
+  const { world, connection } = withToken(() => `opaque${++asked}`);
+  await tick();
+  world.socket.welcome();
+  world.socket.heard();
+  world.socket.say({ type: 'error', code: 'token_expired', message: 'say hello with a new token' });
+  await tick();
+  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: 'opaque2' }]);
+  assert.deepEqual([connection.status().state, connection.status().error], ['live', null]);
+});
+
 test('a token that comes after the page hung up opens nothing', async () => {
   let give;
   const { world, connection } = withToken(() => new Promise((resolve) => { give = resolve; }));

@@ -1,0 +1,43 @@
+"""A web site that is not the gateway's: a page as its author wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+__all__ = ["serve_site"]
+
+
+@contextmanager
+def serve_site(
+    html: str, *, policy: str = "", scripts: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """A web server with one page, and scripts by their paths, at another port and so of
+    another origin."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            script = (scripts or {}).get(self.path)
+            body = (html if script is None else script).encode()
+            kind = "html" if script is None else "javascript"
+            self.send_response(200)
+            self.send_header("content-type", f"text/{kind}; charset=utf-8")
+            self.send_header("content-length", str(len(body)))
+            if policy:
+                self.send_header("content-security-policy", policy)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            """Nothing: a test's output is about the test."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            serving.join()

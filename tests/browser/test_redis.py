@@ -1,0 +1,71 @@
+"""A gateway whose jobs are in a Redis, and what a person sees when that goes away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.brokers.server import Server, redis_server
+
+from .chromium import Complaints, Page, expect
+from .served import Served, worker
+from .sight import bar_of, connection_of, fact_of, row_of
+
+NOTICED = 30_000
+"""Milliseconds until the gateway knows that its Redis is gone, or back, and the worker too."""
+
+
+@pytest.fixture
+def redis() -> Iterator[Server]:
+    server = Server(redis_server())
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def served(redis: Server) -> Iterator[Served]:
+    with Served("--redis", redis.url) as served:
+        yield served
+
+
+def test_a_redis_that_restarts_empty_in_mid_job(
+    complaints: Complaints, page: Page, redis: Server, served: Served
+) -> None:
+    complaints.expect("503")  # the list of jobs, meanwhile
+    page.goto(served.url)
+    row = row_of(page, "video:42")
+    with worker(served.url, done=40) as _:
+        expect(row).to_contain_text("40 / 100 frames")
+        expect(connection_of(page)).to_have_text("Live")
+
+        redis.kill()
+        expect(connection_of(page)).to_have_text("Stale", timeout=NOTICED)
+        expect(row).to_contain_text("may be out of date")
+        expect(row).to_contain_text("40%")
+
+        redis.start()
+        expect(connection_of(page)).to_have_text("Live", timeout=NOTICED)
+        expect(row).not_to_contain_text("may be out of date")
+        expect(bar_of(page, "video:42")).to_have_attribute("aria-valuenow", "40", timeout=NOTICED)
+        served.report("video:42", done=60)
+        expect(row).to_contain_text("60 / 100 frames")
+    assert fact_of(page, "Violations") == "0"
+
+
+def test_a_gateway_that_restarts_in_mid_job_has_forgotten_nothing(
+    complaints: Complaints, page: Page, served: Served
+) -> None:
+    complaints.expect("ERR_CONNECTION|WebSocket connection to")
+    served.report("video:42", percent=40)
+    served.report("done:1", status="succeeded")
+    page.goto(served.url)
+    expect(row_of(page, "video:42")).to_contain_text("40%")
+    served.kill()
+    expect(connection_of(page)).to_have_text("Offline")
+    served.start()
+    served.report("video:42", percent=55)
+    expect(connection_of(page)).to_have_text("Live", timeout=NOTICED)
+    expect(row_of(page, "video:42")).to_contain_text("55%")
+    expect(row_of(page, "done:1")).to_contain_text("Succeeded")
+    assert fact_of(page, "Violations") == "0"
