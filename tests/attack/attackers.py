@@ -17,7 +17,7 @@ from selectors import EVENT_READ, DefaultSelector
 
 from tests.e2e.client import PING, PONG, command, frame, upgrade
 
-SECONDS = 2.0
+SECONDS = 1.5
 """How long an attack lasts."""
 CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", "2000"))
 """How many connections come at once."""
@@ -243,14 +243,14 @@ ATTACKS: dict[str, tuple[Callable[[int], int], int]] = {
     "fragments": (fragments, 500_000),
     "bad json": (bad_json, 500_000),
     "unread": (unread, 1_000_000),
-    "job names": (job_names, 20_000),
-    "published names": (published_names, 300),
+    "job names": (job_names, 10_000),
+    "published names": (published_names, 100),
     "slow heads": (slow_heads, 500),
-    "resets": (resets, 300),
-    "early bytes": (early_bytes, 200),
-    "rejected and more": (rejected_and_more, 200),
-    "oversized": (oversized, 200),
-    "deflate": (deflate, 200),
+    "resets": (resets, 150),
+    "early bytes": (early_bytes, 100),
+    "rejected and more": (rejected_and_more, 100),
+    "oversized": (oversized, 100),
+    "deflate": (deflate, 100),
     "crowd": (crowd, CROWD),
 }
 """What there is, and how much of it makes an attack: bytes, jobs or connections."""
