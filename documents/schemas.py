@@ -9,11 +9,12 @@ import msgspec
 from msgspec import Struct
 
 from gateway import limits
-from gateway.api import MAX_PAGE, MAX_WAIT, Revocation
+from gateway.api import MAX_PAGE, MAX_WAIT
 from gateway.cli import frames
 from gateway.endings import ENDINGS
 from gateway.job import JOB_ID, STATUSES, State, Update
 from gateway.protocol import SUBPROTOCOL, Command, Mode
+from gateway.request import Revocation
 
 __all__ = ["asyncapi", "openapi"]
 

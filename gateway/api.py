@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from contextlib import aclosing
-from typing import Annotated, Any, cast, get_args
+from typing import Any, cast, get_args
 
-import msgspec
 import trio
-from msgspec import Meta, Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -24,20 +21,28 @@ from starlette.routing import BaseRoute, Mount, Route
 from .answers import HANDLERS, as_json, problem
 from .auth.origins import Origins
 from .auth.patterns import Patterns
-from .auth.revocations import MAX_TOKEN_ID
 from .auth.rights import Rights
 from .errors import InvalidInput, Unauthorized
 from .history import history_after
 from .job import STATUSES, Event, Position, Status, check_job_id
-from .limits import MAX_NUMBER, Limits
+from .limits import MAX_NUMBER
 from .node import Node
 from .outbox import Outbox
 from .page import SecurityHeaders, page_files
 from .protocol import Mode, parse_update
+from .request import (
+    body_of,
+    cancel_when_gone,
+    cancel_when_set,
+    count_in,
+    number_in,
+    revocation_in,
+    tags_in,
+)
 from .transports.http import ASGIApp, Receive, Scope, Send
 from .transports.sse import parse_event_id, serve_events
 
-__all__ = ["MAX_PAGE", "MAX_WAIT", "PARTS", "Revocation", "create_http_app"]
+__all__ = ["MAX_PAGE", "MAX_WAIT", "PARTS", "create_http_app"]
 
 log = logging.getLogger("gateway.api")
 
@@ -120,7 +125,7 @@ class _Api:
         job = check_job_id(request.path_params["job"])
         if job not in rights.publish:
             raise HTTPException(403, "The token does not allow to publish on this job.")
-        update = parse_update(await _body(request, self._node.limits))
+        update = parse_update(await body_of(request, self._node.limits))
         receipt = await self._node.broker.publish(job, update)
         self._node.tally.published[receipt.reason or "applied"] += 1
         answer: dict[str, Any] = {
@@ -140,8 +145,8 @@ class _Api:
             return await self.read(request)
         rights = await self._enter(request)
         job = check_job_id(request.path_params["job"])
-        epoch = _count(request, "epoch", default=0, most=MAX_NUMBER)
-        seq = _count(request, "after", default=0, most=MAX_NUMBER)
+        epoch = count_in(request, "epoch", default=0, most=MAX_NUMBER)
+        seq = count_in(request, "after", default=0, most=MAX_NUMBER)
         broker = self._node.broker
         head = (await broker.read([job])).get(job) if job in rights.watch else None
         if head is None:
@@ -155,8 +160,8 @@ class _Api:
     async def read(self, request: Request) -> Response:
         rights = await self._enter(request)
         job = check_job_id(request.path_params["job"])
-        known = _tags(request.headers.get("if-none-match", ""))
-        wait = _number(request, "wait", default=0.0, most=MAX_WAIT)
+        known = tags_in(request.headers.get("if-none-match", ""))
+        wait = number_in(request, "wait", default=0.0, most=MAX_WAIT)
         if job not in rights.watch:
             await _nothing(request, wait, self._node.leaving)
             return _never_seen()
@@ -183,8 +188,8 @@ class _Api:
         try:
             with trio.move_on_after(wait):
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_cancel_when_gone, request, nursery.cancel_scope)
-                    nursery.start_soon(_cancel_when_set, self._node.leaving, nursery.cancel_scope)
+                    nursery.start_soon(cancel_when_gone, request, nursery.cancel_scope)
+                    nursery.start_soon(cancel_when_set, self._node.leaving, nursery.cancel_scope)
                     while latest is None or (event and latest.position <= event.position):
                         await outbox.receive()
                         latest = subscription.topic.latest
@@ -200,7 +205,7 @@ class _Api:
         status = query.get("status") or None
         if status is not None and status not in STATUSES:
             raise InvalidInput(f"status is none of {', '.join(STATUSES)}", field="status")
-        limit = _count(request, "limit", default=DEFAULT_PAGE, least=1, most=MAX_PAGE)
+        limit = count_in(request, "limit", default=DEFAULT_PAGE, least=1, most=MAX_PAGE)
         events, next_ = await self._recent(
             rights.watch,
             prefix=query.get("prefix", ""),
@@ -263,7 +268,7 @@ class _Api:
 
     async def revoke(self, request: Request) -> Response:
         rights = await self._enter(request)
-        asked = _revocation(await _body(request, self._node.limits))
+        asked = revocation_in(await body_of(request, self._node.limits))
         if not rights.revoke and asked.id != rights.token_id:
             raise HTTPException(403, "The token does not allow to revoke others.")
         gate = self._node.gate
@@ -300,23 +305,6 @@ class _Streamed(Response):
         await self._app(scope, receive, send)
 
 
-class Revocation(Struct, forbid_unknown_fields=True):
-    """Which token is to count no more, and until when."""
-
-    id: Annotated[str, Meta(min_length=1, max_length=MAX_TOKEN_ID)]
-    until: float | None = None
-
-
-_revocations = msgspec.json.Decoder(Revocation)
-
-
-def _revocation(body: bytes) -> Revocation:
-    try:
-        return _revocations.decode(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise InvalidInput(f"not a revocation: {error}", field="id") from None
-
-
 def _never_seen() -> Response:
     """Also what is said of jobs that the client may not watch."""
     return problem(404, "No worker has reported this job.", field="job")
@@ -326,57 +314,8 @@ async def _nothing(request: Request, wait: float, leaving: trio.Event) -> None:
     """Wait as for a job on which nothing is reported."""
     with trio.move_on_after(wait):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_when_gone, request, nursery.cancel_scope)
-            nursery.start_soon(_cancel_when_set, leaving, nursery.cancel_scope)
-
-
-async def _cancel_when_gone(request: Request, scope: trio.CancelScope) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
-
-
-async def _cancel_when_set(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
-
-
-async def _body(request: Request, limits: Limits) -> bytes:
-    """The whole request body, within its limits of size and time."""
-    body = bytearray()
-    try:
-        with trio.fail_after(limits.body_timeout):
-            async with aclosing(request.stream()) as chunks:
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > limits.max_body:
-                        raise HTTPException(413, f"The body is over {limits.max_body} bytes.")
-    except trio.TooSlowError:
-        raise HTTPException(408, f"The body took over {limits.body_timeout:g} s.") from None
-    return bytes(body)
-
-
-def _number(request: Request, name: str, *, default: float, most: float) -> float:
-    text = request.query_params.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= most:
-        raise InvalidInput(f"{name} is not a number from 0 to {most:g}", field=name)
-    return value
-
-
-def _count(request: Request, name: str, *, default: int, least: int = 0, most: int) -> int:
-    text = request.query_params.get(name)
-    if not text:
-        return default
-    value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
-    if not least <= value <= most:
-        raise InvalidInput(f"{name} is not a whole number from {least} to {most}", field=name)
-    return value
+            nursery.start_soon(cancel_when_gone, request, nursery.cancel_scope)
+            nursery.start_soon(cancel_when_set, leaving, nursery.cancel_scope)
 
 
 def _document(event: Event) -> dict[str, Any]:
@@ -386,8 +325,3 @@ def _document(event: Event) -> dict[str, Any]:
 
 def _etag(event: Event) -> str:
     return '"{}-{}"'.format(*event.position)
-
-
-def _tags(header: str) -> set[str]:
-    """The tags of an If-None-Match (RFC 9110 §13.1.2; weak comparison)."""
-    return {tag.strip().removeprefix("W/") for tag in header.split(",")}

@@ -21,7 +21,7 @@ LAYERS = [
     {"brokers"},
     {"connection", "canary", "node"},
     {"transports"},
-    {"page", "answers", "metrics", "api", "settings", "settings_file"},
+    {"page", "request", "answers", "metrics", "api", "settings", "settings_file"},
     {"server", "asgi"},
     {"cli", "demo"},
 ]
