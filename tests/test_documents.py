@@ -1,4 +1,4 @@
-"""What is written by `python -m documents` is up to date, and true."""
+"""What is written by `python -m docs.generate` is up to date, and true."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
-from documents import PAGES, ROOT, written
-from documents.schemas import asyncapi, openapi
+from docs.generate import PAGES, ROOT, written
+from docs.generate.schemas import asyncapi, openapi
 from gateway import MemoryBroker, Node
 from gateway.api import create_http_app
 from gateway.auth.opening import open_gate
@@ -19,7 +19,7 @@ from .auth.signing import SECRET
 
 @pytest.mark.parametrize("page", PAGES)
 def test_it_is_up_to_date(page: str) -> None:
-    assert (ROOT / page).read_text() == written(page), "run python -m documents"
+    assert (ROOT / page).read_text() == written(page), "run python -m docs.generate"
 
 
 def test_every_endpoint_is_in_the_openapi_document_and_no_other() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import fields
 
-from documents.tables import described
+from docs.generate.tables import described
 from gateway import Limits
 
 

@@ -1,4 +1,4 @@
-"""`python -m documents`: write them."""
+"""`python -m docs.generate`: write them."""
 
 from __future__ import annotations
 

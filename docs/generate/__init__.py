@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that the code says already: `python -m documents`.
+"""Writes the parts of the documentation that the code says already: `python -m docs.generate`.
 
 A part stands between `<!-- name -->` and `<!-- end -->`; some files are written whole. A
 test compares.
@@ -16,7 +16,7 @@ from .tables import fields, values
 
 __all__ = ["PAGES", "ROOT", "written"]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PARTS = {"values": values, "limits": fields}
 WHOLE = {
     "docs/asyncapi.json": asyncapi,
