@@ -134,13 +134,20 @@ def test_at_exit_a_gateway_that_is_away_is_not_waited_for_long(nowhere: str) -> 
     assert "its end could not be delivered in time" in result.stderr
 
 
+INTERRUPT = (
+    "import os, signal; "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's `&` has it ignored
+    "os.kill(os.getpid(), signal.SIGINT)"
+)
+
+
 @pytest.mark.parametrize(
     ("ending", "code", "status"),
     [
         ("raise SystemExit(3)", 3, "failed"),
         ("raise SystemExit", 0, "succeeded"),
         ("raise ValueError('x')", 1, "failed"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", -2, "cancelled"),
+        (INTERRUPT, -2, "cancelled"),
     ],
 )
 def test_how_a_script_ends(peer: Peer, ending: str, code: int, status: str) -> None:
