@@ -1,8 +1,8 @@
 """The gateway as an ASGI application, for `hypercorn -k trio gateway.asgi:app`.
 
 Complete by itself: WebSocket, HTTP API, page. It needs Trio and the lifespan protocol.
-`GATEWAY_KEYS`, `GATEWAY_SECRET`, `GATEWAY_AUDIENCE`, `GATEWAY_ORIGINS` and
-`GATEWAY_INSECURE` are heeded.
+`GATEWAY_KEYS`, `GATEWAY_SECRET`, `GATEWAY_AUDIENCE`, `GATEWAY_ORIGINS`,
+`GATEWAY_INSECURE`, `GATEWAY_REDIS` and `GATEWAY_SHARDS` are heeded.
 What a stock server costs compared with `gateway serve` is in `docs/architecture.md`.
 """
 
@@ -22,10 +22,21 @@ from .api import create_http_app
 from .auth.gate import Gate
 from .auth.opening import open_gate
 from .broker import Broker
+from .brokers import open_broker
 from .brokers.memory import MemoryBroker
 from .limits import DEFAULT_LIMITS, Limits
 from .node import Node
-from .settings import AUDIENCE, INSECURE, KEYS, ORIGINS, SECRET, read_settings
+from .settings import (
+    AUDIENCE,
+    INSECURE,
+    KEYS,
+    ORIGINS,
+    REDIS,
+    SECRET,
+    SHARDS,
+    in_shards,
+    read_settings,
+)
 from .transports.asgi import serve_asgi_websocket
 from .transports.http import ASGIApp, Receive, Scope, Send
 
@@ -105,8 +116,9 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _from_environment() -> ASGIApp:
-    values = read_settings(os.environ, (KEYS, SECRET, AUDIENCE, ORIGINS, INSECURE))
-    return create_app(gate=open_gate(**values))
+    values = read_settings(os.environ, (KEYS, SECRET, AUDIENCE, ORIGINS, INSECURE, REDIS, SHARDS))
+    values["redis"] = redis = in_shards(values["redis"], values.pop("shards"))
+    return create_app(open_broker(redis), gate=open_gate(**values))
 
 
 app = _from_environment()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import urllib.error
 import urllib.request
 from typing import Any
@@ -93,6 +94,22 @@ async def test_readiness_follows_redis() -> None:
             redis.start()
             await becomes(200)
             assert (await tell(url, "video:42", percent=5))["applied"]
+    finally:
+        redis.close()
+
+
+async def test_a_stock_server_keeps_jobs_there_too() -> None:
+    redis = Server(redis_server())
+    command = [
+        *(sys.executable, "-m", "hypercorn", "-k", "trio", "-b", "127.0.0.1:0"),
+        *("--error-logfile", "/dev/stdout", "gateway.asgi:app"),
+    ]
+    try:
+        with Running(*command, env={"GATEWAY_REDIS": redis.url}) as stock:
+            said = await trio.to_thread.run_sync(stock.until, "CTRL + C")
+            url = next(word for word in said.split() if word.startswith("http://"))
+            await tell(url, "video:42", percent=5)
+            assert redis.client.hget("progress:last:video:42", "percent") == b"5"
     finally:
         redis.close()
 
