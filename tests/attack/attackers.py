@@ -19,7 +19,7 @@ from tests.e2e.client import PING, PONG, command, frame, upgrade
 
 SECONDS = 1.5
 """How long an attack lasts."""
-CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", "2000"))
+CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", "1000"))
 """How many connections come at once."""
 GONE = (ConnectionError, BlockingIOError, TimeoutError)
 
