@@ -253,6 +253,23 @@ INTERNAL = Setting(
 URL = Setting("url", "http://127.0.0.1:8000", "The gateway.", _url, "URL")
 TOKEN = Setting("token", "", "What to show to a gateway that asks.", _token, "TEXT", secret=True)
 
+SERVING = (
+    BIND,
+    INTERNAL_BIND,
+    INTERNAL,
+    KEYS,
+    SECRET,
+    AUDIENCE,
+    ORIGINS,
+    INSECURE,
+    TRUSTED_PROXIES,
+    FORWARDED,
+    DRAIN,
+    REDIS,
+    SHARDS,
+)
+"""What decides how a gateway serves: `gateway serve` and `gateway check` take the same."""
+
 SETTINGS = (
     CONFIG,
     BIND,

@@ -106,7 +106,7 @@ class Poller:
             await trio.to_thread.run_sync(
                 self._open, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
             )
-        except BaseException:
+        except BaseException:  # cancelled, too: the thread is left behind, and must end
             self.stop()
             raise
 
@@ -134,7 +134,7 @@ class Poller:
     def _open(self) -> None:
         try:
             self._cursor.go_to_end(self._look(self._connected()))
-        except BaseException:
+        except BaseException:  # nobody would close it later
             self._close()
             raise
 

@@ -14,19 +14,7 @@ __all__ = ["check"]
 
 @click.command()
 @configured
-@set_by(settings.BIND)
-@set_by(settings.INTERNAL_BIND)
-@set_by(settings.INTERNAL)
-@set_by(settings.KEYS)
-@set_by(settings.SECRET)
-@set_by(settings.AUDIENCE)
-@set_by(settings.ORIGINS)
-@set_by(settings.INSECURE)
-@set_by(settings.TRUSTED_PROXIES)
-@set_by(settings.FORWARDED)
-@set_by(settings.DRAIN)
-@set_by(settings.REDIS)
-@set_by(settings.SHARDS)
+@set_by(*settings.SERVING)
 @click.pass_context
 def check(context: click.Context, /, **values: Any) -> None:
     """Try what `gateway serve` would do, with the same settings, and say what it would be.

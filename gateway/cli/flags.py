@@ -34,8 +34,18 @@ class GivesUp(click.ClickException):
 _NAMES = {setting.name: setting for setting in SETTINGS}
 
 
-def set_by(setting: Setting) -> Callable[[F], F]:
-    """The flag of a setting; its variable is read if the flag is not given."""
+def set_by(*settings: Setting) -> Callable[[F], F]:
+    """The flags of some settings; a variable is read if its flag is not given."""
+
+    def decorate(function: F) -> F:
+        for setting in reversed(settings):  # as decorators on each other would
+            function = _flag(setting)(function)
+        return function
+
+    return decorate
+
+
+def _flag(setting: Setting) -> Callable[[F], F]:
 
     def parse(context: click.Context, parameter: click.Parameter, text: str) -> Any:
         try:

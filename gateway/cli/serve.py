@@ -14,20 +14,7 @@ __all__ = ["serve"]
 
 @click.command()
 @configured
-@set_by(settings.BIND)
-@set_by(settings.INTERNAL_BIND)
-@set_by(settings.INTERNAL)
-@set_by(settings.KEYS)
-@set_by(settings.SECRET)
-@set_by(settings.AUDIENCE)
-@set_by(settings.ORIGINS)
-@set_by(settings.INSECURE)
-@set_by(settings.TRUSTED_PROXIES)
-@set_by(settings.FORWARDED)
-@set_by(settings.DRAIN)
-@set_by(settings.LOG_LEVEL)
-@set_by(settings.REDIS)
-@set_by(settings.SHARDS)
+@set_by(*settings.SERVING, settings.LOG_LEVEL)
 @click.pass_context
 def serve(context: click.Context, /, log_level: str, redis: str | None, **values: Any) -> None:
     """Serve workers, browsers and the page on one port.
