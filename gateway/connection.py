@@ -14,7 +14,7 @@ A transport is two separate objects, so that what a task cannot name it cannot m
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
@@ -230,25 +230,21 @@ async def catch_up(subscription: Subscription, missing: Missing, broker: Broker)
     return messages
 
 
-def _parts(messages: list[Message]) -> Iterator[list[Message]]:
+def _parts(messages: list[Message]) -> list[list[Message]]:
     """The messages in writes of about `WRITE_SIZE`."""
     if sum([message.size for message in messages]) <= WRITE_SIZE:
-        if messages:
-            yield messages
-        return
+        return [messages] if messages else []
+    parts: list[list[Message]] = []
     part: list[Message] = []
     size = 0
     for message in messages:
         if message.size > WRITE_SIZE and len(message.texts) > 1:
-            if part:
-                yield part
-                part, size = [], 0
-            yield from ([piece] for piece in message.split(WRITE_SIZE))
+            parts += [part, *([piece] for piece in message.split(WRITE_SIZE))]
+            part, size = [], 0
             continue
         part.append(message)
         size += message.size
         if size >= WRITE_SIZE:
-            yield part
+            parts.append(part)
             part, size = [], 0
-    if part:
-        yield part
+    return [part for part in (*parts, part) if part]

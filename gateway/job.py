@@ -71,7 +71,7 @@ def check_job_id(job: object, *, field: str = "job") -> str:
     )
 
 
-class State(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class State(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Where a job stands: what its watchers see. None means not known.
 
     Times are Unix seconds to the millisecond, durations are seconds. `data` is the
@@ -139,8 +139,7 @@ UNSEEN = Position(0, 0)
 """The position of a job that nobody has reported yet."""
 
 
-@frozen
-class Event:
+class Event(Struct, frozen=True, gc=False):
     """A state at a position."""
 
     job: str

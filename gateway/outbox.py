@@ -14,7 +14,6 @@ what is queued is still delivered, and what comes later has nowhere to go.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from math import inf
 from typing import NamedTuple
 
@@ -112,11 +111,14 @@ class Outbox:
         Cancelled, it has taken nothing. For one task alone.
         """
         while True:
-            paced = trio.move_on_at(self._opens_at) if self._due else nullcontext()
             try:
-                with paced:
+                if not self._due:
                     await self._bell.receive()
                     self._rung = False
+                else:  # they were not to be handed out yet
+                    with trio.move_on_at(self._opens_at):
+                        await self._bell.receive()
+                        self._rung = False
             except trio.EndOfChannel:
                 if not self._ready:
                     raise

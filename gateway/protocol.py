@@ -159,7 +159,7 @@ class Message:
         self, texts: Sequence[bytes], *, job: str | None = None, position: Position = UNSEEN
     ) -> None:
         self.texts = texts
-        self.size = sum(map(len, texts))
+        self.size = sum(map(len, texts)) if len(texts) > 1 else len(texts[0])
         """Bytes of all its objects."""
         self.job = job
         self.position = position

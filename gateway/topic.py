@@ -22,6 +22,9 @@ from .protocol import Message, Mode, progress, steps, unseen
 __all__ = ["Marks", "Missing", "Subscription", "Topic"]
 
 
+_encoder = msgspec.json.Encoder()
+
+
 class Marks(Protocol):
     """Where a subscription says that it has something new: an outbox."""
 
@@ -118,18 +121,20 @@ class Topic:
         epoch, or some in between were missed) starts it anew.
         """
         head = self.position
-        if event.position <= head:
+        position = event.position
+        if position <= head:
             return False
-        if event.position != (head.epoch, head.seq + 1):
+        if position.seq != head.seq + 1 or position.epoch != head.epoch:
             self._ring.clear()
             self._size = 0
-        text = msgspec.json.encode(event.state)
+        text = _encoder.encode(event.state)
         self._ring.append(text)
-        self.latest, self.position = event, event.position
+        self.latest, self.position = event, position
         self._size += len(text)
         while self._size > self.ring_bytes and len(self._ring) > 1:
             self._size -= len(self._ring.popleft())
-        self._forget_messages()
+        if self._messages:
+            self._forget_messages()
         return True
 
     def loaded(self, snapshot: Event | None, *, asked_at: Position) -> None:
@@ -210,7 +215,7 @@ class Topic:
                 return None
         if not wanted:
             return None
-        texts = [msgspec.json.encode(event.state) for event in wanted]
+        texts = [_encoder.encode(event.state) for event in wanted]
         return steps(self.job, wanted[-1].position, texts)
 
     def __repr__(self) -> str:

@@ -8,7 +8,8 @@ connection is away is still there afterwards, and there is nothing to subscribe.
     what is missed  is found by `cursor.Cursor`, and by a new connection; it yields `LOST`
     who answers     another server than the jobs were on before begins a new era
                     (`lua/takeover.lua`), before any reader hears of it
-    waiting         XREAD BLOCK while it is quiet, a tick between reads while it is not
+    waiting         XREAD BLOCK while it is quiet; while it is not, a tick from read to read, and
+                    until what was read is delivered: what comes meanwhile is the next batch
     the end         its socket is shut down under it, which wakes it from any read
 """
 
@@ -18,7 +19,7 @@ import logging
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -44,13 +45,16 @@ may be that long under load, so with fewer a node would fall behind."""
 BLOCK = 1.0
 """Seconds one read waits for the first event: well below the connection's time-out."""
 TICK = 0.01
-"""Seconds between two reads when there is something each time: what an eye does not see."""
+"""Seconds from one read to the next when there is something each time: what an eye does not see."""
+DELIVERY = 2
+"""Passes of Trio's scheduler from when a batch is taken: one in which the node fans it out,
+and one in which all connections write."""
 CHECK_EVERY = 2.0
 """Seconds between two looks at whether the feed is still the one we know."""
 BACKOFF = 0.05, 2.0
 """First and longest pause before another attempt to connect, each shortened at random."""
 
-Send = Callable[[Sequence[Event]], Any]
+Send = Callable[[Sequence[Event]], Awaitable[None]]
 
 
 @frozen
@@ -115,9 +119,17 @@ class Poller:
 
         A cancellation is noticed only after `stop`: the thread cannot be left behind.
         """
+
+        async def hand_over(batch: Sequence[Event]) -> None:
+            await send.send(batch)
+            # Until it is delivered, and written: reading ahead of that would make no batch
+            # arrive earlier, and the next one older (measured: a third of the age under load).
+            for _ in range(DELIVERY):
+                await trio.lowlevel.checkpoint()
+
         async with send:
             with suppress(trio.BrokenResourceError):  # nobody wants them any more
-                await trio.to_thread.run_sync(self._run, send.send, limiter=trio.CapacityLimiter(1))
+                await trio.to_thread.run_sync(self._run, hand_over, limiter=trio.CapacityLimiter(1))
 
     def stop(self) -> None:
         """End the thread, whatever it is waiting for: within milliseconds, unless it is
@@ -166,6 +178,7 @@ class Poller:
         while not self._stopped.is_set():
             if monotonic() >= self._check_at:
                 yield from self._lost(cursor.looked(self._look(connection)))
+            began = monotonic()
             entries = self._read(connection)
             if not entries:
                 yield from self._lost(cursor.silent())
@@ -175,7 +188,7 @@ class Poller:
                 yield events
             yield from self._lost(*wrong)
             if len(entries) < BATCH:
-                self._stopped.wait(TICK)
+                self._stopped.wait(began + TICK - monotonic())
 
     def _read(self, connection: Any) -> list[tuple[bytes, list[bytes]]]:
         block = round(BLOCK * 1000)

@@ -39,8 +39,6 @@ CHANGED_AT_ONCE = 100
 """Jobs per call of a script: some milliseconds in which Redis serves nobody else."""
 SCANNED_AT_ONCE = 200
 """Jobs that `recent` looks at in one go."""
-WAITING_BATCHES = 2
-"""Batches that are read and not taken; past it the pollers wait, and Redis keeps the rest."""
 HIDDEN_FOR = 60.0
 """Seconds that jobs of nodes' own are remembered: longer than one is of any use."""
 
@@ -153,7 +151,7 @@ class RedisBroker:
             with _translated():
                 for poller in pollers:
                     await poller.open()
-            send, receive = trio.open_memory_channel[Sequence[Event]](WAITING_BATCHES)
+            send, receive = trio.open_memory_channel[Sequence[Event]](0)
             async with receive, trio.open_nursery() as nursery:
                 async with send:
                     for poller in pollers:

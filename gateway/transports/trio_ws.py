@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from struct import pack
 
 import trio
@@ -113,13 +113,17 @@ class _FrameStream(trio.abc.HalfCloseableStream):
         """
         if self.said_goodbye:
             raise TransportClosed("a close frame was sent")
-        with _translated():
+        try:
             return self._stream.send_now(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise TransportClosed(str(error)) from error
 
     async def send_rest(self, rest: memoryview) -> None:
         """Send what `send_frames` left. Raises `TransportClosed` if the client is gone."""
-        with _translated():
+        try:
             await self._stream.send_rest(rest)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise TransportClosed(str(error)) from error
 
     async def say_goodbye(self, ending: Ending) -> None:
         """Send a close frame, unless one was sent, if the client is still there."""
@@ -162,14 +166,6 @@ class _FrameStream(trio.abc.HalfCloseableStream):
         """Drop the client; if it was told why, it may still read that: no reset then."""
         if not self.said_goodbye:
             self._stream.abort()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise TransportClosed(str(error)) from error
 
 
 async def _shake_hands(

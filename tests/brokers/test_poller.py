@@ -16,7 +16,7 @@ from trio.abc import ReceiveChannel
 from gateway import Limits
 from gateway.broker import LOST
 from gateway.brokers import poller
-from gateway.brokers.redis import WAITING_BATCHES, RedisBroker
+from gateway.brokers.redis import RedisBroker
 from gateway.errors import BrokerUnavailable
 from gateway.job import Event, Update
 from tests.brokers.server import Server, redis_server, session_server
@@ -81,17 +81,33 @@ async def test_leaving_ends_it_at_once_and_leaves_no_connection(
                 await trio.lowlevel.checkpoint()
 
 
+async def test_what_comes_while_a_batch_waits_is_one_batch(server: Server) -> None:
+    broker = RedisBroker(server.url)
+    with trio.fail_after(2):
+        async with broker.feed() as feed:
+            await broker.publish("a", Update(done=0))
+            await until_offered(feed)
+            for number in (1, 2, 3):
+                await broker.publish("a", Update(done=number))
+            assert [event.state.done for event in await feed.receive()] == [0]
+            assert [event.state.done for event in await feed.receive()] == [1, 2, 3]
+    broker.close()
+
+
 async def test_leaving_while_nobody_reads(server: Server) -> None:
     broker = RedisBroker(server.url)
     with trio.fail_after(2):
         async with broker.feed() as feed:
-            assert isinstance(feed, trio.MemoryReceiveChannel)
-            for number in range(WAITING_BATCHES + 3):
-                await broker.publish("a", Update(done=number))
-                await trio.sleep(2 * poller.TICK)  # makes them batches; right without, too
-            assert feed.statistics().current_buffer_used == WAITING_BATCHES
-            assert feed.statistics().tasks_waiting_send == 1
+            await broker.publish("a", Update())
+            await until_offered(feed)
     broker.close()
+
+
+async def until_offered(feed: ReceiveChannel[Sequence[Event]]) -> None:
+    """Until a batch waits to be taken."""
+    assert isinstance(feed, trio.MemoryReceiveChannel)
+    while not feed.statistics().tasks_waiting_send:
+        await trio.lowlevel.checkpoint()
 
 
 async def test_a_reader_that_closes_the_channel_ends_it(server: Server) -> None:
