@@ -74,7 +74,7 @@ class Hub:
         """
         topic = self._topics.get(job)
         if topic is None:
-            topic = self._topics[job] = Topic(job, self._limits.ring_bytes)
+            topic = self._topics[job] = Topic(job, self._ring_bytes())
             self._load([job])
         subscription = Subscription(topic, outbox, mode, position)
         if position is not None and (topic.loading or position > topic.position):
@@ -107,9 +107,13 @@ class Hub:
     def deliver(self, events: Iterable[Event]) -> None:
         """Fan a batch of feed events out."""
         news: dict[str, Topic] = {}
+        ring_bytes = self._ring_bytes()
         for event in events:
             topic = self._topics.get(event.job)
-            if topic is not None and topic.append(event) and not topic.loading:
+            if topic is None:
+                continue
+            topic.ring_bytes = ring_bytes
+            if topic.append(event) and not topic.loading:
                 news[event.job] = topic
         for topic in news.values():
             _mark(topic)
@@ -164,6 +168,11 @@ class Hub:
         for job in jobs:
             del self._to_load[job]
         return {job: self._topics[job].position for job in jobs}
+
+    def _ring_bytes(self) -> int:
+        """What each topic may keep of its past."""
+        share = self._limits.rings_bytes // max(1, len(self._topics))
+        return min(self._limits.ring_bytes, share)
 
     def _load(self, jobs: Iterable[str]) -> None:
         self._to_load.update(dict.fromkeys(jobs))

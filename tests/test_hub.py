@@ -177,3 +177,17 @@ async def test_ever_new_names_cost_a_bounded_amount() -> None:
         hub.unsubscribe(subscription)
     assert hub.statistics().topics == 3
     assert list(await hub.next_loads(99)) == ["seen:7", "seen:8", "seen:9"]
+
+
+@pytest.mark.parametrize(("topics", "kept"), [(1, True), (20, False)])
+async def test_all_rings_together_are_bounded(topics: int, kept: bool) -> None:
+    hub = Hub(Limits(ring_bytes=2_000, rings_bytes=8_000))
+    jobs = {f"job:{number}": UNSEEN for number in range(topics)}
+    watching = [hub.subscribe(job, Marked(), mode="every") for job in jobs]
+    hub.loaded(jobs, {job: event(job, 1) for job in jobs})
+    read = [subscription.take() for subscription in watching]
+    assert all(isinstance(message, Message) for message in read)
+    hub.deliver(event(job, seq) for seq in range(2, 12) for job in jobs)
+    # Ten events are about 1,000 bytes. One alone may keep 2,000; each of twenty, 400.
+    read = [subscription.take() for subscription in watching]
+    assert all(isinstance(message, Message) == kept for message in read)
