@@ -37,7 +37,8 @@ def command(data: bytes) -> None:
 
 def update(data: bytes) -> None:
     """The same of an update."""
-    assert complaint(parse_update, data) in (None, "invalid_json", "invalid_update", "invalid_job")
+    codes = (None, "invalid_json", "invalid_update", "invalid_job")
+    assert complaint(parse_update, data) in codes
 
 
 def complaint(parse: Callable[[bytes], object], data: bytes) -> str | None:
