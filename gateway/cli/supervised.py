@@ -30,7 +30,7 @@ STEADY = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 """Seconds before one that died sooner is; doubled each time. Not for longer, since who is
 dealt to it waits."""
-GRACE = 5.0
+GRACE = 3.0
 """Seconds beyond the drain time until a worker that has not left is killed."""
 
 
@@ -87,16 +87,15 @@ class Worker:
             process = await self._run(ready)
             code = await process.wait()
             how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
-            facts = {"worker": self.number, "pid": process.pid}
             if not started:
                 if code < 0:  # otherwise it could say why by itself
-                    log.error("a worker ended before it served: %s", how, extra=facts)
+                    log.error("a worker ended before it served: %s", how, extra=self._facts)
                 task_status.started(code)
                 return
             steady = trio.current_time() - began > STEADY
             longest = 0.0 if steady else min(LONGEST_PAUSE, 2 * longest or FIRST_PAUSE)
             pause = longest * uniform(0.5, 1)  # noqa: S311 - jitter
-            log.error("a worker ended: %s; the next comes in %.1f s", how, pause, extra=facts)
+            log.error("a worker ended: %s; the next comes in %.1f s", how, pause, extra=self._facts)
             await trio.sleep(pause)
 
     async def _run(self, on_ready: Callable[[], None]) -> trio.Process:
@@ -129,6 +128,7 @@ class Worker:
         if self._reload_due:
             self.reload()
         else:
+            log.info("a worker is ready", extra=self._facts)
             on_ready()
 
     async def _send_away(self, leash: Leash, process: trio.Process) -> None:
@@ -136,11 +136,12 @@ class Worker:
         if not self.ready:  # it has nobody to send away, and may not listen yet
             process.terminate()
         await trio.sleep(self.drain + GRACE)
-        log.error(
-            "a worker has not left in time and is killed",
-            extra={"worker": self.number, "pid": process.pid},
-        )
+        log.error("a worker has not left in time, and is killed", extra=self._facts)
         process.kill()
+
+    @property
+    def _facts(self) -> dict[str, object]:
+        return {"worker": self.number, "pid": self._process and self._process.pid}
 
     def _command(self) -> list[str]:
         """Ourselves, as we were called, on its sockets: a later flag replaces an earlier."""

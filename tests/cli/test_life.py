@@ -142,6 +142,19 @@ class Notified:
         while wanted not in self._socket.recv(4096).decode().splitlines():
             pass
 
+    def hear_nothing(self, *, for_: float) -> None:
+        """Return when for so many seconds nothing was said."""
+        give_up_at = time.monotonic() + WITHIN
+        self._socket.settimeout(for_)
+        try:
+            while time.monotonic() < give_up_at:
+                self._socket.recv(4096)
+        except TimeoutError:
+            return
+        finally:
+            self._socket.settimeout(WITHIN)
+        raise AssertionError("it went on")
+
     def close(self) -> None:
         self._socket.close()
 
