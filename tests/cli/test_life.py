@@ -112,6 +112,8 @@ class TestCheck:
             (["--bind", "127.0.0.1:0", "--internal-bind", "0.0.0.0:0"], "NO  internal"),
             (["--bind", "192.0.2.1:1"], "cannot listen"),
             (["--bind", "systemd"], "socket unit"),
+            (["--bind", "fd://x"], "names no descriptors"),
+            (["--bind", "fd://999"], "descriptor 999: "),
             (["--bind", "127.0.0.1:0", "--keys", "/no/such/file"], "/no/such/file"),
             (["--bind", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1"], "NO  redis"),
         ],
