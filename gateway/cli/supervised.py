@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import uniform
 from subprocess import DEVNULL
@@ -19,6 +19,7 @@ import trio
 from attrs import define
 
 from ..settings import BIND, INTERNAL_BIND, suspicious_variables
+from ..transports.inherited import bequeathed
 from .leash import Leash
 
 __all__ = ["Worker"]
@@ -146,17 +147,13 @@ class Worker:
     def _command(self) -> list[str]:
         """Ourselves, as we were called, on its sockets: a later flag replaces an earlier."""
         command = [sys.executable, *sys.orig_argv[1:], "--worker", str(self.number)]
-        command += [BIND.flag, _at(self.public)]
+        command += [BIND.flag, bequeathed(self.public)]
         if self.inside:
-            command += [INTERNAL_BIND.flag, _at(self.inside)]
+            command += [INTERNAL_BIND.flag, bequeathed(self.inside)]
         return command
 
     def _descriptors(self) -> list[int]:
         return [sock.fileno() for sock in (*self.public, *self.inside)]
-
-
-def _at(listeners: Iterable[socket.socket]) -> str:
-    return "fd://" + ",".join(str(listener.fileno()) for listener in listeners)
 
 
 def _environment(leash: Leash) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Final
 
 from ..errors import InvalidSettings
 
-__all__ = ["inherited_listeners", "is_inherited"]
+__all__ = ["bequeathed", "inherited_listeners", "is_inherited"]
 
 SYSTEMD: Final = "systemd"
 """What stands for them instead of an address."""
@@ -27,6 +27,11 @@ FIRST: Final = 3
 def is_inherited(bind: str) -> bool:
     """Whether `bind` is no address, but sockets that are there already."""
     return bind == SYSTEMD or bind.startswith(NAMED)
+
+
+def bequeathed(listeners: Iterable[socket.socket]) -> str:
+    """The `bind` of a child that inherits these."""
+    return NAMED + ",".join(str(listener.fileno()) for listener in listeners)
 
 
 def inherited_listeners(bind: str, environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
