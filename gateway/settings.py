@@ -135,34 +135,6 @@ def in_shards(redis: str | None, shards: int | None) -> str | None:
     return f"{redis}{'&' if '?' in redis else '?'}shards={shards}"
 
 
-def check_workers(workers: int, redis: str | None) -> None:
-    """Raise `InvalidSettings` if so many processes would have no jobs in common."""
-    if workers > 1 and redis is None:
-        raise InvalidSettings(
-            "more than one need a Redis, or each would have jobs of its own: "
-            f"set {REDIS.flag} ({REDIS.variable})",
-            field="workers",
-        )
-
-
-def internal_binds(bind: str | None, workers: int) -> list[str]:
-    """Where each of so many workers listens inside: from the port of `bind` on.
-
-    Raises `InvalidSettings` if there are not so many ports.
-    """
-    if bind is None or workers == 1:
-        return [] if bind is None else [bind]
-    host, _, port = bind.rpartition(":")
-    if port == "0":
-        return [bind] * workers
-    if not port.isdigit() or int(port) + workers - 1 > MAX_PORT:
-        raise InvalidSettings(
-            f"{bind} is no HOST:PORT with a port for each of {workers} workers",
-            field="internal_bind",
-        )
-    return [f"{host}:{int(port) + number}" for number in range(workers)]
-
-
 def _token(text: str) -> str | None:
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be printable ASCII without spaces")

@@ -17,11 +17,12 @@ from attrs import frozen
 from ..auth.opening import open_gate
 from ..errors import InvalidSettings
 from ..server import check_address
-from ..settings import check_workers, in_shards, internal_binds
+from ..settings import in_shards
 from ..settings_file import limits_of
 from ..storage.address import parse_address
 from ..storage.servers import open_servers
 from ..transports.sockets import open_listeners
+from .supervising import check_workers, internal_binds
 
 __all__ = ["Finding", "look"]
 

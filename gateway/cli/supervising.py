@@ -19,14 +19,15 @@ from itertools import chain
 
 import trio
 
-from ..settings import check_workers, internal_binds
+from ..errors import InvalidSettings
+from ..settings import MAX_PORT, REDIS
 from ..transports.sockets import open_listeners, open_sets
 from .serving import announce
 from .signals import run_until_told
 from .supervised import Worker
 from .systemd import keep_watchdog, notify, reloading
 
-__all__ = ["CannotStart", "supervise_until_told"]
+__all__ = ["CannotStart", "check_workers", "internal_binds", "supervise_until_told"]
 
 log = logging.getLogger("gateway.cli")
 
@@ -58,6 +59,34 @@ def supervise_until_told(
     told_by = run_until_told(serve, at_once=end_at_once)
     if told_by is not None:
         log.info("all have left, as told by %s", told_by.name)
+
+
+def check_workers(workers: int, redis: str | None) -> None:
+    """Raise `InvalidSettings` if so many processes would have no jobs in common."""
+    if workers > 1 and redis is None:
+        raise InvalidSettings(
+            "more than one need a Redis, or each would have jobs of its own: "
+            f"set {REDIS.flag} ({REDIS.variable})",
+            field="workers",
+        )
+
+
+def internal_binds(bind: str | None, workers: int) -> list[str]:
+    """Where each of so many workers listens inside: from the port of `bind` on.
+
+    Raises `InvalidSettings` if there are not so many ports.
+    """
+    if bind is None or workers == 1:
+        return [] if bind is None else [bind]
+    host, _, port = bind.rpartition(":")
+    if port == "0":
+        return [bind] * workers
+    if not port.isdigit() or int(port) + workers - 1 > MAX_PORT:
+        raise InvalidSettings(
+            f"{bind} is no HOST:PORT with a port for each of {workers} workers",
+            field="internal_bind",
+        )
+    return [f"{host}:{int(port) + number}" for number in range(workers)]
 
 
 async def _supervise(crew: Sequence[Worker], bind: str, internal: Sequence[str]) -> None:

@@ -22,8 +22,9 @@ from typing import Any
 import pytest
 import trio
 
+from gateway.cli.supervising import check_workers, internal_binds
 from gateway.errors import InvalidSettings
-from gateway.settings import WORKERS, check_workers, internal_binds
+from gateway.settings import WORKERS
 from tests.auth.signing import OTHER_SECRET, SECRET
 from tests.brokers.server import Server, redis_server, session_server
 from tests.e2e.client import Client, Closed, Reset, open_client
@@ -210,8 +211,9 @@ async def test_workers_leave_when_their_supervisor_is_killed() -> None:
     with Crew("--drain", "1", redis=session_server().url) as crew:
         async with one_of_each(crew.serving(), 2) as clients:
             crew.process.kill()
-            for client in clients.values():
-                assert await client.ending() == 1001
+            with trio.fail_after(WITHIN):
+                for client in clients.values():
+                    assert await client.ending() == 1001
         assert crew.end() == -signal.SIGKILL
 
 
@@ -319,6 +321,7 @@ def test_a_worker_that_starts_hears_of_sighup_when_it_is_there() -> None:
     with Crew(redis=session_server().url) as crew:
         crew.until("a worker is ready")
         while b"Serving on" not in crew.output:  # the second starts, and a signal would end it
+            assert crew.process.poll() is None, crew.output
             crew.tell(signal.SIGHUP)
             with suppress(AssertionError):
                 crew.until("Serving on", within=0.02)
