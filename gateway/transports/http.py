@@ -66,6 +66,7 @@ class HTTPServer:
                 if connection.left is None:
                     await stream.aclose()
             finally:
+                del connection.protocol  # the two hold each other: only the collector would
                 del self._serving[context]
                 if self._draining and not self._serving:
                     self._none_left.set()
