@@ -15,7 +15,7 @@ import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from gateway.transports.head import BadHead, read_head, refuse
 from gateway.transports.http import Receive, Scope, Send
 from gateway.transports.stream import ClientStream
 from gateway.transports.trio_ws import serve_websocket
+from tests.e2e.client import PING, Reset, frame, open_client
 
 FOUND = os.environ.get("GATEWAY_TEST_AUTOBAHN", "").split()
 LIMITS = Limits(commands_per_second=1e6, command_burst=1_000_000, max_message=128 * 1024)
@@ -139,6 +140,17 @@ async def test_no_case_fails(server: str, tmp_path: Path) -> None:
     assert len(cases) > 240
     assert all(cases[case]["remoteCloseCode"] == 1003 for case in binary)
     assert set(failed) - binary == set(), failed
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_client_that_breaks_the_protocol_while_it_is_answered(server: str) -> None:
+    """The suite's case 4.2.3, so often that some meet the answer on its way."""
+    async with SERVERS[server]() as port:
+        for _ in range(50):
+            async with open_client(port) as client:
+                with suppress(Reset):
+                    await client.raw.send(frame("say") + frame("", 5) + frame("late", PING))
+                    await client.raw.rest()
 
 
 async def _fuzz(port: int, folder: Path) -> dict[str, Any]:
