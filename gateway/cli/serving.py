@@ -28,9 +28,10 @@ __all__ = ["announce", "serve_until_told"]
 
 log = logging.getLogger("gateway.cli")
 
-COLLECT_AFTER = 20_000, 20, 10
+COLLECT_AFTER = 10_000, 5, 200
 """Objects more than before; collections of the young, and of the middle-aged, until the
-next older are looked at too (`gc.set_threshold`)."""
+next older are looked at too (`gc.set_threshold`). 50,000 objects take some 30 ms, as do 250
+connections that have just come; all of 10,000 connections take more than a second."""
 
 
 def serve_until_told(
@@ -82,7 +83,8 @@ def _calm_the_collector() -> None:
 
     With the default thresholds it goes through every object of ten thousand connections
     again and again (measured: a fifth of the time, in pauses of 200 ms), to find nothing:
-    a connection's objects go by reference counts.
+    a connection's objects go by reference counts. How many it looks at in one go is what
+    all clients wait for.
     """
     gc.collect()
     gc.freeze()  # modules and classes: for ever

@@ -119,7 +119,7 @@ async def _serve_guarded(sock: socket.socket, peer: str, reception: _Reception) 
     is_about(connection=f"{reception.node.name}-{next(_numbers):x}", client=peer)
     try:
         sock.setblocking(False)
-        stream = ClientStream(sock, limits=reception.node.limits)
+        stream = ClientStream(sock, limits=reception.node.limits, way_out=reception.crowd.way_out)
         try:
             with reception.crowd.socket(), ExitStack() as place:
                 await _serve_client(stream, peer, reception, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -53,7 +54,8 @@ async def asgi_server(limits: Limits, gate: Gate | None = None) -> AsyncIterator
     broker = MemoryBroker(limits)
     config = Config()
     config.bind = ["127.0.0.1:0"]
-    config.errorlog = config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.accesslog = None
     config.graceful_timeout = 1.0
     app: Any = create_app(broker, limits=limits, gate=gate)
     stop = trio.Event()
