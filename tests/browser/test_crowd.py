@@ -149,7 +149,7 @@ def test_two_hundred_bars_at_twenty_updates_a_second_are_smooth(
     assert figures["longest script ms"] < LONG_TASK
     assert seen["forced"] == 0  # milliseconds of layout in the midst of a script
     assert figures["steps shown a second"] > BARS * 4
-    assert BARS < figures["words changed a second"] < BARS * 6
+    assert BARS < figures["words changed a second"] < BARS * 7  # five, and the second
 
 
 def test_thousands_of_jobs_are_listed_searched_and_scrolled_without_lag(page: Page) -> None:
