@@ -1,0 +1,37 @@
+"""What stands in `docs/operations.md`, so that what is tested and what is read cannot part."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["adapted", "documented", "files"]
+
+TEXT = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_PATH = re.compile(r"`(/etc/[^`\s]+)`")
+
+
+def documented(language: str) -> list[str]:
+    """The blocks in a language, in order."""
+    return [found[2] for found in _BLOCK.finditer(TEXT) if found[1] == language]
+
+
+def files() -> dict[str, str]:
+    """The files that a reader is told to write: a block is what the path before it names."""
+    written = {}
+    start = 0
+    for found in _BLOCK.finditer(TEXT):
+        before = TEXT[start : found.start()].rstrip().rpartition("\n\n")[2]
+        if path := _PATH.search(before):
+            written[path[1]] = found[2]
+        start = found.end()
+    return written
+
+
+def adapted(text: str, *changes: tuple[str, str]) -> str:
+    """`text` with each pattern replaced, which must be in it exactly once."""
+    for pattern, replacement in changes:
+        text, times = re.subn(pattern, replacement, text)
+        assert times == 1, f"{pattern!r} is {times} times in\n{text}"
+    return text

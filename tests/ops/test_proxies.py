@@ -1,0 +1,100 @@
+"""Each proxy of `docs/operations.md` in front of a gateway, over TLS."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.auth.signing import SECRET
+from tests.cli.conftest import address
+from tests.cli.processes import GATEWAY, WITHIN, Running
+from tests.e2e.client import command, upgrade
+
+from .proxies import IDLE, PROXIES, SETTINGS
+from .site import Site, certificate, hear
+
+
+@pytest.fixture(scope="module", params=PROXIES)
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    form = "proxy-protocol" if "bytes" in request.param else "x-forwarded-for"
+    (folder / "gateway.toml").write_text(f'forwarded = "{form}"\n{SETTINGS}')
+    pair = certificate(folder)
+    serve = (*GATEWAY, "serve", "--config", str(folder / "gateway.toml"))
+    with Running(*serve, env={"GATEWAY_SECRET": SECRET}) as gateway:
+        upstream = address(gateway).removeprefix("http://")
+        with PROXIES[request.param](upstream, pair, folder) as port:
+            yield Site(port, ssl.create_default_context(cafile=str(pair[0])), gateway)
+
+
+def test_the_page_and_an_update(site: Site) -> None:
+    with site.connect() as sock:
+        sock.sendall(site.request("/"))
+        hear(sock, b" 200 ", b"</html>")
+        sock.sendall(site.request("/api/jobs/a", b'{"percent": 10}'))
+        hear(sock, b" 200 ", b'"applied":true')
+
+
+def test_a_websocket_outlives_the_idle_timeout(site: Site) -> None:
+    with site.connect() as sock:
+        sock.sendall(upgrade(host=site.host, origin=f"https://{site.host}"))
+        hear(sock, b" 101 ", b"welcome")
+        sock.sendall(command("hello", token=site.token()) + command("subscribe", jobs=["idle"]))
+        hear(sock, b'"state":null')
+        end = time.monotonic() + 3 * IDLE
+        while time.monotonic() < end:
+            hear(sock, b'"ping"')
+            sock.sendall(command("pong"))
+        with site.connect() as other:
+            other.sendall(site.request("/api/jobs/idle", b'{"percent": 55}'))
+            hear(other, b'"applied":true')
+        hear(sock, b'"percent":55')
+
+
+def test_an_upgrade_reuses_a_connection_that_carried_requests(site: Site) -> None:
+    """A proxy keeps its connections to us: requests first, then an upgrade, many times."""
+    for _ in range(10):
+        with site.connect() as sock:
+            sock.sendall(site.request("/healthz"))
+            hear(sock, b'"ok"')
+        with site.connect() as sock:
+            sock.sendall(upgrade(host=site.host))
+            hear(sock, b" 101 ", b"welcome")
+
+
+def test_events_are_not_held_back(site: Site) -> None:
+    with site.connect() as stream, site.connect() as other:
+        stream.sendall(site.request("/api/events?job=sse"))
+        hear(stream, b"text/event-stream", b'"state":null')
+        for percent in (1, 2, 3):
+            other.sendall(site.request("/api/jobs/sse", b'{"percent": %d}' % percent))
+            hear(other, b'"applied":true')
+            hear(stream, b'"percent":%d' % percent)
+
+
+def test_a_page_of_another_origin_stays_outside(site: Site) -> None:
+    with site.connect() as sock:
+        sock.sendall(upgrade(host=site.host, origin="https://evil.example"))
+        hear(sock, b" 101 ", b"forbidden origin")
+
+
+def test_the_gateway_knows_where_a_client_is(site: Site) -> None:
+    """Whatever the client itself says of that."""
+    with site.connect(source="127.0.0.9") as sock:
+        sock.sendall(upgrade(host=site.host, x_forwarded_for="203.0.113.9"))
+        hear(sock, b" 101 ", b"welcome")
+        sock.sendall(command("hello", token="nonsense"))  # noqa: S106
+        hear(sock, b"unauthorized")
+    deadline = time.monotonic() + WITHIN
+    while not any(
+        line.get("client") == "127.0.0.9" and line["event"] == "ended"
+        for line in map(json.loads, site.gateway.errors.splitlines())
+    ):
+        assert time.monotonic() < deadline, site.gateway.errors
+        time.sleep(0.01)
