@@ -2,8 +2,8 @@
 
 Nothing is kept here. Each answer is made from the numbers that the node keeps anyway, so
 being watched costs nothing until somebody looks. Labels have few values, none of which a
-client or a worker chooses; those of a rare event are there, with 0, before the first:
-otherwise no rate would show it.
+client or a worker chooses. Those that an alert may wait for are there from the start,
+with 0: otherwise no rate would show the first of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from .endings import ENDINGS
 from .node import Node
 from .protocol import Command
-from .tally import Histogram, Tally
+from .tally import TRANSPORTS, Histogram, Tally
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -86,7 +86,7 @@ def _clients(tally: Tally) -> Iterator[Metric]:
         "Connections that ended, by transport and close code.",
         labels=("transport", "code"),
     )
-    for transport in tally.connected:
+    for transport in TRANSPORTS:
         for ending in ENDINGS:
             times = tally.ended[transport, ending.code]
             ended.add_metric((transport, str(ending.code)), times)

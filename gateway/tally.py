@@ -16,10 +16,12 @@ from attrs import define, field
 
 from .protocol import Command, Kind, Message
 
-__all__ = ["AGES", "Histogram", "Tally"]
+__all__ = ["AGES", "TIMED", "TRANSPORTS", "Histogram", "Tally"]
 
 AGES: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: from "at once" over what an eye notices to what a person waits for."""
+
+TRANSPORTS: Final = ("websocket", "sse")
 
 TIMED: Final = 7
 """One write in so many is timed: two clocks and two histograms cost a fiftieth of it. A prime,

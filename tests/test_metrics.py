@@ -140,7 +140,9 @@ def test_a_histogram() -> None:
     assert histogram.total == 112.5
 
 
-@pytest.mark.parametrize("page", ["docs/grafana.json", "docs/operations.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/grafana.json", "docs/operations.md", "docs/alerts.yml", "docs/alerts.md"]
+)
 async def test_what_is_watched_exists(gateway: Gateway, page: str) -> None:
     """No panel and no alert is about a metric that is not there."""
     written = Metrics(gateway.node).page().decode()
