@@ -514,9 +514,9 @@ class TestTally:
     async def test_times(self, autojump_clock: MockClock, world: World) -> None:
         client = await world.connect(SlowSink(takes=2.0))
         await client.subscribe("a")
-        await trio.sleep(30)
+        await trio.sleep(28)
         pinged_at = client.sink.times[client.sink.frames.index({"type": "ping"})] - 2
-        await trio.sleep(5)
+        await trio.sleep(4)
         await client.source.say(type="pong")
         await client.source.say(type="pong")
         await quiet()
