@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -73,9 +73,9 @@ def _p99(waits: list[float]) -> float:
 
 
 @asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[Siege]:
+async def started(*arguments: str, env: Mapping[str, str] = {}) -> AsyncIterator[Siege]:
     """A gateway, with nobody on it."""
-    async with in_process("-m", "gateway.cli", "serve", *arguments) as process:
+    async with in_process("-m", "gateway.cli", "serve", *arguments, env=env) as process:
         line = (await printed(process, b"Serving")).decode()
         yield Siege(process, int(line.strip().rstrip("/").rpartition(":")[2]))
 
