@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from gateway.auth import tokens
+from gateway.auth.keys import read_keys
 from tests.cli.processes import GATEWAY, clean_environment
 
-from .chromium import Complaints, Page, WebSocket, expect
+from .chromium import Complaints, Locator, Page, WebSocket, expect
+from .proxy import Proxy
 from .served import Served
 from .sight import bar_of, connection_of, row_of
 from .site import serve_site
 
 SECRET = secrets.token_urlsafe(32)
+GRACE = "[limits]\nexpiry_grace = 0.5\n"
+"""Seconds from the expiry of a token to the end of its connection."""
+RETURNED = 20_000
+"""Milliseconds for dialling again: somewhere in the gateway's retry window, on a busy machine."""
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <link rel="icon" href="data:,">
 <title>A shop</title>
 <script type="module">
-  import {{ configure }} from '{gateway}/client.js';
+  import {{ configure, connect }} from '{gateway}/client.js';
   configure({{ token: () => mint() }});
+  connect().observe(({{ state, transport, ending }}) => {{
+    const said = [state, transport, ending?.code];
+    document.querySelector("[role=status]").textContent = said.join(" ");
+  }});
   document.querySelector('main').innerHTML = '<job-progress job="video:42"></job-progress>';
 </script>
+<p role="status" aria-label="Connection"></p>
 <main></main>
 </html>
 """
@@ -42,11 +57,38 @@ def mint(*claims: str, ttl: str = "1h") -> str:
     return made.stdout.decode().strip()
 
 
+def over_in(seconds: float) -> str:
+    """A token that the gateway takes for so many seconds more."""
+    (key,) = read_keys(SECRET, source="the test")
+    return tokens.mint(key, now=time.time() - tokens.LEEWAY, ttl=seconds, watch=["video:*"])
+
+
+def login(first: str, *, failures: int) -> Callable[[], str]:
+    """A login server: it gives this token, fails so often, and from then on gives good ones."""
+    answers: list[str | None] = [first, *[None] * failures]
+
+    def answer() -> str:
+        answered = answers.pop(0) if answers else mint("--watch", "video:*")
+        if answered is None:
+            raise ConnectionError("no database")
+        return answered
+
+    return answer
+
+
 @pytest.fixture
-def served() -> Iterator[Served]:
+def served(tmp_path: Path) -> Iterator[Served]:
     """A gateway that asks for tokens."""
-    with Served("--secret", SECRET, token=mint("--publish", "*")) as served:
+    settings = tmp_path / "gateway.toml"
+    settings.write_text(GRACE)
+    options = ("--secret", SECRET, "--config", str(settings))
+    with Served(*options, token=mint("--publish", "*")) as served:
         yield served
+
+
+def said_of_connection(page: Page) -> Locator:
+    """What the shop's page says: state, transport, code of the last ending."""
+    return page.get_by_role("status", name="Connection")
 
 
 def test_a_token_is_renewed_in_mid_job_and_nobody_sees_it(page: Page, served: Served) -> None:
@@ -97,3 +139,52 @@ def test_the_page_asks_for_a_token_once(complaints: Complaints, page: Page, serv
     expect(bar_of(page, "video:42")).to_have_attribute("aria-valuenow", "20")
     page.reload()
     expect(row_of(page, "video:42")).to_contain_text("20%")
+
+
+def test_a_login_that_fails_in_mid_job_costs_a_reconnect_and_no_more(
+    page: Page, served: Served
+) -> None:
+    page.expose_function("mint", login(over_in(2), failures=1))
+    served.report("video:42", percent=10)
+    with serve_site(PAGE.format(gateway=served.url)) as site:
+        page.goto(site)
+        bar = page.get_by_role("progressbar", name="video:42")
+        expect(bar).to_have_attribute("aria-valuenow", "10")
+        expect(said_of_connection(page)).to_have_text("live websocket 4100", timeout=RETURNED)
+        served.report("video:42", percent=20)
+        expect(bar).to_have_attribute("aria-valuenow", "20")
+
+
+def test_a_token_that_was_over_already_is_asked_for_again(page: Page, served: Served) -> None:
+    page.expose_function("mint", login(over_in(-60), failures=0))
+    served.report("video:42", percent=10)
+    with serve_site(PAGE.format(gateway=served.url)) as site:
+        page.goto(site)
+        expect(said_of_connection(page)).to_have_text("live websocket 4100", timeout=RETURNED)
+        bar = page.get_by_role("progressbar", name="video:42")
+        expect(bar).to_have_attribute("aria-valuenow", "10")
+
+
+@pytest.mark.parametrize("transport", ["sse", "polling"])
+def test_a_page_of_another_origin_falls_back_with_its_token(
+    complaints: Complaints, page: Page, served: Served, transport: str
+) -> None:
+    complaints.expect("WebSocket connection to|ERR_|Failed to load resource")
+    page.clock.install()
+    page.expose_function("mint", lambda: mint("--watch", "video:*"))
+    served.report("video:42", percent=37)
+    with Proxy(served.url) as proxy, serve_site(PAGE.format(gateway=proxy.url)) as site:
+        proxy.refuse_upgrades = True
+        proxy.hold_streams = transport == "polling"
+        page.goto(site)
+        said = said_of_connection(page)
+        if proxy.hold_streams:
+            expect(said).to_contain_text("connecting sse")
+            page.clock.fast_forward("00:11")
+        expect(said).to_have_text(re.compile(f"^live {transport}"))
+        bar = page.get_by_role("progressbar", name="video:42")
+        expect(bar).to_have_attribute("aria-valuenow", "37")
+        served.report("video:42", percent=60)
+        expect(bar).to_have_attribute("aria-valuenow", "60")
+        served.report("video:42", status="failed", error="disk full")
+        expect(page.get_by_text("disk full", exact=True)).to_be_visible()

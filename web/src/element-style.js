@@ -75,7 +75,7 @@ const CSS = `
 .phase:not(:empty) + .message:not(:empty)::before { content: '\\b7'; margin: 0 .45em; color: var(--_muted) }
 .facts { flex: none; display: flex; margin-left: auto; white-space: nowrap }
 .amount:not(:empty) + .time:not(:empty)::before { content: '\\b7'; margin: 0 .45em }
-:host([look=failed]) .story { white-space: normal; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: var(--job-progress-error-lines, 3) }
+:host([look=failed]) .story, :host([look=unknown]) .story, :host([look=denied]) .story { white-space: normal; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: var(--job-progress-error-lines, 3) }
 .error { color: var(--_danger); white-space: pre-line; overflow-wrap: anywhere }
 :host([look=stalled]) .time, :host([look=lost]) .time { color: var(--_tone) }
 
@@ -90,7 +90,9 @@ const CSS = `
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
 
 .rule { height: 0 }
-.narrow .facts { flex: 1 1 100%; flex-wrap: wrap; margin-left: 0 }
+.narrow .facts { flex: 1 1 100%; flex-wrap: wrap; column-gap: 1.2em; margin-left: 0; position: relative; overflow: hidden }
+/* Before what begins a line, the dot lies outside and is cut off. */
+.narrow .amount:not(:empty) + .time:not(:empty)::before { position: absolute; margin: 0 0 0 -.75em }
 .narrow .story { flex-basis: 100% }
 .narrow.silent .story { display: none }
 .slim .facts { flex-direction: column }
