@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .auth.origins import Origins
@@ -252,6 +253,13 @@ INTERNAL = Setting(
 )
 URL = Setting("url", "http://127.0.0.1:8000", "The gateway.", _url, "URL")
 TOKEN = Setting("token", "", "What to show to a gateway that asks.", _token, "TEXT", secret=True)
+TOKEN_FILE = Setting(
+    "token_file",
+    "",
+    "The file that has it, read anew for each request.",
+    lambda text: Path(text) if text else None,
+    "FILE",
+)
 
 SERVING = (
     BIND,
@@ -288,6 +296,7 @@ SETTINGS = (
     SHARDS,
     URL,
     TOKEN,
+    TOKEN_FILE,
 )
 """All of them."""
 

@@ -38,6 +38,7 @@ def test_defaults_are_valid_and_used() -> None:
         "shards": None,
         "url": "http://127.0.0.1:8000",
         "token": None,
+        "token_file": None,
     }  # fmt: skip
 
 
