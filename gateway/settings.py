@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .auth.origins import Origins
@@ -264,6 +265,13 @@ INTERNAL = Setting(
 )
 URL = Setting("url", "http://127.0.0.1:8000", "The gateway.", _url, "URL")
 TOKEN = Setting("token", "", "What to show to a gateway that asks.", _token, "TEXT", secret=True)
+TOKEN_FILE = Setting(
+    "token_file",
+    "",
+    "The file that has it, read anew for each request.",
+    lambda text: Path(text) if text else None,
+    "FILE",
+)
 
 SERVING = (
     BIND,
@@ -302,6 +310,7 @@ SETTINGS = (
     WORKERS,
     URL,
     TOKEN,
+    TOKEN_FILE,
 )
 """All of them."""
 

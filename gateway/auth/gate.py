@@ -24,7 +24,7 @@ from ..limits import DEFAULT_LIMITS, Limits
 from ..outbox import Outbox
 from ..protocol import Command, Hello, encode
 from .origins import SAME_ORIGIN, Origins
-from .revocations import MemoryRevocations, Revocations
+from .revocations import MemoryRevocations, Revocations, Revoked
 from .rights import EVERYTHING, NOTHING, Rights
 
 if TYPE_CHECKING:  # its libraries take their time, and only who uses tokens needs them
@@ -91,7 +91,7 @@ class Gate:
         self._limits = limits
         self._passes: dict[Pass, None] = {}
         self._version: str | None = None
-        self._revoked: frozenset[str] = frozenset()
+        self._revoked: Mapping[str, float] = {}
         self._blind = False
 
     def __repr__(self) -> str:
@@ -145,7 +145,7 @@ class Gate:
         `until` is the Unix time from which it would be worthless anyway. Raises
         `BrokerUnavailable`.
         """
-        await self.revocations.revoke(token_id, until=until)
+        await self.revocations.revoke({token_id: until})
         await self._look_for_revocations()
 
     @contextmanager
@@ -193,11 +193,29 @@ class Gate:
     async def _look_for_revocations(self) -> None:
         try:
             revoked = await self.revocations.read(known=self._version)
+            if revoked is not None:
+                await self._take(revoked)
         except BrokerUnavailable as error:
             if not self._blind:
                 log.warning("cannot look for revoked tokens: %s", error)
             self._blind = True
             return
         self._blind = False
-        if revoked is not None:
-            self._version, self._revoked = revoked.version, revoked.ids
+
+    async def _take(self, revoked: Revoked) -> None:
+        """Heed the list, and write again what was on it and is gone before its time.
+
+        Nothing is ever taken off it, so what kept it was emptied, or went back in time.
+        Raises `BrokerUnavailable`; then the same is tried at the next look.
+        """
+        now = self.clock()
+        lost = {
+            id_: until
+            for id_, until in self._revoked.items()
+            if id_ not in revoked.until and until > now
+        }
+        self._revoked = {**lost, **revoked.until}
+        if lost:
+            await self.revocations.revoke(lost)
+            log.warning("the list of revoked tokens had lost %d: written again", len(lost))
+        self._version = revoked.version

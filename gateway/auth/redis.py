@@ -10,7 +10,8 @@ reads twice a second.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import chain
 from secrets import token_hex
 from typing import Any
 
@@ -28,8 +29,10 @@ CALLS = 2
 
 _REVOKE = """
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
-redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[3])
-redis.call('SET', KEYS[2], ARGV[4])
+for i = 3, #ARGV, 2 do
+  redis.call('ZADD', KEYS[1], 'GT', ARGV[i + 1], ARGV[i])
+end
+redis.call('SET', KEYS[2], ARGV[2])
 """
 
 
@@ -50,8 +53,8 @@ class RedisRevocations:
         self._clock = clock
         self._limiter = trio.CapacityLimiter(CALLS)
 
-    async def revoke(self, token_id: str, *, until: float) -> None:
-        await self._call(self._revoke, token_id, until)
+    async def revoke(self, until: Mapping[str, float]) -> None:
+        await self._call(self._revoke, until)
 
     async def read(self, *, known: str | None) -> Revoked | None:
         revoked: Revoked | None = await self._call(self._read, known)
@@ -71,8 +74,8 @@ class RedisRevocations:
 
     # What runs in the threads.
 
-    def _revoke(self, token_id: str, until: float) -> None:
-        arguments = self._clock(), until, token_id, token_hex(8)
+    def _revoke(self, until: Mapping[str, float]) -> None:
+        arguments = self._clock(), token_hex(8), *chain.from_iterable(until.items())
         self._servers.client.eval(_REVOKE, len(self._keys), *self._keys, *arguments)
 
     def _read(self, known: str | None) -> Revoked | None:
@@ -81,5 +84,5 @@ class RedisRevocations:
         version = (self._servers.client.get(version_key) or b"").decode()
         if version == known:
             return None
-        members = self._servers.client.zrange(ids, 0, -1)
-        return Revoked(version, frozenset(member.decode() for member in members))
+        members = self._servers.client.zrange(ids, 0, -1, withscores=True)
+        return Revoked(version, {member.decode(): until for member, until in members})

@@ -8,7 +8,7 @@ within one, and one made while a node could not look is heard of when it can aga
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import trio
@@ -26,7 +26,8 @@ class Revoked:
 
     version: str
     """Another one after each change, also if what keeps the list was emptied meanwhile."""
-    ids: frozenset[str]
+    until: Mapping[str, float]
+    """Token ids, and the Unix time until which each is listed."""
 
 
 class Revocations(Protocol):
@@ -36,8 +37,8 @@ class Revocations(Protocol):
     harmless.
     """
 
-    async def revoke(self, token_id: str, *, until: float) -> None:
-        """Put one on the list until the Unix time `until`, or longer if it is there already."""
+    async def revoke(self, until: Mapping[str, float]) -> None:
+        """Put token ids on the list until a Unix time, or longer if they are there already."""
         ...
 
     async def read(self, *, known: str | None) -> Revoked | None:
@@ -56,14 +57,15 @@ class MemoryRevocations:
         self._until: dict[str, float] = {}
         self._changes = 0
 
-    async def revoke(self, token_id: str, *, until: float) -> None:
+    async def revoke(self, until: Mapping[str, float]) -> None:
         await trio.lowlevel.checkpoint()
         now = self._clock()
         self._until = {id_: end for id_, end in self._until.items() if end > now}
-        self._until[token_id] = max(until, self._until.get(token_id, until))
+        for id_, end in until.items():
+            self._until[id_] = max(end, self._until.get(id_, end))
         self._changes += 1
 
     async def read(self, *, known: str | None) -> Revoked | None:
         await trio.lowlevel.checkpoint()
         version = str(self._changes)
-        return None if known == version else Revoked(version, frozenset(self._until))
+        return None if known == version else Revoked(version, dict(self._until))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,8 +64,16 @@ COUNT = click.FloatRange(min=0, max=2**53)
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 @set_by(settings.URL)
-@set_by(settings.TOKEN)
-def publish(job: str, *, as_json: bool, url: str, token: str | None, **fields: Any) -> None:
+@set_by(settings.TOKEN, settings.TOKEN_FILE)
+def publish(
+    job: str,
+    *,
+    as_json: bool,
+    url: str,
+    token: str | None,
+    token_file: Path | None,
+    **fields: Any,
+) -> None:
     """Report once on JOB. Fields that are not given stay as they are.
 
     Exits with 0 if it is applied or was so already, 1 if it is rejected, 2 if it is
@@ -80,10 +89,10 @@ def publish(job: str, *, as_json: bool, url: str, token: str | None, **fields: A
     if data is not None:
         (update["data"],) = data
     try:
-        publisher.check(url, token)
+        publisher.check(url, token or token_file)
     except ValueError as error:
         give_up(f"--url (GATEWAY_URL): {error}", code=WRONG)
-    connection = publisher.connect(url, token)
+    connection = publisher.connect(url, token or token_file)
     try:
         receipt = connection.publish(job, update)
     except Unreachable as error:

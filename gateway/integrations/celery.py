@@ -47,6 +47,7 @@ from celery import Celery, current_task, signals
 
 from ..worker import Job, announce, checks, process
 from ..worker.limits import DEFAULT_LEASE, MAX_JOB_ID
+from ..worker.publisher import Token
 from ..worker.sender import sender_for
 
 __all__ = ["current_job", "report_tasks"]
@@ -74,7 +75,7 @@ def report_tasks(
     app: Celery,
     *,
     url: str | None = None,
-    token: str | None = None,
+    token: Token = None,
     lease: float = DEFAULT_LEASE,
 ) -> None:
     """Report the tasks of `app` from now on; `url`, `token` and `lease` are as for `Job`.

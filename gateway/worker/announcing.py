@@ -2,7 +2,7 @@
 
 Whoever hands out work knows of jobs that nobody works on: they are queued, or they have
 been taken back. The word goes out by the same sender as the reports of workers. It may
-touch the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`).
+touch the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`, `GATEWAY_TOKEN_FILE`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .job import Job
 from .limits import NOTICE
 from .notices import Notice
 from .outcome import describe
+from .publisher import Token
 from .sender import sender_for
 
 __all__ = ["announce"]
@@ -33,7 +34,7 @@ def announce(
     parent: Job | str | None = None,
     data: object = None,
     url: str | None = None,
-    token: str | None = None,
+    token: Token = None,
 ) -> None:
     """Say that the job `name` is queued, or how it ended without a word of its worker.
 

@@ -10,10 +10,11 @@ import json
 import os
 from collections.abc import Callable
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .limits import MAX_ANSWER, REQUEST
-from .publisher import Publisher, Receipt, Rejected, Unreachable
+from .limits import MAX_ANSWER, MAX_TOKEN, REQUEST
+from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["check", "connect"]
 
 _AGAIN = frozenset((408, 425, 429))  # "not now"; like all of 5xx
+_EXPIRED = 401  # the same, if the token is in a file: another one will come
 
 
-def check(url: str, token: str | None) -> None:
+def check(url: str, token: Token) -> None:
     """See `gateway.worker.publisher`."""
     from urllib.parse import urlsplit
 
@@ -39,14 +41,18 @@ def check(url: str, token: str | None) -> None:
     if "@" in parts.netloc or parts.query or parts.fragment:
         # Not shown: what stands before the @ is a password.
         raise ValueError("url must not have a user, a query or a fragment; see GATEWAY_TOKEN")
-    if token is not None:
-        if not isinstance(token, str):
-            raise TypeError(f"token must be a str, not {type(token).__name__}")
-        if not token.isascii() or not token.isprintable() or " " in token:
-            raise ValueError("token must be printable ASCII without spaces")
+    if isinstance(token, str):
+        _check_token(token)
+    elif token is not None and not isinstance(token, PathLike):
+        raise TypeError(f"token must be a str or a path, not {type(token).__name__}")
 
 
-def connect(url: str, token: str | None) -> Publisher:
+def _check_token(token: str) -> None:
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("token must be printable ASCII without spaces")
+
+
+def connect(url: str, token: Token) -> Publisher:
     """See `gateway.worker.publisher`."""
     return HttpPublisher(url, token)
 
@@ -54,7 +60,7 @@ def connect(url: str, token: str | None) -> Publisher:
 class HttpPublisher:
     """Posts to one gateway."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: Token) -> None:
         from http.client import HTTPConnection, HTTPException, HTTPSConnection
         from urllib.parse import quote, urlsplit
 
@@ -64,8 +70,8 @@ class HttpPublisher:
         self._path = parts.path.rstrip("/") + "/api/jobs/"
         self._quote = quote
         self._headers = {"Content-Type": "application/json", "User-Agent": "progress-gateway"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._token = token
+        self._again = _AGAIN | {_EXPIRED} if isinstance(token, PathLike) else _AGAIN
         # A host name that IDNA refuses shows only in connect, as a UnicodeError.
         self._broken = (OSError, HTTPException, UnicodeError)
         self._make: Callable[[], HTTPConnection]
@@ -82,6 +88,9 @@ class HttpPublisher:
         """Post once; once more at once if a kept-alive connection turns out to be dead."""
         path = self._path + self._quote(job, safe="")
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        token = _newest(self._token)
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
         kept = self._connection.sock is not None
         try:
             return self._post(path, body)
@@ -112,14 +121,29 @@ class HttpPublisher:
             with self._connection.getresponse() as response:
                 answer = response.read(MAX_ANSWER)
                 idle = response.isclosed() and not response.will_close
-            return _understood(response, answer)
+            return _understood(response, answer, again=self._again)
         finally:
             if not idle:
                 self.close()
 
 
-def _understood(response: HTTPResponse, answer: bytes) -> Receipt:
-    """The receipt, or the error that the answer means."""
+def _newest(token: Token) -> str | None:
+    """The token to show now. Raises `Unreachable` if its file has none, as it soon may."""
+    if not isinstance(token, PathLike):
+        return token
+    try:
+        with open(token, "rb") as file:  # no text file, whose codec would be imported here
+            text = file.read(MAX_TOKEN).strip().decode("ascii")
+        _check_token(text)
+    except (OSError, ValueError) as error:
+        raise Unreachable(f"no token in {token}: {error}") from error
+    if not text:
+        raise Unreachable(f"no token in {token}: it is empty")
+    return text
+
+
+def _understood(response: HTTPResponse, answer: bytes, *, again: frozenset[int]) -> Receipt:
+    """The receipt, or the error that the answer means; "not now" if its status is in `again`."""
     status = response.status
     try:
         content = json.loads(answer)
@@ -138,7 +162,7 @@ def _understood(response: HTTPResponse, answer: bytes) -> Receipt:
         )
     detail = told.get("detail") or told.get("title") or response.reason
     problem = f"{status} {detail}"
-    if status >= 500 or status in _AGAIN:
+    if status >= 500 or status in again:
         raise Unreachable(problem)
     if 300 <= status < 400:
         problem = f"{status} redirected to {response.getheader('Location')}"

@@ -18,6 +18,7 @@ from .limits import DEFAULT_LEASE, DEFAULT_TIMEOUT, MAX_NUMBER
 from .outcome import End, describe, end_of
 from .phases import Phase, Stage
 from .picture import Picture
+from .publisher import Token
 from .report import Report
 from .sender import sender_for
 from .tracking import counted, counted_async, total_with
@@ -46,6 +47,10 @@ class Job:
     the gateway waits for a word before it shows the job as stalled; a thread renews it
     also while the worker computes.
 
+    `token` is a token, or the path of a file that has one, which is read for each request:
+    whoever puts it there may put a newer one in its place. Until then a gateway that no
+    longer takes it is one that is away.
+
     Without a block the first call starts the job, and `succeed`, `fail` or `cancel` ends
     it. A forked child may go on reporting, as the same attempt; whichever process ends
     the job ends it for both. For a retry make a new Job: it opens the next attempt, unless
@@ -58,7 +63,7 @@ class Job:
         name: str,
         *,
         url: str | None = None,
-        token: str | None = None,
+        token: Token = None,
         total: Number | None = None,
         unit: str | None = None,
         run: str | None = None,

@@ -32,4 +32,5 @@ NOTICES: Final = 10_000  # of them that wait for the gateway: some 10 MiB
 
 REQUEST: Final = 5.0  # for one step of a request: connect, send, receive
 MAX_ANSWER: Final = 64 * 1024  # bytes; an answer of the gateway has some 100
+MAX_TOKEN: Final = 16 * 1024  # characters of a file that has one: more than any gateway takes
 FORK: Final = 5.0  # a fork waits this long for a sender that is importing

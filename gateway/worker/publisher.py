@@ -13,9 +13,13 @@ Everything above (`Job`, the sender) is the same whatever carries the pictures.
 from __future__ import annotations
 
 from importlib import import_module
+from os import PathLike
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Publisher", "Receipt", "Rejected", "Unreachable", "check", "connect", "shown"]
+__all__ = ["Publisher", "Receipt", "Rejected", "Token", "Unreachable", "check", "connect", "shown"]
+
+Token = str | PathLike[str] | None
+"""What is shown to a gateway that asks: a token, or the file that has the newest one."""
 
 SCHEMES: dict[str, str] = {
     "http": "gateway.worker.http",
@@ -74,7 +78,7 @@ class Publisher(Protocol):
         """
 
 
-def check(url: str, token: str | None) -> None:
+def check(url: str, token: Token) -> None:
     """Raise ValueError or TypeError if no publisher can use these."""
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
@@ -92,7 +96,7 @@ def shown(url: str) -> str:
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
-def connect(url: str, token: str | None) -> Publisher:
+def connect(url: str, token: Token) -> Publisher:
     """The publisher for a `url` that has passed `check`."""
     publisher: Publisher = import_module(SCHEMES[url.partition("://")[0]]).connect(url, token)
     return publisher

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .publisher import Publisher, Receipt, Rejected, Unreachable
+from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
 
 if TYPE_CHECKING:
     from ..storage.layout import Shard
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "connect", "plain"]
 
 
-def check(url: str, token: str | None) -> None:
+def check(url: str, token: Token) -> None:
     """See `gateway.worker.publisher`. A token is for gateways: of a Redis, the URL has all."""
     # redis-py needs it, and once a script has come to its end it can no longer be imported:
     # the sender of a short script may be that late.
@@ -39,7 +39,7 @@ def check(url: str, token: str | None) -> None:
         raise ValueError(f"url is not the address of a Redis: {error}") from None
 
 
-def connect(url: str, token: str | None) -> Publisher:
+def connect(url: str, token: Token) -> Publisher:
     """See `gateway.worker.publisher`."""
     return RedisPublisher(url)
 

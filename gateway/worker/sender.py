@@ -7,7 +7,8 @@ holds times. While the gateway is away nothing is sent but one try after each pa
 the job that has waited longest. Beside the jobs there are notices: what is said of a job
 by somebody who does not work on it. They take turns with the jobs.
 
-May touch: threads, the clock, the log, the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`).
+May touch: threads, the clock, the log, the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`,
+`GATEWAY_TOKEN_FILE`).
 Never an event loop, never the user's exceptions.
 """
 
@@ -25,7 +26,7 @@ from . import process, publisher
 from .limits import DEFAULT_URL, EXIT, IDLE, OVERDUE
 from .notices import Notice, Notices
 from .outage import Outage
-from .publisher import Publisher, Receipt, Rejected, Unreachable
+from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
 from .report import Report
 
 __all__ = ["Sender", "sender_for"]
@@ -33,10 +34,10 @@ __all__ = ["Sender", "sender_for"]
 Outcome = Receipt | Unreachable | Rejected
 
 _log = logging.getLogger("gateway.worker")
-_senders: dict[tuple[str, str | None], Sender] = {}
+_senders: dict[tuple[str, Token], Sender] = {}
 
 
-def sender_for(url: str | None, token: str | None) -> Sender:
+def sender_for(url: str | None, token: Token) -> Sender:
     """This process's sender to `url`; what is None is as the environment says.
 
     Raises ValueError or TypeError naming the argument.
@@ -44,7 +45,7 @@ def sender_for(url: str | None, token: str | None) -> Sender:
     if url is None:
         url = os.environ.get("GATEWAY_URL") or DEFAULT_URL
     if token is None:
-        token = os.environ.get("GATEWAY_TOKEN") or None
+        token = os.environ.get("GATEWAY_TOKEN") or _token_file()
     publisher.check(url, token)
     with process.lock:
         sender = _senders.get((url, token))
@@ -54,10 +55,19 @@ def sender_for(url: str | None, token: str | None) -> Sender:
         return sender
 
 
+def _token_file() -> Token:
+    path = os.environ.get("GATEWAY_TOKEN_FILE")
+    if not path:
+        return None
+    from pathlib import Path  # few need it, and it takes its time
+
+    return Path(path)
+
+
 class Sender:
     """All reports and notices that go to one gateway."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: Token) -> None:
         self.url = publisher.shown(url)
         self._where = url, token
         self._changed = threading.Condition(process.lock)

@@ -57,7 +57,7 @@ LIMITS = Limits(hello_timeout=0.3, close_timeout=0.3)
 @pytest.fixture
 async def gate() -> Gate:
     revocations = MemoryRevocations()
-    await revocations.revoke("revoked", until=time.time() + 600)
+    await revocations.revoke({"revoked": time.time() + 600})
     origins = Origins.parse("https://shop.example")
     ring = Keyring(secret=SECRET)
     return Gate(ring, origins=origins, revocations=revocations, limits=LIMITS)

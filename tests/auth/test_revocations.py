@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+import trio
 from attrs import define
 
+from gateway.auth.gate import Gate
+from gateway.auth.keyring import Keyring
 from gateway.auth.redis import RedisRevocations
 from gateway.auth.revocations import MemoryRevocations, Revocations
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, Unauthorized
+from tests.auth.signing import NOW, SECRET, sign
 from tests.brokers.server import Server, redis_server, session_server
 
 
@@ -60,7 +64,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 async def ids(revocations: Revocations) -> set[str]:
     revoked = await revocations.read(known=None)
     assert revoked is not None
-    return set(revoked.ids)
+    return set(revoked.until)
 
 
 async def test_it_begins_empty(bench: Bench) -> None:
@@ -68,8 +72,8 @@ async def test_it_begins_empty(bench: Bench) -> None:
 
 
 async def test_what_one_revokes_all_see(bench: Bench) -> None:
-    await bench.here.revoke("a", until=bench.now + 10)
-    await bench.there.revoke("b: ü", until=bench.now + 10)
+    await bench.here.revoke({"a": bench.now + 10})
+    await bench.there.revoke({"b: ü": bench.now + 10})
     assert await ids(bench.here) == await ids(bench.there) == {"a", "b: ü"}
 
 
@@ -77,7 +81,7 @@ async def test_a_version_that_is_known_is_not_read_again(bench: Bench) -> None:
     first = await bench.here.read(known=None)
     assert first is not None
     assert await bench.here.read(known=first.version) is None
-    await bench.there.revoke("a", until=bench.now + 10)
+    await bench.there.revoke({"a": bench.now + 10})
     second = await bench.here.read(known=first.version)
     assert second is not None
     assert second.version != first.version
@@ -85,32 +89,32 @@ async def test_a_version_that_is_known_is_not_read_again(bench: Bench) -> None:
 
 
 async def test_it_forgets_what_has_expired_and_nothing_else(bench: Bench) -> None:
-    await bench.here.revoke("short", until=bench.now + 10)
-    await bench.here.revoke("long", until=bench.now + 100)
+    await bench.here.revoke({"short": bench.now + 10})
+    await bench.here.revoke({"long": bench.now + 100})
     bench.now += 50
-    await bench.here.revoke("other", until=bench.now + 10)
+    await bench.here.revoke({"other": bench.now + 10})
     assert await ids(bench.there) == {"long", "other"}
 
 
 async def test_revoking_again_never_shortens_it(bench: Bench) -> None:
-    await bench.here.revoke("a", until=bench.now + 100)
-    await bench.here.revoke("a", until=bench.now + 10)
+    await bench.here.revoke({"a": bench.now + 100})
+    await bench.here.revoke({"a": bench.now + 10})
     bench.now += 50
-    await bench.here.revoke("b", until=bench.now + 10)
+    await bench.here.revoke({"b": bench.now + 10})
     assert await ids(bench.there) == {"a", "b"}
 
 
 async def test_an_emptied_redis_is_noticed() -> None:
     server = session_server()
     revocations = RedisRevocations(server.url)
-    await revocations.revoke("a", until=2e9)
+    await revocations.revoke({"a": 2e9})
     known = await revocations.read(known=None)
     assert known is not None
     server.client.flushall()
-    await revocations.revoke("b", until=2e9)
+    await revocations.revoke({"b": 2e9})
     again = await revocations.read(known=known.version)
     assert again is not None
-    assert set(again.ids) == {"b"}
+    assert set(again.until) == {"b"}
     revocations.close()
 
 
@@ -118,7 +122,7 @@ async def test_a_redis_that_is_away_says_so_and_comes_back() -> None:
     server = Server(redis_server())
     revocations = RedisRevocations(server.url)
     try:
-        await revocations.revoke("a", until=2e9)
+        await revocations.revoke({"a": 2e9})
         server.kill()
         with pytest.raises(BrokerUnavailable):
             await revocations.read(known=None)
@@ -127,3 +131,49 @@ async def test_a_redis_that_is_away_says_so_and_comes_back() -> None:
     finally:
         revocations.close()
         server.close()
+
+
+async def test_a_gate_writes_again_what_an_emptied_redis_has_lost() -> None:
+    """Each start of a gate is a look at the list."""
+    server = session_server()
+    revocations = RedisRevocations(server.url)
+    gate = Gate(Keyring((), secret=SECRET), revocations=revocations, clock=lambda: NOW)
+    stolen = sign({"exp": NOW + 60, "jti": "stolen"})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(gate.run)
+        await gate.revoke("stolen", until=NOW + 60)
+        await gate.revoke("gone", until=NOW - 60)
+        server.client.flushall()
+        await nursery.start(gate.run)
+        assert await ids(revocations) == {"stolen"}
+
+        server.client.flushall()
+        await gate.revoke("other", until=NOW + 60)  # as another node might
+        assert await ids(revocations) == {"stolen", "other"}
+        with pytest.raises(Unauthorized, match="revoked"):
+            await gate.rights(stolen)
+        nursery.cancel_scope.cancel()
+    revocations.close()
+
+
+async def test_what_was_lost_is_heeded_while_it_cannot_be_written_again() -> None:
+    class Emptied(MemoryRevocations):
+        """Has lost everything, and takes nothing."""
+
+        async def revoke(self, until: Mapping[str, float]) -> None:
+            await trio.lowlevel.checkpoint()
+            raise BrokerUnavailable("read only")
+
+    kept = MemoryRevocations(lambda: NOW)
+    gate = Gate(Keyring((), secret=SECRET), revocations=kept, clock=lambda: NOW)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(gate.run)
+        await gate.revoke("stolen", until=NOW + 60)
+        gate.revocations = Emptied()
+        await nursery.start(gate.run)
+        with pytest.raises(Unauthorized, match="revoked"):
+            await gate.rights(sign({"exp": NOW + 60, "jti": "stolen"}))
+        gate.revocations = empty = MemoryRevocations(lambda: NOW)
+        await nursery.start(gate.run)
+        assert await ids(empty) == {"stolen"}
+        nursery.cancel_scope.cancel()

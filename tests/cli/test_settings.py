@@ -39,6 +39,7 @@ def test_defaults_are_valid_and_used() -> None:
         "workers": 1,
         "url": "http://127.0.0.1:8000",
         "token": None,
+        "token_file": None,
     }  # fmt: skip
 
 

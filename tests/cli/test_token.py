@@ -96,6 +96,17 @@ def test_publish_and_watch_with_a_token(url: str) -> None:
     assert "unauthorized" in nobody.errors
 
 
+def test_publish_with_a_token_in_a_file(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    env = {"GATEWAY_URL": url, "GATEWAY_TOKEN_FILE": str(file)}
+    nothing = ran("publish", "a", **env)
+    assert nothing.code == 3
+    assert str(file) in nothing.errors
+    file.write_text(minted("--publish", "*"))
+    done = ran("publish", "a", **env)
+    assert (done.code, done.errors) == (0, "")
+
+
 def test_a_revoked_token_is_worth_nothing(url: str) -> None:
     token = minted("--publish", "*", "--id", "t1")
     env = {"GATEWAY_URL": url, "GATEWAY_TOKEN": token}

@@ -12,9 +12,11 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PATH = re.compile(r"`(/etc/[^`\s]+)`")
 
 
-def documented(language: str) -> list[str]:
-    """The blocks in a language, in order."""
-    return [found[2] for found in _BLOCK.finditer(TEXT) if found[1] == language]
+def documented(section: str, language: str) -> str:
+    """The one block in a language that a section has."""
+    text = TEXT.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    (block,) = (found[2] for found in _BLOCK.finditer(text) if found[1] == language)
+    return block
 
 
 def files() -> dict[str, str]:

@@ -20,6 +20,7 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
     peer = Peer()
     monkeypatch.setenv("GATEWAY_URL", peer.url)
     monkeypatch.delenv("GATEWAY_TOKEN", raising=False)
+    monkeypatch.delenv("GATEWAY_TOKEN_FILE", raising=False)
     yield peer
     peer.go_away()
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import gc
 import socket
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway import Job
 from gateway.worker import publisher
 from gateway.worker.http import HttpPublisher
 from gateway.worker.publisher import Receipt, Rejected, Unreachable
+from tests.auth.signing import SECRET, sign
+from tests.cli.conftest import address
+from tests.cli.processes import GATEWAY, WITHIN, Running
 
+from .fake import until
 from .peer import Answer, Peer, hang_up, problem, receipt
 
 
@@ -42,6 +49,60 @@ def test_a_request(peer: Peer) -> None:
 def test_no_token_no_header(peer: Peer, carrier: HttpPublisher) -> None:
     carrier.publish("job", FIELDS)
     assert "Authorization" not in peer.got[0].headers
+
+
+def test_a_file_is_read_for_each_request(peer: Peer, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    carrier = publisher.connect(peer.url, file)
+    for token in ("first", "second"):
+        file.write_text(f"{token}\n")
+        carrier.publish("job", FIELDS)
+    carrier.close()
+    shown = [got.headers["Authorization"] for got in peer.got]
+    assert shown == ["Bearer first", "Bearer second"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "No such file"),
+        ("", "it is empty"),
+        ("a\nb", "printable ASCII"),
+        ("ü", "ascii"),
+    ],
+)
+def test_a_file_without_a_token_may_have_one_soon(
+    peer: Peer, tmp_path: Path, content: str | None, problem: str
+) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_text(content)
+    carrier = publisher.connect(peer.url, file)
+    with pytest.raises(Unreachable, match=f"no token in .*{problem}"):
+        carrier.publish("job", FIELDS)
+    assert not peer.got
+    file.write_text("good")
+    assert carrier.publish("job", FIELDS).applied
+    carrier.close()
+
+
+def test_an_expired_token_waits_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the file: a true gateway says that it has expired, and takes the next."""
+    file = tmp_path / "token"
+    claims = {"publish": ["*"], "watch": ["*"]}
+    file.write_text(sign(claims | {"exp": time.time() - 60}))
+    monkeypatch.setenv("GATEWAY_TOKEN_FILE", str(file))
+    serve = (*GATEWAY, "serve", "--bind", "127.0.0.1:0")
+    with Running(*serve, env={"GATEWAY_SECRET": SECRET}) as gateway:
+        job = Job("job", url=address(gateway), timeout=WITHIN)
+        job.update(done=1)
+        until(job, lambda: job._sender._outage.failures)
+        assert "401" in job._sender._outage.why
+        file.write_text(sign(claims | {"exp": time.time() + 60}))
+        job.succeed()
+        assert job.wait()
 
 
 def test_one_connection_is_kept(peer: Peer, carrier: HttpPublisher) -> None:
