@@ -1,8 +1,11 @@
-"""What came out: tables of medians and of how many times better ours is, JSON, plots."""
+"""What came out: tables of medians and of how many times better ours is, JSON, plots, and the
+table that the README shows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -13,7 +16,7 @@ from .plot import Bar, plot
 from .servers import OURS
 from .workloads import LESS_IS_BETTER, WORKLOADS, Workload
 
-__all__ = ["number", "ratio", "show", "write"]
+__all__ = ["number", "ratio", "show", "summary", "write"]
 
 QUIET = 0.5
 """Load average from which on others use the machine."""
@@ -77,11 +80,43 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+COLUMNS = (
+    ("fanout", "per_second", "1 job, 1,000 clients: events/s"),
+    ("jobs", "per_second", "1,000 jobs, a client each: events/s"),
+    ("pages", "p99", "pages of 50 jobs: p99, ms"),
+    ("arrival", "per_second", "clients that come, a second"),
+    ("idle", "kib", "KiB a connection"),
+)
+"""Workload, figure, and how the summary's column is called."""
+
+
+def summary(document: Mapping[str, Any]) -> str:
+    """A table in Markdown, from what `results.json` holds: servers as rows, workloads as
+    columns."""
+    workloads = document["workloads"]
+    columns = [column for column in COLUMNS if column[0] in workloads]
+    servers = dict.fromkeys(server for workload, *_ in columns for server in workloads[workload])
+    lines = [
+        "| | " + " | ".join(heading for *_, heading in columns) + " |",
+        "|---|" + "---:|" * len(columns),
+    ]
+    for server in servers:
+        found = [
+            workloads[workload].get(server, {}).get("median", {}).get(figure)
+            for workload, figure, _ in columns
+        ]
+        figures = [number(value) if value else "–" for value in found]
+        strong = "**" if server == OURS.name else ""
+        lines.append(f"| {strong}{server}{strong} | " + " | ".join(figures) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def write(results: Results, folder: Path) -> None:
-    """`results.json`, and a plot of each workload that has peers."""
+    """`results.json`, `summary.md`, and a plot of each workload that has peers."""
     folder.mkdir(parents=True, exist_ok=True)
-    document = msgspec.json.encode(_document(results))
-    (folder / "results.json").write_bytes(msgspec.json.format(document))
+    document = _document(results)
+    (folder / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)))
+    (folder / "summary.md").write_text(summary(document))
     for name, outcomes in results.outcomes.items():
         figure = WORKLOADS[name].figure
         found = {server: o.medians[figure] for server, o in outcomes.items() if o.medians}

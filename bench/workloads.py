@@ -114,6 +114,8 @@ def _borne(subject: Subject, under: Load, *, due: float, start: float) -> Figure
         "per_second": best.per_second,
         "p99": best.p99,
         "half_p99": half.p99,
+        "half_cpu": half.cpu,
+        "half_generator": half.generator,
         "rate": rate,
         "cpu": best.cpu,
         "generator": best.generator,

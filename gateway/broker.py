@@ -71,6 +71,11 @@ class Broker(Protocol):
         """Why nothing is heard from it just now, for readiness and logs; None if all is well."""
         ...
 
+    @property
+    def behind(self) -> int:
+        """Events that lie in its feeds and are not read yet, as far as is known, for metrics."""
+        ...
+
     async def publish(self, job: str, update: Update) -> Receipt:
         """Fold one update. `job` is a valid job id, or a name of a node's own: `!` and one."""
         ...

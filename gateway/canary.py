@@ -46,9 +46,14 @@ class Canary:
         return f"<Canary {self.job} {'late' if self.late else 'in time'}>"
 
     @property
+    def out_for(self) -> float:
+        """Seconds that the oldest one is out that is not back; 0 if all are."""
+        return max(0.0, trio.current_time() - self._sent_at)
+
+    @property
     def late(self) -> bool:
         """Whether one is out for longer than it may be."""
-        return trio.current_time() - self._sent_at > self._limits.canary_late
+        return self.out_for > self._limits.canary_late
 
     async def fly(self) -> None:
         """Send one every `limits.canary_every` seconds, for ever."""

@@ -14,6 +14,7 @@ A transport is two separate objects, so that what a task cannot name it cannot m
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from .limits import Limits
 from .outbox import Outbox
 from .protocol import Message, encode, gap, parse_command
 from .session import Session
+from .tally import Tally
 from .topic import Missing, Subscription
 
 __all__ = ["Sink", "Source", "serve_connection", "write_frames"]
@@ -116,7 +118,7 @@ async def serve_connection(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read_commands, source, session, pass_)
             nursery.start_soon(keep_alive, source, outbox, limits)
-            await write_frames(outbox, sink, broker=broker, limits=limits)
+            await write_frames(outbox, sink, broker=broker, limits=limits, tally=session.tally)
             nursery.cancel_scope.cancel()
     finally:
         session.close()
@@ -137,6 +139,7 @@ async def read_commands(source: Source, session: Session, pass_: Pass) -> None:
                     session.entitle(await pass_.show(token))
                 answer = session.handle(command)
             except InvalidInput as error:
+                session.tally.violations[error.code] += 1
                 answer = encode("error", code=error.code, message=str(error))
             if answer is not None:
                 outbox.reply(answer)
@@ -168,15 +171,20 @@ async def keep_alive(source: Source, outbox: Outbox, limits: Limits) -> None:
             return
 
 
-async def write_frames(outbox: Outbox, sink: Sink, *, broker: Broker, limits: Limits) -> None:
+async def write_frames(
+    outbox: Outbox, sink: Sink, *, broker: Broker, limits: Limits, tally: Tally
+) -> None:
     """Send what is due until the outbox ends; then close, once.
 
     A write that outlives its deadline is followed by an abort, never by a close frame:
     half a frame may be on the wire.
     """
+    since = time.time()
     try:
         async for batch in outbox:
             messages = batch.replies
+            if batch.due and tally.timing:
+                tally.queued.observe(trio.current_time() - batch.since)
             for subscription in batch.due:
                 taken = subscription.take()
                 if isinstance(taken, Message):
@@ -185,8 +193,11 @@ async def write_frames(outbox: Outbox, sink: Sink, *, broker: Broker, limits: Li
                     messages += await catch_up(subscription, taken, broker)
             for part in _parts(messages):
                 if not sink.send(part):
+                    began = trio.current_time()
                     with trio.fail_after(limits.write_timeout):
                         await sink.flush()
+                    tally.waited.observe(trio.current_time() - began)
+                tally.wrote(part, since=since)
             if batch.ping:
                 with trio.fail_after(limits.write_timeout):
                     await sink.ping()

@@ -103,6 +103,12 @@ class State(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         """Whether nothing but a new attempt can change it."""
         return self.status in FINAL
 
+    @property
+    def reported_at(self) -> float | None:
+        """When its worker said so. None if it tells of the worker's silence: `updated_at` is
+        as old as that."""
+        return self.updated_at if self.health == "ok" else None
+
 
 class Update(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a worker reports: a patch. UNSET keeps a value, None clears it.

@@ -156,8 +156,7 @@ class Node:
         """
         refused = self._refuse()
         if refused is not None:
-            await sink.close(refused)
-            return refused
+            return await self.turn_away(sink, refused)
         outbox = Outbox(self.limits)
         self._connections[outbox] = None
         began = trio.current_time()
@@ -165,7 +164,9 @@ class Node:
         log.debug("connected")
         try:
             with self.gate.admit(outbox, rights) as pass_:
-                session = Session(self.hub, outbox, limits=self.limits, rights=pass_.rights)
+                session = Session(
+                    self.hub, outbox, limits=self.limits, rights=pass_.rights, tally=self.tally
+                )
                 outbox.announce(self._welcome())
                 for job, position in positions.items():
                     session.subscribe(job, mode=mode, position=position)
@@ -187,6 +188,12 @@ class Node:
                 log.info("ended", extra=facts)
             if self.leaving.is_set() and not self._connections:
                 self._none_left.set()
+
+    async def turn_away(self, sink: Sink, ending: Ending) -> Ending:
+        """Tell somebody who is not served here why. Returns `ending`."""
+        self.tally.refused[ending.code] += 1
+        await sink.close(ending)
+        return ending
 
     async def drain(self) -> None:
         """Send the clients away, in waves, within `limits.drain_timeout`.
@@ -273,10 +280,9 @@ class Node:
 
     def _count(self, events: Sequence[Event]) -> None:
         self.tally.events += len(events)
-        newest = events[-1].state
-        # Those of silent workers are as old as their silence.
-        if newest.health == "ok":
-            age = max(0.0, time.time() - newest.updated_at)
+        reported_at = events[-1].state.reported_at
+        if reported_at is not None:
+            age = max(0.0, time.time() - reported_at)
             self.tally.age.observe(age, times=len(events))
 
     async def _watch_freshness(self) -> None:

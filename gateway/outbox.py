@@ -36,6 +36,8 @@ class Batch(NamedTuple):
     due: list[Subscription]
     ping: bool = False
     """Whether the transport's own ping should go out as well."""
+    since: float = 0.0
+    """When the first of what is due might have been sent, on Trio's clock."""
 
 
 class Outbox:
@@ -52,6 +54,9 @@ class Outbox:
         """Whether the news is on its way already."""
         self._interval = 0.0
         self._opens_at = -inf
+        self._due_since = -inf
+        self.pinged_at: float | None = None
+        """When the writer took a ping that is not answered yet, on Trio's clock."""
         self.ending: Ending | None = None
         """Why the connection ends, once that is known."""
 
@@ -62,6 +67,8 @@ class Outbox:
     def mark(self, subscription: Subscription) -> None:
         """Something is new for `subscription`."""
         if self.ending is None and subscription not in self._due:
+            if not self._due:
+                self._due_since = _now()
             self._due[subscription] = None
             self._ring()
 
@@ -150,13 +157,17 @@ class Outbox:
 
     def _take(self) -> Batch:
         due: list[Subscription] = []
+        since = self._due_since
         if self._due and self._open:
             due, self._due = list(self._due), {}
             if self._interval:
+                since = max(since, self._opens_at)  # until then it was not to be sent
                 self._opens_at = _now() + self._interval
         if not (self._replies or self._announcements):
-            return Batch([], due)
-        batch = Batch(self._announcements + self._replies, due, ping=self._ping)
+            return Batch([], due, since=since)
+        batch = Batch(self._announcements + self._replies, due, ping=self._ping, since=since)
+        if self._ping:
+            self.pinged_at = _now()
         for _ in self._replies:
             self._room.release()
         self._announcements, self._replies, self._ping = [], [], False

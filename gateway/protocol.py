@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from .errors import InvalidInput
-from .job import UNSEEN, Position, Update, check_job_id
+from .job import UNSEEN, Event, Position, Update, check_job_id
 from .limits import MAX_DATA
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Command",
     "CommandId",
     "Hello",
+    "Kind",
     "Message",
     "Mode",
     "Ping",
@@ -35,7 +36,8 @@ __all__ = [
     "gap",
     "parse_command",
     "parse_update",
-    "progress",
+    "snapshot",
+    "step",
     "steps",
     "unseen",
 ]
@@ -45,6 +47,9 @@ SUBPROTOCOL = "progress.v1"
 
 Mode = Literal["latest", "every"]
 CommandId = str | int | None
+Kind = Literal["answer", "step", "snapshot", "resync", "gap"]
+"""What a message is to its client: an answer or an announcement; what follows what it
+has; a snapshot to one that has nothing, or has what cannot be continued; a hole."""
 
 
 class Hello(Struct, frozen=True, tag_field="type", tag="hello"):
@@ -153,16 +158,38 @@ class Message:
     client is that has got it, for transports (SSE) whose frames carry that.
     """
 
-    __slots__ = ("_frame", "_frames", "job", "position", "size", "texts")
+    __slots__ = (
+        "_frame",
+        "_frames",
+        "event",
+        "job",
+        "kind",
+        "position",
+        "size",
+        "skipped",
+        "texts",
+    )
 
     def __init__(
-        self, texts: Sequence[bytes], *, job: str | None = None, position: Position = UNSEEN
+        self,
+        texts: Sequence[bytes],
+        kind: Kind = "answer",
+        *,
+        job: str | None = None,
+        position: Position = UNSEEN,
+        skipped: int = 0,
+        event: Event | None = None,
     ) -> None:
         self.texts = texts
+        self.kind = kind
         self.size = sum(map(len, texts)) if len(texts) > 1 else len(texts[0])
         """Bytes of all its objects."""
         self.job = job
         self.position = position
+        self.skipped = skipped
+        """Events that it stands for and does not show (mode `latest`)."""
+        self.event = event
+        """The last of what it shows, if that is news to its client."""
         self._frame: bytes | None = None
         self._frames: bytes | None = None
 
@@ -174,7 +201,13 @@ class Message:
             if taken >= size or end == len(self.texts):
                 epoch, last = self.position
                 position = Position(epoch, last - (len(self.texts) - end))
-                yield Message(self.texts[start:end], job=self.job, position=position)
+                yield Message(
+                    self.texts[start:end],
+                    self.kind,
+                    job=self.job,
+                    position=position,
+                    event=self.event,
+                )
                 start, taken = end, 0
 
     @property
@@ -217,17 +250,29 @@ _SNAPSHOT = (
 )
 
 
-def progress(job: str, position: Position, text: bytes, *, prev: int | None) -> Message:
-    """The state `text` of `job`, as what follows position `prev`; None: as a snapshot."""
+def snapshot(job: str, position: Position, text: bytes, *, kind: Kind) -> Message:
+    """The state `text` of `job`, whatever its client has."""
+    return Message((_SNAPSHOT % (job.encode(), *position, text),), kind, job=job, position=position)
+
+
+def step(
+    job: str, position: Position, text: bytes, *, prev: int, event: Event | None = None
+) -> Message:
+    """The state `text` of `job`, as what follows `prev`, whatever came between."""
     epoch, seq = position
-    if prev is None:
-        whole = _SNAPSHOT % (job.encode(), epoch, seq, text)
-    else:
-        whole = _STEP % (job.encode(), epoch, prev, seq, text)
-    return Message((whole,), job=job, position=position)
+    return Message(
+        (_STEP % (job.encode(), epoch, prev, seq, text),),
+        "step",
+        job=job,
+        position=position,
+        skipped=seq - prev - 1,
+        event=event,
+    )
 
 
-def steps(job: str, position: Position, texts: Sequence[bytes]) -> Message:
+def steps(
+    job: str, position: Position, texts: Sequence[bytes], *, event: Event | None = None
+) -> Message:
     """The states `texts` of `job` one by one, the last of which is at `position`.
 
     The first event of an epoch is always a snapshot.
@@ -238,20 +283,22 @@ def steps(job: str, position: Position, texts: Sequence[bytes]) -> Message:
         _STEP % (name, epoch, seq - 1, seq, text) if seq > 1 else _SNAPSHOT % (name, epoch, 1, text)
         for seq, text in enumerate(texts, start=first)
     ]
-    return Message(wholes, job=job, position=position)
+    return Message(wholes, "step", job=job, position=position, event=event)
 
 
-def unseen(job: str) -> Message:
+def unseen(job: str, *, kind: Kind) -> Message:
     """What is known of a job that nobody has reported yet."""
     return Message(
         (
             b'{"type":"progress","job":"%b","epoch":null,"prev":null,"seq":0,'
             b'"snapshot":true,"state":null}' % job.encode(),
         ),
+        kind,
         job=job,
     )
 
 
 def gap(job: str, *, epoch: int, first: int, last: int) -> Message:
     """The events `first … last` of `job` can no longer be had."""
-    return encode("gap", job=job, epoch=epoch, **{"from": first, "to": last})
+    whole = {"type": "gap", "job": job, "epoch": epoch, "from": first, "to": last}
+    return Message((msgspec.json.encode(whole),), "gap")

@@ -30,7 +30,8 @@ from .node import Node
 from .protocol import parse_update
 from .transports.addresses import Proxies
 from .transports.http import ASGIApp, HTTPServer
-from .transports.listener import open_listeners, serve_listeners
+from .transports.listener import serve_listeners
+from .transports.sockets import open_listeners
 
 __all__ = ["Gateway", "Internal", "check_address", "serve_gateway"]
 
@@ -86,7 +87,8 @@ async def serve_gateway(
 ) -> None:
     """Serve until cancelled; then drain, for at most `limits.drain_timeout` seconds.
 
-    `bind` is HOST:PORT, port 0 for any free one. `broker` is `MemoryBroker()` by default.
+    `bind` is HOST:PORT, port 0 for any free one; `fd://3,4` are descriptors that listen
+    already. `broker` is `MemoryBroker()` by default.
     `gate` says who may do what; without one everybody who reaches the address may do
     everything, so the address must be of the loopback then, unless it is to be `insecure`.
     `proxies` are those whose word is taken for where a client comes from.
@@ -105,7 +107,7 @@ async def serve_gateway(
             for listener in listeners:  # closed before, unless what comes between fails
                 listening.enter_context(listener)
             if gate.keys is None and not insecure:
-                check_address(address, listeners)
+                check_address(listeners)
             served.append((listeners, http))
         async with trio.open_nursery() as nursery:
             inside = trio.CancelScope()
@@ -142,12 +144,12 @@ def _names(listeners: Sequence[socket]) -> tuple[tuple[str, int], ...]:
     return tuple(listener.getsockname()[:2] for listener in listeners)
 
 
-def check_address(address: str, listeners: Sequence[socket]) -> None:
+def check_address(listeners: Sequence[socket]) -> None:
     """Raise `InvalidSettings` if others than this machine can reach one of these."""
     for host, _ in _names(listeners):
         if not ip_address(host.partition("%")[0]).is_loopback:
             raise InvalidSettings(
-                f"{address} can be reached by others, and no token would be asked for: "
+                f"{host} can be reached by others, and no token would be asked for: "
                 "set --keys (GATEWAY_KEYS) or GATEWAY_SECRET, or say --insecure",
                 field="bind",
             )

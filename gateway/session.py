@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import trio
+
 from .auth.rights import Rights
 from .errors import InvalidInput
 from .hub import Hub
@@ -28,6 +30,7 @@ from .protocol import (
     Unsubscribe,
     encode,
 )
+from .tally import Tally
 from .topic import Subscription, Topic
 
 __all__ = ["Session"]
@@ -40,8 +43,11 @@ _PONG = encode("pong")
 class Session:
     """One client's subscriptions. Not shared: a second connection of the same user is another."""
 
-    def __init__(self, hub: Hub, outbox: Outbox, *, limits: Limits, rights: Rights) -> None:
+    def __init__(
+        self, hub: Hub, outbox: Outbox, *, limits: Limits, rights: Rights, tally: Tally
+    ) -> None:
         self.outbox = outbox
+        self.tally = tally
         self._rights = rights
         self._hub = hub
         self._limits = limits
@@ -57,10 +63,12 @@ class Session:
 
         Raises `InvalidInput` if it asks for what may not be; then nothing has changed.
         """
+        self.tally.commands[type(command)] += 1
         match command:
             case Ping():
                 return _PONG
             case Pong():
+                self._is_answered()
                 return None
             case Hello():
                 self._greet(command)
@@ -99,6 +107,7 @@ class Session:
             self._subscriptions[job] = nowhere
             self.outbox.mark(nowhere)
             return
+        self.tally.subscribed[position not in (None, UNSEEN)] += 1
         self._subscriptions[job] = self._hub.subscribe(
             job, self.outbox, mode=mode, position=position
         )
@@ -107,6 +116,11 @@ class Session:
         """Watch nothing any more. The connection's last act."""
         for job in list(self._subscriptions):
             self._unsubscribe(job)
+
+    def _is_answered(self) -> None:
+        pinged_at, self.outbox.pinged_at = self.outbox.pinged_at, None
+        if pinged_at is not None:
+            self.tally.round_trip.observe(trio.current_time() - pinged_at)
 
     def _greet(self, hello: Hello) -> None:
         if hello.max_hz is not None:
@@ -159,6 +173,7 @@ class Session:
                 else:
                     self.subscribe(job, mode=mode, position=self._positions.pop(job, None))
                     added.append(job)
+        self.tally.violations.update(denied.values())
         level = logging.INFO if added or removed else logging.DEBUG
         if log.isEnabledFor(level):
             counts = {"added": len(added), "removed": len(removed), "unchanged": unchanged}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import isfinite
 from pathlib import Path
@@ -27,6 +28,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 FORMS = ("x-forwarded-for", "forwarded", "proxy-protocol")
 MOVABLE = frozenset(("publish", "metrics", "page"))
 """What may be served at the internal address instead."""
+MAX_PORT = 65_535
+MAX_WORKERS = 1_000  # more than a machine has cores
 MAX_DRAIN = 3_600.0  # an hour; whoever needs longer does not want to leave
 
 
@@ -67,8 +70,8 @@ def _address(text: str) -> str:
     # Whether it can be listened on is for the listener to find out.
     host, colon, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
-    numeric = port.isascii() and port.isdigit() and int(port) <= 65_535
-    if text == "systemd":
+    numeric = port.isascii() and port.isdigit() and int(port) <= MAX_PORT
+    if text == "systemd" or text.startswith("fd://"):
         return text
     if not colon or not bare or not numeric or (":" in bare and bare == host):
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:8000 or [::1]:8000")
@@ -109,12 +112,14 @@ def _redis(text: str) -> str | None:
     return text
 
 
-def _shards(text: str) -> int | None:
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_SHARDS):
-        raise ValueError(f"must be a whole number from 1 to {MAX_SHARDS}")
+def _count(text: str, *, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+        raise ValueError(f"must be a whole number from 1 to {most}")
     return int(text)
+
+
+def _shards(text: str) -> int | None:
+    return _count(text, most=MAX_SHARDS) if text else None
 
 
 def in_shards(redis: str | None, shards: int | None) -> str | None:
@@ -176,7 +181,7 @@ CONFIG = Setting("config", "", "A file of settings (TOML).", lambda text: text o
 BIND = Setting(
     "bind",
     "127.0.0.1:8000",
-    "Where to listen; port 0 is any free one, systemd is its unit's socket.",
+    "Where to listen; port 0 is any free one, systemd is its unit's socket, fd://3 a descriptor.",
     _address,
     "HOST:PORT",
 )
@@ -197,6 +202,13 @@ SHARDS = Setting(
     "",
     "Divide the jobs in Redis among so many feeds; in a cluster, as many as it has primaries.",
     _shards,
+    "N",
+)
+WORKERS = Setting(
+    "workers",
+    "1",
+    "How many processes serve, each a node on a core of its own; more than one need a Redis.",
+    partial(_count, most=MAX_WORKERS),
     "N",
 )
 KEYS = Setting(
@@ -275,6 +287,7 @@ SERVING = (
     DRAIN,
     REDIS,
     SHARDS,
+    WORKERS,
 )
 """What decides how a gateway serves: `gateway serve` and `gateway check` take the same."""
 
@@ -294,6 +307,7 @@ SETTINGS = (
     LOG_LEVEL,
     REDIS,
     SHARDS,
+    WORKERS,
     URL,
     TOKEN,
     TOKEN_FILE,

@@ -17,7 +17,7 @@ import msgspec
 from attrs import define, field, frozen
 
 from .job import UNSEEN, Event, Position
-from .protocol import Message, Mode, progress, steps, unseen
+from .protocol import Kind, Message, Mode, snapshot, step, steps, unseen
 
 __all__ = ["Marks", "Missing", "Subscription", "Topic"]
 
@@ -165,13 +165,13 @@ class Topic:
         `every` a cursor of an earlier epoch continues with the first event of this one.
         """
         if not self._ring:
-            return unseen(self.job)
+            return unseen(self.job, kind=_kind_of_snapshot(cursor))
         if len(self.subscriptions) == 1:  # there is nobody to share it with
-            return self._read(self._in_its_past(cursor, mode), mode)
+            return self._read(cursor, mode)
         known = self._messages.get((cursor, mode))
         if known is not None:
             return known
-        message = self._read(self._in_its_past(cursor, mode), mode)
+        message = self._read(cursor, mode)
         if isinstance(message, Message):
             if self._messages_size + message.size > self.ring_bytes:
                 self._forget_messages()
@@ -189,15 +189,17 @@ class Topic:
         return cursor
 
     def _read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
-        head = self.position
-        if cursor is None or mode == "latest":
-            return progress(self.job, head, self._ring[-1], prev=cursor.seq if cursor else None)
-        wanted = head.seq - cursor.seq
-        if wanted == 1:
-            return progress(self.job, head, self._ring[-1], prev=cursor.seq or None)
+        job, head = self.job, self.position
+        known = self._in_its_past(cursor, mode)
+        if known is None:
+            return snapshot(job, head, self._ring[-1], kind=_kind_of_snapshot(cursor))
+        wanted = head.seq - known.seq
+        if mode == "latest" or (wanted == 1 and known.seq):
+            return step(job, head, self._ring[-1], prev=known.seq, event=self.latest)
         if wanted > len(self._ring):
-            return Missing(cursor)
-        return steps(self.job, head, [self._ring[i] for i in range(-wanted, 0)])
+            return Missing(known)
+        texts = [self._ring[i] for i in range(-wanted, 0)]
+        return steps(job, head, texts, event=self.latest)
 
     def _forget_messages(self) -> None:
         self._messages.clear()
@@ -216,8 +218,14 @@ class Topic:
         if not wanted:
             return None
         texts = [_encoder.encode(event.state) for event in wanted]
-        return steps(self.job, wanted[-1].position, texts)
+        last = wanted[-1]
+        return steps(self.job, last.position, texts, event=last)
 
     def __repr__(self) -> str:
         state = "loading" if self.loading else "live"
         return f"<Topic {self.job} {state} at {self.position}, {len(self.subscriptions)} watching>"
+
+
+def _kind_of_snapshot(cursor: Position | None) -> Kind:
+    """What a snapshot is to a client that stands at `cursor`."""
+    return "snapshot" if cursor is None or cursor == UNSEEN else "resync"

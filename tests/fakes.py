@@ -104,6 +104,17 @@ class StuckSink(Sink):
 
 
 @define
+class SlowSink(Sink):
+    """A client that takes some seconds for each write."""
+
+    takes: float = 1.0
+
+    async def flush(self) -> None:
+        await trio.sleep(self.takes)
+        await Sink.flush(self)
+
+
+@define
 class GoneSink(Sink):
     """A client that is gone after some writes."""
 

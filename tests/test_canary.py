@@ -66,7 +66,7 @@ async def test_all_is_well(broker: FaultyBroker, autojump_clock: MockClock) -> N
         await nursery.start(node.run)
         await trio.sleep(1000)
         assert "ready" in repr(node)
-        assert node.canary.round_trip == 0
+        assert (node.canary.round_trip, node.canary.out_for) == (0, 0)
         assert (await broker.recent(limit=9, after=None)).events == []
         nursery.cancel_scope.cancel()
 
@@ -87,6 +87,7 @@ async def test_a_fault_that_nobody_reports_is_noticed_and_told_once(
         before = trio.current_time()
         await trio.sleep(node.limits.canary_every + node.limits.canary_late + 2)
         assert node.not_ready == "behind its feed"
+        assert node.canary.out_for > node.limits.canary_late
         await trio.sleep(100)
         late, told = FakeSource(), Sink()
         nursery.start_soon(node.serve, late, told)

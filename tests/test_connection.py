@@ -23,7 +23,7 @@ from gateway.endings import Ending
 from gateway.job import Position, Update
 from gateway.protocol import Message
 
-from .fakes import BrokenSink, FakeSource, GoneSink, Sink, StuckSink
+from .fakes import BrokenSink, FakeSource, GoneSink, Sink, SlowSink, StuckSink
 
 quiet = trio.testing.wait_all_tasks_blocked
 
@@ -463,3 +463,72 @@ async def test_a_long_replay_is_written_in_parts(
         await client.subscribe("a", mode="every")
     assert client.seen == [(n - 1, n) for n in range(2, 21)]
     assert max(sizes) < 40_000
+
+
+class TestTally:
+    """What a node counts of its connections."""
+
+    async def test_what_was_said_and_told(self, autojump_clock: MockClock, world: World) -> None:
+        epoch, _ = await world.publish("a", percent=1)
+        client = await world.connect()
+        await client.source.say_text("{")
+        await client.source.say(type="hello", positions={"a": [epoch, 9], "b": [epoch, 1]})
+        await client.subscribe("a", "b", "c d")
+        await world.publish("b", percent=1)
+        await quiet()
+        tally = world.node.tally
+        assert tally.violations == {"invalid_json": 1, "invalid_job": 1}
+        assert tally.subscribed == {True: 2}
+        assert {kind.__name__: n for kind, n in tally.commands.items()} == {
+            "Hello": 1,
+            "Subscribe": 1,
+        }
+        told = [frame["type"] for frame in client.sink.frames]
+        assert sum(tally.sent.values()) == len(told)
+        assert tally.sent == {
+            "answer": told.count("welcome") + told.count("error") + told.count("subscriptions"),
+            "snapshot": 1,  # the first event of b, which was unseen before
+            "resync": 2,  # neither position could be continued
+            "step": 0,
+            "gap": 0,
+        }
+
+    async def test_a_slow_client_is_spared_some(
+        self, autojump_clock: MockClock, world: World
+    ) -> None:
+        client = await world.connect()
+        await client.source.say(type="hello", max_hz=1)
+        await client.subscribe("a")
+        for percent in range(10):
+            await world.publish("a", percent=percent)
+        await trio.sleep(2)
+        for percent in range(10, 15):
+            await world.publish("a", percent=percent)
+        await trio.sleep(2)
+        steps = [(prev, seq) for prev, seq in client.seen if prev is not None]
+        skipped = sum(seq - prev - 1 for prev, seq in steps)
+        assert skipped >= 3
+        assert world.node.tally.conflated == skipped
+        assert world.node.tally.sent["step"] == len(steps)
+
+    async def test_times(self, autojump_clock: MockClock, world: World) -> None:
+        client = await world.connect(SlowSink(takes=2.0))
+        await client.subscribe("a")
+        await trio.sleep(28)
+        pinged_at = client.sink.times[client.sink.frames.index({"type": "ping"})] - 2
+        await trio.sleep(4)
+        await client.source.say(type="pong")
+        await client.source.say(type="pong")
+        await quiet()
+        tally = world.node.tally
+        assert tally.round_trip.total == trio.current_time() - pinged_at
+        assert sum(tally.round_trip.counts) == 1
+        writes = tally.writes
+        for percent in range(20):
+            await world.publish("a", percent=percent)
+            await trio.sleep(1)
+        assert tally.waited.total == 2 * sum(tally.waited.counts)
+        assert tally.writes - writes == pytest.approx(10, abs=1)
+        # Each second write is marked a second before the one that is under way ends.
+        queued = tally.queued
+        assert queued.total / sum(queued.counts) == pytest.approx(1, abs=0.5)

@@ -16,7 +16,7 @@ from gateway import Gateway, serve_gateway
 from gateway.auth.opening import open_gate
 from gateway.metrics import Metrics
 from gateway.server import Internal
-from gateway.tally import Histogram
+from gateway.tally import TIMED, Histogram
 from tests.auth.signing import SECRET, sign
 from tests.e2e.client import connect, frame, open_client
 from tests.e2e.conftest import eventually
@@ -63,6 +63,15 @@ async def test_it_counts_what_happened(gateway: Gateway) -> None:
         assert found["gateway_events_total"] >= 1
         assert found["gateway_event_age_seconds_count"] >= 1
         assert found["gateway_event_age_seconds_bucket{le=+Inf}"] >= 1
+        assert found["gateway_sent_total{kind=snapshot}"] == 2
+        assert found["gateway_sent_total{kind=gap}"] == 0
+        assert found["gateway_sent_bytes_total"] > 100
+        assert 2 <= found["gateway_writes_total"] <= 4
+        assert found["gateway_queue_seconds_count"] >= 0
+        assert found["gateway_commands_total{type=subscribe}"] == 1
+        assert found["gateway_subscribed_total{from=nowhere}"] == 2
+        assert found["gateway_feed_behind"] == 0
+        assert found["gateway_canary_round_trip_seconds"] > 0
         assert found["process_resident_memory_bytes"] > 0
         await client.raw.send(frame(b"", 2))
         assert await client.ending() == 1003
@@ -70,7 +79,31 @@ async def test_it_counts_what_happened(gateway: Gateway) -> None:
     _, found = await scraped(port)
     assert found["gateway_connected_total{transport=websocket}"] == 1
     assert found["gateway_ended_total{code=1003,transport=websocket}"] == 1
+    assert found["gateway_ended_total{code=1011,transport=websocket}"] == 0
     assert found["gateway_connection_seconds_count"] == 1
+
+
+async def test_the_way_to_the_socket_is_timed(gateway: Gateway) -> None:
+    await gateway.publish("old", percent=1)
+    port = gateway.addresses[0][1]
+    async with open_client(port) as client:
+        await client.hear_type("welcome")
+        await client.ask("subscribe", jobs=["old", "a"], mode="every")
+        for percent in range(2 * TIMED + 1):
+            await gateway.publish("a", percent=percent)
+            await client.hear_type("progress")
+    delivered = gateway.node.tally.delivered
+    assert sum(delivered.counts) == pytest.approx(2, abs=1)
+    assert 0 <= delivered.total < 5
+
+
+async def test_who_is_turned_away_is_counted(gateway: Gateway) -> None:
+    async with open_client(gateway.addresses[0][1], path="/nowhere") as client:
+        assert await client.ending() == 4504
+    _, found = await scraped(gateway.addresses[0][1])
+    assert found["gateway_refused_total{code=4504}"] == 1
+    assert found["gateway_refused_total{code=4003}"] == 0
+    assert gateway.node.tally.connected == {}
 
 
 @pytest.fixture
@@ -107,7 +140,9 @@ def test_a_histogram() -> None:
     assert histogram.total == 112.5
 
 
-@pytest.mark.parametrize("page", ["docs/grafana.json", "docs/operations.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/grafana.json", "docs/operations.md", "docs/alerts.yml", "docs/alerts.md"]
+)
 async def test_what_is_watched_exists(gateway: Gateway, page: str) -> None:
     """No panel and no alert is about a metric that is not there."""
     written = Metrics(gateway.node).page().decode()

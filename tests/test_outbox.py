@@ -56,6 +56,7 @@ async def test_answers_wait_for_room_and_announcements_do_not(outbox: Outbox) ->
 
     batch = await outbox.receive()
     assert (len(batch.replies), batch.ping) == (7, True)
+    assert outbox.pinged_at is not None
     await outbox.room()
     outbox.reply(PONG)
     assert not (await outbox.receive()).ping
@@ -96,6 +97,23 @@ async def test_a_paced_outbox_collects_and_answers_do_not_wait(
     outbox.mark(second)
     assert (await outbox.receive()).due == [first, second]
     assert trio.current_time() - start == 0.5
+
+
+async def test_it_says_since_when_something_was_due(
+    outbox: Outbox, autojump_clock: MockClock
+) -> None:
+    first, second = subscription(outbox), subscription(outbox)
+    start = trio.current_time()
+    outbox.mark(first)
+    await trio.sleep(3)
+    outbox.mark(second)
+    assert (await outbox.receive()).since == start
+    outbox.pace(0.1)  # what waits for that is not late
+    outbox.mark(first)
+    taken_at = trio.current_time()
+    await outbox.receive()
+    outbox.mark(second)
+    assert (await outbox.receive()).since == taken_at + 10
 
 
 async def test_a_cancelled_receive_has_taken_nothing(outbox: Outbox) -> None:

@@ -21,7 +21,8 @@ from gateway.protocol import (
     SyncSubscriptions,
     parse_command,
     parse_update,
-    progress,
+    snapshot,
+    step,
     steps,
     text_frame,
     unseen,
@@ -154,15 +155,16 @@ def test_a_message_in_each_form() -> None:
 
 def test_a_message_splits_into_parts_that_follow_each_other() -> None:
     texts = [b"x" * size for size in (5, 5, 30, 1, 1)]
-    message = Message(texts, job="a", position=Position(1, 9))
-    parts = [(len(part.texts), part.position.seq) for part in message.split(10)]
-    assert parts == [(2, 6), (1, 7), (2, 9)]
+    message = Message(texts, "step", job="a", position=Position(1, 9))
+    parts = list(message.split(10))
+    assert [(len(part.texts), part.position.seq) for part in parts] == [(2, 6), (1, 7), (2, 9)]
+    assert {part.kind for part in parts} == {"step"}
 
 
 def test_progress_frames_are_the_documented_json() -> None:
     position = Position(5, 9)
     text = msgspec.json.encode(STATE)
-    frame = json.loads(progress("a/b", position, text, prev=7).texts[0])
+    frame = json.loads(step("a/b", position, text, prev=7).texts[0])
     assert frame == {
         "type": "progress",
         "job": "a/b",
@@ -171,9 +173,9 @@ def test_progress_frames_are_the_documented_json() -> None:
         "seq": 9,
         "state": json.loads(text),
     }
-    snapshot = json.loads(progress("a/b", position, text, prev=None).texts[0])
-    assert snapshot == frame | {"prev": None, "snapshot": True}
-    assert json.loads(unseen("a").texts[0]) == {
+    whole = json.loads(snapshot("a/b", position, text, kind="snapshot").texts[0])
+    assert whole == frame | {"prev": None, "snapshot": True}
+    assert json.loads(unseen("a", kind="snapshot").texts[0]) == {
         "type": "progress",
         "job": "a",
         "epoch": None,
@@ -182,7 +184,7 @@ def test_progress_frames_are_the_documented_json() -> None:
         "snapshot": True,
         "state": None,
     }
-    assert b"\n" not in progress("a/b", position, text, prev=7).texts[0]
+    assert b"\n" not in step("a/b", position, text, prev=7).texts[0]
 
 
 def test_steps_follow_each_other_and_the_first_of_an_epoch_is_a_snapshot() -> None:
@@ -194,7 +196,7 @@ def test_steps_follow_each_other_and_the_first_of_an_epoch_is_a_snapshot() -> No
         (2, 3, 3),
     ]
     assert [f.get("snapshot", False) for f in frames] == [True, False, False]
-    assert frames[0] == json.loads(progress("a", Position(5, 1), b"1", prev=None).texts[0])
+    assert frames[0] == json.loads(snapshot("a", Position(5, 1), b"1", kind="snapshot").texts[0])
     assert message.position == (5, 3)
 
 

@@ -236,3 +236,18 @@ def test_any_history_keeps_every_client_s_rule(
         take(number)
         assert not subscriptions[number].due
         assert positions[number] == (topic.position if topic.latest else (None, 0))
+
+
+def test_a_message_says_what_it_is_to_its_client() -> None:
+    """By which a node counts: see `tally`."""
+    topic = live(*(event(seq, epoch=5) for seq in range(1, 6)))
+    others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
+    taken = [watch(topic, cursor).take() for cursor in (None, *others)]
+    told = [(one.kind, one.skipped) for one in taken if isinstance(one, Message)]
+    assert told == [("snapshot", 0), ("resync", 0), ("step", 3), ("step", 0), ("snapshot", 0)]
+    every = watch(topic, Position(5, 2), "every").take()
+    assert isinstance(every, Message)
+    assert (every.kind, every.skipped, len(every.texts)) == ("step", 0, 3)
+    assert every.event is topic.latest
+    assert isinstance(taken[0], Message)
+    assert taken[0].event is None

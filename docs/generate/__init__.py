@@ -8,28 +8,33 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from .alerts import rules
 from .dashboard import dashboard
 from .schemas import asyncapi, openapi
-from .tables import fields, values
+from .tables import fields, metrics, values
 
 __all__ = ["PAGES", "ROOT", "written"]
 
 ROOT = Path(__file__).parents[2]
-PARTS = {"values": values, "limits": fields}
-WHOLE = {
+PARTS = {"values": values, "limits": fields, "metrics": metrics}
+WHOLE: dict[str, Callable[[], Any]] = {
+    "docs/alerts.yml": rules,
     "docs/asyncapi.json": asyncapi,
     "docs/grafana.json": dashboard,
     "docs/openapi.json": openapi,
 }
-PAGES = ("docs/limits.md", *WHOLE)
+PAGES = ("docs/limits.md", "docs/operations.md", *WHOLE)
 
 
 def written(page: str) -> str:
     """The page as it should be."""
     if page in WHOLE:
-        return json.dumps(WHOLE[page](), indent=2) + "\n"
+        whole = WHOLE[page]()
+        return whole if isinstance(whole, str) else json.dumps(whole, indent=2) + "\n"
 
     def part(match: re.Match[str]) -> str:
         return f"<!-- {match[1]} -->\n{PARTS[match[1]]()}\n<!-- end -->"

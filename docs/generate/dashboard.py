@@ -6,14 +6,26 @@ from typing import Any
 
 __all__ = ["dashboard"]
 
+
+def _rate(metric: str, *, by: str | None = None) -> str:
+    grouped = f"sum by ({by})" if by else "sum"
+    return f"{grouped} (rate({metric}[$__rate_interval]))"
+
+
+def _quantiles(histogram: str) -> dict[str, str]:
+    buckets = _rate(f"{histogram}_bucket", by="le")
+    return {f"p{q}": f"histogram_quantile(0.{q}, {buckets})" for q in (50, 99)}
+
+
 PANELS = (
     ("Clients", "short", {"{{instance}}": "gateway_connections"}),
     (
-        "Clients that come, and how they end",
+        "Clients that come, are turned away, and end",
         "ops",
         {
-            "come": "sum(rate(gateway_connected_total[$__rate_interval]))",
-            "{{code}}": "sum by (code) (rate(gateway_ended_total[$__rate_interval]))",
+            "come": _rate("gateway_connected_total"),
+            "refused {{code}}": _rate("gateway_refused_total", by="code") + " > 0",
+            "{{code}}": _rate("gateway_ended_total", by="code") + " > 0",
         },
     ),
     (
@@ -22,24 +34,39 @@ PANELS = (
         {"topics": "sum(gateway_topics)", "subscriptions": "sum(gateway_subscriptions)"},
     ),
     (
+        "Subscriptions, by where the client stood",
+        "ops",
+        {"{{from}}": _rate("gateway_subscribed_total", by="from")},
+    ),
+    (
         "Events from the broker",
         "ops",
         {"{{instance}}": "rate(gateway_events_total[$__rate_interval])"},
     ),
     (
-        "Age of an update when it is fanned out",
-        "s",
+        "Objects to clients, and events they were spared",
+        "ops",
         {
-            f"p{quantile}": f"histogram_quantile(0.{quantile}, sum by (le) "
-            "(rate(gateway_event_age_seconds_bucket[$__rate_interval])))"
-            for quantile in (50, 99)
+            "{{kind}}": _rate("gateway_sent_total", by="kind"),
+            "conflated": _rate("gateway_conflated_total"),
+            "writes": _rate("gateway_writes_total"),
         },
     ),
+    ("Bytes to clients", "Bps", {"sent": _rate("gateway_sent_bytes_total")}),
+    ("Age of an update when it is fanned out", "s", _quantiles("gateway_event_age_seconds")),
+    ("Age of an update when it is written", "s", _quantiles("gateway_delivery_seconds")),
+    ("Waiting for the writer", "s", _quantiles("gateway_queue_seconds")),
+    ("Writes that waited for the client", "s", _quantiles("gateway_write_seconds")),
+    ("Heartbeat round trip", "s", _quantiles("gateway_heartbeat_seconds")),
     (
-        "Updates over HTTP",
-        "ops",
-        {"{{result}}": "sum by (result) (rate(gateway_updates_total[$__rate_interval]))"},
+        "Canary",
+        "s",
+        {
+            "round trip {{instance}}": "gateway_canary_round_trip_seconds",
+            "out {{instance}}": "gateway_canary_out_seconds",
+        },
     ),
+    ("Events of the feed not read yet", "short", {"{{instance}}": "gateway_feed_behind"}),
     (
         "Ready, and stale",
         "short",
@@ -48,9 +75,15 @@ PANELS = (
     (
         "Silence and loss",
         "ops",
+        {"reaped": _rate("gateway_reaped_total"), "feed lost": _rate("gateway_feed_lost_total")},
+    ),
+    ("Updates over HTTP", "ops", {"{{result}}": _rate("gateway_updates_total", by="result")}),
+    (
+        "Commands, and violations",
+        "ops",
         {
-            "reaped": "sum(rate(gateway_reaped_total[$__rate_interval]))",
-            "feed lost": "sum(rate(gateway_feed_lost_total[$__rate_interval]))",
+            "{{type}}": _rate("gateway_commands_total", by="type"),
+            "violation: {{code}}": _rate("gateway_violations_total", by="code"),
         },
     ),
     ("Memory", "bytes", {"{{instance}}": 'process_resident_memory_bytes{job="gateway"}'}),

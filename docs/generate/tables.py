@@ -1,4 +1,5 @@
-"""The tables of `gateway/limits.py`: each number, with the reason that stands beside it."""
+"""The tables: each number of `gateway/limits.py`, with the reason that stands beside it, and
+each metric, with its help."""
 
 from __future__ import annotations
 
@@ -8,9 +9,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from gateway import limits
+import trio
 
-__all__ = ["described", "fields", "values"]
+from gateway import MemoryBroker, Node, limits
+from gateway.metrics import Metrics
+
+__all__ = ["described", "fields", "metrics", "values"]
 
 SOURCE = Path(limits.__file__)
 
@@ -28,6 +32,20 @@ def fields() -> str:
     rows = ["| limit | default | what it bounds, what happens past it, and why |", "|---|---|---|"]
     for name, why in described():
         rows.append(f"| `{name}` | {_shown(getattr(limits.DEFAULT_LIMITS, name))} | {why} |")
+    return "\n".join(rows)
+
+
+def metrics() -> str:
+    """What `/metrics` has of a node, in its order; not of the process and Python."""
+
+    async def of_a_node() -> list[tuple[str, str, str]]:
+        collected = Metrics(Node(MemoryBroker())).collect()
+        return [(one.name, one.type, one.documentation) for one in collected]
+
+    rows = ["| metric | type | what |", "|---|---|---|"]
+    for name, type_, about in trio.run(of_a_node):
+        end = "_total" if type_ == "counter" else ""
+        rows.append(f"| `{name}{end}` | {type_} | {about} |")
     return "\n".join(rows)
 
 

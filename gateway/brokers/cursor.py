@@ -66,6 +66,11 @@ class Cursor:
         """The place as XREAD wants it."""
         return f"{self.place[0]}-{self.place[1]}"
 
+    @property
+    def behind(self) -> int:
+        """How many events the feed had, when it was last looked at, that were not taken yet."""
+        return max(0, self.look.number - self.number)
+
     def go_to_end(self, look: Look) -> None:
         """Go on from where the feed ended then."""
         self.look, self.place, self.number = look, look.last, look.number

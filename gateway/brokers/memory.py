@@ -76,6 +76,10 @@ class MemoryBroker:
         """It is never away."""
         return None
 
+    @property
+    def behind(self) -> int:
+        return max((len(feed) for feed in self._feeds), default=0)
+
     async def publish(self, job: str, update: Update) -> Receipt:
         """Fold one update. Waits, before anything is changed, for a feed that is behind."""
         await trio.lowlevel.checkpoint()
@@ -207,6 +211,9 @@ class _Feed(ReceiveChannel[Sequence[Event]]):
     _arrived: trio.Event = field(factory=trio.Event)
     _taken: trio.Event = field(factory=trio.Event)
     _closed: bool = False
+
+    def __len__(self) -> int:
+        return len(self._events)
 
     def put(self, event: Event) -> None:
         self._events.append(event)

@@ -66,6 +66,8 @@ class FeedStatistics:
     """The id of the last entry it has handed over."""
     number: int
     """That entry's number in the feed."""
+    behind: int
+    """How many more the feed had when it was last looked at, which is every 2 s."""
     losses: int
     """How often it had to say that something may be missing."""
     error: str | None = field(default=None)
@@ -97,6 +99,7 @@ class Poller:
             self._connection is not None and self._error is None,
             cursor=self._cursor.id,
             number=self._cursor.number,
+            behind=self._cursor.behind,
             losses=self._losses,
             error=self._error,
         )

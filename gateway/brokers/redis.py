@@ -77,6 +77,10 @@ class RedisBroker:
         errors = (poller.statistics().error for poller in self._pollers)
         return next((f"Redis: {error}" for error in errors if error), None)
 
+    @property
+    def behind(self) -> int:
+        return sum(poller.statistics().behind for poller in self._pollers)
+
     async def publish(self, job: str, update: Update) -> Receipt:
         common = self._common if job[:1] != "!" else (*self._common[:2], HIDDEN_FOR)
         keys = self._layout.shard(job).keys(job)

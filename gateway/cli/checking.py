@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,8 @@ from ..settings import in_shards
 from ..settings_file import limits_of
 from ..storage.address import parse_address
 from ..storage.servers import open_servers
-from ..transports.listener import open_listeners
+from ..transports.sockets import open_listeners
+from .supervising import check_workers, internal_binds
 
 __all__ = ["Finding", "look"]
 
@@ -50,7 +52,8 @@ def look(values: Mapping[str, Any], *, limits: Mapping[str, Any]) -> list[Findin
         *_limits(limits, values["drain"]),
         *_gate(values),
         *_address("bind", values["bind"], values),
-        *_address("internal", values["internal_bind"], values),
+        *_internal(values),
+        *_workers(values["workers"], values["redis"]),
         *_redis(values["redis"], values["shards"]),
     ]
 
@@ -88,15 +91,33 @@ def _gate(values: Mapping[str, Any]) -> Iterator[Finding]:
     yield Finding("origins", f"besides the gateway's own: {others}")
 
 
-def _address(what: str, bind: str | None, values: Mapping[str, Any]) -> Iterator[Finding]:
-    if bind is None:
+def _internal(values: Mapping[str, Any]) -> Iterator[Finding]:
+    try:
+        binds = internal_binds(values["internal_bind"], values["workers"])
+    except InvalidSettings as error:
+        yield Finding("internal", str(error), good=False)
         return
+    for bind in binds:
+        yield from _address("internal", bind, values)
+
+
+def _workers(workers: int, redis: str | None) -> Iterator[Finding]:
+    try:
+        check_workers(workers, redis)
+    except InvalidSettings as error:
+        yield Finding("workers", str(error), good=False)
+    else:
+        each = "with the limits above each, " if workers > 1 else ""
+        yield Finding("workers", f"{workers}, {each}for {os.cpu_count()} cores")
+
+
+def _address(what: str, bind: str, values: Mapping[str, Any]) -> Iterator[Finding]:
     has_keys = bool(values["keys"] or values["secret"])
     try:
         listeners = trio.run(partial(open_listeners, bind))
         try:
             if not has_keys and not values["insecure"]:
-                check_address(bind, listeners)
+                check_address(listeners)
         finally:
             for listener in listeners:
                 listener.close()

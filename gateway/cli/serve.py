@@ -15,8 +15,17 @@ __all__ = ["serve"]
 @click.command()
 @configured
 @set_by(*settings.SERVING, settings.LOG_LEVEL)
+@click.option("--worker", type=int, hidden=True)  # which of --workers this is: `supervising.py`
 @click.pass_context
-def serve(context: click.Context, /, log_level: str, redis: str | None, **values: Any) -> None:
+def serve(
+    context: click.Context,
+    /,
+    log_level: str,
+    redis: str | None,
+    workers: int,
+    worker: int | None,
+    **values: Any,
+) -> None:
     """Serve workers, browsers and the page on one port.
 
     SIGTERM and Ctrl-C send the clients away in order, within the drain time, and end
@@ -32,13 +41,34 @@ def serve(context: click.Context, /, log_level: str, redis: str | None, **values
     """
     from ..errors import BrokerUnavailable, InvalidSettings
     from .logs import log_to_stderr
-    from .serving import serve_until_told
 
     log_to_stderr(log_level)
     try:
-        config, limits = (context.meta.get(f"gateway.{name}") for name in ("config", "limits"))
-        serve_until_told(redis=redis, config=config, limits=limits or {}, **values)
+        if workers > 1 and worker is None:
+            _supervise(workers, redis, **values)
+        else:
+            config, limits = (context.meta.get(f"gateway.{name}") for name in ("config", "limits"))
+            _serve(worker, redis=redis, config=config, limits=limits or {}, **values)
     except InvalidSettings as error:
         complain(error)
     except BrokerUnavailable as error:
         give_up(f"--redis (GATEWAY_REDIS): {error}", code=REFUSED)
+
+
+def _serve(worker: int | None, **values: Any) -> None:
+    from ..about import is_about
+    from .serving import serve_until_told
+
+    if worker is not None:
+        is_about(worker=worker)
+    serve_until_told(supervised=worker is not None, **values)
+
+
+def _supervise(workers: int, redis: str | None, **values: Any) -> None:
+    from .supervising import CannotStart, supervise_until_told
+
+    names = ("bind", "internal_bind", "drain")
+    try:
+        supervise_until_told(workers=workers, redis=redis, **{name: values[name] for name in names})
+    except CannotStart as error:
+        raise SystemExit(error.code) from None

@@ -6,7 +6,7 @@ import gc
 import logging
 import resource
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..server import Gateway, Internal, serve_gateway
 from ..settings import in_shards
 from ..settings_file import limits_of, read_file
 from ..transports.addresses import Network, Proxies
+from .leash import until_let_go
 from .signals import run_until_told
 from .systemd import keep_watchdog, notify, reloading
 
@@ -27,9 +28,10 @@ __all__ = ["announce", "serve_until_told"]
 
 log = logging.getLogger("gateway.cli")
 
-COLLECT_AFTER = 20_000, 20, 10
+COLLECT_AFTER = 10_000, 5, 200
 """Objects more than before; collections of the young, and of the middle-aged, until the
-next older are looked at too (`gc.set_threshold`)."""
+next older are looked at too (`gc.set_threshold`). 50,000 objects take some 30 ms, as do 250
+connections that have just come; all of 10,000 connections take more than a second."""
 
 
 def serve_until_told(
@@ -45,13 +47,14 @@ def serve_until_told(
     internal: frozenset[str],
     trusted_proxies: tuple[Network, ...],
     forwarded: str,
+    supervised: bool = False,
     **of_the_gate: Any,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain; from memory, or the Redis at that URL.
 
     The arguments are the settings of those names; `limits` is the table of the file at
-    `config`. Raises `InvalidSettings`, and `BrokerUnavailable` if there is no Redis to
-    begin with.
+    `config`. Who is `supervised` leaves when its supervisor lets go, too (`leash.py`).
+    Raises `InvalidSettings`, and `BrokerUnavailable` if there is no Redis to begin with.
     """
     _calm_the_collector()
     _raise_descriptors()
@@ -69,9 +72,10 @@ def serve_until_told(
         insecure=insecure,
         proxies=Proxies(trusted_proxies, forwarded),
     )
-    told_by = run_until_told(partial(_serve, serve, config=config, drain=drain))
-    if told_by is not None:
-        log.info("left, as told by %s", told_by.name)
+    told_by = run_until_told(
+        partial(_serve, serve, config=config, drain=drain, supervised=supervised)
+    )
+    log.info("left, as told by %s", told_by.name if told_by else "the supervisor")
 
 
 def _calm_the_collector() -> None:
@@ -79,7 +83,8 @@ def _calm_the_collector() -> None:
 
     With the default thresholds it goes through every object of ten thousand connections
     again and again (measured: a fifth of the time, in pauses of 200 ms), to find nothing:
-    a connection's objects go by reference counts.
+    a connection's objects go by reference counts. How many it looks at in one go is what
+    all clients wait for.
     """
     gc.collect()
     gc.freeze()  # modules and classes: for ever
@@ -93,18 +98,26 @@ def _raise_descriptors() -> None:
 
 
 async def _serve(
-    serve: Callable[..., Awaitable[None]], *, config: str | None, drain: float
+    serve: Callable[..., Awaitable[None]], *, config: str | None, drain: float, supervised: bool
 ) -> None:
     async with trio.open_nursery() as nursery:
+        if supervised:
+            nursery.start_soon(_leave_when_let_go, nursery.cancel_scope)
         gateway: Gateway = await nursery.start(serve)
         nursery.start_soon(keep_watchdog)
         await nursery.start(partial(_reload_when_told, gateway, config=config, drain=drain))
-        announce(gateway)
+        if not supervised:
+            announce(gateway.addresses, gateway.internal_addresses)
         notify("READY=1")
         try:
             await trio.sleep_forever()
         finally:
             notify("STOPPING=1")
+
+
+async def _leave_when_let_go(serving: trio.CancelScope) -> None:
+    await until_let_go()
+    serving.cancel()
 
 
 async def _reload_when_told(
@@ -131,11 +144,11 @@ async def _reload_when_told(
             notify("READY=1")
 
 
-def announce(gateway: Gateway) -> None:
-    """Print where it takes connections: a line for each address, at once."""
-    for url in map(_url, gateway.addresses):
+def announce(public: Iterable[tuple[str, int]], inside: Iterable[tuple[str, int]]) -> None:
+    """Print where connections are taken: a line for each (host, port), at once."""
+    for url in map(_url, public):
         click.echo(f"Serving on {url}/")  # flushes
-    for url in map(_url, gateway.internal_addresses):
+    for url in map(_url, inside):
         click.echo(f"Serving inside on {url}/")
 
 

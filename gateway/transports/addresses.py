@@ -31,6 +31,8 @@ OVERFLOW: Final = 100
 """Connections of an address that are told they are too many, instead of being dropped."""
 HANDSHAKES: Final = 10
 """At a time: each is up to a millisecond of work, and waits for nobody."""
+DEPARTURES: Final = 10
+"""In one pass of the scheduler: each takes some ten steps of up to 50 µs."""
 SPARE: Final = 1_000
 """Sockets besides the connections: requests, handshakes, and those who are told."""
 
@@ -158,6 +160,8 @@ class Crowd:
         """Asked for each socket: they may be reloaded."""
         self.turnstile = trio.Semaphore(HANDSHAKES)
         """Lets clients shake hands a few at a time."""
+        self.way_out = trio.Semaphore(DEPARTURES)
+        """Lets clients leave a few at a time."""
         self._of: Counter[str] = Counter()
         self._all = 0
 

@@ -2,7 +2,8 @@
 
 The server owns the frames, so each message is encoded by it anew, and it answers
 WebSocket pings unseen: only JSON pings tell whether the client is there. After the client
-is gone hypercorn's `send` returns as if nothing were wrong; only `receive` tells.
+is gone hypercorn's `send` returns as if nothing were wrong; only `receive` tells. But if it
+is just closing (the client broke the protocol), `send` raises Trio's `BusyResourceError`.
 """
 
 from __future__ import annotations
@@ -86,8 +87,11 @@ class _Sink:
         return False
 
     async def flush(self) -> None:
-        for text in self._rest:
-            await self._send({"type": "websocket.send", "text": text.decode()})
+        try:
+            for text in self._rest:
+                await self._send({"type": "websocket.send", "text": text.decode()})
+        except trio.BusyResourceError as error:
+            raise TransportClosed("the server is closing the connection") from error
 
     async def ping(self) -> None:
         """ASGI has none."""

@@ -31,14 +31,14 @@ async def serve_at_door(
     """Serve a client whose request said this (names of headers in lower case), or tell it
     why not."""
     if refused is not None:
-        await sink.close(refused)
+        await node.turn_away(sink, refused)
         return
     if path != PATH:
-        await sink.close(endings.NOT_FOUND)
+        await node.turn_away(sink, endings.NOT_FOUND)
         return
     try:
         rights = await node.gate.welcome(headers)
     except Unauthorized as error:
-        await sink.close(error.ending)
+        await node.turn_away(sink, error.ending)
     else:
         await node.serve(source, sink, rights=rights)

@@ -66,6 +66,9 @@ class HTTPServer:
                 if connection.left is None:
                     await stream.aclose()
             finally:
+                # The two hold each other, so only the collector would find them. (It has none
+                # if its client was gone at once.)
+                vars(connection).pop("protocol", None)
                 del self._serving[context]
                 if self._draining and not self._serving:
                     self._none_left.set()

@@ -1,34 +1,44 @@
-"""Listening sockets that systemd has opened for us (sd_listen_fds(3)).
+"""Listening sockets that whoever started us has opened.
 
-It can bind low ports, and it keeps the address while the gateway restarts: who comes
-meanwhile waits in its backlog instead of being refused.
+systemd can bind low ports, and it keeps the address while the gateway restarts: who comes
+meanwhile waits in its backlog instead of being refused. It passes descriptors from 3 on
+(sd_listen_fds(3)); `fd://7,8` names those of another parent, such as our own supervisor.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ..errors import InvalidSettings
 
-__all__ = ["SYSTEMD", "inherited_listeners"]
+__all__ = ["bequeathed", "inherited_listeners", "is_inherited"]
 
 SYSTEMD: Final = "systemd"
 """What stands for them instead of an address."""
+NAMED: Final = "fd://"
 FIRST: Final = 3
 """The first descriptor that is not standard input or output."""
 
 
-def inherited_listeners(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
+def is_inherited(bind: str) -> bool:
+    """Whether `bind` is no address, but sockets that are there already."""
+    return bind == SYSTEMD or bind.startswith(NAMED)
+
+
+def bequeathed(listeners: Iterable[socket.socket]) -> str:
+    """The `bind` of a child that inherits these."""
+    return NAMED + ",".join(str(listener.fileno()) for listener in listeners)
+
+
+def inherited_listeners(bind: str, environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
     """All of them. Raises `InvalidSettings` if there are none for this process, or one of
     them is no listening TCP socket."""
-    count = environ.get("LISTEN_FDS", "")
-    if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit() or count == "0":
-        raise InvalidSettings("systemd has passed no socket: is there a socket unit?", field="bind")
     found = []
-    for descriptor in range(FIRST, FIRST + int(count)):
+    for descriptor in _of_systemd(environ) if bind == SYSTEMD else _named(bind):
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError as error:
@@ -39,3 +49,16 @@ def inherited_listeners(environ: Mapping[str, str] = os.environ) -> list[socket.
         sock.setblocking(False)
         os.set_inheritable(descriptor, False)
     return found
+
+
+def _of_systemd(environ: Mapping[str, str]) -> Iterable[int]:
+    count = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit() or count == "0":
+        raise InvalidSettings("systemd has passed no socket: is there a socket unit?", field="bind")
+    return range(FIRST, FIRST + int(count))
+
+
+def _named(bind: str) -> Iterable[int]:
+    if not re.fullmatch(rf"{NAMED}\d{{1,9}}(,\d{{1,9}})*", bind, re.ASCII):
+        raise InvalidSettings(f"{bind!r} names no descriptors, such as {NAMED}3", field="bind")
+    return map(int, bind.removeprefix(NAMED).split(","))

@@ -20,74 +20,22 @@ from attrs import frozen
 
 from .. import endings
 from ..about import is_about
-from ..errors import InvalidSettings
 from ..node import Node
 from .addresses import Crowd, Proxies, canonical, read_proxy_header
 from .head import BadHead, headers_in, is_upgrade, read_head, refuse
 from .http import HTTPServer
-from .inherited import SYSTEMD, inherited_listeners
 from .stream import ClientStream
 from .trio_ws import serve_websocket
 
-__all__ = ["open_listeners", "parse_bind", "serve_listeners"]
+__all__ = ["serve_listeners"]
 
 log = logging.getLogger("gateway.transports")
 
-BACKLOG = 1024
-"""Connections the kernel holds until we accept them: a page full of reconnecting tabs."""
-USER_TIMEOUT = 20_000
-"""Milliseconds that sent data may stay unacknowledged (TCP_USER_TIMEOUT): a peer whose
-cable was pulled is noticed even while a library's shield waits for it."""
-RECEIVE_BUFFER = 64 * 1024
-"""Bytes that the kernel holds of what a client says and we have not read (SO_RCVBUF; Linux
-doubles it). By itself it would hold some megabytes, for each who says too much."""
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """The machine has no descriptor or memory left (accept(2)): wait until one is free."""
 RETRY_ACCEPT = 0.1
 
 _numbers = count(1)
-
-
-def parse_bind(text: str) -> tuple[str, int]:
-    """`HOST:PORT` (`[::1]:8000` for IPv6). Raises `InvalidSettings`."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
-        raise InvalidSettings(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8000", field="bind")
-    return host, int(port)
-
-
-async def open_listeners(bind: str) -> list[socket.socket]:
-    """Sockets that listen on every address `bind` stands for; `systemd`: those it has opened.
-
-    Raises `InvalidSettings` if it stands for none, or one of them cannot be listened on;
-    then none is left open.
-    """
-    if bind == SYSTEMD:
-        return inherited_listeners()
-    host, port = parse_bind(bind)
-    try:
-        addresses = await trio.socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        with ExitStack() as opened:
-            listeners: list[socket.socket] = []
-            for family, kind, protocol, _, address in addresses:
-                sock = opened.enter_context(socket.socket(family, kind, protocol))
-                sock.setblocking(False)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by what is accepted
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-                sock.bind(address)
-                sock.listen(BACKLOG)
-                listeners.append(sock)
-            opened.pop_all()
-            return listeners
-    except OSError as error:
-        raise InvalidSettings(f"cannot listen on {bind}: {error}", field="bind") from error
 
 
 async def serve_listeners(
@@ -171,7 +119,7 @@ async def _serve_guarded(sock: socket.socket, peer: str, reception: _Reception) 
     is_about(connection=f"{reception.node.name}-{next(_numbers):x}", client=peer)
     try:
         sock.setblocking(False)
-        stream = ClientStream(sock, limits=reception.node.limits)
+        stream = ClientStream(sock, limits=reception.node.limits, way_out=reception.crowd.way_out)
         try:
             with reception.crowd.socket(), ExitStack() as place:
                 await _serve_client(stream, peer, reception, place)

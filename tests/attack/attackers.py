@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from selectors import EVENT_READ, DefaultSelector
 
-from tests.e2e.client import PING, PONG, command, frame, upgrade
+from tests.e2e.client import PING, PONG, close_frame, command, frame, upgrade
 
 SECONDS = 1.5
 """How long an attack lasts."""
-CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", "1000"))
-"""How many connections come at once."""
+CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", "10000"))
+"""How many connections come at once, and are cut off at once."""
+CROWDS = {"crowd": CROWD, "goodbyes": CROWD // 5}
+"""How many there are in each attack that is a crowd."""
 GONE = (ConnectionError, BlockingIOError, TimeoutError)
 
 
@@ -217,14 +219,37 @@ def _bursts(port: int, data: Callable[[int], bytes]) -> int:
 
 
 def crowd(port: int) -> int:
-    """Many at once, as when a node of theirs has gone; behind a proxy. All are to be served."""
+    """Many at once, as when a node of theirs has gone; behind a proxy. All are to be served.
+    Then all are cut off in one moment, as when the proxy goes."""
+    with ExitStack() as stack:
+        return len(_crowd(port, CROWDS["crowd"], stack))
+
+
+def goodbyes(port: int) -> int:
+    """Many who say that they go, in one moment."""
     with ExitStack() as stack, DefaultSelector() as selector:
-        for number in range(CROWD):
+        socks = _crowd(port, CROWDS["goodbyes"], stack)
+        for sock in socks:
+            sock.send(close_frame())
+            selector.register(sock, EVENT_READ)
+        answered = 0
+        while answered < len(socks):
+            for key, _ in selector.select(10) or sys.exit("they are not answered"):
+                answered += 1
+                selector.unregister(key.fileobj)
+        return answered
+
+
+def _crowd(port: int, size: int, stack: ExitStack) -> list[socket.socket]:
+    """Those who were welcomed of so many who came at once, each from another address."""
+    welcomed = []
+    with DefaultSelector() as selector:
+        for number in range(size):
             sock = stack.enter_context(dial(port))
-            told = f"192.0.{number // 250}.{number % 250 + 1}"
+            told = f"198.{18 + number // 62_500}.{number // 250 % 250}.{number % 250 + 1}"
             sock.send(upgrade(x_forwarded_for=told))
             selector.register(sock, EVENT_READ, bytearray())
-        end = time.monotonic() + 20 + CROWD / 500
+        end = time.monotonic() + 20 + size / 500
         while selector.get_map() and time.monotonic() < end:
             for key, _ in selector.select(1):
                 sock = key.fileobj  # type: ignore[assignment]  # they are the sockets above
@@ -232,7 +257,8 @@ def crowd(port: int) -> int:
                     key.data.extend(sock.recv(4096))
                 if b"welcome" in key.data:
                     selector.unregister(sock)
-        return CROWD - len(selector.get_map())
+                    welcomed.append(sock)
+    return welcomed
 
 
 ATTACKS: dict[str, tuple[Callable[[int], int], int]] = {
@@ -251,7 +277,8 @@ ATTACKS: dict[str, tuple[Callable[[int], int], int]] = {
     "rejected and more": (rejected_and_more, 100),
     "oversized": (oversized, 100),
     "deflate": (deflate, 100),
-    "crowd": (crowd, CROWD),
+    "crowd": (crowd, CROWDS["crowd"]),
+    "goodbyes": (goodbyes, CROWDS["goodbyes"]),
 }
 """What there is, and how much of it makes an attack: bytes, jobs or connections."""
 

@@ -1,14 +1,14 @@
 """A gateway in a process of its own, honest clients on it, and what they notice.
 
-The clients measure how old an update is when they see it. They are few and slow, so that
-what they measure is the gateway and not themselves.
+The clients measure how old an update is when they see it, and how long an answer takes.
+They are few and slow, so that what they measure is the gateway and not themselves.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ __all__ = ["Siege", "besieged", "started"]
 
 WATCHERS = 5
 EVERY = 0.02
-"""Seconds between two updates."""
+"""Seconds between two updates, and between an answer and the next question."""
 
 
 @define
@@ -33,6 +33,8 @@ class Siege:
     port: int
     ages: list[float] = field(factory=list)
     """Seconds from publishing an update to its sight, of each update and watcher."""
+    answers: list[float] = field(factory=list)
+    """Seconds from each `ping` to its `pong`: the way in, and the way out."""
 
     @property
     def memory(self) -> float:
@@ -49,15 +51,31 @@ class Siege:
     def lives(self) -> bool:
         return self.process.poll() is None
 
-    def age(self, quantile: float) -> float:
-        ages = sorted(self.ages)
-        return ages[min(len(ages) - 1, int(len(ages) * quantile))]
+    @property
+    def p99(self) -> float:
+        """Seconds that its clients wait, at most, in 99 of 100 cases: of ages and answers the
+        worse."""
+        return max(_p99(self.ages), _p99(self.answers))
+
+    def forget(self) -> None:
+        """Measure anew from here."""
+        self.ages.clear()
+        self.answers.clear()
+
+    async def left_alone(self, *, descriptors: int) -> None:
+        """Return when all others have gone, so that it has no more `descriptors` than these."""
+        while self.descriptors > descriptors:  # noqa: ASYNC110 - another process's
+            await trio.sleep(0.01)
+
+
+def _p99(waits: list[float]) -> float:
+    return sorted(waits)[len(waits) * 99 // 100]
 
 
 @asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[Siege]:
+async def started(*arguments: str, env: Mapping[str, str] = {}) -> AsyncIterator[Siege]:
     """A gateway, with nobody on it."""
-    async with in_process("-m", "gateway.cli", "serve", *arguments) as process:
+    async with in_process("-m", "gateway.cli", "serve", *arguments, env=env) as process:
         line = (await printed(process, b"Serving")).decode()
         yield Siege(process, int(line.strip().rstrip("/").rpartition(":")[2]))
 
@@ -67,8 +85,8 @@ async def besieged(*arguments: str) -> AsyncIterator[Siege]:
     """A gateway on a free port, with its honest clients already watching."""
     quiet = ("--bind", "127.0.0.1:0", "--log-level", "warning")
     async with started(*quiet, *arguments) as siege, AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(open_client(siege.port)) for _ in range(WATCHERS)
+        asker, *clients = [
+            await stack.enter_async_context(open_client(siege.port)) for _ in range(1 + WATCHERS)
         ]
         publisher = await stack.enter_async_context(connect(siege.port))
         async with trio.open_nursery() as nursery:
@@ -78,6 +96,7 @@ async def besieged(*arguments: str) -> AsyncIterator[Siege]:
                 await client.ask("subscribe", jobs=["honest"])
                 nursery.start_soon(_watch, client, siege)
             nursery.start_soon(_publish, publisher)
+            nursery.start_soon(_ask, asker, siege)
             yield siege
             nursery.cancel_scope.cancel()
 
@@ -87,6 +106,15 @@ async def _watch(client: Client, siege: Siege) -> None:
         frame = await client.hear_type("progress")
         if frame["state"] is not None:
             siege.ages.append(time.monotonic() - float(frame["state"]["message"]))
+
+
+async def _ask(client: Client, siege: Siege) -> None:
+    while True:
+        began = time.monotonic()
+        await client.say("ping")
+        await client.hear_type("pong")
+        siege.answers.append(time.monotonic() - began)
+        await trio.sleep(EVERY)
 
 
 async def _publish(raw: Raw) -> None:

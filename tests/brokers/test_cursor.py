@@ -33,7 +33,9 @@ def test_what_follows_is_no_loss() -> None:
     assert ([event.position.seq for event in events], wrong) == ([4, 5], [])
     assert (cursor.id, cursor.number, cursor.epoch) == ("1005-0", 5, 5)
     assert cursor.looked(at(5)) is None
+    assert cursor.behind == 0
     assert cursor.looked(at(9)) is None
+    assert cursor.behind == 4
     assert cursor.silent() == "it was cut off before it was read"
     assert (cursor.id, cursor.number) == ("1009-0", 9)
     assert cursor.silent() is None

@@ -110,6 +110,24 @@ async def until_offered(feed: ReceiveChannel[Sequence[Event]]) -> None:
         await trio.lowlevel.checkpoint()
 
 
+async def test_it_says_how_far_it_is_behind(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller, "CHECK_EVERY", 0.0)
+    monkeypatch.setattr(poller, "BATCH", 1)
+    broker = RedisBroker(server.url)
+    assert broker.behind == 0
+    async with broker.feed() as feed:
+        for number in range(20):
+            await broker.publish("a", Update(done=number))
+        for number in range(20):
+            assert await next_done(feed) == number
+            if number == 6:
+                assert 5 < broker.behind < 14
+        assert broker.behind == 0
+    broker.close()
+
+
 async def test_a_reader_that_closes_the_channel_ends_it(server: Server) -> None:
     broker = RedisBroker(server.url)
     async with broker.feed() as feed:

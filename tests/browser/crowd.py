@@ -21,7 +21,7 @@ async def _work(gateway: Gateway, number: int, hertz: float) -> None:
     done = 0
     while True:
         done += 1
-        await gateway.publish(f"busy:{number:04}", done=done, total=100_000, unit="rows")
+        await gateway.publish(f"busy:{number:04}", done=done, total=1_000, unit="rows")
         await trio.sleep(1 / hertz)
 
 

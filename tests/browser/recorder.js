@@ -17,10 +17,9 @@
       const bar = track?.firstElementChild;
       if (!bar) continue;
       const { width } = track.getBoundingClientRect();
-      const matrix = new DOMMatrix(getComputedStyle(bar).transform);
       seen.push({
         job: element.getAttribute('job'),
-        filled: Math.round(1000 + (1000 * matrix.e) / width) / 10,
+        filled: Math.round((1000 * bar.getBoundingClientRect().width) / width) / 10,
         visible: Number(getComputedStyle(track).opacity) > 0 && width > 0,
         figure: root.querySelector('.figure').textContent,
         attempt: root.querySelector('.attempt').textContent,

@@ -12,15 +12,20 @@ __all__ = ["serve_site"]
 
 @contextmanager
 def serve_site(
-    html: str, *, policy: str = "", scripts: Mapping[str, str] | None = None
+    html: str,
+    *,
+    policy: str = "",
+    scripts: Mapping[str, str] | None = None,
+    parts: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """A web server with one page, and scripts by their paths, at another port and so of
-    another origin."""
+    """A web server with one page, and by their paths scripts and parts of pages, at another
+    port and so of another origin."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             script = (scripts or {}).get(self.path)
-            body = (html if script is None else script).encode()
+            part = (parts or {}).get(self.path, html)
+            body = (part if script is None else script).encode()
             kind = "html" if script is None else "javascript"
             self.send_response(200)
             self.send_header("content-type", f"text/{kind}; charset=utf-8")
@@ -29,6 +34,10 @@ def serve_site(
                 self.send_header("content-security-policy", policy)
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"] or 0))
+            self.do_GET()
 
         def log_message(self, *args: object) -> None:
             """Nothing: a test's output is about the test."""

@@ -4,9 +4,6 @@ drop-in for a hook that a project grew by itself."""
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from .bundled import bundle, node
 from .chromium import SOON, Locator, Page, WebSocket, expect
 from .served import Served
 from .site import serve_site
 
 HERE = Path(__file__).parent / "react"
-MODULES = Path(__file__).parents[2] / "web" / "node_modules"
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -32,21 +29,9 @@ PAGE = """<!doctype html>
 """
 
 
-def bundle(entry: str, *options: str) -> str:
-    """The script, with React and the client in it; skips if npm has not installed them."""
-    esbuild = MODULES / ".bin" / "esbuild"
-    if not esbuild.exists() or shutil.which("node") is None:
-        pytest.skip("needs the client's development packages: cd web && npm install")
-    command = [str(esbuild), str(HERE / entry), "--bundle", "--jsx=automatic", *options]
-    built = subprocess.run(
-        command, env=os.environ | {"NODE_PATH": str(MODULES)}, capture_output=True, check=True
-    )
-    return built.stdout.decode()
-
-
 @pytest.fixture(scope="module")
 def app() -> str:
-    return bundle("entry.jsx", "--format=esm")
+    return bundle(HERE / "entry.jsx", "--format=esm")
 
 
 Show = Callable[..., None]
@@ -138,10 +123,8 @@ def test_concurrent_rendering_never_shows_two_truths(
 
 
 def test_what_a_server_rendered_is_taken_over(page: Page, served: Served, show: Show) -> None:
-    script = bundle("server.jsx", "--platform=node", "--format=cjs")
-    html = subprocess.run(
-        ["node", "-"], input=script.encode(), capture_output=True, check=True, timeout=60
-    ).stdout.decode()
+    script = bundle(HERE / "server.jsx", "--platform=node", "--format=cjs")
+    html = node(script)
     assert "unknown" in html
     assert "connecting" in html
 

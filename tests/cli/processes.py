@@ -15,7 +15,7 @@ import termios
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO
+from typing import IO, Self
 
 __all__ = ["GATEWAY", "Running", "Terminal", "clean_environment"]
 
@@ -50,7 +50,7 @@ class Running:
         self.output = b""
         """All that was read of its stdout."""
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -73,11 +73,11 @@ class Running:
     def tell(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def until(self, text: str, *, within: float = WITHIN) -> str:
-        """Read its stdout until `text` is in it; returns all that was read so far."""
+    def until(self, text: str, *, times: int = 1, within: float = WITHIN) -> str:
+        """Read its stdout until `text` is in it so often; returns all that was read so far."""
         deadline = time.monotonic() + within
         wanted = text.encode()
-        while wanted not in self.output:
+        while self.output.count(wanted) < times:
             left = deadline - time.monotonic()
             assert left > 0, f"{text!r} did not come; {self.output!r}, {self.errors!r}"
             if select.select([self._stdout], [], [], left)[0]:

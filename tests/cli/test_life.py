@@ -112,6 +112,8 @@ class TestCheck:
             (["--bind", "127.0.0.1:0", "--internal-bind", "0.0.0.0:0"], "NO  internal"),
             (["--bind", "192.0.2.1:1"], "cannot listen"),
             (["--bind", "systemd"], "socket unit"),
+            (["--bind", "fd://x"], "names no descriptors"),
+            (["--bind", "fd://999"], "descriptor 999: "),
             (["--bind", "127.0.0.1:0", "--keys", "/no/such/file"], "/no/such/file"),
             (["--bind", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1"], "NO  redis"),
         ],
@@ -141,6 +143,19 @@ class Notified:
         """Return when it is said."""
         while wanted not in self._socket.recv(4096).decode().splitlines():
             pass
+
+    def hear_nothing(self, *, for_: float) -> None:
+        """Return when for so many seconds nothing was said."""
+        give_up_at = time.monotonic() + WITHIN
+        self._socket.settimeout(for_)
+        try:
+            while time.monotonic() < give_up_at:
+                self._socket.recv(4096)
+        except TimeoutError:
+            return
+        finally:
+            self._socket.settimeout(WITHIN)
+        raise AssertionError("it went on")
 
     def close(self) -> None:
         self._socket.close()

@@ -36,6 +36,7 @@ def test_defaults_are_valid_and_used() -> None:
         "log_level": "info",
         "redis": None,
         "shards": None,
+        "workers": 1,
         "url": "http://127.0.0.1:8000",
         "token": None,
         "token_file": None,

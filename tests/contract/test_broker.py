@@ -199,6 +199,17 @@ async def test_a_feed_that_nobody_reads_holds_publishers_up_and_loses_nothing() 
         nursery.cancel_scope.cancel()
 
 
+async def test_it_says_how_far_its_feed_is_behind() -> None:
+    broker = MemoryBroker()
+    assert broker.behind == 0
+    async with broker.feed() as feed:
+        for percent in range(3):
+            await broker.publish("a", Update(percent=percent))
+        assert broker.behind == 3
+        await feed.receive()
+        assert broker.behind == 0
+
+
 async def test_leases_stalled_lost_and_back(bench: Bench) -> None:
     await bench.publish("a", lease=10, percent=5)
     await bench.tick(9)

@@ -282,9 +282,10 @@ async def open_client(
     subprotocol: str | None = None,
     path: str = "/ws",
     receive_buffer: int | None = None,
+    patience: float = PATIENCE,
 ) -> AsyncIterator[Client]:
     """A WebSocket client after its handshake. Closed without a word at the end."""
-    async with connect(port, receive_buffer=receive_buffer) as raw:
+    async with connect(port, receive_buffer=receive_buffer, patience=patience) as raw:
         await raw.send(upgrade(path, subprotocol=subprotocol))
         status, headers = await raw.head()
         assert status == 101

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ async def asgi_server(limits: Limits, gate: Gate | None = None) -> AsyncIterator
     broker = MemoryBroker(limits)
     config = Config()
     config.bind = ["127.0.0.1:0"]
-    config.errorlog = config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.accesslog = None
     config.graceful_timeout = 1.0
     app: Any = create_app(broker, limits=limits, gate=gate)
     stop = trio.Event()
@@ -70,23 +72,24 @@ async def asgi_server(limits: Limits, gate: Gate | None = None) -> AsyncIterator
 
 @asynccontextmanager
 async def in_process(*arguments: str, env: Mapping[str, str] = {}) -> AsyncIterator[trio.Process]:
-    """A Python process, killed at the end if it still runs. Its output is piped."""
+    """A Python process, killed at the end with all that it has started. Its output is piped."""
     process = await trio.lowlevel.open_process(
         [sys.executable, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         yield process
     finally:
         assert process.stdout is not None
         await process.stdout.aclose()
-        if process.returncode is None:
-            process.send_signal(signal.SIGKILL)
-            with trio.CancelScope(shield=True):
-                await process.wait()
+        with suppress(ProcessLookupError):  # nobody is left
+            os.killpg(process.pid, signal.SIGKILL)
+        with trio.CancelScope(shield=True):
+            await process.wait()
 
 
 async def printed(process: trio.Process, marker: bytes) -> bytes:

@@ -50,7 +50,6 @@ export const STALE_AFTER = 1_500;
 export function progressOf(job, watched, status, now, floor = 0) {
   const state = watched?.state ?? null;
   const final = state !== null && FINAL.has(state.status);
-  const percent = state?.status === 'succeeded' ? 100 : state?.percent === undefined ? null : Math.max(state.percent, floor);
   const running = state?.status === 'running';
   const since = now / 1000 + status.skew - (state?.updated_at ?? 0);
   const eta = running && state.health !== 'stalled' && state.health !== 'lost' ? state.eta : undefined;
@@ -59,7 +58,7 @@ export function progressOf(job, watched, status, now, floor = 0) {
     status: watched?.denied ? 'denied' : (state?.status ?? 'unknown'),
     loading: watched === null,
     final,
-    percent,
+    percent: percentOf(state, floor),
     done: state?.done ?? null,
     total: state?.total ?? null,
     unit: state?.unit ?? null,
@@ -74,6 +73,16 @@ export function progressOf(job, watched, status, now, floor = 0) {
     stale: !final && isStale(status, now),
     connection: status.state,
   });
+}
+
+/**
+ * @param {import('./protocol.js').State | null} state
+ * @param {number} floor  the percentage that this attempt has reached already
+ * @returns {number | null}  0–100; null: it cannot say
+ */
+export function percentOf(state, floor) {
+  if (state?.status === 'succeeded') return 100;
+  return state?.percent === undefined ? null : Math.max(state.percent, floor);
 }
 
 /**

@@ -4,10 +4,23 @@
  * their times count down in step. Nothing runs while nobody is in.
  */
 
+import { report } from './jobs.js';
+
 /** @typedef {() => void} Paint */
 
-/** @type {Set<Paint>} */
-const due = new Set();
+/** Milliseconds. Digits that change more often are not read, only laid out and painted. */
+const READABLE = 200;
+
+/** For the next frame. @type {Set<Paint>} */
+let due = new Set();
+/** The other of the two sets that take turns, so that a frame makes no garbage. @type {Set<Paint>} */
+let spare = new Set();
+/** For the first frame in which the last one has stood long enough. @type {Set<Paint>} */
+const calm = new Set();
+/** @type {WeakMap<Paint, number>} */
+const calmAt = new WeakMap();
+let asked = false;
+
 /** @type {Set<Paint>} */
 const members = new Set();
 /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -18,18 +31,49 @@ let clock;
  * @param {Paint} paint
  */
 export function soon(paint) {
-  if (due.size === 0) {
-    // A hidden page has no frames; its title, and what listens to its stores, goes on.
-    if (document.visibilityState === 'hidden') setTimeout(callAll, 0);
-    else requestAnimationFrame(callAll);
-  }
   due.add(paint);
+  ask();
 }
 
-function callAll() {
-  const now = [...due];
-  due.clear();
-  for (const paint of now) paint();
+/**
+ * Like `soon`, but not more often than can be read.
+ * @param {Paint} paint
+ */
+export function calmly(paint) {
+  calm.add(paint);
+  ask();
+}
+
+function ask() {
+  if (asked) return;
+  asked = true;
+  // A hidden page has no frames; its title, and what listens to its stores, goes on.
+  if (document.visibilityState === 'hidden') setTimeout(frame, 0);
+  else requestAnimationFrame(frame);
+}
+
+function frame() {
+  asked = false;
+  const now = performance.now();
+  for (const paint of calm) {
+    if (now - (calmAt.get(paint) ?? -Infinity) < READABLE) continue;
+    calm.delete(paint);
+    calmAt.set(paint, now);
+    due.add(paint);
+  }
+  const paints = due;
+  due = spare;
+  spare = paints;
+  for (const paint of paints) {
+    try {
+      paint();
+    } catch (error) {
+      // One broken component must not take the others' frame away.
+      report(error);
+    }
+  }
+  paints.clear();
+  if (calm.size > 0) ask();
 }
 
 /**

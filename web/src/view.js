@@ -4,6 +4,7 @@
  * it, so that a job looks the same everywhere and tests need no DOM.
  */
 
+import { percentOf } from './progress.js';
 import { FINAL } from './protocol.js';
 
 /** @import { Watched } from './jobs.js' */
@@ -69,7 +70,7 @@ export function describe(watched, now, floor = 0) {
   const state = watched?.state ?? null;
   const look = watched?.denied ? 'denied' : lookOf(state);
   const final = state !== null && FINAL.has(state.status);
-  const percent = look === 'succeeded' ? 100 : state?.percent === undefined ? null : Math.max(state.percent, floor);
+  const percent = percentOf(state, floor);
   const word = WORDS[look];
   const rounded = percent === null ? '' : `${Math.floor(percent)}%`;
   const view = {

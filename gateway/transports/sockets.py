@@ -1,0 +1,100 @@
+"""Sockets that listen: how an address becomes some, for one process or for several."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from typing import Any
+
+import trio
+
+from ..errors import InvalidSettings
+from .inherited import inherited_listeners, is_inherited
+
+__all__ = ["open_listeners", "open_sets", "parse_bind"]
+
+BACKLOG = 1024
+"""Connections the kernel holds until we accept them: a page full of reconnecting tabs."""
+USER_TIMEOUT = 20_000
+"""Milliseconds that sent data may stay unacknowledged (TCP_USER_TIMEOUT): a peer whose
+cable was pulled is noticed even while a library's shield waits for it."""
+RECEIVE_BUFFER = 64 * 1024
+"""Bytes that the kernel holds of what a client says and we have not read (SO_RCVBUF; Linux
+doubles it). By itself it would hold some megabytes, for each who says too much."""
+
+
+def parse_bind(text: str) -> tuple[str, int]:
+    """`HOST:PORT` (`[::1]:8000` for IPv6). Raises `InvalidSettings`."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise InvalidSettings(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8000", field="bind")
+    return host, int(port)
+
+
+async def open_listeners(bind: str) -> list[socket.socket]:
+    """Sockets that listen on every address `bind` stands for, or that were inherited.
+
+    Raises `InvalidSettings` if it stands for none, or one of them cannot be listened on;
+    then none is left open.
+    """
+    if is_inherited(bind):
+        return inherited_listeners(bind)
+    host, port = parse_bind(bind)
+    try:
+        addresses = await trio.socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        with ExitStack() as opened:
+            listeners = [
+                opened.enter_context(_listener(family, address))
+                for family, _, _, _, address in addresses
+            ]
+            opened.pop_all()
+            return listeners
+    except OSError as error:
+        raise InvalidSettings(f"cannot listen on {bind}: {error}", field="bind") from error
+
+
+async def open_sets(bind: str, count: int) -> list[list[socket.socket]]:
+    """As `open_listeners`, but `count` times, at the same addresses: a set a process.
+
+    The kernel deals out who comes (SO_REUSEPORT, socket(7)). Sockets that were inherited
+    are in each set: whichever process is free takes who comes.
+    """
+    # Sockets that share would quietly share with another gateway of this user as well.
+    # So one that does not goes first, and finds out whether the address is free.
+    first = await open_listeners(bind)
+    if is_inherited(bind):
+        return [first] * count
+    addresses = [(sock.family, sock.getsockname()) for sock in first]
+    for sock in first:
+        sock.close()
+    try:
+        with ExitStack() as opened:
+            sets = [
+                [opened.enter_context(_listener(*address, shared=True)) for address in addresses]
+                for _ in range(count)
+            ]
+            opened.pop_all()
+            return sets
+    except OSError as error:
+        raise InvalidSettings(f"cannot listen on {bind}: {error}", field="bind") from error
+
+
+def _listener(family: socket.AddressFamily, address: Any, *, shared: bool = False) -> socket.socket:
+    with ExitStack() as opened:
+        sock = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by what is accepted
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        opened.pop_all()
+        return sock

@@ -1,0 +1,40 @@
+"""A short run of each fuzzing target; hours are for whoever has them (`fuzzing`)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("atheris", reason="Atheris is not installed (extra fuzz; Linux only)")
+
+RUNS = {"command": 100_000, "update": 50_000, "head": 5_000, "frames": 50_000}
+BEGINNINGS = {
+    "command": [
+        b'{"type":"hello","token":"t","positions":{"a":[1,2]},"max_hz":20}',
+        b'{"type":"sync_subscriptions","id":1,"jobs":["a","b"],"mode":"every"}',
+    ],
+    "update": [b'{"start":true,"percent":37.5,"data":{"a":[1,null]},"parent":"a:1","run":"r"}'],
+    "head": [b"GET /ws?a=b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nForwarded: for=a\r\n\r\nx"],
+    "frames": [b"\x81\x85abcdHello\x89\x80abcd", b"\x82\xfe\x01\x00abcd"],
+}
+
+
+@pytest.mark.parametrize("target", RUNS)
+def test_nothing_breaks(target: str, tmp_path: Path) -> None:
+    for number, data in enumerate(BEGINNINGS[target]):
+        (tmp_path / str(number)).write_bytes(data)
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.attack.fuzzing", target, str(tmp_path)),
+            *(f"-runs={RUNS[target]}", "-seed=1", "-max_len=1024", f"-artifact_prefix={tmp_path}/"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"Done {RUNS[target]} runs" in ended.stderr

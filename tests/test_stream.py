@@ -1,0 +1,146 @@
+"""How clients leave: in turn, and with all that was held for them.
+
+Real sockets, so real time passes; but nothing waits for time.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+
+import pytest
+import trio
+from h11 import Connection
+from wsproto.frame_protocol import FrameProtocol
+
+from gateway import Gateway, Limits
+from gateway.transports.stream import ClientStream
+from tests.e2e.client import PATIENCE, Raw, close_frame, connect, upgrade
+from tests.e2e.conftest import eventually
+
+CROWD, AT_ONCE = 100, 10
+
+
+class Passes(trio.abc.Instrument):
+    """Counts what happens in each pass of the scheduler."""
+
+    def __init__(self) -> None:
+        self.counts = [0]
+
+    def count(self) -> None:
+        self.counts[-1] += 1
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.counts.append(0)
+
+
+def cut(theirs: socket.socket) -> None:
+    """So that what they had not read makes the kernel say that they are gone (ECONNRESET)."""
+    theirs.close()
+
+
+def end(theirs: socket.socket) -> None:
+    theirs.recv(1)
+    theirs.close()
+
+
+@pytest.mark.parametrize("leave", [cut, end])
+async def test_of_a_crowd_a_few_leave_at_a_time(leave: Callable[[socket.socket], None]) -> None:
+    """And nobody waits until the one before has gone: here none of them ever does."""
+    passes = Passes()
+    trio.lowlevel.add_instrument(passes)
+    way_out = trio.Semaphore(AT_ONCE)
+    gone = 0
+
+    async def stay(stream: ClientStream) -> None:
+        nonlocal gone
+        try:
+            with suppress(trio.BrokenResourceError):
+                assert await stream.receive_some() == b""
+            passes.count()
+            gone += 1
+            await trio.sleep_forever()
+        finally:
+            stream.abort()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            theirs = []
+            for _ in range(CROWD):
+                ours, other = socket.socketpair()
+                ours.setblocking(False)
+                stream = ClientStream(ours, limits=Limits(), way_out=way_out)
+                await stream.send_all(b"x")
+                nursery.start_soon(stay, stream)
+                theirs.append(other)
+            await trio.testing.wait_all_tasks_blocked()
+            for other in theirs:
+                leave(other)
+            await eventually(lambda: gone == CROWD)
+            nursery.cancel_scope.cancel()
+    finally:
+        trio.lowlevel.remove_instrument(passes)
+    assert max(passes.counts) == AT_ONCE
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def says_goodbye(raw: Raw) -> None:
+    await raw.send(close_frame())
+    await raw.rest()
+
+
+async def ends(raw: Raw) -> None:
+    raw.close()
+
+
+async def resets(raw: Raw) -> None:
+    raw.reset()
+
+
+async def says_nothing(raw: Raw) -> None:
+    """Until it is ended."""
+    await raw.rest()
+
+
+WEBSOCKET = upgrade()
+STREAM = b"GET /api/events?job=a HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("limits", [Limits(ping_after=0.1, pong_within=0.1, close_timeout=0.1)])
+@pytest.mark.parametrize(
+    ("request_", "leave"),
+    [
+        (WEBSOCKET, says_goodbye),
+        (WEBSOCKET, ends),
+        (WEBSOCKET, resets),
+        (WEBSOCKET, says_nothing),
+        (STREAM, ends),
+        (STREAM, resets),
+    ],
+)
+async def test_what_was_held_for_a_client_goes_with_it(
+    gateway: Gateway, request_: bytes, leave: Callable[[Raw], Awaitable[None]]
+) -> None:
+    """By reference counts: the collector, which looks far but rarely, is not needed."""
+    async with connect(gateway.addresses[0][1]) as raw:
+        await raw.send(request_)
+        await raw.until(b"welcome")
+        assert held()
+        await leave(raw)
+    with trio.fail_after(PATIENCE):
+        await eventually(lambda: not held())
+
+
+def held() -> int:
+    """How many parsers there are, of frames or of requests: each holds a connection's all."""
+    return sum(isinstance(thing, FrameProtocol | Connection) for thing in gc.get_objects())
