@@ -136,7 +136,7 @@ async def test_what_is_no_proxy_protocol_header(header: bytes) -> None:
 
 
 def test_places_are_counted_by_address() -> None:
-    crowd = Crowd(Limits(max_connections_per_address=2))
+    crowd = Crowd(lambda: Limits(max_connections_per_address=2))
     with ExitStack() as stack:
         places = [stack.enter_context(crowd.place("192.0.2.1")) for _ in range(3)]
         assert places == [True, True, False]

@@ -88,7 +88,7 @@ class Gate:
         self.origins = origins
         self.revocations = MemoryRevocations(clock) if revocations is None else revocations
         self.clock = clock
-        self._limits = limits
+        self.limits = limits
         self._passes: dict[Pass, None] = {}
         self._version: str | None = None
         self._revoked: Mapping[str, float] = {}
@@ -173,15 +173,15 @@ class Gate:
     def _inspect(self, pass_: Pass, now: float, monotonic: float) -> None:
         rights = pass_.rights
         if rights.expires_at is None:
-            if monotonic >= pass_.since + self._limits.hello_timeout:
+            if monotonic >= pass_.since + self.limits.hello_timeout:
                 pass_.outbox.end(endings.UNAUTHORIZED)
         elif rights.token_id in self._revoked:
             pass_.outbox.end(endings.REVOKED)
-        elif now >= rights.expires_at + self._limits.expiry_grace:
+        elif now >= rights.expires_at + self.limits.expiry_grace:
             pass_.outbox.end(endings.EXPIRED)
         elif now >= rights.expires_at and not pass_.warned:
             pass_.warned = True
-            grace = self._limits.expiry_grace
+            grace = self.limits.expiry_grace
             pass_.outbox.announce(
                 encode(
                     "error",

@@ -136,7 +136,7 @@ async def _reload_when_told(
                     limits = limits_of(table, drain=drain)
                 if node.gate.keys is not None:
                     await trio.to_thread.run_sync(node.gate.keys.load)
-                node.limits = limits
+                node.limits = node.gate.limits = limits
             except (OSError, UnicodeDecodeError, InvalidSettings) as error:
                 log.error("nothing is reloaded: %s", error)  # noqa: TRY400 - the text is all there is to say
             else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from struct import unpack
@@ -155,9 +155,9 @@ class Crowd:
     An IPv6 address counts by its network (/64): that is what one customer gets.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._most = limits.max_connections_per_address
-        self._most_in_all = limits.max_connections + SPARE
+    def __init__(self, limits: Callable[[], Limits]) -> None:
+        self._limits = limits
+        """Asked for each socket: they may be reloaded."""
         self.turnstile = trio.Semaphore(HANDSHAKES)
         """Lets clients shake hands a few at a time."""
         self.way_out = trio.Semaphore(DEPARTURES)
@@ -174,7 +174,7 @@ class Crowd:
 
         Raises `trio.BrokenResourceError` if there are as many as there may be.
         """
-        if self._all >= self._most_in_all:
+        if self._all >= self._limits().max_connections + SPARE:
             raise trio.BrokenResourceError("too many sockets")
         self._all += 1
         try:
@@ -190,11 +190,12 @@ class Crowd:
         `OVERFLOW` others are being told.
         """
         key = _network(address)
-        if self._of[key] >= self._most + OVERFLOW:
+        most = self._limits().max_connections_per_address
+        if self._of[key] >= most + OVERFLOW:
             raise trio.BrokenResourceError(f"too many connections from {key}")
         self._of[key] += 1
         try:
-            yield self._of[key] <= self._most
+            yield self._of[key] <= most
         finally:
             self._of[key] -= 1
             if not self._of[key]:

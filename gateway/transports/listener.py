@@ -56,7 +56,7 @@ async def serve_listeners(
     # drain, the clients. A cancellation must reach the one and not the other, so the
     # clients' nursery is held by a task of its own: a shield round it here would keep
     # the cancellation from the accept loops as well.
-    crowd = Crowd(node.limits)
+    crowd = Crowd(lambda: node.limits)
     async with trio.open_nursery() as outside:
         clients = await outside.start(_shelter)
         try:

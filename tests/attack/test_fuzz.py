@@ -112,7 +112,7 @@ async def _talk(data: Sequence[bytes]) -> bytes:
     """All that the gateway says to these bytes, by one connection."""
     node = Node(MemoryBroker(LIMITS), limits=LIMITS)
     http = HTTPServer(create_http_app(node), limits=LIMITS)
-    reception = _Reception(node, http, Proxies(), Crowd(LIMITS))
+    reception = _Reception(node, http, Proxies(), Crowd(lambda: LIMITS))
     ours, theirs = socket.socketpair()
     said = bytearray()
     async with trio.open_nursery() as nursery:
