@@ -82,7 +82,8 @@ def test_a_gateway_that_is_away_hears_it_later(fake: Fake) -> None:
     fake.plan.append(Unreachable("reset"))
     announce("bad", url=fake.url)
     announce("good", url=fake.url)
-    assert [got["job"] for got in settled(fake)] == ["bad", "good", "bad"]
+    # Which of the two comes first then depends on when this thread has its turn.
+    assert sorted(got["job"] for got in settled(fake)) == ["bad", "bad", "good"]
 
 
 def test_a_rejection_is_logged(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
