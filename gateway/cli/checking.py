@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -22,6 +21,7 @@ from ..settings_file import limits_of
 from ..storage.address import parse_address
 from ..storage.servers import open_servers
 from ..transports.sockets import open_listeners
+from . import descriptors
 from .supervising import check_workers, internal_binds
 
 __all__ = ["Finding", "look"]
@@ -64,11 +64,11 @@ def _limits(table: Mapping[str, Any], drain: float) -> Iterator[Finding]:
     except InvalidSettings as error:
         yield Finding("limits", str(error), good=False)
         return
-    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)  # serving raises to the hard one
-    enough = descriptors > limits.max_connections
+    files = descriptors.allowed()
+    enough = files > limits.max_connections
     yield Finding(
         "limits",
-        f"{limits.max_connections:,} connections, {descriptors:,} descriptors"
+        f"{limits.max_connections:,} connections, {files:,} descriptors"
         + ("" if enough else ": raise `ulimit -Hn` (LimitNOFILE=), or lower max_connections"),
         good=enough,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import resource
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
@@ -20,6 +19,7 @@ from ..server import Gateway, Internal, serve_gateway
 from ..settings import in_shards
 from ..settings_file import limits_of, read_file
 from ..transports.addresses import Network, Proxies
+from . import descriptors
 from .leash import until_let_go
 from .signals import run_until_told
 from .systemd import keep_watchdog, notify, reloading
@@ -57,7 +57,7 @@ def serve_until_told(
     Raises `InvalidSettings`, and `BrokerUnavailable` if there is no Redis to begin with.
     """
     _calm_the_collector()
-    _raise_descriptors()
+    descriptors.raise_to_allowed()
     bounds = limits_of(limits, drain=drain)
     redis = in_shards(redis, shards)
     gate = open_gate(redis=redis, insecure=insecure, limits=bounds, **of_the_gate)
@@ -89,12 +89,6 @@ def _calm_the_collector() -> None:
     gc.collect()
     gc.freeze()  # modules and classes: for ever
     gc.set_threshold(*COLLECT_AFTER)
-
-
-def _raise_descriptors() -> None:
-    """Each connection needs one, and the soft limit is for programs that use select(2)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(

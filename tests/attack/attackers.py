@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from selectors import EVENT_READ, DefaultSelector
 
+from gateway.cli import descriptors
 from tests.e2e.client import PING, PONG, close_frame, command, frame, upgrade
 
 SECONDS = 1.5
 """How long an attack lasts."""
-CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", "10000"))
-"""How many connections come at once, and are cut off at once."""
+CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", min(10_000, descriptors.allowed() - 1_000)))
+"""How many connections come at once, and are cut off at once: as many as may be open here."""
 CROWDS = {"crowd": CROWD, "goodbyes": CROWD // 5}
 """How many there are in each attack that is a crowd."""
 GONE = (ConnectionError, BlockingIOError, TimeoutError)
@@ -284,4 +285,5 @@ ATTACKS: dict[str, tuple[Callable[[int], int], int]] = {
 
 
 if __name__ == "__main__":
+    descriptors.raise_to_allowed()
     print(ATTACKS[sys.argv[1]][0](int(sys.argv[2])), flush=True)  # noqa: T201 - for its starter
