@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from bench.report import summary
 from gateway import Gateway, endings
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +51,11 @@ def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for link in re.findall(r"""(?:\]\(|src=")(?!http)([^)#"]+)""", text):
         assert (ROOT / page).parent.joinpath(link).exists(), link
+
+
+def test_the_figures_are_those_of_the_last_run() -> None:
+    results = ROOT / "bench/results"
+    assert summary(json.loads((results / "results.json").read_text())) in README
 
 
 def test_the_protocol_page_has_every_ending() -> None:
