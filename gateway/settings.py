@@ -291,27 +291,7 @@ SERVING = (
 )
 """What decides how a gateway serves: `gateway serve` and `gateway check` take the same."""
 
-SETTINGS = (
-    CONFIG,
-    BIND,
-    INTERNAL_BIND,
-    INTERNAL,
-    KEYS,
-    SECRET,
-    AUDIENCE,
-    ORIGINS,
-    INSECURE,
-    TRUSTED_PROXIES,
-    FORWARDED,
-    DRAIN,
-    LOG_LEVEL,
-    REDIS,
-    SHARDS,
-    WORKERS,
-    URL,
-    TOKEN,
-    TOKEN_FILE,
-)
+SETTINGS = (CONFIG, *SERVING, LOG_LEVEL, URL, TOKEN, TOKEN_FILE)
 """All of them."""
 
 

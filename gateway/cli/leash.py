@@ -12,7 +12,6 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from types import TracebackType
 
 import trio
 
@@ -24,22 +23,14 @@ READ_SIZE = 4096
 
 
 class Leash:
-    """The supervisor's side of it, until the end of the `with` block."""
+    """The supervisor's side of it, until `close`."""
 
     def __init__(self) -> None:
         self._ours, self._its = socket.socketpair()
         self._ours.setblocking(False)
         self._its.setblocking(False)  # a worker must not hang because its supervisor does
 
-    def __enter__(self) -> Leash:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._its.close()
         self._ours.close()
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from random import uniform
 from subprocess import DEVNULL
@@ -101,7 +102,7 @@ class Worker:
 
     async def _run(self, on_ready: Callable[[], None]) -> trio.Process:
         """Run a process until it ends, and return it. Cancelled, it lets it drain."""
-        with Leash() as leash:
+        with closing(Leash()) as leash:
             async with trio.open_nursery() as nursery:
                 self.ready = self._reload_due = False
                 process: trio.Process = await nursery.start(

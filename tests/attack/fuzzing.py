@@ -15,12 +15,12 @@ import atheris
 import trio
 
 with atheris.instrument_imports(include=["gateway.protocol", "gateway.transports"]):
-    from gateway.errors import InvalidInput
     from gateway.limits import Limits
     from gateway.protocol import parse_command, parse_update
     from gateway.transports.addresses import Proxies
     from gateway.transports.allowance import FrameCounter
     from gateway.transports.head import BadHead, headers_in, is_upgrade, read_head
+    from tests.attack.complaints import complaint
 
 LIMITS = Limits(max_head=512)
 
@@ -39,15 +39,6 @@ def update(data: bytes) -> None:
     """The same of an update."""
     codes = (None, "invalid_json", "invalid_update", "invalid_job")
     assert complaint(parse_update, data) in codes
-
-
-def complaint(parse: Callable[[bytes], object], data: bytes) -> str | None:
-    """The code of what is wrong; None if nothing is. Anything else that is raised is raised."""
-    try:
-        parse(data)
-    except InvalidInput as error:
-        return error.code
-    return None
 
 
 class Pieces:

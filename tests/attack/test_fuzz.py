@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from gateway import Limits, MemoryBroker, Node
 from gateway.api import create_http_app
 from gateway.endings import ENDINGS
-from gateway.errors import InvalidInput
 from gateway.protocol import parse_command, parse_update
 from gateway.transports.addresses import Crowd, Proxies
 from gateway.transports.head import BadHead, headers_in, read_head
 from gateway.transports.http import HTTPServer
 from gateway.transports.listener import _Reception, _serve_guarded
 from gateway.transports.stream import ClientStream
+from tests.attack.complaints import complaint
 from tests.e2e.client import close_frame, command, frame, upgrade
 
 LIMITS = Limits(head_timeout=2, body_timeout=2, close_timeout=2, write_timeout=2, max_head=2_000)
@@ -58,22 +58,13 @@ texts = commands | json_values.map(json.dumps) | st.text(max_size=100)
 
 @given(texts | st.binary(max_size=100))
 def test_a_command_is_one_or_says_what_is_wrong(text: str | bytes) -> None:
-    code = _complaint(parse_command, text)
+    code = complaint(parse_command, text)
     assert code in (None, "invalid_json", "unknown_type", "invalid_command")
 
 
 @given(objects.map(lambda it: json.dumps(it).encode()) | st.binary(max_size=100))
 def test_an_update_is_one_or_says_what_is_wrong(text: bytes) -> None:
-    assert _complaint(parse_update, text) in (None, "invalid_json", "invalid_update", "invalid_job")
-
-
-def _complaint(parse: Callable[[Any], object], text: Any) -> str | None:
-    """The code of what is wrong; None if nothing is. Anything else that is raised is raised."""
-    try:
-        parse(text)
-    except InvalidInput as error:
-        return error.code
-    return None
+    assert complaint(parse_update, text) in (None, "invalid_json", "invalid_update", "invalid_job")
 
 
 pieces = st.sampled_from(
