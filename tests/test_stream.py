@@ -47,18 +47,29 @@ def end(theirs: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("leave", [cut, end])
-async def test_of_a_crowd_a_few_leave_at_a_time(leave: Callable[[socket.socket], None]) -> None:
-    """And nobody waits until the one before has gone: here none of them ever does."""
+@pytest.mark.parametrize("tasks", [("read",), ("write",), ("read", "write"), ("write", "read")])
+async def test_of_a_crowd_a_few_leave_at_a_time(
+    leave: Callable[[socket.socket], None], tasks: tuple[str, ...]
+) -> None:
+    """And nobody waits until the one before has gone: here none of them ever does. All who
+    have to do with a client are told in one turn."""
     passes = Passes()
     trio.lowlevel.add_instrument(passes)
     way_out = trio.Semaphore(AT_ONCE)
     gone = 0
+    left = trio.Event()
 
-    async def stay(stream: ClientStream) -> None:
+    async def stay(stream: ClientStream, task: str) -> None:
         nonlocal gone
         try:
             with suppress(trio.BrokenResourceError):
-                assert await stream.receive_some() == b""
+                if task == "read":
+                    assert await stream.receive_some() == b""
+                else:
+                    await left.wait()
+                    while True:
+                        await stream.send_all(b"news")
+                        await trio.lowlevel.checkpoint()
             passes.count()
             gone += 1
             await trio.sleep_forever()
@@ -73,16 +84,18 @@ async def test_of_a_crowd_a_few_leave_at_a_time(leave: Callable[[socket.socket],
                 ours.setblocking(False)
                 stream = ClientStream(ours, limits=Limits(), way_out=way_out)
                 await stream.send_all(b"x")
-                nursery.start_soon(stay, stream)
+                for task in tasks:
+                    nursery.start_soon(stay, stream, task)
                 theirs.append(other)
             await trio.testing.wait_all_tasks_blocked()
             for other in theirs:
                 leave(other)
-            await eventually(lambda: gone == CROWD)
+            left.set()
+            await eventually(lambda: gone == CROWD * len(tasks))
             nursery.cancel_scope.cancel()
     finally:
         trio.lowlevel.remove_instrument(passes)
-    assert max(passes.counts) == AT_ONCE
+    assert max(passes.counts) <= AT_ONCE * len(tasks)
 
 
 @pytest.fixture

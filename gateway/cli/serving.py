@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -20,6 +19,7 @@ from ..settings import in_shards
 from ..settings_file import limits_of, read_file
 from ..transports.addresses import Network, Proxies
 from . import descriptors
+from .collector import calm_down, collect_the_young
 from .leash import until_let_go
 from .signals import run_until_told
 from .systemd import keep_watchdog, notify, reloading
@@ -27,11 +27,6 @@ from .systemd import keep_watchdog, notify, reloading
 __all__ = ["announce", "serve_until_told"]
 
 log = logging.getLogger("gateway.cli")
-
-COLLECT_AFTER = 10_000, 5, 200
-"""Objects more than before; collections of the young, and of the middle-aged, until the
-next older are looked at too (`gc.set_threshold`). 50,000 objects take some 30 ms, as do 250
-connections that have just come; all of 10,000 connections take more than a second."""
 
 
 def serve_until_told(
@@ -56,7 +51,7 @@ def serve_until_told(
     `config`. Who is `supervised` leaves when its supervisor lets go, too (`leash.py`).
     Raises `InvalidSettings`, and `BrokerUnavailable` if there is no Redis to begin with.
     """
-    _calm_the_collector()
+    calm_down()
     descriptors.raise_to_allowed()
     bounds = limits_of(limits, drain=drain)
     redis = in_shards(redis, shards)
@@ -78,19 +73,6 @@ def serve_until_told(
     log.info("left, as told by %s", told_by.name if told_by else "the supervisor")
 
 
-def _calm_the_collector() -> None:
-    """Let the garbage collector look rarely: what it looks through lives long.
-
-    With the default thresholds it goes through every object of ten thousand connections
-    again and again (measured: a fifth of the time, in pauses of 200 ms), to find nothing:
-    a connection's objects go by reference counts. How many it looks at in one go is what
-    all clients wait for.
-    """
-    gc.collect()
-    gc.freeze()  # modules and classes: for ever
-    gc.set_threshold(*COLLECT_AFTER)
-
-
 async def _serve(
     serve: Callable[..., Awaitable[None]], *, config: str | None, drain: float, supervised: bool
 ) -> None:
@@ -99,6 +81,7 @@ async def _serve(
             nursery.start_soon(_leave_when_let_go, nursery.cancel_scope)
         gateway: Gateway = await nursery.start(serve)
         nursery.start_soon(keep_watchdog)
+        nursery.start_soon(collect_the_young)
         await nursery.start(partial(_reload_when_told, gateway, config=config, drain=drain))
         if not supervised:
             announce(gateway.addresses, gateway.internal_addresses)

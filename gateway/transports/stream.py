@@ -7,9 +7,9 @@
   one write is not inside another, and after one was cut off by its deadline or by
   cancellation no other can follow: the stream is torn.
 - A write that waits has a deadline here, where no library's shield can keep it off.
-- A client's end is told in its turn. If ten thousand leave in one moment, all their tasks
-  would go step by step side by side, and whoever stays would wait for each such pass of
-  the scheduler (measured: half a second a pass, three a round trip).
+- A client's end is told in its turn, to whoever reads or writes. If ten thousand leave in
+  one moment, all their tasks would go step by step side by side, and whoever stays would
+  wait for each such pass of the scheduler (measured: half a second a pass).
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class ClientStream(HalfCloseableStream):
         self._receiving = False
         self._write_lock = trio.StrictFIFOLock()
         self._torn = False
+        self._turn: trio.Event | None = None
+        """Set when it is this client's turn to leave; None as long as it stays."""
         self._set_options()
 
     def __repr__(self) -> str:
@@ -109,11 +111,14 @@ class ClientStream(HalfCloseableStream):
         """Send what the socket takes at once; None if that was everything.
 
         Otherwise the rest, which must be given to `send_rest` next, by the same task. It
-        is all of it while another task writes. Raises like `send_all`.
+        is all of it while another task writes, and if the client is gone: that is told
+        there. Raises only if the stream is closed or torn.
         """
-        if self._write_lock.locked():
+        if self._write_lock.locked() or self._is_to_leave:
             return memoryview(data)
-        sent = self._try_send(data)
+        sent = 0
+        with suppress(OSError):
+            sent = self._try_send(data)
         if sent == len(data):
             return None
         self._write_lock.acquire_nowait()  # now: nobody may come between
@@ -165,13 +170,20 @@ class ClientStream(HalfCloseableStream):
             self._close()
 
     async def turn_to_leave(self) -> None:
-        """Return when it is this client's turn to go.
+        """Return when it is this client's turn to go; it has one, for all who tell of its end.
 
         The turn lasts one pass of the scheduler and not until the client is gone, for that
         may be waited for: ten who take their time would keep all others.
         """
-        async with self._way_out:
-            await trio.lowlevel.checkpoint()
+        if self._turn is not None:
+            await self._turn.wait()
+            return
+        self._turn = trio.Event()
+        try:
+            async with self._way_out:
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._turn.set()
 
     def abort(self) -> None:
         """Close with a reset: whatever is in the buffers is dropped. Idempotent."""
@@ -189,6 +201,11 @@ class ClientStream(HalfCloseableStream):
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             self.socket.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
 
+    @property
+    def _is_to_leave(self) -> bool:
+        """Whether the client's end was met, and is not to be told yet."""
+        return self._turn is not None and not self._turn.is_set()
+
     def _open_socket(self) -> socket.socket:
         if self.closed.is_set():
             raise trio.ClosedResourceError
@@ -201,13 +218,13 @@ class ClientStream(HalfCloseableStream):
             return self._open_socket().send(data)
         except BlockingIOError:
             return 0
-        except OSError as error:
-            raise trio.BrokenResourceError(str(error)) from error
 
     async def _send(self, rest: memoryview) -> None:
         """Send everything, holding the lock."""
         whole = False
         try:
+            if self._is_to_leave:
+                await self.turn_to_leave()
             with trio.move_on_after(self._limits.write_timeout):
                 while rest:
                     sent = self._try_send(rest)
@@ -215,6 +232,9 @@ class ClientStream(HalfCloseableStream):
                     if rest:
                         await trio.lowlevel.wait_writable(self._open_socket())
                 whole = True
+        except OSError as error:
+            await self.turn_to_leave()
+            raise trio.BrokenResourceError(str(error)) from error
         finally:
             self._torn = self._torn or not whole
         if not whole:

@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 from attrs import define, field
 
-from tests.e2e.client import Client, Raw, connect, open_client
+from tests.e2e.client import Client, Raw, connect, open_client, publication
 from tests.e2e.hosts import in_process, printed
 
 __all__ = ["Siege", "besieged", "started"]
@@ -119,11 +119,7 @@ async def _ask(client: Client, siege: Siege) -> None:
 
 async def _publish(raw: Raw) -> None:
     while True:
-        body = b'{"message":"%.6f"}' % time.monotonic()
-        await raw.send(
-            b"POST /api/jobs/honest HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b"
-            % (len(body), body)
-        )
+        await raw.send(publication("honest", b'{"message":"%.6f"}' % time.monotonic()))
         status, _, _ = await raw.response()
         assert status == 200
         await trio.sleep(EVERY)

@@ -15,7 +15,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.brokers.server import Server, redis_server
-from tests.e2e.client import PATIENCE, Reset, connect, open_client
+from tests.e2e.client import PATIENCE, Reset, connect, open_client, publication
 
 from .siege import Siege, started
 
@@ -91,10 +91,7 @@ async def _publish(port: int, chance: random.Random) -> None:
                 for _ in range(chance.randrange(1, 50)):
                     body = b'{"start":true,"percent":%d}' % chance.randrange(100)
                     job = chance.randrange(JOBS)
-                    await raw.send(
-                        b"POST /api/jobs/soak:%d HTTP/1.1\r\nhost: localhost\r\n"
-                        b"content-length: %d\r\n\r\n%b" % (job, len(body), body)
-                    )
+                    await raw.send(publication(f"soak:{job}", body))
                     status, _, _ = await raw.response()
                     assert status in (200, 503), status
                     await trio.sleep(0.01)

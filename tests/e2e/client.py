@@ -155,6 +155,14 @@ def upgrade(path: str = "/ws", *, subprotocol: str | None = None, **other: str) 
     return "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode()
 
 
+def publication(job: str, body: bytes) -> bytes:
+    """A request that publishes an update."""
+    head = (
+        f"POST /api/jobs/{job} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
 def frame(
     payload: bytes | str = b"",
     opcode: int = TEXT,
