@@ -180,7 +180,7 @@ class _Api:
     ) -> Event | None:
         """The first event newer than `event`; None if there is none for `wait` seconds, or
         before the client is gone or is to go."""
-        outbox = Outbox(self._node.limits)
+        outbox = Outbox(self._node.limits, self._node.metronome)
         subscription = self._node.hub.subscribe(
             job, outbox, position=event.position if event else None
         )

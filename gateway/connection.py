@@ -122,7 +122,7 @@ async def serve_connection(
             nursery.cancel_scope.cancel()
     finally:
         session.close()
-    return outbox.ending or endings.INTERNAL
+    return outbox.end(endings.INTERNAL)
 
 
 async def read_commands(source: Source, session: Session, pass_: Pass) -> None:

@@ -22,6 +22,7 @@ MAX_TOKEN = 8 * 1024  # characters: a header with it still fits into a head of 1
 MAX_NUMBER = 2**53  # above it, a double (JavaScript, Lua) no longer counts in ones
 MIN_LEASE, MAX_LEASE = 1.0, 86_400.0  # seconds: shorter is noise, longer is no lease
 DEFAULT_LEASE = 30.0
+MIN_HZ = 0.001  # once in a quarter of an hour: whoever wants less can ask over HTTP
 LOST_AFTER = 10  # leases: "perhaps it is swapping" becomes "it will not come back"
 
 # One event to a client needs at most this: every text at its limit, escaped, twice over.

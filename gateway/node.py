@@ -5,6 +5,7 @@
     reap       leases that ran out, topics nobody watches any more
     check      topics are compared with the broker now and then, and after each loss
     canary     an event of our own, by the same way as all others
+    metronome  opens the outboxes of clients that want to hear only so often
     freshness  clients are told when what they see may be stale, and when no longer
 
 They live in one nursery: if one of them dies for good the node does, visibly. A broker
@@ -35,6 +36,7 @@ from .errors import BrokerUnavailable
 from .hub import Hub, HubStatistics
 from .job import UNSEEN, Event, Position
 from .limits import DEFAULT_LIMITS, Limits
+from .metronome import Metronome
 from .outbox import Outbox
 from .protocol import Message, Mode, encode
 from .session import Session
@@ -84,6 +86,7 @@ class Node:
         self.name = name or uuid4().hex[:8]
         self.hub = Hub(limits)
         self.tally = Tally()
+        self.metronome = Metronome()
         self.canary = Canary(self.hub, broker, name=self.name, limits=limits)
         self._connections: dict[Outbox, None] = {}
         self._none_left = trio.Event()
@@ -119,6 +122,7 @@ class Node:
         """Follow the broker until cancelled. Started when nothing published can be missed."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.gate.run)
+            nursery.start_soon(self.metronome.run)
             nursery.start_soon(self._load)
             nursery.start_soon(self._reap)
             nursery.start_soon(self._check)
@@ -157,7 +161,7 @@ class Node:
         refused = self._refuse()
         if refused is not None:
             return await self.turn_away(sink, refused)
-        outbox = Outbox(self.limits)
+        outbox = Outbox(self.limits, self.metronome)
         self._connections[outbox] = None
         began = trio.current_time()
         self.tally.connected[transport] += 1
@@ -180,7 +184,7 @@ class Node:
                 )
         finally:
             del self._connections[outbox]
-            ending, lasted = outbox.ending or endings.INTERNAL, trio.current_time() - began
+            ending, lasted = outbox.end(endings.INTERNAL), trio.current_time() - began
             self.tally.ended[transport, ending.code] += 1
             self.tally.lasted.observe(lasted)
             if log.isEnabledFor(logging.INFO):

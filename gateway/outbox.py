@@ -21,6 +21,7 @@ import trio
 
 from .endings import Ending
 from .limits import Limits
+from .metronome import BEAT, Metronome
 from .protocol import Message
 from .topic import Subscription
 
@@ -43,7 +44,7 @@ class Batch(NamedTuple):
 class Outbox:
     """One connection's. Everything but `room` and `receive` is synchronous."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, metronome: Metronome) -> None:
         self._announcements: list[Message] = []
         self._replies: list[Message] = []
         self._due: dict[Subscription, None] = {}  # an ordered set
@@ -52,8 +53,11 @@ class Outbox:
         self._news, self._bell = trio.open_memory_channel[None](1)
         self._rung = False
         """Whether the news is on its way already."""
+        self._metronome = metronome
         self._interval = 0.0
         self._opens_at = -inf
+        self._opens_on: int | None = None
+        """The beat that it waits for; None while it hands out marks."""
         self._due_since = -inf
         self.pinged_at: float | None = None
         """When the writer took a ping that is not answered yet, on Trio's clock."""
@@ -70,7 +74,8 @@ class Outbox:
             if not self._due:
                 self._due_since = _now()
             self._due[subscription] = None
-            self._ring()
+            if self._opens_on is None:
+                self._ring()
 
     def unmark(self, subscription: Subscription) -> None:
         """The client is no longer interested in it."""
@@ -103,14 +108,26 @@ class Outbox:
             self._ring()
 
     def pace(self, max_hz: float) -> None:
-        """From now on hand out marks at most `max_hz` times a second; answers do not wait."""
+        """From now on hand out marks at most `max_hz` times a second, on the metronome's beat;
+        answers do not wait."""
         self._interval = 1 / max_hz
 
-    def end(self, ending: Ending) -> None:
-        """Wish for the end. The first reason wins; what is queued is still delivered."""
+    def open(self) -> None:
+        """Hand out marks again. For the metronome."""
+        self._opens_on = None
+        if self._due:
+            self._due_since = max(self._due_since, self._opens_at)  # before, it was not to be sent
+            self._ring()
+
+    def end(self, ending: Ending) -> Ending:
+        """Wish for the end; what is queued is still delivered. Returns why: the first wins."""
         if self.ending is None:
             self.ending = ending
+            if self._opens_on is not None:
+                self._metronome.forget(self, self._opens_on)
+                self._opens_on = None
             self._news.close()
+        return self.ending
 
     async def receive(self) -> Batch:
         """The next batch, never empty. Raises `trio.EndOfChannel` after the last.
@@ -119,13 +136,8 @@ class Outbox:
         """
         while True:
             try:
-                if not self._due:
-                    await self._bell.receive()
-                    self._rung = False
-                else:  # they were not to be handed out yet
-                    with trio.move_on_at(self._opens_at):
-                        await self._bell.receive()
-                        self._rung = False
+                await self._bell.receive()
+                self._rung = False
             except trio.EndOfChannel:
                 if not self._ready:
                     raise
@@ -148,21 +160,16 @@ class Outbox:
 
     @property
     def _ready(self) -> bool:
-        return bool((self._due and self._open) or self._replies or self._announcements)
-
-    @property
-    def _open(self) -> bool:
-        """Whether marks may be handed out now."""
-        return not self._interval or self.ending is not None or self._opens_at <= _now()
+        due = self._due and self._opens_on is None
+        return bool(due or self._replies or self._announcements)
 
     def _take(self) -> Batch:
         due: list[Subscription] = []
         since = self._due_since
-        if self._due and self._open:
+        if self._due and self._opens_on is None:
             due, self._due = list(self._due), {}
-            if self._interval:
-                since = max(since, self._opens_at)  # until then it was not to be sent
-                self._opens_at = _now() + self._interval
+            if self._interval and self.ending is None:
+                self._close()
         if not (self._replies or self._announcements):
             return Batch([], due, since=since)
         batch = Batch(self._announcements + self._replies, due, ping=self._ping, since=since)
@@ -172,3 +179,11 @@ class Outbox:
             self._room.release()
         self._announcements, self._replies, self._ping = [], [], False
         return batch
+
+    def _close(self) -> None:
+        """Hand out no marks for the interval. It begins when it should have: a writer that
+        comes a little after the beat does not come later each time."""
+        now = _now()
+        on_time = now - self._opens_at < BEAT
+        self._opens_at = (self._opens_at if on_time else now) + self._interval
+        self._opens_on = self._metronome.open_at(self._opens_at, self)

@@ -15,7 +15,7 @@ from .auth.rights import Rights
 from .errors import InvalidInput
 from .hub import Hub
 from .job import UNSEEN, Position, check_job_id
-from .limits import Limits
+from .limits import MIN_HZ, Limits
 from .outbox import Outbox
 from .protocol import (
     Command,
@@ -124,9 +124,9 @@ class Session:
 
     def _greet(self, hello: Hello) -> None:
         if hello.max_hz is not None:
-            if not 0 < hello.max_hz <= self._limits.max_hz:
+            if not MIN_HZ <= hello.max_hz <= self._limits.max_hz:
                 raise InvalidInput(
-                    f"max_hz is not above 0 and at most {self._limits.max_hz:g}",
+                    f"max_hz is not between {MIN_HZ:g} and {self._limits.max_hz:g}",
                     code="invalid_command",
                     field="max_hz",
                 )

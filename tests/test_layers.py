@@ -17,7 +17,7 @@ ROOT = Path(gateway.__file__).parent
 LAYERS = [
     {"storage"},
     {"errors", "limits", "endings", "pace", "job", "fold", "history", "protocol", "topic"},
-    {"about", "tally", "outbox", "hub", "broker", "auth", "session"},
+    {"about", "tally", "metronome", "outbox", "hub", "broker", "auth", "session"},
     {"brokers"},
     {"connection", "canary", "node"},
     {"transports"},

@@ -10,6 +10,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from gateway import Limits, endings
+from gateway.metronome import Metronome
 from gateway.outbox import Outbox
 from gateway.protocol import encode
 from gateway.topic import Subscription, Topic
@@ -22,8 +23,10 @@ def subscription(outbox: Outbox) -> Subscription:
 
 
 @pytest.fixture
-def outbox() -> Outbox:
-    return Outbox(Limits(max_replies=2))
+async def outbox(nursery: trio.Nursery) -> Outbox:
+    metronome = Metronome()
+    nursery.start_soon(metronome.run)
+    return Outbox(Limits(max_replies=2), metronome)
 
 
 async def test_a_mark_is_handed_out_once_however_often_it_is_set(outbox: Outbox) -> None:
