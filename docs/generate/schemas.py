@@ -3,6 +3,7 @@ schemas of the types that the code parses and writes."""
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -103,6 +104,9 @@ def _schemas(types: tuple[Any, ...]) -> tuple[list[Json], Json]:
     found, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
+    for schema in components.values():
+        if "description" in schema:  # a docstring, which Python 3.13 indents otherwise than 3.11
+            schema["description"] = cleandoc(schema["description"])
     return list(found), dict(sorted(components.items()))
 
 
