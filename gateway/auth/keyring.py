@@ -1,16 +1,16 @@
 """Where keys come from, and how they change while we run.
 
-A source is a file, or the URL of a JWK Set. Files are read when the gateway starts and
-when it is told to (SIGHUP); URLs besides every few minutes, and when a token comes that
-is signed with a key not known yet: that is how keys are rotated without anybody telling
-us. A source that cannot be read later on keeps its last keys.
+A source is a file, or the URL of a JWK Set without secrets. Files are read when the gateway
+starts and when it is told to (SIGHUP); URLs besides every few minutes, and when a token
+comes that is signed with a key not known yet: that is how keys are rotated without anybody
+telling us. A source that cannot be read later on keeps its last keys.
 """
 
 from __future__ import annotations
 
 import logging
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -63,11 +63,17 @@ class Keyring:
 
     @property
     def keys(self) -> list[Key]:
-        return self._secret + [key for keys in self._of.values() for key in keys]
+        return [key for _, keys in self.by_source() for key in keys]
+
+    def by_source(self) -> Iterator[tuple[str, list[Key]]]:
+        """Each source with its keys."""
+        if self._secret:
+            yield "secret", self._secret
+        yield from self._of.items()
 
     def load(self) -> None:
         """Read every source, blocking. Raises `InvalidSettings`; then nothing has changed."""
-        self._of = {source: read_keys(_text(source), source=source) for source in self._sources}
+        self._of = {source: _keys(source) for source in self._sources}
 
     async def rights_of(self, token: str, *, now: float) -> Rights:
         """What a token allows at the Unix time `now`. Raises `Unauthorized`."""
@@ -86,8 +92,9 @@ class Keyring:
             for source in filter(_is_url, self._sources):
                 try:
                     with trio.fail_after(REFRESH_WITHIN):
-                        text = await trio.to_thread.run_sync(_text, source, abandon_on_cancel=True)
-                    self._of[source] = read_keys(text, source=source)
+                        self._of[source] = await trio.to_thread.run_sync(
+                            _keys, source, abandon_on_cancel=True
+                        )
                 except InvalidSettings as error:
                     log.warning("keeping the keys there are: %s", error)
                 except trio.TooSlowError:
@@ -113,6 +120,11 @@ _opener = urllib.request.build_opener(_NoRedirects)
 
 def _is_url(source: str) -> bool:
     return "://" in source
+
+
+def _keys(source: str) -> list[Key]:
+    """The keys of a source. Raises `InvalidSettings`."""
+    return read_keys(_text(source), source=source, fetched=_is_url(source))
 
 
 def _text(source: str) -> str:

@@ -84,8 +84,9 @@ def _gate(values: Mapping[str, Any]) -> Iterator[Finding]:
     if gate.keys is None:
         yield Finding("keys", "none: whoever reaches the address may do everything")
     else:
-        kinds = ", ".join(key.algorithm for key in gate.keys.keys)
-        yield Finding("keys", f"{len(gate.keys.keys)}: {kinds}; every client needs a token")
+        for source, keys in gate.keys.by_source():
+            kinds = ", ".join(key.algorithm for key in keys)
+            yield Finding("keys", f"{kinds} from {source}; every client needs a token")
     origins = gate.origins
     others = "every one" if origins.every else ", ".join(sorted(origins.listed)) or "none"
     yield Finding("origins", f"besides the gateway's own: {others}")

@@ -111,6 +111,23 @@ def test_too_much_is_not_read(provider: Provider) -> None:
         Keyring([provider.url]).load()
 
 
+async def test_a_page_is_no_secret(provider: Provider, mock_clock: MockClock) -> None:
+    """What a mistyped URL answers, or a provider that is under maintenance."""
+    page = "<title>We'll-be-right-back</title>"
+    provider.document = jwks(jwk("ES256", "a"))
+    ring = Keyring([provider.url])
+    ring.load()
+    for document in (page, SECRET):
+        provider.document = document
+        with pytest.raises(InvalidSettings, match="no JWK Set"):
+            Keyring([provider.url]).load()
+        mock_clock.jump(ASK_AGAIN_AFTER)
+        await ring.refresh()
+        assert [key.id for key in ring.keys] == ["a"]
+        with pytest.raises(Unauthorized):
+            await ring.rights_of(sign(CLAIMS, key=document), now=NOW)
+
+
 async def test_a_new_key_is_found_when_a_token_comes(
     provider: Provider, mock_clock: MockClock
 ) -> None:

@@ -96,7 +96,7 @@ class TestCheck:
         file.write_text("[limits]\nmax_connections = 100\n")  # a laptop may have few descriptors
         done = ran("check", "--config", str(file), "--bind", "127.0.0.1:0", "--keys", str(keys))
         assert (done.code, done.errors) == (0, "")
-        assert "1: HS256; every client needs a token" in done.output
+        assert f"HS256 from {keys}; every client needs a token" in done.output
 
     def test_a_redis(self) -> None:
         url = session_server().url
