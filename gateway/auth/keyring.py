@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import urllib.request
 from collections.abc import Iterator, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -143,8 +144,8 @@ def _text(source: str) -> str:
     except HTTPError as error:  # an answer, with a connection in it
         with error:
             raise InvalidSettings(f"{source}: {error}", field="keys") from None
-    except OSError as error:
-        raise InvalidSettings(f"{source}: {error}", field="keys") from None
+    except (OSError, HTTPException) as error:
+        raise InvalidSettings(f"{source}: {error!s:.200}", field="keys") from None
     except ValueError as error:  # not UTF-8; no URL
         if isinstance(error, InvalidSettings):
             raise

@@ -54,6 +54,13 @@ _ALGORITHMS = {"oct": "HS256", "RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 _SECRET_FIELDS = {"d", "p", "q", "dp", "dq", "qi", "oth"}
 
 
+_UNREADABLE = (
+    ValueError, TypeError, KeyError, AttributeError, RecursionError, UnsupportedAlgorithm,
+    jwt.PyJWTError,
+)  # fmt: skip
+"""What the libraries raise for a text of another form or shape, or too deep a one."""
+
+
 class _NotAKey(ValueError):
     """What an operator may read about why this is none."""
 
@@ -87,7 +94,7 @@ def read_keys(text: str, *, source: str, fetched: bool = False) -> list[Key]:
             keys = [_from_pem(block) for block in _blocks(text)]
         else:
             keys = [_from_secret(_word(text))]
-    except (ValueError, TypeError, KeyError, UnsupportedAlgorithm, jwt.PyJWTError) as error:
+    except _UNREADABLE as error:
         # Errors of the libraries may quote what they were given.
         told = isinstance(error, _NotAKey)
         reason = str(error) if told else f"not readable ({type(error).__name__})"

@@ -28,6 +28,8 @@ class Provider:
     url: str = ""
     document: str = ""
     status: int = 200
+    rubbish: bytes = b""
+    """Instead of an HTTP answer."""
     asked: int = 0
 
 
@@ -42,6 +44,9 @@ def _serving(provider: Provider) -> Iterator[Provider]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             provider.asked += 1
+            if provider.rubbish:
+                self.wfile.write(provider.rubbish)
+                return
             self.send_response(provider.status)
             self.send_header("location", "/elsewhere")
             self.end_headers()
@@ -164,6 +169,33 @@ async def test_a_provider_that_is_away_keeps_its_keys(
     ring = Keyring([provider.url])
     ring.load()
     provider.status, provider.document = 500, "sorry"
+    await ring.refresh()
+    assert [key.id for key in ring.keys] == ["a"]
+    assert "keeping the keys there are" in caplog.text
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"rubbish\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000 + b"\r\n\r\n",
+        CHUNKED + b"40\r\nabc",
+        CHUNKED + b"rubbish\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{",
+        b'HTTP/1.1 200 OK\r\n\r\n{"keys":' + b"[" * 200_000,
+        b"HTTP/1.1 200 OK\r\n\r\n\xff",
+    ],
+)
+async def test_a_provider_that_tells_rubbish_keeps_its_keys(
+    provider: Provider, rubbish: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.document = jwks(jwk("ES256", "a"))
+    ring = Keyring([provider.url])
+    ring.load()
+    provider.rubbish = rubbish
     await ring.refresh()
     assert [key.id for key in ring.keys] == ["a"]
     assert "keeping the keys there are" in caplog.text

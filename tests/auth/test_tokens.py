@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -229,6 +230,19 @@ class TestKeys:
         ):  # fmt: skip
             with pytest.raises(InvalidSettings, match=expected):
                 read_keys(text, source="x", fetched=True)
+
+    @given(
+        st.fixed_dictionaries(
+            {"kty": st.sampled_from(["oct", "RSA", "EC", "OKP", None, []])},
+            optional=dict.fromkeys(
+                ("crv", "n", "e", "d", "p", "q", "x", "y", "k", "kid", "use", "alg", "oth"),
+                st.sampled_from(["P-256", "Ed25519", "AQAB", "x" * 43, "-", "ü", "", None, 5, []]),
+            ),
+        )
+    )
+    def test_any_jwk_is_a_key_or_told_of(self, jwk: dict[str, Any]) -> None:
+        with suppress(InvalidSettings):
+            assert read_keys(jwks(jwk), source="x")
 
     def test_weak_and_foreign_kinds(self) -> None:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
