@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from math import inf
 from typing import Any, cast, get_args
 
 import trio
@@ -51,8 +52,6 @@ MAX_PAGE = 200
 DEFAULT_PAGE = 50
 MOST_READS = 10
 """Pages of the broker that are looked through for one page of what a client may watch."""
-REVOKED_FOR = 366 * 86_400.0
-"""Seconds, if a revocation does not say: longer than any token should live."""
 
 
 PARTS = frozenset(("publish", "metrics", "page"))
@@ -272,9 +271,10 @@ class _Api:
         if not rights.revoke and asked.id != rights.token_id:
             raise HTTPException(403, "The token does not allow to revoke others.")
         gate = self._node.gate
-        until = asked.until or gate.clock() + REVOKED_FOR
-        await gate.revoke(asked.id, until=until)
-        return as_json({"id": asked.id, "until": until})
+        if asked.until is not None and asked.until <= gate.clock():
+            raise InvalidInput("until is over: it would count for nothing", field="until")
+        await gate.revoke(asked.id, until=inf if asked.until is None else asked.until)
+        return as_json({"id": asked.id, "until": asked.until})
 
     async def metrics(self, request: Request) -> Response:
         if not self._inside:

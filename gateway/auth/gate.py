@@ -142,8 +142,8 @@ class Gate:
     async def revoke(self, token_id: str, *, until: float) -> None:
         """Have a token count no more, here at once, elsewhere within a second.
 
-        `until` is the Unix time from which it would be worthless anyway. Raises
-        `BrokerUnavailable`.
+        `until` is the Unix time from which it would be worthless anyway, `inf` if nobody
+        knows. Raises `BrokerUnavailable`.
         """
         await self.revocations.revoke({token_id: until})
         await self._look_for_revocations()

@@ -22,6 +22,7 @@ from ..errors import InvalidInput, Unauthorized
 from ..limits import MAX_TOKEN
 from .keys import Key
 from .patterns import Patterns
+from .revocations import TokenId
 from .rights import Rights
 
 __all__ = ["LEEWAY", "UnknownKey", "mint", "read_token"]
@@ -41,7 +42,7 @@ class _Claims(Struct):
     publish: list[str] = []
     revoke: bool = False
     sub: str | None = None
-    jti: str | None = None
+    jti: TokenId | None = None
     aud: str | list[str] = []
 
 
@@ -121,14 +122,19 @@ def mint(
 ) -> str:
     """A new token that is good for `ttl` seconds.
 
-    Raises `InvalidInput` if something in `watch` or `publish` is no pattern.
+    Raises `InvalidInput` if something in `watch` or `publish` is no pattern, or `token_id`
+    none by which it could be revoked.
     """
     for patterns in (watch, publish):
         Patterns.parse(patterns)
+    try:
+        msgspec.convert(token_id, TokenId | None)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"not a token's id: {error}") from None
     claims = {
         "iat": int(now),
         "exp": int(now + ttl),
-        "jti": token_id or token_urlsafe(12),
+        "jti": token_urlsafe(12) if token_id is None else token_id,
         "watch": list(watch),
         "publish": list(publish),
         "revoke": revoke or None,

@@ -79,6 +79,8 @@ def test_public_keys(algorithm: str, form: str) -> None:
         ({"watch": [7]}, "4500"),
         ({"aud": "elsewhere"}, "another audience"),
         ({"jti": 7}, "4500"),
+        ({"jti": ""}, "$.jti"),
+        ({"jti": "x" * 201}, "$.jti"),
     ],
 )
 def test_wrong_claims(claims: dict[str, Any], expected: str) -> None:
@@ -170,6 +172,9 @@ def test_a_minted_token_is_good() -> None:
     assert rights.token_id
     with pytest.raises(InvalidInput, match="no pattern"):
         mint(key, now=NOW, ttl=60, watch=["a*b"])
+    for wrong in ("", "x" * 201):
+        with pytest.raises(InvalidInput, match="not a token's id"):
+            mint(key, now=NOW, ttl=60, token_id=wrong)
 
 
 class TestKeys:
