@@ -34,7 +34,7 @@ ASK_AGAIN_AFTER = 10.0
 """Seconds between two looks because of unknown keys: anybody can send a token with one."""
 FETCH_WITHIN = 5.0
 """Seconds for each step of asking a URL."""
-REFRESH_WITHIN = 8.0
+READ_WITHIN = 8.0
 """Seconds for all of them: somebody with a new key waits for it."""
 MAX_DOCUMENT = 1024 * 1024
 """Bytes of a key file or JWK Set."""
@@ -73,7 +73,7 @@ class Keyring:
         yield from self._of.items()
 
     def load(self) -> None:
-        """Read every source, blocking. Raises `InvalidSettings`; then nothing has changed."""
+        """Read every source, blocking, before the first use. Raises `InvalidSettings`."""
         self._of = {source: _keys(source) for source in self._sources}
 
     async def rights_of(self, token: str, *, now: float) -> Rights:
@@ -85,6 +85,18 @@ class Keyring:
             await self.refresh()
             return read_token(token, self.keys, now=now, audience=self._audience)
 
+    async def reload(self, sources: Sequence[str] | None = None) -> None:
+        """Read every source anew, and from now on `sources`, if they are given.
+
+        Raises `InvalidSettings`, also if no key would be left; then nothing has changed.
+        """
+        async with self._looking:
+            sources = self._sources if sources is None else tuple(sources)
+            if not sources and not self._secret:
+                raise InvalidSettings("no keys are left: to do without wants a restart")
+            self._of = {source: await _keys_in_time(source) for source in sources}
+            self._sources = sources
+
     async def refresh(self) -> None:
         """Read every URL anew, unless that was done just now. Never raises."""
         async with self._looking:
@@ -92,19 +104,14 @@ class Keyring:
                 return
             for source in filter(_is_url, self._sources):
                 try:
-                    with trio.fail_after(REFRESH_WITHIN):
-                        self._of[source] = await trio.to_thread.run_sync(
-                            _keys, source, abandon_on_cancel=True
-                        )
+                    self._of[source] = await _keys_in_time(source)
                 except InvalidSettings as error:
                     log.warning("keeping the keys there are: %s", error)
-                except trio.TooSlowError:
-                    log.warning("keeping the keys there are: %s is too slow", source)
             self._looked_at = trio.current_time()
 
     async def follow(self) -> None:
         """Keep up with the URLs until cancelled."""
-        while any(map(_is_url, self._sources)):
+        while True:
             await trio.sleep(REFRESH_EVERY)
             await self.refresh()
 
@@ -121,6 +128,15 @@ _opener = urllib.request.build_opener(_NoRedirects)
 
 def _is_url(source: str) -> bool:
     return "://" in source
+
+
+async def _keys_in_time(source: str) -> list[Key]:
+    """The same, from a thread. Raises `InvalidSettings`, also if it takes too long."""
+    try:
+        with trio.fail_after(READ_WITHIN):
+            return await trio.to_thread.run_sync(_keys, source, abandon_on_cancel=True)
+    except trio.TooSlowError:
+        raise InvalidSettings(f"{source}: too slow", field="keys") from None
 
 
 def _keys(source: str) -> list[Key]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from .. import settings
 from .flags import REFUSED, complain, configured, give_up, set_by
+
+if TYPE_CHECKING:
+    from .reloading import File
 
 __all__ = ["serve"]
 
@@ -36,8 +40,8 @@ def serve(
     of the loopback. With keys (--keys, GATEWAY_SECRET) each client needs a token, as
     `gateway token` makes them.
 
-    SIGHUP reads the keys anew, and the limits of the configuration file, for who comes
-    from then on.
+    SIGHUP reads the keys anew, and `keys` and the limits of the configuration file, for
+    who comes from then on.
     """
     from ..errors import BrokerUnavailable, InvalidSettings
     from .logs import log_to_stderr
@@ -47,21 +51,32 @@ def serve(
         if workers > 1 and worker is None:
             _supervise(workers, redis, **values)
         else:
-            config, limits = (context.meta.get(f"gateway.{name}") for name in ("config", "limits"))
-            _serve(worker, redis=redis, config=config, limits=limits or {}, **values)
+            _serve(context, worker, redis=redis, **values)
     except InvalidSettings as error:
         complain(error)
     except BrokerUnavailable as error:
         give_up(f"--redis (GATEWAY_REDIS): {error}", code=REFUSED)
 
 
-def _serve(worker: int | None, **values: Any) -> None:
+def _serve(context: click.Context, worker: int | None, **values: Any) -> None:
     from ..about import is_about
     from .serving import serve_until_told
 
     if worker is not None:
         is_about(worker=worker)
-    serve_until_told(supervised=worker is not None, **values)
+    limits = context.meta.get("gateway.limits", {})
+    serve_until_told(file=_file(context), limits=limits, supervised=worker is not None, **values)
+
+
+def _file(context: click.Context) -> File | None:
+    from .reloading import File
+
+    path = context.meta.get("gateway.config")
+    if path is None:
+        return None
+    left_to_it = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    heeded = {name for name in context.params if context.get_parameter_source(name) in left_to_it}
+    return File(path, context.default_map or {}, frozenset(heeded))
 
 
 def _supervise(workers: int, redis: str | None, **values: Any) -> None:

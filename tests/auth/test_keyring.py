@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ from trio.testing import MockClock
 from gateway.auth.keyring import ASK_AGAIN_AFTER, Keyring
 from gateway.errors import InvalidSettings, Unauthorized
 
-from .signing import NOW, SECRET, jwk, jwks, private_key, public_pem, sign
+from .signing import NOW, OTHER_SECRET, SECRET, jwk, jwks, private_key, public_pem, sign
 
 CLAIMS = {"exp": NOW + 60}
 
@@ -75,16 +76,44 @@ def test_files_and_a_secret(tmp_path: Path) -> None:
     assert [key.algorithm for key in ring.keys] == ["HS256", "ES256", "HS256"]
 
 
-def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "keys"
+async def test_a_reload_may_be_of_other_sources(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text(SECRET)
+    new.write_text(OTHER_SECRET)
+    ring = Keyring([str(old)])
+    ring.load()
+    added = sign(CLAIMS, key=OTHER_SECRET)
+    with pytest.raises(Unauthorized):
+        await ring.rights_of(added, now=NOW)
+    await ring.reload([str(old), str(new)])
+    for key in (SECRET, OTHER_SECRET):
+        assert (await ring.rights_of(sign(CLAIMS, key=key), now=NOW)).expires_at
+    await ring.reload([str(new)])
+    await ring.reload()
+    assert [source for source, _ in ring.by_source()] == [str(new)]
+
+
+async def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
+    file, wrong = tmp_path / "keys", tmp_path / "wrong"
     file.write_text(public_pem("ES256"))
+    wrong.write_text("short")
     ring = Keyring([str(file)])
     ring.load()
     before = ring.keys
-    file.write_text("short")
-    with pytest.raises(InvalidSettings, match="openssl"):
-        ring.load()
-    assert ring.keys == before
+    for sources, expected in (([str(file), str(wrong)], "openssl"), ([], "no keys are left")):
+        with pytest.raises(InvalidSettings, match=expected):
+            await ring.reload(sources)
+        await ring.reload()
+        assert ring.keys == before
+
+
+async def test_a_provider_that_never_answers_holds_up_nothing_for_long(
+    autojump_clock: MockClock,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(InvalidSettings, match="too slow"):
+            await Keyring([]).reload([url])
 
 
 @pytest.mark.parametrize(

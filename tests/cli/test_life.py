@@ -197,6 +197,37 @@ def test_keys_are_rotated_by_sighup(tmp_path: Path, notified: Notified) -> None:
         assert served.end() == 0
 
 
+def test_a_reload_adds_keys_and_names_what_it_does_not_heed(
+    tmp_path: Path, notified: Notified
+) -> None:
+    old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "gateway.toml"
+    old.write_text(SECRET)
+    new.write_text(OTHER_SECRET)
+
+    def configure(*keys: Path, origin: str, drain: int) -> None:
+        paths = [str(key) for key in keys]
+        file.write_text(f'keys = {paths}\norigins = ["{origin}"]\ndrain = {drain}\n')
+
+    configure(old, origin="https://a", drain=2)
+    env = {"NOTIFY_SOCKET": notified.path, "GATEWAY_ORIGINS": "https://c"}
+    command = (*GATEWAY, "serve", "--config", str(file), "--bind", "127.0.0.1:0")
+    with Running(*command, env=env) as served:
+        url = address(served)
+        notified.hear("READY=1")
+        configure(old, new, origin="https://b", drain=3)
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        assert publish(url, SECRET).code == publish(url, OTHER_SECRET).code == 0
+        assert '"keys": 2' in served.errors
+        assert 'wants a restart: drain"' in served.errors  # of origins the variable decides
+
+        configure(origin="https://b", drain=2)
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        assert "nothing is reloaded: no keys are left" in served.errors
+        assert publish(url, OTHER_SECRET).code == 0
+
+
 @pytest.mark.parametrize(
     ("limit", "code"), [("max_connections", "4002"), ("max_connections_per_address", "4003")]
 )
