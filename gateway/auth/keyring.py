@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import trio
 
 from ..errors import InvalidSettings
-from .keys import Key, read_keys
+from .keys import MIN_SECRET, Key, read_keys
 from .rights import Rights
 from .tokens import UnknownKey, read_token
 
@@ -147,25 +147,42 @@ def _keys(source: str) -> list[Key]:
 def _text(source: str) -> str:
     """The text of a source. Raises `InvalidSettings`."""
     try:
-        if not _is_url(source):
-            data = Path(source).read_bytes()
-        elif _may_be_fetched(source):
-            with _opener.open(source, timeout=FETCH_WITHIN) as answer:
-                data = answer.read(MAX_DOCUMENT + 1)
-        else:
-            raise InvalidSettings(f"{source}: keys are fetched by https:// alone", field="keys")
+        data = _fetched(source) if _is_url(source) else _read(source)
         if len(data) > MAX_DOCUMENT:
             raise InvalidSettings(f"{source}: over {MAX_DOCUMENT} bytes", field="keys")
         return data.decode()
-    except HTTPError as error:  # an answer, with a connection in it
-        with error:
-            raise InvalidSettings(f"{source}: {error}", field="keys") from None
-    except (OSError, HTTPException) as error:
-        raise InvalidSettings(f"{source}: {error!s:.200}", field="keys") from None
     except ValueError as error:  # not UTF-8; no URL
         if isinstance(error, InvalidSettings):
             raise
         raise InvalidSettings(f"{source}: not a text of keys", field="keys") from None
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        shown = "(not shown: a key itself is for GATEWAY_SECRET)" if _may_be_a_key(path) else path
+        raise InvalidSettings(f"{shown}: {error.strerror}", field="keys") from None
+
+
+def _may_be_a_key(path: str) -> bool:
+    """Whether a secret may have been put where its file's name belongs: base64, hex, PEM."""
+    like_a_path = path.startswith("/") or "." in path
+    return len(path) >= MIN_SECRET and (path.endswith("=") or not like_a_path)
+
+
+def _fetched(url: str) -> bytes:
+    if not _may_be_fetched(url):
+        raise InvalidSettings(f"{url}: keys are fetched by https:// alone", field="keys")
+    try:
+        with _opener.open(url, timeout=FETCH_WITHIN) as answer:
+            data: bytes = answer.read(MAX_DOCUMENT + 1)
+            return data
+    except HTTPError as error:  # an answer, with a connection in it
+        with error:
+            raise InvalidSettings(f"{url}: {error}", field="keys") from None
+    except (OSError, HTTPException) as error:
+        raise InvalidSettings(f"{url}: {error!s:.200}", field="keys") from None
 
 
 def _may_be_fetched(url: str) -> bool:

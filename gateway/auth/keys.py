@@ -36,7 +36,7 @@ from cryptography.x509 import load_der_x509_certificate
 
 from ..errors import InvalidSettings
 
-__all__ = ["MAX_KEYS", "Key", "read_keys"]
+__all__ = ["MAX_KEYS", "MIN_SECRET", "Key", "read_keys"]
 
 MIN_SECRET = 32
 """Bytes of a shared secret (RFC 7518 §3.2): a shorter one can be guessed from a token."""

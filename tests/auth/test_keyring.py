@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,17 @@ from trio.testing import MockClock
 from gateway.auth.keyring import ASK_AGAIN_AFTER, Keyring
 from gateway.errors import InvalidSettings, Unauthorized
 
-from .signing import NOW, OTHER_SECRET, SECRET, jwk, jwks, private_key, public_pem, sign
+from .signing import (
+    NOW,
+    OTHER_SECRET,
+    SECRET,
+    jwk,
+    jwks,
+    private_key,
+    private_pem,
+    public_pem,
+    sign,
+)
 
 CLAIMS = {"exp": NOW + 60}
 
@@ -130,6 +141,30 @@ def test_a_source_that_cannot_be_read_is_named(source: str, expected: str) -> No
     with pytest.raises(InvalidSettings, match=expected) as caught:
         Keyring([source]).load()
     assert source in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "0123456789abcdef" * 4,
+        "+/Aa" * 10 + "Aa8=",
+        "/+Aa" * 21 + "A/==",
+        private_pem("EdDSA"),
+        json.dumps(jwk("EdDSA", None, private=True)),
+    ],
+)
+def test_a_key_that_was_taken_for_a_file_is_not_shown(key: str) -> None:
+    for source in key.split(","):
+        if len(source) > 40:  # the part with the secret in it
+            with pytest.raises(InvalidSettings, match="GATEWAY_SECRET") as caught:
+                Keyring([source]).load()
+            assert source not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_shown_however_long_its_name() -> None:
+    name = f"/no/such/{'directory/' * 5}keys"
+    with pytest.raises(InvalidSettings, match="directory/keys: No such file"):
+        Keyring([name]).load()
 
 
 def test_redirects_are_not_followed(provider: Provider) -> None:
