@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Revocation(Struct, forbid_unknown_fields=True):
-    """Which token is to count no more, and until when; null: for ever."""
+    """Which token is to count no more, and its `exp`; null: for ever."""
 
     id: TokenId
     until: float | None = None

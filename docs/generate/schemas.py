@@ -73,7 +73,7 @@ class History(Struct, omit_defaults=True):
 
 
 class Revoked(Struct):
-    """The token of this id counts no more, until then; null: for ever."""
+    """The token of this id counts no more until this `exp`; null: for ever."""
 
     id: str
     until: float | None

@@ -23,12 +23,9 @@ from ..limits import MAX_TOKEN
 from .keys import Key
 from .patterns import Patterns
 from .revocations import TokenId
-from .rights import Rights
+from .rights import LEEWAY, Rights
 
-__all__ = ["LEEWAY", "UnknownKey", "mint", "read_token"]
-
-LEEWAY = 30.0
-"""Seconds that the clocks of those who sign and those who check may differ."""
+__all__ = ["UnknownKey", "mint", "read_token"]
 
 
 class UnknownKey(Unauthorized):

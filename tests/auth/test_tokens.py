@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from gateway.auth.keys import Key, read_keys
 from gateway.auth.patterns import Patterns
-from gateway.auth.tokens import LEEWAY, UnknownKey, mint, read_token
+from gateway.auth.rights import LEEWAY
+from gateway.auth.tokens import UnknownKey, mint, read_token
 from gateway.errors import InvalidInput, InvalidSettings, Unauthorized
 
 from .signing import (
