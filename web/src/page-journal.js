@@ -3,7 +3,7 @@
  * status and the next. Bounded, so that a page may stay open for weeks. No DOM.
  */
 
-/** @import { ConnectionStatus } from './connection.js' */
+/** @import { ConnectionStatus } from './status.js' */
 
 /** @typedef {{ at: number, text: string, bad: boolean }} Entry  `at`: milliseconds since 1970 */
 

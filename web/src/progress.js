@@ -10,7 +10,8 @@ import { FINAL } from './protocol.js';
 import { connect } from './shared.js';
 import { everySecond, soon } from './ticker.js';
 
-/** @import { Connection, ConnectionStatus } from './connection.js' */
+/** @import { Connection } from './connection.js' */
+/** @import { ConnectionStatus } from './status.js' */
 /** @import { Watched } from './jobs.js' */
 
 /**

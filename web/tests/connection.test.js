@@ -288,10 +288,11 @@ test('close while offline cancels the dial', async () => {
   assert.equal(world.pending, 0);
 });
 
-test('a URL that can never work stops, and says why', () => {
+test('a URL that can never work stops, and says why', async () => {
   const world = fakeWorld();
   const WebSocket = class { constructor() { throw new SyntaxError('bad url'); } };
   const connection = createConnection('nonsense', { ...world.environment, WebSocket });
+  await tick();
   assert.ok(connection.status().stopped);
   assert.match(connection.status().ending.reason, /bad url/);
   assert.equal(connection.status().state, 'offline');
