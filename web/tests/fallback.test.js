@@ -241,3 +241,23 @@ test('hung up, it asks for nothing more', async () => {
   await world.pass(600_000);
   assert.equal(gateway.requests.length, asked);
 });
+
+test('a node that leaves is followed over SSE as well: asked who else is there, then listened to', async () => {
+  const { world, gateway, connection, heard } = await blocked();
+  const states = [];
+  connection.observe(({ state }) => states.push(state));
+  const [stream] = gateway.streams;
+  await stream.say(welcome, snapshot('a', 1, 1), { type: 'goaway', code: 1001, retry: [0, 4] });
+  await world.pass(1_999);
+  await stream.say(step('a', 1, 1, 2));
+  assert.deepEqual([gateway.streams.length, heard.at(-1).seq], [1, 2]);
+  await world.pass(1);
+  await tick();
+  assert.equal(gateway.requests.at(-2).path, '/healthz');
+  assert.ok(stream.cancelled);
+  await gateway.streams[1].say({ ...welcome, node: 'n2' }, snapshot('a', 1, 3));
+  assert.equal(heard.at(-1).seq, 3);
+  const { transport, reconnects, violations } = connection.status();
+  assert.deepEqual([transport, reconnects, violations], ['sse', 1, 0]);
+  assert.deepEqual(new Set(states.slice(states.indexOf('live'))), new Set(['live']));
+});
