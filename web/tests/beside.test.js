@@ -60,7 +60,7 @@ test('nobody there: it is tried again and again, as long as the old one serves',
   const { world, states, old } = await leaving();
   await world.pass(2_000);
   world.socket.die(1006);
-  await world.pass(4_000);
+  await world.pass(2_000);
   assert.equal(world.sockets.length, 3);
   world.socket.die(1006);
   assert.deepEqual(states, ['connecting', 'live']);
