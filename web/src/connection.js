@@ -30,9 +30,9 @@ import { Status } from './status.js';
 import { Sync } from './sync.js';
 import { Renewal } from './tokens.js';
 
+/** @import { Dialled } from './dial.js' */
 /** @import { Environment } from './environment.js' */
 /** @import { Listener, Seen, Watched } from './jobs.js' */
-/** @import { Line } from './line.js' */
 /** @import { Frame } from './protocol.js' */
 /** @import { ConnectionStatus, Observer } from './status.js' */
 /** @import { TokenProvider } from './tokens.js' */
@@ -79,9 +79,9 @@ export function createConnection(url, { token: provider, ...overrides } = {}) {
     status.become({ error: `no new token: ${error?.message ?? error}` });
   });
 
-  /** The line that serves, or is dialled; null: offline. @type {Line | null} */
+  /** The line that serves, or is dialled; null: offline. @type {Dialled | null} */
   let line = null;
-  /** The one that is opened beside it. @type {Line | null} */
+  /** The one that is opened beside it. @type {Dialled | null} */
   let beside = null;
   /** What the last dial brought, to be said on the line. @type {string | null} */
   let token = null;
@@ -109,7 +109,7 @@ export function createConnection(url, { token: provider, ...overrides } = {}) {
   /**
    * Open a line. Once another one has taken its place it is heard no more.
    * @param {number} step
-   * @returns {Line}
+   * @returns {Dialled}
    */
   function open(step) {
     const own = dial(url, step, provider, environment, {
@@ -119,7 +119,7 @@ export function createConnection(url, { token: provider, ...overrides } = {}) {
         else own.check(); // over HTTP nobody says welcome unasked
       },
       frame(frame) {
-        if (own === beside && frame.type === 'welcome') takeOver(own, step);
+        if (own === beside && frame.type === 'welcome') takeOver(own);
         if (own === line) take(frame);
       },
       malformed: (text) => own === line && status.violated(`no frame: ${text.slice(0, 80)}`),
@@ -135,12 +135,12 @@ export function createConnection(url, { token: provider, ...overrides } = {}) {
     return own;
   }
 
-  /** The line beside was welcomed: from now on it is the line. @param {Line} next @param {number} step */
-  function takeOver(next, step) {
+  /** The line beside was welcomed: from now on it is the line. @param {Dialled} next */
+  function takeOver(next) {
     const old = line;
     release();
     line = next;
-    if (step === 0) ladder.climb();
+    if (next.step === 0) ladder.climb();
     old?.end(1000, 'another line took over');
     sync.begin(next, token);
   }
@@ -156,12 +156,13 @@ export function createConnection(url, { token: provider, ...overrides } = {}) {
     if (!mayReturn(ending.code)) return stop(ending);
     const next = beside;
     release();
-    if (next !== null) {
-      // It is under way already: nothing comes back sooner.
+    if (left && next?.step === ladder.step) {
+      // The one that follows is under way already: nothing comes back sooner.
       line = next;
       status.become({ state: 'connecting', ending, transport: transport() });
       sync.begin(next, token);
     } else {
+      next?.end(1000, 'not needed');
       status.become({ state: 'offline', ending, retryAt: attention.forgotten ? null : redial.later(ending.code) });
     }
   }

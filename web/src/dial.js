@@ -26,13 +26,15 @@ const NOT_DIALLED = 0;
  *   does not dial such an address, and never will
  */
 
+/** @typedef {Line & { step: number }} Dialled */
+
 /**
  * @param {string} url  ws: or wss:
  * @param {number} step  which transport
  * @param {TokenProvider | undefined} provider
  * @param {Environment} environment
  * @param {DialEvents} events
- * @returns {Line}
+ * @returns {Dialled}
  */
 export function dial(url, step, provider, environment, events) {
   /** @type {Line | null} */
@@ -66,7 +68,7 @@ export function dial(url, step, provider, environment, events) {
       (error) => end(NOT_DIALLED, `could not dial: ${error?.message ?? error}`),
     );
   }
-  return { send: (command) => line?.send(command), check: () => line?.check(), end };
+  return { step, send: (command) => line?.send(command), check: () => line?.check(), end };
 }
 
 /**

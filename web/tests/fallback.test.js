@@ -195,6 +195,22 @@ test('back to a WebSocket as soon as one gets through, from where we are', async
   assert.equal(connection.status().violations, 0);
 });
 
+test('the stream ends while a WebSocket is tried beside it: the next in turn, and no longer that', async () => {
+  const { world, gateway, connection } = await blocked({ events: false });
+  gateway.jobs.set('a', { seq: 3, state: { status: 'running' } });
+  world.wake();
+  const probe = world.socket;
+  assert.equal(world.sockets.length, 3);
+  await world.pass(9_999);
+  assert.equal(probe.closed, null);
+  await world.pass(1);
+  assert.equal(connection.status().ending.reason, 'no data');
+  assert.ok(probe.closed);
+  await world.pass(2_000);
+  await tick();
+  assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'polling']);
+});
+
 test('another network is a reason to try at once', async () => {
   const { world, gateway } = await blocked();
   await gateway.streams[0].say(welcome);
