@@ -119,7 +119,8 @@ class Limits:
     """How long that may take before what the node shows counts as stale: far above any
     round trip, below the patience of somebody who looks at a bar."""
     retry: tuple[float, float] = (0.5, 5.0)
-    """The window in which clients of a node that leaves come back, at random."""
+    """The window in which clients come back, at random, that lost this node together. If it
+    leaves, and others serve the same jobs, the window is by how many they are instead."""
 
 
 DEFAULT_LIMITS = Limits()
