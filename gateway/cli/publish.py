@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import settings
-from .flags import REFUSED, WRONG, give_up, job_argument, set_by
+from .calling import calls
+from .flags import REFUSED, WRONG, give_up, job_argument
 
 if TYPE_CHECKING:
-    from ..worker.publisher import Receipt
+    from ..worker.publisher import Receipt, Token
 
 __all__ = ["publish"]
 
@@ -63,17 +62,8 @@ COUNT = click.FloatRange(min=0, max=2**53)
     help="Of which attempt this is a word; an older one is rejected.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-@set_by(settings.URL)
-@set_by(settings.TOKEN, settings.TOKEN_FILE)
-def publish(
-    job: str,
-    *,
-    as_json: bool,
-    url: str,
-    token: str | None,
-    token_file: Path | None,
-    **fields: Any,
-) -> None:
+@calls
+def publish(job: str, *, as_json: bool, url: str, token: Token, **fields: Any) -> None:
     """Report once on JOB. Fields that are not given stay as they are.
 
     Exits with 0 if it is applied or was so already, 1 if it is rejected, 2 if it is
@@ -89,10 +79,10 @@ def publish(
     if data is not None:
         (update["data"],) = data
     try:
-        publisher.check(url, token or token_file)
+        publisher.check(url, token)
     except ValueError as error:
         give_up(f"--url (GATEWAY_URL): {error}", code=WRONG)
-    connection = publisher.connect(url, token or token_file)
+    connection = publisher.connect(url, token)
     try:
         receipt = connection.publish(job, update)
     except Unreachable as error:
