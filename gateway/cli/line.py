@@ -197,7 +197,7 @@ async def _dialled(nursery: trio.Nursery, url: str) -> AsyncIterator[WebSocketCo
                 nursery,
                 stream,
                 parts.netloc,
-                parts.path + "/ws",
+                parts.path.rstrip("/") + "/ws",
                 subprotocols=[SUBPROTOCOL],
                 message_queue_size=1,
                 max_message_size=MAX_MESSAGE,

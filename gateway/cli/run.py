@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .calling import calls
+from .calling import reports
 from .flags import WRONG, give_up, job_argument
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ __all__ = ["run"]
 @click.command()
 @click.argument("job", callback=job_argument)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@calls
+@reports
 @click.option("--parent", metavar="JOB", help="The job this one belongs to.")
 @click.option(
     "--lease",

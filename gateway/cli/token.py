@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import settings
-from .calling import calls
+from .calling import asks
 from .flags import REFUSED, WRONG, complain, configured, give_up, set_by
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: An
 
 @click.command()
 @click.argument("revoked", metavar="TOKEN|ID")
-@calls
+@asks
 def revoke(revoked: str, *, url: str, token: Token) -> None:
     """Take a token back: connections made with it end within a second.
 
@@ -93,7 +93,7 @@ def revoke(revoked: str, *, url: str, token: Token) -> None:
         give_up(str(error), code=REFUSED)
     asked, shown = _what(revoked, own=own)
     request = Request(  # noqa: S310 - the setting is an http(s) URL
-        f"{url}/api/revocations",
+        f"{url.rstrip('/')}/api/revocations",
         json.dumps(asked).encode(),
         {"authorization": f"Bearer {shown}", "content-type": "application/json"},
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .calling import calls
+from .calling import asks
 from .flags import REFUSED, give_up, job_argument
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ __all__ = ["watch"]
 
 @click.command()
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, callback=job_argument)
-@calls
+@asks
 @click.option("--json", "as_json", is_flag=True, help="Print each progress frame, one a line.")
 @click.option(
     "--mode",

@@ -142,7 +142,7 @@ def test_a_revoked_token_is_worth_nothing(url: str) -> None:
     token = minted("--publish", "*", "--id", "t1")
     env = {"GATEWAY_URL": url, "GATEWAY_TOKEN": token}
     assert ran("publish", "a", **env).code == 0
-    done = ran("revoke", token, GATEWAY_URL=url)
+    done = ran("revoke", token, GATEWAY_URL=f"{url}/")
     assert (done.code, done.output) == (0, "revoked t1\n")
     again = ran("publish", "a", **env)
     assert again.code == 1
