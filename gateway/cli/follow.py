@@ -11,6 +11,7 @@ import random
 import trio
 
 from ..protocol import Mode
+from ..worker.publisher import Token
 from .known import Known
 from .line import Audience, Line
 
@@ -20,9 +21,7 @@ STABLE_AFTER = 60.0  # a line that lived this long was a good one: count failure
 FIRST_CEILING, LAST_CEILING = 0.5, 20.0  # seconds, of the pause before the next line
 
 
-async def follow(
-    url: str, known: Known, *, mode: Mode, token: str | None, audience: Audience
-) -> None:
+async def follow(url: str, known: Known, *, mode: Mode, token: Token, audience: Audience) -> None:
     """Keep `known` up to date until all its jobs have ended.
 
     Raises `Refused` if the gateway does not want us back. Cancelled, it says goodbye.
