@@ -44,10 +44,12 @@ async def follow(url: str, known: Known, *, mode: Mode, token: Token, audience: 
 
 
 def backoff(failures: int, window: tuple[float, float], chance: float) -> float:
-    """Seconds before the next line: full jitter between the window's ends, whose upper one
-    doubles with each failure after the first. `chance` is in [0, 1)."""
+    """Seconds before the next line, with full jitter: the first time within the gateway's
+    window, then below a ceiling that doubles. `chance` is in [0, 1).
+
+    The window is the least ceiling, and not what is doubled: it spreads a crowd already.
+    """
     low, high = window
-    first = max(high, FIRST_CEILING)  # a window of [0, 0] must not become a busy loop
-    doubled = min(first * 2 ** min(failures, 16), max(LAST_CEILING, high))
-    ceiling = high if failures == 0 else doubled
-    return low + chance * (max(ceiling, low) - low)
+    # Not for the first, but then a window of [0, 0] must not become a busy loop.
+    doubled = min(FIRST_CEILING * 2 ** min(failures, 16), LAST_CEILING) if failures else 0.0
+    return low + chance * (max(high, doubled) - low)

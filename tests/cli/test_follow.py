@@ -302,6 +302,12 @@ def test_pauses_are_within_the_window_and_bounded(
     assert low <= pause <= max(LAST_CEILING, low + width)
 
 
+def test_a_window_is_not_what_is_doubled() -> None:
+    """It spreads a crowd already: after a short outage nobody should wait for long."""
+    ends = [backoff(n, (0.5, 5.0), 0.999_999) for n in range(7)]
+    assert ends == pytest.approx([5, 5, 5, 5, 8, 16, 20], rel=1e-3)
+
+
 def test_pauses_grow_and_are_fully_jittered() -> None:
     window = 0.0, FIRST_CEILING
     assert [backoff(n, window, 0.0) for n in range(9)] == [0.0] * 9
