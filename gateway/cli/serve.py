@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,15 +44,19 @@ def serve(
     SIGHUP reads the keys anew, and `keys` and the limits of the configuration file, for
     who comes from then on.
     """
+    import faulthandler
+
     from ..errors import BrokerUnavailable, InvalidSettings
     from .logs import log_to_stderr
 
     log_to_stderr(log_level)
+    faulthandler.enable()  # who hangs is sent SIGABRT, by systemd or a supervisor
+    limits = context.meta.get("gateway.limits", {})
     try:
         if workers > 1 and worker is None:
-            _supervise(workers, redis, **values)
+            _supervise(workers, redis, limits, **values)
         else:
-            _serve(context, worker, redis=redis, **values)
+            _serve(context, worker, redis=redis, limits=limits, **values)
     except InvalidSettings as error:
         complain(error)
     except BrokerUnavailable as error:
@@ -64,8 +69,7 @@ def _serve(context: click.Context, worker: int | None, **values: Any) -> None:
 
     if worker is not None:
         is_about(worker=worker)
-    limits = context.meta.get("gateway.limits", {})
-    serve_until_told(file=_file(context), limits=limits, supervised=worker is not None, **values)
+    serve_until_told(file=_file(context), supervised=worker is not None, **values)
 
 
 def _file(context: click.Context) -> File | None:
@@ -79,11 +83,11 @@ def _file(context: click.Context) -> File | None:
     return File(path, context.default_map or {}, frozenset(heeded))
 
 
-def _supervise(workers: int, redis: str | None, **values: Any) -> None:
+def _supervise(workers: int, redis: str | None, limits: Mapping[str, Any], **values: Any) -> None:
     from .supervising import CannotStart, supervise_until_told
 
-    names = ("bind", "internal_bind", "drain")
+    ours = {name: values[name] for name in ("bind", "internal_bind", "drain")}
     try:
-        supervise_until_told(workers=workers, redis=redis, **{name: values[name] for name in names})
+        supervise_until_told(workers=workers, redis=redis, limits=limits, **ours)
     except CannotStart as error:
         raise SystemExit(error.code) from None
