@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MALFORMED", "OTHER", "SPAN", "UNSAMPLED"]
+__all__ = ["MALFORMED", "OTHER", "PARENT", "SPAN", "TRACE", "UNSAMPLED"]
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import settings
-from .flags import REFUSED, WRONG, give_up, job_argument, set_by
+from .flags import REFUSED, WRONG, give_up, job_argument, set_by, traceparent
 
 if TYPE_CHECKING:
     from ..worker.publisher import Receipt
@@ -83,6 +83,7 @@ def publish(
     from ..worker.publisher import Rejected, Unreachable
 
     data = fields.pop("data")
+    fields["traceparent"] = traceparent()
     update = {
         name: value for name, value in fields.items() if value is not None and value is not False
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import settings
-from .flags import WRONG, give_up, job_argument, set_by
+from .flags import WRONG, give_up, job_argument, set_by, traceparent
 
 __all__ = ["run"]
 
@@ -50,7 +50,9 @@ def run(
 
     log_to_stderr("warning", form="gateway: %(message)s")
     try:
-        made = Job(job, url=url, parent=parent, lease=lease, timeout=wait)
+        made = Job(
+            job, url=url, parent=parent, lease=lease, timeout=wait, traceparent=traceparent()
+        )
     except ValueError as error:
         give_up(str(error), code=WRONG)
     try:

@@ -43,9 +43,16 @@ class Crew(Running):
     """A supervisor and its workers."""
 
     def __init__(
-        self, *arguments: str, redis: str, workers: int = 2, bind: str = "127.0.0.1:0", **env: str
+        self,
+        *arguments: str,
+        redis: str,
+        workers: int = 2,
+        bind: str = "127.0.0.1:0",
+        before: tuple[str, ...] = (),
+        **env: str,
     ) -> None:
-        command = (*GATEWAY, "serve", "--workers", str(workers), "--bind", bind, *arguments)
+        serve = (*GATEWAY, "serve", "--workers", str(workers), "--bind", bind)
+        command = (*before, *serve, *arguments)
         super().__init__(*BOTH_OUTPUTS, *command, env={"GATEWAY_REDIS": redis, **env})
 
     @property
