@@ -1,7 +1,10 @@
-"""Spans as an operator gets them: by `opentelemetry-instrument`, from each of several workers."""
+"""Spans as an operator gets them who does as docs/operations.md says, from each of several
+workers; and the span in which a command was called.
+"""
 
 from __future__ import annotations
 
+import re
 import signal
 import sysconfig
 import threading
@@ -16,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from tests.brokers.server import session_server
+from tests.ops.documented import adapted, documented
 from tests.traceparents import MALFORMED, PARENT, SPAN, TRACE
 from tests.worker.peer import Peer
 
@@ -54,14 +58,8 @@ def collector() -> Iterator[tuple[str, list[ResourceSpans]]]:
 async def test_each_worker_tells_of_its_deliveries_and_of_the_last_when_it_leaves() -> None:
     redis = session_server().url
     with collector() as (url, came):
-        export: dict[str, Any] = {
-            "OTEL_SERVICE_NAME": "gateway",
-            "OTEL_TRACES_EXPORTER": "otlp",
-            "OTEL_METRICS_EXPORTER": "none",
-            "OTEL_LOGS_EXPORTER": "none",
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
-        }
+        text = adapted(documented("Traces", "sh"), (r"http://127\.0\.0\.1:4318", url))
+        export: dict[str, Any] = dict(re.findall(r"(OTEL_\w+)=(\S+)", text))
         with Crew(redis=redis, before=(INSTRUMENT,), **export) as crew:
             port = crew.serving()
             async with one_of_each(port, 2) as clients:
