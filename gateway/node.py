@@ -58,6 +58,7 @@ WRITTEN = 2
 """Passes of Trio's scheduler from a fan-out until it is written: that in which connections
 write, and as the order within a pass is chance, the next."""
 HAS_OPENTELEMETRY = find_spec("opentelemetry") is not None
+"""Whether there is anybody to tell of deliveries."""
 DRAIN_STEPS = 20
 """In how many waves the clients of a node that leaves are sent away, if they are many."""
 DRAIN_WAVE = 100

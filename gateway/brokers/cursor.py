@@ -90,7 +90,7 @@ class Cursor:
             try:
                 self.number, event = decode(fields[1])
                 if len(fields) > 2 and fields[2] == b"traceparent":
-                    event = replace(event, traceparent=fields[3].decode())
+                    event = replace(event, traceparent=fields[3].decode("ascii", "replace"))
             except (ValueError, TypeError, IndexError) as error:
                 # Not from our scripts, or from newer ones. The rest is no worse for it.
                 wrong.append(f"entry {id_.decode()} is unreadable: {error}")
