@@ -17,6 +17,7 @@ from math import inf
 
 import trio
 from attrs import define, field
+from msgspec.structs import replace
 from trio.abc import ReceiveChannel
 
 from ..broker import Page, Receipt
@@ -94,7 +95,7 @@ class MemoryBroker:
         known = self._jobs.get(job)
         folded = fold(known.record if known else None, update, now=now, epoch=self._next_epoch(now))
         if folded.applied:
-            known = self._commit(job, folded.record)
+            known = self._commit(job, folded.record, update.traceparent)
             self._touches += 1
             known.touched = self._touches
             known.touched_at = self._monotonic()
@@ -168,8 +169,8 @@ class MemoryBroker:
             finally:
                 self._feeds.remove(feed)
 
-    def _commit(self, job: str, record: Record) -> _Job:
-        """Snapshot, history and feed, together."""
+    def _commit(self, job: str, record: Record, traceparent: str | None = None) -> _Job:
+        """Snapshot, history and feed, together; the feed alone has the `traceparent`."""
         event = Event(job, record.position, record.state)
         known = self._jobs.get(job)
         if known is None:
@@ -179,6 +180,8 @@ class MemoryBroker:
             self._jobs[job] = known
         known.record = record
         known.events.append(event)
+        if traceparent is not None:
+            event = replace(event, traceparent=traceparent)
         for feed in self._feeds:
             feed.put(event)
         return known
