@@ -1,4 +1,10 @@
-"""Everything that is not a WebSocket: hypercorn's HTTP/1.1 and HTTP/2 over our stream."""
+"""Everything that is not a WebSocket: hypercorn's HTTP/1.1 over our stream.
+
+HTTP/2 is for proxies to speak with browsers: its streams are requests that no bound of ours
+would count, and in clear text it passes through a proxy as bytes that no rule of it sees.
+So hypercorn is given one request at a time, its head read by us, and without what it offers
+to speak instead.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +50,6 @@ class HTTPServer:
         self._config.accesslog = None
         self._config.include_server_header = False
         self._config.keep_alive_timeout = KEEP_ALIVE
-        self._config.h11_max_incomplete_size = limits.max_head
-        self._config.websocket_max_message_size = limits.max_message
 
     async def serve(self, stream: ClientStream, head: bytes) -> bytes | None:
         """Serve the requests of one client, of which `head` is the first one's.
@@ -93,12 +97,35 @@ class HTTPServer:
             stream.abort()
 
 
+class _Request(h11.Connection):
+    """What hypercorn sees of a connection: one request, which offers no other protocol.
+
+    What follows the request stays in `trailing_data`. A server may ignore what is offered
+    (RFC 9110 §7.8); hypercorn would take it.
+    """
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if event is h11.PAUSED:  # hypercorn would wait, and then read on by itself
+            return h11.NEED_DATA
+        if isinstance(event, h11.Request):
+            headers = [(name, text) for name, text in event.headers if name != b"upgrade"]
+            if len(headers) < len(event.headers):
+                return h11.Request(
+                    method=event.method,
+                    target=event.target,
+                    headers=headers,
+                    http_version=event.http_version,
+                )
+        return event
+
+
 class _Connection(TCPServer):
     """hypercorn's, with a loop of our own that reads.
 
     It reads each request's head before hypercorn does: a proxy may send the upgrade to a
     WebSocket on a connection that has carried other requests, and it is ours to serve.
-    And it ends the connection with its client: hypercorn's idle timer would run on, and
+    It ends the connection with its client: hypercorn's idle timer would run on, and
     with it the task and the descriptor, for the rest of `KEEP_ALIVE`.
     """
 
@@ -133,22 +160,37 @@ class _Connection(TCPServer):
             self._our_turn.set()
 
     async def _read_data(self) -> None:
-        await self.protocol.handle(RawData(self._head))
+        head = self._head
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while data := await self._client.receive_some():
-                if self._is_answering:
-                    await self._our_turn.wait()
-                if self._is_idle:
-                    self._client.unread(data)
-                    data = await self._next_head()
-                    if self.left is not None:
-                        await self.idle_task.stop()
-                        return
-                await self.protocol.handle(RawData(data))
+            while head:
+                await self._hand_over(head)
+                head = await self._next_head()
+        if self.left is not None:
+            await self.idle_task.stop()
+            return
         await self.protocol.handle(Closed())
         await self.context.terminated.set()  # of this connection: each has its own
 
+    async def _hand_over(self, head: bytes) -> None:
+        """Give hypercorn a whole request; it is answered in a task of its own."""
+        self._request = _Request(h11.SERVER, max_incomplete_event_size=self._limits.max_head)
+        self.protocol.protocol.connection = self._request
+        await self.protocol.handle(RawData(head))
+        while self._request.their_state is h11.SEND_BODY:
+            data = await self._client.receive_some()
+            if not data:
+                return
+            await self.protocol.handle(RawData(data))
+
     async def _next_head(self) -> bytes:
+        """The next request's, when the last is answered; b"" if hypercorn is to get none."""
+        following = self._request.trailing_data[0] or await self._client.receive_some()
+        if not following:
+            return b""
+        await self._our_turn.wait()
+        if self._request.our_state is not h11.IDLE:
+            return b""  # that was the last
+        self._client.unread(following)
         try:
             head = await read_head(self._client, self._limits)
         except BadHead as error:
@@ -156,24 +198,9 @@ class _Connection(TCPServer):
             return b""
         if is_upgrade(head):
             self.left = head
+            return b""
         return head
 
     async def _close(self) -> None:
         if self.left is None:
             await super()._close()
-
-    @property
-    def _is_answering(self) -> bool:
-        """Whether a whole request is here: what comes now belongs to the next."""
-        connection = self.protocol.protocol.connection
-        return isinstance(connection, h11.Connection) and connection.their_state is h11.DONE
-
-    @property
-    def _is_idle(self) -> bool:
-        """Whether what comes now begins a request."""
-        connection = self.protocol.protocol.connection
-        return (
-            isinstance(connection, h11.Connection)
-            and connection.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}
-            and not connection.trailing_data[0]
-        )

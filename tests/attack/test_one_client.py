@@ -217,12 +217,6 @@ async def test_half_a_head_after_a_request(port: int) -> None:
         assert (await raw.response())[0] == 408
 
 
-async def test_http2_without_tls(port: int) -> None:
-    async with connect(port) as raw:
-        await raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9) + b"\xff" * 100)
-        await raw.rest()
-
-
 # Early and late bytes
 
 
