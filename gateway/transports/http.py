@@ -22,7 +22,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
 from ..limits import Limits
-from .head import BadHead, is_upgrade, read_head
+from .guest import Guest
+from .head import BadHead, is_upgrade
 from .stream import ClientStream
 
 __all__ = ["ASGIApp", "HTTPServer", "Receive", "Scope", "Send"]
@@ -46,29 +47,29 @@ class HTTPServer:
         self._none_left = trio.Event()
         self._draining = False
         self._config = Config()
-        self._limits = limits
         self._config.accesslog = None
         self._config.include_server_header = False
         self._config.keep_alive_timeout = KEEP_ALIVE
+        self._config.h11_max_incomplete_size = limits.max_head
 
-    async def serve(self, stream: ClientStream, head: bytes) -> bytes | None:
-        """Serve the requests of one client, of which `head` is the first one's.
+    async def serve(self, guest: Guest, head: bytes) -> bytes | None:
+        """Serve the requests on one connection, of which `head` is the first one's.
 
         Returns None when it or we have closed the stream; or the head of a request that
         asks for a WebSocket, with the stream to be served otherwise from there on.
-        Raises `BadHead` if what follows a request is none.
+        Raises `BadHead` if what follows a request is none, or may not be answered.
         """
         context = WorkerContext(None)
         if self._draining:
             await context.terminated.set()
-        self._serving[context] = stream
-        connection = _Connection(self._app, self._config, context, stream, head, self._limits)
+        self._serving[context] = guest.stream
+        connection = _Connection(self._app, self._config, context, guest, head)
         try:
             await connection
         finally:
             try:
                 if connection.left is None:
-                    await stream.aclose()
+                    await guest.stream.aclose()
             finally:
                 # The two hold each other, so only the collector would find them. (It has none
                 # if its client was gone at once.)
@@ -134,19 +135,18 @@ class _Connection(TCPServer):
         app: ASGIWrapper,
         config: Config,
         context: WorkerContext,
-        stream: ClientStream,
+        guest: Guest,
         head: bytes,
-        limits: Limits,
     ) -> None:
         state = ConnectionState(LifespanState())
         # It asks for no more of a stream than ours has.
-        super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
+        super().__init__(app, config, context, state, guest.stream)  # type: ignore[arg-type]
         self.left: bytes | BadHead | None = None
         """Why the connection is not hypercorn's any more: a head that asks for a WebSocket,
         or what is none."""
         self._head = head
-        self._client = stream
-        self._limits = limits
+        self._guest = guest
+        self._client = guest.stream
         self._our_turn = trio.Event()
 
     async def protocol_send(self, event: Event) -> None:
@@ -157,6 +157,7 @@ class _Connection(TCPServer):
         if isinstance(event, Updated) and not event.idle:
             self._our_turn = trio.Event()
         elif isinstance(event, Closed | Updated):
+            self._guest.is_answered()
             self._our_turn.set()
 
     async def _read_data(self) -> None:
@@ -173,7 +174,9 @@ class _Connection(TCPServer):
 
     async def _hand_over(self, head: bytes) -> None:
         """Give hypercorn a whole request; it is answered in a task of its own."""
-        self._request = _Request(h11.SERVER, max_incomplete_event_size=self._limits.max_head)
+        self._request = _Request(
+            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
+        )
         self.protocol.protocol.connection = self._request
         await self.protocol.handle(RawData(head))
         while self._request.their_state is h11.SEND_BODY:
@@ -192,7 +195,7 @@ class _Connection(TCPServer):
             return b""  # that was the last
         self._client.unread(following)
         try:
-            head = await read_head(self._client, self._limits)
+            head = await self._guest.next_head()
         except BadHead as error:
             self.left = error
             return b""

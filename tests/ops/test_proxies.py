@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,17 @@ def test_a_page_of_another_origin_stays_outside(site: Site) -> None:
 
 
 def test_the_gateway_knows_where_a_client_is(site: Site) -> None:
-    """Whatever the client itself says of that."""
+    """Whatever the client itself says of that, and whoever came before on the connections that
+    the proxy keeps: others have just left it as many as it may keep."""
+    with ExitStack() as stack:
+        others = [stack.enter_context(site.connect()) for _ in range(5)]
+        for sock in others:
+            sock.sendall(site.request("/api/jobs/others?wait=5"))
+        with site.connect() as sock:
+            sock.sendall(site.request("/api/jobs/others", b'{"percent": 1}'))
+            hear(sock, b'"applied":true')
+        for sock in others:
+            hear(sock, b'"percent":1')
     with site.connect(source="127.0.0.9") as sock:
         sock.sendall(upgrade(host=site.host, x_forwarded_for="203.0.113.9"))
         hear(sock, b" 101 ", b"welcome")
