@@ -46,6 +46,21 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/64"))
         ("forwarded", "for=192.0.2.1, for=_hidden", PROXY),
         ("forwarded", "for=unknown", PROXY),
         ("forwarded", "by=192.0.2.1", PROXY),
+        ("forwarded", "", PROXY),
+        ("forwarded", ",,", PROXY),
+        ("forwarded", "for=6.6.6.6, for=192.0.2.1, for=10.0.0.2", "192.0.2.1"),
+        # What a client has a proxy quote, such as its Host:
+        ("forwarded", 'proto=http;host="x;for=6.6.6.6";for=192.0.2.1', "192.0.2.1"),
+        ("forwarded", 'for=192.0.2.1;host="a,for=6.6.6.6"', "192.0.2.1"),
+        ("forwarded", r'for=192.0.2.1;host="a\",for=6.6.6.6;b=\""', "192.0.2.1"),
+        # What a client has written, and its proxy has only added to:
+        ("forwarded", 'for=6.6.6.6;x=", for=192.0.2.1', "192.0.2.1"),
+        ("forwarded", 'for=6.6.6.6;x=", for="[2001:db9::1]:4711"', "2001:db9::1"),
+        ("forwarded", 'for=6.6.6.6;x=", for=192.0.2.1;host="a";proto=http', "192.0.2.1"),
+        ("forwarded", r'for=6.6.6.6;x="\, for="[2001:db9::1]"', "2001:db9::1"),
+        ("forwarded", 'for=6.6.6.6", for=192.0.2.1', "192.0.2.1"),
+        ("forwarded", 'for=6.6.6.6", for=10.0.0.2', OTHER_PROXY),
+        ("proxy-protocol", "192.0.2.1", PROXY),  # which is no header
     ],
 )
 def test_what_a_trusted_proxy_tells(form: str, header: str, client: str) -> None:
