@@ -173,7 +173,10 @@ class _Connection(TCPServer):
         await self.context.terminated.set()  # of this connection: each has its own
 
     async def _hand_over(self, head: bytes) -> None:
-        """Give hypercorn a whole request; it is answered in a task of its own."""
+        """Give hypercorn a whole request; it is answered in a task of its own.
+
+        Raises `trio.BrokenResourceError` if the client goes before it is whole.
+        """
         self._request = _Request(
             h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
         )
@@ -182,7 +185,7 @@ class _Connection(TCPServer):
         while self._request.their_state is h11.SEND_BODY:
             data = await self._client.receive_some()
             if not data:
-                return
+                raise trio.BrokenResourceError("the client left in mid-request")
             await self.protocol.handle(RawData(data))
 
     async def _next_head(self) -> bytes:
