@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from attrs import frozen
 from trio.abc import ReceiveChannel
 
+from .auth.patterns import Patterns
 from .job import Event, Position, Reason, Status, Update
 
 __all__ = ["LOST", "Broker", "Page", "Receipt"]
@@ -107,9 +108,9 @@ class Broker(Protocol):
         ...
 
     async def recent(
-        self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
+        self, jobs: Patterns, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
-        """Jobs by time of their last update, newest first; without nodes' own (`!…`).
+        """Some jobs by time of their last update, newest first; without nodes' own (`!…`).
 
         Raises `InvalidInput` (field `after`) if that is not the `next` of some page.
         """

@@ -19,6 +19,7 @@ import trio
 from attrs import define, field
 from trio.abc import ReceiveChannel
 
+from ..auth.patterns import Patterns
 from ..broker import Page, Receipt
 from ..errors import InvalidInput
 from ..fold import fold, lapse, lapses_at
@@ -120,7 +121,7 @@ class MemoryBroker:
         await trio.lowlevel.checkpoint()
 
     async def recent(
-        self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
+        self, jobs: Patterns, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
         await trio.lowlevel.checkpoint()
         start = last = self._touches + 1 if after is None else _parse_cursor(after)
@@ -128,7 +129,7 @@ class MemoryBroker:
         for job, known in reversed(self._jobs.items()):
             if known.touched >= start or job.startswith("!"):
                 continue
-            if job.startswith(prefix) and status in (None, known.record.state.status):
+            if job in jobs and status in (None, known.record.state.status):
                 if len(found) == limit:
                     return Page(found, next=str(last))
                 found.append(known.events[-1])

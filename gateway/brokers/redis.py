@@ -18,6 +18,7 @@ import redis
 import trio
 from trio.abc import ReceiveChannel
 
+from ..auth.patterns import Patterns
 from ..broker import Page, Receipt
 from ..errors import BrokerUnavailable, InvalidInput, InvalidSettings
 from ..job import Event, Position, Status, Update
@@ -111,14 +112,14 @@ class RedisBroker:
                 await self._call(RESTORE, shard.keys(*some), [*self._common, *arguments])
 
     async def recent(
-        self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
+        self, jobs: Patterns, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
         shards = self._layout.shards
         before = _bounds(after, len(shards))
 
         def page(client: Any) -> Page:
             listed = [
-                self._listed(client, index, prefix, status, before[index])
+                self._listed(client, index, jobs, status, before[index])
                 for index in range(len(shards))
             ]
             found: list[Event] = []
@@ -222,16 +223,16 @@ class RedisBroker:
         return found
 
     def _listed(
-        self, client: Any, index: int, prefix: str, status: Status | None, before: int | str
+        self, client: Any, index: int, jobs: Patterns, status: Status | None, before: int | str
     ) -> Iterator[tuple[Event, int, int]]:
-        """The jobs of a shard from `before` on, newest first: event, number, shard."""
+        """Some jobs of a shard from `before` on, newest first: event, number, shard."""
         shard = self._layout.shards[index]
         while True:
             rows: Any = client.zrevrangebyscore(
                 shard.recent, _below(before), "-inf", start=0, num=SCANNED_AT_ONCE, withscores=True
             )
             numbers = {job.decode(): int(number) for job, number in rows}
-            wanted = [job for job in numbers if job.startswith(prefix)]
+            wanted = [job for job in numbers if job in jobs]
             for job, event in self._snapshots(client, shard, wanted).items():
                 if status in (None, event.state.status):
                     yield event, numbers[job], index

@@ -16,6 +16,7 @@ from attrs import define
 from trio.abc import ReceiveChannel
 
 from gateway import Broker, InvalidInput, Limits, MemoryBroker
+from gateway.auth.patterns import EVERY_JOB, Patterns
 from gateway.brokers.redis import RedisBroker
 from gateway.job import Event, Position, Update
 from gateway.storage.address import parse_address
@@ -275,11 +276,11 @@ async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
         await bench.tick(1)
     await bench.publish("x:1", percent=2)
 
-    async def names(**query: Any) -> list[list[str]]:
+    async def names(prefix: str = "", **query: Any) -> list[list[str]]:
         pages = []
         after = None
         while True:
-            page = await bench.broker.recent(after=after, **query)
+            page = await bench.broker.recent(EVERY_JOB.within(prefix), after=after, **query)
             pages.append([event.job for event in page.events])
             after = page.next
             if after is None:
@@ -292,20 +293,37 @@ async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
     assert await names(limit=1, prefix="x:0") == [["x:0"]]
 
 
+async def test_what_is_not_asked_for_makes_no_page(bench: Bench) -> None:
+    for number in range(5):
+        await bench.publish(f"user:7:{number}", percent=1)
+        await bench.publish(f"user:9:{number}", percent=1)
+        await bench.tick(1)
+    mine = Patterns.parse(["user:7:*", "user:9:0"])
+    page = await bench.broker.recent(mine, limit=5, after=None)
+    assert page.next is not None
+    rest = await bench.broker.recent(mine, limit=5, after=page.next)
+    assert rest.next is None
+    found = [event.job for event in [*page.events, *rest.events]]
+    assert sorted(found) == [*(f"user:7:{number}" for number in range(5)), "user:9:0"]
+    for others in (["user:8:*"], ["user:9"], []):
+        page = await bench.broker.recent(Patterns.parse(others), limit=1, after=None)
+        assert (list(page.events), page.next) == ([], None)
+
+
 async def test_a_job_of_a_nodes_own_is_like_any_other_but_in_no_list(bench: Bench) -> None:
     async with bench.broker.feed() as feed:
         position = await bench.publish("!canary:x", status="queued")
         assert [event.job for event in await collect(feed, 1)] == ["!canary:x"]
     assert await bench.broker.positions(["!canary:x"]) == {"!canary:x": position}
     await bench.publish("a")
-    page = await bench.broker.recent(limit=5, after=None)
+    page = await bench.broker.recent(EVERY_JOB, limit=5, after=None)
     assert [event.job for event in page.events] == ["a"]
 
 
 @pytest.mark.parametrize("after", ["", "x", "-1", "1e9", "9" * 30])
 async def test_a_wrong_page_is_named(bench: Bench, after: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await bench.broker.recent(limit=5, after=after)
+        await bench.broker.recent(EVERY_JOB, limit=5, after=after)
     assert caught.value.field == "after"
 
 
@@ -315,5 +333,5 @@ async def test_the_memory_broker_is_bounded() -> None:
         await broker.publish(f"j{number}", Update())
     await broker.publish("j2", Update(percent=1))
     await broker.publish("j9", Update())
-    page = await broker.recent(limit=10, after=None)
+    page = await broker.recent(EVERY_JOB, limit=10, after=None)
     assert [event.job for event in page.events] == ["j9", "j2", "j4"]
