@@ -49,6 +49,7 @@ log = logging.getLogger("gateway.api")
 MAX_WAIT = 60.0  # seconds: what most proxies let a request idle
 MAX_PAGE = 200
 DEFAULT_PAGE = 50
+MAX_TURN = 10.0  # seconds that a list may wait for those before it: as long as a page does
 REVOKED_FOR = 366 * 86_400.0
 """Seconds, if a revocation does not say: longer than any token should live."""
 
@@ -207,9 +208,12 @@ class _Api:
         jobs = rights.watch.within(query.get("prefix", ""))
         page = Page((), None)
         if jobs:
-            page = await self._node.broker.recent(
-                jobs, status=status, limit=limit, after=query.get("after") or None
-            )
+            with trio.move_on_after(MAX_TURN) as turn:
+                page = await self._node.broker.recent(
+                    jobs, status=status, limit=limit, after=query.get("after") or None
+                )
+            if turn.cancelled_caught:
+                raise HTTPException(503, "Too many lists are asked for.", {"retry-after": "1"})
         return as_json(
             {"jobs": [_document(event) for event in page.events], "next": page.next},
             headers={"cache-control": "no-cache"},

@@ -112,6 +112,10 @@ class Broker(Protocol):
     ) -> Page:
         """Some jobs by time of their last update, newest first; without nodes' own (`!…`).
 
+        At most `limit`; and fewer, even none, although others follow, after
+        `limits.page_looks` jobs were looked at or `limits.page_bytes` found. Few are made
+        at a time, so that who asks for many lists delays lists and nothing else.
+
         Raises `InvalidInput` (field `after`) if that is not the `next` of some page.
         """
         ...

@@ -8,7 +8,8 @@ keeps is bounded: `limits.max_jobs` jobs, each with `limits.history` events, for
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from bisect import bisect_left
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
@@ -25,6 +26,7 @@ from ..errors import InvalidInput
 from ..fold import fold, lapse, lapses_at
 from ..job import Event, Position, Record, Status, Update
 from ..limits import DEFAULT_LIMITS, Limits
+from .listing import Listing
 
 __all__ = ["MemoryBroker"]
 
@@ -63,11 +65,13 @@ class MemoryBroker:
         self._limits = limits
         self._clock = clock
         self._monotonic = monotonic
-        self._jobs: OrderedDict[str, _Job] = OrderedDict()  # in order of `touched`
+        self._jobs: dict[str, _Job] = {}
+        self._recent: list[tuple[float, str]] = []  # `touched` of each job, in order
         self._touches = 0
         self._due: list[tuple[float, str]] = []  # a heap; about one entry a running job
         self._feeds: set[_Feed] = set()
         self._last_epoch = 0
+        self._lister = trio.CapacityLimiter(1)
 
     def __repr__(self) -> str:
         return f"<MemoryBroker {len(self._jobs)} jobs, {len(self._feeds)} feeds>"
@@ -92,10 +96,7 @@ class MemoryBroker:
         folded = fold(known.record if known else None, update, now=now, epoch=self._next_epoch(now))
         if folded.applied:
             known = self._commit(job, folded.record)
-            self._touches += 1
-            known.touched = self._touches
-            known.touched_at = self._monotonic()
-            self._jobs.move_to_end(job)
+            self._touch(job, known)
         if known and folded.renews:
             known.heard_at = self._monotonic()
             self._watch(job, known)
@@ -123,18 +124,21 @@ class MemoryBroker:
     async def recent(
         self, jobs: Patterns, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
-        await trio.lowlevel.checkpoint()
-        start = last = self._touches + 1 if after is None else _parse_cursor(after)
-        found: list[Event] = []
-        for job, known in reversed(self._jobs.items()):
-            if known.touched >= start or job.startswith("!"):
-                continue
-            if job in jobs and status in (None, known.record.state.status):
-                if len(found) == limit:
-                    return Page(found, next=str(last))
-                found.append(known.events[-1])
-                last = known.touched
-        return Page(found, None)
+        cursor = inf if after is None else _parse_cursor(after)
+        async with self._lister:  # in turn, with the tasks of others between two
+            listing = Listing(limit, self._limits.page_bytes)
+            start = bisect_left(self._recent, (cursor,))
+            for index in reversed(range(start)):
+                number, job = self._recent[index]
+                known = self._jobs[job]
+                wanted = (
+                    job in jobs and job[0] != "!" and status in (None, known.record.state.status)
+                )
+                if start - index > self._limits.page_looks or (wanted and listing.full):
+                    return Page(listing.events, next=str(number + 1))
+                if wanted:
+                    listing.add(known.events[-1])
+            return Page(listing.events, None)
 
     async def reap(self) -> int:
         await trio.lowlevel.checkpoint()
@@ -171,7 +175,7 @@ class MemoryBroker:
         known = self._jobs.get(job)
         if known is None:
             if len(self._jobs) >= self._limits.max_jobs:
-                self._jobs.popitem(last=False)
+                del self._jobs[self._recent.pop(0)[1]]
             known = _Job(record, self._monotonic(), deque(maxlen=self._limits.history))
             self._jobs[job] = known
         known.record = record
@@ -179,6 +183,15 @@ class MemoryBroker:
         for feed in self._feeds:
             feed.put(event)
         return known
+
+    def _touch(self, job: str, known: _Job) -> None:
+        """Put it first of all. Mostly it was among the first, and little has to move."""
+        if known.touched:
+            del self._recent[bisect_left(self._recent, (known.touched,))]
+        self._touches += 1
+        known.touched = self._touches
+        known.touched_at = self._monotonic()
+        self._recent.append((known.touched, job))
 
     def _watch(self, job: str, known: _Job) -> None:
         """Look at this lease when it runs out."""
@@ -193,9 +206,12 @@ class MemoryBroker:
     def _forget(self, now: float) -> None:
         """Drop the jobs nobody has said a word about for the time of retention."""
         before = now - self._limits.retention
-        old = takewhile(lambda item: item[1].touched_at <= before, self._jobs.items())
-        for job in [job for job, known in old if known.heard_at <= before]:
+        old = takewhile(lambda row: self._jobs[row[1]].touched_at <= before, self._recent)
+        forgotten = [job for _, job in old if self._jobs[job].heard_at <= before]
+        for job in forgotten:
             del self._jobs[job]
+        if forgotten:
+            self._recent = [row for row in self._recent if row[1] in self._jobs]
 
     def _next_epoch(self, now: float) -> int:
         # Microseconds: new for every record, larger than any before, and still a whole

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -24,7 +25,7 @@ from tests.brokers.cluster import session_cluster
 from tests.brokers.server import CLOCK, session_server, using_test_clock
 from tests.faults.stores import session_watched_store
 
-LIMITS = Limits(history=5, max_jobs=50, retention=3600)
+LIMITS = Limits(history=5, max_jobs=50, retention=3600, page_looks=30, page_bytes=20_000)
 
 
 @define
@@ -308,6 +309,59 @@ async def test_what_is_not_asked_for_makes_no_page(bench: Bench) -> None:
     for others in (["user:8:*"], ["user:9"], []):
         page = await bench.broker.recent(Patterns.parse(others), limit=1, after=None)
         assert (list(page.events), page.next) == ([], None)
+
+
+async def test_a_page_ends_when_it_has_looked_far_enough(bench: Bench) -> None:
+    await bench.publish("x:old", percent=1)
+    await bench.publish("x:older", status="failed")
+    for number in range(45):
+        await bench.publish(f"y:{number}", percent=1)
+        await bench.tick(1)
+    for query in ({"jobs": EVERY_JOB.within("x:")}, {"jobs": EVERY_JOB, "status": "failed"}):
+        page = await bench.broker.recent(**query, limit=5, after=None)
+        assert (list(page.events), page.next is None) == ([], False)
+        found, pages = [], 1
+        while page.next is not None:
+            page = await bench.broker.recent(**query, limit=5, after=page.next)
+            found += [event.job for event in page.events]
+            pages += 1
+        assert sorted(found) == (["x:older"] if "status" in query else ["x:old", "x:older"])
+        assert pages <= 47 / 10 + 1  # of each of three shards, a third
+
+
+async def test_a_page_ends_when_it_is_long_enough(bench: Bench) -> None:
+    for number in range(6):
+        await bench.publish(f"big:{number}", data=msgspec.Raw(b'"%s"' % (b"x" * 8_000)))
+    lengths, after = [], None
+    while True:
+        page = await bench.broker.recent(EVERY_JOB, limit=50, after=after)
+        lengths.append(len(page.events))
+        after = page.next
+        if after is None:
+            break
+    assert lengths == [3, 3]  # the first that is over 20,000 bytes is the last
+
+
+async def test_lists_are_made_one_by_one_with_other_tasks_between_them() -> None:
+    broker = MemoryBroker(LIMITS)
+    made = 0
+
+    async def make_one() -> None:
+        nonlocal made
+        await broker.recent(EVERY_JOB, limit=5, after=None)
+        made += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(make_one)
+        before = 0
+        with trio.fail_after(5):
+            while made < 10:
+                await trio.lowlevel.checkpoint()
+                assert (
+                    made - before <= 2
+                )  # one a pass: one before us in this, one after in the last
+                before = made
 
 
 async def test_a_job_of_a_nodes_own_is_like_any_other_but_in_no_list(bench: Bench) -> None:
