@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from .answers import HANDLERS, as_json, problem
+from .answers import as_json, handlers, problem
 from .auth.origins import Origins
 from .auth.rights import Rights
 from .broker import Page
@@ -81,7 +81,7 @@ def create_http_app(node: Node, *, parts: Collection[str] = PARTS, inside: bool 
     return Starlette(
         routes=routes,
         middleware=[Middleware(SecurityHeaders), *_for_other_origins(node.gate.origins)],
-        exception_handlers=HANDLERS,
+        exception_handlers=handlers(node.tally),
     )
 
 
@@ -108,11 +108,12 @@ class _Api:
         self._inside = inside
 
     async def _enter(self, request: Request) -> Rights:
-        """What the client may do. Raises `Unauthorized`."""
+        """What the client may do, kept with the request as well. Raises `Unauthorized`."""
         gate = self._node.gate
         rights = await gate.welcome(request.headers)
         if rights is None:
             raise Unauthorized("A token is needed: Authorization: Bearer …")
+        request.scope["rights"] = rights
         return rights
 
     async def job(self, request: Request) -> Response:
