@@ -1,20 +1,21 @@
 """The embedded broker: states in this process's memory. The reference for all others.
 
 Each change happens between two checkpoints, so it is atomic by construction. What it
-keeps is bounded: `limits.max_jobs` jobs, each with `limits.history` events, for
-`limits.retention` seconds after their last word.
+keeps is bounded: `limits.max_jobs` jobs, each with `limits.history` events, together
+`limits.jobs_bytes`, for `limits.retention` seconds after their last word.
 """
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
 from itertools import takewhile
 from math import inf
+from sys import getsizeof
 
 import trio
 from attrs import define, field
@@ -30,6 +31,8 @@ from .listing import Listing
 
 __all__ = ["MemoryBroker"]
 
+EVENT_BYTES = 600
+"""What an event takes without its long texts, measured."""
 FEED_CAPACITY = 10_000
 """Events a feed may be behind before `publish` waits: some megabytes."""
 
@@ -39,7 +42,9 @@ class _Job:
     record: Record
     heard_at: float
     """When its worker was last heard, on the monotonic clock."""
-    events: deque[Event]
+    events: deque[Event] = field(factory=deque)
+    weight: int = 0
+    """What the events take, in bytes."""
     touched: int = 0
     """The number of its last update's event, over all jobs: the order of `recent`."""
     touched_at: float = -inf
@@ -67,6 +72,8 @@ class MemoryBroker:
         self._monotonic = monotonic
         self._jobs: dict[str, _Job] = {}
         self._recent: list[tuple[float, str]] = []  # `touched` of each job, in order
+        self._long: OrderedDict[str, _Job] = OrderedDict()  # with a history, by their last event
+        self._weight = 0
         self._touches = 0
         self._due: list[tuple[float, str]] = []  # a heap; about one entry a running job
         self._feeds: set[_Feed] = set()
@@ -97,6 +104,7 @@ class MemoryBroker:
         if folded.applied:
             known = self._commit(job, folded.record)
             self._touch(job, known)
+            self._make_room()
         if known and folded.renews:
             known.heard_at = self._monotonic()
             self._watch(job, known)
@@ -158,6 +166,7 @@ class MemoryBroker:
                     self._commit(job, record)
                     reaped += 1
             self._watch(job, known)
+        self._make_room()
         return reaped
 
     @asynccontextmanager
@@ -175,11 +184,16 @@ class MemoryBroker:
         known = self._jobs.get(job)
         if known is None:
             if len(self._jobs) >= self._limits.max_jobs:
-                del self._jobs[self._recent.pop(0)[1]]
-            known = _Job(record, self._monotonic(), deque(maxlen=self._limits.history))
-            self._jobs[job] = known
+                self._drop(self._recent.pop(0)[1])
+            known = self._jobs[job] = _Job(record, self._monotonic())
         known.record = record
+        self._weigh(known, _weight(event, known.events[-1] if known.events else None))
         known.events.append(event)
+        if len(known.events) > 1:
+            self._long[job] = known
+            self._long.move_to_end(job)
+        if len(known.events) > self._limits.history:
+            self._shorten(known)
         for feed in self._feeds:
             feed.put(event)
         return known
@@ -192,6 +206,30 @@ class MemoryBroker:
         known.touched = self._touches
         known.touched_at = self._monotonic()
         self._recent.append((known.touched, job))
+
+    def _make_room(self) -> None:
+        """Forget histories, then jobs, until the rest is light enough: of those first that
+        have had no event for longest."""
+        while self._weight > self._limits.jobs_bytes and len(self._jobs) > 1:
+            if self._long:
+                known = self._long.popitem(last=False)[1]
+                while len(known.events) > 1:
+                    self._shorten(known)
+            else:
+                self._drop(self._recent.pop(0)[1])
+
+    def _shorten(self, known: _Job) -> None:
+        oldest = known.events.popleft()
+        self._weigh(known, -_weight(oldest, known.events[0] if known.events else None))
+
+    def _weigh(self, known: _Job, change: int) -> None:
+        known.weight += change
+        self._weight += change
+
+    def _drop(self, job: str) -> None:
+        """All of a job but its place in `recent`."""
+        self._weight -= self._jobs.pop(job).weight
+        self._long.pop(job, None)
 
     def _watch(self, job: str, known: _Job) -> None:
         """Look at this lease when it runs out."""
@@ -209,7 +247,7 @@ class MemoryBroker:
         old = takewhile(lambda row: self._jobs[row[1]].touched_at <= before, self._recent)
         forgotten = [job for _, job in old if self._jobs[job].heard_at <= before]
         for job in forgotten:
-            del self._jobs[job]
+            self._drop(job)
         if forgotten:
             self._recent = [row for row in self._recent if row[1] in self._jobs]
 
@@ -258,6 +296,17 @@ class _Feed(ReceiveChannel[Sequence[Event]]):
         self._arrived.set()
         self._taken.set()
         await trio.lowlevel.checkpoint()
+
+
+def _weight(event: Event, beside: Event | None) -> int:
+    """Bytes that an event takes, about, while the one beside it is there: most texts stay the
+    same from one to the next, and are one in memory."""
+    weight = EVENT_BYTES
+    for name in ("message", "error", "phase", "data"):
+        text = getattr(event.state, name)
+        if text and (beside is None or text is not getattr(beside.state, name)):
+            weight += len(text) if name == "data" else getsizeof(text)
+    return weight
 
 
 def _parse_cursor(text: str) -> int:

@@ -342,28 +342,6 @@ async def test_a_page_ends_when_it_is_long_enough(bench: Bench) -> None:
     assert lengths == [3, 3]  # the first that is over 20,000 bytes is the last
 
 
-async def test_lists_are_made_one_by_one_with_other_tasks_between_them() -> None:
-    broker = MemoryBroker(LIMITS)
-    made = 0
-
-    async def make_one() -> None:
-        nonlocal made
-        await broker.recent(EVERY_JOB, limit=5, after=None)
-        made += 1
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(10):
-            nursery.start_soon(make_one)
-        before = 0
-        with trio.fail_after(5):
-            while made < 10:
-                await trio.lowlevel.checkpoint()
-                assert (
-                    made - before <= 2
-                )  # one a pass: one before us in this, one after in the last
-                before = made
-
-
 async def test_a_job_of_a_nodes_own_is_like_any_other_but_in_no_list(bench: Bench) -> None:
     async with bench.broker.feed() as feed:
         position = await bench.publish("!canary:x", status="queued")
