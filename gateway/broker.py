@@ -73,6 +73,11 @@ class Broker(Protocol):
         ...
 
     @property
+    def shared(self) -> bool:
+        """Whether other nodes may serve the same jobs."""
+        ...
+
+    @property
     def behind(self) -> int:
         """Events that lie in its feeds and are not read yet, as far as is known, for metrics."""
         ...

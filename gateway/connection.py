@@ -32,13 +32,17 @@ from .session import Session
 from .tally import Tally
 from .topic import Missing, Subscription
 
-__all__ = ["Sink", "Source", "serve_connection", "write_frames"]
+__all__ = ["WRITE_SIZE", "ConnectionEnds", "Sink", "Source", "serve_connection", "write_frames"]
 
 log = logging.getLogger("gateway.connection")
 
 WRITE_SIZE = 256 * 1024
 """Bytes per write, about: each write has the deadline, so it must be one a slow but live
 client can take (10 s: 26 KB/s)."""
+
+HISTORY_WITHIN = 2.0
+"""Seconds the writer waits for a job's past. It keeps the client from all else meanwhile, and
+a page that hears nothing for 5 s after its ping takes the gateway for gone."""
 
 _PING = encode("ping")
 
@@ -176,28 +180,38 @@ async def write_frames(
 ) -> None:
     """Send what is due until the outbox ends; then close, once.
 
-    A write that outlives its deadline is followed by an abort, never by a close frame:
-    half a frame may be on the wire.
+    What is due is taken when it can be written: no more of it is held than about
+    `WRITE_SIZE`, or one topic's past, and it is as new as can be. A write that outlives its
+    deadline is followed by an abort, never by a close frame: half a frame may be on the wire.
     """
     since = time.time()
+
+    async def write(messages: list[Message]) -> None:
+        for part in _parts(messages):
+            if not sink.send(part):
+                began = trio.current_time()
+                with trio.fail_after(limits.write_timeout):
+                    await sink.flush()
+                tally.waited.observe(trio.current_time() - began)
+            tally.wrote(part, since=since)
+
     try:
         async for batch in outbox:
-            messages = batch.replies
+            messages, size = batch.replies, 0
             if batch.due and tally.timing:
                 tally.queued.observe(trio.current_time() - batch.since)
             for subscription in batch.due:
                 taken = subscription.take()
-                if isinstance(taken, Message):
-                    messages.append(taken)
+                if isinstance(taken, Missing):
+                    await write(messages)
+                    messages, size = await catch_up(subscription, taken, broker), WRITE_SIZE
                 elif taken is not None:
-                    messages += await catch_up(subscription, taken, broker)
-            for part in _parts(messages):
-                if not sink.send(part):
-                    began = trio.current_time()
-                    with trio.fail_after(limits.write_timeout):
-                        await sink.flush()
-                    tally.waited.observe(trio.current_time() - began)
-                tally.wrote(part, since=since)
+                    messages.append(taken)
+                    size += taken.size
+                if size >= WRITE_SIZE:
+                    await write(messages)
+                    messages, size = [], 0
+            await write(messages)
             if batch.ping:
                 with trio.fail_after(limits.write_timeout):
                     await sink.ping()
@@ -219,10 +233,11 @@ async def catch_up(subscription: Subscription, missing: Missing, broker: Broker)
     taken: Message | Missing | None = missing
     while isinstance(taken, Missing):
         try:
-            events = await broker.history(subscription.job, after=taken.after)
-        except BrokerUnavailable as error:
+            with trio.fail_after(HISTORY_WITHIN):
+                events = await broker.history(subscription.job, after=taken.after)
+        except (BrokerUnavailable, trio.TooSlowError) as error:
             # Not lost: it stays due, and its next event or the node's check marks it again.
-            log.warning("no history of %s: %s", subscription.job, error)
+            log.warning("no history of %s: %s", subscription.job, str(error) or "no answer")
             return messages
         replayed = subscription.replay(events, after=taken.after)
         if replayed is None:

@@ -66,6 +66,13 @@ class Limits:
     drain_timeout: float = _positive(10.0)
     """How long leaving may take: less than Kubernetes' grace period of 30 s."""
 
+    worker_silence: float = _positive(10.0)
+    """How long a worker of `--workers` may say nothing until it counts as hanging, and is
+    killed and started anew; six times as long while it starts. A full collection, or 10,000
+    clients that come at once, may hold its loop for 1 to 2 s; a page leaves after 5 s without
+    an answer, but who is dealt to it waits. Time in which the supervisor stood still too (a
+    suspended machine, Ctrl-Z) does not count."""
+
     max_head: int = _count(16 * 1024)
     """A request head; 431. Browsers' cookies stay below 8 KiB; h11's own bound is 16 KiB."""
     max_body: int = _count(64 * 1024)
@@ -128,7 +135,8 @@ class Limits:
     """How long that may take before what the node shows counts as stale: far above any
     round trip, below the patience of somebody who looks at a bar."""
     retry: tuple[float, float] = (0.5, 5.0)
-    """The window in which clients of a node that leaves come back, at random."""
+    """The window in which clients come back, at random, that lost this node together. If it
+    leaves, and others serve the same jobs, the window is by how many they are instead."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -35,7 +35,7 @@ class Metronome:
         self._waiting = 0
         self._somebody = trio.Event()
         self._struck = 0
-        """The last beat that was struck, or that nobody waited for."""
+        """The last beat that was struck. All after it are, however late."""
 
     def __repr__(self) -> str:
         return f"<Metronome, {self._waiting} waiting>"
@@ -43,12 +43,10 @@ class Metronome:
     def open_at(self, time: float, what: Opens) -> int:
         """Open it on the first beat to come that is not before `time`; returns which that is."""
         now = floor(trio.current_time() / BEAT)
-        if not self._waiting:
-            self._struck = now
-            self._somebody.set()
-        beat = max(ceil(time / BEAT), now + 1)
+        beat = max(ceil(time / BEAT), now + 1, self._struck + 1)
         self._slots[beat % SLOTS][what] = beat
         self._waiting += 1
+        self._somebody.set()
         return beat
 
     def forget(self, what: Opens, beat: int) -> None:

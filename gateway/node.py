@@ -59,6 +59,9 @@ DRAIN_STEPS = 20
 """In how many waves the clients of a node that leaves are sent away, if they are many."""
 DRAIN_WAVE = 100
 """Clients another node takes at once without noticing."""
+HANDOVER = 2.0
+"""Seconds within which a client is at another node, once it goes: a handshake over TLS from a
+phone, and a second one if the balancer did not know yet that we leave."""
 
 
 @frozen
@@ -200,27 +203,51 @@ class Node:
         return ending
 
     async def drain(self) -> None:
-        """Send the clients away, in waves, within `limits.drain_timeout`.
+        """Send the clients away, within `limits.drain_timeout`.
 
-        Returns when all are gone or the time is up; what is left then is the caller's to
-        cancel. From the first moment on new clients are refused.
+        Where other nodes serve the same jobs they are told to go, and served until they
+        are there; elsewhere, and who stays, is ended. Returns when all are gone or the
+        time is up; what is left then is the caller's to cancel. From the first moment on
+        new clients are refused.
         """
         self.leaving.set()
         if not self._connections:
             return
-        leaving = list(self._connections)
-        log.info("draining %d clients", len(leaving))
-        goaway = encode("goaway", code=endings.GOING_AWAY.code, retry=self.limits.retry)
-        for outbox in leaving:
-            outbox.announce(goaway)
+        log.info("draining %d clients", len(self._connections))
         with trio.move_on_after(self.limits.drain_timeout):
-            wave = max(DRAIN_WAVE, -(-len(leaving) // DRAIN_STEPS))
-            for start in range(0, len(leaving), wave):
-                if start:
-                    await trio.sleep(self.limits.drain_timeout / 2 / DRAIN_STEPS)
-                for outbox in leaving[start : start + wave]:
-                    outbox.end(endings.GOING_AWAY)
+            if self.broker.shared:
+                await self._let_go()
+            else:
+                await self._send_away()
             await self._none_left.wait()
+
+    async def _let_go(self) -> None:
+        """Have the clients go by themselves, at random moments of a window that is the longer
+        the more they are; then end who is left: it comes back within that window too."""
+        drain = self.limits.drain_timeout
+        crowd = min(1.0, len(self._connections) / (DRAIN_WAVE * DRAIN_STEPS))
+        window = round(drain / 2 * crowd, 3)
+        self._say_goaway((0.0, window))
+        with trio.move_on_after(window + min(HANDOVER, drain / 4)):
+            await self._none_left.wait()
+        for outbox in list(self._connections):
+            outbox.end(endings.GOING_AWAY)
+
+    async def _send_away(self) -> None:
+        """End the clients, in waves: nobody else has what they watch."""
+        leaving = list(self._connections)
+        self._say_goaway(self.limits.retry)
+        wave = max(DRAIN_WAVE, -(-len(leaving) // DRAIN_STEPS))
+        for start in range(0, len(leaving), wave):
+            if start:
+                await trio.sleep(self.limits.drain_timeout / 2 / DRAIN_STEPS)
+            for outbox in leaving[start : start + wave]:
+                outbox.end(endings.GOING_AWAY)
+
+    def _say_goaway(self, window: tuple[float, float]) -> None:
+        goaway = encode("goaway", code=endings.GOING_AWAY.code, retry=window)
+        for outbox in self._connections:
+            outbox.announce(goaway)
 
     def _refuse(self) -> Ending | None:
         if self.leaving.is_set():

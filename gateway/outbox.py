@@ -110,7 +110,12 @@ class Outbox:
     def pace(self, max_hz: float) -> None:
         """From now on hand out marks at most `max_hz` times a second, on the metronome's beat;
         answers do not wait."""
-        self._interval = 1 / max_hz
+        interval = 1 / max_hz
+        if self._opens_on is not None:
+            self._metronome.forget(self, self._opens_on)
+            self._opens_at += interval - self._interval
+            self._opens_on = self._metronome.open_at(self._opens_at, self)
+        self._interval = interval
 
     def open(self) -> None:
         """Hand out marks again. For the metronome."""

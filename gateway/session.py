@@ -191,6 +191,7 @@ class Session:
         subscription = self._subscriptions.pop(job, None)
         if subscription is None:
             return False
+        subscription.over = True
         self.outbox.unmark(subscription)
         if job in self._hidden:
             self._hidden.remove(job)

@@ -94,12 +94,6 @@ def _log_level(text: str) -> str:
     return text.lower()
 
 
-def _url(text: str) -> str:
-    if not re.match(r"https?://[^/\s]", text):
-        raise ValueError("must be the URL of a gateway, such as http://127.0.0.1:8000")
-    return text.rstrip("/")
-
-
 def _redis(text: str) -> str | None:
     if not text:
         return None
@@ -263,7 +257,14 @@ INTERNAL = Setting(
     _internal_parts,
     "PART,...",
 )
-URL = Setting("url", "http://127.0.0.1:8000", "The gateway.", _url, "URL")
+URL = Setting(
+    "url",
+    "http://127.0.0.1:8000",
+    "The gateway, or for reports the Redis of its nodes.",
+    str,  # what can be called is for those to say who do
+    "URL",
+    secret=True,  # it may hold a password
+)
 TOKEN = Setting("token", "", "What to show to a gateway that asks.", _token, "TEXT", secret=True)
 TOKEN_FILE = Setting(
     "token_file",

@@ -51,6 +51,8 @@ class Subscription:
     ahead: bool = False
     """Its client has seen more than this node, it says: until the broker has been asked,
     nothing is due before we have come that far."""
+    over: bool = False
+    """The client is not interested any more; it may have been handed out already."""
 
     @property
     def job(self) -> str:
@@ -71,7 +73,7 @@ class Subscription:
         `Missing` leaves the cursor where it is: the caller fetches those events
         and calls `replay`, or `skip`.
         """
-        if not self.due:
+        if self.over or not self.due:
             return None
         message = self.topic.read(self.cursor, self.mode)
         if isinstance(message, Message):

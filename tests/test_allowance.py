@@ -10,13 +10,13 @@ from trio.testing import MockClock
 
 from gateway import Limits
 from gateway.transports.allowance import Allowance, FrameCounter
-from tests.e2e.client import PING, TEXT, frame
+from tests.e2e.client import CLOSE, PING, TEXT, frame
 
 frames = st.builds(
     frame,
     st.binary(max_size=200)
     | st.sampled_from([b"x" * 125, b"x" * 126, b"x" * 65_535, b"x" * 65_536]),
-    st.sampled_from([TEXT, PING]),
+    st.sampled_from([TEXT, PING, CLOSE]),
     masked=st.booleans(),
 )
 
@@ -30,6 +30,7 @@ def test_frames_are_counted_however_they_are_cut(sent: list[bytes], data: st.Dat
         counted += counter.count(stream[start:end])
         start = end
     assert counted == len(sent)
+    assert counter.closes == any(one[0] & 0x0F == CLOSE for one in sent)
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20))

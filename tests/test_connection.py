@@ -18,9 +18,10 @@ from msgspec import Raw
 from trio.testing import MockClock
 
 from gateway import Limits, MemoryBroker, Node, endings
-from gateway.connection import ConnectionEnds
+from gateway.connection import WRITE_SIZE, ConnectionEnds
 from gateway.endings import Ending
-from gateway.job import Position, Update
+from gateway.errors import BrokerUnavailable
+from gateway.job import Event, Position, Update
 from gateway.protocol import Message
 from gateway.tally import TIMED
 
@@ -157,6 +158,61 @@ async def test_every_has_each_event_and_says_what_is_gone(
     await late.subscribe("a", mode="every")
     assert [(g["from"], g["to"]) for g in late.sink.of("gap")] == [(4, 58)]
     assert late.seen[-1][1] == 59
+
+
+async def test_a_broker_that_does_not_answer_makes_nobody_deaf(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for a past that does not come is answered, pinged, and told what is new."""
+    epoch, _ = await world.publish("a", percent=1)
+    for percent in range(2, 12):
+        await world.publish("a", percent=percent, message="x" * 900)
+    client = await world.connect()
+
+    async def hang(*args: Any, **more: Any) -> list[Event]:
+        await trio.sleep(48)
+        raise BrokerUnavailable("at last")
+
+    history = world.broker.history
+    monkeypatch.setattr(world.broker, "history", hang)
+    await client.source.say(type="hello", positions={"a": [epoch, 1]})
+    await client.source.say(type="subscribe", jobs=["a", "b"], mode="every")
+    for _ in range(10):
+        await client.source.say(type="ping")
+        await world.publish("a", percent=12)
+        await trio.sleep(4.9)
+    assert len(client.sink.of("subscriptions")) == 1
+    assert len(client.sink.of("pong")) == 10
+    assert not client.ended.is_set()
+    assert [frame["job"] for frame in client.sink.of("progress")] == ["b"]
+    monkeypatch.setattr(world.broker, "history", history)
+    await world.publish("a", percent=13)
+    await trio.sleep(3)  # perhaps it was just being asked again
+    assert client.seen == [(None, 0), *((n - 1, n) for n in range(2, 14))]
+
+
+async def test_no_more_is_held_than_one_write(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """What a client that takes nothing is due stays in the topics, shared; and what it gets
+    later is what is newest then, unless it has lost interest."""
+    world = World(nursery, Limits())
+    await nursery.start(world.node.run)
+    jobs = [f"job:{number}" for number in range(100)]
+    for job in jobs:
+        await world.publish(job, data=Raw(b'"%b"' % (b"x" * 8_000)))
+    client = await world.connect(SlowSink(takes=1.0))
+    await client.subscribe(*jobs)
+    await trio.sleep(1.5)
+    for job in jobs:
+        await world.publish(job, percent=50, data=Raw(b"1"))
+    await client.source.say(type="unsubscribe", jobs=[jobs[-1]])
+    await trio.sleep(15)
+    told = client.sink.of("progress")
+    behind = WRITE_SIZE // 8_000
+    assert len(told) <= len(jobs) + 2 * behind + 2
+    assert [frame["seq"] for frame in told][-behind:] == [2] * behind
+    assert jobs[-1] not in {frame["job"] for frame in told}
 
 
 async def test_positions_of_hello_are_continued_once(

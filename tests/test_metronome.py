@@ -67,6 +67,28 @@ async def test_it_rests_when_nobody_waits(autojump_clock: MockClock, nursery: tr
     assert time.monotonic() - began < 5
 
 
+async def test_a_beat_that_is_late_is_not_another_one(
+    mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Even if nobody waits for it any more, but others for the next."""
+    metronome = Metronome()
+    nursery.start_soon(metronome.run)
+    beat = metronome.open_at(BEAT / 2, gone := Door())
+    await trio.testing.wait_all_tasks_blocked()
+    mock_clock.jump(5.4 * BEAT)
+    metronome.forget(gone, beat)
+    doors = Door(), Door()
+    metronome.open_at(5.5 * BEAT, doors[0])
+    await trio.testing.wait_all_tasks_blocked()
+    metronome.open_at(5.5 * BEAT, doors[1])
+    await trio.testing.wait_all_tasks_blocked()
+    assert [door.opened_at for door in doors] == [[], []]
+    mock_clock.jump(BEAT)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [len(door.opened_at) for door in doors] == [1, 1]
+    assert not gone.opened_at
+
+
 @pytest.mark.parametrize("late", [3 * BEAT, TURN + 3 * BEAT])
 async def test_what_was_missed_is_made_up_for(
     late: float, mock_clock: MockClock, nursery: trio.Nursery

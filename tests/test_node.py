@@ -1,4 +1,4 @@
-"""A node outlives a broker that is away, and says when it is not ready."""
+"""A node outlives a broker that is away, says when it is not ready, and leaves in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from gateway import Limits, MemoryBroker, Node
+from gateway import Limits, MemoryBroker, Node, endings
 from gateway.broker import LOST
 from gateway.errors import BrokerUnavailable
 from gateway.job import Event, Update
@@ -122,3 +122,58 @@ async def test_an_end_that_the_feed_lost_arrives_all_the_same(
         await trio.testing.wait_all_tasks_blocked()
         assert sink.of("progress")[-1]["state"]["status"] == "succeeded"
         nursery.cancel_scope.cancel()
+
+
+class SharedBroker(MemoryBroker):
+    """A broker that other nodes might serve from as well."""
+
+    shared = True
+
+
+class TestLeavingOthersBehind:
+    """A node that leaves while others serve the same jobs."""
+
+    async def test_a_client_is_served_until_it_is_at_another_node(
+        self, autojump_clock: MockClock
+    ) -> None:
+        broker = SharedBroker(clock=trio.current_time, monotonic=trio.current_time)
+        node = Node(broker)
+        source, sink = FakeSource(), Sink()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            nursery.start_soon(node.serve, source, sink)
+            await source.say(type="subscribe", jobs=["a"])
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(node.drain)
+            await trio.sleep(1)
+            (goaway,) = sink.of("goaway")
+            low, high = goaway["retry"]
+            assert 0 == low < high < 1  # it is alone: another node can take it at once
+            await broker.publish("a", Update(status="succeeded"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert sink.of("progress")[-1]["state"]["status"] == "succeeded"
+            source.hang_up()
+            await trio.testing.wait_all_tasks_blocked()
+            assert sink.ending is endings.NORMAL
+            nursery.cancel_scope.cancel()
+
+    @pytest.mark.parametrize("clients", [1, 100, 2_000])
+    async def test_who_stays_is_sent_away_when_all_had_their_turn(
+        self, clients: int, autojump_clock: MockClock
+    ) -> None:
+        node = Node(SharedBroker(clock=trio.current_time, monotonic=trio.current_time))
+        sinks = [Sink() for _ in range(clients)]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            for sink in sinks:
+                nursery.start_soon(node.serve, FakeSource(), sink)
+            await trio.testing.wait_all_tasks_blocked()
+            began = trio.current_time()
+            await node.drain()
+            took = trio.current_time() - began
+            nursery.cancel_scope.cancel()
+        assert all(sink.ending is endings.GOING_AWAY for sink in sinks)
+        window = sinks[0].of("goaway")[0]["retry"][1]
+        assert window + 1 < took < node.limits.drain_timeout
+        # As fast as another node takes them, or, if they are very many, in half of the time.
+        assert window == pytest.approx(clients / 400, abs=0.001)

@@ -102,6 +102,16 @@ async def test_a_paced_outbox_collects_and_answers_do_not_wait(
     assert trio.current_time() - start == 0.5
 
 
+async def test_another_pace_counts_from_now_on(outbox: Outbox, autojump_clock: MockClock) -> None:
+    mark = subscription(outbox)
+    start = trio.current_time()
+    for max_hz, opens_after in (0.001, 0), (2, 0.5), (0.1, 10.5), (100, 10.51):
+        outbox.pace(max_hz)
+        outbox.mark(mark)
+        await outbox.receive()
+        assert trio.current_time() - start == pytest.approx(opens_after)
+
+
 async def test_it_says_since_when_something_was_due(
     outbox: Outbox, autojump_clock: MockClock
 ) -> None:

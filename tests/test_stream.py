@@ -98,6 +98,22 @@ async def test_of_a_crowd_a_few_leave_at_a_time(
     assert max(passes.counts) <= AT_ONCE * len(tasks)
 
 
+async def test_nobody_reads_what_comes_while_it_is_closed(nursery: trio.Nursery) -> None:
+    """Closing hears the client out; two who read at a time would be an error."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = ClientStream(ours, limits=Limits())
+    stream.unread(b"put back")
+    with theirs:
+        nursery.start_soon(stream.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        theirs.send(b"too late")
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.receive_some()
+    with trio.fail_after(PATIENCE):
+        await stream.closed.wait()
+
+
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
     gc.collect()

@@ -89,6 +89,10 @@ class MemoryBroker:
         return None
 
     @property
+    def shared(self) -> bool:
+        return False
+
+    @property
     def behind(self) -> int:
         return max((len(feed) for feed in self._feeds), default=0)
 

@@ -85,6 +85,10 @@ class RedisBroker:
         return next((f"Redis: {error}" for error in errors if error), None)
 
     @property
+    def shared(self) -> bool:
+        return True
+
+    @property
     def behind(self) -> int:
         return sum(poller.statistics().behind for poller in self._pollers)
 

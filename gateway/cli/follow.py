@@ -11,6 +11,7 @@ import random
 import trio
 
 from ..protocol import Mode
+from ..worker.publisher import Token
 from .known import Known
 from .line import Audience, Line
 
@@ -20,9 +21,7 @@ STABLE_AFTER = 60.0  # a line that lived this long was a good one: count failure
 FIRST_CEILING, LAST_CEILING = 0.5, 20.0  # seconds, of the pause before the next line
 
 
-async def follow(
-    url: str, known: Known, *, mode: Mode, token: str | None, audience: Audience
-) -> None:
+async def follow(url: str, known: Known, *, mode: Mode, token: Token, audience: Audience) -> None:
     """Keep `known` up to date until all its jobs have ended.
 
     Raises `Refused` if the gateway does not want us back. Cancelled, it says goodbye.
@@ -45,10 +44,12 @@ async def follow(
 
 
 def backoff(failures: int, window: tuple[float, float], chance: float) -> float:
-    """Seconds before the next line: full jitter between the window's ends, whose upper one
-    doubles with each failure after the first. `chance` is in [0, 1)."""
+    """Seconds before the next line, with full jitter: the first time within the gateway's
+    window, then below a ceiling that doubles. `chance` is in [0, 1).
+
+    The window is the least ceiling, and not what is doubled: it spreads a crowd already.
+    """
     low, high = window
-    first = max(high, FIRST_CEILING)  # a window of [0, 0] must not become a busy loop
-    doubled = min(first * 2 ** min(failures, 16), max(LAST_CEILING, high))
-    ceiling = high if failures == 0 else doubled
-    return low + chance * (max(ceiling, low) - low)
+    # Not for the first, but then a window of [0, 0] must not become a busy loop.
+    doubled = min(FIRST_CEILING * 2 ** min(failures, 16), LAST_CEILING) if failures else 0.0
+    return low + chance * (max(high, doubled) - low)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from os import PathLike
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ from trio_websocket import (
 )
 
 from ..protocol import SUBPROTOCOL, Mode
+from ..worker.publisher import Token, Unreachable
+from ..worker.token import newest_token
 from .frames import Error, Frame, Gap, Goaway, Ping, Progress, Subscriptions, Welcome, parse_frames
 from .known import Known
 
@@ -36,8 +39,8 @@ ANSWER_WITHIN = 10.0  # how long the other side may be silent after a ping
 GOODBYE_WITHIN = 0.2  # ours leaves at once; to be answered is a courtesy
 MAX_MESSAGE = 16 * 1024 * 1024  # bytes: far above what a gateway joins into one
 
-EXPIRED = 4100
-"""Worth coming back for those who can get another token, which we cannot."""
+BETTER_TOKEN = frozenset((4100, 4500, 4502))
+"""Another token would do (expired, no good one, revoked): its file may soon have it."""
 NO_RETURN = frozenset((1003, 1008, 1009))
 """Codes below 4000 after which a client does not come back (docs/protocol.md, Endings)."""
 
@@ -69,7 +72,7 @@ class _Away(Exception):
     """There is nobody to talk to. No OSError, for those may also be the audience's."""
 
 
-_ENDS_IT = _Away, HandshakeError, ConnectionClosed, trio.TooSlowError, ValueError
+_ENDS_IT = _Away, Unreachable, HandshakeError, ConnectionClosed, trio.TooSlowError, ValueError
 
 
 @define
@@ -78,7 +81,8 @@ class Line:
 
     known: Known
     mode: Mode
-    token: str | None
+    token: Token
+    """One in a file is read for each line, and while the gateway does not take it, it is away."""
     audience: Audience
     window: tuple[float, float] | None = None
     """Within how many seconds the gateway wants us back."""
@@ -94,11 +98,12 @@ class Line:
         """
         why: str | Refused = "all jobs have ended"
         try:
+            token = newest_token(self.token)
             async with trio.open_nursery() as nursery, _dialled(nursery, url) as ws:
                 with trio.fail_after(DIAL_WITHIN):
                     welcome = await ws.get_message()
                 self.heard_at = trio.current_time()
-                await self._greet(ws)
+                await self._greet(ws, token)
                 await self._take(ws, welcome)
                 nursery.start_soon(self._heed_silence, ws)
                 while not self.known.finished:
@@ -107,15 +112,15 @@ class Line:
                     await self._take(ws, message)
                 nursery.cancel_scope.cancel()
         except* (Refused, *_ENDS_IT) as group:
-            why = _why(group)
+            why = _why(group, renewable=isinstance(self.token, PathLike))
         if isinstance(why, Refused):
             raise why
         return why
 
-    async def _greet(self, ws: WebSocketConnection) -> None:
+    async def _greet(self, ws: WebSocketConnection, token: str | None) -> None:
         hello: dict[str, Any] = {"type": "hello", "positions": self.known.positions()}
-        if self.token:
-            hello["token"] = self.token
+        if token:
+            hello["token"] = token
         await self._say(ws, hello)
         jobs = list(self.known.jobs)
         await self._say(ws, {"type": "sync_subscriptions", "jobs": jobs, "mode": self.mode})
@@ -192,7 +197,7 @@ async def _dialled(nursery: trio.Nursery, url: str) -> AsyncIterator[WebSocketCo
                 nursery,
                 stream,
                 parts.netloc,
-                parts.path + "/ws",
+                parts.path.rstrip("/") + "/ws",
                 subprotocols=[SUBPROTOCOL],
                 message_queue_size=1,
                 max_message_size=MAX_MESSAGE,
@@ -207,15 +212,21 @@ async def _dialled(nursery: trio.Nursery, url: str) -> AsyncIterator[WebSocketCo
         await trio.aclose_forcefully(stream)
 
 
-def _why(group: BaseExceptionGroup[Any]) -> str | Refused:
-    """Why a line ended, from what was raised: `Refused` if it is for good."""
+def _why(group: BaseExceptionGroup[Any], *, renewable: bool) -> str | Refused:
+    """Why a line ended, from what was raised: `Refused` if it is for good.
+
+    Who has no `renewable` token cannot come back with a better one.
+    """
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, ConnectionClosed):
         code = error.reason.code if error.reason else 1006
         reason = (error.reason.reason if error.reason else None) or "connection lost"
-        if code in NO_RETURN or code == EXPIRED or 4500 <= code <= 4999:
+        final = code in NO_RETURN or 4500 <= code <= 4999
+        if code in BETTER_TOKEN:
+            final = not renewable
+        if final:
             return Refused(f"the gateway has closed the connection: {reason} ({code})")
         return f"{reason} ({code})"
     if isinstance(error, Refused):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import settings
-from .flags import REFUSED, WRONG, give_up, job_argument, set_by
+from .calling import reports
+from .flags import REFUSED, WRONG, give_up, job_argument
 
 if TYPE_CHECKING:
-    from ..worker.publisher import Receipt
+    from ..worker.publisher import Receipt, Token
 
 __all__ = ["publish"]
 
@@ -34,15 +33,12 @@ def _json(context: click.Context, parameter: click.Parameter, text: str | None) 
         raise click.BadParameter(f"not JSON: {error}", context, parameter) from None
 
 
-COUNT = click.FloatRange(min=0, max=2**53)
-
-
 @click.command()
 @click.argument("job", callback=job_argument)
 @click.option("--status", type=click.Choice(STATUSES), help="Without it: running, or as it is.")
-@click.option("--percent", type=click.FloatRange(0, 100), metavar="0-100")
-@click.option("--done", type=COUNT, metavar="NUMBER", help="How much of --total is done.")
-@click.option("--total", type=COUNT, metavar="NUMBER")
+@click.option("--percent", type=float, metavar="0-100")
+@click.option("--done", type=float, metavar="NUMBER", help="How much of --total is done.")
+@click.option("--total", type=float, metavar="NUMBER")
 @click.option("--unit", metavar="TEXT", help="What is counted, such as frames.")
 @click.option("--phase", metavar="TEXT")
 @click.option("--message", metavar="TEXT")
@@ -51,52 +47,53 @@ COUNT = click.FloatRange(min=0, max=2**53)
 @click.option("--parent", metavar="JOB", help="The job this one belongs to.")
 @click.option(
     "--lease",
-    type=click.FloatRange(1, 86_400),
+    type=float,
     metavar="SECONDS",
     help="How long the worker may be silent before the job counts as stalled.",
 )
 @click.option("--start", is_flag=True, help="Open the next attempt.")
 @click.option(
     "--attempt",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2**53),
     metavar="NUMBER",
     help="Of which attempt this is a word; an older one is rejected.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-@set_by(settings.URL)
-@set_by(settings.TOKEN, settings.TOKEN_FILE)
+@reports
 def publish(
     job: str,
     *,
     as_json: bool,
     url: str,
-    token: str | None,
-    token_file: Path | None,
+    token: Token,
+    status: str | None,
+    start: bool,
+    attempt: int | None,
     **fields: Any,
 ) -> None:
-    """Report once on JOB. Fields that are not given stay as they are.
+    """Report once on JOB. Fields that are not given stay as they are; a text that is too
+    long is cut.
 
     Exits with 0 if it is applied or was so already, 1 if it is rejected, 2 if it is
-    wrong, 3 if the gateway does not answer.
+    wrong, 3 if the gateway, or the Redis that --url names, does not answer.
     """
-    from ..worker import publisher
+    from ..worker import checks, publisher
     from ..worker.publisher import Rejected, Unreachable
 
-    data = fields.pop("data")
-    update = {
-        name: value for name, value in fields.items() if value is not None and value is not False
-    }
-    if data is not None:
-        (update["data"],) = data
+    about = {"status": status, "start": start, "attempt": attempt}
+    update = {name: value for name, value in about.items() if value}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if "data" in given:
+        (given["data"],) = given["data"]
     try:
-        publisher.check(url, token or token_file)
+        update |= checks.update(**given)
     except ValueError as error:
-        give_up(f"--url (GATEWAY_URL): {error}", code=WRONG)
-    connection = publisher.connect(url, token or token_file)
+        give_up(f"--{error}", code=WRONG)
+    connection = publisher.connect(url, token)
     try:
         receipt = connection.publish(job, update)
     except Unreachable as error:
-        give_up(f"the gateway at {url} does not answer: {error}", code=REFUSED)
+        give_up(f"{publisher.shown(url)} does not answer: {error}", code=REFUSED)
     except Rejected as error:
         # With a field: what was said is wrong. Without: it is not for us, or no gateway.
         give_up(f"rejected: {error}", code=WRONG if error.field else 1)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from .. import settings
-from .flags import WRONG, give_up, job_argument, set_by
+from .calling import reports
+from .flags import WRONG, give_up, job_argument
+
+if TYPE_CHECKING:
+    from ..worker.publisher import Token
 
 __all__ = ["run"]
 
@@ -13,7 +18,7 @@ __all__ = ["run"]
 @click.command()
 @click.argument("job", callback=job_argument)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@set_by(settings.URL)
+@reports
 @click.option("--parent", metavar="JOB", help="The job this one belongs to.")
 @click.option(
     "--lease",
@@ -32,7 +37,14 @@ __all__ = ["run"]
     help="How long to wait, at the end, until the gateway has heard of it.",
 )
 def run(
-    job: str, *, command: tuple[str, ...], url: str, parent: str | None, lease: float, wait: float
+    job: str,
+    *,
+    command: tuple[str, ...],
+    url: str,
+    token: Token,
+    parent: str | None,
+    lease: float,
+    wait: float,
 ) -> None:
     """Run COMMAND as JOB and end with its exit code.
 
@@ -50,7 +62,7 @@ def run(
 
     log_to_stderr("warning", form="gateway: %(message)s")
     try:
-        made = Job(job, url=url, parent=parent, lease=lease, timeout=wait)
+        made = Job(job, url=url, token=token, parent=parent, lease=lease, timeout=wait)
     except ValueError as error:
         give_up(str(error), code=WRONG)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -39,16 +40,19 @@ def serve(
     SIGHUP reads the keys anew, and the limits of the configuration file, for who comes
     from then on.
     """
+    import faulthandler
+
     from ..errors import BrokerUnavailable, InvalidSettings
     from .logs import log_to_stderr
 
     log_to_stderr(log_level)
+    faulthandler.enable()  # who hangs is sent SIGABRT, by systemd or a supervisor
+    config, limits = context.meta.get("gateway.config"), context.meta.get("gateway.limits", {})
     try:
         if workers > 1 and worker is None:
-            _supervise(workers, redis, **values)
+            _supervise(workers, redis, limits, **values)
         else:
-            config, limits = (context.meta.get(f"gateway.{name}") for name in ("config", "limits"))
-            _serve(worker, redis=redis, config=config, limits=limits or {}, **values)
+            _serve(worker, redis=redis, config=config, limits=limits, **values)
     except InvalidSettings as error:
         complain(error)
     except BrokerUnavailable as error:
@@ -64,11 +68,11 @@ def _serve(worker: int | None, **values: Any) -> None:
     serve_until_told(supervised=worker is not None, **values)
 
 
-def _supervise(workers: int, redis: str | None, **values: Any) -> None:
+def _supervise(workers: int, redis: str | None, limits: Mapping[str, Any], **values: Any) -> None:
     from .supervising import CannotStart, supervise_until_told
 
-    names = ("bind", "internal_bind", "drain")
+    ours = {name: values[name] for name in ("bind", "internal_bind", "drain")}
     try:
-        supervise_until_told(workers=workers, redis=redis, **{name: values[name] for name in names})
+        supervise_until_told(workers=workers, redis=redis, limits=limits, **ours)
     except CannotStart as error:
         raise SystemExit(error.code) from None

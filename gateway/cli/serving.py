@@ -19,7 +19,7 @@ from ..settings import in_shards
 from ..settings_file import limits_of, read_file
 from ..transports.addresses import Network, Proxies
 from . import descriptors
-from .collector import calm_down, collect_the_young
+from .collector import calm_down, collect
 from .leash import until_let_go
 from .signals import run_until_told
 from .systemd import keep_watchdog, notify, reloading
@@ -81,7 +81,7 @@ async def _serve(
             nursery.start_soon(_leave_when_let_go, nursery.cancel_scope)
         gateway: Gateway = await nursery.start(serve)
         nursery.start_soon(keep_watchdog)
-        nursery.start_soon(collect_the_young)
+        nursery.start_soon(collect)
         await nursery.start(partial(_reload_when_told, gateway, config=config, drain=drain))
         if not supervised:
             announce(gateway.addresses, gateway.internal_addresses)

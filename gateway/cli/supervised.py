@@ -5,7 +5,6 @@ process that fills it at present.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import socket
@@ -21,7 +20,7 @@ from attrs import define
 
 from ..settings import BIND, INTERNAL_BIND, suspicious_variables
 from ..transports.inherited import bequeathed
-from .leash import Leash
+from .leash import LOOKS, Leash
 
 __all__ = ["Worker"]
 
@@ -34,6 +33,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 dealt to it waits."""
 GRACE = 3.0
 """Seconds beyond the drain time until a worker that has not left is killed."""
+LAST_WORDS = 2.0
+"""Seconds for one that hangs to print where it stands, until it is killed for good."""
 
 
 @define(eq=False)
@@ -42,18 +43,14 @@ class Worker:
 
     number: int
     drain: float
+    silence: float
+    """Seconds (`Limits.worker_silence`)."""
     public: Sequence[socket.socket] = ()
     inside: Sequence[socket.socket] = ()
     ready: bool = False
     """Whether it serves, by the settings of now."""
     _process: trio.Process | None = None
-    _heard_at: float = math.inf
-    """When it last said something; until it does, we do not wait for it."""
     _reload_due: bool = False
-
-    def alive(self, within: float) -> bool:
-        """Whether it was heard in so many seconds."""
-        return trio.current_time() - self._heard_at < within
 
     def reload(self) -> None:
         """Have it read keys and limits anew: at once, or as soon as it hears signals."""
@@ -109,7 +106,7 @@ class Worker:
                     partial(
                         trio.run_process,
                         self._command(),
-                        env=_environment(leash),
+                        env=_environment(leash, self.silence),
                         pass_fds=[*self._descriptors(), leash.descriptor],
                         stdin=DEVNULL,
                         check=False,
@@ -117,12 +114,13 @@ class Worker:
                     )
                 )
                 self._process = process
-                async for line in leash.lines():
-                    # Who leaves by itself says no more, and may take its time.
-                    self._heard_at = math.inf if line == "STOPPING=1" else trio.current_time()
-                    if line == "READY=1":
-                        self._is_ready(on_ready)
-                self.ready, self._heard_at = False, math.inf
+                async with trio.open_nursery() as listening:
+                    listening.start_soon(self._kill_if_silent, leash, process)
+                    async for line in leash.lines():
+                        if line == "READY=1":
+                            self._is_ready(on_ready)
+                    listening.cancel_scope.cancel()
+                self.ready = False
         return process
 
     def _is_ready(self, on_ready: Callable[[], None]) -> None:
@@ -132,6 +130,13 @@ class Worker:
         else:
             log.info("a worker is ready", extra=self._facts)
             on_ready()
+
+    async def _kill_if_silent(self, leash: Leash, process: trio.Process) -> None:
+        await leash.silence(self.silence)
+        log.error("a worker hangs: it says nothing, and is killed", extra=self._facts)
+        process.send_signal(signal.SIGABRT)  # `faulthandler` prints where it stands
+        await trio.sleep(LAST_WORDS)
+        process.kill()
 
     async def _send_away(self, leash: Leash, process: trio.Process) -> None:
         leash.let_go()
@@ -157,8 +162,9 @@ class Worker:
         return [sock.fileno() for sock in (*self.public, *self.inside)]
 
 
-def _environment(leash: Leash) -> dict[str, str]:
-    """Ours, but what systemd is told comes to us; WATCHDOG_USEC says how often."""
+def _environment(leash: Leash, silence: float) -> dict[str, str]:
+    """Ours, but to a worker we are systemd. It speaks twice in the time of its watchdog."""
     not_for_it = {"WATCHDOG_PID", *suspicious_variables(os.environ)}  # we have warned already
     inherited = {name: text for name, text in os.environ.items() if name not in not_for_it}
-    return inherited | {"NOTIFY_SOCKET": leash.address}
+    watchdog = str(int(silence / LOOKS * 2 * 1_000_000))
+    return inherited | {"NOTIFY_SOCKET": leash.address, "WATCHDOG_USEC": watchdog}

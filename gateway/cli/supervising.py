@@ -3,8 +3,8 @@
 A worker here is a process that serves, a node like any other; the kernel deals out who
 comes. This process serves nobody. It opens the sockets, so that a wrong address is told
 once, and keeps them open: when a worker dies, who waits in its backlog is served by its
-successor, and nobody is refused. It starts workers anew, passes on what it is told, and
-speaks for all of them to systemd.
+successor, and nobody is refused. It starts workers anew, also one that lives but hangs, passes
+on what it is told, and speaks for all of them to systemd.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import trio
 
 from ..errors import InvalidSettings
 from ..settings import MAX_PORT, REDIS
+from ..settings_file import limits_of
 from ..transports.sockets import open_listeners, open_sets
 from .serving import announce
 from .signals import run_until_told
@@ -41,15 +43,22 @@ class CannotStart(Exception):
 
 
 def supervise_until_told(
-    bind: str, *, workers: int, redis: str | None, internal_bind: str | None, drain: float
+    bind: str,
+    *,
+    limits: Mapping[str, Any],
+    workers: int,
+    redis: str | None,
+    internal_bind: str | None,
+    drain: float,
 ) -> None:
     """Have `workers` processes serve until SIGINT or SIGTERM, then let them drain.
 
-    The arguments are the settings of those names; workers find all others themselves,
-    where we have. Raises `InvalidSettings` and `CannotStart`.
+    The arguments are the settings of those names, and the file's table `limits`; workers find
+    all others themselves, where we have. Raises `InvalidSettings` and `CannotStart`.
     """
     check_workers(workers, redis)
-    crew = [Worker(number, drain) for number in range(1, workers + 1)]
+    silence = limits_of(limits).worker_silence
+    crew = [Worker(number, drain, silence) for number in range(1, workers + 1)]
 
     def end_at_once() -> None:
         for worker in crew:
@@ -103,7 +112,7 @@ async def _supervise(crew: Sequence[Worker], bind: str, internal: Sequence[str])
             await _start(crew, nursery)
             inside = chain.from_iterable(worker.inside for worker in crew)
             announce(_names(crew[0].public), _names(inside))
-            nursery.start_soon(keep_watchdog, partial(_alive, crew))
+            nursery.start_soon(keep_watchdog)
             try:
                 await trio.sleep_forever()
             finally:
@@ -130,10 +139,6 @@ async def _start(crew: Sequence[Worker], nursery: trio.Nursery) -> None:
     for code in codes:
         if code is not None:
             raise CannotStart(128 - code if code < 0 else code or 1)
-
-
-def _alive(crew: Sequence[Worker], within: float) -> bool:
-    return all(worker.alive(within) for worker in crew)
 
 
 def _names(listeners: Iterable[socket.socket]) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 import trio
@@ -42,20 +42,14 @@ def reloading() -> tuple[str, str]:
     return "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
 
 
-async def keep_watchdog(
-    alive: Callable[[float], bool] = lambda within: True,
-    *,
-    environ: Mapping[str, str] = os.environ,
-) -> None:
+async def keep_watchdog(environ: Mapping[str, str] = os.environ) -> None:
     """Tell that we live, as often as the unit's `WatchdogSec` wants, until cancelled.
 
     From the loop that serves: if that hangs, systemd hears nothing and starts us anew.
-    Who speaks for others says so only while they are `alive`: heard within so many seconds.
     """
     period = environ.get("WATCHDOG_USEC", "")
     if period.isdigit() and environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
         seconds = int(period) / 1_000_000
         while True:
-            if alive(seconds):
-                notify("WATCHDOG=1", environ=environ)
+            notify("WATCHDOG=1", environ=environ)
             await trio.sleep(seconds / 2)

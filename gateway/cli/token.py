@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import settings
+from .calling import asks
 from .flags import REFUSED, WRONG, complain, configured, give_up, set_by
+
+if TYPE_CHECKING:
+    from ..worker.publisher import Token
 
 __all__ = ["revoke", "token"]
 
@@ -69,21 +73,27 @@ def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: An
 
 @click.command()
 @click.argument("revoked", metavar="TOKEN|ID")
-@set_by(settings.URL)
-@set_by(settings.TOKEN)
-def revoke(revoked: str, *, url: str, token: str | None) -> None:
+@asks
+def revoke(revoked: str, *, url: str, token: Token) -> None:
     """Take a token back: connections made with it end within a second.
 
-    It is given whole, or by its id. One's own needs no other right; for others' the
-    token in GATEWAY_TOKEN must have been made with --revoke.
+    It is given whole, or by its id. One's own needs no other right; for others' show a
+    token (--token, --token-file) that was made with --revoke.
     """
     import json
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
-    asked, shown = _what(revoked, own=token)
+    from ..worker.publisher import Unreachable
+    from ..worker.token import newest_token
+
+    try:
+        own = newest_token(token)
+    except Unreachable as error:
+        give_up(str(error), code=REFUSED)
+    asked, shown = _what(revoked, own=own)
     request = Request(  # noqa: S310 - the setting is an http(s) URL
-        f"{url}/api/revocations",
+        f"{url.rstrip('/')}/api/revocations",
         json.dumps(asked).encode(),
         {"authorization": f"Bearer {shown}", "content-type": "application/json"},
     )
@@ -101,7 +111,7 @@ def _what(revoked: str, *, own: str | None) -> tuple[dict[str, Any], str]:
     """What is to be revoked, and the token to show for it."""
     if revoked.count(".") != 2:
         if own is None:
-            give_up("to revoke by id, set GATEWAY_TOKEN to a token that may", code=WRONG)
+            give_up("to revoke by id, set --token (GATEWAY_TOKEN) to one that may", code=WRONG)
         return {"id": revoked}, own
     import jwt
 

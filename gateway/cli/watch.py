@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from .. import settings
-from .flags import REFUSED, give_up, job_argument, set_by
+from .calling import asks
+from .flags import REFUSED, give_up, job_argument
+
+if TYPE_CHECKING:
+    from ..worker.publisher import Token
 
 __all__ = ["watch"]
 
 
 @click.command()
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, callback=job_argument)
-@set_by(settings.URL)
-@set_by(settings.TOKEN)
+@asks
 @click.option("--json", "as_json", is_flag=True, help="Print each progress frame, one a line.")
 @click.option(
     "--mode",
@@ -22,7 +26,7 @@ __all__ = ["watch"]
     show_default=True,
     help="The newest state when there is much to tell, or each single one.",
 )
-def watch(jobs: tuple[str, ...], *, url: str, token: str | None, as_json: bool, mode: str) -> None:
+def watch(jobs: tuple[str, ...], *, url: str, token: Token, as_json: bool, mode: str) -> None:
     """Follow one or more jobs until all have ended.
 
     Bars in a terminal, plain lines elsewhere. A lost connection is made again, for as

@@ -10,6 +10,7 @@ from typing import cast
 import trio
 
 from ..protocol import Mode
+from ..worker.publisher import Token
 from .bars import Bars
 from .follow import follow
 from .known import Known
@@ -20,7 +21,7 @@ __all__ = ["watch_until_final"]
 
 
 def watch_until_final(
-    jobs: Sequence[str], url: str, *, token: str | None, as_json: bool, mode: str
+    jobs: Sequence[str], url: str, *, token: Token, as_json: bool, mode: str
 ) -> int:
     """Watch until all jobs have ended or a signal comes; returns the exit code.
 

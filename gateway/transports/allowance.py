@@ -46,6 +46,8 @@ class FrameCounter:
     def __init__(self) -> None:
         self._skip = 0  # bytes to come of the frame that was counted last
         self._begun = b""  # of the next one's head
+        self.closes = False
+        """Whether one of them was a close frame: the client's goodbye."""
 
     def count(self, data: bytes) -> int:
         """How many frames have their head's end in `data`."""
@@ -59,6 +61,7 @@ class FrameCounter:
                 break
             if length in _MORE:
                 length = int.from_bytes(data[at + 2 : end], "big")
+            self.closes = self.closes or data[at] & 0x0F == _CLOSE
             at = end + masked + length
             frames += 1
         self._skip = max(0, at - size)
@@ -66,5 +69,6 @@ class FrameCounter:
         return frames
 
 
+_CLOSE = 0x8  # RFC 6455 §5.2
 _MORE = {126: 2, 127: 8}
 """Bytes of a frame's length, by its first seven bits."""

@@ -59,7 +59,7 @@ async def refuse(stream: ClientStream, status: bytes) -> None:
             b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
         )
         await stream.aclose()
-    except trio.BrokenResourceError:
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
         stream.abort()
 
 

@@ -53,6 +53,7 @@ class ClientStream(HalfCloseableStream):
         self._way_out = way_out or trio.Semaphore(1)
         self._unread = b""
         self._receiving = False
+        self._closing = False
         self._write_lock = trio.StrictFIFOLock()
         self._torn = False
         self._turn: trio.Event | None = None
@@ -69,19 +70,26 @@ class ClientStream(HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Some bytes; b"" at the end of the stream.
 
-        Raises `trio.BrokenResourceError` if the connection was reset.
+        Raises `trio.BrokenResourceError` if the connection was reset, and
+        `trio.ClosedResourceError` once it is being closed here: what comes then is for nobody.
         """
+        if self._closing:
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError
         if self._unread:
             await trio.lowlevel.checkpoint()
             size = max_bytes or len(self._unread)
             data, self._unread = self._unread[:size], self._unread[size:]
             return data
+        return await self._receive(max_bytes or RECEIVE_SIZE)
+
+    async def _receive(self, max_bytes: int) -> bytes:
         self._receiving = True
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._open_socket())
                 with suppress(BlockingIOError):
-                    data = self._open_socket().recv(max_bytes or RECEIVE_SIZE)
+                    data = self._open_socket().recv(max_bytes)
                     self.heard_at = trio.current_time()
                     if not data:
                         await self.turn_to_leave()
@@ -157,6 +165,7 @@ class ClientStream(HalfCloseableStream):
         if self._torn:
             self.abort()
             return
+        self._closing = True
         try:
             # Another task may close it first: hypercorn does so from two.
             with (
@@ -245,7 +254,7 @@ class ClientStream(HalfCloseableStream):
         heard = 0
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while heard < LINGER_BYTES:
-                data = await self.receive_some()
+                data = await self._receive(RECEIVE_SIZE)
                 if not data:
                     return
                 heard += len(data)

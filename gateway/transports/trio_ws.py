@@ -167,9 +167,9 @@ class _FrameStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError
         await self._allowance.wait()
         data = await self._stream.receive_some(READ_SIZE)
-        if data[:1] and data[0] == _CLOSE_OPCODE:
-            await self._stream.turn_to_leave()
         self._allowance.spend(self._frames.count(data), size=len(data))
+        if self._frames.closes:
+            await self._stream.turn_to_leave()
         return data
 
     async def send_eof(self) -> None:

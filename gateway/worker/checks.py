@@ -7,6 +7,7 @@ ValueError and the text names the argument. A text that is too long is not: it i
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import Enum
 from math import isfinite
 from operator import index
@@ -22,7 +23,7 @@ from .limits import (
     MIN_LEASE,
 )
 
-__all__ = ["KEEP", "Keep", "count", "count_or_none", "job_id", "said"]
+__all__ = ["KEEP", "Keep", "count", "count_or_none", "job_id", "said", "update"]
 
 
 class Keep(Enum):
@@ -100,6 +101,22 @@ def said(**arguments: object) -> dict[str, Any]:
     }
 
 
+def update(**fields: Any) -> dict[str, Any]:
+    """The fields of an update (docs/protocol.md, Update), checked; None clears."""
+    return {
+        name: value if value is None else _FIELDS.get(name, text)(name, value)
+        for name, value in fields.items()
+    }
+
+
+def percent(name: str, value: Any) -> int | float:
+    """`value` as a number from 0 to 100."""
+    result = number(name, value)
+    if not 0 <= result <= 100:
+        raise ValueError(f"{name} must be between 0 and 100, not {shown(value)}")
+    return result
+
+
 def share(name: str, value: Any) -> float:
     """`value` as a part of a whole: 0 to 1."""
     result = float(number(name, value))
@@ -151,6 +168,17 @@ def data(name: str, value: object) -> Any:
     if size > MAX_DATA:
         raise ValueError(f"{name} has {size} bytes of JSON; {MAX_DATA} are allowed")
     return json.loads(written)
+
+
+_FIELDS: dict[str, Callable[[str, Any], Any]] = {
+    "percent": percent,
+    "done": count,
+    "total": count,
+    "data": data,
+    "parent": job_id,
+    "lease": lease,
+}
+"""All others are texts."""
 
 
 def shown(value: object) -> str:

@@ -13,8 +13,9 @@ from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .limits import MAX_ANSWER, MAX_TOKEN, REQUEST
+from .limits import MAX_ANSWER, REQUEST
 from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
+from .token import check_token, newest_token
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
@@ -41,15 +42,7 @@ def check(url: str, token: Token) -> None:
     if "@" in parts.netloc or parts.query or parts.fragment:
         # Not shown: what stands before the @ is a password.
         raise ValueError("url must not have a user, a query or a fragment; see GATEWAY_TOKEN")
-    if isinstance(token, str):
-        _check_token(token)
-    elif token is not None and not isinstance(token, PathLike):
-        raise TypeError(f"token must be a str or a path, not {type(token).__name__}")
-
-
-def _check_token(token: str) -> None:
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("token must be printable ASCII without spaces")
+    check_token(token)
 
 
 def connect(url: str, token: Token) -> Publisher:
@@ -88,9 +81,9 @@ class HttpPublisher:
         """Post once; once more at once if a kept-alive connection turns out to be dead."""
         path = self._path + self._quote(job, safe="")
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-        token = _newest(self._token)
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+        shown = newest_token(self._token)
+        if shown:
+            self._headers["Authorization"] = f"Bearer {shown}"
         kept = self._connection.sock is not None
         try:
             return self._post(path, body)
@@ -125,21 +118,6 @@ class HttpPublisher:
         finally:
             if not idle:
                 self.close()
-
-
-def _newest(token: Token) -> str | None:
-    """The token to show now. Raises `Unreachable` if its file has none, as it soon may."""
-    if not isinstance(token, PathLike):
-        return token
-    try:
-        with open(token, "rb") as file:  # no text file, whose codec would be imported here
-            text = file.read(MAX_TOKEN).strip().decode("ascii")
-        _check_token(text)
-    except (OSError, ValueError) as error:
-        raise Unreachable(f"no token in {token}: {error}") from error
-    if not text:
-        raise Unreachable(f"no token in {token}: it is empty")
-    return text
 
 
 def _understood(response: HTTPResponse, answer: bytes, *, again: frozenset[int]) -> Receipt:

@@ -265,10 +265,12 @@ async def _request(
         await trio.lowlevel.checkpoint()
         said.append(message)
 
+    # By 2.4 a file is sent whatever `receive` says: here its client is gone at once.
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
-        "scheme": "http", "path": unquote(path, errors="replace"), "raw_path": path.encode(),
-        "root_path": "", "query_string": urlencode(query).encode(),
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1",
+        "method": method, "scheme": "http", "root_path": "",
+        "path": unquote(path, errors="replace"), "raw_path": path.encode(),
+        "query_string": urlencode(query).encode(),
         "headers": [(b"host", b"localhost")]
         + [(name.encode(), text.encode("latin-1")) for name, text in given.items()],
         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {},

@@ -17,14 +17,14 @@ TICK = 0.05  # seconds in which a connection notices that the proxy is closed
 
 
 class Proxy:
-    """Forwards to one address, on a free port of the loopback.
+    """Forwards to the first of some addresses that takes it, on a free port of the loopback.
 
     One request a connection, so that each is looked at.
     """
 
-    def __init__(self, target: str) -> None:
-        host, _, port = target.removeprefix("http://").partition(":")
-        self._target = (host, int(port))
+    def __init__(self, *targets: str) -> None:
+        hosts = (target.removeprefix("http://").partition(":") for target in targets)
+        self._targets = [(host, int(port)) for host, _, port in hosts]
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._closed = Event()
         self._hole = Event()
@@ -86,9 +86,15 @@ class Proxy:
                 return
             if not upgrade:
                 head = re.sub(rb"(?i)\r\nconnection: *keep-alive", b"\r\nConnection: close", head)
-            with socket.create_connection(self._target) as gateway:
+            with self._connected() as gateway:
                 gateway.sendall(head)
                 self._pump(client, gateway, hole)
+
+    def _connected(self) -> socket.socket:
+        for target in self._targets[:-1]:
+            with suppress(ConnectionRefusedError):
+                return socket.create_connection(target)
+        return socket.create_connection(self._targets[-1])
 
     def _head(self, client: socket.socket) -> bytes:
         head = b""

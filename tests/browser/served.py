@@ -3,6 +3,7 @@ workers that report to it."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from types import TracebackType
@@ -74,6 +75,16 @@ class Served:
         if self._running is not None:
             self._running.__exit__(None, None, None)
             self._running = None
+
+    def leave(self) -> None:
+        """SIGTERM: it sends its clients away in order, and ends."""
+        assert self._running is not None
+        self._running.tell(signal.SIGTERM)
+
+    @property
+    def has_left(self) -> bool:
+        assert self._running is not None
+        return self._running.process.poll() is not None
 
     def report(self, job: str, **update: Any) -> None:
         """One update of a job, as any worker could send it."""

@@ -11,7 +11,18 @@ from .sight import bar_of, connection_of, row_of, seen_of
 LEASES = 20_000
 """Milliseconds within which a lease of a second has run out ten times, and been noticed."""
 LUCKY = "Math.random = () => 0.1"
-"""The client draws how long it waits before it dials again: some ten seconds, or with this two."""
+"""The client draws how long it waits before it dials again: some five seconds, or with this one."""
+DIALS = """
+async () => {
+  const { connect } = await import('./shared.js');
+  globalThis.offline = [];
+  connect().observe(({ state, retryAt }) => {
+    if (state === 'offline') offline.push(retryAt);
+    if (state === 'connecting') globalThis.dialled = Date.now();
+  });
+}
+"""
+"""Notes when the page's own connection last dialled, and at each failure when it meant to."""
 REDIALLED = 20_000
 """Milliseconds within which it has dialled again, then."""
 
@@ -83,3 +94,24 @@ def test_a_gateway_that_dies_and_comes_back_empty(
     expect(row_of(page, "done:1")).to_have_count(0)
     served.report("video:42", percent=13)
     expect(row).to_contain_text("13%")
+
+
+def test_a_gateway_that_answers_again_is_not_waited_for(
+    complaints: Complaints, page: Page, served: Served
+) -> None:
+    complaints.expect("ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|WebSocket connection to")
+    page.add_init_script("Math.random = () => 0.999")
+    page.clock.install()
+    page.goto(served.url)
+    expect(connection_of(page)).to_have_text("Live")
+    page.evaluate(DIALS)
+    served.kill()
+    expect(connection_of(page)).to_have_text("Offline")
+    for failures in range(2, 6):
+        page.clock.fast_forward("00:20")
+        page.wait_for_function("(failures) => offline.length === failures", arg=failures)
+
+    served.start()
+    expect(connection_of(page)).to_have_text("Live")
+    # The list is asked for every two seconds: it tells before the time has come.
+    assert page.evaluate("dialled") < page.evaluate("offline.at(-1)")

@@ -46,6 +46,10 @@ def test_the_commands_are_listed_and_the_version_is_told() -> None:
         (["serve", "--log-level", "loud"], ["--log-level", "GATEWAY_LOG_LEVEL", "debug"]),
         (["demo", "--bind", "x"], ["--bind", "GATEWAY_BIND"]),
         (["publish", "a", "--url", "ftp://x"], ["--url", "GATEWAY_URL", "http://"]),
+        (["run", "a", "--url", "redis://", "--", "true"], ["--url", "GATEWAY_URL", "no host"]),
+        (["watch", "a", "--url", "127.0.0.1:8000"], ["--url", "GATEWAY_URL", "http://"]),
+        (["watch", "a", "--url", "redis://h"], ["--url", "GATEWAY_URL", "a gateway is needed"]),
+        (["revoke", "x", "--url", "redis://h"], ["--url", "GATEWAY_URL", "a gateway is needed"]),
         (["publish", "not a job"], ["JOB", "not a job id"]),
         (["publish", "a", "--percent", "101"], ["--percent", "101"]),
         (["publish", "a", "--status", "done"], ["--status", "succeeded"]),
@@ -71,6 +75,15 @@ def test_a_wrong_variable_is_named_too() -> None:
     assert code == 2
     assert "GATEWAY_BIND" in output
     assert "'nowhere'" in output
+
+
+@pytest.mark.parametrize("command", [["publish", "a"], ["watch", "a"], ["revoke", "x"]])
+@pytest.mark.parametrize("url", ["redis://:hush@h:port", "http://me:hush@h"])
+def test_a_password_is_not_shown(command: list[str], url: str) -> None:
+    code, output = invoke(*command, GATEWAY_URL=url)
+    assert code == 2
+    assert "GATEWAY_URL" in output
+    assert "hush" not in output
 
 
 def test_a_mistyped_variable_is_pointed_out() -> None:

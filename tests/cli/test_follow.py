@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from gateway import Gateway
 from gateway.cli.follow import FIRST_CEILING, LAST_CEILING, backoff, follow
 from gateway.cli.known import Known
 from gateway.cli.line import Line, Refused
+from gateway.worker.publisher import Token
 
 Script = Callable[[WebSocketConnection], Awaitable[None]]
 
@@ -85,10 +87,10 @@ async def gateway_that(*scripts: Script) -> AsyncIterator[str]:
         nursery.cancel_scope.cancel()
 
 
-async def follow_one(url: str) -> tuple[Known, Told]:
+async def follow_one(url: str, token: Token = None) -> tuple[Known, Told]:
     known, told = Known(["a"]), Told()
     with trio.fail_after(20):
-        await follow(url, known, mode="latest", token=None, audience=told)
+        await follow(url, known, mode="latest", token=token, audience=told)
     return known, told
 
 
@@ -136,7 +138,7 @@ async def test_it_comes_back_with_its_position() -> None:
     assert known.violations == 0
 
 
-@pytest.mark.parametrize("code", [1003, 1008, 1009, 4500, 4504, 4999])
+@pytest.mark.parametrize("code", [1003, 1008, 1009, 4100, 4500, 4502, 4504, 4999])
 async def test_endings_that_forbid_to_return(code: int) -> None:
     async def script(ws: WebSocketConnection) -> None:
         await say(ws, WELCOME)
@@ -161,6 +163,57 @@ async def test_endings_after_which_it_returns(code: int) -> None:
         known, told = await follow_one(url)
     assert known.succeeded
     assert told.reasons == [f"for now ({code})"]
+
+
+@pytest.mark.parametrize("code", [4100, 4500, 4502])
+async def test_a_token_in_a_file_is_read_for_each_line(tmp_path: Path, code: int) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    shown = []
+
+    async def wants_another(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        shown.append((await hear(ws))["token"])
+        file.write_text("second\n")
+        await ws.aclose(code, "another token")
+
+    async def takes_it(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        shown.append((await hear(ws))["token"])
+        await say(ws, progress(None, 1, "succeeded"))
+        await hear(ws)
+
+    async with gateway_that(wants_another, takes_it) as url:
+        known, told = await follow_one(url, file)
+    assert known.succeeded
+    assert shown == ["first", "second"]
+    assert told.reasons == [f"another token ({code})"]
+
+
+async def test_a_file_that_has_no_token_yet_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+
+    class Late(Told):
+        def away(self, why: str, seconds: float) -> None:
+            super().away(why, seconds)
+            file.write_text("there")
+
+    shown = []
+
+    async def script(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        shown.append((await hear(ws))["token"])
+        await say(ws, progress(None, 1, "succeeded"))
+        await hear(ws)
+
+    known, told = Known(["a"]), Late()
+    async with gateway_that(script) as url:
+        with trio.fail_after(20):
+            await follow(url, known, mode="latest", token=file, audience=told)
+    assert known.succeeded
+    assert shown == ["there"]
+    (reason,) = told.reasons
+    assert reason.startswith(f"no token in {file}: ")
 
 
 async def test_pings_are_answered_and_what_is_no_frame_ends_the_line() -> None:
@@ -247,6 +300,12 @@ def test_pauses_are_within_the_window_and_bounded(
 ) -> None:
     pause = backoff(failures, (low, low + width), chance)
     assert low <= pause <= max(LAST_CEILING, low + width)
+
+
+def test_a_window_is_not_what_is_doubled() -> None:
+    """It spreads a crowd already: after a short outage nobody should wait for long."""
+    ends = [backoff(n, (0.5, 5.0), 0.999_999) for n in range(7)]
+    assert ends == pytest.approx([5, 5, 5, 5, 8, 16, 20], rel=1e-3)
 
 
 def test_pauses_grow_and_are_fully_jittered() -> None:

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.brokers.server import session_server
+
 from .processes import GATEWAY, Running, Terminal
 
 NOWHERE = "http://127.0.0.1:9"
@@ -124,6 +126,24 @@ def test_a_gateway_that_is_away_changes_nothing_for_the_command() -> None:
         assert running.end() == 4
         assert running.output == b"out 12/40\n"
         assert "is away" in running.errors
+
+
+def test_straight_to_a_redis() -> None:
+    server = session_server()
+    with run(server.url, "a", *python("print('12/40')")) as running:
+        assert running.end() == 0
+        assert running.errors == ""
+    ended = server.client.hgetall("progress:last:a")
+    assert (ended[b"status"], ended[b"done"], ended[b"total"]) == (b"succeeded", b"12", b"40")
+
+
+def test_a_redis_that_refuses_changes_nothing_for_the_command() -> None:
+    url = session_server().url.replace("unix://", "unix://nobody:hush@")
+    with run(url, "a", *python("print('12/40'); raise SystemExit(4)")) as running:
+        assert running.end() == 4
+        assert running.output == b"12/40\n"
+        assert "invalid username-password pair" in running.errors
+        assert "hush" not in running.errors
 
 
 def test_a_process_that_is_left_behind_is_not_waited_for(url: str) -> None:

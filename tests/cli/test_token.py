@@ -96,22 +96,53 @@ def test_publish_and_watch_with_a_token(url: str) -> None:
     assert "unauthorized" in nobody.errors
 
 
-def test_publish_with_a_token_in_a_file(url: str, tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    env = {"GATEWAY_URL": url, "GATEWAY_TOKEN_FILE": str(file)}
-    nothing = ran("publish", "a", **env)
-    assert nothing.code == 3
-    assert str(file) in nothing.errors
-    file.write_text(minted("--publish", "*"))
-    done = ran("publish", "a", **env)
-    assert (done.code, done.errors) == (0, "")
+class TestATokenInAFile:
+    """The same for all commands that call a gateway."""
+
+    def test_each_command_shows_it(self, url: str, tmp_path: Path) -> None:
+        file = tmp_path / "token"
+        file.write_text(minted("--publish", "*", "--watch", "*", "--revoke"))
+        env = {"GATEWAY_URL": url, "GATEWAY_TOKEN_FILE": str(file)}
+        for command in (
+            ["publish", "a", "--status", "succeeded"],
+            ["watch", "a"],
+            ["run", "b", "--", "true"],
+            ["watch", "b"],
+            ["revoke", "t1"],
+        ):
+            done = ran(*command, **env)
+            assert (done.code, done.errors) == (0, ""), command
+
+    @pytest.mark.parametrize("command", [["publish", "a"], ["revoke", "t1"]])
+    def test_one_that_has_none_is_named(self, url: str, tmp_path: Path, command: list[str]) -> None:
+        file = tmp_path / "token"
+        done = ran(*command, "--url", url, "--token-file", str(file))
+        assert done.code == 3
+        assert f"no token in {file}: " in done.errors
+        assert done.errors.count("\n") == 1
+
+    def test_a_flag_counts_before_a_variable_and_a_token_before_its_file(
+        self, url: str, tmp_path: Path
+    ) -> None:
+        good, bad = minted("--publish", "*"), minted("--watch", "*")
+        goods, bads = tmp_path / "good", tmp_path / "bad"
+        goods.write_text(good)
+        bads.write_text(bad)
+        for flags, variables, code in [
+            (["--token-file", str(goods)], {"GATEWAY_TOKEN": bad}, 0),
+            (["--token-file", str(bads)], {"GATEWAY_TOKEN": good}, 1),
+            (["--token", good], {"GATEWAY_TOKEN_FILE": str(bads)}, 0),
+            ([], {"GATEWAY_TOKEN": good, "GATEWAY_TOKEN_FILE": str(bads)}, 0),
+            (["--token", bad, "--token-file", str(goods)], {}, 1),
+        ]:
+            assert ran("publish", "a", "--url", url, *flags, **variables).code == code
 
 
 def test_a_revoked_token_is_worth_nothing(url: str) -> None:
     token = minted("--publish", "*", "--id", "t1")
     env = {"GATEWAY_URL": url, "GATEWAY_TOKEN": token}
     assert ran("publish", "a", **env).code == 0
-    done = ran("revoke", token, GATEWAY_URL=url)
+    done = ran("revoke", token, GATEWAY_URL=f"{url}/")
     assert (done.code, done.output) == (0, "revoked t1\n")
     again = ran("publish", "a", **env)
     assert again.code == 1

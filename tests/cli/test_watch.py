@@ -120,6 +120,12 @@ def test_ctrl_c_in_a_terminal_leaves_it_as_it_was(url: str) -> None:
     assert terminal.seen.rindex(b"\x1b[?25h") > terminal.seen.rindex(b"\x1b[?25l")  # the cursor
 
 
+def test_a_slash_at_the_end_of_the_url_leads_there_too(url: str) -> None:
+    publish(f"{url}/", "a", "--status", "succeeded")
+    with watch(f"{url}/", "a") as watching:
+        assert watching.end() == 0
+
+
 def test_a_server_that_is_no_gateway_is_named(url: str) -> None:
     with watch(f"{url}/no/such/place", "a") as watching:
         assert watching.end() == 3

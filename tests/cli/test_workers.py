@@ -43,9 +43,15 @@ class Crew(Running):
     """A supervisor and its workers."""
 
     def __init__(
-        self, *arguments: str, redis: str, workers: int = 2, bind: str = "127.0.0.1:0", **env: str
+        self,
+        *arguments: str,
+        redis: str,
+        workers: int = 2,
+        bind: str = "127.0.0.1:0",
+        gateway: tuple[str, ...] = GATEWAY,
+        **env: str,
     ) -> None:
-        command = (*GATEWAY, "serve", "--workers", str(workers), "--bind", bind, *arguments)
+        command = (*gateway, "serve", "--workers", str(workers), "--bind", bind, *arguments)
         super().__init__(*BOTH_OUTPUTS, *command, env={"GATEWAY_REDIS": redis, **env})
 
     @property
@@ -330,19 +336,6 @@ def test_a_worker_that_starts_hears_of_sighup_when_it_is_there() -> None:
         assert {line["level"] for line in crew.log} == {"info"}
         reloaded = [line["worker"] for line in crew.log if "are reloaded" in line["event"]]
         assert 2 in reloaded
-
-
-def test_the_watchdog_is_kept_only_while_all_are_alive(notified: Notified) -> None:
-    redis = session_server().url
-    with Crew(redis=redis, NOTIFY_SOCKET=notified.path, WATCHDOG_USEC="1000000") as crew:
-        crew.serving()
-        notified.hear("WATCHDOG=1")
-        os.kill(crew.pids[2], signal.SIGSTOP)
-        try:
-            notified.hear_nothing(for_=1.5)
-        finally:
-            os.kill(crew.pids[2], signal.SIGCONT)
-        notified.hear("WATCHDOG=1")
 
 
 ACTIVATE = """

@@ -56,6 +56,32 @@ def test_counts_out_of_range(value: Any) -> None:
         checks.count("done", value)
 
 
+def test_an_update_is_checked_field_by_field() -> None:
+    fields = {
+        "percent": 100, "done": 1, "total": None, "unit": "x" * 33, "message": "\udcff",
+        "data": {"a": None}, "parent": "p", "lease": 5,
+    }  # fmt: skip
+    checked = fields | {"unit": "x" * 31 + "…", "message": "?", "lease": 5.0}
+    assert checks.update(**fields) == checked
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("percent", -0.5),
+        ("percent", 100.5),
+        ("done", -1),
+        ("total", float("nan")),
+        ("data", "x" * 9000),
+        ("parent", "a b"),
+        ("lease", 0),
+    ],
+)
+def test_what_is_wrong_in_an_update_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} "):
+        checks.update(**{name: value})
+
+
 def test_texts_are_cut_and_made_fit() -> None:
     assert checks.text("unit", "x" * 32) == "x" * 32
     assert checks.text("unit", "ä" * 33) == "ä" * 31 + "…"

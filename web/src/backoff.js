@@ -2,7 +2,10 @@
  * How long to wait before dialling again. Full jitter: a random time between
  * nothing and a ceiling that doubles, so that the clients of a lost gateway
  * spread evenly instead of coming back in waves (Marc Brooker, "Exponential
- * Backoff And Jitter", AWS Architecture Blog, 2015). Pure: chance comes in.
+ * Backoff And Jitter", AWS Architecture Blog, 2015). The gateway's window is the
+ * least ceiling, and not what is doubled: it spreads a crowd already, and after
+ * five seconds of outage nobody should wait for fifteen more.
+ * Pure: chance comes in.
  */
 
 /** @import { RetryWindow } from './protocol.js' */
@@ -19,8 +22,7 @@ const LAST_CEILING = 20;
  */
 export function backoff(failures, window, random) {
   const [min, max] = window ?? [0, FIRST_CEILING];
-  // A window of [0, 0] must not become a busy loop.
-  const first = Math.max(max, FIRST_CEILING);
-  const ceiling = failures === 0 ? max : Math.min(first * 2 ** failures, Math.max(LAST_CEILING, max));
-  return (min + random * (Math.max(ceiling, min) - min)) * 1000;
+  // The first time in the window alone; then a window of [0, 0] must not become a busy loop.
+  const doubled = failures === 0 ? 0 : Math.min(FIRST_CEILING * 2 ** failures, LAST_CEILING);
+  return (min + random * (Math.max(max, doubled) - min)) * 1000;
 }

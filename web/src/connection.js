@@ -1,72 +1,55 @@
 /**
  * The one connection of a page to a gateway, shared by all who watch. It keeps
- * a line open and dials again when it ends. It owns when things happen; what they
- * mean is in `protocol.js`, what is known in `jobs.js`, what is wanted goes out
- * through `sync.js`, and one line's life is in `line.js` and `fallback.js`.
+ * a line open and dials again when it ends.
  *
  *     connecting ──welcome──▶ live ◀──feed──▶ stale
  *          any ──the line ends──▶ offline ──after a while──▶ connecting
  *
  * Offline, it dials by itself, unless it is `stopped` (closed, or sent away for
  * good: then `retry` dials) or nobody has looked for long (then looking does).
+ *
+ * While a line serves another may be opened beside it: one to another node, when
+ * this one is about to leave, or a WebSocket, where so far none got through. It
+ * takes over in the moment it is welcomed, so that nobody sees anything of it.
+ *
+ * This file holds the turns that a connection takes. What a line is, from the dial
+ * to its end, is in `dial.js`, `line.js` and `fallback.js`; what goes out on it in
+ * `sync.js` and `tokens.js`, what came in in `jobs.js`; when to dial again in
+ * `redial.js` and `attention.js`, by what in `ladder.js`; what is seen in `status.js`.
  */
 
-import { backoff } from './backoff.js';
+import { Attention } from './attention.js';
+import { TRANSPORTS, dial } from './dial.js';
 import { browserEnvironment } from './environment.js';
-import { Jobs, report } from './jobs.js';
+import { Jobs } from './jobs.js';
 import { Ladder } from './ladder.js';
-import { ABNORMAL, openLine } from './line.js';
-import { mayReturn, retryWindow } from './protocol.js';
-import { onSleep } from './sleep.js';
+import { ABNORMAL } from './line.js';
+import { mayReturn } from './protocol.js';
+import { Redial } from './redial.js';
+import { Status } from './status.js';
 import { Sync } from './sync.js';
-import { askForToken, renewIn } from './tokens.js';
+import { Renewal } from './tokens.js';
 
+/** @import { Dialled } from './dial.js' */
 /** @import { Environment } from './environment.js' */
-/** @import { Listener, Seen } from './jobs.js' */
-/** @import { Line } from './line.js' */
-/** @import { Frame, RetryWindow } from './protocol.js' */
+/** @import { Listener, Seen, Watched } from './jobs.js' */
+/** @import { Frame } from './protocol.js' */
+/** @import { ConnectionStatus, Observer } from './status.js' */
 /** @import { TokenProvider } from './tokens.js' */
 
 /** A connection that lived this long was a good one: start counting failures anew. */
 const STABLE_AFTER = 60_000;
-/** Hidden for longer, a page does not dial: a hundred forgotten tabs must not keep a gateway busy. */
-const FORGOTTEN_AFTER = 300_000;
 /** When to see whether a WebSocket gets through by now; the pause doubles up to the second. */
 const FIRST_PROBE = 15_000;
 const LAST_PROBE = 480_000;
-
-const TRANSPORTS = /** @type {const} */ (['websocket', 'sse', 'polling']);
-
-/** Loaded when it is needed: most pages never do. */
-const fallbacks = () => import('./fallback.js').then((lines) => [openLine, lines.openStream, lines.openPolling]);
-
-/**
- * A frozen picture of the connection; a new one for each change.
- * @typedef {object} ConnectionStatus
- * @property {'connecting' | 'live' | 'stale' | 'offline'} state
- *   stale: connected, but the gateway itself may be behind
- * @property {boolean} stopped     offline for good, or until `retry` is called
- * @property {number} since        since when it is live, or since when it is not, however often
- *                                 it has dialled meanwhile; milliseconds since 1970
- * @property {'websocket' | 'sse' | 'polling'} transport  what carries it, or is dialled
- * @property {string | null} node  the gateway process we talk to, or last talked to
- * @property {{ code: number, reason: string } | null} ending  of the last line
- * @property {number | null} retryAt   when it dials again by itself, if offline
- * @property {number | null} roundTrip milliseconds of the last ping
- * @property {number} skew         the gateway's clock minus ours, seconds
- * @property {number} reconnects   lines that became live after the first
- * @property {number} violations   frames that broke the client's rule, or were no frames
- * @property {string | null} violation  the last of them
- * @property {string | null} error the last `error` frame
- */
 
 /**
  * @typedef {object} Connection
  * @property {string} url
  * @property {(job: string, listener: Listener) => () => void} watch
- * @property {(job: string) => import('./jobs.js').Watched | null} peek
+ * @property {(job: string) => Watched | null} peek
  * @property {(seen: Seen) => void} learn
- * @property {(listener: (status: ConnectionStatus) => void) => () => void} observe
+ * @property {(observer: Observer) => () => void} observe
  * @property {() => ConnectionStatus} status
  * @property {() => number} now
  * @property {() => void} retry
@@ -85,283 +68,206 @@ const fallbacks = () => import('./fallback.js').then((lines) => [openLine, lines
 export function createConnection(url, { token: provider, ...overrides } = {}) {
   /** @type {Environment} */
   const environment = { ...browserEnvironment(), ...overrides };
-  const { clearTimeout, now } = environment;
+  const { now } = environment;
+  const status = new Status(now);
   const jobs = new Jobs();
   const sync = new Sync(jobs, environment);
   const ladder = new Ladder(TRANSPORTS.length);
-
-  /** @type {Line | null} */
-  let line = null;
-  /** A WebSocket that is tried beside the line. @type {Line | null} */
-  let probe = null;
-  let probes = 0;
-  /** Counts the dials: what an older one waited for comes too late. */
-  let dials = 0;
-  let failures = 0;
-  let lives = 0;
-  /** @type {string | null} */
-  let token = null;
-  /** @type {RetryWindow | null} */
-  let window = null;
-  let leavingWith = 0; // the code of a `goaway`
-  /** @type {number | null} */
-  let hiddenSince = null;
-  const timers = { redial: /** @type {unknown} */ (null), probe: /** @type {unknown} */ (null), renew: /** @type {unknown} */ (null) };
-
-  /** @type {Set<(status: ConnectionStatus) => void>} */
-  const observers = new Set();
-  /** @type {ConnectionStatus} */
-  let status = Object.freeze({
-    state: 'connecting',
-    stopped: false,
-    since: now(),
-    transport: 'websocket',
-    node: null,
-    ending: null,
-    retryAt: null,
-    roundTrip: null,
-    skew: 0,
-    reconnects: 0,
-    violations: 0,
-    violation: null,
-    error: null,
+  const redial = new Redial(environment, dialAgain);
+  const attention = new Attention(environment, wake);
+  const renewal = new Renewal(provider, environment, (error) => {
+    status.become({ error: `no new token: ${error?.message ?? error}` });
   });
 
-  /** @param {Partial<ConnectionStatus>} change */
-  function become(change) {
-    const { state = status.state } = change;
-    const turned = (state === 'live') !== (status.state === 'live');
-    status = Object.freeze({ ...status, ...(turned && { since: now() }), ...change });
-    for (const observer of [...observers]) {
-      try {
-        observer(status);
-      } catch (error) {
-        report(error);
-      }
-    }
+  /** The line that serves, or is dialled; null: offline. @type {Dialled | null} */
+  let line = null;
+  /** The one that is opened beside it. @type {Dialled | null} */
+  let beside = null;
+  /** What the last dial brought, to be said on the line. @type {string | null} */
+  let token = null;
+  let lives = 0;
+  let leavingWith = 0; // the code of a `goaway`
+  let probes = 0;
+  /** @type {unknown} */
+  let probeTimer = null;
+
+  const transport = () => TRANSPORTS[ladder.step] ?? 'websocket';
+
+  // -- lines -------------------------------------------------------------------
+
+  function connect() {
+    redial.cancel();
+    status.become({ state: 'connecting', stopped: false, retryAt: null, transport: transport() });
+    line = open(ladder.step);
   }
 
-  /** @param {string} what */
-  function violation(what) {
-    become({ violations: status.violations + 1, violation: what });
-  }
-
-  /** @param {keyof typeof timers} name @param {() => void} callback @param {number} ms */
-  function later(name, callback, ms) {
-    clearTimeout(timers[name]);
-    timers[name] = environment.setTimeout(callback, ms);
-  }
-
-  // -- dialling --------------------------------------------------------------
-
-  function dial() {
-    clearTimeout(timers.redial);
-    const mine = ++dials;
-    const { step } = ladder;
-    become({ state: 'connecting', stopped: false, retryAt: null, transport: TRANSPORTS[step] ?? 'websocket' });
-    if (provider === undefined && step === 0) return open(openLine);
-    const asked = provider === undefined ? null : askForToken(provider, environment);
-    Promise.all([asked, step === 0 ? [openLine] : fallbacks()]).then(
-      ([answer, openers]) => {
-        if (mine !== dials) return;
-        token = answer;
-        open(openers[step] ?? openLine);
-      },
-      (error) => {
-        if (mine !== dials) return;
-        ladder.lost();
-        offline({ code: 0, reason: `could not dial: ${error?.message ?? error}` });
-      },
-    );
-  }
-
-  /** @param {typeof openLine} opener */
-  function open(opener) {
-    leavingWith = 0;
-    try {
-      line = openWith(opener, () => {}, (ending, blocked) => {
-        if (blocked) ladder.blocked();
-        else ladder.lost();
-        offline(ending);
-      });
-    } catch (error) {
-      become({ state: 'offline', stopped: true, ending: { code: 0, reason: String(error) } });
-    }
+  /** @param {number} step */
+  function openBeside(step) {
+    beside ??= open(step);
   }
 
   /**
    * Open a line. Once another one has taken its place it is heard no more.
-   * @param {typeof openLine} opener
-   * @param {() => void} opened  just before it is used
-   * @param {(ending: { code: number, reason: string }, blocked: boolean) => void} ended
-   * @returns {Line}
+   * @param {number} step
+   * @returns {Dialled}
    */
-  function openWith(opener, opened, ended) {
-    const own = opener(url, environment, {
-      opened() {
-        opened();
-        if (own !== line) return;
-        sync.begin(own, token);
-        renewSoon();
+  function open(step) {
+    const own = dial(url, step, provider, environment, {
+      opened(answer) {
+        token = answer;
+        if (own === line) sync.begin(own, token);
+        else own.check(); // over HTTP nobody says welcome unasked
       },
-      frame: (frame) => own === line && take(frame),
-      malformed: (text) => own === line && violation(`no frame: ${text.slice(0, 80)}`),
-      roundTrip: (ms) => own === line && become({ roundTrip: ms }),
-      ended: (code, reason, blocked) => (own === line || own === probe) && ended({ code, reason }, blocked),
+      frame(frame) {
+        if (own === beside && frame.type === 'welcome') takeOver(own);
+        if (own === line) take(frame);
+      },
+      malformed: (text) => own === line && status.violated(`no frame: ${text.slice(0, 80)}`),
+      roundTrip: (ms) => own === line && status.become({ roundTrip: ms }),
+      ended(code, reason, blocked) {
+        if (own === line) lost({ code, reason }, blocked);
+        else if (own === beside) besideLost();
+      },
+      refused(error) {
+        if (own === line) stop({ code: 0, reason: String(error) });
+      },
     });
     return own;
   }
+
+  /** The line beside was welcomed: from now on it is the line. @param {Dialled} next */
+  function takeOver(next) {
+    const old = line;
+    release();
+    line = next;
+    if (next.step === 0) ladder.climb();
+    old?.end(1000, 'another line took over');
+    sync.begin(next, token);
+  }
+
+  /** @param {{ code: number, reason: string }} ending @param {boolean} blocked */
+  function lost(ending, blocked) {
+    const left = leavingWith > 0;
+    if (left && ending.code === ABNORMAL) ending = { ...ending, code: leavingWith };
+    if (blocked) ladder.blocked();
+    else if (!left) ladder.lost();
+    const { state, since } = status.picture;
+    if (left || (state === 'live' && now() - since >= STABLE_AFTER)) redial.forgive();
+    if (!mayReturn(ending.code)) return stop(ending);
+    const next = beside;
+    release();
+    if (left && next?.step === ladder.step) {
+      // The one that follows is under way already: nothing comes back sooner.
+      line = next;
+      status.become({ state: 'connecting', ending, transport: transport() });
+      sync.begin(next, token);
+    } else {
+      next?.end(1000, 'not needed');
+      status.become({ state: 'offline', ending, retryAt: attention.forgotten ? null : redial.later(ending.code) });
+    }
+  }
+
+  function besideLost() {
+    beside = null;
+    if (leavingWith > 0) redial.later();
+    else probeLater();
+  }
+
+  /** Let go of everything that belongs to the line; the lines themselves are the caller's to end. */
+  function release() {
+    line = beside = null;
+    leavingWith = 0;
+    sync.end();
+    renewal.end();
+    redial.cancel();
+    environment.clearTimeout(probeTimer);
+  }
+
+  /** No more of it, until `retry`. @param {{ code: number, reason: string }} ending */
+  function stop(ending) {
+    const open = [line, beside];
+    release();
+    for (const each of open) each?.end(ending.code, ending.reason);
+    status.become({ state: 'offline', stopped: true, retryAt: null, ending });
+  }
+
+  // -- what the gateway says -----------------------------------------------------
 
   /** @param {Frame} frame */
   function take(frame) {
     switch (frame.type) {
       case 'welcome':
-        window = retryWindow(frame.retry) ?? window;
+        redial.keepTo(frame.retry);
         ladder.passed();
         lives += 1;
-        become({
+        status.become({
           state: frame.stale === true ? 'stale' : 'live',
+          transport: transport(),
           node: frame.node,
           skew: frame.time - now() / 1000,
           reconnects: lives - 1,
         });
+        if (line !== null) renewal.begin(line, token, status.picture.skew);
         if (ladder.step > 0) probeLater();
         break;
       case 'feed':
-        become({ state: frame.stale ? 'stale' : 'live' });
+        status.become({ state: frame.stale ? 'stale' : 'live' });
         break;
       case 'subscriptions':
         jobs.answered(frame.id, frame.denied ?? {});
         break;
       case 'progress': {
         const verdict = jobs.apply(frame);
-        if (typeof verdict === 'object') violation(verdict.violation);
+        if (typeof verdict === 'object') status.violated(verdict.violation);
         if (verdict !== 'fine') sync.soon();
         break;
       }
       case 'goaway':
-        // Not yet: what is queued is still flushed, and the gateway closes by itself.
-        window = retryWindow(frame.retry) ?? window;
+        // This line is good until the gateway closes it: that is the time to find another.
         leavingWith = frame.code;
-        failures = 0;
+        redial.keepTo(frame.retry);
+        redial.forgive();
+        redial.later();
         break;
       case 'error':
         // No fault of ours: there are seconds left in which to say a new one.
-        if (frame.code === 'token_expired' && provider !== undefined) renew();
-        else become({ error: `${frame.code}: ${frame.message}` });
+        if (frame.code === 'token_expired' && renewal.possible) renewal.now(status.picture.skew);
+        else status.become({ error: `${frame.code}: ${frame.message}` });
         break;
     }
   }
 
-  /** The line ended, or could not be opened. @param {{ code: number, reason: string }} ending */
-  function offline(ending) {
-    line = null;
-    release();
-    if (ending.code === ABNORMAL && leavingWith > 0) ending = { ...ending, code: leavingWith };
-    const lived = status.state === 'live' && now() - status.since >= STABLE_AFTER;
-    if (lived) failures = 0;
-    if (!mayReturn(ending.code)) return become({ state: 'offline', stopped: true, ending });
-    if (forgotten()) return become({ state: 'offline', ending });
-    const wait = backoff(failures, window, environment.random());
-    failures += 1;
-    later('redial', redial, wait);
-    become({ state: 'offline', ending, retryAt: now() + wait });
+  // -- when ------------------------------------------------------------------------
+
+  /** The time has come to dial, or to open the line that follows this one. */
+  function dialAgain() {
+    if (attention.forgotten) return line ?? status.become({ retryAt: null });
+    if (line === null) connect();
+    else openBeside(ladder.step);
   }
-
-  function redial() {
-    if (forgotten()) become({ retryAt: null });
-    else dial();
-  }
-
-  function forgotten() {
-    if (!environment.hidden()) hiddenSince = null;
-    return hiddenSince !== null && now() - hiddenSince >= FORGOTTEN_AFTER;
-  }
-
-  /** What belongs to a line and must not outlive it. */
-  function release() {
-    sync.end();
-    clearTimeout(timers.probe);
-    clearTimeout(timers.renew);
-    const aside = probe;
-    probe = null;
-    aside?.end(1000, 'not needed');
-  }
-
-  // -- the token, in place ----------------------------------------------------
-
-  function renewSoon() {
-    const wait = typeof provider === 'function' ? renewIn(token, now() / 1000 + status.skew) : null;
-    if (wait !== null) later('renew', renew, wait);
-  }
-
-  function renew() {
-    const own = line;
-    if (own === null || provider === undefined) return;
-    askForToken(provider, environment).then(
-      (answer) => {
-        if (own !== line || answer === null) return;
-        token = answer;
-        own.send({ type: 'hello', token: answer });
-        renewSoon();
-      },
-      // It ends with 4100 then, and each dial asks again.
-      (error) => own === line && become({ error: `no new token: ${error?.message ?? error}` }),
-    );
-  }
-
-  // -- back to WebSockets ------------------------------------------------------
 
   function probeLater() {
-    later('probe', tryBest, Math.min(FIRST_PROBE * 2 ** probes, LAST_PROBE));
+    environment.clearTimeout(probeTimer);
+    probeTimer = environment.setTimeout(probe, Math.min(FIRST_PROBE * 2 ** probes, LAST_PROBE));
     probes += 1;
   }
 
-  function tryBest() {
-    if (ladder.step === 0 || line === null || probe !== null || environment.hidden()) return;
-    clearTimeout(timers.probe);
-    probe = openWith(openLine, climb, () => {
-      probe = null;
-      probeLater();
-    });
+  function probe() {
+    if (ladder.step === 0 || line === null || environment.hidden()) return;
+    environment.clearTimeout(probeTimer);
+    openBeside(0);
   }
-
-  /** It opened: it takes over, and is asked for everything anew, from where we are. */
-  function climb() {
-    const old = line;
-    line = probe;
-    probe = null;
-    ladder.climb();
-    become({ state: 'connecting', transport: 'websocket' });
-    old?.end(1000, 'a WebSocket gets through');
-  }
-
-  // -- waking up ---------------------------------------------------------------
 
   /** Something happened after which what we believe may be long wrong. */
   function wake() {
-    if (environment.hidden()) {
-      hiddenSince ??= now();
-      return;
-    }
-    hiddenSince = null;
-    if (status.stopped) return;
-    if (status.state === 'offline') return dial();
-    line?.check();
+    if (status.picture.stopped) return;
+    if (line === null) return connect();
+    line.check();
     probes = 0;
-    tryBest();
+    probe();
   }
 
-  /** @type {() => void} */
-  let stopWaking;
-  function startWaking() {
-    const stops = [environment.onWake(wake), onSleep(environment, wake)];
-    stopWaking = () => stops.forEach((stop) => stop());
-    if (environment.hidden()) hiddenSince = now();
-  }
-
-  startWaking();
-  dial();
+  connect();
 
   return {
     url,
@@ -393,40 +299,25 @@ export function createConnection(url, { token: provider, ...overrides } = {}) {
     },
 
     /** Hear of the connection's status, now and at each change. */
-    observe(observer) {
-      /** @type {(status: ConnectionStatus) => void} */
-      const own = (status) => observer(status);
-      observers.add(own);
-      own(status);
-      return () => observers.delete(own);
-    },
+    observe: (observer) => status.observe(observer),
 
-    status: () => status,
+    status: () => status.picture,
 
     /** The gateway's time, Unix seconds. */
-    now: () => now() / 1000 + status.skew,
+    now: () => now() / 1000 + status.picture.skew,
 
     /** Dial now, also if it is stopped. Does nothing while there is a line. */
     retry() {
-      if (status.state !== 'offline') return;
-      if (status.stopped) {
-        stopWaking();
-        startWaking();
-      }
-      failures = 0;
-      dial();
+      if (line !== null) return;
+      if (status.picture.stopped) attention.start();
+      redial.forgive();
+      connect();
     },
 
     /** Hang up, for good unless `retry` is called. Watchers stay and hear nothing. */
     close() {
-      dials += 1;
-      stopWaking();
-      clearTimeout(timers.redial);
-      const old = line;
-      line = null;
-      release();
-      old?.end(1000, 'closed by the page');
-      become({ state: 'offline', stopped: true, retryAt: null, ending: { code: 1000, reason: 'closed by the page' } });
+      attention.stop();
+      stop({ code: 1000, reason: 'closed by the page' });
     },
   };
 }

@@ -13,7 +13,7 @@ import { connect } from './shared.js';
 
 /** @import { Listener } from './jobs.js' */
 /** @typedef {import('./connection.js').Connection} Connection */
-/** @typedef {import('./connection.js').ConnectionStatus} ConnectionStatus */
+/** @typedef {import('./status.js').ConnectionStatus} ConnectionStatus */
 /** @typedef {import('./jobs.js').Watched} Watched */
 /** @typedef {import('./progress.js').Progress} Progress */
 /** @typedef {import('./protocol.js').State} State */

@@ -124,7 +124,7 @@ export class JobProgressElement extends Base {
   /** Only a change between live and not live shows; pings and counters don't. */
   #tellOfTurns() {
     let was = '';
-    return (/** @type {import('./connection.js').ConnectionStatus} */ { state }) => {
+    return (/** @type {import('./status.js').ConnectionStatus} */ { state }) => {
       if (state !== was) soon(this.#tell);
       was = state;
     };

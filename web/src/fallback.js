@@ -9,6 +9,7 @@
  */
 
 import { ABNORMAL } from './line.js';
+import { TOKEN_EXPIRED } from './protocol.js';
 
 /** @import { Environment } from './environment.js' */
 /** @import { Line, LineEvents } from './line.js' */
@@ -102,7 +103,7 @@ function openHttp(url, environment, events, carry) {
     if (token !== null) headers['authorization'] = `Bearer ${token}`;
     try {
       const response = await environment.fetch(new URL(path, base).href, { headers, signal: late.signal, cache: 'no-store' });
-      if (response.status === 401) end(4100, 'token refused');
+      if (response.status === 401) end(TOKEN_EXPIRED, 'token refused');
       else if (response.status === 403) end(4500, 'forbidden');
       return response;
     } finally {

@@ -7,7 +7,7 @@
 import { historyChart } from './page-chart.js';
 import { History, changeOf } from './page-history.js';
 import { soon } from './ticker.js';
-import { describe, duration } from './view.js';
+import { describe, duration, paceOf } from './view.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { Watched } from './jobs.js' */
@@ -160,17 +160,14 @@ function linkTo(job) {
 
 /** @param {State} state @param {number} now @returns {Array<[string, string]>} */
 function factsOf(state, now) {
-  const { status, health, attempt = 1, started_at, finished_at, eta, updated_at, done, total, percent } = state;
+  const { status, health, attempt = 1, started_at, finished_at, updated_at } = state;
   const when = (/** @type {number | undefined} */ time) => (time === undefined ? '' : new Date(time * 1000).toLocaleString());
-  const left = done !== undefined && total !== undefined ? total - done : 100 - (percent ?? 100);
-  const unit = done !== undefined && total !== undefined ? ` ${state.unit ?? ''}` : ' %';
-  const pace = eta && status === 'running' ? `${(left / eta).toPrecision(3)}${unit.trimEnd()} a second` : '';
   const silent = status === 'running' && updated_at !== undefined ? duration(now - updated_at) : '';
   /** @type {Array<[string, string]>} */
   const facts = [
     ['Status', health === undefined || health === 'ok' || status !== 'running' ? status : `${status}, ${health}`],
     ['Attempt', String(attempt)],
-    ['Pace', pace],
+    ['Pace', paceOf(state)],
     ['Part of', state.parent ?? ''],
     ['Created', when(state.created_at)],
     ['Started', when(started_at)],

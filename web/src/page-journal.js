@@ -3,7 +3,7 @@
  * status and the next. Bounded, so that a page may stay open for weeks. No DOM.
  */
 
-/** @import { ConnectionStatus } from './connection.js' */
+/** @import { ConnectionStatus } from './status.js' */
 
 /** @typedef {{ at: number, text: string, bad: boolean }} Entry  `at`: milliseconds since 1970 */
 
@@ -45,9 +45,15 @@ function onlyPinged(before, status) {
 function differences(before, status) {
   const happened = [];
   if (before?.state !== status.state || before.stopped !== status.stopped) happened.push(turn(before, status));
+  else if (status.reconnects > before.reconnects) happened.push({ text: moved(status) });
   if (status.violations > (before?.violations ?? 0)) happened.push({ text: `Violation: ${status.violation}`, bad: true });
   if (status.error !== null && status.error !== before?.error) happened.push({ text: `Error: ${status.error}`, bad: true });
   return happened;
+}
+
+/** Another line took over while the one before still served. @param {ConnectionStatus} status */
+function moved({ transport, node }) {
+  return `Moved without a pause to ${TRANSPORTS[transport]}${node && `, node ${node}`}`;
 }
 
 const TRANSPORTS = { websocket: 'a WebSocket', sse: 'Server-Sent Events', polling: 'long polling' };

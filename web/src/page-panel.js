@@ -8,7 +8,8 @@ import { sparkline } from './page-chart.js';
 import { everySecond, soon } from './ticker.js';
 import { duration } from './view.js';
 
-/** @import { Connection, ConnectionStatus } from './connection.js' */
+/** @import { Connection } from './connection.js' */
+/** @import { ConnectionStatus } from './status.js' */
 
 /** What is read out, also to those who are elsewhere; a dial is no news. */
 const SAID = { connecting: null, live: 'Connected', stale: 'The gateway may be out of date', offline: 'Not connected' };

@@ -6,6 +6,7 @@
  */
 
 import { connect } from './client.js';
+import { ABNORMAL } from './line.js';
 import { Detail } from './page-detail.js';
 import { KnownJobs, MOST } from './page-jobs.js';
 import { JobList } from './page-list.js';
@@ -75,6 +76,8 @@ async function poll() {
   try {
     const listed = await list.poll(take);
     if (listed !== null && known.forgetUnlisted(listed)) soon(paint);
+    // It answers: if the line was just lost, and not refused, why wait for the next dial?
+    if (connection.status().ending?.code === ABNORMAL) connection.retry();
   } catch (error) {
     locked = error instanceof TokenNeeded;
     trouble = error instanceof Error ? error.message : String(error);

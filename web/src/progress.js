@@ -10,7 +10,8 @@ import { FINAL } from './protocol.js';
 import { connect } from './shared.js';
 import { everySecond, soon } from './ticker.js';
 
-/** @import { Connection, ConnectionStatus } from './connection.js' */
+/** @import { Connection } from './connection.js' */
+/** @import { ConnectionStatus } from './status.js' */
 /** @import { Watched } from './jobs.js' */
 
 /**
@@ -29,7 +30,7 @@ import { everySecond, soon } from './ticker.js';
  * @property {string} message
  * @property {string | null} error     why it failed, or is denied
  * @property {number | null} eta       seconds left, counting down
- * @property {number | null} rate      units of `done` a second, or percent if there is no `done`
+ * @property {number | null} rate      units of `done` a second; percent, if that is not of the whole job
  * @property {'ok' | 'stalled' | 'lost'} health
  * @property {unknown} data            the application's own
  * @property {boolean} stale           it may be out of date: we are not, or the gateway is not, up to date
@@ -86,13 +87,24 @@ export function percentOf(state, floor) {
 }
 
 /**
- * The pace behind the gateway's own estimate, so that the two never disagree.
+ * The pace behind the gateway's own estimate, so that the two never disagree. That is
+ * one of the whole job, and `done` may be of a phase: then only percent tells the pace.
  * @param {import('./protocol.js').State} state
  */
-function rateOf({ done, total, percent, eta }) {
+export function rateOf(state) {
+  const { done = 0, total = 0, percent, eta } = state;
   if (!eta) return null;
-  if (done !== undefined && total !== undefined) return (total - done) / eta;
+  if (countsAll(state)) return (total - done) / eta;
   return percent === undefined ? null : (100 - percent) / eta;
+}
+
+/**
+ * Whether `done` of `total` is of the whole job: it is what the percentage says.
+ * @param {import('./protocol.js').State} state
+ */
+export function countsAll({ done, total, percent }) {
+  if (done === undefined || !total) return false;
+  return percent === undefined || Math.abs(percent - (100 * done) / total) < 0.01; // two decimals
 }
 
 /** @param {ConnectionStatus} status @param {number} now */

@@ -65,6 +65,9 @@ export const SUBPROTOCOL = 'progress.v1';
 /** The gateway ends a connection over a message of 64 KiB, for good (1009): stay well below. */
 export const MESSAGE_LIMIT = 60_000;
 
+/** The close code of a token that is over: a new one opens the door. */
+export const TOKEN_EXPIRED = 4100;
+
 /** Close codes below 4000 after which the same would only happen again. */
 const FOR_GOOD = new Set([1002, 1003, 1007, 1008, 1009]);
 

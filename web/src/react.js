@@ -12,7 +12,8 @@ import { useMemo, useSyncExternalStore } from 'react';
 import { jobStore, progressOf } from './progress.js';
 import { connect } from './shared.js';
 
-/** @import { Connection, ConnectionStatus } from './connection.js' */
+/** @import { Connection } from './connection.js' */
+/** @import { ConnectionStatus } from './status.js' */
 /** @import { Progress, Store } from './progress.js' */
 
 export { configure, connect } from './shared.js';

@@ -6,6 +6,7 @@
  */
 
 /** @import { Environment } from './environment.js' */
+/** @import { Line } from './line.js' */
 
 /** @typedef {string | (() => string | null | undefined | Promise<string | null | undefined>)} TokenProvider */
 
@@ -34,6 +35,67 @@ export async function askForToken(provider, environment) {
     return /** @type {string | null | undefined} */ (token) ?? null;
   } finally {
     environment.clearTimeout(timer);
+  }
+}
+
+/** Says a new token on the line before the old one is over, so that it lives on. */
+export class Renewal {
+  #provider;
+  #environment;
+  #complain;
+  /** @type {Line | null} */
+  #line = null;
+  /** @type {unknown} */
+  #timer = null;
+
+  /**
+   * @param {TokenProvider | undefined} provider
+   * @param {Environment} environment
+   * @param {(error: any) => void} complain  hears why there is no new one
+   */
+  constructor(provider, environment, complain) {
+    this.#provider = provider;
+    this.#environment = environment;
+    this.#complain = complain;
+  }
+
+  /** Whether anybody can be asked for a new one. */
+  get possible() {
+    return this.#provider !== undefined;
+  }
+
+  /**
+   * A line is live, with this token.
+   * @param {Line} line
+   * @param {string | null} token
+   * @param {number} skew  the gateway's clock minus ours, seconds
+   */
+  begin(line, token, skew) {
+    this.end();
+    this.#line = line;
+    const wait = typeof this.#provider === 'function' ? renewIn(token, this.#environment.now() / 1000 + skew) : null;
+    if (wait !== null) this.#timer = this.#environment.setTimeout(() => this.now(skew), wait);
+  }
+
+  /** The line is gone. */
+  end() {
+    this.#line = null;
+    this.#environment.clearTimeout(this.#timer);
+  }
+
+  /** Say a new one now. @param {number} skew */
+  now(skew) {
+    const line = this.#line;
+    if (line === null || this.#provider === undefined) return;
+    askForToken(this.#provider, this.#environment).then(
+      (token) => {
+        if (line !== this.#line || token === null) return;
+        line.send({ type: 'hello', token });
+        this.begin(line, token, skew);
+      },
+      // It ends with 4100 then, and each dial asks again.
+      (error) => line === this.#line && this.#complain(error),
+    );
   }
 }
 

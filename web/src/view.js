@@ -4,7 +4,7 @@
  * it, so that a job looks the same everywhere and tests need no DOM.
  */
 
-import { percentOf } from './progress.js';
+import { countsAll, percentOf, rateOf } from './progress.js';
 import { FINAL } from './protocol.js';
 
 /** @import { Watched } from './jobs.js' */
@@ -117,6 +117,21 @@ function amountOf({ done, total, unit }) {
   if (total === undefined) return `${number(done ?? 0)}${noun}`;
   if (done === undefined) return `${number(total)}${noun}`;
   return done === total ? `${number(total)}${noun}` : `${number(done)} / ${number(total)}${noun}`;
+}
+
+const precise = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
+
+/**
+ * How fast it goes; '' if that is not known.
+ * @param {State} state
+ */
+export function paceOf(state) {
+  const rate = state.status === 'running' ? rateOf(state) : null;
+  if (rate === null) return '';
+  if (!countsAll(state)) return `${precise.format(rate)} % a second`;
+  const { unit } = state;
+  if (unit === 'bytes' || unit === 'B') return `${bytesOf(undefined, rate)} a second`;
+  return `${precise.format(rate)}${unit ? ` ${unit}` : ''} a second`;
 }
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];

@@ -163,6 +163,18 @@ test('backs off with full jitter, and starts anew after a stable minute', async 
   assert.equal(connection.status().retryAt - world.environment.now(), 250);
 });
 
+test('the window is the least ceiling, and is not doubled: an outage of seconds costs no more', async () => {
+  const { world, connection } = await live();
+  world.socket.say({ type: 'welcome', node: 'n1', time: 0, retry: [1, 5] });
+  const waits = [];
+  for (let i = 0; i < 7; i++) {
+    world.socket.die(4000);
+    waits.push(connection.status().retryAt - world.environment.now());
+    await world.pass(waits.at(-1));
+  }
+  assert.deepEqual(waits, [3000, 3000, 3000, 3000, 4500, 8500, 10_500]);
+});
+
 test('keeps to the window of `goaway`, and hears the rest before it leaves', async () => {
   const { world, connection, heard } = await live('a');
   world.socket.say(snapshot('a', 1, 1), { type: 'goaway', code: 1001, retry: [10, 30] }, step('a', 1, 1, 2));
@@ -288,10 +300,11 @@ test('close while offline cancels the dial', async () => {
   assert.equal(world.pending, 0);
 });
 
-test('a URL that can never work stops, and says why', () => {
+test('a URL that can never work stops, and says why', async () => {
   const world = fakeWorld();
   const WebSocket = class { constructor() { throw new SyntaxError('bad url'); } };
   const connection = createConnection('nonsense', { ...world.environment, WebSocket });
+  await tick();
   assert.ok(connection.status().stopped);
   assert.match(connection.status().ending.reason, /bad url/);
   assert.equal(connection.status().state, 'offline');

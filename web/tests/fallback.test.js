@@ -195,6 +195,22 @@ test('back to a WebSocket as soon as one gets through, from where we are', async
   assert.equal(connection.status().violations, 0);
 });
 
+test('the stream ends while a WebSocket is tried beside it: the next in turn, and no longer that', async () => {
+  const { world, gateway, connection } = await blocked({ events: false });
+  gateway.jobs.set('a', { seq: 3, state: { status: 'running' } });
+  world.wake();
+  const probe = world.socket;
+  assert.equal(world.sockets.length, 3);
+  await world.pass(9_999);
+  assert.equal(probe.closed, null);
+  await world.pass(1);
+  assert.equal(connection.status().ending.reason, 'no data');
+  assert.ok(probe.closed);
+  await world.pass(2_000);
+  await tick();
+  assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'polling']);
+});
+
 test('another network is a reason to try at once', async () => {
   const { world, gateway } = await blocked();
   await gateway.streams[0].say(welcome);
@@ -240,4 +256,24 @@ test('hung up, it asks for nothing more', async () => {
   const asked = gateway.requests.length;
   await world.pass(600_000);
   assert.equal(gateway.requests.length, asked);
+});
+
+test('a node that leaves is followed over SSE as well: asked who else is there, then listened to', async () => {
+  const { world, gateway, connection, heard } = await blocked();
+  const states = [];
+  connection.observe(({ state }) => states.push(state));
+  const [stream] = gateway.streams;
+  await stream.say(welcome, snapshot('a', 1, 1), { type: 'goaway', code: 1001, retry: [0, 4] });
+  await world.pass(1_999);
+  await stream.say(step('a', 1, 1, 2));
+  assert.deepEqual([gateway.streams.length, heard.at(-1).seq], [1, 2]);
+  await world.pass(1);
+  await tick();
+  assert.equal(gateway.requests.at(-2).path, '/healthz');
+  assert.ok(stream.cancelled);
+  await gateway.streams[1].say({ ...welcome, node: 'n2' }, snapshot('a', 1, 3));
+  assert.equal(heard.at(-1).seq, 3);
+  const { transport, reconnects, violations } = connection.status();
+  assert.deepEqual([transport, reconnects, violations], ['sse', 1, 0]);
+  assert.deepEqual(new Set(states.slice(states.indexOf('live'))), new Set(['live']));
 });

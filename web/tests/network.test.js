@@ -1,7 +1,7 @@
 /**
  * The whole client against a model of a gateway, through networks that do
- * whatever networks do: delays, cuts, black holes, restarts that forget, sleep,
- * hidden tabs, and components that come and go. Whatever happened, once the
+ * whatever networks do: delays, cuts, black holes, restarts that forget, nodes that
+ * leave, sleep, hidden tabs, and components that come and go. Whatever happened, once the
  * network is well again the page shows the truth; on the way no frame of a
  * gateway that keeps to the protocol is ever taken for a violation, and no bar
  * goes back.
@@ -54,6 +54,11 @@ class Gateway {
     for (const session of [...this.#sessions]) session.die();
   }
 
+  /** A rolling restart: who is here is told to go, and served until it is gone or the time is up. */
+  drain() {
+    for (const session of [...this.#sessions]) session.leave();
+  }
+
   /** The network swallows everything, from now on or no more; what was open then stays mute for good. */
   swallow(all) {
     this.reachable = !all;
@@ -94,6 +99,10 @@ class Gateway {
           cursors.set(name, { epoch: job?.epoch ?? null, seq: job?.seq ?? 0, told: true });
         }
         if (frames.length > 0) send(...frames);
+      },
+      leave: () => {
+        send({ type: 'goaway', code: 1001, retry: [0, 1] });
+        later(random() * 3_000, session.die);
       },
       die: () => {
         alive = false;
@@ -165,6 +174,7 @@ async function live(seed) {
     else if (dice < 0.86) await world.sleep(random() * 600_000);
     else if (dice < 0.88) world.hide();
     else if (dice < 0.92) world.show();
+    else if (dice < 0.96) gateway.drain();
     await world.pass(random() * (random() < 0.1 ? 40_000 : 400));
     if (random() < 0.5) gateway.flush();
   }

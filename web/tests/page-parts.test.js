@@ -20,6 +20,7 @@ test('the journal tells what happened, and every ping', () => {
   take({ state: 'live', node: 'n1', roundTrip: 12, violations: 1, violation: 'a: had 1' });
   take({ state: 'stale', violations: 1 });
   take({ state: 'live', violations: 1 });
+  take({ state: 'live', violations: 1, reconnects: 1, node: 'n2' });
   take({ state: 'offline', violations: 1, ending: { code: 1006, reason: 'no pong' }, retryAt: 9 });
   take({ state: 'connecting', violations: 1, transport: 'sse' });
   take({ state: 'offline', stopped: true, violations: 1, ending: { code: 4500, reason: '' }, error: 'x: y' });
@@ -29,6 +30,7 @@ test('the journal tells what happened, and every ping', () => {
     'Violation: a: had 1',
     'The gateway is cut off from its broker',
     'The gateway is up to date again',
+    'Moved without a pause to a WebSocket, node n2',
     'Lost: 1006 no pong',
     'Dialling by Server-Sent Events',
     'Stopped: 4500',

@@ -31,6 +31,7 @@ test('a running job, in full', () => {
     phase: 'p', message: 'm', error: null, eta: 20, rate: 2, health: 'ok', data: 1, stale: false, connection: 'live',
   });
   assert.equal(see({ ...at, done: undefined, total: undefined }).rate, 2, 'percent a second');
+  assert.equal(see({ ...at, percent: 70 }).rate, 1, 'and if `done` is of one of several phases');
   assert.equal(see(at, { now: NOW + 60_000 }).eta, 0);
   for (const health of ['stalled', 'lost']) assert.deepEqual([see({ ...at, health }).eta, see({ ...at, health }).rate], [null, null]);
   assert.equal(see({ status: 'running' }).rate, null);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ago, describe, duration, passed, roughly } from '../src/view.js';
+import { ago, describe, duration, paceOf, passed, roughly } from '../src/view.js';
 
 const NOW = 1_000;
 const see = (state, floor) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, state }, NOW, floor);
@@ -67,4 +67,13 @@ test('times', () => {
   assert.deepEqual([80, 130, 218].map(roughly), ['1 min 20 s', '2 min', '4 min']);
   assert.deepEqual([80, 130, 218].map(passed), ['1 min 20 s', '2 min', '3 min']);
   assert.deepEqual([0, 12, 240, 7200, 200_000].map(ago), ['just now', '12 s ago', '4 min ago', '2 h ago', '2 d ago']);
+});
+
+test('the pace, in the unit that the estimate is of', () => {
+  const pace = (state) => paceOf({ status: 'running', percent: 50, eta: 10, ...state });
+  assert.equal(pace({ done: 60_000, total: 120_000, unit: 'files' }), '6,000 files a second');
+  assert.equal(pace({ done: 30e6, total: 60e6, unit: 'bytes' }), '3.0 MB a second');
+  assert.equal(pace({ done: 5, total: 100, unit: 'files' }), '5 % a second', 'files of a phase say nothing of the whole');
+  assert.equal(pace({ percent: 99, eta: 3_000 }), '0.000333 % a second');
+  assert.deepEqual([pace({ eta: undefined }), pace({ status: 'failed' })], ['', '']);
 });

@@ -1,0 +1,60 @@
+"""Two nodes that are restarted one after the other, in mid-job: a person sees nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.brokers.server import Server, redis_server
+
+from .chromium import Page, expect
+from .proxy import Proxy
+from .served import Served
+from .sight import bar_of, connection_of, fact_of, row_of, seen_of
+
+STATES = """
+async () => {
+  const { connect } = await import('./shared.js');
+  globalThis.states = [];
+  connect().observe(({ state }) => states.push(state));
+}
+"""
+"""Notes each state of the page's own connection."""
+
+
+@pytest.fixture
+def nodes() -> Iterator[tuple[Served, Served]]:
+    redis = Server(redis_server())
+    options = ("--redis", redis.url, "--drain", "10")
+    with Served(*options) as one, Served(*options) as other:
+        yield one, other
+    redis.close()
+
+
+def test_a_rolling_restart_is_seen_by_nobody(page: Page, nodes: tuple[Served, Served]) -> None:
+    one, other = nodes
+    percent = 10
+    one.report("video:42", percent=percent)
+    with Proxy(one.url, other.url) as balancer:
+        page.goto(balancer.url)
+        expect(row_of(page, "video:42")).to_contain_text("10%")
+        expect(connection_of(page)).to_have_text("Live")
+        page.evaluate(STATES)
+
+        for leaving, staying in [(one, other), (other, one)]:
+            leaving.leave()
+            while not leaving.has_left:
+                percent += 1
+                staying.report("video:42", percent=percent)
+                expect(bar_of(page, "video:42")).to_have_attribute("aria-valuenow", str(percent))
+            leaving.kill()
+            leaving.start()
+        staying.report("video:42", percent=90)
+        expect(row_of(page, "video:42")).to_contain_text("90%")
+
+        assert set(page.evaluate("states")) == {"live"}
+        assert "reconnecting…" not in {frame.time for frame in seen_of(page, "video:42")}
+        assert fact_of(page, "Reconnects") == "2"
+        assert fact_of(page, "Violations") == "0"
+        expect(page.get_by_role("dialog")).to_contain_text("Moved without a pause")
