@@ -6,12 +6,14 @@ import gc
 import tracemalloc
 
 import trio
+import trio.testing
 from msgspec import Raw
 
 from gateway import Limits, MemoryBroker
 from gateway.auth.patterns import EVERY_JOB
 from gateway.job import UNSEEN, Update
 from gateway.protocol import parse_update
+from tests.contract.test_broker import collect
 
 KIB = 1024
 
@@ -114,3 +116,46 @@ async def test_lists_are_made_one_by_one_with_other_tasks_between_them() -> None
                     made - before <= 2
                 )  # one a pass: one before us in this, one after in the last
                 before = made
+
+
+async def test_a_feed_that_nobody_reads_holds_publishers_up_and_loses_nothing() -> None:
+    broker = MemoryBroker()
+    published = 0
+
+    async def publish_for_ever() -> None:
+        nonlocal published
+        while True:
+            published += 1
+            await broker.publish("a", Update(done=published))
+
+    async with trio.open_nursery() as nursery, broker.feed() as feed:
+        nursery.start_soon(publish_for_ever)
+        await trio.testing.wait_all_tasks_blocked()
+        stuck_at = published
+        assert stuck_at < 20_000
+        events = await collect(feed, stuck_at - 1)
+        assert [e.position.seq for e in events] == list(range(1, stuck_at))
+        await trio.testing.wait_all_tasks_blocked()
+        assert published > stuck_at
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_says_how_far_its_feed_is_behind() -> None:
+    broker = MemoryBroker()
+    assert broker.behind == 0
+    async with broker.feed() as feed:
+        for percent in range(3):
+            await broker.publish("a", Update(percent=percent))
+        assert broker.behind == 3
+        await feed.receive()
+        assert broker.behind == 0
+
+
+async def test_it_keeps_so_many_jobs() -> None:
+    broker = MemoryBroker(Limits(max_jobs=3))
+    for number in range(5):
+        await broker.publish(f"j{number}", Update())
+    await broker.publish("j2", Update(percent=1))
+    await broker.publish("j9", Update())
+    page = await broker.recent(EVERY_JOB, limit=10, after=None)
+    assert [event.job for event in page.events] == ["j9", "j2", "j4"]

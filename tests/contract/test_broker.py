@@ -178,40 +178,6 @@ async def test_the_feed_has_all_from_its_opening_on_in_order(bench: Bench) -> No
             assert [e.position.seq for e in events if e.job == "b"] == [1, 2, 3]
 
 
-async def test_a_feed_that_nobody_reads_holds_publishers_up_and_loses_nothing() -> None:
-    # The memory broker's own bound; others keep what a node has not read.
-    broker = MemoryBroker()
-    published = 0
-
-    async def publish_for_ever() -> None:
-        nonlocal published
-        while True:
-            published += 1
-            await broker.publish("a", Update(done=published))
-
-    async with trio.open_nursery() as nursery, broker.feed() as feed:
-        nursery.start_soon(publish_for_ever)
-        await trio.testing.wait_all_tasks_blocked()
-        stuck_at = published
-        assert stuck_at < 20_000
-        events = await collect(feed, stuck_at - 1)
-        assert [e.position.seq for e in events] == list(range(1, stuck_at))
-        await trio.testing.wait_all_tasks_blocked()
-        assert published > stuck_at
-        nursery.cancel_scope.cancel()
-
-
-async def test_it_says_how_far_its_feed_is_behind() -> None:
-    broker = MemoryBroker()
-    assert broker.behind == 0
-    async with broker.feed() as feed:
-        for percent in range(3):
-            await broker.publish("a", Update(percent=percent))
-        assert broker.behind == 3
-        await feed.receive()
-        assert broker.behind == 0
-
-
 async def test_leases_stalled_lost_and_back(bench: Bench) -> None:
     await bench.publish("a", lease=10, percent=5)
     await bench.tick(9)
@@ -357,13 +323,3 @@ async def test_a_wrong_page_is_named(bench: Bench, after: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await bench.broker.recent(EVERY_JOB, limit=5, after=after)
     assert caught.value.field == "after"
-
-
-async def test_the_memory_broker_is_bounded() -> None:
-    broker = MemoryBroker(Limits(max_jobs=3))
-    for number in range(5):
-        await broker.publish(f"j{number}", Update())
-    await broker.publish("j2", Update(percent=1))
-    await broker.publish("j9", Update())
-    page = await broker.recent(EVERY_JOB, limit=10, after=None)
-    assert [event.job for event in page.events] == ["j9", "j2", "j4"]
