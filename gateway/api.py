@@ -38,6 +38,7 @@ from .request import (
     number_in,
     revocation_in,
     tags_in,
+    traced,
 )
 from .transports.http import ASGIApp, Receive, Scope, Send
 from .transports.sse import parse_event_id, serve_events
@@ -125,7 +126,7 @@ class _Api:
         job = check_job_id(request.path_params["job"])
         if job not in rights.publish:
             raise HTTPException(403, "The token does not allow to publish on this job.")
-        update = parse_update(await body_of(request, self._node.limits))
+        update = traced(parse_update(await body_of(request, self._node.limits)), request)
         receipt = await self._node.broker.publish(job, update)
         self._node.tally.published[receipt.reason or "applied"] += 1
         answer: dict[str, Any] = {

@@ -62,6 +62,9 @@ class Broker(Protocol):
     it drops, a hole it fills by `read` or `history`, and after `LOST` it reads anew what
     it cares for: that and what the feed brings next leave no hole.
 
+    **Traces.** An update's `traceparent` goes with its event through the feeds, as it was
+    given, and is kept nowhere else: what is read again is nobody's doing.
+
     **Time** is the broker's own; no caller passes any. **Cancellation** of `publish`
     leaves the update applied whole or not at all; asking again is harmless, as updates
     are absolute. Every method raises `BrokerUnavailable` if the broker does not answer.

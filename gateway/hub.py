@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
+from typing import NamedTuple
 
 import trio
 from attrs import frozen
@@ -22,7 +23,15 @@ from .limits import Limits
 from .protocol import Mode
 from .topic import Marks, Subscription, Topic
 
-__all__ = ["Hub", "HubStatistics"]
+__all__ = ["Delivery", "Hub", "HubStatistics"]
+
+
+class Delivery(NamedTuple):
+    """An event with a `traceparent`, fanned out."""
+
+    event: Event
+    watchers: int
+    """How many subscriptions its job has here."""
 
 
 @frozen
@@ -104,8 +113,10 @@ class Hub:
         elif len(self._idle) > self._limits.max_idle_topics:
             self._drop(next(iter(self._idle.values())))
 
-    def deliver(self, events: Iterable[Event]) -> None:
-        """Fan a batch of feed events out."""
+    def deliver(self, events: Iterable[Event]) -> list[Delivery]:
+        """Fan a batch of feed events out. Returns those that a trace follows, if they are
+        watched."""
+        traced: list[Delivery] = []
         news: dict[str, Topic] = {}
         ring_bytes = self._ring_bytes()
         for event in events:
@@ -115,8 +126,11 @@ class Hub:
             topic.ring_bytes = ring_bytes
             if topic.append(event) and not topic.loading:
                 news[event.job] = topic
+                if event.traceparent is not None and topic.subscriptions:
+                    traced.append(Delivery(event, len(topic.subscriptions)))
         for topic in news.values():
             _mark(topic)
+        return traced
 
     def loaded(self, asked: Mapping[str, Position], events: Mapping[str, Event]) -> None:
         """The broker was asked what `next_loads` said, and answered `events`."""

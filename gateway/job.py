@@ -20,6 +20,7 @@ __all__ = [
     "FINAL",
     "JOB_ID",
     "STATUSES",
+    "TRACEPARENT",
     "UNSEEN",
     "Event",
     "Health",
@@ -53,6 +54,9 @@ Lease = (
 JOB_ID = f"[A-Za-z0-9_.:/@-]{{1,{limits.MAX_JOB_ID}}}"
 """A job id, as a regular expression that all its dialects understand."""
 _JOB_ID = re.compile(JOB_ID)
+
+TRACEPARENT = "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
+"""A span, of a trace (W3C Trace Context §3.2.2, version 00), likewise."""
 
 
 def is_job_id(text: object) -> bool:
@@ -113,7 +117,8 @@ class State(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 class Update(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a worker reports: a patch. UNSET keeps a value, None clears it.
 
-    `data` is compact JSON text; the text `null` clears it.
+    `data` is compact JSON text; the text `null` clears it. `traceparent` names the span of
+    the worker. It is no part of any state: it goes with the `Event`, if there is one.
     """
 
     status: Status | UnsetType = UNSET
@@ -130,6 +135,7 @@ class Update(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     data: Raw | UnsetType = UNSET
     parent: str | UnsetType | None = UNSET
     lease: Lease | UnsetType | None = UNSET
+    traceparent: Annotated[str, Meta(pattern=TRACEPARENT, max_length=55)] | None = None
 
 
 class Position(NamedTuple):
@@ -146,11 +152,12 @@ UNSEEN = Position(0, 0)
 
 
 class Event(Struct, frozen=True, gc=False):
-    """A state at a position."""
+    """A state at a position, and on its way through a feed the span of who reported it."""
 
     job: str
     position: Position
     state: State
+    traceparent: str | None = None
 
 
 @frozen

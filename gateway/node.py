@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.util import find_spec
 from random import uniform
 from types import MappingProxyType
 from typing import TypeVar
@@ -33,7 +34,7 @@ from .canary import Canary
 from .connection import Sink, Source, serve_connection
 from .endings import Ending
 from .errors import BrokerUnavailable
-from .hub import Hub, HubStatistics
+from .hub import Delivery, Hub, HubStatistics
 from .job import UNSEEN, Event, Position
 from .limits import DEFAULT_LIMITS, Limits
 from .metronome import Metronome
@@ -55,6 +56,11 @@ RETRY_EVERY = 1.0
 """Seconds between attempts to reach a broker that is away."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at whether what this node shows is fresh."""
+WRITTEN = 2
+"""Passes of Trio's scheduler from a fan-out until it is written: that in which connections
+write, and as the order within a pass is chance, the next."""
+HAS_OPENTELEMETRY = find_spec("opentelemetry") is not None
+"""Whether there is anybody to tell of deliveries."""
 DRAIN_STEPS = 20
 """In how many waves the clients of a node that leaves are sent away, if they are many."""
 DRAIN_WAVE = 100
@@ -137,8 +143,11 @@ class Node:
                     task_status.started()
                     async for events in feed:
                         if events:
-                            self.hub.deliver(events)
+                            began = time.time_ns()
+                            traced = self.hub.deliver(events)
                             self._count(events)
+                            if traced and HAS_OPENTELEMETRY:
+                                await self._trace(traced, began=began)
                         else:  # broker.LOST
                             self.tally.lost += 1
                             self._lost.set()
@@ -308,6 +317,15 @@ class Node:
                 self.tally.reaped += await self.broker.reap()
             except BrokerUnavailable as error:
                 log.debug("cannot look for silent workers: %s", error)
+
+    async def _trace(self, deliveries: Sequence[Delivery], *, began: int) -> None:
+        """Tell of deliveries when the connections have written them."""
+        for _ in range(WRITTEN):
+            await trio.lowlevel.checkpoint()
+        ended = time.time_ns()
+        from .tracing import tell  # which takes its time, so not before it is needed
+
+        tell(deliveries, began=began, ended=ended)
 
     def _count(self, events: Sequence[Event]) -> None:
         self.tally.events += len(events)

@@ -4,17 +4,20 @@ still there. What is wrong raises `InvalidInput` naming the field, or an `HTTPEx
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
 import trio
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from .auth.revocations import MAX_TOKEN_ID
 from .errors import InvalidInput
+from .job import TRACEPARENT, Update
 from .limits import Limits
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "number_in",
     "revocation_in",
     "tags_in",
+    "traced",
 ]
 
 
@@ -98,3 +102,16 @@ def count_in(request: Request, name: str, *, default: int, least: int = 0, most:
 def tags_in(header: str) -> set[str]:
     """The tags of an If-None-Match (RFC 9110 §13.1.2; weak comparison)."""
     return {tag.strip().removeprefix("W/") for tag in header.split(",")}
+
+
+def traced(update: Update, request: Request) -> Update:
+    """The update with the `traceparent` of the request's head, if it has none of its own.
+
+    One that is malformed is passed over (W3C Trace Context §4), since a proxy may have
+    written it; so is one whose trace is not sampled, since nothing would come of it.
+    """
+    header = request.headers.get("traceparent")
+    if header is None or update.traceparent is not None or not re.fullmatch(TRACEPARENT, header):
+        return update
+    sampled = int(header[-2:], 16) & 1
+    return replace(update, traceparent=header) if sampled else update

@@ -69,6 +69,9 @@ class Sink:
 
     async def flush(self) -> None:
         await trio.lowlevel.checkpoint()
+        self.write()
+
+    def write(self) -> None:
         messages, self.rest = self.rest, ()
         for message in messages:
             for text in message.texts:
@@ -88,6 +91,16 @@ class Sink:
 
     def of(self, type_: str) -> list[dict[str, Any]]:
         return [frame for frame in self.frames if frame["type"] == type_]
+
+
+@define
+class PromptSink(Sink):
+    """A client that takes each write at once, as a socket does that is not full."""
+
+    def send(self, messages: Sequence[Message]) -> bool:
+        Sink.send(self, messages)
+        self.write()
+        return True
 
 
 @define

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from gateway.errors import InvalidInput
 from gateway.fold import fold, lapse, lapses_at
 from gateway.job import FINAL, STATUSES, Position, Record, State, Update, check_job_id
+from tests.traceparents import SPAN
 
 EPOCH = 7
 
@@ -252,6 +253,16 @@ def test_any_history_keeps_the_promises(history: list[tuple[Update, float]]) -> 
             begun = update.start and old.status == "queued"  # anew: nobody worked on it before
             assert begun or (state.percent or 0) >= (old.percent or 0)
             assert STATUSES.index(state.status) >= STATUSES.index(old.status)
+
+
+@given(any_update, any_update)
+def test_a_traceparent_changes_nothing(first: Update, second: Update) -> None:
+    record = fold(None, first, now=1.0, epoch=EPOCH).record
+    traced = [msgspec.structs.replace(update, traceparent=SPAN) for update in (first, second)]
+    assert fold(None, traced[0], now=1.0, epoch=EPOCH).record == record
+    expected = fold(record, second, now=2.0, epoch=EPOCH)
+    assert fold(record, traced[1], now=2.0, epoch=EPOCH) == expected
+    assert b"traceparent" not in msgspec.json.encode(expected.record.state)
 
 
 @given(any_update, any_update)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 from attrs import define, field
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from gateway import Limits
@@ -12,6 +13,7 @@ from gateway.hub import Hub
 from gateway.job import UNSEEN, Event, Position, State
 from gateway.protocol import Message
 from gateway.topic import Subscription
+from tests.traceparents import SPAN
 
 
 @define
@@ -49,6 +51,19 @@ async def test_one_read_serves_all_who_wait(hub: Hub) -> None:
     hub.loaded({"a": UNSEEN}, {"a": event("a", 1)})
     assert all(len(outbox.marks) == 1 for outbox in outboxes)
     assert hub.statistics().loading == 1
+
+
+async def test_it_tells_which_events_that_are_watched_a_trace_follows(hub: Hub) -> None:
+    watching = [hub.subscribe("a", Marked()) for _ in range(2)]
+    hub.subscribe("loading", Marked())
+    hub.loaded({"a": UNSEEN}, {"a": event("a", 1)})
+    traced = [replace(event("a", seq), traceparent=SPAN) for seq in (2, 3)]
+    others = [replace(event(job, 2), traceparent=SPAN) for job in ("loading", "unwatched")]
+    assert hub.deliver([*traced, *others, event("a", 4)]) == [(event, 2) for event in traced]
+    assert hub.deliver(traced) == []  # the feed repeats itself
+    for subscription in watching:
+        hub.unsubscribe(subscription)
+    assert hub.deliver([replace(event("a", 5), traceparent=SPAN)]) == []
 
 
 async def test_a_live_topic_marks_at_once_and_only_for_something_new(hub: Hub) -> None:

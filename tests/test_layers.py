@@ -19,7 +19,7 @@ LAYERS = [
     {"errors", "limits", "endings", "pace", "job", "fold", "history", "protocol", "topic"},
     {"about", "tally", "metronome", "outbox", "hub", "broker", "auth", "session"},
     {"brokers"},
-    {"connection", "canary", "node"},
+    {"connection", "canary", "node", "tracing"},
     {"transports"},
     {"page", "request", "answers", "metrics", "api", "settings", "settings_file"},
     {"server", "asgi"},
@@ -102,4 +102,5 @@ def test_a_worker_loads_no_server() -> None:
     ).stdout.split()
     server = {"trio", "hypercorn", "starlette", "redis", "asyncio", "wsproto", "click", "rich"}
     assert not server & set(loaded)
+    assert "opentelemetry" not in loaded
     assert all(name.startswith("gateway.worker") for name in loaded if "gateway." in name)

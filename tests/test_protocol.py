@@ -27,6 +27,7 @@ from gateway.protocol import (
     text_frame,
     unseen,
 )
+from tests.traceparents import MALFORMED, SPAN
 
 STATE = State(status="running", attempt=1, created_at=1.0, updated_at=1.0, message="a\nb")
 
@@ -96,6 +97,18 @@ def test_a_wrong_update_is_named(text: bytes, field: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_update(text)
     assert (caught.value.code, caught.value.field) == ("invalid_update", field)
+
+
+def test_a_traceparent_is_w3c_s() -> None:
+    assert parse_update(b'{"traceparent":"%b"}' % SPAN.encode()).traceparent == SPAN
+    assert parse_update(b'{"traceparent":null}').traceparent is None
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_one_that_is_malformed_is_named(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_update(msgspec.json.encode({"traceparent": text}))
+    assert (caught.value.code, caught.value.field) == ("invalid_update", "traceparent")
 
 
 def test_a_parent_is_a_job_id() -> None:

@@ -183,6 +183,12 @@ def openapi() -> Json:
                 "Report on a job",
                 "Receipt",
                 JOB,
+                _parameter(
+                    "traceparent",
+                    {"type": "string"},
+                    "as the field of the update, if that has none (W3C Trace Context)",
+                    where="header",
+                ),
                 body="Update",
                 _403="the token does not allow it, or a foreign origin",
                 _408="the body took too long",

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attrs import define, frozen
+from msgspec.structs import replace
 
 from ..job import Event
 from .stored import decode
@@ -88,6 +89,8 @@ class Cursor:
         for id_, fields in entries:
             try:
                 self.number, event = decode(fields[1])
+                if len(fields) > 2 and fields[2] == b"traceparent":
+                    event = replace(event, traceparent=fields[3].decode("ascii", "replace"))
             except (ValueError, TypeError, IndexError) as error:
                 # Not from our scripts, or from newer ones. The rest is no worse for it.
                 wrong.append(f"entry {id_.decode()} is unreadable: {error}")

@@ -19,6 +19,7 @@ from sys import getsizeof
 
 import trio
 from attrs import define, field
+from msgspec.structs import replace
 from trio.abc import ReceiveChannel
 
 from ..auth.patterns import Patterns
@@ -106,7 +107,7 @@ class MemoryBroker:
         known = self._jobs.get(job)
         folded = fold(known.record if known else None, update, now=now, epoch=self._next_epoch(now))
         if folded.applied:
-            known = self._commit(job, folded.record)
+            known = self._commit(job, folded.record, update.traceparent)
             self._touch(job, known)
             self._make_room()
         if known and folded.renews:
@@ -182,8 +183,8 @@ class MemoryBroker:
             finally:
                 self._feeds.remove(feed)
 
-    def _commit(self, job: str, record: Record) -> _Job:
-        """Snapshot, history and feed, together."""
+    def _commit(self, job: str, record: Record, traceparent: str | None = None) -> _Job:
+        """Snapshot, history and feed, together; the feed alone has the `traceparent`."""
         event = Event(job, record.position, record.state)
         known = self._jobs.get(job)
         if known is None:
@@ -198,6 +199,8 @@ class MemoryBroker:
             self._long.move_to_end(job)
         if len(known.events) > self._limits.history:
             self._shorten(known)
+        if traceparent is not None:
+            event = replace(event, traceparent=traceparent)
         for feed in self._feeds:
             feed.put(event)
         return known

@@ -50,7 +50,7 @@ def plain(update: Update) -> list[str | bytes]:
         if name == "start":
             if value:
                 found += ("start", "1")
-        elif value is UNSET or (name == "run" and value is None):
+        elif value is UNSET or (value is None and name in ("run", "traceparent")):
             continue
         elif value is None or value == _NULL:
             found += ("clear", name)

@@ -1,7 +1,10 @@
-"""Flags made from the list of settings, and the one way in which a command gives up."""
+"""What commands share: flags made from the list of settings, the span in which they are called,
+and the one way to give up.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -13,7 +16,16 @@ from ..errors import InvalidInput, InvalidSettings
 from ..settings import SETTINGS, Setting
 from ..settings_file import read_file
 
-__all__ = ["REFUSED", "WRONG", "complain", "configured", "give_up", "job_argument", "set_by"]
+__all__ = [
+    "REFUSED",
+    "WRONG",
+    "complain",
+    "configured",
+    "give_up",
+    "job_argument",
+    "set_by",
+    "traceparent",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -107,6 +119,17 @@ def job_argument(context: click.Context, parameter: click.Parameter, value: Any)
         return tuple(dict.fromkeys(job_id("JOB", one) for one in value))
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from None
+
+
+def traceparent() -> str | None:
+    """The span in which this command was called, if the environment names one.
+
+    By OpenTelemetry's "Environment Variables as Context Propagation Carriers".
+    """
+    from ..worker.checks import is_traceparent
+
+    text = os.environ.get("TRACEPARENT", "")
+    return text if is_traceparent(text) else None
 
 
 def give_up(message: str, *, code: int) -> NoReturn:

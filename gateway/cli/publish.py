@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .calling import reports
-from .flags import REFUSED, WRONG, give_up, job_argument
+from .flags import REFUSED, WRONG, give_up, job_argument, traceparent
 
 if TYPE_CHECKING:
     from ..worker.publisher import Receipt, Token
@@ -80,7 +80,12 @@ def publish(
     from ..worker import checks, publisher
     from ..worker.publisher import Rejected, Unreachable
 
-    about = {"status": status, "start": start, "attempt": attempt}
+    about = {
+        "status": status,
+        "start": start,
+        "attempt": attempt,
+        "traceparent": traceparent(),
+    }
     update = {name: value for name, value in about.items() if value}
     given = {name: value for name, value in fields.items() if value is not None}
     if "data" in given:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .calling import reports
-from .flags import WRONG, give_up, job_argument
+from .flags import WRONG, give_up, job_argument, traceparent
 
 if TYPE_CHECKING:
     from ..worker.publisher import Token
@@ -62,7 +62,15 @@ def run(
 
     log_to_stderr("warning", form="gateway: %(message)s")
     try:
-        made = Job(job, url=url, token=token, parent=parent, lease=lease, timeout=wait)
+        made = Job(
+            job,
+            url=url,
+            token=token,
+            parent=parent,
+            lease=lease,
+            timeout=wait,
+            traceparent=traceparent(),
+        )
     except ValueError as error:
         give_up(str(error), code=WRONG)
     try:

@@ -3,7 +3,8 @@
     {prefix}:last:<job>   hash     the snapshot: state in plain text, `epoch`, `seq`; and what
                                    the fold remembers: `run`, `pace`, `heard_at`
     {prefix}:log:<job>    stream   its recent events, with id `<seq>-0`
-    {prefix}:feed         stream   all events: what nodes poll
+    {prefix}:feed         stream   all events, each with its `traceparent` if the update had one:
+                                   what nodes poll
     {prefix}:leases       zset     job → when to look at it next: its lease may have run out,
                                    or it is to be forgotten
     {prefix}:recent       zset     job → the number in the feed of its last update's event

@@ -7,6 +7,7 @@ ValueError and the text names the argument. A text that is too long is not: it i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from enum import Enum
 from math import isfinite
@@ -23,7 +24,7 @@ from .limits import (
     MIN_LEASE,
 )
 
-__all__ = ["KEEP", "Keep", "count", "count_or_none", "job_id", "said", "update"]
+__all__ = ["KEEP", "Keep", "count", "count_or_none", "is_traceparent", "job_id", "said", "update"]
 
 
 class Keep(Enum):
@@ -58,6 +59,23 @@ def run(name: str, value: object) -> str:
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if not 1 <= len(value) <= MAX_RUN or not value.isprintable() or not value.isascii():
         raise ValueError(f"{name} must have 1-{MAX_RUN} printable characters: {shown(value)}")
+    return str(value)
+
+
+_TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether `text` names a span (W3C Trace Context §3.2.2, version 00)."""
+    return _TRACEPARENT.fullmatch(text) is not None
+
+
+def traceparent(name: str, value: object) -> str:
+    """`value` if it names a span."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str or a function, not {type(value).__name__}")
+    if not is_traceparent(value):
+        raise ValueError(f"{name} is none of W3C Trace Context, version 00: {shown(value)}")
     return str(value)
 
 

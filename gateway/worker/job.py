@@ -8,7 +8,7 @@ at once, and nothing for a broken connection, ever. They never touch an event lo
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from time import monotonic
 from typing import TypeVar, overload
 
@@ -56,6 +56,10 @@ class Job:
     the job ends it for both. For a retry make a new Job: it opens the next attempt, unless
     its `run` (1-64 characters) is the one that opened the current attempt, in another
     process or by `announce`.
+
+    `traceparent` names the span that what it says belongs to, for the trace to show when
+    that was delivered: a function that is asked with every word, such as
+    `gateway.integrations.opentelemetry.current_traceparent`, or one text for all.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Job:
         data: object = None,
         lease: float = DEFAULT_LEASE,
         timeout: float = DEFAULT_TIMEOUT,
+        traceparent: Callable[[], str | None] | str | None = None,
     ) -> None:
         self.name = checks.job_id("name", name)
         if isinstance(parent, Job):
@@ -84,6 +89,9 @@ class Job:
         picture.say(checks.said(unit=unit, message=message, data=data))
         timeout = checks.seconds("timeout", timeout)
         run = None if run is None else checks.run("run", run)
+        self._current_span = traceparent if callable(traceparent) else None
+        if traceparent is not None and self._current_span is None:
+            picture.traceparent = checks.traceparent("traceparent", traceparent)
         self._sender = sender_for(url, token)
         self._picture = picture
         self._report = Report(self.name, picture, timeout=timeout, run=run)
@@ -151,6 +159,8 @@ class Job:
         said = None
         if not (unit is phase is message is data is KEEP):
             said = checks.said(unit=unit, phase=phase, message=message, data=data)
+        if self._current_span is not None:
+            self._follow(self._current_span())
         report, picture = self._report, self._picture
         with process.lock:
             if picture.end is not None:
@@ -171,6 +181,8 @@ class Job:
         """Add `n` to `done`. Ignored after the end."""
         if not (type(n) is int and 0 <= n <= MAX_NUMBER):
             n = checks.count("n", n)
+        if self._current_span is not None:
+            self._follow(self._current_span())
         report, picture = self._report, self._picture
         with process.lock:
             if picture.end is not None:
@@ -292,12 +304,20 @@ class Job:
         said = checks.said(message=KEEP if message is None else message)
         if end.error is not None:
             end = End(end.status, checks.text("error", end.error))
+        if self._current_span is not None:
+            self._follow(self._current_span())
         with process.lock:
             if self._picture.end is not None:
                 return
             self._picture.say(said)
             self._report.end(end, now=monotonic())
         self._sender.wake(self._report)
+
+    def _follow(self, traceparent: str | None) -> None:
+        """What is sent next belongs to this span; None: to none."""
+        with process.lock:
+            if self._picture.end is None:
+                self._picture.traceparent = traceparent
 
     def _leave(self, stage: Stage) -> None:
         with process.lock:

@@ -18,7 +18,17 @@ __all__ = ["Picture"]
 class Picture:
     """What has been said of one attempt at a job."""
 
-    __slots__ = ("data", "end", "lease", "message", "parent", "percent", "stage", "told")
+    __slots__ = (
+        "data",
+        "end",
+        "lease",
+        "message",
+        "parent",
+        "percent",
+        "stage",
+        "told",
+        "traceparent",
+    )
 
     def __init__(self, *, lease: float, parent: str | None) -> None:
         self.lease = lease
@@ -27,6 +37,8 @@ class Picture:
         self.message: str | None = None
         self.data: Any = None
         self.end: End | None = None
+        self.traceparent: str | None = None
+        """The span in which it was last changed."""
         self.percent: float | None = None
         """The highest percentage that was ever sent."""
         self.told: set[str] = set()
@@ -89,6 +101,8 @@ class Picture:
             fields["percent"] = percent
         fields["status"] = end.status if end else "running"
         fields["lease"] = self.lease
+        if self.traceparent is not None:
+            fields["traceparent"] = self.traceparent
         return fields
 
     def _percent(self) -> float | None:

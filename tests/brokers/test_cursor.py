@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.brokers.cursor import Cursor, Entry, Look, parse_look
+from tests.traceparents import SPAN
 
 
 def entry(number: int, *, epoch: int = 5) -> Entry:
@@ -39,6 +40,18 @@ def test_what_follows_is_no_loss() -> None:
     assert cursor.silent() == "it was cut off before it was read"
     assert (cursor.id, cursor.number) == ("1009-0", 9)
     assert cursor.silent() is None
+
+
+def test_what_lies_beside_an_event_never_spoils_it() -> None:
+    beside = [[b"traceparent", SPAN.encode()], [b"traceparent", b"\xff"], [b"x", b"y"], []]
+    entries = []
+    for number, more in enumerate(beside, start=1):
+        id_, fields = entry(number)
+        entries.append((id_, fields + more))
+    cursor = standing(0)
+    events, wrong = cursor.take(entries)
+    assert [event.traceparent for event in events] == [SPAN, "\ufffd", None, None]
+    assert (wrong, cursor.number) == ([], 4)
 
 
 @given(st.integers(0, 20), st.sets(st.integers(0, 9)))

@@ -17,6 +17,7 @@ from gateway.job import Record, Update
 from gateway.pace import Pace
 from tests.brokers.server import Server, on_test_clock, session_server
 from tests.test_fold import any_update, texts, ticks
+from tests.traceparents import OTHER, SPAN
 
 EXAMPLES = int(os.environ.get("FOLD_EXAMPLES", "1000"))
 FOR_EVER = 10**9  # seconds of retention: forgetting is not what is tested here
@@ -29,6 +30,7 @@ whole_updates = st.builds(
     error=st.just(UNSET) | texts,
     parent=st.just(UNSET) | st.sampled_from([None, "p", "q/1"]),
     data=st.just(UNSET) | st.sampled_from([Raw(b"null"), Raw(b'[2.50,"\xc3\xa9"]'), Raw(b"0")]),
+    traceparent=st.sampled_from([None, SPAN, OTHER]),
 )
 REAP = None
 """In place of an update: a reaper comes by."""
@@ -41,7 +43,7 @@ def server() -> Server:
 
 
 def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[list[Any]]:
-    """What the scripts answer to each step, with the hash and the last entry of the log."""
+    """What the scripts answer to each step, with the hash and the last entries of log and feed."""
     client = server.client
     publish = client.script_load(on_test_clock("publish"))
     reap = client.script_load(on_test_clock("reap"))
@@ -57,8 +59,9 @@ def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[l
                 pipeline.evalsha(publish, 6, *KEYS, 9, 9, FOR_EVER, "a", *plain(update))
             pipeline.hgetall("last")
             pipeline.xrevrange("log", "+", "-", 1)
+            pipeline.xrevrange("feed", "+", "-", 1)
         answers = pipeline.execute()[1:]
-    return [answers[i + 1 : i + 4] for i in range(0, len(answers), 4)]
+    return [answers[i + 1 : i + 5] for i in range(0, len(answers), 5)]
 
 
 def letters(record: Record) -> tuple[object, ...]:
@@ -88,7 +91,8 @@ def test_lua_and_python_give_the_same_records(
     record: Record | None = None
     heard_at = 0.0
     now = 1_000_000.0
-    for (update, tick), (answer, fields, entries) in zip(
+    traceparent: str | None = None
+    for (update, tick), (answer, fields, entries, feed) in zip(
         history, in_lua(server, history), strict=True
     ):
         now += tick
@@ -98,7 +102,7 @@ def test_lua_and_python_give_the_same_records(
             assert answer == due
             if due:
                 assert record is not None
-                record = lapse(record)
+                record, traceparent = lapse(record), None
         else:
             epoch = record.position.epoch if record else answer[0]
             folded = fold(record, update, now=now, epoch=epoch)
@@ -106,12 +110,19 @@ def test_lua_and_python_give_the_same_records(
             state = record.state
             expected = [*record.position, state.attempt, (folded.reason or "").encode()]
             assert answer == expected
+            if folded.applied:
+                traceparent = update.traceparent
             if folded.renews:
                 heard_at = round(now, 3)
         if record is None:
-            assert (fields, entries) == ({}, [])
+            assert (fields, entries, feed) == ({}, [], [])
             continue
         assert letters(stored(fields)) == letters(record)
+        # The span of who reported it is in the feed, and nowhere else.
+        assert b"traceparent" not in fields
+        traced = {} if traceparent is None else {b"traceparent": traceparent.encode()}
+        assert feed[0][1] == entries[0][1] | traced
+        assert entries[0][1].keys() == {b"event"}
         _, event = decode(entries[0][1][b"event"])
         assert event.position == record.position
         assert msgspec.json.encode(event.state) == msgspec.json.encode(record.state)

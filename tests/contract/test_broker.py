@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import define
+from msgspec.structs import replace
 from trio.abc import ReceiveChannel
 
 from gateway import Broker, InvalidInput, Limits, MemoryBroker
@@ -24,6 +25,7 @@ from gateway.storage.address import parse_address
 from tests.brokers.cluster import session_cluster
 from tests.brokers.server import CLOCK, session_server, using_test_clock
 from tests.faults.stores import session_watched_store
+from tests.traceparents import OTHER, SPAN
 
 LIMITS = Limits(history=5, max_jobs=50, retention=3600, page_looks=30, page_bytes=20_000)
 
@@ -176,6 +178,25 @@ async def test_the_feed_has_all_from_its_opening_on_in_order(bench: Bench) -> No
             events = await collect(each, 6)
             assert [e.state.percent for e in events if e.job == "a"] == [2, 3, 4]
             assert [e.position.seq for e in events if e.job == "b"] == [1, 2, 3]
+
+
+async def test_a_traceparent_goes_through_the_feeds_and_is_kept_nowhere(bench: Bench) -> None:
+    async with bench.broker.feed() as feed, bench.broker.feed() as other:
+        await bench.publish("a", percent=1, lease=1, traceparent=SPAN)
+        again = await bench.broker.publish("a", Update(percent=1, traceparent=OTHER))
+        assert again.reason == "unchanged"
+        await bench.publish("a", percent=2, traceparent=OTHER)
+        await bench.publish("a", percent=3)
+        await bench.tick(2)
+        await bench.broker.reap()
+        for each in (feed, other):
+            events = await collect(each, 4)
+            assert [event.traceparent for event in events] == [SPAN, OTHER, None, None]
+    untraced = [replace(event, traceparent=None) for event in events]
+    assert await bench.broker.history("a", after=Position(0, 0)) == untraced
+    await bench.broker.restore(events)
+    assert await bench.broker.read(["a"]) == {"a": untraced[-1]}
+    assert (await bench.broker.recent(EVERY_JOB, limit=5, after=None)).events == untraced[-1:]
 
 
 async def test_leases_stalled_lost_and_back(bench: Bench) -> None:

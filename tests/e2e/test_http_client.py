@@ -11,6 +11,8 @@ import pytest
 import trio
 
 from gateway import Gateway, Limits, serve_gateway
+from gateway.job import Event
+from tests.traceparents import MALFORMED, OTHER, SPAN, UNSAMPLED
 
 from .client import PATIENCE, Json, Raw, connect
 from .conftest import eventually
@@ -57,6 +59,7 @@ def post(job: str, body: bytes, **headers: str) -> bytes:
         ("POST", "/api/jobs/a", '{"percnt":1}', 400, "percnt"),
         ("POST", "/api/jobs/a", '{"status":"done"}', 400, "status"),
         ("POST", "/api/jobs/a", '{"parent":"not a job"}', 400, "parent"),
+        ("POST", "/api/jobs/a", '{"traceparent":"00-1-2-01"}', 400, "traceparent"),
         ("POST", "/api/jobs/a%20b", "{}", 400, "job"),
         ("GET", "/api/jobs/never", "", 404, "job"),
         ("GET", "/api/jobs/a%20b", "", 400, "job"),
@@ -151,6 +154,36 @@ async def test_connection_close_is_obeyed(http: httpx.AsyncClient, port: int) ->
 
 
 # Long polls
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "named"),
+    [
+        ({}, SPAN, SPAN),
+        ({"traceparent": SPAN}, None, SPAN),
+        ({"traceparent": SPAN}, OTHER, OTHER),
+        ({"traceparent": SPAN}, UNSAMPLED, UNSAMPLED),
+        ({"traceparent": UNSAMPLED}, None, None),
+        *(({"traceparent": text}, None, None) for text in MALFORMED if text.isprintable()),
+    ],
+)
+async def test_the_span_of_a_worker(
+    http: httpx.AsyncClient,
+    gateway: Gateway,
+    headers: dict[str, str],
+    body: str | None,
+    named: str | None,
+) -> None:
+    async with gateway.node.broker.feed() as feed:
+        update = {"percent": 5, "traceparent": body}
+        answer = await http.post(f"/api/jobs/{JOB}", json=update, headers=headers)
+        assert answer.status_code == 200
+        events: list[Event] = []
+        while not events:  # the node's canary is in the feed, too
+            events = [event for event in await feed.receive() if event.job == JOB]
+        assert [event.traceparent for event in events] == [named]
+    for path in (f"/api/jobs/{JOB}", f"/api/jobs/{JOB}/events", "/api/jobs"):
+        assert "traceparent" not in (await http.get(path)).text
 
 
 async def test_the_history_of_a_job(http: httpx.AsyncClient, gateway: Gateway) -> None:

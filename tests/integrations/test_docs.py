@@ -40,6 +40,7 @@ PROGRAMS = {
         ),
         ("tqdm", {"train:7": ("succeeded", "loss=0.3")}),
         ("logging", {"import:7": ("succeeded", "row 12 has no date")}),
+        ("OpenTelemetry", {"video:7": ("succeeded", None)}),
     ],
 )
 async def test_a_program(
@@ -89,5 +90,6 @@ def course(server: Server, job: str) -> list[State]:
 
 
 def test_every_program_of_the_page_is_run() -> None:
-    assert set(PROGRAMS) == {"In Python", "Queued, or taken back", "tqdm", "Celery", "logging"}
+    integrations = {"tqdm", "Celery", "logging", "OpenTelemetry"}
+    assert set(PROGRAMS) == {"In Python", "Queued, or taken back"} | integrations
     assert PAGE.count("```python") == len(PROGRAMS)

@@ -17,6 +17,7 @@ from gateway.job import UNSEEN
 from gateway.protocol import parse_update
 from gateway.storage.scripts import FUNCTIONS
 from tests.brokers.server import Server, session_server
+from tests.traceparents import MALFORMED, SPAN
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,8 @@ async def test_plain_fields_are_a_complete_update(server: Server) -> None:
         (("a", "message", b"\xc0\x80"), "message must be UTF-8"),
         (("a", "parent", "no job"), "parent must be a job id"),
         (("a", "clear", "status"), "status cannot be cleared"),
+        *((("a", "traceparent", text), "traceparent must be a traceparent") for text in MALFORMED),
+        (("a", "clear", "traceparent"), "traceparent cannot be cleared"),
         (("a", "data", "{"), "data must be JSON"),
         (("a", "data", "1] ,[2"), "data must be JSON"),
         (("a", "data", "[1,\n2]"), "data must be JSON"),
@@ -93,6 +96,13 @@ def test_what_is_wrong_is_named_and_changes_nothing(
     with pytest.raises(redis.ResponseError, match=f"INVALID .*{named}"):
         fcall(server, *args)
     assert server.client.exists("progress:feed") == 0
+
+
+def test_a_traceparent_goes_into_the_feed(server: Server) -> None:
+    server.client.delete("progress:feed")
+    fcall(server, "traced", "percent", 5, "traceparent", SPAN)
+    ((_, fields),) = server.client.xrange("progress:feed")
+    assert fields[b"traceparent"] == SPAN.encode()
 
 
 def test_without_a_prefix(server: Server) -> None:

@@ -60,6 +60,14 @@ local function job_id(value)
   end
 end
 
+local function traceparent(value)
+  local trace, span = string.match(value, '^00%-([%da-f]+)%-([%da-f]+)%-[%da-f][%da-f]$')
+  if not trace or #trace ~= 32 or #span ~= 16
+    or not string.find(trace, '[^0]') or not string.find(span, '[^0]') then
+    return 'must be a traceparent (W3C Trace Context, version 00)'
+  end
+end
+
 local function is_literal(word)
   if word == 'true' or word == 'false' or word == 'null' then return true end
   local digits, rest = string.match(word, '^-?(%d+)(.*)$')
@@ -89,7 +97,7 @@ local CHECKS = {
   percent = number(0, 100),
   done = number(0, MAX_NUMBER), total = number(0, MAX_NUMBER), lease = number(1, 86400),
   unit = text(32), phase = text(200), message = text(1000), error = text(4000),
-  parent = job_id, data = json,
+  parent = job_id, data = json, traceparent = traceparent,
 }
 
 redis.register_function('progress', function(keys, args)

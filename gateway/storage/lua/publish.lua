@@ -165,7 +165,7 @@ local record = read(LAST) or {}
 local changes, reason = fold(record)
 if changes then
   changes.heard_at = now
-  local number = commit(JOB, LAST, LOG, record, changes)
+  local number = commit(JOB, LAST, LOG, record, changes, update.traceparent)
   -- What no worker can name (a node's own, with a `!`) is in no list.
   if string.byte(JOB) ~= 33 then redis.call('ZADD', RECENT, number, JOB) end
 elseif reason == 'unchanged' then

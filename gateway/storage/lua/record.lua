@@ -144,8 +144,9 @@ local function note(job, last, log, record, changes)
 end
 
 -- Snapshot, history, feed and lease, together. A record of an earlier era is not followed,
--- but begun anew, as is one that has no epoch yet.
-local function commit(job, last, log, record, changes)
+-- but begun anew, as is one that has no epoch yet. The `traceparent` of an update, if it has
+-- one, goes with the feed alone.
+local function commit(job, last, log, record, changes, traceparent)
   if record.epoch and not past(record) then
     changes.seq = whole(record.seq + 1)
   else
@@ -159,7 +160,12 @@ local function commit(job, last, log, record, changes)
   local number = redis.call('HINCRBY', COUNTERS, 'events', 1)
   local text = event(number, job, record)
   redis.call('XADD', log, 'MAXLEN', '~', HISTORY, record.seq .. '-0', 'event', text)
-  redis.call('XADD', FEED, 'MAXLEN', '~', FEED_LENGTH, '*', 'event', text)
+  if traceparent then
+    redis.call('XADD', FEED, 'MAXLEN', '~', FEED_LENGTH, '*', 'event', text,
+               'traceparent', traceparent)
+  else
+    redis.call('XADD', FEED, 'MAXLEN', '~', FEED_LENGTH, '*', 'event', text)
+  end
 
   write(job, last, log, record, set, gone)
   return number

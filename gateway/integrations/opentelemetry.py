@@ -1,0 +1,24 @@
+"""The span that is current in OpenTelemetry, as a job names it.
+
+    with tracer.start_as_current_span("encode"):
+        with Job("video:42", traceparent=current_traceparent) as job:
+            ...
+
+Then the trace also has a span of each delivery, made by the nodes where somebody watches.
+"""
+
+from __future__ import annotations
+
+from opentelemetry import trace
+
+__all__ = ["current_traceparent"]
+
+
+def current_traceparent() -> str | None:
+    """The current span (W3C Trace Context §3.2.2); None if there is none, or it is not sampled,
+    since nothing would come of it."""
+    span = trace.get_current_span().get_span_context()
+    if not (span.is_valid and span.trace_flags.sampled):
+        return None
+    trace_id, span_id = trace.format_trace_id(span.trace_id), trace.format_span_id(span.span_id)
+    return f"00-{trace_id}-{span_id}-{span.trace_flags:02x}"

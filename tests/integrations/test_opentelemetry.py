@@ -1,0 +1,41 @@
+"""The current span, as a job names it; `tests/e2e/test_traces.py` has what comes of it."""
+
+from __future__ import annotations
+
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
+
+from gateway.integrations.opentelemetry import current_traceparent
+from tests.spans import session_spans
+from tests.traceparents import OTHER, SPAN
+
+
+def within(trace_id: str, span_id: str, flags: int) -> str | None:
+    context = SpanContext(
+        int(trace_id, 16), int(span_id, 16), False, TraceFlags(flags), TraceState([("a", "b")])
+    )
+    with trace.use_span(NonRecordingSpan(context)):
+        return current_traceparent()
+
+
+def test_it_is_written_as_w3c_says() -> None:
+    for span in (SPAN, OTHER):
+        _, trace_id, span_id, flags = span.split("-")
+        assert within(trace_id, span_id, int(flags, 16)) == span
+    assert within("ab", "c", 1) == f"00-{'ab':0>32}-{'c':0>16}-01"
+
+
+def test_none_if_there_is_none_or_it_is_not_sampled() -> None:
+    assert current_traceparent() is None
+    assert within("1", "1", 0) is None
+    assert within("1", "1", 2) is None
+    assert within("0", "1", 1) is None
+
+
+def test_a_span_of_the_sdk() -> None:
+    session_spans()
+    with trace.get_tracer("tests").start_as_current_span("encode") as span:
+        context = span.get_span_context()
+        sampled = f"00-{context.trace_id:032x}-{context.span_id:016x}-0"
+        assert current_traceparent() in (sampled + "1", sampled + "3")  # 3: of a random trace id
+    assert current_traceparent() is None

@@ -1,0 +1,42 @@
+"""OpenTelemetry's SDK in this process, once: it takes one provider for as long as that lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+
+__all__ = ["Spans", "session_spans"]
+
+
+class Spans(SpanProcessor):
+    """Keeps what has ended. `seen` is called with each at that moment."""
+
+    def __init__(self) -> None:
+        self.ended: list[ReadableSpan] = []
+        self.seen: Callable[[ReadableSpan], object] = lambda span: None
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.seen(span)
+        self.ended.append(span)
+
+    @property
+    def deliveries(self) -> list[ReadableSpan]:
+        return [span for span in self.ended if span.name == "deliver progress"]
+
+
+@cache
+def _spans() -> Spans:
+    provider, spans = TracerProvider(), Spans()
+    provider.add_span_processor(spans)
+    trace.set_tracer_provider(provider)
+    return spans
+
+
+def session_spans() -> Spans:
+    """Those of the session, without any."""
+    spans = _spans()
+    spans.ended, spans.seen = [], lambda span: None
+    return spans

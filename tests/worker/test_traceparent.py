@@ -1,0 +1,70 @@
+"""What a worker says belongs to the span in which it was said: the newest, once it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gateway.worker import Job
+from tests.traceparents import MALFORMED, OTHER, SPAN
+
+from .fake import Fake, until
+
+
+def ended(job: Job) -> Job:
+    job.succeed()
+    assert job.wait()
+    return job
+
+
+def test_it_is_asked_with_every_word_and_the_newest_is_sent(fake: Fake) -> None:
+    spans: list[str | None] = [SPAN]
+    fake.door.clear()
+    job = Job("job", url=fake.url, traceparent=lambda: spans[-1])
+    job.update(percent=1)
+    fake.inside.acquire()  # with the first word; the others have to wait
+    spans.append(None)
+    job.advance()
+    spans.append(OTHER)
+    job.update(percent=2)
+    fake.door.set()
+    until(job, lambda: len(fake.got) == 2)
+    spans.append(None)
+    job.update(message="outside of any span")
+    until(job, lambda: len(fake.got) == 3)
+    spans.append(SPAN)
+    ended(job)
+    spans.append(OTHER)
+    job.update(percent=3)  # ignored
+    assert [got.get("traceparent") for got in fake.got] == [SPAN, OTHER, None, SPAN]
+
+
+def test_one_for_all(fake: Fake) -> None:
+    ended(Job("job", url=fake.url, traceparent=SPAN)).update(percent=1)
+    assert [got["traceparent"] for got in fake.got] == [SPAN]
+
+
+def test_without_it_nothing_is_said(fake: Fake) -> None:
+    ended(Job("job", url=fake.url))
+    assert "traceparent" not in fake.got[0]
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "error"), [(3, TypeError), *((text, ValueError) for text in MALFORMED)]
+)
+def test_a_wrong_one_is_named(traceparent: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^traceparent "):
+        Job("job", traceparent=traceparent)
+
+
+def broken() -> str:
+    raise LookupError("the caller's own")
+
+
+@pytest.mark.parametrize("say", [Job.update, Job.advance, Job.succeed])
+def test_what_the_function_raises_is_its_caller_s(fake: Fake, say: Callable[[Job], None]) -> None:
+    job = Job("job", url=fake.url, traceparent=broken)
+    with pytest.raises(LookupError, match="own"):
+        say(job)
+    assert fake.got == []
