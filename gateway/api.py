@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from math import inf
 from typing import Any, cast, get_args
 
 import trio
@@ -51,8 +52,6 @@ MAX_WAIT = 60.0  # seconds: what most proxies let a request idle
 MAX_PAGE = 200
 DEFAULT_PAGE = 50
 MAX_TURN = 10.0  # seconds that a list may wait for those before it: as long as a page does
-REVOKED_FOR = 366 * 86_400.0
-"""Seconds, if a revocation does not say: longer than any token should live."""
 
 
 PARTS = frozenset(("publish", "metrics", "page"))
@@ -246,10 +245,9 @@ class _Api:
         asked = revocation_in(await body_of(request, self._node.limits))
         if not rights.revoke and asked.id != rights.token_id:
             raise HTTPException(403, "The token does not allow to revoke others.")
-        gate = self._node.gate
-        until = asked.until or gate.clock() + REVOKED_FOR
-        await gate.revoke(asked.id, until=until)
-        return as_json({"id": asked.id, "until": until})
+        until = inf if asked.until is None else asked.until
+        await self._node.gate.revoke(asked.id, until=until)
+        return as_json({"id": asked.id, "until": asked.until})
 
     async def metrics(self, request: Request) -> Response:
         if not self._inside:

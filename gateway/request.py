@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
-from typing import Annotated
 
 import msgspec
 import trio
-from msgspec import Meta, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from .auth.revocations import MAX_TOKEN_ID
+from .auth.revocations import TokenId
 from .errors import InvalidInput
 from .job import TRACEPARENT, Update
 from .limits import Limits
@@ -34,9 +33,9 @@ __all__ = [
 
 
 class Revocation(Struct, forbid_unknown_fields=True):
-    """Which token is to count no more, and until when."""
+    """Which token is to count no more, and its `exp`; null: for ever."""
 
-    id: Annotated[str, Meta(min_length=1, max_length=MAX_TOKEN_ID)]
+    id: TokenId
     until: float | None = None
 
 

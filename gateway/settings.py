@@ -208,8 +208,8 @@ WORKERS = Setting(
 KEYS = Setting(
     "keys",
     "",
-    "Files of keys (a secret, PEM, a JWK Set) and https URLs of JWK Sets, comma-separated: "
-    "whoever comes needs a token signed with one.",
+    "Files of keys (a secret of one word, PEM, a JWK Set) and https URLs of JWK Sets (of public "
+    "keys), comma-separated: whoever comes needs a token signed with one.",
     _names,
     "FILE|URL,...",
 )

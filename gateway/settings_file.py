@@ -24,6 +24,9 @@ from .settings import CONFIG, SETTINGS
 
 __all__ = ["limits_of", "read_file"]
 
+_SETTINGS = {setting.name: setting for setting in SETTINGS if setting is not CONFIG}
+_LIMITS = {field.name: field.default for field in fields(Limits) if field.name != "drain_timeout"}
+
 
 def read_file(text: str) -> tuple[dict[str, str], dict[str, Any]]:
     """What a TOML file sets: the texts of settings by name, and its table `limits`.
@@ -37,12 +40,13 @@ def read_file(text: str) -> tuple[dict[str, str], dict[str, Any]]:
     table = document.pop("limits", {})
     if not isinstance(table, dict):
         raise InvalidSettings("limits is not a table: [limits]", field="config")
-    known = {setting.name: setting for setting in SETTINGS if setting is not CONFIG}
     texts: dict[str, str] = {}
     for name, value in document.items():
-        if name not in known:
-            raise InvalidSettings(_unknown(name, known), field="config")
-        known[name].read(texts.setdefault(name, _text(name, value)))
+        if name in _LIMITS:
+            raise InvalidSettings(f"{name} belongs below the line [limits]", field="config")
+        if name not in _SETTINGS:
+            raise InvalidSettings(_unknown(name, [*_SETTINGS, "limits"]), field="config")
+        _SETTINGS[name].read(texts.setdefault(name, _text(name, value)))
     limits_of(table)
     return texts, table
 
@@ -65,14 +69,15 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 
 def limits_of(table: Mapping[str, Any], *, drain: float | None = None) -> Limits:
     """The limits with those of `table` changed. Raises `InvalidSettings` naming the wrong one."""
-    known = {field.name: field.default for field in fields(Limits)}
     if "drain_timeout" in table:
         raise InvalidSettings("limits.drain_timeout is set by drain", field="config")
     changed: dict[str, Any] = {} if drain is None else {"drain_timeout": drain}
     for name, value in table.items():
-        if name not in known:
-            raise InvalidSettings(f"limits: {_unknown(name, known)}", field="config")
-        expected = (int,) if type(known[name]) is int else (int, float)
+        if name in _SETTINGS:
+            raise InvalidSettings(f"{name} belongs above the line [limits]", field="config")
+        if name not in _LIMITS:
+            raise InvalidSettings(f"limits: {_unknown(name, _LIMITS)}", field="config")
+        expected = (int,) if type(_LIMITS[name]) is int else (int, float)
         if name == "retry" or isinstance(value, bool) or not isinstance(value, expected):
             kind = "a whole number" if expected == (int,) else "a number"
             raise InvalidSettings(f"limits.{name} is not {kind}", field="config")

@@ -73,10 +73,10 @@ class History(Struct, omit_defaults=True):
 
 
 class Revoked(Struct):
-    """The token of this id counts no more."""
+    """The token of this id counts no more until this `exp`; null: for ever."""
 
     id: str
-    until: float
+    until: float | None
 
 
 class Problem(Struct, omit_defaults=True):

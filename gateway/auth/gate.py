@@ -19,13 +19,13 @@ import trio
 from attrs import define
 
 from .. import endings
-from ..errors import BrokerUnavailable, Unauthorized
+from ..errors import BrokerUnavailable, InvalidInput, Unauthorized
 from ..limits import DEFAULT_LIMITS, Limits
 from ..outbox import Outbox
 from ..protocol import Command, Hello, encode
 from .origins import SAME_ORIGIN, Origins
 from .revocations import MemoryRevocations, Revocations, Revoked
-from .rights import EVERYTHING, NOTHING, Rights
+from .rights import EVERYTHING, LEEWAY, NOTHING, Rights
 
 if TYPE_CHECKING:  # its libraries take their time, and only who uses tokens needs them
     from .keyring import Keyring
@@ -142,9 +142,12 @@ class Gate:
     async def revoke(self, token_id: str, *, until: float) -> None:
         """Have a token count no more, here at once, elsewhere within a second.
 
-        `until` is the Unix time from which it would be worthless anyway. Raises
-        `BrokerUnavailable`.
+        `until` is its `exp`, `inf` if nobody knows. Raises `InvalidInput` if it is worthless
+        already by that, `BrokerUnavailable`.
         """
+        until += LEEWAY
+        if until <= self.clock():
+            raise InvalidInput("the token has expired by then", field="until")
         await self.revocations.revoke({token_id: until})
         await self._look_for_revocations()
 

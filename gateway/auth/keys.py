@@ -1,8 +1,12 @@
 """The keys that tokens are signed with, read from what an operator has: text.
 
-A text is a JWK Set (RFC 7517), one or several PEM blocks, or else a shared secret. Each key
-knows the one algorithm it is for, so that a token's header, which its sender writes, never
-decides how it is checked (RFC 8725 §3.1); `none` is no algorithm here.
+A text is a JWK Set (RFC 7517), PEM blocks with or without words around them (RFC 7468 §2),
+or a shared secret, which is one word. Nothing becomes a secret for want of another meaning:
+what is public, such as a page, a certificate or a public key in some other form, would let
+everybody sign. For the same reason a text that was fetched holds no secrets.
+
+Each key knows the one algorithm it is for, so that a token's header, which its sender
+writes, never decides how it is checked (RFC 8725 §3.1); `none` is no algorithm here.
 
     secret, `oct`    HS256
     RSA              RS256
@@ -12,19 +16,27 @@ decides how it is checked (RFC 8725 §3.1); `none` is no algorithm here.
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import jwt
 from attrs import field, frozen
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    load_der_public_key,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from cryptography.x509 import load_der_x509_certificate
 
 from ..errors import InvalidSettings
 
-__all__ = ["MAX_KEYS", "Key", "read_keys"]
+__all__ = ["MAX_KEYS", "MIN_SECRET", "Key", "read_keys"]
 
 MIN_SECRET = 32
 """Bytes of a shared secret (RFC 7518 §3.2): a shorter one can be guessed from a token."""
@@ -33,8 +45,20 @@ MIN_RSA = 2048
 MAX_KEYS = 32
 """In one set: a token that names no key is checked against each."""
 
+_BEGIN = "-----BEGIN"
+_AFTER_BLOCK = re.compile(r"(-----END [^\n]*?-----).*", re.DOTALL)
+_NO_SECRET = re.compile(r"\s|^[\[<]|://")
+"""Lines and sentences; a list, a page, a URL."""
+
 _ALGORITHMS = {"oct": "HS256", "RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 _SECRET_FIELDS = {"d", "p", "q", "dp", "dq", "qi", "oth"}
+
+
+_UNREADABLE = (
+    ValueError, TypeError, KeyError, AttributeError, RecursionError, UnsupportedAlgorithm,
+    jwt.PyJWTError,
+)  # fmt: skip
+"""What the libraries raise for a text of another form or shape, or too deep a one."""
 
 
 class _NotAKey(ValueError):
@@ -54,24 +78,29 @@ class Key:
     """The `kid` of tokens signed with it."""
 
 
-def read_keys(text: str, *, source: str) -> list[Key]:
+def read_keys(text: str, *, source: str, fetched: bool = False) -> list[Key]:
     """The keys in a text; those of a JWK Set for other uses are left out.
 
+    What was `fetched`, as anybody could, is a JWK Set, and its shared secrets are left out.
     Raises `InvalidSettings` (field `keys`) naming `source`, never quoting the text.
     """
     text = text.strip()
     try:
         if text.startswith("{"):
             keys = _from_jwks(json.loads(text))
-        elif text.startswith("-----BEGIN"):
+        elif fetched:
+            raise _NotAKey("no JWK Set")
+        elif _BEGIN in text:
             keys = [_from_pem(block) for block in _blocks(text)]
         else:
-            keys = [_from_secret(text.encode())]
-    except (ValueError, TypeError, KeyError, UnsupportedAlgorithm, jwt.PyJWTError) as error:
+            keys = [_from_secret(_word(text))]
+    except _UNREADABLE as error:
         # Errors of the libraries may quote what they were given.
         told = isinstance(error, _NotAKey)
         reason = str(error) if told else f"not readable ({type(error).__name__})"
         raise InvalidSettings(f"{source}: {reason}", field="keys") from None
+    if fetched:
+        keys = [key for key in keys if key.algorithm != "HS256"]
     if not 1 <= len(keys) <= MAX_KEYS:
         raise InvalidSettings(f"{source}: {len(keys)} keys, not 1 to {MAX_KEYS}", field="keys")
     return keys
@@ -86,14 +115,29 @@ def _from_secret(secret: bytes) -> Key:
     return Key("HS256", secret, secret)
 
 
+def _word(text: str) -> bytes:
+    """A shared secret, if the text can be meant as one."""
+    if not text.isprintable() or _NO_SECRET.search(text) or _is_public(text):
+        raise _NotAKey(
+            "none of a JWK Set, PEM with its BEGIN and END lines, and a shared secret, which is "
+            "one word; `openssl rand -hex 32` makes one"
+        )
+    return text.encode()
+
+
+def _is_public(text: str) -> bool:
+    """Whether it is a public key or certificate as it stands in PEM, without the lines."""
+    for load in (load_der_public_key, load_der_x509_certificate):
+        with suppress(ValueError, UnsupportedAlgorithm):
+            load(base64.b64decode(text))
+            return True
+    return False
+
+
 def _blocks(text: str) -> list[bytes]:
-    """Each PEM block of a text."""
-    end = "-----END"
-    parts = text.split("-----BEGIN")[1:]
-    return [
-        f"-----BEGIN{part.partition(end)[0]}{end}{part.partition(end)[2]}".encode()
-        for part in parts
-    ]
+    """Each PEM block of a text, without what stands around it."""
+    blocks = [_BEGIN + part for part in text.split(_BEGIN)[1:]]
+    return [_AFTER_BLOCK.sub(r"\1", block).encode() for block in blocks]
 
 
 def _from_pem(block: bytes) -> Key:

@@ -1,23 +1,25 @@
 """The tokens that count no more, though they have not expired.
 
 A list of token ids, shared by all nodes, each kept until the token would have expired
-anyway. Nodes look whether it has changed twice a second, so a revocation is heard of
-within one, and one made while a node could not look is heard of when it can again.
+anyway; for ever if who revokes does not know when. Nodes look whether it has changed twice
+a second, so a revocation is heard of within one, and one made while a node could not look
+is heard of when it can again.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import trio
 from attrs import frozen
+from msgspec import Meta
 
-__all__ = ["MAX_TOKEN_ID", "MemoryRevocations", "Revocations", "Revoked"]
+__all__ = ["MemoryRevocations", "Revocations", "Revoked", "TokenId"]
 
-MAX_TOKEN_ID = 200
-"""Characters of a token id: a UUID, a hash, a URL."""
+TokenId = Annotated[str, Meta(min_length=1, max_length=200)]
+"""By which a token can be revoked: a UUID, a hash, a URL."""
 
 
 @frozen
@@ -38,7 +40,8 @@ class Revocations(Protocol):
     """
 
     async def revoke(self, until: Mapping[str, float]) -> None:
-        """Put token ids on the list until a Unix time, or longer if they are there already."""
+        """Put token ids on the list until a Unix time (`inf`: for ever), or longer if they
+        are there already."""
         ...
 
     async def read(self, *, known: str | None) -> Revoked | None:

@@ -6,7 +6,10 @@ from attrs import frozen
 
 from .patterns import EVERY_JOB, NO_JOB, Patterns
 
-__all__ = ["EVERYTHING", "NOTHING", "Rights"]
+__all__ = ["EVERYTHING", "LEEWAY", "NOTHING", "Rights"]
+
+LEEWAY = 30.0
+"""Seconds that the clocks of those who sign tokens and those who check them may differ."""
 
 
 @frozen(kw_only=True)

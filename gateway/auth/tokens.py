@@ -22,12 +22,10 @@ from ..errors import InvalidInput, Unauthorized
 from ..limits import MAX_TOKEN
 from .keys import Key
 from .patterns import Patterns
-from .rights import Rights
+from .revocations import TokenId
+from .rights import LEEWAY, Rights
 
-__all__ = ["LEEWAY", "UnknownKey", "mint", "read_token"]
-
-LEEWAY = 30.0
-"""Seconds that the clocks of those who sign and those who check may differ."""
+__all__ = ["UnknownKey", "mint", "read_token"]
 
 
 class UnknownKey(Unauthorized):
@@ -41,7 +39,7 @@ class _Claims(Struct):
     publish: list[str] = []
     revoke: bool = False
     sub: str | None = None
-    jti: str | None = None
+    jti: TokenId | None = None
     aud: str | list[str] = []
 
 
@@ -121,14 +119,19 @@ def mint(
 ) -> str:
     """A new token that is good for `ttl` seconds.
 
-    Raises `InvalidInput` if something in `watch` or `publish` is no pattern.
+    Raises `InvalidInput` if something in `watch` or `publish` is no pattern, or `token_id`
+    none by which it could be revoked.
     """
     for patterns in (watch, publish):
         Patterns.parse(patterns)
+    try:
+        msgspec.convert(token_id, TokenId | None)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"not a token's id: {error}") from None
     claims = {
         "iat": int(now),
         "exp": int(now + ttl),
-        "jti": token_id or token_urlsafe(12),
+        "jti": token_urlsafe(12) if token_id is None else token_id,
         "watch": list(watch),
         "publish": list(publish),
         "revoke": revoke or None,

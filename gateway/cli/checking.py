@@ -1,13 +1,19 @@
-"""What `gateway check` looks at, one finding each."""
+"""What `gateway check` looks at, one finding each.
+
+What `gateway serve` would refuse is wrong. What it would serve with, though not as well as
+it could, is only told: a Redis that is slow for a moment must not keep a gateway down that
+is checked before it starts.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import redis
 import trio
@@ -24,7 +30,7 @@ from ..transports.sockets import open_listeners
 from . import descriptors
 from .supervising import check_workers, internal_binds
 
-__all__ = ["Finding", "look"]
+__all__ = ["Finding", "Grade", "look"]
 
 OLDEST_REDIS = (6, 2)
 """The first with ZADD GT, XTRIM MINID and what else the scripts use."""
@@ -34,16 +40,20 @@ SLOW = 0.01
 """Seconds for an answer of Redis: more, and it is far away or busy."""
 
 
+Grade = Literal["ok", "but", "NO"]
+"""As it should be; not so, though it would serve; it would not serve."""
+
+
 @frozen
 class Finding:
     """One thing that was looked at."""
 
     what: str
     said: str
-    good: bool = True
+    grade: Grade = "ok"
 
     def __str__(self) -> str:
-        return f"{'ok ' if self.good else 'NO '} {self.what:<9} {self.said}"
+        return f"{self.grade:<3} {self.what:<9} {self.said}"
 
 
 def look(values: Mapping[str, Any], *, limits: Mapping[str, Any]) -> list[Finding]:
@@ -62,7 +72,7 @@ def _limits(table: Mapping[str, Any], drain: float) -> Iterator[Finding]:
     try:
         limits = limits_of(table, drain=drain)
     except InvalidSettings as error:
-        yield Finding("limits", str(error), good=False)
+        yield Finding("limits", str(error), "NO")
         return
     files = descriptors.allowed()
     enough = files > limits.max_connections
@@ -70,7 +80,7 @@ def _limits(table: Mapping[str, Any], drain: float) -> Iterator[Finding]:
         "limits",
         f"{limits.max_connections:,} connections, {files:,} descriptors"
         + ("" if enough else ": raise `ulimit -Hn` (LimitNOFILE=), or lower max_connections"),
-        good=enough,
+        "ok" if enough else "but",
     )
 
 
@@ -79,13 +89,14 @@ def _gate(values: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         gate = open_gate(**{name: values[name] for name in names}, redis=None)
     except InvalidSettings as error:
-        yield Finding("keys", str(error), good=False)
+        yield Finding("keys", str(error), "NO")
         return
     if gate.keys is None:
         yield Finding("keys", "none: whoever reaches the address may do everything")
     else:
-        kinds = ", ".join(key.algorithm for key in gate.keys.keys)
-        yield Finding("keys", f"{len(gate.keys.keys)}: {kinds}; every client needs a token")
+        for source, keys in gate.keys.by_source():
+            kinds = ", ".join(key.algorithm for key in keys)
+            yield Finding("keys", f"{kinds} from {source}; every client needs a token")
     origins = gate.origins
     others = "every one" if origins.every else ", ".join(sorted(origins.listed)) or "none"
     yield Finding("origins", f"besides the gateway's own: {others}")
@@ -95,7 +106,7 @@ def _internal(values: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         binds = internal_binds(values["internal_bind"], values["workers"])
     except InvalidSettings as error:
-        yield Finding("internal", str(error), good=False)
+        yield Finding("internal", str(error), "NO")
         return
     for bind in binds:
         yield from _address("internal", bind, values)
@@ -105,7 +116,7 @@ def _workers(workers: int, redis: str | None) -> Iterator[Finding]:
     try:
         check_workers(workers, redis)
     except InvalidSettings as error:
-        yield Finding("workers", str(error), good=False)
+        yield Finding("workers", str(error), "NO")
     else:
         each = "with the limits above each, " if workers > 1 else ""
         yield Finding("workers", f"{workers}, {each}for {os.cpu_count()} cores")
@@ -122,16 +133,22 @@ def _address(what: str, bind: str, values: Mapping[str, Any]) -> Iterator[Findin
             for listener in listeners:
                 listener.close()
     except InvalidSettings as error:
-        yield Finding(what, str(error), good=False)
+        yield Finding(what, f"{error}{_if_in_use(error.__cause__)}", "NO")
     else:
         yield Finding(what, f"{bind} is free")
+
+
+def _if_in_use(cause: BaseException | None) -> str:
+    if not isinstance(cause, OSError) or cause.errno != errno.EADDRINUSE:
+        return ""
+    return "; if by the gateway itself, which runs already, all is well"
 
 
 def _redis(url: str | None, shards: int | None) -> Iterator[Finding]:
     try:
         url = in_shards(url, shards)
     except InvalidSettings as error:
-        yield Finding("redis", str(error), good=False)
+        yield Finding("redis", str(error), "NO")
         return
     if url is None:
         yield Finding("jobs", "in memory: one node, and a restart forgets them")
@@ -148,7 +165,7 @@ def _redis(url: str | None, shards: int | None) -> Iterator[Finding]:
             policy = _one(client.config_get("maxmemory-policy"))["maxmemory-policy"]
             information["maxmemory_policy"] = policy
     except (redis.RedisError, OSError) as error:
-        yield Finding("redis", f"{address!r}: {error}", good=False)
+        yield Finding("redis", f"{address!r}: {error}", "NO")
         return
     finally:
         servers.close()
@@ -156,19 +173,22 @@ def _redis(url: str | None, shards: int | None) -> Iterator[Finding]:
     new_enough = tuple(map(int, version.split(".")[:2])) >= OLDEST_REDIS
     needed = ".".join(map(str, OLDEST_REDIS))
     yield Finding(
-        "redis", f"{version}" + ("" if new_enough else f": {needed} is needed"), good=new_enough
+        "redis",
+        version + ("" if new_enough else f": {needed} is needed"),
+        "ok" if new_enough else "NO",
     )
     policy = str(information.get("maxmemory_policy", "unknown"))
     keeps = policy in ("noeviction", "unknown") or not information.get("maxmemory", 0)
     yield Finding(
         "memory",
         f"maxmemory-policy {policy}" + ("" if keeps else ": it may drop jobs; set noeviction"),
-        good=keeps,
+        "ok" if keeps else "but",
     )
     skew = time.time() - (int(seconds) + int(micros) / 1e6)
-    yield Finding("clock", f"{skew:+.3f} s from Redis's", good=abs(skew) < SKEW)
+    right = abs(skew) < SKEW
+    yield Finding("clock", f"{skew:+.3f} s from Redis's", "ok" if right else "but")
     yield Finding("shards", f"{len(address.layout.shards)}; every node and worker must say so")
-    yield Finding("latency", f"{took * 1e3:.1f} ms", good=took < SLOW)
+    yield Finding("latency", f"{took * 1e3:.1f} ms", "ok" if took < SLOW else "but")
 
 
 def _one(answer: Any) -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from .. import settings
 from .flags import REFUSED, complain, configured, give_up, set_by
+
+if TYPE_CHECKING:
+    from .reloading import File
 
 __all__ = ["serve"]
 
@@ -37,8 +41,8 @@ def serve(
     of the loopback. With keys (--keys, GATEWAY_SECRET) each client needs a token, as
     `gateway token` makes them.
 
-    SIGHUP reads the keys anew, and the limits of the configuration file, for who comes
-    from then on.
+    SIGHUP reads the keys anew, and `keys` and the limits of the configuration file, for
+    who comes from then on.
     """
     import faulthandler
 
@@ -47,25 +51,36 @@ def serve(
 
     log_to_stderr(log_level)
     faulthandler.enable()  # who hangs is sent SIGABRT, by systemd or a supervisor
-    config, limits = context.meta.get("gateway.config"), context.meta.get("gateway.limits", {})
+    limits = context.meta.get("gateway.limits", {})
     try:
         if workers > 1 and worker is None:
             _supervise(workers, redis, limits, **values)
         else:
-            _serve(worker, redis=redis, config=config, limits=limits, **values)
+            _serve(context, worker, redis=redis, limits=limits, **values)
     except InvalidSettings as error:
         complain(error)
     except BrokerUnavailable as error:
         give_up(f"--redis (GATEWAY_REDIS): {error}", code=REFUSED)
 
 
-def _serve(worker: int | None, **values: Any) -> None:
+def _serve(context: click.Context, worker: int | None, **values: Any) -> None:
     from ..about import is_about
     from .serving import serve_until_told
 
     if worker is not None:
         is_about(worker=worker)
-    serve_until_told(supervised=worker is not None, **values)
+    serve_until_told(file=_file(context), supervised=worker is not None, **values)
+
+
+def _file(context: click.Context) -> File | None:
+    from .reloading import File
+
+    path = context.meta.get("gateway.config")
+    if path is None:
+        return None
+    left_to_it = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    heeded = {name for name in context.params if context.get_parameter_source(name) in left_to_it}
+    return File(path, context.default_map or {}, frozenset(heeded))
 
 
 def _supervise(workers: int, redis: str | None, limits: Mapping[str, Any], **values: Any) -> None:

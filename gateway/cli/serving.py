@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -13,16 +12,16 @@ import trio
 
 from ..auth.opening import open_gate
 from ..brokers import open_broker
-from ..errors import InvalidSettings
 from ..server import Gateway, Internal, serve_gateway
 from ..settings import in_shards
-from ..settings_file import limits_of, read_file
+from ..settings_file import limits_of
 from ..transports.addresses import Network, Proxies
 from . import descriptors
 from .collector import calm_down, collect
 from .leash import until_let_go
+from .reloading import File, reload_when_told
 from .signals import run_until_told
-from .systemd import keep_watchdog, notify, reloading
+from .systemd import keep_watchdog, notify
 
 __all__ = ["announce", "serve_until_told"]
 
@@ -32,7 +31,7 @@ log = logging.getLogger("gateway.cli")
 def serve_until_told(
     bind: str,
     *,
-    config: str | None,
+    file: File | None,
     limits: Mapping[str, Any],
     redis: str | None,
     shards: int | None,
@@ -47,9 +46,9 @@ def serve_until_told(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain; from memory, or the Redis at that URL.
 
-    The arguments are the settings of those names; `limits` is the table of the file at
-    `config`. Who is `supervised` leaves when its supervisor lets go, too (`leash.py`).
-    Raises `InvalidSettings`, and `BrokerUnavailable` if there is no Redis to begin with.
+    The arguments are the settings of those names; `limits` is the table of `file`. Who is
+    `supervised` leaves when its supervisor lets go, too (`leash.py`). Raises
+    `InvalidSettings`, and `BrokerUnavailable` if there is no Redis to begin with.
     """
     calm_down()
     descriptors.raise_to_allowed()
@@ -67,14 +66,12 @@ def serve_until_told(
         insecure=insecure,
         proxies=Proxies(trusted_proxies, forwarded),
     )
-    told_by = run_until_told(
-        partial(_serve, serve, config=config, drain=drain, supervised=supervised)
-    )
+    told_by = run_until_told(partial(_serve, serve, file=file, drain=drain, supervised=supervised))
     log.info("left, as told by %s", told_by.name if told_by else "the supervisor")
 
 
 async def _serve(
-    serve: Callable[..., Awaitable[None]], *, config: str | None, drain: float, supervised: bool
+    serve: Callable[..., Awaitable[None]], *, file: File | None, drain: float, supervised: bool
 ) -> None:
     async with trio.open_nursery() as nursery:
         if supervised:
@@ -82,7 +79,7 @@ async def _serve(
         gateway: Gateway = await nursery.start(serve)
         nursery.start_soon(keep_watchdog)
         nursery.start_soon(collect)
-        await nursery.start(partial(_reload_when_told, gateway, config=config, drain=drain))
+        await nursery.start(partial(reload_when_told, gateway.node, file, drain=drain))
         if not supervised:
             announce(gateway.addresses, gateway.internal_addresses)
         notify("READY=1")
@@ -95,30 +92,6 @@ async def _serve(
 async def _leave_when_let_go(serving: trio.CancelScope) -> None:
     await until_let_go()
     serving.cancel()
-
-
-async def _reload_when_told(
-    gateway: Gateway, *, config: str | None, drain: float, task_status: trio.TaskStatus[None]
-) -> None:
-    """On SIGHUP read keys and limits anew. What cannot be read leaves all as it was."""
-    node = gateway.node
-    with trio.open_signal_receiver(signal.SIGHUP) as signals:
-        task_status.started()
-        async for _ in signals:
-            notify(*reloading())
-            try:
-                limits = node.limits
-                if config is not None:
-                    _, table = read_file(await trio.Path(config).read_text("utf-8"))
-                    limits = limits_of(table, drain=drain)
-                if node.gate.keys is not None:
-                    await trio.to_thread.run_sync(node.gate.keys.load)
-                node.limits = node.gate.limits = limits
-            except (OSError, UnicodeDecodeError, InvalidSettings) as error:
-                log.error("nothing is reloaded: %s", error)  # noqa: TRY400 - the text is all there is to say
-            else:
-                log.info("keys and limits are reloaded, for who comes from now on")
-            notify("READY=1")
 
 
 def announce(public: Iterable[tuple[str, int]], inside: Iterable[tuple[str, int]]) -> None:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import jwt
+import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -18,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-SECRET = "a shared secret of at least thirty-two bytes"  # noqa: S105 - of tests
-OTHER_SECRET = "another shared secret, of thirty-two bytes too"  # noqa: S105 - of tests
+SECRET = "a-shared-secret-of-at-least-thirty-two-bytes"  # noqa: S105 - of tests
+OTHER_SECRET = "another-shared-secret-of-thirty-two-bytes-too"  # noqa: S105 - of tests
 NOW = 1_800_000_000.0
 
 
@@ -50,6 +51,11 @@ def public_pem(algorithm: str) -> str:
         .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
     return pem.decode()
+
+
+@cache
+def certificate() -> str:
+    return trustme.CA().cert_pem.bytes().decode()
 
 
 def jwk(algorithm: str, kid: str | None, *, private: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from gateway import Limits, MemoryBroker, Node, endings
 from gateway.auth.gate import Gate
 from gateway.auth.keyring import Keyring
-from gateway.auth.tokens import LEEWAY
+from gateway.auth.rights import LEEWAY
 from gateway.endings import Ending
 from gateway.job import Update
 from tests.fakes import FakeSource, Sink

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +18,17 @@ from trio.testing import MockClock
 from gateway.auth.keyring import ASK_AGAIN_AFTER, Keyring
 from gateway.errors import InvalidSettings, Unauthorized
 
-from .signing import NOW, SECRET, jwk, jwks, private_key, public_pem, sign
+from .signing import (
+    NOW,
+    OTHER_SECRET,
+    SECRET,
+    jwk,
+    jwks,
+    private_key,
+    private_pem,
+    public_pem,
+    sign,
+)
 
 CLAIMS = {"exp": NOW + 60}
 
@@ -28,6 +40,8 @@ class Provider:
     url: str = ""
     document: str = ""
     status: int = 200
+    rubbish: bytes = b""
+    """Instead of an HTTP answer."""
     asked: int = 0
 
 
@@ -42,6 +56,9 @@ def _serving(provider: Provider) -> Iterator[Provider]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             provider.asked += 1
+            if provider.rubbish:
+                self.wfile.write(provider.rubbish)
+                return
             self.send_response(provider.status)
             self.send_header("location", "/elsewhere")
             self.end_headers()
@@ -70,16 +87,44 @@ def test_files_and_a_secret(tmp_path: Path) -> None:
     assert [key.algorithm for key in ring.keys] == ["HS256", "ES256", "HS256"]
 
 
-def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "keys"
+async def test_a_reload_may_be_of_other_sources(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text(SECRET)
+    new.write_text(OTHER_SECRET)
+    ring = Keyring([str(old)])
+    ring.load()
+    added = sign(CLAIMS, key=OTHER_SECRET)
+    with pytest.raises(Unauthorized):
+        await ring.rights_of(added, now=NOW)
+    await ring.reload([str(old), str(new)])
+    for key in (SECRET, OTHER_SECRET):
+        assert (await ring.rights_of(sign(CLAIMS, key=key), now=NOW)).expires_at
+    await ring.reload([str(new)])
+    await ring.reload()
+    assert [source for source, _ in ring.by_source()] == [str(new)]
+
+
+async def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
+    file, wrong = tmp_path / "keys", tmp_path / "wrong"
     file.write_text(public_pem("ES256"))
+    wrong.write_text("short")
     ring = Keyring([str(file)])
     ring.load()
     before = ring.keys
-    file.write_text("short")
-    with pytest.raises(InvalidSettings, match="openssl"):
-        ring.load()
-    assert ring.keys == before
+    for sources, expected in (([str(file), str(wrong)], "openssl"), ([], "no keys are left")):
+        with pytest.raises(InvalidSettings, match=expected):
+            await ring.reload(sources)
+        await ring.reload()
+        assert ring.keys == before
+
+
+async def test_a_provider_that_never_answers_holds_up_nothing_for_long(
+    autojump_clock: MockClock,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(InvalidSettings, match="too slow"):
+            await Keyring([]).reload([url])
 
 
 @pytest.mark.parametrize(
@@ -98,6 +143,30 @@ def test_a_source_that_cannot_be_read_is_named(source: str, expected: str) -> No
     assert source in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "0123456789abcdef" * 4,
+        "+/Aa" * 10 + "Aa8=",
+        "/+Aa" * 21 + "A/==",
+        private_pem("EdDSA"),
+        json.dumps(jwk("EdDSA", None, private=True)),
+    ],
+)
+def test_a_key_that_was_taken_for_a_file_is_not_shown(key: str) -> None:
+    for source in key.split(","):
+        if len(source) > 40:  # the part with the secret in it
+            with pytest.raises(InvalidSettings, match="GATEWAY_SECRET") as caught:
+                Keyring([source]).load()
+            assert source not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_shown_however_long_its_name() -> None:
+    name = f"/no/such/{'directory/' * 5}keys"
+    with pytest.raises(InvalidSettings, match="directory/keys: No such file"):
+        Keyring([name]).load()
+
+
 def test_redirects_are_not_followed(provider: Provider) -> None:
     provider.status, provider.document = 302, jwks(jwk("ES256", "a"))
     with pytest.raises(InvalidSettings, match="302"):
@@ -109,6 +178,23 @@ def test_too_much_is_not_read(provider: Provider) -> None:
     provider.document = " " * 2_000_000
     with pytest.raises(InvalidSettings, match="over 1048576 bytes"):
         Keyring([provider.url]).load()
+
+
+async def test_a_page_is_no_secret(provider: Provider, mock_clock: MockClock) -> None:
+    """What a mistyped URL answers, or a provider that is under maintenance."""
+    page = "<title>We'll-be-right-back</title>"
+    provider.document = jwks(jwk("ES256", "a"))
+    ring = Keyring([provider.url])
+    ring.load()
+    for document in (page, SECRET):
+        provider.document = document
+        with pytest.raises(InvalidSettings, match="no JWK Set"):
+            Keyring([provider.url]).load()
+        mock_clock.jump(ASK_AGAIN_AFTER)
+        await ring.refresh()
+        assert [key.id for key in ring.keys] == ["a"]
+        with pytest.raises(Unauthorized):
+            await ring.rights_of(sign(CLAIMS, key=document), now=NOW)
 
 
 async def test_a_new_key_is_found_when_a_token_comes(
@@ -147,6 +233,33 @@ async def test_a_provider_that_is_away_keeps_its_keys(
     ring = Keyring([provider.url])
     ring.load()
     provider.status, provider.document = 500, "sorry"
+    await ring.refresh()
+    assert [key.id for key in ring.keys] == ["a"]
+    assert "keeping the keys there are" in caplog.text
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"rubbish\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000 + b"\r\n\r\n",
+        CHUNKED + b"40\r\nabc",
+        CHUNKED + b"rubbish\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{",
+        b'HTTP/1.1 200 OK\r\n\r\n{"keys":' + b"[" * 200_000,
+        b"HTTP/1.1 200 OK\r\n\r\n\xff",
+    ],
+)
+async def test_a_provider_that_tells_rubbish_keeps_its_keys(
+    provider: Provider, rubbish: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.document = jwks(jwk("ES256", "a"))
+    ring = Keyring([provider.url])
+    ring.load()
+    provider.rubbish = rubbish
     await ring.refresh()
     assert [key.id for key in ring.keys] == ["a"]
     assert "keeping the keys there are" in caplog.text

@@ -18,6 +18,7 @@ from gateway.auth.keyring import Keyring
 from gateway.auth.opening import open_gate
 from gateway.auth.origins import Origins
 from gateway.auth.revocations import MemoryRevocations
+from gateway.auth.rights import LEEWAY
 from gateway.errors import InvalidSettings
 from gateway.server import Internal
 from tests.e2e.client import Client, Json, Raw, command, connect, upgrade
@@ -230,6 +231,25 @@ class TestRevoking:
         shown = {"authorization": f"Bearer {sign(claims(jti='c'))}"}
         done = await asked(host.port, "POST", "/api/revocations", {"id": "c"}, **shown)
         assert done[0] == 200
+
+    async def test_it_lasts_for_ever_or_as_long_as_was_said(self, host: Host) -> None:
+        may = {"authorization": f"Bearer {sign(claims(revoke=True))}"}
+
+        async def revoke(id_: str, **until: float) -> tuple[int, Json]:
+            body = {"id": id_, **until}
+            status, _, answer = await asked(host.port, "POST", "/api/revocations", body, **may)
+            return status, answer
+
+        later = time.time() + 600
+        assert await revoke("a") == (200, {"id": "a", "until": None})
+        assert await revoke("b", until=later) == (200, {"id": "b", "until": later})
+        assert (await revoke("d", until=time.time() - LEEWAY / 2))[0] == 200  # good for as long
+        for over in (0, time.time() - LEEWAY):
+            status, answer = await revoke("c", until=over)
+            assert (status, answer["field"]) == (400, "until")
+        centuries = sign(claims(jti="a", exp=time.time() + 1e10))
+        shown = {"authorization": f"Bearer {centuries}"}
+        assert (await asked(host.port, "GET", "/api/jobs", **shown))[0] == 401
 
     @pytest.mark.parametrize("body", [{}, {"id": ""}, {"id": 7}, {"id": "x" * 201}, {"di": "a"}])
     async def test_what_is_none_is_named(self, host: Host, body: Json) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import inf
 
 import pytest
 import trio
@@ -96,6 +97,17 @@ async def test_it_forgets_what_has_expired_and_nothing_else(bench: Bench) -> Non
     assert await ids(bench.there) == {"long", "other"}
 
 
+async def test_for_ever_is_for_ever(bench: Bench) -> None:
+    await bench.here.revoke({"a": inf})
+    await bench.here.revoke({"a": bench.now + 10})
+    bench.now += 1e10
+    await bench.here.revoke({"b": bench.now + 10})
+    assert await ids(bench.there) == {"a", "b"}
+    revoked = await bench.there.read(known=None)
+    assert revoked is not None
+    assert revoked.until["a"] == inf
+
+
 async def test_revoking_again_never_shortens_it(bench: Bench) -> None:
     await bench.here.revoke({"a": bench.now + 100})
     await bench.here.revoke({"a": bench.now + 10})
@@ -141,8 +153,8 @@ async def test_a_gate_writes_again_what_an_emptied_redis_has_lost() -> None:
     stolen = sign({"exp": NOW + 60, "jti": "stolen"})
     async with trio.open_nursery() as nursery:
         await nursery.start(gate.run)
+        await revocations.revoke({"gone": NOW - 60})
         await gate.revoke("stolen", until=NOW + 60)
-        await gate.revoke("gone", until=NOW - 60)
         server.client.flushall()
         await nursery.start(gate.run)
         assert await ids(revocations) == {"stolen"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ from hypothesis import strategies as st
 
 from gateway.auth.keys import Key, read_keys
 from gateway.auth.patterns import Patterns
-from gateway.auth.tokens import LEEWAY, UnknownKey, mint, read_token
+from gateway.auth.rights import LEEWAY
+from gateway.auth.tokens import UnknownKey, mint, read_token
 from gateway.errors import InvalidInput, InvalidSettings, Unauthorized
 
 from .signing import (
     NOW,
     OTHER_SECRET,
     SECRET,
+    certificate,
     forge,
     jwk,
     jwks,
@@ -77,6 +80,8 @@ def test_public_keys(algorithm: str, form: str) -> None:
         ({"watch": [7]}, "4500"),
         ({"aud": "elsewhere"}, "another audience"),
         ({"jti": 7}, "4500"),
+        ({"jti": ""}, "$.jti"),
+        ({"jti": "x" * 201}, "$.jti"),
     ],
 )
 def test_wrong_claims(claims: dict[str, Any], expected: str) -> None:
@@ -168,6 +173,9 @@ def test_a_minted_token_is_good() -> None:
     assert rights.token_id
     with pytest.raises(InvalidInput, match="no pattern"):
         mint(key, now=NOW, ttl=60, watch=["a*b"])
+    for wrong in ("", "x" * 201):
+        with pytest.raises(InvalidInput, match="not a token's id"):
+            mint(key, now=NOW, ttl=60, token_id=wrong)
 
 
 class TestKeys:
@@ -194,6 +202,54 @@ class TestKeys:
         assert caught.value.field == "keys"
         assert not text or text not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "<!doctype html>\n<title>Sign in</title>\n" + "We'll be right back. " * 3,
+            f"<html><body>{'x' * 40}</body></html>",
+            f'[{{"kty":"OKP","crv":"Ed25519","x":"{"x" * 43}"}}]',
+            "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin",
+            f"ssh-ed25519 {'A' * 68} me@there",
+            f"---- BEGIN SSH2 PUBLIC KEY ----\n{'A' * 68}\n---- END SSH2 PUBLIC KEY ----",
+            "https://idp.example/.well-known/jwks.json",
+            f"\ufeff{SECRET}",
+            f"{SECRET}\n{OTHER_SECRET}",
+            *("".join(public_pem(algorithm).splitlines()[1:-1]) for algorithm in ALGORITHMS),
+            "".join(certificate().splitlines()[1:-1]),
+        ],
+    )
+    def test_what_everybody_may_know_is_no_secret(self, text: str) -> None:
+        with pytest.raises(InvalidSettings, match="none of a JWK Set, PEM"):
+            read_keys(text, source="x")
+
+    @pytest.mark.parametrize("secret", ["f" * 64, "a+/9" * 10 + "A==", "ü!@#$%^&*(-_=+)" * 3])
+    def test_a_secret_is_any_word(self, secret: str) -> None:
+        (key,) = read_keys(f"{secret}\n", source="x")
+        assert read_token(sign(GOOD, key=secret), [key], now=NOW).watch
+
+    def test_what_was_fetched_holds_no_secret(self) -> None:
+        secret = {"kty": "oct", "k": "A" * 60}
+        document = jwks(secret, jwk("ES256", "a"))
+        assert [key.id for key in read_keys(document, source="x", fetched=True)] == ["a"]
+        for text, expected in (
+            (jwks(secret), "0 keys"), (SECRET, "no JWK Set"), (public_pem("ES256"), "no JWK Set"),
+        ):  # fmt: skip
+            with pytest.raises(InvalidSettings, match=expected):
+                read_keys(text, source="x", fetched=True)
+
+    @given(
+        st.fixed_dictionaries(
+            {"kty": st.sampled_from(["oct", "RSA", "EC", "OKP", None, []])},
+            optional=dict.fromkeys(
+                ("crv", "n", "e", "d", "p", "q", "x", "y", "k", "kid", "use", "alg", "oth"),
+                st.sampled_from(["P-256", "Ed25519", "AQAB", "x" * 43, "-", "ü", "", None, 5, []]),
+            ),
+        )
+    )
+    def test_any_jwk_is_a_key_or_told_of(self, jwk: dict[str, Any]) -> None:
+        with suppress(InvalidSettings):
+            assert read_keys(jwks(jwk), source="x")
+
     def test_weak_and_foreign_kinds(self) -> None:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -211,9 +267,15 @@ class TestKeys:
         )  # fmt: skip
         assert [key.id for key in read_keys(document, source="x")] == ["c"]
 
-    def test_several_pem_blocks(self) -> None:
-        keys = read_keys(public_pem("ES256") + "\n" + public_pem("EdDSA"), source="x")
-        assert [key.algorithm for key in keys] == ["ES256", "EdDSA"]
+    @pytest.mark.parametrize("before", ["", "\n", "\ufeff", "# since May\n", "Bag <None>\r\n"])
+    def test_several_pem_blocks_and_words_around_them(self, before: str) -> None:
+        text = f"{before}{public_pem('ES256')}{before}{private_pem('EdDSA')}{before}"
+        assert [key.algorithm for key in read_keys(text, source="x")] == ["ES256", "EdDSA"]
+
+    def test_one_block_that_is_no_key_spoils_them_all(self) -> None:
+        for other in (certificate(), public_pem("ES256")[:-9]):
+            with pytest.raises(InvalidSettings, match="not readable"):
+                read_keys(f"{other}\n{public_pem('EdDSA')}", source="x")
 
     def test_a_private_jwk_signs(self) -> None:
         text = jwks(jwk("EdDSA", "k", private=True))

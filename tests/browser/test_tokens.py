@@ -14,6 +14,7 @@ import pytest
 
 from gateway.auth import tokens
 from gateway.auth.keys import read_keys
+from gateway.auth.rights import LEEWAY
 from tests.cli.processes import GATEWAY, clean_environment
 
 from .chromium import Complaints, Locator, Page, WebSocket, expect
@@ -60,7 +61,7 @@ def mint(*claims: str, ttl: str = "1h") -> str:
 def over_in(seconds: float) -> str:
     """A token that the gateway takes for so many seconds more."""
     (key,) = read_keys(SECRET, source="the test")
-    return tokens.mint(key, now=time.time() - tokens.LEEWAY, ttl=seconds, watch=["video:*"])
+    return tokens.mint(key, now=time.time() - LEEWAY, ttl=seconds, watch=["video:*"])
 
 
 def login(first: str, *, failures: int) -> Callable[[], str]:

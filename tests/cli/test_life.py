@@ -9,15 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
 from gateway.errors import InvalidSettings
 from gateway.limits import Limits
 from gateway.settings_file import limits_of, read_file
 from tests.auth.signing import OTHER_SECRET, SECRET, sign
-from tests.brokers.server import session_server
+from tests.brokers.server import Server, redis_server, session_server
 
 from .conftest import address
 from .processes import GATEWAY, WITHIN, Running
@@ -57,6 +60,9 @@ class TestTheFile:
             ("bind = [1]", "bind is no text"),
             ("config = 'x'", "config is no setting"),
             ("limits = 7", "not a table"),
+            ("[limit]\nmax_connections = 7", "limit is no setting; did you mean limits"),
+            ("max_connections = 7", "max_connections belongs below the line"),
+            ("[limits]\nmax_head = 7\norigins = ['x']", "origins belongs above the line"),
             ("[limits]\nmax_conections = 7", "did you mean max_connections"),
             ("[limits]\nmax_connections = 7.5", "whole number"),
             ("[limits]\nmax_connections = true", "whole number"),
@@ -96,7 +102,7 @@ class TestCheck:
         file.write_text("[limits]\nmax_connections = 100\n")  # a laptop may have few descriptors
         done = ran("check", "--config", str(file), "--bind", "127.0.0.1:0", "--keys", str(keys))
         assert (done.code, done.errors) == (0, "")
-        assert "1: HS256; every client needs a token" in done.output
+        assert f"HS256 from {keys}; every client needs a token" in done.output
 
     def test_a_redis(self) -> None:
         url = session_server().url
@@ -104,6 +110,30 @@ class TestCheck:
         lines = {line.split()[1]: line for line in done.output.splitlines()}
         assert set(lines) >= {"redis", "memory", "clock", "latency"}
         assert lines["clock"].startswith("ok ")
+
+    async def test_what_it_would_serve_with_is_told_and_no_reason_to_stay_down(
+        self, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "gateway.toml"
+        file.write_text("[limits]\nmax_connections = 1_000_000_000\n")
+        redis = Server(redis_server(), "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
+        with closing(redis):
+            async with trio.open_nursery() as nursery:
+                far = await _from_afar(redis, nursery)
+                arguments = ("check", "--config", str(file), "--bind", "127.0.0.1:0")
+                check = partial(ran, *arguments, "--redis", far)
+                done = await trio.to_thread.run_sync(check)
+                nursery.cancel_scope.cancel()
+        assert done.code == 0
+        but = {line.split()[1] for line in done.output.splitlines() if line.startswith("but ")}
+        assert but == {"limits", "memory", "latency"}
+
+    def test_an_address_in_use_may_be_its_own(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as gateway:
+            done = ran("check", "--bind", f"127.0.0.1:{gateway.getsockname()[1]}")
+        assert done.code == 1
+        assert "if by the gateway itself" in done.output
+        assert "itself" not in ran("check", "--bind", "192.0.2.1:1").output
 
     @pytest.mark.parametrize(
         ("arguments", "expected"),
@@ -123,6 +153,28 @@ class TestCheck:
         assert done.code == 1
         assert expected in done.output
         assert "Traceback" not in done.errors
+
+
+async def _from_afar(redis: Server, nursery: trio.Nursery) -> str:
+    """The URL of this Redis as if it were 15 ms away."""
+
+    async def serve(client: trio.SocketStream) -> None:
+        async with (
+            client,
+            await trio.open_unix_socket(redis.socket) as server,
+            trio.open_nursery() as both,
+        ):
+            both.start_soon(carry, client, server)
+            await carry(server, client)
+            both.cancel_scope.cancel()
+
+    async def carry(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        async for data in source:
+            await trio.sleep(0.015)
+            await sink.send_all(data)
+
+    listeners: list[trio.SocketListener] = await nursery.start(trio.serve_tcp, serve, 0)
+    return f"redis://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
 
 
 def publish(url: str, secret: str) -> Ran:
@@ -195,6 +247,37 @@ def test_keys_are_rotated_by_sighup(tmp_path: Path, notified: Notified) -> None:
         served.tell(signal.SIGTERM)
         notified.hear("STOPPING=1")
         assert served.end() == 0
+
+
+def test_a_reload_adds_keys_and_names_what_it_does_not_heed(
+    tmp_path: Path, notified: Notified
+) -> None:
+    old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "gateway.toml"
+    old.write_text(SECRET)
+    new.write_text(OTHER_SECRET)
+
+    def configure(*keys: Path, origin: str, drain: int) -> None:
+        paths = [str(key) for key in keys]
+        file.write_text(f'keys = {paths}\norigins = ["{origin}"]\ndrain = {drain}\n')
+
+    configure(old, origin="https://a", drain=2)
+    env = {"NOTIFY_SOCKET": notified.path, "GATEWAY_ORIGINS": "https://c"}
+    command = (*GATEWAY, "serve", "--config", str(file), "--bind", "127.0.0.1:0")
+    with Running(*command, env=env) as served:
+        url = address(served)
+        notified.hear("READY=1")
+        configure(old, new, origin="https://b", drain=3)
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        assert publish(url, SECRET).code == publish(url, OTHER_SECRET).code == 0
+        assert '"keys": 2' in served.errors
+        assert 'wants a restart: drain"' in served.errors  # of origins the variable decides
+
+        configure(origin="https://b", drain=2)
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        assert "nothing is reloaded: no keys are left" in served.errors
+        assert publish(url, OTHER_SECRET).code == 0
 
 
 @pytest.mark.parametrize(
