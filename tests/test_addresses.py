@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from ipaddress import ip_network
 from struct import pack
@@ -17,6 +17,7 @@ from gateway import Gateway, Limits, serve_gateway
 from gateway.transports.addresses import OVERFLOW, Crowd, Proxies, read_proxy_header
 from gateway.transports.stream import ClientStream
 from tests.e2e.client import Client, command, connect, upgrade
+from tests.e2e.conftest import eventually
 
 PROXY, OTHER_PROXY = "10.0.0.1", "10.0.0.2"
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/64"))
@@ -45,6 +46,21 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/64"))
         ("forwarded", "for=192.0.2.1, for=_hidden", PROXY),
         ("forwarded", "for=unknown", PROXY),
         ("forwarded", "by=192.0.2.1", PROXY),
+        ("forwarded", "", PROXY),
+        ("forwarded", ",,", PROXY),
+        ("forwarded", "for=6.6.6.6, for=192.0.2.1, for=10.0.0.2", "192.0.2.1"),
+        # What a client has a proxy quote, such as its Host:
+        ("forwarded", 'proto=http;host="x;for=6.6.6.6";for=192.0.2.1', "192.0.2.1"),
+        ("forwarded", 'for=192.0.2.1;host="a,for=6.6.6.6"', "192.0.2.1"),
+        ("forwarded", r'for=192.0.2.1;host="a\",for=6.6.6.6;b=\""', "192.0.2.1"),
+        # What a client has written, and its proxy has only added to:
+        ("forwarded", 'for=6.6.6.6;x=", for=192.0.2.1', "192.0.2.1"),
+        ("forwarded", 'for=6.6.6.6;x=", for="[2001:db9::1]:4711"', "2001:db9::1"),
+        ("forwarded", 'for=6.6.6.6;x=", for=192.0.2.1;host="a";proto=http', "192.0.2.1"),
+        ("forwarded", r'for=6.6.6.6;x="\, for="[2001:db9::1]"', "2001:db9::1"),
+        ("forwarded", 'for=6.6.6.6", for=192.0.2.1', "192.0.2.1"),
+        ("forwarded", 'for=6.6.6.6", for=10.0.0.2', OTHER_PROXY),
+        ("proxy-protocol", "192.0.2.1", PROXY),  # which is no header
     ],
 )
 def test_what_a_trusted_proxy_tells(form: str, header: str, client: str) -> None:
@@ -153,6 +169,11 @@ def test_places_are_counted_by_address() -> None:
     assert repr(crowd) == "<Crowd of 0, 0 addresses>"
 
 
+def health(address: str) -> bytes:
+    """A request that a proxy passes on for `address`."""
+    return f"GET /healthz HTTP/1.1\r\nhost: [::1]\r\nx-forwarded-for: {address}\r\n\r\n".encode()
+
+
 class TestOverTheWire:
     """From 127.0.0.1, which is trusted, with the addresses it tells."""
 
@@ -173,15 +194,62 @@ class TestOverTheWire:
                     assert (await third.head())[0] == 101
                     assert await Client(third).ending() == 4003
                 async with connect(port) as fourth:
-                    await fourth.send(
-                        b"GET /healthz HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.1\r\n\r\n"
-                    )
+                    await fourth.send(health("192.0.2.1"))
                     assert (await fourth.head())[0] == 429
                 for other in (upgrade(x_forwarded_for="192.0.2.2"), upgrade()):
                     async with connect(port) as raw:
                         await raw.send(other + command("ping"))
                         assert (await raw.head())[0] == 101
                         assert await Client(raw).hear_type("pong")
+            nursery.cancel_scope.cancel()
+
+    async def test_a_kept_connection_is_whose_request_it_carries(self) -> None:
+        """As a proxy keeps them: for one client after the other, in any order."""
+        async with trio.open_nursery() as nursery:
+            serve = partial(serve_gateway, "127.0.0.1:0", None, self.LIMITS)
+            gateway: Gateway = await nursery.start(serve)
+            port = gateway.addresses[0][1]
+            async with AsyncExitStack() as stack:
+                kept = [await stack.enter_async_context(connect(port)) for _ in range(6)]
+                for raw in kept:
+                    for address in ("192.0.2.1", "192.0.2.7"):
+                        await raw.send(health(address))
+                        assert (await raw.response())[0] == 200
+                for raw in kept[:2]:
+                    await raw.send(upgrade(x_forwarded_for="192.0.2.1"))
+                    assert b"welcome" in await raw.until(b"welcome")
+                await kept[2].send(upgrade(x_forwarded_for="192.0.2.1"))
+                assert (await kept[2].head())[0] == 101
+                assert await Client(kept[2]).ending() == 4003
+                for raw in kept[3:5]:
+                    await raw.send(upgrade(x_forwarded_for="192.0.2.7"))
+                    assert b"welcome" in await raw.until(b"welcome")
+                await kept[5].send(health("192.0.2.2"))
+                assert (await kept[5].response())[0] == 200
+                await kept[5].send(health("192.0.2.7"))
+                assert (await kept[5].response())[0] == 429
+            nursery.cancel_scope.cancel()
+
+    async def test_a_place_is_held_until_the_answer_is_out(self) -> None:
+        stream = health("192.0.2.1").replace(b"/healthz", b"/api/events?job=a")
+        async with trio.open_nursery() as nursery:
+            serve = partial(serve_gateway, "127.0.0.1:0", None, self.LIMITS)
+            gateway: Gateway = await nursery.start(serve)
+            port = gateway.addresses[0][1]
+            async with connect(port) as other:
+                async with connect(port) as one, connect(port) as two:
+                    for raw in (one, two):
+                        await raw.send(health("192.0.2.2"))
+                        assert (await raw.response())[0] == 200
+                        await raw.send(stream)
+                        assert (await raw.head())[0] == 200
+                    await other.send(upgrade(x_forwarded_for="192.0.2.1"))
+                    assert (await other.head())[0] == 101
+                    assert await Client(other).ending() == 4003
+                await eventually(lambda: gateway.node.statistics().connections == 0)
+            async with connect(port) as other:
+                await other.send(upgrade(x_forwarded_for="192.0.2.1"))
+                assert b"welcome" in await other.until(b"welcome")
             nursery.cancel_scope.cancel()
 
     async def test_the_proxy_protocol(self) -> None:

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from struct import unpack
 from typing import Final
@@ -38,7 +39,12 @@ SPARE: Final = 1_000
 
 Network = IPv4Network | IPv6Network
 
-_FORWARDED = re.compile(r'(?:^|;)[ \t]*for="?(\[[^]"]*\]|[^;":,]+)', re.IGNORECASE)
+# RFC 7239 §4, but lenient about blanks. In quotes anything may stand, also commas that a client
+# has written; so the last element is looked for from the end, where a proxy's own word is.
+_NAME = r'[^\s=,;"\\]+'
+_VALUE = r'"(?:[^"\\]|\\.)*"|[^\s=,;"\\]*'
+_PAIR = re.compile(f"({_NAME})=({_VALUE})")
+_LAST_ELEMENT = re.compile(f"(?:^|,)((?:[ \\t;]|{_NAME}=(?:{_VALUE}))++)$")
 _V1 = re.compile(rb"PROXY (?:UNKNOWN[^\r\n]*|TCP[46] ([0-9a-fA-F.:]+) \S+ \d+ \d+)\r\n")
 _V2 = b"\r\n\r\n\0\r\nQUIT\n"
 MAX_V1: Final = 108
@@ -58,17 +64,17 @@ class Proxies:
 
     def trust(self, address: str) -> bool:
         """Whether there is a trusted proxy at this address."""
-        parsed = ip_address(address)
+        parsed = _parsed(address)
         return any(parsed in network for network in self.trusted)
 
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
         """The address of a client whose request came from `peer` with these headers."""
-        if not self.trust(peer):
+        text = headers.get(self.form)
+        if text is None or self.form not in _READERS or not self.trust(peer):
             return peer
-        text = headers.get(self.form, "")
         address = peer
-        for entry in reversed(text.split(",")):
-            told = _address(entry, forwarded=self.form == "forwarded")
+        for name in _READERS[self.form](text):
+            told = _address(name)
             if told is None:
                 break
             address = told
@@ -77,12 +83,25 @@ class Proxies:
         return address
 
 
-def _address(entry: str, *, forwarded: bool) -> str | None:
-    """The address in one entry of a header; None if there is none that is legible."""
-    if forwarded:
-        match = _FORWARDED.search(entry)
-        entry = match[1] if match else ""
-    name = entry.strip().strip('"')
+def _in_x_forwarded_for(text: str) -> Iterator[str]:
+    """Whom the header names, the last first."""
+    return reversed(text.split(","))
+
+
+def _in_forwarded(text: str) -> Iterator[str]:
+    while element := _LAST_ELEMENT.search(text):
+        pairs = {name.lower(): value for name, value in _PAIR.findall(element[1])}
+        yield pairs.get("for", "")
+        text = text[: element.start()]
+
+
+_READERS = {"x-forwarded-for": _in_x_forwarded_for, "forwarded": _in_forwarded}
+"""Of the forms that are headers: the PROXY protocol is none, though one may have its name."""
+
+
+def _address(name: str) -> str | None:
+    """The address in one of these names; None if there is none that is legible."""
+    name = name.strip().strip('"')
     if name.startswith("["):  # [2001:db8::1]:4711
         name = name[1:].partition("]")[0]
     elif name.count(":") == 1:  # 192.0.2.1:4711
@@ -93,9 +112,13 @@ def _address(entry: str, *, forwarded: bool) -> str | None:
         return None
 
 
+_parsed = lru_cache(maxsize=1024)(ip_address)
+"""Each request asks several times of the same few addresses."""
+
+
 def canonical(text: str) -> str:
     """An address in its usual form, without zone. Raises `ValueError` if it is none."""
-    address = ip_address(text.partition("%")[0])
+    address = _parsed(text.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(address)
@@ -203,7 +226,7 @@ class Crowd:
 
 
 def _network(address: str) -> str:
-    parsed = ip_address(address)
+    parsed = _parsed(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, 64), strict=False))
     return address

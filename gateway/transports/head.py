@@ -16,6 +16,8 @@ from .stream import ClientStream
 __all__ = ["BadHead", "headers_in", "is_upgrade", "read_head", "refuse"]
 
 _END = re.compile(rb"\r?\n\r?\n")  # RFC 9112 §2.2: a bare LF is to be accepted
+_FOLDED = re.compile(rb"\n[ \t]")
+_OTHER_VERSION = re.compile(rb"\S+ \S+ HTTP/[^1]")
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*websocket[ \t]*\r?\n", re.IGNORECASE)
 
 
@@ -48,6 +50,10 @@ async def read_head(stream: ClientStream, limits: Limits) -> bytes:
         if end.end() > limits.max_head:
             raise BadHead(b"431 Request Header Fields Too Large")
         stream.unread(head[end.end() :])
+        if _OTHER_VERSION.match(head):  # HTTP/2 in clear text, which begins with a head
+            raise BadHead(b"505 HTTP Version Not Supported")
+        if _FOLDED.search(head, 0, end.end()):  # RFC 9112 §5.2: to be refused, or mended
+            raise BadHead(b"400 Bad Request")
         return head[: end.end()]
     raise BadHead(b"408 Request Timeout")
 

@@ -1,4 +1,10 @@
-"""Everything that is not a WebSocket: hypercorn's HTTP/1.1 and HTTP/2 over our stream."""
+"""Everything that is not a WebSocket: hypercorn's HTTP/1.1 over our stream.
+
+HTTP/2 is for proxies to speak with browsers: its streams are requests that no bound of ours
+would count, and in clear text it passes through a proxy as bytes that no rule of it sees.
+So hypercorn is given one request at a time, its head read by us, and without what it offers
+to speak instead.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +22,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
 from ..limits import Limits
-from .head import BadHead, is_upgrade, read_head
+from .guest import Guest
+from .head import BadHead, is_upgrade
 from .stream import ClientStream
 
 __all__ = ["ASGIApp", "HTTPServer", "Receive", "Scope", "Send"]
@@ -40,31 +47,29 @@ class HTTPServer:
         self._none_left = trio.Event()
         self._draining = False
         self._config = Config()
-        self._limits = limits
         self._config.accesslog = None
         self._config.include_server_header = False
         self._config.keep_alive_timeout = KEEP_ALIVE
         self._config.h11_max_incomplete_size = limits.max_head
-        self._config.websocket_max_message_size = limits.max_message
 
-    async def serve(self, stream: ClientStream, head: bytes) -> bytes | None:
-        """Serve the requests of one client, of which `head` is the first one's.
+    async def serve(self, guest: Guest, head: bytes) -> bytes | None:
+        """Serve the requests on one connection, of which `head` is the first one's.
 
         Returns None when it or we have closed the stream; or the head of a request that
         asks for a WebSocket, with the stream to be served otherwise from there on.
-        Raises `BadHead` if what follows a request is none.
+        Raises `BadHead` if what follows a request is none, or may not be answered.
         """
         context = WorkerContext(None)
         if self._draining:
             await context.terminated.set()
-        self._serving[context] = stream
-        connection = _Connection(self._app, self._config, context, stream, head, self._limits)
+        self._serving[context] = guest.stream
+        connection = _Connection(self._app, self._config, context, guest, head)
         try:
             await connection
         finally:
             try:
                 if connection.left is None:
-                    await stream.aclose()
+                    await guest.stream.aclose()
             finally:
                 # The two hold each other, so only the collector would find them. (It has none
                 # if its client was gone at once.)
@@ -93,12 +98,35 @@ class HTTPServer:
             stream.abort()
 
 
+class _Request(h11.Connection):
+    """What hypercorn sees of a connection: one request, which offers no other protocol.
+
+    What follows the request stays in `trailing_data`. A server may ignore what is offered
+    (RFC 9110 §7.8); hypercorn would take it.
+    """
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if event is h11.PAUSED:  # hypercorn would wait, and then read on by itself
+            return h11.NEED_DATA
+        if isinstance(event, h11.Request):
+            headers = [(name, text) for name, text in event.headers if name != b"upgrade"]
+            if len(headers) < len(event.headers):
+                return h11.Request(
+                    method=event.method,
+                    target=event.target,
+                    headers=headers,
+                    http_version=event.http_version,
+                )
+        return event
+
+
 class _Connection(TCPServer):
     """hypercorn's, with a loop of our own that reads.
 
     It reads each request's head before hypercorn does: a proxy may send the upgrade to a
     WebSocket on a connection that has carried other requests, and it is ours to serve.
-    And it ends the connection with its client: hypercorn's idle timer would run on, and
+    It ends the connection with its client: hypercorn's idle timer would run on, and
     with it the task and the descriptor, for the rest of `KEEP_ALIVE`.
     """
 
@@ -107,19 +135,18 @@ class _Connection(TCPServer):
         app: ASGIWrapper,
         config: Config,
         context: WorkerContext,
-        stream: ClientStream,
+        guest: Guest,
         head: bytes,
-        limits: Limits,
     ) -> None:
         state = ConnectionState(LifespanState())
         # It asks for no more of a stream than ours has.
-        super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
+        super().__init__(app, config, context, state, guest.stream)  # type: ignore[arg-type]
         self.left: bytes | BadHead | None = None
         """Why the connection is not hypercorn's any more: a head that asks for a WebSocket,
         or what is none."""
         self._head = head
-        self._client = stream
-        self._limits = limits
+        self._guest = guest
+        self._client = guest.stream
         self._our_turn = trio.Event()
 
     async def protocol_send(self, event: Event) -> None:
@@ -130,50 +157,56 @@ class _Connection(TCPServer):
         if isinstance(event, Updated) and not event.idle:
             self._our_turn = trio.Event()
         elif isinstance(event, Closed | Updated):
+            self._guest.is_answered()
             self._our_turn.set()
 
     async def _read_data(self) -> None:
-        await self.protocol.handle(RawData(self._head))
+        head = self._head
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while data := await self._client.receive_some():
-                if self._is_answering:
-                    await self._our_turn.wait()
-                if self._is_idle:
-                    self._client.unread(data)
-                    data = await self._next_head()
-                    if self.left is not None:
-                        await self.idle_task.stop()
-                        return
-                await self.protocol.handle(RawData(data))
+            while head:
+                await self._hand_over(head)
+                head = await self._next_head()
+        if self.left is not None:
+            await self.idle_task.stop()
+            return
         await self.protocol.handle(Closed())
         await self.context.terminated.set()  # of this connection: each has its own
 
+    async def _hand_over(self, head: bytes) -> None:
+        """Give hypercorn a whole request; it is answered in a task of its own.
+
+        Raises `trio.BrokenResourceError` if the client goes before it is whole.
+        """
+        self._request = _Request(
+            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
+        )
+        self.protocol.protocol.connection = self._request
+        await self.protocol.handle(RawData(head))
+        while self._request.their_state is h11.SEND_BODY:
+            data = await self._client.receive_some()
+            if not data:
+                raise trio.BrokenResourceError("the client left in mid-request")
+            await self.protocol.handle(RawData(data))
+
     async def _next_head(self) -> bytes:
+        """The next request's, when the last is answered; b"" if hypercorn is to get none."""
+        following = self._request.trailing_data[0] or await self._client.receive_some()
+        if not following:
+            return b""
+        await self._our_turn.wait()
+        if self._request.our_state is not h11.IDLE:
+            return b""  # that was the last
+        self._client.unread(following)
         try:
-            head = await read_head(self._client, self._limits)
+            head = await self._guest.next_head()
         except BadHead as error:
             self.left = error
             return b""
         if is_upgrade(head):
             self.left = head
+            return b""
         return head
 
     async def _close(self) -> None:
         if self.left is None:
             await super()._close()
-
-    @property
-    def _is_answering(self) -> bool:
-        """Whether a whole request is here: what comes now belongs to the next."""
-        connection = self.protocol.protocol.connection
-        return isinstance(connection, h11.Connection) and connection.their_state is h11.DONE
-
-    @property
-    def _is_idle(self) -> bool:
-        """Whether what comes now begins a request."""
-        connection = self.protocol.protocol.connection
-        return (
-            isinstance(connection, h11.Connection)
-            and connection.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}
-            and not connection.trailing_data[0]
-        )

@@ -21,8 +21,9 @@ from attrs import frozen
 from .. import endings
 from ..about import is_about
 from ..node import Node
-from .addresses import Crowd, Proxies, canonical, read_proxy_header
-from .head import BadHead, headers_in, is_upgrade, read_head, refuse
+from .addresses import Crowd, Proxies, canonical
+from .guest import Guest
+from .head import BadHead, is_upgrade, refuse
 from .http import HTTPServer
 from .stream import ClientStream
 from .trio_ws import serve_websocket
@@ -119,10 +120,19 @@ async def _serve_guarded(sock: socket.socket, peer: str, reception: _Reception) 
     is_about(connection=f"{reception.node.name}-{next(_numbers):x}", client=peer)
     try:
         sock.setblocking(False)
-        stream = ClientStream(sock, limits=reception.node.limits, way_out=reception.crowd.way_out)
+        node, crowd = reception.node, reception.crowd
+        stream = ClientStream(sock, limits=node.limits, way_out=crowd.way_out)
         try:
-            with reception.crowd.socket(), ExitStack() as place:
-                await _serve_client(stream, peer, reception, place)
+            with crowd.socket(), ExitStack() as place:
+                guest = Guest(
+                    stream,
+                    peer,
+                    proxies=reception.proxies,
+                    crowd=crowd,
+                    limits=node.limits,
+                    place=place,
+                )
+                await _serve_guest(guest, reception)
         except trio.BrokenResourceError:
             stream.abort()
     except* Exception:
@@ -131,38 +141,19 @@ async def _serve_guarded(sock: socket.socket, peer: str, reception: _Reception) 
         sock.close()
 
 
-async def _serve_client(
-    stream: ClientStream, address: str, reception: _Reception, place: ExitStack
-) -> None:
-    """Serve one client from `address`, which holds its `place` while that stack is open.
-
-    Raises `trio.BrokenResourceError` if it is gone, or is to be dropped.
-    """
-    limits, proxies = reception.node.limits, reception.proxies
-    has_place = True
-    if proxies.form == "proxy-protocol" and proxies.trust(address):
-        address = await read_proxy_header(stream, limits) or address
-        is_about(client=address)
-    # Before its head, so that many who send none count; a proxy's clients after it.
-    direct = not proxies.trust(address)
-    if direct:
-        has_place = place.enter_context(reception.crowd.place(address))
+async def _serve_guest(guest: Guest, reception: _Reception) -> None:
+    """Serve one client. Raises `trio.BrokenResourceError` if it is gone, or is to be dropped."""
     try:
-        head: bytes | None = await read_head(stream, limits)
-        if head is not None and not direct:
-            address = proxies.client(address, headers_in(head))
-            is_about(client=address)
-            if not proxies.trust(address):
-                has_place = place.enter_context(reception.crowd.place(address))
-        if head is not None and not is_upgrade(head):
-            if not has_place:
-                raise BadHead(b"429 Too Many Requests")  # noqa: TRY301 - one answer to all
-            head = await reception.http.serve(stream, head)
+        await guest.arrive()
+        first = await guest.next_head()
+        head = first if is_upgrade(first) else await reception.http.serve(guest, first)
         if head is not None:
-            refused = None if has_place else endings.CROWDED
-            turnstile = reception.crowd.turnstile
             await serve_websocket(
-                stream, head, reception.node, turnstile=turnstile, refused=refused
+                guest.stream,
+                head,
+                reception.node,
+                turnstile=reception.crowd.turnstile,
+                refused=None if guest.has_place else endings.CROWDED,
             )
     except BadHead as error:
-        await refuse(stream, error.status)
+        await refuse(guest.stream, error.status)

@@ -116,6 +116,19 @@ async def test_half_a_head_then_the_end(port: int) -> None:
             assert trio.current_time() - began < AT_ONCE, "it waited for a deadline"
 
 
+@at_once
+@pytest.mark.parametrize("framing", [b"content-length: 9", b"transfer-encoding: chunked"])
+@pytest.mark.parametrize("half", [b"", b"3", b"3\r\n{"])
+async def test_half_a_body_then_the_end(port: int, framing: bytes, half: bytes) -> None:
+    async with connect(port) as raw:
+        began = trio.current_time()
+        await raw.send(b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\n%b\r\n\r\n" % framing)
+        await raw.send(half)
+        raw.send_eof()
+        assert b" 2" not in (await raw.rest())[:13]
+        assert trio.current_time() - began < AT_ONCE, "it waited for a deadline"
+
+
 async def test_a_head_without_end(port: int, limits: Limits) -> None:
     async with connect(port) as raw:
         await raw.send(b"GET / HTTP/1.1\r\nx: ")
@@ -215,12 +228,6 @@ async def test_half_a_head_after_a_request(port: int) -> None:
         assert (await raw.response())[0] == 200
         await raw.send(b"GET / HTTP/1.1\r\nho")
         assert (await raw.response())[0] == 408
-
-
-async def test_http2_without_tls(port: int) -> None:
-    async with connect(port) as raw:
-        await raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9) + b"\xff" * 100)
-        await raw.rest()
 
 
 # Early and late bytes

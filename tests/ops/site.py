@@ -56,7 +56,8 @@ class Site:
         """The request, with such a token."""
         method = "GET" if body is None else "POST"
         lines = {"host": self.host, "authorization": f"Bearer {self.token()}"}
-        lines |= {"content-length": str(len(body or b""))} | headers
+        lines |= {"content-length": str(len(body or b""))}
+        lines |= {name.replace("_", "-"): text for name, text in headers.items()}
         head = "".join(f"{name}: {text}\r\n" for name, text in lines.items())
         return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + (body or b"")
 

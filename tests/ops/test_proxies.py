@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,7 @@ from tests.cli.processes import GATEWAY, WITHIN, Running
 from tests.e2e.client import command, upgrade
 
 from .proxies import IDLE, PROXIES, SETTINGS
-from .site import Site, certificate, hear
+from .site import HOST, Site, certificate, hear
 
 
 @pytest.fixture(scope="module", params=PROXIES)
@@ -68,6 +71,40 @@ def test_an_upgrade_reuses_a_connection_that_carried_requests(site: Site) -> Non
             hear(sock, b" 101 ", b"welcome")
 
 
+def test_no_other_protocol_is_spoken(site: Site) -> None:
+    """None of the proxy's rules would see what is said in it."""
+    with site.connect() as sock:
+        sock.sendall(
+            site.request(
+                "/healthz",
+                connection="Upgrade, HTTP2-Settings",
+                upgrade="h2c",
+                http2_settings="AAMAAABkAAQAoAAA",
+            )
+        )
+        hear(sock, b"HTTP/1.1 200 ", b'"ok"')
+
+
+@pytest.mark.parametrize(("offer", "passed_on"), [("WebSocket", True), ("h2c", False)])
+def test_nginx_passes_on_nothing_but_websockets(
+    tmp_path: Path, offer: str, passed_on: bool
+) -> None:
+    pair = certificate(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as upstream:
+        upstream.settimeout(WITHIN)
+        address = f"127.0.0.1:{upstream.getsockname()[1]}"
+        with PROXIES["nginx"](address, pair, tmp_path) as port:
+            tls = ssl.create_default_context(cafile=str(pair[0]))
+            plain = socket.create_connection(("127.0.0.1", port), timeout=WITHIN)
+            with tls.wrap_socket(plain, server_hostname=HOST) as client:
+                client.sendall(upgrade(host=HOST, upgrade=offer))
+                with upstream.accept()[0] as heard:
+                    head = heard.recv(65_536).lower()
+    assert (b"\r\nupgrade: websocket\r\n" in head) is passed_on
+    assert (b"\r\nupgrade:" in head) is passed_on
+    assert (b"\r\nconnection: upgrade\r\n" in head) is passed_on
+
+
 def test_events_are_not_held_back(site: Site) -> None:
     with site.connect() as stream, site.connect() as other:
         stream.sendall(site.request("/api/events?job=sse"))
@@ -85,7 +122,17 @@ def test_a_page_of_another_origin_stays_outside(site: Site) -> None:
 
 
 def test_the_gateway_knows_where_a_client_is(site: Site) -> None:
-    """Whatever the client itself says of that."""
+    """Whatever the client itself says of that, and whoever came before on the connections that
+    the proxy keeps: others have just left it as many as it may keep."""
+    with ExitStack() as stack:
+        others = [stack.enter_context(site.connect()) for _ in range(5)]
+        for sock in others:
+            sock.sendall(site.request("/api/jobs/others?wait=5"))
+        with site.connect() as sock:
+            sock.sendall(site.request("/api/jobs/others", b'{"percent": 1}'))
+            hear(sock, b'"applied":true')
+        for sock in others:
+            hear(sock, b'"percent":1')
     with site.connect(source="127.0.0.9") as sock:
         sock.sendall(upgrade(host=site.host, x_forwarded_for="203.0.113.9"))
         hear(sock, b" 101 ", b"welcome")

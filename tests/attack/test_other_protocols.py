@@ -1,0 +1,82 @@
+"""Whoever asks for another protocol than HTTP/1.1 or our WebSocket. None is spoken, however
+and wherever on a connection it is asked for: what bounds a client is counted by request."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.client import Client, command, connect, publication, upgrade
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
+SETTINGS = bytes(3) + b"\x04" + bytes(5)
+HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
+
+
+def offer(protocol: bytes) -> bytes:
+    """A request that offers it."""
+    return (
+        HEALTH + b"connection: Upgrade, HTTP2-Settings\r\nhttp2-settings: AAMAAABkAAQAoAAA\r\n"
+        b"upgrade: " + protocol + b"\r\n\r\n"
+    )
+
+
+before = pytest.mark.parametrize(
+    ("requests", "answers"),
+    [
+        (b"", 0),
+        (HEALTH + b"\r\n", 1),
+        (publication("a", b"{}"), 1),
+        (offer(b"strange") + publication("a", b"{}") * 2, 3),
+    ],
+    ids=["first", "after a request", "after a body", "after more"],
+)
+"""What may stand before it, in the same piece."""
+
+
+@before
+@pytest.mark.parametrize(
+    "data", [PREFACE + SETTINGS, b"GET / HTTP/2.0\r\nhost: localhost\r\n\r\n", PREFACE[:18]]
+)
+async def test_http2_is_refused(port: int, requests: bytes, answers: int, data: bytes) -> None:
+    async with connect(port) as raw:
+        await raw.send(requests + data)
+        for _ in range(answers):
+            assert (await raw.response())[0] == 200
+        assert (await raw.response())[0] == 505
+        assert await raw.rest() == b""
+
+
+@before
+@pytest.mark.parametrize(
+    "protocol", [b"h2c", b"H2C", b"TLS/1.0", b"\xa0websocket", b"websocket\x85", b"websocket, h2c"]
+)
+async def test_an_offer_is_ignored(
+    port: int, requests: bytes, answers: int, protocol: bytes
+) -> None:
+    async with connect(port) as raw:
+        await raw.send(requests + offer(protocol) + HEALTH + b"\r\n")
+        for _ in range(answers + 2):
+            status, headers, _ = await raw.response()
+            assert status == 200
+            assert "upgrade" not in headers
+
+
+async def test_an_offer_is_not_hidden_in_a_folded_line(port: int) -> None:
+    async with connect(port) as raw:
+        await raw.send(upgrade().replace(b"upgrade: ", b"upgrade:\r\n "))
+        assert (await raw.response())[0] == 400
+        assert await raw.rest() == b""
+
+
+@before
+async def test_a_websocket_is_ours_wherever_it_comes(
+    port: int, requests: bytes, answers: int
+) -> None:
+    async with connect(port) as raw:
+        await raw.send(requests + upgrade() + command("ping"))
+        for _ in range(answers):
+            assert (await raw.response())[0] == 200
+        assert (await raw.head())[0] == 101
+        client = Client(raw)
+        assert await client.hear_type("pong")
+        await client.close()
