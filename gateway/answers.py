@@ -6,6 +6,8 @@ about as it can do about it.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -14,10 +16,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from .auth.rights import NOTHING, Rights
 from .endings import FORBIDDEN_ORIGIN
 from .errors import BrokerUnavailable, InvalidInput, Unauthorized
+from .tally import Tally
 
-__all__ = ["HANDLERS", "as_json", "problem"]
+__all__ = ["TURNED_AWAY", "as_json", "handlers", "problem"]
+
+log = logging.getLogger("gateway.api")
+
+TURNED_AWAY = (401, 403)
+"""What those are answered who are nobody we know, or may not do what they ask for."""
+MAX_PATH = 300
+"""Characters of a path that the log repeats: any job is named in full."""
 
 
 def as_json(
@@ -85,7 +96,7 @@ def _defect(request: Request, error: Exception) -> Response:
     return problem(500, "A defect of the gateway; its log has the reason.")
 
 
-HANDLERS: dict[Any, Any] = {
+_HANDLERS: dict[Any, Callable[[Request, Exception], Response]] = {
     InvalidInput: _invalid,
     Unauthorized: _unauthorized,
     HTTPException: _http_error,
@@ -93,4 +104,31 @@ HANDLERS: dict[Any, Any] = {
     BrokerUnavailable: _unavailable,
     Exception: _defect,
 }
-"""The answer to each kind of error."""
+
+
+def _facts(request: Request, error: Exception, response: Response) -> dict[str, Any]:
+    rights: Rights = request.scope.get("rights", NOTHING)
+    return {
+        "status": response.status_code,
+        "why": error.detail if isinstance(error, HTTPException) else str(error),
+        "path": request.url.path[:MAX_PATH],
+        "subject": rights.subject,
+        "token": rights.token_id,
+    }
+
+
+def handlers(tally: Tally) -> dict[Any, Any]:
+    """The answer to each kind of error, for Starlette. Each is counted; of those who may not
+    do what they ask for the log tells as well."""
+
+    def counted(handler: Callable[[Request, Exception], Response]) -> Any:
+        def answer(request: Request, error: Exception) -> Response:
+            response = handler(request, error)
+            tally.problems[response.status_code] += 1
+            if response.status_code in TURNED_AWAY:
+                log.info("turned away", extra=_facts(request, error, response))
+            return response
+
+        return answer
+
+    return {kind: counted(handler) for kind, handler in _HANDLERS.items()}

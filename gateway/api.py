@@ -19,13 +19,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from .answers import HANDLERS, as_json, problem
+from .answers import as_json, handlers, problem
 from .auth.origins import Origins
-from .auth.patterns import Patterns
 from .auth.rights import Rights
+from .broker import Page
 from .errors import InvalidInput, Unauthorized
 from .history import history_after
-from .job import STATUSES, Event, Position, Status, check_job_id
+from .job import STATUSES, Event, Position, check_job_id
 from .limits import MAX_NUMBER
 from .node import Node
 from .outbox import Outbox
@@ -51,8 +51,7 @@ log = logging.getLogger("gateway.api")
 MAX_WAIT = 60.0  # seconds: what most proxies let a request idle
 MAX_PAGE = 200
 DEFAULT_PAGE = 50
-MOST_READS = 10
-"""Pages of the broker that are looked through for one page of what a client may watch."""
+MAX_TURN = 10.0  # seconds that a list may wait for those before it: as long as a page does
 
 
 PARTS = frozenset(("publish", "metrics", "page"))
@@ -82,7 +81,7 @@ def create_http_app(node: Node, *, parts: Collection[str] = PARTS, inside: bool 
     return Starlette(
         routes=routes,
         middleware=[Middleware(SecurityHeaders), *_for_other_origins(node.gate.origins)],
-        exception_handlers=HANDLERS,
+        exception_handlers=handlers(node.tally),
     )
 
 
@@ -109,11 +108,12 @@ class _Api:
         self._inside = inside
 
     async def _enter(self, request: Request) -> Rights:
-        """What the client may do. Raises `Unauthorized`."""
+        """What the client may do, kept with the request as well. Raises `Unauthorized`."""
         gate = self._node.gate
         rights = await gate.welcome(request.headers)
         if rights is None:
             raise Unauthorized("A token is needed: Authorization: Bearer …")
+        request.scope["rights"] = rights
         return rights
 
     async def job(self, request: Request) -> Response:
@@ -206,45 +206,19 @@ class _Api:
         if status is not None and status not in STATUSES:
             raise InvalidInput(f"status is none of {', '.join(STATUSES)}", field="status")
         limit = count_in(request, "limit", default=DEFAULT_PAGE, least=1, most=MAX_PAGE)
-        events, next_ = await self._recent(
-            rights.watch,
-            prefix=query.get("prefix", ""),
-            status=status,
-            limit=limit,
-            after=query.get("after") or None,
-        )
+        jobs = rights.watch.within(query.get("prefix", ""))
+        page = Page((), None)
+        if jobs:
+            with trio.move_on_after(MAX_TURN) as turn:
+                page = await self._node.broker.recent(
+                    jobs, status=status, limit=limit, after=query.get("after") or None
+                )
+            if turn.cancelled_caught:
+                raise HTTPException(503, "Too many lists are asked for.", {"retry-after": "1"})
         return as_json(
-            {"jobs": [_document(event) for event in events], "next": next_},
+            {"jobs": [_document(event) for event in page.events], "next": page.next},
             headers={"cache-control": "no-cache"},
         )
-
-    async def _recent(
-        self,
-        watchable: Patterns,
-        *,
-        prefix: str,
-        status: Status | None,
-        limit: int,
-        after: str | None,
-    ) -> tuple[list[Event], str | None]:
-        """A page of what may be watched. After `MOST_READS` it may be short, or empty,
-        although others follow."""
-        common = watchable.common
-        if not watchable or not (prefix.startswith(common) or common.startswith(prefix)):
-            return [], None
-        found: list[Event] = []
-        for _ in range(MOST_READS):
-            page = await self._node.broker.recent(
-                prefix=max(prefix, common, key=len),
-                status=status,
-                limit=limit - len(found),
-                after=after,
-            )
-            found += [event for event in page.events if event.job in watchable]
-            after = page.next
-            if after is None or len(found) == limit:
-                break
-        return found, after
 
     async def events(self, request: Request) -> Response:
         rights = await self._enter(request)

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from attrs import frozen
 from trio.abc import ReceiveChannel
 
+from .auth.patterns import Patterns
 from .job import Event, Position, Reason, Status, Update
 
 __all__ = ["LOST", "Broker", "Page", "Receipt"]
@@ -115,9 +116,13 @@ class Broker(Protocol):
         ...
 
     async def recent(
-        self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
+        self, jobs: Patterns, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
-        """Jobs by time of their last update, newest first; without nodes' own (`!…`).
+        """Some jobs by time of their last update, newest first; without nodes' own (`!…`).
+
+        At most `limit`; and fewer, even none, although others follow, after
+        `limits.page_looks` jobs were looked at or `limits.page_bytes` found. Few are made
+        at a time, so that who asks for many lists delays lists and nothing else.
 
         Raises `InvalidInput` (field `after`) if that is not the `next` of some page.
         """

@@ -97,6 +97,15 @@ class Limits:
     """Jobs in one SSE request; 400. Each event's id carries all their positions."""
     max_jobs: int = _count(100_000)
     """Jobs the memory broker keeps; past it the one updated longest ago is forgotten."""
+    jobs_bytes: int = _count(256 * 1024 * 1024)
+    """What all of them and their histories may take: past it histories are forgotten, of those
+    updated longest ago first, then jobs. 400,000 usual events."""
+    page_looks: int = _count(2_000)
+    """Jobs that are looked at for one page of a list, some milliseconds; then the page ends,
+    short or empty, and its `next` goes on."""
+    page_bytes: int = _count(256 * 1024)
+    """What a page may take; past it the page ends, and its `next` goes on. 200 usual jobs are
+    60 KiB. Whoever does not read it has the node keep it for `write_timeout`."""
     max_replies: int = _count(16)
     """Answers waiting for a client. The reader waits past it, so TCP slows a flood."""
     max_hz: float = _positive(100.0)

@@ -18,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from .answers import TURNED_AWAY
 from .endings import ENDINGS
 from .node import Node
 from .protocol import Command
@@ -80,6 +81,12 @@ def _clients(tally: Tally) -> Iterator[Metric]:
         "Clients that were turned away at the door, by close code.",
         "code",
         {str(ending.code): tally.refused[ending.code] for ending in ENDINGS},
+    )
+    yield _counter(
+        "problems",
+        "Requests that were not answered as asked, by status; not those for a job never seen.",
+        "status",
+        {str(status): tally.problems[status] for status in {*TURNED_AWAY, *tally.problems}},
     )
     ended = CounterMetricFamily(
         "gateway_ended",

@@ -55,6 +55,8 @@ class Tally:
     """Connections that have ended, by transport and close code."""
     refused: Counter[int] = field(factory=Counter)
     """Clients that were turned away before they were one, by close code."""
+    problems: Counter[int] = field(factory=Counter)
+    """Requests that were answered with what is wrong, by status."""
     lasted: Histogram = field(factory=lambda: Histogram((1, 10, 60, 600, 3_600, 36_000)))
     """Seconds connections were open."""
     commands: Counter[type[Command]] = field(factory=Counter)

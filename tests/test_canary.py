@@ -11,6 +11,7 @@ from attrs import define, field
 from trio.testing import MockClock
 
 from gateway import MemoryBroker, Node
+from gateway.auth.patterns import EVERY_JOB
 from gateway.broker import Receipt
 from gateway.errors import BrokerUnavailable
 from gateway.job import Event, Update
@@ -67,7 +68,7 @@ async def test_all_is_well(broker: FaultyBroker, autojump_clock: MockClock) -> N
         await trio.sleep(1000)
         assert "ready" in repr(node)
         assert (node.canary.round_trip, node.canary.out_for) == (0, 0)
-        assert (await broker.recent(limit=9, after=None)).events == []
+        assert (await broker.recent(EVERY_JOB, limit=9, after=None)).events == []
         nursery.cancel_scope.cancel()
 
 

@@ -25,6 +25,7 @@ PANELS = (
         {
             "come": _rate("gateway_connected_total"),
             "refused {{code}}": _rate("gateway_refused_total", by="code") + " > 0",
+            "HTTP {{status}}": _rate("gateway_problems_total", by="status") + " > 0",
             "{{code}}": _rate("gateway_ended_total", by="code") + " > 0",
         },
     ),

@@ -9,7 +9,6 @@ cannot mean more than a reader sees, and checking one is a comparison, never a s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from os.path import commonprefix
 
 from attrs import frozen
 
@@ -52,10 +51,16 @@ class Patterns:
     def __bool__(self) -> bool:
         return bool(self.ids or self.beginnings)
 
-    @property
-    def common(self) -> str:
-        """What every one of these jobs begins with."""
-        return commonprefix([*self.ids, *self.beginnings])  # noqa: RUF071 - of texts, not paths
+    def within(self, prefix: str) -> Patterns:
+        """Those of these jobs whose ids begin with `prefix`."""
+        return Patterns(
+            frozenset(job for job in self.ids if job.startswith(prefix)),
+            tuple(
+                max(beginning, prefix, key=len)
+                for beginning in self.beginnings
+                if beginning.startswith(prefix) or prefix.startswith(beginning)
+            ),
+        )
 
 
 NO_JOB = Patterns()

@@ -2,8 +2,9 @@
 
 `gateway.storage` says how jobs lie there and how to reach a server; `lua/` has every
 change. This module only calls and reads. Every call takes one worker thread and one pooled
-connection, under a limiter of its own, so that a Redis that hangs takes no threads from
-others. A call that is cancelled is left to its thread, which ends within `TIMEOUT`.
+connection, under limiters of its own, so that a Redis that hangs takes no threads from
+others, and lists take none from updates. A call that is cancelled is left to its thread,
+which ends within `TIMEOUT`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from heapq import merge
+from math import inf
 from typing import Any, TypeVar
 
 import redis
 import trio
 from trio.abc import ReceiveChannel
 
+from ..auth.patterns import Patterns
 from ..broker import Page, Receipt
 from ..errors import BrokerUnavailable, InvalidInput, InvalidSettings
 from ..job import Event, Position, Status, Update
@@ -26,6 +29,7 @@ from ..storage.address import parse_address
 from ..storage.layout import FEED_LENGTH, Shard
 from ..storage.scripts import PUBLISH, REAP, RENEW, RESTORE, Script
 from ..storage.servers import FAILURES, explain, open_servers
+from .listing import Listing
 from .poller import Poller
 from .stored import plain, snapshot, unbroken, witnessed
 
@@ -35,6 +39,8 @@ T = TypeVar("T")
 
 CALLS = 16
 """Calls at a time. Redis runs one after the other; more only wait there instead of here."""
+LISTS = 2
+"""Lists at a time, beside these: each is many calls, and its client works for them here."""
 CHANGED_AT_ONCE = 100
 """Jobs per call of a script: some milliseconds in which Redis serves nobody else."""
 SCANNED_AT_ONCE = 200
@@ -56,8 +62,9 @@ class RedisBroker:
         except ValueError as error:
             raise InvalidSettings(str(error), field="redis") from None
         self._layout = address.layout
-        self._servers = open_servers(address, calls=CALLS)
+        self._servers = open_servers(address, calls=CALLS + LISTS)
         self._limiter = trio.CapacityLimiter(CALLS)
+        self._lister = trio.CapacityLimiter(LISTS)
         self._limits = limits
         self._common = (limits.history, FEED_LENGTH, limits.retention)
         self._pollers: Sequence[Poller] = ()
@@ -115,25 +122,29 @@ class RedisBroker:
                 await self._call(RESTORE, shard.keys(*some), [*self._common, *arguments])
 
     async def recent(
-        self, *, prefix: str = "", status: Status | None = None, limit: int, after: str | None
+        self, jobs: Patterns, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
         shards = self._layout.shards
         before = _bounds(after, len(shards))
 
         def page(client: Any) -> Page:
-            listed = [
-                self._listed(client, index, prefix, status, before[index])
+            listing = Listing(limit, self._limits.page_bytes)
+            rows = [
+                self._listed(client, index, jobs, status, before[index])
                 for index in range(len(shards))
             ]
-            found: list[Event] = []
-            for event, number, index in merge(*listed, key=lambda row: -row[0].state.updated_at):
-                if len(found) == limit:
-                    return Page(found, next="-".join(map(str, before)))
-                found.append(event)
+            for event, number, index in merge(*rows, key=_newest_first):
+                if event is not None and listing.full:
+                    break
                 before[index] = number
-            return Page(found, None)
+                if event is None:
+                    break
+                listing.add(event)
+            else:
+                return Page(listing.events, None)
+            return Page(listing.events, next="-".join(map(str, before)))
 
-        return await self._call(page)
+        return await self._call(page, limiter=self._lister)
 
     async def reap(self) -> int:
         return sum([await self._reap_shard(shard) for shard in self._layout.shards])
@@ -176,7 +187,12 @@ class RedisBroker:
             for poller in pollers:
                 poller.stop()
 
-    async def _call(self, function: Callable[..., T] | Script, *args: Any) -> T:
+    async def _call(
+        self,
+        function: Callable[..., T] | Script,
+        *args: Any,
+        limiter: trio.CapacityLimiter | None = None,
+    ) -> T:
         """Call `function` with the client in a thread: the one way from here to Redis."""
 
         def call() -> Any:
@@ -185,7 +201,7 @@ class RedisBroker:
         with _translated():
             try:
                 result: T = await trio.to_thread.run_sync(
-                    call, abandon_on_cancel=True, limiter=self._limiter
+                    call, abandon_on_cancel=True, limiter=limiter or self._limiter
                 )
             except redis.ConnectionError:
                 self._servers.close()  # the idle ones are as dead as the one that was used
@@ -226,22 +242,27 @@ class RedisBroker:
         return found
 
     def _listed(
-        self, client: Any, index: int, prefix: str, status: Status | None, before: int | str
-    ) -> Iterator[tuple[Event, int, int]]:
-        """The jobs of a shard from `before` on, newest first: event, number, shard."""
+        self, client: Any, index: int, jobs: Patterns, status: Status | None, before: int | str
+    ) -> Iterator[tuple[Event | None, int, int]]:
+        """Some jobs of a shard from `before` on, newest first: event, number, shard. At last,
+        if there are more than it may look at, None and the number it has come to."""
         shard = self._layout.shards[index]
-        while True:
+        looks = max(1, self._limits.page_looks // len(self._layout.shards))
+        while looks:
+            count = min(looks, SCANNED_AT_ONCE)
             rows: Any = client.zrevrangebyscore(
-                shard.recent, _below(before), "-inf", start=0, num=SCANNED_AT_ONCE, withscores=True
+                shard.recent, _below(before), "-inf", start=0, num=count, withscores=True
             )
             numbers = {job.decode(): int(number) for job, number in rows}
-            wanted = [job for job in numbers if job.startswith(prefix)]
+            wanted = [job for job in numbers if job in jobs]
             for job, event in self._snapshots(client, shard, wanted).items():
                 if status in (None, event.state.status):
                     yield event, numbers[job], index
-            if len(rows) < SCANNED_AT_ONCE:
+            if len(rows) < count:
                 return
-            before = min(numbers.values())
+            before = last = min(numbers.values())
+            looks -= count
+        yield None, last, index
 
 
 @contextmanager
@@ -262,6 +283,11 @@ def _pipelined(
         pipeline.execute_command(command, shard.last(job), *names)
     era, *answers = pipeline.execute()
     return int(era or 0), answers
+
+
+def _newest_first(row: tuple[Event | None, int, int]) -> float:
+    event = row[0]
+    return -inf if event is None else -event.state.updated_at
 
 
 def _bounds(after: str | None, shards: int) -> list[int | str]:

@@ -173,6 +173,14 @@ class TestTokens:
         for path in ("?prefix=theirs:", "?prefix=t", "?prefix=n"):
             _, _, page = await asked(host.port, "GET", f"/api/jobs{path}", **shown)
             assert page == {"jobs": [], "next": None}
+        # What its patterns have in common is not theirs: there are jobs at `t`, none at `n`.
+        shared = {"authorization": f"Bearer {sign(claims(watch=['them:*', 'theirs:9']))}"}
+        for number in range(12):
+            await host.publish(f"theirs:secret-{number}", percent=1)
+        for prefix in ("theirs:secret", "theirs:s", "theirs:n", "the", ""):
+            path = f"/api/jobs?limit=1&prefix={prefix}"
+            _, _, page = await asked(host.port, "GET", path, **shared)
+            assert page == {"jobs": [], "next": None}
         for job, status in (("mine:9", 200), ("theirs:1", 403), ("theirs:9", 403)):
             answer = await asked(host.port, "POST", f"/api/jobs/{job}", {}, **shown)
             assert answer[0] == status

@@ -50,7 +50,23 @@ def test_it_is_the_comparison_it_says(parts: list[tuple[str, bool]], job: str) -
     patterns = Patterns.parse([text + "*" * star for text, star in parts])
     expected = any(job.startswith(text) if star else job == text for text, star in parts)
     assert (job in patterns) is expected
-    assert job not in patterns or job.startswith(patterns.common)
+
+
+@given(
+    st.lists(st.tuples(job_ids, st.booleans()), max_size=5), st.text("aZ09", max_size=3), job_ids
+)
+def test_within_a_prefix(parts: list[tuple[str, bool]], prefix: str, job: str) -> None:
+    patterns = Patterns.parse([text + "*" * star for text, star in parts])
+    for one in (job, prefix + job):
+        assert (one in patterns.within(prefix)) is (one in patterns and one.startswith(prefix))
+
+
+def test_nothing_is_left_beside_what_is_allowed() -> None:
+    mine = Patterns.parse(["user:7:*", "user:8:shared"])
+    for prefix in ("user:9:", "user:5:", "user:8:s3", "user:77", "v"):
+        assert not mine.within(prefix)
+    for prefix in ("", "user:", "user:7:", "user:7:video:", "user:8:sh"):
+        assert mine.within(prefix)
 
 
 @given(st.text())

@@ -15,6 +15,7 @@ import trio
 from msgspec import Raw
 
 from gateway import Node
+from gateway.auth.patterns import EVERY_JOB
 from gateway.broker import LOST
 from gateway.brokers import poller
 from gateway.brokers.redis import RedisBroker
@@ -170,7 +171,7 @@ async def test_a_job_that_was_flushed_is_brought_back(
         event = (await broker.read(["a"]))["a"]
         assert event.state == seen["a"].state
         assert event.position > seen["a"].position
-        page = await broker.recent(limit=5, after=None)
+        page = await broker.recent(EVERY_JOB, limit=5, after=None)
         assert [event.job for event in page.events] == ["a"]
         assert server.client.zcard("progress:leases") == 1
 

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from gateway import Limits
+from gateway.auth.patterns import EVERY_JOB
 from gateway.brokers.redis import RedisBroker
 from gateway.errors import BrokerUnavailable, InvalidSettings
 from gateway.job import UNSEEN, Update
@@ -125,6 +127,19 @@ async def test_what_redis_refuses_is_unavailable(broker: RedisBroker, server: Se
     finally:
         server.client.config_set("maxmemory", "0")
     assert await broker.read(["a"]) == {}
+
+
+async def test_lists_take_no_calls_from_updates(broker: RedisBroker, server: Server) -> None:
+    async def make_one() -> None:
+        await broker.recent(EVERY_JOB, limit=5, after=None)
+
+    await make_one()
+    async with trio.open_nursery() as nursery:
+        server.client.client_pause(200)  # milliseconds in which it answers nobody
+        for _ in range(40):
+            nursery.start_soon(make_one)
+        await trio.testing.wait_all_tasks_blocked()
+        assert "0 calls" in repr(broker)
 
 
 @pytest.mark.parametrize(

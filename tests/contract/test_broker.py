@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from trio.abc import ReceiveChannel
 
 from gateway import Broker, InvalidInput, Limits, MemoryBroker
+from gateway.auth.patterns import EVERY_JOB, Patterns
 from gateway.brokers.redis import RedisBroker
 from gateway.job import Event, Position, Update
 from gateway.storage.address import parse_address
@@ -25,7 +27,7 @@ from tests.brokers.server import CLOCK, session_server, using_test_clock
 from tests.faults.stores import session_watched_store
 from tests.traceparents import OTHER, SPAN
 
-LIMITS = Limits(history=5, max_jobs=50, retention=3600)
+LIMITS = Limits(history=5, max_jobs=50, retention=3600, page_looks=30, page_bytes=20_000)
 
 
 @define
@@ -194,41 +196,7 @@ async def test_a_traceparent_goes_through_the_feeds_and_is_kept_nowhere(bench: B
     assert await bench.broker.history("a", after=Position(0, 0)) == untraced
     await bench.broker.restore(events)
     assert await bench.broker.read(["a"]) == {"a": untraced[-1]}
-    assert (await bench.broker.recent(limit=5, after=None)).events == untraced[-1:]
-
-
-async def test_a_feed_that_nobody_reads_holds_publishers_up_and_loses_nothing() -> None:
-    # The memory broker's own bound; others keep what a node has not read.
-    broker = MemoryBroker()
-    published = 0
-
-    async def publish_for_ever() -> None:
-        nonlocal published
-        while True:
-            published += 1
-            await broker.publish("a", Update(done=published))
-
-    async with trio.open_nursery() as nursery, broker.feed() as feed:
-        nursery.start_soon(publish_for_ever)
-        await trio.testing.wait_all_tasks_blocked()
-        stuck_at = published
-        assert stuck_at < 20_000
-        events = await collect(feed, stuck_at - 1)
-        assert [e.position.seq for e in events] == list(range(1, stuck_at))
-        await trio.testing.wait_all_tasks_blocked()
-        assert published > stuck_at
-        nursery.cancel_scope.cancel()
-
-
-async def test_it_says_how_far_its_feed_is_behind() -> None:
-    broker = MemoryBroker()
-    assert broker.behind == 0
-    async with broker.feed() as feed:
-        for percent in range(3):
-            await broker.publish("a", Update(percent=percent))
-        assert broker.behind == 3
-        await feed.receive()
-        assert broker.behind == 0
+    assert (await bench.broker.recent(EVERY_JOB, limit=5, after=None)).events == untraced[-1:]
 
 
 async def test_leases_stalled_lost_and_back(bench: Bench) -> None:
@@ -296,11 +264,11 @@ async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
         await bench.tick(1)
     await bench.publish("x:1", percent=2)
 
-    async def names(**query: Any) -> list[list[str]]:
+    async def names(prefix: str = "", **query: Any) -> list[list[str]]:
         pages = []
         after = None
         while True:
-            page = await bench.broker.recent(after=after, **query)
+            page = await bench.broker.recent(EVERY_JOB.within(prefix), after=after, **query)
             pages.append([event.job for event in page.events])
             after = page.next
             if after is None:
@@ -313,28 +281,66 @@ async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
     assert await names(limit=1, prefix="x:0") == [["x:0"]]
 
 
+async def test_what_is_not_asked_for_makes_no_page(bench: Bench) -> None:
+    for number in range(5):
+        await bench.publish(f"user:7:{number}", percent=1)
+        await bench.publish(f"user:9:{number}", percent=1)
+        await bench.tick(1)
+    mine = Patterns.parse(["user:7:*", "user:9:0"])
+    page = await bench.broker.recent(mine, limit=5, after=None)
+    assert page.next is not None
+    rest = await bench.broker.recent(mine, limit=5, after=page.next)
+    assert rest.next is None
+    found = [event.job for event in [*page.events, *rest.events]]
+    assert sorted(found) == [*(f"user:7:{number}" for number in range(5)), "user:9:0"]
+    for others in (["user:8:*"], ["user:9"], []):
+        page = await bench.broker.recent(Patterns.parse(others), limit=1, after=None)
+        assert (list(page.events), page.next) == ([], None)
+
+
+async def test_a_page_ends_when_it_has_looked_far_enough(bench: Bench) -> None:
+    await bench.publish("x:old", percent=1)
+    await bench.publish("x:older", status="failed")
+    for number in range(45):
+        await bench.publish(f"y:{number}", percent=1)
+        await bench.tick(1)
+    for query in ({"jobs": EVERY_JOB.within("x:")}, {"jobs": EVERY_JOB, "status": "failed"}):
+        page = await bench.broker.recent(**query, limit=5, after=None)
+        assert (list(page.events), page.next is None) == ([], False)
+        found, pages = [], 1
+        while page.next is not None:
+            page = await bench.broker.recent(**query, limit=5, after=page.next)
+            found += [event.job for event in page.events]
+            pages += 1
+        assert sorted(found) == (["x:older"] if "status" in query else ["x:old", "x:older"])
+        assert pages <= 47 / 10 + 1  # of each of three shards, a third
+
+
+async def test_a_page_ends_when_it_is_long_enough(bench: Bench) -> None:
+    for number in range(6):
+        await bench.publish(f"big:{number}", data=msgspec.Raw(b'"%s"' % (b"x" * 8_000)))
+    lengths, after = [], None
+    while True:
+        page = await bench.broker.recent(EVERY_JOB, limit=50, after=after)
+        lengths.append(len(page.events))
+        after = page.next
+        if after is None:
+            break
+    assert lengths == [3, 3]  # the first that is over 20,000 bytes is the last
+
+
 async def test_a_job_of_a_nodes_own_is_like_any_other_but_in_no_list(bench: Bench) -> None:
     async with bench.broker.feed() as feed:
         position = await bench.publish("!canary:x", status="queued")
         assert [event.job for event in await collect(feed, 1)] == ["!canary:x"]
     assert await bench.broker.positions(["!canary:x"]) == {"!canary:x": position}
     await bench.publish("a")
-    page = await bench.broker.recent(limit=5, after=None)
+    page = await bench.broker.recent(EVERY_JOB, limit=5, after=None)
     assert [event.job for event in page.events] == ["a"]
 
 
 @pytest.mark.parametrize("after", ["", "x", "-1", "1e9", "9" * 30])
 async def test_a_wrong_page_is_named(bench: Bench, after: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await bench.broker.recent(limit=5, after=after)
+        await bench.broker.recent(EVERY_JOB, limit=5, after=after)
     assert caught.value.field == "after"
-
-
-async def test_the_memory_broker_is_bounded() -> None:
-    broker = MemoryBroker(Limits(max_jobs=3))
-    for number in range(5):
-        await broker.publish(f"j{number}", Update())
-    await broker.publish("j2", Update(percent=1))
-    await broker.publish("j9", Update())
-    page = await broker.recent(limit=10, after=None)
-    assert [event.job for event in page.events] == ["j9", "j2", "j4"]

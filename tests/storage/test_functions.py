@@ -9,6 +9,7 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from gateway.auth.patterns import EVERY_JOB
 from gateway.brokers.redis import RedisBroker
 from gateway.brokers.stored import decode
 from gateway.errors import InvalidInput
@@ -46,7 +47,7 @@ async def test_plain_fields_are_a_complete_update(server: Server) -> None:
         (first, *_, last) = await broker.history("video:1", after=UNSEEN)
         assert (first.state.message, first.state.percent) == ("encoding é", 3.08)
         assert (last.state.message, last.state.status) == (None, "succeeded")
-        page = await broker.recent(limit=9, after=None)
+        page = await broker.recent(EVERY_JOB, limit=9, after=None)
         assert [event.job for event in page.events] == ["video:1"]
     broker.close()
 

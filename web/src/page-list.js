@@ -12,6 +12,8 @@ const PAGE = 200;
 const DEADLINE = 10_000;
 /** Pages of one poll: a gateway with thousands of busy jobs must not be read whole every two seconds. */
 const PAGES = 5;
+/** A gateway looks at some thousand jobs for a page, and goes on in the next. */
+const PAGES_OF_A_SEARCH = 20;
 /** How often a poll reads all. Milliseconds. */
 const WHOLE_EVERY = 60_000;
 
@@ -63,8 +65,14 @@ export class JobList {
    * @param {(jobs: Seen[]) => boolean} take
    */
   async find(prefix, take) {
-    const { jobs } = await read({ prefix });
-    take(jobs);
+    /** @type {string | null} */
+    let after = null;
+    for (let page = 0; page < PAGES_OF_A_SEARCH; page++) {
+      const { jobs, next } = await read({ prefix, after });
+      take(jobs);
+      after = next;
+      if (jobs.length > 0 || after === null) return;
+    }
   }
 }
 

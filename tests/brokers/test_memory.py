@@ -1,0 +1,161 @@
+"""What is the memory broker's own: its bounds. What all brokers promise is in tests/contract."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import trio
+import trio.testing
+from msgspec import Raw
+
+from gateway import Limits, MemoryBroker
+from gateway.auth.patterns import EVERY_JOB
+from gateway.job import UNSEEN, Update
+from gateway.protocol import parse_update
+from tests.contract.test_broker import collect
+
+KIB = 1024
+
+
+def bulk(number: int) -> Raw:
+    """8 KiB of data, other than that of any other number, as it comes from a worker."""
+    data = parse_update(b'{"data": "%08000d"}' % number).data
+    assert isinstance(data, Raw)
+    return data
+
+
+async def lengths(broker: MemoryBroker, count: int) -> list[int]:
+    """How many events are kept of each of the jobs 0, 1, …; 0 for one that is forgotten."""
+    return [len(await broker.history(str(job), after=UNSEEN)) for job in range(count)]
+
+
+async def test_what_is_kept_is_bounded_in_bytes() -> None:
+    broker = MemoryBroker(Limits(jobs_bytes=2_000 * KIB))
+    await broker.publish("first", Update(data=bulk(0)))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(5_000):
+            await broker.publish(str(number % 50), Update(data=bulk(number)))
+        gc.collect()
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 1_500 * KIB < grown < 2_200 * KIB  # of 40,000 that were published
+    assert list(await broker.read(["first"])) == ["first"]
+    assert sum(await lengths(broker, 50)) > 200
+
+
+async def test_histories_go_first_then_jobs_and_those_without_news_before_others() -> None:
+    broker = MemoryBroker(Limits(jobs_bytes=100 * KIB, history=3))
+    for job in range(4):
+        for number in range(4):
+            await broker.publish(str(job), Update(data=bulk(10 * job + number)))
+    assert await lengths(broker, 4) == [1, 3, 3, 3]  # eleven fit
+    # The first has news; so the second has been still for longest.
+    for number in (100, 101):
+        await broker.publish("0", Update(data=bulk(number)))
+    assert await lengths(broker, 4) == [3, 1, 3, 3]
+    for job in (2, 1, 1):
+        await broker.publish(str(job), Update(data=bulk(102)))
+        await broker.publish(str(job), Update(data=bulk(103)))
+    assert await lengths(broker, 4) == [3, 3, 3, 1]
+    for job in range(4, 14):
+        await broker.publish(str(job), Update(data=bulk(10 * job)))
+    assert await lengths(broker, 14) == [0, 1, 0, 0, *[1] * 10]
+    for number in range(20):
+        await broker.publish("1", Update(data=bulk(200 + number)))
+    assert await lengths(broker, 14) == [0, 1, 0, 0, *[1] * 10]
+    assert (await broker.read(["1"]))["1"].state.data == bulk(219)
+
+
+async def test_a_text_that_stays_the_same_counts_once() -> None:
+    broker = MemoryBroker(Limits(jobs_bytes=120 * KIB))
+    for job in range(2):
+        await broker.publish(str(job), Update(data=bulk(job), message="m" * 1_000))
+        for done in range(79):
+            await broker.publish(str(job), Update(done=done))
+    assert await lengths(broker, 2) == [80, 80]
+
+
+async def test_what_was_forgotten_has_no_weight() -> None:
+    now = 0.0
+    limits = Limits(jobs_bytes=100 * KIB, history=4, max_jobs=5, retention=60)
+    broker = MemoryBroker(limits, monotonic=lambda: now)
+    for round_ in range(50):
+        for job in range(7):
+            for number in range(3):
+                await broker.publish(str(job), Update(data=bulk(1_000 * round_ + number)))
+        now += 61
+        await broker.reap()
+        assert await lengths(broker, 7) == [0] * 7
+    for job in range(2):
+        for number in range(9):
+            await broker.publish(str(job), Update(data=bulk(number)))
+    assert await lengths(broker, 2) == [4, 4]
+
+
+async def test_lists_are_made_one_by_one_with_other_tasks_between_them() -> None:
+    broker = MemoryBroker()
+    made = 0
+
+    async def make_one() -> None:
+        nonlocal made
+        await broker.recent(EVERY_JOB, limit=5, after=None)
+        made += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(make_one)
+        before = 0
+        with trio.fail_after(5):
+            while made < 10:
+                await trio.lowlevel.checkpoint()
+                assert (
+                    made - before <= 2
+                )  # one a pass: one before us in this, one after in the last
+                before = made
+
+
+async def test_a_feed_that_nobody_reads_holds_publishers_up_and_loses_nothing() -> None:
+    broker = MemoryBroker()
+    published = 0
+
+    async def publish_for_ever() -> None:
+        nonlocal published
+        while True:
+            published += 1
+            await broker.publish("a", Update(done=published))
+
+    async with trio.open_nursery() as nursery, broker.feed() as feed:
+        nursery.start_soon(publish_for_ever)
+        await trio.testing.wait_all_tasks_blocked()
+        stuck_at = published
+        assert stuck_at < 20_000
+        events = await collect(feed, stuck_at - 1)
+        assert [e.position.seq for e in events] == list(range(1, stuck_at))
+        await trio.testing.wait_all_tasks_blocked()
+        assert published > stuck_at
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_says_how_far_its_feed_is_behind() -> None:
+    broker = MemoryBroker()
+    assert broker.behind == 0
+    async with broker.feed() as feed:
+        for percent in range(3):
+            await broker.publish("a", Update(percent=percent))
+        assert broker.behind == 3
+        await feed.receive()
+        assert broker.behind == 0
+
+
+async def test_it_keeps_so_many_jobs() -> None:
+    broker = MemoryBroker(Limits(max_jobs=3))
+    for number in range(5):
+        await broker.publish(f"j{number}", Update())
+    await broker.publish("j2", Update(percent=1))
+    await broker.publish("j9", Update())
+    page = await broker.recent(EVERY_JOB, limit=10, after=None)
+    assert [event.job for event in page.events] == ["j9", "j2", "j4"]
