@@ -154,7 +154,8 @@ class _Api:
         after = Position(head.position.epoch, 0 if epoch not in (0, head.position.epoch) else seq)
         kept = await broker.history(job, after=after)
         return as_json(
-            history_after(head, kept, after=after), headers={"cache-control": "no-cache"}
+            history_after(head, kept, after=after, room=self._node.limits.page_bytes),
+            headers={"cache-control": "no-cache"},
         )
 
     async def read(self, request: Request) -> Response:

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from .job import Event, Position
 
 __all__ = ["history_after"]
 
 
-def history_after(head: Event, kept: Sequence[Event], *, after: Position) -> dict[str, Any]:
+def history_after(
+    head: Event, kept: Sequence[Event], *, after: Position, room: int
+) -> dict[str, Any]:
     """What is known of a job's events after `after`, as a JSON document.
 
     `head` is its newest event, `kept` what the broker has kept, oldest first; either may
     be the newer one. A position of another epoch counts as the beginning of this one.
-    What lies between `after` and the events that are kept in a row is a `gap`.
+    What lies between `after` and the events that are kept in a row is a `gap`. Once the
+    states take more than `room` bytes as JSON it ends, and has `more`.
     """
     newest = max([head, *kept], key=lambda event: event.position)
     epoch = newest.position.epoch
@@ -24,14 +29,15 @@ def history_after(head: Event, kept: Sequence[Event], *, after: Position) -> dic
     first = newest.position.seq + 1
     while first > seq + 1 and (epoch, first - 1) in known:
         first -= 1
-    document: dict[str, Any] = {
-        "job": head.job,
-        "epoch": epoch,
-        "events": [
-            {"seq": number, "state": known[Position(epoch, number)]}
-            for number in range(first, newest.position.seq + 1)
-        ],
-    }
+    events: list[dict[str, Any]] = []
+    document: dict[str, Any] = {"job": head.job, "epoch": epoch, "events": events}
     if first > seq + 1:
         document["gap"] = {"from": seq + 1, "to": first - 1}
+    for number in range(first, newest.position.seq + 1):
+        if room <= 0:
+            document["more"] = True
+            break
+        state = known[Position(epoch, number)]
+        events.append({"seq": number, "state": state})
+        room -= len(msgspec.json.encode(state))
     return document

@@ -104,8 +104,9 @@ class Limits:
     """Jobs that are looked at for one page of a list, some milliseconds; then the page ends,
     short or empty, and its `next` goes on."""
     page_bytes: int = _count(256 * 1024)
-    """What a page may take; past it the page ends, and its `next` goes on. 200 usual jobs are
-    60 KiB. Whoever does not read it has the node keep it for `write_timeout`."""
+    """What a page of a list or of a history may take; past it the page ends, and the next goes
+    on. 200 usual jobs are 60 KiB. Whoever does not read it has the node keep it for
+    `write_timeout`."""
     max_replies: int = _count(16)
     """Answers waiting for a client. The reader waits past it, so TCP slows a flood."""
     max_hz: float = _positive(100.0)

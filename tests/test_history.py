@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ def test_what_is_told_and_the_gap_are_all_there_is(
 ) -> None:
     """Whether the snapshot or the history was read later, and whatever was trimmed."""
     log = [event(5, seq) for seq in range(oldest, kept + 1)]
-    told = history_after(event(5, head), log, after=Position(5, after))
+    told = history_after(event(5, head), log, after=Position(5, after), room=10_000)
     newest = max(head, kept if log else 0)
     seqs = [entry["seq"] for entry in told["events"]]
     gap = told.get("gap", {"from": after + 1, "to": after})
@@ -34,9 +35,25 @@ def test_what_is_told_and_the_gap_are_all_there_is(
     assert all(entry["state"].done == entry["seq"] for entry in told["events"])
 
 
+@given(count=st.integers(1, 30), room=st.integers(1, 1_000))
+def test_what_is_told_in_parts_is_all_there_is(count: int, room: int) -> None:
+    log = [event(5, seq) for seq in range(1, count + 1)]
+    size = len(msgspec.json.encode(log[0].state))
+    seqs: list[int] = []
+    more = True
+    while more:
+        after = Position(5, seqs[-1] if seqs else 0)
+        told = history_after(log[-1], log, after=after, room=room)
+        part = [entry["seq"] for entry in told["events"]]
+        assert 1 <= len(part) <= room // size + 1
+        seqs += part
+        more = told.get("more", False)
+    assert seqs == list(range(1, count + 1))
+
+
 def test_another_epoch_begins_at_its_beginning() -> None:
-    told = history_after(event(6, 2), [event(6, 1), event(6, 2)], after=Position(5, 7))
+    told = history_after(event(6, 2), [event(6, 1), event(6, 2)], after=Position(5, 7), room=10_000)
     assert [entry["seq"] for entry in told["events"]] == [1, 2]
     # It began anew between the two looks.
-    told = history_after(event(5, 7), [event(6, 1)], after=Position(5, 6))
+    told = history_after(event(5, 7), [event(6, 1)], after=Position(5, 6), room=10_000)
     assert (told["epoch"], [entry["seq"] for entry in told["events"]]) == (6, [1])

@@ -70,6 +70,7 @@ class History(Struct, omit_defaults=True):
     epoch: int
     events: list[HistoryEvent]
     gap: Gap | None = None
+    more: bool = False
 
 
 class Revoked(Struct):

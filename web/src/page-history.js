@@ -11,6 +11,7 @@ import { authorization } from './page-token.js';
 /** @import { Point } from './page-chart.js' */
 
 /** @typedef {Point & { seq: number, state: State }} Event */
+/** @typedef {{ epoch: number | null, events?: { seq: number, state: State }[], gap?: unknown }} Kept */
 
 /** What a chart this wide can show. */
 const MOST = 600;
@@ -34,10 +35,8 @@ export class History {
    * @param {AbortSignal} signal
    */
   async load(job, signal) {
-    const url = new URL(`api/jobs/${job}/events?after=0`, import.meta.url);
-    const response = await fetch(url, { headers: authorization(), signal: AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]) });
-    const { epoch, events, gap } = response.ok ? await response.json() : {};
-    if (!Array.isArray(events)) return;
+    const { epoch, events, gap } = await kept(job, AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]));
+    if (events === undefined) return;
     const later = this.#at.epoch === epoch ? this.events : [];
     const first = later[0]?.seq ?? Infinity;
     this.whole = gap === undefined;
@@ -54,6 +53,29 @@ export class History {
     this.events.push(event(seq, state));
     if (this.events.length > MOST) this.events.splice(0, this.events.length - MOST);
   }
+}
+
+/**
+ * All that the gateway has of a job, part by part.
+ * @param {string} job @param {AbortSignal} signal
+ */
+async function kept(job, signal) {
+  /** @type {Kept} */
+  const all = { epoch: null };
+  for (let more = true, after = 0; more; after = all.events?.at(-1)?.seq ?? 0) {
+    const epoch = all.epoch === null ? '' : `&epoch=${all.epoch}`;
+    const url = new URL(`api/jobs/${job}/events?after=${after}${epoch}`, import.meta.url);
+    const response = await fetch(url, { headers: authorization(), signal });
+    const part = response.ok ? await response.json() : {};
+    if (!Array.isArray(part.events)) break;
+    // Begun anew meanwhile: then this is all of the new one.
+    const goesOn = part.epoch === all.epoch;
+    all.gap = goesOn ? all.gap : part.gap;
+    all.events = goesOn ? [...(all.events ?? []), ...part.events] : part.events;
+    all.epoch = part.epoch;
+    more = part.more === true && part.events.length > 0;
+  }
+  return all;
 }
 
 /** @param {number} seq @param {State} state @returns {Event} */
