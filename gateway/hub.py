@@ -4,16 +4,16 @@
 watches, marking who has not been marked. It is synchronous, so no watcher can see half
 of it and none can slow it.
 
-What must be read from the broker is said through `next_loads`; whoever reads it reports
-back through `loaded`. One read serves all who wait for the job.
+What must be read from the broker is said through `next_loads` and `next_refill`; whoever
+reads it reports back through `loaded` and `refilled`. One read serves all who wait for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import trio
 from attrs import frozen
@@ -24,6 +24,8 @@ from .protocol import Mode
 from .topic import Marks, Subscription, Topic
 
 __all__ = ["Delivery", "Hub", "HubStatistics"]
+
+T = TypeVar("T")
 
 
 class Delivery(NamedTuple):
@@ -51,8 +53,8 @@ class Hub:
         self._limits = limits
         self._topics: dict[str, Topic] = {}
         self._idle: dict[str, Topic] = {}  # that nobody watches, longest first
-        self._to_load: dict[str, None] = {}  # an ordered set
-        self._news, self._bell = trio.open_memory_channel[None](1)
+        self._to_load = _Agenda[str]()
+        self._to_refill = _Agenda[Topic]()
 
     def __repr__(self) -> str:
         return f"<Hub {len(self._topics)} topics>"
@@ -83,17 +85,24 @@ class Hub:
         """
         topic = self._topics.get(job)
         if topic is None:
-            topic = self._topics[job] = Topic(job, self._ring_bytes())
-            self._load([job])
+            topic = self._topics[job] = Topic(job, self._ring_bytes(), self._to_refill.add)
+            self._to_load.add(job)
         subscription = Subscription(topic, outbox, mode, position)
         if position is not None and (topic.loading or position > topic.position):
             subscription.ahead = True  # perhaps; and of a read that is under way, too
-            self._load([job])
+            self._to_load.add(job)
         topic.subscriptions.add(subscription)
         topic.idle_since = None
         self._idle.pop(job, None)
         if subscription.due:
             outbox.mark(subscription)
+        return subscription
+
+    def hide(self, job: str, outbox: Marks, *, mode: Mode = "latest") -> Subscription:
+        """Watch a topic of one's own in which nothing ever happens, whatever `job` does."""
+        nowhere = Topic(job, 1, self._to_refill.add, loading=False)
+        subscription = Subscription(nowhere, outbox, mode)
+        outbox.mark(subscription)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -169,30 +178,34 @@ class Hub:
             if found.get(job, UNSEEN) == position:
                 _mark(topic)  # whoever could not be given what it lacked tries again
             else:
-                self._load([job])
+                self._to_load.add(job)
 
     async def next_loads(self, most: int) -> dict[str, Position]:
         """The jobs to read next, up to `most`, and where they stand; waits until there is one.
 
         Cancelled, it has taken none.
         """
-        while not self._to_load:
-            await self._bell.receive()
-        jobs = list(islice(self._to_load, most))
-        for job in jobs:
-            del self._to_load[job]
+        jobs = await self._to_load.take(most)
         return {job: self._topics[job].position for job in jobs}
+
+    async def next_refill(self) -> Topic:
+        """The next topic whose history is to be read; waits until there is one.
+
+        Cancelled, it has taken none. For several tasks at a time.
+        """
+        return (await self._to_refill.take(1))[0]
+
+    def refilled(self, topic: Topic, events: Sequence[Event] | None) -> None:
+        """The broker was asked for all it keeps of the topic, and answered `events`; None:
+        it did not. Then who waits goes on doing so, for the next event or comparison."""
+        topic.refill(events)
+        if events is not None:
+            _mark(topic)
 
     def _ring_bytes(self) -> int:
         """What each topic may keep of its past."""
         share = self._limits.rings_bytes // max(1, len(self._topics))
         return min(self._limits.ring_bytes, share)
-
-    def _load(self, jobs: Iterable[str]) -> None:
-        self._to_load.update(dict.fromkeys(jobs))
-        if self._to_load:
-            with suppress(trio.WouldBlock):  # the bell has been rung already
-                self._news.send_nowait(None)
 
     def sweep(self) -> None:
         """Let go of the topics that nobody has watched for the time of lingering."""
@@ -205,7 +218,44 @@ class Hub:
     def _drop(self, topic: Topic) -> None:
         del self._topics[topic.job]
         self._idle.pop(topic.job, None)
-        self._to_load.pop(topic.job, None)
+        self._to_load.discard(topic.job)
+        self._to_refill.discard(topic)
+
+
+class _Agenda(Generic[T]):
+    """An ordered set of what is to be done next, that can be waited for."""
+
+    def __init__(self) -> None:
+        self._items: dict[T, None] = {}
+        self._news, self._bell = trio.open_memory_channel[None](1)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._items)
+
+    def __contains__(self, item: T) -> bool:
+        return item in self._items
+
+    def add(self, item: T) -> None:
+        self._items[item] = None
+        self._ring()
+
+    def discard(self, item: T) -> None:
+        self._items.pop(item, None)
+
+    async def take(self, most: int) -> list[T]:
+        """The first of them, up to `most`; waits until there is one."""
+        while not self._items:
+            await self._bell.receive()
+        taken = list(islice(self._items, most))
+        for item in taken:
+            del self._items[item]
+        if self._items:
+            self._ring()  # for whoever else waits
+        return taken
+
+    def _ring(self) -> None:
+        with suppress(trio.WouldBlock):  # the bell has been rung already
+            self._news.send_nowait(None)
 
 
 def _mark(topic: Topic) -> None:

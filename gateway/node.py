@@ -2,6 +2,7 @@
 
     follow     feed → hub             the one reader of the broker's feed
     load       hub → broker → hub     snapshots of jobs that somebody began to watch
+    refill     hub → broker → hub     the past of jobs of which somebody wants every event
     reap       leases that ran out, topics nobody watches any more
     check      topics are compared with the broker now and then, and after each loss
     canary     an event of our own, by the same way as all others
@@ -52,6 +53,8 @@ T = TypeVar("T")
 
 LOAD_BATCH = 500
 """Jobs per read from the broker: one round trip, and a short one."""
+REFILLS_AT_ONCE = 8
+"""Histories that are read at a time: half of the calls a broker in a Redis takes."""
 RETRY_EVERY = 1.0
 """Seconds between attempts to reach a broker that is away."""
 LOOK_EVERY = 1.0
@@ -133,6 +136,8 @@ class Node:
             await nursery.start(self.gate.run)
             nursery.start_soon(self.metronome.run)
             nursery.start_soon(self._load)
+            for _ in range(REFILLS_AT_ONCE):
+                nursery.start_soon(self._refill)
             nursery.start_soon(self._reap)
             nursery.start_soon(self._check)
             nursery.start_soon(self._watch_freshness)
@@ -191,7 +196,6 @@ class Node:
                     sink,
                     session=session,
                     pass_=pass_,
-                    broker=self.broker,
                     limits=self.limits,
                 )
         finally:
@@ -281,6 +285,17 @@ class Node:
         while True:
             asked = await self.hub.next_loads(LOAD_BATCH)
             self.hub.loaded(asked, await self._insist(self.broker.read, list(asked)))
+
+    async def _refill(self) -> None:
+        while True:
+            topic = await self.hub.next_refill()
+            try:
+                events = await self.broker.history(topic.job, after=UNSEEN)
+            except BrokerUnavailable as error:
+                log.warning("no history of %s: %s", topic.job, error)
+                self.hub.refilled(topic, None)
+            else:
+                self.hub.refilled(topic, events)
 
     async def _check(self) -> None:
         """Compare the topics with the broker: not all nodes at once, but soon after a loss."""

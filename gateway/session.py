@@ -31,7 +31,7 @@ from .protocol import (
     encode,
 )
 from .tally import Tally
-from .topic import Subscription, Topic
+from .topic import Subscription
 
 __all__ = ["Session"]
 
@@ -103,9 +103,7 @@ class Session:
             return
         if job not in self._rights.watch:
             self._hidden.add(job)
-            nowhere = Subscription(Topic(job, 1, loading=False), self.outbox, mode)
-            self._subscriptions[job] = nowhere
-            self.outbox.mark(nowhere)
+            self._subscriptions[job] = self._hub.hide(job, self.outbox, mode=mode)
             return
         self.tally.subscribed[position not in (None, UNSEEN)] += 1
         self._subscriptions[job] = self._hub.subscribe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 from attrs import define, field
 from msgspec.structs import replace
 from trio.testing import MockClock
@@ -64,6 +65,46 @@ async def test_it_tells_which_events_that_are_watched_a_trace_follows(hub: Hub) 
     for subscription in watching:
         hub.unsubscribe(subscription)
     assert hub.deliver([replace(event("a", 5), traceparent=SPAN)]) == []
+
+
+async def test_one_read_of_the_history_serves_all_whom_a_hole_left_behind(hub: Hub) -> None:
+    watching = [hub.subscribe("a", Marked(), mode="every") for _ in range(3)]
+    hub.loaded(await hub.next_loads(10), {"a": event("a", 1)})
+    assert all(subscription.take() for subscription in watching)
+    hub.deliver([event("a", 4)])
+    assert [subscription.take() for subscription in watching] == [None] * 3
+    topic = await hub.next_refill()
+    outboxes = [Marked() for _ in watching]
+    for subscription, outbox in zip(watching, outboxes, strict=True):
+        subscription.outbox = outbox
+    hub.refilled(topic, None)
+    assert not any(outbox.marks for outbox in outboxes)
+    assert watching[0].take() is None
+    hub.refilled(await hub.next_refill(), [event("a", seq) for seq in range(1, 6)])
+    assert [outbox.marks for outbox in outboxes] == [[one] for one in watching]
+    first, *others = [subscription.take() for subscription in watching]
+    assert first is not None
+    assert len(first.texts) == 3
+    assert all(other is first for other in others)
+
+
+async def test_several_may_wait_for_what_is_to_be_read(hub: Hub, autojump_clock: MockClock) -> None:
+    jobs = {"a": UNSEEN, "b": UNSEEN}
+    watching = [hub.subscribe(job, Marked(), mode="every") for job in jobs]
+    hub.loaded(jobs, {job: event(job, 1) for job in jobs})
+    taken: list[str] = []
+
+    async def take() -> None:
+        taken.append((await hub.next_refill()).job)
+
+    async with trio.open_nursery() as nursery:
+        for _ in jobs:
+            nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert all(subscription.take() for subscription in watching)
+        hub.deliver(event(job, 3) for job in jobs)
+        assert not any(subscription.take() for subscription in watching)
+    assert sorted(taken) == ["a", "b"]
 
 
 async def test_a_live_topic_marks_at_once_and_only_for_something_new(hub: Hub) -> None:
