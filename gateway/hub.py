@@ -10,6 +10,7 @@ reads it reports back through `loaded` and `refilled`. One read serves all who w
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -53,6 +54,10 @@ class Hub:
         self._limits = limits
         self._topics: dict[str, Topic] = {}
         self._idle: dict[str, Topic] = {}  # that nobody watches, longest first
+        self._pasts: OrderedDict[Topic, int] = OrderedDict()
+        """What each topic keeps besides its newest event, in bytes; longest without one first."""
+        self._kept = 0
+        """All of that."""
         self._to_load = _Agenda[str]()
         self._to_refill = _Agenda[Topic]()
 
@@ -85,7 +90,7 @@ class Hub:
         """
         topic = self._topics.get(job)
         if topic is None:
-            topic = self._topics[job] = Topic(job, self._ring_bytes(), self._to_refill.add)
+            topic = self._topics[job] = Topic(job, self._limits.ring_bytes, self._to_refill.add)
             self._to_load.add(job)
         subscription = Subscription(topic, outbox, mode, position)
         if position is not None and (topic.loading or position > topic.position):
@@ -127,17 +132,14 @@ class Hub:
         watched."""
         traced: list[Delivery] = []
         news: dict[str, Topic] = {}
-        ring_bytes = self._ring_bytes()
         for event in events:
             topic = self._topics.get(event.job)
-            if topic is None:
-                continue
-            topic.ring_bytes = ring_bytes
-            if topic.append(event) and not topic.loading:
+            if topic is not None and topic.append(event):
                 news[event.job] = topic
-                if event.traceparent is not None and topic.subscriptions:
+                if event.traceparent is not None and topic.subscriptions and not topic.loading:
                     traced.append(Delivery(event, len(topic.subscriptions)))
         for topic in news.values():
+            self._weigh(topic)
             _mark(topic)
         return traced
 
@@ -147,6 +149,7 @@ class Hub:
             topic = self._topics.get(job)
             if topic is not None:
                 topic.loaded(events.get(job), asked_at=position)
+                self._weigh(topic)
                 if job not in self._to_load:  # nobody has come since it was asked
                     topic.nobody_is_ahead()
                 _mark(topic)
@@ -199,13 +202,25 @@ class Hub:
         """The broker was asked for all it keeps of the topic, and answered `events`; None:
         it did not. Then who waits goes on doing so, for the next event or comparison."""
         topic.refill(events)
-        if events is not None:
+        if events is not None and topic.job in self._topics:
+            self._weigh(topic)
             _mark(topic)
 
-    def _ring_bytes(self) -> int:
-        """What each topic may keep of its past."""
-        share = self._limits.rings_bytes // max(1, len(self._topics))
-        return min(self._limits.ring_bytes, share)
+    def _weigh(self, topic: Topic) -> None:
+        """The topic has had news. While all together keep too much of their past, those let
+        go of it that were longest without any; what they need is in the broker's history."""
+        self._discount(topic)
+        kept = topic.kept
+        if kept:
+            self._pasts[topic] = kept
+            self._kept += kept
+        while self._kept > self._limits.rings_bytes and len(self._pasts) > 1:
+            quiet, size = self._pasts.popitem(last=False)
+            self._kept -= size
+            quiet.forget()
+
+    def _discount(self, topic: Topic) -> None:
+        self._kept -= self._pasts.pop(topic, 0)
 
     def sweep(self) -> None:
         """Let go of the topics that nobody has watched for the time of lingering."""
@@ -217,6 +232,7 @@ class Hub:
 
     def _drop(self, topic: Topic) -> None:
         del self._topics[topic.job]
+        self._discount(topic)
         self._idle.pop(topic.job, None)
         self._to_load.discard(topic.job)
         self._to_refill.discard(topic)

@@ -115,7 +115,8 @@ class Limits:
     ring_bytes: int = _count(1024 * 1024)
     """Recent events a topic keeps (1 MiB: some thousands), for mode `every`."""
     rings_bytes: int = _count(256 * 1024 * 1024)
-    """The same of all topics together: when there are many, each has its share."""
+    """The same of all topics together, the newest of each not counted: past it those that were
+    longest without an event keep no other. What a client then lacks is read from the broker."""
     history: int = _count(128)
     """Events of a job the broker keeps, for exact replay."""
     linger: float = _positive(30.0)

@@ -152,9 +152,16 @@ class Topic:
         elif events is not None and asked_at is not None and begin <= asked_at:
             self._gone = begin
 
+    def forget(self) -> None:
+        """Keep the newest event alone."""
+        del self._ring[:-1]
+        self._size = len(self._ring[0]) if self._ring else 0
+        self._forget_messages()
+
     def _trim(self) -> None:
+        """Let go of an eighth more than must be, so that the list is seldom moved."""
         number = 0
-        while self._size > self.ring_bytes and number < len(self._ring) - 1:
+        while self._size > self.ring_bytes * 7 / 8 and number < len(self._ring) - 1:
             self._size -= len(self._ring[number])
             number += 1
         del self._ring[:number]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import trio
 import trio.testing
@@ -235,15 +238,56 @@ async def test_ever_new_names_cost_a_bounded_amount() -> None:
     assert list(await hub.next_loads(99)) == ["seen:7", "seen:8", "seen:9"]
 
 
-@pytest.mark.parametrize(("topics", "kept"), [(1, True), (20, False)])
-async def test_all_rings_together_are_bounded(topics: int, kept: bool) -> None:
-    hub = Hub(Limits(ring_bytes=2_000, rings_bytes=8_000))
-    jobs = {f"job:{number}": UNSEEN for number in range(topics)}
-    watching = [hub.subscribe(job, Marked(), mode="every") for job in jobs]
+async def test_all_rings_together_are_bounded_and_the_quiet_give_way() -> None:
+    limits = Limits(ring_bytes=2_000, rings_bytes=8_000)
+    hub = Hub(limits)
+    jobs = {f"job:{number}": UNSEEN for number in range(20)}
+    topics = {job: hub.subscribe(job, Marked()).topic for job in jobs}
     hub.loaded(jobs, {job: event(job, 1) for job in jobs})
-    read = [subscription.take() for subscription in watching]
-    assert all(isinstance(message, Message) for message in read)
-    hub.deliver(event(job, seq) for seq in range(2, 12) for job in jobs)
-    # Ten events are about 1,000 bytes. One alone may keep 2,000; each of twenty, 400.
-    read = [subscription.take() for subscription in watching]
-    assert all(isinstance(message, Message) == kept for message in read)
+    for job in jobs:  # ten events each, about 1,000 bytes, and not a word after that
+        hub.deliver(event(job, seq) for seq in range(2, 12))
+    kept = [topic.kept for topic in topics.values()]
+    assert limits.rings_bytes - limits.ring_bytes < sum(kept) <= limits.rings_bytes
+    assert kept == sorted(kept)  # those that were heard of last
+    assert all(topic.position.seq == 11 for topic in topics.values())
+
+    # What a quiet one had is read again, at the cost of the others, and itself let go of again.
+    late = hub.subscribe("job:0", Marked(), mode="every", position=Position(1, 3))
+    hub.loaded(await hub.next_loads(1), {"job:0": event("job:0", 11)})
+    assert late.take() is None
+    hub.refilled(await hub.next_refill(), [event("job:0", seq) for seq in range(1, 12)])
+    message = late.take()
+    assert message is not None
+    assert len(message.texts) == 8
+    assert sum(topic.kept for topic in topics.values()) <= limits.rings_bytes
+
+
+async def test_the_past_of_one_job_may_be_more_than_all_may_keep() -> None:
+    hub = Hub(Limits(ring_bytes=2_000, rings_bytes=1))
+    late = hub.subscribe("a", Marked(), mode="every", position=Position(1, 3))
+    hub.loaded(await hub.next_loads(1), {"a": event("a", 11)})
+    assert late.take() is None
+    hub.refilled(await hub.next_refill(), [event("a", seq) for seq in range(1, 12)])
+    message = late.take()
+    assert message is not None
+    assert len(message.texts) == 8
+    hub.deliver([event("b", 1)])
+    other = hub.subscribe("b", Marked())
+    hub.deliver([event("b", 1), event("b", 2)])
+    assert (late.topic.kept, other.topic.kept > 0) == (0, True)
+
+
+async def test_nothing_holds_a_topic_that_was_let_go_of(
+    hub: Hub, autojump_clock: MockClock
+) -> None:
+    subscription = hub.subscribe("a", Marked(), mode="every", position=Position(1, 1))
+    hub.loaded(await hub.next_loads(1), {"a": event("a", 3)})
+    hub.deliver([event("a", 4)])
+    assert subscription.take() is None  # its history is asked for, and not read yet
+    gone = weakref.ref(subscription.topic)
+    hub.unsubscribe(subscription)
+    del subscription
+    await trio.sleep(30)
+    hub.sweep()
+    gc.collect()
+    assert gone() is None
