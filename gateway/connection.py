@@ -23,7 +23,7 @@ import trio
 from . import endings
 from .auth.gate import Pass
 from .endings import Ending
-from .errors import InvalidInput, TransportClosed, Unauthorized
+from .errors import InvalidInput, NodeFull, TransportClosed, Unauthorized
 from .limits import Limits
 from .outbox import Outbox
 from .protocol import Message, encode, parse_command
@@ -144,6 +144,8 @@ async def read_commands(source: Source, session: Session, pass_: Pass) -> None:
         outbox.end(endings.NORMAL)
     except (ConnectionEnds, Unauthorized) as error:
         outbox.end(error.ending)
+    except NodeFull:
+        outbox.end(endings.FULL)
     except Exception:
         log.exception("the reader of a connection failed")
         outbox.end(endings.INTERNAL)

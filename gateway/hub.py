@@ -19,6 +19,7 @@ from typing import Generic, NamedTuple, TypeVar
 import trio
 from attrs import frozen
 
+from .errors import NodeFull
 from .job import UNSEEN, Event, Position
 from .limits import Limits
 from .protocol import Mode
@@ -53,7 +54,8 @@ class Hub:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._topics: dict[str, Topic] = {}
-        self._idle: dict[str, Topic] = {}  # that nobody watches, longest first
+        self._idle: OrderedDict[str, Topic] = OrderedDict()  # nobody watches them, longest first
+        self._hidden = 0  # topics that are none of ours, and take as much
         self._pasts: OrderedDict[Topic, int] = OrderedDict()
         """What each topic keeps besides its newest event, in bytes; longest without one first."""
         self._kept = 0
@@ -87,9 +89,12 @@ class Hub:
         once, otherwise when it is loaded or something happens. A client that comes from a
         node that was quicker than this one is ahead of the topic: it is not shown the
         past, unless the broker, asked once more, knows of nothing newer.
+
+        Raises `NodeFull` if it would be one topic too many.
         """
         topic = self._topics.get(job)
         if topic is None:
+            self._make_room()
             topic = self._topics[job] = Topic(job, self._limits.ring_bytes, self._to_refill.add)
             self._to_load.add(job)
         subscription = Subscription(topic, outbox, mode, position)
@@ -104,7 +109,12 @@ class Hub:
         return subscription
 
     def hide(self, job: str, outbox: Marks, *, mode: Mode = "latest") -> Subscription:
-        """Watch a topic of one's own in which nothing ever happens, whatever `job` does."""
+        """Watch a topic of one's own in which nothing ever happens, whatever `job` does.
+
+        Raises like `subscribe`.
+        """
+        self._make_room()
+        self._hidden += 1
         nowhere = Topic(job, 1, self._to_refill.add, loading=False)
         subscription = Subscription(nowhere, outbox, mode)
         outbox.mark(subscription)
@@ -117,6 +127,9 @@ class Hub:
         a client that names ever new jobs costs a bounded amount.
         """
         topic = subscription.topic
+        if self._topics.get(topic.job) is not topic:
+            self._hidden -= 1
+            return
         topic.subscriptions.discard(subscription)
         if topic.subscriptions or topic.idle_since is not None:
             return
@@ -154,8 +167,13 @@ class Hub:
                     topic.nobody_is_ahead()
                 _mark(topic)
 
-    def positions(self) -> dict[str, Position]:
-        """Where each topic stands that has been loaded: to be compared with the broker.
+    @property
+    def jobs(self) -> list[str]:
+        """Those of all topics."""
+        return list(self._topics)
+
+    def positions(self, jobs: Iterable[str]) -> dict[str, Position]:
+        """Where those topics stand that have been loaded: to be compared with the broker.
 
         A hole shows when the next event comes; that the last event is missing shows in
         no other way, and the final state is always the last event. (Without nodes' own
@@ -163,8 +181,8 @@ class Hub:
         """
         return {
             job: topic.position
-            for job, topic in self._topics.items()
-            if not topic.loading and job[0] != "!"
+            for job in jobs
+            if job[0] != "!" and (topic := self._topics.get(job)) is not None and not topic.loading
         }
 
     def seen(self, jobs: Iterable[str]) -> list[Event]:
@@ -205,6 +223,13 @@ class Hub:
         if events is not None and topic.job in self._topics:
             self._weigh(topic)
             _mark(topic)
+
+    def _make_room(self) -> None:
+        """For one more topic, if need be in place of one that nobody watches."""
+        if len(self._topics) + self._hidden >= self._limits.max_topics:
+            if not self._idle:
+                raise NodeFull(f"this node watches {self._limits.max_topics} jobs already")
+            self._drop(next(iter(self._idle.values())))
 
     def _weigh(self, topic: Topic) -> None:
         """The topic has had news. While all together keep too much of their past, those let

@@ -121,6 +121,10 @@ class Limits:
     """Events of a job the broker keeps, for exact replay."""
     linger: float = _positive(30.0)
     """How long a topic outlives its last watcher: a refresh or a reconnect."""
+    max_topics: int = _count(200_000)
+    """Jobs that a node watches for all its clients; of others it takes none (`too_many_jobs`,
+    4002, and 503 for requests). Some 0.2 GiB, if nobody has reported them: ten jobs for each
+    client that are nobody else's."""
     max_idle_topics: int = _count(10_000)
     """Topics that may linger: as many as a large node's clients may have on a reconnect."""
     retention: float = _positive(86_400.0)

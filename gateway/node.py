@@ -34,7 +34,7 @@ from .broker import Broker
 from .canary import Canary
 from .connection import Sink, Source, serve_connection
 from .endings import Ending
-from .errors import BrokerUnavailable
+from .errors import BrokerUnavailable, NodeFull
 from .hub import Delivery, Hub, HubStatistics
 from .job import UNSEEN, Event, Position
 from .limits import DEFAULT_LIMITS, Limits
@@ -189,8 +189,11 @@ class Node:
                     self.hub, outbox, limits=self.limits, rights=pass_.rights, tally=self.tally
                 )
                 outbox.announce(self._welcome())
-                for job, position in positions.items():
-                    session.subscribe(job, mode=mode, position=position)
+                try:
+                    for job, position in positions.items():
+                        session.subscribe(job, mode=mode, position=position)
+                except NodeFull:
+                    outbox.end(endings.FULL)
                 return await serve_connection(
                     source,
                     sink,
@@ -303,9 +306,10 @@ class Node:
             with trio.move_on_after(self.limits.check_every * uniform(0.8, 1.2)):  # noqa: S311 - jitter
                 await self._lost.wait()
             lost, self._lost = self._lost.is_set(), trio.Event()
-            topics = list(self.hub.positions().items())
-            for start in range(0, len(topics), LOAD_BATCH):
-                await self._compare(dict(topics[start : start + LOAD_BATCH]), lost=lost)
+            jobs = self.hub.jobs
+            for start in range(0, len(jobs), LOAD_BATCH):
+                topics = self.hub.positions(jobs[start : start + LOAD_BATCH])
+                await self._compare(topics, lost=lost)
 
     async def _compare(self, topics: dict[str, Position], *, lost: bool) -> None:
         found = await self._insist(self.broker.positions, list(topics))

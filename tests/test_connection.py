@@ -234,6 +234,25 @@ async def test_positions_of_hello_are_continued_once(
     assert client.seen == [(1, 2), (None, 2)]
 
 
+@pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the canary's
+async def test_a_node_that_watches_enough_takes_no_other_jobs(
+    autojump_clock: MockClock, world: World
+) -> None:
+    first, second = await world.connect(), await world.connect()
+    await first.subscribe("a", "b", "c")
+    assert first.sink.of("subscriptions")[0]["denied"] == {"c": "too_many_jobs"}
+    await second.subscribe("a", "d")
+    answer = second.sink.of("subscriptions")[0]
+    assert (answer["added"], answer["denied"]) == (["a"], {"d": "too_many_jobs"})
+
+    stream = Sink()
+    ending = await world.node.serve(FakeSource(), stream, positions={"a": None, "d": None})
+    assert ending is stream.ending is endings.FULL
+    await first.source.say(type="unsubscribe", jobs=["b"])
+    await second.subscribe("d")
+    assert second.sink.of("subscriptions")[1]["added"] == ["d"]
+
+
 async def test_a_second_connection_is_independent(autojump_clock: MockClock, world: World) -> None:
     first, second = await world.connect(), await world.connect()
     await first.subscribe("a")

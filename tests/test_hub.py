@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from gateway import Limits
+from gateway.errors import NodeFull
 from gateway.hub import Hub
 from gateway.job import UNSEEN, Event, Position, State
 from gateway.protocol import Message
@@ -161,7 +162,7 @@ async def test_a_comparison_brings_a_last_event_that_the_feed_lacked(hub: Hub) -
     outbox = Marked()
     hub.subscribe("a", outbox, position=Position(1, 1))
     hub.loaded(await hub.next_loads(10), {"a": event("a", 1)})
-    asked = hub.positions()
+    asked = hub.positions(hub.jobs)
     hub.compared(asked, {"a": Position(1, 1)})
     assert (hub.statistics().to_load, outbox.marks) == (0, [])
     hub.compared(asked, {"a": Position(1, 2)})
@@ -221,7 +222,7 @@ async def test_a_comparison_reminds_those_who_are_behind(hub: Hub) -> None:
     hub.subscribe("a", outbox)
     hub.loaded(await hub.next_loads(10), {"a": event("a", 1)})
     outbox.marks.clear()  # as if what it lacked could not be had
-    hub.compared(hub.positions(), {"a": Position(1, 1), "gone": Position(1, 1)})
+    hub.compared(hub.positions(hub.jobs), {"a": Position(1, 1), "gone": Position(1, 1)})
     assert len(outbox.marks) == 1
 
 
@@ -236,6 +237,23 @@ async def test_ever_new_names_cost_a_bounded_amount() -> None:
         hub.unsubscribe(subscription)
     assert hub.statistics().topics == 3
     assert list(await hub.next_loads(99)) == ["seen:7", "seen:8", "seen:9"]
+
+
+async def test_a_node_has_room_for_so_many_topics_and_the_idle_give_way() -> None:
+    hub = Hub(Limits(max_topics=3))
+    kept = [hub.subscribe(job, Marked()) for job in ("a", "b")]
+    hidden = hub.hide("secret", Marked())
+    with pytest.raises(NodeFull):
+        hub.subscribe("c", Marked())
+    with pytest.raises(NodeFull):
+        hub.hide("c", Marked())
+    assert hub.subscribe("a", Marked()).topic is kept[0].topic  # one more of the same costs none
+    hub.unsubscribe(hidden)
+    third = hub.subscribe("c", Marked())
+    hub.deliver([event("c", 1)])
+    hub.unsubscribe(third)  # it lingers
+    hub.subscribe("d", Marked())
+    assert hub.jobs == ["a", "b", "d"]
 
 
 async def test_all_rings_together_are_bounded_and_the_quiet_give_way() -> None:
