@@ -172,6 +172,12 @@ class Hub:
         """Those of all topics."""
         return list(self._topics)
 
+    def not_loaded(self, asked: Iterable[str]) -> None:
+        """The broker was asked, and did not answer: these are to be read again, after others."""
+        for job in asked:
+            if job in self._topics:
+                self._to_load.add(job)
+
     def positions(self, jobs: Iterable[str]) -> dict[str, Position]:
         """Where those topics stand that have been loaded: to be compared with the broker.
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from random import uniform
 from types import MappingProxyType
-from typing import TypeVar
 from uuid import uuid4
 
 import trio
@@ -47,9 +47,6 @@ from .tally import Tally
 __all__ = ["Node", "NodeStatistics"]
 
 log = logging.getLogger("gateway.node")
-
-A = TypeVar("A")
-T = TypeVar("T")
 
 LOAD_BATCH = 500
 """Jobs per read from the broker: one round trip, and a short one."""
@@ -287,7 +284,17 @@ class Node:
     async def _load(self) -> None:
         while True:
             asked = await self.hub.next_loads(LOAD_BATCH)
-            self.hub.loaded(asked, await self._insist(self.broker.read, list(asked)))
+            async with trio.open_nursery() as nursery:
+                for part in self.broker.apart(list(asked)):
+                    nursery.start_soon(self._load_part, {job: asked[job] for job in part})
+
+    async def _load_part(self, asked: dict[str, Position]) -> None:
+        try:
+            self.hub.loaded(asked, await self.broker.read(list(asked)))
+        except BrokerUnavailable as error:
+            log.debug("no answer about %d jobs yet: %s", len(asked), error)
+            await trio.sleep(RETRY_EVERY)
+            self.hub.not_loaded(asked)
 
     async def _refill(self) -> None:
         while True:
@@ -309,24 +316,24 @@ class Node:
             jobs = self.hub.jobs
             for start in range(0, len(jobs), LOAD_BATCH):
                 topics = self.hub.positions(jobs[start : start + LOAD_BATCH])
-                await self._compare(topics, lost=lost)
+                async with trio.open_nursery() as nursery:
+                    for part in self.broker.apart(list(topics)):
+                        some = {job: topics[job] for job in part}
+                        nursery.start_soon(partial(self._compare, some, lost=lost))
 
     async def _compare(self, topics: dict[str, Position], *, lost: bool) -> None:
-        found = await self._insist(self.broker.positions, list(topics))
-        if lost:
-            # Not the broker's word alone counts now: it may have lost what we have seen.
-            differing = [job for job in topics if found.get(job, UNSEEN) != topics[job]]
-            await self._insist(self.broker.restore, self.hub.seen(differing))
-        self.hub.compared(topics, found)
-
-    async def _insist(self, ask: Callable[[list[A]], Awaitable[T]], about: list[A]) -> T:
-        """Ask the broker until it answers."""
-        while True:
-            try:
-                return await ask(about)
-            except BrokerUnavailable as error:
-                log.debug("no answer about %d jobs yet: %s", len(about), error)
-                await trio.sleep(RETRY_EVERY)
+        try:
+            found = await self.broker.positions(list(topics))
+            if lost:
+                # Not the broker's word alone counts now: it may have lost what we have seen.
+                differing = [job for job in topics if found.get(job, UNSEEN) != topics[job]]
+                await self.broker.restore(self.hub.seen(differing))
+            self.hub.compared(topics, found)
+        except BrokerUnavailable as error:
+            log.debug("cannot compare %d jobs yet: %s", len(topics), error)
+            await trio.sleep(RETRY_EVERY)
+            if lost:
+                self._lost.set()
 
     async def _reap(self) -> None:
         while True:

@@ -104,6 +104,9 @@ class RedisBroker:
         epoch, seq, attempt, reason = answer
         return Receipt(Position(epoch, seq), attempt=attempt, reason=reason.decode() or None)
 
+    def apart(self, jobs: Sequence[str]) -> list[list[str]]:
+        return list(self._layout.by_shard(jobs).values())
+
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
         return await self._of_each_shard(self._snapshots, jobs)
 
@@ -151,7 +154,22 @@ class RedisBroker:
         return await self._call(page, limiter=self._lister)
 
     async def reap(self) -> int:
-        return sum([await self._reap_shard(shard) for shard in self._layout.shards])
+        """All shards at once: one whose primary is away keeps no other waiting."""
+        reaped: list[int] = []
+        failures: list[BrokerUnavailable] = []
+
+        async def reap(shard: Shard) -> None:
+            try:
+                reaped.append(await self._reap_shard(shard))
+            except BrokerUnavailable as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for shard in self._layout.shards:
+                nursery.start_soon(reap, shard)
+        if failures:
+            raise failures[0]
+        return sum(reaped)
 
     async def _reap_shard(self, shard: Shard) -> int:
         reaped = 0

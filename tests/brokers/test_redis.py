@@ -111,6 +111,29 @@ async def test_many_reapers_make_one_stalled_and_one_lost(server: Server) -> Non
         broker.close()
 
 
+async def test_a_shard_that_fails_keeps_no_other_from_being_reaped(server: Server) -> None:
+    with using_test_clock():
+        broker = RedisBroker(f"{server.url}?shards=3")
+    shards = broker._layout.shards
+    for shard in shards:
+        server.client.set(f"{shard.feed}:clock", 1000)
+    jobs = {broker._layout.shard(f"j{number}"): f"j{number}" for number in range(20)}
+    for job in jobs.values():
+        await broker.publish(job, Update(lease=1))
+    for shard in shards:
+        server.client.set(f"{shard.feed}:clock", 1002)
+    leases = f"{shards[0].prefix}:leases"
+    kept = server.client.dump(leases)
+    server.client.set(leases, "not a sorted set")
+    with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
+        await broker.reap()
+    events = await broker.read(list(jobs.values()))
+    assert [events[jobs[shard]].state.health for shard in shards] == ["ok", "stalled", "stalled"]
+    server.client.restore(leases, 0, kept, replace=True)
+    assert await broker.reap() == 1
+    broker.close()
+
+
 async def test_a_server_that_has_forgotten_the_scripts_gets_them(
     broker: RedisBroker, server: Server
 ) -> None:
