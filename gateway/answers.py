@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from .auth.rights import NOTHING, Rights
 from .endings import FORBIDDEN_ORIGIN
-from .errors import BrokerUnavailable, InvalidInput, Unauthorized
+from .errors import BrokerUnavailable, InvalidInput, NodeFull, Unauthorized
 from .tally import Tally
 
 __all__ = ["TURNED_AWAY", "as_json", "handlers", "problem"]
@@ -91,6 +91,10 @@ def _unavailable(request: Request, error: Exception) -> Response:
     return problem(503, "The broker does not answer; try again.", headers={"retry-after": "1"})
 
 
+def _full(request: Request, error: Exception) -> Response:
+    return problem(503, "This node watches as many jobs as it may.", headers={"retry-after": "1"})
+
+
 def _defect(request: Request, error: Exception) -> Response:
     # Starlette raises it again after this answer, so that it reaches the log.
     return problem(500, "A defect of the gateway; its log has the reason.")
@@ -101,6 +105,7 @@ _HANDLERS: dict[Any, Callable[[Request, Exception], Response]] = {
     Unauthorized: _unauthorized,
     HTTPException: _http_error,
     ClientDisconnect: _gone,
+    NodeFull: _full,
     BrokerUnavailable: _unavailable,
     Exception: _defect,
 }

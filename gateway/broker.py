@@ -89,6 +89,10 @@ class Broker(Protocol):
         """Fold one update. `job` is a valid job id, or a name of a node's own: `!` and one."""
         ...
 
+    def apart(self, jobs: Sequence[str]) -> list[list[str]]:
+        """The jobs in parts: while nothing is heard of one, another may be known."""
+        ...
+
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
         """The newest event of each job; a job never seen is left out."""
         ...

@@ -22,15 +22,13 @@ import trio
 
 from . import endings
 from .auth.gate import Pass
-from .broker import Broker
 from .endings import Ending
-from .errors import BrokerUnavailable, InvalidInput, TransportClosed, Unauthorized
+from .errors import InvalidInput, NodeFull, TransportClosed, Unauthorized
 from .limits import Limits
 from .outbox import Outbox
-from .protocol import Message, encode, gap, parse_command
+from .protocol import Message, encode, parse_command
 from .session import Session
 from .tally import Tally
-from .topic import Missing, Subscription
 
 __all__ = ["WRITE_SIZE", "ConnectionEnds", "Sink", "Source", "serve_connection", "write_frames"]
 
@@ -39,10 +37,6 @@ log = logging.getLogger("gateway.connection")
 WRITE_SIZE = 256 * 1024
 """Bytes per write, about: each write has the deadline, so it must be one a slow but live
 client can take (10 s: 26 KB/s)."""
-
-HISTORY_WITHIN = 2.0
-"""Seconds the writer waits for a job's past. It keeps the client from all else meanwhile, and
-a page that hears nothing for 5 s after its ping takes the gateway for gone."""
 
 _PING = encode("ping")
 
@@ -109,7 +103,6 @@ async def serve_connection(
     *,
     session: Session,
     pass_: Pass,
-    broker: Broker,
     limits: Limits,
 ) -> Ending:
     """Run one client until it ends; returns why it ended.
@@ -122,7 +115,7 @@ async def serve_connection(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read_commands, source, session, pass_)
             nursery.start_soon(keep_alive, source, outbox, limits)
-            await write_frames(outbox, sink, broker=broker, limits=limits, tally=session.tally)
+            await write_frames(outbox, sink, limits=limits, tally=session.tally)
             nursery.cancel_scope.cancel()
     finally:
         session.close()
@@ -151,6 +144,8 @@ async def read_commands(source: Source, session: Session, pass_: Pass) -> None:
         outbox.end(endings.NORMAL)
     except (ConnectionEnds, Unauthorized) as error:
         outbox.end(error.ending)
+    except NodeFull:
+        outbox.end(endings.FULL)
     except Exception:
         log.exception("the reader of a connection failed")
         outbox.end(endings.INTERNAL)
@@ -175,9 +170,7 @@ async def keep_alive(source: Source, outbox: Outbox, limits: Limits) -> None:
             return
 
 
-async def write_frames(
-    outbox: Outbox, sink: Sink, *, broker: Broker, limits: Limits, tally: Tally
-) -> None:
+async def write_frames(outbox: Outbox, sink: Sink, *, limits: Limits, tally: Tally) -> None:
     """Send what is due until the outbox ends; then close, once.
 
     What is due is taken when it can be written: no more of it is held than about
@@ -201,13 +194,9 @@ async def write_frames(
             if batch.due and tally.timing:
                 tally.queued.observe(trio.current_time() - batch.since)
             for subscription in batch.due:
-                taken = subscription.take()
-                if isinstance(taken, Missing):
-                    await write(messages)
-                    messages, size = await catch_up(subscription, taken, broker), WRITE_SIZE
-                elif taken is not None:
-                    messages.append(taken)
-                    size += taken.size
+                while (message := subscription.take()) is not None:
+                    messages.append(message)
+                    size += message.size
                 if size >= WRITE_SIZE:
                     await write(messages)
                     messages, size = [], 0
@@ -225,35 +214,6 @@ async def write_frames(
     except BaseException:
         sink.abort()
         raise
-
-
-async def catch_up(subscription: Subscription, missing: Missing, broker: Broker) -> list[Message]:
-    """All that is due to a subscription in mode `every` whose past the ring no longer has."""
-    messages: list[Message] = []
-    taken: Message | Missing | None = missing
-    while isinstance(taken, Missing):
-        try:
-            with trio.fail_after(HISTORY_WITHIN):
-                events = await broker.history(subscription.job, after=taken.after)
-        except (BrokerUnavailable, trio.TooSlowError) as error:
-            # Not lost: it stays due, and its next event or the node's check marks it again.
-            log.warning("no history of %s: %s", subscription.job, str(error) or "no answer")
-            return messages
-        replayed = subscription.replay(events, after=taken.after)
-        if replayed is None:
-            head = subscription.topic.position
-            if head.epoch == taken.after.epoch:  # otherwise the snapshot says it all
-                first = taken.after.seq + 1
-                messages.append(
-                    gap(subscription.job, epoch=head.epoch, first=first, last=head.seq - 1)
-                )
-            subscription.skip()
-        else:
-            messages.append(replayed)
-        taken = subscription.take()
-    if taken is not None:
-        messages.append(taken)
-    return messages
 
 
 def _parts(messages: list[Message]) -> list[list[Message]]:

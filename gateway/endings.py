@@ -36,7 +36,9 @@ TOO_BIG = Ending(1009, "message too big", False, "a message over the size limit"
 INTERNAL = Ending(1011, "internal error", True, "a defect of the gateway; its log has the reason")
 SILENT = Ending(4000, "heartbeat timeout", True, "nothing was heard from the client")
 STUCK = Ending(4001, "write timeout", True, "the client stopped reading (aborted: no close frame)")
-FULL = Ending(4002, "too many connections", True, "this node has as many as it may")
+FULL = Ending(
+    4002, "too many connections", True, "this node has as many, or watches as many jobs, as it may"
+)
 CROWDED = Ending(4003, "too many from here", True, "its address has as many as it may")
 EXPIRED = Ending(4100, "token expired", True, "it comes back with a new token")
 UNAUTHORIZED = Ending(4500, "unauthorized", False, "no token in time, or not a good one")

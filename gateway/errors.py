@@ -4,6 +4,7 @@
     ├── InvalidInput        the sender's fault: what it sent breaks a documented rule
     │   └── InvalidSettings the operator's: a flag or variable is wrong
     ├── Unauthorized        the client's: nobody we know, or not from where it may be
+    ├── NodeFull            nobody's: this node has no room; another may have
     ├── BrokerUnavailable   nobody's here: the broker cannot be reached; try again
     └── TransportClosed     the peer's: it is gone, or has stopped taking what we send
 
@@ -20,6 +21,7 @@ __all__ = [
     "GatewayError",
     "InvalidInput",
     "InvalidSettings",
+    "NodeFull",
     "TransportClosed",
     "Unauthorized",
 ]
@@ -55,6 +57,10 @@ class Unauthorized(GatewayError):
     def __init__(self, message: str, ending: Ending = UNAUTHORIZED) -> None:
         super().__init__(message)
         self.ending = ending
+
+
+class NodeFull(GatewayError):
+    """This node watches as many jobs as it may (`limits.max_topics`), and this is another."""
 
 
 class BrokerUnavailable(GatewayError):

@@ -116,11 +116,16 @@ class Limits:
     ring_bytes: int = _count(1024 * 1024)
     """Recent events a topic keeps (1 MiB: some thousands), for mode `every`."""
     rings_bytes: int = _count(256 * 1024 * 1024)
-    """The same of all topics together: when there are many, each has its share."""
+    """The same of all topics together, the newest of each not counted: past it those that were
+    longest without an event keep no other. What a client then lacks is read from the broker."""
     history: int = _count(128)
     """Events of a job the broker keeps, for exact replay."""
     linger: float = _positive(30.0)
     """How long a topic outlives its last watcher: a refresh or a reconnect."""
+    max_topics: int = _count(200_000)
+    """Jobs that a node watches for all its clients; of others it takes none (`too_many_jobs`,
+    4002, and 503 for requests). Some 0.2 GiB, if nobody has reported them: ten jobs for each
+    client that are nobody else's."""
     max_idle_topics: int = _count(10_000)
     """Topics that may linger: as many as a large node's clients may have on a reconnect."""
     retention: float = _positive(86_400.0)

@@ -2,6 +2,7 @@
 
     follow     feed → hub             the one reader of the broker's feed
     load       hub → broker → hub     snapshots of jobs that somebody began to watch
+    refill     hub → broker → hub     the past of jobs of which somebody wants every event
     reap       leases that ran out, topics nobody watches any more
     check      topics are compared with the broker now and then, and after each loss
     canary     an event of our own, by the same way as all others
@@ -16,11 +17,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from random import uniform
 from types import MappingProxyType
-from typing import TypeVar
 from uuid import uuid4
 
 import trio
@@ -33,7 +34,7 @@ from .broker import Broker
 from .canary import Canary
 from .connection import Sink, Source, serve_connection
 from .endings import Ending
-from .errors import BrokerUnavailable
+from .errors import BrokerUnavailable, NodeFull
 from .hub import Delivery, Hub, HubStatistics
 from .job import UNSEEN, Event, Position
 from .limits import DEFAULT_LIMITS, Limits
@@ -47,11 +48,10 @@ __all__ = ["Node", "NodeStatistics"]
 
 log = logging.getLogger("gateway.node")
 
-A = TypeVar("A")
-T = TypeVar("T")
-
 LOAD_BATCH = 500
 """Jobs per read from the broker: one round trip, and a short one."""
+REFILLS_AT_ONCE = 8
+"""Histories that are read at a time: half of the calls a broker in a Redis takes."""
 RETRY_EVERY = 1.0
 """Seconds between attempts to reach a broker that is away."""
 LOOK_EVERY = 1.0
@@ -133,6 +133,8 @@ class Node:
             await nursery.start(self.gate.run)
             nursery.start_soon(self.metronome.run)
             nursery.start_soon(self._load)
+            for _ in range(REFILLS_AT_ONCE):
+                nursery.start_soon(self._refill)
             nursery.start_soon(self._reap)
             nursery.start_soon(self._check)
             nursery.start_soon(self._watch_freshness)
@@ -184,14 +186,16 @@ class Node:
                     self.hub, outbox, limits=self.limits, rights=pass_.rights, tally=self.tally
                 )
                 outbox.announce(self._welcome())
-                for job, position in positions.items():
-                    session.subscribe(job, mode=mode, position=position)
+                try:
+                    for job, position in positions.items():
+                        session.subscribe(job, mode=mode, position=position)
+                except NodeFull:
+                    outbox.end(endings.FULL)
                 return await serve_connection(
                     source,
                     sink,
                     session=session,
                     pass_=pass_,
-                    broker=self.broker,
                     limits=self.limits,
                 )
         finally:
@@ -280,7 +284,28 @@ class Node:
     async def _load(self) -> None:
         while True:
             asked = await self.hub.next_loads(LOAD_BATCH)
-            self.hub.loaded(asked, await self._insist(self.broker.read, list(asked)))
+            async with trio.open_nursery() as nursery:
+                for part in self.broker.apart(list(asked)):
+                    nursery.start_soon(self._load_part, {job: asked[job] for job in part})
+
+    async def _load_part(self, asked: dict[str, Position]) -> None:
+        try:
+            self.hub.loaded(asked, await self.broker.read(list(asked)))
+        except BrokerUnavailable as error:
+            log.debug("no answer about %d jobs yet: %s", len(asked), error)
+            await trio.sleep(RETRY_EVERY)
+            self.hub.not_loaded(asked)
+
+    async def _refill(self) -> None:
+        while True:
+            topic = await self.hub.next_refill()
+            try:
+                events = await self.broker.history(topic.job, after=UNSEEN)
+            except BrokerUnavailable as error:
+                log.warning("no history of %s: %s", topic.job, error)
+                self.hub.refilled(topic, None)
+            else:
+                self.hub.refilled(topic, events)
 
     async def _check(self) -> None:
         """Compare the topics with the broker: not all nodes at once, but soon after a loss."""
@@ -288,26 +313,27 @@ class Node:
             with trio.move_on_after(self.limits.check_every * uniform(0.8, 1.2)):  # noqa: S311 - jitter
                 await self._lost.wait()
             lost, self._lost = self._lost.is_set(), trio.Event()
-            topics = list(self.hub.positions().items())
-            for start in range(0, len(topics), LOAD_BATCH):
-                await self._compare(dict(topics[start : start + LOAD_BATCH]), lost=lost)
+            jobs = self.hub.jobs
+            for start in range(0, len(jobs), LOAD_BATCH):
+                topics = self.hub.positions(jobs[start : start + LOAD_BATCH])
+                async with trio.open_nursery() as nursery:
+                    for part in self.broker.apart(list(topics)):
+                        some = {job: topics[job] for job in part}
+                        nursery.start_soon(partial(self._compare, some, lost=lost))
 
     async def _compare(self, topics: dict[str, Position], *, lost: bool) -> None:
-        found = await self._insist(self.broker.positions, list(topics))
-        if lost:
-            # Not the broker's word alone counts now: it may have lost what we have seen.
-            differing = [job for job in topics if found.get(job, UNSEEN) != topics[job]]
-            await self._insist(self.broker.restore, self.hub.seen(differing))
-        self.hub.compared(topics, found)
-
-    async def _insist(self, ask: Callable[[list[A]], Awaitable[T]], about: list[A]) -> T:
-        """Ask the broker until it answers."""
-        while True:
-            try:
-                return await ask(about)
-            except BrokerUnavailable as error:
-                log.debug("no answer about %d jobs yet: %s", len(about), error)
-                await trio.sleep(RETRY_EVERY)
+        try:
+            found = await self.broker.positions(list(topics))
+            if lost:
+                # Not the broker's word alone counts now: it may have lost what we have seen.
+                differing = [job for job in topics if found.get(job, UNSEEN) != topics[job]]
+                await self.broker.restore(self.hub.seen(differing))
+            self.hub.compared(topics, found)
+        except BrokerUnavailable as error:
+            log.debug("cannot compare %d jobs yet: %s", len(topics), error)
+            await trio.sleep(RETRY_EVERY)
+            if lost:
+                self._lost.set()
 
     async def _reap(self) -> None:
         while True:

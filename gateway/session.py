@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import trio
 
 from .auth.rights import Rights
-from .errors import InvalidInput
+from .errors import InvalidInput, NodeFull
 from .hub import Hub
 from .job import UNSEEN, Position, check_job_id
 from .limits import MIN_HZ, Limits
@@ -31,7 +31,7 @@ from .protocol import (
     encode,
 )
 from .tally import Tally
-from .topic import Subscription, Topic
+from .topic import Subscription
 
 __all__ = ["Session"]
 
@@ -84,7 +84,10 @@ class Session:
 
     def entitle(self, rights: Rights) -> None:
         """From now on the client has these rights. What it watches appears or disappears
-        accordingly: a job beyond its rights looks as if nobody had reported it."""
+        accordingly: a job beyond its rights looks as if nobody had reported it.
+
+        Raises `NodeFull`; then some of it is watched no more.
+        """
         self._rights = rights
         for job, subscription in list(self._subscriptions.items()):
             if (job in rights.watch) == (job in self._hidden):
@@ -96,21 +99,20 @@ class Session:
 
         One beyond the client's rights looks as if nobody had reported it, whether
         somebody has or not: it is a topic of its own in which nothing ever happens.
+        Raises `NodeFull`.
         """
         known = self._subscriptions.get(job)
         if known is not None:
             known.mode = mode
             return
         if job not in self._rights.watch:
+            self._subscriptions[job] = self._hub.hide(job, self.outbox, mode=mode)
             self._hidden.add(job)
-            nowhere = Subscription(Topic(job, 1, loading=False), self.outbox, mode)
-            self._subscriptions[job] = nowhere
-            self.outbox.mark(nowhere)
             return
-        self.tally.subscribed[position not in (None, UNSEEN)] += 1
         self._subscriptions[job] = self._hub.subscribe(
             job, self.outbox, mode=mode, position=position
         )
+        self.tally.subscribed[position not in (None, UNSEEN)] += 1
 
     def close(self) -> None:
         """Watch nothing any more. The connection's last act."""
@@ -170,8 +172,12 @@ class Session:
                     check_job_id(job)
                 except InvalidInput as error:
                     denied[job] = error.code
-                else:
+                    continue
+                try:
                     self.subscribe(job, mode=mode, position=self._positions.pop(job, None))
+                except NodeFull:
+                    denied[job] = "too_many_jobs"
+                else:
                     added.append(job)
         self.tally.violations.update(denied.values())
         level = logging.INFO if added or removed else logging.DEBUG
@@ -193,8 +199,6 @@ class Session:
             return False
         subscription.over = True
         self.outbox.unmark(subscription)
-        if job in self._hidden:
-            self._hidden.remove(job)
-        else:
-            self._hub.unsubscribe(subscription)
+        self._hidden.discard(job)
+        self._hub.unsubscribe(subscription)
         return True

@@ -6,20 +6,23 @@ gets is computed when it can take it, and shared by all who stand at the same pl
 
 A topic begins `loading`: events of the feed gather in it while the broker's snapshot is
 read. Both are folded in by position, so it does not matter which comes first.
+
+What a watcher in mode `every` needs and the ring lacks is asked for once, of whoever made
+the topic; it comes back into the ring (`refill`), and all who wait read it there.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
 from .job import UNSEEN, Event, Position
-from .protocol import Kind, Message, Mode, snapshot, step, steps, unseen
+from .protocol import Kind, Message, Mode, gap, snapshot, step, steps, unseen
 
-__all__ = ["Marks", "Missing", "Subscription", "Topic"]
+__all__ = ["Marks", "Subscription", "Topic"]
 
 
 _encoder = msgspec.json.Encoder()
@@ -30,13 +33,6 @@ class Marks(Protocol):
 
     def mark(self, subscription: Subscription) -> None:
         """Remember it. Never blocks, never fails; called again, it changes nothing."""
-
-
-@frozen
-class Missing:
-    """Events that a cursor needs and the ring no longer has: those after `after`."""
-
-    after: Position
 
 
 @define(eq=False)
@@ -67,29 +63,15 @@ class Subscription:
             return False
         return not self.ahead or self.cursor is None or self.cursor < topic.position
 
-    def take(self) -> Message | Missing | None:
-        """All that is due, moving the cursor past it; None if nothing is.
-
-        `Missing` leaves the cursor where it is: the caller fetches those events
-        and calls `replay`, or `skip`.
-        """
+    def take(self) -> Message | None:
+        """The next of what is due, moving the cursor past it; None if there is nothing, or
+        if it must be read first: then it stays due. (A `gap` is followed by a snapshot.)"""
         if self.over or not self.due:
             return None
         message = self.topic.read(self.cursor, self.mode)
-        if isinstance(message, Message):
-            self.cursor = self.topic.position
-        return message
-
-    def replay(self, events: list[Event], *, after: Position) -> Message | None:
-        """What was missing, moving the cursor past it; None if it does not follow `after`."""
-        message = self.topic.replay(events, after=after)
         if message is not None:
-            self.cursor = message.position
+            self.cursor = None if message.kind == "gap" else self.topic.position
         return message
-
-    def skip(self) -> None:
-        """Give up what is missing: the next frame is a snapshot."""
-        self.cursor = None
 
 
 @define(eq=False)
@@ -99,6 +81,8 @@ class Topic:
     job: str
     ring_bytes: int
     """How much of recent events to keep. The newest stays, whatever its size."""
+    ask: Callable[[Topic], None]
+    """Called when somebody needs what the ring has no longer; `refill` is the answer."""
     loading: bool = True
     idle_since: float | None = None
     """When the last subscription went, on the clock of its hub; None while there is one."""
@@ -107,14 +91,23 @@ class Topic:
     """The newest event."""
     position: Position = field(default=UNSEEN, init=False)
     """The newest event's, or `UNSEEN`."""
-    _ring: deque[bytes] = field(factory=deque, init=False)
+    _ring: list[bytes] = field(factory=list, init=False)
     """The states of the newest events as JSON, encoded here, once; the last is `latest`.
     No more than the text: ten thousand objects here would be the collector's to visit."""
     _size: int = field(default=0, init=False)
+    _gone: Position = field(default=UNSEEN, init=False)
+    """What follows an earlier position the broker has not kept either."""
+    _asked_at: Position | None = field(default=None, init=False)
+    """Where it stood when the history was asked for that is not here yet."""
     _messages: dict[tuple[Position | None, Mode], Message] = field(factory=dict, init=False)
     """What was read since the newest event, for others who stand at the same place: at
     most as much as the ring."""
     _messages_size: int = field(default=0, init=False)
+
+    @property
+    def kept(self) -> int:
+        """Bytes of recent events, without the newest: it could do without them."""
+        return self._size - len(self._ring[-1]) if self._ring else 0
 
     def append(self, event: Event) -> bool:
         """Take in an event; False if it is not newer than the newest.
@@ -133,11 +126,45 @@ class Topic:
         self._ring.append(text)
         self.latest, self.position = event, position
         self._size += len(text)
-        while self._size > self.ring_bytes and len(self._ring) > 1:
-            self._size -= len(self._ring.popleft())
+        if self._size > self.ring_bytes:
+            self._trim()
         if self._messages:
             self._forget_messages()
         return True
+
+    def refill(self, events: Sequence[Event] | None) -> None:
+        """The history that was asked for is here: all that the broker keeps, oldest first
+        (None: it did not answer).
+
+        What goes on where the ring begins is in the ring again, and stays until the next
+        event at least, whatever its size. What the broker had not is gone. If the ring began
+        anew meanwhile, nobody can say: whoever needs it asks again.
+        """
+        asked_at, self._asked_at = self._asked_at, None
+        epoch, seq = self.position
+        begin = Position(epoch, seq - len(self._ring))
+        past = [event for event in events or () if Position(epoch, 0) < event.position <= begin]
+        if past and past[-1].position == begin:
+            texts = [_encoder.encode(event.state) for event in past]
+            self._ring[:0] = texts
+            self._size += sum(map(len, texts))
+            self._gone = Position(epoch, past[0].position.seq - 1)
+        elif events is not None and asked_at is not None and begin <= asked_at:
+            self._gone = begin
+
+    def forget(self) -> None:
+        """Keep the newest event alone."""
+        del self._ring[:-1]
+        self._size = len(self._ring[0]) if self._ring else 0
+        self._forget_messages()
+
+    def _trim(self) -> None:
+        """Let go of an eighth more than must be, so that the list is seldom moved."""
+        number = 0
+        while self._size > self.ring_bytes * 7 / 8 and number < len(self._ring) - 1:
+            self._size -= len(self._ring[number])
+            number += 1
+        del self._ring[:number]
 
     def loaded(self, snapshot: Event | None, *, asked_at: Position) -> None:
         """The broker's snapshot is here (None: it knows no such job): from now on, live.
@@ -160,11 +187,12 @@ class Topic:
         for subscription in self.subscriptions:
             subscription.ahead = False
 
-    def read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
+    def read(self, cursor: Position | None, mode: Mode) -> Message | None:
         """What brings a client from `cursor` to the newest event; there must be something.
 
         With no cursor, or one that is not in this epoch's past, a snapshot. In mode
         `every` a cursor of an earlier epoch continues with the first event of this one.
+        There a `gap` says what can no longer be had, and None that it was asked for.
         """
         if not self._ring:
             return unseen(self.job, kind=_kind_of_snapshot(cursor))
@@ -174,7 +202,7 @@ class Topic:
         if known is not None:
             return known
         message = self._read(cursor, mode)
-        if isinstance(message, Message):
+        if message is not None:
             if self._messages_size + message.size > self.ring_bytes:
                 self._forget_messages()
             self._messages[cursor, mode] = message
@@ -190,7 +218,7 @@ class Topic:
             return None
         return cursor
 
-    def _read(self, cursor: Position | None, mode: Mode) -> Message | Missing:
+    def _read(self, cursor: Position | None, mode: Mode) -> Message | None:
         job, head = self.job, self.position
         known = self._in_its_past(cursor, mode)
         if known is None:
@@ -198,30 +226,18 @@ class Topic:
         wanted = head.seq - known.seq
         if mode == "latest" or (wanted == 1 and known.seq):
             return step(job, head, self._ring[-1], prev=known.seq, event=self.latest)
-        if wanted > len(self._ring):
-            return Missing(known)
-        texts = [self._ring[i] for i in range(-wanted, 0)]
-        return steps(job, head, texts, event=self.latest)
+        if wanted <= len(self._ring):
+            return steps(job, head, self._ring[-wanted:], event=self.latest)
+        if known < self._gone:
+            return gap(job, epoch=head.epoch, first=known.seq + 1, last=head.seq - 1)
+        if self._asked_at is None:
+            self._asked_at = head
+            self.ask(self)
+        return None
 
     def _forget_messages(self) -> None:
         self._messages.clear()
         self._messages_size = 0
-
-    def replay(self, events: list[Event], *, after: Position) -> Message | None:
-        """`events` as what follows `after`, one by one; None if they do not follow it.
-
-        Those that the feed has not brought yet are left to it: the cursor stays behind
-        the newest event.
-        """
-        wanted = [event for event in events if after < event.position <= self.position]
-        for number, event in enumerate(wanted, start=after.seq + 1):
-            if event.position != (after.epoch, number):
-                return None
-        if not wanted:
-            return None
-        texts = [_encoder.encode(event.state) for event in wanted]
-        last = wanted[-1]
-        return steps(self.job, last.position, texts, event=last)
 
     def __repr__(self) -> str:
         state = "loading" if self.loading else "live"

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from gateway import Limits, MemoryBroker, Node, endings
 from gateway.broker import LOST
 from gateway.errors import BrokerUnavailable
-from gateway.job import Event, Update
+from gateway.job import Event, Position, Update
 
 from .fakes import FakeSource, Sink
 
@@ -65,6 +65,7 @@ async def test_a_broker_that_is_away_delays_but_loses_nothing(
             await broker.publish("a", Update(percent=percent))
         await trio.sleep(1)
         broker.answers = False
+        await broker.publish("a", Update(percent=10))  # the ring lets go of what it has read
         late, heard = FakeSource(), Sink()
         nursery.start_soon(node.serve, late, heard)
         epoch = sink.of("progress")[0]["epoch"]
@@ -74,7 +75,7 @@ async def test_a_broker_that_is_away_delays_but_loses_nothing(
         assert heard.of("progress") == []
         broker.answers = True
         await trio.sleep(limits.check_every * 1.2 + 2)
-        assert [frame["seq"] for frame in heard.of("progress")] == list(range(2, 10))
+        assert [frame["seq"] for frame in heard.of("progress")] == list(range(2, 11))
         nursery.cancel_scope.cancel()
     assert "away" in caplog.text
 
@@ -177,3 +178,50 @@ class TestLeavingOthersBehind:
         assert window + 1 < took < node.limits.drain_timeout
         # As fast as another node takes them, or, if they are very many, in half of the time.
         assert window == pytest.approx(clients / 400, abs=0.001)
+
+
+class HalfAwayBroker(DeafFeed):
+    """One of two servers, each with half of the jobs, does not answer."""
+
+    answers = False
+
+    def apart(self, jobs: Sequence[str]) -> list[list[str]]:
+        away = [job for job in jobs if job.startswith("away")]
+        return [part for part in (away, [job for job in jobs if job not in away]) if part]
+
+    async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
+        await self._answer(jobs)
+        return await super().read(jobs)
+
+    async def positions(self, jobs: Sequence[str]) -> dict[str, Position]:
+        await self._answer(jobs)
+        return await super().positions(jobs)
+
+    async def _answer(self, jobs: Sequence[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self.answers and any(job.startswith("away") for job in jobs):
+            raise BrokerUnavailable("half of it is away")
+
+
+async def test_while_one_of_its_servers_is_away_the_jobs_of_others_are_as_ever(
+    autojump_clock: MockClock,
+) -> None:
+    broker = HalfAwayBroker(clock=trio.current_time, monotonic=trio.current_time)
+    node = Node(broker)
+    source, sink = FakeSource(), Sink()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        nursery.start_soon(node.serve, source, sink)
+        await source.say(type="subscribe", jobs=["away", "here"])
+        await trio.testing.wait_all_tasks_blocked()
+        await source.say(type="subscribe", jobs=["away:2", "here:2"])
+        await trio.sleep(2)
+        assert [frame["job"] for frame in sink.of("progress")] == ["here", "here:2"]
+
+        await broker.publish("here", Update(percent=1))  # of which the feed brings nothing
+        await trio.sleep(node.limits.check_every * 1.2 + 2)
+        assert [frame["job"] for frame in sink.of("progress")][2:] == ["here"]
+        broker.answers = True
+        await trio.sleep(2)
+        assert {frame["job"] for frame in sink.of("progress")[3:]} == {"away", "away:2"}
+        nursery.cancel_scope.cancel()

@@ -19,7 +19,7 @@ PONG = encode("pong")
 
 
 def subscription(outbox: Outbox) -> Subscription:
-    return Subscription(Topic("job", 100), outbox)
+    return Subscription(Topic("job", 100, list[Topic]().append), outbox)
 
 
 @pytest.fixture

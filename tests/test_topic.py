@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.job import UNSEEN, Event, Position, State
 from gateway.protocol import Message, Mode
-from gateway.topic import Missing, Subscription, Topic
+from gateway.topic import Subscription, Topic
 
 
 @define
@@ -33,7 +33,7 @@ def event(seq: int, epoch: int = 1, size: int = 1) -> Event:
 
 
 def live(*events: Event, ring_bytes: int = 100_000) -> Topic:
-    topic = Topic("job", ring_bytes)
+    topic = Topic("job", ring_bytes, list[Topic]().append)
     topic.loaded(None, asked_at=UNSEEN)
     for one in events:
         topic.append(one)
@@ -44,12 +44,12 @@ def watch(topic: Topic, cursor: Position | None = None, mode: Mode = "latest") -
     return Subscription(topic, Marked(), mode, cursor)
 
 
-def frames(taken: Message | Missing | None) -> list[dict[str, Any]]:
-    assert isinstance(taken, Message)
+def frames(taken: Message | None) -> list[dict[str, Any]]:
+    assert taken is not None
     return [json.loads(text) for text in taken.texts]
 
 
-def covers(taken: Message | Missing | None) -> list[tuple[int | None, int]]:
+def covers(taken: Message | None) -> list[tuple[int | None, int]]:
     return [(frame["prev"], frame["seq"]) for frame in frames(taken)]
 
 
@@ -123,7 +123,7 @@ def test_old_and_repeated_events_are_dropped() -> None:
 
 def test_loading_merges_snapshot_and_feed_whichever_comes_first() -> None:
     for snapshot, fed in ((3, 2), (3, 3), (2, 3)):
-        topic = Topic("job", 100_000)
+        topic = Topic("job", 100_000, list[Topic]().append)
         subscription = watch(topic)
         topic.append(event(fed))
         assert subscription.take() is None
@@ -131,21 +131,54 @@ def test_loading_merges_snapshot_and_feed_whichever_comes_first() -> None:
         assert covers(subscription.take()) == [(None, 3)]
 
 
-def test_the_ring_is_bounded_and_says_what_it_lacks() -> None:
-    topic = live(*(event(seq, size=500) for seq in range(1, 11)), ring_bytes=2000)
-    subscription = watch(topic, Position(1, 2), "every")
-    assert subscription.take() == Missing(Position(1, 2))
-    assert subscription.cursor == (1, 2)
-
-    assert covers(subscription.replay([event(s) for s in (3, 4)], after=Position(1, 2))) == [
-        (2, 3),
-        (3, 4),
+def test_the_ring_is_bounded_and_what_it_lacks_is_asked_for_once() -> None:
+    asked: list[Topic] = []
+    topic = Topic("job", 2000, asked.append, loading=False)
+    for seq in range(1, 11):
+        topic.append(event(seq, size=500))
+    assert topic.kept < 2000
+    behind, further = watch(topic, Position(1, 4), "every"), watch(topic, Position(1, 1), "every")
+    assert (behind.take(), further.take(), behind.take(), asked) == (None, None, None, [topic])
+    assert behind.due
+    topic.append(event(11))
+    topic.refill([event(seq) for seq in range(3, 14)])  # it knows more than the feed has brought
+    assert covers(behind.take()) == [(seq, seq + 1) for seq in range(4, 11)]
+    assert frames(further.take()) == [
+        {"type": "gap", "job": "job", "epoch": 1, "from": 2, "to": 10}
     ]
-    assert subscription.cursor == (1, 4)
-    assert subscription.replay([event(9)], after=Position(1, 4)) is None
-    assert subscription.replay([], after=Position(1, 4)) is None
-    subscription.skip()
-    assert covers(subscription.take()) == [(None, 10)]
+    assert covers(further.take()) == [(None, 11)]
+    assert further.take() is None
+    assert covers(watch(topic, Position(1, 2), "every").take())[0] == (2, 3)
+    assert asked == [topic]
+    topic.append(event(12, size=500))
+    assert topic.kept < 2000
+    assert watch(topic, Position(1, 2), "every").take() is None  # it may be had again
+    assert asked == [topic, topic]
+
+
+@pytest.mark.parametrize("answer", [[], [event(1)], [event(2, epoch=2)]])
+def test_what_the_broker_has_lost_is_a_gap(answer: list[Event]) -> None:
+    topic = live(event(1), event(4))
+    subscription = watch(topic, Position(1, 1), "every")
+    assert subscription.take() is None
+    topic.refill(answer)
+    assert [(one["from"], one["to"]) for one in frames(subscription.take())] == [(2, 3)]
+    assert covers(subscription.take()) == [(None, 4)]
+
+
+@pytest.mark.parametrize("answer", [None, [event(2), event(3)]])
+def test_no_answer_and_one_that_came_too_late_are_none(answer: list[Event] | None) -> None:
+    asked: list[Topic] = []
+    topic = Topic("job", 100_000, asked.append, loading=False)
+    for seq in (1, 3):
+        topic.append(event(seq))
+    subscription = watch(topic, Position(1, 1), "every")
+    assert subscription.take() is None
+    topic.append(event(6))  # another hole, of which the answer does not know yet
+    topic.refill(answer)
+    assert (subscription.take(), asked) == (None, [topic, topic])
+    topic.refill([event(seq) for seq in range(1, 7)])
+    assert covers(subscription.take()) == [(seq, seq + 1) for seq in range(1, 6)]
 
 
 def test_an_event_larger_than_the_ring_is_still_delivered() -> None:
@@ -210,8 +243,10 @@ def test_any_history_keeps_every_client_s_rule(
     def take(number: int) -> None:
         subscription = subscriptions[number]
         taken = subscription.take()
-        if isinstance(taken, Missing):
-            subscription.skip()
+        if taken is None and subscription.due:
+            topic.refill([event(seq, epoch)])  # it keeps no more than the newest
+            taken = subscription.take()
+        if taken is not None and taken.kind == "gap":
             taken = subscription.take()
         for frame in frames(taken) if taken else []:
             if not frame.get("snapshot"):
@@ -243,11 +278,11 @@ def test_a_message_says_what_it_is_to_its_client() -> None:
     topic = live(*(event(seq, epoch=5) for seq in range(1, 6)))
     others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
     taken = [watch(topic, cursor).take() for cursor in (None, *others)]
-    told = [(one.kind, one.skipped) for one in taken if isinstance(one, Message)]
+    told = [(one.kind, one.skipped) for one in taken if one is not None]
     assert told == [("snapshot", 0), ("resync", 0), ("step", 3), ("step", 0), ("snapshot", 0)]
     every = watch(topic, Position(5, 2), "every").take()
-    assert isinstance(every, Message)
+    assert every is not None
     assert (every.kind, every.skipped, len(every.texts)) == ("step", 0, 3)
     assert every.event is topic.latest
-    assert isinstance(taken[0], Message)
+    assert taken[0] is not None
     assert taken[0].event is None

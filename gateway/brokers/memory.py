@@ -117,6 +117,9 @@ class MemoryBroker:
             folded.record.position, attempt=folded.record.state.attempt, reason=folded.reason
         )
 
+    def apart(self, jobs: Sequence[str]) -> list[list[str]]:
+        return [list(jobs)]
+
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
         await trio.lowlevel.checkpoint()
         return {job: self._jobs[job].events[-1] for job in jobs if job in self._jobs}

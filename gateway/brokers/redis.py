@@ -4,7 +4,8 @@
 change. This module only calls and reads. Every call takes one worker thread and one pooled
 connection, under limiters of its own, so that a Redis that hangs takes no threads from
 others, and lists take none from updates. A call that is cancelled is left to its thread,
-which ends within `TIMEOUT`.
+which keeps its place among the `CALLS` until it ends, within `TIMEOUT`; so whoever waits for
+a place has a deadline too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ..limits import DEFAULT_LIMITS, Limits
 from ..storage.address import parse_address
 from ..storage.layout import FEED_LENGTH, Shard
 from ..storage.scripts import PUBLISH, REAP, RENEW, RESTORE, Script
-from ..storage.servers import FAILURES, explain, open_servers
+from ..storage.servers import CONNECT_TIMEOUT, FAILURES, TIMEOUT, explain, open_servers
 from .listing import Listing
 from .poller import Poller
 from .stored import plain, snapshot, unbroken, witnessed
@@ -41,6 +42,9 @@ CALLS = 16
 """Calls at a time. Redis runs one after the other; more only wait there instead of here."""
 LISTS = 2
 """Lists at a time, beside these: each is many calls, and its client works for them here."""
+ANSWER_WITHIN = CONNECT_TIMEOUT + TIMEOUT
+"""Seconds for a call in all, its wait for a thread included: one that has a thread at once
+hears from Redis itself what is wrong."""
 CHANGED_AT_ONCE = 100
 """Jobs per call of a script: some milliseconds in which Redis serves nobody else."""
 SCANNED_AT_ONCE = 200
@@ -100,6 +104,9 @@ class RedisBroker:
         epoch, seq, attempt, reason = answer
         return Receipt(Position(epoch, seq), attempt=attempt, reason=reason.decode() or None)
 
+    def apart(self, jobs: Sequence[str]) -> list[list[str]]:
+        return list(self._layout.by_shard(jobs).values())
+
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
         return await self._of_each_shard(self._snapshots, jobs)
 
@@ -147,7 +154,22 @@ class RedisBroker:
         return await self._call(page, limiter=self._lister)
 
     async def reap(self) -> int:
-        return sum([await self._reap_shard(shard) for shard in self._layout.shards])
+        """All shards at once: one whose primary is away keeps no other waiting."""
+        reaped: list[int] = []
+        failures: list[BrokerUnavailable] = []
+
+        async def reap(shard: Shard) -> None:
+            try:
+                reaped.append(await self._reap_shard(shard))
+            except BrokerUnavailable as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for shard in self._layout.shards:
+                nursery.start_soon(reap, shard)
+        if failures:
+            raise failures[0]
+        return sum(reaped)
 
     async def _reap_shard(self, shard: Shard) -> int:
         reaped = 0
@@ -198,7 +220,7 @@ class RedisBroker:
         def call() -> Any:
             return function(self._servers.client, *args)
 
-        with _translated():
+        with _translated(), trio.fail_after(ANSWER_WITHIN):
             try:
                 result: T = await trio.to_thread.run_sync(
                     call, abandon_on_cancel=True, limiter=limiter or self._limiter
@@ -271,6 +293,8 @@ def _translated() -> Iterator[None]:
         yield
     except FAILURES as error:
         raise BrokerUnavailable(f"Redis: {explain(error)}") from error
+    except trio.TooSlowError:
+        raise BrokerUnavailable("Redis: too many calls have no answer yet") from None
 
 
 def _pipelined(

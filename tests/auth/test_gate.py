@@ -56,8 +56,7 @@ class Client:
 
 
 class World:
-    def __init__(self, nursery: trio.Nursery) -> None:
-        limits = Limits()
+    def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
         self.nursery = nursery
         self.gate = Gate(Keyring(secret=SECRET), limits=limits, clock=wall)
         self.broker = MemoryBroker(limits, clock=wall, monotonic=trio.current_time)
@@ -75,9 +74,14 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+def limits() -> Limits:
+    return Limits()
+
+
+@pytest.fixture
+async def world(limits: Limits) -> AsyncIterator[World]:
     async with trio.open_nursery() as nursery:
-        world = World(nursery)
+        world = World(nursery, limits)
         await nursery.start(world.node.run)
         yield world
         nursery.cancel_scope.cancel()
@@ -207,6 +211,22 @@ async def test_with_other_rights_jobs_appear_and_disappear(
     assert client.states("a") == [10, None]
     assert client.states("b") == [None, 20, 21]
     assert world.node.hub.statistics().subscriptions == 1
+
+
+@pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the canary's
+async def test_who_has_no_room_any_more_for_what_is_hidden_is_sent_elsewhere(
+    autojump_clock: MockClock, world: World
+) -> None:
+    client, other = await world.connect(), await world.connect()
+    await client.say("hello", token=token(watch=("a",)))
+    await client.say("subscribe", jobs=["a", "b", "c"])
+    assert client.sink.of("subscriptions")[0]["denied"] == {"c": "too_many_jobs"}
+    await other.say("hello", token=token(watch=("a",)))
+    await other.say("subscribe", jobs=["a"])
+    await client.say("hello", token=token(watch=()))
+    assert client.ending is endings.FULL
+    await other.say("subscribe", jobs=["c"])
+    assert other.sink.of("subscriptions")[1]["added"] == ["c"]
 
 
 async def test_a_bad_token_ends_also_who_had_a_good_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -11,9 +12,10 @@ import trio.testing
 
 from gateway import Limits
 from gateway.auth.patterns import EVERY_JOB
-from gateway.brokers.redis import RedisBroker
+from gateway.brokers.redis import CALLS, RedisBroker
 from gateway.errors import BrokerUnavailable, InvalidSettings
 from gateway.job import UNSEEN, Update
+from gateway.storage.servers import TIMEOUT
 from tests.brokers.server import CLOCK, Server, session_server, using_test_clock
 
 
@@ -109,6 +111,29 @@ async def test_many_reapers_make_one_stalled_and_one_lost(server: Server) -> Non
         broker.close()
 
 
+async def test_a_shard_that_fails_keeps_no_other_from_being_reaped(server: Server) -> None:
+    with using_test_clock():
+        broker = RedisBroker(f"{server.url}?shards=3")
+    shards = broker._layout.shards
+    for shard in shards:
+        server.client.set(f"{shard.feed}:clock", 1000)
+    jobs = {broker._layout.shard(f"j{number}"): f"j{number}" for number in range(20)}
+    for job in jobs.values():
+        await broker.publish(job, Update(lease=1))
+    for shard in shards:
+        server.client.set(f"{shard.feed}:clock", 1002)
+    leases = f"{shards[0].prefix}:leases"
+    kept = server.client.dump(leases)
+    server.client.set(leases, "not a sorted set")
+    with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
+        await broker.reap()
+    events = await broker.read(list(jobs.values()))
+    assert [events[jobs[shard]].state.health for shard in shards] == ["ok", "stalled", "stalled"]
+    server.client.restore(leases, 0, kept, replace=True)
+    assert await broker.reap() == 1
+    broker.close()
+
+
 async def test_a_server_that_has_forgotten_the_scripts_gets_them(
     broker: RedisBroker, server: Server
 ) -> None:
@@ -153,6 +178,31 @@ async def test_nobody_there_is_unavailable(url: str) -> None:
     with pytest.raises(BrokerUnavailable):
         async with broker.feed():
             pass
+
+
+async def test_a_redis_that_hangs_keeps_nobody_waiting_for_a_thread(
+    broker: RedisBroker, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.brokers.redis.ANSWER_WITHIN", 0.3)
+    refused: list[str] = []
+
+    async def publish(number: int) -> None:
+        with pytest.raises(BrokerUnavailable) as caught:
+            await broker.publish(f"job:{number}", Update(percent=1))
+        refused.append(str(caught.value))
+
+    await broker.publish("a", Update(percent=1))
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        with trio.fail_after(TIMEOUT - 1):  # before any thread ends
+            async with trio.open_nursery() as nursery:
+                for number in range(3 * CALLS):
+                    nursery.start_soon(publish, number)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert refused == ["Redis: too many calls have no answer yet"] * 3 * CALLS
+    monkeypatch.undo()
+    assert (await broker.publish("a", Update(percent=2))).position.seq == 2
 
 
 async def test_minus_zero_is_zero(broker: RedisBroker) -> None:

@@ -238,6 +238,13 @@ async def test_a_long_poll_waits_for_news(http: httpx.AsyncClient, gateway: Gate
     assert stale.json()["seq"] == 2  # at once
 
 
+@pytest.mark.parametrize("limits", [Limits(max_topics=1)])  # the canary's
+async def test_a_long_poll_where_there_is_no_room(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/api/jobs/new?wait=30")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["detail"] == "This node watches as many jobs as it may."
+
+
 async def test_a_long_poll_of_a_job_not_yet_seen(http: httpx.AsyncClient, gateway: Gateway) -> None:
     answer = await http.get("/api/jobs/new?wait=0.05")
     assert answer.status_code == 404
