@@ -164,7 +164,7 @@ class _Api:
         known = tags_in(request.headers.get("if-none-match", ""))
         wait = number_in(request, "wait", default=0.0, most=MAX_WAIT)
         if job not in rights.watch:
-            await _nothing(request, wait, self._node.leaving)
+            await _nothing(request, wait, self._node.clients.leaving)
             return _never_seen()
         event = (await self._node.broker.read([job])).get(job)
         if wait and (event is None or _etag(event) in known):
@@ -190,7 +190,9 @@ class _Api:
             with trio.move_on_after(wait):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(cancel_when_gone, request, nursery.cancel_scope)
-                    nursery.start_soon(cancel_when_set, self._node.leaving, nursery.cancel_scope)
+                    nursery.start_soon(
+                        cancel_when_set, self._node.clients.leaving, nursery.cancel_scope
+                    )
                     while latest is None or (event and latest.position <= event.position):
                         await outbox.receive()
                         latest = subscription.topic.latest

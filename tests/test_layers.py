@@ -19,7 +19,7 @@ LAYERS = [
     {"errors", "limits", "endings", "pace", "job", "fold", "history", "protocol", "topic"},
     {"about", "tally", "metronome", "outbox", "hub", "broker", "auth", "session"},
     {"brokers"},
-    {"connection", "canary", "node", "tracing"},
+    {"connection", "canary", "clients", "upkeep", "tracing", "node"},
     {"transports"},
     {"page", "request", "answers", "metrics", "api", "settings", "settings_file"},
     {"server", "asgi"},
