@@ -39,7 +39,8 @@ __all__ = ["RedisBroker"]
 T = TypeVar("T")
 
 CALLS = 16
-"""Calls at a time. Redis runs one after the other; more only wait there instead of here."""
+"""Calls of a shard at a time. Redis runs one after the other; more only wait there instead of
+here. Each shard has its own, so that one whose primary hangs keeps no other waiting."""
 LISTS = 2
 """Lists at a time, beside these: each is many calls, and its client works for them here."""
 ANSWER_WITHIN = CONNECT_TIMEOUT + TIMEOUT
@@ -66,9 +67,10 @@ class RedisBroker:
         except ValueError as error:
             raise InvalidSettings(str(error), field="redis") from None
         self._layout = address.layout
-        self._servers = open_servers(address, calls=CALLS + LISTS)
-        self._limiter = trio.CapacityLimiter(CALLS)
-        self._lister = trio.CapacityLimiter(LISTS)
+        shards = self._layout.shards
+        self._servers = open_servers(address, calls=len(shards) * CALLS + LISTS)
+        self._callers = {shard: trio.CapacityLimiter(CALLS) for shard in shards}
+        self._listers = trio.CapacityLimiter(LISTS)
         self._limits = limits
         self._common = (limits.history, FEED_LENGTH, limits.retention)
         self._pollers: Sequence[Poller] = ()
@@ -76,7 +78,8 @@ class RedisBroker:
 
     def __repr__(self) -> str:
         # Not the URL: it may hold a password.
-        return f"<RedisBroker {self._layout!r}, {self._limiter.borrowed_tokens} calls>"
+        calls = sum(limiter.borrowed_tokens for limiter in self._callers.values())
+        return f"<RedisBroker {self._layout!r}, {calls} calls>"
 
     def close(self) -> None:
         """Close the connections that are idle. The broker may go on being used."""
@@ -98,9 +101,9 @@ class RedisBroker:
 
     async def publish(self, job: str, update: Update) -> Receipt:
         common = self._common if job[:1] != "!" else (*self._common[:2], HIDDEN_FOR)
-        keys = self._layout.shard(job).keys(job)
+        shard = self._layout.shard(job)
         arguments = [*common, job, *plain(update)]
-        answer: Any = await self._call(self._publish, keys, arguments)
+        answer: Any = await self._call(shard, self._publish, shard.keys(job), arguments)
         epoch, seq, attempt, reason = answer
         return Receipt(Position(epoch, seq), attempt=attempt, reason=reason.decode() or None)
 
@@ -115,8 +118,9 @@ class RedisBroker:
 
     async def history(self, job: str, *, after: Position) -> list[Event]:
         # Newest first, because Redis trims the log only roughly: the rest is too old.
+        shard = self._layout.shard(job)
         entries: Any = await self._call(
-            redis.Redis.xrevrange, self._layout.shard(job).log(job), "+", "-", self._limits.history
+            shard, redis.Redis.xrevrange, shard.log(job), "+", "-", self._limits.history
         )
         return unbroken(entries, after=after)
 
@@ -126,7 +130,7 @@ class RedisBroker:
             for start in range(0, len(jobs), CHANGED_AT_ONCE):
                 some = jobs[start : start + CHANGED_AT_ONCE]
                 arguments = [text for job in some for text in witnessed(seen[job])]
-                await self._call(RESTORE, shard.keys(*some), [*self._common, *arguments])
+                await self._call(shard, RESTORE, shard.keys(*some), [*self._common, *arguments])
 
     async def recent(
         self, jobs: Patterns, *, status: Status | None = None, limit: int, after: str | None
@@ -151,7 +155,7 @@ class RedisBroker:
                 return Page(listing.events, None)
             return Page(listing.events, next="-".join(map(str, before)))
 
-        return await self._call(page, limiter=self._lister)
+        return await self._in_thread(page, self._listers)
 
     async def reap(self) -> int:
         """All shards at once: one whose primary is away keeps no other waiting."""
@@ -175,11 +179,11 @@ class RedisBroker:
         reaped = 0
         while True:
             arguments = [*self._common, CHANGED_AT_ONCE]
-            found: list[bytes] = await self._call(self._reap, shard.keys(), arguments)
+            found: list[bytes] = await self._call(shard, self._reap, shard.keys(), arguments)
             if not found:
                 return reaped
             due = [job.decode() for job in found]
-            reaped += await self._call(self._reap, shard.keys(*due), [*arguments, *due])
+            reaped += await self._call(shard, self._reap, shard.keys(*due), [*arguments, *due])
 
     @asynccontextmanager
     async def feed(self) -> AsyncIterator[ReceiveChannel[Sequence[Event]]]:
@@ -209,21 +213,20 @@ class RedisBroker:
             for poller in pollers:
                 poller.stop()
 
-    async def _call(
-        self,
-        function: Callable[..., T] | Script,
-        *args: Any,
-        limiter: trio.CapacityLimiter | None = None,
-    ) -> T:
-        """Call `function` with the client in a thread: the one way from here to Redis."""
+    async def _call(self, shard: Shard, function: Callable[..., T] | Script, *args: Any) -> T:
+        """Call `function` with the client in a thread, about a shard."""
 
-        def call() -> Any:
-            return function(self._servers.client, *args)
+        def call(client: Any) -> Any:
+            return function(client, *args)
 
+        return await self._in_thread(call, self._callers[shard])
+
+    async def _in_thread(self, call: Callable[[Any], T], limiter: trio.CapacityLimiter) -> T:
+        """The one way from here to Redis."""
         with _translated(), trio.fail_after(ANSWER_WITHIN):
             try:
-                result: T = await trio.to_thread.run_sync(
-                    call, abandon_on_cancel=True, limiter=limiter or self._limiter
+                result = await trio.to_thread.run_sync(
+                    lambda: call(self._servers.client), abandon_on_cancel=True, limiter=limiter
                 )
             except redis.ConnectionError:
                 self._servers.close()  # the idle ones are as dead as the one that was used
@@ -237,7 +240,7 @@ class RedisBroker:
         await trio.lowlevel.checkpoint()
         found: dict[str, T] = {}
         for shard, some in self._layout.by_shard(jobs).items():
-            found |= await self._call(ask, shard, some)
+            found |= await self._call(shard, ask, shard, some)
         return found
 
     # What runs in the threads.

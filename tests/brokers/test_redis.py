@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from gateway.brokers.redis import CALLS, RedisBroker
 from gateway.errors import BrokerUnavailable, InvalidSettings
 from gateway.job import UNSEEN, Update
 from gateway.storage.servers import TIMEOUT
+from tests.brokers.cluster import Cluster
 from tests.brokers.server import CLOCK, Server, session_server, using_test_clock
 
 
@@ -203,6 +205,35 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting_for_a_thread(
     assert refused == ["Redis: too many calls have no answer yet"] * 3 * CALLS
     monkeypatch.undo()
     assert (await broker.publish("a", Update(percent=2))).position.seq == 2
+
+
+async def test_a_primary_that_hangs_keeps_no_other_waiting() -> None:
+    cluster = Cluster()
+    broker = RedisBroker(f"{cluster.url}?shards=3")
+    stopped = cluster.primaries[0]
+    try:
+        for number in range(20):
+            await broker.publish(f"job:{number}", Update(percent=1))
+        pid = stopped.client.info("server")["process_id"]
+        owner = {
+            shard: cluster.owner(shard.feed).info("server")["process_id"]
+            for shard in broker._layout.shards
+        }
+        jobs = broker.apart([f"job:{number}" for number in range(20)])
+        hung, *others = sorted(jobs, key=lambda some: owner[broker._layout.shard(some[0])] != pid)
+        stopped.process.send_signal(signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3 * CALLS):
+                nursery.start_soon(partial(broker.history, hung[0], after=UNSEEN))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            with trio.fail_after(TIMEOUT / 2):
+                for some in others:
+                    assert len(await broker.read(some)) == len(some)
+            nursery.cancel_scope.cancel()
+    finally:
+        stopped.process.send_signal(signal.SIGCONT)
+        broker.close()
+        cluster.close()
 
 
 async def test_minus_zero_is_zero(broker: RedisBroker) -> None:
