@@ -11,6 +11,7 @@ many programs would take for "at once".
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -23,9 +24,11 @@ from time import monotonic
 from typing import IO
 
 from ..worker import Job
-from .reading import Reader, Reading
+from .reading import Reader
 
 __all__ = ["EXIT_CODES", "run_child"]
+
+_log = logging.getLogger(__name__)
 
 EXIT_CODES: dict[type[OSError], int] = {FileNotFoundError: 127, PermissionError: 126}
 """What shells say of commands that could not be started."""
@@ -124,7 +127,7 @@ def _pass_on(child: subprocess.Popen[bytes]) -> None:
 
 def _pump(source: IO[bytes], sink: int, over: int, job: Job) -> None:
     """Forward one output until its end, or until the command is over and nothing is left."""
-    reader = Reader()
+    listener = _Listener(job)
     readable = source.fileno()
     left = LEFT
     with source:
@@ -136,14 +139,36 @@ def _pump(source: IO[bytes], sink: int, over: int, job: Job) -> None:
                     left -= len(data)
                 if not data or left < 0 or not _write(sink, data):
                     break  # closed: a command that goes on writing learns it, as in a pipe
-                _tell(job, reader.feed(data))
+                listener.hear(data)
             elif over in ready:
                 break
             else:
-                _tell(job, reader.settle())
+                listener.hear(None)
                 # Nothing is new until something comes.
                 select.select([readable, over], [], [])
-    _tell(job, reader.settle())
+    listener.hear(None)
+
+
+class _Listener:
+    """Tells the job what one output says. If that fails, the command goes on unheard."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._reader = Reader()
+        self._deaf = False
+
+    def hear(self, data: bytes | None) -> None:
+        """`data` has come; None: nothing more has, for a while. Raises nothing."""
+        if self._deaf:
+            return
+        try:
+            reading = self._reader.settle() if data is None else self._reader.feed(data)
+            said = {name: value for name, value in reading._asdict().items() if value is not None}
+            if said:
+                self._job.update(**said)
+        except Exception:  # noqa: BLE001 - our defect, and not the command's
+            self._deaf = True
+            _log.exception("job %s: what its command prints is read no more", self._job.name)
 
 
 def _write(sink: int, data: bytes) -> bool:
@@ -158,12 +183,6 @@ def _write(sink: int, data: bytes) -> bool:
     except OSError:
         return False
     return True
-
-
-def _tell(job: Job, reading: Reading) -> None:
-    fields = {name: value for name, value in reading._asdict().items() if value is not None}
-    if fields:
-        job.update(**fields)
 
 
 def _end(job: Job, code: int) -> None:

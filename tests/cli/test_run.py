@@ -165,6 +165,37 @@ def test_much_output_arrives_whole(url: str) -> None:
         assert running.output == b"0123456789abcdef\n" * 300_000
 
 
+def test_output_that_is_hard_to_read_does_not_hold_up_the_command(url: str) -> None:
+    program = (
+        "import sys; write = sys.stdout.write\n"
+        "write('9' * 5_000 + '/' + '9' * 5_000 + '\\n')\n"
+        "write('a:1/2 ' * 100_000 + '\\n')\n"
+        "write('3/4\\n')"
+    )
+    with run(url, "a", *python(program)) as running:
+        assert running.end() == 0
+        assert len(running.output) == 10_002 + 600_001 + 4
+        assert running.errors == ""
+    assert state(url, "a")["done"] == 3
+
+
+def test_a_defect_of_the_reading_is_none_of_the_command(url: str) -> None:
+    program = (
+        "from gateway import Job\n"
+        "from gateway.cli.child import run_child\n"
+        "class Broken(Job):\n"
+        "    def update(self, **said):\n"
+        "        if said: raise RuntimeError('a defect')\n"
+        "        super().update()\n"
+        f"raise SystemExit(run_child(['seq', '300000'], Broken('a', url={url!r})))"
+    )
+    with Running(*python(program)) as running:
+        assert running.end() == 0
+        assert running.output.endswith(b"\n300000\n")
+        assert running.errors.count("RuntimeError: a defect") == 1
+    assert state(url, "a")["status"] == "succeeded"
+
+
 def test_when_nobody_reads_on_the_command_learns_it(url: str) -> None:
     program = "while True: print('y')"
     with run(url, "a", *python(program)) as running:
