@@ -3,10 +3,14 @@
     main thread   waits for signals; SIGCHLD is one of them, so it also waits for the end
     two pumps     a thread for each output: read, write on at once, read off the progress
 
-SIGINT, SIGTERM and SIGHUP are blocked here and passed on to the child, which decides what
-they mean; it ends, and with it we do. A Ctrl-C has already reached the child, because a
-terminal signals every process in its foreground; it is not passed on a second time, which
-many programs would take for "at once".
+Signals that would end this process are blocked here and passed on to the child, which
+decides what they mean; it ends, and with it we do. A Ctrl-C has already reached the child,
+because a terminal signals every process in its foreground; it is not passed on a second
+time, which many programs would take for "at once". (Who signals a whole group otherwise
+tells the child twice: nothing says that of a signal.)
+
+They stay blocked, so that none can come between the child's end and the word of it to the
+gateway. One that comes then says to hurry.
 """
 
 from __future__ import annotations
@@ -18,12 +22,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import IO
 
 from ..worker import Job
+from ..worker.limits import EXIT
 from .reading import Reader
 
 __all__ = ["EXIT_CODES", "run_child"]
@@ -41,9 +45,10 @@ GRACE = 2.0
 LEFT = 1024 * 1024
 """How many bytes are forwarded after that: what the largest pipe holds (pipe(7))."""
 
-_PASSED_ON = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_FROM_THE_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+_STOP = _FROM_THE_TERMINAL | {signal.SIGTERM}
+_PASSED_ON = _STOP | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
 _WATCHED = _PASSED_ON | {signal.SIGCHLD}
-_FROM_THE_TERMINAL = {signal.SIGINT, signal.SIGHUP}
 _SI_KERNEL = 0x80
 """`si_code` of a signal that no process has sent (sigaction(2)): the terminal has."""
 
@@ -52,24 +57,26 @@ def run_child(command: Sequence[str], job: Job) -> int:
     """Run `command` to its end as `job`; returns its exit code (128 + n for signal n).
 
     Raises OSError if it cannot be started. Nothing the gateway does or fails to do
-    changes what the command sees. To be called in the main thread.
+    changes what the command sees. To be called in the main thread, as the last thing of
+    this process: if it is told to hurry, it ends here.
     """
     # Blocked before the child and any thread exists: no signal can slip past the wait.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    ignored = signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # ignored, as some parents leave it, it is lost
     try:
         child = _start(command, mask)
-        pumps = _Pumps(child, job)
-        while child.poll() is None:
-            _pass_on(child)
-    finally:
-        signal.signal(signal.SIGCHLD, ignored)
+    except OSError:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    try:
-        pumps.finish()
-    finally:  # also if whoever reads our output takes so long that Ctrl-C is pressed
-        _end(job, child.returncode)
-    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+        raise
+    pumps = _Pumps(child, job)
+    while child.poll() is None:
+        _pass_on(child)
+    code = child.returncode if child.returncode >= 0 else 128 - child.returncode
+    _unless_told(pumps.finish)
+    _end(job, child.returncode)
+    if not _unless_told(job.wait):
+        os._exit(code)  # at a normal exit the job would be waited for again
+    return code
 
 
 def _start(command: Sequence[str], mask: Iterable[int]) -> subprocess.Popen[bytes]:
@@ -123,6 +130,25 @@ def _pass_on(child: subprocess.Popen[bytes]) -> None:
         number, code = info.si_signo, info.si_code
     if number in _PASSED_ON and not (number in _FROM_THE_TERMINAL and code == _SI_KERNEL):
         child.send_signal(number)
+
+
+def _unless_told(wait: Callable[[], object]) -> bool:
+    """Call `wait`, for `EXIT` seconds more if a signal says to stop; whether it has ended."""
+    over = threading.Event()
+    main = threading.get_ident()
+
+    def waiting() -> None:
+        try:
+            wait()
+        finally:
+            over.set()
+            signal.pthread_kill(main, signal.SIGCHLD)
+
+    threading.Thread(target=waiting, daemon=True).start()
+    while not over.is_set():
+        if signal.sigwait(_WATCHED) in _STOP:
+            return over.wait(EXIT)
+    return True
 
 
 def _pump(source: IO[bytes], sink: int, over: int, job: Job) -> None:
@@ -192,8 +218,6 @@ def _end(job: Job, code: int) -> None:
         job.fail(f"exit code {code}")
     else:
         job.fail(f"killed by {_name(-code)}")
-    with suppress(KeyboardInterrupt):  # a Ctrl-C while the gateway is away: wait no longer
-        job.wait()
 
 
 def _name(number: int) -> str:
