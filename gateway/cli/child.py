@@ -3,29 +3,36 @@
     main thread   waits for signals; SIGCHLD is one of them, so it also waits for the end
     two pumps     a thread for each output: read, write on at once, read off the progress
 
-SIGINT, SIGTERM and SIGHUP are blocked here and passed on to the child, which decides what
-they mean; it ends, and with it we do. A Ctrl-C has already reached the child, because a
-terminal signals every process in its foreground; it is not passed on a second time, which
-many programs would take for "at once".
+Signals that would end this process are blocked here and passed on to the child, which
+decides what they mean; it ends, and with it we do. A Ctrl-C has already reached the child,
+because a terminal signals every process in its foreground; it is not passed on a second
+time, which many programs would take for "at once". (Who signals a whole group otherwise
+tells the child twice: nothing says that of a signal.)
+
+They stay blocked, so that none can come between the child's end and the word of it to the
+gateway. One that comes then says to hurry.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import IO
 
 from ..worker import Job
-from .reading import Reader, Reading
+from ..worker.limits import EXIT
+from .reading import Reader
 
 __all__ = ["EXIT_CODES", "run_child"]
+
+_log = logging.getLogger(__name__)
 
 EXIT_CODES: dict[type[OSError], int] = {FileNotFoundError: 127, PermissionError: 126}
 """What shells say of commands that could not be started."""
@@ -38,9 +45,10 @@ GRACE = 2.0
 LEFT = 1024 * 1024
 """How many bytes are forwarded after that: what the largest pipe holds (pipe(7))."""
 
-_PASSED_ON = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_FROM_THE_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+_STOP = _FROM_THE_TERMINAL | {signal.SIGTERM}
+_PASSED_ON = _STOP | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
 _WATCHED = _PASSED_ON | {signal.SIGCHLD}
-_FROM_THE_TERMINAL = {signal.SIGINT, signal.SIGHUP}
 _SI_KERNEL = 0x80
 """`si_code` of a signal that no process has sent (sigaction(2)): the terminal has."""
 
@@ -49,24 +57,26 @@ def run_child(command: Sequence[str], job: Job) -> int:
     """Run `command` to its end as `job`; returns its exit code (128 + n for signal n).
 
     Raises OSError if it cannot be started. Nothing the gateway does or fails to do
-    changes what the command sees. To be called in the main thread.
+    changes what the command sees. To be called in the main thread, as the last thing of
+    this process: if it is told to hurry, it ends here.
     """
     # Blocked before the child and any thread exists: no signal can slip past the wait.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    ignored = signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # ignored, as some parents leave it, it is lost
     try:
         child = _start(command, mask)
-        pumps = _Pumps(child, job)
-        while child.poll() is None:
-            _pass_on(child)
-    finally:
-        signal.signal(signal.SIGCHLD, ignored)
+    except OSError:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    try:
-        pumps.finish()
-    finally:  # also if whoever reads our output takes so long that Ctrl-C is pressed
-        _end(job, child.returncode)
-    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+        raise
+    pumps = _Pumps(child, job)
+    while child.poll() is None:
+        _pass_on(child)
+    code = child.returncode if child.returncode >= 0 else 128 - child.returncode
+    _unless_told(pumps.finish)
+    _end(job, child.returncode)
+    if not _unless_told(job.wait):
+        os._exit(code)  # at a normal exit the job would be waited for again
+    return code
 
 
 def _start(command: Sequence[str], mask: Iterable[int]) -> subprocess.Popen[bytes]:
@@ -122,9 +132,28 @@ def _pass_on(child: subprocess.Popen[bytes]) -> None:
         child.send_signal(number)
 
 
+def _unless_told(wait: Callable[[], object]) -> bool:
+    """Call `wait`, for `EXIT` seconds more if a signal says to stop; whether it has ended."""
+    over = threading.Event()
+    main = threading.get_ident()
+
+    def waiting() -> None:
+        try:
+            wait()
+        finally:
+            over.set()
+            signal.pthread_kill(main, signal.SIGCHLD)
+
+    threading.Thread(target=waiting, daemon=True).start()
+    while not over.is_set():
+        if signal.sigwait(_WATCHED) in _STOP:
+            return over.wait(EXIT)
+    return True
+
+
 def _pump(source: IO[bytes], sink: int, over: int, job: Job) -> None:
     """Forward one output until its end, or until the command is over and nothing is left."""
-    reader = Reader()
+    listener = _Listener(job)
     readable = source.fileno()
     left = LEFT
     with source:
@@ -136,14 +165,36 @@ def _pump(source: IO[bytes], sink: int, over: int, job: Job) -> None:
                     left -= len(data)
                 if not data or left < 0 or not _write(sink, data):
                     break  # closed: a command that goes on writing learns it, as in a pipe
-                _tell(job, reader.feed(data))
+                listener.hear(data)
             elif over in ready:
                 break
             else:
-                _tell(job, reader.settle())
+                listener.hear(None)
                 # Nothing is new until something comes.
                 select.select([readable, over], [], [])
-    _tell(job, reader.settle())
+    listener.hear(None)
+
+
+class _Listener:
+    """Tells the job what one output says. If that fails, the command goes on unheard."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._reader = Reader()
+        self._deaf = False
+
+    def hear(self, data: bytes | None) -> None:
+        """`data` has come; None: nothing more has, for a while. Raises nothing."""
+        if self._deaf:
+            return
+        try:
+            reading = self._reader.settle() if data is None else self._reader.feed(data)
+            said = {name: value for name, value in reading._asdict().items() if value is not None}
+            if said:
+                self._job.update(**said)
+        except Exception:  # noqa: BLE001 - our defect, and not the command's
+            self._deaf = True
+            _log.exception("job %s: what its command prints is read no more", self._job.name)
 
 
 def _write(sink: int, data: bytes) -> bool:
@@ -160,12 +211,6 @@ def _write(sink: int, data: bytes) -> bool:
     return True
 
 
-def _tell(job: Job, reading: Reading) -> None:
-    fields = {name: value for name, value in reading._asdict().items() if value is not None}
-    if fields:
-        job.update(**fields)
-
-
 def _end(job: Job, code: int) -> None:
     if code == 0:
         job.succeed()
@@ -173,8 +218,6 @@ def _end(job: Job, code: int) -> None:
         job.fail(f"exit code {code}")
     else:
         job.fail(f"killed by {_name(-code)}")
-    with suppress(KeyboardInterrupt):  # a Ctrl-C while the gateway is away: wait no longer
-        job.wait()
 
 
 def _name(number: int) -> str:

@@ -8,11 +8,8 @@ Every wait has a deadline: dialling, each send, the silence of the other side, t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from os import PathLike
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -22,22 +19,19 @@ from trio_websocket import (
     ConnectionRejected,
     HandshakeError,
     WebSocketConnection,
-    wrap_client_stream,
 )
 
-from ..protocol import SUBPROTOCOL, Mode
+from ..protocol import Mode
 from ..worker.publisher import Token, Unreachable
 from ..worker.token import newest_token
+from .dialling import DIAL_WITHIN, Away, dialled
 from .frames import Error, Frame, Gap, Goaway, Ping, Progress, Subscriptions, Welcome, parse_frames
 from .known import Known
 
 __all__ = ["Audience", "Line", "Refused"]
 
-DIAL_WITHIN = 10.0  # seconds: connect, shake hands, be welcomed
-SEND_WITHIN = 10.0
+SEND_WITHIN = 10.0  # seconds
 ANSWER_WITHIN = 10.0  # how long the other side may be silent after a ping
-GOODBYE_WITHIN = 0.2  # ours leaves at once; to be answered is a courtesy
-MAX_MESSAGE = 16 * 1024 * 1024  # bytes: far above what a gateway joins into one
 
 BETTER_TOKEN = frozenset((4100, 4500, 4502))
 """Another token would do (expired, no good one, revoked): its file may soon have it."""
@@ -68,11 +62,7 @@ class Audience(Protocol):
         """Something odd that changes nothing."""
 
 
-class _Away(Exception):
-    """There is nobody to talk to. No OSError, for those may also be the audience's."""
-
-
-_ENDS_IT = _Away, Unreachable, HandshakeError, ConnectionClosed, trio.TooSlowError, ValueError
+_ENDS_IT = Away, Unreachable, HandshakeError, ConnectionClosed, trio.TooSlowError, ValueError
 
 
 @define
@@ -99,7 +89,7 @@ class Line:
         why: str | Refused = "all jobs have ended"
         try:
             token = newest_token(self.token)
-            async with trio.open_nursery() as nursery, _dialled(nursery, url) as ws:
+            async with dialled(url) as ws, trio.open_nursery() as nursery:
                 with trio.fail_after(DIAL_WITHIN):
                     welcome = await ws.get_message()
                 self.heard_at = trio.current_time()
@@ -174,42 +164,6 @@ class Line:
             await trio.sleep(ANSWER_WITHIN)
             if self.heard_at == heard_at:
                 raise trio.TooSlowError
-
-
-@asynccontextmanager
-async def _dialled(nursery: trio.Nursery, url: str) -> AsyncIterator[WebSocketConnection]:
-    """A WebSocket to the gateway at `url`; hung up, and its socket closed, at the end."""
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-    stream: trio.abc.Stream
-    with trio.fail_after(DIAL_WITHIN):
-        try:
-            if secure:
-                stream = await trio.open_ssl_over_tcp_stream(host, port)
-            else:
-                stream = await trio.open_tcp_stream(host, port)
-        except OSError as error:
-            raise _Away(str(error)) from error
-    try:
-        with trio.fail_after(DIAL_WITHIN):
-            ws = await wrap_client_stream(
-                nursery,
-                stream,
-                parts.netloc,
-                parts.path.rstrip("/") + "/ws",
-                subprotocols=[SUBPROTOCOL],
-                message_queue_size=1,
-                max_message_size=MAX_MESSAGE,
-            )
-        try:
-            yield ws
-        finally:
-            with trio.move_on_after(GOODBYE_WITHIN, shield=True):
-                await ws.aclose()
-    finally:
-        # The library closes it in some endings only.
-        await trio.aclose_forcefully(stream)
 
 
 def _why(group: BaseExceptionGroup[Any], *, renewable: bool) -> str | Refused:

@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from inspect import signature
 from typing import Any
@@ -77,14 +77,18 @@ def report_tasks(
     url: str | None = None,
     token: Token = None,
     lease: float = DEFAULT_LEASE,
+    traceparent: Callable[[], str | None] | str | None = None,
 ) -> None:
-    """Report the tasks of `app` from now on; `url`, `token` and `lease` are as for `Job`.
+    """Report the tasks of `app` from now on; the other arguments are as for `Job`.
 
     Raises TypeError or ValueError if one of them is wrong; later on, nothing. Nothing waits
     for the gateway but a process of the worker when it ends, for its last words.
     """
     sender_for(url, token)  # a wrong URL shows here, and not in every task
-    tasks = _Tasks(app, to={"url": url, "token": token}, lease=checks.lease("lease", lease))
+    if traceparent is not None and not callable(traceparent):
+        checks.traceparent("traceparent", traceparent)
+    to = {"url": url, "token": token, "traceparent": traceparent}
+    tasks = _Tasks(app, to=to, lease=checks.lease("lease", lease))
     for signal, receiver in (
         (signals.after_task_publish, tasks.published),
         (signals.task_prerun, tasks.begins),

@@ -166,7 +166,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         if self.job is None or self._held:
             return
         job, self.job = self.job, None
-        del _counting[id(job)]
+        _counting.pop(id(job), None)  # in a cycle the collector has taken it off already
         if not self._owned:
             return
         end = end_of(error)

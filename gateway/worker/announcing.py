@@ -7,6 +7,7 @@ touch the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`, `GATEWAY_TOKEN_FILE`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Literal, get_args
 
@@ -35,6 +36,7 @@ def announce(
     data: object = None,
     url: str | None = None,
     token: Token = None,
+    traceparent: Callable[[], str | None] | str | None = None,
 ) -> None:
     """Say that the job `name` is queued, or how it ended without a word of its worker.
 
@@ -47,6 +49,7 @@ def announce(
     same reason it changes nothing of a job that has ended before and is queued again,
     unless it names the `run` (1-64 characters, such as the id that the queue gave it) and
     the worker does too (`Job(name, run=…)`): then both mean the same, next attempt.
+    `traceparent` is as for `Job`.
     """
     fields: dict[str, Any] = {"status": status}
     if status not in get_args(Announced):
@@ -64,5 +67,9 @@ def announce(
     fields |= checks.said(
         message=KEEP if message is None else message, data=KEEP if data is None else data
     )
+    if callable(traceparent):
+        traceparent = traceparent()
+    if traceparent is not None:
+        fields["traceparent"] = checks.traceparent("traceparent", traceparent)
     notice = Notice(checks.job_id("name", name), fields, expires=monotonic() + NOTICE)
     sender_for(url, token).tell(notice)

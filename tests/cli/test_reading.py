@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,6 +128,48 @@ def test_a_stream_without_lines_takes_no_memory_and_is_not_cut_into_numbers() ->
     assert reading.percent is None
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["a:1/2 ", "1/2 ", '{"x":"1/2"},', "12/40%", "37% ", ",111", "\x1b]", "\x1b[1", "1", " /"],
+)
+@pytest.mark.parametrize("length", [MAX_LINE, 2**18])
+def test_no_line_takes_long_to_read(piece: str, length: int) -> None:
+    line = (piece * length)[:length]
+    data = "\n".join([line] * (2**18 // length)).encode()
+    reader, started = Reader(), process_time()
+    reader.feed(data)
+    reader.settle()
+    reader.feed(b"\n")
+    # It takes 0.02 s; what looks at all of a line for each piece of it takes minutes.
+    assert process_time() - started < 5
+
+
+def test_numbers_that_python_would_not_read() -> None:
+    """Of more than 4,300 digits (`sys.set_int_max_str_digits`)."""
+    digits = b"1" * 5_000
+    assert Reader().feed(b"%b/%b\n" % (digits, digits)).total is None
+    assert read_line("1/1234567890123456").total == 1234567890123456
+    assert read_line("1/12345678901234567").total is None
+    assert read_line("1,234/9,007,199,254,740,992").total == 2**53
+
+
+def test_of_a_long_line_the_end_is_read() -> None:
+    reading = Reader().feed(b"12/40 " + b"." * MAX_LINE + b" 37%\n")
+    assert reading[:3] == (37, None, None)
+    assert len(reading.message or "") == MAX_LINE + 1
+    assert read_line("x" * MAX_LINE + ":1/2").total is None
+
+
+def test_hyperlinks_end_in_two_ways() -> None:
+    for end in ("\x1b\\", "\x07"):
+        link = f"\x1b]8;;http://x/1/2{end}log\x1b]8;;{end} 37%"
+        assert Reader().feed(f"{link}\n".encode()) == Reading(37, message="log 37%")
+        reader = Reader()
+        for byte in link.encode():
+            reader.feed(bytes([byte]))
+        assert reader.settle() == Reading(37, message="log 37%")
+
+
 def test_the_message_is_the_last_line_that_says_something() -> None:
     assert Reader().feed(b"one\n\x1b[31mtwo\x1b[0m\t three \n\n \r\n").message == "two three"
     assert Reader().feed("caf\u00e9\n".encode()).message == "café"
@@ -144,7 +189,7 @@ def test_any_bytes_will_do(pieces: list[bytes]) -> None:
 
 PIECES = st.sampled_from(
     ["1", "2", "37%", "12/40", "3 / 4", "\n", "\r", "\b", "\x1b[1A", "\x1b[32m", "\x1b]0;t\x07",
-     "é", " ", "/", "%", "2024/11", "working", "\x1b[", "m", ",", "."]
+     "\x1b]8;;u\x1b\\", "é", " ", "/", "%", "2024/11", "working", "\x1b[", "m", ",", "."]
 )  # fmt: skip
 
 
@@ -159,6 +204,15 @@ def test_it_does_not_matter_in_which_pieces_output_comes(text: str, data: st.Dat
         reading = reading.then(reader.feed(whole[start : start + size]))
         start += size
     assert reading.then(reader.settle()) == expected
+
+
+LINES = st.lists(st.sampled_from(["37%", "5%", "12/40", "3/4", "75% 3/4", "5% 1/2", "a", " "]))
+
+
+@given(st.lists(LINES.map(" ".join)))
+def test_lines_that_come_together_say_what_they_would_say_one_by_one(lines: list[str]) -> None:
+    one_by_one = reduce(Reading.then, map(read_line, lines), Reading())
+    assert Reader().feed("".join(f"{line}\n" for line in lines).encode()) == one_by_one
 
 
 @given(st.integers(1, 9999), st.integers(0, 9999), st.sampled_from("[]()|<>;!*=#\"' "))

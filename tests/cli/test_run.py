@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import urllib.request
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.brokers.server import session_server
+from tests.worker.peer import DEADLINE, Got, Peer, receipt
 
 from .processes import GATEWAY, Running, Terminal
 
@@ -87,7 +89,18 @@ def test_a_command_that_cannot_be_started(url: str, command: str, code: int, why
     assert why in ended["error"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGALRM,
+    ],
+)
 def test_signals_reach_the_command_which_decides(url: str, number: signal.Signals) -> None:
     program = (
         "import signal, sys\n"
@@ -103,21 +116,65 @@ def test_signals_reach_the_command_which_decides(url: str, number: signal.Signal
     assert state(url, "a")["error"] == "exit code 5"
 
 
-def test_ctrl_c_in_a_terminal_reaches_the_command_once(url: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "number"), [("\x03", signal.SIGINT), ("\x1c", signal.SIGQUIT)], ids=["c", "backslash"]
+)
+def test_a_key_in_a_terminal_reaches_the_command_once(
+    url: str, key: str, number: signal.Signals
+) -> None:
     """The terminal tells all processes in its foreground; we must not tell it again."""
     program = (
         "import signal\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        f"number = {int(number)}\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [number])\n"
         "print('ready', flush=True)\n"
-        "signal.sigwait([signal.SIGINT])\n"
-        "print('once more:', signal.sigtimedwait([signal.SIGINT], 0.5))"
+        "signal.sigwait([number])\n"
+        "print('once more:', signal.sigtimedwait([number], 0.5))"
     )
     command = (*GATEWAY, "run", "a", "--url", url, "--", *python(program))
     with Terminal(*command) as terminal:
         terminal.until("ready")
-        terminal.type("\x03")
+        terminal.type(key)
         terminal.until("once more: None")
         assert terminal.end() == 0
+
+
+def test_a_signal_between_the_commands_end_and_ours(url: str) -> None:
+    program = (
+        "import os, signal\n"
+        "ended, held = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        "    os.close(held); os.read(ended, 1)\n"
+        "    print('alone', flush=True); signal.pause()\n"
+        "os._exit(3)"
+    )
+    with run(url, "a", *python(program)) as running:
+        running.until("alone")
+        running.tell(signal.SIGTERM)
+        assert running.end() == 3
+        os.killpg(running.process.pid, signal.SIGKILL)
+    ended = state(url, "a")
+    assert (ended["status"], ended["error"]) == ("failed", "exit code 3")
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["late", "never"])
+def test_a_signal_while_the_end_is_on_its_way(peer: Peer, late: bool) -> None:
+    signalled = threading.Event()
+
+    def answer(got: Got) -> tuple[int, dict[str, str], bytes] | None:
+        if got.fields["status"] == "succeeded":
+            signalled.wait(DEADLINE)
+        return receipt(1)(got)
+
+    peer.always = answer
+    with run(peer.url, "a", "true", flags=("--wait", "3600")) as running:
+        peer.wait_for(lambda _: peer.ends("a"))
+        running.tell(signal.SIGTERM)
+        if late:
+            signalled.set()
+        assert running.end(within=DEADLINE / 2) == 0
+        assert running.errors == ""
+        signalled.set()
 
 
 def test_a_gateway_that_is_away_changes_nothing_for_the_command() -> None:
@@ -163,6 +220,37 @@ def test_much_output_arrives_whole(url: str) -> None:
     with run(url, "a", *python(program)) as running:
         assert running.end() == 0
         assert running.output == b"0123456789abcdef\n" * 300_000
+
+
+def test_output_that_is_hard_to_read_does_not_hold_up_the_command(url: str) -> None:
+    program = (
+        "import sys; write = sys.stdout.write\n"
+        "write('9' * 5_000 + '/' + '9' * 5_000 + '\\n')\n"
+        "write('a:1/2 ' * 100_000 + '\\n')\n"
+        "write('3/4\\n')"
+    )
+    with run(url, "a", *python(program)) as running:
+        assert running.end() == 0
+        assert len(running.output) == 10_002 + 600_001 + 4
+        assert running.errors == ""
+    assert state(url, "a")["done"] == 3
+
+
+def test_a_defect_of_the_reading_is_none_of_the_command(url: str) -> None:
+    program = (
+        "from gateway import Job\n"
+        "from gateway.cli.child import run_child\n"
+        "class Broken(Job):\n"
+        "    def update(self, **said):\n"
+        "        if said: raise RuntimeError('a defect')\n"
+        "        super().update()\n"
+        f"raise SystemExit(run_child(['seq', '300000'], Broken('a', url={url!r})))"
+    )
+    with Running(*python(program)) as running:
+        assert running.end() == 0
+        assert running.output.endswith(b"\n300000\n")
+        assert running.errors.count("RuntimeError: a defect") == 1
+    assert state(url, "a")["status"] == "succeeded"
 
 
 def test_when_nobody_reads_on_the_command_learns_it(url: str) -> None:

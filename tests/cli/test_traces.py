@@ -85,13 +85,6 @@ async def test_each_worker_tells_of_its_deliveries_and_of_the_last_when_it_leave
     assert len({resource["service.instance.id"] for resource in resources}) == 2
 
 
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    peer = Peer()
-    yield peer
-    peer.go_away()
-
-
 @pytest.mark.parametrize(
     ("variable", "passed_on"), [(SPAN, SPAN), *((text, None) for text in MALFORMED[:4])]
 )

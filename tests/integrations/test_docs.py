@@ -38,6 +38,7 @@ PROGRAMS = {
                 "print:3": ("cancelled", "out of paper"),
             },
         ),
+        ("Told to stop", {"import:8": ("succeeded", None)}),
         ("tqdm", {"train:7": ("succeeded", "loss=0.3")}),
         ("logging", {"import:7": ("succeeded", "row 12 has no date")}),
         ("OpenTelemetry", {"video:7": ("succeeded", None)}),
@@ -50,6 +51,24 @@ async def test_a_program(
     for job, end in ends.items():
         shown = (await gateway.node.broker.read([job]))[job].state
         assert (shown.status, shown.message) == end
+
+
+def test_told_to_stop() -> None:
+    program, work = PROGRAMS["Told to stop"], "pass  # insert(row)"
+    assert program.count(work) == 1
+    server = session_server()
+    with subprocess.Popen(
+        [sys.executable, "-c", program.replace(work, "while True: job.update(message='at it')")],
+        env=os.environ | {"GATEWAY_URL": server.url},
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        try:
+            assert server.client.xread({"progress:log:import:8": "0"}, block=20_000)
+            worker.terminate()
+            states = course(server, "import:8")
+        finally:
+            worker.kill()
+    assert (states[-1].status, states[-1].total) == ("cancelled", 1000)
 
 
 def test_celery(tmp_path: Path) -> None:
@@ -91,5 +110,6 @@ def course(server: Server, job: str) -> list[State]:
 
 def test_every_program_of_the_page_is_run() -> None:
     integrations = {"tqdm", "Celery", "logging", "OpenTelemetry"}
-    assert set(PROGRAMS) == {"In Python", "Queued, or taken back"} | integrations
+    by_hand = {"In Python", "Queued, or taken back", "Told to stop"}
+    assert set(PROGRAMS) == by_hand | integrations
     assert PAGE.count("```python") == len(PROGRAMS)

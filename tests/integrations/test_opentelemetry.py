@@ -7,7 +7,30 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Trace
 
 from gateway.integrations.opentelemetry import current_traceparent
 from tests.spans import session_spans
+from tests.test_readme import run
 from tests.traceparents import OTHER, SPAN
+from tests.worker.peer import Peer
+
+TASK = """
+from celery import Celery
+
+from gateway.integrations.celery import report_tasks
+
+app = Celery(broker="memory://")
+try:
+    report_tasks(app, traceparent="none")
+except ValueError:
+    report_tasks(app, traceparent=lambda: %r)
+
+
+@app.task(job="traced")
+def traced():
+    pass
+
+
+traced.delay()
+traced.apply()
+"""
 
 
 def within(trace_id: str, span_id: str, flags: int) -> str | None:
@@ -39,3 +62,9 @@ def test_a_span_of_the_sdk() -> None:
         sampled = f"00-{context.trace_id:032x}-{context.span_id:016x}-0"
         assert current_traceparent() in (sampled + "1", sampled + "3")  # 3: of a random trace id
     assert current_traceparent() is None
+
+
+def test_a_task_of_celery(peer: Peer) -> None:
+    run(TASK % SPAN, warnings="default")
+    assert {got.fields["status"] for got in peer.got} >= {"queued", "succeeded"}
+    assert {got.fields.get("traceparent") for got in peer.got} == {SPAN}

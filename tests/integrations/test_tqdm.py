@@ -204,6 +204,16 @@ def test_dropped(peer: Peer) -> None:
     assert not peer.ends("torn")
 
 
+def test_dropped_in_a_cycle(peer: Peer) -> None:
+    """The collector clears weak references before it calls `__del__`."""
+    bar: Any = tqdm(total=2, job="job")
+    bar.update(2)
+    bar.itself = bar
+    del bar
+    gc.collect()
+    assert last(peer, "job")["status"] == "succeeded"
+
+
 @pytest.mark.parametrize("n", [float("nan"), float("inf"), -5, 10**400, 2**60])
 def test_no_count_is_worth_an_exception(peer: Peer, n: Any) -> None:
     bar = tqdm(total=3, job="job", mininterval=9)

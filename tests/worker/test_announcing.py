@@ -10,6 +10,7 @@ from gateway.worker import Job, announce, notices, process
 from gateway.worker.notices import Notice, Notices
 from gateway.worker.publisher import Receipt, Rejected, Unreachable
 from gateway.worker.sender import sender_for
+from tests.traceparents import OTHER, SPAN
 
 from .fake import Fake
 from .forking import fork, forks, joined
@@ -45,6 +46,15 @@ def test_how_it_ended(fake: Fake) -> None:
         {"job": "a", "status": "failed", "error": "OSError: disk"},
         {"job": "b", "status": "cancelled", "parent": "c"},
     ]
+
+
+def test_the_span_it_belongs_to(fake: Fake) -> None:
+    announce("a", traceparent=SPAN, url=fake.url)
+    announce("b", traceparent=lambda: OTHER, url=fake.url)
+    announce("c", traceparent=lambda: None, url=fake.url)
+    assert [got.get("traceparent") for got in settled(fake)] == [SPAN, OTHER, None]
+    with pytest.raises(ValueError, match=r"^traceparent "):
+        announce("d", traceparent="x", url=fake.url)
 
 
 def test_a_run_that_its_worker_goes_on_with(fake: Fake) -> None:
