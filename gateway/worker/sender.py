@@ -21,6 +21,7 @@ import threading
 from math import inf
 from time import monotonic
 from typing import Any
+from weakref import WeakValueDictionary
 
 from . import process, publisher
 from .limits import DEFAULT_URL, EXIT, IDLE, OVERDUE
@@ -71,6 +72,7 @@ class Sender:
         self.url = publisher.shown(url)
         self._where = url, token
         self._changed = threading.Condition(process.lock)
+        self._waiters: WeakValueDictionary[Report, threading.Condition] = WeakValueDictionary()
         self._thread: threading.Thread | None = None
         self._publisher: Publisher | None = None
         self._reports: dict[str, Report] = {}
@@ -116,12 +118,16 @@ class Sender:
         with self._changed:
             if report.job not in self._reports:
                 self.wake(report)  # in a child that was forked after the end was set
+            # Each report has a condition of its own, for as long as somebody waits: with a
+            # shared one, many that wait would all be woken for each that is settled.
+            changed = self._waiters.setdefault(report, threading.Condition(process.lock))
             # Not before the log has it too: this may be the last thing the process does.
-            self._changed.wait_for(
+            changed.wait_for(
                 lambda: (report.settled or report.overdue) and self._saying is not report, timeout
             )
             said = report.expire(self._outage.why, now=monotonic())
             self._drop_settled(report)
+            changed.notify_all()
         self._say(report, said)
         return report.delivered
 
@@ -137,6 +143,7 @@ class Sender:
     def after_fork(self) -> None:
         """Start afresh in a child: the jobs stay known, and are sent when they are touched."""
         self._changed = threading.Condition(process.lock)
+        self._waiters = WeakValueDictionary()
         self._thread = None
         self._queue = []
         self._flying, self._saying = False, None
@@ -157,8 +164,12 @@ class Sender:
         """Make it the report of its job. An older one has had its time."""
         other = self._reports.get(report.job, report)
         self._reports[report.job] = report
+        if other is report:
+            return other, None
         # The gateway would say the same, unless the `start` of the older came second.
-        return other, None if other is report else other.superseded_here()
+        said = other.superseded_here()
+        self._wake_waiters(other)
+        return other, said
 
     def _enqueue(self, report: Report, due: float) -> None:
         report.due = due
@@ -206,6 +217,8 @@ class Sender:
             self._say(subject, said)
             with self._changed:
                 self._saying = None
+                if isinstance(subject, Report):
+                    self._wake_waiters(subject)
                 self._changed.notify_all()
 
     def _carry(self, job: str, request: dict[str, Any]) -> Outcome:
@@ -295,6 +308,11 @@ class Sender:
             if len(late) > OVERDUE:
                 late[0].settled = True
                 self._forget(late[0])
+
+    def _wake_waiters(self, report: Report) -> None:
+        changed = self._waiters.get(report)
+        if changed is not None:
+            changed.notify_all()
 
     def _forget(self, report: Report) -> None:
         if self._reports.get(report.job) is report:

@@ -209,6 +209,39 @@ def test_no_thread_to_be_had(
     assert job.wait()
 
 
+def test_an_answer_wakes_nobody_who_waits_for_another(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else many jobs that end together cost the square of their number."""
+    waiting, woken = threading.Semaphore(0), []
+
+    class Counted(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            if threading.current_thread() not in threads:
+                return super().wait(timeout)
+            waiting.release()
+            try:
+                return super().wait(timeout)
+            finally:
+                woken.append(self)
+
+    threads: list[threading.Thread] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Condition", Counted)
+        fake.door.clear()
+        jobs = [Job(f"job{i}", url=fake.url) for i in range(20)]
+        for job in jobs:
+            job.succeed()
+            threads.append(threading.Thread(target=job.wait))
+            threads[-1].start()
+            assert waiting.acquire(timeout=DEADLINE)
+        fake.door.set()
+        for thread in threads:
+            thread.join(DEADLINE)
+    assert all(job.wait(0) for job in jobs)
+    assert len(woken) == len(jobs)
+
+
 def test_flush_waits_for_changes_and_ends(fake: Fake) -> None:
     fake.door.clear()
     running, ended = Job("running", url=fake.url), Job("ended", url=fake.url)
