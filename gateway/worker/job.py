@@ -22,7 +22,7 @@ from .publisher import Token
 from .report import Report
 from .sender import sender_for
 from .tracking import counted, counted_async, total_with
-from .waiting import wait_in_thread
+from .waiting import wait_until
 
 __all__ = ["Job"]
 
@@ -290,7 +290,13 @@ class Job:
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._end(end_of(error), None)
-        await wait_in_thread(self.wait, keep_cancellation=error is None)
+        report, sender = self._report, self._sender
+        try:
+            await wait_until(
+                lambda: sender.over(report), report.timeout, keep_cancellation=error is None
+            )
+        finally:
+            self.wait(0)
 
     def __del__(self) -> None:
         report: Report | None = getattr(self, "_report", None)  # none if __init__ raised

@@ -25,6 +25,7 @@ BEATS: Final = 3  # beats in a lease: one may be lost, one may be late
 BACKOFF: Final = 0.1, 3.0  # first and longest pause while the gateway is away
 QUIET: Final = 60.0  # between two reports in the log that the gateway is away
 IDLE: Final = 15.0  # without any job, the connection is given back after this
+LOOK: Final = 0.001, 0.1  # first and longest pause between two looks of a loop for an end
 EXIT: Final = 2.0  # at exit of the process, for states that nobody else waits for
 OVERDUE: Final = 1_000  # ends nobody waits for any more that are kept for later
 NOTICE: Final = 60.0  # older news that a job is queued are more often wrong than of use

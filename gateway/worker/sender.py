@@ -121,15 +121,17 @@ class Sender:
             # Each report has a condition of its own, for as long as somebody waits: with a
             # shared one, many that wait would all be woken for each that is settled.
             changed = self._waiters.setdefault(report, threading.Condition(process.lock))
-            # Not before the log has it too: this may be the last thing the process does.
-            changed.wait_for(
-                lambda: (report.settled or report.overdue) and self._saying is not report, timeout
-            )
+            changed.wait_for(lambda: self.over(report), timeout)
             said = report.expire(self._outage.why, now=monotonic())
             self._drop_settled(report)
             changed.notify_all()
         self._say(report, said)
         return report.delivered
+
+    def over(self, report: Report) -> bool:
+        """Whether there is nothing to wait for any more."""
+        # Not before the log has it too: this may be the last thing the process does.
+        return (report.settled or report.overdue) and self._saying is not report
 
     def flush(self) -> None:
         """Wait for ends until their deadlines and for other changes a moment; at exit."""
