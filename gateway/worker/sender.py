@@ -35,6 +35,8 @@ __all__ = ["Sender", "sender_for"]
 Outcome = Receipt | Unreachable | Rejected
 
 _log = logging.getLogger("gateway.worker")
+_here = threading.local()
+"""Has `sends` in the senders' threads."""
 _senders: dict[tuple[str, Token], Sender] = {}
 
 
@@ -129,7 +131,13 @@ class Sender:
         return report.delivered
 
     def over(self, report: Report) -> bool:
-        """Whether there is nothing to wait for any more."""
+        """Whether there is nothing to wait for any more, or not here.
+
+        A sender's thread may come by: where the collector finds a generator that was left
+        inside of a job's block. It waits neither for itself nor for another sender.
+        """
+        if hasattr(_here, "sends"):
+            return True
         # Not before the log has it too: this may be the last thing the process does.
         return (report.settled or report.overdue) and self._saying is not report
 
@@ -194,6 +202,7 @@ class Sender:
 
     def _run(self) -> None:
         """The thread: take, carry, take note, for ever."""
+        _here.sends = True
         while True:
             taken = self._take()
             if taken is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import Any
 
@@ -312,3 +313,35 @@ def test_a_job_may_die_anywhere(fake: Fake) -> None:
     with pytest.raises(ValueError, match="name"):
         Job("not a job")
     gc.collect()
+
+
+@pytest.mark.parametrize("inside", [nullcontext(), process.lock])
+def test_a_block_may_end_in_the_senders_own_thread(
+    fake: Fake, inside: AbstractContextManager[object]
+) -> None:
+    """Where the collector may find a generator: the thread does not wait for itself."""
+
+    def pipeline() -> Iterator[Job]:
+        with Job("inner", url=fake.url, timeout=1.0) as job:
+            yield job
+
+    took: list[float] = []
+
+    def collect(_: object) -> None:
+        if generators:
+            start = monotonic()
+            with inside:
+                generators.pop().close()
+            took.append(monotonic() - start)
+
+    fake.seen = collect
+    generators: list[Any] = []
+    generator = pipeline()
+    inner = next(generator)
+    until(inner, lambda: inner.attempt)
+    generators.append(generator)
+    with Job("outer", url=fake.url) as outer:
+        pass
+    assert outer.wait(0)
+    assert inner.wait(DEADLINE)
+    assert took[0] < 1.0
