@@ -2,8 +2,8 @@
 
 A thread per URL, so that a gateway that hangs delays no job of another one. The thread is
 a daemon, starts with the first report and sleeps when nothing is due. It takes the newest
-picture of a job when it sends, so there is no queue of pictures that could grow: the queue
-holds times. While the gateway is away nothing is sent but one try after each pause, of
+picture of a job when it sends, so there is no queue of pictures that could grow: the
+schedule holds times. While the gateway is away nothing is sent but one try after each pause, of
 the job that has waited longest. Beside the jobs there are notices: what is said of a job
 by somebody who does not work on it. They take turns with the jobs.
 
@@ -14,7 +14,6 @@ Never an event loop, never the user's exceptions.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
 import threading
@@ -29,6 +28,7 @@ from .notices import Notice, Notices
 from .outage import Outage
 from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
 from .report import Report
+from .schedule import Schedule
 
 __all__ = ["Sender", "sender_for"]
 
@@ -78,8 +78,7 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._publisher: Publisher | None = None
         self._reports: dict[str, Report] = {}
-        self._queue: list[tuple[float, int, Report]] = []
-        self._ticket = 0  # breaks ties in the queue: first come, first served
+        self._schedule = Schedule()
         self._notices = Notices()
         self._flying = False  # a request is under way
         self._saying: Report | Notice | None = None  # what came of it is going to the log
@@ -92,7 +91,7 @@ class Sender:
             if report.settled or (report.queued and not report.ended):
                 return
             other, said = self._adopt(report)
-            self._enqueue(report, report.next_due(monotonic()))
+            self._schedule.add(report, report.next_due(monotonic()))
             report.queued = True
             problem = self._start()
             self._changed.notify_all()
@@ -155,7 +154,7 @@ class Sender:
         self._changed = threading.Condition(process.lock)
         self._waiters = WeakValueDictionary()
         self._thread = None
-        self._queue = []
+        self._schedule = Schedule()
         self._flying, self._saying = False, None
         self._outage = Outage()
         # Notices, and what has ended, are for the parent to deliver.
@@ -180,11 +179,6 @@ class Sender:
         said = other.superseded_here()
         self._wake_waiters(other)
         return other, said
-
-    def _enqueue(self, report: Report, due: float) -> None:
-        report.due = due
-        self._ticket += 1
-        heapq.heappush(self._queue, (due, self._ticket, report))
 
     def _start(self) -> RuntimeError | None:
         """Start the thread if there is none. Returns why it cannot."""
@@ -252,14 +246,13 @@ class Sender:
         with self._changed:
             while True:
                 now = monotonic()
-                while self._queue and self._void(self._queue[0]):
-                    heapq.heappop(self._queue)
                 self._notices.expire(now)
-                if not (self._queue or self._notices):
+                report = self._schedule.next(now, away=self._outage.failures > 0)
+                if report is None and not self._notices:
                     if not self._changed.wait(IDLE):
                         return None
                     continue
-                due = self._queue[0][0] if self._queue else inf
+                due = inf if report is None else report.due
                 at = max(now if self._notices else due, self._outage.retry_at)
                 if at > now:
                     self._changed.wait(at - now)
@@ -268,18 +261,15 @@ class Sender:
                 if notice is not None:
                     self._flying = True
                     return notice, notice.fields
-                report = heapq.heappop(self._queue)[2]
+                assert report is not None  # noqa: S101 - else it was the turn of a notice
                 if report.abandoned and not report.queued:
                     # No beats: let the gateway show it as stalled, which is the truth.
+                    report.due = inf
                     self._forget(report)
                     self._changed.notify_all()
                     continue
                 self._flying = True
                 return report, report.request(now)
-
-    def _void(self, entry: tuple[float, int, Report]) -> bool:
-        due, _, report = entry
-        return report.settled or due != report.due
 
     def _settle(
         self, report: Report, request: dict[str, Any], outcome: Outcome, *, now: float
@@ -293,11 +283,11 @@ class Sender:
             said = report.rejected(request, outcome)
         else:
             said = report.unreachable(request, str(outcome), now=now)
-            self._enqueue(report, self._outage.retry_at)
+            self._schedule.add(report, self._outage.retry_at)
             report.queued = True
         if not report.queued and not report.settled:
             again = isinstance(outcome, Rejected) and not report.unwelcome
-            self._enqueue(report, now if again else report.sent_at + report.beat)
+            self._schedule.add(report, now if again else report.sent_at + report.beat)
             report.queued = again
         self._drop_settled(report)
         return said

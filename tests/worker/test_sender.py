@@ -129,6 +129,19 @@ def test_an_unlucky_job_delays_no_other_of_its_gateway(fake: Fake) -> None:
     assert bad.wait()
 
 
+def test_an_end_goes_before_what_else_is_due(fake: Fake) -> None:
+    jobs = [Job(f"job{i}", url=fake.url) for i in range(50)]
+    last = Job("last", url=fake.url)
+    fake.door.clear()
+    for job in (last, *jobs):
+        job.update(done=1)
+    assert fake.inside.acquire(timeout=DEADLINE)
+    last.succeed()
+    fake.door.set()
+    assert last.wait()
+    assert [g["job"] for g in fake.got][:2] == ["last", "last"]
+
+
 def test_a_change_in_flight_is_sent_after_it(fake: Fake) -> None:
     with Job("job", url=fake.url) as job:
         fake.door.clear()
