@@ -41,7 +41,8 @@ class Job:
 
     Leaving the block reports the end (see `gateway.worker.outcome`) and waits until the
     gateway has it, at most `timeout` seconds; if it has not, that is logged, and tries go
-    on for two seconds at least, also while the process exits. The block's exception goes
+    on for two seconds at least, also while the process exits. If the gateway has been away
+    for longer than that already, only the exit waits. The block's exception goes
     on unchanged. `async with` does the same in asyncio and Trio without blocking the
     loop, and a cancellation does not cut the wait short. `lease` (seconds) is how long
     the gateway waits for a word before it shows the job as stalled; a thread renews it
@@ -283,7 +284,7 @@ class Job:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._end(end_of(error), None)
-        self.wait()
+        self.wait(self._sender.patience(self._report))
 
     async def __aenter__(self) -> Job:
         return self.__enter__()
@@ -293,7 +294,9 @@ class Job:
         report, sender = self._report, self._sender
         try:
             await wait_until(
-                lambda: sender.over(report), report.timeout, keep_cancellation=error is None
+                lambda: sender.over(report),
+                sender.patience(report),
+                keep_cancellation=error is None,
             )
         finally:
             self.wait(0)

@@ -80,8 +80,8 @@ class Sender:
         self._reports: dict[str, Report] = {}
         self._schedule = Schedule()
         self._notices = Notices()
-        self._flying = False  # a request is under way
-        self._saying: Report | Notice | None = None  # what came of it is going to the log
+        self._flying = False  # a request is under way, or the log is told what came of it
+        self._saying: set[Report] = set()  # of these
         self._outage = Outage()
         self._defect: str | None = None
 
@@ -124,10 +124,17 @@ class Sender:
             changed = self._waiters.setdefault(report, threading.Condition(process.lock))
             changed.wait_for(lambda: self.over(report), timeout)
             said = report.expire(self._outage.why, now=monotonic())
-            self._drop_settled(report)
-            changed.notify_all()
+            if said is not None:
+                self._drop_late()
+                changed.notify_all()
         self._say(report, said)
         return report.delivered
+
+    def patience(self, report: Report) -> float:
+        """How many seconds a block is to wait for its end: in a long outage it would be in vain."""
+        since = self._outage.since
+        long = since is not None and monotonic() - since > report.timeout
+        return 0.0 if long else report.timeout
 
     def over(self, report: Report) -> bool:
         """Whether there is nothing to wait for any more, or not here.
@@ -138,7 +145,7 @@ class Sender:
         if hasattr(_here, "sends"):
             return True
         # Not before the log has it too: this may be the last thing the process does.
-        return (report.settled or report.overdue) and self._saying is not report
+        return (report.settled or report.overdue) and report not in self._saying
 
     def flush(self) -> None:
         """Wait for ends until their deadlines and for other changes a moment; at exit."""
@@ -155,7 +162,7 @@ class Sender:
         self._waiters = WeakValueDictionary()
         self._thread = None
         self._schedule = Schedule()
-        self._flying, self._saying = False, None
+        self._flying, self._saying = False, set()
         self._outage = Outage()
         # Notices, and what has ended, are for the parent to deliver.
         self._notices = Notices()
@@ -167,7 +174,7 @@ class Sender:
 
     def _quiet(self) -> bool:
         waiting = self._notices or any(r.queued for r in self._reports.values())
-        return not (self._flying or self._saying or waiting)
+        return not (self._flying or waiting)
 
     def _adopt(self, report: Report) -> tuple[Report, str | None]:
         """Make it the report of its job. An older one has had its time."""
@@ -207,23 +214,26 @@ class Sender:
             outcome = self._carry(subject.job, request)
             with self._changed:
                 now = monotonic()
-                self._flying = False
                 if isinstance(outcome, Unreachable):
                     news = self._outage.failed(str(outcome), now=now)
                 else:
                     news = self._outage.answered(now=now)
+                said: list[tuple[Report | Notice, str | None]]
                 if isinstance(subject, Notice):
-                    said = self._told(subject, outcome)
+                    said = [(subject, self._told(subject, outcome))]
                 else:
-                    said = self._settle(subject, request, outcome, now=now)
-                self._saying = subject
+                    said = [(subject, self._settle(subject, request, outcome, now=now))]
+                if self._outage.failures:
+                    said += self._expire(now)
+                self._saying = {about for about, _ in said if isinstance(about, Report)}
             if news is not None:
                 _log.warning("the gateway at %s %s", self.url, news)
-            self._say(subject, said)
+            for about, text in said:
+                self._say(about, text)
             with self._changed:
-                self._saying = None
-                if isinstance(subject, Report):
-                    self._wake_waiters(subject)
+                over, self._saying, self._flying = self._saying, set(), False
+                for report in over:
+                    self._wake_waiters(report)
                 self._changed.notify_all()
 
     def _carry(self, job: str, request: dict[str, Any]) -> Outcome:
@@ -300,15 +310,28 @@ class Sender:
             return f"the gateway rejects that it is {notice.fields['status']}: {outcome}"
         return None
 
+    def _expire(self, now: float) -> list[tuple[Report, str]]:
+        """Note which ends are too late now: nobody may wait for them. Returns what to log."""
+        said = []
+        for report in list(self._reports.values()):
+            text = report.expire(self._outage.why, now=now)
+            if text is not None:
+                said.append((report, text))
+        self._drop_late()
+        return said
+
+    def _drop_late(self) -> None:
+        """Of the ends that are late, keep those that may be sent later, and not too many."""
+        late = [r for r in list(self._reports.values()) if r.overdue]
+        for report in late[:-OVERDUE]:
+            report.settled = True
+        for report in late:
+            self._drop_settled(report)
+
     def _drop_settled(self, report: Report) -> None:
         if report.settled:
             report.queued = True  # nobody needs to wake anybody for it any more
             self._forget(report)
-        elif report.overdue:
-            late = [r for r in self._reports.values() if r.overdue]
-            if len(late) > OVERDUE:
-                late[0].settled = True
-                self._forget(late[0])
 
     def _wake_waiters(self, report: Report) -> None:
         changed = self._waiters.get(report)

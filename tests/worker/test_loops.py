@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from gateway.worker import Job
+from gateway.worker.publisher import Receipt, Unreachable
 from gateway.worker.waiting import wait_until
 
 from .fake import Fake, until
@@ -132,6 +133,22 @@ def test_asyncio_cancelled_while_it_waits(fake: Fake, error: Exception | None) -
 
     run(main())
     assert fake.got[-1]["status"] == ("succeeded" if error is None else "failed")
+
+
+def test_asyncio_does_not_wait_in_a_long_outage(fake: Fake) -> None:
+    fake.always = Unreachable("refused")
+
+    async def main() -> None:
+        async with Job("job", url=fake.url) as job:
+            await asyncio.to_thread(until, job, lambda: job._sender._outage.failures)
+            job._sender._outage.since = time.monotonic() - 10.1
+            start = time.monotonic()
+        assert time.monotonic() - start < 1.0
+        assert not job._report.settled
+        fake.always = Receipt(1, True)
+        assert job.wait()
+
+    run(main())
 
 
 def refuse(*_: object, **__: object) -> None:

@@ -87,6 +87,39 @@ def test_only_so_many_late_ends_are_kept(fake: Fake, monkeypatch: pytest.MonkeyP
     until(jobs[2], lambda: jobs[2]._report.delivered)
 
 
+def test_in_a_long_outage_a_block_does_not_wait(fake: Fake) -> None:
+    fake.always = Unreachable("refused")
+    job, before = Job("job", url=fake.url), Job("before", url=fake.url)
+    before.update()
+    until(before, lambda: job._sender._outage.failures)
+    job._sender._outage.since = monotonic() - 10.1
+    start = monotonic()
+    with job:
+        pass
+    assert monotonic() - start < 1.0
+    assert not job._report.settled
+    fake.always = Receipt(1, True)
+    assert job.wait()
+    before.cancel()
+    assert before.wait()
+
+
+def test_ends_that_nobody_waits_for_are_given_up_together(
+    fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "EXIT", 0.0)
+    fake.always = Unreachable("refused")
+    fake.door.clear()
+    jobs = [Job(f"job{i}", url=fake.url, timeout=0.0) for i in range(20)]
+    for job in jobs:
+        job.succeed()
+    fake.door.set()
+    until(jobs[0], lambda: all(jobs[0]._sender.over(job._report) for job in jobs))
+    assert len(fake.got) == 1
+    assert not jobs[0]._sender._reports
+    assert caplog.text.count("could not be delivered") == 20
+
+
 def test_no_wait_does_not_lose_the_end(fake: Fake) -> None:
     fake.door.clear()
     job = Job("job", url=fake.url, timeout=0)
