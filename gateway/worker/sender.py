@@ -1,11 +1,12 @@
 """The sender: one background thread per gateway URL that brings its jobs' pictures there.
 
 A thread per URL, so that a gateway that hangs delays no job of another one. The thread is
-a daemon, starts with the first report and sleeps when nothing is due. It takes the newest
-picture of a job when it sends, so there is no queue of pictures that could grow: the
-schedule holds times. While the gateway is away nothing is sent but one try after each pause, of
-the job that has waited longest. Beside the jobs there are notices: what is said of a job
-by somebody who does not work on it. They take turns with the jobs.
+a daemon, starts with the first report, sleeps when nothing is due, and ends when there has
+been no job for a while. It takes the newest picture of a job when it sends, so there is no
+queue of pictures that could grow: the schedule holds times. While the gateway is away
+nothing is sent but one try after each pause, of the job that has waited longest. Beside
+the jobs there are notices: what is said of a job by somebody who does not work on it. They
+take turns with the jobs.
 
 May touch: threads, the clock, the log, the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`,
 `GATEWAY_TOKEN_FILE`).
@@ -37,7 +38,8 @@ Outcome = Receipt | Unreachable | Rejected
 _log = logging.getLogger("gateway.worker")
 _here = threading.local()
 """Has `sends` in the senders' threads."""
-_senders: dict[tuple[str, Token], Sender] = {}
+_senders: WeakValueDictionary[tuple[str, Token], Sender] = WeakValueDictionary()
+"""Each lives for as long as a job holds it, or its thread."""
 
 
 def sender_for(url: str | None, token: Token) -> Sender:
@@ -54,7 +56,7 @@ def sender_for(url: str | None, token: Token) -> Sender:
         sender = _senders.get((url, token))
         if sender is None:
             sender = _senders[url, token] = Sender(url, token)
-            process.members.append(sender)
+            process.members.add(sender)
         return sender
 
 
@@ -202,14 +204,18 @@ class Sender:
         return None
 
     def _run(self) -> None:
-        """The thread: take, carry, take note, for ever."""
+        """The thread: take, carry, take note, until there is nothing left to do."""
         _here.sends = True
         while True:
             taken = self._take()
             if taken is None:
                 if self._publisher is not None:
                     self._publisher.close()
-                continue
+                with self._changed:
+                    if self._schedule or self._notices:
+                        continue
+                    self._thread = None
+                    return
             subject, request = taken
             outcome = self._carry(subject.job, request)
             with self._changed:

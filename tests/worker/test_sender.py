@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
@@ -226,15 +227,40 @@ def test_an_idle_connection_is_given_back(fake: Fake, monkeypatch: pytest.Monkey
     assert job.wait(0)
 
 
+def joined(job: Job) -> None:
+    """Wait until the thread of its sender has ended."""
+    for thread in threading.enumerate():
+        if thread.name == f"progress {job.url}":
+            thread.join(DEADLINE)
+    assert job._sender._thread is None
+
+
+def test_idle_for_long_nothing_is_left(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token of its own for each job is a sender for each."""
+    monkeypatch.setattr(sender, "IDLE", 0.01)
+    one = "one"
+    with Job("job", url=fake.url, token=one) as job:
+        pass
+    joined(job)
+    assert fake.closed.is_set()
+    with Job("again", url=fake.url, token=one) as again:  # its sender is there, and starts anew
+        pass
+    assert again._sender is job._sender
+    assert again.wait(0)
+    joined(again)
+    left = weakref.ref(job._sender)
+    del job, again
+    gc.collect()
+    assert left() is None
+
+
 def test_idle_before_the_publisher_is_open(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "IDLE", 0.01)
     fake.opening = OSError("never opened")
     monkeypatch.setattr(report, "EXIT", 0.0)
     with Job("job", url=fake.url, timeout=0.0) as job:
         pass
-    until(job, lambda: job._report.settled)
-    with job._sender._changed:  # lets the thread run idle rounds, and shows it alive
-        job._sender._changed.wait(0.05)
+    joined(job)
     fake.opening = None
     with Job("again", url=fake.url) as again:
         pass
