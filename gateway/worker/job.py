@@ -40,13 +40,13 @@ class Job:
                 encode(frame)
 
     Leaving the block reports the end (see `gateway.worker.outcome`) and waits until the
-    gateway has it, at most `timeout` seconds; if it has not, that is logged, and tries go
-    on for two seconds at least, also while the process exits. If the gateway has been away
-    for longer than that already, only the exit waits. The block's exception goes
-    on unchanged. `async with` does the same in asyncio and Trio without blocking the
-    loop, and a cancellation does not cut the wait short. `lease` (seconds) is how long
-    the gateway waits for a word before it shows the job as stalled; a thread renews it
-    also while the worker computes.
+    gateway has it, at most `timeout` seconds (`math.inf`: a month); if it has not, that is
+    logged, and tries go on for two seconds at least, also while the process exits. If the
+    gateway has been away for longer than that already, only the exit waits. The block's
+    exception goes on unchanged. `async with` does the same in asyncio and Trio without
+    blocking the loop, and a cancellation does not cut the wait short. `lease` (seconds) is
+    how long the gateway waits for a word before it shows the job as stalled; a thread
+    renews it also while the worker computes.
 
     `token` is a token, or the path of a file that has one, which is read for each request:
     whoever puts it there may put a newer one in its place. Until then a gateway that no

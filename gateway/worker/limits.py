@@ -19,6 +19,7 @@ MAX_LEASE: Final = 86_400.0
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 DEFAULT_LEASE: Final = 30.0
 DEFAULT_TIMEOUT: Final = 10.0  # how long the end is waited for: two requests that hang
+MAX_WAIT: Final = 30 * 86_400.0  # "for ever": on Windows no lock waits for 50 days
 
 INTERVAL: Final = 0.05  # between two requests of a job: 20 Hz, more than an eye can follow
 BEATS: Final = 3  # beats in a lease: one may be lost, one may be late

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -55,6 +56,13 @@ def test_the_end_is_waited_for_and_then_logged(
     assert "is away" in away
     assert end.startswith("job job: its end could not be delivered in time (")
     assert "refused" in end
+
+
+def test_an_end_may_be_waited_for_without_end(fake: Fake) -> None:
+    job = Job("job", url=fake.url, timeout=sys.maxsize)
+    with pytest.raises(ValueError, match="mine"), process.lock, job:  # so it has to wait
+        raise ValueError("mine")
+    assert job.wait(0)
 
 
 def test_a_late_end_is_delivered_if_it_is_fenced(
