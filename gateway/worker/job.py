@@ -7,7 +7,6 @@ at once, and nothing for a broken connection, ever. They never touch an event lo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from time import monotonic
 from typing import TypeVar, overload
@@ -15,6 +14,7 @@ from typing import TypeVar, overload
 from . import checks, process
 from .checks import KEEP, Keep
 from .limits import DEFAULT_LEASE, DEFAULT_TIMEOUT, MAX_NUMBER
+from .log import warn
 from .outcome import End, describe, end_of
 from .phases import Phase, Stage
 from .picture import Picture
@@ -28,8 +28,6 @@ __all__ = ["Job"]
 
 T = TypeVar("T")
 Number = int | float
-
-_log = logging.getLogger("gateway.worker")
 
 
 class Job:
@@ -239,7 +237,7 @@ class Job:
             stage = self._picture.open(name, share=share, total=total, said=said)
         self.update()
         if stage.span.low >= stage.span.high and share != 0:
-            _log.warning("job %s: no share of it is left for its phase %s", self.name, name)
+            warn("job %s: no share of it is left for its phase %s", self.name, name)
         return Phase(self, stage, leave=self._leave)
 
     def succeed(self, message: str | None = None) -> None:

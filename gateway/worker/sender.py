@@ -15,7 +15,6 @@ Never an event loop, never the user's exceptions.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from math import inf
@@ -25,6 +24,7 @@ from weakref import WeakValueDictionary
 
 from . import process, publisher
 from .limits import DEFAULT_URL, EXIT, IDLE, OVERDUE
+from .log import warn
 from .notices import Notice, Notices
 from .outage import Outage
 from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
@@ -35,7 +35,6 @@ __all__ = ["Sender", "sender_for"]
 
 Outcome = Receipt | Unreachable | Rejected
 
-_log = logging.getLogger("gateway.worker")
 _here = threading.local()
 """Has `sends` in the senders' threads."""
 _senders: WeakValueDictionary[tuple[str, Token], Sender] = WeakValueDictionary()
@@ -233,7 +232,7 @@ class Sender:
                     said += self._expire(now)
                 self._saying = {about for about, _ in said if isinstance(about, Report)}
             if news is not None:
-                _log.warning("the gateway at %s %s", self.url, news)
+                warn("the gateway at %s %s", self.url, news)
             for about, text in said:
                 self._say(about, text)
             with self._changed:
@@ -254,7 +253,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - see above
             if repr(error) != self._defect:
                 self._defect = repr(error)
-                _log.exception("a defect in the publisher for %s", self.url)
+                warn("a defect in the publisher for %s", self.url, cause=error)
             return Unreachable(repr(error))
 
     def _take(self) -> tuple[Report | Notice, dict[str, Any]] | None:
@@ -350,8 +349,8 @@ class Sender:
 
     def _say(self, subject: Report | Notice, said: str | None) -> None:
         if said is not None:
-            _log.warning("job %s: %s [%s]", subject.job, said, self.url)
+            warn("job %s: %s [%s]", subject.job, said, self.url)
 
     def _complain(self, problem: RuntimeError | None) -> None:
         if problem is not None:
-            _log.warning("no thread to report progress to %s: %s", self.url, problem)
+            warn("no thread to report progress to %s: %s", self.url, problem)

@@ -217,6 +217,24 @@ def test_a_defect_in_a_publisher_is_logged_once_and_survived(
     assert [r.levelno for r in caplog.records if "defect" in r.message] == [logging.ERROR]
 
 
+def test_a_handler_that_raises_stops_nobody(
+    fake: Fake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(f"no disk for: {record.getMessage()}")
+
+    monkeypatch.setattr(logging.getLogger("gateway.worker"), "handlers", [Broken()])
+    fake.plan.append(ZeroDivisionError("ouch"))
+    with Job("job", url=fake.url) as old, Job("job", url=fake.url) as job:
+        until(job, lambda: job.attempt)
+    assert old.superseded
+    assert job.wait(0)
+    shown = capsys.readouterr().err
+    assert all(said in shown for said in ("superseded", "a defect", "is away", "is back"))
+    assert shown.count("RuntimeError: no disk for: ") == 4
+
+
 def test_a_publisher_that_cannot_be_opened_yet(fake: Fake) -> None:
     fake.opening = OSError("no certificates")
     with Job("job", url=fake.url) as job:
