@@ -60,7 +60,9 @@ class HttpPublisher:
 
         "localhost".encode("idna")  # its codec is imported here, and not inside a connect
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        host = parts.hostname or ""
+        # Always said, as http.client would look for it in an IPv6 address.
+        port = parts.port or (443 if parts.scheme == "https" else 80)
         self._path = parts.path.rstrip("/") + "/api/jobs/"
         self._quote = quote
         self._headers = {"Content-Type": "application/json", "User-Agent": "progress-gateway"}

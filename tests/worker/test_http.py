@@ -137,6 +137,20 @@ def test_a_host_that_is_none() -> None:
         HttpPublisher("http://a..b", None).publish("job", FIELDS)
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://[::1]", "::1", 80),
+        ("https://[::1]/prefix", "::1", 443),
+        ("http://[::1]:8000", "::1", 8000),
+        ("https://example.org", "example.org", 443),
+    ],
+)
+def test_where_it_connects(url: str, host: str, port: int) -> None:
+    connection = HttpPublisher(url, None)._connection
+    assert (connection.host, connection.port) == (host, port)
+
+
 def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.worker.http.REQUEST", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
