@@ -304,6 +304,12 @@ class Job:
         if report is not None:
             report.abandoned = True  # only a flag: this may run anywhere, in any lock
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"job {self.name} cannot be copied or sent to another process: send its name and its "
+            "run; Job(name, run=run) there goes on with this attempt"
+        )
+
     def __repr__(self) -> str:
         return f"<Job {self.name} {self.status} at {self.url}>"
 
