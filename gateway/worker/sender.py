@@ -123,7 +123,8 @@ class Sender:
             # Each report has a condition of its own, for as long as somebody waits: with a
             # shared one, many that wait would all be woken for each that is settled.
             changed = self._waiters.setdefault(report, threading.Condition(process.lock))
-            changed.wait_for(lambda: self.over(report), timeout)
+            if not self.over(report) and self._start() is None:
+                changed.wait_for(lambda: self.over(report), timeout)
             said = report.expire(self._outage.why, now=monotonic())
             if said is not None:
                 self._drop_late()
@@ -132,10 +133,13 @@ class Sender:
         return report.delivered
 
     def patience(self, report: Report) -> float:
-        """How many seconds a block is to wait for its end: in a long outage it would be in vain."""
+        """How many seconds a block is to wait for its end: none if it is in vain.
+
+        It is without a thread, and in an outage that others have waited for.
+        """
         since = self._outage.since
-        long = since is not None and monotonic() - since > report.timeout
-        return 0.0 if long else report.timeout
+        vain = self._thread is None or (since is not None and monotonic() - since > report.timeout)
+        return 0.0 if vain else report.timeout
 
     def over(self, report: Report) -> bool:
         """Whether there is nothing to wait for any more, or not here.
@@ -152,7 +156,8 @@ class Sender:
         """Wait for ends until their deadlines and for other changes a moment; at exit."""
         with self._changed:
             reports = list(self._reports.values())
-            self._changed.wait_for(lambda: self._outage.failures or self._quiet(), EXIT)
+            if not self._quiet() and self._start() is None:
+                self._changed.wait_for(lambda: self._outage.failures or self._quiet(), EXIT)
         for report in reports:
             if report.deadline is not None:
                 self.wait(report, report.deadline - monotonic())

@@ -174,6 +174,19 @@ def test_asyncio_takes_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyP
     run(main())
 
 
+def test_without_a_thread_there_is_no_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            start = time.monotonic()
+            async with Job("job", url=fake.url) as job:
+                pass
+            assert time.monotonic() - start < 1.0
+        assert job.wait()
+
+    run(main())
+
+
 async def test_a_clock_that_jumps_ends_no_wait(
     fake: Fake, autojump_clock: trio.testing.MockClock
 ) -> None:

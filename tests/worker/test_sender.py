@@ -303,9 +303,16 @@ def test_no_thread_to_be_had(
         patch.setattr(threading.Thread, "start", refuse)
         job = Job("job", url=fake.url)
         job.update(done=1)
+        start = monotonic()
+        with Job("late", url=fake.url) as late:  # as in an `atexit` function of Python 3.12
+            pass
+        assert not late.wait()
+        late._sender.flush()
+        assert monotonic() - start < 1.0
     assert "no thread to report progress" in caplog.text
     job.succeed()
     assert job.wait()
+    assert late.wait()
 
 
 def test_an_answer_wakes_nobody_who_waits_for_another(
