@@ -30,6 +30,7 @@ from .outage import Outage
 from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
 from .report import Report
 from .schedule import Schedule
+from .token import token_of_environment
 
 __all__ = ["Sender", "sender_for"]
 
@@ -49,7 +50,7 @@ def sender_for(url: str | None, token: Token) -> Sender:
     if url is None:
         url = os.environ.get("GATEWAY_URL") or DEFAULT_URL
     if token is None:
-        token = os.environ.get("GATEWAY_TOKEN") or _token_file()
+        token = token_of_environment()
     publisher.check(url, token)
     with process.lock:
         sender = _senders.get((url, token))
@@ -57,15 +58,6 @@ def sender_for(url: str | None, token: Token) -> Sender:
             sender = _senders[url, token] = Sender(url, token)
             process.members.add(sender)
         return sender
-
-
-def _token_file() -> Token:
-    path = os.environ.get("GATEWAY_TOKEN_FILE")
-    if not path:
-        return None
-    from pathlib import Path  # few need it, and it takes its time
-
-    return Path(path)
 
 
 class Sender:
@@ -284,8 +276,8 @@ class Sender:
                 assert report is not None  # noqa: S101 - else it was the turn of a notice
                 if report.abandoned and not report.queued:
                     # No beats: let the gateway show it as stalled, which is the truth.
-                    report.due = inf
-                    self._forget(report)
+                    report.settled = True
+                    self._drop_settled(report)
                     self._changed.notify_all()
                     continue
                 self._flying = True
@@ -341,16 +333,13 @@ class Sender:
     def _drop_settled(self, report: Report) -> None:
         if report.settled:
             report.queued = True  # nobody needs to wake anybody for it any more
-            self._forget(report)
+            if self._reports.get(report.job) is report:
+                del self._reports[report.job]
 
     def _wake_waiters(self, report: Report) -> None:
         changed = self._waiters.get(report)
         if changed is not None:
             changed.notify_all()
-
-    def _forget(self, report: Report) -> None:
-        if self._reports.get(report.job) is report:
-            del self._reports[report.job]
 
     def _say(self, subject: Report | Notice, said: str | None) -> None:
         if said is not None:
