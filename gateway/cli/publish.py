@@ -100,7 +100,7 @@ def publish(
     except Unreachable as error:
         give_up(f"{publisher.shown(url)} does not answer: {error}", code=REFUSED)
     except Rejected as error:
-        # With a field: what was said is wrong. Without: it is not for us, or no gateway.
+        # With a field: what was said is wrong. Without: it is not for us.
         give_up(f"rejected: {error}", code=WRONG if error.field else 1)
     finally:
         connection.close()

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from enum import Enum
-from math import isfinite
+from math import inf, isfinite
 from operator import index
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from .limits import (
     MAX_NUMBER,
     MAX_RUN,
     MAX_TEXT,
+    MAX_WAIT,
     MIN_LEASE,
 )
 
@@ -154,11 +155,11 @@ def lease(name: str, value: Any) -> float:
 
 
 def seconds(name: str, value: Any) -> float:
-    """`value` as a duration that may be 0."""
-    result = number(name, value)
+    """`value` as a duration that may be 0, or infinite: so long that nobody lives to see it."""
+    result = MAX_WAIT if isinstance(value, float) and value == inf else number(name, value)
     if result < 0:
         raise ValueError(f"{name} must not be negative, not {shown(value)}")
-    return float(result)
+    return float(min(result, MAX_WAIT))
 
 
 def text(name: str, value: object) -> str:

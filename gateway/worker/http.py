@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "connect"]
 
 _AGAIN = frozenset((408, 425, 429))  # "not now"; like all of 5xx
+_PROBLEM = "application/problem+json"  # what a gateway refuses with (RFC 9457)
 _EXPIRED = 401  # the same, if the token is in a file: another one will come
 
 
@@ -59,7 +60,9 @@ class HttpPublisher:
 
         "localhost".encode("idna")  # its codec is imported here, and not inside a connect
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        host = parts.hostname or ""
+        # Always said, as http.client would look for it in an IPv6 address.
+        port = parts.port or (443 if parts.scheme == "https" else 80)
         self._path = parts.path.rstrip("/") + "/api/jobs/"
         self._quote = quote
         self._headers = {"Content-Type": "application/json", "User-Agent": "progress-gateway"}
@@ -138,11 +141,13 @@ def _understood(response: HTTPResponse, answer: bytes, *, again: frozenset[int])
             epoch=told.get("epoch"),
             seq=told.get("seq"),
         )
-    detail = told.get("detail") or told.get("title") or response.reason
-    problem = f"{status} {detail}"
+    if 300 <= status < 400:
+        raise Unreachable(f"{status} redirected to {response.getheader('Location')}")
+    problem = f"{status} {told.get('detail') or told.get('title') or response.reason}"
     if status >= 500 or status in again:
         raise Unreachable(problem)
-    if 300 <= status < 400:
-        problem = f"{status} redirected to {response.getheader('Location')}"
+    if response.getheader("Content-Type") != _PROBLEM or told.get("status") != status:
+        # Of whatever stands there while the gateway is started anew, such as a proxy.
+        raise Unreachable(f"{problem}, but not the answer of a gateway")
     field = told.get("field")
     raise Rejected(problem, field=field if isinstance(field, str) else None)

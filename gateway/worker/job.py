@@ -7,7 +7,6 @@ at once, and nothing for a broken connection, ever. They never touch an event lo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from time import monotonic
 from typing import TypeVar, overload
@@ -15,6 +14,7 @@ from typing import TypeVar, overload
 from . import checks, process
 from .checks import KEEP, Keep
 from .limits import DEFAULT_LEASE, DEFAULT_TIMEOUT, MAX_NUMBER
+from .log import warn
 from .outcome import End, describe, end_of
 from .phases import Phase, Stage
 from .picture import Picture
@@ -22,14 +22,12 @@ from .publisher import Token
 from .report import Report
 from .sender import sender_for
 from .tracking import counted, counted_async, total_with
-from .waiting import wait_in_thread
+from .waiting import wait_until
 
 __all__ = ["Job"]
 
 T = TypeVar("T")
 Number = int | float
-
-_log = logging.getLogger("gateway.worker")
 
 
 class Job:
@@ -40,12 +38,13 @@ class Job:
                 encode(frame)
 
     Leaving the block reports the end (see `gateway.worker.outcome`) and waits until the
-    gateway has it, at most `timeout` seconds; if it has not, that is logged, and tries go
-    on for two seconds at least, also while the process exits. The block's exception goes
-    on unchanged. `async with` does the same in asyncio and Trio without blocking the
-    loop, and a cancellation does not cut the wait short. `lease` (seconds) is how long
-    the gateway waits for a word before it shows the job as stalled; a thread renews it
-    also while the worker computes.
+    gateway has it, at most `timeout` seconds (`math.inf`: a month); if it has not, that is
+    logged, and tries go on for two seconds at least, also while the process exits. If the
+    gateway has been away for longer than that already, only the exit waits. The block's
+    exception goes on unchanged. `async with` does the same in asyncio and Trio without
+    blocking the loop, and a cancellation does not cut the wait short. `lease` (seconds) is
+    how long the gateway waits for a word before it shows the job as stalled; a thread
+    renews it also while the worker computes.
 
     `token` is a token, or the path of a file that has one, which is read for each request:
     whoever puts it there may put a newer one in its place. Until then a gateway that no
@@ -238,7 +237,7 @@ class Job:
             stage = self._picture.open(name, share=share, total=total, said=said)
         self.update()
         if stage.span.low >= stage.span.high and share != 0:
-            _log.warning("job %s: no share of it is left for its phase %s", self.name, name)
+            warn("job %s: no share of it is left for its phase %s", self.name, name)
         return Phase(self, stage, leave=self._leave)
 
     def succeed(self, message: str | None = None) -> None:
@@ -283,19 +282,33 @@ class Job:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._end(end_of(error), None)
-        self.wait()
+        self.wait(self._sender.patience(self._report))
 
     async def __aenter__(self) -> Job:
         return self.__enter__()
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._end(end_of(error), None)
-        await wait_in_thread(self.wait, keep_cancellation=error is None)
+        report, sender = self._report, self._sender
+        try:
+            await wait_until(
+                lambda: sender.over(report),
+                sender.patience(report),
+                keep_cancellation=error is None,
+            )
+        finally:
+            self.wait(0)
 
     def __del__(self) -> None:
         report: Report | None = getattr(self, "_report", None)  # none if __init__ raised
         if report is not None:
             report.abandoned = True  # only a flag: this may run anywhere, in any lock
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"job {self.name} cannot be copied or sent to another process: send its name and its "
+            "run; Job(name, run=run) there goes on with this attempt"
+        )
 
     def __repr__(self) -> str:
         return f"<Job {self.name} {self.status} at {self.url}>"

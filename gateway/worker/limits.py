@@ -19,12 +19,14 @@ MAX_LEASE: Final = 86_400.0
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 DEFAULT_LEASE: Final = 30.0
 DEFAULT_TIMEOUT: Final = 10.0  # how long the end is waited for: two requests that hang
+MAX_WAIT: Final = 30 * 86_400.0  # "for ever": on Windows no lock waits for 50 days
 
 INTERVAL: Final = 0.05  # between two requests of a job: 20 Hz, more than an eye can follow
 BEATS: Final = 3  # beats in a lease: one may be lost, one may be late
 BACKOFF: Final = 0.1, 3.0  # first and longest pause while the gateway is away
 QUIET: Final = 60.0  # between two reports in the log that the gateway is away
 IDLE: Final = 15.0  # without any job, the connection is given back after this
+LOOK: Final = 0.001, 0.1  # first and longest pause between two looks of a loop for an end
 EXIT: Final = 2.0  # at exit of the process, for states that nobody else waits for
 OVERDUE: Final = 1_000  # ends nobody waits for any more that are kept for later
 NOTICE: Final = 60.0  # older news that a job is queued are more often wrong than of use

@@ -17,7 +17,7 @@ __all__ = ["Outage"]
 class Outage:
     """What a sender knows of the health of its gateway."""
 
-    __slots__ = ("_quiet_until", "_since", "failures", "retry_at", "why")
+    __slots__ = ("_quiet_until", "_told", "failures", "retry_at", "since", "why")
 
     def __init__(self) -> None:
         self.failures = 0
@@ -25,7 +25,9 @@ class Outage:
         self.retry_at = 0.0
         """Before this time nothing is sent."""
         self.why = "no answer yet"
-        self._since: float | None = None
+        self.since: float | None = None
+        """When the first of them failed."""
+        self._told = False
         self._quiet_until = float("-inf")
 
     def failed(self, why: str, *, now: float) -> str | None:
@@ -34,15 +36,17 @@ class Outage:
         pause = min(first * 2 ** min(self.failures, 16), longest)
         self.failures += 1
         self.why = why
+        if self.since is None:
+            self.since = now
         # Half fixed, half luck: never at once, and not all workers in one wave.
         self.retry_at = now + pause * (0.5 + os.urandom(1)[0] / 510)
-        if self._since is not None or now < self._quiet_until:
+        if self._told or now < self._quiet_until:
             return None
-        self._since, self._quiet_until = now, now + QUIET
+        self._told, self._quiet_until = True, now + QUIET
         return f"is away ({why}); jobs go on, and their newest state is sent when it is back"
 
     def answered(self, *, now: float) -> str | None:
         """Take note of an answer. Returns what is to be logged, if anything."""
-        self.failures, self.retry_at = 0, 0.0
-        since, self._since = self._since, None
-        return None if since is None else f"is back after {now - since:.1f} s"
+        since, told = self.since, self._told
+        self.failures, self.retry_at, self.since, self._told = 0, 0.0, None, False
+        return f"is back after {now - since:.1f} s" if told and since is not None else None

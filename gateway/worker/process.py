@@ -16,7 +16,8 @@ import atexit
 import os
 import sys
 import threading
-from typing import Protocol
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from .limits import FORK
 
@@ -35,9 +36,10 @@ class Member(Protocol):
 
 lock = threading.RLock()  # read it as `process.lock`: a fork puts another one here
 importing = threading.Lock()
-members: list[Member] = []  # one for each gateway; they stay for as long as the process
+members: WeakSet[Member] = WeakSet()  # one for each gateway, while it has a job or a thread
 
 _forking: int | None = None  # the thread whose fork holds `importing`
+_at_end: Any = None  # what `flush_in_child` has registered
 
 
 def flush_in_child() -> None:
@@ -46,15 +48,18 @@ def flush_in_child() -> None:
     Such a child ends by `os._exit`, without `atexit`. Called when a sender starts its
     thread, as multiprocessing forgets what was registered before its fork.
     """
+    global _at_end
     util = sys.modules.get("multiprocessing.util")
     parent = sys.modules.get("multiprocessing.process")
-    if util is not None and parent is not None and parent.parent_process() is not None:
-        util.Finalize(None, flush_all, exitpriority=0)
+    if util is None or parent is None or parent.parent_process() is None:
+        return
+    if _at_end is None or not _at_end.still_active():
+        _at_end = util.Finalize(None, flush_all, exitpriority=0)
 
 
 def flush_all() -> None:
     """Wait until each sender has sent what is due, or has no hope to."""
-    for member in members:
+    for member in list(members):
         member.flush()
 
 
@@ -73,11 +78,11 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global lock, importing, _forking
+    global lock, importing, _forking, _at_end
     lock = threading.RLock()
     importing = threading.Lock()
-    _forking = None
-    for member in members:
+    _forking = _at_end = None
+    for member in list(members):
         member.after_fork()
 
 

@@ -74,7 +74,7 @@ class Report:
         self.queued = False
         """The sender will take the picture: what is set now needs no word to it."""
         self.due = 0.0
-        """When it is to be sent next; an entry of the queue with another time is void."""
+        """When it is to be sent next; an entry of the schedule with another time is void."""
         self.sent_at = -inf
         self.deadline: float | None = None
         """Until when its end is tried for; None while it is running."""
@@ -123,7 +123,7 @@ class Report:
     def request(self, now: float) -> dict[str, Any]:
         """The update to send now. From here on, changes have to be queued again."""
         self.queued = False
-        self.due = inf  # voids what else is in the queue
+        self.due = inf  # takes it from the schedule
         self.sent_at = now
         fields = self.picture.fields()
         for name, value in self._refused.items():

@@ -1,11 +1,12 @@
 """The sender: one background thread per gateway URL that brings its jobs' pictures there.
 
 A thread per URL, so that a gateway that hangs delays no job of another one. The thread is
-a daemon, starts with the first report and sleeps when nothing is due. It takes the newest
-picture of a job when it sends, so there is no queue of pictures that could grow: the queue
-holds times. While the gateway is away nothing is sent but one try after each pause, of
-the job that has waited longest. Beside the jobs there are notices: what is said of a job
-by somebody who does not work on it. They take turns with the jobs.
+a daemon, starts with the first report, sleeps when nothing is due, and ends when there has
+been no job for a while. It takes the newest picture of a job when it sends, so there is no
+queue of pictures that could grow: the schedule holds times. While the gateway is away
+nothing is sent but one try after each pause, of the job that has waited longest. Beside
+the jobs there are notices: what is said of a job by somebody who does not work on it. They
+take turns with the jobs.
 
 May touch: threads, the clock, the log, the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`,
 `GATEWAY_TOKEN_FILE`).
@@ -14,27 +15,31 @@ Never an event loop, never the user's exceptions.
 
 from __future__ import annotations
 
-import heapq
-import logging
 import os
 import threading
 from math import inf
 from time import monotonic
 from typing import Any
+from weakref import WeakValueDictionary
 
 from . import process, publisher
 from .limits import DEFAULT_URL, EXIT, IDLE, OVERDUE
+from .log import warn
 from .notices import Notice, Notices
 from .outage import Outage
 from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
 from .report import Report
+from .schedule import Schedule
+from .token import token_of_environment
 
 __all__ = ["Sender", "sender_for"]
 
 Outcome = Receipt | Unreachable | Rejected
 
-_log = logging.getLogger("gateway.worker")
-_senders: dict[tuple[str, Token], Sender] = {}
+_here = threading.local()
+"""Has `sends` in the senders' threads."""
+_senders: WeakValueDictionary[tuple[str, Token], Sender] = WeakValueDictionary()
+"""Each lives for as long as a job holds it, or its thread."""
 
 
 def sender_for(url: str | None, token: Token) -> Sender:
@@ -45,23 +50,14 @@ def sender_for(url: str | None, token: Token) -> Sender:
     if url is None:
         url = os.environ.get("GATEWAY_URL") or DEFAULT_URL
     if token is None:
-        token = os.environ.get("GATEWAY_TOKEN") or _token_file()
+        token = token_of_environment()
     publisher.check(url, token)
     with process.lock:
         sender = _senders.get((url, token))
         if sender is None:
             sender = _senders[url, token] = Sender(url, token)
-            process.members.append(sender)
+            process.members.add(sender)
         return sender
-
-
-def _token_file() -> Token:
-    path = os.environ.get("GATEWAY_TOKEN_FILE")
-    if not path:
-        return None
-    from pathlib import Path  # few need it, and it takes its time
-
-    return Path(path)
 
 
 class Sender:
@@ -71,14 +67,14 @@ class Sender:
         self.url = publisher.shown(url)
         self._where = url, token
         self._changed = threading.Condition(process.lock)
+        self._waiters: WeakValueDictionary[Report, threading.Condition] = WeakValueDictionary()
         self._thread: threading.Thread | None = None
         self._publisher: Publisher | None = None
         self._reports: dict[str, Report] = {}
-        self._queue: list[tuple[float, int, Report]] = []
-        self._ticket = 0  # breaks ties in the queue: first come, first served
+        self._schedule = Schedule()
         self._notices = Notices()
-        self._flying = False  # a request is under way
-        self._saying: Report | Notice | None = None  # what came of it is going to the log
+        self._flying = False  # a request is under way, or the log is told what came of it
+        self._saying: set[Report] = set()  # of these
         self._outage = Outage()
         self._defect: str | None = None
 
@@ -88,7 +84,7 @@ class Sender:
             if report.settled or (report.queued and not report.ended):
                 return
             other, said = self._adopt(report)
-            self._enqueue(report, report.next_due(monotonic()))
+            self._schedule.add(report, report.next_due(monotonic()))
             report.queued = True
             problem = self._start()
             self._changed.notify_all()
@@ -116,20 +112,44 @@ class Sender:
         with self._changed:
             if report.job not in self._reports:
                 self.wake(report)  # in a child that was forked after the end was set
-            # Not before the log has it too: this may be the last thing the process does.
-            self._changed.wait_for(
-                lambda: (report.settled or report.overdue) and self._saying is not report, timeout
-            )
+            # Each report has a condition of its own, for as long as somebody waits: with a
+            # shared one, many that wait would all be woken for each that is settled.
+            changed = self._waiters.setdefault(report, threading.Condition(process.lock))
+            if not self.over(report) and self._start() is None:
+                changed.wait_for(lambda: self.over(report), timeout)
             said = report.expire(self._outage.why, now=monotonic())
-            self._drop_settled(report)
+            if said is not None:
+                self._drop_late()
+                changed.notify_all()
         self._say(report, said)
         return report.delivered
+
+    def patience(self, report: Report) -> float:
+        """How many seconds a block is to wait for its end: none if it is in vain.
+
+        It is without a thread, and in an outage that others have waited for.
+        """
+        since = self._outage.since
+        vain = self._thread is None or (since is not None and monotonic() - since > report.timeout)
+        return 0.0 if vain else report.timeout
+
+    def over(self, report: Report) -> bool:
+        """Whether there is nothing to wait for any more, or not here.
+
+        A sender's thread may come by: where the collector finds a generator that was left
+        inside of a job's block. It waits neither for itself nor for another sender.
+        """
+        if hasattr(_here, "sends"):
+            return True
+        # Not before the log has it too: this may be the last thing the process does.
+        return (report.settled or report.overdue) and report not in self._saying
 
     def flush(self) -> None:
         """Wait for ends until their deadlines and for other changes a moment; at exit."""
         with self._changed:
             reports = list(self._reports.values())
-            self._changed.wait_for(lambda: self._outage.failures or self._quiet(), EXIT)
+            if not self._quiet() and self._start() is None:
+                self._changed.wait_for(lambda: self._outage.failures or self._quiet(), EXIT)
         for report in reports:
             if report.deadline is not None:
                 self.wait(report, report.deadline - monotonic())
@@ -137,9 +157,10 @@ class Sender:
     def after_fork(self) -> None:
         """Start afresh in a child: the jobs stay known, and are sent when they are touched."""
         self._changed = threading.Condition(process.lock)
+        self._waiters = WeakValueDictionary()
         self._thread = None
-        self._queue = []
-        self._flying, self._saying = False, None
+        self._schedule = Schedule()
+        self._flying, self._saying = False, set()
         self._outage = Outage()
         # Notices, and what has ended, are for the parent to deliver.
         self._notices = Notices()
@@ -151,19 +172,18 @@ class Sender:
 
     def _quiet(self) -> bool:
         waiting = self._notices or any(r.queued for r in self._reports.values())
-        return not (self._flying or self._saying or waiting)
+        return not (self._flying or waiting)
 
     def _adopt(self, report: Report) -> tuple[Report, str | None]:
         """Make it the report of its job. An older one has had its time."""
         other = self._reports.get(report.job, report)
         self._reports[report.job] = report
+        if other is report:
+            return other, None
         # The gateway would say the same, unless the `start` of the older came second.
-        return other, None if other is report else other.superseded_here()
-
-    def _enqueue(self, report: Report, due: float) -> None:
-        report.due = due
-        self._ticket += 1
-        heapq.heappush(self._queue, (due, self._ticket, report))
+        said = other.superseded_here()
+        self._wake_waiters(other)
+        return other, said
 
     def _start(self) -> RuntimeError | None:
         """Start the thread if there is none. Returns why it cannot."""
@@ -180,32 +200,42 @@ class Sender:
         return None
 
     def _run(self) -> None:
-        """The thread: take, carry, take note, for ever."""
+        """The thread: take, carry, take note, until there is nothing left to do."""
+        _here.sends = True
         while True:
             taken = self._take()
             if taken is None:
                 if self._publisher is not None:
                     self._publisher.close()
-                continue
+                with self._changed:
+                    if self._schedule or self._notices:
+                        continue
+                    self._thread = None
+                    return
             subject, request = taken
             outcome = self._carry(subject.job, request)
             with self._changed:
                 now = monotonic()
-                self._flying = False
                 if isinstance(outcome, Unreachable):
                     news = self._outage.failed(str(outcome), now=now)
                 else:
                     news = self._outage.answered(now=now)
+                said: list[tuple[Report | Notice, str | None]]
                 if isinstance(subject, Notice):
-                    said = self._told(subject, outcome)
+                    said = [(subject, self._told(subject, outcome))]
                 else:
-                    said = self._settle(subject, request, outcome, now=now)
-                self._saying = subject
+                    said = [(subject, self._settle(subject, request, outcome, now=now))]
+                if self._outage.failures:
+                    said += self._expire(now)
+                self._saying = {about for about, _ in said if isinstance(about, Report)}
             if news is not None:
-                _log.warning("the gateway at %s %s", self.url, news)
-            self._say(subject, said)
+                warn("the gateway at %s %s", self.url, news)
+            for about, text in said:
+                self._say(about, text)
             with self._changed:
-                self._saying = None
+                over, self._saying, self._flying = self._saying, set(), False
+                for report in over:
+                    self._wake_waiters(report)
                 self._changed.notify_all()
 
     def _carry(self, job: str, request: dict[str, Any]) -> Outcome:
@@ -220,7 +250,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - see above
             if repr(error) != self._defect:
                 self._defect = repr(error)
-                _log.exception("a defect in the publisher for %s", self.url)
+                warn("a defect in the publisher for %s", self.url, cause=error)
             return Unreachable(repr(error))
 
     def _take(self) -> tuple[Report | Notice, dict[str, Any]] | None:
@@ -228,14 +258,13 @@ class Sender:
         with self._changed:
             while True:
                 now = monotonic()
-                while self._queue and self._void(self._queue[0]):
-                    heapq.heappop(self._queue)
                 self._notices.expire(now)
-                if not (self._queue or self._notices):
+                report = self._schedule.next(now, away=self._outage.failures > 0)
+                if report is None and not self._notices:
                     if not self._changed.wait(IDLE):
                         return None
                     continue
-                due = self._queue[0][0] if self._queue else inf
+                due = inf if report is None else report.due
                 at = max(now if self._notices else due, self._outage.retry_at)
                 if at > now:
                     self._changed.wait(at - now)
@@ -244,18 +273,15 @@ class Sender:
                 if notice is not None:
                     self._flying = True
                     return notice, notice.fields
-                report = heapq.heappop(self._queue)[2]
+                assert report is not None  # noqa: S101 - else it was the turn of a notice
                 if report.abandoned and not report.queued:
                     # No beats: let the gateway show it as stalled, which is the truth.
-                    self._forget(report)
+                    report.settled = True
+                    self._drop_settled(report)
                     self._changed.notify_all()
                     continue
                 self._flying = True
                 return report, report.request(now)
-
-    def _void(self, entry: tuple[float, int, Report]) -> bool:
-        due, _, report = entry
-        return report.settled or due != report.due
 
     def _settle(
         self, report: Report, request: dict[str, Any], outcome: Outcome, *, now: float
@@ -269,11 +295,11 @@ class Sender:
             said = report.rejected(request, outcome)
         else:
             said = report.unreachable(request, str(outcome), now=now)
-            self._enqueue(report, self._outage.retry_at)
+            self._schedule.add(report, self._outage.retry_at)
             report.queued = True
         if not report.queued and not report.settled:
             again = isinstance(outcome, Rejected) and not report.unwelcome
-            self._enqueue(report, now if again else report.sent_at + report.beat)
+            self._schedule.add(report, now if again else report.sent_at + report.beat)
             report.queued = again
         self._drop_settled(report)
         return said
@@ -286,24 +312,39 @@ class Sender:
             return f"the gateway rejects that it is {notice.fields['status']}: {outcome}"
         return None
 
+    def _expire(self, now: float) -> list[tuple[Report, str]]:
+        """Note which ends are too late now: nobody may wait for them. Returns what to log."""
+        said = []
+        for report in list(self._reports.values()):
+            text = report.expire(self._outage.why, now=now)
+            if text is not None:
+                said.append((report, text))
+        self._drop_late()
+        return said
+
+    def _drop_late(self) -> None:
+        """Of the ends that are late, keep those that may be sent later, and not too many."""
+        late = [r for r in list(self._reports.values()) if r.overdue]
+        for report in late[:-OVERDUE]:
+            report.settled = True
+        for report in late:
+            self._drop_settled(report)
+
     def _drop_settled(self, report: Report) -> None:
         if report.settled:
             report.queued = True  # nobody needs to wake anybody for it any more
-            self._forget(report)
-        elif report.overdue:
-            late = [r for r in self._reports.values() if r.overdue]
-            if len(late) > OVERDUE:
-                late[0].settled = True
-                self._forget(late[0])
+            if self._reports.get(report.job) is report:
+                del self._reports[report.job]
 
-    def _forget(self, report: Report) -> None:
-        if self._reports.get(report.job) is report:
-            del self._reports[report.job]
+    def _wake_waiters(self, report: Report) -> None:
+        changed = self._waiters.get(report)
+        if changed is not None:
+            changed.notify_all()
 
     def _say(self, subject: Report | Notice, said: str | None) -> None:
         if said is not None:
-            _log.warning("job %s: %s [%s]", subject.job, said, self.url)
+            warn("job %s: %s [%s]", subject.job, said, self.url)
 
     def _complain(self, problem: RuntimeError | None) -> None:
         if problem is not None:
-            _log.warning("no thread to report progress to %s: %s", self.url, problem)
+            warn("no thread to report progress to %s: %s", self.url, problem)

@@ -6,12 +6,24 @@ whenever it is to be shown, and one without a good token may have one soon.
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 
 from .limits import MAX_TOKEN
 from .publisher import Token, Unreachable
 
-__all__ = ["check_token", "newest_token"]
+__all__ = ["check_token", "newest_token", "token_of_environment"]
+
+
+def token_of_environment() -> Token:
+    """`GATEWAY_TOKEN`, or else the file that `GATEWAY_TOKEN_FILE` names; None without either."""
+    token = os.environ.get("GATEWAY_TOKEN")
+    path = os.environ.get("GATEWAY_TOKEN_FILE")
+    if token or not path:
+        return token or None
+    from pathlib import Path  # few need it, and it takes its time
+
+    return Path(path)
 
 
 def check_token(token: Token) -> None:

@@ -36,7 +36,8 @@ Answer = Callable[[Got], "tuple[int, dict[str, str], bytes] | None"]
 def problem(status: int, detail: str, *, field: str | None = None) -> Answer:
     """An answer that is a problem; without a field if None."""
     body = {"status": status, "detail": detail} | ({"field": field} if field else {})
-    return lambda _: (status, {}, json.dumps(body).encode())
+    headers = {"Content-Type": "application/problem+json"}
+    return lambda _: (status, headers, json.dumps(body).encode())
 
 
 def receipt(attempt: int, reason: str | None = None) -> Answer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import threading
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.worker import Job, checks
+from gateway.worker.limits import MAX_WAIT
 
 
 class Tensor:
@@ -113,6 +116,11 @@ def test_data_is_bounded_and_copied() -> None:
         checks.data("data", "x" * 8191)
 
 
+@pytest.mark.parametrize("value", [float("inf"), sys.maxsize, 10**400])
+def test_what_lasts_for_ever_is_what_a_lock_can_wait(value: float) -> None:
+    assert checks.seconds("timeout", value) == MAX_WAIT < threading.TIMEOUT_MAX
+
+
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"name": ""}, ValueError, "name"),
     ({"name": "a b"}, ValueError, "name"),
@@ -128,6 +136,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"lease": 0.5}, ValueError, "lease"),
     ({"lease": None}, TypeError, "lease"),
     ({"timeout": -1}, ValueError, "timeout"),
+    ({"timeout": float("-inf")}, ValueError, "timeout"),
+    ({"timeout": float("nan")}, ValueError, "timeout"),
     ({"url": 1}, TypeError, "url"),
     ({"url": "localhost:8000"}, ValueError, "url"),
     ({"url": "gopher://x"}, ValueError, "url must begin with one of http://, https://"),

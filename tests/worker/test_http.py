@@ -21,6 +21,7 @@ from tests.cli.processes import GATEWAY, WITHIN, Running
 
 from .fake import until
 from .peer import Answer, Peer, hang_up, problem, receipt
+from .recorder import Recorder
 
 
 @pytest.fixture
@@ -136,6 +137,20 @@ def test_a_host_that_is_none() -> None:
         HttpPublisher("http://a..b", None).publish("job", FIELDS)
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://[::1]", "::1", 80),
+        ("https://[::1]/prefix", "::1", 443),
+        ("http://[::1]:8000", "::1", 8000),
+        ("https://example.org", "example.org", 443),
+    ],
+)
+def test_where_it_connects(url: str, host: str, port: int) -> None:
+    connection = HttpPublisher(url, None)._connection
+    assert (connection.host, connection.port) == (host, port)
+
+
 def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.worker.http.REQUEST", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -156,14 +171,20 @@ def raw(status: int, content: bytes, **headers: str) -> Answer:
     return lambda _: (status, headers, content)
 
 
+def odd(content: bytes) -> Answer:
+    return raw(400, content, **{"Content-Type": "application/problem+json"})
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "text", "field"),
     [
         (problem(422, "percent: too big", field="percent"), Rejected, "422 percent", "percent"),
         (problem(401, "no token"), Rejected, "401 no token", None),
-        (raw(404, b"<html>"), Rejected, "404 Not Found", None),
-        (raw(400, b'{"title": "Bad", "field": 5}'), Rejected, "400 Bad", None),
-        (raw(301, b"", Location="https://x/"), Rejected, "301 redirected to https://x/", None),
+        (odd(b'{"status": 400, "title": "Bad", "field": 5}'), Rejected, "400 Bad", None),
+        (odd(b'{"status": 404}'), Unreachable, "400 Bad Request, but not", None),
+        (raw(400, b'{"status": 400}'), Unreachable, "400 Bad Request, but not", None),
+        (raw(404, b"404 page not found"), Unreachable, "404 Not Found, but not", None),
+        (raw(301, b"", Location="https://x/"), Unreachable, "301 redirected to https://x/", None),
         (problem(503, "draining"), Unreachable, "503 draining", None),
         (raw(500, b""), Unreachable, "500", None),
         (problem(429, "slowly"), Unreachable, "429 slowly", None),
@@ -186,6 +207,28 @@ def test_what_answers_mean(
         carrier.publish("job", FIELDS)
     assert getattr(caught.value, "field", None) == field
     assert carrier.publish("job", FIELDS).applied
+
+
+def test_an_end_outlives_what_a_proxy_says_meanwhile(peer: Peer) -> None:
+    """An ingress answers so while the gateway behind it is started anew."""
+    with Job("job") as job:
+        until(job, lambda: job.attempt)
+        peer.plan.extend([raw(404, b"404 page not found\n")] * 2)
+    assert job.wait(0)
+    assert len(peer.ends("job")) == 3
+
+
+def test_what_a_gateway_refuses_with(peer: Peer) -> None:
+    """A true one: what it says is understood as its own."""
+    recorder = Recorder()
+    try:
+        carrier = HttpPublisher(recorder.url, None)
+        with pytest.raises(Rejected) as caught:
+            carrier.publish("job", {"status": "running", "percent": 101})
+        assert caught.value.field == "percent"
+        carrier.close()
+    finally:
+        recorder.close()
 
 
 def test_reasons(peer: Peer, carrier: HttpPublisher) -> None:

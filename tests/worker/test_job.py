@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import logging
+import pickle
 import threading
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
@@ -320,3 +322,10 @@ def test_an_end_is_not_handed_over(fake: Fake) -> None:
     job.fail("x")
     job.hand_over()
     assert job.wait()
+
+
+def test_it_is_not_sent_to_another_process(fake: Fake) -> None:
+    job = Job("job", url=fake.url)
+    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"send its name and its run; Job\(name, run=run\)"):
+            attempt(job)

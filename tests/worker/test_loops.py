@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 import trio
 
 from gateway.worker import Job
-from gateway.worker.waiting import wait_in_thread
+from gateway.worker.publisher import Receipt, Unreachable
+from gateway.worker.waiting import wait_until
 
 from .fake import Fake, until
 from .peer import DEADLINE
@@ -133,11 +135,79 @@ def test_asyncio_cancelled_while_it_waits(fake: Fake, error: Exception | None) -
     assert fake.got[-1]["status"] == ("succeeded" if error is None else "failed")
 
 
+def test_asyncio_does_not_wait_in_a_long_outage(fake: Fake) -> None:
+    fake.always = Unreachable("refused")
+
+    async def main() -> None:
+        async with Job("job", url=fake.url) as job:
+            await asyncio.to_thread(until, job, lambda: job._sender._outage.failures)
+            job._sender._outage.since = time.monotonic() - 10.1
+            start = time.monotonic()
+        assert time.monotonic() - start < 1.0
+        assert not job._report.settled
+        fake.always = Receipt(1, True)
+        assert job.wait()
+
+    run(main())
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+async def test_trio_takes_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job("job", url=fake.url)
+    async with job:
+        await trio.to_thread.run_sync(until, job, lambda: job.attempt)
+        monkeypatch.setattr(trio.to_thread, "run_sync", refuse)
+    assert job.wait(0)
+
+
+def test_asyncio_takes_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            async with Job("job", url=fake.url) as job:
+                await asyncio.to_thread(until, job, lambda: job.attempt)
+                patch.setattr(threading.Thread, "start", refuse)
+            assert job.wait(0)
+
+    run(main())
+
+
+def test_without_a_thread_there_is_no_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            start = time.monotonic()
+            async with Job("job", url=fake.url) as job:
+                pass
+            assert time.monotonic() - start < 1.0
+        assert job.wait()
+
+    run(main())
+
+
+async def test_a_clock_that_jumps_ends_no_wait(
+    fake: Fake, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The gateway needs its time in the true world, whatever the clock of a test says."""
+    async with Job("job", url=fake.url) as job:
+        job.update(done=1)
+    assert job.wait(0)
+
+
 @pytest.mark.parametrize("missing", ["asyncio", "trio"])
 def test_no_loop_at_all(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, missing)
-    called: list[int] = []
-    coroutine = wait_in_thread(lambda: called.append(threading.get_ident()), keep_cancellation=True)
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    coroutine = wait_until(lambda: len(slept) == 9, DEADLINE, keep_cancellation=True)
     with pytest.raises(StopIteration):
         coroutine.send(None)
-    assert called == [threading.get_ident()]
+    assert slept == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.1, 0.1]
+
+
+async def test_it_is_looked_for_until_the_time_is_over() -> None:
+    start = time.monotonic()
+    await wait_until(lambda: False, 0.01, keep_cancellation=True)
+    assert 0.01 <= time.monotonic() - start < DEADLINE

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
+from multiprocessing import util
+from typing import Any
 
 import pytest
 
-from gateway.worker import Job, process
+from gateway.worker import Job, process, sender
 
 from .fake import until
 from .forking import fork, forks, joined, python
@@ -66,6 +69,29 @@ def test_a_child_forked_after_the_end_still_delivers_when_it_waits(peer: Peer) -
     peer.always = None
     assert joined(pid) == 0
     assert job.wait()
+
+
+def test_a_child_flushes_once_however_often_its_thread_starts(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "IDLE", 0.01)
+
+    def child() -> None:
+        for _ in range(3):
+            with Job("job") as job:
+                pass
+            thread = job._sender._thread
+            if thread is not None:
+                thread.join(DEADLINE)
+        finalizers: Any = vars(util)["_finalizer_registry"]
+        assert [f._callback for f in finalizers.values()].count(process.flush_all) == 1
+
+    context: Any = multiprocessing.get_context("fork")
+    forked = context.Process(target=child)
+    forked.start()
+    forked.join(DEADLINE)
+    assert forked.exitcode == 0
+    assert len(peer.ends("job")) == 3
 
 
 def test_a_fork_while_other_threads_hold_every_lock(peer: Peer) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import Any
 
@@ -55,6 +58,13 @@ def test_the_end_is_waited_for_and_then_logged(
     assert "refused" in end
 
 
+def test_an_end_may_be_waited_for_without_end(fake: Fake) -> None:
+    job = Job("job", url=fake.url, timeout=sys.maxsize)
+    with pytest.raises(ValueError, match="mine"), process.lock, job:  # so it has to wait
+        raise ValueError("mine")
+    assert job.wait(0)
+
+
 def test_a_late_end_is_delivered_if_it_is_fenced(
     fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +94,39 @@ def test_only_so_many_late_ends_are_kept(fake: Fake, monkeypatch: pytest.MonkeyP
     assert [job._report.settled for job in jobs] == [True, True, False]
     fake.always = Receipt(1, True)
     until(jobs[2], lambda: jobs[2]._report.delivered)
+
+
+def test_in_a_long_outage_a_block_does_not_wait(fake: Fake) -> None:
+    fake.always = Unreachable("refused")
+    job, before = Job("job", url=fake.url), Job("before", url=fake.url)
+    before.update()
+    until(before, lambda: job._sender._outage.failures)
+    job._sender._outage.since = monotonic() - 10.1
+    start = monotonic()
+    with job:
+        pass
+    assert monotonic() - start < 1.0
+    assert not job._report.settled
+    fake.always = Receipt(1, True)
+    assert job.wait()
+    before.cancel()
+    assert before.wait()
+
+
+def test_ends_that_nobody_waits_for_are_given_up_together(
+    fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "EXIT", 0.0)
+    fake.always = Unreachable("refused")
+    fake.door.clear()
+    jobs = [Job(f"job{i}", url=fake.url, timeout=0.0) for i in range(20)]
+    for job in jobs:
+        job.succeed()
+    fake.door.set()
+    until(jobs[0], lambda: all(jobs[0]._sender.over(job._report) for job in jobs))
+    assert len(fake.got) == 1
+    assert not jobs[0]._sender._reports
+    assert caplog.text.count("could not be delivered") == 20
 
 
 def test_no_wait_does_not_lose_the_end(fake: Fake) -> None:
@@ -128,6 +171,19 @@ def test_an_unlucky_job_delays_no_other_of_its_gateway(fake: Fake) -> None:
     assert bad.wait()
 
 
+def test_an_end_goes_before_what_else_is_due(fake: Fake) -> None:
+    jobs = [Job(f"job{i}", url=fake.url) for i in range(50)]
+    last = Job("last", url=fake.url)
+    fake.door.clear()
+    for job in (last, *jobs):
+        job.update(done=1)
+    assert fake.inside.acquire(timeout=DEADLINE)
+    last.succeed()
+    fake.door.set()
+    assert last.wait()
+    assert [g["job"] for g in fake.got][:2] == ["last", "last"]
+
+
 def test_a_change_in_flight_is_sent_after_it(fake: Fake) -> None:
     with Job("job", url=fake.url) as job:
         fake.door.clear()
@@ -161,6 +217,24 @@ def test_a_defect_in_a_publisher_is_logged_once_and_survived(
     assert [r.levelno for r in caplog.records if "defect" in r.message] == [logging.ERROR]
 
 
+def test_a_handler_that_raises_stops_nobody(
+    fake: Fake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(f"no disk for: {record.getMessage()}")
+
+    monkeypatch.setattr(logging.getLogger("gateway.worker"), "handlers", [Broken()])
+    fake.plan.append(ZeroDivisionError("ouch"))
+    with Job("job", url=fake.url) as old, Job("job", url=fake.url) as job:
+        until(job, lambda: job.attempt)
+    assert old.superseded
+    assert job.wait(0)
+    shown = capsys.readouterr().err
+    assert all(said in shown for said in ("superseded", "a defect", "is away", "is back"))
+    assert shown.count("RuntimeError: no disk for: ") == 4
+
+
 def test_a_publisher_that_cannot_be_opened_yet(fake: Fake) -> None:
     fake.opening = OSError("no certificates")
     with Job("job", url=fake.url) as job:
@@ -179,15 +253,40 @@ def test_an_idle_connection_is_given_back(fake: Fake, monkeypatch: pytest.Monkey
     assert job.wait(0)
 
 
+def joined(job: Job) -> None:
+    """Wait until the thread of its sender has ended."""
+    for thread in threading.enumerate():
+        if thread.name == f"progress {job.url}":
+            thread.join(DEADLINE)
+    assert job._sender._thread is None
+
+
+def test_idle_for_long_nothing_is_left(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token of its own for each job is a sender for each."""
+    monkeypatch.setattr(sender, "IDLE", 0.01)
+    one = "one"
+    with Job("job", url=fake.url, token=one) as job:
+        pass
+    joined(job)
+    assert fake.closed.is_set()
+    with Job("again", url=fake.url, token=one) as again:  # its sender is there, and starts anew
+        pass
+    assert again._sender is job._sender
+    assert again.wait(0)
+    joined(again)
+    left = weakref.ref(job._sender)
+    del job, again
+    gc.collect()
+    assert left() is None
+
+
 def test_idle_before_the_publisher_is_open(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "IDLE", 0.01)
     fake.opening = OSError("never opened")
     monkeypatch.setattr(report, "EXIT", 0.0)
     with Job("job", url=fake.url, timeout=0.0) as job:
         pass
-    until(job, lambda: job._report.settled)
-    with job._sender._changed:  # lets the thread run idle rounds, and shows it alive
-        job._sender._changed.wait(0.05)
+    joined(job)
     fake.opening = None
     with Job("again", url=fake.url) as again:
         pass
@@ -204,9 +303,49 @@ def test_no_thread_to_be_had(
         patch.setattr(threading.Thread, "start", refuse)
         job = Job("job", url=fake.url)
         job.update(done=1)
+        start = monotonic()
+        with Job("late", url=fake.url) as late:  # as in an `atexit` function of Python 3.12
+            pass
+        assert not late.wait()
+        late._sender.flush()
+        assert monotonic() - start < 1.0
     assert "no thread to report progress" in caplog.text
     job.succeed()
     assert job.wait()
+    assert late.wait()
+
+
+def test_an_answer_wakes_nobody_who_waits_for_another(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else many jobs that end together cost the square of their number."""
+    waiting, woken = threading.Semaphore(0), []
+
+    class Counted(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            if threading.current_thread() not in threads:
+                return super().wait(timeout)
+            waiting.release()
+            try:
+                return super().wait(timeout)
+            finally:
+                woken.append(self)
+
+    threads: list[threading.Thread] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Condition", Counted)
+        fake.door.clear()
+        jobs = [Job(f"job{i}", url=fake.url) for i in range(20)]
+        for job in jobs:
+            job.succeed()
+            threads.append(threading.Thread(target=job.wait))
+            threads[-1].start()
+            assert waiting.acquire(timeout=DEADLINE)
+        fake.door.set()
+        for thread in threads:
+            thread.join(DEADLINE)
+    assert all(job.wait(0) for job in jobs)
+    assert len(woken) == len(jobs)
 
 
 def test_flush_waits_for_changes_and_ends(fake: Fake) -> None:
@@ -279,3 +418,35 @@ def test_a_job_may_die_anywhere(fake: Fake) -> None:
     with pytest.raises(ValueError, match="name"):
         Job("not a job")
     gc.collect()
+
+
+@pytest.mark.parametrize("inside", [nullcontext(), process.lock])
+def test_a_block_may_end_in_the_senders_own_thread(
+    fake: Fake, inside: AbstractContextManager[object]
+) -> None:
+    """Where the collector may find a generator: the thread does not wait for itself."""
+
+    def pipeline() -> Iterator[Job]:
+        with Job("inner", url=fake.url, timeout=1.0) as job:
+            yield job
+
+    took: list[float] = []
+
+    def collect(_: object) -> None:
+        if generators:
+            start = monotonic()
+            with inside:
+                generators.pop().close()
+            took.append(monotonic() - start)
+
+    fake.seen = collect
+    generators: list[Any] = []
+    generator = pipeline()
+    inner = next(generator)
+    until(inner, lambda: inner.attempt)
+    generators.append(generator)
+    with Job("outer", url=fake.url) as outer:
+        pass
+    assert outer.wait(0)
+    assert inner.wait(DEADLINE)
+    assert took[0] < 1.0
