@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import trio
@@ -25,7 +25,7 @@ from .auth.gate import Pass
 from .endings import Ending
 from .errors import InvalidInput, NodeFull, TransportClosed, Unauthorized
 from .limits import Limits
-from .outbox import Outbox
+from .outbox import Batch, Outbox
 from .protocol import Message, encode, parse_command
 from .session import Session
 from .tally import Tally
@@ -178,29 +178,17 @@ async def write_frames(outbox: Outbox, sink: Sink, *, limits: Limits, tally: Tal
     deadline is followed by an abort, never by a close frame: half a frame may be on the wire.
     """
     since = time.time()
-
-    async def write(messages: list[Message]) -> None:
-        for part in _parts(messages):
-            if not sink.send(part):
-                began = trio.current_time()
-                with trio.fail_after(limits.write_timeout):
-                    await sink.flush()
-                tally.waited.observe(trio.current_time() - began)
-            tally.wrote(part, since=since)
-
     try:
         async for batch in outbox:
-            messages, size = batch.replies, 0
             if batch.due and tally.timing:
                 tally.queued.observe(trio.current_time() - batch.since)
-            for subscription in batch.due:
-                while (message := subscription.take()) is not None:
-                    messages.append(message)
-                    size += message.size
-                if size >= WRITE_SIZE:
-                    await write(messages)
-                    messages, size = [], 0
-            await write(messages)
+            for messages in _writes(batch):
+                if not sink.send(messages):
+                    began = trio.current_time()
+                    with trio.fail_after(limits.write_timeout):
+                        await sink.flush()
+                    tally.waited.observe(trio.current_time() - began)
+                tally.wrote(messages, since=since)
             if batch.ping:
                 with trio.fail_after(limits.write_timeout):
                     await sink.ping()
@@ -216,21 +204,27 @@ async def write_frames(outbox: Outbox, sink: Sink, *, limits: Limits, tally: Tal
         raise
 
 
-def _parts(messages: list[Message]) -> list[list[Message]]:
-    """The messages in writes of about `WRITE_SIZE`."""
-    if sum([message.size for message in messages]) <= WRITE_SIZE:
-        return [messages] if messages else []
-    parts: list[list[Message]] = []
-    part: list[Message] = []
-    size = 0
-    for message in messages:
-        if message.size > WRITE_SIZE and len(message.texts) > 1:
-            parts += [part, *([piece] for piece in message.split(WRITE_SIZE))]
-            part, size = [], 0
-            continue
-        part.append(message)
-        size += message.size
-        if size >= WRITE_SIZE:
-            parts.append(part)
-            part, size = [], 0
-    return [part for part in (*parts, part) if part]
+def _writes(batch: Batch) -> Iterator[list[Message]]:
+    """The answers, then what is due, in writes of about `WRITE_SIZE`; each is taken when the
+    one before is out."""
+    messages, size = batch.replies, 0
+    if messages:
+        size = sum([message.size for message in messages])
+        if size > WRITE_SIZE:
+            yield from ([message] for message in messages)
+            messages, size = [], 0
+    for subscription in batch.due:
+        while (message := subscription.take()) is not None:
+            if message.size > WRITE_SIZE and len(message.texts) > 1:
+                if messages:
+                    yield messages
+                yield from ([part] for part in message.split(WRITE_SIZE))
+                messages, size = [], 0
+                continue
+            messages.append(message)
+            size += message.size
+            if size >= WRITE_SIZE:
+                yield messages
+                messages, size = [], 0
+    if messages:
+        yield messages
