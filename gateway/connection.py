@@ -214,17 +214,20 @@ def _writes(batch: Batch) -> Iterator[list[Message]]:
             yield from ([message] for message in messages)
             messages, size = [], 0
     for subscription in batch.due:
-        while (message := subscription.take()) is not None:
+        message = subscription.take()
+        while message is not None:
             if message.size > WRITE_SIZE and len(message.texts) > 1:
                 if messages:
                     yield messages
                 yield from ([part] for part in message.split(WRITE_SIZE))
                 messages, size = [], 0
-                continue
-            messages.append(message)
-            size += message.size
+            else:
+                messages.append(message)
+                size += message.size
             if size >= WRITE_SIZE:
                 yield messages
                 messages, size = [], 0
+            # What follows a gap is due as well; after all else the cursor is at the newest.
+            message = subscription.take() if message.kind == "gap" else None
     if messages:
         yield messages

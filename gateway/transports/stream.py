@@ -122,11 +122,14 @@ class ClientStream(HalfCloseableStream):
         is all of it while another task writes, and if the client is gone: that is told
         there. Raises only if the stream is closed or torn.
         """
-        if self._write_lock.locked() or self._is_to_leave:
+        if self._turn is not None and self._is_to_leave:
             return memoryview(data)
-        sent = 0
-        with suppress(OSError):
+        if self._write_lock.locked():
+            return memoryview(data)
+        try:
             sent = self._try_send(data)
+        except OSError:
+            sent = 0
         if sent == len(data):
             return None
         self._write_lock.acquire_nowait()  # now: nobody may come between
