@@ -7,7 +7,7 @@ import time
 import pytest
 import trio
 from attrs import define, field
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -24,6 +24,7 @@ class Door:
         self.opened_at.append(trio.current_time())
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 2 * TURN), st.floats(0, 4 * TURN), st.booleans())))
 def test_each_opens_on_the_first_beat_after_its_time(plan: list[tuple[float, float, bool]]) -> None:
     """`plan`: when each comes, how long it waits, and whether it is forgotten half-way."""

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("atheris", reason="Atheris is not installed (extra fuzz; Linux only)")
 
-RUNS = {"command": 100_000, "update": 50_000, "head": 5_000, "frames": 50_000}
+RUNS = {"command": 50_000, "update": 25_000, "head": 2_500, "frames": 25_000}
 BEGINNINGS = {
     "command": [
         b'{"type":"hello","token":"t","positions":{"a":[1,2]},"max_hz":20}',
