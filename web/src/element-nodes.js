@@ -38,7 +38,7 @@ export function build(root) {
   aside.name = 'aside';
   const main = make('div', 'main');
   main.append(
-    box('head', nodes.name, nodes.attempt, nodes.figure, aside),
+    box('head', nodes.name, nodes.attempt, box('now', nodes.figure, aside)),
     nodes.track,
     box('foot', box('story', nodes.phase, nodes.message, nodes.error), box('facts', nodes.amount, nodes.time)),
   );

@@ -47,10 +47,11 @@ const CSS = `
 :host([look=running]) .box:not(.brisk) .icon { animation: turn 1.4s linear infinite }
 @keyframes turn { to { transform: rotate(1turn) } }
 
-.head { display: flex; align-items: baseline; gap: 8px; min-width: 0 }
+.head, .now { display: flex; align-items: baseline; gap: 0 8px; min-width: 0 }
 .name { font-weight: 600; letter-spacing: -.006em; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0 }
 .attempt { flex: none; color: var(--_muted); font-size: 12px }
-.figure { flex: none; margin-left: auto; font-weight: 600; font-size: 13px; color: var(--_tone) }
+.now { flex: none; margin-left: auto }
+.figure { flex: none; font-weight: 600; font-size: 13px; color: var(--_tone) }
 :host([look=running]) .figure { color: var(--_text) }
 :host([look=succeeded]) .figure, :host([look=cancelled]) .figure, :host([look=queued]) .figure, :host([look=unknown]) .figure { color: var(--_muted); font-weight: 500 }
 
@@ -90,7 +91,11 @@ const CSS = `
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
 
 .rule { height: 0 }
+/* A name is worth a line: beside the rest only its beginning would be left, which jobs have in common. */
+.narrow .head { flex-wrap: wrap }
+.narrow .name { max-width: 100% }
 .narrow .facts { flex: 1 1 100%; flex-wrap: wrap; column-gap: 1.2em; margin-left: 0; position: relative; overflow: hidden }
+.narrow .amount:empty { display: none }
 /* Before what begins a line, the dot lies outside and is cut off. */
 .narrow .amount:not(:empty) + .time:not(:empty)::before { position: absolute; margin: 0 0 0 -.75em }
 .narrow .story { flex-basis: 100% }
