@@ -122,9 +122,7 @@ class ClientStream(HalfCloseableStream):
         is all of it while another task writes, and if the client is gone: that is told
         there. Raises only if the stream is closed or torn.
         """
-        if self._turn is not None and self._is_to_leave:
-            return memoryview(data)
-        if self._write_lock.locked():
+        if self._is_to_leave or self._write_lock.locked():
             return memoryview(data)
         try:
             sent = self._try_send(data)
