@@ -10,21 +10,40 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .harness import Step, measure
 from .peers import PEERS
-from .report import show, write
+from .report import show, write, write_readme
 from .servers import OURS
 from .workloads import WORKLOADS
+
+HERE = Path(__file__).parent
+SHOWN = ("updates", "spread", "posts", "published", "jobs", "fanout", "pages", "arrival", "idle")
+"""Workloads in the README's table."""
+SHOWN_SERVERS = (OURS.name, "websockets", "Node ws", "Centrifugo", "nats", "uWebSockets")
 
 
 @click.command()
 @click.argument("workloads", nargs=-1, metavar="[WORKLOAD]...")
 @click.option("--quick", is_flag=True, help="One short round each: two minutes, rough figures.")
 @click.option("--only", multiple=True, help="Only servers whose name holds this.")
+@click.option(
+    "--readme",
+    is_flag=True,
+    help="What the README's table shows, with five peers, written there and to bench/results: "
+    "a quarter of an hour.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="A folder for JSON and plots.")
-def main(workloads: tuple[str, ...], quick: bool, only: tuple[str, ...], out: Path | None) -> None:
+def main(
+    workloads: tuple[str, ...],
+    quick: bool,
+    only: tuple[str, ...],
+    readme: bool,
+    out: Path | None,
+) -> None:
     """Measure the gateway and its peers, on one core each, in turn."""
     unknown = [name for name in workloads if name not in WORKLOADS]
     if unknown:
         raise click.BadParameter(f"{unknown[0]}: there are {', '.join(WORKLOADS)}")
+    if readme:
+        workloads, only = workloads or SHOWN, only or SHOWN_SERVERS
     most = 1 if quick and not only else 3
     servers = [
         server
@@ -50,6 +69,8 @@ def main(workloads: tuple[str, ...], quick: bool, only: tuple[str, ...], out: Pa
             report=report,
         )
     show(results, console)
+    if readme:
+        write_readme(results, HERE / "results", HERE.parent / "README.md")
     if out is not None:
         write(results, out)
         console.print(f"written to {out}")

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway import Job
-from gateway.brokers.cursor import Cursor, place_of
-from gateway.brokers.poller import BATCH
-from gateway.storage.layout import FEED_LENGTH, HISTORY, RETENTION, Layout
-from gateway.storage.scripts import PUBLISH
+from gateway.brokers.redis.cursor import Cursor, parse_entry_id
+from gateway.brokers.redis.keys import Layout
+from gateway.brokers.redis.poller import BATCH
+from gateway.brokers.redis.scripts import PUBLISH
 
 from .load.wire import text, upgrade
 from .machine import (
@@ -41,7 +41,6 @@ from .machine import (
 )
 
 SHARD = Layout("progress").shards[0]
-COMMON = (HISTORY, FEED_LENGTH, RETENTION)
 JOBS = 1_000
 
 
@@ -50,7 +49,7 @@ def update(job: str, number: int) -> list[Any]:
     keys = SHARD.keys(job)
     fields = ["done", number, "total", 1_000_000, "unit", "frames", "message", f"frame {number}",
               "status", "running", "lease", "30.0", "attempt", 1]  # fmt: skip
-    return ["EVALSHA", PUBLISH.sha, len(keys), *keys, *COMMON, job, *fields]
+    return ["EVALSHA", PUBLISH.sha, len(keys), *keys, "", job, *fields]
 
 
 def fill(client: Any, events: int) -> None:
@@ -90,7 +89,7 @@ def reading(client: Any) -> float:
         )  # so that nothing is missing
         taken, wrong = cursor.take(entries)
         assert not wrong
-        assert cursor.place == place_of(entries[-1][0])
+        assert cursor.entry_id == parse_entry_id(entries[-1][0])
         events += len(taken)
     took = time.thread_time() - started
     client.connection_pool.release(connection)

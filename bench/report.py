@@ -13,16 +13,21 @@ from rich.table import Table
 
 from .harness import Outcome, Results
 from .plot import Bar, plot
-from .servers import OURS
+from .servers import IN_MEMORY, OURS
 from .workloads import LESS_IS_BETTER, WORKLOADS, Workload
 
-__all__ = ["number", "ratio", "show", "summary", "write"]
+__all__ = ["number", "ratio", "show", "summary", "write", "write_readme"]
 
 QUIET = 0.5
 """Load average from which on others use the machine."""
 
 
-UNITS = {"per_second": "a second", "kib": "KiB each", "ratio": "p99, times that without"}
+UNITS = {
+    "cpu": "% of a core",
+    "per_second": "a second",
+    "kib": "KiB each",
+    "ratio": "p99, times that without",
+}
 
 
 def show(results: Results, console: Console) -> None:
@@ -80,35 +85,52 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-COLUMNS = (
+ROWS = (
+    ("updates", "cpu", "20 updates/s to 1,000 clients: CPU, %"),
+    ("updates", "p99", "– p99, ms"),
+    ("spread", "cpu", "2 updates/s to 10,000 clients: CPU, %"),
+    ("spread", "p99", "– p99, ms"),
+    ("posts", "per_second", "POSTs/s, without Redis"),
+    ("posts", "watched", "– while 1,000 clients watch the job"),
+    ("published", "per_second", "1,000 jobs through the Redis script: events/s"),
     ("fanout", "per_second", "1 job, 1,000 clients: events/s"),
-    ("jobs", "per_second", "1,000 jobs, a client each: events/s"),
+    ("jobs", "per_second", "1,000 jobs, one client each: events/s"),
     ("pages", "p99", "pages of 50 jobs: p99, ms"),
-    ("arrival", "per_second", "clients that come, a second"),
-    ("idle", "kib", "KiB a connection"),
+    ("arrival", "per_second", "new clients/s"),
+    ("idle", "kib", "memory per connection, KiB"),
 )
-"""Workload, figure, and how the summary's column is called."""
+"""Workload, figure, and the name of the row in the summary."""
 
 
 def summary(document: Mapping[str, Any]) -> str:
-    """A table in Markdown, from what `results.json` holds: servers as rows, workloads as
-    columns."""
+    """A table in Markdown, from what `results.json` holds: workloads as rows, servers as
+    columns. What was measured without Redis stands in our column, too."""
     workloads = document["workloads"]
-    columns = [column for column in COLUMNS if column[0] in workloads]
-    servers = dict.fromkeys(server for workload, *_ in columns for server in workloads[workload])
+    rows = [row for row in ROWS if row[0] in workloads]
+    found = dict.fromkeys(server for workload, *_ in rows for server in workloads[workload])
+    servers = [server for server in found if server != IN_MEMORY.name]
     lines = [
-        "| | " + " | ".join(heading for *_, heading in columns) + " |",
-        "|---|" + "---:|" * len(columns),
+        "| | " + " | ".join(f"**{one}**" if one == OURS.name else one for one in servers) + " |",
+        "|---|" + "---:|" * len(servers),
     ]
-    for server in servers:
-        found = [
-            workloads[workload].get(server, {}).get("median", {}).get(figure)
-            for workload, figure, _ in columns
-        ]
-        figures = [number(value) if value else "–" for value in found]
-        strong = "**" if server == OURS.name else ""
-        lines.append(f"| {strong}{server}{strong} | " + " | ".join(figures) + " |")
+    for workload, figure, name in rows:
+        outcomes = dict(workloads[workload])
+        if IN_MEMORY.name in outcomes:
+            outcomes[OURS.name] = outcomes.pop(IN_MEMORY.name)
+        values = [outcomes.get(one, {}).get("median", {}).get(figure) for one in servers]
+        figures = [number(value) if value else "" for value in values]
+        lines.append(f"| {name} | " + " | ".join(figures) + " |")
     return "\n".join(lines) + "\n"
+
+
+def write_readme(results: Results, folder: Path, readme: Path) -> None:
+    """Like `write`, and put the new table where the README has the one before."""
+    before = summary(msgspec.json.decode((folder / "results.json").read_bytes()))
+    text = readme.read_text()
+    if before not in text:
+        raise ValueError(f"{readme.name} does not hold the table of {folder}/results.json")
+    write(results, folder)
+    readme.write_text(text.replace(before, summary(_document(results))))
 
 
 def write(results: Results, folder: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
-from .load.feeds import FeedMaker, Ports, gateway_feed
+from .load.feeds import FeedMaker, Ports, gateway_feed, script_feed
+from .load.posts import request
 from .load.wire import PING, PONG, Dialect, Step, text, upgrade
 
 __all__ = [
@@ -53,6 +54,10 @@ class Server:
     """Clients that are to have every event."""
     latest: Dialect
     """Clients that are to have the newest state, if the server knows the difference."""
+    publish: FeedMaker | None = None
+    """How a worker publishes, if that is another way than `feed`."""
+    post: Callable[[int, int], bytes] | None = None
+    """An HTTP request that publishes to `job:1`, with a number and in so many updates."""
     install: Callable[[], None] = lambda: None
     """Make sure that it is there. Raises `Unavailable`."""
     python: bool = False
@@ -107,6 +112,19 @@ def _starlette(ports: Ports) -> Command:
     return Command([sys.executable, "-m", "hypercorn", "-k", "trio", "-b", bind, app])
 
 
+def _post(number: int, updates: int) -> bytes:
+    if updates == 1:
+        body = b'{"message":"frames encoded so far","done":%d}' % number
+        return request("/api/jobs/job:1", body)
+    each = b'{"job":"job:%d","message":"frames encoded so far","done":%d}'
+    bodies = [each % (n % 50 + 2, number * 2 + n // 50) for n in range(updates)]
+    return request("/api/jobs", b"[%b]" % b",".join(bodies))
+
+
+def _post_to_starlette(number: int, updates: int) -> bytes:
+    return request("/", b'{"message":"frames encoded so far","done":%d}' % number)
+
+
 OURS = Server(
     "progress-gateway",
     "gateway serve",
@@ -114,10 +132,16 @@ OURS = Server(
     feed=gateway_feed,
     every=EVERY,
     latest=LATEST,
+    publish=script_feed,
+    post=_post,
     tier=1,
     begin=200,
 )
 IN_MEMORY = evolve(OURS, name="progress-gateway in memory", start=_in_memory)
 STARLETTE = evolve(
-    OURS, name="bare Starlette", what="a route on hypercorn with Trio", start=_starlette
+    OURS,
+    name="bare Starlette",
+    what="a route on hypercorn with Trio",
+    start=_starlette,
+    post=_post_to_starlette,
 )

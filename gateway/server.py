@@ -1,39 +1,38 @@
 """The whole gateway in one call: node, HTTP application, listener.
 
-async with trio.open_nursery() as nursery:
-    gateway = await nursery.start(serve_gateway, "127.0.0.1:8000")
+async with open_gateway("127.0.0.1:8000") as gateway:
     await gateway.publish("video:42", percent=10)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from ipaddress import ip_address
 from socket import socket
-from typing import Any
+from typing import Unpack
 
-import msgspec
 import trio
 from attrs import frozen
 
-from .api import PARTS, create_http_app
-from .auth.gate import Gate
-from .auth.opening import open_gate
-from .broker import Broker, Receipt
+from .auth.authenticator import Authenticator
+from .auth.factory import open_authenticator
+from .brokers.base import Broker, PublishResult
 from .brokers.memory import MemoryBroker
-from .errors import InvalidSettings
-from .job import check_job_id
-from .limits import DEFAULT_LIMITS, Limits
-from .node import Node
-from .protocol import parse_update
-from .transports.addresses import Proxies
-from .transports.http import ASGIApp, HTTPServer
+from .http.api import PARTS, create_http_app
+from .http.publish import direct_publishing
+from .model.errors import InvalidSettings
+from .model.ids import check_job_id
+from .model.limits import DEFAULT_LIMITS, Limits
+from .node.node import Node
+from .protocol.update_fields import UpdateFields, update_from
+from .transports.http1 import HTTPServer
 from .transports.listener import serve_listeners
+from .transports.proxies import Proxies
 from .transports.sockets import open_listeners
 
-__all__ = ["Gateway", "Internal", "check_address", "serve_gateway"]
+__all__ = ["Gateway", "Internal", "check_address", "open_gateway", "serve_gateway"]
 
 
 DEFAULT_PROXIES = Proxies()
@@ -41,12 +40,12 @@ DEFAULT_PROXIES = Proxies()
 
 @frozen
 class Internal:
-    """A second address, which not everybody reaches."""
+    """A second address, for internal clients only."""
 
     bind: str
     """HOST:PORT."""
     parts: frozenset[str] = PARTS - {"page"}
-    """What is served there, and then not at the first address."""
+    """The parts that are served there, and not at the first address."""
 
 
 @frozen
@@ -55,23 +54,32 @@ class Gateway:
 
     node: Node
     addresses: tuple[tuple[str, int], ...]
-    """Where it listens: (host, port) pairs, with the ports really taken."""
+    """The addresses: (host, port) pairs, with the actual ports."""
     internal_addresses: tuple[tuple[str, int], ...] = ()
-    """Where it listens for `Internal`, likewise."""
+    """The addresses of `Internal`, likewise."""
 
     @property
     def url(self) -> str:
-        """Its first address, as the URL of the page."""
+        """The URL of the page, at the first address."""
         host, port = self.addresses[0]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    async def publish(self, job: str, **fields: Any) -> Receipt:
-        """Report on a job from inside this process: the fields of an update.
+    async def publish(self, job: str, **fields: Unpack[UpdateFields]) -> PublishResult:
+        """Report on a job from inside this process.
 
-        Raises `InvalidInput` naming the field that is wrong.
+        Args:
+            job: The job's id.
+            fields: The fields of an update. A field that is left out keeps its value; None clears
+                it.
+
+        Raises:
+            InvalidInput: A field is wrong; the error names it.
+            BrokerUnavailable: The update may or may not have been applied; it can be repeated
+                without harm.
+
+        Cancellation: the update is applied completely or not at all.
         """
-        update = parse_update(msgspec.json.encode(fields))
-        return await self.node.broker.publish(check_job_id(job), update)
+        return await self.node.broker.publish(check_job_id(job), update_from(fields))
 
 
 async def serve_gateway(
@@ -79,34 +87,47 @@ async def serve_gateway(
     broker: Broker | None = None,
     limits: Limits = DEFAULT_LIMITS,
     *,
-    gate: Gate | None = None,
+    authenticator: Authenticator | None = None,
     internal: Internal | None = None,
     insecure: bool = False,
     proxies: Proxies = DEFAULT_PROXIES,
+    wait_for_broker: bool = False,
     task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled; then drain, for at most `limits.drain_timeout` seconds.
+    """Serve until cancelled. `nursery.start` returns the `Gateway` when it accepts connections.
 
-    `bind` is HOST:PORT, port 0 for any free one; `fd://3,4` are descriptors that listen
-    already. `broker` is `MemoryBroker()` by default.
-    `gate` says who may do what; without one everybody who reaches the address may do
-    everything, so the address must be of the loopback then, unless it is to be `insecure`.
-    `proxies` are those whose word is taken for where a client comes from.
-    `internal` is a second address, for what the first shall not serve.
+    Args:
+        bind: HOST:PORT; port 0 is any free port; `fd://3,4` are inherited listening sockets.
+        broker: The store of job states; `MemoryBroker(limits)` by default.
+        limits: The limits of the node.
+        authenticator: Checks tokens and origins. Without one every client has all permissions,
+            so the address must be a loopback address.
+        internal: A second address, for the parts that the first must not serve.
+        insecure: Whether any address is allowed without authentication.
+        proxies: The proxies that are trusted to name the address of a client.
+        wait_for_broker: Whether to start while the broker cannot be reached, and to be not ready
+            until it can.
 
-    Raises `InvalidSettings` if it cannot, or should not, listen there. `nursery.start`
-    returns the `Gateway` when it takes connections.
+    Raises:
+        InvalidSettings: The address cannot or must not be used.
+        BrokerUnavailable: The broker cannot be reached, and `wait_for_broker` is false.
+
+    Cancellation: no more connections are accepted; clients are told to reconnect elsewhere,
+        within `limits.shutdown_timeout` seconds. Connections that are left are dropped then.
     """
-    gate = gate or open_gate(insecure=insecure, limits=limits)
-    node = Node(MemoryBroker(limits) if broker is None else broker, limits=limits, gate=gate)
+    authenticator = authenticator or open_authenticator(insecure=insecure, limits=limits)
+    node = Node(
+        MemoryBroker(limits) if broker is None else broker,
+        limits=limits,
+        authenticator=authenticator,
+    )
     with ExitStack() as listening:
         served = []
-        for address, app in _sites(bind, internal, node):
-            http = HTTPServer(app, limits=limits)
+        for address, http in _sites(bind, internal, node):
             listeners = await open_listeners(address)
-            for listener in listeners:  # closed before, unless what comes between fails
+            for listener in listeners:  # closed already, unless something below fails first
                 listening.enter_context(listener)
-            if gate.keys is None and not insecure:
+            if authenticator.keys is None and not insecure:
                 check_address(listeners)
             served.append((listeners, http))
         async with trio.open_nursery() as nursery:
@@ -114,10 +135,10 @@ async def serve_gateway(
 
             async def run_node(*, task_status: trio.TaskStatus[None]) -> None:
                 with inside:
-                    await node.run(task_status=task_status)
+                    await node.run(wait_for_broker=wait_for_broker, task_status=task_status)
 
             await nursery.start(run_node)
-            # The node outlives the listener: while clients are sent away it still delivers.
+            # The node outlives the listener: it still delivers while clients leave.
             inside.shield = True
             try:
                 async with trio.open_nursery() as outside:
@@ -130,13 +151,61 @@ async def serve_gateway(
                 inside.cancel()
 
 
-def _sites(bind: str, internal: Internal | None, node: Node) -> list[tuple[str, ASGIApp]]:
-    """Each address, and what it serves."""
+@asynccontextmanager
+async def open_gateway(
+    bind: str = "127.0.0.1:8000",
+    broker: Broker | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    authenticator: Authenticator | None = None,
+    internal: Internal | None = None,
+    insecure: bool = False,
+    proxies: Proxies = DEFAULT_PROXIES,
+    wait_for_broker: bool = False,
+) -> AsyncIterator[Gateway]:
+    """Serve while the context is open: `async with open_gateway(...) as gateway`.
+
+    The arguments are those of `serve_gateway`. At the end of the context, clients are told to
+    reconnect elsewhere. If the gateway fails, the body is cancelled and the error is raised, in a
+    group.
+
+    Raises:
+        InvalidSettings: The address cannot or must not be used (in a group).
+
+    Cancellation: as for `serve_gateway`.
+    """
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(
+            partial(
+                serve_gateway,
+                bind,
+                broker,
+                limits,
+                authenticator=authenticator,
+                internal=internal,
+                insecure=insecure,
+                proxies=proxies,
+                wait_for_broker=wait_for_broker,
+            )
+        )
+        nursery.cancel_scope.cancel()
+
+
+def _sites(bind: str, internal: Internal | None, node: Node) -> list[tuple[str, HTTPServer]]:
+    """Each address, and the application that is served there."""
+
+    def serving(parts: frozenset[str], *, inside: bool = False) -> HTTPServer:
+        return HTTPServer(
+            create_http_app(node, parts=parts, inside=inside),
+            limits=node.limits,
+            direct=direct_publishing(node) if "publish" in parts else None,
+        )
+
     if internal is None:
-        return [(bind, create_http_app(node))]
+        return [(bind, serving(PARTS))]
     return [
-        (bind, create_http_app(node, parts=PARTS - internal.parts)),
-        (internal.bind, create_http_app(node, parts=internal.parts, inside=True)),
+        (bind, serving(PARTS - internal.parts)),
+        (internal.bind, serving(internal.parts, inside=True)),
     ]
 
 
@@ -145,11 +214,11 @@ def _names(listeners: Sequence[socket]) -> tuple[tuple[str, int], ...]:
 
 
 def check_address(listeners: Sequence[socket]) -> None:
-    """Raise `InvalidSettings` if others than this machine can reach one of these."""
+    """Raise `InvalidSettings` if other machines can reach one of these sockets."""
     for host, _ in _names(listeners):
         if not ip_address(host.partition("%")[0]).is_loopback:
             raise InvalidSettings(
                 f"{host} can be reached by others, and no token would be asked for: "
-                "set --keys (GATEWAY_KEYS) or GATEWAY_SECRET, or say --insecure",
+                "set --keys (PROGRESS_GATEWAY_KEYS) or PROGRESS_GATEWAY_SECRET, or say --insecure",
                 field="bind",
             )

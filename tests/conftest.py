@@ -3,15 +3,25 @@ run on `autojump_clock`; sockets are real, on loopback and on a free port."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 import trio
+from hypothesis import HealthCheck, settings
 
 from gateway import Gateway, Limits, serve_gateway
 
+from .turns import Turns
+
 IN_CI = os.environ.get("CI") == "true"
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("gateway", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("gateway")
+
+turns = Turns()
 
 
 @pytest.fixture
@@ -48,3 +58,56 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     fail_if_skipped(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    turns.begin(alone=_is_alone(item))
+    try:
+        return (yield)
+    finally:
+        if not (_is_alone(item) and _is_alone(nextitem)):
+            turns.end()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that run alone come first: later each turn would wait for others' longest test."""
+    items.sort(key=lambda item: not _is_alone(item))
+
+
+def _is_alone(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker("alone") is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: more processes than cores, since most tests wait more than they compute."""
+    return max(4, 2 * (os.cpu_count() or 1))
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_left_alone() -> Iterator[None]:
+    """Fail the test that changes logging for those after it."""
+    before = _logging_state()
+    yield
+    assert _logging_state() == before
+
+
+def _logging_state() -> dict[str, object]:
+    loggers = [
+        logger
+        for name, logger in logging.root.manager.loggerDict.items()
+        if name.partition(".")[0] == "gateway" and isinstance(logger, logging.Logger)
+    ]
+    changed = {
+        logger.name: (logger.level, logger.disabled, logger.propagate)
+        for logger in loggers
+        if (logger.level, logger.disabled, logger.propagate) != (logging.NOTSET, False, True)
+    }
+    return {"root": logging.root.level, "disabled": logging.root.manager.disable, **changed}
+
+
+# What `scripts/test` without arguments uses.
+settings.register_profile("fast", settings.get_profile("gateway"), max_examples=25)

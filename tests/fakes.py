@@ -12,16 +12,18 @@ from typing import Any
 import trio
 from attrs import define, field
 
-from gateway.endings import Ending
-from gateway.errors import TransportClosed
-from gateway.protocol import Message
+from gateway.model.errors import TransportClosed
+from gateway.protocol.close_codes import CloseCode
+from gateway.protocol.messages import Message
 
 
 class FakeSource:
-    """A client that says what the test says."""
+    """A client whose messages the test sends."""
+
+    answers_pings = True
 
     def __init__(self) -> None:
-        self.heard_at: float | None = trio.current_time()
+        self.received_at: float | None = trio.current_time()
         self._say, self._said = trio.open_memory_channel[str | Exception](100)
 
     async def say(self, **command: Any) -> None:
@@ -42,27 +44,30 @@ class FakeSource:
         except trio.EndOfChannel:
             raise TransportClosed("hung up") from None
         if isinstance(said, Exception):
-            raise said
-        self.heard_at = trio.current_time()
+            try:
+                raise said
+            finally:
+                del said  # which refers to this frame
+        self.received_at = trio.current_time()
         return said
 
 
 @define
 class Sink:
-    """A client that hears everything."""
+    """A client that receives every frame."""
 
     frames: list[dict[str, Any]] = field(factory=list)
-    """All it was told, in order."""
+    """All received frames, in order."""
     times: list[float] = field(factory=list)
     pings: int = 0
-    ending: Ending | None = None
+    close_code: CloseCode | None = None
     aborted: bool = False
 
     rest: Sequence[Message] = ()
 
     def send(self, messages: Sequence[Message]) -> bool:
         assert not self.rest, "send without flush"
-        assert self.ending is None, "send after close"
+        assert self.close_code is None, "send after close"
         assert not self.aborted, "send after abort"
         self.rest = messages
         return False
@@ -78,13 +83,14 @@ class Sink:
                 self.frames.append(json.loads(text))
                 self.times.append(trio.current_time())
 
-    async def ping(self) -> None:
+    def ping(self) -> bool:
         self.pings += 1
+        return True
 
-    async def close(self, ending: Ending) -> None:
-        assert self.ending is None, "closed twice"
+    async def close(self, close_code: CloseCode) -> None:
+        assert self.close_code is None, "closed twice"
         assert not self.aborted, "close after abort"
-        self.ending = ending
+        self.close_code = close_code
 
     def abort(self) -> None:
         self.aborted = True
@@ -95,7 +101,7 @@ class Sink:
 
 @define
 class PromptSink(Sink):
-    """A client that takes each write at once, as a socket does that is not full."""
+    """A client that accepts each write at once, like a socket that is not full."""
 
     def send(self, messages: Sequence[Message]) -> bool:
         Sink.send(self, messages)
@@ -108,10 +114,15 @@ class StuckSink(Sink):
     """A client that stops reading after some writes."""
 
     writes: int = 1
+    resumed: trio.Event = field(factory=trio.Event)
+
+    def resume(self) -> None:
+        """Read on."""
+        self.resumed.set()
 
     async def flush(self) -> None:
         if not self.writes:
-            await trio.sleep_forever()
+            await self.resumed.wait()
         self.writes -= 1
         await Sink.flush(self)
 
@@ -129,7 +140,7 @@ class SlowSink(Sink):
 
 @define
 class GoneSink(Sink):
-    """A client that is gone after some writes."""
+    """A client that has disconnected after some writes."""
 
     writes: int = 1
 

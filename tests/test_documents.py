@@ -1,7 +1,8 @@
-"""What is written by `python -m docs.generate` is up to date, and true."""
+"""The files that `python -m docs.generate` writes are up to date and correct."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,19 +12,32 @@ from starlette.routing import Route
 from docs.generate import PAGES, ROOT, written
 from docs.generate.schemas import asyncapi, openapi
 from gateway import MemoryBroker, Node
-from gateway.api import create_http_app
-from gateway.auth.opening import open_gate
+from gateway.auth.factory import open_authenticator
+from gateway.http.api import create_http_app
 
 from .auth.signing import SECRET
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_it_is_up_to_date(page: str) -> None:
+def test_generated_documents_are_up_to_date(page: str) -> None:
     assert (ROOT / page).read_text() == written(page), "run python -m docs.generate"
 
 
+def test_no_script_redefines_a_generated_constant() -> None:
+    folder = ROOT / "gateway/brokers/redis/lua"
+    generated = re.findall(r"^local (\w+)", (folder / "constants.lua").read_text(), re.MULTILINE)
+    for path in folder.glob("*.lua"):
+        if path.name != "constants.lua":
+            text = path.read_text()
+            assert not re.search(
+                rf"^\s*(local )?({'|'.join(generated)})\b.* = ", text, re.MULTILINE
+            )
+
+
 def test_every_endpoint_is_in_the_openapi_document_and_no_other() -> None:
-    app: Any = create_http_app(Node(MemoryBroker(), gate=open_gate(secret=SECRET)))
+    app: Any = create_http_app(
+        Node(MemoryBroker(), authenticator=open_authenticator(secret=SECRET))
+    )
     served = {
         (route.path.replace(":path", ""), method.lower())
         for route in app.routes
@@ -35,8 +49,16 @@ def test_every_endpoint_is_in_the_openapi_document_and_no_other() -> None:
     assert described == served
 
 
+def test_each_operation_has_a_unique_id_and_the_api_a_server_url() -> None:
+    document = openapi()
+    operations = [each for item in document["paths"].values() for each in item.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    (server,) = document["servers"]
+    assert server["variables"]["address"]["default"].startswith("http://")
+
+
 @pytest.mark.parametrize("document", [openapi(), asyncapi()], ids=["openapi", "asyncapi"])
-def test_references_lead_somewhere(document: dict[str, Any]) -> None:
+def test_references_resolve(document: dict[str, Any]) -> None:
     for reference in references(document):
         found: Any = document
         for step in reference.removeprefix("#/").split("/"):

@@ -1,4 +1,4 @@
-"""Imports point down only (DESIGN §9), and the pure core stays pure."""
+"""Imports follow the folders: a folder imports from those above it, never from those below."""
 
 from __future__ import annotations
 
@@ -15,23 +15,40 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 LAYERS = [
-    {"storage"},
-    {"errors", "limits", "endings", "pace", "job", "fold", "history", "protocol", "topic"},
-    {"about", "tally", "metronome", "outbox", "hub", "broker", "auth", "session"},
-    {"brokers"},
-    {"connection", "canary", "clients", "upkeep", "tracing", "node"},
-    {"transports"},
-    {"page", "request", "answers", "metrics", "api", "settings", "settings_file"},
-    {"server", "asgi"},
-    {"cli", "demo"},
+    "observability",
+    "model",
+    "protocol",
+    "brokers",
+    "auth",
+    "delivery",
+    "node",
+    "transports",
+    "http",
+    "config",
+    "server",
+    "asgi_app",
+    "asgi",
+    "worker",
+    "integrations",
+    "cli",
+    "demo",
 ]
-"""From the bottom up. A module may import from its own layer and those below. `worker`
-stands beside all of them: it imports none but `storage`, and only the edge and
-`integrations` import it."""
+"""Folders (and three modules) of `gateway/`, in the order of docs/architecture.md."""
 
-PURE = LAYERS[1]
-MAY_BE_USED_BY_PURE = {
-    "attrs", "msgspec", "wsproto", "__future__", "collections", "re", "struct", "typing",
+ONLY = {
+    "worker": {
+        f"model.{name}" for name in ("constants", "ids", "percent", "statuses", "traceparent")
+    }
+    | {f"brokers.redis.{name}" for name in ("keys", "url", "servers", "scripts")},
+    "integrations": {"worker", "model.constants", "model.ids"},
+}
+"""What a worker loads must stay small: these folders import nothing else of the gateway."""
+
+PURE = {"model", "protocol"}
+PURE_MAY_USE = {
+    "__future__", "attrs", "collections", "functools", "hashlib", "ipaddress", "json", "math",
+    "msgspec", "operator", "re", "struct", "typing", "unicodedata",
+    "wsproto",
 }  # fmt: skip
 
 
@@ -39,59 +56,39 @@ def modules() -> list[Path]:
     return sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
-def room(path: Path) -> str:
-    """The first name below `gateway`: the module, or the folder it is in."""
+def folder(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """What a module imports, function bodies included: (dotted name, whether it is ours)."""
+def imports(path: Path) -> Iterator[str]:
+    """The dotted names that a module imports, in function bodies too."""
     package = ("gateway", *path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             stem = ".".join([*base, *filter(None, [node.module])])
-            names = [f"{stem}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            yield name, name.partition(".")[0] == "gateway"
-
-
-def our_rooms(path: Path) -> set[str]:
-    return {
-        name.split(".")[1]
-        for name, ours in imports(path)
-        if (ours and (ROOT / name.split(".")[1]).exists())
-        or (ours and (ROOT / f"{name.split('.')[1]}.py").exists())
-    }
-
-
-def level(name: str) -> int:
-    return next(number for number, layer in enumerate(LAYERS) if name in layer)
+            yield from (f"{stem}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_down(path: Path) -> None:
-    if room(path) in ("worker", "integrations"):
-        assert our_rooms(path) <= {"worker", "storage"}
-        return
-    own = level(room(path))
-    for other in our_rooms(path) - {"worker"}:
-        assert level(other) <= own, f"{path.name} imports {other}, which is above it"
-    if "worker" in our_rooms(path):
-        assert own == len(LAYERS) - 1
+def test_imports_follow_the_folders(path: Path) -> None:
+    own = folder(path)
+    ours = {name.removeprefix("gateway.") for name in imports(path) if name.startswith("gateway.")}
+    for name in ours:
+        other = name.partition(".")[0]
+        if other not in LAYERS or other == own:
+            continue  # the package's own API, or the same folder
+        if own in ONLY:
+            assert name.startswith(tuple(ONLY[own])), f"{own} must not import {name}"
+        assert LAYERS.index(other) <= LAYERS.index(own), f"{name} is below {own}"
+    if own in PURE:
+        foreign = {name.partition(".")[0] for name in imports(path)} - {"gateway"}
+        assert foreign <= PURE_MAY_USE
 
 
-@pytest.mark.parametrize("name", sorted(PURE))
-def test_the_core_knows_no_trio_clock_log_or_socket(name: str) -> None:
-    foreign = {what.partition(".")[0] for what, ours in imports(ROOT / f"{name}.py") if not ours}
-    assert foreign <= MAY_BE_USED_BY_PURE
-
-
-def test_a_worker_loads_no_server() -> None:
+def test_a_worker_imports_no_server_module() -> None:
     program = (
         "import sys; from gateway import Job; "
         "print(*sorted({name.partition('.')[0] for name in sys.modules}"
@@ -103,4 +100,5 @@ def test_a_worker_loads_no_server() -> None:
     server = {"trio", "hypercorn", "starlette", "redis", "asyncio", "wsproto", "click", "rich"}
     assert not server & set(loaded)
     assert "opentelemetry" not in loaded
-    assert all(name.startswith("gateway.worker") for name in loaded if "gateway." in name)
+    allowed = ("gateway.worker", "gateway.model")
+    assert all(name.startswith(allowed) for name in loaded if "gateway." in name)

@@ -1,4 +1,4 @@
-"""Spans as W3C Trace Context writes them, and what is none. The first is its own example."""
+"""Valid and invalid `traceparent` values. The first is the example of W3C Trace Context."""
 
 from __future__ import annotations
 

@@ -17,22 +17,25 @@ import redis
 import trio
 from attrs import frozen
 
-from gateway.brokers.redis import RedisBroker
-from gateway.job import Update
+from gateway.brokers.redis.broker import RedisBroker
+from gateway.model.state import Update
 
 from .marks import MARK, STAMP
+from .posts import request
 from .wire import binary, upgrade
 
 __all__ = [
     "Feed",
     "FeedMaker",
     "Ports",
+    "centrifugo_feed",
     "channels_feed",
     "gateway_feed",
     "nats_feed",
     "nchan_feed",
     "pubsub_feed",
     "python_socketio_feed",
+    "script_feed",
     "socketio_feed",
     "websocket_feed",
 ]
@@ -141,6 +144,43 @@ def nchan_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
     return _plain(_connect(ports.server), (head % (job.encode(), len(s)) + s for job, s in states))
 
 
+@frozen
+class _Batches:
+    """All events at once in one request: what stands before and behind them."""
+
+    socket: socket.socket
+    path: str
+    commands: list[tuple[bytes, bytes]]
+
+    def encode(self, events: Sequence[tuple[int, bytes]]) -> bytes:
+        parts = []
+        for job, mark in events:
+            before, behind = self.commands[job]
+            parts.append(before + mark + behind)
+        return request(self.path, b'{"commands":[%b]}' % b",".join(parts))
+
+
+def centrifugo_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
+    """What is due at once in one request of Centrifugo's HTTP API."""
+    commands = (
+        b'{"publish":{"channel":"%b","data":%b}}' % (job.encode(), payload(job)) for job in jobs
+    )
+    sock = _connect(ports.server)
+    return _Batches(sock, "/api/batch", [_around(command) for command in commands])
+
+
+def script_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
+    """Updates through the gateway's script in Redis, as a client in any language calls it."""
+    message = _HOLE + b"." * 60
+    return _plain(
+        _connect(ports.redis),
+        (
+            resp(b"FCALL", b"progress", b"1", b"progress", job.encode(), b"message", message)
+            for job in jobs
+        ),
+    )
+
+
 def socketio_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
     """What Socket.IO's emitter for the streams adapter writes: XADD of a broadcast."""
     commands = []
@@ -214,7 +254,7 @@ for i = 1, #ARGV do
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', 50000, '*', 'event', entry)
 end
 """
-"""Numbers and appends. (The node's canary does too, so nobody else can know the numbers.)"""
+"""Numbers and appends. (The node's probe does too, so nobody else can know the numbers.)"""
 
 
 def gateway_feed(ports: Ports, jobs: Sequence[str]) -> Feed:

@@ -11,6 +11,7 @@ import msgspec
 
 from ..load.feeds import (
     Ports,
+    centrifugo_feed,
     channels_feed,
     gateway_feed,
     nats_feed,
@@ -20,6 +21,7 @@ from ..load.feeds import (
     socketio_feed,
     websocket_feed,
 )
+from ..load.posts import request
 from ..load.wire import Dialect, Step, binary, text, upgrade
 from ..servers import CACHE, EVERY, IN_MEMORY, LATEST, OURS, STARLETTE, Command, Server
 from . import install
@@ -59,7 +61,18 @@ def _as_nchan(jobs: Sequence[str]) -> Sequence[Step]:
     return [Step(upgrade(f"/sub?id={','.join(jobs)}"), until=b"\r\n\r\n")]
 
 
+def _as_centrifugo(jobs: Sequence[str]) -> Sequence[Step]:
+    subs = [{"id": n, "subscribe": {"channel": job}} for n, job in enumerate(jobs, start=2)]
+    last = b'{"id":%d,"subscribe":{"recoverable"' % (len(jobs) + 1)
+    return [
+        Step(upgrade("/connection/websocket"), until=b"\r\n\r\n"),
+        Step(text('{"id":1,"connect":{}}'), until=b'"client"'),
+        Step(text("\n".join(_json(sub).decode() for sub in subs)), until=last),
+    ]
+
+
 LIST = Dialect(_as_list)
+CENTRIFUGO = Dialect(_as_centrifugo, {b"\x81\x02{}": text("{}")})
 SOCKETIO = Dialect(_as_socketio)
 NATS = Dialect(_as_nats, {b"PING\r\n": binary(b"PONG\r\n")})
 NCHAN = Dialect(_as_nchan)
@@ -82,6 +95,34 @@ def _uvicorn(name: str, ports: Ports) -> Command:
 def _node(name: str, ports: Ports) -> Command:
     program = ["node", str(HERE / f"{name}.js"), str(ports.server), str(ports.redis)]
     return Command(program, {"NODE_PATH": str(install.NODE / "node_modules")})
+
+
+def _centrifugo(ports: Ports) -> Command:
+    config = CACHE / "centrifugo.json"
+    namespace = {
+        "name": "job",
+        "history_size": 128,
+        "history_ttl": "300s",
+        "force_recovery": True,
+    }
+    document = {
+        "http_server": {"address": "127.0.0.1", "port": str(ports.server)},
+        "client": {"insecure": True, "allowed_origins": ["*"], "channel_limit": 1000},
+        "http_api": {"insecure": True},
+        "channel": {"namespaces": [namespace]},
+        "log": {"level": "error"},
+    }
+    config.write_bytes(_json(document))
+    return Command([str(install.GO / "centrifugo"), "-c", str(config)], {"GOMAXPROCS": "1"})
+
+
+def _post_to_centrifugo(number: int, updates: int) -> bytes:
+    data = b'{"message":"frames encoded so far","done":%d}' % number
+    if updates == 1:
+        return request("/api/publish", b'{"channel":"job:1","data":%b}' % data)
+    each = b'{"publish":{"channel":"job:%d","data":%b}}'
+    commands = b",".join(each % (n % 50 + 2, data) for n in range(updates))
+    return request("/api/batch", b'{"commands":[%b]}' % commands)
 
 
 def _nats(ports: Ports) -> Command:
@@ -126,6 +167,18 @@ def _hypercorn(ports: Ports) -> Command:
     return Command([sys.executable, *arguments], {"REDIS_PORT": str(ports.redis)})
 
 
+CENTRIFUGO_6 = Server(
+    "Centrifugo",
+    "version 6, JSON protocol, history and recovery on, one core",
+    tier=1,
+    start=_centrifugo,
+    feed=centrifugo_feed,
+    every=CENTRIFUGO,
+    latest=CENTRIFUGO,
+    post=_post_to_centrifugo,
+    install=partial(install.go, "github.com/centrifugal/centrifugo/v6@v6.9.1"),
+)
+
 PEERS = [
     Server(
         "websockets broadcast()",
@@ -159,6 +212,7 @@ PEERS = [
         latest=LIST,
         install=partial(install.node, "ws", "ioredis"),
     ),
+    CENTRIFUGO_6,
     Server(
         "uWebSockets",
         "through socketify, its own topics",

@@ -3,6 +3,6 @@
 import os
 
 from gateway.asgi import create_app
-from gateway.brokers.redis import RedisBroker
+from gateway.brokers.redis.broker import RedisBroker
 
 app = create_app(RedisBroker(f"redis://127.0.0.1:{os.environ['REDIS_PORT']}"))

@@ -1,25 +1,28 @@
 """Peers come from their own registries, by name, into a cache beside the bench.
 
 Nothing is installed into the system: Python packages go into an environment, Node's into a
-folder, Debian's are unpacked.
+folder, Debian's are unpacked, Go's are built.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..servers import CACHE, Unavailable
 
-__all__ = ["DEBIAN", "NODE", "PYTHON", "debian", "nginx", "node", "python"]
+__all__ = ["DEBIAN", "GO", "NODE", "PYTHON", "debian", "go", "nginx", "node", "python"]
 
 PYTHON = CACHE / "venv" / "bin" / "python"
 NODE = CACHE / "node"
 DEBIAN = CACHE / "debian"
+GO = CACHE / "go"
 TIMEOUT = 180
+BUILD_TIMEOUT = 600
 
 
 def python(*packages: str) -> None:
@@ -52,6 +55,18 @@ def debian(*packages: str) -> None:
     stamp.touch()
 
 
+def go(module: str) -> None:
+    """A program of a Go module, built here. Raises `Unavailable`."""
+    GO.mkdir(parents=True, exist_ok=True)
+    _once(
+        GO,
+        [module],
+        [_program("go"), "install", module],
+        env={**os.environ, "GOBIN": str(GO)},
+        timeout=BUILD_TIMEOUT,
+    )
+
+
 def nginx() -> None:
     """Debian's nginx with nchan, which insists on a folder of the system's: give it one here.
 
@@ -65,11 +80,18 @@ def nginx() -> None:
     (CACHE / folder).mkdir(exist_ok=True)
 
 
-def _once(directory: Path, packages: Sequence[str], command: Sequence[str]) -> None:
+def _once(
+    directory: Path,
+    packages: Sequence[str],
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
+) -> None:
     name = "+".join(packages).replace("/", "-")
     stamp = directory / f".{name}"
     if not stamp.exists():
-        _run(command)
+        _run(command, env=env, timeout=timeout)
         stamp.touch()
 
 
@@ -80,9 +102,15 @@ def _program(name: str) -> str:
     return found
 
 
-def _run(command: Sequence[str], *, cwd: Path | None = None) -> None:
+def _run(
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
+) -> None:
     try:
-        subprocess.run(command, cwd=cwd, check=True, capture_output=True, timeout=TIMEOUT)
+        subprocess.run(command, cwd=cwd, env=env, check=True, capture_output=True, timeout=timeout)
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
         raise Unavailable(f"{Path(command[0]).name} failed: {said[-1]}") from None

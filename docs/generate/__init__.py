@@ -1,7 +1,8 @@
-"""Writes the parts of the documentation that the code says already: `python -m docs.generate`.
+"""`python -m docs.generate` writes what follows from the code: tables and schemas in the
+documentation, alert rules, the dashboard, and the constants for other languages.
 
-A part stands between `<!-- name -->` and `<!-- end -->`; some files are written whole. A
-test compares.
+A table stands between `<!-- name -->` and `<!-- end -->`; other files are written whole. A test
+fails when a file is out of date.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .alerts import rules
+from .constants import javascript, javascript_fallback, lua
 from .dashboard import dashboard
 from .schemas import asyncapi, openapi
 from .tables import fields, metrics, values
@@ -26,6 +28,9 @@ WHOLE: dict[str, Callable[[], Any]] = {
     "docs/asyncapi.json": asyncapi,
     "docs/grafana.json": dashboard,
     "docs/openapi.json": openapi,
+    "gateway/brokers/redis/lua/constants.lua": lua,
+    "web/src/constants.js": javascript,
+    "web/src/http-constants.js": javascript_fallback,
 }
 PAGES = ("docs/limits.md", "docs/operations.md", *WHOLE)
 

@@ -1,4 +1,4 @@
-"""A dashboard for Grafana, of what `/metrics` says."""
+"""The Grafana dashboard."""
 
 from __future__ import annotations
 
@@ -18,73 +18,88 @@ def _quantiles(histogram: str) -> dict[str, str]:
 
 
 PANELS = (
-    ("Clients", "short", {"{{instance}}": "gateway_connections"}),
+    ("Connections", "short", {"{{instance}}": "progress_gateway_connections"}),
     (
-        "Clients that come, are turned away, and end",
+        "Connections opened, refused and closed",
         "ops",
         {
-            "come": _rate("gateway_connected_total"),
-            "refused {{code}}": _rate("gateway_refused_total", by="code") + " > 0",
-            "HTTP {{status}}": _rate("gateway_problems_total", by="status") + " > 0",
-            "{{code}}": _rate("gateway_ended_total", by="code") + " > 0",
+            "opened": _rate("progress_gateway_connections_opened_total"),
+            "refused {{code}}": _rate("progress_gateway_connections_refused_total", by="code")
+            + " > 0",
+            "HTTP {{status}}": _rate("progress_gateway_http_errors_total", by="status") + " > 0",
+            "{{code}}": _rate("progress_gateway_connections_closed_total", by="code") + " > 0",
         },
     ),
     (
-        "Jobs watched",
+        "Topics and subscriptions",
         "short",
-        {"topics": "sum(gateway_topics)", "subscriptions": "sum(gateway_subscriptions)"},
-    ),
-    (
-        "Subscriptions, by where the client stood",
-        "ops",
-        {"{{from}}": _rate("gateway_subscribed_total", by="from")},
-    ),
-    (
-        "Events from the broker",
-        "ops",
-        {"{{instance}}": "rate(gateway_events_total[$__rate_interval])"},
-    ),
-    (
-        "Objects to clients, and events they were spared",
-        "ops",
         {
-            "{{kind}}": _rate("gateway_sent_total", by="kind"),
-            "conflated": _rate("gateway_conflated_total"),
-            "writes": _rate("gateway_writes_total"),
+            "topics": "sum(progress_gateway_topics)",
+            "room for more": "sum(progress_gateway_topics_free)",
+            "subscriptions": "sum(progress_gateway_subscriptions)",
         },
     ),
-    ("Bytes to clients", "Bps", {"sent": _rate("gateway_sent_bytes_total")}),
-    ("Age of an update when it is fanned out", "s", _quantiles("gateway_event_age_seconds")),
-    ("Age of an update when it is written", "s", _quantiles("gateway_delivery_seconds")),
-    ("Waiting for the writer", "s", _quantiles("gateway_queue_seconds")),
-    ("Writes that waited for the client", "s", _quantiles("gateway_write_seconds")),
-    ("Heartbeat round trip", "s", _quantiles("gateway_heartbeat_seconds")),
     (
-        "Canary",
+        "Subscriptions opened",
+        "ops",
+        {"{{from}}": _rate("progress_gateway_subscriptions_opened_total", by="from")},
+    ),
+    (
+        "Events read from the feed",
+        "ops",
+        {"{{instance}}": "rate(progress_gateway_feed_events_total[$__rate_interval])"},
+    ),
+    (
+        "Messages sent, and events conflated",
+        "ops",
+        {
+            "{{kind}}": _rate("progress_gateway_messages_sent_total", by="kind"),
+            "conflated": _rate("progress_gateway_events_conflated_total"),
+            "writes": _rate("progress_gateway_writes_total"),
+        },
+    ),
+    ("Bytes to clients", "Bps", {"sent": _rate("progress_gateway_sent_bytes_total")}),
+    ("Age of updates at the fan-out", "s", _quantiles("progress_gateway_event_age_seconds")),
+    ("Delivery delay", "s", _quantiles("progress_gateway_delivery_delay_seconds")),
+    ("Queue wait", "s", _quantiles("progress_gateway_queue_wait_seconds")),
+    ("Write duration", "s", _quantiles("progress_gateway_write_duration_seconds")),
+    ("Ping round trip", "s", _quantiles("progress_gateway_ping_round_trip_seconds")),
+    (
+        "Probe",
         "s",
         {
-            "round trip {{instance}}": "gateway_canary_round_trip_seconds",
-            "out {{instance}}": "gateway_canary_out_seconds",
+            "round trip {{instance}}": "progress_gateway_probe_round_trip_seconds",
+            "pending {{instance}}": "progress_gateway_probe_pending_seconds",
         },
     ),
-    ("Events of the feed not read yet", "short", {"{{instance}}": "gateway_feed_behind"}),
+    ("Feed lag", "short", {"{{instance}}": "progress_gateway_feed_lag_events"}),
     (
-        "Ready, and stale",
+        "Ready and stale",
         "short",
-        {"ready {{instance}}": "gateway_ready", "stale {{instance}}": "gateway_stale"},
+        {
+            "ready {{instance}}": "progress_gateway_ready",
+            "stale {{instance}}": "progress_gateway_stale",
+        },
     ),
     (
-        "Silence and loss",
-        "ops",
-        {"reaped": _rate("gateway_reaped_total"), "feed lost": _rate("gateway_feed_lost_total")},
-    ),
-    ("Updates over HTTP", "ops", {"{{result}}": _rate("gateway_updates_total", by="result")}),
-    (
-        "Commands, and violations",
+        "Expired leases and feed resets",
         "ops",
         {
-            "{{type}}": _rate("gateway_commands_total", by="type"),
-            "violation: {{code}}": _rate("gateway_violations_total", by="code"),
+            "leases expired": _rate("progress_gateway_leases_expired_total"),
+            "feed resets": _rate("progress_gateway_feed_resets_total"),
+        },
+    ),
+    (
+        "Updates over HTTP",
+        "ops",
+        {"{{result}}": _rate("progress_gateway_updates_total", by="result")},
+    ),
+    (
+        "Commands and protocol errors",
+        "ops",
+        {
+            "{{type}}": _rate("progress_gateway_commands_total", by="type"),
+            "error: {{code}}": _rate("progress_gateway_protocol_errors_total", by="code"),
         },
     ),
     ("Memory", "bytes", {"{{instance}}": 'process_resident_memory_bytes{job="gateway"}'}),

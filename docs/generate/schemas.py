@@ -4,18 +4,22 @@ schemas of the types that the code parses and writes."""
 from __future__ import annotations
 
 from inspect import cleandoc
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from gateway import limits
-from gateway.api import MAX_PAGE, MAX_WAIT
-from gateway.cli import frames
-from gateway.endings import ENDINGS
-from gateway.job import JOB_ID, STATUSES, State, Update
-from gateway.protocol import SUBPROTOCOL, Command, Mode
-from gateway.request import Revocation
+from gateway.cli.watch import frames
+from gateway.http.api import MAX_PAGE, MAX_WAIT
+from gateway.http.requests import Revocation
+from gateway.model import constants
+from gateway.model.ids import JOB_ID
+from gateway.model.limits import DEFAULT_LIMITS
+from gateway.model.state import STATUSES, JobUpdate, Reason, Request, State, Update
+from gateway.model.statuses import Status
+from gateway.protocol.close_codes import CLOSE_CODES
+from gateway.protocol.commands import Ask, Command, Mode
+from gateway.protocol.messages import SUBPROTOCOL
 
 __all__ = ["asyncapi", "openapi"]
 
@@ -23,14 +27,26 @@ VERSION = "1"
 Json = dict[str, Any]
 
 
-class Receipt(Struct, omit_defaults=True):
+class PublishResult(Struct, omit_defaults=True):
     """The answer to an update."""
 
     epoch: int
     seq: int
     attempt: int
     applied: bool
-    reason: Literal["unchanged", "stale_attempt", "final"] | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    request: Request | None = None
+
+
+class Requested(Struct):
+    """The answer to a request: its id, and the job's position after it."""
+
+    id: str
+    epoch: int
+    seq: int
+    attempt: int
+    applied: bool
 
 
 class Job(Struct):
@@ -47,6 +63,18 @@ class Page(Struct):
 
     jobs: list[Job]
     next: str | None
+
+
+class JobSet(Struct, omit_defaults=True):
+    """The jobs of a set that are shown, in order."""
+
+    prefix: str
+    epoch: int
+    seq: int
+    total: int
+    counts: dict[Status, int]
+    jobs: list[str]
+    more: bool = False
 
 
 class HistoryEvent(Struct):
@@ -96,9 +124,13 @@ class Health(Struct):
 
     status: str
     node: str
+    topics_free: int | UnsetType = UNSET
 
 
-TYPES = (Update, Receipt, Job, Page, History, Revocation, Revoked, Problem, Health)
+TYPES = (
+    Update, JobUpdate, PublishResult, Ask, Requested, Job, JobSet, Page, History, Revocation,
+    Revoked, Problem, Health,
+)  # fmt: skip
 
 
 def _schemas(types: tuple[Any, ...]) -> tuple[list[Json], Json]:
@@ -108,6 +140,8 @@ def _schemas(types: tuple[Any, ...]) -> tuple[list[Json], Json]:
     for schema in components.values():
         if "description" in schema:  # a docstring, which Python 3.13 indents otherwise than 3.11
             schema["description"] = cleandoc(schema["description"])
+        for member in schema.get("properties", {}).values():
+            member.pop("propertyNames", None)  # only msgspec 0.23 and later write it
     return list(found), dict(sorted(components.items()))
 
 
@@ -116,18 +150,37 @@ def _parameter(name: str, schema: Json, about: str, *, where: str = "query") -> 
     return {"name": name, "in": where, "schema": schema, "description": about, **needed}
 
 
-JOB = _parameter("job", {"type": "string", "pattern": f"^{JOB_ID}$"}, "its id", where="path")
+JOB = _parameter(
+    "job",
+    {"type": "string", "pattern": f"^{JOB_ID}$", "maxLength": constants.MAX_JOB_ID},
+    "its id",
+    where="path",
+)
 NOT_HERE = {400: "something is wrong, and named", 401: "no good token", 403: "a foreign origin"}
 
 
+def _answer(ok: str, *, batch: bool) -> Json:
+    schema: Json = {"$ref": f"#/components/schemas/{ok}"}
+    if not batch:
+        return schema
+    return {"type": "array", "items": {"anyOf": [schema, {"$ref": "#/components/schemas/Problem"}]}}
+
+
 def _operation(
-    about: str, ok: str, *parameters: Json, body: str | None = None, **more: str
+    id_: str,
+    about: str,
+    ok: str,
+    *parameters: Json,
+    body: str | None = None,
+    batch: bool = False,
+    **more: str,
 ) -> Json:
-    """`ok` is the schema of the answer, or its media type; `more` are other statuses."""
+    """`ok` is the schema of the answer, or its media type; `more` are other statuses. Of a
+    `batch`, body and answer are lists, and each element of the answer may be a problem."""
     content: Json = (
         {ok: {"schema": {"type": "string"}}}
         if "/" in ok
-        else {"application/json": {"schema": {"$ref": f"#/components/schemas/{ok}"}}}
+        else {"application/json": {"schema": _answer(ok, batch=batch)}}
     )
     responses: Json = {"200": {"description": "as wished", "content": content}}
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -137,11 +190,13 @@ def _operation(
             "description": why,
             **({} if status == "304" else {"content": problem}),
         }
-    operation: Json = {"summary": about, "responses": responses}
+    operation: Json = {"operationId": id_, "summary": about, "responses": responses}
     if parameters:
         operation["parameters"] = list(parameters)
     if body is not None:
-        schema = {"$ref": f"#/components/schemas/{body}"}
+        schema: Json = {"$ref": f"#/components/schemas/{body}"}
+        if batch:
+            schema = {"type": "array", "items": schema, "maxItems": DEFAULT_LIMITS.max_batch}
         operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema}},
@@ -151,12 +206,22 @@ def _operation(
 
 def openapi() -> Json:
     """The HTTP API."""
-    whole = {"type": "integer", "minimum": 0, "maximum": limits.MAX_NUMBER}
+    whole = {"type": "integer", "minimum": 0, "maximum": constants.MAX_NUMBER}
     job_ids = {"type": "array", "items": {"type": "string"}, "minItems": 1}
-    away = "the broker does not answer; try again"
+    away = "the broker does not answer, or refuses (`detail` says why); try again"
+    foreign = "what is stored for the job is not the gateway's to change (code unreadable_record)"
+    of_set = (
+        _parameter("statuses", {"type": "string"}, "only those, separated by commas"),
+        _parameter(
+            "limit",
+            {"type": "integer", "minimum": 1, "maximum": constants.MAX_SET_LIMIT},
+            "how many of a set are shown",
+        ),
+    )
     paths = {
         "/api/jobs": {
             "get": _operation(
+                "listJobs",
                 "Jobs, most recently updated first",
                 "Page",
                 _parameter("prefix", {"type": "string"}, "what their ids begin with"),
@@ -164,10 +229,26 @@ def openapi() -> Json:
                 _parameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}, ""),
                 _parameter("after", {"type": "string"}, "the `next` of the page before"),
                 _503=away,
-            )
+            ),
+            "post": _operation(
+                "publishJobs",
+                "Report on several jobs: what became of each, in the same order",
+                "PublishResult",
+                _parameter(
+                    "traceparent",
+                    {"type": "string"},
+                    "as the field of the update, if that has none (W3C Trace Context)",
+                    where="header",
+                ),
+                body="JobUpdate",
+                batch=True,
+                _408="the body took too long",
+                _413="the body is too big",
+            ),
         },
         "/api/jobs/{job}": {
             "get": _operation(
+                "getJob",
                 "A job's state",
                 "Job",
                 JOB,
@@ -181,8 +262,9 @@ def openapi() -> Json:
                 _503=away,
             ),
             "post": _operation(
+                "publishJob",
                 "Report on a job",
-                "Receipt",
+                "PublishResult",
                 JOB,
                 _parameter(
                     "traceparent",
@@ -192,13 +274,16 @@ def openapi() -> Json:
                 ),
                 body="Update",
                 _403="the token does not allow it, or a foreign origin",
+                _404="it reports nothing, and the job is unknown",
                 _408="the body took too long",
+                _409=foreign,
                 _413="the body is too big",
                 _503=away,
             ),
         },
         "/api/jobs/{job}/events": {
             "get": _operation(
+                "getHistory",
                 "A job's recent events",
                 "History",
                 JOB,
@@ -208,16 +293,50 @@ def openapi() -> Json:
                 _503=away,
             )
         },
+        "/api/jobs/{job}/requests": {
+            "post": _operation(
+                "requestJob",
+                "Ask something of a job's worker, such as to cancel it",
+                "Requested",
+                JOB,
+                body="Ask",
+                _403="the token does not allow it, or a foreign origin",
+                _404="nobody has reported it",
+                _409=f"it does not accept this, has ended, or is in another attempt; or {foreign}",
+                _503=away,
+            )
+        },
         "/api/events": {
             "get": _operation(
+                "streamJobs",
                 "Jobs as they change (Server-Sent Events)",
                 "text/event-stream",
                 _parameter("job", job_ids, "which; several times for several"),
                 _parameter("mode", {"enum": list(get_args(Mode))}, "the newest, or each event"),
+                _parameter("set", {"type": "string"}, "also the jobs whose ids begin so"),
+                *of_set,
+            )
+        },
+        "/api/sets": {
+            "get": _operation(
+                "getSet",
+                "The jobs whose ids begin with a prefix: active ones by start, then ended ones by "
+                "end, newest first",
+                "JobSet",
+                _parameter("prefix", {"type": "string"}, "what their ids begin with"),
+                *of_set,
+                _parameter(
+                    "wait",
+                    {"type": "number", "minimum": 0, "maximum": MAX_WAIT},
+                    "seconds to wait for another document than that of If-None-Match",
+                ),
+                _304="it is still the same",
+                _503="the broker is away, or this node follows as many sets as it may",
             )
         },
         "/api/revocations": {
             "post": _operation(
+                "revokeToken",
                 "Have a token count no more (only where tokens are asked for)",
                 "Revoked",
                 body="Revocation",
@@ -226,9 +345,13 @@ def openapi() -> Json:
                 _503=away,
             )
         },
-        "/healthz": {"get": _operation("Whether this process is alive", "Health")},
-        "/readyz": {"get": _operation("Whether clients may come", "Health", _503="and why not")},
-        "/metrics": {"get": _operation("For Prometheus", "text/plain")},
+        "/healthz": {"get": _operation("getHealth", "Whether this process is alive", "Health")},
+        "/readyz": {
+            "get": _operation(
+                "getReadiness", "Whether clients may come", "Health", _503="and why not"
+            )
+        },
+        "/metrics": {"get": _operation("getMetrics", "For Prometheus", "text/plain")},
     }
     bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     return {
@@ -238,6 +361,13 @@ def openapi() -> Json:
             "version": VERSION,
             "description": "See docs/protocol.md, which says what the fields mean.",
         },
+        "servers": [
+            {
+                "url": "{address}",
+                "description": "Where the gateway is reached, with the path it is mounted at",
+                "variables": {"address": {"default": "http://127.0.0.1:8000"}},
+            }
+        ],
         "security": [{}, {"token": []}],
         "paths": paths,
         "components": {"schemas": _schemas(TYPES)[1], "securitySchemes": {"token": bearer}},
@@ -272,7 +402,9 @@ def asyncapi() -> Json:
             "messages": refs,
         }
 
-    codes = "\n".join(f"- {ending.code} {ending.reason}: {ending.means}" for ending in ENDINGS)
+    codes = "\n".join(
+        f"- {close_code.code} {close_code.reason}: {close_code.means}" for close_code in CLOSE_CODES
+    )
     return {
         "asyncapi": "3.0.0",
         "info": {

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import trio
 
-from gateway import MemoryBroker, Node, limits
-from gateway.metrics import Metrics
+from gateway import MemoryBroker, Node
+from gateway.http.metrics import Metrics
+from gateway.model import constants, limits
 
 __all__ = ["described", "fields", "metrics", "values"]
 
@@ -20,10 +21,14 @@ SOURCE = Path(limits.__file__)
 
 
 def values() -> str:
-    """The constants at the top of `limits.py`, with the comment beside each."""
-    rows = ["| what | at most | why |", "|---|---|---|"]
-    for name, why in re.findall(r"^(MAX_\w+) = [^#\n]+#(.+)$", SOURCE.read_text(), re.MULTILINE):
-        rows.append(f"| `{name}` | {_shown(getattr(limits, name))} | {why.strip()} |")
+    """The upper bounds in `constants.py`, with the comment beside each."""
+    source = Path(constants.__file__).read_text()
+    rows = ["| value | at most | reason |", "|---|---|---|"]
+    for name, why in re.findall(r"^(MAX_\w+): Final = [^#{\n]+#(.+)$", source, re.MULTILINE):
+        rows.append(f"| `{name}` | {_shown(getattr(constants, name))} | {why.strip()} |")
+    for name, why in re.findall(r'^    "(\w+)": [\d_]+,  # (.+)$', source, re.MULTILINE):
+        most = constants.MAX_TEXT[name]
+        rows.append(f"| `{name}` | {_shown(most)} | characters: {why.strip()} |")
     return "\n".join(rows)
 
 

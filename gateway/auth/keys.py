@@ -1,12 +1,12 @@
-"""The keys that tokens are signed with, read from what an operator has: text.
+"""The keys that sign tokens, read from text that an operator provides.
 
-A text is a JWK Set (RFC 7517), PEM blocks with or without words around them (RFC 7468 §2),
-or a shared secret, which is one word. Nothing becomes a secret for want of another meaning:
-what is public, such as a page, a certificate or a public key in some other form, would let
-everybody sign. For the same reason a text that was fetched holds no secrets.
+The text is a JWK Set (RFC 7517), PEM blocks with or without other text around them (RFC 7468
+§2), or a shared secret, which is one word. A text that is none of these is refused and never
+taken as a secret: if a page, a certificate or a public key were one, every client could sign.
+For the same reason a fetched text contains no secrets.
 
-Each key knows the one algorithm it is for, so that a token's header, which its sender
-writes, never decides how it is checked (RFC 8725 §3.1); `none` is no algorithm here.
+Each key has one algorithm. So the token's header, which the client writes, cannot choose how
+the token is checked (RFC 8725 §3.1); the algorithm `none` is not supported.
 
     secret, `oct`    HS256
     RSA              RS256
@@ -19,12 +19,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import jwt
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -34,21 +34,21 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509 import load_der_x509_certificate
 
-from ..errors import InvalidSettings
+from ..model.errors import InvalidSettings
 
-__all__ = ["MAX_KEYS", "MIN_SECRET", "Key", "read_keys"]
+__all__ = ["MAX_KEYS", "MIN_SECRET", "Key", "read_keys", "repeated_ids"]
 
 MIN_SECRET = 32
 """Bytes of a shared secret (RFC 7518 §3.2): a shorter one can be guessed from a token."""
 MIN_RSA = 2048
 """Bits of an RSA key (RFC 7518 §3.3)."""
 MAX_KEYS = 32
-"""In one set: a token that names no key is checked against each."""
+"""Keys in one set: a token that names no key is checked against each."""
 
 _BEGIN = "-----BEGIN"
 _AFTER_BLOCK = re.compile(r"(-----END [^\n]*?-----).*", re.DOTALL)
 _NO_SECRET = re.compile(r"\s|^[\[<]|://")
-"""Lines and sentences; a list, a page, a URL."""
+"""Texts that cannot be a secret: several lines or words, a list, a page, a URL."""
 
 _ALGORITHMS = {"oct": "HS256", "RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 _SECRET_FIELDS = {"d", "p", "q", "dp", "dq", "qi", "oth"}
@@ -58,44 +58,44 @@ _UNREADABLE = (
     ValueError, TypeError, KeyError, AttributeError, RecursionError, UnsupportedAlgorithm,
     jwt.PyJWTError,
 )  # fmt: skip
-"""What the libraries raise for a text of another form or shape, or too deep a one."""
+"""What the libraries raise for a text of another format or structure, or with deep nesting."""
 
 
 class _NotAKey(ValueError):
-    """What an operator may read about why this is none."""
+    """Why a text is not a key, in words for the operator."""
 
 
 @frozen
 class Key:
-    """What tokens are checked with, and perhaps signed."""
+    """A key that checks tokens, and perhaps signs them."""
 
     algorithm: str
     public: Any = field(repr=False)
-    """As PyJWT takes it; of a shared secret, the secret."""
+    """In the form that PyJWT takes; the bytes of a shared secret."""
     private: Any = field(default=None, repr=False)
-    """None: this key can check, not sign."""
+    """None: this key can check tokens, but not sign them."""
     id: str | None = None
     """The `kid` of tokens signed with it."""
 
 
 def read_keys(text: str, *, source: str, fetched: bool = False) -> list[Key]:
-    """The keys in a text; those of a JWK Set for other uses are left out.
+    """The keys in a text, without keys of a JWK Set that are for other uses.
 
-    What was `fetched`, as anybody could, is a JWK Set, and its shared secrets are left out.
-    Raises `InvalidSettings` (field `keys`) naming `source`, never quoting the text.
+    A `fetched` text must be a JWK Set; its shared secrets are ignored. Raises `InvalidSettings`
+    (field `keys`), which names `source` and never quotes the text.
     """
     text = text.strip()
     try:
         if text.startswith("{"):
             keys = _from_jwks(json.loads(text))
         elif fetched:
-            raise _NotAKey("no JWK Set")
+            raise _NotAKey("not a JWK Set")
         elif _BEGIN in text:
             keys = [_from_pem(block) for block in _blocks(text)]
         else:
             keys = [_from_secret(_word(text))]
     except _UNREADABLE as error:
-        # Errors of the libraries may quote what they were given.
+        # The libraries' errors may quote the text.
         told = isinstance(error, _NotAKey)
         reason = str(error) if told else f"not readable ({type(error).__name__})"
         raise InvalidSettings(f"{source}: {reason}", field="keys") from None
@@ -116,17 +116,17 @@ def _from_secret(secret: bytes) -> Key:
 
 
 def _word(text: str) -> bytes:
-    """A shared secret, if the text can be meant as one."""
+    """The text as a shared secret, if it can be one."""
     if not text.isprintable() or _NO_SECRET.search(text) or _is_public(text):
         raise _NotAKey(
-            "none of a JWK Set, PEM with its BEGIN and END lines, and a shared secret, which is "
-            "one word; `openssl rand -hex 32` makes one"
+            "neither a JWK Set, nor PEM with its BEGIN and END lines, nor a shared secret, which "
+            "is one word; `openssl rand -hex 32` makes one"
         )
     return text.encode()
 
 
 def _is_public(text: str) -> bool:
-    """Whether it is a public key or certificate as it stands in PEM, without the lines."""
+    """Whether it is the body of a public key or certificate in PEM, without the BEGIN line."""
     for load in (load_der_public_key, load_der_x509_certificate):
         with suppress(ValueError, UnsupportedAlgorithm):
             load(base64.b64decode(text))
@@ -135,7 +135,7 @@ def _is_public(text: str) -> bool:
 
 
 def _blocks(text: str) -> list[bytes]:
-    """Each PEM block of a text, without what stands around it."""
+    """The PEM blocks of a text, without the text around them."""
     blocks = [_BEGIN + part for part in text.split(_BEGIN)[1:]]
     return [_AFTER_BLOCK.sub(r"\1", block).encode() for block in blocks]
 
@@ -147,7 +147,7 @@ def _from_pem(block: bytes) -> Key:
 
 
 def _algorithm(public: Any) -> str:
-    """The algorithm for a public key. Raises `ValueError` if there is none."""
+    """The algorithm for a public key. Raises `ValueError` if it is not supported."""
     match public:
         case rsa.RSAPublicKey() if public.key_size >= MIN_RSA:
             return "RS256"
@@ -157,26 +157,51 @@ def _algorithm(public: Any) -> str:
             return "ES256"
         case ed25519.Ed25519PublicKey():
             return "EdDSA"
-    raise _NotAKey("a key of a kind that is none of RSA, EC P-256, Ed25519")
+    raise _NotAKey("a key that is neither RSA nor EC P-256 nor Ed25519")
 
 
 def _from_jwks(document: Mapping[str, Any]) -> list[Key]:
     members = document.get("keys", [document] if "kty" in document else None)
     if not isinstance(members, list) or not all(isinstance(one, dict) for one in members):
-        raise _NotAKey("a JSON text that is no JWK Set")
+        raise _NotAKey("a JSON text that is not a JWK Set")
     keys = []
     for jwk in members:
         algorithm = _ALGORITHMS.get(jwk.get("kty", ""))
-        # A set may hold keys for other uses and others' algorithms: RFC 7517 §5.
+        # A set may hold keys for other uses and unknown algorithms: RFC 7517 §5.
         if algorithm and jwk.get("use", "sig") == "sig" and jwk.get("alg", algorithm) == algorithm:
-            keys.append(_from_jwk(jwk, algorithm))
+            may_verify, may_sign = _operations(jwk)
+            if may_verify:
+                key = _from_jwk(jwk, algorithm)
+                keys.append(key if may_sign else evolve(key, private=None))
     return keys
+
+
+def _operations(jwk: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether a key may verify, and whether it may sign (`key_ops`, RFC 7517 §4.3).
+
+    The public half of a key pair may always verify what the private half signed.
+    """
+    operations = jwk.get("key_ops", ["verify", "sign"])
+    if not isinstance(operations, list) or not all(isinstance(one, str) for one in operations):
+        raise _NotAKey("a key whose key_ops is not a list of strings")
+    may_sign = "sign" in operations
+    return "verify" in operations or (may_sign and "d" in jwk), may_sign
+
+
+def repeated_ids(keys: Iterable[Key]) -> list[str]:
+    """Each `kid` that several different keys of one algorithm share (RFC 7517 §4.5)."""
+    known: dict[tuple[str, str | None], list[Any]] = {}
+    for key in keys:
+        same = known.setdefault((key.algorithm, key.id), [])
+        if key.public not in same:
+            same.append(key.public)
+    return sorted(id_ for (_, id_), same in known.items() if id_ is not None and len(same) > 1)
 
 
 def _from_jwk(jwk: Mapping[str, Any], algorithm: str) -> Key:
     id_ = jwk.get("kid")
     if id_ is not None and not isinstance(id_, str):
-        raise _NotAKey("a key whose kid is no text")
+        raise _NotAKey("a key whose kid is not a string")
     if algorithm == "HS256":
         secret = jwt.PyJWK(dict(jwk), algorithm).key
         key = _from_secret(secret)
@@ -185,5 +210,5 @@ def _from_jwk(jwk: Mapping[str, Any], algorithm: str) -> Key:
     public = jwt.PyJWK(open_part, algorithm).key
     private = jwt.PyJWK(dict(jwk), algorithm).key if "d" in jwk else None
     if _algorithm(public) != algorithm:
-        raise _NotAKey("a key that its algorithm is not for")
+        raise _NotAKey("a key that does not fit its algorithm")
     return Key(algorithm, public, private, id_)

@@ -1,15 +1,15 @@
-"""Which web pages may talk to us. Pure.
+"""Which web pages may send requests to the gateway. Pure.
 
-Browsers say from which origin a page's request comes (RFC 6454), on every WebSocket and
-every POST, and a page cannot change that. Without a look at it any page on the web could
-use the visitor's browser to reach a gateway that only the visitor's machine can reach.
-Other programs say nothing, and could say anything: for them there are tokens.
+Browsers name the origin of a page (RFC 6454) in every WebSocket handshake and every POST, and
+the page cannot change it. Without this check any page on the web could use a visitor's browser
+to reach a gateway that only the visitor's machine can reach. Other programs name no origin, or
+any; only tokens protect against them.
 
-**Same origin** is judged by the `Host` of the request: behind a proxy that ends TLS that
-is all there is to compare with, so the scheme is not compared. A page that has had its
-own name resolved to our address (DNS rebinding) is of the same origin by that measure;
-where nothing but the address protects us, `local_only` therefore takes only hosts that no
-foreign DNS can answer for: literal addresses and `localhost`.
+**Same origin** means that the origin equals the request's `Host`. Schemes are not compared,
+because behind a proxy that terminates TLS the scheme is unknown. A page whose DNS name was
+pointed at the gateway's address (DNS rebinding) counts as same origin. So where only the
+address protects the gateway, `local_only` accepts only hosts that no foreign DNS server can
+resolve: literal addresses and `localhost`.
 """
 
 from __future__ import annotations
@@ -19,46 +19,67 @@ import re
 
 from attrs import frozen
 
-from ..errors import InvalidSettings
+from ..model.errors import InvalidSettings
 
 __all__ = ["SAME_ORIGIN", "Origins"]
 
 _ORIGIN = re.compile(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _HOST = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+MAX_SHOWN = 100
+"""Characters of a header that messages repeat."""
+_OWN_SITE = ("same-origin", "none")
+"""The values of `Sec-Fetch-Site` for requests of a page to its own origin, and for addresses that
+the user types or opens (W3C Fetch Metadata §2.3)."""
 _USUAL_PORT = {"http": "80", "https": "443"}
 
 
 @frozen
 class Origins:
-    """Who may, besides the gateway's own page."""
+    """The origins that may send requests, besides the gateway's own page."""
 
     listed: frozenset[str] = frozenset()
-    """As browsers write them: lower case, no usual port, no slash at the end."""
+    """As browsers write them: lower case, without the default port, without a final slash."""
     every: bool = False
     local_only: bool = False
-    """Whether a request must be addressed to a literal address, `localhost` or a listed
+    """Whether the `Host` of requests must be a literal address, `localhost` or a listed
     host."""
 
     @classmethod
     def parse(cls, text: str) -> Origins:
-        """`https://a.example, http://localhost:3000`; `*` is every origin.
+        """Parse `https://a.example, http://localhost:3000`; `*` is every origin.
 
         Raises `InvalidSettings`.
         """
         names = [name.strip() for name in text.split(",") if name.strip()]
         return cls(frozenset(_normal(name) for name in names if name != "*"), "*" in names)
 
-    def allow(self, origin: str | None, *, host: str) -> bool:
-        """Whether a request to `host` (its header) from a page of `origin` is to be served.
+    def allow(self, origin: str | None, *, host: str, site: str | None = None) -> bool:
+        """Whether to serve a request to `host` (its header) from a page of `origin`.
 
-        `origin` is None if the header is missing: not a page's request, or a harmless one.
+        `origin` is None if the header is missing: then no page sent it, or the page cannot read
+        the answer. `site` is `Sec-Fetch-Site`. It is checked because a page of another site
+        could learn something from the time that an answer takes.
         """
+        return self.refusal(origin, host=host, site=site) is None
+
+    def refusal(self, origin: str | None, *, host: str, site: str | None = None) -> str | None:
+        """Why such a request is refused and what the operator can do; None if it is served."""
         if self.local_only and not self._local(host.lower()):
-            return False
-        if origin is None or self.every or origin in self.listed:
-            return True
+            return (
+                f"without keys only local addresses are served, not {host[:MAX_SHOWN]!r}: "
+                "set --keys, or list it in --origins"
+            )
+        if self.every or origin in self.listed:
+            return None
+        if origin is None:
+            if site is None or site.lower() in _OWN_SITE:
+                return None
+            return "a page of another site: its requests need an Origin that --origins allows"
         match = _ORIGIN.fullmatch(origin)
-        return match is not None and _with_port(match) == _with_port(match, host.lower())
+        if match is not None and _with_port(match) == _with_port(match, host.lower()):
+            return None
+        shown = origin if match and len(origin) <= MAX_SHOWN else repr(origin[:MAX_SHOWN])
+        return f"this page's origin is not allowed: start the gateway with --origins {shown}"
 
     def _local(self, host: str) -> bool:
         match = _HOST.fullmatch(host)
@@ -83,7 +104,7 @@ def _normal(text: str) -> str:
     match = _ORIGIN.fullmatch(text.lower().removesuffix("/"))
     if match is None:
         raise InvalidSettings(
-            f"{text!r} is no origin, such as https://shop.example or http://localhost:3000",
+            f"{text!r} is not an origin, such as https://shop.example or http://localhost:3000",
             field="origins",
         )
     scheme, host, port = match.groups()
@@ -91,6 +112,6 @@ def _normal(text: str) -> str:
 
 
 def _with_port(origin: re.Match[str], host: str | None = None) -> str:
-    """Host and port of an origin; or of `host`, if it had the origin's scheme."""
+    """Host and port of an origin; or of `host`, with the default port of the origin's scheme."""
     name = origin[2] + (f":{origin[3]}" if origin[3] else "") if host is None else host
     return name if re.search(r":\d+$", name) else f"{name}:{_USUAL_PORT[origin[1]]}"

@@ -1,9 +1,9 @@
-"""The tokens that count no more, though they have not expired.
+"""Revoked tokens that have not expired yet.
 
-A list of token ids, shared by all nodes, each kept until the token would have expired
-anyway; for ever if who revokes does not know when. Nodes look whether it has changed twice
-a second, so a revocation is heard of within one, and one made while a node could not look
-is heard of when it can again.
+All nodes share a list of token ids. An entry stays until the token would have expired anyway, or
+for ever if the expiry is not known. Nodes check twice a second whether the list has changed, so
+a revocation takes effect within a second. One that is made while a node cannot read the list
+takes effect when it can.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from msgspec import Meta
 __all__ = ["MemoryRevocations", "Revocations", "Revoked", "TokenId"]
 
 TokenId = Annotated[str, Meta(min_length=1, max_length=200)]
-"""By which a token can be revoked: a UUID, a hash, a URL."""
+"""The id of a token, such as a UUID, a hash or a URL."""
 
 
 @frozen
 class Revoked:
-    """The list, at one moment."""
+    """The list at one moment."""
 
     version: str
-    """Another one after each change, also if what keeps the list was emptied meanwhile."""
+    """A new value after each change, also if the store was emptied."""
     until: Mapping[str, float]
     """Token ids, and the Unix time until which each is listed."""
 
 
 class Revocations(Protocol):
-    """Where the list is kept.
+    """The store of the list.
 
-    Every method raises `BrokerUnavailable` if that does not answer; asking again is
-    harmless.
+    Every method raises `BrokerUnavailable` if the store does not answer; calls can be repeated
+    without harm.
     """
 
     async def revoke(self, until: Mapping[str, float]) -> None:
-        """Put token ids on the list until a Unix time (`inf`: for ever), or longer if they
-        are there already."""
+        """Add token ids to the list until a Unix time (`inf`: for ever). An entry that is listed
+        for longer already stays as it is."""
         ...
 
     async def read(self, *, known: str | None) -> Revoked | None:
-        """The list; None if it is still of the version `known`.
+        """The list; None if its version still is `known`.
 
-        It may name tokens that have expired.
+        It may contain tokens that have expired.
         """
         ...
 
 
 class MemoryRevocations:
-    """For one process."""
+    """The list of a single process."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock

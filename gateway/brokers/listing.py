@@ -1,11 +1,11 @@
-"""A page of a list in the making: what makes it full, the same with every broker."""
+"""Collects the events of a page of a list. All brokers use it, so their pages end alike."""
 
 from __future__ import annotations
 
 import msgspec
 from attrs import define, field
 
-from ..job import Event
+from ..model.state import Event
 
 __all__ = ["Listing"]
 
@@ -15,15 +15,15 @@ class Listing:
     """The events found so far."""
 
     limit: int
-    """How many there may be."""
-    room: int
-    """Bytes, as JSON, that are left; the last event may take more."""
+    """Maximum number of events."""
+    bytes_left: int
+    """Bytes of JSON that may be added; the last event may exceed them."""
     events: list[Event] = field(factory=list)
 
     @property
     def full(self) -> bool:
-        return len(self.events) == self.limit or self.room <= 0
+        return len(self.events) == self.limit or self.bytes_left <= 0
 
     def add(self, event: Event) -> None:
         self.events.append(event)
-        self.room -= len(msgspec.json.encode(event.state))
+        self.bytes_left -= len(msgspec.json.encode(event.state))

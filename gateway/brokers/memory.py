@@ -1,19 +1,18 @@
-"""The embedded broker: states in this process's memory. The reference for all others.
+"""The embedded broker: it keeps states in this process's memory. The reference for other brokers.
 
-Each change happens between two checkpoints, so it is atomic by construction. What it
-keeps is bounded: `limits.max_jobs` jobs, each with `limits.history` events, together
-`limits.jobs_bytes`, for `limits.retention` seconds after their last word.
+Each change happens between two checkpoints, so it is atomic. It keeps at most `limits.max_jobs`
+jobs, each with `limits.history` events, together `limits.jobs_bytes`, for `limits.retention`
+seconds after their last report. If a limit is reached, `shares` decides which jobs are dropped.
 """
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
-from itertools import takewhile
 from math import inf
 from sys import getsizeof
 
@@ -22,43 +21,51 @@ from attrs import define, field
 from msgspec.structs import replace
 from trio.abc import ReceiveChannel
 
-from ..auth.patterns import Patterns
-from ..broker import Page, Receipt
-from ..errors import InvalidInput
-from ..fold import fold, lapse, lapses_at
-from ..job import Event, Position, Record, Status, Update
-from ..limits import DEFAULT_LIMITS, Limits
+from ..model.errors import GatewayError, InvalidInput
+from ..model.groups import Contributions, late_request
+from ..model.leases import next_deadline
+from ..model.limits import DEFAULT_LIMITS, Limits
+from ..model.reducer import expire_lease, may_begin, reduce
+from ..model.state import UNSEEN, Event, Position, Record, Status, Update
+from .base import Jobs, Page, PublishResult
 from .listing import Listing
+from .shares import Share, Shares
 
 __all__ = ["MemoryBroker"]
 
 EVENT_BYTES = 600
-"""What an event takes without its long texts, measured."""
+"""The memory of an event without its long texts, measured."""
+CHILD_BYTES = 250
+"""The memory of a child's contribution to a group, measured."""
+SLICE = 200
+"""Jobs whose leases are checked without a checkpoint: one or two milliseconds."""
 FEED_CAPACITY = 10_000
-"""Events a feed may be behind before `publish` waits: some megabytes."""
+"""Events that a feed's reader may be behind before `publish` waits: some megabytes."""
 
 
 @define(eq=False)
 class _Job:
     record: Record
-    heard_at: float
-    """When its worker was last heard, on the monotonic clock."""
+    reported_at: float
+    """When its worker last reported, on the monotonic clock."""
+    share: Share
+    """The share of the publisher that reported it first."""
     events: deque[Event] = field(factory=deque)
-    weight: int = 0
-    """What the events take, in bytes."""
+    size: int = 0
+    """The size of the events and of the children's contributions, in bytes."""
+    children: int = 0
+    """How many contributions are counted in `size`."""
     touched: int = 0
-    """The number of its last update's event, over all jobs: the order of `recent`."""
-    touched_at: float = -inf
-    """When that was, on the monotonic clock."""
+    """A serial number of its last update, over all jobs: the order of `recent`."""
     wakes_at: float = inf
-    """Its earliest entry in the heap of leases."""
+    """The time of its earliest entry in the heap of deadlines."""
 
 
 class MemoryBroker:
-    """A broker for one process. It runs no task, so it needs no context.
+    """A broker for one process. It runs no task.
 
-    `clock` returns Unix seconds, for the states; `monotonic` any seconds that only go
-    forward, for leases: a machine whose clock is set must not make its workers silent.
+    `clock` returns Unix seconds, for the states. `monotonic` returns seconds that never go back,
+    for leases: setting the machine's clock must not expire the leases of its workers.
     """
 
     def __init__(
@@ -73,11 +80,11 @@ class MemoryBroker:
         self._monotonic = monotonic
         self._jobs: dict[str, _Job] = {}
         self._recent: list[tuple[float, str]] = []  # `touched` of each job, in order
-        self._long: OrderedDict[str, _Job] = OrderedDict()  # with a history, by their last event
-        self._weight = 0
+        self._shares = Shares()
         self._touches = 0
-        self._due: list[tuple[float, str]] = []  # a heap; about one entry a running job
+        self._due: list[tuple[float, str]] = []  # a heap of deadlines, about one entry per job
         self._feeds: set[_Feed] = set()
+        self._contributions = Contributions()
         self._last_epoch = 0
         self._lister = trio.CapacityLimiter(1)
 
@@ -85,39 +92,73 @@ class MemoryBroker:
         return f"<MemoryBroker {len(self._jobs)} jobs, {len(self._feeds)} feeds>"
 
     @property
-    def away(self) -> None:
-        """It is never away."""
+    def unavailable_reason(self) -> None:
+        """Always None: memory is always available."""
         return None
+
+    @property
+    def settled(self) -> bool:
+        return True
 
     @property
     def shared(self) -> bool:
         return False
 
     @property
-    def behind(self) -> int:
+    def unreadable(self) -> int:
+        return 0
+
+    @property
+    def lag(self) -> int:
         return max((len(feed) for feed in self._feeds), default=0)
 
-    async def publish(self, job: str, update: Update) -> Receipt:
-        """Fold one update. Waits, before anything is changed, for a feed that is behind."""
+    async def publish(self, job: str, update: Update, *, publisher: str = "") -> PublishResult:
+        """Apply one update. First it waits for readers of the feed that are too far behind."""
         await trio.lowlevel.checkpoint()
         for feed in list(self._feeds):
-            await feed.room()
+            await feed.wait_for_reader()
 
         now = self._clock()
         known = self._jobs.get(job)
-        folded = fold(known.record if known else None, update, now=now, epoch=self._next_epoch(now))
-        if folded.applied:
-            known = self._commit(job, folded.record, update.traceparent)
+        if known is None and not may_begin(update):
+            return PublishResult(UNSEEN, attempt=0, reason="unknown")
+        result = reduce(
+            known.record if known else None,
+            update,
+            now=now,
+            epoch=self._next_epoch(now),
+            children=self._contributions.of(job).values(),
+        )
+        if result.applied:
+            known = self._commit(job, result.record, update.traceparent, publisher=publisher)
             self._touch(job, known)
-            self._make_room()
-        if known and folded.renews:
-            known.heard_at = self._monotonic()
-            self._watch(job, known)
-        return Receipt(
-            folded.record.position, attempt=folded.record.state.attempt, reason=folded.reason
+            if result.restarted:
+                self._contributions.restart(job)
+            self._count_children_size(job, known)
+            self._change_groups(self._contributions.take(job, result.record, self._record, now=now))
+        elif known:
+            known.record = result.record
+        if known and result.renews:
+            self._apply_late_request(job, known, now=now)
+            known.reported_at = self._monotonic()
+            self._schedule(job, known)
+        if result.applied:
+            self._free_memory(self._shares.of(publisher))
+        record = known.record if known else result.record
+        request = record.state.request
+        return PublishResult(
+            record.position,
+            attempt=record.state.attempt,
+            reason=result.reason,
+            request=request if request and request.open else None,
         )
 
-    def apart(self, jobs: Sequence[str]) -> list[list[str]]:
+    async def publish_many(
+        self, updates: Sequence[tuple[str, Update]], *, publisher: str = ""
+    ) -> list[PublishResult | GatewayError]:
+        return [await self.publish(job, update, publisher=publisher) for job, update in updates]
+
+    def partition(self, jobs: Sequence[str]) -> list[list[str]]:
         return [list(jobs)]
 
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
@@ -133,16 +174,12 @@ class MemoryBroker:
         known = self._jobs.get(job)
         return [event for event in known.events if event.position > after] if known else []
 
-    async def restore(self, events: Sequence[Event]) -> None:
-        """What it does not know any more it was to forget."""
-        await trio.lowlevel.checkpoint()
-
     async def recent(
-        self, jobs: Patterns, *, status: Status | None = None, limit: int, after: str | None
+        self, jobs: Jobs, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
         cursor = inf if after is None else _parse_cursor(after)
-        async with self._lister:  # in turn, with the tasks of others between two
-            listing = Listing(limit, self._limits.page_bytes)
+        async with self._lister:  # one list at a time; other tasks run in between
+            listing = Listing(limit, self._limits.list_bytes)
             start = bisect_left(self._recent, (cursor,))
             for index in reversed(range(start)):
                 number, job = self._recent[index]
@@ -150,35 +187,52 @@ class MemoryBroker:
                 wanted = (
                     job in jobs and job[0] != "!" and status in (None, known.record.state.status)
                 )
-                if start - index > self._limits.page_looks or (wanted and listing.full):
+                if start - index > self._limits.list_scan or (wanted and listing.full):
                     return Page(listing.events, next=str(number + 1))
                 if wanted:
                     listing.add(known.events[-1])
             return Page(listing.events, None)
 
-    async def reap(self) -> int:
+    async def running_children(self, group: str) -> list[str]:
+        await trio.lowlevel.checkpoint()
+        children = self._contributions.of(group).items()
+        return [f"{group}/{name}" for name, one in children if one.status == "running"]
+
+    async def expire_leases(self) -> int:
+        """Works in slices, with checkpoints between them, and waits for readers of the feed."""
         await trio.lowlevel.checkpoint()
         now = self._monotonic()
-        self._forget(now)
-        reaped = 0
+        expired = checked = 0
         while self._due and self._due[0][0] <= now:
-            woken_at, job = heappop(self._due)
+            at_entry, job = heappop(self._due)
             known = self._jobs.get(job)
-            if known is None or known.wakes_at != woken_at:
+            if known is None or known.wakes_at != at_entry:
                 continue
             known.wakes_at = inf
-            at = lapses_at(known.record.state, heard_at=known.heard_at)
-            if at is not None and at <= now:
-                record = lapse(known.record)
-                if record is not None:
-                    self._commit(job, record)
-                    reaped += 1
-            self._watch(job, known)
-        self._make_room()
-        return reaped
+            at, expires = self._deadline(known)
+            record = expire_lease(known.record) if expires and at <= now else None
+            if record is not None:
+                self._commit(job, record)
+                expired += 1
+            state, sums = known.record.state, known.record.sums
+            if sums is not None and sums.live and not state.final and at <= now:
+                known.reported_at = now  # a group is kept as long as it has active children
+                at, _ = self._deadline(known)
+            if at > now or expires:
+                self._schedule(job, known)
+            else:
+                self._drop(job)
+            checked += 1
+            if checked % SLICE == 0:
+                for feed in list(self._feeds):
+                    await feed.wait_for_reader()
+                await trio.lowlevel.checkpoint()
+        return expired
 
     @asynccontextmanager
-    async def feed(self) -> AsyncIterator[ReceiveChannel[Sequence[Event]]]:
+    async def feed(
+        self, *, observed: Callable[[], Iterable[Event]] = tuple
+    ) -> AsyncIterator[ReceiveChannel[Sequence[Event]]]:
         async with _Feed() as feed:
             self._feeds.add(feed)
             try:
@@ -186,20 +240,25 @@ class MemoryBroker:
             finally:
                 self._feeds.remove(feed)
 
-    def _commit(self, job: str, record: Record, traceparent: str | None = None) -> _Job:
-        """Snapshot, history and feed, together; the feed alone has the `traceparent`."""
+    def _commit(
+        self, job: str, record: Record, traceparent: str | None = None, *, publisher: str = ""
+    ) -> _Job:
+        """Write snapshot, history and feed together. Only the feed gets the `traceparent`."""
         event = Event(job, record.position, record.state)
         known = self._jobs.get(job)
         if known is None:
+            share = self._shares.of(publisher)
             if len(self._jobs) >= self._limits.max_jobs:
-                self._drop(self._recent.pop(0)[1])
-            known = self._jobs[job] = _Job(record, self._monotonic())
+                self._drop(next(iter(self._shares.largest(share).jobs)))
+            share = self._shares.of(publisher)
+            known = self._jobs[job] = _Job(record, self._monotonic(), share)
+            share.jobs[job] = None
         known.record = record
-        self._weigh(known, _weight(event, known.events[-1] if known.events else None))
+        self._resize(known, _event_size(event, known.events[-1] if known.events else None))
         known.events.append(event)
         if len(known.events) > 1:
-            self._long[job] = known
-            self._long.move_to_end(job)
+            known.share.long[job] = None
+            known.share.long.move_to_end(job)
         if len(known.events) > self._limits.history:
             self._shorten(known)
         if traceparent is not None:
@@ -208,69 +267,102 @@ class MemoryBroker:
             feed.put(event)
         return known
 
+    def _record(self, job: str) -> Record | None:
+        known = self._jobs.get(job)
+        return known.record if known else None
+
+    def _change_groups(self, changed: Iterable[tuple[str, Record]]) -> None:
+        """Commit the groups that a child's update has changed."""
+        for group, record in changed:
+            known = self._jobs[group]
+            before = known.record
+            if record.position == before.position:
+                known.record = record
+            else:
+                self._commit(group, record)
+                self._touch(group, known)
+                known.reported_at = self._monotonic()
+                self._schedule(group, known)
+                self._apply_late_request(group, known, now=self._clock())
+            self._count_children_size(group, known)
+
+    def _apply_late_request(self, job: str, known: _Job, *, now: float) -> None:
+        """Apply the request to a group above a job, if the job has not got it."""
+        ask = late_request(job, known.record, self._record)
+        if ask is not None:
+            result = reduce(known.record, ask, now=now, epoch=0)
+            if result.applied:
+                self._commit(job, result.record)
+                self._touch(job, known)
+
+    def _count_children_size(self, group: str, known: _Job) -> None:
+        if known.record.sums is not None:
+            children = len(self._contributions.of(group))
+            self._resize(known, CHILD_BYTES * (children - known.children))
+            known.children = children
+
     def _touch(self, job: str, known: _Job) -> None:
-        """Put it first of all. Mostly it was among the first, and little has to move."""
+        """Make the job the most recently updated one. Usually it is near the end of `_recent`
+        already, so few entries have to move."""
         if known.touched:
             del self._recent[bisect_left(self._recent, (known.touched,))]
+        known.share.jobs.move_to_end(job)
         self._touches += 1
         known.touched = self._touches
-        known.touched_at = self._monotonic()
         self._recent.append((known.touched, job))
 
-    def _make_room(self) -> None:
-        """Forget histories, then jobs, until the rest is light enough: of those first that
-        have had no event for longest."""
-        while self._weight > self._limits.jobs_bytes and len(self._jobs) > 1:
-            if self._long:
-                known = self._long.popitem(last=False)[1]
+    def _free_memory(self, wanting: Share) -> None:
+        """While all jobs exceed `limits.jobs_bytes`, drop histories of the publisher that uses the
+        most memory, then its jobs. Jobs with the oldest last event come first."""
+        while self._shares.size > self._limits.jobs_bytes and len(self._jobs) > 1:
+            share = self._shares.largest(wanting)
+            if share.long:
+                known = self._jobs[share.long.popitem(last=False)[0]]
                 while len(known.events) > 1:
                     self._shorten(known)
             else:
-                self._drop(self._recent.pop(0)[1])
+                self._drop(next(iter(share.jobs)))
 
     def _shorten(self, known: _Job) -> None:
         oldest = known.events.popleft()
-        self._weigh(known, -_weight(oldest, known.events[0] if known.events else None))
+        self._resize(known, -_event_size(oldest, known.events[0] if known.events else None))
 
-    def _weigh(self, known: _Job, change: int) -> None:
-        known.weight += change
-        self._weight += change
+    def _resize(self, known: _Job, change: int) -> None:
+        known.size += change
+        self._shares.resize(known.share, change)
 
     def _drop(self, job: str) -> None:
-        """All of a job but its place in `recent`."""
-        self._weight -= self._jobs.pop(job).weight
-        self._long.pop(job, None)
+        known = self._jobs.pop(job)
+        self._shares.resize(known.share, -known.size)
+        self._shares.remove(known.share, job)
+        if known.touched:
+            del self._recent[bisect_left(self._recent, (known.touched,))]
+        self._change_groups(self._contributions.forget(job, self._record, now=self._clock()))
 
-    def _watch(self, job: str, known: _Job) -> None:
-        """Look at this lease when it runs out."""
-        at = lapses_at(known.record.state, heard_at=known.heard_at)
-        if at is not None and at < known.wakes_at:
+    def _deadline(self, known: _Job) -> tuple[float, bool]:
+        return next_deadline(
+            known.record.state, reported_at=known.reported_at, retention=self._limits.retention
+        )
+
+    def _schedule(self, job: str, known: _Job) -> None:
+        """Schedule the job's next deadline: when its lease or its retention ends."""
+        at, _ = self._deadline(known)
+        if at < known.wakes_at:
             known.wakes_at = at
             heappush(self._due, (at, job))
-            if len(self._due) > 2 * len(self._jobs) + 100:  # of jobs that were forgotten
-                all_jobs = self._jobs.items()
-                self._due = sorted((k.wakes_at, job) for job, k in all_jobs if k.wakes_at < inf)
-
-    def _forget(self, now: float) -> None:
-        """Drop the jobs nobody has said a word about for the time of retention."""
-        before = now - self._limits.retention
-        old = takewhile(lambda row: self._jobs[row[1]].touched_at <= before, self._recent)
-        forgotten = [job for _, job in old if self._jobs[job].heard_at <= before]
-        for job in forgotten:
-            self._drop(job)
-        if forgotten:
-            self._recent = [row for row in self._recent if row[1] in self._jobs]
+            if len(self._due) > 2 * len(self._jobs) + 100:  # most entries are outdated
+                self._due = sorted((known.wakes_at, job) for job, known in self._jobs.items())
 
     def _next_epoch(self, now: float) -> int:
-        # Microseconds: new for every record, larger than any before, and still a whole
-        # number in JavaScript and Lua.
+        # Microseconds: larger than any epoch before, and small enough to be exact in JavaScript
+        # and Lua.
         self._last_epoch = max(self._last_epoch + 1, int(now * 1_000_000))
         return self._last_epoch
 
 
 @define(eq=False)
 class _Feed(ReceiveChannel[Sequence[Event]]):
-    """One reader's batch: everything since it last took one."""
+    """The feed of one reader: `receive` returns all events since the last call."""
 
     _events: list[Event] = field(factory=list)
     _arrived: trio.Event = field(factory=trio.Event)
@@ -284,7 +376,7 @@ class _Feed(ReceiveChannel[Sequence[Event]]):
         self._events.append(event)
         self._arrived.set()
 
-    async def room(self) -> None:
+    async def wait_for_reader(self) -> None:
         """Return when the reader is less than `FEED_CAPACITY` events behind."""
         while len(self._events) >= FEED_CAPACITY and not self._closed:
             await self._taken.wait()
@@ -308,18 +400,18 @@ class _Feed(ReceiveChannel[Sequence[Event]]):
         await trio.lowlevel.checkpoint()
 
 
-def _weight(event: Event, beside: Event | None) -> int:
-    """Bytes that an event takes, about, while the one beside it is there: most texts stay the
-    same from one to the next, and are one in memory."""
-    weight = EVENT_BYTES
+def _event_size(event: Event, beside: Event | None) -> int:
+    """The approximate size of an event, in bytes. Texts that it shares with the event beside it
+    are one object in memory, so they are not counted."""
+    size = EVENT_BYTES
     for name in ("message", "error", "phase", "data"):
         text = getattr(event.state, name)
         if text and (beside is None or text is not getattr(beside.state, name)):
-            weight += len(text) if name == "data" else getsizeof(text)
-    return weight
+            size += len(text) if name == "data" else getsizeof(text)
+    return size
 
 
 def _parse_cursor(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 20:
         return int(text)
-    raise InvalidInput("after is not the next of a page", field="after")
+    raise InvalidInput("after is not the value of next from a page", field="after")

@@ -1,33 +1,33 @@
-"""The command line: `gateway serve`, `check`, `publish`, `watch`, `run`, `demo`, `token`,
+"""The command line: `gateway serve`, `check`, `publish`, `watch`, `cancel`, `run`, `demo`, `token`,
 `revoke`.
 
-A module per command, each a thin door: its flags, and a body that imports what does the
-work only when it is run, so that `gateway publish` in a loop starts fast.
+One module per command: its flags, and a body that imports what it needs only when it runs, so that
+`gateway publish` in a loop starts fast.
 
-Exit codes: 0 as wished, 1 not (rejected, a job failed), 2 the call was wrong, 3 the
-gateway cannot be reached or will have nothing to do with us, 130 Ctrl-C. `run` ends as
-its command does.
+Exit codes: 0 success, 1 failure (an update was rejected, a job failed), 2 wrong usage, 3 the
+gateway cannot be reached or refuses the client, 130 Ctrl-C. `run` exits as its command does.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 import click
 
-from ..settings import suspicious_variables
+from ..config.settings import suspicious_variables
+from .cancel import cancel
 from .check import check
-from .demo import demo
 from .publish import publish
 from .run import run
-from .serve import serve
+from .serve.command import serve
 from .token import revoke, token
-from .watch import watch
+from .watch.command import watch
 
 __all__ = ["cli", "main"]
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,11 +43,13 @@ def cli() -> None:
     """
     for name, meant in suspicious_variables(os.environ).items():
         hint = f"; did you mean {meant}?" if meant else ""
-        click.echo(f"Warning: {name} is no variable of the gateway{hint}", err=True)
+        click.echo(f"Warning: {name} is not a variable of the gateway{hint}", err=True)
 
 
-for command in (serve, check, publish, watch, run, demo, token, revoke):
+for command in (serve, check, publish, watch, cancel, run, token, revoke):
     cli.add_command(command)
+# The demo uses the commands, so its folder is below this one.
+cli.add_command(import_module("gateway.demo.command").demo)
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has had enough (`… | head`); nobody is left to tell.
+        # The reader of the output has closed the pipe (`… | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)

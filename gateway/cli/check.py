@@ -1,4 +1,4 @@
-"""`gateway check`: would it serve, with these settings, here and now?"""
+"""`gateway check`: whether `gateway serve` would start."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from .. import settings
-from .flags import configured, set_by
+from ..config import settings
+from .options import configured, needs_server, set_by
 
 __all__ = ["check"]
 
@@ -17,15 +17,16 @@ __all__ = ["check"]
 @set_by(*settings.SERVING)
 @click.pass_context
 def check(context: click.Context, /, **values: Any) -> None:
-    """Try what `gateway serve` would do, with the same settings, and say what it would be.
+    """Check whether `gateway serve` would start with these settings, here and now.
 
-    Reads the keys, listens on the addresses for a moment, asks the Redis. Each line begins
-    with `ok`, with `but` if it would serve, though not as well as it could, or with `NO`
-    if it would not. Exits with 1 if there is a `NO`, else with 0.
+    It reads the keys, listens on the addresses for a moment and asks Redis. Each line begins with
+    OK, with WARN if the gateway would serve, but not well, or with FAIL if it would not start.
+    Exits with 1 if a line has FAIL, otherwise with 0.
     """
-    from .checking import look
+    needs_server()
+    from .diagnostics import diagnose
 
-    findings = look(values, limits=context.meta.get("gateway.limits", {}))
+    findings = diagnose(values, limits=context.meta.get("gateway.limits", {}))
     for finding in findings:
         click.echo(finding)
-    raise SystemExit(0 if all(finding.grade != "NO" for finding in findings) else 1)
+    raise SystemExit(0 if all(finding.grade != "FAIL" for finding in findings) else 1)

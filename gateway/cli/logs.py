@@ -1,9 +1,9 @@
-"""What the log looks like: to a person at a terminal, lines; to whatever collects it, JSON.
+"""The log of a command: lines at a terminal, JSON elsewhere.
 
-The modules log by the standard library's `logging`, so that whoever embeds the gateway
-keeps theirs. Here a line becomes a record of named values (structlog): what was said, what
-the task is about (`gateway.about`), and `extra`. Control characters are escaped, for what
-a client sent must not become a line of its own, or move a terminal's cursor.
+The modules log through the standard library's `logging`, so that a program that embeds the
+gateway keeps its own logging. Here a record becomes named values (structlog): the message, the
+log context of the task (`structlog.contextvars`), and `extra`. Control characters are always
+escaped, because text from a client must neither begin a new line nor control a terminal.
 """
 
 from __future__ import annotations
@@ -14,43 +14,50 @@ import time
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 
-import structlog
-from structlog.stdlib import ExtraAdder, ProcessorFormatter
-
-from ..about import facts
+from .terminal import escape, for_terminal
 
 __all__ = ["Flood", "log_to_stderr"]
 
 PER_SECOND: Final = 20
-"""Lines of one kind a second. A thousand clients that are cut off at once are one fact, not
-a thousand; what is left out is counted."""
+"""Lines of one kind a second. If a thousand clients lose their connections at once, a few lines say
+as much as a thousand; omitted lines are counted."""
 KINDS: Final = 1_000
-"""Kinds of lines that are told apart; there are as many as log calls."""
+"""Kinds of lines that are counted; there are as many as log calls."""
 
 Event = MutableMapping[str, Any]
 
-_ESCAPES = {
-    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\t")
-} | {ord("\n"): "\\n", ord("\r"): "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-
 
 def log_to_stderr(level: str, *, form: str | None = None) -> None:
-    """Send all logs of this process to stderr. `form` is one of `logging`'s, for commands
-    whose own output is the point; without it, lines or JSON."""
+    """Send all logs of this process to stderr.
+
+    Args:
+        level: The least severe level to log.
+        form: A format of `logging`, for commands whose purpose is their own output. Without it,
+            structured lines at a terminal, JSON elsewhere.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Flood())
-    handler.setFormatter(
-        _structured(sys.stderr.isatty()) if form is None else logging.Formatter(form)
-    )
+    handler.setFormatter(_structured(sys.stderr.isatty()) if form is None else _Lines(form))
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
+class _Lines(logging.Formatter):
+    """Formats records as lines for people. A terminal gets no control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).split("\n")  # a traceback has several
+        return "\n".join(for_terminal(line, sys.stderr) for line in lines)
+
+
 def _structured(terminal: bool) -> logging.Formatter:
+    import structlog  # of the server's packages: a worker's commands log plain lines
+    from structlog.stdlib import ExtraAdder, ProcessorFormatter
+
     first: list[Callable[..., Any]] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         ExtraAdder(),
-        _add_facts,
+        structlog.contextvars.merge_contextvars,
         structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
         _escape,
     ]
@@ -62,24 +69,18 @@ def _structured(terminal: bool) -> logging.Formatter:
     return ProcessorFormatter(foreign_pre_chain=first, processors=last)
 
 
-def _add_facts(logger: Any, method: str, event: Event) -> Event:
-    for name, value in facts().items():
-        event.setdefault(name, value)
-    return event
-
-
 def _escape(logger: Any, method: str, event: Event) -> Event:
-    """Make the texts of an event single lines, whatever is in them."""
+    """Escape control characters in all texts of an event."""
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = value.translate(_ESCAPES)
+            event[name] = escape(value)
     return event
 
 
 class Flood(logging.Filter):
-    """Lets `PER_SECOND` lines of a kind pass each second; the next says how many did not.
+    """Passes `PER_SECOND` lines of a kind each second; the next one says how many were omitted.
 
-    Lines are of one kind if the same call has made them, whatever the values in them.
+    Lines are of one kind if they come from the same log call, with any values.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

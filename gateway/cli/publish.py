@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .calling import reports
-from .flags import REFUSED, WRONG, give_up, job_argument, traceparent
+from ..model.constants import MAX_NUMBER
+from ..model.statuses import STATUSES
+from .client_options import reports
+from .options import REFUSED, WRONG, give_up, job_argument, traceparent
+from .terminal import echo
 
 if TYPE_CHECKING:
-    from ..worker.publisher import Receipt, Token
+    from ..worker.publisher import PublishResult, Token
 
 __all__ = ["publish"]
 
-STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 REASONS = {
-    "unchanged": "it was so already; its lease is renewed",
+    "unchanged": "nothing changes; the lease is renewed",
     "stale_attempt": "a newer attempt has begun",
-    "final": "it has ended; --start opens a new attempt",
+    "final": "the job has ended; --start opens a new attempt",
+    "other_run": "another run has the attempt; --start opens a new one",
 }
 
 
 def _json(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
-    """The value in a tuple, since null is one too; None if there is none."""
+    """The value in a tuple, because null is one too; None if there is none."""
     if text is None:
         return None
     try:
@@ -33,9 +36,19 @@ def _json(context: click.Context, parameter: click.Parameter, text: str | None) 
         raise click.BadParameter(f"not JSON: {error}", context, parameter) from None
 
 
+def _expected(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """The number, or None for `open`, in a tuple; None if it is not given."""
+    if text is None or text == "open":
+        return None if text is None else (None,)
+    try:
+        return (float(text),)
+    except ValueError:
+        raise click.BadParameter("neither a number nor open", context, parameter) from None
+
+
 @click.command()
 @click.argument("job", callback=job_argument)
-@click.option("--status", type=click.Choice(STATUSES), help="Without it: running, or as it is.")
+@click.option("--status", type=click.Choice(STATUSES), help="Default: running, or unchanged.")
 @click.option("--percent", type=float, metavar="0-100")
 @click.option("--done", type=float, metavar="NUMBER", help="How much of --total is done.")
 @click.option("--total", type=float, metavar="NUMBER")
@@ -44,7 +57,13 @@ def _json(context: click.Context, parameter: click.Parameter, text: str | None) 
 @click.option("--message", metavar="TEXT")
 @click.option("--error", metavar="TEXT", help="Why it failed.")
 @click.option("--data", metavar="JSON", callback=_json, help="The application's own, ≤ 8 KiB.")
-@click.option("--parent", metavar="JOB", help="The job this one belongs to.")
+@click.option(
+    "--children",
+    metavar="NUMBER",
+    callback=_expected,
+    help="Make it a group of the jobs JOB/…: the weight of all of them, or `open`.",
+)
+@click.option("--weight", type=float, metavar="NUMBER", help="What it counts in its group.")
 @click.option(
     "--lease",
     type=float,
@@ -54,9 +73,9 @@ def _json(context: click.Context, parameter: click.Parameter, text: str | None) 
 @click.option("--start", is_flag=True, help="Open the next attempt.")
 @click.option(
     "--attempt",
-    type=click.IntRange(1, 2**53),
+    type=click.IntRange(1, MAX_NUMBER),
     metavar="NUMBER",
-    help="Of which attempt this is a word; an older one is rejected.",
+    help="The attempt this belongs to; an older one is rejected.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 @reports
@@ -78,6 +97,7 @@ def publish(
     wrong, 3 if the gateway, or the Redis that --url names, does not answer.
     """
     from ..worker import checks, publisher
+    from ..worker.limits import OFF
     from ..worker.publisher import Rejected, Unreachable
 
     about = {
@@ -88,15 +108,18 @@ def publish(
     }
     update = {name: value for name, value in about.items() if value}
     given = {name: value for name, value in fields.items() if value is not None}
-    if "data" in given:
-        (given["data"],) = given["data"]
+    for name in ("data", "children"):
+        if name in given:
+            (given[name],) = given[name]
     try:
         update |= checks.update(**given)
     except ValueError as error:
         give_up(f"--{error}", code=WRONG)
+    if url.lower() == OFF:
+        return
     connection = publisher.connect(url, token)
     try:
-        receipt = connection.publish(job, update)
+        result = publisher.publish_one(connection, job, update)
     except Unreachable as error:
         give_up(f"{publisher.shown(url)} does not answer: {error}", code=REFUSED)
     except Rejected as error:
@@ -104,23 +127,23 @@ def publish(
         give_up(f"rejected: {error}", code=WRONG if error.field else 1)
     finally:
         connection.close()
-    accepted = receipt.applied or receipt.reason == "unchanged"
+    accepted = result.applied or result.reason == "unchanged"
     if as_json:
-        click.echo(_as_json(job, receipt))
+        click.echo(_as_json(job, result))
     else:
-        click.echo(_as_line(job, receipt), err=not accepted)
+        echo(_as_line(job, result), err=not accepted)
     raise SystemExit(0 if accepted else 1)
 
 
-def _as_json(job: str, receipt: Receipt) -> str:
-    told = {name: value for name, value in receipt._asdict().items() if value is not None}
+def _as_json(job: str, result: PublishResult) -> str:
+    told = {name: value for name, value in result._asdict().items() if value is not None}
     return json.dumps({"job": job} | told)
 
 
-def _as_line(job: str, receipt: Receipt) -> str:
-    what = f"{job}: " + (f"attempt {receipt.attempt}, " if receipt.attempt > 1 else "")
-    if receipt.applied:
+def _as_line(job: str, result: PublishResult) -> str:
+    what = f"{job}: " + (f"attempt {result.attempt}, " if result.attempt > 1 else "")
+    if result.applied:
         return f"{what}applied"
-    reason = receipt.reason or "no reason given"
+    reason = result.reason or "no reason given"
     kind = "unchanged" if reason == "unchanged" else "rejected"
     return f"{what}{kind} ({REASONS.get(reason, reason)})"

@@ -1,7 +1,7 @@
-"""How a command that goes on for ever is told to stop.
+"""Stopping a command that runs until it is told to stop.
 
-The first SIGINT or SIGTERM cancels its work, which then has its own time to end in order;
-the second ends the process at once, whatever is still going on.
+The first SIGINT or SIGTERM cancels its work, which then shuts down in its own time; the second
+ends the process at once.
 """
 
 from __future__ import annotations
@@ -9,36 +9,64 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from math import inf
 
 import trio
+from attrs import define, field
 
-__all__ = ["run_until_told"]
+__all__ = ["Stop", "run_until_told"]
+
+
+@define
+class Stop:
+    """Cancels some work once, after a delay during which it goes on."""
+
+    delay: float = 0.0
+    """Seconds from `request` until the work is cancelled."""
+    on_request: Callable[[], None] = lambda: None
+    """Called by the first request that has a delay."""
+    scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+
+    def request(self, *, at_once: bool = False) -> None:
+        """Cancel the work after `delay`, or `at_once`. Called again, it only makes it sooner."""
+        if at_once or not self.delay:
+            self.scope.cancel()
+        elif self.scope.deadline == inf:
+            self.on_request()
+            self.scope.deadline = trio.current_time() + self.delay
 
 
 def run_until_told(
-    work: Callable[[], Awaitable[None]], *, at_once: Callable[[], None] = lambda: None
+    work: Callable[[], Awaitable[None]],
+    *,
+    stop: Stop | None = None,
+    at_once: Callable[[], None] = lambda: None,
 ) -> signal.Signals | None:
-    """Run `work` in Trio until it ends or a signal cancels it; returns that signal.
+    """Run `work` in Trio until it ends or a signal stops it; return that signal.
 
-    `at_once` is called before a second one ends the process. What `work` raises is raised,
-    out of the groups that nurseries wrap it in.
+    Args:
+        work: What runs in the scope of `stop`.
+        stop: Obeys its delay for SIGTERM. SIGINT comes from a person, who does not want to wait.
+        at_once: Called before a second signal ends the process.
+
+    Raises:
+        Exception: What `work` raises, out of the groups that nurseries wrap it in.
     """
     try:
-        return trio.run(_until_told, work, at_once)
+        return trio.run(_until_told, work, stop or Stop(), at_once)
     except BaseExceptionGroup as group:
         raise _only(group) from None
 
 
 async def _until_told(
-    work: Callable[[], Awaitable[None]], at_once: Callable[[], None]
+    work: Callable[[], Awaitable[None]], stop: Stop, at_once: Callable[[], None]
 ) -> signal.Signals | None:
     told: list[signal.Signals] = []
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        # The watch is outside of what it cancels: it goes on while that ends.
+        # Signals are received outside of the cancelled scope, so also while the work shuts down.
         async with trio.open_nursery() as nursery:
-            scope = trio.CancelScope()
-            nursery.start_soon(_obey, signals, scope, told, at_once)
-            with scope:
+            nursery.start_soon(_obey, signals, stop, told, at_once)
+            with stop.scope:
                 await work()
             nursery.cancel_scope.cancel()
     return told[0] if told else None
@@ -46,7 +74,7 @@ async def _until_told(
 
 async def _obey(
     signals: AsyncIterator[int],
-    scope: trio.CancelScope,
+    stop: Stop,
     told: list[signal.Signals],
     at_once: Callable[[], None],
 ) -> None:
@@ -55,11 +83,11 @@ async def _obey(
             at_once()
             os._exit(128 + number)
         told.append(signal.Signals(number))
-        scope.cancel()
+        stop.request(at_once=number == signal.SIGINT)
 
 
 def _only(error: BaseException) -> BaseException:
-    """The one exception in a group of one, however deep; otherwise the group."""
+    """The one exception in a group of one, at any depth; otherwise the group."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""`gateway token` and `gateway revoke`: make a token, and take one back."""
+"""`gateway token` and `gateway revoke`: make a token, and revoke one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import settings
-from .calling import asks
-from .flags import REFUSED, WRONG, complain, configured, give_up, set_by
+from ..config import settings
+from .client_options import asks
+from .options import REFUSED, WRONG, complain, configured, give_up, needs_server, set_by
+from .terminal import echo
 
 if TYPE_CHECKING:
     from ..worker.publisher import Token
@@ -30,41 +31,46 @@ def duration(context: click.Context, parameter: click.Parameter, text: str) -> f
 
 @click.command()
 @configured
-@click.option("--watch", multiple=True, metavar="PATTERN", help="Jobs that may be watched.")
-@click.option("--publish", multiple=True, metavar="PATTERN", help="Jobs to be reported on.")
-@click.option("--revoke", is_flag=True, help="May take back other people's tokens.")
+@click.option("--watch", multiple=True, metavar="PATTERN", help="Jobs the token may watch.")
+@click.option("--publish", multiple=True, metavar="PATTERN", help="Jobs the token may publish.")
+@click.option("--control", multiple=True, metavar="PATTERN", help="Jobs that may be cancelled.")
+@click.option("--revoke", is_flag=True, help="The token may revoke others.")
 @click.option("--ttl", default="10m", show_default=True, callback=duration, metavar="TIME")
-@click.option("--subject", metavar="TEXT", help="Whose it is.")
-@click.option("--id", "token_id", metavar="TEXT", help="By which it can be revoked.")
+@click.option("--subject", metavar="TEXT", help="Subject (sub).")
+@click.option("--id", "token_id", metavar="TEXT", help="Id (jti) by which it can be revoked.")
 @set_by(settings.KEYS)
 @set_by(settings.SECRET)
 @set_by(settings.AUDIENCE)
 def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: Any) -> None:
     """Make a token and print it.
 
-    A pattern is a job id, or the beginning of one followed by a star. It is signed with
-    the first of the keys that can sign.
+    A pattern is a job id, or the beginning of one followed by *. The token is signed with the
+    first key that can sign.
 
     \b
     gateway token --watch 'user:7:*' --ttl 10m            for a page
-    gateway token --publish '*' --ttl 30d                 for workers: GATEWAY_TOKEN
+    gateway token --publish '*' --ttl 30d                 for workers: PROGRESS_GATEWAY_TOKEN
     """
+    needs_server()
     import time
 
-    from ..auth.keyring import Keyring
+    from ..auth.key_sources import KeySources
     from ..auth.tokens import mint
-    from ..errors import InvalidInput, InvalidSettings
+    from ..model.errors import InvalidInput, InvalidSettings
 
     try:
-        ring = Keyring(keys, secret=secret)
+        ring = KeySources(keys, secret=secret)
         ring.load()
     except InvalidSettings as error:
         complain(error)
     key = next((key for key in ring.keys if key.private is not None), None)
     if key is None:
-        give_up("no key to sign with: set --keys (GATEWAY_KEYS) or GATEWAY_SECRET", code=WRONG)
-    if not (claims["watch"] or claims["publish"] or claims["revoke"]):
-        give_up("a token that allows nothing: say --watch or --publish", code=WRONG)
+        give_up(
+            "no key to sign with: set --keys (PROGRESS_GATEWAY_KEYS) or PROGRESS_GATEWAY_SECRET",
+            code=WRONG,
+        )
+    if not any(claims[name] for name in ("watch", "publish", "control", "revoke")):
+        give_up("the token allows nothing: set --watch or --publish", code=WRONG)
     try:
         click.echo(mint(key, now=time.time(), ttl=ttl, **claims))
     except InvalidInput as error:
@@ -75,10 +81,10 @@ def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: An
 @click.argument("revoked", metavar="TOKEN|ID")
 @asks
 def revoke(revoked: str, *, url: str, token: Token) -> None:
-    """Take a token back: connections made with it end within a second.
+    """Revoke a token. Connections that use it are closed within one second.
 
-    It is given whole, or by its id. One's own needs no other right; for others' show a
-    token (--token, --token-file) that was made with --revoke.
+    Give the token itself, or its id. To revoke another token than your own, authenticate with
+    one that was made with --revoke (--token, --token-file).
     """
     import json
     from urllib.error import HTTPError
@@ -99,7 +105,7 @@ def revoke(revoked: str, *, url: str, token: Token) -> None:
     )
     try:
         with urlopen(request, timeout=REVOKE_WITHIN) as answer:  # noqa: S310 - likewise
-            click.echo(f"revoked {json.load(answer)['id']}")
+            echo(f"revoked {json.load(answer)['id']}")
     except HTTPError as error:
         detail = _detail(error.read())
         give_up(f"the gateway refuses: {error.code} {detail}", code=1)
@@ -111,8 +117,11 @@ def _what(revoked: str, *, own: str | None) -> tuple[dict[str, Any], str]:
     """What is to be revoked, and the token to show for it."""
     if revoked.count(".") != 2:
         if own is None:
-            give_up("to revoke by id, set --token (GATEWAY_TOKEN) to one that may", code=WRONG)
+            give_up(
+                "to revoke by id, set --token (PROGRESS_GATEWAY_TOKEN) to one that may", code=WRONG
+            )
         return {"id": revoked}, own
+    needs_server()
     import jwt
 
     try:
@@ -133,4 +142,4 @@ def _detail(body: bytes) -> str:
     try:
         return str(json.loads(body)["detail"])
     except (ValueError, KeyError, TypeError):
-        return "and is no gateway"
+        return "(it is not a gateway)"

@@ -1,4 +1,4 @@
-"""Compress the standard library into archives, read them back, and say which is smallest."""
+"""Compress the standard library into archives, read them back, and report the smallest."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .installation import File, modules
 from .worker import start
 
 FORMATS = (("gz", "gzip", 0.15), ("bz2", "bzip2", 0.12), ("xz", "xz", 0.7))
-"""Suffix, name, and which part of the whole time it takes."""
+"""Suffix, name, and part of the whole time."""
 CHECK = 0.01
-"""Which part reading one of them back takes."""
+"""The part of the whole time for reading an archive back."""
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         before = sum(file.size for file in found)
         sizes: dict[str, int] = {}
         for suffix, name, share in FORMATS:
-            # It has no name: whatever becomes of this process, nothing is left behind.
+            # The file has no name, so nothing remains even if this process is killed.
             with TemporaryFile() as archive:
                 with job.phase(f"Compress with {name}", share=share, total=before, unit="bytes"):
                     compress(found, archive, suffix, job=job)
@@ -53,7 +53,7 @@ def check(found: list[File], archive: IO[bytes], *, job: Job) -> None:
             job.update(message=file.name)
             content = tar.extractfile(member)
             if content is None or content.read() != file.path.read_bytes():
-                raise ValueError(f"{file.name} is not what went in")
+                raise ValueError(f"{file.name} differs from the original")
             job.advance(file.size)
 
 

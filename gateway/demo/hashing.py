@@ -1,6 +1,7 @@
 """Hash every file of the standard library, with every algorithm that Python guarantees.
 
-A small installation is read again, and the digests are compared: so a disk is checked.
+A small installation is read several times, and the digests are compared, which also checks the
+disk.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from .installation import File, files
 from .worker import start
 
 ENOUGH = 5_500_000_000
-"""Bytes to hash in all, so that there is something to see: some 10 s."""
+"""Bytes to hash in total: enough for some 10 s."""
 
 
 def main() -> None:
@@ -38,13 +39,13 @@ def main() -> None:
 def hash_all(
     found: list[File], algorithm: str, *, job: Job, digests: dict[tuple[str, str], bytes]
 ) -> None:
-    """Hash each file; one that was hashed before must have the same digest."""
+    """Hash each file. A file that was hashed before must have the same digest."""
     shake = algorithm.startswith("shake")
     for file in job.track(found):
         job.update(message=file.name)
         with file.path.open("rb") as stream:
             done = hashlib.file_digest(stream, algorithm)
-        digest = done.digest(32) if shake else done.digest()  # type: ignore[call-arg]
+        digest = done.digest(32) if shake else done.digest()  # type: ignore[call-arg]  # SHAKE
         if digests.setdefault((algorithm, file.name), digest) != digest:
             raise ValueError(f"{file.name} has changed while it was read")
 

@@ -1,7 +1,7 @@
 """Index the standard library by trigrams, as code search engines do.
 
-The demo kills it in the middle, as the kernel does when memory runs out: it gets to say
-nothing, and its lease tells.
+The demo kills it in the middle, like the kernel does when memory runs out. It cannot report its
+end, so its lease expires.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from .installation import modules
 from .worker import start
 
-LEASE = 2.0  # seconds; short, so that nobody has to wait to see it run out
+LEASE = 2.0  # seconds; short, so that its expiry is soon visible
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the demo works on: the files of the standard library. Reads the disk only."""
+"""The files that the demo works on: the standard library. Only reads the disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 __all__ = ["File", "files", "modules"]
 
 FOREIGN = {"site-packages", "dist-packages"}
-"""What others have installed there: it may be gigabytes."""
+"""Folders with other packages, which may be gigabytes."""
 
 
 class File(NamedTuple):
@@ -19,13 +19,13 @@ class File(NamedTuple):
 
     path: Path
     name: str
-    """Its path inside the library, as people write it."""
+    """Its path inside the library."""
     size: int
     """Bytes."""
 
 
 def files() -> list[File]:
-    """Every file of the standard library, compiled ones and tests included, in order."""
+    """Every file of the standard library, including compiled ones and tests, in order."""
     return sorted(_walk(Path(sysconfig.get_path("stdlib")).resolve()), key=lambda file: file.name)
 
 

@@ -1,4 +1,4 @@
-"""Which jobs the demo runs, and how each should end."""
+"""The jobs of the demo, and how each should end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 from attrs import frozen
 
-from ..job import State
+from ..model.state import State
 
 __all__ = ["JOBS", "DemoJob"]
 
@@ -20,11 +20,11 @@ class DemoJob:
     name: str
     """Its id."""
     module: str
-    """What it runs."""
+    """The module that it runs."""
     ending: str
     """How it should end: a final status, or `lost`."""
     error: str = ""
-    """What its error should begin with, if it should fail."""
+    """The beginning of its error, if it should fail."""
     dies: float | None = None
     """The percentage at which it is killed."""
 
@@ -36,11 +36,11 @@ class DemoJob:
 
 
 JOBS = (
-    # What takes longest from start to end comes first.
+    # The job that takes longest comes first.
     DemoJob(f"{_ABOUT}:index", "gateway.demo.indexing", "lost", dies=40),
     DemoJob(f"{_ABOUT}:archive", "gateway.demo.archiving", "succeeded"),
     DemoJob(f"{_ABOUT}:checksums", "gateway.demo.hashing", "succeeded"),
     DemoJob(f"{_ABOUT}:syntax-trees", "gateway.demo.parsing", "succeeded"),
     DemoJob(f"{_ABOUT}:word-count", "gateway.demo.reading", "failed", error="UnicodeDecodeError"),
 )
-"""All of them, in the order in which they are started."""
+"""All jobs, in the order in which they are started."""

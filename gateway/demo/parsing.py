@@ -1,7 +1,7 @@
 """Parse every module of the standard library and count the nodes of its syntax tree.
 
-In four phases: read the sources; parse them and count; write each anew from its tree,
-which should give the same tree again (the tests are left out: they are long); compile.
+It has four phases: read the sources; parse them and count; write each again from its tree, which
+should parse to the same tree (without the tests, which are long); compile.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def main() -> None:
 
 
 def count_nodes(sources: Sources, job: Job) -> Counter[str]:
-    """How often each kind of node occurs. Drops the sources that are none: the library has
-    some broken files on purpose, for its own tests."""
+    """The number of nodes of each kind. Drops sources that cannot be parsed: the library has some
+    invalid files for its own tests."""
     nodes: Counter[str] = Counter()
     for name in job.track(list(sources)):
         try:
@@ -59,7 +59,7 @@ def count_nodes(sources: Sources, job: Job) -> Counter[str]:
 
 
 def rewrite(sources: Sources, names: list[str], job: Job) -> None:
-    """Write each module from its tree: parsed again, it should be the same."""
+    """Write each module from its tree, and parse it again: the tree should be the same."""
     for name in job.track(names):
         tree = ast.parse(sources[name])
         again = ast.parse(ast.unparse(tree))
@@ -75,7 +75,7 @@ def compile_all(sources: Sources, job: Job) -> int:
         try:
             code = compile(sources[name], name, "exec", dont_inherit=True)
         except SyntaxError:
-            continue  # it parses, but makes no sense: another broken file for tests
+            continue  # it can be parsed but not compiled: another invalid file for tests
         size += len(marshal.dumps(code))
     return size
 

@@ -1,5 +1,5 @@
-"""Count the words in every text of the installation. It fails, and that is an old mistake:
-the last of its files, the interpreter itself, is no text.
+"""Count the words in every text file of the installation. It fails on purpose: its last file is the
+interpreter itself, which is not a text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One attempt at a job of the demo: its process, from the start to the end of the job."""
+"""Runs one attempt of a job of the demo: its process, from the start to the end of the job."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from functools import partial
 import trio
 from attrs import define, field, frozen
 
-from ..broker import Broker
-from ..job import State
-from ..limits import LOST_AFTER
+from ..brokers.base import Broker
+from ..model.constants import LOST_AFTER
+from ..model.state import State
 from .jobs import DemoJob
 
 __all__ = ["AtOnce", "Attempt", "run_once"]
@@ -20,9 +20,9 @@ __all__ = ["AtOnce", "Attempt", "run_once"]
 AtOnce = trio.Semaphore
 
 DEADLINE = 300.0  # seconds for one worker: ten times what a slow machine needs
-MARGIN = 5.0  # seconds for the gateway to say what its last word or silence means
-GOODBYE = 4.0  # seconds that a worker which is told to stop has for its last word
-TAIL = 4_000  # bytes of what a worker said on stderr that are kept
+MARGIN = 5.0  # seconds for the gateway to show the end of the job after that of its process
+GOODBYE = 4.0  # seconds for a worker to exit after SIGTERM
+TAIL = 4_000  # bytes of a worker's stderr that are kept
 
 
 @frozen
@@ -31,21 +31,21 @@ class Attempt:
 
     job: DemoJob
     state: State | None
-    """The last that was heard of it; None if it never reported."""
+    """The last state; None if it never reported."""
     said: str
     """The end of its stderr."""
 
     @property
     def good(self) -> bool:
-        """Whether it ended as it should."""
+        """Whether it ended as expected."""
         return self.state is not None and self.job.as_it_should(self.state)
 
 
 async def run_once(job: DemoJob, broker: Broker, *, url: str, at_once: AtOnce) -> Attempt:
-    """Run one attempt when there is room, and wait until the gateway at `url` knows its end.
+    """Run one attempt when it is its turn, and wait until the gateway at `url` shows its end.
 
-    A job that should be killed is; one that takes too long too. Cancelled, the worker is
-    told to stop and waited for, within `GOODBYE` seconds.
+    This kills the worker of a job that should be killed, and one that takes too long. After a
+    cancellation it sends SIGTERM to the worker and waits for at most `GOODBYE` seconds.
     """
     story = _Story(job)
     said = bytearray()
@@ -63,19 +63,19 @@ async def run_once(job: DemoJob, broker: Broker, *, url: str, at_once: AtOnce) -
 
 @define
 class _Story:
-    """What the gateway knows of one attempt."""
+    """The gateway's view of one attempt."""
 
     job: DemoJob
     state: State | None = None
     ripe: trio.Event = field(factory=trio.Event)
-    """It is time to kill the worker."""
+    """Set when the worker must be killed."""
     over: trio.Event = field(factory=trio.Event)
-    """Nothing more is to be expected."""
+    """Set when the job has ended."""
 
     async def follow(
         self, broker: Broker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Take in what happens until cancelled. Started when nothing can be missed."""
+        """Follow the feed until cancelled. Reports to be started when no event can be missed."""
         async with broker.feed() as feed:
             task_status.started()
             async for events in feed:
@@ -102,8 +102,8 @@ async def _work(story: _Story, *, url: str, said: bytearray) -> None:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 check=False,
-                start_new_session=True,  # Ctrl-C is for the demo, which ends its workers
-                env=os.environ | {"GATEWAY_URL": url},
+                start_new_session=True,  # Ctrl-C must reach only the demo, which stops its workers
+                env=os.environ | {"PROGRESS_GATEWAY_URL": url},
                 deliver_cancel=_tell_to_stop,
             )
         )
@@ -114,13 +114,13 @@ async def _work(story: _Story, *, url: str, said: bytearray) -> None:
 
 
 async def _kill(process: trio.Process, story: _Story) -> None:
-    """Kill it without warning when it is time to."""
+    """Kill the worker with SIGKILL at its percentage."""
     await story.ripe.wait()
     process.kill()
 
 
 async def _listen(process: trio.Process, said: bytearray) -> None:
-    """Keep the end of what it says on stderr."""
+    """Keep the end of the worker's stderr."""
     if process.stderr is not None:
         async for data in process.stderr:
             said += data

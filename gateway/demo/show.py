@@ -1,4 +1,4 @@
-"""The demo as a whole: a gateway in this process, its workers, and words in the terminal."""
+"""Runs the demo: a gateway in this process, its workers, and the output in the terminal."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from rich.text import Text
 
 from ..brokers import open_broker
 from ..cli.signals import run_until_told
-from ..cli.view import describe
-from ..errors import InvalidSettings
-from ..limits import Limits
+from ..cli.watch.format import describe
+from ..model.errors import InvalidSettings
+from ..model.limits import Limits
 from ..server import Gateway, serve_gateway
 from .jobs import JOBS, DemoJob
 from .runner import AtOnce, Attempt, run_once
 
 __all__ = ["run_demo"]
 
-AT_ONCE = 2  # workers: the machine belongs to somebody
+AT_ONCE = 2  # workers at the same time, because the machine is used for other things too
 PAUSE = 5.0  # seconds between two attempts at a job, so that its end can be seen
-DRAIN = 3.0  # seconds: whoever pressed Ctrl-C waits for it
+DRAIN = 3.0  # seconds to drain after Ctrl-C
+READY_WITHIN = 10.0  # seconds
 ANY_PORT = "127.0.0.1:0"
 
 
-def run_demo(bind: str, *, any_port: bool, once: bool, redis: str | None = None) -> int:
-    """Run it until told to stop, or once; returns the exit code.
+def run_demo(bind: str, *, any_port: bool, once: bool, broker_url: str | None = None) -> int:
+    """Run the demo until a signal, or once; returns the exit code.
 
-    `any_port`: if `bind` is taken, another port will do. `redis` is the URL of one, for
-    the gateway and for the workers. Raises `InvalidSettings`, `BrokerUnavailable`.
+    With `any_port`, another port is used if `bind` is in use. `broker_url` is the URL of a Redis
+    for the gateway and the workers. Raises `InvalidSettings`, `BrokerUnavailable`.
     """
     console = Console(highlight=False)
     attempts: list[Attempt] = []
-    stage = _Stage(console, redis=redis, once=once)
+    stage = _Stage(console, broker_url=broker_url, once=once)
     signal = run_until_told(partial(_demo, stage, bind, any_port=any_port, attempts=attempts))
     if not once:
         return 0
@@ -49,48 +50,51 @@ def run_demo(bind: str, *, any_port: bool, once: bool, redis: str | None = None)
 
 @frozen
 class _Stage:
-    """What all of the demo has in common."""
+    """The objects that all parts of the demo use."""
 
     console: Console
-    redis: str | None = field(kw_only=True)
+    broker_url: str | None = field(kw_only=True)
     once: bool = field(kw_only=True)
 
 
 async def _demo(stage: _Stage, bind: str, *, any_port: bool, attempts: list[Attempt]) -> None:
     async with trio.open_nursery() as nursery:
         try:
-            gateway, serving = await _serve(nursery, bind, stage.redis)
+            gateway, serving = await _serve(nursery, bind, stage.broker_url)
         except InvalidSettings as error:
             if not any_port:
                 raise
             stage.console.print(f"{error}; taking another port", style="yellow", markup=False)
-            gateway, serving = await _serve(nursery, ANY_PORT, stage.redis)
+            gateway, serving = await _serve(nursery, ANY_PORT, stage.broker_url)
         stage.console.print(_welcome(gateway, once=stage.once))
-        # It outlives the workers: when they are told to stop they have a last word.
+        # It stops after the workers, so that they can report their ends.
         serving.shield = True
         try:
             at_once = AtOnce(AT_ONCE)
             async with trio.open_nursery() as working:
                 for job in JOBS:
-                    # `start`, so that they queue for a place in this order.
+                    # `start`, so that they wait for their turn in this order.
                     await working.start(partial(_run, stage, job, gateway, at_once, attempts))
         finally:
             serving.cancel()
 
 
 async def _serve(
-    nursery: trio.Nursery, bind: str, redis: str | None
+    nursery: trio.Nursery, bind: str, broker_url: str | None
 ) -> tuple[Gateway, trio.CancelScope]:
-    """Start the gateway in `nursery`, in a scope of its own."""
+    """Start the gateway in `nursery`, with its own cancel scope."""
     scope = trio.CancelScope()
-    limits = Limits(drain_timeout=DRAIN)
-    broker = open_broker(redis, limits)
+    limits = Limits(shutdown_timeout=DRAIN)
+    broker = open_broker(broker_url, limits)
 
     async def serve(*, task_status: trio.TaskStatus[Gateway]) -> None:
         with scope:
             await serve_gateway(bind, broker, limits, task_status=task_status)
 
     gateway: Gateway = await nursery.start(serve)
+    with trio.move_on_after(READY_WITHIN):  # other nodes may restore states first
+        while gateway.node.not_ready is not None:  # noqa: ASYNC110 - once, at the start
+            await trio.sleep(0.05)
     return gateway, scope
 
 
@@ -103,10 +107,10 @@ async def _run(
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Run a job once, or again and again. Started when it is in the queue."""
+    """Run a job once or repeatedly. Reports to be started when it waits for its turn."""
     task_status.started()
     while True:
-        url = stage.redis or gateway.url  # where the worker reports
+        url = stage.broker_url or gateway.url  # where the worker reports
         attempt = await run_once(job, gateway.node.broker, url=url, at_once=at_once)
         if stage.once:
             attempts.append(attempt)
@@ -123,7 +127,7 @@ def _welcome(gateway: Gateway, *, once: bool) -> Panel:
         " in a browser\n\n",
         (
             "Workers hash, compress, parse and index your Python installation.\n"
-            "One fails, and one is killed in the middle: that is part of it.\n",
+            "One fails, and one is killed in the middle, on purpose.\n",
             "dim",
         ),
         ("Each job runs once." if once else "They go on until you press Ctrl-C.", "dim"),
@@ -132,7 +136,7 @@ def _welcome(gateway: Gateway, *, once: bool) -> Panel:
 
 
 def _words(attempt: Attempt) -> Text:
-    """A line about how an attempt ended; with what the worker said if that was wrong."""
+    """A line about the end of an attempt, with the worker's stderr if it was unexpected."""
     view = describe(attempt.state, now=time.time())
     style = "green" if attempt.good else "bold red"
     parts = [view.word, view.attempt, view.time, view.text]

@@ -1,7 +1,7 @@
-"""What all workers of the demo share: they are nice, and they do not outlive it.
+"""The common part of the demo's workers: a low priority, and an exit when the demo ends.
 
-A worker's standard input is a pipe whose other end the demo holds. However the demo ends,
-SIGKILL included, the kernel closes that end, and the worker sees it.
+A worker's standard input is a pipe whose other end is open in the demo. When the demo ends, even by
+SIGKILL, the kernel closes that end, and the worker exits.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from gateway import Job
 
 __all__ = ["start"]
 
-NICENESS = 10  # the page and everything else on this machine go first
-WAIT = 3.0  # seconds for the last word: the gateway is on this machine
+NICENESS = 10  # lower priority than the page and other programs
+WAIT = 3.0  # seconds to wait for the delivery of the end
 
 
 def start(**about: Any) -> Job:
-    """The job this process was started for: its name is the first argument.
+    """Start the job of this process. Its name is the first argument.
 
     `about` goes to `Job`. SIGTERM cancels the job.
     """
     os.nice(NICENESS)
-    warnings.simplefilter("ignore")  # old code in the library is not for us to mend
+    warnings.simplefilter("ignore")  # the library's own tests have old code
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_the_demo, daemon=True).start()
     return Job(sys.argv[1], timeout=WAIT, **about)
@@ -40,4 +40,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _end_with_the_demo() -> None:
     os.read(0, 1)
-    os._exit(1)  # the gateway is gone as well: nobody is left to report to
+    os._exit(1)  # the gateway has ended too, so the end cannot be reported

@@ -1,4 +1,4 @@
-"""Workers that report by what they have already: tqdm, Celery, logging.
+"""Adapters that report the progress of other libraries: tqdm, Celery, logging and others.
 
-Each module is for one library, imports it and `gateway.worker`, and nothing else.
+Each module is for one library, and imports only that library and `gateway.worker`.
 """

@@ -1,4 +1,5 @@
-"""Celery tasks as jobs: queued, running, retried, ended, also when their process is killed.
+"""Reports Celery tasks as jobs: queued, running, retried and ended, also if their process is
+killed.
 
     app = Celery(...)
     report_tasks(app)
@@ -9,66 +10,78 @@
         for frame in current_job().track(frames(video)):
             ...
 
-`report_tasks` belongs where the app is made, so that whoever publishes a task and whoever
-works on it both have it. The task's option `job` names its job: a text in which `{name}`
-is an argument of the task; None reports nothing. Without it the job's name is the task's
-id. What is published by name alone (`send_task`) shows when it runs, not when it is queued:
-only the task itself knows what its job is called.
+Call `report_tasks` in the module that creates the app, so that the publishers and the workers of
+tasks both call it. The task's option `job` is the name of its job, in which `{name}` is an argument
+of the task; None reports nothing. Without it the job's id is the task's id. A task that is
+published by name (`send_task`) is shown when it runs, not when it is queued, because only the task
+itself has the option.
 
-    Celery says                            in the process      the job
+    Celery's event                         in the process      the job
     -------------------------------------  ------------------  ----------------------------
     after_task_publish                     of the publisher    queued; a retry is the next
                                                                attempt
     task_prerun                            of the task         running
-    task_postrun  SUCCESS, FAILURE         of the task         succeeded, failed
-                  RETRY                    of the task         left to the next attempt
-                  IGNORED, REJECTED        of the task         left: a task ends its job before
-                                                               it raises Ignore, or another
-                                                               task goes on with it
+    update_state(state, meta)              of the task         done, total: `meta["current"]`,
+                                                               `meta["total"]`, and the message
+    task_postrun  SUCCESS                  of the task         succeeded; failed if the option
+                                                               `failed` or an `update_state`
+                                                               of FAILURE says so
+                  FAILURE                  of the task         failed
+                  RETRY                    of the task         released for the next attempt
+                  IGNORED                  of the task         unchanged if the task has ended it;
+                                                               released if a task with the same
+                                                               job replaces it; else cancelled
+                  REJECTED                 of the task         failed, or released if requeued
+                  none: `sys.exit()` in    of the task         failed (in a pool of processes the
+                  a pool of threads                            main process reports it)
     task_failure  killed, out of time      the worker's main   failed
     task_revoked  terminated, expired too  the worker's main   cancelled
+    revoke, of a task that waits there     the worker's main   cancelled, at once
 
-All of them may speak at once and be heard in any order, so they share a *run*, made of the
-task's id and its retries: the gateway takes what they say for one attempt. Only a task
-that Celery delivers again (its worker was lost) is a run of its own, so another attempt. A
-try that was over before the gateway heard of it is not counted.
+With `accepts=["cancel"]` a request to cancel a job revokes its task. A pool of processes (or
+greenlets) terminates it; in a pool of threads `track`, `advance` and `check` of its job raise
+`Cancelled`. A queued task is revoked when a worker begins it.
+
+`start_group` calls a group, chord or chain as one group of jobs (see `celery_groups`). Celery sends
+no event for tasks that will not run any more: those after a failed task of a chain, and the body of
+a chord with a failed task. They are cancelled when that task fails.
+
+A task that was cancelled by a request (`named(accepts={"cancel"})`) is REVOKED for Celery.
+
+These reports come from different processes and may arrive in any order, so they share a *run* (see
+`gateway.integrations.tasks`). Only a task that Celery delivers again (because its worker was lost)
+has a new run, so it is another attempt. A try that has ended before its first report is not
+counted.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
-from inspect import signature
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial, wraps
+from inspect import getattr_static
 from typing import Any
+from uuid import uuid4
 
+from billiard import current_process
 from celery import Celery, current_task, signals
+from celery.backends.base import Backend
+from celery.exceptions import Ignore
 
-from ..worker import Job, announce, checks, process
-from ..worker.limits import DEFAULT_LEASE, MAX_JOB_ID
+from ..model.constants import DEFAULT_LEASE
+from ..worker import process
 from ..worker.publisher import Token
-from ..worker.sender import sender_for
+from ..worker.requests import Cancelled, JobRequest
+from .celery_groups import HEADER, chain_of, child_of, group_of, start_group, unpublished
+from .tasks import TaskJobs, current_job, named, run_of
 
-__all__ = ["current_job", "report_tasks"]
+__all__ = ["current_job", "named", "report_tasks", "start_group"]
 
-_log = logging.getLogger("gateway.worker")
-_jobs: dict[str, Job] = {}
-"""Those of the tasks that run in this process, by task id: one for each of its threads."""
-
-
-def current_job() -> Job:
-    """The job of the task that runs here. Raises LookupError if there is none.
-
-    For a task that is called as a plain function (in a test, say) there is none either;
-    `task.apply()` has one.
-    """
-    # Celery keeps the task that runs for each thread and greenlet.
-    running = bool(current_task)  # it is a proxy, and false if there is none
-    job = _jobs.get(current_task.request.id or "") if running else None
-    if job is None:
-        raise LookupError("no task that is reported as a job runs here")
-    return job
+MOST_GROUPED = 10_000
+"""Tasks whose group a worker's main process remembers: far more than it works on."""
+KEYS = {"done": "current", "total": "total", "message": "message"}
+"""The keys of `update_state` for the fields of the job."""
 
 
 def report_tasks(
@@ -78,116 +91,268 @@ def report_tasks(
     token: Token = None,
     lease: float = DEFAULT_LEASE,
     traceparent: Callable[[], str | None] | str | None = None,
+    meta: Mapping[str, str] = KEYS,
+    accepts: Iterable[str] = (),
 ) -> None:
     """Report the tasks of `app` from now on; the other arguments are as for `Job`.
 
-    Raises TypeError or ValueError if one of them is wrong; later on, nothing. Nothing waits
-    for the gateway but a process of the worker when it ends, for its last words.
+    `meta` has the keys of `update_state` for `done`, `total`, `percent`, `message` and `phase`.
+    `accepts` is `["cancel"]` if tasks may be revoked from their page. Tasks never wait for the
+    gateway; a process of the worker waits when it exits, for unsent reports.
+
+    Raises:
+        TypeError, ValueError: An argument is invalid. Tasks raise nothing later.
     """
-    sender_for(url, token)  # a wrong URL shows here, and not in every task
-    if traceparent is not None and not callable(traceparent):
-        checks.traceparent("traceparent", traceparent)
-    to = {"url": url, "token": token, "traceparent": traceparent}
-    tasks = _Tasks(app, to=to, lease=checks.lease("lease", lease))
+    jobs = TaskJobs(
+        url=url,
+        token=token,
+        lease=lease,
+        traceparent=traceparent,
+        accepts=accepts,
+        cancelled=_revoked,
+    )
+    tasks = _Tasks(app, jobs, meta)
     for signal, receiver in (
         (signals.after_task_publish, tasks.published),
+        (signals.task_received, tasks.received),
         (signals.task_prerun, tasks.begins),
         (signals.task_postrun, tasks.ended),
         (signals.task_failure, tasks.failed),
         (signals.task_revoked, tasks.revoked),
+        (signals.worker_init, tasks.watch_revocations),
         (signals.worker_process_shutdown, _flush),
     ):
-        # Not weak: nobody else holds the receiver. Celery logs what a receiver raises.
+        # Not weak, because there is no other reference. Celery logs exceptions of receivers.
         signal.connect(receiver, weak=False, dispatch_uid=f"gateway {id(app)} {receiver.__name__}")
+    tasks.read_states()
+    tasks.watch_chords()
 
 
 class _Tasks:
-    """The tasks of one app, as its signals tell of them."""
+    """Reports the tasks of one app, from its signals."""
 
-    def __init__(self, app: Celery, *, to: dict[str, Any], lease: float) -> None:
+    def __init__(self, app: Celery, jobs: TaskJobs, meta: Mapping[str, str]) -> None:
         self._app = app
-        self._to = to
-        self._lease = lease
+        self._jobs = jobs
+        self._meta = dict(meta)
+        self._replaced: set[str] = set()
+        self._failures: dict[str, str] = {}
+        self._grouped: dict[str, tuple[str, list[Any]]] = {}
+        """The group, and the rest of the chain, of the tasks that this worker has received last."""
 
     def published(self, sender: str, headers: Any, body: Any, **_: Any) -> None:
         task = self._app.tasks.get(sender)
-        if task is None or "id" not in headers:  # or it is a message of Celery's old protocol
+        if task is None or "id" not in headers:  # no id: a message of Celery's old protocol
             return
         args, kwargs, _embedded = body
-        name = _name(task, headers["id"], args, kwargs)
-        if name is None:
-            return
-        run = _run(headers["id"], headers.get("retries"))
-        running = _jobs.get(headers["id"])
+        task_id = headers["id"]
+        name = self._name(task, task_id, args, kwargs, group=headers.get(HEADER))
+        run = run_of(task_id, headers.get("retries"))
+        running = self._jobs.running(task_id)
         if running is not None and running.run != run:
-            running.hand_over()  # the task itself publishes its retry
-        announce(name, run=run, **self._to)
+            self._jobs.leave(task_id)  # the task publishes its own retry
+        elif running is not None:
+            if running.name == name:
+                self._replaced.add(task_id)
+            else:
+                running.cancel(f"replaced by {name or sender}")
+        self._jobs.queued(name, run)
+
+    def received(self, request: Any, **_: Any) -> None:
+        group = group_of(request)
+        if group is not None:
+            self._grouped[request.id] = group, chain_of(request)
+            if len(self._grouped) > MOST_GROUPED:
+                del self._grouped[next(iter(self._grouped))]
 
     def begins(self, task: Any, args: Any, kwargs: Any, **_: Any) -> None:
         request = task.request
-        name = _name(task, request.id, args, kwargs)
-        if task.app is not self._app or name is None:
-            return
-        again = (request.delivery_info or {}).get("redelivered")
-        run = None if again else _run(request.id, request.retries)
-        outer = _jobs.get(request.id)
-        if outer is not None:
-            outer.hand_over()  # it is retried within itself: by `apply`, or eagerly
-        _jobs[request.id] = Job(name, run=run, lease=self._lease, **self._to)
-        _jobs[request.id].update()
+        if task.app is self._app:
+            again = bool((request.delivery_info or {}).get("redelivered"))
+            run = run_of(request.id, request.retries, again=again)
+            name = self._name(task, request.id, args, kwargs, group=group_of(request))
+            in_threads = current_process().name == "MainProcess"
+            self._jobs.begin(
+                request.id,
+                name,
+                run,
+                function=task.run,
+                on_request=partial(self._asked, request.id, terminate=not in_threads),
+                interrupt=in_threads,
+            )
 
-    def ended(self, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
-        job = _jobs.pop(task_id, None)
-        if job is None:
+    def _asked(self, task_id: str, asked: JobRequest, *, terminate: bool) -> None:
+        """Something is asked of a task that runs here. In the thread that sends reports, which must
+        not wait for Celery's broker."""
+        if asked.verb == "cancel":
+            revoke = partial(self._app.control.revoke, task_id, terminate=terminate)
+            threading.Thread(target=revoke, daemon=True, name="gateway-revoke").start()
+
+    def ended(self, task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
+        running = self._jobs.running(task_id)
+        replaced = task_id in self._replaced
+        self._replaced.discard(task_id)
+        failure = self._failures.pop(task_id, None)
+        if running is None:
             return
+        if state in ("FAILURE", "REJECTED", "IGNORED") and not replaced:
+            how = "was cancelled" if running.status == "cancelled" else "failed"
+            self._end_chain(chain_of(task.request), running.name, how)
         if state == "SUCCESS":
-            job.succeed()
+            self._jobs.end(task_id, error=failure, result=retval, function=_asked(task))
         elif state == "FAILURE":
-            job.fail(retval if isinstance(retval, BaseException) else str(retval))
+            error = retval if isinstance(retval, BaseException) else str(retval)
+            self._jobs.end(task_id, error=error)
+        elif state == "IGNORED" and not replaced:
+            running.cancel("ignored")  # unless the task has ended it
+            self._jobs.end(task_id)
+        elif state == "REJECTED" and not getattr(retval, "requeue", False):
+            self._jobs.end(task_id, error=f"rejected: {getattr(retval, 'reason', None) or retval}")
+        elif state is None and current_process().name == "MainProcess":
+            left_by = sys.exc_info()[1]
+            if isinstance(left_by, Cancelled):
+                self._jobs.end(task_id, error=left_by)
+            else:
+                self._jobs.end(task_id, error=f"the task was left by {left_by!r}")
         else:
-            job.hand_over()
+            self._jobs.leave(task_id)
 
     def failed(
         self, sender: Any, task_id: str, exception: Exception, args: Any, kwargs: Any, **_: Any
     ) -> None:
-        # Only what the task's own process cannot tell: `ended` has the rest.
-        if task_id in _jobs or sender.app is not self._app:
-            return
-        name = _name(sender, task_id, args, kwargs)
-        if name is not None:
-            # Not which try it was: it is not known here in every case, and no other follows.
-            announce(name, status="failed", error=exception, **self._to)
+        # Only the failures that the task's own process cannot report: `ended` reports the others.
+        if self._jobs.running(task_id) is None and sender.app is self._app:
+            group, chain = self._grouped.get(task_id, (None, []))
+            name = self._name(sender, task_id, args, kwargs, group=group)
+            self._end_chain(chain, name, "failed")
+            # Without the number of the try, which is not always known here; no other try follows.
+            self._jobs.ended_elsewhere(name, "failed", error=exception)
 
     def revoked(self, sender: Any, request: Any, expired: bool, **_: Any) -> None:
-        name = _name(sender, request.id, request.args, request.kwargs)
-        if sender.app is not self._app or name is None:
+        if sender.app is self._app:
+            self._cancelled(sender, request, "expired" if expired else None)
+
+    def watch_revocations(self, **_: Any) -> None:
+        """Report a revoked task immediately. Celery's own signal comes only when it would start."""
+        from celery.worker import control, state
+
+        panel: dict[str, Any] = control.Panel.data
+        revoke = panel["revoke"]
+
+        @wraps(revoke)
+        def and_say_so(consumer: Any, task_id: Any, *args: Any, **kwargs: Any) -> Any:
+            answer = revoke(consumer, task_id, *args, **kwargs)
+            for one in [task_id] if isinstance(task_id, str) else task_id or []:
+                request = state.requests.get(one)
+                if request is not None and request not in state.active_requests:
+                    self._cancelled(request.task, request, None)
+            return answer
+
+        panel["revoke"] = and_say_so
+
+    def read_states(self) -> None:
+        """Let `update_state` of all tasks of the app update their jobs."""
+        base: Any = self._app.Task
+        update_state = base.update_state
+
+        @wraps(update_state)
+        def and_report(
+            task: Any, task_id: Any = None, state: Any = None, meta: Any = None, **kwargs: Any
+        ) -> None:
+            update_state(task, task_id=task_id, state=state, meta=meta, **kwargs)
+            self._state(task_id or task.request.id, state, meta)
+
+        base.update_state = and_report
+
+    def watch_chords(self) -> None:
+        """Report the body of a chord that will not be called. Celery sends no signal for it."""
+        base: Any = Backend
+        fail_body = base.chord_error_from_stack
+
+        @wraps(fail_body)
+        def and_say_so(backend: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
+            if backend.app is self._app:
+                self._end_unpublished([callback], "not run: a task of its chord did not succeed")
+            return fail_body(backend, callback, *args, **kwargs)
+
+        base.chord_error_from_stack = and_say_so
+
+    def _state(self, task_id: str, state: str | None, meta: Any) -> None:
+        running = self._jobs.running(task_id)
+        if running is None:
             return
-        run = _run(request.id, request.retries)
-        message = "expired" if expired else None
-        announce(name, status="cancelled", run=run, message=message, **self._to)
+        self._failures.pop(task_id, None)
+        if state == "FAILURE":
+            why = meta.get("exc_message") if isinstance(meta, Mapping) else meta
+            self._failures[task_id] = str(why or "FAILURE")
+        if not isinstance(meta, Mapping):
+            return
+        for field, key in self._meta.items():
+            if meta.get(key) is not None:
+                try:
+                    values: dict[str, Any] = {field: meta[key]}
+                    running.update(**values)
+                except (TypeError, ValueError):
+                    continue  # another key of the application
+
+    def _cancelled(self, task: Any, request: Any, message: str | None) -> None:
+        group = group_of(request)
+        name = self._name(task, request.id, request.args, request.kwargs, group=group)
+        again = (getattr(request, "delivery_info", None) or {}).get("redelivered")
+        # Of a task that was delivered again only its process knows the run.
+        run = None if again else run_of(request.id, getattr(request, "retries", None))
+        self._jobs.ended_elsewhere(name, "cancelled", run=run, message=message)
+        self._end_chain(chain_of(request), name, "was cancelled")
+
+    def _end_chain(self, chain: Sequence[Any], before: str | None, how: str) -> None:
+        """Cancel the rest of a chain after a task that has not succeeded."""
+        name = (before or "a task").rpartition("/")[2]
+        self._end_unpublished(chain, f"not run: {name} {how}")
+
+    def _end_unpublished(self, canvases: Sequence[Any], message: str) -> None:
+        """Cancel the jobs of tasks that will not be called, if they are in a group. Others have no
+        job
+        yet."""
+        for one in unpublished(self._app, canvases):
+            group = (one.options.get("headers") or {}).get(HEADER)
+            task = self._app.tasks.get(one.task)
+            if group is not None and task is not None:
+                args = one.args if one.immutable else (None, *one.args)  # the result before it
+                task_id = one.options.get("task_id") or str(uuid4())
+                name = self._name(task, task_id, args, one.kwargs, group=group)
+                # Of no run: if it runs all the same, that is the next attempt.
+                self._jobs.ended_elsewhere(name, "cancelled", message=message)
+
+    def _name(
+        self,
+        task: Any,
+        task_id: str,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        *,
+        group: str | None,
+    ) -> str | None:
+        template = getattr(task, "job", "")
+        return child_of(group, self._jobs.name(task.run, task_id, args, kwargs, template=template))
+
+
+def _asked(task: Any) -> Any:
+    """The object with the function that decides whether a result is a failure: the task's option,
+    or `@named`."""
+    failed = getattr_static(task, "failed", None)
+    return named("", failed=failed)(lambda: None) if callable(failed) else task.run
+
+
+def _revoked() -> Ignore:
+    """Tell Celery that the task that runs here was cancelled, and return what it must raise."""
+    task: Any = current_task
+    keep = not task.ignore_result or task.store_errors_even_if_ignored
+    task.backend.mark_as_revoked(
+        task.request.id, "cancelled by request", request=task.request, store_result=keep
+    )
+    return Ignore("cancelled by request")
 
 
 def _flush(**_: Any) -> None:
-    """A child of a prefork pool ends without `atexit`."""
+    """Send due reports, because a child of a prefork pool exits without `atexit`."""
     process.flush_all()
-
-
-def _run(task_id: str, retries: int | None) -> str:
-    return sha256(f"{task_id} {retries or 0}".encode()).hexdigest()
-
-
-def _name(
-    task: Any, task_id: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
-) -> str | None:
-    """The job of a task that is called with these arguments; None if it is to have none."""
-    by_id = re.sub(r"[^\w.:/@-]", "-", task_id, flags=re.ASCII)[:MAX_JOB_ID]
-    template = getattr(task, "job", by_id)
-    if template is None or template is by_id:
-        return template
-    try:
-        bound = signature(task.run).bind(*args or (), **kwargs or {})
-        bound.apply_defaults()
-        return checks.job_id("job", template.format(**bound.arguments))
-    except Exception as error:  # noqa: BLE001 - a wrong template is no reason for a task to fail
-        _log.warning("task %s: its id is its job's name, because of %r", task.name, error)
-        return by_id

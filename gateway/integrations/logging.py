@@ -1,10 +1,10 @@
-"""A `logging.Handler` whose records are a job's message: a page shows what the log says last.
+"""A `logging.Handler` that sets a job's message to the newest log record.
 
     with Job("import:7") as job:
         logging.getLogger("importer").addHandler(JobHandler(job))
 
-It shows the records of every thread that reach its logger. What this package says itself
-(`gateway.worker`) it leaves alone: that is about the reporting, not the job.
+It handles the records of all threads that use its logger. It ignores records of `gateway.worker`,
+which are about the reporting and not about the job.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["JobHandler"]
 class JobHandler(logging.Handler):
     """Sets the message of `job` to each record, as formatted; the text is cut to 1,000 characters.
 
-    Instead of a Job, a function that finds it when a record comes, and raises LookupError
-    if there is none now (such as `gateway.integrations.celery.current_job`). Raises
-    nothing: what goes wrong is for `logging.Handler.handleError`.
+    `job` may also be a function that returns the current Job for each record, and raises
+    LookupError if there is none (such as `gateway.integrations.celery.current_job`). The handler
+    raises nothing: it passes errors to `logging.Handler.handleError`.
     """
 
     def __init__(self, job: Job | Callable[[], Job], level: int | str = logging.NOTSET) -> None:
         super().__init__(level)
         self._job = job
-        # A filter is asked before the handler's lock is taken. The sender may speak while it
-        # holds its own lock, which `emit` wants: together they would wait for ever.
+        # A filter runs before the handler's lock is acquired. The sender may log while it holds its
+        # own lock, which `emit` needs, so without the filter both could deadlock.
         self.addFilter(lambda record: record.name != "gateway.worker")
 
     def emit(self, record: logging.LogRecord) -> None:

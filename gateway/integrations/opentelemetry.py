@@ -1,10 +1,10 @@
-"""The span that is current in OpenTelemetry, as a job names it.
+"""The current span of OpenTelemetry, as a `traceparent` for jobs.
 
     with tracer.start_as_current_span("encode"):
         with Job("video:42", traceparent=current_traceparent) as job:
             ...
 
-Then the trace also has a span of each delivery, made by the nodes where somebody watches.
+Then the trace also has a span for each delivery, recorded by the nodes whose clients watch the job.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ __all__ = ["current_traceparent"]
 
 
 def current_traceparent() -> str | None:
-    """The current span (W3C Trace Context §3.2.2); None if there is none, or it is not sampled,
-    since nothing would come of it."""
+    """The current span (W3C Trace Context §3.2.2). None if there is none, or if it is not sampled,
+    because then nodes would record nothing."""
     span = trace.get_current_span().get_span_context()
     if not (span.is_valid and span.trace_flags.sampled):
         return None

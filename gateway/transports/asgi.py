@@ -1,106 +1,76 @@
-"""WebSocket through an ASGI server, for those who host the gateway with one.
+"""WebSocket through an ASGI server, for gateways that are hosted with one.
 
-The server owns the frames, so each message is encoded by it anew, and it answers
-WebSocket pings unseen: only JSON pings tell whether the client is there. After the client
-is gone hypercorn's `send` returns as if nothing were wrong; only `receive` tells. But if it
-is just closing (the client broke the protocol), `send` raises Trio's `BusyResourceError`.
+After the client has left, hypercorn's `send` does nothing; only `receive` reports it. While the
+connection is closing because the client broke the protocol, `send` raises Trio's
+`BusyResourceError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from functools import partial
 from itertools import count
 
 import trio
+from structlog.contextvars import bind_contextvars
 
-from .. import endings
-from ..about import is_about
-from ..connection import ConnectionEnds
-from ..endings import Ending
-from ..errors import TransportClosed
-from ..limits import Limits
-from ..node import Node
-from ..protocol import SUBPROTOCOL, Message
-from .allowance import Allowance
-from .door import serve_at_door
-from .http import Receive, Scope, Send
+from ..model.errors import TransportClosed
+from ..node.node import Node
+from ..protocol.close_codes import CloseCode
+from ..protocol.messages import SUBPROTOCOL
+from .admission import admit
+from .asgi_types import Receive, Scope, Send
+from .library_websocket import LibrarySink, LibrarySource
 
-__all__ = ["serve_asgi_websocket"]
+__all__ = ["refuse_asgi_websocket", "serve_asgi_websocket"]
+
+log = logging.getLogger("gateway.transports")
 
 _numbers = count(1)
 
 
 async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, node: Node) -> None:
-    """Serve one client of an ASGI server. Accepts it in every case.
+    """Serve one client of an ASGI server. Accepts its connection in every case.
 
-    A wrong path is told by a close code: browsers show no other reason, and hypercorn
-    0.18 dies of a byte that follows a rejection.
+    A wrong path is answered with a close code, because browsers show no other reason, and
+    because hypercorn 0.18 fails on a byte that follows a rejection.
     """
-    is_about(connection=f"{node.name}-{next(_numbers):x}", client=(scope["client"] or ["?"])[0])
+    address = str((scope["client"] or ["?"])[0])
+    bind_contextvars(connection=f"{node.name}-{next(_numbers):x}", client=address)
     await receive()  # websocket.connect
     joins = SUBPROTOCOL in scope["subprotocols"]
-    await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if joins else None})
-    sink = _Sink(send, joins=joins, limits=node.limits)
-    headers = {name.decode(): text.decode("latin-1") for name, text in scope["headers"]}
-    source = _Source(receive, limits=node.limits)
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
-    await serve_at_door(source, sink, path=path, headers=headers, node=node)
+    try:
+        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if joins else None})
+    except Exception as error:  # noqa: BLE001 - of the server's libraries, for what its client sent
+        log.debug("the server could not accept a client: %r", error)
+        return
 
-
-class _Source:
-    def __init__(self, receive: Receive, *, limits: Limits) -> None:
-        self._receive = receive
-        self._limits = limits
-        self._allowance = Allowance(limits)
-        self.heard_at = trio.current_time()
-
-    async def receive(self) -> str:
-        await self._allowance.wait()
-        event = await self._receive()
+    async def receive_message() -> object:
+        event = await receive()
         if event["type"] == "websocket.disconnect":
             raise TransportClosed("the client is gone")
-        self.heard_at = trio.current_time()
-        text = event.get("text")
-        if not isinstance(text, str):
-            raise ConnectionEnds(endings.UNSUPPORTED)
-        size = len(text.encode())
-        self._allowance.spend(1, size=size)
-        if size > self._limits.max_message:
-            raise ConnectionEnds(endings.TOO_BIG)
-        return text
+        return event.get("text")
 
-
-class _Sink:
-    def __init__(self, send: Send, *, joins: bool, limits: Limits) -> None:
-        self._send = send
-        self._joins = joins
-        self._limits = limits
-        self._welcomed = False
-        self._rest: list[bytes] = []
-
-    def send(self, messages: Sequence[Message]) -> bool:
-        texts = [text for message in messages for text in message.texts]
-        if self._joins and self._welcomed:
-            texts = [b"\n".join(texts)]
-        self._welcomed = True
-        self._rest = texts
-        return False
-
-    async def flush(self) -> None:
+    async def send_text(text: str) -> None:
         try:
-            for text in self._rest:
-                await self._send({"type": "websocket.send", "text": text.decode()})
+            await send({"type": "websocket.send", "text": text})
         except trio.BusyResourceError as error:
             raise TransportClosed("the server is closing the connection") from error
 
-    async def ping(self) -> None:
-        """ASGI has none."""
+    source = LibrarySource(receive_message, limits=node.limits)
+    sink = LibrarySink(send_text, partial(_close, send), joins=joins, limits=node.limits)
+    headers = {name.decode(): text.decode("latin-1") for name, text in scope["headers"]}
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    admission = await admit(headers, path=path, node=node)
+    await admission.serve(source, sink, node=node, address=address)
 
-    async def close(self, ending: Ending) -> None:
-        with trio.move_on_after(self._limits.close_timeout):
-            await self._send(
-                {"type": "websocket.close", "code": ending.code, "reason": ending.reason}
-            )
 
-    def abort(self) -> None:
-        """ASGI has none: returning from the app closes the connection."""
+async def refuse_asgi_websocket(receive: Receive, send: Send, close_code: CloseCode) -> None:
+    """Accept a connection, and close it with the reason. Does not need Trio."""
+    await receive()  # websocket.connect
+    await send({"type": "websocket.accept"})
+    await _close(send, close_code)
+
+
+async def _close(send: Send, close_code: CloseCode) -> None:
+    await send({"type": "websocket.close", "code": close_code.code, "reason": close_code.reason})

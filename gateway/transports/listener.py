@@ -1,9 +1,8 @@
-"""One port: the accept loop, and which protocol a client speaks.
+"""One port: the accept loop, and the choice between HTTP and WebSocket.
 
-The loop is ours for three reasons: each connection has a guard, so that whatever is
-raised inside ends that connection alone (a library's server that lacks one dies of a
-single client's garbage); the request head is read under a deadline; and the socket's
-options are set before anything is read.
+The accept loop is the gateway's own for three reasons. An error inside a connection ends only
+that connection; a library's server without such a guard is terminated by one malformed request.
+The request head is read under a deadline. The socket's options are set before anything is read.
 """
 
 from __future__ import annotations
@@ -17,23 +16,25 @@ from itertools import count
 
 import trio
 from attrs import frozen
+from structlog.contextvars import bind_contextvars
 
-from .. import endings
-from ..about import is_about
-from ..node import Node
-from .addresses import Crowd, Proxies, canonical
-from .guest import Guest
-from .head import BadHead, is_upgrade, refuse
-from .http import HTTPServer
+from ..node.node import Node
+from ..protocol import close_codes
+from .client_slot import ClientSlot
+from .connection_limits import ConnectionLimiter
+from .http1 import HTTPServer
+from .proxies import Proxies, canonical
+from .request_head import BadRequest, is_upgrade, refuse
 from .stream import ClientStream
-from .trio_ws import serve_websocket
+from .websocket import WebSocketClient, accept_websocket
 
 __all__ = ["serve_listeners"]
 
 log = logging.getLogger("gateway.transports")
 
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""The machine has no descriptor or memory left (accept(2)): wait until one is free."""
+"""accept(2) fails with these while the machine has no descriptor or memory left: wait, and
+retry."""
 RETRY_ACCEPT = 0.1
 
 _numbers = count(1)
@@ -46,32 +47,31 @@ async def serve_listeners(
     proxies: Proxies,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept clients until `node` is to drain, that is, until cancelled. Closes the listeners.
+    """Accept clients until cancelled, then drain `node`. Closes the listeners.
 
-    Each group of sockets has an HTTP server of its own, for what is no WebSocket.
-    `proxies` are believed where a client comes from.
-    Cancelled, it stops accepting first; then clients have `limits.drain_timeout` seconds
-    to be sent away in order, and what is left is dropped.
+    Each group of sockets has an HTTP server of its own for requests that are not WebSockets.
+    `proxies` are trusted to name the address of a client.
+    When cancelled, it first stops accepting. Clients then have `limits.shutdown_timeout`
+    seconds to reconnect elsewhere; what is left after that is dropped.
     """
-    # Two lifetimes, because the two die in order: first the accept loops, then, after the
-    # drain, the clients. A cancellation must reach the one and not the other, so the
-    # clients' nursery is held by a task of its own: a shield round it here would keep
-    # the cancellation from the accept loops as well.
-    crowd = Crowd(lambda: node.limits)
+    # There are two lifetimes, which end in order: first the accept loops, then, after the drain,
+    # the clients. A cancellation must reach the accept loops and not the clients. So a task of
+    # its own holds the clients' nursery: a shield here would protect the accept loops as well.
+    connection_limiter = ConnectionLimiter(lambda: node.limits)
     async with trio.open_nursery() as outside:
-        clients = await outside.start(_shelter)
+        clients = await outside.start(_shielded_nursery)
         try:
             async with trio.open_nursery() as accepting:
                 for sockets, http in served:
-                    reception = _Reception(node, http, proxies, crowd)
+                    context = _ListenerContext(node, http, proxies, connection_limiter)
                     for sock in sockets:
-                        accepting.start_soon(_accept, sock, clients, reception)
+                        accepting.start_soon(_accept, sock, clients, context)
                 task_status.started()
         finally:
             for sockets, _ in served:
                 for sock in sockets:
                     sock.close()
-            with trio.CancelScope(shield=True), trio.move_on_after(node.limits.drain_timeout):
+            with trio.CancelScope(shield=True), trio.move_on_after(node.limits.shutdown_timeout):
                 async with trio.open_nursery() as draining:
                     for _, http in served:
                         draining.start_soon(http.drain)
@@ -81,8 +81,8 @@ async def serve_listeners(
             clients.cancel_scope.cancel()
 
 
-async def _shelter(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    """Hold a nursery that only its own `cancel_scope` ends."""
+async def _shielded_nursery(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """Hold a nursery that ends only when its own `cancel_scope` is cancelled."""
     async with trio.open_nursery() as nursery:
         nursery.cancel_scope.shield = True
         task_status.started(nursery)
@@ -90,16 +90,18 @@ async def _shelter(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
 
 
 @frozen
-class _Reception:
-    """What the clients of one listener are received with."""
+class _ListenerContext:
+    """What all connections of one listener share."""
 
     node: Node
     http: HTTPServer
     proxies: Proxies
-    crowd: Crowd
+    connection_limiter: ConnectionLimiter
 
 
-async def _accept(listener: socket.socket, clients: trio.Nursery, reception: _Reception) -> None:
+async def _accept(
+    listener: socket.socket, clients: trio.Nursery, context: _ListenerContext
+) -> None:
     while True:
         await trio.lowlevel.wait_readable(listener)
         try:
@@ -110,29 +112,29 @@ async def _accept(listener: socket.socket, clients: trio.Nursery, reception: _Re
             if error.errno in NO_ROOM:
                 log.warning("cannot accept a client: %s", error.strerror)
                 await trio.sleep(RETRY_ACCEPT)
-            # Any other error is that client's own: it left before we came (accept(2)).
+            # Any other error concerns only that client: it left before it was accepted.
             continue
-        clients.start_soon(_serve_guarded, sock, canonical(peer[0]), reception)
+        clients.start_soon(_serve_guarded, sock, canonical(peer[0]), context)
 
 
-async def _serve_guarded(sock: socket.socket, peer: str, reception: _Reception) -> None:
-    """Serve one client; whatever goes wrong ends this client alone."""
-    is_about(connection=f"{reception.node.name}-{next(_numbers):x}", client=peer)
+async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerContext) -> None:
+    """Serve one client; an error ends only this client's connection."""
+    bind_contextvars(connection=f"{context.node.name}-{next(_numbers):x}", client=peer)
     try:
         sock.setblocking(False)
-        node, crowd = reception.node, reception.crowd
-        stream = ClientStream(sock, limits=node.limits, way_out=crowd.way_out)
+        node, connection_limiter = context.node, context.connection_limiter
+        stream = ClientStream(sock, limits=node.limits, departures=connection_limiter.departures)
         try:
-            with crowd.socket(), ExitStack() as place:
-                guest = Guest(
+            with connection_limiter.socket(), ExitStack() as counted:
+                slot = ClientSlot(
                     stream,
                     peer,
-                    proxies=reception.proxies,
-                    crowd=crowd,
+                    proxies=context.proxies,
+                    connection_limiter=connection_limiter,
                     limits=node.limits,
-                    place=place,
+                    counted=counted,
                 )
-                await _serve_guest(guest, reception)
+                await _serve_client(slot, context)
         except trio.BrokenResourceError:
             stream.abort()
     except* Exception:
@@ -141,19 +143,29 @@ async def _serve_guarded(sock: socket.socket, peer: str, reception: _Reception) 
         sock.close()
 
 
-async def _serve_guest(guest: Guest, reception: _Reception) -> None:
-    """Serve one client. Raises `trio.BrokenResourceError` if it is gone, or is to be dropped."""
+async def _serve_client(slot: ClientSlot, context: _ListenerContext) -> None:
+    """Serve one client. Raises `trio.BrokenResourceError` if it is gone or has to be dropped."""
     try:
-        await guest.arrive()
-        first = await guest.next_head()
-        head = first if is_upgrade(first) else await reception.http.serve(guest, first)
-        if head is not None:
-            await serve_websocket(
-                guest.stream,
-                head,
-                reception.node,
-                turnstile=reception.crowd.turnstile,
-                refused=None if guest.has_place else endings.CROWDED,
-            )
-    except BadHead as error:
-        await refuse(guest.stream, error.status)
+        await slot.arrive()
+        client = await _websocket_client(slot, context)
+        if client is not None:
+            await client.serve()
+    except BadRequest as error:
+        context.node.counters.http_errors[error.status] += 1
+        await refuse(slot.stream, error)
+
+
+async def _websocket_client(slot: ClientSlot, context: _ListenerContext) -> WebSocketClient | None:
+    """Serve HTTP requests until one asks for a WebSocket, and accept it; None if none does.
+
+    Only this function holds the requests, so that a WebSocket connection does not keep them.
+    """
+    first = await slot.next_head()
+    head = first if is_upgrade(first) else await context.http.serve(slot, first)
+    if head is None:
+        return None
+    await context.connection_limiter.handshakes.wait_turn()
+    refused = None if slot.has_room else close_codes.TOO_MANY_FROM_ADDRESS
+    return await accept_websocket(
+        slot.stream, head, context.node, address=slot.address, refused=refused
+    )

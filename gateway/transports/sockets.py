@@ -1,4 +1,4 @@
-"""Sockets that listen: how an address becomes some, for one process or for several."""
+"""Listening sockets for an address, for one process or for several."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import trio
 
-from ..errors import InvalidSettings
-from .inherited import inherited_listeners, is_inherited
+from ..model.errors import InvalidSettings
+from .inherited_sockets import inherited_listeners, is_inherited
 
 __all__ = ["open_listeners", "open_sets", "parse_bind"]
 
 BACKLOG = 1024
-"""Connections the kernel holds until we accept them: a page full of reconnecting tabs."""
+"""Connections that the kernel queues until they are accepted, for when many pages reconnect."""
 USER_TIMEOUT = 20_000
-"""Milliseconds that sent data may stay unacknowledged (TCP_USER_TIMEOUT): a peer whose
-cable was pulled is noticed even while a library's shield waits for it."""
+"""Milliseconds that sent data may stay unacknowledged (TCP_USER_TIMEOUT), so that a peer with a
+broken network is noticed even while a library waits for it in a shielded scope."""
 RECEIVE_BUFFER = 64 * 1024
-"""Bytes that the kernel holds of what a client says and we have not read (SO_RCVBUF; Linux
-doubles it). By itself it would hold some megabytes, for each who says too much."""
+"""Bytes of unread input that the kernel keeps (SO_RCVBUF; Linux doubles it). The default would be
+some megabytes for each client that sends too much."""
 
 
 def parse_bind(text: str) -> tuple[str, int]:
@@ -33,10 +33,10 @@ def parse_bind(text: str) -> tuple[str, int]:
 
 
 async def open_listeners(bind: str) -> list[socket.socket]:
-    """Sockets that listen on every address `bind` stands for, or that were inherited.
+    """Listening sockets for every address of `bind`, or the inherited ones.
 
-    Raises `InvalidSettings` if it stands for none, or one of them cannot be listened on;
-    then none is left open.
+    Raises `InvalidSettings` if `bind` has no address, or one of them cannot be used; then no
+    socket stays open.
     """
     if is_inherited(bind):
         return inherited_listeners(bind)
@@ -57,13 +57,14 @@ async def open_listeners(bind: str) -> list[socket.socket]:
 
 
 async def open_sets(bind: str, count: int) -> list[list[socket.socket]]:
-    """As `open_listeners`, but `count` times, at the same addresses: a set a process.
+    """Like `open_listeners`, but with `count` sets of sockets at the same addresses, one for each
+    process.
 
-    The kernel deals out who comes (SO_REUSEPORT, socket(7)). Sockets that were inherited
-    are in each set: whichever process is free takes who comes.
+    The kernel distributes connections (SO_REUSEPORT, socket(7)). Inherited sockets are in each
+    set: whichever process is free accepts.
     """
-    # Sockets that share would quietly share with another gateway of this user as well.
-    # So one that does not goes first, and finds out whether the address is free.
+    # Sockets with SO_REUSEPORT would share the port with another gateway of this user without an
+    # error. So one without it is bound first, to find out whether the address is free.
     first = await open_listeners(bind)
     if is_inherited(bind):
         return [first] * count
@@ -91,7 +92,7 @@ def _listener(family: socket.AddressFamily, address: Any, *, shared: bool = Fals
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by what is accepted
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted sockets inherit it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         sock.bind(address)

@@ -1,7 +1,11 @@
 """Server-Sent Events: the same frames over a plain HTTP response.
 
-Each event's `id` is `epoch-seq` of every job of the stream, in the order of the request,
-joined by commas; the browser brings the last one back in `Last-Event-ID`.
+An event's `id` contains `epoch-seq` of every job of the stream, in the order of the request,
+joined by commas. When the browser reconnects it sends the last one in `Last-Event-ID`. Only the
+last event of a write has an id, because with a hundred jobs an id is longer than most events. A
+client that loses its connection during a write receives that write's events again, and skips
+them by their positions. Jobs that are streamed because a set shows them are not in the id: a set
+always begins with a snapshot.
 (WHATWG HTML, §9.2 Server-sent events.)
 """
 
@@ -12,14 +16,15 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
-from ..auth.rights import Rights
-from ..endings import Ending
-from ..errors import TransportClosed
-from ..job import UNSEEN, Position
-from ..limits import Limits
-from ..node import Node
-from ..protocol import Message, Mode
-from .http import Receive, Send
+from ..auth.permissions import Permissions
+from ..model.errors import TransportClosed
+from ..model.limits import Limits
+from ..model.state import UNSEEN, Position
+from ..node.node import Node
+from ..protocol.close_codes import CloseCode
+from ..protocol.commands import Mode, WatchSet
+from ..protocol.messages import Message
+from .asgi_types import Receive, Send
 
 __all__ = ["format_event_id", "parse_event_id", "serve_events"]
 
@@ -28,12 +33,12 @@ _ID = re.compile(r"(\d{1,16})-(\d{1,16})")
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # nginx would hold events back
+    (b"x-accel-buffering", b"no"),  # otherwise nginx buffers events
 ]
 
 
 def format_event_id(positions: Mapping[str, Position]) -> str:
-    """The `id` of an event after which a client is at `positions`."""
+    """The `id` of an event after which the client is at `positions`."""
     return ",".join(f"{epoch}-{seq}" for epoch, seq in positions.values())
 
 
@@ -55,20 +60,35 @@ async def serve_events(
     *,
     node: Node,
     positions: Mapping[str, Position | None],
+    sets: Sequence[WatchSet] = (),
     mode: Mode,
-    rights: Rights,
+    permissions: Permissions,
+    address: str,
+    max_hz: float | None = None,
 ) -> None:
-    """Stream the jobs in `positions` until the client is gone or the node drains."""
+    """Stream the jobs in `positions`, and the `sets` with the jobs that they show, until the
+    client leaves or the node drains; progress of a job is sent at most `max_hz` times a second."""
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     sink = _Sink(send, positions, limits=node.limits)
     source = _Source(receive)
-    await node.serve(source, sink, positions=positions, mode=mode, rights=rights, transport="sse")
+    await node.serve(
+        source,
+        sink,
+        positions=positions,
+        sets=sets,
+        mode=mode,
+        permissions=permissions,
+        max_hz=max_hz,
+        transport="sse",
+        address=address,
+    )
 
 
 class _Source:
-    """A client that cannot speak: it is there until it is gone."""
+    """A client that can send nothing: it is connected until it leaves."""
 
-    heard_at = None
+    received_at = None
+    answers_pings = False
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -90,29 +110,36 @@ class _Sink:
         self._rest = b""
 
     def send(self, messages: Sequence[Message]) -> bool:
-        body = bytearray()
+        texts: list[bytes] = []
         for message in messages:
-            epoch, last = message.position
-            for seq, text in enumerate(message.texts, start=last - len(message.texts) + 1):
-                if message.job is not None:
-                    self._positions[message.job] = Position(epoch, seq)
-                event_id = format_event_id(self._positions).encode()
-                body += b"id: %b\ndata: %b\n\n" % (event_id, text)
-        self._rest = bytes(body)
+            texts += message.texts
+            if message.job in self._positions:
+                self._positions[message.job] = message.position
+        *others, last = texts
+        event_id = format_event_id(self._positions).encode()
+        body = [b"data: %b\n\n" % text for text in others]
+        body.append((b"id: %b\ndata: %b\n\n" if event_id else b"%bdata: %b\n\n") % (event_id, last))
+        self._rest = b"".join(body)
         return False
 
     async def flush(self) -> None:
         await self._body(self._rest, more=True)
+        # Without this checkpoint a fast reader would get a whole catch-up before others' turn.
+        await trio.lowlevel.checkpoint()
 
-    async def ping(self) -> None:
-        """None of its own: the JSON `ping` keeps the response from idling."""
+    def ping(self) -> bool:
+        """SSE has none: the JSON `ping` keeps the response from being idle."""
+        return True
 
-    async def close(self, ending: Ending) -> None:
+    async def close(self, close_code: CloseCode) -> None:
         with trio.move_on_after(self._limits.close_timeout):
-            await self._body(b": %b\n\n" % ending.reason.encode(), more=False)
+            await self._body(b": %b\n\n" % close_code.reason.encode(), more=False)
 
     def abort(self) -> None:
         """ASGI has none: the server ends the response when the app returns."""
 
     async def _body(self, data: bytes, *, more: bool) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        try:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except OSError as error:
+            raise TransportClosed("the client is gone") from error

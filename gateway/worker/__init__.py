@@ -1,7 +1,7 @@
-"""What a worker uses to report its progress; loads nothing of the server.
+"""The API for workers that report progress. It imports no module of the server.
 
-Runs on the standard library alone, in any process: sync code, threads, asyncio, Trio,
-forked children.
+It needs only the standard library, and works in synchronous code, threads, asyncio, Trio and forked
+children.
 """
 
 from __future__ import annotations
@@ -9,5 +9,6 @@ from __future__ import annotations
 from .announcing import announce
 from .job import Job
 from .phases import Phase
+from .requests import Cancelled, JobRequest
 
-__all__ = ["Job", "Phase", "announce"]
+__all__ = ["Cancelled", "Job", "JobRequest", "Phase", "announce"]

@@ -1,21 +1,20 @@
-"""`announce`: what somebody who does not work on a job says of it.
+"""`announce`: an update of a job by a program that is not its worker.
 
-Whoever hands out work knows of jobs that nobody works on: they are queued, or they have
-been taken back. The word goes out by the same sender as the reports of workers. It may
-touch the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`, `GATEWAY_TOKEN_FILE`).
+A program that hands out work uses it for jobs without a worker: they are queued, or were withdrawn.
+The same sender that sends the reports of workers sends the update. The module reads the environment
+(`PROGRESS_GATEWAY_URL`, `PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Literal, get_args
 
 from . import checks
-from .checks import KEEP
-from .job import Job
-from .limits import NOTICE
-from .notices import Notice
+from .checks import KEEP, Keep
+from .limits import ONE_SHOT
+from .one_shots import OneShot
 from .outcome import describe
 from .publisher import Token
 from .sender import sender_for
@@ -32,24 +31,25 @@ def announce(
     run: str | None = None,
     error: BaseException | str | None = None,
     message: str | None = None,
-    parent: Job | str | None = None,
+    children: float | Keep | None = KEEP,
+    weight: float | None = None,
+    accepts: Iterable[str] = (),
     data: object = None,
     url: str | None = None,
     token: Token = None,
     traceparent: Callable[[], str | None] | str | None = None,
 ) -> None:
-    """Say that the job `name` is queued, or how it ended without a word of its worker.
+    """Report that the job `name` is queued, or how it ended without a report of its worker.
 
         announce("video:42")
         queue.put(42)  # its worker begins with Job("video:42")
 
-    Microseconds, like `Job.update`: a thread sends it, within a minute or not at all, and
-    nothing is raised but TypeError and ValueError for a wrong argument. It may arrive
-    when the worker has long begun, or has ended: then `queued` changes nothing. For the
-    same reason it changes nothing of a job that has ended before and is queued again,
-    unless it names the `run` (1-64 characters, such as the id that the queue gave it) and
-    the worker does too (`Job(name, run=…)`): then both mean the same, next attempt.
-    `traceparent` is as for `Job`.
+    Takes microseconds, like `Job.update`: a thread sends it, within a minute or not at all. It
+    raises only TypeError and ValueError, for an invalid argument. If it arrives after the worker
+    has begun or ended, `queued` changes nothing. So it also changes nothing if a job that has ended
+    is queued again, unless both this call and the worker (`Job(name, run=…)`) give the same `run`
+    (1-64 characters, such as the id of the queue's task). Then both belong to the next attempt.
+    `children`, `weight`, `accepts` and `traceparent` are as for `Job`.
     """
     fields: dict[str, Any] = {"status": status}
     if status not in get_args(Announced):
@@ -60,16 +60,18 @@ def announce(
         error = describe(error)
     if error is not None:
         fields["error"] = checks.text("error", error)
-    if isinstance(parent, Job):
-        parent = parent.name
-    if parent is not None:
-        fields["parent"] = checks.job_id("parent", parent)
-    fields |= checks.said(
+    if children is not KEEP:
+        fields["children"] = None if children is None else checks.expected("children", children)
+    if weight is not None:
+        fields["weight"] = checks.weight("weight", weight)
+    if verbs := checks.accepts("accepts", accepts):
+        fields["accepts"] = list(verbs)
+    fields |= checks.texts_and_data(
         message=KEEP if message is None else message, data=KEEP if data is None else data
     )
     if callable(traceparent):
         traceparent = traceparent()
     if traceparent is not None:
         fields["traceparent"] = checks.traceparent("traceparent", traceparent)
-    notice = Notice(checks.job_id("name", name), fields, expires=monotonic() + NOTICE)
-    sender_for(url, token).tell(notice)
+    one_shot = OneShot(checks.job_id("name", name), fields, expires=monotonic() + ONE_SHOT)
+    sender_for(url, token).send_once(one_shot)

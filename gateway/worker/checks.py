@@ -1,31 +1,39 @@
-"""What a worker may say: every argument is checked here, at once, in the caller's thread.
+"""Checks all arguments of the worker's functions, in the caller's thread. Pure.
 
-Pure. A wrong argument is a defect of the caller's program, so it raises TypeError or
-ValueError and the text names the argument. A text that is too long is not: it is cut.
+An invalid argument is a defect of the caller's program, so it raises TypeError or
+ValueError, and the text names the argument. A text that is too long is cut.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from math import inf, isfinite
 from operator import index
 from typing import Any, Final
 
-from .limits import (
+from ..model.constants import (
+    MAX_ACCEPTS,
     MAX_DATA,
-    MAX_JOB_ID,
+    MAX_EXPECTED,
     MAX_LEASE,
     MAX_NUMBER,
+    MAX_PART,
     MAX_RUN,
     MAX_TEXT,
-    MAX_WAIT,
+    MAX_WEIGHT,
     MIN_LEASE,
+    MIN_WEIGHT,
 )
+from ..model.ids import JOB_ID_RULE, VERB, is_job_id, is_part
+from ..model.traceparent import is_traceparent
+from .limits import MAX_WAIT
 
-__all__ = ["KEEP", "Keep", "count", "count_or_none", "is_traceparent", "job_id", "said", "update"]
+__all__ = ["KEEP", "Keep", "count", "count_or_none", "job_id", "part", "texts_and_data", "update"]
 
 
 class Keep(Enum):
@@ -39,18 +47,13 @@ class Keep(Enum):
 
 KEEP: Final = Keep.KEEP
 
-_JOB_ID = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/@-")
-
 
 def job_id(name: str, value: object) -> str:
     """`value` if it is a job id."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a job id (str), not {type(value).__name__}")
-    if not 1 <= len(value) <= MAX_JOB_ID or not _JOB_ID.issuperset(value):
-        raise ValueError(
-            f"{name} is not a job id (1-{MAX_JOB_ID} characters of A-Z a-z 0-9 _ . : / @ -): "
-            f"{shown(value)}"
-        )
+    if not is_job_id(value):
+        raise ValueError(f"{name} is not a job id ({JOB_ID_RULE}): {shown(value)}")
     return str(value)
 
 
@@ -63,12 +66,21 @@ def run(name: str, value: object) -> str:
     return str(value)
 
 
-_TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+def random_part() -> str:
+    """A name for a part that no other process has."""
+    return os.urandom(6).hex()
 
 
-def is_traceparent(text: str) -> bool:
-    """Whether `text` names a span (W3C Trace Context §3.2.2, version 00)."""
-    return _TRACEPARENT.fullmatch(text) is not None
+def part(name: str, value: object) -> str:
+    """`value` if it is the name of a part."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if not is_part(value):
+        raise ValueError(
+            f"{name} is not the name of a part (1-{MAX_PART} characters of A-Z a-z 0-9 _ . : / @ "
+            f"-): {shown(value)}"
+        )
+    return str(value)
 
 
 def traceparent(name: str, value: object) -> str:
@@ -81,7 +93,7 @@ def traceparent(name: str, value: object) -> str:
 
 
 def number(name: str, value: Any) -> int | float:
-    """`value` as an int or a finite float. Takes all that acts like one (numpy, Decimal)."""
+    """`value` as an int or a finite float. Accepts number-like types (numpy, Decimal)."""
     if isinstance(value, (bool, str, bytes)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     try:
@@ -102,22 +114,35 @@ def count(name: str, value: Any) -> int | float:
     """`value` as a number from 0 to 2⁵³."""
     result = number(name, value)
     if not 0 <= result <= MAX_NUMBER:
-        raise ValueError(f"{name} must be between 0 and 2**53, not {shown(value)}")
+        raise ValueError(f"{name} must be between 0 and {MAX_NUMBER}, not {shown(value)}")
     return result
 
 
 def count_or_none(name: str, value: Any) -> int | float | None:
-    """The same, and None for None."""
+    """`value` as a number from 0 to 2⁵³, or None."""
     return None if value is None else count(name, value)
 
 
-def said(**arguments: object) -> dict[str, Any]:
-    """Those of `unit`, `phase`, `message`, `data` that are not KEEP, checked; None clears."""
+def texts_and_data(**arguments: object) -> dict[str, Any]:
+    """Check `unit`, `phase`, `message` and `data`. Returns those that are not KEEP; None clears."""
     return {
         name: value if value is None else data(name, value) if name == "data" else text(name, value)
         for name, value in arguments.items()
         if value is not KEEP
     }
+
+
+def accepts(name: str, value: object) -> tuple[str, ...]:
+    """`value` as the verbs that a job accepts."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be some texts, such as {{'cancel'}}, not {shown(value)}")
+    verbs = tuple(sorted(value) if isinstance(value, AbstractSet) else dict.fromkeys(value))
+    for verb in verbs:
+        if not isinstance(verb, str) or not re.fullmatch(VERB, verb):
+            raise ValueError(f"{name} has what is no verb (like 'cancel'): {shown(verb)}")
+    if len(verbs) > MAX_ACCEPTS:
+        raise ValueError(f"{name} has {len(verbs)} verbs; {MAX_ACCEPTS} are allowed")
+    return verbs
 
 
 def update(**fields: Any) -> dict[str, Any]:
@@ -154,8 +179,26 @@ def lease(name: str, value: Any) -> float:
     return float(result)
 
 
+def expected(name: str, value: Any) -> int | float:
+    """`value` as the weight of all children of a group."""
+    result = number(name, value)
+    if not 0 <= result <= MAX_EXPECTED:
+        raise ValueError(f"{name} must be between 0 and {MAX_EXPECTED}, not {shown(value)}")
+    return result
+
+
+def weight(name: str, value: Any) -> int | float:
+    """`value` as the weight of a child in its group."""
+    result = number(name, value)
+    if not MIN_WEIGHT <= result <= MAX_WEIGHT:
+        raise ValueError(
+            f"{name} must be between {MIN_WEIGHT} and {MAX_WEIGHT}, not {shown(value)}"
+        )
+    return result
+
+
 def seconds(name: str, value: Any) -> float:
-    """`value` as a duration that may be 0, or infinite: so long that nobody lives to see it."""
+    """`value` as a duration in seconds, which may be 0 or infinite."""
     result = MAX_WAIT if isinstance(value, float) and value == inf else number(name, value)
     if result < 0:
         raise ValueError(f"{name} must not be negative, not {shown(value)}")
@@ -163,20 +206,23 @@ def seconds(name: str, value: Any) -> float:
 
 
 def text(name: str, value: object) -> str:
-    """`value`, cut to what the protocol allows for `name`, and fit for UTF-8."""
+    """`value`, cut to the maximum length of `name`, and without characters that UTF-8 cannot
+    encode."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     limit = MAX_TEXT[name]
+    if type(value) is str and len(value) <= limit and value.isascii():
+        return value
     if len(value) > limit:
         value = value[: limit - 1] + "…"
     if not value.isascii():
-        # File names of unknown encoding carry lone surrogates; they exist in no UTF-8.
+        # File names of unknown encoding contain lone surrogates, which UTF-8 cannot encode.
         value = value.encode("utf-8", "replace").decode("utf-8")
     return str(value)
 
 
 def data(name: str, value: object) -> Any:
-    """A copy of `value` as JSON has it, so that later changes by the caller don't matter."""
+    """A JSON copy of `value`, so that later changes by the caller have no effect."""
     try:
         written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         size = len(written.encode())
@@ -194,13 +240,40 @@ _FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "done": count,
     "total": count,
     "data": data,
-    "parent": job_id,
+    "children": expected,
+    "weight": weight,
     "lease": lease,
+    "part": part,
 }
 """All others are texts."""
 
 
+def check_changes(arguments: Any) -> None:
+    """Check, in place, the arguments of `Job.update` besides `done`. KEEP and None stay."""
+    for name, value in arguments.items():
+        limit = _SHORT_TEXTS.get(name)
+        if limit is not None and type(value) is str and len(value) <= limit and value.isascii():
+            continue  # the usual case: saves a call
+        check = _CHANGES.get(name)
+        if check is None:
+            raise TypeError(f"update() got an unexpected keyword argument {name!r}")
+        if value is not KEEP and (value is not None or name == "percent"):
+            arguments[name] = check(name, value)
+
+
+_SHORT_TEXTS = {name: MAX_TEXT[name] for name in ("unit", "phase", "message")}
+_CHANGES: dict[str, Callable[[str, Any], Any]] = {
+    "total": count,
+    "percent": number,
+    "overall": number,
+    "unit": text,
+    "phase": text,
+    "message": text,
+    "data": data,
+}
+
+
 def shown(value: object) -> str:
-    """`value` for an error text, however long it is."""
+    """`value` for an error text, shortened if necessary."""
     written = repr(value)
     return written if len(written) <= 80 else written[:79] + "…"

@@ -1,30 +1,38 @@
-"""The publisher over HTTP: `POST /api/jobs/{job}` on one kept-alive connection.
+"""The publisher over HTTP: `POST /api/jobs` with batches of updates, on one kept-alive connection.
 
-The only module of the worker that knows HTTP. Imports `http.client` when a publisher is
-made, because that costs more than all the rest of the package.
+The only module of the worker that uses HTTP. It imports `http.client` when a publisher is
+created, because that takes longer than importing the rest of the package.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .limits import MAX_ANSWER, REQUEST
-from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
+from .limits import BATCH_BYTES, MAX_ANSWER, REQUEST
+from .publisher import (
+    NotConnected,
+    Outcome,
+    Publisher,
+    PublishResult,
+    Rejected,
+    Token,
+    Unreachable,
+)
 from .token import check_token, newest_token
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
 
-__all__ = ["check", "connect"]
+__all__ = ["canonical", "check", "connect"]
 
-_AGAIN = frozenset((408, 425, 429))  # "not now"; like all of 5xx
-_PROBLEM = "application/problem+json"  # what a gateway refuses with (RFC 9457)
-_EXPIRED = 401  # the same, if the token is in a file: another one will come
+_AGAIN = frozenset((408, 425, 429))  # try again later, like all of 5xx
+_PROBLEM = "application/problem+json"  # the content type of a gateway's errors (RFC 9457)
+_EXPIRED = 401  # try again later if the token is in a file, which will be replaced
 
 
 def check(url: str, token: Token) -> None:
@@ -41,9 +49,24 @@ def check(url: str, token: Token) -> None:
     if not parts.hostname:
         raise ValueError(f"url has no host: {url!r}")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        # Not shown: what stands before the @ is a password.
-        raise ValueError("url must not have a user, a query or a fragment; see GATEWAY_TOKEN")
+        # Do not show the URL: the part before the @ may be a password.
+        raise ValueError(
+            "url must not have a user, a query or a fragment; see PROGRESS_GATEWAY_TOKEN"
+        )
     check_token(token)
+
+
+def canonical(url: str) -> str:
+    """See `gateway.worker.publisher`."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    if parts.port not in (None, 443 if parts.scheme == "https" else 80):
+        host += f":{parts.port}"
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
 def connect(url: str, token: Token) -> Publisher:
@@ -56,19 +79,18 @@ class HttpPublisher:
 
     def __init__(self, url: str, token: Token) -> None:
         from http.client import HTTPConnection, HTTPException, HTTPSConnection
-        from urllib.parse import quote, urlsplit
+        from urllib.parse import urlsplit
 
-        "localhost".encode("idna")  # its codec is imported here, and not inside a connect
+        "localhost".encode("idna")  # imports the codec now, and not inside `connect`
         parts = urlsplit(url)
         host = parts.hostname or ""
-        # Always said, as http.client would look for it in an IPv6 address.
+        # Always pass the port, because http.client would parse it from an IPv6 address.
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._path = parts.path.rstrip("/") + "/api/jobs/"
-        self._quote = quote
+        self._path = parts.path.rstrip("/") + "/api/jobs"
         self._headers = {"Content-Type": "application/json", "User-Agent": "progress-gateway"}
         self._token = token
         self._again = _AGAIN | {_EXPIRED} if isinstance(token, PathLike) else _AGAIN
-        # A host name that IDNA refuses shows only in connect, as a UnicodeError.
+        # A host name that IDNA refuses raises a UnicodeError in `connect`.
         self._broken = (OSError, HTTPException, UnicodeError)
         self._make: Callable[[], HTTPConnection]
         if parts.scheme == "https":
@@ -80,28 +102,20 @@ class HttpPublisher:
             self._make = partial(HTTPConnection, host, port, timeout=REQUEST)
         self._connection = self._make()
 
-    def publish(self, job: str, fields: dict[str, Any]) -> Receipt:
-        """Post once; once more at once if a kept-alive connection turns out to be dead."""
-        path = self._path + self._quote(job, safe="")
-        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-        shown = newest_token(self._token)
-        if shown:
-            self._headers["Authorization"] = f"Bearer {shown}"
-        kept = self._connection.sock is not None
-        try:
-            return self._post(path, body)
-        except TimeoutError as error:
-            raise Unreachable(f"no answer within {REQUEST:g} s") from error
-        except self._broken as error:
-            if not kept:
-                raise Unreachable(str(error) or type(error).__name__) from error
-        try:
-            return self._post(path, body)
-        except self._broken as error:
-            raise Unreachable(str(error) or type(error).__name__) from error
+    def publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
+        """Post the updates in as few requests as their size allows. Stops after a failed
+        request."""
+        outcomes: list[Outcome] = []
+        for size, body in _bodies(updates):
+            try:
+                outcomes += self._post(body, size)
+            except (Unreachable, Rejected) as error:
+                outcomes += [error] * (len(updates) - len(outcomes))
+                break
+        return outcomes
 
     def close(self) -> None:
-        """See `Publisher`. Closes the descriptor alone: TLS says no goodbye, no file flushes."""
+        """See `Publisher`. Closes only the descriptor: no TLS close notification, no flush."""
         sock = self._connection.sock
         self._connection = self._make()
         if sock is not None:
@@ -109,45 +123,125 @@ class HttpPublisher:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def _post(self, path: str, body: bytes) -> Receipt:
+    def _post(self, body: bytes, size: int) -> list[Outcome]:
+        """Post `size` updates, and repeat the request if the kept-alive connection was lost.
+
+        Raises an error that applies to all of them.
+        """
+        shown = newest_token(self._token)
+        if shown:
+            self._headers["Authorization"] = f"Bearer {shown}"
+        kept = self._connection.sock is not None
+        try:
+            return self._exchange(body, size)
+        except TimeoutError as error:
+            raise Unreachable(f"no answer within {REQUEST:g} s") from error
+        except self._broken as error:
+            if not kept:
+                raise Unreachable(_text(error)) from error
+        try:
+            return self._exchange(body, size)
+        except self._broken as error:
+            raise Unreachable(_text(error)) from error
+
+    def _exchange(self, body: bytes, size: int) -> list[Outcome]:
         """One request and its answer. Afterwards the connection is either idle or closed."""
         idle = False
         try:
-            self._connection.request("POST", path, body, self._headers)
+            if self._connection.sock is None:
+                try:
+                    self._connection.connect()
+                except TimeoutError as error:
+                    raise NotConnected(f"no connection within {REQUEST:g} s") from error
+                except self._broken as error:
+                    raise NotConnected(_text(error)) from error
+            self._connection.request("POST", self._path, body, self._headers)
             with self._connection.getresponse() as response:
                 answer = response.read(MAX_ANSWER)
                 idle = response.isclosed() and not response.will_close
-            return _understood(response, answer, again=self._again)
+            return _outcomes(response, answer, size, again=self._again)
         finally:
             if not idle:
                 self.close()
 
 
-def _understood(response: HTTPResponse, answer: bytes, *, again: frozenset[int]) -> Receipt:
-    """The receipt, or the error that the answer means; "not now" if its status is in `again`."""
+def _bodies(updates: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[tuple[int, bytes]]:
+    """Request bodies of at most `BATCH_BYTES`, each with its number of updates."""
+    texts: list[bytes] = []
+    size = 0
+    for job, fields in updates:
+        whole = {"job": job} | fields
+        text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+        if texts and size + len(text) > BATCH_BYTES:
+            yield len(texts), b"[%b]" % b",".join(texts)
+            texts, size = [], 0
+        texts.append(text)
+        size += len(text) + 1
+    yield len(texts), b"[%b]" % b",".join(texts)
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _outcomes(
+    response: HTTPResponse, answer: bytes, size: int, *, again: frozenset[int]
+) -> list[Outcome]:
+    """The outcome of each update. Raises the error if the answer as a whole is one: `Unreachable`
+    if its status is in `again`."""
     status = response.status
     try:
         content = json.loads(answer)
     except ValueError:
         content = None
-    told: dict[str, Any] = content if isinstance(content, dict) else {}
     if 200 <= status < 300:
-        if not isinstance(told.get("attempt"), int):
+        if not isinstance(content, list) or len(content) != size:
             raise Unreachable(f"{status}, but not the answer of a gateway")
-        return Receipt(
+        return [_outcome(one, again) for one in content]
+    told: dict[str, Any] = content if isinstance(content, dict) else {}
+    if 300 <= status < 400:
+        raise Unreachable(f"{status} redirected to {response.getheader('Location')}")
+    problem = f"{status} {told.get('detail') or told.get('title') or response.reason}"
+    if status >= 500 or status in again:
+        raise Unreachable(problem, retry_after=_retry_after(response))
+    if response.getheader("Content-Type") != _PROBLEM or told.get("status") != status:
+        # Probably the answer of a proxy while the gateway is being restarted.
+        raise Unreachable(f"{problem}, but not the answer of a gateway")
+    raise Rejected(problem)
+
+
+def _outcome(told: Any, again: frozenset[int]) -> Outcome:
+    """The outcome in one element of the answer."""
+    if not isinstance(told, dict):
+        return Unreachable("not the answer of a gateway")
+    if isinstance(told.get("attempt"), int):
+        return PublishResult(
             told["attempt"],
             bool(told.get("applied")),
             told.get("reason"),
             epoch=told.get("epoch"),
             seq=told.get("seq"),
+            request=told.get("request") if isinstance(told.get("request"), dict) else None,
         )
-    if 300 <= status < 400:
-        raise Unreachable(f"{status} redirected to {response.getheader('Location')}")
-    problem = f"{status} {told.get('detail') or told.get('title') or response.reason}"
+    status = told.get("status")
+    if not isinstance(status, int):
+        return Unreachable("not the answer of a gateway")
+    problem = f"{status} {told.get('detail') or told.get('title')}"
     if status >= 500 or status in again:
-        raise Unreachable(problem)
-    if response.getheader("Content-Type") != _PROBLEM or told.get("status") != status:
-        # Of whatever stands there while the gateway is started anew, such as a proxy.
-        raise Unreachable(f"{problem}, but not the answer of a gateway")
+        return Unreachable(problem)
     field = told.get("field")
-    raise Rejected(problem, field=field if isinstance(field, str) else None)
+    return Rejected(problem, field=field if isinstance(field, str) else None)
+
+
+def _retry_after(response: HTTPResponse) -> float | None:
+    """Seconds until the time that the header names (RFC 9110 §10.2.3)."""
+    value = response.getheader("Retry-After")
+    if not value:
+        return None
+    if value.isdecimal():
+        return float(value)
+    from email.utils import mktime_tz, parsedate_tz
+    from time import time
+
+    date = parsedate_tz(value)
+    return None if date is None else max(0.0, mktime_tz(date) - time())

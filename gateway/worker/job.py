@@ -1,33 +1,59 @@
 """`Job`: a worker's handle on one attempt at a job.
 
 All calls are synchronous, thread-safe and take about a microsecond: they set the newest
-state and leave it to the sender. They raise TypeError or ValueError for a wrong argument,
-at once, and nothing for a broken connection, ever. They never touch an event loop.
+state, which the sender's thread sends. They raise TypeError or ValueError for a wrong argument, and
+never an exception because of the network. They never use an event loop.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from time import monotonic
-from typing import TypeVar, overload
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
+from weakref import WeakMethod
 
+from ..model.constants import DEFAULT_LEASE, MAX_NUMBER
 from . import checks, process
 from .checks import KEEP, Keep
-from .limits import DEFAULT_LEASE, DEFAULT_TIMEOUT, MAX_NUMBER
+from .children import ChildCall, Pool, submit_all
+from .limits import DEFAULT_TIMEOUT, OFF
 from .log import warn
 from .outcome import End, describe, end_of
-from .phases import Phase, Stage
-from .picture import Picture
+from .phases import LoopCount, Phase, Segment, Stage
 from .publisher import Token
 from .report import Report
+from .requests import Cancellation, Cancelled, JobRequest, open_cancellation
 from .sender import sender_for
+from .snapshot import JobSnapshot
 from .tracking import counted, counted_async, total_with
-from .waiting import wait_until
+from .waiting import running_loop, wait_until
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["Job"]
 
+JOB, RUN = "PROGRESS_GATEWAY_JOB", "PROGRESS_GATEWAY_RUN"
+"""The environment variables in which `gateway run` passes its job and run to the command. A `Job`
+with this name, or without a name, and without a `run` joins that run."""
+
 T = TypeVar("T")
+R = TypeVar("R")
 Number = int | float
+
+
+class OtherFields(TypedDict, total=False):
+    """The arguments of `Job.update` besides `done`."""
+
+    total: Number | Keep | None
+    percent: Number | Keep
+    overall: Number | Keep | None
+    unit: str | Keep | None
+    phase: str | Keep | None
+    message: str | Keep | None
+    data: object
 
 
 class Job:
@@ -37,158 +63,240 @@ class Job:
             for frame in job.track(frames):
                 encode(frame)
 
-    Leaving the block reports the end (see `gateway.worker.outcome`) and waits until the
-    gateway has it, at most `timeout` seconds (`math.inf`: a month); if it has not, that is
-    logged, and tries go on for two seconds at least, also while the process exits. If the
-    gateway has been away for longer than that already, only the exit waits. The block's
-    exception goes on unchanged. `async with` does the same in asyncio and Trio without
-    blocking the loop, and a cancellation does not cut the wait short. `lease` (seconds) is
-    how long the gateway waits for a word before it shows the job as stalled; a thread
-    renews it also while the worker computes.
+    When the block is left, the end is reported (see `gateway.worker.outcome`), and the block waits
+    until the gateway has it. An exception of the block is raised unchanged. `async with` does the
+    same in asyncio and Trio without blocking the loop. Without a block the first call starts the
+    job, and `succeed`, `fail` or `cancel` ends it. For a retry make a new Job, which opens
+    the next attempt.
 
-    `token` is a token, or the path of a file that has one, which is read for each request:
-    whoever puts it there may put a newer one in its place. Until then a gateway that no
-    longer takes it is one that is away.
+    A forked child may continue to report the same attempt. The counts of all processes are added
+    up. The first process that ends the job ends it for all of them.
 
-    Without a block the first call starts the job, and `succeed`, `fail` or `cancel` ends
-    it. A forked child may go on reporting, as the same attempt; whichever process ends
-    the job ends it for both. For a retry make a new Job: it opens the next attempt, unless
-    its `run` (1-64 characters) is the one that opened the current attempt, in another
-    process or by `announce`.
+    Args:
+        name: The id of the job. Inside `gateway run` it may be omitted: then the `Job` reports the
+            job of the command, as part of the same attempt.
+        url: The URL of a gateway or of its Redis, or `off` to report nothing. Default:
+            `PROGRESS_GATEWAY_URL`.
+        token: A token, or the path of a file that contains one. A file is read for each request;
+            while it contains no valid token, the gateway counts as unavailable. Default:
+            `PROGRESS_GATEWAY_TOKEN` or `PROGRESS_GATEWAY_TOKEN_FILE`.
+        disabled: Report nothing: no thread, no network, no waiting.
+        total: The count at the end of the job.
+        unit: The unit of the count.
+        run: The id of this run (1-64 characters). A Job with the `run` that opened the current
+            attempt, in another process or with `announce`, joins that attempt.
+        part: The name of this Job's own count, if several Jobs report the same `run`; the counts
+            are added up. Default: a random name if there is a `run`. For a process that may be
+            restarted, use a name that stays the same.
+        children: Declares a group, whose progress is computed from its children, the jobs
+            `NAME/…` (docs/groups.md): the number of children, or None if it is not known
+            yet. The group ends with its children, and not when the block is left.
+        weight: The weight of this job in the group above it (0.001-1000). Default: 1.
+        message, data: As for `update`.
+        accepts: The requests that the job accepts: `cancel`, `pause`, `resume`, or other verbs
+            (a-z 0-9 _ -). Pages draw a button for each. See `request` and `check`. A `cancel`
+            request cancels an `async with` block.
+        interrupt: Let `track` and `advance` raise `Cancelled` after a `cancel` request.
+        lease: How many seconds without a report the gateway waits before it shows the job as
+            stalled. A thread renews the lease also while the worker computes.
+        timeout: The maximum number of seconds for which the end of the block waits for the gateway
+            (`math.inf`: a month). The wait is shorter if it is probably useless: one second if the
+            address has refused the first connection, none in an outage that is older than
+            `timeout`. If the event loop is running, only the exit of the process waits.
+        traceparent: The span that the reports belong to: a function that is called for each
+            report, such as `gateway.integrations.opentelemetry.current_traceparent`, or a text.
 
-    `traceparent` names the span that what it says belongs to, for the trace to show when
-    that was delivered: a function that is asked with every word, such as
-    `gateway.integrations.opentelemetry.current_traceparent`, or one text for all.
+    Raises:
+        TypeError, ValueError: An argument is invalid; the text names it.
+
+    Cancellation: does not shorten the wait at the end of an `async with` block.
     """
 
     def __init__(
         self,
-        name: str,
+        name: str | None = None,
         *,
         url: str | None = None,
         token: Token = None,
+        disabled: bool = False,
         total: Number | None = None,
         unit: str | None = None,
         run: str | None = None,
-        parent: Job | str | None = None,
+        part: str | None = None,
+        children: Number | Keep | None = KEEP,
+        weight: Number | None = None,
         message: str | None = None,
         data: object = None,
+        accepts: Iterable[str] = (),
+        interrupt: bool = False,
         lease: float = DEFAULT_LEASE,
         timeout: float = DEFAULT_TIMEOUT,
         traceparent: Callable[[], str | None] | str | None = None,
     ) -> None:
+        around = os.environ.get(JOB)
+        if name is None:
+            if not around:
+                raise TypeError("name is missing; it may be omitted only inside `gateway run`")
+            name = around
         self.name = checks.job_id("name", name)
-        if isinstance(parent, Job):
-            parent = parent.name
-        picture = Picture(
+        if part is not None:
+            part = checks.part("part", part)
+        elif run is not None:
+            part = checks.random_part()
+        snapshot = JobSnapshot(
             lease=checks.lease("lease", lease),
-            parent=None if parent is None else checks.job_id("parent", parent),
+            part=part,
         )
-        picture.stage.span.total = checks.count_or_none("total", total)
-        picture.say(checks.said(unit=unit, message=message, data=data))
+        if children is not KEEP:
+            snapshot.children = None if children is None else checks.expected("children", children)
+        snapshot.weight = None if weight is None else checks.weight("weight", weight)
+        snapshot.accepts = checks.accepts("accepts", accepts)
+        snapshot.stage.segment.total = checks.count_or_none("total", total)
+        snapshot.set(checks.texts_and_data(unit=unit, message=message, data=data))
         timeout = checks.seconds("timeout", timeout)
+        if run is None and name == around:
+            run = os.environ.get(RUN)  # of the `gateway run` around this process
         run = None if run is None else checks.run("run", run)
         self._current_span = traceparent if callable(traceparent) else None
         if traceparent is not None and self._current_span is None:
-            picture.traceparent = checks.traceparent("traceparent", traceparent)
-        self._sender = sender_for(url, token)
-        self._picture = picture
-        self._report = Report(self.name, picture, timeout=timeout, run=run)
+            snapshot.traceparent = checks.traceparent("traceparent", traceparent)
+        self._to: dict[str, Any] = {"url": OFF if disabled else url, "token": token}
+        self._made = 0
+        self._made_weight: Number = 0
+        self._sender = sender_for(OFF if disabled else url, token)
+        self._snapshot = snapshot
+        self._report = Report(self.name, snapshot, timeout=timeout, run=run)
+        self._report.listener = WeakMethod(self._heard)
+        self._interrupt = interrupt
+        self._on_request: Callable[[JobRequest], object] | None = None
+        self._cancellation: Cancellation | None = None
         self._entered = False
+        self._plain = self._current_span is None
 
     @property
     def url(self) -> str:
-        """Where it is reported to, as it may be shown: without a password."""
+        """The URL that the job is reported to, without a password."""
         return self._sender.url
 
     @property
     def status(self) -> str:
-        """`running` or how it ended, as far as this process knows."""
-        end = self._picture.end
+        """`running`, or the final status, as far as this process knows."""
+        end = self._snapshot.end
         return end.status if end else "running"
 
     @property
     def done(self) -> Number | None:
-        """What `update`, `advance` and `track` have counted here, in the current phase."""
-        return self._picture.stage.span.done
+        """This process's count of the current phase, from `update`, `advance` and `track`."""
+        return self._snapshot.stage.segment.done
 
     @property
     def total(self) -> Number | None:
-        """What it will be at the end of the current phase, if anybody said so."""
-        return self._picture.stage.span.total
+        """The count at the end of the current phase, if it is known."""
+        return self._snapshot.stage.segment.total
 
     @property
     def attempt(self) -> int | None:
-        """The number of this attempt; None until the gateway has told it."""
+        """The number of this attempt; None until the gateway has answered."""
         return self._report.attempt
 
     @property
     def run(self) -> str:
-        """The id of this run: as given, or its own."""
+        """The id of this run: the argument, or a random one."""
         return self._report.run
 
     @property
     def superseded(self) -> bool:
-        """Whether a newer attempt has taken over: what this one reports is ignored."""
+        """Whether there is a newer attempt, so that the reports of this one are ignored."""
         return self._report.superseded
+
+    @property
+    def request(self) -> JobRequest | None:
+        """The last request to this attempt (see `accepts`); None if there was none."""
+        return self._report.request
+
+    def check(self) -> None:
+        """Raise `Cancelled` after a `cancel` request. Never blocks.
+
+        Raises:
+            Cancelled: If it leaves the block, the job ends as `cancelled`.
+        """
+        if self._report.cancel_requested:
+            raise Cancelled(f"somebody asked for {self.name} to be cancelled")
+
+    def refuse(self, reason: str) -> None:
+        """Refuse the last request. Pages show the reason. Without a request it does nothing."""
+        with process.lock:
+            self._report.refusal = checks.text("refused", reason)
+            self._report.interrupted = False
+        self._sender.wake(self._report)
+
+    def on_request(self, function: Callable[[JobRequest], object]) -> None:
+        """Call `function` with each request, in the sender's thread, so it must not take long."""
+        self._on_request = function
 
     def update(
         self,
         *,
         done: Number | Keep | None = KEEP,
-        total: Number | Keep | None = KEEP,
-        percent: Number | Keep = KEEP,
-        unit: str | Keep | None = KEEP,
-        phase: str | Keep | None = KEEP,
-        message: str | Keep | None = KEEP,
-        data: object = KEEP,
+        **others: Unpack[OtherFields],
     ) -> None:
-        """Set any of these; None clears one. Ignored after the end.
+        """Set any of `done`, `total`, `percent`, `overall`, `unit`, `phase`, `message` and `data`;
+        None clears one. Ignored after the end.
 
         `done`, `total`, `unit` and `percent` (clamped to 0-100) are those of the current
-        phase if it has a share or a total, else of the job. The percentage of the whole
-        job never falls. Texts that are too long are cut.
+        phase if it has a share or a total, else of the job. `overall` sets the percentage of
+        the whole job directly; None: it is unknown, and stays so. The percentage of the whole job
+        never falls. Texts that are too long are cut.
         """
+        if not others and type(done) is int and 0 <= done <= MAX_NUMBER and self._plain:
+            # The usual call sets one number, which needs no lock. The signature has few defaults,
+            # because Python looks up each omitted argument in a dictionary.
+            snapshot = self._snapshot
+            segment = snapshot.stage.segment
+            if not segment.loops and snapshot.end is None:
+                segment.count = done
+                report = self._report
+                if not report.silent:
+                    self._sender.wake(report)
+                return
+        checks.check_changes(others)
         if done is not KEEP and not (type(done) is int and 0 <= done <= MAX_NUMBER):
             done = checks.count_or_none("done", done)
-        if total is not KEEP:
-            total = checks.count_or_none("total", total)
-        if percent is not KEEP:
-            percent = checks.number("percent", percent)
-        said = None
-        if not (unit is phase is message is data is KEEP):
-            said = checks.said(unit=unit, phase=phase, message=message, data=data)
         if self._current_span is not None:
             self._follow(self._current_span())
-        report, picture = self._report, self._picture
+        report, snapshot = self._report, self._snapshot
         with process.lock:
-            if picture.end is not None:
+            if snapshot.end is not None:
                 return
-            span = picture.stage.span
             if done is not KEEP:
-                span.done = done
-            if total is not KEEP:
-                span.total = total
-            if percent is not KEEP:
-                span.reach(percent / 100)
-            if said is not None:
-                picture.say(said)
-        if not report.queued:
+                snapshot.stage.segment.set_done(done)
+            snapshot.change(others)
+        if not report.silent:
             self._sender.wake(report)
 
     def advance(self, n: Number = 1) -> None:
-        """Add `n` to `done`. Ignored after the end."""
+        """Add `n` to `done`. Ignored after the end.
+
+        Raises:
+            Cancelled: The job was created with `interrupt`, and there is a `cancel` request.
+        """
+        report, snapshot = self._report, self._snapshot
+        if report.interrupted:
+            self.check()
         if not (type(n) is int and 0 <= n <= MAX_NUMBER):
             n = checks.count("n", n)
         if self._current_span is not None:
             self._follow(self._current_span())
-        report, picture = self._report, self._picture
-        with process.lock:
-            if picture.end is not None:
+        lock = process.lock
+        lock.acquire()  # half as expensive as a `with` block
+        try:
+            if snapshot.end is not None:
                 return
-            span = picture.stage.span
-            span.done = (span.done or 0) + n
-        if not report.queued:
+            segment = snapshot.stage.segment
+            segment.count = (segment.count or 0) + n
+        finally:
+            lock.release()
+        if not report.silent:
             self._sender.wake(report)
 
     @overload
@@ -200,18 +308,26 @@ class Job:
     def track(
         self, iterable: Iterable[T] | AsyncIterable[T], total: Number | None = None
     ) -> Iterator[T] | AsyncIterator[T]:
-        """Yield the items of `iterable`; each that has been dealt with adds 1 to `done`.
+        """Yield the items of `iterable`. When the loop asks for the next item, `done` grows by 1.
 
-        `total` is the number of its items; without it, its length if it has one, unless
-        more was announced (`Job(total=…)`) than is done. Several loops in a row go on
-        counting.
+        `total` is the number of items. Default: the length of `iterable` if it has one, unless the
+        job has a larger `total` already. Several loops in a row continue the same count.
         """
         with process.lock:
-            announced = total_with(iterable, self._picture.stage.span, total)
+            segment = self._snapshot.stage.segment
+            announced = total_with(iterable, segment, total)
         self.update(total=announced)
         if isinstance(iterable, AsyncIterable):
-            return counted_async(self, iterable)
-        return counted(self, iter(iterable))
+            return counted_async(iterable, self.advance)
+        loop = LoopCount()
+        return counted(
+            iter(iterable),
+            loop,
+            self._report,
+            changed=self.update if self._current_span else self._wake,
+            begin=lambda: self._begin_loop(loop, segment),
+            end=lambda: self._end_loop(loop, segment),
+        )
 
     def phase(
         self,
@@ -221,88 +337,195 @@ class Job:
         total: Number | None = None,
         unit: str | None = None,
         message: str | Keep | None = KEEP,
-    ) -> Phase:
-        """Begin a phase, which ends with its `with` block, or else when the next one begins.
+    ) -> Phase[Job]:
+        """Begin a phase. It ends with its `with` block, or, without a block, with the next phase.
 
         `share` (0 to 1) is its part of the whole job, or of the phase around it; `done`,
-        `total`, `unit` and `percent` then belong to the phase and are counted into that
-        part. With a `total` and no share it gets all that is left, so only the last one
-        may go without. With neither it is just a name, and the counts go on.
+        `total`, `unit` and `percent` then belong to the phase, and fill that part. With a `total`
+        and no `share` it gets the rest of the whole, so only the last phase may omit `share`. With
+        neither it is only a name, and the counts continue.
         """
         name = checks.text("phase", name)
         share = None if share is None else checks.share("share", share)
         total = checks.count_or_none("total", total)
-        said = checks.said(unit=KEEP if unit is None else unit, message=message)
+        texts = checks.texts_and_data(unit=KEEP if unit is None else unit, message=message)
         with process.lock:
-            stage = self._picture.open(name, share=share, total=total, said=said)
+            stage = self._snapshot.open(name, share=share, total=total, fields=texts)
         self.update()
-        if stage.span.low >= stage.span.high and share != 0:
-            warn("job %s: no share of it is left for its phase %s", self.name, name)
+        if stage.segment.low >= stage.segment.high and share != 0:
+            warn("job %s: no share is left for its phase %s", self.name, name)
         return Phase(self, stage, leave=self._leave)
 
+    def child(self, name: str, *, weight: Number | None = None, **options: Any) -> Job:
+        """Make a child of this group, the job `NAME/name`, reported to the same URL.
+
+        Another process makes the same child with `Job("NAME/name")`. `options` are those of `Job`.
+
+        Raises:
+            ValueError: This job was created without `children`.
+        """
+        self._count_child(1 if weight is None else weight)
+        return Job(f"{self.name}/{name}", weight=weight, **self._to | options)
+
+    def map(
+        self,
+        executor: Executor | Pool,
+        function: Callable[..., R],
+        items: Iterable[Any],
+        *,
+        name: Callable[[Any], str] | None = None,
+        with_job: bool = False,
+    ) -> Iterator[R]:
+        """Call `function` with each item in `executor`, each call as a child of this group.
+
+            with Job("batch:1", children=None) as job, ProcessPoolExecutor() as executor:
+                for size in job.map(executor, encode, files):
+                    ...
+
+        All items are submitted at once. The results are yielded in the order of the items; if a
+        call has raised an exception, it is raised instead of the result. `executor` is an executor
+        of `concurrent.futures`, or a `multiprocessing.Pool`.
+
+        If the job was created with `interrupt`, a request to cancel it raises `Cancelled` in the
+        place of the next result. Calls that have not begun are then dropped, except in a
+        `multiprocessing.Pool`.
+
+        Args:
+            name: Returns the name of an item's child. Default: the children are numbered.
+            with_job: Call `function(job, item)` with the child's `Job`, which accepts the same
+                requests as this one.
+
+        Raises:
+            ValueError: This job was created without `children`.
+        """
+        call = ChildCall(
+            self.name, function, with_job=with_job, accepts=self._snapshot.accepts, **self._to
+        )
+        named = []
+        for item in items:
+            number = self._count_child(1)
+            child = str(number) if name is None else name(item)
+            checks.job_id("name", f"{self.name}/{child}")
+            named.append((child, item))
+        return submit_all(executor, call, named, check=self._check_interrupted)
+
+    def _check_interrupted(self) -> None:
+        if self._report.interrupted:
+            self.check()
+
+    def _count_child(self, weight: Number) -> int:
+        if self._snapshot.children is KEEP:
+            raise ValueError(f"job {self.name} is not a group: create it with children=…, or None")
+        with process.lock:
+            self._made += 1
+            self._made_weight += checks.weight("weight", weight)
+            return self._made
+
     def succeed(self, message: str | None = None) -> None:
-        """End it as `succeeded`. The first end counts; what comes after it is ignored."""
+        """End the job as `succeeded`. Later calls that end or update the job are ignored."""
         self._end(End("succeeded"), message)
 
     def fail(self, error: BaseException | str, message: str | None = None) -> None:
-        """End it as `failed`, because of `error`. The first end counts."""
+        """End the job as `failed`, because of `error`. Ignored after the end."""
         if isinstance(error, BaseException):
             error = describe(error)
         self._end(End("failed", error), message)
 
     def cancel(self, message: str | None = None) -> None:
-        """End it as `cancelled`. The first end counts."""
+        """End the job as `cancelled`. Ignored after the end."""
         self._end(End("cancelled"), message)
 
-    def hand_over(self) -> None:
-        """Report no more, and leave the end to somebody else: another process, a retry.
+    def release(self) -> None:
+        """Stop reporting without an end, because another process or a retry will end the job.
 
-        For good: what is said here from now on is ignored, leaving the block too. Ignored
-        after the end.
+        Earlier reports are still sent. Later ones are ignored, and so is the end of the block.
+        Ignored after the end.
         """
-        if self._picture.end is None:
-            self._sender.drop(self._report)
+        if self._snapshot.end is None:
+            self._sender.release(self._report)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the gateway has the end; False if it has not within `timeout` seconds.
 
-        Without an argument, the job's own timeout. Raises RuntimeError before the end.
+        The default is the job's own timeout. Returns True at once if the job is disabled.
+
+        Raises:
+            RuntimeError: The job has not ended.
         """
-        if self._picture.end is None:
+        if self._snapshot.end is None:
             raise RuntimeError(f"job {self.name} has not ended")
         seconds = self._report.timeout if timeout is None else checks.seconds("timeout", timeout)
         return self._sender.wait(self._report, seconds)
 
     def __enter__(self) -> Job:
         if self._entered:
-            raise RuntimeError(f"job {self.name} was entered before: a Job is one attempt")
-        self._entered = True
+            raise RuntimeError(f"job {self.name} was entered before: each attempt needs a new Job")
+        self._entered = self._report.in_block = True
         self.update()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._end(end_of(error), None)
-        self.wait(self._sender.patience(self._report))
+        self._leave_with(error)
+        # Waiting here would block the event loop, so only the exit of the process waits.
+        in_loop = self._sender.disabled or running_loop() is not None
+        self._sender.wait(self._report, 0.0 if in_loop else self._sender.wait_budget(self._report))
 
     async def __aenter__(self) -> Job:
-        return self.__enter__()
+        self.__enter__()
+        if "cancel" in self._snapshot.accepts:
+            self._cancellation = open_cancellation()
+            if self._report.cancel_requested and self._cancellation is not None:
+                self._cancellation.cancel()
+        return self
 
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._end(end_of(error), None)
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        try:
+            await self._leave_async(error)
+        finally:
+            ended_here = self._cancellation is not None and self._cancellation.leave(
+                kind, error, trace
+            )
+        return ended_here
+
+    async def _leave_async(self, error: BaseException | None) -> None:
+        self._leave_with(error)
         report, sender = self._report, self._sender
         try:
             await wait_until(
-                lambda: sender.over(report),
-                sender.patience(report),
+                lambda: sender.waited_enough(report),
+                sender.wait_budget(report),
                 keep_cancellation=error is None,
             )
         finally:
-            self.wait(0)
+            sender.wait(report, 0)
+
+    def _leave_with(self, error: BaseException | None) -> None:
+        """End the job after its block was left. A group that is left without an exception ends with
+        its children. If their number was unknown, the children so far are all."""
+        end, snapshot = end_of(error), self._snapshot
+        if isinstance(snapshot.children, Keep) or end.status != "succeeded":
+            self._end(end, None)
+        elif snapshot.children is None and not self._made:
+            self._end(end, None)  # its children have names that are not known here
+        else:
+            self._leave_to_children(all_made=snapshot.children is None)
+
+    def _leave_to_children(self, *, all_made: bool) -> None:
+        """Have the group end with its children. With `all_made`, no others come than were made."""
+        if all_made:
+            self._snapshot.children = self._made_weight
+        self._wake()
+        self.release()
 
     def __del__(self) -> None:
         report: Report | None = getattr(self, "_report", None)  # none if __init__ raised
         if report is not None:
-            report.abandoned = True  # only a flag: this may run anywhere, in any lock
+            report.abandon()
 
     def __reduce__(self) -> str:
         raise TypeError(
@@ -314,26 +537,56 @@ class Job:
         return f"<Job {self.name} {self.status} at {self.url}>"
 
     def _end(self, end: End, message: str | None) -> None:
-        said = checks.said(message=KEEP if message is None else message)
+        texts = checks.texts_and_data(message=KEEP if message is None else message)
         if end.error is not None:
             end = End(end.status, checks.text("error", end.error))
         if self._current_span is not None:
             self._follow(self._current_span())
         with process.lock:
-            if self._picture.end is not None:
+            if self._snapshot.end is not None:
                 return
-            self._picture.say(said)
+            self._snapshot.set(texts)
+            self._freeze()
             self._report.end(end, now=monotonic())
         self._sender.wake(self._report)
 
-    def _follow(self, traceparent: str | None) -> None:
-        """What is sent next belongs to this span; None: to none."""
+    def _heard(self, request: JobRequest) -> None:
+        """Handle a new request, in the sender's thread."""
+        if request.verb == "cancel":
+            self._report.interrupted = self._interrupt
+            if self._cancellation is not None:
+                self._cancellation.cancel()
+        if self._on_request is not None:
+            self._on_request(request)
+
+    def _wake(self) -> None:
+        self._sender.wake(self._report)
+
+    def _begin_loop(self, loop: LoopCount, segment: Segment) -> None:
         with process.lock:
-            if self._picture.end is None:
-                self._picture.traceparent = traceparent
+            if self._snapshot.end is None:
+                segment.loops.append(loop)
+
+    def _end_loop(self, loop: LoopCount, segment: Segment) -> None:
+        with process.lock:
+            segment.end_loop(loop)
+
+    def _freeze(self) -> None:
+        """Ignore the later counts of running loops."""
+        segment: Segment | None = self._snapshot.stage.segment
+        while segment is not None:
+            for loop in list(segment.loops):
+                segment.end_loop(loop)
+            segment = segment.outer
+
+    def _follow(self, traceparent: str | None) -> None:
+        """Set the span of the next report; None: no span."""
+        with process.lock:
+            if self._snapshot.end is None:
+                self._snapshot.traceparent = traceparent
 
     def _leave(self, stage: Stage) -> None:
         with process.lock:
-            if self._picture.end is None:
-                self._picture.leave(stage)
+            if self._snapshot.end is None:
+                self._snapshot.leave(stage)
         self.update()

@@ -1,22 +1,57 @@
-"""What workers say to the log, as `gateway.worker`. Nothing comes back of it, whatever its
-handlers raise: it would end a sender's thread, or take the place of the user's own exception.
+"""The log of workers, with the logger `gateway.worker`.
+
+Exceptions of log handlers are caught here: they would end a sender's thread, or replace the
+exception of the user's code.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 __all__ = ["warn"]
 
 _log = logging.getLogger("gateway.worker")
 
 
-def warn(text: str, *arguments: object, cause: Exception | None = None) -> None:
-    """Log a warning; if it has a `cause`, which is a defect, an error with its traceback."""
+def warn(
+    text: str,
+    *arguments: object,
+    cause: Exception | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    """Log a warning. With a `cause` (a defect), log an error with its traceback instead.
+
+    `extra`: attributes of the log record, as in `logging`.
+    """
     level = logging.WARNING if cause is None else logging.ERROR
+    if sys.is_finalizing():
+        with suppress(Exception):  # at interpreter shutdown modules may be missing
+            if not _a_handler_is_stuck():
+                _log.log(level, text, *arguments)
+        return
     try:
-        _log.log(level, text, *arguments, exc_info=cause, stacklevel=2)
+        _log.log(level, text, *arguments, exc_info=cause, extra=extra, stacklevel=2)
     except Exception:  # noqa: BLE001 - a handler's; shown as `logging` itself shows them
         if logging.raiseExceptions:
             traceback.print_exc()
+
+
+def _a_handler_is_stuck() -> bool:
+    """Whether a thread that has been stopped by the interpreter holds a handler's lock."""
+    for handler in _handlers():
+        if handler.lock is not None:
+            if not handler.lock.acquire(timeout=0.1):
+                return True
+            handler.lock.release()
+    return False
+
+
+def _handlers() -> Iterator[logging.Handler]:
+    logger: logging.Logger | None = _log
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None

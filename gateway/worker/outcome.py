@@ -1,14 +1,14 @@
-"""What an exception that leaves a job's block says about the job. Pure.
+"""Maps the exception that leaves a job's block to the end of the job. Pure.
 
-what left the block                              the job is
+exception                                        status of the job
 -----------------------------------------------  ----------------------------------
-nothing                                          succeeded
+none                                             succeeded
 SystemExit with no code, or 0                    succeeded
 SystemExit with another code                     failed
 an Exception                                     failed, with "TypeError: text"
 anything else (KeyboardInterrupt, a              cancelled
   cancellation of asyncio or Trio, GeneratorExit)
-a group                                          what its gravest member says:
+an exception group                               the most serious status of its members:
                                                  failed, cancelled, succeeded
 
 """

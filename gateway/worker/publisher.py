@@ -1,25 +1,40 @@
-"""How pictures leave the process: what a publisher promises, and which one a URL names.
+"""The interface for sending updates, and the choice of its implementation by URL.
 
-A publisher is a module of this package named in `SCHEMES`, with two functions:
+A publisher is a module of this package named in `SCHEMES`, with three functions:
 
-    check(url, token)     raises ValueError or TypeError naming the argument; no I/O and no
-                          heavy import, for it runs in the user's thread
-    connect(url, token)   a Publisher; no I/O either, but it may import what it needs (the
-                          sender calls it in its own thread, where no fork interferes)
+    check(url, token)     raises ValueError or TypeError that names the argument; no I/O and no
+                          slow import, because it runs in the user's thread
+    canonical(url)        returns the same text for all spellings of one address; also fast
+    connect(url, token)   returns a Publisher; no I/O, but it may import modules (the sender
+                          calls it in its own thread, where no fork interferes)
 
-Everything above (`Job`, the sender) is the same whatever carries the pictures.
+`Job` and the sender do not depend on the kind of publisher.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from os import PathLike
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Publisher", "Receipt", "Rejected", "Token", "Unreachable", "check", "connect", "shown"]
+__all__ = [
+    "NotConnected",
+    "Outcome",
+    "PublishResult",
+    "Publisher",
+    "Rejected",
+    "Token",
+    "Unreachable",
+    "canonical",
+    "check",
+    "connect",
+    "publish_one",
+    "shown",
+]
 
 Token = str | PathLike[str] | None
-"""What is shown to a gateway that asks: a token, or the file that has the newest one."""
+"""A token for the gateway, or the path of a file that contains the newest token."""
 
 SCHEMES: dict[str, str] = {
     "http": "gateway.worker.http",
@@ -34,63 +49,93 @@ SCHEMES: dict[str, str] = {
 }
 
 
-class Receipt(NamedTuple):
-    """The gateway's answer to a picture (docs/protocol.md, Update)."""
+class PublishResult(NamedTuple):
+    """The gateway's answer to an update (docs/protocol.md, Update)."""
 
     attempt: int
     """The job's current attempt."""
     applied: bool
     reason: str | None = None
-    """Why it was not applied: `unchanged`, `stale_attempt`, `final`."""
+    """Why it was not applied: `unchanged`, `stale_attempt`, `final` and others."""
     epoch: int | None = None
     seq: int | None = None
-    """The job's position after it."""
+    """The job's position after the update."""
+    request: dict[str, Any] | None = None
+    """The request to the worker (`id`, `verb`, …) that it has not acknowledged yet."""
 
 
 class Unreachable(Exception):
-    """Nobody answered, or "not now": the same picture may be sent again later."""
+    """There was no answer, or the answer was to try again later.
+
+    The update may or may not have arrived. `retry_after` is the number of seconds that the answer
+    asks to wait, if any.
+    """
+
+    def __init__(self, problem: str, *, retry_after: float | None = None) -> None:
+        super().__init__(problem)
+        self.retry_after = retry_after
+
+
+class NotConnected(Unreachable):
+    """No connection could be made, so the update has not arrived."""
 
 
 class Rejected(Exception):
-    """The gateway will never take this picture. `field` names what is wrong, if known."""
+    """The gateway will never accept this update. `field` names the invalid field, if known."""
 
     def __init__(self, problem: str, *, field: str | None = None) -> None:
         super().__init__(problem)
         self.field = field
 
 
+Outcome = PublishResult | Unreachable | Rejected
+
+
 class Publisher(Protocol):
-    """Carries pictures to one gateway. Used by one thread at a time."""
+    """Sends updates to one gateway. Used by one thread at a time."""
 
-    def publish(self, job: str, fields: dict[str, Any]) -> Receipt:
-        """Hand over the picture `fields` of `job` and return the answer.
+    def publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
+        """Send updates (job, fields) in this order, and return the outcome of each.
 
-        Blocks, for seconds at most. Connects if there is no connection. Raises
-        `Unreachable` or `Rejected`; after the first it is not known whether the picture
-        arrived.
+        Blocks for some seconds at most. Connects if there is no connection. Network errors are
+        outcomes; only a defect raises an exception.
         """
 
     def close(self) -> None:
-        """Give the connection back; the next `publish` opens another one.
+        """Close the connection; the next `publish` opens another one.
 
         Also called in a forked child, where a thread of the parent may have been inside
-        `publish`: it must wait for no lock and say nothing to the peer.
+        `publish`: it must wait for no lock and send nothing.
         """
 
 
+def publish_one(publisher: Publisher, job: str, fields: dict[str, Any]) -> PublishResult:
+    """Publish one update. Raises `Unreachable` or `Rejected`."""
+    (outcome,) = publisher.publish([(job, fields)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
 def check(url: str, token: Token) -> None:
-    """Raise ValueError or TypeError if no publisher can use these."""
+    """Raise ValueError or TypeError if no publisher can use the URL and the token."""
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise ValueError(f"url must begin with one of {known}: {shown(url)!r}")
-    import_module(SCHEMES[scheme]).check(url, token)
+        raise ValueError(f"url must begin with one of {known}, or be off: {shown(url)!r}")
+    _module(url).check(url, token)
+
+
+def canonical(url: str) -> str:
+    """The canonical spelling of an address; `url` must have passed `check`."""
+    found: str = _module(url).canonical(url)
+    return found
 
 
 def shown(url: str) -> str:
-    """`url` for logs: without what may be a password, before the host or in a query."""
+    """`url` for logs, without the parts that may be a password: before the host, and the query."""
     scheme, separator, rest = url.partition("?")[0].partition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
@@ -98,5 +143,9 @@ def shown(url: str) -> str:
 
 def connect(url: str, token: Token) -> Publisher:
     """The publisher for a `url` that has passed `check`."""
-    publisher: Publisher = import_module(SCHEMES[url.partition("://")[0]]).connect(url, token)
+    publisher: Publisher = _module(url).connect(url, token)
     return publisher
+
+
+def _module(url: str) -> Any:
+    return import_module(SCHEMES[url.partition("://")[0]])

@@ -1,37 +1,51 @@
-"""The publisher straight to a Redis: it calls the script that nodes call, with no node between.
+"""The publisher directly to a Redis: it calls the same script as the nodes.
 
-The only module of the worker that knows Redis; `gateway.storage` has what it shares with
-the broker. redis-py costs more to import than all the rest of the package, so it is
-imported when a publisher is made, in the sender's thread.
+The only module of the worker that uses Redis; it shares code with the broker in
+`gateway.brokers.redis`. Importing redis-py takes longer than importing the rest of the package, so
+it is imported when a publisher is created, in the sender's thread.
 
-The connections are its own, one for each server that has a part of the jobs, and not those
-of a pool: a pool has locks, and in a forked child whoever holds one may not exist.
+It has its own connections, one per server, instead of a pool: a pool has locks, and in a forked
+child the thread that holds one may not exist.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
+from ..model.statuses import HINTS
+from .publisher import (
+    NotConnected,
+    Outcome,
+    Publisher,
+    PublishResult,
+    Rejected,
+    Token,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
-    from ..storage.layout import Shard
-    from ..storage.servers import Servers
+    from ..brokers.redis.keys import Shard
+    from ..brokers.redis.servers import Servers
 
-__all__ = ["check", "connect", "plain"]
+__all__ = ["canonical", "check", "connect", "plain"]
+
+UNREADABLE = "UNREADABLE "
+"""The first word of the error that a script returns if a key holds foreign data."""
+FOLLOWS_NO_FEED = ""
+"""Passed to the script instead of a node's generation (lua/record.lua)."""
 
 
 def check(url: str, token: Token) -> None:
-    """See `gateway.worker.publisher`. A token is for gateways: of a Redis, the URL has all."""
-    # redis-py needs it, and once a script has come to its end it can no longer be imported:
-    # the sender of a short script may be that late.
+    """See `gateway.worker.publisher`. The token is ignored: the URL of a Redis has the password."""
+    # redis-py needs this module, which cannot be imported any more after the main thread has ended.
+    # The sender of a short script may be that late.
     import concurrent.futures.thread  # noqa: F401 - see above
 
-    from ..storage.address import parse_address
+    from ..brokers.redis.url import parse_address
 
     try:
         parse_address(url)
@@ -39,9 +53,29 @@ def check(url: str, token: Token) -> None:
         raise ValueError(f"url is not the address of a Redis: {error}") from None
 
 
+def canonical(url: str) -> str:
+    """See `gateway.worker.publisher`."""
+    from ..brokers.redis.url import parse_address
+
+    address = parse_address(url)
+    if address.kind != "server" or address.path is not None:
+        return url
+    start, separator, query = url.partition("?")
+    scheme, _, rest = start.partition("://")
+    user, at, place = rest.rpartition("@")
+    host, _, database = place.partition("/")
+    database = database.rstrip("/")
+    port = "" if host.rpartition("]")[2].count(":") else ":6379"
+    return f"{scheme}://{user}{at}{host.lower()}{port}/{database or 0}{separator}{query}"
+
+
 def connect(url: str, token: Token) -> Publisher:
     """See `gateway.worker.publisher`."""
     return RedisPublisher(url)
+
+
+_Call = tuple[Sequence[str], Sequence[Any]]
+"""Keys and arguments of the script."""
 
 
 class RedisPublisher:
@@ -50,16 +84,18 @@ class RedisPublisher:
     def __init__(self, url: str) -> None:
         from redis import exceptions
 
-        from ..storage.address import parse_address
-        from ..storage.layout import FEED_LENGTH, HISTORY, RETENTION
-        from ..storage.scripts import PUBLISH
-        from ..storage.servers import FAILURES, explain, open_servers
+        from ..brokers.redis.scripts import PUBLISH
+        from ..brokers.redis.servers import FAILURES, explain, open_servers
+        from ..brokers.redis.url import parse_address
 
-        "localhost".encode("idna")  # its codec is imported here, and not inside a connect
+        "localhost".encode("idna")  # imports the codec now, and not inside `connect`
         self._address = parse_address(url)
-        self._script, self._common = PUBLISH, (HISTORY, FEED_LENGTH, RETENTION)
+        self._script = PUBLISH
         self._broken, self._explain = FAILURES, explain
         self._lost = (exceptions.ConnectionError, exceptions.MovedError, OSError)
+        self._moved = exceptions.MovedError
+        self._unknown_script = exceptions.NoScriptError
+        self._refusal = exceptions.ResponseError
         self._forbidden = (
             exceptions.AuthenticationError,
             exceptions.AuthorizationError,
@@ -71,26 +107,69 @@ class RedisPublisher:
         self._process = os.getpid()
         self._of_parents: list[Servers] = []
 
-    def publish(self, job: str, fields: dict[str, Any]) -> Receipt:
-        """Call once; once more at once if a kept connection turns out to be dead, or to lead
-        where the job no longer is."""
-        shard = self._address.layout.shard(job)
-        arguments = [*self._common, job, *plain(fields)]
+    def publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
+        """Send the updates of each server in one pipeline."""
+        outcomes: list[Outcome] = [Unreachable("not sent")] * len(updates)
+        for shard, numbers in self._by_server(updates).items():
+            calls = []
+            for number in numbers:
+                job, fields = updates[number]
+                keys = self._address.layout.shard(job).keys(job)
+                calls.append((keys, [FOLLOWS_NO_FEED, job, *plain(fields)]))
+            for number, outcome in zip(numbers, self._publish(shard, calls), strict=True):
+                outcomes[number] = outcome
+        return outcomes
+
+    def _by_server(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> dict[Shard, list[int]]:
+        found: dict[Shard, list[int]] = {}
+        for number, (job, _) in enumerate(updates):
+            shard = self._address.layout.shard(job)
+            if self._address.kind != "cluster":
+                shard = self._address.layout.shards[0]
+            found.setdefault(shard, []).append(number)
+        return found
+
+    def _publish(self, shard: Shard, calls: Sequence[_Call]) -> list[Outcome]:
+        """Call the script, and repeat it if a kept connection was lost, or if the jobs have moved
+        to another server."""
         kept = self._server(shard) in self._connections
         try:
             try:
-                return self._call(shard, job, arguments)
+                answers = self._call(shard, calls)
+                if kept and any(isinstance(answer, self._moved) for answer in answers):
+                    self.close()
+                    answers = self._call(shard, calls)
             except self._lost as error:
                 if not kept or isinstance(error, self._forbidden):
                     raise
-                return self._call(shard, job, arguments)
-        except self._forbidden as error:
-            raise Rejected(str(error)) from error
-        except self._broken as error:
-            raise Unreachable(self._explain(error)) from error
+                answers = self._call(shard, calls)
+            return [self._outcome(answer) for answer in answers]
+        except Unreachable as error:
+            return [error] * len(calls)
+        except (*self._broken, *self._forbidden) as error:
+            return [self._outcome(error)] * len(calls)
+
+    def _outcome(self, answer: Any) -> Outcome:
+        if isinstance(answer, self._forbidden):
+            return Rejected(str(answer))
+        if isinstance(answer, self._refusal) and str(answer).startswith(UNREADABLE):
+            return Rejected(str(answer).removeprefix(UNREADABLE), field="job")
+        if isinstance(answer, Exception):
+            return Unreachable(self._explain(answer))
+        epoch, seq, attempt, reason, asked = answer
+        if reason == b"unknown":
+            return Rejected(HINTS["unknown"])
+        return PublishResult(
+            attempt,
+            not reason,
+            reason.decode() or None,
+            epoch=epoch,
+            seq=seq,
+            request=json.loads(asked) if asked else None,
+        )
 
     def close(self) -> None:
-        """See `Publisher`. In a child, redis-py closes a parent's socket without a word."""
+        """See `Publisher`. In a child, redis-py closes the parent's socket without sending."""
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             connection.disconnect()
@@ -98,55 +177,75 @@ class RedisPublisher:
         if servers is not None and os.getpid() == self._process:
             servers.close()
         elif servers is not None:
-            # Neither called nor collected: its locks may be held by nobody.
+            # Neither use nor delete it: the thread that holds its locks may not exist here.
             self._of_parents.append(servers)
         self._process = os.getpid()
 
     def _server(self, shard: Shard) -> str:
-        """A name for the server that has this part of the jobs."""
+        """A name for the server that has this shard."""
         return shard.prefix if self._address.kind == "cluster" else ""
 
-    def _call(self, shard: Shard, job: str, arguments: list[Any]) -> Receipt:
-        """One call of the script. Afterwards there is an idle connection, or none."""
+    def _call(self, shard: Shard, calls: Sequence[_Call]) -> list[Any]:
+        """Run the script for each call. Returns the answers, or the server's errors in their place.
+        Afterwards the connection is idle or closed."""
         server = self._server(shard)
-        if server not in self._connections:
-            if self._servers is None:
-                self._servers = self._open()
-            name = f"{shard.prefix}:worker"
-            self._connections[server] = self._servers.connection(shard.feed, name=name)
-        connection = self._connections[server]
         try:
-            if not connection.is_connected:
-                connection.connect()  # if left to `send_command`, no Sentinel would be asked
-            answer = self._script(_Caller(connection), shard.keys(job), arguments)
+            if server not in self._connections:
+                if self._servers is None:
+                    self._servers = self._open()
+                name = f"{shard.prefix}:worker"
+                self._connections[server] = self._servers.connection(shard.feed, name=name)
+            connection = self._connections[server]
+            # Does nothing if it is connected. Without it no Sentinel would be asked.
+            connection.connect()
+        except self._broken as error:
+            self._forget(server)
+            if isinstance(error, self._forbidden):
+                raise
+            raise NotConnected(self._explain(error)) from error
+        try:
+            answers = self._pipeline(connection, "EVALSHA", self._script.sha, calls)
+            unknown = [i for i, a in enumerate(answers) if isinstance(a, self._unknown_script)]
+            if unknown:  # the server was restarted: the first call sends it the script
+                text = self._script.text
+                again = self._pipeline(connection, "EVAL", text, [calls[unknown[0]]])
+                rest = [calls[i] for i in unknown[1:]]
+                again += self._pipeline(connection, "EVALSHA", self._script.sha, rest)
+                for i, answer in zip(unknown, again, strict=True):
+                    answers[i] = answer
         except BaseException:
-            del self._connections[server]
-            connection.disconnect()
+            self._forget(server)
             raise
-        epoch, seq, attempt, reason = answer
-        return Receipt(attempt, not reason, reason.decode() or None, epoch=epoch, seq=seq)
+        return answers
 
+    def _pipeline(
+        self, connection: Any, command: str, script: str, calls: Sequence[_Call]
+    ) -> list[Any]:
+        commands = [(command, script, len(keys), *keys, *args) for keys, args in calls]
+        connection.send_packed_command(connection.pack_commands(commands))
+        answers: list[Any] = []
+        for _ in calls:
+            try:
+                answers.append(connection.read_response())
+            except self._refusal as error:
+                answers.append(error)
+        return answers
 
-class _Caller:
-    """A connection as the scripts want their client."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    def execute_command(self, *words: Any) -> Any:
-        self._connection.send_command(*words)
-        return self._connection.read_response()
+    def _forget(self, server: str) -> None:
+        connection = self._connections.pop(server, None)
+        if connection is not None:
+            connection.disconnect()
 
 
 def plain(fields: dict[str, Any]) -> list[str]:
-    """A picture as the script takes it: fields and values as plain text."""
+    """An update as arguments of the script: fields and values as text."""
     found: list[str] = []
     for name, value in fields.items():
         if name == "start":
             found += ("start", "1")
         elif value is None:
             found += ("clear", name)
-        elif name == "data":
+        elif name == "data" or isinstance(value, list):
             found += (name, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
         else:
             found += (name, repr(value) if isinstance(value, float) else str(value))

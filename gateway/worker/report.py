@@ -1,183 +1,391 @@
-"""A report: one job as the sender knows it, from its first request to its settled end.
+"""A report: the sender's state of one job, from its first request until its end is settled.
 
-No thread, no I/O; time comes in as an argument (`time.monotonic`). The process's lock
-guards it. Its life:
+No thread, no I/O; the time is an argument (`time.monotonic`). The process's lock guards it, and no
+other module writes its attributes. Its states:
 
-    new ──touched──▶ queued ──taken──▶ in flight ──answered──▶ beating (until touched again)
-                       ▲                  │ unreachable, or touched meanwhile
-                       └──────────────────┘
-    any ──▶ settled: nothing more is sent (also when it is handed over)
+    new ──touch──▶ queued ──take──▶ in flight ──answered──▶ renewing (until touched again)
+                     ▲                │ unreachable, or touched meanwhile
+                     └────────────────┘
+    any ──▶ settled: nothing more is sent
 
     answer                          running                      ended
     ------------------------------  ---------------------------  -------------------------
-    applied, unchanged              next is a beat               settled, delivered
-    stale_attempt                   settled, superseded          settled, superseded
-    final                           settled: somebody ended it   settled, delivered if an
+    applied, unchanged              next is a renewal            settled, delivered
+    stale_attempt, other_run        settled, superseded          settled, superseded
+    final                           settled: ended elsewhere     settled, delivered if an
                                                                  earlier try may have arrived
     rejected, names a field         again, without the field     the same
-    rejected                        next is a beat               settled, lost
+    rejected                        next is a renewal            settled, lost
     unreachable                     again after a pause          the same, until its deadline
 
-After its deadline an end that carries its attempt is kept for as long as the process
-lives: it is fenced, and late is better than `lost`. Without an attempt it is given up: it
-would open a new one, perhaps after a successor's.
+A released report sends the last state, and the answer to that settles it.
+
+After its deadline an end that has an attempt number is kept while the process is running: the
+gateway rejects it if there is a newer attempt, and a late end is better than `lost`. An end without
+a number is dropped, because it would open a new attempt, perhaps after a successor's.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from .limits import BEATS, EXIT, INTERVAL
+from ..model.constants import LOST_AFTER, MAX_TEXT, MIN_LEASE
+from .checks import Keep
+from .limits import EXIT, INTERVAL, LISTEN, RENEWALS
 from .outcome import End
-from .picture import Picture
-from .publisher import Receipt, Rejected
+from .parts import ChildCounts
+from .phases import Stage
+from .publisher import PublishResult, Rejected
+from .requests import JobRequest, parse_request
+from .snapshot import JobSnapshot
 
 __all__ = ["Report"]
 
-_ESSENTIAL = frozenset(("status", "attempt", "start", "run"))
+_ESSENTIAL = frozenset(("status", "attempt", "start", "run", "part"))
 
 
 class Report:
-    """What the sender keeps of one job."""
-
-    __slots__ = (
-        "_refused",
-        "_said",
-        "abandoned",
-        "attempt",
-        "deadline",
-        "delivered",
-        "due",
-        "job",
-        "overdue",
-        "picture",
-        "queued",
-        "run",
-        "sent_at",
-        "settled",
-        "superseded",
-        "timeout",
-        "tried",
-        "unwelcome",
-    )
+    """The sender's state of one job."""
 
     def __init__(
-        self, job: str, picture: Picture, *, timeout: float, run: str | None = None
+        self, job: str, snapshot: JobSnapshot, *, timeout: float, run: str | None = None
     ) -> None:
         self.job = job
-        self.picture = picture
+        self.snapshot = snapshot
         self.timeout = timeout
         self.run = run or os.urandom(16).hex()
         self.attempt: int | None = None
+        self.began: float | None = None
+        """When the attempt was first touched."""
         self.queued = False
-        """The sender will take the picture: what is set now needs no word to it."""
-        self.due = 0.0
-        """When it is to be sent next; an entry of the schedule with another time is void."""
+        """Whether the sender will take the snapshot."""
+        self.silent = False
+        """Whether changes need not wake the sender, because the report is queued or settled."""
+        self.due = inf
+        """When it is sent next. An entry of the schedule with another time is void."""
         self.sent_at = -inf
         self.deadline: float | None = None
-        """Until when its end is tried for; None while it is running."""
+        """Until when the sender tries to deliver its end, or its last state if it is released."""
         self.overdue = False
-        """Its end is late, and nobody waits for it any more."""
+        """Whether the deadline of its end has passed."""
         self.tried = False
-        """A request with its end was made, and may have arrived."""
+        """Whether a request with its end was sent, which may have arrived."""
+        self.released = False
+        """Whether this process has stopped reporting, and another one will end the job."""
         self.settled = False
         self.delivered = False
         self.superseded = False
+        self.ended_elsewhere = False
+        """Whether another process has ended this attempt."""
         self.abandoned = False
-        """Nobody holds the job any more, so nobody is left who could report or end it."""
+        """Whether the `Job` object was deleted, so that it can no longer be reported or ended."""
+        self.alone = run is None
+        """Whether no other process knows the run, so that only this one can end the attempt."""
+        self.in_block = False
+        """Whether the end of a block will end the job."""
+        self.touched_at = -inf
+        self.left = False
+        """Whether the gateway was told that the job will not be ended. Then its lease is not
+        renewed until it is touched."""
         self.unwelcome = False
-        """Its last picture was rejected as a whole: only beats ask again."""
+        """Whether its last snapshot was rejected as a whole. Then only renewals are sent."""
+        self.request: JobRequest | None = None
+        """The last request to this attempt."""
+        self.refusal: str | None = None
+        """Why the worker has refused it."""
+        self.listener: Callable[[], Callable[[JobRequest], object] | None] = lambda: None
+        """A weak reference to the function to call with each request, in the sender's thread."""
+        self.unheard = False
+        """Whether the listener was not called with the request yet."""
+        self.interrupted = False
+        """Whether loops must raise `Cancelled`, because there is a `cancel` request."""
+        self._acknowledged: tuple[str, str | None] | None = None
+        """The request, and the refusal, that the gateway knows to be acknowledged."""
         self._refused: dict[str, Any] = {}
-        self._said: set[str] = set()
+        self._last: dict[str, Any] | None = None
+        """The last state to send after the release. Later changes do not affect it."""
+        self._logged: set[str] = set()
+        self._forked_at: tuple[Stage, str | None] | None = None
+        self._shared: tuple[ChildCounts, int] | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether the picture has its end."""
-        return self.picture.end is not None
+        """Whether the snapshot has an end that this process must report."""
+        return self.snapshot.end is not None and not self.released
 
     @property
-    def beat(self) -> float:
-        """Seconds between two requests when there is nothing new."""
-        return self.picture.lease / BEATS
+    def renewal_interval(self) -> float:
+        """Seconds between two requests if nothing has changed."""
+        interval = self.snapshot.lease / RENEWALS
+        return min(interval, LISTEN) if self.snapshot.accepts else interval
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether there is a `cancel` request that the worker has not refused."""
+        request = self.request
+        return request is not None and request.verb == "cancel" and self.refusal is None
+
+    # Called in the user's threads.
+
+    def touch(self, now: float) -> bool:
+        """Send the snapshot, because it has changed. Returns whether this needs a new entry in the
+        schedule."""
+        if self.began is None:
+            self.began = now
+        self.touched_at, self.left = now, False
+        self.share()
+        if self.settled or self.released or (self.queued and not self.ended):
+            return False
+        if self.ended:
+            self.due = now
+        else:
+            pause = self.renewal_interval if self.unwelcome else INTERVAL
+            self.due = max(now, self.sent_at + pause)
+        self._queue(queued=True)
+        return True
+
+    def share(self) -> bool:
+        """In a forked child: store its count in memory that its parent reads if this process is
+        killed. Returns whether the report is queued already, so that nothing else is necessary."""
+        if self._shared is None:
+            return False
+        counts, cell = self._shared
+        counts.store(cell, self.snapshot.own_count())
+        return self.queued and not self.ended
 
     def end(self, end: End, *, now: float) -> None:
-        """Set how it ended. The first end counts."""
-        if self.picture.end is None:
-            self.picture.end = end
-            # Also an end that nobody waits for (timeout=0) deserves a few tries.
+        """Set the end. Ignored if there is one already."""
+        if self.snapshot.end is None:
+            self.snapshot.end = end
+            # Also if no caller waits for the end (timeout=0), try to send it a few times.
             self.deadline = now + max(self.timeout, EXIT)
 
-    def superseded_here(self) -> str:
-        """Settle it, as this process has begun a newer attempt. Returns what is to be logged."""
-        self.settled = self.superseded = self.queued = True
-        return "superseded by a newer Job of this process"
+    def release(self, now: float) -> None:
+        """Stop reporting after the current state."""
+        if self.settled or self.ended:
+            return
+        self.released, self._shared = True, None
+        self._last = self.snapshot.fields()
+        self.deadline = now + EXIT
+        in_flight = self.due == inf and self.sent_at > -inf and not (self.queued or self.left)
+        if self.queued:
+            self.due = now
+        elif not in_flight:
+            self.settle()
 
-    def next_due(self, now: float) -> float:
-        """When a change made `now` is to be sent: an end at once, others at the pace."""
-        if self.ended:
-            return now
-        return max(now, self.sent_at + (self.beat if self.unwelcome else INTERVAL))
+    def abandon(self) -> None:
+        """Mark the job as deleted. Only sets a flag, because a finalizer may run at any moment,
+        even while this thread holds a lock."""
+        self.abandoned = True
 
-    def request(self, now: float) -> dict[str, Any]:
-        """The update to send now. From here on, changes have to be queued again."""
-        self.queued = False
-        self.due = inf  # takes it from the schedule
+    # Called by the sender.
+
+    def take(self, now: float) -> list[dict[str, Any]]:
+        """The updates to send now, in this order. The outcome of the last one must be passed to
+        `answered`, `unreachable` or `rejected`. Changes after this call are queued again."""
+        self._queue(queued=False)
+        self.due = inf
         self.sent_at = now
-        fields = self.picture.fields()
+        fields = self.snapshot.fields() if self._last is None else dict(self._last)
         for name, value in self._refused.items():
             if fields.get(name) == value:
                 del fields[name]
-        if self.attempt is None:
-            return fields | {"start": True, "run": self.run}
-        return fields | {"attempt": self.attempt}
+        # Send all fields also if the attempt is known: the gateway may have lost the record.
+        identity: dict[str, Any] = {"run": self.run}
+        identity |= {"start": True} if self.attempt is None else {"attempt": self.attempt}
+        if self.began is not None and now - self.began >= 1 and "age" not in self._refused:
+            identity["age"] = round(now - self.began, 1)
+        if self._unacknowledged is not None:
+            fields["ack"], refusal = self._unacknowledged
+            fields |= {"refused": refusal} if refusal is not None else {}
+        counts = self._counts_of_children()
+        parts = [{"part": part, "done": count} | identity for part, count in counts.items()]
+        return [*parts, fields | identity]
 
-    def answered(self, request: dict[str, Any], receipt: Receipt) -> str | None:
-        """Take note of the answer. Returns what is to be logged, if anything."""
-        ending = request["status"] != "running"
-        self.unwelcome = False
-        if receipt.reason == "stale_attempt":
-            self.settled = self.superseded = True
-            return f"superseded by attempt {receipt.attempt}; its updates are ignored from now on"
-        if self.attempt is None:
-            self.attempt = receipt.attempt
-        if receipt.reason == "final":
-            self.settled = True
-            self.delivered = ending and self.tried
-            return None if self.delivered else "somebody else has ended it; its updates are ignored"
-        if ending:
-            self.settled = self.delivered = True
+    def unattended(self, now: float) -> str | None:
+        """Why the job will probably never be ended; None if it may be."""
+        group = not isinstance(self.snapshot.children, Keep)  # ends with its children
+        if group or not self.alone or self.queued or self.ended or self.released:
+            return None
+        if self.abandoned:
+            return "its Job object was deleted, and the job was not ended"
+        silent = now - self.touched_at >= LOST_AFTER * self.snapshot.lease
+        if silent and self.snapshot.percent == 100 and not self.in_block:
+            return "it is at 100 %, and was not ended"
         return None
 
-    def unreachable(self, request: dict[str, Any], why: str, *, now: float) -> str | None:
-        """Take note that no answer came. Returns what is to be logged, if anything."""
+    def leave(self, why: str, now: float) -> list[dict[str, Any]]:
+        """The last updates to send. Afterwards the gateway soon shows the job as stalled."""
+        *before, last = self.take(now)
+        said = last.get("message")
+        last |= {"message": f"{said} ({why})"[: MAX_TEXT["message"]] if said else why}
+        last |= {"lease": MIN_LEASE}
+        self.snapshot.sent("message")
+        self.left = True
+        return [*before, last]
+
+    def answered(self, request: dict[str, Any], result: PublishResult) -> str | None:
+        """Handle the answer to an update. Returns a line to log, if any."""
+        if self.settled:  # a newer Job of this process has settled it
+            return None
+        ending = request["status"] != "running"
+        self.unwelcome = False
+        if result.reason in ("stale_attempt", "other_run"):
+            self.superseded = True
+            self.settle()
+            if self.released:  # it was left for that attempt
+                return None
+            return f"superseded by attempt {result.attempt}; its updates are ignored from now on"
+        if self.attempt is None:
+            self.attempt = result.attempt
+        if result.reason == "final":
+            self.delivered = ending and self.tried
+            self.settle()
+            if self.delivered or self.released:
+                return None
+            self.ended_elsewhere = True
+            return "another process has ended it; its updates are ignored"
+        if ending:
+            self.delivered = True
+        done = ending or (self.released and not self.queued)
+        if done:
+            self.settle()
+        else:
+            self._hear(request, parse_request(result.request))
+            if self.left and not self.queued:
+                if self.abandoned:
+                    self.settle()
+                return self._log_once("left", f"not ended: {request['message']}")
+            if not self.queued:
+                self.due = self._next_renewal()
+        if result.reason == "too_many_parts":
+            return self._log_once("parts", "too many processes count in it; this one is ignored")
+        return None
+
+    def unreachable(
+        self, request: dict[str, Any], why: str, *, now: float, retry_at: float
+    ) -> str | None:
+        """Handle a missing answer. Returns a line to log, if any."""
+        if self.settled:
+            return None
         self.tried = self.tried or request["status"] != "running"
+        self._queue(queued=True)
+        self.due, self.left = retry_at, False
         return self.expire(why, now=now)
 
-    def rejected(self, request: dict[str, Any], error: Rejected) -> str | None:
-        """Take note of the answer. Returns what is to be logged, if anything."""
+    def rejected(self, request: dict[str, Any], error: Rejected, *, now: float) -> str | None:
+        """Handle the rejection of an update. Returns a line to log, if any."""
+        if self.settled:
+            return None
         problem, field = str(error), error.field
         if field in request and field not in _ESSENTIAL:
             self._refused[field] = request[field]
             said = f"the gateway refuses its {field}, which is left out: {problem}"
+            self.due = now
+            self._queue(queued=True)
         else:
             self.unwelcome = True
-            self.settled = request["status"] != "running"
-            what = f"end ({request['status']})" if self.settled else "updates"
+            ending = request["status"] != "running"
+            what = f"end ({request['status']})" if ending else "updates"
             said = f"the gateway rejects its {what}: {problem}"
-        # Once for each kind of problem; the texts may quote values that change.
-        kind = field or problem
-        if kind in self._said and not self.settled:
-            return None
-        self._said.add(kind)
-        return said
+            if ending or self.released:
+                self.settle()
+                return said
+            if not self.queued:
+                self.due = self.sent_at + self.renewal_interval
+        # Log each kind of problem once. The kind excludes values in the text that may change.
+        return self._log_once(field or problem, said)
 
     def expire(self, why: str, *, now: float) -> str | None:
-        """Stop waiting for the end if its deadline has come. Returns what is to be logged."""
+        """Stop waiting for the end if its deadline has passed. Returns a line to log, if any."""
         if self.deadline is None or now < self.deadline or self.overdue or self.settled:
             return None
+        if self.released:
+            self.settle()
+            return f"its last state could not be delivered in time ({why})"
         self.overdue = True
-        self.settled = self.attempt is None
-        later = "" if self.settled else "; it is sent later if this process lives that long"
-        return f"its end could not be delivered in time ({why}){later}"
+        text = f"its end could not be delivered in time ({why})"
+        if self.attempt is None:
+            self.settle()
+            return text
+        return f"{text}; it is sent later if this process lives that long"
+
+    def settle(self) -> None:
+        """Send nothing more for this job."""
+        self.settled = True
+        self._queue(queued=True)  # so later changes do not wake the sender
+
+    def superseded_here(self) -> str:
+        """Settle it, because this process has begun a newer attempt. Returns a line to log."""
+        self.superseded = True
+        self.settle()
+        return "superseded by a newer Job of this process"
+
+    # A fork.
+
+    def before_fork(self) -> None:
+        """Reserve memory for the child's count."""
+        if self.ended or self.settled:
+            return
+        self.alone = False
+        stage = self.snapshot.stage
+        if self._forked_at != (stage, stage.name) or stage.segment.child_counts is None:
+            self._forked_at = stage, stage.name
+            stage.segment.child_counts = ChildCounts(self.snapshot.part)
+        stage.segment.child_counts.reserve()
+
+    def after_fork(self) -> None:
+        """Continue in the child, as a part of the same attempt."""
+        counts = self.snapshot.stage.segment.child_counts
+        self._shared = self._forked_at = None
+        if counts is not None and not self.settled:
+            part, cell = counts.mine()
+            self._shared = None if cell is None else (counts, cell)
+            self.snapshot.fork(part)
+        self._queue(queued=False)
+
+    def _counts_of_children(self) -> dict[str, int | float]:
+        """The counts of child processes in this phase. They are sent before the end, because some
+        children may have been killed."""
+        stage = self.snapshot.stage
+        counts = stage.segment.child_counts
+        if not self.ended or counts is None or self._forked_at != (stage, stage.name):
+            return {}
+        return counts.counted()
+
+    @property
+    def _unacknowledged(self) -> tuple[str, str | None] | None:
+        if self.request is None or self._acknowledged == (self.request.id, self.refusal):
+            return None
+        return self.request.id, self.refusal
+
+    def _hear(self, sent: dict[str, Any], asked: JobRequest | None) -> None:
+        """Store the request of an answer, and that the gateway has received the fields `sent`."""
+        if self.request is not None and sent.get("ack") == self.request.id:
+            self._acknowledged = self.request.id, sent.get("refused")
+        if asked is not None and (self.request is None or asked.id != self.request.id):
+            self.request, self.refusal = asked, None
+            self.unheard = True
+        if self._unacknowledged is not None and not self.queued:
+            self.due = self.sent_at + INTERVAL
+            self._queue(queued=True)
+
+    def _next_renewal(self) -> float:
+        """When the next renewal is due. Jobs that accept requests use the same times, so that one
+        HTTP request serves all of them."""
+        if self.snapshot.accepts and self.renewal_interval == LISTEN:
+            return (self.sent_at // LISTEN + 1) * LISTEN
+        return self.sent_at + self.renewal_interval
+
+    def _queue(self, *, queued: bool) -> None:
+        self.queued = queued
+        self.silent = queued and self._shared is None
+
+    def _log_once(self, kind: str, text: str) -> str | None:
+        if kind in self._logged:
+            return None
+        self._logged.add(kind)
+        return text

@@ -1,11 +1,11 @@
-"""The schedule: which report is to be sent next, and when.
+"""The schedule: which report is sent next, and when.
 
-No lock, no clock, no I/O; the process's lock guards it, time comes in as an argument.
+No lock, no clock, no I/O; the process's lock guards it, and the time is an argument.
 
-A gateway is asked one thing at a time, so more may be due than can be sent. Then ends go
-first: each comes but once, and somebody may wait for it. All else goes by how long it has
-been due, so that each round has a word of every job. While the gateway is away the ends
-take their turn, too: it may be one of them that the gateway cannot stand.
+If more is due than fits in a request, ends are sent first, because each is sent only once and a
+caller may wait for it. Other reports are sent in the order in which they became due, so that every
+job gets its turn. While the gateway is unavailable, ends wait for their turn too, because one of
+them may be the cause.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Schedule"]
 
 
 class Schedule:
-    """What is to be sent. A report stands in it once; what was said of it before is void."""
+    """The reports to send. An entry whose time is not the report's `due` is void."""
 
     __slots__ = ("_ends", "_limit", "_others", "_ticket")
 
@@ -30,21 +30,21 @@ class Schedule:
         self._limit = _limit(0)
 
     def __len__(self) -> int:
-        """How many entries there are, void ones too."""
+        """The number of entries, including void ones."""
         return len(self._ends) + len(self._others)
 
-    def add(self, report: Report, due: float) -> None:
-        """Have it sent at `due`."""
-        report.due = due
+    def add(self, report: Report) -> None:
+        """Schedule the report for its `due`."""
         self._ticket += 1
-        self._push((due, self._ticket, report))
+        self._push((report.due, self._ticket, report))
         if len(self) > self._limit:
             self._sweep()
 
     def next(self, now: float, *, away: bool) -> Report | None:
-        """The one to be sent next, when its `due` has come; taken as soon as that is changed."""
+        """The report to send next, if its `due` has passed. It stays until its `due` is changed."""
         for heap in (self._ends, self._others):
-            # No call between the look and the pop: the collector may run in one, and `add` in it.
+            # No call between reading and popping: the garbage collector could run in it, and a
+            # finalizer could call `add`.
             while heap and (heap[0][2].settled or heap[0][0] != heap[0][2].due):
                 heapq.heappop(heap)
         if self._ends and self._ends[0][0] <= now and not away:
@@ -53,12 +53,12 @@ class Schedule:
 
     def _push(self, entry: tuple[float, int, Report]) -> None:
         report = entry[2]
-        # An end that is overdue has had its time.
+        # An overdue end has no priority any more.
         first = report.ended and not report.overdue
         heapq.heappush(self._ends if first else self._others, entry)
 
     def _sweep(self) -> None:
-        """Leave out what is void, as it would keep reports of jobs that have long ended."""
+        """Remove void entries, because they would keep the reports of ended jobs in memory."""
         swept = self._ends, self._others
         self._ends, self._others = [], []
         for entry in chain(*swept):
@@ -68,5 +68,5 @@ class Schedule:
 
 
 def _limit(entries: int) -> int:
-    """How many there may be before they are swept: a sweep costs little for each that is added."""
+    """How many entries there may be before a sweep, so that its cost per added entry is small."""
     return 2 * entries + 64

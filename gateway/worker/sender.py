@@ -1,350 +1,329 @@
-"""The sender: one background thread per gateway URL that brings its jobs' pictures there.
+"""The sender: one background thread per gateway URL that sends the snapshots of its jobs.
 
-A thread per URL, so that a gateway that hangs delays no job of another one. The thread is
-a daemon, starts with the first report, sleeps when nothing is due, and ends when there has
-been no job for a while. It takes the newest picture of a job when it sends, so there is no
-queue of pictures that could grow: the schedule holds times. While the gateway is away
-nothing is sent but one try after each pause, of the job that has waited longest. Beside
-the jobs there are notices: what is said of a job by somebody who does not work on it. They
-take turns with the jobs.
+There is one thread per URL, so a gateway that hangs does not delay the jobs of another one. The
+thread is a daemon, starts with the first report, sleeps while nothing is due, and ends when there
+has been no job for a while. It takes the newest snapshot of a job when it sends, so there is no
+queue of snapshots that could grow. `send_queue` decides what it sends and when.
 
-May touch: threads, the clock, the log, the environment (`GATEWAY_URL`, `GATEWAY_TOKEN`,
-`GATEWAY_TOKEN_FILE`).
-Never an event loop, never the user's exceptions.
+When the interpreter is finalizing, daemon threads have stopped, perhaps while they held the lock,
+and a new thread would never run. From then on nothing here takes the lock, starts a thread or
+waits, and one log line lists the jobs whose last state is not sent.
+
+It uses threads, the clock, randomness, the log, and the environment (`PROGRESS_GATEWAY_URL`,
+`PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`). It never uses an event loop, and never
+changes an exception of the user's code.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from math import inf
+from collections.abc import Sequence
 from time import monotonic
-from typing import Any
 from weakref import WeakValueDictionary
 
 from . import process, publisher
-from .limits import DEFAULT_URL, EXIT, IDLE, OVERDUE
+from .limits import DEFAULT_URL, EXIT, FIRST_CONTACT, IDLE, OFF
 from .log import warn
-from .notices import Notice, Notices
-from .outage import Outage
-from .publisher import Publisher, Receipt, Rejected, Token, Unreachable
+from .one_shots import OneShot
+from .publisher import Outcome, Publisher, Token, Unreachable
 from .report import Report
-from .schedule import Schedule
-from .token import token_of_environment
+from .send_queue import Item, LogLine, SendQueue
+from .token import token_from_environment
 
 __all__ = ["Sender", "sender_for"]
 
-Outcome = Receipt | Unreachable | Rejected
-
 _here = threading.local()
-"""Has `sends` in the senders' threads."""
+"""Has the attribute `sends` in the senders' threads."""
 _senders: WeakValueDictionary[tuple[str, Token], Sender] = WeakValueDictionary()
-"""Each lives for as long as a job holds it, or its thread."""
+"""A sender stays while a job or its thread has a reference to it."""
 
 
 def sender_for(url: str | None, token: Token) -> Sender:
-    """This process's sender to `url`; what is None is as the environment says.
+    """This process's sender for `url`. Arguments that are None come from the environment.
 
-    Raises ValueError or TypeError naming the argument.
+    Raises:
+        ValueError, TypeError: An argument is invalid; the text names it.
     """
     if url is None:
-        url = os.environ.get("GATEWAY_URL") or DEFAULT_URL
-    if token is None:
-        token = token_of_environment()
-    publisher.check(url, token)
+        url = os.environ.get("PROGRESS_GATEWAY_URL") or DEFAULT_URL
+    if sys.is_finalizing():
+        return Sender(url, token)  # too late to send anything, and to import modules for checks
+    if str(url).lower() == OFF:
+        url, token = OFF, None
+    else:
+        if token is None:
+            token = token_from_environment()
+        publisher.check(url, token)
+    key = (url if url == OFF else publisher.canonical(url)), token
     with process.lock:
-        sender = _senders.get((url, token))
+        sender = _senders.get(key)
         if sender is None:
-            sender = _senders[url, token] = Sender(url, token)
+            sender = _senders[key] = Sender(url, token)
             process.members.add(sender)
         return sender
 
 
 class Sender:
-    """All reports and notices that go to one gateway."""
+    """All reports and one-shot updates for one gateway. With the URL `off` it sends nothing."""
 
     def __init__(self, url: str, token: Token) -> None:
-        self.url = publisher.shown(url)
+        self.url = publisher.shown(url) if url != OFF else OFF
+        self.disabled = url == OFF
         self._where = url, token
-        self._changed = threading.Condition(process.lock)
+        self._changed = threading.Condition(process.rlock)
         self._waiters: WeakValueDictionary[Report, threading.Condition] = WeakValueDictionary()
         self._thread: threading.Thread | None = None
         self._publisher: Publisher | None = None
-        self._reports: dict[str, Report] = {}
-        self._schedule = Schedule()
-        self._notices = Notices()
-        self._flying = False  # a request is under way, or the log is told what came of it
-        self._saying: set[Report] = set()  # of these
-        self._outage = Outage()
+        self._queue = SendQueue()
+        self._in_flight = False
+        """Whether a request is running, or its outcome is being logged."""
+        self._being_logged: set[Report] = set()
         self._defect: str | None = None
+        self._no_thread: str | None = None
+        self._not_sent = False
 
     def wake(self, report: Report) -> None:
-        """Have the report's picture sent soon. Microseconds; never raises for the network."""
-        with self._changed:
-            if report.settled or (report.queued and not report.ended):
+        """Send the report's snapshot soon. Takes microseconds, and raises no network error."""
+        if self._cannot_send(report):
+            return
+        with process.lock:
+            if report.share():
                 return
-            other, said = self._adopt(report)
-            self._schedule.add(report, report.next_due(monotonic()))
-            report.queued = True
+        with self._changed:
+            log = self._queue.touch(report, monotonic())
+            for subject, _ in log:
+                self._wake_waiters(subject)
+            problem = None if report.settled else self._start()
+            self._changed.notify_all()
+        self._log(log, problem)
+
+    def send_once(self, one_shot: OneShot) -> None:
+        """Send a one-shot update soon. Takes microseconds, and raises no network error."""
+        if self._cannot_send(one_shot):
+            return
+        with self._changed:
+            log = self._queue.add(one_shot)
             problem = self._start()
             self._changed.notify_all()
-        self._say(other, said)
-        self._complain(problem)
+        self._log(log, problem)
 
-    def tell(self, notice: Notice) -> None:
-        """Have a notice sent soon. Microseconds; never raises for the network."""
+    def release(self, report: Report) -> None:
+        """Send the report's current state, and nothing after it."""
+        if self._cannot_send(report):
+            return
         with self._changed:
-            said = self._notices.add(notice)
-            problem = self._start()
-            self._changed.notify_all()
-        self._say(notice, said)
-        self._complain(problem)
-
-    def drop(self, report: Report) -> None:
-        """Send nothing more of the report."""
-        with self._changed:
-            report.settled = True
-            self._drop_settled(report)
+            self._queue.release(report, monotonic())
             self._changed.notify_all()
 
     def wait(self, report: Report, timeout: float) -> bool:
-        """Wait until the report's end is delivered; False if it was not within `timeout` s."""
+        """Wait until the report's end is delivered; False if it was not within `timeout` seconds.
+
+        Returns True at once if the sender is off.
+        """
+        if self._cannot_send(report):
+            return self.disabled
         with self._changed:
-            if report.job not in self._reports:
+            if report.job not in self._queue.reports:
                 self.wake(report)  # in a child that was forked after the end was set
-            # Each report has a condition of its own, for as long as somebody waits: with a
-            # shared one, many that wait would all be woken for each that is settled.
-            changed = self._waiters.setdefault(report, threading.Condition(process.lock))
-            if not self.over(report) and self._start() is None:
-                changed.wait_for(lambda: self.over(report), timeout)
-            said = report.expire(self._outage.why, now=monotonic())
-            if said is not None:
-                self._drop_late()
-                changed.notify_all()
-        self._say(report, said)
+            # Each report with a waiting caller has its own condition. With a shared one, every
+            # settled report would wake all callers.
+            changed = self._waiters.setdefault(report, threading.Condition(process.rlock))
+            until = monotonic() + timeout
+            if not self.over(report) and timeout > 0 and self._start() is None:
+                while (left := until - monotonic()) > 0 and not self.waited_enough(report):
+                    changed.wait(min(left, FIRST_CONTACT))
+            # Check for expired deadlines only after a timeout: if thousands of jobs end at the
+            # same time, each of their callers would check all the others.
+            log = [] if report.settled else self._queue.expire(monotonic())
+            self._changed.notify_all()
+        self._log(log)
         return report.delivered
 
-    def patience(self, report: Report) -> float:
-        """How many seconds a block is to wait for its end: none if it is in vain.
+    def wait_budget(self, report: Report) -> float:
+        """How many seconds a block should wait for its end.
 
-        It is without a thread, and in an outage that others have waited for.
+        Zero if waiting is useless: there is no thread, or the outage is older than the timeout.
         """
-        since = self._outage.since
-        vain = self._thread is None or (since is not None and monotonic() - since > report.timeout)
-        return 0.0 if vain else report.timeout
+        if self._thread is None or self.over(report):
+            return 0.0
+        return self._queue.outage.wait_budget(report.timeout, now=monotonic())
+
+    def waited_enough(self, report: Report) -> bool:
+        """Whether there is nothing to wait for any more, or waiting has become useless."""
+        return self.over(report) or self._queue.outage.in_vain(monotonic())
 
     def over(self, report: Report) -> bool:
-        """Whether there is nothing to wait for any more, or not here.
+        """Whether there is nothing to wait for any more, or this thread must not wait.
 
-        A sender's thread may come by: where the collector finds a generator that was left
-        inside of a job's block. It waits neither for itself nor for another sender.
+        A sender's thread can get here if the garbage collector closes a generator that was
+        suspended inside a job's block. It must wait neither for itself nor for another sender.
         """
-        if hasattr(_here, "sends"):
+        if self.disabled or hasattr(_here, "sends") or sys.is_finalizing():
             return True
-        # Not before the log has it too: this may be the last thing the process does.
-        return (report.settled or report.overdue) and report not in self._saying
+        # Wait until the outcome is logged too, because the process may exit after this.
+        return (report.settled or report.overdue) and report not in self._being_logged
 
     def flush(self) -> None:
-        """Wait for ends until their deadlines and for other changes a moment; at exit."""
+        """At exit: wait for ends until their deadlines, and for other changes for `EXIT`
+        seconds."""
+        if self.disabled or sys.is_finalizing():
+            return
+        queue = self._queue
         with self._changed:
-            reports = list(self._reports.values())
+            reports = list(queue.reports.values())
             if not self._quiet() and self._start() is None:
-                self._changed.wait_for(lambda: self._outage.failures or self._quiet(), EXIT)
+                self._changed.wait_for(lambda: queue.outage.failures or self._quiet(), EXIT)
         for report in reports:
-            if report.deadline is not None:
-                self.wait(report, report.deadline - monotonic())
+            if report.deadline is not None and not report.settled:
+                left = report.deadline - monotonic()
+                self.wait(report, queue.outage.wait_budget(left, now=monotonic()))
+        with self._changed:
+            unsent = {r.job for r in queue.reports.values() if r.queued and not r.overdue}
+            why = queue.outage.why
+        if unsent and queue.outage.failures and not self._not_sent:
+            self._not_sent = True
+            warn("%s: not sent to %s (%s)", _names(unsent), self.url, why)
+
+    def before_fork(self) -> None:
+        """Reserve memory for the counts of the child."""
+        self._queue.before_fork()
 
     def after_fork(self) -> None:
-        """Start afresh in a child: the jobs stay known, and are sent when they are touched."""
-        self._changed = threading.Condition(process.lock)
+        """Reset the sender in the child. The jobs stay known, and are sent when they are
+        touched."""
+        self._changed = threading.Condition(process.rlock)
         self._waiters = WeakValueDictionary()
         self._thread = None
-        self._schedule = Schedule()
-        self._flying, self._saying = False, set()
-        self._outage = Outage()
-        # Notices, and what has ended, are for the parent to deliver.
-        self._notices = Notices()
-        self._reports = {job: r for job, r in self._reports.items() if not r.ended}
-        for report in self._reports.values():
-            report.queued = False
+        self._in_flight, self._being_logged = False, set()
+        self._queue.after_fork()
         if self._publisher is not None:
             self._publisher.close()
 
-    def _quiet(self) -> bool:
-        waiting = self._notices or any(r.queued for r in self._reports.values())
-        return not (self._flying or waiting)
+    def _cannot_send(self, subject: Report | OneShot) -> bool:
+        """Whether the sender is off, or the interpreter is finalizing, which is logged once."""
+        if self.disabled:
+            return True
+        if not sys.is_finalizing():
+            return False
+        settled = isinstance(subject, Report) and subject.settled
+        if not process.too_late_logged and not settled:
+            process.too_late_logged = True
+            warn(
+                "job %s: not sent to %s, as the interpreter is shutting down",
+                subject.job,
+                self.url,
+            )
+        return True
 
-    def _adopt(self, report: Report) -> tuple[Report, str | None]:
-        """Make it the report of its job. An older one has had its time."""
-        other = self._reports.get(report.job, report)
-        self._reports[report.job] = report
-        if other is report:
-            return other, None
-        # The gateway would say the same, unless the `start` of the older came second.
-        said = other.superseded_here()
-        self._wake_waiters(other)
-        return other, said
+    def _quiet(self) -> bool:
+        return not (self._in_flight or self._queue.pending)
 
     def _start(self) -> RuntimeError | None:
-        """Start the thread if there is none. Returns why it cannot."""
+        """Start the thread if there is none. Returns the error if it cannot be started."""
         if self._thread is not None and self._thread.is_alive():
             return None
-        thread = threading.Thread(target=self._run, name=f"progress {self.url}", daemon=True)
         try:
+            thread = threading.Thread(target=self._run, name=f"progress {self.url}", daemon=True)
             thread.start()
-        except RuntimeError as error:  # no more threads, or the interpreter is ending
-            self._outage.why = str(error)
+        except RuntimeError as error:
+            # No more threads, the interpreter is ending, or it is a subinterpreter that has none.
+            self._queue.outage.why = str(error)
             return error
         self._thread = thread
         process.flush_in_child()
         return None
 
     def _run(self) -> None:
-        """The thread: take, carry, take note, until there is nothing left to do."""
+        """The thread: take items, publish them, handle the outcomes, until nothing is left."""
         _here.sends = True
         while True:
-            taken = self._take()
-            if taken is None:
+            items = self._take()
+            if items is None:
                 if self._publisher is not None:
                     self._publisher.close()
                 with self._changed:
-                    if self._schedule or self._notices:
+                    if self._queue.next_at(monotonic()) is not None:
                         continue
                     self._thread = None
                     return
-            subject, request = taken
-            outcome = self._carry(subject.job, request)
+            outcomes = self._carry(items)
             with self._changed:
-                now = monotonic()
-                if isinstance(outcome, Unreachable):
-                    news = self._outage.failed(str(outcome), now=now)
-                else:
-                    news = self._outage.answered(now=now)
-                said: list[tuple[Report | Notice, str | None]]
-                if isinstance(subject, Notice):
-                    said = [(subject, self._told(subject, outcome))]
-                else:
-                    said = [(subject, self._settle(subject, request, outcome, now=now))]
-                if self._outage.failures:
-                    said += self._expire(now)
-                self._saying = {about for about, _ in said if isinstance(about, Report)}
-            if news is not None:
-                warn("the gateway at %s %s", self.url, news)
-            for about, text in said:
-                self._say(about, text)
+                log = self._queue.settle(
+                    items, outcomes, now=monotonic(), random=os.urandom(1)[0] / 255
+                )
+                self._being_logged = {s for s, _ in log if isinstance(s, Report)}
+            self._log(log)
+            self._pass_on_requests(items)
             with self._changed:
-                over, self._saying, self._flying = self._saying, set(), False
-                for report in over:
+                reports = {s for s, *_ in items if isinstance(s, Report)} | self._being_logged
+                self._being_logged, self._in_flight = set(), False
+                for report in reports:
                     self._wake_waiters(report)
                 self._changed.notify_all()
 
-    def _carry(self, job: str, request: dict[str, Any]) -> Outcome:
-        """One request. Raises nothing: this thread must outlive every defect."""
+    def _pass_on_requests(self, items: Sequence[Item]) -> None:
+        """Call the listeners of jobs that have new requests. Raises nothing."""
+        for subject, *_ in items:
+            if isinstance(subject, Report) and subject.unheard:
+                subject.unheard = False
+                listener, request = subject.listener(), subject.request
+                try:
+                    if listener is not None and request is not None:
+                        listener(request)
+                except Exception as error:  # noqa: BLE001 - a user's defect must not end this thread
+                    warn("job %s: on_request raised", subject.job, cause=error)
+
+    def _carry(self, items: Sequence[Item]) -> list[Outcome]:
+        """Publish the items in one request. Raises nothing, because no defect may end this
+        thread."""
         try:
             if self._publisher is None:
                 with process.importing:
                     self._publisher = publisher.connect(*self._where)
-            return self._publisher.publish(job, request)
-        except (Unreachable, Rejected) as error:
-            return error
+            return self._publisher.publish([(item.job, item.fields) for item in items])
         except Exception as error:  # noqa: BLE001 - see above
             if repr(error) != self._defect:
                 self._defect = repr(error)
                 warn("a defect in the publisher for %s", self.url, cause=error)
-            return Unreachable(repr(error))
+            return [Unreachable(repr(error))] * len(items)
 
-    def _take(self) -> tuple[Report | Notice, dict[str, Any]] | None:
-        """Wait for what is to be sent next. None: nothing to do for a while."""
+    def _take(self) -> list[Item] | None:
+        """Wait for the next items to send. None: there was nothing to send for `IDLE` seconds."""
         with self._changed:
             while True:
                 now = monotonic()
-                self._notices.expire(now)
-                report = self._schedule.next(now, away=self._outage.failures > 0)
-                if report is None and not self._notices:
-                    if not self._changed.wait(IDLE):
-                        return None
-                    continue
-                due = inf if report is None else report.due
-                at = max(now if self._notices else due, self._outage.retry_at)
-                if at > now:
-                    self._changed.wait(at - now)
-                    continue
-                notice = self._notices.take(report_due=due <= now)
-                if notice is not None:
-                    self._flying = True
-                    return notice, notice.fields
-                assert report is not None  # noqa: S101 - else it was the turn of a notice
-                if report.abandoned and not report.queued:
-                    # No beats: let the gateway show it as stalled, which is the truth.
-                    report.settled = True
-                    self._drop_settled(report)
-                    self._changed.notify_all()
-                    continue
-                self._flying = True
-                return report, report.request(now)
+                items = self._queue.take(now)
+                if items:
+                    self._in_flight = True
+                    return items
+                self._changed.notify_all()  # wake callers whose jobs were abandoned
+                at = self._queue.next_at(now)
+                if at is not None:
+                    self._changed.wait(max(at - now, 0.0))
+                elif not self._changed.wait(IDLE):
+                    return None
 
-    def _settle(
-        self, report: Report, request: dict[str, Any], outcome: Outcome, *, now: float
-    ) -> str | None:
-        """Fold the outcome into the report and queue what comes next."""
-        if report.settled:  # by a successor, meanwhile
-            said = None
-        elif isinstance(outcome, Receipt):
-            said = report.answered(request, outcome)
-        elif isinstance(outcome, Rejected):
-            said = report.rejected(request, outcome)
-        else:
-            said = report.unreachable(request, str(outcome), now=now)
-            self._schedule.add(report, self._outage.retry_at)
-            report.queued = True
-        if not report.queued and not report.settled:
-            again = isinstance(outcome, Rejected) and not report.unwelcome
-            self._schedule.add(report, now if again else report.sent_at + report.beat)
-            report.queued = again
-        self._drop_settled(report)
-        return said
-
-    def _told(self, notice: Notice, outcome: Outcome) -> str | None:
-        """Take note of what became of it. Returns what is to be logged, if anything."""
-        if isinstance(outcome, Unreachable):
-            self._notices.put_back(notice)
-        elif isinstance(outcome, Rejected):
-            return f"the gateway rejects that it is {notice.fields['status']}: {outcome}"
-        return None
-
-    def _expire(self, now: float) -> list[tuple[Report, str]]:
-        """Note which ends are too late now: nobody may wait for them. Returns what to log."""
-        said = []
-        for report in list(self._reports.values()):
-            text = report.expire(self._outage.why, now=now)
-            if text is not None:
-                said.append((report, text))
-        self._drop_late()
-        return said
-
-    def _drop_late(self) -> None:
-        """Of the ends that are late, keep those that may be sent later, and not too many."""
-        late = [r for r in list(self._reports.values()) if r.overdue]
-        for report in late[:-OVERDUE]:
-            report.settled = True
-        for report in late:
-            self._drop_settled(report)
-
-    def _drop_settled(self, report: Report) -> None:
-        if report.settled:
-            report.queued = True  # nobody needs to wake anybody for it any more
-            if self._reports.get(report.job) is report:
-                del self._reports[report.job]
-
-    def _wake_waiters(self, report: Report) -> None:
-        changed = self._waiters.get(report)
+    def _wake_waiters(self, report: Report | OneShot | None) -> None:
+        changed = self._waiters.get(report) if isinstance(report, Report) else None
         if changed is not None:
             changed.notify_all()
 
-    def _say(self, subject: Report | Notice, said: str | None) -> None:
-        if said is not None:
-            warn("job %s: %s [%s]", subject.job, said, self.url)
-
-    def _complain(self, problem: RuntimeError | None) -> None:
-        if problem is not None:
+    def _log(self, log: Sequence[LogLine], problem: RuntimeError | None = None) -> None:
+        for subject, text in log:
+            if subject is None:
+                warn("the gateway at %s %s", self.url, text)
+            else:
+                elsewhere = isinstance(subject, Report) and subject.ended_elsewhere
+                extra = {"job_ended_elsewhere": elsewhere}
+                warn("job %s: %s [%s]", subject.job, text, self.url, extra=extra)
+        if problem is not None and str(problem) != self._no_thread:
+            self._no_thread = str(problem)
             warn("no thread to report progress to %s: %s", self.url, problem)
+
+
+def _names(jobs: set[str]) -> str:
+    first = sorted(jobs)[:3]
+    more = len(jobs) - len(first)
+    return f"job{'s' * (len(jobs) > 1)} {', '.join(first)}" + (f" and {more} more" if more else "")

@@ -1,7 +1,7 @@
-"""What is shown to a gateway that asks: a token, or what the file of one has now.
+"""The token for the gateway: a text, or the content of a file.
 
-Whoever renews the token in a file puts the new one in its place; so the file is read
-whenever it is to be shown, and one without a good token may have one soon.
+Another program may replace the token in a file at any time. So the file is read for each request,
+and a file without a valid token counts as a temporary error.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from os import PathLike
 from .limits import MAX_TOKEN
 from .publisher import Token, Unreachable
 
-__all__ = ["check_token", "newest_token", "token_of_environment"]
+__all__ = ["check_token", "newest_token", "token_from_environment"]
 
 
-def token_of_environment() -> Token:
-    """`GATEWAY_TOKEN`, or else the file that `GATEWAY_TOKEN_FILE` names; None without either."""
-    token = os.environ.get("GATEWAY_TOKEN")
-    path = os.environ.get("GATEWAY_TOKEN_FILE")
+def token_from_environment() -> Token:
+    """`PROGRESS_GATEWAY_TOKEN`, or the path in `PROGRESS_GATEWAY_TOKEN_FILE`, or None."""
+    token = os.environ.get("PROGRESS_GATEWAY_TOKEN")
+    path = os.environ.get("PROGRESS_GATEWAY_TOKEN_FILE")
     if token or not path:
         return token or None
-    from pathlib import Path  # few need it, and it takes its time
+    from pathlib import Path  # seldom needed, and slow to import
 
     return Path(path)
 
 
 def check_token(token: Token) -> None:
-    """Raise ValueError or TypeError if it is none. What a file has is not looked at."""
+    """Raise ValueError or TypeError if this is not a token. A file's content is not checked."""
     if isinstance(token, str):
         _check_text(token)
     elif token is not None and not isinstance(token, PathLike):
@@ -35,11 +35,11 @@ def check_token(token: Token) -> None:
 
 
 def newest_token(token: Token) -> str | None:
-    """The token to show now. Raises `Unreachable` if its file has none, as it soon may."""
+    """The current token. Raises `Unreachable` if its file has none, because it may get one soon."""
     if not isinstance(token, PathLike):
         return token
     try:
-        with open(token, "rb") as file:  # no text file, whose codec would be imported here
+        with open(token, "rb") as file:  # binary, because a text file would import its codec here
             text = file.read(MAX_TOKEN).strip().decode("ascii")
         _check_text(text)
     except (OSError, ValueError) as error:

@@ -1,48 +1,65 @@
-"""`Job.track`: loops that count themselves.
+"""`Job.track`: counts the items of a loop.
 
-An item counts when the loop asks for the next one, so a loop that is left early does not
-count the item it was at.
+An item is counted when the loop asks for the next one, so a loop that is left early does not count
+its last item. Each loop has its own counter, which needs no lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sized
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sized
+from typing import TypeVar
 
 from . import checks
-from .phases import Span
-
-if TYPE_CHECKING:
-    from .job import Job
+from .phases import LoopCount, Segment
+from .report import Report
+from .requests import Cancelled
 
 __all__ = ["counted", "counted_async", "total_with"]
 
 T = TypeVar("T")
 
 
-def total_with(iterable: object, span: Span, total: int | float | None) -> int | float | None:
-    """The total of `span` once a loop over `iterable`, of `total` items, is added to it.
+def total_with(iterable: object, segment: Segment, total: int | float | None) -> int | float | None:
+    """The total of `segment` once a loop over `iterable`, of `total` items, is added to it.
 
-    Without `total` its length counts, unless more was announced than has been done: then
-    this loop is a part of that.
+    Without `total`, it is the length of `iterable`, unless the segment has a larger total already:
+    then this loop is a part of it.
     """
-    done = span.done or 0
+    done = segment.done or 0
     if total is not None:
         return done + checks.count("total", total)
-    if isinstance(iterable, Sized) and (span.total is None or span.total <= done):
+    if isinstance(iterable, Sized) and (segment.total is None or segment.total <= done):
         return done + len(iterable)
-    return span.total
+    return segment.total
 
 
-def counted(job: Job, iterator: Iterator[T]) -> Iterator[T]:
-    """The items, each counted when it has been dealt with."""
-    for item in iterator:
-        yield item
-        job.advance()
+def counted(
+    iterator: Iterator[T],
+    loop: LoopCount,
+    report: Report,
+    *,
+    changed: Callable[[], None],
+    begin: Callable[[], None],
+    end: Callable[[], None],
+) -> Iterator[T]:
+    """Yield the items, and count each in `loop` when the next one is requested."""
+    begin()
+    try:
+        for item in iterator:
+            yield item
+            loop.n += 1
+            if report.interrupted:
+                raise Cancelled("a client has requested to cancel the job")
+            if not report.silent:
+                changed()
+    finally:
+        end()
 
 
-async def counted_async(job: Job, iterable: AsyncIterable[T]) -> AsyncIterator[T]:
-    """The same for an asynchronous loop. No cleanup of its own, so no `aclose` is needed."""
+async def counted_async(
+    iterable: AsyncIterable[T], advance: Callable[[], None]
+) -> AsyncIterator[T]:
+    """The same for an asynchronous loop. It has no cleanup, so it needs no `aclose`."""
     async for item in iterable:
         yield item
-        job.advance()
+        advance()

@@ -1,9 +1,9 @@
-"""Waiting for a job's end inside an event loop, whichever is running, or none.
+"""Waits for a job's end in asyncio, in Trio, or without an event loop.
 
-By looking now and then: a thread that waits would be one for each job that ends, and those
-that end together may be thousands. Nothing here is called from the sender's thread.
+It polls, because waiting in a thread would need one thread per job, and thousands of jobs may end
+at the same time. No function here is called in the sender's thread.
 
-Imports neither Trio nor asyncio: the loop that is running has been imported already.
+It imports neither Trio nor asyncio, because the running loop has been imported already.
 """
 
 from __future__ import annotations
@@ -11,31 +11,61 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal
 
-from .limits import LOOK
+from .imported import imported
+from .limits import POLL
 
-__all__ = ["wait_until"]
+__all__ = ["running_loop", "wait_until"]
+
+
+def running_loop() -> Literal["trio", "asyncio"] | None:
+    """The event loop that runs the calling code; None if there is none.
+
+    In trio-asyncio both are running; sniffio, which Trio installs, knows which of them the calling
+    code uses.
+    """
+    sniffio = imported("sniffio", "current_async_library", "AsyncLibraryNotFoundError")
+    if sniffio is not None:
+        current_async_library, not_found = sniffio
+        try:
+            library = current_async_library()
+        except not_found:
+            pass
+        else:
+            if library in ("trio", "asyncio"):
+                return "trio" if library == "trio" else "asyncio"
+    trio = imported("trio.lowlevel", "in_trio_task")
+    if trio is not None and sniffio is None and trio[0]():
+        return "trio"
+    asyncio = imported("asyncio", "_get_running_loop")
+    if asyncio is not None and asyncio[0]() is not None:
+        return "asyncio"
+    return None
 
 
 async def wait_until(over: Callable[[], bool], timeout: float, *, keep_cancellation: bool) -> None:
-    """Return when `over()` is true, at the latest after `timeout` s, however often cancelled.
+    """Return when `over()` is true, after `timeout` seconds at the latest, even if cancelled.
 
-    A cancellation that came meanwhile is raised after it: by Trio at the next checkpoint,
-    in asyncio here, unless `keep_cancellation` is False (the caller has an exception of
-    its own to raise). Outside of Trio and asyncio it blocks.
+    Outside Trio and asyncio it blocks.
+
+    Cancellation: a cancellation during the wait is raised after it: by Trio at the next
+    checkpoint, in asyncio here, unless `keep_cancellation` is False (because the caller will raise
+    another exception).
     """
     pauses = _pauses(over, timeout)
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
+    loop = running_loop()
+    if loop == "trio":
+        trio = sys.modules["trio"]
         with trio.CancelScope(shield=True):
             for pause in pauses:
                 await trio.sleep(pause)
         return
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
+    if loop is None:
         for pause in pauses:
             time.sleep(pause)  # noqa: ASYNC251 - there is no loop to block
         return
+    asyncio = sys.modules["asyncio"]
     cancelled: BaseException | None = None
     for pause in pauses:
         try:
@@ -47,8 +77,8 @@ async def wait_until(over: Callable[[], bool], timeout: float, *, keep_cancellat
 
 
 def _pauses(over: Callable[[], bool], timeout: float) -> Iterator[float]:
-    """How long to sleep before each next look. By the true clock: the loop's may be a test's."""
-    pause, longest = LOOK
+    """The pauses between two checks. Uses the real clock, because a test may control the loop's."""
+    pause, longest = POLL
     until = time.monotonic() + timeout
     while not over() and (left := until - time.monotonic()) > 0:
         yield min(pause, left)

@@ -1,12 +1,13 @@
 """Attacks on a gateway, each for some seconds: `python -m tests.attack.attackers NAME PORT`.
 
-They run in a process of their own, so that what they cost is theirs. Each prints how much
-it did, for the test to see that it was an attack at all, and ends by itself.
+They run in their own process, so that they do not use the time of the test. Each prints how much it
+has sent, so that the test can check that it was an attack, and ends on its own.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import socket
 import sys
@@ -15,12 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from selectors import EVENT_READ, DefaultSelector
 
-from gateway.cli import descriptors
+from gateway.cli.serve import file_limit
 from tests.e2e.client import PING, PONG, close_frame, command, frame, upgrade
 
 SECONDS = 1.5
 """How long an attack lasts."""
-CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", min(10_000, descriptors.allowed() - 1_000)))
+CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", min(10_000, file_limit.allowed() - 1_000)))
 """How many connections come at once, and are cut off at once: as many as may be open here."""
 CROWDS = {"crowd": CROWD, "goodbyes": CROWD // 5}
 """How many there are in each attack that is a crowd."""
@@ -34,7 +35,7 @@ def dial(port: int, *, blocking: bool = False) -> socket.socket:
 
 
 def websockets(port: int, count: int, stack: ExitStack) -> list[socket.socket]:
-    """Clients that have shaken hands."""
+    """Sockets of clients after the WebSocket handshake."""
     found = [stack.enter_context(dial(port, blocking=True)) for _ in range(count)]
     for sock in found:
         sock.sendall(upgrade())
@@ -53,7 +54,7 @@ def time_left() -> Iterator[None]:
 
 
 def pour(port: int, data: bytes, *, clients: int, read: bool = True) -> int:
-    """Send `data` over and over from some clients; how many bytes the gateway took."""
+    """Send `data` repeatedly from some clients. Returns how many bytes the gateway has read."""
     taken = 0
     with ExitStack() as stack:
         sent = dict.fromkeys(websockets(port, clients, stack), 0)
@@ -84,7 +85,7 @@ def commands(port: int) -> int:
 
 
 def subscriptions(port: int) -> int:
-    """Of the dear kind: a thousand jobs, again and again."""
+    """Expensive commands: a thousand jobs, repeatedly."""
     jobs = [[f"{n}:{i}" for i in range(1_000)] for n in range(2)]
     data = b"".join(command("sync_subscriptions", jobs=some) for some in jobs)
     return pour(port, data, clients=10)
@@ -108,13 +109,13 @@ def bad_json(port: int) -> int:
 
 
 def unread(port: int) -> int:
-    """Commands whose answers nobody reads."""
+    """Commands whose replies the client does not read."""
     data = command("subscribe", id="x" * 100, jobs=["a", "b", "c"]) * 1_000
     return pour(port, data, clients=50, read=False)
 
 
 def job_names(port: int) -> int:
-    """Ever new jobs, each watched for a moment. Within its allowance."""
+    """New jobs all the time, each watched for a moment, within the rate limit."""
     numbers = itertools.count()
     named = 0
     with ExitStack() as stack:
@@ -133,7 +134,7 @@ def job_names(port: int) -> int:
 
 
 def published_names(port: int) -> int:
-    """Ever new jobs, each published once."""
+    """New jobs all the time, each published once."""
     numbers = itertools.count()
     for _ in time_left():
         with ExitStack() as stack, suppress(*GONE):
@@ -146,6 +147,88 @@ def published_names(port: int) -> int:
                 for sock in clients:
                     sock.recv(65_536)
     return next(numbers)
+
+
+def request(target: str, *headers: str, method: str = "GET", body: bytes = b"") -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", "host: localhost", *headers]
+    if body:
+        lines.append(f"content-length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+REQUESTS = {
+    "headers": [request("/healthz", *["a:b"] * 98)],
+    "too many headers": [request("/healthz", *["a:b"] * 3_900)],
+    "lists": [request("/api/jobs?limit=200&prefix=flood")],
+    "histories": [request("/api/jobs/flood:long/events")],
+    "ranges": [
+        request("/client.js", "range: bytes=" + ",".join(f"{n}-{n}" for n in range(0, 4_000, 4))),
+        request("/", "range: bytes=" + "0-," * 4_000),
+    ],
+    "pages": [request("/"), request("/client.js"), request("/healthz"), request("/metrics")],
+}  # fmt: skip
+"""Requests that cost more than they look, or come in numbers."""
+
+
+def requests(port: int, *kinds: str, clients: int = 2) -> int:
+    """Requests of these kinds (of all, without), each as often as some clients of its own can
+    send it, beside bodies that never end; how many were answered."""
+    updates: list[dict[str, object]] = [
+        {"job": f"flood:{n}", "message": "x" * 200} for n in range(200)
+    ]
+    updates += [{"job": "flood:long", "percent": n / 10} for n in range(600)]
+    with dial(port, blocking=True) as sock:
+        for start in range(0, len(updates), 50):
+            body = json.dumps(updates[start : start + 50]).encode()
+            sock.sendall(request("/api/jobs", method="POST", body=body))
+            sock.recv(65_536)
+    answered = 0
+    with ExitStack() as stack:
+        endless = [stack.enter_context(dial(port)) for _ in range(clients)]
+        for sock in endless:
+            sock.send(request("/healthz", "transfer-encoding: chunked"))
+        flows = [
+            _Flow(port, b"".join(REQUESTS[kind]) * 20)
+            for kind in kinds or REQUESTS
+            for _ in range(clients)
+        ]
+        for _ in time_left():
+            for sock in endless:
+                with suppress(*GONE):
+                    sock.send(b"1\r\nx\r\n")
+            if not sum([flow.go_on() for flow in flows]):
+                time.sleep(0.001)
+        for flow in flows:
+            answered += flow.answered
+            flow.sock.close()
+    return answered
+
+
+class _Flow:
+    """One client that sends the same over and over, and reads what is answered."""
+
+    def __init__(self, port: int, data: bytes) -> None:
+        self._port, self._data, self._sent = port, data, 0
+        self.sock = dial(port)
+        self.answered = 0
+
+    def go_on(self) -> bool:
+        """Whether it could do something."""
+        busy = False
+        try:
+            with suppress(BlockingIOError):
+                self._sent += self.sock.send(self._data[self._sent % len(self._data) :])
+                busy = True
+            with suppress(BlockingIOError):
+                heard = self.sock.recv(65_536)
+                self.answered += heard.count(b"HTTP/1.1 ")
+                if not heard:
+                    raise ConnectionResetError
+                busy = True
+        except ConnectionError:
+            self.sock.close()
+            self.sock, self._sent = dial(self._port), 0
+        return busy
 
 
 def slow_heads(port: int) -> int:
@@ -219,17 +302,17 @@ def _bursts(port: int, data: Callable[[int], bytes]) -> int:
     return count
 
 
-def crowd(port: int) -> int:
+def connection_limiter(port: int) -> int:
     """Many at once, as when a node of theirs has gone; behind a proxy. All are to be served.
     Then all are cut off in one moment, as when the proxy goes."""
     with ExitStack() as stack:
-        return len(_crowd(port, CROWDS["crowd"], stack))
+        return len(_connection_limiter(port, CROWDS["crowd"], stack))
 
 
 def goodbyes(port: int) -> int:
-    """Many who say that they go, in one moment."""
+    """Many clients that close at the same moment."""
     with ExitStack() as stack, DefaultSelector() as selector:
-        socks = _crowd(port, CROWDS["goodbyes"], stack)
+        socks = _connection_limiter(port, CROWDS["goodbyes"], stack)
         for sock in socks:
             sock.send(close_frame())
             selector.register(sock, EVENT_READ)
@@ -241,7 +324,7 @@ def goodbyes(port: int) -> int:
         return answered
 
 
-def _crowd(port: int, size: int, stack: ExitStack) -> list[socket.socket]:
+def _connection_limiter(port: int, size: int, stack: ExitStack) -> list[socket.socket]:
     """Those who were welcomed of so many who came at once, each from another address."""
     welcomed = []
     with DefaultSelector() as selector:
@@ -262,7 +345,7 @@ def _crowd(port: int, size: int, stack: ExitStack) -> list[socket.socket]:
     return welcomed
 
 
-ATTACKS: dict[str, tuple[Callable[[int], int], int]] = {
+ATTACKS: dict[str, tuple[Callable[..., int], int]] = {
     "commands": (commands, 500_000),
     "subscriptions": (subscriptions, 500_000),
     "pings": (pings, 500_000),
@@ -272,18 +355,20 @@ ATTACKS: dict[str, tuple[Callable[[int], int], int]] = {
     "unread": (unread, 1_000_000),
     "job names": (job_names, 10_000),
     "published names": (published_names, 100),
+    "requests": (requests, 50),
     "slow heads": (slow_heads, 500),
     "resets": (resets, 150),
     "early bytes": (early_bytes, 100),
     "rejected and more": (rejected_and_more, 100),
     "oversized": (oversized, 100),
     "deflate": (deflate, 100),
-    "crowd": (crowd, CROWDS["crowd"]),
+    "crowd": (connection_limiter, CROWDS["crowd"]),
     "goodbyes": (goodbyes, CROWDS["goodbyes"]),
 }
-"""What there is, and how much of it makes an attack: bytes, jobs or connections."""
+"""What there is, and how much of it makes an attack: bytes, jobs, answers or connections."""
 
 
 if __name__ == "__main__":
-    descriptors.raise_to_allowed()
-    print(ATTACKS[sys.argv[1]][0](int(sys.argv[2])), flush=True)  # noqa: T201 - for its starter
+    file_limit.raise_to_allowed()
+    name, port, *kinds = sys.argv[1:]
+    print(ATTACKS[name][0](int(port), *kinds), flush=True)  # noqa: T201 - for its starter

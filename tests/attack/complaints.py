@@ -1,11 +1,11 @@
-"""What a parser says is wrong with its input, for tests that make such input."""
+"""Returns the error code of a parser, for tests that generate its input."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from gateway.errors import InvalidInput
+from gateway.model.errors import InvalidInput
 
 __all__ = ["complaint"]
 

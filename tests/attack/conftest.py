@@ -1,5 +1,5 @@
-"""What the attack set shares. Everything is bounded in count and time, and goes to the
-loopback alone."""
+"""Shared fixtures of the attack tests. All attacks are limited in number and time, and use only the
+loopback interface."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Fuzzing led by coverage: inputs that reach new code are kept and changed further.
+"""Coverage-guided fuzzing: inputs that reach new code are kept and modified further.
 
-`python -m tests.attack.fuzzing TARGET -runs=N` runs one target under Atheris (libFuzzer;
-Linux, extra `fuzz`). What breaks it is left as a file `crash-…`, which the same command
-runs again if it is named. `-max_total_time=3600` goes on for an hour.
+`python -m tests.attack.fuzzing TARGET -runs=N` runs one target under Atheris (libFuzzer; Linux,
+extra `fuzz`). An input that fails is written to a file `crash-…`; the same command runs it again if
+it is given as an argument. `-max_total_time=3600` runs for an hour.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import atheris
 import trio
 
 with atheris.instrument_imports(include=["gateway.protocol", "gateway.transports"]):
-    from gateway.limits import Limits
-    from gateway.protocol import parse_command, parse_update
-    from gateway.transports.addresses import Proxies
-    from gateway.transports.allowance import FrameCounter
-    from gateway.transports.head import BadHead, headers_in, is_upgrade, read_head
+    from gateway.model.limits import Limits
+    from gateway.protocol.commands import parse_command, parse_update
+    from gateway.transports.handshake import parse_upgrade
+    from gateway.transports.proxies import Proxies
+    from gateway.transports.request_head import BadRequest, headers_in, is_upgrade, read_head
     from tests.attack.complaints import complaint
 
 LIMITS = Limits(max_head=512)
@@ -63,7 +63,7 @@ def head(data: bytes) -> None:
     stream: Any = Pieces(data)
     try:
         found: bytes = trio.run(read_head, stream, LIMITS)
-    except BadHead:
+    except BadRequest:
         return
     assert len(found) <= LIMITS.max_head
     assert data.lstrip(b"\r\n").startswith(found + stream.unread_bytes)
@@ -74,15 +74,19 @@ def head(data: bytes) -> None:
         assert Proxies(form=form).client("127.0.0.1", headers)
 
 
-def frames(data: bytes) -> None:
-    """As many frames are counted, however their bytes are cut."""
-    whole, cut = FrameCounter(), FrameCounter()
-    pieces = [data[at : at + 3] for at in range(0, len(data), 3)]
-    assert whole.count(data) == sum(map(cut.count, pieces))
+def handshake(data: bytes) -> None:
+    """A request for a WebSocket is accepted with what its key needs, or refused."""
+    try:
+        found = parse_upgrade(data)
+    except BadRequest:
+        return
+    assert found.answer.startswith(b"HTTP/1.1 101 ")
+    assert found.path
+    assert "\n" not in found.path
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (command, update, head, frames)
+    target.__name__: target for target in (command, update, head, handshake)
 }
 
 if __name__ == "__main__":

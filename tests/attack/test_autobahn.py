@@ -1,10 +1,11 @@
-"""The Autobahn|Testsuite's fuzzing client against our WebSockets: some 250 ways to be wrong.
+"""The Autobahn|Testsuite's fuzzing client against our WebSocket transports: some 250 protocol
+errors.
 
-It wants an echo, so here an echo sits where the node does; all below it is ours, or
-hypercorn's and ours. It is a program for Python 2.7: `GATEWAY_TEST_AUTOBAHN` is that
-interpreter and the folder into which the suite was installed, `.ci/run` tries to. Left out
-are the groups about deflate, which we do not speak, and about speed; and the gateway takes
-no binary messages.
+The suite needs an echo server, so an echo replaces the node; the transports below it are the
+gateway's, or hypercorn's and the gateway's. The suite is a program for Python 2.7:
+`GATEWAY_TEST_AUTOBAHN` names that interpreter and the folder of the suite, and `.ci/run` tries to
+install it. The groups about deflate, which the gateway does not support, and about speed are left
+out, and the gateway accepts no binary messages.
 """
 
 from __future__ import annotations
@@ -24,20 +25,24 @@ import hypercorn.trio
 import pytest
 import trio
 from hypercorn.config import Config
+from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
-from gateway import Limits, endings
-from gateway.connection import ConnectionEnds, Sink, Source
-from gateway.errors import TransportClosed
-from gateway.protocol import Message
+from gateway import Limits
+from gateway.delivery.connection import ConnectionEnds, Sink, Source
+from gateway.model.errors import TransportClosed
+from gateway.observability.counters import Counters
+from gateway.protocol import close_codes
+from gateway.protocol.messages import Message
 from gateway.transports.asgi import serve_asgi_websocket
-from gateway.transports.head import BadHead, read_head, refuse
-from gateway.transports.http import Receive, Scope, Send
+from gateway.transports.asgi_types import Receive, Scope, Send
+from gateway.transports.request_head import BadRequest, read_head, refuse
 from gateway.transports.stream import ClientStream
-from gateway.transports.trio_ws import serve_websocket
+from gateway.transports.trio_websocket import serve_trio_websocket
+from gateway.transports.websocket import accept_websocket
 from tests.e2e.client import PING, Reset, frame, open_client
 
 FOUND = os.environ.get("GATEWAY_TEST_AUTOBAHN", "").split()
-LIMITS = Limits(commands_per_second=1e6, command_burst=1_000_000, max_message=128 * 1024)
+LIMITS = Limits(commands_per_second=1e6, command_burst=1_000_000, max_frame=128 * 1024)
 FINE = {"OK", "NON-STRICT", "INFORMATIONAL"}
 WITHIN = 180.0
 
@@ -47,12 +52,13 @@ class Echo:
 
     name = "echo"
     limits = LIMITS
+    counters = Counters()
 
     @property
-    def gate(self) -> Echo:
+    def authenticator(self) -> Echo:
         return self
 
-    async def welcome(self, headers: Any) -> None:
+    async def authenticate(self, headers: Any) -> None:
         await trio.lowlevel.checkpoint()
 
     async def serve(self, source: Source, sink: Sink, **more: Any) -> None:
@@ -62,9 +68,9 @@ class Echo:
                 if not sink.send([Message((text.encode(),))]):
                     await sink.flush()
         except ConnectionEnds as error:
-            await sink.close(error.ending)
+            await sink.close(error.close_code)
         except TransportClosed:
-            await sink.close(endings.NORMAL)
+            await sink.close(close_codes.NORMAL)
 
 
 @asynccontextmanager
@@ -91,9 +97,9 @@ async def _serve(sock: socket.socket) -> None:
     node: Any = Echo()
     try:
         head = await read_head(stream, LIMITS)
-        await serve_websocket(stream, head, node, turnstile=trio.Semaphore(10))
-    except BadHead as error:
-        await refuse(stream, error.status)
+        await (await accept_websocket(stream, head, node, address="")).serve()
+    except BadRequest as error:
+        await refuse(stream, error)
     except trio.BrokenResourceError:
         stream.abort()
 
@@ -104,7 +110,7 @@ async def hypercorns() -> AsyncIterator[int]:
     config.bind = ["127.0.0.1:0"]
     config.errorlog = logging.getLogger("hypercorn.error")  # nothing of this is an error
     config.accesslog = None
-    config.websocket_max_message_size = LIMITS.max_message
+    config.websocket_max_message_size = LIMITS.max_frame
     app: Any = _app
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(partial(hypercorn.trio.serve, app, config))
@@ -122,13 +128,31 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
         await trio.sleep_forever()
 
 
-SERVERS = {"our-port": our_port, "hypercorn": hypercorns}
+@asynccontextmanager
+async def trio_websockets() -> AsyncIterator[int]:
+    node: Any = Echo()
+
+    async def serve(request: WebSocketRequest) -> None:
+        with suppress(ConnectionClosed):
+            ws = await request.accept()
+            await serve_trio_websocket(ws, node, headers=request.headers, host="localhost")
+
+    async with trio.open_nursery() as nursery:
+        serve_at = partial(serve_websocket, max_message_size=LIMITS.max_frame)
+        listen = partial(serve_at, serve, "127.0.0.1", 0, None)
+        server = await nursery.start(listen)
+        yield server.port
+        nursery.cancel_scope.cancel()
 
 
+SERVERS = {"our-port": our_port, "hypercorn": hypercorns, "trio-websocket": trio_websockets}
+
+
+@pytest.mark.skipif(
+    len(FOUND) != 2, reason="GATEWAY_TEST_AUTOBAHN does not say where Python 2.7 and the suite are"
+)
 @pytest.mark.parametrize("server", SERVERS)
-async def test_no_case_fails(server: str, tmp_path: Path) -> None:
-    if len(FOUND) != 2:
-        pytest.skip("GATEWAY_TEST_AUTOBAHN does not say where Python 2.7 and the suite are")
+async def test_no_autobahn_case_fails(server: str, tmp_path: Path) -> None:
     async with SERVERS[server]() as port:
         cases = await _fuzz(port, tmp_path)
     failed = {

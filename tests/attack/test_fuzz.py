@@ -1,8 +1,8 @@
-"""Random things, at every place where a stranger's bytes arrive: the head reader, the
-commands, the frames, the HTTP API. Whatever comes, the answer is one of those documented.
+"""Random input at every place where bytes of untrusted clients arrive: the head reader, the
+commands, the frames, the HTTP API. Every answer must be a documented one.
 
-Each example has a node of its own in this process and socket pairs for a network, so that
-it takes milliseconds. Failures are reproducible: Hypothesis prints the smallest.
+Each example has its own node in this process, and socket pairs instead of a network, so it takes
+milliseconds. Failures are reproducible: Hypothesis prints the smallest example.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway import Limits, MemoryBroker, Node
-from gateway.api import create_http_app
-from gateway.endings import ENDINGS
-from gateway.protocol import parse_command, parse_update
-from gateway.transports.addresses import Crowd, Proxies
-from gateway.transports.head import BadHead, headers_in, read_head
-from gateway.transports.http import HTTPServer
-from gateway.transports.listener import _Reception, _serve_guarded
+from gateway.http.api import create_http_app
+from gateway.protocol.close_codes import CLOSE_CODES
+from gateway.protocol.commands import parse_command, parse_update
+from gateway.transports.connection_limits import ConnectionLimiter
+from gateway.transports.http1 import HTTPServer
+from gateway.transports.listener import _ListenerContext, _serve_guarded
+from gateway.transports.proxies import Proxies
+from gateway.transports.request_head import BadRequest, headers_in, read_head
 from gateway.transports.stream import ClientStream
 from tests.attack.complaints import complaint
 from tests.e2e.client import close_frame, command, frame, upgrade
 
-LIMITS = Limits(head_timeout=2, body_timeout=2, close_timeout=2, write_timeout=2, max_head=2_000)
+LIMITS = Limits(
+    request_header_timeout=2, body_timeout=2, close_timeout=2, write_timeout=2, max_head=2_000
+)
 """Nothing waits for a deadline here: what is incomplete is followed by its end."""
 some = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -57,13 +60,13 @@ texts = commands | json_values.map(json.dumps) | st.text(max_size=100)
 
 
 @given(texts | st.binary(max_size=100))
-def test_a_command_is_one_or_says_what_is_wrong(text: str | bytes) -> None:
+def test_any_command_is_parsed_or_names_the_error(text: str | bytes) -> None:
     code = complaint(parse_command, text)
     assert code in (None, "invalid_json", "unknown_type", "invalid_command")
 
 
 @given(objects.map(lambda it: json.dumps(it).encode()) | st.binary(max_size=100))
-def test_an_update_is_one_or_says_what_is_wrong(text: bytes) -> None:
+def test_any_update_is_parsed_or_names_the_error(text: bytes) -> None:
     assert complaint(parse_update, text) in (None, "invalid_json", "invalid_update", "invalid_job")
 
 
@@ -77,7 +80,7 @@ streams = st.lists(pieces, max_size=12)
 
 @some
 @given(streams)
-def test_the_head_reader(chunks: list[bytes]) -> None:
+def test_any_request_head_is_parsed_or_refused(chunks: list[bytes]) -> None:
     async def main() -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -87,7 +90,7 @@ def test_the_head_reader(chunks: list[bytes]) -> None:
                 theirs.send(chunk)
             theirs.shutdown(socket.SHUT_WR)
             try:
-                with suppress(BadHead):
+                with suppress(BadRequest):
                     head = await read_head(stream, LIMITS)
                     assert head in b"".join(chunks)
                     assert len(head) <= LIMITS.max_head
@@ -103,13 +106,13 @@ async def _talk(data: Sequence[bytes]) -> bytes:
     """All that the gateway says to these bytes, by one connection."""
     node = Node(MemoryBroker(LIMITS), limits=LIMITS)
     http = HTTPServer(create_http_app(node), limits=LIMITS)
-    reception = _Reception(node, http, Proxies(), Crowd(lambda: LIMITS))
+    context = _ListenerContext(node, http, Proxies(), ConnectionLimiter(lambda: LIMITS))
     ours, theirs = socket.socketpair()
-    said = bytearray()
+    output = bytearray()
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         async with trio.open_nursery() as serving:
-            serving.start_soon(_serve_guarded, ours, "127.0.0.1", reception)
+            serving.start_soon(_serve_guarded, ours, "127.0.0.1", context)
             client = trio.SocketStream(_Quiet(theirs))
             try:
                 for part in data:
@@ -117,7 +120,7 @@ async def _talk(data: Sequence[bytes]) -> bytes:
                 await client.send_eof()
                 with trio.fail_after(5):
                     async for more in client:
-                        said += more
+                        output += more
             except trio.BrokenResourceError:
                 pass
             finally:
@@ -125,7 +128,7 @@ async def _talk(data: Sequence[bytes]) -> bytes:
         nursery.cancel_scope.cancel()
     assert node.statistics().connections == 0
     assert node.statistics().hub.subscriptions == 0
-    return bytes(said)
+    return bytes(output)
 
 
 def _Quiet(sock: socket.socket) -> Any:  # noqa: N802 - a socket that Trio takes
@@ -135,12 +138,14 @@ def _Quiet(sock: socket.socket) -> Any:  # noqa: N802 - a socket that Trio takes
 
 @some
 @given(streams)
-def test_bytes_on_the_port(caplog: pytest.LogCaptureFixture, chunks: list[bytes]) -> None:
-    said = trio.run(_talk, chunks)
+def test_any_bytes_on_the_port_are_survived(
+    caplog: pytest.LogCaptureFixture, chunks: list[bytes]
+) -> None:
+    output = trio.run(_talk, chunks)
     _check_quiet(caplog)
-    assert not said or said.startswith(b"HTTP/1.1 ")
-    if said:
-        assert said[9:12] in (b"101", b"200", b"304", b"400", b"404", b"405", b"408", b"413",
+    assert not output or output.startswith(b"HTTP/1.1 ")
+    if output:
+        assert output[9:12] in (b"101", b"200", b"304", b"400", b"404", b"405", b"408", b"413",
                               b"426", b"431", b"403", b"501", b"505")  # fmt: skip
 
 
@@ -160,12 +165,14 @@ wire_frames = (
 
 @some
 @given(st.lists(commands.map(lambda it: frame(it)) | wire_frames, max_size=6))
-def test_frames_on_a_connection(caplog: pytest.LogCaptureFixture, sent: list[bytes]) -> None:
-    said = trio.run(_talk, [upgrade(), command("subscribe", jobs=["a"]), *sent])
+def test_any_websocket_frames_are_survived(
+    caplog: pytest.LogCaptureFixture, sent: list[bytes]
+) -> None:
+    output = trio.run(_talk, [upgrade(), command("subscribe", jobs=["a"]), *sent])
     _check_quiet(caplog)
-    head, _, rest = said.partition(b"\r\n\r\n")
+    head, _, rest = output.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101")
-    codes = {ending.code for ending in ENDINGS}
+    codes = {close_code.code for close_code in CLOSE_CODES}
     for opcode, payload in _frames(rest):
         if opcode == 8:
             assert unpack("!H", payload[:2])[0] in codes
@@ -219,7 +226,7 @@ bodies = objects.map(lambda it: json.dumps(it).encode()) | st.binary(max_size=50
 
 @settings(some, max_examples=200)
 @given(methods, paths, queries, headers, bodies)
-def test_the_http_api(
+def test_any_http_request_is_survived(
     method: str, path: str, query: list[tuple[str, str]], given: dict[str, str], body: bytes
 ) -> None:
     """Called as an ASGI server calls it: what an HTTP library would refuse comes through."""
@@ -254,7 +261,7 @@ async def _request(
 ) -> tuple[int, dict[str, str], bytes]:
     from urllib.parse import unquote, urlencode
 
-    said: list[dict[str, Any]] = []
+    output: list[dict[str, Any]] = []
     bodies = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> dict[str, Any]:
@@ -263,7 +270,7 @@ async def _request(
 
     async def send(message: dict[str, Any]) -> None:
         await trio.lowlevel.checkpoint()
-        said.append(message)
+        output.append(message)
 
     # By 2.4 a file is sent whatever `receive` says: here its client is gone at once.
     scope = {
@@ -276,8 +283,8 @@ async def _request(
         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {},
     }  # fmt: skip
     await app(scope, receive, send)
-    answered = {name.decode(): text.decode("latin-1") for name, text in said[0]["headers"]}
-    return said[0]["status"], answered, b"".join(part.get("body", b"") for part in said[1:])
+    answered = {name.decode(): text.decode("latin-1") for name, text in output[0]["headers"]}
+    return output[0]["status"], answered, b"".join(part.get("body", b"") for part in output[1:])
 
 
 def _check_quiet(caplog: pytest.LogCaptureFixture) -> None:

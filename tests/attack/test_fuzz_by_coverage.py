@@ -1,4 +1,4 @@
-"""A short run of each fuzzing target; hours are for whoever has them (`fuzzing`)."""
+"""A short run of each fuzzing target. `fuzzing` runs them for longer."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ import pytest
 
 pytest.importorskip("atheris", reason="Atheris is not installed (extra fuzz; Linux only)")
 
-RUNS = {"command": 50_000, "update": 25_000, "head": 2_500, "frames": 25_000}
+RUNS = {"command": 50_000, "update": 25_000, "head": 2_500, "handshake": 25_000}
 BEGINNINGS = {
     "command": [
         b'{"type":"hello","token":"t","positions":{"a":[1,2]},"max_hz":20}',
         b'{"type":"sync_subscriptions","id":1,"jobs":["a","b"],"mode":"every"}',
     ],
-    "update": [b'{"start":true,"percent":37.5,"data":{"a":[1,null]},"parent":"a:1","run":"r"}'],
+    "update": [
+        b'{"start":true,"percent":37.5,"data":{"a":[1,null]},"children":3,"weight":2,"run":"r"}'
+    ],
     "head": [b"GET /ws?a=b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nForwarded: for=a\r\n\r\nx"],
-    "frames": [b"\x81\x85abcdHello\x89\x80abcd", b"\x82\xfe\x01\x00abcd"],
+    "handshake": [
+        b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ],
 }
 
 
 @pytest.mark.parametrize("target", RUNS)
-def test_nothing_breaks(target: str, tmp_path: Path) -> None:
+def test_coverage_guided_input_breaks_nothing(target: str, tmp_path: Path) -> None:
     for number, data in enumerate(BEGINNINGS[target]):
         (tmp_path / str(number)).write_bytes(data)
     ended = subprocess.run(

@@ -1,5 +1,5 @@
-"""Whoever asks for another protocol than HTTP/1.1 or our WebSocket. None is spoken, however
-and wherever on a connection it is asked for: what bounds a client is counted by request."""
+"""Clients that request another protocol than HTTP/1.1 or our WebSocket. Every such request is
+refused, because the limits of a client are counted by request."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ before = pytest.mark.parametrize(
     [
         (b"", 0),
         (HEALTH + b"\r\n", 1),
-        (publication("a", b"{}"), 1),
-        (offer(b"strange") + publication("a", b"{}") * 2, 3),
+        (publication("a", b'{"lease": 30}'), 1),
+        (offer(b"strange") + publication("a", b'{"lease": 30}') * 2, 3),
     ],
     ids=["first", "after a request", "after a body", "after more"],
 )
@@ -50,7 +50,7 @@ async def test_http2_is_refused(port: int, requests: bytes, answers: int, data: 
 @pytest.mark.parametrize(
     "protocol", [b"h2c", b"H2C", b"TLS/1.0", b"\xa0websocket", b"websocket\x85", b"websocket, h2c"]
 )
-async def test_an_offer_is_ignored(
+async def test_an_http2_upgrade_offer_is_ignored(
     port: int, requests: bytes, answers: int, protocol: bytes
 ) -> None:
     async with connect(port) as raw:
@@ -61,7 +61,7 @@ async def test_an_offer_is_ignored(
             assert "upgrade" not in headers
 
 
-async def test_an_offer_is_not_hidden_in_a_folded_line(port: int) -> None:
+async def test_an_http2_offer_in_a_folded_line_is_found(port: int) -> None:
     async with connect(port) as raw:
         await raw.send(upgrade().replace(b"upgrade: ", b"upgrade:\r\n "))
         assert (await raw.response())[0] == 400
@@ -69,7 +69,7 @@ async def test_an_offer_is_not_hidden_in_a_folded_line(port: int) -> None:
 
 
 @before
-async def test_a_websocket_is_ours_wherever_it_comes(
+async def test_a_websocket_upgrade_works_after_other_requests(
     port: int, requests: bytes, answers: int
 ) -> None:
     async with connect(port) as raw:

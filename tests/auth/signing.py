@@ -1,4 +1,4 @@
-"""Keys for tests, and tokens signed with them, also such as nobody should sign."""
+"""Keys for tests, and tokens signed with them, including invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The matrix of origins: who may, and who only looks as if."""
+"""The matrix of origins: allowed ones, and those that only look similar."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from gateway.auth.origins import SAME_ORIGIN, Origins
-from gateway.errors import InvalidSettings
+from gateway.model.errors import InvalidSettings
 
 HOST = "progress.example"
 
@@ -33,7 +33,7 @@ HOST = "progress.example"
         (HOST, False),
     ],
 )
-def test_the_same_origin(origin: str | None, allowed: bool) -> None:
+def test_the_same_origin_is_allowed(origin: str | None, allowed: bool) -> None:
     assert SAME_ORIGIN.allow(origin, host=HOST) is allowed
     assert SAME_ORIGIN.allow(origin, host=HOST.upper()) is allowed
 
@@ -51,7 +51,9 @@ def test_the_same_origin(origin: str | None, allowed: bool) -> None:
         ("http://a", "", False),
     ],
 )
-def test_hosts_with_ports(origin: str, host: str, allowed: bool) -> None:
+def test_origins_with_ports_are_compared_with_the_host(
+    origin: str, host: str, allowed: bool
+) -> None:
     assert SAME_ORIGIN.allow(origin, host=host) is allowed
 
 
@@ -69,19 +71,19 @@ def test_hosts_with_ports(origin: str, host: str, allowed: bool) -> None:
         (f"https://{HOST}", True),
     ],
 )
-def test_listed_origins(origin: str, allowed: bool) -> None:
+def test_listed_origins_are_allowed(origin: str, allowed: bool) -> None:
     origins = Origins.parse(" https://Shop.example:443/ , http://localhost:3000,")
     assert origins.allow(origin, host=HOST) is allowed
 
 
-def test_every_origin_by_name() -> None:
+def test_an_asterisk_allows_every_origin() -> None:
     assert Origins.parse("*").allow("null", host=HOST)
 
 
 @pytest.mark.parametrize(
     "text", ["shop.example", "https://*.example", "https://a/b", "null", "a b"]
 )
-def test_what_is_no_origin_is_named(text: str) -> None:
+def test_an_invalid_origin_is_named(text: str) -> None:
     with pytest.raises(InvalidSettings, match="origin") as caught:
         Origins.parse(f"https://fine.example,{text}")
     assert repr(text) in str(caught.value)
@@ -105,7 +107,7 @@ def test_what_is_no_origin_is_named(text: str) -> None:
         ("localhost:8000, evil.example", False),
     ],
 )
-def test_a_rebound_name_is_not_local(host: str, allowed: bool) -> None:
+def test_a_rebound_host_name_does_not_count_as_local(host: str, allowed: bool) -> None:
     local = evolve(SAME_ORIGIN, local_only=True)
     assert local.allow(None, host=host) is allowed
     assert not local.allow("http://evil.example:8000", host=host)

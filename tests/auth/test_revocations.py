@@ -1,4 +1,4 @@
-"""What any list of revoked tokens must do. One joins by a row in `LISTS`."""
+"""The contract of all lists of revoked tokens. A new implementation needs a row in `LISTS`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 import trio
 from attrs import define
 
-from gateway.auth.gate import Gate
-from gateway.auth.keyring import Keyring
-from gateway.auth.redis import RedisRevocations
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.key_sources import KeySources
+from gateway.auth.redis_revocations import RedisRevocations
 from gateway.auth.revocations import MemoryRevocations, Revocations
-from gateway.errors import BrokerUnavailable, Unauthorized
+from gateway.model.errors import BrokerUnavailable, Unauthorized
 from tests.auth.signing import NOW, SECRET, sign
-from tests.brokers.server import Server, redis_server, session_server
+from tests.brokers.redis.server import Server, redis_server, session_server
 
 
 @define
@@ -68,17 +68,17 @@ async def ids(revocations: Revocations) -> set[str]:
     return set(revoked.until)
 
 
-async def test_it_begins_empty(bench: Bench) -> None:
+async def test_the_list_of_revocations_starts_empty(bench: Bench) -> None:
     assert await ids(bench.here) == set()
 
 
-async def test_what_one_revokes_all_see(bench: Bench) -> None:
+async def test_a_revocation_is_visible_to_all_nodes(bench: Bench) -> None:
     await bench.here.revoke({"a": bench.now + 10})
     await bench.there.revoke({"b: ü": bench.now + 10})
     assert await ids(bench.here) == await ids(bench.there) == {"a", "b: ü"}
 
 
-async def test_a_version_that_is_known_is_not_read_again(bench: Bench) -> None:
+async def test_an_unchanged_version_is_not_read_again(bench: Bench) -> None:
     first = await bench.here.read(known=None)
     assert first is not None
     assert await bench.here.read(known=first.version) is None
@@ -89,7 +89,7 @@ async def test_a_version_that_is_known_is_not_read_again(bench: Bench) -> None:
     assert await bench.here.read(known=second.version) is None
 
 
-async def test_it_forgets_what_has_expired_and_nothing_else(bench: Bench) -> None:
+async def test_only_expired_revocations_are_dropped(bench: Bench) -> None:
     await bench.here.revoke({"short": bench.now + 10})
     await bench.here.revoke({"long": bench.now + 100})
     bench.now += 50
@@ -97,7 +97,7 @@ async def test_it_forgets_what_has_expired_and_nothing_else(bench: Bench) -> Non
     assert await ids(bench.there) == {"long", "other"}
 
 
-async def test_for_ever_is_for_ever(bench: Bench) -> None:
+async def test_a_revocation_without_expiry_is_kept(bench: Bench) -> None:
     await bench.here.revoke({"a": inf})
     await bench.here.revoke({"a": bench.now + 10})
     bench.now += 1e10
@@ -116,7 +116,7 @@ async def test_revoking_again_never_shortens_it(bench: Bench) -> None:
     assert await ids(bench.there) == {"a", "b"}
 
 
-async def test_an_emptied_redis_is_noticed() -> None:
+async def test_a_flushed_redis_is_detected() -> None:
     server = session_server()
     revocations = RedisRevocations(server.url)
     await revocations.revoke({"a": 2e9})
@@ -130,7 +130,7 @@ async def test_an_emptied_redis_is_noticed() -> None:
     revocations.close()
 
 
-async def test_a_redis_that_is_away_says_so_and_comes_back() -> None:
+async def test_an_unavailable_redis_is_reported_and_recovers() -> None:
     server = Server(redis_server())
     revocations = RedisRevocations(server.url)
     try:
@@ -145,30 +145,32 @@ async def test_a_redis_that_is_away_says_so_and_comes_back() -> None:
         server.close()
 
 
-async def test_a_gate_writes_again_what_an_emptied_redis_has_lost() -> None:
+async def test_revocations_are_restored_to_a_flushed_redis() -> None:
     """Each start of a gate is a look at the list."""
     server = session_server()
     revocations = RedisRevocations(server.url)
-    gate = Gate(Keyring((), secret=SECRET), revocations=revocations, clock=lambda: NOW)
+    authenticator = Authenticator(
+        KeySources((), secret=SECRET), revocations=revocations, clock=lambda: NOW
+    )
     stolen = sign({"exp": NOW + 60, "jti": "stolen"})
     async with trio.open_nursery() as nursery:
-        await nursery.start(gate.run)
+        await nursery.start(authenticator.run)
         await revocations.revoke({"gone": NOW - 60})
-        await gate.revoke("stolen", until=NOW + 60)
+        await authenticator.revoke("stolen", until=NOW + 60)
         server.client.flushall()
-        await nursery.start(gate.run)
+        await nursery.start(authenticator.run)
         assert await ids(revocations) == {"stolen"}
 
         server.client.flushall()
-        await gate.revoke("other", until=NOW + 60)  # as another node might
+        await authenticator.revoke("other", until=NOW + 60)  # as another node might
         assert await ids(revocations) == {"stolen", "other"}
         with pytest.raises(Unauthorized, match="revoked"):
-            await gate.rights(stolen)
+            await authenticator.permissions(stolen)
         nursery.cancel_scope.cancel()
     revocations.close()
 
 
-async def test_what_was_lost_is_heeded_while_it_cannot_be_written_again() -> None:
+async def test_lost_revocations_still_apply_while_redis_is_read_only() -> None:
     class Emptied(MemoryRevocations):
         """Has lost everything, and takes nothing."""
 
@@ -177,15 +179,17 @@ async def test_what_was_lost_is_heeded_while_it_cannot_be_written_again() -> Non
             raise BrokerUnavailable("read only")
 
     kept = MemoryRevocations(lambda: NOW)
-    gate = Gate(Keyring((), secret=SECRET), revocations=kept, clock=lambda: NOW)
+    authenticator = Authenticator(
+        KeySources((), secret=SECRET), revocations=kept, clock=lambda: NOW
+    )
     async with trio.open_nursery() as nursery:
-        await nursery.start(gate.run)
-        await gate.revoke("stolen", until=NOW + 60)
-        gate.revocations = Emptied()
-        await nursery.start(gate.run)
+        await nursery.start(authenticator.run)
+        await authenticator.revoke("stolen", until=NOW + 60)
+        authenticator.revocations = Emptied()
+        await nursery.start(authenticator.run)
         with pytest.raises(Unauthorized, match="revoked"):
-            await gate.rights(sign({"exp": NOW + 60, "jti": "stolen"}))
-        gate.revocations = empty = MemoryRevocations(lambda: NOW)
-        await nursery.start(gate.run)
+            await authenticator.permissions(sign({"exp": NOW + 60, "jti": "stolen"}))
+        authenticator.revocations = empty = MemoryRevocations(lambda: NOW)
+        await nursery.start(authenticator.run)
         assert await ids(empty) == {"stolen"}
         nursery.cancel_scope.cancel()

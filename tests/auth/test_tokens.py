@@ -1,9 +1,10 @@
-"""The matrix of tokens: what each kind of wrong one is told, and what a right one allows."""
+"""The matrix of tokens: the error of each kind of invalid token, and the permissions of others."""
 
 from __future__ import annotations
 
 import json
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth.keys import Key, read_keys
-from gateway.auth.patterns import Patterns
-from gateway.auth.rights import LEEWAY
+from gateway.auth.permissions import LEEWAY
 from gateway.auth.tokens import UnknownKey, mint, read_token
-from gateway.errors import InvalidInput, InvalidSettings, Unauthorized
+from gateway.model.errors import InvalidInput, InvalidSettings, Unauthorized
+from gateway.model.patterns import Patterns
+from gateway.protocol import close_codes
 
 from .signing import (
     NOW,
@@ -39,22 +41,22 @@ KEYS = read_keys(SECRET, source="test")
 def reason(token: str, keys: list[Key] = KEYS, **more: Any) -> str:
     with pytest.raises(Unauthorized) as caught:
         read_token(token, keys, now=NOW, **more)
-    return f"{caught.value.ending.code} {caught.value}"
+    return f"{close_codes.OF_REFUSAL[caught.value.why].code} {caught.value}"
 
 
-def test_what_it_allows() -> None:
-    rights = read_token(sign(GOOD | {"publish": ["a", "b:*"]}), KEYS, now=NOW)
-    assert (rights.subject, rights.token_id) == ("me", "t1")
-    assert rights.expires_at == NOW + 60 + LEEWAY
-    assert rights.watch == Patterns.parse(["video:*"])
-    assert "b:1" in rights.publish
-    assert "video:1" not in rights.publish
-    assert not rights.revoke
+def test_a_token_has_the_permissions_of_its_claims() -> None:
+    permissions = read_token(sign(GOOD | {"publish": ["a", "b:*"]}), KEYS, now=NOW)
+    assert (permissions.subject, permissions.token_id) == ("me", "t1")
+    assert permissions.expires_at == NOW + 60 + LEEWAY
+    assert permissions.watch == Patterns.parse(["video:*"])
+    assert "b:1" in permissions.publish
+    assert "video:1" not in permissions.publish
+    assert not permissions.revoke
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("form", ["pem", "private pem", "jwks"])
-def test_public_keys(algorithm: str, form: str) -> None:
+def test_tokens_with_public_keys_are_verified(algorithm: str, form: str) -> None:
     text = {
         "pem": lambda: public_pem(algorithm),
         "private pem": lambda: private_pem(algorithm),
@@ -84,7 +86,7 @@ def test_public_keys(algorithm: str, form: str) -> None:
         ({"jti": "x" * 201}, "$.jti"),
     ],
 )
-def test_wrong_claims(claims: dict[str, Any], expected: str) -> None:
+def test_invalid_claims_are_rejected(claims: dict[str, Any], expected: str) -> None:
     token = forge({"alg": "HS256"}, GOOD | claims, key=SECRET.encode())
     assert expected in reason(token)
 
@@ -94,23 +96,23 @@ def test_exp_is_required() -> None:
 
 
 @pytest.mark.parametrize("claims", [{"exp": NOW - LEEWAY + 1}, {"nbf": NOW + LEEWAY}])
-def test_clocks_may_differ_a_little(claims: dict[str, Any]) -> None:
+def test_a_small_clock_difference_is_tolerated(claims: dict[str, Any]) -> None:
     assert read_token(sign(GOOD | claims), KEYS, now=NOW).watch
 
 
 @pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "None"}, {"alg": ""}, {}])
-def test_no_algorithm_is_none(header: dict[str, Any]) -> None:
+def test_the_algorithm_none_is_rejected(header: dict[str, Any]) -> None:
     assert reason(forge(header, GOOD)).startswith("4500")
     assert reason(forge(header, GOOD, key=SECRET.encode())).startswith("4500")
 
 
-def test_the_wrong_key_or_algorithm() -> None:
+def test_a_wrong_key_or_algorithm_is_rejected() -> None:
     assert "no key" in reason(sign(GOOD, key=OTHER_SECRET))
     assert "no key" in reason(sign(GOOD, key=SECRET * 2, algorithm="HS512"))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_public_key_is_no_shared_secret(algorithm: str) -> None:
+def test_a_public_key_is_not_used_as_a_shared_secret(algorithm: str) -> None:
     """The classic: the key that everybody has, used as the secret of an HMAC."""
     pem = public_pem(algorithm)
     for key in (pem, pem.strip()):
@@ -118,7 +120,7 @@ def test_a_public_key_is_no_shared_secret(algorithm: str) -> None:
         assert "no key" in reason(token, read_keys(pem, source="test"))
 
 
-def test_keys_go_by_their_ids() -> None:
+def test_keys_are_chosen_by_kid() -> None:
     keys = read_keys(jwks(jwk("ES256", "old"), jwk("EdDSA", "new")), source="test")
     new = private_key("EdDSA")
     assert read_token(sign(GOOD, key=new, algorithm="EdDSA", kid="new"), keys, now=NOW).watch
@@ -131,16 +133,16 @@ def test_keys_go_by_their_ids() -> None:
     "header",
     [{"jku": "http://127.0.0.1:1/"}, {"x5u": "http://127.0.0.1:1/"}, {"jwk": {"kty": "oct"}}],
 )
-def test_a_token_does_not_bring_its_own_key(header: dict[str, Any]) -> None:
+def test_a_key_in_the_token_is_ignored(header: dict[str, Any]) -> None:
     assert "no key" in reason(sign(GOOD, key=OTHER_SECRET, **header))
 
 
-def test_what_is_critical_and_unknown_is_refused() -> None:
+def test_an_unknown_critical_header_is_rejected() -> None:
     token = forge({"alg": "HS256", "crit": ["x"], "x": 1}, GOOD, key=SECRET.encode())
     assert reason(token).startswith("4500")
 
 
-def test_the_audience_must_be_ours() -> None:
+def test_another_audience_is_rejected() -> None:
     for audience in ("us", ["others", "us"]):
         assert read_token(sign(GOOD | {"aud": audience}), KEYS, now=NOW, audience="us").watch
     for claims in (GOOD, GOOD | {"aud": "others"}, GOOD | {"aud": []}):
@@ -148,12 +150,12 @@ def test_the_audience_must_be_ours() -> None:
 
 
 @pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "ü", "\0", "x" * 9_000, "🔑.🔑.🔑"])
-def test_what_is_no_token(token: str) -> None:
+def test_texts_that_are_not_tokens_are_rejected(token: str) -> None:
     assert reason(token).startswith("4500")
 
 
 @given(st.data())
-def test_a_changed_token_is_no_token(data: st.DataObject) -> None:
+def test_a_modified_token_is_rejected(data: st.DataObject) -> None:
     token = sign(GOOD)
     at = data.draw(st.integers(0, len(token) - 1))
     changed = token[:at] + data.draw(st.characters(max_codepoint=127)) + token[at + 1 :]
@@ -165,12 +167,12 @@ def test_a_changed_token_is_no_token(data: st.DataObject) -> None:
     assert at in (len(token) - 1, at if changed == token else -1)
 
 
-def test_a_minted_token_is_good() -> None:
+def test_a_signed_token_is_valid() -> None:
     (key,) = read_keys(SECRET, source="test")
     token = mint(key, now=NOW, ttl=60, watch=["a:*"], subject="me", audience="us")
-    rights = read_token(token, [key], now=NOW, audience="us")
-    assert (rights.subject, rights.expires_at) == ("me", NOW + 60 + LEEWAY)
-    assert rights.token_id
+    permissions = read_token(token, [key], now=NOW, audience="us")
+    assert (permissions.subject, permissions.expires_at) == ("me", NOW + 60 + LEEWAY)
+    assert permissions.token_id
     with pytest.raises(InvalidInput, match="no pattern"):
         mint(key, now=NOW, ttl=60, watch=["a*b"])
     for wrong in ("", "x" * 201):
@@ -185,8 +187,8 @@ class TestKeys:
             ("short", "openssl rand"),
             ("", "openssl rand"),
             ("{", "not readable"),
-            ("{}", "no JWK Set"),
-            ('{"keys": 7}', "no JWK Set"),
+            ("{}", "not a JWK Set"),
+            ('{"keys": 7}', "not a JWK Set"),
             ('{"keys": []}', "0 keys"),
             ('{"keys": [{"kty": "EC", "crv": "P-256"}]}', "not readable"),
             ('{"keys": [{"kty": "oct", "k": "c2hvcnQ"}]}', "openssl rand"),
@@ -194,7 +196,7 @@ class TestKeys:
             ("-----BEGIN", "not readable"),
         ],
     )
-    def test_what_is_no_key_is_told_without_being_shown(self, text: str, expected: str) -> None:
+    def test_an_invalid_key_is_reported_without_its_text(self, text: str, expected: str) -> None:
         with pytest.raises(InvalidSettings) as caught:
             read_keys(text, source="/etc/keys")
         assert str(caught.value).startswith("/etc/keys: ")
@@ -217,22 +219,24 @@ class TestKeys:
             *("".join(public_pem(algorithm).splitlines()[1:-1]) for algorithm in ALGORITHMS),
             "".join(certificate().splitlines()[1:-1]),
         ],
+        ids=count(),  # keys are random, so their texts cannot be in the names of tests
     )
-    def test_what_everybody_may_know_is_no_secret(self, text: str) -> None:
-        with pytest.raises(InvalidSettings, match="none of a JWK Set, PEM"):
+    def test_public_texts_are_rejected_as_secrets(self, text: str) -> None:
+        with pytest.raises(InvalidSettings, match="neither a JWK Set, nor PEM"):
             read_keys(text, source="x")
 
     @pytest.mark.parametrize("secret", ["f" * 64, "a+/9" * 10 + "A==", "ü!@#$%^&*(-_=+)" * 3])
-    def test_a_secret_is_any_word(self, secret: str) -> None:
+    def test_any_long_word_is_a_secret(self, secret: str) -> None:
         (key,) = read_keys(f"{secret}\n", source="x")
         assert read_token(sign(GOOD, key=secret), [key], now=NOW).watch
 
-    def test_what_was_fetched_holds_no_secret(self) -> None:
+    def test_a_fetched_key_set_must_not_contain_secrets(self) -> None:
         secret = {"kty": "oct", "k": "A" * 60}
         document = jwks(secret, jwk("ES256", "a"))
         assert [key.id for key in read_keys(document, source="x", fetched=True)] == ["a"]
         for text, expected in (
-            (jwks(secret), "0 keys"), (SECRET, "no JWK Set"), (public_pem("ES256"), "no JWK Set"),
+            (jwks(secret), "0 keys"), (SECRET, "not a JWK Set"),
+            (public_pem("ES256"), "not a JWK Set"),
         ):  # fmt: skip
             with pytest.raises(InvalidSettings, match=expected):
                 read_keys(text, source="x", fetched=True)
@@ -246,16 +250,16 @@ class TestKeys:
             ),
         )
     )
-    def test_any_jwk_is_a_key_or_told_of(self, jwk: dict[str, Any]) -> None:
+    def test_any_jwk_is_a_key_or_reported(self, jwk: dict[str, Any]) -> None:
         with suppress(InvalidSettings):
             assert read_keys(jwks(jwk), source="x")
 
-    def test_weak_and_foreign_kinds(self) -> None:
+    def test_weak_and_unknown_key_types_are_rejected(self) -> None:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         weak = rsa.generate_private_key(65537, 1024).public_key()  # noqa: S505 - weak on purpose
         foreign = ec.generate_private_key(ec.SECP384R1()).public_key()
-        for key, expected in ((weak, "1024 bits"), (foreign, "none of RSA")):
+        for key, expected in ((weak, "1024 bits"), (foreign, "neither RSA")):
             pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
             with pytest.raises(InvalidSettings, match=expected):
                 read_keys(pem, source="x")
@@ -268,23 +272,23 @@ class TestKeys:
         assert [key.id for key in read_keys(document, source="x")] == ["c"]
 
     @pytest.mark.parametrize("before", ["", "\n", "\ufeff", "# since May\n", "Bag <None>\r\n"])
-    def test_several_pem_blocks_and_words_around_them(self, before: str) -> None:
+    def test_several_pem_blocks_with_text_between_are_read(self, before: str) -> None:
         text = f"{before}{public_pem('ES256')}{before}{private_pem('EdDSA')}{before}"
         assert [key.algorithm for key in read_keys(text, source="x")] == ["ES256", "EdDSA"]
 
-    def test_one_block_that_is_no_key_spoils_them_all(self) -> None:
+    def test_one_invalid_pem_block_rejects_the_file(self) -> None:
         for other in (certificate(), public_pem("ES256")[:-9]):
             with pytest.raises(InvalidSettings, match="not readable"):
                 read_keys(f"{other}\n{public_pem('EdDSA')}", source="x")
 
-    def test_a_private_jwk_signs(self) -> None:
+    def test_a_private_jwk_signs_tokens(self) -> None:
         text = jwks(jwk("EdDSA", "k", private=True))
         (key,) = read_keys(text, source="x")
         token = mint(key, now=NOW, ttl=60, watch=["*"])
         (public,) = read_keys(jwks(jwk("EdDSA", "k")), source="x")
         assert read_token(token, [public], now=NOW).watch
 
-    def test_keys_are_not_in_what_is_printed(self) -> None:
+    def test_keys_are_not_in_the_repr(self) -> None:
         assert SECRET not in repr(read_keys(SECRET, source="x"))
         assert json.loads(jwks(jwk("ES256", "x", private=True)))["keys"][0]["d"] not in repr(
             read_keys(jwks(jwk("ES256", "x", private=True)), source="x")

@@ -1,4 +1,4 @@
-"""The plot says what the figures say."""
+"""The plot shows the measured figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from bench.plot import Bar, plot
 
 
-def test_bars_are_as_long_as_their_figures_and_the_longest_fills_the_width() -> None:
+def test_bars_are_proportional_and_the_longest_fills_the_width() -> None:
     svg = plot("deliveries/s", [Bar("ours", 3_000_000, ours=True), Bar("them", 750_000)])
     found = ElementTree.fromstring(svg)  # noqa: S314 - it is our own
     names = [element.text for element in found.iter() if element.tag.endswith("text")]

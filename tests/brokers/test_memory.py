@@ -1,4 +1,4 @@
-"""What is the memory broker's own: its bounds. What all brokers promise is in tests/contract."""
+"""Properties that only the memory broker has: its limits. The contract is in tests/contract."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import trio.testing
 from msgspec import Raw
 
 from gateway import Limits, MemoryBroker
-from gateway.auth.patterns import EVERY_JOB
-from gateway.job import UNSEEN, Update
-from gateway.protocol import parse_update
+from gateway.model.patterns import EVERY_JOB
+from gateway.model.state import UNSEEN, Update
+from gateway.protocol.commands import parse_update
 from tests.contract.test_broker import collect
 
 KIB = 1024
@@ -30,7 +30,7 @@ async def lengths(broker: MemoryBroker, count: int) -> list[int]:
     return [len(await broker.history(str(job), after=UNSEEN)) for job in range(count)]
 
 
-async def test_what_is_kept_is_bounded_in_bytes() -> None:
+async def test_the_size_of_all_jobs_is_limited() -> None:
     broker = MemoryBroker(Limits(jobs_bytes=2_000 * KIB))
     await broker.publish("first", Update(data=bulk(0)))
     gc.collect()
@@ -47,7 +47,7 @@ async def test_what_is_kept_is_bounded_in_bytes() -> None:
     assert sum(await lengths(broker, 50)) > 200
 
 
-async def test_histories_go_first_then_jobs_and_those_without_news_before_others() -> None:
+async def test_histories_are_dropped_before_jobs_and_the_oldest_first() -> None:
     broker = MemoryBroker(Limits(jobs_bytes=100 * KIB, history=3))
     for job in range(4):
         for number in range(4):
@@ -70,7 +70,7 @@ async def test_histories_go_first_then_jobs_and_those_without_news_before_others
     assert (await broker.read(["1"]))["1"].state.data == bulk(219)
 
 
-async def test_a_text_that_stays_the_same_counts_once() -> None:
+async def test_an_unchanged_text_is_counted_once() -> None:
     broker = MemoryBroker(Limits(jobs_bytes=120 * KIB))
     for job in range(2):
         await broker.publish(str(job), Update(data=bulk(job), message="m" * 1_000))
@@ -79,7 +79,7 @@ async def test_a_text_that_stays_the_same_counts_once() -> None:
     assert await lengths(broker, 2) == [80, 80]
 
 
-async def test_what_was_forgotten_has_no_weight() -> None:
+async def test_dropped_jobs_are_not_counted() -> None:
     now = 0.0
     limits = Limits(jobs_bytes=100 * KIB, history=4, max_jobs=5, retention=60)
     broker = MemoryBroker(limits, monotonic=lambda: now)
@@ -87,8 +87,8 @@ async def test_what_was_forgotten_has_no_weight() -> None:
         for job in range(7):
             for number in range(3):
                 await broker.publish(str(job), Update(data=bulk(1_000 * round_ + number)))
-        now += 61
-        await broker.reap()
+        now += 361  # lost after ten leases, and forgotten after the retention
+        await broker.expire_leases()
         assert await lengths(broker, 7) == [0] * 7
     for job in range(2):
         for number in range(9):
@@ -96,7 +96,7 @@ async def test_what_was_forgotten_has_no_weight() -> None:
     assert await lengths(broker, 2) == [4, 4]
 
 
-async def test_lists_are_made_one_by_one_with_other_tasks_between_them() -> None:
+async def test_lists_run_one_at_a_time_with_other_tasks_between() -> None:
     broker = MemoryBroker()
     made = 0
 
@@ -118,7 +118,7 @@ async def test_lists_are_made_one_by_one_with_other_tasks_between_them() -> None
                 before = made
 
 
-async def test_a_feed_that_nobody_reads_holds_publishers_up_and_loses_nothing() -> None:
+async def test_a_feed_that_is_not_read_delays_publishers_and_loses_no_events() -> None:
     broker = MemoryBroker()
     published = 0
 
@@ -140,22 +140,79 @@ async def test_a_feed_that_nobody_reads_holds_publishers_up_and_loses_nothing() 
         nursery.cancel_scope.cancel()
 
 
-async def test_it_says_how_far_its_feed_is_behind() -> None:
+async def test_the_lag_of_the_feed_is_reported() -> None:
     broker = MemoryBroker()
-    assert broker.behind == 0
+    assert broker.lag == 0
     async with broker.feed() as feed:
         for percent in range(3):
             await broker.publish("a", Update(percent=percent))
-        assert broker.behind == 3
+        assert broker.lag == 3
         await feed.receive()
-        assert broker.behind == 0
+        assert broker.lag == 0
 
 
-async def test_it_keeps_so_many_jobs() -> None:
+async def test_the_number_of_jobs_is_limited() -> None:
     broker = MemoryBroker(Limits(max_jobs=3))
     for number in range(5):
-        await broker.publish(f"j{number}", Update())
+        await broker.publish(f"j{number}", Update(lease=30))
     await broker.publish("j2", Update(percent=1))
-    await broker.publish("j9", Update())
+    await broker.publish("j9", Update(lease=30))
     page = await broker.recent(EVERY_JOB, limit=10, after=None)
     assert [event.job for event in page.events] == ["j9", "j2", "j4"]
+
+
+async def test_a_publisher_of_many_jobs_displaces_only_its_own() -> None:
+    broker = MemoryBroker(Limits(max_jobs=50))
+    for number in range(5):
+        await broker.publish(f"mine:{number}", Update(status="succeeded"), publisher="me")
+    for number in range(500):
+        await broker.publish(f"junk:{number}", Update(percent=1), publisher="other")
+    assert len(await broker.read([f"mine:{number}" for number in range(5)])) == 5
+    newest = await broker.read([f"junk:{number}" for number in range(500)])
+    assert sorted(newest) == sorted(f"junk:{number}" for number in range(455, 500))
+    for number in range(40):  # whoever comes later takes of who has most
+        await broker.publish(f"new:{number}", Update(percent=1), publisher="third")
+    kept = dict.fromkeys(("mine", "junk", "new"), 0)
+    page = await broker.recent(EVERY_JOB, limit=99, after=None)
+    for event in page.events:
+        kept[event.job.partition(":")[0]] += 1
+    assert kept == {"mine": 5, "junk": 28, "new": 17}  # a third, as long as others want less
+
+
+async def test_a_publisher_of_much_data_displaces_only_its_own_histories() -> None:
+    broker = MemoryBroker(Limits(jobs_bytes=300 * KIB))
+    for number in range(10):
+        await broker.publish("mine", Update(data=bulk(number)), publisher="me")
+    for number in range(300):
+        await broker.publish(f"big:{number % 9}", Update(data=bulk(number)), publisher="other")
+    assert len(await broker.history("mine", after=UNSEEN)) == 10
+
+
+async def test_many_leases_that_expire_at_once_do_not_block_other_tasks() -> None:
+    now = 0.0
+    broker = MemoryBroker(Limits(max_jobs=20_000), monotonic=lambda: now)
+    for number in range(10_000):
+        await broker.publish(f"j{number}", Update(lease=1))
+    now = 2.0
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with broker.feed() as feed, trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        longest = 0
+
+        async def read() -> None:
+            nonlocal longest
+            async for events in feed:
+                longest = max(longest, len(events))
+
+        nursery.start_soon(read)
+        assert await broker.expire_leases() == 10_000
+        nursery.cancel_scope.cancel()
+    assert turns >= 40
+    assert longest <= 1_000

@@ -1,5 +1,5 @@
-"""An application's script as its bundler would make it, with the client's package in it as
-npm would install it; and the code that the documentation shows."""
+"""An application's script as its bundler makes it, with the client's package as npm installs it;
+and the code of the documentation."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ DEADLINE = 60
 
 def bundle(entry: Path, *options: str) -> str:
     """One script of `entry` and all that it imports; skips without npm's packages."""
+    _need_packages()
     esbuild = MODULES / ".bin" / "esbuild"
-    if not esbuild.exists() or shutil.which("node") is None:
-        pytest.skip("needs the client's development packages: cd web && npm install")
     command = [str(esbuild), str(entry), "--bundle", "--jsx=automatic", *options]
     paths = os.pathsep.join([str(MODULES), str(entry.parent / "node_modules")])
     return _run(command, env=os.environ | {"NODE_PATH": paths})
 
 
 def node(script: str, *options: str) -> str:
-    """What a script writes, run where the client's development packages are."""
+    """What a script writes, run where the client's development packages are; skips without them."""
+    _need_packages()
     return _run(["node", *options, "-"], script=script, cwd=WEB)
 
 
@@ -43,6 +43,11 @@ def shown_in(document: str, heading: str, language: str) -> str:
     block = re.search(rf"(?ms)^```{language}\n(.*?)^```", section)
     assert block, f"{document} shows no {language} below {heading!r}"
     return block[1]
+
+
+def _need_packages() -> None:
+    if not (MODULES / ".bin" / "esbuild").exists() or shutil.which("node") is None:
+        pytest.skip("needs the client's development packages: cd web && npm install")
 
 
 def _run(

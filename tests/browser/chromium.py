@@ -1,7 +1,7 @@
-"""The system's Chromium, and what it noticed while a test looked at a page.
+"""The system's Chromium, and the errors that it reports during a test.
 
-Playwright's names come from here: importing this skips a test module if it is not
-installed. Its own download of browsers is not used: what is tested is the browser that people have.
+Import Playwright's names from here: this skips a test module if Playwright is not installed. The
+tests use the installed browser instead of Playwright's own download.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from playwright.sync_api import (
     Locator,
     Page,
     Playwright,
+    Route,
     WebError,
     WebSocket,
     expect,
@@ -36,6 +37,7 @@ __all__ = [
     "Locator",
     "Page",
     "Playwright",
+    "Route",
     "WebSocket",
     "expect",
     "launched",
@@ -70,13 +72,18 @@ def launched() -> Iterator[Browser]:
             browser.close()
 
 
+CLOSED_EARLY = "WebSocket is closed before the connection is established"
+"""Chromium's message for each socket that a page closes while it connects. The client does that
+when it gets a new token, or when the page is left."""
+
+
 class Complaints:
-    """Everything the pages of one context complain of: exceptions that nobody caught,
-    console errors and warnings, and with them violations of the content security policy."""
+    """All errors of the pages of one context: uncaught exceptions, console errors and warnings, and
+    violations of the content security policy."""
 
     def __init__(self, context: BrowserContext) -> None:
         self._heard: list[str] = []
-        self._expected: list[re.Pattern[str]] = []
+        self._expected = [re.compile(CLOSED_EARLY)]
         context.on("console", self._console)
         context.on("weberror", self._error)
 

@@ -12,8 +12,8 @@ from functools import partial
 
 import trio
 
-from gateway import Gateway, serve_gateway
-from gateway.auth.opening import open_gate
+from gateway import Gateway, UpdateFields, serve_gateway
+from gateway.auth.factory import open_authenticator
 from gateway.auth.origins import Origins
 
 
@@ -27,11 +27,17 @@ async def _work(gateway: Gateway, number: int, hertz: float) -> None:
 
 async def main(jobs: int, hertz: float, ended: int) -> None:
     async with trio.open_nursery() as nursery:
-        serve = partial(serve_gateway, "127.0.0.1:0", gate=open_gate(origins=Origins(every=True)))
+        serve = partial(
+            serve_gateway,
+            "127.0.0.1:0",
+            authenticator=open_authenticator(origins=Origins(every=True)),
+        )
         gateway: Gateway = await nursery.start(serve)
         for number in range(ended):
-            error = {"status": "failed", "error": "no disk"} if number % 10 == 0 else {}
-            await gateway.publish(f"old:{number:04}", **({"status": "succeeded"} | error))
+            end: UpdateFields = {"status": "succeeded"}
+            if number % 10 == 0:
+                end = {"status": "failed", "error": "no disk"}
+            await gateway.publish(f"old:{number:04}", **end)
         for number in range(jobs):
             nursery.start_soon(_work, gateway, number, hertz)
         sys.stdout.write(f"{gateway.url}\n")

@@ -1,7 +1,7 @@
-"""The pictures of the page in the README: `python -m tests.browser.picture`.
+"""The screenshots in the README: `python -m tests.browser.picture`.
 
-Writes `docs/page.png`, `docs/page-detail.png`, and both in the dark: the real page of a real
-gateway, whose broker lives through the last hour in a moment.
+Writes `docs/page.png`, `docs/page-detail.png`, and the dark versions of both: the real page of a
+real gateway, whose broker replays the last hour in a moment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import trio
 from gateway import Gateway, MemoryBroker, serve_gateway
 
 from .chromium import expect, launched
-from .sight import connection_of, row_of
+from .locators import connection_of, row_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 SIZE = (1280, 884)
@@ -49,6 +49,17 @@ def _work(
         yield began - (began - ended) * step / 50, job, {"done": done, "total": total, **said}
 
 
+def _group(job: str, *, began: float, children: int, ended: int, **said: Any) -> Iterator[Step]:
+    """A group of which some children have ended, one of them failed, and two run."""
+    yield began, job, {"children": children, "accepts": ["cancel"], **said}
+    for number in range(1, ended + 1):
+        failed = {"status": "failed", "error": "ValueError: no moov atom in the file"}
+        end = failed if number == 77 else {"status": "succeeded"}
+        yield began - (began - 20) * number / ended, f"{job}/tape-{number}", end
+    for number, reached in ((ended + 1, 0.62), (ended + 2, 0.27)):
+        yield from _work(f"{job}/tape-{number}", began=18 - number % 2, reached=reached, total=9000)
+
+
 def _story() -> Iterator[Step]:
     """Jobs in every state that a job may be in."""
     yield from _work("backup:nightly", began=3100, ended=2790, total=48_211, unit="files")
@@ -64,7 +75,11 @@ def _story() -> Iterator[Step]:
     )
     yield 127, "import:customers", {"status": "failed", "error": error}
 
-    epoch: dict[str, Any] = {"phase": "epoch 9 of 11", "message": "loss 0.173"}
+    epoch: dict[str, Any] = {
+        "phase": "epoch 9 of 11",
+        "message": "loss 0.173",
+        "accepts": ["cancel"],
+    }
     yield from _work(
         "train:resnet-50", began=1830, reached=0.82, total=11_000, unit="steps", **epoch
     )
@@ -73,19 +88,24 @@ def _story() -> Iterator[Step]:
     yield from _work(
         "sync:warehouse", began=210, ended=75, left_off=0.4, reached=0.71, total=18_400, **stock
     )
-    encode: dict[str, Any] = {"phase": "encode", "message": "second pass"}
+    encode: dict[str, Any] = {
+        "phase": "encode",
+        "message": "second pass",
+        "accepts": ["cancel", "pause"],
+    }
     yield from _work("video:42", began=64, reached=0.37, total=1200, unit="frames", **encode)
     yield 21, "video:43", {"status": "queued", "message": "behind video:42"}
+    yield from _group("batch:1", began=310, children=200, ended=82, message="the archive of 1998")
 
 
 async def _live_through(gateway: Gateway, broker: MemoryBroker, clock: list[float]) -> None:
     now = clock[0]
     for ago, job, update in sorted(_story(), key=lambda step: -step[0]):
         clock[0] = now - ago
-        await broker.reap()
+        await broker.expire_leases()
         await gateway.publish(job, **update)
-    await broker.reap()
-    await broker.reap()
+    await broker.expire_leases()
+    await broker.expire_leases()
 
 
 def _take(url: str) -> None:
@@ -98,6 +118,9 @@ def _take(url: str) -> None:
             page.goto(url)
             expect(connection_of(page)).to_have_text("Live")
             expect(row_of(page, "video:42")).to_contain_text("37%")
+            expect(page.get_by_role("button", name="Stop video:42")).to_be_visible()
+            expect(row_of(page, "batch:1")).to_contain_text("82 / 200 · 1 failed")
+            expect(page.get_by_role("button", name="Children of batch:1")).to_be_visible()
             page.evaluate(STAND_STILL)
             suffix = "" if scheme == "light" else "-dark"
             page.screenshot(path=DOCS / f"page{suffix}.png")

@@ -1,4 +1,4 @@
-"""A proxy between the browser and the gateway, with the faults that networks have."""
+"""A proxy between the browser and the gateway that simulates network faults."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Proxy:
             thread.join()
 
     def swallow(self) -> None:
-        """From now on nothing comes through, and nothing says so."""
+        """Drop all data from now on, without closing connections."""
         self._hole.set()
 
     def heal(self) -> None:
-        """New connections come through again; the old ones stay mute for good."""
+        """Forward new connections again; the old ones stay silent."""
         self._hole = Event()
 
     def _start(self, run: object, *args: object) -> None:

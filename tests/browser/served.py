@@ -1,5 +1,5 @@
-"""A real gateway in a process of its own, which can be killed and started again, and the
-workers that report to it."""
+"""A real gateway in its own process, which can be killed and restarted, and the workers that report
+to it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ sys.stdin.read()
 class Served:
     """`gateway serve` on a free port of the loopback. Killed at the end of the `with` block."""
 
-    def __init__(self, *options: str, token: str | None = None) -> None:
-        """With more options, and the token with which `report` may report."""
-        self._options = options
+    def __init__(self, *options: str, token: str | None = None, origins: str | None = "*") -> None:
+        """With more options, and the token with which `report` may report. Tests have pages of
+        other origins, on ports that are not known yet."""
+        self._options = (*options, *(("--origins", origins) if origins else ()))
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._bind = "127.0.0.1:0"
         self._running: Running | None = None
@@ -54,16 +55,13 @@ class Served:
 
     def start(self) -> None:
         """Start it; after `kill`, on the same port. Returns when it serves."""
-        # Tests have pages of other origins, on ports that are not known yet.
         running = Running(
             *GATEWAY,
             "serve",
             "--bind",
             self._bind,
-            "--drain",
+            "--shutdown-timeout",
             "1",
-            "--origins",
-            "*",
             *self._options,
         ).__enter__()
         self._running = running

@@ -1,4 +1,4 @@
-"""A web site that is not the gateway's: a page as its author wrote it."""
+"""A web site on another origin than the gateway's."""
 
 from __future__ import annotations
 

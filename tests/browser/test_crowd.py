@@ -13,18 +13,18 @@ import pytest
 from tests.cli.processes import Running
 
 from .chromium import Browser, Page, expect
-from .sight import connection_of
+from .locators import connection_of
 from .site import serve_site
 
 BARS = 200
 HERTZ = 20
 SECONDS = 4
 FRAME = 1000 / 60
-OURS = 24
-"""Milliseconds of script, style and layout for a frame: 4 on a machine at rest, where a frame
-moves 75 bars, 14 where others use its cores and a frame moves all."""
-LONG_TASK = 50
-"""Milliseconds after which a person notices (W3C, Long Tasks API)."""
+AS_BY_HAND = 6
+"""Times the script, style and layout that moving a bar takes without us (`BY_HAND`): 3 measured."""
+ALL_WORDS = 15
+"""The script that writes all words of all bars at once, in times of moving all by hand: 2 measured
+at rest, 4 on a busy machine."""
 LOADED = 40_000
 """Milliseconds for a list of thousands, on a machine that is busy."""
 PAGE = """<!doctype html>
@@ -37,6 +37,7 @@ PAGE = """<!doctype html>
 <main>{bars}</main>
 </html>
 """
+EMPTY = "<!doctype html><title>Nothing of ours</title><body></body>"
 WATCH = """
 (seconds) => new Promise((done) => {
   const frames = [];
@@ -73,6 +74,41 @@ WATCH = """
 })
 """
 
+BY_HAND = """
+([seconds, each, size]) => new Promise((done) => {
+  const list = document.body.appendChild(document.createElement('section'));
+  const bars = Array.from({ length: size }, () => {
+    const row = list.appendChild(document.createElement('div'));
+    const bar = row.appendChild(document.createElement('div'));
+    bar.style.height = '4px';
+    return { bar, amount: row.appendChild(document.createTextNode('')) };
+  });
+  let steps = 0;
+  const began = performance.now();
+  requestAnimationFrame(function frame(now) {
+    for (let i = 0; i < each; i += 1) {
+      const { bar, amount } = bars[steps % bars.length];
+      steps += 1;
+      bar.style.width = `${(steps % 1000) / 10}%`;
+      amount.nodeValue = `${steps} of 1000 rows`;
+    }
+    if (now - began < seconds * 1000) return requestAnimationFrame(frame);
+    done(steps);
+  });
+})
+"""
+"""What a page without us does at least: of as many plain bars it moves `each`, with their
+amounts, in each frame. It is measured in the same browser, whose speed so does not matter."""
+
+REWORD = """
+() => new Promise((done) => {
+  const bars = document.querySelectorAll('job-progress');
+  for (const bar of bars) bar.setAttribute('label', 'all at once');
+  requestAnimationFrame(() => requestAnimationFrame(done));
+})
+"""
+"""Has every bar write all of its words in the next frame."""
+
 
 class Work:
     """What the page's own thread did meanwhile, in its own time and not the wall's."""
@@ -88,6 +124,11 @@ class Work:
 
     def of(self, name: str) -> float:
         return self._after[name] - self._before[name]
+
+    @property
+    def of_frames(self) -> float:
+        """Seconds of script, style and layout."""
+        return sum(self.of(f"{part}Duration") for part in ("Script", "RecalcStyle", "Layout"))
 
     def _metrics(self) -> dict[str, float]:
         metrics = self._session.send("Performance.getMetrics")["metrics"]
@@ -119,40 +160,48 @@ def test_two_hundred_bars_at_twenty_updates_a_second_are_smooth(
         worked = Work(page)
         seen = page.evaluate(WATCH, SECONDS)
         worked.end()
-
+        reworded = Work(page)
+        page.evaluate(REWORD)
+        reworded.end()
     gaps = [after - before for before, after in pairwise(seen["frames"])]
     frames = len(gaps)
-    ours = {
-        name: 1000 * worked.of(f"{metric}Duration") / frames
-        for name, metric in (("script", "Script"), ("style", "RecalcStyle"), ("layout", "Layout"))
-    }
+    page.set_content(EMPTY)
+    by_hand = Work(page)
+    steps_by_hand = page.evaluate(BY_HAND, [SECONDS / 2, round(seen["steps"] / frames), BARS])
+    by_hand.end()
+
+    fps = frames / SECONDS
+    peer = by_hand.of_frames / steps_by_hand
     figures = {
-        "frames a second": frames / SECONDS,
+        "frames a second": fps,
         "dropped": sum(round(gap / FRAME) - 1 for gap in gaps),
         "median ms": median(gaps),
         "steps shown a second": seen["steps"] / SECONDS,
         "words changed a second": seen["words"] / SECONDS,
         "work ms a frame": 1000 * worked.of("TaskDuration") / frames,
-        **{f"of it {name}": ms for name, ms in ours.items()},
+        "of it ours": 1000 * worked.of_frames / frames,
+        "us a step": 1e6 * worked.of_frames / seen["steps"],
+        "us a step by hand": 1e6 * peer,
         "layouts a frame": worked.of("LayoutCount") / frames,
         "style passes a frame": worked.of("RecalcStyleCount") / frames,
         "longest script ms": seen["longest"],
+        "all words at once ms": 1000 * reworded.of("ScriptDuration"),
     }
     for name, figure in figures.items():
         record_property(name, round(figure, 1))
     print({name: round(figure, 1) for name, figure in figures.items()})  # noqa: T201 - a report for people
     # How many frames there are is the machine's matter: without a graphics card, and with
     # the gateway and all workers beside it. What the page does for one is not.
-    assert sum(ours.values()) < OURS
+    assert worked.of_frames / seen["steps"] < AS_BY_HAND * peer
+    assert reworded.of("ScriptDuration") < ALL_WORDS * BARS * peer
     assert figures["layouts a frame"] < 1.5
     assert figures["style passes a frame"] < 1.5
-    assert figures["longest script ms"] < LONG_TASK
     assert seen["forced"] == 0  # milliseconds of layout in the midst of a script
-    assert figures["steps shown a second"] > BARS * 4
-    assert BARS < figures["words changed a second"] < BARS * 7  # five, and the second
+    assert figures["steps shown a second"] > BARS * min(fps, HERTZ) / 4
+    assert BARS * min(fps, 5) / 5 < figures["words changed a second"] < BARS * 7  # and the second
 
 
-def test_thousands_of_jobs_are_listed_searched_and_scrolled_without_lag(page: Page) -> None:
+def test_thousands_of_jobs_can_be_searched_and_scrolled_without_lag(page: Page) -> None:
     with crowd(20, 2, ended=4_000) as gateway:
         page.goto(gateway)
         expect(page.get_by_role("radio", name="Succeeded")).to_be_attached()

@@ -1,27 +1,27 @@
-"""One job in full, and what a developer sees of the connection."""
+"""The details of one job, and the connection panel for developers."""
 
 from __future__ import annotations
 
 import re
 
 from .chromium import BrowserContext, Page, expect
+from .locators import connection_of, row_of
 from .served import Served
-from .sight import connection_of, row_of
 
 
-def test_a_job_in_full_with_its_history(page: Page, served: Served) -> None:
+def test_the_detail_shows_the_state_and_the_history(page: Page, served: Served) -> None:
     evil = "<img src=x onerror=\"document.title='owned'\">"
     served.report("batch:1", percent=1)
     for percent in (10, 35, 70):
-        served.report("video:42", percent=percent, message=f"at {percent}", parent="batch:1")
-    served.report("video:42", data={"codec": "av1", "evil": evil})
+        served.report("batch:1/42", percent=percent, message=f"at {percent}")
+    served.report("batch:1/42", data={"codec": "av1", "evil": evil})
     page.goto(served.url)
-    page.get_by_role("link", name="Details of video:42").click()
+    page.get_by_role("link", name="Details of batch:1/42").click()
 
-    detail = page.get_by_role("dialog", name="video:42")
+    detail = page.get_by_role("dialog", name="batch:1/42")
     expect(detail.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "70")
     chart = detail.get_by_role(
-        "img", name=re.compile("^Progress of video:42 over .*: Running, 70%")
+        "img", name=re.compile("^Progress of batch:1.42 over .*: Running, 70%")
     )
     expect(chart).to_be_visible()
     expect(detail).to_contain_text("Since its start at")
@@ -32,7 +32,7 @@ def test_a_job_in_full_with_its_history(page: Page, served: Served) -> None:
     expect(detail).to_contain_text("<img src=x onerror=")
     assert "owned" not in page.title()
 
-    served.report("video:42", status="failed", error="no disk")
+    served.report("batch:1/42", status="failed", error="no disk")
     expect(changes.nth(1)).to_contain_text("failed, no disk")
     expect(detail.get_by_role("definition").first).to_have_text("failed")
 
@@ -59,10 +59,10 @@ def test_the_keyboard_opens_and_closes_it(page: Page, served: Served) -> None:
     page.keyboard.press("Escape")
     expect(detail).to_be_hidden()
     expect(page.get_by_role("link", name="Details of job:1")).to_be_focused()
-    assert "job=" not in page.url
+    expect(page).not_to_have_url(re.compile("job="))
 
 
-def test_a_job_nobody_knows(page: Page, served: Served) -> None:
+def test_the_detail_of_an_unknown_job_says_so(page: Page, served: Served) -> None:
     page.goto(f"{served.url}/?job=later:1")
     detail = page.get_by_role("dialog", name="later:1")
     expect(detail).to_contain_text("Nobody has reported on this job so far.")
@@ -70,7 +70,7 @@ def test_a_job_nobody_knows(page: Page, served: Served) -> None:
     expect(detail.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "5")
 
 
-def test_the_panel_can_be_shown_to_a_colleague(
+def test_the_address_opens_the_same_detail(
     context: BrowserContext, page: Page, served: Served
 ) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -81,7 +81,7 @@ def test_the_panel_can_be_shown_to_a_colleague(
     happened = panel.get_by_role("list", name="What happened").get_by_role("listitem")
     expect(happened).to_have_count(2)
     expect(happened.first).to_contain_text("Live, node")
-    expect(happened.last).to_contain_text("Dialling by a WebSocket")
+    expect(happened.last).to_contain_text("Connecting by a WebSocket")
     pings = panel.get_by_role("img", name=re.compile("pings: "))
     expect(pings).to_have_count(0)
     for answered in range(1, 4):
@@ -97,3 +97,75 @@ def test_the_panel_can_be_shown_to_a_colleague(
     text = page.evaluate("navigator.clipboard.readText()")
     assert "Violations: 0" in text
     assert "Live, node" in text
+
+
+def test_going_back_does_not_open_a_closed_job(page: Page, served: Served) -> None:
+    served.report("video:42", percent=10)
+    page.goto(f"{served.url}/?search=video")
+    page.get_by_role("link", name="Details of video:42").click()
+    dialog = page.get_by_role("dialog", name="video:42")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(page).to_have_url(f"{served.url}/?search=video")
+    page.go_forward()
+    expect(dialog).to_be_visible()
+    page.go_back()
+    expect(dialog).to_be_hidden()
+
+
+def test_a_long_error_is_shown_in_full_and_can_be_copied(page: Page, served: Served) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    lines = [f'  File "import.py", line {number}' for number in range(60)]
+    error = "\n".join(["Traceback (most recent call last):", *lines, "ValueError: row 8001"])
+    served.report("import:1", status="failed", error=error)
+    page.goto(served.url)
+    row = page.get_by_role("listitem").filter(has_text="import:1")
+    expect(row).to_contain_text("ValueError: row 8001")
+    row.get_by_role("link").click()
+    block = page.get_by_role("region", name="Error")
+    expect(block).to_contain_text("Traceback (most recent call last):")
+    block.get_by_role("button", name="Copy").click()
+    expect(block.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == error
+
+
+def test_an_update_adds_a_row_to_the_history_and_leaves_the_others(
+    page: Page, served: Served
+) -> None:
+    for percent in range(60):
+        served.report("video:42", percent=percent)
+    page.goto(served.url)
+    page.get_by_role("link", name="Details of video:42").click()
+    rows = page.get_by_role("dialog", name="video:42").locator("tbody").get_by_role("row")
+    expect(rows).to_have_count(50)
+    expect(rows.first).to_contain_text("59%")
+    page.evaluate(
+        """() => {
+          globalThis.changed = [];
+          new MutationObserver((records) => changed.push(...records.flatMap((record) =>
+            [...record.addedNodes, ...record.removedNodes].map((row) => row.textContent))))
+            .observe(document.querySelector('#detail-events'), { childList: true });
+        }"""
+    )
+    served.report("video:42", percent=60)
+    expect(rows.first).to_contain_text("60%")
+    added, removed = sorted(page.evaluate("changed"), key=lambda text: "60%" not in text)
+    assert "60%" in added
+    assert "10%" in removed
+    expect(rows).to_have_count(50)
+    expect(rows.last).to_contain_text("11%")
+
+
+def test_the_detail_shows_the_whole_of_a_long_message(page: Page, served: Served) -> None:
+    message = "reads the next of many files " * 8
+    served.report("video:42", percent=10, message=message.strip())
+    page.goto(f"{served.url}/?job=video:42")
+    said = page.get_by_role("dialog", name="video:42").locator("#detail-bar .message")
+    expect(said).to_have_text(message.strip())
+    assert said.evaluate(
+        """(node) => {
+          const [text, box] = [node, node.parentElement].map((it) => it.getBoundingClientRect());
+          return text.left >= box.left && text.right <= box.right && text.bottom <= box.bottom;
+        }"""
+    )

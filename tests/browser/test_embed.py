@@ -1,4 +1,4 @@
-"""`<job-progress>` in a page of another origin, as its author wrote it."""
+"""`<job-progress>` in a page of another origin."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from .chromium import Page, expect
+from .locators import painted_frames
 from .served import Served
-from .sight import seen_of
 from .site import serve_site
 
 PAGE = """<!doctype html>
@@ -53,7 +53,7 @@ def test_an_embedded_bar_is_live(page: Page, served: Served, site: Site) -> None
     expect(bar).to_have_attribute("aria-valuemax", "100")
     expect(bar).to_have_attribute("aria-valuetext", "Running, 37%, encoding, 37 / 100 frames")
     expect(page.get_by_text("encoding")).to_be_visible()
-    assert {frame.filled for frame in seen_of(page, "video:42")} == {37.0}
+    assert {frame.filled for frame in painted_frames(page, "video:42")} == {37.0}
 
     served.report("video:42", done=80)
     expect(bar).to_have_attribute("aria-valuenow", "80")
@@ -63,7 +63,7 @@ def test_an_embedded_bar_is_live(page: Page, served: Served, site: Site) -> None
     expect(page.get_by_role("status")).to_contain_text("video:42: Succeeded")
 
 
-def test_a_label_names_the_bar_and_a_job_nobody_knows_says_so(
+def test_a_label_names_the_bar_and_an_unknown_job_says_so(
     page: Page, served: Served, site: Site
 ) -> None:
     page.goto(site('<job-progress job="later:1" label="Your invoice"></job-progress>'))

@@ -1,4 +1,4 @@
-"""Finding one job among many, and what the page says when there are none."""
+"""Finding one job among many, and the page without jobs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from .chromium import Locator, Page, expect
+from .locators import row_of
 from .served import Served
-from .sight import row_of
 
 STATES: dict[str, dict[str, Any]] = {
     "video:1": {"percent": 10},
@@ -30,7 +30,7 @@ def jobs(page: Page, served: Served) -> Locator:
     return rows
 
 
-def test_jobs_at_work_come_first(page: Page, jobs: Locator) -> None:
+def test_active_jobs_come_first(page: Page, jobs: Locator) -> None:
     active = page.get_by_role("region", name="Active").get_by_role("progressbar")
     earlier = page.get_by_role("region", name="Earlier").get_by_role("progressbar")
     assert [bar.get_attribute("aria-label") for bar in active.all()] == [
@@ -75,7 +75,7 @@ def test_the_keyboard_alone_finds_a_job(page: Page, served: Served, jobs: Locato
     ("choice", "found"),
     [("Running", 2), ("Queued", 1), ("Failed", 1), ("Succeeded", 1), ("Cancelled", 0)],
 )
-def test_each_status_can_be_chosen(page: Page, jobs: Locator, choice: str, found: int) -> None:
+def test_jobs_can_be_filtered_by_status(page: Page, jobs: Locator, choice: str, found: int) -> None:
     # Its circle is not drawn, as with any segmented control: a person clicks on the word.
     page.get_by_role("group", name="Status").get_by_text(choice).click()
     expect(page.get_by_role("radio", name=choice)).to_be_checked()
@@ -89,10 +89,10 @@ def test_a_job_that_begins_to_match_appears(page: Page, served: Served, jobs: Lo
     expect(row_of(page, "video:1")).to_contain_text("disk full")
 
 
-def test_the_empty_page_tells_a_newcomer_what_to_do(page: Page, served: Served) -> None:
+def test_the_empty_page_shows_how_to_start(page: Page, served: Served) -> None:
     page.goto(served.url)
     expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
-    expect(page.get_by_text(f"GATEWAY_URL={served.url} python")).to_be_visible()
+    expect(page.get_by_text(f"PROGRESS_GATEWAY_URL={served.url} python")).to_be_visible()
     expect(page.get_by_text("from gateway import Job")).to_be_visible()
     expect(page.get_by_text("gateway demo", exact=True)).to_be_visible()
 

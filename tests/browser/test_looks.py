@@ -1,14 +1,14 @@
-"""Narrow and wide, light and dark: that all of it can be read and reached."""
+"""Narrow and wide, light and dark: everything can be read and reached."""
 
 from __future__ import annotations
 
 import pytest
 
 from .chromium import Locator, Page, expect
+from .locators import connection_of, painted_frames, row_of
 from .served import Served
-from .sight import connection_of, row_of, seen_of
 
-LONG = "a-very-long-name-without-any-space-in-it/" * 4
+LONG = "/".join(["a-very-long-name-without-any-space-in-it"] * 4)
 CONTRAST = """
 (element) => {
   // Through a canvas, as the browser computes some colours in other spaces than RGB.
@@ -83,7 +83,7 @@ def _texts(page: Page) -> list[Locator]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_its_ground(page: Page, jobs: Served, scheme: str) -> None:
+def test_every_text_has_enough_contrast(page: Page, jobs: Served, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.goto(jobs.url)
     expect(row_of(page, "stall:1")).to_contain_text("Stalled")
@@ -97,12 +97,12 @@ def test_every_text_stands_out_from_its_ground(page: Page, jobs: Served, scheme:
 
 
 @pytest.mark.parametrize("width", [390, 320])
-def test_a_phone_needs_no_sideways_scrolling(page: Page, jobs: Served, width: int) -> None:
-    jobs.report(LONG[:200], percent=50, phase=LONG, message=LONG, done=1, total=2, unit="frames")
+def test_a_phone_does_not_scroll_horizontally(page: Page, jobs: Served, width: int) -> None:
+    jobs.report(LONG, percent=50, phase=LONG, message=LONG, done=1, total=2, unit="frames")
     jobs.report("error:1", status="failed", error=f"Error: {LONG}")
     page.set_viewport_size({"width": width, "height": 844})
     page.goto(jobs.url)
-    expect(row_of(page, LONG[:200])).to_contain_text("50%")
+    expect(row_of(page, LONG)).to_contain_text("50%")
     expect(page.get_by_text("1 / 2 frames")).to_be_in_viewport()
 
     assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -112,7 +112,7 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page, jobs: Served, width: in
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
         assert row.evaluate("(row) => row.scrollWidth <= row.clientWidth")
-    figure = row_of(page, LONG[:200]).get_by_text("50%", exact=True)
+    figure = row_of(page, LONG).get_by_text("50%", exact=True)
     expect(figure).to_be_in_viewport(ratio=1)
 
     page.get_by_role("button", name="Live", exact=True).click()
@@ -121,11 +121,25 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page, jobs: Served, width: in
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_no_motion_for_those_who_asked_for_none(page: Page, jobs: Served) -> None:
+def test_reduced_motion_is_respected(page: Page, jobs: Served) -> None:
     page.emulate_media(reduced_motion="reduce")
     page.goto(jobs.url)
     expect(row_of(page, "video:42")).to_contain_text("37%")
     jobs.report("video:42", percent=80)
     expect(row_of(page, "video:42")).to_contain_text("80%")
-    assert {frame.filled for frame in seen_of(page, "video:42")} == {37.0, 80.0}
+    assert {frame.filled for frame in painted_frames(page, "video:42")} == {37.0, 80.0}
     assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_rows_are_hidden_behind_the_header(page: Page, served: Served) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    for number in range(12):
+        served.report(f"video:{number}", percent=99, accepts=["cancel"])
+    page.goto(served.url)
+    expect(row_of(page, "video:0")).to_contain_text("99%")
+    expect(page.get_by_role("button", name="Stop")).to_have_count(12)
+    header = page.get_by_role("banner")
+    before = header.screenshot()
+    for top in range(150, 250, 10):
+        page.evaluate(f"scrollTo(0, {top})")
+        assert header.screenshot() == before, f"scrolled by {top} pixels"

@@ -1,12 +1,12 @@
-"""What a person sees when a worker or the gateway dies, and when it comes back."""
+"""What the page shows when a worker or the gateway dies and recovers."""
 
 from __future__ import annotations
 
 import signal
 
 from .chromium import Complaints, Page, expect
+from .locators import bar_of, connection_of, painted_frames, row_of
 from .served import Served, worker
-from .sight import bar_of, connection_of, row_of, seen_of
 
 LEASES = 20_000
 """Milliseconds within which a lease of a second has run out ten times, and been noticed."""
@@ -14,11 +14,11 @@ LUCKY = "Math.random = () => 0.1"
 """The client draws how long it waits before it dials again: some five seconds, or with this one."""
 DIALS = """
 async () => {
-  const { connect } = await import('./shared.js');
+  const { connect } = await import('./src/settings.js');
   globalThis.offline = [];
   connect().observe(({ state, retryAt }) => {
     if (state === 'offline') offline.push(retryAt);
-    if (state === 'connecting') globalThis.dialled = Date.now();
+    if (state === 'connecting') globalThis.dialled = performance.now();
   });
 }
 """
@@ -27,7 +27,7 @@ REDIALLED = 20_000
 """Milliseconds within which it has dialled again, then."""
 
 
-def test_a_silent_worker_is_seen_to_stall_to_be_lost_and_to_return(
+def test_a_silent_worker_is_shown_as_stalled_lost_and_running_again(
     page: Page, served: Served
 ) -> None:
     page.goto(served.url)
@@ -56,7 +56,7 @@ def test_a_silent_worker_is_seen_to_stall_to_be_lost_and_to_return(
         expect(page.get_by_role("region", name="Active").get_by_role("listitem")).to_have_count(1)
 
 
-def test_a_gateway_that_dies_and_comes_back_empty(
+def test_the_page_recovers_from_a_gateway_that_restarts_empty(
     complaints: Complaints, page: Page, served: Served
 ) -> None:
     complaints.expect("ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|WebSocket connection to")
@@ -82,7 +82,7 @@ def test_a_gateway_that_dies_and_comes_back_empty(
     # However often it dials in vain, it does not pretend in between that all is well.
     for _ in range(2):
         page.wait_for_event("websocket", timeout=REDIALLED)
-    away = [frame.time for frame in seen_of(page, "video:42")]
+    away = [frame.time for frame in painted_frames(page, "video:42")]
     assert set(away[away.index("reconnecting…") :]) == {"reconnecting…"}
 
     served.start()
@@ -96,7 +96,7 @@ def test_a_gateway_that_dies_and_comes_back_empty(
     expect(row).to_contain_text("13%")
 
 
-def test_a_gateway_that_answers_again_is_not_waited_for(
+def test_the_page_reconnects_as_soon_as_the_gateway_answers(
     complaints: Complaints, page: Page, served: Served
 ) -> None:
     complaints.expect("ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|WebSocket connection to")

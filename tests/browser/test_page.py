@@ -1,17 +1,19 @@
-"""Jobs that are well, on the gateway's own page."""
+"""Jobs without faults, on the gateway's own page."""
 
 from __future__ import annotations
 
 import re
 
+import pytest
+
 from gateway import Job
 
 from .chromium import BrowserContext, Page, expect
+from .locators import bar_of, connection_of, painted_frames, row_of
 from .served import Served
-from .sight import bar_of, connection_of, row_of, seen_of
 
 
-def test_the_first_bar_a_person_sees_is_the_truth(page: Page, served: Served) -> None:
+def test_the_first_rendered_bar_is_correct(page: Page, served: Served) -> None:
     served.report("video:42", percent=37, phase="encode", message="frame 444")
 
     page.goto(served.url)
@@ -20,7 +22,9 @@ def test_the_first_bar_a_person_sees_is_the_truth(page: Page, served: Served) ->
     expect(row_of(page, "video:42")).to_contain_text("encode")
     expect(row_of(page, "video:42")).to_contain_text("frame 444")
     expect(connection_of(page)).to_have_text("Live")
-    assert {(frame.figure, frame.filled) for frame in seen_of(page, "video:42")} == {("37%", 37.0)}
+    assert {(frame.figure, frame.filled) for frame in painted_frames(page, "video:42")} == {
+        ("37%", 37.0)
+    }
 
 
 def test_a_job_is_followed_from_its_start_to_its_end(page: Page, served: Served) -> None:
@@ -40,13 +44,13 @@ def test_a_job_is_followed_from_its_start_to_its_end(page: Page, served: Served)
     expect(row).to_contain_text("Succeeded")
     expect(row).to_contain_text("took")
     expect(bar).to_have_attribute("aria-valuetext", re.compile("^Succeeded, "))
-    frames = seen_of(page, "video:42")
+    frames = painted_frames(page, "video:42")
     filled = [frame.filled for frame in frames]
     assert filled == sorted(filled), "the bar went back"
     assert filled[-1] == 100
 
 
-def test_jobs_in_a_hurry_leave_no_hole(page: Page, served: Served) -> None:
+def test_fast_jobs_leave_no_gap(page: Page, served: Served) -> None:
     page.goto(served.url)
     expect(connection_of(page)).to_have_text("Live")
     for number in range(1, 4):
@@ -64,7 +68,7 @@ def test_jobs_in_a_hurry_leave_no_hole(page: Page, served: Served) -> None:
     expect(facts).to_contain_text("What you see is true now.")
 
 
-def test_a_refresh_in_the_middle_shows_the_truth_at_once(page: Page, served: Served) -> None:
+def test_a_reload_shows_the_current_state_immediately(page: Page, served: Served) -> None:
     served.report("video:42", percent=10)
     page.goto(served.url)
     expect(row_of(page, "video:42")).to_contain_text("10%")
@@ -73,7 +77,9 @@ def test_a_refresh_in_the_middle_shows_the_truth_at_once(page: Page, served: Ser
 
     page.reload()
     expect(row_of(page, "video:42")).to_contain_text("64%")
-    assert {(frame.figure, frame.filled) for frame in seen_of(page, "video:42")} == {("64%", 64.0)}
+    assert {(frame.figure, frame.filled) for frame in painted_frames(page, "video:42")} == {
+        ("64%", 64.0)
+    }
     served.report("video:42", percent=65)
     expect(row_of(page, "video:42")).to_contain_text("65%")
 
@@ -96,7 +102,7 @@ def test_two_tabs_show_the_same_and_are_independent(
     expect(connection_of(other)).to_have_text("Live")
 
 
-def test_a_failed_job_says_why(page: Page, served: Served) -> None:
+def test_a_failed_job_shows_its_error(page: Page, served: Served) -> None:
     page.goto(served.url)
     served.report("import:7", percent=80, message="row 8000")
     expect(row_of(page, "import:7")).to_contain_text("80%")
@@ -109,7 +115,7 @@ def test_a_failed_job_says_why(page: Page, served: Served) -> None:
     expect(bar_of(page, "import:7")).to_have_attribute("aria-valuenow", "80")
 
 
-def test_a_retry_begins_anew_and_says_so(page: Page, served: Served) -> None:
+def test_a_retry_restarts_the_bar_and_shows_the_attempt(page: Page, served: Served) -> None:
     served.report("import:7", percent=80)
     page.goto(served.url)
     expect(row_of(page, "import:7")).to_contain_text("80%")
@@ -121,11 +127,11 @@ def test_a_retry_begins_anew_and_says_so(page: Page, served: Served) -> None:
     expect(row).to_contain_text("attempt 2")
     expect(row).to_contain_text("12%")
     expect(row).not_to_contain_text("no disk space")
-    again = [frame for frame in seen_of(page, "import:7") if frame.attempt]
+    again = [frame for frame in painted_frames(page, "import:7") if frame.attempt]
     assert {frame.filled for frame in again} == {12.0}, "its old bar ran back to the new one"
 
 
-def test_what_a_worker_says_is_text_and_nothing_else(page: Page, served: Served) -> None:
+def test_texts_of_a_worker_are_not_html(page: Page, served: Served) -> None:
     evil = "<img src=x onerror=\"document.title='owned'\"></script><script>alert(1)</script>"
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: dialogs.append(dialog.message))
@@ -140,3 +146,19 @@ def test_what_a_worker_says_is_text_and_nothing_else(page: Page, served: Served)
     expect(page.get_by_role("main").get_by_role("img")).to_have_count(0)
     assert "owned" not in page.title()
     assert dialogs == []
+
+
+@pytest.mark.parametrize(("lang", "words"), [("de", "1 laufen"), ("zh", "1 个进行中")])
+def test_the_page_speaks_the_readers_language(
+    page: Page, served: Served, lang: str, words: str
+) -> None:
+    served.report("video:42", percent=37)
+    page.goto(f"{served.url}/?lang={lang}")
+    expect(page.get_by_role("progressbar", name="video:42")).to_be_visible()
+    text = page.locator("body").inner_text()
+    assert words in text
+    figure = "37\xa0%" if lang == "de" else "37%"
+    expect(page.get_by_text(figure, exact=True)).to_be_visible()
+    for english in ("Running", "Queued", "Jobs", "Active", "Live job"):
+        assert english not in text
+    assert page.locator("html").get_attribute("lang") == lang

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import httpx
 import pytest
 
 from .bundled import bundle, node
@@ -83,7 +84,7 @@ def bars_of(page: Page) -> Locator:
     return page.get_by_role("progressbar", name="video:42")
 
 
-def test_strict_mode_mounts_twice_and_subscribes_once(
+def test_strict_mode_subscribes_once(
     page: Page, served: Served, show: Show, said: list[dict[str, Any]]
 ) -> None:
     served.report("video:42", percent=37, message="encoding")
@@ -107,9 +108,7 @@ def test_strict_mode_mounts_twice_and_subscribes_once(
     expect(bars_of(page).first).to_contain_text("succeeded 100%")
 
 
-def test_concurrent_rendering_never_shows_two_truths(
-    page: Page, served: Served, show: Show
-) -> None:
+def test_concurrent_rendering_shows_one_state(page: Page, served: Served, show: Show) -> None:
     served.report("video:42", percent=0)
     show("Many", strict=False)
     expect(page.get_by_role("listitem")).to_have_count(40)
@@ -122,7 +121,7 @@ def test_concurrent_rendering_never_shows_two_truths(
     expect(page.get_by_role("status")).to_contain_text("0 violations")
 
 
-def test_what_a_server_rendered_is_taken_over(page: Page, served: Served, show: Show) -> None:
+def test_server_rendered_html_is_hydrated(page: Page, served: Served, show: Show) -> None:
     script = bundle(HERE / "server.jsx", "--platform=node", "--format=cjs")
     html = node(script)
     assert "unknown" in html
@@ -133,7 +132,7 @@ def test_what_a_server_rendered_is_taken_over(page: Page, served: Served, show: 
     expect(bars_of(page)).to_have_text(["running 64% "] * 2)
 
 
-def test_a_hook_of_ones_own_is_replaced_by_changing_an_import(
+def test_a_custom_hook_is_replaced_by_changing_an_import(
     page: Page, served: Served, show: Show, said: list[dict[str, Any]]
 ) -> None:
     served.report("video:42", percent=1)
@@ -152,3 +151,137 @@ def test_a_hook_of_ones_own_is_replaced_by_changing_an_import(
     served.report("b", percent=51)
     expect(log.last).to_have_text("b went to 51")
     soon(page, lambda: wanted_in(said)[-1] == {"b"})
+
+
+def test_a_mounted_job_follows_its_retry_and_each_end_is_reported_once(
+    page: Page, served: Served, show: Show
+) -> None:
+    served.report("video:42", percent=10)
+    show("Ends")
+    expect(bars_of(page)).to_have_text("running, attempt 1")
+    served.report("video:42", status="failed", error="disk full")
+    expect(bars_of(page)).to_have_text("failed, attempt 1")
+    served.report("video:42", start=True, percent=5)
+    expect(bars_of(page)).to_have_text("running, attempt 2")
+    served.report("video:42", status="succeeded")
+    expect(bars_of(page)).to_have_text("succeeded, attempt 2")
+    first = ["1 failed false", "2 succeeded false"]
+    log = page.get_by_role("listitem")
+    expect(log).to_have_text([f"{who}: {end}" for end in first for who in ("option", "hook")])
+
+    for _ in range(2):  # what was known is shown at once, and told as what it is
+        page.get_by_role("button", name="toggle").click()
+    expect(bars_of(page)).to_have_text("succeeded, attempt 2")
+    expect(log).to_have_count(6)
+    expect(log.last).to_have_text("hook: 2 succeeded true")
+    expect(page.get_by_role("status")).to_contain_text("0 violations")
+
+
+def test_the_hook_has_the_shape_of_a_projects_hook(page: Page, served: Served, show: Show) -> None:
+    for number in (7, 8):
+        served.report(f"project:{number}", percent=number)
+    show("Projects")
+    status = page.get_by_role("status")
+    expect(status).to_have_text("connected, true")
+    log = page.get_by_role("listitem")
+    expect(log).to_have_text(["connected"])
+    page.get_by_role("button", name="send").click()
+    expect(log).to_have_text(["connected", "project:7 7", "project:8 8"])
+    page.get_by_role("button", name="wrong").click()
+    expect(log.last).to_contain_text('no field "projects": name the jobs in "jobs"')
+    page.get_by_role("button", name="sync").click()
+    served.report("project:7", percent=50)
+    served.report("project:8", percent=60)
+    expect(log.last).to_have_text("project:8 60")
+    page.get_by_role("button", name="disconnect", exact=True).click()
+    expect(status).to_have_text("disconnected, false")
+    expect(log.last).to_have_text("disconnected")
+    page.get_by_role("button", name="connect", exact=True).click()
+    expect(status).to_have_text("connected, true")
+    expect(log.nth(-2)).to_have_text("connected")
+    expect(log.last).to_have_text("project:8 60")
+
+
+def test_use_jobs_with_a_prefix_shows_jobs_that_appear_and_end(
+    page: Page, served: Served, show: Show, said: list[dict[str, Any]]
+) -> None:
+    served.report("user:7:a", percent=10)
+    served.report("user:8:a", percent=11)
+    show("Sets")
+    running = page.get_by_role("list", name="running").get_by_role("listitem")
+    expect(running).to_have_text(["user:7:a running 10"])
+    served.report("user:7:b", percent=20)
+    expect(running).to_have_text(["user:7:b running 20", "user:7:a running 10"])
+    expect(page.get_by_text("2 jobs, 2 running")).to_be_visible()
+    served.report("user:7:a", percent=30)
+    served.report("user:7:b", status="failed", error="disk full")
+    expect(running).to_have_text(["user:7:a running 30"])
+    expect(page.get_by_text("user:7:b: 1 failed")).to_be_visible()
+    expect(page.get_by_text("2 jobs, 1 running")).to_be_visible()
+
+    for _ in range(2):
+        page.get_by_role("button", name="toggle").click()
+    expect(running).to_have_text(["user:7:a running 30"])
+    served.report("user:7:a", status="succeeded")
+    expect(page.get_by_text("user:7:a: 1 succeeded")).to_be_visible()
+    expect(running).to_have_count(0)
+    assert {job for jobs in wanted_in(said) for job in jobs} == set()
+    expect(page.get_by_role("status")).to_contain_text("0 violations")
+
+
+def test_a_component_in_an_activity_keeps_its_state_while_hidden(
+    page: Page, served: Served, show: Show
+) -> None:
+    served.report("video:42", percent=37)
+    show("Hidden")
+    bar = page.get_by_text("running 37%")
+    expect(bar).to_be_visible()
+    page.evaluate("statuses = []")
+    hide = page.get_by_role("button", name="hide")
+    hide.click()
+    expect(bar).to_be_hidden()
+    served.report("video:42", percent=50)
+    hide.click()
+    expect(page.get_by_text("running 50%")).to_be_visible()
+    assert set(page.evaluate("statuses")) == {"running"}
+    expect(page.get_by_role("status")).to_have_text("live, 0 violations, 0 reconnects")
+
+
+def test_a_component_that_suspends_keeps_its_state(
+    page: Page, served: Served, show: Show, said: list[dict[str, Any]]
+) -> None:
+    served.report("video:42", percent=37)
+    show("Waiting")
+    expect(page.get_by_text("running 37% loaded")).to_be_visible()
+    asked = list(said)
+    page.evaluate("statuses = []")
+    page.get_by_role("button", name="wait").click()
+    expect(page.get_by_text("waiting", exact=True)).to_be_visible()
+    served.report("video:42", percent=50)
+    page.evaluate("load()")
+    expect(page.get_by_text("running 50% loaded again")).to_be_visible()
+    assert set(page.evaluate("statuses")) == {"running"}
+    assert said == asked
+
+
+def test_a_custom_stop_button_works(page: Page, served: Served, show: Show) -> None:
+    served.report("video:42", percent=10)
+    show("Stop")
+    stop = page.get_by_role("button", name="Stop")
+    said = page.get_by_role("status")
+    expect(said).to_have_text("none")
+    expect(stop).to_have_count(0)
+    served.report("video:42", accepts=["cancel"])
+    stop.click()
+    expect(said).to_have_text("open cancel")
+    expect(stop).to_be_disabled()
+    document = httpx.get(f"{served.url}/api/jobs/video:42", trust_env=False).json()
+    request = document["state"]["request"]
+    assert (request["verb"], request["args"]) == ("cancel", {"soft": True})
+    served.report("video:42", ack=request["id"], refused="it is uploading")
+    expect(said).to_have_text("refused cancel it is uploading")
+    stop.click()
+    expect(said).to_have_text("open cancel")
+    served.report("video:42", status="cancelled")
+    expect(said).to_have_text("none")
+    expect(stop).to_have_count(0)

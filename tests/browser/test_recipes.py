@@ -1,4 +1,4 @@
-"""The recipes of docs/browser.md, as they stand there, under the frameworks they are for."""
+"""The recipes of docs/browser.md, unchanged, with their frameworks."""
 
 from __future__ import annotations
 
@@ -69,6 +69,27 @@ SVELTE_APP = """
 <button onclick={() => (job = 'video:43')}>next</button>
 <Recipe {job} />
 """
+VUE_ON_SERVER = """
+import { createSSRApp, h } from 'vue';
+import { renderToString } from 'vue/server-renderer';
+import 'progress-gateway/element';
+import { useJob } from './recipe.js';
+
+const App = {
+  setup() {
+    const progress = useJob('video:42');
+    return () => h('p', [progress.value.status, h('job-progress', { job: 'video:42' })]);
+  },
+};
+renderToString(createSSRApp(App)).then((html) => process.stdout.write(html));
+"""
+SVELTE_ON_SERVER = """
+import { render } from 'svelte/server';
+import 'progress-gateway/element';
+import Recipe from './recipe.js';
+
+process.stdout.write(render(Recipe, { props: { job: 'video:42' } }).body);
+"""
 REACT = """
 import {{ createRoot }} from 'react-dom/client';
 {recipe}
@@ -107,7 +128,7 @@ def follow_both_jobs(page: Page, served: Served, site: str) -> None:
     expect(bar).to_have_attribute("value", "6")
 
 
-def test_vue(page: Page, served: Served, application: Path) -> None:
+def test_the_vue_recipe_works(page: Page, served: Served, application: Path) -> None:
     (application / "recipe.js").write_text(shown("Vue", "js"))
     entry = application / "entry.js"
     entry.write_text(VUE.format(gateway=f"{served.url}/ws"))
@@ -115,11 +136,11 @@ def test_vue(page: Page, served: Served, application: Path) -> None:
         follow_both_jobs(page, served, site)
 
 
-def compiled(component: str) -> str:
+def compiled(component: str, generate: str = "client") -> str:
     return node(
         f"""
         import {{ compile }} from 'svelte/compiler';
-        const {{ js, warnings }} = compile({json.dumps(component)}, {{ generate: 'client' }});
+        const {{ js, warnings }} = compile({json.dumps(component)}, {{ generate: '{generate}' }});
         if (warnings.length > 0) throw new Error(warnings.join('\\n'));
         process.stdout.write(js.code);
         """,
@@ -127,7 +148,7 @@ def compiled(component: str) -> str:
     )
 
 
-def test_svelte(page: Page, served: Served, application: Path) -> None:
+def test_the_svelte_recipe_works(page: Page, served: Served, application: Path) -> None:
     (application / "recipe.js").write_text(compiled(shown("Svelte", "svelte")))
     (application / "App.js").write_text(compiled(SVELTE_APP))
     entry = application / "entry.js"
@@ -136,7 +157,22 @@ def test_svelte(page: Page, served: Served, application: Path) -> None:
         follow_both_jobs(page, served, site)
 
 
-def test_react(page: Page, served: Served, application: Path) -> None:
+@pytest.mark.parametrize("framework", ["vue", "svelte"])
+def test_the_recipe_renders_on_a_server(application: Path, framework: str) -> None:
+    entry = application / "entry.js"
+    if framework == "vue":
+        (application / "recipe.js").write_text(shown("Vue", "js"))
+        entry.write_text(VUE_ON_SERVER)
+        expected = '<p>unknown<job-progress job="video:42"></job-progress></p>'
+    else:
+        (application / "recipe.js").write_text(compiled(shown("Svelte", "svelte"), "server"))
+        entry.write_text(SVELTE_ON_SERVER)
+        expected = "<progress"
+    html = node(bundle(entry, "--platform=node", "--format=cjs", *VUE_FLAGS))
+    assert expected in html
+
+
+def test_the_react_recipe_works(page: Page, served: Served, application: Path) -> None:
     recipe = re.sub(r"(?m)^configure\(.*\n", "", shown("React", "jsx"))
     entry = application / "entry.jsx"
     entry.write_text(REACT.format(recipe=recipe, gateway=f"{served.url}/ws"))
@@ -148,7 +184,7 @@ def test_react(page: Page, served: Served, application: Path) -> None:
         expect(page.get_by_role("alert")).to_have_text("disk full")
 
 
-def test_htmx(page: Page, served: Served) -> None:
+def test_the_htmx_recipe_works(page: Page, served: Served) -> None:
     recipe = shown("htmx, or no framework at all", "html")
     answer = re.search(r"<!-- the answer: (.*) -->", recipe)
     assert answer is not None

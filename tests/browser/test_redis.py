@@ -1,4 +1,4 @@
-"""A gateway whose jobs are in a Redis, and what a person sees when that goes away."""
+"""What the page of a gateway with Redis shows during an outage of Redis."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.brokers.server import Server, redis_server
+from tests.brokers.redis.server import Server, redis_server
 
 from .chromium import Complaints, Page, expect
+from .locators import bar_of, connection_fact, connection_of, row_of
 from .served import Served, worker
-from .sight import bar_of, connection_of, fact_of, row_of
 
 NOTICED = 30_000
 """Milliseconds until the gateway knows that its Redis is gone, or back, and the worker too."""
@@ -29,7 +29,7 @@ def served(redis: Server) -> Iterator[Served]:
         yield served
 
 
-def test_a_redis_that_restarts_empty_in_mid_job(
+def test_a_page_recovers_from_a_redis_that_restarts_empty(
     complaints: Complaints, page: Page, redis: Server, served: Served
 ) -> None:
     complaints.expect("503")  # the list of jobs, meanwhile
@@ -50,10 +50,10 @@ def test_a_redis_that_restarts_empty_in_mid_job(
         expect(bar_of(page, "video:42")).to_have_attribute("aria-valuenow", "40", timeout=NOTICED)
         served.report("video:42", done=60)
         expect(row).to_contain_text("60 / 100 frames")
-    assert fact_of(page, "Violations") == "0"
+    assert connection_fact(page, "Violations") == "0"
 
 
-def test_a_gateway_that_restarts_in_mid_job_has_forgotten_nothing(
+def test_a_restarted_gateway_with_redis_keeps_the_job(
     complaints: Complaints, page: Page, served: Served
 ) -> None:
     complaints.expect("ERR_CONNECTION|WebSocket connection to")
@@ -68,4 +68,4 @@ def test_a_gateway_that_restarts_in_mid_job_has_forgotten_nothing(
     expect(connection_of(page)).to_have_text("Live", timeout=NOTICED)
     expect(row_of(page, "video:42")).to_contain_text("55%")
     expect(row_of(page, "done:1")).to_contain_text("Succeeded")
-    assert fact_of(page, "Violations") == "0"
+    assert connection_fact(page, "Violations") == "0"

@@ -1,4 +1,4 @@
-"""Two nodes that are restarted one after the other, in mid-job: a person sees nothing of it."""
+"""Two nodes are restarted one after the other during a job: the page shows no interruption."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.brokers.server import Server, redis_server
+from tests.brokers.redis.server import Server, redis_server
 
 from .chromium import Page, expect
+from .locators import bar_of, connection_fact, connection_of, painted_frames, row_of
 from .proxy import Proxy
 from .served import Served
-from .sight import bar_of, connection_of, fact_of, row_of, seen_of
 
 STATES = """
 async () => {
-  const { connect } = await import('./shared.js');
+  const { connect } = await import('./src/settings.js');
   globalThis.states = [];
   connect().observe(({ state }) => states.push(state));
 }
@@ -26,13 +26,13 @@ async () => {
 @pytest.fixture
 def nodes() -> Iterator[tuple[Served, Served]]:
     redis = Server(redis_server())
-    options = ("--redis", redis.url, "--drain", "10")
+    options = ("--redis", redis.url, "--shutdown-timeout", "10")
     with Served(*options) as one, Served(*options) as other:
         yield one, other
     redis.close()
 
 
-def test_a_rolling_restart_is_seen_by_nobody(page: Page, nodes: tuple[Served, Served]) -> None:
+def test_a_rolling_restart_is_invisible_to_pages(page: Page, nodes: tuple[Served, Served]) -> None:
     one, other = nodes
     percent = 10
     one.report("video:42", percent=percent)
@@ -54,7 +54,7 @@ def test_a_rolling_restart_is_seen_by_nobody(page: Page, nodes: tuple[Served, Se
         expect(row_of(page, "video:42")).to_contain_text("90%")
 
         assert set(page.evaluate("states")) == {"live"}
-        assert "reconnecting…" not in {frame.time for frame in seen_of(page, "video:42")}
-        assert fact_of(page, "Reconnects") == "2"
-        assert fact_of(page, "Violations") == "0"
+        assert "reconnecting…" not in {frame.time for frame in painted_frames(page, "video:42")}
+        assert connection_fact(page, "Reconnects") == "2"
+        assert connection_fact(page, "Violations") == "0"
         expect(page.get_by_role("dialog")).to_contain_text("Moved without a pause")

@@ -1,4 +1,4 @@
-"""A gateway that asks for tokens: pages that bring one, and what happens when it expires."""
+"""A gateway that requires tokens: pages that have one, and its expiry."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 
 from gateway.auth import tokens
 from gateway.auth.keys import read_keys
-from gateway.auth.rights import LEEWAY
+from gateway.auth.permissions import LEEWAY
 from tests.cli.processes import GATEWAY, clean_environment
 
 from .chromium import Complaints, Locator, Page, WebSocket, expect
+from .locators import bar_of, connection_of, row_of
 from .proxy import Proxy
 from .served import Served
-from .sight import bar_of, connection_of, row_of
 from .site import serve_site
 
 SECRET = secrets.token_urlsafe(32)
@@ -92,7 +92,7 @@ def said_of_connection(page: Page) -> Locator:
     return page.get_by_role("status", name="Connection")
 
 
-def test_a_token_is_renewed_in_mid_job_and_nobody_sees_it(page: Page, served: Served) -> None:
+def test_a_token_is_renewed_without_a_visible_interruption(page: Page, served: Served) -> None:
     minted: list[str] = []
     said: list[str] = []
     sockets: list[WebSocket] = []
@@ -142,9 +142,7 @@ def test_the_page_asks_for_a_token_once(complaints: Complaints, page: Page, serv
     expect(row_of(page, "video:42")).to_contain_text("20%")
 
 
-def test_a_login_that_fails_in_mid_job_costs_a_reconnect_and_no_more(
-    page: Page, served: Served
-) -> None:
+def test_a_failed_token_renewal_costs_one_reconnect(page: Page, served: Served) -> None:
     page.expose_function("mint", login(over_in(2), failures=1))
     served.report("video:42", percent=10)
     with serve_site(PAGE.format(gateway=served.url)) as site:
@@ -156,7 +154,7 @@ def test_a_login_that_fails_in_mid_job_costs_a_reconnect_and_no_more(
         expect(bar).to_have_attribute("aria-valuenow", "20")
 
 
-def test_a_token_that_was_over_already_is_asked_for_again(page: Page, served: Served) -> None:
+def test_an_expired_token_is_requested_again(page: Page, served: Served) -> None:
     page.expose_function("mint", login(over_in(-60), failures=0))
     served.report("video:42", percent=10)
     with serve_site(PAGE.format(gateway=served.url)) as site:
@@ -167,7 +165,7 @@ def test_a_token_that_was_over_already_is_asked_for_again(page: Page, served: Se
 
 
 @pytest.mark.parametrize("transport", ["sse", "polling"])
-def test_a_page_of_another_origin_falls_back_with_its_token(
+def test_a_page_of_another_origin_uses_the_fallback_with_its_token(
     complaints: Complaints, page: Page, served: Served, transport: str
 ) -> None:
     complaints.expect("WebSocket connection to|ERR_|Failed to load resource")

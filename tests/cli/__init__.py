@@ -1,4 +1,4 @@
-"""The command line, tried as its users do: real processes, on loopback and free ports.
+"""Tests of the command line with real processes, on loopback and free ports.
 
-The rule for waiting: read the line that is waited for, within a deadline. Never sleep.
+To wait, read the expected line with a deadline. Never sleep.
 """

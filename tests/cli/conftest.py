@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.worker.peer import Peer
+from tests.worker.fake_gateway import FakeGateway
 
 from .processes import GATEWAY, Running
 
@@ -12,16 +12,16 @@ from .processes import GATEWAY, Running
 @pytest.fixture
 def url() -> Iterator[str]:
     """A `gateway serve` of this test's own."""
-    with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", "--drain", "1") as served:
+    with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", "--shutdown-timeout", "1") as served:
         yield address(served)
 
 
 @pytest.fixture
-def peer() -> Iterator[Peer]:
-    """A server that stands for a gateway, and records what it is told."""
-    peer = Peer()
-    yield peer
-    peer.go_away()
+def fake_gateway() -> Iterator[FakeGateway]:
+    """A server that replaces a gateway, and records the updates."""
+    fake_gateway = FakeGateway()
+    yield fake_gateway
+    fake_gateway.stop()
 
 
 def address(served: Running) -> str:

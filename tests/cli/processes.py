@@ -1,4 +1,4 @@
-"""Real processes in tests: what they say is read with a deadline, and none outlives its test."""
+"""Real processes in tests: their output is read with a deadline, and none outlives its test."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, Self
 
@@ -24,13 +25,19 @@ WITHIN = 30.0  # seconds: far more than anything takes, so that only what hangs 
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without anything that sets the gateway, and `variables`."""
-    inherited = {name: v for name, v in os.environ.items() if not name.startswith("GATEWAY_")}
-    return inherited | variables
+    """This process's environment without anything that sets the gateway, and `variables`.
+
+    Without a delay at shutdown, which processes that no load balancer knows need not have.
+    """
+    inherited = {
+        name: v for name, v in os.environ.items() if not name.startswith("PROGRESS_GATEWAY_")
+    }
+    return inherited | {"PROGRESS_GATEWAY_SHUTDOWN_DELAY": "0"} | variables
 
 
 class Running:
-    """A running process, in a session of its own. Killed at the end of the `with` block."""
+    """A running process, in a session of its own. At the end of the `with` block it is killed, and
+    all that it has started."""
 
     def __init__(
         self, *command: str, env: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
@@ -59,7 +66,8 @@ class Running:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self.process.kill()
+        with suppress(ProcessLookupError):  # nothing is left
+            os.killpg(self.process.pid, signal.SIGKILL)
         with self.process:
             pass
         self._errors.close()
@@ -67,8 +75,9 @@ class Running:
     @property
     def errors(self) -> str:
         """All that it said on stderr so far."""
-        self._errors.seek(0)
-        return self._errors.read().decode()
+        # By `pread`: the process writes at the offset of this very file description.
+        number = self._errors.fileno()
+        return os.pread(number, os.fstat(number).st_size, 0).decode(errors="replace")
 
     def tell(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -129,6 +138,11 @@ class Terminal:
         self.process.kill()
         self.process.wait()
         os.close(self._controller)  # hangs up on whoever is left
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Resize the terminal; its foreground processes get SIGWINCH."""
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self._controller, termios.TIOCSWINSZ, size)
 
     def type(self, text: str) -> None:
         os.write(self._controller, text.encode())

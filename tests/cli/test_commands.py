@@ -1,4 +1,4 @@
-"""What the command line says of itself, and of calls that are wrong."""
+"""The help texts of the command line, and its errors for invalid calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import cli
-from gateway.settings import SETTINGS
+from gateway.config.settings import SETTINGS
 
 from .processes import GATEWAY, Running, clean_environment
 
@@ -23,14 +23,14 @@ def invoke(*arguments: str, **variables: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_explains_itself(command: str) -> None:
+def test_each_command_has_a_help_text(command: str) -> None:
     code, output = invoke(command, "--help")
     assert code == 0
-    assert "GATEWAY_" in output
+    assert "PROGRESS_GATEWAY_" in output
     assert "default" in output
 
 
-def test_the_commands_are_listed_and_the_version_is_told() -> None:
+def test_the_commands_and_the_version_are_shown() -> None:
     _, output = invoke("--help")
     assert all(command in output for command in COMMANDS)
     code, output = invoke("--version")
@@ -41,15 +41,27 @@ def test_the_commands_are_listed_and_the_version_is_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["serve", "--bind", "8000"], ["--bind", "GATEWAY_BIND", "HOST:PORT", "'8000'"]),
-        (["serve", "--drain", "soon"], ["--drain", "GATEWAY_DRAIN", "seconds"]),
-        (["serve", "--log-level", "loud"], ["--log-level", "GATEWAY_LOG_LEVEL", "debug"]),
-        (["demo", "--bind", "x"], ["--bind", "GATEWAY_BIND"]),
-        (["publish", "a", "--url", "ftp://x"], ["--url", "GATEWAY_URL", "http://"]),
-        (["run", "a", "--url", "redis://", "--", "true"], ["--url", "GATEWAY_URL", "no host"]),
-        (["watch", "a", "--url", "127.0.0.1:8000"], ["--url", "GATEWAY_URL", "http://"]),
-        (["watch", "a", "--url", "redis://h"], ["--url", "GATEWAY_URL", "a gateway is needed"]),
-        (["revoke", "x", "--url", "redis://h"], ["--url", "GATEWAY_URL", "a gateway is needed"]),
+        (["serve", "--bind", "8000"], ["--bind", "PROGRESS_GATEWAY_BIND", "HOST:PORT", "'8000'"]),
+        (
+            ["serve", "--shutdown-timeout", "soon"],
+            ["--shutdown-timeout", "PROGRESS_GATEWAY_SHUTDOWN_TIMEOUT", "seconds"],
+        ),
+        (["serve", "--log-level", "loud"], ["--log-level", "PROGRESS_GATEWAY_LOG_LEVEL", "debug"]),
+        (["demo", "--bind", "x"], ["--bind", "PROGRESS_GATEWAY_BIND"]),
+        (["publish", "a", "--url", "ftp://x"], ["--url", "PROGRESS_GATEWAY_URL", "http://"]),
+        (
+            ["run", "a", "--url", "redis://", "--", "true"],
+            ["--url", "PROGRESS_GATEWAY_URL", "no host"],
+        ),
+        (["watch", "a", "--url", "127.0.0.1:8000"], ["--url", "PROGRESS_GATEWAY_URL", "http://"]),
+        (
+            ["watch", "a", "--url", "redis://h"],
+            ["--url", "PROGRESS_GATEWAY_URL", "a gateway is needed"],
+        ),
+        (
+            ["revoke", "x", "--url", "redis://h"],
+            ["--url", "PROGRESS_GATEWAY_URL", "a gateway is needed"],
+        ),
         (["publish", "not a job"], ["JOB", "not a job id"]),
         (["publish", "a", "--percent", "101"], ["--percent", "101"]),
         (["publish", "a", "--status", "done"], ["--status", "succeeded"]),
@@ -59,48 +71,49 @@ def test_the_commands_are_listed_and_the_version_is_told() -> None:
         (["watch", "a", "b c"], ["JOB", "not a job id", "b c"]),
         (["run", "a"], ["COMMAND"]),
         (["run", "a b", "--", "true"], ["not a job id"]),
-        (["run", "a", "--parent", "b c", "--", "true"], ["parent", "not a job id"]),
+        (["run", "a", "--weight", "0", "--", "true"], ["weight", "0.001"]),
         (["dance"], ["dance"]),
     ],
 )
-def test_a_wrong_call_is_named_and_exits_with_2(arguments: list[str], said: list[str]) -> None:
+def test_an_invalid_call_exits_with_2(arguments: list[str], said: list[str]) -> None:
     code, output = invoke(*arguments)
     assert code == 2
     assert all(part in output for part in said), output
     assert "Traceback" not in output
 
 
-def test_a_wrong_variable_is_named_too() -> None:
-    code, output = invoke("serve", GATEWAY_BIND="nowhere")
+def test_an_invalid_variable_is_named() -> None:
+    code, output = invoke("serve", PROGRESS_GATEWAY_BIND="nowhere")
     assert code == 2
-    assert "GATEWAY_BIND" in output
+    assert "PROGRESS_GATEWAY_BIND" in output
     assert "'nowhere'" in output
 
 
 @pytest.mark.parametrize("command", [["publish", "a"], ["watch", "a"], ["revoke", "x"]])
 @pytest.mark.parametrize("url", ["redis://:hush@h:port", "http://me:hush@h"])
 def test_a_password_is_not_shown(command: list[str], url: str) -> None:
-    code, output = invoke(*command, GATEWAY_URL=url)
+    code, output = invoke(*command, PROGRESS_GATEWAY_URL=url)
     assert code == 2
-    assert "GATEWAY_URL" in output
+    assert "PROGRESS_GATEWAY_URL" in output
     assert "hush" not in output
 
 
-def test_a_mistyped_variable_is_pointed_out() -> None:
-    _, output = invoke("publish", "not a job", GATEWAY_BNID="127.0.0.1:1")
+def test_a_misspelled_variable_is_reported() -> None:
+    _, output = invoke("publish", "not a job", PROGRESS_GATEWAY_BNID="127.0.0.1:1")
     assert (
-        "Warning: GATEWAY_BNID is no variable of the gateway; did you mean GATEWAY_BIND?" in output
+        "Warning: PROGRESS_GATEWAY_BNID is not a variable of the gateway; "
+        "did you mean PROGRESS_GATEWAY_BIND?" in output
     )
 
 
-def test_a_real_process_says_the_same() -> None:
-    with Running(*GATEWAY, "serve", env={"GATEWAY_DRAIN": "x"}) as running:
+def test_a_real_process_shows_the_same_errors() -> None:
+    with Running(*GATEWAY, "serve", env={"PROGRESS_GATEWAY_SHUTDOWN_TIMEOUT": "x"}) as running:
         assert running.end() == 2
-        assert "GATEWAY_DRAIN" in running.errors
+        assert "PROGRESS_GATEWAY_SHUTDOWN_TIMEOUT" in running.errors
         assert "Traceback" not in running.errors
 
 
-def test_a_publish_loads_no_server_and_no_bars() -> None:
+def test_publish_imports_no_server_and_no_bars() -> None:
     program = (
         "import sys; from click.testing import CliRunner; from gateway.cli import cli; "
         "CliRunner().invoke(cli, ['publish', 'a', '--url', 'http://127.0.0.1:9']); "

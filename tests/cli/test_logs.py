@@ -1,4 +1,4 @@
-"""What is logged, as it is read: lines for people, JSON for machines, never a line too many."""
+"""The log: lines for people, JSON for machines, and a limited rate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
 
 
 @given(st.text(), st.text())
-def test_whatever_is_in_it_a_line_is_one_object(text: str, value: str) -> None:
+def test_a_log_line_is_one_json_object(text: str, value: str) -> None:
     line = _structured(False).format(record("%s", text, value=value))
     assert not [char for char in line if ord(char) < 32]
     found = json.loads(line)
@@ -36,14 +36,14 @@ def test_whatever_is_in_it_a_line_is_one_object(text: str, value: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_a_line_for_people_stays_one(text: str, value: str) -> None:
+def test_a_log_line_for_a_terminal_stays_one_line(text: str, value: str) -> None:
     line = _structured(True).format(record("%s", text, value=value))
     plain = line.replace("\x1b[", "")
     assert not [char for char in plain if ord(char) < 32 and char != "\t"]
     assert len(line.splitlines()) == 1
 
 
-def test_a_flood_is_thinned_and_counted() -> None:
+def test_a_flood_of_log_lines_is_limited_and_counted() -> None:
     now = 0.0
     flood = Flood(lambda: now)
 
@@ -82,7 +82,7 @@ def lines_of(served: Running, wanted: Callable[[dict[str, Any]], bool]) -> list[
 
 
 def test_a_connection_can_be_followed_by_its_id() -> None:
-    with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", "--drain", "1") as served:
+    with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", "--shutdown-timeout", "1") as served:
         jobs = {"type": "sync_subscriptions", "jobs": ["a", "b"]}
         with websocket(address(served), jobs, jobs, {"type": "ping"}) as client:
             heard = b""
@@ -100,20 +100,20 @@ def test_a_connection_can_be_followed_by_its_id() -> None:
     assert {line["client"] for line in lines} == {"192.0.2.7"}
 
 
-def test_at_a_terminal_it_is_for_people() -> None:
+def test_at_a_terminal_the_log_is_human_readable() -> None:
     terminal = Terminal(*GATEWAY, "serve", "--bind", "127.0.0.1:0")
     with terminal:
         terminal.until("Serving on")
         terminal.type("\x03")
-        seen = terminal.until("left, as told by SIGINT")
+        seen = terminal.until("exiting after SIGINT")
     assert "{" not in seen
 
 
 @pytest.mark.parametrize("level", ["warning", "info"])
-def test_the_level_counts(level: str) -> None:
+def test_the_log_level_is_respected(level: str) -> None:
     serve = ("serve", "--bind", "127.0.0.1:0", "--log-level", level)
     with Running(*GATEWAY, *serve) as served:
         address(served)
         served.tell(signal.SIGTERM)
         served.end()
-        assert ("left, as told by" in served.errors) == (level == "info")
+        assert ("exiting after" in served.errors) == (level == "info")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.brokers.server import session_server
-from tests.worker.peer import Peer, problem
+from gateway.model.constants import MAX_NUMBER
+from tests.brokers.redis.server import session_server
+from tests.worker.fake_gateway import FakeGateway, problem
 
 from .conftest import address
 from .processes import GATEWAY, Running, clean_environment
@@ -30,8 +31,8 @@ def answer(*arguments: str, url: str) -> dict[str, Any]:
     return found
 
 
-def test_applied_unchanged_and_rejected(url: str) -> None:
-    done = publish("a", "--percent", "0", "--phase", "x", GATEWAY_URL=url)
+def test_publish_prints_applied_unchanged_and_rejected(url: str) -> None:
+    done = publish("a", "--percent", "0", "--phase", "x", PROGRESS_GATEWAY_URL=url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "a: applied\n", "")
     done = publish("a", "--percent", "0", "--url", url)
     assert done.returncode == 0
@@ -39,10 +40,10 @@ def test_applied_unchanged_and_rejected(url: str) -> None:
     assert publish("a", "--status", "failed", "--error", "no", "--url", url).returncode == 0
     done = publish("a", "--percent", "50", "--url", url)
     assert done.returncode == 1
-    assert "rejected (it has ended; --start opens a new attempt)" in done.stderr
+    assert "rejected (the job has ended; --start opens a new attempt)" in done.stderr
 
 
-def test_attempts_are_fenced(url: str) -> None:
+def test_publish_respects_attempts(url: str) -> None:
     assert answer("a", "--start", url=url)["attempt"] == 1
     assert answer("a", "--start", url=url)["attempt"] == 2
     late = answer("a", "--attempt", "1", "--percent", "5", url=url)
@@ -52,11 +53,11 @@ def test_attempts_are_fenced(url: str) -> None:
 EVERY_FIELD = (
     "--status", "running", "--percent", "12.5", "--done", "1", "--total", "8",
     "--unit", "frames", "--phase", "encode", "--message", "on it", "--error", "a bit",
-    "--data", '{"a": [null]}', "--parent", "p", "--lease", "5",
+    "--data", '{"a": [null]}', "--weight", "2.5", "--lease", "600",
 )  # fmt: skip
 
 
-def test_every_field_arrives(url: str) -> None:
+def test_publish_sends_every_field(url: str) -> None:
     assert answer("a", *EVERY_FIELD, url=url)["applied"]
     # The same once more changes nothing: so each was taken as it was meant.
     assert answer("a", *EVERY_FIELD, url=url)["reason"] == "unchanged"
@@ -64,11 +65,19 @@ def test_every_field_arrives(url: str) -> None:
     assert answer("a", "--data", "null", url=url)["reason"] == "unchanged"
 
 
-def test_what_only_the_gateway_finds_wrong() -> None:
-    peer = Peer()
-    peer.plan.append(problem(400, "too odd", field="unit"))
-    done = publish("a", "--unit", "x", "--url", peer.url)
-    peer.go_away()
+def test_a_group_is_declared_and_its_children_are_weighed(url: str) -> None:
+    assert answer("g", "--children", "open", url=url)["applied"]
+    assert answer("g", "--children", "open", url=url)["reason"] == "unchanged"
+    assert answer("g", "--children", "2", url=url)["applied"]
+    assert answer("g/a", "--weight", "2", "--status", "succeeded", url=url)["applied"]
+    assert answer("g", "--percent", "1", url=url)["reason"] == "final"
+
+
+def test_an_error_of_the_gateway_is_shown() -> None:
+    fake_gateway = FakeGateway()
+    fake_gateway.plan.append(problem(400, "too odd", field="unit"))
+    done = publish("a", "--unit", "x", "--url", fake_gateway.url)
+    fake_gateway.stop()
     assert done.returncode == 2
     assert done.stderr == "Error: rejected: 400 too odd\n"
 
@@ -78,13 +87,13 @@ def test_what_only_the_gateway_finds_wrong() -> None:
     [
         (("--percent", "nan"), "--percent must be finite"),
         (("--percent", "101"), "--percent must be between 0 and 100, not 101"),
-        (("--done", "-1"), "--done must be between 0 and 2**53"),
+        (("--done", "-1"), f"--done must be between 0 and {MAX_NUMBER}"),
         (("--lease", "0.5"), "--lease must be between 1 and 86400 seconds"),
-        (("--parent", "a b"), "--parent is not a job id"),
+        (("--weight", "0"), "--weight must be between 0.001 and 1000"),
         (("--data", json.dumps("x" * 8192)), "--data has 8194 bytes of JSON; 8192 are allowed"),
     ],
 )
-def test_what_is_wrong_is_told_before_anybody_is_called(
+def test_an_invalid_argument_is_reported_before_connecting(
     arguments: tuple[str, ...], said: str
 ) -> None:
     done = publish("a", *arguments, "--url", "http://127.0.0.1:9")
@@ -95,21 +104,21 @@ def test_what_is_wrong_is_told_before_anybody_is_called(
 class TestStraightToARedis:
     """By the publisher of workers; tests/worker tries that itself."""
 
-    def test_every_field_arrives(self) -> None:
+    def test_publish_sends_every_field(self) -> None:
         url = session_server().url
         assert answer("a", *EVERY_FIELD, url=url)["applied"]
         assert answer("a", *EVERY_FIELD, url=url)["reason"] == "unchanged"
         assert answer("a", "--start", url=url)["attempt"] == 2
-        done = publish("a", "--attempt", "1", "--percent", "9", GATEWAY_URL=url)
+        done = publish("a", "--attempt", "1", "--percent", "9", PROGRESS_GATEWAY_URL=url)
         assert (done.returncode, done.stdout) == (1, "")
         assert "rejected (a newer attempt has begun)" in done.stderr
 
-    def test_a_text_is_cut_as_a_worker_cuts_it(self) -> None:
+    def test_a_long_text_is_cut(self) -> None:
         server = session_server()
         assert answer("a", "--unit", "x" * 100, url=server.url)["applied"]
         assert server.client.hget("progress:last:a", "unit").decode() == "x" * 31 + "…"
 
-    def test_it_is_followed_at_a_gateway(self) -> None:
+    def test_a_job_published_to_redis_is_shown_at_a_gateway(self) -> None:
         redis = session_server().url
         serve = (*GATEWAY, "serve", "--bind", "127.0.0.1:0", "--redis", redis)
         with (
@@ -122,7 +131,7 @@ class TestStraightToARedis:
             assert publish("a", "--status", "succeeded", "--url", redis).returncode == 0
             assert watching.end() == 0
 
-    def test_nobody_there(self) -> None:
+    def test_an_unreachable_gateway_is_reported(self) -> None:
         done = publish("a", "--percent", "1", "--url", "redis://:hush@127.0.0.1:9/0")
         assert done.returncode == 3
         assert "redis://127.0.0.1:9/0 does not answer" in done.stderr
@@ -130,8 +139,8 @@ class TestStraightToARedis:
         assert "hush" not in done.stderr
         assert done.stderr.count("\n") == 1
 
-    def test_a_wrong_password(self, worker: str) -> None:
-        assert publish("a", "--url", worker.format("hush")).returncode == 0
+    def test_a_wrong_password_is_reported(self, worker: str) -> None:
+        assert publish("a", "--percent", "1", "--url", worker.format("hush")).returncode == 0
         done = publish("a", "--url", worker.format("push"))
         assert done.returncode == 1
         assert done.stderr.startswith("Error: rejected: invalid username-password pair")
@@ -148,7 +157,7 @@ class TestStraightToARedis:
         server.client.acl_deluser("worker")
 
 
-def test_nobody_there() -> None:
+def test_an_unreachable_gateway_is_reported() -> None:
     done = publish("a", "--percent", "1", "--url", "http://127.0.0.1:9")
     assert done.returncode == 3
     assert "http://127.0.0.1:9 does not answer" in done.stderr

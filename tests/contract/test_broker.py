@@ -18,16 +18,20 @@ from msgspec.structs import replace
 from trio.abc import ReceiveChannel
 
 from gateway import Broker, InvalidInput, Limits, MemoryBroker
-from gateway.auth.patterns import EVERY_JOB, Patterns
-from gateway.brokers.redis import RedisBroker
-from gateway.job import Event, Position, Update
-from gateway.storage.address import parse_address
-from tests.brokers.cluster import session_cluster
-from tests.brokers.server import CLOCK, session_server, using_test_clock
+from gateway.brokers.base import PublishResult
+from gateway.brokers.redis.broker import RedisBroker
+from gateway.brokers.redis.url import parse_address
+from gateway.model.constants import QUEUED_RETENTION
+from gateway.model.patterns import EVERY_JOB, Patterns
+from gateway.model.state import UNSEEN, Event, Position, Request, RequestUpdate, Update
+from tests.brokers.redis.cluster import session_cluster
+from tests.brokers.redis.server import CLOCK, session_server, using_test_clock
 from tests.faults.stores import session_watched_store
 from tests.traceparents import OTHER, SPAN
 
-LIMITS = Limits(history=5, max_jobs=50, retention=3600, page_looks=30, page_bytes=20_000)
+LIMITS = Limits(history=5, max_jobs=50, retention=3600, list_scan=30, list_bytes=20_000)
+SETTINGS = {"history": LIMITS.history, "retention": LIMITS.retention}
+"""As the feed of a node writes them, which most tests here have not."""
 
 
 @define
@@ -56,9 +60,11 @@ async def memory() -> AsyncIterator[Bench]:
 async def redis() -> AsyncIterator[Bench]:
     server = session_server()
     server.client.set(CLOCK, 1_000_000)
+    server.client.hset("progress:counters", mapping=SETTINGS)
 
     async def tick(seconds: float) -> None:
         server.client.incrbyfloat(CLOCK, seconds)
+        pass_time(server.client, "progress", seconds)
 
     with using_test_clock():
         broker = RedisBroker(server.url, LIMITS)
@@ -66,14 +72,24 @@ async def redis() -> AsyncIterator[Bench]:
     broker.close()
 
 
+def pass_time(client: Any, prefix: str, seconds: float) -> None:
+    """Have nodes asked for leases all the while: else it would count as a step of the clock."""
+    if client.hexists(f"{prefix}:counters", "asked_at"):
+        client.hincrbyfloat(f"{prefix}:counters", "asked_at", seconds)
+
+
 @asynccontextmanager
 async def sentinel() -> AsyncIterator[Bench]:
     store = session_watched_store()
     await store.command("FLUSHALL")
     await store.command("SET", CLOCK, 1_000_000)
+    for name, value in SETTINGS.items():
+        await store.command("HSET", "progress:counters", name, str(value))
 
     async def tick(seconds: float) -> None:
         await store.command("INCRBYFLOAT", CLOCK, str(seconds))
+        if await store.command("HEXISTS", "progress:counters", "asked_at"):
+            await store.command("HINCRBYFLOAT", "progress:counters", "asked_at", str(seconds))
 
     with using_test_clock():
         broker = RedisBroker(store.url, LIMITS)
@@ -88,10 +104,13 @@ async def cluster() -> AsyncIterator[Bench]:
     clocks = [f"{shard.feed}:clock" for shard in parse_address(url).layout.shards]
     for clock in clocks:
         cluster.owner(clock).set(clock, 1_000_000)
+        counters = clock.replace(":feed:clock", ":counters")
+        cluster.owner(clock).hset(counters, mapping=SETTINGS)
 
     async def tick(seconds: float) -> None:
         for clock in clocks:
             cluster.owner(clock).incrbyfloat(clock, seconds)
+            pass_time(cluster.owner(clock), clock.removesuffix(":feed:clock"), seconds)
 
     with using_test_clock():
         broker = RedisBroker(url, LIMITS)
@@ -121,7 +140,7 @@ async def collect(feed: ReceiveChannel[Sequence[Event]], count: int) -> list[Eve
     return events
 
 
-async def test_publish_read_and_history_agree(bench: Bench) -> None:
+async def test_publish_read_and_history_are_consistent(bench: Bench) -> None:
     assert await bench.broker.read(["a"]) == {}
     assert await bench.broker.history("a", after=Position(0, 0)) == []
     receipt = await bench.broker.publish("a", Update(start=True, total=4, done=1))
@@ -138,7 +157,7 @@ async def test_publish_read_and_history_agree(bench: Bench) -> None:
     assert await bench.broker.history("a", after=receipt.position) == [event]
 
 
-async def test_rejections_say_why_and_change_nothing(bench: Bench) -> None:
+async def test_rejections_have_a_reason_and_change_nothing(bench: Bench) -> None:
     await bench.publish("a", attempt=2, percent=5)
     before = await bench.broker.read(["a"])
     stale = await bench.broker.publish("a", Update(attempt=1, percent=50))
@@ -150,25 +169,14 @@ async def test_rejections_say_why_and_change_nothing(bench: Bench) -> None:
     assert (await bench.broker.publish("a", Update(percent=50))).reason == "final"
 
 
-async def test_what_it_knows_it_need_not_be_told(bench: Bench) -> None:
-    await bench.publish("a", percent=1)
-    before = await bench.broker.read(["a"])
-    await bench.publish("a", percent=2)
-    now = await bench.broker.read(["a"])
-    for seen in (before, now):
-        await bench.broker.restore([seen["a"]])
-        assert await bench.broker.read(["a"]) == now
-    await bench.broker.restore([])
-
-
-async def test_history_is_bounded_and_keeps_the_newest(bench: Bench) -> None:
+async def test_history_is_limited_to_the_newest_events(bench: Bench) -> None:
     for percent in range(1, 10):
         await bench.publish("a", percent=percent)
     history = await bench.broker.history("a", after=Position(0, 0))
     assert [event.position.seq for event in history] == [5, 6, 7, 8, 9]
 
 
-async def test_the_feed_has_all_from_its_opening_on_in_order(bench: Bench) -> None:
+async def test_the_feed_has_all_events_since_it_was_opened_in_order(bench: Bench) -> None:
     await bench.publish("a", percent=1)
     async with bench.broker.feed() as feed, bench.broker.feed() as other:
         for percent in (2, 3, 3, 4):
@@ -180,7 +188,7 @@ async def test_the_feed_has_all_from_its_opening_on_in_order(bench: Bench) -> No
             assert [e.position.seq for e in events if e.job == "b"] == [1, 2, 3]
 
 
-async def test_a_traceparent_goes_through_the_feeds_and_is_kept_nowhere(bench: Bench) -> None:
+async def test_a_traceparent_is_in_the_feed_and_is_not_stored(bench: Bench) -> None:
     async with bench.broker.feed() as feed, bench.broker.feed() as other:
         await bench.publish("a", percent=1, lease=1, traceparent=SPAN)
         again = await bench.broker.publish("a", Update(percent=1, traceparent=OTHER))
@@ -188,34 +196,62 @@ async def test_a_traceparent_goes_through_the_feeds_and_is_kept_nowhere(bench: B
         await bench.publish("a", percent=2, traceparent=OTHER)
         await bench.publish("a", percent=3)
         await bench.tick(2)
-        await bench.broker.reap()
+        await bench.broker.expire_leases()
         for each in (feed, other):
             events = await collect(each, 4)
             assert [event.traceparent for event in events] == [SPAN, OTHER, None, None]
     untraced = [replace(event, traceparent=None) for event in events]
     assert await bench.broker.history("a", after=Position(0, 0)) == untraced
-    await bench.broker.restore(events)
     assert await bench.broker.read(["a"]) == {"a": untraced[-1]}
     assert (await bench.broker.recent(EVERY_JOB, limit=5, after=None)).events == untraced[-1:]
 
 
-async def test_leases_stalled_lost_and_back(bench: Bench) -> None:
+async def test_an_update_without_a_report_creates_no_job(bench: Bench) -> None:
+    async with bench.broker.feed() as feed:
+        for bare in (Update(), Update(run="r"), Update(attempt=3, age=5)):
+            result = await bench.broker.publish("a", bare)
+            assert (result.reason, result.position, result.attempt) == ("unknown", UNSEEN, 0)
+        assert await bench.broker.read(["a"]) == {}
+        batch = [("a", Update()), ("a", Update(start=True, run="r")), ("a", Update(run="r"))]
+        results = await bench.broker.publish_many(batch)
+        reasons = [isinstance(r, PublishResult) and r.reason for r in results]
+        assert reasons == ["unknown", None, "unchanged"]
+        (event,) = await collect(feed, 1)
+    assert event.position.seq == 1
+
+
+async def test_two_workers_with_different_runs_do_not_mix(bench: Bench) -> None:
+    await bench.publish("a", start=True, run="r1")
+    await bench.publish("a", start=True, run="r2", percent=5)
+    late = await bench.broker.publish("a", Update(run="r1", percent=90))
+    assert (late.reason, late.attempt) == ("other_run", 2)
+    assert (await bench.broker.read(["a"]))["a"].state.percent == 5
+
+
+async def test_a_job_lost_in_mid_attempt_keeps_its_age(bench: Bench) -> None:
+    await bench.publish("a", attempt=2, percent=5, age=90)
+    state = (await bench.broker.read(["a"]))["a"].state
+    assert state.started_at is not None
+    assert (state.started_at, state.created_at) == (state.updated_at - 90, state.updated_at - 90)
+
+
+async def test_an_expired_lease_leads_to_stalled_and_lost_and_a_report_to_ok(bench: Bench) -> None:
     await bench.publish("a", lease=10, percent=5)
     await bench.tick(9)
     assert (await bench.broker.publish("a", Update())).reason == "unchanged"
     await bench.tick(9)
-    assert await bench.broker.reap() == 0
+    assert await bench.broker.expire_leases() == 0
 
     async with bench.broker.feed() as feed:
         await bench.tick(2)
-        assert await bench.broker.reap() == 1
-        assert await bench.broker.reap() == 0
+        assert await bench.broker.expire_leases() == 1
+        assert await bench.broker.expire_leases() == 0
         await bench.tick(88)
-        assert await bench.broker.reap() == 0
+        assert await bench.broker.expire_leases() == 0
         await bench.tick(2)
-        assert await bench.broker.reap() == 1
+        assert await bench.broker.expire_leases() == 1
         await bench.tick(1000)
-        assert await bench.broker.reap() == 0
+        assert await bench.broker.expire_leases() == 0
         await bench.publish("a")
         events = await collect(feed, 3)
     assert [event.state.health for event in events] == ["stalled", "lost", "ok"]
@@ -223,38 +259,64 @@ async def test_leases_stalled_lost_and_back(bench: Bench) -> None:
     assert all(event.state.percent == 5 for event in events)
 
 
-async def test_after_an_outage_of_all_nodes_both_lapses_come(bench: Bench) -> None:
+async def test_after_an_outage_of_all_nodes_jobs_become_stalled_and_lost(bench: Bench) -> None:
     await bench.publish("a", lease=1)
     await bench.tick(100)
-    assert [await bench.broker.reap() for _ in range(3)].count(0) >= 1
+    assert [await bench.broker.expire_leases() for _ in range(3)].count(0) >= 1
     assert (await bench.broker.read(["a"]))["a"].state.health == "lost"
     assert (await bench.broker.read(["a"]))["a"].position.seq == 3
 
 
 @pytest.mark.parametrize("status", ["queued", "succeeded", "failed", "cancelled"])
-async def test_no_lease_when_nobody_works_on_it(bench: Bench, status: Any) -> None:
+async def test_queued_and_final_jobs_have_no_lease(bench: Bench, status: Any) -> None:
     await bench.publish("a", status=status, lease=1)
     await bench.tick(1000)
-    assert await bench.broker.reap() == 0
+    assert await bench.broker.expire_leases() == 0
 
 
-async def test_a_shorter_lease_counts_at_once(bench: Bench) -> None:
+async def test_a_shorter_lease_applies_immediately(bench: Bench) -> None:
     await bench.publish("a", lease=1000)
     await bench.publish("a", lease=1)
     await bench.tick(2)
-    assert await bench.broker.reap() == 1
+    assert await bench.broker.expire_leases() == 1
 
 
-async def test_a_job_is_forgotten_after_its_retention_and_then_is_a_new_one(bench: Bench) -> None:
+async def test_a_job_is_dropped_after_its_retention(bench: Bench) -> None:
     first = await bench.publish("a", status="succeeded")
     await bench.tick(3500)
     await bench.publish("b", lease=600)
     await bench.tick(200)
-    await bench.broker.reap()
+    await bench.broker.expire_leases()
     assert list(await bench.broker.read(["a", "b"])) == ["b"]
-    again = await bench.publish("a")
+    again = await bench.publish("a", lease=30)
     assert again.seq == 1
     assert again.epoch > first.epoch
+
+
+async def test_a_queued_job_is_kept_longer(bench: Bench) -> None:
+    await bench.publish("a", status="queued")
+    await bench.publish("b", status="succeeded")
+    await bench.tick(2 * LIMITS.retention)
+    await bench.broker.expire_leases()
+    assert list(await bench.broker.read(["a", "b"])) == ["a"]
+    assert (await bench.publish("a", percent=1)).seq == 2
+    await bench.publish("c", status="queued")
+    await bench.tick(QUEUED_RETENTION + 1)
+    await bench.broker.expire_leases()
+    assert await bench.broker.read(["c"]) == {}
+
+
+async def test_a_lease_longer_than_the_retention_expires(bench: Bench) -> None:
+    lease = 2 * LIMITS.retention
+    await bench.publish("a", lease=lease)
+    await bench.tick(1.5 * LIMITS.retention)
+    assert await bench.broker.expire_leases() == 0
+    assert list(await bench.broker.read(["a"])) == ["a"]
+    await bench.tick(LIMITS.retention)
+    assert await bench.broker.expire_leases() == 1
+    await bench.tick(9 * lease)
+    assert await bench.broker.expire_leases() == 1
+    assert (await bench.broker.read(["a"]))["a"].state.health == "lost"
 
 
 async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
@@ -281,7 +343,7 @@ async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
     assert await names(limit=1, prefix="x:0") == [["x:0"]]
 
 
-async def test_what_is_not_asked_for_makes_no_page(bench: Bench) -> None:
+async def test_jobs_that_do_not_match_are_not_on_a_page(bench: Bench) -> None:
     for number in range(5):
         await bench.publish(f"user:7:{number}", percent=1)
         await bench.publish(f"user:9:{number}", percent=1)
@@ -298,7 +360,7 @@ async def test_what_is_not_asked_for_makes_no_page(bench: Bench) -> None:
         assert (list(page.events), page.next) == ([], None)
 
 
-async def test_a_page_ends_when_it_has_looked_far_enough(bench: Bench) -> None:
+async def test_a_page_ends_after_the_scan_limit(bench: Bench) -> None:
     await bench.publish("x:old", percent=1)
     await bench.publish("x:older", status="failed")
     for number in range(45):
@@ -316,7 +378,7 @@ async def test_a_page_ends_when_it_has_looked_far_enough(bench: Bench) -> None:
         assert pages <= 47 / 10 + 1  # of each of three shards, a third
 
 
-async def test_a_page_ends_when_it_is_long_enough(bench: Bench) -> None:
+async def test_a_page_ends_after_the_size_limit(bench: Bench) -> None:
     for number in range(6):
         await bench.publish(f"big:{number}", data=msgspec.Raw(b'"%s"' % (b"x" * 8_000)))
     lengths, after = [], None
@@ -329,18 +391,94 @@ async def test_a_page_ends_when_it_is_long_enough(bench: Bench) -> None:
     assert lengths == [3, 3]  # the first that is over 20,000 bytes is the last
 
 
-async def test_a_job_of_a_nodes_own_is_like_any_other_but_in_no_list(bench: Bench) -> None:
+async def test_a_nodes_own_job_is_in_no_list(bench: Bench) -> None:
     async with bench.broker.feed() as feed:
-        position = await bench.publish("!canary:x", status="queued")
-        assert [event.job for event in await collect(feed, 1)] == ["!canary:x"]
-    assert await bench.broker.positions(["!canary:x"]) == {"!canary:x": position}
-    await bench.publish("a")
+        position = await bench.publish("!probe:x", status="queued")
+        assert [event.job for event in await collect(feed, 1)] == ["!probe:x"]
+    assert await bench.broker.positions(["!probe:x"]) == {"!probe:x": position}
+    await bench.publish("a", lease=30)
     page = await bench.broker.recent(EVERY_JOB, limit=5, after=None)
     assert [event.job for event in page.events] == ["a"]
 
 
 @pytest.mark.parametrize("after", ["", "x", "-1", "1e9", "9" * 30])
-async def test_a_wrong_page_is_named(bench: Bench, after: str) -> None:
+async def test_an_invalid_cursor_is_rejected(bench: Bench, after: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await bench.broker.recent(EVERY_JOB, limit=5, after=after)
     assert caught.value.field == "after"
+
+
+# Requests.
+
+
+def ask(id_: str = "1", verb: str = "cancel", **more: Any) -> RequestUpdate:
+    return RequestUpdate(ask=Request(id=id_, verb=verb, by="user 7"), **more)
+
+
+async def asked_of(bench: Bench, job: str = "a") -> Request | None:
+    return (await bench.broker.read([job]))[job].state.request
+
+
+async def test_a_request_is_an_event_and_is_returned_until_it_is_acknowledged(
+    bench: Bench,
+) -> None:
+    broker = bench.broker
+    await broker.publish("a", Update(accepts=("cancel", "pause")))
+    async with broker.feed() as feed:
+        asked = await broker.publish("a", ask())
+        assert (asked.applied, asked.position.seq) == (True, 2)
+        with trio.fail_after(5):
+            (event,) = await feed.receive()
+    request = event.state.request
+    assert request is not None
+    assert (request.id, request.verb, request.by, request.open) == ("1", "cancel", "user 7", True)
+    assert (await broker.publish("a", Update())).request == request
+    assert (await broker.publish("a", Update(done=1))).request == request
+    acknowledged = await broker.publish("a", Update(ack="1"))
+    assert (acknowledged.applied, acknowledged.request) == (True, None)
+    seen = await asked_of(bench)
+    assert seen is not None
+    assert seen.seen_at is not None
+    await broker.publish("a", Update(status="cancelled"))
+    assert (await broker.publish("a", ask("2"))).reason == "final"
+
+
+async def test_a_verb_that_the_job_does_not_accept_is_rejected(bench: Bench) -> None:
+    broker = bench.broker
+    assert (await broker.publish("a", ask())).reason == "unknown"
+    assert await broker.read(["a"]) == {}
+    await broker.publish("a", Update(done=1))
+    assert (await broker.publish("a", ask())).reason == "not_accepted"
+    await broker.publish("a", Update(accepts=("pause",)))
+    assert (await broker.publish("a", ask())).reason == "not_accepted"
+    assert (await broker.publish("a", ask(verb="pause", attempt=2))).reason == "stale_attempt"
+    assert (await broker.publish("a", ask(verb="pause", attempt=1))).applied
+
+
+async def test_a_newer_request_replaces_all_but_a_cancel(bench: Bench) -> None:
+    broker = bench.broker
+    await broker.publish("a", Update(accepts=("cancel", "pause", "resume")))
+    assert (await broker.publish("a", ask("1", "pause"))).applied
+    assert (await broker.publish("a", ask("1", "pause"))).reason == "unchanged"
+    assert (await broker.publish("a", ask("2", "resume"))).applied
+    assert (await broker.publish("a", ask("3", "cancel"))).applied
+    assert (await broker.publish("a", ask("4", "pause"))).reason == "unchanged"
+    await broker.publish("a", Update(ack="2", refused="too late"))  # of one that is gone
+    await broker.publish("a", Update(ack="3", refused="it is nearly done"))
+    refused = await asked_of(bench)
+    assert refused is not None
+    assert (refused.id, refused.refused) == ("3", "it is nearly done")
+    assert (await broker.publish("a", ask("5", "cancel"))).applied
+
+
+async def test_a_request_belongs_to_an_attempt_and_renews_no_lease(bench: Bench) -> None:
+    broker = bench.broker
+    await broker.publish("a", Update(accepts=("cancel",), lease=10))
+    await bench.tick(9)
+    await broker.publish("a", ask())
+    await bench.tick(2)
+    assert await broker.expire_leases() == 1
+    await broker.publish("a", Update(start=True, run="2"))
+    state = (await broker.read(["a"]))["a"].state
+    assert (state.attempt, state.request, state.accepts) == (2, None, None)
+    assert (await broker.publish("a", Update(attempt=1, ack="1"))).reason == "stale_attempt"

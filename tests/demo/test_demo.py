@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ..brokers.server import Server, redis_server
+from ..brokers.redis.server import Server, redis_server
 from ..cli.processes import GATEWAY, Running
 
 DEMO = (*GATEWAY, "demo")
@@ -28,7 +28,8 @@ def workers_of(url: str) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if (
-                f"GATEWAY_URL={url}".encode() in (path / "environ").read_bytes().split(b"\0")
+                f"PROGRESS_GATEWAY_URL={url}".encode()
+                in (path / "environ").read_bytes().split(b"\0")
                 and b"gateway.demo." in (path / "cmdline").read_bytes()
             ):
                 found.append(int(path.name))
@@ -76,14 +77,14 @@ def gone(pids: list[int], *, within: float = 15) -> bool:
     return True
 
 
-def test_once_every_job_ends_as_it_should() -> None:
+def test_with_once_every_job_ends_as_expected() -> None:
     with Running(*DEMO, "--once", "--bind", "127.0.0.1:0", env=PLAIN) as demo:
         code = demo.end(within=240)
         output = demo.output.decode()
         assert code == 0, output + demo.errors
         assert demo.errors == ""
     table = output.partition("How the jobs ended")[2]
-    for job, ending in (
+    for job, close_code in (
         ("index", "lost"),
         ("archive", "succeeded"),
         ("checksums", "succeeded"),
@@ -91,13 +92,13 @@ def test_once_every_job_ends_as_it_should() -> None:
         ("word-count", "failed"),
     ):
         (row,) = (line for line in table.splitlines() if f":{job} " in line)
-        assert f"{ending} " in row
+        assert f"{close_code} " in row
         assert "yes" in row
     assert "UnicodeDecodeError" in table
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_when_it_is_told_to_stop_its_workers_do(number: signal.Signals) -> None:
+def test_its_workers_stop_with_it(number: signal.Signals) -> None:
     with Running(*DEMO, "--bind", "127.0.0.1:0", env=PLAIN) as demo:
         url = address(demo)
         wait_for_jobs(url)
@@ -109,7 +110,7 @@ def test_when_it_is_told_to_stop_its_workers_do(number: signal.Signals) -> None:
         assert "Traceback" not in demo.errors
 
 
-def test_no_worker_outlives_it_even_if_it_is_killed() -> None:
+def test_its_workers_stop_when_it_is_killed() -> None:
     with Running(*DEMO, "--bind", "127.0.0.1:0", env=PLAIN) as demo:
         url = address(demo)
         wait_for_jobs(url)
@@ -120,7 +121,7 @@ def test_no_worker_outlives_it_even_if_it_is_killed() -> None:
         assert gone(workers)
 
 
-def test_on_a_redis_its_workers_report_straight_to_it() -> None:
+def test_with_redis_its_workers_report_directly_to_it() -> None:
     redis = Server(redis_server())
     try:
         with Running(*DEMO, "--bind", "127.0.0.1:0", "--redis", redis.url, env=PLAIN) as demo:
@@ -134,14 +135,14 @@ def test_on_a_redis_its_workers_report_straight_to_it() -> None:
         redis.close()
 
 
-def test_a_redis_that_is_not_there_is_named() -> None:
+def test_an_unreachable_redis_is_named() -> None:
     with Running(*DEMO, "--bind", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1") as demo:
         assert demo.end() == 3
-        assert "--redis (GATEWAY_REDIS): Redis:" in demo.errors
+        assert "--redis (PROGRESS_GATEWAY_REDIS): Redis:" in demo.errors
         assert "Traceback" not in demo.errors
 
 
-def test_a_port_that_was_asked_for_is_not_replaced() -> None:
+def test_an_explicit_port_is_not_replaced() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         with Running(*DEMO, "--bind", bind) as demo:

@@ -63,7 +63,7 @@ class Raw:
     def send_some(self, data: bytes) -> int:
         """What the kernel takes of `data` at once."""
         try:
-            return socket.socket.send(self._socket._sock, data)  # type: ignore[attr-defined]
+            return socket.socket.send(self._socket._sock, data)  # type: ignore[attr-defined]  # private
         except BlockingIOError:
             return 0
         except (BrokenPipeError, ConnectionResetError):
@@ -247,25 +247,26 @@ class Client:
         return object_
 
     async def ask(self, type_: str, **fields: Any) -> Json:
-        """Say something, and hear its answer, which must be the next but for pings."""
+        """Send a command, and return its answer, which must be the next frame except pings."""
         await self.say(type_, **fields)
         return await self.hear()
 
-    async def ending(self) -> int | None:
+    async def close_code(self, *, answer: bool = True) -> int | None:
         """The code of the close frame; None if there was none. Answers it."""
         try:
             while True:
                 await self.hear()
         except Closed as closed:
             if closed.code is not None:
-                await self.raw.send(close_frame(closed.code))
+                if answer:
+                    await self.raw.send(close_frame(closed.code))
                 assert await self.raw.rest() == b"", "something followed the close frame"
             return closed.code
 
     async def close(self) -> None:
-        """Close in order: say it, hear it."""
+        """Close with a closing handshake."""
         await self.raw.send(close_frame())
-        assert await self.ending() == 1000
+        assert await self.close_code(answer=False) == 1000
 
     async def _frame(self) -> Frame:
         head = await self.raw.exactly(2)
@@ -289,12 +290,13 @@ async def open_client(
     *,
     subprotocol: str | None = None,
     path: str = "/ws",
+    origin: str | None = None,
     receive_buffer: int | None = None,
     patience: float = PATIENCE,
 ) -> AsyncIterator[Client]:
     """A WebSocket client after its handshake. Closed without a word at the end."""
     async with connect(port, receive_buffer=receive_buffer, patience=patience) as raw:
-        await raw.send(upgrade(path, subprotocol=subprotocol))
+        await raw.send(upgrade(path, subprotocol=subprotocol, origin=origin or ""))
         status, headers = await raw.head()
         assert status == 101
         yield Client(raw, headers.get("sec-websocket-protocol"))

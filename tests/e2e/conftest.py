@@ -12,20 +12,20 @@ import trio
 from gateway import Gateway, Limits
 
 from .client import PATIENCE
-from .hosts import Host, asgi_server, listener
+from .hosts import Host, asgi_server, embedded, listener
 
-HOSTS = {"listener": listener, "hypercorn": asgi_server}
+HOSTS = {"listener": listener, "hypercorn": asgi_server, "trio-websocket": embedded}
 
 
 @pytest.fixture
 def limits() -> Limits:
     """Short deadlines: hostile clients run into them."""
     return Limits(
-        head_timeout=0.3,
+        request_header_timeout=0.3,
         body_timeout=0.3,
         write_timeout=0.5,
         close_timeout=0.3,
-        drain_timeout=2.0,
+        shutdown_timeout=2.0,
     )
 
 

@@ -14,15 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import hypercorn.trio
-import msgspec
 import trio
 from attrs import frozen
 from hypercorn.config import Config
+from trio_websocket import WebSocketRequest, serve_websocket
 
-from gateway import Gateway, Limits, MemoryBroker, Receipt, serve_gateway
+from gateway import (
+    Gateway,
+    Limits,
+    MemoryBroker,
+    Node,
+    PublishResult,
+    serve_gateway,
+    serve_trio_websocket,
+)
 from gateway.asgi import create_app
-from gateway.auth.gate import Gate
-from gateway.protocol import parse_update
+from gateway.auth.authenticator import Authenticator
+from gateway.protocol import close_codes
+from gateway.protocol.update_fields import update_from
 
 ROOT = Path(__file__).parents[2]
 START = 20.0
@@ -34,22 +43,27 @@ class Host:
     """A gateway that clients reach through some transport."""
 
     port: int
-    publish: Callable[..., Awaitable[Receipt]]
+    node: Node
+    publish: Callable[..., Awaitable[PublishResult]]
     """`publish(job, **update)`: straight into the broker."""
 
 
 @asynccontextmanager
-async def listener(limits: Limits, gate: Gate | None = None) -> AsyncIterator[Host]:
+async def listener(
+    limits: Limits, authenticator: Authenticator | None = None
+) -> AsyncIterator[Host]:
     """Our own."""
     async with trio.open_nursery() as nursery:
-        serve = partial(serve_gateway, "127.0.0.1:0", None, limits, gate=gate)
+        serve = partial(serve_gateway, "127.0.0.1:0", None, limits, authenticator=authenticator)
         gateway: Gateway = await nursery.start(serve)
-        yield Host(gateway.addresses[0][1], gateway.publish)
+        yield Host(gateway.addresses[0][1], gateway.node, gateway.publish)
         nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def asgi_server(limits: Limits, gate: Gate | None = None) -> AsyncIterator[Host]:
+async def asgi_server(
+    limits: Limits, authenticator: Authenticator | None = None
+) -> AsyncIterator[Host]:
     """hypercorn's, around the ASGI application."""
     broker = MemoryBroker(limits)
     config = Config()
@@ -57,17 +71,41 @@ async def asgi_server(limits: Limits, gate: Gate | None = None) -> AsyncIterator
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
     config.graceful_timeout = 1.0
-    app: Any = create_app(broker, limits=limits, gate=gate)
+    app: Any = create_app(broker, limits=limits, authenticator=authenticator)
     stop = trio.Event()
-
-    async def publish(job: str, **fields: Any) -> Receipt:
-        return await broker.publish(job, parse_update(msgspec.json.encode(fields)))
-
     async with trio.open_nursery() as nursery:
         serve = partial(hypercorn.trio.serve, app, config, shutdown_trigger=stop.wait)
         (url,) = await nursery.start(serve)
-        yield Host(int(url.rpartition(":")[2]), publish)
+        yield Host(int(url.rpartition(":")[2]), app.node, app.publish)
         stop.set()
+
+
+@asynccontextmanager
+async def embedded(
+    limits: Limits, authenticator: Authenticator | None = None
+) -> AsyncIterator[Host]:
+    """A Trio program's own trio-websocket server, which hands its connections to a node."""
+    broker = MemoryBroker(limits)
+    node = Node(broker, limits=limits, authenticator=authenticator)
+
+    async def serve(request: WebSocketRequest) -> None:
+        offered = "progress.v1" in request.proposed_subprotocols
+        ws = await request.accept(subprotocol="progress.v1" if offered else None)
+        if request.path.partition("?")[0] == "/ws":
+            await serve_trio_websocket(ws, node, headers=request.headers, host="localhost")
+        else:
+            await ws.aclose(close_codes.NOT_FOUND.code)
+
+    async def publish(job: str, **fields: Any) -> PublishResult:
+        return await broker.publish(job, update_from(fields))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        serve_at = partial(serve_websocket, max_message_size=limits.max_frame)
+        listen = partial(serve_at, serve, "127.0.0.1", 0, None)
+        server = await nursery.start(listen)
+        yield Host(server.port, node, publish)
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

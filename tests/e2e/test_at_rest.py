@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import trio
 
 from gateway import Gateway, Limits, MemoryBroker, serve_gateway
-from gateway.errors import BrokerUnavailable
+from gateway.model.errors import BrokerUnavailable
 
 from .client import (
     BINARY,
@@ -119,7 +119,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def test_nothing_is_left_of_hundreds_of_clients(gateway: Gateway, port: int) -> None:
+async def test_hundreds_of_closed_clients_leave_no_resources(gateway: Gateway, port: int) -> None:
     async def one(kind: Callable[[Raw], Awaitable[None]]) -> None:
         try:
             async with connect(port) as raw:
@@ -143,18 +143,18 @@ async def test_nothing_is_left_of_hundreds_of_clients(gateway: Gateway, port: in
 
 
 class DeadBroker(MemoryBroker):
-    def feed(self) -> NoReturn:
+    def feed(self, **options: Any) -> NoReturn:
         raise BrokerUnavailable("it is not there")
 
 
-async def test_nothing_is_left_of_a_gateway_that_could_not_start() -> None:
+async def test_a_gateway_that_could_not_start_leaves_no_resources() -> None:
     files = descriptors()
     with pytest.raises(ExceptionGroup):
         await serve_gateway("127.0.0.1:0", DeadBroker())
     assert descriptors() == files
 
 
-async def test_a_gateway_leaves_when_it_is_cancelled(limits: Limits) -> None:
+async def test_a_cancelled_gateway_stops(limits: Limits) -> None:
     tasks, files = trio.lowlevel.current_statistics().tasks_living, descriptors()
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
@@ -165,13 +165,13 @@ async def test_a_gateway_leaves_when_it_is_cancelled(limits: Limits) -> None:
                 with trio.CancelScope(shield=True):
                     assert (await client.hear())["type"] == "goaway"
                     assert gateway.node.not_ready == "draining"
-                    assert await client.ending() == 1001
+                    assert await client.close_code() == 1001
     assert trio.lowlevel.current_statistics().tasks_living == tasks
     assert descriptors() == files
 
 
-async def test_a_client_that_ignores_the_goodbye_does_not_outlast_the_drain() -> None:
-    limits = Limits(drain_timeout=0.3, close_timeout=PATIENCE * 2)
+async def test_a_client_that_ignores_goaway_is_closed_at_the_end_of_the_drain() -> None:
+    limits = Limits(shutdown_timeout=0.3, close_timeout=PATIENCE * 2)
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, limits)

@@ -16,35 +16,36 @@ ROUNDS = 3
 
 @pytest.fixture
 def limits() -> Limits:
-    return Limits(ping_after=0.1, pong_within=0.3, close_timeout=0.3)
+    return Limits(ping_interval=0.1, ping_timeout=0.3, close_timeout=0.3)
 
 
-async def rounds(client: Client) -> None:
-    """Be there for some pings."""
-    await client.hear_type("welcome")
-    for _ in range(ROUNDS):
-        await client.hear_type("ping")
+async def listen(client: Client) -> None:
+    while True:
+        await client.hear()
 
 
-async def test_one_that_answers_nothing_is_ended(gateway: Gateway, port: int) -> None:
+async def test_a_client_that_answers_no_ping_is_disconnected(gateway: Gateway, port: int) -> None:
     async with open_client(port) as client:
         client.answers_pings = False
         await client.hear_type("welcome")
         assert (await client.hear())["type"] == "ping"
-        assert await client.ending() == 4000
+        assert await client.close_code() == 4000
         assert client.pings == 1
         await eventually(lambda: gateway.node.statistics().connections == 0)
 
 
-async def test_a_browser_that_only_listens_stays(port: int) -> None:
+async def test_a_client_that_answers_websocket_pings_stays(port: int) -> None:
     """It answers WebSocket pings by itself."""
     async with open_client(port) as client:
-        await rounds(client)
-        assert client.pings >= ROUNDS - 1
+        await client.hear_type("welcome")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen, client)
+            await eventually(lambda: client.pings > ROUNDS)
+            nursery.cancel_scope.cancel()
         assert await client.ask("ping") == {"type": "pong"}
 
 
-async def test_one_that_answers_in_json_stays(host: Host) -> None:
+async def test_a_client_that_answers_json_pings_stays(host: Host) -> None:
     async with open_client(host.port) as client:
         client.answers_pings = False
         await client.hear_type("welcome")
@@ -54,8 +55,8 @@ async def test_one_that_answers_in_json_stays(host: Host) -> None:
         assert await client.ask("ping") == {"type": "pong"}
 
 
-@pytest.mark.parametrize("limits", [Limits(ping_after=0.3)])
-async def test_one_that_pings_by_itself_is_not_pinged(port: int) -> None:
+@pytest.mark.parametrize("limits", [Limits(ping_interval=0.3)])
+async def test_a_client_that_sends_pings_is_not_pinged(port: int) -> None:
     async with open_client(port) as client:
         client.answers_pings = False
         await client.hear_type("welcome")
@@ -65,7 +66,7 @@ async def test_one_that_pings_by_itself_is_not_pinged(port: int) -> None:
         assert client.pings == 0
 
 
-async def test_what_it_is_told_says_nothing_about_it(gateway: Gateway, port: int) -> None:
+async def test_frames_sent_to_a_client_are_no_sign_of_life(gateway: Gateway, port: int) -> None:
     """Progress goes out all the time; the client is silent all the same."""
     async with open_client(port) as client, trio.open_nursery() as nursery:
         client.answers_pings = False
@@ -76,11 +77,11 @@ async def test_what_it_is_told_says_nothing_about_it(gateway: Gateway, port: int
                 await gateway.publish("a", done=done)
 
         nursery.start_soon(publish)
-        assert await client.ending() == 4000
+        assert await client.close_code() == 4000
         nursery.cancel_scope.cancel()
 
 
-async def test_behind_a_stock_server_json_alone_counts(host: Host) -> None:
+async def test_under_hypercorn_only_json_pongs_count(host: Host) -> None:
     async with open_client(host.port) as client:
         client.answers_pings = False
-        assert await client.ending() == 4000
+        assert await client.close_code() == 4000

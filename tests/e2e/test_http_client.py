@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 import trio
 
 from gateway import Gateway, Limits, serve_gateway
-from gateway.job import Event
+from gateway.model.state import Event
 from tests.traceparents import MALFORMED, OTHER, SPAN, UNSAMPLED
 
 from .client import PATIENCE, Json, Raw, connect
@@ -55,10 +56,10 @@ def post(job: str, body: bytes, **headers: str) -> bytes:
         ("POST", "/api/jobs/a", "", 400, None),
         ("POST", "/api/jobs/a", "\xff", 400, None),
         ("POST", "/api/jobs/a", '{"percent":101}', 400, "percent"),
-        ("POST", "/api/jobs/a", '{"percent":null}', 400, "percent"),
+        ("POST", "/api/jobs/a", '{"percent":"1"}', 400, "percent"),
         ("POST", "/api/jobs/a", '{"percnt":1}', 400, "percnt"),
         ("POST", "/api/jobs/a", '{"status":"done"}', 400, "status"),
-        ("POST", "/api/jobs/a", '{"parent":"not a job"}', 400, "parent"),
+        ("POST", "/api/jobs/a", '{"weight":0}', 400, "weight"),
         ("POST", "/api/jobs/a", '{"traceparent":"00-1-2-01"}', 400, "traceparent"),
         ("POST", "/api/jobs/a%20b", "{}", 400, "job"),
         ("GET", "/api/jobs/never", "", 404, "job"),
@@ -82,7 +83,7 @@ def post(job: str, body: bytes, **headers: str) -> bytes:
         ("GET", "/%00", "", 404, None),
     ],
 )
-async def test_an_error_is_a_problem_that_names_the_field(
+async def test_an_error_is_a_problem_document_with_the_field(
     http: httpx.AsyncClient, method: str, path: str, body: str, status: int, field: str | None
 ) -> None:
     answer = await http.request(method, path, content=body.encode("latin-1"))
@@ -96,7 +97,7 @@ async def test_an_error_is_a_problem_that_names_the_field(
     assert problem.get("field") == field
 
 
-async def test_a_body_too_big(http: httpx.AsyncClient, port: int, limits: Limits) -> None:
+async def test_an_oversized_body_is_413(http: httpx.AsyncClient, port: int, limits: Limits) -> None:
     answer = await http.post(f"/api/jobs/{JOB}", content=b" " * (limits.max_body + 1))
     assert answer.status_code == 413
     async with connect(port) as raw:  # one that announces more than it will ever send
@@ -112,7 +113,7 @@ async def test_a_body_too_big(http: httpx.AsyncClient, port: int, limits: Limits
         assert (await raw.response())[0] == 413
 
 
-async def test_a_body_too_slow(http: httpx.AsyncClient, port: int) -> None:
+async def test_a_slow_body_is_408(http: httpx.AsyncClient, port: int) -> None:
     async with connect(port) as raw:
         await raw.send(post(JOB, b"{}")[:-1])
         status, headers, body = await raw.response()
@@ -135,7 +136,7 @@ async def test_pipelined_requests_are_answered_in_order(http: httpx.AsyncClient,
         assert json.loads((await raw.response())[2])["status"] == "ok"
 
 
-async def test_a_client_that_asks_and_leaves_costs_nothing(
+async def test_a_client_that_leaves_before_the_response_leaves_no_task(
     http: httpx.AsyncClient, port: int
 ) -> None:
     tasks = trio.lowlevel.current_statistics().tasks_living
@@ -146,7 +147,7 @@ async def test_a_client_that_asks_and_leaves_costs_nothing(
     await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
 
 
-async def test_connection_close_is_obeyed(http: httpx.AsyncClient, port: int) -> None:
+async def test_connection_close_is_respected(http: httpx.AsyncClient, port: int) -> None:
     async with connect(port) as raw:
         await raw.send(get("/healthz", connection="close"))
         assert (await raw.response())[0] == 200
@@ -167,7 +168,7 @@ async def test_connection_close_is_obeyed(http: httpx.AsyncClient, port: int) ->
         *(({"traceparent": text}, None, None) for text in MALFORMED if text.isprintable()),
     ],
 )
-async def test_the_span_of_a_worker(
+async def test_the_traceparent_of_a_request_is_in_the_feed(
     http: httpx.AsyncClient,
     gateway: Gateway,
     headers: dict[str, str],
@@ -179,14 +180,14 @@ async def test_the_span_of_a_worker(
         answer = await http.post(f"/api/jobs/{JOB}", json=update, headers=headers)
         assert answer.status_code == 200
         events: list[Event] = []
-        while not events:  # the node's canary is in the feed, too
+        while not events:  # the node's probe is in the feed, too
             events = [event for event in await feed.receive() if event.job == JOB]
         assert [event.traceparent for event in events] == [named]
     for path in (f"/api/jobs/{JOB}", f"/api/jobs/{JOB}/events", "/api/jobs"):
         assert "traceparent" not in (await http.get(path)).text
 
 
-async def test_the_history_of_a_job(http: httpx.AsyncClient, gateway: Gateway) -> None:
+async def test_the_history_of_a_job_can_be_read(http: httpx.AsyncClient, gateway: Gateway) -> None:
     job = "a/events"  # of all names
     for percent in (1, 2, 3):
         receipt = await gateway.publish(job, percent=percent)
@@ -210,7 +211,9 @@ async def test_the_history_of_a_job(http: httpx.AsyncClient, gateway: Gateway) -
         assert (problem["status"], problem["field"]) == (400, wrong.partition("=")[0])
 
 
-async def test_a_long_poll_waits_for_news(http: httpx.AsyncClient, gateway: Gateway) -> None:
+async def test_a_long_poll_waits_for_the_next_event(
+    http: httpx.AsyncClient, gateway: Gateway
+) -> None:
     await gateway.publish(JOB, percent=1)
     first = await http.get(f"/api/jobs/{JOB}")
     tag = first.headers["etag"]
@@ -238,14 +241,20 @@ async def test_a_long_poll_waits_for_news(http: httpx.AsyncClient, gateway: Gate
     assert stale.json()["seq"] == 2  # at once
 
 
-@pytest.mark.parametrize("limits", [Limits(max_topics=1)])  # the canary's
-async def test_a_long_poll_where_there_is_no_room(http: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("limits", [Limits(max_topics=1)])  # the probe's
+async def test_a_long_poll_at_a_full_node_is_503(http: httpx.AsyncClient) -> None:
     answer = await http.get("/api/jobs/new?wait=30")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.json()["detail"] == "This node watches as many jobs as it may."
+    assert answer.json()["detail"] == "No room: this node watches 1 jobs already."
+    assert answer.json()["code"] == "node_full"
+    ready = await http.get("/readyz")
+    assert ready.status_code == 200
+    assert (ready.json()["status"], ready.json()["topics_free"]) == ("full", 0)
 
 
-async def test_a_long_poll_of_a_job_not_yet_seen(http: httpx.AsyncClient, gateway: Gateway) -> None:
+async def test_a_long_poll_of_an_unknown_job_waits(
+    http: httpx.AsyncClient, gateway: Gateway
+) -> None:
     answer = await http.get("/api/jobs/new?wait=0.05")
     assert answer.status_code == 404
 
@@ -258,7 +267,7 @@ async def test_a_long_poll_of_a_job_not_yet_seen(http: httpx.AsyncClient, gatewa
         assert (await http.get("/api/jobs/new?wait=30")).json()["seq"] == 1
 
 
-async def test_a_long_poll_is_dropped_when_its_client_leaves(
+async def test_a_long_poll_ends_when_its_client_disconnects(
     http: httpx.AsyncClient, gateway: Gateway, port: int
 ) -> None:
     async with connect(port) as raw:
@@ -278,18 +287,18 @@ async def open_stream(raw: Raw, path: str, **headers: str) -> None:
 
 
 async def event(raw: Raw) -> tuple[str, Json]:
-    """The next event's id and object; comments are skipped, pings too."""
+    """The next event's id ("" if it has none) and object; comments are skipped, pings too."""
     while True:
         text = (await raw.until(b"\n\n")).decode()
         assert text, "the stream has ended"
         lines = [line for line in text.split("\n") if line.startswith(("id: ", "data: "))]
-        assert len(lines) == 2, text
-        object_ = json.loads(lines[1].removeprefix("data: "))
+        *ids, data = lines
+        object_ = json.loads(data.removeprefix("data: "))
         if object_["type"] != "ping":
-            return lines[0].removeprefix("id: "), object_
+            return "".join(ids).removeprefix("id: "), object_
 
 
-async def test_a_stream_and_its_resumption(
+async def test_a_stream_can_be_resumed(
     http: httpx.AsyncClient, gateway: Gateway, port: int
 ) -> None:
     await gateway.publish("a", percent=1)
@@ -332,7 +341,74 @@ async def test_a_stream_and_its_resumption(
         assert (await event(raw))[1]["snapshot"] is True
 
 
-async def test_a_stream_ends_when_its_client_leaves(
+async def test_catching_up_on_many_jobs_sends_only_their_events(
+    http: httpx.AsyncClient, gateway: Gateway, port: int
+) -> None:
+    """Of 100 jobs with 100 events each: an id beside each event was 20 times as much."""
+    jobs = [f"a/long/name/of/a/job:{number}" for number in range(100)]
+    for job in jobs:
+        for done in range(100):
+            await gateway.publish(job, done=done)
+    query = "&".join(f"job={job}" for job in jobs)
+    zero = ",".join(["1-1"] * 100)
+    async with connect(port) as raw:
+        await open_stream(raw, f"/api/events?mode=every&{query}", last_event_id=zero)
+        received = ids = 0
+        seen: dict[str, int] = {}
+        while sum(seen.values()) < 100 * 100:
+            text = (await raw.until(b"\n\n")).decode()
+            received += len(text)
+            ids += text.startswith("id: ") or "\nid: " in text
+            data = text[text.index("data: ") + 6 :]
+            told = json.loads(data)
+            if told["type"] == "progress":
+                seen[told["job"]] = told["seq"]
+                if told["seq"] == 100 and told.get("snapshot"):
+                    pass
+            if len(seen) == 100 and set(seen.values()) == {100}:
+                break
+        assert ids < 200
+        assert received < 100 * 100 * 400
+
+
+@pytest.mark.parametrize("name", ["Last-Event-ID", "lastEventId"])
+async def test_a_stream_continues_from_an_id_in_header_or_query(
+    http: httpx.AsyncClient, gateway: Gateway, port: int, name: str
+) -> None:
+    """Polyfills of EventSource use the query."""
+    receipt = await gateway.publish("a", percent=1)
+    await gateway.publish("a", percent=2)
+    last = f"{receipt.position.epoch}-1"
+    async with connect(port) as raw:
+        if name == "lastEventId":
+            await open_stream(raw, f"/api/events?job=a&lastEventId={last}")
+        else:
+            await open_stream(raw, "/api/events?job=a", last_event_id=last)
+        assert (await event(raw))[1]["type"] == "welcome"
+        told = (await event(raw))[1]
+        assert (told["prev"], told["seq"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/jobs?limt=3",
+        "/api/jobs?status=running&after_=1",
+        "/api/jobs/a?wiat=1",
+        "/api/jobs/a?job=a",
+        "/api/jobs/a/events?from=1",
+        "/api/events?job=a&last_event_id=1-1",
+        "/api/events?job=a&jobs=b",
+    ],
+)
+async def test_an_unknown_parameter_is_an_error(http: httpx.AsyncClient, path: str) -> None:
+    answer = await http.get(path)
+    assert (answer.status_code, answer.json()["field"] in path) == (400, True)
+    post = await http.post("/api/jobs/a?dry_run=1", json={})
+    assert (post.status_code, post.json()["field"]) == (400, "dry_run")
+
+
+async def test_a_stream_ends_when_its_client_disconnects(
     http: httpx.AsyncClient, gateway: Gateway, port: int
 ) -> None:
     for leave in ("close", "reset", "send_eof"):
@@ -348,7 +424,7 @@ async def test_a_stream_ends_when_its_client_leaves(
 # Leaving
 
 
-async def test_a_request_in_progress_is_answered_when_the_gateway_leaves(limits: Limits) -> None:
+async def test_a_running_request_is_answered_during_the_drain(limits: Limits) -> None:
     async with trio.open_nursery() as nursery:
         gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, limits)
         port = gateway.addresses[0][1]
@@ -356,8 +432,10 @@ async def test_a_request_in_progress_is_answered_when_the_gateway_leaves(limits:
         async with connect(port) as raw, connect(port) as poll, connect(port) as idle:
             await idle.send(get("/healthz"))
             assert (await idle.response())[0] == 200
-            await raw.send(request[:-1])
+            head, _, body = request.partition(b"\r\n\r\n")
+            await raw.send(head + b"\r\n\r\n")
             assert (await raw.head())[0] == 100
+            await raw.send(body[:-1])
             await poll.send(get(f"/api/jobs/{JOB}?wait=30"))
             await eventually(lambda: gateway.node.statistics().hub.subscriptions == 1)
             nursery.cancel_scope.cancel()
@@ -365,13 +443,13 @@ async def test_a_request_in_progress_is_answered_when_the_gateway_leaves(limits:
                 assert await idle.rest() == b""
                 assert (await poll.response())[0] == 404
                 assert await poll.rest() == b""
-                await raw.send(request[-1:])
-                status, _, body = await raw.response()
-                assert (status, json.loads(body)["applied"]) == (200, True)
+                await raw.send(body[-1:])
+                status, _, answer = await raw.response()
+                assert (status, json.loads(answer)["applied"]) == (200, True)
                 assert await raw.rest() == b""
 
 
-async def test_a_stream_is_told_when_the_gateway_leaves(limits: Limits) -> None:
+async def test_a_stream_gets_goaway_during_the_drain(limits: Limits) -> None:
     async with trio.open_nursery() as nursery:
         gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, limits)
         async with connect(gateway.addresses[0][1]) as raw:
@@ -384,12 +462,110 @@ async def test_a_stream_is_told_when_the_gateway_leaves(limits: Limits) -> None:
                 assert (await raw.rest()).endswith(b"\r\n0\r\n\r\n")  # a whole response
 
 
-async def test_a_page_of_many_files_over_one_connection(port: int) -> None:
+async def test_many_files_are_loaded_over_one_connection(port: int) -> None:
     async with connect(port) as raw:
-        for path in ("/page.js", "/client.js", "/core.js", "/page.css", "/jobs.js") * 4:
+        for path in (
+            "/page/page.js",
+            "/client.js",
+            "/src/core.js",
+            "/page/page.css",
+            "/src/jobs.js",
+        ) * 4:
             await raw.send(get(path))
             head = await raw.until(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200 ")
             length = re.search(rb"content-length: (\d+)", head)
             assert length is not None
             assert len(await raw.exactly(int(length[1]))) == int(length[1])
+
+
+# Requests.
+
+
+async def test_a_request_reaches_the_worker_in_the_answer_to_its_next_update(
+    http: httpx.AsyncClient,
+) -> None:
+    assert (
+        await http.post(f"/api/jobs/{JOB}/requests", json={"verb": "cancel"})
+    ).status_code == 404
+    await http.post(f"/api/jobs/{JOB}", json={"accepts": ["cancel"], "percent": 1})
+    ask = {"verb": "cancel", "id": "r1", "args": {"why": "a mistake"}}
+    asked = await http.post(f"/api/jobs/{JOB}/requests", json=ask)
+    assert (asked.status_code, asked.json()["applied"]) == (202, True)
+    again = await http.post(f"/api/jobs/{JOB}/requests", json=ask)
+    assert (again.status_code, again.json()["applied"]) == (200, False)
+    told = (await http.post(f"/api/jobs/{JOB}", json={"percent": 2})).json()["request"]
+    assert (told["id"], told["verb"], told["args"]) == ("r1", "cancel", {"why": "a mistake"})
+    answers = await http.post("/api/jobs", json=[{"job": JOB, "ack": "r1"}, {"job": JOB}])
+    assert [answer.get("request") for answer in answers.json()] == [None, None]
+    state = (await http.get(f"/api/jobs/{JOB}")).json()["state"]
+    assert state["accepts"] == ["cancel"]
+    assert state["request"]["seen_at"] >= state["request"]["at"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ("{}", 400, "verb"),
+        ('{"verb":"Cancel"}', 400, "verb"),
+        ('{"verb":"cancel","how":1}', 400, "how"),
+        ('{"verb":"cancel","args":"' + "x" * 2000 + '"}', 400, "args"),
+        ('{"verb":"cancel","args":' + "[" * 65 + "]" * 65 + "}", 400, "args"),
+        ('{"verb":"pause"}', 409, None),
+        ('{"verb":"cancel","attempt":2}', 409, None),
+    ],
+)
+async def test_an_invalid_request_names_the_field(
+    http: httpx.AsyncClient, body: str, status: int, field: str | None
+) -> None:
+    await http.post(f"/api/jobs/{JOB}", json={"accepts": ["cancel"]})
+    answer = await http.post(f"/api/jobs/{JOB}/requests", content=body)
+    assert (answer.status_code, answer.json().get("field")) == (status, field)
+
+
+async def test_another_origin_or_an_update_cannot_make_a_request(
+    http: httpx.AsyncClient,
+) -> None:
+    await http.post(f"/api/jobs/{JOB}", json={"accepts": ["cancel"]})
+    headers = {"origin": "https://evil.example", "content-type": "text/plain"}
+    foreign = await http.post(
+        f"/api/jobs/{JOB}/requests", content='{"verb":"cancel"}', headers=headers
+    )
+    assert foreign.status_code == 403
+    for forged in ({"ask": {"id": "1", "verb": "cancel"}}, {"request": {"id": "1"}}):
+        assert (await http.post(f"/api/jobs/{JOB}", json=forged)).status_code == 400
+    assert "request" not in (await http.get(f"/api/jobs/{JOB}")).json()["state"]
+
+
+async def test_a_job_id_may_end_in_requests(http: httpx.AsyncClient) -> None:
+    await http.post("/api/jobs/a%2Frequests", json={"percent": 3})
+    assert (await http.get("/api/jobs/a/requests")).json()["state"]["percent"] == 3
+
+
+async def test_a_request_to_a_group_goes_to_its_running_children_and_theirs(
+    http: httpx.AsyncClient,
+) -> None:
+    can: dict[str, Any] = {"accepts": ["cancel"]}
+    updates: list[dict[str, Any]] = [
+        {"job": "g", "children": 5} | can,
+        {"job": "g/runs"} | can,
+        {"job": "g/deaf", "done": 1},
+        {"job": "g/ended", "status": "succeeded"},
+        {"job": "g/waits", "status": "queued"} | can,
+        {"job": "g/s", "children": 1},
+        {"job": "g/s/runs"} | can,
+    ]
+    await http.post("/api/jobs", json=updates)
+    asked = await http.post("/api/jobs/g/requests", json={"verb": "cancel", "id": "r1"})
+    assert asked.status_code == 202
+    jobs = [update["job"] for update in updates]
+    states = [(await http.get(f"/api/jobs/{job}")).json()["state"] for job in jobs]
+    found = [job for job, state in zip(jobs, states, strict=True) if "request" in state]
+    assert found == ["g", "g/runs", "g/s/runs"]
+    # One that begins now is told in the answer to its first update.
+    begun = await http.post("/api/jobs", json=[{"job": "g/waits", "percent": 1}])
+    assert begun.json()[0]["request"]["id"] == "r1"
+    # It ends with its children, as they end.
+    for job in ("g/runs", "g/deaf", "g/waits", "g/s/runs"):
+        await http.post(f"/api/jobs/{job}", json={"status": "cancelled"})
+    assert (await http.get("/api/jobs/g")).json()["state"]["status"] == "cancelled"

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from gateway import Limits
+from gateway.model.constants import MAX_SET_LIMIT
 
 from .client import PATIENCE, Client, Follower, Json, command, frame, is_final, open_client
 from .hosts import Host, in_process, printed
@@ -31,15 +32,15 @@ async def welcomed(client: Client) -> Client:
     return client
 
 
-async def test_it_is_welcomed_and_told_the_limits(host: Host, limits: Limits) -> None:
+async def test_welcome_has_the_limits(host: Host, limits: Limits) -> None:
     async with open_client(host.port) as client:
         welcome = await client.hear()
         assert welcome["type"] == "welcome"
         assert welcome["limits"] == {
             "jobs": limits.max_jobs_per_connection,
-            "message": limits.max_message,
+            "message": limits.max_frame,
         }
-        assert welcome["ping_interval"] == limits.ping_after
+        assert welcome["ping_interval"] == limits.ping_interval
         assert welcome["retry"] == list(limits.retry)
         assert isinstance(welcome["node"], str)
         assert isinstance(welcome["time"], float)
@@ -52,7 +53,7 @@ async def test_a_ping_is_answered(host: Host) -> None:
         await client.close()
 
 
-async def test_sync_twice_changes_nothing_the_second_time(host: Host) -> None:
+async def test_a_repeated_sync_changes_nothing(host: Host) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
         answer = await client.ask("sync_subscriptions", id=1, jobs=["a", "b", "a"])
@@ -79,7 +80,7 @@ async def test_sync_twice_changes_nothing_the_second_time(host: Host) -> None:
         assert await client.ask("ping") == {"type": "pong"}
 
 
-async def test_a_snapshot_comes_at_once_and_null_for_a_job_never_seen(host: Host) -> None:
+async def test_a_snapshot_is_sent_immediately_or_null_for_an_unknown_job(host: Host) -> None:
     await host.publish(JOB, percent=25, message="half of a half")
     async with open_client(host.port) as client:
         await welcomed(client)
@@ -105,7 +106,7 @@ async def test_a_snapshot_comes_at_once_and_null_for_a_job_never_seen(host: Host
 
 
 @pytest.mark.parametrize("subprotocol", [None, "progress.v1"])
-async def test_the_end_arrives_whatever_was_published_before_it(
+async def test_the_end_arrives_after_any_number_of_updates(
     host: Host, subprotocol: str | None
 ) -> None:
     async with open_client(host.port, subprotocol=subprotocol) as client, trio.open_nursery() as n:
@@ -122,7 +123,7 @@ async def test_the_end_arrives_whatever_was_published_before_it(
 
 
 # Not this folder's short deadlines: a stock server takes its time for so many frames.
-@pytest.mark.parametrize("limits", [Limits(drain_timeout=2.0)])
+@pytest.mark.parametrize("limits", [Limits(shutdown_timeout=2.0)])
 @pytest.mark.parametrize("subprotocol", [None, "progress.v1"])
 async def test_mode_every_gets_each_event_once_in_order(
     host: Host, subprotocol: str | None
@@ -138,8 +139,8 @@ async def test_mode_every_gets_each_event_once_in_order(
         assert [seq for _, seq in follower.steps] == list(range(first, STORM + 1))
 
 
-@pytest.mark.parametrize("limits", [Limits(ring_bytes=1_000, history=100)])
-async def test_mode_every_goes_on_from_the_history_and_then_from_a_gap(
+@pytest.mark.parametrize("limits", [Limits(job_replay_bytes=1_000, history=100)])
+async def test_mode_every_continues_from_the_history_or_after_a_gap(
     host: Host, limits: Limits
 ) -> None:
     position = (await host.publish(JOB, done=1)).position
@@ -193,7 +194,7 @@ async def test_two_connections_of_one_user_are_independent(host: Host) -> None:
         assert (await other.hear())["state"]["percent"] == 1
 
 
-async def test_it_continues_where_it_was(host: Host) -> None:
+async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
     epoch = (await host.publish(JOB, percent=1)).position.epoch
 
     async def positions_of_a_new_connection(client: Client, position: list[int]) -> Any:
@@ -223,7 +224,7 @@ async def test_it_continues_where_it_was(host: Host) -> None:
             assert (frame_["prev"], frame_["seq"], frame_["snapshot"]) == (None, 4, True)
 
 
-async def test_several_objects_a_frame_only_for_those_who_offered_it(host: Host) -> None:
+async def test_several_objects_per_frame_only_with_the_subprotocol(host: Host) -> None:
     jobs = [f"job:{number}" for number in range(50)]
     for job in jobs:
         await host.publish(job, percent=1, message="a line\nand another")
@@ -247,7 +248,7 @@ async def test_several_objects_a_frame_only_for_those_who_offered_it(host: Host)
         assert set(await frames_of_snapshots(client)) == {1}
 
 
-async def test_max_hz_paces_and_the_end_still_comes(host: Host) -> None:
+async def test_max_hz_limits_the_rate_and_the_end_arrives(host: Host) -> None:
     rate = 50
     async with open_client(host.port) as client, trio.open_nursery() as nursery:
         await welcomed(client)
@@ -293,7 +294,7 @@ async def publish_until(host: Host, done: trio.Event) -> None:
         ('{"type":"hello","positions":{"a":[1]}}', "invalid_command", "positions"),
     ],
 )
-async def test_a_wrong_command_is_named_and_the_connection_stays(
+async def test_an_invalid_command_is_named_and_the_connection_stays(
     host: Host, text: str, code: str, named: str
 ) -> None:
     async with open_client(host.port) as client:
@@ -311,7 +312,7 @@ async def test_unknown_fields_are_ignored(host: Host) -> None:
         assert await client.ask("ping", colour="blue") == {"type": "pong"}
 
 
-async def test_after_unsubscribe_no_more_frames(host: Host) -> None:
+async def test_no_frame_follows_an_unsubscribe(host: Host) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
         await client.ask("subscribe", jobs=[JOB, "other"])
@@ -327,8 +328,8 @@ async def test_after_unsubscribe_no_more_frames(host: Host) -> None:
         assert (await client.hear())["snapshot"] is True
 
 
-@pytest.mark.parametrize("limits", [Limits(max_jobs_per_connection=2)])
-async def test_more_jobs_than_allowed_are_denied(host: Host, limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [Limits(max_jobs_per_connection=2, max_sets_per_connection=1)])
+async def test_jobs_beyond_the_limit_are_denied(host: Host, limits: Limits) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
         answer = await client.ask("subscribe", jobs=["a", "b", "c"])
@@ -338,7 +339,8 @@ async def test_more_jobs_than_allowed_are_denied(host: Host, limits: Limits) -> 
         answer = await client.ask("sync_subscriptions", jobs=["c", "b"])  # room again
         assert (answer["added"], answer["removed"], answer["denied"]) == (["c"], ["a"], {})
         await client.hear()
-        await client.say("hello", positions={name: [1, 1] for name in "abc"})
+        jobs = range(2 + MAX_SET_LIMIT + 1)  # as many as may be subscribed and shown, and one
+        await client.say("hello", positions={f"job:{number}": [1, 1] for number in jobs})
         error = await client.hear()
         assert (error["type"], error["code"]) == ("error", "invalid_command")
 
@@ -349,15 +351,15 @@ async def test_a_close_is_answered(host: Host) -> None:
         await client.close()
 
 
-async def test_a_wrong_path_is_told_by_a_close_code(host: Host) -> None:
+async def test_an_unknown_path_gets_a_close_code(host: Host) -> None:
     for path in ("/", "/wss", "/ws/", "/api/jobs"):
         async with open_client(host.port, path=path) as client:
-            assert await client.ending() == 4504
+            assert await client.close_code() == 4504
     async with open_client(host.port, path="/ws?page=1") as client:
         await welcomed(client)
 
 
-async def test_commands_in_one_segment_are_all_answered(host: Host) -> None:
+async def test_several_commands_in_one_segment_are_answered(host: Host) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
         await client.raw.send(command("ping") * 20)
@@ -365,7 +367,7 @@ async def test_commands_in_one_segment_are_all_answered(host: Host) -> None:
             assert await client.hear() == {"type": "pong"}
 
 
-async def test_under_stock_hypercorn() -> None:
+async def test_the_protocol_works_under_hypercorn() -> None:
     """The command of the README, in a process of its own."""
     arguments = ["-m", "hypercorn", "-k", "trio", "gateway.asgi:app", "--bind", "127.0.0.1:0"]
     arguments += ["--graceful-timeout", "0"]
@@ -385,6 +387,6 @@ async def test_under_stock_hypercorn() -> None:
             assert (await http.get("/readyz")).status_code == 200
             process.send_signal(signal.SIGTERM)
             # hypercorn cuts its clients off before it tells the application to end.
-            assert await client.ending() is None
+            assert await client.close_code() is None
         with trio.fail_after(PATIENCE):
             assert await process.wait() == 0

@@ -1,4 +1,4 @@
-"""What OpenTelemetry is told: from a worker's span to the delivery's, and when there is none."""
+"""The spans in OpenTelemetry: from a worker's span to the delivery's, and when there is none."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind
 
 from gateway import Gateway, Job, MemoryBroker, Node, serve_gateway
-from gateway.brokers.redis import RedisBroker
+from gateway.brokers.redis.broker import RedisBroker
 from gateway.integrations.opentelemetry import current_traceparent
-from gateway.job import Update
+from gateway.model.state import Update
+from gateway.worker.publisher import publish_one
 from gateway.worker.redis import RedisPublisher
-from tests.brokers.server import Server, session_server
+from tests.brokers.redis.server import Server, session_server
 from tests.fakes import FakeSource, PromptSink
 from tests.spans import Spans, session_spans
 from tests.traceparents import PARENT, SPAN, TRACE, UNSAMPLED
@@ -47,7 +48,7 @@ async def on_redis() -> AsyncIterator[tuple[Server, int]]:
 
 
 async def watch(client: Client, job: str) -> None:
-    """Subscribe, and hear that nobody has reported it."""
+    """Subscribe, and wait for the state of an unknown job."""
     await client.hear_type("welcome")
     await client.ask("subscribe", jobs=[job])
     assert (await client.hear_type("progress"))["state"] is None
@@ -57,7 +58,7 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
-async def test_a_delivery_is_a_child_of_the_worker_s_span(
+async def test_a_delivery_span_is_a_child_of_the_workers_span(
     spans: Spans, on_redis: tuple[Server, int]
 ) -> None:
     redis, port = on_redis
@@ -107,14 +108,14 @@ async def test_a_delivery_is_a_child_of_the_worker_s_span(
     assert f"{outer.trace_id:032x}".encode() not in heard
 
 
-async def test_none_of_what_is_not_sampled_not_watched_or_malformed(
+async def test_events_not_sampled_or_watched_have_no_span(
     spans: Spans, on_redis: tuple[Server, int]
 ) -> None:
     redis, port = on_redis
     publisher = RedisPublisher(redis.url)  # which nobody checks
 
     async def publish(job: str, **fields: Any) -> None:
-        await trio.to_thread.run_sync(publisher.publish, job, fields)
+        await trio.to_thread.run_sync(publish_one, publisher, job, fields)
 
     async with open_client(port) as client:
         await watch(client, "a")
@@ -134,7 +135,7 @@ async def test_none_of_what_is_not_sampled_not_watched_or_malformed(
     publisher.close()
 
 
-async def test_it_ends_when_the_watchers_have_been_written_to(spans: Spans) -> None:
+async def test_the_span_ends_when_the_clients_have_been_written_to(spans: Spans) -> None:
     broker = MemoryBroker()
     node = Node(broker)
     sinks = [PromptSink() for _ in range(5)]
@@ -170,7 +171,7 @@ from gateway import serve_gateway
 class Watcher:
     marked = 0
 
-    def mark(self, subscription):
+    def notify(self, subscription):
         self.marked += 1
 
 async def main():
@@ -185,7 +186,7 @@ async def main():
     assert watcher.marked == 2, watcher.marked
 
 trio.run(main)
-print("gateway.tracing" in sys.modules, sys.modules.get("opentelemetry") is not None)
+print("gateway.node.tracing" in sys.modules, sys.modules.get("opentelemetry") is not None)
 """
 
 
@@ -197,7 +198,7 @@ print("gateway.tracing" in sys.modules, sys.modules.get("opentelemetry") is not 
         (SPAN, {"opentelemetry": None}, "False False"),
     ],
 )
-def test_it_is_loaded_for_the_first_event_that_is_traced_if_it_is_installed(
+def test_opentelemetry_is_imported_at_the_first_traced_event(
     traceparent: str | None, blocked: dict[str, None], loaded: str
 ) -> None:
     program = PROGRAM.format(traceparent=repr(traceparent), blocked=blocked)

@@ -1,4 +1,4 @@
-"""Two nodes on one real Redis: whichever a worker tells, every browser knows."""
+"""Two nodes on one real Redis: reports to either node reach the clients of both."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import trio
 
-from tests.brokers.server import Server, redis_server
+from tests.brokers.redis.server import Server, redis_server
 from tests.cli.conftest import address
 from tests.cli.processes import GATEWAY, Running
 
 from .client import PATIENCE, Follower, is_final, open_client
 
 
-def node(redis_url: str) -> Running:
-    return Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", env={"GATEWAY_REDIS": redis_url})
+def node(redis_url: str, *flags: str) -> Running:
+    env = {"PROGRESS_GATEWAY_REDIS": redis_url}
+    return Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", *flags, env=env)
 
 
 async def tell(url: str, job: str, **fields: Any) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-async def test_a_job_told_to_one_is_seen_at_both_and_outlives_either() -> None:
+async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
     redis = Server(redis_server())
     try:
         with node(redis.url) as first, node(redis.url) as second, trio.fail_after(4 * PATIENCE):
@@ -69,7 +70,7 @@ async def test_a_job_told_to_one_is_seen_at_both_and_outlives_either() -> None:
         redis.close()
 
 
-async def test_readiness_follows_redis() -> None:
+async def test_readiness_depends_on_redis() -> None:
     redis = Server(redis_server())
     try:
         with node(redis.url) as only, trio.fail_after(4 * PATIENCE):
@@ -85,7 +86,7 @@ async def test_readiness_follows_redis() -> None:
 
             async def becomes(status: int) -> None:
                 # A probe has nothing but asking again.
-                while await trio.to_thread.run_sync(readiness) != status:  # noqa: ASYNC110
+                while await trio.to_thread.run_sync(readiness) != status:  # noqa: ASYNC110 - of another process
                     await trio.sleep(0.05)
 
             await becomes(200)
@@ -98,14 +99,14 @@ async def test_readiness_follows_redis() -> None:
         redis.close()
 
 
-async def test_a_stock_server_keeps_jobs_there_too() -> None:
+async def test_hypercorn_uses_redis_too() -> None:
     redis = Server(redis_server())
     command = [
         *(sys.executable, "-m", "hypercorn", "-k", "trio", "-b", "127.0.0.1:0"),
         *("--error-logfile", "/dev/stdout", "gateway.asgi:app"),
     ]
     try:
-        with Running(*command, env={"GATEWAY_REDIS": redis.url}) as stock:
+        with Running(*command, env={"PROGRESS_GATEWAY_REDIS": redis.url}) as stock:
             said = await trio.to_thread.run_sync(stock.until, "CTRL + C")
             url = next(word for word in said.split() if word.startswith("http://"))
             await tell(url, "video:42", percent=5)
@@ -114,15 +115,15 @@ async def test_a_stock_server_keeps_jobs_there_too() -> None:
         redis.close()
 
 
-def test_without_a_redis_it_says_so_in_one_line() -> None:
-    with node("redis://127.0.0.1:1") as refused:
+def test_an_unreachable_redis_is_reported_in_one_line() -> None:
+    with node("redis://127.0.0.1:1", "--exit-if-away") as refused:
         assert refused.end() == 3
-        assert "--redis (GATEWAY_REDIS): Redis:" in refused.errors
+        assert "--redis (PROGRESS_GATEWAY_REDIS): Redis:" in refused.errors
         assert "Traceback" not in refused.errors
 
 
 @pytest.mark.parametrize("url", ["localhost:6379", "http://x", "redis://"])
-def test_a_wrong_url_is_named(url: str) -> None:
+def test_an_invalid_url_is_named(url: str) -> None:
     with node(url) as refused:
         assert refused.end() == 2
         assert "--redis" in refused.errors

@@ -17,7 +17,7 @@ import trio
 from gateway.cli import main
 
 
-class Census(trio.abc.Instrument):
+class TaskCounter(trio.abc.Instrument):
     """Counts tasks, and says how many there are."""
 
     def __init__(self) -> None:
@@ -32,12 +32,12 @@ class Census(trio.abc.Instrument):
 
     def answer(self, *signal: object) -> None:
         """Print the number of this answer, and how many tasks are living."""
-        os.write(1, f"census {next(self._answers)}: {self._living} tasks\n".encode())
+        os.write(1, f"task_counter {next(self._answers)}: {self._living} tasks\n".encode())
 
 
 if __name__ == "__main__":
-    census = Census()
-    run: Any = partial(trio.run, instruments=[census])
+    task_counter = TaskCounter()
+    run: Any = partial(trio.run, instruments=[task_counter])
     trio.run = run
-    signal.signal(signal.SIGUSR2, census.answer)
+    signal.signal(signal.SIGUSR2, task_counter.answer)
     main()

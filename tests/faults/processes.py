@@ -1,4 +1,4 @@
-"""The nodes and workers of a story: real processes, and what is done to them."""
+"""The nodes and workers of a scenario: real processes, and what is done to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import trio
 from tests.cli.conftest import address
 from tests.cli.processes import Running
 
-from .accounts import Json
+from .client_logs import Json
 
 __all__ = ["Node", "Worker"]
 
@@ -31,11 +31,11 @@ class Node:
     def __init__(self, name: str, redis: str) -> None:
         self.name = name
         command = (*PYTHON, str(HERE / "node.py"), "serve", "--bind", "127.0.0.1:0")
-        self._running = Running(*command, env={"GATEWAY_REDIS": redis})
+        self._running = Running(*command, env={"PROGRESS_GATEWAY_REDIS": redis})
         self._questions = count(1)
         self.url = ""
-        self.touched = False
-        """Whether something was done to it, so that its clients may lose their connection."""
+        self.faulted = False
+        """Whether a fault was injected into it, so that its clients may lose their connection."""
         self.killed = False
 
     def __enter__(self) -> Node:
@@ -59,7 +59,7 @@ class Node:
 
     @property
     def errors(self) -> list[str]:
-        """The lines of its log that tell of an error, and those that are none of its log."""
+        """Log lines with errors, and output that is not a log line."""
         return [line for line in self._running.errors.splitlines() if not _is_harmless(line)]
 
     @property
@@ -67,38 +67,38 @@ class Node:
         return len(os.listdir(f"/proc/{self._running.process.pid}/fd"))
 
     async def tasks(self) -> int:
-        """How many Trio tasks are living in it."""
-        marker = f"census {next(self._questions)}: "
+        """How many Trio tasks it has."""
+        marker = f"task_counter {next(self._questions)}: "
         self._running.tell(signal.SIGUSR2)
         ask = partial(self._running.until, " tasks\n", within=10)
         await trio.to_thread.run_sync(partial(self._running.until, marker, within=10))
-        said = await trio.to_thread.run_sync(ask)
-        return int(said.rpartition(marker)[2].split()[0])
+        output = await trio.to_thread.run_sync(ask)
+        return int(output.rpartition(marker)[2].split()[0])
 
     def kill(self) -> None:
         """SIGKILL."""
-        self.touched = self.killed = True
+        self.faulted = self.killed = True
         self._running.process.kill()
 
     def stop(self) -> None:
         """SIGSTOP."""
-        self.touched = True
+        self.faulted = True
         self._running.tell(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._running.tell(signal.SIGCONT)
 
-    async def leave(self) -> int:
+    async def stop_gracefully(self) -> int:
         """SIGTERM; returns its exit code."""
         self._running.tell(signal.SIGTERM)
         return await trio.to_thread.run_sync(partial(self._running.end, within=20))
 
 
 class Worker:
-    """One process that reports on `job`, to whatever `url` names.
+    """A process that reports on `job` to `url`.
 
-    `pace` is seconds between its steps, `lease` how long it may be silent, `skew` by how
-    many seconds its clock is off.
+    `pace` is the number of seconds between its steps, `lease` how long it may be silent, and
+    `skew` the offset of its clock in seconds.
     """
 
     def __init__(
@@ -106,8 +106,8 @@ class Worker:
     ) -> None:
         self.job = job
         command = (*PYTHON, str(HERE / "worker.py"), job, str(pace), str(lease), str(skew))
-        self._running = Running(*command, env={"GATEWAY_URL": url}, stdin=subprocess.PIPE)
-        self.told_to_end = False
+        self._running = Running(*command, env={"PROGRESS_GATEWAY_URL": url}, stdin=subprocess.PIPE)
+        self.end_requested = False
         self.killed = False
 
     def __enter__(self) -> Worker:
@@ -126,9 +126,9 @@ class Worker:
         return self._running.errors
 
     def end(self, how: str = "succeed") -> None:
-        """Tell it to `succeed`, `fail` or `cancel`, unless it was told before or is dead."""
-        if not self.told_to_end and not self.killed:
-            self.told_to_end = True
+        """Tell it to `succeed`, `fail` or `cancel`, unless it was told before or was killed."""
+        if not self.end_requested and not self.killed:
+            self.end_requested = True
             stdin = self._running.process.stdin
             assert stdin is not None
             stdin.write(f"{how}\n".encode())
@@ -140,16 +140,16 @@ class Worker:
         self._running.process.kill()
 
     async def report(self, *, within: float) -> Json:
-        """What it says that it has reported, when it has exited, which it must do with 0."""
+        """Wait until it has exited, which must be with 0; returns the report that it prints."""
         code = await trio.to_thread.run_sync(partial(self._running.end, within=within))
         assert code == 0, f"the worker of {self.job} exited with {code}: {self.log}"
-        told: Json = json.loads(self._running.output)
-        return told
+        entry: Json = json.loads(self._running.output)
+        return entry
 
 
 def _is_harmless(line: str) -> bool:
     try:
-        told: Json = json.loads(line)
+        entry: Json = json.loads(line)
     except ValueError:
         return False
-    return told["level"] in ("debug", "info", "warning")
+    return entry["level"] in ("debug", "info", "warning")

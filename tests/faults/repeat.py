@@ -1,6 +1,6 @@
-"""The stories, several times in a row: `python -m tests.faults.repeat 10 [pytest's own …]`.
+"""The tests, several times in a row: `python -m tests.faults.repeat 10 [pytest's own …]`.
 
-Prints a table: a line a story, a column a run, and what it took; then why what failed did.
+Prints a table: a line a test, a column a run, and what it took; then why what failed did.
 Exits with 1 if anything failed. Nothing skips here: what skips has failed.
 """
 
@@ -17,24 +17,24 @@ import click
 from attrs import frozen
 
 HERE = Path(__file__).parent
-STORIES = sorted(path for path in HERE.glob("test_*.py") if path.name != "test_rules.py")
+TEST_FILES = sorted(path for path in HERE.glob("test_*.py") if path.name != "test_rules.py")
 
 
 @frozen
 class Run:
-    """One story, once."""
+    """One test, once."""
 
-    story: str
+    test: str
     seconds: float
     problem: str | None
 
 
 def run_all(arguments: tuple[str, ...]) -> list[Run]:
-    """All stories, once."""
+    """All tests, once."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         subprocess.run(
-            [sys.executable, "-m", "pytest", *STORIES, "-q", "-p", "no:cacheprovider",
+            [sys.executable, "-m", "pytest", *TEST_FILES, "-q", "-p", "no:cacheprovider",
              f"--junitxml={report}", *arguments],
             cwd=HERE.parents[1],
             env=os.environ | {"CI": "true"},
@@ -54,22 +54,22 @@ def _read(case: ElementTree.Element) -> Run:
 @click.argument("times", type=click.IntRange(min=1))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def repeat(times: int, arguments: tuple[str, ...]) -> None:
-    """Run all stories TIMES times, with further ARGUMENTS for pytest (after `--`)."""
+    """Run all tests TIMES times, with further ARGUMENTS for pytest (after `--`)."""
     runs: dict[str, list[Run]] = {}
     for number in range(times):
-        told_now = run_all(arguments)
-        for run in told_now:
-            runs.setdefault(run.story, []).append(run)
-        wrong = ", ".join(run.story for run in told_now if run.problem)
+        results = run_all(arguments)
+        for run in results:
+            runs.setdefault(run.test, []).append(run)
+        wrong = ", ".join(run.test for run in results if run.problem)
         click.echo(f"{number + 1} of {times}: {wrong or 'all well'}", err=True)
     width = max(map(len, runs), default=0)
-    for story, told in runs.items():
-        marks = "".join("F" if run.problem else "." for run in told)
-        slowest = max(run.seconds for run in told)
-        click.echo(f"{story:{width}}  {marks}  {slowest:5.1f} s")
-    failed = [run for told in runs.values() for run in told if run.problem]
+    for test, runs_of_test in runs.items():
+        marks = "".join("F" if run.problem else "." for run in runs_of_test)
+        slowest = max(run.seconds for run in runs_of_test)
+        click.echo(f"{test:{width}}  {marks}  {slowest:5.1f} s")
+    failed = [run for runs_of_test in runs.values() for run in runs_of_test if run.problem]
     for run in failed:
-        click.echo(f"\n== {run.story}\n{run.problem}")
+        click.echo(f"\n== {run.test}\n{run.problem}")
     sys.exit(1 if failed or not runs else 0)
 
 

@@ -1,4 +1,4 @@
-"""The Redis of a story: what is done to it, from inside Trio, and who is connected to it.
+"""The Redis of a scenario: what is done to it, from inside Trio, and who is connected to it.
 
 It may have a replica, which takes its place when it dies: at the same address, or because
 a Sentinel says so.
@@ -21,7 +21,7 @@ from typing import Any
 import redis
 import trio
 
-from tests.brokers.server import Server, redis_server, wait_for
+from tests.brokers.redis.server import Server, redis_server, wait_for
 
 __all__ = [
     "Store",
@@ -42,29 +42,29 @@ class Store:
     def __init__(
         self, server: Server, replica: Server | None = None, sentinel: Sentinel | None = None
     ) -> None:
-        self._server = server
+        self.server = server
         self._replica = replica
         self._sentinel = sentinel
         self.url = sentinel.url if sentinel else server.url
 
     async def command(self, *words: str | int) -> Any:
         """What the server answers."""
-        return await trio.to_thread.run_sync(self._server.client.execute_command, *words)
+        return await trio.to_thread.run_sync(self.server.client.execute_command, *words)
 
     def kill(self) -> None:
         """SIGKILL."""
-        self._server.kill()
+        self.server.kill()
 
     async def start(self) -> None:
         """Start it again, on what it has written down; returns when it answers."""
-        await trio.to_thread.run_sync(self._server.start)
+        await trio.to_thread.run_sync(self.server.start)
 
     def stop(self) -> None:
         """SIGSTOP: it is connected, takes what is written to it, and says nothing."""
-        self._server.process.send_signal(signal.SIGSTOP)
+        self.server.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        self._server.process.send_signal(signal.SIGCONT)
+    def resume(self) -> None:
+        self.server.process.send_signal(signal.SIGCONT)
 
     async def trim_feed(self) -> None:
         """Drop all events of the feed, in however many streams it is kept."""
@@ -72,7 +72,7 @@ class Store:
             await self.command("XTRIM", key, "MAXLEN", 0)
 
     async def cut_replica_off(self) -> None:
-        """From now on the replica misses what the server is told, as on a lost network."""
+        """From now on the replica misses all writes, like after a network failure."""
         await self._ask_replica("CONFIG", "SET", "masterauth", "wrong")
         await self.command("CLIENT", "KILL", "TYPE", "replica")
 
@@ -82,36 +82,53 @@ class Store:
         self.kill()
         if self._sentinel is None:
             await self._ask_replica("REPLICAOF", "NO", "ONE")
-            os.replace(self._replica.socket, self._server.socket)
-            self._server.process, self._replica.process = (
+            os.replace(self._replica.socket, self.server.socket)
+            self.server.process, self._replica.process = (
                 self._replica.process,
-                self._server.process,
+                self.server.process,
             )
         else:
-            self._server, self._replica = self._replica, self._server
+            self.server, self._replica = self._replica, self.server
             with trio.fail_after(20):
-                while (await self.command("ROLE"))[0] != b"master":  # noqa: ASYNC110
+                while (await self.command("ROLE"))[0] != b"master":  # noqa: ASYNC110 - of another process
                     await trio.sleep(0.1)  # the Sentinel tells nobody but its subscribers
 
-    async def connections(self) -> list[str]:
-        """Their names ("" for none), but for the one that asks and those of replicas."""
+    async def hand_over(self) -> Server:
+        """The Sentinel promotes the replica, as an operator asks it to. Returns the old primary,
+        which lives and takes writes until the Sentinel has made it a replica."""
+        assert self._sentinel is not None
+        assert self._replica is not None
+        command = ("SENTINEL", "FAILOVER", "primary")
+        await trio.to_thread.run_sync(self._sentinel.client.execute_command, *command)
+        self.server, self._replica = self._replica, self.server
+        with trio.fail_after(20):
+            while (await self.command("ROLE"))[0] != b"master":  # noqa: ASYNC110 - of another process
+                await trio.sleep(0.02)
+        return self._replica
 
-        def look() -> list[str]:
-            client = self._server.client
+    async def connections(self) -> list[str]:
+        """Their names ("" for none), but for the one that asks and those of replicas; also those
+        to the Sentinel, of which a node has as many as calls that ask it at the same time."""
+
+        def names(client: Any) -> list[str]:
             own = client.client_id()
             found = client.client_list(_type="normal")
             return [connection["name"] for connection in found if int(connection["id"]) != own]
+
+        def look() -> list[str]:
+            asked = names(self._sentinel.client) if self._sentinel is not None else []
+            return names(self.server.client) + asked
 
         return await trio.to_thread.run_sync(look)
 
     @property
     def living(self) -> bool:
-        return self._server.process.poll() is None
+        return self.server.process.poll() is None
 
     def close(self) -> None:
         if self._sentinel is not None:
             self._sentinel.close()
-        for server in filter(None, (self._server, self._replica)):
+        for server in filter(None, (self.server, self._replica)):
             server.process.send_signal(signal.SIGCONT)
             server.close()
 
@@ -138,36 +155,36 @@ class Sentinel:
 
     def __init__(self, port: int) -> None:
         own = free_port()
-        self.url = f"redis+sentinel://127.0.0.1:{own}/stories"
+        self.url = f"redis+sentinel://127.0.0.1:{own}/primary"
         self._folder = tempfile.TemporaryDirectory(prefix="sentinel-")
         config = Path(self._folder.name, "sentinel.conf")
         config.write_text(
             f"port {own}\n"
-            f"sentinel monitor stories 127.0.0.1 {port} 1\n"
-            f"sentinel down-after-milliseconds stories {SEEN_DEAD_AFTER}\n"
-            f"sentinel failover-timeout stories 5000\n"
+            f"sentinel monitor primary 127.0.0.1 {port} 1\n"
+            f"sentinel down-after-milliseconds primary {SEEN_DEAD_AFTER}\n"
+            f"sentinel failover-timeout primary 5000\n"
         )
         self._process = subprocess.Popen(
             [redis_server(), str(config), "--sentinel"], stdout=subprocess.DEVNULL
         )
-        self._client: Any = redis.Redis(port=own)
-        wait_for(self._client, self._process)
+        self.client: Any = redis.Redis(port=own)
+        wait_for(self.client, self._process)
 
     async def knows_replica(self) -> None:
         """Return when it knows whom to promote."""
 
         def replicas() -> Any:
             try:
-                return self._client.execute_command("SENTINEL", "REPLICAS", "stories")
+                return self.client.execute_command("SENTINEL", "REPLICAS", "primary")
             except redis.ConnectionError:
                 return []
 
         with trio.fail_after(15):
-            while not await trio.to_thread.run_sync(replicas):  # noqa: ASYNC110
+            while not await trio.to_thread.run_sync(replicas):  # noqa: ASYNC110 - of another process
                 await trio.sleep(0.1)  # it asks the server now and then
 
     def close(self) -> None:
-        self._client.close()
+        self.client.close()
         self._process.kill()
         self._process.wait()
         self._folder.cleanup()
@@ -191,7 +208,7 @@ def open_watched_store() -> Store:
 
 @cache
 def session_watched_store() -> Store:
-    """One that nobody harms, for all who only need a Sentinel to ask."""
+    """A store without faults, for tests that only need a Sentinel."""
     store = open_watched_store()
     atexit.register(store.close)
     return store

@@ -4,66 +4,68 @@ from __future__ import annotations
 
 import trio
 
-from .story import story
+from .scenario import run_scenario
 
 
-async def test_killed_and_its_clients_go_to_the_other_one() -> None:
+async def test_a_node_is_killed() -> None:
     """With their positions, so that each is continued where it was."""
-    async with story() as it:
-        async with it.fault():
-            it.nodes[1].kill()
-            it.end("meanwhile")
-        await it.goes_on()
+    async with run_scenario() as scenario:
+        async with scenario.fault():
+            scenario.nodes[1].kill()
+            scenario.end("meanwhile")
+        await scenario.progress_continues()
 
 
-async def test_stopped_for_twenty_seconds_and_continued() -> None:
+async def test_a_node_is_stopped_for_twenty_seconds() -> None:
     """Half of its clients wait for it, the others go to the other one."""
-    async with story() as it:
-        node = it.nodes[1]
-        async with it.fault():
+    async with run_scenario() as scenario:
+        node = scenario.nodes[1]
+        async with scenario.fault():
             stopped_at = trio.current_time()
             node.stop()
-            it.end("meanwhile")
-            await it.goes_on(it.watching(it.nodes[0]))
-            await it.goes_on(it.watching(node, alert=True))
+            scenario.end("meanwhile")
+            await scenario.progress_continues(scenario.watching(scenario.nodes[0]))
+            await scenario.progress_continues(scenario.watching(node, sends_pings=True))
             await trio.sleep_until(stopped_at + 20)
-            node.go_on()
-        await it.goes_on()
+            node.resume()
+        await scenario.progress_continues()
 
 
-async def test_what_happened_while_it_was_stopped_is_gone_from_the_feed() -> None:
-    async with story() as it:
-        node = it.nodes[1]
-        async with it.fault():
+async def test_the_feed_is_trimmed_while_a_node_is_stopped() -> None:
+    async with run_scenario() as scenario:
+        node = scenario.nodes[1]
+        async with scenario.fault():
             node.stop()
-            await it.has_ended("meanwhile", watchers=it.watching(it.nodes[0]))
-            await it.redis.trim_feed()
-            node.go_on()
-        await it.has_ended("meanwhile")
-        await it.goes_on()
+            await scenario.wait_for_ends("meanwhile", watchers=scenario.watching(scenario.nodes[0]))
+            await scenario.redis.trim_feed()
+            node.resume()
+        await scenario.wait_for_ends("meanwhile")
+        await scenario.progress_continues()
 
 
-async def test_the_last_events_of_all_are_gone_from_the_feed() -> None:
+async def test_the_last_events_are_trimmed_from_the_feed() -> None:
     """Nothing comes after them that would show that something is missing."""
-    async with story() as it:
-        node = it.nodes[1]
-        async with it.fault():
+    async with run_scenario() as scenario:
+        node = scenario.nodes[1]
+        async with scenario.fault():
             node.stop()
-            await it.has_ended(*it.workers, watchers=it.watching(it.nodes[0]))
-            await it.redis.trim_feed()
-            node.go_on()
+            await scenario.wait_for_ends(
+                *scenario.workers, watchers=scenario.watching(scenario.nodes[0])
+            )
+            await scenario.redis.trim_feed()
+            node.resume()
 
 
-async def test_its_clients_go_to_one_that_knows_less_than_they_do() -> None:
-    """It was stopped for a moment, and Redis cannot tell it any more what it has missed."""
-    async with story() as it:
-        behind, ahead = it.nodes
-        async with it.fault():
+async def test_clients_move_to_a_node_that_is_behind() -> None:
+    """It was stopped for a moment, and Redis no longer has the events that it has missed."""
+    async with run_scenario() as scenario:
+        behind, client_is_newer = scenario.nodes
+        async with scenario.fault():
             behind.stop()
-            await it.goes_on(it.watching(ahead), steps=10)
-            it.redis.kill()
-            ahead.kill()
-            behind.go_on()
-            await it.moved(it.watching(ahead), behind)
-            await it.redis.start()
-        await it.goes_on()
+            await scenario.progress_continues(scenario.watching(client_is_newer), steps=10)
+            scenario.redis.kill()
+            client_is_newer.kill()
+            behind.resume()
+            await scenario.wait_for_move(scenario.watching(client_is_newer), behind)
+            await scenario.redis.start()
+        await scenario.progress_continues()

@@ -8,19 +8,19 @@ from functools import partial
 import pytest
 import trio
 
+from .scenario import run_scenario
 from .stores import Store, open_replicated_store, open_store, open_watched_store
-from .story import story
 
 READ_ANEW = 20.0
-"""Seconds in which a node has read all its topics anew, whatever the feed said."""
+"""Seconds within which a node has read all its topics again, also without a feed reset."""
 REAPED = 4.0
 """Seconds in which a lease of one second has run out, and a node has noticed."""
 
 
-async def test_nothing_at_all() -> None:
+async def test_without_a_fault_all_rules_hold() -> None:
     """The stage itself: if nothing goes wrong, all holds that must hold."""
-    async with story() as it:
-        await it.goes_on()
+    async with run_scenario() as scenario:
+        await scenario.progress_continues()
 
 
 @pytest.mark.parametrize(
@@ -31,71 +31,71 @@ async def test_nothing_at_all() -> None:
         pytest.param(["--appendonly", "yes", "--appendfsync", "always"], id="aof-always"),
     ],
 )
-async def test_killed_and_started_again(options: list[str]) -> None:
-    async with story(partial(open_store, *options)) as it:
-        async with it.fault():
-            it.redis.kill()
-            it.end("meanwhile")
-            await it.stale()
-            await it.ready(503)
-            it.join()
-            await it.redis.start()
-        await it.ready(200)
-        await it.goes_on()
+async def test_redis_is_killed_and_restarted(options: list[str]) -> None:
+    async with run_scenario(partial(open_store, *options)) as scenario:
+        async with scenario.fault():
+            scenario.redis.kill()
+            scenario.end("meanwhile")
+            await scenario.wait_for_stale()
+            await scenario.wait_for_readyz(503)
+            scenario.add_clients()
+            await scenario.redis.start()
+        await scenario.wait_for_readyz(200)
+        await scenario.progress_continues()
 
 
-async def test_stopped_for_ten_seconds() -> None:
+async def test_redis_is_stopped_for_ten_seconds() -> None:
     """It is connected, takes what it is sent, and does not say a word."""
-    async with story() as it:
-        async with it.fault():
-            it.redis.stop()
-            it.end("meanwhile")
+    async with run_scenario() as scenario:
+        async with scenario.fault():
+            scenario.redis.stop()
+            scenario.end("meanwhile")
             await trio.sleep(10)
-            await it.stale()
-            it.redis.go_on()
-        await it.ready(200)
-        await it.goes_on()
+            await scenario.wait_for_stale()
+            scenario.redis.resume()
+        await scenario.wait_for_readyz(200)
+        await scenario.progress_continues()
 
 
-async def test_flushed_in_mid_stream() -> None:
-    async with story() as it:
-        async with it.fault():
-            await it.redis.command("FLUSHALL")
-        await it.goes_on()
+async def test_redis_is_flushed_in_mid_stream() -> None:
+    async with run_scenario() as scenario:
+        async with scenario.fault():
+            await scenario.redis.command("FLUSHALL")
+        await scenario.progress_continues()
 
 
-async def test_flushed_as_the_very_last_thing() -> None:
-    """An end that has been told is never taken back."""
-    async with story() as it:
-        await it.conclude()
-        async with it.fault():
-            await it.redis.command("FLUSHALL")
+async def test_redis_is_flushed_at_the_end() -> None:
+    """An end that clients have received is never taken back."""
+    async with run_scenario() as scenario:
+        await scenario.end_all()
+        async with scenario.fault():
+            await scenario.redis.command("FLUSHALL")
         await trio.sleep(READ_ANEW)
 
 
-async def test_read_only_for_a_while() -> None:
+async def test_redis_is_read_only_for_a_while() -> None:
     """As when the address of a primary leads to a replica: it answers, and refuses."""
-    async with story() as it:
-        async with it.fault():
-            await it.redis.command("REPLICAOF", "127.0.0.1", 1)
-            it.end("meanwhile")
-            await it.stale()
-            await it.ready(503)
-            await it.redis.command("REPLICAOF", "NO", "ONE")
-        await it.ready(200)
-        await it.goes_on()
+    async with run_scenario() as scenario:
+        async with scenario.fault():
+            await scenario.redis.command("REPLICAOF", "127.0.0.1", 1)
+            scenario.end("meanwhile")
+            await scenario.wait_for_stale()
+            await scenario.wait_for_readyz(503)
+            await scenario.redis.command("REPLICAOF", "NO", "ONE")
+        await scenario.wait_for_readyz(200)
+        await scenario.progress_continues()
 
 
-async def test_out_of_memory_for_a_while() -> None:
-    async with story() as it:
-        async with it.fault():
-            await it.redis.command("CONFIG", "SET", "maxmemory", 1)
-            it.end("meanwhile")
-            await it.stale()
-            await it.ready(503)
-            await it.redis.command("CONFIG", "SET", "maxmemory", 0)
-        await it.ready(200)
-        await it.goes_on()
+async def test_redis_is_out_of_memory_for_a_while() -> None:
+    async with run_scenario() as scenario:
+        async with scenario.fault():
+            await scenario.redis.command("CONFIG", "SET", "maxmemory", 1)
+            scenario.end("meanwhile")
+            await scenario.wait_for_stale()
+            await scenario.wait_for_readyz(503)
+            await scenario.redis.command("CONFIG", "SET", "maxmemory", 0)
+        await scenario.wait_for_readyz(200)
+        await scenario.progress_continues()
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ async def test_out_of_memory_for_a_while() -> None:
 async def test_failover_to_a_replica_that_missed_writes(opened: Callable[[], Store]) -> None:
     """It has never heard of the end of one job, and soon sees that nobody works on it. Of
     the others it knows less than any client, and one of them ends before it has caught up."""
-    async with story(opened, cast={"meanwhile": {"lease": 1.0}}) as it:
-        await it.redis.in_step()
-        async with it.fault():
-            await it.redis.cut_replica_off()
-            await it.has_ended("meanwhile")
-            await it.goes_on(steps=30)
-            await it.redis.fail_over()
-            it.end("late:2")
-        await it.goes_on()
-        await it.ready(200)
+    async with run_scenario(opened, worker_options={"meanwhile": {"lease": 1.0}}) as scenario:
+        await scenario.redis.in_step()
+        async with scenario.fault():
+            await scenario.redis.cut_replica_off()
+            await scenario.wait_for_ends("meanwhile")
+            await scenario.progress_continues(steps=30)
+            await scenario.redis.fail_over()
+            scenario.end("late:2")
+        await scenario.progress_continues()
+        await scenario.wait_for_readyz(200)
         await trio.sleep(REAPED)

@@ -1,6 +1,6 @@
 """The rules catch what they are for, and nothing else.
 
-A history is what really happened to a job. An honest account of it, however much was
+A history is what really happened to a job. A truthful client log of it, however much was
 folded together, cut off or forgotten in between, breaks no rule; and each way to falsify
 one is noticed, at whatever place.
 """
@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from . import rules
-from .accounts import Account, Ended, Json, Opened, Sight, Told
+from .client_logs import ClientLog, Connected, Disconnected, Json, Observation, Received
 from .rules import Violation
 
 JOB = "video:42"
@@ -44,49 +44,53 @@ def histories(draw: st.DrawFn) -> list[Event]:
     return [*events, (epoch, seq, last | {"status": "succeeded"})]
 
 
-def told(event: Event, prev: int | None) -> Json:
+def progress_frame(event: Event, prev: int | None) -> Json:
     epoch, seq, state = event
-    said = {"type": "progress", "job": JOB, "epoch": epoch, "prev": prev, "seq": seq}
-    return said | ({"snapshot": True} if prev is None else {}) | {"state": state}
+    message = {"type": "progress", "job": JOB, "epoch": epoch, "prev": prev, "seq": seq}
+    return message | ({"snapshot": True} if prev is None else {}) | {"state": state}
 
 
-UNSEEN = told((0, 0, {}), None) | {"epoch": None, "state": None}
+UNSEEN = progress_frame((0, 0, {}), None) | {"epoch": None, "state": None}
 
 
-def honest(draw: Callable[[Any], Any], history: Sequence[Event], mode: Mode) -> list[Json]:
-    """One of the many true ways to tell a history, from its start or from later on."""
-    said: list[Json] = [UNSEEN] if draw(st.booleans()) else []
-    held = (0, 0) if said else None
+def truthful(draw: Callable[[Any], Any], history: Sequence[Event], mode: Mode) -> list[Json]:
+    """One of the many correct logs of a history, from its start or later."""
+    messages: list[Json] = [UNSEEN] if draw(st.booleans()) else []
+    held = (0, 0) if messages else None
     for number, event in enumerate(history):
         epoch, seq, _ = event
         skipped = number < len(history) - 1 and draw(st.booleans())
         if held and 0 < held[0] < epoch and draw(st.booleans()):
-            said.append(UNSEEN)  # for a moment nobody knew the job
+            messages.append(UNSEEN)  # for a moment nobody knew the job
             held = (0, 0)
         if skipped:
             continue
         if held is None:
-            said.append(told(event, None))
+            messages.append(progress_frame(event, None))
         elif mode == "latest":
-            said.append(told(event, held[1] if held[0] == epoch else None))
+            messages.append(progress_frame(event, held[1] if held[0] == epoch else None))
         else:
             first = held[1] + 1 if held[0] == epoch else 1
             if seq > first:
                 gap = {"type": "gap", "job": JOB, "epoch": epoch, "from": first, "to": seq - 1}
-                said += [gap, told(event, None)]
+                messages += [gap, progress_frame(event, None)]
             else:
-                said.append(told(event, seq - 1 or None))
+                messages.append(progress_frame(event, seq - 1 or None))
         held = epoch, seq
-    return said
+    return messages
 
 
-def account(said: Sequence[Json], mode: Mode = "latest", client: str = "client") -> Account:
-    return Account(client, mode, [Told(float(at), object_) for at, object_ in enumerate(said)])
+def client_log(
+    messages: Sequence[Json], mode: Mode = "latest", client: str = "client"
+) -> ClientLog:
+    return ClientLog(
+        client, mode, [Received(float(at), object_) for at, object_ in enumerate(messages)]
+    )
 
 
-def broken(said: Sequence[Json], mode: Mode = "latest") -> set[str]:
-    """The rules that this account breaks."""
-    return {violation.rule for violation in rules.violations(account(said, mode))}
+def broken(messages: Sequence[Json], mode: Mode = "latest") -> set[str]:
+    """The rules that this client_log breaks."""
+    return {violation.rule for violation in rules.violations(client_log(messages, mode))}
 
 
 def one_of(data: st.DataObject, numbers: Sequence[int]) -> int:
@@ -99,138 +103,140 @@ modes = st.sampled_from(["latest", "every"])
 
 @unhurried
 @given(histories(), modes, draws)
-def test_an_honest_account_breaks_no_rule(
+def test_a_correct_client_log_breaks_no_rule(
     history: list[Event], mode: Mode, data: st.DataObject
 ) -> None:
-    said = honest(data.draw, history, mode)
-    assert broken(said, mode) == set()
+    messages = truthful(data.draw, history, mode)
+    assert broken(messages, mode) == set()
     ends = {JOB: history[-1][2]}
-    assert not list(rules.missing_ends(account(said, mode), ends, deadline=len(said)))
-    others = [account(honest(data.draw, history, mode), mode, client=str(n)) for n in range(3)]
+    assert not list(rules.missing_ends(client_log(messages, mode), ends, deadline=len(messages)))
+    others = [client_log(truthful(data.draw, history, mode), mode, client=str(n)) for n in range(3)]
     assert not list(rules.disagreements(others))
 
 
 @unhurried
 @given(histories(), modes, draws)
-def test_what_is_left_out_is_a_silent_gap(
+def test_a_missing_frame_is_a_silent_gap(
     history: list[Event], mode: Mode, data: st.DataObject
 ) -> None:
     """A frame that another one continues; a gap that was to be told."""
-    said = honest(data.draw, history, mode)
+    messages = truthful(data.draw, history, mode)
     needed = [
         number
-        for number, object_ in enumerate(said[:-1])
-        if object_["type"] == "gap" or said[number + 1].get("prev")
+        for number, object_ in enumerate(messages[:-1])
+        if object_["type"] == "gap" or messages[number + 1].get("prev")
     ]
-    del said[one_of(data, needed)]
-    assert "silent gap" in broken(said, mode)
+    del messages[one_of(data, needed)]
+    assert "silent gap" in broken(messages, mode)
 
 
 @unhurried
 @given(histories(), modes, draws)
-def test_what_is_repeated_is_a_duplicate(
+def test_a_repeated_frame_is_a_duplicate(
     history: list[Event], mode: Mode, data: st.DataObject
 ) -> None:
-    said = honest(data.draw, history, mode)
-    frames = [n for n, object_ in enumerate(said) if object_["type"] == "progress"]
+    messages = truthful(data.draw, history, mode)
+    frames = [n for n, object_ in enumerate(messages) if object_["type"] == "progress"]
     number = one_of(data, frames)
-    said.insert(number, said[number])
-    assert "duplicate" in broken(said, mode)
+    messages.insert(number, messages[number])
+    assert "duplicate" in broken(messages, mode)
 
 
 @unhurried
 @given(histories(), modes, draws)
-def test_what_comes_before_its_time_is_noticed(
+def test_a_frame_before_its_event_is_detected(
     history: list[Event], mode: Mode, data: st.DataObject
 ) -> None:
-    said = honest(data.draw, history, mode)
+    messages = truthful(data.draw, history, mode)
     pairs = [
         number
-        for number in range(len(said) - 1)
-        if said[number]["type"] == said[number + 1]["type"] == "progress"
-        and UNSEEN not in said[number : number + 2]
+        for number in range(len(messages) - 1)
+        if messages[number]["type"] == messages[number + 1]["type"] == "progress"
+        and UNSEEN not in messages[number : number + 2]
     ]
     number = one_of(data, pairs)
-    said[number], said[number + 1] = said[number + 1], said[number]
-    assert "reordering" in broken(said, mode)
+    messages[number], messages[number + 1] = messages[number + 1], messages[number]
+    assert "reordering" in broken(messages, mode)
 
 
 @unhurried
 @given(histories(), draws)
-def test_several_events_in_one_frame_are_a_gap_for_who_wants_every(
+def test_several_events_in_one_frame_are_a_gap_in_mode_every(
     history: list[Event], data: st.DataObject
 ) -> None:
-    said = honest(data.draw, history, "every")
+    messages = truthful(data.draw, history, "every")
     pairs = [
         number
-        for number in range(1, len(said))
-        if said[number].get("prev") and said[number - 1].get("prev")
+        for number in range(1, len(messages))
+        if messages[number].get("prev") and messages[number - 1].get("prev")
     ]
     number = one_of(data, pairs)
-    said[number] = said[number] | {"prev": said[number - 1]["prev"]}
-    del said[number - 1]
-    assert broken(said, "every") == {"silent gap"}
+    messages[number] = messages[number] | {"prev": messages[number - 1]["prev"]}
+    del messages[number - 1]
+    assert broken(messages, "every") == {"silent gap"}
 
 
 @unhurried
 @given(histories(), modes, draws)
-def test_a_snapshot_nobody_needed_is_noticed(
+def test_an_unnecessary_snapshot_is_detected(
     history: list[Event], mode: Mode, data: st.DataObject
 ) -> None:
-    said = honest(data.draw, history, mode)
-    continued = [number for number, object_ in enumerate(said) if object_.get("prev")]
+    messages = truthful(data.draw, history, mode)
+    continued = [number for number, object_ in enumerate(messages) if object_.get("prev")]
     number = one_of(data, continued)
-    said[number] = said[number] | {"prev": None, "snapshot": True}
-    assert broken(said, mode) == {"needless snapshot"}
+    messages[number] = messages[number] | {"prev": None, "snapshot": True}
+    assert broken(messages, mode) == {"needless snapshot"}
 
 
 @unhurried
 @given(histories(), modes, draws)
-def test_an_end_is_never_taken_back(history: list[Event], mode: Mode, data: st.DataObject) -> None:
-    said = honest(data.draw, history, mode)
+def test_an_end_that_is_taken_back_is_detected(
+    history: list[Event], mode: Mode, data: st.DataObject
+) -> None:
+    messages = truthful(data.draw, history, mode)
     epoch, _, state = history[-1]
-    again = told((epoch + 10, 1, state | {"status": "running"}), None)
-    assert broken([*said, UNSEEN], mode) == {"end taken back"}
-    assert broken([*said, again], mode) == {"end taken back"}
+    again = progress_frame((epoch + 10, 1, state | {"status": "running"}), None)
+    assert broken([*messages, UNSEEN], mode) == {"end taken back"}
+    assert broken([*messages, again], mode) == {"end taken back"}
     retried = again | {"state": state | {"status": "running", "attempt": state["attempt"] + 1}}
-    assert broken([*said, retried], mode) == set()
+    assert broken([*messages, retried], mode) == set()
 
 
 @unhurried
 @given(histories(), draws)
-def test_two_states_at_one_position_are_a_disagreement(
-    history: list[Event], data: st.DataObject
-) -> None:
-    one = honest(data.draw, history, "latest")
+def test_two_states_at_one_position_are_detected(history: list[Event], data: st.DataObject) -> None:
+    one = truthful(data.draw, history, "latest")
     other = [*one]
     number = one_of(data, [n for n, object_ in enumerate(other) if object_["state"]])
     other[number] = other[number] | {"state": other[number]["state"] | {"message": "forged"}}
-    found = list(rules.disagreements([account(one, client="a"), account(other, client="b")]))
+    found = list(rules.disagreements([client_log(one, client="a"), client_log(other, client="b")]))
     assert [violation.client for violation in found] == ["b"]
 
 
 @unhurried
 @given(histories(), modes, draws)
-def test_a_missing_end_and_a_late_one_are_noticed(
+def test_a_missing_or_late_end_is_detected(
     history: list[Event], mode: Mode, data: st.DataObject
 ) -> None:
-    said = honest(data.draw, history, mode)
+    messages = truthful(data.draw, history, mode)
     ends = {JOB: history[-1][2]}
-    late = rules.missing_ends(account(said, mode), ends, deadline=len(said) - 1.5)
+    late = rules.missing_ends(client_log(messages, mode), ends, deadline=len(messages) - 1.5)
     assert [violation.rule for violation in late] == ["late end"]
-    missing = rules.missing_ends(account(said[:-1], mode), ends, deadline=len(said))
+    missing = rules.missing_ends(client_log(messages[:-1], mode), ends, deadline=len(messages))
     assert [violation.rule for violation in missing] == ["missing end"]
 
 
 def running(seq: int, prev: int | None = None, *, epoch: int = 10, **fields: Any) -> Json:
-    return told((epoch, seq, {"status": "running", "attempt": 1, "done": seq} | fields), prev)
+    return progress_frame(
+        (epoch, seq, {"status": "running", "attempt": 1, "done": seq} | fields), prev
+    )
 
 
 GAP = {"type": "gap", "job": JOB, "epoch": 10, "from": 2, "to": 4}
 
 
 @pytest.mark.parametrize(
-    ("said", "mode", "rule"),
+    ("messages", "mode", "rule"),
     [
         ([running(1), running(2, 1, done=0)], "latest", "backwards"),
         ([running(1, attempt=2), running(2, 1)], "latest", "backwards"),
@@ -247,25 +253,30 @@ GAP = {"type": "gap", "job": JOB, "epoch": 10, "from": 2, "to": 4}
         ([{"type": "error", "code": "invalid_json"}], "latest", "malformed"),
     ],
 )
-def test_each_rule_by_an_example(said: list[Json], mode: Mode, rule: str) -> None:
-    assert rule in broken(said, mode)
+def test_each_rule_has_an_example(messages: list[Json], mode: Mode, rule: str) -> None:
+    assert rule in broken(messages, mode)
 
 
-def test_a_disturbed_client_is_one_whose_node_was_left_alone() -> None:
-    sights: list[Sight] = [Opened(1, "A"), Ended(2, "A", "1011"), Opened(3, "B"), Ended(4, "B", "")]
-    seen = Account("client", "latest", sights)
-    assert [v.at for v in rules.disturbances(seen, touched=["A"])] == [4]
+def test_a_client_of_an_unaffected_node_must_not_reconnect() -> None:
+    observations: list[Observation] = [
+        Connected(1, "A"),
+        Disconnected(2, "A", "1011"),
+        Connected(3, "B"),
+        Disconnected(4, "B", ""),
+    ]
+    seen = ClientLog("client", "latest", observations)
+    assert [v.at for v in rules.disturbances(seen, faulted=["A"])] == [4]
 
 
-def test_a_time_from_elsewhere_is_foreign() -> None:
-    seen = account([running(1, created_at=1_000.0, updated_at=4_600.0)])
+def test_a_time_of_another_clock_is_detected() -> None:
+    seen = client_log([running(1, created_at=1_000.0, updated_at=4_600.0)])
     found = list(rules.foreign_times(seen, first=1_000, last=1_010))
     assert len(found) == 1
     assert "updated_at is +3600.000 s" in found[0].what
 
 
 @pytest.mark.parametrize(
-    ("said", "left"),
+    ("messages", "left"),
     [
         ([{"type": "welcome"}], False),
         ([{"type": "welcome", "stale": True}], True),
@@ -273,11 +284,11 @@ def test_a_time_from_elsewhere_is_foreign() -> None:
         ([{"type": "welcome"}, {"type": "feed", "stale": True}, running(1)], True),
     ],
 )
-def test_who_is_left_stale(said: list[Json], left: bool) -> None:
-    assert bool(list(rules.left_stale(account(said)))) == left
+def test_clients_that_stay_stale_are_detected(messages: list[Json], left: bool) -> None:
+    assert bool(list(rules.left_stale(client_log(messages)))) == left
 
 
-def test_a_summary_says_the_same_once() -> None:
+def test_a_summary_has_no_duplicates() -> None:
     same = [Violation(f"client {n}", float(9 - n), "duplicate", "it") for n in range(3)]
     other = Violation("client 9", 1.0, "disturbed", "that")
     assert rules.summary([*same, other]) == [

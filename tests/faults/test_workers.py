@@ -4,58 +4,64 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from .story import Story, story
+from .scenario import Scenario, run_scenario
 
 
-def healths(it: Story, job: str) -> set[tuple[tuple[str, int], ...]]:
+def healths(scenario: Scenario, job: str) -> set[tuple[tuple[str, int], ...]]:
     """What the clients that get every event have seen of the health of a job's worker, each
     with the number of events in a row."""
     seen = set()
-    for watcher in it.watchers:
+    for watcher in scenario.watchers:
         if watcher.mode == "every":
-            said = [state["health"] for _, state in watcher.account.states(job) if state]
-            runs = [(health, len(list(run))) for health, run in groupby(said)]
+            message = [state["health"] for _, state in watcher.client_log.states(job) if state]
+            runs = [(health, len(list(run))) for health, run in groupby(message)]
             seen.add(tuple((health, n if health != "ok" else 1) for health, n in runs))
     return seen
 
 
-async def test_killed_is_stalled_and_then_lost_once_each() -> None:
+async def test_a_killed_worker_is_stalled_and_then_lost_once_each() -> None:
     """Whichever node notices, and however many look for it."""
-    async with story(cast={"meanwhile": {"lease": 1.0}}) as it:
-        async with it.fault():
-            it.workers["meanwhile"].kill()
-        await it.has_ended("meanwhile")
-        await it.goes_on()
-        it.expect(
-            healths(it, "meanwhile") == {(("ok", 1), ("stalled", 1), ("lost", 1))},
-            f"stalled and lost are told once each: {healths(it, 'meanwhile')}",
+    async with run_scenario(worker_options={"meanwhile": {"lease": 1.0}}) as scenario:
+        async with scenario.fault():
+            scenario.workers["meanwhile"].kill()
+        await scenario.wait_for_ends("meanwhile")
+        await scenario.progress_continues()
+        scenario.expect(
+            healths(scenario, "meanwhile") == {(("ok", 1), ("stalled", 1), ("lost", 1))},
+            f"stalled and lost are told once each: {healths(scenario, 'meanwhile')}",
         )
 
 
-async def test_two_of_different_attempts_at_once() -> None:
-    """The older one goes on, ends, and is not heard; the newer one's end is the end."""
-    async with story() as it:
-        async with it.fault():
-            it.hire("rival", "meanwhile")
-            await it.until(
+async def test_two_workers_of_different_attempts_at_once() -> None:
+    """The older one continues and ends, and is rejected; the newer one's end counts."""
+    async with run_scenario() as scenario:
+        async with scenario.fault():
+            scenario.add_worker("rival", "meanwhile")
+            await scenario.until(
                 "every client sees the second attempt",
-                lambda: all((w.states["meanwhile"] or {}).get("attempt") == 2 for w in it.watchers),
+                lambda: all(
+                    (w.states["meanwhile"] or {}).get("attempt") == 2 for w in scenario.watchers
+                ),
             )
-        it.end("meanwhile", "succeed")
-        old = await it.workers["meanwhile"].report(within=10)
-        it.expect(old["superseded"], f"the older one knows that it is superseded: {old}")
-        it.end("rival", "fail")
-        await it.has_ended("rival")
-        it.expect(it.ends["meanwhile"]["status"] == "failed", f"the end is: {it.ends}")
+        scenario.end("meanwhile", "succeed")
+        old = await scenario.workers["meanwhile"].report(within=10)
+        scenario.expect(old["superseded"], f"the older one knows that it is superseded: {old}")
+        scenario.end("rival", "fail")
+        await scenario.wait_for_ends("rival")
+        scenario.expect(
+            scenario.ends["meanwhile"]["status"] == "failed", f"the end is: {scenario.ends}"
+        )
 
 
-async def test_its_clock_is_an_hour_off() -> None:
-    """Nothing that is told depends on it: no time, no lease, no estimate."""
-    ahead, behind = {"skew": 3_600.0, "lease": 5.0}, {"skew": -3_600.0, "lease": 5.0}
-    async with story(cast={"meanwhile": ahead, "late:1": behind}) as it:
-        async with it.fault():
-            await it.goes_on(job="meanwhile")
-            await it.goes_on()
-        await it.has_ended("meanwhile")
-        told = healths(it, "meanwhile") | healths(it, "late:1")
-        it.expect(told == {(("ok", 1),)}, f"nobody is told that they are silent: {told}")
+async def test_a_workers_clock_is_an_hour_off() -> None:
+    """Nothing depends on it: no time, no lease, no estimate."""
+    client_is_newer, behind = {"skew": 3_600.0, "lease": 5.0}, {"skew": -3_600.0, "lease": 5.0}
+    async with run_scenario(
+        worker_options={"meanwhile": client_is_newer, "late:1": behind}
+    ) as scenario:
+        async with scenario.fault():
+            await scenario.progress_continues(job="meanwhile")
+            await scenario.progress_continues()
+        await scenario.wait_for_ends("meanwhile")
+        seen = healths(scenario, "meanwhile") | healths(scenario, "late:1")
+        scenario.expect(seen == {(("ok", 1),)}, f"nobody is told that they are silent: {seen}")

@@ -1,7 +1,7 @@
-"""Clients as they should be: each comes back by itself, to either node, with its positions.
+"""Well-behaved clients: each reconnects by itself, to either node, with its positions.
 
-What each sees goes into its account, unjudged. A client goes by the last frame it got; if
-that broke a rule the account shows it.
+A client records all that it receives in its log and does not judge it. It continues from the
+last frame it received; if that frame broke a rule, the log shows it.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from attrs import define, field
 
 from tests.e2e.client import Client, Closed, Reset, connect, upgrade
 
-from .accounts import Account, Ended, Json, Opened, Sight, Told
+from .client_logs import ClientLog, Connected, Disconnected, Json, Observation, Received
 
-__all__ = ["Bell", "Watcher"]
+__all__ = ["Changes", "Watcher"]
 
-LONGEST_PAUSE = 0.5
-"""Before a client dials again: full jitter, as in a browser, but ten times as fast."""
+MAX_RECONNECT_DELAY = 0.5
+"""Maximum delay before a client reconnects: full jitter as in a browser, but ten times as fast."""
 PING_EVERY = 1.5
-"""An alert client asks whether its node is there, so that it notices in no time."""
-ALERT, PATIENT = 6.0, 120.0
-"""Seconds without a word after which a client gives its node up; a patient one never does."""
+"""Clients that send pings notice soon when their node does not answer."""
+WITH_PINGS, WITHOUT_PINGS = 6.0, 120.0
+"""Seconds without a message after which a client disconnects; without pings that never happens."""
 
 
-class Bell:
-    """Rung when somebody has seen something; for whoever waits until something holds."""
+class Changes:
+    """Notified when any client has received something; tasks wait on it for a condition."""
 
     def __init__(self) -> None:
-        self._rung = trio.Event()
+        self._changed = trio.Event()
 
-    def ring(self) -> None:
-        self._rung.set()
-        self._rung = trio.Event()
+    def notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
-    async def until(self, holds: Callable[[], bool]) -> None:
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
         while True:
-            rung = self._rung
+            changed = self._changed
             if holds():
                 return
-            await rung.wait()
+            await changed.wait()
 
 
 @define(eq=False)
@@ -54,22 +54,22 @@ class Watcher:
     mode: Literal["latest", "every"]
     jobs: Sequence[str]
     nodes: Callable[[], Sequence[tuple[str, int]]]
-    """Where it may go, in turn: (name, port)."""
+    """The nodes to connect to, in turn: (name, port)."""
     clock: Callable[[], float]
-    bell: Bell
-    alert: bool = True
+    changes: Changes
+    sends_pings: bool = True
     states: dict[str, Json | None] = field(factory=dict)
-    """What it was last told of each job."""
+    """The last state received for each job."""
     node: str | None = None
-    """Where it has a connection."""
+    """The node to which it is connected."""
     stale: bool = False
-    """Whether it was last told that its feed is stale."""
-    sights: list[Sight] = field(factory=list)
+    """Whether the last message about the feed said that it is stale."""
+    observations: list[Observation] = field(factory=list)
     _positions: dict[str, tuple[int | None, int]] = field(factory=dict)
 
     @property
-    def account(self) -> Account:
-        return Account(self.name, self.mode, tuple(self.sights))
+    def client_log(self) -> ClientLog:
+        return ClientLog(self.name, self.mode, tuple(self.observations))
 
     async def run(self) -> None:
         """Never returns."""
@@ -81,48 +81,48 @@ class Watcher:
             except* (Closed, Reset, OSError, trio.TooSlowError) as lost:
                 why = "; ".join(str(error) or type(error).__name__ for error in lost.exceptions)
                 self.node = None
-                self._see(Ended(self.clock(), node[0], why))
-            await trio.sleep(random.uniform(0, LONGEST_PAUSE))
+                self._see(Disconnected(self.clock(), node[0], why))
+            await trio.sleep(random.uniform(0, MAX_RECONNECT_DELAY))
 
     async def _watch(self, node: str, port: int) -> None:
-        """One connection. Never returns; raises what ended it."""
-        async with connect(port, patience=ALERT if self.alert else PATIENT) as raw:
+        """Use one connection. Never returns; raises the error that ended it."""
+        async with connect(port, patience=WITH_PINGS if self.sends_pings else WITHOUT_PINGS) as raw:
             await raw.send(upgrade(subprotocol="progress.v1"))
             status, _ = await raw.head()
             if status != 101:
                 raise Closed(None, f"the handshake was answered {status}")
             client = Client(raw, "progress.v1")
             self.node = node
-            self._see(Opened(self.clock(), node))
+            self._see(Connected(self.clock(), node))
             if self._positions:
                 await client.say("hello", positions=self._positions)
             await client.say("sync_subscriptions", jobs=self.jobs, mode=self.mode)
             async with trio.open_nursery() as nursery:
-                if self.alert:
-                    nursery.start_soon(_keep_asking, client)
+                if self.sends_pings:
+                    nursery.start_soon(_send_pings, client)
                 while True:
-                    said = await client.hear()
+                    message = await client.hear()
                     client.frames.clear()
-                    if said["type"] == "ping":
+                    if message["type"] == "ping":
                         await client.say("pong")
-                    self._take(said)
+                    self._take(message)
 
-    def _take(self, said: Json) -> None:
-        if said["type"] == "pong":
+    def _take(self, message: Json) -> None:
+        if message["type"] == "pong":
             return
-        if said["type"] == "progress":
-            self._positions[said["job"]] = said["epoch"], said["seq"]
-            self.states[said["job"]] = said["state"]
-        elif said["type"] in ("welcome", "feed"):
-            self.stale = bool(said.get("stale"))
-        self._see(Told(self.clock(), said))
+        if message["type"] == "progress":
+            self._positions[message["job"]] = message["epoch"], message["seq"]
+            self.states[message["job"]] = message["state"]
+        elif message["type"] in ("welcome", "feed"):
+            self.stale = bool(message.get("stale"))
+        self._see(Received(self.clock(), message))
 
-    def _see(self, sight: Sight) -> None:
-        self.sights.append(sight)
-        self.bell.ring()
+    def _see(self, observation: Observation) -> None:
+        self.observations.append(observation)
+        self.changes.notify()
 
 
-async def _keep_asking(client: Client) -> None:
+async def _send_pings(client: Client) -> None:
     while True:
         await trio.sleep(PING_EVERY)
         await client.say("ping")

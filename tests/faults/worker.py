@@ -1,4 +1,4 @@
-"""A worker process: `worker.py JOB PACE LEASE SKEW`, reporting to `GATEWAY_URL`.
+"""A worker process: `worker.py JOB PACE LEASE SKEW`, reporting to `PROGRESS_GATEWAY_URL`.
 
 It makes a step every PACE seconds until a line on stdin says how to end (`succeed`,
 `fail`, `cancel`), then prints what it has reported, as JSON, when the gateway has it. Its
@@ -42,7 +42,7 @@ def main() -> None:
             job.fail(f"told to, after {done} steps")
         case _:
             job.cancel()
-    told = {
+    report = {
         "status": job.status,
         "done": done,
         "delivered": job.wait(),
@@ -50,7 +50,7 @@ def main() -> None:
         "superseded": job.superseded,
         "slowest": slowest,
     }
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

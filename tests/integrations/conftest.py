@@ -1,5 +1,5 @@
-"""Where the jobs of these tests are reported to: as in tests of the worker itself."""
+"""The targets of the reports in these tests: the same as in the tests of the worker."""
 
-from tests.worker.conftest import nowhere, peer
+from tests.worker.conftest import fake_gateway, nowhere
 
-__all__ = ["nowhere", "peer"]
+__all__ = ["fake_gateway", "nowhere"]

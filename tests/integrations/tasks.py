@@ -1,4 +1,4 @@
-"""The Celery app of these tests: what its workers do, and whoever publishes to them."""
+"""The Celery app of these tests, for its workers and publishers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import signal
 import threading
 from typing import Any
 
-from celery import Celery, Task
-from celery.exceptions import Ignore
+from celery import Celery, Task, chain, chord, group  # noqa: F401 - for the publisher
+from celery.exceptions import Ignore, Reject
 
-from gateway.integrations.celery import current_job, report_tasks
+from gateway.integrations.celery import current_job, named, report_tasks, start_group
 
-app = Celery("tasks", broker=os.environ["BROKER_URL"])
+app = Celery("tasks", broker=os.environ["BROKER_URL"], backend=os.environ["BROKER_URL"])
 app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=1,
     task_ignore_result=True,
     worker_hijack_root_logger=False,
 )
-report_tasks(app, lease=1.0)
+report_tasks(app, lease=1.0, accepts=["cancel"])
 
 
 @app.task(job="video:{video}")
@@ -74,6 +74,12 @@ def hang(number: int) -> None:
     threading.Event().wait(60)
 
 
+@app.task(job="loops:{number}")
+def loop(number: int) -> None:
+    for _ in current_job().track(iter(lambda: threading.Event().wait(0.01), True)):
+        pass
+
+
 @app.task(job="limited", time_limit=1)
 def limited() -> None:
     threading.Event().wait(60)
@@ -85,3 +91,68 @@ def die_once(self: Task[Any, Any], number: int) -> None:
         current_job().update(message="the first time")
         current_job()._sender.flush()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(bind=True, job="stated:{number}")
+def stated(self: Task[Any, Any], number: int) -> None:
+    self.update_state(state="PROGRESS", meta={"current": 3, "total": 8, "message": "third"})
+
+
+@app.task(bind=True, job="own-failure")
+def own_failure(self: Task[Any, Any]) -> None:
+    self.update_state(state="FAILURE", meta={"exc_type": "Full", "exc_message": "no space"})
+
+
+@app.task(job="returned", failed=lambda result: result["error"])
+def returned() -> dict[str, str]:
+    return {"error": "no space"}
+
+
+@app.task(bind=True, job="replaced:{number}")
+def replaced(self: Task[Any, Any], number: int) -> None:
+    raise self.replace(encode.s(video=number))
+
+
+@app.task(job="left")
+def left() -> None:
+    raise Ignore
+
+
+@app.task(job="rejected")
+def rejected() -> None:
+    raise Reject("no such film", requeue=False)
+
+
+@app.task(autoretry_for=[BaseException])
+@named("stopped:{number}", accepts={"cancel"})
+def stopped(number: int) -> None:
+    job = current_job()
+    while True:
+        job.check()
+        threading.Event().wait(0.01)
+
+
+@app.task(job="exits")
+def exits() -> None:
+    raise SystemExit(3)
+
+
+@app.task(job="threaded")
+def threaded() -> None:
+    thread = threading.Thread(target=lambda: current_job().update(message="from a thread"))
+    thread.start()
+    thread.join()
+
+
+@app.task(job="then:{number}")
+def then(before: object, number: int) -> None:
+    pass
+
+
+def refused(name: str) -> str:
+    """What is raised when a group cannot be called."""
+    try:
+        start_group(name, group(encode.s(1)), serializer="none")
+    except Exception as error:  # noqa: BLE001 - its name is the answer
+        return type(error).__name__
+    return "nothing"

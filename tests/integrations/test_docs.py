@@ -1,4 +1,4 @@
-"""What docs/workers.md shows works: each of its programs runs, and its jobs end as they should."""
+"""The programs of docs/workers.md work: each is run, and its jobs end as expected."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 import trio
 
 from gateway import Gateway
-from gateway.brokers.stored import decode
-from gateway.job import State
-from tests.brokers.server import Server, session_server
+from gateway.brokers.redis.codec import decode
+from gateway.model.state import State
+from tests.brokers.redis.server import Server, session_server
 from tests.test_readme import run
-from tests.worker.peer import DEADLINE
+from tests.worker.fake_gateway import DEADLINE
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/workers.md").read_text()
 PROGRAMS = {
@@ -30,36 +30,38 @@ PROGRAMS = {
     ("section", "ends"),
     [
         ("In Python", {"book:1": ("succeeded", "typesetting chapter one")}),
+        ("Several processes that count", {"book:2": ("succeeded", None)}),
         (
-            "Queued, or taken back",
+            "Queued and withdrawn jobs",
             {
                 "print:1": ("succeeded", None),
                 "print:2": ("succeeded", None),
                 "print:3": ("cancelled", "out of paper"),
             },
         ),
-        ("Told to stop", {"import:8": ("succeeded", None)}),
+        ("Stopping by a signal", {"import:8": ("succeeded", None)}),
         ("tqdm", {"train:7": ("succeeded", "loss=0.3")}),
         ("logging", {"import:7": ("succeeded", "row 12 has no date")}),
         ("OpenTelemetry", {"video:7": ("succeeded", None)}),
     ],
 )
-async def test_a_program(
+async def test_the_documented_program_works(
     gateway: Gateway, section: str, ends: dict[str, tuple[str, str | None]]
 ) -> None:
-    await trio.to_thread.run_sync(lambda: run(PROGRAMS[section], GATEWAY_URL=gateway.url))
+    await trio.to_thread.run_sync(lambda: run(PROGRAMS[section], PROGRESS_GATEWAY_URL=gateway.url))
     for job, end in ends.items():
         shown = (await gateway.node.broker.read([job]))[job].state
         assert (shown.status, shown.message) == end
 
 
-def test_told_to_stop() -> None:
-    program, work = PROGRAMS["Told to stop"], "pass  # insert(row)"
+def test_the_documented_program_handles_sigterm() -> None:
+    program, work = PROGRAMS["Stopping by a signal"], "pass  # insert(row)"
+    hurry = "while True: job.update(message=str(time.monotonic()))"  # the log begins with a change
     assert program.count(work) == 1
     server = session_server()
     with subprocess.Popen(
-        [sys.executable, "-c", program.replace(work, "while True: job.update(message='at it')")],
-        env=os.environ | {"GATEWAY_URL": server.url},
+        [sys.executable, "-c", "import time\n" + program.replace(work, hurry)],
+        env=os.environ | {"PROGRESS_GATEWAY_URL": server.url},
         stderr=subprocess.DEVNULL,
     ) as worker:
         try:
@@ -71,14 +73,14 @@ def test_told_to_stop() -> None:
     assert (states[-1].status, states[-1].total) == ("cancelled", 1000)
 
 
-def test_celery(tmp_path: Path) -> None:
+def test_the_celery_example_works(tmp_path: Path) -> None:
     """With a prefork pool, and straight to a Redis: test_celery has the rest over HTTP."""
     program, address = PROGRAMS["Celery"], "redis://127.0.0.1:6379"
     assert program.count(address) == 1
     server = session_server()
     broker = f"redis+socket://{server.socket}"
     (tmp_path / "videos.py").write_text(program.replace(address, broker))
-    environment = {"GATEWAY_URL": server.url, "PYTHONPATH": str(tmp_path)}
+    environment = {"PROGRESS_GATEWAY_URL": server.url, "PYTHONPATH": str(tmp_path)}
     arguments = ["worker", "--pool=prefork", "--concurrency=1", "--loglevel=warning"]
     with subprocess.Popen(
         [sys.executable, "-c", f"import videos; videos.app.worker_main({arguments})"],
@@ -108,8 +110,13 @@ def course(server: Server, job: str) -> list[State]:
     return states
 
 
-def test_every_program_of_the_page_is_run() -> None:
+def test_every_documented_program_is_tested() -> None:
     integrations = {"tqdm", "Celery", "logging", "OpenTelemetry"}
-    by_hand = {"In Python", "Queued, or taken back", "Told to stop"}
+    by_hand = {
+        "In Python",
+        "Several processes that count",
+        "Queued and withdrawn jobs",
+        "Stopping by a signal",
+    }
     assert set(PROGRAMS) == by_hand | integrations
     assert PAGE.count("```python") == len(PROGRAMS)

@@ -1,4 +1,4 @@
-"""The handler that makes records a job's message."""
+"""The log handler that sets a job's message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from gateway.integrations.logging import JobHandler
 from gateway.worker import Job, process
-from tests.worker.peer import DEADLINE, Peer
+from tests.worker.fake_gateway import DEADLINE, FakeGateway
 
 Attach = Callable[[JobHandler], logging.Logger]
 
@@ -32,29 +32,31 @@ def attach() -> Iterator[Attach]:
 
 
 def message(job: Job) -> str | None:
-    return job._picture.message
+    return job._snapshot.message
 
 
-def test_records_are_the_message(peer: Peer, attach: Attach) -> None:
+def test_log_records_become_the_message(fake_gateway: FakeGateway, attach: Attach) -> None:
     with Job("job") as job:
         log = attach(JobHandler(job, logging.WARNING))
         log.warning("row %d: no date", 7)
         log.info("too quiet")
-        peer.wait_for(lambda got: got[-1].fields.get("message") if got else None)
-    assert peer.got[-1].fields["message"] == "row 7: no date"
+        fake_gateway.wait_for(lambda got: got[-1].fields.get("message") if got else None)
+    assert fake_gateway.got[-1].fields["message"] == "row 7: no date"
 
 
-def test_as_formatted_and_bounded(peer: Peer, attach: Attach) -> None:
+def test_the_message_is_the_formatted_record_cut_to_the_limit(
+    fake_gateway: FakeGateway, attach: Attach
+) -> None:
     with Job("job") as job:
         handler = JobHandler(job)
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
         attach(handler).error("x" * 5000)
-    sent = peer.got[-1].fields["message"]
+    sent = fake_gateway.got[-1].fields["message"]
     assert sent.startswith("ERROR xxx")
     assert len(sent) == 1000
 
 
-def test_the_job_is_found_when_a_record_comes(peer: Peer, attach: Attach) -> None:
+def test_the_job_is_looked_up_for_each_record(fake_gateway: FakeGateway, attach: Attach) -> None:
     jobs: dict[str, Job] = {}
     log = attach(JobHandler(lambda: jobs["now"]))
     log.warning("nobody's")
@@ -66,8 +68,11 @@ def test_the_job_is_found_when_a_record_comes(peer: Peer, attach: Attach) -> Non
 
 
 @pytest.mark.filterwarnings("error")
-def test_it_never_raises(
-    peer: Peer, attach: Attach, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_handler_never_raises(
+    fake_gateway: FakeGateway,
+    attach: Attach,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", True)  # which only means that it is told
 
@@ -87,17 +92,21 @@ def test_it_never_raises(
     assert "ZeroDivisionError: ouch" in shown
 
 
-def test_it_does_not_hear_its_own_sender(nowhere: str, attach: Attach) -> None:
+def test_log_lines_of_the_sender_are_ignored(nowhere: str, attach: Attach) -> None:
     job = Job("job", url=nowhere)
     attach(JobHandler(job))
     job.update(done=1)
     with job._sender._changed:
-        assert job._sender._changed.wait_for(lambda: job._sender._outage.failures >= 2, DEADLINE)
+        assert job._sender._changed.wait_for(
+            lambda: job._sender._queue.outage.failures >= 2, DEADLINE
+        )
     assert message(job) is None
-    job.hand_over()
+    job.release()
 
 
-def test_no_deadlock_with_a_sender_that_speaks_under_its_lock(peer: Peer, attach: Attach) -> None:
+def test_a_log_line_under_the_senders_lock_does_not_deadlock(
+    fake_gateway: FakeGateway, attach: Attach
+) -> None:
     """One thread logs, so it holds the handler's lock and wants the process's; another
     holds the process's and logs what the worker package says."""
     with Job("job") as job:

@@ -1,4 +1,4 @@
-"""The current span, as a job names it; `tests/e2e/test_traces.py` has what comes of it."""
+"""The current span as a `traceparent`; `tests/e2e/test_traces.py` tests the resulting spans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.integrations.opentelemetry import current_traceparent
 from tests.spans import session_spans
 from tests.test_readme import run
 from tests.traceparents import OTHER, SPAN
-from tests.worker.peer import Peer
+from tests.worker.fake_gateway import FakeGateway
 
 TASK = """
 from celery import Celery
@@ -41,21 +41,21 @@ def within(trace_id: str, span_id: str, flags: int) -> str | None:
         return current_traceparent()
 
 
-def test_it_is_written_as_w3c_says() -> None:
+def test_the_traceparent_is_formatted_as_in_w3c() -> None:
     for span in (SPAN, OTHER):
         _, trace_id, span_id, flags = span.split("-")
         assert within(trace_id, span_id, int(flags, 16)) == span
     assert within("ab", "c", 1) == f"00-{'ab':0>32}-{'c':0>16}-01"
 
 
-def test_none_if_there_is_none_or_it_is_not_sampled() -> None:
+def test_without_a_sampled_span_there_is_no_traceparent() -> None:
     assert current_traceparent() is None
     assert within("1", "1", 0) is None
     assert within("1", "1", 2) is None
     assert within("0", "1", 1) is None
 
 
-def test_a_span_of_the_sdk() -> None:
+def test_a_span_of_the_sdk_is_used() -> None:
     session_spans()
     with trace.get_tracer("tests").start_as_current_span("encode") as span:
         context = span.get_span_context()
@@ -64,7 +64,7 @@ def test_a_span_of_the_sdk() -> None:
     assert current_traceparent() is None
 
 
-def test_a_task_of_celery(peer: Peer) -> None:
+def test_the_span_of_a_celery_task_is_used(fake_gateway: FakeGateway) -> None:
     run(TASK % SPAN, warnings="default")
-    assert {got.fields["status"] for got in peer.got} >= {"queued", "succeeded"}
-    assert {got.fields.get("traceparent") for got in peer.got} == {SPAN}
+    assert {got.fields["status"] for got in fake_gateway.got} >= {"queued", "succeeded"}
+    assert {got.fields.get("traceparent") for got in fake_gateway.got} == {SPAN}

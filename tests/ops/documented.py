@@ -1,4 +1,5 @@
-"""What stands in `docs/operations.md`, so that what is tested and what is read cannot part."""
+"""The files and commands of `docs/operations.md`, so that the tests run exactly the documented
+text."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def documented(section: str, language: str) -> str:
 
 
 def files() -> dict[str, str]:
-    """The files that a reader is told to write: a block is what the path before it names."""
+    """The files in the guide: each code block is the content of the path before it."""
     written = {}
     start = 0
     for found in _BLOCK.finditer(TEXT):

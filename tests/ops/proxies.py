@@ -1,8 +1,8 @@
-"""The proxies of `docs/operations.md`, run as it stands there: only their ports, their
-certificate and their patience are the test's.
+"""The proxies of `docs/operations.md`, run with the documented configuration; only ports,
+certificates and timeouts are replaced.
 
-Each is made of where the gateway is, of a certificate with its key, and of a folder to
-live in, and runs for as long as the context is open. One that is not installed skips.
+Each is created with the address of the gateway, a certificate with its key, and a folder, and runs
+while the context is open. A test of a proxy that is not installed is skipped.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ IDLE = 1
 SETTINGS = """
 bind = "127.0.0.1:0"
 [limits]
-ping_after = 0.3
-pong_within = 0.2
+ping_interval = 0.3
+ping_timeout = 0.6
 """
 
 Proxy = Callable[[str, tuple[Path, Path], Path], AbstractContextManager[int]]
@@ -90,7 +90,7 @@ def haproxy(upstream: str, certificate: tuple[Path, Path], folder: Path) -> Iter
 
 @contextmanager
 def haproxy_of_bytes(upstream: str, certificate: tuple[Path, Path], folder: Path) -> Iterator[int]:
-    """Without HTTP, in the way that the text tells of."""
+    """In TCP mode, as described in the guide."""
     (server,) = {line for line in TEXT.split("`") if line.startswith("server one")}
     text = adapted(
         files()["/etc/haproxy/haproxy.cfg"],
@@ -129,6 +129,9 @@ def _found_healthy(stats: Path) -> None:
     told = ""
     while "L7OK,200" not in told:
         assert time.monotonic() < deadline, told
+        if not stats.exists():  # it has just been started
+            time.sleep(0.01)
+            continue
         with socket.socket(socket.AF_UNIX) as asked, asked.makefile() as answer:
             asked.connect(str(stats))
             asked.sendall(b"show stat\n")

@@ -1,4 +1,4 @@
-"""A site with TLS in front of a gateway, whatever terminates it."""
+"""A TLS site in front of a gateway, with any proxy."""
 
 from __future__ import annotations
 

@@ -27,16 +27,16 @@ def site(
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     form = "proxy-protocol" if "bytes" in request.param else "x-forwarded-for"
-    (folder / "gateway.toml").write_text(f'forwarded = "{form}"\n{SETTINGS}')
+    (folder / "gateway.toml").write_text(f'client_ip_header = "{form}"\n{SETTINGS}')
     pair = certificate(folder)
     serve = (*GATEWAY, "serve", "--config", str(folder / "gateway.toml"))
-    with Running(*serve, env={"GATEWAY_SECRET": SECRET}) as gateway:
+    with Running(*serve, env={"PROGRESS_GATEWAY_SECRET": SECRET}) as gateway:
         upstream = address(gateway).removeprefix("http://")
         with PROXIES[request.param](upstream, pair, folder) as port:
             yield Site(port, ssl.create_default_context(cafile=str(pair[0])), gateway)
 
 
-def test_the_page_and_an_update(site: Site) -> None:
+def test_the_page_and_an_update_work_through_the_proxy(site: Site) -> None:
     with site.connect() as sock:
         sock.sendall(site.request("/"))
         hear(sock, b" 200 ", b"</html>")
@@ -71,7 +71,7 @@ def test_an_upgrade_reuses_a_connection_that_carried_requests(site: Site) -> Non
             hear(sock, b" 101 ", b"welcome")
 
 
-def test_no_other_protocol_is_spoken(site: Site) -> None:
+def test_no_other_protocol_is_proxied(site: Site) -> None:
     """None of the proxy's rules would see what is said in it."""
     with site.connect() as sock:
         sock.sendall(
@@ -86,7 +86,7 @@ def test_no_other_protocol_is_spoken(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("offer", "passed_on"), [("WebSocket", True), ("h2c", False)])
-def test_nginx_passes_on_nothing_but_websockets(
+def test_nginx_forwards_only_websocket_upgrades(
     tmp_path: Path, offer: str, passed_on: bool
 ) -> None:
     pair = certificate(tmp_path)
@@ -105,7 +105,7 @@ def test_nginx_passes_on_nothing_but_websockets(
     assert (b"\r\nconnection: upgrade\r\n" in head) is passed_on
 
 
-def test_events_are_not_held_back(site: Site) -> None:
+def test_the_proxy_does_not_buffer_events(site: Site) -> None:
     with site.connect() as stream, site.connect() as other:
         stream.sendall(site.request("/api/events?job=sse"))
         hear(stream, b"text/event-stream", b'"state":null')
@@ -115,13 +115,13 @@ def test_events_are_not_held_back(site: Site) -> None:
             hear(stream, b'"percent":%d' % percent)
 
 
-def test_a_page_of_another_origin_stays_outside(site: Site) -> None:
+def test_a_page_of_another_origin_is_refused(site: Site) -> None:
     with site.connect() as sock:
         sock.sendall(upgrade(host=site.host, origin="https://evil.example"))
-        hear(sock, b" 101 ", b"forbidden origin")
+        hear(sock, b" 101 ", b"origin is not allowed")
 
 
-def test_the_gateway_knows_where_a_client_is(site: Site) -> None:
+def test_the_gateway_gets_the_clients_address(site: Site) -> None:
     """Whatever the client itself says of that, and whoever came before on the connections that
     the proxy keeps: others have just left it as many as it may keep."""
     with ExitStack() as stack:
@@ -137,7 +137,7 @@ def test_the_gateway_knows_where_a_client_is(site: Site) -> None:
         sock.sendall(upgrade(host=site.host, x_forwarded_for="203.0.113.9"))
         hear(sock, b" 101 ", b"welcome")
         sock.sendall(command("hello", token="nonsense"))  # noqa: S106
-        hear(sock, b"unauthorized")
+        hear(sock, b"not a JSON Web Token")
     deadline = time.monotonic() + WITHIN
     while not any(
         line.get("client") == "127.0.0.9" and line["event"] == "ended"

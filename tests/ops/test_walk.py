@@ -83,7 +83,7 @@ def site(root: Path) -> Iterator[Site]:
             yield Site(port, tls, gateway, secret)
 
 
-def test_the_walk(root: Path) -> None:
+def test_the_installation_guide_works(root: Path) -> None:
     assert (root / "etc/gateway/secret").stat().st_mode & 0o777 == 0o640
     with site(root) as walked:
         does_it_work = adapted(
@@ -122,7 +122,7 @@ def test_the_walk(root: Path) -> None:
         assert walked.gateway.end() == 0
 
 
-def test_systemd_understands_the_units(root: Path) -> None:
+def test_systemd_accepts_the_units(root: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze in PATH")
     units = sorted((root / "etc/systemd/system").iterdir())

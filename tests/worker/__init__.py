@@ -1,6 +1,6 @@
 """Tests of the worker side.
 
-Rules: nothing sleeps to wait for something; whoever waits, waits for a condition, and its
-deadline (`DEADLINE`) only bounds how long a failure takes. The peer is a true HTTP server
-on a free port of this process, so that sockets, threads and forks are real.
+Rules: no test sleeps to wait; it waits for a condition, and the deadline (`DEADLINE`) only limits
+how long a failure takes. The fake gateway is a real HTTP server on a free port of this process, so
+sockets, threads and forks are real.
 """

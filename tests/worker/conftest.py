@@ -9,20 +9,20 @@ from gateway.worker import publisher
 
 from . import fake as fake_module
 from .fake import Fake
-from .peer import Peer
+from .fake_gateway import FakeGateway
 
 _numbers = count()
 
 
 @pytest.fixture
-def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
-    """A gateway of this test's own; jobs find it by GATEWAY_URL."""
-    peer = Peer()
-    monkeypatch.setenv("GATEWAY_URL", peer.url)
-    monkeypatch.delenv("GATEWAY_TOKEN", raising=False)
-    monkeypatch.delenv("GATEWAY_TOKEN_FILE", raising=False)
-    yield peer
-    peer.go_away()
+def fake_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
+    """A gateway of this test's own; jobs find it by PROGRESS_GATEWAY_URL."""
+    fake_gateway = FakeGateway()
+    monkeypatch.setenv("PROGRESS_GATEWAY_URL", fake_gateway.url)
+    monkeypatch.delenv("PROGRESS_GATEWAY_TOKEN", raising=False)
+    monkeypatch.delenv("PROGRESS_GATEWAY_TOKEN_FILE", raising=False)
+    yield fake_gateway
+    fake_gateway.stop()
 
 
 @pytest.fixture
@@ -38,5 +38,5 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a gateway that is not there: nothing listens at port 9. Of this test's own."""
     url = f"http://127.0.0.1:9/{next(_numbers)}"
-    monkeypatch.setenv("GATEWAY_URL", url)
+    monkeypatch.setenv("PROGRESS_GATEWAY_URL", url)
     return url

@@ -1,31 +1,32 @@
-"""A publisher that sends nothing: what the sender does, seen from below.
+"""A publisher that sends nothing, for tests of the sender.
 
-Registered for `fake://`, one fake for each URL.
+Registered for `fake://`, with one fake for each URL.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.worker import Job
-from gateway.worker.publisher import Receipt
+from gateway.worker.publisher import Outcome, PublishResult, Rejected, Unreachable
 
-from .peer import DEADLINE
+from .fake_gateway import DEADLINE
 
 fakes: dict[str, Fake] = {}
 
 
 class Fake:
-    """Answers with `plan`, then with `always`: a receipt, or an exception that it raises."""
+    """Answers with the results in `plan`, then with `always`; exceptions are raised."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.got: list[dict[str, Any]] = []
-        self.plan: deque[Receipt | Exception] = deque()
-        self.always: Receipt | Exception = Receipt(1, True)
+        self.batches: list[int] = []  # how many updates each request had
+        self.plan: deque[Outcome | Exception] = deque()
+        self.always: Outcome | Exception = PublishResult(1, True)
         self.seen: Callable[[dict[str, Any]], object] = lambda fields: None
         self.door = threading.Event()  # while it is shut, requests hang
         self.door.set()
@@ -34,13 +35,17 @@ class Fake:
         self.opening: Exception | None = None
         fakes[url] = self
 
-    def publish(self, job: str, fields: dict[str, Any]) -> Receipt:
+    def publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
         self.inside.release()
         self.door.wait(DEADLINE)
+        self.batches.append(len(updates))
+        return [self._publish(job, fields) for job, fields in updates]
+
+    def _publish(self, job: str, fields: dict[str, Any]) -> Outcome:
         self.seen(fields)
         self.got.append({"job": job} | fields)
         answer = self.plan.popleft() if self.plan else self.always
-        if isinstance(answer, Exception):
+        if isinstance(answer, Exception) and not isinstance(answer, Unreachable | Rejected):
             raise answer
         return answer
 
@@ -52,6 +57,11 @@ def check(url: str, token: str | None) -> None:
     """See `gateway.worker.publisher`."""
 
 
+def canonical(url: str) -> str:
+    """See `gateway.worker.publisher`."""
+    return url
+
+
 def connect(url: str, token: str | None) -> Fake:
     """See `gateway.worker.publisher`."""
     fake = fakes[url]
@@ -61,7 +71,7 @@ def connect(url: str, token: str | None) -> Fake:
 
 
 def until(job: Job, condition: Callable[[], object]) -> None:
-    """Wait until the condition is true. It is looked at whenever the job's sender did something."""
+    """Wait until the condition is true. It is checked after each action of the job's sender."""
     changed = job._sender._changed
     with changed:
         assert changed.wait_for(condition, DEADLINE)

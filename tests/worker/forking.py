@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .peer import DEADLINE
+from .fake_gateway import DEADLINE
 
 __all__ = ["fork", "forks", "joined", "python"]
 

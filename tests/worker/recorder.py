@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import urllib.request
 from collections.abc import Callable
 
+import msgspec
 import trio
 
 from gateway import Gateway, serve_gateway
-from gateway.job import State
+from gateway.model.state import State
 
-from .peer import DEADLINE
+from .fake_gateway import DEADLINE
 
 __all__ = ["Recorder"]
 
@@ -39,6 +41,21 @@ class Recorder:
         with self._changed:
             assert self._changed.wait_for(reached, DEADLINE), self._states
             return list(self._states[job])
+
+    def first(self, job: str, number: int) -> list[State]:
+        """The states of `job`, as soon as there are so many."""
+        with self._changed:
+            there = self._changed.wait_for(
+                lambda: len(self._states.get(job, ())) >= number, DEADLINE
+            )
+            assert there, self._states
+            return list(self._states[job])
+
+    def ask(self, job: str, verb: str) -> None:
+        """Ask the worker of `job` for something."""
+        body = msgspec.json.encode({"verb": verb})
+        url = f"{self.url}/api/jobs/{job}/requests"
+        urllib.request.urlopen(url, body, timeout=DEADLINE).close()  # noqa: S310 - ours
 
     @property
     def jobs(self) -> set[str]:

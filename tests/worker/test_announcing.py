@@ -1,4 +1,4 @@
-"""Announcements: what is said of a job without working on it."""
+"""Announcements: reports on a job by a program that is not its worker."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from gateway.worker import Job, announce, notices, process
-from gateway.worker.notices import Notice, Notices
-from gateway.worker.publisher import Receipt, Rejected, Unreachable
+from gateway.worker import Job, announce, one_shots, process
+from gateway.worker.one_shots import OneShot, OneShots
+from gateway.worker.publisher import PublishResult, Rejected, Unreachable
 from gateway.worker.sender import sender_for
 from tests.traceparents import OTHER, SPAN
 
 from .fake import Fake
+from .fake_gateway import DEADLINE, FakeGateway
 from .forking import fork, forks, joined
-from .peer import DEADLINE, Peer
 
 pytestmark = forks
 
@@ -27,28 +27,30 @@ def settled(fake: Fake) -> list[dict[str, Any]]:
     return fake.got
 
 
-def test_queued(peer: Peer) -> None:
-    announce("video:42", message="third in line", parent="batch:1", data={"a": 1})
-    (got,) = peer.wait_for(lambda got: got)
+def test_announce_queued(fake_gateway: FakeGateway) -> None:
+    more: dict[str, Any] = {"weight": 2, "data": {"a": 1}, "accepts": {"pause", "cancel"}}
+    announce("video:42", message="third in line", **more)
+    (got,) = fake_gateway.wait_for(lambda got: got)
     assert got.job == "video:42"
     assert got.fields == {
         "status": "queued",
+        "accepts": ["cancel", "pause"],
         "message": "third in line",
-        "parent": "batch:1",
+        "weight": 2,
         "data": {"a": 1},
     }
 
 
-def test_how_it_ended(fake: Fake) -> None:
+def test_announce_an_end(fake: Fake) -> None:
     announce("a", status="failed", error=OSError("disk"), url=fake.url)
-    announce("b", status="cancelled", parent=Job("c", url=fake.url), url=fake.url)
+    announce("b", status="cancelled", children=None, url=fake.url)
     assert settled(fake) == [
         {"job": "a", "status": "failed", "error": "OSError: disk"},
-        {"job": "b", "status": "cancelled", "parent": "c"},
+        {"job": "b", "status": "cancelled", "children": None},
     ]
 
 
-def test_the_span_it_belongs_to(fake: Fake) -> None:
+def test_announce_with_a_traceparent(fake: Fake) -> None:
     announce("a", traceparent=SPAN, url=fake.url)
     announce("b", traceparent=lambda: OTHER, url=fake.url)
     announce("c", traceparent=lambda: None, url=fake.url)
@@ -57,7 +59,7 @@ def test_the_span_it_belongs_to(fake: Fake) -> None:
         announce("d", traceparent="x", url=fake.url)
 
 
-def test_a_run_that_its_worker_goes_on_with(fake: Fake) -> None:
+def test_announce_with_a_run_that_the_worker_continues(fake: Fake) -> None:
     announce("job", run="r1", url=fake.url)
     settled(fake)
     with Job("job", run="r1", url=fake.url):
@@ -77,18 +79,20 @@ def test_a_run_that_its_worker_goes_on_with(fake: Fake) -> None:
         ({"run": "x" * 65}, ValueError, "run must have 1-64"),
         ({"run": 7}, TypeError, "run must be a str"),
         ({"error": 7}, TypeError, "error must be a str"),
-        ({"parent": "a b"}, ValueError, "parent is not a job id"),
+        ({"weight": 0}, ValueError, "weight must be between 0.001 and 1000"),
         ({"message": 7}, TypeError, "message must be a str"),
         ({"data": {1}}, TypeError, "data cannot be written"),
         ({"url": "x"}, ValueError, "url must begin with"),
     ],
 )
-def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_invalid_arguments_raise(
+    arguments: dict[str, Any], error: type[Exception], text: str
+) -> None:
     with pytest.raises(error, match=text):
         announce(**({"name": "job"} | arguments))
 
 
-def test_a_gateway_that_is_away_hears_it_later(fake: Fake) -> None:
+def test_an_announcement_is_sent_after_an_outage(fake: Fake) -> None:
     fake.plan.append(Unreachable("reset"))
     announce("bad", url=fake.url)
     announce("good", url=fake.url)
@@ -105,16 +109,16 @@ def test_a_rejection_is_logged(fake: Fake, caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
-def test_what_it_changes_is_none_of_its_business(
+def test_an_unchanged_answer_to_an_announcement_is_not_logged(
     fake: Fake, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake.plan.append(Receipt(3, False, "final"))
+    fake.plan.append(PublishResult(3, False, "final"))
     announce("job", url=fake.url)
     settled(fake)
     assert not caplog.records
 
 
-def test_a_child_leaves_it_to_its_parent(fake: Fake) -> None:
+def test_a_forked_child_does_not_send_its_parents_announcements(fake: Fake) -> None:
     fake.door.clear()
     announce("first", url=fake.url)
     assert fake.inside.acquire(timeout=DEADLINE)
@@ -132,32 +136,36 @@ def test_a_child_leaves_it_to_its_parent(fake: Fake) -> None:
     assert [got["job"] for got in settled(fake)] == ["first", "second"]
 
 
-def notice(job: str, *, expires: float = 60.0) -> Notice:
-    return Notice(job, {"status": "queued"}, expires=expires)
+def one_shot(job: str, *, expires: float = 60.0) -> OneShot:
+    return OneShot(job, {"status": "queued"}, expires=expires)
 
 
-def test_turns() -> None:
-    waiting = Notices()
+def never(job: str) -> bool:
+    return False
+
+
+def test_announcements_and_reports_take_turns() -> None:
+    waiting = OneShots()
     for job in "abc":
-        waiting.add(notice(job))
-    taken = [waiting.take(report_due=True) for _ in range(4)]
+        waiting.add(one_shot(job))
+    taken = [waiting.take(never, report_due=True) for _ in range(4)]
     assert [t and t.job for t in taken] == ["a", None, "b", None]
-    assert [waiting.take(report_due=False) for _ in range(2)] == [notice("c"), None]
+    assert [waiting.take(never, report_due=False) for _ in range(2)] == [one_shot("c"), None]
 
 
-def test_too_old() -> None:
-    waiting = Notices()
-    waiting.add(notice("a", expires=60.0))
-    waiting.add(notice("b", expires=61.0))
+def test_an_expired_announcement_is_dropped() -> None:
+    waiting = OneShots()
+    waiting.add(one_shot("a", expires=60.0))
+    waiting.add(one_shot("b", expires=61.0))
     waiting.expire(60.0)
-    assert waiting.take(report_due=False) == notice("b", expires=61.0)
+    assert waiting.take(never, report_due=False) == one_shot("b", expires=61.0)
 
 
-def test_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices, "NOTICES", 1)
-    waiting = Notices()
-    said = [waiting.add(notice(job)) for job in "abc"]
+def test_announcements_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_shots, "ONE_SHOTS", 1)
+    waiting = OneShots()
+    said = [waiting.add(one_shot(job)) for job in "abc"]
     assert said == [None, "not announced: too many others wait", None]
     assert len(waiting) == 1
-    waiting.take(report_due=False)
-    assert [waiting.add(notice(job)) for job in "de"] == [None, said[1]]
+    waiting.take(never, report_due=False)
+    assert [waiting.add(one_shot(job)) for job in "de"] == [None, said[1]]

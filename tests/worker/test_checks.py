@@ -1,4 +1,4 @@
-"""Arguments: what is taken, what raises, and that the text names the argument."""
+"""Arguments: which are accepted, which raise, and that the error names the argument."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.model.constants import MAX_NUMBER
 from gateway.worker import Job, checks
 from gateway.worker.limits import MAX_WAIT
 
@@ -33,36 +34,36 @@ class Scalar:
 @pytest.mark.parametrize(
     ("value", "number"), [(3, 3), (2.5, 2.5), (Decimal("1.5"), 1.5), (Fraction(1, 2), 0.5)]
 )
-def test_numbers_of_every_kind(value: Any, number: float) -> None:
+def test_number_like_objects_are_accepted(value: Any, number: float) -> None:
     assert checks.number("done", value) == number
 
 
-def test_a_number_is_plain() -> None:
+def test_a_checked_number_is_an_int_or_a_float() -> None:
     assert type(checks.number("done", Scalar())) is int
 
 
 @pytest.mark.parametrize("value", ["3", b"3", True, None, [1], Tensor(), 1j, object()])
-def test_not_numbers(value: Any) -> None:
+def test_other_objects_raise_type_error(value: Any) -> None:
     with pytest.raises(TypeError, match="done must be a number"):
         checks.number("done", value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), Decimal("NaN")])
-def test_not_finite(value: Any) -> None:
+def test_numbers_that_are_not_finite_raise_value_error(value: Any) -> None:
     with pytest.raises(ValueError, match="done must be finite"):
         checks.number("done", value)
 
 
-@pytest.mark.parametrize("value", [-1, -0.5, 2**53 + 1, 10**400])
-def test_counts_out_of_range(value: Any) -> None:
+@pytest.mark.parametrize("value", [-1, -0.5, MAX_NUMBER + 1, 10**400])
+def test_counts_out_of_range_raise(value: Any) -> None:
     with pytest.raises(ValueError, match="done must be between"):
         checks.count("done", value)
 
 
-def test_an_update_is_checked_field_by_field() -> None:
+def test_each_field_of_an_update_is_checked() -> None:
     fields = {
         "percent": 100, "done": 1, "total": None, "unit": "x" * 33, "message": "\udcff",
-        "data": {"a": None}, "parent": "p", "lease": 5,
+        "data": {"a": None}, "children": 3, "weight": 2, "lease": 5,
     }  # fmt: skip
     checked = fields | {"unit": "x" * 31 + "…", "message": "?", "lease": 5.0}
     assert checks.update(**fields) == checked
@@ -76,16 +77,17 @@ def test_an_update_is_checked_field_by_field() -> None:
         ("done", -1),
         ("total", float("nan")),
         ("data", "x" * 9000),
-        ("parent", "a b"),
+        ("children", -1),
+        ("weight", 1001),
         ("lease", 0),
     ],
 )
-def test_what_is_wrong_in_an_update_is_named(name: str, value: Any) -> None:
+def test_an_invalid_field_of_an_update_is_named(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name} "):
         checks.update(**{name: value})
 
 
-def test_texts_are_cut_and_made_fit() -> None:
+def test_texts_are_cut_and_made_valid_utf_8() -> None:
     assert checks.text("unit", "x" * 32) == "x" * 32
     assert checks.text("unit", "ä" * 33) == "ä" * 31 + "…"
     assert checks.text("message", "a\udcffb") == "a?b"
@@ -94,19 +96,19 @@ def test_texts_are_cut_and_made_fit() -> None:
 @pytest.mark.parametrize(
     "value", [object(), {1, 2}, float("nan"), [float("inf")], "\ud800", {(1, 2): 3}]
 )
-def test_data_that_is_no_json(value: object) -> None:
+def test_data_that_is_not_json_raises(value: object) -> None:
     with pytest.raises((TypeError, ValueError), match="data cannot be written as JSON"):
         checks.data("data", value)
 
 
-def test_data_that_contains_itself() -> None:
+def test_data_that_contains_itself_raises() -> None:
     value: list[object] = []
     value.append(value)
     with pytest.raises(ValueError, match="data cannot"):
         checks.data("data", value)
 
 
-def test_data_is_bounded_and_copied() -> None:
+def test_data_is_limited_and_copied() -> None:
     value = {"a": [1]}
     copy = checks.data("data", value)
     value["a"].append(2)
@@ -117,7 +119,7 @@ def test_data_is_bounded_and_copied() -> None:
 
 
 @pytest.mark.parametrize("value", [float("inf"), sys.maxsize, 10**400])
-def test_what_lasts_for_ever_is_what_a_lock_can_wait(value: float) -> None:
+def test_an_infinite_timeout_is_the_maximum_of_a_lock(value: float) -> None:
     assert checks.seconds("timeout", value) == MAX_WAIT < threading.TIMEOUT_MAX
 
 
@@ -130,7 +132,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"total": float("nan")}, ValueError, "total"),
     ({"total": "12"}, TypeError, "total"),
     ({"unit": 1}, TypeError, "unit"),
-    ({"parent": "no/such/ü"}, ValueError, "parent"),
+    ({"weight": 0}, ValueError, "weight"),
+    ({"children": 1e9}, ValueError, "children"),
     ({"message": b"x"}, TypeError, "message"),
     ({"data": object()}, TypeError, "data"),
     ({"lease": 0.5}, ValueError, "lease"),
@@ -154,7 +157,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "error", "names"), WRONG)
-def test_wrong_arguments_of_a_job(
+def test_invalid_arguments_of_a_job_raise(
     arguments: dict[str, Any], error: type[Exception], names: str
 ) -> None:
     arguments = {"name": "job", "url": "http://127.0.0.1:9"} | arguments
@@ -189,14 +192,14 @@ def test_wrong_arguments_of_a_job(
         (lambda job: job.cancel(1), "message"),
     ],
 )
-def test_wrong_arguments_of_a_call_change_nothing(call: Any, names: str, nowhere: str) -> None:
+def test_invalid_arguments_of_a_call_change_nothing(call: Any, names: str, nowhere: str) -> None:
     job = Job("job", total=5, message="before")
-    before = job._picture.fields()
+    before = job._snapshot.fields()
     with pytest.raises((TypeError, ValueError), match=names):
         call(job)
-    assert job._picture.fields() == before
+    assert job._snapshot.fields() == before
     assert job.status == "running"
 
 
-def test_signatures_read_well() -> None:
+def test_signatures_are_readable() -> None:
     assert "done: 'Number | Keep | None' = KEEP" in str(inspect.signature(Job.update))

@@ -1,4 +1,4 @@
-"""The HTTP publisher against a true server."""
+"""The HTTP publisher against a real server."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import pytest
 from gateway import Job
 from gateway.worker import publisher
 from gateway.worker.http import HttpPublisher
-from gateway.worker.publisher import Receipt, Rejected, Unreachable
+from gateway.worker.publisher import PublishResult, Rejected, Unreachable, publish_one
 from tests.auth.signing import SECRET, sign
 from tests.cli.conftest import address
 from tests.cli.processes import GATEWAY, WITHIN, Running
 
 from .fake import until
-from .peer import Answer, Peer, hang_up, problem, receipt
+from .fake_gateway import Answer, FakeGateway, accepted, drop_connection, problem
 from .recorder import Recorder
 
 
 @pytest.fixture
-def carrier(peer: Peer) -> Any:
-    carrier = publisher.connect(peer.url, None)
+def carrier(fake_gateway: FakeGateway) -> Any:
+    carrier = publisher.connect(fake_gateway.url, None)
     yield carrier
     carrier.close()
     gc.collect()  # a descriptor left open would warn here
@@ -35,31 +35,33 @@ def carrier(peer: Peer) -> Any:
 FIELDS = {"status": "running", "message": "ü"}
 
 
-def test_a_request(peer: Peer) -> None:
-    carrier = HttpPublisher(peer.url + "/prefix/", "s3cret")
-    assert carrier.publish("a:b/c@d.e-f_g", FIELDS) == Receipt(1, True, epoch=1, seq=1)
+def test_the_request_example_works(fake_gateway: FakeGateway) -> None:
+    carrier = HttpPublisher(fake_gateway.url + "/prefix/", "s3cret")
+    assert publish_one(carrier, "a:b/c@d.e-f_g", FIELDS) == PublishResult(1, True, epoch=1, seq=1)
     carrier.close()
-    (got,) = peer.got
-    assert got.path == "/prefix/api/jobs/a%3Ab%2Fc%40d.e-f_g"
+    (got,) = fake_gateway.got
+    assert got.path == "/prefix/api/jobs"
     assert got.job == "a:b/c@d.e-f_g"
     assert got.fields == FIELDS
     assert got.headers["Authorization"] == "Bearer s3cret"
     assert got.headers["Content-Type"] == "application/json"
 
 
-def test_no_token_no_header(peer: Peer, carrier: HttpPublisher) -> None:
-    carrier.publish("job", FIELDS)
-    assert "Authorization" not in peer.got[0].headers
+def test_without_a_token_there_is_no_header(
+    fake_gateway: FakeGateway, carrier: HttpPublisher
+) -> None:
+    publish_one(carrier, "job", FIELDS)
+    assert "Authorization" not in fake_gateway.got[0].headers
 
 
-def test_a_file_is_read_for_each_request(peer: Peer, tmp_path: Path) -> None:
+def test_a_file_is_read_for_each_request(fake_gateway: FakeGateway, tmp_path: Path) -> None:
     file = tmp_path / "token"
-    carrier = publisher.connect(peer.url, file)
+    carrier = publisher.connect(fake_gateway.url, file)
     for token in ("first", "second"):
         file.write_text(f"{token}\n")
-        carrier.publish("job", FIELDS)
+        publish_one(carrier, "job", FIELDS)
     carrier.close()
-    shown = [got.headers["Authorization"] for got in peer.got]
+    shown = [got.headers["Authorization"] for got in fake_gateway.got]
     assert shown == ["Bearer first", "Bearer second"]
 
 
@@ -72,69 +74,71 @@ def test_a_file_is_read_for_each_request(peer: Peer, tmp_path: Path) -> None:
         ("ü", "ascii"),
     ],
 )
-def test_a_file_without_a_token_may_have_one_soon(
-    peer: Peer, tmp_path: Path, content: str | None, problem: str
+def test_a_token_file_without_a_token_is_a_temporary_error(
+    fake_gateway: FakeGateway, tmp_path: Path, content: str | None, problem: str
 ) -> None:
     file = tmp_path / "token"
     if content is not None:
         file.write_text(content)
-    carrier = publisher.connect(peer.url, file)
+    carrier = publisher.connect(fake_gateway.url, file)
     with pytest.raises(Unreachable, match=f"no token in .*{problem}"):
-        carrier.publish("job", FIELDS)
-    assert not peer.got
+        publish_one(carrier, "job", FIELDS)
+    assert not fake_gateway.got
     file.write_text("good")
-    assert carrier.publish("job", FIELDS).applied
+    assert publish_one(carrier, "job", FIELDS).applied
     carrier.close()
 
 
-def test_an_expired_token_waits_for_the_next(
+def test_a_rejected_token_from_a_file_is_a_temporary_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the file: a true gateway says that it has expired, and takes the next."""
+    """With a token file: a real gateway refuses the expired token, and accepts the next one."""
     file = tmp_path / "token"
     claims = {"publish": ["*"], "watch": ["*"]}
     file.write_text(sign(claims | {"exp": time.time() - 60}))
-    monkeypatch.setenv("GATEWAY_TOKEN_FILE", str(file))
+    monkeypatch.setenv("PROGRESS_GATEWAY_TOKEN_FILE", str(file))
     serve = (*GATEWAY, "serve", "--bind", "127.0.0.1:0")
-    with Running(*serve, env={"GATEWAY_SECRET": SECRET}) as gateway:
+    with Running(*serve, env={"PROGRESS_GATEWAY_SECRET": SECRET}) as gateway:
         job = Job("job", url=address(gateway), timeout=WITHIN)
         job.update(done=1)
-        until(job, lambda: job._sender._outage.failures)
-        assert "401" in job._sender._outage.why
+        until(job, lambda: job._sender._queue.outage.failures)
+        assert "401" in job._sender._queue.outage.why
         file.write_text(sign(claims | {"exp": time.time() + 60}))
         job.succeed()
         assert job.wait()
 
 
-def test_one_connection_is_kept(peer: Peer, carrier: HttpPublisher) -> None:
+def test_one_connection_is_reused(fake_gateway: FakeGateway, carrier: HttpPublisher) -> None:
     for _ in range(3):
-        carrier.publish("job", FIELDS)
-    peer.plan.append(problem(422, "no"))
+        publish_one(carrier, "job", FIELDS)
+    fake_gateway.plan.append(problem(422, "no"))
     with pytest.raises(Rejected):
-        carrier.publish("job", FIELDS)
-    carrier.publish("job", FIELDS)
-    assert len({got.connection for got in peer.got}) == 1
+        publish_one(carrier, "job", FIELDS)
+    publish_one(carrier, "job", FIELDS)
+    assert len({got.connection for got in fake_gateway.got}) == 1
 
 
-def test_a_fresh_connection_that_dies_is_unreachable(peer: Peer, carrier: HttpPublisher) -> None:
-    peer.plan.append(hang_up)
+def test_a_new_connection_that_breaks_raises_unreachable(
+    fake_gateway: FakeGateway, carrier: HttpPublisher
+) -> None:
+    fake_gateway.plan.append(drop_connection)
     with pytest.raises(Unreachable, match="closed connection"):
-        carrier.publish("job", FIELDS)
-    carrier.publish("job", FIELDS)
-    peer.plan.extend([hang_up, hang_up])
+        publish_one(carrier, "job", FIELDS)
+    publish_one(carrier, "job", FIELDS)
+    fake_gateway.plan.extend([drop_connection, drop_connection])
     with pytest.raises(Unreachable):
-        carrier.publish("job", FIELDS)
-    assert carrier.publish("job", FIELDS).applied
+        publish_one(carrier, "job", FIELDS)
+    assert publish_one(carrier, "job", FIELDS).applied
 
 
-def test_nobody_there(nowhere: str) -> None:
+def test_an_unreachable_server_is_reported(nowhere: str) -> None:
     with pytest.raises(Unreachable, match="refused"):
-        HttpPublisher(nowhere, None).publish("job", FIELDS)
+        publish_one(HttpPublisher(nowhere, None), "job", FIELDS)
 
 
-def test_a_host_that_is_none() -> None:
+def test_an_invalid_host_is_reported() -> None:
     with pytest.raises(Unreachable):
-        HttpPublisher("http://a..b", None).publish("job", FIELDS)
+        publish_one(HttpPublisher("http://a..b", None), "job", FIELDS)
 
 
 @pytest.mark.parametrize(
@@ -146,24 +150,24 @@ def test_a_host_that_is_none() -> None:
         ("https://example.org", "example.org", 443),
     ],
 )
-def test_where_it_connects(url: str, host: str, port: int) -> None:
+def test_the_url_decides_where_to_connect(url: str, host: str, port: int) -> None:
     connection = HttpPublisher(url, None)._connection
     assert (connection.host, connection.port) == (host, port)
 
 
-def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.worker.http.REQUEST", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
         carrier = HttpPublisher(f"http://127.0.0.1:{server.getsockname()[1]}", None)
         with pytest.raises(Unreachable, match=r"no answer within 0\.05 s"):
-            carrier.publish("job", FIELDS)
+            publish_one(carrier, "job", FIELDS)
         assert carrier._connection.sock is None
 
 
-def test_https_to_a_server_without_tls(peer: Peer) -> None:
-    carrier = HttpPublisher(peer.url.replace("http:", "https:"), None)
+def test_https_to_a_server_without_tls_is_unreachable(fake_gateway: FakeGateway) -> None:
+    carrier = HttpPublisher(fake_gateway.url.replace("http:", "https:"), None)
     with pytest.raises(Unreachable, match=r"(?i)ssl"):
-        carrier.publish("job", FIELDS)
+        publish_one(carrier, "job", FIELDS)
     gc.collect()
 
 
@@ -190,51 +194,64 @@ def odd(content: bytes) -> Answer:
         (problem(429, "slowly"), Unreachable, "429 slowly", None),
         (raw(200, b"<html>"), Unreachable, "200, but not the answer of a gateway", None),
         (raw(200, b"[]"), Unreachable, "200, but", None),
-        (raw(200, b'{"attempt": "1"}'), Unreachable, "200, but", None),
+        (raw(200, b'{"attempt": "1"}'), Unreachable, "not the answer of a gateway", None),
         (raw(200, b" " * 70_000), Unreachable, "200, but", None),
     ],
 )
-def test_what_answers_mean(
-    peer: Peer,
+def test_each_answer_has_the_expected_outcome(
+    fake_gateway: FakeGateway,
     carrier: HttpPublisher,
     answer: Answer,
     error: type[Exception],
     text: str,
     field: str | None,
 ) -> None:
-    peer.plan.append(answer)
+    fake_gateway.plan.append(answer)
     with pytest.raises(error, match=text) as caught:
-        carrier.publish("job", FIELDS)
+        publish_one(carrier, "job", FIELDS)
     assert getattr(caught.value, "field", None) == field
-    assert carrier.publish("job", FIELDS).applied
+    assert publish_one(carrier, "job", FIELDS).applied
 
 
-def test_an_end_outlives_what_a_proxy_says_meanwhile(peer: Peer) -> None:
-    """An ingress answers so while the gateway behind it is started anew."""
+def test_an_end_is_sent_again_after_an_error_of_a_proxy(fake_gateway: FakeGateway) -> None:
+    """An ingress answers like this while the gateway behind it is being restarted."""
     with Job("job") as job:
         until(job, lambda: job.attempt)
-        peer.plan.extend([raw(404, b"404 page not found\n")] * 2)
+        fake_gateway.plan.extend([raw(404, b"404 page not found\n")] * 2)
     assert job.wait(0)
-    assert len(peer.ends("job")) == 3
+    assert len(fake_gateway.ends("job")) == 3
 
 
-def test_what_a_gateway_refuses_with(peer: Peer) -> None:
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_respected(fake_gateway: FakeGateway, status: int) -> None:
+    fake_gateway.plan.append(raw(status, b"", **{"Retry-After": "1"}))
+    with Job("job"):
+        pass
+    first, second = (got.at for got in fake_gateway.of("job")[:2])
+    assert second - first >= 1.0  # without it: some 0.1 s
+
+
+def test_errors_of_a_gateway_are_rejections(fake_gateway: FakeGateway) -> None:
     """A true one: what it says is understood as its own."""
     recorder = Recorder()
     try:
         carrier = HttpPublisher(recorder.url, None)
         with pytest.raises(Rejected) as caught:
-            carrier.publish("job", {"status": "running", "percent": 101})
+            publish_one(carrier, "job", {"status": "running", "percent": 101})
         assert caught.value.field == "percent"
         carrier.close()
     finally:
         recorder.close()
 
 
-def test_reasons(peer: Peer, carrier: HttpPublisher) -> None:
-    peer.plan.extend([receipt(3, "stale_attempt"), raw(200, b'{"attempt": 1}', Connection="close")])
-    assert carrier.publish("job", FIELDS) == Receipt(3, False, "stale_attempt", epoch=1, seq=1)
-    assert carrier.publish("job", FIELDS) == Receipt(1, False)
+def test_reasons_are_returned(fake_gateway: FakeGateway, carrier: HttpPublisher) -> None:
+    fake_gateway.plan.extend(
+        [accepted(3, "stale_attempt"), raw(200, b'{"attempt": 1}', Connection="close")]
+    )
+    assert publish_one(carrier, "job", FIELDS) == PublishResult(
+        3, False, "stale_attempt", epoch=1, seq=1
+    )
+    assert publish_one(carrier, "job", FIELDS) == PublishResult(1, False)
     assert carrier._connection.sock is None
 
 

@@ -1,4 +1,4 @@
-"""`Job` from the outside: what a gateway gets of it, and what the user's code feels."""
+"""`Job` from the outside: what the gateway receives, and the effects in the user's code."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ import pytest
 from gateway.worker import Job
 
 from .fake import Fake, until
-from .peer import DEADLINE, Peer, problem, receipt
+from .fake_gateway import DEADLINE, FakeGateway, accepted, problem
+from .forking import python
 
 
-def test_a_whole_life(peer: Peer) -> None:
-    with Job("video:42", total=3, unit="frames", parent="batch:1", data={"a": 1}) as job:
+def test_a_job_is_reported_from_start_to_end(fake_gateway: FakeGateway) -> None:
+    with Job("video:42", total=3, unit="frames", weight=2, data={"a": 1}) as job:
         assert job.status == "running"
         assert list(job.track("abc")) == ["a", "b", "c"]
         until(job, lambda: job.attempt)
-    first, last = peer.got[0].fields, peer.got[-1].fields
+    first, last = fake_gateway.got[0].fields, fake_gateway.got[-1].fields
     assert first["start"] is True
-    assert (first["total"], first["unit"], first["parent"]) == (3, "frames", "batch:1")
+    assert (first["total"], first["unit"], first["weight"]) == (3, "frames", 2)
     assert first["data"] == {"a": 1}
     assert (last["status"], last["percent"], last["done"]) == ("succeeded", 100, 3)
     assert last["attempt"] == 1
     assert "start" not in last
-    assert len(peer.ends("video:42")) == 1
+    assert len(fake_gateway.ends("video:42")) == 1
     assert job.status == "succeeded"
     assert not job.superseded
-    assert repr(job) == f"<Job video:42 succeeded at {peer.url}>"
-    assert job.url == peer.url
+    assert repr(job) == f"<Job video:42 succeeded at {fake_gateway.url}>"
+    assert job.url == fake_gateway.url
 
 
 @pytest.mark.parametrize(
@@ -49,18 +50,18 @@ def test_a_whole_life(peer: Peer) -> None:
         (ValueError("x" * 5000), "failed", "ValueError: " + "x" * 3987 + "…"),
     ],
 )
-def test_exceptions_end_it_and_go_on(
-    peer: Peer, error: BaseException, status: str, text: str | None
+def test_exceptions_end_the_job_and_are_raised(
+    fake_gateway: FakeGateway, error: BaseException, status: str, text: str | None
 ) -> None:
     with pytest.raises(type(error)) as caught, Job("job"):
         raise error
     assert caught.value is error
     assert error.__context__ is None
-    (end,) = peer.ends("job")
+    (end,) = fake_gateway.ends("job")
     assert (end.fields["status"], end.fields.get("error")) == (status, text)
 
 
-def test_an_end_by_hand_comes_first(peer: Peer) -> None:
+def test_an_explicit_end_overrides_the_blocks_end(fake_gateway: FakeGateway) -> None:
     with Job("a") as job:
         job.fail(TypeError("t"), "see the log")
     with Job("b") as job:
@@ -71,7 +72,7 @@ def test_an_end_by_hand_comes_first(peer: Peer) -> None:
     told = [
         (g.fields["status"], g.fields.get("error"), g.fields["message"])
         for name in "abc"
-        for g in peer.ends(name)
+        for g in fake_gateway.ends(name)
     ]
     assert told == [
         ("failed", "TypeError: t", "see the log"),
@@ -80,9 +81,8 @@ def test_an_end_by_hand_comes_first(peer: Peer) -> None:
     ]
 
 
-def test_without_a_block(peer: Peer) -> None:
-    parent = Job("parent")
-    job = Job("job", parent=parent)
+def test_a_job_without_a_block_is_reported(fake_gateway: FakeGateway) -> None:
+    job = Job("job")
     with pytest.raises(RuntimeError, match="has not ended"):
         job.wait()
     job.update(message="working")
@@ -90,21 +90,19 @@ def test_without_a_block(peer: Peer) -> None:
     job.succeed()
     assert job.wait()
     assert job.wait(timeout=0)
-    assert peer.got[-1].fields["parent"] == "parent"
-    assert peer.of("parent") == []
 
 
-def test_a_job_is_one_attempt(peer: Peer) -> None:
+def test_entering_a_job_twice_raises(fake_gateway: FakeGateway) -> None:
     job = Job("job")
-    with job, pytest.raises(RuntimeError, match="one attempt"), job:
+    with job, pytest.raises(RuntimeError, match="each attempt"), job:
         pass
     with Job("job") as second:
         pass
-    assert peer.ends("job")[-1].fields["status"] == "succeeded"
+    assert fake_gateway.ends("job")[-1].fields["status"] == "succeeded"
     assert second.attempt == 2
 
 
-def test_the_last_state_wins_and_the_pace_is_kept(fake: Fake) -> None:
+def test_only_the_newest_state_is_sent_at_a_limited_rate(fake: Fake) -> None:
     sent: list[float] = []
     fake.seen = lambda fields: sent.append(job._report.sent_at)
     job = Job("job", url=fake.url, total=200_000)
@@ -117,12 +115,12 @@ def test_the_last_state_wins_and_the_pace_is_kept(fake: Fake) -> None:
     assert fake.got[-1]["status"] == "succeeded"
 
 
-def test_track_counts_and_totals(peer: Peer) -> None:
+def test_track_counts_items_and_sets_the_total(fake_gateway: FakeGateway) -> None:
     def endless() -> Iterator[int]:
         yield from range(2)
 
     job = Job("job")
-    span = job._picture.stage.span
+    span = job._snapshot.stage.segment
     for _ in job.track([1, 2, 3]):
         pass
     assert (span.done, span.total) == (3, 3)
@@ -141,17 +139,17 @@ def test_track_counts_and_totals(peer: Peer) -> None:
     assert job.wait()
 
 
-async def test_track_async(peer: Peer) -> None:
+async def test_track_counts_an_async_iterable(fake_gateway: FakeGateway) -> None:
     async def items() -> AsyncIterator[int]:
         for i in range(3):
             yield i
 
     async with Job("job") as job:
         assert [i async for i in job.track(items(), total=3)] == [0, 1, 2]
-    assert peer.got[-1].fields["done"] == 3
+    assert fake_gateway.got[-1].fields["done"] == 3
 
 
-def test_many_threads(peer: Peer) -> None:
+def test_many_threads_can_report_one_job(fake_gateway: FakeGateway) -> None:
     with Job("job", total=80_000) as job:
 
         def work() -> None:
@@ -163,57 +161,78 @@ def test_many_threads(peer: Peer) -> None:
             thread.start()
         for thread in threads:
             thread.join(DEADLINE)
-    assert peer.got[-1].fields["done"] == 80_000
-    assert len([t for t in threading.enumerate() if t.name == f"progress {peer.url}"]) == 1
+    assert fake_gateway.got[-1].fields["done"] == 80_000
+    assert len([t for t in threading.enumerate() if t.name == f"progress {fake_gateway.url}"]) == 1
 
 
-def test_the_lease_is_beaten_and_carries_the_whole_picture(peer: Peer) -> None:
+def test_a_renewal_has_the_whole_snapshot(fake_gateway: FakeGateway) -> None:
     with Job("job", lease=1.0, message="m", total=4):
-        peer.wait_for(lambda got: len(got) >= 4)
-    _, *beats, _ = peer.got
+        fake_gateway.wait_for(lambda got: len(got) >= 4)
+    _, *beats, _ = fake_gateway.got
     assert all(b.fields["message"] == "m" and b.fields["attempt"] == 1 for b in beats)
-    assert all(b.at - a.at > 0.3 for a, b in zip(peer.got, beats, strict=False))
+    first, *_, last = beats  # each is due half a second or so after the one before
+    assert last.at - first.at > 0.3 * (len(beats) - 1)
 
 
-def test_a_lost_record_is_made_again(peer: Peer) -> None:
+def test_a_lost_record_is_created_again(fake_gateway: FakeGateway) -> None:
     with Job("job", lease=1.0, message="m") as job:
         until(job, lambda: job.attempt)
-        peer.attempts.clear()
-        seen = len(peer.got)
-        peer.wait_for(lambda got: len(got) > seen)
-    assert peer.attempts["job"][0] == 1
-    assert peer.got[-1].fields["message"] == "m"
+        fake_gateway.attempts.clear()
+        seen = len(fake_gateway.got)
+        fake_gateway.wait_for(lambda got: len(got) > seen)
+    assert fake_gateway.attempts["job"][0] == 1
+    assert fake_gateway.got[-1].fields["message"] == "m"
 
 
-def test_a_job_that_nobody_holds_is_left_to_its_lease(peer: Peer) -> None:
+def test_a_deleted_job_is_reported_and_its_lease_expires(fake_gateway: FakeGateway) -> None:
     job = Job("job", lease=1.0)
     job.update(done=1)
-    peer.wait_for(lambda got: len(got) == 2)  # a first beat
+    fake_gateway.wait_for(lambda got: len(got) == 2)  # a first beat
     sender = job._sender
     del job
     gc.collect()
     with sender._changed:
-        assert sender._changed.wait_for(lambda: "job" not in sender._reports, DEADLINE)
-    assert len(peer.of("job")) == 2
+        assert sender._changed.wait_for(lambda: "job" not in sender._queue.reports, DEADLINE)
+    last = fake_gateway.of("job")[-1].fields
+    assert (last["message"], last["lease"]) == (
+        "its Job object was deleted, and the job was not ended",
+        1.0,
+    )
 
 
-def test_superseded(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_without_a_name_joins_gateway_run(
+    fake_gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROGRESS_GATEWAY_JOB", raising=False)
+    with pytest.raises(TypeError, match="name is missing"):
+        Job()
+    monkeypatch.setenv("PROGRESS_GATEWAY_JOB", "backup:1")
+    monkeypatch.setenv("PROGRESS_GATEWAY_RUN", "r1")
+    with Job() as job:
+        assert (job.name, job.run) == ("backup:1", "r1")
+    assert fake_gateway.of("backup:1")[0].fields["run"] == "r1"
+
+
+def test_a_superseded_job_stops_reporting(
+    fake_gateway: FakeGateway, caplog: pytest.LogCaptureFixture
+) -> None:
     with Job("job") as job:
         until(job, lambda: job.attempt)
-        peer.attempts["job"] = 2, "another"
+        fake_gateway.attempts["job"] = 2, "another"
         job.update(done=1)
         until(job, lambda: job.superseded)
         job.update(done=2)
     assert job.superseded
     assert [r.message for r in caplog.records] == [
-        f"job job: superseded by attempt 2; its updates are ignored from now on [{peer.url}]"
+        "job job: superseded by attempt 2; its updates are ignored from now on "
+        f"[{fake_gateway.url}]"
     ]
-    assert peer.ends("job") == []
+    assert fake_gateway.ends("job") == []
     assert not job.wait()
 
 
-def test_a_newer_job_of_this_process_supersedes(
-    peer: Peer, caplog: pytest.LogCaptureFixture
+def test_a_newer_job_of_the_process_supersedes_the_older(
+    fake_gateway: FakeGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Job("job") as old:
         until(old, lambda: old.attempt)
@@ -223,72 +242,78 @@ def test_a_newer_job_of_this_process_supersedes(
     assert new.attempt == 2
     assert not new.superseded
     assert [r.message for r in caplog.records] == [
-        f"job job: superseded by a newer Job of this process [{peer.url}]"
+        f"job job: superseded by a newer Job of this process [{fake_gateway.url}]"
     ]
 
 
-def test_somebody_else_ended_it(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_ended_by_another_process_stops_reporting(
+    fake_gateway: FakeGateway, caplog: pytest.LogCaptureFixture
+) -> None:
     with Job("job") as job:
         until(job, lambda: job.attempt)
-        peer.plan.append(receipt(1, "final"))
+        fake_gateway.plan.append(accepted(1, "final"))
         job.update(done=1)
-    assert "somebody else has ended it" in caplog.text
+    assert "another process has ended it" in caplog.text
+    assert [vars(r)["job_ended_elsewhere"] for r in caplog.records] == [True]
     assert not job.superseded
 
 
-def test_a_rejected_field_does_not_cost_the_end(
-    peer: Peer, caplog: pytest.LogCaptureFixture
+def test_a_rejected_field_does_not_prevent_the_end(
+    fake_gateway: FakeGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    peer.always = lambda got: (
+    fake_gateway.always = lambda got: (
         problem(422, "data: not here", field="data")(got)
         if "data" in got.fields
-        else peer._usual(got)
+        else fake_gateway._usual(got)
     )
     with Job("job", data={"a": 1}) as job:
         until(job, lambda: job.attempt)
         job.update(message="m")
-    assert len([g for g in peer.got if "data" in g.fields]) == 1
-    assert peer.got[-1].fields["status"] == "succeeded"
+    assert len([g for g in fake_gateway.got if "data" in g.fields]) == 1
+    assert fake_gateway.got[-1].fields["status"] == "succeeded"
     assert [r.message for r in caplog.records] == [
-        f"job job: the gateway refuses its data, which is left out: 422 data: not here [{peer.url}]"
+        "job job: the gateway refuses its data, which is left out: 422 data: not here "
+        f"[{fake_gateway.url}]"
     ]
 
 
-def test_a_rejection_is_logged_once_and_the_end_not_waited_for(
-    peer: Peer, caplog: pytest.LogCaptureFixture
+def test_a_rejection_is_logged_once_and_the_block_does_not_wait(
+    fake_gateway: FakeGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    peer.always = problem(401, "a token is needed")
+    fake_gateway.always = problem(401, "a token is needed")
     with Job("job") as job:
-        peer.wait_for(lambda got: got)
+        fake_gateway.wait_for(lambda got: got)
         job.update(done=1)
     assert not job.wait()
-    assert 1 <= len(peer.got) - len(peer.ends("job")) <= 2
+    assert 1 <= len(fake_gateway.got) - len(fake_gateway.ends("job")) <= 2
     assert [r.message.partition(" [")[0] for r in caplog.records] == [
         "job job: the gateway rejects its updates: 401 a token is needed",
         "job job: the gateway rejects its end (succeeded): 401 a token is needed",
     ]
 
 
-def test_the_token(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATEWAY_TOKEN", "from-env")
+def test_the_token_comes_from_argument_or_environment(
+    fake_gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROGRESS_GATEWAY_TOKEN", "from-env")
     with Job("a"):
         pass
     with Job("b", token="given"):  # noqa: S106 - of this test alone
         pass
-    assert [peer.of(n)[0].headers["Authorization"] for n in "ab"] == [
+    assert [fake_gateway.of(n)[0].headers["Authorization"] for n in "ab"] == [
         "Bearer from-env",
         "Bearer given",
     ]
 
 
-def test_default_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATEWAY_URL", "")
+def test_the_default_url_is_the_local_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROGRESS_GATEWAY_URL", "")
     assert Job("job").url == "http://127.0.0.1:8000"
-    monkeypatch.delenv("GATEWAY_URL")
+    monkeypatch.delenv("PROGRESS_GATEWAY_URL")
     assert Job("job").url == "http://127.0.0.1:8000"
 
 
-def test_a_log_handler_may_report(peer: Peer) -> None:
+def test_a_log_handler_can_report_to_the_same_job(fake_gateway: FakeGateway) -> None:
     """A handler that sets `message` takes the job's lock inside the log's: no deadlock."""
     log = logging.getLogger("gateway.worker")
     with Job("job") as job:
@@ -302,29 +327,58 @@ def test_a_log_handler_may_report(peer: Peer) -> None:
         try:
             job.phase("a", share=1)
             job.phase("b", share=1)
-            peer.wait_for(lambda got: got and "no share" in got[-1].fields.get("message", ""))
+            fake_gateway.wait_for(
+                lambda got: got and "no share" in got[-1].fields.get("message", "")
+            )
         finally:
             log.removeHandler(handler)
 
 
-def test_handed_over(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_released_job_is_continued_by_another(
+    fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
     with Job("job", url=fake.url) as job:
         until(job, lambda: job.attempt)
-        job.hand_over()
+        job.release()
         job.update(done=1)
     assert not job.wait()
     assert [got["status"] for got in fake.got] == ["running"]
     assert not caplog.records
 
 
-def test_an_end_is_not_handed_over(fake: Fake) -> None:
+def test_updates_before_a_release_are_sent(fake: Fake) -> None:
+    fake.door.clear()  # also if not a word was sent yet
+    job = Job("job", url=fake.url)
+    job.update(done=50)
+    job.release()
+    job.update(done=51)
+    fake.door.set()
+    until(job, lambda: job._report.settled)
+    assert {got["done"] for got in fake.got} == {50}
+    assert {got["status"] for got in fake.got} == {"running"}
+
+
+def test_a_process_sends_a_released_state_before_it_exits(fake_gateway: FakeGateway) -> None:
+    result = python(
+        "from gateway.worker import Job\n"
+        "with Job('job') as job:\n"
+        "    job.update(done=50)\n"
+        "    job.release()\n",
+        PROGRESS_GATEWAY_URL=fake_gateway.url,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert fake_gateway.of("job")[-1].fields["done"] == 50
+    assert not fake_gateway.ends("job")
+
+
+def test_release_after_the_end_is_ignored(fake: Fake) -> None:
     job = Job("job", url=fake.url)
     job.fail("x")
-    job.hand_over()
+    job.release()
     assert job.wait()
 
 
-def test_it_is_not_sent_to_another_process(fake: Fake) -> None:
+def test_pickling_a_job_raises(fake: Fake) -> None:
     job = Job("job", url=fake.url)
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match=r"send its name and its run; Job\(name, run=run\)"):

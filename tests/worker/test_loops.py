@@ -7,27 +7,44 @@ import sys
 import threading
 import time
 from collections.abc import Coroutine
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import pytest
 import trio
 
-from gateway.worker import Job
-from gateway.worker.publisher import Receipt, Unreachable
-from gateway.worker.waiting import wait_until
+from gateway.worker import Job, process
+from gateway.worker.publisher import PublishResult, Unreachable
+from gateway.worker.waiting import running_loop, wait_until
 
 from .fake import Fake, until
-from .peer import DEADLINE
+from .fake_gateway import DEADLINE, FakeGateway
+from .forking import python
+
+T = TypeVar("T")
 
 
-async def test_trio(fake: Fake) -> None:
+@pytest.mark.parametrize("names", [(), ("current_async_library",)])
+def test_a_module_that_is_being_imported_is_not_used(
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sniffio", "trio", "trio.lowlevel", "asyncio", "multiprocessing.process"):
+        unfinished = ModuleType(module)
+        for name in names:
+            setattr(unfinished, name, pytest.fail)
+        monkeypatch.setitem(sys.modules, module, unfinished)
+    assert running_loop() is None
+    process.flush_in_child()
+
+
+async def test_a_trio_block_waits_for_the_end(fake: Fake) -> None:
     async with Job("job", url=fake.url) as job:
         job.update(done=1)
     assert job.wait(0)
     assert fake.got[-1]["status"] == "succeeded"
 
 
-async def test_trio_is_not_blocked_and_not_cut_short(fake: Fake) -> None:
+async def test_trio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(fake: Fake) -> None:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
 
@@ -48,7 +65,7 @@ async def test_trio_is_not_blocked_and_not_cut_short(fake: Fake) -> None:
     assert fake.got[-1]["status"] == "cancelled"
 
 
-async def test_trio_keeps_the_exception(fake: Fake) -> None:
+async def test_trio_raises_the_exception_of_the_block(fake: Fake) -> None:
     error = ValueError("mine")
     with pytest.raises(ValueError, match="mine") as caught:
         async with Job("job", url=fake.url):
@@ -57,7 +74,7 @@ async def test_trio_keeps_the_exception(fake: Fake) -> None:
     assert fake.got[-1]["error"] == "ValueError: mine"
 
 
-async def test_trio_nursery_inside(fake: Fake) -> None:
+async def test_a_nursery_inside_a_block_works(fake: Fake) -> None:
     async def fail() -> None:
         raise OSError("disk")
 
@@ -68,13 +85,13 @@ async def test_trio_nursery_inside(fake: Fake) -> None:
     assert fake.got[-1]["error"] == "OSError: disk"
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
+def run(main: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(debug=True) as runner:
-        runner.run(main)
+        return runner.run(main)
 
 
 @pytest.mark.usefixtures("fake")
-def test_asyncio(fake: Fake) -> None:
+def test_an_asyncio_block_waits_for_the_end(fake: Fake) -> None:
     async def main() -> None:
         async with Job("job", url=fake.url) as job:
             job.update(done=1)
@@ -84,7 +101,7 @@ def test_asyncio(fake: Fake) -> None:
     assert fake.got[-1]["status"] == "succeeded"
 
 
-def test_asyncio_is_not_blocked_and_not_cut_short(fake: Fake) -> None:
+def test_asyncio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(fake: Fake) -> None:
     async def work(running: asyncio.Event) -> None:
         async with Job("job", url=fake.url) as job:
             await asyncio.to_thread(until, job, lambda: job.attempt)
@@ -110,9 +127,65 @@ def test_asyncio_is_not_blocked_and_not_cut_short(fake: Fake) -> None:
     assert fake.got[-1]["status"] == "cancelled"
 
 
+def hanging_job(fake: Fake) -> Job:
+    """A plain block, of a job whose gateway does not answer before the test lets it."""
+    fake.door.clear()
+    with Job("job", url=fake.url, timeout=3_600) as job:
+        job.update(done=1)
+    assert not job.wait(0)
+    fake.door.set()
+    return job
+
+
+def test_a_plain_block_does_not_block_asyncio(fake: Fake) -> None:
+    async def cell() -> Job:  # of a notebook, say, whose kernel runs a loop
+        return hanging_job(fake)
+
+    assert run(cell()).wait(DEADLINE)
+    assert fake.got[-1]["status"] == "succeeded"
+
+
+async def test_a_plain_block_does_not_block_trio(fake: Fake) -> None:
+    job = hanging_job(fake)
+    assert await trio.to_thread.run_sync(job.wait, DEADLINE)
+    assert fake.got[-1]["status"] == "succeeded"
+
+
+IN_TRIO_ASYNCIO = """
+import asyncio, trio, trio_asyncio
+from gateway.worker import Job
+from gateway.worker.waiting import running_loop
+
+async def in_asyncio():
+    async with Job("asyncio"):
+        print(running_loop())
+        await asyncio.sleep(0)
+    await trio_asyncio.trio_as_aio(in_trio)("trio:again")
+
+async def in_trio(name):
+    async with Job(name):
+        print(running_loop())
+        await trio.sleep(0)
+
+async def main():
+    async with trio_asyncio.open_loop():
+        await in_trio("trio")
+        await trio_asyncio.aio_as_trio(in_asyncio)()
+
+trio.run(main)
+"""
+
+
+def test_trio_asyncio_uses_the_loop_of_the_caller(fake_gateway: FakeGateway) -> None:
+    result = python(IN_TRIO_ASYNCIO, PROGRESS_GATEWAY_URL=fake_gateway.url)
+    assert (result.returncode, result.stdout) == (0, "trio\nasyncio\ntrio\n"), result.stderr
+    for job in ("trio", "asyncio", "trio:again"):
+        assert [got.fields["status"] for got in fake_gateway.ends(job)] == ["succeeded"]
+
+
 @pytest.mark.parametrize("error", [None, ValueError("mine")])
-def test_asyncio_cancelled_while_it_waits(fake: Fake, error: Exception | None) -> None:
-    """The cancellation goes on after the wait, unless the block has its own exception."""
+def test_asyncio_raises_a_cancellation_after_the_wait(fake: Fake, error: Exception | None) -> None:
+    """The cancellation is raised after the wait, unless the block has its own exception."""
 
     async def work() -> None:
         async with Job("job", url=fake.url):
@@ -140,12 +213,12 @@ def test_asyncio_does_not_wait_in_a_long_outage(fake: Fake) -> None:
 
     async def main() -> None:
         async with Job("job", url=fake.url) as job:
-            await asyncio.to_thread(until, job, lambda: job._sender._outage.failures)
-            job._sender._outage.since = time.monotonic() - 10.1
+            await asyncio.to_thread(until, job, lambda: job._sender._queue.outage.failures)
+            job._sender._queue.outage.since = time.monotonic() - 10.1
             start = time.monotonic()
         assert time.monotonic() - start < 1.0
         assert not job._report.settled
-        fake.always = Receipt(1, True)
+        fake.always = PublishResult(1, True)
         assert job.wait()
 
     run(main())
@@ -155,7 +228,7 @@ def refuse(*_: object, **__: object) -> None:
     raise RuntimeError("can't start new thread")
 
 
-async def test_trio_takes_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trio_uses_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job("job", url=fake.url)
     async with job:
         await trio.to_thread.run_sync(until, job, lambda: job.attempt)
@@ -163,7 +236,7 @@ async def test_trio_takes_no_thread_to_wait(fake: Fake, monkeypatch: pytest.Monk
     assert job.wait(0)
 
 
-def test_asyncio_takes_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asyncio_uses_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         with monkeypatch.context() as patch:
             async with Job("job", url=fake.url) as job:
@@ -187,7 +260,7 @@ def test_without_a_thread_there_is_no_wait(fake: Fake, monkeypatch: pytest.Monke
     run(main())
 
 
-async def test_a_clock_that_jumps_ends_no_wait(
+async def test_a_jump_of_the_loops_clock_does_not_end_the_wait(
     fake: Fake, autojump_clock: trio.testing.MockClock
 ) -> None:
     """The gateway needs its time in the true world, whatever the clock of a test says."""
@@ -197,7 +270,7 @@ async def test_a_clock_that_jumps_ends_no_wait(
 
 
 @pytest.mark.parametrize("missing", ["asyncio", "trio"])
-def test_no_loop_at_all(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_loop_the_wait_blocks(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, missing)
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
@@ -207,7 +280,7 @@ def test_no_loop_at_all(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert slept == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.1, 0.1]
 
 
-async def test_it_is_looked_for_until_the_time_is_over() -> None:
+async def test_the_condition_is_polled_until_the_timeout() -> None:
     start = time.monotonic()
     await wait_until(lambda: False, 0.01, keep_cancellation=True)
     assert 0.01 <= time.monotonic() - start < DEADLINE

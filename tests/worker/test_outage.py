@@ -1,36 +1,71 @@
-"""When a gateway is away: pauses, and what is said of it."""
+"""Outages of the gateway: pauses, how long an end is waited for, and log lines."""
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.worker.outage import Outage
+from gateway.worker.publisher import NotConnected, Unreachable
+
+REFUSED = NotConnected("refused")
 
 
-def test_pauses_grow_to_a_bound_and_jitter() -> None:
+@pytest.mark.parametrize("random", [0.0, 0.5, 1.0])
+def test_pauses_grow_to_a_limit_and_are_randomised(random: float) -> None:
     outage, pauses = Outage(), []
     for _ in range(50):
-        outage.failed("refused", now=100.0)
+        outage.failed(REFUSED, now=100.0, random=random)
         pauses.append(outage.retry_at - 100.0)
-    assert 0.05 <= pauses[0] <= 0.1
-    assert all(1.5 <= pause <= 3.0 for pause in pauses[5:])
-    assert len(set(pauses[5:])) > 1
-    assert outage.answered(now=101.0) == "is back after 1.0 s"
+    assert pauses[0] == pytest.approx(0.05 + 0.05 * random)
+    assert pauses[-1] == pytest.approx(1.5 + 1.5 * random)
+    assert pauses == sorted(pauses)
+    assert outage.answered(now=101.0) == "is available again after 1.0 s"
     assert (outage.failures, outage.retry_at) == (0, 0.0)
 
 
-def test_said_once() -> None:
+@pytest.mark.parametrize(("asked", "heeded"), [(0.0, 0.05), (7.0, 7.0), (86_400.0, 60.0)])
+def test_retry_after_is_respected_up_to_a_limit(asked: float, heeded: float) -> None:
+    outage = Outage()
+    outage.failed(Unreachable("429", retry_after=asked), now=100.0, random=0.0)
+    assert outage.retry_at - 100.0 == pytest.approx(heeded)
+
+
+def test_an_outage_is_logged_once() -> None:
     outage = Outage()
     assert outage.answered(now=0.0) is None
-    said = outage.failed("refused", now=1.0)
-    assert said is not None
-    assert said.startswith("is away (refused)")
-    assert outage.failed("refused", now=2.0) is None
-    assert outage.answered(now=3.0) == "is back after 2.0 s"
+    text = outage.failed(Unreachable("refused"), now=1.0, random=0.0)
+    assert text is not None
+    assert text.startswith("is unavailable (refused)")
+    assert outage.failed(Unreachable("refused"), now=2.0, random=0.0) is None
+    assert outage.answered(now=3.0) == "is available again after 2.0 s"
     assert outage.answered(now=4.0) is None
 
 
-def test_a_flapping_gateway_is_said_now_and_then() -> None:
-    outage, said = Outage(), 0
+def test_a_flapping_gateway_is_logged_at_a_limited_rate() -> None:
+    outage, logged = Outage(), 0
     for second in range(180):
-        said += outage.failed("500", now=second) is not None
-        said += outage.answered(now=second + 0.5) is not None
-    assert said == 6
+        logged += outage.failed(Unreachable("500"), now=second, random=0.0) is not None
+        logged += outage.answered(now=second + 0.5) is not None
+    assert logged == 6
+
+
+def test_an_address_without_any_connection_is_waited_for_a_second() -> None:
+    outage = Outage()
+    assert outage.wait_budget(10.0, now=0.0) == 10.0
+    outage.failed(REFUSED, now=0.0, random=0.0)
+    assert outage.wait_budget(10.0, now=0.9) == 10.0
+    assert not outage.in_vain(0.9)
+    assert outage.in_vain(1.0)
+    assert outage.wait_budget(10.0, now=1.0) == 0.0
+
+
+@pytest.mark.parametrize("connected", ["answered", "hung up"])
+def test_an_address_with_an_earlier_connection_is_waited_for_the_timeout(connected: str) -> None:
+    outage = Outage()
+    if connected == "answered":
+        outage.answered(now=0.0)
+    else:
+        outage.failed(Unreachable("reset"), now=0.0, random=0.0)
+    outage.failed(REFUSED, now=0.0, random=0.0)
+    assert outage.wait_budget(10.0, now=9.0) == 10.0
+    assert outage.wait_budget(10.0, now=10.1) == 0.0

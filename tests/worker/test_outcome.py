@@ -1,4 +1,4 @@
-"""What an exception says about the job."""
+"""The end of a job for each kind of exception."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Mute(Exception):
         (BaseExceptionGroup("g", [SystemExit(0), KeyboardInterrupt()]), End("cancelled")),
     ],
 )
-def test_end_of(error: BaseException | None, end: End) -> None:
+def test_an_exception_maps_to_the_end(error: BaseException | None, end: End) -> None:
     assert end_of(error) == end
 
 
-def test_describe() -> None:
+def test_an_exception_is_described() -> None:
     assert describe(KeyError("k")) == "KeyError: 'k'"

@@ -1,4 +1,4 @@
-"""Phases and percentages, by what a request would carry. Nothing is sent here."""
+"""Phases and percentages, in the fields of a request. Nothing is sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.worker import Job
-from gateway.worker.phases import Span, Stage
+from gateway.worker.phases import Segment, Stage
 
 
 @pytest.fixture
@@ -19,18 +19,18 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 def silent(**arguments: Any) -> Job:
-    """A job that reports to nobody."""
+    """A job that reports nothing."""
     job = Job("job", url="http://127.0.0.1:9", **arguments)
     job._report.queued = job._report.settled = True
     return job
 
 
 def shown(job: Job) -> tuple[Any, ...]:
-    fields = job._picture.fields()
+    fields = job._snapshot.fields()
     return tuple(fields.get(name) for name in ("percent", "phase", "done", "total", "unit"))
 
 
-def test_no_percentage_while_nothing_is_known(job: Job) -> None:
+def test_there_is_no_percentage_without_counts(job: Job) -> None:
     assert shown(job) == (None, None, None, None, None)
     job.advance(5)
     assert shown(job) == (None, None, 5, None, None)
@@ -51,14 +51,14 @@ def test_percent_is_clamped_and_never_falls(job: Job) -> None:
     assert shown(job)[0] == 100
 
 
-def test_a_growing_total_does_not_take_back(job: Job) -> None:
+def test_a_growing_total_does_not_lower_the_percentage(job: Job) -> None:
     job.update(done=5, total=10)
     assert shown(job)[0] == 50
     job.update(total=100)
     assert shown(job)[0] == 50
 
 
-def test_shares(job: Job) -> None:
+def test_phases_fill_their_shares(job: Job) -> None:
     with job.phase("hash", share=0.3, total=10, unit="files") as same:
         assert same is job
         assert shown(job) == (0, "hash", None, 10, "files")
@@ -75,16 +75,16 @@ def test_shares(job: Job) -> None:
     assert shown(job)[0] == 100
 
 
-def test_phases_without_a_block_follow_each_other(job: Job) -> None:
+def test_a_phase_without_a_block_ends_with_the_next(job: Job) -> None:
     job.phase("a", share=0.25, total=4)
     job.advance(4)
     job.phase("b", share=0.75, total=2, message="now b")
     job.advance()
     assert shown(job) == (62.5, "b", 1, 2, None)
-    assert job._picture.message == "now b"
+    assert job._snapshot.message == "now b"
 
 
-def test_a_bare_phase_is_a_name_and_counts_go_on() -> None:
+def test_a_phase_without_share_and_total_continues_the_counts() -> None:
     job = silent(total=10, unit="rows")
     job.advance(2)
     with job.phase("read"):
@@ -97,7 +97,7 @@ def test_a_bare_phase_is_a_name_and_counts_go_on() -> None:
     assert shown(job)[1] == "close"
 
 
-def test_nested_phases_share_the_phase_around_them(job: Job) -> None:
+def test_nested_phases_fill_the_phase_around_them(job: Job) -> None:
     with job.phase("outer", share=0.5):
         with job.phase("inner", share=0.5, total=2):
             job.advance()
@@ -128,12 +128,10 @@ def test_a_phase_ended_by_its_successor_ends_only_once(job: Job) -> None:
     assert shown(job)[:2] == (50, "b")
 
 
-def test_no_share_left_is_said_in_the_log(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_phase_without_a_share_left_is_logged(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     job.phase("a", total=2)
     job.phase("b", total=2)
-    assert [r.message for r in caplog.records] == [
-        "job job: no share of it is left for its phase b"
-    ]
+    assert [r.message for r in caplog.records] == ["job job: no share is left for its phase b"]
     assert caplog.records[0].levelno == logging.WARNING
     with job.phase("c", share=0):  # says so itself
         job.advance()
@@ -142,7 +140,7 @@ def test_no_share_left_is_said_in_the_log(job: Job, caplog: pytest.LogCaptureFix
         pass
 
 
-def test_shares_over_one_are_cut(job: Job) -> None:
+def test_shares_above_one_are_cut(job: Job) -> None:
     job.phase("a", share=0.7)
     with job.phase("b", share=0.7, total=2):
         job.advance()
@@ -150,11 +148,11 @@ def test_shares_over_one_are_cut(job: Job) -> None:
     assert shown(job)[0] == 100
 
 
-def test_what_was_cleared_is_said(job: Job) -> None:
+def test_a_cleared_field_is_sent_as_null(job: Job) -> None:
     job.update(message="m", data={"a": 1})
-    assert job._picture.fields()["message"] == "m"
+    assert job._snapshot.fields()["message"] == "m"
     job.update(message=None, data=None)
-    fields = job._picture.fields()
+    fields = job._snapshot.fields()
     assert fields["message"] is None
     assert fields["data"] is None
     assert "error" not in fields
@@ -164,25 +162,25 @@ def test_after_the_end_nothing_changes(job: Job) -> None:
     with job.phase("a", share=0.5, total=2):
         job.advance()
         job.fail("broken")
-        before = job._picture.fields()
+        before = job._snapshot.fields()
         job.update(done=2, message="late", percent=99)
         job.advance()
         job.succeed()
         with job.phase("b", share=0.5):
             pass
-    assert job._picture.fields() == before
+    assert job._snapshot.fields() == before
     assert before["status"] == "failed"
     assert before["error"] == "broken"
     assert before["percent"] == 25
 
 
-def test_the_whole_job_is_a_stage_that_nothing_ends() -> None:
-    whole = Stage(None, Span())
+def test_the_first_stage_cannot_be_ended() -> None:
+    whole = Stage(None, Segment())
     assert whole.held
     assert whole.close() is whole
 
 
-def test_success_is_all_of_it(job: Job) -> None:
+def test_success_is_100_percent(job: Job) -> None:
     job.update(done=1, total=2)
     job.succeed("fine")
     assert shown(job)[:1] == (100,)
@@ -221,13 +219,13 @@ def test_the_percentage_never_falls(steps: list[tuple[str, Any]]) -> None:
                 error = ValueError() if value else None
                 held.pop().__exit__(None, error, None)
             elif what == "send":
-                percent = job._picture.fields().get("percent", 0.0)
+                percent = job._snapshot.fields().get("percent", 0.0)
                 assert last <= percent <= 100
                 last = percent
     finally:
         logging.getLogger("gateway.worker").disabled = False
     # Not by the high-water mark alone: the bar itself is in order.
-    span = job._picture.stage.span
-    while span.outer is not None:
-        assert span.outer.low <= span.low <= span.high <= span.outer.high
-        span = span.outer
+    segment = job._snapshot.stage.segment
+    while segment.outer is not None:
+        assert segment.outer.low <= segment.low <= segment.high <= segment.outer.high
+        segment = segment.outer

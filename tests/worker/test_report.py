@@ -5,112 +5,137 @@ from __future__ import annotations
 import pytest
 
 from gateway.worker.outcome import End
-from gateway.worker.picture import Picture
-from gateway.worker.publisher import Receipt, Rejected
+from gateway.worker.publisher import PublishResult, Rejected
 from gateway.worker.report import Report
+from gateway.worker.snapshot import JobSnapshot
 
 FAILED = End("failed", "E: x")
 
 
 @pytest.fixture
 def report() -> Report:
-    return Report("job", Picture(lease=30.0, parent=None), timeout=10.0)
+    return Report("job", JobSnapshot(lease=30.0), timeout=10.0)
 
 
-def test_start_until_the_attempt_is_known(report: Report) -> None:
-    first = report.request(1.0)
+def test_start_is_sent_until_the_attempt_is_known(report: Report) -> None:
+    first = report.take(1.0)[-1]
     assert first == {"status": "running", "lease": 30.0, "start": True, "run": report.run}
-    assert report.unreachable(first, "gone", now=1.1) is None
-    again = report.request(1.2)
+    assert report.unreachable(first, "gone", now=1.1, retry_at=99.0) is None
+    again = report.take(1.2)[-1]
     assert again == first
-    assert report.answered(again, Receipt(4, True)) is None
-    assert report.request(1.3) == {"status": "running", "lease": 30.0, "attempt": 4}
+    assert report.answered(again, PublishResult(4, True)) is None
+    known = {"status": "running", "lease": 30.0, "attempt": 4, "run": report.run}
+    assert report.take(1.3)[-1] == known
 
 
-def test_pace(report: Report) -> None:
-    assert report.next_due(5.0) == 5.0
-    report.request(5.0)
-    assert report.next_due(5.01) == 5.05
-    assert report.next_due(7.0) == 7.0
-    report.rejected(report.request(7.0), Rejected("401 no"))
-    assert report.next_due(7.5) == 17.0
-    report.answered(report.request(17.0), Receipt(1, True))
-    assert report.next_due(17.01) == 17.05
+def test_an_attempt_older_than_a_second_has_an_age(report: Report) -> None:
+    report.touch(5.0)
+    assert "age" not in report.take(5.9)[-1]
+    request = report.take(67.25)[-1]
+    assert request["age"] == 62.2
+    report.rejected(request, Rejected("400 no field", field="age"), now=67.3)
+    assert "age" not in report.take(68.0)[-1]
+
+
+def test_another_run_supersedes_the_report(report: Report) -> None:
+    said = report.answered(report.take(1.0)[-1], PublishResult(7, False, "other_run"))
+    assert said == "superseded by attempt 7; its updates are ignored from now on"
+    assert report.superseded
+
+
+def due(report: Report, now: float) -> float:
+    """When a change made `now` is to be sent."""
+    assert report.touch(now)
+    return report.due
+
+
+def test_updates_are_sent_at_a_limited_rate(report: Report) -> None:
+    assert due(report, 5.0) == 5.0
+    report.take(5.0)
+    assert due(report, 5.01) == 5.05
+    assert not report.touch(5.02)
+    report.take(5.05)
+    assert due(report, 7.0) == 7.0
+    report.rejected(report.take(7.0)[-1], Rejected("401 no"), now=7.1)
+    assert due(report, 7.5) == 17.0
+    report.answered(report.take(17.0)[-1], PublishResult(1, True))
+    assert report.due == 27.0
+    assert due(report, 17.01) == 17.05
     report.end(FAILED, now=17.02)
-    assert report.next_due(17.02) == 17.02
+    assert due(report, 17.02) == 17.02
 
 
-def test_end_delivered(report: Report) -> None:
+def test_a_delivered_end_settles_the_report(report: Report) -> None:
     report.end(FAILED, now=1.0)
     report.end(End("succeeded"), now=2.0)
-    request = report.request(3.0)
+    request = report.take(3.0)[-1]
     assert (request["status"], request["error"]) == ("failed", "E: x")
-    assert report.answered(request, Receipt(1, True)) is None
+    assert report.answered(request, PublishResult(1, True)) is None
     assert report.settled
     assert report.delivered
 
 
-def test_stale(report: Report) -> None:
-    said = report.answered(report.request(1.0), Receipt(7, False, "stale_attempt"))
+def test_a_stale_attempt_supersedes_the_report(report: Report) -> None:
+    said = report.answered(report.take(1.0)[-1], PublishResult(7, False, "stale_attempt"))
     assert said == "superseded by attempt 7; its updates are ignored from now on"
     assert report.settled
     assert report.superseded
     assert report.attempt is None
 
 
-def test_final_of_somebody_else(report: Report) -> None:
-    said = report.answered(report.request(1.0), Receipt(1, False, "final"))
-    assert said == "somebody else has ended it; its updates are ignored"
+def test_a_final_state_of_another_process_settles_the_report(report: Report) -> None:
+    said = report.answered(report.take(1.0)[-1], PublishResult(1, False, "final"))
+    assert said == "another process has ended it; its updates are ignored"
     assert report.settled
     assert not report.delivered
 
 
-def test_final_on_a_repeated_end_is_ours(report: Report) -> None:
+def test_final_after_a_repeated_end_counts_as_delivered(report: Report) -> None:
     report.end(FAILED, now=1.0)
-    report.unreachable(report.request(1.0), "reset", now=1.1)
-    assert report.answered(report.request(1.2), Receipt(1, False, "final")) is None
+    report.unreachable(report.take(1.0)[-1], "reset", now=1.1, retry_at=99.0)
+    assert report.answered(report.take(1.2)[-1], PublishResult(1, False, "final")) is None
     assert report.delivered
 
 
-def test_final_on_a_first_end_is_not(report: Report) -> None:
+def test_final_after_a_first_end_is_another_processs(report: Report) -> None:
     report.end(FAILED, now=1.0)
-    assert report.answered(report.request(1.2), Receipt(1, False, "final")) is not None
+    assert report.answered(report.take(1.2)[-1], PublishResult(1, False, "final")) is not None
     assert report.settled
     assert not report.delivered
 
 
-def test_a_refused_field_is_left_out_until_it_changes(report: Report) -> None:
-    report.picture.message = "bad"
-    request = report.request(1.0)
+def test_a_rejected_field_is_omitted_until_it_changes(report: Report) -> None:
+    report.snapshot.message = "bad"
+    request = report.take(1.0)[-1]
     error = Rejected("422 message: no", field="message")
-    assert report.rejected(request, error) == (
+    assert report.rejected(request, error, now=9.0) == (
         "the gateway refuses its message, which is left out: 422 message: no"
     )
-    assert "message" not in report.request(2.0)
-    report.picture.message = "worse"
-    request = report.request(3.0)
+    assert "message" not in report.take(2.0)[-1]
+    report.snapshot.message = "worse"
+    request = report.take(3.0)[-1]
     assert request["message"] == "worse"
-    assert report.rejected(request, error) is None
-    assert "message" not in report.request(4.0)
+    assert report.rejected(request, error, now=9.0) is None
+    assert "message" not in report.take(4.0)[-1]
 
 
 @pytest.mark.parametrize("field", [None, "status", "job"])
-def test_rejected_as_a_whole(report: Report, field: str | None) -> None:
-    request = report.request(1.0)
-    assert report.rejected(request, Rejected("404 gone", field=field)) == (
+def test_a_wholly_rejected_report_sends_only_renewals(report: Report, field: str | None) -> None:
+    request = report.take(1.0)[-1]
+    assert report.rejected(request, Rejected("404 gone", field=field), now=9.0) == (
         "the gateway rejects its updates: 404 gone"
     )
     assert report.unwelcome
-    assert report.rejected(report.request(2.0), Rejected("404 gone", field=field)) is None
+    assert report.rejected(report.take(2.0)[-1], Rejected("404 gone", field=field), now=9.0) is None
     report.end(FAILED, now=3.0)
-    assert report.rejected(report.request(3.0), Rejected("404 gone", field=field)) == (
+    assert report.rejected(report.take(3.0)[-1], Rejected("404 gone", field=field), now=9.0) == (
         "the gateway rejects its end (failed): 404 gone"
     )
     assert report.settled
     assert not report.delivered
 
 
-def test_an_end_without_an_attempt_is_given_up(report: Report) -> None:
+def test_a_late_end_without_an_attempt_is_dropped(report: Report) -> None:
     report.end(FAILED, now=1.0)
     assert report.expire("refused", now=10.9) is None
     assert report.expire("refused", now=11.0) == (
@@ -120,20 +145,20 @@ def test_an_end_without_an_attempt_is_given_up(report: Report) -> None:
     assert report.expire("refused", now=12.0) is None
 
 
-def test_an_end_with_its_attempt_is_kept(report: Report) -> None:
-    report.answered(report.request(0.0), Receipt(1, True))
+def test_a_late_end_with_an_attempt_is_kept(report: Report) -> None:
+    report.answered(report.take(0.0)[-1], PublishResult(1, True))
     report.end(FAILED, now=1.0)
-    said = report.unreachable(report.request(11.0), "reset", now=11.0)
+    said = report.unreachable(report.take(11.0)[-1], "reset", now=11.0, retry_at=99.0)
     assert said is not None
     assert said.endswith("(reset); it is sent later if this process lives that long")
     assert report.overdue
     assert not report.settled
-    assert report.answered(report.request(99.0), Receipt(1, True)) is None
+    assert report.answered(report.take(99.0)[-1], PublishResult(1, True)) is None
     assert report.delivered
 
 
-def test_an_end_nobody_waits_for_has_a_few_tries() -> None:
-    report = Report("job", Picture(lease=30.0, parent=None), timeout=0.0)
+def test_an_end_without_a_timeout_is_tried_a_few_times() -> None:
+    report = Report("job", JobSnapshot(lease=30.0), timeout=0.0)
     report.end(FAILED, now=1.0)
     assert report.expire("x", now=2.9) is None
     assert report.expire("x", now=3.0) is not None

@@ -1,4 +1,4 @@
-"""What is sent next, without threads and clocks."""
+"""The order of reports, without threads and clocks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from math import inf
 import pytest
 
 from gateway.worker.outcome import End
-from gateway.worker.picture import Picture
 from gateway.worker.report import Report
 from gateway.worker.schedule import Schedule
+from gateway.worker.snapshot import JobSnapshot
 
 
 def report(job: str, *, ended: bool = False) -> Report:
-    made = Report(job, Picture(lease=30.0, parent=None), timeout=10.0)
+    made = Report(job, JobSnapshot(lease=30.0), timeout=10.0)
     if ended:
         made.end(End("succeeded"), now=0.0)
     return made
+
+
+def add(schedule: Schedule, report: Report, due: float) -> None:
+    report.due = due
+    schedule.add(report)
 
 
 def order(schedule: Schedule, now: float, *, away: bool = False) -> str:
@@ -32,11 +37,11 @@ def order(schedule: Schedule, now: float, *, away: bool = False) -> str:
 def schedule() -> Schedule:
     schedule = Schedule()
     for job, due in (("b", 2.0), ("a", 1.0), ("c", 2.0)):
-        schedule.add(report(job), due)
+        add(schedule, report(job), due)
     return schedule
 
 
-def test_the_longest_due_is_first(schedule: Schedule) -> None:
+def test_the_report_that_is_due_longest_comes_first(schedule: Schedule) -> None:
     found = schedule.next(0.0, away=False)
     assert found is not None
     assert (found.job, found.due) == ("a", 1.0)
@@ -45,39 +50,39 @@ def test_the_longest_due_is_first(schedule: Schedule) -> None:
     assert schedule.next(9.0, away=False) is None
 
 
-def test_an_end_that_is_due_goes_before(schedule: Schedule) -> None:
-    schedule.add(report("Y", ended=True), 3.0)
-    schedule.add(report("X", ended=True), 4.0)
+def test_a_due_end_comes_first(schedule: Schedule) -> None:
+    add(schedule, report("Y", ended=True), 3.0)
+    add(schedule, report("X", ended=True), 4.0)
     assert order(schedule, 2.0) == "abc"
-    schedule.add(report("d"), 2.0)
+    add(schedule, report("d"), 2.0)
     assert order(schedule, 5.0) == "YXd"
 
 
-def test_while_it_is_away_all_take_turns(schedule: Schedule) -> None:
-    schedule.add(report("X", ended=True), 1.5)
+def test_during_an_outage_ends_wait_for_their_turn(schedule: Schedule) -> None:
+    add(schedule, report("X", ended=True), 1.5)
     assert order(schedule, 5.0, away=True) == "aXbc"
 
 
-def test_an_end_that_is_overdue_takes_its_turn(schedule: Schedule) -> None:
+def test_an_overdue_end_waits_for_its_turn(schedule: Schedule) -> None:
     late = report("X", ended=True)
     late.overdue = True
-    schedule.add(late, 1.5)
+    add(schedule, late, 1.5)
     assert order(schedule, 5.0) == "aXbc"
 
 
-def test_what_was_said_before_is_void(schedule: Schedule) -> None:
+def test_an_earlier_entry_of_a_report_is_void(schedule: Schedule) -> None:
     changed, settled = report("x"), report("y")
-    schedule.add(changed, 0.0)
-    schedule.add(settled, 0.0)
-    schedule.add(changed, 3.0)
+    add(schedule, changed, 0.0)
+    add(schedule, settled, 0.0)
+    add(schedule, changed, 3.0)
     settled.settled = True
     assert order(schedule, 5.0) == "abcx"
 
 
-def test_it_keeps_little_of_what_is_void(schedule: Schedule) -> None:
+def test_void_entries_are_removed(schedule: Schedule) -> None:
     for number in range(10_000):
         passing = report("x", ended=number % 2 == 0)
-        schedule.add(passing, inf)
+        add(schedule, passing, inf)
         passing.settled = True
         assert len(schedule) < 100
     assert order(schedule, 5.0) == "abc"

@@ -1,4 +1,4 @@
-"""The sender: what happens when the gateway is slow, away, broken, or back."""
+"""The sender, if the gateway is slow, unavailable, broken or available again."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ from typing import Any
 
 import pytest
 
-from gateway.worker import Job, process, report, sender
-from gateway.worker.publisher import Receipt, Rejected, Unreachable
+from gateway.worker import Job, process, report, send_queue, sender
+from gateway.worker.publisher import PublishResult, Rejected, Unreachable
+from gateway.worker.report import Report
 
 from .fake import Fake, until
-from .peer import DEADLINE, Peer, hang_up
+from .fake_gateway import DEADLINE, FakeGateway, drop_connection
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.message for r in caplog.records if r.name == "gateway.worker"]
 
 
-def test_the_start_is_repeated_until_it_is_answered(peer: Peer) -> None:
-    peer.plan.extend([hang_up, hang_up])
+def test_the_start_is_repeated_until_it_is_answered(fake_gateway: FakeGateway) -> None:
+    fake_gateway.plan.extend([drop_connection, drop_connection])
     with Job("job") as job:
         until(job, lambda: job.attempt)
-    starts = [g.fields for g in peer.got if "start" in g.fields]
+    starts = [g.fields for g in fake_gateway.got if "start" in g.fields]
     assert len(starts) == 3
     assert len({s["run"] for s in starts}) == 1
-    assert peer.attempts["job"][0] == 1
+    assert fake_gateway.attempts["job"][0] == 1
 
 
-def test_an_end_is_retried_and_its_echo_is_ours(fake: Fake) -> None:
+def test_a_repeated_end_that_is_final_counts_as_delivered(fake: Fake) -> None:
     with Job("job", url=fake.url) as job:
         until(job, lambda: job.attempt)
-        fake.plan.extend([Unreachable("reset"), Receipt(1, False, "final")])
+        fake.plan.extend([Unreachable("reset"), PublishResult(1, False, "final")])
     assert job.wait()
     assert [g["status"] for g in fake.got] == ["running", "succeeded", "succeeded"]
 
 
-def test_the_end_is_waited_for_and_then_logged(
+def test_an_undelivered_end_is_logged_after_the_timeout(
     nowhere: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "EXIT", 0.0)
@@ -53,19 +54,19 @@ def test_the_end_is_waited_for_and_then_logged(
     assert 0.2 <= monotonic() - start < DEADLINE
     assert not job.wait()
     away, end = logged(caplog)
-    assert "is away" in away
+    assert "is unavailable" in away
     assert end.startswith("job job: its end could not be delivered in time (")
     assert "refused" in end
 
 
-def test_an_end_may_be_waited_for_without_end(fake: Fake) -> None:
+def test_an_infinite_timeout_waits(fake: Fake) -> None:
     job = Job("job", url=fake.url, timeout=sys.maxsize)
     with pytest.raises(ValueError, match="mine"), process.lock, job:  # so it has to wait
         raise ValueError("mine")
     assert job.wait(0)
 
 
-def test_a_late_end_is_delivered_if_it_is_fenced(
+def test_a_late_end_with_an_attempt_is_delivered(
     fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "EXIT", 0.0)
@@ -74,15 +75,15 @@ def test_a_late_end_is_delivered_if_it_is_fenced(
         fake.always = Unreachable("refused")
     assert job._report.overdue
     assert not job.wait()
-    fake.always = Receipt(1, True)
+    fake.always = PublishResult(1, True)
     until(job, lambda: job._report.delivered)
     assert job.wait()
     assert "it is sent later" in caplog.text
 
 
-def test_only_so_many_late_ends_are_kept(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_late_ends_is_limited(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "EXIT", 0.0)
-    monkeypatch.setattr(sender, "OVERDUE", 1)
+    monkeypatch.setattr(send_queue, "LATE_ENDS", 1)
     jobs = [Job(f"job{i}", url=fake.url, timeout=0) for i in range(3)]
     for job in jobs:
         job.update()
@@ -92,7 +93,7 @@ def test_only_so_many_late_ends_are_kept(fake: Fake, monkeypatch: pytest.MonkeyP
         job.fail("x")
         assert not job.wait()
     assert [job._report.settled for job in jobs] == [True, True, False]
-    fake.always = Receipt(1, True)
+    fake.always = PublishResult(1, True)
     until(jobs[2], lambda: jobs[2]._report.delivered)
 
 
@@ -100,20 +101,20 @@ def test_in_a_long_outage_a_block_does_not_wait(fake: Fake) -> None:
     fake.always = Unreachable("refused")
     job, before = Job("job", url=fake.url), Job("before", url=fake.url)
     before.update()
-    until(before, lambda: job._sender._outage.failures)
-    job._sender._outage.since = monotonic() - 10.1
+    until(before, lambda: job._sender._queue.outage.failures)
+    job._sender._queue.outage.since = monotonic() - 10.1
     start = monotonic()
     with job:
         pass
     assert monotonic() - start < 1.0
     assert not job._report.settled
-    fake.always = Receipt(1, True)
+    fake.always = PublishResult(1, True)
     assert job.wait()
     before.cancel()
     assert before.wait()
 
 
-def test_ends_that_nobody_waits_for_are_given_up_together(
+def test_ends_without_a_timeout_are_dropped_together(
     fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "EXIT", 0.0)
@@ -124,12 +125,12 @@ def test_ends_that_nobody_waits_for_are_given_up_together(
         job.succeed()
     fake.door.set()
     until(jobs[0], lambda: all(jobs[0]._sender.over(job._report) for job in jobs))
-    assert len(fake.got) == 1
-    assert not jobs[0]._sender._reports
+    assert len(fake.batches) == 1
+    assert not jobs[0]._sender._queue.reports
     assert caplog.text.count("could not be delivered") == 20
 
 
-def test_no_wait_does_not_lose_the_end(fake: Fake) -> None:
+def test_a_zero_timeout_does_not_lose_the_end(fake: Fake) -> None:
     fake.door.clear()
     job = Job("job", url=fake.url, timeout=0)
     with job:
@@ -140,7 +141,7 @@ def test_no_wait_does_not_lose_the_end(fake: Fake) -> None:
     assert fake.got[-1]["status"] == "succeeded"
 
 
-def test_a_hanging_gateway_delays_no_other(fake: Fake, peer: Peer) -> None:
+def test_a_hanging_gateway_does_not_delay_others(fake: Fake, fake_gateway: FakeGateway) -> None:
     fake.door.clear()
     stuck = Job("stuck", url=fake.url)
     stuck.update(done=1)
@@ -153,11 +154,11 @@ def test_a_hanging_gateway_delays_no_other(fake: Fake, peer: Peer) -> None:
     assert stuck.wait()
 
 
-def test_an_unlucky_job_delays_no_other_of_its_gateway(fake: Fake) -> None:
-    """The gateway fails whenever it hears of one job; the others get through."""
+def test_a_failing_job_does_not_delay_others_of_its_gateway(fake: Fake) -> None:
+    """The gateway fails for each update of one job; the updates of others succeed."""
 
     def poison(fields: dict[str, Any]) -> None:
-        fake.always = Unreachable("500") if "bad" in fields else Receipt(1, True)
+        fake.always = Unreachable("500") if "bad" in fields else PublishResult(1, True)
 
     fake.seen = lambda fields: poison(fields.get("data") or {})
     bad = Job("bad", url=fake.url, data={"bad": 1})
@@ -171,7 +172,7 @@ def test_an_unlucky_job_delays_no_other_of_its_gateway(fake: Fake) -> None:
     assert bad.wait()
 
 
-def test_an_end_goes_before_what_else_is_due(fake: Fake) -> None:
+def test_an_end_is_sent_before_other_updates(fake: Fake) -> None:
     jobs = [Job(f"job{i}", url=fake.url) for i in range(50)]
     last = Job("last", url=fake.url)
     fake.door.clear()
@@ -181,10 +182,11 @@ def test_an_end_goes_before_what_else_is_due(fake: Fake) -> None:
     last.succeed()
     fake.door.set()
     assert last.wait()
-    assert [g["job"] for g in fake.got][:2] == ["last", "last"]
+    second = fake.got[fake.batches[0]]
+    assert (second["job"], second["status"]) == ("last", "succeeded")
 
 
-def test_a_change_in_flight_is_sent_after_it(fake: Fake) -> None:
+def test_a_change_during_a_request_is_sent_after_it(fake: Fake) -> None:
     with Job("job", url=fake.url) as job:
         fake.door.clear()
         job.update(done=1)
@@ -194,7 +196,7 @@ def test_a_change_in_flight_is_sent_after_it(fake: Fake) -> None:
         until(job, lambda: fake.got and fake.got[-1].get("done") == 2)
 
 
-def test_superseded_in_flight(fake: Fake) -> None:
+def test_a_report_superseded_during_a_request_is_settled(fake: Fake) -> None:
     fake.door.clear()
     old = Job("job", url=fake.url)
     old.update()
@@ -207,7 +209,7 @@ def test_superseded_in_flight(fake: Fake) -> None:
     assert next(g["run"] for g in fake.got if "run" in g) == old._report.run
 
 
-def test_a_defect_in_a_publisher_is_logged_once_and_survived(
+def test_an_exception_in_a_publisher_is_logged_once(
     fake: Fake, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.plan.extend([ZeroDivisionError("ouch"), ZeroDivisionError("ouch")])
@@ -217,7 +219,7 @@ def test_a_defect_in_a_publisher_is_logged_once_and_survived(
     assert [r.levelno for r in caplog.records if "defect" in r.message] == [logging.ERROR]
 
 
-def test_a_handler_that_raises_stops_nobody(
+def test_a_log_handler_that_raises_does_not_stop_the_sender(
     fake: Fake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(logging.Handler):
@@ -231,19 +233,21 @@ def test_a_handler_that_raises_stops_nobody(
     assert old.superseded
     assert job.wait(0)
     shown = capsys.readouterr().err
-    assert all(said in shown for said in ("superseded", "a defect", "is away", "is back"))
+    assert all(
+        said in shown for said in ("superseded", "a defect", "is unavailable", "is available again")
+    )
     assert shown.count("RuntimeError: no disk for: ") == 4
 
 
-def test_a_publisher_that_cannot_be_opened_yet(fake: Fake) -> None:
+def test_a_publisher_that_cannot_be_opened_is_retried(fake: Fake) -> None:
     fake.opening = OSError("no certificates")
     with Job("job", url=fake.url) as job:
-        until(job, lambda: job._sender._outage.failures)
+        until(job, lambda: job._sender._queue.outage.failures)
         fake.opening = None
     assert job.wait(0)
 
 
-def test_an_idle_connection_is_given_back(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_connection_is_closed(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "IDLE", 0.01)
     with Job("job", url=fake.url):
         pass
@@ -261,7 +265,7 @@ def joined(job: Job) -> None:
     assert job._sender._thread is None
 
 
-def test_idle_for_long_nothing_is_left(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_sender_ends_its_thread(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token of its own for each job is a sender for each."""
     monkeypatch.setattr(sender, "IDLE", 0.01)
     one = "one"
@@ -280,7 +284,9 @@ def test_idle_for_long_nothing_is_left(fake: Fake, monkeypatch: pytest.MonkeyPat
     assert left() is None
 
 
-def test_idle_before_the_publisher_is_open(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_sender_without_a_publisher_ends(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sender, "IDLE", 0.01)
     fake.opening = OSError("never opened")
     monkeypatch.setattr(report, "EXIT", 0.0)
@@ -293,7 +299,7 @@ def test_idle_before_the_publisher_is_open(fake: Fake, monkeypatch: pytest.Monke
     assert again.wait(0)
 
 
-def test_no_thread_to_be_had(
+def test_a_thread_that_cannot_start_is_logged(
     fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: threading.Thread) -> None:
@@ -315,7 +321,7 @@ def test_no_thread_to_be_had(
     assert late.wait()
 
 
-def test_an_answer_wakes_nobody_who_waits_for_another(
+def test_an_answer_wakes_only_callers_that_wait_for_it(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else many jobs that end together cost the square of their number."""
@@ -375,19 +381,53 @@ def test_flush_waits_for_changes_and_ends(fake: Fake) -> None:
     assert running.wait()
 
 
-def test_flush_does_not_wait_for_changes_of_a_gateway_that_is_away(nowhere: str) -> None:
+def test_flush_does_not_wait_for_an_unavailable_gateway(nowhere: str) -> None:
     job = Job("job", url=nowhere + "/flush")
     job.update(done=1)
-    until(job, lambda: job._sender._outage.failures)
+    until(job, lambda: job._sender._queue.outage.failures)
     start = monotonic()
     job._sender.flush()
     assert monotonic() - start < 1.0
 
 
-def test_one_sender_for_each_gateway_and_token() -> None:
+def test_there_is_one_sender_per_gateway_and_token() -> None:
     one = sender.sender_for("http://127.0.0.1:9/one", None)
     assert sender.sender_for("http://127.0.0.1:9/one", None) is one
     assert sender.sender_for("http://127.0.0.1:9/one", "t") is not one
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("http://gateway.example", "http://gateway.example/"),
+        ("http://gateway.example", "http://Gateway.Example:80"),
+        ("https://gateway.example/prefix", "https://gateway.example:443/prefix/"),
+        ("redis://redis.example", "redis://redis.example:6379/0"),
+        ("redis://user@redis.example/1?prefix=a", "redis://user@REDIS.example:6379/1/?prefix=a"),
+    ],
+)
+def test_two_spellings_of_an_address_share_a_sender(url: str, other: str) -> None:
+    assert sender.sender_for(url, None) is sender.sender_for(other, None)
+
+
+def test_jobs_that_end_together_are_each_checked_once(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+
+    def expire(self: Report, why: str, *, now: float) -> None:
+        nonlocal looked
+        looked += 1
+
+    monkeypatch.setattr(Report, "expire", expire)
+    jobs = [Job(f"job{i}", url=fake.url) for i in range(100)]
+    fake.door.clear()
+    for job in jobs:
+        job.succeed()
+    fake.door.set()
+    for job in jobs:
+        assert job.wait(DEADLINE)
+    assert looked == 0
 
 
 def test_a_rejected_end_settles(fake: Fake) -> None:
@@ -398,7 +438,7 @@ def test_a_rejected_end_settles(fake: Fake) -> None:
     assert not job.wait(0)
 
 
-def test_calls_from_a_signal_handler_do_not_block_themselves(fake: Fake) -> None:
+def test_calls_in_a_signal_handler_do_not_deadlock(fake: Fake) -> None:
     """The lock is re-entrant: a handler may run while this thread holds it."""
     with Job("job", url=fake.url) as job:
         with process.lock:
@@ -407,7 +447,7 @@ def test_calls_from_a_signal_handler_do_not_block_themselves(fake: Fake) -> None
         assert job.status == "cancelled"
 
 
-def test_a_job_may_die_anywhere(fake: Fake) -> None:
+def test_a_job_can_be_deleted_anywhere(fake: Fake) -> None:
     calls: list[Callable[[], None]] = [gc.collect] * 2  # type: ignore[list-item]
     job = Job("job", url=fake.url)
     job.update()
@@ -421,7 +461,7 @@ def test_a_job_may_die_anywhere(fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("inside", [nullcontext(), process.lock])
-def test_a_block_may_end_in_the_senders_own_thread(
+def test_a_block_that_ends_in_the_senders_thread_does_not_wait(
     fake: Fake, inside: AbstractContextManager[object]
 ) -> None:
     """Where the collector may find a generator: the thread does not wait for itself."""

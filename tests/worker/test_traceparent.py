@@ -1,4 +1,4 @@
-"""What a worker says belongs to the span in which it was said: the newest, once it is sent."""
+"""The span of a report is the span of the newest update in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ended(job: Job) -> Job:
     return job
 
 
-def test_it_is_asked_with_every_word_and_the_newest_is_sent(fake: Fake) -> None:
+def test_the_traceparent_function_is_called_for_each_report(fake: Fake) -> None:
     spans: list[str | None] = [SPAN]
     fake.door.clear()
     job = Job("job", url=fake.url, traceparent=lambda: spans[-1])
@@ -40,12 +40,12 @@ def test_it_is_asked_with_every_word_and_the_newest_is_sent(fake: Fake) -> None:
     assert [got.get("traceparent") for got in fake.got] == [SPAN, OTHER, None, SPAN]
 
 
-def test_one_for_all(fake: Fake) -> None:
+def test_one_traceparent_is_used_for_all_reports(fake: Fake) -> None:
     ended(Job("job", url=fake.url, traceparent=SPAN)).update(percent=1)
     assert [got["traceparent"] for got in fake.got] == [SPAN]
 
 
-def test_without_it_nothing_is_said(fake: Fake) -> None:
+def test_without_a_traceparent_none_is_sent(fake: Fake) -> None:
     ended(Job("job", url=fake.url))
     assert "traceparent" not in fake.got[0]
 
@@ -53,7 +53,7 @@ def test_without_it_nothing_is_said(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("traceparent", "error"), [(3, TypeError), *((text, ValueError) for text in MALFORMED)]
 )
-def test_a_wrong_one_is_named(traceparent: str, error: type[Exception]) -> None:
+def test_an_invalid_traceparent_raises(traceparent: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^traceparent "):
         Job("job", traceparent=traceparent)
 
@@ -63,7 +63,9 @@ def broken() -> str:
 
 
 @pytest.mark.parametrize("say", [Job.update, Job.advance, Job.succeed])
-def test_what_the_function_raises_is_its_caller_s(fake: Fake, say: Callable[[Job], None]) -> None:
+def test_an_exception_of_the_traceparent_function_is_raised(
+    fake: Fake, say: Callable[[Job], None]
+) -> None:
     job = Job("job", url=fake.url, traceparent=broken)
     with pytest.raises(LookupError, match="own"):
         say(job)

@@ -1,249 +1,310 @@
 /**
- * The one connection of a page to a gateway, shared by all who watch. It keeps
- * a line open and dials again when it ends.
+ * The only connection of a page to a gateway, which all watchers share. It keeps
+ * a transport open, and reconnects when that ends.
  *
  *     connecting ──welcome──▶ live ◀──feed──▶ stale
- *          any ──the line ends──▶ offline ──after a while──▶ connecting
+ *          any ──the transport ends──▶ offline ──after a while──▶ connecting
  *
- * Offline, it dials by itself, unless it is `stopped` (closed, or sent away for
- * good: then `retry` dials) or nobody has looked for long (then looking does).
+ * When it is offline it reconnects automatically, unless it is `stopped` (closed or permanently
+ * refused: then `retry` or new credentials connect), or the page was hidden for long (then showing
+ * it connects).
  *
- * While a line serves another may be opened beside it: one to another node, when
- * this one is about to leave, or a WebSocket, where so far none got through. It
- * takes over in the moment it is welcomed, so that nobody sees anything of it.
+ * While one transport is in use, another one may be opened beside it: to another node, if this node
+ * is draining, or a WebSocket, if none was possible so far. It replaces the first when it is
+ * welcomed, without a visible interruption.
  *
- * This file holds the turns that a connection takes. What a line is, from the dial
- * to its end, is in `dial.js`, `line.js` and `fallback.js`; what goes out on it in
- * `sync.js` and `tokens.js`, what came in in `jobs.js`; when to dial again in
- * `redial.js` and `attention.js`, by what in `ladder.js`; what is seen in `status.js`.
+ * This file has the states of a connection. Other parts: the transports in `connect.js`, `socket.js`
+ * and `fallback.js`; sending in `sync.js` and `tokens.js`; received states in `jobs.js`; when to
+ * reconnect in `reconnect.js` and `visibility.js`, and with which transport in
+ * `transport-choice.js`; the status for observers in `status.js`.
  */
 
-import { Attention } from './attention.js';
-import { TRANSPORTS, dial } from './dial.js';
+import { GatewayClock } from './clock.js';
+import { TRANSPORTS, connectBy } from './connect.js';
+import { ABNORMAL, MAX_HZ, MAX_MESSAGE, UNAUTHORIZED } from './constants.js';
 import { browserEnvironment } from './environment.js';
 import { Jobs } from './jobs.js';
-import { Ladder } from './ladder.js';
-import { ABNORMAL } from './line.js';
-import { mayReturn } from './protocol.js';
-import { Redial } from './redial.js';
+import { mayReconnect } from './protocol.js';
+import { Reconnect } from './reconnect.js';
 import { Status } from './status.js';
 import { Sync } from './sync.js';
-import { Renewal } from './tokens.js';
+import { TransportChoice } from './transport-choice.js';
+import { Visibility } from './visibility.js';
 
-/** @import { Dialled } from './dial.js' */
+/** @import { Opening } from './connect.js' */
 /** @import { Environment } from './environment.js' */
-/** @import { Listener, Seen, Watched } from './jobs.js' */
+/** @import { Listener, Watched } from './jobs.js' */
 /** @import { Frame } from './protocol.js' */
 /** @import { ConnectionStatus, Observer } from './status.js' */
-/** @import { TokenProvider } from './tokens.js' */
+/** @import { Renewal, TokenProvider } from './tokens.js' */
 
-/** A connection that lived this long was a good one: start counting failures anew. */
+/** After a connection that lasted this long, failures are counted from zero again. */
 const STABLE_AFTER = 60_000;
-/** When to see whether a WebSocket gets through by now; the pause doubles up to the second. */
+/** First and longest pause between two attempts to use a WebSocket again; the pause doubles. */
 const FIRST_PROBE = 15_000;
 const LAST_PROBE = 480_000;
+/** A shorter reconnect is not shown, to avoid flickering. */
+const STALE_AFTER = 1_500;
 
 /**
  * @typedef {object} Connection
  * @property {string} url
  * @property {(job: string, listener: Listener) => () => void} watch
  * @property {(job: string) => Watched | null} peek
- * @property {(seen: Seen) => void} learn
+ * @property {(job: string) => boolean} isStale
+ * @property {Sync} sync
  * @property {(observer: Observer) => () => void} observe
  * @property {() => ConnectionStatus} status
  * @property {() => number} now
+ * @property {(settings: { url: string } & ConnectionOptions) => void} use
+ * @property {() => Promise<void>} renew
+ * @property {() => void} logout
  * @property {() => void} retry
  * @property {() => void} close
  */
 
-/** @typedef {{ token?: TokenProvider | undefined }} ConnectionOptions */
+/** @typedef {{ token?: TokenProvider | undefined, maxHz?: number | undefined }} ConnectionOptions */
 
 /**
- * Dial, and stay connected until `close`.
+ * Connect, and stay connected until `close`.
  *
  * @param {string} url  ws: or wss:
  * @param {ConnectionOptions & Partial<Environment>} [options]
  * @returns {Connection}
  */
-export function createConnection(url, { token: provider, ...overrides } = {}) {
+export function createConnection(url, { token: provider, maxHz, ...overrides } = {}) {
   /** @type {Environment} */
   const environment = { ...browserEnvironment(), ...overrides };
   const { now } = environment;
   const status = new Status(now);
-  const jobs = new Jobs();
+  const clock = new GatewayClock(environment);
+  const jobs = new Jobs(environment);
   const sync = new Sync(jobs, environment);
-  const ladder = new Ladder(TRANSPORTS.length);
-  const redial = new Redial(environment, dialAgain);
-  const attention = new Attention(environment, wake);
-  const renewal = new Renewal(provider, environment, (error) => {
-    status.become({ error: `no new token: ${error?.message ?? error}` });
-  });
+  const choice = new TransportChoice(TRANSPORTS.length);
+  const reconnect = new Reconnect(environment, connectAgain);
+  const visibility = new Visibility(environment, wake);
+  /** Once there is a token. @type {Renewal | undefined} */
+  let renewal;
 
-  /** The line that serves, or is dialled; null: offline. @type {Dialled | null} */
-  let line = null;
-  /** The one that is opened beside it. @type {Dialled | null} */
-  let beside = null;
-  /** What the last dial brought, to be said on the line. @type {string | null} */
-  let token = null;
+  /** The transport that is in use or being opened; null: offline. @type {Opening | null} */
+  let current = null;
+  /** The transport that is being opened to replace it. @type {Opening | null} */
+  let next = null;
+  let started = false;
   let lives = 0;
+  /** Increased by every event that makes the answer to an earlier token request obsolete. */
+  let changes = 0;
   let leavingWith = 0; // the code of a `goaway`
+  let warned = '';
   let probes = 0;
   /** @type {unknown} */
   let probeTimer = null;
 
-  const transport = () => TRANSPORTS[ladder.step] ?? 'websocket';
+  const transport = () => TRANSPORTS[choice.step] ?? 'websocket';
 
-  // -- lines -------------------------------------------------------------------
+  // -- transports ----------------------------------------------------------------
 
-  function connect() {
-    redial.cancel();
-    status.become({ state: 'connecting', stopped: false, retryAt: null, transport: transport() });
-    line = open(ladder.step);
+  function connectNow() {
+    reconnect.cancel();
+    status.update({ state: 'connecting', stopped: false, retryAt: null, transport: transport() });
+    current = open(choice.step);
   }
 
   /** @param {number} step */
   function openBeside(step) {
-    beside ??= open(step);
+    next ??= open(step);
   }
 
   /**
-   * Open a line. Once another one has taken its place it is heard no more.
+   * Open a transport. Once another one has taken its place its events are ignored.
    * @param {number} step
-   * @returns {Dialled}
+   * @returns {Opening}
    */
   function open(step) {
-    const own = dial(url, step, provider, environment, {
-      opened(answer) {
-        token = answer;
-        if (own === line) sync.begin(own, token);
-        else own.check(); // over HTTP nobody says welcome unasked
+    const own = connectBy(url, step, renewal?.old ?? provider, environment, {
+      opened() {
+        if (own === current) sync.begin(own, { token: own.token, maxHz });
+        else own.check(); // over HTTP the welcome is the answer to a request
       },
       frame(frame) {
-        if (own === beside && frame.type === 'welcome') takeOver(own);
-        if (own === line) take(frame);
+        if (own === next && frame.type === 'welcome') takeOver(own);
+        if (own === current) take(frame, own);
       },
-      malformed: (text) => own === line && status.violated(`no frame: ${text.slice(0, 80)}`),
-      roundTrip: (ms) => own === line && status.become({ roundTrip: ms }),
+      malformed: (text) => own === current && status.countViolation(`no frame: ${text.slice(0, 80)}`),
+      pong(ms, time) {
+        if (own !== current) return;
+        clock.set(time);
+        status.update({ roundTrip: ms, skew: clock.skew });
+      },
       ended(code, reason, blocked) {
-        if (own === line) lost({ code, reason }, blocked);
-        else if (own === beside) besideLost();
+        if (own === current) lost({ code, reason }, blocked);
+        else if (own === next) nextLost();
       },
       refused(error) {
-        if (own === line) stop({ code: 0, reason: String(error) });
+        if (own === current) stop({ code: 0, reason: String(error) });
       },
     });
     return own;
   }
 
-  /** The line beside was welcomed: from now on it is the line. @param {Dialled} next */
-  function takeOver(next) {
-    const old = line;
+  /** Use the second transport from now on, because it was welcomed. @param {Opening} own */
+  function takeOver(own) {
+    const old = current;
     release();
-    line = next;
-    if (next.step === 0) ladder.climb();
-    old?.end(1000, 'another line took over');
-    sync.begin(next, token);
+    current = own;
+    if (own.step === 0) choice.useBest();
+    old?.end();
   }
 
   /** @param {{ code: number, reason: string }} ending @param {boolean} blocked */
   function lost(ending, blocked) {
     const left = leavingWith > 0;
     if (left && ending.code === ABNORMAL) ending = { ...ending, code: leavingWith };
-    if (blocked) ladder.blocked();
-    else if (!left) ladder.lost();
-    const { state, since } = status.picture;
-    if (left || (state === 'live' && now() - since >= STABLE_AFTER)) redial.forgive();
-    if (!mayReturn(ending.code)) return stop(ending);
-    const next = beside;
+    if (blocked) choice.blocked();
+    else if (!left) choice.lost();
+    const { state, since } = status.current;
+    if (left || (state === 'live' && now() - since >= STABLE_AFTER)) reconnect.reset();
+    jobs.disconnected();
+    if (!mayReconnect(ending.code)) {
+      // A page that has no token at present needs no error about it.
+      if (provider === undefined || current?.token) complain(`closed with ${ending.code}: ${ending.reason}`);
+      // If a new token was refused, the old one is still valid.
+      if (ending.code !== UNAUTHORIZED || !renewal?.revert()) return stop(ending);
+    }
+    const beside = next;
     release();
-    if (left && next?.step === ladder.step) {
-      // The one that follows is under way already: nothing comes back sooner.
-      line = next;
-      status.become({ state: 'connecting', ending, transport: transport() });
-      sync.begin(next, token);
+    if (left && beside?.step === choice.step) {
+      // The next transport is being opened already: nothing would be faster.
+      current = beside;
+      status.update({ state: 'connecting', ending, transport: transport() });
     } else {
-      next?.end(1000, 'not needed');
-      status.become({ state: 'offline', ending, retryAt: attention.forgotten ? null : redial.later(ending.code) });
+      beside?.end();
+      status.update({ state: 'offline', ending, retryAt: visibility.forgotten ? null : reconnect.schedule(ending.code) });
     }
   }
 
-  function besideLost() {
-    beside = null;
-    if (leavingWith > 0) redial.later();
+  function nextLost() {
+    next = null;
+    if (leavingWith > 0) reconnect.schedule();
     else probeLater();
   }
 
-  /** Let go of everything that belongs to the line; the lines themselves are the caller's to end. */
+  /** Drop all state of the transports. The caller ends the transports themselves. */
   function release() {
-    line = beside = null;
+    current = next = null;
     leavingWith = 0;
     sync.end();
-    renewal.end();
-    redial.cancel();
+    renewal?.end();
+    reconnect.cancel();
     environment.clearTimeout(probeTimer);
   }
 
-  /** No more of it, until `retry`. @param {{ code: number, reason: string }} ending */
-  function stop(ending) {
-    const open = [line, beside];
+  /** End both transports. */
+  function drop() {
+    const open = [current, next];
     release();
-    for (const each of open) each?.end(ending.code, ending.reason);
-    status.become({ state: 'offline', stopped: true, retryAt: null, ending });
+    renewal?.reset();
+    jobs.disconnected();
+    for (const each of open) each?.end();
   }
 
-  // -- what the gateway says -----------------------------------------------------
+  /** Stop until `retry` or new credentials. @param {{ code: number, reason: string }} ending */
+  function stop(ending) {
+    drop();
+    status.update({ state: 'offline', stopped: true, retryAt: null, ending });
+  }
 
-  /** @param {Frame} frame */
-  function take(frame) {
+  // -- credentials -----------------------------------------------------------------
+
+  /** End the open transports, and connect now. */
+  function connectAnew() {
+    if (!started) return;
+    drop();
+    visibility.start();
+    reconnect.reset();
+    connectNow();
+  }
+
+  /**
+   * Request and send a new token. Nothing with an earlier token may continue. Known states are
+   * dropped if they may be those of another user.
+   */
+  async function renew() {
+    const change = ++changes;
+    next?.end();
+    const renewed = renewal?.transport && (await renewal.renew());
+    if (change !== changes || (renewed && !status.current.stopped)) return;
+    if (renewed === false || provider !== renewal?.from) sync.forget();
+    connectAnew();
+  }
+
+  /** Log a refusal in the console, once for each reason. @param {string} error */
+  function complain(error) {
+    if (error !== warned) console.warn(`progress-gateway (${url}): ${(warned = error)}`);
+    status.update({ error });
+  }
+
+  // -- frames of the gateway -----------------------------------------------------
+
+  /** @param {Frame} frame @param {Opening} own */
+  function take(frame, own) {
+    sync.extension?.take(frame);
     switch (frame.type) {
       case 'welcome':
-        redial.keepTo(frame.retry);
-        ladder.passed();
+        clock.set(frame.time);
+        sync.limit = Math.min(frame.limits?.message ?? MAX_MESSAGE, MAX_MESSAGE);
+        reconnect.setWindow(frame.retry);
+        choice.passed();
         lives += 1;
-        status.become({
+        if (own.tokens) renewal ??= new own.tokens.Renewal(environment, () => provider, clock, renew, (error) => status.update({ error }));
+        if (renewal?.begin(own, own.token) === false) sync.forget();
+        sync.begin(own, { token: own.token, maxHz });
+        status.update({
           state: frame.stale === true ? 'stale' : 'live',
           transport: transport(),
           node: frame.node,
-          skew: frame.time - now() / 1000,
+          skew: clock.skew,
           reconnects: lives - 1,
+          error: null,
         });
-        if (line !== null) renewal.begin(line, token, status.picture.skew);
-        if (ladder.step > 0) probeLater();
+        if (choice.step > 0) probeLater();
         break;
       case 'feed':
-        status.become({ state: frame.stale ? 'stale' : 'live' });
+        if ((status.current.state === 'stale') !== frame.stale) status.update({ state: frame.stale ? 'stale' : 'live' });
         break;
       case 'subscriptions':
-        jobs.answered(frame.id, frame.denied ?? {});
+        sync.answered(frame.id, frame.denied);
         break;
       case 'progress': {
-        const verdict = jobs.apply(frame);
-        if (typeof verdict === 'object') status.violated(verdict.violation);
-        if (verdict !== 'fine') sync.soon();
+        clock.atLeast(frame.state?.updated_at);
+        const violation = jobs.apply(frame);
+        if (violation === null) break;
+        status.countViolation(violation);
+        sync.soon();
         break;
       }
       case 'goaway':
-        // This line is good until the gateway closes it: that is the time to find another.
+        // This connection works until the gateway closes it. Open another one until then.
         leavingWith = frame.code;
-        redial.keepTo(frame.retry);
-        redial.forgive();
-        redial.later();
+        reconnect.setWindow(frame.retry);
+        reconnect.reset();
+        reconnect.schedule();
         break;
       case 'error':
-        // No fault of ours: there are seconds left in which to say a new one.
-        if (frame.code === 'token_expired' && renewal.possible) renewal.now(status.picture.skew);
-        else status.become({ error: `${frame.code}: ${frame.message}` });
+        // Not an error: there are some seconds left to send a new token.
+        if (frame.code === 'token_expired' && renewal) void renew();
+        else status.update({ error: `${frame.code}: ${frame.message}` });
         break;
     }
   }
 
-  // -- when ------------------------------------------------------------------------
+  // -- timers ----------------------------------------------------------------------
 
-  /** The time has come to dial, or to open the line that follows this one. */
-  function dialAgain() {
-    if (attention.forgotten) return line ?? status.become({ retryAt: null });
-    if (line === null) connect();
-    else openBeside(ladder.step);
+  /** Connect, or open the connection that replaces this one. */
+  function connectAgain() {
+    if (visibility.forgotten) return current ?? status.update({ retryAt: null });
+    if (current === null) connectNow();
+    else openBeside(choice.step);
   }
 
   function probeLater() {
@@ -253,28 +314,33 @@ export function createConnection(url, { token: provider, ...overrides } = {}) {
   }
 
   function probe() {
-    if (ladder.step === 0 || line === null || environment.hidden()) return;
+    if (choice.step === 0 || current === null || environment.hidden()) return;
     environment.clearTimeout(probeTimer);
     openBeside(0);
   }
 
-  /** Something happened after which what we believe may be long wrong. */
+  /** Handle an event after which the known states may be very old. */
   function wake() {
-    if (status.picture.stopped) return;
-    if (line === null) return connect();
-    line.check();
+    if (status.current.stopped) return;
+    if (current === null) return connectNow();
+    current.check();
     probes = 0;
     probe();
   }
 
-  connect();
+  environment.ready(() => {
+    started = true;
+    if (!status.current.stopped) connectAnew();
+  });
 
   return {
-    url,
+    get url() {
+      return url;
+    },
 
     /**
-     * Hear of a job, now (if something is known already) and at each change.
-     * A listener is counted once a job; the answer, called any number of times, ends it.
+     * Call the listener now if a state is known already, and at each change, but never twice for
+     * the same position. The returned function ends it, and may be called several times.
      */
     watch(job, listener) {
       /** @type {Listener} */
@@ -287,36 +353,59 @@ export function createConnection(url, { token: provider, ...overrides } = {}) {
       };
     },
 
-    /** What is known of a job that someone watches. */
+    /** The known state of a job that is watched, or was watched recently. */
     peek: (job) => jobs.peek(job),
 
-    /**
-     * What the page learned of a watched job from a list: shown until the gateway says
-     * more; if it goes on after its end, it is followed again.
-     */
-    learn(seen) {
-      if (jobs.learn(seen)) sync.soon();
+    /** Whether the known state of a job may be out of date. */
+    isStale(job) {
+      const { state, stopped, since } = status.current;
+      return stopped || (state !== 'live' && now() - since > STALE_AFTER) || jobs.unconfirmedFor(job) > STALE_AFTER;
     },
 
-    /** Hear of the connection's status, now and at each change. */
+    /** Used by `sets.js`. */
+    sync,
+
+    /** Call the observer with the connection's status, now and at each change. */
     observe: (observer) => status.observe(observer),
 
-    status: () => status.picture,
+    status: () => status.current,
 
     /** The gateway's time, Unix seconds. */
-    now: () => now() / 1000 + status.picture.skew,
+    now: clock.now,
 
-    /** Dial now, also if it is stopped. Does nothing while there is a line. */
-    retry() {
-      if (line !== null) return;
-      if (status.picture.stopped) attention.start();
-      redial.forgive();
-      connect();
+    /** Apply new settings. The token of another user, or another gateway, drops all known states. */
+    use(settings) {
+      const moved = settings.url !== url;
+      const changed = settings.token !== provider;
+      // Before the welcome it is sent together with the token.
+      if (settings.maxHz !== maxHz) sync.transport?.send({ type: 'hello', max_hz: settings.maxHz ?? MAX_HZ });
+      ({ url, maxHz, token: provider } = settings);
+      if (moved) {
+        drop();
+        sync.forget();
+      }
+      if (moved || changed) void renew();
     },
 
-    /** Hang up, for good unless `retry` is called. Watchers stay and hear nothing. */
+    /** Request a new token and send it, for example after the user has got access to more jobs. */
+    renew,
+
+    /** Drop the token and all known states, and disconnect until `renew` or new credentials. */
+    logout() {
+      if (typeof provider !== 'function') provider = undefined;
+      sync.forget();
+      this.close();
+    },
+
+    /** Connect now, even if it is stopped. Does nothing while there is a connection. */
+    retry() {
+      if (current === null) connectAnew();
+    },
+
+    /** Disconnect until `retry`. Watchers stay, and are no longer called. */
     close() {
-      attention.stop();
+      changes += 1;
+      visibility.stop();
       stop({ code: 1000, reason: 'closed by the page' });
     },
   };

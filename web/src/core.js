@@ -1,7 +1,7 @@
 /**
- * The core of the browser client: what `import … from 'progress-gateway'` brings.
- * Importing it does nothing; the element and the React hooks have entries of
- * their own, as has the script that a gateway serves (`client.js`).
+ * The core of the browser client, for `import … from 'progress-gateway'`. The import has no side
+ * effects. The element, the React hooks, and the script that a gateway serves (`client.js`) have
+ * separate entry points.
  *
  *     import { configure, watchJob } from 'progress-gateway';
  *
@@ -9,30 +9,64 @@
  *     const unwatch = watchJob('video:42', ({ state }) => console.log(state?.percent));
  */
 
-import { connect } from './shared.js';
+import { endListener } from './ends.js';
+import { connect, credentialsOf } from './settings.js';
 
+/** @import { End } from './ends.js' */
 /** @import { Listener } from './jobs.js' */
 /** @typedef {import('./connection.js').Connection} Connection */
 /** @typedef {import('./status.js').ConnectionStatus} ConnectionStatus */
 /** @typedef {import('./jobs.js').Watched} Watched */
-/** @typedef {import('./progress.js').Progress} Progress */
-/** @typedef {import('./protocol.js').State} State */
-/** @typedef {import('./shared.js').Settings} Settings */
+/** @typedef {import('./settings.js').Settings} Settings */
+/** @typedef {import('./send-request.js').RequestAnswer} RequestAnswer */
+/** @typedef {import('./send-request.js').RequestError} RequestError */
+/** @typedef {import('./send-request.js').RequestOptions} RequestOptions */
 /** @typedef {import('./tokens.js').TokenProvider} TokenProvider */
+/** @template [Data=unknown] @typedef {import('./ends.js').End<Data>} JobEnd */
+/** @template [Data=unknown] @typedef {import('./progress.js').Progress<Data>} Progress */
+/** @template [Data=unknown] @typedef {import('./protocol.js').State<Data>} State */
 
 export { createConnection } from './connection.js';
 export { jobStore } from './progress.js';
-export { configure, connect } from './shared.js';
+export { configure, connect, logout, renew, tokenFrom } from './settings.js';
 
 /**
- * Hear of a job: at once if it is known here already, and at every change. After
- * its final state nothing more comes; to hear of a later attempt, watch anew.
+ * Call the listener with the state of a job: immediately if it is known, and at every change,
+ * including later attempts, until the returned function is called.
  *
  * @param {string} job
  * @param {Listener} listener
  * @param {{ gateway?: string | URL }} [options]
- * @returns {() => void} ends it; calling it again does no harm
+ * @returns {() => void} ends it; further calls do nothing
  */
 export function watchJob(job, listener, { gateway } = {}) {
   return connect(gateway).watch(job, listener);
+}
+
+/**
+ * Call the listener once for each attempt of a job that ends. If the job has ended before, it is
+ * also called, with `alreadyOver`.
+ *
+ * @param {string} job
+ * @param {(end: End) => void} listener
+ * @param {{ gateway?: string | URL }} [options]
+ * @returns {() => void} ends it
+ */
+export function watchEnd(job, listener, { gateway } = {}) {
+  return connect(gateway).watch(job, endListener(listener));
+}
+
+/**
+ * Send a request to a job's worker, such as `cancel`: see `docs/control.md`. The job's state has
+ * the result.
+ *
+ * @param {string} job
+ * @param {string} verb  one that the job accepts
+ * @param {RequestOptions} [options]
+ * @returns {Promise<RequestAnswer>} when the gateway has accepted it
+ * @throws {RequestError} with the gateway's explanation, if it was refused
+ */
+export async function requestJob(job, verb, options = {}) {
+  const { sendRequest } = await import('./send-request.js');
+  return sendRequest(credentialsOf(options.gateway), job, verb, options);
 }

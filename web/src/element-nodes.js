@@ -3,16 +3,17 @@
  * them that cost nothing where nothing changes.
  */
 
-import { elementStyle } from './element-style.js';
+import { applyStyle } from './element-style.js';
 import { iconFrame } from './icons.js';
 
 /** @param {ShadowRoot} root */
 export function build(root) {
-  root.adoptedStyleSheets = [elementStyle()];
+  applyStyle(root);
   const icon = iconFrame();
   icon.setAttribute('class', 'icon');
   icon.setAttribute('part', 'icon');
-  const part = (/** @type {string} */ name) => make('span', name);
+  // What a worker says may be written from right to left: it must not turn what stands beside it.
+  const part = (/** @type {string} */ name) => make('bdi', name);
   const nodes = {
     rule: box('rule'),
     frame: box('box'),
@@ -23,10 +24,14 @@ export function build(root) {
     track: make('div', 'track'),
     bar: make('div', 'bar'),
     phase: part('phase'),
+    // Of its own, as what stands beside it may run from right to left.
+    dot: make('span', 'dot'),
     message: part('message'),
     error: part('error'),
     amount: part('amount'),
     time: part('time'),
+    now: box('now'),
+    foot: box('foot'),
     live: make('span', 'hidden'),
   };
   set(nodes.track, 'role', 'progressbar');
@@ -34,14 +39,15 @@ export function build(root) {
   set(nodes.track, 'aria-valuemax', '100');
   set(nodes.live, 'role', 'status');
   nodes.track.append(nodes.bar);
-  const aside = document.createElement('slot');
-  aside.name = 'aside';
+  const [aside, actions] = ['aside', 'actions'].map((name) => {
+    const slot = document.createElement('slot');
+    slot.name = name;
+    return slot;
+  });
   const main = make('div', 'main');
-  main.append(
-    box('head', nodes.name, nodes.attempt, box('now', nodes.figure, aside)),
-    nodes.track,
-    box('foot', box('story', nodes.phase, nodes.message, nodes.error), box('facts', nodes.amount, nodes.time)),
-  );
+  nodes.now.append(nodes.figure, /** @type {Node} */ (aside));
+  nodes.foot.append(box('story', nodes.phase, nodes.dot, nodes.message, nodes.error), box('facts', nodes.amount, nodes.time));
+  main.append(box('head', nodes.name, nodes.attempt, nodes.now), nodes.track, nodes.foot, /** @type {Node} */ (actions));
   nodes.frame.append(icon, main);
   root.append(nodes.rule, nodes.frame, nodes.live);
   return nodes;

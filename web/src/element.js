@@ -1,31 +1,38 @@
 /**
- * `<job-progress job="video:42">`: a live bar for one job. It holds no truth of
- * its own: it draws what `view.js` says of what the connection last heard. The bar
- * moves with each frame; its words change as often as a person can read them, and
- * at once where the job takes a turn. What a worker says is text, never HTML.
+ * `<job-progress job="video:42">`: a live bar for one job. It has no state of
+ * its own: it draws the result of `view.js` for the state that the connection has. The bar
+ * moves with each frame. Its texts change as often as a person can read them, and
+ * immediately when the status changes. Texts of a worker are never parsed as HTML.
  *
  * Attributes: `job`; `label` (shown instead of the job id); `gateway` (URL of
- * another gateway's `/ws`). It reflects `look` (see `view.js`) and `stale` for
- * style sheets. Content with `slot="aside"` stands at the end of the first line.
+ * another gateway's `/ws`); `actions` (with a button for each request that the job accepts, see
+ * `element-actions.js`). It reflects `look` (see `view.js`) and `stale` for
+ * style sheets. Content with `slot="aside"` stands at the end of the first line, content
+ * with `slot="actions"` below the bar.
+ *
+ * Events: `job-end`, once for each attempt that ends, with `{ job, state, attempt,
+ * alreadyOver }` as its `detail` (see `ends.js`). It bubbles.
  */
 
 import { build, set, write } from './element-nodes.js';
+import { endListener } from './ends.js';
 import { drawIcon } from './icons.js';
-import { continues, isStale, percentOf } from './progress.js';
-import { connect } from './shared.js';
+import { continues, percentOf } from './progress.js';
+import { connect } from './settings.js';
 import { calmly, everySecond, soon } from './ticker.js';
-import { describe, lookOf } from './view.js';
+import { describe, isOver, lookOf } from './view.js';
+import { speak } from './words.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { Watched } from './jobs.js' */
 /** @import { View } from './view.js' */
 
-/** Where there is no DOM (a server that renders, a test), importing must still work. */
+/** Without a DOM (server-side rendering, a test) the import must still work. */
 const Base = globalThis.HTMLElement ?? class {};
 
-/** Milliseconds: of a bar that is moved more often than this, the steps themselves are the movement. */
+/** Milliseconds between two updates below which a bar needs no transition. */
 const BRISK = 200;
-/** Milliseconds after which such a bar has come to a stand. */
+/** Milliseconds without an update after which the transition is used again. */
 const AT_REST = 1_000;
 
 /** Below these widths the last line breaks, and then again. */
@@ -47,41 +54,53 @@ const ruler =
     }
   });
 
+/** Milliseconds between two texts for a screen reader. */
+const SPOKEN_EVERY = 1_000;
+
 const LINES = /** @type {const} */ (['attempt', 'figure', 'phase', 'message', 'error', 'amount', 'time']);
 
 export class JobProgressElement extends Base {
-  static observedAttributes = ['job', 'label', 'gateway'];
+  static observedAttributes = ['job', 'label', 'gateway', 'actions'];
 
   #nodes = build(this.attachShadow({ mode: 'open' }));
+  #mounted = false;
   /** @type {Connection | null} */
   #connection = null;
-  /** What was heard last. @type {Watched | null} */
+  /** The known state. @type {Watched | null} */
   #watched = null;
-  /** The percentage that this attempt has reached: a bar never goes back, whatever arrives. */
+  /** The percentage that this attempt has reached. The bar never falls below it. */
   #reached = 0;
   /** Where the bar stands; null: it has no place yet. @type {Watched | null} */
   #shown = null;
   #movedAt = -Infinity;
-  /** What the words say; null: nothing yet of this job. @type {View | null} */
+  /** The view whose texts are shown; null: none of this job yet. @type {View | null} */
   #said = null;
+  #spokenAt = -Infinity;
   /** @type {Array<() => void>} */
-  #leave = [];
+  #stops = [];
   #move = () => this.#drawBar();
   #tell = () => this.#drawWords();
 
   connectedCallback() {
-    ruler.observe(this.#nodes.rule);
+    if (this.#mounted) return; // it was moved
+    this.#mounted = true;
+    ruler?.observe(this.#nodes.rule);
     this.#enter();
   }
 
+  /** An element that is only moved to another place is there again before the microtask, and keeps what it shows. */
   disconnectedCallback() {
-    ruler.unobserve(this.#nodes.rule);
-    this.#exit();
+    queueMicrotask(() => {
+      if (this.isConnected || !this.#mounted) return;
+      this.#mounted = false;
+      ruler?.unobserve(this.#nodes.rule);
+      this.#exit();
+    });
   }
 
   /** @param {string} name @param {string | null} before @param {string | null} after */
   attributeChangedCallback(name, before, after) {
-    if (!this.isConnected || before === after) return;
+    if (!this.#mounted || before === after) return; // an element of the HTML is given its attributes before it is mounted
     if (name === 'label') return soon(this.#tell);
     this.#exit();
     this.#enter();
@@ -92,37 +111,53 @@ export class JobProgressElement extends Base {
     if (job === null || job === '') return;
     const connection = connect(this.getAttribute('gateway') ?? undefined);
     this.#connection = connection;
-    this.#leave = [
-      connection.watch(job, (watched) => this.#take(watched)),
-      connection.observe(this.#tellOfTurns()),
+    this.#stops = [
+      connection.watch(job, () => this.#take(connection.peek(job))),
+      connection.watch(job, endListener((detail) => this.dispatchEvent(new CustomEvent('job-end', { detail, bubbles: true, composed: true })))),
+      connection.observe(this.#onStateChange()),
       everySecond(this.#tell),
     ];
-    // What is known already is painted now: a bar must not appear empty and fill later.
+    if (this.hasAttribute('actions')) void this.#offerActions(job);
+    // Paint a known state immediately, so that the bar does not appear empty first.
     this.#drawBar();
     this.#drawWords();
   }
 
+  /** @param {string} job */
+  async #offerActions(job) {
+    const stops = this.#stops;
+    const { mountActions } = await import('./element-actions.js').catch(() => ({ mountActions: null }));
+    if (stops !== this.#stops) return;
+    if (mountActions === null) {
+      // The gateway is unavailable; try again until it answers.
+      const timer = setTimeout(() => void this.#offerActions(job), 2000);
+      stops.push(() => clearTimeout(timer));
+      return;
+    }
+    stops.push(mountActions(this.#nodes, job, this.getAttribute('gateway') ?? undefined));
+  }
+
   #exit() {
-    for (const leave of this.#leave) leave();
-    this.#leave = [];
+    for (const stop of this.#stops) stop();
+    this.#stops = [];
     this.#connection = null;
     this.#watched = this.#shown = this.#said = null;
     this.#reached = 0;
   }
 
-  /** @param {Watched} watched */
+  /** @param {Watched | null} watched */
   #take(watched) {
     const before = this.#watched;
     const step = continues(before, watched);
     this.#watched = watched;
-    this.#reached = Math.max(step ? this.#reached : 0, watched.state?.percent ?? 0);
+    this.#reached = Math.max(step ? this.#reached : 0, percentOf(watched?.state ?? null, 0) ?? 0);
     soon(this.#move);
-    if (step && lookOf(watched.state) === lookOf(before?.state ?? null)) calmly(this.#tell);
+    if (step && lookOf(watched?.state ?? null) === lookOf(before?.state ?? null)) calmly(this.#tell);
     else soon(this.#tell);
   }
 
-  /** Only a change between live and not live shows; pings and counters don't. */
-  #tellOfTurns() {
+  /** Only a change between live and not live is shown; pings and counters are not. */
+  #onStateChange() {
     let was = '';
     return (/** @type {import('./status.js').ConnectionStatus} */ { state }) => {
       if (state !== was) soon(this.#tell);
@@ -142,7 +177,7 @@ export class JobProgressElement extends Base {
     if (bar.style.width !== width) {
       const now = performance.now();
       const brisk = now - this.#movedAt < BRISK;
-      // No transition into the first value: it is a fact, not a movement.
+      // The first value is shown without a transition.
       bar.classList.toggle('smooth', !brisk && !wander && continues(this.#shown, watched));
       frame.classList.toggle('brisk', brisk);
       bar.style.width = width;
@@ -157,8 +192,9 @@ export class JobProgressElement extends Base {
     const watched = this.#watched;
     const before = this.#said;
     const view = describe(watched, connection.now(), this.#reached);
-    const stale = isOld(connection, view);
-    const { frame, name, icon, track, live } = this.#nodes;
+    const job = this.getAttribute('job') ?? '';
+    const stale = !isOver(view.look) && view.look !== 'denied' && connection.isStale(job);
+    const { frame, name, icon, track, dot, live } = this.#nodes;
 
     set(this, 'look', view.look);
     this.toggleAttribute('stale', stale);
@@ -169,38 +205,42 @@ export class JobProgressElement extends Base {
       icon.dataset['look'] = view.look;
       icon.replaceChildren(...drawIcon(view.look));
     }
+    const { words, tag } = speak();
+    set(frame, 'lang', tag);
     if (stale) {
-      const { state, stopped } = connection.status();
-      view.time = stopped ? 'not connected' : state === 'stale' ? 'may be out of date' : 'reconnecting…';
+      const { state, stopped, reconnects, node } = connection.status();
+      const connected = state === 'live' || state === 'stale';
+      view.time = stopped ? words.notConnected : connected ? words.outOfDate : node === null && reconnects === 0 ? words.connecting : words.reconnecting;
       view.valueText += `, ${view.time}`;
     }
     for (const line of LINES) write(this.#nodes[line], view[line]);
-    const job = this.getAttribute('job') ?? '';
+    const alone = view.phase === '' || view.message === '';
+    if (dot.hidden !== alone) dot.hidden = alone;
     const label = this.getAttribute('label') ?? job;
     write(name, label);
     set(name, 'title', job);
     set(track, 'aria-label', label);
+    this.#speak(view, before);
+    // Said once, when it happens; what is no longer true must not stay there to be read.
+    if (before === null || !isOver(view.look)) write(live, '');
+    else if (!isOver(before.look)) write(live, `${label}: ${view.valueText}`);
+    this.#said = watched === null ? null : view;
+  }
+
+  /**
+   * Of a job that goes on, a screen reader is given no more than a value a second.
+   * @param {View} view @param {View | null} before
+   */
+  #speak(view, before) {
+    const { track } = this.#nodes;
+    const now = performance.now();
+    if (before !== null && before.look === view.look && now - this.#spokenAt < SPOKEN_EVERY) return; // the next second says it
+    // Not all bars of a page in the same frame.
+    this.#spokenAt = before === null ? now - Math.random() * SPOKEN_EVERY : now;
     set(track, 'aria-valuetext', view.valueText);
     if (view.percent === null) track.removeAttribute('aria-valuenow');
     else set(track, 'aria-valuenow', String(Math.floor(view.percent)));
-    // Said once, when it happens; what is no longer true must not stay there to be read.
-    if (before === null || !isOver(view)) write(live, '');
-    else if (!isOver(before)) write(live, `${label}: ${view.valueText}`);
-    this.#said = watched === null ? null : view;
   }
-}
-
-/** @param {View} view */
-function isOver({ final, look }) {
-  return final || look === 'lost';
-}
-
-/**
- * What has ended is true for ever; what was moving is only true while we hear of it.
- * @param {Connection} connection @param {View} view
- */
-function isOld(connection, { look }) {
-  return (look === 'running' || look === 'queued' || look === 'stalled') && isStale(connection.status(), Date.now());
 }
 
 globalThis.customElements?.get('job-progress') ??

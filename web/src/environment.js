@@ -1,7 +1,7 @@
 /**
- * What the client takes from the world: sockets, requests, timers, the clock,
- * chance, and whether somebody is looking. One object, so that a test can hand in
- * another world; nothing else in the client touches these globals.
+ * The browser's functions that the client uses: sockets, requests, timers, clocks,
+ * randomness, and the visibility of the page. They are one object, so that a test can replace
+ * it; nothing else in the core uses these globals.
  */
 
 /**
@@ -10,7 +10,6 @@
  * @property {((event: any) => any) | null} onopen
  * @property {((event: any) => any) | null} onmessage
  * @property {((event: any) => any) | null} onclose
- * @property {((event: any) => any) | null} onerror
  * @property {(text: string) => void} send
  * @property {(code?: number, reason?: string) => void} close
  */
@@ -22,12 +21,15 @@
  * @property {(callback: () => void, ms: number) => unknown} setTimeout
  * @property {(timer: any) => void} clearTimeout
  * @property {(callback: () => void) => void} queueMicrotask
- * @property {() => number} now       milliseconds since 1970
+ * @property {() => number} now       monotonic milliseconds, for durations: no one sets this clock
+ * @property {() => number} wall      milliseconds since 1970 by the machine's clock, which may be set
  * @property {() => number} random    0 ≤ x < 1
- * @property {() => boolean} hidden   whether nobody can see the page
+ * @property {() => boolean} hidden   whether the page is hidden
+ * @property {(callback: () => void) => void} ready
+ *   calls back once the page's own modules have run, so that `configure` comes first
  * @property {(callback: () => void) => () => void} onWake
  *   calls back when the page is shown or hidden, comes out of the back/forward
- *   cache, or the network comes or goes; answers how to stop
+ *   cache, or the network comes or goes; returns how to stop
  */
 
 /** @returns {Environment} */
@@ -38,18 +40,40 @@ export function browserEnvironment() {
     setTimeout: (callback, ms) => globalThis.setTimeout(callback, ms),
     clearTimeout: (timer) => globalThis.clearTimeout(timer),
     queueMicrotask: (callback) => globalThis.queueMicrotask(callback),
-    now: () => Date.now(),
+    now: () => performance.now(),
+    wall: () => Date.now(),
     random: () => Math.random(),
     hidden: () => globalThis.document?.visibilityState === 'hidden',
+    ready,
     onWake,
   };
 }
 
+/**
+ * An element in the HTML connects when its class is defined: before the module that
+ * imported the class has run a line of its own. DOMContentLoaded comes after all modules of
+ * the HTML; later, a timer comes after the module that is running.
+ *
+ * @param {() => void} callback
+ */
+function ready(callback) {
+  const { document } = globalThis;
+  if (document === undefined) return callback();
+  const [navigation] = performance.getEntriesByType?.('navigation') ?? [];
+  const begun = /** @type {PerformanceNavigationTiming | undefined} */ (navigation)?.domContentLoadedEventStart;
+  if (document.readyState === 'complete' || begun) setTimeout(callback, 0);
+  else document.addEventListener('DOMContentLoaded', callback, { once: true });
+}
+
 /** @param {() => void} callback */
 function onWake(callback) {
-  const gone = new AbortController();
-  const { signal } = gone;
-  globalThis.document?.addEventListener('visibilitychange', callback, { signal });
-  for (const name of ['pageshow', 'online', 'offline']) globalThis.addEventListener?.(name, callback, { signal });
-  return () => gone.abort();
+  const { document } = globalThis;
+  const names = ['pageshow', 'online', 'offline'];
+  // Without an AbortSignal: jsdom's windows do not take Node's.
+  document?.addEventListener('visibilitychange', callback);
+  for (const name of names) globalThis.addEventListener?.(name, callback);
+  return () => {
+    document?.removeEventListener('visibilitychange', callback);
+    for (const name of names) globalThis.removeEventListener?.(name, callback);
+  };
 }

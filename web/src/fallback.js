@@ -1,144 +1,193 @@
 /**
- * Lines for where WebSockets do not get through: the same frames over plain HTTP,
- * as Server-Sent Events, or, where a proxy holds those back, by long polling.
- * The gateway cannot be told anything on these, so what is wanted is in the
- * address: each change of the wanted set asks anew, and snapshots answer.
+ * Transports without WebSockets: the same frames over plain HTTP, as Server-Sent Events, or, if a
+ * proxy buffers those, by polling. They cannot send commands, so the URL has the wanted jobs: each
+ * change of the wanted jobs makes a new request, and snapshots are the answer.
  *
- * With `fetch` instead of `EventSource`: it can send a token in a header, where
- * no log keeps it, and tells how a request failed.
+ * Responses that are not a gateway's are ignored (`gatewayOf` reads its header): the 404 of a proxy
+ * during an outage does not mean that a job is unknown.
+ *
+ * They use `fetch` instead of `EventSource`, because it can send the token in a header, which no log
+ * stores, and because it shows how a request has failed.
  */
 
-import { ABNORMAL } from './line.js';
-import { TOKEN_EXPIRED } from './protocol.js';
+import { ABNORMAL, JOB_ID, MAX_STREAM_JOBS, PING_INTERVAL, UNAUTHORIZED } from './http-constants.js';
+import { Lanes } from './lanes.js';
+import { pathOf } from './path.js';
 
 /** @import { Environment } from './environment.js' */
-/** @import { Line, LineEvents } from './line.js' */
-/** @import { Command, Frame } from './protocol.js' */
+/** @import { Command, Frame, WatchSet } from './protocol.js' */
+/** @import { Transport, TransportEvents } from './connect.js' */
 
-/** Like a WebSocket's: nothing came through within this time. */
-const FIRST_WORD = 10_000;
+/** The timeout of a connection attempt, as for a WebSocket. */
+const FIRST_ANSWER = 10_000;
 const CHECK_DEADLINE = 5_000;
 /** The gateway pings after 25 s of silence. */
-const SILENCE = 40_000;
-/** The gateway's limit of jobs in a stream, and a request head that every proxy takes. */
-const STREAM_JOBS = 100;
+const SILENCE = (PING_INTERVAL + 15) * 1000;
+/** The size of a request head that every proxy accepts. */
 const STREAM_BYTES = 4_000;
-/** A browser opens six connections to a host, of which the page needs some. */
-const LANES = 4;
+/** A path that pages of every origin may read. */
+const HEALTH = 'healthz';
 const WAIT = 25;
 const PAUSE = 2_000;
-/** One wrong id would have the whole request refused. */
-const JOB_ID = /^[\w.:/@-]{1,200}$/;
+/** The pause in a hidden page, which may still notify the user of an end. */
+const HIDDEN_PAUSE = 10_000;
 
 /**
- * What brings the frames of some jobs until `signal` says that others are wanted.
- * @typedef {object} Carried
+ * Delivers the frames of some jobs until `signal`, because other jobs are wanted.
+ * @typedef {object} Round
  * @property {string[]} jobs
+ * @property {WatchSet[]} sets
  * @property {AbortSignal} signal
- * @property {(path: string, deadline: number, headers?: Record<string, string>) => Promise<Response>} request
- *   fails if nobody answers within the deadline
+ * @property {Lanes} lanes
+ * @property {number | undefined} maxHz
+ * @property {(path: string, deadline: number, headers?: Record<string, string>) => Promise<Answer>} request
  * @property {(ms: number) => Promise<void>} pause
+ * @property {(answer: Answer) => void} welcome
  * @property {(frame: Frame) => void} emit
+ * @property {() => void} again  restart the round
  * @property {(code: number, reason: string, blocked?: boolean) => void} end
  * @property {Environment} environment
- * @property {LineEvents} events
+ * @property {TransportEvents} events
  */
 
-/** @param {string} url @param {Environment} environment @param {LineEvents} events */
+/** @typedef {{ response: Response, node: string, time: number }} Answer */
+
+/** @param {string} url @param {Environment} environment @param {TransportEvents} events */
 export const openStream = (url, environment, events) => openHttp(url, environment, events, stream);
 
-/** @param {string} url @param {Environment} environment @param {LineEvents} events */
+/** @param {string} url @param {Environment} environment @param {TransportEvents} events */
 export const openPolling = (url, environment, events) => openHttp(url, environment, events, poll);
 
 /**
  * @param {string} url  of the gateway's `/ws`
  * @param {Environment} environment
- * @param {LineEvents} events
- * @param {(carried: Carried) => Promise<unknown>} carry
- * @returns {Line}
+ * @param {TransportEvents} events
+ * @param {(round: Round) => Promise<unknown>} carry
+ * @returns {Transport}
  */
 function openHttp(url, environment, events, carry) {
   const base = url.replace(/^ws/, 'http');
+  const lanes = new Lanes(environment);
   /** @type {Set<string>} */
   const wanted = new Set();
-  /** @type {string | null} */
-  let token = null;
+  /** @type {Map<string, WatchSet>} */
+  const sets = new Map();
+  /** @type {string | undefined} */
+  let token;
+  /** @type {number | undefined} */
+  let maxHz;
+  /** The id of the command to acknowledge when the gateway answers. @type {number | null} */
+  let asked = null;
   let ended = false;
   let welcomed = false;
-  let round = new AbortController();
+  let hidden = environment.hidden();
+  let controller = new AbortController();
   let due = false;
-  const first = environment.setTimeout(() => end(ABNORMAL, 'no data'), FIRST_WORD);
+  const first = environment.setTimeout(() => end(ABNORMAL, 'no data'), FIRST_ANSWER);
+  const unwake = environment.onWake(() => {
+    if (hidden === environment.hidden()) return;
+    hidden = !hidden;
+    if (hidden) lanes.release();
+    soon();
+  });
 
-  /** @param {number} code @param {string} reason @param {boolean} [blocked] */
-  function end(code, reason, blocked = !welcomed) {
+  function end(code = 1000, reason = '', blocked = !welcomed) {
     if (ended) return;
     ended = true;
+    unwake();
     environment.clearTimeout(first);
-    round.abort();
-    // Whoever was told why got through.
+    controller.abort();
+    lanes.release();
+    // With a reason the gateway has answered, so the transport is not blocked.
     events.ended(code, reason, blocked && code === ABNORMAL);
   }
 
   /** @param {Frame} frame */
   function emit(frame) {
     if (ended) return;
-    // Each stream begins with a welcome, and only the first is this line's.
-    if (frame.type === 'welcome' && welcomed) return events.frame({ type: 'feed', stale: frame.stale === true });
-    if (frame.type === 'welcome') {
-      welcomed = true;
-      environment.clearTimeout(first);
-    }
-    events.frame(frame);
+    if (frame.type !== 'welcome') return events.frame(frame);
+    // Each stream begins with a welcome. Only the first one counts for this transport.
+    events.frame(welcomed ? { type: 'feed', stale: frame.stale === true } : frame);
+    welcomed = true;
+    environment.clearTimeout(first);
+    if (asked !== null) answer(asked, {});
+    asked = null;
+  }
+
+  /** @param {Answer} answer */
+  function welcome({ node, time }) {
+    if (!welcomed) emit({ type: 'welcome', node, time });
   }
 
   /**
    * @param {AbortSignal} signal
-   * @returns {Carried['request']}
+   * @returns {Round['request']}
    */
   const requester = (signal) => async (path, deadline, headers = {}) => {
     const late = new AbortController();
     const stop = () => late.abort();
     signal.addEventListener('abort', stop);
     const timer = environment.setTimeout(stop, deadline);
-    if (token !== null) headers['authorization'] = `Bearer ${token}`;
+    // Without headers that need a preflight, so that a refused page can read the reason.
+    if (token !== undefined && path !== HEALTH) headers['authorization'] = `Bearer ${token}`;
     try {
       const response = await environment.fetch(new URL(path, base).href, { headers, signal: late.signal, cache: 'no-store' });
-      if (response.status === 401) end(TOKEN_EXPIRED, 'token refused');
-      else if (response.status === 403) end(4500, 'forbidden');
-      return response;
+      const gateway = gatewayOf(response);
+      if (gateway === null) throw new Error(`answered with ${response.status}, but not by a gateway`);
+      if (response.status === 401 || response.status === 403) {
+        const { close_code: code = UNAUTHORIZED, detail = 'not allowed' } = await response.json();
+        if (!signal.aborted) end(code, detail); // otherwise the answer is to an earlier token
+      }
+      return { ...gateway, response };
     } finally {
       environment.clearTimeout(timer);
       signal.removeEventListener('abort', stop);
     }
   };
 
-  /** Whether anybody answers; the first time it says who. */
+  /** Request any answer of the gateway; ends the transport if it refuses this page. @param {AbortSignal} signal */
+  async function health(signal) {
+    const answer = await requester(signal)(HEALTH, CHECK_DEADLINE);
+    const { close_code: code, detail } = await answer.response.json();
+    if (code !== undefined) end(code, detail);
+    return answer;
+  }
+
+  /** Check whether a gateway answers. The first answer also has the node's name. */
   async function check() {
-    const asked = environment.now();
-    const { signal } = round;
+    const sent = environment.now();
+    const { signal } = controller;
     try {
-      const { node } = await (await requester(signal)('healthz', CHECK_DEADLINE)).json();
-      if (ended) return;
-      if (welcomed) events.roundTrip(environment.now() - asked);
-      else emit({ type: 'welcome', node, time: environment.now() / 1000 });
+      const answer = await health(signal);
+      if (welcomed) events.pong(environment.now() - sent, answer.time);
+      else welcome(answer);
     } catch (error) {
       if (!signal.aborted) end(ABNORMAL, String(error));
     }
   }
 
-  /** Ask for what is wanted now. */
-  function turn() {
+  /** Request the jobs and sets that are wanted now. */
+  function begin() {
     due = false;
-    round.abort();
+    controller.abort();
     if (ended) return;
-    round = new AbortController();
-    const { signal } = round;
-    const pause = (/** @type {number} */ ms) => new Promise((/** @type {(value: void) => void} */ done) => environment.setTimeout(done, ms));
-    if (wanted.size === 0) return void check();
-    const carried = { jobs: [...wanted], signal, request: requester(signal), pause, emit, end, environment, events };
-    carry(carried).catch((error) => {
+    controller = new AbortController();
+    const { signal } = controller;
+    if (wanted.size + sets.size === 0) return void check();
+    carry({
+      jobs: [...wanted], sets: [...sets.values()], signal, lanes, maxHz, request: requester(signal), welcome, emit, again: soon, end, environment, events,
+      pause: (ms) => new Promise((done) => void environment.setTimeout(done, ms)),
+    }).catch(async (error) => {
+      // A browser does not show why a page of a forbidden origin gets no answer, so ask the gateway.
+      if (!welcomed && !signal.aborted && error instanceof TypeError) await health(signal).catch(() => {});
       if (!signal.aborted) end(ABNORMAL, String(error));
     });
+  }
+
+  /** Begin a round after all changes of the current task. */
+  function soon() {
+    if (!due) environment.queueMicrotask(begin);
+    due = true;
   }
 
   /** @param {number | null} id @param {Record<string, string>} denied */
@@ -149,64 +198,122 @@ function openHttp(url, environment, events, carry) {
   /** @param {Command} command */
   function send(command) {
     if (ended) return;
-    if (command.type === 'hello') token = command.token ?? token;
+    if (command.type === 'hello') {
+      if (command.max_hz !== undefined) maxHz = command.max_hz;
+      const renewed = token !== undefined && command.token !== undefined && command.token !== token;
+      token = command.token ?? token;
+      if (renewed) soon();
+    }
+    if (command.type === 'watch_set' || command.type === 'unwatch_set') {
+      if (command.type === 'watch_set') sets.set(command.id, command);
+      else sets.delete(command.id);
+      soon();
+    }
     if (!('jobs' in command)) return;
     if (command.type === 'sync_subscriptions') wanted.clear();
     /** @type {Record<string, string>} */
     const denied = {};
     for (const job of command.jobs) {
       if (command.type === 'unsubscribe') wanted.delete(job);
-      else if (JOB_ID.test(job)) wanted.add(job);
+      else if (JOB_ID.test(job)) wanted.add(job); // with one invalid id the whole request would be refused
       else denied[job] = 'invalid_job';
     }
+    asked = command.id;
     environment.queueMicrotask(() => {
       if (ended) return;
-      answer(command.id, denied);
-      if (!due) environment.queueMicrotask(turn);
-      due = true;
+      answer(null, denied);
+      soon();
     });
   }
 
-  environment.queueMicrotask(() => ended || events.opened());
+  environment.queueMicrotask(() => ended || events.opened?.());
   return { send, check: () => void check(), end };
+}
+
+/**
+ * The node that has answered, and its time; null: the response is not a gateway's. The header is
+ * `Progress-Gateway: <node>`.
+ * @param {Response} response
+ */
+function gatewayOf({ headers }) {
+  const node = headers.get('progress-gateway');
+  return node === null ? null : { node, time: Date.parse(headers.get('date') ?? '') / 1000 };
 }
 
 // -- Server-Sent Events ---------------------------------------------------------
 
-/** @param {Carried} carried */
-function stream(carried) {
+/** @param {Round} round */
+async function stream(round) {
   /** @type {string[][]} */
   const slices = [];
   let room = 0;
-  for (const job of carried.jobs) {
+  for (const job of round.jobs) {
     const size = encodeURIComponent(job).length + 5;
-    if (size > room || (slices.at(-1)?.length ?? STREAM_JOBS) >= STREAM_JOBS) {
+    if (size > room || (slices.at(-1)?.length ?? MAX_STREAM_JOBS) >= MAX_STREAM_JOBS) {
       slices.push([]);
       room = STREAM_BYTES;
     }
     room -= size;
     slices.at(-1)?.push(job);
   }
-  const denied = Object.fromEntries(slices.splice(LANES).flat().map((job) => [job, 'too_many_jobs']));
-  carried.emit({ type: 'subscriptions', id: null, added: [], removed: [], unchanged: 0, denied });
-  return Promise.all(slices.map((jobs) => streamSome(jobs, carried)));
+  const sets = [...round.sets];
+  const once = sets.length > 0 ? { ...round, emit: inOrder(round.emit) } : round;
+  const streams = await round.lanes.take(sets.length + slices.length);
+  const otherSets = sets.splice(streams);
+  const rest = slices.splice(streams - sets.length).flat();
+  return Promise.all([
+    ...sets.map((set) => streamSome(queryOf('set', set), { ...once, emit: named(set.id, once.emit) })),
+    ...slices.map((jobs) => streamSome(jobs.map((job) => ['job', job]), once)),
+    ...otherSets.map((set) => pollSome([], once, false, set)),
+    ...(rest.length > 0 ? [pollSome(rest, once)] : []),
+  ]);
 }
 
-/** @param {string[]} jobs @param {Carried} carried */
-async function streamSome(jobs, { request, signal, emit, end, environment, events }) {
-  const query = new URLSearchParams(jobs.map((job) => ['job', job]));
-  const response = await request(`api/events?${query}`, FIRST_WORD);
-  if (!response.ok || response.body === null) return end(ABNORMAL, `answered by ${response.status}`);
+/**
+ * Filters frames of jobs that are in several streams (of sets, and by name): events that one stream
+ * has delivered are dropped in the others, and frames that do not continue the position are changed.
+ * @param {Round['emit']} emit
+ * @returns {Round['emit']}
+ */
+function inOrder(emit) {
+  /** @type {Map<string, { epoch: number | null, seq: number }>} */
+  const told = new Map();
+  return (frame) => {
+    if (frame.type !== 'progress') return emit(frame);
+    const { job, epoch, seq, prev, snapshot } = frame;
+    const before = told.get(job);
+    if (before !== undefined && before.epoch === epoch && seq <= before.seq && seq > 0) return;
+    told.set(job, { epoch, seq });
+    emit(!snapshot && (before?.epoch !== epoch || before.seq !== prev) ? { ...frame, prev: null, snapshot: true } : frame);
+  };
+}
+
+/** Over HTTP a set has no id. @param {string} id @param {Round['emit']} emit @returns {Round['emit']} */
+function named(id, emit) {
+  return (frame) => emit(frame.type === 'set' ? { ...frame, id } : frame);
+}
+
+/** @param {string} name  the parameter of the prefix @param {WatchSet} set @returns {string[][]} */
+function queryOf(name, { prefix, statuses, limit }) {
+  return [[name, prefix], ...(statuses ? [['statuses', statuses.join()]] : []), ...(limit !== undefined ? [['limit', String(limit)]] : [])];
+}
+
+/** @param {string[][]} parameters @param {Round} round */
+async function streamSome(parameters, { request, signal, emit, end, environment, events, maxHz }) {
+  const query = new URLSearchParams(parameters);
+  if (maxHz !== undefined) query.set('max_hz', String(maxHz));
+  const { response } = await request(`api/events?${query}`, FIRST_ANSWER);
+  if (!response.ok || response.body === null) return end(ABNORMAL, `answered with ${response.status}`);
   const reader = response.body.getReader();
   signal.addEventListener('abort', () => void reader.cancel().catch(() => {}));
   const decoder = new TextDecoder();
   let rest = '';
   let heard = false;
   for (;;) {
-    // A proxy that waits for the end of a stream before it passes it on lets nothing through.
+    // A proxy that buffers a stream until its end forwards nothing.
     const timer = environment.setTimeout(
       () => signal.aborted || end(ABNORMAL, heard ? 'silence' : 'no data', !heard),
-      heard ? SILENCE : FIRST_WORD,
+      heard ? SILENCE : FIRST_ANSWER,
     );
     const { done, value } = await reader.read().finally(() => environment.clearTimeout(timer));
     if (signal.aborted) return;
@@ -226,49 +333,84 @@ async function streamSome(jobs, { request, signal, emit, end, environment, event
   }
 }
 
-// -- long polling -----------------------------------------------------------------
+// -- polling ----------------------------------------------------------------------
 
-/** @param {Carried} carried */
-function poll(carried) {
-  const { jobs } = carried;
-  const lanes = Array.from({ length: Math.min(LANES, jobs.length) }, (_, lane) => jobs.filter((_, i) => i % LANES === lane));
-  return Promise.all(lanes.map((lane) => pollSome(lane, carried)));
+/** @param {Round} round */
+function poll(round) {
+  const { jobs } = round;
+  const parts = Array.from({ length: Math.min(Lanes.MOST, jobs.length) }, (_, part) => jobs.filter((_, i) => i % Lanes.MOST === part));
+  const sets = round.sets.map((set) => pollSome([], round, true, set));
+  return Promise.all([...sets, ...parts.map((part) => pollSome(part, round, true))]);
 }
 
-/** @param {string[]} jobs @param {Carried} carried */
-async function pollSome(jobs, carried) {
-  const { request, signal, pause } = carried;
+/**
+ * Request one job after the other, and again after a pause. A single job is requested with a long
+ * poll, if a lane is free; if a stream would be better, a lane is requested each time. For a `set`
+ * the list of its jobs is requested first.
+ * @param {string[]} jobs @param {Round} round @param {boolean} [long] @param {WatchSet} [set]
+ */
+async function pollSome(jobs, round, long = false, set) {
+  const { request, signal, pause, lanes, environment, emit, welcome, maxHz } = round;
+  const held = long && jobs.length === 1 && (await lanes.take(1)) > 0;
   /** @type {Map<string, string>} */
   const tags = new Map();
+  let unavailable = false;
+  let setTag = '';
   while (!signal.aborted) {
+    const began = environment.now();
+    let news = false;
+    if (set !== undefined) {
+      const answer = await request(`api/sets?${new URLSearchParams(queryOf('prefix', set))}`, FIRST_ANSWER, { 'if-none-match': setTag });
+      const { response } = answer;
+      if (signal.aborted) return;
+      if (response.status < 400) welcome(answer);
+      if (response.status === 200) {
+        const document = await response.json();
+        if (signal.aborted) return;
+        jobs = document.jobs;
+        setTag = response.headers.get('etag') ?? '';
+        emit({ type: 'set', ...document, id: set.id, prev: null, snapshot: true });
+      }
+    }
     for (const job of jobs) {
       const tag = tags.get(job);
-      const wait = tag !== undefined && jobs.length === 1 ? WAIT : 0;
-      const path = `api/jobs/${job}${wait > 0 ? `?wait=${wait}` : ''}`;
-      const response = await request(path, FIRST_WORD + wait * 1000, tag ? { 'if-none-match': tag } : {});
+      const wait = held && tag !== undefined && !unavailable ? WAIT : 0;
+      const path = `api/jobs/${pathOf(job)}${wait > 0 ? `?wait=${wait}` : ''}`;
+      const answer = await request(path, FIRST_ANSWER + wait * 1000, tag ? { 'if-none-match': tag } : {});
       if (signal.aborted) return;
-      tags.set(job, await say(job, tag, response, carried));
+      const { status } = answer.response;
+      if (status === 429 || status >= 500) {
+        // The gateway answers, but cannot return the state of the job.
+        emit({ type: 'welcome', node: answer.node, time: answer.time, stale: true });
+        unavailable = true;
+        await pause(PAUSE);
+        continue;
+      }
+      welcome(answer);
+      if (unavailable) emit({ type: 'feed', stale: false });
+      unavailable = false;
+      tags.set(job, await report(job, tag, answer.response, round));
+      news ||= tags.get(job) !== tag;
     }
-    if (jobs.length > 1) await pause(PAUSE);
+    // A long poll that returned immediately without a change was not held open.
+    const waited = held && (news || environment.now() - began > PAUSE);
+    const rest = environment.hidden() ? HIDDEN_PAUSE : waited ? 0 : PAUSE;
+    await pause(Math.max(rest, maxHz === undefined ? 0 : 1000 / maxHz));
+    if (!long && !signal.aborted && (await lanes.available())) round.again();
   }
 }
 
 /**
- * What a response says of a job, if it is news.
- * @param {string} job @param {string | undefined} tag @param {Response} response @param {Carried} carried
- * @returns {Promise<string>} its tag; '' for a job never seen
+ * Deliver the state of a job in a response, if it is new.
+ * @param {string} job @param {string | undefined} tag @param {Response} response @param {Round} round
+ * @returns {Promise<string>} its ETag; '' for an unknown job
  */
-async function say(job, tag, response, carried) {
-  const { emit, environment, signal } = carried;
-  const time = Date.parse(response.headers.get('date') ?? '') || environment.now();
-  if (tag === undefined) emit({ type: 'welcome', node: '', time: time / 1000 });
+async function report(job, tag, response, { emit, signal }) {
   if (response.status === 304) return tag ?? '';
-  if (response.status === 404) {
-    if (tag !== '') emit({ type: 'progress', job, epoch: null, prev: null, seq: 0, snapshot: true, state: null });
-    return '';
-  }
-  if (!response.ok) throw new Error(`answered by ${response.status}`);
-  const { epoch, seq, state } = await response.json();
-  if (!signal.aborted) emit({ type: 'progress', job, epoch, prev: null, seq, snapshot: true, state });
-  return response.headers.get('etag') ?? `"${epoch}-${seq}"`;
+  const { job: of, epoch = null, seq = 0, state = null } = await response.json();
+  const unknown = response.status === 404;
+  // A proxy that rewrites paths may return another job.
+  if (signal.aborted || (unknown ? tag === '' : of !== job)) return tag ?? '';
+  emit({ type: 'progress', job, epoch, prev: null, seq, snapshot: true, state });
+  return unknown ? '' : (response.headers.get('etag') ?? `"${epoch}-${seq}"`);
 }

@@ -1,6 +1,6 @@
 /**
- * The sign of each look: shape as well as colour tells them apart, for those who
- * see no colours. Built node by node, as nothing here may parse HTML.
+ * The icon of each look. The icons differ in shape as well as colour, for people who cannot
+ * distinguish colours. They are built node by node, because a page may forbid the parsing of HTML.
  */
 
 /** @import { Look } from './view.js' */

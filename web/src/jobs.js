@@ -1,26 +1,30 @@
 /**
- * The jobs a page watches: who listens, what is known of each, and at which
- * position. Applies the client's rule to every frame. It neither sends nor
- * waits: it tells `connection.js` what is wanted and what must be asked anew.
+ * The jobs that a page watches: the listeners, the known state and the position of each. It checks
+ * every frame with the client's rule. It neither sends nor waits: it returns to `connection.js`
+ * which jobs are wanted, and which must be requested again.
  *
- * A job that has ended is wanted no more, as nothing can follow but a new
- * attempt: whoever begins to watch it, or learns of one elsewhere, asks again.
+ * A job stays wanted while it has a listener, also after its end, because a retry begins
+ * the next attempt with the same id. The known state of a job is kept for a while
+ * after its last listener has left, so that a component that is mounted again has
+ * something to show; `isUnconfirmed` returns whether it may be old.
  */
 
-import { FINAL, judge } from './protocol.js';
+import { LINGER } from './constants.js';
+import { accepts } from './protocol.js';
 
+/** @import { Environment } from './environment.js' */
 /** @import { Position, Progress, State, Subscribe } from './protocol.js' */
 
 /**
- * What a listener sees. A new frozen value for each change, so that identity
- * tells whether anything changed.
+ * The argument of a listener: a new frozen value for each change, so that comparing identity
+ * detects changes.
  * @typedef {object} Watched
  * @property {string} job
  * @property {number | null} epoch
  * @property {number} seq
- * @property {State | null} state  null: the gateway has never seen this job
- * @property {string | null} denied  why the gateway refuses to show it, if it does
- * @property {boolean} snapshot  whether it replaces what was known, and does not continue it
+ * @property {State | null} state  null: the job is unknown to the gateway
+ * @property {string | null} denied  the gateway's reason if it refuses to show the job
+ * @property {boolean} snapshot  whether it replaces the known state instead of continuing it
  */
 
 /** @typedef {(watched: Watched) => void} Listener */
@@ -28,26 +32,28 @@ import { FINAL, judge } from './protocol.js';
 /**
  * @typedef {object} Entry
  * @property {Set<Listener>} listeners
- * @property {Watched | null} watched   null: nothing was heard yet
- * @property {Position | null} position
- * @property {number} asked  the id of the command that asked for it last; Infinity: not asked yet
- * @property {boolean} over  its state is final
+ * @property {Watched | null} watched   null: no state is known
+ * @property {Position | null} position null: only a snapshot can follow
+ * @property {number} asked      the id of the last command that subscribed to it; Infinity: there was
+ *   none; NaN: none is necessary, because a set contains it
+ * @property {boolean} confirmed the gateway has answered for it on this connection
+ * @property {number} since      when it was left, or ceased to be confirmed; monotonic milliseconds
  */
 
-/** @typedef {{ job: string, epoch: number | null, seq: number, state: State | null }} Seen */
-
-/**
- * What became of a frame: nothing more to do; the wanted set changed; or it broke
- * the client's rule, and says how.
- * @typedef {'fine' | 'wants' | { violation: string }} Verdict
- */
+/** @typedef {{ job: string, epoch: number | null, seq: number, state: State | null }} Seen  what a list says of a job */
 
 export class Jobs {
+  #now;
   /** @type {Map<string, Entry>} */
   #entries = new Map();
-  /** Jobs whose position was forgotten and that must be asked anew. @type {Set<string>} */
+  /** Jobs whose position was dropped and that must be requested again. @type {Set<string>} */
   #fresh = new Set();
   #answered = 0;
+
+  /** @param {Pick<Environment, 'now'>} environment */
+  constructor({ now }) {
+    this.#now = now;
+  }
 
   /**
    * @param {string} job
@@ -56,19 +62,19 @@ export class Jobs {
    */
   add(job, listener) {
     let entry = this.#entries.get(job);
-    if (entry === undefined) {
-      entry = { listeners: new Set(), watched: null, position: null, asked: Infinity, over: false };
+    if (entry === undefined || this.#isForgotten(entry)) {
+      entry = { listeners: new Set(), watched: null, position: null, asked: Infinity, confirmed: false, since: 0 };
       this.#entries.set(job, entry);
     }
-    const grew = entry.listeners.size === 0 || entry.over;
+    const grew = entry.listeners.size === 0;
+    if (grew) entry.since = this.#now();
     entry.listeners.add(listener);
-    entry.over = false;
     return grew;
   }
 
   /**
-   * The entry itself stays until `sweep`: the gateway goes on sending until it is
-   * told, and a listener that comes back before that has lost nothing.
+   * The gateway continues to send the job until the next `sweep`; a listener that returns before
+   * that has missed nothing.
    *
    * @param {string} job
    * @param {Listener} listener
@@ -76,55 +82,93 @@ export class Jobs {
    */
   remove(job, listener) {
     const entry = this.#entries.get(job);
-    return entry !== undefined && entry.listeners.delete(listener) && entry.listeners.size === 0 && !entry.over;
+    if (!entry?.listeners.delete(listener) || entry.listeners.size > 0) return false;
+    entry.since = this.#now();
+    return true;
   }
 
   /**
-   * What a list said of a job: shown until the gateway itself says more. It has no
-   * part in the client's rule, so it is no position.
-   * @param {Seen} seen
-   * @returns {boolean} whether the wanted set grew: the job goes on after its end
+   * Set whether a set contains the job. Then the gateway sends its states without a subscription,
+   * and the known state is up to date.
+   * @param {string} job @param {boolean} is
    */
-  learn({ job, epoch, seq, state }) {
+  show(job, is) {
     const entry = this.#entries.get(job);
-    const known = entry?.watched;
-    if (entry === undefined || state === null) return false;
-    const grew = entry.over && known != null && isNewer({ epoch, seq }, known);
-    if (known != null && !grew) return false;
-    entry.over = false;
-    publish(entry, { job, epoch, seq, state, denied: null, snapshot: true });
-    return grew;
+    if (entry === undefined) return;
+    entry.asked = is ? NaN : Infinity;
+    entry.confirmed ||= is;
   }
 
-  /** @param {string} job */
+  /** The known state of a job that is watched, or was watched recently. @param {string} job */
   peek(job) {
-    return this.#entries.get(job)?.watched ?? null;
+    const entry = this.#entries.get(job);
+    return entry === undefined || this.#isForgotten(entry) ? null : entry.watched;
   }
 
   /**
-   * Forget the jobs that nobody watches any more, just before the gateway is told.
+   * For how many milliseconds the known state of a job may have been old; 0: the gateway has
+   * confirmed it on this connection.
+   * @param {string} job
+   */
+  unconfirmedFor(job) {
+    const entry = this.#entries.get(job);
+    return entry === undefined || entry.confirmed ? 0 : this.#now() - entry.since;
+  }
+
+  /**
+   * Remove the jobs that have no listener, just before the wanted jobs are sent to the gateway.
+   * @param {boolean} room  whether to request the jobs again that were denied for lack of quota
    * @returns {{ wanted: Set<string>, fresh: Set<string> }}
    */
-  sweep() {
-    for (const [job, entry] of this.#entries) {
-      if (entry.listeners.size === 0) this.#entries.delete(job);
-    }
+  sweep(room = false) {
+    /** @type {Set<string>} */
+    const wanted = new Set();
     const fresh = this.#fresh;
     this.#fresh = new Set();
-    return { wanted: new Set([...this.#entries].filter(([, entry]) => isWanted(entry)).map(([job]) => job)), fresh };
+    for (const [job, entry] of this.#entries) {
+      if (entry.listeners.size > 0) entry.asked && wanted.add(job);
+      else if (this.#isForgotten(entry)) this.#entries.delete(job);
+      else {
+        room ||= entry.confirmed;
+        reset(entry);
+      }
+    }
+    // If other jobs were removed, the quota may suffice now.
+    if (room) for (const job of wanted) if (/_jobs|_full/.test(`${this.peek(job)?.denied}`)) fresh.add(job);
+    return { wanted, fresh };
   }
 
   /**
-   * Where we are in the jobs that are wanted. Of no other: the gateway keeps a
-   * position until the job is subscribed to, and would go on from it much later.
+   * The positions of the wanted jobs. Others are not sent, because the gateway keeps a position
+   * until the job is subscribed to, and would continue from it much later.
    * @returns {Array<[job: string, position: Position | null]>}
    */
   positions() {
-    return [...this.#entries].filter(([, entry]) => isWanted(entry)).map(([job, { position }]) => [job, position]);
+    return [...this.#entries].filter(([, { listeners }]) => listeners.size > 0).map(([job, { position }]) => [job, position]);
+  }
+
+  /** Handle the loss of the connection: from now on all states may be old. */
+  disconnected() {
+    for (const entry of this.#entries.values()) {
+      if (entry.confirmed && entry.listeners.size > 0) entry.since = this.#now();
+      entry.confirmed = false;
+    }
+  }
+
+  /** Drop all known states, because the user or the gateway has changed. */
+  forget() {
+    for (const [job, entry] of this.#entries) {
+      if (entry.listeners.size === 0) this.#entries.delete(job);
+      else if (entry.watched !== null) {
+        reset(entry);
+        publish(entry, { job, epoch: null, seq: 0, state: null, denied: null, snapshot: true });
+        entry.watched = null;
+      }
+    }
   }
 
   /**
-   * A command went out: frames of its new jobs may be judged once it is answered.
+   * Handle a command that was sent: frames of its new jobs can be checked after its answer.
    * @param {Subscribe} command
    * @param {ReadonlySet<string>} added  those of its jobs that the gateway did not know
    */
@@ -136,15 +180,18 @@ export class Jobs {
   }
 
   /**
-   * A command was answered.
+   * Handle the answer to a command. A job without a following frame is up to date.
    * @param {unknown} id
    * @param {Record<string, string>} denied
    */
   answered(id, denied) {
-    if (typeof id === 'number') this.#answered = Math.max(this.#answered, id);
+    if (typeof id === 'number') {
+      this.#answered = Math.max(this.#answered, id);
+      for (const entry of this.#entries.values()) entry.confirmed ||= entry.asked <= id;
+    }
     for (const [job, code] of Object.entries(denied)) {
       const entry = this.#entries.get(job);
-      if (entry === undefined || entry.watched?.denied === code) continue;
+      if (entry === undefined) continue;
       entry.position = null;
       publish(entry, { job, epoch: null, seq: 0, state: null, denied: code, snapshot: true });
     }
@@ -152,42 +199,49 @@ export class Jobs {
 
   /**
    * @param {Progress} frame
-   * @returns {Verdict} after a violation the job is among those to be asked anew
+   * @returns {string | null} how it violates the client's rule; then the job is requested again
    */
   apply(frame) {
     const entry = this.#entries.get(frame.job);
-    if (entry === undefined) return 'fine'; // we left; the gateway has yet to hear of it
+    // The job is not watched any more, but the gateway did not know that when it sent this.
+    if (entry === undefined || (entry.listeners.size === 0 && entry.asked === Infinity)) return null;
     const had = entry.position;
-    if (judge(had, frame) === 'accept') {
+    if (accepts(had, frame)) {
       const { job, epoch, seq, state, snapshot = false } = frame;
-      const was = entry.over;
       entry.position = { epoch, seq };
-      entry.over = state !== null && FINAL.has(state.status);
+      entry.confirmed = true;
       publish(entry, { job, epoch, seq, state, denied: null, snapshot });
-      return was === entry.over ? 'fine' : 'wants';
+      return null;
     }
-    // Until the gateway has answered, what arrives may belong to a subscription
-    // that we have ended: it proves nothing.
-    if (entry.asked > this.#answered || entry.over) return 'fine';
+    // Until the gateway has answered, a frame may belong to an earlier subscription,
+    // so it is no violation.
+    if (entry.asked > this.#answered) return null;
     entry.position = null;
     entry.asked = Infinity;
     this.#fresh.add(frame.job);
-    return { violation: `${frame.job}: had ${said(had)}, then came (${frame.prev}, ${frame.seq}] of epoch ${frame.epoch}` };
+    return `${frame.job}: had ${text(had)}, then came (${frame.prev}, ${frame.seq}] of epoch ${frame.epoch}`;
+  }
+
+  /** @param {Entry} entry */
+  #isForgotten({ listeners, since }) {
+    return listeners.size === 0 && this.#now() - since > LINGER * 1000;
   }
 }
 
-/** @param {Entry} entry */
-function isWanted({ listeners, over }) {
-  return listeners.size > 0 && !over;
+/** Drop the position: only a snapshot can follow. @param {Entry} entry */
+function reset(entry) {
+  entry.position = null;
+  entry.asked = Infinity;
+  entry.confirmed = false;
 }
 
 /** @param {Position | null} position */
-function said(position) {
+function text(position) {
   return position === null ? 'nothing' : `${position.seq} of epoch ${position.epoch}`;
 }
 
 /**
- * Whether `a` is the later position of the two.
+ * Whether position `a` is later than `b`.
  * @param {Position} a @param {Position} b
  */
 export function isNewer(a, b) {
@@ -195,14 +249,20 @@ export function isNewer(a, b) {
   return a.seq > b.seq;
 }
 
-/** @param {Entry} entry @param {Watched} watched */
+/**
+ * Call the listeners, unless they have been called for this position, which always has the same
+ * state.
+ * @param {Entry} entry @param {Watched} watched
+ */
 function publish(entry, watched) {
+  const before = entry.watched;
+  if (before !== null && before.epoch === watched.epoch && before.seq === watched.seq && before.denied === watched.denied) return;
   entry.watched = Object.freeze(watched);
   for (const listener of [...entry.listeners]) {
     try {
       listener(watched);
     } catch (error) {
-      // One broken component must not take the others' progress away.
+      // An exception in one component must not affect the others.
       report(error);
     }
   }
@@ -210,6 +270,5 @@ function publish(entry, watched) {
 
 /** @param {unknown} error */
 export function report(error) {
-  if (typeof globalThis.reportError === 'function') globalThis.reportError(error);
-  else console.error(error);
+  (globalThis.reportError ?? console.error)(error);
 }

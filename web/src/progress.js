@@ -1,25 +1,26 @@
 /**
- * What a component sees of a job: one frozen value with everything it may draw,
- * and a store that tells when it changed. The store is for frameworks (React's
- * `useSyncExternalStore`, Svelte's stores, Vue's `shallowRef`): values are equal
- * by identity while nothing changed, come at most once a frame for all jobs
- * together, and count down by themselves.
+ * The data of a job for a component: one frozen value with everything that it can draw,
+ * and a store that reports changes. The store is for frameworks (React's
+ * `useSyncExternalStore`, Svelte's stores, Vue's `shallowRef`). Values are identical while nothing
+ * has changed, change at most once per frame for all jobs together, and the `eta` counts down.
  */
 
-import { FINAL } from './protocol.js';
-import { connect } from './shared.js';
+import { FINAL } from './constants.js';
+import { ON_SERVER, connect } from './settings.js';
 import { everySecond, soon } from './ticker.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { ConnectionStatus } from './status.js' */
 /** @import { Watched } from './jobs.js' */
+/** @import { State } from './protocol.js' */
 
 /**
+ * @template [Data=unknown]
  * @typedef {object} Progress
  * @property {string} job
- * @property {'unknown' | 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'denied'} status
- *   unknown: nothing was heard yet, or nobody has reported on this job
- * @property {boolean} loading         nothing was heard yet
+ * @property {'unknown' | import('./constants.js').Status | 'denied'} status
+ *   unknown: no state was received yet, or the job was never reported
+ * @property {boolean} loading         nothing is known yet
  * @property {boolean} final           it has ended
  * @property {number | null} percent   0–100, never falling within an attempt; null: it cannot say
  * @property {number | null} done
@@ -32,27 +33,26 @@ import { everySecond, soon } from './ticker.js';
  * @property {number | null} eta       seconds left, counting down
  * @property {number | null} rate      units of `done` a second; percent, if that is not of the whole job
  * @property {'ok' | 'stalled' | 'lost'} health
- * @property {unknown} data            the application's own
+ * @property {Data | undefined} data   the application's own
  * @property {boolean} stale           it may be out of date: we are not, or the gateway is not, up to date
  * @property {ConnectionStatus['state']} connection
  */
 
-/** A reconnect that takes no longer than this is not worth a flicker. Milliseconds. */
-export const STALE_AFTER = 1_500;
+/** @typedef {{ stale: boolean, connection: ConnectionStatus['state'] }} Freshness */
 
 /**
  * @param {string} job
- * @param {Watched | null} watched  null: nothing was heard yet
- * @param {ConnectionStatus} status
- * @param {number} now  milliseconds since 1970, by our clock
+ * @param {Watched | null} watched  null: nothing is known yet
+ * @param {Freshness} freshness
+ * @param {number} now  the gateway's time, Unix seconds
  * @param {number} [floor]  the percentage that this attempt has reached already
- * @returns {Progress}
+ * @returns {Progress<any>}
  */
-export function progressOf(job, watched, status, now, floor = 0) {
+export function progressOf(job, watched, { stale, connection }, now, floor = 0) {
   const state = watched?.state ?? null;
-  const final = state !== null && FINAL.has(state.status);
+  const final = isFinal(state);
   const running = state?.status === 'running';
-  const since = now / 1000 + status.skew - (state?.updated_at ?? 0);
+  const since = now - (state?.updated_at ?? 0);
   const eta = running && state.health !== 'stalled' && state.health !== 'lost' ? state.eta : undefined;
   return Object.freeze({
     job,
@@ -67,17 +67,30 @@ export function progressOf(job, watched, status, now, floor = 0) {
     phase: state?.phase ?? '',
     message: state?.message ?? '',
     error: state?.error ?? watched?.denied ?? null,
-    eta: eta === undefined ? null : Math.max(Math.ceil(eta - since), 0),
+    eta: eta === undefined || hasExpired(eta - since) ? null : Math.max(Math.ceil(eta - since), 0),
     rate: eta === undefined || state === null ? null : rateOf(state),
     health: state?.health ?? 'ok',
     data: state?.data,
-    stale: !final && isStale(status, now),
-    connection: status.state,
+    stale: stale && !final,
+    connection,
   });
 }
 
 /**
- * @param {import('./protocol.js').State | null} state
+ * Whether an estimate was wrong, and says nothing any more: it ran out a while ago.
+ * @param {number} left  seconds
+ */
+export function hasExpired(left) {
+  return left <= -5;
+}
+
+/** Whether a job has ended: only a new attempt can follow. @param {State | null} state */
+export function isFinal(state) {
+  return state !== null && FINAL.has(state.status);
+}
+
+/**
+ * @param {State | null} state
  * @param {number} floor  the percentage that this attempt has reached already
  * @returns {number | null}  0–100; null: it cannot say
  */
@@ -87,9 +100,9 @@ export function percentOf(state, floor) {
 }
 
 /**
- * The pace behind the gateway's own estimate, so that the two never disagree. That is
- * one of the whole job, and `done` may be of a phase: then only percent tells the pace.
- * @param {import('./protocol.js').State} state
+ * The rate behind the gateway's own estimate, so that the two never disagree. That is
+ * one of the whole job, and `done` may be of a phase: then only percent tells the rate.
+ * @param {State} state
  */
 export function rateOf(state) {
   const { done = 0, total = 0, percent, eta } = state;
@@ -100,16 +113,11 @@ export function rateOf(state) {
 
 /**
  * Whether `done` of `total` is of the whole job: it is what the percentage says.
- * @param {import('./protocol.js').State} state
+ * @param {State} state
  */
 export function countsAll({ done, total, percent }) {
   if (done === undefined || !total) return false;
   return percent === undefined || Math.abs(percent - (100 * done) / total) < 0.01; // two decimals
-}
-
-/** @param {ConnectionStatus} status @param {number} now */
-export function isStale({ state, stopped, since }, now) {
-  return stopped || (state !== 'live' && now - since > STALE_AFTER);
 }
 
 /**
@@ -119,62 +127,69 @@ export function isStale({ state, stopped, since }, now) {
  * @property {(changed: () => void) => () => void} subscribe
  */
 
-/** @type {WeakMap<Connection, Map<string, Store<Progress>>>} */
+/** @type {WeakMap<Connection, Map<string, Store<Progress<any>>>>} */
 const stores = new WeakMap();
 
 /**
- * The store of a job. Nothing is watched before somebody subscribes; all who ask
- * for the same job are given the same one.
+ * The store of a job. The job is watched only while there is a subscriber. All callers get the same
+ * store for the same job. On a server its value never changes.
  *
+ * @template [Data=unknown]
  * @param {string} job
  * @param {Connection} [connection]
- * @returns {Store<Progress>}
+ * @returns {Store<Progress<Data>>}
  */
 export function jobStore(job, connection = connect()) {
   return stores.get(connection)?.get(job) ?? createStore(job, connection);
 }
 
 /**
- * It is among the shared ones while somebody subscribes, so that what is only
- * looked at (a render that React throws away) leaves nothing behind.
+ * It is shared while it has a subscriber, so that a store which is only read (in a render that React
+ * discards) leaves nothing behind.
  *
  * @param {string} job
  * @param {Connection} connection
- * @returns {Store<Progress>}
+ * @returns {Store<Progress<any>>}
  */
 function createStore(job, connection) {
   /** @type {Set<() => void>} */
   const subscribers = new Set();
   /** @type {Array<() => void>} */
-  let leave = [];
+  let stops = [];
   let watched = connection.peek(job);
-  let value = progressOf(job, watched, connection.status(), Date.now());
+  let value = read(0);
+
+  /** @param {number} floor */
+  function read(floor) {
+    const freshness = { stale: connection.isStale(job), connection: connection.status().state };
+    return progressOf(job, watched, freshness, connection.now(), floor);
+  }
 
   function refresh() {
     const before = watched;
     watched = connection.peek(job);
-    const floor = continues(before, watched) ? (value.percent ?? 0) : 0;
-    const next = progressOf(job, watched, connection.status(), Date.now(), floor);
+    const next = read(continues(before, watched) ? (value.percent ?? 0) : 0);
     if (same(value, next)) return;
     value = next;
     for (const changed of [...subscribers]) changed();
   }
   const refreshSoon = () => soon(refresh);
 
-  /** @type {Store<Progress>} */
+  /** @type {Store<Progress<any>>} */
   const store = {
     get: () => value,
     subscribe(changed) {
+      if (ON_SERVER) return () => {};
       const own = () => changed();
       subscribers.add(own);
       if (subscribers.size === 1) {
         shared(connection).set(job, store);
-        leave = [connection.watch(job, refreshSoon), connection.observe(refreshSoon), everySecond(refresh)];
+        stops = [connection.watch(job, refreshSoon), connection.observe(refreshSoon), everySecond(refresh)];
         refresh();
       }
       return () => {
         if (!subscribers.delete(own) || subscribers.size > 0) return;
-        for (const part of leave) part();
+        for (const stop of stops) stop();
         if (shared(connection).get(job) === store) shared(connection).delete(job);
       };
     },

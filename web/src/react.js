@@ -1,98 +1,201 @@
 /**
- * React hooks: adapters of a few lines over the stores of `progress.js`. All that
- * lives longer than a render lives outside React, so StrictMode's double mounts
- * and renders that are thrown away leave nothing behind; on a server nothing is
- * dialled, and a job is `unknown` until the page has hydrated.
+ * React hooks: small adapters for the stores of `progress.js`. State that outlives a render is kept
+ * outside React, so StrictMode's double mounts and discarded renders leave nothing behind. On a
+ * server nothing connects, and a job is `unknown` until the page has hydrated.
  *
  *     const { percent, phase, eta, stale } = useJob('video:42');
  */
 
-import { useMemo, useSyncExternalStore } from 'react';
+import { useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
 
+import { endListener } from './ends.js';
 import { jobStore, progressOf } from './progress.js';
-import { connect } from './shared.js';
+import { requestStore } from './requests.js';
+import { LOADING, setStore } from './sets.js';
+import { connect } from './settings.js';
 
 /** @import { Connection } from './connection.js' */
+/** @import { End } from './ends.js' */
+/** @import { Status } from './constants.js' */
+/** @import { JobSet, SetQuery } from './sets.js' */
 /** @import { ConnectionStatus } from './status.js' */
 /** @import { Progress, Store } from './progress.js' */
+/** @import { RequestStatus } from './requests.js' */
+/** @import { RequestAnswer } from './send-request.js' */
 
-export { configure, connect } from './shared.js';
+export { requestJob } from './core.js';
+export { RequestError } from './send-request.js';
+export { configure, connect, logout, renew, tokenFrom } from './settings.js';
 export { useProgressSocket } from './use-progress-socket.js';
 
 /** @typedef {{ gateway?: string | URL | undefined }} HookOptions */
-
-const ON_SERVER = typeof document === 'undefined';
+/** @typedef {HookOptions & { onEnd?: ((end: End<any>) => void) | undefined }} JobOptions */
 
 /** @type {ConnectionStatus} */
-const NOT_YET = Object.freeze({
+const BEFORE = Object.freeze({
   state: 'connecting', stopped: false, since: 0, transport: 'websocket', node: null, ending: null, retryAt: null,
   roundTrip: null, skew: 0, reconnects: 0, violations: 0, violation: null, error: null,
 });
 
-const nothing = () => () => {};
-
 /** @param {string} job */
-const unknown = (job) => progressOf(job, null, NOT_YET, 0);
+const unknown = (job) => progressOf(job, null, { stale: false, connection: 'connecting' }, 0);
 const NO_JOB = unknown('');
+const before = () => BEFORE;
 
-/** @param {HookOptions} options @returns {Connection | null} null on a server */
+/** @param {HookOptions} options @returns {Connection} */
 export function useGateway({ gateway }) {
   const address = gateway === undefined ? undefined : String(gateway);
-  return useMemo(() => (ON_SERVER ? null : connect(address)), [address]);
+  return useMemo(() => connect(address), [address]);
 }
 
 /**
- * What is known of a job, at every change; `eta` counts down by itself. Without a
+ * The state of a job, updated at every change; `eta` counts down automatically. Without a
  * job (null) it is `unknown`, and nothing is watched.
  *
+ * @template [Data=unknown]
  * @param {string | null} job
- * @param {HookOptions} [options]
- * @returns {Progress}
+ * @param {JobOptions} [options]
+ * @returns {Progress<Data>}
  */
 export function useJob(job, options = {}) {
   const [progress] = useJobs(job === null ? [] : [job], options);
-  return progress ?? NO_JOB;
+  return /** @type {Progress<Data>} */ (progress ?? NO_JOB);
 }
 
 /**
- * The same for several jobs, in the order given. One render for all that changes in a frame.
+ * The same for several jobs, in the order given, or for those of a set:
  *
- * @param {readonly string[]} jobs
- * @param {HookOptions} [options]
- * @returns {readonly Progress[]}
+ *     const jobs = useJobs({ prefix: 'user:7:', statuses: ['queued', 'running'], limit: 20 });
+ *
+ * All changes within a frame cause one render.
+ *
+ * @template [Data=unknown]
+ * @param {readonly string[] | SetQuery} which
+ * @param {JobOptions} [options]  `onEnd` is called once for each attempt of each job that ends; of
+ *   a set not for those that had ended before
+ * @returns {readonly Progress<Data>[]}
  */
-export function useJobs(jobs, options = {}) {
+export function useJobs(which, options = {}) {
   const connection = useGateway(options);
+  const query = 'prefix' in which ? which : null;
+  const set = useSet(connection, query, options.onEnd);
+  const jobs = query === null ? /** @type {readonly string[]} */ (which) : set.jobs;
   const key = jobs.join('\n');
   const store = useMemo(() => {
     const all = key === '' ? [] : key.split('\n');
-    const first = Object.freeze(all.map(unknown));
-    return together(first, connection === null ? [] : all.map((job) => jobStore(job, connection)));
+    return together(Object.freeze(all.map(unknown)), all.map((job) => jobStore(job, connection)));
   }, [connection, key]);
+  useEnds(connection, query === null ? key : '', options.onEnd);
   return useSyncExternalStore(store.subscribe, store.get, store.onServer);
 }
 
 /**
- * The connection's status, and how to have it dial at once.
+ * Call `onEnd` once for each attempt of a job that ends. If the job had ended before, it is called
+ * with `alreadyOver`.
+ *
+ * @template [Data=unknown]
+ * @param {string | null} job
+ * @param {(end: End<Data>) => void} onEnd
+ * @param {HookOptions} [options]
+ */
+export function useJobEnd(job, onEnd, options = {}) {
+  useEnds(useGateway(options), job ?? '', onEnd);
+}
+
+/**
+ * Which jobs begin with a prefix, also those that do not exist yet, and how many: their ids in
+ * the order of the gateway. For the jobs themselves see `useJobs`.
+ *
+ * @param {SetQuery} query
+ * @param {JobOptions} [options]
+ * @returns {JobSet}
+ */
+export function useJobSet(query, options = {}) {
+  return useSet(useGateway(options), query, options.onEnd);
+}
+
+/** @param {Connection} connection @param {SetQuery | null} query @param {((end: End<any>) => void) | undefined} onEnd */
+function useSet(connection, query, onEnd) {
+  const latest = useRef(onEnd);
+  useEffect(() => {
+    latest.current = onEnd;
+  });
+  const { prefix, statuses, limit } = query ?? { prefix: null };
+  const filter = statuses?.join();
+  const store = useMemo(() => {
+    if (prefix === null) return NO_SET;
+    const asked = setStore({ prefix, limit, ...(filter && { statuses: /** @type {Status[]} */ (filter.split(',')) }) }, connection);
+    return { get: asked.get, subscribe: (/** @type {() => void} */ changed) => asked.subscribe(changed, (end) => latest.current?.(end)) };
+  }, [connection, prefix, filter, limit]);
+  return useSyncExternalStore(store.subscribe, store.get, noSet);
+}
+
+const noSet = () => LOADING;
+const NO_SET = { get: noSet, subscribe: () => () => {} };
+
+/** @type {RequestStatus} */
+const NO_REQUEST = Object.freeze({ accepts: Object.freeze([]), verb: null, phase: 'none', reason: null, error: null });
+const noRequest = () => NO_REQUEST;
+
+/**
+ * The requests that a job accepts, the status of the newest request, and a function to send one:
+ *
+ *     const { accepts, phase, request } = useRequest('video:42');
+ *     {accepts.includes('cancel') && <button onClick={() => request('cancel')}>Stop</button>}
+ *
+ * `request` rejects with a `RequestError` if the gateway refuses it; the error is then also in
+ * `error`. While the same request is open it does nothing.
+ *
+ * @param {string} job
+ * @param {HookOptions} [options]
+ * @returns {RequestStatus & { request: (verb: string, options?: { args?: unknown }) => Promise<RequestAnswer | null> }}
+ */
+export function useRequest(job, options = {}) {
+  const connection = useGateway(options);
+  const address = options.gateway === undefined ? undefined : String(options.gateway);
+  const store = useMemo(() => requestStore(job, address, connection), [job, address, connection]);
+  const status = useSyncExternalStore(store.subscribe, store.get, noRequest);
+  return useMemo(() => ({ ...status, request: store.ask }), [status, store]);
+}
+
+/**
+ * The connection's status, and a function to connect immediately.
  *
  * @param {HookOptions} [options]
  * @returns {ConnectionStatus & { retry: () => void }}
  */
 export function useConnection(options = {}) {
   const connection = useGateway(options);
-  const status = useSyncExternalStore(
-    connection === null ? nothing : connection.observe,
-    connection === null ? () => NOT_YET : connection.status,
-    () => NOT_YET,
+  const status = useSyncExternalStore(connection.observe, connection.status, before);
+  return useMemo(() => ({ ...status, retry: () => connection.retry() }), [connection, status]);
+}
+
+/**
+ * What is remembered of an end outlives StrictMode's second mount, so that it is told once.
+ * @param {Connection} connection @param {string} key  jobs, one a line
+ * @param {((end: End<any>) => void) | undefined} onEnd
+ */
+function useEnds(connection, key, onEnd) {
+  const latest = useRef(onEnd);
+  useEffect(() => {
+    latest.current = onEnd;
+  });
+  const wanted = onEnd !== undefined;
+  const listeners = useMemo(
+    () => (wanted && key !== '' ? key.split('\n') : []).map((job) => /** @type {const} */ ([job, endListener((end) => latest.current?.(end))])),
+    [connection, key, wanted],
   );
-  return useMemo(() => ({ ...status, retry: () => connection?.retry() }), [connection, status]);
+  useEffect(() => {
+    const stops = listeners.map(([job, listener]) => connection.watch(job, listener));
+    return () => stops.forEach((stop) => stop());
+  }, [connection, listeners]);
 }
 
 /**
  * Several stores as one, whose value is a new array only when one of theirs is new.
  *
- * @param {readonly Progress[]} first  before anything can be known: on a server, and while hydrating
- * @param {Store<Progress>[]} stores
+ * @param {readonly Progress<any>[]} first  before anything can be known: on a server, and while hydrating
+ * @param {Store<Progress<any>>[]} stores
  */
 function together(first, stores) {
   let value = Object.freeze(stores.map((store) => store.get()));
@@ -104,8 +207,8 @@ function together(first, stores) {
     },
     /** @param {() => void} changed */
     subscribe(changed) {
-      const leave = stores.map((store) => store.subscribe(changed));
-      return () => leave.forEach((each) => each());
+      const stops = stores.map((store) => store.subscribe(changed));
+      return () => stops.forEach((stop) => stop());
     },
   };
 }

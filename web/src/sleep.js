@@ -1,6 +1,8 @@
 /**
- * Notices that the machine slept: a timer that rings much later than it was set
- * for. Sockets that died meanwhile say nothing by themselves for minutes.
+ * Notices that the machine slept: a timer that fires much later than it was set
+ * for. Sockets that died meanwhile say nothing by themselves for minutes. By the
+ * machine's clock, as a monotonic one may stand still while it sleeps; if that clock
+ * was merely set, asking does no harm.
  */
 
 /** @import { Environment } from './environment.js' */
@@ -15,12 +17,12 @@ const SLEPT = 10_000;
  * @returns {() => void}  how to stop
  */
 export function onSleep(environment, callback) {
-  let set = environment.now();
+  let set = environment.wall();
   let timer = environment.setTimeout(tick, TICK);
 
   function tick() {
-    const slept = environment.now() - set > SLEPT;
-    set = environment.now();
+    const slept = environment.wall() - set > SLEPT;
+    set = environment.wall();
     timer = environment.setTimeout(tick, TICK);
     if (slept) callback();
   }

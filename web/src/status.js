@@ -1,5 +1,5 @@
 /**
- * What those who look at the connection see of it: a frozen picture, and a new one
+ * What observers of the connection are given: a frozen status, and a new one
  * for each change, so that identity tells whether anything changed.
  */
 
@@ -11,17 +11,17 @@ import { report } from './jobs.js';
  *   stale: connected, but the gateway itself may be behind
  * @property {boolean} stopped     offline for good, or until `retry` is called
  * @property {number} since        since when it is live, or since when it is not, however often
- *                                 it has dialled meanwhile; milliseconds since 1970
- * @property {'websocket' | 'sse' | 'polling'} transport  what carries it, or is dialled
+ *                                 it has tried meanwhile; on the clock of `performance.now()`
+ * @property {'websocket' | 'sse' | 'polling'} transport  the one in use, or being tried
  * @property {string | null} node  the gateway process we talk to, or last talked to
- * @property {{ code: number, reason: string } | null} ending  of the last line that was lost
- * @property {number | null} retryAt   when it dials again by itself, if offline
+ * @property {{ code: number, reason: string } | null} ending  how the last connection ended
+ * @property {number | null} retryAt   when it connects again by itself, if offline; on the same clock
  * @property {number | null} roundTrip milliseconds of the last ping
  * @property {number} skew         the gateway's clock minus ours, seconds
- * @property {number} reconnects   lines that became live after the first
+ * @property {number} reconnects   connections that became live after the first
  * @property {number} violations   frames that broke the client's rule, or were no frames
  * @property {string | null} violation  the last of them
- * @property {string | null} error the last `error` frame
+ * @property {string | null} error the last error that the gateway or the token provider gave
  */
 
 /** @typedef {(status: ConnectionStatus) => void} Observer */
@@ -31,12 +31,12 @@ export class Status {
   #observers = new Set();
   #now;
   /** @type {ConnectionStatus} */
-  picture;
+  current;
 
-  /** @param {() => number} now  milliseconds since 1970 */
+  /** @param {() => number} now  monotonic milliseconds */
   constructor(now) {
     this.#now = now;
-    this.picture = Object.freeze({
+    this.current = Object.freeze({
       state: 'connecting',
       stopped: false,
       since: now(),
@@ -54,14 +54,14 @@ export class Status {
   }
 
   /** @param {Partial<ConnectionStatus>} change */
-  become(change) {
-    const before = this.picture;
-    const turned = ((change.state ?? before.state) === 'live') !== (before.state === 'live');
-    const picture = Object.freeze({ ...before, ...(turned && { since: this.#now() }), ...change });
-    this.picture = picture;
+  update(change) {
+    const before = this.current;
+    const changed = ((change.state ?? before.state) === 'live') !== (before.state === 'live');
+    const current = Object.freeze({ ...before, ...(changed && { since: this.#now() }), ...change });
+    this.current = current;
     for (const observer of [...this.#observers]) {
       try {
-        observer(picture);
+        observer(current);
       } catch (error) {
         report(error);
       }
@@ -69,20 +69,20 @@ export class Status {
   }
 
   /** @param {string} what */
-  violated(what) {
-    this.become({ violations: this.picture.violations + 1, violation: what });
+  countViolation(what) {
+    this.update({ violations: this.current.violations + 1, violation: what });
   }
 
   /**
-   * Hear of it, now and at each change. An observer is counted each time it is given.
+   * Call the observer now and at each change. An observer that is given twice is called twice.
    * @param {Observer} observer
    * @returns {() => void} ends it
    */
   observe(observer) {
     /** @type {Observer} */
-    const own = (picture) => observer(picture);
+    const own = (current) => observer(current);
     this.#observers.add(own);
-    own(this.picture);
+    own(this.current);
     return () => void this.#observers.delete(own);
   }
 }

@@ -1,81 +1,114 @@
 /**
- * Keeps the gateway's idea of the wanted jobs equal to ours: everything at once
- * when a line opens, then what changed, at most every 300 ms.
+ * Keeps the gateway's set of subscribed jobs equal to the wanted one: everything at
+ * once when a connection opens, then what changed, at most every 300 ms. Jobs that were
+ * denied because the gateway has no room are asked for again, after longer and longer pauses.
  */
 
+import { MAX_MESSAGE } from './constants.js';
 import { commandsFor, hello } from './protocol.js';
+import { Reconnect } from './reconnect.js';
 
+/** @import { Transport } from './connect.js' */
 /** @import { Environment } from './environment.js' */
 /** @import { Jobs } from './jobs.js' */
-/** @import { Line } from './line.js' */
+/** @import { Frame } from './protocol.js' */
 
-/** A page that mounts a hundred bars one by one says so about once, not a hundred times. */
+/**
+ * What else is asked for on a connection: `sets.js`, where a page watches sets.
+ * @typedef {object} Extension
+ * @property {(transport: Transport) => void} begin  a connection has opened
+ * @property {(frame: Frame) => void} take           each frame, before the core has it
+ * @property {() => void} forget                     another person looks: nothing known may be shown
+ */
+
+/** A page that mounts a hundred bars one by one sends about one command, not a hundred. */
 const SYNC_EVERY = 300;
 
 export class Sync {
-  #jobs;
-  #environment;
-  /** @type {Line | null} */
-  #line = null;
-  /** What the gateway knows that we want; null: nothing was said on this line yet. @type {Set<string> | null} */
+  /** @type {Transport | null} */
+  transport = null;
+  /** The jobs that the gateway was told; null: it was told nothing on this connection. @type {Set<string> | null} */
   #told = null;
   #lastId = 0;
   #due = false;
   #syncedAt = -Infinity;
   /** @type {unknown} */
   #timer = null;
+  /** When to ask again for what the gateway has no room for: as it is asked for a connection. */
+  #retry;
+  /** Bytes of a message that the gateway takes. */
+  limit = MAX_MESSAGE;
+  /** @type {Extension | undefined} */
+  extension;
 
   /** @param {Jobs} jobs @param {Environment} environment */
   constructor(jobs, environment) {
-    this.#jobs = jobs;
-    this.#environment = environment;
+    this.jobs = jobs;
+    this.environment = environment;
+    this.#retry = new Reconnect(environment, () => this.#send(true));
   }
 
   /**
-   * A line opened: say who we are, what we have and what we want.
-   * @param {Line} line
-   * @param {string | null} token
+   * A connection opened: say who we are, what we have and what we want.
+   * @param {Transport} transport
+   * @param {{ token: string | null, maxHz: number | undefined }} more
    */
-  begin(line, token) {
+  begin(transport, more) {
+    if (transport === this.transport) return;
     this.end();
-    this.#line = line;
-    const greeting = hello(this.#jobs.positions(), token);
-    if (greeting !== null) line.send(greeting);
-    this.#say();
+    this.transport = transport;
+    const greeting = hello(this.jobs.positions(), { ...more, limit: this.limit });
+    if (greeting) transport.send(greeting);
+    this.#send();
+    this.extension?.begin(transport);
   }
 
-  /** The line is gone. */
+  /** Another person looks, or another gateway is asked: nothing that is known may be shown. */
+  forget() {
+    this.jobs.forget();
+    this.extension?.forget();
+  }
+
+  /** The connection is gone. */
   end() {
-    this.#line = null;
+    this.transport = null;
     this.#told = null;
     this.#due = false;
-    this.#environment.clearTimeout(this.#timer);
+    this.environment.clearTimeout(this.#timer);
+    this.#retry.reset();
   }
 
-  /** The wanted set changed: say so, in a microtask if it was quiet, else at the end of the 300 ms. */
+  /** A command was answered. @param {unknown} id @param {Record<string, string>} [denied] */
+  answered(id, denied = {}) {
+    this.jobs.answered(id, denied);
+    if (/_full/.test(`${Object.values(denied)}`)) this.#retry.schedule();
+  }
+
+  /** The wanted set changed: send it, in a microtask if it was quiet, else at the end of the 300 ms. */
   soon() {
-    if (this.#due || this.#line === null) return;
+    if (this.#due || !this.transport) return;
     this.#due = true;
-    const wait = this.#syncedAt + SYNC_EVERY - this.#environment.now();
-    if (wait <= 0) this.#environment.queueMicrotask(() => this.#say());
-    else this.#timer = this.#environment.setTimeout(() => this.#say(), Math.min(wait, SYNC_EVERY));
+    const wait = this.#syncedAt + SYNC_EVERY - this.environment.now();
+    if (wait <= 0) this.environment.queueMicrotask(() => this.#send());
+    else this.#timer = this.environment.setTimeout(() => this.#send(), wait);
   }
 
-  #say() {
-    this.#environment.clearTimeout(this.#timer);
+  /** @param {boolean} [again]  ask again for what there was no room for */
+  #send(again) {
+    this.environment.clearTimeout(this.#timer);
     this.#due = false;
-    const line = this.#line;
-    if (line === null) return;
+    const { transport } = this;
+    if (!transport) return;
     const known = this.#told;
-    const { wanted, fresh } = this.#jobs.sweep();
-    const commands = commandsFor(known, wanted, fresh, () => ++this.#lastId);
+    const { wanted, fresh } = this.jobs.sweep(again);
+    const commands = commandsFor(known, wanted, fresh, () => ++this.#lastId, this.limit);
     if (commands.length === 0) return;
     const added = new Set([...wanted].filter((job) => !known?.has(job) || fresh.has(job)));
     for (const command of commands) {
-      this.#jobs.asked(command, added);
-      line.send(command);
+      this.jobs.asked(command, added);
+      transport.send(command);
     }
     this.#told = wanted;
-    this.#syncedAt = this.#environment.now();
+    this.#syncedAt = this.environment.now();
   }
 }

@@ -8,7 +8,7 @@ import { report } from './jobs.js';
 
 /** @typedef {() => void} Paint */
 
-/** Milliseconds. Digits that change more often are not read, only laid out and painted. */
+/** Milliseconds. Digits that change more often cannot be read. */
 const READABLE = 200;
 
 /** For the next frame. @type {Set<Paint>} */
@@ -21,7 +21,7 @@ const calm = new Set();
 const calmAt = new WeakMap();
 let asked = false;
 
-/** @type {Set<Paint>} */
+/** Called every second. @type {Set<Paint>} */
 const members = new Set();
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let clock;
@@ -48,8 +48,10 @@ function ask() {
   if (asked) return;
   asked = true;
   // A hidden page has no frames; its title, and what listens to its stores, goes on.
-  if (document.visibilityState === 'hidden') setTimeout(frame, 0);
-  else requestAnimationFrame(frame);
+  // Neither has what only looks like a browser, such as jsdom.
+  const hasFrames = globalThis.document?.visibilityState !== 'hidden' && globalThis.requestAnimationFrame !== undefined;
+  if (hasFrames) requestAnimationFrame(frame);
+  else setTimeout(frame, 0);
 }
 
 function frame() {

@@ -1,14 +1,16 @@
 /**
  * The token a gateway may ask for. The page gives it, as text or as a function
- * that is asked before each dial; if the token says when it expires (the `exp` of
- * a JWT), the function is asked again in time, so that the connection lives on.
- * What is in a token is not checked here: the gateway does that.
+ * that is asked before each connection; if the token says when it expires (the `exp` of
+ * a JWT), the function is asked again in time, and the new token is sent on the same
+ * connection. What is in a token is not checked here: the gateway does that.
  */
 
 /** @import { Environment } from './environment.js' */
-/** @import { Line } from './line.js' */
+/** @import { GatewayClock } from './clock.js' */
+/** @import { Transport } from './connect.js' */
 
-/** @typedef {string | (() => string | null | undefined | Promise<string | null | undefined>)} TokenProvider */
+/** @typedef {string | null | undefined} Token */
+/** @typedef {string | (() => Token | Promise<Token>)} TokenProvider */
 
 /** A login that hangs must not hold the page for ever. */
 const ANSWER_DEADLINE = 10_000;
@@ -16,86 +18,190 @@ const ANSWER_DEADLINE = 10_000;
 const SHARE = 0.2;
 const LEAST_LEAD = 5;
 const MOST_LEAD = 60;
+/** After a renewal that failed the old token is still good for a while. Milliseconds, at most. */
+const RETRY = 8_000;
+
+/** RFC 7519. What a proxy or a login page answers instead is never sent anywhere. */
+const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 
 /**
- * @param {TokenProvider} provider
- * @param {Environment} environment
- * @returns {Promise<string | null>}
- * @throws what the provider throws, or that it did not answer
+ * @param {TokenProvider | undefined} provider
+ * @param {Pick<Environment, 'setTimeout' | 'clearTimeout'>} environment
+ * @returns {Promise<string | null>}  null: there is none
+ * @throws what the provider throws, that it did not answer, or that its answer is no token
  */
 export async function askForToken(provider, environment) {
-  if (typeof provider === 'string') return provider;
   /** @type {unknown} */
   let timer;
-  const late = new Promise((_, refuse) => {
-    timer = environment.setTimeout(() => refuse(new Error('no answer in 10 s')), ANSWER_DEADLINE);
+  const late = new Promise((_, reject) => {
+    timer = environment.setTimeout(() => reject(new Error('no answer in 10 s')), ANSWER_DEADLINE);
   });
   try {
-    const token = await Promise.race([provider(), late]);
-    return /** @type {string | null | undefined} */ (token) ?? null;
+    const answer = /** @type {Token} */ (await (typeof provider === 'function' ? Promise.race([provider(), late]) : provider));
+    const token = answer?.trim?.() || null;
+    if (answer && !JWT.test(token ?? '')) throw mistake(`not a JSON Web Token: ${String(answer).slice(0, 40)}`);
+    return token;
   } finally {
     environment.clearTimeout(timer);
   }
 }
 
-/** Says a new token on the line before the old one is over, so that it lives on. */
+let told = '';
+
+/** What nobody would notice otherwise: told once in the console. @param {string} text */
+function mistake(text) {
+  if (text !== told) console.warn(`progress-gateway: ${text}`);
+  told = text;
+  return new Error(text);
+}
+
+/**
+ * A token from an address of the application's own backend: its text, or JSON with `token`.
+ * @param {string | URL} url
+ * @returns {Promise<string>}
+ */
+export async function fetchToken(url) {
+  const response = await fetch(url, { cache: 'no-store' });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${url} answered ${response.status}`);
+  return text.startsWith('{') ? JSON.parse(text).token : text;
+}
+
+/**
+ * The token that a connection shows: a new one is asked for before it expires, or when the
+ * page asks for it. What the page knows was shown for this token; `begin` and `renew` tell if
+ * it is another person's.
+ */
 export class Renewal {
-  #provider;
   #environment;
+  #provider;
+  #clock;
+  #due;
   #complain;
-  /** @type {Line | null} */
-  #line = null;
+  /** The token that the gateway has, as far as we know. @type {string | null} */
+  #token = null;
+  /** Who gave it. @type {TokenProvider | undefined} */
+  from;
+  /** The one before it, on this connection. @type {string | null} */
+  #before = null;
+  /** What to show instead of asking for a new one, until there is a new one. @type {string | null} */
+  #old = null;
+  /** The one that serves; null: none does. @type {Transport | null} */
+  transport = null;
+  /** How often a token was asked for: only the last answer counts. */
+  #requests = 0;
   /** @type {unknown} */
   #timer = null;
 
   /**
-   * @param {TokenProvider | undefined} provider
    * @param {Environment} environment
-   * @param {(error: any) => void} complain  hears why there is no new one
+   * @param {() => TokenProvider | undefined} provider
+   * @param {GatewayClock} clock
+   * @param {() => void} due  called when it is time to `renew`
+   * @param {(text: string) => void} complain  is given why there is no new one
    */
-  constructor(provider, environment, complain) {
-    this.#provider = provider;
+  constructor(environment, provider, clock, due, complain) {
     this.#environment = environment;
+    this.#provider = provider;
+    this.#clock = clock;
+    this.#due = due;
     this.#complain = complain;
   }
 
-  /** Whether anybody can be asked for a new one. */
-  get possible() {
-    return this.#provider !== undefined;
-  }
-
   /**
-   * A line is live, with this token.
-   * @param {Line} line
-   * @param {string | null} token
-   * @param {number} skew  the gateway's clock minus ours, seconds
+   * A connection is open, with this token.
+   * @param {Transport} transport @param {string | null} token
+   * @returns {boolean} false: it may be another person's than the one before
    */
-  begin(line, token, skew) {
+  begin(transport, token) {
     this.end();
-    this.#line = line;
-    const wait = typeof this.#provider === 'function' ? renewIn(token, this.#environment.now() / 1000 + skew) : null;
-    if (wait !== null) this.#timer = this.#environment.setTimeout(() => this.now(skew), wait);
+    const same = this.#isSame(this.#provider(), token);
+    this.transport = transport;
+    this.#show(token);
+    return same;
   }
 
-  /** The line is gone. */
+  /** What to show instead of asking the provider, if it is of this provider. */
+  get old() {
+    return this.#provider() === this.from ? this.#old : null;
+  }
+
+  /** The connection is gone. */
   end() {
-    this.#line = null;
+    this.transport = this.#before = null;
     this.#environment.clearTimeout(this.#timer);
   }
 
-  /** Say a new one now. @param {number} skew */
-  now(skew) {
-    const line = this.#line;
-    if (line === null || this.#provider === undefined) return;
-    askForToken(this.#provider, this.#environment).then(
-      (token) => {
-        if (line !== this.#line || token === null) return;
-        line.send({ type: 'hello', token });
-        this.begin(line, token, skew);
-      },
-      // It ends with 4100 then, and each dial asks again.
-      (error) => line === this.#line && this.#complain(error),
-    );
+  /** Nothing of the connections so far counts for the next. */
+  reset() {
+    this.#old = null;
+  }
+
+  /**
+   * Ask for a new token, and send it if the connection still serves then.
+   * @returns {Promise<boolean>} false: it may be another person's, and was not sent
+   */
+  async renew() {
+    this.#environment.clearTimeout(this.#timer);
+    const request = ++this.#requests;
+    const { transport } = this;
+    const provider = this.#provider();
+    try {
+      const token = await askForToken(provider, this.#environment);
+      if (request !== this.#requests) return true;
+      if (!this.#isSame(provider, token)) return false;
+      if (token === null || transport === null || transport !== this.transport) return true;
+      transport.send({ type: 'hello', token });
+      this.#before = this.#token;
+      this.#old = null;
+      this.#show(token);
+    } catch (error) {
+      if (provider !== this.from) return false;
+      if (transport !== null && transport === this.transport) this.#failed(error);
+    }
+    return true;
+  }
+
+  /**
+   * The connection was refused. If that was for a new token, the one before is shown again; if
+   * it was for that one, the provider is asked.
+   * @returns {boolean} whether to connect again
+   */
+  revert() {
+    const reverted = this.#old !== null;
+    this.#old = reverted || secondsLeft(this.#before, this.#clock.now()) <= 0 ? null : this.#before;
+    this.#before = null;
+    return reverted || this.#old !== null;
+  }
+
+  /** @param {string | null} token */
+  #show(token) {
+    this.#token = token;
+    this.from = this.#provider();
+    if (typeof this.from !== 'function') return;
+    const wait = this.#old === null ? renewIn(token, this.#clock.now()) : this.#soon();
+    if (wait !== null) this.#renewAfter(wait);
+  }
+
+  /** @param {TokenProvider | undefined} provider @param {string | null} token */
+  #isSame(provider, token) {
+    return provider === this.from || (token !== null && sameSubject(this.#token, token));
+  }
+
+  /** There is no new token: the old one is kept, and another is asked for. @param {any} error */
+  #failed(error) {
+    this.#complain(`no new token: ${error?.message ?? error}`);
+    this.#renewAfter(this.#soon());
+  }
+
+  #soon() {
+    return RETRY * (0.5 + this.#environment.random() / 2);
+  }
+
+  /** @param {number} ms */
+  #renewAfter(ms) {
+    this.#environment.clearTimeout(this.#timer);
+    this.#timer = this.#environment.setTimeout(this.#due, ms);
   }
 }
 
@@ -106,20 +212,32 @@ export class Renewal {
  * @returns {number | null}  null: it does not say
  */
 export function renewIn(token, now) {
-  const left = expiry(token) - now;
+  const left = secondsLeft(token, now);
   if (!(left > 0)) return null;
   const lead = Math.min(Math.max(left * SHARE, LEAST_LEAD), MOST_LEAD);
   // Nobody asks a login server more than once a second; a timer holds at most 2³¹ ms.
   return Math.min(Math.max(left - lead, 1), 86_400) * 1000;
 }
 
-/** @param {string | null} token */
-function expiry(token) {
+/** Until a token expires; NaN: it does not say. @param {string | null} token @param {number} now */
+function secondsLeft(token, now) {
+  return Number(claimsOf(token)['exp']) - now;
+}
+
+/**
+ * Whether both tokens are of the same person. Those that do not say are not.
+ * @param {string | null} a @param {string | null} b
+ */
+export function sameSubject(a, b) {
+  const { sub } = claimsOf(a);
+  return a === b || (sub !== undefined && sub === claimsOf(b)['sub']);
+}
+
+/** @param {string | null} token @returns {Record<string, unknown>} */
+function claimsOf(token) {
   try {
-    const payload = token?.split('.')[1] ?? '';
-    const { exp } = JSON.parse(atob(payload.replace(/-/g, '+').replace(/_/g, '/')));
-    return Number(exp);
+    return JSON.parse(atob((token ?? '').split('.')[1]?.replace(/-/g, '+').replace(/_/g, '/') ?? ''));
   } catch {
-    return NaN; // opaque: the gateway tells when it is over
+    return {}; // the gateway tells when it has expired
   }
 }

@@ -1,16 +1,17 @@
 /**
- * A drop-in for the WebSocket hook that many projects have grown: the same shape,
- * so that moving is changing an import (`docs/migrating-use-websocket.md`).
- * Beneath it is the one shared connection: pings, reconnects, positions and
- * resyncs are its business, so two components with this hook share a socket.
+ * A replacement for the WebSocket hook that many projects have written, with the same shape,
+ * so that only the import must be changed (`docs/migrating-use-websocket.md`).
+ * It uses the shared connection, which handles pings, reconnects, positions and
+ * resyncs, so two components with this hook share a socket.
  * New code is shorter with `useJob`.
  */
 
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 
-import { connect } from './shared.js';
+import { connect } from './settings.js';
 
 /** @import { Connection } from './connection.js' */
+/** @import { ConnectionStatus } from './status.js' */
 /** @import { State } from './protocol.js' */
 
 /**
@@ -19,119 +20,178 @@ import { connect } from './shared.js';
  * @property {string} job
  * @property {number | null} epoch
  * @property {number} seq
- * @property {boolean} snapshot  it says how the job stands, and replaces what was known
+ * @property {boolean} snapshot  it says how the job is, and replaces what was known
  * @property {State | null} state
  */
+
+/** @typedef {string | number} Id  of whatever the application counts: `toJob` makes a job id of it */
 
 /**
  * @typedef {object} ProgressSocketOptions
  * @property {string | URL} [url]           of the gateway's `/ws`
- * @property {readonly string[]} [jobs]     what to hear of, until the functions say otherwise
+ * @property {readonly Id[]} [jobs]         what to watch, until the functions say otherwise
+ * @property {(id: Id) => string} [toJob]   the job of an id: `(id) => `project:${id}``; by default the id itself
+ * @property {string} [idsField]            what your messages call the list of ids, beside `jobs`: `project_ids`
  * @property {(message: ProgressMessage) => void} [onMessage]
+ * @property {() => void} [onConnect]       also `onOpen`
  * @property {() => void} [onOpen]
+ * @property {(ending: { code: number, reason: string }) => void} [onDisconnect]  also `onClose`
  * @property {(ending: { code: number, reason: string }) => void} [onClose]
- * @property {boolean} [enabled]            false: hear of nothing
+ * @property {(error: Error) => void} [onError]  it was refused, or is not connected for good
+ * @property {boolean} [enabled]            false: watch nothing. Also `autoConnect`
+ * @property {boolean} [autoConnect]
  */
 
 /**
  * @typedef {object} ProgressSocket
  * @property {boolean} isConnected
+ * @property {'connecting' | 'connected' | 'disconnected' | 'error'} connectionStatus
  * @property {0 | 1 | 3} readyState         as a WebSocket's: connecting, open, closed
  * @property {ProgressMessage | null} lastMessage
- * @property {(jobs: readonly string[]) => void} syncSubscriptions  the whole set
- * @property {(jobs: string | readonly string[]) => void} subscribe
- * @property {(jobs: string | readonly string[]) => void} unsubscribe
- * @property {(message: string | { type: string, jobs?: readonly string[] }) => void} sendMessage
+ * @property {string | null} error
+ * @property {(ids: readonly Id[]) => void} syncSubscriptions  the whole set
+ * @property {(ids: Id | readonly Id[]) => void} subscribe
+ * @property {(ids: Id | readonly Id[]) => void} unsubscribe
+ * @property {(message: string | Record<string, unknown>) => void} sendMessage
  *   takes `sync_subscriptions`, `subscribe`, `unsubscribe`, and `ping`, which is needed no more
- * @property {() => void} reconnect
+ * @property {() => void} connect           now instead of later, and again after `disconnect`
+ * @property {() => void} reconnect         the same
+ * @property {() => void} disconnect        this component watches nothing until `connect`
  */
 
-/** @type {readonly string[]} */
+/** @type {readonly Id[]} */
 const NONE = [];
 const READY = { connecting: 0, live: 1, stale: 1, offline: 3 };
+const STATUS = /** @type {const} */ ({ connecting: 'connecting', live: 'connected', stale: 'connected', offline: 'disconnected' });
 const nothing = () => () => {};
+/** @type {Pick<ConnectionStatus, 'state' | 'stopped' | 'error' | 'ending'>} */
+const CLOSED = Object.freeze({ state: 'offline', stopped: false, error: null, ending: null });
+/** @type {typeof CLOSED} */
+const CONNECTING = Object.freeze({ ...CLOSED, state: 'connecting' });
 
 /**
  * @param {ProgressSocketOptions} [options]
  * @returns {ProgressSocket}
  */
-export function useProgressSocket({ url, jobs = NONE, onMessage, onOpen, onClose, enabled = true } = {}) {
+export function useProgressSocket(options = {}) {
+  const { url, jobs = NONE, enabled = true, autoConnect = true, toJob = String, idsField = 'jobs' } = options;
   const address = url === undefined ? undefined : String(url);
-  const connection = useMemo(
-    () => (enabled && typeof document !== 'undefined' ? connect(address) : null),
-    [address, enabled],
-  );
-  const [said, setSaid] = useState(/** @type {ReadonlyMap<string, boolean>} */ (new Map()));
+  const [on, setOn] = useState(autoConnect);
+  const connection = useMemo(() => (enabled && on ? connect(address) : null), [address, enabled, on]);
+  const [asked, setAsked] = useState(/** @type {ReadonlyMap<string, boolean>} */ (new Map()));
   const [lastMessage, setLastMessage] = useState(/** @type {ProgressMessage | null} */ (null));
 
   // Handlers written inline are new at each render; that must not subscribe anew.
-  const handlers = useRef({ onMessage, onOpen, onClose, jobs });
+  const latest = useRef({ ...options, jobs, toJob, idsField });
   useEffect(() => {
-    handlers.current = { onMessage, onOpen, onClose, jobs };
+    latest.current = { ...options, jobs, toJob, idsField };
   });
 
-  const wanted = new Map([...jobs.map((job) => /** @type {const} */ ([job, true])), ...said]);
+  const wanted = new Map([...jobs.map((id) => /** @type {const} */ ([toJob(id), true])), ...asked]);
   const key = [...wanted].filter(([, is]) => is).map(([job]) => job).sort().join('\n');
-  useWatching(connection, key, (message) => {
-    setLastMessage(message);
-    handlers.current.onMessage?.(message);
-  });
-
-  const state = useSyncExternalStore(
+  const { state, stopped, error, ending } = useSyncExternalStore(
     connection?.observe ?? nothing,
-    () => connection?.status().state ?? 'offline',
-    () => /** @type {const} */ ('connecting'),
+    () => connection?.status() ?? CLOSED,
+    () => CONNECTING,
   );
   const isConnected = READY[state] === 1;
   const wasConnected = useRef(false);
   useEffect(() => {
     if (isConnected === wasConnected.current) return;
     wasConnected.current = isConnected;
-    if (isConnected) handlers.current.onOpen?.();
-    else handlers.current.onClose?.(connection?.status().ending ?? { code: 1000, reason: 'closed by the page' });
-  }, [connection, isConnected]);
+    const { onConnect, onOpen, onDisconnect, onClose } = latest.current;
+    const how = ending ?? { code: 1000, reason: 'closed by the page' };
+    for (const handler of isConnected ? [onConnect, onOpen] : [onDisconnect, onClose]) handler?.(how);
+  }, [isConnected, ending]);
+  useEffect(() => {
+    if (error !== null) latest.current.onError?.(new Error(error));
+  }, [error]);
 
-  const say = useCallback((/** @type {string | readonly string[]} */ some, /** @type {boolean} */ is) => {
-    setSaid((before) => new Map([...before, ...[some].flat().map((job) => /** @type {const} */ ([job, is]))]));
+  useWatching(connection, key, (message) => {
+    setLastMessage(message);
+    latest.current.onMessage?.(message);
+  });
+
+  const change = useCallback((/** @type {Id | readonly Id[]} */ ids, /** @type {boolean} */ is) => {
+    const changes = namesOf([ids].flat(), latest.current.toJob).map((job) => /** @type {const} */ ([job, is]));
+    setAsked((before) => new Map([...before, ...changes]));
   }, []);
-  const subscribe = useCallback((/** @type {string | readonly string[]} */ more) => say(more, true), [say]);
-  const unsubscribe = useCallback((/** @type {string | readonly string[]} */ fewer) => say(fewer, false), [say]);
-  const syncSubscriptions = useCallback((/** @type {readonly string[]} */ all) => {
-    const others = handlers.current.jobs.map((job) => /** @type {const} */ ([job, false]));
-    setSaid(new Map([...others, ...all.map((job) => /** @type {const} */ ([job, true]))]));
+  const subscribe = useCallback((/** @type {Id | readonly Id[]} */ ids) => change(ids, true), [change]);
+  const unsubscribe = useCallback((/** @type {Id | readonly Id[]} */ ids) => change(ids, false), [change]);
+  const syncSubscriptions = useCallback((/** @type {readonly Id[]} */ ids) => {
+    const { jobs, toJob } = latest.current;
+    const others = namesOf(jobs, toJob).map((job) => /** @type {const} */ ([job, false]));
+    setAsked(new Map([...others, ...namesOf(ids, toJob).map((job) => /** @type {const} */ ([job, true]))]));
   }, []);
   const sendMessage = useCallback(
-    (/** @type {string | { type: string, jobs?: readonly string[] }} */ message) => {
-      const { type, jobs: named = NONE } = typeof message === 'string' ? JSON.parse(message) : message;
-      if (type === 'sync_subscriptions') syncSubscriptions(named);
-      else if (type === 'subscribe') subscribe(named);
-      else if (type === 'unsubscribe') unsubscribe(named);
-      else if (type !== 'ping' && type !== 'pong') throw new TypeError(`a gateway takes no message of type ${type}`);
+    (/** @type {string | Record<string, unknown>} */ message) => {
+      const { type, ids } = readMessage(message, latest.current.idsField);
+      if (type === 'sync_subscriptions') syncSubscriptions(ids);
+      else if (type === 'subscribe') subscribe(ids);
+      else if (type === 'unsubscribe') unsubscribe(ids);
     },
     [syncSubscriptions, subscribe, unsubscribe],
   );
-  const reconnect = useCallback(() => connection?.retry(), [connection]);
+  const reconnect = useCallback(() => {
+    setOn(true);
+    connection?.retry();
+  }, [connection]);
+  const disconnect = useCallback(() => setOn(false), []);
 
-  return { isConnected, readyState: /** @type {0 | 1 | 3} */ (READY[state]), lastMessage, syncSubscriptions, subscribe, unsubscribe, sendMessage, reconnect };
+  return {
+    isConnected, connectionStatus: stopped ? 'error' : STATUS[state], readyState: /** @type {0 | 1 | 3} */ (READY[state]),
+    lastMessage, error, syncSubscriptions, subscribe, unsubscribe, sendMessage, connect: reconnect, reconnect, disconnect,
+  };
+}
+
+/** Fields that other hooks have in such a message, and a gateway does not need. */
+const HARMLESS = new Set(['type', 'id', 'timestamp']);
+
+/**
+ * @param {string | Record<string, unknown>} message @param {string} idsField
+ * @returns {{ type: unknown, ids: readonly Id[] }}
+ * @throws {TypeError} a gateway would not understand it
+ */
+function readMessage(message, idsField) {
+  const fields = /** @type {Record<string, unknown>} */ (typeof message === 'string' ? JSON.parse(message) : message);
+  const { type } = fields;
+  if (type === 'ping' || type === 'pong') return { type, ids: NONE };
+  if (type !== 'sync_subscriptions' && type !== 'subscribe' && type !== 'unsubscribe') {
+    throw new TypeError(`a gateway takes no message of type ${JSON.stringify(type)}`);
+  }
+  for (const name of Object.keys(fields)) {
+    if (HARMLESS.has(name) || name === 'jobs' || name === idsField) continue;
+    throw new TypeError(
+      `${type} has no field ${JSON.stringify(name)}: name the jobs in "jobs", or give the hook { idsField: ${JSON.stringify(name)} }`,
+    );
+  }
+  const ids = fields['jobs'] ?? fields[idsField];
+  if (!Array.isArray(ids)) throw new TypeError(`${type} needs "jobs", a list of job ids`);
+  return { type, ids };
+}
+
+/** @param {readonly Id[]} ids @param {(id: Id) => string} toJob */
+function namesOf(ids, toJob) {
+  return ids.map((id) => toJob(id));
 }
 
 /**
  * Watch the jobs in `key`, one a line; a job that stays is left alone when others change.
  * @param {Connection | null} connection
  * @param {string} key
- * @param {(message: ProgressMessage) => void} say
+ * @param {(message: ProgressMessage) => void} tell
  */
-function useWatching(connection, key, say) {
+function useWatching(connection, key, tell) {
   const watching = useRef(/** @type {Map<string, () => void>} */ (new Map()));
-  const told = useRef(say);
+  const latest = useRef(tell);
   useEffect(() => {
-    told.current = say;
+    latest.current = tell;
   });
   // Two effects, as they end at different times: this one with the connection…
   useEffect(() => {
     const current = watching.current;
     return () => {
-      for (const leave of current.values()) leave();
+      for (const stop of current.values()) stop();
       current.clear();
     };
   }, [connection]);
@@ -139,17 +199,17 @@ function useWatching(connection, key, say) {
   useEffect(() => {
     if (connection === null) return;
     const wanted = new Set(key === '' ? [] : key.split('\n'));
-    for (const [job, leave] of watching.current) {
+    for (const [job, stop] of watching.current) {
       if (wanted.has(job)) continue;
-      leave();
+      stop();
       watching.current.delete(job);
     }
     for (const job of wanted) {
       if (watching.current.has(job)) continue;
-      const leave = connection.watch(job, ({ epoch, seq, snapshot, state, denied }) => {
-        if (denied === null) told.current({ type: 'progress', job, epoch, seq, snapshot, state });
+      const stop = connection.watch(job, ({ epoch, seq, snapshot, state, denied }) => {
+        if (denied === null) latest.current({ type: 'progress', job, epoch, seq, snapshot, state });
       });
-      watching.current.set(job, leave);
+      watching.current.set(job, stop);
     }
   }, [connection, key]);
 }

@@ -1,17 +1,17 @@
 /**
- * What a person is shown of a job: one pure function from what is known, and the
- * gateway's time, to words and numbers. Both the element and the page draw from
- * it, so that a job looks the same everywhere and tests need no DOM.
+ * The view of a job: one pure function from the known state and the
+ * gateway's time to texts and numbers. Both the element and the page use
+ * it, so that a job looks the same everywhere, and tests need no DOM.
  */
 
-import { countsAll, percentOf, rateOf } from './progress.js';
-import { FINAL } from './protocol.js';
+import { countsAll, hasExpired, isFinal, percentOf, rateOf } from './progress.js';
+import { MOST_BYTES, fill, speak } from './words.js';
 
 /** @import { Watched } from './jobs.js' */
 /** @import { State } from './protocol.js' */
 
 /**
- * How a job looks: its status, its health where that is worse, or that there is
+ * The look of a job: its status, or its health if that is worse, or that there is
  * nothing to show.
  * @typedef {'unknown' | 'queued' | 'running' | 'stalled' | 'lost' | 'succeeded'
  *   | 'failed' | 'cancelled' | 'denied'} Look
@@ -28,27 +28,10 @@ import { FINAL } from './protocol.js';
  * @property {string} phase
  * @property {string} message
  * @property {string} error
- * @property {string} amount           `444 / 1,200 frames`
+ * @property {string} amount           `444 / 1,200 frames`; of a group, `412 / 1,000 · 3 failed`
  * @property {string} time             `2 min left`, `took 34 s`, `no update for 1 min`
  * @property {string} valueText        all of it, for a screen reader
  */
-
-const WORDS = Object.freeze({
-  unknown: 'Not known yet',
-  queued: 'Queued',
-  running: 'Running',
-  stalled: 'Stalled',
-  lost: 'Lost',
-  succeeded: 'Succeeded',
-  failed: 'Failed',
-  cancelled: 'Cancelled',
-  denied: 'Not available',
-});
-
-const DENIALS = Object.freeze({
-  invalid_job: 'This is not a job id.',
-  too_many_jobs: 'This page watches more jobs than the gateway allows.',
-});
 
 /**
  * @param {State | null} state
@@ -56,23 +39,29 @@ const DENIALS = Object.freeze({
  */
 export function lookOf(state) {
   if (state === null) return 'unknown';
-  if (FINAL.has(state.status)) return state.status;
+  if (isFinal(state)) return state.status;
   return state.health === 'stalled' || state.health === 'lost' ? state.health : state.status;
 }
 
+/** Whether nothing more is expected of a job that looks like this, until somebody begins it anew. @param {Look} look */
+export function isOver(look) {
+  return look === 'succeeded' || look === 'failed' || look === 'cancelled' || look === 'lost';
+}
+
 /**
- * @param {Watched | null} watched  null: nothing was heard yet
+ * @param {Watched | null} watched  null: nothing is known yet
  * @param {number} now              the gateway's time, Unix seconds
  * @param {number} [floor]          the percentage that this attempt has reached already
  * @returns {View}
  */
 export function describe(watched, now, floor = 0) {
+  const { words, percent: percentText } = speak();
   const state = watched?.state ?? null;
   const look = watched?.denied ? 'denied' : lookOf(state);
-  const final = state !== null && FINAL.has(state.status);
+  const final = isFinal(state);
   const percent = percentOf(state, floor);
-  const word = WORDS[look];
-  const rounded = percent === null ? '' : `${Math.floor(percent)}%`;
+  const word = words[look];
+  const rounded = percent === null ? '' : percentText(Math.floor(percent));
   const view = {
     look,
     final,
@@ -80,92 +69,113 @@ export function describe(watched, now, floor = 0) {
     percent,
     // Before the gateway has answered, not even "not known" is known.
     figure: watched === null ? '' : figureOf(look, word, rounded),
-    attempt: (state?.attempt ?? 1) > 1 ? `attempt ${state?.attempt}` : '',
+    attempt: (state?.attempt ?? 1) > 1 ? fill(words.attempt, { n: String(state?.attempt) }) : '',
     phase: final ? '' : (state?.phase ?? ''),
     message: messageOf(watched, look),
-    error: look === 'failed' ? (state?.error ?? '') : '',
+    error: look === 'failed' ? endOf(state?.error ?? '') : '',
     amount: state === null ? '' : amountOf(state),
     time: state === null ? '' : timeOf(state, look, now),
   };
-  const spoken = [watched === null ? 'Loading' : word, view.attempt, look === 'succeeded' ? '' : rounded, view.phase, view.error || view.message, view.amount, view.time];
+  const spoken = [watched === null ? words.loading : word, view.attempt, look === 'succeeded' ? '' : rounded, view.phase, view.error || view.message, view.amount, view.time];
   return { ...view, valueText: spoken.filter(Boolean).join(', ') };
 }
 
 /** @param {Look} look @param {string} word @param {string} rounded */
 function figureOf(look, word, rounded) {
   if (look === 'running') return rounded || word;
-  if (look === 'stalled' || look === 'lost') return rounded ? `${word} at ${rounded}` : word;
+  if (look === 'stalled' || look === 'lost') return rounded ? fill(speak().words.at, { word, percent: rounded }) : word;
   return word;
 }
 
 /** @param {Watched | null} watched @param {Look} look */
 function messageOf(watched, look) {
+  const { words } = speak();
   if (look === 'denied') {
     const code = watched?.denied ?? '';
-    return code in DENIALS ? DENIALS[/** @type {keyof DENIALS} */ (code)] : code;
+    return code === 'invalid_job' || code === 'too_many_jobs' || code === 'node_full' || code === 'share_full' ? words[code] : code;
   }
-  if (look === 'unknown') return watched === null ? '' : 'Nobody has reported on this job so far.';
-  // The last message of a failed job is what it did before; the error says why.
+  if (look === 'unknown') return watched === null ? '' : words.unreported;
+  // Of a failed job show the error; its last message is older.
   return look === 'failed' && watched?.state?.error ? '' : (watched?.state?.message ?? '');
 }
 
+/** Characters of an error that are shown. */
+const MOST_OF_AN_ERROR = 300;
+
+/** The end of a long error, such as a traceback, because the reason is at the end. @param {string} error */
+function endOf(error) {
+  const text = error.trimEnd();
+  const lines = text.split('\n');
+  const end = lines.slice(-3).join('\n').slice(-MOST_OF_AN_ERROR);
+  return end.length < text.length ? `…${end}` : text;
+}
+
+/** Of a group, how many of its children have ended, and how: `412 / 1,000 · 3 failed`. @param {import('./protocol.js').Children} children */
+function childrenOf({ expected, succeeded, failed, cancelled }) {
+  const { words, number } = speak();
+  const ended = succeeded + failed + cancelled;
+  const parts = [expected === null || expected === ended ? number(ended) : `${number(ended)} / ${number(expected)}`];
+  if (failed > 0) parts.push(fill(words.someFailed, { n: number(failed) }));
+  if (cancelled > 0) parts.push(fill(words.someCancelled, { n: number(cancelled) }));
+  return parts.join(' · ');
+}
+
 /** @param {State} state */
-function amountOf({ done, total, unit }) {
+function amountOf({ done, total, unit, children }) {
+  if (children !== undefined) return childrenOf(children);
   if (done === undefined && total === undefined) return '';
   if (unit === 'bytes' || unit === 'B') return bytesOf(done, total);
+  const { number } = speak();
   const noun = unit ? ` ${unit}` : '';
   if (total === undefined) return `${number(done ?? 0)}${noun}`;
   if (done === undefined) return `${number(total)}${noun}`;
   return done === total ? `${number(total)}${noun}` : `${number(done)} / ${number(total)}${noun}`;
 }
 
-const precise = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
-
 /**
  * How fast it goes; '' if that is not known.
  * @param {State} state
  */
-export function paceOf(state) {
+export function rateTextOf(state) {
   const rate = state.status === 'running' ? rateOf(state) : null;
   if (rate === null) return '';
-  if (!countsAll(state)) return `${precise.format(rate)} % a second`;
+  const { precise, words } = speak();
   const { unit } = state;
-  if (unit === 'bytes' || unit === 'B') return `${bytesOf(undefined, rate)} a second`;
-  return `${precise.format(rate)}${unit ? ` ${unit}` : ''} a second`;
+  let amount = `${precise(rate)}${unit ? ` ${unit}` : ''}`;
+  if (!countsAll(state)) amount = `${precise(rate)} %`;
+  else if (unit === 'bytes' || unit === 'B') amount = bytesOf(undefined, rate);
+  return fill(words.rate, { amount });
 }
-
-const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
 
 /**
  * Both numbers in the unit of the larger, so that they can be compared.
  * @param {number | undefined} done @param {number | undefined} total
  */
 function bytesOf(done, total) {
+  const { bytes, byteUnit } = speak();
   const largest = Math.max(done ?? 0, total ?? 0, 1);
-  const power = Math.min(Math.floor(Math.log10(largest) / 3), UNITS.length - 1);
-  const digits = power === 0 ? 0 : 1;
-  /** @param {number} value */
-  const short = (value) => (value / 1000 ** power).toFixed(digits);
-  const parts = [done, total].filter((value) => value !== undefined).map(short);
+  const power = Math.min(Math.floor(Math.log10(largest) / 3), MOST_BYTES);
+  const parts = [done, total].filter((value) => value !== undefined).map((value) => bytes(value, power));
   if (done === total) parts.pop();
-  return `${parts.join(' / ')} ${UNITS[power]}`;
+  return `${parts.join(' / ')} ${byteUnit(power)}`;
 }
 
 /** @param {State} state @param {Look} look @param {number} now */
 function timeOf(state, look, now) {
+  const { words } = speak();
   const since = now - (state.updated_at ?? now);
   switch (look) {
     case 'running':
       return etaOf(state, since);
     case 'stalled':
     case 'lost':
-      return `no update for ${passed(since)}`;
+      return fill(words.silent, { time: passed(since) });
     case 'succeeded':
     case 'failed':
     case 'cancelled': {
       if (state.started_at === undefined || state.finished_at === undefined) return '';
-      const took = duration(state.finished_at - state.started_at);
-      return look === 'succeeded' ? `took ${took}` : `after ${took}`;
+      const time = duration(state.finished_at - state.started_at);
+      return fill(look === 'succeeded' ? words.took : words.after, { time });
     }
     default:
       return '';
@@ -175,26 +185,39 @@ function timeOf(state, look, now) {
 /** @param {State} state @param {number} since */
 function etaOf({ eta }, since) {
   if (eta === undefined) return '';
+  const { words } = speak();
   const left = eta - since;
-  if (left >= 1) return `${roughly(left)} left`;
-  // An estimate that ran out was wrong, and says nothing any more.
-  return left > -5 ? 'almost done' : '';
+  if (left >= 1) return fill(words.left, { time: roughly(left) });
+  return hasExpired(left) ? '' : words.almostDone;
+}
+
+/** @typedef {'seconds' | 'minutes' | 'hours' | 'days'} Unit */
+
+/** @param {number} value @param {Unit} unit */
+function time(value, unit) {
+  const { words, number } = speak();
+  return fill(words[unit], { n: number(value) });
+}
+
+/** @param {number} large @param {Unit} unit @param {number} small @param {Unit} subunit */
+function join(large, unit, small, subunit) {
+  return small === 0 ? time(large, unit) : `${time(large, unit)} ${time(small, subunit)}`;
 }
 
 /**
- * As exact as a person cares: `8 s`, `1 min 20 s`, `14 min`, `2 h 5 min`, `3 d 4 h`.
+ * As exact as a person needs: `8 s`, `1 min 20 s`, `14 min`, `2 h 5 min`, `3 d 4 h`.
  * @param {number} seconds
  */
 export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
-  if (s < 1) return 'under 1 s';
-  if (s < 60) return `${s} s`;
-  if (s < 600) return join(Math.floor(s / 60), 'min', s % 60, 's');
+  if (s < 1) return speak().words.underASecond;
+  if (s < 60) return time(s, 'seconds');
+  if (s < 600) return join(Math.floor(s / 60), 'minutes', s % 60, 'seconds');
   const minutes = Math.round(s / 60);
-  if (minutes < 60) return `${minutes} min`;
-  if (minutes < 48 * 60) return join(Math.floor(minutes / 60), 'h', minutes % 60, 'min');
+  if (minutes < 60) return time(minutes, 'minutes');
+  if (minutes < 48 * 60) return join(Math.floor(minutes / 60), 'hours', minutes % 60, 'minutes');
   const hours = Math.round(minutes / 60);
-  return join(Math.floor(hours / 24), 'd', hours % 24, 'h');
+  return join(Math.floor(hours / 24), 'days', hours % 24, 'hours');
 }
 
 /**
@@ -214,27 +237,14 @@ export function passed(seconds) {
   return duration(seconds < 120 ? seconds : Math.floor(seconds / 60) * 60);
 }
 
-/** @param {number} large @param {string} unit @param {number} small @param {string} subunit */
-function join(large, unit, small, subunit) {
-  return small === 0 ? `${large} ${unit}` : `${large} ${unit} ${small} ${subunit}`;
-}
-
 /**
- * How long ago, for a list: `now`, `12 s ago`, `4 min ago`, `3 h ago`, `2 d ago`.
+ * How long ago, for a list: `just now`, `12 s ago`, `4 min ago`, `3 h ago`, `2 d ago`.
  * @param {number} seconds
  */
 export function ago(seconds) {
-  if (seconds < 5) return 'just now';
-  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h ago`;
-  return `${Math.floor(seconds / 86400)} d ago`;
-}
-
-// The words are English, so the digits are grouped as English does.
-const format = new Intl.NumberFormat('en', { maximumFractionDigits: 2 });
-
-/** @param {number} value */
-function number(value) {
-  return format.format(value);
+  const { words } = speak();
+  if (seconds < 5) return words.justNow;
+  /** @type {[number, Unit]} */
+  const [size, unit] = seconds < 60 ? [1, 'seconds'] : seconds < 3600 ? [60, 'minutes'] : seconds < 48 * 3600 ? [3600, 'hours'] : [86_400, 'days'];
+  return fill(words.ago, { time: time(Math.floor(seconds / size), unit) });
 }

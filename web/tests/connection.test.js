@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-import { fakeWorld, snapshot, step, tick } from './world.js';
+import '../src/tokens.js'; // loaded late by the client; here at once, so that no test waits for a disk
+import { fakeWorld, jwt, snapshot, step, tick } from './world.js';
 
 const URL_ = 'ws://gateway.test/ws';
 
@@ -344,55 +345,196 @@ test('stale as long as the gateway says so', async () => {
   assert.deepEqual(states, ['connecting', 'live', 'stale', 'live', 'offline', 'connecting', 'stale']);
 });
 
-test('a final state ends the subscription; whoever watches anew asks again', async () => {
-  const { world, connection, heard } = await live('a', 'b');
-  world.socket.say(snapshot('a', 1, 1), snapshot('b', 1, 1), step('a', 1, 1, 2, { status: 'succeeded' }));
-  await world.pass(300);
-  assert.deepEqual(answer(world.socket).map(({ jobs }) => jobs), [['b']]);
-  assert.equal(connection.peek('a').state.status, 'succeeded', 'and is still known');
-
+test('a job stays subscribed after its end, and the next attempt is shown to all who watch', async () => {
+  const { world, connection, heard, unwatch } = await live('a');
+  world.socket.say(snapshot('a', 1, 1), step('a', 1, 1, 2, { status: 'failed' }));
+  await world.pass(1_000);
+  assert.deepEqual(world.socket.heard(), [], 'the retry is still to come');
   world.socket.die(4000);
   await world.pass(1_000);
   world.socket.welcome();
   assert.deepEqual(answer(world.socket), [
-    { type: 'hello', positions: { b: [1, 1] } },
-    { type: 'sync_subscriptions', id: 3, jobs: ['b'] },
+    { type: 'hello', positions: { a: [1, 2] } },
+    { type: 'sync_subscriptions', id: 2, jobs: ['a'] },
   ]);
-
+  world.socket.say(step('a', 1, 2, 3, { attempt: 2 }), step('a', 1, 3, 4, { attempt: 2, status: 'succeeded' }));
+  assert.deepEqual(heard.slice(-2).map(({ state }) => [state.attempt, state.status]), [[2, 'running'], [2, 'succeeded']]);
+  unwatch[0]();
   await world.pass(1_000);
-  connection.watch('a', (watched) => heard.push(watched));
-  await tick();
-  assert.deepEqual(answer(world.socket)[0].jobs, ['a', 'b']);
-  world.socket.say(snapshot('a', 1, 5, { attempt: 2 }));
-  assert.equal(heard.at(-1).state.attempt, 2);
-  await world.pass(1_000);
-  assert.deepEqual(world.socket.heard(), [], 'it runs: it stays wanted');
+  assert.deepEqual(world.socket.heard().map(({ jobs }) => jobs), [[]], 'until the last one has left');
 });
 
-test('an attempt that follows before the gateway was told keeps the subscription', async () => {
-  const { world } = await live('a');
-  world.socket.say(snapshot('a', 1, 1, { status: 'failed' }), step('a', 1, 1, 2, { attempt: 2 }));
-  await world.pass(1_000);
-  assert.deepEqual(world.socket.heard(), []);
-});
-
-test('what a list says is shown until the gateway speaks, and reopens what had ended', async () => {
+test('no listener is called twice for one position, whoever else comes and goes', async () => {
   const { world, connection, heard } = await live('a');
-  connection.learn({ job: 'a', epoch: 1, seq: 4, state: { status: 'running', percent: 40 } });
-  connection.learn({ job: 'nobody', epoch: 1, seq: 4, state: { status: 'running' } });
-  assert.equal(heard.at(-1).state.percent, 40);
-  connection.learn({ job: 'a', epoch: 1, seq: 5, state: { status: 'running', percent: 50 } });
-  assert.equal(heard.at(-1).state.percent, 40, 'one word is enough: the connection knows better');
-  world.socket.say(snapshot('a', 1, 3, { percent: 30 }), step('a', 1, 3, 6, { status: 'failed' }));
+  world.socket.say(snapshot('a', 1, 1, { status: 'succeeded' }));
+  for (let i = 0; i < 3; i++) {
+    const second = [];
+    const leave = connection.watch('a', (watched) => second.push(watched));
+    await world.pass(1_000);
+    answer(world.socket);
+    world.socket.say(snapshot('a', 1, 1, { status: 'succeeded' }));
+    assert.equal(second.length, 1);
+    leave();
+    await world.pass(1_000);
+  }
+  world.socket.die(4000);
   await world.pass(1_000);
-  assert.deepEqual(answer(world.socket)[0].jobs, []);
-  connection.learn({ job: 'a', epoch: 1, seq: 6, state: { status: 'failed' } });
+  world.socket.welcome();
+  world.socket.say(snapshot('a', 1, 1, { status: 'succeeded' }));
+  assert.equal(heard.length, 1);
+});
+
+test('a component that is mounted again shows what was known, and that it may be old', async () => {
+  const { world, connection, unwatch } = await live('a');
+  world.socket.say(snapshot('a', 1, 7, { percent: 70 }));
+  unwatch[0]();
+  await world.pass(10_000);
+  answer(world.socket);
+  const heard = [];
+  const leave = connection.watch('a', (watched) => heard.push(watched));
+  assert.deepEqual(heard.map(({ seq }) => seq), [7], 'no flash of "unknown"');
+  assert.equal(connection.isStale('a'), false, 'nor of "stale", if the gateway answers in time');
+  await world.pass(1_600);
+  assert.equal(connection.isStale('a'), true);
+  answer(world.socket);
+  world.socket.say(snapshot('a', 1, 9, { percent: 90 }));
+  assert.deepEqual([heard.at(-1).seq, connection.isStale('a')], [9, false]);
+  leave();
+  for (let i = 0; i < 2; i++) {
+    await world.pass(20_000);
+    world.socket.say({ type: 'pong' });
+  }
+  assert.equal(connection.peek('a'), null, 'but not for ever');
+  connection.watch('a', (watched) => heard.push(watched));
+  assert.equal(heard.length, 2);
+});
+
+test('a clock that is set changes neither the times nor what is stale', async () => {
+  for (const hours of [-1, 1]) {
+    const { world, connection } = await live('a');
+    const before = connection.now();
+    world.set += hours * 3_600_000;
+    await world.pass(2_000);
+    assert.equal(connection.now() - before, 2);
+    world.socket.die(4000);
+    world.set += hours * 3_600_000;
+    await world.pass(100);
+    assert.equal(connection.isStale('a'), false);
+    world.dialled = null;
+    await world.pass(1_500);
+    assert.equal(connection.isStale('a'), true, `set by ${hours} h`);
+  }
+});
+
+test('a pong corrects the time, and so does an event', async () => {
+  const { world, connection } = await live('a');
+  await world.pass(25_000);
+  world.socket.say({ type: 'pong', time: 5_000 });
+  assert.equal(connection.now(), 5_000);
+  world.socket.say(snapshot('a', 1, 1, { updated_at: 6_000 }));
+  assert.equal(connection.now(), 6_000, 'what has happened is not to come');
+  world.socket.say(step('a', 1, 1, 2, { updated_at: 4_000 }));
+  assert.equal(connection.now(), 6_000);
+});
+
+test('no message is longer than the gateway said', async () => {
+  const world = fakeWorld();
+  const connection = createConnection(URL_, world.environment);
+  for (let i = 0; i < 300; i++) connection.watch(`job:${i}`, () => {});
+  world.socket.open();
+  assert.deepEqual(world.socket.sent, [], 'nothing before it has said how much it takes');
+  world.socket.say({ type: 'welcome', node: 'n', time: 0, limits: { message: 1_024 } });
+  const commands = world.socket.heard();
+  assert.ok(commands.length > 3 && commands.every((command) => JSON.stringify(command).length <= 1_024));
+  assert.equal(new Set(commands.flatMap(({ jobs }) => jobs)).size, 300);
+});
+
+test('maxHz goes to the gateway, also when it changes', async () => {
+  const world = fakeWorld();
+  const connection = createConnection(URL_, { ...world.environment, maxHz: 2 });
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', max_hz: 2 });
+  connection.use({ url: URL_, maxHz: 1 });
+  assert.deepEqual(world.socket.heard(), [{ type: 'hello', max_hz: 1 }]);
+});
+
+test('where others have left, a job that was denied for want of room is asked for again', async () => {
+  const { world, unwatch } = await live('a', 'b');
+  world.socket.say({ type: 'subscriptions', id: null, denied: { b: 'too_many_jobs' } }, snapshot('a', 1, 1));
+  unwatch[0]();
   await world.pass(1_000);
-  assert.deepEqual(world.socket.heard(), []);
-  connection.learn({ job: 'a', epoch: 1, seq: 7, state: { status: 'running', attempt: 2 } });
+  assert.deepEqual(world.socket.heard().map(({ type, jobs }) => [type, jobs]), [['unsubscribe', ['b']], ['sync_subscriptions', ['b']]]);
+});
+
+test('what a full gateway denied is asked for again, later and later, until it is there', async () => {
+  for (const code of ['node_full', 'share_full']) {
+    const { world, heard } = await live('a', 'b');
+    const denied = { b: code };
+    world.socket.say({ type: 'subscriptions', id: 1, denied }, snapshot('a', 1, 1));
+    world.socket.heard();
+    const asked = [];
+    for (let ms = 0; ms < 120_000; ms += 50) {
+      await world.pass(50);
+      const commands = world.socket.heard().filter(({ type }) => type !== 'ping' && type !== 'pong');
+      for (const { type, id, jobs } of commands) {
+        if (type === 'sync_subscriptions') {
+          assert.deepEqual(jobs, ['a', 'b']);
+          asked.push(ms);
+        } else assert.deepEqual([type, jobs], ['unsubscribe', ['b']]);
+        world.socket.say({ type: 'subscriptions', id, denied: type === 'unsubscribe' ? {} : denied });
+      }
+      world.socket.say({ type: 'pong' });
+    }
+    const pauses = asked.slice(1).map((ms, index) => ms - asked[index]);
+    assert.ok(asked[0] <= 500, 'soon');
+    assert.deepEqual(pauses, [...pauses].sort((one, other) => one - other));
+    assert.ok(pauses.at(-1) >= 9_950 && pauses.at(-1) <= 10_050, 'at last every 20 s at most, every 10 s on average');
+    assert.deepEqual(heard.map((watched) => [watched.job, watched.denied]), [['b', code], ['a', null]], 'told once');
+    world.socket.say(snapshot('b', 1, 7));
+    assert.deepEqual([heard.at(-1).seq, heard.at(-1).denied], [7, null]);
+    await world.pass(10_100);
+    for (const { id } of world.socket.heard()) world.socket.say({ type: 'subscriptions', id, denied: {} });
+    await world.pass(60_000);
+    assert.deepEqual(world.socket.heard().filter(({ jobs }) => jobs), []);
+  }
+});
+
+test('a lost connection begins anew to ask for what a full gateway denied', async () => {
+  const { world } = await live('a');
+  world.socket.say({ type: 'subscriptions', id: 1, denied: { a: 'node_full' } });
+  world.socket.die();
+  world.socket.heard();
   await world.pass(1_000);
-  assert.deepEqual(world.socket.heard()[0].jobs, ['a']);
-  assert.equal(connection.status().violations, 0);
+  assert.equal(world.sockets.length, 2);
+  world.socket.welcome();
+  const asked = world.socket.heard().filter(({ type }) => type === 'sync_subscriptions');
+  assert.equal(asked.length, 1);
+  await world.pass(5_000);
+  assert.deepEqual(world.socket.heard().filter(({ jobs }) => jobs), [], 'the old pause is over');
+});
+
+test("a proxy's close code before the welcome says nothing about the gateway", async () => {
+  const { world, connection } = start();
+  world.socket.open();
+  world.socket.die(1008, 'blocked by policy');
+  assert.equal(connection.status().stopped, false);
+  await world.pass(1_000);
+  assert.equal(world.sockets.length, 2);
+});
+
+test('a refusal is explained once in the console, and in the status', async (t) => {
+  const warn = t.mock.method(console, 'warn', () => {});
+  const { world, connection } = start();
+  const refuse = () => {
+    world.socket.open();
+    world.socket.die(4501, 'start the gateway with --origins https://shop.example');
+  };
+  refuse();
+  assert.match(connection.status().ending.reason, /--origins https:\/\/shop.example/);
+  connection.retry();
+  refuse();
+  assert.equal(warn.mock.callCount(), 1);
+  assert.match(warn.mock.calls[0].arguments[0], /4501.*--origins https:\/\/shop.example/);
 });
 
 test('after sleep it asks at once, and a late timer alone proves nothing', async () => {
@@ -451,8 +593,6 @@ test('a dial that comes due while forgotten is not made', async () => {
 
 // -- tokens ---------------------------------------------------------------------
 
-const jwt = (exp) => `x.${btoa(JSON.stringify({ exp })).replace(/=/g, '')}.y`;
-
 function withToken(token) {
   const world = fakeWorld();
   const connection = createConnection(URL_, { ...world.environment, token });
@@ -461,24 +601,24 @@ function withToken(token) {
 
 test('a token is asked for before each dial, and said first', async () => {
   let asked = 0;
-  const { world, connection } = withToken(async () => `t${++asked}`);
+  const { world, connection } = withToken(async () => jwt({ n: ++asked }));
   connection.watch('a', () => {});
   assert.equal(world.sockets.length, 0);
   await tick();
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: 't1' }, { type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
+  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: jwt({ n: 1 }) }, { type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
   world.socket.say(snapshot('a', 1, 3));
   world.socket.die(4100, 'token expired');
   await world.pass(1_000);
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: 't2', positions: { a: [1, 3] } });
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: jwt({ n: 2 }), positions: { a: [1, 3] } });
 });
 
 test('a token as text; and none', async () => {
-  const { world } = withToken('text');
+  const { world } = withToken(jwt({}));
   await tick();
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: 'text' });
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: jwt({}) });
   const none = withToken(() => null);
   await tick();
   none.world.socket.welcome();
@@ -486,10 +626,10 @@ test('a token as text; and none', async () => {
 });
 
 test('a provider that fails, or never answers, is asked again', async () => {
-  const answers = [() => Promise.reject(new Error('login down')), () => { throw new Error('broken'); }, () => new Promise(() => {}), () => 'ok'];
+  const answers = [() => Promise.reject(new Error('login down')), () => { throw new Error('broken'); }, () => new Promise(() => {}), () => jwt({})];
   const { world, connection } = withToken(() => answers.shift()());
   await tick();
-  assert.deepEqual(connection.status().ending, { code: 0, reason: 'could not dial: login down' });
+  assert.deepEqual(connection.status().ending, { code: 0, reason: 'could not connect: login down' });
   await world.pass(250);
   assert.match(connection.status().ending.reason, /broken/);
   await world.pass(500);
@@ -498,13 +638,13 @@ test('a provider that fails, or never answers, is asked again', async () => {
   assert.match(connection.status().ending.reason, /no answer/);
   await world.pass(1_000);
   world.socket.welcome();
-  assert.equal(world.socket.sent[0].token, 'ok');
+  assert.equal(world.socket.sent[0].token, jwt({}));
   assert.equal(connection.status().transport, 'websocket', 'a login says nothing about WebSockets');
 });
 
 test('a token that says when it expires is renewed in place', async () => {
   let minted = 0;
-  const { world, connection } = withToken(() => jwt(world_now() + 600 + minted++));
+  const { world, connection } = withToken(() => jwt({ exp: world_now() + 600 + minted++ }));
   function world_now() { return 1_000; }
   await tick();
   world.socket.welcome({ time: 1_000 });
@@ -517,20 +657,20 @@ test('a token that says when it expires is renewed in place', async () => {
   await world.pass(20_000);
   assert.equal(minted, 2);
   const [renewal] = world.socket.heard().filter(({ type }) => type === 'hello');
-  assert.deepEqual(renewal, { type: 'hello', token: jwt(1_601) });
+  assert.deepEqual(renewal, { type: 'hello', token: jwt({ exp: 1_601 }) });
   assert.equal(world.sockets.length, 1);
   assert.equal(connection.status().state, 'live');
 });
 
 test('told that its token has expired, it says a new one at once', async () => {
   let asked = 0;
-  const { world, connection } = withToken(() => `opaque${++asked}`);
+  const { world, connection } = withToken(() => jwt({ n: ++asked }));
   await tick();
   world.socket.welcome();
   world.socket.heard();
   world.socket.say({ type: 'error', code: 'token_expired', message: 'say hello with a new token' });
   await tick();
-  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: 'opaque2' }]);
+  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: jwt({ n: 2 }) }]);
   assert.deepEqual([connection.status().state, connection.status().error], ['live', null]);
 });
 
@@ -539,7 +679,7 @@ test('a token that comes after the page hung up opens nothing', async () => {
   const { world, connection } = withToken(() => new Promise((resolve) => { give = resolve; }));
   await tick();
   connection.close();
-  give('late');
+  give(jwt({}));
   await world.pass(60_000);
   assert.equal(world.sockets.length, 0);
 });
@@ -548,4 +688,104 @@ test('the violation says what it was', async () => {
   const { world, connection } = await live('a');
   world.socket.say(snapshot('a', 1, 1), step('a', 1, 5, 6));
   assert.equal(connection.status().violation, 'a: had 1 of epoch 1, then came (5, 6] of epoch 1');
+});
+
+test('what is no token is never sent: the page of a proxy, the answer of a login', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const answers = ['<html>502 Bad Gateway</html>', '{"detail":"Not authenticated"}', jwt({})];
+  const { world, connection } = withToken(async () => answers.shift());
+  await tick();
+  assert.match(connection.status().ending.reason, /not a JSON Web Token: <html>/);
+  await world.pass(250);
+  await tick();
+  assert.equal(world.sockets.length, 0);
+  await world.pass(500);
+  await tick();
+  world.socket.welcome();
+  assert.equal(world.socket.sent[0].token, jwt({}));
+});
+
+test('a renewal that fails keeps the old token, and is tried again', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const answers = [jwt({ exp: 1_060 }), () => { throw new Error('502'); }, '<html>', jwt({ exp: 2_000 })];
+  const { world, connection } = withToken(() => { const next = answers.shift(); return typeof next === 'function' ? next() : next; });
+  await tick();
+  world.socket.welcome({ time: 1_000 });
+  world.socket.heard();
+  for (const wait of [25_000, 25_000, 12_000]) {
+    await world.pass(wait);
+    world.socket.say({ type: 'pong' });
+  }
+  const said = world.socket.heard().filter(({ type }) => type === 'hello');
+  assert.deepEqual(said, [{ type: 'hello', token: jwt({ exp: 2_000 }) }]);
+  assert.deepEqual([world.sockets.length, connection.status().state], [1, 'live']);
+});
+
+test('a new token that the gateway refuses leaves the old one good, and another is asked for', async (t) => {
+  const warn = t.mock.method(console, 'warn', () => {});
+  let asked = 0;
+  const { world, connection } = withToken(() => jwt({ exp: 2_000, n: ++asked }));
+  await tick();
+  world.socket.welcome({ time: 1_000 });
+  await connection.renew();
+  world.socket.die(4500, 'the signature is of no key here');
+  assert.match(warn.mock.calls[0].arguments[0], /no key here/);
+  await world.pass(500);
+  await tick();
+  world.socket.welcome({ time: 1_000 });
+  assert.equal(world.socket.heard()[0].token, jwt({ exp: 2_000, n: 1 }));
+  await world.pass(8_000);
+  assert.equal(world.socket.heard().at(-1).token, jwt({ exp: 2_000, n: 3 }));
+  world.socket.die(4502, 'revoked');
+  assert.ok(connection.status().stopped);
+});
+
+test("another person's token drops what was known and connects anew; the same person's is sent", async () => {
+  const { world, connection } = withToken(jwt({ sub: 'ann', n: 1 }));
+  const heard = [];
+  connection.watch('a', (watched) => heard.push(watched));
+  await tick();
+  world.socket.welcome();
+  world.socket.say(snapshot('a', 1, 1));
+  world.socket.heard();
+  connection.use({ url: URL_, token: jwt({ sub: 'ann', n: 2 }) });
+  await tick();
+  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: jwt({ sub: 'ann', n: 2 }) }]);
+  assert.equal(heard.length, 1);
+
+  connection.use({ url: URL_, token: jwt({ sub: 'ben' }) });
+  await tick();
+  assert.equal(world.sockets[0].closed.code, 1000);
+  assert.deepEqual([heard.at(-1).state, connection.peek('a')], [null, null]);
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: jwt({ sub: 'ben' }) });
+});
+
+test('credentials that come late connect whatever was never let in', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const { world, connection } = start();
+  world.socket.welcome();
+  world.socket.die(4500, 'unauthorized');
+  assert.ok(connection.status().stopped);
+  connection.use({ url: 'ws://elsewhere.test/ws', token: jwt({}) });
+  await tick();
+  assert.deepEqual([world.socket.url, connection.url], ['ws://elsewhere.test/ws', 'ws://elsewhere.test/ws']);
+  world.socket.welcome();
+  assert.equal(connection.status().state, 'live');
+});
+
+test('logout forgets, and hangs up until somebody is there again', async () => {
+  const { world, connection } = withToken(() => jwt({ sub: 'ann' }));
+  connection.watch('a', () => {});
+  await tick();
+  world.socket.welcome();
+  world.socket.say(snapshot('a', 1, 1));
+  connection.logout();
+  world.wake();
+  await world.pass(600_000);
+  assert.deepEqual([world.sockets.length, connection.peek('a'), connection.status().stopped], [1, null, true]);
+  await connection.renew();
+  await tick();
+  assert.equal(world.sockets.length, 2);
 });

@@ -30,18 +30,33 @@ before(async () => {
 after(() => rm(folder, { recursive: true }));
 
 test('it holds the client and its types, and nothing of the page', () => {
-  for (const file of ['src/core.js', 'src/react.js', 'src/fallback.js', 'types/core.d.ts', 'types/react.d.ts', 'types/element.d.ts', 'README.md']) {
+  for (const file of ['src/core.js', 'src/react.js', 'src/fallback.js', 'client.js', 'types/src/core.d.ts', 'types/react.d.ts', 'types/element.d.ts', 'types/client.d.ts', 'README.md']) {
     assert.ok(files.includes(file), file);
   }
-  assert.deepEqual(files.filter((file) => /page|test|index\.html/.test(file)), []);
+  assert.deepEqual(files.filter((file) => /^page|test|index\.html/.test(file)), []);
 });
 
 const USE = `
-import { configure, connect, watchJob, type Progress, type Watched } from 'progress-gateway';
-import { useConnection, useJob, useJobs, useProgressSocket } from 'progress-gateway/react';
+import { configure, connect, logout, renew, requestJob, tokenFrom, watchEnd, watchJob, type Progress, type Watched } from 'progress-gateway';
+import { useConnection, useJob, useJobEnd, useJobs, useProgressSocket, useRequest, RequestError } from 'progress-gateway/react';
 import { JobProgressElement } from 'progress-gateway/element';
 
-configure({ gateway: new URL('https://progress.example/ws'), token: async () => 'secret' });
+configure({ gateway: new URL('https://progress.example/ws'), token: async () => 'secret', maxHz: 4, locale: 'de', words: { running: 'Rennt' } });
+configure({ token: tokenFrom('/progress-token') });
+watchEnd('video:42', ({ alreadyOver, attempt, state }) => console.log(alreadyOver, attempt.toFixed(), state.status));
+renew().then(logout);
+requestJob('video:42', 'cancel', { attempt: 1 }).then(({ applied }) => applied, (error: unknown) => error instanceof RequestError && error.code);
+export function useStop(): () => void {
+  const { accepts, phase, reason, request } = useRequest('video:42');
+  return () => accepts.includes('cancel') && phase !== 'open' && reason === null && void request('cancel', { args: { soft: true } });
+}
+interface Upload { url: string }
+export function Link(): string | undefined {
+  const { data } = useJob<Upload>('video:42', { onEnd: ({ job }) => job.trim() });
+  useJobEnd<Upload>('video:42', ({ state }) => state.data?.url.trim());
+  return data?.url;
+}
+document.querySelector('job-progress')?.addEventListener('job-end', ({ detail }) => console.log(detail.job, detail.alreadyOver));
 const leave: () => void = watchJob('video:42', ({ state, denied }: Watched) => console.log(state?.percent?.toFixed(), denied));
 const seen: 'connecting' | 'live' | 'stale' | 'offline' = connect().status().state;
 export function Bar(): number | null {
@@ -59,10 +74,20 @@ export const element: HTMLElement = new JobProgressElement();
 export { seen };
 `;
 
+const JSX = `
+import 'progress-gateway/element';
+import 'progress-gateway/react';
+
+export const bar = <job-progress job="video:42" label="Your video" className="wide"><time slot="aside" /></job-progress>;
+// @ts-expect-error: it needs a job
+export const none = <job-progress />;
+`;
+
 test('its types are those of a strict project', async () => {
   await writeFile(join(folder, 'use.ts'), USE);
-  const options = { strict: true, noEmit: true, target: 'es2022', module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'dom'], types: [], exactOptionalPropertyTypes: true };
-  await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['use.ts'] }));
+  await writeFile(join(folder, 'use.tsx'), JSX);
+  const options = { strict: true, noEmit: true, target: 'es2022', module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'dom'], types: [], jsx: 'react-jsx', exactOptionalPropertyTypes: true };
+  await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['use.ts', 'use.tsx'] }));
   await run(join(web, 'node_modules/.bin/tsc'), ['-p', folder]).catch(({ stdout }) => assert.fail(stdout));
 });
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { JobList } from '../src/page-list.js';
+import { JobList } from '../page/list.js';
 
 /** A gateway that looks at a few jobs for each page of its list. */
 function answering(t, ...pages) {
@@ -14,16 +14,19 @@ function answering(t, ...pages) {
   return asked;
 }
 
-test('a search reads on over empty pages, and no further than it has to', async (t) => {
-  const asked = answering(t, [], [], ['video:1'], ['video:2']);
+const all = () => true;
+
+test('a search reads on over empty pages, until it has a page of jobs', async (t) => {
+  const many = Array.from({ length: 200 }, (_, i) => `video:${i}`);
+  const asked = answering(t, [], [], ['video:x'], many, ['video:y']);
   const found = [];
-  await new JobList(100).find('video:', (jobs) => found.push(...jobs) > 0);
-  assert.deepEqual(asked, [null, '1', '2']);
-  assert.deepEqual(found, [{ job: 'video:1' }]);
+  await new JobList(100).find({ prefix: 'video:', status: '' }, (jobs) => found.push(...jobs), all);
+  assert.deepEqual(asked, [null, '1', '2', '3']);
+  assert.equal(found.length, 201);
 });
 
-test('a search for what there is not ends with the list', async (t) => {
+test('a search for what there is not ends with the list; one that nobody wants any more ends at once', async (t) => {
   const asked = answering(t, [], []);
-  await new JobList(100).find('video:', () => false);
+  await new JobList(100).find({ prefix: 'video:', status: 'failed' }, (jobs) => assert.deepEqual(jobs, []), () => asked.length < 2);
   assert.deepEqual(asked, [null, '1']);
 });

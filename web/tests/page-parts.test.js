@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { History, changeOf } from '../src/page-history.js';
-import { Journal } from '../src/page-journal.js';
+import { History, changeOf } from '../page/history.js';
+import { Journal } from '../page/journal.js';
 
 const status = (change) => ({
   state: 'connecting', stopped: false, since: 0, transport: 'websocket', node: null, ending: null, retryAt: null,
@@ -25,14 +25,14 @@ test('the journal tells what happened, and every ping', () => {
   take({ state: 'connecting', violations: 1, transport: 'sse' });
   take({ state: 'offline', stopped: true, violations: 1, ending: { code: 4500, reason: '' }, error: 'x: y' });
   assert.deepEqual(journal.entries.map(({ text }) => text), [
-    'Dialling by a WebSocket',
+    'Connecting by a WebSocket',
     'Live, node n1',
     'Violation: a: had 1',
     'The gateway is cut off from its broker',
     'The gateway is up to date again',
     'Moved without a pause to a WebSocket, node n2',
     'Lost: 1006 no pong',
-    'Dialling by Server-Sent Events',
+    'Connecting by Server-Sent Events',
     'Stopped: 4500',
     'Error: x: y',
   ]);
@@ -100,5 +100,10 @@ test('what an event changed', () => {
   assert.equal(changeOf(at, { ...at, health: 'stalled' }), 'stalled');
   assert.equal(changeOf({ ...at, health: 'lost' }, at), 'back');
   assert.equal(changeOf(at, { ...at, status: 'failed', error: 'why' }), 'failed, why');
+  const request = { id: 'r', verb: 'cancel', at: 1, by: 'ada' };
+  assert.equal(changeOf(at, { ...at, request }), 'cancel asked for by ada');
+  assert.equal(changeOf({ ...at, request }, { ...at, request: { ...request, seen_at: 2 } }), 'seen by the worker');
+  assert.equal(changeOf({ ...at, request }, { ...at, request: { ...request, seen_at: 2, refused: 'no' } }), 'refused: no');
+  assert.equal(changeOf({ ...at, request: { ...request, seen_at: 2 } }, { ...at, percent: 11, request: { ...request, seen_at: 2 } }), '11%');
   assert.equal(changeOf(at, at), 'details');
 });

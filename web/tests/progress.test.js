@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import './window.js'; // first
 import { createConnection } from '../src/connection.js';
 import { jobStore, progressOf } from '../src/progress.js';
 import { fakeWorld, snapshot, step } from './world.js';
@@ -11,10 +12,10 @@ globalThis.document = { visibilityState: 'visible' };
 globalThis.requestAnimationFrame = (callback) => frames.push(callback);
 const paint = () => frames.splice(0).forEach((callback) => callback());
 
-const NOW = 1_000_000;
-const live = { state: 'live', stopped: false, since: NOW - 60_000, skew: 0 };
-const see = (state, { status = live, now = NOW, floor } = {}) =>
-  progressOf('a', { job: 'a', epoch: 1, seq: 1, denied: null, snapshot: true, state }, status, now, floor);
+const NOW = 1_000;
+const live = { connection: 'live', stale: false };
+const see = (state, { freshness = live, now = NOW, floor } = {}) =>
+  progressOf('a', { job: 'a', epoch: 1, seq: 1, denied: null, snapshot: true, state }, freshness, now, floor);
 
 test('nothing heard, nobody reported, denied', () => {
   const nothing = progressOf('a', null, live, NOW);
@@ -25,14 +26,15 @@ test('nothing heard, nobody reported, denied', () => {
 });
 
 test('a running job, in full', () => {
-  const at = { status: 'running', attempt: 2, percent: 40, done: 40, total: 100, unit: 'frames', phase: 'p', message: 'm', eta: 30, updated_at: NOW / 1000 - 10, health: 'ok', data: 1 };
+  const at = { status: 'running', attempt: 2, percent: 40, done: 40, total: 100, unit: 'frames', phase: 'p', message: 'm', eta: 30, updated_at: NOW - 10, health: 'ok', data: 1 };
   assert.deepEqual({ ...see(at) }, {
     job: 'a', status: 'running', loading: false, final: false, percent: 40, done: 40, total: 100, unit: 'frames', attempt: 2,
     phase: 'p', message: 'm', error: null, eta: 20, rate: 2, health: 'ok', data: 1, stale: false, connection: 'live',
   });
   assert.equal(see({ ...at, done: undefined, total: undefined }).rate, 2, 'percent a second');
   assert.equal(see({ ...at, percent: 70 }).rate, 1, 'and if `done` is of one of several phases');
-  assert.equal(see(at, { now: NOW + 60_000 }).eta, 0);
+  assert.equal(see(at, { now: NOW + 24 }).eta, 0);
+  assert.equal(see(at, { now: NOW + 60 }).eta, null);
   for (const health of ['stalled', 'lost']) assert.deepEqual([see({ ...at, health }).eta, see({ ...at, health }).rate], [null, null]);
   assert.equal(see({ status: 'running' }).rate, null);
 });
@@ -43,14 +45,9 @@ test('percent never falls within an attempt, and success is 100', () => {
   assert.equal(see({ status: 'failed', percent: 40, error: 'why' }).error, 'why');
 });
 
-test('stale: cut off for longer than a blink; what has ended is true for ever', () => {
-  const cut = (since, more) => ({ state: 'offline', stopped: false, since, skew: 0, ...more });
-  const at = { status: 'running' };
-  assert.equal(see(at, { status: cut(NOW - 1_000) }).stale, false);
-  assert.equal(see(at, { status: cut(NOW - 2_000) }).stale, true);
-  assert.equal(see(at, { status: { ...cut(NOW - 2_000), state: 'stale' } }).stale, true);
-  assert.equal(see(at, { status: cut(NOW, { stopped: true }) }).stale, true);
-  assert.equal(see({ status: 'failed' }, { status: cut(0) }).stale, false);
+test('what has ended is true for ever', () => {
+  assert.equal(see({ status: 'running' }, { freshness: { connection: 'offline', stale: true } }).stale, true);
+  assert.equal(see({ status: 'failed' }, { freshness: { connection: 'offline', stale: true } }).stale, false);
 });
 
 function page() {

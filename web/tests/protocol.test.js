@@ -3,25 +3,26 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 
 import { backoff } from '../src/backoff.js';
-import { MESSAGE_LIMIT, commandsFor, hello, judge, mayReturn, parseFrames, retryWindow } from '../src/protocol.js';
+import { accepts, commandsFor, hello, mayReconnect, parseFrames, retryWindow } from '../src/protocol.js';
+import { MAX_MESSAGE } from '../src/constants.js';
 import { snapshot, step } from './world.js';
 
 test('a snapshot is accepted over anything', () => {
   for (const position of [null, { epoch: null, seq: 0 }, { epoch: 5, seq: 9 }]) {
-    assert.equal(judge(position, snapshot('a', 3, 4)), 'accept');
-    assert.equal(judge(position, snapshot('a', null, 0)), 'accept');
+    assert.equal(accepts(position, snapshot('a', 3, 4)), true);
+    assert.equal(accepts(position, snapshot('a', null, 0)), true);
   }
 });
 
 test('another frame must continue the position', () => {
   const position = { epoch: 5, seq: 9 };
-  assert.equal(judge(position, step('a', 5, 9, 10)), 'accept');
-  assert.equal(judge(position, step('a', 5, 9, 90)), 'accept', 'conflated');
+  assert.equal(accepts(position, step('a', 5, 9, 10)), true);
+  assert.equal(accepts(position, step('a', 5, 9, 90)), true, 'conflated');
   for (const [epoch, prev, seq] of [[5, 8, 10], [5, 10, 11], [6, 9, 10], [5, 9, 9], [5, 9, 3], [5, null, 10]]) {
-    assert.equal(judge(position, step('a', epoch, prev, seq)), 'violation');
+    assert.equal(accepts(position, step('a', epoch, prev, seq)), false);
   }
-  assert.equal(judge(null, step('a', 5, 9, 10)), 'violation');
-  assert.equal(judge({ epoch: null, seq: 0 }, step('a', null, 0, 1)), 'violation');
+  assert.equal(accepts(null, step('a', 5, 9, 10)), false);
+  assert.equal(accepts({ epoch: null, seq: 0 }, step('a', null, 0, 1)), false);
 });
 
 test('frames are split at line feeds; what is none is reported', () => {
@@ -35,12 +36,12 @@ test('every ending of the table is honoured', async () => {
   const law = await readFile(new URL('../../docs/protocol.md', import.meta.url), 'utf8');
   const rows = [...law.matchAll(/^\| (\d{4}) \| [^|]+ \| (yes|no) \|/gm)];
   assert.ok(rows.length >= 12);
-  for (const [, code, back] of rows) assert.equal(mayReturn(Number(code)), back === 'yes', code);
+  for (const [, code, back] of rows) assert.equal(mayReconnect(Number(code)), back === 'yes', code);
 });
 
 test('which endings forbid to return', () => {
-  for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000, 4001, 4499]) assert.ok(mayReturn(code), `${code}`);
-  for (const code of [1002, 1003, 1007, 1008, 1009, 4500, 4504, 4999]) assert.ok(!mayReturn(code), `${code}`);
+  for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000, 4001, 4499]) assert.ok(mayReconnect(code), `${code}`);
+  for (const code of [1002, 1003, 1007, 1008, 1009, 4500, 4504, 4999]) assert.ok(!mayReconnect(code), `${code}`);
 });
 
 const ids = () => {
@@ -50,21 +51,21 @@ const ids = () => {
 const none = new Set();
 
 test('a changed set is one sync; an equal one is silence', () => {
-  assert.deepEqual(commandsFor(none, new Set(['a', 'b']), none, ids()), [
+  assert.deepEqual(commandsFor(none, new Set(['a', 'b']), none, ids(), MAX_MESSAGE), [
     { type: 'sync_subscriptions', id: 1, jobs: ['a', 'b'] },
   ]);
-  assert.deepEqual(commandsFor(new Set(['a', 'b']), new Set(['b', 'a']), none, ids()), []);
-  assert.deepEqual(commandsFor(new Set(['a']), none, none, ids()), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
+  assert.deepEqual(commandsFor(new Set(['a', 'b']), new Set(['b', 'a']), none, ids(), MAX_MESSAGE), []);
+  assert.deepEqual(commandsFor(new Set(['a']), none, none, ids(), MAX_MESSAGE), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
 });
 
 test('on a new line all is said, also nothing', () => {
-  assert.deepEqual(commandsFor(null, none, none, ids()), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
-  assert.deepEqual(commandsFor(null, new Set(['a']), none, ids()), [{ type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
+  assert.deepEqual(commandsFor(null, none, none, ids(), MAX_MESSAGE), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
+  assert.deepEqual(commandsFor(null, new Set(['a']), none, ids(), MAX_MESSAGE), [{ type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
 });
 
 test('asking anew is leaving and joining', () => {
   const both = new Set(['a', 'b']);
-  assert.deepEqual(commandsFor(both, both, new Set(['a', 'gone']), ids()), [
+  assert.deepEqual(commandsFor(both, both, new Set(['a', 'gone']), ids(), MAX_MESSAGE), [
     { type: 'unsubscribe', id: 1, jobs: ['a'] },
     { type: 'sync_subscriptions', id: 2, jobs: ['a', 'b'] },
   ]);
@@ -77,7 +78,7 @@ test('no command is larger than the gateway takes, and together they say the sam
   fewer.add('new');
   for (const [known, wanted] of [[none, many], [null, many], [many, fewer]]) {
     const has = new Set(known);
-    for (const command of commandsFor(known, wanted, none, ids())) {
+    for (const command of commandsFor(known, wanted, none, ids(), MAX_MESSAGE)) {
       assert.ok(JSON.stringify(command).length < 65_536);
       if (command.type === 'subscribe') command.jobs.forEach((j) => has.add(j));
       else command.jobs.forEach((j) => has.delete(j));
@@ -88,12 +89,13 @@ test('no command is larger than the gateway takes, and together they say the sam
 });
 
 test('hello says what is known, as far as it fits', () => {
-  assert.equal(hello([['a', null], ['b', { epoch: null, seq: 0 }]]), null);
-  assert.deepEqual(hello([['a', { epoch: 3, seq: 4 }]]), { type: 'hello', positions: { a: [3, 4] } });
-  assert.deepEqual(hello([], 't'), { type: 'hello', token: 't' });
+  const limit = { limit: MAX_MESSAGE };
+  assert.equal(hello([['a', null], ['b', { epoch: null, seq: 0 }]], limit), null);
+  assert.deepEqual(hello([['a', { epoch: 3, seq: 4 }]], limit), { type: 'hello', positions: { a: [3, 4] } });
+  assert.deepEqual(hello([], { ...limit, token: 't' }), { type: 'hello', token: 't' });
   const many = Array.from({ length: 1000 }, (_, i) => [`${i}`.padStart(200, 'x'), { epoch: 1e15, seq: i }]);
-  const text = JSON.stringify(hello(many));
-  assert.ok(text.length < MESSAGE_LIMIT + 100 && text.length > MESSAGE_LIMIT - 400);
+  const text = JSON.stringify(hello(many, limit));
+  assert.ok(text.length < MAX_MESSAGE && text.length > MAX_MESSAGE - 600);
 });
 
 test('only a sane retry window counts', () => {

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { createElement } from 'react';
 import { renderToString } from 'react-dom/server';
 
-import { useConnection, useJob, useJobs, useProgressSocket } from '../src/react.js';
+import { useConnection, useJob, useJobs, useProgressSocket, useRequest } from '../src/react.js';
 
 test('a server renders what is not known yet, and dials nothing', (t) => {
   const dials = [];
@@ -17,6 +17,8 @@ test('a server renders what is not known yet, and dials nothing', (t) => {
     const jobs = useJobs(['a', 'b']);
     const { state } = useConnection();
     const { isConnected } = useProgressSocket({ jobs: ['a'] });
+    const { phase, accepts } = useRequest('video:42');
+    assert.deepEqual([phase, accepts], ['none', []]);
     return createElement('p', null, [status, percent, loading, none.job, jobs.length, state, isConnected].join('|'));
   }
   assert.equal(renderToString(createElement(Page)), '<p>unknown||true||2|connecting|false</p>');

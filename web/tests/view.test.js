@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ago, describe, duration, paceOf, passed, roughly } from '../src/view.js';
+import { ago, describe, duration, rateTextOf, passed, roughly } from '../src/view.js';
 
 const NOW = 1_000;
 const see = (state, floor) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, state }, NOW, floor);
@@ -24,6 +24,15 @@ test('a running job', () => {
   assert.equal(view.valueText, 'Running, attempt 2, 37%, encoding, scene 3, 444 / 1,200 frames, 20 s left');
   assert.equal(see({ status: 'running', percent: 99.99 }).figure, '99%', '100 is not shown before it is true');
   assert.equal(see({ status: 'running' }).percent, null);
+});
+
+test('a group says how many of its children have ended', () => {
+  const children = { expected: 1000, queued: 0, running: 8, succeeded: 409, failed: 3, cancelled: 0 };
+  const amount = (state) => see({ status: 'running', percent: 41.2, ...state }).amount;
+  assert.equal(amount({ children }), '412 / 1,000 · 3 failed');
+  assert.equal(amount({ children: { ...children, failed: 0, cancelled: 2 } }), '411 / 1,000 · 2 cancelled');
+  assert.equal(amount({ children: { ...children, expected: null } }), '412 · 3 failed');
+  assert.equal(amount({ children: { ...children, expected: 412, running: 0 } }), '412 · 3 failed');
 });
 
 test('an estimate that ran out says so, then nothing', () => {
@@ -62,7 +71,7 @@ test('bytes', () => {
 test('times', () => {
   assert.deepEqual(
     [-1, 0.4, 8, 59.6, 80, 120, 599, 840, 3600, 7500, 3599.9, 3 * 86400 + 4 * 3600].map(duration),
-    ['under 1 s', 'under 1 s', '8 s', '1 min', '1 min 20 s', '2 min', '9 min 59 s', '14 min', '1 h', '2 h 5 min', '1 h', '3 d 4 h'],
+    ['less than 1 s', 'less than 1 s', '8 s', '1 min', '1 min 20 s', '2 min', '9 min 59 s', '14 min', '1 h', '2 h 5 min', '1 h', '3 d 4 h'],
   );
   assert.deepEqual([80, 130, 218].map(roughly), ['1 min 20 s', '2 min', '4 min']);
   assert.deepEqual([80, 130, 218].map(passed), ['1 min 20 s', '2 min', '3 min']);
@@ -70,10 +79,51 @@ test('times', () => {
 });
 
 test('the pace, in the unit that the estimate is of', () => {
-  const pace = (state) => paceOf({ status: 'running', percent: 50, eta: 10, ...state });
+  const pace = (state) => rateTextOf({ status: 'running', percent: 50, eta: 10, ...state });
   assert.equal(pace({ done: 60_000, total: 120_000, unit: 'files' }), '6,000 files a second');
   assert.equal(pace({ done: 30e6, total: 60e6, unit: 'bytes' }), '3.0 MB a second');
   assert.equal(pace({ done: 5, total: 100, unit: 'files' }), '5 % a second', 'files of a phase say nothing of the whole');
   assert.equal(pace({ percent: 99, eta: 3_000 }), '0.000333 % a second');
   assert.deepEqual([pace({ eta: undefined }), pace({ status: 'failed' })], ['', '']);
+});
+
+test('in German and in Chinese, with their numbers, and with words of its own', async () => {
+  const { configure } = await import('../src/settings.js');
+  const running = { status: 'running', done: 1_234_567, total: 9_000_000, unit: 'B', percent: 13.7, eta: 100, updated_at: 1_000, attempt: 2 };
+  const told = (locale, words, state = running) => {
+    configure({ locale, words });
+    return describe({ job: 'a', epoch: 1, seq: 1, denied: null, snapshot: true, state }, 1_000);
+  };
+  try {
+    assert.deepEqual([told('en').amount, told('en').time, told('en').attempt], ['1.2 / 9.0 MB', '1 min 40 s left', 'attempt 2']);
+    const german = told('de-AT');
+    const group = { status: 'running', children: { expected: 1000, queued: 0, running: 0, succeeded: 400, failed: 3, cancelled: 1 } };
+    assert.equal(told('de', undefined, group).amount, '404 / 1.000 · 3 fehlgeschlagen · 1 abgebrochen');
+    assert.equal(told('zh', undefined, group).amount, '404 / 1,000 · 3 个失败 · 1 个已取消');
+    told('de-AT');
+    assert.deepEqual([german.amount, german.time, german.attempt, german.figure], ['1,2 / 9,0 MB', 'noch 1 Min. 40 s', '2. Versuch', '13\u00a0%']);
+    const chinese = told('zh-Hans-CN');
+    assert.deepEqual([chinese.word, chinese.time, chinese.attempt], ['进行中', '剩余 1 分钟 40 秒', '第 2 次尝试']);
+    assert.equal(told('en', { failed: 'Oh no' }, { status: 'failed' }).figure, 'Oh no');
+    assert.equal(told('fr', undefined, { status: 'running', done: 1234.5, unit: 'rows' }).amount, '1\u202f234,5 rows');
+    const { words: english } = (configure({ locale: 'en', words: undefined }), (await import('../src/words.js')).speak());
+    for (const locale of ['de', 'zh']) {
+      configure({ locale });
+      const { words } = (await import('../src/words.js')).speak();
+      for (const [name, text] of Object.entries(english)) {
+        assert.deepEqual(words[name].match(/\{\w+\}/g), text.match(/\{\w+\}/g), `${locale}: ${name}`);
+      }
+    }
+  } finally {
+    configure({ locale: undefined, words: undefined });
+  }
+});
+
+test('of a long error the end is shown, where the reason is', () => {
+  const told = (error) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, snapshot: true, state: { status: 'failed', error } }, 0).error;
+  assert.equal(told('disk full\n'), 'disk full');
+  const trace = ['Traceback (most recent call last):', ...Array.from({ length: 40 }, (_, i) => `  File "a.py", line ${i}`), 'ValueError: row 8001 has 3 columns'].join('\n');
+  assert.match(told(trace), /^…[^]*ValueError: row 8001 has 3 columns$/);
+  assert.ok(told(trace).split('\n').length <= 4);
+  assert.match(told(`${'x'.repeat(3_000)} no space left`), /^…x+ no space left$/);
 });

@@ -11,7 +11,6 @@ export class FakeSocket {
   onopen = null;
   onmessage = null;
   onclose = null;
-  onerror = null;
 
   constructor(url, protocols) {
     this.url = url;
@@ -66,6 +65,8 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
     get socket() {
       return sockets.at(-1);
     },
+    /** By how much somebody has set the machine's clock, milliseconds. */
+    set: 0,
     get pending() {
       return timers.size;
     },
@@ -117,6 +118,8 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
       clearTimeout: (id) => timers.delete(id),
       queueMicrotask: (callback) => queueMicrotask(callback),
       now: () => now,
+      wall: () => now + world.set,
+      ready: (callback) => callback(),
       random,
       hidden: () => hidden,
       fetch: (url, options) => world.fetch(url, options),
@@ -151,3 +154,6 @@ export function seeded(seed) {
     return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
 }
+
+/** A token with these claims, signed by nobody. */
+export const jwt = (claims) => `x.${btoa(JSON.stringify(claims)).replace(/=/g, '').replace(/\+/g, '-').replace(/\//g, '_')}.y`;

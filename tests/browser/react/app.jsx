@@ -1,8 +1,8 @@
 // What an application does with the hooks; `entry.jsx` shows it in a browser,
 // `server.jsx` renders it on a server.
-import { useLayoutEffect, useRef, useState, useTransition } from 'react';
+import { Activity, Suspense, use, useLayoutEffect, useRef, useState, useTransition } from 'react';
 
-import { useConnection, useJob, useJobs, useProgressSocket } from '../../../web/src/react.js';
+import { useConnection, useJob, useJobEnd, useJobs, useJobSet, useProgressSocket, useRequest } from '../../../web/src/react.js';
 
 export function Bar({ job }) {
   const { percent, status, message, eta, stale } = useJob(job);
@@ -81,4 +81,125 @@ export function Socket() {
   );
 }
 
-export const views = { App, Many, Socket };
+// Whatever happens to the job while it is mounted, and to the component.
+export function Ends() {
+  const [ends, setEnds] = useState([]);
+  const [shown, setShown] = useState(true);
+  return (
+    <main>
+      <Connection />
+      <button onClick={() => setShown(!shown)}>toggle</button>
+      {shown ? <End note={(line) => setEnds((before) => [...before, line])} /> : null}
+      <ol>{ends.map((line, i) => <li key={i}>{line}</li>)}</ol>
+    </main>
+  );
+}
+
+function End({ note }) {
+  const told = (who) => ({ attempt, state, alreadyOver }) => note(`${who}: ${attempt} ${state.status} ${alreadyOver}`);
+  const { status, attempt, percent } = useJob('video:42', { onEnd: told('option') });
+  useJobEnd('video:42', told('hook'));
+  return <p role="progressbar" aria-label="video:42" aria-valuenow={percent ?? undefined}>{`${status}, attempt ${attempt}`}</p>;
+}
+
+// The components of an application whose own hook was replaced by changing an import.
+const useWebSocket = (options) => useProgressSocket({ ...options, idsField: 'project_ids', toJob: (id) => `project:${id}` });
+
+export function Projects() {
+  const [log, setLog] = useState([]);
+  const add = (line) => setLog((before) => [...before, line]);
+  const { isConnected, connectionStatus, connect, disconnect, sendMessage, syncSubscriptions } = useWebSocket({
+    onMessage: ({ job, state }) => add(`${job} ${state?.percent}`),
+    onConnect: () => add('connected'),
+    onDisconnect: () => add('disconnected'),
+    onError: (error) => add(`error: ${error.message}`),
+  });
+  const wrong = () => {
+    try {
+      sendMessage({ type: 'sync_subscriptions', projects: [7] });
+    } catch (error) {
+      add(error.message);
+    }
+  };
+  return (
+    <main>
+      <p role="status">{`${connectionStatus}, ${isConnected}`}</p>
+      <button onClick={() => sendMessage({ type: 'sync_subscriptions', project_ids: [7, 8] })}>send</button>
+      <button onClick={() => syncSubscriptions([8])}>sync</button>
+      <button onClick={wrong}>wrong</button>
+      <button onClick={disconnect}>disconnect</button>
+      <button onClick={connect}>connect</button>
+      <ol>{log.map((line, i) => <li key={i}>{line}</li>)}</ol>
+    </main>
+  );
+}
+
+// A Stop button of the application's own.
+export function Stop() {
+  const { accepts, phase, verb, reason, error, request } = useRequest('video:42');
+  const stop = () => request('cancel', { args: { soft: true } }).catch(() => {});
+  return (
+    <main>
+      <Bar job="video:42" />
+      {accepts.includes('cancel') ? <button disabled={phase === 'sending' || phase === 'open'} onClick={stop}>Stop</button> : null}
+      <p role="status">{[phase, verb, reason, error?.status].filter(Boolean).join(' ')}</p>
+    </main>
+  );
+}
+
+// The jobs of a prefix, also those that do not exist yet.
+export function Sets() {
+  const [ends, setEnds] = useState([]);
+  const [shown, setShown] = useState(true);
+  const { total, counts } = useJobSet({ prefix: 'user:7:' });
+  return (
+    <main>
+      <Connection />
+      <button onClick={() => setShown(!shown)}>toggle</button>
+      <p>{`${total} jobs, ${counts.running} running`}</p>
+      {shown ? <Running note={(line) => setEnds((before) => [...before, line])} /> : null}
+      <ol>{ends.map((line, i) => <li key={i}>{line}</li>)}</ol>
+    </main>
+  );
+}
+
+function Running({ note }) {
+  const onEnd = ({ job, attempt, state }) => note(`${job}: ${attempt} ${state.status}`);
+  const jobs = useJobs({ prefix: 'user:7:', statuses: ['queued', 'running'] }, { onEnd });
+  return <ul aria-label="running">{jobs.map(({ job, status, percent }) => <li key={job}>{`${job} ${status} ${percent}`}</li>)}</ul>;
+}
+
+// What is hidden and shown again, or waits for something: `statuses` are those that were painted.
+export function Hidden() {
+  const [mode, setMode] = useState('visible');
+  return (
+    <main>
+      <Connection />
+      <button onClick={() => setMode(mode === 'visible' ? 'hidden' : 'visible')}>hide</button>
+      <Activity mode={mode}><Painted /></Activity>
+    </main>
+  );
+}
+
+export function Waiting() {
+  const [data, setData] = useState(() => Promise.resolve('loaded'));
+  const wait = () => setData(new Promise((resolve) => { globalThis.load = () => resolve('loaded again'); }));
+  return (
+    <main>
+      <Connection />
+      <button onClick={wait}>wait</button>
+      <Suspense fallback={<p>waiting</p>}><Painted data={data} /></Suspense>
+    </main>
+  );
+}
+
+function Painted({ data }) {
+  const { status, percent } = useJob('video:42');
+  const loaded = data === undefined ? '' : use(data);
+  useLayoutEffect(() => {
+    (globalThis.statuses ??= []).push(status);
+  });
+  return <p role="progressbar" aria-label="video:42" aria-valuenow={percent ?? undefined}>{`${status} ${percent}% ${loaded}`}</p>;
+}
+
+export const views = { App, Ends, Hidden, Many, Projects, Sets, Socket, Stop, Waiting };

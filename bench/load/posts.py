@@ -1,0 +1,89 @@
+"""HTTP requests that publish, each on a connection that stays open: how many a second are
+answered, and how long each takes."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from attrs import define, field
+
+from .ages import Ages
+
+__all__ = ["Posts", "RequestRefused", "request"]
+
+
+class RequestRefused(Exception):
+    """An answer that is not 200."""
+
+
+def request(path: str, body: bytes) -> bytes:
+    head = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    length = f"Content-Length: {len(body)}\r\n\r\n"
+    return (head.format(path) + length).encode() + body
+
+
+@define
+class _Connection:
+    socket: socket.socket
+    heard: bytes = b""
+    asked_at: float = field(factory=time.monotonic)
+
+
+class Posts:
+    """Connections to the server at `port`, each of which asks again once it is answered.
+
+    `make` makes the request with a number, so that each update changes something.
+    """
+
+    def __init__(self, port: int, make: Callable[[int], bytes], *, connections: int) -> None:
+        self._make = make
+        self._epoll = select.epoll()
+        self._connections: dict[int, _Connection] = {}
+        self._asked = 0
+        self.answered = 0
+        self.times = Ages()
+        """Milliseconds from each request to its answer."""
+        for _ in range(connections):
+            sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = self._connections[sock.fileno()] = _Connection(sock)
+            self._epoll.register(sock, select.EPOLLIN)
+            self._ask(connection)
+
+    def poll(self, timeout: float = 0.0) -> None:
+        """Read the answers that have come, and ask again. Raises `RequestRefused`."""
+        for fd, _ in self._epoll.poll(timeout):
+            connection = self._connections[fd]
+            connection.heard += connection.socket.recv(262_144)
+            if not self._is_whole(connection.heard):
+                continue
+            now = time.monotonic()
+            self.times.add(int((now - connection.asked_at) * 1e6))
+            self.answered += 1
+            connection.heard = b""
+            self._ask(connection)
+
+    def close(self) -> None:
+        self._epoll.close()
+        for connection in self._connections.values():
+            connection.socket.close()
+
+    def _ask(self, connection: _Connection) -> None:
+        self._asked += 1
+        connection.asked_at = time.monotonic()
+        connection.socket.sendall(self._make(self._asked))
+
+    def _is_whole(self, heard: bytes) -> bool:
+        head, end, body = heard.partition(b"\r\n\r\n")
+        if not end:
+            return False
+        if b" 200" not in head[:16]:
+            raise RequestRefused(heard.decode(errors="replace")[:200])
+        head = head.lower()
+        at = head.find(b"content-length:")
+        if at < 0:  # chunked: the last chunk is empty
+            return body.endswith(b"0\r\n\r\n")
+        return len(body) >= int(head[at + 15 :].split(b"\r\n", 1)[0])

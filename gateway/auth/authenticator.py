@@ -1,0 +1,252 @@
+"""Authentication and authorization for transports and the HTTP API.
+
+Each connection, and each request that waits, has a `ConnectionAuth`. If the gateway requires
+tokens, it grants nothing until the client has shown one, which must happen in time. Another
+token extends it. It ends when the token expires or is revoked. One task checks all of them
+twice a second, so that none needs a task or a timer of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define
+
+from ..model.errors import BrokerUnavailable, InvalidInput, Refusal, Unauthorized
+from ..model.limits import DEFAULT_LIMITS, Limits
+from .origins import SAME_ORIGIN, Origins
+from .permissions import EVERYTHING, LEEWAY, NOTHING, Permissions
+from .revocations import MemoryRevocations, Revocations, Revoked
+
+if TYPE_CHECKING:  # its libraries are slow to import, and only servers with tokens need them
+    from .key_sources import KeySources
+
+__all__ = ["Authenticator", "ConnectionAuth"]
+
+log = logging.getLogger("gateway.auth")
+
+REFRESH_INTERVAL = 0.4
+"""Seconds between checks. Revocations must take effect within one second, on a busy machine too."""
+
+
+MAX_LOGGED_ORIGINS = 100
+"""How many refused origins the log names: a client could invent any number of them."""
+
+
+@define(eq=False)
+class ConnectionAuth:
+    """The current permissions of one connection."""
+
+    authenticator: Authenticator
+    permissions: Permissions
+    waiting_since: float
+    """When it began to wait for its first token, on Trio's clock."""
+    end: Callable[[Refusal, str], object]
+    """Called, perhaps several times, to end the connection, with the reason and details."""
+    expire: Callable[[], object] | None = None
+    """Called once when its token has expired. If None, the connection ends at once, without time
+    for another token."""
+    expiry_announced: bool = False
+    """Whether `expire` was called for the current token."""
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether the client still has to show a token."""
+        return self.authenticator.keys is not None and self.permissions is NOTHING
+
+    async def authenticate(self, token: str) -> Permissions:
+        """Replace its permissions by those of `token`.
+
+        Raises `Unauthorized`; the permissions then stay as they were.
+        """
+        self.permissions = await self.authenticator.permissions(token)
+        self.expiry_announced = False
+        log.info(
+            "admitted",
+            extra={"subject": self.permissions.subject, "token": self.permissions.token_id},
+        )
+        return self.permissions
+
+
+class Authenticator:
+    """The authenticator of one node. Without `keys` no token is required, and every client has all
+    permissions."""
+
+    def __init__(
+        self,
+        keys: KeySources | None = None,
+        *,
+        origins: Origins = SAME_ORIGIN,
+        revocations: Revocations | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.keys = keys
+        self.origins = origins
+        self.revocations = MemoryRevocations(clock) if revocations is None else revocations
+        self.clock = clock
+        self.limits = limits
+        self._connections: dict[ConnectionAuth, None] = {}
+        self._version: str | None = None
+        self._revoked: Mapping[str, float] = {}
+        self._revocations_unavailable = False
+        self._logged_origins: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Authenticator {self.keys or 'open'}, {len(self._connections)} connections>"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep connections and keys up to date until cancelled. Counts as started after the first
+        attempt to read the list of revocations."""
+        async with trio.open_nursery() as nursery:
+            if self.keys is not None:
+                await self._refresh_revocations()
+                nursery.start_soon(self.keys.follow)
+                nursery.start_soon(self._check_connections)
+            task_status.started()
+
+    async def permissions(self, token: str) -> Permissions:
+        """The permissions of `token`. Raises `Unauthorized`."""
+        if self.keys is None:
+            await trio.lowlevel.checkpoint()
+            return EVERYTHING
+        permissions = await self.keys.permissions_of(token, now=self.clock())
+        if permissions.token_id in self._revoked:
+            raise Unauthorized("the token is revoked", "revoked")
+        return permissions
+
+    async def authenticate_header(self, authorization: str | None) -> Permissions | None:
+        """The permissions of an `Authorization` header; None if one is required and missing.
+
+        Raises `Unauthorized`.
+        """
+        if self.keys is None or authorization is None:
+            await trio.lowlevel.checkpoint()
+            return EVERYTHING if self.keys is None else None
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized("Authorization is not a Bearer token")
+        return await self.permissions(token.strip())
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Permissions | None:
+        """Check the headers of a request (names in lower case): its origin, then its token.
+
+        Returns None if the client has to send a token by `hello`. Raises `Unauthorized`.
+        """
+        origin, host = headers.get("origin"), headers.get("host", "")
+        why = self.origins.refusal(origin, host=host, site=headers.get("sec-fetch-site"))
+        if why is not None:
+            self._log_once(origin or host, why)
+            raise Unauthorized(why, "forbidden_origin")
+        return await self.authenticate_header(headers.get("authorization"))
+
+    def _log_once(self, origin: str, why: str) -> None:
+        """Log a refused origin once, because its pages try again and again."""
+        if origin in self._logged_origins or len(self._logged_origins) >= MAX_LOGGED_ORIGINS:
+            return
+        self._logged_origins.add(origin)
+        log.warning("refused: %s", why)
+
+    async def revoke(self, token_id: str, *, until: float) -> None:
+        """Revoke a token: here at once, on other nodes within a second.
+
+        `until` is the token's `exp`, `inf` if it is not known.
+
+        Raises:
+            InvalidInput: The token has expired by `until` already.
+            BrokerUnavailable: The list of revocations cannot be written.
+        """
+        until += LEEWAY
+        if until <= self.clock():
+            raise InvalidInput("the token has expired by then", field="until")
+        await self.revocations.revoke({token_id: until})
+        await self._refresh_revocations()
+
+    @contextmanager
+    def admit(
+        self,
+        permissions: Permissions | None,
+        *,
+        end: Callable[[Refusal, str], object],
+        expire: Callable[[], object] | None = None,
+    ) -> Iterator[ConnectionAuth]:
+        """The permissions of one connection, for as long as the context is open.
+
+        Args:
+            permissions: Those granted by its request; None: none until it shows a token.
+            end: Called to end the connection, with the reason, and perhaps details.
+            expire: Called when the token has expired. Without it the connection ends then.
+        """
+        if self.keys is None:
+            yield ConnectionAuth(self, EVERYTHING, -inf, end)
+            return
+        if permissions is None:
+            permissions = NOTHING
+        auth = ConnectionAuth(self, permissions, trio.current_time(), end, expire)
+        self._connections[auth] = None
+        try:
+            yield auth
+        finally:
+            del self._connections[auth]
+
+    async def _check_connections(self) -> None:
+        while True:
+            await trio.sleep(REFRESH_INTERVAL)
+            await self._refresh_revocations()
+            now, monotonic = self.clock(), trio.current_time()
+            for auth in list(self._connections):
+                self._check(auth, now, monotonic)
+
+    def _check(self, auth: ConnectionAuth, now: float, monotonic: float) -> None:
+        permissions = auth.permissions
+        if permissions.expires_at is None:
+            if monotonic >= auth.waiting_since + self.limits.hello_timeout:
+                seconds = self.limits.hello_timeout
+                auth.end(
+                    "unauthenticated", f"no token came within {seconds:g} s: send hello with one"
+                )
+        elif permissions.token_id in self._revoked:
+            auth.end("revoked", "")
+        elif now < permissions.expires_at:
+            pass
+        elif auth.expire is None or now >= permissions.expires_at + self.limits.expiry_grace:
+            auth.end("expired", "")
+        elif not auth.expiry_announced:
+            auth.expiry_announced = True
+            auth.expire()
+
+    async def _refresh_revocations(self) -> None:
+        try:
+            revoked = await self.revocations.read(known=self._version)
+            if revoked is not None:
+                await self._apply(revoked)
+        except BrokerUnavailable as error:
+            if not self._revocations_unavailable:
+                log.warning("cannot read the revoked tokens: %s", error)
+            self._revocations_unavailable = True
+            return
+        self._revocations_unavailable = False
+
+    async def _apply(self, revoked: Revoked) -> None:
+        """Use the list, and write back entries that it lost before their time.
+
+        No entry is ever removed early, so a missing one means that the store was emptied or
+        rolled back. Raises `BrokerUnavailable`; the next check then tries again.
+        """
+        now = self.clock()
+        lost = {
+            id_: until
+            for id_, until in self._revoked.items()
+            if id_ not in revoked.until and until > now
+        }
+        self._revoked = {**lost, **revoked.until}
+        if lost:
+            await self.revocations.revoke(lost)
+            log.warning("restored %d revoked tokens that the store had lost", len(lost))
+        self._version = revoked.version

@@ -1,0 +1,203 @@
+"""Sources of keys, and the rotation of keys.
+
+A source is a file, or the URL of a JWK Set without secrets. Files are read at the start and on
+SIGHUP. URLs are also read every few minutes, and when a token names an unknown key, so that an
+identity provider can rotate its keys without notice. If a source cannot be read later on, its
+last keys stay in use.
+"""
+
+from __future__ import annotations
+
+import logging
+import urllib.request
+from collections.abc import Iterator, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+import trio
+
+from ..model.errors import InvalidSettings
+from .keys import MIN_SECRET, Key, read_keys, repeated_ids
+from .permissions import Permissions
+from .tokens import UnknownKey, read_token
+
+__all__ = ["KeySources"]
+
+log = logging.getLogger("gateway.auth")
+
+REFRESH_EVERY = 300.0
+"""Seconds: identity providers announce a key hours before they sign with it."""
+ASK_AGAIN_AFTER = 10.0
+"""Seconds between reads caused by unknown keys: any client can send such a token."""
+FETCH_WITHIN = 5.0
+"""Seconds for each network operation."""
+READ_WITHIN = 8.0
+"""Seconds for a whole read: the client with the new key is waiting for it."""
+MAX_DOCUMENT = 1024 * 1024
+"""Bytes of a key file or JWK Set."""
+
+
+class KeySources:
+    """All keys that are valid now."""
+
+    def __init__(
+        self,
+        sources: Sequence[str] = (),
+        *,
+        secret: str | None = None,
+        audience: str | None = None,
+    ) -> None:
+        """Reads no source yet; `load` does. `secret` is a shared secret. `audience`, if given, is
+        the audience that tokens must name."""
+        self._sources = tuple(sources)
+        self._secret = [] if secret is None else read_keys(secret, source="secret")
+        self._audience = audience
+        self._of: dict[str, list[Key]] = {}
+        self._looked_at = -ASK_AGAIN_AFTER
+        self._looking = trio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<KeySources of {len(self.keys)} keys>"
+
+    @property
+    def keys(self) -> list[Key]:
+        return [key for _, keys in self.by_source() for key in keys]
+
+    def by_source(self) -> Iterator[tuple[str, list[Key]]]:
+        """Each source with its keys."""
+        if self._secret:
+            yield "secret", self._secret
+        yield from self._of.items()
+
+    def load(self) -> None:
+        """Read every source, blocking, before the first use. Raises `InvalidSettings`."""
+        self._of = {source: _keys(source) for source in self._sources}
+        self._report_repeated_ids()
+
+    def _report_repeated_ids(self) -> None:
+        if repeated := repeated_ids(self.keys):
+            log.warning("several keys have the same kid, each is tried: %s", ", ".join(repeated))
+
+    async def permissions_of(self, token: str, *, now: float) -> Permissions:
+        """What a token allows at the Unix time `now`. Raises `Unauthorized`."""
+        await trio.lowlevel.checkpoint()
+        try:
+            return read_token(token, self.keys, now=now, audience=self._audience)
+        except UnknownKey:
+            await self.refresh()
+            return read_token(token, self.keys, now=now, audience=self._audience)
+
+    async def reload(self, sources: Sequence[str] | None = None) -> None:
+        """Read every source again; `sources` replace the previous ones if they are given.
+
+        Raises `InvalidSettings`, also if no key would be left; nothing has changed then.
+        """
+        async with self._looking:
+            sources = self._sources if sources is None else tuple(sources)
+            if not sources and not self._secret:
+                raise InvalidSettings("no keys are left: restart to run without authentication")
+            self._of = {source: await _keys_in_time(source) for source in sources}
+            self._sources = sources
+            self._report_repeated_ids()
+
+    async def refresh(self) -> None:
+        """Read every URL again, unless that was done a moment ago. Never raises."""
+        async with self._looking:
+            if trio.current_time() < self._looked_at + ASK_AGAIN_AFTER:
+                return
+            for source in filter(_is_url, self._sources):
+                try:
+                    self._of[source] = await _keys_in_time(source)
+                except InvalidSettings as error:
+                    log.warning("keeping the current keys: %s", error)
+            self._looked_at = trio.current_time()
+
+    async def follow(self) -> None:
+        """Read the URLs again and again until cancelled."""
+        while True:
+            await trio.sleep(REFRESH_EVERY)
+            await self.refresh()
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects: keys come from the URL that the operator named, over TLS."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirects)
+
+
+def _is_url(source: str) -> bool:
+    return "://" in source
+
+
+async def _keys_in_time(source: str) -> list[Key]:
+    """The keys of a source, read in a thread. Raises `InvalidSettings`, also after a timeout."""
+    try:
+        with trio.fail_after(READ_WITHIN):
+            return await trio.to_thread.run_sync(_keys, source, abandon_on_cancel=True)
+    except trio.TooSlowError:
+        raise InvalidSettings(f"{source}: too slow", field="keys") from None
+
+
+def _keys(source: str) -> list[Key]:
+    """The keys of a source. Raises `InvalidSettings`."""
+    return read_keys(_text(source), source=source, fetched=_is_url(source))
+
+
+def _text(source: str) -> str:
+    """The text of a source. Raises `InvalidSettings`."""
+    try:
+        data = _fetched(source) if _is_url(source) else _read(source)
+        if len(data) > MAX_DOCUMENT:
+            raise InvalidSettings(f"{source}: over {MAX_DOCUMENT} bytes", field="keys")
+        return data.decode()
+    except ValueError as error:  # not UTF-8, or not a URL
+        if isinstance(error, InvalidSettings):
+            raise
+        raise InvalidSettings(f"{source}: not a text with keys", field="keys") from None
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        shown = (
+            "(not shown: a key itself is for PROGRESS_GATEWAY_SECRET)"
+            if _may_be_a_key(path)
+            else path
+        )
+        raise InvalidSettings(f"{shown}: {error.strerror}", field="keys") from None
+
+
+def _may_be_a_key(path: str) -> bool:
+    """Whether the path looks like a secret instead of a file name: base64, hex, PEM."""
+    like_a_path = path.startswith("/") or "." in path
+    return len(path) >= MIN_SECRET and (path.endswith("=") or not like_a_path)
+
+
+def _fetched(url: str) -> bytes:
+    if not _may_be_fetched(url):
+        raise InvalidSettings(f"{url}: keys are fetched over https:// only", field="keys")
+    try:
+        with _opener.open(url, timeout=FETCH_WITHIN) as answer:
+            data: bytes = answer.read(MAX_DOCUMENT + 1)
+            return data
+    except HTTPError as error:  # it holds an open connection
+        with error:
+            raise InvalidSettings(f"{url}: {error}", field="keys") from None
+    except (OSError, HTTPException) as error:
+        raise InvalidSettings(f"{url}: {error!s:.200}", field="keys") from None
+
+
+def _may_be_fetched(url: str) -> bool:
+    """Only https or this machine: otherwise an attacker on the network could replace the keys."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (
+        parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    )

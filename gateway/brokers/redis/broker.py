@@ -1,0 +1,400 @@
+"""The broker for many nodes: states in a Redis, changed by Lua scripts that run in Redis.
+
+`keys` defines how jobs are stored, `url` and `servers` how a server is reached, and the scripts in
+`lua/` make every change. This module calls the scripts and reads the keys. All its I/O uses the
+interfaces of `links`. Each shard has its own connections, so a primary that hangs does not delay
+the calls to others; lists have separate connections too. A cancelled call closes its connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
+from random import Random
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import trio
+from redis.exceptions import ResponseError
+from trio.abc import ReceiveChannel
+
+from ...model.errors import BrokerUnavailable, GatewayError, InvalidSettings, RecordUnreadable
+from ...model.ids import is_job_id
+from ...model.limits import DEFAULT_LIMITS, Limits
+from ...model.state import Event, Position, Status, Update
+from ..base import Jobs, Page, PublishResult
+from .calls import Calls
+from .codec import (
+    only_event,
+    parse_position,
+    parse_request,
+    plain,
+    unbroken,
+)
+from .keys import Shard
+from .links import Command, Connector, RedisConnector, raise_errors
+from .lists import Lists
+from .observed import Observed
+from .poller import Poller
+from .records import Records
+from .refusals import Refusals
+from .scripts import EXPIRE_LEASES, PUBLISH
+from .servers import CONNECT_TIMEOUT, FAILURES, TIMEOUT, explain, open_servers, refusal_in
+from .takeover import GRACE, Registration
+from .url import Address, parse_address
+
+__all__ = ["RedisBroker"]
+
+log = logging.getLogger("gateway.brokers.redis")
+
+T = TypeVar("T")
+
+CALLS_AT_ONCE = 16
+"""Concurrent calls of a shard. Redis runs one command at a time, so with more of them the calls
+would only wait in Redis instead of here."""
+LISTS_AT_ONCE = 2
+"""Concurrent calls of a shard for lists, in addition. A list needs many calls, and decoding their
+answers takes time in this process."""
+CALL_TIMEOUT = CONNECT_TIMEOUT + TIMEOUT
+"""Seconds for a whole call, including the wait for a thread. It is the sum of the socket's
+timeouts, so that a call which does not have to wait fails with the error of its socket."""
+SCRIPT_BATCH = 100
+"""Jobs per call of a script: Redis serves no other client for some milliseconds."""
+
+
+class RedisBroker:
+    """A broker in the Redis at `url`, shared by all processes that use the same key prefix.
+
+    It runs no task, and connects when it is first used; `close` ends its idle connections.
+
+    Args:
+        url: The URL of the Redis (`redis.url` describes its forms), or the parsed address.
+        limits: How much of a job is kept, and how long a page of a list may be.
+        connector: Makes the connections; by default they are those of redis-py.
+        random: For the jitter of pauses.
+
+    Raises:
+        InvalidSettings: The URL is not the URL of a Redis.
+    """
+
+    def __init__(
+        self,
+        url: str | Address,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        connector: Connector | None = None,
+        random: Random | None = None,
+    ) -> None:
+        try:
+            address = parse_address(url) if isinstance(url, str) else url
+        except ValueError as error:
+            raise InvalidSettings(str(error), field="redis") from None
+        self._layout = address.layout
+        self._connector = connector or RedisConnector(open_servers(address, calls=CALLS_AT_ONCE))
+        self._random = random or Random()  # noqa: S311 - jitter
+        self._limits = limits
+        self._observed = Observed()
+        self._records = Records(self._observed)
+        self._calls = {
+            shard: self._new_calls(shard, CALLS_AT_ONCE) for shard in self._layout.shards
+        }
+        self._lists = Lists(
+            [self._new_calls(shard, LISTS_AT_ONCE) for shard in self._layout.shards],
+            self._layout.shards,
+            limits,
+            self._records.read,
+        )
+        self._pollers: Sequence[Poller] = ()
+        self._refusals = Refusals()
+        self._publish, self._expire = PUBLISH, EXPIRE_LEASES
+
+    def __repr__(self) -> str:
+        # Not the URL: it may hold a password.
+        calls = sum(calls.limiter.borrowed_tokens for calls in self._calls.values())
+        return f"<RedisBroker {self._layout!r}, {calls} calls>"
+
+    def close(self) -> None:
+        """Close the idle connections. The broker can still be used."""
+        for calls in self._all_calls():
+            calls.close()
+        self._connector.close()
+
+    @property
+    def unavailable_reason(self) -> str | None:
+        """Why the feed cannot be read (noticed within the socket's timeout), or why the server
+        refuses updates."""
+        errors = (poller.statistics().error for poller in self._pollers)
+        reason = next((error for error in errors if error), None) or self._refusals.reason
+        return f"Redis: {reason}" if reason else None
+
+    @property
+    def settled(self) -> bool:
+        return all(calls.settled for calls in self._all_calls())
+
+    @property
+    def shared(self) -> bool:
+        return True
+
+    @property
+    def lag(self) -> int:
+        return sum(poller.statistics().lag for poller in self._pollers)
+
+    @property
+    def unreadable(self) -> int:
+        return self._records.unreadable
+
+    async def publish(self, job: str, update: Update, *, publisher: str = "") -> PublishResult:
+        shard = self._layout.shard(job)
+        with self._translated(update=True):
+            answer = await self._calls[shard].run(self._publish, [job], job, *plain(update))
+        self._refusals.update_taken()
+        return _result(answer)
+
+    async def publish_many(
+        self, updates: Sequence[tuple[str, Update]], *, publisher: str = ""
+    ) -> list[PublishResult | GatewayError]:
+        """Sends the updates of each shard in one call. A shard that is unavailable fails only its
+        own updates."""
+        results: list[PublishResult | GatewayError] = [
+            BrokerUnavailable("Redis: not called") for _ in updates
+        ]
+
+        async def publish(shard: Shard, numbers: Sequence[int]) -> None:
+            calls = [(updates[i][0], (updates[i][0], *plain(updates[i][1]))) for i in numbers]
+            try:
+                with self._translated(update=True):
+                    answers = await self._calls[shard].run_many(self._publish, calls)
+            except GatewayError as error:
+                answers = [error] * len(numbers)
+            for number, answer in zip(numbers, answers, strict=True):
+                try:
+                    with self._translated(update=True):
+                        if isinstance(answer, Exception):
+                            raise answer
+                        results[number] = _result(answer)
+                except GatewayError as error:
+                    results[number] = error
+
+        numbers: dict[Shard, list[int]] = {}
+        for number, (job, _) in enumerate(updates):
+            numbers.setdefault(self._layout.shard(job), []).append(number)
+        async with trio.open_nursery() as nursery:
+            for shard, some in numbers.items():
+                nursery.start_soon(publish, shard, some)
+        return results
+
+    def partition(self, jobs: Sequence[str]) -> list[list[str]]:
+        return list(self._layout.by_shard(jobs).values())
+
+    async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
+        await trio.lowlevel.checkpoint()
+        found: dict[str, Event] = {}
+        for shard, some in self._layout.by_shard(jobs).items():
+            with self._translated():
+                found |= await self._records.read(self._calls[shard], shard, some)
+        return found
+
+    async def positions(self, jobs: Sequence[str]) -> dict[str, Position]:
+        await trio.lowlevel.checkpoint()
+        found: dict[str, Position] = {}
+        for shard, some in self._layout.by_shard(jobs).items():
+            commands = [("HMGET", shard.last(job), "epoch", "seq") for job in some]
+            with self._translated():
+                generation, answers = await self._calls[shard].read(commands, list)
+            for job, answer in zip(some, answers, strict=True):
+                position = parse_position(answer)
+                if position is not None:
+                    # A position of an earlier generation is void: `read` replaces it.
+                    epoch = position.epoch if position.epoch >= generation else 0
+                    found[job] = Position(epoch, position.seq)
+        return found
+
+    async def history(self, job: str, *, after: Position) -> list[Event]:
+        # Read the newest entries only: Redis trims the log roughly, so it may hold older ones. The
+        # record is read too, because a job with one event has no log.
+        shard = self._layout.shard(job)
+        commands: list[Command] = [
+            ("HGETALL", shard.last(job)),
+            ("XREVRANGE", shard.log(job), "+", "-", "COUNT", self._limits.history),
+        ]
+
+        def parse(answers: list[Any]) -> list[Event]:
+            record, entries = answers
+            if not isinstance(entries, list):
+                return []
+            return unbroken(entries, after=after) if entries else only_event(job, record, after)
+
+        with self._translated():
+            generation, events = await self._calls[shard].read(commands, parse)
+        # A position of an earlier generation may have been used for another state.
+        return [event for event in events if event.position.epoch >= generation]
+
+    async def recent(
+        self, jobs: Jobs, *, status: Status | None = None, limit: int, after: str | None
+    ) -> Page:
+        with self._translated():
+            return await self._lists.page(jobs, status=status, limit=limit, after=after)
+
+    async def running_children(self, group: str) -> list[str]:
+        shard = self._layout.shard(group)
+
+        def parse(answers: list[Any]) -> list[str]:
+            (found,) = raise_errors(answers)
+            rows = found if isinstance(found, dict) else dict(zip(*[iter(found)] * 2, strict=True))
+            names = (
+                name.decode("utf-8", "replace")
+                for name, text in rows.items()
+                if text.endswith(b" running")
+            )
+            return [job for name in names if is_job_id(job := f"{group}/{name}")]
+
+        with self._translated():
+            _, children = await self._calls[shard].read([("HGETALL", shard.children(group))], parse)
+        return children
+
+    async def expire_leases(self) -> int:
+        """Handles all shards concurrently, so a primary that is unavailable does not delay the
+        others."""
+        expired: list[int] = []
+        failures: list[BrokerUnavailable] = []
+
+        async def expire_leases(shard: Shard) -> None:
+            try:
+                with self._translated():
+                    expired.append(await self._expire_leases_of(shard))
+            except BrokerUnavailable as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for shard in self._layout.shards:
+                nursery.start_soon(expire_leases, shard)
+        if failures:
+            raise failures[0]
+        return sum(expired)
+
+    async def _expire_leases_of(self, shard: Shard) -> int:
+        calls, expired = self._calls[shard], 0
+        while True:
+            found: list[bytes] = await calls.run(self._expire, [], SCRIPT_BATCH)
+            if not found:
+                return expired
+            due = [job.decode() for job in found]
+            expired += await calls.run(self._expire, due, SCRIPT_BATCH, *due)
+
+    @asynccontextmanager
+    async def feed(
+        self, *, observed: Callable[[], Iterable[Event]] = tuple
+    ) -> AsyncIterator[ReceiveChannel[Sequence[Event]]]:
+        """Starts one poller per shard: a cluster refuses to read keys of several slots at once."""
+        registration = Registration(uuid4().hex, self._limits.history, self._limits.retention)
+        pollers = {shard: self._new_poller(shard, registration) for shard in self._layout.shards}
+        self._observed.sources.append(observed)
+        try:
+            await self._open(pollers.values())
+            send, receive = trio.open_memory_channel[Sequence[Event]](0)
+            async with receive, trio.open_nursery() as nursery:
+                async with send:
+                    for poller in pollers.values():
+                        nursery.start_soon(poller.follow, send.clone())
+                self._pollers = (*self._pollers, *pollers.values())
+                yield receive
+                nursery.cancel_scope.cancel()
+        finally:
+            self._observed.sources.remove(observed)
+            self._pollers = [other for other in self._pollers if other not in pollers.values()]
+            for poller in pollers.values():
+                poller.close()
+            if not self._pollers:
+                for calls in self._all_calls():
+                    calls.unfollow()
+
+    async def _open(self, pollers: Iterable[Poller]) -> None:
+        """Open all pollers concurrently, because each may wait for other nodes."""
+        failures: list[BrokerUnavailable] = []
+
+        async def open_one(poller: Poller, scope: trio.CancelScope) -> None:
+            try:
+                with self._translated(within=CALL_TIMEOUT + GRACE):
+                    await poller.open()
+            except BrokerUnavailable as error:
+                failures.append(error)
+                scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for poller in pollers:
+                nursery.start_soon(open_one, poller, nursery.cancel_scope)
+        if failures:
+            raise failures[0]
+
+    def _new_calls(self, shard: Shard, most: int) -> Calls:
+        return Calls(self._connector, shard, trio.CapacityLimiter(most), suspect=self._suspect)
+
+    def _new_poller(self, shard: Shard, registration: Registration) -> Poller:
+        return Poller(
+            self._connector,
+            shard,
+            calls=[calls for calls in self._all_calls() if calls.shard == shard],
+            registration=registration,
+            observed=lambda: self._observed_of(shard),
+            record_observed=self._observed.record,
+            random=self._random,
+        )
+
+    def _observed_of(self, shard: Shard) -> Iterator[Event]:
+        return (event for event in self._observed.all() if self._layout.shard(event.job) == shard)
+
+    def _all_calls(self) -> Iterator[Calls]:
+        yield from self._calls.values()
+        yield from self._lists.calls
+
+    def _suspect(self, shard: Shard) -> None:
+        for poller in self._pollers:
+            if poller.shard == shard:
+                poller.suspect()
+
+    @contextmanager
+    def _translated(self, *, within: float | None = None, update: bool = False) -> Iterator[None]:
+        """Apply the deadline of a call, and raise the gateway's errors instead of Redis's."""
+        try:
+            with trio.fail_after(CALL_TIMEOUT if within is None else within):
+                yield
+        except ResponseError as error:
+            text = str(error)
+            if text.startswith(UNREADABLE):
+                raise RecordUnreadable(text.removeprefix(UNREADABLE), field="job") from None
+            self._refusals.record(error, update=update)
+            raise self._unavailable(error) from error
+        except FAILURES as error:
+            raise self._unavailable(error) from error
+        except trio.TooSlowError:
+            raise BrokerUnavailable("Redis: too many calls have no answer yet") from None
+
+    def _unavailable(self, error: Exception) -> BrokerUnavailable:
+        """The error for callers. While the feed cannot be read no calls are made, so the feed's
+        error counts as the reason too."""
+        text = explain(error)
+        of_feeds = (poller.statistics().error for poller in self._pollers)
+        texts = [text, *filter(None, of_feeds)]
+        refusal = next(filter(None, map(refusal_in, texts)), None)
+        return BrokerUnavailable(f"Redis: {text}", refusal=refusal)
+
+
+UNREADABLE = "UNREADABLE "
+"""The first word of the error that a script returns if a key holds foreign data."""
+
+
+def _result(answer: Any) -> PublishResult:
+    epoch, seq, attempt, reason, request = answer
+    return PublishResult(
+        Position(epoch, seq),
+        attempt=attempt,
+        reason=reason.decode() or None,
+        request=parse_request(request) if request else None,
+    )

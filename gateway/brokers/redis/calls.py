@@ -1,0 +1,185 @@
+"""Calls to one shard, on connections that are kept, and only to the server that the feed uses.
+
+The poller of the feed decides which server is the right one (`settle`). After a server was
+restarted or replaced, it may lack states that clients have seen. Until the poller has repaired it,
+calls raise `WrongServer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import trio
+from redis import RedisError
+from redis.exceptions import AskError, MovedError, ResponseError
+
+from .keys import Shard
+from .links import Command, Connector, Link, raise_errors, run_script, run_scripts
+from .scripts import Script
+
+__all__ = ["Calls", "WrongServer"]
+
+T = TypeVar("T")
+
+WRONG_GENERATION = "GENERATION"
+"""The first word of the error that a script returns if it was called for another generation."""
+
+
+class WrongServer(RedisError):
+    """The server is not the one that the feed uses. A check of the feed was requested."""
+
+
+class Calls:
+    """Calls to one shard.
+
+    Args:
+        connector: Makes the connections.
+        shard: The shard.
+        limiter: Limits the number of concurrent calls.
+        suspect: Called when the server or the generation is not the one that the feed uses.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        shard: Shard,
+        limiter: trio.CapacityLimiter,
+        *,
+        suspect: Callable[[Shard], None],
+    ) -> None:
+        self.limiter = limiter
+        self._connector = connector
+        self.shard = shard
+        self._suspect = suspect
+        self._idle: list[Link] = []
+        self._settled: tuple[bytes, int] | None = None
+        self._followed = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether the right server is known, or no feed is open, so that any server may answer."""
+        return self._settled is not None or not self._followed
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for link in self._idle:
+            link.close()
+        self._idle.clear()
+
+    def unsettle(self, *, unless: tuple[bytes, int]) -> None:
+        """Refuse all calls until `settle`, `unless` another feed of this process has already
+        settled on this server and generation."""
+        if self._settled != unless:
+            self._settled = None
+        self._followed = True
+
+    def settle(self, server: bytes, generation: int) -> None:
+        """Allow calls to this server, in this generation of the jobs."""
+        self._settled, self._followed = (server, generation), True
+
+    def unfollow(self) -> None:
+        """Allow calls to any server, because no feed is open any more."""
+        self._settled, self._followed = None, False
+
+    async def read(
+        self, commands: Sequence[Command], convert: Callable[[list[Any]], T]
+    ) -> tuple[int, T]:
+        """Run commands. Returns the current generation, and `convert` of the answers. One round
+        trip."""
+
+        def with_generation(answers: list[Any]) -> tuple[int, T]:
+            generation, *rest = answers
+            return int(*raise_errors([generation or 0])), convert(rest)
+
+        async def execute(link: Link) -> Any:
+            get_generation = ("HGET", self.shard.counters, "generation")
+            return await link.execute([get_generation, *commands], with_generation)
+
+        settled = self._settled
+        found: tuple[int, T] = await self._on_link(execute)
+        if settled is not None and found[0] != settled[1]:
+            self._raise_wrong_server()
+        return found
+
+    async def run(self, script: Script, jobs: Sequence[str], *arguments: Any) -> Any:
+        """Run a script for these jobs, and return its answer."""
+        settled = self._settled
+        common = settled[1] if settled is not None else ""
+
+        async def execute(link: Link) -> Any:
+            return await run_script(link, script, self.shard.keys(*jobs), [common, *arguments])
+
+        try:
+            return await self._on_link(execute)
+        except ResponseError as error:
+            if str(error).startswith(WRONG_GENERATION):
+                self._raise_wrong_server()
+            raise
+
+    async def run_many(
+        self, script: Script, calls: Sequence[tuple[str, Sequence[Any]]]
+    ) -> list[Any]:
+        """Call a script for one job after the other, in one round trip, and return the answers.
+        An answer that is an error is a `ResponseError` in its place."""
+        settled = self._settled
+        common = settled[1] if settled is not None else ""
+
+        async def execute(link: Link) -> Any:
+            return await run_scripts(
+                link, script, [(self.shard.keys(job), [common, *args]) for job, args in calls]
+            )
+
+        answers: list[Any] = await self._on_link(execute)
+        for answer in answers:
+            if isinstance(answer, MovedError | AskError):
+                self.close()
+            elif isinstance(answer, ResponseError) and str(answer).startswith(WRONG_GENERATION):
+                self._raise_wrong_server()
+        return answers
+
+    async def _on_link(self, execute: Callable[[Link], Any]) -> Any:
+        settled = self._settled
+        if self._followed and settled is None:
+            raise WrongServer("the feed is not being read")
+        try:
+            answer = await self._attempt(execute)
+        except (MovedError, AskError):  # in a cluster the slot has moved to another server
+            self.close()
+            answer = await self._attempt(execute)
+        if settled is not None and self._settled != settled:
+            raise WrongServer("another server has taken over meanwhile")
+        return answer
+
+    async def _attempt(self, execute: Callable[[Link], Any]) -> Any:
+        link = await self._take()
+        try:
+            answer = await execute(link)
+        except ResponseError:
+            self._idle.append(link)
+            raise
+        except BaseException:  # also a cancelled call: an answer may still be on its way
+            link.close()
+            raise
+        self._idle.append(link)
+        return answer
+
+    async def _take(self) -> Link:
+        while self._idle:
+            link = self._idle.pop()
+            if link.alive and self._is_right_server(link):
+                return link
+            link.close()
+        link = await self._connector.connect(self.shard.feed, name="", limiter=self.limiter)
+        if not self._is_right_server(link):
+            link.close()
+            self._raise_wrong_server()
+        return link
+
+    def _is_right_server(self, link: Link) -> bool:
+        return self._settled is None or link.server == self._settled[0]
+
+    def _raise_wrong_server(self) -> NoReturn:
+        self.close()
+        self._suspect(self.shard)
+        raise WrongServer("another server answers than the one that the feed is read from")

@@ -1,0 +1,268 @@
+"""Converts data in Redis to values, and values to arguments of the scripts. Pure.
+
+`keys` defines the keys, and the scripts write them. Other programs can write to the Redis too, so
+the data is untrusted: each function raises only `Unreadable`, for foreign data or a newer version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from ...model.constants import MAX_DATA_DEPTH
+from ...model.state import Children, Event, Position, Request, State, Update
+
+__all__ = [
+    "Unreadable",
+    "decode",
+    "observed_fields",
+    "only_event",
+    "parse_position",
+    "parse_request",
+    "plain",
+    "snapshot",
+    "unbroken",
+]
+
+VERSION = b"1"
+"""The version of a record's layout: see lua/record.lua."""
+MAX_RECORD = 64 * 1024
+"""Maximum bytes of a record. The scripts write less, because each field has a limit."""
+
+
+class Unreadable(ValueError):
+    """The data is not a record or an event of this version."""
+
+
+class _Stored(msgspec.Struct, array_like=True, gc=False):
+    """An event as `record.lua` writes it."""
+
+    number: int
+    job: str
+    epoch: int
+    seq: int
+    state: State
+    data: Raw | UnsetType = UNSET
+
+
+_decoder: msgspec.json.Decoder[_Stored] = msgspec.json.Decoder(_Stored)
+
+
+def decode(text: bytes) -> tuple[int, Event]:
+    """An event and its number in the feed, from the text that the scripts have written."""
+    try:
+        stored = _decoder.decode(text)
+    except Exception as error:  # malformed, or nested too deeply for the parser
+        raise Unreadable(str(error) or type(error).__name__) from error
+    state = stored.state
+    if stored.data is not UNSET:
+        state = msgspec.structs.replace(state, data=_checked(stored.data, parsed=True))
+    if state.request is not None and state.request.args is not UNSET:
+        _checked(state.request.args, parsed=True)
+    return stored.number, Event(stored.job, Position(stored.epoch, stored.seq), state)
+
+
+def plain(update: Update) -> list[str | bytes]:
+    """An update as arguments of the script: fields and values as text."""
+    found: list[str | bytes] = []
+    for name in update.__struct_fields__:
+        value = getattr(update, name)
+        if name == "job":
+            continue
+        if isinstance(value, Request):
+            asked = msgspec.json.encode(msgspec.structs.replace(value, at=0.0))
+            found += ("ask", asked[:-1], "ask_id", value.id, "ask_verb", value.verb)
+            found += ("ask_alone", "1") if value.alone else ()
+        elif name == "start":
+            if value:
+                found += ("start", "1")
+        elif value is UNSET or (value is None and name in _NEVER_CLEARED):
+            continue
+        elif value is None or value == _NULL:
+            found += ("clear", name)
+        elif isinstance(value, float):
+            found += (name, repr(value))
+        else:
+            found += (name, _text(value))
+    return found
+
+
+_NEVER_CLEARED = frozenset(("run", "part", "traceparent", "ack", "refused"))
+
+
+def _text(value: Any) -> str | bytes:
+    if isinstance(value, Raw):
+        return bytes(value)
+    structured = isinstance(value, tuple | Request | Children)
+    return msgspec.json.encode(value) if structured else str(value)
+
+
+_NULL = Raw(b"null")
+
+
+def observed_fields(event: Event) -> list[str | bytes | int]:
+    """An event as arguments of the script `restore`."""
+    fields: list[str | bytes | int] = []
+    for name in State.__struct_fields__:
+        value = getattr(event.state, name)
+        if value is not None and value is not UNSET:
+            fields += (name, _text(value))
+    request = event.state.request
+    if request is not None:
+        stage = "refused" if request.refused is not None else "open" if request.open else "seen"
+        fields += ("request_id", request.id, "request_verb", request.verb, "request_is", stage)
+        fields += ("request_alone", "1") if request.alone else ()
+    return [event.job, len(fields) // 2, *fields]
+
+
+def snapshot(job: str, answer: object) -> Event | None:
+    """The newest event of `job`, from the answer to HGETALL; None if there is no such job."""
+    if not isinstance(answer, dict):
+        # Redis's protocol 2 answers with a list. An error means that the key has another type.
+        if not isinstance(answer, list):
+            raise Unreadable(str(answer))
+        answer = dict(zip(answer[::2], answer[1::2], strict=True))
+    if not answer:
+        return None
+    return _snapshot(job, answer)
+
+
+def _snapshot(job: str, fields: Mapping[bytes, bytes]) -> Event:
+    if fields.get(b"v") != VERSION:
+        raise Unreadable(f"it is of version {fields.get(b'v', b'none').decode('ascii', 'replace')}")
+    if sum(map(len, fields.values())) > MAX_RECORD:
+        raise Unreadable(f"it has more than {MAX_RECORD} bytes")
+    values: dict[str, Any] = {}
+    try:
+        for name in State.__struct_fields__:
+            text = fields.get(name.encode())
+            if text is not None and name not in ("data", "request"):
+                values[name] = _READ.get(name, bytes.decode)(text)
+        state = msgspec.convert(values, State)
+        position = Position(_READ["seq"](fields[b"epoch"]), _READ["seq"](fields[b"seq"]))
+    except Exception as error:
+        raise Unreadable(str(error) or type(error).__name__) from error
+    data = fields.get(b"data")
+    if data is not None:
+        state = msgspec.structs.replace(state, data=_checked(Raw(data)))
+    request = fields.get(b"request")
+    if request is not None:
+        state = msgspec.structs.replace(state, request=parse_request(request))
+    return Event(job, position, state)
+
+
+def parse_request(text: bytes) -> Request:
+    """A request as the scripts store it."""
+    try:
+        request = _requests.decode(text)
+    except Exception as error:
+        raise Unreadable(f"request: {error}") from error
+    if request.args is not UNSET:
+        _checked(request.args, parsed=True)
+    return request
+
+
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+
+def parse_position(answer: object) -> Position | None:
+    """The position from the answer to HMGET of epoch and seq; None if the job is unknown or
+    unreadable."""
+    if not isinstance(answer, list) or None in answer:
+        return None
+    try:
+        epoch, seq = map(_a_count, answer)
+    except ValueError:
+        return None
+    return Position(epoch, seq)
+
+
+def _checked(data: Raw, *, parsed: bool = False) -> Raw:
+    """Return `data`, or raise `Unreadable` if it is not JSON (unless it was `parsed`), or nests
+    more
+    deeply than an update may."""
+    text = bytes(data)
+    if text.count(b"[") + text.count(b"{") > MAX_DATA_DEPTH and _depth(text) > MAX_DATA_DEPTH:
+        raise Unreadable(f"data nests more than {MAX_DATA_DEPTH} deep")
+    try:
+        text.decode() if parsed else msgspec.json.decode(text)
+    except Exception as error:
+        raise Unreadable(f"data: {error}") from error
+    if b"\n" in text or b"\r" in text:  # it becomes a part of a line
+        raise Unreadable("data is not on one line")
+    return data
+
+
+def _depth(text: bytes) -> int:
+    """The maximum depth of a JSON text, which may be invalid."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for byte in text:
+        if in_string:
+            in_string = escaped or byte != 0x22
+            escaped = byte == 0x5C and not escaped
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _a_count(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 16 or text.startswith(b"0"):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+_a_number = msgspec.json.Decoder(int | float).decode  # `3` is not `3.0`
+_READ: dict[str, Callable[[bytes], Any]] = {
+    "seq": _a_count,
+    "attempt": _a_count,
+    "accepts": msgspec.json.decode,
+    "children": msgspec.json.decode,
+    "weight": _a_number,
+    "percent": _a_number,
+    "done": _a_number,
+    "total": _a_number,
+    "lease": _a_number,
+    "eta": _a_number,
+    "created_at": _a_number,
+    "started_at": _a_number,
+    "updated_at": _a_number,
+    "finished_at": _a_number,
+}
+
+
+def only_event(job: str, answer: object, after: Position) -> list[Event]:
+    """The event of a job with only one event, if it is after `after`."""
+    try:
+        event = snapshot(job, answer)
+    except Unreadable:
+        return []
+    return (
+        [event] if event is not None and event.position.seq == 1 and event.position > after else []
+    )
+
+
+def unbroken(entries: Sequence[tuple[bytes, Sequence[bytes]]], *, after: Position) -> list[Event]:
+    """The events after `after` among a log's `entries` (newest first), oldest first.
+
+    It stops at the first gap or foreign entry.
+    """
+    events: list[Event] = []
+    for _, fields in entries:
+        try:
+            event = decode(fields[1])[1]
+        except (Unreadable, IndexError):
+            break
+        epoch, seq = event.position
+        if event.position <= after or (events and events[-1].position != (epoch, seq + 1)):
+            break
+        events.append(event)
+    return events[::-1]

@@ -1,0 +1,165 @@
+"""The position of a reader in a Redis feed, and the detection of missed events.
+
+Each event has a number in the feed, and the server knows the last one. These are the signs of a
+loss; any of them is enough:
+
+    a number that does not follow          entries were trimmed, or the feed was flushed
+    no entry, although the number grew     all new entries were trimmed
+    the feed ends before the position        the server was rolled back
+    another server, or replication id      a replica was promoted, Redis was restarted
+
+`take`, `check_feed` and `check_no_entries` return the reason. In that case they
+have moved the position to the end of the feed, so that a read of all jobs afterwards, and the next
+events of the feed, are complete together.
+Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import define, frozen
+from msgspec.structs import replace
+
+from ...model.state import Event
+from .codec import decode
+
+__all__ = [
+    "Cursor",
+    "EntryId",
+    "FeedState",
+    "is_primary",
+    "parse_entry_id",
+    "parse_feed_state",
+    "server_identity",
+]
+
+EntryId = tuple[int, int]
+"""The id of a stream's entry; they are ordered."""
+Entry = tuple[bytes, list[bytes]]
+"""As XREAD returns it: an id, then names and values."""
+
+
+@frozen
+class FeedState:
+    """The description of a feed by its server at one moment."""
+
+    server: bytes = b""
+    """The server and its data set: its `run_id` and `master_replid`."""
+    last: EntryId = (0, 0)
+    """The id of its newest entry, even if that was trimmed."""
+    number: int = 0
+    """How many events it has had."""
+    generation: int = 0
+    """The first epoch of the current generation (`failover.lua`)."""
+
+
+@define
+class Cursor:
+    """The position of one reader."""
+
+    entry_id: EntryId = (0, 0)
+    """The id of the last entry that was taken."""
+    number: int = 0
+    """That entry's number in the feed."""
+    epoch: int = 0
+    """The newest epoch in any event so far."""
+    feed: FeedState = FeedState()
+    """The last description of the feed."""
+
+    @property
+    def id(self) -> str:
+        """The id in the form that XREAD takes."""
+        return f"{self.entry_id[0]}-{self.entry_id[1]}"
+
+    @property
+    def lag(self) -> int:
+        """How many events of the last description have not been taken yet."""
+        return max(0, self.feed.number - self.number)
+
+    def skip_to_end(self, feed: FeedState) -> None:
+        """Go on from the end of the feed."""
+        self.feed, self.entry_id, self.number = feed, feed.last, feed.number
+
+    def take(self, entries: Sequence[Entry]) -> tuple[list[Event], list[str]]:
+        """The events in `entries`, and what was wrong with them: a line for the log each.
+
+        If anything was wrong, events may be missing before, between or after them. Events of an
+        earlier generation are left out, because their positions are void; a reader of their jobs
+        gets new ones.
+        """
+        events: list[Event] = []
+        wrong: list[str] = []
+        expected = self.number + len(entries)
+        for id_, fields in entries:
+            try:
+                self.number, event = decode(fields[1])
+                if len(fields) > 2 and fields[2] == b"traceparent":
+                    event = replace(event, traceparent=fields[3].decode("ascii", "replace"))
+            except (ValueError, TypeError, IndexError) as error:
+                # Not from the gateway's scripts, or from newer ones. The other entries are valid.
+                wrong.append(f"entry {id_.decode()} is unreadable: {error}")
+                self.number += 1
+                continue
+            epoch = event.position.epoch
+            if epoch >= self.feed.generation:
+                events.append(event)
+                self.epoch = max(self.epoch, epoch)
+        if self.number != expected:
+            wrong.append("events are missing")
+        self.entry_id = parse_entry_id(entries[-1][0])
+        return events, wrong
+
+    def check_feed(self, feed: FeedState) -> str | None:
+        """Compare the position with the server's description; returns the reason of a loss."""
+        previous, self.feed = self.feed, feed
+        if feed.last < self.entry_id:
+            # A read that starts at a later id would never return.
+            self.skip_to_end(feed)
+            return "the feed went back in time"
+        if feed.server != previous.server or feed.generation != previous.generation:
+            # The events since then only restored what was lost.
+            self.skip_to_end(feed)
+            return "another server answers"
+        return None
+
+    def check_no_entries(self) -> str | None:
+        """No entry followed the position; returns the reason if entries are missing."""
+        if self.entry_id < self.feed.last:
+            self.skip_to_end(self.feed)
+            return "entries were trimmed before they were read"
+        return None
+
+
+def parse_entry_id(id_: bytes) -> EntryId:
+    """The numbers in an entry's id."""
+    time, _, number = id_.partition(b"-")
+    return int(time), int(number)
+
+
+def parse_feed_state(
+    server: bytes, generation: int, stream: object, number: bytes | None
+) -> FeedState:
+    """Parse the answers of XINFO STREAM (an error if there is no stream yet) and of the counter."""
+    last = (0, 0)
+    if isinstance(stream, list):
+        last = parse_entry_id(
+            dict(zip(stream[::2], stream[1::2], strict=True))[b"last-generated-id"]
+        )
+    return FeedState(server=server, last=last, number=int(number or 0), generation=generation)
+
+
+def server_identity(server: bytes, replication: bytes) -> bytes:
+    """The server and its data set, from two sections of INFO."""
+    return _line(server, b"run_id") + b" " + _line(replication, b"master_replid")
+
+
+def is_primary(replication: bytes) -> bool:
+    """Whether a server accepts updates, from the section `replication` of INFO."""
+    return _line(replication, b"role") != b"slave"
+
+
+def _line(info: bytes, name: bytes) -> bytes:
+    """A value in the answer to INFO; empty if it is missing."""
+    _, _, rest = info.partition(b"\n" + name + b":")
+    return rest.partition(b"\r")[0]

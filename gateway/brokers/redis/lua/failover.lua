@@ -1,0 +1,74 @@
+-- A node registers that it follows this shard, and the identity of its server. If this is another
+-- server than before (a replica was promoted, or Redis was restarted), writes may have been lost,
+-- and later writes may have got the positions of the lost ones. So a new generation begins: every
+-- record of an older epoch gets a new epoch when it is next changed or read, and no position that a
+-- client has seen is used again.
+--
+-- If no server is registered, Redis is new, was flushed, or was promoted with a copy from before the
+-- first node; workers may have written since. A generation begins if the node has followed the
+-- shard before, because it may have shown states that are lost. The epochs on this server do not
+-- show that, because a worker's newest epoch is larger than those that were shown.
+--
+-- The shard is open in a generation when all nodes that were registered at its beginning have
+-- restored what they have shown; but not before `SETTLES_AFTER` (for nodes that are no longer
+-- registered), and after `GRACE` at the latest (for nodes that have died).
+--
+-- ARGV  2 the server's identity  3 the newest epoch that the node has seen  4 the node
+--       5 the generation for which the node has restored its states, or ''  6 history  7 retention
+--
+-- Returns the first epoch of the current generation, and 1 if its shard is open.
+
+local SETTLES_AFTER, GRACE = 1, 5 -- seconds
+local GONE_AFTER = 15 -- seconds without a call of a node; each node registers every 2 s
+
+local IDENTITY, SEEN, NODE, RESTORED = ARGV[2], tonumber(ARGV[3]), 'node:' .. ARGV[4], ARGV[5]
+
+-- name of the field → when the node has registered, and the generation that it has restored
+local function nodes()
+  local found, newest = {}, 0
+  local flat = redis.call('HGETALL', COUNTERS)
+  for i = 1, #flat, 2 do
+    local seen_at, restored = string.match(flat[i + 1], '^(%S+) (%S*)$')
+    if string.sub(flat[i], 1, 5) == 'node:' and tonumber(seen_at) then
+      found[flat[i]] = {seen_at = tonumber(seen_at), restored = restored}
+      newest = math.max(newest, tonumber(seen_at))
+    end
+  end
+  return found, newest
+end
+
+local known = redis.call('HGET', COUNTERS, 'server')
+if known ~= IDENTITY then
+  redis.call('HSET', COUNTERS, 'server', IDENTITY)
+  if known or RESTORED ~= '' or SEEN > newest_epoch then
+    newest_epoch = math.max(newest_epoch, SEEN)
+    GENERATION = tonumber(next_epoch())
+    redis.call('HSET', COUNTERS, 'generation', whole(GENERATION), 'generation_at', now)
+    -- The nodes that were registered last must restore; times are this server's from now on.
+    local found, newest = nodes()
+    for name, node in pairs(found) do
+      if newest - node.seen_at > GONE_AFTER then
+        redis.call('HDEL', COUNTERS, name)
+      else
+        redis.call('HSET', COUNTERS, name, now .. ' ' .. node.restored)
+      end
+    end
+  end
+end
+redis.call('HSET', COUNTERS, NODE, now .. ' ' .. RESTORED, 'history', ARGV[6], 'retention', ARGV[7])
+
+local function is_open()
+  local began_at = redis.call('HGET', COUNTERS, 'generation_at')
+  local age = began_at and math.abs(NOW - began_at) or GRACE
+  if age < SETTLES_AFTER then return false end
+  for name, node in pairs((nodes())) do
+    if math.abs(NOW - node.seen_at) > GONE_AFTER then
+      redis.call('HDEL', COUNTERS, name)
+    elseif age < GRACE and node.restored ~= whole(GENERATION) then
+      return false
+    end
+  end
+  return true
+end
+
+return {GENERATION, is_open() and 1 or 0}

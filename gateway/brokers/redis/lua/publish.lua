@@ -1,0 +1,302 @@
+-- Apply one update to a job's record. model/reducer.py has the rules; the functions here
+-- have the same order, and a property test compares both.
+--
+-- KEYS  5 last:<job>  6 log:<job>
+-- ARGV  2 job, then pairs: a field and its value as plain text, or `clear` and a field
+--
+-- Returns epoch, seq and attempt after the update, the reason if there is no event (else ''), and
+-- the request that the worker has not acknowledged (else '').
+
+local JOB, LAST, LOG = ARGV[2], KEYS[5], KEYS[6]
+
+local REPLACED = {'unit', 'phase', 'message', 'error', 'data', 'accepts'}
+local COMPARED = {'lease', 'weight', 'total', 'done', 'percent'}
+
+-- Text, or false for a field to clear.
+local update = {}
+for i = 3, #ARGV, 2 do
+  if ARGV[i] == 'clear' then update[ARGV[i + 1]] = false else update[ARGV[i]] = ARGV[i + 1] end
+end
+
+local ended = {} -- children that the new attempt of a group does not count
+
+local function normalise(text)
+  if #text < 16 and string.find(text, '^[1-9]%d*$') then return text end
+  local number = tonumber(text)
+  if number == 0 then return '0' end -- instead of -0
+  if number ~= math.floor(number) then
+    text = string.format('%.14g', number)
+    number = tonumber(text)
+    if number ~= math.floor(number) then return text end
+  end
+  return whole(number)
+end
+
+-- A percentage with two decimal places, in its shortest form. Less than 100 is never rounded to 100.
+local function rounded(number)
+  if number - 100 < 0 then number = math.min(number, ALMOST_100) end
+  return string.match(string.format('%.2f', number), '^(.-)%.?0*$')
+end
+
+-- A weight with three decimal places. A weight of 1 is not stored.
+local function thousandths(text)
+  return string.match(string.format('%.3f', text), '^(.-)%.?0*$')
+end
+
+-- Arithmetic parses a text once, `tonumber` twice; each time costs as much as a short function,
+-- and this runs for every update of every job.
+local function higher(old, new)
+  return new ~= old and new - old > 0 and new or old
+end
+
+-- When the attempt began whose first report is this update.
+local function began(at, no_earlier)
+  return update.age and string.format('%.3f', math.max(at - update.age, no_earlier)) or at
+end
+
+local function begins_phase(state)
+  return update.phase ~= nil and update.phase ~= (state.phase or false)
+end
+
+local function is_part(name)
+  return string.sub(name, 1, 5) == 'part:'
+end
+
+-- Parts are fields of the record: `part:<name>`, and `counted`, their sum, if there are any.
+local function too_many_parts(state)
+  if not (update.part and update.done and state.counted) then return false end
+  if state['part:' .. update.part] or begins_phase(state) then return false end
+  local n = 0
+  for name in pairs(state) do
+    if is_part(name) then n = n + 1 end
+  end
+  return n >= MAX_PARTS
+end
+
+-- The changes that remove all parts.
+local function forget_parts(state)
+  local kept = {}
+  for name in pairs(state) do
+    if name == 'counted' or is_part(name) then kept[name] = false end
+  end
+  return kept
+end
+
+-- `done` after the update. Changes of parts are added to `kept`.
+local function count(state, kept)
+  local anew = not update.done or not state.done or begins_phase(state)
+  if anew and state.counted then
+    for name, value in pairs(forget_parts(state)) do kept[name] = value end
+  end
+  if not update.done then return false end
+  local reported = normalise(update.done)
+  local counted = not anew and state.counted
+  if not update.part and not counted then
+    return anew and reported or higher(state.done, reported)
+  end
+  local name = 'part:' .. (update.part or '')
+  local old = counted and state[name] or '0'
+  if not counted then
+    counted = '0'
+    -- The count of a restored record may come from parts, which will report again.
+    if not anew and not state.restored and state.done ~= '0' then
+      kept['part:'], counted = state.done, state.done
+    end
+  end
+  if reported - old > 0 then
+    local sum = counted - old + reported
+    counted = normalise(string.format('%.17g', math.min(sum, MAX_NUMBER)))
+    kept[name] = reported
+  end
+  if counted ~= '0' then kept.counted = counted end
+  return anew and counted or higher(state.done, counted)
+end
+
+-- `false` if it is unknown. A stored rate without a percentage means that it stays unknown.
+local function percent(state, new)
+  if (new.status or state.status) == 'succeeded' then return '100' end
+  local reported = update.percent
+  if reported == false or (state.pace and not state.percent) then return false end
+  if not reported and (new.done ~= nil or new.total ~= nil) then
+    local done, total = new.done, new.total
+    if done == nil then done = state.done end
+    if total == nil then total = state.total end
+    if done and total and tonumber(total) ~= 0 then reported = 100 * done / total end
+  end
+  return reported and higher(state.percent or '0', rounded(reported)) or state.percent
+end
+
+-- A total below the count is cleared, because one of them must be wrong.
+local function above(state, new)
+  local done, total = new.done, new.total
+  if done == nil then done = state.done end
+  if total == nil then total = state.total end
+  return done and total and done - total > 0
+end
+
+-- Store the worker's acknowledgement of a request, and perhaps its refusal. Returns whether this
+-- changes the state.
+local function acknowledge(state, new, at)
+  if not update.ack or update.ack ~= state.request_id or state.request_is == 'refused' then
+    return false
+  end
+  local text, stage = string.sub(state.request, 1, -2), 'seen'
+  if state.request_is == 'open' then text = text .. ',"seen_at":' .. at end
+  if update.refused then text, stage = text .. quoted(',"refused":', update.refused), 'refused' end
+  if stage == state.request_is then return false end
+  new.request, new.request_is = text .. '}', stage
+  return true
+end
+
+-- The changes of the state (nil if there are none), and the changes of other fields.
+local function patch(state, at)
+  local new, kept = {health = 'ok'}, {}
+  local changed = state.health ~= 'ok'
+  for i = 1, #REPLACED do
+    local name = REPLACED[i]
+    local value = update[name]
+    if value ~= nil and value ~= (state[name] or false) then new[name], changed = value, true end
+  end
+  changed = acknowledge(state, new, at) or changed
+  if update.lease ~= nil then new.lease = update.lease and normalise(update.lease) or DEFAULT_LEASE end
+
+  if update.weight ~= nil then
+    new.weight = update.weight and thousandths(update.weight)
+    if new.weight == '1' then new.weight = false end
+  end
+
+  local progress = update.percent or update.done
+  local status = update.status or (progress and 'running') or state.status
+  if ORDER[status] > ORDER[state.status] then
+    new.status, changed = status, true
+    if state.status == 'queued' then new.started_at = began(at, state.created_at) end
+    if ORDER[status] == 2 then new.finished_at = at end
+  end
+  if update.total ~= nil then new.total = update.total and normalise(update.total) end
+  if update.done ~= nil then new.done = count(state, kept) end
+  if above(state, new) then new.total = false end
+  new.percent = percent(state, new)
+  if update.children ~= nil or state.sums then
+    local expected = state.children and expected_of(state.children)
+    if update.children ~= nil then expected = update.children and thousandths(update.children) end
+    local sums = state.sums and parsed(state.sums) or total_of(JOB)
+    if not state.sums then kept = forget_parts(state) end
+    changed = tally(state, new, sums, expected, at) or changed
+  end
+
+  for i = 1, #COMPARED do
+    local old, value = state[COMPARED[i]] or false, new[COMPARED[i]]
+    if not changed and value ~= nil and value ~= old then
+      changed = (value or -1) - (old or -1) ~= 0
+    end
+  end
+  if not changed then return nil, kept end
+  for name, value in pairs(kept) do new[name] = value end
+
+  if update.percent == false and not state.pace then new.pace = at .. ' ' .. at .. ' 0 0' end
+  return paced(state, new, at)
+end
+
+-- The record after the first event of an attempt.
+local function open(record, attempt, at)
+  local blank = begun(record, attempt, update.status or 'running', at)
+  if blank.started_at then
+    blank.started_at = began(at, record.created_at or 0)
+    blank.created_at = record.created_at or blank.started_at
+  end
+  blank.run, blank.opened_at = update.run, update.start and at or nil
+  if record.sums then
+    local sums
+    sums, ended = total_of(JOB, true)
+    blank.sums = written(sums)
+  end
+  apply(blank, patch(blank, at) or {})
+  return replace(record, blank)
+end
+
+-- The same for a request.
+local function ask(record, at)
+  if update.attempt and tonumber(update.attempt) ~= tonumber(record.attempt) then
+    return nil, 'stale_attempt'
+  end
+  if ORDER[record.status] == 2 then return nil, 'final' end
+  if not takes(record, update.ask_verb) then return nil, 'not_accepted' end
+  if has_request(record, update.ask_id) then return nil, 'unchanged', {} end
+  return asked(update.ask, update.ask_id, update.ask_verb, update.ask_alone, at)
+end
+
+-- The name and the number of a run `NAME#NUMBER` or `NAME#NUMBER~…`.
+local function try_of(run)
+  local name, number = string.match(run or '', '^([^#]+)#(%d+)$')
+  if not name then name, number = string.match(run or '', '^([^#]+)#(%d+)~[^#]*$') end
+  if name and #number < 10 then return name, tonumber(number) end
+end
+
+local function is_earlier_try(run, of)
+  local name, number = try_of(run)
+  local newer, highest = try_of(of)
+  return name and name == newer and number < highest
+end
+
+local REPORTS_NOTHING = {
+  attempt = 1, run = 1, part = 1, age = 1, ack = 1, refused = 1, traceparent = 1,
+}
+
+-- Whether the update may create an unknown job: a request, or an update without a report, may not.
+local function may_begin()
+  if update.ask then return false end
+  for name in pairs(update) do
+    if not REPORTS_NOTHING[name] then return true end
+  end
+  return false
+end
+
+-- The changes of the record; or nil, the reason why there is no event, and the changes that are
+-- made nevertheless.
+local function reduce(record)
+  if not record.epoch then return open(record, update.attempt or 1, now) end
+  local at = record.updated_at - NOW > 0 and record.updated_at or now
+  if update.ask then return ask(record, at) end
+  local attempt = tonumber(record.attempt)
+  if update.start and (not update.run or update.run ~= record.run) then
+    if is_earlier_try(update.run, record.run) then return nil, 'stale_attempt' end
+    return open(record, record.status == 'queued' and attempt or attempt + 1, at)
+  end
+  if update.attempt and not update.start then
+    local given = tonumber(update.attempt == record.alias and record.attempt or update.attempt)
+    if given > attempt then return open(record, given, at) end
+    if given < attempt then return nil, 'stale_attempt' end
+  end
+  if update.run and record.run and update.run ~= record.run then return nil, 'other_run' end
+  if ORDER[record.status] == 2 then return nil, 'final' end
+  if too_many_parts(record) then return nil, 'too_many_parts' end
+  local changes, kept = patch(record, at)
+  if changes then return changes end
+  return nil, 'unchanged', kept
+end
+
+local record, unreadable = read(LAST)
+if unreadable then return redis.error_reply(unreadable) end
+record = record or {}
+if update.children ~= nil or record.sums then -- what a group's children decide
+  update.part, update.done, update.total, update.percent = nil, nil, nil, nil
+end
+if not record.epoch and not may_begin() then return {0, 0, 0, 'unknown', ''} end
+local changes, reason, kept = reduce(record)
+if changes then
+  if not update.ask then changes.reported_at = now end
+  local number
+  number, unreadable = commit(JOB, LAST, LOG, record, changes, update.traceparent)
+  if unreadable then return redis.error_reply(unreadable) end
+  -- A node's own job (its name has a `!`) is in no list.
+  if string.byte(JOB) ~= 33 then redis.call('ZADD', RECENT, number, JOB) end
+  restart(JOB, ended)
+  contribute(JOB, record)
+  if not update.ask then send_late_request(JOB, record) end
+elseif reason == 'unchanged' and not update.ask then
+  kept.reported_at = now
+  note(JOB, LAST, LOG, record, kept)
+  send_late_request(JOB, record)
+end
+return {tonumber(record.epoch), tonumber(record.seq), tonumber(record.attempt), reason or '',
+        record.request_is == 'open' and record.request or ''}

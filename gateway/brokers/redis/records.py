@@ -1,0 +1,71 @@
+"""Reads the records of jobs: their newest events.
+
+Each record is decoded separately, so one that cannot be read does not affect others. A record of an
+earlier generation, whose position is void, gets a new position before it is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...model.state import Event
+from .calls import Calls
+from .codec import Unreadable, snapshot
+from .keys import Shard
+from .observed import Observed
+from .scripts import REISSUE
+from .unreadable import UnreadableRecords
+
+__all__ = ["Records"]
+
+
+class Records:
+    """The records of a Redis. What was read is recorded in `observed`."""
+
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
+        self._unreadable = UnreadableRecords()
+        self._reissue = REISSUE
+
+    @property
+    def unreadable(self) -> int:
+        """How often a record could not be read."""
+        return self._unreadable.count
+
+    async def read(self, calls: Calls, shard: Shard, jobs: Sequence[str]) -> Mapping[str, Event]:
+        """The newest events of some jobs of a shard, without those that cannot be read."""
+        if not jobs:
+            return {}
+        generation, found = await self._read(calls, shard, jobs)
+        past = [job for job, event in found.items() if event.position.epoch < generation]
+        if past:
+            await calls.run(self._reissue, past, *past)
+            _, again = await self._read(calls, shard, past)
+            found = {job: event for job, event in found.items() if job not in past} | again
+        self._observed.record(found.values())
+        return found
+
+    async def _read(
+        self, calls: Calls, shard: Shard, jobs: Sequence[str]
+    ) -> tuple[int, dict[str, Event]]:
+        """The current generation, and the newest events of these jobs."""
+
+        def parse(answers: list[Any]) -> list[Event | Unreadable | None]:
+            parsed: list[Event | Unreadable | None] = []
+            for job, answer in zip(jobs, answers, strict=True):
+                try:
+                    parsed.append(snapshot(job, answer))
+                except Unreadable as error:
+                    parsed.append(error)
+            return parsed
+
+        commands = [("HGETALL", shard.last(job)) for job in jobs]
+        generation, answers = await calls.read(commands, parse)
+        found: dict[str, Event] = {}
+        for job, event in zip(jobs, answers, strict=True):
+            if isinstance(event, Unreadable):
+                self._unreadable.record(shard.last(job), event)
+            elif event is not None:
+                found[job] = event
+        return generation, found

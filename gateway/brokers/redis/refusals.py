@@ -1,0 +1,44 @@
+"""Records why a Redis refuses commands, for the readiness check, and logs each reason once."""
+
+from __future__ import annotations
+
+import logging
+
+from redis.exceptions import ResponseError
+
+from .servers import explain
+
+__all__ = ["Refusals"]
+
+log = logging.getLogger("gateway.brokers.redis")
+
+OURS = ("GENERATION", "UNREADABLE")
+"""Errors of the gateway's own scripts, which say nothing about the server."""
+
+
+class Refusals:
+    """The server's refusals: `MISCONF`, `OOM`, `READONLY`, `NOPERM`, a missing command …"""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        """Why updates are refused; None since the last one was accepted."""
+        self._standing: set[str] = set()
+
+    def record(self, error: ResponseError, *, update: bool) -> None:
+        """Record that the server answered an update, or another command, with this error."""
+        text = explain(error)
+        kind = text.partition(" ")[0]
+        if kind in OURS:
+            return
+        if kind not in self._standing:
+            log.warning("Redis refuses %s: %s", "updates" if update else "a command", text)
+            self._standing.add(kind)
+        if update:
+            self.reason = f"updates are refused: {text}"
+
+    def update_taken(self) -> None:
+        """Record that the server has accepted an update."""
+        if self.reason is not None:
+            log.info("Redis accepts updates again")
+            self._standing.clear()
+            self.reason = None

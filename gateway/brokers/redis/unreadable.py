@@ -1,0 +1,27 @@
+"""Counts the keys that cannot be read (another program's, or a newer version's), and logs each
+once."""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["UnreadableRecords"]
+
+log = logging.getLogger("gateway.brokers.redis")
+
+MAX_KEYS = 1_000
+"""Keys that are logged; more are only counted."""
+
+
+class UnreadableRecords:
+    """The keys that were logged, and how often something could not be read."""
+
+    def __init__(self) -> None:
+        self._keys: set[str] = set()
+        self.count = 0
+
+    def record(self, key: str, error: Exception) -> None:
+        self.count += 1
+        if key not in self._keys and len(self._keys) < MAX_KEYS:
+            self._keys.add(key)
+            log.warning("%s cannot be read, so its job counts as unknown: %s", key, error)

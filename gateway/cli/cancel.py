@@ -1,0 +1,127 @@
+"""`gateway cancel`: ask a running job to stop, and perhaps wait until it has."""
+
+from __future__ import annotations
+
+import json
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..model.constants import MAX_TEXT
+from ..model.statuses import FINAL
+from .client_options import asks
+from .options import REFUSED, WRONG, give_up, job_argument
+from .terminal import echo
+
+if TYPE_CHECKING:
+    from ..worker.publisher import Token
+
+__all__ = ["cancel"]
+
+ASK_WITHIN = 10.0  # seconds for one request
+LOOK_WITHIN = 30.0  # seconds for which the gateway holds a request for the next state
+
+
+@click.command()
+@click.argument("job", callback=job_argument)
+@click.option("--verb", default="cancel", show_default=True, help="Another request than that.")
+@click.option("--args", metavar="JSON", help="Arguments of the request, for the worker.")
+@click.option("--wait", is_flag=True, help="Wait until the job has ended or refuses.")
+@click.option(
+    "--timeout", type=click.FloatRange(1, 86_400), default=60.0, show_default=True,
+    metavar="SECONDS", help="How long --wait waits, at most.",
+)  # fmt: skip
+@asks
+def cancel(
+    job: str,
+    *,
+    verb: str,
+    args: str | None,
+    wait: bool,
+    timeout: float,
+    url: str,
+    token: Token,
+) -> None:
+    """Ask the worker of JOB to stop.
+
+    The job must say that it accepts it: Job(..., accepts={"cancel"}), `gateway run`.
+
+    Exits with 0 if the worker is asked (with --wait: if the job has ended), 1 if it does not
+    accept it or refuses, 2 if the call is wrong, 3 if the gateway does not answer.
+    """
+    asked: dict[str, Any] = {"verb": verb}
+    if args is not None:
+        try:
+            asked["args"] = json.loads(args)
+        except ValueError as error:
+            give_up(f"--args: not JSON: {error}", code=WRONG)
+    path = f"{url.rstrip('/')}/api/jobs/{_quoted(job)}"
+    status, answer, _ = _call(f"{path}/requests", token, asked)
+    if status not in (200, 202):
+        give_up(f"{job}: {answer.get('detail', status)}", code=WRONG if status == 400 else 1)
+    if not wait:
+        echo(f"{job}: asked to {verb}")
+        return
+    raise SystemExit(_wait(path, token, job, answer["id"], until=monotonic() + timeout))
+
+
+def _wait(path: str, token: Token, job: str, id_: str, *, until: float) -> int:
+    """Follow the job until it has ended, or has refused the request; the exit code."""
+    tag = ""
+    while (left := until - monotonic()) > 0:
+        look = f"{path}?wait={min(left, LOOK_WITHIN):.1f}"
+        status, answer, tag = _call(look, token, tag=tag)
+        if status == 304:
+            continue
+        if status != 200:
+            give_up(f"{job}: {answer.get('detail', status)}", code=1)
+        state = answer["state"]
+        if state["status"] in FINAL:
+            echo(f"{job}: {state['status']}")
+            return 0
+        request = state.get("request") or {}
+        if request.get("id") == id_ and "refused" in request:
+            echo(f"{job}: refused: {request['refused'][: MAX_TEXT['refused']]}", err=True)
+            return 1
+    echo(f"{job}: still {state['status']}", err=True)
+    return 1
+
+
+def _call(
+    url: str, token: Token, body: dict[str, Any] | None = None, *, tag: str = ""
+) -> tuple[int, dict[str, Any], str]:
+    """One request to the gateway: its status, its document, and the ETag."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    from ..worker.publisher import Unreachable
+    from ..worker.token import newest_token
+
+    try:
+        shown = newest_token(token)
+    except Unreachable as error:
+        give_up(str(error), code=REFUSED)
+    headers = {"content-type": "application/json"}
+    headers |= {"authorization": f"Bearer {shown}"} if shown else {}
+    headers |= {"if-none-match": tag} if tag else {}
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(url, data, headers)  # noqa: S310 - the setting is an http(s) URL
+    try:
+        with urlopen(request, timeout=ASK_WITHIN + LOOK_WITHIN) as answer:  # noqa: S310 - likewise
+            return answer.status, json.load(answer), answer.headers.get("etag", "")
+    except HTTPError as error:
+        text = error.read()
+        if error.code == 304:
+            return 304, {}, tag
+        if error.headers.get("content-type") != "application/problem+json":
+            give_up(f"{url}: {error.code}, but not the answer of a gateway", code=REFUSED)
+        return error.code, json.loads(text), ""
+    except (OSError, ValueError) as error:
+        give_up(f"the gateway does not answer: {error}", code=REFUSED)
+
+
+def _quoted(job: str) -> str:
+    from urllib.parse import quote
+
+    return quote(job, safe=":@")

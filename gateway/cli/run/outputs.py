@@ -1,0 +1,192 @@
+"""The output of a command is forwarded at once, and read for progress later.
+
+    one forwarding thread per output   copies the output, and adds it to the output's buffer
+    one reading thread                 takes the buffers' content, and reports progress to the job
+
+Forwarding never waits for reading: a buffer keeps only the newest `KEPT` bytes. After each pass the
+reading thread sleeps long enough to use at most `CPU_SHARE` of a core.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic, thread_time
+
+from .reader import Reader
+from .reporter import Reporter
+
+__all__ = ["OutputBuffer", "Outputs", "pause_after"]
+
+_log = logging.getLogger(__name__)
+
+READ_SIZE = 64 * 1024  # what a pipe holds on Linux
+BUFFER_SIZE = 32 * 1024
+"""Bytes of each output that may wait to be read: some hundred lines, a few milliseconds of work."""
+CPU_SHARE = 0.04
+"""The share of a core that reading may use; 0.05 with the last pass, after which it does not
+sleep."""
+INTERVAL = 0.05
+"""Minimum number of seconds between two passes: a job sends no updates more often."""
+SETTLED = 0.15
+"""Seconds without output after which an unfinished line is read."""
+GRACE = 2.0
+"""Seconds after the command's end for which the output of its remaining processes is forwarded."""
+MAX_REMAINING = 1024 * 1024
+"""Bytes that are forwarded after that: the capacity of the largest pipe (pipe(7))."""
+
+
+def pause_after(used: float) -> float:
+    """Seconds to sleep after a pass that took `used` seconds of CPU time."""
+    return max(INTERVAL, used * (1 - CPU_SHARE) / CPU_SHARE)
+
+
+class OutputBuffer:
+    """The newest unread bytes of one output. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._left_out = False
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def add(self, data: bytes) -> None:
+        """Add `data`; if it is too much, the oldest bytes are dropped."""
+        self._data += data
+        if len(self._data) > BUFFER_SIZE:
+            del self._data[:-BUFFER_SIZE]
+            self._left_out = True
+
+    def take(self) -> tuple[bytes, bool]:
+        """All bytes, and whether bytes before them were dropped."""
+        taken = bytes(self._data), self._left_out
+        self._data.clear()
+        self._left_out = False
+        return taken
+
+
+class Outputs:
+    """Forwards and reads `sources`: pairs of file descriptors, to read from and to write to."""
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[int, int]],
+        *,
+        reader: Callable[[], Reader],
+        reporter: Reporter,
+        job: str,
+    ) -> None:
+        self._reporter = reporter
+        self._job = job
+        self._changed = threading.Condition()
+        self._finished = threading.Event()
+        self._gone, self._ended = os.pipe()
+        self._inputs: list[tuple[OutputBuffer, Reader]] = []
+        self._forwarders: list[threading.Thread] = []
+        for source, sink in sources:
+            reads, buffer = reader(), None
+            if sink != 1 or len(sources) == 1 or not reads.only_stderr:
+                buffer = OutputBuffer()
+                self._inputs.append((buffer, reads))
+            self._forwarders.append(
+                threading.Thread(target=self._forward, args=(source, sink, buffer), daemon=True)
+            )
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        for thread in (*self._forwarders, self._reading):
+            thread.start()
+
+    def finish(self) -> None:
+        """After the command's end, wait until all of its output is forwarded and read.
+
+        This takes as long as the reader of this process's output needs. It waits at most `GRACE`
+        for other processes that have inherited the descriptors.
+        """
+        deadline = monotonic() + GRACE
+        for thread in self._forwarders:
+            thread.join(max(0, deadline - monotonic()))
+        os.close(self._ended)  # the forwarders see it
+        for thread in self._forwarders:
+            thread.join()
+        os.close(self._gone)
+        self._finished.set()
+        with self._changed:
+            self._changed.notify()
+        self._reading.join()
+
+    def _forward(self, source: int, sink: int, buffer: OutputBuffer | None) -> None:
+        """Forward one output until its end, or until the command has ended and nothing is left."""
+        left = MAX_REMAINING
+        try:
+            while True:
+                ready, _, _ = select.select([source, self._gone], [], [])
+                if source not in ready:
+                    return
+                data = _read(source)
+                if self._gone in ready:
+                    left -= len(data)
+                if not data or left < 0 or not _write(sink, data):
+                    return
+                if buffer is not None:
+                    with self._changed:
+                        buffer.add(data)
+                        self._changed.notify()
+        finally:
+            os.close(source)  # a command that still writes gets an error, like at a closed pipe
+
+    def _read(self) -> None:
+        """Read the buffers until the end. If reading fails, the command continues without it."""
+        try:
+            settled = True
+            used = thread_time()
+            while True:
+                with self._changed:
+                    if not (self._finished.is_set() or self._gathered()):
+                        self._changed.wait(None if settled else SETTLED)
+                    over = self._finished.is_set()
+                    taken = [buffer.take() for buffer, _ in self._inputs]
+                new = any(data for data, _ in taken)
+                for (_, reader), (data, left_out) in zip(self._inputs, taken, strict=True):
+                    if left_out:
+                        reader.skip()
+                    if data:
+                        self._reporter.report(reader.feed(data))
+                    if over or not new:
+                        self._reporter.report(reader.settle())
+                if over:
+                    return
+                settled = not new
+                before, used = used, thread_time()
+                pause = pause_after(used - before)
+                # Not on `_changed`, which is notified of each piece of output.
+                self._finished.wait(pause)
+        except Exception:  # noqa: BLE001 - our defect, and not the command's
+            _log.exception("job %s: what its command prints is read no more", self._job)
+
+    def _gathered(self) -> bool:
+        return any(buffer for buffer, _ in self._inputs)
+
+
+def _read(source: int) -> bytes:
+    """What has come; nothing at the end."""
+    try:
+        return os.read(source, READ_SIZE)
+    except OSError:  # EIO: nobody has the other side of the terminal open any more
+        return b""
+
+
+def _write(sink: int, data: bytes) -> bool:
+    """Write everything; False if the reader has closed it."""
+    rest = memoryview(data)
+    try:
+        while rest:
+            try:
+                rest = rest[os.write(sink, rest) :]
+            except BlockingIOError:  # somebody has set our terminal or pipe so
+                select.select([], [sink], [])
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""Reports readings as updates of the job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from .matching import Profile
+from .reader import Reading
+
+__all__ = ["DryRun", "Reported", "Reporter"]
+
+HIGHEST = 99.0
+"""The highest percentage that is shown before the command has ended."""
+
+
+class Reported(Protocol):
+    """The methods of `Job` that this package uses."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def update(self) -> Callable[..., None]: ...
+    @property
+    def request(self) -> object: ...
+    def on_request(self, function: Callable[[Any], object]) -> None: ...
+    def succeed(self) -> None: ...
+    def cancel(self, message: str) -> None: ...
+    def fail(self, error: str) -> None: ...
+    def wait(self) -> object: ...
+    def __enter__(self) -> object: ...
+
+
+class Reporter:
+    """Updates `job` with the new values of readings."""
+
+    def __init__(self, job: Reported, *, unit: str | None = None) -> None:
+        self._job = job
+        self._unit = unit
+        self._told: dict[str, Any] = {}
+
+    def report(self, reading: Reading) -> None:
+        """Update the job."""
+        fields: dict[str, Any] = {}
+        if reading.message is not None:
+            fields["message"] = reading.message
+        phase = reading.phase
+        if phase is not None:
+            overall = phase.overall
+            fields |= {
+                "phase": phase.name,
+                "done": phase.done,
+                "total": phase.total,
+                "overall": None if overall is None else min(round(100 * overall, 2), HIGHEST),
+            }
+            if phase.done is not None:
+                fields["unit"] = self._unit
+        new = {name: v for name, v in fields.items() if v != self._told.get(name, _NEVER.get(name))}
+        self._told |= new
+        if new:
+            self._job.update(**new)
+
+
+_NEVER: dict[str, object] = {"overall": object()}
+"""The value of a field before the first reading: None, unless None has a meaning."""
+
+
+class DryRun:
+    """Replaces a job: prints to stderr what would be reported."""
+
+    def __init__(self, name: str, profile: Profile | None, command: Sequence[str]) -> None:
+        self.name = name
+        known = f"profile {profile.name}" if profile else "no profile, any program's output"
+        self._print(f"{command[0]} is read with {known}")
+
+    def update(self, **fields: Any) -> None:
+        """Print the fields that are new."""
+        said = {("percent" if k == "overall" else k): v for k, v in fields.items()}
+        if said.keys() - {"message"}:
+            self._print(", ".join(f"{name} {value}" for name, value in said.items()))
+
+    @property
+    def request(self) -> None:
+        """A dry run receives no requests."""
+        return None
+
+    def on_request(self, function: Callable[[Any], object]) -> None:
+        """A dry run receives no requests."""
+
+    def cancel(self, message: str) -> None:
+        """Print the end."""
+        self._print(f"cancelled, {message}")
+
+    def succeed(self) -> None:
+        """Print the end."""
+        self._print("succeeded")
+
+    def fail(self, error: str) -> None:
+        """Print the end."""
+        self._print(f"failed, {error}")
+
+    def wait(self) -> object:
+        """Nothing is sent, so there is nothing to wait for."""
+        return True
+
+    def __enter__(self) -> DryRun:
+        return self
+
+    def _print(self, text: str) -> None:
+        print(f"gateway: {text}", file=sys.stderr, flush=True)  # noqa: T201 - asked for

@@ -1,0 +1,107 @@
+"""`gateway serve`: the gateway, until it is told to leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from ...config import settings
+from ..options import REFUSED, complain, configured, give_up, needs_server, set_by
+
+if TYPE_CHECKING:
+    from .reload import File
+
+__all__ = ["serve"]
+
+
+@click.command()
+@configured
+@set_by(*settings.SERVING, settings.LOG_LEVEL)
+@click.option(
+    "--process-number", type=int, hidden=True
+)  # which of --processes this is: `supervisor.py`
+@click.pass_context
+def serve(
+    context: click.Context,
+    /,
+    log_level: str,
+    redis: str | None,
+    processes: int,
+    process_number: int | None,
+    **values: Any,
+) -> None:
+    """Serve workers, browsers and the page on one port.
+
+    Jobs are kept in memory, or in a Redis that several nodes share.
+
+    SIGTERM and Ctrl-C drain: clients are told to reconnect elsewhere, within the shutdown
+    timeout, and the exit code is 0. A second one exits at once.
+
+    Without keys there is no authentication, so the gateway binds to loopback addresses only.
+    With keys (--keys, PROGRESS_GATEWAY_SECRET) each client needs a token; `gateway token`
+    makes one.
+
+    SIGHUP reads the keys again, and `keys` and the limits of the configuration file. They
+    apply to new connections.
+    """
+    needs_server()
+    import faulthandler
+
+    from ...model.errors import BrokerUnavailable, InvalidSettings
+    from ..logs import log_to_stderr
+
+    log_to_stderr(log_level)
+    faulthandler.enable()  # SIGABRT, by systemd or our supervisor, prints where it hangs
+    limits = context.meta.get("gateway.limits", {})
+    try:
+        if processes > 1 and process_number is None:
+            _supervise(processes, redis, limits, **values)
+        else:
+            _serve(context, process_number, broker_url=redis, limits=limits, **values)
+    except InvalidSettings as error:
+        complain(error)
+    except BrokerUnavailable as error:
+        give_up(f"{settings.REDIS.flag} ({settings.REDIS.variable}): {error}", code=REFUSED)
+
+
+def _serve(context: click.Context, process_number: int | None, **values: Any) -> None:
+    from structlog.contextvars import bind_contextvars
+
+    from .server_process import serve_until_told
+
+    if process_number is not None:
+        bind_contextvars(server_process=process_number)
+    serve_until_told(file=_file(context), supervised=process_number is not None, **values)
+
+
+def _file(context: click.Context) -> File | None:
+    from ...config.settings_file import limits_of
+    from .reload import File
+
+    path = context.meta.get("gateway.config")
+    if path is None:
+        return None
+    from_file = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    decided = {name for name in context.params if context.get_parameter_source(name) in from_file}
+    limits = limits_of(
+        context.meta.get("gateway.limits", {}), shutdown_timeout=context.params["shutdown_timeout"]
+    )
+    return File(path, context.default_map or {}, frozenset(decided), limits)
+
+
+def _supervise(
+    processes: int, broker_url: str | None, limits: Mapping[str, Any], **values: Any
+) -> None:
+    from .supervisor import CannotStart, supervise_until_told
+
+    ours = {
+        name: values[name]
+        for name in ("bind", "internal_bind", "shutdown_timeout", "shutdown_delay")
+    }
+    try:
+        supervise_until_told(processes=processes, broker_url=broker_url, limits=limits, **ours)
+    except CannotStart as error:
+        raise SystemExit(error.code) from None

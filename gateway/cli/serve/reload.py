@@ -1,0 +1,80 @@
+"""SIGHUP: `gateway serve` reads its keys and the limits of its file of settings again.
+
+They apply to new connections. The log names what has changed in the file since the start but
+takes effect only after a restart: other settings, and the limits in `NEEDS_RESTART`.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Mapping
+
+import trio
+from attrs import frozen
+
+from ...config.settings import KEYS
+from ...config.settings_file import limits_of, read_file
+from ...model.errors import InvalidSettings
+from ...model.limits import NEEDS_RESTART, Limits
+from ...node.node import Node
+from .systemd import notify, reloading
+
+__all__ = ["File", "reload_when_told"]
+
+log = logging.getLogger("gateway.cli")
+
+
+@frozen
+class File:
+    """The file of settings this process was started with."""
+
+    path: str
+    texts: Mapping[str, str]
+    """Its settings at that time, as texts by name."""
+    decides: frozenset[str]
+    """The settings that it decides: no option and no variable overrides them."""
+    limits: Limits
+    """The limits this process was started with."""
+
+
+async def reload_when_told(
+    node: Node, file: File | None, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """On each SIGHUP read keys and limits again; if that fails, keep the current ones."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            notify(*reloading())
+            try:
+                await _reload(node, file)
+            except (OSError, UnicodeDecodeError, InvalidSettings) as error:
+                log.error("reload failed, keeping the current keys and limits: %s", error)  # noqa: TRY400 - the text is all there is to say
+            notify("READY=1")
+
+
+async def _reload(node: Node, file: File | None) -> None:
+    key_sources, limits = node.authenticator.keys, node.limits
+    sources = None
+    ignored: list[str] = []
+    if file is not None:
+        texts, table = read_file(await trio.Path(file.path).read_text("utf-8"))
+        limits = limits_of(table, shutdown_timeout=file.limits.shutdown_timeout)
+        ignored = [n for n in sorted(file.decides) if texts.get(n) != file.texts.get(n)]
+        if key_sources is not None and KEYS.name in file.decides:
+            sources = KEYS.read(texts.get(KEYS.name, KEYS.default))
+            ignored = [name for name in ignored if name != KEYS.name]
+        ignored += [
+            f"limits.{name}"
+            for name in sorted(NEEDS_RESTART)
+            if getattr(limits, name) != getattr(file.limits, name)
+        ]
+    if key_sources is not None:
+        await key_sources.reload(sources)
+    node.limits = node.authenticator.limits = limits
+    log.info(
+        "keys and limits reloaded; they apply to new connections",
+        extra={"keys": 0 if key_sources is None else len(key_sources.keys)},
+    )
+    if ignored:
+        log.warning("changed in the file but needs a restart: %s", ", ".join(ignored))

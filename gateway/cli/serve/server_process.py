@@ -1,0 +1,155 @@
+"""One process of `gateway serve`: it starts, prints its addresses, and drains when told to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import click
+import trio
+
+from ...auth.factory import open_authenticator
+from ...brokers import open_broker
+from ...config.settings import with_shards
+from ...config.settings_file import limits_of
+from ...server import Gateway, Internal, serve_gateway
+from ...transports.proxies import Network, Proxies
+from .. import summary
+from ..signals import Stop, run_until_told
+from . import file_limit
+from .gc_tuning import Collector, configure_gc
+from .reload import File, reload_when_told
+from .supervisor_pipe import until_released
+from .systemd import keep_watchdog, notify
+
+__all__ = ["announce", "serve_until_told"]
+
+log = logging.getLogger("gateway.cli")
+
+SHUTDOWN_DELAY = 5.0
+"""Seconds: Kubernetes removes a pod that terminates from its Service within one or two."""
+
+
+def serve_until_told(
+    bind: str,
+    *,
+    file: File | None,
+    limits: Mapping[str, Any],
+    broker_url: str | None,
+    shards: int | None,
+    shutdown_timeout: float,
+    insecure: bool,
+    internal_bind: str | None,
+    internal: frozenset[str],
+    trusted_proxies: tuple[Network, ...],
+    client_ip_header: str,
+    shutdown_delay: float | None,
+    exit_if_away: bool,
+    supervised: bool = False,
+    **of_the_authenticator: Any,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain.
+
+    A `supervised` process also drains when its supervisor releases it (`supervisor_pipe`).
+
+    Args:
+        file: The file of settings, if there is one.
+        limits: Its table `limits`.
+        supervised: Whether this is one of several server processes.
+
+    The other arguments are the settings of those names.
+
+    Raises:
+        InvalidSettings: One of them is wrong.
+        BrokerUnavailable: The Redis does not answer, with `exit_if_away`.
+    """
+    configure_gc()
+    file_limit.raise_to_allowed()
+    bounds = limits_of(limits, shutdown_timeout=shutdown_timeout)
+    broker_url = with_shards(broker_url, shards)
+    authenticator = open_authenticator(
+        broker_url=broker_url, insecure=insecure, limits=bounds, **of_the_authenticator
+    )
+    broker = open_broker(broker_url, bounds)
+    serve = partial(
+        serve_gateway,
+        bind,
+        broker,
+        bounds,
+        authenticator=authenticator,
+        internal=None if internal_bind is None else Internal(internal_bind, internal),
+        insecure=insecure,
+        proxies=Proxies(trusted_proxies, client_ip_header),
+        wait_for_broker=not exit_if_away,
+    )
+    stop = Stop()
+    delay = default_shutdown_delay(supervised) if shutdown_delay is None else shutdown_delay
+    work = partial(
+        _serve, serve, stop, broker_url=broker_url, delay=delay, file=file, supervised=supervised
+    )
+    told_by = run_until_told(work, stop=stop)
+    log.info("exiting after %s", told_by.name if told_by else "release by the supervisor")
+
+
+def default_shutdown_delay(supervised: bool, environ: Mapping[str, str] = os.environ) -> float:
+    """Seconds to go on accepting connections after SIGTERM, unless a setting says otherwise.
+
+    A supervisor or Kubernetes routes connections to several processes, and learns only after a
+    while that one is no longer ready. At a terminal nothing routes connections here.
+    """
+    routed = supervised or "KUBERNETES_SERVICE_HOST" in environ
+    return SHUTDOWN_DELAY if routed and not sys.stderr.isatty() else 0.0
+
+
+async def _serve(
+    serve: Callable[..., Awaitable[None]],
+    stop: Stop,
+    *,
+    broker_url: str | None,
+    delay: float,
+    file: File | None,
+    supervised: bool,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        if supervised:
+            nursery.start_soon(_stop_when_released, stop)
+        gateway: Gateway = await nursery.start(serve)
+        # From now on something may be routing connections here.
+        stop.delay, stop.on_request = delay, gateway.node.announce_shutdown
+        nursery.start_soon(keep_watchdog)
+        nursery.start_soon(Collector().run)
+        await nursery.start(reload_when_told, gateway.node, file)
+        for what, text in (
+            *summary.of_access(gateway.node.authenticator),
+            summary.of_jobs(broker_url),
+        ):
+            log.info("%s: %s", what, text)
+        if not supervised:
+            announce(gateway.addresses, gateway.internal_addresses)
+        notify("READY=1")
+        try:
+            await trio.sleep_forever()
+        finally:
+            notify("STOPPING=1")
+
+
+async def _stop_when_released(stop: Stop) -> None:
+    await until_released()
+    stop.request()
+
+
+def announce(public: Iterable[tuple[str, int]], inside: Iterable[tuple[str, int]]) -> None:
+    """Print at once where connections are accepted: a line for each (host, port)."""
+    for url in map(_url, public):
+        click.echo(f"Serving on {url}/")  # flushes
+    for url in map(_url, inside):
+        click.echo(f"Serving inside on {url}/")
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,161 @@
+"""`gateway serve --processes N`: several server processes at one address, and their supervisor.
+
+Each server process is a node; the kernel distributes connections among them. The supervisor
+itself serves no clients. It opens the listening sockets and keeps them open, so that connections in
+the backlog of a process that exits are served by its successor. It restarts server processes that
+exit or hang, forwards signals to them, and reports to systemd for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import trio
+
+from ...config.settings import MAX_PORT, REDIS
+from ...config.settings_file import limits_of
+from ...model.errors import InvalidSettings
+from ...transports.sockets import open_listeners, open_sets
+from ..signals import run_until_told
+from .processes import ServerProcess
+from .server_process import announce, default_shutdown_delay
+from .systemd import keep_watchdog, notify, reloading
+
+__all__ = ["CannotStart", "check_processes", "internal_binds", "supervise_until_told"]
+
+log = logging.getLogger("gateway.cli")
+
+
+class CannotStart(Exception):
+    """A server process exited before it was ready, so the others would, too. It has logged the
+    reason; `code` is its exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit code {code}")
+        self.code = code
+
+
+def supervise_until_told(
+    bind: str,
+    *,
+    limits: Mapping[str, Any],
+    processes: int,
+    broker_url: str | None,
+    internal_bind: str | None,
+    shutdown_timeout: float,
+    shutdown_delay: float | None,
+) -> None:
+    """Run `processes` server processes until SIGINT or SIGTERM, then let them drain.
+
+    The arguments are the settings of those names, and the file's table `limits`; server processes
+    read all other settings themselves. Raises `InvalidSettings` and `CannotStart`.
+    """
+    check_processes(processes, broker_url)
+    silence = limits_of(limits).hang_timeout
+    delay = default_shutdown_delay(supervised=True) if shutdown_delay is None else shutdown_delay
+    servers = [
+        ServerProcess(number, delay + shutdown_timeout, silence)
+        for number in range(1, processes + 1)
+    ]
+
+    def end_at_once() -> None:
+        for server in servers:
+            server.kill()
+
+    serve = partial(_supervise, servers, bind, internal_binds(internal_bind, processes))
+    told_by = run_until_told(serve, at_once=end_at_once)
+    if told_by is not None:
+        log.info("all server processes have exited after %s", told_by.name)
+
+
+def check_processes(processes: int, broker_url: str | None) -> None:
+    """Raise `InvalidSettings` if so many processes would not share their jobs."""
+    if processes > 1 and broker_url is None:
+        raise InvalidSettings(
+            "more than one need a Redis, or each would have jobs of its own: "
+            f"set {REDIS.flag} ({REDIS.variable})",
+            field="processes",
+        )
+
+
+def internal_binds(bind: str | None, processes: int) -> list[str]:
+    """The internal address of each of so many processes: their ports follow that of `bind`.
+
+    Raises `InvalidSettings` if there are not so many ports.
+    """
+    if bind is None or processes == 1:
+        return [] if bind is None else [bind]
+    host, _, port = bind.rpartition(":")
+    if port == "0":
+        return [bind] * processes
+    if not port.isdigit() or int(port) + processes - 1 > MAX_PORT:
+        raise InvalidSettings(
+            f"{bind} is no HOST:PORT with a port for each of {processes} processes",
+            field="internal_bind",
+        )
+    return [f"{host}:{int(port) + number}" for number in range(processes)]
+
+
+async def _supervise(servers: Sequence[ServerProcess], bind: str, internal: Sequence[str]) -> None:
+    async with trio.open_nursery() as nursery:
+        # Closed as soon as the supervisor is to exit, so that new connections are refused and do
+        # not wait in vain.
+        with ExitStack() as listening:
+            for server, sockets in zip(servers, await open_sets(bind, len(servers)), strict=True):
+                server.public = [listening.enter_context(sock) for sock in sockets]
+            for server, address in zip(servers, internal, strict=False):
+                sockets = await open_listeners(address)
+                server.inside = [listening.enter_context(sock) for sock in sockets]
+            await nursery.start(_reload_when_told, servers)
+            await _start(servers, nursery)
+            inside = chain.from_iterable(server.inside for server in servers)
+            announce(_names(servers[0].public), _names(inside))
+            nursery.start_soon(keep_watchdog)
+            try:
+                await trio.sleep_forever()
+            finally:
+                notify("STOPPING=1")
+
+
+async def _start(servers: Sequence[ServerProcess], nursery: trio.Nursery) -> None:
+    """Start all of them in `nursery`; returns when they serve. Raises `CannotStart`."""
+
+    def tell_when_ready() -> None:
+        if all(server.ready for server in servers):
+            notify("READY=1")
+
+    async def start(server: ServerProcess) -> None:
+        codes.append(await nursery.start(server.keep, tell_when_ready))
+
+    codes: list[int | None] = []
+    first, *others = servers
+    await start(first)  # alone, so that an error that concerns all is logged once
+    if codes == [None]:
+        async with trio.open_nursery() as starting:
+            for server in others:
+                starting.start_soon(start, server)
+    for code in codes:
+        if code is not None:
+            raise CannotStart(128 - code if code < 0 else code or 1)
+
+
+def _names(listeners: Iterable[socket.socket]) -> list[tuple[str, int]]:
+    return [listener.getsockname()[:2] for listener in listeners]
+
+
+async def _reload_when_told(
+    servers: Sequence[ServerProcess], *, task_status: trio.TaskStatus[None]
+) -> None:
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            notify(*reloading())
+            for server in servers:
+                server.reload()

@@ -1,0 +1,31 @@
+"""What a gateway is set up to do, in a line each: `gateway check` says it before, `gateway serve`
+when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..auth.authenticator import Authenticator
+from ..brokers.redis.url import parse_address
+
+__all__ = ["of_access", "of_jobs"]
+
+
+def of_access(authenticator: Authenticator) -> Iterator[tuple[str, str]]:
+    """Who is let in: by which keys, and from pages of which origins."""
+    if authenticator.keys is None:
+        yield "keys", "none: whoever reaches the address may do everything"
+    else:
+        for source, keys in authenticator.keys.by_source():
+            kinds = ", ".join(key.algorithm for key in keys)
+            yield "keys", f"{kinds} from {source}; every client needs a token"
+    origins = authenticator.origins
+    others = "every one" if origins.every else ", ".join(sorted(origins.listed)) or "none"
+    yield "origins", f"besides the gateway's own: {others}"
+
+
+def of_jobs(broker_url: str | None) -> tuple[str, str]:
+    """Where jobs are kept; of a URL no password is shown."""
+    if broker_url is None:
+        return "jobs", "in memory: one node, and a restart forgets them"
+    return "jobs", f"in Redis, {parse_address(broker_url)}"

@@ -1,0 +1,139 @@
+"""Live bars in a terminal: a row per job, and a line about the connection below."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .format import View, describe, plain
+from .job_states import JobStates
+
+__all__ = ["Bars"]
+
+FRAMES = 10
+"""Redraws per second: smooth enough for text."""
+
+STYLES = {
+    "running": "cyan",
+    "succeeded": "green",
+    "failed": "red",
+    "lost": "red",
+    "stalled": "yellow",
+    "cancelled": "magenta",
+}
+
+
+class Bars:
+    """Draws the known states, inside `drawn` and while `keep_drawing` runs."""
+
+    def __init__(self, known: JobStates, url: str, *, console: Console | None = None) -> None:
+        self._known = known
+        self._url = url
+        self._line = f"connecting to {url}"
+        self._retry_at: float | None = None
+        self._console = console or Console()
+
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Show the bars. At the end of the context the last drawing stays in the terminal."""
+        with Live(
+            get_renderable=self.picture,
+            console=self._console,
+            auto_refresh=False,  # by a task of ours: no thread
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="ellipsis",
+        ) as live:
+            self._live = live
+            yield
+
+    async def keep_drawing(self) -> None:
+        """Redraw regularly, because estimates also count down without new frames."""
+        while True:
+            self._live.refresh()
+            await trio.sleep(1 / FRAMES)
+
+    def connected(self, node: str) -> None:
+        self._line = f"connected to {self._url}"
+        self._retry_at = None
+
+    def disconnected(self, why: str, seconds: float) -> None:
+        self._line = plain(why)
+        self._retry_at = time.monotonic() + seconds
+
+    def progress(self, text: str, job: str) -> None:
+        """Nothing to do: the next picture shows it."""
+
+    def job_set(self, text: str) -> None:
+        """Nothing to do: the next picture shows it."""
+
+    def gap(self, text: str, job: str) -> None:
+        """Does nothing: bars show only the newest state."""
+
+    def trouble(self, what: str) -> None:
+        self._line = plain(what)
+
+    def picture(self) -> RenderableType:
+        """All rows, and the line about the connection unless all jobs have ended."""
+        table = Table.grid(padding=(0, 1), expand=True)
+        width = self._console.width
+        jobs = self._known.jobs
+        names = max((len(job) for job in jobs), default=0) + 2
+        table.add_column(no_wrap=True, overflow="ellipsis", width=min(names, width * 2 // 5))
+        table.add_column(no_wrap=True, width=width // 5)
+        table.add_column(no_wrap=True, justify="right", width=4)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(no_wrap=True, justify="right")
+        now = time.time()
+        for job in jobs:
+            state = self._known.states.get(job)
+            view = describe(state, heard=job in self._known.states, now=now)
+            table.add_row(*_row(job, view, dim=self._retry_at is not None))
+        if self._known.finished:
+            return table
+        return Group(table, *self._more(), self._connection())
+
+    def _more(self) -> list[Text]:
+        """A line for each set that has no jobs, or more jobs than those shown."""
+        lines = []
+        for prefix, known in self._known.sets.items():
+            if known is not None and known.total > len(known.jobs):
+                words = f"{prefix}* has {known.total - len(known.jobs)} more jobs"
+                lines.append(Text(words, style="dim"))
+            elif known is not None and not known.jobs:
+                lines.append(Text(f"no job begins with {prefix!r} yet", style="dim"))
+        return lines
+
+    def _connection(self) -> Text:
+        if self._retry_at is None:
+            return Text(self._line, style="dim", no_wrap=True, overflow="ellipsis")
+        left = max(0.0, self._retry_at - time.monotonic())
+        words = f"{self._line}; retrying in {left:.0f} s (what you see may be old)"
+        return Text(words, style="yellow", no_wrap=True, overflow="ellipsis")
+
+
+def _row(job: str, view: View, *, dim: bool) -> tuple[RenderableType, ...]:
+    style = "dim" if dim else STYLES.get(view.look, "dim")
+    name = Text.assemble((f"{view.icon} ", style), (job, "bold"))
+    parts = [
+        (view.word if view.look != "running" else "", style),
+        (view.attempt, "dim"),
+        (view.text, ""),
+    ]
+    words = Text(" · ").join(Text(part, style) for part, style in parts if part)
+    bar: RenderableType = Text("")
+    if view.percent is not None:
+        bar = ProgressBar(
+            total=100, completed=view.percent, complete_style=style, finished_style=style
+        )
+    elif view.look == "running":
+        bar = ProgressBar(total=None, pulse=True, pulse_style=style)
+    return name, bar, Text(view.figure), words, Text(view.time, style="dim")

@@ -1,0 +1,232 @@
+"""One WebSocket connection to a gateway: the client's side of `progress.v1`.
+
+    run           connects, sends hello, handles each frame, closes; returns the reason of the end
+    _keep_alive   pings a silent gateway, and ends the connection if it does not answer
+
+Every wait has a deadline: connecting, each send, the silence of the gateway, closing.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any, Protocol, get_args
+
+import msgspec
+import trio
+from attrs import define
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    HandshakeError,
+    WebSocketConnection,
+)
+
+from ...model.constants import MAX_SET_LIMIT
+from ...model.errors import FullCode
+from ...protocol.close_codes import EXPIRED, REVOKED, UNAUTHORIZED, reconnects_after
+from ...protocol.commands import Mode
+from ...worker.publisher import Token, Unreachable
+from ...worker.token import newest_token
+from .connect import CONNECT_TIMEOUT, NoGateway, connected_to
+from .frames import (
+    Error,
+    Frame,
+    Gap,
+    Goaway,
+    JobSet,
+    Ping,
+    Progress,
+    Subscriptions,
+    Welcome,
+    parse_frames,
+)
+from .job_states import JobStates
+
+__all__ = ["Display", "Refused", "WatchClient"]
+
+SEND_TIMEOUT = 10.0  # seconds
+PONG_TIMEOUT = 10.0  # seconds that the gateway may be silent after a ping
+
+BETTER_TOKEN = frozenset(ending.code for ending in (EXPIRED, UNAUTHORIZED, REVOKED))
+"""Close codes after which a new token helps, if the token comes from a file."""
+
+
+class Refused(Exception):
+    """The gateway has closed the connection with a code that forbids a reconnect. The text has the
+    reason."""
+
+
+class GatewayFull(Exception):
+    """The gateway has no quota for a job or a set at the moment. The text names it."""
+
+
+class Display(Protocol):
+    """Shows the events of the client. Its methods are synchronous, and must not block for long."""
+
+    def connected(self, node: str) -> None:
+        """The connection to the gateway is open."""
+
+    def disconnected(self, why: str, seconds: float) -> None:
+        """The connection is lost. The next attempt is in `seconds` seconds."""
+
+    def progress(self, text: str, job: str) -> None:
+        """The state of `job` has changed; `text` is the frame."""
+
+    def job_set(self, text: str) -> None:
+        """The jobs of a set have changed; `text` is the frame."""
+
+    def gap(self, text: str, job: str) -> None:
+        """Events of `job` were missed; `text` is the frame."""
+
+    def trouble(self, what: str) -> None:
+        """Show a warning."""
+
+
+_FULL = frozenset(get_args(FullCode))
+_ENDS_IT = (
+    GatewayFull,
+    NoGateway,
+    Unreachable,
+    HandshakeError,
+    ConnectionClosed,
+    trio.TooSlowError,
+    ValueError,
+)
+
+
+@define
+class WatchClient:
+    """One WebSocket connection, from connecting to its end."""
+
+    known: JobStates
+    mode: Mode
+    token: Token
+    """A token file is read for each connection. While the gateway refuses its token, the client
+    tries
+    again."""
+    display: Display
+    window: tuple[float, float] | None = None
+    """The retry window of the gateway, in seconds."""
+    sent_away: bool = False
+    """Whether the gateway has sent `goaway`, so that the end is not counted as a failure."""
+    ping_interval: float = 25.0
+    received_at: float = 0.0
+
+    async def run(self, url: str) -> str:
+        """Run until the connection or all jobs have ended; returns the reason.
+
+        Raises `Refused` if a reconnect is forbidden, and exceptions of the display.
+        """
+        why: str | Refused = "all jobs have ended"
+        try:
+            token = newest_token(self.token)
+            async with connected_to(url) as ws, trio.open_nursery() as nursery:
+                with trio.fail_after(CONNECT_TIMEOUT):
+                    welcome = await ws.get_message()
+                self.received_at = trio.current_time()
+                await self._handle_hello(ws, token)
+                await self._take(ws, welcome)
+                nursery.start_soon(self._keep_alive, ws)
+                while not self.known.finished:
+                    message = await ws.get_message()
+                    self.received_at = trio.current_time()
+                    await self._take(ws, message)
+                nursery.cancel_scope.cancel()
+        except* (Refused, *_ENDS_IT) as group:
+            why = _why(group, renewable=isinstance(self.token, PathLike))
+        if isinstance(why, Refused):
+            raise why
+        return why
+
+    async def _handle_hello(self, ws: WebSocketConnection, token: str | None) -> None:
+        hello: dict[str, Any] = {"type": "hello", "positions": self.known.positions()}
+        if token:
+            hello["token"] = token
+        await self._say(ws, hello)
+        jobs = list(self.known.named)
+        await self._say(ws, {"type": "sync_subscriptions", "jobs": jobs, "mode": self.mode})
+        for prefix in self.known.sets:
+            await self._say(ws, {"type": "watch_set", "prefix": prefix, "limit": MAX_SET_LIMIT})
+
+    async def _say(self, ws: WebSocketConnection, command: dict[str, Any]) -> None:
+        with trio.fail_after(SEND_TIMEOUT):
+            await ws.send_message(msgspec.json.encode(command).decode())
+
+    async def _take(self, ws: WebSocketConnection, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            raise ValueError("the gateway sent a binary message")  # noqa: TRY004 - not a caller's
+        for text, frame in parse_frames(message):
+            await self._take_one(ws, text, frame)
+            if self.known.finished:
+                return  # nothing after it matters
+
+    async def _take_one(self, ws: WebSocketConnection, text: str, frame: Frame) -> None:
+        match frame:
+            case Progress(job=job):
+                if self.known.apply(frame):
+                    self.display.progress(text, job)
+                else:
+                    self.display.trouble(f"missed events of {job}, subscribing again")
+                    await self._say(ws, {"type": "unsubscribe", "jobs": [job]})
+                    await self._say(ws, {"type": "subscribe", "jobs": [job], "mode": self.mode})
+            case JobSet():
+                self.known.apply_set(frame)
+                self.display.job_set(text)
+            case Gap(job=job):
+                self.display.gap(text, job)
+            case Ping():
+                await self._say(ws, {"type": "pong"})
+            case Welcome(node=node, retry=window, ping_interval=seconds):
+                self.window = window
+                self.ping_interval = max(1.0, min(seconds, self.ping_interval))
+                self.display.connected(node)
+            case Subscriptions(denied=denied) if denied:
+                # Check permanently denied jobs first: with one of them there is no retry.
+                job, code = min(denied.items(), key=lambda item: item[1] in _FULL)
+                why = f"{job} cannot be watched: {code}"
+                raise GatewayFull(why) if code in _FULL else Refused(why)
+            case Goaway(retry=window):
+                # The gateway still sends due frames, and then closes the connection.
+                self.window, self.sent_away = window, True
+            case Error(code=code, message=what) if code in _FULL:
+                raise GatewayFull(f"a set cannot be watched: {code}: {what}")
+            case Error(code=code, message=what):
+                self.display.trouble(f"{code}: {what}")
+
+    async def _keep_alive(self, ws: WebSocketConnection) -> None:
+        """Raise `TooSlowError` if nothing is received, even after a ping."""
+        while True:
+            received_at = self.received_at
+            await trio.sleep_until(received_at + self.ping_interval)
+            if self.received_at != received_at:
+                continue
+            await self._say(ws, {"type": "ping"})
+            await trio.sleep(PONG_TIMEOUT)
+            if self.received_at == received_at:
+                raise trio.TooSlowError
+
+
+def _why(group: BaseExceptionGroup[Any], *, renewable: bool) -> str | Refused:
+    """The reason of the end, from the raised errors: `Refused` if a reconnect is forbidden.
+
+    Without a `renewable` token, an invalid token is final.
+    """
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ConnectionClosed):
+        code = error.reason.code if error.reason else 1006
+        reason = (error.reason.reason if error.reason else None) or "connection lost"
+        final = not reconnects_after(code)
+        if code in BETTER_TOKEN:
+            final = not renewable
+        if final:
+            return Refused(f"the gateway has closed the connection: {reason} ({code})")
+        return f"{reason} ({code})"
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, ConnectionRejected):
+        return f"it answers {error.status_code}; is it a gateway?"
+    if isinstance(error, trio.TooSlowError):
+        return "no answer"
+    return str(error) or type(error).__name__

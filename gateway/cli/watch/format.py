@@ -1,0 +1,132 @@
+"""The text for a job in a terminal, from its state and the time. Pure.
+
+The texts are those of the page (`web/src/view.js`). Control characters are removed from texts of
+workers, because they could control the terminal.
+"""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+from ...model.state import State
+from ..terminal import CONTROLS
+
+__all__ = ["View", "describe", "duration", "plain"]
+
+WORDS = {
+    "loading": ("…", "loading"),
+    "unknown": ("○", "not known yet"),
+    "queued": ("◌", "queued"),
+    "running": ("●", "running"),
+    "stalled": ("◐", "stalled"),
+    "lost": ("✗", "lost"),
+    "succeeded": ("✓", "succeeded"),
+    "failed": ("✗", "failed"),
+    "cancelled": ("–", "cancelled"),
+}
+"""Look → icon and word."""
+
+_CONTROL = re.compile(f"[{CONTROLS}]+")
+ALMOST = 5.0  # seconds after the end of an estimate in which "almost done" is shown
+
+
+@frozen
+class View:
+    """The texts for a job."""
+
+    look: str
+    """A key of `WORDS`."""
+    icon: str
+    word: str
+    percent: float | None
+    attempt: str
+    """`attempt 2`, from the second on."""
+    text: str
+    """Phase and message, or the error."""
+    time: str
+    """`2 min left`, `took 34 s`, `silent for 1 min`."""
+
+    @property
+    def figure(self) -> str:
+        return "" if self.percent is None else f"{int(self.percent)}%"
+
+
+def describe(state: State | None, *, heard: bool = True, now: float) -> View:
+    """The view at `now` (Unix seconds). `heard` is False before the gateway has answered."""
+    look = _look(state) if heard else "loading"
+    icon, word = WORDS[look]
+    if state is None:
+        return View(look, icon, word, None, "", "", "")
+    return View(
+        look,
+        icon,
+        word,
+        percent=state.percent,
+        attempt=f"attempt {state.attempt}" if state.attempt > 1 else "",
+        text=_text(state),
+        time=_time(state, look, now),
+    )
+
+
+def plain(text: str) -> str:
+    """`text` as one line, without control characters."""
+    return " ".join(_CONTROL.sub(" ", text).split())
+
+
+def duration(seconds: float) -> str:
+    """A duration, rounded for people: `8 s`, `1 min 20 s`, `14 min`, `2 h 5 min`, `3 d 4 h`."""
+    whole = max(0, round(seconds))
+    if whole < 1:
+        return "less than 1 s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return _join(whole // 60, "min", whole % 60, "s")
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return _join(minutes // 60, "h", minutes % 60, "min")
+    hours = round(minutes / 60)
+    return _join(hours // 24, "d", hours % 24, "h")
+
+
+def _look(state: State | None) -> str:
+    if state is None:
+        return "unknown"
+    if state.status == "running" and state.health != "ok":
+        return state.health
+    return state.status
+
+
+def _text(state: State) -> str:
+    if state.status == "failed" and state.error:
+        return plain(state.error)
+    parts = [state.message] if state.final else [state.phase, state.message]
+    return " · ".join(plain(part) for part in parts if part)
+
+
+def _time(state: State, look: str, now: float) -> str:
+    since = now - state.updated_at
+    if look in ("stalled", "lost"):
+        return f"silent for {_roughly(since)}"
+    if state.final and state.started_at is not None and state.finished_at is not None:
+        took = duration(state.finished_at - state.started_at)
+        return f"took {took}" if look == "succeeded" else f"after {took}"
+    if look != "running" or state.eta is None:
+        return ""
+    left = state.eta - since
+    if left >= 1:
+        return f"{_roughly(left)} left"
+    return "almost done" if left > -ALMOST else ""
+
+
+def _roughly(seconds: float) -> str:
+    """A duration that is counting: in whole minutes from two minutes on."""
+    return duration(seconds if seconds < 120 else round(seconds / 60) * 60)
+
+
+def _join(large: int, unit: str, small: int, subunit: str) -> str:
+    return f"{large} {unit}" + (f" {small} {subunit}" if small else "")

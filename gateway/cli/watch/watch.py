@@ -1,0 +1,51 @@
+"""Runs `gateway watch`: chooses the display, starts the client, and handles its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import cast
+
+import trio
+
+from ...protocol.commands import Mode
+from ...worker.publisher import Token
+from ..signals import run_until_told
+from .bars import Bars
+from .follow import follow
+from .job_states import JobStates
+from .text_output import FrameLines, Lines
+
+__all__ = ["watch_until_final"]
+
+
+def watch_until_final(
+    jobs: Sequence[str], url: str, *, token: Token, as_json: bool, mode: str
+) -> int:
+    """Watch until all jobs have ended or a signal arrives; returns the exit code. An id that ends
+    with `*` is a prefix, and watching it does not end.
+
+    Raises `Refused`.
+    """
+    prefixes = [one.removesuffix("*") for one in jobs if one.endswith("*")]
+    known = JobStates([job for job in jobs if not job.endswith("*")], prefixes=prefixes)
+    to_follow = partial(follow, url, known, mode=cast(Mode, mode), token=token)
+    if as_json:
+        work = partial(to_follow, display=FrameLines())
+    elif sys.stdout.isatty():
+        work = partial(_draw, to_follow, Bars(known, url))
+    else:
+        work = partial(to_follow, display=Lines(known))
+    signal = run_until_told(work)
+    if signal is not None:
+        return 128 + signal
+    return 0 if known.succeeded else 1
+
+
+async def _draw(to_follow: Callable[..., Awaitable[None]], bars: Bars) -> None:
+    with bars.drawn():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bars.keep_drawing)
+            await to_follow(display=bars)
+            nursery.cancel_scope.cancel()

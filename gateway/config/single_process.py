@@ -1,0 +1,49 @@
+"""Refuses several processes of one server without a shared broker. With a broker in the memory of
+each they would lose jobs without an error: an update reaches one process, its watchers others."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import parent_process
+from pathlib import Path
+
+from ..model.errors import InvalidSettings
+
+__all__ = ["claim_single_process"]
+
+
+@contextmanager
+def claim_single_process(*, shared: bool) -> Iterator[None]:
+    """Claim to be the only gateway among the processes that the parent process started, unless
+    all of them use one broker (`shared`).
+
+    Servers start their processes by `multiprocessing`; a process that was started otherwise is
+    alone.
+
+    Raises:
+        InvalidSettings: Another process has the claim.
+    """
+    parent = parent_process()
+    if shared or parent is None or os.name != "posix":
+        yield
+        return
+    import fcntl  # not on Windows, where the gateway does not run but this may be imported
+
+    path = Path(tempfile.gettempdir(), f"progress-gateway-{os.getuid()}-{parent.pid}.lock")
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidSettings(
+                "several server processes without a Redis would each have jobs of their own: "
+                "name a Redis that they share (--redis), or start one process",
+                field="redis",
+            ) from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()

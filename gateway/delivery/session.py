@@ -1,0 +1,279 @@
+"""Carries out a client's commands, and keeps its subscriptions.
+
+A command comes in, the hub changes, a reply comes out. `connection.py` moves the bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import trio
+
+from ..auth.authenticator import ConnectionAuth
+from ..model.constants import MAX_SET_LIMIT, MIN_HZ
+from ..model.errors import InvalidInput, NodeFull, Unauthorized
+from ..model.ids import check_job_id
+from ..model.limits import Limits
+from ..model.state import UNSEEN, Position
+from ..observability.counters import Counters
+from ..protocol.commands import (
+    Command,
+    CommandId,
+    Hello,
+    Mode,
+    Ping,
+    Pong,
+    Subscribe,
+    SyncSubscriptions,
+    Unsubscribe,
+    UnwatchSet,
+    WatchSet,
+)
+from ..protocol.messages import Message, encode
+from .hub import Hub
+from .outbox import Outbox
+from .quota import Owner
+from .session_sets import SessionSets
+from .sets import JobSets
+from .topic import Subscription
+
+__all__ = ["Session"]
+
+log = logging.getLogger("gateway.delivery")
+
+_PING, _PONG = encode("ping"), encode("pong")
+
+
+class Session:
+    """One connection's subscriptions. A second connection of the same user has a session of its
+    own."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        outbox: Outbox,
+        *,
+        sets: JobSets,
+        limits: Limits,
+        auth: ConnectionAuth,
+        counters: Counters,
+        address: str = "",
+    ) -> None:
+        self.outbox = outbox
+        self.counters = counters
+        self._auth = auth
+        self._hub = hub
+        self.long_commands = hub.long_commands
+        self._limits = limits
+        self._subscriptions: dict[str, Subscription] = {}
+        self._denied: set[str] = set()
+        self._positions: dict[str, Position] = {}
+        self._sets = SessionSets(
+            sets,
+            hub,
+            outbox,
+            limits=limits,
+            auth=auth,
+            named=self._subscriptions,
+            positions=self._positions,
+            owner=Owner.at(address, auth.permissions.subject),
+        )
+        self._pinged_at: float | None = None
+        """When a JSON `ping` was sent that is not answered yet, on Trio's clock."""
+
+    def __repr__(self) -> str:
+        jobs, sets = len(self._subscriptions), len(self._sets)
+        return f"<Session of {jobs} jobs, {sets} sets, {self.outbox!r}>"
+
+    async def handle(self, command: Command) -> Message | None:
+        """Carry out a command if it is allowed; returns the reply, if the command has one.
+
+        A checkpoint only if it has a token.
+
+        Raises:
+            InvalidInput: The command is invalid; nothing has changed.
+            Unauthorized: Its token is not valid, or it has not shown one yet.
+            NodeFull: With its new permissions it would watch more jobs than there is room for.
+        """
+        self.counters.commands[type(command)] += 1
+        if isinstance(command, Hello):
+            await self._handle_hello(command)
+            return None
+        if self._auth.needs_token:
+            raise Unauthorized("a token is needed first: send hello with one")
+        match command:
+            case Ping(time=True):
+                return encode("pong", time=round(time.time(), 3))
+            case Ping():
+                return _PONG
+            case Pong():
+                self._is_answered()
+                return None
+            case SyncSubscriptions():
+                return self._change(
+                    command.id, wanted=command.jobs, mode=command.mode, remove_others=True
+                )
+            case Subscribe():
+                return self._change(command.id, wanted=command.jobs, mode=command.mode)
+            case Unsubscribe():
+                return self._change(command.id, unwanted=command.jobs)
+            case WatchSet():
+                try:
+                    self.watch_set(command)
+                except NodeFull as error:
+                    raise InvalidInput(str(error), code=error.code) from None
+                return None
+            case UnwatchSet():
+                self._sets.unwatch(command)
+                return None
+
+    def _permissions_changed(self) -> None:
+        """The client's permissions have changed. Its jobs appear or disappear accordingly: a job
+        that it may not watch looks like one that was never reported.
+
+        Raises `NodeFull`; some of the jobs are then no longer watched.
+        """
+        self._sets.owner = Owner(self._sets.owner.network, self._auth.permissions.subject)
+        suspended = self._sets.suspend()
+        for job, subscription in list(self._subscriptions.items()):
+            if (job in self._auth.permissions.watch) == (job in self._denied):
+                self._unsubscribe(job)
+                self.subscribe(job, mode=subscription.mode, position=None)
+        self._sets.resume(suspended)
+
+    def watch_set(self, command: WatchSet) -> None:
+        """Watch a set of jobs; its first message is a snapshot. Raises `InvalidInput` and
+        `NodeFull`."""
+        self._sets.watch(command)
+
+    def subscribe(self, job: str, *, mode: Mode = "latest", position: Position | None) -> None:
+        """Watch one job; if it is watched already, in this mode from now on.
+
+        A job that the client may not watch looks like one that was never reported, whether it
+        exists or not: it gets a topic of its own in which nothing ever happens. Raises `NodeFull`.
+        """
+        known = self._subscriptions.get(job)
+        if known is not None:
+            known.mode = mode
+            return
+        if job not in self._auth.permissions.watch:
+            self._subscriptions[job] = self._hub.subscribe_denied(job, self.outbox, mode=mode)
+            self._denied.add(job)
+            return
+        shown = self._sets.subscription(job)
+        if shown is not None:
+            self._subscriptions[job] = shown
+            shown.mode, shown.cursor = mode, position
+            if shown.due:
+                self.outbox.notify(shown)
+        else:
+            self._subscriptions[job] = self._hub.subscribe(
+                job, self.outbox, mode=mode, position=position, owner=self._sets.owner
+            )
+        self.counters.subscriptions_opened[position not in (None, UNSEEN)] += 1
+
+    def ping(self) -> None:
+        """Send a JSON `ping`, and remember when."""
+        self._pinged_at = trio.current_time()
+        self.outbox.announce(_PING)
+
+    def close(self) -> None:
+        """End all subscriptions. This is the last thing that a connection does."""
+        self._sets.close()
+        for job in list(self._subscriptions):
+            self._unsubscribe(job)
+
+    def _is_answered(self) -> None:
+        pinged_at, self._pinged_at = self._pinged_at, None
+        if pinged_at is not None:
+            self.counters.ping_round_trips.observe(trio.current_time() - pinged_at)
+
+    async def _handle_hello(self, hello: Hello) -> None:
+        if hello.token is not None and self._auth.authenticator.keys is not None:
+            await self._auth.authenticate(hello.token)
+            self._permissions_changed()
+        elif self._auth.needs_token:
+            raise Unauthorized("a token is needed first: send hello with one")
+        if hello.max_hz is not None:
+            if not MIN_HZ <= hello.max_hz <= self._limits.max_hz:
+                raise InvalidInput(
+                    f"max_hz is not between {MIN_HZ:g} and {self._limits.max_hz:g}",
+                    code="invalid_command",
+                    field="max_hz",
+                )
+            self.outbox.limit_rate(hello.max_hz)
+        limits = self._limits
+        shown = limits.max_sets_per_connection * MAX_SET_LIMIT
+        if len(hello.positions) > limits.max_jobs_per_connection + shown:
+            raise InvalidInput(
+                f"positions of more than {limits.max_jobs_per_connection + shown} jobs",
+                code="invalid_command",
+                field="positions",
+            )
+        self._positions.clear()
+        for job, (epoch, seq) in hello.positions.items():
+            self._positions[job] = UNSEEN if epoch is None else Position(epoch, seq)
+
+    def _change(
+        self,
+        id_: CommandId,
+        *,
+        wanted: Sequence[str] = (),
+        unwanted: Sequence[str] = (),
+        mode: Mode = "latest",
+        remove_others: bool = False,
+    ) -> Message:
+        """Add the wanted jobs, remove the unwanted ones, and return what has changed."""
+        if remove_others:
+            keep = set(wanted)
+            unwanted = [job for job in self._subscriptions if job not in keep]
+        removed = [job for job in unwanted if self._unsubscribe(job)]
+        added: list[str] = []
+        denied: dict[str, str] = {}
+        unchanged = 0
+        for job in dict.fromkeys(wanted):
+            if job in self._subscriptions:
+                unchanged += 1
+                self.subscribe(job, mode=mode, position=None)
+            elif len(self._subscriptions) >= self._limits.max_jobs_per_connection:
+                denied[job] = "too_many_jobs"
+            else:
+                try:
+                    check_job_id(job)
+                except InvalidInput as error:
+                    denied[job] = error.code
+                    continue
+                try:
+                    self.subscribe(job, mode=mode, position=self._positions.pop(job, None))
+                except NodeFull as error:
+                    denied[job] = error.code
+                else:
+                    added.append(job)
+        self.counters.protocol_errors.update(denied.values())
+        level = logging.INFO if added or removed else logging.DEBUG
+        if log.isEnabledFor(level):
+            counts = {"added": len(added), "removed": len(removed), "unchanged": unchanged}
+            log.log(level, "subscriptions", extra=counts)
+        return encode(
+            "subscriptions",
+            id=id_,
+            added=added,
+            removed=removed,
+            unchanged=unchanged,
+            denied=denied,
+        )
+
+    def _unsubscribe(self, job: str) -> bool:
+        subscription = self._subscriptions.pop(job, None)
+        if subscription is None:
+            return False
+        if self._sets.subscription(job) is subscription:
+            subscription.mode = "latest"
+            return True
+        subscription.cancelled = True
+        self.outbox.cancel(subscription)
+        self._denied.discard(job)
+        self._hub.unsubscribe(subscription)
+        return True

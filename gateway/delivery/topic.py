@@ -1,0 +1,299 @@
+"""The recent events of one job, and each client's position in them.
+
+A `Topic` keeps a job's recent events once, already encoded. A `Subscription` is a position in it.
+Nothing is queued per client, so a slow one costs the others nothing. What a client gets is computed
+when it can be written, and shared by all clients at the same position.
+
+A topic begins `loading`: it collects events of the feed while the broker's snapshot is read. Both
+are merged by position, so their order does not matter.
+
+If a client in mode `every` needs events that the topic no longer has, the topic requests them once.
+The answer goes into the topic (`refill`), where all clients that wait read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Protocol
+
+import msgspec
+from attrs import define, field
+
+from ..model.state import UNSEEN, Event, Position, State
+from ..protocol.commands import Mode
+from ..protocol.messages import Kind, Message, gap, snapshot, step, steps, unseen
+from .quota import Owner
+
+__all__ = ["Due", "Subscriber", "Subscription", "Topic"]
+
+
+_encoder = msgspec.json.Encoder()
+_buffer = bytearray()
+
+
+def _encoded(state: State) -> bytes:
+    """A state as JSON, in a buffer of its exact size: the result of `encode` has room to grow."""
+    _encoder.encode_into(state, _buffer)
+    return bytes(_buffer)
+
+
+TEXT_OVERHEAD = 48
+"""Bytes of a text in a list, beside what is in it (CPython, rounded up)."""
+
+
+class Due(Protocol):
+    """What an outbox can have something new of: a job, or a set of jobs."""
+
+    take_until_none: ClassVar[bool]
+    """Whether `take` is to be called until it returns None."""
+
+    def take(self) -> Message | None:
+        """The next message; None if there is none."""
+
+
+class Subscriber(Protocol):
+    """Where a subscription reports that it has something new: an outbox."""
+
+    def notify(self, subscription: Subscription) -> None:
+        """Remember it. Never blocks, never fails; called again, it changes nothing."""
+
+
+@define(eq=False)
+class Subscription:
+    """One connection's subscription to one topic: a position."""
+
+    take_until_none: ClassVar[bool] = False
+
+    topic: Topic
+    outbox: Subscriber
+    mode: Mode = "latest"
+    cursor: Position | None = None
+    """The position of the last frame that the client was given; None: nothing yet."""
+    client_is_newer: bool = False
+    """The client says that it has seen more than this node. Until the broker was asked, nothing is
+    due before the topic has reached that position."""
+    owner: Owner | None = None
+    """The client that it counts for; None for the node itself."""
+    cancelled: bool = False
+    """The client has unsubscribed; the subscription may already be in a batch of the writer."""
+    finished: Callable[[Subscription], object] | None = None
+    """Called when `has_end` becomes true."""
+
+    @property
+    def job(self) -> str:
+        return self.topic.job
+
+    @property
+    def due(self) -> bool:
+        """Whether the topic has something new for the client."""
+        topic = self.topic
+        # First compare identity: it holds whenever the client has taken the newest event.
+        if self.cursor is topic.position or topic.loading or self.cursor == topic.position:
+            return False
+        return not self.client_is_newer or self.cursor is None or self.cursor < topic.position
+
+    def take(self) -> Message | None:
+        """The next message, and move the position past it; None if there is none, or if it must
+        be read first and stays due. (A `gap` is followed by a snapshot.)"""
+        if self.cancelled or not self.due:
+            return None
+        message = self.topic.read(self.cursor, self.mode)
+        if message is not None:
+            self.cursor = None if message.kind == "gap" else self.topic.position
+            if self.finished is not None and self.has_end:
+                self.finished(self)
+        return message
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the client was given the final state of the job, or that it is unknown."""
+        topic = self.topic
+        ended = topic.latest is None or topic.latest.state.final
+        return ended and not topic.loading and self.cursor == topic.position
+
+
+@define(eq=False)
+class Topic:
+    """A job that clients watch here."""
+
+    job: str
+    job_replay_bytes: int
+    """How many bytes of recent events to keep. The newest event always stays."""
+    request_history: Callable[[Topic], None]
+    """Called when a client needs events that are no longer here; `refill` is the answer."""
+    replay_grown: Callable[[Topic], None] = lambda topic: None
+    """Called when `replay_bytes` has grown without an event."""
+    loading: bool = True
+    idle_since: float | None = None
+    """When the last subscription ended, on the hub's clock; None while there is one."""
+    subscriptions: set[Subscription] = field(factory=set)
+    owner: Owner | None = None
+    """For whom it counts, while it has subscriptions."""
+    latest: Event | None = field(default=None, init=False)
+    """The newest event."""
+    position: Position = field(default=UNSEEN, init=False)
+    """The newest event's, or `UNSEEN`."""
+    _replay: list[bytes] = field(factory=list, init=False)
+    """The states of the newest events as JSON, encoded once; the last is `latest`. They are texts,
+    because the garbage collector would visit ten thousand objects."""
+    _size: int = field(default=0, init=False)
+    _unavailable_before: Position = field(default=UNSEEN, init=False)
+    """Events up to this position are no longer stored by the broker either."""
+    _requested_at: Position | None = field(default=None, init=False)
+    """The topic's position when the history was requested; None if no request is pending."""
+    _messages: dict[tuple[Position | None, Mode], Message] = field(factory=dict, init=False)
+    """Messages made since the newest event, for other subscribers at the same position: at most
+    `job_replay_bytes`, with their frames."""
+    _messages_memory: int = field(default=0, init=False)
+
+    @property
+    def replay_bytes(self) -> int:
+        """Bytes kept beside the newest event: older events, and cached messages with frames.
+
+        The topic works without them.
+        """
+        if not self._replay:
+            return 0
+        events = self._size - len(self._replay[-1]) + (len(self._replay) - 1) * TEXT_OVERHEAD
+        return events + self._messages_memory
+
+    def append(self, event: Event) -> bool:
+        """Append an event; returns False if it is not newer than the newest.
+
+        The events stay contiguous: after an event that does not follow the newest (another epoch,
+        or missed events), only that event is kept.
+        """
+        head = self.position
+        position = event.position
+        if position <= head:
+            return False
+        if position.seq != head.seq + 1 or position.epoch != head.epoch:
+            self._replay.clear()
+            self._size = 0
+        text = _encoded(event.state)
+        self._replay.append(text)
+        self.latest, self.position = event, position
+        self._size += len(text)
+        if self._size > self.job_replay_bytes:
+            self._trim()
+        if self._messages:
+            self._forget_messages()
+        return True
+
+    def refill(self, events: Sequence[Event] | None) -> None:
+        """The requested history: all events that the broker has, oldest first (None: it did not
+        answer).
+
+        Events that end where the kept ones begin are put before them, and stay at least until the
+        next event, whatever their size. Events that the broker lacks are no longer available. If
+        the kept events were replaced meanwhile, nothing follows from the answer, and subscriptions
+        that need it request it again.
+        """
+        requested_at, self._requested_at = self._requested_at, None
+        epoch, seq = self.position
+        begin = Position(epoch, seq - len(self._replay))
+        past = [event for event in events or () if Position(epoch, 0) < event.position <= begin]
+        if past and past[-1].position == begin:
+            texts = [_encoded(event.state) for event in past]
+            self._replay[:0] = texts
+            self._size += sum(map(len, texts))
+            self._unavailable_before = Position(epoch, past[0].position.seq - 1)
+        elif events is not None and requested_at is not None and begin <= requested_at:
+            self._unavailable_before = begin
+
+    def drop_replay(self) -> None:
+        """Keep only the newest event."""
+        del self._replay[:-1]
+        self._size = len(self._replay[0]) if self._replay else 0
+        self._forget_messages()
+
+    def _trim(self) -> None:
+        """Drop an eighth more than necessary, so that the list is moved seldom."""
+        number = 0
+        while self._size > self.job_replay_bytes * 7 / 8 and number < len(self._replay) - 1:
+            self._size -= len(self._replay[number])
+            number += 1
+        del self._replay[:number]
+
+    def loaded(self, snapshot: Event | None, *, requested_at: Position) -> None:
+        """The broker's snapshot (None: the job is unknown there): the topic is loaded now.
+
+        `requested_at` was the topic's position when the broker was asked. If the topic still has
+        it, and the broker does not know the job, the job was forgotten. Clients are then told that
+        it is unknown, because no event would ever follow. A final state is kept.
+        """
+        self.loading = False
+        if snapshot is not None:
+            self.append(snapshot)
+        elif self.latest and self.position == requested_at and not self.latest.state.final:
+            self._replay.clear()
+            self._size = 0
+            self.latest, self.position = None, UNSEEN
+            self._forget_messages()
+
+    def no_client_is_newer(self) -> None:
+        """The broker has nothing newer, so clients that seemed to be ahead get what there is."""
+        for subscription in self.subscriptions:
+            subscription.client_is_newer = False
+
+    def read(self, cursor: Position | None, mode: Mode) -> Message | None:
+        """The message that brings a client from `cursor` to the newest event; there must be one.
+
+        It is a snapshot if there is no cursor, or if it does not belong to this epoch. In mode
+        `every` a cursor of an earlier epoch continues with the first event of this one. There a
+        `gap` says which events are no longer available, and None that they were requested.
+        """
+        if not self._replay:
+            return unseen(self.job, kind=_kind_of_snapshot(cursor))
+        if len(self.subscriptions) == 1:  # no other client could share it
+            return self._read(cursor, mode)
+        known = self._messages.get((cursor, mode))
+        if known is not None:
+            return known
+        message = self._read(cursor, mode)
+        if message is not None:
+            if self._messages_memory + message.memory > self.job_replay_bytes:
+                self._forget_messages()
+            self._messages[cursor, mode] = message
+            self._messages_memory += message.memory
+            self.replay_grown(self)
+        return message
+
+    def _in_this_epoch(self, cursor: Position | None, mode: Mode) -> Position | None:
+        """The cursor as a position of this epoch; None if it is not one."""
+        head = self.position
+        if cursor is not None and mode == "every" and cursor.epoch < head.epoch:
+            return Position(head.epoch, 0)
+        if cursor is not None and (cursor.epoch != head.epoch or cursor.seq > head.seq):
+            return None
+        return cursor
+
+    def _read(self, cursor: Position | None, mode: Mode) -> Message | None:
+        job, head = self.job, self.position
+        known = self._in_this_epoch(cursor, mode)
+        if known is None:
+            return snapshot(job, head, self._replay[-1], kind=_kind_of_snapshot(cursor))
+        wanted = head.seq - known.seq
+        if mode == "latest" or (wanted == 1 and known.seq):
+            return step(job, head, self._replay[-1], prev=known.seq, event=self.latest)
+        if wanted <= len(self._replay):
+            return steps(job, head, self._replay[-wanted:], event=self.latest)
+        if known < self._unavailable_before:
+            return gap(job, epoch=head.epoch, first=known.seq + 1, last=head.seq - 1)
+        if self._requested_at is None:
+            self._requested_at = head
+            self.request_history(self)
+        return None
+
+    def _forget_messages(self) -> None:
+        self._messages.clear()
+        self._messages_memory = 0
+
+    def __repr__(self) -> str:
+        state = "loading" if self.loading else "live"
+        return f"<Topic {self.job} {state} at {self.position}, {len(self.subscriptions)} watching>"
+
+
+def _kind_of_snapshot(cursor: Position | None) -> Kind:
+    """The kind of a snapshot for a client at `cursor`."""
+    return "snapshot" if cursor is None or cursor == UNSEEN else "resync"

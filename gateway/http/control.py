@@ -1,0 +1,115 @@
+"""Requests to workers over HTTP: `POST /api/jobs/{job}/requests`.
+
+A request to a group is also sent to its running children, and to theirs. The fold sends it to those
+that begin later (`model/requests.py`).
+
+They need the permission `control`; tokens that only allow to watch or publish lack it. Pages of
+other origins are refused as everywhere (`auth/origins.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from secrets import token_urlsafe
+from typing import Any
+
+from msgspec.structs import replace
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from ..auth.permissions import Permissions
+from ..model.constants import MAX_GROUP_LEVELS
+from ..model.errors import BrokerUnavailable
+from ..model.ids import check_job_id
+from ..model.state import Request, RequestUpdate
+from ..node.node import Node
+from ..protocol.commands import parse_ask
+from .responses import as_json, problem
+
+__all__ = ["request_control"]
+
+log = logging.getLogger("gateway.http")
+
+ASKED_AT_ONCE = 500
+"""Children whose requests are published together."""
+REFUSALS = {
+    "not_accepted": "The job does not accept this request.",
+    "final": "The job has ended.",
+    "stale_attempt": "The job has begun another attempt.",
+}
+
+
+async def request_control(
+    node: Node, job: str, body: bytes, *, permissions: Permissions
+) -> Response:
+    """Store the request in `body` in the job's state, for its worker.
+
+    Raises:
+        InvalidInput: The body is not a request, or `job` is not a job id.
+        HTTPException: The token does not allow it (403).
+        BrokerUnavailable: The broker does not answer. The request may have been stored; sending
+            it again with the same `id` is harmless.
+    """
+    check_job_id(job)
+    if job not in permissions.control:
+        raise HTTPException(403, "The token does not allow requests on this job.")
+    ask = parse_ask(body)
+    request = Request(
+        id=ask.id or token_urlsafe(12),
+        verb=ask.verb,
+        args=ask.args,
+        by=permissions.subject,
+        alone=_alone(job, permissions),
+    )
+    result = await node.broker.publish(job, RequestUpdate(ask=request, attempt=ask.attempt))
+    node.counters.requests[result.reason or "applied"] += 1
+    log.info(
+        "request",
+        extra={"job": job, "verb": ask.verb, "id": request.id, "result": result.reason or "applied"}
+        | ({"subject": permissions.subject} if permissions.subject else {}),
+    )
+    if result.reason == "unknown":
+        return problem(404, "No worker has reported this job.", field="job")
+    if result.reason in REFUSALS:
+        return problem(409, REFUSALS[result.reason], code=result.reason)
+    await _ask_children(node, job, request, permissions=permissions)
+    epoch, seq = result.position
+    answer: dict[str, Any] = {
+        "id": request.id,
+        "epoch": epoch,
+        "seq": seq,
+        "attempt": result.attempt,
+        "applied": result.applied,
+    }
+    return as_json(answer, status=202 if result.applied else 200)
+
+
+def _alone(job: str, permissions: Permissions) -> bool:
+    """Whether the token does not allow requests on all that may begin below `job`."""
+    return not permissions.control.covers(f"{job}/")
+
+
+async def _ask_children(
+    node: Node, job: str, request: Request, *, permissions: Permissions
+) -> None:
+    """Ask the same of all running jobs below a group, level by level. A child that does not
+    accept it, or has just ended, is left alone. Asking again, with the same id, reaches those that
+    a failure in the middle has left out."""
+    above = [job]
+    for _ in range(MAX_GROUP_LEVELS):
+        below = [child for group in above for child in await node.broker.running_children(group)]
+        allowed = [child for child in below if child in permissions.control]
+        for start in range(0, len(allowed), ASKED_AT_ONCE):
+            some = allowed[start : start + ASKED_AT_ONCE]
+            results = await node.broker.publish_many(
+                [
+                    (child, RequestUpdate(ask=replace(request, alone=_alone(child, permissions))))
+                    for child in some
+                ]
+            )
+            for result in results:
+                if isinstance(result, BrokerUnavailable):
+                    raise result
+        above = below
+        if not above:
+            return

@@ -1,0 +1,149 @@
+"""Reads a request: its body, and the numbers and tags in it; and waits while its client is
+connected. Wrong input raises `InvalidInput`, which names the field, or an `HTTPException`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import msgspec
+import trio
+from msgspec import Struct
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from ..auth.permissions import Permissions
+from ..auth.revocations import TokenId
+from ..model.errors import InvalidInput, Refusal, Unauthorized
+from ..model.limits import Limits
+from ..node.node import Node
+
+__all__ = [
+    "Revocation",
+    "address_of",
+    "body_of",
+    "check_query",
+    "count_in",
+    "number_in",
+    "revocation_in",
+    "tags_in",
+    "wait_for",
+]
+
+
+class Revocation(Struct, forbid_unknown_fields=True):
+    """The id of a token to revoke, and its `exp`; null: for ever."""
+
+    id: TokenId
+    until: float | None = None
+
+
+_revocations = msgspec.json.Decoder(Revocation)
+
+
+def revocation_in(body: bytes) -> Revocation:
+    try:
+        return _revocations.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise InvalidInput(f"not a revocation: {error}", field="id") from None
+
+
+async def wait_for(
+    news: Callable[[], Awaitable[object]],
+    *,
+    request: Request,
+    node: Node,
+    permissions: Permissions,
+    within: float,
+) -> None:
+    """Wait until `news` returns, for at most `within` seconds, while the client is connected and
+    the node does not drain.
+
+    Raises `Unauthorized` as soon as the client's token has expired or is revoked.
+    """
+    ended: list[Refusal] = []
+    with trio.move_on_after(within):
+        async with trio.open_nursery() as nursery:
+
+            def end(why: Refusal, _: str) -> None:
+                ended.append(why)
+                nursery.cancel_scope.cancel()
+
+            with node.authenticator.admit(permissions, end=end):
+                nursery.start_soon(_cancel_when_gone, request, nursery.cancel_scope)
+                nursery.start_soon(
+                    _cancel_when_set, node.connections.draining, nursery.cancel_scope
+                )
+                await news()
+            nursery.cancel_scope.cancel()
+    if ended:
+        raise Unauthorized(f"the token is not good any more: {ended[0]}", ended[0])
+
+
+async def _cancel_when_gone(request: Request, scope: trio.CancelScope) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _cancel_when_set(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def address_of(request: Request) -> str:
+    """Where its client is; nothing if the server does not say (a Unix socket)."""
+    return request.client.host if request.client else ""
+
+
+def check_query(request: Request, *names: str) -> None:
+    """Raise `InvalidInput` for an unknown query parameter, so that a typo is noticed."""
+    for name in request.query_params:
+        if name not in names:
+            known = f"only {', '.join(names)}" if names else "none"
+            raise InvalidInput(f"{name} is no parameter here; {known}", field=name)
+
+
+async def body_of(request: Request, limits: Limits, *, most: int | None = None) -> bytes:
+    """The whole request body, within its limits of size (`most`, or an update's) and time."""
+    most = limits.max_body if most is None else most
+    body = bytearray()
+    try:
+        with trio.fail_after(limits.body_timeout):
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > most:
+                        raise HTTPException(413, f"The body is over {most} bytes.")
+    except trio.TooSlowError:
+        raise HTTPException(408, f"The body took over {limits.body_timeout:g} s.") from None
+    return bytes(body)
+
+
+def number_in(request: Request, name: str, *, default: float, most: float) -> float:
+    text = request.query_params.get(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise InvalidInput(f"{name} is not a number from 0 to {most:g}", field=name)
+    return value
+
+
+def count_in(request: Request, name: str, *, default: int, least: int = 0, most: int) -> int:
+    text = request.query_params.get(name)
+    if not text:
+        return default
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if not least <= value <= most:
+        raise InvalidInput(f"{name} is not a whole number from {least} to {most}", field=name)
+    return value
+
+
+def tags_in(header: str) -> set[str]:
+    """The tags of an If-None-Match header (RFC 9110 §13.1.2; weak comparison)."""
+    return {tag.strip().removeprefix("W/") for tag in header.split(",")}

@@ -1,0 +1,136 @@
+"""The contributions of a group's children, and their sums.
+
+A `/` in an id makes a child: `batch:1/part-7` is a child of `batch:1`. All arithmetic uses whole
+numbers (weights in thousandths, percentages in hundredths), so that a sum depends neither on the
+order of its terms nor on the language that computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+from attrs import evolve, frozen
+from msgspec import Meta, Struct
+
+from . import constants
+from .statuses import FINAL, Status
+
+__all__ = [
+    "Children",
+    "Contribution",
+    "Expected",
+    "Sums",
+    "Weight",
+    "contribution_of",
+    "groups_above",
+    "total_of",
+]
+
+Expected = (
+    Annotated[int, Meta(ge=0, le=constants.MAX_EXPECTED)]
+    | Annotated[float, Meta(ge=0, le=constants.MAX_EXPECTED)]
+)
+Weight = (
+    Annotated[int, Meta(ge=1, le=constants.MAX_WEIGHT)]
+    | Annotated[float, Meta(ge=constants.MIN_WEIGHT, le=constants.MAX_WEIGHT)]
+)
+UNITS = 1000
+"""The units of weight 1: weights have three decimal places."""
+WHOLE = 10_000
+"""The units of 100 percent: percentages have two decimal places."""
+
+
+class Children(Struct, frozen=True, gc=False):
+    """A group's children as clients receive them: how many have which status."""
+
+    expected: Expected | None = None
+    """The total weight of all children, including those that have not reported yet. None: the
+    group is open, so more children may come."""
+    queued: int = 0
+    running: int = 0
+    """Including children whose worker is silent."""
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+@frozen
+class Contribution:
+    """What a child adds to its group."""
+
+    attempt: int
+    """The child's attempt; 0 if the child's record was dropped after its end."""
+    weight: int
+    """In thousandths."""
+    gained: int
+    """The child's progress in hundredths of a percent; 10,000 after its end, also if it failed."""
+    status: Status
+
+    @property
+    def ended(self) -> bool:
+        return self.status in FINAL
+
+
+@frozen
+class Sums:
+    """The sum of some contributions."""
+
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    weight: int = 0
+    gained: int = 0
+    """The sum of weight × gained."""
+    ended: int = 0
+    """The weight of the children that have ended."""
+
+    @property
+    def live(self) -> bool:
+        """Whether any child has not ended."""
+        return self.queued + self.running > 0
+
+    def replaced(self, old: Contribution | None, new: Contribution | None) -> Sums:
+        """The sums after a child's contribution changes from `old` to `new`."""
+        sums = self
+        for each, sign in ((old, -1), (new, 1)):
+            if each is not None:
+                changed = {
+                    each.status: getattr(sums, each.status) + sign,
+                    "weight": sums.weight + sign * each.weight,
+                    "gained": sums.gained + sign * each.weight * each.gained,
+                    "ended": sums.ended + sign * each.weight * each.ended,
+                }
+                sums = evolve(sums, **changed)
+        return sums
+
+
+def total_of(contributions: Iterable[Contribution]) -> Sums:
+    """The sum of some contributions."""
+    sums = Sums()
+    for contribution in contributions:
+        sums = sums.replaced(None, contribution)
+    return sums
+
+
+def contribution_of(
+    attempt: int, status: Status, *, percent: float | None, weight: float | None
+) -> Contribution:
+    """The contribution of a child in this state."""
+    gained = WHOLE if status in FINAL else round((percent or 0) * 100)
+    units = UNITS if weight is None else round(weight * UNITS)
+    return Contribution(attempt, units, gained, status)
+
+
+def groups_above(job: str) -> Iterator[tuple[str, str]]:
+    """The groups above a job, from the innermost to the outermost, each with the name of the child
+    in it. A node's own jobs (`!…`) are in no group."""
+    child = job
+    for _ in range(constants.MAX_GROUP_LEVELS):
+        group, slash, name = child.rpartition("/")
+        if not slash or group.startswith("!"):
+            return
+        yield group, name
+        child = group

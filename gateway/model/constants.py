@@ -1,0 +1,96 @@
+"""The numbers of the protocol, each with its reason. They are not settings: both ends rely on them.
+
+This module imports nothing, so that workers can use it. The Lua scripts and the browser client get
+copies generated from it (`python -m docs.generate`). What an operator may change is in `limits`.
+
+Durations are seconds and sizes are bytes unless a line says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "ALMOST_100",
+    "DEFAULT_HISTORY",
+    "DEFAULT_LEASE",
+    "DEFAULT_RETENTION",
+    "DEFAULT_SET_LIMIT",
+    "ETA_FIRST_WINDOW",
+    "ETA_SETTLED",
+    "ETA_WINDOW_SHARE",
+    "FEED_LENGTH",
+    "LASTING_VERBS",
+    "LOST_AFTER",
+    "MAX_ACCEPTS",
+    "MAX_AGE",
+    "MAX_ARGS",
+    "MAX_CHILDREN",
+    "MAX_DATA",
+    "MAX_DATA_DEPTH",
+    "MAX_EARLY_CHILDREN",
+    "MAX_EXPECTED",
+    "MAX_GROUP_LEVELS",
+    "MAX_JOB_ID",
+    "MAX_LEASE",
+    "MAX_NUMBER",
+    "MAX_PART",
+    "MAX_PARTS",
+    "MAX_REQUEST_ID",
+    "MAX_RUN",
+    "MAX_SET_LIMIT",
+    "MAX_TEXT",
+    "MAX_TOKEN",
+    "MAX_WEIGHT",
+    "MIN_HZ",
+    "MIN_LEASE",
+    "MIN_WEIGHT",
+    "PROBE_RETENTION",
+    "QUEUED_RETENTION",
+]
+
+MAX_JOB_ID: Final = 200  # characters: room for a path or a URL; keys and logs stay readable
+MAX_DATA: Final = 8 * 1024  # state is copied to every watcher: keep it small, link to the rest
+MAX_DATA_DEPTH: Final = 64  # nested arrays and objects: far below where JSON parsers give up
+MAX_TEXT: Final = {  # characters
+    "unit": 32,  # a word
+    "phase": 200,  # a heading
+    "message": 1_000,  # a few lines on a page
+    "refused": 200,  # one line below a button
+    "error": 4_000,  # the end of a traceback
+}
+MAX_AGE: Final = 315_360_000  # seconds, ten years: no attempt takes longer
+MAX_RUN: Final = 64  # characters: room for a UUID
+MAX_PART: Final = 64  # characters: room for the name of a machine and a process
+MAX_PARTS: Final = 1_000  # of a job: processes that count in it; the record holds a number of each
+MAX_TOKEN: Final = 8 * 1024  # characters: a header with it still fits into a 16 KiB request head
+MAX_ACCEPTS: Final = 8  # verbs of a job: a page draws a button for each
+MAX_ARGS: Final = 1024  # bytes of JSON of a request's arguments: a few numbers
+MAX_REQUEST_ID: Final = 64  # characters: room for a UUID
+LASTING_VERBS: Final = ("cancel", "pause")  # hold on: what begins in a group later is asked too
+MAX_CHILDREN: Final = 100_000  # of a group: others are not counted in it; each costs some 50 bytes
+MAX_EARLY_CHILDREN: Final = 10_000  # remembered of a group that is not declared yet
+MAX_GROUP_LEVELS: Final = 4  # groups above a job that it counts in
+MIN_WEIGHT: Final = 0.001  # of a child; weights have three digits after the point
+MAX_WEIGHT: Final = 1_000  # so that all sums of a group are whole numbers below MAX_NUMBER
+MAX_EXPECTED: Final = MAX_CHILDREN * MAX_WEIGHT  # of a group: the weight of all its children
+DEFAULT_SET_LIMIT: Final = 50  # jobs shown of a set: some screens full
+MAX_SET_LIMIT: Final = 200  # each is subscribed to; who wants more narrows the prefix
+MAX_NUMBER: Final = 2**53 - 1  # JavaScript's MAX_SAFE_INTEGER: no larger number rounds to it
+
+MIN_LEASE: Final = 1.0
+MAX_LEASE: Final = 86_400.0
+DEFAULT_LEASE: Final = 30.0
+LOST_AFTER: Final = 10  # leases without a report until a stalled job counts as lost
+ALMOST_100: Final = 99.99  # the most that less than 100 % is rounded to
+MIN_HZ: Final = 0.001  # updates a second a client may ask for: once in a quarter of an hour
+
+DEFAULT_HISTORY: Final = 128  # events of a job kept for exact replay
+DEFAULT_RETENTION: Final = 86_400.0  # how long a job is kept after its last update
+QUEUED_RETENTION: Final = 604_800.0  # at least, while it is queued: nobody reports on it yet
+PROBE_RETENTION: Final = 60.0  # of a node's own jobs, which are of no use for longer
+FEED_LENGTH: Final = 100_000  # events a Redis feed keeps: some 40 MiB, 10 s of a storm
+
+ETA_SETTLED: Final = 2.0  # seconds of observed progress before the first estimate
+ETA_FIRST_WINDOW: Final = 10.0  # seconds over which the rate is averaged at first
+ETA_WINDOW_SHARE: Final = 0.25  # later: this share of the time observed so far

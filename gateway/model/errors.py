@@ -1,0 +1,122 @@
+"""What can go wrong, by whose fault it is.
+
+    GatewayError
+    ├── InvalidInput        the sender's fault: what it sent breaks a documented rule
+    │   ├── InvalidSettings the operator's: a flag or variable is wrong
+    │   ├── JobUnknown      an update that reports nothing, for an unknown job
+    │   └── RecordUnreadable  the stored record is foreign data, which must not be changed
+    ├── Unauthorized        the client's fault: not authenticated, or its origin is not allowed
+    ├── NodeFull            this node has reached a limit; another node may have capacity
+    ├── BrokerUnavailable   the broker cannot be reached; try again
+    └── TransportClosed     the peer has disconnected, or has stopped reading
+
+The first carries `field`, so that every edge (WebSocket, HTTP, command line) can
+name what was wrong in its own form.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .statuses import HINTS
+
+__all__ = [
+    "BrokerUnavailable",
+    "GatewayError",
+    "InvalidInput",
+    "InvalidSettings",
+    "JobUnknown",
+    "NodeFull",
+    "RecordUnreadable",
+    "Refusal",
+    "TransportClosed",
+    "Unauthorized",
+]
+
+
+Refusal = Literal["unauthenticated", "expired", "revoked", "forbidden_origin"]
+
+
+class GatewayError(Exception):
+    """The root of all errors this package raises on purpose."""
+
+
+class InvalidInput(GatewayError, ValueError):
+    """Input breaks a rule.
+
+    `code` is a short machine-readable name, `field` the offending field (a path such
+    as `jobs[3]`, or None when it is the whole), and the text says what was expected.
+    """
+
+    def __init__(self, message: str, *, code: str = "invalid", field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+
+
+class InvalidSettings(InvalidInput):
+    """A flag or a `GATEWAY_…` variable is wrong; `field` is its name."""
+
+
+class JobUnknown(InvalidInput):
+    """A bare renewal of a job that nobody has reported, or that the gateway has lost.
+
+    Its worker has to report all it knows again, as it alone can tell it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(HINTS["unknown"], code="unknown")
+
+
+class RecordUnreadable(InvalidInput):
+    """What the broker has at the job's key is not a record of this version of the gateway.
+
+    Nothing was changed. The text names the key, for whoever runs the other program.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message, code="unreadable_record", field=field)
+
+
+class Unauthorized(GatewayError):
+    """The client is not authenticated (or its token was revoked), or its origin is not allowed.
+
+    The text is for the client and for logs; `why` is for the transport, which chooses a close
+    code or an HTTP status by it.
+    """
+
+    def __init__(self, message: str, why: Refusal = "unauthenticated") -> None:
+        super().__init__(message)
+        self.why: Refusal = why
+
+
+FullCode = Literal["node_full", "share_full"]
+"""Codes of what is refused because of what others watch now: it may be allowed later, or by
+another node."""
+
+
+class NodeFull(GatewayError):
+    """This node watches as many jobs as it may (`limits.max_topics`), and this is another.
+
+    `code` says whether that is so for all clients, or for the address or token of this one.
+    """
+
+    def __init__(self, message: str, code: FullCode = "node_full") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BrokerUnavailable(GatewayError):
+    """The broker did not answer. What was asked may or may not have happened.
+
+    Updates are absolute, so asking again is harmless. `refusal` is the kind of error by which it
+    refuses, such as MISCONF; None if it cannot be reached.
+    """
+
+    def __init__(self, message: str, *, refusal: str | None = None) -> None:
+        super().__init__(message)
+        self.refusal = refusal
+
+
+class TransportClosed(GatewayError):
+    """The peer is gone. Nothing more can be sent or received on this connection."""

@@ -1,0 +1,52 @@
+"""Estimates the rate of a job and its end. Pure arithmetic; the time is an argument.
+
+The rate is an exponential moving average of percent per second. Its weight is written
+as dt / (dt + window), which needs no `exp`, so that a second implementation (Lua) gets
+the same digits. The window grows with the job: at first it is all that was seen (a plain
+average, so that a first quick step does not promise too much), an hour-long job is
+averaged over minutes.
+
+An estimate is honest or absent: none before `ETA_SETTLED` seconds of observed progress, none
+once the time it promised has passed without progress.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from .constants import ETA_FIRST_WINDOW, ETA_SETTLED, ETA_WINDOW_SHARE
+
+__all__ = ["RateEstimator"]
+
+
+@frozen
+class RateEstimator:
+    """The observed progress of one attempt."""
+
+    since: float
+    """When its first percentage was seen (Unix seconds)."""
+    at: float
+    """When the percentage last rose (Unix seconds)."""
+    percent: float
+    """What it rose to."""
+    rate: float = 0.0
+    """Percent per second, smoothed; six significant digits, the same in every language."""
+
+    def observe(self, percent: float, *, now: float) -> RateEstimator:
+        """The pace after `percent` was reported at `now`."""
+        took = now - self.at
+        if percent <= self.percent or took <= 0:
+            return self
+        latest = (percent - self.percent) / took
+        seen_for = self.at - self.since
+        window = min(max(ETA_FIRST_WINDOW, seen_for * ETA_WINDOW_SHARE), seen_for)
+        weight = took / (took + window)
+        rate = self.rate + (latest - self.rate) * weight
+        return evolve(self, at=now, percent=percent, rate=float(f"{rate:.6g}"))
+
+    def eta(self, *, now: float) -> float | None:
+        """Seconds left, to a tenth; None while there is no honest estimate."""
+        if not self.rate or self.percent >= 100 or now - self.since < ETA_SETTLED:
+            return None
+        left = round((100 - self.percent) / self.rate - (now - self.at), 1)
+        return left if left > 0 else None

@@ -1,0 +1,228 @@
+"""Groups: jobs whose progress comes from their children. The transitions that a child causes.
+
+An update with `children` declares a group. From then on its children decide these fields:
+
+    field           how it changes
+    --------------  ------------------------------------------------------------------------
+    children        the declared expected weight, and how many children have which status
+    percent         the weighted mean of the children's percentages, over the expected weight,
+                    or over the reported weight if that is larger; one decimal place, rounded
+                    down. It never falls within the group's attempt, and is unknown while the
+                    group is open
+    status          becomes running when the first child runs or has ended; becomes final when
+                    no child is active and the expected weight has ended: `failed` if any child
+                    failed, else `cancelled` if any was cancelled, else `succeeded`
+    error           "3 of 1000 failed", if the group ends because its children have ended
+    health          always ok: a group has no lease
+    done, total     absent
+
+    a child's contribution                    effect on the group
+    ----------------------------------------  ------------------------------------------
+    is unchanged                              none
+    changes neither a count nor the           the sums change, without an event
+      first decimal place of the percentage
+    changes after the group has ended         the sums change, without an event; but a new
+                                              attempt of a counted child opens the group's next
+                                              attempt, with all other contributions kept
+    changes in any other way                  an event
+    ends because the child was dropped        it is subtracted, unless the child had ended
+
+A request to a group is also sent to children that have not got it (`late_request`).
+
+A `start` of the group opens an attempt that keeps only the contributions of children that have not
+ended. A group counts as a child in the group above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from attrs import define, evolve, field
+from msgspec.structs import replace
+
+from . import constants
+from .children import UNITS, Children, Contribution, Sums, contribution_of, groups_above
+from .eta import RateEstimator
+from .requests import CANCEL, Request, passed_on
+from .state import Position, Record, RequestUpdate, State
+from .statuses import FINAL, Status
+
+__all__ = ["Contributions", "contribute", "figures", "late_request", "paced"]
+
+
+def figures(state: State, sums: Sums, *, expected: float | None, now: float) -> dict[str, Any]:
+    """The new values of the fields in `state` that the group's children decide."""
+    new: dict[str, Any] = {
+        "children": Children(
+            expected, sums.queued, sums.running, sums.succeeded, sums.failed, sums.cancelled
+        ),
+        "health": "ok",
+        "done": None,
+        "total": None,
+    }
+    status = state.status
+    ended = sums.succeeded + sums.failed + sums.cancelled
+    due = None if expected is None else round(expected * UNITS)
+    if status == "queued" and sums.running + ended:
+        status = "running"
+    if status not in FINAL and due is not None and sums.ended >= due and not sums.live:
+        status = "failed" if sums.failed else "cancelled" if sums.cancelled else "succeeded"
+        new["finished_at"] = now
+        if sums.failed:
+            new["error"] = f"{sums.failed} of {ended} failed"
+    new["status"] = status
+    if state.status == "queued" and status != "queued":
+        new["started_at"] = now
+    new["percent"] = _percent(state, sums, status, due)
+    return new
+
+
+def _percent(state: State, sums: Sums, status: Status, due: int | None) -> float | None:
+    if status == "succeeded":
+        return 100
+    whole = 0 if due is None else max(due, sums.weight)
+    if not whole:
+        return state.percent
+    tenths = sums.gained // (whole * 10)
+    percent = tenths // 10 if tenths % 10 == 0 else tenths / 10
+    return max(state.percent or 0, percent)
+
+
+def paced(
+    state: State, pace: RateEstimator | None, *, now: float
+) -> tuple[State, RateEstimator | None]:
+    """A changed state with its new `eta`, and the new rate estimator."""
+    known = state.percent is not None and state.status == "running"
+    if state.percent is not None and known:
+        pace = (
+            pace.observe(state.percent, now=now) if pace else RateEstimator(now, now, state.percent)
+        )
+    eta = pace.eta(now=now) if pace and known else None
+    return replace(state, eta=eta, updated_at=now), pace
+
+
+def contribute(
+    group: Record, sums: Sums, old: Contribution | None, new: Contribution | None, *, now: float
+) -> Record:
+    """The record of a declared group with the sums `sums`, after a child's contribution changes
+    from `old` to `new`. The record has a new position if this is an event."""
+    state, pace, sums = group.state, group.pace, sums.replaced(old, new)
+    now = max(round(now, 3), state.updated_at)
+    begun = state
+    if state.final:
+        if old is None or new is None or old.attempt == new.attempt:
+            return evolve(group, sums=sums)
+        begun, pace = _reopened(state, now=now), None
+    expected = state.children.expected if state.children else None
+    changed = replace(begun, **figures(begun, sums, expected=expected, now=now))
+    if changed == state:
+        return evolve(group, sums=sums)
+    changed, pace = paced(changed, pace, now=now)
+    position = Position(group.position.epoch, group.position.seq + 1)
+    return evolve(group, position=position, state=changed, pace=pace, sums=sums)
+
+
+def _reopened(state: State, *, now: float) -> State:
+    return State(
+        status="running",
+        attempt=state.attempt + 1,
+        children=state.children,
+        weight=state.weight,
+        lease=state.lease,
+        created_at=state.created_at,
+        started_at=now,
+        updated_at=now,
+    )
+
+
+def late_request(
+    job: str, record: Record, find: Callable[[str], Record | None]
+) -> RequestUpdate | None:
+    """The request that a running job must still be sent, because a group above it has it: a
+    `cancel` if any group has one, else that of the innermost group. None if there is none, or if
+    the job has a request that is newer."""
+    state = record.state
+    if state.status != "running" or not state.accepts:
+        return None
+    found: Request | None = None
+    for group, _ in groups_above(job):
+        known = find(group)
+        if known is not None and not known.state.final:
+            asked = passed_on(known.state.request, state.accepts, after=state.request)
+            if asked and (not found or (asked.verb == CANCEL and found.verb != CANCEL)):
+                found = asked
+    return None if found is None else RequestUpdate(ask=found)
+
+
+@define
+class Contributions:
+    """The last contribution of each child of each group. For a group that was not declared yet, at
+    most `MAX_EARLY_CHILDREN` contributions are kept."""
+
+    _by_group: dict[str, dict[str, Contribution]] = field(factory=dict)
+
+    def of(self, group: str) -> dict[str, Contribution]:
+        """The contributions of a group's children, by the child's name in the group."""
+        return self._by_group.get(group, {})
+
+    def take(
+        self, job: str, record: Record, find: Callable[[str], Record | None], *, now: float
+    ) -> Iterator[tuple[str, Record]]:
+        """Count the contribution of a job that has changed. Yields each group whose record changes,
+        from the innermost to the outermost. The record has a new position if there is an event.
+
+        `find` returns the record of a job, None if it is unknown.
+        """
+        for group, name in groups_above(job):
+            state = record.state
+            new = contribution_of(
+                state.attempt, state.status, percent=state.percent, weight=state.weight
+            )
+            known = find(group)
+            sums = known.sums if known is not None else None
+            children = self._by_group.get(group, {})
+            old = children.get(name)
+            most = constants.MAX_EARLY_CHILDREN if sums is None else constants.MAX_CHILDREN
+            if old == new or (old is None and len(children) >= most):
+                return
+            self._by_group.setdefault(group, children)[name] = new
+            if known is None or sums is None:
+                return
+            record = contribute(known, sums, old, new, now=now)
+            yield group, record
+            if record.position == known.position:
+                return
+
+    def restart(self, group: str) -> None:
+        """Keep only the contributions of children that have not ended, for a new attempt."""
+        kept = {name: each for name, each in self.of(group).items() if not each.ended}
+        if kept:
+            self._by_group[group] = kept
+        else:
+            self._by_group.pop(group, None)
+
+    def forget(
+        self, job: str, find: Callable[[str], Record | None], *, now: float
+    ) -> Iterator[tuple[str, Record]]:
+        """Remove a dropped job. Its contribution stays in its group if the job had ended, and is
+        subtracted otherwise. Yields groups like `take`."""
+        self._by_group.pop(job, None)
+        group, name = next(groups_above(job), ("", ""))
+        children = self._by_group.get(group, {})
+        old = children.get(name)
+        if old is None:
+            return
+        known = find(group)
+        sums = known.sums if known is not None else None
+        if sums is not None and old.ended:
+            children[name] = evolve(old, attempt=0)  # any later report is another attempt
+            return
+        del children[name]
+        if not children:
+            del self._by_group[group]
+        if known is not None and sums is not None:
+            record = contribute(known, sums, old, None, now=now)
+            yield group, record
+            if record.position != known.position:
+                yield from self.take(group, record, find, now=now)

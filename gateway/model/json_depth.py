@@ -1,0 +1,29 @@
+"""How deep JSON nests. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from .constants import MAX_DATA_DEPTH
+
+__all__ = ["json_depth", "nests_too_deep"]
+
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
+
+
+def json_depth(text: bytes) -> int:
+    """How many arrays and objects of a valid JSON text are inside each other: 0 for a scalar."""
+    depth = deepest = 0
+    for match in _BRACKET.finditer(text):
+        if match[1]:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[2]:
+            depth -= 1
+    return deepest
+
+
+def nests_too_deep(text: bytes) -> bool:
+    """Whether it nests deeper than `data` may."""
+    brackets = text.count(b"[") + text.count(b"{")
+    return brackets > MAX_DATA_DEPTH and json_depth(text) > MAX_DATA_DEPTH

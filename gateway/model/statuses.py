@@ -1,0 +1,48 @@
+"""The values in a job's state: its statuses, its health, why an update was not applied.
+
+This module imports nothing, so that workers and commands can use it. The Lua scripts and the
+browser client get copies generated from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
+
+__all__ = ["FINAL", "HINTS", "ORDER", "STATUSES", "FinalStatus", "Health", "Reason", "Status"]
+
+FinalStatus = Literal["succeeded", "failed", "cancelled"]
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Health = Literal["ok", "stalled", "lost"]
+Reason = Literal[
+    "unchanged",
+    "stale_attempt",
+    "other_run",
+    "final",
+    "too_many_parts",
+    "unknown",
+    "not_accepted",
+]
+"""Why an update made no event."""
+
+HINTS: Final[Mapping[Reason, str]] = {
+    "final": "The job has ended. An update with `start: true` opens its next attempt.",
+    "stale_attempt": "The job has begun a later attempt; this one's updates are not applied.",
+    "other_run": "The attempt belongs to another `run`; this one's updates are not applied. An "
+    "update with `start: true` opens the next attempt.",
+    "unknown": "The gateway does not know this job (any more). An update that reports something, "
+    "or has `start: true`, begins it; one that reports nothing only renews the lease.",
+}
+"""What an answer says in words, for reasons after which a worker has to do something else."""
+
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+FINAL: Final[frozenset[Status]] = frozenset(get_args(FinalStatus))
+"""The statuses that only a new attempt can change."""
+ORDER: Final[dict[Status, int]] = {
+    "queued": 0,
+    "running": 1,
+    "succeeded": 2,
+    "failed": 2,
+    "cancelled": 2,
+}
+"""Within an attempt a status changes only to one of a higher rank."""

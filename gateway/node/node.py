@@ -1,0 +1,359 @@
+"""One gateway process: the hub, the tasks that feed it, and the connections it serves.
+
+    follow       reads the broker's feed into the hub; the only reader of the feed
+    reconcile    reads from the broker what the feed does not bring
+    scanner      reads the broker's list of jobs for the sets that clients watch
+    probe        publishes an event of the node's own and waits for it
+    timer wheel  reopens the outboxes of clients that asked for a max_hz
+    fan-out      writes to the connections that have something due
+    freshness    tells clients when their data may be stale, and when no longer
+
+All run in one nursery: if one of them fails, the node fails with its error. While the broker is
+unavailable they keep trying.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from importlib.util import find_spec
+from random import Random
+from types import MappingProxyType
+from uuid import uuid4
+
+import trio
+from attrs import frozen
+
+from ..auth.authenticator import Authenticator
+from ..auth.permissions import Permissions
+from ..brokers.base import Broker
+from ..delivery.connection import Sink, Source, serve_connection
+from ..delivery.fan_out import FanOut
+from ..delivery.hub import Delivery, Hub, HubStatistics
+from ..delivery.outbox import Outbox
+from ..delivery.session import Session
+from ..delivery.sets import JobSets, SetStatistics
+from ..delivery.timer_wheel import TimerWheel
+from ..model.errors import BrokerUnavailable, NodeFull
+from ..model.limits import DEFAULT_LIMITS, Limits
+from ..model.state import Event, Position
+from ..observability.counters import Counters
+from ..protocol import close_codes
+from ..protocol.close_codes import CloseCode
+from ..protocol.commands import Mode, WatchSet
+from ..protocol.messages import Message, encode
+from .connections import Connections
+from .probe import Probe
+from .reconcile import Reconciler
+from .set_scanner import SetScanner
+
+__all__ = ["Node", "NodeStatistics"]
+
+log = logging.getLogger("gateway.node")
+
+RETRY_BROKER_AFTER = 1.0
+"""Seconds between two attempts to reach the broker at the start."""
+REFRESH_INTERVAL = 1.0
+"""Seconds between two checks of whether the node's data are fresh."""
+HAS_OPENTELEMETRY = find_spec("opentelemetry") is not None
+"""Whether spans of deliveries can be recorded."""
+
+
+@frozen
+class NodeStatistics:
+    """The load of a node at one moment."""
+
+    connections: int
+    hub: HubStatistics
+    sets: SetStatistics
+
+
+class Node:
+    """Serves connections from a broker while `run` is running."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        authenticator: Authenticator | None = None,
+        name: str | None = None,
+        random: Random | None = None,
+    ) -> None:
+        random = random or Random()  # noqa: S311 - for the jitter of pauses
+        self.broker = broker
+        self.authenticator = authenticator or Authenticator(limits=limits)
+        self.limits = limits
+        self.name = name or uuid4().hex[:8]
+        self.hub = Hub(limits)
+        self.counters = Counters()
+        self.timer_wheel = TimerWheel()
+        self.sets = JobSets(limits, timer_wheel=self.timer_wheel, clock=time.time)
+        self.fan_out = FanOut()
+        self.probe = Probe(self.hub, broker, name=self.name, limits=limits)
+        self.connections = Connections()
+        self._reconciler = Reconciler(
+            self.hub,
+            self.sets,
+            broker,
+            counters=self.counters,
+            limits=lambda: self.limits,
+            random=random,
+        )
+        self._set_scanner = SetScanner(
+            self.sets, self.hub, broker, limits=lambda: self.limits, random=random
+        )
+        self._following = False
+        self._shutting_down = False
+        self._waiting_for_broker: str | None = None
+        """Why the broker could not be reached at the start; None once it was."""
+        self._stale: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} {self.not_ready or 'ready'}, {len(self.connections)} clients>"
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why load balancers should send no new clients here; None if the node is ready."""
+        if self.connections.draining.is_set():
+            return "draining"
+        if self._shutting_down:
+            return "shutting down"
+        if self._waiting_for_broker:
+            return f"waiting for its broker ({self._waiting_for_broker})"
+        if not self._following:
+            return "not running"
+        if self.stale is None and not self.broker.settled:
+            return "waiting until all nodes have restored what they have shown"
+        return self.stale
+
+    @property
+    def stale(self) -> str | None:
+        """Why the node's data may be out of date; None if they are fresh."""
+        reason = self._waiting_for_broker or self.broker.unavailable_reason
+        if reason:
+            return f"cut off from its broker ({reason})"
+        return "behind its feed" if self.probe.overdue else None
+
+    def statistics(self) -> NodeStatistics:
+        return NodeStatistics(len(self.connections), self.hub.statistics(), self.sets.statistics())
+
+    def announce_shutdown(self) -> None:
+        """Make the node not ready, because it will drain soon; it still serves."""
+        self._shutting_down = True
+
+    async def run(
+        self,
+        *,
+        wait_for_broker: bool = False,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Follow the broker until cancelled. Counts as started when no event can be missed.
+
+        Args:
+            wait_for_broker: If the broker cannot be reached, count as started, be not ready, and
+                try again until it can be.
+
+        Raises:
+            BrokerUnavailable: The broker cannot be reached, and `wait_for_broker` is false.
+        """
+        async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+            await nursery.start(self.authenticator.run)
+            nursery.start_soon(self.timer_wheel.run)
+            nursery.start_soon(self.fan_out.run)
+            nursery.start_soon(self._reconciler.run)
+            nursery.start_soon(self._set_scanner.run)
+            nursery.start_soon(self._announce_freshness)
+            feed = await self._open_feed(stack, task_status, wait=wait_for_broker)
+            self._following = True
+            try:
+                nursery.start_soon(self.probe.run)
+                if self._waiting_for_broker is None:
+                    task_status.started()
+                self._waiting_for_broker = None
+                async for events in feed:
+                    if events:
+                        began = time.time_ns()
+                        traced = self.hub.deliver(events)
+                        self.sets.deliver(events)
+                        self._count(events)
+                        # Reading on before that would make no event arrive earlier.
+                        await self.fan_out.written()
+                        if traced and HAS_OPENTELEMETRY:
+                            self._trace(traced, began=began)
+                    else:  # FEED_RESET
+                        self.counters.feed_resets += 1
+                        self._reconciler.lost()
+                        self.sets.scan_all()
+                        self.probe.restart()
+                await trio.lowlevel.checkpoint()  # if the feed failed, its error is raised here
+                raise RuntimeError("the broker's feed has ended")
+            finally:
+                self._following = False
+
+    async def _open_feed(
+        self, stack: AsyncExitStack, task_status: trio.TaskStatus[None], *, wait: bool
+    ) -> trio.abc.ReceiveChannel[Sequence[Event]]:
+        """Enter the broker's feed. While `run` waits for the broker, it counts as started."""
+        while True:
+            try:
+                feed = self.broker.feed(observed=self.hub.observed)
+                return await stack.enter_async_context(feed)
+            except BrokerUnavailable as error:
+                if not wait:
+                    raise
+                if self._waiting_for_broker is None:
+                    task_status.started()
+                if self._waiting_for_broker != str(error):
+                    self._waiting_for_broker = str(error)
+                    log.warning("not ready, waiting for the broker: %s", error)
+            await trio.sleep(RETRY_BROKER_AFTER)
+
+    async def serve(
+        self,
+        source: Source,
+        sink: Sink,
+        *,
+        positions: Mapping[str, Position | None] = MappingProxyType({}),
+        sets: Sequence[WatchSet] = (),
+        mode: Mode = "latest",
+        permissions: Permissions | None = None,
+        max_hz: float | None = None,
+        transport: str = "websocket",
+        address: str = "",
+    ) -> CloseCode:
+        """Serve one client until its connection ends; returns the close code.
+
+        Args:
+            positions: The jobs to which it is subscribed from the start, and its position in
+                each (None: it has nothing yet).
+            sets: The sets that it watches from the start.
+            mode: The mode of these subscriptions.
+            permissions: Those granted by its request. None: it has to show a token if the node
+                requires tokens.
+            max_hz: How often per second it is sent progress at most.
+            transport: The transport's name, for metrics.
+            address: The client's address, whose jobs are counted.
+        """
+        refused = self._refusal()
+        if refused is not None:
+            return await self.refuse(sink, refused)
+        if self._stale is None:
+            self._look_at_freshness()  # whoever comes just after a loss is told in the welcome
+        outbox = Outbox(self.limits, fan_out=self.fan_out, timer_wheel=self.timer_wheel)
+        began = trio.current_time()
+        self.counters.connections_opened[transport] += 1
+        log.debug("connected")
+        try:
+            with (
+                self.connections.registered(outbox),
+                self.authenticator.admit(
+                    permissions,
+                    end=lambda why, detail: outbox.end(close_codes.OF_REFUSAL[why], detail=detail),
+                    expire=lambda: outbox.announce(self._token_expired()),
+                ) as auth,
+            ):
+                session = Session(
+                    self.hub,
+                    outbox,
+                    sets=self.sets,
+                    limits=self.limits,
+                    auth=auth,
+                    counters=self.counters,
+                    address=address,
+                )
+                outbox.announce(self._welcome())
+                if max_hz is not None:
+                    outbox.limit_rate(max_hz)
+                try:
+                    for job, position in positions.items():
+                        session.subscribe(job, mode=mode, position=position)
+                    for command in sets:
+                        session.watch_set(command)
+                except NodeFull as error:
+                    outbox.end(close_codes.OVERLOADED, detail=str(error))
+                return await serve_connection(
+                    source,
+                    sink,
+                    session=session,
+                    limits=self.limits,
+                )
+        finally:
+            close_code, lasted = outbox.end(close_codes.INTERNAL), trio.current_time() - began
+            self.counters.connections_closed[transport, close_code.code] += 1
+            self.counters.connection_durations.observe(lasted)
+            if log.isEnabledFor(logging.INFO):
+                why = outbox.close_detail or close_code.reason
+                facts = {"code": close_code.code, "why": why, "s": round(lasted, 3)}
+                log.info("ended", extra=facts)
+
+    async def refuse(self, sink: Sink, close_code: CloseCode) -> CloseCode:
+        """Tell a client why it is not served. Returns `close_code`."""
+        self.counters.connections_refused[close_code.code] += 1
+        log.info("refused", extra={"code": close_code.code, "why": close_code.reason})
+        await sink.close(close_code)
+        return close_code
+
+    async def drain(self) -> None:
+        """Close all connections, as `Connections.drain` does; new ones are refused from now on."""
+        await self.connections.drain(other_nodes=self.broker.shared, limits=self.limits)
+
+    def _refusal(self) -> CloseCode | None:
+        if self.connections.draining.is_set():
+            return close_codes.GOING_AWAY
+        if len(self.connections) >= self.limits.max_connections:
+            return close_codes.OVERLOADED
+        return None
+
+    def _welcome(self) -> Message:
+        limits = self.limits
+        return encode(
+            "welcome",
+            node=self.name,
+            time=round(time.time(), 3),
+            ping_interval=limits.ping_interval,
+            limits={"jobs": limits.max_jobs_per_connection, "message": limits.max_frame},
+            retry=limits.retry,
+            **({"stale": True} if self._stale else {}),
+        )
+
+    def _token_expired(self) -> Message:
+        grace = self.limits.expiry_grace
+        return encode(
+            "error",
+            code="token_expired",
+            message=f"say hello with a new token within {grace:g} s",
+        )
+
+    def _trace(self, deliveries: Sequence[Delivery], *, began: int) -> None:
+        """Record spans of deliveries that have just been written."""
+        ended = time.time_ns()
+        from .tracing import export_spans  # slow to import, so only when it is needed
+
+        export_spans(deliveries, began=began, ended=ended)
+
+    def _count(self, events: Sequence[Event]) -> None:
+        self.counters.feed_events += len(events)
+        now = time.time()
+        reported_at = [event.state.reported_at for event in events]
+        self.counters.event_ages.observe_all(
+            [max(0.0, now - at) for at in reported_at if at is not None]
+        )
+
+    async def _announce_freshness(self) -> None:
+        """Tell clients and the log once when the node's data become stale, or fresh again."""
+        while True:
+            await trio.sleep(REFRESH_INTERVAL)
+            self._look_at_freshness()
+
+    def _look_at_freshness(self) -> None:
+        before, self._stale = self._stale, self.stale
+        if (before is None) == (self._stale is None):
+            return
+        if self._stale is None:
+            log.info("feed caught up, no longer stale")
+        else:
+            log.warning("stale: this node is %s", self._stale)
+        self.connections.announce(encode("feed", stale=self._stale is not None))

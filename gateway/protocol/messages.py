@@ -1,0 +1,218 @@
+"""Messages to clients, encoded.
+
+A `Message` contains JSON objects that are encoded once and shared by every connection that needs
+them, in the form that its transport sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from struct import pack
+from typing import Any, Literal
+
+import msgspec
+
+from ..model.state import UNSEEN, Event, Position
+
+__all__ = [
+    "SUBPROTOCOL",
+    "Kind",
+    "Message",
+    "encode",
+    "gap",
+    "job_set",
+    "snapshot",
+    "step",
+    "steps",
+    "unseen",
+]
+
+SUBPROTOCOL = "progress.v1"
+"""The subprotocol of clients that accept several objects in a frame, separated by newlines."""
+
+Kind = Literal["answer", "step", "snapshot", "resync", "gap", "set"]
+"""What a message means to its client: an answer or an announcement; a continuation; a snapshot for
+a client that has nothing, or whose position cannot be continued; a gap; the jobs of a set."""
+
+
+_OBJECT, _TEXT = 500, 48
+"""Bytes that a message, its dict entry and its frames take, and each text takes, besides their
+contents (CPython, rounded up)."""
+
+
+class Message:
+    """JSON objects for clients, encoded at most once in each form.
+
+    `texts` are the objects; `frames` has each in a WebSocket text frame of its own; `frame` has
+    all in one frame, separated by newlines. `position` is a client's position after the message,
+    for transports whose frames carry it (SSE).
+    """
+
+    __slots__ = (
+        "_frame",
+        "_frames",
+        "event",
+        "job",
+        "kind",
+        "position",
+        "size",
+        "skipped",
+        "texts",
+    )
+
+    def __init__(
+        self,
+        texts: Sequence[bytes],
+        kind: Kind = "answer",
+        *,
+        job: str | None = None,
+        position: Position = UNSEEN,
+        skipped: int = 0,
+        event: Event | None = None,
+    ) -> None:
+        self.texts = texts
+        self.kind = kind
+        self.size = sum(map(len, texts)) if len(texts) > 1 else len(texts[0])
+        """Bytes of all objects."""
+        self.job = job
+        self.position = position
+        self.skipped = skipped
+        """Events that it covers and does not contain (mode `latest`)."""
+        self.event = event
+        """The last event in it, if that is new to its client."""
+        self._frame: bytes | None = None
+        self._frames: bytes | None = None
+
+    def split(self, size: int) -> Iterator[Message]:
+        """Split objects that follow each other into messages of about `size` bytes."""
+        start, taken = 0, 0
+        for end, text in enumerate(self.texts, start=1):
+            taken += len(text)
+            if taken >= size or end == len(self.texts):
+                epoch, last = self.position
+                position = Position(epoch, last - (len(self.texts) - end))
+                yield Message(
+                    self.texts[start:end],
+                    self.kind,
+                    job=self.job,
+                    position=position,
+                    event=self.event,
+                )
+                start, taken = end, 0
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes at most, with every form in which it may be encoded."""
+        forms = 2 if len(self.texts) == 1 else 3
+        return _OBJECT + len(self.texts) * _TEXT + forms * self.size
+
+    @property
+    def frames(self) -> bytes:
+        if self._frames is None:
+            self._frames = b"".join([text_frame(text) for text in self.texts])
+        return self._frames
+
+    @property
+    def frame(self) -> bytes:
+        if self._frame is None:
+            if len(self.texts) == 1:
+                self._frame = self.frames
+            else:
+                self._frame = text_frame(b"\n".join(self.texts))
+        return self._frame
+
+    def __repr__(self) -> str:
+        return f"<Message {b' '.join(self.texts).decode()}>"
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A complete, unmasked text frame (RFC 6455 §5.2), as a server sends it."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c" % size + payload
+    if size < 65_536:
+        return pack("!BBH", 0x81, 126, size) + payload
+    return pack("!BBQ", 0x81, 127, size) + payload
+
+
+def encode(type_: str, /, **fields: Any) -> Message:
+    """A message of one object."""
+    return Message((msgspec.json.encode({"type": type_} | fields),))
+
+
+_STEP = b'{"type":"progress","job":"%b","epoch":%d,"prev":%d,"seq":%d,"state":%b}'
+_SNAPSHOT = (
+    b'{"type":"progress","job":"%b","epoch":%d,"prev":null,"seq":%d,"snapshot":true,"state":%b}'
+)
+
+
+def snapshot(job: str, position: Position, text: bytes, *, kind: Kind) -> Message:
+    """The state `text` of `job`, for a client with any position."""
+    return Message((_SNAPSHOT % (job.encode(), *position, text),), kind, job=job, position=position)
+
+
+def step(
+    job: str, position: Position, text: bytes, *, prev: int, event: Event | None = None
+) -> Message:
+    """The state `text` of `job`, as the continuation of `prev`; events between may be left out."""
+    epoch, seq = position
+    return Message(
+        (_STEP % (job.encode(), epoch, prev, seq, text),),
+        "step",
+        job=job,
+        position=position,
+        skipped=seq - prev - 1,
+        event=event,
+    )
+
+
+def steps(
+    job: str, position: Position, texts: Sequence[bytes], *, event: Event | None = None
+) -> Message:
+    """The states `texts` of `job` one by one, the last of which is at `position`.
+
+    The first event of an epoch is always a snapshot.
+    """
+    name, (epoch, last) = job.encode(), position
+    first = last - len(texts) + 1
+    wholes = [
+        _STEP % (name, epoch, seq - 1, seq, text) if seq > 1 else _SNAPSHOT % (name, epoch, 1, text)
+        for seq, text in enumerate(texts, start=first)
+    ]
+    return Message(wholes, "step", job=job, position=position, event=event)
+
+
+def unseen(job: str, *, kind: Kind) -> Message:
+    """A snapshot of a job that has not been reported yet."""
+    return Message(
+        (
+            b'{"type":"progress","job":"%b","epoch":null,"prev":null,"seq":0,'
+            b'"snapshot":true,"state":null}' % job.encode(),
+        ),
+        kind,
+        job=job,
+    )
+
+
+def gap(job: str, *, epoch: int, first: int, last: int) -> Message:
+    """The message that the events `first … last` of `job` are no longer available."""
+    whole = {"type": "gap", "job": job, "epoch": epoch, "from": first, "to": last}
+    return Message((msgspec.json.encode(whole),), "gap")
+
+
+def job_set(
+    prefix: str, *, epoch: int, prev: int | None, seq: int, text: bytes, id_: str | int | None
+) -> Message:
+    """The jobs of a set, as what follows `prev` (None: a snapshot); `text` is the document's
+    fields. It has the `id` of its command, if that had one."""
+    name = b"" if id_ is None else b'"id":%b,' % msgspec.json.encode(id_)
+    came_from = b'"prev":null,"seq":%d,"snapshot":true' % seq
+    if prev is not None:
+        came_from = b'"prev":%d,"seq":%d' % (prev, seq)
+    return Message(
+        (
+            b'{"type":"set",%b"prefix":"%b","epoch":%d,%b,%b}'
+            % (name, prefix.encode(), epoch, came_from, text),
+        ),
+        "set",
+    )

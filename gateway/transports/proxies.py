@@ -1,0 +1,158 @@
+"""The address of a client, also behind proxies.
+
+A proxy hides the addresses of its clients and forwards them: in `X-Forwarded-For`, in
+`Forwarded` (RFC 7239), or before the first byte by the PROXY protocol. Any client can send such
+a thing, so only trusted proxies are believed, and only in the one form that they are known to
+use: a proxy passes on headers that it does not know.
+
+In a list, the last entry that is not a trusted proxy is the client; the client itself may have
+written the entries before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from struct import unpack
+from typing import Final
+
+import trio
+from attrs import frozen
+
+from ..model.addresses import parse_ip
+from ..model.limits import Limits
+from .stream import ClientStream
+
+__all__ = ["Network", "Proxies", "canonical", "read_proxy_header"]
+
+Network = IPv4Network | IPv6Network
+
+# RFC 7239 §4, but lenient about blanks. A quoted string may contain anything, also commas from the
+# client. So the last element, which the trusted proxy has written, is searched from the end.
+_NAME = r'[^\s=,;"\\]+'
+_VALUE = r'"(?:[^"\\]|\\.)*"|[^\s=,;"\\]*'
+_PAIR = re.compile(f"({_NAME})=({_VALUE})")
+_LAST_ELEMENT = re.compile(f"(?:^|,)((?:[ \\t;]|{_NAME}=(?:{_VALUE}))++)$")
+_V1 = re.compile(rb"PROXY (?:UNKNOWN[^\r\n]*|TCP[46] ([0-9a-fA-F.:]+) \S+ \d+ \d+)\r\n")
+_V2 = b"\r\n\r\n\0\r\nQUIT\n"
+MAX_V1: Final = 108
+"""Bytes of a header of version 1 (the specification's own bound)."""
+MAX_V2: Final = 16 + 4096
+"""Bytes of a header of version 2: more than proxies send."""
+
+
+@frozen
+class Proxies:
+    """Which peers are trusted to name the address of a client."""
+
+    trusted: tuple[Network, ...] = (ip_network("127.0.0.1"), ip_network("::1"))
+    """The default is this machine, whose processes are trusted with more than that."""
+    form: str = "x-forwarded-for"
+    """How they pass it on: `x-forwarded-for`, `forwarded` or `proxy-protocol`."""
+
+    def trust(self, address: str) -> bool:
+        """Whether this is the address of a trusted proxy."""
+        parsed = parse_ip(address)
+        return any(parsed in network for network in self.trusted)
+
+    def client(self, peer: str, headers: Mapping[str, str]) -> str:
+        """The address of a client whose request came from `peer` with these headers."""
+        text = headers.get(self.form)
+        if text is None or self.form not in _READERS or not self.trust(peer):
+            return peer
+        address = peer
+        for name in _READERS[self.form](text):
+            told = _address(name)
+            if told is None:
+                break
+            address = told
+            if not self.trust(told):
+                break
+        return address
+
+
+def _in_x_forwarded_for(text: str) -> Iterator[str]:
+    """The addresses in the header, the last one first."""
+    return reversed(text.split(","))
+
+
+def _in_forwarded(text: str) -> Iterator[str]:
+    while element := _LAST_ELEMENT.search(text):
+        pairs = {name.lower(): value for name, value in _PAIR.findall(element[1])}
+        yield pairs.get("for", "")
+        text = text[: element.start()]
+
+
+_READERS = {"x-forwarded-for": _in_x_forwarded_for, "forwarded": _in_forwarded}
+"""For the forms that are headers; the PROXY protocol is not one, even if a header has its name."""
+
+
+def _address(name: str) -> str | None:
+    """The address in one entry; None if the entry has no readable address."""
+    name = name.strip().strip('"')
+    if name.startswith("["):  # [2001:db8::1]:4711
+        name = name[1:].partition("]")[0]
+    elif name.count(":") == 1:  # 192.0.2.1:4711
+        name = name.partition(":")[0]
+    try:
+        return canonical(name)
+    except ValueError:
+        return None
+
+
+def canonical(text: str) -> str:
+    """An address in its canonical form, without zone. Raises `ValueError` if it is not an
+    address."""
+    address = parse_ip(text.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+async def read_proxy_header(stream: ClientStream, limits: Limits) -> str | None:
+    """Read a PROXY protocol header (version 1 or 2), which must come first; returns the client's
+    address, None if it names none (the proxy connects for itself).
+
+    Raises `trio.BrokenResourceError` if no header arrives in time.
+    """
+    data = b""
+    with trio.move_on_after(limits.request_header_timeout):
+        while _may_become_one(data):
+            more = await stream.receive_some()
+            data += more
+            try:
+                found = _proxy_header(data)
+            except ValueError:
+                break
+            if found is not None:
+                stream.unread(data[found[1] :])
+                return found[0]
+            if not more:
+                break
+    raise trio.BrokenResourceError("no PROXY protocol header")
+
+
+def _may_become_one(data: bytes) -> bool:
+    if data[:6] == b"PROXY "[: len(data)]:
+        return len(data) < MAX_V1
+    return data[:12] == _V2[: len(data)] and len(data) < MAX_V2
+
+
+def _proxy_header(data: bytes) -> tuple[str | None, int] | None:
+    """The address in the header, and the header's size; None if it is incomplete or not one.
+
+    Raises `ValueError` if it contains an invalid address.
+    """
+    if data.startswith(_V2) and len(data) >= 16:
+        command, family, size = unpack("!BBH", data[12:16])
+        if len(data) < 16 + size:
+            return None
+        length = {0x11: 4, 0x21: 16}.get(family, 0)
+        if command != 0x21 or size < length or not length:
+            return None if command >> 4 != 2 else (None, 16 + size)
+        return canonical(str(ip_address(data[16 : 16 + length]))), 16 + size
+    match = _V1.match(data[:MAX_V1])
+    if match is None:
+        return None
+    return canonical(match[1].decode()) if match[1] else None, match.end()

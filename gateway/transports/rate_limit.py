@@ -1,0 +1,45 @@
+"""How much a client may send, and how fast.
+
+Each WebSocket frame costs tokens, also pings and empty fragments, and so does each HTTP request.
+The gateway does not refuse a client that has used up its tokens; it reads later, so that TCP
+slows the client down and the excess waits on the client's machine.
+"""
+
+from __future__ import annotations
+
+import trio
+
+__all__ = ["TokenBucket"]
+
+BYTES_PER_COMMAND = 1024
+"""So many bytes of text cost as much as one command or request: parsing them takes time."""
+
+
+class TokenBucket:
+    """What may still be sent: `rate` more tokens each second, up to `burst`."""
+
+    __slots__ = ("_at", "_burst", "_left", "_rate")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._left = self._burst
+        self._at = trio.current_time()
+
+    def consume(self, frames: int, *, size: int) -> None:
+        """Take the tokens for so many frames or requests with `size` bytes in total."""
+        now = trio.current_time()
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._left -= frames + size / BYTES_PER_COMMAND
+        self._at = now
+
+    @property
+    def empty(self) -> bool:
+        """Whether `wait` would have to wait."""
+        return self._left < 0 and trio.current_time() < self._at - self._left / self._rate
+
+    async def wait(self) -> None:
+        """Wait until there are tokens; returns at once, without a checkpoint, if there are some
+        now."""
+        if self._left < 0:
+            await trio.sleep_until(self._at - self._left / self._rate)

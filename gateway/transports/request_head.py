@@ -1,0 +1,119 @@
+"""Reads a request's head within its limits, and finds what must be known before it is parsed.
+h11 and the WebSocket handshake check the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+import msgspec
+import trio
+
+from ..model.limits import Limits
+from .stream import ClientStream
+
+__all__ = ["BadRequest", "headers_in", "is_upgrade", "read_head", "refuse"]
+
+_END = re.compile(rb"\r?\n\r?\n")  # RFC 9112 §2.2: a bare LF is accepted, too
+_FOLDED = re.compile(rb"\n[ \t]")
+_OTHER_VERSION = re.compile(rb"\S+ \S+ HTTP/[^1]")
+_UPGRADE = re.compile(rb"\nupgrade:[ \t]*websocket[ \t]*\r?\n", re.IGNORECASE)
+
+
+class BadRequest(Exception):
+    """The request is refused before an application sees it: the response has this status, and the
+    connection is closed."""
+
+    def __init__(self, status: int, detail: str | None = None) -> None:
+        super().__init__(status, detail)
+        self.status = HTTPStatus(status)
+        self.detail = detail or self.status.description or self.status.phrase
+
+
+async def read_head(stream: ClientStream, limits: Limits, *, begun: bytes = b"") -> bytes:
+    """Read a complete request head, which starts with `begun`. What follows the head is put back
+    into the stream.
+
+    Raises:
+        BadRequest: It is not a head, or breaks a limit of size, number of headers or time.
+        trio.BrokenResourceError: The connection was reset.
+    """
+    head = begun.lstrip(b"\r\n")  # RFC 9112 §2.2: blank lines are ignored
+    end = _end_of(head, limits)
+    if end is None:
+        with trio.move_on_after(limits.request_header_timeout):
+            while end is None:
+                data = await stream.receive_some()
+                if not data:
+                    raise BadRequest(400)
+                head = (head + data).lstrip(b"\r\n")
+                end = _end_of(head, limits)
+    if end is None:
+        raise BadRequest(408, f"The request's head took over {limits.request_header_timeout:g} s.")
+    if end < len(head):
+        stream.unread(head[end:])
+        head = head[:end]
+    if _OTHER_VERSION.match(head):  # HTTP/2 in clear text, which starts with a head
+        raise BadRequest(505)
+    if _FOLDED.search(head):  # RFC 9112 §5.2: refuse or rewrite it
+        raise BadRequest(400)
+    return head
+
+
+def _end_of(head: bytes, limits: Limits) -> int | None:
+    """The length of the head at the beginning of these bytes; None if it is incomplete.
+
+    Raises `BadRequest` as soon as the bytes cannot become a head.
+    """
+    if head and not head[:1].isalpha():
+        # TLS on a plain port, or garbage: no HTTP method begins like this, so there is no need
+        # to wait for more.
+        raise BadRequest(400)
+    found = _END.search(head)
+    if (len(head) if found is None else found.end()) > limits.max_head:
+        raise BadRequest(431, f"The request's head is over {limits.max_head} bytes.")
+    # One line for each header, the request line, and the blank line at the end.
+    if head.count(b"\n", 0, found.end() if found else len(head)) > limits.max_headers + 2:
+        raise BadRequest(431, f"The request has over {limits.max_headers} headers.")
+    return found and found.end()
+
+
+async def refuse(stream: ClientStream, error: BadRequest) -> None:
+    """Respond to a request with what is wrong (RFC 9457), and close the connection."""
+    status = error.status
+    body = msgspec.json.encode(
+        {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": error.detail,
+        }
+    )
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n"
+    )
+    if status == HTTPStatus.UPGRADE_REQUIRED:
+        head += "sec-websocket-version: 13\r\n"  # RFC 6455 §4.4
+    try:
+        await stream.send_all(head.encode() + b"\r\n" + body)
+        await stream.aclose()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        stream.abort()
+
+
+def is_upgrade(head: bytes) -> bool:
+    """Whether the head asks for a WebSocket."""
+    return _UPGRADE.search(head) is not None
+
+
+def headers_in(head: bytes) -> dict[str, str]:
+    """The headers, names in lower case; several with one name are joined to a list."""
+    found: dict[str, str] = {}
+    for line in head.decode("latin-1").split("\n")[1:]:
+        name, colon, text = line.partition(":")
+        if colon:
+            name, text = name.lower(), text.strip(" \t\r")
+            found[name] = f"{found[name]}, {text}" if name in found else text
+    return found

@@ -1,0 +1,134 @@
+"""Heavy attacks: the gateway survives, its memory does not grow, and other clients are not
+affected.
+
+`GATEWAY_TEST_CROWD` is the number of connections that are opened at once (default 10,000).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+import trio
+
+from tests.e2e.client import open_client, upgrade
+from tests.e2e.hosts import ROOT
+
+from .attacked_gateway import AttackedGateway, gateway_with_clients
+from .attackers import ATTACKS, CROWD, CROWDS, GONE, SECONDS
+
+P99 = 0.25
+"""Seconds: how old an update may be when the others see it, and an answer take, in spite of
+all."""
+BUSY = 5
+"""Times as long as before the attack: what is allowed on a machine that has other things to do."""
+GROWTH = 40.0
+"""MiB that an attack may leave in memory: pools, and what lingers for 30 s by design. A
+crowd besides leaves the heap as large as it was when all were in."""
+EACH = 0.05
+"""MiB of a connection in that heap."""
+pytestmark = pytest.mark.alone
+
+WITHIN = SECONDS + 30 + CROWD / 200
+
+
+async def attack(
+    name: str, gateway: AttackedGateway, *, connection_limiter: int = CROWD, until_gone: bool = True
+) -> int:
+    """Run an attack in its own process; how much of it there was. A crowd until all are gone:
+    of a flood, what the kernel has is read long after its client went."""
+    descriptors = gateway.descriptors
+    with trio.fail_after(WITHIN):
+        done = await trio.run_process(
+            [sys.executable, "-m", "tests.attack.attackers", name, str(gateway.port)],
+            cwd=ROOT,
+            env={**os.environ, "GATEWAY_TEST_CROWD": str(connection_limiter)},
+            capture_stdout=True,
+            stdin=subprocess.DEVNULL,
+        )
+        if name in CROWDS and until_gone:
+            await gateway.wait_for_disconnects(descriptors=descriptors)
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_the_gateway_survives_a_minute_of_attacks(name: str) -> None:
+    async with gateway_with_clients() as gateway:
+        before = gateway.memory
+        with trio.fail_after(10):
+            while len(gateway.ages) < 100:  # noqa: ASYNC110 - it counts what others do
+                await trio.sleep(0.01)
+        bound = max(P99, BUSY * gateway.p99)
+        for _ in range(3):  # once more if the machine had other things to do just then
+            gateway.reset_measurements()
+            amount = await attack(name, gateway)
+            p99, worst, seen = gateway.p99, max(gateway.ages + gateway.answers), len(gateway.ages)
+            if p99 < bound:
+                break
+        grown = gateway.memory - before
+        waits = f"p99 {p99 * 1e3:.0f} ms, worst {worst * 1e3:.0f} ms of {seen}"
+        print(f"{name}: {amount:,}; {waits}; {grown:+.1f} MiB")  # noqa: T201 - for -s
+        assert gateway.is_running
+        assert amount >= ATTACKS[name][1], "that was no attack"
+        assert p99 < bound
+        assert grown < GROWTH + EACH * CROWDS.get(name, 0)
+        async with open_client(gateway.port) as client:
+            await client.hear_type("welcome")
+
+
+async def test_memory_is_reused_after_connections_close() -> None:
+    async with gateway_with_clients() as gateway:
+        sizes = []
+        for _ in range(5):
+            assert await attack("crowd", gateway, connection_limiter=500) == 500
+            sizes.append(gateway.memory)
+        print(f"MiB after each crowd: {', '.join(f'{size:.1f}' for size in sizes)}")  # noqa: T201 - for -s
+        assert sizes[-1] < sizes[0] + 500 * EACH / 5
+
+
+def _dialled(port: int) -> trio.socket.SocketType:
+    sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+    sock.setblocking(False)
+    return trio.socket.from_stdlib_socket(sock)
+
+
+async def test_connections_from_one_address_are_limited() -> None:
+    """1,000 are served, some get a close code, the rest is dropped; other addresses are served."""
+    async with gateway_with_clients() as gateway:
+        with ExitStack() as stack:
+            told = partial(upgrade, x_forwarded_for="192.0.2.1")
+            codes = {"welcome": 0, "too many": 0, "dropped": 0}
+            socks = [stack.enter_context(_dialled(gateway.port)) for _ in range(1_300)]
+            for sock in socks:
+                await sock.send(told())
+            async with trio.open_nursery() as nursery:
+                for sock in socks:
+                    nursery.start_soon(_fate, sock, codes)
+            assert codes["welcome"] == 1_000
+            assert codes["too many"] > 0
+            assert codes["too many"] + codes["dropped"] == 300
+            async with open_client(gateway.port) as client:
+                await client.hear_type("welcome")
+
+
+async def _fate(sock: trio.socket.SocketType, codes: dict[str, int]) -> None:
+    heard = b""
+    with trio.fail_after(30):
+        while True:
+            try:
+                data = await sock.recv(4096)
+            except GONE:
+                data = b""
+            heard += data
+            for fate in ("welcome", "too many"):
+                if fate.encode() in heard:
+                    codes[fate] += 1
+                    return
+            if not data:
+                codes["dropped"] += 1
+                return

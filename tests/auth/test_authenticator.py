@@ -1,0 +1,303 @@
+"""Connections and their permissions, on a mock clock: how they get, keep and lose them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from gateway import Limits, MemoryBroker, Node
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.key_sources import KeySources
+from gateway.auth.permissions import LEEWAY
+from gateway.model.state import Update
+from gateway.protocol import close_codes
+from gateway.protocol.close_codes import CloseCode
+from tests.fakes import FakeSource, Sink, SlowSink
+
+from .signing import NOW, SECRET, sign
+
+quiet = trio.testing.wait_all_tasks_blocked
+
+
+def wall() -> float:
+    return NOW + trio.current_time()
+
+
+def token(ttl: float = 1_000, *, watch: tuple[str, ...] = ("mine:*",), **more: Any) -> str:
+    """Good for `ttl` seconds by our own clock, leeway included."""
+    return sign({"exp": wall() + ttl - LEEWAY, "watch": watch} | more)
+
+
+class Client:
+    def __init__(self, sink: Sink | None = None) -> None:
+        self.source, self.sink = FakeSource(), sink or Sink()
+        self.close_code: CloseCode | None = None
+        self.ended = trio.Event()
+
+    async def run(self, node: Node) -> None:
+        self.close_code = await node.serve(self.source, self.sink)
+        self.ended.set()
+
+    async def say(self, type_: str, **fields: Any) -> None:
+        await self.source.say(type=type_, **fields)
+        await quiet()
+
+    def states(self, job: str) -> list[Any]:
+        """The received states of a job: its percent, or None for an unknown job."""
+        return [
+            frame["state"] and frame["state"]["percent"]
+            for frame in self.sink.of("progress")
+            if frame["job"] == job
+        ]
+
+
+class Harness:
+    def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
+        self.nursery = nursery
+        self.authenticator = Authenticator(KeySources(secret=SECRET), limits=limits, clock=wall)
+        self.broker = MemoryBroker(limits, clock=wall, monotonic=trio.current_time)
+        self.node = Node(self.broker, limits=limits, authenticator=self.authenticator)
+
+    async def publish(self, job: str, percent: float) -> None:
+        await self.broker.publish(job, Update(percent=percent))
+        await quiet()
+
+    async def connect(self, sink: Sink | None = None) -> Client:
+        client = Client(sink)
+        self.nursery.start_soon(client.run, self.node)
+        await quiet()
+        return client
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits()
+
+
+@pytest.fixture
+async def harness(limits: Limits) -> AsyncIterator[Harness]:
+    async with trio.open_nursery() as nursery:
+        harness = Harness(nursery, limits)
+        await nursery.start(harness.node.run)
+        yield harness
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_client_watches_only_the_jobs_of_its_token(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    await harness.publish("mine:1", 10)
+    await harness.publish("theirs:1", 20)
+    client = await harness.connect()
+    await client.say("hello", token=token())
+    await client.say("subscribe", id=1, jobs=["mine:1", "mine:2", "theirs:1", "theirs:2"])
+    answer = client.sink.of("subscriptions")[0]
+    assert answer["added"] == ["mine:1", "mine:2", "theirs:1", "theirs:2"]
+    assert answer["denied"] == {}
+    assert client.states("mine:1") == [10]
+    assert client.states("mine:2") == [None]
+
+    await harness.publish("theirs:1", 30)
+    await harness.publish("theirs:2", 40)
+    # What may not be seen looks the same whether it is there or not.
+    there, not_there = (
+        [
+            {**frame, "job": "x"}
+            for frame in client.sink.of("progress")
+            if frame["job"] == f"theirs:{number}"
+        ]
+        for number in (1, 2)
+    )
+    unseen = [
+        {**frame, "job": "x"} for frame in client.sink.of("progress") if frame["job"] == "mine:2"
+    ]
+    assert there == not_there == unseen
+    assert harness.node.hub.statistics().subscriptions == 2
+
+
+async def test_denied_jobs_look_like_unknown_ones(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.say("hello", token=token())
+    await client.say("subscribe", id=1, jobs=["theirs:1", "theirs:1"])
+    await client.say("subscribe", id=2, jobs=["theirs:1"], mode="every")
+    await client.say("sync_subscriptions", id=3, jobs=["theirs:2"])
+    await client.say("unsubscribe", id=4, jobs=["theirs:2", "theirs:1"])
+    assert [
+        (frame["added"], frame["removed"], frame["unchanged"])
+        for frame in client.sink.of("subscriptions")
+    ] == [
+        (["theirs:1"], [], 0),
+        ([], [], 1),
+        (["theirs:2"], ["theirs:1"], 0),
+        ([], ["theirs:2"], 0),
+    ]
+    assert client.states("theirs:1") == [None]
+
+
+async def test_a_change_of_permissions_keeps_the_mode_and_repeats_nothing(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect(SlowSink(takes=0.5))
+    await client.say("hello", token=token())
+    await client.say("subscribe", jobs=["theirs:1"], mode="every")
+    await trio.sleep(5)
+    await client.say("hello", token=token(watch=("theirs:*",)))
+    await trio.sleep(5)
+    for percent in (10, 20, 30, 40):  # faster than the client takes them
+        await harness.publish("theirs:1", percent)
+    await trio.sleep(5)
+    await client.say("hello", token=token(watch=("theirs:*", "mine:*")))
+    await trio.sleep(5)
+    assert client.states("theirs:1") == [None, None, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("first", ["subscribe", "sync_subscriptions", "unsubscribe"])
+async def test_no_command_is_accepted_before_hello(
+    autojump_clock: MockClock, harness: Harness, first: str
+) -> None:
+    client = await harness.connect()
+    await client.say(first, jobs=["mine:1"])
+    assert client.close_code is close_codes.UNAUTHORIZED
+    assert [frame["type"] for frame in client.sink.frames] == ["welcome"]
+
+
+async def test_hello_without_a_token_is_rejected(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.say("hello", positions={})
+    assert client.close_code is close_codes.UNAUTHORIZED
+
+
+async def test_a_client_without_hello_is_disconnected_after_the_timeout(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    start = trio.current_time()
+    late, in_time = await harness.connect(), await harness.connect()
+    await trio.sleep(harness.node.limits.hello_timeout - 0.5)
+    await in_time.say("hello", token=token())
+    await late.ended.wait()
+    assert late.close_code is close_codes.UNAUTHORIZED
+    assert trio.current_time() - start == pytest.approx(harness.node.limits.hello_timeout, abs=0.5)
+    await trio.sleep(5)
+    assert in_time.close_code is None
+
+
+async def test_an_expired_token_is_announced_and_then_closes_the_connection(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.say("hello", token=token(20))
+    start = trio.current_time()
+    await trio.sleep(19)
+    assert client.sink.of("error") == []
+    await trio.sleep(2)
+    (error,) = client.sink.of("error")
+    assert error["code"] == "token_expired"
+    await client.say("subscribe", jobs=["mine:1"])  # it still works
+    assert client.states("mine:1") == [None]
+    await client.ended.wait()
+    assert client.close_code is client.sink.close_code is close_codes.EXPIRED
+    assert trio.current_time() - start == pytest.approx(
+        20 + harness.node.limits.expiry_grace, abs=0.5
+    )
+
+
+async def test_a_new_token_in_time_keeps_the_connection(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.say("hello", token=token(10))
+    await client.say("subscribe", jobs=["mine:1"])
+    for _ in range(3):
+        await trio.sleep(11)
+        await client.say("hello", token=token(10))
+        await harness.publish("mine:1", trio.current_time())
+    assert client.close_code is None
+    assert len(client.sink.of("error")) == 3
+    assert len(client.states("mine:1")) == 4
+
+
+async def test_new_permissions_show_and_hide_jobs(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    await harness.publish("a", 10)
+    await harness.publish("b", 20)
+    client = await harness.connect()
+    await client.say("hello", token=token(watch=("a",)))
+    await client.say("subscribe", jobs=["a", "b"])
+    await client.say("hello", token=token(watch=("b",)))
+    await harness.publish("a", 11)
+    await harness.publish("b", 21)
+    assert client.states("a") == [10, None]
+    assert client.states("b") == [None, 20, 21]
+    assert harness.node.hub.statistics().subscriptions == 1
+
+
+@pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the probe's
+async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client, other = await harness.connect(), await harness.connect()
+    await client.say("hello", token=token(watch=("a",)))
+    invented = [f"invented:{number}" for number in range(20)]
+    await client.say("subscribe", jobs=["a", "secret", *invented])
+    assert client.sink.of("subscriptions")[0]["denied"] == {}
+    await other.say("hello", token=token(watch=("a", "b", "c")))
+    await other.say("subscribe", jobs=["a", "b", "c"])
+    assert other.sink.of("subscriptions")[0]["added"] == ["a", "b"]
+    assert other.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
+    await client.say("hello", token=token(watch=("a", "secret")))
+    assert client.close_code is not None
+    assert client.close_code.code == close_codes.OVERLOADED.code
+
+
+async def test_an_invalid_token_closes_an_authenticated_connection(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.say("hello", token=token())
+    await client.say("hello", token="nonsense")  # noqa: S106 - of a test
+    assert client.close_code is close_codes.UNAUTHORIZED
+
+
+async def test_an_expired_token_asks_the_client_for_another(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.say("hello", token=token(-1))
+    assert client.close_code is close_codes.EXPIRED
+
+
+async def test_a_revoked_token_closes_connections_within_a_second(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    revoked, other = await harness.connect(), await harness.connect()
+    await revoked.say("hello", token=token(jti="one"))
+    await other.say("hello", token=token(jti="two"))
+    start = trio.current_time()
+    await harness.authenticator.revocations.revoke({"one": wall() + 1_000})
+    await revoked.ended.wait()
+    assert revoked.close_code is close_codes.REVOKED
+    assert trio.current_time() - start < 1
+    again = await harness.connect()
+    await again.say("hello", token=token(jti="one"))
+    assert again.close_code is close_codes.REVOKED
+    assert other.close_code is None
+
+
+async def test_authentication_state_is_dropped_with_its_connection(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    assert "1 connections" in repr(harness.authenticator)
+    client.source.hang_up()
+    await client.ended.wait()
+    assert "0 connections" in repr(harness.authenticator)

@@ -1,0 +1,392 @@
+"""A server that may have lost writes begins a new generation: see `lua/failover.lua`.
+
+The tests lose writes like a failover: earlier data of the server replaces the current data, and the
+server gets another replication id (`REPLICAOF NO ONE`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+from msgspec import Raw
+from msgspec.structs import astuple
+
+from gateway import BrokerUnavailable, Node
+from gateway.brokers.base import FEED_RESET
+from gateway.brokers.redis import poller, takeover
+from gateway.brokers.redis.broker import RedisBroker
+from gateway.brokers.redis.links import RedisConnector
+from gateway.brokers.redis.servers import open_servers
+from gateway.brokers.redis.url import parse_address
+from gateway.model.patterns import EVERY_JOB
+from gateway.model.state import UNSEEN, Children, Event, State, Update
+from tests.brokers.redis.server import Server, redis_server
+from tests.e2e.conftest import eventually
+from tests.fakes import FakeSource, Sink
+
+KEYS = ("last:a", "log:a", "feed", "counters", "leases", "recent")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server(redis_server())
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def broker(server: Server) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker(server.url)
+    yield broker
+    broker.close()
+
+
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "CHECK_INTERVAL", 0.02)
+    monkeypatch.setattr(poller, "BLOCK", 0.02)
+
+
+class Failover:
+    """What the server has now is what the replica has got."""
+
+    def __init__(self, server: Server, *more: str) -> None:
+        self._client = server.client
+        self._dumps = {key: server.client.dump(f"progress:{key}") for key in (*KEYS, *more)}
+
+    def happen(self) -> None:
+        with self._client.pipeline() as pipeline:
+            pipeline.execute_command("REPLICAOF", "127.0.0.1", "1")
+            pipeline.execute_command("REPLICAOF", "NO", "ONE")
+            for key, dump in self._dumps.items():
+                pipeline.delete(f"progress:{key}")
+                if dump is not None:
+                    pipeline.restore(f"progress:{key}", 0, dump)
+            pipeline.execute()
+
+
+async def node_with_a_client(node: Node, nursery: trio.Nursery, mode: str) -> Sink:
+    source, sink = FakeSource(), Sink()
+    nursery.start_soon(node.serve, source, sink)
+    await source.say(type="subscribe", jobs=["a"], mode=mode)
+    return sink
+
+
+async def until_last(sink: Sink, **wanted: object) -> None:
+    def is_there() -> bool:
+        states = [frame["state"] for frame in sink.of("progress") if frame["state"]]
+        return bool(states) and wanted.items() <= states[-1].items()
+
+    await eventually(is_there)
+
+
+@pytest.mark.parametrize("mode", ["latest", "every"])
+@pytest.mark.parametrize("lost", [1, 3])
+async def test_an_end_at_a_reused_position_is_shown(
+    mode: str, lost: int, broker: RedisBroker, server: Server
+) -> None:
+    """Of 5 updates the replica misses the last `lost`; then the job ends at a lower, or
+    the same, position as a client has seen. It has no new epoch yet: no node has noticed."""
+    node = Node(broker)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        sink = await node_with_a_client(node, nursery, mode)
+        for done in range(1, 6):
+            if done == 6 - lost:
+                failover = Failover(server)
+            seen = (await broker.publish("a", Update(done=done))).position
+        await until_last(sink, done=5)
+        failover.happen()
+        await broker.publish("a", Update(status="failed", error="x"))
+        await until_last(sink, status="failed")
+        frames = sink.of("progress")
+        assert frames[-1]["snapshot"] is True
+        assert frames[-1]["epoch"] > seen.epoch
+        assert await broker.positions(["a"]) == {"a": (frames[-1]["epoch"], frames[-1]["seq"])}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_record_of_an_earlier_generation_gets_a_new_position_when_read(
+    broker: RedisBroker, server: Server
+) -> None:
+    async with broker.feed():
+        for done in (1, 2, 3):
+            receipt = await broker.publish("a", Update(done=done))
+        await broker.publish("b", Update(lease=30))
+    failover = Failover(server)
+    failover.happen()
+    broker = RedisBroker(server.url)  # another node, which has seen nothing
+    async with broker.feed() as feed:
+        assert (await broker.positions(["a"]))["a"].epoch == 0
+        event = (await broker.read(["a", "b"]))["a"]
+        assert event.position.epoch > receipt.position.epoch
+        assert (event.position.seq, event.state.done) == (1, 3)
+        assert await broker.read(["a"]) == {"a": event}
+        assert await broker.history("a", after=UNSEEN) == [event]
+        with trio.fail_after(5):
+            assert event in await feed.receive()
+        assert (await broker.publish("a", Update(done=4))).position == (event.position.epoch, 2)
+    broker.close()
+
+
+async def restore(server: Server, events: list[Event]) -> None:
+    """Say what was seen, as a node's poller does."""
+    address = parse_address(server.url)
+    connector = RedisConnector(open_servers(address, calls=1))
+    limiter = trio.CapacityLimiter(1)
+    link = await connector.connect("progress:feed", name="observer", limiter=limiter)
+    await takeover.restore(link, address.layout.shards[0], events)
+    link.close()
+    connector.close()
+
+
+async def newest(broker: RedisBroker) -> State:
+    return (await broker.read(["a"]))["a"].state
+
+
+async def test_states_that_nodes_have_seen_are_restored(
+    broker: RedisBroker, server: Server
+) -> None:
+    """Each has seen something else, and the one that has seen most comes last."""
+    data = Raw(b'{"a":[1.50]}')
+    async with broker.feed():
+        await broker.publish("a", Update(done=1, total=9, lease=7, run="r", start=True))
+        failover = Failover(server)
+        some = await broker.read(["a"])
+        await broker.publish("a", Update(done=2.5, phase="é", data=data))
+        more = await broker.read(["a"])
+        await broker.publish("a", Update(status="failed", error="x"))
+        end = await broker.read(["a"])
+    failover.happen()
+    broker = RedisBroker(server.url)  # another node, which has seen nothing
+    async with broker.feed():
+        await restore(server, [some["a"]])
+        assert (await newest(broker)).done == 1
+        for seen, known in ((more, more), (some, more), (end, end), (more, end)):
+            await restore(server, [seen["a"]])
+            assert await newest(broker) == known["a"].state
+        position = (await broker.positions(["a"]))["a"]
+        assert position.epoch > end["a"].position.epoch
+        assert (await broker.publish("a", Update(done=3))).reason == "final"
+        again = await broker.publish("a", Update(start=True, run="s"))
+        assert (again.attempt, again.position.epoch) == (2, position.epoch)
+        await restore(server, [end["a"]])
+        assert (await newest(broker)).status == "running"
+    broker.close()
+
+
+@pytest.mark.parametrize("status", ["running", "succeeded"])
+async def test_a_flushed_job_is_restored(status: Any, broker: RedisBroker, server: Server) -> None:
+    async with broker.feed():
+        await broker.publish("a", Update(percent=40))
+        before = await broker.read(["a"])
+        await broker.publish("a", Update(status=status, percent=50))
+        seen = await broker.read(["a"])
+        server.client.flushall()
+        await restore(server, [before["a"]])
+        await restore(server, [seen["a"]])
+        event = (await broker.read(["a"]))["a"]
+        assert event.state == seen["a"].state
+        assert event.position > seen["a"].position
+        page = await broker.recent(EVERY_JOB, limit=5, after=None)
+        assert [event.job for event in page.events] == ["a"]
+        assert server.client.zcard("progress:leases") == 1
+
+
+async def test_a_run_that_begins_after_a_flush_is_the_next_attempt(
+    broker: RedisBroker, server: Server
+) -> None:
+    """The next after those that nodes have seen. Its worker has got another number, and may use
+    both."""
+    for _ in range(3):
+        await broker.publish("a", Update(start=True, status="failed"))
+    seen = await broker.read(["a"])
+    server.client.flushall()
+    again = await broker.publish("a", Update(start=True, percent=1))
+    assert again.attempt == 1
+    await restore(server, [seen["a"]])
+    assert ((await newest(broker)).status, (await newest(broker)).attempt) == ("running", 4)
+    for attempt in (1, 4):
+        update = Update(attempt=attempt, percent=10 * attempt)
+        assert (await broker.publish("a", update)).attempt == 4
+    assert (await newest(broker)).percent == 40
+    await restore(server, [seen["a"]])
+    assert (await newest(broker)).percent == 40
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+async def test_a_run_of_which_only_the_start_was_shown_is_the_same_attempt(
+    status: Any, broker: RedisBroker, server: Server
+) -> None:
+    """Redis was restarted and knows more than any node has read before."""
+    await broker.publish("a", Update(start=True, run="r", status=status))
+    seen = await broker.read(["a"])
+    await restore(server, [seen["a"]])
+    await broker.publish("a", Update(attempt=1, run="r", done=1))
+    await restore(server, [seen["a"]])
+    assert ((await newest(broker)).done, (await newest(broker)).attempt) == (1, 1)
+
+
+async def test_an_end_that_the_replica_has_missed_is_restored(
+    broker: RedisBroker, server: Server
+) -> None:
+    node = Node(broker)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        sink = await node_with_a_client(node, nursery, "every")
+        await broker.publish("a", Update(done=1))
+        failover = Failover(server)
+        seen = (await broker.publish("a", Update(status="succeeded"))).position
+        await until_last(sink, status="succeeded")
+        failover.happen()
+        await eventually(lambda: sink.of("progress")[-1]["epoch"] > seen.epoch)
+        assert [frame["state"]["status"] for frame in sink.of("progress")[-2:]] == ["succeeded"] * 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_reconnect_to_the_same_server_begins_no_generation(
+    broker: RedisBroker, server: Server
+) -> None:
+    position = (await broker.publish("a", Update(lease=30))).position
+    for _ in range(2):
+        async with broker.feed():
+            assert (await broker.publish("a", Update(done=1))).position >= position
+            assert (await broker.read(["a"]))["a"].position.epoch == position.epoch
+        server.client.client_kill_filter(_type="normal", skipme=True)
+        broker.close()
+
+
+async def test_a_flushed_server_with_a_slow_clock_reuses_no_epoch(
+    broker: RedisBroker, server: Server
+) -> None:
+    far = 2**52  # an epoch of the year 2112: so this server's clock is behind
+    async with broker.feed() as feed:
+        server.client.hset("progress:counters", "epoch", far)
+        seen = (await broker.publish("a", Update(lease=30))).position
+        with trio.fail_after(5):
+            while not await feed.receive():
+                pass
+        server.client.flushall()
+        await broker.publish("a", Update(done=5))
+        with trio.fail_after(5):
+            while not server.client.hexists(
+                "progress:counters", "generation"
+            ):  # the look's own pace
+                await feed.receive()
+        event = (await broker.read(["a"]))["a"]
+    assert seen.epoch > far
+    assert event.position.epoch > seen.epoch
+    assert event.state.done == 5
+
+
+async def test_a_replica_older_than_the_first_node_begins_a_generation(
+    broker: RedisBroker, server: Server
+) -> None:
+    """It knows no server, and its epochs are newer, because a worker has written there since."""
+    server.client.hset("progress:counters", "epoch", 2**52)
+    written = await broker.publish("a", Update(start=True))
+    failover = Failover(server)
+    server.client.flushall()
+    async with broker.feed() as feed:
+        for _ in range(2):
+            seen = await broker.publish("a", Update(start=True))
+        assert seen.attempt == 2
+        shown = UNSEEN
+        with trio.fail_after(5):
+            while shown != seen.position:
+                for event in await feed.receive():
+                    shown = event.position
+        failover.happen()
+        await eventually(lambda: server.client.hexists("progress:counters", "generation"))
+        with trio.fail_after(10):
+            while await feed.receive() != FEED_RESET:
+                pass
+        event = (await broker.read(["a"]))["a"]
+    assert seen.position < written.position < event.position
+    assert event.state.attempt == 2
+
+
+async def test_a_replica_makes_the_broker_unavailable(broker: RedisBroker, server: Server) -> None:
+    async with broker.feed() as feed:
+        server.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        await eventually(lambda: "replica" in (broker.unavailable_reason or ""))
+        server.client.execute_command("REPLICAOF", "NO", "ONE")
+        with trio.fail_after(5):
+            assert await feed.receive() == FEED_RESET
+        assert broker.unavailable_reason is None
+
+
+async def test_a_group_continues_after_its_server_has_lost_children(
+    broker: RedisBroker, server: Server
+) -> None:
+    """The replica has missed the end of one child and all of another."""
+    node = Node(broker)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        await broker.publish("a", Update(children=2))
+        await broker.publish("a/x", Update(percent=10))
+        keys = [f"{kind}:a/{name}" for kind in ("last", "log") for name in "xy"]
+        failover = Failover(server, *keys, "children:a")
+        await broker.publish("a/x", Update(status="succeeded"))
+        await broker.publish("a/y", Update(percent=50))
+        _, before, shown, _ = astuple((await broker.read(["a"]))["a"])
+        assert (shown.percent, shown.children) == (75, Children(2, running=1, succeeded=1))
+        observed = broker._observed
+        await eventually(lambda: "a/y" in observed._events and observed._events["a"].state == shown)
+        failover.happen()
+
+        with trio.fail_after(30):
+            while True:
+                await trio.sleep(0.02)
+                with suppress(BrokerUnavailable):
+                    event = (await broker.read(["a"]))["a"]
+                    if event.position.epoch != before.epoch:
+                        break
+        assert (event.state.percent, event.state.children) == (75, shown.children)
+        await broker.publish("a/y", Update(status="failed"))
+        state = (await broker.read(["a"]))["a"].state
+        assert (state.status, state.children) == ("failed", Children(2, succeeded=1, failed=1))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_group_that_is_brought_back_counts_what_its_children_have_reported_meanwhile(
+    broker: RedisBroker, server: Server
+) -> None:
+    await broker.publish("a", Update(children=2))
+    await broker.publish("a/x", Update(percent=10))
+    await broker.publish("a/y", Update(percent=50))
+    seen = (await broker.read(["a"]))["a"]
+    server.client.flushall()
+    await broker.publish("a/x", Update(status="failed"))
+    await restore(server, [seen])
+    state = await newest(broker)
+    assert (state.status, state.children) == ("running", Children(2, failed=1))
+
+    server.client.flushall()
+    await broker.publish("a/x", Update(status="succeeded"))
+    await broker.publish("a/y", Update(status="succeeded"))
+    await restore(server, [seen])
+    state = await newest(broker)
+    assert (state.status, state.children) == ("succeeded", Children(2, succeeded=2))
+
+
+async def test_an_end_of_a_group_that_is_brought_back_is_the_one_that_was_shown(
+    broker: RedisBroker, server: Server
+) -> None:
+    """The server had lost that a child was tried again, which had opened the group's attempt."""
+    await broker.publish("a", Update(children=1))
+    await broker.publish("a/x", Update(status="failed"))
+    failover = Failover(server, "last:a/x", "log:a/x", "children:a")
+    await broker.publish("a/x", Update(start=True, status="running"))
+    await broker.publish("a/x", Update(status="succeeded"))
+    seen = await broker.read(["a", "a/x"])
+    assert (seen["a"].state.attempt, seen["a"].state.status) == (2, "succeeded")
+    failover.happen()
+    await restore(server, [seen["a/x"], seen["a"]])
+    assert await newest(broker) == seen["a"].state
+    await broker.publish("a/x", Update(start=True))
+    assert (await newest(broker)).attempt == 3

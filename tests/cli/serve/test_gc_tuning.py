@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from gateway.cli.serve.gc_tuning import EVERY, FEW, Collector, configure_gc
+
+
+class Circle:
+    """Nothing but the collector finds that it is not needed any more."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def _as_it_was() -> Iterator[None]:
+    threshold = gc.get_threshold()
+    gc.disable()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_as_it_was")
+async def test_cycles_of_young_objects_are_collected_in_time(autojump_clock: MockClock) -> None:
+    """However little is new on balance, which is all that Python goes by."""
+    old = weakref.ref(Circle())
+    configure_gc()
+    assert old() is None, "what is frozen is not garbage"
+    kept = Circle()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(Collector().run, minute=100, hour=3))
+        for _ in range(3):
+            young = weakref.ref(Circle())
+            assert young() is not None
+            await trio.sleep(1.5 * EVERY)
+            assert young() is None
+        grown_old = weakref.ref(kept)
+        del kept
+        await trio.sleep(10 * EVERY)
+        assert grown_old() is not None, "old objects are looked at too often"
+        await trio.sleep(100 * EVERY)
+        assert grown_old() is None
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("_as_it_was")
+async def test_frozen_objects_are_collected_only_while_they_are_few(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_gc()
+    kept = [Circle(), Circle()]
+    blocks = 0
+    monkeypatch.setattr("sys.getallocatedblocks", lambda: blocks)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(Collector().run, minute=10, hour=3))
+        await trio.sleep(11 * EVERY)  # frozen
+        frozen = weakref.ref(kept.pop())
+        blocks = 10 * FEW
+        await trio.sleep(30 * EVERY)
+        assert frozen() is not None, "a long pause"
+        young = weakref.ref(Circle())
+        await trio.sleep(2 * EVERY)
+        assert young() is None
+        blocks = 0
+        await trio.sleep(30 * EVERY)
+        assert frozen() is None
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,362 @@
+"""A gateway as a service: its configuration file, `check`, SIGHUP, and systemd notifications."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from gateway.config.settings_file import limits_of, read_file
+from gateway.model.errors import InvalidSettings
+from gateway.model.limits import Limits
+from tests.auth.signing import OTHER_SECRET, SECRET, sign
+from tests.brokers.redis.server import Server, redis_server, session_server
+
+from ..conftest import address
+from ..processes import GATEWAY, WITHIN, Running
+from ..test_token import Ran, ran
+
+FILE = """
+bind = "127.0.0.1:0"
+keys = ["{keys}"]
+origins = ["https://shop.example", "http://localhost:3000"]
+shutdown_timeout = 2
+
+[limits]
+max_connections = 7
+ping_interval = 12.5
+"""
+
+
+class TestTheFile:
+    def test_the_settings_file_sets_settings_and_limits(self) -> None:
+        texts, table = read_file(FILE.format(keys="/k"))
+        assert texts == {
+            "bind": "127.0.0.1:0",
+            "keys": "/k",
+            "origins": "https://shop.example,http://localhost:3000",
+            "shutdown_timeout": "2",
+        }
+        limits = limits_of(table, shutdown_timeout=2.0)
+        assert limits == Limits(max_connections=7, ping_interval=12.5, shutdown_timeout=2.0)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("bind =", "not TOML"),
+            ("bnid = 'x'", "bnid is no setting; did you mean bind?"),
+            ("bind = 'x'", "HOST:PORT"),
+            ("bind = 7", "HOST:PORT"),
+            ("bind = [1]", "bind is no text"),
+            ("config = 'x'", "config is no setting"),
+            ("limits = 7", "not a table"),
+            ("[limit]\nmax_connections = 7", "limit is no setting; did you mean limits"),
+            ("max_connections = 7", "max_connections belongs below the line"),
+            ("[limits]\nmax_head = 7\norigins = ['x']", "origins belongs above the line"),
+            ("[limits]\nmax_conections = 7", "did you mean max_connections"),
+            ("[limits]\nmax_connections = 7.5", "whole number"),
+            ("[limits]\nmax_connections = true", "whole number"),
+            ("[limits]\nping_interval = 'long'", "limits.ping_interval must be a number from"),
+            ("[limits]\nping_interval = 0", "limits.ping_interval must be a number from"),
+            ("[limits]\nping_interval = nan", "limits.ping_interval must be a number from"),
+            ("[limits]\nshutdown_timeout = 5", "set by the setting shutdown_timeout"),
+        ],
+    )
+    def test_an_error_names_the_setting(self, text: str, expected: str) -> None:
+        with pytest.raises(InvalidSettings, match=expected):
+            read_file(text)
+
+    def test_options_and_variables_override_the_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "gateway.toml"
+        file.write_text('bind = "127.0.0.1:1"\norigins = "https://a"\n')
+        done = ran("check", "--config", str(file), "--bind", "127.0.0.1:0")
+        assert "127.0.0.1:0 is free" in done.output
+        assert "https://a" in done.output
+        done = ran(
+            "check",
+            PROGRESS_GATEWAY_CONFIG=str(file),
+            PROGRESS_GATEWAY_BIND="[::1]:0",
+            PROGRESS_GATEWAY_ORIGINS="https://b",
+        )
+        assert "[::1]:0 is free" in done.output
+        assert "https://b" in done.output
+
+    def test_an_unreadable_file_is_named(self) -> None:
+        done = ran("serve", "--config", "/no/such/file")
+        assert done.code == 2
+        assert "/no/such/file" in done.errors
+
+
+class TestCheck:
+    def test_the_check_succeeds(self, tmp_path: Path) -> None:
+        keys = tmp_path / "keys"
+        keys.write_text(SECRET)
+        file = tmp_path / "gateway.toml"
+        file.write_text("[limits]\nmax_connections = 100\n")  # a laptop may have few descriptors
+        done = ran("check", "--config", str(file), "--bind", "127.0.0.1:0", "--keys", str(keys))
+        assert (done.code, done.errors) == (0, "")
+        assert f"HS256 from {keys}; every client needs a token" in done.output
+
+    def test_a_redis_is_checked(self) -> None:
+        url = session_server().url
+        done = ran("check", "--bind", "127.0.0.1:0", "--redis", url)
+        lines = {line.split()[1]: line for line in done.output.splitlines()}
+        assert set(lines) >= {"redis", "trial", "functions", "keys", "memory", "clock", "latency"}
+        assert lines["clock"].startswith("OK ")
+
+    async def test_effective_settings_are_shown_and_do_not_fail_the_check(
+        self, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "gateway.toml"
+        file.write_text("[limits]\nmax_connections = 1_000_000_000\n")
+        redis = Server(redis_server(), "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
+        with closing(redis):
+            async with trio.open_nursery() as nursery:
+                far = await _from_afar(redis, nursery)
+                arguments = ("check", "--config", str(file), "--bind", "127.0.0.1:0")
+                check = partial(ran, *arguments, "--redis", far)
+                done = await trio.to_thread.run_sync(check)
+                nursery.cancel_scope.cancel()
+        assert done.code == 0
+        but = {line.split()[1] for line in done.output.splitlines() if line.startswith("WARN ")}
+        assert but == {"limits", "memory", "latency"}
+
+    def test_an_address_in_use_is_only_a_warning(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as gateway:
+            done = ran("check", "--bind", f"127.0.0.1:{gateway.getsockname()[1]}")
+        assert done.code == 1
+        assert "if the gateway itself is running" in done.output
+        assert "itself" not in ran("check", "--bind", "192.0.2.1:1").output
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (["--bind", "0.0.0.0:0"], "--insecure"),
+            (["--bind", "127.0.0.1:0", "--internal-bind", "0.0.0.0:0"], "FAIL internal"),
+            (["--bind", "192.0.2.1:1"], "cannot listen"),
+            (["--bind", "systemd"], "socket unit"),
+            (["--bind", "fd://x"], "names no descriptors"),
+            (["--bind", "fd://999"], "descriptor 999: "),
+            (["--bind", "127.0.0.1:0", "--keys", "/no/such/file"], "/no/such/file"),
+            (["--bind", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1"], "FAIL redis"),
+        ],
+    )
+    def test_problems_fail_the_check(self, arguments: list[str], expected: str) -> None:
+        done = ran("check", *arguments)
+        assert done.code == 1
+        assert expected in done.output
+        assert "Traceback" not in done.errors
+
+
+async def _from_afar(redis: Server, nursery: trio.Nursery) -> str:
+    """The URL of this Redis as if it were 15 ms away."""
+
+    async def serve(client: trio.SocketStream) -> None:
+        async with (
+            client,
+            await trio.open_unix_socket(redis.socket) as server,
+            trio.open_nursery() as both,
+        ):
+            both.start_soon(carry, client, server)
+            await carry(server, client)
+            both.cancel_scope.cancel()
+
+    async def carry(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        async for data in source:
+            await trio.sleep(0.015)
+            await sink.send_all(data)
+
+    listeners: list[trio.SocketListener] = await nursery.start(trio.serve_tcp, serve, 0)
+    return f"redis://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+
+
+def publish(url: str, secret: str) -> Ran:
+    token = sign({"exp": time.time() + 60, "publish": ["*"]}, key=secret)
+    return ran(
+        "publish", "a", "--percent", "1", PROGRESS_GATEWAY_URL=url, PROGRESS_GATEWAY_TOKEN=token
+    )
+
+
+class Notified:
+    """The socket at which systemd would listen."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.settimeout(WITHIN)
+
+    def hear(self, wanted: str) -> None:
+        """Return when it is said."""
+        while wanted not in self._socket.recv(4096).decode().splitlines():
+            pass
+
+    def hear_nothing(self, *, for_: float) -> None:
+        """Return when for so many seconds nothing was said."""
+        give_up_at = time.monotonic() + WITHIN
+        self._socket.settimeout(for_)
+        try:
+            while time.monotonic() < give_up_at:
+                self._socket.recv(4096)
+        except TimeoutError:
+            return
+        finally:
+            self._socket.settimeout(WITHIN)
+        raise AssertionError("it went on")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def notified(tmp_path: Path) -> Iterator[Notified]:
+    notified = Notified(tmp_path / "notify")
+    yield notified
+    notified.close()
+
+
+def test_sighup_rotates_keys(tmp_path: Path, notified: Notified) -> None:
+    keys, file = tmp_path / "keys", tmp_path / "gateway.toml"
+    keys.write_text(SECRET)
+    file.write_text(FILE.format(keys=keys))
+    env = {"NOTIFY_SOCKET": notified.path}
+    with Running(*GATEWAY, "serve", "--config", str(file), env=env) as served:
+        url = address(served)
+        notified.hear("READY=1")
+        assert publish(url, SECRET).code == 0
+        assert publish(url, OTHER_SECRET).code == 1
+
+        keys.write_text(OTHER_SECRET)
+        served.tell(signal.SIGHUP)
+        notified.hear("RELOADING=1")
+        notified.hear("READY=1")
+        assert publish(url, SECRET).code == 1
+        assert publish(url, OTHER_SECRET).code == 0
+
+        keys.write_text("short")
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        assert "reload failed, keeping the current keys and limits" in served.errors
+        assert publish(url, OTHER_SECRET).code == 0
+
+        served.tell(signal.SIGTERM)
+        notified.hear("STOPPING=1")
+        assert served.end() == 0
+
+
+def test_a_reload_adds_keys_and_names_ignored_settings(tmp_path: Path, notified: Notified) -> None:
+    old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "gateway.toml"
+    old.write_text(SECRET)
+    new.write_text(OTHER_SECRET)
+
+    def configure(*keys: Path, origin: str, shutdown_timeout: int) -> None:
+        paths = [str(key) for key in keys]
+        file.write_text(
+            f'keys = {paths}\norigins = ["{origin}"]\nshutdown_timeout = {shutdown_timeout}\n'
+            f"[limits]\nretention = {shutdown_timeout}000\nmax_topics = {shutdown_timeout}00\n"
+            f"max_hz = {shutdown_timeout}\n"
+        )
+
+    configure(old, origin="https://a", shutdown_timeout=2)
+    env = {"NOTIFY_SOCKET": notified.path, "PROGRESS_GATEWAY_ORIGINS": "https://c"}
+    command = (*GATEWAY, "serve", "--config", str(file), "--bind", "127.0.0.1:0")
+    with Running(*command, env=env) as served:
+        url = address(served)
+        notified.hear("READY=1")
+        configure(old, new, origin="https://b", shutdown_timeout=3)
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        assert publish(url, SECRET).code == publish(url, OTHER_SECRET).code == 0
+        assert '"keys": 2' in served.errors
+        # The variable decides the origins. Of the limits, only some are taken over.
+        ignored = 'needs a restart: shutdown_timeout, limits.max_topics, limits.retention"'
+        assert ignored in served.errors
+
+        configure(origin="https://b", shutdown_timeout=2)
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        assert (
+            "reload failed, keeping the current keys and limits: no keys are left" in served.errors
+        )
+        assert publish(url, OTHER_SECRET).code == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"), [("max_connections", "4002"), ("max_connections_per_address", "4003")]
+)
+def test_reloaded_limits_apply_to_new_clients(
+    tmp_path: Path, notified: Notified, limit: str, code: str
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'bind = "127.0.0.1:0"\n[limits]\n{limit} = 1000\n')
+    env = {
+        "NOTIFY_SOCKET": notified.path,
+        "PROGRESS_GATEWAY_CONFIG": str(file),
+        "PROGRESS_GATEWAY_TRUSTED_PROXIES": "192.0.2.1",  # not us: who is trusted is not counted
+    }
+    with Running(*GATEWAY, "serve", env=env) as served:
+        url = address(served)
+        notified.hear("READY=1")
+        assert ran("publish", "a", "--status", "succeeded", PROGRESS_GATEWAY_URL=url).code == 0
+        assert ran("watch", "a", PROGRESS_GATEWAY_URL=url).code == 0
+        file.write_text(f'bind = "127.0.0.1:0"\n[limits]\n{limit} = 1\n')
+        served.tell(signal.SIGHUP)
+        notified.hear("READY=1")
+        with (
+            Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as first,
+            Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as second,
+        ):
+            for _ in range(600):  # one of the two, whichever came second
+                if code in first.errors + second.errors:
+                    break
+                time.sleep(0.05)
+            assert code in first.errors + second.errors
+
+
+def test_the_systemd_watchdog_is_notified(notified: Notified) -> None:
+    env = {"NOTIFY_SOCKET": notified.path, "WATCHDOG_USEC": "200000"}
+    with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", env=env) as served:
+        address(served)
+        for _ in range(3):
+            notified.hear("WATCHDOG=1")
+
+
+ACTIVATE = """
+import os, socket, sys
+sock = socket.create_server(("127.0.0.1", 0))
+print(sock.getsockname()[1], flush=True)
+os.dup2(sock.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, "-m", "gateway.cli", "serve", "--bind", "systemd"])
+"""
+
+
+def test_a_systemd_socket_is_used() -> None:
+    """Who connects before the gateway is there waits, and is served."""
+    with Running(sys.executable, "-c", ACTIVATE) as served:
+        port = int(served.until("\n"))
+        with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as early:
+            early.sendall(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert early.recv(4096).startswith(b"HTTP/1.1 200")
+        assert f":{port}/" in served.until("Serving")
+
+
+def test_settings_are_documented() -> None:
+    """`--help` is made of the same list as everything else."""
+    done = subprocess.run(
+        [*GATEWAY, "serve", "--help"], capture_output=True, text=True, timeout=WITHIN, check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    for name in ("CONFIG", "BIND", "KEYS", "ORIGINS", "TRUSTED_PROXIES", "REDIS"):
+        assert f"PROGRESS_GATEWAY_{name}" in done.stdout

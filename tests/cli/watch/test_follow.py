@@ -1,0 +1,360 @@
+"""The watcher's connection, against a gateway that does what each test says.
+
+Deadlines of ten seconds and more are tried on a clock that jumps, with the other side in
+memory; everything else over real sockets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio_websocket import ConnectionClosed, WebSocketConnection, serve_websocket
+
+from gateway import Gateway
+from gateway.cli.watch.client import Refused, WatchClient
+from gateway.cli.watch.follow import FIRST_CEILING, LAST_CEILING, backoff, follow
+from gateway.cli.watch.job_states import JobStates
+from gateway.worker.publisher import Token
+
+Script = Callable[[WebSocketConnection], Awaitable[None]]
+
+
+class Told:
+    """An audience that remembers."""
+
+    def __init__(self) -> None:
+        self.connections: list[str] = []
+        self.reasons: list[str] = []
+        self.troubles: list[str] = []
+        self.frames: list[str] = []
+
+    def connected(self, node: str) -> None:
+        self.connections.append(node)
+
+    def disconnected(self, why: str, seconds: float) -> None:
+        self.reasons.append(why)
+
+    def progress(self, text: str, job: str) -> None:
+        self.frames.append(text)
+
+    def job_set(self, text: str) -> None:
+        self.frames.append(text)
+
+    def gap(self, text: str, job: str) -> None:
+        self.frames.append(text)
+
+    def trouble(self, what: str) -> None:
+        self.troubles.append(what)
+
+
+WELCOME = {"type": "welcome", "node": "n1", "ping_interval": 25.0, "retry": [0, 0.01]}
+
+
+def progress(prev: int | None, seq: int, status: str = "running") -> dict[str, Any]:
+    state = {"status": status, "attempt": 1, "health": "ok", "created_at": 1, "updated_at": 1}
+    frame = {"type": "progress", "job": "a", "epoch": 5, "prev": prev, "seq": seq, "state": state}
+    return frame | ({"snapshot": True} if prev is None else {})
+
+
+async def say(ws: WebSocketConnection, *frames: dict[str, Any]) -> None:
+    await ws.send_message("\n".join(json.dumps(frame) for frame in frames))
+
+
+async def hear(ws: WebSocketConnection) -> dict[str, Any]:
+    heard: dict[str, Any] = json.loads(await ws.get_message())
+    return heard
+
+
+@asynccontextmanager
+async def gateway_that(*scripts: Script) -> AsyncIterator[str]:
+    """A server whose first connection follows the first script, and so on."""
+    left = iter(scripts)
+
+    async def serve(request: Any) -> None:
+        ws = await request.accept(subprotocol="progress.v1")
+        with suppress(ConnectionClosed):
+            await next(left)(ws)
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve_websocket, serve, "127.0.0.1", 0, None))
+        yield f"http://127.0.0.1:{server.port}"
+        nursery.cancel_scope.cancel()
+
+
+async def follow_one(url: str, token: Token = None) -> tuple[JobStates, Told]:
+    known, told = JobStates(["a"]), Told()
+    with trio.fail_after(20):
+        await follow(url, known, mode="latest", token=token, display=told)
+    return known, told
+
+
+async def test_a_violation_is_answered_by_a_resync() -> None:
+    heard = []
+
+    async def script(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        heard.extend([await hear(ws), await hear(ws)])
+        await say(ws, progress(None, 1), progress(7, 8))
+        heard.extend([await hear(ws), await hear(ws)])
+        await say(ws, progress(None, 9, "succeeded"))
+
+    async with gateway_that(script) as url:
+        known, told = await follow_one(url)
+    assert heard == [
+        {"type": "hello", "positions": {}},
+        {"type": "sync_subscriptions", "jobs": ["a"], "mode": "latest"},
+        {"type": "unsubscribe", "jobs": ["a"]},
+        {"type": "subscribe", "jobs": ["a"], "mode": "latest"},
+    ]
+    assert known.violations == 1
+    assert known.succeeded
+    assert [json.loads(text)["seq"] for text in told.frames] == [1, 9]
+
+
+async def test_it_reconnects_with_its_position() -> None:
+    greetings = []
+
+    async def first(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME, progress(None, 4))
+        greetings.append(await hear(ws))
+        await ws.aclose(4000, "heartbeat timeout")
+
+    async def second(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        greetings.append(await hear(ws))
+        await say(ws, progress(4, 6, "succeeded"))
+
+    async with gateway_that(first, second) as url:
+        known, told = await follow_one(url)
+    assert [greeting["positions"] for greeting in greetings] == [{}, {"a": [5, 4]}]
+    assert told.reasons == ["heartbeat timeout (4000)"]
+    assert known.succeeded
+    assert known.violations == 0
+
+
+@pytest.mark.parametrize("code", [1002, 1003, 1007, 1008, 1009, 4100, 4500, 4502, 4504, 4999])
+async def test_close_codes_that_forbid_a_reconnect_end_it(code: int) -> None:
+    async def script(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        await ws.aclose(code, "because")
+
+    async with gateway_that(script) as url:
+        with pytest.raises(Refused, match=rf"because \({code}\)"):
+            await follow_one(url)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 4000, 4499])
+async def test_close_codes_that_allow_a_reconnect_are_followed_by_one(code: int) -> None:
+    async def leaves(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        await ws.aclose(code, "for now")
+
+    async def stays(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME, progress(None, 1, "succeeded"))
+        await hear(ws)
+
+    async with gateway_that(leaves, stays) as url:
+        known, told = await follow_one(url)
+    assert known.succeeded
+    assert told.reasons == [f"for now ({code})"]
+
+
+@pytest.mark.parametrize("code", [4100, 4500, 4502])
+async def test_a_token_file_is_read_for_each_connection(tmp_path: Path, code: int) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    shown = []
+
+    async def wants_another(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        shown.append((await hear(ws))["token"])
+        file.write_text("second\n")
+        await ws.aclose(code, "another token")
+
+    async def takes_it(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        shown.append((await hear(ws))["token"])
+        await say(ws, progress(None, 1, "succeeded"))
+        await hear(ws)
+
+    async with gateway_that(wants_another, takes_it) as url:
+        known, told = await follow_one(url, file)
+    assert known.succeeded
+    assert shown == ["first", "second"]
+    assert told.reasons == [f"another token ({code})"]
+
+
+async def test_an_empty_token_file_is_retried(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+
+    class Late(Told):
+        def disconnected(self, why: str, seconds: float) -> None:
+            super().disconnected(why, seconds)
+            file.write_text("there")
+
+    shown = []
+
+    async def script(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME)
+        shown.append((await hear(ws))["token"])
+        await say(ws, progress(None, 1, "succeeded"))
+        await hear(ws)
+
+    known, told = JobStates(["a"]), Late()
+    async with gateway_that(script) as url:
+        with trio.fail_after(20):
+            await follow(url, known, mode="latest", token=file, display=told)
+    assert known.succeeded
+    assert shown == ["there"]
+    (reason,) = told.reasons
+    assert reason.startswith(f"no token in {file}: ")
+
+
+async def test_pings_are_answered_and_an_invalid_frame_closes_the_connection() -> None:
+    answers = []
+
+    async def first(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME, {"type": "ping"})
+        answers.extend([await hear(ws), await hear(ws), await hear(ws)])
+        await ws.send_message("nonsense")
+        await ws.get_message()
+
+    async def second(ws: WebSocketConnection) -> None:
+        await ws.send_message(b"binary")
+        await ws.get_message()
+
+    async def third(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME, {"type": "error", "code": "odd", "message": "well"})
+        await say(ws, progress(None, 1, "succeeded"))
+        await hear(ws)
+
+    async with gateway_that(first, second, third) as url:
+        _, told = await follow_one(url)
+    assert {"type": "pong"} in answers
+    assert len(told.reasons) == 2
+    assert told.reasons[1] == "the gateway sent a binary message"
+    assert told.troubles == ["odd: well"]
+
+
+async def test_a_denied_job_ends_the_watch() -> None:
+    async def script(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME, {"type": "subscriptions", "denied": {"a": "too_many_jobs"}})
+        await hear(ws)
+
+    async with gateway_that(script) as url:
+        with pytest.raises(Refused, match="a cannot be watched: too_many_jobs"):
+            await follow_one(url)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"type": "subscriptions", "denied": {"a": "node_full"}},
+        {"type": "subscriptions", "denied": {"a": "share_full"}},
+        {"type": "error", "code": "node_full", "message": "10000 sets are watched"},
+    ],
+)
+async def test_a_full_gateway_is_retried(answer: dict[str, Any]) -> None:
+    async def full(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME, answer)
+        await hear(ws)
+
+    async def with_room(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME, progress(None, 1, "succeeded"))
+        await hear(ws)
+
+    async with gateway_that(full, with_room) as url:
+        known, told = await follow_one(url)
+    assert known.succeeded
+    [reason] = told.reasons
+    assert "cannot be watched" in reason
+
+
+async def test_a_permanently_denied_job_ends_the_watch_despite_others() -> None:
+    denied = {"b": "node_full", "a": "invalid_job"}
+
+    async def script(ws: WebSocketConnection) -> None:
+        await say(ws, WELCOME, {"type": "subscriptions", "denied": denied})
+        await hear(ws)
+
+    async with gateway_that(script) as url:
+        with pytest.raises(Refused, match="a cannot be watched: invalid_job"):
+            await follow_one(url)
+
+
+async def test_an_exception_of_the_consumer_is_not_a_connection_error(gateway: Gateway) -> None:
+    class Broken(Told):
+        def progress(self, text: str, job: str) -> None:
+            raise BrokenPipeError
+
+    with pytest.raises(BaseExceptionGroup) as caught, trio.fail_after(20):
+        await follow(gateway.url, JobStates(["a"]), mode="every", token=None, display=Broken())
+    assert caught.group_contains(BrokenPipeError)
+
+
+class Silent:
+    """A line on which everything is sent and nothing comes."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[float, Any]] = []
+
+    async def send_message(self, text: str) -> None:
+        self.sent.append((trio.current_time(), json.loads(text)))
+
+
+async def test_a_silent_server_is_pinged_and_then_disconnected(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    client = WatchClient(JobStates(["a"]), mode="latest", token=None, display=Told())
+    client.received_at = started = trio.current_time()
+    silent = Silent()
+    with pytest.raises(trio.TooSlowError):
+        await client._keep_alive(silent)  # type: ignore[arg-type]  # a fake
+    assert silent.sent == [(started + 25, {"type": "ping"})]
+    assert trio.current_time() == started + 35
+
+
+async def test_each_received_frame_moves_the_deadline(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    client = WatchClient(JobStates(["a"]), mode="latest", token=None, display=Told())
+    client.received_at = started = trio.current_time()
+    with trio.move_on_after(100):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client._keep_alive, Silent())  # type: ignore[arg-type]  # a fake
+            while True:
+                await trio.sleep(20)
+                client.received_at = trio.current_time()
+    assert trio.current_time() == started + 100
+
+
+@given(st.integers(0, 5000), st.floats(0, 30), st.floats(0, 30), st.floats(0, 0.999))
+def test_pauses_are_within_the_retry_window(
+    failures: int, low: float, width: float, chance: float
+) -> None:
+    pause = backoff(failures, (low, low + width), chance)
+    assert low <= pause <= max(LAST_CEILING, low + width)
+
+
+def test_the_retry_window_is_not_doubled() -> None:
+    """It already spreads the clients: after a short outage none should wait for long."""
+    ends = [backoff(n, (0.5, 5.0), 0.999_999) for n in range(7)]
+    assert ends == pytest.approx([5, 5, 5, 5, 8, 16, 20], rel=1e-3)
+
+
+def test_pauses_grow_with_full_jitter() -> None:
+    window = 0.0, FIRST_CEILING
+    assert [backoff(n, window, 0.0) for n in range(9)] == [0.0] * 9
+    ends = [backoff(n, window, 0.999_999) for n in range(9)]
+    assert ends == sorted(ends)
+    assert ends[0] == pytest.approx(FIRST_CEILING, rel=1e-3)
+    assert ends[-1] == pytest.approx(LAST_CEILING, rel=1e-3)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.cli.watch.frames import Goaway, JobSet, Ping, Progress, Welcome, parse_frames
+from gateway.cli.watch.job_states import JobStates
+from gateway.model.state import State
+from gateway.model.statuses import STATUSES
+
+
+def running(percent: float, *, status: str = "running") -> State:
+    return State(status=status, attempt=1, percent=percent, created_at=1, updated_at=2)  # type: ignore[arg-type]  # any text
+
+
+def frame(prev: int | None, seq: int, *, epoch: int = 7, status: str = "running") -> Progress:
+    return Progress("a", epoch, prev, seq, running(seq, status=status), snapshot=prev is None)
+
+
+def test_a_contiguous_frame_is_accepted() -> None:
+    known = JobStates(["a"])
+    assert known.apply(frame(None, 3))
+    assert known.apply(frame(3, 9))
+    assert known.positions() == {"a": (7, 9)}
+    assert known.states["a"] == running(9)
+
+
+@pytest.mark.parametrize("wrong", [frame(2, 4), frame(4, 5), frame(3, 4, epoch=8)])
+def test_a_frame_with_a_gap_is_a_violation_and_drops_the_position(wrong: Progress) -> None:
+    known = JobStates(["a"])
+    known.apply(frame(None, 3))
+    assert not known.apply(wrong)
+    assert known.violations == 1
+    assert known.positions() == {}
+    assert known.states["a"] == running(3)  # still the best that is known
+    assert not known.apply(frame(3, 4))  # from nowhere nothing continues
+    assert known.apply(frame(None, 5))
+
+
+def test_a_snapshot_replaces_any_state() -> None:
+    known = JobStates(["a"])
+    known.apply(frame(None, 30))
+    assert known.apply(Progress("a", None, None, 0, None, snapshot=True))
+    assert known.states == {"a": None}
+    assert known.positions() == {"a": (None, 0)}
+
+
+def test_frames_of_other_jobs_change_nothing() -> None:
+    known = JobStates(["b"])
+    assert known.apply(frame(3, 4))
+    assert known.states == {}
+
+
+def test_it_is_finished_when_all_jobs_have_ended() -> None:
+    known = JobStates(["a", "b"])
+    known.apply(frame(None, 1, status="succeeded"))
+    assert (known.finished, known.succeeded) == (False, False)
+    known.apply(Progress("b", 1, None, 1, running(5, status="failed"), snapshot=True))
+    assert (known.finished, known.succeeded) == (True, False)
+
+
+def test_frames_are_parsed_and_unknown_ones_ignored() -> None:
+    text = '{"type":"ping"}\n{"type":"news","x":1}\n{"type":"goaway","code":1001,"retry":[1,2]}'
+    assert [f for _, f in parse_frames(text)] == [Ping(), Goaway(retry=(1, 2))]
+    (pair,) = parse_frames('{"type":"welcome","node":"n","more":[]}')
+    assert pair == ('{"type":"welcome","node":"n","more":[]}', Welcome(node="n"))
+
+
+@pytest.mark.parametrize("text", ["", "no", "[]", '{"type":"progress"}', '{"type":"ping"}\n'])
+def test_an_invalid_frame_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - msgspec's texts are its own
+        parse_frames(text)
+
+
+def shows(*jobs: str) -> JobSet:
+    counts = dict.fromkeys(STATUSES, 0)
+    return JobSet("a", epoch=1, prev=None, seq=1, total=len(jobs), counts=counts, jobs=list(jobs))
+
+
+def test_a_set_has_its_jobs_and_never_ends() -> None:
+    known = JobStates(["b"], prefixes=["a"])
+    assert known.jobs == ["b"]
+    known.apply_set(shows("a2", "a1"))
+    assert known.jobs == ["b", "a2", "a1"]
+    for job in ("a1", "a2", "b"):
+        assert known.apply(Progress(job, 7, None, 1, running(100, status="failed"), snapshot=True))
+    assert not known.finished
+    assert known.positions() == {"b": (7, 1), "a2": (7, 1), "a1": (7, 1)}
+    known.apply_set(shows("a3", "a2"))
+    assert "a1" not in known.states, "it has ended, and is not shown"
+    assert known.positions() == {"b": (7, 1), "a2": (7, 1)}
+
+
+def test_a_job_that_left_a_set_while_it_was_active_is_followed_to_its_end() -> None:
+    known = JobStates([], prefixes=["a"])
+    known.apply_set(shows("a1"))
+    assert known.apply(Progress("a1", 7, None, 1, running(50), snapshot=True))
+    known.apply_set(shows("a2"))
+    end = Progress("a1", 7, None, 9, running(100, status="succeeded"), snapshot=True)
+    assert known.apply(end)
+    assert known.states["a1"] == end.state

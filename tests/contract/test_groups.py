@@ -1,0 +1,234 @@
+"""Groups, on every broker: what children report becomes the group's state."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from gateway.model.state import Children, Request, RequestUpdate, State, Update
+from tests.contract.test_broker import LIMITS, Bench, bench, collect  # noqa: F401 - a fixture
+
+
+async def state_of(bench: Bench, job: str = "g") -> State:  # noqa: F811
+    return (await bench.broker.read([job]))[job].state
+
+
+async def test_a_group_counts_its_children_and_ends_with_them(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=3)
+    state = await state_of(bench)
+    assert (state.status, state.percent, state.children) == ("running", 0, Children(3))
+    await bench.publish("g/a", percent=50)
+    await bench.publish("g/b", status="queued")
+    state = await state_of(bench)
+    assert (state.percent, state.children) == (16.6, Children(3, queued=1, running=1))
+    await bench.publish("g/a", status="succeeded")
+    await bench.publish("g/b", status="failed", error="no disk")
+    state = await state_of(bench)
+    assert (state.percent, state.status) == (66.6, "running")
+    await bench.publish("g/c", status="succeeded")
+    state = await state_of(bench)
+    assert (state.status, state.error, state.percent) == ("failed", "1 of 3 failed", 100)
+    assert state.children == Children(3, succeeded=2, failed=1)
+    assert state.finished_at is not None
+
+
+async def test_a_retried_child_opens_the_groups_next_attempt(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=2, message="two parts")
+    await bench.publish("g/a", status="succeeded")
+    await bench.publish("g/b", status="failed")
+    assert (await state_of(bench)).status == "failed"
+    await bench.publish("g/b", start=True, percent=50)
+    state = await state_of(bench)
+    assert (state.attempt, state.status, state.percent) == (2, "running", 75)
+    assert (state.error, state.message) == (None, None)
+    assert state.children == Children(2, running=1, succeeded=1)
+    await bench.publish("g/b", status="succeeded")
+    assert (await state_of(bench)).status == "succeeded"
+    assert (await state_of(bench)).attempt == 2
+
+
+async def test_small_changes_of_children_make_no_group_event(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=100)
+    await bench.publish("g/a", percent=1)
+    before = await bench.broker.positions(["g"])
+    await bench.publish("g/a", percent=5)
+    assert await bench.broker.positions(["g"]) == before
+    async with bench.broker.feed() as feed:
+        await bench.publish("g/a", percent=10)
+        events = await collect(feed, 2)
+    assert [(event.job, event.state.percent) for event in events] == [("g/a", 10), ("g", 0.1)]
+    history = await bench.broker.history("g", after=before["g"])
+    assert history == [events[1]]
+
+
+async def test_a_group_has_far_fewer_events_than_its_children(bench: Bench) -> None:  # noqa: F811
+    """Of 1,000 reports in which twenty children gain a tenth, a hundred show."""
+    names = [f"g/{number}" for number in range(20)]
+    await bench.publish("g", children=len(names))
+    for step in range(51):
+        before = (await bench.broker.positions(["g"]))["g"]
+        update = Update(percent=step / 5)
+        await bench.broker.publish_many([(name, update) for name in names])
+        if step == 0:
+            began = (await bench.broker.positions(["g"]))["g"]
+            assert began.seq - before.seq == len(names)  # each that begins is an event
+    after = (await bench.broker.positions(["g"]))["g"]
+    assert (await state_of(bench)).percent == 10
+    assert after.seq - began.seq == 100
+
+
+async def test_children_that_report_before_the_declaration_are_counted(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g/a", status="succeeded", weight=2)
+    await bench.publish("g/b", percent=10)
+    assert await bench.broker.read(["g"]) == {}
+    await bench.publish("g", children=4)
+    state = await state_of(bench)
+    assert (state.percent, state.children) == (52.5, Children(4, running=1, succeeded=1))
+
+
+async def test_an_open_group_ends_after_its_size_is_declared(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=None)
+    await bench.publish("g/a", status="succeeded")
+    state = await state_of(bench)
+    assert (state.status, state.percent, state.children) == (
+        "running", None, Children(None, succeeded=1),
+    )  # fmt: skip
+    await bench.publish("g", children=1)
+    assert (await state_of(bench)).status == "succeeded"
+
+
+async def test_an_orchestrator_sets_other_fields_and_may_end_the_group(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=2)
+    await bench.publish("g/a", percent=50)
+    await bench.publish("g", percent=90, done=9, total=10, message="half")
+    state = await state_of(bench)
+    assert (state.percent, state.done, state.total, state.message) == (25, None, None, "half")
+    await bench.publish("g", status="cancelled")
+    await bench.publish("g/a", status="succeeded")
+    await bench.publish("g/b", status="succeeded")  # new, but no attempt after another
+    state = await state_of(bench)
+    assert (state.status, state.attempt, state.children) == ("cancelled", 1, Children(2, running=1))
+
+
+async def test_groups_nest_four_levels(bench: Bench) -> None:  # noqa: F811
+    names = ["g", "g/1", "g/1/2", "g/1/2/3", "g/1/2/3/4"]
+    for group in names:
+        await bench.publish(group, children=1)
+    await bench.publish("g/1/2/3/4/job", percent=50)
+    percents = [(await state_of(bench, group)).percent for group in names]
+    assert percents == [0, 50, 50, 50, 50]
+    await bench.publish("g/1/2/3/4/job", status="failed")
+    assert [(await state_of(bench, group)).status for group in names] == ["running"] + 4 * [
+        "failed"
+    ]
+
+
+async def test_a_start_resets_the_counts_of_a_group(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=2)
+    await bench.publish("g/a", status="succeeded")
+    await bench.publish("g/b", percent=50)
+    await bench.publish("g", start=True)
+    state = await state_of(bench)
+    assert (state.attempt, state.percent, state.children) == (2, 25, Children(2, running=1))
+    await bench.publish("g/a", start=True, status="succeeded")
+    await bench.publish("g/b", status="succeeded")
+    assert (await state_of(bench)).children == Children(2, succeeded=2)
+
+
+async def test_a_group_has_no_lease_and_is_kept_as_long_as_its_children(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=2, lease=1)
+    await bench.publish("g/a", status="succeeded")
+    await bench.publish("g/b", lease=10 * LIMITS.retention)
+    await bench.tick(2 * LIMITS.retention)
+    await bench.broker.expire_leases()
+    state = await state_of(bench)
+    assert (state.health, state.children) == ("ok", Children(2, running=1, succeeded=1))
+    assert list(await bench.broker.read(["g/a", "g/b"])) == ["g/b"]
+    # The one that is forgotten still counts, and counts as another attempt when it is back.
+    await bench.publish("g/b", status="succeeded")
+    assert (await state_of(bench)).status == "succeeded"
+    await bench.publish("g/a", percent=1)
+    assert (await state_of(bench)).children == Children(2, running=1, succeeded=1)
+    assert (await state_of(bench)).attempt == 2
+
+
+async def test_a_lost_child_counts_as_running_until_it_is_dropped(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=2)
+    await bench.publish("g/a", lease=1)
+    await bench.publish("g/b", lease=1)
+    await bench.tick(20)
+    await bench.broker.expire_leases()
+    assert (await state_of(bench, "g/a")).health == "lost"
+    assert (await state_of(bench)).children == Children(2, running=2)
+    await bench.publish("g/b", status="succeeded")
+    await bench.tick(LIMITS.retention)
+    await bench.publish("g", message="still here")
+    await bench.broker.expire_leases()
+    state = await state_of(bench)
+    assert (state.status, state.children) == ("running", Children(2, succeeded=1))
+
+
+@pytest.mark.parametrize("children", [0, 1])
+async def test_a_group_without_children_ends_immediately(bench: Bench, children: int) -> None:  # noqa: F811
+    await bench.publish("g", children=children)
+    assert (await state_of(bench)).final == (children == 0)
+
+
+async def test_concurrent_reports_of_children_are_all_counted(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=40)
+
+    async def work(number: int) -> None:
+        for percent in (10, 60):
+            await bench.publish(f"g/{number}", percent=percent)
+        await bench.broker.publish(f"g/{number}", Update(status="succeeded"))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(work, number)
+    state = await state_of(bench)
+    assert (state.status, state.children) == ("succeeded", Children(40, succeeded=40))
+
+
+async def test_running_children_are_listed_by_name(bench: Bench) -> None:  # noqa: F811
+    assert await bench.broker.running_children("g") == []
+    await bench.publish("g/a", percent=1)
+    await bench.publish("g/b", status="queued")
+    await bench.publish("g/c", status="succeeded")
+    await bench.publish("g/s/x", percent=1)
+    assert await bench.broker.running_children("g") == ["g/a"]
+    assert await bench.broker.running_children("g/s") == ["g/s/x"]
+
+
+async def test_who_begins_after_its_group_was_asked_is_asked_as_well(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=3, accepts=("cancel",))
+    await bench.publish("g/before", percent=1, accepts=("cancel",))
+    await bench.broker.publish("g", RequestUpdate(ask=Request(id="r", verb="cancel", by="ann")))
+    async with bench.broker.feed() as feed:
+        begins = Update(start=True, run="x", accepts=("cancel",))
+        told = await bench.broker.publish("g/s/a", begins)
+        events = await collect(feed, 2)
+    assert told.applied
+    assert told.request is not None
+    assert (told.request.id, told.request.verb, told.request.by) == ("r", "cancel", "ann")
+    assert told.position == events[1].position
+    assert [event.state.request for event in events] == [None, told.request]
+    assert await bench.broker.history("g/s/a", after=events[0].position) == events[1:]
+    # One that ran before is told as well, if nobody has: also in the answer to a heartbeat.
+    told = await bench.broker.publish("g/before", Update(attempt=1))
+    assert (told.reason, told.request and told.request.id) == ("unchanged", "r")
+    assert (await bench.broker.positions(["g/before"]))["g/before"] == told.position
+    # The worker says that it knows; what it reports then asks nothing again.
+    again = await bench.broker.publish("g/s/a", Update(attempt=1, ack="r", percent=3))
+    assert again.request is None
+    assert (await state_of(bench, "g/s/a")).request != told.request
+
+
+async def test_a_group_that_begins_with_a_child_is_asked_as_well(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=1, accepts=("cancel",))
+    await bench.publish("g/s", children=2, status="queued", accepts=("cancel",))
+    await bench.broker.publish("g", RequestUpdate(ask=Request(id="r", verb="cancel")))
+    await bench.publish("g/s/a", status="succeeded")
+    state = await state_of(bench, "g/s")
+    assert (state.status, state.children) == ("running", Children(2, succeeded=1))
+    assert state.request is not None
+    assert state.request.id == "r"

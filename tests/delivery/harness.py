@@ -1,0 +1,57 @@
+"""A node on a mock clock, with clients that a test opens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+import trio.testing
+
+from gateway import Limits, MemoryBroker, Node
+from gateway.model.state import Position, Update
+from gateway.protocol.close_codes import CloseCode
+
+from ..fakes import FakeSource, Sink
+
+quiet = trio.testing.wait_all_tasks_blocked
+
+
+class Client:
+    """A connection to the node under test."""
+
+    def __init__(self, sink: Sink, address: str = "") -> None:
+        self.source = FakeSource()
+        self.sink = sink
+        self.address = address
+        self.ended = trio.Event()
+        self.close_code: CloseCode | None = None
+
+    async def run(self, node: Node) -> None:
+        self.close_code = await node.serve(self.source, self.sink, address=self.address)
+        self.ended.set()
+
+    async def subscribe(self, *jobs: str, **more: Any) -> None:
+        await self.source.say(type="subscribe", jobs=jobs, **more)
+        await quiet()
+
+    @property
+    def seen(self) -> list[tuple[int | None, int]]:
+        return [(frame["prev"], frame["seq"]) for frame in self.sink.of("progress")]
+
+
+class Harness:
+    """A running node, its broker, and the clients a test opens."""
+
+    def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
+        self.nursery = nursery
+        self.broker = MemoryBroker(limits, clock=trio.current_time, monotonic=trio.current_time)
+        self.node = Node(self.broker, limits=limits)
+
+    async def publish(self, job: str, **fields: Any) -> Position:
+        return (await self.broker.publish(job, Update(**fields))).position
+
+    async def connect(self, sink: Sink | None = None, address: str = "") -> Client:
+        client = Client(sink or Sink(), address)
+        self.nursery.start_soon(client.run, self.node)
+        await quiet()
+        return client

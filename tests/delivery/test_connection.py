@@ -1,0 +1,678 @@
+"""One client against a node, on a mock clock: no network, no wall time.
+
+`quiet()` lets every task run until all wait; virtual time moves only by `trio.sleep`.
+(pytest-trio takes the clock from a test's own arguments, so each test names it.)
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import weakref
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from attrs import evolve
+from msgspec import Raw
+from trio.testing import MockClock
+
+from gateway import Limits
+from gateway.delivery.connection import ConnectionEnds
+from gateway.delivery.session import Session
+from gateway.delivery.writer import WRITE_SIZE
+from gateway.model.errors import BrokerUnavailable
+from gateway.model.state import Event
+from gateway.observability.counters import TIMED
+from gateway.protocol import close_codes
+from gateway.protocol.close_codes import CloseCode
+from gateway.protocol.commands import SyncSubscriptions
+from gateway.protocol.messages import Message
+
+from ..fakes import BrokenSink, FakeSource, GoneSink, Sink, SlowSink, StuckSink
+from .harness import Client, Harness
+
+quiet = trio.testing.wait_all_tasks_blocked
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits(max_replies=4, job_replay_bytes=2000, history=20)
+
+
+@pytest.fixture
+async def harness(limits: Limits) -> AsyncIterator[Harness]:
+    async with trio.open_nursery() as nursery:
+        harness = Harness(nursery, limits)
+        await nursery.start(harness.node.run)
+        yield harness
+        nursery.cancel_scope.cancel()
+
+
+async def test_welcome_is_sent_first_and_commands_are_answered(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.source.say(type="ping")
+    await client.source.say(type="sync_subscriptions", id=1, jobs=["a", "b", "a b"])
+    await client.source.say(type="sync_subscriptions", id=2, jobs=["b", "a", "b"])
+    await quiet()
+    await client.source.say(type="unsubscribe", id=3, jobs=["a", "never"])
+    await client.source.say(type="sync_subscriptions", id=4, jobs=["c"])
+    await quiet()
+    assert client.sink.frames[0]["type"] == "welcome"
+    assert client.sink.of("pong") == [{"type": "pong"}]
+    answers = [
+        (f["id"], f["added"], f["removed"], f["unchanged"], f["denied"])
+        for f in client.sink.of("subscriptions")
+    ]
+    assert answers == [
+        (1, ["a", "b"], [], 0, {"a b": "invalid_job"}),
+        (2, [], [], 2, {}),
+        (3, [], ["a"], 0, {}),
+        (4, ["c"], ["b"], 0, {}),
+    ]
+    assert [f["job"] for f in client.sink.of("progress")] == ["a", "b", "c"]
+
+
+async def test_a_subscriber_gets_a_snapshot_and_contiguous_frames(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    await harness.publish("a", percent=1)
+    client = await harness.connect()
+    await client.subscribe("a")
+    assert client.seen == [(None, 1)]
+    for percent in range(2, 500):
+        await harness.publish("a", percent=percent / 5)
+    await harness.publish("a", status="succeeded")
+    await quiet()
+    for (_, seq), (prev, _) in zip(client.seen, client.seen[1:], strict=False):
+        assert prev == seq
+    assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
+
+
+async def test_a_single_update_is_delivered_without_a_second(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.subscribe("a")
+    await harness.publish("a", percent=1)
+    await quiet()
+    assert client.seen == [(None, 0), (None, 1)]
+
+
+async def test_mode_every_gets_each_event_or_a_gap(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    await harness.publish("a", percent=1)
+    sink = Sink()
+    client = await harness.connect(sink)
+    await client.subscribe("a", mode="every")
+    for percent in range(2, 12):
+        await harness.publish("a", percent=percent, message="x" * 900)
+    await quiet()
+    # The ring holds two of these: the rest came from the broker's history.
+    assert client.seen == [(None, 1), *((n - 1, n) for n in range(2, 12))]
+    assert sink.of("gap") == []
+
+    hello = {"a": [sink.of("progress")[0]["epoch"], 3]}
+    for percent in range(12, 60):
+        await harness.publish("a", percent=percent)
+    late = await harness.connect()
+    await late.source.say(type="hello", positions=hello)
+    await late.subscribe("a", mode="every")
+    assert [(g["from"], g["to"]) for g in late.sink.of("gap")] == [(4, 58)]
+    assert late.seen[-1][1] == 59
+
+
+async def test_a_broker_that_does_not_answer_blocks_no_client(
+    autojump_clock: MockClock, harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for a past that does not come is answered, pinged, and told what is new."""
+    epoch, _ = await harness.publish("a", percent=1)
+    for percent in range(2, 12):
+        await harness.publish("a", percent=percent, message="x" * 900)
+    client = await harness.connect()
+
+    async def hang(*args: Any, **more: Any) -> list[Event]:
+        await trio.sleep(7)
+        raise BrokerUnavailable("at last")
+
+    history = harness.broker.history
+    monkeypatch.setattr(harness.broker, "history", hang)
+    await client.source.say(type="hello", positions={"a": [epoch, 1]})
+    await client.source.say(type="subscribe", jobs=["a", "b"], mode="every")
+    for _ in range(10):
+        await client.source.say(type="ping")
+        await harness.publish("a", percent=12)
+        await trio.sleep(4.9)
+    assert len(client.sink.of("subscriptions")) == 1
+    assert len(client.sink.of("pong")) == 10
+    assert not client.ended.is_set()
+    assert [frame["job"] for frame in client.sink.of("progress")] == ["b"]
+    monkeypatch.setattr(harness.broker, "history", history)
+    await harness.publish("a", percent=13)
+    await trio.sleep(7 + harness.node.limits.compare_interval * 1.2)
+    assert client.seen == [(None, 0), *((n - 1, n) for n in range(2, 14))]
+
+
+async def test_at_most_one_write_is_buffered(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """What a client that takes nothing is due stays in the topics, shared; and what it gets
+    later is what is newest then, unless it has lost interest."""
+    harness = Harness(nursery, Limits())
+    await nursery.start(harness.node.run)
+    jobs = [f"job:{number}" for number in range(100)]
+    for job in jobs:
+        await harness.publish(job, data=Raw(b'"%b"' % (b"x" * 8_000)))
+    client = await harness.connect(SlowSink(takes=1.0))
+    await client.subscribe(*jobs)
+    await trio.sleep(1.5)
+    for job in jobs:
+        await harness.publish(job, percent=50, data=Raw(b"1"))
+    await client.source.say(type="unsubscribe", jobs=[jobs[-1]])
+    await trio.sleep(15)
+    told = client.sink.of("progress")
+    behind = WRITE_SIZE // 8_000
+    assert len(told) <= len(jobs) + 2 * behind + 2
+    assert [frame["seq"] for frame in told][-behind:] == [2] * behind
+    assert jobs[-1] not in {frame["job"] for frame in told}
+
+
+async def test_positions_of_hello_are_used_once(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    epoch, _ = await harness.publish("a", percent=1)
+    await harness.publish("a", percent=2)
+    await harness.publish("b", percent=1)
+    client = await harness.connect()
+    await client.source.say(
+        type="hello", positions={"a": [epoch, 1], "b": [epoch, 1], "c": [None, 0], "d": [1, 1]}
+    )
+    b_epoch = (await harness.broker.read(["b"]))["b"].position.epoch
+    await client.source.say(type="hello", positions={"a": [epoch, 1], "b": [b_epoch, 1]})
+    await client.subscribe("a", "b")
+    assert client.seen == [(1, 2)]  # b is up to date: nothing
+    await client.source.say(type="unsubscribe", jobs=["a"])
+    await client.subscribe("a")
+    assert client.seen == [(1, 2), (None, 2)]
+
+
+@pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the probe's
+async def test_a_node_at_max_topics_refuses_other_jobs(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    first, second = await harness.connect(), await harness.connect()
+    await first.subscribe("a", "b", "c")
+    assert first.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
+    await second.subscribe("a", "d")
+    answer = second.sink.of("subscriptions")[0]
+    assert (answer["added"], answer["denied"]) == (["a"], {"d": "node_full"})
+
+    stream = Sink()
+    close_code = await harness.node.serve(FakeSource(), stream, positions={"a": None, "d": None})
+    assert stream.close_code is not None
+    assert close_code.code == stream.close_code.code == close_codes.OVERLOADED.code
+    assert stream.close_code.reason == "this node watches 3 jobs already"
+    await first.source.say(type="unsubscribe", jobs=["b"])
+    await second.subscribe("d")
+    assert second.sink.of("subscriptions")[1]["added"] == ["d"]
+
+
+async def test_long_commands_are_handled_one_at_a_time(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    """In each pass of the scheduler at most one is: all else has a turn in between."""
+    clients = [await harness.connect() for _ in range(5)]
+    jobs = [f"{'x' * 50}:{number}" for number in range(100)]
+    await quiet()
+    commands = harness.node.counters.commands
+    async with trio.open_nursery() as nursery:
+        for client, mode in itertools.product(clients, ("latest", "every")):
+            said = {"type": "sync_subscriptions", "jobs": jobs, "mode": mode}
+            nursery.start_soon(partial(client.source.say, **said))
+    done = [commands[SyncSubscriptions]]
+    assert done[0] < len(clients)
+    while done[-1] < 2 * len(clients):
+        await trio.lowlevel.checkpoint()
+        done.append(commands[SyncSubscriptions])
+    assert max(after - before for before, after in pairwise(done)) == 1
+
+
+@pytest.mark.parametrize("sink", [Sink, partial(GoneSink, writes=4)])
+@pytest.mark.parametrize("close_code", [None, close_codes.MALFORMED])
+async def test_a_closed_connection_leaves_no_reference_cycle(
+    autojump_clock: MockClock,
+    harness: Harness,
+    sink: Callable[[], Sink],
+    close_code: CloseCode | None,
+) -> None:
+    """`gc_tuning` relies on it: cycles stay in memory for a minute or, where there are many
+    connections, until there are fewer. (A write that times out leaves one on Python 3.13: the
+    frames of `trio.fail_after`. It is rare.)"""
+    gc.collect()
+    gc.disable()
+    try:
+        client = await harness.connect(sink())
+        [session] = [one for one in gc.get_objects() if isinstance(one, Session)]
+        parts = weakref.WeakSet([session, session.outbox])
+        del session
+        await client.subscribe("a", "b")
+        await client.source.say(type="watch_set", prefix="a")
+        await quiet()
+        for percent in range(4):
+            await harness.publish("a", percent=percent)
+            await quiet()
+        if close_code is None:
+            client.source.hang_up()
+        else:
+            client.source.fail(ConnectionEnds(close_code))
+        await client.ended.wait()
+        del client
+        await quiet()
+        assert not list(parts)
+    finally:
+        gc.enable()
+
+
+async def test_a_second_connection_is_independent(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    first, second = await harness.connect(), await harness.connect()
+    await first.subscribe("a")
+    await second.subscribe("a")
+    first.source.hang_up()
+    await first.ended.wait()
+    await harness.publish("a", percent=1)
+    await quiet()
+    assert second.seen == [(None, 0), (None, 1)]
+    assert harness.node.statistics().connections == 1
+
+
+async def test_no_frame_follows_an_unsubscribe(autojump_clock: MockClock, harness: Harness) -> None:
+    client = await harness.connect()
+    await client.subscribe("a")
+    await client.source.say(type="unsubscribe", jobs=["a"])
+    await harness.publish("a", percent=1)
+    await quiet()
+    assert client.seen == [(None, 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "named"),
+    [
+        ("{", "invalid_json", "JSON"),
+        ('{"type":"sing"}', "unknown_type", "sing"),
+        ('{"type":"subscribe","jobs":7}', "invalid_command", "jobs"),
+        ('{"type":"hello","max_hz":0}', "invalid_command", "max_hz"),
+        ('{"type":"hello","max_hz":5e-324}', "invalid_command", "max_hz"),
+    ],
+)
+async def test_an_invalid_command_is_named_and_the_connection_stays(
+    autojump_clock: MockClock, harness: Harness, text: str, code: str, named: str
+) -> None:
+    client = await harness.connect()
+    await client.source.say_text(text)
+    await client.source.say(type="ping")
+    await quiet()
+    error, pong = client.sink.frames[1:]
+    assert (error["type"], error["code"], pong["type"]) == ("error", code, "pong")
+    assert named in error["message"]
+
+
+async def test_the_number_of_jobs_per_connection_is_limited(
+    autojump_clock: MockClock, harness: Harness, limits: Limits
+) -> None:
+    harness.node.limits = evolve(limits, max_jobs_per_connection=2)
+    client = await harness.connect()
+    await client.subscribe("a", "b", "c")
+    assert client.sink.of("subscriptions")[0]["denied"] == {"c": "too_many_jobs"}
+
+
+class TestHeartbeat:
+    async def test_a_silent_client_is_pinged_and_then_disconnected(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        start = trio.current_time()
+        client = await harness.connect()
+        await client.ended.wait()
+        assert trio.current_time() - start == 35
+        assert client.close_code is close_codes.PING_TIMEOUT
+        assert client.sink.close_code is close_codes.PING_TIMEOUT
+        assert (client.sink.pings, len(client.sink.of("ping"))) == (1, 1)
+
+    async def test_sent_frames_do_not_count_as_a_sign_of_life(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        client = await harness.connect()
+        await client.subscribe("a")
+        for percent in range(40):
+            await harness.publish("a", percent=percent)
+            await trio.sleep(1)
+        assert client.close_code is close_codes.PING_TIMEOUT
+
+    async def test_any_message_of_the_client_resets_the_deadline(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        client = await harness.connect()
+        for _ in range(10):
+            await trio.sleep(30)
+            await client.source.say(type="pong")
+        assert client.close_code is None
+
+    async def test_a_client_that_answers_the_first_ping_gets_no_second(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        """The transport's own ping suffices; the JSON one is for those who do not answer it."""
+        client = await harness.connect()
+        for _ in range(4):
+            await trio.sleep(29)
+            client.source.received_at = trio.current_time()  # a WebSocket pong
+        assert (client.sink.pings, client.sink.of("ping")) == (4, [])
+        await trio.sleep(31)
+        assert (client.sink.pings, client.sink.of("ping")) == (5, [{"type": "ping"}])
+        await client.source.say(type="pong")
+        await trio.sleep(20)
+        assert client.close_code is None
+
+    async def test_bytes_without_a_message_reset_the_deadline_too(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        client = await harness.connect()
+        for _ in range(10):
+            await trio.sleep(30)
+            client.source.received_at = trio.current_time()  # a WebSocket pong
+        assert client.close_code is None
+
+    async def test_a_one_way_transport_is_pinged_and_never_disconnected(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        client = Client(Sink())
+        client.source.received_at, client.source.answers_pings = None, False
+        harness.nursery.start_soon(client.run, harness.node)
+        await trio.sleep(110)
+        assert client.close_code is None
+        assert len(client.sink.of("ping")) == 4
+
+
+class TestEndings:
+    async def test_a_stuck_client_is_aborted_and_does_not_affect_others(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        stuck, other = await harness.connect(StuckSink(writes=2)), await harness.connect()
+        for client in (stuck, other):
+            await client.subscribe("a")
+        start = trio.current_time()
+        for percent in range(100):
+            await harness.publish("a", percent=percent)
+        await quiet()
+        assert other.sink.of("progress")[-1]["state"]["percent"] == 99
+        assert trio.current_time() == start
+
+        await stuck.ended.wait()
+        assert trio.current_time() - start == harness.node.limits.write_timeout
+        assert stuck.close_code is close_codes.WRITE_TIMEOUT
+        assert stuck.sink.aborted
+        assert stuck.sink.close_code is None  # half a frame may be on the wire: no close frame
+
+    async def test_a_client_that_leaves_during_a_write_is_closed(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        client = await harness.connect(GoneSink(writes=1))
+        await client.subscribe("a")
+        await client.ended.wait()
+        assert (client.close_code, client.sink.aborted) == (close_codes.NORMAL, True)
+
+    async def test_the_first_close_reason_wins(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        client = await harness.connect()
+        await client.subscribe("a")
+        client.source.fail(ConnectionEnds(close_codes.TOO_BIG))
+        client.source.hang_up()
+        await client.ended.wait()
+        assert client.sink.close_code is close_codes.TOO_BIG
+
+    async def test_an_exception_in_the_reader_closes_with_1011(
+        self, autojump_clock: MockClock, harness: Harness, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = await harness.connect()
+        client.source.fail(ZeroDivisionError("a defect"))
+        await client.ended.wait()
+        assert client.sink.close_code is close_codes.INTERNAL
+        assert "a defect" in caplog.text
+
+    async def test_an_exception_in_the_writer_aborts_and_is_raised(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        sink = BrokenSink()
+        with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+            await harness.node.serve(FakeSource(), sink)
+        assert sink.aborted
+        assert harness.node.statistics().connections == 0
+
+    async def test_a_cancelled_connection_is_aborted(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        sink = Sink()
+        with trio.move_on_after(1):
+            await harness.node.serve(FakeSource(), sink)
+        assert (sink.aborted, sink.close_code) == (True, None)
+
+    async def test_a_full_node_closes_with_4002(
+        self, autojump_clock: MockClock, harness: Harness, limits: Limits
+    ) -> None:
+        harness.node.limits = evolve(limits, max_connections=1)
+        await harness.connect()
+        refused = await harness.connect()
+        assert refused.sink.close_code is close_codes.OVERLOADED
+        assert refused.sink.frames == []
+
+
+async def test_commands_of_a_client_that_does_not_read_wait(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect(StuckSink(writes=1))
+    for _ in range(50):
+        await client.source.say(type="ping")
+    await quiet()
+    left = client.source._said.statistics().current_buffer_used
+    assert left >= 50 - 2 * harness.node.limits.max_replies - 2
+
+
+async def test_commands_of_a_slow_client_are_all_answered(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    """There are more commands than reply slots: the reader waits for a slot, and continues."""
+    client = await harness.connect(SlowSink(takes=0.5))
+    commands = 10 * harness.node.limits.max_replies
+    for _ in range(commands):
+        await client.source.say(type="ping")
+    await trio.sleep(commands / 2 + 1)
+    assert len(client.sink.of("pong")) == commands
+    assert client.close_code is None
+
+
+async def test_max_hz_limits_progress_and_not_replies(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.source.say(type="hello", max_hz=2)
+    await client.subscribe("a")
+    start = trio.current_time()
+    for percent in range(100):
+        await harness.publish("a", percent=percent)
+        if percent == 50:
+            await client.source.say(type="ping")
+        await trio.sleep(0.05)
+    await harness.publish("a", status="succeeded")
+    await trio.sleep(1)
+    told = [
+        at - start
+        for at, frame in zip(client.sink.times, client.sink.frames, strict=True)
+        if frame["type"] == "progress" and frame["seq"]
+    ]
+    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(told))
+    assert 10 <= len(told) <= 12
+    assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
+    pong_at = client.sink.times[client.sink.frames.index({"type": "pong"})]
+    assert pong_at - start == pytest.approx(2.5, abs=0.06)
+
+
+class TestDrain:
+    async def test_clients_get_goaway_and_then_1001(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        client = await harness.connect()
+        await client.subscribe("a")
+        await harness.publish("a", status="succeeded")
+        await quiet()
+        await harness.node.drain()
+        await quiet()
+        assert client.sink.frames[-1]["type"] == "goaway"
+        assert client.sink.of("goaway")[0]["code"] == 1001
+        assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
+        assert client.sink.close_code is close_codes.GOING_AWAY
+        assert harness.node.not_ready == "draining"
+        assert (await harness.connect()).sink.close_code is close_codes.GOING_AWAY
+
+    async def test_a_stuck_client_does_not_delay_the_drain_beyond_its_deadline(
+        self, autojump_clock: MockClock, harness: Harness, limits: Limits
+    ) -> None:
+        harness.node.limits = evolve(limits, shutdown_timeout=3.0)
+        stuck = await harness.connect(StuckSink(writes=1))
+        await stuck.source.say(type="ping")
+        await quiet()
+        start = trio.current_time()
+        await harness.node.drain()
+        assert trio.current_time() - start == 3
+
+    @pytest.mark.slow
+    async def test_many_clients_are_drained_in_batches(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        clients = [await harness.connect() for _ in range(250)]
+        start = trio.current_time()
+        await harness.node.drain()
+        took = trio.current_time() - start
+        assert 0 < took < harness.node.limits.shutdown_timeout
+        assert all(client.sink.close_code is close_codes.GOING_AWAY for client in clients)
+
+
+async def test_expired_leases_reach_the_client(autojump_clock: MockClock, harness: Harness) -> None:
+    client = await harness.connect()
+    await client.subscribe("a")
+    await harness.publish("a", lease=5, percent=7)
+    for _ in range(60):
+        await trio.sleep(1)
+        await client.source.say(type="pong")
+    healths = [frame["state"]["health"] for frame in client.sink.of("progress")[1:]]
+    assert healths == ["ok", "stalled", "lost"]
+    await harness.publish("a")
+    await quiet()
+    assert client.sink.of("progress")[-1]["state"]["health"] == "ok"
+
+
+async def test_a_long_replay_is_written_in_parts(
+    autojump_clock: MockClock, harness: Harness, limits: Limits
+) -> None:
+    harness.node.limits = evolve(limits, job_replay_bytes=2_000_000)
+    sizes: list[int] = []
+
+    class Measured(Sink):
+        def send(self, messages: Sequence[Message]) -> bool:
+            sizes.append(sum(message.size for message in messages))
+            return super().send(messages)
+
+    epoch, _ = await harness.publish("a", percent=0)
+    for number in range(19):
+        data = Raw(b'"%b"' % (b"%d" % number * 4_000)[:8_000])
+        await harness.publish("a", message="x" * 1000, error="y" * 4000, data=data, done=number)
+    client = await harness.connect(Measured())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.delivery.writer.WRITE_SIZE", 20_000)
+        await client.source.say(type="hello", positions={"a": [epoch, 1]})
+        await client.subscribe("a", mode="every")
+    assert client.seen == [(n - 1, n) for n in range(2, 21)]
+    assert max(sizes) < 40_000
+
+
+class TestTally:
+    """What a node counts of its connections."""
+
+    async def test_commands_and_messages_are_counted(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        epoch, _ = await harness.publish("a", percent=1)
+        client = await harness.connect()
+        await client.source.say_text("{")
+        await client.source.say(type="hello", positions={"a": [epoch, 9], "b": [epoch, 1]})
+        await client.subscribe("a", "b", "c d")
+        await harness.publish("b", percent=1)
+        await quiet()
+        counters = harness.node.counters
+        assert counters.protocol_errors == {"invalid_json": 1, "invalid_job": 1}
+        assert counters.subscriptions_opened == {True: 2}
+        assert {kind.__name__: n for kind, n in counters.commands.items()} == {
+            "Hello": 1,
+            "Subscribe": 1,
+        }
+        told = [frame["type"] for frame in client.sink.frames]
+        assert sum(counters.messages_sent.values()) == len(told)
+        assert counters.messages_sent == {
+            "answer": told.count("welcome") + told.count("error") + told.count("subscriptions"),
+            "snapshot": 1,  # the first event of b, which was unseen before
+            "resync": 2,  # neither position could be continued
+        }
+
+    async def test_messages_skipped_for_a_slow_client_are_counted(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        client = await harness.connect()
+        await client.source.say(type="hello", max_hz=1)
+        await client.subscribe("a")
+        for percent in range(10):
+            await harness.publish("a", percent=percent)
+        await trio.sleep(2)
+        for percent in range(10, 15):
+            await harness.publish("a", percent=percent)
+        await trio.sleep(2)
+        steps = [(prev, seq) for prev, seq in client.seen if prev is not None]
+        skipped = sum(seq - prev - 1 for prev, seq in steps)
+        assert skipped >= 3
+        assert harness.node.counters.events_conflated == skipped
+        assert harness.node.counters.messages_sent["step"] == len(steps)
+
+    async def test_delivery_times_are_observed(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        client = await harness.connect(SlowSink(takes=2.0))
+        client.source.answers_pings = False
+        await client.subscribe("a")
+        await trio.sleep(28)
+        pinged_at = client.sink.times[client.sink.frames.index({"type": "ping"})] - 2
+        assert pinged_at == 25
+        await trio.sleep(4)
+        await client.source.say(type="pong")
+        await client.source.say(type="pong")
+        await quiet()
+        counters = harness.node.counters
+        assert counters.ping_round_trips.total == trio.current_time() - pinged_at
+        assert sum(counters.ping_round_trips.counts) == 1
+        writes, queued = counters.writes, counters.queue_waits.total
+        for percent in range(8):
+            await harness.publish("a", percent=percent)
+            await trio.sleep(1.25)
+        await trio.sleep(2.5)
+        assert counters.write_durations.total == 2 * sum(counters.write_durations.counts)
+        # One begins every 2 s. What it takes has been due since the first update that came
+        # while the one before was under way.
+        due = {0: 0, 2: 1.25, 4: 2.5, 6: 5, 8: 6.25, 10: 8.75}
+        assert counters.writes - writes == len(due)
+        timed = [at - due[at] for write, at in enumerate(due, writes) if write % TIMED == 0]
+        assert counters.queue_waits.total - queued == sum(timed) > 0

@@ -1,0 +1,311 @@
+"""An outbox: what is due is bounded and never blocks; replies wait for room; the end sends what
+is queued and is then the end. Its writer lends itself for exactly the time it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pytest
+import trio
+import trio.testing
+from attrs import define, field
+from trio.testing import MockClock
+
+from gateway import Limits
+from gateway.delivery.fan_out import FanOut
+from gateway.delivery.outbox import Outbox
+from gateway.delivery.timer_wheel import TimerWheel
+from gateway.delivery.topic import Due, Subscription, Topic
+from gateway.protocol import close_codes
+from gateway.protocol.messages import Message, encode
+
+PONG = encode("pong")
+quiet = trio.testing.wait_all_tasks_blocked
+
+
+@define
+class Batch:
+    replies: Sequence[Message]
+    due: list[Due]
+    since: float
+    ping: bool
+    at: float
+
+
+@define
+class FakeWriter:
+    """Remembers what it was to write. It takes the first `prompt` batches at once."""
+
+    batches: list[Batch] = field(factory=list)
+    prompt: int = 1_000
+    error: Exception | None = None
+
+    def begin(
+        self,
+        replies: Sequence[Message],
+        due: Collection[Due],
+        *,
+        since: float,
+        ping: bool = False,
+    ) -> bool:
+        if self.error is not None:
+            raise self.error
+        self.batches.append(Batch(replies, list(due), since, ping, trio.current_time()))
+        self.prompt -= 1
+        return self.prompt >= 0
+
+    @property
+    def due(self) -> list[list[Due]]:
+        return [batch.due for batch in self.batches]
+
+
+class Writing:
+    """An outbox and the task that lends its writer."""
+
+    def __init__(self, outbox: Outbox, nursery: trio.Nursery) -> None:
+        self.outbox = outbox
+        self.nursery = nursery
+        self.writer = FakeWriter()
+        self.finished = 0
+        self.finish = trio.Event()
+        """To be set when what was begun may be finished."""
+        self.over = trio.Event()
+        self.scope = trio.CancelScope()
+
+    async def start(self) -> None:
+        self.nursery.start_soon(self.run)
+        await quiet()
+
+    async def run(self) -> None:
+        with self.scope:
+            while await self.outbox.lend(self.writer):
+                await self.finish.wait()
+                self.finished += 1
+        self.over.set()
+
+
+@pytest.fixture
+async def writing(nursery: trio.Nursery) -> Writing:
+    timer_wheel, fan_out = TimerWheel(), FanOut()
+    nursery.start_soon(timer_wheel.run)
+    nursery.start_soon(fan_out.run)
+    outbox = Outbox(Limits(max_replies=2), fan_out=fan_out, timer_wheel=timer_wheel)
+    return Writing(outbox, nursery)
+
+
+def subscription(outbox: Outbox) -> Subscription:
+    return Subscription(Topic("job", 100, list[Topic]().append), outbox)
+
+
+async def test_a_subscription_notified_several_times_is_written_once(writing: Writing) -> None:
+    outbox, writer = writing.outbox, writing.writer
+    first, second = subscription(outbox), subscription(outbox)
+    await writing.start()
+    for _ in range(100):
+        outbox.notify(first)
+        outbox.notify(second)
+    assert writer.batches == []
+    await quiet()
+    assert writer.due == [[first, second]]
+    outbox.notify(second)
+    await quiet()
+    assert writer.due == [[first, second], [second]]
+
+
+async def test_a_cancelled_subscription_is_not_written(writing: Writing) -> None:
+    mark = subscription(writing.outbox)
+    await writing.start()
+    writing.outbox.notify(mark)
+    writing.outbox.cancel(mark)
+    await quiet()
+    assert writing.writer.batches == []
+
+
+async def test_notifications_before_the_loan_are_written_with_it(writing: Writing) -> None:
+    mark = subscription(writing.outbox)
+    writing.outbox.notify(mark)
+    writing.outbox.announce(PONG)
+    await quiet()
+    assert writing.writer.batches == []
+    await writing.start()
+    assert writing.writer.due == [[mark]]
+    assert writing.writer.batches[0].replies == [PONG]
+
+
+async def test_replies_wait_for_a_slot_and_announcements_do_not(writing: Writing) -> None:
+    outbox, writer = writing.outbox, writing.writer
+    for _ in range(2):
+        await outbox.reply_slot()
+        outbox.reply(PONG)
+    for _ in range(5):
+        outbox.announce(PONG)
+    outbox.ping()
+    with trio.move_on_after(0) as scope:
+        await outbox.reply_slot()
+    assert scope.cancelled_caught
+
+    await writing.start()
+    assert (len(writer.batches[0].replies), writer.batches[0].ping) == (7, True)
+    await outbox.reply_slot()
+    outbox.reply(PONG)
+    await quiet()
+    assert not writer.batches[1].ping
+
+
+async def test_an_unfinished_write_is_left_to_the_writer_and_blocks_other_writes(
+    writing: Writing,
+) -> None:
+    outbox, writer = writing.outbox, writing.writer
+    mark = subscription(outbox)
+    writer.prompt = 0
+    await writing.start()
+    for _ in range(3):
+        outbox.notify(mark)
+        outbox.announce(PONG)
+        await quiet()
+    assert len(writer.batches) == 1
+    writer.prompt = 1
+    writing.finish.set()
+    await quiet()
+    assert writing.finished == 1
+    assert writer.due == [[mark], [mark]]
+    assert writer.batches[1].replies == [PONG, PONG]
+
+
+async def test_an_exception_in_a_write_is_raised_in_the_writer(
+    writing: Writing, nursery: trio.Nursery
+) -> None:
+    broken = Writing(writing.outbox, nursery)
+    broken.writer.error = ZeroDivisionError("a defect")
+    other = Outbox(
+        Limits(),
+        fan_out=writing.outbox._fan_out,
+        timer_wheel=writing.outbox._timer_wheel,
+    )
+    healthy = Writing(other, nursery)
+    await healthy.start()
+    async with trio.open_nursery() as tasks:
+        broken.nursery = tasks
+        with pytest.RaisesGroup(ZeroDivisionError):
+            async with trio.open_nursery() as inner:
+                inner.start_soon(broken.run)
+                await quiet()
+                broken.outbox.announce(PONG)
+                healthy.outbox.announce(PONG)
+    await quiet()
+    assert len(healthy.writer.batches) == 1
+
+
+async def test_closing_sends_queued_messages_and_drops_later_ones(writing: Writing) -> None:
+    outbox, writer = writing.outbox, writing.writer
+    mark = subscription(outbox)
+    outbox.limit_rate(0.001)
+    for _ in range(2):
+        outbox.notify(mark)
+        await outbox.reply_slot()
+        outbox.reply(PONG)
+        if not outbox.close_code:
+            outbox.end(close_codes.PING_TIMEOUT)
+            outbox.end(close_codes.TOO_BIG)
+        outbox.announce(PONG)
+    await writing.start()
+    assert writing.over.is_set()
+    assert [(batch.due, len(batch.replies)) for batch in writer.batches] == [([mark], 1)]
+    assert outbox.close_code is close_codes.PING_TIMEOUT
+    assert "heartbeat" in repr(outbox)
+
+
+@pytest.mark.parametrize("prompt", [0, 1_000])
+@pytest.mark.parametrize("ended_first", [True, False])
+async def test_closing_during_a_loan_prevents_later_writes(
+    writing: Writing, ended_first: bool, prompt: int
+) -> None:
+    """The fan-out has it in its queue when it ends, or it ends before that."""
+    outbox, writer = writing.outbox, writing.writer
+    mark = subscription(outbox)
+    writer.prompt = prompt
+    await writing.start()
+    if ended_first:
+        outbox.end(close_codes.GOING_AWAY)
+        outbox.notify(mark)
+    else:
+        outbox.notify(mark)
+        outbox.end(close_codes.GOING_AWAY)
+    writing.finish.set()
+    await writing.over.wait()
+    written = list(writer.batches)
+    assert [batch.due for batch in written] == ([] if ended_first else [[mark]])
+    assert writing.finished == (prompt == 0 and not ended_first)
+    outbox.notify(mark)
+    outbox.announce(PONG)
+    await quiet()
+    assert outbox.write() == 0
+    assert writer.batches == written
+
+
+async def test_a_cancelled_writer_is_not_used_again(writing: Writing) -> None:
+    outbox = writing.outbox
+    mark = subscription(outbox)
+    await writing.start()
+    outbox.notify(mark)  # in the queue of the fan-out already
+    writing.scope.cancel()
+    await writing.over.wait()
+    written = list(writing.writer.batches)
+    outbox.announce(PONG)
+    await quiet()
+    assert outbox.write() == 0
+    assert writing.writer.batches == written
+
+
+async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
+    writing: Writing, autojump_clock: MockClock
+) -> None:
+    outbox, writer = writing.outbox, writing.writer
+    outbox.limit_rate(2)
+    first, second = subscription(outbox), subscription(outbox)
+    await writing.start()
+    outbox.notify(first)
+    await quiet()
+    start = trio.current_time()
+    outbox.notify(first)
+    outbox.reply(PONG)
+    await quiet()
+    outbox.notify(second)
+    await trio.sleep(1)
+    assert [(batch.due, batch.at - start) for batch in writer.batches] == [
+        ([first], 0),
+        ([], 0),
+        ([first, second], 0.5),
+    ]
+
+
+async def test_a_new_rate_applies_immediately(writing: Writing, autojump_clock: MockClock) -> None:
+    outbox, writer = writing.outbox, writing.writer
+    mark = subscription(outbox)
+    await writing.start()
+    start = trio.current_time()
+    for max_hz, opens_after in (0.001, 0), (2, 0.5), (0.1, 10.5), (100, 10.51):
+        outbox.limit_rate(max_hz)
+        outbox.notify(mark)
+        await trio.sleep(opens_after - (trio.current_time() - start) + 0.001)
+        assert writer.batches[-1].at - start == pytest.approx(opens_after, abs=0.001)
+
+
+async def test_due_since_is_the_time_of_the_first_notification(
+    writing: Writing, autojump_clock: MockClock
+) -> None:
+    outbox, writer = writing.outbox, writing.writer
+    first, second = subscription(outbox), subscription(outbox)
+    start = trio.current_time()
+    outbox.notify(first)
+    await trio.sleep(3)
+    outbox.notify(second)
+    await writing.start()
+    assert writer.batches[-1].since == start
+    outbox.limit_rate(0.1)  # what waits for that is not late
+    outbox.notify(first)
+    await quiet()
+    written_at = trio.current_time()
+    outbox.notify(second)
+    await trio.sleep(20)
+    assert writer.batches[-1].since == written_at + 10

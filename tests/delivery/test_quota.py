@@ -1,0 +1,126 @@
+"""Whoever names many jobs leaves room for others; each topic counts for one who watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway import Limits
+from gateway.delivery.hub import Hub
+from gateway.delivery.quota import Owner
+from gateway.delivery.topic import Subscription
+from gateway.model.errors import NodeFull
+from gateway.model.state import Event, Position, State
+
+LIMITS = Limits(max_topics=3_000, max_topics_per_address=300, max_topics_per_subject=500)
+
+
+class Unmarked:
+    def notify(self, subscription: Subscription) -> None:
+        """Keeps nothing."""
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub(LIMITS)
+
+
+def invent(hub: Hub, owner: Owner, names: Iterator[int]) -> int:
+    """Watch invented jobs until there is no room; how many there was room for."""
+    for number in count():
+        try:
+            hub.subscribe(f"invented:{next(names)}", Unmarked(), owner=owner)
+        except NodeFull:
+            return number
+    raise AssertionError
+
+
+async def test_the_quota_of_one_address_leaves_topics_for_others(hub: Hub) -> None:
+    assert invent(hub, Owner.at("192.0.2.1"), count()) == 300
+    with pytest.raises(NodeFull) as caught:
+        hub.subscribe("another", Unmarked(), owner=Owner.at("192.0.2.1"))
+    assert caught.value.code == "share_full"
+    hub.subscribe("invented:0", Unmarked(), owner=Owner.at("192.0.2.1"))  # watched already
+    assert invent(hub, Owner.at("192.0.2.2"), count(300)) == 300
+
+
+async def test_the_quota_of_one_subject_leaves_topics_for_others(hub: Hub) -> None:
+    names = count()
+    found = [invent(hub, Owner.at(f"192.0.2.{n}", "mallory"), names) for n in range(3)]
+    assert found == [300, 200, 0]
+    hub.subscribe("real", Unmarked(), owner=Owner.at("192.0.2.1", "alice"))
+
+
+async def test_an_ipv6_network_is_one_address(hub: Hub) -> None:
+    assert invent(hub, Owner.at("2001:db8::1"), count()) == 300
+    assert invent(hub, Owner.at("2001:db8::2"), count(300)) == 0
+    assert invent(hub, Owner.at("2001:db8:0:1::1"), count(400)) == 300
+
+
+async def test_a_full_node_refuses_every_owner(hub: Hub) -> None:
+    names = count()
+    for number in range(10):
+        invent(hub, Owner.at(f"192.0.2.{number}"), names)
+    assert hub.statistics().free == 0
+    with pytest.raises(NodeFull) as caught:
+        hub.subscribe("another", Unmarked(), owner=Owner.at("192.0.2.99"))
+    assert caught.value.code == "node_full"
+
+
+async def test_a_shared_topic_counts_for_one_owner_until_all_have_left(hub: Hub) -> None:
+    first, second = Owner.at("192.0.2.1"), Owner.at("192.0.2.2")
+    made = [hub.subscribe(f"a:{n}", Unmarked(), owner=first) for n in range(300)]
+    shared = [hub.subscribe(f"a:{n}", Unmarked(), owner=second) for n in range(300)]
+    assert hub.statistics().free == 2_700
+    hub.subscribe("b", Unmarked(), owner=second)
+    for subscription in made:
+        hub.unsubscribe(subscription)
+    assert hub.statistics().free == 2_699  # they count for the second by now
+    assert invent(hub, first, count()) == 300
+    assert invent(hub, second, count(1_000)) == 0
+    for subscription in shared:
+        hub.unsubscribe(subscription)
+    assert invent(hub, second, count(2_000)) == 299
+
+
+async def test_an_idle_topic_counts_for_the_owner_that_returns(hub: Hub) -> None:
+    owner, other = Owner.at("192.0.2.1"), Owner.at("192.0.2.2")
+    watched = hub.subscribe("a", Unmarked(), owner=owner)
+    state = State(status="running", attempt=1, created_at=1.0, updated_at=1.0)
+    hub.deliver([Event("a", Position(1, 1), state)])
+    hub.unsubscribe(watched)
+    assert (hub.statistics().topics, hub.statistics().free) == (1, 3_000)
+    hub.subscribe("a", Unmarked(), owner=other)
+    assert (invent(hub, owner, count()), invent(hub, other, count(1_000))) == (300, 299)
+
+
+OWNERS = [None, *(Owner(network, subject) for network in "12" for subject in (None, "s", "t"))]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(OWNERS), st.booleans()), max_size=80))
+@settings(deadline=None)
+def test_quota_counts_equal_the_watched_topics(steps: list[tuple[int, Owner | None, bool]]) -> None:
+    async def main() -> None:
+        hub = Hub(Limits(max_topics=8, max_topics_per_address=5, max_topics_per_subject=4))
+        watching: list[Subscription] = []
+        for number, owner, comes in steps:
+            if comes:
+                try:
+                    watching.append(hub.subscribe(f"a:{number}", Unmarked(), owner=owner))
+                except NodeFull:
+                    assert f"a:{number}" not in {one.job for one in watching}
+            elif watching:
+                hub.unsubscribe(watching.pop(number % len(watching)))
+            assert hub.statistics().free == 8 - len({one.job for one in watching})
+        for subscription in watching:
+            hub.unsubscribe(subscription)
+        names = count()
+        found = [invent(hub, owner, names) for owner in OWNERS[1:] if owner]
+        assert found == [5, 0, 0, 3, 0, 0]  # nothing is left of the counts
+
+    trio.run(main)

@@ -1,0 +1,115 @@
+"""Each entry is opened on time, once, for any other entries and any delay of the tick."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trio
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from gateway.delivery.timer_wheel import SLOTS, TICK, TimerWheel
+
+TURN = TICK * SLOTS
+
+
+@define(eq=False)
+class Door:
+    opened_at: list[float] = field(factory=list)
+
+    def open(self) -> None:
+        self.opened_at.append(trio.current_time())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 2 * TURN), st.floats(0, 4 * TURN), st.booleans())))
+def test_each_entry_opens_on_the_first_tick_after_its_time(
+    plan: list[tuple[float, float, bool]],
+) -> None:
+    """`plan`: when each comes, how long it waits, and whether it is forgotten half-way."""
+
+    async def come(timer_wheel: TimerWheel, delay: float, wait: float, leaves: bool) -> None:
+        await trio.sleep(delay)
+        door, until = Door(), trio.current_time() + wait
+        tick = timer_wheel.call_at(until, door)
+        if leaves:
+            await trio.sleep(wait / 2)
+            opened = list(door.opened_at)
+            timer_wheel.forget(door, tick)
+            await trio.sleep(wait + 2 * TURN)
+            assert door.opened_at == opened
+            assert not opened or opened[0] <= until
+        else:
+            await trio.sleep(wait + 2 * TURN)
+            (opened_at,) = door.opened_at
+            assert -1e-9 <= opened_at - until <= TICK + 1e-9
+
+    async def main() -> None:
+        timer_wheel = TimerWheel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(timer_wheel.run)
+            async with trio.open_nursery() as comers:
+                for delay, wait, leaves in plan:
+                    comers.start_soon(come, timer_wheel, delay, wait, leaves)
+            assert repr(timer_wheel) == "<TimerWheel, 0 waiting>"
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def test_the_wheel_sleeps_while_nothing_is_scheduled(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Else the clock would jump from tick to tick: a day has 8,640,000."""
+    timer_wheel = TimerWheel()
+    nursery.start_soon(timer_wheel.run)
+    timer_wheel.call_at(1, Door())
+    began = time.monotonic()
+    await trio.sleep(86_400)
+    assert time.monotonic() - began < 5
+
+
+async def test_a_late_tick_is_handled_once(mock_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Even if its entry was cancelled while others wait for the next tick."""
+    timer_wheel = TimerWheel()
+    nursery.start_soon(timer_wheel.run)
+    tick = timer_wheel.call_at(TICK / 2, gone := Door())
+    await trio.testing.wait_all_tasks_blocked()
+    mock_clock.jump(5.4 * TICK)
+    timer_wheel.forget(gone, tick)
+    doors = Door(), Door()
+    timer_wheel.call_at(5.5 * TICK, doors[0])
+    await trio.testing.wait_all_tasks_blocked()
+    timer_wheel.call_at(5.5 * TICK, doors[1])
+    await trio.testing.wait_all_tasks_blocked()
+    assert [door.opened_at for door in doors] == [[], []]
+    mock_clock.jump(TICK)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [len(door.opened_at) for door in doors] == [1, 1]
+    assert not gone.opened_at
+
+
+@pytest.mark.parametrize("late", [3 * TICK, TURN + 3 * TICK])
+async def test_missed_ticks_are_handled(
+    late: float, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """A scheduler that was held up for longer than a turn, even."""
+    timer_wheel = TimerWheel()
+    nursery.start_soon(timer_wheel.run)
+    doors = [Door() for _ in range(SLOTS)]
+    for number, door in enumerate(doors):
+        timer_wheel.call_at(number * TICK, door)
+    far = Door()
+    timer_wheel.call_at(late + TICK, far)
+    await trio.testing.wait_all_tasks_blocked()
+    mock_clock.jump(late)
+    await trio.testing.wait_all_tasks_blocked()
+    open_by_now = [bool(door.opened_at) for door in doors]
+    assert open_by_now == [number * TICK <= late for number in range(SLOTS)]
+    assert not far.opened_at
+    mock_clock.jump(2 * TICK)
+    await trio.testing.wait_all_tasks_blocked()
+    assert far.opened_at

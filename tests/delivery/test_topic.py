@@ -1,0 +1,309 @@
+"""The shared log: every frame says what it covers, under any loss and any pace."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.delivery.topic import Subscription, Topic
+from gateway.model.state import UNSEEN, Event, Position, State
+from gateway.protocol.commands import Mode
+from gateway.protocol.messages import Message
+
+
+@define
+class Marked:
+    """An outbox that only remembers."""
+
+    marks: list[Subscription] = field(factory=list)
+
+    def notify(self, subscription: Subscription) -> None:
+        self.marks.append(subscription)
+
+
+def event(seq: int, epoch: int = 1, size: int = 1) -> Event:
+    state = State(
+        status="running", attempt=1, done=seq, message="x" * size, created_at=1.0, updated_at=1.0
+    )
+    return Event("job", Position(epoch, seq), state)
+
+
+def live(*events: Event, job_replay_bytes: int = 100_000) -> Topic:
+    topic = Topic("job", job_replay_bytes, list[Topic]().append)
+    topic.loaded(None, requested_at=UNSEEN)
+    for one in events:
+        topic.append(one)
+    return topic
+
+
+def watch(topic: Topic, cursor: Position | None = None, mode: Mode = "latest") -> Subscription:
+    return Subscription(topic, Marked(), mode, cursor)
+
+
+def frames(taken: Message | None) -> list[dict[str, Any]]:
+    assert taken is not None
+    return [json.loads(text) for text in taken.texts]
+
+
+def covers(taken: Message | None) -> list[tuple[int | None, int]]:
+    return [(frame["prev"], frame["seq"]) for frame in frames(taken)]
+
+
+def test_an_unknown_job_gets_null_once() -> None:
+    subscription = watch(live())
+    assert frames(subscription.take())[0]["state"] is None
+    assert not subscription.due
+    assert subscription.take() is None
+
+
+def test_the_first_event_of_an_unknown_job_is_a_snapshot() -> None:
+    topic = live()
+    subscription = watch(topic, UNSEEN)
+    assert not subscription.due
+    topic.append(event(1))
+    assert covers(subscription.take()) == [(None, 1)]
+
+
+def test_mode_latest_gets_one_frame_for_all_events_since_the_cursor() -> None:
+    topic = live(event(1))
+    subscription = watch(topic)
+    assert covers(subscription.take()) == [(None, 1)]
+    for seq in (2, 3, 4):
+        topic.append(event(seq))
+    assert covers(subscription.take()) == [(1, 4)]
+    assert subscription.take() is None
+
+
+def test_mode_every_gets_each_event() -> None:
+    topic = live(event(1))
+    subscription = watch(topic, mode="every")
+    subscription.take()
+    for seq in (2, 3, 4):
+        topic.append(event(seq))
+    assert covers(subscription.take()) == [(1, 2), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize("mode", ["latest", "every"])
+@pytest.mark.parametrize(
+    ("cursor", "expected"),
+    [
+        (Position(5, 2), [(2, 3)]),  # continues
+        (Position(5, 9), [(None, 3)]),  # ahead of us: cannot be
+        (Position(6, 1), [(None, 3)]),  # from a record we do not know
+    ],
+)
+def test_a_position_is_continued_or_replaced_by_a_snapshot(
+    mode: Mode, cursor: Position, expected: list[tuple[int | None, int]]
+) -> None:
+    topic = live(event(1, 5), event(2, 5), event(3, 5))
+    assert covers(watch(topic, cursor, mode).take()) == expected
+    assert watch(topic, Position(5, 3), mode).take() is None
+
+
+def test_a_new_epoch_is_a_snapshot_and_in_mode_every_all_events() -> None:
+    topic = live(event(7, 1))
+    latest, every = watch(topic, Position(1, 7)), watch(topic, Position(1, 7), "every")
+    for seq in (1, 2, 3):
+        topic.append(event(seq, 2))
+    assert covers(latest.take()) == [(None, 3)]
+    assert covers(every.take()) == [(None, 1), (1, 2), (2, 3)]
+
+
+def test_old_and_repeated_events_are_dropped() -> None:
+    topic = live(event(1, 5), event(2, 5))
+    assert not topic.append(event(2, 5))
+    assert not topic.append(event(1, 5))
+    assert not topic.append(event(9, 4))
+    assert topic.position == (5, 2)
+
+
+def test_snapshot_and_feed_are_merged_in_any_order() -> None:
+    for snapshot, fed in ((3, 2), (3, 3), (2, 3)):
+        topic = Topic("job", 100_000, list[Topic]().append)
+        subscription = watch(topic)
+        topic.append(event(fed))
+        assert subscription.take() is None
+        topic.loaded(event(snapshot), requested_at=UNSEEN)
+        assert covers(subscription.take()) == [(None, 3)]
+
+
+def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
+    asked: list[Topic] = []
+    topic = Topic("job", 2000, asked.append, loading=False)
+    for seq in range(1, 11):
+        topic.append(event(seq, size=500))
+    assert topic.replay_bytes < 2000
+    behind, further = watch(topic, Position(1, 4), "every"), watch(topic, Position(1, 1), "every")
+    assert (behind.take(), further.take(), behind.take(), asked) == (None, None, None, [topic])
+    assert behind.due
+    topic.append(event(11))
+    topic.refill([event(seq) for seq in range(3, 14)])  # it knows more than the feed has brought
+    assert covers(behind.take()) == [(seq, seq + 1) for seq in range(4, 11)]
+    assert frames(further.take()) == [
+        {"type": "gap", "job": "job", "epoch": 1, "from": 2, "to": 10}
+    ]
+    assert covers(further.take()) == [(None, 11)]
+    assert further.take() is None
+    assert covers(watch(topic, Position(1, 2), "every").take())[0] == (2, 3)
+    assert asked == [topic]
+    topic.append(event(12, size=500))
+    assert topic.replay_bytes < 2000
+    assert watch(topic, Position(1, 2), "every").take() is None  # it may be had again
+    assert asked == [topic, topic]
+
+
+@pytest.mark.parametrize("answer", [[], [event(1)], [event(2, epoch=2)]])
+def test_events_that_the_broker_has_lost_are_a_gap(answer: list[Event]) -> None:
+    topic = live(event(1), event(4))
+    subscription = watch(topic, Position(1, 1), "every")
+    assert subscription.take() is None
+    topic.refill(answer)
+    assert [(one["from"], one["to"]) for one in frames(subscription.take())] == [(2, 3)]
+    assert covers(subscription.take()) == [(None, 4)]
+
+
+@pytest.mark.parametrize("answer", [None, [event(2), event(3)]])
+def test_a_missing_or_late_answer_changes_nothing(answer: list[Event] | None) -> None:
+    asked: list[Topic] = []
+    topic = Topic("job", 100_000, asked.append, loading=False)
+    for seq in (1, 3):
+        topic.append(event(seq))
+    subscription = watch(topic, Position(1, 1), "every")
+    assert subscription.take() is None
+    topic.append(event(6))  # another hole, of which the answer does not know yet
+    topic.refill(answer)
+    assert (subscription.take(), asked) == (None, [topic, topic])
+    topic.refill([event(seq) for seq in range(1, 7)])
+    assert covers(subscription.take()) == [(seq, seq + 1) for seq in range(1, 6)]
+
+
+def test_an_event_larger_than_the_replay_is_delivered() -> None:
+    topic = live(event(1, size=5000), job_replay_bytes=10)
+    assert covers(watch(topic).take()) == [(None, 1)]
+
+
+def test_subscribers_at_the_same_position_share_one_message() -> None:
+    topic = live(event(1), event(2))
+    first, second = watch(topic, Position(1, 1)), watch(topic, Position(1, 1))
+    assert first.take() is second.take()
+
+
+@pytest.mark.parametrize(
+    ("requested_at", "status", "told"),
+    [
+        (Position(1, 2), "running", [(None, 0)]),  # forgotten: nothing would ever come of it
+        (Position(1, 2), "failed", []),  # an end is true all the same
+        (Position(1, 1), "running", []),  # the answer is older than what we know
+    ],
+)
+def test_a_job_that_the_broker_has_dropped_becomes_unknown(
+    requested_at: Position, status: Any, told: list[tuple[int | None, int]]
+) -> None:
+    last = State(status=status, attempt=1, created_at=1.0, updated_at=1.0)
+    topic = live(event(1), Event("job", Position(1, 2), last))
+    subscription = watch(topic, Position(1, 2))
+    topic.loaded(None, requested_at=requested_at)
+    taken = subscription.take()
+    assert (covers(taken) if taken else []) == told
+
+
+def test_shared_messages_are_limited_to_the_replay_size() -> None:
+    topic = live(*(event(seq, size=200) for seq in range(1, 200)), job_replay_bytes=100_000)
+    for seq in range(1, 199):
+        watch(topic, Position(1, seq), "every").take()
+    assert sum(message.size for message in topic._messages.values()) <= 100_000
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("event"), st.integers(1, 3)),  # events accepted by the broker
+        st.tuples(st.just("lose"), st.integers(1, 3)),  # of which the feed lost some
+        st.tuples(st.just("anew"), st.just(0)),  # the record was created anew
+        st.tuples(st.just("take"), st.sampled_from([0, 1, 2, 3])),
+    ),
+    max_size=60,
+)
+
+
+@given(steps, st.integers(100, 2000))
+def test_any_history_follows_the_clients_rule(
+    history: list[tuple[str, int]], job_replay_bytes: int
+) -> None:
+    """The client's rule of docs/protocol.md holds for each frame, and each client that takes all
+    frames has the newest state, whatever the feed has lost."""
+    topic = live(job_replay_bytes=job_replay_bytes)
+    subscriptions = [watch(topic, mode=mode) for mode in ("latest", "latest", "every", "every")]
+    positions: list[tuple[int | None, int] | None] = [None] * 4
+    epoch, seq = 1, 0
+
+    def take(number: int) -> None:
+        subscription = subscriptions[number]
+        taken = subscription.take()
+        if taken is None and subscription.due:
+            topic.refill([event(seq, epoch)])  # it keeps no more than the newest
+            taken = subscription.take()
+        if taken is not None and taken.kind == "gap":
+            taken = subscription.take()
+        for frame in frames(taken) if taken else []:
+            if not frame.get("snapshot"):
+                assert positions[number] == (frame["epoch"], frame["prev"])
+                assert frame["seq"] > frame["prev"]
+            positions[number] = (frame["epoch"], frame["seq"])
+
+    for what, value in history:
+        if what == "event":
+            for _ in range(value):
+                seq += 1
+                topic.append(event(seq, epoch))
+        elif what == "lose":
+            seq += value
+        elif what == "anew":
+            epoch, seq = epoch + 1, 0
+        else:
+            take(value)
+    if seq:
+        topic.append(event(seq, epoch))  # the position check of §6 brings it
+    for number in range(4):
+        take(number)
+        assert not subscriptions[number].due
+        assert positions[number] == (topic.position if topic.latest else (None, 0))
+
+
+def test_a_message_has_its_kind() -> None:
+    """By which a node counts: see `counters`."""
+    topic = live(*(event(seq, epoch=5) for seq in range(1, 6)))
+    others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
+    taken = [watch(topic, cursor).take() for cursor in (None, *others)]
+    told = [(one.kind, one.skipped) for one in taken if one is not None]
+    assert told == [("snapshot", 0), ("resync", 0), ("step", 3), ("step", 0), ("snapshot", 0)]
+    every = watch(topic, Position(5, 2), "every").take()
+    assert every is not None
+    assert (every.kind, every.skipped, len(every.texts)) == ("step", 0, 3)
+    assert every.event is topic.latest
+    assert taken[0] is not None
+    assert taken[0].event is None
+
+
+def test_an_event_of_another_epoch_whose_number_follows_starts_the_replay_anew() -> None:
+    """(1, 1) and (2, 2) do not follow each other, though 1 and 2 do."""
+    topic = live(event(1), event(2, epoch=2))
+    subscription = watch(topic, Position(1, 1), "every")
+    assert subscription.take() is None  # the first event of epoch 2 is not known here
+    topic.refill([event(1, epoch=2), event(2, epoch=2)])
+    taken = frames(subscription.take())
+    assert [(frame["epoch"], frame["seq"], frame["state"]["done"]) for frame in taken] == [
+        (2, 1, 1),
+        (2, 2, 2),
+    ]
+
+
+def test_the_size_is_counted_again_when_the_replay_restarts() -> None:
+    topic = live(event(1, size=100), event(2, size=100))
+    assert topic.replay_bytes > 100
+    topic.append(event(1, epoch=2))
+    assert topic.replay_bytes == 0

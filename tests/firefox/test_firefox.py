@@ -1,0 +1,113 @@
+"""The element, the client and the gateway's page in a real Firefox."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.browser.bundled import MODULES
+from tests.browser.proxy import Proxy
+from tests.browser.served import Served
+from tests.browser.site import serve_site
+
+from .driver import firefox
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<link rel="icon" href="data:,">
+<title>A shop</title>
+<script type="module" src="{gateway}/client.js"></script>
+<main><h1>Orders</h1>{bars}</main>
+</html>
+"""
+BAR = '<job-progress job="{job}" label="{job}" actions></job-progress>'
+TEXT = """document.querySelector('[job="{job}"]').shadowRoot.querySelector('{part}').textContent"""
+WIDTH = """(() => {
+  const root = document.querySelector('[job="video:42"]').shadowRoot;
+  const [track, bar] = [root.querySelector('.track'), root.querySelector('.bar')];
+  return Math.round(100 * bar.getBoundingClientRect().width / track.getBoundingClientRect().width);
+})()"""
+AXE = """axe.run({ resultTypes: ['violations'] }).then(({ violations }) => violations.map(
+  ({ id, nodes }) => [id, nodes.map(({ target, failureSummary }) => [target, failureSummary])]))"""
+
+
+def text(part: str, job: str = "video:42") -> str:
+    return TEXT.format(part=part, job=job)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+async def test_a_bar_in_the_html_follows_its_job(tmp_path: Path, transport: str) -> None:
+    with ExitStack() as stack:
+        served = stack.enter_context(Served())
+        gateway = served.url
+        if transport == "sse":
+            proxy = stack.enter_context(Proxy(served.url))
+            proxy.refuse_upgrades = True
+            gateway = proxy.url
+        site = stack.enter_context(
+            serve_site(PAGE.format(gateway=gateway, bars=BAR.format(job="video:42")))
+        )
+        served.report("video:42", percent=37, message="encoding")
+        async with firefox(tmp_path) as tab:
+            await tab.goto(site)
+            await tab.shows(text(".figure"), "37%")
+            await tab.shows(text(".message"), "encoding")
+            await tab.shows(WIDTH, 37)
+            served.report("video:42", percent=40)
+            await tab.shows(text(".figure"), "40%")
+            await tab.shows(WIDTH, 40)
+            served.report("video:42", status="failed", error="disk full")
+            await tab.shows(text(".error"), "disk full")
+            served.report("video:42", start=True, percent=5)
+            await tab.shows(text(".attempt"), "attempt 2")
+            status = f"import('{gateway}/client.js').then((it) => it.connect().status())"
+            seen = await tab.evaluate(status)
+            assert (seen["transport"], seen["violations"]) == (transport, 0)
+            foreign = [
+                said for said in tab.complaints if "can’t establish a connection" not in said
+            ]
+            assert foreign == []
+
+
+async def test_axe_finds_nothing_wrong_with_the_elements(tmp_path: Path) -> None:
+    axe = MODULES / "axe-core" / "axe.min.js"
+    if not axe.exists():
+        pytest.skip("needs the client's development packages: cd web && npm install")
+    with ExitStack() as stack:
+        served = stack.enter_context(Served())
+        served.report("a:running", percent=37, message="encoding", accepts=["cancel"])
+        served.report("a:failed", status="failed", error="Traceback:\n  line 3\nValueError: no")
+        served.report("a:succeeded", status="succeeded")
+        bars = "".join(
+            BAR.format(job=job) for job in ("a:running", "a:failed", "a:succeeded", "a:none")
+        )
+        site = stack.enter_context(serve_site(PAGE.format(gateway=served.url, bars=bars)))
+        async with firefox(tmp_path) as tab:
+            await tab.goto(site)
+            await tab.shows(text(".figure", "a:succeeded"), "Succeeded")
+            await tab.shows(text("button", "a:running"), "Stop")
+            await tab.run(axe.read_text("utf-8"))
+            for width, height in ((1280, 800), (390, 844)):
+                await tab.resize(width, height)
+                assert await tab.evaluate(AXE) == [], f"{width}x{height}"
+            assert tab.complaints == []
+
+
+async def test_the_gateways_page_shows_jobs_and_their_details(tmp_path: Path) -> None:
+    with Served() as served:
+        served.report("video:42", percent=37, message="encoding")
+        served.report("import:1", status="failed", error="disk full")
+        async with firefox(tmp_path) as tab:
+            await tab.goto(served.url)
+            await tab.shows(text(".figure"), "37%")
+            await tab.shows(text(".error", "import:1"), "disk full")
+            served.report("video:42", percent=40)
+            served.report("video:43", percent=1)
+            await tab.shows(text(".figure"), "40%")
+            await tab.shows(text(".figure", "video:43"), "1%")
+            await tab.run("""document.querySelector('[data-job="import:1"]').click()""")
+            await tab.shows("document.querySelector('dialog[open] h2').textContent", "import:1")
+            assert tab.complaints == []

@@ -1,0 +1,59 @@
+"""A job's history: it contains every event, or a gap that covers it."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.http.history import history_after
+from gateway.model.state import Event, Position, State
+
+
+def event(epoch: int, seq: int) -> Event:
+    state = State(status="running", attempt=1, done=seq, created_at=1.0, updated_at=1.0)
+    return Event("a", Position(epoch, seq), state)
+
+
+@given(
+    head=st.integers(1, 9),
+    kept=st.integers(0, 9),
+    oldest=st.integers(1, 9),
+    after=st.integers(0, 9),
+)
+def test_entries_and_gap_cover_the_whole_history(
+    head: int, kept: int, oldest: int, after: int
+) -> None:
+    """Whether the snapshot or the history was read later, and whatever was trimmed."""
+    log = [event(5, seq) for seq in range(oldest, kept + 1)]
+    told = history_after(event(5, head), log, after=Position(5, after), room=10_000)
+    newest = max(head, kept if log else 0)
+    seqs = [entry["seq"] for entry in told["events"]]
+    gap = told.get("gap", {"from": after + 1, "to": after})
+    assert (told["job"], told["epoch"]) == ("a", 5)
+    assert [*range(gap["from"], gap["to"] + 1), *seqs] == list(range(after + 1, newest + 1))
+    assert all(entry["state"].done == entry["seq"] for entry in told["events"])
+
+
+@given(count=st.integers(1, 30), room=st.integers(1, 1_000))
+def test_pages_together_cover_the_whole_history(count: int, room: int) -> None:
+    log = [event(5, seq) for seq in range(1, count + 1)]
+    size = len(msgspec.json.encode(log[0].state))
+    seqs: list[int] = []
+    more = True
+    while more:
+        after = Position(5, seqs[-1] if seqs else 0)
+        told = history_after(log[-1], log, after=after, room=room)
+        part = [entry["seq"] for entry in told["events"]]
+        assert 1 <= len(part) <= room // size + 1
+        seqs += part
+        more = told.get("more", False)
+    assert seqs == list(range(1, count + 1))
+
+
+def test_another_epoch_starts_at_its_first_event() -> None:
+    told = history_after(event(6, 2), [event(6, 1), event(6, 2)], after=Position(5, 7), room=10_000)
+    assert [entry["seq"] for entry in told["events"]] == [1, 2]
+    # It began anew between the two looks.
+    told = history_after(event(5, 7), [event(6, 1)], after=Position(5, 6), room=10_000)
+    assert (told["epoch"], [entry["seq"] for entry in told["events"]]) == (6, [1])

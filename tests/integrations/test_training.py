@@ -1,0 +1,144 @@
+"""The callbacks for training loops, against the published interfaces of the frameworks.
+
+The packages are too large for these tests. So a fake replaces their base class, and a loop calls
+the callbacks in the same order.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module, reload
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.worker import Job
+from tests.worker.fake_gateway import FakeGateway
+
+
+class Base:
+    """Stands for the framework's base class."""
+
+    params: dict[str, Any]
+
+
+@pytest.fixture
+def callback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """`JobCallback` of the integration that `request.param` names."""
+    name, module, base = request.param
+    parts = module.split(".")
+    for i in range(len(parts)):
+        monkeypatch.setitem(sys.modules, ".".join(parts[: i + 1]), ModuleType(parts[i]))
+    setattr(sys.modules[module], base, Base)
+    full = f"gateway.integrations.{name}"
+    loaded = full in sys.modules
+    imported = import_module(full)
+    yield (reload(imported) if loaded else imported).JobCallback
+    sys.modules.pop(full, None)
+
+
+HUGGING_FACE = ("huggingface", "transformers.trainer_callback", "TrainerCallback")
+KERAS = ("keras", "keras.callbacks", "Callback")
+LIGHTNING = ("lightning", "lightning.pytorch.callbacks", "Callback")
+
+
+def end(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
+    fake_gateway.wait_for(lambda _: fake_gateway.ends(job))
+    return fake_gateway.ends(job)[0].fields
+
+
+def shown(fields: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(fields.get(name) for name in ("status", "done", "total", "phase", "message"))
+
+
+@pytest.mark.parametrize("callback", [HUGGING_FACE], indirect=True)
+def test_hugging_face_training_is_reported(fake_gateway: FakeGateway, callback: Any) -> None:
+    called = callback("train:7", url=fake_gateway.url)
+    state = SimpleNamespace(is_world_process_zero=True, max_steps=4, global_step=0, epoch=0.0)
+    called.on_train_begin(None, state, None, model=None)
+    for _ in range(2):
+        called.on_epoch_begin(None, state, None, model=None)
+        for _ in range(2):
+            state.global_step += 1
+            state.epoch += 0.5
+            called.on_step_end(None, state, None, model=None)
+    called.on_log(None, state, None, logs={"loss": 0.123456, "epoch": 2})
+    called.on_train_end(None, state, None)
+    assert shown(end(fake_gateway, "train:7")) == (
+        "succeeded",
+        4,
+        4,
+        "epoch 2",
+        "loss 0.1235, epoch 2",
+    )
+
+
+@pytest.mark.parametrize("callback", [HUGGING_FACE], indirect=True)
+def test_hugging_face_reports_in_one_of_several_processes(
+    fake_gateway: FakeGateway, callback: Any
+) -> None:
+    called = callback("train:7", url=fake_gateway.url)
+    state = SimpleNamespace(is_world_process_zero=False, max_steps=4, global_step=1, epoch=0.0)
+    called.on_train_begin(None, state, None)
+    called.on_step_end(None, state, None)
+    called.on_train_end(None, state, None)
+    assert not fake_gateway.got
+
+
+@pytest.mark.parametrize("callback", [KERAS], indirect=True)
+def test_keras_training_is_reported(fake_gateway: FakeGateway, callback: Any) -> None:
+    called = callback("train:7", url=fake_gateway.url)
+    called.params = {"verbose": 1, "epochs": 2, "steps": 3}
+    called.on_train_begin()
+    for epoch in range(2):
+        called.on_epoch_begin(epoch)
+        for batch in range(3):
+            called.on_train_batch_end(batch, {"loss": 1.0})
+        called.on_epoch_end(epoch, {"loss": 0.5, "name": "x"})
+    called.on_train_end()
+    assert shown(end(fake_gateway, "train:7")) == ("succeeded", 6, 6, "epoch 2", "loss 0.5")
+
+
+@pytest.mark.parametrize("callback", [LIGHTNING], indirect=True)
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(None, "succeeded"), (ValueError("nan"), "failed"), (KeyboardInterrupt(), "cancelled")],
+)
+def test_lightning_training_is_reported(
+    fake_gateway: FakeGateway, callback: Any, error: BaseException | None, status: str
+) -> None:
+    called = callback("train:7", url=fake_gateway.url)
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        estimated_stepping_batches=2,
+        current_epoch=0,
+        global_step=0,
+        callback_metrics={"loss": SimpleNamespace(item=lambda: 0.25)},
+    )
+    called.on_train_start(trainer, None)
+    called.on_train_epoch_start(trainer, None)
+    for batch in range(2):
+        trainer.global_step += 1
+        called.on_train_batch_end(trainer, None, None, None, batch)
+    called.on_train_epoch_end(trainer, None)
+    if error is not None:
+        called.on_exception(trainer, None, error)
+    else:
+        called.on_train_end(trainer, None)
+    fields = end(fake_gateway, "train:7")
+    assert fields["status"] == status
+    assert shown(fields)[1:] == (2, 2, "epoch 1", "loss 0.25")
+
+
+@pytest.mark.parametrize("callback", [KERAS], indirect=True)
+def test_an_existing_job_is_left_open(fake_gateway: FakeGateway, callback: Any) -> None:
+    with Job("train:7", url=fake_gateway.url) as job:
+        called = callback(job)
+        called.params = {"epochs": 1, "steps": None}
+        called.on_train_begin()
+        called.on_train_batch_end(0)
+        called.on_train_end()
+        assert job.status == "running"
+    assert end(fake_gateway, "train:7")["done"] == 1

@@ -1,0 +1,86 @@
+"""Real processes are linearizable, and the checker rejects histories that are not."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from .history import END, Op, check, run
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("go") is None, reason="no go in PATH, which the checker is written in"
+)
+
+
+def test_two_nodes_with_kills_are_linearizable() -> None:
+    history = run(seconds=20, seed=1)
+    holds, said = check(history)
+    assert holds, said
+    # All ways in and all ways to read are in it.
+    answered = {op["client"] for op in history if op.get("answer")}
+    assert answered >= {0, 1, 2, 3, 4}
+    assert {op["client"] for op in history if op.get("read")} >= {10, 11, 20, 21}
+
+
+def state(seq: int, done: int, message: str, status: str = "running") -> Op:
+    percent = 100 if status == "succeeded" else done
+    return {"epoch": 7, "seq": seq, "attempt": 1, "status": status, "done": done,
+            "percent": percent, "message": message}  # fmt: skip
+
+
+def update(at: int, seq: int, done: int, message: str, **more: object) -> Op:
+    body = {"attempt": 1, "done": done, "total": 100, "message": message, **more}
+    answer = {"epoch": 7, "seq": seq, "attempt": 1, "reason": ""}
+    return {"job": "a", "client": 0, "call": at, "return": at + 1, "update": body, "answer": answer}
+
+
+def read(at: int, found: Op) -> Op:
+    return {"job": "a", "client": 10, "call": at, "return": at + 1, "read": found}
+
+
+HISTORY = [
+    update(0, 1, 10, "x"),
+    read(2, state(1, 10, "x")),
+    update(4, 2, 20, "y"),
+    read(6, state(2, 20, "y")),
+    update(8, 3, 30, "z", status="succeeded"),
+    read(10, state(3, 30, "z", "succeeded")),
+    read(12, state(3, 30, "z", "succeeded")),
+]
+
+
+def test_the_checker_accepts_a_valid_history() -> None:
+    lost = update(3, 0, 15, "l") | {"answer": None, "return": END}  # it never happened
+    assert check([*HISTORY, lost])[0]
+
+
+def test_a_restart_of_redis_may_change_the_epoch_but_not_the_state() -> None:
+    kept = read(14, state(1, 30, "z", "succeeded") | {"epoch": 8}) | {"restarts": 1}
+    assert check([*HISTORY, kept])[0]
+    back = read(14, state(1, 20, "y") | {"epoch": 8}) | {"restarts": 1}
+    assert not check([*HISTORY, back])[0]
+    older = read(14, state(1, 30, "z", "succeeded") | {"epoch": 6}) | {"restarts": 1}
+    assert not check([*HISTORY, older])[0]
+
+
+ALTERED: dict[str, Callable[[list[Op]], object]] = {
+    "an end that is taken back": lambda ops: ops[6].update(read=state(2, 20, "y")),
+    "a position that falls": lambda ops: ops[6]["read"].update(seq=2),
+    "an acknowledged update that is lost": lambda ops: ops[3].update(read=state(1, 10, "x")),
+    "two states at one position": lambda ops: ops[6]["read"].update(message="other"),
+    "a percentage that falls": lambda ops: ops[3]["read"].update(percent=5),
+    "another epoch": lambda ops: ops[3]["read"].update(epoch=8),
+    "an end that becomes unknown": lambda ops: ops[6].update(read={"seq": 0}),
+    "a position that is given twice": lambda ops: ops[2]["answer"].update(seq=1),
+    "an update after the end": lambda ops: ops.append(update(14, 4, 40, "late")),
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_the_checker_rejects_an_invalid_history(name: str) -> None:
+    history = copy.deepcopy(HISTORY)
+    ALTERED[name](history)
+    assert not check(history)[0]

@@ -1,0 +1,104 @@
+"""The cost of scans for sets is limited, whatever clients do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+from gateway import Node
+from gateway.brokers.base import FEED_RESET
+from gateway.brokers.memory import MemoryBroker
+from gateway.model.errors import BrokerUnavailable
+from gateway.model.state import Event, Update
+from gateway.node.reconcile import RETRY_EVERY
+from tests.fakes import FakeSource, Sink
+
+
+class SlowBroker(MemoryBroker):
+    """Its list takes a second."""
+
+    readings = 0
+
+    async def recent(self, *args: Any, **options: Any) -> Any:
+        self.readings += 1
+        await trio.sleep(1)
+        return await super().recent(*args, **options)
+
+
+async def test_scans_for_new_sets_use_at_most_half_of_the_time(
+    autojump_clock: MockClock,
+) -> None:
+    broker = SlowBroker()
+    node = Node(broker)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        source, sink = FakeSource(), Sink()
+        nursery.start_soon(node.serve, source, sink)
+        await broker.publish("a0:1", Update(percent=5))
+        for number in range(20):
+            await source.say(type="watch_set", id=1, prefix=f"a{number % 7}:{number}")
+            await trio.sleep(0.5)
+        assert broker.readings <= 6
+        await source.say(type="watch_set", id=2, prefix="a0:")
+        await trio.sleep(4)
+        assert sink.of("set")[-1]["jobs"] == ["a0:1"]
+        nursery.cancel_scope.cancel()
+
+
+class UnavailableOnce(MemoryBroker):
+    """Its first answer is that it is unavailable."""
+
+    readings = 0
+
+    async def recent(self, *args: Any, **options: Any) -> Any:
+        self.readings += 1
+        if self.readings == 1:
+            raise BrokerUnavailable("no answer")
+        return await super().recent(*args, **options)
+
+
+async def test_a_list_that_could_not_be_read_is_read_again_soon(
+    autojump_clock: MockClock,
+) -> None:
+    broker = UnavailableOnce()
+    node = Node(broker)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        source, sink = FakeSource(), Sink()
+        nursery.start_soon(node.serve, source, sink)
+        await broker.publish("a:1", Update(percent=5))
+        await source.say(type="watch_set", prefix="a:")
+        await trio.sleep(2 * RETRY_EVERY)
+        assert [frame["jobs"] for frame in sink.of("set")] == [["a:1"]]
+        nursery.cancel_scope.cancel()
+
+
+class LosingFeed(MemoryBroker):
+    """Its feed brings nothing but what the test puts into `feed_of`."""
+
+    @asynccontextmanager
+    async def feed(self, **options: Any) -> AsyncIterator[trio.abc.ReceiveChannel[Sequence[Event]]]:
+        self.feed_of, received = trio.open_memory_channel[Sequence[Event]](1)
+        yield received
+
+
+async def test_after_a_loss_in_the_feed_sets_are_read_again_soon(
+    autojump_clock: MockClock,
+) -> None:
+    broker = LosingFeed()
+    node = Node(broker)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        source, sink = FakeSource(), Sink()
+        nursery.start_soon(node.serve, source, sink)
+        await source.say(type="watch_set", prefix="a:")
+        await trio.sleep(1)
+        await broker.publish("a:1", Update(percent=5))  # the feed loses it
+        broker.feed_of.send_nowait(FEED_RESET)
+        await trio.sleep(1)
+        assert [frame["jobs"] for frame in sink.of("set")] == [[], ["a:1"]]
+        nursery.cancel_scope.cancel()

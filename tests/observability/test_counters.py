@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.observability.counters import AGES, Histogram
+
+values = st.lists(st.floats(0, 20) | st.sampled_from(AGES))
+
+
+@given(values, values)
+def test_observing_a_batch_equals_observing_each_value(
+    first: list[float], second: list[float]
+) -> None:
+    one_by_one, at_once = Histogram(), Histogram()
+    for value in first + second:
+        one_by_one.observe(value)
+    at_once.observe_all(list(first))
+    at_once.observe_all(list(second))
+    assert at_once.counts == one_by_one.counts
+    assert at_once.total == pytest.approx(one_by_one.total)

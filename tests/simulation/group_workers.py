@@ -1,0 +1,122 @@
+"""Who reports of a group: who declares it, and who works on its children."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from random import Random
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define
+
+from gateway.worker.job import Job
+
+from .groups import Group
+from .workers import LEASE, PlainReporter, Worker
+
+if TYPE_CHECKING:
+    from .world import World
+
+__all__ = ["Declarer", "Foreman", "another_attempt", "staff"]
+
+
+def staff(world: World, group: Group) -> Iterator[Worker | PlainReporter]:
+    """Who declares it, sometimes twice; two processes for its children, of which one may be
+    tried again; and sometimes somebody without a `Job` for one of them."""
+    chance = world.randomness(f"staff of {group.name}")
+    plain = ["fcall", "curl"] if world.scenario.broker == "redis" else ["curl"]
+    weights = _weights(group)
+    if chance.random() < 0.3:
+        for each in group.all:
+            name = f"declarer/{each.name}"
+            own, link = world.randomness(name), world.link(name)
+            yield Declarer(name, chance.choice(plain), each.name, world, own, link, each)
+    else:
+        for index in range(chance.choice([1, 1, 1, 1, 2])):
+            name = f"foreman{index}"
+            own, link = world.randomness(name), world.link(name)
+            groups = tuple(group.all)
+            yield Foreman(name, _kind(world, chance), [], world, own, link, weights, groups=groups)
+    jobs = group.leaves
+    chance.shuffle(jobs)
+    if chance.random() < 0.3:
+        name = "plain"
+        own, link = world.randomness(name), world.link(name)
+        yield PlainReporter(name, chance.choice(plain), jobs.pop(), world, own, link)
+    again = chance.choices(jobs, k=1) if jobs and chance.random() < 0.4 else []
+    for index, mine in enumerate((jobs[::2] + again, jobs[1::2])):
+        name = f"hand{index}"
+        own, link = world.randomness(name), world.link(name)
+        yield Worker(name, _kind(world, chance), mine, world, own, link, weights, most=10)
+
+
+def another_attempt(world: World, group: Group, name: str) -> Worker:
+    """A process that works on one of the children, whoever else does."""
+    chance = world.randomness(name)
+    jobs = [chance.choice(group.leaves)]
+    link, weights = world.link(name), _weights(group)
+    return Worker(name, _kind(world, chance), jobs, world, chance, link, weights, most=10)
+
+
+def _kind(world: World, chance: Random) -> str:
+    return chance.choice(
+        ["http", "redis", "redis"] if world.scenario.broker == "redis" else ["http"]
+    )
+
+
+def _weights(group: Group) -> Mapping[str, float]:
+    return {job: weight for each in group.all for job, weight in each.weights.items()}
+
+
+@define(eq=False)
+class Foreman(Worker):
+    """A process that declares a group and those in it, and does not wait for their children."""
+
+    groups: tuple[Group, ...] = ()
+    """The innermost last."""
+
+    def _main(self, url: str) -> None:
+        groups = list(self.groups)
+        self.chance.shuffle(groups)
+        for group in groups:
+            self._sleep(0, 4)
+            self._declare(group, url)
+
+    def _declare(self, group: Group, url: str) -> None:
+        """The block is left at once, with the group's children at work; or else with an error."""
+        self.world.note(f"{self.name} declares {group.name}: {group.expected}")
+        expected = group.expected
+        weight = self.weights.get(group.name)
+        try:
+            with Job(group.name, url=url, children=expected, weight=weight, timeout=10) as job:
+                if expected is None:  # they are those that it makes itself
+                    for child, weight in group.weights.items():
+                        if child not in {inner.name for inner in group.inner}:
+                            with job.child(child.rpartition("/")[2], weight=weight, lease=LEASE):
+                                self._sleep(0, 0.5)
+                for done in range(self.chance.randint(0, 4)):
+                    self._sleep(0, 2)
+                    job.update(message=f"{self.name}/{done}")
+                if self.chance.random() < 0.1:
+                    self._fail()
+        except LookupError:
+            self.world.note(f"{self.name} ends {group.name}")
+        report = job._report
+        if report.delivered and report.attempt is not None:
+            self.ends.append((group.name, report.attempt, job.status))
+
+
+@define(eq=False)
+class Declarer(PlainReporter):
+    """Somebody without a `Job` who declares a group, also later than its children, and again."""
+
+    group: Group
+
+    async def run(self) -> None:
+        """Until it is declared."""
+        expected = self.group.expected
+        for _ in range(self.chance.randint(1, 3)):
+            await trio.sleep(self.chance.uniform(0, 6))
+            await self._tell(
+                {"children": len(self.group.children) if expected is None else expected}
+            )

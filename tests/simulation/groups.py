@@ -1,0 +1,371 @@
+"""Groups: which there are in a run, and what must hold of them.
+
+`Ledger` follows what the broker holds of groups and their children after every command, and folds
+the children itself, from docs/groups.md alone. So it knows of each state of a group whether it
+should be, and holds every frame and answer that shows the group to that.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from attrs import define, field, frozen
+
+from gateway.brokers.memory import MemoryBroker
+from gateway.brokers.redis.scripts import PUBLISH, RESTORE
+
+from .checks import FINAL
+
+__all__ = ["Command", "Group", "GroupMemoryBroker", "Ledger", "Row", "command_of", "plan"]
+
+STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+
+@frozen
+class Group:
+    """A group of the run."""
+
+    name: str
+    weights: Mapping[str, float]
+    """Of each child, by its id: also of those that are groups themselves."""
+    expected: float | None
+    """As it is declared."""
+    inner: tuple[Group, ...] = ()
+    """Those of its children that are groups."""
+
+    @property
+    def children(self) -> list[str]:
+        return list(self.weights)
+
+    @property
+    def all(self) -> Iterator[Group]:
+        """It and the groups in it, the innermost first."""
+        for group in self.inner:
+            yield from group.all
+        yield self
+
+    @property
+    def leaves(self) -> list[str]:
+        """The jobs in it that are no groups."""
+        groups = {group.name for group in self.all}
+        return [job for group in self.all for job in group.children if job not in groups]
+
+
+def plan(name: str, kind: str, chance: random.Random) -> Group:
+    """A `flat` group, or a `nested` one, which has another one among its children."""
+
+    def weigh() -> float:
+        return chance.choice([1, 1, 1, 0.5, 2])
+
+    weights = {f"{name}/{child}": weigh() for child in "abc"[: chance.randint(1, 3)]}
+    inner: tuple[Group, ...] = ()
+    if kind == "nested":
+        inner = (plan(f"{name}/n", "flat", chance),)
+        weights[inner[0].name] = weigh()
+    total = sum(weights.values())
+    # Mostly it ends with its children; more are expected than come, or fewer.
+    expected = chance.choice([total] * 7 + [total + 1, max(0.5, total - 1), None])
+    return Group(name, weights, expected, inner)
+
+
+@frozen
+class Row:
+    """What a broker holds of a job, as far as groups go by it."""
+
+    position: tuple[int, int]
+    attempt: int
+    status: str
+    percent: float | None
+    weight: float
+    children: str | None
+    """A group's, as JSON with sorted names."""
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def figures(self) -> tuple[Any, ...]:
+        return self.attempt, self.status, self.percent, self.children
+
+    @classmethod
+    def of_state(cls, position: tuple[int, int], state: Mapping[str, Any]) -> Row:
+        """From a state as clients are shown it."""
+        children = state.get("children")
+        return cls(
+            position,
+            state["attempt"],
+            state["status"],
+            state.get("percent"),
+            state.get("weight") or 1,
+            None if children is None else _sorted(children),
+        )
+
+    @classmethod
+    def of_hash(cls, record: Mapping[bytes, bytes]) -> Row:
+        """From a record in Redis."""
+        children = record.get(b"children")
+        return cls(
+            (int(record[b"epoch"]), int(record[b"seq"])),
+            int(record[b"attempt"]),
+            record[b"status"].decode(),
+            float(record[b"percent"]) if b"percent" in record else None,
+            float(record.get(b"weight", 1)),
+            None if children is None else _sorted(json.loads(children)),
+        )
+
+
+def _sorted(children: Mapping[str, Any]) -> str:
+    return json.dumps(dict.fromkeys(("expected", *STATUSES), 0) | dict(children), sort_keys=True)
+
+
+@frozen
+class Command:
+    """What has changed something in the broker."""
+
+    job: str | None = None
+    """The job that an update was of; None if it was none."""
+    restores: bool = False
+    """It brought back what a node has shown."""
+
+
+def command_of(words: list[bytes]) -> Command:
+    """Of a Redis client."""
+    name = words[0].upper()
+    if name == b"FCALL":
+        return Command(words[4].decode())
+    if name not in (b"EVAL", b"EVALSHA"):
+        return Command()
+    script = words[1].decode()
+    if script in PUBLISH:
+        return Command(words[3 + int(words[2]) + 1].decode())
+    return Command(restores=script in RESTORE)
+
+
+@define
+class Ledger:
+    """What the broker has held of the groups of a run, and whether it should have."""
+
+    groups: list[Group]
+    """The innermost first."""
+    lost: Collection[str]
+    """Jobs of which nothing is promised any more."""
+    violation: str | None = None
+    """The first thing that should not be."""
+    _known: dict[str, Row] = field(factory=dict)
+    _newest: dict[str, int] = field(factory=dict)
+    """The newest attempt of each job that there has been."""
+    _left_out: dict[str, dict[str, int]] = field(factory=dict)
+    """Of each group, the children that had ended when a `start` opened its attempt, and which
+    attempt of theirs had: they do not count before they begin another."""
+    _unsure: set[str] = field(factory=set)
+    """Groups that a `start` has opened before the server lost writes: which children count in
+    them is in no state that a node could have restored."""
+    _shown: dict[tuple[str, int, int], Row] = field(factory=dict)
+
+    @property
+    def jobs(self) -> list[str]:
+        return [job for group in self.groups for job in (group.name, *group.children)]
+
+    def has_lost_writes(self, read: Callable[[str], Row | None]) -> None:
+        """The server holds what there was some time ago."""
+        self._known = {job: row for job in self.jobs if (row := read(job)) is not None}
+        self._unsure.update(name for name, children in self._left_out.items() if children)
+
+    def look(self, read: Callable[[str], Row | None], command: Command) -> None:
+        """See what a command has changed."""
+        now = {job: row for job in self.jobs if (row := read(job)) is not None}
+        before, self._known = self._known, now
+        if now == before or self.violation is not None:
+            return
+        for group in self.groups:
+            row = now.get(group.name)
+            if row is not None and row.children is not None and group.name not in self.lost:
+                wrong = self._wrong(group, row, before, now, command)
+                if wrong is not None:
+                    self.violation = f"groups: {group.name} {wrong}: {row}, of {self._kids(group)}"
+                    return
+                self._shown[group.name, *row.position] = row
+        for job, row in now.items():
+            self._newest[job] = max(row.attempt, self._newest.get(job, 0))
+
+    def shown(self, job: str, epoch: int | None, seq: int, state: Any) -> str | None:
+        """What is wrong with this state of a group, at a position that it has had; None if nothing
+        is, or it is not known."""
+        known = self._shown.get((job, epoch or 0, seq))
+        if known is None or state is None:
+            return None
+        row = Row.of_state(known.position, state)
+        return None if row == known else f"groups: {job} is shown as {row}, and was {known}"
+
+    def at_rest(self, states: Mapping[str, Any]) -> str | None:
+        """What is wrong with these states of all jobs; None if nothing is."""
+        rows = {job: Row.of_state((0, 0), state) for job, state in states.items() if state}
+        self._known = rows
+        for group in self.groups:
+            row = rows.get(group.name)
+            if row is None or row.children is None or row.final or group.name in self.lost:
+                continue
+            wrong = self._miscounted(group, row) or self._overdue(group, row)
+            if wrong is not None:
+                return f"groups: at rest {group.name} {wrong}: {row}, of {self._kids(group)}"
+        return None
+
+    # -- the rules -----------------------------------------------------------------
+
+    def _wrong(
+        self,
+        group: Group,
+        row: Row,
+        before: Mapping[str, Row],
+        now: Mapping[str, Row],
+        command: Command,
+    ) -> str | None:
+        was = before.get(group.name)
+        own = command.job == group.name
+        if was is not None and row.attempt != was.attempt:
+            if own:
+                if was.children is not None:
+                    ended = {c: before[c].attempt for c in group.children if c in before
+                             and before[c].final}  # fmt: skip
+                    self._left_out.setdefault(group.name, {}).update(ended)
+            elif not self._reopens(group, row, was, before, now, command):
+                return f"begins another attempt after {was}, and no child was tried again"
+            was = None
+        if was is not None and was.final:
+            sure = not command.restores and group.name not in self._unsure
+            if sure and self._is_tried_again(group, before, now):
+                return f"stays at its end, {was}, though a child was tried again"
+            changed = row.figures != was.figures and not command.restores
+            return f"changes after its end, {was}" if changed else None
+        if command.restores and row.final:
+            return None  # as it was shown; its children follow
+        return (
+            self._miscounted(group, row)
+            or self._overdue(group, row)
+            or (None if own or command.restores else self._too_early(group, row))
+            or self._wrong_percent(group, row, was, command)
+        )
+
+    def _reopens(
+        self,
+        group: Group,
+        row: Row,
+        was: Row,
+        before: Mapping[str, Row],
+        now: Mapping[str, Row],
+        command: Command,
+    ) -> bool:
+        if command.restores:
+            # A running attempt that was opened on this server after what was shown is counted on.
+            return (
+                not was.final
+                or row.attempt <= self._newest[group.name]
+                or any(
+                    child in now and now[child].attempt > self._newest.get(child, 0)
+                    for child in group.children
+                )
+            )
+        again = self._is_tried_again(group, before, now)
+        return was.final and again and row.attempt == was.attempt + 1
+
+    def _is_tried_again(
+        self, group: Group, before: Mapping[str, Row], now: Mapping[str, Row]
+    ) -> bool:
+        """Whether a child that counts has begun another attempt."""
+        left_out = {} if group.name in self._unsure else self._left_out.get(group.name, {})
+        return any(
+            now[child].attempt > before[child].attempt > left_out.get(child, 0)
+            for child in group.children
+            if child in before and child in now
+        )
+
+    def _counted(self, group: Group) -> list[Row]:
+        left_out = self._left_out.get(group.name, {})
+        kids = self._kids(group)
+        return [row for child, row in kids.items() if row.attempt > left_out.get(child, 0)]
+
+    def _kids(self, group: Group) -> dict[str, Row]:
+        return {child: self._known[child] for child in group.children if child in self._known}
+
+    def _miscounted(self, group: Group, row: Row) -> str | None:
+        if group.name in self._unsure:
+            return None
+        counts = Counter(child.status for child in self._counted(group))
+        expected = json.loads(row.children or "{}")["expected"]
+        wanted = _sorted({"expected": expected, **counts})
+        return None if row.children == wanted else f"does not count its children ({wanted})"
+
+    def _is_due(self, group: Group, row: Row) -> bool:
+        """Whether it ends by itself."""
+        expected = json.loads(row.children or "{}")["expected"]
+        children = self._counted(group)
+        ended = sum(child.weight for child in children if child.final)
+        live = any(not child.final for child in children)
+        return expected is not None and ended >= expected and not live
+
+    def _overdue(self, group: Group, row: Row) -> str | None:
+        overdue = not row.final and self._is_due(group, row) and group.name not in self._unsure
+        return "should have ended" if overdue else None
+
+    def _too_early(self, group: Group, row: Row) -> str | None:
+        if not row.final or group.name in self._unsure:
+            return None
+        if not self._is_due(group, row):
+            return "has ended before its children"
+        statuses = {child.status for child in self._counted(group)}
+        end = next(one for one in ("failed", "cancelled", "succeeded") if one in statuses)
+        return None if row.status == end else f"has not {end}"
+
+    def _wrong_percent(
+        self, group: Group, row: Row, was: Row | None, command: Command
+    ) -> str | None:
+        if group.name in self._unsure:
+            return None
+        expected = json.loads(row.children or "{}")["expected"]
+        children = self._counted(group)
+        whole = sum(_units(child.weight) for child in children)
+        mean = None
+        if expected is not None:
+            whole = max(whole, _units(expected))
+            gained = sum(
+                _units(child.weight)
+                * (10_000 if child.final else round((child.percent or 0) * 100))
+                for child in children
+            )
+            mean = gained // (whole * 10) / 10
+        if row.status == "succeeded":
+            mean = 100
+        before = None if was is None else was.percent
+        wanted = before if mean is None else max(mean, before or 0)
+        if command.restores:
+            return None if mean is None or (row.percent or 0) >= mean else f"is below {mean} %"
+        return None if row.percent == wanted else f"is not at {wanted} %"
+
+
+def _units(weight: float) -> int:
+    """In thousandths."""
+    return round(weight * 1000)
+
+
+class GroupMemoryBroker(MemoryBroker):
+    """A memory broker that a ledger follows."""
+
+    ledger: Ledger
+
+    async def publish(self, job: str, update: Any, *, publisher: str = "") -> Any:
+        result = await super().publish(job, update, publisher=publisher)
+        self.ledger.look(self._row, Command(job))
+        return result
+
+    def _row(self, job: str) -> Row | None:
+        record = self._record(job)
+        if record is None:
+            return None
+        epoch, seq = record.position
+        return Row.of_state((epoch, seq), msgspec.to_builtins(record.state))

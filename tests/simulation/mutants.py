@@ -1,0 +1,370 @@
+"""Classic defects, one at a time: the simulation must find each within 1,000 seeds.
+
+    python -m tests.simulation.mutants [--only NAME…] [--minutes 10] [--seeds 1000]
+
+Each is a text of the package that is replaced by another, in a copy. A text that is not
+there any more, or more than once, is an error: the list is kept true to the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+__all__ = ["MUTANTS", "Mutant", "find"]
+
+ROOT = Path(__file__).parents[2]
+LUA = "brokers/redis/lua/"
+
+
+@frozen
+class Mutant:
+    """A defect."""
+
+    name: str
+    file: str
+    """Within `gateway/`."""
+    old: str
+    new: str
+    faults: tuple[str, ...] = ()
+    """Kinds of faults that can show it, so that fewer seeds do: all kinds if none are named."""
+
+
+MUTANTS = (
+    # -- the fold, in Python (memory) and Lua (Redis)
+    Mutant("fold-end-overwritten", "model/reducer.py",
+           "    if state.final:\n        return Result(record, \"final\")", "    pass"),
+    Mutant("fold-zombie-not-fenced", "model/reducer.py",
+           "if update.attempt < state.attempt:", "if update.attempt < 0:", ("memory", "zombie")),
+    Mutant("fold-position-given-twice", "model/reducer.py",
+           "Position(record.position.epoch, record.position.seq + 1)",
+           "Position(record.position.epoch, record.position.seq + (record.position.seq % 5 > 0))"),
+    Mutant("lua-end-overwritten", LUA + "publish.lua",
+           "return nil, 'final' end\n  if too_many_parts", "end\n  if too_many_parts"),
+    Mutant("lua-zombie-not-fenced", LUA + "publish.lua",
+           "if given < attempt then return nil, 'stale_attempt' end", ""),
+    Mutant("lua-numbers-fall", LUA + "publish.lua",
+           "return new ~= old and new - old > 0 and new or old", "return new"),
+    Mutant("lua-epoch-reused", LUA + "record.lua",
+           "newest_epoch = math.max(newest_epoch + 1, time[1] * 1e6 + time[2])",
+           "newest_epoch = math.max(newest_epoch, 1)"),
+    Mutant("lua-position-given-twice", LUA + "record.lua",
+           "changes.seq = whole(record.seq + 1)", "changes.seq = whole(record.seq - 1 + 1)"),
+    Mutant("lua-lease-never-lapses", LUA + "expire_leases.lua",
+           "if lapses and at <= NOW then", "if false then"),
+    # -- a Redis that went back in time
+    Mutant("takeover-no-generation", LUA + "failover.lua",
+           "if known or RESTORED ~= '' or SEEN > newest_epoch then", "if false then"),
+    Mutant("takeover-past-is-present", LUA + "record.lua",
+           "return tonumber(record.epoch) < GENERATION", "return false"),
+    Mutant("takeover-opens-at-once", LUA + "failover.lua",
+           "if age < SETTLES_AFTER then return false end", "if true then return true end",
+           ("rollback:apart",)),
+    Mutant("takeover-restores-nothing", "brokers/redis/poller.py",
+           "await restore(link, self.shard, observed)", "pass"),
+    Mutant("takeover-restores-attempts-only", LUA + "restore.lua",
+           "ipairs({'attempt', 'status', 'percent', 'updated_at'})", "ipairs({'attempt'})",
+           ("rollback",)),
+    Mutant("takeover-reads-before-restore", "brokers/redis/poller.py",
+           "                        calls.unsettle(unless=(server, generation))\n",
+           "                        calls.unsettle(unless=calls._settled)\n",
+           ("failover:apart", "reset")),
+    Mutant("takeover-any-server-answers", "brokers/redis/calls.py",
+           "return self._settled is None or link.server == self._settled[0]", "return True"),
+    Mutant("restore-takes-the-present", "brokers/redis/observed.py",
+           "if known is not None:\n                self._bytes -= _size(known)\n"
+           "                if known.position > event.position:\n                    event = known",
+           "if known is not None:\n                self._bytes -= _size(known)\n"
+           "                event = known", ("rollback", "link:some_slow")),
+    # -- following the feed
+    Mutant("feed-hole-not-noticed", "brokers/redis/cursor.py",
+           "if self.number != expected:", "if False:", ("trim:slow",)),
+    Mutant("feed-cut-off-taken-as-empty", "brokers/redis/cursor.py",
+           "        if self.entry_id < self.feed.last:\n            self.skip_to_end(self.feed)\n"
+           "            return \"entries were trimmed before they were read\"\n", "",
+           ("trim:slow",)),
+    Mutant("feed-waits-in-the-future", "brokers/redis/cursor.py",
+           "if feed.last < self.entry_id:", "if False:", ("trim:deleted",)),
+    Mutant("feed-entry-ends-the-node", "brokers/redis/cursor.py",
+           "except (ValueError, TypeError, IndexError) as error:",
+           "except ZeroDivisionError as error:", ("garbage",)),
+    Mutant("feed-read-before-delivered", "brokers/redis/poller.py",
+           "            if events:\n                self._record_observed(events)\n"
+           "                await self._deliver(send, events)",
+           "            if events and self._random.random() < 0.9:\n"
+           "                self._record_observed(events)\n"
+           "                await self._deliver(send, events)"),
+    Mutant("feed-reader-dies-unseen", "brokers/redis/poller.py",
+           "                        self._report_unavailable(error)\n",
+           "                        return\n"),
+    # -- topics and cursors
+    Mutant("topic-takes-older-events", "delivery/topic.py",
+           "if position <= head:", "if position == head:", ("link:some_slow",)),
+    Mutant("topic-ring-with-holes", "delivery/topic.py",
+           "if position.seq != head.seq + 1 or position.epoch != head.epoch:",
+           "if position.epoch != head.epoch:", ("trim:slow",)),
+    Mutant("topic-snapshot-not-merged-by-position", "delivery/topic.py",
+           "        if snapshot is not None:\n            self.append(snapshot)",
+           "        if snapshot is not None:\n            self.position = UNSEEN\n"
+           "            self.append(snapshot)", ("link:some_slow",)),
+    Mutant("topic-off-by-one", "delivery/topic.py",
+           "return steps(job, head, self._replay[-wanted:], event=self.latest)",
+           "return steps(job, head, self._replay[-wanted - 1 :], event=self.latest)"),
+    Mutant("topic-old-messages-shared", "delivery/topic.py",
+           "        if self._messages:\n            self._forget_messages()\n        return True",
+           "        return True"),
+    Mutant("topic-messages-shared-by-all-cursors", "delivery/topic.py",
+           "known = self._messages.get((cursor, mode))",
+           "known = next(iter(self._messages.values()), None)"),
+    Mutant("cursor-advanced-before-delivery", "delivery/topic.py",
+           "        if message is not None:\n            self.cursor = None if",
+           "        if message is None:\n            self.cursor = self.topic.position\n"
+           "        else:\n            self.cursor = None if"),
+    Mutant("cursor-not-advanced", "delivery/topic.py",
+           "self.cursor = None if message.kind == \"gap\" else self.topic.position",
+           "self.cursor = self.cursor or self.topic.position"),
+    Mutant("client-is-shown-the-past-of-a-slower-node", "delivery/topic.py",
+           "return not self.client_is_newer or self.cursor is None or "
+           "self.cursor < topic.position", "return True"),
+    Mutant("forgotten-end-becomes-null", "delivery/topic.py",
+           "self.position == requested_at and not self.latest.state.final:",
+           "self.position == requested_at:"),
+    Mutant("step-claims-a-wrong-predecessor", "delivery/topic.py",
+           "return step(job, head, self._replay[-1], prev=known.seq, event=self.latest)",
+           "return step(job, head, self._replay[-1], prev=head.seq - 1, event=self.latest)"),
+    # -- the hub
+    Mutant("hub-the-end-is-throttled", "delivery/hub.py",
+           "in changed.values():\n            self._update_replay_bytes(topic)\n"
+           "            _notify_subscribers(topic)\n",
+           "in changed.values():\n"
+           "            if topic.latest is None or not topic.latest.state.final:\n"
+           "                _notify_subscribers(topic)\n"),
+    Mutant("hub-snapshot-wakes-nobody", "delivery/hub.py",
+           "                    topic.no_client_is_newer()\n"
+           "                _notify_subscribers(topic)",
+           "                    topic.no_client_is_newer()"),
+    Mutant("hub-failed-load-forgotten", "delivery/hub.py",
+           "            if job in self._topics:\n                self._to_load.add(job)",
+           "            pass"),
+    Mutant("hub-difference-not-reloaded", "delivery/hub.py",
+           "            else:\n                self._to_load.add(job)", "            else:\n"
+           "                pass"),
+    Mutant("hub-topics-stay-for-ever", "delivery/hub.py",
+           "if topic.idle_since is None or topic.idle_since > before:", "if True:"),
+    Mutant("hub-watchers-leak", "delivery/hub.py",
+           "        topic.subscriptions.discard(subscription)\n", ""),
+    Mutant("hub-last-watcher-counts-for-all", "delivery/hub.py",
+           "        if topic.subscriptions:\n            if topic.owner is subscription.owner:",
+           "        if False:\n            if topic.owner is subscription.owner:"),
+    # -- sessions and outboxes
+    Mutant("session-position-used-twice", "delivery/session.py",
+           "mode=mode, position=self._positions.pop(job, None))",
+           "mode=mode, position=self._positions.get(job))"),
+    Mutant("session-old-subscription-goes-on", "delivery/session.py",
+           "        subscription.cancelled = True\n        self.outbox.cancel(subscription)\n"
+           "        self._denied.discard(job)\n        self._hub.unsubscribe(subscription)\n",
+           "        self._denied.discard(job)\n"),
+    Mutant("session-leaks-at-the-end", "delivery/session.py",
+           "        for job in list(self._subscriptions):\n            self._unsubscribe(job)\n",
+           "        pass\n"),
+    Mutant("outbox-mark-lost-while-paced", "delivery/outbox.py",
+           "        if subscription not in due and self.close_code is None:",
+           "        if self._opens_on is None and subscription not in due "
+           "and self.close_code is None:"),
+    # -- the node
+    Mutant("reconciler-loads-once", "node/reconcile.py",
+           "            self._hub.not_loaded(asked)\n", "            pass\n"),
+    Mutant("reconciler-never-compares", "node/reconcile.py",
+           "            nursery.start_soon(self._check)\n", ""),
+    Mutant("reconciler-never-looks-at-leases", "node/reconcile.py",
+           "            nursery.start_soon(self._reap)\n", ""),
+    Mutant("node-is-never-stale", "node/node.py",
+           "reason = self._waiting_for_broker or self.broker.unavailable_reason",
+           "reason = self._waiting_for_broker", ("link",)),
+    Mutant("node-tells-nobody-it-is-stale", "node/node.py",
+           "self.connections.announce(encode(\"feed\"", "str(encode(\"feed\""),
+    # -- workers
+    Mutant("worker-end-claimed-without-an-answer", "worker/report.py",
+           "        self.tried = self.tried or request[\"status\"] != \"running\"\n",
+           "        self.tried = self.tried or request[\"status\"] != \"running\"\n"
+           "        self.settled = self.delivered = self.tried\n"),
+    # -- tried by hand, of other kinds
+    Mutant("fold-percent-falls", "model/reducer.py",
+           "return max(percent or 0, _normalise(two_digits(update.percent)))",
+           "return _normalise(two_digits(update.percent))", ("memory",)),
+    Mutant("fold-an-end-is-stalled", "model/reducer.py",
+           "if not has_lease(state):\n        return None\n    health",
+           "if state.health == \"lost\":\n        return None\n    health", ("memory",)),
+    Mutant("lua-repeated-start-opens-another-attempt", LUA + "publish.lua",
+           "if update.start and (not update.run or update.run ~= record.run) then",
+           "if update.start then"),
+    Mutant("restore-overwrites-a-newer-run", LUA + "restore.lua",
+           "elseif record and is_newer_run(record, seen) then", "elseif false then",
+           ("rollback",)),
+    Mutant("reissue-left-out", "brokers/redis/records.py",
+           "        if past:\n", "        if False:\n", ("rollback",)),
+    Mutant("calls-answer-from-before-the-takeover", "brokers/redis/calls.py",
+           "if settled is not None and self._settled != settled:", "if False:",
+           ("failover", "link")),
+    Mutant("feed-of-an-earlier-generation", "brokers/redis/cursor.py",
+           "if epoch >= self.feed.generation:", "if True:", ("rollback", "failover")),
+    Mutant("feed-goes-on-after-a-takeover", "brokers/redis/cursor.py",
+           "if feed.server != previous.server or feed.generation != previous.generation:",
+           "if False:", ("rollback", "failover")),
+    Mutant("topic-unknown-takes-newer-events-away", "delivery/topic.py",
+           "elif self.latest and self.position == requested_at and not self.latest.state.final:",
+           "elif self.latest and not self.latest.state.final:", ("link:some_slow",)),
+    Mutant("topic-epochs-not-told-apart", "delivery/topic.py",
+           "if cursor is not None and (cursor.epoch != head.epoch or cursor.seq > head.seq):",
+           "if cursor is not None and cursor.seq > head.seq:", ("rollback",)),
+    Mutant("hub-newer-client-waits-for-ever", "delivery/hub.py",
+           "topic.no_client_is_newer()", "pass", ("flush", "evict")),
+    Mutant("reconciler-loss-not-heeded", "node/reconcile.py",
+           "events may be missing: compare all topics soon.\"\"\"\n        self._lost.set()",
+           "events may be missing: compare all topics soon.\"\"\"", ("trim",)),
+    Mutant("session-sync-removes-nothing", "delivery/session.py",
+           "unwanted = [job for job in self._subscriptions if job not in keep]", "unwanted = []"),
+    Mutant("outbox-limit-never-opens", "delivery/outbox.py",
+           "        self._opens_on = None\n        if self._due:\n"
+           "            self._due_since = max", "        self._opens_on = None\n        if False:\n"
+           "            self._due_since = max"),
+    Mutant("outbox-queued-for-ever", "delivery/outbox.py",
+           "        self._queued = False\n        writer = self._lent\n"
+           "        if writer is None or not self._ready:\n            return 0\n",
+           "        writer = self._lent\n        if writer is None or not self._ready:\n"
+           "            return 0\n        self._queued = False\n"),
+    Mutant("fan-out-half-a-write-is-forgotten", "delivery/outbox.py",
+           "                return messages\n            self._unfinished = True\n",
+           "                return messages\n", ("stall",)),
+    Mutant("fan-out-one-a-turn", "delivery/fan_out.py",
+           "            messages += connection.write()\n",
+           "            messages += connection.write()\n            break\n"),
+    # -- requests
+    Mutant("request-survives-its-attempt", LUA + "publish.lua",
+           "blank.run, blank.opened_at = update.run, update.start and at or nil\n",
+           "blank.run, blank.opened_at = update.run, update.start and at or nil\n"
+           "  for _, name in ipairs({'request', 'request_id', 'request_verb', 'request_is'}) do\n"
+           "    blank[name] = record[name]\n  end\n"),
+    Mutant("request-of-another-attempt", LUA + "publish.lua",
+           "if update.attempt and tonumber(update.attempt) ~= tonumber(record.attempt) then",
+           "if false then"),
+    Mutant("request-after-the-end", LUA + "publish.lua",
+           "return nil, 'final' end\n  if not takes", "end\n  if not takes"),
+    Mutant("request-in-place-of-a-cancel", LUA + "groups.lua",
+           "\n    or (record.request_verb == 'cancel' and record.request_is ~= 'refused')", ""),
+    Mutant("request-not-heard", "worker/report.py",
+           "            self._hear(request, parse_request(result.request))\n", ""),
+    # -- groups
+    Mutant("group-child-counted-twice", LUA + "groups.lua",
+           "  if old then add(sums, old, -1) end\n", "", ("groups",)),
+    Mutant("group-percent-falls", LUA + "groups.lua",
+           "if not percent or mean - percent > 0 then percent = mean end", "percent = mean",
+           ("groups",)),
+    Mutant("group-ends-while-a-child-runs", LUA + "groups.lua",
+           "and sums[8] >= due and sums[1] + sums[2] == 0 then", "and sums[8] >= due then",
+           ("groups",)),
+    Mutant("group-reopened-by-an-update-of-a-child", LUA + "groups.lua",
+           "and string.match(old, '^%d+') ~= string.match(new, '^%d+')", "and old ~= new",
+           ("groups",)),
+    Mutant("group-never-reopened", LUA + "groups.lua",
+           "local reopens = final and old and new\n", "local reopens = false and old and new\n",
+           ("groups",)),
+    Mutant("group-forgets-early-children", LUA + "publish.lua",
+           "parsed(state.sums) or total_of(JOB)", "parsed(state.sums) or parsed(NO_SUMS)",
+           ("groups",)),
+    Mutant("group-start-counts-what-had-ended", LUA + "publish.lua",
+           "sums, ended = total_of(JOB, true)", "sums = total_of(JOB)", ("groups",)),
+    Mutant("group-in-a-group-not-counted", LUA + "groups.lua",
+           "for _ = 1, MAX_GROUP_LEVELS do\n    local group, known, old, new = remember",
+           "for _ = 1, 1 do\n    local group, known, old, new = remember", ("groups",)),
+    Mutant("group-not-recounted-after-a-loss", LUA + "restore.lua",
+           "for _, group in ipairs(groups) do recount(group) end", "",
+           ("groups", "rollback", "failover")),
+    Mutant("group-in-memory-ends-never-weighed", "model/children.py",
+           "\"ended\": sums.ended + sign * each.weight * each.ended,", "\"ended\": sums.ended,",
+           ("groups", "memory")),
+    # -- sets
+    Mutant("set-in-the-order-of-updates", "delivery/job_set.py",
+           "return -(state.started_at or state.created_at), job",
+           "return -state.updated_at, job", ("sets",)),
+    Mutant("set-takes-older-events", "delivery/job_set.py",
+           "if event.position <= member.position:", "if False:", ("sets", "link:some_slow")),
+    Mutant("set-keeps-what-is-gone", "delivery/job_set.py",
+           "if member.seen_in_scan < self._scan:", "if False:", ("sets", "flush", "evict")),
+    Mutant("set-end-of-a-hidden-job-not-told", "delivery/set_watch.py",
+           "                self._remember_displaced(job)\n", "", ("sets",)),
+    Mutant("set-job-left-before-its-end", "delivery/set_watch.py",
+           "self._holder.release_after_end(job)", "self._holder.release(job)", ("sets", "stall")),
+    Mutant("set-not-read-after-a-loss", "node/node.py",
+           "                        self.sets.scan_all()\n", "", ("sets", "trim:slow")),
+    Mutant("set-of-jobs-that-may-not-be-watched", "delivery/session_sets.py",
+           "            not self._auth.permissions.watch.covers(prefix),\n", "            False,\n",
+           ("sets",)),
+    Mutant("set-keeps-its-old-rights", "delivery/session_sets.py",
+           "if watch.denied == self._auth.permissions.watch.covers(watch.prefix)", "if False",
+           ("sets",)),
+    # -- the client's rule, as `gateway watch` has it
+    Mutant("client-takes-overlaps", "cli/watch/job_states.py",
+           "and position == (frame.epoch, frame.prev)", "and position[0] == frame.epoch"),
+    Mutant("client-keeps-its-position-on-a-snapshot", "cli/watch/job_states.py",
+           "        if frame.snapshot or follows:", "        if follows:"),
+)  # fmt: skip
+
+
+def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str, float]:
+    """The first seed that finds it, what that says, and the seconds that took."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        shutil.copytree(ROOT / "gateway", root / "gateway")
+        for name in ("tests", "vectors", "web", "docs"):
+            (root / name).symlink_to(ROOT / name)
+        path = root / "gateway" / mutant.file
+        text = path.read_text("utf-8")
+        if text.count(mutant.old) != 1:
+            raise ValueError(f"{mutant.name}: its text is {text.count(mutant.old)} times there")
+        path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+        began = time.monotonic()
+        command = [sys.executable, "-m", "tests.simulation", "--start", "1", "--no-shrink"]
+        command += ["--seeds", str(seeds), "--minutes", str(minutes), "--only", *mutant.faults]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        took = time.monotonic() - began
+    found = re.search(r"^seed (\d+): (.*)$", done.stdout, re.MULTILINE)
+    if found:
+        return int(found[1]), found[2], took
+    if done.returncode:
+        return None, done.stderr[-300:], took
+    return None, "not found", took
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
+    parser.add_argument("--only", nargs="*", default=[], help="names, or parts of names")
+    parser.add_argument("--seeds", type=int, default=1000, help="for each, at most")
+    parser.add_argument("--minutes", type=float, default=10, help="for each, at most")
+    options = parser.parse_args(arguments)
+    left = 0
+    print("| defect | seed | seconds | what is said |\n|---|---|---|---|", flush=True)
+    for mutant in MUTANTS:
+        if options.only and not any(part in mutant.name for part in options.only):
+            continue
+        try:
+            seed, said, took = find(mutant, seeds=options.seeds, minutes=options.minutes)
+        except ValueError as error:
+            seed, said, took = None, str(error), 0.0
+        left += seed is None
+        short = said.partition(": ")[0] if seed is not None else said.replace("\n", " ")[-200:]
+        print(f"| {mutant.name} | {seed or '-'} | {took:.0f} | {short} |", flush=True)
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

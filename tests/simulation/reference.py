@@ -1,0 +1,86 @@
+"""The client's rule of docs/protocol.md, for one client and all its jobs. Pure.
+
+Written from the document alone, and held by `vectors/` to the same answers as `web/src` and
+`gateway watch`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import define, field
+
+__all__ = ["Known", "ReferenceClient", "returns_after"]
+
+Verdict = Literal["accepted", "ignored", "violation"]
+
+
+def returns_after(code: int) -> bool:
+    """Whether a client comes back after this close code."""
+    return code not in (1002, 1003, 1007, 1008, 1009) and not 4500 <= code <= 4999
+
+
+@define
+class Known:
+    """What is known of a job."""
+
+    epoch: int | None = None
+    seq: int = 0
+    state: dict[str, Any] | None = None
+
+
+@define
+class ReferenceClient:
+    """One client, over all its connections."""
+
+    known: dict[str, Known] = field(factory=dict)
+    """The position and state of each job; a job whose position was forgotten is not in it."""
+    shown: dict[str, dict[str, Any] | None] = field(factory=dict)
+    """What somebody who looks at it sees."""
+    _asked: dict[str, int] = field(factory=dict)
+    """The command that asked for the job, until it is answered."""
+
+    def begin(self) -> dict[str, list[int]]:
+        """A connection begins: the positions for its `hello`."""
+        self._asked.clear()
+        return {
+            job: [known.epoch, known.seq]
+            for job, known in self.known.items()
+            if known.epoch is not None
+        }
+
+    def asks(self, job: str, command: int) -> None:
+        """A command that asks for the job goes out."""
+        self._asked[job] = command
+
+    def answered(self, command: int) -> None:
+        """`subscriptions` came with that `id`."""
+        for job, asked in list(self._asked.items()):
+            if asked <= command:
+                del self._asked[job]
+
+    def leaves(self, job: str) -> None:
+        """It is unsubscribed from."""
+        self.known.pop(job, None)
+        self._asked.pop(job, None)
+
+    def take(self, frame: dict[str, Any]) -> Verdict:
+        """A `progress` frame came. After a violation the job must be asked for anew."""
+        job = frame["job"]
+        known = self.known.get(job)
+        if frame.get("snapshot") is not True:
+            follows = (
+                known is not None
+                and known.epoch is not None
+                and frame["epoch"] == known.epoch
+                and frame["prev"] == known.seq
+                and frame["seq"] > known.seq
+            )
+            if not follows:
+                if job in self._asked:
+                    return "ignored"  # of the subscription before
+                self.known.pop(job, None)
+                return "violation"
+        self.known[job] = Known(frame["epoch"], frame["seq"], frame["state"])
+        self.shown[job] = frame["state"]
+        return "accepted"

@@ -1,0 +1,111 @@
+"""Who asks something of jobs: to cancel, to pause, or what no job accepts.
+
+Each asks the HTTP API of some node, again while it has no answer, and now and then of an
+attempt that is over. What comes of it is in `Requests`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import define, field, frozen
+
+from .checks import Violated
+from .clients import Gone, request
+
+if TYPE_CHECKING:
+    from .world import World
+
+__all__ = ["Asker", "Requests"]
+
+HEARD_WITHIN = 4.0
+"""Seconds after which a worker that accepts requests has heard of one: it asks every 2 s."""
+
+
+@frozen
+class Taken:
+    """A request that a node has said is in the job's state."""
+
+    job: str
+    attempt: int
+    at: float
+
+
+@define
+class Requests:
+    """All of a run."""
+
+    of_attempt: dict[str, int | None] = field(factory=dict)
+    """By the request's id, which attempt it was asked of; None: whichever there is."""
+    taken: list[Taken] = field(factory=list)
+
+    def heard(self, id_: str, attempt: int | None, who: str) -> None:
+        """A worker is told of a request."""
+        wanted = self.of_attempt[id_]
+        if wanted is not None and attempt is not None and wanted != attempt:
+            raise Violated(
+                f"never back: {who}, attempt {attempt}, is told of a request of attempt {wanted}"
+            )
+
+    def is_overdue(self, job: str, attempt: int | None, *, at: float) -> bool:
+        """Whether the worker of that attempt must have heard of one by then."""
+        return any(
+            (one.job, one.attempt) == (job, attempt) and one.at < at - HEARD_WITHIN
+            for one in self.taken
+        )
+
+
+@define(eq=False)
+class Asker:
+    """Somebody with a Stop button."""
+
+    name: str
+    world: World
+    chance: random.Random
+    _number: int = 0
+
+    async def run(self) -> None:
+        """Until cancelled, or nothing is to change any more."""
+        while not self.world.settling:
+            await trio.sleep(self.chance.uniform(0.2, 4.0))
+            job = self.chance.choice(self.world.single_jobs)
+            self._number += 1
+            id_ = f"{self.name}-{self._number}"
+            verb = self.chance.choice(["cancel", "cancel", "pause", "resume"])
+            body: dict[str, Any] = {"verb": verb, "id": id_}
+            newest = self.world.checks.attempts.get(job)
+            if newest is not None and self.chance.random() < 0.5:
+                body["attempt"] = max(1, newest - self.chance.randint(0, 1))
+            self.world.requests.of_attempt[id_] = body.get("attempt")
+            for _ in range(self.chance.randint(1, 5)):
+                if await self._ask(job, body):
+                    break
+                await trio.sleep(self.chance.uniform(0.1, 1.0))
+
+    async def _ask(self, job: str, body: dict[str, Any]) -> bool:
+        """Whether it was answered."""
+        host = self.world.some_host(self.chance)
+        if host is None:
+            return False
+        with trio.move_on_after(8), suppress(Gone):
+            status, _, answer = await request(
+                host, "POST", f"/api/jobs/{job}/requests", body=json.dumps(body).encode()
+            )
+            told = json.loads(answer)
+            self.world.note(f"{self.name} asks {job} {body} -> {status} {told}")
+            if status in (200, 202):
+                if told["attempt"] != body.get("attempt", told["attempt"]):
+                    raise Violated(f"never back: a request {body} was taken by {told}")
+                if status == 202:
+                    now = trio.current_time()
+                    self.world.requests.taken.append(Taken(job, told["attempt"], now))
+                return True
+            if status in (404, 409):
+                return True
+            if status != 503:
+                raise Violated(f"no trouble: a request is answered {status} {answer!r}")
+        return False

@@ -1,0 +1,32 @@
+"""Tokens, and what they allow: written from docs/protocol.md alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+
+from tests.auth.signing import SECRET, sign
+
+__all__ = ["EVERYTHING", "SECRET", "SOME", "covers", "may_watch", "token"]
+
+EVERYTHING = ("*",)
+SOME = (EVERYTHING, ("job:*",), ("batch:*",), ("batch:0/*", "job:1*"))
+"""What clients may watch."""
+EXPIRES_AT = 4_000_000_000.0
+"""Unix seconds: after every run."""
+
+
+@cache
+def token(watch: tuple[str, ...] = EVERYTHING) -> str:
+    """One that allows to watch these jobs, and to publish and control all."""
+    claims = {"exp": EXPIRES_AT, "watch": list(watch), "publish": ["*"], "control": ["*"]}
+    return sign(claims)
+
+
+def may_watch(job: str, patterns: Collection[str]) -> bool:
+    return any(job.startswith(pattern[:-1]) for pattern in patterns)
+
+
+def covers(prefix: str, patterns: Collection[str]) -> bool:
+    """Whether one of the patterns allows all jobs that begin with the prefix."""
+    return any(prefix.startswith(pattern[:-1]) for pattern in patterns)

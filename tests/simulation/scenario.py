@@ -1,0 +1,171 @@
+"""A seed as values: who takes part, and what goes wrong when.
+
+Everything that a run does follows from these and the seed, so a run is repeated from them
+alone, and shrunk by leaving faults out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from attrs import evolve, field, frozen
+
+__all__ = ["Fault", "Kind", "Scenario", "draw"]
+
+Kind = Literal[
+    "restart", "rollback", "flush", "evict", "trim", "failover", "refuse_writes", "garbage",
+    "link", "reset", "node_kill", "node_drain", "worker_kill", "worker_pause", "zombie",
+    "stall", "hang_up", "clock",
+]  # fmt: skip
+
+KINDS: dict[Kind, int] = {
+    "restart": 3, "rollback": 4, "flush": 1, "evict": 1, "trim": 2, "failover": 4,
+    "refuse_writes": 2, "garbage": 1, "link": 8, "reset": 2, "node_kill": 3, "node_drain": 2,
+    "worker_kill": 2, "worker_pause": 2, "zombie": 2, "stall": 2, "hang_up": 3, "clock": 1,
+}  # fmt: skip
+"""Every kind with how often it is drawn."""
+OF_REDIS: frozenset[Kind] = frozenset(
+    ("restart", "rollback", "flush", "evict", "trim", "failover", "refuse_writes", "garbage")
+)
+LINK_MODES = ("refuse", "hang", "slow", "some_slow", "lose_requests", "lose_answers", "cut")
+MODES: dict[Kind, tuple[str, ...]] = {
+    "link": LINK_MODES,
+    # A node was cut off before, and the others come back later than it.
+    "rollback": ("", "", "apart"),
+    "failover": ("", "", "apart"),
+    # While a node reads slowly; or the stream is deleted, on a server whose clock is set back.
+    "trim": ("", "slow", "slow", "deleted"),
+}
+"""Of each kind that has some."""
+RARE: frozenset[Kind] = frozenset(("rollback", "failover", "trim"))
+"""Kinds whose modes other than the first are left out where each commit is tested: few seeds
+have run with them, so what they find may be an error of the simulation."""
+STRIKES_AFTER_END: frozenset[Kind] = frozenset(
+    ("restart", "rollback", "failover", "trim", "reset", "node_kill", "link")
+)
+FAULTS_UNTIL = 24.0
+"""Virtual seconds in which faults begin."""
+
+
+@frozen
+class Fault:
+    """One thing that goes wrong."""
+
+    at: float
+    kind: Kind
+    seconds: float = 0.0
+    """For how long; or how much of the past is lost."""
+    who: int = 0
+    """Whom it befalls, modulo how many there are."""
+    mode: str = ""
+    odds: float = 1.0
+    after_end: bool = False
+    """It waits, for a while, until a job's end has just been written."""
+
+
+@frozen
+class Scenario:
+    """A run."""
+
+    seed: int
+    broker: Literal["memory", "redis"]
+    nodes: int
+    jobs: int
+    workers: tuple[str, ...]
+    """How each reports: a `Job` over http or redis; without ours by fcall, or curl."""
+    watchers: tuple[str, ...]
+    faults: tuple[Fault, ...] = field(default=())
+    history: int = 128
+    linger: float = 5.0
+    """Seconds that a topic outlives its last watcher."""
+    askers: int = 0
+    """How many ask something of the jobs."""
+    groups: tuple[str, ...] = ()
+    """Jobs whose workers are their children: `flat`, or `nested`, with a group in the group."""
+    rights: bool = False
+    """Everybody needs a token, and those who watch sets may not watch all jobs."""
+    restless: bool = False
+    """Clients change their minds, and read, ten times as often."""
+
+    def without(self, index: int) -> Scenario:
+        """The same without one fault."""
+        return evolve(self, faults=self.faults[:index] + self.faults[index + 1 :])
+
+
+def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenario:
+    """The scenario of a seed; with faults of some kinds `only`, if any are named.
+
+    `kind:mode` names one mode of a kind, `memory` the memory broker, `groups` and `sets` that there
+    are some. Without `rare` no nodes are apart and no feed is deleted or read slowly.
+    """
+    chance = random.Random(f"scenario/{seed}")
+    broker: Literal["memory", "redis"] = "memory" if chance.random() < 0.12 else "redis"
+    if only:
+        broker = "memory" if "memory" in only else "redis"
+    kinds = [kind for kind in KINDS if broker == "redis" or kind not in OF_REDIS]
+    if only:
+        wanted = {name.partition(":")[0] for name in only}
+        kinds = [kind for kind in kinds if kind in wanted] or kinds
+    # Some kinds only, in each run: what many faults together hide, few may show.
+    some = chance.sample(kinds, k=min(len(kinds), chance.randint(1, 5)))
+    number = chance.choice([0, 1, 1, 2, 2, 3, 4, 6]) or len(only)
+    faults = [
+        _fault(chance, chance.choices(some, [KINDS[kind] for kind in some])[0], only)
+        for _ in range(number)
+    ]
+    if not rare:
+        faults = [evolve(fault, mode="") if fault.kind in RARE else fault for fault in faults]
+    reports = ["http", "http", "redis", "redis", "fcall", "curl"]
+    if broker == "memory":
+        reports = ["http", "curl"]
+    watches = ["websocket"] * 5 + ["sse", "get", "poll", "list"]
+    return Scenario(
+        seed=seed,
+        broker=broker,
+        nodes=chance.choice([1, 2, 2, 3]) if broker == "redis" else 1,
+        jobs=chance.randint(1, 3),
+        workers=tuple(chance.choice(reports) for _ in range(chance.randint(1, 3))),
+        watchers=(
+            "websocket",
+            *(chance.choice(watches) for _ in range(chance.randint(1, 4))),
+            *_sets(random.Random(f"sets/{seed}"), only),
+        ),
+        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+        history=chance.choice([4, 20, 128]),
+        linger=chance.choice([0.2, 5.0]),
+        askers=chance.choice([0, 0, 1, 2]),
+        restless=chance.random() < 0.4,
+        rights=random.Random(f"rights/{seed}").random() < (0.5 if "sets" in only else 0.15),
+        groups=_groups(random.Random(f"groups/{seed}"), only),
+    )
+
+
+def _sets(chance: random.Random, only: Collection[str]) -> tuple[str, ...]:
+    some = "sets" in only or chance.random() < 0.35
+    kinds = ["set", "set", "set", "set_sse", "set_get"]
+    return tuple(chance.choices(kinds, k=chance.randint(1, 3))) if some else ()
+
+
+def _groups(chance: random.Random, only: Collection[str]) -> tuple[str, ...]:
+    some = "groups" in only or chance.random() < 0.35
+    return (chance.choice(["flat", "nested"]),) if some else ()
+
+
+def _fault(chance: random.Random, kind: Kind, only: Collection[str]) -> Fault:
+    at = round(chance.uniform(1, FAULTS_UNTIL), 3)
+    seconds = round(chance.choice([0.02, 0.3, 1.0, 3.0, 8.0, 12.0]) * chance.uniform(0.5, 1.5), 3)
+    modes: Sequence[str] = MODES.get(kind, ("",))
+    modes = [mode for mode in modes if f"{kind}:{mode}" in only] or modes
+    if kind == "clock":
+        seconds = round(chance.uniform(-20, 20), 3)
+    return Fault(
+        at,
+        kind,
+        seconds,
+        who=chance.randrange(100),
+        mode=chance.choice(modes),
+        odds=chance.choice([1.0, 1.0, 0.5, 0.1]),
+        after_end=kind in STRIKES_AFTER_END and chance.random() < (0.8 if only else 0.4),
+    )

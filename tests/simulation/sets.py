@@ -1,0 +1,313 @@
+"""Who watches sets: over WebSocket, SSE, and by GET with a wait.
+
+A set's frames are held to docs/protocol.md; `JobStates`, as `gateway watch` has it, must say the
+same. What the client is owed follows from the frames: the end of each job that it was shown.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import trio
+from attrs import define, field, frozen
+
+from gateway.cli.watch.frames import parse_frames
+from gateway.cli.watch.job_states import JobStates
+
+from .checks import FINAL, Violated
+from .clients import ANSWER_WITHIN, PACE, Line, Watcher, request
+from .rights import EVERYTHING, SOME, covers, may_watch, token
+
+if TYPE_CHECKING:
+    from .world import Host
+
+__all__ = ["SetWatcher", "Wanted", "wanted_document"]
+
+PREFIXES = ("", "j", "job:", "job:1", "batch:", "batch:0/", "batch:0/n", "nothing:")
+STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+
+@frozen
+class Wanted:
+    """What a client asks for."""
+
+    prefix: str
+    statuses: tuple[str, ...]
+    limit: int
+
+    @classmethod
+    def some(cls, chance: random.Random, prefix: str) -> Wanted:
+        statuses = chance.choice([STATUSES, STATUSES, ("running",), ("queued", "running"),
+                                  ("succeeded", "failed", "cancelled")])  # fmt: skip
+        return cls(prefix, statuses, chance.choice([1, 2, 50]))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"prefix": self.prefix, "statuses": list(self.statuses), "limit": self.limit}
+
+
+def wanted_document(wanted: Wanted, states: Mapping[str, Any]) -> dict[str, Any]:
+    """What a set shows, if these are all jobs: the list, filtered and sorted as documented."""
+    jobs = {job: state for job, state in states.items() if job.startswith(wanted.prefix)}
+    counts = dict.fromkeys(STATUSES, 0)
+    for state in jobs.values():
+        counts[state["status"]] += 1
+
+    def place(job: str) -> tuple[bool, float, str]:
+        state = jobs[job]
+        if state["status"] in FINAL:
+            return True, -(state.get("finished_at") or state["updated_at"]), job
+        return False, -(state.get("started_at") or state["created_at"]), job
+
+    chosen = sorted((job for job in jobs if jobs[job]["status"] in wanted.statuses), key=place)
+    return {"total": len(chosen), "counts": counts, "jobs": chosen[: wanted.limit]}
+
+
+@define(eq=False, slots=False)
+class SetWatcher(Watcher):
+    """A client that watches one or two sets, and names no job. By GET it is one set."""
+
+    sets: dict[str, Wanted] = field(factory=dict)
+    """By their prefixes."""
+    frames: dict[str, dict[str, Any]] = field(factory=dict)
+    """The newest `set` frame, or document, of each."""
+    owed: dict[str, set[str]] = field(factory=dict)
+    """Of each set, the jobs that it shows, or has shown since its snapshot and has not told the end
+    of: the client is owed their ends."""
+    rights: tuple[str, ...] = EVERYTHING
+    """What it may watch."""
+    _owed_before: set[str] = field(factory=set)
+    """What sets of this connection owed that it has asked for anew: it may be sent still."""
+    _tag: str = ""
+    _shown_since: dict[str, float] = field(factory=dict)
+    """The jobs that its sets show, and since when without a break."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.jobs = []
+        self._change_rights()
+        prefixes = self.chance.sample(PREFIXES, k=1 if self.kind == "set_get" else 2)
+        self.sets = {prefix: Wanted.some(self.chance, prefix) for prefix in prefixes}
+        if self.kind == "set_sse":  # its statuses and limit apply to all
+            one = next(iter(self.sets.values()))
+            self.sets = {p: Wanted(p, one.statuses, one.limit) for p in prefixes}
+        self.watch = JobStates((), prefixes=prefixes)
+
+    def _change_rights(self) -> None:
+        if self.world.scenario.rights:
+            self.rights = self.chance.choice(SOME)
+
+    @property
+    def token(self) -> str | None:
+        return token(self.rights) if self.world.scenario.rights else None
+
+    @property
+    def followed(self) -> list[str]:
+        """The jobs that its sets have shown for so long that it has what was written then."""
+        at = trio.current_time() - PACE
+        return [job for job, since in self._shown_since.items() if since <= at]
+
+    def unhold(self) -> None:
+        """It changes its mind no more."""
+
+    def check_pace(self, steady: Mapping[str, str]) -> None:
+        """Nothing goes wrong, and these jobs have had these statuses for a while."""
+        for prefix, wanted in self.sets.items():
+            frame = self.frames.get(prefix)
+            if self._awaited or not covers(prefix, self.rights):
+                continue
+            for job, status in steady.items():
+                if not job.startswith(prefix):
+                    continue
+                shown = frame is not None and job in frame["jobs"]
+                if shown and status not in wanted.statuses:
+                    raise Violated(f"sets: {self.name} is shown the {status} {job} in {wanted}")
+                all_ = frame is None or frame["total"] <= wanted.limit
+                if not shown and all_ and status in wanted.statuses:
+                    raise Violated(f"sets: {self.name} is not shown the {status} {job} in {wanted}")
+
+    def check_rest(self, states: Mapping[str, Any]) -> None:
+        """All is quiet, and these are the states of all jobs that a list has."""
+        for prefix, wanted in self.sets.items():
+            frame = self.frames.get(prefix)
+            shown = frame and {name: frame[name] for name in ("total", "counts", "jobs")}
+            there = wanted_document(wanted, states if covers(prefix, self.rights) else {})
+            if shown != there or (frame and frame.get("more")):
+                raise Violated(f"sets: {self.name} shows {wanted} as {shown}, not {there}")
+            if self.kind == "set_get":
+                continue
+            for job in frame["jobs"] if frame else ():
+                if self.reference.shown.get(job) != states[job]:
+                    known = self.reference.shown.get(job)
+                    raise Violated(f"sets: {self.name} shows {job} as {known}, not {states[job]}")
+            for job in self.owed.get(prefix, ()):
+                state, known = states.get(job), self.reference.shown.get(job)
+                if state is not None and state["status"] in FINAL and known != state:
+                    raise Violated(
+                        f"sets: {self.name} was shown {job} in {prefix!r}, and is not told its "
+                        f"end: it has {known}, and there is {state}"
+                    )
+
+    # -- streams -----------------------------------------------------------------
+
+    async def _set(self, host: Host) -> None:
+        await self._websocket(host)
+
+    def _positions(self) -> dict[str, Any]:
+        self._begins()
+        return {job: list(at) for job, at in self.watch.positions().items() if at[0] is not None}
+
+    def _begins(self) -> None:
+        """A connection begins: each set is shown from a snapshot, and nothing is owed."""
+        self._awaited = 0
+        self._before.clear()
+        self.reference.begin()
+        self.frames.clear()
+        self.owed.clear()
+        self._owed_before.clear()
+        self._shown_since.clear()
+
+    def _ask(self, line: Line) -> None:
+        for wanted in self.sets.values():
+            self._say(line, {"type": "watch_set", **wanted.fields})
+
+    def _flip(self, line: Line) -> None:
+        """Watch a set in another way, or anew; or show another token."""
+        if self.world.scenario.rights and self.chance.random() < 0.5:
+            self._before.update(self.rights)
+            self._change_rights()
+            self.note(f"may watch {self.rights}")
+            self._say(line, {"type": "hello", "token": self.token})
+            self._await_answer(line)
+            return
+        prefix = self.chance.choice(sorted(self.sets))
+        self.sets[prefix] = Wanted.some(self.chance, prefix)
+        self.note(f"flips {self.sets[prefix]}")
+        if self.chance.random() < 0.5:
+            self._say(line, {"type": "unwatch_set", "prefix": prefix})
+        self._say(line, {"type": "watch_set", **self.sets[prefix].fields})
+        self._await_answer(line)
+
+    def _await_answer(self, line: Line) -> None:
+        """What comes before the answer to this may be of what it asked for before."""
+        self._subscribe(line, [])
+        self._awaited = self._ids
+
+    _before: set[str] = field(factory=set)
+    """What it was allowed to watch before, until that is over."""
+    _awaited: int = 0
+    """The command whose answer it waits for; 0 if none."""
+
+    def _take(self, line: Line, frame: dict[str, Any]) -> None:
+        if frame["type"] == "set":
+            self._take_set(frame)
+            return
+        super()._take(line, frame)
+        if frame["type"] == "subscriptions" and frame["id"] == self._awaited:
+            self._awaited = 0
+            self._before.clear()
+
+    def _take_set(self, frame: dict[str, Any]) -> None:
+        prefix = frame["prefix"]
+        wanted, before = self.sets[prefix], self.frames.get(prefix)
+        self.note(f"set {prefix!r} {frame['seq']} {frame['counts']} {frame['jobs']}")
+        self.world.checks.frames += 1
+        if frame.get("snapshot"):
+            self._owed_before |= self.owed.get(prefix, set())
+            self.owed[prefix] = set()
+        elif (
+            before is None
+            or (frame["epoch"], frame["prev"]) != (before["epoch"], before["seq"])
+            or frame["seq"] <= before["seq"]
+        ):
+            raise Violated(f"contiguity: {self.name} was sent {frame} after {before}")
+        self.frames[prefix] = frame
+        owed = {job for job in self.owed[prefix] if not self._is_ended(job)}
+        self.owed[prefix] = owed | set(frame["jobs"])
+        shown = [job for one in self.frames.values() for job in one["jobs"]]
+        now = trio.current_time()
+        self._shown_since = {job: self._shown_since.get(job, now) for job in shown}
+        hidden = [j for j in frame["jobs"] if not may_watch(j, {*self.rights, *self._before})]
+        if hidden:
+            raise Violated(f"sets: {self.name} may watch {self.rights}, and is shown {hidden}")
+        if not self._awaited:
+            self._check_set(frame, wanted)
+        ((_, parsed),) = parse_frames(json.dumps(frame))
+        self.watch.apply_set(parsed)  # type: ignore[arg-type]
+
+    def _check_set(self, frame: Mapping[str, Any], wanted: Wanted) -> None:
+        """What holds of every document of a set."""
+        counts, jobs = frame["counts"], frame["jobs"]
+        total = sum(counts[status] for status in wanted.statuses)
+        others = [job for job in jobs if not job.startswith(wanted.prefix)]
+        if any(counts.values()) and not covers(wanted.prefix, self.rights):
+            raise Violated(f"sets: {self.name} may watch {self.rights}, and is shown {frame}")
+        if frame["total"] != total or len(jobs) != min(total, wanted.limit) or others:
+            raise Violated(f"sets: {self.name} asked for {wanted}, and is shown {frame}")
+
+    def _progress(self, line: Line | None, frame: dict[str, Any]) -> None:
+        job = frame["job"]
+        owed = self._owed_before.union(*self.owed.values())
+        if job not in owed and not self._awaited:
+            raise Violated(f"sets: {self.name} is sent {frame}, which no set has shown")
+        if not may_watch(job, {*self.rights, *self._before}):
+            raise Violated(f"sets: {self.name} may watch {self.rights}, and is shown {frame}")
+        super()._progress(line, frame)
+        if self._is_ended(job):
+            for prefix, jobs in self.owed.items():
+                if job not in self.frames[prefix]["jobs"]:
+                    jobs.discard(job)
+
+    def _is_ended(self, job: str) -> bool:
+        """Whether it was told so, or that the job is not known."""
+        state = self.reference.shown.get(job, {"status": ""})
+        return state is None or state["status"] in FINAL
+
+    # -- SSE ---------------------------------------------------------------------
+
+    async def _set_sse(self, host: Host) -> None:
+        await self._sse(host)
+
+    def _query(self) -> str:
+        self._begins()
+        self.watch = JobStates((), prefixes=self.sets)  # it names no positions
+        one = next(iter(self.sets.values()))
+        statuses = ",".join(one.statuses)
+        return urlencode(
+            {"set": list(self.sets), "statuses": statuses, "limit": one.limit}, doseq=True
+        )
+
+    def _take_event(self, frame: dict[str, Any]) -> None:
+        if frame["type"] == "set":
+            self._take_set(frame)
+
+    # -- GET -----------------------------------------------------------------------
+
+    async def _set_get(self, host: Host) -> None:
+        self.connected = True
+        await self._unstalled()
+        ((prefix, wanted),) = self.sets.items()
+        query = {"prefix": prefix, "limit": wanted.limit, "statuses": ",".join(wanted.statuses)}
+        headers = {} if self.token is None else {"authorization": f"Bearer {self.token}"}
+        if self._tag and self.chance.random() < 0.8:
+            headers["if-none-match"] = self._tag
+            query["wait"] = 10
+        with trio.move_on_after(ANSWER_WITHIN) as deadline:
+            status, told, body = await request(
+                host, "GET", "/api/sets", query=query, headers=headers
+            )
+        if deadline.cancelled_caught:
+            raise Violated(f"no hang: GET of the set {prefix!r} of {self.name} has no answer")
+        if status == 200:
+            document = json.loads(body)
+            self.note(f"set {prefix!r} {document['counts']} {document['jobs']}")
+            self._tag = told["etag"]
+            self.frames[prefix] = document
+            self._check_set(document, wanted)
+        elif status not in (304, 503):
+            raise Violated(f"no trouble: GET of {wanted} answers {status} {body!r}")
+        await trio.sleep(self.chance.uniform(0.2, 2.0) / self.haste)

@@ -1,0 +1,131 @@
+"""Seeds that nobody chose, seeds that have failed once, and that a seed is always the same run.
+
+A regression is one line in `REGRESSIONS`. `python -m tests.simulation --start SEED --seeds 1`
+prints its trace.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.scenario import Fault, Scenario, draw
+from tests.simulation.world import run
+
+pytestmark = pytest.mark.filterwarnings(
+    # The thread of a `Job` that another test left behind meets the simulated clock, and ends.
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
+
+ROOT = Path(__file__).parents[2]
+IN_CI = os.environ.get("CI") == "true"
+FRESH = int(os.environ.get("SIMULATION_SEEDS", "140" if IN_CI else "15"))
+"""How many fresh seeds a run of the tests takes; their numbers are printed if one fails."""
+MOST_SECONDS = 75.0
+"""After so long no other is begun: a slow machine runs fewer."""
+
+REGRESSIONS: dict[str, Scenario] = {
+    "never back: promoted with a copy from before the first node": Scenario(
+        seed=202099,
+        broker="redis",
+        nodes=2,
+        jobs=2,
+        workers=("redis", "redis", "redis"),
+        watchers=("websocket",) * 4,
+        faults=(
+            Fault(1.128, "failover", 4.17, 43),
+            Fault(20.713, "failover", 9.507, 89, odds=0.1),
+        ),
+        history=20,
+    ),
+    "the end: a lease ran out after the last GET, which was no defect of the gateway": Scenario(
+        seed=201138,
+        broker="redis",
+        nodes=2,
+        jobs=3,
+        workers=("curl", "http", "http"),
+        watchers=("websocket", "get", "websocket", "websocket", "websocket"),
+        faults=(
+            Fault(2.98, "worker_kill", 0.264, 21),
+            Fault(13.795, "worker_kill", 1.298, 1, odds=0.5),
+        ),
+        history=4,
+    ),
+}
+"""What has failed once, by what it was."""
+
+
+def test_what_has_failed_once() -> None:
+    for scenario in REGRESSIONS.values():
+        outcome = run(scenario)
+        assert outcome.violation is None, "\n".join([*outcome.trace[-200:], outcome.violation])
+
+
+def seed_of_this_commit() -> int:
+    """Each commit has seeds of its own, so that a failure of it can be repeated."""
+    asked = ["git", "rev-parse", "--short=7", "HEAD"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=ROOT).stdout
+    return int(told or "1", 16)
+
+
+def test_fresh_seeds() -> None:
+    start = int(os.environ.get("SIMULATION_START", seed_of_this_commit()))
+    began = time.monotonic()
+    for seed in range(start, start + FRESH):
+        outcome = run(draw(seed, rare=False))
+        assert outcome.violation is None, (
+            f"seed {seed} of {start} and on: "
+            f"python -m tests.simulation --common --start {seed} --seeds 1\n" + outcome.violation
+        )
+        if time.monotonic() - began > MOST_SECONDS:
+            break
+
+
+DIGESTS = """
+import sys
+from tests.simulation.scenario import draw
+from tests.simulation.world import run
+print(*[run(draw(int(seed))).digest for seed in sys.argv[1:]])
+"""
+
+
+def test_a_seed_is_the_same_run_in_every_process() -> None:
+    seeds = ["1", "23", "46"]  # without and with groups and sets
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", DIGESTS, *order],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for hash_seed, order in (("1", seeds), ("99", seeds))
+    }
+    assert len(digests) == 1
+
+
+def test_faults_do_happen() -> None:
+    scenario = Scenario(
+        seed=1,
+        broker="redis",
+        nodes=2,
+        jobs=2,
+        workers=("http", "redis"),
+        watchers=("websocket", "sse", "get"),
+        faults=(
+            Fault(2.0, "link", 3.0, 0, "refuse"),
+            Fault(6.0, "node_kill", 1.0, 1),
+            Fault(9.0, "restart", 1.0),
+        ),
+    )
+    outcome = run(scenario)
+    assert outcome.violation is None, "\n".join([*outcome.trace[-200:], outcome.violation])
+    trace = "\n".join(outcome.trace)
+    signs = ("FAULT link refuse", "node1 is gone", "node1 serves", "unavailable: ", "succeeded")
+    for sign in signs:
+        assert sign in trace, trace

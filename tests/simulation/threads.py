@@ -1,0 +1,466 @@
+"""Threads, locks, clocks and chance of the code under test, made deterministic.
+
+A simulated thread is a greenlet. Where real code would block (a lock, a socket, a sleep) it
+is left, a Trio task waits in its place on the virtual clock, and it goes on with what that
+brought. So the code of the poller's and the sender's threads runs as it is, one step at a
+time, in an order that the seed decides.
+
+`simulated` puts this in place of `threading`, `time`, `random`, `socket` and `os.urandom` in
+the modules of the package, by name, for as long as a run lasts.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import random
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import trio
+import trio.from_thread
+import trio.to_thread
+from greenlet import GreenletExit, getcurrent, greenlet
+
+__all__ = ["EPOCH", "Party", "block", "current_party", "run_in_thread", "simulated"]
+
+EPOCH = 1_700_000_000.0
+"""Unix time at which every run begins."""
+
+_party: contextvars.ContextVar[Party] = contextvars.ContextVar("party")
+
+
+class Party:
+    """A process of the installation: it has a clock, chance and threads, and can be killed."""
+
+    def __init__(self, name: str, seed: str) -> None:
+        self.name = name
+        self.chance = random.Random(f"{seed}/{name}")
+        self.skew = 0.0
+        """Seconds its wall clock is ahead."""
+        self.dead = False
+        self.paused_until = 0.0
+        self.nursery: trio.Nursery | None = None
+        self._shields: set[trio.CancelScope] = set()
+
+    def __repr__(self) -> str:
+        return f"<Party {self.name}>"
+
+    async def live(
+        self,
+        main: Callable[[], Awaitable[None]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run `main` and all its threads until it returns or `kill`."""
+        token = _party.set(self)
+        try:
+            async with trio.open_nursery() as nursery:
+                self.nursery = nursery
+                task_status.started()
+                await main()
+                self.kill()
+        finally:
+            self.dead = True
+            _party.reset(token)
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run it as one of its tasks, whoever asks."""
+
+        async def run() -> None:
+            _party.set(self)
+            await function(*args)
+
+        assert self.nursery is not None
+        self.nursery.start_soon(run)
+
+    def kill(self) -> None:
+        """As SIGKILL: nothing of it runs any more."""
+        self.dead = True
+        if self.nursery is not None:
+            self.nursery.cancel_scope.cancel()
+        for scope in self._shields:
+            scope.cancel()
+
+    @contextmanager
+    def shield(self) -> Iterator[None]:
+        """What only `kill` cancels."""
+        with trio.CancelScope(shield=True) as scope:
+            if self.dead:
+                scope.cancel()
+            self._shields.add(scope)
+            try:
+                yield
+            finally:
+                self._shields.discard(scope)
+
+
+def current_party() -> Party:
+    return _party.get()
+
+
+# -- threads -------------------------------------------------------------------
+
+
+def block(function: Callable[..., Awaitable[Any]], *args: Any, own: bool = True) -> Any:
+    """Wait, in a simulated thread, for what `function` brings. `own`: no cancellation of the
+    task that waits for the thread ends it."""
+    here = getcurrent()
+    if here.parent is None:
+        raise RuntimeError("this would block the event loop")
+    return here.parent.switch(function, args, own)
+
+
+async def _drive(party: Party, function: Callable[[], Any]) -> Any:
+    """Run `function` as a thread of `party`, in this task."""
+    thread = greenlet(function)
+    thread.gr_context = contextvars.copy_context()
+    answer = thread.switch()
+    try:
+        while not thread.dead:
+            waiting, args, own = answer
+            try:
+                if own:
+                    with party.shield():
+                        value = await waiting(*args)
+                        await trio.sleep_until(party.paused_until)
+                    if party.dead:
+                        await trio.sleep_forever()  # cancelled at once
+                else:
+                    value = await waiting(*args)
+            except BaseException as error:
+                if party.dead:
+                    raise
+                answer = thread.throw(error)
+            else:
+                answer = thread.switch(value)
+        return answer
+    finally:
+        if not thread.dead:
+            _end(thread)
+
+
+def _end(thread: greenlet) -> None:
+    """It is left where it is: what it would still do, its process no longer can."""
+    for _ in range(100):
+        thread.throw(GreenletExit)
+        if thread.dead:
+            return
+    raise AssertionError("a thread goes on after its process was killed")
+
+
+async def run_in_thread(
+    function: Callable[..., Any],
+    *args: Any,
+    abandon_on_cancel: bool = False,
+    limiter: trio.CapacityLimiter | None = None,
+    **_: Any,
+) -> Any:
+    """In place of `trio.to_thread.run_sync`."""
+    party = current_party()
+    await trio.lowlevel.checkpoint()
+    borrower = object()
+    if limiter is not None:
+        await limiter.acquire_on_behalf_of(borrower)
+
+    def call() -> Any:
+        return function(*args)
+
+    if not abandon_on_cancel:
+        try:
+            return await _drive(party, call)
+        finally:
+            if limiter is not None:
+                limiter.release_on_behalf_of(borrower)
+
+    outcome: list[Any] = []
+    over = trio.Event()
+
+    async def drive() -> None:
+        try:
+            outcome.append((await _drive(party, call), None))
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
+            if party.dead:
+                raise
+            outcome.append((None, error))
+        finally:
+            if limiter is not None:
+                limiter.release_on_behalf_of(borrower)
+            over.set()
+
+    party.start_soon(drive)
+    await over.wait()
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return value
+
+
+def run_from_thread(function: Callable[..., Awaitable[Any]], *args: Any, **_: Any) -> Any:
+    """In place of `trio.from_thread.run`."""
+    return block(function, *args, own=False)
+
+
+def run_sync_from_thread(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
+    """In place of `trio.from_thread.run_sync`."""
+    return function(*args)
+
+
+class Thread:
+    """In place of `threading.Thread`."""
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., Any] = lambda: None,
+        name: str = "",
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+    ) -> None:
+        self.name = name
+        self.daemon = daemon
+        self._call = lambda: target(*args, **(kwargs or {}))
+        self._started = False
+        self._over = trio.Event()
+
+    def start(self) -> None:
+        party = current_party()
+        if party.nursery is None or party.dead:
+            raise RuntimeError("can't start new thread")
+        self._started = True
+        party.start_soon(self._run, party)
+
+    async def _run(self, party: Party) -> None:
+        try:
+            await _drive(party, self._call)
+        finally:
+            self._over.set()
+
+    def is_alive(self) -> bool:
+        return self._started and not self._over.is_set()
+
+    def join(self, timeout: float | None = None) -> None:
+        block(_until, self._over, timeout)
+
+
+async def _until(event: trio.Event, timeout: float | None) -> bool:
+    with trio.move_on_after(inf if timeout is None else max(0.0, timeout)):
+        await event.wait()
+    return event.is_set()
+
+
+class Event:
+    """In place of `threading.Event`."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        if self._event.is_set():
+            self._event = trio.Event()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self._event.is_set():
+            return True
+        answer: bool = block(_until, self._event, timeout)
+        return answer
+
+
+class Condition:
+    """In place of `threading.Condition`. Its lock is never contended: nobody is left inside."""
+
+    def __init__(self, lock: Any = None) -> None:
+        self._lock = lock or Lock()
+        self._waiting: list[trio.Event] = []
+
+    def __enter__(self) -> Any:
+        return self._lock.__enter__()
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._lock.__exit__(*error)
+
+    def acquire(self, *args: Any) -> Any:
+        return self._lock.acquire(*args)
+
+    def release(self) -> Any:
+        return self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        event = trio.Event()
+        self._waiting.append(event)
+        try:
+            answer: bool = block(_until, event, timeout)
+        finally:
+            if event in self._waiting:
+                self._waiting.remove(event)
+        return answer
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        end = inf if timeout is None else trio.current_time() + timeout
+        while not (found := predicate()):
+            left = end - trio.current_time()
+            if left <= 0:
+                break
+            self.wait(None if left == inf else left)
+        return found
+
+    def notify(self, n: int = 1) -> None:
+        for event in self._waiting[:n]:
+            event.set()
+        del self._waiting[:n]
+
+    def notify_all(self) -> None:
+        self.notify(len(self._waiting))
+
+
+class Lock:
+    """In place of `threading.Lock` and `RLock`: a thread is left only where it waits, and the
+    code under test holds no lock there, so there is nothing to exclude."""
+
+    def __enter__(self) -> bool:
+        return True
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+    def locked(self) -> bool:
+        return False
+
+
+class Local:
+    """In place of `threading.local`."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "_values", WeakKeyDictionary())
+
+    def _of_thread(self) -> dict[str, Any]:
+        values: dict[str, Any] = self._values.setdefault(getcurrent(), {})
+        return values
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._of_thread()[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._of_thread()[name] = value
+
+
+# -- clocks and chance ---------------------------------------------------------
+
+
+def now() -> float:
+    """In place of `time.time`: by the clock of whoever asks."""
+    return EPOCH + trio.current_time() + _party.get().skew
+
+
+def _sleep(seconds: float) -> None:
+    block(trio.sleep, seconds)
+
+
+def urandom(size: int) -> bytes:
+    return _party.get().chance.randbytes(size)
+
+
+class _Chance:
+    """In place of `random`: that of whoever asks."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("Random", "SystemRandom"):
+            return random.Random
+        return lambda *args, **kwargs: getattr(_party.get().chance, name)(*args, **kwargs)
+
+
+class _Partly:
+    """A module of which some names are others."""
+
+    def __init__(self, module: ModuleType, **others: Any) -> None:
+        self._module = module
+        self.__dict__.update(others)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def _shutdown(sock: Any, how: int) -> None:
+    sock.shutdown(how)
+
+
+_CHANCE = _Chance()
+_SUBSTITUTES: dict[int, Any] = {
+    id(real): substitute
+    for real, substitute in (
+        (time, _Partly(time, time=now, monotonic=trio.current_time, sleep=_sleep,
+                       time_ns=lambda: int(now() * 1e9))),
+        (time.time, now),
+        (time.monotonic, trio.current_time),
+        (time.sleep, _sleep),
+        (random, _CHANCE),
+        (random.uniform, _CHANCE.uniform),
+        (random.random, _CHANCE.random),
+        (os, _Partly(os, urandom=urandom, getpid=lambda: id(_party.get()))),
+        (os.urandom, urandom),
+        (socket, _Partly(socket, socket=SimpleNamespace(shutdown=_shutdown))),
+        (threading, _Partly(threading, Thread=Thread, Event=Event, Condition=Condition,
+                            Lock=Lock, RLock=Lock, local=Local)),
+        (threading.Thread, Thread),
+        (threading.Event, Event),
+        (threading.Condition, Condition),
+    )
+}  # fmt: skip
+
+
+@contextmanager
+def simulated(*modules: str) -> Iterator[None]:
+    """Put all this in place in the modules whose names begin so, and in Trio."""
+    undo: list[tuple[Any, str, Any]] = []
+
+    def put(owner: Any, name: str, value: Any) -> None:
+        undo.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    put(trio.to_thread, "run_sync", run_in_thread)
+    put(trio.from_thread, "run", run_from_thread)
+    put(trio.from_thread, "run_sync", run_sync_from_thread)
+    for module_name, module in sorted(sys.modules.items()):
+        if not module_name.startswith(modules):
+            continue
+        for name, value in list(vars(module).items()):
+            substitute = _SUBSTITUTES.get(id(value))
+            if substitute is not None:
+                put(module, name, substitute)
+            elif type(value) is type(_LOCAL):
+                put(module, name, Local())
+    try:
+        yield
+    finally:
+        for owner, name, value in reversed(undo):
+            setattr(owner, name, value)
+
+
+_LOCAL = threading.local()

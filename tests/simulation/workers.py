@@ -1,0 +1,311 @@
+"""Who reports: programs with a real `Job` and the real sender, over HTTP or to Redis; and
+whoever calls the function in Redis.
+
+A worker is a process of its own: it can be killed and paused, and its wall clock be set.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import trio
+from attrs import define, field
+
+from gateway.worker.job import Job
+from gateway.worker.publisher import Outcome, PublishResult, Rejected, Unreachable
+from gateway.worker.requests import Cancelled, JobRequest
+
+from .checks import Violated
+from .clients import Gone, request
+from .redis import Blocked, Refused
+from .sockets import Link
+from .threads import Party, block, current_party
+
+if TYPE_CHECKING:
+    from .world import World
+
+__all__ = ["HttpPublisher", "PlainReporter", "Worker", "connect"]
+
+LEASE = 4.0
+"""Seconds; short, so that leases run out within a run."""
+
+
+class HttpPublisher:
+    """In place of `gateway.worker.http`'s: it posts to some host of the world."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
+        try:
+            answers: list[Outcome] = block(self._publish, updates)
+        except Unreachable as error:
+            return [error] * len(updates)
+        return answers
+
+    async def _publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
+        link, world = self._worker.link, self._worker.world
+        await trio.sleep(link.travel())
+        if link.mode == "hang" and link.strikes("hang"):
+            await trio.sleep(5)
+            raise Unreachable("no answer within 5 s")
+        if link.strikes("refuse", "lose_requests"):
+            raise Unreachable("connection refused")
+        host = world.some_host(self._worker.chance)
+        if host is None:
+            raise Unreachable("connection refused")
+        with trio.move_on_after(5) as deadline:
+            try:
+                body = json.dumps([{"job": job} | fields for job, fields in updates]).encode()
+                status, _, answer = await request(host, "POST", "/api/jobs", body=body)
+            except Gone:
+                raise Unreachable("connection lost") from None
+        if deadline.cancelled_caught:
+            raise Unreachable("no answer within 5 s")
+        if link.strikes("lose_answers", "cut"):
+            raise Unreachable("connection lost")
+        await trio.sleep(link.travel())
+        told = json.loads(answer)
+        if status != 200:
+            raise Unreachable(f"{status} {told.get('detail')}")
+        return [_outcome(one) for one in told]
+
+    def close(self) -> None:
+        pass
+
+
+def _outcome(told: dict[str, Any]) -> Outcome:
+    status = told.get("status", 200)
+    if status >= 500:
+        return Unreachable(f"{status} {told.get('detail')}")
+    if status != 200:
+        return Rejected(f"{status} {told}", field=told.get("field"))
+    return PublishResult(
+        told["attempt"],
+        told["applied"],
+        told.get("reason"),
+        epoch=told["epoch"],
+        seq=told["seq"],
+        request=told.get("request"),
+    )
+
+
+def connect(url: str, token: Any) -> Any:
+    """In place of `gateway.worker.publisher.connect`."""
+    worker = WORKERS[str(urlsplit(url).hostname)]
+    if worker.kind == "http":
+        return HttpPublisher(worker)
+    from gateway.worker.redis import RedisPublisher
+
+    return RedisPublisher(url)
+
+
+WORKERS: dict[str, Worker] = {}
+"""Those of the run, by name: the host of their URL."""
+
+
+@define(eq=False)
+class Worker:
+    """One process that works on jobs, one after the other."""
+
+    name: str
+    kind: str
+    jobs: list[str]
+    world: World
+    chance: random.Random
+    link: Link
+    weights: Mapping[str, float] = field(factory=dict)
+    """What each of the jobs counts in its group, if not 1."""
+    most: int = 40
+    """Steps of a job."""
+    party: Party = field(init=False)
+    ends: list[tuple[str, int, str]] = field(factory=list)
+    """Ends that it was told have arrived: job, attempt, status."""
+
+    def __attrs_post_init__(self) -> None:
+        self.party = Party(self.name, self.world.seed)
+        WORKERS[self.name] = self
+
+    async def run(self) -> None:
+        """Until its program ends, or it is killed."""
+        from .threads import _drive
+
+        async def main() -> None:
+            await _drive(current_party(), self._program)
+
+        await self.party.live(main)
+        self.world.note(f"{self.name} exits")
+
+    def _program(self) -> None:
+        from gateway.worker import process
+
+        url = f"http://{self.name}/"
+        if self.kind == "redis":
+            url = f"redis://{self.name}/0"
+        self._main(url)
+        for member in list(process.members):
+            if f"//{self.name}/" in getattr(member, "url", ""):
+                member.flush()
+
+    def _main(self, url: str) -> None:
+        for job_id in self.jobs:
+            self._sleep(0, 3)
+            self._work(job_id, url)
+
+    def _fail(self) -> None:
+        raise LookupError(f"of {self.name}")
+
+    def _sleep(self, low: float, high: float) -> None:
+        block(trio.sleep, self.chance.uniform(low, high))
+
+    def _work(self, job_id: str, url: str) -> None:
+        chance, world = self.chance, self.world
+        total = chance.randint(3, self.most)
+        unpatient = chance.random() < 0.2
+        accepts = chance.choice([(), ("cancel",), ("cancel", "pause")])
+        obeys = chance.random() < 0.7
+        job = Job(
+            job_id,
+            url=url,
+            total=total,
+            weight=self.weights.get(job_id),
+            lease=LEASE,
+            timeout=0 if unpatient else 10,
+            accepts=accepts,
+        )
+
+        @job.on_request
+        def hear(asked: JobRequest) -> None:
+            world.note(f"{self.name} hears {asked.id} {asked.verb}")
+            if world.checks.fenced and job_id not in world.checks.lost:
+                world.requests.heard(asked.id, job.attempt, f"{self.name} of {job_id}")
+
+        world.note(f"{self.name} begins {job_id}")
+        began = trio.current_time()
+        step = chance.uniform(0.01, 0.6)
+        status = chance.choice(["succeeded", "succeeded", "failed", "cancelled"])
+        try:
+            with job:
+                for done in range(1, total + 1):
+                    self._sleep(0.2 * step, 1.8 * step)
+                    before = trio.current_time()
+                    job.update(done=done, message=f"{self.name}/{done}")
+                    if trio.current_time() != before:
+                        raise Violated("undisturbed: an update took time")
+                    if trio.current_time() - began > 20:
+                        break
+                    left = trio.current_time()
+                    if obeys:
+                        job.check()
+                    elif job.request is not None and chance.random() < 0.1:
+                        world.checks.refused.add(job.request.id)
+                        job.refuse("not now")
+                if status == "failed":
+                    self._fail()
+                if status == "cancelled":
+                    job.cancel()
+                left = trio.current_time()
+        except LookupError:
+            left = before
+        except Cancelled:
+            world.note(f"{self.name} is cancelled")
+        took = trio.current_time() - left
+        # The clock of a paused process goes on, so a pause counts as its own.
+        if took > (0.5 if unpatient else 11) + max(0.0, self.party.paused_until - left):
+            raise Violated(f"undisturbed: the end of {job_id} took {took:.1f} s")
+        report = job._report
+        undisturbed = world.quiet_since < left - 10 and not world.injecting
+        if not (report.settled or unpatient) and undisturbed:
+            raise Violated(f"the end: that of {job_id} was not delivered, with no fault")
+        unheard = accepts and job.request is None and not job.superseded and undisturbed
+        if unheard and world.requests.is_overdue(job_id, report.attempt, at=left):
+            raise Violated(f"the end: {self.name} has not heard of a request of {job_id}")
+        world.note(f"{self.name} ends {job_id} #{report.attempt}: {report.delivered}")
+        if report.delivered and report.attempt is not None:
+            self.ends.append((job_id, report.attempt, job.status))
+
+
+@define(eq=False)
+class PlainReporter:
+    """Somebody with nothing of ours: `FCALL progress` of a Redis client, or curl.
+
+    It asks again until it is answered, and repeats old news now and then, as several
+    reporters of one attempt, or a queue of messages, would.
+    """
+
+    name: str
+    kind: str
+    job: str
+    world: World
+    chance: random.Random
+    link: Link
+
+    async def run(self) -> None:
+        """Report one job to its end, and something after it."""
+        await trio.sleep(self.chance.uniform(0, 5))
+        counts = self.chance.choice(["done", "percent"])
+        start = {"start": True, "run": f"run-{self.name}", "lease": LEASE, "total": 10}
+        attempt = await self._tell(start)
+        if self.chance.random() < 0.3:
+            again = await self._tell(start)
+            checks = self.world.checks
+            if again == attempt + 1 and checks.fenced and self.job not in checks.lost:
+                # Another run between the two would have taken that number.
+                raise Violated(f"never back: one run of {self.name} opened {attempt} and {again}")
+            attempt = again
+        for done in range(1, 11):
+            await trio.sleep(self.chance.uniform(0.05, 1.5))
+            await self._tell({"attempt": attempt, counts: done})
+            if self.chance.random() < 0.3:
+                await self._tell({"attempt": attempt, counts: self.chance.randint(0, done)})
+        await self._tell({"attempt": attempt, "status": "succeeded"})
+        if self.chance.random() < 0.5:
+            await trio.sleep(self.chance.uniform(0.05, 1.5))
+            await self._tell({"attempt": attempt, counts: 5, "message": "late"})
+
+    async def _tell(self, fields: dict[str, Any]) -> int:
+        """Until it is answered; returns the attempt."""
+        tell = self._fcall if self.kind == "fcall" else self._curl
+        while True:
+            await trio.sleep(self.link.travel())
+            if not self.link.strikes("hang", "refuse", "lose_requests"):
+                attempt = await tell(fields)
+                if attempt is not None and not self.link.strikes("lose_answers", "cut"):
+                    await trio.sleep(self.link.travel())
+                    return attempt
+            await trio.sleep(self.chance.uniform(0.1, 1.0))
+
+    async def _fcall(self, fields: dict[str, Any]) -> int | None:
+        server = self.link.resolve()
+        if server.dead:
+            return None
+        words = [str(int(x) if x is True else x) for row in fields.items() for x in row]
+        try:
+            answer = server.redis.execute("FCALL", "progress", "1", "progress", self.job, *words)
+        except Refused as refused:
+            self.world.note(f"{self.name} is refused: {refused}")
+            return None
+        assert not isinstance(answer, Blocked)
+        self.world.note(f"{self.name} {' '.join(words)} -> {answer[1::2]}")
+        attempt: int = dict(zip(answer[::2], answer[1::2], strict=True))[b"attempt"]
+        return attempt
+
+    async def _curl(self, fields: dict[str, Any]) -> int | None:
+        host = self.world.some_host(self.chance)
+        if host is None:
+            return None
+        body = json.dumps(fields).encode()
+        with trio.move_on_after(5), suppress(Gone):
+            status, _, answer = await request(host, "POST", f"/api/jobs/{self.job}", body=body)
+            self.world.note(f"{self.name} {body.decode()} -> {status} {answer.decode()}")
+            if status == 200:
+                attempt: int = json.loads(answer)["attempt"]
+                return attempt
+            if status < 500:
+                raise Violated(f"no trouble: an update is answered {status} {answer!r}")
+        return None

@@ -1,0 +1,175 @@
+"""Closing connections: a few at a time, and with all their buffers freed.
+
+The sockets are real, so real time passes; but no test waits for time.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+
+import pytest
+import trio
+from h11 import Connection
+from wsproto.frame_protocol import FrameProtocol
+
+from gateway import Gateway, Limits
+from gateway.transports.stream import ClientStream
+from tests.e2e.client import PATIENCE, Raw, close_frame, connect, upgrade
+from tests.e2e.conftest import eventually
+
+CROWD, AT_ONCE = 100, 10
+
+
+class Passes(trio.abc.Instrument):
+    """Counts what happens in each pass of the scheduler."""
+
+    def __init__(self) -> None:
+        self.counts = [0]
+
+    def count(self) -> None:
+        self.counts[-1] += 1
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.counts.append(0)
+
+
+def cut(theirs: socket.socket) -> None:
+    """So that what they had not read makes the kernel say that they are gone (ECONNRESET)."""
+    theirs.close()
+
+
+def end(theirs: socket.socket) -> None:
+    theirs.recv(1)
+    theirs.close()
+
+
+@pytest.mark.parametrize("leave", [cut, end])
+@pytest.mark.parametrize("tasks", [("read",), ("write",), ("read", "write"), ("write", "read")])
+async def test_a_few_connections_are_closed_per_pass(
+    leave: Callable[[socket.socket], None], tasks: tuple[str, ...]
+) -> None:
+    """No closing waits for the one before: here none of them ever ends. All tasks of a client are
+    cancelled in one turn."""
+    passes = Passes()
+    trio.lowlevel.add_instrument(passes)
+    departures = trio.Semaphore(AT_ONCE)
+    gone = 0
+    left = trio.Event()
+
+    async def stay(stream: ClientStream, task: str) -> None:
+        nonlocal gone
+        try:
+            with suppress(trio.BrokenResourceError):
+                if task == "read":
+                    assert await stream.receive_some() == b""
+                else:
+                    await left.wait()
+                    while True:
+                        await stream.send_all(b"news")
+                        await trio.lowlevel.checkpoint()
+            passes.count()
+            gone += 1
+            await trio.sleep_forever()
+        finally:
+            stream.abort()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            theirs = []
+            for _ in range(CROWD):
+                ours, other = socket.socketpair()
+                ours.setblocking(False)
+                stream = ClientStream(ours, limits=Limits(), departures=departures)
+                await stream.send_all(b"x")
+                for task in tasks:
+                    nursery.start_soon(stay, stream, task)
+                theirs.append(other)
+            await trio.testing.wait_all_tasks_blocked()
+            for other in theirs:
+                leave(other)
+            left.set()
+            await eventually(lambda: gone == CROWD * len(tasks))
+            nursery.cancel_scope.cancel()
+    finally:
+        trio.lowlevel.remove_instrument(passes)
+    assert max(passes.counts) <= AT_ONCE * len(tasks)
+
+
+async def test_input_during_the_close_is_drained(nursery: trio.Nursery) -> None:
+    """Closing drains the client's input; two concurrent reads would be an error."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = ClientStream(ours, limits=Limits())
+    stream.unread(b"put back")
+    with theirs:
+        nursery.start_soon(stream.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        theirs.send(b"too late")
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.receive_some()
+    with trio.fail_after(PATIENCE):
+        await stream.closed.wait()
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def says_goodbye(raw: Raw) -> None:
+    await raw.send(close_frame())
+    await raw.rest()
+
+
+async def ends(raw: Raw) -> None:
+    raw.close()
+
+
+async def resets(raw: Raw) -> None:
+    raw.reset()
+
+
+async def says_nothing(raw: Raw) -> None:
+    """Until it is ended."""
+    await raw.rest()
+
+
+WEBSOCKET = upgrade()
+STREAM = b"GET /api/events?job=a HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("limits", [Limits(ping_interval=0.1, ping_timeout=0.1, close_timeout=0.1)])
+@pytest.mark.parametrize(
+    ("request_", "leave"),
+    [
+        (WEBSOCKET, says_goodbye),
+        (WEBSOCKET, ends),
+        (WEBSOCKET, resets),
+        (WEBSOCKET, says_nothing),
+        (STREAM, ends),
+        (STREAM, resets),
+    ],
+)
+async def test_buffers_of_a_closed_connection_are_freed(
+    gateway: Gateway, request_: bytes, leave: Callable[[Raw], Awaitable[None]]
+) -> None:
+    """By reference counts: the collector, which looks far but rarely, is not needed."""
+    async with connect(gateway.addresses[0][1]) as raw:
+        await raw.send(request_)
+        await raw.until(b"welcome")
+        assert held()
+        await leave(raw)
+    with trio.fail_after(PATIENCE):
+        await eventually(lambda: not held())
+
+
+def held() -> int:
+    """How many parsers there are, of frames or of requests: each holds a connection's all."""
+    return sum(isinstance(thing, FrameProtocol | Connection) for thing in gc.get_objects())

@@ -1,0 +1,162 @@
+"""Requests at the worker: received with an answer, acknowledged, and the effects on the job."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+import trio
+
+from gateway.worker import Cancelled, Job
+from gateway.worker.limits import LISTEN
+from gateway.worker.publisher import PublishResult
+from gateway.worker.report import Report
+from gateway.worker.snapshot import JobSnapshot
+
+from .fake import Fake, until
+
+CANCEL = {"id": "r1", "verb": "cancel", "by": "user 7", "at": 5.0}
+
+
+def asks(request: dict[str, Any] = CANCEL) -> PublishResult:
+    return PublishResult(1, True, request=request)
+
+
+def told(fake: Fake, name: str) -> list[Any]:
+    return [fields[name] for fields in fake.got if name in fields]
+
+
+def test_a_job_that_accepts_requests_receives_them(fake: Fake) -> None:
+    with Job("job", url=fake.url, accepts={"pause", "cancel"}) as job:
+        fake.plan.append(asks({"id": "r1", "verb": "pause", "args": {"for": 3}}))
+        job.update(done=1)
+        until(job, lambda: job.request)
+        assert job.request is not None
+        assert (job.request.verb, job.request.args) == ("pause", {"for": 3})
+        job.check()  # a pause is no cancel
+        until(job, lambda: told(fake, "ack"))
+    assert fake.got[0]["accepts"] == ["cancel", "pause"]
+    assert set(told(fake, "ack")) == {"r1"}
+
+
+def test_check_raises_after_a_cancel_request(fake: Fake) -> None:
+    fake.plan.append(asks())
+    with pytest.raises(Cancelled), Job("job", url=fake.url, accepts={"cancel"}) as job:  # noqa: PT012
+        until(job, lambda: job.request)
+        try:
+            job.check()
+        except Exception:  # noqa: BLE001 - what programs do with errors
+            pytest.fail("a cancellation is no error")
+    assert fake.got[-1]["status"] == "cancelled"
+
+
+def test_a_refusal_is_sent_and_the_job_continues(fake: Fake) -> None:
+    fake.plan.append(asks())
+    with Job("job", url=fake.url, accepts={"cancel"}, interrupt=True) as job:
+        until(job, lambda: job.request)
+        job.refuse("nearly done")
+        job.check()
+        job.advance()
+        until(job, lambda: told(fake, "refused"))
+    assert told(fake, "refused")[0] == "nearly done"
+    assert fake.got[-1]["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("way", ["track", "advance"])
+def test_track_and_advance_raise_with_interrupt(fake: Fake, way: str) -> None:
+    fake.plan.append(asks())
+    job = Job("job", url=fake.url, accepts={"cancel"}, interrupt=True)
+    with pytest.raises(Cancelled), job:  # noqa: PT012 - the block is what is tested
+        until(job, lambda: job._report.interrupted)
+        if way == "advance":
+            job.advance()
+        for _ in job.track(range(3)):
+            pass
+    assert fake.got[-1]["status"] == "cancelled"
+
+
+def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: Fake) -> None:
+    heard: list[str] = []
+    both = threading.Event()
+
+    def on_request(request: Any) -> None:
+        heard.append(request.id)
+        if len(heard) == 2:
+            both.set()
+        raise RuntimeError("a defect")
+
+    job = Job("job", url=fake.url, accepts={"cancel"})
+    job.on_request(on_request)
+    fake.plan += [asks(), asks(), asks({"id": "r2", "verb": "cancel"})]
+    with job:
+        assert both.wait(10)
+    assert heard == ["r1", "r2"]
+
+
+async def test_in_trio_a_cancel_request_cancels_the_block(fake: Fake) -> None:
+    fake.plan.append(asks())
+    with trio.fail_after(10):
+        async with Job("job", url=fake.url, accepts={"cancel"}):
+            await trio.sleep_forever()
+    assert fake.got[-1]["status"] == "cancelled"
+
+
+def test_in_asyncio_a_cancel_request_cancels_the_block(fake: Fake) -> None:
+    async def main() -> str:
+        async with Job("job", url=fake.url, accepts={"cancel"}):
+            await asyncio.sleep(10)
+            pytest.fail("it was not cancelled")
+        await asyncio.sleep(0)  # nothing is left of the cancellation
+        task = asyncio.current_task()
+        assert task is not None
+        return f"went on, {task.cancelling()}"
+
+    fake.plan.append(asks())
+    assert asyncio.run(main()) == "went on, 0"
+    assert fake.got[-1]["status"] == "cancelled"
+
+
+def test_another_asyncio_cancellation_is_raised(fake: Fake) -> None:
+    async def work() -> None:
+        async with Job("job", url=fake.url, accepts={"cancel"}):
+            await asyncio.sleep(10)
+
+    async def main() -> None:
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert fake.got[-1]["status"] == "cancelled"
+
+
+def test_jobs_that_accept_requests_are_renewed_together_every_two_seconds() -> None:
+    due = set()
+    for number in range(10):
+        snapshot = JobSnapshot(lease=30.0)
+        snapshot.accepts = ("cancel",)
+        report = Report("job", snapshot, timeout=1.0)
+        now = 1_000.0 + number / 10
+        report.touch(now)
+        fields = report.take(now)[-1]
+        report.answered(fields, PublishResult(1, True))
+        assert now < report.due <= now + LISTEN
+        due.add(report.due)
+    assert len(due) <= 2
+
+
+@pytest.mark.parametrize(
+    ("accepts", "error", "text"),
+    [
+        ("cancel", TypeError, "accepts must be some texts"),
+        ({"Cancel"}, ValueError, "no verb"),
+        ([f"v{n}" for n in range(9)], ValueError, "8 are allowed"),
+    ],
+)
+def test_an_invalid_verb_is_named(accepts: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        Job("job", disabled=True, accepts=accepts)

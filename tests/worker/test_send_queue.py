@@ -1,0 +1,256 @@
+"""The times of updates, on the test's clock: no thread, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.worker.limits import BATCH, RENEWALS
+from gateway.worker.one_shots import OneShot
+from gateway.worker.outcome import End
+from gateway.worker.publisher import Outcome, PublishResult, Rejected, Unreachable
+from gateway.worker.report import Report
+from gateway.worker.send_queue import Item, LogLine, SendQueue
+from gateway.worker.snapshot import JobSnapshot
+
+GOOD = PublishResult(1, True)
+
+
+def report(job: str, *, lease: float = 30.0) -> Report:
+    return Report(job, JobSnapshot(lease=lease), timeout=10.0)
+
+
+class World:
+    """A queue and a gateway that is `round_trip` seconds away."""
+
+    def __init__(self, *, round_trip: float = 0.1) -> None:
+        self.now = 0.0
+        self.queue = SendQueue()
+        self.round_trip = round_trip
+        self.requests: list[tuple[float, list[Item]]] = []
+        self.heard: dict[str, float] = {}
+        self.log: list[LogLine] = []
+        self.answer: Callable[[Item], Outcome] = lambda item: GOOD
+
+    def step(self) -> bool:
+        """One request; False if nothing is ever due."""
+        while not (items := self.queue.take(self.now)):
+            at = self.queue.next_at(self.now)
+            if at is None:
+                return False
+            self.now = max(self.now, at)
+        self.now += self.round_trip
+        self.requests.append((self.now, items))
+        outcomes = [self.answer(item) for item in items]
+        for item, outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, PublishResult):
+                self.heard[item.job] = self.now
+        self.log += self.queue.settle(items, outcomes, now=self.now, random=0.5)
+        return True
+
+    def run(self, until: float) -> None:
+        while self.now < until and self.step():
+            pass
+
+
+def counted(job: str, *, run: str | None = None) -> Report:
+    """A report of a job that is at 100 %."""
+    made = Report(job, JobSnapshot(lease=30.0), timeout=10.0, run=run)
+    segment = made.snapshot.stage.segment
+    segment.count = segment.total = 4
+    made.snapshot.message = "four"
+    return made
+
+
+def test_a_deleted_job_is_reported_at_its_next_renewal() -> None:
+    world = World()
+    made = report("a")
+    world.queue.touch(made, 0.0)
+    world.run(until=5.0)
+    made.abandon()
+    world.run(until=1_000.0)
+    (item,) = world.requests[-1][1]
+    assert world.requests[-1][0] < 31.0
+    assert item.fields["message"] == "its Job object was deleted, and the job was not ended"
+    assert item.fields["lease"] == 1.0
+    assert made.settled
+    assert [line.text for line in world.log] == [f"not ended: {item.fields['message']}"]
+
+
+def test_a_job_that_stays_at_100_percent_is_reported_until_it_is_touched() -> None:
+    world = World()
+    made = counted("a")
+    world.queue.touch(made, 0.0)
+    world.run(until=1_000.0)
+    at, (item,) = world.requests[-1]
+    assert 300.0 <= at < 312.0
+    assert item.fields["message"] == "four (it is at 100 %, and was not ended)"
+    made.snapshot.message = None
+    world.queue.touch(made, world.now)
+    world.step()
+    assert world.requests[-1][1][0].fields["message"] is None
+    assert world.requests[-1][1][0].fields["lease"] == 30.0
+    made.end(End("succeeded"), now=world.now)
+    world.queue.touch(made, world.now)
+    world.run(until=2_000.0)
+    assert made.delivered
+
+
+@pytest.mark.parametrize("why", ["block", "run", "fork", "group"])
+def test_a_job_that_may_still_be_ended_is_renewed(why: str) -> None:
+    world = World()
+    made = counted("a", run="r1" if why == "run" else None)
+    if why == "block":
+        made.in_block = True
+    elif why == "fork":
+        made.before_fork()
+    elif why == "group":
+        made.snapshot.children = None
+    world.queue.touch(made, 0.0)
+    world.run(until=1_000.0)
+    assert world.now >= 1_000.0
+    assert {item.fields["message"] for _, items in world.requests for item in items} == {"four"}
+
+
+def test_a_thousand_jobs_at_100_ms_are_renewed_in_time() -> None:
+    world = World()
+    reports = [report(f"job{i}") for i in range(1_000)]
+    for one in reports:
+        world.queue.touch(one, 0.0)
+    world.run(3.0)
+    assert len(world.heard) == 1_000
+    for second in range(3, 120):
+        for one in reports[::7]:
+            world.queue.touch(one, world.now)
+        world.run(float(second))
+        assert world.now - min(world.heard.values()) < 30.0 * (1 + 1 / RENEWALS) / 2
+
+
+def test_ten_thousand_ends_use_the_minimum_of_requests() -> None:
+    world = World(round_trip=0.001)
+    for i in range(10_000):
+        one = report(f"job{i}")
+        one.end(End("succeeded"), now=0.0)
+        world.queue.touch(one, 0.0)
+    while world.queue.reports:
+        world.step()
+    assert len(world.requests) == 10_000 // BATCH
+    assert world.now < 1.0
+
+
+def test_many_busy_jobs_share_the_rate_limit() -> None:
+    world = World(round_trip=0.0)
+    reports = [report(f"job{i}") for i in range(1_000)]
+    sent = 0
+    while world.now < 10.0:
+        for one in reports:
+            world.queue.touch(one, world.now)
+        world.step()
+        sent += len(world.requests[-1][1])
+    assert sent < 2.1 * 10 * 1_000
+    assert len(world.heard) == 1_000
+
+
+def test_a_job_that_fails_every_request_does_not_delay_others() -> None:
+    world = World()
+    for name in ("good0", "bad", "good1", "good2"):
+        world.queue.touch(report(name), 0.0)
+    items: list[list[Item]] = []
+
+    while world.now < 20.0 and len(world.heard) < 3:
+        taken = world.queue.take(world.now)
+        if not taken:
+            at = world.queue.next_at(world.now)
+            assert at is not None
+            world.now = max(world.now, at)
+            continue
+        items.append(taken)
+        fails = any(item.job == "bad" for item in taken)
+        outcome: Outcome = Unreachable("500") if fails else GOOD
+        world.heard |= {} if fails else {item.job: world.now for item in taken}
+        world.queue.settle(taken, [outcome] * len(taken), now=world.now, random=0.5)
+    assert set(world.heard) == {"good0", "good1", "good2"}
+
+
+def test_a_job_without_an_answer_is_retried_alone() -> None:
+    world = World()
+    world.answer = lambda item: Unreachable("503") if item.job == "bad" else GOOD
+    bad, good = report("bad"), report("good")
+    world.queue.touch(bad, 0.0)
+    world.queue.touch(good, 0.0)
+    world.step()
+    assert not world.queue.outage.failures
+    world.queue.touch(good, world.now)
+    world.step()
+    assert [item.job for item in world.requests[-1][1]] == ["good"]
+    world.answer = lambda item: GOOD
+    world.run(3.0)
+    assert bad.attempt == 1
+
+
+def test_retry_after_delays_the_next_request() -> None:
+    world = World(round_trip=0.0)
+    world.answer = lambda item: Unreachable("429", retry_after=7.0)
+    world.queue.touch(report("job"), 0.0)
+    world.step()
+    at = world.queue.next_at(world.now)
+    assert at is not None
+    assert at >= 7.0
+
+
+def test_a_released_report_sends_its_state_once() -> None:
+    world = World()
+    one = report("job")
+    one.snapshot.stage.segment.count = 50
+    world.queue.touch(one, 0.0)
+    world.queue.release(one, 0.0)
+    one.snapshot.stage.segment.count = 50
+    world.run(60.0)
+    ((_, (item,)),) = world.requests
+    assert (item.fields["done"], item.fields["status"]) == (50, "running")
+    assert world.queue.empty
+    world.queue.touch(one, world.now)
+    assert not world.queue.take(world.now)
+
+
+@pytest.mark.parametrize("answer", [Unreachable("gone"), Rejected("403 no")])
+def test_a_released_report_is_dropped_after_its_deadline(answer: Outcome) -> None:
+    world = World()
+    world.answer = lambda item: answer
+    one = report("job")
+    world.queue.touch(one, 0.0)
+    world.queue.release(one, 0.0)
+    world.run(60.0)
+    assert one.settled
+    assert world.queue.empty
+
+
+def test_a_one_shot_waits_for_a_released_report_of_the_same_job() -> None:
+    world = World()
+    one = report("job")
+    world.queue.touch(one, 0.0)
+    world.queue.release(one, 0.0)
+    fields: dict[str, Any] = {"status": "queued", "start": True, "run": "next"}
+    world.queue.add(OneShot("job", fields, expires=60.0))
+    world.run(5.0)
+    sent = [item.fields.get("run") for _, items in world.requests for item in items]
+    assert sent == [one.run, "next"]
+
+
+def test_a_try_that_is_left_for_the_next_one_is_no_news() -> None:
+    """Whoever retries a job in the same process begins the next try at once."""
+    world = World()
+    first, second = report("job"), report("job")
+    world.queue.touch(first, 0.0)
+    world.queue.release(first, 0.0)
+    assert world.queue.touch(second, 0.0) == []
+    assert (first.superseded, second.superseded) == (True, False)
+    left = report("other")
+    world.queue.touch(left, 0.0)
+    world.queue.release(left, 0.0)
+    world.answer = lambda item: PublishResult(2, False, reason="stale_attempt")
+    world.run(1.0)
+    assert left.superseded
+    assert [line.subject for line in world.log] == [second]

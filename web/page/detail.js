@@ -1,0 +1,234 @@
+/**
+ * The details of one job, beside the list: its bar, its history as a chart and as a
+ * table, and every field of its state. The URL contains the job, so that it can
+ * be sent to a colleague.
+ */
+
+import { historyChart } from './chart.js';
+import { History, changeOf } from './history.js';
+import { calmly } from '../src/ticker.js';
+import { t } from './words.js';
+import { describe, duration, rateTextOf } from '../src/view.js';
+
+/** @import { Connection } from '../src/connection.js' */
+/** @import { Watched } from '../src/jobs.js' */
+/** @import { State } from '../src/protocol.js' */
+/** @import { Event } from './history.js' */
+
+/** Rows of the table: what is older is in the chart. */
+const ROWS = 50;
+/** Milliseconds between two drawings of the chart: it has a point for each event. */
+const CHART_EVERY = 1_000;
+const COPIED = 2_000;
+
+export class Detail {
+  #connection;
+  #find;
+  #dialog;
+  #leave = () => {};
+  #history = new History();
+  /** @type {Watched | null} */
+  #watched = null;
+  #drawnAt = -Infinity;
+  /** How many events the chart had, and of which status the last one was. */
+  #drawn = '';
+  /** @type {string | null} */
+  job = null;
+
+  /**
+   * @param {Connection} connection
+   * @param {(id: string) => HTMLElement} find
+   * @param {() => void} closed  by the person who looked
+   */
+  constructor(connection, find, closed) {
+    this.#connection = connection;
+    this.#find = find;
+    this.#dialog = /** @type {HTMLDialogElement} */ (find('detail'));
+    this.#dialog.addEventListener('close', () => {
+      if (this.job === null) return;
+      this.#end();
+      closed();
+    });
+    // A click beside it: on the dialog itself, and so on none of its content.
+    this.#dialog.addEventListener('click', ({ target }) => target === this.#dialog && this.#dialog.close());
+    find('detail-error-copy').addEventListener('click', () => void this.#copyError());
+    find('detail-close').addEventListener('click', () => this.#dialog.close());
+  }
+
+  /** @param {string | null} job  null: close it */
+  show(job) {
+    if (job === this.job) return;
+    this.#end();
+    if (job === null) return this.#dialog.close();
+    this.job = job;
+    const gone = new AbortController();
+    const history = (this.#history = new History());
+    const paint = () => calmly(this.#paint);
+    let asked = false;
+    const unwatch = this.#connection.watch(job, (watched) => {
+      this.#watched = watched;
+      history.take(watched);
+      paint();
+      if (asked || watched.state === null) return;
+      asked = true;
+      history.load(job, gone.signal).then(paint, () => {}); // without it the chart begins now
+    });
+    this.#leave = () => {
+      unwatch();
+      gone.abort();
+    };
+    const bar = document.createElement('job-progress');
+    bar.setAttribute('job', job);
+    bar.setAttribute('actions', '');
+    this.#find('detail-bar').replaceChildren(bar);
+    this.#find('detail-title').textContent = job;
+    this.#paint();
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#dialog.scrollTop = 0;
+  }
+
+  /** Its times go on; called once a second. */
+  tick() {
+    if (this.job !== null) this.#paint();
+  }
+
+  #end() {
+    this.#leave();
+    this.#leave = () => {};
+    this.#watched = null;
+    this.job = null;
+  }
+
+  #paint = () => {
+    const { job } = this;
+    if (job === null) return;
+    const now = this.#connection.now();
+    const state = this.#watched?.state ?? null;
+    const { events, whole } = this.#history;
+    const view = describe(this.#watched, now);
+    const figure = this.#find('detail-chart');
+    figure.hidden = !events.some(({ percent }) => percent !== null);
+    if (!figure.hidden && this.#isChartDue(job)) {
+      const span = duration((events.at(-1)?.at ?? now) - (events[0]?.at ?? now));
+      const said = t('Progress of {job} over {time}: {text}', { job, time: span, text: view.valueText });
+      this.#find('detail-plot').replaceChildren(historyChart(events, now, said));
+      const since = new Date((events[0]?.at ?? now) * 1000).toLocaleTimeString(document.documentElement.lang);
+      this.#find('detail-since').textContent = t(whole ? 'Since its start at {time}' : 'Since {time}', { time: since });
+    }
+    this.#showFacts(state, now);
+    this.#showEvents();
+    this.#find('detail-error').hidden = !state?.error;
+    write(this.#find('detail-error-text'), state?.error ?? '');
+    const data = state?.data === undefined ? '' : JSON.stringify(state.data, null, 2);
+    write(this.#find('detail-data'), data);
+    this.#find('detail-more').hidden = data === '';
+  };
+
+  /** Whether to draw the chart again: once a second, and at once when its status changes. @param {string} job */
+  #isChartDue(job) {
+    const { events, whole } = this.#history;
+    const now = performance.now();
+    const drawn = [job, whole, events[0]?.seq, events.at(-1)?.status].join(' ');
+    if (drawn === this.#drawn && now - this.#drawnAt < CHART_EVERY) return false;
+    this.#drawn = drawn;
+    this.#drawnAt = now;
+    return true;
+  }
+
+  async #copyError() {
+    const button = this.#find('detail-error-copy');
+    const before = button.textContent;
+    try {
+      await navigator.clipboard.writeText(this.#watched?.state?.error ?? '');
+      button.textContent = t('Copied');
+    } catch {
+      button.textContent = t('The browser does not allow it');
+    }
+    setTimeout(() => (button.textContent = before), COPIED);
+  }
+
+  /** @param {State | null} state @param {number} now */
+  #showFacts(state, now) {
+    const facts = state === null ? [] : factsOf(this.job ?? '', state, now);
+    if (this.#watched?.state) facts.push(['Position', t('{seq} of epoch {epoch}', { seq: this.#watched.seq, epoch: this.#watched.epoch ?? '' })]);
+    const list = this.#find('detail-facts');
+    const nodes = facts.map(([term, value]) => {
+      const dt = document.createElement('dt');
+      const dd = document.createElement('dd');
+      dt.textContent = t(term);
+      if (term === 'Part of') dd.append(linkTo(value));
+      else dd.textContent = value;
+      return [dt, dd];
+    });
+    // Left alone while it says the same, so that its text can be selected.
+    const text = facts.flat().join('\n');
+    if (list.dataset['text'] === text) return;
+    list.dataset['text'] = text;
+    list.replaceChildren(...nodes.flat());
+  }
+
+  /** The newest first. A row that is there already stays, so that its text can be selected. */
+  #showEvents() {
+    const { events } = this.#history;
+    const body = this.#find('detail-events');
+    /** @type {Map<string, Node>} */
+    const rows = new Map(Array.from(body.children, (row) => [/** @type {HTMLElement} */ (row).dataset['key'] ?? '', row]));
+    /** @type {Array<[key: string, event: Event, before: Event | undefined]>} */
+    const shown = events.slice(-ROWS).map((event, i, { length }) => {
+      const before = events[events.length - length + i - 1];
+      return [[this.job, event.at, before?.seq, event.seq].join(' '), event, before];
+    });
+    const keys = new Set(shown.map(([key]) => key));
+    for (const [key, row] of rows) if (!keys.has(key)) body.removeChild(row);
+    let next = body.firstChild;
+    for (const [key, event, before] of shown.reverse()) {
+      if (rows.has(key)) next = next?.nextSibling ?? null;
+      else body.insertBefore(rowOf(key, event, before), next);
+    }
+  }
+}
+
+/** @param {string} key @param {Event} event @param {Event | undefined} before */
+function rowOf(key, { seq, at, state }, before) {
+  const row = document.createElement('tr');
+  row.dataset['key'] = key;
+  for (const text of [String(seq), new Date(at * 1000).toLocaleTimeString(document.documentElement.lang), changeOf(before?.state, state)]) {
+    row.insertCell().textContent = text;
+  }
+  return row;
+}
+
+/** @param {HTMLElement} node @param {string} text */
+function write(node, text) {
+  if (node.textContent !== text) node.textContent = text; // else its selection stays
+}
+
+/** @param {string} job */
+function linkTo(job) {
+  const link = document.createElement('a');
+  link.href = `?job=${encodeURIComponent(job)}`;
+  link.dataset['job'] = job;
+  link.textContent = job;
+  return link;
+}
+
+/** @param {string} job @param {State} state @param {number} now @returns {Array<[string, string]>} */
+function factsOf(job, state, now) {
+  const { status, health, attempt = 1, started_at, finished_at, updated_at } = state;
+  const when = (/** @type {number | undefined} */ time) => (time === undefined ? '' : new Date(time * 1000).toLocaleString(document.documentElement.lang));
+  const silent = status === 'running' && updated_at !== undefined ? duration(now - updated_at) : '';
+  /** @type {Array<[string, string]>} */
+  const facts = [
+    ['Status', health === undefined || health === 'ok' || status !== 'running' ? t(status) : `${t(status)}, ${t(health)}`],
+    ['Attempt', String(attempt)],
+    ['Pace', rateTextOf(state)],
+    ['Part of', job.slice(0, Math.max(job.lastIndexOf('/'), 0))],
+    ['Created', when(state.created_at)],
+    ['Started', when(started_at)],
+    ['Last update', silent ? t('{time} ago', { time: silent }) : when(updated_at)],
+    ['Ended', when(finished_at)],
+    ['Took', started_at !== undefined && finished_at !== undefined ? duration(finished_at - started_at) : ''],
+    ['May be silent for', state.lease === undefined ? '' : duration(state.lease)],
+  ];
+  return facts.filter(([, value]) => value !== '');
+}

@@ -1,0 +1,316 @@
+/**
+ * The page at `/`. It reads the list of jobs once from the API (`list.js`). From then on sets report
+ * which jobs begin and end (`live.js`), and nothing is polled. It watches the visible jobs over the
+ * shared connection. The URL contains the filter and the open job, so that a reload, or a colleague,
+ * shows the same.
+ */
+
+import { connect } from '../client.js';
+import { ABNORMAL } from '../src/constants.js';
+import { Detail } from './detail.js';
+import { KnownJobs, MOST } from './known-jobs.js';
+import { isBelowGroup } from './group-row.js';
+import { JobList } from './list.js';
+import { LiveJobs } from './live.js';
+import { showConnection } from './panel.js';
+import { Rows } from './rows.js';
+import { TokenNeeded, askOnce, goodToken, prefixesIn, storedToken } from './token.js';
+import { everySecond, soon } from '../src/ticker.js';
+import { t, translatePage } from './words.js';
+
+/** @import { Seen } from '../src/jobs.js' */
+/** @import { Filter } from './known-jobs.js' */
+
+/** Milliseconds between two attempts while the gateway is unavailable. */
+const RETRY_EVERY = 2_000;
+/** One question for a word typed, not one for each letter. */
+const TYPING = 250;
+/** What may be in a job id, and so be asked for as the beginning of one. */
+const ID_PART = /^[\w.:/@-]{0,200}$/;
+
+translatePage();
+const connection = connect(undefined, { token: goodToken });
+const known = new KnownJobs();
+const list = new JobList(MOST);
+const live = new LiveJobs(connection, see);
+const rows = new Rows(follow);
+const detail = new Detail(connection, find, () => go({ job: null }));
+
+/** @type {Filter} */
+let filter = { search: '', prefix: '', status: '' };
+/** Whether the gateway has answered so far. */
+let answered = false;
+/** @type {string | null} */
+let trouble = null;
+/** Whether the gateway asks for a token, or for another one. */
+let locked = false;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let retryTimer;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let searchTimer;
+
+/** @param {string} id */
+function find(id) {
+  return /** @type {HTMLElement} */ (document.getElementById(id));
+}
+
+const tools = /** @type {HTMLFormElement} */ (find('tools'));
+const searchInput = /** @type {HTMLInputElement} */ (find('search'));
+const prefixInput = /** @type {HTMLSelectElement} */ (find('prefix'));
+
+// -- which jobs there are ----------------------------------------------------
+
+/** @param {Seen[]} jobs */
+function take(jobs) {
+  for (const seen of jobs) known.learn(seen);
+  known.prune();
+  answered = true;
+  trouble = null;
+  locked = false;
+  soon(paint);
+}
+
+/** Read the list; again only while that fails. */
+async function readList() {
+  clearTimeout(retryTimer);
+  try {
+    const listed = await list.read(take);
+    if (listed !== null) known.forgetUnlisted(listed);
+    soon(paint);
+    // It answers: if the connection was just lost, and not refused, there is no need to wait.
+    if (connection.status().ending?.code === ABNORMAL) connection.retry();
+  } catch (error) {
+    locked = error instanceof TokenNeeded;
+    trouble = error instanceof Error ? error.message : String(error);
+    soon(paint);
+    retryLater();
+  }
+}
+
+/** Try again while the gateway is unavailable and the page is visible. */
+function retryLater() {
+  clearTimeout(retryTimer);
+  if (document.visibilityState === 'visible') retryTimer = setTimeout(readList, RETRY_EVERY);
+}
+
+/** What the connection says of a job. @param {import('../src/jobs.js').Watched} watched */
+function see(watched) {
+  // Before its snapshot a refused job says nothing; the list's word stands.
+  if (watched.denied !== null) return;
+  const before = known.has(watched.job);
+  if (watched.state === null && !before) return;
+  if (known.learn(watched) === 'moved' || !before) soon(paint);
+}
+
+/** A job that is in sight: the connection says how it stands. @param {string} job */
+function follow(job) {
+  const leave = connection.watch(job, see);
+  soon(paint); // its time
+  return leave;
+}
+
+/** The sets of all that this page may see, and of the prefix that is chosen. */
+function watchSets() {
+  live.watch(filter.prefix === '' ? prefixesIn(storedToken()) : [...prefixesIn(storedToken()), filter.prefix]);
+}
+
+let wasLive = false;
+connection.observe(({ state, stopped }) => {
+  const isLive = state === 'live';
+  // After an interruption the list may be another one.
+  if (isLive && !wasLive && answered) void readList();
+  if (state === 'offline' && !stopped) retryLater();
+  wasLive = isLive;
+});
+
+// -- what is shown -----------------------------------------------------------
+
+function paint() {
+  const now = connection.now();
+  const filtered = filter.search !== '' || filter.prefix !== '' || filter.status !== '';
+  const arranged = known.arrange(filter);
+  // Children are found in their group's row, or by what is searched for.
+  const [active = [], earlier = []] = [arranged.active, arranged.earlier].map((jobs) => (filtered ? jobs : jobs.filter(({ seen }) => !isBelowGroup(seen.job, stateOf))));
+  rows.show([
+    [/** @type {Element} */ (find('active').querySelector('.list')), active],
+    [/** @type {Element} */ (find('earlier').querySelector('.list')), earlier],
+  ]);
+  rows.tell(now);
+  detail.tick();
+
+  const empty = active.length + earlier.length === 0;
+  find('active').hidden = active.length === 0;
+  find('earlier').hidden = earlier.length === 0;
+  find('truncated').hidden = !(list.truncated && answered);
+  find('none').hidden = !(empty && answered && !filtered);
+  find('unmatched').hidden = !(empty && answered && filtered);
+  find('locked').hidden = !locked;
+  find('locked-wrong').hidden = storedToken() === null;
+  find('unreachable').hidden = !(trouble !== null && !answered && !locked);
+  find('trouble').textContent = t('The list of jobs cannot be read: {why} Trying again every two seconds.', { why: trouble ?? '' });
+  paintCounts(active.length + earlier.length, filtered);
+  paintPrefixes();
+}
+
+/** @param {string} job */
+function stateOf(job) {
+  return known.get(job)?.state;
+}
+
+/** @param {number} shown @param {boolean} filtered */
+function paintCounts(shown, filtered) {
+  const counts = known.counts(filter);
+  /** @param {...import('../src/view.js').Look} looks */
+  const count = (...looks) => looks.reduce((sum, look) => sum + (counts.get(look) ?? 0), 0);
+  for (const chip of tools.querySelectorAll('.chips input')) {
+    const look = /** @type {import('../src/view.js').Look} */ (/** @type {HTMLInputElement} */ (chip).value);
+    const matching = look === 'stalled' ? count('stalled', 'lost') : count(look);
+    const figure = chip.parentElement?.querySelector('b');
+    // Of a list that is not read to its end, only those that were read are counted.
+    const text = matching > 0 ? `${matching}${list.truncated ? '+' : ''}` : '';
+    if (figure && figure.textContent !== text) figure.textContent = text;
+    chip.nextElementSibling?.classList.toggle('some', matching > 0);
+  }
+  const said = /** @type {const} */ (['running', 'stalled', 'lost', 'queued'])
+    .filter((look) => count(look) > 0)
+    .map((look) => t(`{n} ${look}`, { n: count(look) }))
+    .join(' · ');
+  write('summary', said);
+  write('found', filtered && answered ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: shown }) : '');
+  const running = count('running');
+  const title = `${running > 0 ? t('{n} running', { n: running }) : t('Jobs')} · progress-gateway`;
+  if (document.title !== title) document.title = title;
+}
+
+/** @param {string} id @param {string} text */
+function write(id, text) {
+  const node = find(id);
+  if (node.textContent !== text) node.textContent = text;
+}
+
+let prefixesShown = '';
+
+/** The choice of prefixes; left alone while it is open, or the same. */
+function paintPrefixes() {
+  const prefixes = known.prefixes().slice(0, 50);
+  if (filter.prefix !== '' && !prefixes.some(([prefix]) => prefix === filter.prefix)) prefixes.push([filter.prefix, 0]);
+  prefixes.sort(([a], [b]) => (a < b ? -1 : 1));
+  const text = JSON.stringify(prefixes);
+  if (text === prefixesShown || document.activeElement === prefixInput) return;
+  prefixesShown = text;
+  prefixInput.replaceChildren(new Option(t('All jobs'), ''), ...prefixes.map(([prefix, n]) => new Option(n > 0 ? `${prefix} (${n})` : prefix, prefix)));
+  prefixInput.value = filter.prefix;
+}
+
+// -- the address --------------------------------------------------------------
+
+/** @param {{ job: string | null }} where  replaces what is looked at, and keeps the rest */
+function go({ job }) {
+  const query = new URLSearchParams(location.search);
+  if (job === null) {
+    // Closed, it is not to be opened again by a step back.
+    if (history.state?.opened) return history.back();
+    query.delete('job');
+    history.replaceState(null, '', query.size > 0 ? `?${query}` : location.pathname);
+  } else {
+    query.set('job', job);
+    history.pushState({ opened: true }, '', `?${query}`);
+  }
+  detail.show(job);
+}
+
+function readAddress() {
+  const query = new URLSearchParams(location.search);
+  filter = { search: query.get('search') ?? '', prefix: query.get('prefix') ?? '', status: query.get('status') ?? '' };
+  searchInput.value = filter.search;
+  prefixesShown = '';
+  for (const chip of tools.querySelectorAll('.chips input')) {
+    const radio = /** @type {HTMLInputElement} */ (chip);
+    radio.checked = radio.value === filter.status;
+  }
+  detail.show(query.get('job'));
+  ask();
+}
+
+function readFilter() {
+  const form = new FormData(tools);
+  filter = { search: searchInput.value.trim(), prefix: prefixInput.value, status: String(form.get('status') ?? '') };
+  const query = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(filter)) {
+    if (value === '') query.delete(name);
+    else query.set(name, value);
+  }
+  history.replaceState(history.state, '', query.size > 0 ? `?${query}` : location.pathname);
+  ask();
+}
+
+/** Jobs that this page has not read are found by the beginning of their ids, and by their status. */
+function ask() {
+  soon(paint);
+  clearTimeout(searchTimer);
+  known.beginSearch();
+  watchSets();
+  const asked = filter;
+  const beginning = asked.search === '' ? asked.prefix : asked.search;
+  const status = asked.status === 'stalled' ? 'running' : asked.status;
+  if (!list.truncated || !ID_PART.test(beginning) || beginning + status === '') return;
+  const found = (/** @type {Seen[]} */ jobs) => {
+    known.keep(jobs);
+    take(jobs);
+  };
+  searchTimer = setTimeout(() => {
+    list.find({ prefix: beginning, status }, found, () => filter === asked).catch(() => {}); // `readList` tells of trouble
+  }, TYPING);
+}
+
+tools.addEventListener('input', readFilter);
+tools.addEventListener('submit', (event) => event.preventDefault());
+find('reset').addEventListener('click', () => {
+  history.replaceState(null, '', location.pathname);
+  readAddress();
+  searchInput.focus();
+});
+addEventListener('popstate', readAddress);
+
+// -- mouse and keyboard ---------------------------------------------------------
+
+document.addEventListener('click', (event) => {
+  const link = event.target instanceof Element ? event.target.closest('a[data-job]') : null;
+  if (link === null || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  go({ job: /** @type {HTMLElement} */ (link).dataset['job'] ?? null });
+});
+
+document.addEventListener('keydown', (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || detail.job !== null) return;
+  const { target } = event;
+  if (event.key === '/' && target !== searchInput) {
+    event.preventDefault();
+    searchInput.focus();
+  } else if (event.key === 'ArrowDown' || event.key === 'ArrowUp') {
+    const links = /** @type {HTMLElement[]} */ ([...document.querySelectorAll('.row .open')]);
+    const at = links.indexOf(/** @type {HTMLElement} */ (target));
+    // From the search into the list, and from row to row; elsewhere the keys scroll.
+    const next = at >= 0 ? links[at + (event.key === 'ArrowDown' ? 1 : -1)] : target === searchInput ? links[0] : undefined;
+    if (next === undefined) return;
+    event.preventDefault();
+    next.focus();
+  }
+});
+
+document.addEventListener('visibilitychange', () => {
+  // What was missed while nobody looked the connection brings; a list that was not had is asked for.
+  if (document.visibilityState === 'visible' && (!answered || trouble !== null)) void readList();
+});
+
+find('origin').textContent = location.origin;
+showConnection(connection, find);
+askOnce(find, () => {
+  connection.close();
+  connection.retry();
+  watchSets();
+  void readList();
+});
+everySecond(paint);
+readAddress();
+void readList();

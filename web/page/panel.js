@@ -1,0 +1,158 @@
+/**
+ * The state of the connection: a dot and a word at the top of the page, and a panel
+ * with details for developers.
+ */
+
+import { Journal } from './journal.js';
+import { sparkline } from './chart.js';
+import { everySecond, soon } from '../src/ticker.js';
+import { duration } from '../src/view.js';
+import { t } from './words.js';
+
+/** @import { Connection } from '../src/connection.js' */
+/** @import { ConnectionStatus } from '../src/status.js' */
+
+/** What a screen reader reads out, wherever it is; an attempt to connect is not. */
+const SAID = { connecting: null, live: 'Connected', stale: 'The gateway may be out of date', offline: 'Not connected' };
+const WORDS = { connecting: 'Connecting', live: 'Live', stale: 'Stale', offline: 'Offline' };
+const TRANSPORTS = { websocket: 'WebSocket', sse: 'Server-Sent Events', polling: 'long polling' };
+const COPIED = 2_000;
+
+/**
+ * @param {Connection} connection
+ * @param {(id: string) => HTMLElement} find
+ */
+export function showConnection(connection, find) {
+  const journal = new Journal();
+  const link = find('link');
+  const word = find('link-word');
+  const said = find('link-said');
+  const retry = find('panel-retry');
+  const copy = find('panel-copy');
+
+  function paint() {
+    const status = connection.status();
+    link.dataset['state'] = status.stopped ? 'stopped' : status.state;
+    const now = t(status.stopped ? 'Stopped' : WORDS[status.state]);
+    if (word.textContent !== now) word.textContent = now;
+    const news = SAID[status.state];
+    if (news !== null && said.textContent !== t(news)) said.textContent = t(news);
+    retry.hidden = status.state !== 'offline';
+    if (!find('panel').matches(':popover-open')) return;
+    find('panel-story').textContent = story(status);
+    showFacts(find('panel-facts'), facts(connection.url, status));
+    showPings(find('panel-pings'), journal.pings);
+    showJournal(find('panel-journal'), journal);
+  }
+
+  connection.observe((status) => {
+    journal.take(status, Date.now());
+    soon(paint);
+  });
+  everySecond(paint);
+  find('panel').addEventListener('toggle', paint);
+  retry.addEventListener('click', () => connection.retry());
+  copy.addEventListener('click', async () => {
+    const before = copy.textContent;
+    try {
+      await navigator.clipboard.writeText(report(connection, journal));
+      copy.textContent = t('Copied');
+    } catch {
+      // Not on plain http from elsewhere: what there is to copy can be read and selected.
+      copy.textContent = t('The browser does not allow it');
+    }
+    setTimeout(() => (copy.textContent = before), COPIED);
+  });
+}
+
+/** @param {ConnectionStatus} status */
+function story({ state, stopped, since, retryAt, ending }) {
+  const why = ending === null ? '' : ` ${t('The last one ended with {why}.', { why: `${ending.code}${ending.reason && `, “${ending.reason}”`}` })}`;
+  switch (state) {
+    case 'live':
+      return t('Live for {time}. What you see is true now.', { time: duration((performance.now() - since) / 1000) });
+    case 'stale':
+      return t('Connected, but the gateway is cut off from its broker: what you see may be old.');
+    case 'connecting':
+      return `${t('Connecting to the gateway.')}${why}`;
+    case 'offline':
+      if (stopped) return `${t('Not connected, and not trying by itself.')}${why}`;
+      if (retryAt === null) return `${t('Trying again when this page is looked at.')}${why}`;
+      return `${t('Trying again in {time}.', { time: duration((retryAt - performance.now()) / 1000) })}${why}`;
+  }
+}
+
+/** @param {string} url @param {ConnectionStatus} status @returns {Array<[string, string]>} */
+function facts(url, status) {
+  return [
+    ['Gateway', url.replace(/^wss?:\/\//, '')],
+    ['Node', status.node || '–'],
+    ['Transport', t(TRANSPORTS[status.transport])],
+    ['Round trip', status.roundTrip === null ? '–' : `${Math.round(status.roundTrip)} ms`],
+    ['Clock difference', `${Math.round(status.skew * 1000)} ms`],
+    ['Reconnects', String(status.reconnects)],
+    ['Violations', String(status.violations)],
+    ...(status.error === null ? [] : [/** @type {[string, string]} */ (['Last error', status.error])]),
+  ];
+}
+
+/** @param {HTMLElement} list @param {Array<[string, string]>} facts */
+function showFacts(list, facts) {
+  list.replaceChildren(
+    ...facts.flatMap(([term, value]) => {
+      const dt = document.createElement('dt');
+      const dd = document.createElement('dd');
+      dt.textContent = t(term);
+      dd.textContent = value;
+      return [dt, dd];
+    }),
+  );
+}
+
+/** @param {HTMLElement} figure @param {number[]} pings */
+function showPings(figure, pings) {
+  figure.hidden = pings.length < 2;
+  if (figure.hidden || figure.dataset['n'] === String(pings.length) + pings.at(-1)) return;
+  figure.dataset['n'] = String(pings.length) + pings.at(-1);
+  const [least, most] = [Math.min(...pings), Math.max(...pings)];
+  const said = t('{n} pings: {least} to {most} ms', { n: pings.length, least: Math.round(least), most: Math.round(most) });
+  const caption = document.createElement('figcaption');
+  caption.textContent = said;
+  figure.replaceChildren(sparkline(pings, said), caption);
+}
+
+/** @param {HTMLElement} list @param {Journal} journal */
+function showJournal(list, { entries }) {
+  const newest = entries.at(-1);
+  const state = `${entries.length} ${newest?.at} ${newest?.text}`;
+  if (list.dataset['state'] === state) return;
+  list.dataset['state'] = state;
+  list.replaceChildren(
+    ...[...entries].reverse().map(({ at, text, bad }) => {
+      const item = document.createElement('li');
+      const time = document.createElement('time');
+      time.dateTime = new Date(at).toISOString();
+      time.textContent = new Date(at).toLocaleTimeString(document.documentElement.lang);
+      item.classList.toggle('bad', bad);
+      item.append(time, ` ${text}`);
+      return item;
+    }),
+  );
+}
+
+/**
+ * All of it as text, for a bug report.
+ * @param {Connection} connection @param {Journal} journal
+ */
+function report(connection, journal) {
+  const status = connection.status();
+  return [
+    `progress-gateway, ${new Date().toISOString()}, ${navigator.userAgent}`,
+    `State: ${status.state}${status.stopped ? ', stopped' : ''}. ${story(status)}`,
+    ...facts(connection.url, status).map(([term, value]) => `${term}: ${value}`),
+    `Pings (ms): ${journal.pings.map(Math.round).join(' ') || 'none yet'}`,
+    '',
+    ...journal.entries.map(({ at, text }) => `${new Date(at).toISOString()}  ${text}`),
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,100 @@
+/**
+ * The buttons of a `<job-progress actions>`: one for each verb that its job accepts, and a
+ * line with the status of the newest request. Loaded only for elements with that attribute.
+ *
+ * A disabled button stays in its place and keeps the focus; only `aria-disabled` is set.
+ */
+
+import { set, write } from './element-nodes.js';
+import { isOpen, requestStore } from './requests.js';
+import { soon } from './ticker.js';
+import { fill, speak } from './words.js';
+
+/** @import { RequestStatus } from './requests.js' */
+
+/**
+ * @param {{ name: HTMLElement, now: HTMLElement, foot: HTMLElement }} nodes  of the element
+ * @param {string} job
+ * @param {string | undefined} gateway
+ * @returns {() => void} removes them
+ */
+export function mountActions({ name, now, foot }, job, gateway) {
+  const store = requestStore(job, gateway);
+  const buttons = document.createElement('span');
+  buttons.className = 'verbs';
+  const line = document.createElement('div');
+  line.className = 'request';
+  line.setAttribute('part', 'request');
+  line.setAttribute('aria-live', 'polite');
+  name.id = 'name';
+  now.prepend(buttons);
+  foot.after(line);
+
+  /** @type {Map<string, HTMLButtonElement>} */
+  const made = new Map();
+  let gone = false;
+
+  /** @param {string} verb */
+  function buttonOf(verb) {
+    let button = made.get(verb);
+    if (button === undefined) {
+      button = document.createElement('button');
+      button.type = 'button';
+      button.id = `verb-${verb}`;
+      button.setAttribute('part', 'action');
+      button.setAttribute('aria-labelledby', `${button.id} name`);
+      button.addEventListener('click', () => void store.ask(verb).catch(() => {})); // the line shows the error
+      made.set(verb, button);
+    }
+    return button;
+  }
+
+  function draw() {
+    if (gone) return;
+    const status = store.get();
+    const wanted = status.accepts.map(buttonOf);
+    if (wanted.length !== buttons.childElementCount || wanted.some((button, i) => button !== buttons.children[i])) buttons.replaceChildren(...wanted);
+    for (const verb of status.accepts) {
+      const button = buttonOf(verb);
+      write(button, labelOf(verb));
+      set(button, 'aria-disabled', String(isOpen(status, verb)));
+    }
+    set(line, 'data-phase', status.phase);
+    write(line, textOf(status));
+  }
+
+  const drawSoon = () => soon(draw);
+  const stop = store.subscribe(drawSoon);
+  draw();
+  return () => {
+    gone = true;
+    stop();
+    buttons.remove();
+    line.remove();
+  };
+}
+
+/** The label of a verb; unknown verbs are shown unchanged. @param {string} verb */
+function labelOf(verb) {
+  const { words } = speak();
+  return verb === 'cancel' || verb === 'pause' || verb === 'resume' ? words[verb] : verb;
+}
+
+/** @param {RequestStatus} status */
+function textOf({ phase, verb, reason, error }) {
+  const { words } = speak();
+  switch (phase) {
+    case 'open':
+      return verb === 'cancel' ? words.cancelling : verb === 'pause' ? words.pausing : verb === 'resume' ? words.resuming : fill(words.asking, { verb: verb ?? '' });
+    case 'unanswered':
+      return words.unanswered;
+    case 'refused':
+      return fill(words.refused, { reason: reason ?? '' });
+    case 'failed': {
+      const code = error?.code;
+      return code === 'forbidden' || code === 'final' || code === 'not_accepted' || code === 'stale_attempt' || code === 'unreachable' ? words[code] : (error?.message ?? '');
+    }
+    default:
+      return '';
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * Reports the end of each attempt of a job exactly once, so that a page which reloads a list or
+ * navigates at the end does so once.
+ */
+
+import { FINAL } from './constants.js';
+
+/** @import { Listener } from './jobs.js' */
+/** @import { State } from './protocol.js' */
+
+/**
+ * @template [Data=unknown]
+ * @typedef {object} End
+ * @property {string} job
+ * @property {State<Data>} state
+ * @property {number} attempt
+ * @property {boolean} alreadyOver  it had ended before this watcher came: the first thing it heard was the end
+ */
+
+/**
+ * @param {(end: End<any>) => void} onEnd
+ * @returns {Listener}  what to watch the job with
+ */
+export function endListener(onEnd) {
+  let first = true;
+  let told = '';
+  return ({ job, state }) => {
+    const alreadyOver = first;
+    first = false;
+    if (state === null) return;
+    if (!FINAL.has(state.status)) return;
+    const { attempt = 1, finished_at } = state;
+    // The key has the time too, because a record that was dropped starts at attempt 1 again.
+    const end = `${attempt} ${finished_at}`;
+    if (end === told) return;
+    told = end;
+    onEnd({ job, state, attempt, alreadyOver });
+  };
+}

@@ -1,0 +1,12 @@
+// Generated from the Python code by `python -m docs.generate`. Do not edit.
+// What the fallback needs: apart, so that a bundler loads it with that, and not before.
+
+/** A job id. */
+export const JOB_ID = /^(?=.{1,200}$)(?:\.{0,2}[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*|\.{3}[A-Za-z0-9_.:@-]*)(?:\/(?:\.{0,2}[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*|\.{3}[A-Za-z0-9_.:@-]*))*$/;
+/** Jobs in one Server-Sent Events request, with default limits. */
+export const MAX_STREAM_JOBS = 100;
+/** Seconds of silence before the gateway pings. */
+export const PING_INTERVAL = 25;
+/** No close frame came: RFC 6455 §7.1.5. */
+export const ABNORMAL = 1006;
+export const UNAUTHORIZED = 4500;

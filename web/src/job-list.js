@@ -1,0 +1,142 @@
+/**
+ * `<job-list prefix="user:7:">`: a bar for each job whose id has this prefix, including jobs that
+ * start later. Active jobs come first, then ended jobs, newest first.
+ *
+ *     <job-list prefix="user:7:" statuses="queued,running" limit="20">No jobs at present.</job-list>
+ *
+ * The bars are `<job-progress>` elements in its shadow tree. `part="bar"` styles them, and
+ * `part="more"` the line with the number of jobs that are not shown. Its own content is shown while
+ * there are no jobs. A `job-end` event is dispatched when a job that was shown ends.
+ */
+
+import { applyStyle } from './element-style.js';
+import { JobProgressElement } from './element.js';
+import { connect } from './settings.js';
+import { setStore } from './sets.js';
+import { soon } from './ticker.js';
+import { fill, speak } from './words.js';
+
+/** @import { Status } from './constants.js' */
+/** @import { End } from './ends.js' */
+
+/** Without a DOM (server-side rendering, a test) the import must still work. */
+const Base = globalThis.HTMLElement ?? class {};
+
+const CSS = `
+  :host { display: block; }
+  :host([hidden]) { display: none; }
+  ul { display: grid; gap: 0.75rem; list-style: none; margin: 0; padding: 0; }
+  p { color: color-mix(in srgb, currentColor 65%, transparent); font-size: 0.875em; margin: 0.75rem 0 0; }
+  [hidden] { display: none; }
+`;
+
+export class JobListElement extends Base {
+  static observedAttributes = ['prefix', 'statuses', 'limit', 'gateway', 'actions'];
+
+  #list = document.createElement('ul');
+  #more = document.createElement('p');
+  #slot = document.createElement('slot');
+  #mounted = false;
+  /** @type {(() => void) | null} */
+  #stop = null;
+  /** The row of each job. @type {Map<string, HTMLLIElement>} */
+  #rows = new Map();
+  /** @type {ReturnType<typeof setStore> | null} */
+  #store = null;
+  #draw = () => this.#paint();
+
+  constructor() {
+    super();
+    this.#list.setAttribute('role', 'list'); // Safari drops it with the bullets
+    this.#list.setAttribute('part', 'list');
+    this.#more.setAttribute('part', 'more');
+    this.#more.hidden = this.#slot.hidden = true;
+    const root = this.attachShadow({ mode: 'open' });
+    applyStyle(root, CSS);
+    root.append(this.#list, this.#more, this.#slot);
+  }
+
+  connectedCallback() {
+    this.#mounted = true;
+    this.#enter();
+  }
+
+  disconnectedCallback() {
+    this.#mounted = false;
+    this.#exit();
+  }
+
+  /** @param {string} _name @param {string | null} before @param {string | null} after */
+  attributeChangedCallback(_name, before, after) {
+    if (!this.#mounted || before === after) return;
+    this.#exit();
+    this.#enter();
+  }
+
+  #enter() {
+    const prefix = this.getAttribute('prefix');
+    if (prefix === null) return;
+    const statuses = /** @type {Status[]} */ (this.getAttribute('statuses')?.split(/[\s,]+/).filter(Boolean) ?? []);
+    const limit = Number(this.getAttribute('limit') ?? NaN);
+    const query = { prefix, ...(statuses.length > 0 && { statuses }), ...(Number.isInteger(limit) && { limit }) };
+    this.#store = setStore(query, connect(this.getAttribute('gateway') ?? undefined));
+    this.#stop = this.#store.subscribe(
+      () => soon(this.#draw),
+      (/** @type {End} */ detail) => this.dispatchEvent(new CustomEvent('job-end', { detail, bubbles: true, composed: true })),
+    );
+    this.#paint();
+  }
+
+  #exit() {
+    this.#stop?.();
+    this.#stop = this.#store = null;
+    this.#rows.clear();
+    this.#list.replaceChildren();
+  }
+
+  #paint() {
+    if (this.#store === null) return;
+    const { jobs, total, more, loading, denied } = this.#store.get();
+    const shown = new Set(jobs);
+    for (const [job, row] of this.#rows) {
+      if (shown.has(job)) continue;
+      row.remove();
+      this.#rows.delete(job);
+    }
+    let at = this.#list.firstElementChild;
+    for (const job of jobs) {
+      const row = this.#row(job);
+      if (row === at) at = at.nextElementSibling;
+      else this.#list.insertBefore(row, at);
+    }
+    this.#slot.hidden = loading || jobs.length > 0;
+    const { words, tag, number } = speak();
+    const others = total - jobs.length;
+    this.#more.lang = tag;
+    this.#more.textContent = denied !== null ? (words[/** @type {'node_full'} */ (denied)] ?? denied) : others > 0 ? fill(words.more, { n: `${number(others)}${more ? '+' : ''}` }) : '';
+    this.#more.hidden = this.#more.textContent === '';
+  }
+
+  /** @param {string} job */
+  #row(job) {
+    let row = this.#rows.get(job);
+    if (row !== undefined) return row;
+    row = document.createElement('li');
+    const bar = document.createElement('job-progress');
+    bar.setAttribute('job', job);
+    bar.setAttribute('part', 'bar');
+    for (const name of ['gateway', 'actions']) {
+      const value = this.getAttribute(name);
+      if (value !== null) bar.setAttribute(name, value);
+    }
+    // The list reports each end once, including those of jobs that are no longer shown.
+    bar.addEventListener('job-end', (event) => event.stopPropagation());
+    row.append(bar);
+    this.#rows.set(job, row);
+    return row;
+  }
+}
+
+// The bars must be defined before the first one is created.
+void JobProgressElement;
+globalThis.customElements?.get('job-list') ?? globalThis.customElements?.define('job-list', JobListElement);

@@ -1,0 +1,76 @@
+/**
+ * Sends a request to a job's worker, through the gateway. It is a separate chunk that is loaded on
+ * demand, so it must not import modules of the core.
+ */
+
+import { pathOf } from './path.js';
+
+/** @import { TokenProvider } from './tokens.js' */
+
+/** Milliseconds. */
+const ANSWER_DEADLINE = 10_000;
+
+/**
+ * @typedef {object} RequestOptions
+ * @property {unknown} [args]      JSON for the worker, at most 1 KiB
+ * @property {number} [attempt]    which attempt is meant; if another has begun, nothing happens
+ * @property {string | URL | undefined} [gateway]
+ */
+
+/** @typedef {{ id: string, epoch: number, seq: number, attempt: number, applied: boolean }} RequestAnswer */
+
+/** The gateway has refused a request; `message` is its explanation. */
+export class RequestError extends Error {
+  /**
+   * @param {string} message
+   * @param {{ status?: number, code?: string | null, cause?: unknown }} [more]
+   */
+  constructor(message, { status = 0, code = null, cause } = {}) {
+    super(message, { cause });
+    this.name = 'RequestError';
+    /** The HTTP status; 0: there was no response, so the request may or may not have arrived. */
+    this.status = status;
+    /** `not_accepted`, `final` (the job has ended), `stale_attempt` or another code of the gateway. */
+    this.code = code;
+  }
+}
+
+/**
+ * Send a request once.
+ *
+ * @param {{ url: string, token: TokenProvider | undefined }} gateway
+ * @param {string} job
+ * @param {string} verb
+ * @param {RequestOptions} [options]
+ * @returns {Promise<RequestAnswer>} `applied` is false if the same, or a cancel, is open already
+ * @throws {RequestError}
+ * @throws what the token provider throws
+ */
+export async function sendRequest({ url, token: provider }, job, verb, { args, attempt } = {}) {
+  /** @type {Record<string, string>} */
+  const headers = { 'content-type': 'application/json' };
+  if (provider !== undefined) {
+    const { askForToken } = await import('./tokens.js');
+    const token = await askForToken(provider, globalThis);
+    if (token !== null) headers['authorization'] = `Bearer ${token}`;
+  }
+  // Browsers give ids only to pages that came by https; else the gateway does.
+  const id = globalThis.crypto?.randomUUID?.();
+  const address = new URL(`api/jobs/${pathOf(job)}/requests`, url.replace(/^ws/, 'http'));
+  /** @type {Response} */
+  let response;
+  /** @type {any} */
+  let answer;
+  try {
+    const signal = AbortSignal.timeout(ANSWER_DEADLINE);
+    response = await fetch(address, { method: 'POST', headers, body: JSON.stringify({ id, verb, args, attempt }), signal, cache: 'no-store' });
+    answer = await response.json().catch(() => null);
+  } catch (cause) {
+    throw new RequestError('The gateway does not answer.', { code: 'unreachable', cause });
+  }
+  const { status } = response;
+  if (!response.headers.has('progress-gateway')) throw new RequestError(`Answered with ${status}, but not by a gateway.`, { status, code: 'unreachable' });
+  if (!response.ok) throw new RequestError(answer?.detail ?? `Answered with ${status}.`, { status, code: answer?.code ?? (status === 403 ? 'forbidden' : null) });
+  return answer;
+}
+

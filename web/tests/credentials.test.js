@@ -1,0 +1,400 @@
+/**
+ * Credentials that change at any moment: while a token is asked for, while a transport is
+ * opened, while `hello` is under way, between two connections, while another connection is
+ * opened beside the one that serves. Whatever came in which order, the page ends up as the
+ * person who was configured last, with a token asked for after the last `renew`, and shows
+ * nothing that this person may not see.
+ */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { createConnection } from '../src/connection.js';
+import '../src/fallback.js'; // loaded late by the client; here at once, so that no test waits for a disk
+import '../src/tokens.js';
+import { fakeWorld, jwt, seeded, snapshot, step, tick } from './world.js';
+
+const ADDRESS = 'ws://gateway.test/ws';
+const ANN = jwt({ sub: 'ann' });
+const BEN = jwt({ sub: 'ben' });
+
+/** A page that watches job `a` with a token of these providers' in turn. */
+function page(token) {
+  const world = fakeWorld();
+  const connection = createConnection(ADDRESS, { ...world.environment, token });
+  connection.watch('a', () => {});
+  return { world, connection, configure: (token) => connection.use({ url: ADDRESS, token }) };
+}
+
+/** The page, connected as Ann, shows job `a`. */
+async function asAnn(token = ANN) {
+  const it = page(token);
+  await tick();
+  it.world.socket.welcome();
+  it.world.socket.say({ type: 'subscriptions', id: 1, denied: {} }, snapshot('a', 1, 1));
+  it.world.socket.heard();
+  return it;
+}
+
+/** The token that each open socket was sent last. */
+const tokens = ({ sockets }) =>
+  sockets.filter(({ closed }) => !closed).map(({ sent }) => sent.filter(({ token }) => token).at(-1)?.token);
+
+test('another person, and back again while that connection is opened', async () => {
+  const { world, configure } = await asAnn();
+  configure(BEN);
+  await tick(); // its token is known, its socket not yet open
+  configure(ANN);
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual(tokens(world), [ANN]);
+});
+
+test('a token that is asked for anew while a connection is opened is the one that is sent', async () => {
+  let asked = 0;
+  const { world, connection } = await asAnn(() => jwt({ sub: 'ann', n: ++asked }));
+  world.socket.die();
+  await world.pass(500); // the second token is known, its socket not yet open
+  await connection.renew();
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 3 })]);
+  assert.equal(connection.peek('a').seq, 1, 'the same person: nothing is forgotten');
+});
+
+test('a connection that is opened beside is not used with the token of before', async () => {
+  const { world, connection, configure } = await asAnn();
+  world.socket.say({ type: 'goaway', code: 1001, retry: [0, 2] });
+  await world.pass(1_000); // the next is being opened
+  configure(BEN);
+  await world.pass(0);
+  for (const socket of world.sockets) if (!socket.closed) socket.welcome();
+  assert.deepEqual(tokens(world), [BEN]);
+  assert.equal(connection.peek('a'), null);
+});
+
+test('the answer of an earlier request for a token never replaces that of a later one', async () => {
+  const answers = [];
+  const { world, connection, configure } = await asAnn();
+  configure(() => new Promise((resolve) => answers.push(resolve)));
+  void connection.renew();
+  await tick();
+  answers[1](jwt({ sub: 'ann', n: 2 }));
+  await tick();
+  answers[0](jwt({ sub: 'ann', n: 1 }));
+  await tick();
+  assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 2 })]);
+});
+
+test('credentials that come while those of before are refused are tried', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const { world, configure } = await asAnn();
+  let give;
+  configure(() => new Promise((resolve) => { give = resolve; }));
+  world.socket.die(4502, 'revoked');
+  give(jwt({ sub: 'ann', n: 2 }));
+  await tick();
+  give(jwt({ sub: 'ann', n: 3 }));
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 3 })]);
+});
+
+test('a refused token of before does not take the new one with it', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const { world, configure } = await asAnn();
+  configure(jwt({ sub: 'ann', n: 2 }));
+  await tick();
+  world.socket.die(4500, 'the first was refused');
+  for (let tries = 0; tries < 2; tries++) {
+    await world.pass(1_000);
+    world.socket.welcome();
+    if (tokens(world)[0] === ANN) world.socket.die(4500, 'it is refused again');
+  }
+  assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 2 })]);
+});
+
+test('a token that is kept for want of a better one is not shown for another person', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  let asked = 0;
+  const { world, connection, configure } = await asAnn(() => jwt({ sub: 'ann', n: ++asked }));
+  await connection.renew();
+  world.socket.die(4500, 'the new one is refused');
+  await world.pass(1_000);
+  world.socket.welcome();
+  assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 1 })]);
+  let give;
+  configure(() => new Promise((resolve) => { give = resolve; }));
+  world.socket.die();
+  await world.pass(1_000);
+  give(BEN);
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual([tokens(world), connection.peek('a')], [[BEN], null]);
+});
+
+test('after a logout nothing connects, whatever was under way', async () => {
+  const { world, connection, configure } = await asAnn();
+  let give;
+  configure(() => new Promise((resolve) => { give = resolve; }));
+  connection.logout();
+  give(BEN);
+  await world.pass(60_000);
+  assert.deepEqual(tokens(world), []);
+
+  const early = page(ANN);
+  early.configure(undefined);
+  early.connection.logout();
+  await early.world.pass(60_000);
+  assert.deepEqual(tokens(early.world), []);
+});
+
+test('a setting before the welcome is not sent before the token', async () => {
+  const { world, connection } = page(ANN);
+  await tick();
+  world.socket.open();
+  connection.use({ url: ADDRESS, token: ANN, maxHz: 5 });
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: ANN, max_hz: 5 });
+});
+
+// -- any order, any timing, each transport -------------------------------------------
+
+/** Who may see what. */
+const RIGHTS = { ann: ['a', 'c'], ben: ['b', 'c'] };
+const JOBS = ['a', 'b', 'c'];
+const MARK = { 'progress-gateway': 'n' };
+
+/** A gateway that asks for tokens, behind what lets some transports through, after random delays. */
+class Gateway {
+  seq = 1;
+  /** The claims of the last token that was accepted. */
+  claims = null;
+  /** What is open at the moment. */
+  open = new Set();
+
+  constructor(world, random, transport) {
+    Object.assign(this, { world, random, transport });
+    world.dialled = (socket) => this.accept(socket);
+    world.fetch = (url, options) => this.answer(new URL(url), options);
+  }
+
+  later(callback) {
+    this.world.environment.setTimeout(callback, this.random() * 60);
+  }
+
+  /** @returns {any} the claims of a good token, or null */
+  check(token) {
+    const claims = JSON.parse(atob(token?.split('.')[1] ?? btoa('{"bad":true}')));
+    return claims.bad ? null : (this.claims = claims);
+  }
+
+  frame(job, { sub }, cursor) {
+    if (!RIGHTS[sub].includes(job)) return cursor === 0 ? null : snapshot(job, null, 0);
+    if (cursor === this.seq) return null;
+    return cursor > 0 ? step(job, 1, cursor, this.seq, { percent: this.seq }) : snapshot(job, 1, this.seq, { percent: this.seq });
+  }
+
+  report() {
+    this.seq += 1;
+    for (const each of this.open) each.flush();
+  }
+
+  accept(socket) {
+    if (this.transport !== 'websocket') return this.later(() => socket.die(1006));
+    let claims = null;
+    let positions = {};
+    const cursors = new Map();
+    const inOrder = [];
+    const session = {
+      flush: () => {
+        for (const [job, cursor] of cursors) {
+          const frame = this.frame(job, claims, cursor);
+          if (frame !== null) socket.say(frame);
+          cursors.set(job, frame?.seq ?? cursor);
+        }
+      },
+      leave: () => socket.say({ type: 'goaway', code: 1001, retry: [0, 1] }),
+      cut: (code = 1006) => {
+        this.open.delete(session);
+        if (!socket.closed) socket.die(code);
+      },
+    };
+    const take = (command) => {
+      if (!this.open.has(session) || socket.closed) return this.open.delete(session);
+      if (command.token !== undefined) {
+        claims = this.check(command.token);
+        for (const job of cursors.keys()) cursors.set(job, null); // all of it anew, by its new rights
+      }
+      if (claims === null) return session.cut(4500);
+      if (command.type === 'hello') positions = command.positions ?? {};
+      if (command.jobs !== undefined) {
+        for (const job of command.jobs) if (!cursors.has(job)) cursors.set(job, positions[job]?.[1] ?? null);
+        socket.say({ type: 'subscriptions', id: command.id, denied: {} });
+      }
+      if (command.type === 'ping') socket.say({ type: 'pong' });
+      session.flush();
+    };
+    socket.onsend = (command) => {
+      inOrder.push(command);
+      this.later(() => take(inOrder.shift()));
+    };
+    this.open.add(session);
+    this.later(() => this.open.has(session) && socket.welcome({ retry: [0, 1] }));
+  }
+
+  async answer({ pathname, searchParams }, { signal, headers }) {
+    await new Promise((resolve) => this.later(resolve));
+    signal.throwIfAborted();
+    if (pathname === '/healthz') return Response.json({ status: 'ok' }, { headers: MARK });
+    const claims = this.check(headers.authorization?.slice('Bearer '.length));
+    if (claims === null) return Response.json({ close_code: 4500, detail: 'refused' }, { status: 401, headers: MARK });
+    if (pathname === '/api/events') return new Response(this.stream(searchParams.getAll('job'), claims), { headers: MARK });
+    const job = pathname.slice('/api/jobs/'.length);
+    const frame = this.frame(job, claims, null);
+    const body = frame.epoch === null ? {} : { job, epoch: 1, seq: frame.seq, state: frame.state };
+    return Response.json(body, { status: frame.epoch === null ? 404 : 200, headers: MARK });
+  }
+
+  stream(jobs, claims) {
+    const cursors = new Map(jobs.map((job) => [job, null]));
+    let session;
+    return new ReadableStream({
+      cancel: () => void this.open.delete(session),
+      start: (controller) => {
+        if (this.transport === 'polling') return; // something holds it back
+        const say = (frame) => controller.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(frame)}\n\n`));
+        session = {
+          flush: () => {
+            for (const [job, cursor] of cursors) {
+              const frame = this.frame(job, claims, cursor);
+              if (frame !== null) say(frame);
+              cursors.set(job, frame?.seq ?? cursor);
+            }
+          },
+          leave: () => say({ type: 'goaway', code: 1001, retry: [0, 1] }),
+          cut: () => {
+            this.open.delete(session);
+            controller.close();
+          },
+        };
+        this.open.add(session);
+        say({ type: 'welcome', node: 'n', time: 0 });
+        session.flush();
+      },
+    });
+  }
+}
+
+async function anyOrder(seed, transport) {
+  const random = seeded(seed);
+  const pick = (...choices) => choices[Math.floor(random() * choices.length)];
+  const world = fakeWorld({ random });
+  const gateway = new Gateway(world, random, transport);
+  /** Tokens that were asked for so far. */
+  let asked = 0;
+  let reliable = false;
+  /** Who was configured last. */
+  let person = 'ann';
+  /** Whether the page can know that: or else, with which answer it will. */
+  let known = true;
+  let decisive = 0;
+  const provider = (sub) => {
+    if (random() < 0.2) return jwt({ sub, n: ++asked });
+    return async () => {
+      const n = ++asked;
+      if (random() < 0.8) await new Promise((resolve) => void world.environment.setTimeout(resolve, random() * 200));
+      const dice = reliable ? 1 : random();
+      known ||= n === decisive;
+      if (dice < 0.1) throw new Error('the login answers 502');
+      return jwt({ sub, n, ...(dice < 0.25 && { bad: true }), ...(random() < 0.3 && { exp: 60 + world.environment.now() / 1000 }) });
+    };
+  };
+  let last = provider(person);
+  const connection = createConnection(ADDRESS, { ...world.environment, token: last });
+  for (const job of JOBS) connection.watch(job, () => {});
+  /** @returns whether it has asked for a token at once */
+  const asks = (change) => {
+    decisive = asked + 1;
+    change();
+    return asked >= decisive;
+  };
+  const configure = (sub) => {
+    last = provider(sub);
+    known &&= person === sub;
+    person = sub;
+    const asking = asks(() => connection.use({ url: ADDRESS, token: last }));
+    known ||= !asking;
+  };
+  let renewedAt = 0;
+  const renew = () => {
+    renewedAt = typeof last === 'string' ? 0 : asked;
+    asks(() => connection.renew());
+  };
+  const logout = () => {
+    // As `logout` of `settings.js` does.
+    if (typeof last === 'string') connection.use({ url: ADDRESS, token: (last = undefined) });
+    connection.logout();
+  };
+  const check = (when) => {
+    if (!known) return;
+    const hidden = person === 'ann' ? 'b' : 'a';
+    assert.equal(connection.peek(hidden)?.state ?? null, null, `${when}: ${person} sees ${hidden}`);
+  };
+
+  if (random() < 0.8) await world.pass(transport === 'polling' ? 20_000 : 2_000);
+  for (let i = 0; i < 12; i++) {
+    const act = pick(
+      () => configure('ann'),
+      () => configure('ben'),
+      () => configure(person),
+      renew,
+      logout,
+      () => connection.retry(),
+      () => gateway.report(),
+      () => [...gateway.open].forEach((each) => each.cut()),
+      () => [...gateway.open].forEach((each) => each.leave()),
+      () => world.wake(),
+    );
+    act();
+    await world.pass(random() * pick(0, 0, 30, 100, 300, 3_000));
+    await tick();
+    check(`after step ${i}`);
+  }
+
+  reliable = true;
+  const out = random() < 0.2;
+  if (out) logout();
+  else if (last === undefined || random() < 0.7) configure(pick('ann', 'ben'));
+  else renew();
+  // A login may be asked up to ten seconds after it failed, a probe come after some more.
+  await world.pass(60_000);
+  if (out) {
+    assert.deepEqual([connection.status().stopped, world.sockets.filter(({ closed, onclose }) => !closed && onclose).length], [true, 0]);
+    for (const job of JOBS) assert.equal(connection.peek(job), null);
+    return;
+  }
+  gateway.report();
+  await world.pass(5_000);
+  assert.match(connection.status().state, /live/);
+  assert.equal(gateway.claims.sub, person);
+  assert.ok(gateway.claims.n > renewedAt, 'a token from before the last `renew`');
+  check('at the end');
+  for (const job of RIGHTS[person]) assert.equal(connection.peek(job)?.seq, gateway.seq, job);
+  assert.equal(connection.status().violations, 0);
+  connection.close();
+}
+
+for (const transport of ['websocket', 'sse', 'polling']) {
+  test(`credentials in any order and at any time: ${transport}`, async (t) => {
+    t.mock.method(console, 'warn', () => {});
+    const only = process.env['SEED'];
+    const seeds = only === undefined ? Array.from({ length: transport === 'websocket' ? 400 : 60 }, (_, i) => i) : [Number(only)];
+    for (const seed of seeds) {
+      await anyOrder(seed, transport).catch((error) => {
+        error.message = `seed ${seed}: ${error.message}`;
+        throw error;
+      });
+    }
+  });
+}

@@ -1,0 +1,50 @@
+/** `tokenFrom`: a token of the application's own backend, whatever is in the backend's place. */
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { after, before, test } from 'node:test';
+
+import { tokenFrom } from '../src/settings.js';
+import { askForToken } from '../src/tokens.js';
+import { jwt } from './world.js';
+
+const TOKEN = jwt({ sub: 'ann' });
+/** What is answered, by path: status, type, body. */
+const ANSWERS = {
+  '/text': [200, 'text/plain', `${TOKEN}\n`],
+  '/json': [200, 'application/json', JSON.stringify({ token: TOKEN })],
+  '/nobody': [200, 'application/json', JSON.stringify({ token: null })],
+  '/deploy': [502, 'text/html', '<html><center><h1>502 Bad Gateway</h1></center><hr><center>nginx</center></html>'],
+  '/login': [401, 'application/json', '{"detail":"Not authenticated"}'],
+  '/page': [200, 'text/html', '<!doctype html><title>Sign in</title>'],
+};
+let server;
+let base;
+
+before(async () => {
+  server = createServer(({ url }, response) => {
+    const [status, type, body] = ANSWERS[url];
+    response.writeHead(status, { 'content-type': type }).end(body);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  base = `http://127.0.0.1:${server.address().port}`;
+});
+
+after(() => {
+  server.closeAllConnections();
+  server.close();
+});
+
+const ask = (path) => askForToken(tokenFrom(`${base}${path}`), { setTimeout, clearTimeout });
+
+test('a token as text and as JSON, and no token', async () => {
+  assert.deepEqual([await ask('/text'), await ask('/json'), await ask('/nobody')], [TOKEN, TOKEN, null]);
+});
+
+test('a page or an error in its place is no token', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  await assert.rejects(ask('/deploy'), /\/deploy answered 502/);
+  await assert.rejects(ask('/login'), /\/login answered 401/);
+  await assert.rejects(ask('/page'), /not a JSON Web Token: <!doctype html>/);
+});

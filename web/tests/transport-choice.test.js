@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { TransportChoice } from '../src/transport-choice.js';
+
+const fail = (choice, times) => Array.from({ length: times }, () => (choice.blocked(), choice.step));
+
+test('two failures, then each other transport once, then again', () => {
+  assert.deepEqual(fail(new TransportChoice(3), 9), [0, 1, 2, 0, 0, 1, 2, 0, 0]);
+});
+
+test('where the best has worked, it is trusted longer', () => {
+  const choice = new TransportChoice(3);
+  choice.passed();
+  assert.deepEqual(fail(choice, 5), [0, 0, 0, 1, 2]);
+});
+
+test('what lives forgives, and what is lost is tried from the best again', () => {
+  const choice = new TransportChoice(3);
+  choice.blocked();
+  choice.passed();
+  choice.lost();
+  assert.equal(choice.step, 0);
+  fail(choice, 4);
+  assert.equal(choice.step, 1);
+  choice.passed();
+  choice.lost();
+  assert.equal(choice.step, 0);
+  assert.deepEqual(fail(choice, 1), [1], 'once is enough: it was blocked before');
+  choice.useBest();
+  assert.equal(choice.step, 0);
+});
