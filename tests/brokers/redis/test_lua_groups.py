@@ -173,13 +173,14 @@ def in_python(broker: MemoryBroker) -> dict[str, tuple[object, ...]]:
 
 
 def text_of(one: Contribution) -> str:
-    return f"{one.attempt} {one.weight} {one.gained} {one.status}"
+    health = "" if one.health == "ok" else f" {one.health}"
+    return f"{one.attempt} {one.weight} {one.gained} {one.status}{health}"
 
 
 def numbers_of(sums: Sums) -> tuple[int, ...]:
     return (
         sums.queued, sums.running, sums.succeeded, sums.failed, sums.cancelled,
-        sums.weight, sums.gained, sums.ended,
+        sums.weight, sums.gained, sums.ended, sums.stalled, sums.lost,
     )  # fmt: skip
 
 
@@ -233,7 +234,7 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
         if child is not None:
             now = child.record.state
             assert one == contribution_of(
-                now.attempt, now.status, percent=now.percent, weight=now.weight
+                now.attempt, now.status, percent=now.percent, weight=now.weight, health=now.health
             )
     if not state.final:
         counts = (sums.queued, sums.running, sums.succeeded, sums.failed, sums.cancelled)
