@@ -177,12 +177,19 @@ class Contributions:
         return self._by_group.get(group, {})
 
     def take(
-        self, job: str, record: Record, find: Callable[[str], Record | None], *, now: float
+        self,
+        job: str,
+        record: Record,
+        find: Callable[[str], Record | None],
+        *,
+        now: float,
+        expired: bool = False,
     ) -> Iterator[tuple[str, Record]]:
         """Count the contribution of a job that has changed. Yields each group whose record changes,
         from the innermost to the outermost. The record has a new position if there is an event.
 
-        `find` returns the record of a job, None if it is unknown.
+        `find` returns the record of a job, None if it is unknown. With `expired` the job has not
+        reported, so it changes only a contribution that is counted already.
         """
         for group, name in groups_above(job):
             state = record.state
@@ -198,7 +205,7 @@ class Contributions:
             children = self._by_group.get(group, {})
             old = children.get(name)
             most = constants.MAX_EARLY_CHILDREN if sums is None else constants.MAX_CHILDREN
-            if old == new or (old is None and len(children) >= most):
+            if old == new or (old is None and (expired or len(children) >= most)):
                 return
             self._by_group.setdefault(group, children)[name] = new
             if known is None or sums is None:

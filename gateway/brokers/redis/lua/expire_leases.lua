@@ -58,7 +58,7 @@ for i = 3, #ARGV do
       number, unreadable = commit(job, last, log, record, expire(record))
       if number then
         expired = expired + 1
-        contribute(job, record)
+        contribute(job, record, true)
       end
     elseif record and at > NOW then
       record.wakes_at, record.reported_at = nil, nil -- so that both fields are written

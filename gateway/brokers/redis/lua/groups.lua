@@ -296,8 +296,9 @@ local function declared(group)
 end
 
 -- Store a job's contribution to the group above it. Returns the group, its fields if it is
--- declared, and the old and the new contribution; nil if nothing has changed.
-local function remember(job, record)
+-- declared, and the old and the new contribution; nil if nothing has changed. If it was `silence`
+-- that has changed the job, only a contribution that is counted already changes.
+local function remember(job, record, silence)
   local group, name = group_of(job)
   if not group then return nil end
   local key, new = children_key(group), contribution_of(record)
@@ -305,6 +306,7 @@ local function remember(job, record)
   if old == new or type(old) == 'table' then return nil end -- a table is an error: foreign data
   local known = declared(group)
   if not old then
+    if silence then return nil end
     local most = known and MAX_CHILDREN or MAX_EARLY_CHILDREN
     if redis.call('HLEN', key) >= most then return nil end
   end
@@ -314,9 +316,9 @@ local function remember(job, record)
 end
 
 -- Count the contribution of a changed job in all groups above it.
-local function contribute(job, record)
+local function contribute(job, record, silence)
   for _ = 1, MAX_GROUP_LEVELS do
-    local group, known, old, new = remember(job, record)
+    local group, known, old, new = remember(job, record, silence)
     if not known then return end
     record = change(group, known, old, new)
     if not record then return end
