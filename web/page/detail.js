@@ -221,7 +221,7 @@ function factsOf(job, state, now) {
   const facts = [
     ['Status', health === undefined || health === 'ok' || status !== 'running' ? t(status) : `${t(status)}, ${t(health)}`],
     ['Attempt', String(attempt)],
-    ['Pace', rateTextOf(state)],
+    ['Pace', rateTextOf(state, now)],
     ['Part of', job.slice(0, Math.max(job.lastIndexOf('/'), 0))],
     ['Created', when(state.created_at)],
     ['Started', when(started_at)],

@@ -5,7 +5,7 @@
  * has changed, change at most once per frame for all jobs together, and the `eta` counts down.
  */
 
-import { FINAL } from './constants.js';
+import { ALMOST_DONE, ETA_GRACE, FINAL } from './constants.js';
 import { ON_SERVER, connect } from './settings.js';
 import { everySecond, soon } from './ticker.js';
 
@@ -30,7 +30,7 @@ import { everySecond, soon } from './ticker.js';
  * @property {string} phase
  * @property {string} message
  * @property {string | null} error     why it failed, or is denied
- * @property {number | null} eta       seconds left, counting down
+ * @property {number | null} eta       seconds left, counting down; null: not known, or the estimate was wrong
  * @property {number | null} rate      units of `done` a second; percent, if that is not of the whole job
  * @property {'ok' | 'stalled' | 'lost'} health
  * @property {Data | undefined} data   the application's own
@@ -51,15 +51,14 @@ import { everySecond, soon } from './ticker.js';
 export function progressOf(job, watched, { stale, connection }, now, floor = 0) {
   const state = watched?.state ?? null;
   const final = isFinal(state);
-  const running = state?.status === 'running';
-  const since = now - (state?.updated_at ?? 0);
-  const eta = running && state.health !== 'stalled' && state.health !== 'lost' ? state.eta : undefined;
+  const percent = percentOf(state, floor);
+  const left = timeLeft(state, now, percent);
   return Object.freeze({
     job,
     status: watched?.denied ? 'denied' : (state?.status ?? 'unknown'),
     loading: watched === null,
     final,
-    percent: percentOf(state, floor),
+    percent,
     done: state?.done ?? null,
     total: state?.total ?? null,
     unit: state?.unit ?? null,
@@ -67,8 +66,8 @@ export function progressOf(job, watched, { stale, connection }, now, floor = 0) 
     phase: state?.phase ?? '',
     message: state?.message ?? '',
     error: state?.error ?? watched?.denied ?? null,
-    eta: eta === undefined || hasExpired(eta - since) ? null : Math.max(Math.ceil(eta - since), 0),
-    rate: eta === undefined || state === null ? null : rateOf(state),
+    eta: left === null ? null : Math.max(Math.ceil(left), 0),
+    rate: state === null || left === null ? null : rateOf(state),
     health: state?.health ?? 'ok',
     data: state?.data,
     stale: stale && !final,
@@ -77,11 +76,18 @@ export function progressOf(job, watched, { stale, connection }, now, floor = 0) 
 }
 
 /**
- * Whether an estimate was wrong, and says nothing any more: it ran out a while ago.
- * @param {number} left  seconds
+ * How many seconds are left, by the gateway's estimate. An estimate that has run out was wrong; only
+ * of a job that is almost done it was wrong by little, and counts for some seconds more.
+ * @param {State | null} state
+ * @param {number} now  the gateway's time, Unix seconds
+ * @param {number | null} percent
+ * @returns {number | null} null: there is no estimate that counts
  */
-export function hasExpired(left) {
-  return left <= -5;
+export function timeLeft(state, now, percent) {
+  if (state?.status !== 'running' || state.health === 'stalled' || state.health === 'lost' || state.eta === undefined) return null;
+  const left = state.eta - (now - (state.updated_at ?? now));
+  const almostDone = percent !== null && percent >= ALMOST_DONE;
+  return left >= 1 || (almostDone && left > -ETA_GRACE) ? left : null;
 }
 
 /** Whether a job has ended: only a new attempt can follow. @param {State | null} state */

@@ -4,7 +4,7 @@
  * it, so that a job looks the same everywhere, and tests need no DOM.
  */
 
-import { countsAll, hasExpired, isFinal, percentOf, rateOf } from './progress.js';
+import { countsAll, isFinal, percentOf, rateOf, timeLeft } from './progress.js';
 import { MOST_BYTES, fill, speak } from './words.js';
 
 /** @import { Watched } from './jobs.js' */
@@ -74,7 +74,7 @@ export function describe(watched, now, floor = 0) {
     message: messageOf(watched, look),
     error: look === 'failed' ? endOf(state?.error ?? '') : '',
     amount: state === null ? '' : amountOf(state),
-    time: state === null ? '' : timeOf(state, look, now),
+    time: state === null ? '' : timeOf(state, look, now, percent),
   };
   const spoken = [watched === null ? words.loading : word, view.attempt, look === 'succeeded' ? '' : rounded, view.phase, view.error || view.message, view.amount, view.time];
   return { ...view, valueText: spoken.filter(Boolean).join(', ') };
@@ -133,11 +133,12 @@ function amountOf({ done, total, unit, children }) {
 }
 
 /**
- * How fast it goes; '' if that is not known.
+ * How fast it goes; '' if that is not known: it comes from the estimate, and counts as long.
  * @param {State} state
+ * @param {number} now  the gateway's time, Unix seconds
  */
-export function rateTextOf(state) {
-  const rate = state.status === 'running' ? rateOf(state) : null;
+export function rateTextOf(state, now) {
+  const rate = timeLeft(state, now, percentOf(state, 0)) === null ? null : rateOf(state);
   if (rate === null) return '';
   const { precise, words } = speak();
   const { unit } = state;
@@ -160,13 +161,13 @@ function bytesOf(done, total) {
   return `${parts.join(' / ')} ${byteUnit(power)}`;
 }
 
-/** @param {State} state @param {Look} look @param {number} now */
-function timeOf(state, look, now) {
+/** @param {State} state @param {Look} look @param {number} now @param {number | null} percent */
+function timeOf(state, look, now, percent) {
   const { words } = speak();
   const since = now - (state.updated_at ?? now);
   switch (look) {
     case 'running':
-      return etaOf(state, since);
+      return etaOf(timeLeft(state, now, percent));
     case 'stalled':
     case 'lost':
       return fill(words.silent, { time: passed(since) });
@@ -182,13 +183,11 @@ function timeOf(state, look, now) {
   }
 }
 
-/** @param {State} state @param {number} since */
-function etaOf({ eta }, since) {
-  if (eta === undefined) return '';
+/** @param {number | null} left  seconds */
+function etaOf(left) {
+  if (left === null) return '';
   const { words } = speak();
-  const left = eta - since;
-  if (left >= 1) return fill(words.left, { time: roughly(left) });
-  return hasExpired(left) ? '' : words.almostDone;
+  return left >= 1 ? fill(words.left, { time: roughly(left) }) : words.almostDone;
 }
 
 /** @typedef {'seconds' | 'minutes' | 'hours' | 'days'} Unit */
