@@ -213,6 +213,10 @@ class MemoryBroker:
             record = expire_lease(known.record) if expires and at <= now else None
             if record is not None:
                 self._commit(job, record)
+                clock = self._clock()
+                self._change_groups(
+                    self._contributions.take(job, record, self._record, now=clock, expired=True)
+                )
                 expired += 1
             state, sums = known.record.state, known.record.sums
             if sums is not None and sums.live and not state.final and at <= now:
