@@ -5,14 +5,13 @@
  * has changed, change at most once per frame for all jobs together, and the `eta` counts down.
  */
 
-import { ALMOST_DONE, ETA_GRACE, FINAL } from './constants.js';
 import { ON_SERVER, connect } from './settings.js';
+import { isFinal, percentOf, rateOf, timeLeft } from './state.js';
 import { everySecond, soon } from './ticker.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { ConnectionStatus } from './status.js' */
 /** @import { Watched } from './jobs.js' */
-/** @import { State } from './protocol.js' */
 
 /**
  * @template [Data=unknown]
@@ -73,57 +72,6 @@ export function progressOf(job, watched, { stale, connection }, now, floor = 0) 
     stale: stale && !final,
     connection,
   });
-}
-
-/**
- * How many seconds are left, by the gateway's estimate. An estimate that has run out was wrong; only
- * of a job that is almost done it was wrong by little, and counts for some seconds more.
- * @param {State | null} state
- * @param {number} now  the gateway's time, Unix seconds
- * @param {number | null} percent
- * @returns {number | null} null: there is no estimate that counts
- */
-export function timeLeft(state, now, percent) {
-  if (state?.status !== 'running' || state.health === 'stalled' || state.health === 'lost' || state.eta === undefined) return null;
-  const left = state.eta - (now - (state.updated_at ?? now));
-  const almostDone = percent !== null && percent >= ALMOST_DONE;
-  return left >= 1 || (almostDone && left > -ETA_GRACE) ? left : null;
-}
-
-/** Whether a job has ended: only a new attempt can follow. @param {State | null} state */
-export function isFinal(state) {
-  return state !== null && FINAL.has(state.status);
-}
-
-/**
- * @param {State | null} state
- * @param {number} floor  the percentage that this attempt has reached already
- * @returns {number | null}  0–100; null: it cannot say
- */
-export function percentOf(state, floor) {
-  if (state?.status === 'succeeded') return 100;
-  return state?.percent === undefined ? null : Math.max(state.percent, floor);
-}
-
-/**
- * The rate behind the gateway's own estimate, so that the two never disagree. That is
- * one of the whole job, and `done` may be of a phase: then only percent tells the rate.
- * @param {State} state
- */
-export function rateOf(state) {
-  const { done = 0, total = 0, percent, eta } = state;
-  if (!eta) return null;
-  if (countsAll(state)) return (total - done) / eta;
-  return percent === undefined ? null : (100 - percent) / eta;
-}
-
-/**
- * Whether `done` of `total` is of the whole job: it is what the percentage says.
- * @param {State} state
- */
-export function countsAll({ done, total, percent }) {
-  if (done === undefined || !total) return false;
-  return percent === undefined || Math.abs(percent - (100 * done) / total) < 0.01; // two decimals
 }
 
 /**
