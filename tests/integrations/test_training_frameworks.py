@@ -122,14 +122,16 @@ def recorder() -> Iterator[Recorder]:
 @pytest.mark.slow
 @pytest.mark.skipif(PYTHON is None, reason="GATEWAY_TEST_TRAINING names no Python with frameworks")
 @pytest.mark.parametrize(
-    ("program", "told"),
-    [(KERAS, False), (HUGGING_FACE, False), (LIGHTNING, True)],
+    ("name", "program", "told"),
+    [("keras", KERAS, False), ("huggingface", HUGGING_FACE, False), ("lightning", LIGHTNING, True)],
     ids=["keras", "huggingface", "lightning"],
 )
-def test_a_framework(program: str, told: bool, recorder: Recorder) -> None:
+def test_a_framework(name: str, program: str, told: bool, recorder: Recorder) -> None:
     """`told`: whether it tells its callbacks of an exception."""
     assert PYTHON is not None
     environment = os.environ | {"PROGRESS_GATEWAY_URL": recorder.url, "PYTHONPATH": str(ROOT)}
+    interfaces = [PYTHON, str(ROOT / "tests/integrations/training_interfaces.py"), name]
+    subprocess.run(interfaces, env=environment, check=True, timeout=STARTS)
     subprocess.run([PYTHON, "-c", program + TRAIN], env=environment, check=True, timeout=STARTS)
     end = recorder.states("whole")[-1]
     assert (end.status, end.done, end.total, end.unit) == ("succeeded", 12, 12, "steps")
