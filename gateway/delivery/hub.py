@@ -184,7 +184,7 @@ class Hub:
                     traced.append(Delivery(event, len(topic.subscriptions)))
         for topic in changed.values():
             self._update_replay_bytes(topic)
-            _notify_subscribers(topic)
+            _notify_of_event(topic)
         return traced
 
     def loaded(self, asked: Mapping[str, Position], events: Mapping[str, Event]) -> None:
@@ -350,3 +350,11 @@ def _notify_subscribers(topic: Topic) -> None:
     for subscription in topic.subscriptions:
         if subscription.due:
             subscription.outbox.notify(subscription)
+
+
+def _notify_of_event(topic: Topic) -> None:
+    """The same after an event: it is new to all but those who are ahead of this node."""
+    if not topic.loading:
+        for subscription in topic.subscriptions:
+            if not subscription.client_is_newer or subscription.due:
+                subscription.outbox.notify(subscription)
