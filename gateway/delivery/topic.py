@@ -231,6 +231,17 @@ class Topic:
             self.latest, self.position = None, UNSEEN
             self._forget_messages()
 
+    def notify_subscribers(self) -> None:
+        """Notify the outboxes of the subscriptions that have something new."""
+        if self.loading:
+            return
+        position = self.position
+        for subscription in self.subscriptions:  # `due`, without a call for most of them
+            if subscription.cursor != position and (
+                not subscription.client_is_newer or subscription.due
+            ):
+                subscription.outbox.notify(subscription)
+
     def no_client_is_newer(self) -> None:
         """The broker has nothing newer, so clients that seemed to be ahead get what there is."""
         for subscription in self.subscriptions:
