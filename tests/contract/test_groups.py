@@ -226,22 +226,26 @@ async def test_who_begins_after_its_group_was_asked_is_asked_as_well(bench: Benc
     await bench.broker.publish("g", RequestUpdate(ask=Request(id="r", verb="cancel", by="ann")))
     async with bench.broker.feed() as feed:
         begins = Update(start=True, run="x", accepts=("cancel",))
-        told = await bench.broker.publish("g/s/a", begins)
+        result = await bench.broker.publish("g/s/a", begins)
         events = await collect(feed, 2)
-    assert told.applied
-    assert told.request is not None
-    assert (told.request.id, told.request.verb, told.request.by) == ("r", "cancel", "ann")
-    assert told.position == events[1].position
-    assert [event.state.request for event in events] == [None, told.request]
+    assert result.applied
+    assert result.request is not None
+    assert (result.request.id, result.request.verb, result.request.by) == (
+        "r",
+        "cancel",
+        "ann",
+    )
+    assert result.position == events[1].position
+    assert [event.state.request for event in events] == [None, result.request]
     assert await bench.broker.history("g/s/a", after=events[0].position) == events[1:]
     # One that ran before is told as well, if nobody has: also in the answer to a heartbeat.
-    told = await bench.broker.publish("g/before", Update(attempt=1))
-    assert (told.reason, told.request and told.request.id) == ("unchanged", "r")
-    assert (await bench.broker.positions(["g/before"]))["g/before"] == told.position
+    result = await bench.broker.publish("g/before", Update(attempt=1))
+    assert (result.reason, result.request and result.request.id) == ("unchanged", "r")
+    assert (await bench.broker.positions(["g/before"]))["g/before"] == result.position
     # The worker says that it knows; what it reports then asks nothing again.
     again = await bench.broker.publish("g/s/a", Update(attempt=1, ack="r", percent=3))
     assert again.request is None
-    assert (await state_of(bench, "g/s/a")).request != told.request
+    assert (await state_of(bench, "g/s/a")).request != result.request
 
 
 async def test_a_group_that_begins_with_a_child_is_asked_as_well(bench: Bench) -> None:  # noqa: F811

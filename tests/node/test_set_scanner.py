@@ -40,10 +40,10 @@ async def test_scans_for_new_sets_use_at_most_half_of_the_time(
         nursery.start_soon(node.serve, source, sink)
         await broker.publish("a0:1", Update(percent=5))
         for number in range(20):
-            await source.say(type="watch_set", id=1, prefix=f"a{number % 7}:{number}")
+            await source.send(type="watch_set", id=1, prefix=f"a{number % 7}:{number}")
             await trio.sleep(0.5)
         assert broker.readings <= 6
-        await source.say(type="watch_set", id=2, prefix="a0:")
+        await source.send(type="watch_set", id=2, prefix="a0:")
         await trio.sleep(4)
         assert sink.of("set")[-1]["jobs"] == ["a0:1"]
         nursery.cancel_scope.cancel()
@@ -71,7 +71,7 @@ async def test_a_list_that_could_not_be_read_is_read_again_soon(
         source, sink = FakeSource(), Sink()
         nursery.start_soon(node.serve, source, sink)
         await broker.publish("a:1", Update(percent=5))
-        await source.say(type="watch_set", prefix="a:")
+        await source.send(type="watch_set", prefix="a:")
         await trio.sleep(2 * RETRY_EVERY)
         assert [frame["jobs"] for frame in sink.of("set")] == [["a:1"]]
         nursery.cancel_scope.cancel()
@@ -95,7 +95,7 @@ async def test_after_a_loss_in_the_feed_sets_are_read_again_soon(
         await nursery.start(node.run)
         source, sink = FakeSource(), Sink()
         nursery.start_soon(node.serve, source, sink)
-        await source.say(type="watch_set", prefix="a:")
+        await source.send(type="watch_set", prefix="a:")
         await trio.sleep(1)
         await broker.publish("a:1", Update(percent=5))  # the feed loses it
         broker.feed_of.send_nowait(FEED_RESET)
