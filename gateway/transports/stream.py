@@ -63,7 +63,7 @@ class ClientStream(HalfCloseableStream):
         self._turn: trio.Event | None = None
         """Set when it is this client's turn to leave; None until it is about to."""
         self._leaving = False
-        """Whether the client's end was read, but its tasks were not told yet."""
+        """Whether the end of the stream was read, but not passed to the tasks yet."""
         self._set_options()
 
     def __repr__(self) -> str:
@@ -270,13 +270,13 @@ class ClientStream(HalfCloseableStream):
             raise trio.BrokenResourceError("the client takes nothing")
 
     async def _drain_input(self) -> None:
-        heard = 0
+        drained = 0
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while heard < LINGER_BYTES:
+            while drained < LINGER_BYTES:
                 data = await self._receive(RECEIVE_SIZE)
                 if not data:
                     return
-                heard += len(data)
+                drained += len(data)
 
     def _close(self) -> None:
         if not self.closed.is_set():
