@@ -687,7 +687,7 @@ test('a token that comes after the page hung up opens nothing', async () => {
 test('the violation says what it was', async () => {
   const { world, connection } = await live('a');
   world.socket.say(snapshot('a', 1, 1), step('a', 1, 5, 6));
-  assert.equal(connection.status().violation, 'a: had 1 of epoch 1, then came (5, 6] of epoch 1');
+  assert.equal(connection.status().violation, 'a: had {"epoch":1,"seq":1}, then came (5, 6] of epoch 1');
 });
 
 test('what is no token is never sent: the page of a proxy, the answer of a login', async (t) => {
@@ -695,7 +695,7 @@ test('what is no token is never sent: the page of a proxy, the answer of a login
   const answers = ['<html>502 Bad Gateway</html>', '{"detail":"Not authenticated"}', jwt({})];
   const { world, connection } = withToken(async () => answers.shift());
   await tick();
-  assert.match(connection.status().ending.reason, /not a JSON Web Token: <html>/);
+  assert.match(connection.status().ending.reason, /not a JSON Web Token: it is an HTML page/);
   await world.pass(250);
   await tick();
   assert.equal(world.sockets.length, 0);
