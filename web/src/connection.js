@@ -21,7 +21,7 @@
 
 import { GatewayClock } from './clock.js';
 import { TRANSPORTS, connectBy } from './connect.js';
-import { ABNORMAL, MAX_HZ, MAX_MESSAGE, UNAUTHORIZED } from './constants.js';
+import { ABNORMAL, MAX_HZ, MAX_MESSAGE, TOKEN_EXPIRED, UNAUTHORIZED } from './constants.js';
 import { browserEnvironment } from './environment.js';
 import { Jobs } from './jobs.js';
 import { mayReconnect } from './protocol.js';
