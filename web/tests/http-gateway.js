@@ -43,6 +43,7 @@ export function httpGateway(world, { events = true } = {}) {
     }
     const job = decodeURIComponent(pathname.slice('/api/jobs/'.length));
     gateway.polls.push({ job, wait: searchParams.get('wait') });
+    if (gateway.full && searchParams.has('wait')) return problem(503, { code: 'node_full', detail: 'No room.' });
     const known = gateway.jobs.get(job);
     if (known === undefined) return problem(404, { detail: 'No worker has reported this job.' });
     const etag = `"1-${known.seq}"`;
