@@ -135,7 +135,7 @@ class Outbox:
         ticks; replies do not wait."""
         interval = 1 / max_hz
         if self._opens_on is not None:
-            self._timer_wheel.forget(self, self._opens_on)
+            self._timer_wheel.cancel(self, self._opens_on)
             self._opens_at += interval - self._interval
             self._opens_on = self._timer_wheel.call_at(self._opens_at, self)
         self._interval = interval
@@ -155,7 +155,7 @@ class Outbox:
             self.close_code = close_code
             self.close_detail = detail
             if self._opens_on is not None:
-                self._timer_wheel.forget(self, self._opens_on)
+                self._timer_wheel.cancel(self, self._opens_on)
                 self._opens_on = None
             self._wake.close()
         return self.close_code

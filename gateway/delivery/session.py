@@ -170,8 +170,8 @@ class Session:
         messages: list[Message] = []
         self.counters.protocol_errors.update(denied.values())
         if denied:
-            fields = {"added": list(added), "removed": [], "unchanged": 0, "denied": denied}
-            messages.append(encode("subscriptions", **fields))
+            fields = {"id": None, "added": list(added), "removed": [], "unchanged": 0}
+            messages.append(encode("subscriptions", **fields, denied=denied))
         for watch, error in sets:
             self.counters.protocol_errors[error.code] += 1
             id_ = {} if watch.id is None else {"id": watch.id}

@@ -229,7 +229,7 @@ class ClientStream(HalfCloseableStream):
 
     @property
     def _is_to_leave(self) -> bool:
-        """Whether the client's end was read, but its tasks were not told yet."""
+        """Whether the end of the stream was read, but not passed to the tasks yet."""
         return self._turn is not None and not self._turn.is_set()
 
     def _open_socket(self) -> socket.socket:
@@ -268,13 +268,13 @@ class ClientStream(HalfCloseableStream):
             raise trio.BrokenResourceError("the client takes nothing")
 
     async def _drain_input(self) -> None:
-        heard = 0
+        drained = 0
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while heard < LINGER_BYTES:
+            while drained < LINGER_BYTES:
                 data = await self._receive(RECEIVE_SIZE)
                 if not data:
                     return
-                heard += len(data)
+                drained += len(data)
 
     def _close(self) -> None:
         if not self.closed.is_set():

@@ -173,10 +173,10 @@ async def over_websocket(port: int, token: str) -> Closed | None:
         await raw.send(upgrade())
         assert (await raw.head())[0] == 101
         client = Client(raw)
-        await client.say("hello", token=token)
-        await client.say("ping")
+        await client.send("hello", token=token)
+        await client.send("ping")
         try:
-            await client.hear_type("pong")
+            await client.receive_type("pong")
         except Closed as closed:
             return closed
     return None

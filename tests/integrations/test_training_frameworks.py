@@ -122,11 +122,11 @@ def recorder() -> Iterator[Recorder]:
 @pytest.mark.slow
 @pytest.mark.skipif(PYTHON is None, reason="GATEWAY_TEST_TRAINING names no Python with frameworks")
 @pytest.mark.parametrize(
-    ("program", "told"),
+    ("program", "received"),
     [(KERAS, False), (HUGGING_FACE, False), (LIGHTNING, True)],
     ids=["keras", "huggingface", "lightning"],
 )
-def test_a_framework(program: str, told: bool, recorder: Recorder) -> None:
+def test_a_framework(program: str, received: bool, recorder: Recorder) -> None:
     """`told`: whether it tells its callbacks of an exception."""
     assert PYTHON is not None
     environment = os.environ | {"PROGRESS_GATEWAY_URL": recorder.url, "PYTHONPATH": str(ROOT)}
@@ -137,7 +137,7 @@ def test_a_framework(program: str, told: bool, recorder: Recorder) -> None:
     assert "loss" in (end.message or "")
     in_a_block = recorder.states("in-a-block")[-1]
     assert (in_a_block.status, in_a_block.error) == ("failed", "ValueError: nan")
-    broken = recorder.states("broken", lambda state: state.final or not told)[-1]
+    broken = recorder.states("broken", lambda state: state.final or not received)[-1]
     assert (broken.status, broken.error) == (
-        ("failed", "ValueError: nan") if told else ("running", None)
+        ("failed", "ValueError: nan") if received else ("running", None)
     )
