@@ -30,7 +30,7 @@ from .stores import free_port
 __all__ = ["Stage", "open_stage", "play_round"]
 
 AFTERWARDS = 4.0
-"""Seconds for which readers continue after the server is back: the takeover is over by then."""
+"""Seconds for which readers continue after the server is back: the failover is complete by then."""
 SEEN_WITHIN = 10.0
 
 

@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 
 from gateway import BrokerUnavailable, Node
 from gateway.brokers.base import FEED_RESET
-from gateway.brokers.redis import poller, takeover
+from gateway.brokers.redis import failover, poller
 from gateway.brokers.redis.broker import RedisBroker
 from gateway.brokers.redis.links import RedisConnector
 from gateway.brokers.redis.servers import open_servers
@@ -139,7 +139,7 @@ async def restore(server: Server, events: list[Event]) -> None:
     connector = RedisConnector(open_servers(address, calls=1))
     limiter = trio.CapacityLimiter(1)
     link = await connector.connect("progress:feed", name="observer", limiter=limiter)
-    await takeover.restore(link, address.layout.shards[0], events)
+    await failover.restore(link, address.layout.shards[0], events)
     link.close()
     connector.close()
 
