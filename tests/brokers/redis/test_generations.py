@@ -90,7 +90,7 @@ async def test_an_end_at_a_reused_position_is_shown(
     mode: str, lost: int, broker: RedisBroker, server: Server
 ) -> None:
     """Of 5 updates the replica misses the last `lost`; then the job ends at a lower, or
-    the same, position as a client has seen. It has no new epoch yet: no node has noticed."""
+    the same, position as a client has seen, in the same epoch: no node has noticed the loss."""
     node = Node(broker)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
