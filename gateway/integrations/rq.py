@@ -32,41 +32,16 @@ Each of them reports the job as failed, or, if RQ will try it again, as queued.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import rq
 import rq.job
 import rq.worker
 
-from ..worker import Cancelled, process
-from .tasks import TaskJobs, run_of
+from ..worker import process
+from .rq_jobs import abandoned, function_of, is_started, jobs, lost, name_of, try_of
 
 __all__ = ["Queue", "SimpleWorker", "SpawnWorker", "Worker"]
-
-MOST_RETRIES = 1_000_000
-"""From which tries are counted, as RQ counts the remaining ones: more than any job may have."""
-
-
-@cache
-def _jobs() -> TaskJobs:
-    return TaskJobs(cancelled=Cancelled)  # `handle_job_failure` knows by it
-
-
-def _name(job: rq.job.Job) -> str | None:
-    try:
-        function = job.func
-    except Exception:  # noqa: BLE001 - it cannot be imported here; the worker reports that
-        function = None
-    return _jobs().name(function, job.id, job.args, job.kwargs, template=job.meta.get("job", ""))
-
-
-def _run(job: rq.job.Job, *, ahead: int = 0) -> str:
-    """The run of the job's current try, or of a later one."""
-    # RQ counts the tries that a task has requested, and the remaining tries after errors.
-    return run_of(
-        job.id, MOST_RETRIES + (job.number_of_retries or 0) - (job.retries_left or 0) + ahead
-    )
 
 
 class Queue(rq.Queue):
@@ -74,12 +49,12 @@ class Queue(rq.Queue):
 
     def _enqueue_job(self, job: rq.job.Job, *args: Any, **kwargs: Any) -> Any:
         enqueued = super()._enqueue_job(job, *args, **kwargs)
-        _jobs().queued(_name(job), _run(job))
+        jobs().queued(name_of(job), try_of(job))
         return enqueued
 
     def schedule_job(self, job: rq.job.Job, *args: Any, **kwargs: Any) -> Any:
         scheduled = super().schedule_job(job, *args, **kwargs)
-        _jobs().queued(_name(job), _run(job))
+        jobs().queued(name_of(job), try_of(job))
         return scheduled
 
 
@@ -98,13 +73,13 @@ class _Reports:
             super().execute_job(job, *args, **kwargs)  # type: ignore[misc]  # a mixin
         except SystemExit:
             # A cold shutdown, after RQ has killed the work horse. It may have ended just before.
-            if self.horse_pid and not self.is_horse and _is_started(job):
-                _lost(job, "its worker was shut down")
+            if self.horse_pid and not self.is_horse and is_started(job):
+                lost(job, "its worker was shut down")
             raise
 
     def clean_registries(self) -> None:
         # RQ calls these handlers for the jobs that it finds abandoned, before it retries them.
-        self.push_exc_handler(_abandoned)
+        self.push_exc_handler(abandoned)
         try:
             super().clean_registries()  # type: ignore[misc]  # a mixin
         finally:
@@ -112,23 +87,23 @@ class _Reports:
 
     def prepare_job_execution(self, job: rq.job.Job, *args: Any, **kwargs: Any) -> None:
         super().prepare_job_execution(job, *args, **kwargs)  # type: ignore[misc]  # a mixin
-        _jobs().begin(job.id, _name(job), _run(job), function=_function(job))
+        jobs().begin(job.id, name_of(job), try_of(job), function=function_of(job))
 
     def perform_job(self, job: rq.job.Job, *args: Any, **kwargs: Any) -> bool:
         try:
             done: bool = super().perform_job(job, *args, **kwargs)  # type: ignore[misc]  # a mixin
         finally:
-            _jobs().leave(job.id)  # if its end was not reported
+            jobs().leave(job.id)  # if its end was not reported
             process.flush_all()  # a work horse exits without `atexit`
         return done
 
     def handle_job_success(self, job: rq.job.Job, *args: Any, **kwargs: Any) -> None:
         super().handle_job_success(job, *args, **kwargs)  # type: ignore[misc]  # a mixin
-        _jobs().end(job.id, result=job._result, function=_function(job))
+        jobs().end(job.id, result=job._result, function=function_of(job))
 
     def handle_job_failure(self, job: rq.job.Job, *args: Any, **kwargs: Any) -> None:
-        run = _run(job)
-        running = _jobs().running(job.id)
+        run = try_of(job)
+        running = jobs().running(job.id)
         if running is not None and running.status == "cancelled":
             self._stopped_job_id = job.id  # as by `rq.command`: it is not tried again
         stopped = getattr(self, "_stopped_job_id", None) == job.id
@@ -137,47 +112,21 @@ class _Reports:
         why = str(kwargs.get("exc_string") or "").strip().splitlines()
         error = why[-1] if why else "the worker's process ended"
         if again:
-            _jobs().leave(job.id)
-            _jobs().queued(_name(job), _run(job))
+            jobs().leave(job.id)
+            jobs().queued(name_of(job), try_of(job))
         elif running is not None:
-            _jobs().end(job.id, error=error)
+            jobs().end(job.id, error=error)
         elif stopped:
-            _jobs().ended_elsewhere(_name(job), "cancelled", run=run, message="stopped")
+            jobs().ended_elsewhere(name_of(job), "cancelled", run=run, message="stopped")
         else:
-            _jobs().ended_elsewhere(_name(job), "failed", run=run, error=error)
+            jobs().ended_elsewhere(name_of(job), "failed", run=run, error=error)
 
     def handle_job_retry(self, job: rq.job.Job, *args: Any, **kwargs: Any) -> None:
         super().handle_job_retry(job, *args, **kwargs)  # type: ignore[misc]  # a mixin
         if job.get_status() == rq.job.JobStatus.FAILED:
-            _jobs().end(job.id, error="retried too often")
+            jobs().end(job.id, error="retried too often")
         else:
-            _jobs().leave(job.id)
-
-
-def _is_started(job: rq.job.Job) -> bool:
-    try:
-        return job.get_status() == rq.job.JobStatus.STARTED
-    except Exception:  # noqa: BLE001 - without the queue's Redis: what RQ believed last
-        return True
-
-
-def _abandoned(job: rq.job.Job, *_error: Any) -> None:
-    _lost(job, "its worker has died")
-
-
-def _lost(job: rq.job.Job, error: str) -> None:
-    """Report a job whose process was killed. RQ tries it again when a worker finds it abandoned."""
-    if job.should_retry:
-        _jobs().queued(_name(job), _run(job, ahead=1))
-    else:
-        _jobs().ended_elsewhere(_name(job), "failed", run=_run(job), error=error)
-
-
-def _function(job: rq.job.Job) -> Any:
-    try:
-        return job.func
-    except Exception:  # noqa: BLE001 - it cannot be imported here
-        return None
+            jobs().leave(job.id)
 
 
 class Worker(_Reports, rq.Worker):
