@@ -77,23 +77,15 @@ async def test_a_bar_in_the_html_follows_its_job(tmp_path: Path, transport: str)
             assert foreign == []
 
 
-@pytest.mark.parametrize("transport", ["websocket", "sse"])
-async def test_a_token_is_sent_and_a_wrong_one_is_explained_once(
-    tmp_path: Path, transport: str
-) -> None:
+async def test_a_token_is_sent_and_a_wrong_one_is_explained_once(tmp_path: Path) -> None:
     right, wrong = (
         mint(key, now=time.time(), ttl=600, watch=["video:*"], publish=["*"])
-        for secret in (SECRET, f"another {SECRET}".replace(" ", "-"))
+        for secret in (SECRET, f"another-{SECRET}")
         for key in read_keys(secret, source="the test")
     )
     with ExitStack() as stack:
         served = stack.enter_context(Served("--secret", SECRET, token=right))
-        gateway = served.url
-        if transport == "sse":
-            proxy = stack.enter_context(Proxy(served.url))
-            proxy.refuse_upgrades = True
-            gateway = proxy.url
-        page = PAGE.format(gateway=gateway, bars=BAR.format(job="video:42"))
+        page = PAGE.format(gateway=served.url, bars=BAR.format(job="video:42"))
         page = page.replace("client.js", 'client.js" data-token-url="/token')
         good, bad = (
             stack.enter_context(serve_site(page, scripts={"/token": token}))
@@ -105,8 +97,7 @@ async def test_a_token_is_sent_and_a_wrong_one_is_explained_once(
             await tab.shows(text(".figure"), "37%")
             served.report("video:42", percent=40)
             await tab.shows(text(".figure"), "40%")
-            status = f"import('{gateway}/client.js').then((it) => it.connect().status())"
-            assert (await tab.evaluate(status))["transport"] == transport
+            assert tab.complaints == []
             await tab.goto(bad)
             await tab.shows(text(".time"), "not connected")
             why = "no key here matches the token's signature: is it the same secret?"
