@@ -183,7 +183,9 @@ def test_an_update_changes_only_what_it_says(page: Page, served: Served) -> None
         """() => {
           globalThis.elements = { added: [], removed: [] };
           const plot = document.querySelector('#detail-plot'); // drawn once a second, see chart.js
-          const note = (list, nodes) => list.push(...[...nodes].filter(({ nodeType }) => nodeType === 1).map(({ tagName }) => tagName));
+          const note = (list, nodes) => {
+            for (const { tagName } of nodes) if (tagName) list.push(tagName); // else a text
+          };
           new MutationObserver((records) => {
             for (const { target, addedNodes, removedNodes } of records) {
               if (plot.contains(target)) continue;
