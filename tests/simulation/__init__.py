@@ -11,6 +11,8 @@ Read `docs/proof.md` first. `python -m tests.simulation --help` runs it.
     rights      tokens, and what they allow
     workers     who reports: the real sender over HTTP and Redis, and FCALL
     groups      which groups there are, and what must hold of them after every command
+    requests    who asks jobs and groups to be cancelled, paused or resumed
+    held_requests  what must hold of that after every command
     group_workers  who reports of a group: who declares it, and who works on its children
     reference   the client's rule of docs/protocol.md, pure
     threads     threads, locks and clocks of the code under test, made deterministic

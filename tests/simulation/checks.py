@@ -50,8 +50,10 @@ class Checks:
     """Jobs of which something was destroyed that the gateway does not promise to keep."""
     fenced: bool = True
     """No server loses writes: then an attempt has one worker, for everybody."""
-    refused: set[str] = field(factory=set)
-    """Requests that a worker has refused."""
+    refused: set[tuple[str, str]] = field(factory=set)
+    """Requests that a worker has refused: the job and the request's id."""
+    asked_of: dict[str, str] = field(factory=dict)
+    """Which job each request was asked of; if that is a group, those below it hold it too."""
     frames: int = 0
     attempts: dict[str, int] = field(factory=dict)
     """Of each job, the newest attempt that anybody was shown."""
@@ -74,7 +76,8 @@ class Checks:
         before = observer.last.get(job)
         observer.last[job] = (position, state)
         if before is not None and job not in self.lost:
-            self._never_back(f"{observer.name}, {job}, {how}", before, (position, state))
+            who = f"{observer.name}, {job}, {how}"
+            self._never_back(who, job, before, (position, state))
         if state is not None and state["status"] in FINAL:
             known = self._ends.get(job)
             if known is None or state["attempt"] > known[1]:
@@ -101,9 +104,15 @@ class Checks:
                 raise Violated(f"never back: {job} #{state['attempt']} is {worker}'s and {known}'s")
 
     def _one_attempt(self, job: str, state: dict[str, Any]) -> None:
-        """A request is of one attempt, and is gone with it."""
+        """A request of a job is of one attempt, and is gone with it. What a group is asked, all
+        attempts of its children are."""
         asked = state.get("request")
-        if asked is not None and job not in self.lost:
+        if asked is None or job in self.lost:
+            return
+        of = self.asked_of.get(asked["id"], job)
+        if not f"{job}/".startswith(f"{of}/"):
+            raise Violated(f"requests: {job} is shown what {of} was asked: {asked}")
+        if of == job:
             known = self._requests.setdefault((job, asked["id"]), state["attempt"])
             if known != state["attempt"]:
                 raise Violated(
@@ -121,7 +130,9 @@ class Checks:
         if known != text:
             raise Violated(f"identity: {job} at {position} by {how} is {text}, and was {known}")
 
-    def _never_back(self, who: str, before: tuple[Any, Any], after: tuple[Any, Any]) -> None:
+    def _never_back(
+        self, who: str, job: str, before: tuple[Any, Any], after: tuple[Any, Any]
+    ) -> None:
         (old_position, old), (position, new) = before, after
         if position < old_position:
             raise Violated(f"never back: {who}: position {position} after {old_position}")
@@ -135,7 +146,8 @@ class Checks:
             return
         if self.fenced:
             asked, now_asked = old.get("request"), new.get("request")
-            _request_stays(who, asked, now_asked, refused=self.refused)
+            refused = asked is not None and (job, asked["id"]) in self.refused
+            _request_stays(who, asked, now_asked, refused=refused)
         if old["status"] in FINAL and new != old:
             raise Violated(f"never back: {who}: {new} after {old}")
         if old.get("phase") == new.get("phase") and (old.get("done") or 0) > (new.get("done") or 0):
@@ -147,7 +159,7 @@ class Checks:
             )
 
 
-def _request_stays(who: str, old: Any, new: Any, *, refused: set[str]) -> None:
+def _request_stays(who: str, old: Any, new: Any, *, refused: bool) -> None:
     """Within an attempt, once a request is shown: nothing replaces a cancel but its refusal,
     and what a worker has said of it stays."""
     if old is None:
@@ -157,6 +169,6 @@ def _request_stays(who: str, old: Any, new: Any, *, refused: set[str]) -> None:
     elif new["id"] == old["id"]:
         stays = all(name in new for name in old)
     else:
-        stays = old["verb"] != "cancel" or old["id"] in refused
+        stays = old["verb"] != "cancel" or refused
     if not stays:
         raise Violated(f"never back: {who}: the request {new} after {old}")

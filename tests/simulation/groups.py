@@ -20,8 +20,9 @@ from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis.scripts import PUBLISH, RESTORE
 
 from .checks import FINAL
+from .held_requests import Held, HeldRequests
 
-__all__ = ["Command", "Group", "GroupMemoryBroker", "Ledger", "Row", "command_of", "plan"]
+__all__ = ["Command", "FollowedMemoryBroker", "Group", "Ledger", "Row", "command_of", "plan"]
 
 STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 
@@ -353,14 +354,16 @@ def _units(weight: float) -> int:
     return round(weight * 1000)
 
 
-class GroupMemoryBroker(MemoryBroker):
-    """A memory broker that a ledger follows."""
+class FollowedMemoryBroker(MemoryBroker):
+    """A memory broker whose groups and requests are followed."""
 
     ledger: Ledger
+    held: HeldRequests
 
     async def publish(self, job: str, update: Any, *, publisher: str = "") -> Any:
         result = await super().publish(job, update, publisher=publisher)
         self.ledger.look(self._row, Command(job))
+        self.held.look(self._held, restores=False)
         return result
 
     def _row(self, job: str) -> Row | None:
@@ -369,3 +372,12 @@ class GroupMemoryBroker(MemoryBroker):
             return None
         epoch, seq = record.position
         return Row.of_state((epoch, seq), msgspec.to_builtins(record.state))
+
+    def _held(self, job: str) -> Held | None:
+        known = self._jobs.get(job)
+        if known is None:
+            return None
+        state = known.record.state
+        request = None if state.request is None else msgspec.to_builtins(state.request)
+        accepts = tuple(state.accepts or ())
+        return Held(state.attempt, state.status, accepts, known.reported_at, request)

@@ -37,7 +37,8 @@ from . import workers
 from .checks import Checks, Violated
 from .clients import PACE, Line, Watcher, request
 from .group_workers import another_attempt, staff
-from .groups import GroupMemoryBroker, Ledger, Row, command_of, plan
+from .groups import FollowedMemoryBroker, Ledger, Row, command_of, plan
+from .held_requests import Held, HeldRequests
 from .redis import Redis, Refused, Store
 from .requests import Asker, Requests
 from .rights import SECRET, token
@@ -67,7 +68,7 @@ SLOW = 0.3
 SAMPLED = 0.25
 """Seconds from one look at that to the next."""
 END_AWAITED = 10.0
-"""Seconds that a fault waits for the next end of a job."""
+"""Seconds that a fault waits for the next end of a job, or for a request."""
 READ_AGAIN = 10.0
 """Seconds within which each client that reads now and then has read every job again."""
 AT_ONCE = 5.0
@@ -130,6 +131,7 @@ class Host:
             self.world.links[self.party.name] = self.link
             await self.party.live(self._main)
             self.alive = self.draining = False
+            self.link.reset()  # the connections of a process end with it
             self.world.note(f"{self.name} is gone")
             await trio.sleep_until(max(self.down_until, trio.current_time() + 0.5))
 
@@ -140,8 +142,8 @@ class Host:
         if self.world.scenario.broker == "redis":
             broker = make_redis_broker(self, limits)
         else:
-            broker = GroupMemoryBroker(limits, clock=now, monotonic=trio.current_time)
-            broker.ledger = self.world.ledger
+            broker = FollowedMemoryBroker(limits, clock=now, monotonic=trio.current_time)
+            broker.ledger, broker.held = self.world.ledger, self.world.held
         self.broker = broker
         authenticator = open_authenticator(
             secret=SECRET if scenario.rights else None, limits=limits
@@ -212,7 +214,7 @@ class World:
         self.seed = f"seed/{scenario.seed}"
         self.trace: list[str] = []
         self.checks = Checks()
-        self.requests = Requests()
+        self.requests = Requests(self.checks.asked_of)
         self.token = token() if scenario.rights else None
         """Of everybody whose rights are not what is tried."""
         self.redis_skew = 0.0
@@ -226,6 +228,8 @@ class World:
         """Faults that have begun and are not over."""
         self.ended = trio.Event()
         """A job has ended; each has one of its own."""
+        self.asked = trio.Event()
+        """The same of a job that was asked something."""
         self.positions: deque[dict[str, tuple[int, int]]] = deque(maxlen=round(PACE / SAMPLED))
         """Where jobs stood in the broker, in the last seconds."""
         self.quiet_since = 0.0
@@ -239,6 +243,10 @@ class World:
             [each for group in self.groups for each in group.all], self.checks.lost
         )
         self.jobs = list(dict.fromkeys((*self.single_jobs, *self.ledger.jobs)))
+        # A group as often as all of its children.
+        self.jobs_to_ask = self.jobs + [group.name for group in self.groups] * (
+            len(self.jobs) - len(self.single_jobs)
+        )
         self.hosts: list[Host] = []
         self.watchers: list[Watcher] = []
         self.workers: list[Worker] = []
@@ -247,6 +255,9 @@ class World:
         self.injecting = 0
         self.lossy = any(fault.kind in ("rollback", "failover") for fault in scenario.faults)
         self.checks.fenced = not self.lossy
+        self.held = HeldRequests(
+            self.jobs, self.checks.lost, fenced=not self.lossy, stored=self._was_asked
+        )
         self.settling = False
         """Clients change their minds no more."""
         self._pasts: dict[int, Store] = {}
@@ -346,16 +357,25 @@ class World:
         redis = Redis(clock, run_id=run_id, store=store)
         if self.groups:
             self.ledger.has_lost_writes(partial(_row, redis))
-            redis.written = partial(self._written, redis)
+        redis.written = partial(self._written, redis)
         return Server(redis, ended=self._has_ended)
 
     def _written(self, redis: Redis, words: list[bytes]) -> None:
-        if redis is self.server.redis:
-            self.ledger.look(partial(_row, redis), command_of(words))
+        if redis is not self.server.redis:
+            return
+        command = command_of(words)
+        if self.groups:
+            self.ledger.look(partial(_row, redis), command)
+        if command.job is not None or command.restores:
+            self.held.look(partial(_held, redis), restores=command.restores)
 
     def _has_ended(self) -> None:
         self.ended.set()
         self.ended = trio.Event()
+
+    def _was_asked(self) -> None:
+        self.asked.set()
+        self.asked = trio.Event()
 
     # -- up to date ----------------------------------------------------------------
 
@@ -363,16 +383,17 @@ class World:
         """While nothing goes wrong, every stream has what was written `PACE` seconds ago."""
         while True:
             await trio.sleep(SAMPLED)
-            self._check_groups()
+            self._check_commands()
             at = trio.current_time() - PACE
             known = len(self.positions) == self.positions.maxlen
             if known and at > self.recovered_at and not self.striking:
                 self._check_pace(self.positions[0], at)
             self.positions.append(self._positions())
 
-    def _check_groups(self) -> None:
-        if self.ledger.violation is not None:
-            raise Violated(self.ledger.violation)
+    def _check_commands(self) -> None:
+        wrong = self.ledger.violation or self.held.violation
+        if wrong is not None:
+            raise Violated(wrong)
 
     def _positions(self) -> dict[str, tuple[int, int]]:
         """Those of the present generation."""
@@ -423,9 +444,9 @@ class World:
                 self.apart_until = inf
                 self._cut_off([host])
         await trio.sleep_until(fault.at)
-        if fault.after_end:
+        if fault.after_end or fault.after_request:
             with trio.move_on_after(END_AWAITED):
-                await self.ended.wait()
+                await (self.ended if fault.after_end else self.asked).wait()
                 await trio.sleep(self.randomness(f"after end/{index}").choice([0, 0.005, 0.3]))
         self.striking += 1
         another = fault.kind in OF_NODES and (fault.mode != "apart" or self.striking > 2)
@@ -708,7 +729,7 @@ class World:
                     raise Violated(f"fresh: GET {job} of {host.name} answers {status} {body!r}")
                 if states.setdefault(job, state) != state:
                     raise Violated(f"the end: GET {job} says {states[job]}, and {state}")
-        self._check_groups()
+        self._check_commands()
         wrong = self.ledger.at_rest(states)
         if wrong is not None:
             raise Violated(wrong)
@@ -754,6 +775,11 @@ def _row(redis: Redis, job: str) -> Row | None:
     """What a server holds of a job."""
     record = redis.store.values.get(f"progress:last:{job}".encode())
     return Row.of_hash(record) if record else None
+
+
+def _held(redis: Redis, job: str) -> Held | None:
+    record = redis.store.values.get(f"progress:last:{job}".encode())
+    return Held.of_hash(record) if record else None
 
 
 class _ToTrace(logging.Handler):
