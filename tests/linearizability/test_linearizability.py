@@ -118,6 +118,7 @@ TREE = [
     of("t", read(24, group(7, 100, 3, 0, 0, 1, 1, 0, status="failed"))),
 ]
 """`t` has `t/s`, a group of two, and `t/x`, which counts twice."""
+ANOTHER: Op = {"epoch": 7, "seq": 3, "attempt": 2, "reason": ""}
 ALTERED_TREES: dict[str, Callable[[list[Op]], object]] = {
     "a percentage that is not the sum": lambda ops: ops[4]["read"].update(percent=28.2),
     "a child that is not counted": lambda ops: ops[4]["read"].update(children=[3, 0, 1, 0, 0, 0]),
@@ -133,7 +134,6 @@ ALTERED_TREES: dict[str, Callable[[list[Op]], object]] = {
         10, of("t/x", update(20, 3, 1, "n", attempt=2) | {"answer": ANOTHER})
     ),
 }
-ANOTHER = {"epoch": 7, "seq": 3, "attempt": 2, "reason": ""}
 
 
 def test_the_checker_accepts_a_valid_tree() -> None:

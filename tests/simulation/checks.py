@@ -54,6 +54,8 @@ class Checks:
     """Requests that a worker has refused: the job and the request's id."""
     asked_of: dict[str, str] = field(factory=dict)
     """Which job each request was asked of; if that is a group, those below it hold it too."""
+    of_attempt: dict[str, int | None] = field(factory=dict)
+    """By the request's id, which attempt it was asked of; None: whichever there is then."""
     frames: int = 0
     attempts: dict[str, int] = field(factory=dict)
     """Of each job, the newest attempt that anybody was shown."""
@@ -104,20 +106,31 @@ class Checks:
                 raise Violated(f"never back: {job} #{state['attempt']} is {worker}'s and {known}'s")
 
     def _one_attempt(self, job: str, state: dict[str, Any]) -> None:
-        """A request of a job is of one attempt, and is gone with it. What a group is asked, all
-        attempts of its children are."""
+        """A request that names an attempt is of that one, and is gone with it. What a group is
+        asked, all attempts of its children are."""
         asked = state.get("request")
         if asked is None or job in self.lost:
             return
         of = self.asked_of.get(asked["id"], job)
         if not f"{job}/".startswith(f"{of}/"):
             raise Violated(f"requests: {job} is shown what {of} was asked: {asked}")
-        if of == job:
+        if of == job and self.of_attempt.get(asked["id"]) is not None:
             known = self._requests.setdefault((job, asked["id"]), state["attempt"])
             if known != state["attempt"]:
                 raise Violated(
                     f"never back: {asked['id']} is asked of {job} #{state['attempt']} and #{known}"
                 )
+
+    def heard(self, id_: str, job: str, attempt: int | None, *, who: str) -> None:
+        """A worker of the job is told of a request."""
+        of = self.asked_of[id_]
+        if not f"{job}/".startswith(f"{of}/"):
+            raise Violated(f"requests: {who} of {job} is told what {of} was asked")
+        wanted = self.of_attempt[id_] if of == job else None
+        if wanted is not None and attempt is not None and wanted != attempt:
+            raise Violated(
+                f"never back: {who}, attempt {attempt}, is told of a request of attempt {wanted}"
+            )
 
     def was_shown(self, job: str, attempt: int, status: str) -> bool:
         """Whether anybody was shown this end of that attempt, or one of a later attempt."""

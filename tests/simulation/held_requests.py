@@ -122,27 +122,31 @@ class HeldRequests:
         came_at = self._came_at.get((job, row.attempt), {}).get(row.id, before)
         return row.id if came_at < before else None
 
-    def running_below(self, group: str, verb: str) -> dict[str, int]:
-        """The jobs below a group that run and accept a verb, with their attempts."""
-        return {
-            job: row.attempt
-            for job, row in self.now.items()
-            if job.startswith(f"{group}/") and row.status == "running" and verb in row.accepts
-        }
-
-    def left_out(self, asked: Mapping[str, int], group: str, id_: str) -> str | None:
-        """What is wrong after a node has answered that a group was asked this, if these jobs ran
-        before and after; None if nothing is."""
+    def left_out(self, before: Mapping[str, Held], group: str, id_: str, verb: str) -> str | None:
+        """What is wrong after a node has answered that a group was asked this, when `before` was
+        held as the request went out; None if nothing is."""
         holder = self.now.get(group)
         if not self.fenced or self._is_lost(group) or holder is None or holder.id != id_:
             return None  # it was asked something later
-        for job, attempt in asked.items():
-            row = self.now.get(job)
-            if row is None or row.attempt != attempt or row.status != "running":
+        for job, row in self.now.items():
+            attempt = row.attempt
+            if verb not in row.accepts or not self._ran_in(group, job, since=before):
                 continue
             if not self.had(job, attempt, id_) and (job, attempt) not in self._had_cancel:
                 return f"requests: {job} runs, and was not asked what {group} was: {id_}, {row}"
         return None
+
+    def _ran_in(self, group: str, job: str, *, since: Mapping[str, Held]) -> bool:
+        """Whether a job below a group, and all groups between, by way of which a node finds it,
+        have run all the time."""
+        while job.startswith(f"{group}/"):
+            row, was = self.now.get(job), since.get(job)
+            if row is None or was is None or row.attempt != was.attempt:
+                return False
+            if row.status != "running" or was.status != "running":
+                return False
+            job = job.rpartition("/")[0]
+        return job == group and group in since
 
     # -- the rules -----------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
-from attrs import define, field
+from attrs import define
 
 from .checks import Violated
 from .clients import Gone, request
@@ -21,28 +21,7 @@ from .clients import Gone, request
 if TYPE_CHECKING:
     from .world import World
 
-__all__ = ["Asker", "Requests"]
-
-
-@define
-class Requests:
-    """All of a run."""
-
-    asked_of: dict[str, str]
-    """By the request's id, of which job."""
-    of_attempt: dict[str, int | None] = field(factory=dict)
-    """By the request's id, which attempt it was asked of; None: whichever there is."""
-
-    def heard(self, id_: str, job: str, attempt: int | None, who: str) -> None:
-        """A worker of the job is told of a request."""
-        asked_of = self.asked_of[id_]
-        if not f"{job}/".startswith(f"{asked_of}/"):
-            raise Violated(f"requests: {who} of {job} is told what {asked_of} was asked")
-        wanted = self.of_attempt[id_] if asked_of == job else None
-        if wanted is not None and attempt is not None and wanted != attempt:
-            raise Violated(
-                f"never back: {who}, attempt {attempt}, is told of a request of attempt {wanted}"
-            )
+__all__ = ["Asker"]
 
 
 @define(eq=False)
@@ -66,8 +45,8 @@ class Asker:
             newest = self.world.checks.attempts.get(job)
             if newest is not None and self.chance.random() < 0.5:
                 body["attempt"] = max(1, newest - self.chance.randint(0, 1))
-            self.world.requests.asked_of[id_] = job
-            self.world.requests.of_attempt[id_] = body.get("attempt")
+            self.world.checks.asked_of[id_] = job
+            self.world.checks.of_attempt[id_] = body.get("attempt")
             for _ in range(self.chance.randint(1, 5)):
                 if await self._ask(job, body):
                     break
@@ -78,7 +57,7 @@ class Asker:
         host = self.world.some_host(self.chance)
         if host is None:
             return False
-        below = self.world.held.running_below(job, body["verb"])
+        before = self.world.held.now
         with trio.move_on_after(8), suppress(Gone):
             status, _, answer = await request(
                 host, "POST", f"/api/jobs/{job}/requests", body=json.dumps(body).encode()
@@ -88,7 +67,7 @@ class Asker:
             if status in (200, 202):
                 if told["attempt"] != body.get("attempt", told["attempt"]):
                     raise Violated(f"never back: a request {body} was taken by {told}")
-                wrong = self.world.held.left_out(below, job, body["id"])
+                wrong = self.world.held.left_out(before, job, body["id"], body["verb"])
                 if wrong is not None:
                     raise Violated(wrong)
                 return True

@@ -245,7 +245,7 @@ class Ears:
         world = worker.world
         world.note(f"{worker.name} hears {asked.id} {asked.verb} of {self.job_id}")
         if world.checks.fenced and self.job_id not in world.checks.lost:
-            world.requests.heard(asked.id, self.job_id, job.attempt, worker.name)
+            world.checks.heard(asked.id, self.job_id, job.attempt, who=worker.name)
             if asked.id in self.heard:
                 raise Violated(f"requests: {worker.name} is told of {asked.id} again")
         self.heard.add(asked.id)

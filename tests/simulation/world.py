@@ -40,7 +40,7 @@ from .group_workers import another_attempt, staff
 from .groups import FollowedMemoryBroker, Ledger, Row, command_of, plan
 from .held_requests import Held, HeldRequests
 from .redis import Redis, Refused, Store
-from .requests import Asker, Requests
+from .requests import Asker
 from .rights import SECRET, token
 from .scenario import OF_REDIS, Fault, Scenario
 from .sets import SetWatcher
@@ -214,7 +214,6 @@ class World:
         self.seed = f"seed/{scenario.seed}"
         self.trace: list[str] = []
         self.checks = Checks()
-        self.requests = Requests(self.checks.asked_of)
         self.token = token() if scenario.rights else None
         """Of everybody whose rights are not what is tried."""
         self.redis_skew = 0.0
