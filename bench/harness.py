@@ -20,7 +20,8 @@ from . import machine
 from .load.feeds import Ports
 from .peers import EVERYONE
 from .servers import CACHE, Server, Unavailable
-from .workloads import WORKLOADS, Figures, Run, Subject, Workload
+from .subject import Figures, Run, Subject
+from .workloads import WORKLOADS, Workload
 
 __all__ = ["Outcome", "Results", "Step", "measure"]
 

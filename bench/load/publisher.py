@@ -1,6 +1,6 @@
 """Publishes at a given rate, whatever the server does with it.
 
-Event k is due at start + k / rate, and bears that time, not the time at which it went out:
+Event k is due at start + k / rate, and contains that time, not the time at which it was sent:
 a server that makes the publisher wait does not look faster for it.
 """
 

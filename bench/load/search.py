@@ -1,4 +1,4 @@
-"""The highest rate that a server bears: doubled until it fails, then halved between. Pure."""
+"""Finds the highest rate that a server sustains: doubles it until it fails, then halves. Pure."""
 
 from __future__ import annotations
 

@@ -102,6 +102,10 @@ export const MAX_HZ = {max_hz};
 export const DEFAULT_LEASE = {default_lease};
 /** Leases of silence after which a job is lost. */
 export const LOST_AFTER = {lost_after};
+/** Percent from which a job whose estimate has run out is called almost done. */
+export const ALMOST_DONE = {almost_done};
+/** Seconds for which it is called so. */
+export const ETA_GRACE = {eta_grace};
 
 /** Close codes that the client treats by name. */
 export const GOING_AWAY = {going_away};
@@ -144,8 +148,10 @@ def javascript_fallback() -> str:
 def _for_browsers() -> dict[str, object]:
     final = [code.code for code in close_codes.CLOSE_CODES if not code.reconnect]
     return {
+        "almost_done": _number(constants.ALMOST_DONE),
         "default_lease": _number(constants.DEFAULT_LEASE),
         "do_not_reconnect": [code for code in final if code < 4000],
+        "eta_grace": _number(constants.ETA_GRACE),
         "final": [status for status in STATUSES if status in FINAL],
         "first_final_code": close_codes.FINAL_RANGE.start,
         "going_away": close_codes.GOING_AWAY.code,

@@ -29,6 +29,7 @@ from ..model.reducer import expire_lease, may_begin, reduce
 from ..model.state import UNSEEN, Event, Position, Record, Status, Update
 from .base import Jobs, Page, PublishResult
 from .listing import Listing
+from .memory_feed import MemoryFeed
 from .shares import Share, Shares
 
 __all__ = ["MemoryBroker"]
@@ -39,8 +40,6 @@ CHILD_BYTES = 250
 """The memory of a child's contribution to a group, measured."""
 SLICE = 200
 """Jobs whose leases are checked without a checkpoint: one or two milliseconds."""
-FEED_CAPACITY = 10_000
-"""Events that a feed's reader may be behind before `publish` waits: some megabytes."""
 
 
 @define(eq=False)
@@ -83,7 +82,7 @@ class MemoryBroker:
         self._shares = Shares()
         self._touches = 0
         self._due: list[tuple[float, str]] = []  # a heap of deadlines, about one entry per job
-        self._feeds: set[_Feed] = set()
+        self._feeds: set[MemoryFeed] = set()
         self._contributions = Contributions()
         self._last_epoch = 0
         self._lister = trio.CapacityLimiter(1)
@@ -213,6 +212,10 @@ class MemoryBroker:
             record = expire_lease(known.record) if expires and at <= now else None
             if record is not None:
                 self._commit(job, record)
+                clock = self._clock()
+                self._change_groups(
+                    self._contributions.take(job, record, self._record, now=clock, expired=True)
+                )
                 expired += 1
             state, sums = known.record.state, known.record.sums
             if sums is not None and sums.live and not state.final and at <= now:
@@ -233,7 +236,7 @@ class MemoryBroker:
     async def feed(
         self, *, observed: Callable[[], Iterable[Event]] = tuple
     ) -> AsyncIterator[ReceiveChannel[Sequence[Event]]]:
-        async with _Feed() as feed:
+        async with MemoryFeed() as feed:
             self._feeds.add(feed)
             try:
                 yield feed
@@ -358,46 +361,6 @@ class MemoryBroker:
         # and Lua.
         self._last_epoch = max(self._last_epoch + 1, int(now * 1_000_000))
         return self._last_epoch
-
-
-@define(eq=False)
-class _Feed(ReceiveChannel[Sequence[Event]]):
-    """The feed of one reader: `receive` returns all events since the last call."""
-
-    _events: list[Event] = field(factory=list)
-    _arrived: trio.Event = field(factory=trio.Event)
-    _taken: trio.Event = field(factory=trio.Event)
-    _closed: bool = False
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def put(self, event: Event) -> None:
-        self._events.append(event)
-        self._arrived.set()
-
-    async def wait_for_reader(self) -> None:
-        """Return when the reader is less than `FEED_CAPACITY` events behind."""
-        while len(self._events) >= FEED_CAPACITY and not self._closed:
-            await self._taken.wait()
-
-    async def receive(self) -> Sequence[Event]:
-        if self._closed:
-            raise trio.ClosedResourceError
-        await self._arrived.wait()
-        if self._closed:
-            raise trio.ClosedResourceError
-        batch, self._events = self._events, []
-        self._arrived = trio.Event()
-        self._taken.set()
-        self._taken = trio.Event()
-        return batch
-
-    async def aclose(self) -> None:
-        self._closed = True
-        self._arrived.set()
-        self._taken.set()
-        await trio.lowlevel.checkpoint()
 
 
 def _event_size(event: Event, beside: Event | None) -> int:

@@ -231,6 +231,12 @@ class Topic:
             self.latest, self.position = None, UNSEEN
             self._forget_messages()
 
+    def notify_subscribers(self) -> None:
+        """Notify the outboxes of the subscriptions that have something new."""
+        for subscription in self.subscriptions:
+            if subscription.due:
+                subscription.outbox.notify(subscription)
+
     def no_client_is_newer(self) -> None:
         """The broker has nothing newer, so clients that seemed to be ahead get what there is."""
         for subscription in self.subscriptions:

@@ -6,7 +6,7 @@ Endpoints raise errors; `responses` turns them into problem documents.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from math import inf
 from typing import Any, cast, get_args
 
@@ -22,8 +22,6 @@ from starlette.routing import BaseRoute, Mount, Route
 from ..auth.origins import Origins
 from ..auth.permissions import Permissions
 from ..brokers.base import Page
-from ..delivery.quota import Owner
-from ..delivery.topic import Subscription
 from ..model.addresses import network_of
 from ..model.constants import MAX_NUMBER, MIN_HZ
 from ..model.errors import InvalidInput, Unauthorized
@@ -34,6 +32,7 @@ from ..protocol.close_codes import FORBIDDEN_ORIGIN
 from ..protocol.commands import Mode
 from ..transports.asgi_types import ASGIApp, Receive, Scope, Send
 from ..transports.sse import parse_event_id, serve_events
+from . import waiting
 from .control import request_control
 from .headers import MARK, GatewayHeaders
 from .history import history_after
@@ -46,7 +45,6 @@ from .requests import (
     number_in,
     revocation_in,
     tags_in,
-    wait_for,
 )
 from .responses import as_json, handlers, problem
 from .sets import read_set, sets_in
@@ -211,59 +209,22 @@ class _Api:
         wait = number_in(request, "wait", default=0.0, most=MAX_WAIT)
         if job not in permissions.watch:
             if wait:  # wait as for a job that nobody reports
-                await self._wait(trio.sleep_forever, request, permissions, wait)
+                await waiting.wait_for(
+                    trio.sleep_forever, request, self._node, permissions=permissions, within=wait
+                )
             return _never_seen()
         event = (await self._node.broker.read([job])).get(job)
         if wait and (event is None or _etag(event) in known):
-            event = await self._next(request, permissions, job, event, wait) or event
+            newer = await waiting.next_event(
+                job, event, request, self._node, permissions=permissions, within=wait
+            )
+            event = newer or event
         if event is None:
             return _never_seen()
         headers = {"etag": _etag(event), "cache-control": "no-cache"}
         if _etag(event) in known:
             return Response(status_code=304, headers=headers)
         return as_json(_document(event), headers=headers)
-
-    async def _next(
-        self,
-        request: Request,
-        permissions: Permissions,
-        job: str,
-        event: Event | None,
-        wait: float,
-    ) -> Event | None:
-        """Wait for an event newer than `event`; None if there is none within `wait` seconds, or
-        before the client leaves or the node drains."""
-        watcher = _Watcher()
-        subscription = self._node.hub.subscribe(
-            job,
-            watcher,
-            position=event.position if event else None,
-            owner=Owner.at(address_of(request), permissions.subject),
-        )
-
-        def newer() -> Event | None:
-            latest = subscription.topic.latest
-            return latest if latest and (not event or latest.position > event.position) else None
-
-        async def news() -> None:
-            while newer() is None:
-                await watcher.notified()
-
-        try:
-            await self._wait(news, request, permissions, wait)
-            return newer()
-        finally:
-            self._node.hub.unsubscribe(subscription)
-
-    async def _wait(
-        self,
-        news: Callable[[], Awaitable[object]],
-        request: Request,
-        permissions: Permissions,
-        within: float,
-    ) -> None:
-        node = self._node
-        await wait_for(news, request=request, node=node, permissions=permissions, within=within)
 
     async def list_jobs(self, request: Request) -> Response:
         permissions = await self._enter(request)
@@ -366,22 +327,6 @@ class _Api:
         # A full node still serves: whom it has, and all who watch what is watched already.
         status = "ready" if free else "full"
         return as_json({"status": status, "node": self._node.name, "topics_free": free})
-
-
-class _Watcher:
-    """A subscriber without a connection, which waits for changes of one job."""
-
-    def __init__(self) -> None:
-        self._news = trio.Event()
-
-    def notify(self, subscription: Subscription) -> None:
-        """Called by the hub."""
-        self._news.set()
-
-    async def notified(self) -> None:
-        """Wait until there has been a change since the last call."""
-        await self._news.wait()
-        self._news = trio.Event()
 
 
 class _Streamed(Response):

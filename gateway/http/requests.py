@@ -1,10 +1,10 @@
-"""Reads a request: its body, and the numbers and tags in it; and waits while its client is
-connected. Wrong input raises `InvalidInput`, which names the field, or an `HTTPException`.
+"""Reads a request: its body, and the numbers and tags in it.
+
+Wrong input raises `InvalidInput`, which names the field, or an `HTTPException`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import msgspec
@@ -13,11 +13,9 @@ from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from ..auth.permissions import Permissions
 from ..auth.revocations import TokenId
-from ..model.errors import InvalidInput, Refusal, Unauthorized
+from ..model.errors import InvalidInput
 from ..model.limits import Limits
-from ..node.node import Node
 
 __all__ = [
     "Revocation",
@@ -28,7 +26,6 @@ __all__ = [
     "number_in",
     "revocation_in",
     "tags_in",
-    "wait_for",
 ]
 
 
@@ -47,49 +44,6 @@ def revocation_in(body: bytes) -> Revocation:
         return _revocations.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise InvalidInput(f"not a revocation: {error}", field="id") from None
-
-
-async def wait_for(
-    news: Callable[[], Awaitable[object]],
-    *,
-    request: Request,
-    node: Node,
-    permissions: Permissions,
-    within: float,
-) -> None:
-    """Wait until `news` returns, for at most `within` seconds, while the client is connected and
-    the node does not drain.
-
-    Raises `Unauthorized` as soon as the client's token has expired or is revoked.
-    """
-    ended: list[Refusal] = []
-    with trio.move_on_after(within):
-        async with trio.open_nursery() as nursery:
-
-            def end(why: Refusal, _: str) -> None:
-                ended.append(why)
-                nursery.cancel_scope.cancel()
-
-            with node.authenticator.admit(permissions, end=end):
-                nursery.start_soon(_cancel_when_gone, request, nursery.cancel_scope)
-                nursery.start_soon(
-                    _cancel_when_set, node.connections.draining, nursery.cancel_scope
-                )
-                await news()
-            nursery.cancel_scope.cancel()
-    if ended:
-        raise Unauthorized(f"the token is not good any more: {ended[0]}", ended[0])
-
-
-async def _cancel_when_gone(request: Request, scope: trio.CancelScope) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
-
-
-async def _cancel_when_set(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 def address_of(request: Request) -> str:

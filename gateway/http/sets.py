@@ -16,7 +16,8 @@ from ..model.state import Status
 from ..model.statuses import STATUSES
 from ..node.node import Node
 from ..protocol.commands import WatchSet
-from .requests import address_of, count_in, tags_in, wait_for
+from .requests import address_of, count_in, tags_in
+from .waiting import ChangeWatcher, wait_for
 
 __all__ = ["read_set", "sets_in"]
 
@@ -48,7 +49,7 @@ async def read_set(
     """The document of the set, 304 if it is the one in If-None-Match. If so, for up to `wait`
     seconds the next one is waited for."""
     known = tags_in(request.headers.get("if-none-match", ""))
-    watcher = _Watcher()
+    watcher = ChangeWatcher()
     statuses = STATUSES if command.statuses is None else command.statuses
     if permissions.watch.covers(command.prefix):
         view = node.sets.watch(
@@ -65,40 +66,21 @@ async def read_set(
         view.refresh()
         return f'"{node.name}-{view.epoch}-{view.seq}"'
 
-    async def news() -> None:
+    async def change() -> None:
         while tag() in known:
-            await watcher.told()
+            await watcher.next_change()
 
     try:
         with trio.move_on_after(MAX_LOADING):
             while view.jobs.loading:
-                await watcher.told()
+                await watcher.next_change()
         if view.jobs.loading:
             raise HTTPException(503, "The set has not been read yet.", {"retry-after": "1"})
         if wait and tag() in known:
-            await wait_for(news, request=request, node=node, permissions=permissions, within=wait)
+            await wait_for(change, request, node, permissions=permissions, within=wait)
         headers = {"etag": tag(), "cache-control": "no-cache"}
         if headers["etag"] in known:
             return Response(status_code=304, headers=headers)
         return Response(view.document(), headers=headers, media_type="application/json")
     finally:
         node.sets.unwatch(view, watcher)
-
-
-class _Watcher:
-    """Waits for changes of a set: a watcher without a connection."""
-
-    def __init__(self) -> None:
-        self._told = trio.Event()
-
-    def changed(self) -> None:
-        """For `JobSets`."""
-        self._told.set()
-
-    def ended(self, job: str) -> None:
-        """For `JobSets`, which is not asked to tell of any."""
-
-    async def told(self) -> None:
-        """Return when something has changed since the last call."""
-        await self._told.wait()
-        self._told = trio.Event()

@@ -11,22 +11,87 @@ class WorkerSettings:
 
 
 await enqueue(redis, encode, 42)  # redis.enqueue_job("encode", 42) is shown only when it runs
+
+    how a try ends                            the job
+    ----------------------------------------  -----------------------------------------------------
+    it returns, or raises an exception        succeeded, failed
+    `Retry`, or its worker shuts down         queued for its next try; failed if there is none
+    it takes longer than its `timeout`        failed
+    it is aborted (`Job.abort`)               cancelled
+
+For the last three arq cancels the function. Its worker knows which of them it was.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from functools import cache, wraps
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from arq import Retry
-from arq.worker import RetryJob
+from arq.worker import RetryJob, Worker
 
 from .tasks import TaskJobs, current_job, named, run_of
 
 __all__ = ["current_job", "enqueue", "task"]
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+
+class _Run(NamedTuple):
+    """A worker's run of a task."""
+
+    worker: Worker
+    task: asyncio.Task[Any] | None
+    """Runs the function's own task. It is cancelled if the worker shuts down."""
+
+    def end_of(
+        self, task_id: str, error: BaseException, function: Callable[..., Any], *, tried: int
+    ) -> BaseException | str | None:
+        """What a task has ended with that was left by `error`; None: arq will try it again. This
+        is how `Worker.run_job` decides it."""
+        if not isinstance(error, Retry | RetryJob | asyncio.CancelledError):
+            return error
+        if isinstance(error, asyncio.CancelledError) and not _is_cancelling(self.task):
+            if task_id in self.worker.aborting_tasks:
+                return error
+            if _is_cancelling(asyncio.current_task()):
+                return "timed out"
+        if not self.worker.retry_jobs:
+            return error
+        most = self._max_tries(function)
+        return None if tried < most else f"max tries ({most}) exceeded: {error!r}"
+
+    def _max_tries(self, function: Callable[..., Any]) -> int:
+        for known in self.worker.functions.values():
+            if known.coroutine is function and known.max_tries is not None:
+                return int(known.max_tries)
+        return int(self.worker.max_tries)
+
+
+def _is_cancelling(task: asyncio.Task[Any] | None) -> bool:
+    return task is not None and task.cancelling() > 0
+
+
+_here: ContextVar[_Run | None] = ContextVar("gateway_arq_run", default=None)
+
+
+def _watch_runs() -> None:
+    """Let a task see its worker, which arq does not pass to it."""
+    patched: Any = Worker
+    run_job = patched.run_job
+
+    @wraps(run_job)
+    async def seen(worker: Worker, *args: Any, **kwargs: Any) -> None:
+        _here.set(_Run(worker, asyncio.current_task()))
+        await run_job(worker, *args, **kwargs)
+
+    patched.run_job = seen
+
+
+_watch_runs()
 
 
 @cache
@@ -48,12 +113,14 @@ def task(name: str | None = "", **options: Any) -> Callable[[F], F]:
             _jobs().begin(task_id, called, run_of(task_id, tried - 1), function=function)
             try:
                 result = await function(ctx, *args, **kwargs)
-            except (Retry, RetryJob):
-                _jobs().leave(task_id)
-                _jobs().queued(called, run_of(task_id, tried))
-                raise
             except BaseException as error:
-                _jobs().end(task_id, error=error)
+                run = _here.get()
+                end = error if run is None else run.end_of(task_id, error, reported, tried=tried)
+                if end is not None:
+                    _jobs().end(task_id, error=end)
+                else:
+                    _jobs().leave(task_id)
+                    _jobs().queued(called, run_of(task_id, tried))
                 raise
             _jobs().end(task_id, result=result, function=function)
             return result

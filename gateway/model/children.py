@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from msgspec import Meta, Struct
 
 from . import constants
-from .statuses import FINAL, Status
+from .statuses import FINAL, Health, Status
 
 __all__ = [
     "Children",
@@ -66,6 +66,8 @@ class Contribution:
     gained: int
     """The child's progress in hundredths of a percent; 10,000 after its end, also if it failed."""
     status: Status
+    health: Health = "ok"
+    """The health of a running child."""
 
     @property
     def ended(self) -> bool:
@@ -86,11 +88,22 @@ class Sums:
     """The sum of weight × gained."""
     ended: int = 0
     """The weight of the children that have ended."""
+    stalled: int = 0
+    """The running children that are stalled."""
+    lost: int = 0
+    """The running children that are lost."""
 
     @property
     def live(self) -> bool:
         """Whether any child has not ended."""
         return self.queued + self.running > 0
+
+    @property
+    def health(self) -> Health:
+        """That of the healthiest running child; ok if none is running."""
+        if self.stalled + self.lost < self.running or not self.running:
+            return "ok"
+        return "stalled" if self.stalled else "lost"
 
     def replaced(self, old: Contribution | None, new: Contribution | None) -> Sums:
         """The sums after a child's contribution changes from `old` to `new`."""
@@ -103,6 +116,8 @@ class Sums:
                     "gained": sums.gained + sign * each.weight * each.gained,
                     "ended": sums.ended + sign * each.weight * each.ended,
                 }
+                if each.health != "ok":
+                    changed[each.health] = getattr(sums, each.health) + sign
                 sums = evolve(sums, **changed)
         return sums
 
@@ -116,12 +131,17 @@ def total_of(contributions: Iterable[Contribution]) -> Sums:
 
 
 def contribution_of(
-    attempt: int, status: Status, *, percent: float | None, weight: float | None
+    attempt: int,
+    status: Status,
+    *,
+    percent: float | None,
+    weight: float | None,
+    health: Health = "ok",
 ) -> Contribution:
     """The contribution of a child in this state."""
     gained = WHOLE if status in FINAL else round((percent or 0) * 100)
     units = UNITS if weight is None else round(weight * UNITS)
-    return Contribution(attempt, units, gained, status)
+    return Contribution(attempt, units, gained, status, health if status == "running" else "ok")
 
 
 def groups_above(job: str) -> Iterator[tuple[str, str]]:

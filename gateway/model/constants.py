@@ -12,11 +12,13 @@ from typing import Final
 
 __all__ = [
     "ALMOST_100",
+    "ALMOST_DONE",
     "DEFAULT_HISTORY",
     "DEFAULT_LEASE",
     "DEFAULT_RETENTION",
     "DEFAULT_SET_LIMIT",
     "ETA_FIRST_WINDOW",
+    "ETA_GRACE",
     "ETA_SETTLED",
     "ETA_WINDOW_SHARE",
     "FEED_LENGTH",
@@ -96,3 +98,5 @@ FEED_LENGTH: Final = 100_000  # events a Redis feed keeps: some 40 MiB, 10 s of 
 ETA_SETTLED: Final = 2.0  # seconds of observed progress before the first estimate
 ETA_FIRST_WINDOW: Final = 10.0  # seconds over which the rate is averaged at first
 ETA_WINDOW_SHARE: Final = 0.25  # later: this share of the time observed so far
+ALMOST_DONE: Final = 95.0  # percent: from here on an estimate that ran out is a little wrong
+ETA_GRACE: Final = 5.0  # seconds for which it still counts then; below, it says nothing

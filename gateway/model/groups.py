@@ -13,14 +13,17 @@ An update with `children` declares a group. From then on its children decide the
                     no child is active and the expected weight has ended: `failed` if any child
                     failed, else `cancelled` if any was cancelled, else `succeeded`
     error           "3 of 1000 failed", if the group ends because its children have ended
-    health          always ok: a group has no lease
+    health          that of the healthiest running child, because a group has no lease; ok if no
+                    child is running, or the group is not. If the last running child is dropped,
+                    the health stays
     done, total     absent
 
     a child's contribution                    effect on the group
     ----------------------------------------  ------------------------------------------
     is unchanged                              none
-    changes neither a count nor the           the sums change, without an event
-      first decimal place of the percentage
+    changes neither a count nor the health,   the sums change, without an event
+      nor the first decimal place of the
+      percentage
     changes after the group has ended         the sums change, without an event; but a new
                                               attempt of a counted child opens the group's next
                                               attempt, with all other contributions kept
@@ -46,18 +49,20 @@ from .children import UNITS, Children, Contribution, Sums, contribution_of, grou
 from .eta import RateEstimator
 from .requests import CANCEL, Request, passed_on
 from .state import Position, Record, RequestUpdate, State
-from .statuses import FINAL, Status
+from .statuses import FINAL, Health, Status
 
 __all__ = ["Contributions", "contribute", "figures", "late_request", "paced"]
 
 
-def figures(state: State, sums: Sums, *, expected: float | None, now: float) -> dict[str, Any]:
-    """The new values of the fields in `state` that the group's children decide."""
+def figures(
+    state: State, sums: Sums, *, expected: float | None, now: float, idle: Health = "ok"
+) -> dict[str, Any]:
+    """The new values of the fields in `state` that the group's children decide. `idle` is the
+    health if no child is running."""
     new: dict[str, Any] = {
         "children": Children(
             expected, sums.queued, sums.running, sums.succeeded, sums.failed, sums.cancelled
         ),
-        "health": "ok",
         "done": None,
         "total": None,
     }
@@ -75,6 +80,7 @@ def figures(state: State, sums: Sums, *, expected: float | None, now: float) -> 
     if state.status == "queued" and status != "queued":
         new["started_at"] = now
     new["percent"] = _percent(state, sums, status, due)
+    new["health"] = "ok" if status != "running" else sums.health if sums.running else idle
     return new
 
 
@@ -98,7 +104,7 @@ def paced(
         pace = (
             pace.observe(state.percent, now=now) if pace else RateEstimator(now, now, state.percent)
         )
-    eta = pace.eta(now=now) if pace and known else None
+    eta = pace.eta(now=now) if pace and known and state.health == "ok" else None
     return replace(state, eta=eta, updated_at=now), pace
 
 
@@ -115,10 +121,14 @@ def contribute(
             return evolve(group, sums=sums)
         begun, pace, earlier = _reopened(state, now=now), None, ()
     expected = state.children.expected if state.children else None
-    changed = replace(begun, **figures(begun, sums, expected=expected, now=now))
+    idle: Health = "ok" if new else state.health
+    changed = replace(begun, **figures(begun, sums, expected=expected, now=now, idle=idle))
     if changed == state:
         return evolve(group, sums=sums)
-    changed, pace = paced(changed, pace, now=now)
+    if changed.health != "ok" and changed == replace(state, health=changed.health):
+        changed = replace(changed, eta=None)  # no worker has reported: `updated_at` stays
+    else:
+        changed, pace = paced(changed, pace, now=now)
     position = Position(group.position.epoch, group.position.seq + 1)
     return evolve(
         group, position=position, state=changed, pace=pace, sums=sums, earlier_requests=earlier
@@ -169,24 +179,35 @@ class Contributions:
         return self._by_group.get(group, {})
 
     def take(
-        self, job: str, record: Record, find: Callable[[str], Record | None], *, now: float
+        self,
+        job: str,
+        record: Record,
+        find: Callable[[str], Record | None],
+        *,
+        now: float,
+        expired: bool = False,
     ) -> Iterator[tuple[str, Record]]:
         """Count the contribution of a job that has changed. Yields each group whose record changes,
         from the innermost to the outermost. The record has a new position if there is an event.
 
-        `find` returns the record of a job, None if it is unknown.
+        `find` returns the record of a job, None if it is unknown. With `expired` the job has not
+        reported, so it changes only a contribution that is counted already.
         """
         for group, name in groups_above(job):
             state = record.state
             new = contribution_of(
-                state.attempt, state.status, percent=state.percent, weight=state.weight
+                state.attempt,
+                state.status,
+                percent=state.percent,
+                weight=state.weight,
+                health=state.health,
             )
             known = find(group)
             sums = known.sums if known is not None else None
             children = self._by_group.get(group, {})
             old = children.get(name)
             most = constants.MAX_EARLY_CHILDREN if sums is None else constants.MAX_CHILDREN
-            if old == new or (old is None and len(children) >= most):
+            if old == new or (old is None and (expired or len(children) >= most)):
                 return
             self._by_group.setdefault(group, children)[name] = new
             if known is None or sums is None:

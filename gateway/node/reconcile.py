@@ -3,7 +3,7 @@
     load     reads the snapshots of jobs that clients have begun to watch
     refill   reads the history of jobs of which clients want every event
     check    compares topics with the broker from time to time, and after each loss
-    reap     applies expired leases, and drops topics without subscribers
+    expire   applies expired leases, and drops topics without subscribers
 
 While the broker is unavailable they keep trying, and an unavailable part of it does not delay the
 others for long.
@@ -20,6 +20,7 @@ import trio
 
 from ..brokers.base import Broker
 from ..delivery.hub import Hub
+from ..delivery.repairs import Repairs
 from ..delivery.sets import JobSets
 from ..model.errors import BrokerUnavailable
 from ..model.limits import Limits
@@ -52,6 +53,7 @@ class Reconciler:
         random: Random,
     ) -> None:
         self._hub = hub
+        self._repairs = Repairs(hub)
         self._sets = sets
         self._broker = broker
         self._counters = counters
@@ -70,11 +72,11 @@ class Reconciler:
             for _ in range(REFILLS_AT_ONCE):
                 nursery.start_soon(self._refill)
             nursery.start_soon(self._check)
-            nursery.start_soon(self._reap)
+            nursery.start_soon(self._expire)
 
     async def _load(self) -> None:
         while True:
-            asked = await self._hub.next_loads(LOAD_BATCH)
+            asked = await self._repairs.next_loads(LOAD_BATCH)
             async with trio.open_nursery() as nursery:
                 for part in self._broker.partition(list(asked)):
                     nursery.start_soon(self._load_part, {job: asked[job] for job in part})
@@ -82,23 +84,23 @@ class Reconciler:
     async def _load_part(self, asked: dict[str, Position]) -> None:
         try:
             found = await self._broker.read(list(asked))
-            self._hub.loaded(asked, found)
+            self._repairs.loaded(asked, found)
             self._sets.deliver(found.values())
         except BrokerUnavailable as error:
             log.debug("no answer about %d jobs yet: %s", len(asked), error)
             await trio.sleep(RETRY_EVERY)
-            self._hub.not_loaded(asked)
+            self._repairs.not_loaded(asked)
 
     async def _refill(self) -> None:
         while True:
-            topic = await self._hub.next_refill()
+            topic = await self._repairs.next_refill()
             try:
                 events = await self._broker.history(topic.job, after=UNSEEN)
             except BrokerUnavailable as error:
                 log.warning("no history of %s: %s", topic.job, error)
-                self._hub.refilled(topic, None)
+                self._repairs.refilled(topic, None)
             else:
-                self._hub.refilled(topic, events)
+                self._repairs.refilled(topic, events)
 
     async def _check(self) -> None:
         """Compare the topics with the broker: at a random time, but soon after a loss."""
@@ -107,9 +109,9 @@ class Reconciler:
             with trio.move_on_after(pause):
                 await self._lost.wait()
             lost, self._lost = self._lost.is_set(), trio.Event()
-            jobs = self._hub.jobs
+            jobs = list(self._hub.topics)
             for start in range(0, len(jobs), LOAD_BATCH):
-                topics = self._hub.positions(jobs[start : start + LOAD_BATCH])
+                topics = self._repairs.positions(jobs[start : start + LOAD_BATCH])
                 async with trio.open_nursery() as nursery:
                     for part in self._broker.partition(list(topics)):
                         some = {job: topics[job] for job in part}
@@ -117,14 +119,14 @@ class Reconciler:
 
     async def _compare(self, topics: dict[str, Position], *, lost: bool) -> None:
         try:
-            self._hub.compared(topics, await self._broker.positions(list(topics)))
+            self._repairs.compared(topics, await self._broker.positions(list(topics)))
         except BrokerUnavailable as error:
             log.debug("cannot compare %d jobs yet: %s", len(topics), error)
             await trio.sleep(RETRY_EVERY)
             if lost:
                 self._lost.set()
 
-    async def _reap(self) -> None:
+    async def _expire(self) -> None:
         while True:
             await trio.sleep(self._limits().lease_check_interval)
             self._hub.evict_idle()

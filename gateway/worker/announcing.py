@@ -61,7 +61,7 @@ def announce(
     if error is not None:
         fields["error"] = checks.text("error", error)
     if children is not KEEP:
-        fields["children"] = None if children is None else checks.expected("children", children)
+        fields["children"] = checks.children("children", children)
     if weight is not None:
         fields["weight"] = checks.weight("weight", weight)
     if verbs := checks.accepts("accepts", accepts):

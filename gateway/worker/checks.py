@@ -187,6 +187,11 @@ def expected(name: str, value: Any) -> int | float:
     return result
 
 
+def children(name: str, value: Any) -> int | float | Keep | None:
+    """The same, or None if it is unknown, or KEEP for a job that is no group."""
+    return value if value is None or value is KEEP else expected(name, value)
+
+
 def weight(name: str, value: Any) -> int | float:
     """`value` as the weight of a child in its group."""
     result = number(name, value)

@@ -2,24 +2,25 @@
 
 `Job.map` processes each item as a child of the group. It submits a `ChildCall` to the executor,
 which can be pickled. In a thread or another process the `ChildCall` creates the child's `Job` by
-its name, and calls the function inside its block.
+its name, and calls the function inside its block. `job.py` passes the class `Job` to this module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
+from . import checks, process
+from .checks import KEEP
 from .publisher import Token
 from .requests import Cancelled
+from .snapshot import JobSnapshot
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-__all__ = ["ChildCall", "Pool", "submit_all"]
-
-T = TypeVar("T")
-R = TypeVar("R")
+__all__ = ["ChildCall", "Children", "Pool", "submit_all"]
 
 
 class Pool(Protocol):
@@ -28,10 +29,60 @@ class Pool(Protocol):
     def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any]) -> Iterator[Any]: ...
 
 
+class Children:
+    """The children of one group that this process has made.
+
+    Args:
+        group: The id of the group.
+        snapshot: Its snapshot, which says whether it is a group.
+    """
+
+    def __init__(self, group: str, snapshot: JobSnapshot) -> None:
+        self._group = group
+        self._snapshot = snapshot
+        self.made = 0
+        self.weight: float = 0
+        """The sum of their weights."""
+
+    def add(self, *, weight: float = 1) -> int:
+        """Count a new child. Returns how many there are now.
+
+        Raises:
+            ValueError: The job is not a group.
+        """
+        if self._snapshot.children is KEEP:
+            raise ValueError(
+                f"job {self._group} is not a group: create it with children=…, or None"
+            )
+        weight = checks.weight("weight", weight)
+        with process.lock:
+            self.made += 1
+            self.weight += weight
+            return self.made
+
+    def add_each(
+        self, items: Iterable[Any], *, name: Callable[[Any], str] | None
+    ) -> list[tuple[str, Any]]:
+        """Count a child for each item. Returns the items with their children's names: the result
+        of `name`, or else a number.
+
+        Raises:
+            ValueError: The job is not a group, or a name makes no job id.
+        """
+        named = []
+        for item in items:
+            number = self.add()
+            child = str(number) if name is None else name(item)
+            checks.job_id("name", f"{self._group}/{child}")
+            named.append((child, item))
+        return named
+
+
 class ChildCall:
     """Calls a function with an item, as the child `GROUP/NAME`.
 
     Args:
+        job_type: The class `Job`.
         group: The id of the group.
         function: Called with the item, or with the child's `Job` and the item.
         with_job: Whether to pass the child's `Job`.
@@ -41,6 +92,7 @@ class ChildCall:
 
     def __init__(
         self,
+        job_type: Callable[..., AbstractContextManager[Any]],
         group: str,
         function: Callable[..., Any],
         *,
@@ -49,6 +101,7 @@ class ChildCall:
         url: str | None,
         token: Token,
     ) -> None:
+        self._job_type = job_type
         self._group = group
         self._function = function
         self._with_job = with_job
@@ -57,10 +110,8 @@ class ChildCall:
             self._options["accepts"] = accepts
 
     def __call__(self, named_item: tuple[str, Any]) -> Any:
-        from .job import Job
-
         name, item = named_item
-        with Job(f"{self._group}/{name}", **self._options) as job:
+        with self._job_type(f"{self._group}/{name}", **self._options) as job:
             return self._function(job, item) if self._with_job else self._function(item)
 
 

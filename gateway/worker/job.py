@@ -7,24 +7,24 @@ never an exception because of the network. They never use an event loop.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
-from weakref import WeakMethod
 
 from ..model.constants import DEFAULT_LEASE, MAX_NUMBER
 from . import checks, process
 from .checks import KEEP, Keep
-from .children import ChildCall, Pool, submit_all
+from .children import ChildCall, Children, Pool, submit_all
+from .command import within_command
 from .limits import DEFAULT_TIMEOUT, OFF
 from .log import warn
 from .outcome import End, describe, end_of
-from .phases import LoopCount, Phase, Segment, Stage
+from .phases import Phase, Stage
 from .publisher import Token
 from .report import Report
-from .requests import Cancellation, Cancelled, JobRequest, open_cancellation
+from .request_handler import RequestHandler
+from .requests import JobRequest
 from .sender import sender_for
 from .snapshot import JobSnapshot
 from .tracking import counted, counted_async, total_with
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 __all__ = ["Job"]
-
-JOB, RUN = "PROGRESS_GATEWAY_JOB", "PROGRESS_GATEWAY_RUN"
-"""The environment variables in which `gateway run` passes its job and run to the command. A `Job`
-with this name, or without a name, and without a `run` joins that run."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -133,43 +129,30 @@ class Job:
         timeout: float = DEFAULT_TIMEOUT,
         traceparent: Callable[[], str | None] | str | None = None,
     ) -> None:
-        around = os.environ.get(JOB)
-        if name is None:
-            if not around:
-                raise TypeError("name is missing; it may be omitted only inside `gateway run`")
-            name = around
+        name, command_run = within_command(name)
         self.name = checks.job_id("name", name)
         if part is not None:
             part = checks.part("part", part)
         elif run is not None:
             part = checks.random_part()
-        snapshot = JobSnapshot(
-            lease=checks.lease("lease", lease),
-            part=part,
-        )
-        if children is not KEEP:
-            snapshot.children = None if children is None else checks.expected("children", children)
+        snapshot = JobSnapshot(lease=checks.lease("lease", lease), part=part)
+        snapshot.children = checks.children("children", children)
         snapshot.weight = None if weight is None else checks.weight("weight", weight)
         snapshot.accepts = checks.accepts("accepts", accepts)
         snapshot.stage.segment.total = checks.count_or_none("total", total)
         snapshot.set(checks.texts_and_data(unit=unit, message=message, data=data))
-        timeout = checks.seconds("timeout", timeout)
-        if run is None and name == around:
-            run = os.environ.get(RUN)  # of the `gateway run` around this process
+        run = command_run if run is None else run
         run = None if run is None else checks.run("run", run)
+        timeout = checks.seconds("timeout", timeout)
         self._current_span = traceparent if callable(traceparent) else None
         if traceparent is not None and self._current_span is None:
             snapshot.traceparent = checks.traceparent("traceparent", traceparent)
-        self._to: dict[str, Any] = {"url": OFF if disabled else url, "token": token}
-        self._made = 0
-        self._made_weight: Number = 0
-        self._sender = sender_for(OFF if disabled else url, token)
+        self._target: dict[str, Any] = {"url": OFF if disabled else url, "token": token}
+        self._sender = sender_for(**self._target)
         self._snapshot = snapshot
         self._report = Report(self.name, snapshot, timeout=timeout, run=run)
-        self._report.listener = WeakMethod(self._heard)
-        self._interrupt = interrupt
-        self._on_request: Callable[[JobRequest], object] | None = None
-        self._cancellation: Cancellation | None = None
+        self._children = Children(self.name, snapshot)
+        self._requests = RequestHandler(self._report, interrupt=interrupt)
         self._entered = False
         self._plain = self._current_span is None
 
@@ -220,8 +203,7 @@ class Job:
         Raises:
             Cancelled: If it leaves the block, the job ends as `cancelled`.
         """
-        if self._report.cancel_requested:
-            raise Cancelled(f"somebody asked for {self.name} to be cancelled")
+        self._requests.check()
 
     def refuse(self, reason: str) -> None:
         """Refuse the last request. Pages show the reason. Without a request it does nothing."""
@@ -232,7 +214,7 @@ class Job:
 
     def on_request(self, function: Callable[[JobRequest], object]) -> None:
         """Call `function` with each request, in the sender's thread, so it must not take long."""
-        self._on_request = function
+        self._requests.callback = function
 
     def update(
         self,
@@ -282,7 +264,7 @@ class Job:
         """
         report, snapshot = self._report, self._snapshot
         if report.interrupted:
-            self.check()
+            self._requests.check()
         if not (type(n) is int and 0 <= n <= MAX_NUMBER):
             n = checks.count("n", n)
         if self._current_span is not None:
@@ -319,15 +301,8 @@ class Job:
         self.update(total=announced)
         if isinstance(iterable, AsyncIterable):
             return counted_async(iterable, self.advance)
-        loop = LoopCount()
-        return counted(
-            iter(iterable),
-            loop,
-            self._report,
-            changed=self.update if self._current_span else self._wake,
-            begin=lambda: self._begin_loop(loop, segment),
-            end=lambda: self._end_loop(loop, segment),
-        )
+        changed = self.update if self._current_span else self._wake
+        return counted(iter(iterable), segment, self._report, changed=changed)
 
     def phase(
         self,
@@ -354,7 +329,7 @@ class Job:
         self.update()
         if stage.segment.low >= stage.segment.high and share != 0:
             warn("job %s: no share is left for its phase %s", self.name, name)
-        return Phase(self, stage, leave=self._leave)
+        return Phase(self, stage, leave=self._leave_phase)
 
     def child(self, name: str, *, weight: Number | None = None, **options: Any) -> Job:
         """Make a child of this group, the job `NAME/name`, reported to the same URL.
@@ -364,8 +339,8 @@ class Job:
         Raises:
             ValueError: This job was created without `children`.
         """
-        self._count_child(1 if weight is None else weight)
-        return Job(f"{self.name}/{name}", weight=weight, **self._to | options)
+        self._children.add(weight=1 if weight is None else weight)
+        return Job(f"{self.name}/{name}", weight=weight, **self._target | options)
 
     def map(
         self,
@@ -398,28 +373,15 @@ class Job:
         Raises:
             ValueError: This job was created without `children`.
         """
+        accepts = self._snapshot.accepts
         call = ChildCall(
-            self.name, function, with_job=with_job, accepts=self._snapshot.accepts, **self._to
+            Job, self.name, function, with_job=with_job, accepts=accepts, **self._target
         )
-        named = []
-        for item in items:
-            number = self._count_child(1)
-            child = str(number) if name is None else name(item)
-            checks.job_id("name", f"{self.name}/{child}")
-            named.append((child, item))
-        return submit_all(executor, call, named, check=self._check_interrupted)
+        named_items = self._children.add_each(items, name=name)
+        return submit_all(executor, call, named_items, check=self._check_interrupted)
 
     def _check_interrupted(self) -> None:
-        if self._report.interrupted:
-            self.check()
-
-    def _count_child(self, weight: Number) -> int:
-        if self._snapshot.children is KEEP:
-            raise ValueError(f"job {self.name} is not a group: create it with children=…, or None")
-        with process.lock:
-            self._made += 1
-            self._made_weight += checks.weight("weight", weight)
-            return self._made
+        self._requests.check_interrupted()
 
     def succeed(self, message: str | None = None) -> None:
         """End the job as `succeeded`. Later calls that end or update the job are ignored."""
@@ -465,7 +427,7 @@ class Job:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._leave_with(error)
+        self._end_with_block(error)
         # Waiting here would block the event loop, so only the exit of the process waits.
         in_loop = self._sender.disabled or running_loop() is not None
         self._sender.wait(self._report, 0.0 if in_loop else self._sender.wait_budget(self._report))
@@ -473,9 +435,7 @@ class Job:
     async def __aenter__(self) -> Job:
         self.__enter__()
         if "cancel" in self._snapshot.accepts:
-            self._cancellation = open_cancellation()
-            if self._report.cancel_requested and self._cancellation is not None:
-                self._cancellation.cancel()
+            self._requests.open_block()
         return self
 
     async def __aexit__(
@@ -485,15 +445,13 @@ class Job:
         trace: TracebackType | None,
     ) -> bool:
         try:
-            await self._leave_async(error)
+            await self._leave_block_async(error)
         finally:
-            ended_here = self._cancellation is not None and self._cancellation.leave(
-                kind, error, trace
-            )
-        return ended_here
+            suppressed = self._requests.leave_block(kind, error, trace)
+        return suppressed
 
-    async def _leave_async(self, error: BaseException | None) -> None:
-        self._leave_with(error)
+    async def _leave_block_async(self, error: BaseException | None) -> None:
+        self._end_with_block(error)
         report, sender = self._report, self._sender
         try:
             await wait_until(
@@ -504,13 +462,13 @@ class Job:
         finally:
             sender.wait(report, 0)
 
-    def _leave_with(self, error: BaseException | None) -> None:
+    def _end_with_block(self, error: BaseException | None) -> None:
         """End the job after its block was left. A group that is left without an exception ends with
         its children. If their number was unknown, the children so far are all."""
         end, snapshot = end_of(error), self._snapshot
         if isinstance(snapshot.children, Keep) or end.status != "succeeded":
             self._end(end, None)
-        elif snapshot.children is None and not self._made:
+        elif snapshot.children is None and not self._children.made:
             self._end(end, None)  # its children have names that are not known here
         else:
             self._leave_to_children(all_made=snapshot.children is None)
@@ -518,7 +476,7 @@ class Job:
     def _leave_to_children(self, *, all_made: bool) -> None:
         """Have the group end with its children. With `all_made`, no others come than were made."""
         if all_made:
-            self._snapshot.children = self._made_weight
+            self._snapshot.children = self._children.weight
         self._wake()
         self.release()
 
@@ -546,38 +504,12 @@ class Job:
             if self._snapshot.end is not None:
                 return
             self._snapshot.set(texts)
-            self._freeze()
+            self._snapshot.stop_loops()
             self._report.end(end, now=monotonic())
         self._sender.wake(self._report)
 
-    def _heard(self, request: JobRequest) -> None:
-        """Handle a new request, in the sender's thread."""
-        if request.verb == "cancel":
-            self._report.interrupted = self._interrupt
-            if self._cancellation is not None:
-                self._cancellation.cancel()
-        if self._on_request is not None:
-            self._on_request(request)
-
     def _wake(self) -> None:
         self._sender.wake(self._report)
-
-    def _begin_loop(self, loop: LoopCount, segment: Segment) -> None:
-        with process.lock:
-            if self._snapshot.end is None:
-                segment.loops.append(loop)
-
-    def _end_loop(self, loop: LoopCount, segment: Segment) -> None:
-        with process.lock:
-            segment.end_loop(loop)
-
-    def _freeze(self) -> None:
-        """Ignore the later counts of running loops."""
-        segment: Segment | None = self._snapshot.stage.segment
-        while segment is not None:
-            for loop in list(segment.loops):
-                segment.end_loop(loop)
-            segment = segment.outer
 
     def _follow(self, traceparent: str | None) -> None:
         """Set the span of the next report; None: no span."""
@@ -585,7 +517,7 @@ class Job:
             if self._snapshot.end is None:
                 self._snapshot.traceparent = traceparent
 
-    def _leave(self, stage: Stage) -> None:
+    def _leave_phase(self, stage: Stage) -> None:
         with process.lock:
             if self._snapshot.end is None:
                 self._snapshot.leave(stage)

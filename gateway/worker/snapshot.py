@@ -121,6 +121,14 @@ class JobSnapshot:
                 here = here.close()
             self.stage = here.close()
 
+    def stop_loops(self) -> None:
+        """Ignore the later counts of running loops."""
+        segment: Segment | None = self.stage.segment
+        while segment is not None:
+            for loop in list(segment.loops):
+                segment.end_loop(loop)
+            segment = segment.outer
+
     def fork(self, part: str) -> None:
         """Continue in a forked child, which counts as `part` of the job."""
         self._inherited = self._values()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sized
 from typing import TypeVar
 
-from . import checks
+from . import checks, process
 from .phases import LoopCount, Segment
 from .report import Report
 from .requests import Cancelled
@@ -34,16 +34,16 @@ def total_with(iterable: object, segment: Segment, total: int | float | None) ->
 
 
 def counted(
-    iterator: Iterator[T],
-    loop: LoopCount,
-    report: Report,
-    *,
-    changed: Callable[[], None],
-    begin: Callable[[], None],
-    end: Callable[[], None],
+    iterator: Iterator[T], segment: Segment, report: Report, *, changed: Callable[[], None]
 ) -> Iterator[T]:
-    """Yield the items, and count each in `loop` when the next one is requested."""
-    begin()
+    """Yield the items, and count each in `segment` when the next one is requested.
+
+    `changed` is called after each, if the report is not queued already.
+    """
+    loop = LoopCount()
+    with process.lock:
+        if report.snapshot.end is None:
+            segment.loops.append(loop)
     try:
         for item in iterator:
             yield item
@@ -53,7 +53,8 @@ def counted(
             if not report.silent:
                 changed()
     finally:
-        end()
+        with process.lock:
+            segment.end_loop(loop)
 
 
 async def counted_async(

@@ -68,12 +68,12 @@ class TestHighest:
 
         def probe(rate: float) -> str | None:
             tried.append(rate)
-            return "borne" if rate <= limit else None
+            return "sustained" if rate <= limit else None
 
         found = highest(probe, start=start, precision=1.05)
         assert found is not None
         assert limit / 1.05 <= found[0] <= limit
-        assert found[1] == "borne"
+        assert found[1] == "sustained"
         assert len(tried) < 25
 
     def test_a_maximum_below_the_range_is_zero(self) -> None:

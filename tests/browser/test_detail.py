@@ -81,7 +81,7 @@ def test_the_address_opens_the_same_detail(
     happened = panel.get_by_role("list", name="What happened").get_by_role("listitem")
     expect(happened).to_have_count(2)
     expect(happened.first).to_contain_text("Live, node")
-    expect(happened.last).to_contain_text("Connecting by a WebSocket")
+    expect(happened.last).to_contain_text("Connecting by WebSocket")
     pings = panel.get_by_role("img", name=re.compile("pings: "))
     expect(pings).to_have_count(0)
     for answered in range(1, 4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -76,7 +77,8 @@ def test_a_screen_reader_is_given_at_most_one_value_a_second(
     assert len(set(spoken)) <= 2
     page.clock.run_for(1500)
     expect(bar).to_have_attribute("aria-valuenow", "45")
-    expect(bar).to_have_attribute("aria-valuetext", "Running, 45%, encoding")
+    # On a slow machine the gateway has observed the job for long enough to estimate its end.
+    expect(bar).to_have_attribute("aria-valuetext", re.compile("^Running, 45%, encoding"))
 
 
 def test_from_right_to_left_everything_is_mirrored_but_text(

@@ -168,6 +168,27 @@ async def test_a_lost_child_counts_as_running_until_it_is_dropped(bench: Bench) 
     assert (state.status, state.children) == ("running", Children(2, succeeded=1))
 
 
+async def test_a_group_is_lost_if_all_its_running_children_are(bench: Bench) -> None:  # noqa: F811
+    await bench.publish("g", children=5)
+    await bench.publish("g/a", percent=10, lease=1)
+    await bench.publish("g/b", percent=10, lease=4)
+    await bench.publish("g/c", status="queued")
+    shown = []
+    for _ in range(3):
+        await bench.tick(3)
+        await bench.broker.expire_leases()
+        shown.append((await state_of(bench)).health)
+    await bench.tick(40)
+    await bench.broker.expire_leases()
+    state = await state_of(bench)
+    assert [*shown, state.health, state.eta] == ["ok", "stalled", "stalled", "lost", None]
+    await bench.publish("g/a", status="failed", error="no disk")
+    assert (await state_of(bench)).health == "lost"
+    await bench.publish("g/c", percent=1)
+    state = await state_of(bench)
+    assert (state.health, state.children) == ("ok", Children(5, running=2, failed=1))
+
+
 @pytest.mark.parametrize("children", [0, 1])
 async def test_a_group_without_children_ends_immediately(bench: Bench, children: int) -> None:  # noqa: F811
     await bench.publish("g", children=children)

@@ -15,14 +15,10 @@ from gateway.delivery.hub import Hub
 from gateway.delivery.quota import Owner
 from gateway.delivery.topic import Subscription
 from gateway.model.errors import NodeFull
-from gateway.model.state import Event, Position, State
+
+from .subscribers import IgnoringOutbox, event
 
 LIMITS = Limits(max_topics=3_000, max_topics_per_address=300, max_topics_per_subject=500)
-
-
-class Unmarked:
-    def notify(self, subscription: Subscription) -> None:
-        """Keeps nothing."""
 
 
 @pytest.fixture
@@ -34,7 +30,7 @@ def invent(hub: Hub, owner: Owner, names: Iterator[int]) -> int:
     """Watch invented jobs until there is no room; how many there was room for."""
     for number in count():
         try:
-            hub.subscribe(f"invented:{next(names)}", Unmarked(), owner=owner)
+            hub.subscribe(f"invented:{next(names)}", IgnoringOutbox(), owner=owner)
         except NodeFull:
             return number
     raise AssertionError
@@ -43,9 +39,9 @@ def invent(hub: Hub, owner: Owner, names: Iterator[int]) -> int:
 async def test_the_quota_of_one_address_leaves_topics_for_others(hub: Hub) -> None:
     assert invent(hub, Owner.at("192.0.2.1"), count()) == 300
     with pytest.raises(NodeFull) as caught:
-        hub.subscribe("another", Unmarked(), owner=Owner.at("192.0.2.1"))
+        hub.subscribe("another", IgnoringOutbox(), owner=Owner.at("192.0.2.1"))
     assert caught.value.code == "share_full"
-    hub.subscribe("invented:0", Unmarked(), owner=Owner.at("192.0.2.1"))  # watched already
+    hub.subscribe("invented:0", IgnoringOutbox(), owner=Owner.at("192.0.2.1"))  # watched already
     assert invent(hub, Owner.at("192.0.2.2"), count(300)) == 300
 
 
@@ -53,7 +49,7 @@ async def test_the_quota_of_one_subject_leaves_topics_for_others(hub: Hub) -> No
     names = count()
     found = [invent(hub, Owner.at(f"192.0.2.{n}", "mallory"), names) for n in range(3)]
     assert found == [300, 200, 0]
-    hub.subscribe("real", Unmarked(), owner=Owner.at("192.0.2.1", "alice"))
+    hub.subscribe("real", IgnoringOutbox(), owner=Owner.at("192.0.2.1", "alice"))
 
 
 async def test_an_ipv6_network_is_one_address(hub: Hub) -> None:
@@ -68,16 +64,16 @@ async def test_a_full_node_refuses_every_owner(hub: Hub) -> None:
         invent(hub, Owner.at(f"192.0.2.{number}"), names)
     assert hub.statistics().free == 0
     with pytest.raises(NodeFull) as caught:
-        hub.subscribe("another", Unmarked(), owner=Owner.at("192.0.2.99"))
+        hub.subscribe("another", IgnoringOutbox(), owner=Owner.at("192.0.2.99"))
     assert caught.value.code == "node_full"
 
 
 async def test_a_shared_topic_counts_for_one_owner_until_all_have_left(hub: Hub) -> None:
     first, second = Owner.at("192.0.2.1"), Owner.at("192.0.2.2")
-    made = [hub.subscribe(f"a:{n}", Unmarked(), owner=first) for n in range(300)]
-    shared = [hub.subscribe(f"a:{n}", Unmarked(), owner=second) for n in range(300)]
+    made = [hub.subscribe(f"a:{n}", IgnoringOutbox(), owner=first) for n in range(300)]
+    shared = [hub.subscribe(f"a:{n}", IgnoringOutbox(), owner=second) for n in range(300)]
     assert hub.statistics().free == 2_700
-    hub.subscribe("b", Unmarked(), owner=second)
+    hub.subscribe("b", IgnoringOutbox(), owner=second)
     for subscription in made:
         hub.unsubscribe(subscription)
     assert hub.statistics().free == 2_699  # they count for the second by now
@@ -90,12 +86,11 @@ async def test_a_shared_topic_counts_for_one_owner_until_all_have_left(hub: Hub)
 
 async def test_an_idle_topic_counts_for_the_owner_that_returns(hub: Hub) -> None:
     owner, other = Owner.at("192.0.2.1"), Owner.at("192.0.2.2")
-    watched = hub.subscribe("a", Unmarked(), owner=owner)
-    state = State(status="running", attempt=1, created_at=1.0, updated_at=1.0)
-    hub.deliver([Event("a", Position(1, 1), state)])
+    watched = hub.subscribe("a", IgnoringOutbox(), owner=owner)
+    hub.deliver([event("a", 1)])
     hub.unsubscribe(watched)
     assert (hub.statistics().topics, hub.statistics().free) == (1, 3_000)
-    hub.subscribe("a", Unmarked(), owner=other)
+    hub.subscribe("a", IgnoringOutbox(), owner=other)
     assert (invent(hub, owner, count()), invent(hub, other, count(1_000))) == (300, 299)
 
 
@@ -111,7 +106,7 @@ def test_quota_counts_equal_the_watched_topics(steps: list[tuple[int, Owner | No
         for number, owner, comes in steps:
             if comes:
                 try:
-                    watching.append(hub.subscribe(f"a:{number}", Unmarked(), owner=owner))
+                    watching.append(hub.subscribe(f"a:{number}", IgnoringOutbox(), owner=owner))
                 except NodeFull:
                     assert f"a:{number}" not in {one.job for one in watching}
             elif watching:

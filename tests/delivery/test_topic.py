@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,15 +14,7 @@ from gateway.model.state import UNSEEN, Event, Position, State
 from gateway.protocol.commands import Mode
 from gateway.protocol.messages import Message
 
-
-@define
-class Marked:
-    """An outbox that only remembers."""
-
-    marks: list[Subscription] = field(factory=list)
-
-    def notify(self, subscription: Subscription) -> None:
-        self.marks.append(subscription)
+from .subscribers import RecordingOutbox
 
 
 def event(seq: int, epoch: int = 1, size: int = 1) -> Event:
@@ -42,7 +33,7 @@ def live(*events: Event, job_replay_bytes: int = 100_000) -> Topic:
 
 
 def watch(topic: Topic, cursor: Position | None = None, mode: Mode = "latest") -> Subscription:
-    return Subscription(topic, Marked(), mode, cursor)
+    return Subscription(topic, RecordingOutbox(), mode, cursor)
 
 
 def frames(taken: Message | None) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from gateway import Gateway
 from gateway.brokers.redis.codec import decode
 from gateway.model.state import State
 from tests.brokers.redis.server import Server, session_server
-from tests.test_readme import run
+from tests.docs.test_readme import run
 from tests.worker.fake_gateway import DEADLINE
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/workers.md").read_text()

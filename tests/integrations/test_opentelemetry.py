@@ -6,8 +6,8 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from gateway.integrations.opentelemetry import current_traceparent
+from tests.docs.test_readme import run
 from tests.spans import session_spans
-from tests.test_readme import run
 from tests.traceparents import OTHER, SPAN
 from tests.worker.fake_gateway import FakeGateway
 

@@ -23,7 +23,7 @@ import pytest
 from gateway.model.state import Children, State
 from tests.brokers.redis.server import Server, redis_server
 from tests.cli.processes import clean_environment
-from tests.test_readme import run
+from tests.docs.test_readme import run
 from tests.worker.fake_gateway import DEADLINE
 from tests.worker.recorder import Recorder
 

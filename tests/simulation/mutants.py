@@ -143,20 +143,19 @@ MUTANTS = (
            "return step(job, head, self._replay[-1], prev=head.seq - 1, event=self.latest)"),
     # -- the hub
     Mutant("hub-the-end-is-throttled", "delivery/hub.py",
-           "in changed.values():\n            self._update_replay_bytes(topic)\n"
-           "            _notify_subscribers(topic)\n",
+           "in changed.values():\n            self.changed(topic)\n",
            "in changed.values():\n"
            "            if topic.latest is None or not topic.latest.state.final:\n"
-           "                _notify_subscribers(topic)\n"),
-    Mutant("hub-snapshot-wakes-nobody", "delivery/hub.py",
+           "                self.changed(topic)\n"),
+    Mutant("hub-snapshot-wakes-nobody", "delivery/repairs.py",
            "                    topic.no_client_is_newer()\n"
-           "                _notify_subscribers(topic)",
+           "                hub.changed(topic)",
            "                    topic.no_client_is_newer()"),
-    Mutant("hub-failed-load-forgotten", "delivery/hub.py",
-           "            if job in self._topics:\n                self._to_load.add(job)",
+    Mutant("hub-failed-load-forgotten", "delivery/repairs.py",
+           "            if job in self._hub.topics:\n                self._hub.to_load.add(job)",
            "            pass"),
-    Mutant("hub-difference-not-reloaded", "delivery/hub.py",
-           "            else:\n                self._to_load.add(job)", "            else:\n"
+    Mutant("hub-difference-not-reloaded", "delivery/repairs.py",
+           "            else:\n                self._hub.to_load.add(job)", "            else:\n"
            "                pass"),
     Mutant("hub-topics-stay-for-ever", "delivery/hub.py",
            "if topic.idle_since is None or topic.idle_since > before:", "if True:"),
@@ -182,11 +181,11 @@ MUTANTS = (
            "and self.close_code is None:"),
     # -- the node
     Mutant("reconciler-loads-once", "node/reconcile.py",
-           "            self._hub.not_loaded(asked)\n", "            pass\n"),
+           "            self._repairs.not_loaded(asked)\n", "            pass\n"),
     Mutant("reconciler-never-compares", "node/reconcile.py",
            "            nursery.start_soon(self._check)\n", ""),
     Mutant("reconciler-never-looks-at-leases", "node/reconcile.py",
-           "            nursery.start_soon(self._reap)\n", ""),
+           "            nursery.start_soon(self._expire)\n", ""),
     Mutant("node-is-never-stale", "node/node.py",
            "reason = self._waiting_for_broker or self.broker.unavailable_reason",
            "reason = self._waiting_for_broker", ("link",)),
@@ -226,7 +225,7 @@ MUTANTS = (
     Mutant("topic-epochs-not-told-apart", "delivery/topic.py",
            "if cursor is not None and (cursor.epoch != head.epoch or cursor.seq > head.seq):",
            "if cursor is not None and cursor.seq > head.seq:", ("rollback",)),
-    Mutant("hub-newer-client-waits-for-ever", "delivery/hub.py",
+    Mutant("hub-newer-client-waits-for-ever", "delivery/repairs.py",
            "topic.no_client_is_newer()", "pass", ("flush", "evict")),
     Mutant("reconciler-loss-not-heeded", "node/reconcile.py",
            "events may be missing: compare all topics soon.\"\"\"\n        self._lost.set()",

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.model.children import groups_above
 from gateway.model.groups import Contributions, late_request
-from gateway.model.reducer import reduce
+from gateway.model.reducer import expire_lease, reduce
 from gateway.model.state import Record, Request, RequestUpdate, Update
 from gateway.protocol.commands import parse_update
 
@@ -33,6 +33,12 @@ def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if step.get("forget"):
             del records[job]
             changed = dict(contributions.forget(job, records.get, now=now))
+        elif step.get("silence"):
+            expired = expire_lease(records[job])
+            if expired is not None:
+                records[job] = expired
+            taken = contributions.take(job, records[job], records.get, now=now, expired=True)
+            changed = dict(taken)
         else:
             update = update_of(step)
             children = contributions.of(job).values()

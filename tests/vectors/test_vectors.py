@@ -85,6 +85,8 @@ def test_lua_groups_match_the_vectors(case: dict[str, Any]) -> None:
         job, reason = step["job"], None
         if step.get("forget"):
             lua.forget(job)
+        elif step.get("silence"):
+            lua.silence(job)
         else:
             reason = lua.publish(job, groups.update_of(step))
         events = {name: lua.event(name) for name in jobs}

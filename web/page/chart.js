@@ -3,28 +3,16 @@
  * for those who do not see it; the numbers themselves are in a table beside it.
  */
 
-import { FINAL } from '../src/constants.js';
+import { drawShape } from '../src/icons.js';
+import { isFinal } from '../src/state.js';
 
 /** @import { State } from '../src/protocol.js' */
 
-const SVG = 'http://www.w3.org/2000/svg';
-
 /** @typedef {{ at: number, percent: number | null, status: State['status'], health: string, attempt: number }} Point */
-
-/**
- * @param {string} tag
- * @param {Record<string, string | number>} attributes
- */
-function draw(tag, attributes) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
-  return node;
-}
 
 /** @param {string} said @param {number} width @param {number} height */
 function picture(said, width, height) {
-  const svg = draw('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': said, preserveAspectRatio: 'none' });
-  return svg;
+  return drawShape('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': said, preserveAspectRatio: 'none' });
 }
 
 /**
@@ -37,7 +25,7 @@ export function sparkline(values, said) {
   const x = (/** @type {number} */ i) => (values.length === 1 ? width : (i / (values.length - 1)) * width);
   const y = (/** @type {number} */ value) => height - margin - (value / most) * (height - 2 * margin);
   const svg = picture(said, width, height);
-  svg.append(draw('polyline', { points: values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(' '), class: 'line' }));
+  svg.append(drawShape('polyline', { points: values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(' '), class: 'line' }));
   return svg;
 }
 
@@ -53,15 +41,15 @@ export function historyChart(points, now, said) {
   const [width, height, margin] = [600, 140, 4];
   const svg = picture(said, width, height);
   const first = points[0]?.at ?? now;
-  const last = Math.max(points.at(-1)?.at ?? now, isOver(points.at(-1)) ? 0 : now, first + 1);
+  const last = Math.max(points.at(-1)?.at ?? now, isFinal(points.at(-1)) ? 0 : now, first + 1);
   const x = (/** @type {number} */ at) => (((at - first) / (last - first)) * width).toFixed(1);
   const y = (/** @type {number} */ percent) => (height - margin - (percent / 100) * (height - 2 * margin)).toFixed(1);
-  for (const percent of [0, 50, 100]) svg.append(draw('line', { x1: 0, x2: width, y1: y(percent), y2: y(percent), class: 'grid' }));
+  for (const percent of [0, 50, 100]) svg.append(drawShape('line', { x1: 0, x2: width, y1: y(percent), y2: y(percent), class: 'grid' }));
 
   points.forEach((point, i) => {
-    const until = points[i + 1]?.at ?? (isOver(point) ? point.at : last);
-    if (point.health === 'ok' || isOver(point)) return;
-    svg.append(draw('rect', { x: x(point.at), width: Math.max(Number(x(until)) - Number(x(point.at)), 2), y: 0, height, class: `silent ${point.health}` }));
+    const until = points[i + 1]?.at ?? (isFinal(point) ? point.at : last);
+    if (point.health === 'ok' || isFinal(point)) return;
+    svg.append(drawShape('rect', { x: x(point.at), width: Math.max(Number(x(until)) - Number(x(point.at)), 2), y: 0, height, class: `silent ${point.health}` }));
   });
   const attempts = new Set(points.map(({ attempt }) => attempt));
   for (const attempt of attempts) {
@@ -69,13 +57,8 @@ export function historyChart(points, now, said) {
     if (own.length === 0) continue;
     const end = own.at(-1);
     const path = own.map(({ at, percent }, i) => `${i === 0 ? 'M' : 'H'}${x(at)}${i === 0 ? ' ' : 'V'}${y(percent ?? 0)}`).join('');
-    const goesOn = end === points.at(-1) && !isOver(end) ? `H${width}` : '';
-    svg.append(draw('path', { d: path + goesOn, class: `line ${end?.status}` }));
+    const goesOn = end === points.at(-1) && !isFinal(end) ? `H${width}` : '';
+    svg.append(drawShape('path', { d: path + goesOn, class: `line ${end?.status}` }));
   }
   return svg;
-}
-
-/** @param {Point | undefined} point */
-function isOver(point) {
-  return point !== undefined && FINAL.has(point.status);
 }

@@ -4,28 +4,28 @@
  * be sent to a colleague.
  */
 
-import { historyChart } from './chart.js';
-import { History, changeOf } from './history.js';
 import { calmly } from '../src/ticker.js';
-import { t } from './words.js';
 import { describe, duration, rateTextOf } from '../src/view.js';
+import { historyChart } from './chart.js';
+import { copyOnClick, setText, showFacts } from './dom.js';
+import { History, changeOf } from './history.js';
+import { t } from './words.js';
 
 /** @import { Connection } from '../src/connection.js' */
 /** @import { Watched } from '../src/jobs.js' */
 /** @import { State } from '../src/protocol.js' */
-/** @import { Event } from './history.js' */
+/** @import { HistoryEvent } from './history.js' */
 
 /** Rows of the table: what is older is in the chart. */
 const ROWS = 50;
 /** Milliseconds between two drawings of the chart: it has a point for each event. */
 const CHART_EVERY = 1_000;
-const COPIED = 2_000;
 
 export class Detail {
   #connection;
   #find;
   #dialog;
-  #leave = () => {};
+  #stop = () => {};
   #history = new History();
   /** @type {Watched | null} */
   #watched = null;
@@ -51,7 +51,7 @@ export class Detail {
     });
     // A click beside it: on the dialog itself, and so on none of its content.
     this.#dialog.addEventListener('click', ({ target }) => target === this.#dialog && this.#dialog.close());
-    find('detail-error-copy').addEventListener('click', () => void this.#copyError());
+    copyOnClick(find('detail-error-copy'), () => this.#watched?.state?.error ?? '');
     find('detail-close').addEventListener('click', () => this.#dialog.close());
   }
 
@@ -61,7 +61,7 @@ export class Detail {
     this.#end();
     if (job === null) return this.#dialog.close();
     this.job = job;
-    const gone = new AbortController();
+    const aborted = new AbortController();
     const history = (this.#history = new History());
     const paint = () => calmly(this.#paint);
     let asked = false;
@@ -71,11 +71,11 @@ export class Detail {
       paint();
       if (asked || watched.state === null) return;
       asked = true;
-      history.load(job, gone.signal).then(paint, () => {}); // without it the chart begins now
+      history.load(job, aborted.signal).then(paint, () => {}); // without it the chart begins now
     });
-    this.#leave = () => {
+    this.#stop = () => {
       unwatch();
-      gone.abort();
+      aborted.abort();
     };
     const bar = document.createElement('job-progress');
     bar.setAttribute('job', job);
@@ -93,8 +93,8 @@ export class Detail {
   }
 
   #end() {
-    this.#leave();
-    this.#leave = () => {};
+    this.#stop();
+    this.#stop = () => {};
     this.#watched = null;
     this.job = null;
   }
@@ -118,9 +118,9 @@ export class Detail {
     this.#showFacts(state, now);
     this.#showEvents();
     this.#find('detail-error').hidden = !state?.error;
-    write(this.#find('detail-error-text'), state?.error ?? '');
+    setText(this.#find('detail-error-text'), state?.error ?? '');
     const data = state?.data === undefined ? '' : JSON.stringify(state.data, null, 2);
-    write(this.#find('detail-data'), data);
+    setText(this.#find('detail-data'), data);
     this.#find('detail-more').hidden = data === '';
   };
 
@@ -135,36 +135,11 @@ export class Detail {
     return true;
   }
 
-  async #copyError() {
-    const button = this.#find('detail-error-copy');
-    const before = button.textContent;
-    try {
-      await navigator.clipboard.writeText(this.#watched?.state?.error ?? '');
-      button.textContent = t('Copied');
-    } catch {
-      button.textContent = t('The browser does not allow it');
-    }
-    setTimeout(() => (button.textContent = before), COPIED);
-  }
-
   /** @param {State | null} state @param {number} now */
   #showFacts(state, now) {
     const facts = state === null ? [] : factsOf(this.job ?? '', state, now);
     if (this.#watched?.state) facts.push(['Position', t('{seq} of epoch {epoch}', { seq: this.#watched.seq, epoch: this.#watched.epoch ?? '' })]);
-    const list = this.#find('detail-facts');
-    const nodes = facts.map(([term, value]) => {
-      const dt = document.createElement('dt');
-      const dd = document.createElement('dd');
-      dt.textContent = t(term);
-      if (term === 'Part of') dd.append(linkTo(value));
-      else dd.textContent = value;
-      return [dt, dd];
-    });
-    // Left alone while it says the same, so that its text can be selected.
-    const text = facts.flat().join('\n');
-    if (list.dataset['text'] === text) return;
-    list.dataset['text'] = text;
-    list.replaceChildren(...nodes.flat());
+    showFacts(this.#find('detail-facts'), facts, (term, value) => (term === 'Part of' ? linkTo(value) : value));
   }
 
   /** The newest first. A row that is there already stays, so that its text can be selected. */
@@ -173,7 +148,7 @@ export class Detail {
     const body = this.#find('detail-events');
     /** @type {Map<string, Node>} */
     const rows = new Map(Array.from(body.children, (row) => [/** @type {HTMLElement} */ (row).dataset['key'] ?? '', row]));
-    /** @type {Array<[key: string, event: Event, before: Event | undefined]>} */
+    /** @type {Array<[key: string, event: HistoryEvent, before: HistoryEvent | undefined]>} */
     const shown = events.slice(-ROWS).map((event, i, { length }) => {
       const before = events[events.length - length + i - 1];
       return [[this.job, event.at, before?.seq, event.seq].join(' '), event, before];
@@ -188,7 +163,7 @@ export class Detail {
   }
 }
 
-/** @param {string} key @param {Event} event @param {Event | undefined} before */
+/** @param {string} key @param {HistoryEvent} event @param {HistoryEvent | undefined} before */
 function rowOf(key, { seq, at, state }, before) {
   const row = document.createElement('tr');
   row.dataset['key'] = key;
@@ -196,11 +171,6 @@ function rowOf(key, { seq, at, state }, before) {
     row.insertCell().textContent = text;
   }
   return row;
-}
-
-/** @param {HTMLElement} node @param {string} text */
-function write(node, text) {
-  if (node.textContent !== text) node.textContent = text; // else its selection stays
 }
 
 /** @param {string} job */
@@ -221,7 +191,7 @@ function factsOf(job, state, now) {
   const facts = [
     ['Status', health === undefined || health === 'ok' || status !== 'running' ? t(status) : `${t(status)}, ${t(health)}`],
     ['Attempt', String(attempt)],
-    ['Pace', rateTextOf(state)],
+    ['Pace', rateTextOf(state, now)],
     ['Part of', job.slice(0, Math.max(job.lastIndexOf('/'), 0))],
     ['Created', when(state.created_at)],
     ['Started', when(started_at)],

@@ -6,7 +6,7 @@
 import { DEFAULT_LEASE, LOST_AFTER } from '../src/constants.js';
 import { isNewer } from '../src/jobs.js';
 import { pathOf } from '../src/path.js';
-import { percentOf } from '../src/progress.js';
+import { percentOf } from '../src/state.js';
 import { authorization } from './token.js';
 import { t } from './words.js';
 
@@ -14,7 +14,7 @@ import { t } from './words.js';
 /** @import { State } from '../src/protocol.js' */
 /** @import { Point } from './chart.js' */
 
-/** @typedef {Point & { seq: number, state: State }} Event */
+/** @typedef {Point & { seq: number, state: State }} HistoryEvent */
 /** @typedef {{ epoch: number | null, events?: { seq: number, state: State }[], gap?: unknown }} Kept */
 
 /** What a chart this wide can show. */
@@ -22,7 +22,7 @@ const MOST = 600;
 const DEADLINE = 10_000;
 
 export class History {
-  /** In order. @type {Event[]} */
+  /** In order. @type {HistoryEvent[]} */
   events = [];
   /** Whether the gateway had all of it, from the first event on. */
   whole = false;
@@ -36,7 +36,7 @@ export class History {
    * @param {AbortSignal} signal
    */
   async load(job, signal) {
-    const { epoch, events, gap } = await kept(job, AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]));
+    const { epoch, events, gap } = await loadEvents(job, AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]));
     if (events === undefined) return;
     const later = this.#at.epoch === epoch ? this.events : [];
     const first = later[0]?.seq ?? Infinity;
@@ -60,7 +60,7 @@ export class History {
  * All that the gateway has of a job, part by part.
  * @param {string} job @param {AbortSignal} signal
  */
-async function kept(job, signal) {
+async function loadEvents(job, signal) {
   /** @type {Kept} */
   const all = { epoch: null };
   for (let more = true, after = 0; more; after = all.events?.at(-1)?.seq ?? 0) {
@@ -79,7 +79,7 @@ async function kept(job, signal) {
   return all;
 }
 
-/** @param {number} seq @param {State} state @returns {Event} */
+/** @param {number} seq @param {State} state @returns {HistoryEvent} */
 function event(seq, state) {
   const { status, attempt = 1, health = 'ok', percent = null } = state;
   return { seq, state, status, attempt, health, percent, at: timeOf(state) };

@@ -3,7 +3,7 @@
  * status and the next. Its size is limited, because a page may stay open for weeks. No DOM.
  */
 
-import { t } from './words.js';
+import { TRANSPORTS, t } from './words.js';
 
 /** @import { ConnectionStatus } from '../src/status.js' */
 
@@ -53,12 +53,10 @@ function differences(before, status) {
   return happened;
 }
 
-/** Another line took over while the one before still served. @param {ConnectionStatus} status */
+/** A connection has replaced another without an interruption. @param {ConnectionStatus} status */
 function moved({ transport, node }) {
   return t(node ? 'Moved without a pause to {transport}, node {node}' : 'Moved without a pause to {transport}', { transport: t(TRANSPORTS[transport]), node: node ?? '' });
 }
-
-const TRANSPORTS = { websocket: 'a WebSocket', sse: 'Server-Sent Events', polling: 'long polling' };
 
 /** @param {ConnectionStatus | null} before @param {ConnectionStatus} status */
 function turn(before, { state, stopped, transport, node, ending }) {

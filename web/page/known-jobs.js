@@ -7,11 +7,11 @@
  */
 
 import { isNewer } from '../src/jobs.js';
-import { isOver, lookOf } from '../src/view.js';
+import { isOver, lookOf } from '../src/state.js';
 
 /** @import { Seen } from '../src/jobs.js' */
 /** @import { State } from '../src/protocol.js' */
-/** @import { Look } from '../src/view.js' */
+/** @import { Look } from '../src/state.js' */
 
 /** @typedef {{ seen: Seen, state: State, look: Look, missed: number }} Known */
 /** @typedef {{ search: string, prefix: string, status: string }} Filter  `status`: a status, `stalled`, or '' for all */
@@ -30,7 +30,7 @@ export class KnownJobs {
    * @param {Seen} seen
    * @returns {'old' | 'new' | 'moved'} moved: the job's place or look may have changed
    */
-  learn(seen) {
+  update(seen) {
     const { job, state } = seen;
     const before = this.#known.get(job);
     if (state === null) return this.#known.delete(job) ? 'moved' : 'old'; // forgotten by the gateway
@@ -47,7 +47,7 @@ export class KnownJobs {
   }
 
   /** @param {Seen[]} jobs  what a search has found */
-  keep(jobs) {
+  keepFound(jobs) {
     for (const { job } of jobs) this.#found.add(job);
   }
 

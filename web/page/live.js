@@ -20,16 +20,16 @@ const PREFIXES = 5;
 
 export class LiveJobs {
   #connection;
-  #see;
+  #onState;
   /** By prefix and part: what they show, and how to stop. @type {Map<string, { jobs: readonly string[], stop: () => void }>} */
   #sets = new Map();
   /** How to stop following each job. @type {Map<string, () => void>} */
-  #followed = new Map();
+  #watched = new Map();
 
-  /** @param {Connection} connection @param {Listener} see  called with each state of a job that is shown */
-  constructor(connection, see) {
+  /** @param {Connection} connection @param {Listener} onState  called with each state of a job that is shown */
+  constructor(connection, onState) {
     this.#connection = connection;
-    this.#see = see;
+    this.#onState = onState;
   }
 
   /** Watch these prefixes, and no others. @param {string[]} prefixes */
@@ -41,7 +41,7 @@ export class LiveJobs {
       this.#sets.delete(key);
     }
     for (const key of wanted) if (!this.#sets.has(key)) this.#watch(key);
-    this.#follow();
+    this.#watchShown();
   }
 
   /** @param {string} key */
@@ -52,19 +52,19 @@ export class LiveJobs {
     this.#sets.set(key, set);
     set.stop = store.subscribe(() => {
       set.jobs = store.get().jobs;
-      this.#follow();
+      this.#watchShown();
     });
   }
 
-  #follow() {
+  #watchShown() {
     const shown = new Set([...this.#sets.values()].flatMap(({ jobs }) => jobs));
-    for (const [job, stop] of this.#followed) {
+    for (const [job, stop] of this.#watched) {
       if (shown.has(job)) continue;
       stop();
-      this.#followed.delete(job);
+      this.#watched.delete(job);
     }
     for (const job of shown) {
-      if (!this.#followed.has(job)) this.#followed.set(job, this.#connection.watch(job, this.#see));
+      if (!this.#watched.has(job)) this.#watched.set(job, this.#connection.watch(job, this.#onState));
     }
   }
 }

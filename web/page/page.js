@@ -8,13 +8,14 @@
 import { connect } from '../client.js';
 import { ABNORMAL } from '../src/constants.js';
 import { Detail } from './detail.js';
+import { setText } from './dom.js';
 import { KnownJobs, MOST } from './known-jobs.js';
 import { isBelowGroup } from './group-row.js';
 import { JobList } from './list.js';
 import { LiveJobs } from './live.js';
 import { showConnection } from './panel.js';
 import { Rows } from './rows.js';
-import { TokenNeeded, askOnce, goodToken, prefixesIn, storedToken } from './token.js';
+import { TokenNeeded, onTokenEntered, wellFormedToken, prefixesIn, storedToken } from './token.js';
 import { everySecond, soon } from '../src/ticker.js';
 import { t, translatePage } from './words.js';
 
@@ -29,19 +30,19 @@ const TYPING = 250;
 const ID_PART = /^[\w.:/@-]{0,200}$/;
 
 translatePage();
-const connection = connect(undefined, { token: goodToken });
+const connection = connect(undefined, { token: wellFormedToken });
 const known = new KnownJobs();
 const list = new JobList(MOST);
-const live = new LiveJobs(connection, see);
+const live = new LiveJobs(connection, onState);
 const rows = new Rows(follow);
-const detail = new Detail(connection, find, () => go({ job: null }));
+const detail = new Detail(connection, byId, () => openJob({ job: null }));
 
 /** @type {Filter} */
 let filter = { search: '', prefix: '', status: '' };
 /** Whether the gateway has answered so far. */
 let answered = false;
 /** @type {string | null} */
-let trouble = null;
+let listError = null;
 /** Whether the gateway asks for a token, or for another one. */
 let locked = false;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -50,22 +51,22 @@ let retryTimer;
 let searchTimer;
 
 /** @param {string} id */
-function find(id) {
+function byId(id) {
   return /** @type {HTMLElement} */ (document.getElementById(id));
 }
 
-const tools = /** @type {HTMLFormElement} */ (find('tools'));
-const searchInput = /** @type {HTMLInputElement} */ (find('search'));
-const prefixInput = /** @type {HTMLSelectElement} */ (find('prefix'));
+const tools = /** @type {HTMLFormElement} */ (byId('tools'));
+const searchInput = /** @type {HTMLInputElement} */ (byId('search'));
+const prefixInput = /** @type {HTMLSelectElement} */ (byId('prefix'));
 
 // -- which jobs there are ----------------------------------------------------
 
 /** @param {Seen[]} jobs */
-function take(jobs) {
-  for (const seen of jobs) known.learn(seen);
+function addJobs(jobs) {
+  for (const seen of jobs) known.update(seen);
   known.prune();
   answered = true;
-  trouble = null;
+  listError = null;
   locked = false;
   soon(paint);
 }
@@ -74,14 +75,14 @@ function take(jobs) {
 async function readList() {
   clearTimeout(retryTimer);
   try {
-    const listed = await list.read(take);
+    const listed = await list.read(addJobs);
     if (listed !== null) known.forgetUnlisted(listed);
     soon(paint);
     // It answers: if the connection was just lost, and not refused, there is no need to wait.
     if (connection.status().ending?.code === ABNORMAL) connection.retry();
   } catch (error) {
     locked = error instanceof TokenNeeded;
-    trouble = error instanceof Error ? error.message : String(error);
+    listError = error instanceof Error ? error.message : String(error);
     soon(paint);
     retryLater();
   }
@@ -94,17 +95,17 @@ function retryLater() {
 }
 
 /** What the connection says of a job. @param {import('../src/jobs.js').Watched} watched */
-function see(watched) {
+function onState(watched) {
   // Before its snapshot a refused job says nothing; the list's word stands.
   if (watched.denied !== null) return;
   const before = known.has(watched.job);
   if (watched.state === null && !before) return;
-  if (known.learn(watched) === 'moved' || !before) soon(paint);
+  if (known.update(watched) === 'moved' || !before) soon(paint);
 }
 
 /** A job that is in sight: the connection says how it stands. @param {string} job */
 function follow(job) {
-  const leave = connection.watch(job, see);
+  const leave = connection.watch(job, onState);
   soon(paint); // its time
   return leave;
 }
@@ -132,22 +133,22 @@ function paint() {
   // Children are found in their group's row, or by what is searched for.
   const [active = [], earlier = []] = [arranged.active, arranged.earlier].map((jobs) => (filtered ? jobs : jobs.filter(({ seen }) => !isBelowGroup(seen.job, stateOf))));
   rows.show([
-    [/** @type {Element} */ (find('active').querySelector('.list')), active],
-    [/** @type {Element} */ (find('earlier').querySelector('.list')), earlier],
+    [/** @type {Element} */ (byId('active').querySelector('.list')), active],
+    [/** @type {Element} */ (byId('earlier').querySelector('.list')), earlier],
   ]);
-  rows.tell(now);
+  rows.showTimes(now);
   detail.tick();
 
   const empty = active.length + earlier.length === 0;
-  find('active').hidden = active.length === 0;
-  find('earlier').hidden = earlier.length === 0;
-  find('truncated').hidden = !(list.truncated && answered);
-  find('none').hidden = !(empty && answered && !filtered);
-  find('unmatched').hidden = !(empty && answered && filtered);
-  find('locked').hidden = !locked;
-  find('locked-wrong').hidden = storedToken() === null;
-  find('unreachable').hidden = !(trouble !== null && !answered && !locked);
-  find('trouble').textContent = t('The list of jobs cannot be read: {why} Trying again every two seconds.', { why: trouble ?? '' });
+  byId('active').hidden = active.length === 0;
+  byId('earlier').hidden = earlier.length === 0;
+  byId('truncated').hidden = !(list.truncated && answered);
+  byId('none').hidden = !(empty && answered && !filtered);
+  byId('unmatched').hidden = !(empty && answered && filtered);
+  byId('locked').hidden = !locked;
+  byId('locked-wrong').hidden = storedToken() === null;
+  byId('unreachable').hidden = !(listError !== null && !answered && !locked);
+  setText(byId('trouble'), t('The list of jobs cannot be read: {why} Trying again every two seconds.', { why: listError ?? '' }));
   paintCounts(active.length + earlier.length, filtered);
   paintPrefixes();
 }
@@ -160,32 +161,26 @@ function stateOf(job) {
 /** @param {number} shown @param {boolean} filtered */
 function paintCounts(shown, filtered) {
   const counts = known.counts(filter);
-  /** @param {...import('../src/view.js').Look} looks */
+  /** @param {...import('../src/state.js').Look} looks */
   const count = (...looks) => looks.reduce((sum, look) => sum + (counts.get(look) ?? 0), 0);
   for (const chip of tools.querySelectorAll('.chips input')) {
-    const look = /** @type {import('../src/view.js').Look} */ (/** @type {HTMLInputElement} */ (chip).value);
+    const look = /** @type {import('../src/state.js').Look} */ (/** @type {HTMLInputElement} */ (chip).value);
     const matching = look === 'stalled' ? count('stalled', 'lost') : count(look);
     const figure = chip.parentElement?.querySelector('b');
     // Of a list that is not read to its end, only those that were read are counted.
     const text = matching > 0 ? `${matching}${list.truncated ? '+' : ''}` : '';
-    if (figure && figure.textContent !== text) figure.textContent = text;
+    if (figure) setText(figure, text);
     chip.nextElementSibling?.classList.toggle('some', matching > 0);
   }
   const said = /** @type {const} */ (['running', 'stalled', 'lost', 'queued'])
     .filter((look) => count(look) > 0)
     .map((look) => t(`{n} ${look}`, { n: count(look) }))
     .join(' · ');
-  write('summary', said);
-  write('found', filtered && answered ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: shown }) : '');
+  setText(byId('summary'), said);
+  setText(byId('found'), filtered && answered ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: shown }) : '');
   const running = count('running');
   const title = `${running > 0 ? t('{n} running', { n: running }) : t('Jobs')} · progress-gateway`;
   if (document.title !== title) document.title = title;
-}
-
-/** @param {string} id @param {string} text */
-function write(id, text) {
-  const node = find(id);
-  if (node.textContent !== text) node.textContent = text;
 }
 
 let prefixesShown = '';
@@ -205,7 +200,7 @@ function paintPrefixes() {
 // -- the address --------------------------------------------------------------
 
 /** @param {{ job: string | null }} where  replaces what is looked at, and keeps the rest */
-function go({ job }) {
+function openJob({ job }) {
   const query = new URLSearchParams(location.search);
   if (job === null) {
     // Closed, it is not to be opened again by a step back.
@@ -229,7 +224,7 @@ function readAddress() {
     radio.checked = radio.value === filter.status;
   }
   detail.show(query.get('job'));
-  ask();
+  startSearch();
 }
 
 function readFilter() {
@@ -241,11 +236,11 @@ function readFilter() {
     else query.set(name, value);
   }
   history.replaceState(history.state, '', query.size > 0 ? `?${query}` : location.pathname);
-  ask();
+  startSearch();
 }
 
 /** Jobs that this page has not read are found by the beginning of their ids, and by their status. */
-function ask() {
+function startSearch() {
   soon(paint);
   clearTimeout(searchTimer);
   known.beginSearch();
@@ -255,17 +250,17 @@ function ask() {
   const status = asked.status === 'stalled' ? 'running' : asked.status;
   if (!list.truncated || !ID_PART.test(beginning) || beginning + status === '') return;
   const found = (/** @type {Seen[]} */ jobs) => {
-    known.keep(jobs);
-    take(jobs);
+    known.keepFound(jobs);
+    addJobs(jobs);
   };
   searchTimer = setTimeout(() => {
-    list.find({ prefix: beginning, status }, found, () => filter === asked).catch(() => {}); // `readList` tells of trouble
+    list.find({ prefix: beginning, status }, found, () => filter === asked).catch(() => {}); // `readList` reports errors
   }, TYPING);
 }
 
 tools.addEventListener('input', readFilter);
 tools.addEventListener('submit', (event) => event.preventDefault());
-find('reset').addEventListener('click', () => {
+byId('reset').addEventListener('click', () => {
   history.replaceState(null, '', location.pathname);
   readAddress();
   searchInput.focus();
@@ -278,7 +273,7 @@ document.addEventListener('click', (event) => {
   const link = event.target instanceof Element ? event.target.closest('a[data-job]') : null;
   if (link === null || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  go({ job: /** @type {HTMLElement} */ (link).dataset['job'] ?? null });
+  openJob({ job: /** @type {HTMLElement} */ (link).dataset['job'] ?? null });
 });
 
 document.addEventListener('keydown', (event) => {
@@ -299,13 +294,13 @@ document.addEventListener('keydown', (event) => {
 });
 
 document.addEventListener('visibilitychange', () => {
-  // What was missed while nobody looked the connection brings; a list that was not had is asked for.
-  if (document.visibilityState === 'visible' && (!answered || trouble !== null)) void readList();
+  // The connection brings what was missed meanwhile; a list that could not be read is read again.
+  if (document.visibilityState === 'visible' && (!answered || listError !== null)) void readList();
 });
 
-find('origin').textContent = location.origin;
-showConnection(connection, find);
-askOnce(find, () => {
+byId('origin').textContent = location.origin;
+showConnection(connection, byId);
+onTokenEntered(byId, () => {
   connection.close();
   connection.retry();
   watchSets();

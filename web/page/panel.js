@@ -3,20 +3,19 @@
  * with details for developers.
  */
 
-import { Journal } from './journal.js';
-import { sparkline } from './chart.js';
 import { everySecond, soon } from '../src/ticker.js';
 import { duration } from '../src/view.js';
-import { t } from './words.js';
+import { sparkline } from './chart.js';
+import { copyOnClick, setText, showFacts } from './dom.js';
+import { Journal } from './journal.js';
+import { TRANSPORTS, t } from './words.js';
 
 /** @import { Connection } from '../src/connection.js' */
 /** @import { ConnectionStatus } from '../src/status.js' */
 
 /** What a screen reader reads out, wherever it is; an attempt to connect is not. */
-const SAID = { connecting: null, live: 'Connected', stale: 'The gateway may be out of date', offline: 'Not connected' };
-const WORDS = { connecting: 'Connecting', live: 'Live', stale: 'Stale', offline: 'Offline' };
-const TRANSPORTS = { websocket: 'WebSocket', sse: 'Server-Sent Events', polling: 'long polling' };
-const COPIED = 2_000;
+const ANNOUNCED = { connecting: null, live: 'Connected', stale: 'The gateway may be out of date', offline: 'Not connected' };
+const LABELS = { connecting: 'Connecting', live: 'Live', stale: 'Stale', offline: 'Offline' };
 
 /**
  * @param {Connection} connection
@@ -26,20 +25,19 @@ export function showConnection(connection, find) {
   const journal = new Journal();
   const link = find('link');
   const word = find('link-word');
-  const said = find('link-said');
+  const announcement = find('link-said');
   const retry = find('panel-retry');
-  const copy = find('panel-copy');
 
   function paint() {
     const status = connection.status();
     link.dataset['state'] = status.stopped ? 'stopped' : status.state;
-    const now = t(status.stopped ? 'Stopped' : WORDS[status.state]);
-    if (word.textContent !== now) word.textContent = now;
-    const news = SAID[status.state];
-    if (news !== null && said.textContent !== t(news)) said.textContent = t(news);
+    const now = t(status.stopped ? 'Stopped' : LABELS[status.state]);
+    setText(word, now);
+    const news = ANNOUNCED[status.state];
+    if (news !== null) setText(announcement, t(news));
     retry.hidden = status.state !== 'offline';
     if (!find('panel').matches(':popover-open')) return;
-    find('panel-story').textContent = story(status);
+    setText(find('panel-story'), describeStatus(status));
     showFacts(find('panel-facts'), facts(connection.url, status));
     showPings(find('panel-pings'), journal.pings);
     showJournal(find('panel-journal'), journal);
@@ -52,21 +50,11 @@ export function showConnection(connection, find) {
   everySecond(paint);
   find('panel').addEventListener('toggle', paint);
   retry.addEventListener('click', () => connection.retry());
-  copy.addEventListener('click', async () => {
-    const before = copy.textContent;
-    try {
-      await navigator.clipboard.writeText(report(connection, journal));
-      copy.textContent = t('Copied');
-    } catch {
-      // Not on plain http from elsewhere: what there is to copy can be read and selected.
-      copy.textContent = t('The browser does not allow it');
-    }
-    setTimeout(() => (copy.textContent = before), COPIED);
-  });
+  copyOnClick(find('panel-copy'), () => reportText(connection, journal));
 }
 
 /** @param {ConnectionStatus} status */
-function story({ state, stopped, since, retryAt, ending }) {
+function describeStatus({ state, stopped, since, retryAt, ending }) {
   const why = ending === null ? '' : ` ${t('The last one ended with {why}.', { why: `${ending.code}${ending.reason && `, “${ending.reason}”`}` })}`;
   switch (state) {
     case 'live':
@@ -94,19 +82,6 @@ function facts(url, status) {
     ['Violations', String(status.violations)],
     ...(status.error === null ? [] : [/** @type {[string, string]} */ (['Last error', status.error])]),
   ];
-}
-
-/** @param {HTMLElement} list @param {Array<[string, string]>} facts */
-function showFacts(list, facts) {
-  list.replaceChildren(
-    ...facts.flatMap(([term, value]) => {
-      const dt = document.createElement('dt');
-      const dd = document.createElement('dd');
-      dt.textContent = t(term);
-      dd.textContent = value;
-      return [dt, dd];
-    }),
-  );
 }
 
 /** @param {HTMLElement} figure @param {number[]} pings */
@@ -144,11 +119,11 @@ function showJournal(list, { entries }) {
  * All of it as text, for a bug report.
  * @param {Connection} connection @param {Journal} journal
  */
-function report(connection, journal) {
+function reportText(connection, journal) {
   const status = connection.status();
   return [
     `progress-gateway, ${new Date().toISOString()}, ${navigator.userAgent}`,
-    `State: ${status.state}${status.stopped ? ', stopped' : ''}. ${story(status)}`,
+    `State: ${status.state}${status.stopped ? ', stopped' : ''}. ${describeStatus(status)}`,
     ...facts(connection.url, status).map(([term, value]) => `${term}: ${value}`),
     `Pings (ms): ${journal.pings.map(Math.round).join(' ') || 'none yet'}`,
     '',

@@ -4,7 +4,8 @@
  * same height.
  */
 
-import { ago, isOver, passed } from '../src/view.js';
+import { isOver } from '../src/state.js';
+import { ago, passed } from '../src/view.js';
 import { drawGroup } from './group-row.js';
 import { t } from './words.js';
 
@@ -25,11 +26,11 @@ export class Rows {
   /** @type {Map<string, Row>} */
   #rows = new Map();
   /** @type {Set<Row>} */
-  #near = new Set();
+  #visible = new Set();
   /** @type {WeakMap<Element, Row>} */
   #rowOf = new WeakMap();
   #calm = matchMedia('(prefers-reduced-motion: reduce)');
-  #sight = new IntersectionObserver((entries) => this.#look(entries), { rootMargin: `${MARGIN}px` });
+  #sight = new IntersectionObserver((entries) => this.#onIntersection(entries), { rootMargin: `${MARGIN}px` });
   #watch;
 
   /**
@@ -52,7 +53,7 @@ export class Rows {
     }
     if (lists.every(([list, jobs]) => this.#inOrder(list, jobs))) return;
     const first = this.#rows.size === 0;
-    const before = this.#tops();
+    const before = this.#positions();
     const wanted = new Set(lists.flatMap(([, jobs]) => jobs.map(({ seen }) => seen.job)));
     for (const [job, row] of this.#rows) if (!wanted.has(job)) this.#drop(job, row);
     for (const [list, jobs] of lists) {
@@ -70,20 +71,20 @@ export class Rows {
    * How long a job has been running, or how long ago it ended.
    * @param {number} now
    */
-  tell(now) {
-    for (const { item, known, time } of this.#near) {
+  showTimes(now) {
+    for (const { item, known, time } of this.#visible) {
       if (time === null) continue;
       drawGroup(item, known.seen.job, known.state);
       const { state } = known;
-      const over = isOver(known.look);
+      const isEnded = isOver(known.look);
       const end = state.finished_at ?? state.updated_at ?? now;
       const since = state.started_at ?? state.created_at ?? now;
-      const text = over ? ago(now - end) : passed(now - since);
+      const text = isEnded ? ago(now - end) : passed(now - since);
       if (time.textContent === text) continue;
       time.textContent = text;
-      const moment = new Date((over ? end : since) * 1000);
+      const moment = new Date((isEnded ? end : since) * 1000);
       time.dateTime = moment.toISOString();
-      time.title = t(over ? 'ended {time}' : 'since {time}', { time: moment.toLocaleString(document.documentElement.lang) });
+      time.title = t(isEnded ? 'ended {time}' : 'since {time}', { time: moment.toLocaleString(document.documentElement.lang) });
     }
   }
 
@@ -117,7 +118,7 @@ export class Rows {
   }
 
   /** @param {IntersectionObserverEntry[]} entries */
-  #look(entries) {
+  #onIntersection(entries) {
     for (const { target, isIntersecting, boundingClientRect } of entries) {
       const row = this.#rowOf.get(target);
       if (row === undefined || !row.item.isConnected) continue;
@@ -144,7 +145,7 @@ export class Rows {
     row.item.classList.add('near');
     row.link.textContent = '';
     row.link.setAttribute('aria-label', t('Details of {job}', { job }));
-    this.#near.add(row);
+    this.#visible.add(row);
     this.#leaves.set(row, this.#watch(job)); // before the bar, so that it knows what the list knew
     row.item.append(bar);
   }
@@ -153,7 +154,7 @@ export class Rows {
   #leave(row) {
     if (row.time === null) return;
     row.time = null;
-    this.#near.delete(row);
+    this.#visible.delete(row);
     row.item.classList.remove('near');
     this.#leaves.get(row)?.();
     row.link.textContent = row.known.seen.job;
@@ -174,14 +175,14 @@ export class Rows {
     return at === null;
   }
 
-  /** Of those in sight: what moves elsewhere nobody sees. @returns {Map<Row, number>} */
-  #tops() {
-    return new Map(Array.from(this.#near, (row) => [row, row.item.getBoundingClientRect().top]));
+  /** Of the visible rows. @returns {Map<Row, number>} */
+  #positions() {
+    return new Map(Array.from(this.#visible, (row) => [row, row.item.getBoundingClientRect().top]));
   }
 
   /** @param {Map<Row, number>} before */
   #move(before) {
-    for (const [row, top] of this.#tops()) {
+    for (const [row, top] of this.#positions()) {
       const from = before.get(row);
       if (from !== undefined && from !== top && Math.abs(from - top) < 2 * innerHeight) {
         const transform = [`translateY(${from - top}px)`, 'none'];

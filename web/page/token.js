@@ -9,8 +9,8 @@ export function storedToken() {
   return globalThis.sessionStorage?.getItem(KEY) ?? null;
 }
 
-/** For the connection: what is no token is none. The list of jobs tells that it is wrong. */
-export function goodToken() {
+/** For the connection, which sends no malformed token. Reading the list reports that it is wrong. */
+export function wellFormedToken() {
   const token = storedToken();
   return token !== null && token.split('.').length === 3 ? token : null;
 }
@@ -27,16 +27,16 @@ export class TokenNeeded extends Error {}
 /**
  * The form that asks for it.
  * @param {(id: string) => HTMLElement} find
- * @param {() => void} given
+ * @param {() => void} callback
  */
-export function askOnce(find, given) {
+export function onTokenEntered(find, callback) {
   const form = /** @type {HTMLFormElement} */ (find('locked-form'));
   const input = /** @type {HTMLInputElement} */ (find('locked-token'));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     sessionStorage.setItem(KEY, input.value.trim());
     input.value = '';
-    given();
+    callback();
   });
 }
 

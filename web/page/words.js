@@ -38,7 +38,7 @@ export const TRANSLATIONS = {
     'Connected, but the gateway is cut off from its broker: what you see may be old.': 'Verbunden, aber das Gateway ist von seinem Broker getrennt: Was Sie sehen, ist vielleicht alt.',
     'Connecting to the gateway.': 'Verbindet mit dem Gateway.', 'Not connected, and not trying by itself.': 'Nicht verbunden, und ohne eigene Versuche.',
     'Trying again when this page is looked at.': 'Neuer Versuch, sobald diese Seite angesehen wird.', 'Trying again in {time}.': 'Neuer Versuch in {time}.',
-    '{n} pings: {least} to {most} ms': '{n} Pings: {least} bis {most} ms', 'long polling': 'Long Polling', 'a WebSocket': 'WebSocket', 'Violation: {what}': 'Verstoß: {what}', 'Error: {what}': 'Fehler: {what}',
+    '{n} pings: {least} to {most} ms': '{n} Pings: {least} bis {most} ms', 'long polling': 'Long Polling', 'Violation: {what}': 'Verstoß: {what}', 'Error: {what}': 'Fehler: {what}',
     'Moved without a pause to {transport}': 'Ohne Pause gewechselt zu {transport}', 'Moved without a pause to {transport}, node {node}': 'Ohne Pause gewechselt zu {transport}, Knoten {node}',
     'Connecting by {transport}': 'Verbindet über {transport}', 'The gateway is up to date again': 'Das Gateway ist wieder auf dem Stand', 'Live, node {node}': 'Live, Knoten {node}',
     'The gateway is cut off from its broker': 'Das Gateway ist von seinem Broker getrennt', 'Lost': 'Verloren', 'It answered {status}.': 'Die Antwort war {status}.',
@@ -70,11 +70,14 @@ export const TRANSLATIONS = {
     '{verb} asked for by {who}': '{who} 请求 {verb}', 'refused: {why}': '已拒绝：{why}', 'seen by the worker': '执行程序已知晓', 'The last one ended with {why}.': '上次连接结束于 {why}。',
     'Live for {time}. What you see is true now.': '已实时连接 {time}。所见即当前状态。', 'Connected, but the gateway is cut off from its broker: what you see may be old.': '已连接，但网关与其消息代理断开：所见可能已过时。',
     'Connecting to the gateway.': '正在连接网关。', 'Not connected, and not trying by itself.': '未连接，也不会自动重试。', 'Trying again when this page is looked at.': '查看此页面时将重试。', 'Trying again in {time}.': '{time}后重试。',
-    '{n} pings: {least} to {most} ms': '{n} 次 ping：{least} 至 {most} ms', 'long polling': '长轮询', 'a WebSocket': 'WebSocket', 'Violation: {what}': '违规：{what}', 'Error: {what}': '错误：{what}',
+    '{n} pings: {least} to {most} ms': '{n} 次 ping：{least} 至 {most} ms', 'long polling': '长轮询', 'Violation: {what}': '违规：{what}', 'Error: {what}': '错误：{what}',
     'Moved without a pause to {transport}': '已无间断切换到 {transport}', 'Moved without a pause to {transport}, node {node}': '已无间断切换到 {transport}，节点 {node}', 'Connecting by {transport}': '正在通过 {transport} 连接',
     'The gateway is up to date again': '网关的数据已恢复最新', 'Live, node {node}': '实时，节点 {node}', 'The gateway is cut off from its broker': '网关与其消息代理断开', 'Lost': '连接中断', 'It answered {status}.': '响应为 {status}。',
   },
 };
+
+/** The transports, in English. */
+export const TRANSPORTS = { websocket: 'WebSocket', sse: 'Server-Sent Events', polling: 'long polling' };
 
 /** @type {Record<string, string>} */
 let dictionary = {};

@@ -91,23 +91,23 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   /** The transport that is being opened to replace it. @type {Opening | null} */
   let next = null;
   let started = false;
-  let lives = 0;
+  let welcomes = 0;
   /** Increased by every event that makes the answer to an earlier token request obsolete. */
   let changes = 0;
-  let leavingWith = 0; // the code of a `goaway`
-  let warned = '';
+  let goawayCode = 0; // the code of a `goaway`
+  let lastWarning = '';
   let probes = 0;
   /** @type {unknown} */
   let probeTimer = null;
 
-  const transport = () => TRANSPORTS[choice.step] ?? 'websocket';
+  const transport = () => TRANSPORTS[choice.index] ?? 'websocket';
 
   // -- transports ----------------------------------------------------------------
 
   function connectNow() {
     reconnect.cancel();
     status.update({ state: 'connecting', stopped: false, retryAt: null, transport: transport() });
-    current = open(choice.step);
+    current = open(choice.index);
   }
 
   /** @param {number} step */
@@ -138,7 +138,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
       },
       ended(code, reason, blocked) {
         if (own === current) lost({ code, reason }, blocked);
-        else if (own === next) nextLost();
+        else if (own === next) nextEnded();
       },
       refused(error) {
         if (own === current) stop({ code: 0, reason: String(error) });
@@ -158,41 +158,41 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
 
   /** @param {{ code: number, reason: string }} ending @param {boolean} blocked */
   function lost(ending, blocked) {
-    const left = leavingWith > 0;
-    if (left && ending.code === ABNORMAL) ending = { ...ending, code: leavingWith };
+    const leaving = goawayCode > 0;
+    if (leaving && ending.code === ABNORMAL) ending = { ...ending, code: goawayCode };
     if (blocked) choice.blocked();
-    else if (!left) choice.lost();
+    else if (!leaving) choice.lost();
     const { state, since } = status.current;
-    if (left || (state === 'live' && now() - since >= STABLE_AFTER)) reconnect.reset();
+    if (leaving || (state === 'live' && now() - since >= STABLE_AFTER)) reconnect.reset();
     jobs.disconnected();
     if (!mayReconnect(ending.code)) {
       // A page that has no token at present needs no error about it.
-      if (provider === undefined || current?.token) complain(`closed with ${ending.code}: ${ending.reason}`);
+      if (provider === undefined || current?.token) warn(`closed with ${ending.code}: ${ending.reason}`);
       // If a new token was refused, the old one is still valid.
       if (ending.code !== UNAUTHORIZED || !renewal?.revert()) return stop(ending);
     }
     const beside = next;
     release();
-    if (left && beside?.step === choice.step) {
+    if (leaving && beside?.step === choice.index) {
       // The next transport is being opened already: nothing would be faster.
       current = beside;
       status.update({ state: 'connecting', ending, transport: transport() });
     } else {
       beside?.end();
-      status.update({ state: 'offline', ending, retryAt: visibility.forgotten ? null : reconnect.schedule(ending.code) });
+      status.update({ state: 'offline', ending, retryAt: visibility.hiddenForLong ? null : reconnect.schedule(ending.code) });
     }
   }
 
-  function nextLost() {
+  function nextEnded() {
     next = null;
-    if (leavingWith > 0) reconnect.schedule();
+    if (goawayCode > 0) reconnect.schedule();
     else probeLater();
   }
 
   /** Drop all state of the transports. The caller ends the transports themselves. */
   function release() {
     current = next = null;
-    leavingWith = 0;
+    goawayCode = 0;
     sync.end();
     renewal?.end();
     reconnect.cancel();
@@ -234,13 +234,13 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     next?.end();
     const renewed = renewal?.transport && (await renewal.renew());
     if (change !== changes || (renewed && !status.current.stopped)) return;
-    if (renewed === false || provider !== renewal?.from) sync.forget();
+    if (renewed === false || provider !== renewal?.from) sync.clear();
     connectAnew();
   }
 
   /** Log a refusal in the console, once for each reason. @param {string} error */
-  function complain(error) {
-    if (error !== warned) console.warn(`progress-gateway (${url}): ${(warned = error)}`);
+  function warn(error) {
+    if (error !== lastWarning) console.warn(`progress-gateway (${url}): ${(lastWarning = error)}`);
     status.update({ error });
   }
 
@@ -254,20 +254,20 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         clock.set(frame.time);
         sync.limit = Math.min(frame.limits?.message ?? MAX_MESSAGE, MAX_MESSAGE);
         reconnect.setWindow(frame.retry);
-        choice.passed();
-        lives += 1;
+        choice.succeeded();
+        welcomes += 1;
         if (own.tokens) renewal ??= new own.tokens.Renewal(environment, () => provider, clock, renew, (error) => status.update({ error }));
-        if (renewal?.begin(own, own.token) === false) sync.forget();
+        if (renewal?.begin(own, own.token) === false) sync.clear();
         sync.begin(own, { token: own.token, maxHz });
         status.update({
           state: frame.stale === true ? 'stale' : 'live',
           transport: transport(),
           node: frame.node,
           skew: clock.skew,
-          reconnects: lives - 1,
+          reconnects: welcomes - 1,
           error: null,
         });
-        if (choice.step > 0) probeLater();
+        if (choice.index > 0) probeLater();
         break;
       case 'feed':
         if ((status.current.state === 'stale') !== frame.stale) status.update({ state: frame.stale ? 'stale' : 'live' });
@@ -285,7 +285,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
       }
       case 'goaway':
         // This connection works until the gateway closes it. Open another one until then.
-        leavingWith = frame.code;
+        goawayCode = frame.code;
         reconnect.setWindow(frame.retry);
         reconnect.reset();
         reconnect.schedule();
@@ -302,9 +302,9 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
 
   /** Connect, or open the connection that replaces this one. */
   function connectAgain() {
-    if (visibility.forgotten) return current ?? status.update({ retryAt: null });
+    if (visibility.hiddenForLong) return current ?? status.update({ retryAt: null });
     if (current === null) connectNow();
-    else openBeside(choice.step);
+    else openBeside(choice.index);
   }
 
   function probeLater() {
@@ -314,7 +314,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   }
 
   function probe() {
-    if (choice.step === 0 || current === null || environment.hidden()) return;
+    if (choice.index === 0 || current === null || environment.hidden()) return;
     environment.clearTimeout(probeTimer);
     openBeside(0);
   }
@@ -382,7 +382,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
       ({ url, maxHz, token: provider } = settings);
       if (moved) {
         drop();
-        sync.forget();
+        sync.clear();
       }
       if (moved || changed) void renew();
     },
@@ -393,7 +393,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     /** Drop the token and all known states, and disconnect until `renew` or new credentials. */
     logout() {
       if (typeof provider !== 'function') provider = undefined;
-      sync.forget();
+      sync.clear();
       this.close();
     },
 

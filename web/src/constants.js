@@ -19,6 +19,10 @@ export const MAX_HZ = 100;
 export const DEFAULT_LEASE = 30;
 /** Leases of silence after which a job is lost. */
 export const LOST_AFTER = 10;
+/** Percent from which a job whose estimate has run out is called almost done. */
+export const ALMOST_DONE = 95;
+/** Seconds for which it is called so. */
+export const ETA_GRACE = 5;
 
 /** Close codes that the client treats by name. */
 export const GOING_AWAY = 1001;

@@ -8,7 +8,7 @@
 import { set, write } from './element-nodes.js';
 import { isOpen, requestStore } from './requests.js';
 import { soon } from './ticker.js';
-import { fill, speak } from './words.js';
+import { fill, currentLanguage } from './words.js';
 
 /** @import { RequestStatus } from './requests.js' */
 
@@ -32,7 +32,7 @@ export function mountActions({ name, now, foot }, job, gateway) {
 
   /** @type {Map<string, HTMLButtonElement>} */
   const made = new Map();
-  let gone = false;
+  let removed = false;
 
   /** @param {string} verb */
   function buttonOf(verb) {
@@ -50,7 +50,7 @@ export function mountActions({ name, now, foot }, job, gateway) {
   }
 
   function draw() {
-    if (gone) return;
+    if (removed) return;
     const status = store.get();
     const wanted = status.accepts.map(buttonOf);
     if (wanted.length !== buttons.childElementCount || wanted.some((button, i) => button !== buttons.children[i])) buttons.replaceChildren(...wanted);
@@ -67,7 +67,7 @@ export function mountActions({ name, now, foot }, job, gateway) {
   const stop = store.subscribe(drawSoon);
   draw();
   return () => {
-    gone = true;
+    removed = true;
     stop();
     buttons.remove();
     line.remove();
@@ -76,13 +76,13 @@ export function mountActions({ name, now, foot }, job, gateway) {
 
 /** The label of a verb; unknown verbs are shown unchanged. @param {string} verb */
 function labelOf(verb) {
-  const { words } = speak();
+  const { words } = currentLanguage();
   return verb === 'cancel' || verb === 'pause' || verb === 'resume' ? words[verb] : verb;
 }
 
 /** @param {RequestStatus} status */
 function textOf({ phase, verb, reason, error }) {
-  const { words } = speak();
+  const { words } = currentLanguage();
   switch (phase) {
     case 'open':
       return verb === 'cancel' ? words.cancelling : verb === 'pause' ? words.pausing : verb === 'resume' ? words.resuming : fill(words.asking, { verb: verb ?? '' });

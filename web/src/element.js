@@ -17,11 +17,12 @@
 import { build, set, write } from './element-nodes.js';
 import { endListener } from './ends.js';
 import { drawIcon } from './icons.js';
-import { continues, percentOf } from './progress.js';
+import { continues } from './progress.js';
 import { connect } from './settings.js';
+import { isOver, lookOf, percentOf } from './state.js';
 import { calmly, everySecond, soon } from './ticker.js';
-import { describe, isOver, lookOf } from './view.js';
-import { speak } from './words.js';
+import { describe } from './view.js';
+import { currentLanguage } from './words.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { Watched } from './jobs.js' */
@@ -55,7 +56,7 @@ const ruler =
   });
 
 /** Milliseconds between two texts for a screen reader. */
-const SPOKEN_EVERY = 1_000;
+const VALUE_TEXT_EVERY = 1_000;
 
 const LINES = /** @type {const} */ (['attempt', 'figure', 'phase', 'message', 'error', 'amount', 'time']);
 
@@ -74,12 +75,12 @@ export class JobProgressElement extends Base {
   #shown = null;
   #movedAt = -Infinity;
   /** The view whose texts are shown; null: none of this job yet. @type {View | null} */
-  #said = null;
-  #spokenAt = -Infinity;
+  #view = null;
+  #valueTextAt = -Infinity;
   /** @type {Array<() => void>} */
   #stops = [];
-  #move = () => this.#drawBar();
-  #tell = () => this.#drawWords();
+  #drawBarSoon = () => this.#drawBar();
+  #drawTextsSoon = () => this.#drawTexts();
 
   connectedCallback() {
     if (this.#mounted) return; // it was moved
@@ -101,7 +102,7 @@ export class JobProgressElement extends Base {
   /** @param {string} name @param {string | null} before @param {string | null} after */
   attributeChangedCallback(name, before, after) {
     if (!this.#mounted || before === after) return; // an element of the HTML is given its attributes before it is mounted
-    if (name === 'label') return soon(this.#tell);
+    if (name === 'label') return soon(this.#drawTextsSoon);
     this.#exit();
     this.#enter();
   }
@@ -115,12 +116,12 @@ export class JobProgressElement extends Base {
       connection.watch(job, () => this.#take(connection.peek(job))),
       connection.watch(job, endListener((detail) => this.dispatchEvent(new CustomEvent('job-end', { detail, bubbles: true, composed: true })))),
       connection.observe(this.#onStateChange()),
-      everySecond(this.#tell),
+      everySecond(this.#drawTextsSoon),
     ];
     if (this.hasAttribute('actions')) void this.#offerActions(job);
     // Paint a known state immediately, so that the bar does not appear empty first.
     this.#drawBar();
-    this.#drawWords();
+    this.#drawTexts();
   }
 
   /** @param {string} job */
@@ -141,7 +142,7 @@ export class JobProgressElement extends Base {
     for (const stop of this.#stops) stop();
     this.#stops = [];
     this.#connection = null;
-    this.#watched = this.#shown = this.#said = null;
+    this.#watched = this.#shown = this.#view = null;
     this.#reached = 0;
   }
 
@@ -151,16 +152,16 @@ export class JobProgressElement extends Base {
     const step = continues(before, watched);
     this.#watched = watched;
     this.#reached = Math.max(step ? this.#reached : 0, percentOf(watched?.state ?? null, 0) ?? 0);
-    soon(this.#move);
-    if (step && lookOf(watched?.state ?? null) === lookOf(before?.state ?? null)) calmly(this.#tell);
-    else soon(this.#tell);
+    soon(this.#drawBarSoon);
+    if (step && lookOf(watched?.state ?? null) === lookOf(before?.state ?? null)) calmly(this.#drawTextsSoon);
+    else soon(this.#drawTextsSoon);
   }
 
   /** Only a change between live and not live is shown; pings and counters are not. */
   #onStateChange() {
     let was = '';
     return (/** @type {import('./status.js').ConnectionStatus} */ { state }) => {
-      if (state !== was) soon(this.#tell);
+      if (state !== was) soon(this.#drawTextsSoon);
       was = state;
     };
   }
@@ -186,11 +187,11 @@ export class JobProgressElement extends Base {
     this.#shown = watched;
   }
 
-  #drawWords() {
+  #drawTexts() {
     const connection = this.#connection;
     if (connection === null) return;
     const watched = this.#watched;
-    const before = this.#said;
+    const before = this.#view;
     const view = describe(watched, connection.now(), this.#reached);
     const job = this.getAttribute('job') ?? '';
     const stale = !isOver(view.look) && view.look !== 'denied' && connection.isStale(job);
@@ -205,7 +206,7 @@ export class JobProgressElement extends Base {
       icon.dataset['look'] = view.look;
       icon.replaceChildren(...drawIcon(view.look));
     }
-    const { words, tag } = speak();
+    const { words, tag } = currentLanguage();
     set(frame, 'lang', tag);
     if (stale) {
       const { state, stopped, reconnects, node } = connection.status();
@@ -220,23 +221,23 @@ export class JobProgressElement extends Base {
     write(name, label);
     set(name, 'title', job);
     set(track, 'aria-label', label);
-    this.#speak(view, before);
+    this.#setValueText(view, before);
     // Said once, when it happens; what is no longer true must not stay there to be read.
     if (before === null || !isOver(view.look)) write(live, '');
     else if (!isOver(before.look)) write(live, `${label}: ${view.valueText}`);
-    this.#said = watched === null ? null : view;
+    this.#view = watched === null ? null : view;
   }
 
   /**
    * Of a job that goes on, a screen reader is given no more than a value a second.
    * @param {View} view @param {View | null} before
    */
-  #speak(view, before) {
+  #setValueText(view, before) {
     const { track } = this.#nodes;
     const now = performance.now();
-    if (before !== null && before.look === view.look && now - this.#spokenAt < SPOKEN_EVERY) return; // the next second says it
+    if (before !== null && before.look === view.look && now - this.#valueTextAt < VALUE_TEXT_EVERY) return; // the next second says it
     // Not all bars of a page in the same frame.
-    this.#spokenAt = before === null ? now - Math.random() * SPOKEN_EVERY : now;
+    this.#valueTextAt = before === null ? now - Math.random() * VALUE_TEXT_EVERY : now;
     set(track, 'aria-valuetext', view.valueText);
     if (view.percent === null) track.removeAttribute('aria-valuenow');
     else set(track, 'aria-valuenow', String(Math.floor(view.percent)));

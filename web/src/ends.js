@@ -3,7 +3,7 @@
  * navigates at the end does so once.
  */
 
-import { FINAL } from './constants.js';
+import { isFinal } from './state.js';
 
 /** @import { Listener } from './jobs.js' */
 /** @import { State } from './protocol.js' */
@@ -14,7 +14,7 @@ import { FINAL } from './constants.js';
  * @property {string} job
  * @property {State<Data>} state
  * @property {number} attempt
- * @property {boolean} alreadyOver  it had ended before this watcher came: the first thing it heard was the end
+ * @property {boolean} alreadyOver  it had ended before: the first state that this listener received was final
  */
 
 /**
@@ -23,17 +23,16 @@ import { FINAL } from './constants.js';
  */
 export function endListener(onEnd) {
   let first = true;
-  let told = '';
+  let reported = '';
   return ({ job, state }) => {
     const alreadyOver = first;
     first = false;
-    if (state === null) return;
-    if (!FINAL.has(state.status)) return;
+    if (state === null || !isFinal(state)) return;
     const { attempt = 1, finished_at } = state;
     // The key has the time too, because a record that was dropped starts at attempt 1 again.
     const end = `${attempt} ${finished_at}`;
-    if (end === told) return;
-    told = end;
+    if (end === reported) return;
+    reported = end;
     onEnd({ job, state, attempt, alreadyOver });
   };
 }

@@ -258,7 +258,7 @@ async function stream(round) {
   }
   const sets = [...round.sets];
   const once = sets.length > 0 ? { ...round, emit: inOrder(round.emit) } : round;
-  const streams = await round.lanes.take(sets.length + slices.length);
+  const streams = await round.lanes.acquire(sets.length + slices.length);
   const otherSets = sets.splice(streams);
   const rest = slices.splice(streams - sets.length).flat();
   return Promise.all([
@@ -277,13 +277,13 @@ async function stream(round) {
  */
 function inOrder(emit) {
   /** @type {Map<string, { epoch: number | null, seq: number }>} */
-  const told = new Map();
+  const delivered = new Map();
   return (frame) => {
     if (frame.type !== 'progress') return emit(frame);
     const { job, epoch, seq, prev, snapshot } = frame;
-    const before = told.get(job);
+    const before = delivered.get(job);
     if (before !== undefined && before.epoch === epoch && seq <= before.seq && seq > 0) return;
-    told.set(job, { epoch, seq });
+    delivered.set(job, { epoch, seq });
     emit(!snapshot && (before?.epoch !== epoch || before.seq !== prev) ? { ...frame, prev: null, snapshot: true } : frame);
   };
 }
@@ -351,7 +351,7 @@ function poll(round) {
  */
 async function pollSome(jobs, round, long = false, set) {
   const { request, signal, pause, lanes, environment, emit, welcome, maxHz } = round;
-  const held = long && jobs.length === 1 && (await lanes.take(1)) > 0;
+  const held = long && jobs.length === 1 && (await lanes.acquire(1)) > 0;
   /** @type {Map<string, string>} */
   const tags = new Map();
   let unavailable = false;

@@ -3,7 +3,7 @@
  * distinguish colours. They are built node by node, because a page may forbid the parsing of HTML.
  */
 
-/** @import { Look } from './view.js' */
+/** @import { Look } from './state.js' */
 
 /** Tag, attributes; on a grid of 16 by 16. @typedef {[string, Record<string, string>]} Shape */
 
@@ -36,17 +36,17 @@ const SVG = 'http://www.w3.org/2000/svg';
 
 /** @param {Look} look */
 export function drawIcon(look) {
-  return SHAPES[look].map(([tag, attributes]) => {
-    const node = document.createElementNS(SVG, tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return node;
-  });
+  return SHAPES[look].map(([tag, attributes]) => drawShape(tag, attributes));
+}
+
+/** @param {string} tag @param {Record<string, string | number>} attributes */
+export function drawShape(tag, attributes) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
+  return node;
 }
 
 /** @returns {SVGElement} */
 export function iconFrame() {
-  const svg = document.createElementNS(SVG, 'svg');
-  svg.setAttribute('viewBox', '0 0 16 16');
-  svg.setAttribute('aria-hidden', 'true');
-  return svg;
+  return drawShape('svg', { viewBox: '0 0 16 16', 'aria-hidden': 'true' });
 }

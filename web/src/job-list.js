@@ -14,7 +14,7 @@ import { JobProgressElement } from './element.js';
 import { connect } from './settings.js';
 import { setStore } from './sets.js';
 import { soon } from './ticker.js';
-import { fill, speak } from './words.js';
+import { fill, currentLanguage } from './words.js';
 
 /** @import { Status } from './constants.js' */
 /** @import { End } from './ends.js' */
@@ -110,7 +110,7 @@ export class JobListElement extends Base {
       else this.#list.insertBefore(row, at);
     }
     this.#slot.hidden = loading || jobs.length > 0;
-    const { words, tag, number } = speak();
+    const { words, tag, number } = currentLanguage();
     const others = total - jobs.length;
     this.#more.lang = tag;
     this.#more.textContent = denied !== null ? (words[/** @type {'node_full'} */ (denied)] ?? denied) : others > 0 ? fill(words.more, { n: `${number(others)}${more ? '+' : ''}` }) : '';

@@ -10,10 +10,11 @@
  */
 
 import { LINGER } from './constants.js';
+import { callAll } from './listeners.js';
 import { accepts } from './protocol.js';
 
 /** @import { Environment } from './environment.js' */
-/** @import { Position, Progress, State, Subscribe } from './protocol.js' */
+/** @import { Position, ProgressFrame, State, Subscribe } from './protocol.js' */
 
 /**
  * The argument of a listener: a new frozen value for each change, so that comparing identity
@@ -90,13 +91,13 @@ export class Jobs {
   /**
    * Set whether a set contains the job. Then the gateway sends its states without a subscription,
    * and the known state is up to date.
-   * @param {string} job @param {boolean} is
+   * @param {string} job @param {boolean} shown
    */
-  show(job, is) {
+  setShown(job, shown) {
     const entry = this.#entries.get(job);
     if (entry === undefined) return;
-    entry.asked = is ? NaN : Infinity;
-    entry.confirmed ||= is;
+    entry.asked = shown ? NaN : Infinity;
+    entry.confirmed ||= shown;
   }
 
   /** The known state of a job that is watched, or was watched recently. @param {string} job */
@@ -156,7 +157,7 @@ export class Jobs {
   }
 
   /** Drop all known states, because the user or the gateway has changed. */
-  forget() {
+  clear() {
     for (const [job, entry] of this.#entries) {
       if (entry.listeners.size === 0) this.#entries.delete(job);
       else if (entry.watched !== null) {
@@ -198,7 +199,7 @@ export class Jobs {
   }
 
   /**
-   * @param {Progress} frame
+   * @param {ProgressFrame} frame
    * @returns {string | null} how it violates the client's rule; then the job is requested again
    */
   apply(frame) {
@@ -258,17 +259,5 @@ function publish(entry, watched) {
   const before = entry.watched;
   if (before !== null && before.epoch === watched.epoch && before.seq === watched.seq && before.denied === watched.denied) return;
   entry.watched = Object.freeze(watched);
-  for (const listener of [...entry.listeners]) {
-    try {
-      listener(watched);
-    } catch (error) {
-      // An exception in one component must not affect the others.
-      report(error);
-    }
-  }
-}
-
-/** @param {unknown} error */
-export function report(error) {
-  (globalThis.reportError ?? console.error)(error);
+  callAll([...entry.listeners], watched);
 }

@@ -30,7 +30,7 @@ export class Lanes {
    * @param {number} wanted
    * @returns {Promise<number>} how many of them may be used
    */
-  async take(wanted) {
+  async acquire(wanted) {
     if (this.#environment.hidden()) return 0;
     if (this.#locks === undefined) return Math.min(wanted, Lanes.MOST); // not a secure context
     for (let number = 0; number < Lanes.MOST && this.#held.size < wanted; number++) {
@@ -42,7 +42,7 @@ export class Lanes {
   /** Acquire one more if it is free, and return whether there was one. */
   async available() {
     const before = this.#held.size;
-    return this.#locks !== undefined && (await this.take(before + 1)) > before;
+    return this.#locks !== undefined && (await this.acquire(before + 1)) > before;
   }
 
   release() {

@@ -5,14 +5,13 @@
  * has changed, change at most once per frame for all jobs together, and the `eta` counts down.
  */
 
-import { FINAL } from './constants.js';
 import { ON_SERVER, connect } from './settings.js';
+import { isFinal, percentOf, rateOf, timeLeft } from './state.js';
 import { everySecond, soon } from './ticker.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { ConnectionStatus } from './status.js' */
 /** @import { Watched } from './jobs.js' */
-/** @import { State } from './protocol.js' */
 
 /**
  * @template [Data=unknown]
@@ -30,7 +29,7 @@ import { everySecond, soon } from './ticker.js';
  * @property {string} phase
  * @property {string} message
  * @property {string | null} error     why it failed, or is denied
- * @property {number | null} eta       seconds left, counting down
+ * @property {number | null} eta       seconds left, counting down; null: not known, or the estimate was wrong
  * @property {number | null} rate      units of `done` a second; percent, if that is not of the whole job
  * @property {'ok' | 'stalled' | 'lost'} health
  * @property {Data | undefined} data   the application's own
@@ -51,15 +50,14 @@ import { everySecond, soon } from './ticker.js';
 export function progressOf(job, watched, { stale, connection }, now, floor = 0) {
   const state = watched?.state ?? null;
   const final = isFinal(state);
-  const running = state?.status === 'running';
-  const since = now - (state?.updated_at ?? 0);
-  const eta = running && state.health !== 'stalled' && state.health !== 'lost' ? state.eta : undefined;
+  const percent = percentOf(state, floor);
+  const left = timeLeft(state, now, percent);
   return Object.freeze({
     job,
     status: watched?.denied ? 'denied' : (state?.status ?? 'unknown'),
     loading: watched === null,
     final,
-    percent: percentOf(state, floor),
+    percent,
     done: state?.done ?? null,
     total: state?.total ?? null,
     unit: state?.unit ?? null,
@@ -67,57 +65,13 @@ export function progressOf(job, watched, { stale, connection }, now, floor = 0) 
     phase: state?.phase ?? '',
     message: state?.message ?? '',
     error: state?.error ?? watched?.denied ?? null,
-    eta: eta === undefined || hasExpired(eta - since) ? null : Math.max(Math.ceil(eta - since), 0),
-    rate: eta === undefined || state === null ? null : rateOf(state),
+    eta: left === null ? null : Math.max(Math.ceil(left), 0),
+    rate: state === null || left === null ? null : rateOf(state),
     health: state?.health ?? 'ok',
     data: state?.data,
     stale: stale && !final,
     connection,
   });
-}
-
-/**
- * Whether an estimate was wrong, and says nothing any more: it ran out a while ago.
- * @param {number} left  seconds
- */
-export function hasExpired(left) {
-  return left <= -5;
-}
-
-/** Whether a job has ended: only a new attempt can follow. @param {State | null} state */
-export function isFinal(state) {
-  return state !== null && FINAL.has(state.status);
-}
-
-/**
- * @param {State | null} state
- * @param {number} floor  the percentage that this attempt has reached already
- * @returns {number | null}  0–100; null: it cannot say
- */
-export function percentOf(state, floor) {
-  if (state?.status === 'succeeded') return 100;
-  return state?.percent === undefined ? null : Math.max(state.percent, floor);
-}
-
-/**
- * The rate behind the gateway's own estimate, so that the two never disagree. That is
- * one of the whole job, and `done` may be of a phase: then only percent tells the rate.
- * @param {State} state
- */
-export function rateOf(state) {
-  const { done = 0, total = 0, percent, eta } = state;
-  if (!eta) return null;
-  if (countsAll(state)) return (total - done) / eta;
-  return percent === undefined ? null : (100 - percent) / eta;
-}
-
-/**
- * Whether `done` of `total` is of the whole job: it is what the percentage says.
- * @param {State} state
- */
-export function countsAll({ done, total, percent }) {
-  if (done === undefined || !total) return false;
-  return percent === undefined || Math.abs(percent - (100 * done) / total) < 0.01; // two decimals
 }
 
 /**

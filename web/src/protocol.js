@@ -53,7 +53,7 @@ import { DO_NOT_RECONNECT, FIRST_FINAL_CODE, LAST_FINAL_CODE, MAX_MESSAGE } from
  * @property {unknown} [args]
  * @property {string} [by]          the subject of the token it came with
  * @property {true} [alone]         children that begin later are not asked
- * @property {number} [seen_at]     when the worker said that it knows
+ * @property {number} [seen_at]     when the worker acknowledged it
  * @property {string} [refused]     why the worker does not do it
  */
 
@@ -62,7 +62,7 @@ import { DO_NOT_RECONNECT, FIRST_FINAL_CODE, LAST_FINAL_CODE, MAX_MESSAGE } from
 /** @typedef {[min: number, max: number]} RetryWindow  seconds */
 
 /**
- * @typedef {object} Progress
+ * @typedef {object} ProgressFrame
  * @property {'progress'} type
  * @property {string} job
  * @property {number | null} epoch
@@ -88,7 +88,7 @@ import { DO_NOT_RECONNECT, FIRST_FINAL_CODE, LAST_FINAL_CODE, MAX_MESSAGE } from
  */
 
 /**
- * @typedef {Progress
+ * @typedef {ProgressFrame
  *   | SetFrame
  *   | { type: 'welcome', node: string, time: number, limits?: { message?: number }, stale?: boolean, retry?: unknown }
  *   | { type: 'feed', stale: boolean }
@@ -140,7 +140,7 @@ export function parseFrames(text, malformed) {
  * other frame must continue exactly what is there.
  *
  * @param {Position | null} position  null: nothing is known
- * @param {Progress} frame
+ * @param {ProgressFrame} frame
  * @returns {boolean}  whether the client may take it; otherwise it must ask anew
  */
 export function accepts(position, frame) {

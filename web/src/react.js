@@ -13,6 +13,7 @@ import { jobStore, progressOf } from './progress.js';
 import { requestStore } from './requests.js';
 import { LOADING, setStore } from './sets.js';
 import { connect } from './settings.js';
+import { INITIAL } from './status.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { End } from './ends.js' */
@@ -31,16 +32,10 @@ export { useProgressSocket } from './use-progress-socket.js';
 /** @typedef {{ gateway?: string | URL | undefined }} HookOptions */
 /** @typedef {HookOptions & { onEnd?: ((end: End<any>) => void) | undefined }} JobOptions */
 
-/** @type {ConnectionStatus} */
-const BEFORE = Object.freeze({
-  state: 'connecting', stopped: false, since: 0, transport: 'websocket', node: null, ending: null, retryAt: null,
-  roundTrip: null, skew: 0, reconnects: 0, violations: 0, violation: null, error: null,
-});
-
 /** @param {string} job */
 const unknown = (job) => progressOf(job, null, { stale: false, connection: 'connecting' }, 0);
 const NO_JOB = unknown('');
-const before = () => BEFORE;
+const initialStatus = () => INITIAL;
 
 /** @param {HookOptions} options @returns {Connection} */
 export function useGateway({ gateway }) {
@@ -166,12 +161,12 @@ export function useRequest(job, options = {}) {
  */
 export function useConnection(options = {}) {
   const connection = useGateway(options);
-  const status = useSyncExternalStore(connection.observe, connection.status, before);
+  const status = useSyncExternalStore(connection.observe, connection.status, initialStatus);
   return useMemo(() => ({ ...status, retry: () => connection.retry() }), [connection, status]);
 }
 
 /**
- * What is remembered of an end outlives StrictMode's second mount, so that it is told once.
+ * The listeners outlive StrictMode's second mount, so that each end is reported once.
  * @param {Connection} connection @param {string} key  jobs, one a line
  * @param {((end: End<any>) => void) | undefined} onEnd
  */

@@ -6,9 +6,9 @@
  */
 
 import { isNewer } from './jobs.js';
-import { isFinal } from './progress.js';
 import { RequestError, sendRequest } from './send-request.js';
 import { connect, credentialsOf } from './settings.js';
+import { isFinal } from './state.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { Position, State } from './protocol.js' */
@@ -22,7 +22,7 @@ const CANCEL = 'cancel';
  * - `none`: there is none that matters any more
  * - `sending`: on its way from this page to the gateway
  * - `open`: the gateway has it; of a cancel: until the job ends
- * - `unanswered`: the same, but nothing is heard of the worker
+ * - `unanswered`: the same, but the worker does not report
  * - `seen`: the worker knows of it
  * - `refused`: the worker does not do it, see `reason`
  * - `failed`: the gateway did not take it, see `error`
@@ -60,11 +60,11 @@ export function isOpen({ phase, verb: asked }, verb) {
   return phase === 'sending' || ((phase === 'open' || phase === 'unanswered') && (asked === verb || asked === CANCEL));
 }
 
-/** @typedef {{ verb: string, attempt: number, taken: Position | null, error: RequestError | null }} Own */
+/** @typedef {{ verb: string, attempt: number, taken: Position | null, error: RequestError | null }} SentRequest */
 
 /**
  * The requests of a job, as this page sees and makes them. The value of `get` is the same
- * until something changes. Nothing is watched before somebody subscribes.
+ * until something changes. The job is watched only while there is a subscriber.
  *
  * @param {string} job
  * @param {string | URL} [gateway]
@@ -74,7 +74,7 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
   /** @type {Set<() => void>} */
   const listeners = new Set();
   let stop = () => {};
-  /** The request that this page has sent, until the state has it. @type {Own | null} */
+  /** The request that this page has sent, until the state has it. @type {SentRequest | null} */
   let own = null;
   let value = read();
 
@@ -82,12 +82,12 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
   function read() {
     const watched = connection.peek(job);
     const state = watched?.state ?? null;
-    const over = state === null || isFinal(state);
-    if (own?.taken && (over || watched === null || !isNewer(own.taken, watched))) own = null;
-    if (own?.error && (over || (state.attempt ?? 1) !== own.attempt)) own = null;
+    const ended = state === null || isFinal(state);
+    if (own?.taken && (ended || watched === null || !isNewer(own.taken, watched))) own = null;
+    if (own?.error && (ended || (state.attempt ?? 1) !== own.attempt)) own = null;
     const phase = own === null ? phaseOf(state) : own.error === null ? 'sending' : 'failed';
     return Object.freeze({
-      accepts: Object.freeze(over ? [] : [...(state.accepts ?? [])]),
+      accepts: Object.freeze(ended ? [] : [...(state.accepts ?? [])]),
       verb: own?.verb ?? (phase === 'none' ? null : (state?.request?.verb ?? null)),
       phase,
       reason: phase === 'refused' ? (state?.request?.refused ?? null) : null,
@@ -102,7 +102,7 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
     for (const listener of [...listeners]) listener();
   }
 
-  /** @param {Own | null} next */
+  /** @param {SentRequest | null} next */
   function set(next) {
     own = next;
     refresh();
@@ -134,7 +134,7 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
       refresh();
       if (isOpen(value, verb)) return null;
       const { attempt } = connection.peek(job)?.state ?? {};
-      /** @type {Own} */
+      /** @type {SentRequest} */
       const asked = { verb, attempt: attempt ?? 1, taken: null, error: null };
       set(asked);
       try {

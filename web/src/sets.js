@@ -11,10 +11,11 @@
  * them costs nothing.
  */
 
-import { FINAL, STATUSES } from './constants.js';
+import { STATUSES } from './constants.js';
 import { endListener } from './ends.js';
-import { report } from './jobs.js';
+import { callAll } from './listeners.js';
 import { connect } from './settings.js';
+import { isFinal } from './state.js';
 
 /** @import { Transport } from './connect.js' */
 /** @import { Connection } from './connection.js' */
@@ -37,7 +38,7 @@ import { connect } from './settings.js';
  * @property {number} total             how many there are, shown or not
  * @property {Readonly<Record<Status, number>>} counts  how many there are under the prefix, whatever `statuses` says
  * @property {boolean} more             there are others, that were updated longer ago than 10,000 jobs
- * @property {boolean} loading          nothing was heard yet
+ * @property {boolean} loading          nothing was received yet
  * @property {string | null} denied     why the gateway refuses to show it, if it does
  */
 
@@ -179,7 +180,7 @@ class Sets {
     publish(entry, { ...LOADING, loading: false, denied: frame.code });
   }
 
-  forget() {
+  clear() {
     for (const entry of this.#entries.values()) {
       for (const job of [...entry.held.keys()]) this.#release(entry, job);
       entry.position = null;
@@ -213,26 +214,26 @@ class Sets {
     const shown = new Set(jobs);
     for (const job of jobs) {
       const known = held.get(job);
-      if (known === undefined) this.#hold(entry, job);
+      if (known === undefined) this.#keep(entry, job);
       else {
         known.leaving = false;
-        if (snapshot) this.#sync.jobs.show(job, true);
+        if (snapshot) this.#sync.jobs.setShown(job, true);
       }
     }
     for (const [job, each] of held) {
       each.leaving = !shown.has(job);
       if (each.leaving && each.over) this.#release(entry, job);
       // What this watch has not shown yet the gateway does not remember: it is watched by its name.
-      else if (each.leaving && snapshot) this.#sync.jobs.show(job, false);
+      else if (each.leaving && snapshot) this.#sync.jobs.setShown(job, false);
     }
     this.#sync.soon();
     publish(entry, { jobs: Object.freeze(jobs), total, counts: Object.freeze(counts), more, loading: false, denied: null });
   }
 
   /** @param {Entry} entry @param {string} job */
-  #hold(entry, job) {
+  #keep(entry, job) {
     const { jobs } = this.#sync;
-    const tell = endListener((end) => {
+    const onEnded = endListener((end) => {
       if (!end.alreadyOver) for (const onEnd of [...entry.onEnds]) onEnd(end);
     });
     /** @type {Held} */
@@ -241,8 +242,8 @@ class Sets {
       over: false,
       listener: (watched) => {
         const { state } = watched;
-        held.over = state === null || FINAL.has(state.status);
-        tell(watched);
+        held.over = state === null || isFinal(state);
+        onEnded(watched);
         if (held.leaving && held.over) this.#release(entry, job);
       },
     };
@@ -251,7 +252,7 @@ class Sets {
     this.#shown.set(job, (this.#shown.get(job) ?? 0) + 1);
     const known = jobs.peek(job);
     if (known !== null) held.listener(known);
-    jobs.show(job, true);
+    jobs.setShown(job, true);
   }
 
   /** @param {Entry} entry @param {string} job */
@@ -264,7 +265,7 @@ class Sets {
     if (left > 0) this.#shown.set(job, left);
     else {
       this.#shown.delete(job);
-      jobs.show(job, false);
+      jobs.setShown(job, false);
     }
     jobs.remove(job, each.listener);
     this.#sync.soon();
@@ -280,11 +281,5 @@ function keyOf({ prefix, statuses, limit }) {
 function publish(entry, value) {
   if (value === entry.value) return;
   entry.value = Object.freeze(value);
-  for (const listener of [...entry.listeners]) {
-    try {
-      listener(entry.value);
-    } catch (error) {
-      report(error); // one broken component must not take the others' sets away
-    }
-  }
+  callAll([...entry.listeners], entry.value);
 }

@@ -22,9 +22,9 @@ import { createConnection } from './connection.js';
  * @property {Partial<import('./words.js').Words> | undefined} [words]  instead of the locale's own
  */
 
-/** @typedef {{ gateway?: string | URL | undefined, token?: TokenProvider | undefined }} Own */
+/** @typedef {{ gateway?: string | URL | undefined, token?: TokenProvider | undefined }} GatewayOptions */
 
-/** @type {Array<Own & { connection: Connection }>} */
+/** @type {Array<GatewayOptions & { connection: Connection }>} */
 const connections = [];
 
 /** @type {Settings | undefined} */
@@ -101,7 +101,7 @@ export function credentialsOf(gateway) {
   return { url, token: shared === undefined ? token : settingsOf(shared).token };
 }
 
-/** @param {Own} own */
+/** @param {GatewayOptions} own */
 function settingsOf({ gateway = current().gateway ?? '/ws', token = current().token }) {
   const url = new URL(gateway, globalThis.document?.baseURI ?? globalThis.location?.href ?? 'http://localhost');
   url.protocol = url.protocol.replace(/^http/, 'ws');

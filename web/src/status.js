@@ -1,9 +1,9 @@
 /**
- * What observers of the connection are given: a frozen status, and a new one
- * for each change, so that identity tells whether anything changed.
+ * The status of a connection, for its observers: a new frozen value for each change, so that
+ * comparing identity detects changes.
  */
 
-import { report } from './jobs.js';
+import { callAll } from './listeners.js';
 
 /**
  * @typedef {object} ConnectionStatus
@@ -26,6 +26,23 @@ import { report } from './jobs.js';
 
 /** @typedef {(status: ConnectionStatus) => void} Observer */
 
+/** The status before the first connection. @type {ConnectionStatus} */
+export const INITIAL = Object.freeze({
+  state: 'connecting',
+  stopped: false,
+  since: 0,
+  transport: 'websocket',
+  node: null,
+  ending: null,
+  retryAt: null,
+  roundTrip: null,
+  skew: 0,
+  reconnects: 0,
+  violations: 0,
+  violation: null,
+  error: null,
+});
+
 export class Status {
   /** @type {Set<Observer>} */
   #observers = new Set();
@@ -36,21 +53,7 @@ export class Status {
   /** @param {() => number} now  monotonic milliseconds */
   constructor(now) {
     this.#now = now;
-    this.current = Object.freeze({
-      state: 'connecting',
-      stopped: false,
-      since: now(),
-      transport: 'websocket',
-      node: null,
-      ending: null,
-      retryAt: null,
-      roundTrip: null,
-      skew: 0,
-      reconnects: 0,
-      violations: 0,
-      violation: null,
-      error: null,
-    });
+    this.current = Object.freeze({ ...INITIAL, since: now() });
   }
 
   /** @param {Partial<ConnectionStatus>} change */
@@ -59,13 +62,7 @@ export class Status {
     const changed = ((change.state ?? before.state) === 'live') !== (before.state === 'live');
     const current = Object.freeze({ ...before, ...(changed && { since: this.#now() }), ...change });
     this.current = current;
-    for (const observer of [...this.#observers]) {
-      try {
-        observer(current);
-      } catch (error) {
-        report(error);
-      }
-    }
+    callAll([...this.#observers], current);
   }
 
   /** @param {string} what */

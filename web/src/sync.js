@@ -14,11 +14,11 @@ import { Reconnect } from './reconnect.js';
 /** @import { Frame } from './protocol.js' */
 
 /**
- * What else is asked for on a connection: `sets.js`, where a page watches sets.
+ * Other subscriptions of a connection: `sets.js`, if the page watches sets.
  * @typedef {object} Extension
  * @property {(transport: Transport) => void} begin  a connection has opened
  * @property {(frame: Frame) => void} take           each frame, before the core has it
- * @property {() => void} forget                     another person looks: nothing known may be shown
+ * @property {() => void} clear                     the user or the gateway has changed: drop all known states
  */
 
 /** A page that mounts a hundred bars one by one sends about one command, not a hundred. */
@@ -27,14 +27,14 @@ const SYNC_EVERY = 300;
 export class Sync {
   /** @type {Transport | null} */
   transport = null;
-  /** The jobs that the gateway was told; null: it was told nothing on this connection. @type {Set<string> | null} */
-  #told = null;
+  /** The jobs that were sent to the gateway; null: none were, on this connection. @type {Set<string> | null} */
+  #sent = null;
   #lastId = 0;
   #due = false;
   #syncedAt = -Infinity;
   /** @type {unknown} */
   #timer = null;
-  /** When to ask again for what the gateway has no room for: as it is asked for a connection. */
+  /** When to request again what the gateway had no room for: after pauses like those of a reconnect. */
   #retry;
   /** Bytes of a message that the gateway takes. */
   limit = MAX_MESSAGE;
@@ -49,7 +49,7 @@ export class Sync {
   }
 
   /**
-   * A connection opened: say who we are, what we have and what we want.
+   * A connection has opened: send the token, the known positions and the wanted jobs.
    * @param {Transport} transport
    * @param {{ token: string | null, maxHz: number | undefined }} more
    */
@@ -63,16 +63,16 @@ export class Sync {
     this.extension?.begin(transport);
   }
 
-  /** Another person looks, or another gateway is asked: nothing that is known may be shown. */
-  forget() {
-    this.jobs.forget();
-    this.extension?.forget();
+  /** Drop all known states, because the user or the gateway has changed. */
+  clear() {
+    this.jobs.clear();
+    this.extension?.clear();
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   end() {
     this.transport = null;
-    this.#told = null;
+    this.#sent = null;
     this.#due = false;
     this.environment.clearTimeout(this.#timer);
     this.#retry.reset();
@@ -93,14 +93,14 @@ export class Sync {
     else this.#timer = this.environment.setTimeout(() => this.#send(), wait);
   }
 
-  /** @param {boolean} [again]  ask again for what there was no room for */
-  #send(again) {
+  /** @param {boolean} [room]  request again what there was no room for */
+  #send(room) {
     this.environment.clearTimeout(this.#timer);
     this.#due = false;
     const { transport } = this;
     if (!transport) return;
-    const known = this.#told;
-    const { wanted, fresh } = this.jobs.sweep(again);
+    const known = this.#sent;
+    const { wanted, fresh } = this.jobs.sweep(room);
     const commands = commandsFor(known, wanted, fresh, () => ++this.#lastId, this.limit);
     if (commands.length === 0) return;
     const added = new Set([...wanted].filter((job) => !known?.has(job) || fresh.has(job)));
@@ -108,7 +108,7 @@ export class Sync {
       this.jobs.asked(command, added);
       transport.send(command);
     }
-    this.#told = wanted;
+    this.#sent = wanted;
     this.#syncedAt = this.environment.now();
   }
 }

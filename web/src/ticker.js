@@ -1,10 +1,10 @@
 /**
  * One animation frame and one second for everything on a page: two hundred bars
  * at twenty updates a second are painted at most once a frame, together, and
- * their times count down in step. Nothing runs while nobody is in.
+ * their times count down in step. No timer runs without a callback.
  */
 
-import { report } from './jobs.js';
+import { callAll } from './listeners.js';
 
 /** @typedef {() => void} Paint */
 
@@ -19,7 +19,7 @@ let spare = new Set();
 const calm = new Set();
 /** @type {WeakMap<Paint, number>} */
 const calmAt = new WeakMap();
-let asked = false;
+let scheduled = false;
 
 /** Called every second. @type {Set<Paint>} */
 const members = new Set();
@@ -32,7 +32,7 @@ let clock;
  */
 export function soon(paint) {
   due.add(paint);
-  ask();
+  schedule();
 }
 
 /**
@@ -41,12 +41,12 @@ export function soon(paint) {
  */
 export function calmly(paint) {
   calm.add(paint);
-  ask();
+  schedule();
 }
 
-function ask() {
-  if (asked) return;
-  asked = true;
+function schedule() {
+  if (scheduled) return;
+  scheduled = true;
   // A hidden page has no frames; its title, and what listens to its stores, goes on.
   // Neither has what only looks like a browser, such as jsdom.
   const hasFrames = globalThis.document?.visibilityState !== 'hidden' && globalThis.requestAnimationFrame !== undefined;
@@ -55,7 +55,7 @@ function ask() {
 }
 
 function frame() {
-  asked = false;
+  scheduled = false;
   const now = performance.now();
   for (const paint of calm) {
     if (now - (calmAt.get(paint) ?? -Infinity) < READABLE) continue;
@@ -66,16 +66,9 @@ function frame() {
   const paints = due;
   due = spare;
   spare = paints;
-  for (const paint of paints) {
-    try {
-      paint();
-    } catch (error) {
-      // One broken component must not take the others' frame away.
-      report(error);
-    }
-  }
+  callAll(paints, undefined);
   paints.clear();
-  if (calm.size > 0) ask();
+  if (calm.size > 0) schedule();
 }
 
 /**

@@ -39,19 +39,19 @@ export async function askForToken(provider, environment) {
   try {
     const answer = /** @type {Token} */ (await (typeof provider === 'function' ? Promise.race([provider(), late]) : provider));
     const token = answer?.trim?.() || null;
-    if (answer && !JWT.test(token ?? '')) throw mistake(`not a JSON Web Token: ${String(answer).slice(0, 40)}`);
+    if (answer && !JWT.test(token ?? '')) throw badToken(`not a JSON Web Token: ${String(answer).slice(0, 40)}`);
     return token;
   } finally {
     environment.clearTimeout(timer);
   }
 }
 
-let told = '';
+let warned = '';
 
-/** What nobody would notice otherwise: told once in the console. @param {string} text */
-function mistake(text) {
-  if (text !== told) console.warn(`progress-gateway: ${text}`);
-  told = text;
+/** Log a malformed token once in the console, because otherwise nothing shows it. @param {string} text */
+function badToken(text) {
+  if (text !== warned) console.warn(`progress-gateway: ${text}`);
+  warned = text;
   return new Error(text);
 }
 
@@ -69,15 +69,15 @@ export async function fetchToken(url) {
 
 /**
  * The token that a connection shows: a new one is asked for before it expires, or when the
- * page asks for it. What the page knows was shown for this token; `begin` and `renew` tell if
- * it is another person's.
+ * page asks for it. The known states were received with this token; `begin` and `renew` return
+ * whether it may be another user's.
  */
 export class Renewal {
   #environment;
   #provider;
   #clock;
-  #due;
-  #complain;
+  #onDue;
+  #onError;
   /** The token that the gateway has, as far as we know. @type {string | null} */
   #token = null;
   /** Who gave it. @type {TokenProvider | undefined} */
@@ -97,15 +97,15 @@ export class Renewal {
    * @param {Environment} environment
    * @param {() => TokenProvider | undefined} provider
    * @param {GatewayClock} clock
-   * @param {() => void} due  called when it is time to `renew`
-   * @param {(text: string) => void} complain  is given why there is no new one
+   * @param {() => void} onDue  called when it is time to `renew`
+   * @param {(text: string) => void} onError  is given why there is no new one
    */
-  constructor(environment, provider, clock, due, complain) {
+  constructor(environment, provider, clock, onDue, onError) {
     this.#environment = environment;
     this.#provider = provider;
     this.#clock = clock;
-    this.#due = due;
-    this.#complain = complain;
+    this.#onDue = onDue;
+    this.#onError = onError;
   }
 
   /**
@@ -126,7 +126,7 @@ export class Renewal {
     return this.#provider() === this.from ? this.#old : null;
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   end() {
     this.transport = this.#before = null;
     this.#environment.clearTimeout(this.#timer);
@@ -190,7 +190,7 @@ export class Renewal {
 
   /** There is no new token: the old one is kept, and another is asked for. @param {any} error */
   #failed(error) {
-    this.#complain(`no new token: ${error?.message ?? error}`);
+    this.#onError(`no new token: ${error?.message ?? error}`);
     this.#renewAfter(this.#soon());
   }
 
@@ -201,7 +201,7 @@ export class Renewal {
   /** @param {number} ms */
   #renewAfter(ms) {
     this.#environment.clearTimeout(this.#timer);
-    this.#timer = this.#environment.setTimeout(this.#due, ms);
+    this.#timer = this.#environment.setTimeout(this.#onDue, ms);
   }
 }
 
@@ -238,6 +238,6 @@ function claimsOf(token) {
   try {
     return JSON.parse(atob((token ?? '').split('.')[1]?.replace(/-/g, '+').replace(/_/g, '/') ?? ''));
   } catch {
-    return {}; // the gateway tells when it has expired
+    return {}; // the gateway reports when it has expired
   }
 }

@@ -8,14 +8,14 @@
 /** Failures in a row before the next transport is tried. */
 const FAILURES = 2;
 /** Where WebSockets have worked on this page, the gateway is more likely down than blocked. */
-const FAILURES_ONCE_PROVEN = 4;
+const FAILURES_IF_IT_WORKED = 4;
 
 export class TransportChoice {
   #steps;
   #failures = 0;
-  #proven = false;
+  #hasWorked = false;
   /** The transport to use: 0 is the best. */
-  step = 0;
+  index = 0;
 
   /** @param {number} steps */
   constructor(steps) {
@@ -23,34 +23,34 @@ export class TransportChoice {
   }
 
   /** The transport got through. */
-  passed() {
+  succeeded() {
     this.#failures = 0;
-    this.#proven ||= this.step === 0;
+    this.#hasWorked ||= this.index === 0;
   }
 
   /** The transport ended before it got through. */
   blocked() {
     this.#failures += 1;
     if (this.#failures < this.#allowed()) return;
-    this.step = (this.step + 1) % this.#steps;
+    this.index = (this.index + 1) % this.#steps;
     this.#failures = 0;
   }
 
   /** It got through, and was lost later: the best one is tried again, once if it was not chosen. */
   lost() {
-    if (this.step === 0) return;
-    this.step = 0;
+    if (this.index === 0) return;
+    this.index = 0;
     this.#failures = this.#allowed() - 1;
   }
 
   /** Back to the best: it was tried beside the other, and opened. */
   useBest() {
-    this.step = 0;
+    this.index = 0;
     this.#failures = 0;
   }
 
   #allowed() {
-    if (this.step > 0) return 1;
-    return this.#proven ? FAILURES_ONCE_PROVEN : FAILURES;
+    if (this.index > 0) return 1;
+    return this.#hasWorked ? FAILURES_IF_IT_WORKED : FAILURES;
   }
 }

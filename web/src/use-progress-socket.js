@@ -9,6 +9,7 @@
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 
 import { connect } from './settings.js';
+import { INITIAL } from './status.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { ConnectionStatus } from './status.js' */
@@ -63,11 +64,9 @@ import { connect } from './settings.js';
 const NONE = [];
 const READY = { connecting: 0, live: 1, stale: 1, offline: 3 };
 const STATUS = /** @type {const} */ ({ connecting: 'connecting', live: 'connected', stale: 'connected', offline: 'disconnected' });
-const nothing = () => () => {};
-/** @type {Pick<ConnectionStatus, 'state' | 'stopped' | 'error' | 'ending'>} */
-const CLOSED = Object.freeze({ state: 'offline', stopped: false, error: null, ending: null });
-/** @type {typeof CLOSED} */
-const CONNECTING = Object.freeze({ ...CLOSED, state: 'connecting' });
+const neverChanges = () => () => {};
+/** @type {ConnectionStatus} */
+const CLOSED = Object.freeze({ ...INITIAL, state: 'offline' });
 
 /**
  * @param {ProgressSocketOptions} [options]
@@ -78,7 +77,7 @@ export function useProgressSocket(options = {}) {
   const address = url === undefined ? undefined : String(url);
   const [on, setOn] = useState(autoConnect);
   const connection = useMemo(() => (enabled && on ? connect(address) : null), [address, enabled, on]);
-  const [asked, setAsked] = useState(/** @type {ReadonlyMap<string, boolean>} */ (new Map()));
+  const [changes, setChanges] = useState(/** @type {ReadonlyMap<string, boolean>} */ (new Map()));
   const [lastMessage, setLastMessage] = useState(/** @type {ProgressMessage | null} */ (null));
 
   // Handlers written inline are new at each render; that must not subscribe anew.
@@ -87,12 +86,12 @@ export function useProgressSocket(options = {}) {
     latest.current = { ...options, jobs, toJob, idsField };
   });
 
-  const wanted = new Map([...jobs.map((id) => /** @type {const} */ ([toJob(id), true])), ...asked]);
+  const wanted = new Map([...jobs.map((id) => /** @type {const} */ ([toJob(id), true])), ...changes]);
   const key = [...wanted].filter(([, is]) => is).map(([job]) => job).sort().join('\n');
   const { state, stopped, error, ending } = useSyncExternalStore(
-    connection?.observe ?? nothing,
+    connection?.observe ?? neverChanges,
     () => connection?.status() ?? CLOSED,
-    () => CONNECTING,
+    () => INITIAL,
   );
   const isConnected = READY[state] === 1;
   const wasConnected = useRef(false);
@@ -100,8 +99,8 @@ export function useProgressSocket(options = {}) {
     if (isConnected === wasConnected.current) return;
     wasConnected.current = isConnected;
     const { onConnect, onOpen, onDisconnect, onClose } = latest.current;
-    const how = ending ?? { code: 1000, reason: 'closed by the page' };
-    for (const handler of isConnected ? [onConnect, onOpen] : [onDisconnect, onClose]) handler?.(how);
+    const closed = ending ?? { code: 1000, reason: 'closed by the page' };
+    for (const handler of isConnected ? [onConnect, onOpen] : [onDisconnect, onClose]) handler?.(closed);
   }, [isConnected, ending]);
   useEffect(() => {
     if (error !== null) latest.current.onError?.(new Error(error));
@@ -114,14 +113,14 @@ export function useProgressSocket(options = {}) {
 
   const change = useCallback((/** @type {Id | readonly Id[]} */ ids, /** @type {boolean} */ is) => {
     const changes = namesOf([ids].flat(), latest.current.toJob).map((job) => /** @type {const} */ ([job, is]));
-    setAsked((before) => new Map([...before, ...changes]));
+    setChanges((before) => new Map([...before, ...changes]));
   }, []);
   const subscribe = useCallback((/** @type {Id | readonly Id[]} */ ids) => change(ids, true), [change]);
   const unsubscribe = useCallback((/** @type {Id | readonly Id[]} */ ids) => change(ids, false), [change]);
   const syncSubscriptions = useCallback((/** @type {readonly Id[]} */ ids) => {
     const { jobs, toJob } = latest.current;
     const others = namesOf(jobs, toJob).map((job) => /** @type {const} */ ([job, false]));
-    setAsked(new Map([...others, ...namesOf(ids, toJob).map((job) => /** @type {const} */ ([job, true]))]));
+    setChanges(new Map([...others, ...namesOf(ids, toJob).map((job) => /** @type {const} */ ([job, true]))]));
   }, []);
   const sendMessage = useCallback(
     (/** @type {string | Record<string, unknown>} */ message) => {
@@ -179,13 +178,13 @@ function namesOf(ids, toJob) {
  * Watch the jobs in `key`, one a line; a job that stays is left alone when others change.
  * @param {Connection | null} connection
  * @param {string} key
- * @param {(message: ProgressMessage) => void} tell
+ * @param {(message: ProgressMessage) => void} onMessage
  */
-function useWatching(connection, key, tell) {
+function useWatching(connection, key, onMessage) {
   const watching = useRef(/** @type {Map<string, () => void>} */ (new Map()));
-  const latest = useRef(tell);
+  const latest = useRef(onMessage);
   useEffect(() => {
-    latest.current = tell;
+    latest.current = onMessage;
   });
   // Two effects, as they end at different times: this one with the connection…
   useEffect(() => {

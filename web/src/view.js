@@ -4,18 +4,12 @@
  * it, so that a job looks the same everywhere, and tests need no DOM.
  */
 
-import { countsAll, hasExpired, isFinal, percentOf, rateOf } from './progress.js';
-import { MOST_BYTES, fill, speak } from './words.js';
+import { countsAll, isFinal, lookOf, percentOf, rateOf, timeLeft } from './state.js';
+import { MOST_BYTES, fill, currentLanguage } from './words.js';
 
 /** @import { Watched } from './jobs.js' */
 /** @import { State } from './protocol.js' */
-
-/**
- * The look of a job: its status, or its health if that is worse, or that there is
- * nothing to show.
- * @typedef {'unknown' | 'queued' | 'running' | 'stalled' | 'lost' | 'succeeded'
- *   | 'failed' | 'cancelled' | 'denied'} Look
- */
+/** @import { Look } from './state.js' */
 
 /**
  * @typedef {object} View
@@ -34,28 +28,13 @@ import { MOST_BYTES, fill, speak } from './words.js';
  */
 
 /**
- * @param {State | null} state
- * @returns {Look}
- */
-export function lookOf(state) {
-  if (state === null) return 'unknown';
-  if (isFinal(state)) return state.status;
-  return state.health === 'stalled' || state.health === 'lost' ? state.health : state.status;
-}
-
-/** Whether nothing more is expected of a job that looks like this, until somebody begins it anew. @param {Look} look */
-export function isOver(look) {
-  return look === 'succeeded' || look === 'failed' || look === 'cancelled' || look === 'lost';
-}
-
-/**
  * @param {Watched | null} watched  null: nothing is known yet
  * @param {number} now              the gateway's time, Unix seconds
  * @param {number} [floor]          the percentage that this attempt has reached already
  * @returns {View}
  */
 export function describe(watched, now, floor = 0) {
-  const { words, percent: percentText } = speak();
+  const { words, percent: percentText } = currentLanguage();
   const state = watched?.state ?? null;
   const look = watched?.denied ? 'denied' : lookOf(state);
   const final = isFinal(state);
@@ -74,7 +53,7 @@ export function describe(watched, now, floor = 0) {
     message: messageOf(watched, look),
     error: look === 'failed' ? endOf(state?.error ?? '') : '',
     amount: state === null ? '' : amountOf(state),
-    time: state === null ? '' : timeOf(state, look, now),
+    time: state === null ? '' : timeOf(state, look, now, percent),
   };
   const spoken = [watched === null ? words.loading : word, view.attempt, look === 'succeeded' ? '' : rounded, view.phase, view.error || view.message, view.amount, view.time];
   return { ...view, valueText: spoken.filter(Boolean).join(', ') };
@@ -83,13 +62,13 @@ export function describe(watched, now, floor = 0) {
 /** @param {Look} look @param {string} word @param {string} rounded */
 function figureOf(look, word, rounded) {
   if (look === 'running') return rounded || word;
-  if (look === 'stalled' || look === 'lost') return rounded ? fill(speak().words.at, { word, percent: rounded }) : word;
+  if (look === 'stalled' || look === 'lost') return rounded ? fill(currentLanguage().words.at, { word, percent: rounded }) : word;
   return word;
 }
 
 /** @param {Watched | null} watched @param {Look} look */
 function messageOf(watched, look) {
-  const { words } = speak();
+  const { words } = currentLanguage();
   if (look === 'denied') {
     const code = watched?.denied ?? '';
     return code === 'invalid_job' || code === 'too_many_jobs' || code === 'node_full' || code === 'share_full' ? words[code] : code;
@@ -112,7 +91,7 @@ function endOf(error) {
 
 /** Of a group, how many of its children have ended, and how: `412 / 1,000 · 3 failed`. @param {import('./protocol.js').Children} children */
 function childrenOf({ expected, succeeded, failed, cancelled }) {
-  const { words, number } = speak();
+  const { words, number } = currentLanguage();
   const ended = succeeded + failed + cancelled;
   const parts = [expected === null || expected === ended ? number(ended) : `${number(ended)} / ${number(expected)}`];
   if (failed > 0) parts.push(fill(words.someFailed, { n: number(failed) }));
@@ -125,7 +104,7 @@ function amountOf({ done, total, unit, children }) {
   if (children !== undefined) return childrenOf(children);
   if (done === undefined && total === undefined) return '';
   if (unit === 'bytes' || unit === 'B') return bytesOf(done, total);
-  const { number } = speak();
+  const { number } = currentLanguage();
   const noun = unit ? ` ${unit}` : '';
   if (total === undefined) return `${number(done ?? 0)}${noun}`;
   if (done === undefined) return `${number(total)}${noun}`;
@@ -133,13 +112,14 @@ function amountOf({ done, total, unit, children }) {
 }
 
 /**
- * How fast it goes; '' if that is not known.
+ * How fast it goes; '' if that is not known: it comes from the estimate, and counts as long.
  * @param {State} state
+ * @param {number} now  the gateway's time, Unix seconds
  */
-export function rateTextOf(state) {
-  const rate = state.status === 'running' ? rateOf(state) : null;
+export function rateTextOf(state, now) {
+  const rate = timeLeft(state, now, percentOf(state, 0)) === null ? null : rateOf(state);
   if (rate === null) return '';
-  const { precise, words } = speak();
+  const { precise, words } = currentLanguage();
   const { unit } = state;
   let amount = `${precise(rate)}${unit ? ` ${unit}` : ''}`;
   if (!countsAll(state)) amount = `${precise(rate)} %`;
@@ -152,7 +132,7 @@ export function rateTextOf(state) {
  * @param {number | undefined} done @param {number | undefined} total
  */
 function bytesOf(done, total) {
-  const { bytes, byteUnit } = speak();
+  const { bytes, byteUnit } = currentLanguage();
   const largest = Math.max(done ?? 0, total ?? 0, 1);
   const power = Math.min(Math.floor(Math.log10(largest) / 3), MOST_BYTES);
   const parts = [done, total].filter((value) => value !== undefined).map((value) => bytes(value, power));
@@ -160,13 +140,13 @@ function bytesOf(done, total) {
   return `${parts.join(' / ')} ${byteUnit(power)}`;
 }
 
-/** @param {State} state @param {Look} look @param {number} now */
-function timeOf(state, look, now) {
-  const { words } = speak();
+/** @param {State} state @param {Look} look @param {number} now @param {number | null} percent */
+function timeOf(state, look, now, percent) {
+  const { words } = currentLanguage();
   const since = now - (state.updated_at ?? now);
   switch (look) {
     case 'running':
-      return etaOf(state, since);
+      return etaOf(timeLeft(state, now, percent));
     case 'stalled':
     case 'lost':
       return fill(words.silent, { time: passed(since) });
@@ -182,20 +162,18 @@ function timeOf(state, look, now) {
   }
 }
 
-/** @param {State} state @param {number} since */
-function etaOf({ eta }, since) {
-  if (eta === undefined) return '';
-  const { words } = speak();
-  const left = eta - since;
-  if (left >= 1) return fill(words.left, { time: roughly(left) });
-  return hasExpired(left) ? '' : words.almostDone;
+/** @param {number | null} left  seconds */
+function etaOf(left) {
+  if (left === null) return '';
+  const { words } = currentLanguage();
+  return left >= 1 ? fill(words.left, { time: roughly(left) }) : words.almostDone;
 }
 
 /** @typedef {'seconds' | 'minutes' | 'hours' | 'days'} Unit */
 
 /** @param {number} value @param {Unit} unit */
 function time(value, unit) {
-  const { words, number } = speak();
+  const { words, number } = currentLanguage();
   return fill(words[unit], { n: number(value) });
 }
 
@@ -210,7 +188,7 @@ function join(large, unit, small, subunit) {
  */
 export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
-  if (s < 1) return speak().words.underASecond;
+  if (s < 1) return currentLanguage().words.underASecond;
   if (s < 60) return time(s, 'seconds');
   if (s < 600) return join(Math.floor(s / 60), 'minutes', s % 60, 'seconds');
   const minutes = Math.round(s / 60);
@@ -242,7 +220,7 @@ export function passed(seconds) {
  * @param {number} seconds
  */
 export function ago(seconds) {
-  const { words } = speak();
+  const { words } = currentLanguage();
   if (seconds < 5) return words.justNow;
   /** @type {[number, Unit]} */
   const [size, unit] = seconds < 60 ? [1, 'seconds'] : seconds < 3600 ? [60, 'minutes'] : seconds < 48 * 3600 ? [3600, 'hours'] : [86_400, 'days'];

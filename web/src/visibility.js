@@ -8,7 +8,7 @@ import { onSleep } from './sleep.js';
 /** @import { Environment } from './environment.js' */
 
 /** A page that is hidden for longer does not connect, so that many open tabs do not load the gateway. */
-const FORGOTTEN_AFTER = 300_000;
+const LONG = 300_000;
 
 export class Visibility {
   #environment;
@@ -36,10 +36,10 @@ export class Visibility {
   }
 
   /** Whether the page was hidden for long. */
-  get forgotten() {
+  get hiddenForLong() {
     const { hidden, now } = this.#environment;
     if (!hidden()) this.#hiddenSince = null;
-    return this.#hiddenSince !== null && now() - this.#hiddenSince >= FORGOTTEN_AFTER;
+    return this.#hiddenSince !== null && now() - this.#hiddenSince >= LONG;
   }
 
   #wake() {

@@ -86,13 +86,13 @@ const LANGUAGES = { en: ENGLISH, de: GERMAN, zh: CHINESE };
 /** @type {Language | undefined} */
 let language;
 /** @type {import('./settings.js').Settings | undefined} */
-let madeFor;
+let languageFor;
 
 /** The language that is configured. @returns {Language} */
-export function speak() {
+export function currentLanguage() {
   const settings = current();
-  if (language === undefined || madeFor !== settings) {
-    madeFor = settings;
+  if (language === undefined || languageFor !== settings) {
+    languageFor = settings;
     language = languageOf(settings.locale ?? 'en', settings.words);
   }
   return language;
@@ -111,9 +111,9 @@ function languageOf(locale, words) {
     // The words of a language that we do not have are English; the numbers are not.
     tag: own === undefined ? 'en' : locale,
     words: { ...(own ?? ENGLISH), ...words },
-    number: remembered((value) => number.format(value)),
+    number: memoized((value) => number.format(value)),
     precise: (value) => precise.format(value),
-    percent: remembered((value) => percent.format(value / 100)),
+    percent: memoized((value) => percent.format(value / 100)),
     bytes: (value, power) => (power === 0 ? whole : tenths).format(value / 1000 ** power),
     byteUnit: (power) =>
       format({ style: 'unit', unit: BYTES[power] ?? 'byte', unitDisplay: 'narrow' }).formatToParts(1).find(({ type }) => type === 'unit')?.value ?? 'B',
@@ -124,7 +124,7 @@ function languageOf(locale, words) {
  * Formatting costs microseconds, and two hundred bars say the same small numbers again and again.
  * @param {(value: number) => string} format
  */
-function remembered(format) {
+function memoized(format) {
   /** @type {string[]} */
   const known = [];
   return (/** @type {number} */ value) => (value >= 0 && value < 1000 && Number.isInteger(value) ? (known[value] ??= format(value)) : format(value));

@@ -9,43 +9,43 @@ const names = (group) => group.map((known) => known.seen.job);
 
 test('progress never changes the order', () => {
   const known = new KnownJobs();
-  known.learn(seen('a', 1, { created_at: 1 }));
-  known.learn(seen('b', 1, { created_at: 2 }));
-  known.learn(seen('q', 1, { created_at: 9, status: 'queued' }));
+  known.update(seen('a', 1, { created_at: 1 }));
+  known.update(seen('b', 1, { created_at: 2 }));
+  known.update(seen('q', 1, { created_at: 9, status: 'queued' }));
   assert.deepEqual(names(known.arrange(all).active), ['b', 'a', 'q']);
-  assert.equal(known.learn(seen('a', 2, { created_at: 1, updated_at: 99, percent: 50 })), 'new');
-  assert.equal(known.learn(seen('b', 2, { created_at: 2, health: 'stalled' })), 'moved');
+  assert.equal(known.update(seen('a', 2, { created_at: 1, updated_at: 99, percent: 50 })), 'new');
+  assert.equal(known.update(seen('b', 2, { created_at: 2, health: 'stalled' })), 'moved');
   assert.deepEqual(names(known.arrange(all).active), ['b', 'a', 'q']);
 });
 
 test('a job that ends moves at once, and back when it is tried again', () => {
   const known = new KnownJobs();
-  known.learn(seen('a', 1));
-  known.learn(seen('old', 1, { status: 'failed', finished_at: 5 }));
-  assert.equal(known.learn(seen('a', 2, { status: 'succeeded', finished_at: 10 })), 'moved');
+  known.update(seen('a', 1));
+  known.update(seen('old', 1, { status: 'failed', finished_at: 5 }));
+  assert.equal(known.update(seen('a', 2, { status: 'succeeded', finished_at: 10 })), 'moved');
   const { active, earlier } = known.arrange(all);
   assert.deepEqual([names(active), names(earlier)], [[], ['a', 'old']]);
-  known.learn(seen('a', 3, { attempt: 2 }));
+  known.update(seen('a', 3, { attempt: 2 }));
   assert.deepEqual(names(known.arrange(all).active), ['a'], 'a new attempt is active again');
 });
 
 test('the newer of list and connection counts, whichever comes last', () => {
   const known = new KnownJobs();
-  known.learn(seen('a', 5, { status: 'succeeded' }));
-  assert.equal(known.learn(seen('a', 4)), 'old');
+  known.update(seen('a', 5, { status: 'succeeded' }));
+  assert.equal(known.update(seen('a', 4)), 'old');
   assert.equal(known.arrange(all).earlier[0].look, 'succeeded');
-  known.learn({ ...seen('a', 1), epoch: 2 });
+  known.update({ ...seen('a', 1), epoch: 2 });
   assert.equal(known.arrange(all).active[0].look, 'running');
-  assert.equal(known.learn({ job: 'a', epoch: null, seq: 0, state: null }), 'moved');
+  assert.equal(known.update({ job: 'a', epoch: null, seq: 0, state: null }), 'moved');
   assert.equal(known.has('a'), false);
 });
 
 test('filters, searches and counts; lost is among the stalled', () => {
   const known = new KnownJobs();
-  known.learn(seen('v:1', 1, { health: 'lost' }));
-  known.learn(seen('v:2', 1, { health: 'stalled', message: 'waiting for Disk' }));
-  known.learn(seen('w/3', 1, { phase: 'disk check' }));
-  known.learn(seen('plain', 1));
+  known.update(seen('v:1', 1, { health: 'lost' }));
+  known.update(seen('v:2', 1, { health: 'stalled', message: 'waiting for Disk' }));
+  known.update(seen('w/3', 1, { phase: 'disk check' }));
+  known.update(seen('plain', 1));
   const find = (filter) => {
     const { active, earlier } = known.arrange({ ...all, ...filter });
     return [names(active), names(earlier)];
@@ -60,10 +60,10 @@ test('filters, searches and counts; lost is among the stalled', () => {
 
 test('forgotten is what two whole lists lack', () => {
   const known = new KnownJobs();
-  known.learn(seen('a', 1));
-  known.learn(seen('b', 1));
+  known.update(seen('a', 1));
+  known.update(seen('b', 1));
   assert.equal(known.forgetUnlisted(new Set(['a'])), false);
-  known.learn(seen('b', 1));
+  known.update(seen('b', 1));
   assert.equal(known.forgetUnlisted(new Set(['a'])), false, 'it was seen in between');
   assert.equal(known.forgetUnlisted(new Set(['a'])), true);
   assert.deepEqual([known.has('a'), known.has('b')], [true, false]);
@@ -71,9 +71,9 @@ test('forgotten is what two whole lists lack', () => {
 
 test('the page stays bounded, and active jobs are the last to go', () => {
   const known = new KnownJobs();
-  for (let i = 0; i < MOST; i++) known.learn(seen(`e${i}`, 1, { status: 'succeeded', finished_at: i }));
-  known.learn(seen('live', 1));
-  known.learn(seen('live2', 1));
+  for (let i = 0; i < MOST; i++) known.update(seen(`e${i}`, 1, { status: 'succeeded', finished_at: i }));
+  known.update(seen('live', 1));
+  known.update(seen('live2', 1));
   known.prune();
   assert.deepEqual(['e0', 'e1', 'e2', 'live', 'live2'].map((job) => known.has(job)), [false, false, true, true, true]);
   assert.equal(known.size, MOST);
@@ -82,9 +82,9 @@ test('the page stays bounded, and active jobs are the last to go', () => {
 test('what a search has found stays, however old it is', () => {
   const known = new KnownJobs();
   const old = { job: 'old:1', epoch: 1, seq: 1, state: { status: 'failed', finished_at: 1 } };
-  for (let i = 0; i < MOST; i++) known.learn({ job: `a:${i}`, epoch: 1, seq: 1, state: { status: 'succeeded', finished_at: 100 + i } });
-  known.keep([old]);
-  known.learn(old);
+  for (let i = 0; i < MOST; i++) known.update({ job: `a:${i}`, epoch: 1, seq: 1, state: { status: 'succeeded', finished_at: 100 + i } });
+  known.keepFound([old]);
+  known.update(old);
   known.prune();
   assert.ok(known.has('old:1'));
   known.beginSearch();

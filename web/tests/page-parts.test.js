@@ -25,12 +25,12 @@ test('the journal tells what happened, and every ping', () => {
   take({ state: 'connecting', violations: 1, transport: 'sse' });
   take({ state: 'offline', stopped: true, violations: 1, ending: { code: 4500, reason: '' }, error: 'x: y' });
   assert.deepEqual(journal.entries.map(({ text }) => text), [
-    'Connecting by a WebSocket',
+    'Connecting by WebSocket',
     'Live, node n1',
     'Violation: a: had 1',
     'The gateway is cut off from its broker',
     'The gateway is up to date again',
-    'Moved without a pause to a WebSocket, node n2',
+    'Moved without a pause to WebSocket, node n2',
     'Lost: 1006 no pong',
     'Connecting by Server-Sent Events',
     'Stopped: 4500',

@@ -33,8 +33,8 @@ test('a running job, in full', () => {
   });
   assert.equal(see({ ...at, done: undefined, total: undefined }).rate, 2, 'percent a second');
   assert.equal(see({ ...at, percent: 70 }).rate, 1, 'and if `done` is of one of several phases');
-  assert.equal(see(at, { now: NOW + 24 }).eta, 0);
-  assert.equal(see(at, { now: NOW + 60 }).eta, null);
+  assert.deepEqual([see(at, { now: NOW + 20 }).eta, see(at, { now: NOW + 20 }).rate], [null, null], 'the estimate was wrong, and the rate with it');
+  assert.deepEqual([20, 24, 25].map((later) => see({ ...at, percent: 96 }, { now: NOW + later }).eta), [0, 0, null]);
   for (const health of ['stalled', 'lost']) assert.deepEqual([see({ ...at, health }).eta, see({ ...at, health }).rate], [null, null]);
   assert.equal(see({ status: 'running' }).rate, null);
 });

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { TransportChoice } from '../src/transport-choice.js';
 
-const fail = (choice, times) => Array.from({ length: times }, () => (choice.blocked(), choice.step));
+const fail = (choice, times) => Array.from({ length: times }, () => (choice.blocked(), choice.index));
 
 test('two failures, then each other transport once, then again', () => {
   assert.deepEqual(fail(new TransportChoice(3), 9), [0, 1, 2, 0, 0, 1, 2, 0, 0]);
@@ -11,22 +11,22 @@ test('two failures, then each other transport once, then again', () => {
 
 test('where the best has worked, it is trusted longer', () => {
   const choice = new TransportChoice(3);
-  choice.passed();
+  choice.succeeded();
   assert.deepEqual(fail(choice, 5), [0, 0, 0, 1, 2]);
 });
 
 test('what lives forgives, and what is lost is tried from the best again', () => {
   const choice = new TransportChoice(3);
   choice.blocked();
-  choice.passed();
+  choice.succeeded();
   choice.lost();
-  assert.equal(choice.step, 0);
+  assert.equal(choice.index, 0);
   fail(choice, 4);
-  assert.equal(choice.step, 1);
-  choice.passed();
+  assert.equal(choice.index, 1);
+  choice.succeeded();
   choice.lost();
-  assert.equal(choice.step, 0);
+  assert.equal(choice.index, 0);
   assert.deepEqual(fail(choice, 1), [1], 'once is enough: it was blocked before');
   choice.useBest();
-  assert.equal(choice.step, 0);
+  assert.equal(choice.index, 0);
 });

@@ -35,9 +35,11 @@ test('a group says how many of its children have ended', () => {
   assert.equal(amount({ children: { ...children, expected: 412, running: 0 } }), '412 · 3 failed');
 });
 
-test('an estimate that ran out says so, then nothing', () => {
-  const eta = (eta) => see({ status: 'running', eta, updated_at: NOW - 10 }).time;
-  assert.deepEqual([eta(11), eta(10), eta(6), eta(1)], ['1 s left', 'almost done', 'almost done', '']);
+test('an estimate that ran out says nothing, unless the job is almost done', () => {
+  const eta = (eta, percent, floor) => see({ status: 'running', eta, percent, updated_at: NOW - 10 }, floor).time;
+  for (const percent of [undefined, 0, 64, 94.9]) assert.deepEqual([11, 10, 6, 1].map((left) => eta(left, percent)), ['1 s left', '', '', ''], String(percent));
+  for (const percent of [95, 99.99]) assert.deepEqual([11, 10, 6, 1].map((left) => eta(left, percent)), ['1 s left', 'almost done', 'almost done', '']);
+  assert.equal(eta(10, 60, 97), 'almost done', 'by what the bar shows');
 });
 
 test('the bar never goes below what the attempt has reached', () => {
@@ -79,12 +81,12 @@ test('times', () => {
 });
 
 test('the pace, in the unit that the estimate is of', () => {
-  const pace = (state) => rateTextOf({ status: 'running', percent: 50, eta: 10, ...state });
+  const pace = (state) => rateTextOf({ status: 'running', percent: 50, eta: 10, ...state }, NOW);
   assert.equal(pace({ done: 60_000, total: 120_000, unit: 'files' }), '6,000 files a second');
   assert.equal(pace({ done: 30e6, total: 60e6, unit: 'bytes' }), '3.0 MB a second');
   assert.equal(pace({ done: 5, total: 100, unit: 'files' }), '5 % a second', 'files of a phase say nothing of the whole');
   assert.equal(pace({ percent: 99, eta: 3_000 }), '0.000333 % a second');
-  assert.deepEqual([pace({ eta: undefined }), pace({ status: 'failed' })], ['', '']);
+  assert.deepEqual([pace({ eta: undefined }), pace({ status: 'failed' }), pace({ updated_at: NOW - 11 })], ['', '', '']);
 });
 
 test('in German and in Chinese, with their numbers, and with words of its own', async () => {
@@ -106,10 +108,10 @@ test('in German and in Chinese, with their numbers, and with words of its own', 
     assert.deepEqual([chinese.word, chinese.time, chinese.attempt], ['进行中', '剩余 1 分钟 40 秒', '第 2 次尝试']);
     assert.equal(told('en', { failed: 'Oh no' }, { status: 'failed' }).figure, 'Oh no');
     assert.equal(told('fr', undefined, { status: 'running', done: 1234.5, unit: 'rows' }).amount, '1\u202f234,5 rows');
-    const { words: english } = (configure({ locale: 'en', words: undefined }), (await import('../src/words.js')).speak());
+    const { words: english } = (configure({ locale: 'en', words: undefined }), (await import('../src/words.js')).currentLanguage());
     for (const locale of ['de', 'zh']) {
       configure({ locale });
-      const { words } = (await import('../src/words.js')).speak();
+      const { words } = (await import('../src/words.js')).currentLanguage();
       for (const [name, text] of Object.entries(english)) {
         assert.deepEqual(words[name].match(/\{\w+\}/g), text.match(/\{\w+\}/g), `${locale}: ${name}`);
       }

@@ -251,7 +251,7 @@ class RedisBroker:
             names = (
                 name.decode("utf-8", "replace")
                 for name, text in rows.items()
-                if text.endswith(b" running")
+                if text.split()[3:4] == [b"running"]
             )
             return [job for name in names if is_job_id(job := f"{group}/{name}")]
 

@@ -182,7 +182,7 @@ def _profile(
 
 def _for_child(job: Job, url: str, token: Token) -> dict[str, str]:
     """Environment variables with which a `Job` in the command joins this run of the job."""
-    from ...worker.job import JOB, RUN
+    from ...worker.command import JOB, RUN
 
     variables = {JOB: job.name, RUN: job.run, URL.variable: url}
     if isinstance(token, Path):

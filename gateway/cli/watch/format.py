@@ -10,6 +10,7 @@ import re
 
 from attrs import frozen
 
+from ...model.constants import ALMOST_DONE, ETA_GRACE
 from ...model.state import State
 from ..terminal import CONTROLS
 
@@ -29,7 +30,6 @@ WORDS = {
 """Look → icon and word."""
 
 _CONTROL = re.compile(f"[{CONTROLS}]+")
-ALMOST = 5.0  # seconds after the end of an estimate in which "almost done" is shown
 
 
 @frozen
@@ -120,7 +120,8 @@ def _time(state: State, look: str, now: float) -> str:
     left = state.eta - since
     if left >= 1:
         return f"{_roughly(left)} left"
-    return "almost done" if left > -ALMOST else ""
+    near = state.percent is not None and state.percent >= ALMOST_DONE
+    return "almost done" if near and left > -ETA_GRACE else ""
 
 
 def _roughly(seconds: float) -> str:

@@ -127,8 +127,12 @@ class Lua:
 
     def forget(self, job: str) -> None:
         """As the reaper does after the time of retention."""
-        self.client.hset(SHARD.last(job), "reported_at", "1")
         self.client.hset(SHARD.last(job), "health", "lost")
+        self.silence(job)
+
+    def silence(self, job: str) -> None:
+        """As the reaper does after the time of the lease."""
+        self.client.hset(SHARD.last(job), "reported_at", "1")
         self.client.zadd(f"{SHARD.prefix}:leases", {job: 1})
         keys = SHARD.keys(job)
         self.client.evalsha(self._reap, len(keys), *keys, "", 100, job)
@@ -173,13 +177,14 @@ def in_python(broker: MemoryBroker) -> dict[str, tuple[object, ...]]:
 
 
 def text_of(one: Contribution) -> str:
-    return f"{one.attempt} {one.weight} {one.gained} {one.status}"
+    health = "" if one.health == "ok" else f" {one.health}"
+    return f"{one.attempt} {one.weight} {one.gained} {one.status}{health}"
 
 
 def numbers_of(sums: Sums) -> tuple[int, ...]:
     return (
         sums.queued, sums.running, sums.succeeded, sums.failed, sums.cancelled,
-        sums.weight, sums.gained, sums.ended,
+        sums.weight, sums.gained, sums.ended, sums.stalled, sums.lost,
     )  # fmt: skip
 
 
@@ -233,7 +238,7 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
         if child is not None:
             now = child.record.state
             assert one == contribution_of(
-                now.attempt, now.status, percent=now.percent, weight=now.weight
+                now.attempt, now.status, percent=now.percent, weight=now.weight, health=now.health
             )
     if not state.final:
         counts = (sums.queued, sums.running, sums.succeeded, sums.failed, sums.cancelled)
@@ -241,6 +246,12 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
         assert counts == (
             shown.queued, shown.running, shown.succeeded, shown.failed, shown.cancelled
         )  # fmt: skip
+    running = [one.health for one in contributed.values() if one.status == "running"]
+    if state.final or "ok" in running:
+        assert state.health == "ok"
+    elif running:
+        assert state.health == ("stalled" if "stalled" in running else "lost")
+        assert state.eta is None
     # A start while it is queued opens the same attempt anew.
     if before is not None and before.attempt == state.attempt and before.status != "queued":
         assert (state.percent or 0) >= (before.percent or 0)

@@ -27,11 +27,23 @@ def test_a_running_job_is_formatted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "time"),
-    [(0, "10 s left"), (8, "2 s left"), (9.5, "almost done"), (14, "almost done"), (16, "")],
+    ("percent", "after", "time"),
+    [
+        (64, 0, "10 s left"),
+        (64, 8, "2 s left"),
+        (64, 9.5, ""),
+        (None, 9.5, ""),
+        (94.9, 12, ""),
+        (95, 8, "2 s left"),
+        (95, 9.5, "almost done"),
+        (99, 14, "almost done"),
+        (99, 16, ""),
+    ],
 )
-def test_the_eta_counts_down_and_then_disappears(after: float, time: str) -> None:
-    assert describe(state(eta=10.0), now=NOW + after).time == time
+def test_the_eta_counts_down_and_then_disappears(
+    percent: float | None, after: float, time: str
+) -> None:
+    assert describe(state(eta=10.0, percent=percent), now=NOW + after).time == time
 
 
 def test_health_is_shown_only_while_the_job_runs() -> None:

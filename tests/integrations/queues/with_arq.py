@@ -4,8 +4,9 @@ import asyncio
 import os
 from typing import Any
 
-from arq import Retry, Worker, create_pool
+from arq import Retry, Worker, create_pool, func
 from arq.connections import RedisSettings
+from arq.jobs import Job
 
 from gateway.integrations.arq import enqueue, task
 
@@ -47,15 +48,28 @@ async def stopped(ctx: dict[str, Any]) -> None:
     work.until_cancelled()
 
 
+@task("endless")
+async def endless(ctx: dict[str, Any]) -> None:
+    await asyncio.Event().wait()
+
+
+@task("once")
+async def once(ctx: dict[str, Any]) -> None:
+    await asyncio.Event().wait()
+
+
+@task("late")
+async def late(ctx: dict[str, Any]) -> None:
+    await asyncio.Event().wait()
+
+
 async def _submit(name: str, *args: Any) -> None:
     pool = await create_pool(SETTINGS)
-    await enqueue(pool, globals()[name], *args)
+    if name == "abort":
+        await Job(args[0], pool).abort(timeout=None)
+    else:
+        await enqueue(pool, globals()[name], *args, _job_id=name)
     await pool.aclose()
-
-
-async def _run() -> None:
-    functions: Any = [encode, broken, flaky, returned, stopped, threaded]
-    await Worker(functions, redis_settings=SETTINGS, poll_delay=0.05).async_run()
 
 
 def submit(name: str, *args: Any) -> None:
@@ -63,4 +77,10 @@ def submit(name: str, *args: Any) -> None:
 
 
 def run() -> None:
-    asyncio.run(_run())
+    functions: Any = [
+        *(encode, broken, flaky, returned, stopped, threaded, endless),
+        func(once, name="once", max_tries=1),
+        func(late, name="late", timeout=0.1, max_tries=1),
+    ]
+    options: Any = {"redis_settings": SETTINGS, "poll_delay": 0.05, "allow_abort_jobs": True}
+    Worker(functions, **options).run()

@@ -45,14 +45,19 @@ def stopped() -> None:
     work.until_cancelled()
 
 
+@named("endless")
+def endless() -> None:
+    work.endless()
+
+
 @named("dies")
 def dies() -> None:
     work.die()
 
 
 def submit(name: str, *args: Any) -> None:
-    retry = Retry(max=1) if name in ("flaky", "stopped") else None
-    queue.enqueue(globals()[name], *args, retry=retry)
+    retry = Retry(max=1) if name in ("flaky", "stopped") or "again" in args else None
+    queue.enqueue(globals()[name], *[each for each in args if each != "again"], retry=retry)
 
 
 def run() -> None:

@@ -50,5 +50,10 @@ def until_cancelled() -> None:
         threading.Event().wait(0.01)
 
 
+def endless() -> None:
+    current_job().update(message=str(os.getpid()))
+    threading.Event().wait()
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)

@@ -56,7 +56,10 @@ for i = 3, #ARGV do
     if lapses and at <= NOW then
       local number
       number, unreadable = commit(job, last, log, record, expire(record))
-      if number then expired = expired + 1 end
+      if number then
+        expired = expired + 1
+        contribute(job, record, true)
+      end
     elseif record and at > NOW then
       record.wakes_at, record.reported_at = nil, nil -- so that both fields are written
       note(job, last, log, record, {reported_at = reported_at})

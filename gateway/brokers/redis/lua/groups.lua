@@ -1,15 +1,17 @@
 -- Groups: jobs whose progress comes from their children. model/groups.py has the rules.
 --
 -- The hash `children:<group>` has the last contributions of a group's children: the rest of a
--- child's id → attempt, weight (thousandths), gained (hundredths of a percent), status. It is also
--- filled before the group is declared. The record of a declared group has `children`, as clients
--- see it, and `sums`: queued, running, succeeded, failed, cancelled, and over all contributions
--- weight, weight × gained, and the weight of the ended ones. All keys are in one shard (keys.py), so
--- their names are computed here.
+-- child's id → attempt, weight (thousandths), gained (hundredths of a percent), status, and the
+-- health of a running child unless it is ok. It is also filled before the group is declared. The
+-- record of a declared group has `children`, as clients see it, and `sums`: queued, running,
+-- succeeded, failed, cancelled, over all contributions weight, weight × gained, and the weight of
+-- the ended ones, and how many are stalled and lost. All keys are in one shard (keys.py), so their
+-- names are computed here.
 
 local PREFIX = string.sub(FEED, 1, -5) -- including its colon
 local PLACES = {queued = 1, running = 2, succeeded = 3, failed = 4, cancelled = 5}
-local NO_SUMS = '0 0 0 0 0 0 0 0'
+local SILENT = {stalled = 9, lost = 10}
+local NO_SUMS = '0 0 0 0 0 0 0 0 0 0'
 
 local function children_key(group)
   return PREFIX .. 'children:' .. group
@@ -29,16 +31,19 @@ local function contribution_of(record)
   local gained = ORDER[record.status] == 2 and 10000
     or record.percent and math.floor(record.percent * 100 + 0.5) or 0
   local weight = record.weight and math.floor(record.weight * 1000 + 0.5) or 1000
+  local silent = record.status == 'running' and SILENT[record.health]
   return record.attempt .. ' ' .. whole(weight) .. ' ' .. whole(gained) .. ' ' .. record.status
+    .. (silent and ' ' .. record.health or '')
 end
 
 local function add(sums, contribution, sign)
-  local weight, gained, status = string.match(contribution, '^%d+ (%d+) (%d+) (%l+)$')
-  local place = PLACES[status]
+  local weight, gained, status, health = string.match(contribution, '^%d+ (%d+) (%d+) (%l+) ?(%l*)$')
+  local place, silent = PLACES[status], SILENT[health]
   sums[place] = sums[place] + sign
   sums[6] = sums[6] + sign * weight
   sums[7] = sums[7] + sign * weight * gained
   if place > 2 then sums[8] = sums[8] + sign * weight end
+  if silent then sums[silent] = sums[silent] + sign end
 end
 
 local function parsed(text)
@@ -48,7 +53,7 @@ local function parsed(text)
 end
 
 local function written(sums)
-  return string.format('%d %d %d %d %d %.0f %.0f %.0f', unpack(sums))
+  return string.format('%d %d %d %d %d %.0f %.0f %.0f %d %d', unpack(sums))
 end
 
 local function replaced(text, old, new)
@@ -65,7 +70,7 @@ local function total_of(group, live)
   local flat = redis.pcall('HGETALL', children_key(group))
   if flat.err then return sums, ended end -- foreign data
   for i = 1, #flat, 2 do
-    local status = string.match(flat[i + 1], '(%l+)$')
+    local status = string.match(flat[i + 1], '(%l+)')
     if live and ORDER[status] == 2 then
       ended[#ended + 1] = flat[i]
     else
@@ -95,9 +100,17 @@ local function seen(pace, percent, at)
   return pace, eta - 0 > 0 and eta
 end
 
+-- That of the healthiest running child, or `idle` if none is running.
+local function health_of(status, sums, idle)
+  if status ~= 'running' then return 'ok' end
+  if sums[2] == 0 then return idle or 'ok' end
+  if sums[9] + sums[10] < sums[2] then return 'ok' end
+  return sums[9] > 0 and 'stalled' or 'lost'
+end
+
 -- The fields that the children decide, for a group with this status and percentage: `children`,
--- status and percentage.
-local function figures(status, percent, sums, expected)
+-- status, percentage and health. `idle` is the health if no child is running.
+local function figures(status, percent, sums, expected, idle)
   local children = string.format(
     '{"expected":%s,"queued":%d,"running":%d,"succeeded":%d,"failed":%d,"cancelled":%d}',
     expected or 'null', sums[1], sums[2], sums[3], sums[4], sums[5])
@@ -113,22 +126,22 @@ local function figures(status, percent, sums, expected)
     local mean = string.match(string.format('%.1f', math.floor(sums[7] / (all * 10)) / 10), '^(.-)%.?0*$')
     if not percent or mean - percent > 0 then percent = mean end
   end
-  return children, status, percent
+  return children, status, percent, health_of(status, sums, idle)
 end
 
 -- Add the fields that the children decide to the changes `new` of a group's record. Returns
 -- whether this changes its state.
-local function tally(state, new, sums, expected, at)
+local function tally(state, new, sums, expected, at, idle)
   local before = new.status or state.status
   local percent = new.percent
   if percent == nil then percent = state.percent end
-  local children, status
-  children, status, percent = figures(before, percent, sums, expected)
+  local children, status, health
+  children, status, percent, health = figures(before, percent, sums, expected, idle)
   local changed = children ~= state.children or status ~= state.status
     or (percent or -1) - (state.percent or -1) ~= 0
-    or state.done or state.total or state.health ~= 'ok'
+    or state.done or state.total or state.health ~= health
   new.sums, new.children, new.status, new.percent = written(sums), children, status, percent
-  new.done, new.total, new.health = false, false, 'ok'
+  new.done, new.total, new.health = false, false, health
   if before == 'queued' and status ~= before then new.started_at = at end
   if ORDER[status] == 2 and ORDER[before] < 2 then
     new.finished_at = at
@@ -142,6 +155,7 @@ local function paced(state, new, at)
   new.eta, new.updated_at = false, at
   if new.percent and (new.status or state.status) == 'running' then
     new.pace, new.eta = seen(new.pace or state.pace, new.percent, at)
+    if (new.health or state.health) ~= 'ok' then new.eta = false end
   end
   return new
 end
@@ -242,19 +256,23 @@ end
 -- Update a group after a child's contribution has changed from `old` to `new` (nil: none).
 -- Returns the group's record if that has made an event.
 local function change(group, known, old, new)
-  local _, _, text, status, percent, children = unpack(known, 1, 6)
+  local _, _, text, status, percent, children, health = unpack(known, 1, 7)
   local sums = replaced(text, old, new)
   local final = ORDER[status] == 2
   local reopens = final and old and new
     and string.match(old, '^%d+') ~= string.match(new, '^%d+')
   local last = PREFIX .. 'last:' .. group
+  local idle = old and not new and health -- the child was dropped
+  local silence = false -- whether only the health gets worse
   if not reopens then
-    local seen_as, now_is, mean = figures(status, percent or nil, sums, expected_of(children))
-    if final or (seen_as == children and now_is == status
-                 and (mean or -1) - (percent or -1) == 0) then
+    local seen_as, now_is, mean, health_is =
+      figures(status, percent or nil, sums, expected_of(children), idle)
+    local same = seen_as == children and now_is == status and (mean or -1) - (percent or -1) == 0
+    if final or (same and health_is == health) then
       redis.call('HSET', last, 'sums', written(sums))
       return nil
     end
+    silence = same and health_is ~= 'ok'
   end
   local record, unreadable = read(last)
   if unreadable or not record then return nil end
@@ -263,8 +281,12 @@ local function change(group, known, old, new)
   if reopens then
     changes = reopened(record, sums, at)
   else
-    tally(record, changes, sums, expected_of(children), at)
-    paced(record, changes, at)
+    tally(record, changes, sums, expected_of(children), at, idle)
+    if silence then
+      changes.eta = false -- no worker has reported: `updated_at` stays
+    else
+      paced(record, changes, at)
+    end
   end
   changes.reported_at = now
   local number = commit(group, last, PREFIX .. 'log:' .. group, record, changes)
@@ -277,7 +299,7 @@ end
 -- The fields of a group's record that `change` needs; nil if the group is not declared.
 local function declared(group)
   local known = redis.pcall('HMGET', PREFIX .. 'last:' .. group,
-                            'v', 'epoch', 'sums', 'status', 'percent', 'children')
+                            'v', 'epoch', 'sums', 'status', 'percent', 'children', 'health')
   if known.err or known[1] ~= VERSION or not known[3] or not known[6] or not ORDER[known[4]] then
     return nil
   end
@@ -285,8 +307,9 @@ local function declared(group)
 end
 
 -- Store a job's contribution to the group above it. Returns the group, its fields if it is
--- declared, and the old and the new contribution; nil if nothing has changed.
-local function remember(job, record)
+-- declared, and the old and the new contribution; nil if nothing has changed. If it was `silence`
+-- that has changed the job, only a contribution that is counted already changes.
+local function remember(job, record, silence)
   local group, name = group_of(job)
   if not group then return nil end
   local key, new = children_key(group), contribution_of(record)
@@ -294,6 +317,7 @@ local function remember(job, record)
   if old == new or type(old) == 'table' then return nil end -- a table is an error: foreign data
   local known = declared(group)
   if not old then
+    if silence then return nil end
     local most = known and MAX_CHILDREN or MAX_EARLY_CHILDREN
     if redis.call('HLEN', key) >= most then return nil end
   end
@@ -303,9 +327,9 @@ local function remember(job, record)
 end
 
 -- Count the contribution of a changed job in all groups above it.
-local function contribute(job, record)
+local function contribute(job, record, silence)
   for _ = 1, MAX_GROUP_LEVELS do
-    local group, known, old, new = remember(job, record)
+    local group, known, old, new = remember(job, record, silence)
     if not known then return end
     record = change(group, known, old, new)
     if not record then return end
@@ -338,7 +362,7 @@ local function withdraw(job)
   local old = redis.pcall('HGET', key, name)
   if not old or type(old) == 'table' then return end
   local known = declared(group)
-  local attempt, rest, status = string.match(old, '^(%d+)( .* (%l+))$')
+  local rest, status = string.match(old, '^%d+( .- (%l+).*)$')
   if known and ORDER[status] == 2 then
     redis.call('HSET', key, name, '0' .. rest) -- any later report is another attempt
     return

@@ -151,7 +151,7 @@ end
 -- The changes of the state (nil if there are none), and the changes of other fields.
 local function patch(state, at)
   local new, kept = {health = 'ok'}, {}
-  local changed = state.health ~= 'ok'
+  local changed = not state.sums and state.health ~= 'ok' -- a group's health: see tally
   for i = 1, #REPLACED do
     local name = REPLACED[i]
     local value = update[name]

@@ -38,7 +38,7 @@ local COUNTS = {'epoch', 'seq', 'attempt'}
 local NUMBERS = {'lease', 'created_at', 'updated_at', 'reported_at', 'wakes_at'}
 local OPTIONAL_NUMBERS = {'percent', 'done', 'total', 'weight', 'eta', 'started_at', 'finished_at'}
 local CHILDREN = '^{"expected":[%dnul.]+,"queued":%d+,"running":%d+,"succeeded":%d+,"failed":%d+,"cancelled":%d+}$'
-local SUMS = '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+$' -- see groups.lua
+local SUMS = '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+$' -- see groups.lua
 
 local function is_number(text)
   return string.find(text, '^%d+%.?%d*[eE]?[+-]?%d*$') and tonumber(text)

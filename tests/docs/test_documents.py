@@ -15,7 +15,7 @@ from gateway import MemoryBroker, Node
 from gateway.auth.factory import open_authenticator
 from gateway.http.api import create_http_app
 
-from .auth.signing import SECRET
+from ..auth.signing import SECRET
 
 
 @pytest.mark.parametrize("page", PAGES)

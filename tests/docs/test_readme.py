@@ -18,9 +18,9 @@ from bench.report import summary
 from gateway import Gateway
 from gateway.protocol import close_codes
 
-from .e2e.client import open_client
+from ..e2e.client import open_client
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 WORKER, EMBEDDED, HANDED_OVER = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 

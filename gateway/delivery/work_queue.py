@@ -1,0 +1,54 @@
+"""An ordered set of work items that tasks wait for."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import islice
+from typing import Generic, TypeVar
+
+import trio
+
+__all__ = ["WorkQueue"]
+
+T = TypeVar("T")
+
+
+class WorkQueue(Generic[T]):
+    """Contains each item once. Its users bound it: they add only items that they keep anyway."""
+
+    def __init__(self) -> None:
+        self._items: dict[T, None] = {}
+        self._wake_channel, self._woken = trio.open_memory_channel[None](1)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, item: T) -> bool:
+        return item in self._items
+
+    def add(self, item: T) -> None:
+        """Add an item at the end, unless it is there already."""
+        self._items[item] = None
+        self._wake()
+
+    def discard(self, item: T) -> None:
+        """Remove an item, if it is there."""
+        self._items.pop(item, None)
+
+    async def take(self, most: int) -> list[T]:
+        """Take the first items, up to `most`; waits until there is one. Several tasks may call it.
+
+        Cancelled, it has taken none.
+        """
+        while not self._items:
+            await self._woken.receive()
+        taken = list(islice(self._items, most))
+        for item in taken:
+            del self._items[item]
+        if self._items:
+            self._wake()  # another task may wait
+        return taken
+
+    def _wake(self) -> None:
+        with suppress(trio.WouldBlock):  # a wake-up is pending already
+            self._wake_channel.send_nowait(None)

@@ -1,0 +1,121 @@
+"""Requests that wait for a change (`?wait=`), while their client is connected."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+from starlette.requests import Request
+
+from ..auth.permissions import Permissions
+from ..delivery.quota import Owner
+from ..delivery.topic import Subscription
+from ..model.errors import Refusal, Unauthorized
+from ..model.state import Event
+from ..node.node import Node
+from .requests import address_of
+
+__all__ = ["ChangeWatcher", "next_event", "wait_for"]
+
+
+async def wait_for(
+    change: Callable[[], Awaitable[object]],
+    request: Request,
+    node: Node,
+    *,
+    permissions: Permissions,
+    within: float,
+) -> None:
+    """Wait until `change` returns, for at most `within` seconds, while the client is connected and
+    the node does not drain.
+
+    Raises `Unauthorized` as soon as the client's token has expired or is revoked.
+    """
+    ended: list[Refusal] = []
+    with trio.move_on_after(within):
+        async with trio.open_nursery() as nursery:
+
+            def end(why: Refusal, _: str) -> None:
+                ended.append(why)
+                nursery.cancel_scope.cancel()
+
+            with node.authenticator.admit(permissions, end=end):
+                nursery.start_soon(_cancel_when_disconnected, request, nursery.cancel_scope)
+                nursery.start_soon(
+                    _cancel_when_set, node.connections.draining, nursery.cancel_scope
+                )
+                await change()
+            nursery.cancel_scope.cancel()
+    if ended:
+        raise Unauthorized(f"the token is no longer valid: {ended[0]}", ended[0])
+
+
+async def next_event(
+    job: str,
+    event: Event | None,
+    request: Request,
+    node: Node,
+    *,
+    permissions: Permissions,
+    within: float,
+) -> Event | None:
+    """Wait for an event of `job` that is newer than `event`. Returns None if there is none within
+    `within` seconds, or before the client disconnects or the node drains.
+
+    Raises `Unauthorized` as `wait_for` does.
+    """
+    watcher = ChangeWatcher()
+    subscription = node.hub.subscribe(
+        job,
+        watcher,
+        position=event.position if event else None,
+        owner=Owner.at(address_of(request), permissions.subject),
+    )
+
+    def newer() -> Event | None:
+        latest = subscription.topic.latest
+        return latest if latest and (not event or latest.position > event.position) else None
+
+    async def change() -> None:
+        while newer() is None:
+            await watcher.next_change()
+
+    try:
+        await wait_for(change, request, node, permissions=permissions, within=within)
+        return newer()
+    finally:
+        node.hub.unsubscribe(subscription)
+
+
+class ChangeWatcher:
+    """Waits for changes of a job or of a set: a subscriber without a connection."""
+
+    def __init__(self) -> None:
+        self._changed = trio.Event()
+
+    def notify(self, subscription: Subscription) -> None:
+        """Called by the hub, for a job."""
+        self._changed.set()
+
+    def changed(self) -> None:
+        """Called by `JobSets`, for a set."""
+        self._changed.set()
+
+    def ended(self, job: str) -> None:
+        """Called by `JobSets` only for watchers that have asked for it."""
+
+    async def next_change(self) -> None:
+        """Wait until there has been a change since the last call."""
+        await self._changed.wait()
+        self._changed = trio.Event()
+
+
+async def _cancel_when_disconnected(request: Request, scope: trio.CancelScope) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _cancel_when_set(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

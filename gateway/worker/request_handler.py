@@ -1,0 +1,71 @@
+"""What a worker does when its job has received a request.
+
+The sender's thread calls `RequestHandler.receive` once for each new request. A `cancel` request
+cancels the job's `async with` block; with `interrupt`, `track` and `advance` raise `Cancelled` in
+the worker's own code. The user's callback is called with every request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from weakref import WeakMethod
+
+from .cancellation import Cancellation, open_cancellation
+from .report import Report
+from .requests import Cancelled, JobRequest
+
+__all__ = ["RequestHandler"]
+
+
+class RequestHandler:
+    """Handles the requests to one job.
+
+    The report has only a weak reference to it, so that a deleted `Job` is noticed.
+
+    Args:
+        report: The report that receives the requests.
+        interrupt: Whether `check_interrupted` raises after a `cancel` request.
+    """
+
+    def __init__(self, report: Report, *, interrupt: bool) -> None:
+        self.callback: Callable[[JobRequest], object] | None = None
+        """The user's function. It is called in the sender's thread."""
+        self._report = report
+        self._interrupt = interrupt
+        self._block: Cancellation | None = None
+        report.listener = WeakMethod(self.receive)
+
+    def receive(self, request: JobRequest) -> None:
+        """Handle a new request. Called in the sender's thread."""
+        if request.verb == "cancel":
+            self._report.interrupted = self._interrupt
+            if self._block is not None:
+                self._block.cancel()
+        if self.callback is not None:
+            self.callback(request)
+
+    def check(self) -> None:
+        """Raise `Cancelled` after a `cancel` request that was not refused."""
+        if self._report.cancel_requested:
+            raise Cancelled(f"a client has requested to cancel {self._report.job}")
+
+    def check_interrupted(self) -> None:
+        """The same, if the job was created with `interrupt`."""
+        if self._report.interrupted:
+            self.check()
+
+    def open_block(self) -> None:
+        """Begin the `async with` block that a `cancel` request cancels."""
+        self._block = open_cancellation()
+        if self._report.cancel_requested and self._block is not None:
+            self._block.cancel()
+
+    def leave_block(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """End the block. Returns whether `error` is its cancellation, which must be suppressed."""
+        return self._block is not None and self._block.leave(kind, error, trace)
