@@ -133,19 +133,21 @@ class Command:
     """The job that an update was of; None if it was none."""
     restores: bool = False
     """It brought back what a node has shown."""
+    runs_script: bool = False
+    """It ran a script: nothing else changes a job."""
 
 
 def command_of(words: list[bytes]) -> Command:
     """Of a Redis client."""
     name = words[0].upper()
     if name == b"FCALL":
-        return Command(words[4].decode())
+        return Command(words[4].decode(), runs_script=True)
     if name not in (b"EVAL", b"EVALSHA"):
         return Command()
     script = words[1].decode()
     if script in PUBLISH:
-        return Command(words[3 + int(words[2]) + 1].decode())
-    return Command(restores=script in RESTORE)
+        return Command(words[3 + int(words[2]) + 1].decode(), runs_script=True)
+    return Command(restores=script in RESTORE, runs_script=True)
 
 
 @define
@@ -365,6 +367,11 @@ class FollowedMemoryBroker(MemoryBroker):
         self.ledger.look(self._row, Command(job))
         self.held.look(self._held, restores=False)
         return result
+
+    async def expire_leases(self) -> int:
+        expired = await super().expire_leases()
+        self.held.look(self._held, restores=False)
+        return expired
 
     def _row(self, job: str) -> Row | None:
         record = self._record(job)

@@ -365,7 +365,7 @@ class World:
         command = command_of(words)
         if self.groups:
             self.ledger.look(partial(_row, redis), command)
-        if command.job is not None or command.restores:
+        if command.runs_script:
             self.held.look(partial(_held, redis), restores=command.restores)
 
     def _has_ended(self) -> None:
