@@ -365,12 +365,12 @@ class FollowedMemoryBroker(MemoryBroker):
     async def publish(self, job: str, update: Any, *, publisher: str = "") -> Any:
         result = await super().publish(job, update, publisher=publisher)
         self.ledger.look(self._row, Command(job))
-        self.held.look(self._held, restores=False)
+        self.held.look(self._held, publishes=True)
         return result
 
     async def expire_leases(self) -> int:
         expired = await super().expire_leases()
-        self.held.look(self._held, restores=False)
+        self.held.look(self._held, publishes=False)
         return expired
 
     def _row(self, job: str) -> Row | None:

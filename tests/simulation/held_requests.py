@@ -6,6 +6,7 @@ Written from docs/control.md and docs/groups.md alone. Within an attempt of a jo
     late        a job that has just reported has what a group above it holds, unless it had that
                 before, or was asked something later, or holds a cancel
     order       what a group passes on does not replace what the job was asked later
+    source      with a job's own report comes nothing but what a group above it holds
     one end     it ends once; after that its request is no other one
 
 A job is asked nothing that its group was asked in another attempt. After a server has lost writes
@@ -98,14 +99,14 @@ class HeldRequests:
     _ends: dict[tuple[str, int], tuple[str, str | None]] = field(factory=dict)
     """Of each attempt that has ended, its end, and the request that it held then."""
 
-    def look(self, read: Callable[[str], Held | None], *, restores: bool) -> None:
-        """See what a command has changed."""
+    def look(self, read: Callable[[str], Held | None], *, publishes: bool) -> None:
+        """See what a command has changed; that of an update, if it `publishes`."""
         before, self.now = self.now, {job: row for job in self.jobs if (row := read(job))}
         for job, row in self.now.items():
             was = before.get(job)
             if row == was:
                 continue
-            wrong = self._wrong(job, was, row, restores=restores)
+            wrong = self._wrong(job, was, row, publishes=publishes)
             if wrong and self.violation is None and self.fenced and not self._is_lost(job):
                 self.violation = f"requests: {job} {wrong}: {row}, after {was}"
 
@@ -150,15 +151,17 @@ class HeldRequests:
 
     # -- the rules -----------------------------------------------------------------
 
-    def _wrong(self, job: str, was: Held | None, row: Held, *, restores: bool) -> str | None:
+    def _wrong(self, job: str, was: Held | None, row: Held, *, publishes: bool) -> str | None:
+        reported = publishes and (was is None or row.reported_at != was.reported_at)
         if was is not None and was.attempt != row.attempt:
             was = None
-        wrong = self._asked(job, was, row) or self._ended(job, row)
-        if wrong is None and (was is None or row.reported_at != was.reported_at) and not restores:
+        wrong = self._asked(job, was, row, by_report=reported)
+        wrong = wrong or self._ended(job, row)
+        if wrong is None and reported:
             wrong = self._late(job, row)
         return wrong
 
-    def _asked(self, job: str, was: Held | None, row: Held) -> str | None:
+    def _asked(self, job: str, was: Held | None, row: Held, *, by_report: bool) -> str | None:
         if was is not None and was.status == "queued" and row.id is None:
             self._came_at.pop((job, row.attempt), None)  # a `start` opens the same attempt anew
             return None
@@ -174,15 +177,15 @@ class HeldRequests:
         self.stored()
         if again:
             return "is asked the same again"
-        if was is None:
-            return None
-        if row.reported_at == was.reported_at:
-            # It comes from whoever asks: the worker cannot have refused the cancel meanwhile.
-            return "is asked something in place of a cancel" if was.has_cancel else None
-        if was.id is not None:
+        if by_report:
             above = [one for one in self._above(job) if one.id == row.id]
-            if above and all(one.asked_at < was.asked_at for one in above):
+            if not above:
+                return "is asked by its own report what no group above it was asked"
+            if was is not None and all(one.asked_at < was.asked_at for one in above):
                 return "is asked what its group was asked before"
+        elif was is not None and was.has_cancel:
+            # Whoever asks cannot have refused the cancel.
+            return "is asked something in place of a cancel"
         return None
 
     def _ended(self, job: str, row: Held) -> str | None:

@@ -297,7 +297,7 @@ class PlainReporter:
             attempt = again
         for done in range(1, 11):
             await trio.sleep(self.chance.uniform(0.05, 1.5))
-            await self._tell({"attempt": attempt, counts: done})
+            await self._tell({"attempt": attempt, counts: done, "message": f"{self.name}/{done}"})
             if self.chance.random() < 0.3:
                 await self._tell({"attempt": attempt, counts: self.chance.randint(0, done)})
         await self._tell({"attempt": attempt, "status": "succeeded"})

@@ -366,7 +366,7 @@ class World:
         if self.groups:
             self.ledger.look(partial(_row, redis), command)
         if command.runs_script:
-            self.held.look(partial(_held, redis), restores=command.restores)
+            self.held.look(partial(_held, redis), publishes=command.job is not None)
 
     def _has_ended(self) -> None:
         self.ended.set()
