@@ -4,7 +4,12 @@ Read `docs/proof.md` first. `python -m tests.simulation --help` runs it.
 
     __main__    runs seeds, prints and shrinks what fails
     scenario    a seed as values: who takes part, what goes wrong and when
-    world       runs a scenario: nodes, a Redis, workers, clients; the trace
+    runs        runs a scenario, and says what came of it
+    world       who takes part: nodes, a Redis, workers, clients; the trace
+    hosts       a node's process
+    faults      what goes wrong
+    pace        that streams are up to date while nothing does
+    rest        what must hold at the end
     checks      what must hold: of every frame, and at rest
     clients     who watches: WebSocket, SSE, GET, lists, long polls
     sets        who watches sets: WebSocket, SSE, GET

@@ -87,6 +87,9 @@ class Scenario:
     """Seconds that a topic outlives its last watcher."""
     askers: int = 0
     """How many ask something of the jobs."""
+    group_requests: bool = False
+    """They ask groups and their children as well, and what is held of requests is checked after
+    every command."""
     groups: tuple[str, ...] = ()
     """Jobs whose workers are their children: `flat`, or `nested`, with a group in the group."""
     rights: bool = False
@@ -103,8 +106,8 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
     """The scenario of a seed; with faults of some kinds `only`, if any are named.
 
     `kind:mode` names one mode of a kind, `memory` the memory broker, `groups`, `sets` and
-    `requests` that there are some. Without `rare` no nodes are apart and no feed is deleted or
-    read slowly.
+    `requests` that there are some. Without `rare` no nodes are apart, no feed is deleted or
+    read slowly, and groups are asked nothing.
     """
     chance = random.Random(f"scenario/{seed}")
     broker: Literal["memory", "redis"] = "memory" if chance.random() < 0.12 else "redis"
@@ -145,6 +148,7 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
         history=chance.choice([4, 20, 128]),
         linger=chance.choice([0.2, 5.0]),
         askers=askers,
+        group_requests=rare,
         restless=chance.random() < 0.4,
         rights=random.Random(f"rights/{seed}").random() < (0.5 if "sets" in only else 0.15),
         groups=_groups(random.Random(f"groups/{seed}"), only),

@@ -215,7 +215,7 @@ class Worker:
         if took > (0.5 if unpatient else 11) + max(0.0, self.party.paused_until - left):
             raise Violated(f"undisturbed: the end of {job_id} took {took:.1f} s")
         report = job._report
-        undisturbed = world.quiet_since < left - 10 and not world.injecting
+        undisturbed = world.faults.quiet_since < left - 10 and not world.faults.injecting
         if not (report.settled or unpatient) and undisturbed:
             raise Violated(f"the end: that of {job_id} was not delivered, with no fault")
         if accepts and undisturbed:
