@@ -117,12 +117,12 @@ def watcher(port: int, job: str) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(upgrade("/ws", subprotocol=None))
-        heard = b""
-        while b"welcome" not in heard:
-            heard += sock.recv(65_536)
+        received = b""
+        while b"welcome" not in received:
+            received += sock.recv(65_536)
         sock.sendall(text({"type": "subscribe", "jobs": [job], "mode": "every"}))
-        while b'"snapshot":true' not in heard:
-            heard += sock.recv(65_536)
+        while b'"snapshot":true' not in received:
+            received += sock.recv(65_536)
         yield sock
 
 
@@ -139,9 +139,9 @@ def latency(client: Any, port: int, *, rate: float, events: int) -> Sequence[flo
             started = time.monotonic()
             client.execute_command(*update(job, number))
             wanted = f'"frame {number}"'.encode()
-            heard = b""
-            while wanted not in heard:
-                heard += sock.recv(65_536)
+            received = b""
+            while wanted not in received:
+                received += sock.recv(65_536)
             found.append((time.monotonic() - started) * 1e3)
     return found
 

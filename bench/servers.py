@@ -87,7 +87,7 @@ LATEST_20 = _dialect("latest", max_hz=20)
 
 def _with_snapshot(jobs: Sequence[str]) -> Sequence[Step]:
     first, second = LATEST.subscribed(jobs)
-    return [first, Step(second.say, until=b'"snapshot":true')]
+    return [first, Step(second.send, until=b'"snapshot":true')]
 
 
 ARRIVING = Dialect(_with_snapshot, {PING: PONG})

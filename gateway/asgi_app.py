@@ -81,7 +81,7 @@ class GatewayApp:
     async def running(self) -> AsyncIterator[GatewayApp]:
         """Run the node while the context is open, for an application that mounts this one.
 
-        At the end of the context the clients are told to reconnect, and their connections are
+        At the end of the context the clients are asked to reconnect, and their connections are
         closed. If the node fails, the body is cancelled and the node's error is raised.
 
         Raises:
@@ -122,7 +122,7 @@ class GatewayApp:
     async def _live(self, receive: Receive, send: Send) -> None:
         """Run the node from startup to shutdown.
 
-        If the node fails in between, the server is told, and exits: a gateway that no longer
+        If the node fails in between, the server is notified, and exits: a gateway that no longer
         follows its broker must not appear healthy.
         """
         await receive()  # lifespan.startup

@@ -112,7 +112,7 @@ async def serve_gateway(
         InvalidSettings: The address cannot or must not be used.
         BrokerUnavailable: The broker cannot be reached, and `wait_for_broker` is false.
 
-    Cancellation: no more connections are accepted; clients are told to reconnect elsewhere,
+    Cancellation: no more connections are accepted; clients are asked to reconnect to another node,
         within `limits.shutdown_timeout` seconds. Connections that are left are dropped then.
     """
     authenticator = authenticator or open_authenticator(insecure=insecure, limits=limits)
@@ -165,7 +165,7 @@ async def open_gateway(
 ) -> AsyncIterator[Gateway]:
     """Serve while the context is open: `async with open_gateway(...) as gateway`.
 
-    The arguments are those of `serve_gateway`. At the end of the context, clients are told to
+    The arguments are those of `serve_gateway`. At the end of the context, clients are asked to
     reconnect elsewhere. If the gateway fails, the body is cancelled and the error is raised, in a
     group.
 

@@ -24,23 +24,23 @@ class FakeSource:
 
     def __init__(self) -> None:
         self.received_at: float | None = trio.current_time()
-        self._say, self._said = trio.open_memory_channel[str | Exception](100)
+        self._send, self._sent = trio.open_memory_channel[str | Exception](100)
 
-    async def say(self, **command: Any) -> None:
-        await self.say_text(json.dumps(command))
+    async def send(self, **command: Any) -> None:
+        await self.send_text(json.dumps(command))
 
-    async def say_text(self, text: str) -> None:
-        await self._say.send(text)
+    async def send_text(self, text: str) -> None:
+        await self._send.send(text)
 
     def fail(self, error: Exception) -> None:
-        self._say.send_nowait(error)
+        self._send.send_nowait(error)
 
     def hang_up(self) -> None:
-        self._say.close()
+        self._send.close()
 
     async def receive(self) -> str:
         try:
-            said = await self._said.receive()
+            said = await self._sent.receive()
         except trio.EndOfChannel:
             raise TransportClosed("hung up") from None
         if isinstance(said, Exception):

@@ -69,14 +69,14 @@ async def test_the_documented_mount_works() -> None:
             open_client(port, path="/progress/ws") as client,
             httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http,
         ):
-            await client.hear_type("welcome")
+            await client.receive_type("welcome")
             await client.ask("subscribe", jobs=["video:42"])
-            assert (await client.hear())["state"] is None
+            assert (await client.receive())["state"] is None
             answer = await http.post("/progress/api/jobs/video:42", json={"percent": 1})
             assert answer.json()["seq"] == 1
-            assert (await client.hear())["state"]["percent"] == 1
+            assert (await client.receive())["state"]["percent"] == 1
             await gateway.publish("video:42", percent=2)
-            assert (await client.hear())["state"]["percent"] == 2
+            assert (await client.receive())["state"]["percent"] == 2
             got = await http.get("/progress/api/jobs/video:42")
             assert got.json()["state"]["percent"] == 2
             listed = await http.get("/progress/api/jobs")
@@ -104,7 +104,7 @@ async def test_a_mount_without_lifespan_is_refused(caplog: pytest.LogCaptureFixt
 # Servers without Trio
 
 
-async def told(app: ASGIApp, scope: dict[str, Any], *received: Message) -> list[Message]:
+async def document(app: ASGIApp, scope: dict[str, Any], *received: Message) -> list[Message]:
     """What an application sends to a server."""
     sent: list[Message] = []
     messages = iter(received)
@@ -123,7 +123,7 @@ def test_asyncio_is_refused_with_an_explanation(caplog: pytest.LogCaptureFixture
     import asyncio
 
     app = create_app()
-    (failed,) = asyncio.run(told(app, {"type": "lifespan"}, {"type": "lifespan.startup"}))
+    (failed,) = asyncio.run(document(app, {"type": "lifespan"}, {"type": "lifespan.startup"}))
     assert failed == {"type": "lifespan.startup.failed", "message": NEEDS_TRIO}
     scope: dict[str, Any] = {
         "type": "http",
@@ -132,10 +132,10 @@ def test_asyncio_is_refused_with_an_explanation(caplog: pytest.LogCaptureFixture
         "headers": [],
         "client": None,
     }
-    start, body = asyncio.run(told(app, scope))
+    start, body = asyncio.run(document(app, scope))
     assert start["status"] == 503
     assert NEEDS_TRIO.encode() in body["body"]
-    accept, close = asyncio.run(told(app, {"type": "websocket"}, {"type": "websocket.connect"}))
+    accept, close = asyncio.run(document(app, {"type": "websocket"}, {"type": "websocket.connect"}))
     assert (accept["type"], close["code"]) == ("websocket.accept", 1001)
 
 
@@ -204,7 +204,7 @@ async def test_a_failed_start_is_reported_to_the_server() -> None:
         def feed(self, **_: object) -> Any:
             raise OSError("no feed today")
 
-    sent = await told(create_app(Broken()), {"type": "lifespan"}, {"type": "lifespan.startup"})
+    sent = await document(create_app(Broken()), {"type": "lifespan"}, {"type": "lifespan.startup"})
     assert sent == [{"type": "lifespan.startup.failed", "message": "no feed today"}]
 
 
@@ -294,11 +294,11 @@ async def test_another_version_of_hypercorn_is_refused(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("hypercorn.trio.tcp_server.TCPServer.run", run)
     monkeypatch.setattr(hypercorn_guard, "version", lambda name: "0.19.0")
-    (failed,) = await told(create_app(), {"type": "lifespan"}, {"type": "lifespan.startup"})
+    (failed,) = await document(create_app(), {"type": "lifespan"}, {"type": "lifespan.startup"})
     assert failed["type"] == "lifespan.startup.failed"
     assert "hypercorn 0.19.0" in failed["message"]
     app = create_app(hypercorn_guard=False, limits=Limits(shutdown_timeout=0.1))
-    sent = await told(
+    sent = await document(
         app, {"type": "lifespan"}, {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
     )
     assert [message["type"] for message in sent] == [

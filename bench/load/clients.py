@@ -40,7 +40,7 @@ class _Talk:
     """A client that is not subscribed yet."""
 
     steps: list[Step]
-    heard: bytearray = field(factory=bytearray)
+    received: bytearray = field(factory=bytearray)
 
 
 class Clients:
@@ -165,21 +165,21 @@ class Clients:
         self._tails[fd] = bytes(OVERLAP)
         talk = self._talks[fd] = _Talk(list(self._dialect.subscribed(jobs)))
         self._epoll.register(fd, select.EPOLLIN)
-        sock.send(talk.steps[0].say)
+        sock.send(talk.steps[0].send)
 
     def _continue(self, fd: int, size: int) -> None:
         talk = self._talks[fd]
-        talk.heard += self._view[:size]
-        while talk.steps and (at := talk.heard.find(talk.steps[0].until)) >= 0:
-            del talk.heard[: at + len(talk.steps.pop(0).until)]
+        talk.received += self._view[:size]
+        while talk.steps and (at := talk.received.find(talk.steps[0].until)) >= 0:
+            del talk.received[: at + len(talk.steps.pop(0).until)]
             if talk.steps:
-                self._sockets[fd].send(talk.steps[0].say)
+                self._sockets[fd].send(talk.steps[0].send)
         if not talk.steps:
             del self._talks[fd]
 
     def _reply(self, fd: int, end: int) -> None:
-        for heard, reply in self._dialect.replies.items():
-            if self._buffer.find(heard, OVERLAP, end) >= 0:
+        for received, reply in self._dialect.replies.items():
+            if self._buffer.find(received, OVERLAP, end) >= 0:
                 self._sockets[fd].send(reply)
 
     def _lose(self, fd: int) -> None:

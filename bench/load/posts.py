@@ -28,7 +28,7 @@ def request(path: str, body: bytes) -> bytes:
 @define
 class _Connection:
     socket: socket.socket
-    heard: bytes = b""
+    received: bytes = b""
     asked_at: float = field(factory=time.monotonic)
 
 
@@ -57,13 +57,13 @@ class Posts:
         """Read the answers that have come, and ask again. Raises `RequestRefused`."""
         for fd, _ in self._epoll.poll(timeout):
             connection = self._connections[fd]
-            connection.heard += connection.socket.recv(262_144)
-            if not self._is_whole(connection.heard):
+            connection.received += connection.socket.recv(262_144)
+            if not self._is_whole(connection.received):
                 continue
             now = time.monotonic()
             self.times.add(int((now - connection.asked_at) * 1e6))
             self.answered += 1
-            connection.heard = b""
+            connection.received = b""
             self._ask(connection)
 
     def close(self) -> None:
@@ -76,12 +76,12 @@ class Posts:
         connection.asked_at = time.monotonic()
         connection.socket.sendall(self._make(self._asked))
 
-    def _is_whole(self, heard: bytes) -> bool:
-        head, end, body = heard.partition(b"\r\n\r\n")
+    def _is_whole(self, received: bytes) -> bool:
+        head, end, body = received.partition(b"\r\n\r\n")
         if not end:
             return False
         if b" 200" not in head[:16]:
-            raise RequestRefused(heard.decode(errors="replace")[:200])
+            raise RequestRefused(received.decode(errors="replace")[:200])
         head = head.lower()
         at = head.find(b"content-length:")
         if at < 0:  # chunked: the last chunk is empty

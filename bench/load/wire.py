@@ -18,7 +18,7 @@ _NO_MASK = b"\0\0\0\0"  # RFC 6455 §5.3 asks for a mask; one of zeros leaves th
 class Step:
     """Say this, and go on when the answer holds that."""
 
-    say: bytes
+    send: bytes
     until: bytes
 
 

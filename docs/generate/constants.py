@@ -73,7 +73,7 @@ def lua() -> str:
 
 
 def _plain(hint: str) -> str:
-    """A hint for whoever calls the function: `start 1` is how an update begins an attempt there."""
+    """A hint for the caller of the function: there, an update begins an attempt with `start 1`."""
     return hint.replace("`start: true`", "`start 1`")
 
 

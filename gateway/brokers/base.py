@@ -164,7 +164,7 @@ class Broker(Protocol):
         ...
 
     async def running_children(self, group: str) -> list[str]:
-        """The children of a group that run, also if nobody has declared it."""
+        """The running children of a group, also if the group was not declared yet."""
         ...
 
     async def expire_leases(self) -> int:

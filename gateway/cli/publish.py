@@ -136,8 +136,8 @@ def publish(
 
 
 def _as_json(job: str, result: PublishResult) -> str:
-    told = {name: value for name, value in result._asdict().items() if value is not None}
-    return json.dumps({"job": job} | told)
+    answer = {name: value for name, value in result._asdict().items() if value is not None}
+    return json.dumps({"job": job} | answer)
 
 
 def _as_line(job: str, result: PublishResult) -> str:

@@ -1,4 +1,4 @@
-"""Stopping a command that runs until it is told to stop.
+"""Stopping a command that runs until a signal.
 
 The first SIGINT or SIGTERM cancels its work, which then shuts down in its own time; the second
 ends the process at once.
@@ -61,28 +61,28 @@ def run_until_told(
 async def _until_told(
     work: Callable[[], Awaitable[None]], stop: Stop, at_once: Callable[[], None]
 ) -> signal.Signals | None:
-    told: list[signal.Signals] = []
+    received: list[signal.Signals] = []
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         # Signals are received outside of the cancelled scope, so also while the work shuts down.
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, stop, told, at_once)
+            nursery.start_soon(_handle, signals, stop, received, at_once)
             with stop.scope:
                 await work()
             nursery.cancel_scope.cancel()
-    return told[0] if told else None
+    return received[0] if received else None
 
 
-async def _obey(
+async def _handle(
     signals: AsyncIterator[int],
     stop: Stop,
-    told: list[signal.Signals],
+    received: list[signal.Signals],
     at_once: Callable[[], None],
 ) -> None:
     async for number in signals:
-        if told:
+        if received:
             at_once()
             os._exit(128 + number)
-        told.append(signal.Signals(number))
+        received.append(signal.Signals(number))
         stop.request(at_once=number == signal.SIGINT)
 
 

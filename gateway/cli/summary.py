@@ -14,7 +14,7 @@ __all__ = ["of_access", "of_jobs"]
 def of_access(authenticator: Authenticator) -> Iterator[tuple[str, str]]:
     """Who is let in: by which keys, and from pages of which origins."""
     if authenticator.keys is None:
-        yield "keys", "none: whoever reaches the address may do everything"
+        yield "keys", "none: every client that reaches the address may do everything"
     else:
         for source, keys in authenticator.keys.by_source():
             kinds = ", ".join(key.algorithm for key in keys)

@@ -49,7 +49,7 @@ class TimerWheel:
         self._has_waiters.set()
         return tick
 
-    def forget(self, what: Reopenable, tick: int) -> None:
+    def cancel(self, what: Reopenable, tick: int) -> None:
         """Do not open it on that tick, if the tick is still to come."""
         if self._slots[tick % SLOTS].pop(what, None) is not None:
             self._waiting -= 1

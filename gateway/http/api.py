@@ -208,7 +208,7 @@ class _Api:
         known = tags_in(request.headers.get("if-none-match", ""))
         wait = number_in(request, "wait", default=0.0, most=MAX_WAIT)
         if job not in permissions.watch:
-            if wait:  # wait as for a job that nobody reports
+            if wait:  # wait as for a job that was never reported
                 await waiting.wait_for(
                     trio.sleep_forever, request, self._node, permissions=permissions, within=wait
                 )

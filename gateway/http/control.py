@@ -1,7 +1,7 @@
 """Requests to workers over HTTP: `POST /api/jobs/{job}/requests`.
 
-A request to a group is also sent to its running children, and to theirs. The fold sends it to those
-that begin later (`model/requests.py`).
+A request to a group is also sent to its running children, and to theirs. The reducer sends it to
+those that begin later (`model/requests.py`).
 
 They need the permission `control`; tokens that only allow to watch or publish lack it. Pages of
 other origins are refused as everywhere (`auth/origins.py`).

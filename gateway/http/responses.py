@@ -123,11 +123,11 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it: the client left during the request
+    return Response(status_code=400)  # is not read: the client disconnected during the request
 
 
 def unavailable_detail(error: Exception) -> str:
-    """What a client is told of a `BrokerUnavailable`: the kind of refusal, not the broker's own
+    """The text about a `BrokerUnavailable` for clients: the kind of refusal, not the broker's own
     words, which may name users and keys."""
     refusal = error.refusal if isinstance(error, BrokerUnavailable) else None
     does = "does not answer" if refusal is None else f"refuses ({refusal})"

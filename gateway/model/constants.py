@@ -91,7 +91,7 @@ MIN_HZ: Final = 0.001  # updates a second a client may ask for: once in a quarte
 
 DEFAULT_HISTORY: Final = 128  # events of a job kept for exact replay
 DEFAULT_RETENTION: Final = 86_400.0  # how long a job is kept after its last update
-QUEUED_RETENTION: Final = 604_800.0  # at least, while it is queued: nobody reports on it yet
+QUEUED_RETENTION: Final = 604_800.0  # at least, while it is queued: no worker reports it yet
 PROBE_RETENTION: Final = 60.0  # of a node's own jobs, which are of no use for longer
 FEED_LENGTH: Final = 100_000  # events a Redis feed keeps: some 40 MiB, 10 s of a storm
 

@@ -59,7 +59,7 @@ class InvalidSettings(InvalidInput):
 
 
 class JobUnknown(InvalidInput):
-    """A bare renewal of a job that nobody has reported, or that the gateway has lost.
+    """A bare renewal of a job that was never reported, or that the gateway has lost.
 
     Its worker has to report all it knows again, as it alone can tell it.
     """
@@ -71,7 +71,7 @@ class JobUnknown(InvalidInput):
 class RecordUnreadable(InvalidInput):
     """What the broker has at the job's key is not a record of this version of the gateway.
 
-    Nothing was changed. The text names the key, for whoever runs the other program.
+    Nothing was changed. The text names the key, for the operator of the other program.
     """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:

@@ -61,7 +61,7 @@ class Connections:
     async def drain(self, *, other_nodes: bool, limits: Limits) -> None:
         """Close all connections within `limits.shutdown_timeout`.
 
-        If `other_nodes` serve the same jobs, clients are told to reconnect and are served until
+        If `other_nodes` serve the same jobs, clients are asked to reconnect and are served until
         they have. Otherwise, and if they stay, their connections are closed. Returns when all are
         closed or the time is up; the caller cancels what is left then.
         """

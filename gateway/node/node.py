@@ -241,7 +241,7 @@ class Node:
         if refused is not None:
             return await self.refuse(sink, refused)
         if self._stale is None:
-            self._look_at_freshness()  # whoever comes just after a loss is told in the welcome
+            self._update_freshness()  # so that the welcome of a new client has the current value
         outbox = Outbox(self.limits, fan_out=self.fan_out, timer_wheel=self.timer_wheel)
         began = trio.current_time()
         self.counters.connections_opened[transport] += 1
@@ -268,10 +268,7 @@ class Node:
                 if max_hz is not None:
                     outbox.limit_rate(max_hz)
                 try:
-                    for job, position in positions.items():
-                        session.subscribe(job, mode=mode, position=position)
-                    for command in sets:
-                        session.watch_set(command)
+                    session.start(positions, sets, mode=mode)
                 except NodeFull as error:
                     outbox.end(close_codes.OVERLOADED, detail=str(error))
                 return await serve_connection(
@@ -346,9 +343,9 @@ class Node:
         """Tell clients and the log once when the node's data become stale, or fresh again."""
         while True:
             await trio.sleep(REFRESH_INTERVAL)
-            self._look_at_freshness()
+            self._update_freshness()
 
-    def _look_at_freshness(self) -> None:
+    def _update_freshness(self) -> None:
         before, self._stale = self._stale, self.stale
         if (before is None) == (self._stale is None):
             return

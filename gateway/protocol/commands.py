@@ -1,4 +1,4 @@
-"""What a client may say: commands and updates, from JSON text to values.
+"""What a client may send: commands and updates, from JSON text to values.
 
 `parse_command` and `parse_update` raise `InvalidInput` naming the field.
 """
@@ -101,7 +101,7 @@ class UnwatchSet(
 
 
 class Ping(Struct, frozen=True, tag_field="type", tag="ping"):
-    """Asks for a `pong`; with `time`, for one that says what time it is."""
+    """Asks for a `pong`; with `time`, for one that contains the time."""
 
     time: bool = False
 
@@ -114,7 +114,7 @@ Command = Hello | SyncSubscriptions | Subscribe | Unsubscribe | WatchSet | Unwat
 
 
 class Ask(Struct, frozen=True, forbid_unknown_fields=True):
-    """What somebody asks of a job's worker, as it comes over HTTP."""
+    """A request to a job's worker, as it is sent over HTTP."""
 
     verb: Verb
     id: RequestId | None = None

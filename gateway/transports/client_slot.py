@@ -42,7 +42,7 @@ class ClientSlot:
         self.address = peer
         """The client's address, as far as it is known."""
         self.has_room = True
-        """Whether it is within the limit; if not, it is to be told."""
+        """Whether it is within the limit; if not, the client must be sent the reason."""
         self._peer = peer
         self._proxies = proxies
         self._connection_limiter = connection_limiter

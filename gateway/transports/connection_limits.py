@@ -85,8 +85,8 @@ class ConnectionLimiter:
     def connection(self, address: str) -> Iterator[bool]:
         """Count one more connection from `address`; yields whether it is within the limit.
 
-        If it is not, the client is to be told. Raises `trio.BrokenResourceError` if `OVERFLOW`
-        others are being told already.
+        If it is not, the client must be sent the reason. Raises `trio.BrokenResourceError` if
+        `OVERFLOW` refused clients are being answered already.
         """
         key = network_of(address)
         most = self._limits().max_connections_per_address

@@ -3,7 +3,7 @@
 An ASGI application answers. What is asked for most, an update, is tried first by `direct`,
 which answers it without the application's routing and middleware.
 
-HTTP/2 is for proxies to speak with browsers: its streams are requests that no bound of ours
+HTTP/2 is for proxies and browsers: its streams are requests that no limit of ours
 would count, and in clear text it passes through a proxy as bytes that no rule of it sees.
 """
 
@@ -34,7 +34,7 @@ Direct = Callable[[Exchange], Awaitable[bool]]
 
 
 class HTTPServer:
-    """Serves an ASGI application on streams that somebody else accepts."""
+    """Serves an ASGI application on streams that other code accepts."""
 
     def __init__(self, app: ASGIApp, *, limits: Limits, direct: Direct | None = None) -> None:
         self._app = app

@@ -63,11 +63,11 @@ class Proxies:
             return peer
         address = peer
         for name in _READERS[self.form](text):
-            told = _address(name)
-            if told is None:
+            forwarded = _address(name)
+            if forwarded is None:
                 break
-            address = told
-            if not self.trust(told):
+            address = forwarded
+            if not self.trust(forwarded):
                 break
         return address
 

@@ -198,38 +198,38 @@ def _outcomes(
         if not isinstance(content, list) or len(content) != size:
             raise Unreachable(f"{status}, but not the answer of a gateway")
         return [_outcome(one, again) for one in content]
-    told: dict[str, Any] = content if isinstance(content, dict) else {}
+    document: dict[str, Any] = content if isinstance(content, dict) else {}
     if 300 <= status < 400:
         raise Unreachable(f"{status} redirected to {response.getheader('Location')}")
-    problem = f"{status} {told.get('detail') or told.get('title') or response.reason}"
+    problem = f"{status} {document.get('detail') or document.get('title') or response.reason}"
     if status >= 500 or status in again:
         raise Unreachable(problem, retry_after=_retry_after(response))
-    if response.getheader("Content-Type") != _PROBLEM or told.get("status") != status:
+    if response.getheader("Content-Type") != _PROBLEM or document.get("status") != status:
         # Probably the answer of a proxy while the gateway is being restarted.
         raise Unreachable(f"{problem}, but not the answer of a gateway")
     raise Rejected(problem)
 
 
-def _outcome(told: Any, again: frozenset[int]) -> Outcome:
-    """The outcome in one element of the answer."""
-    if not isinstance(told, dict):
+def _outcome(element: Any, again: frozenset[int]) -> Outcome:
+    """The outcome of one update, from its element of the answer."""
+    if not isinstance(element, dict):
         return Unreachable("not the answer of a gateway")
-    if isinstance(told.get("attempt"), int):
+    if isinstance(element.get("attempt"), int):
         return PublishResult(
-            told["attempt"],
-            bool(told.get("applied")),
-            told.get("reason"),
-            epoch=told.get("epoch"),
-            seq=told.get("seq"),
-            request=told.get("request") if isinstance(told.get("request"), dict) else None,
+            element["attempt"],
+            bool(element.get("applied")),
+            element.get("reason"),
+            epoch=element.get("epoch"),
+            seq=element.get("seq"),
+            request=element.get("request") if isinstance(element.get("request"), dict) else None,
         )
-    status = told.get("status")
+    status = element.get("status")
     if not isinstance(status, int):
         return Unreachable("not the answer of a gateway")
-    problem = f"{status} {told.get('detail') or told.get('title')}"
+    problem = f"{status} {element.get('detail') or element.get('title')}"
     if status >= 500 or status in again:
         return Unreachable(problem)
-    field = told.get("field")
+    field = element.get("field")
     return Rejected(problem, field=field if isinstance(field, str) else None)
 
 

@@ -16,7 +16,15 @@ __all__ = ["Outage"]
 class Outage:
     """The availability of a gateway, as its sender has observed it."""
 
-    __slots__ = ("_connected", "_quiet_until", "_told", "failures", "retry_at", "since", "why")
+    __slots__ = (
+        "_connected",
+        "_logged",
+        "_quiet_until",
+        "failures",
+        "retry_at",
+        "since",
+        "why",
+    )
 
     def __init__(self) -> None:
         self.failures = 0
@@ -27,7 +35,7 @@ class Outage:
         self.since: float | None = None
         """When the first of them failed."""
         self._connected = False  # whether any request was ever answered
-        self._told = False
+        self._logged = False
         self._quiet_until = float("-inf")
 
     def failed(self, error: Unreachable, *, now: float, random: float) -> str | None:
@@ -48,18 +56,20 @@ class Outage:
         if error.retry_after is not None:
             pause = max(pause, min(error.retry_after, MAX_RETRY_AFTER) * (1 + random / 10))
         self.retry_at = now + pause
-        if self._told or now < self._quiet_until:
+        if self._logged or now < self._quiet_until:
             return None
-        self._told, self._quiet_until = True, now + QUIET
+        self._logged, self._quiet_until = True, now + QUIET
         return f"is unavailable ({self.why}); jobs continue, and their newest state is sent later"
 
     def answered(self, *, now: float) -> str | None:
         """Record an answer. Returns a line to log, if any."""
-        since, told = self.since, self._told
+        since, logged = self.since, self._logged
         self._connected = True
-        self.failures, self.retry_at, self.since, self._told = 0, 0.0, None, False
+        self.failures, self.retry_at, self.since, self._logged = 0, 0.0, None, False
         return (
-            f"is available again after {now - since:.1f} s" if told and since is not None else None
+            f"is available again after {now - since:.1f} s"
+            if logged and since is not None
+            else None
         )
 
     def wait_budget(self, timeout: float, *, now: float) -> float:

@@ -88,7 +88,7 @@ class Report:
         """Whether the end of a block will end the job."""
         self.touched_at = -inf
         self.left = False
-        """Whether the gateway was told that the job will not be ended. Then its lease is not
+        """Whether the gateway has received that the job will not be ended. Then its lease is not
         renewed until it is touched."""
         self.unwelcome = False
         """Whether its last snapshot was rejected as a whole. Then only renewals are sent."""

@@ -105,7 +105,7 @@ async def gateway_with_clients(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_check_output, gateway.process)
             for client in clients:
-                await client.hear_type("welcome")
+                await client.receive_type("welcome")
                 await client.ask("subscribe", jobs=["honest"])
                 nursery.start_soon(_watch, client, gateway)
             nursery.start_soon(_publish, publisher)
@@ -116,7 +116,7 @@ async def gateway_with_clients(
 
 async def _watch(client: Client, gateway: AttackedGateway) -> None:
     while True:
-        frame = await client.hear_type("progress")
+        frame = await client.receive_type("progress")
         if frame["state"] is not None:
             gateway.ages.append(time.monotonic() - float(frame["state"]["message"]))
 
@@ -124,8 +124,8 @@ async def _watch(client: Client, gateway: AttackedGateway) -> None:
 async def _measure_replies(client: Client, gateway: AttackedGateway) -> None:
     while True:
         began = time.monotonic()
-        await client.say("ping")
-        await client.hear_type("pong")
+        await client.send("ping")
+        await client.receive_type("pong")
         gateway.answers.append(time.monotonic() - began)
         await trio.sleep(INTERVAL)
 

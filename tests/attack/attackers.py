@@ -21,14 +21,16 @@ from tests.e2e.client import PING, PONG, close_frame, command, frame, upgrade
 
 SECONDS = 1.5
 """How long an attack lasts."""
-CROWD = int(os.environ.get("GATEWAY_TEST_CROWD", min(10_000, file_limit.allowed() - 1_000)))
-"""How many connections come at once, and are cut off at once: as many as may be open here."""
-CROWDS = {"crowd": CROWD, "goodbyes": CROWD // 5}
-"""How many there are in each attack that is a crowd."""
+CONNECTIONS = int(
+    os.environ.get("GATEWAY_TEST_CONNECTIONS", min(10_000, file_limit.allowed() - 1_000))
+)
+"""How many connections are opened, and closed, at the same moment: as many as may be open here."""
+CONNECTIONS_OF = {"many_connections": CONNECTIONS, "many_closes": CONNECTIONS // 5}
+"""The connections of each attack that opens many at the same moment."""
 GONE = (ConnectionError, BlockingIOError, TimeoutError)
 
 
-def dial(port: int, *, blocking: bool = False) -> socket.socket:
+def connect(port: int, *, blocking: bool = False) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port), timeout=10)
     sock.setblocking(blocking)
     return sock
@@ -36,7 +38,7 @@ def dial(port: int, *, blocking: bool = False) -> socket.socket:
 
 def websockets(port: int, count: int, stack: ExitStack) -> list[socket.socket]:
     """Sockets of clients after the WebSocket handshake."""
-    found = [stack.enter_context(dial(port, blocking=True)) for _ in range(count)]
+    found = [stack.enter_context(connect(port, blocking=True)) for _ in range(count)]
     for sock in found:
         sock.sendall(upgrade())
     for sock in found:
@@ -138,7 +140,7 @@ def published_names(port: int) -> int:
     numbers = itertools.count()
     for _ in time_left():
         with ExitStack() as stack, suppress(*GONE):
-            clients = [stack.enter_context(dial(port, blocking=True)) for _ in range(4)]
+            clients = [stack.enter_context(connect(port, blocking=True)) for _ in range(4)]
             for _ in range(200):  # a server may close after some requests
                 for sock in clients:
                     path = f"/api/jobs/new:{next(numbers)}".encode()
@@ -177,14 +179,14 @@ def requests(port: int, *kinds: str, clients: int = 2) -> int:
         {"job": f"flood:{n}", "message": "x" * 200} for n in range(200)
     ]
     updates += [{"job": "flood:long", "percent": n / 10} for n in range(600)]
-    with dial(port, blocking=True) as sock:
+    with connect(port, blocking=True) as sock:
         for start in range(0, len(updates), 50):
             body = json.dumps(updates[start : start + 50]).encode()
             sock.sendall(request("/api/jobs", method="POST", body=body))
             sock.recv(65_536)
     answered = 0
     with ExitStack() as stack:
-        endless = [stack.enter_context(dial(port)) for _ in range(clients)]
+        endless = [stack.enter_context(connect(port)) for _ in range(clients)]
         for sock in endless:
             sock.send(request("/healthz", "transfer-encoding: chunked"))
         flows = [
@@ -209,7 +211,7 @@ class _Flow:
 
     def __init__(self, port: int, data: bytes) -> None:
         self._port, self._data, self._sent = port, data, 0
-        self.sock = dial(port)
+        self.sock = connect(port)
         self.answered = 0
 
     def go_on(self) -> bool:
@@ -220,21 +222,21 @@ class _Flow:
                 self._sent += self.sock.send(self._data[self._sent % len(self._data) :])
                 busy = True
             with suppress(BlockingIOError):
-                heard = self.sock.recv(65_536)
-                self.answered += heard.count(b"HTTP/1.1 ")
-                if not heard:
+                received = self.sock.recv(65_536)
+                self.answered += received.count(b"HTTP/1.1 ")
+                if not received:
                     raise ConnectionResetError
                 busy = True
         except ConnectionError:
             self.sock.close()
-            self.sock, self._sent = dial(self._port), 0
+            self.sock, self._sent = connect(self._port), 0
         return busy
 
 
 def slow_heads(port: int) -> int:
     """Slowloris: many heads, a byte at a time, that never end."""
     with ExitStack() as stack:
-        socks = [stack.enter_context(dial(port)) for _ in range(500)]
+        socks = [stack.enter_context(connect(port)) for _ in range(500)]
         for sock in socks:
             sock.send(b"GET / HTTP/1.1\r\nx: ")
         for _ in time_left():
@@ -250,7 +252,7 @@ def resets(port: int) -> int:
     half = [b"", b"\xff" * 100, upgrade()[:-2], upgrade(), upgrade() + frame("{}")[:3]]
     count = 0
     for _ in time_left():
-        sock = dial(port)
+        sock = connect(port)
         with suppress(*GONE):
             sock.send(half[count % len(half)])
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -290,7 +292,7 @@ def _bursts(port: int, data: Callable[[int], bytes]) -> int:
     for _ in time_left():
         with ExitStack() as stack, DefaultSelector() as selector:
             for _ in range(20):
-                sock = stack.enter_context(dial(port))
+                sock = stack.enter_context(connect(port))
                 with suppress(*GONE):
                     sock.send(data(count))
                 selector.register(sock, EVENT_READ)
@@ -302,17 +304,17 @@ def _bursts(port: int, data: Callable[[int], bytes]) -> int:
     return count
 
 
-def connection_limiter(port: int) -> int:
-    """Many at once, as when a node of theirs has gone; behind a proxy. All are to be served.
-    Then all are cut off in one moment, as when the proxy goes."""
+def many_connections(port: int) -> int:
+    """Many connections at the same moment, as after the failure of another node; behind a proxy.
+    All must be served. Then all are reset at the same moment, as when the proxy fails."""
     with ExitStack() as stack:
-        return len(_connection_limiter(port, CROWDS["crowd"], stack))
+        return len(_open_many(port, CONNECTIONS_OF["many_connections"], stack))
 
 
-def goodbyes(port: int) -> int:
+def many_closes(port: int) -> int:
     """Many clients that close at the same moment."""
     with ExitStack() as stack, DefaultSelector() as selector:
-        socks = _connection_limiter(port, CROWDS["goodbyes"], stack)
+        socks = _open_many(port, CONNECTIONS_OF["many_closes"], stack)
         for sock in socks:
             sock.send(close_frame())
             selector.register(sock, EVENT_READ)
@@ -324,14 +326,14 @@ def goodbyes(port: int) -> int:
         return answered
 
 
-def _connection_limiter(port: int, size: int, stack: ExitStack) -> list[socket.socket]:
+def _open_many(port: int, size: int, stack: ExitStack) -> list[socket.socket]:
     """Those who were welcomed of so many who came at once, each from another address."""
     welcomed = []
     with DefaultSelector() as selector:
         for number in range(size):
-            sock = stack.enter_context(dial(port))
-            told = f"198.{18 + number // 62_500}.{number // 250 % 250}.{number % 250 + 1}"
-            sock.send(upgrade(x_forwarded_for=told))
+            sock = stack.enter_context(connect(port))
+            received = f"198.{18 + number // 62_500}.{number // 250 % 250}.{number % 250 + 1}"
+            sock.send(upgrade(x_forwarded_for=received))
             selector.register(sock, EVENT_READ, bytearray())
         end = time.monotonic() + 20 + size / 500
         while selector.get_map() and time.monotonic() < end:
@@ -362,8 +364,8 @@ ATTACKS: dict[str, tuple[Callable[..., int], int]] = {
     "rejected and more": (rejected_and_more, 100),
     "oversized": (oversized, 100),
     "deflate": (deflate, 100),
-    "crowd": (connection_limiter, CROWDS["crowd"]),
-    "goodbyes": (goodbyes, CROWDS["goodbyes"]),
+    "many_connections": (many_connections, CONNECTIONS_OF["many_connections"]),
+    "many_closes": (many_closes, CONNECTIONS_OF["many_closes"]),
 }
 """What there is, and how much of it makes an attack: bytes, jobs, answers or connections."""
 

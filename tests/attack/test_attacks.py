@@ -1,7 +1,7 @@
 """Heavy attacks: the gateway survives, its memory does not grow, and other clients are not
 affected.
 
-`GATEWAY_TEST_CROWD` is the number of connections that are opened at once (default 10,000).
+`GATEWAY_TEST_CONNECTIONS` is the number of connections that are opened at once (default 10,000).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.e2e.client import open_client, upgrade
 from tests.e2e.hosts import ROOT
 
 from .attacked_gateway import AttackedGateway, gateway_with_clients
-from .attackers import ATTACKS, CROWD, CROWDS, GONE, SECONDS
+from .attackers import ATTACKS, CONNECTIONS, CONNECTIONS_OF, GONE, SECONDS
 
 P99 = 0.25
 """Seconds: how old an update may be when the others see it, and an answer take, in spite of
@@ -28,30 +28,30 @@ all."""
 BUSY = 5
 """Times as long as before the attack: what is allowed on a machine that has other things to do."""
 GROWTH = 40.0
-"""MiB that an attack may leave in memory: pools, and what lingers for 30 s by design. A
-crowd besides leaves the heap as large as it was when all were in."""
+"""MiB that an attack may leave in memory: pools, and what lingers for 30 s by design.
+Connections also leave the heap as large as it was when all were open."""
 EACH = 0.05
 """MiB of a connection in that heap."""
 pytestmark = pytest.mark.alone
 
-WITHIN = SECONDS + 30 + CROWD / 200
+WITHIN = SECONDS + 30 + CONNECTIONS / 200
 
 
 async def attack(
-    name: str, gateway: AttackedGateway, *, connection_limiter: int = CROWD, until_gone: bool = True
+    name: str, gateway: AttackedGateway, *, connections: int = CONNECTIONS, until_gone: bool = True
 ) -> int:
-    """Run an attack in its own process; how much of it there was. A crowd until all are gone:
-    of a flood, what the kernel has is read long after its client went."""
+    """Run an attack in its own process; returns its amount. Waits until many connections are
+    closed; what a flood has sent is still read from the kernel long after its client has closed."""
     descriptors = gateway.descriptors
     with trio.fail_after(WITHIN):
         done = await trio.run_process(
             [sys.executable, "-m", "tests.attack.attackers", name, str(gateway.port)],
             cwd=ROOT,
-            env={**os.environ, "GATEWAY_TEST_CROWD": str(connection_limiter)},
+            env={**os.environ, "GATEWAY_TEST_CONNECTIONS": str(connections)},
             capture_stdout=True,
             stdin=subprocess.DEVNULL,
         )
-        if name in CROWDS and until_gone:
+        if name in CONNECTIONS_OF and until_gone:
             await gateway.wait_for_disconnects(descriptors=descriptors)
     return int(done.stdout)
 
@@ -76,22 +76,22 @@ async def test_the_gateway_survives_a_minute_of_attacks(name: str) -> None:
         assert gateway.is_running
         assert amount >= ATTACKS[name][1], "that was no attack"
         assert p99 < bound
-        assert grown < GROWTH + EACH * CROWDS.get(name, 0)
+        assert grown < GROWTH + EACH * CONNECTIONS_OF.get(name, 0)
         async with open_client(gateway.port) as client:
-            await client.hear_type("welcome")
+            await client.receive_type("welcome")
 
 
 async def test_memory_is_reused_after_connections_close() -> None:
     async with gateway_with_clients() as gateway:
         sizes = []
         for _ in range(5):
-            assert await attack("crowd", gateway, connection_limiter=500) == 500
+            assert await attack("many_connections", gateway, connections=500) == 500
             sizes.append(gateway.memory)
-        print(f"MiB after each crowd: {', '.join(f'{size:.1f}' for size in sizes)}")  # noqa: T201 - for -s
+        print(f"MiB after each round: {', '.join(f'{size:.1f}' for size in sizes)}")  # noqa: T201 - for -s
         assert sizes[-1] < sizes[0] + 500 * EACH / 5
 
 
-def _dialled(port: int) -> trio.socket.SocketType:
+def _connected(port: int) -> trio.socket.SocketType:
     sock = socket.create_connection(("127.0.0.1", port), timeout=10)
     sock.setblocking(False)
     return trio.socket.from_stdlib_socket(sock)
@@ -101,11 +101,11 @@ async def test_connections_from_one_address_are_limited() -> None:
     """1,000 are served, some get a close code, the rest is dropped; other addresses are served."""
     async with gateway_with_clients() as gateway:
         with ExitStack() as stack:
-            told = partial(upgrade, x_forwarded_for="192.0.2.1")
+            received = partial(upgrade, x_forwarded_for="192.0.2.1")
             codes = {"welcome": 0, "too many": 0, "dropped": 0}
-            socks = [stack.enter_context(_dialled(gateway.port)) for _ in range(1_300)]
+            socks = [stack.enter_context(_connected(gateway.port)) for _ in range(1_300)]
             for sock in socks:
-                await sock.send(told())
+                await sock.send(received())
             async with trio.open_nursery() as nursery:
                 for sock in socks:
                     nursery.start_soon(_fate, sock, codes)
@@ -113,20 +113,20 @@ async def test_connections_from_one_address_are_limited() -> None:
             assert codes["too many"] > 0
             assert codes["too many"] + codes["dropped"] == 300
             async with open_client(gateway.port) as client:
-                await client.hear_type("welcome")
+                await client.receive_type("welcome")
 
 
 async def _fate(sock: trio.socket.SocketType, codes: dict[str, int]) -> None:
-    heard = b""
+    received = b""
     with trio.fail_after(30):
         while True:
             try:
                 data = await sock.recv(4096)
             except GONE:
                 data = b""
-            heard += data
+            received += data
             for fate in ("welcome", "too many"):
-                if fate.encode() in heard:
+                if fate.encode() in received:
                     codes[fate] += 1
                     return
             if not data:

@@ -81,18 +81,18 @@ async def port(limits: Limits, caplog: pytest.LogCaptureFixture) -> AsyncIterato
     """Of a gateway in hypercorn, on which another client is there, undisturbed, at the end."""
     caplog.set_level(logging.CRITICAL, "hypercorn.error")
     async with asgi_server(limits) as host, open_client(host.port) as other:
-        await other.hear_type("welcome")
+        await other.receive_type("welcome")
         await other.ask("subscribe", jobs=["other"])
-        assert (await other.hear())["state"] is None
+        assert (await other.receive())["state"] is None
         yield host.port
         await eventually(lambda: host.node.statistics().connections == 1)
         seq = (await host.publish("other", percent=50)).position.seq
-        assert (await other.hear())["seq"] == seq
+        assert (await other.receive())["seq"] == seq
         assert await other.ask("ping") == {"type": "pong"}
         await other.close()
 
 
-async def say(port: int, *parts: bytes) -> None:
+async def send(port: int, *parts: bytes) -> None:
     """Send these in one connection, each a moment after the one before, then leave."""
     with suppress(Reset, OSError, trio.BrokenResourceError):
         async with connect(port) as raw:
@@ -107,14 +107,14 @@ async def say(port: int, *parts: bytes) -> None:
 @pytest.mark.parametrize("head", HEADS)
 async def test_hypercorn_survives_any_bytes_after_a_head(port: int, head: str) -> None:
     for byte in EARLY:
-        await say(port, HEADS[head] + byte)
-        await say(port, HEADS[head], byte, byte)
+        await send(port, HEADS[head] + byte)
+        await send(port, HEADS[head], byte, byte)
 
 
 async def test_hypercorn_survives_any_frames(port: int) -> None:
     for data in FRAMES:
-        await say(port, upgrade() + data + command("ping"))
-        await say(port, upgrade(), data, data, command("ping"))
+        await send(port, upgrade() + data + command("ping"))
+        await send(port, upgrade(), data, data, command("ping"))
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "send_eof"])
@@ -135,7 +135,7 @@ async def test_the_gateway_survives_a_minute_of_attacks(name: str) -> None:
         with trio.fail_after(10):
             while len(gateway.ages) < 100:  # noqa: ASYNC110 - it counts what others do
                 await trio.sleep(0.01)
-        assert await attack(name, gateway, connection_limiter=1_000, until_gone=False) > 0
+        assert await attack(name, gateway, connections=1_000, until_gone=False) > 0
         assert gateway.is_running
         gateway.reset_measurements()
         with trio.fail_after(6 * PATIENCE):  # hypercorn reads all of a flood

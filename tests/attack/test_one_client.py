@@ -42,14 +42,14 @@ async def port(gateway: Gateway) -> AsyncIterator[int]:
     port = gateway.addresses[0][1]
     tasks = trio.lowlevel.current_statistics().tasks_living
     async with open_client(port) as other:
-        await other.hear_type("welcome")
+        await other.receive_type("welcome")
         await other.ask("subscribe", jobs=["other"])
-        assert (await other.hear())["state"] is None
+        assert (await other.receive())["state"] is None
         yield port
         await eventually(lambda: gateway.node.statistics().connections == 1)
         await eventually(lambda: gateway.node.statistics().hub.subscriptions == 1)
         seq = (await gateway.publish("other", percent=50)).position.seq
-        assert (await other.hear())["seq"] == seq
+        assert (await other.receive())["seq"] == seq
         assert await other.ask("ping") == {"type": "pong"}
         await other.close()
     await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
@@ -214,7 +214,7 @@ async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
         await raw.send(upgrade() + command("ping"))
         assert (await raw.head())[0] == 101
         client = Client(raw)
-        assert await client.hear_type("pong")
+        assert await client.receive_type("pong")
         await client.close()
 
 
@@ -239,7 +239,7 @@ async def test_requests_and_an_upgrade_in_one_segment_are_answered(port: int) ->
             assert (await raw.response())[0] == 200
         assert (await raw.head())[0] == 101
         client = Client(raw)
-        assert await client.hear_type("pong")
+        assert await client.receive_type("pong")
         await client.close()
 
 
@@ -275,10 +275,10 @@ async def test_commands_sent_with_the_request_are_answered(port: int) -> None:
         await raw.send(upgrade() + command("ping") + command("sync_subscriptions", jobs=[JOB]))
         assert (await raw.head())[0] == 101
         client = Client(raw)
-        assert (await client.hear())["type"] == "welcome"
-        assert await client.hear() == {"type": "pong"}
-        assert (await client.hear())["added"] == [JOB]
-        assert (await client.hear())["job"] == JOB
+        assert (await client.receive())["type"] == "welcome"
+        assert await client.receive() == {"type": "pong"}
+        assert (await client.receive())["added"] == [JOB]
+        assert (await client.receive())["job"] == JOB
         await client.close()
 
 
@@ -288,7 +288,7 @@ async def test_a_request_in_pieces_is_answered(port: int) -> None:
             await raw.send(bytes([byte]))
         assert (await raw.head())[0] == 101
         client = Client(raw)
-        assert await client.hear_type("pong")
+        assert await client.receive_type("pong")
         await client.close()
 
 
@@ -302,7 +302,7 @@ async def test_a_request_followed_by_eof_is_answered(port: int) -> None:
 async def test_bytes_after_a_close_frame_are_ignored(port: int) -> None:
     for late in (command("ping"), frame(b"", PING), b"\xff" * 5_000, close_frame(1000)):
         async with open_client(port) as client:
-            await client.hear_type("welcome")
+            await client.receive_type("welcome")
             await client.raw.send(close_frame(1000) + late)
             assert await client.close_code() == 1000
 
@@ -448,7 +448,7 @@ async def test_a_client_that_leaves_in_any_phase_leaves_no_resources(
 )
 async def test_an_invalid_frame_closes_with_1002(port: int, data: bytes, code: int) -> None:
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         began = trio.current_time()
         await client.raw.send(data + command("ping"))
         assert await client.close_code() == code
@@ -466,7 +466,7 @@ async def test_an_oversized_message_closes_with_1009(
         for number, part in enumerate(parts)
     ]
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.raw.send(b"".join(frames))
         assert await client.close_code() == 1009
 
@@ -475,24 +475,24 @@ async def test_a_message_oversized_only_in_bytes_closes_with_1009(
     port: int, limits: Limits
 ) -> None:
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.raw.send(frame("ü" * (limits.max_frame // 2 + 1)))
         assert await client.close_code() == 1009
 
 
 async def test_a_message_of_the_maximum_size_is_accepted(port: int, limits: Limits) -> None:
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         text = '{"type":"ping","x":""}'
         text = text.replace('""', f'"{"x" * (limits.max_frame - len(text))}"')
         await client.raw.send(frame(text))
-        assert await client.hear() == {"type": "pong"}
+        assert await client.receive() == {"type": "pong"}
 
 
 async def test_an_oversized_frame_header_closes_immediately(port: int) -> None:
     """It says it will send a terabyte; it is not kept."""
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.raw.send(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0")
         await client.raw.send(b"x" * 100_000)
         assert await client.close_code() == 1009
@@ -500,24 +500,24 @@ async def test_an_oversized_frame_header_closes_immediately(port: int) -> None:
 
 async def test_control_frames_between_fragments_are_answered(port: int) -> None:
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.raw.send(
             frame('{"ty', fin=False)
             + frame("between", PING)
             + frame("unasked", PONG)
             + frame('pe":"ping"}', 0)
         )
-        assert await client.hear() == {"type": "pong"}
+        assert await client.receive() == {"type": "pong"}
         await client.close()
 
 
 async def test_a_ping_during_the_close_is_ignored(port: int) -> None:
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.raw.send(frame(b"", BINARY) + frame("now", PING) * 3 + command("ping"))
         assert await client.close_code() == 1003
     async with open_client(port) as client:  # after it has said so
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.raw.send(frame(b"", BINARY))
         await client.raw.until(b"text frames only")
         try:
@@ -529,7 +529,7 @@ async def test_a_ping_during_the_close_is_ignored(port: int) -> None:
 
 async def test_a_client_that_does_not_answer_the_close_is_aborted(port: int) -> None:
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.raw.send(frame(b"", BINARY))
         await client.raw.until(b"text frames only")
         assert await client.raw.rest() == b""
@@ -580,8 +580,8 @@ def is_answer(id_: int, object_: Json) -> bool:
 
 async def test_many_short_subscriptions_leave_no_memory(gateway: Gateway, port: int) -> None:
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         for number in range(200):
-            await client.say("sync_subscriptions", id=number, jobs=[f"{number}:{n}" for n in "ab"])
-            await client.hear_until(partial(is_answer, number))
+            await client.send("sync_subscriptions", id=number, jobs=[f"{number}:{n}" for n in "ab"])
+            await client.receive_until(partial(is_answer, number))
         assert gateway.node.statistics().hub.subscriptions == 3  # with the other client's

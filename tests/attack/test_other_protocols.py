@@ -78,5 +78,5 @@ async def test_a_websocket_upgrade_works_after_other_requests(
             assert (await raw.response())[0] == 200
         assert (await raw.head())[0] == 101
         client = Client(raw)
-        assert await client.hear_type("pong")
+        assert await client.receive_type("pong")
         await client.close()

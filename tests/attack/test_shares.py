@@ -31,13 +31,13 @@ async def opened(stack: AsyncExitStack, port: int, address: str, **headers: str)
     await raw.send(upgrade(x_forwarded_for=address, **headers))
     assert (await raw.head())[0] == 101
     client = Client(raw)
-    await client.hear_type("welcome")
+    await client.receive_type("welcome")
     return client
 
 
 async def subscribed(client: Client, *jobs: str) -> Json:
-    await client.say("subscribe", jobs=jobs)
-    return await client.hear_type("subscriptions")
+    await client.send("subscribe", jobs=jobs)
+    return await client.receive_type("subscriptions")
 
 
 async def invented(
@@ -80,7 +80,7 @@ async def test_invented_jobs_of_one_address_leave_quota_for_others(
         bob = await opened(stack, port, BOB)
         assert (await subscribed(bob, "real", "never:0:0"))["denied"] == {}
         await gateway.publish("real", percent=1)
-        await bob.hear_until(lambda heard: heard.get("job") == "real" and heard["seq"] == 1)
+        await bob.receive_until(lambda frame: frame.get("job") == "real" and frame["seq"] == 1)
     await eventually(lambda: gateway.node.hub.statistics().subscriptions == 0)
     assert gateway.node.hub.statistics().free == 2_000 - 1  # the probe's
 

@@ -73,13 +73,13 @@ async def _come_and_go(port: int, chance: random.Random) -> None:
         with suppress(Reset, ConnectionError):
             async with open_client(port) as client:
                 jobs = [f"soak:{chance.randrange(JOBS)}" for _ in range(chance.randrange(1, 20))]
-                await client.say("sync_subscriptions", jobs=jobs)
+                await client.send("sync_subscriptions", jobs=jobs)
                 with trio.move_on_after(chance.random()):
                     while True:
-                        await client.hear()
+                        await client.receive()
                 match chance.randrange(3):
                     case 0:
-                        await client.say("sync_subscriptions", jobs=[])
+                        await client.send("sync_subscriptions", jobs=[])
                     case 1:
                         client.raw.reset()
 

@@ -43,8 +43,8 @@ class Client:
         self.close_code = await node.serve(self.source, self.sink)
         self.ended.set()
 
-    async def say(self, type_: str, **fields: Any) -> None:
-        await self.source.say(type=type_, **fields)
+    async def send(self, type_: str, **fields: Any) -> None:
+        await self.source.send(type=type_, **fields)
         await quiet()
 
     def states(self, job: str) -> list[Any]:
@@ -94,8 +94,8 @@ async def test_a_client_watches_only_the_jobs_of_its_token(
     await harness.publish("mine:1", 10)
     await harness.publish("theirs:1", 20)
     client = await harness.connect()
-    await client.say("hello", token=token())
-    await client.say("subscribe", id=1, jobs=["mine:1", "mine:2", "theirs:1", "theirs:2"])
+    await client.send("hello", token=token())
+    await client.send("subscribe", id=1, jobs=["mine:1", "mine:2", "theirs:1", "theirs:2"])
     answer = client.sink.of("subscriptions")[0]
     assert answer["added"] == ["mine:1", "mine:2", "theirs:1", "theirs:2"]
     assert answer["denied"] == {}
@@ -124,11 +124,11 @@ async def test_denied_jobs_look_like_unknown_ones(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client = await harness.connect()
-    await client.say("hello", token=token())
-    await client.say("subscribe", id=1, jobs=["theirs:1", "theirs:1"])
-    await client.say("subscribe", id=2, jobs=["theirs:1"], mode="every")
-    await client.say("sync_subscriptions", id=3, jobs=["theirs:2"])
-    await client.say("unsubscribe", id=4, jobs=["theirs:2", "theirs:1"])
+    await client.send("hello", token=token())
+    await client.send("subscribe", id=1, jobs=["theirs:1", "theirs:1"])
+    await client.send("subscribe", id=2, jobs=["theirs:1"], mode="every")
+    await client.send("sync_subscriptions", id=3, jobs=["theirs:2"])
+    await client.send("unsubscribe", id=4, jobs=["theirs:2", "theirs:1"])
     assert [
         (frame["added"], frame["removed"], frame["unchanged"])
         for frame in client.sink.of("subscriptions")
@@ -145,15 +145,15 @@ async def test_a_change_of_permissions_keeps_the_mode_and_repeats_nothing(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client = await harness.connect(SlowSink(takes=0.5))
-    await client.say("hello", token=token())
-    await client.say("subscribe", jobs=["theirs:1"], mode="every")
+    await client.send("hello", token=token())
+    await client.send("subscribe", jobs=["theirs:1"], mode="every")
     await trio.sleep(5)
-    await client.say("hello", token=token(watch=("theirs:*",)))
+    await client.send("hello", token=token(watch=("theirs:*",)))
     await trio.sleep(5)
     for percent in (10, 20, 30, 40):  # faster than the client takes them
         await harness.publish("theirs:1", percent)
     await trio.sleep(5)
-    await client.say("hello", token=token(watch=("theirs:*", "mine:*")))
+    await client.send("hello", token=token(watch=("theirs:*", "mine:*")))
     await trio.sleep(5)
     assert client.states("theirs:1") == [None, None, 10, 20, 30, 40]
 
@@ -163,7 +163,7 @@ async def test_no_command_is_accepted_before_hello(
     autojump_clock: MockClock, harness: Harness, first: str
 ) -> None:
     client = await harness.connect()
-    await client.say(first, jobs=["mine:1"])
+    await client.send(first, jobs=["mine:1"])
     assert client.close_code is close_codes.UNAUTHORIZED
     assert [frame["type"] for frame in client.sink.frames] == ["welcome"]
 
@@ -172,7 +172,7 @@ async def test_hello_without_a_token_is_rejected(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client = await harness.connect()
-    await client.say("hello", positions={})
+    await client.send("hello", positions={})
     assert client.close_code is close_codes.UNAUTHORIZED
 
 
@@ -182,7 +182,7 @@ async def test_a_client_without_hello_is_disconnected_after_the_timeout(
     start = trio.current_time()
     late, in_time = await harness.connect(), await harness.connect()
     await trio.sleep(harness.node.limits.hello_timeout - 0.5)
-    await in_time.say("hello", token=token())
+    await in_time.send("hello", token=token())
     await late.ended.wait()
     assert late.close_code is close_codes.UNAUTHORIZED
     assert trio.current_time() - start == pytest.approx(harness.node.limits.hello_timeout, abs=0.5)
@@ -194,14 +194,14 @@ async def test_an_expired_token_is_announced_and_then_closes_the_connection(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client = await harness.connect()
-    await client.say("hello", token=token(20))
+    await client.send("hello", token=token(20))
     start = trio.current_time()
     await trio.sleep(19)
     assert client.sink.of("error") == []
     await trio.sleep(2)
     (error,) = client.sink.of("error")
     assert error["code"] == "token_expired"
-    await client.say("subscribe", jobs=["mine:1"])  # it still works
+    await client.send("subscribe", jobs=["mine:1"])  # it still works
     assert client.states("mine:1") == [None]
     await client.ended.wait()
     assert client.close_code is client.sink.close_code is close_codes.EXPIRED
@@ -214,11 +214,11 @@ async def test_a_new_token_in_time_keeps_the_connection(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client = await harness.connect()
-    await client.say("hello", token=token(10))
-    await client.say("subscribe", jobs=["mine:1"])
+    await client.send("hello", token=token(10))
+    await client.send("subscribe", jobs=["mine:1"])
     for _ in range(3):
         await trio.sleep(11)
-        await client.say("hello", token=token(10))
+        await client.send("hello", token=token(10))
         await harness.publish("mine:1", trio.current_time())
     assert client.close_code is None
     assert len(client.sink.of("error")) == 3
@@ -231,9 +231,9 @@ async def test_new_permissions_show_and_hide_jobs(
     await harness.publish("a", 10)
     await harness.publish("b", 20)
     client = await harness.connect()
-    await client.say("hello", token=token(watch=("a",)))
-    await client.say("subscribe", jobs=["a", "b"])
-    await client.say("hello", token=token(watch=("b",)))
+    await client.send("hello", token=token(watch=("a",)))
+    await client.send("subscribe", jobs=["a", "b"])
+    await client.send("hello", token=token(watch=("b",)))
     await harness.publish("a", 11)
     await harness.publish("b", 21)
     assert client.states("a") == [10, None]
@@ -246,25 +246,51 @@ async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client, other = await harness.connect(), await harness.connect()
-    await client.say("hello", token=token(watch=("a",)))
+    await client.send("hello", token=token(watch=("a",)))
     invented = [f"invented:{number}" for number in range(20)]
-    await client.say("subscribe", jobs=["a", "secret", *invented])
+    await client.send("subscribe", jobs=["a", "secret", *invented])
     assert client.sink.of("subscriptions")[0]["denied"] == {}
-    await other.say("hello", token=token(watch=("a", "b", "c")))
-    await other.say("subscribe", jobs=["a", "b", "c"])
+    await other.send("hello", token=token(watch=("a", "b", "c")))
+    await other.send("subscribe", jobs=["a", "b", "c"])
     assert other.sink.of("subscriptions")[0]["added"] == ["a", "b"]
     assert other.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
-    await client.say("hello", token=token(watch=("a", "secret")))
-    assert client.close_code is not None
-    assert client.close_code.code == close_codes.OVERLOADED.code
+    await client.send("hello", token=token(watch=("a", "secret")))
+    assert client.sink.of("subscriptions")[1]["denied"] == {"secret": "node_full"}
+    await harness.publish("a", percent=7)
+    await trio.testing.wait_all_tasks_blocked()
+    assert client.states("a")[-1] == 7  # what there is room for goes on
+    await other.send("unsubscribe", jobs=["b"])
+    await client.send("subscribe", jobs=["secret"])
+    assert client.sink.of("subscriptions")[2]["added"] == ["secret"]
+
+
+@pytest.mark.parametrize("limits", [Limits(max_sets=1)])
+async def test_a_set_without_room_after_a_change_of_permissions_is_denied_alone(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client, other = await harness.connect(), await harness.connect()
+    await client.send("hello", token=token(watch=("a",)))
+    await client.send("subscribe", jobs=["a"])
+    await client.send("watch_set", id=3, prefix="mine:")
+    await other.send("hello", token=token(watch=("*",)))
+    await other.send("watch_set", prefix="other:")
+    await client.send("hello", token=token(watch=("a", "mine:*")))
+    (error,) = client.sink.of("error")
+    assert (error["id"], error["code"], error["prefix"]) == (3, "node_full", "mine:")
+    await harness.publish("a", percent=7)
+    await trio.testing.wait_all_tasks_blocked()
+    assert client.states("a")[-1] == 7
+    await other.send("unwatch_set", prefix="other:")
+    await client.send("watch_set", id=3, prefix="mine:")
+    assert [frame["id"] for frame in client.sink.of("set")] == [3, 3]
 
 
 async def test_an_invalid_token_closes_an_authenticated_connection(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client = await harness.connect()
-    await client.say("hello", token=token())
-    await client.say("hello", token="nonsense")  # noqa: S106 - of a test
+    await client.send("hello", token=token())
+    await client.send("hello", token="nonsense")  # noqa: S106 - of a test
     assert client.close_code is close_codes.UNAUTHORIZED
 
 
@@ -272,7 +298,7 @@ async def test_an_expired_token_asks_the_client_for_another(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client = await harness.connect()
-    await client.say("hello", token=token(-1))
+    await client.send("hello", token=token(-1))
     assert client.close_code is close_codes.EXPIRED
 
 
@@ -280,15 +306,15 @@ async def test_a_revoked_token_closes_connections_within_a_second(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     revoked, other = await harness.connect(), await harness.connect()
-    await revoked.say("hello", token=token(jti="one"))
-    await other.say("hello", token=token(jti="two"))
+    await revoked.send("hello", token=token(jti="one"))
+    await other.send("hello", token=token(jti="two"))
     start = trio.current_time()
     await harness.authenticator.revocations.revoke({"one": wall() + 1_000})
     await revoked.ended.wait()
     assert revoked.close_code is close_codes.REVOKED
     assert trio.current_time() - start < 1
     again = await harness.connect()
-    await again.say("hello", token=token(jti="one"))
+    await again.send("hello", token=token(jti="one"))
     assert again.close_code is close_codes.REVOKED
     assert other.close_code is None
 

@@ -148,16 +148,16 @@ class TestTokens:
             await _upgrade(raw, **headers)
             client = Client(raw)
             if way == "hello":
-                await client.say("hello", token=token)
-            await client.say("subscribe", jobs=["mine:1", "theirs:1", "theirs:2"])
+                await client.send("hello", token=token)
+            await client.send("subscribe", jobs=["mine:1", "theirs:1", "theirs:2"])
             states = {}
             for _ in range(3):
-                frame = await client.hear_type("progress")
+                frame = await client.receive_type("progress")
                 states[frame["job"]] = frame["state"] and frame["state"]["percent"]
             assert states == {"mine:1": 10, "theirs:1": None, "theirs:2": None}
             await host.publish("theirs:2", percent=50)
             await host.publish("mine:1", percent=50)
-            assert (await client.hear_type("progress"))["job"] == "mine:1"
+            assert (await client.receive_type("progress"))["job"] == "mine:1"
 
     async def test_over_http_a_token_reads_and_writes_only_its_jobs(self, host: Host) -> None:
         shown = {"authorization": f"Bearer {sign(claims())}"}
@@ -275,7 +275,7 @@ class TestRevoking:
             await _upgrade(raw)
             await raw.send(command("hello", token=token))
             client = Client(raw)
-            await client.hear_type("welcome")
+            await client.receive_type("welcome")
             ways: list[tuple[Claims, int]] = [
                 (claims(jti="b"), 403),
                 (claims(revoke=True), 200),
@@ -350,7 +350,7 @@ class TestOrigins:
             async with connect(host.port) as raw:
                 await _upgrade(raw, **shown)
                 await raw.send(command("ping"))
-                assert await Client(raw).hear_type("pong")
+                assert await Client(raw).receive_type("pong")
 
     async def test_a_preflight_is_answered(self, host: Host) -> None:
         for origin, status in (("https://shop.example", 200), ("https://other.example", 400)):
@@ -385,9 +385,9 @@ class TestWithoutKeys:
         async with HOSTS["listener"](LIMITS) as host, connect(host.port) as raw:
             await _upgrade(raw, authorization="Bearer nonsense")
             client = Client(raw)
-            await client.say("hello", token="nonsense")  # noqa: S106 - of a test
-            await client.say("ping")
-            assert await client.hear_type("pong")
+            await client.send("hello", token="nonsense")  # noqa: S106 - of a test
+            await client.send("ping")
+            assert await client.receive_type("pong")
 
     @pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0"])
     async def test_without_keys_only_loopback_addresses_are_bound(self, bind: str) -> None:

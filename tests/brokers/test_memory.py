@@ -13,7 +13,7 @@ from gateway import Limits, MemoryBroker
 from gateway.model.patterns import EVERY_JOB
 from gateway.model.state import UNSEEN, Update
 from gateway.protocol.commands import parse_update
-from tests.contract.test_broker import collect
+from tests.contract.brokers import collect
 
 KIB = 1024
 

@@ -82,7 +82,7 @@ class Complaints:
     violations of the content security policy."""
 
     def __init__(self, context: BrowserContext) -> None:
-        self._heard: list[str] = []
+        self._received: list[str] = []
         self._expected = [re.compile(CLOSED_EARLY)]
         context.on("console", self._console)
         context.on("weberror", self._error)
@@ -95,13 +95,13 @@ class Complaints:
     def unexpected(self) -> list[str]:
         return [
             text
-            for text in self._heard
+            for text in self._received
             if not any(pattern.search(text) for pattern in self._expected)
         ]
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning", "assert"}:
-            self._heard.append(f"{message.type}: {message.text} ({message.location['url']})")
+            self._received.append(f"{message.type}: {message.text} ({message.location['url']})")
 
     def _error(self, error: WebError) -> None:
-        self._heard.append(f"exception: {error.error}")
+        self._received.append(f"exception: {error.error}")

@@ -85,9 +85,9 @@ def test_a_connection_can_be_followed_by_its_id() -> None:
     with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", "--shutdown-timeout", "1") as served:
         jobs = {"type": "sync_subscriptions", "jobs": ["a", "b"]}
         with websocket(address(served), jobs, jobs, {"type": "ping"}) as client:
-            heard = b""
-            while b"pong" not in heard:
-                heard += client.recv(65_536)
+            received = b""
+            while b"pong" not in received:
+                received += client.recv(65_536)
         served.tell(signal.SIGTERM)
         served.end()
         lines = lines_of(served, lambda line: "connection" in line)

@@ -1,143 +1,26 @@
-"""What any broker must do: the promises of `gateway.broker.Broker`, one by one.
+"""What any broker must do: the promises of `gateway.brokers.base.Broker`, one by one.
 
-A broker joins by a row in `BROKERS`. Its time moves by `tick`, so nothing here waits.
+`brokers.py` lists the brokers. Their time moves by `tick`, so nothing here waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
 import trio
 import trio.testing
-from attrs import define
 from msgspec.structs import replace
-from trio.abc import ReceiveChannel
 
-from gateway import Broker, InvalidInput, Limits, MemoryBroker
+from gateway import InvalidInput
 from gateway.brokers.base import PublishResult
-from gateway.brokers.redis.broker import RedisBroker
-from gateway.brokers.redis.url import parse_address
 from gateway.model.constants import QUEUED_RETENTION
 from gateway.model.patterns import EVERY_JOB, Patterns
-from gateway.model.state import UNSEEN, Event, Position, Request, RequestUpdate, Update
-from tests.brokers.redis.cluster import session_cluster
-from tests.brokers.redis.server import CLOCK, session_server, using_test_clock
-from tests.faults.stores import session_watched_store
+from gateway.model.state import UNSEEN, Position, Request, RequestUpdate, Update
 from tests.traceparents import OTHER, SPAN
 
-LIMITS = Limits(history=5, max_jobs=50, retention=3600, list_scan=30, list_bytes=20_000)
-SETTINGS = {"history": LIMITS.history, "retention": LIMITS.retention}
-"""As the feed of a node writes them, which most tests here have not."""
-
-
-@define
-class Bench:
-    """A broker, and a hand on its clock."""
-
-    broker: Broker
-    tick: Callable[[float], Awaitable[None]]
-
-    async def publish(self, job: str, **fields: Any) -> Position:
-        return (await self.broker.publish(job, Update(**fields))).position
-
-
-@asynccontextmanager
-async def memory() -> AsyncIterator[Bench]:
-    now = 1_000_000.0
-
-    async def tick(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    yield Bench(MemoryBroker(LIMITS, clock=lambda: now, monotonic=lambda: now), tick)
-
-
-@asynccontextmanager
-async def redis() -> AsyncIterator[Bench]:
-    server = session_server()
-    server.client.set(CLOCK, 1_000_000)
-    server.client.hset("progress:counters", mapping=SETTINGS)
-
-    async def tick(seconds: float) -> None:
-        server.client.incrbyfloat(CLOCK, seconds)
-        pass_time(server.client, "progress", seconds)
-
-    with using_test_clock():
-        broker = RedisBroker(server.url, LIMITS)
-    yield Bench(broker, tick)
-    broker.close()
-
-
-def pass_time(client: Any, prefix: str, seconds: float) -> None:
-    """Have nodes asked for leases all the while: else it would count as a step of the clock."""
-    if client.hexists(f"{prefix}:counters", "asked_at"):
-        client.hincrbyfloat(f"{prefix}:counters", "asked_at", seconds)
-
-
-@asynccontextmanager
-async def sentinel() -> AsyncIterator[Bench]:
-    store = session_watched_store()
-    await store.command("FLUSHALL")
-    await store.command("SET", CLOCK, 1_000_000)
-    for name, value in SETTINGS.items():
-        await store.command("HSET", "progress:counters", name, str(value))
-
-    async def tick(seconds: float) -> None:
-        await store.command("INCRBYFLOAT", CLOCK, str(seconds))
-        if await store.command("HEXISTS", "progress:counters", "asked_at"):
-            await store.command("HINCRBYFLOAT", "progress:counters", "asked_at", str(seconds))
-
-    with using_test_clock():
-        broker = RedisBroker(store.url, LIMITS)
-    yield Bench(broker, tick)
-    broker.close()
-
-
-@asynccontextmanager
-async def cluster() -> AsyncIterator[Bench]:
-    cluster = session_cluster()
-    url = f"{cluster.url}?shards=3"
-    clocks = [f"{shard.feed}:clock" for shard in parse_address(url).layout.shards]
-    for clock in clocks:
-        cluster.owner(clock).set(clock, 1_000_000)
-        counters = clock.replace(":feed:clock", ":counters")
-        cluster.owner(clock).hset(counters, mapping=SETTINGS)
-
-    async def tick(seconds: float) -> None:
-        for clock in clocks:
-            cluster.owner(clock).incrbyfloat(clock, seconds)
-            pass_time(cluster.owner(clock), clock.removesuffix(":feed:clock"), seconds)
-
-    with using_test_clock():
-        broker = RedisBroker(url, LIMITS)
-    yield Bench(broker, tick)
-    broker.close()
-
-
-BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {
-    "memory": memory,
-    "redis": redis,
-    "sentinel": sentinel,
-    "cluster": cluster,
-}
-
-
-@pytest.fixture(params=sorted(BROKERS))
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    async with BROKERS[request.param]() as bench:
-        yield bench
-
-
-async def collect(feed: ReceiveChannel[Sequence[Event]], count: int) -> list[Event]:
-    events: list[Event] = []
-    with trio.fail_after(5):
-        while len(events) < count:
-            events += await feed.receive()
-    return events
+from .brokers import LIMITS, Bench, collect
 
 
 async def test_publish_read_and_history_are_consistent(bench: Bench) -> None:

@@ -6,14 +6,15 @@ import pytest
 import trio
 
 from gateway.model.state import Children, Request, RequestUpdate, State, Update
-from tests.contract.test_broker import LIMITS, Bench, bench, collect  # noqa: F401 - a fixture
+
+from .brokers import LIMITS, Bench, collect
 
 
-async def state_of(bench: Bench, job: str = "g") -> State:  # noqa: F811
+async def state_of(bench: Bench, job: str = "g") -> State:
     return (await bench.broker.read([job]))[job].state
 
 
-async def test_a_group_counts_its_children_and_ends_with_them(bench: Bench) -> None:  # noqa: F811
+async def test_a_group_counts_its_children_and_ends_with_them(bench: Bench) -> None:
     await bench.publish("g", children=3)
     state = await state_of(bench)
     assert (state.status, state.percent, state.children) == ("running", 0, Children(3))
@@ -32,7 +33,7 @@ async def test_a_group_counts_its_children_and_ends_with_them(bench: Bench) -> N
     assert state.finished_at is not None
 
 
-async def test_a_retried_child_opens_the_groups_next_attempt(bench: Bench) -> None:  # noqa: F811
+async def test_a_retried_child_opens_the_groups_next_attempt(bench: Bench) -> None:
     await bench.publish("g", children=2, message="two parts")
     await bench.publish("g/a", status="succeeded")
     await bench.publish("g/b", status="failed")
@@ -47,7 +48,7 @@ async def test_a_retried_child_opens_the_groups_next_attempt(bench: Bench) -> No
     assert (await state_of(bench)).attempt == 2
 
 
-async def test_small_changes_of_children_make_no_group_event(bench: Bench) -> None:  # noqa: F811
+async def test_small_changes_of_children_make_no_group_event(bench: Bench) -> None:
     await bench.publish("g", children=100)
     await bench.publish("g/a", percent=1)
     before = await bench.broker.positions(["g"])
@@ -61,7 +62,7 @@ async def test_small_changes_of_children_make_no_group_event(bench: Bench) -> No
     assert history == [events[1]]
 
 
-async def test_a_group_has_far_fewer_events_than_its_children(bench: Bench) -> None:  # noqa: F811
+async def test_a_group_has_far_fewer_events_than_its_children(bench: Bench) -> None:
     """Of 1,000 reports in which twenty children gain a tenth, a hundred show."""
     names = [f"g/{number}" for number in range(20)]
     await bench.publish("g", children=len(names))
@@ -77,7 +78,7 @@ async def test_a_group_has_far_fewer_events_than_its_children(bench: Bench) -> N
     assert after.seq - began.seq == 100
 
 
-async def test_children_that_report_before_the_declaration_are_counted(bench: Bench) -> None:  # noqa: F811
+async def test_children_that_report_before_the_declaration_are_counted(bench: Bench) -> None:
     await bench.publish("g/a", status="succeeded", weight=2)
     await bench.publish("g/b", percent=10)
     assert await bench.broker.read(["g"]) == {}
@@ -86,7 +87,7 @@ async def test_children_that_report_before_the_declaration_are_counted(bench: Be
     assert (state.percent, state.children) == (52.5, Children(4, running=1, succeeded=1))
 
 
-async def test_an_open_group_ends_after_its_size_is_declared(bench: Bench) -> None:  # noqa: F811
+async def test_an_open_group_ends_after_its_size_is_declared(bench: Bench) -> None:
     await bench.publish("g", children=None)
     await bench.publish("g/a", status="succeeded")
     state = await state_of(bench)
@@ -97,7 +98,7 @@ async def test_an_open_group_ends_after_its_size_is_declared(bench: Bench) -> No
     assert (await state_of(bench)).status == "succeeded"
 
 
-async def test_an_orchestrator_sets_other_fields_and_may_end_the_group(bench: Bench) -> None:  # noqa: F811
+async def test_an_orchestrator_sets_other_fields_and_may_end_the_group(bench: Bench) -> None:
     await bench.publish("g", children=2)
     await bench.publish("g/a", percent=50)
     await bench.publish("g", percent=90, done=9, total=10, message="half")
@@ -110,7 +111,7 @@ async def test_an_orchestrator_sets_other_fields_and_may_end_the_group(bench: Be
     assert (state.status, state.attempt, state.children) == ("cancelled", 1, Children(2, running=1))
 
 
-async def test_groups_nest_four_levels(bench: Bench) -> None:  # noqa: F811
+async def test_groups_nest_four_levels(bench: Bench) -> None:
     names = ["g", "g/1", "g/1/2", "g/1/2/3", "g/1/2/3/4"]
     for group in names:
         await bench.publish(group, children=1)
@@ -123,7 +124,7 @@ async def test_groups_nest_four_levels(bench: Bench) -> None:  # noqa: F811
     ]
 
 
-async def test_a_start_resets_the_counts_of_a_group(bench: Bench) -> None:  # noqa: F811
+async def test_a_start_resets_the_counts_of_a_group(bench: Bench) -> None:
     await bench.publish("g", children=2)
     await bench.publish("g/a", status="succeeded")
     await bench.publish("g/b", percent=50)
@@ -135,7 +136,7 @@ async def test_a_start_resets_the_counts_of_a_group(bench: Bench) -> None:  # no
     assert (await state_of(bench)).children == Children(2, succeeded=2)
 
 
-async def test_a_group_has_no_lease_and_is_kept_as_long_as_its_children(bench: Bench) -> None:  # noqa: F811
+async def test_a_group_has_no_lease_and_is_kept_as_long_as_its_children(bench: Bench) -> None:
     await bench.publish("g", children=2, lease=1)
     await bench.publish("g/a", status="succeeded")
     await bench.publish("g/b", lease=10 * LIMITS.retention)
@@ -152,7 +153,7 @@ async def test_a_group_has_no_lease_and_is_kept_as_long_as_its_children(bench: B
     assert (await state_of(bench)).attempt == 2
 
 
-async def test_a_lost_child_counts_as_running_until_it_is_dropped(bench: Bench) -> None:  # noqa: F811
+async def test_a_lost_child_counts_as_running_until_it_is_dropped(bench: Bench) -> None:
     await bench.publish("g", children=2)
     await bench.publish("g/a", lease=1)
     await bench.publish("g/b", lease=1)
@@ -168,7 +169,7 @@ async def test_a_lost_child_counts_as_running_until_it_is_dropped(bench: Bench) 
     assert (state.status, state.children) == ("running", Children(2, succeeded=1))
 
 
-async def test_a_group_is_lost_if_all_its_running_children_are(bench: Bench) -> None:  # noqa: F811
+async def test_a_group_is_lost_if_all_its_running_children_are(bench: Bench) -> None:
     await bench.publish("g", children=5)
     await bench.publish("g/a", percent=10, lease=1)
     await bench.publish("g/b", percent=10, lease=4)
@@ -190,12 +191,12 @@ async def test_a_group_is_lost_if_all_its_running_children_are(bench: Bench) -> 
 
 
 @pytest.mark.parametrize("children", [0, 1])
-async def test_a_group_without_children_ends_immediately(bench: Bench, children: int) -> None:  # noqa: F811
+async def test_a_group_without_children_ends_immediately(bench: Bench, children: int) -> None:
     await bench.publish("g", children=children)
     assert (await state_of(bench)).final == (children == 0)
 
 
-async def test_concurrent_reports_of_children_are_all_counted(bench: Bench) -> None:  # noqa: F811
+async def test_concurrent_reports_of_children_are_all_counted(bench: Bench) -> None:
     await bench.publish("g", children=40)
 
     async def work(number: int) -> None:
@@ -210,7 +211,7 @@ async def test_concurrent_reports_of_children_are_all_counted(bench: Bench) -> N
     assert (state.status, state.children) == ("succeeded", Children(40, succeeded=40))
 
 
-async def test_running_children_are_listed_by_name(bench: Bench) -> None:  # noqa: F811
+async def test_running_children_are_listed_by_name(bench: Bench) -> None:
     assert await bench.broker.running_children("g") == []
     await bench.publish("g/a", percent=1)
     await bench.publish("g/b", status="queued")
@@ -220,31 +221,58 @@ async def test_running_children_are_listed_by_name(bench: Bench) -> None:  # noq
     assert await bench.broker.running_children("g/s") == ["g/s/x"]
 
 
-async def test_who_begins_after_its_group_was_asked_is_asked_as_well(bench: Bench) -> None:  # noqa: F811
+async def test_who_begins_after_its_group_was_asked_is_asked_as_well(bench: Bench) -> None:
     await bench.publish("g", children=3, accepts=("cancel",))
     await bench.publish("g/before", percent=1, accepts=("cancel",))
     await bench.broker.publish("g", RequestUpdate(ask=Request(id="r", verb="cancel", by="ann")))
     async with bench.broker.feed() as feed:
         begins = Update(start=True, run="x", accepts=("cancel",))
-        told = await bench.broker.publish("g/s/a", begins)
+        result = await bench.broker.publish("g/s/a", begins)
         events = await collect(feed, 2)
-    assert told.applied
-    assert told.request is not None
-    assert (told.request.id, told.request.verb, told.request.by) == ("r", "cancel", "ann")
-    assert told.position == events[1].position
-    assert [event.state.request for event in events] == [None, told.request]
+    assert result.applied
+    assert result.request is not None
+    assert (result.request.id, result.request.verb, result.request.by) == (
+        "r",
+        "cancel",
+        "ann",
+    )
+    assert result.position == events[1].position
+    assert [event.state.request for event in events] == [None, result.request]
     assert await bench.broker.history("g/s/a", after=events[0].position) == events[1:]
     # One that ran before is told as well, if nobody has: also in the answer to a heartbeat.
-    told = await bench.broker.publish("g/before", Update(attempt=1))
-    assert (told.reason, told.request and told.request.id) == ("unchanged", "r")
-    assert (await bench.broker.positions(["g/before"]))["g/before"] == told.position
+    result = await bench.broker.publish("g/before", Update(attempt=1))
+    assert (result.reason, result.request and result.request.id) == ("unchanged", "r")
+    assert (await bench.broker.positions(["g/before"]))["g/before"] == result.position
     # The worker says that it knows; what it reports then asks nothing again.
     again = await bench.broker.publish("g/s/a", Update(attempt=1, ack="r", percent=3))
     assert again.request is None
-    assert (await state_of(bench, "g/s/a")).request != told.request
+    assert (await state_of(bench, "g/s/a")).request != result.request
 
 
-async def test_a_group_that_begins_with_a_child_is_asked_as_well(bench: Bench) -> None:  # noqa: F811
+async def test_a_pass_that_a_killed_node_did_not_finish_is_finished_for_any_verb(
+    bench: Bench,
+) -> None:
+    accepts = ("pause", "resume", "save")
+    await bench.publish("g", children=3, accepts=accepts)
+    for child in ("g/a", "g/b"):
+        await bench.publish(child, percent=1, accepts=accepts)
+    for number, verb in enumerate(("pause", "resume", "save")):
+        await bench.tick(1)
+        ask = Request(id=str(number), verb=verb)
+        # The node stores the request in the group, sends it to one child, and is killed.
+        for job in ("g", "g/a"):
+            await bench.broker.publish(job, RequestUpdate(ask=ask))
+        await bench.tick(1)
+        result = await bench.broker.publish("g/b", Update(attempt=1))
+        assert (result.request and result.request.verb) == verb
+        result = await bench.broker.publish("g/a", Update(attempt=1, ack=str(number)))
+        assert result.request is None
+    # What is asked for once does not mean what begins later.
+    begins = Update(start=True, run="x", accepts=accepts)
+    assert (await bench.broker.publish("g/c", begins)).request is None
+
+
+async def test_a_group_that_begins_with_a_child_is_asked_as_well(bench: Bench) -> None:
     await bench.publish("g", children=1, accepts=("cancel",))
     await bench.publish("g/s", children=2, status="queued", accepts=("cancel",))
     await bench.broker.publish("g", RequestUpdate(ask=Request(id="r", verb="cancel")))

@@ -18,9 +18,7 @@ from gateway.model.statuses import FINAL, STATUSES
 from gateway.protocol.commands import WatchSet
 
 from ..fakes import FakeSource, PromptSink
-from .test_broker import Bench, bench
-
-__all__ = ["bench"]
+from .brokers import Bench
 
 SETS: list[tuple[str, list[Status], int]] = [
     ("", list(STATUSES), 200),

@@ -31,7 +31,7 @@ class Client:
         self.ended.set()
 
     async def subscribe(self, *jobs: str, **more: Any) -> None:
-        await self.source.say(type="subscribe", jobs=jobs, **more)
+        await self.source.send(type="subscribe", jobs=jobs, **more)
         await quiet()
 
     @property

@@ -30,7 +30,7 @@ from gateway.model.state import Event
 from gateway.observability.counters import TIMED
 from gateway.protocol import close_codes
 from gateway.protocol.close_codes import CloseCode
-from gateway.protocol.commands import SyncSubscriptions
+from gateway.protocol.commands import SyncSubscriptions, WatchSet
 from gateway.protocol.messages import Message
 
 from ..fakes import BrokenSink, FakeSource, GoneSink, Sink, SlowSink, StuckSink
@@ -57,12 +57,12 @@ async def test_welcome_is_sent_first_and_commands_are_answered(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client = await harness.connect()
-    await client.source.say(type="ping")
-    await client.source.say(type="sync_subscriptions", id=1, jobs=["a", "b", "a b"])
-    await client.source.say(type="sync_subscriptions", id=2, jobs=["b", "a", "b"])
+    await client.source.send(type="ping")
+    await client.source.send(type="sync_subscriptions", id=1, jobs=["a", "b", "a b"])
+    await client.source.send(type="sync_subscriptions", id=2, jobs=["b", "a", "b"])
     await quiet()
-    await client.source.say(type="unsubscribe", id=3, jobs=["a", "never"])
-    await client.source.say(type="sync_subscriptions", id=4, jobs=["c"])
+    await client.source.send(type="unsubscribe", id=3, jobs=["a", "never"])
+    await client.source.send(type="sync_subscriptions", id=4, jobs=["c"])
     await quiet()
     assert client.sink.frames[0]["type"] == "welcome"
     assert client.sink.of("pong") == [{"type": "pong"}]
@@ -123,7 +123,7 @@ async def test_mode_every_gets_each_event_or_a_gap(
     for percent in range(12, 60):
         await harness.publish("a", percent=percent)
     late = await harness.connect()
-    await late.source.say(type="hello", positions=hello)
+    await late.source.send(type="hello", positions=hello)
     await late.subscribe("a", mode="every")
     assert [(g["from"], g["to"]) for g in late.sink.of("gap")] == [(4, 58)]
     assert late.seen[-1][1] == 59
@@ -144,10 +144,10 @@ async def test_a_broker_that_does_not_answer_blocks_no_client(
 
     history = harness.broker.history
     monkeypatch.setattr(harness.broker, "history", hang)
-    await client.source.say(type="hello", positions={"a": [epoch, 1]})
-    await client.source.say(type="subscribe", jobs=["a", "b"], mode="every")
+    await client.source.send(type="hello", positions={"a": [epoch, 1]})
+    await client.source.send(type="subscribe", jobs=["a", "b"], mode="every")
     for _ in range(10):
-        await client.source.say(type="ping")
+        await client.source.send(type="ping")
         await harness.publish("a", percent=12)
         await trio.sleep(4.9)
     assert len(client.sink.of("subscriptions")) == 1
@@ -175,13 +175,13 @@ async def test_at_most_one_write_is_buffered(
     await trio.sleep(1.5)
     for job in jobs:
         await harness.publish(job, percent=50, data=Raw(b"1"))
-    await client.source.say(type="unsubscribe", jobs=[jobs[-1]])
+    await client.source.send(type="unsubscribe", jobs=[jobs[-1]])
     await trio.sleep(15)
-    told = client.sink.of("progress")
+    received = client.sink.of("progress")
     behind = WRITE_SIZE // 8_000
-    assert len(told) <= len(jobs) + 2 * behind + 2
-    assert [frame["seq"] for frame in told][-behind:] == [2] * behind
-    assert jobs[-1] not in {frame["job"] for frame in told}
+    assert len(received) <= len(jobs) + 2 * behind + 2
+    assert [frame["seq"] for frame in received][-behind:] == [2] * behind
+    assert jobs[-1] not in {frame["job"] for frame in received}
 
 
 async def test_positions_of_hello_are_used_once(
@@ -191,14 +191,14 @@ async def test_positions_of_hello_are_used_once(
     await harness.publish("a", percent=2)
     await harness.publish("b", percent=1)
     client = await harness.connect()
-    await client.source.say(
+    await client.source.send(
         type="hello", positions={"a": [epoch, 1], "b": [epoch, 1], "c": [None, 0], "d": [1, 1]}
     )
     b_epoch = (await harness.broker.read(["b"]))["b"].position.epoch
-    await client.source.say(type="hello", positions={"a": [epoch, 1], "b": [b_epoch, 1]})
+    await client.source.send(type="hello", positions={"a": [epoch, 1], "b": [b_epoch, 1]})
     await client.subscribe("a", "b")
     assert client.seen == [(1, 2)]  # b is up to date: nothing
-    await client.source.say(type="unsubscribe", jobs=["a"])
+    await client.source.send(type="unsubscribe", jobs=["a"])
     await client.subscribe("a")
     assert client.seen == [(1, 2), (None, 2)]
 
@@ -215,13 +215,38 @@ async def test_a_node_at_max_topics_refuses_other_jobs(
     assert (answer["added"], answer["denied"]) == (["a"], {"d": "node_full"})
 
     stream = Sink()
-    close_code = await harness.node.serve(FakeSource(), stream, positions={"a": None, "d": None})
+    close_code = await harness.node.serve(FakeSource(), stream, positions={"d": None, "e": None})
+    assert stream.of("subscriptions")[0]["denied"] == {"d": "node_full", "e": "node_full"}
     assert stream.close_code is not None
     assert close_code.code == stream.close_code.code == close_codes.OVERLOADED.code
     assert stream.close_code.reason == "this node watches 3 jobs already"
-    await first.source.say(type="unsubscribe", jobs=["b"])
+    await first.source.send(type="unsubscribe", jobs=["b"])
     await second.subscribe("d")
     assert second.sink.of("subscriptions")[1]["added"] == ["d"]
+
+
+@pytest.mark.parametrize("limits", [Limits(max_topics=3, max_sets=1)])  # with the probe's
+async def test_what_a_stream_is_denied_does_not_end_the_rest(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    source, sink = FakeSource(), Sink()
+    positions = dict.fromkeys(("d", "a", "b", "c"))
+    sets = (WatchSet(prefix="x:"), WatchSet(prefix="y:"))
+    async with trio.open_nursery() as nursery:
+        serve = partial(harness.node.serve, source, sink, positions=positions, sets=sets)
+        nursery.start_soon(serve)
+        await quiet()
+        assert [frame["denied"] for frame in sink.of("subscriptions")] == [
+            {"b": "node_full", "c": "node_full"}
+        ]
+        assert [(error["code"], error["prefix"]) for error in sink.of("error")] == [
+            ("node_full", "y:")
+        ]
+        assert [frame["prefix"] for frame in sink.of("set")] == ["x:"]
+        await harness.publish("a", percent=40)
+        await quiet()
+        assert sink.of("progress")[-1]["state"]["percent"] == 40
+        source.hang_up()
 
 
 async def test_long_commands_are_handled_one_at_a_time(
@@ -235,7 +260,7 @@ async def test_long_commands_are_handled_one_at_a_time(
     async with trio.open_nursery() as nursery:
         for client, mode in itertools.product(clients, ("latest", "every")):
             said = {"type": "sync_subscriptions", "jobs": jobs, "mode": mode}
-            nursery.start_soon(partial(client.source.say, **said))
+            nursery.start_soon(partial(client.source.send, **said))
     done = [commands[SyncSubscriptions]]
     assert done[0] < len(clients)
     while done[-1] < 2 * len(clients):
@@ -263,7 +288,7 @@ async def test_a_closed_connection_leaves_no_reference_cycle(
         parts = weakref.WeakSet([session, session.outbox])
         del session
         await client.subscribe("a", "b")
-        await client.source.say(type="watch_set", prefix="a")
+        await client.source.send(type="watch_set", prefix="a")
         await quiet()
         for percent in range(4):
             await harness.publish("a", percent=percent)
@@ -297,7 +322,7 @@ async def test_a_second_connection_is_independent(
 async def test_no_frame_follows_an_unsubscribe(autojump_clock: MockClock, harness: Harness) -> None:
     client = await harness.connect()
     await client.subscribe("a")
-    await client.source.say(type="unsubscribe", jobs=["a"])
+    await client.source.send(type="unsubscribe", jobs=["a"])
     await harness.publish("a", percent=1)
     await quiet()
     assert client.seen == [(None, 0)]
@@ -317,8 +342,8 @@ async def test_an_invalid_command_is_named_and_the_connection_stays(
     autojump_clock: MockClock, harness: Harness, text: str, code: str, named: str
 ) -> None:
     client = await harness.connect()
-    await client.source.say_text(text)
-    await client.source.say(type="ping")
+    await client.source.send_text(text)
+    await client.source.send(type="ping")
     await quiet()
     error, pong = client.sink.frames[1:]
     assert (error["type"], error["code"], pong["type"]) == ("error", code, "pong")
@@ -362,7 +387,7 @@ class TestHeartbeat:
         client = await harness.connect()
         for _ in range(10):
             await trio.sleep(30)
-            await client.source.say(type="pong")
+            await client.source.send(type="pong")
         assert client.close_code is None
 
     async def test_a_client_that_answers_the_first_ping_gets_no_second(
@@ -376,7 +401,7 @@ class TestHeartbeat:
         assert (client.sink.pings, client.sink.of("ping")) == (4, [])
         await trio.sleep(31)
         assert (client.sink.pings, client.sink.of("ping")) == (5, [{"type": "ping"}])
-        await client.source.say(type="pong")
+        await client.source.send(type="pong")
         await trio.sleep(20)
         assert client.close_code is None
 
@@ -479,9 +504,9 @@ async def test_commands_of_a_client_that_does_not_read_wait(
 ) -> None:
     client = await harness.connect(StuckSink(writes=1))
     for _ in range(50):
-        await client.source.say(type="ping")
+        await client.source.send(type="ping")
     await quiet()
-    left = client.source._said.statistics().current_buffer_used
+    left = client.source._sent.statistics().current_buffer_used
     assert left >= 50 - 2 * harness.node.limits.max_replies - 2
 
 
@@ -492,7 +517,7 @@ async def test_commands_of_a_slow_client_are_all_answered(
     client = await harness.connect(SlowSink(takes=0.5))
     commands = 10 * harness.node.limits.max_replies
     for _ in range(commands):
-        await client.source.say(type="ping")
+        await client.source.send(type="ping")
     await trio.sleep(commands / 2 + 1)
     assert len(client.sink.of("pong")) == commands
     assert client.close_code is None
@@ -502,23 +527,23 @@ async def test_max_hz_limits_progress_and_not_replies(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
     client = await harness.connect()
-    await client.source.say(type="hello", max_hz=2)
+    await client.source.send(type="hello", max_hz=2)
     await client.subscribe("a")
     start = trio.current_time()
     for percent in range(100):
         await harness.publish("a", percent=percent)
         if percent == 50:
-            await client.source.say(type="ping")
+            await client.source.send(type="ping")
         await trio.sleep(0.05)
     await harness.publish("a", status="succeeded")
     await trio.sleep(1)
-    told = [
+    received = [
         at - start
         for at, frame in zip(client.sink.times, client.sink.frames, strict=True)
         if frame["type"] == "progress" and frame["seq"]
     ]
-    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(told))
-    assert 10 <= len(told) <= 12
+    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(received))
+    assert 10 <= len(received) <= 12
     assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
     pong_at = client.sink.times[client.sink.frames.index({"type": "pong"})]
     assert pong_at - start == pytest.approx(2.5, abs=0.06)
@@ -546,7 +571,7 @@ class TestDrain:
     ) -> None:
         harness.node.limits = evolve(limits, shutdown_timeout=3.0)
         stuck = await harness.connect(StuckSink(writes=1))
-        await stuck.source.say(type="ping")
+        await stuck.source.send(type="ping")
         await quiet()
         start = trio.current_time()
         await harness.node.drain()
@@ -570,7 +595,7 @@ async def test_expired_leases_reach_the_client(autojump_clock: MockClock, harnes
     await harness.publish("a", lease=5, percent=7)
     for _ in range(60):
         await trio.sleep(1)
-        await client.source.say(type="pong")
+        await client.source.send(type="pong")
     healths = [frame["state"]["health"] for frame in client.sink.of("progress")[1:]]
     assert healths == ["ok", "stalled", "lost"]
     await harness.publish("a")
@@ -596,13 +621,13 @@ async def test_a_long_replay_is_written_in_parts(
     client = await harness.connect(Measured())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gateway.delivery.writer.WRITE_SIZE", 20_000)
-        await client.source.say(type="hello", positions={"a": [epoch, 1]})
+        await client.source.send(type="hello", positions={"a": [epoch, 1]})
         await client.subscribe("a", mode="every")
     assert client.seen == [(n - 1, n) for n in range(2, 21)]
     assert max(sizes) < 40_000
 
 
-class TestTally:
+class TestCounters:
     """What a node counts of its connections."""
 
     async def test_commands_and_messages_are_counted(
@@ -610,8 +635,8 @@ class TestTally:
     ) -> None:
         epoch, _ = await harness.publish("a", percent=1)
         client = await harness.connect()
-        await client.source.say_text("{")
-        await client.source.say(type="hello", positions={"a": [epoch, 9], "b": [epoch, 1]})
+        await client.source.send_text("{")
+        await client.source.send(type="hello", positions={"a": [epoch, 9], "b": [epoch, 1]})
         await client.subscribe("a", "b", "c d")
         await harness.publish("b", percent=1)
         await quiet()
@@ -622,10 +647,10 @@ class TestTally:
             "Hello": 1,
             "Subscribe": 1,
         }
-        told = [frame["type"] for frame in client.sink.frames]
-        assert sum(counters.messages_sent.values()) == len(told)
+        types = [frame["type"] for frame in client.sink.frames]
+        assert sum(counters.messages_sent.values()) == len(types)
         assert counters.messages_sent == {
-            "answer": told.count("welcome") + told.count("error") + told.count("subscriptions"),
+            "answer": types.count("welcome") + types.count("error") + types.count("subscriptions"),
             "snapshot": 1,  # the first event of b, which was unseen before
             "resync": 2,  # neither position could be continued
         }
@@ -634,7 +659,7 @@ class TestTally:
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:
         client = await harness.connect()
-        await client.source.say(type="hello", max_hz=1)
+        await client.source.send(type="hello", max_hz=1)
         await client.subscribe("a")
         for percent in range(10):
             await harness.publish("a", percent=percent)
@@ -658,8 +683,8 @@ class TestTally:
         pinged_at = client.sink.times[client.sink.frames.index({"type": "ping"})] - 2
         assert pinged_at == 25
         await trio.sleep(4)
-        await client.source.say(type="pong")
-        await client.source.say(type="pong")
+        await client.source.send(type="pong")
+        await client.source.send(type="pong")
         await quiet()
         counters = harness.node.counters
         assert counters.ping_round_trips.total == trio.current_time() - pinged_at

@@ -112,8 +112,8 @@ def test_each_client_gets_all_events_once_in_order(
                     sink = Sink()
                 nursery.start_soon(serve, source, sink, ended)
                 if max_hz:
-                    await source.say(type="hello", max_hz=max_hz)
-                await source.say(type="subscribe", jobs=list("abc"), mode=mode)
+                    await source.send(type="hello", max_hz=max_hz)
+                await source.send(type="subscribe", jobs=list("abc"), mode=mode)
                 served.append((source, sink, ended))
             for action, value in actions:
                 if action == "publish":
@@ -129,10 +129,10 @@ def test_each_client_gets_all_events_once_in_order(
                         source.hang_up()
                         await ended.wait()
                     elif action == "ping":
-                        await source.say(type="ping")
+                        await source.send(type="ping")
                     else:
-                        await source.say(type="unsubscribe", jobs=["a"])
-                        await source.say(type="subscribe", jobs=["a"], mode=clients[value][1])
+                        await source.send(type="unsubscribe", jobs=["a"])
+                        await source.send(type="subscribe", jobs=["a"], mode=clients[value][1])
             await trio.sleep(10)
             for (_, sink, ended), (_, mode, _) in zip(served, clients, strict=True):
                 for job in "abc":
@@ -165,7 +165,7 @@ async def test_a_full_socket_is_left_to_its_writer_and_does_not_delay_others(
         for sink in (stuck, prompt):
             source = FakeSource()
             nursery.start_soon(node.serve, source, sink)
-            await source.say(type="subscribe", jobs=["a"])
+            await source.send(type="subscribe", jobs=["a"])
         await quiet()
         for percent in range(50):
             await broker.publish("a", Update(percent=percent))

@@ -65,7 +65,7 @@ async def open_pages(harness: Harness, users: int, jobs: int) -> list[Client]:
     clients = []
     for user in range(users):
         client = await harness.connect(address=f"192.0.2.{user}")
-        await client.source.say(type="watch_set", prefix=f"user:{user}:", limit=SHOWN)
+        await client.source.send(type="watch_set", prefix=f"user:{user}:", limit=SHOWN)
         clients.append(client)
     await settled()
     harness.node.sets.deliver(

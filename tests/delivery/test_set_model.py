@@ -142,7 +142,7 @@ class Replica:
     async def show_token(self, rights: list[str]) -> None:
         self.rights = rights
         claims = {"exp": wall() + 100_000 - LEEWAY, "watch": rights}
-        await self.source.say(type="hello", token=sign(claims))
+        await self.source.send(type="hello", token=sign(claims))
 
     def ended(self, job: str) -> bool:
         """Whether the client has received the job's end, or that the job is unknown."""
@@ -192,16 +192,16 @@ async def step(random: Random, broker: UnreliableBroker, clients: list[Replica])
             statuses = random.sample(STATUSES, random.choice((1, 2, 5)))
             client.watched[id_] = random.choice(PREFIXES), statuses, random.choice((1, 3, 10))
             prefix, statuses, limit = client.watched[id_]
-            await client.source.say(
+            await client.source.send(
                 type="watch_set", id=id_, prefix=prefix, statuses=statuses, limit=limit
             )
         case 6 if len(client.watched) > 1:
             id_ = random.choice([id_ for id_ in client.watched if id_ != ALL_ALONG])
             del client.watched[id_]
-            await client.source.say(type="unwatch_set", id=id_)
+            await client.source.send(type="unwatch_set", id=id_)
         case 7:
             type_ = random.choice(("subscribe", "unsubscribe"))
-            await client.source.say(type=type_, jobs=[job])
+            await client.source.send(type=type_, jobs=[job])
         case 8 | 9:
             await broker.publish(job, Update(start=True))
         case 10 | 11:
@@ -227,7 +227,7 @@ async def test_a_set_converges_to_the_filtered_list(autojump_clock: MockClock, s
         for client in clients:
             nursery.start_soon(node.serve, client.source, client.sink)
             await client.show_token(["*"])
-            await client.source.say(type="watch_set", id=ALL_ALONG, prefix="", limit=10)
+            await client.source.send(type="watch_set", id=ALL_ALONG, prefix="", limit=10)
             client.watched[ALL_ALONG] = "", list(STATUSES), 10
         for _ in range(STEPS):
             await step(random, broker, clients)
@@ -248,11 +248,11 @@ async def test_a_set_converges_to_the_filtered_list(autojump_clock: MockClock, s
 
 def check(client: Replica, states: dict[str, State], positions: dict[str, Any]) -> None:
     for id_, (prefix, statuses, limit) in client.watched.items():
-        told = client.sets[id_]
-        assert told["prefix"] == prefix
+        received = client.sets[id_]
+        assert received["prefix"] == prefix
         known = states if client.may(prefix) else {}
         counts, total, jobs = expected(known, prefix, statuses, limit)
-        assert (told["counts"], told["total"], told["jobs"]) == (counts, total, jobs)
+        assert (received["counts"], received["total"], received["jobs"]) == (counts, total, jobs)
         for job in jobs:
             frame = client.states[job]
             assert (frame["epoch"], frame["seq"]) == positions[job]

@@ -43,7 +43,7 @@ async def harness(limits: Limits) -> AsyncIterator[Harness]:
 
 
 async def watch(client: Client, prefix: str, **more: Any) -> None:
-    await client.source.say(type="watch_set", prefix=prefix, **more)
+    await client.source.send(type="watch_set", prefix=prefix, **more)
     await settled()
 
 
@@ -75,11 +75,11 @@ async def test_a_set_contains_the_jobs_with_its_prefix_and_their_states(
         await trio.sleep(1)
     client = await harness.connect()
     await watch(client, "user:7:")
-    [told] = client.sink.of("set")
-    assert told == {
+    [received] = client.sink.of("set")
+    assert received == {
         "type": "set",
         "prefix": "user:7:",
-        "epoch": told["epoch"],
+        "epoch": received["epoch"],
         "prev": None,
         "seq": 1,
         "snapshot": True,
@@ -239,17 +239,17 @@ async def test_a_job_that_is_also_watched_by_name_has_one_position(
     assert client.seen == [(None, 1), (None, 1)], "who subscribes is given the state"
     await harness.publish("a:1", percent=2)
     await settled()
-    await client.source.say(type="unsubscribe", jobs=["a:1"])
+    await client.source.send(type="unsubscribe", jobs=["a:1"])
     await harness.publish("a:1", percent=3)
     await settled()
     assert client.seen[2:] == [(1, 2), (2, 3)], "the set still shows it"
     await client.subscribe("a:1")
-    await client.source.say(type="unwatch_set", prefix="a:")
+    await client.source.send(type="unwatch_set", prefix="a:")
     await settled()
     await harness.publish("a:1", percent=4)
     await settled()
     assert client.seen[-1] == (3, 4), "it is still subscribed by its name"
-    await client.source.say(type="unsubscribe", jobs=["a:1"])
+    await client.source.send(type="unsubscribe", jobs=["a:1"])
     await settled()
     await harness.publish("a:1", percent=5)
     await settled()
@@ -266,8 +266,8 @@ async def test_unwatch_ends_the_set_and_its_subscriptions(
     await watch(client, "a:", id=2, limit=3)
     await watch(client, "a:")
     assert harness.node.hub.statistics().subscriptions == 1
-    await client.source.say(type="unwatch_set", id=1)
-    await client.source.say(type="unwatch_set", prefix="a:")
+    await client.source.send(type="unwatch_set", id=1)
+    await client.source.send(type="unwatch_set", prefix="a:")
     await quiet()
     assert harness.node.hub.statistics().subscriptions == 0
     before = len(client.sink.frames)
@@ -297,7 +297,7 @@ async def test_an_invalid_set_command_gets_an_error_and_changes_nothing(
     autojump_clock: MockClock, harness: Harness, command: dict[str, Any], code: str
 ) -> None:
     client = await harness.connect()
-    await client.source.say(type="watch_set", id=9, **command)
+    await client.source.send(type="watch_set", id=9, **command)
     await settled()
     [error] = client.sink.of("error")
     assert (error["id"], error["code"]) == (9, code)
@@ -314,7 +314,7 @@ async def test_the_number_of_sets_per_connection_is_limited(
     assert [one["code"] for one in client.sink.of("error")] == ["too_many_sets"]
     await watch(client, "2:", id=2, limit=1)  # one in the place of another is no more
     assert len(client.sink.of("error")) == 1
-    await client.source.say(type="unwatch_set", id=0)
+    await client.source.send(type="unwatch_set", id=0)
     await watch(client, "3:", id=3)
     assert [one["id"] for one in client.sink.of("set")] == [0, 1, 2, 2, 3]
 
@@ -328,7 +328,7 @@ async def test_the_number_of_sets_per_node_is_limited(autojump_clock: MockClock)
         for client, prefix in ((one, "a:"), (one, "b:"), (other, "a:"), (other, "c:")):
             await watch(client, prefix)
         assert [error["code"] for error in other.sink.of("error")] == ["node_full"]
-        await one.source.say(type="unwatch_set", prefix="b:")
+        await one.source.send(type="unwatch_set", prefix="b:")
         await watch(other, "c:")
         assert [one["prefix"] for one in other.sink.of("set")] == ["a:", "c:"]
         nursery.cancel_scope.cancel()
@@ -350,7 +350,7 @@ async def test_the_set_quota_of_one_address_leaves_sets_for_others(
         for prefix in ("never:0:", "mine:0:", "mine:1:"):
             await watch(bob, prefix)
         assert bob.sink.of("error") == []
-        await eve.source.say(type="unwatch_set", prefix="never:0:")  # counts for bob from now on
+        await eve.source.send(type="unwatch_set", prefix="never:0:")  # counts for bob from now on
         await watch(bob, "mine:2:")
         assert [error["code"] for error in bob.sink.of("error")] == ["share_full"]
         await watch(eve, "never:4:")
@@ -374,13 +374,13 @@ async def test_a_set_beyond_its_limit_keeps_the_newest_jobs_and_has_more(
         await trio.sleep(1)
     client = await harness.connect()
     await watch(client, "a:")
-    told = client.sink.of("set")[-1]
-    assert (told["total"], told["more"]) == (6, True)
-    assert told["jobs"] == [f"a:{number}" for number in range(7, 1, -1)]
+    received = client.sink.of("set")[-1]
+    assert (received["total"], received["more"]) == (6, True)
+    assert received["jobs"] == [f"a:{number}" for number in range(7, 1, -1)]
     await harness.publish("a:0", percent=1)
     await settled()
-    told = client.sink.of("set")[-1]
-    assert told["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
+    received = client.sink.of("set")[-1]
+    assert received["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
     await trio.sleep(harness.node.limits.compare_interval * 1.3)  # and after it was read again
     await settled()
     assert client.sink.of("set")[-1]["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
@@ -532,13 +532,13 @@ async def test_an_end_that_is_read_late_is_not_sent_to_who_may_not_watch_the_job
         nursery.start_soon(node.serve, source, sink)
         await broker.publish("a", Update(percent=1))
         claims = {"exp": NOW + 1_000}
-        await source.say(type="hello", token=sign(claims | {"watch": ["a*"]}))
-        await source.say(type="watch_set", prefix="a", statuses=["running"])
+        await source.send(type="hello", token=sign(claims | {"watch": ["a*"]}))
+        await source.send(type="watch_set", prefix="a", statuses=["running"])
         await settled()
         await broker.publish("a", Update(status="succeeded"))
         await settled()
         assert [frame["jobs"] for frame in sink.frames if frame["type"] == "set"] == [["a"], []]
-        await source.say(type="hello", token=sign(claims | {"watch": ["b*"]}))
+        await source.send(type="hello", token=sign(claims | {"watch": ["b*"]}))
         await settled()
         answers.set()
         await settled()
@@ -553,7 +553,7 @@ async def test_unwatching_a_prefix_leaves_other_sets(
     client = await harness.connect()
     await watch(client, "a:")
     await watch(client, "b:")
-    await client.source.say(type="unwatch_set", prefix="a:")
+    await client.source.send(type="unwatch_set", prefix="a:")
     await quiet()
     await harness.publish("b:1", percent=1)
     await settled()
@@ -566,10 +566,10 @@ async def test_a_set_that_is_watched_again_keeps_no_idle_set_in_memory(
     client = await harness.connect()
     await watch(client, "a:")
     for command in ("unwatch_set", "watch_set"):
-        await client.source.say(type=command, prefix="a:")
+        await client.source.send(type=command, prefix="a:")
         await settled()
     await watch(client, "b:")
-    await client.source.say(type="unwatch_set", prefix="b:")
+    await client.source.send(type="unwatch_set", prefix="b:")
     await settled()
     assert harness.node.sets.statistics().sets == 2
     await trio.sleep(harness.node.limits.linger + 2)

@@ -17,7 +17,7 @@ TURN = TICK * SLOTS
 
 
 @define(eq=False)
-class Door:
+class RateLimited:
     opened_at: list[float] = field(factory=list)
 
     def open(self) -> None:
@@ -33,18 +33,18 @@ def test_each_entry_opens_on_the_first_tick_after_its_time(
 
     async def come(timer_wheel: TimerWheel, delay: float, wait: float, leaves: bool) -> None:
         await trio.sleep(delay)
-        door, until = Door(), trio.current_time() + wait
-        tick = timer_wheel.call_at(until, door)
+        limited, until = RateLimited(), trio.current_time() + wait
+        tick = timer_wheel.call_at(until, limited)
         if leaves:
             await trio.sleep(wait / 2)
-            opened = list(door.opened_at)
-            timer_wheel.forget(door, tick)
+            opened = list(limited.opened_at)
+            timer_wheel.cancel(limited, tick)
             await trio.sleep(wait + 2 * TURN)
-            assert door.opened_at == opened
+            assert limited.opened_at == opened
             assert not opened or opened[0] <= until
         else:
             await trio.sleep(wait + 2 * TURN)
-            (opened_at,) = door.opened_at
+            (opened_at,) = limited.opened_at
             assert -1e-9 <= opened_at - until <= TICK + 1e-9
 
     async def main() -> None:
@@ -66,7 +66,7 @@ async def test_the_wheel_sleeps_while_nothing_is_scheduled(
     """Else the clock would jump from tick to tick: a day has 8,640,000."""
     timer_wheel = TimerWheel()
     nursery.start_soon(timer_wheel.run)
-    timer_wheel.call_at(1, Door())
+    timer_wheel.call_at(1, RateLimited())
     began = time.monotonic()
     await trio.sleep(86_400)
     assert time.monotonic() - began < 5
@@ -76,19 +76,19 @@ async def test_a_late_tick_is_handled_once(mock_clock: MockClock, nursery: trio.
     """Even if its entry was cancelled while others wait for the next tick."""
     timer_wheel = TimerWheel()
     nursery.start_soon(timer_wheel.run)
-    tick = timer_wheel.call_at(TICK / 2, gone := Door())
+    tick = timer_wheel.call_at(TICK / 2, gone := RateLimited())
     await trio.testing.wait_all_tasks_blocked()
     mock_clock.jump(5.4 * TICK)
-    timer_wheel.forget(gone, tick)
-    doors = Door(), Door()
-    timer_wheel.call_at(5.5 * TICK, doors[0])
+    timer_wheel.cancel(gone, tick)
+    all_limited = RateLimited(), RateLimited()
+    timer_wheel.call_at(5.5 * TICK, all_limited[0])
     await trio.testing.wait_all_tasks_blocked()
-    timer_wheel.call_at(5.5 * TICK, doors[1])
+    timer_wheel.call_at(5.5 * TICK, all_limited[1])
     await trio.testing.wait_all_tasks_blocked()
-    assert [door.opened_at for door in doors] == [[], []]
+    assert [limited.opened_at for limited in all_limited] == [[], []]
     mock_clock.jump(TICK)
     await trio.testing.wait_all_tasks_blocked()
-    assert [len(door.opened_at) for door in doors] == [1, 1]
+    assert [len(limited.opened_at) for limited in all_limited] == [1, 1]
     assert not gone.opened_at
 
 
@@ -99,15 +99,15 @@ async def test_missed_ticks_are_handled(
     """A scheduler that was held up for longer than a turn, even."""
     timer_wheel = TimerWheel()
     nursery.start_soon(timer_wheel.run)
-    doors = [Door() for _ in range(SLOTS)]
-    for number, door in enumerate(doors):
-        timer_wheel.call_at(number * TICK, door)
-    far = Door()
+    all_limited = [RateLimited() for _ in range(SLOTS)]
+    for number, limited in enumerate(all_limited):
+        timer_wheel.call_at(number * TICK, limited)
+    far = RateLimited()
     timer_wheel.call_at(late + TICK, far)
     await trio.testing.wait_all_tasks_blocked()
     mock_clock.jump(late)
     await trio.testing.wait_all_tasks_blocked()
-    open_by_now = [bool(door.opened_at) for door in doors]
+    open_by_now = [bool(limited.opened_at) for limited in all_limited]
     assert open_by_now == [number * TICK <= late for number in range(SLOTS)]
     assert not far.opened_at
     mock_clock.jump(2 * TICK)

@@ -185,7 +185,7 @@ def test_subscribers_at_the_same_position_share_one_message() -> None:
 
 
 @pytest.mark.parametrize(
-    ("requested_at", "status", "told"),
+    ("requested_at", "status", "received"),
     [
         (Position(1, 2), "running", [(None, 0)]),  # forgotten: nothing would ever come of it
         (Position(1, 2), "failed", []),  # an end is true all the same
@@ -193,14 +193,14 @@ def test_subscribers_at_the_same_position_share_one_message() -> None:
     ],
 )
 def test_a_job_that_the_broker_has_dropped_becomes_unknown(
-    requested_at: Position, status: Any, told: list[tuple[int | None, int]]
+    requested_at: Position, status: Any, received: list[tuple[int | None, int]]
 ) -> None:
     last = State(status=status, attempt=1, created_at=1.0, updated_at=1.0)
     topic = live(event(1), Event("job", Position(1, 2), last))
     subscription = watch(topic, Position(1, 2))
     topic.loaded(None, requested_at=requested_at)
     taken = subscription.take()
-    assert (covers(taken) if taken else []) == told
+    assert (covers(taken) if taken else []) == received
 
 
 def test_shared_messages_are_limited_to_the_replay_size() -> None:
@@ -270,8 +270,8 @@ def test_a_message_has_its_kind() -> None:
     topic = live(*(event(seq, epoch=5) for seq in range(1, 6)))
     others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
     taken = [watch(topic, cursor).take() for cursor in (None, *others)]
-    told = [(one.kind, one.skipped) for one in taken if one is not None]
-    assert told == [("snapshot", 0), ("resync", 0), ("step", 3), ("step", 0), ("snapshot", 0)]
+    received = [(one.kind, one.skipped) for one in taken if one is not None]
+    assert received == [("snapshot", 0), ("resync", 0), ("step", 3), ("step", 0), ("snapshot", 0)]
     every = watch(topic, Position(5, 2), "every").take()
     assert every is not None
     assert (every.kind, every.skipped, len(every.texts)) == ("step", 0, 3)

@@ -66,7 +66,7 @@ async def test_the_trio_websocket_example_works(gateway: Gateway, nursery: trio.
             server.port, path="/any", subprotocol="progress.v1", origin=origin
         ) as client:
             if welcome:
-                assert (await client.hear())["type"] == "welcome"
+                assert (await client.receive())["type"] == "welcome"
                 await client.close()
             else:
                 assert await client.close_code() == 4501

@@ -44,7 +44,7 @@ class Raw:
     def __init__(self, sock: trio.socket.SocketType, *, patience: float = PATIENCE) -> None:
         self._socket = sock
         self._patience = patience
-        self._heard = b""
+        self._received = b""
 
     @property
     def port(self) -> int:
@@ -71,23 +71,23 @@ class Raw:
 
     async def until(self, marker: bytes) -> bytes:
         """Everything up to and with `marker`; what there is if the gateway ends before."""
-        while marker not in self._heard and await self._more():
+        while marker not in self._received and await self._more():
             pass
-        before, found, self._heard = self._heard.partition(marker)
+        before, found, self._received = self._received.partition(marker)
         return before + found
 
     async def exactly(self, size: int) -> bytes:
         """`size` bytes; fewer if the gateway ends before."""
-        while len(self._heard) < size and await self._more():
+        while len(self._received) < size and await self._more():
             pass
-        data, self._heard = self._heard[:size], self._heard[size:]
+        data, self._received = self._received[:size], self._received[size:]
         return data
 
     async def rest(self) -> bytes:
         """Everything until the gateway ends."""
         while await self._more():
             pass
-        data, self._heard = self._heard, b""
+        data, self._received = self._received, b""
         return data
 
     async def head(self) -> tuple[int, dict[str, str]]:
@@ -121,7 +121,7 @@ class Raw:
                 data = await self._socket.recv(64 * 1024)
             except ConnectionResetError:
                 raise Reset from None
-        self._heard += data
+        self._received += data
         return bool(data)
 
 
@@ -218,10 +218,10 @@ class Client:
     pings: int = 0
     _objects: deque[Json] = field(factory=deque)
 
-    async def say(self, type_: str, **fields: Any) -> None:
+    async def send(self, type_: str, **fields: Any) -> None:
         await self.raw.send(command(type_, **fields))
 
-    async def hear(self) -> Json:
+    async def receive(self) -> Json:
         """The next object. Raises `Closed` or `Reset`."""
         while not self._objects:
             frame_ = await self._frame()
@@ -237,25 +237,25 @@ class Client:
                 self._objects += frame_.objects
         return self._objects.popleft()
 
-    async def hear_type(self, type_: str) -> Json:
+    async def receive_type(self, type_: str) -> Json:
         """The next object of this type; others are skipped."""
-        return await self.hear_until(lambda object_: object_["type"] == type_)
+        return await self.receive_until(lambda object_: object_["type"] == type_)
 
-    async def hear_until(self, wanted: Callable[[Json], bool]) -> Json:
-        while not wanted(object_ := await self.hear()):
+    async def receive_until(self, wanted: Callable[[Json], bool]) -> Json:
+        while not wanted(object_ := await self.receive()):
             pass
         return object_
 
     async def ask(self, type_: str, **fields: Any) -> Json:
         """Send a command, and return its answer, which must be the next frame except pings."""
-        await self.say(type_, **fields)
-        return await self.hear()
+        await self.send(type_, **fields)
+        return await self.receive()
 
     async def close_code(self, *, answer: bool = True) -> int | None:
         """The code of the close frame; None if there was none. Answers it."""
         try:
             while True:
-                await self.hear()
+                await self.receive()
         except Closed as closed:
             if closed.code is not None:
                 if answer:
@@ -325,7 +325,7 @@ class Follower:
     async def follow(self, client: Client, until: Callable[[Json], bool]) -> None:
         """Take all progress up to the state `until` says yes to."""
         while True:
-            object_ = await client.hear_type("progress")
+            object_ = await client.receive_type("progress")
             self.take(object_)
             if object_["state"] is not None and until(object_["state"]):
                 return

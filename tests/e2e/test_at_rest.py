@@ -160,10 +160,10 @@ async def test_a_cancelled_gateway_stops(limits: Limits) -> None:
         async with trio.open_nursery() as nursery:
             gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, limits)
             async with open_client(gateway.addresses[0][1]) as client:
-                await client.hear_type("welcome")
+                await client.receive_type("welcome")
                 nursery.cancel_scope.cancel()
                 with trio.CancelScope(shield=True):
-                    assert (await client.hear())["type"] == "goaway"
+                    assert (await client.receive())["type"] == "goaway"
                     assert gateway.node.not_ready == "draining"
                     assert await client.close_code() == 1001
     assert trio.lowlevel.current_statistics().tasks_living == tasks
@@ -176,6 +176,6 @@ async def test_a_client_that_ignores_goaway_is_closed_at_the_end_of_the_drain() 
         async with trio.open_nursery() as nursery:
             gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, limits)
             async with open_client(gateway.addresses[0][1]) as client:
-                await client.hear_type("welcome")
+                await client.receive_type("welcome")
                 nursery.cancel_scope.cancel()
     assert nursery.cancel_scope.cancelled_caught

@@ -21,14 +21,14 @@ def limits() -> Limits:
 
 async def listen(client: Client) -> None:
     while True:
-        await client.hear()
+        await client.receive()
 
 
 async def test_a_client_that_answers_no_ping_is_disconnected(gateway: Gateway, port: int) -> None:
     async with open_client(port) as client:
         client.answers_pings = False
-        await client.hear_type("welcome")
-        assert (await client.hear())["type"] == "ping"
+        await client.receive_type("welcome")
+        assert (await client.receive())["type"] == "ping"
         assert await client.close_code() == 4000
         assert client.pings == 1
         await eventually(lambda: gateway.node.statistics().connections == 0)
@@ -37,7 +37,7 @@ async def test_a_client_that_answers_no_ping_is_disconnected(gateway: Gateway, p
 async def test_a_client_that_answers_websocket_pings_stays(port: int) -> None:
     """It answers WebSocket pings by itself."""
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen, client)
             await eventually(lambda: client.pings > ROUNDS)
@@ -48,10 +48,10 @@ async def test_a_client_that_answers_websocket_pings_stays(port: int) -> None:
 async def test_a_client_that_answers_json_pings_stays(host: Host) -> None:
     async with open_client(host.port) as client:
         client.answers_pings = False
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         for _ in range(ROUNDS):
-            await client.hear_type("ping")
-            await client.say("pong")
+            await client.receive_type("ping")
+            await client.send("pong")
         assert await client.ask("ping") == {"type": "pong"}
 
 
@@ -59,7 +59,7 @@ async def test_a_client_that_answers_json_pings_stays(host: Host) -> None:
 async def test_a_client_that_sends_pings_is_not_pinged(port: int) -> None:
     async with open_client(port) as client:
         client.answers_pings = False
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         deadline = trio.current_time() + 0.6
         while trio.current_time() < deadline:
             assert await client.ask("ping") == {"type": "pong"}
@@ -70,7 +70,7 @@ async def test_frames_sent_to_a_client_are_no_sign_of_life(gateway: Gateway, por
     """Progress goes out all the time; the client is silent all the same."""
     async with open_client(port) as client, trio.open_nursery() as nursery:
         client.answers_pings = False
-        await client.say("subscribe", jobs=["a"])
+        await client.send("subscribe", jobs=["a"])
 
         async def publish() -> None:
             for done in range(1_000_000):

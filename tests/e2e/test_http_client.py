@@ -196,9 +196,9 @@ async def test_the_history_of_a_job_can_be_read(http: httpx.AsyncClient, gateway
     async def history(**query: int) -> dict[int, int]:
         answer = await http.get(f"/api/jobs/{job}/events", params=query)
         assert answer.status_code == 200
-        told: Json = answer.json()
-        assert (told["job"], told["epoch"], "gap" in told) == (job, epoch, False)
-        return {event["seq"]: event["state"]["percent"] for event in told["events"]}
+        document: Json = answer.json()
+        assert (document["job"], document["epoch"], "gap" in document) == (job, epoch, False)
+        return {event["seq"]: event["state"]["percent"] for event in document["events"]}
 
     assert await history() == {1: 1, 2: 2, 3: 3}
     assert await history(after=2) == await history(after=2, epoch=epoch) == {3: 3}
@@ -360,10 +360,10 @@ async def test_catching_up_on_many_jobs_sends_only_their_events(
             received += len(text)
             ids += text.startswith("id: ") or "\nid: " in text
             data = text[text.index("data: ") + 6 :]
-            told = json.loads(data)
-            if told["type"] == "progress":
-                seen[told["job"]] = told["seq"]
-                if told["seq"] == 100 and told.get("snapshot"):
+            document = json.loads(data)
+            if document["type"] == "progress":
+                seen[document["job"]] = document["seq"]
+                if document["seq"] == 100 and document.get("snapshot"):
                     pass
             if len(seen) == 100 and set(seen.values()) == {100}:
                 break
@@ -385,8 +385,8 @@ async def test_a_stream_continues_from_an_id_in_header_or_query(
         else:
             await open_stream(raw, "/api/events?job=a", last_event_id=last)
         assert (await event(raw))[1]["type"] == "welcome"
-        told = (await event(raw))[1]
-        assert (told["prev"], told["seq"]) == (1, 2)
+        document = (await event(raw))[1]
+        assert (document["prev"], document["seq"]) == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -494,8 +494,12 @@ async def test_a_request_reaches_the_worker_in_the_answer_to_its_next_update(
     assert (asked.status_code, asked.json()["applied"]) == (202, True)
     again = await http.post(f"/api/jobs/{JOB}/requests", json=ask)
     assert (again.status_code, again.json()["applied"]) == (200, False)
-    told = (await http.post(f"/api/jobs/{JOB}", json={"percent": 2})).json()["request"]
-    assert (told["id"], told["verb"], told["args"]) == ("r1", "cancel", {"why": "a mistake"})
+    asked = (await http.post(f"/api/jobs/{JOB}", json={"percent": 2})).json()["request"]
+    assert (asked["id"], asked["verb"], asked["args"]) == (
+        "r1",
+        "cancel",
+        {"why": "a mistake"},
+    )
     answers = await http.post("/api/jobs", json=[{"job": JOB, "ack": "r1"}, {"job": JOB}])
     assert [answer.get("request") for answer in answers.json()] == [None, None]
     state = (await http.get(f"/api/jobs/{JOB}")).json()["state"]

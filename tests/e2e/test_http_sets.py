@@ -101,34 +101,34 @@ async def test_a_stream_can_have_a_set_and_a_job(gateway: Gateway, port: int) ->
     await publish(gateway, "a:1", percent=1)
     async with connect(port) as raw:
         await open_stream(raw, "/api/events?set=a:&set=b:&job=c&limit=5")
-        told: list[dict[str, Any]] = []
+        received: list[dict[str, Any]] = []
         ids: list[str] = []
 
-        async def hear(*wanted: str) -> None:
+        async def receive(*wanted: str) -> None:
             """Until all of these were told: a job at its position, or the ids of a set."""
-            while not set(wanted) <= {described(one) for one in told}:
+            while not set(wanted) <= {described(one) for one in received}:
                 id_, frame = await event(raw)
                 ids.append(id_)
-                told.append(frame)
+                received.append(frame)
 
-        await hear("a: a:1", "b:", "c 0", "a:1 1")
+        await receive("a: a:1", "b:", "c 0", "a:1 1")
         await publish(gateway, "b:1", percent=1)
         await publish(gateway, "c", percent=1)
-        await hear("b: b:1", "b:1 1", "c 1")
+        await receive("b: b:1", "b:1 1", "c 1")
         await publish(gateway, "b:1", status="failed")
-        await hear("b:1 2")
+        await receive("b:1 2")
     assert any(ids)
     assert all("," not in id_ for id_ in ids), "jobs of sets are not in the id"
-    assert [one["prev"] for one in told if one.get("prefix") == "b:"][:2] == [None, 1]
+    assert [one["prev"] for one in received if one.get("prefix") == "b:"][:2] == [None, 1]
 
 
 async def test_a_stream_of_a_set_alone_has_no_ids(gateway: Gateway, port: int) -> None:
     await publish(gateway, "a:1", percent=1)
     async with connect(port) as raw:
         await open_stream(raw, "/api/events?set=a:")
-        heard = [await event(raw) for _ in range(3)]
-        assert [id_ for id_, _ in heard] == ["", "", ""]
-        assert [described(frame) for _, frame in heard] == ["welcome", "a: a:1", "a:1 1"]
+        received = [await event(raw) for _ in range(3)]
+        assert [id_ for id_, _ in received] == ["", "", ""]
+        assert [described(frame) for _, frame in received] == ["welcome", "a: a:1", "a:1 1"]
 
 
 def described(frame: dict[str, Any]) -> str:

@@ -28,13 +28,13 @@ async def publish_storm(host: Host, job: str = JOB, count: int = STORM) -> None:
 
 
 async def welcomed(client: Client) -> Client:
-    assert (await client.hear())["type"] == "welcome"
+    assert (await client.receive())["type"] == "welcome"
     return client
 
 
 async def test_welcome_has_the_limits(host: Host, limits: Limits) -> None:
     async with open_client(host.port) as client:
-        welcome = await client.hear()
+        welcome = await client.receive()
         assert welcome["type"] == "welcome"
         assert welcome["limits"] == {
             "jobs": limits.max_jobs_per_connection,
@@ -65,7 +65,7 @@ async def test_a_repeated_sync_changes_nothing(host: Host) -> None:
             "unchanged": 0,
             "denied": {},
         }
-        assert {(await client.hear())["job"], (await client.hear())["job"]} == {"a", "b"}
+        assert {(await client.receive())["job"], (await client.receive())["job"]} == {"a", "b"}
         answer = await client.ask("sync_subscriptions", id="two", jobs=["b", "a"])
         assert answer == {"type": "subscriptions", "id": "two", "unchanged": 2} | NO_CHANGE
         answer = await client.ask("sync_subscriptions", jobs=["b", "not a job"])
@@ -85,13 +85,13 @@ async def test_a_snapshot_is_sent_immediately_or_null_for_an_unknown_job(host: H
     async with open_client(host.port) as client:
         await welcomed(client)
         await client.ask("subscribe", jobs=[JOB])
-        snapshot = await client.hear()
+        snapshot = await client.receive()
         assert (snapshot["job"], snapshot["prev"], snapshot["seq"]) == (JOB, None, 1)
         assert snapshot["snapshot"] is True
         assert snapshot["state"]["percent"] == 25
         assert snapshot["state"]["message"] == "half of a half"
         await client.ask("subscribe", jobs=["new"])
-        assert await client.hear() == {
+        assert await client.receive() == {
             "type": "progress",
             "job": "new",
             "epoch": None,
@@ -101,7 +101,7 @@ async def test_a_snapshot_is_sent_immediately_or_null_for_an_unknown_job(host: H
             "state": None,
         }
         await host.publish("new", percent=1)
-        first = await client.hear()
+        first = await client.receive()
         assert (first["prev"], first["seq"], first["snapshot"]) == (None, 1, True)
 
 
@@ -149,11 +149,11 @@ async def test_mode_every_continues_from_the_history_or_after_a_gap(
         await watcher.ask("subscribe", jobs=[JOB])
         for done in range(2, 101):
             await host.publish(JOB, done=done)
-        await watcher.hear_until(lambda object_: object_.get("seq") == 100)
+        await watcher.receive_until(lambda object_: object_.get("seq") == 100)
 
         async with open_client(host.port) as client:
             await welcomed(client)
-            await client.say("hello", positions={JOB: position})
+            await client.send("hello", positions={JOB: position})
             await client.ask("subscribe", jobs=[JOB], mode="every")
             follower = Follower({JOB: (position.epoch, 1)})
             await follower.follow(client, lambda state: state["done"] == 100)
@@ -161,22 +161,22 @@ async def test_mode_every_continues_from_the_history_or_after_a_gap(
 
         for done in range(101, 201):
             await host.publish(JOB, done=done)
-        await watcher.hear_until(lambda object_: object_.get("seq") == 200)
+        await watcher.receive_until(lambda object_: object_.get("seq") == 200)
         async with open_client(host.port) as client:
             await welcomed(client)
-            await client.say("hello", positions={JOB: [position.epoch, 20]})
+            await client.send("hello", positions={JOB: [position.epoch, 20]})
             await client.ask("subscribe", jobs=[JOB], mode="every")
-            assert await client.hear() == {
+            assert await client.receive() == {
                 "type": "gap",
                 "job": JOB,
                 "epoch": position.epoch,
                 "from": 21,
                 "to": 199,
             }
-            snapshot = await client.hear()
+            snapshot = await client.receive()
             assert (snapshot["prev"], snapshot["seq"]) == (None, 200)
             await host.publish(JOB, done=201)
-            after = await client.hear()
+            after = await client.receive()
             assert (after["prev"], after["seq"]) == (200, 201)
 
 
@@ -187,11 +187,11 @@ async def test_two_connections_of_one_user_are_independent(host: Host) -> None:
         for client in (one, other):
             answer = await client.ask("sync_subscriptions", jobs=[JOB])
             assert answer["added"] == [JOB]
-            await client.hear()
+            await client.receive()
         await one.ask("sync_subscriptions", jobs=[])
         await one.close()
         await host.publish(JOB, percent=1)
-        assert (await other.hear())["state"]["percent"] == 1
+        assert (await other.receive())["state"]["percent"] == 1
 
 
 async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
@@ -199,14 +199,14 @@ async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
 
     async def positions_of_a_new_connection(client: Client, position: list[int]) -> Any:
         await welcomed(client)
-        await client.say("hello", positions={JOB: position})
+        await client.send("hello", positions={JOB: position})
         assert (await client.ask("subscribe", jobs=[JOB]))["added"] == [JOB]
 
     async with open_client(host.port) as client:  # behind: a frame that continues
         await host.publish(JOB, percent=2)
         await host.publish(JOB, percent=3)
         await positions_of_a_new_connection(client, [epoch, 1])
-        frame_ = await client.hear()
+        frame_ = await client.receive()
         assert (frame_["prev"], frame_["seq"], frame_["epoch"]) == (1, 3, epoch)
         assert "snapshot" not in frame_
 
@@ -214,13 +214,13 @@ async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
         await positions_of_a_new_connection(client, [epoch, 3])
         assert await client.ask("ping") == {"type": "pong"}
         await host.publish(JOB, percent=4)
-        frame_ = await client.hear()
+        frame_ = await client.receive()
         assert (frame_["prev"], frame_["seq"]) == (3, 4)
 
     for position in ([epoch - 1, 2], [epoch + 1, 2], [epoch, 99]):  # from elsewhere: a snapshot
         async with open_client(host.port) as client:
             await positions_of_a_new_connection(client, position)
-            frame_ = await client.hear()
+            frame_ = await client.receive()
             assert (frame_["prev"], frame_["seq"], frame_["snapshot"]) == (None, 4, True)
 
 
@@ -230,9 +230,9 @@ async def test_several_objects_per_frame_only_with_the_subprotocol(host: Host) -
         await host.publish(job, percent=1, message="a line\nand another")
 
     async def frames_of_snapshots(client: Client) -> list[int]:
-        await client.say("subscribe", jobs=jobs)
+        await client.send("subscribe", jobs=jobs)
         for _ in jobs:
-            await client.hear_type("progress")
+            await client.receive_type("progress")
         return [len(frame_.objects) for frame_ in client.frames]
 
     async with open_client(host.port, subprotocol="other, progress.v1") as client:
@@ -252,14 +252,14 @@ async def test_max_hz_limits_the_rate_and_the_end_arrives(host: Host) -> None:
     rate = 50
     async with open_client(host.port) as client, trio.open_nursery() as nursery:
         await welcomed(client)
-        await client.say("hello", max_hz=rate)
+        await client.send("hello", max_hz=rate)
         await client.ask("subscribe", jobs=[JOB])
         follower = Follower()
-        follower.take(await client.hear())
+        follower.take(await client.receive())
         nursery.start_soon(publish_until, host, done := trio.Event())
         began = trio.current_time()
         for _ in range(6):
-            follower.take(await client.hear_type("progress"))
+            follower.take(await client.receive_type("progress"))
         # Five intervals of 20 ms; unpaced it is a few in all.
         assert trio.current_time() - began > 2.5 / rate
         done.set()
@@ -300,7 +300,7 @@ async def test_an_invalid_command_is_named_and_the_connection_stays(
     async with open_client(host.port) as client:
         await welcomed(client)
         await client.raw.send(frame(text))
-        error = await client.hear()
+        error = await client.receive()
         assert (error["type"], error["code"]) == ("error", code)
         assert named in error["message"]
         assert await client.ask("ping") == {"type": "pong"}
@@ -316,16 +316,16 @@ async def test_no_frame_follows_an_unsubscribe(host: Host) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
         await client.ask("subscribe", jobs=[JOB, "other"])
-        await client.hear()
-        await client.hear()
+        await client.receive()
+        await client.receive()
         answer = await client.ask("unsubscribe", id=9, jobs=[JOB, "never"])
         assert (answer["id"], answer["removed"]) == (9, [JOB])
         await host.publish(JOB, percent=50)
         await host.publish("other", percent=50)
-        assert (await client.hear())["job"] == "other"
+        assert (await client.receive())["job"] == "other"
         assert await client.ask("ping") == {"type": "pong"}
         await client.ask("subscribe", jobs=[JOB])
-        assert (await client.hear())["snapshot"] is True
+        assert (await client.receive())["snapshot"] is True
 
 
 @pytest.mark.parametrize("limits", [Limits(max_jobs_per_connection=2, max_sets_per_connection=1)])
@@ -334,14 +334,14 @@ async def test_jobs_beyond_the_limit_are_denied(host: Host, limits: Limits) -> N
         await welcomed(client)
         answer = await client.ask("subscribe", jobs=["a", "b", "c"])
         assert (answer["added"], answer["denied"]) == (["a", "b"], {"c": "too_many_jobs"})
-        await client.hear()
-        await client.hear()
+        await client.receive()
+        await client.receive()
         answer = await client.ask("sync_subscriptions", jobs=["c", "b"])  # room again
         assert (answer["added"], answer["removed"], answer["denied"]) == (["c"], ["a"], {})
-        await client.hear()
+        await client.receive()
         jobs = range(2 + MAX_SET_LIMIT + 1)  # as many as may be subscribed and shown, and one
-        await client.say("hello", positions={f"job:{number}": [1, 1] for number in jobs})
-        error = await client.hear()
+        await client.send("hello", positions={f"job:{number}": [1, 1] for number in jobs})
+        error = await client.receive()
         assert (error["type"], error["code"]) == ("error", "invalid_command")
 
 
@@ -364,7 +364,7 @@ async def test_several_commands_in_one_segment_are_answered(host: Host) -> None:
         await welcomed(client)
         await client.raw.send(command("ping") * 20)
         for _ in range(20):
-            assert await client.hear() == {"type": "pong"}
+            assert await client.receive() == {"type": "pong"}
 
 
 async def test_the_protocol_works_under_hypercorn() -> None:
@@ -380,10 +380,10 @@ async def test_the_protocol_works_under_hypercorn() -> None:
         ):
             await welcomed(client)
             await client.ask("subscribe", jobs=[JOB])
-            assert (await client.hear())["state"] is None
+            assert (await client.receive())["state"] is None
             answer = await http.post(f"/api/jobs/{JOB}", json={"percent": 37})
             assert answer.json()["applied"] is True
-            assert (await client.hear())["state"]["percent"] == 37
+            assert (await client.receive())["state"]["percent"] == 37
             assert (await http.get("/readyz")).status_code == 200
             process.send_signal(signal.SIGTERM)
             # hypercorn cuts its clients off before it tells the application to end.

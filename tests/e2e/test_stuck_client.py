@@ -39,7 +39,7 @@ async def stuck(port: int, kind: str) -> AsyncIterator[Raw]:
         else:
             await raw.send(upgrade())
             await raw.until(b"\r\n\r\n")
-            await Client(raw).say("subscribe", jobs=[JOB], mode=kind)
+            await Client(raw).send("subscribe", jobs=[JOB], mode=kind)
         yield raw
 
 
@@ -54,22 +54,22 @@ async def test_a_stuck_client_is_closed_and_others_miss_nothing(
         stuck(port, kind) as raw,
         trio.open_nursery() as nursery,
     ):
-        await every.hear_type("welcome")
+        await every.receive_type("welcome")
         await every.ask("subscribe", jobs=[JOB], mode="every")
-        await latest.hear_type("welcome")
+        await latest.receive_type("welcome")
         await latest.ask("subscribe", jobs=[JOB])
         await eventually(lambda: statistics().hub.subscriptions == 3)
 
         of_every, of_latest = Follower(), Follower()
-        of_every.take(await every.hear())
-        of_latest.take(await latest.hear())
+        of_every.take(await every.receive())
+        of_latest.take(await latest.receive())
         nursery.start_soon(of_latest.follow, latest, is_final)
         done = 0
         with trio.fail_after(PATIENCE):
             while statistics().connections == 3:
                 done += 1
                 await gateway.publish(JOB, done=done, data=BULK)
-                of_every.take(await every.hear())  # each event arrives before the next is made
+                of_every.take(await every.receive())  # each event arrives before the next is made
         await gateway.publish(JOB, status="succeeded")
         await of_every.follow(every, is_final)
         assert [seq for _, seq in of_every.steps] == list(range(done + 2))
@@ -87,18 +87,18 @@ async def test_a_stuck_client_is_closed_and_others_miss_nothing(
 async def test_a_stuck_client_uses_bounded_memory(gateway: Gateway, port: int, kind: str) -> None:
     events = 500
     async with open_client(port) as other, stuck(port, kind):
-        await other.hear_type("welcome")
+        await other.receive_type("welcome")
         await other.ask("subscribe", jobs=[JOB], mode="every")
         await eventually(lambda: gateway.node.statistics().hub.subscriptions == 2)
-        await other.hear()
+        await other.receive()
         for _ in range(100):  # fills sockets, ring and history
             await gateway.publish(JOB, phase=str(_), data=BULK)
-            await other.hear()
+            await other.receive()
         tracemalloc.start()
         try:
             for number in range(events):
                 await gateway.publish(JOB, done=number, data=BULK)
-                await other.hear()
+                await other.receive()
                 other.frames.clear()
             grown, _ = tracemalloc.get_traced_memory()
         finally:
@@ -144,16 +144,16 @@ async def test_sigterm_with_a_stuck_client_exits_in_time() -> None:
             stuck(port, "stream"),
         ):
             for client in (reader, other):
-                await client.hear_type("welcome")
+                await client.receive_type("welcome")
                 await client.ask("subscribe", jobs=[JOB])
-                await client.hear()
+                await client.receive()
             for done in range(100):
                 answer = await http.post(f"/api/jobs/{JOB}", json={"done": done, "data": BULK})
                 assert answer.json()["applied"] is True
             process.send_signal(signal.SIGTERM)
             began = trio.current_time()
             for client in (reader, other):
-                goaway = await client.hear_type("goaway")
+                goaway = await client.receive_type("goaway")
                 assert goaway["code"] == 1001
                 assert len(goaway["retry"]) == 2
                 assert await client.close_code() == 1001

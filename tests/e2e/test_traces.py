@@ -49,9 +49,9 @@ async def on_redis() -> AsyncIterator[tuple[Server, int]]:
 
 async def watch(client: Client, job: str) -> None:
     """Subscribe, and wait for the state of an unknown job."""
-    await client.hear_type("welcome")
+    await client.receive_type("welcome")
     await client.ask("subscribe", jobs=[job])
-    assert (await client.hear_type("progress"))["state"] is None
+    assert (await client.receive_type("progress"))["state"] is None
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
@@ -76,9 +76,9 @@ async def test_a_delivery_span_is_a_child_of_the_workers_span(
         for each in (client, other):
             await watch(each, "video:42")
         outer, inner = await trio.to_thread.run_sync(work)
-        end = await client.hear_until(lambda said: "state" in said and is_final(said["state"]))
+        end = await client.receive_until(lambda said: "state" in said and is_final(said["state"]))
         await eventually(lambda: len(spans.deliveries) == end["seq"])
-        heard = b"".join(frame.payload for frame in client.frames)
+        received = b"".join(frame.payload for frame in client.frames)
 
     seqs = [attributes(span)["progress.seq"] for span in spans.deliveries]
     assert seqs == list(range(1, end["seq"] + 1))
@@ -103,9 +103,9 @@ async def test_a_delivery_span_is_a_child_of_the_workers_span(
         "progress.seq": end["seq"],
         "progress.watchers": 2,
     }
-    assert b"traceparent" not in heard
-    assert TRACE.encode() not in heard
-    assert f"{outer.trace_id:032x}".encode() not in heard
+    assert b"traceparent" not in received
+    assert TRACE.encode() not in received
+    assert f"{outer.trace_id:032x}".encode() not in received
 
 
 async def test_events_not_sampled_or_watched_have_no_span(
@@ -126,7 +126,7 @@ async def test_events_not_sampled_or_watched_have_no_span(
         await publish("unwatched", percent=1, traceparent=SPAN)
         await publish("a", percent=50, traceparent=SPAN)
         await eventually(lambda: bool(spans.deliveries))
-        await client.hear_until(lambda said: said.get("seq") == len(untold) + 1)
+        await client.receive_until(lambda said: said.get("seq") == len(untold) + 1)
     (span,) = spans.deliveries
     assert (attributes(span)["progress.job"], attributes(span)["progress.seq"]) == ("a", 6)
     assert f"{span.context.trace_id:032x}" == TRACE
@@ -152,7 +152,7 @@ async def test_the_span_ends_when_the_clients_have_been_written_to(spans: Spans)
         for sink in sinks:
             source = FakeSource()
             nursery.start_soon(node.serve, source, sink)
-            await source.say(type="subscribe", jobs=["a"])
+            await source.send(type="subscribe", jobs=["a"])
         await eventually(lambda: all(sink.of("progress") for sink in sinks))
         for percent in range(1, 31):  # each in an order of its own
             await broker.publish("a", Update(percent=percent, traceparent=SPAN))

@@ -29,8 +29,8 @@ async def tell(url: str, job: str, **fields: Any) -> dict[str, Any]:
     def post() -> dict[str, Any]:
         body = json.dumps(fields).encode()
         with urllib.request.urlopen(f"{url}/api/jobs/{job}", body, timeout=PATIENCE) as answer:  # noqa: S310 - ours
-            told: dict[str, Any] = json.load(answer)
-            return told
+            received: dict[str, Any] = json.load(answer)
+            return received
 
     return await trio.to_thread.run_sync(post)
 
@@ -47,21 +47,21 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
             await tell(one, "video:42", total=4, done=1, message="ü \u2028")
             follower = Follower()
             async with open_client(port_of(two)) as client:
-                await client.hear_type("welcome")
+                await client.receive_type("welcome")
                 await client.ask("subscribe", jobs=["video:42"])
-                follower.take(await client.hear())
+                follower.take(await client.receive())
                 for done in (2, 3):
                     await tell(one if done == 2 else two, "video:42", done=done)
-                    follower.take(await client.hear())
+                    follower.take(await client.receive())
                 second.process.kill()
             # The node is gone; the client takes its position to the other one.
             epoch, seq = follower.at["video:42"]
             await tell(one, "video:42", status="succeeded")
             async with open_client(port_of(one)) as client:
-                await client.hear_type("welcome")
-                await client.say("hello", positions={"video:42": [epoch, seq]})
+                await client.receive_type("welcome")
+                await client.send("hello", positions={"video:42": [epoch, seq]})
                 await client.ask("subscribe", jobs=["video:42"])
-                frame = await client.hear()
+                frame = await client.receive()
                 assert (frame["prev"], frame["seq"]) == (seq, seq + 1)
                 follower.take(frame)
                 assert is_final(frame["state"])

@@ -113,12 +113,12 @@ async def by_subscription(reader: Reader, raw: Raw) -> None:
         return
     client = Client(raw, "progress.v1")
     held = {s.job: (s.epoch or None, s.seq) for s in reader.readings}
-    await client.say("hello", positions=held)
+    await client.send("hello", positions=held)
     mode = "every" if hash(reader.name) % 2 else "latest"
-    await client.say("sync_subscriptions", jobs=reader.jobs, mode=mode)
+    await client.send("sync_subscriptions", jobs=reader.jobs, mode=mode)
     with trio.move_on_after(1 + hash(reader.name) % 7):
         while True:
-            message = await client.hear()
+            message = await client.receive()
             client.frames.clear()
             if message["type"] == "progress" and "states" not in message:
                 reader.see(message)

@@ -95,16 +95,16 @@ class Watcher:
             self.node = node
             self._see(Connected(self.clock(), node))
             if self._positions:
-                await client.say("hello", positions=self._positions)
-            await client.say("sync_subscriptions", jobs=self.jobs, mode=self.mode)
+                await client.send("hello", positions=self._positions)
+            await client.send("sync_subscriptions", jobs=self.jobs, mode=self.mode)
             async with trio.open_nursery() as nursery:
                 if self.sends_pings:
                     nursery.start_soon(_send_pings, client)
                 while True:
-                    message = await client.hear()
+                    message = await client.receive()
                     client.frames.clear()
                     if message["type"] == "ping":
-                        await client.say("pong")
+                        await client.send("pong")
                     self._take(message)
 
     def _take(self, message: Json) -> None:
@@ -125,4 +125,4 @@ class Watcher:
 async def _send_pings(client: Client) -> None:
     while True:
         await trio.sleep(PING_EVERY)
-        await client.say("ping")
+        await client.send("ping")

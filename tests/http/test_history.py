@@ -26,13 +26,13 @@ def test_entries_and_gap_cover_the_whole_history(
 ) -> None:
     """Whether the snapshot or the history was read later, and whatever was trimmed."""
     log = [event(5, seq) for seq in range(oldest, kept + 1)]
-    told = history_after(event(5, head), log, after=Position(5, after), room=10_000)
+    document = history_after(event(5, head), log, after=Position(5, after), room=10_000)
     newest = max(head, kept if log else 0)
-    seqs = [entry["seq"] for entry in told["events"]]
-    gap = told.get("gap", {"from": after + 1, "to": after})
-    assert (told["job"], told["epoch"]) == ("a", 5)
+    seqs = [entry["seq"] for entry in document["events"]]
+    gap = document.get("gap", {"from": after + 1, "to": after})
+    assert (document["job"], document["epoch"]) == ("a", 5)
     assert [*range(gap["from"], gap["to"] + 1), *seqs] == list(range(after + 1, newest + 1))
-    assert all(entry["state"].done == entry["seq"] for entry in told["events"])
+    assert all(entry["state"].done == entry["seq"] for entry in document["events"])
 
 
 @given(count=st.integers(1, 30), room=st.integers(1, 1_000))
@@ -43,17 +43,19 @@ def test_pages_together_cover_the_whole_history(count: int, room: int) -> None:
     more = True
     while more:
         after = Position(5, seqs[-1] if seqs else 0)
-        told = history_after(log[-1], log, after=after, room=room)
-        part = [entry["seq"] for entry in told["events"]]
+        document = history_after(log[-1], log, after=after, room=room)
+        part = [entry["seq"] for entry in document["events"]]
         assert 1 <= len(part) <= room // size + 1
         seqs += part
-        more = told.get("more", False)
+        more = document.get("more", False)
     assert seqs == list(range(1, count + 1))
 
 
 def test_another_epoch_starts_at_its_first_event() -> None:
-    told = history_after(event(6, 2), [event(6, 1), event(6, 2)], after=Position(5, 7), room=10_000)
-    assert [entry["seq"] for entry in told["events"]] == [1, 2]
+    document = history_after(
+        event(6, 2), [event(6, 1), event(6, 2)], after=Position(5, 7), room=10_000
+    )
+    assert [entry["seq"] for entry in document["events"]] == [1, 2]
     # It began anew between the two looks.
-    told = history_after(event(5, 7), [event(6, 1)], after=Position(5, 6), room=10_000)
-    assert (told["epoch"], [entry["seq"] for entry in told["events"]]) == (6, [1])
+    document = history_after(event(5, 7), [event(6, 1)], after=Position(5, 6), room=10_000)
+    assert (document["epoch"], [entry["seq"] for entry in document["events"]]) == (6, [1])

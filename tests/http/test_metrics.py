@@ -51,7 +51,7 @@ async def test_metrics_count_events(gateway: Gateway) -> None:
             await raw.send(head % len(body) + body)
             assert (await raw.response())[0] == 200
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.ask("subscribe", jobs=["a", "b"])
         _, found = await scraped(port)
         assert found["progress_gateway_connections"] == 1
@@ -87,11 +87,11 @@ async def test_metrics_have_the_time_from_event_to_socket(gateway: Gateway) -> N
     await gateway.publish("old", percent=1)
     port = gateway.addresses[0][1]
     async with open_client(port) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.ask("subscribe", jobs=["old", "a"], mode="every")
         for percent in range(2 * TIMED + 1):
             await gateway.publish("a", percent=percent)
-            await client.hear_type("progress")
+            await client.receive_type("progress")
     delivered = gateway.node.counters.delivery_delays
     assert sum(delivered.counts) == pytest.approx(2, abs=1)
     assert 0 <= delivered.total < 5
@@ -130,7 +130,7 @@ async def test_metrics_on_the_public_address_need_a_token() -> None:
         gateway: Gateway = await nursery.start(serve)
         port = gateway.addresses[0][1]
         assert (await scraped(port))[0] == 401
-        token = sign({"exp": time.time() + 60})
+        token = sign({"exp": time.time() + 60, "watch": []})
         assert (await scraped(port, authorization=f"Bearer {token}"))[0] == 200
         nursery.cancel_scope.cancel()
 

@@ -38,8 +38,8 @@ async def test_refused_clients_are_counted_and_logged(caplog: pytest.LogCaptureF
             answer = await http.post(path, headers={"authorization": shown}, json={"percent": 1})
             assert answer.status_code == status
     assert node.counters.http_errors == {401: 1, 403: 1, 405: 1}
-    told = [vars(record) for record in caplog.records if record.name == "gateway.http"]
-    forbidden, unknown = told
+    received = [vars(record) for record in caplog.records if record.name == "gateway.http"]
+    forbidden, unknown = received
     assert forbidden["why"] == "The token does not allow to publish on this job."
     assert (forbidden["status"], forbidden["path"]) == (403, "/api/jobs/theirs:1")
     assert (forbidden["token"], forbidden["subject"]) == ("t1", "worker 7")

@@ -121,10 +121,10 @@ async def follow(site: Site, group: str, node: int) -> None:
     follower, highest = Follower(), (0, 0.0)
     port = int(site.nodes[node].rpartition(":")[2])
     async with open_client(port, patience=PATIENCE) as client:
-        await client.hear_type("welcome")
+        await client.receive_type("welcome")
         await client.ask("subscribe", jobs=[group])
         while True:
-            follower.take(await client.hear_type("progress"))
+            follower.take(await client.receive_type("progress"))
             state = follower.states[group]
             if state is None:
                 continue

@@ -112,18 +112,18 @@ def test_a_log_line_under_the_senders_lock_does_not_deadlock(
     with Job("job") as job:
         handler = JobHandler(job)
         log = attach(handler)
-        told = threading.Event()
+        received = threading.Event()
 
         def speak() -> None:
             with process.lock:
                 logging.getLogger("gateway.worker").warning("no thread to report progress")
-            told.set()
+            received.set()
 
         thread = threading.Thread(target=speak)
         assert handler.lock is not None
         with handler.lock:
             thread.start()
-            assert told.wait(DEADLINE)
+            assert received.wait(DEADLINE)
         thread.join(DEADLINE)
         log.warning("goes on")
     assert message(job) == "goes on"

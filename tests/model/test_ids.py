@@ -21,7 +21,7 @@ from gateway.model.constants import MAX_JOB_ID
 from gateway.model.errors import InvalidInput
 from gateway.model.ids import check_job_id, is_job_id, is_job_id_prefix, job_id
 from gateway.worker import checks
-from tests.vectors.fold import VECTORS
+from tests.vectors.reducer import VECTORS
 
 IDS = json.loads((VECTORS / "ids.json").read_text())
 

@@ -24,17 +24,17 @@ def updates(*all_fields: dict[str, Any], start_at: float = 1000.0) -> Record:
     """The record after these updates, one second apart, each of which must apply."""
     record = None
     for number, fields in enumerate(all_fields):
-        folded = reduce(record, Update(**fields), now=start_at + number, epoch=EPOCH)
-        assert folded.applied, folded
-        record = folded.record
+        result = reduce(record, Update(**fields), now=start_at + number, epoch=EPOCH)
+        assert result.applied, result
+        record = result.record
     assert record is not None
     return record
 
 
 def refused(record: Record, **fields: Any) -> str | None:
-    folded = reduce(record, Update(**fields), now=2000.0, epoch=EPOCH)
-    assert folded.record is record
-    return folded.reason
+    result = reduce(record, Update(**fields), now=2000.0, epoch=EPOCH)
+    assert result.record is record
+    return result.reason
 
 
 class TestUpdates:
@@ -67,8 +67,8 @@ class TestUpdates:
     def test_start_repeated_by_the_same_run_opens_no_attempt(self) -> None:
         record = updates({"start": True, "run": "r1", "percent": 5})
         assert refused(record, start=True, run="r1", percent=5) == "unchanged"
-        folded = reduce(record, Update(start=True, run="r1", percent=6), now=1001.0, epoch=EPOCH)
-        assert (folded.record.state.attempt, folded.record.state.percent) == (1, 6)
+        result = reduce(record, Update(start=True, run="r1", percent=6), now=1001.0, epoch=EPOCH)
+        assert (result.record.state.attempt, result.record.state.percent) == (1, 6)
 
     def test_start_of_a_queued_attempt_keeps_its_number(self) -> None:
         record = updates({"status": "queued", "message": "third in line"}, {"start": True})
@@ -111,14 +111,14 @@ class TestUpdates:
 
     def test_older_attempt_is_rejected_and_does_not_renew_the_lease(self) -> None:
         record = updates({"attempt": 2})
-        folded = reduce(record, Update(attempt=1, percent=99), now=1001.0, epoch=EPOCH)
-        assert (folded.reason, folded.renews, folded.record) == ("stale_attempt", False, record)
+        result = reduce(record, Update(attempt=1, percent=99), now=1001.0, epoch=EPOCH)
+        assert (result.reason, result.renews, result.record) == ("stale_attempt", False, record)
 
     def test_another_run_is_rejected_and_does_not_renew_the_lease(self) -> None:
         record = updates({"start": True, "run": "a"}, {"start": True, "run": "b"})
         for late in ({"run": "a"}, {"run": "a", "done": 5}, {"run": "a", "attempt": 2, "done": 5}):
-            folded = reduce(record, Update(**late), now=1009.0, epoch=EPOCH)
-            assert (folded.reason, folded.renews, folded.record) == ("other_run", False, record)
+            result = reduce(record, Update(**late), now=1009.0, epoch=EPOCH)
+            assert (result.reason, result.renews, result.record) == ("other_run", False, record)
         assert refused(record, run="a", attempt=1, done=5) == "stale_attempt"
         assert refused(record, run="b") == "unchanged"
         assert refused(record) == "unchanged"
@@ -138,8 +138,8 @@ class TestUpdates:
 
     def test_an_unchanged_state_makes_no_event_and_renews_the_lease(self) -> None:
         record = updates({"percent": 5, "message": "m"})
-        folded = reduce(record, Update(percent=5, message="m"), now=1009.0, epoch=EPOCH)
-        assert (folded.reason, folded.renews, folded.record) == ("unchanged", True, record)
+        result = reduce(record, Update(percent=5, message="m"), now=1009.0, epoch=EPOCH)
+        assert (result.reason, result.renews, result.record) == ("unchanged", True, record)
 
 
 class TestFields:
@@ -153,8 +153,8 @@ class TestFields:
     )
     def test_the_status_only_moves_forward(self, first: Any, second: Any, stands: str) -> None:
         record = updates({"status": first})
-        folded = reduce(record, Update(status=second, message="x"), now=1001.0, epoch=EPOCH)
-        assert folded.record.state.status == stands
+        result = reduce(record, Update(status=second, message="x"), now=1001.0, epoch=EPOCH)
+        assert result.record.state.status == stands
 
     def test_started_at_and_finished_at_are_set(self) -> None:
         state = updates({"status": "queued"}, {"status": "running"}, {"status": "failed"}).state
@@ -251,8 +251,8 @@ class TestFields:
 
     def test_a_clock_that_goes_back_does_not_change_the_time_of_the_state(self) -> None:
         record = updates({"percent": 1})
-        folded = reduce(record, Update(percent=2), now=10.0, epoch=EPOCH)
-        assert folded.record.state.updated_at == 1000.0
+        result = reduce(record, Update(percent=2), now=10.0, epoch=EPOCH)
+        assert result.record.state.updated_at == 1000.0
 
 
 class TestLapse:
@@ -353,8 +353,8 @@ def test_any_history_keeps_the_invariants(history: list[tuple[Update, float]]) -
     now = 1_000_000.0
     for update, tick in history:
         now += tick
-        before, folded = record, reduce(record, update, now=now, epoch=EPOCH)
-        record = folded.record
+        before, result = record, reduce(record, update, now=now, epoch=EPOCH)
+        record = result.record
         state = record.state
         assert msgspec.json.decode(msgspec.json.encode(state), type=State) == state
         assert (state.finished_at is not None) == state.final
@@ -364,7 +364,7 @@ def test_any_history_keeps_the_invariants(history: list[tuple[Update, float]]) -
         if before is None:
             assert record.position == Position(EPOCH, 1)
             continue
-        if not folded.applied:
+        if not result.applied:
             assert (record.position, record.state) == (before.position, before.state)
             continue
         old = before.state

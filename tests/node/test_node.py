@@ -55,7 +55,7 @@ async def test_an_unavailable_broker_delays_events_and_loses_none(
         await nursery.start(node.run)
         nursery.start_soon(node.serve, source, sink)
         await broker.publish("a", Update(percent=1))
-        await source.say(type="subscribe", jobs=["a"], mode="every")
+        await source.send(type="subscribe", jobs=["a"], mode="every")
         await trio.sleep(10)
         assert sink.of("progress") == []
         broker.answers = True
@@ -68,16 +68,16 @@ async def test_an_unavailable_broker_delays_events_and_loses_none(
         await trio.sleep(1)
         broker.answers = False
         await broker.publish("a", Update(percent=10))  # the ring lets go of what it has read
-        late, heard = FakeSource(), Sink()
-        nursery.start_soon(node.serve, late, heard)
+        late, received = FakeSource(), Sink()
+        nursery.start_soon(node.serve, late, received)
         epoch = sink.of("progress")[0]["epoch"]
-        await late.say(type="hello", positions={"a": [epoch, 1]})
-        await late.say(type="subscribe", jobs=["a"], mode="every")
+        await late.send(type="hello", positions={"a": [epoch, 1]})
+        await late.send(type="subscribe", jobs=["a"], mode="every")
         await trio.sleep(1)
-        assert heard.of("progress") == []
+        assert received.of("progress") == []
         broker.answers = True
         await trio.sleep(limits.compare_interval * 1.2 + 2)
-        assert [frame["seq"] for frame in heard.of("progress")] == list(range(2, 11))
+        assert [frame["seq"] for frame in received.of("progress")] == list(range(2, 11))
         nursery.cancel_scope.cancel()
     assert "away" in caplog.text
 
@@ -99,12 +99,14 @@ class DeafFeed(MemoryBroker):
 
     @asynccontextmanager
     async def feed(self, **options: Any) -> AsyncIterator[trio.abc.ReceiveChannel[Sequence[Event]]]:
-        self.say, said = trio.open_memory_channel[Sequence[Event]](1)
+        self.send, said = trio.open_memory_channel[Sequence[Event]](1)
         yield said
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_an_end_that_the_feed_has_lost_arrives(told: bool, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("reset", [True, False])
+async def test_an_end_that_the_feed_has_lost_arrives(
+    reset: bool, autojump_clock: MockClock
+) -> None:
     broker = DeafFeed(clock=trio.current_time, monotonic=trio.current_time)
     node = Node(broker)
     source, sink = FakeSource(), Sink()
@@ -112,11 +114,11 @@ async def test_an_end_that_the_feed_has_lost_arrives(told: bool, autojump_clock:
         await nursery.start(node.run)
         nursery.start_soon(node.serve, source, sink)
         await broker.publish("a", Update(percent=1))
-        await source.say(type="subscribe", jobs=["a"])
+        await source.send(type="subscribe", jobs=["a"])
         await trio.testing.wait_all_tasks_blocked()
         await broker.publish("a", Update(status="succeeded"))
-        if told:
-            broker.say.send_nowait(FEED_RESET)
+        if reset:
+            broker.send.send_nowait(FEED_RESET)
         else:
             assert len(sink.of("progress")) == 1
             await trio.sleep(node.limits.compare_interval * 1.2)
@@ -143,7 +145,7 @@ class TestLeavingOthersBehind:
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
             nursery.start_soon(node.serve, source, sink)
-            await source.say(type="subscribe", jobs=["a"])
+            await source.send(type="subscribe", jobs=["a"])
             await trio.testing.wait_all_tasks_blocked()
             nursery.start_soon(node.drain)
             await trio.sleep(1)
@@ -213,9 +215,9 @@ async def test_an_unavailable_shard_does_not_affect_jobs_of_others(
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         nursery.start_soon(node.serve, source, sink)
-        await source.say(type="subscribe", jobs=["away", "here"])
+        await source.send(type="subscribe", jobs=["away", "here"])
         await trio.testing.wait_all_tasks_blocked()
-        await source.say(type="subscribe", jobs=["away:2", "here:2"])
+        await source.send(type="subscribe", jobs=["away:2", "here:2"])
         await trio.sleep(2)
         assert [frame["job"] for frame in sink.of("progress")] == ["here", "here:2"]
 
@@ -241,7 +243,7 @@ async def test_the_age_of_each_event_of_a_batch_is_observed(autojump_clock: Mock
     ]
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
-        await broker.say.send(batch)
+        await broker.send.send(batch)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     age = node.counters.event_ages

@@ -124,8 +124,8 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
         assert node.not_ready == "behind its feed"
         assert node.probe.pending_for > node.limits.probe_timeout
         await trio.sleep(100)
-        late, told = FakeSource(), Sink()
-        nursery.start_soon(node.serve, late, told)
+        late, received = FakeSource(), Sink()
+        nursery.start_soon(node.serve, late, received)
         setattr(broker, fault, False)
         await trio.sleep(node.limits.probe_interval + node.limits.probe_timeout + 2)
         assert "ready" in repr(node)
@@ -135,8 +135,8 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
     assert sink.close_code is None
     # Whoever comes meanwhile is told in the welcome.
     assert "stale" not in sink.of("welcome")[0]
-    assert told.of("welcome")[0]["stale"] is True
-    assert [frame["stale"] for frame in told.of("feed")] == [False]
+    assert received.of("welcome")[0]["stale"] is True
+    assert [frame["stale"] for frame in received.of("feed")] == [False]
     told_log = [record.getMessage() for record in caplog.records]
     assert [text for text in told_log if text != "ended"] == [
         "stale: this node is behind its feed",

@@ -9,13 +9,25 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
-from gateway import Node
+from gateway import Broker, Node
 from gateway.brokers.base import FEED_RESET
 from gateway.brokers.memory import MemoryBroker
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Event, Update
 from gateway.node.reconcile import RETRY_EVERY
 from tests.fakes import FakeSource, Sink
+
+
+@asynccontextmanager
+async def connected(broker: Broker) -> AsyncIterator[tuple[FakeSource, Sink]]:
+    """A node that follows `broker`, and one client of it."""
+    node = Node(broker)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        source, sink = FakeSource(), Sink()
+        nursery.start_soon(node.serve, source, sink)
+        yield source, sink
+        nursery.cancel_scope.cancel()
 
 
 class SlowBroker(MemoryBroker):
@@ -33,20 +45,15 @@ async def test_scans_for_new_sets_use_at_most_half_of_the_time(
     autojump_clock: MockClock,
 ) -> None:
     broker = SlowBroker()
-    node = Node(broker)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(node.run)
-        source, sink = FakeSource(), Sink()
-        nursery.start_soon(node.serve, source, sink)
+    async with connected(broker) as (source, sink):
         await broker.publish("a0:1", Update(percent=5))
         for number in range(20):
-            await source.say(type="watch_set", id=1, prefix=f"a{number % 7}:{number}")
+            await source.send(type="watch_set", id=1, prefix=f"a{number % 7}:{number}")
             await trio.sleep(0.5)
         assert broker.readings <= 6
-        await source.say(type="watch_set", id=2, prefix="a0:")
+        await source.send(type="watch_set", id=2, prefix="a0:")
         await trio.sleep(4)
         assert sink.of("set")[-1]["jobs"] == ["a0:1"]
-        nursery.cancel_scope.cancel()
 
 
 class UnavailableOnce(MemoryBroker):
@@ -65,16 +72,11 @@ async def test_a_list_that_could_not_be_read_is_read_again_soon(
     autojump_clock: MockClock,
 ) -> None:
     broker = UnavailableOnce()
-    node = Node(broker)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(node.run)
-        source, sink = FakeSource(), Sink()
-        nursery.start_soon(node.serve, source, sink)
+    async with connected(broker) as (source, sink):
         await broker.publish("a:1", Update(percent=5))
-        await source.say(type="watch_set", prefix="a:")
+        await source.send(type="watch_set", prefix="a:")
         await trio.sleep(2 * RETRY_EVERY)
         assert [frame["jobs"] for frame in sink.of("set")] == [["a:1"]]
-        nursery.cancel_scope.cancel()
 
 
 class LosingFeed(MemoryBroker):
@@ -90,15 +92,24 @@ async def test_after_a_loss_in_the_feed_sets_are_read_again_soon(
     autojump_clock: MockClock,
 ) -> None:
     broker = LosingFeed()
-    node = Node(broker)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(node.run)
-        source, sink = FakeSource(), Sink()
-        nursery.start_soon(node.serve, source, sink)
-        await source.say(type="watch_set", prefix="a:")
+    async with connected(broker) as (source, sink):
+        await source.send(type="watch_set", prefix="a:")
         await trio.sleep(1)
         await broker.publish("a:1", Update(percent=5))  # the feed loses it
         broker.feed_of.send_nowait(FEED_RESET)
         await trio.sleep(1)
         assert [frame["jobs"] for frame in sink.of("set")] == [[], ["a:1"]]
-        nursery.cancel_scope.cancel()
+
+
+async def test_a_scan_also_delivers_events_to_the_topics_of_jobs(
+    autojump_clock: MockClock,
+) -> None:
+    """The page of the list is newer than what a client of the job has, so it gets it at once."""
+    broker = LosingFeed()
+    async with connected(broker) as (source, sink):
+        await source.send(type="subscribe", jobs=["a:1"])
+        await trio.sleep(1)
+        await broker.publish("a:1", Update(percent=5))  # the feed loses it
+        await source.send(type="watch_set", prefix="a:")
+        await trio.sleep(1)
+        assert sink.of("progress")[-1]["state"]["percent"] == 5

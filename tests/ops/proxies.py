@@ -126,16 +126,16 @@ def _haproxy(
 def _found_healthy(stats: Path) -> None:
     """Wait until HAProxy's own check of the gateway has had its answer, a good one."""
     deadline = time.monotonic() + WITHIN
-    told = ""
-    while "L7OK,200" not in told:
-        assert time.monotonic() < deadline, told
+    received = ""
+    while "L7OK,200" not in received:
+        assert time.monotonic() < deadline, received
         if not stats.exists():  # it has just been started
             time.sleep(0.01)
             continue
         with socket.socket(socket.AF_UNIX) as asked, asked.makefile() as answer:
             asked.connect(str(stats))
             asked.sendall(b"show stat\n")
-            told = answer.read()
+            received = answer.read()
         time.sleep(0.01)
 
 

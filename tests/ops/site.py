@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.auth.signing import SECRET, sign
 from tests.cli.processes import WITHIN, Running
 
-__all__ = ["HOST", "Site", "certificate", "free_port", "hear", "listening"]
+__all__ = ["HOST", "Site", "certificate", "free_port", "listening", "receive"]
 
 HOST = "progress.example"
 
@@ -103,11 +103,11 @@ def listening(running: Running, port: int) -> None:
             return
 
 
-def hear(sock: ssl.SSLSocket, *wanted: bytes) -> bytes:
+def receive(sock: ssl.SSLSocket, *wanted: bytes) -> bytes:
     """What comes, up to the first that has all of these in it."""
-    heard = b""
-    while not all(part in heard for part in wanted):
+    received = b""
+    while not all(part in received for part in wanted):
         data = sock.recv(65_536)
-        assert data, f"it ended: {heard!r}"
-        heard += data
-    return heard
+        assert data, f"it ended: {received!r}"
+        received += data
+    return received

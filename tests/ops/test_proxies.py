@@ -18,7 +18,7 @@ from tests.cli.processes import GATEWAY, WITHIN, Running
 from tests.e2e.client import command, upgrade
 
 from .proxies import IDLE, PROXIES, SETTINGS
-from .site import HOST, Site, certificate, hear
+from .site import HOST, Site, certificate, receive
 
 
 @pytest.fixture(scope="module", params=PROXIES)
@@ -39,25 +39,25 @@ def site(
 def test_the_page_and_an_update_work_through_the_proxy(site: Site) -> None:
     with site.connect() as sock:
         sock.sendall(site.request("/"))
-        hear(sock, b" 200 ", b"</html>")
+        receive(sock, b" 200 ", b"</html>")
         sock.sendall(site.request("/api/jobs/a", b'{"percent": 10}'))
-        hear(sock, b" 200 ", b'"applied":true')
+        receive(sock, b" 200 ", b'"applied":true')
 
 
 def test_a_websocket_outlives_the_idle_timeout(site: Site) -> None:
     with site.connect() as sock:
         sock.sendall(upgrade(host=site.host, origin=f"https://{site.host}"))
-        hear(sock, b" 101 ", b"welcome")
+        receive(sock, b" 101 ", b"welcome")
         sock.sendall(command("hello", token=site.token()) + command("subscribe", jobs=["idle"]))
-        hear(sock, b'"state":null')
+        receive(sock, b'"state":null')
         end = time.monotonic() + 3 * IDLE
         while time.monotonic() < end:
-            hear(sock, b'"ping"')
+            receive(sock, b'"ping"')
             sock.sendall(command("pong"))
         with site.connect() as other:
             other.sendall(site.request("/api/jobs/idle", b'{"percent": 55}'))
-            hear(other, b'"applied":true')
-        hear(sock, b'"percent":55')
+            receive(other, b'"applied":true')
+        receive(sock, b'"percent":55')
 
 
 def test_an_upgrade_reuses_a_connection_that_carried_requests(site: Site) -> None:
@@ -65,10 +65,10 @@ def test_an_upgrade_reuses_a_connection_that_carried_requests(site: Site) -> Non
     for _ in range(10):
         with site.connect() as sock:
             sock.sendall(site.request("/healthz"))
-            hear(sock, b'"ok"')
+            receive(sock, b'"ok"')
         with site.connect() as sock:
             sock.sendall(upgrade(host=site.host))
-            hear(sock, b" 101 ", b"welcome")
+            receive(sock, b" 101 ", b"welcome")
 
 
 def test_no_other_protocol_is_proxied(site: Site) -> None:
@@ -82,7 +82,7 @@ def test_no_other_protocol_is_proxied(site: Site) -> None:
                 http2_settings="AAMAAABkAAQAoAAA",
             )
         )
-        hear(sock, b"HTTP/1.1 200 ", b'"ok"')
+        receive(sock, b"HTTP/1.1 200 ", b'"ok"')
 
 
 @pytest.mark.parametrize(("offer", "passed_on"), [("WebSocket", True), ("h2c", False)])
@@ -98,8 +98,8 @@ def test_nginx_forwards_only_websocket_upgrades(
             plain = socket.create_connection(("127.0.0.1", port), timeout=WITHIN)
             with tls.wrap_socket(plain, server_hostname=HOST) as client:
                 client.sendall(upgrade(host=HOST, upgrade=offer))
-                with upstream.accept()[0] as heard:
-                    head = heard.recv(65_536).lower()
+                with upstream.accept()[0] as received:
+                    head = received.recv(65_536).lower()
     assert (b"\r\nupgrade: websocket\r\n" in head) is passed_on
     assert (b"\r\nupgrade:" in head) is passed_on
     assert (b"\r\nconnection: upgrade\r\n" in head) is passed_on
@@ -108,17 +108,17 @@ def test_nginx_forwards_only_websocket_upgrades(
 def test_the_proxy_does_not_buffer_events(site: Site) -> None:
     with site.connect() as stream, site.connect() as other:
         stream.sendall(site.request("/api/events?job=sse"))
-        hear(stream, b"text/event-stream", b'"state":null')
+        receive(stream, b"text/event-stream", b'"state":null')
         for percent in (1, 2, 3):
             other.sendall(site.request("/api/jobs/sse", b'{"percent": %d}' % percent))
-            hear(other, b'"applied":true')
-            hear(stream, b'"percent":%d' % percent)
+            receive(other, b'"applied":true')
+            receive(stream, b'"percent":%d' % percent)
 
 
 def test_a_page_of_another_origin_is_refused(site: Site) -> None:
     with site.connect() as sock:
         sock.sendall(upgrade(host=site.host, origin="https://evil.example"))
-        hear(sock, b" 101 ", b"origin is not allowed")
+        receive(sock, b" 101 ", b"origin is not allowed")
 
 
 def test_the_gateway_gets_the_clients_address(site: Site) -> None:
@@ -130,14 +130,14 @@ def test_the_gateway_gets_the_clients_address(site: Site) -> None:
             sock.sendall(site.request("/api/jobs/others?wait=5"))
         with site.connect() as sock:
             sock.sendall(site.request("/api/jobs/others", b'{"percent": 1}'))
-            hear(sock, b'"applied":true')
+            receive(sock, b'"applied":true')
         for sock in others:
-            hear(sock, b'"percent":1')
+            receive(sock, b'"percent":1')
     with site.connect(source="127.0.0.9") as sock:
         sock.sendall(upgrade(host=site.host, x_forwarded_for="203.0.113.9"))
-        hear(sock, b" 101 ", b"welcome")
+        receive(sock, b" 101 ", b"welcome")
         sock.sendall(command("hello", token="nonsense"))  # noqa: S106
-        hear(sock, b"not a JSON Web Token")
+        receive(sock, b"not a JSON Web Token")
     deadline = time.monotonic() + WITHIN
     while not any(
         line.get("client") == "127.0.0.9" and line["event"] == "ended"

@@ -23,7 +23,7 @@ from tests.e2e.client import command, upgrade
 
 from .documented import adapted, documented, files
 from .proxies import PROXIES
-from .site import HOST, Site, certificate, hear
+from .site import HOST, Site, certificate, receive
 
 TOOLS = Path(sys.executable).parent
 """Where the gateway is installed, instead of in `/opt/gateway/venv/bin`."""
@@ -92,7 +92,7 @@ def test_the_installation_guide_works(root: Path) -> None:
             (r"--max-time 3", "--max-time 2"),
         )
         trusted = {name: str(root / "cert.pem") for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE")}
-        told = subprocess.run(
+        received = subprocess.run(
             ["bash", "-c", moved(does_it_work, root)],
             capture_output=True,
             text=True,
@@ -100,16 +100,16 @@ def test_the_installation_guide_works(root: Path) -> None:
             timeout=WITHIN,
             check=False,
         )
-        assert told.returncode == 0, told
+        assert received.returncode == 0, received
         for wanted in ('"status":"ready"', "applied", '"percent":37', "succeeded 100%"):
-            assert wanted in told.stdout, told
+            assert wanted in received.stdout, received
 
         with walked.connect() as sock:
             sock.sendall(upgrade(host=walked.host, origin=f"https://{walked.host}"))
-            hear(sock, b" 101 ", b"welcome")
+            receive(sock, b" 101 ", b"welcome")
             sock.sendall(command("hello", token=walked.token()))
             sock.sendall(command("subscribe", jobs=["video:42"]))
-            hear(sock, b'"succeeded"')
+            receive(sock, b'"succeeded"')
 
         reload = line_of(Path(moved(UNIT, root)), "ExecReload")
         assert reload == ["/bin/kill", f"-{signal.SIGHUP.name[3:]}", "$MAINPID"]

@@ -78,8 +78,8 @@ def test_the_header_of_other_addresses_is_ignored() -> None:
 def test_the_header_that_is_not_configured_is_ignored() -> None:
     """A proxy that sets the one passes on the other as the client wrote it."""
     assert Proxies(TRUSTED).client(PROXY, {"forwarded": "for=6.6.6.6"}) == PROXY
-    told = {"forwarded": "for=192.0.2.1", "x-forwarded-for": "6.6.6.6"}
-    assert Proxies(TRUSTED, "forwarded").client(PROXY, told) == "192.0.2.1"
+    received = {"forwarded": "for=192.0.2.1", "x-forwarded-for": "6.6.6.6"}
+    assert Proxies(TRUSTED, "forwarded").client(PROXY, received) == "192.0.2.1"
 
 
 @given(st.text(), st.sampled_from(["x-forwarded-for", "forwarded"]))
@@ -99,11 +99,11 @@ async def header_of(*parts: bytes) -> tuple[str | None, bytes]:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_send, theirs, parts)
-                told = await read_proxy_header(stream, Limits(request_header_timeout=2))
+                received = await read_proxy_header(stream, Limits(request_header_timeout=2))
             rest = await stream.receive_some() if stream._unread else b""
         finally:
             stream.abort()
-    return told, rest
+    return received, rest
 
 
 async def _send(sock: socket.socket, parts: tuple[bytes, ...]) -> None:
@@ -187,13 +187,13 @@ class TestOverTheWire:
             serve = partial(serve_gateway, "127.0.0.1:0", None, self.LIMITS)
             gateway: Gateway = await nursery.start(serve)
             port = gateway.addresses[0][1]
-            told = upgrade(x_forwarded_for="6.6.6.6, 192.0.2.1")
+            received = upgrade(x_forwarded_for="6.6.6.6, 192.0.2.1")
             async with connect(port) as one, connect(port) as two:
                 for raw in (one, two):
-                    await raw.send(told)
+                    await raw.send(received)
                     assert (await raw.head())[0] == 101
                 async with connect(port) as third:
-                    await third.send(told)
+                    await third.send(received)
                     assert (await third.head())[0] == 101
                     assert await Client(third).close_code() == 4003
                 async with connect(port) as fourth:
@@ -203,7 +203,7 @@ class TestOverTheWire:
                     async with connect(port) as raw:
                         await raw.send(other + command("ping"))
                         assert (await raw.head())[0] == 101
-                        assert await Client(raw).hear_type("pong")
+                        assert await Client(raw).receive_type("pong")
             nursery.cancel_scope.cancel()
 
     async def test_a_reused_connection_counts_for_the_address_of_its_request(self) -> None:
@@ -267,11 +267,11 @@ class TestOverTheWire:
                     sock = stack.enter_context(trio.socket.socket())
                     await sock.connect(("127.0.0.1", port))
                     await sock.send(b"PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n" + upgrade())
-                    heard = b""
-                    while b"welcome" not in heard and b"too many" not in heard:
+                    received = b""
+                    while b"welcome" not in received and b"too many" not in received:
                         with trio.fail_after(5):
-                            heard += await sock.recv(4096)
-                    codes.append(b"too many" in heard)
+                            received += await sock.recv(4096)
+                    codes.append(b"too many" in received)
                 assert codes == [False, False, True]
             async with connect(port) as raw:
                 await raw.send(upgrade())

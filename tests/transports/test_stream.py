@@ -20,7 +20,7 @@ from gateway.transports.stream import ClientStream
 from tests.e2e.client import PATIENCE, Raw, close_frame, connect, upgrade
 from tests.e2e.conftest import eventually
 
-CROWD, AT_ONCE = 100, 10
+CONNECTIONS, AT_ONCE = 100, 10
 
 
 class Passes(trio.abc.Instrument):
@@ -79,7 +79,7 @@ async def test_a_few_connections_are_closed_per_pass(
     try:
         async with trio.open_nursery() as nursery:
             theirs = []
-            for _ in range(CROWD):
+            for _ in range(CONNECTIONS):
                 ours, other = socket.socketpair()
                 ours.setblocking(False)
                 stream = ClientStream(ours, limits=Limits(), departures=departures)
@@ -91,7 +91,7 @@ async def test_a_few_connections_are_closed_per_pass(
             for other in theirs:
                 leave(other)
             left.set()
-            await eventually(lambda: gone == CROWD * len(tasks))
+            await eventually(lambda: gone == CONNECTIONS * len(tasks))
             nursery.cancel_scope.cancel()
     finally:
         trio.lowlevel.remove_instrument(passes)

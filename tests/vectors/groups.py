@@ -1,7 +1,7 @@
-"""`vectors/groups.json`: how its steps are run by the fold, and `python -m tests.vectors.groups`.
+"""Runs the steps of `vectors/groups.json` with the reducer.
 
-Run as a program, it writes what the fold answers into the steps that say nothing yet, as
-`tests.vectors.fold` does.
+As a program (`python -m tests.vectors.groups`) it writes the results of the reducer into the steps
+that have none yet, as `tests.vectors.reducer` does.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from gateway.model.reducer import expire_lease, reduce
 from gateway.model.state import Record, Request, RequestUpdate, Update
 from gateway.protocol.commands import parse_update
 
-from .fold import EPOCH, VECTORS
+from .reducer import EPOCH, VECTORS
 
 __all__ = ["answer_of", "in_python", "update_of"]
 
 
 def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the fold answers to each step, in the form of the file."""
+    """The results of the reducer for each step, in the form of the file."""
     records: dict[str, Record] = {}
     contributions = Contributions()
     answers = []

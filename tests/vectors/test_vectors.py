@@ -24,7 +24,7 @@ from tests.brokers.redis.server import on_test_clock, session_server
 from tests.brokers.redis.test_lua_groups import Lua
 from tests.simulation.reference import ReferenceClient, returns_after
 from tests.vectors import groups
-from tests.vectors.fold import VECTORS, in_python
+from tests.vectors.reducer import VECTORS, in_python
 
 
 def vectors(name: str) -> dict[str, Any]:
@@ -36,13 +36,13 @@ def cases(name: str) -> list[Any]:
     return [pytest.param(case, id=case["name"]) for case in vectors(name)["cases"]]
 
 
-@pytest.mark.parametrize("case", cases("fold.json"))
+@pytest.mark.parametrize("case", cases("reducer.json"))
 def test_python_reducer_matches_the_vectors(case: dict[str, Any]) -> None:
     answers = in_python(case["steps"])
     assert answers == [step["expect"] for step in case["steps"]]
 
 
-@pytest.mark.parametrize("case", cases("fold.json"))
+@pytest.mark.parametrize("case", cases("reducer.json"))
 def test_lua_reducer_matches_the_vectors(case: dict[str, Any]) -> None:
     client = session_server().client
     publish, expire = (

@@ -69,12 +69,12 @@ def test_an_explicit_end_overrides_the_blocks_end(fake_gateway: FakeGateway) -> 
     with Job("c") as job:
         job.succeed("enough")
         job.fail("no")
-    told = [
+    received = [
         (g.fields["status"], g.fields.get("error"), g.fields["message"])
         for name in "abc"
         for g in fake_gateway.ends(name)
     ]
-    assert told == [
+    assert received == [
         ("failed", "TypeError: t", "see the log"),
         ("cancelled", None, "not needed"),
         ("succeeded", None, "enough"),

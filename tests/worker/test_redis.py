@@ -163,8 +163,8 @@ pictures = st.fixed_dictionaries(
 
 
 def pairs(words: list[Any]) -> set[tuple[str, str]]:
-    told = [word.decode() if isinstance(word, bytes) else word for word in words]
-    return set(zip(told[::2], told[1::2], strict=True))
+    received = [word.decode() if isinstance(word, bytes) else word for word in words]
+    return set(zip(received[::2], received[1::2], strict=True))
 
 
 @given(pictures)

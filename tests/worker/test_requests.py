@@ -24,7 +24,7 @@ def asks(request: dict[str, Any] = CANCEL) -> PublishResult:
     return PublishResult(1, True, request=request)
 
 
-def told(fake: Fake, name: str) -> list[Any]:
+def received(fake: Fake, name: str) -> list[Any]:
     return [fields[name] for fields in fake.got if name in fields]
 
 
@@ -36,9 +36,9 @@ def test_a_job_that_accepts_requests_receives_them(fake: Fake) -> None:
         assert job.request is not None
         assert (job.request.verb, job.request.args) == ("pause", {"for": 3})
         job.check()  # a pause is no cancel
-        until(job, lambda: told(fake, "ack"))
+        until(job, lambda: received(fake, "ack"))
     assert fake.got[0]["accepts"] == ["cancel", "pause"]
-    assert set(told(fake, "ack")) == {"r1"}
+    assert set(received(fake, "ack")) == {"r1"}
 
 
 def test_check_raises_after_a_cancel_request(fake: Fake) -> None:
@@ -59,8 +59,8 @@ def test_a_refusal_is_sent_and_the_job_continues(fake: Fake) -> None:
         job.refuse("nearly done")
         job.check()
         job.advance()
-        until(job, lambda: told(fake, "refused"))
-    assert told(fake, "refused")[0] == "nearly done"
+        until(job, lambda: received(fake, "refused"))
+    assert received(fake, "refused")[0] == "nearly done"
     assert fake.got[-1]["status"] == "succeeded"
 
 
@@ -78,12 +78,12 @@ def test_track_and_advance_raise_with_interrupt(fake: Fake, way: str) -> None:
 
 
 def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: Fake) -> None:
-    heard: list[str] = []
+    received: list[str] = []
     both = threading.Event()
 
     def on_request(request: Any) -> None:
-        heard.append(request.id)
-        if len(heard) == 2:
+        received.append(request.id)
+        if len(received) == 2:
             both.set()
         raise RuntimeError("a defect")
 
@@ -92,7 +92,7 @@ def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: Fake) 
     fake.plan += [asks(), asks(), asks({"id": "r2", "verb": "cancel"})]
     with job:
         assert both.wait(10)
-    assert heard == ["r1", "r2"]
+    assert received == ["r1", "r2"]
 
 
 async def test_in_trio_a_cancel_request_cancels_the_block(fake: Fake) -> None:

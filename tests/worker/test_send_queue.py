@@ -30,7 +30,7 @@ class World:
         self.queue = SendQueue()
         self.round_trip = round_trip
         self.requests: list[tuple[float, list[Item]]] = []
-        self.heard: dict[str, float] = {}
+        self.received: dict[str, float] = {}
         self.log: list[LogLine] = []
         self.answer: Callable[[Item], Outcome] = lambda item: GOOD
 
@@ -46,7 +46,7 @@ class World:
         outcomes = [self.answer(item) for item in items]
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, PublishResult):
-                self.heard[item.job] = self.now
+                self.received[item.job] = self.now
         self.log += self.queue.settle(items, outcomes, now=self.now, random=0.5)
         return True
 
@@ -120,12 +120,12 @@ def test_a_thousand_jobs_at_100_ms_are_renewed_in_time() -> None:
     for one in reports:
         world.queue.touch(one, 0.0)
     world.run(3.0)
-    assert len(world.heard) == 1_000
+    assert len(world.received) == 1_000
     for second in range(3, 120):
         for one in reports[::7]:
             world.queue.touch(one, world.now)
         world.run(float(second))
-        assert world.now - min(world.heard.values()) < 30.0 * (1 + 1 / RENEWALS) / 2
+        assert world.now - min(world.received.values()) < 30.0 * (1 + 1 / RENEWALS) / 2
 
 
 def test_ten_thousand_ends_use_the_minimum_of_requests() -> None:
@@ -150,7 +150,7 @@ def test_many_busy_jobs_share_the_rate_limit() -> None:
         world.step()
         sent += len(world.requests[-1][1])
     assert sent < 2.1 * 10 * 1_000
-    assert len(world.heard) == 1_000
+    assert len(world.received) == 1_000
 
 
 def test_a_job_that_fails_every_request_does_not_delay_others() -> None:
@@ -159,7 +159,7 @@ def test_a_job_that_fails_every_request_does_not_delay_others() -> None:
         world.queue.touch(report(name), 0.0)
     items: list[list[Item]] = []
 
-    while world.now < 20.0 and len(world.heard) < 3:
+    while world.now < 20.0 and len(world.received) < 3:
         taken = world.queue.take(world.now)
         if not taken:
             at = world.queue.next_at(world.now)
@@ -169,9 +169,9 @@ def test_a_job_that_fails_every_request_does_not_delay_others() -> None:
         items.append(taken)
         fails = any(item.job == "bad" for item in taken)
         outcome: Outcome = Unreachable("500") if fails else GOOD
-        world.heard |= {} if fails else {item.job: world.now for item in taken}
+        world.received |= {} if fails else {item.job: world.now for item in taken}
         world.queue.settle(taken, [outcome] * len(taken), now=world.now, random=0.5)
-    assert set(world.heard) == {"good0", "good1", "good2"}
+    assert set(world.received) == {"good0", "good1", "good2"}
 
 
 def test_a_job_without_an_answer_is_retried_alone() -> None:

@@ -62,11 +62,11 @@ def broken() -> str:
     raise LookupError("the caller's own")
 
 
-@pytest.mark.parametrize("say", [Job.update, Job.advance, Job.succeed])
+@pytest.mark.parametrize("send", [Job.update, Job.advance, Job.succeed])
 def test_an_exception_of_the_traceparent_function_is_raised(
-    fake: Fake, say: Callable[[Job], None]
+    fake: Fake, send: Callable[[Job], None]
 ) -> None:
     job = Job("job", url=fake.url, traceparent=broken)
     with pytest.raises(LookupError, match="own"):
-        say(job)
+        send(job)
     assert fake.got == []

@@ -1,4 +1,4 @@
-"""`gateway serve`: the gateway, until it is told to leave."""
+"""`gateway serve`: runs a gateway until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def serve(
 
     Jobs are kept in memory, or in a Redis that several nodes share.
 
-    SIGTERM and Ctrl-C drain: clients are told to reconnect elsewhere, within the shutdown
+    SIGTERM and Ctrl-C drain: clients are asked to reconnect to another node, within the shutdown
     timeout, and the exit code is 0. A second one exits at once.
 
     Without keys there is no authentication, so the gateway binds to loopback addresses only.
@@ -70,11 +70,11 @@ def serve(
 def _serve(context: click.Context, process_number: int | None, **values: Any) -> None:
     from structlog.contextvars import bind_contextvars
 
-    from .server_process import serve_until_told
+    from .server_process import serve_until_signal
 
     if process_number is not None:
         bind_contextvars(server_process=process_number)
-    serve_until_told(file=_file(context), supervised=process_number is not None, **values)
+    serve_until_signal(file=_file(context), supervised=process_number is not None, **values)
 
 
 def _file(context: click.Context) -> File | None:

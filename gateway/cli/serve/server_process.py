@@ -1,4 +1,4 @@
-"""One process of `gateway serve`: it starts, prints its addresses, and drains when told to."""
+"""One process of `gateway serve`: it starts, prints its addresses, and drains on SIGTERM."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .reload import File, reload_when_told
 from .supervisor_pipe import until_released
 from .systemd import keep_watchdog, notify
 
-__all__ = ["announce", "serve_until_told"]
+__all__ = ["announce", "serve_until_signal"]
 
 log = logging.getLogger("gateway.cli")
 
@@ -34,7 +34,7 @@ SHUTDOWN_DELAY = 5.0
 """Seconds: Kubernetes removes a pod that terminates from its Service within one or two."""
 
 
-def serve_until_told(
+def serve_until_signal(
     bind: str,
     *,
     file: File | None,

@@ -24,17 +24,17 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> None:
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    said = "\n".join(lines).encode()
-    # The listener may be gone; then nobody needs the message.
+    message = "\n".join(lines).encode()
+    # If the receiver has exited, the message is not needed.
     with suppress(OSError):
         if address.startswith(DESCRIPTOR):
-            os.write(int(address.removeprefix(DESCRIPTOR)), said + b"\n")
+            os.write(int(address.removeprefix(DESCRIPTOR)), message + b"\n")
             return
         if address[0] == "@":
             address = "\0" + address[1:]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
-            sock.sendto(said, address)
+            sock.sendto(message, address)
 
 
 def reloading() -> tuple[str, str]:

@@ -95,7 +95,7 @@ class Bars:
         now = time.time()
         for job in jobs:
             state = self._known.states.get(job)
-            view = describe(state, heard=job in self._known.states, now=now)
+            view = describe(state, answered=job in self._known.states, now=now)
             table.add_row(*_row(job, view, dim=self._retry_at is not None))
         if self._known.finished:
             return table

@@ -53,9 +53,9 @@ class View:
         return "" if self.percent is None else f"{int(self.percent)}%"
 
 
-def describe(state: State | None, *, heard: bool = True, now: float) -> View:
-    """The view at `now` (Unix seconds). `heard` is False before the gateway has answered."""
-    look = _look(state) if heard else "loading"
+def describe(state: State | None, *, answered: bool = True, now: float) -> View:
+    """The view at `now` (Unix seconds). `answered` is False before the gateway has answered."""
+    look = _look(state) if answered else "loading"
     icon, word = WORDS[look]
     if state is None:
         return View(look, icon, word, None, "", "", "")

@@ -175,7 +175,7 @@ async def test_a_node_shows_other_jobs_despite_a_foreign_key(
         (FOREIGN | UNREADABLE_ALONE)[name](server.client)
         source, sink = FakeSource(), Sink()
         nursery.start_soon(node.serve, source, sink)
-        await source.say(type="subscribe", jobs=["bad", "good"])
+        await source.send(type="subscribe", jobs=["bad", "good"])
         await broker.publish("good", Update(percent=5))
 
         def shown() -> bool:

@@ -42,8 +42,13 @@ def fcall(server: Server, *args: object) -> dict[str, Any]:
 async def test_plain_arguments_form_a_complete_update(server: Server) -> None:
     broker = RedisBroker(server.url)
     async with broker.feed():  # which offers the functions
-        told = fcall(server, "video:1", "done", 37, "total", "1.2e3", "message", "encoding é")
-        assert (told["seq"], told["attempt"], told["applied"], told["reason"]) == (1, 1, 1, "")
+        received = fcall(server, "video:1", "done", 37, "total", "1.2e3", "message", "encoding é")
+        assert (received["seq"], received["attempt"], received["applied"], received["reason"]) == (
+            1,
+            1,
+            1,
+            "",
+        )
         again = fcall(server, "video:1", "done", "37")
         assert (again["applied"], again["reason"]) == (0, "unchanged")
         fcall(server, "video:1", "clear", "message", "data", '{"a": [1.5, "x\\"y", null]}')

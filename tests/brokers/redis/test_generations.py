@@ -72,7 +72,7 @@ class Failover:
 async def node_with_a_client(node: Node, nursery: trio.Nursery, mode: str) -> Sink:
     source, sink = FakeSource(), Sink()
     nursery.start_soon(node.serve, source, sink)
-    await source.say(type="subscribe", jobs=["a"], mode=mode)
+    await source.send(type="subscribe", jobs=["a"], mode=mode)
     return sink
 
 

@@ -149,16 +149,16 @@ def test_lua_and_python_give_the_same_records(
             assert answer == [0, 0, 0, b"unknown", b""]
         else:
             epoch = record.position.epoch if record else answer[0]
-            folded = reduce(record, update, now=now, epoch=epoch)
-            record = folded.record
+            result = reduce(record, update, now=now, epoch=epoch)
+            record = result.record
             state = record.state
-            expected = [*record.position, state.attempt, (folded.reason or "").encode()]
+            expected = [*record.position, state.attempt, (result.reason or "").encode()]
             assert answer[:4] == expected
             asked = parse_request(answer[4]) if answer[4] else None
             assert asked == (state.request if state.request and state.request.open else None)
-            if folded.applied:
+            if result.applied:
                 traceparent = update.traceparent
-            if folded.renews:
+            if result.renews:
                 reported_at = round(now, 3)
         if record is None:
             assert (fields, entries, feed) == ({}, [], [])

@@ -254,9 +254,9 @@ async def _node_at_work(url: str, server: Server) -> AsyncIterator[None]:
         ) as http:
             source, sink = FakeSource(), Sink()
             nursery.start_soon(node.serve, source, sink)
-            await source.say(type="hello", token=token)
-            await source.say(type="subscribe", jobs=["a", "b"], mode="every")
-            await source.say(type="watch_set", prefix="a")
+            await source.send(type="hello", token=token)
+            await source.send(type="subscribe", jobs=["a", "b"], mode="every")
+            await source.send(type="watch_set", prefix="a")
             for path, document in (
                 ("jobs/a", {"start": True, "run": "r", "accepts": ["cancel"], "lease": 1}),
                 ("jobs/a", {"percent": 10, "message": "m", "data": [1]}),

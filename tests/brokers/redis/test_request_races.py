@@ -58,8 +58,8 @@ async def race(job: str, nodes: tuple[RedisBroker, RedisBroker]) -> tuple[str, s
         nursery.start_soon(tell, "ask", one, cancel())
         nursery.start_soon(tell, "old", other, cancel(2, attempt=1))
         nursery.start_soon(tell, "succeeded", other, Update(attempt=2, status="succeeded"))
-        heard = Update(attempt=2, status="cancelled", ack="ask-1")
-        nursery.start_soon(tell, "cancelled", one, heard)
+        received = Update(attempt=2, status="cancelled", ack="ask-1")
+        nursery.start_soon(tell, "cancelled", one, received)
     assert results["old"].reason == "stale_attempt"
 
     read = [(await node.read([job]))[job] for node in nodes]

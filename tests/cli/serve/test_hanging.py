@@ -74,7 +74,7 @@ async def test_a_stopped_server_process_is_replaced_and_no_other(
         assert len(processes.pids) == 2
         async with one_of_each(port, 2):
             pass
-        notified.hear("WATCHDOG=1")
+        notified.receive("WATCHDOG=1")
         processes.tell(signal.SIGTERM)
         assert processes.end() == 0
         assert len(errors(processes)) == 2
@@ -140,16 +140,16 @@ def test_processes_stopped_with_their_supervisor_are_not_replaced(
         redis=session_server().url, NOTIFY_SOCKET=notified.path, WATCHDOG_USEC="500000",
     ) as processes:  # fmt: skip
         processes.serving()
-        notified.hear("WATCHDOG=1")
+        notified.receive("WATCHDOG=1")
         os.killpg(processes.process.pid, signal.SIGSTOP)
         # Nor does it tell systemd that it lives while it does not.
-        notified.hear_nothing(for_=1.5 * SILENCE)
+        notified.receive_nothing(for_=1.5 * SILENCE)
         processes.tell(signal.SIGCONT)
-        notified.hear("WATCHDOG=1")
-        notified.hear("WATCHDOG=1")
+        notified.receive("WATCHDOG=1")
+        notified.receive("WATCHDOG=1")
         os.killpg(processes.process.pid, signal.SIGCONT)
         for _ in range(8):  # as long as one could be silent
-            notified.hear("WATCHDOG=1")
+            notified.receive("WATCHDOG=1")
         processes.tell(signal.SIGTERM)
         assert processes.end() == 0
         assert errors(processes) == []

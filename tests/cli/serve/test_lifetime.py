@@ -196,12 +196,12 @@ class Notified:
         self._socket.bind(self.path)
         self._socket.settimeout(WITHIN)
 
-    def hear(self, wanted: str) -> None:
+    def receive(self, wanted: str) -> None:
         """Return when it is said."""
         while wanted not in self._socket.recv(4096).decode().splitlines():
             pass
 
-    def hear_nothing(self, *, for_: float) -> None:
+    def receive_nothing(self, *, for_: float) -> None:
         """Return when for so many seconds nothing was said."""
         give_up_at = time.monotonic() + WITHIN
         self._socket.settimeout(for_)
@@ -232,25 +232,25 @@ def test_sighup_rotates_keys(tmp_path: Path, notified: Notified) -> None:
     env = {"NOTIFY_SOCKET": notified.path}
     with Running(*GATEWAY, "serve", "--config", str(file), env=env) as served:
         url = address(served)
-        notified.hear("READY=1")
+        notified.receive("READY=1")
         assert publish(url, SECRET).code == 0
         assert publish(url, OTHER_SECRET).code == 1
 
         keys.write_text(OTHER_SECRET)
         served.tell(signal.SIGHUP)
-        notified.hear("RELOADING=1")
-        notified.hear("READY=1")
+        notified.receive("RELOADING=1")
+        notified.receive("READY=1")
         assert publish(url, SECRET).code == 1
         assert publish(url, OTHER_SECRET).code == 0
 
         keys.write_text("short")
         served.tell(signal.SIGHUP)
-        notified.hear("READY=1")
+        notified.receive("READY=1")
         assert "reload failed, keeping the current keys and limits" in served.errors
         assert publish(url, OTHER_SECRET).code == 0
 
         served.tell(signal.SIGTERM)
-        notified.hear("STOPPING=1")
+        notified.receive("STOPPING=1")
         assert served.end() == 0
 
 
@@ -272,10 +272,10 @@ def test_a_reload_adds_keys_and_names_ignored_settings(tmp_path: Path, notified:
     command = (*GATEWAY, "serve", "--config", str(file), "--bind", "127.0.0.1:0")
     with Running(*command, env=env) as served:
         url = address(served)
-        notified.hear("READY=1")
+        notified.receive("READY=1")
         configure(old, new, origin="https://b", shutdown_timeout=3)
         served.tell(signal.SIGHUP)
-        notified.hear("READY=1")
+        notified.receive("READY=1")
         assert publish(url, SECRET).code == publish(url, OTHER_SECRET).code == 0
         assert '"keys": 2' in served.errors
         # The variable decides the origins. Of the limits, only some are taken over.
@@ -284,7 +284,7 @@ def test_a_reload_adds_keys_and_names_ignored_settings(tmp_path: Path, notified:
 
         configure(origin="https://b", shutdown_timeout=2)
         served.tell(signal.SIGHUP)
-        notified.hear("READY=1")
+        notified.receive("READY=1")
         assert (
             "reload failed, keeping the current keys and limits: no keys are left" in served.errors
         )
@@ -306,12 +306,12 @@ def test_reloaded_limits_apply_to_new_clients(
     }
     with Running(*GATEWAY, "serve", env=env) as served:
         url = address(served)
-        notified.hear("READY=1")
+        notified.receive("READY=1")
         assert ran("publish", "a", "--status", "succeeded", PROGRESS_GATEWAY_URL=url).code == 0
         assert ran("watch", "a", PROGRESS_GATEWAY_URL=url).code == 0
         file.write_text(f'bind = "127.0.0.1:0"\n[limits]\n{limit} = 1\n')
         served.tell(signal.SIGHUP)
-        notified.hear("READY=1")
+        notified.receive("READY=1")
         with (
             Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as first,
             Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as second,
@@ -328,7 +328,7 @@ def test_the_systemd_watchdog_is_notified(notified: Notified) -> None:
     with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", env=env) as served:
         address(served)
         for _ in range(3):
-            notified.hear("WATCHDOG=1")
+            notified.receive("WATCHDOG=1")
 
 
 ACTIVATE = """

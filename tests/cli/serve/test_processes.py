@@ -83,7 +83,7 @@ async def one_of_each(port: int, nodes: int) -> AsyncIterator[dict[str, Client]]
         with trio.fail_after(WITHIN):
             while len(found) < nodes:
                 client = await opened.enter_async_context(open_client(port, patience=WITHIN))
-                found[(await client.hear_type("welcome"))["node"]] = client
+                found[(await client.receive_type("welcome"))["node"]] = client
         yield found
 
 
@@ -93,11 +93,11 @@ async def test_all_server_processes_serve_at_one_address() -> None:
         async with one_of_each(port, 3) as clients:
             for client in clients.values():
                 await client.ask("subscribe", jobs=["a"])
-                assert (await client.hear_type("progress"))["state"] is None
+                assert (await client.receive_type("progress"))["state"] is None
             url = f"http://127.0.0.1:{port}"
             assert ran("publish", "a", "--percent", "7", PROGRESS_GATEWAY_URL=url).code == 0
             for client in clients.values():
-                assert (await client.hear_type("progress"))["state"]["percent"] == 7
+                assert (await client.receive_type("progress"))["state"]["percent"] == 7
         assert sorted(processes.pids) == [1, 2, 3]
         processes.until('"event": "subscriptions"', times=3)
         subscribed = [
@@ -126,7 +126,7 @@ async def test_a_killed_server_process_is_replaced_and_no_client_is_refused() ->
             async def come() -> None:
                 # Raises ConnectionRefusedError if it is, and waits for an answer otherwise.
                 async with open_client(port, patience=WITHIN) as client:
-                    welcomed.append((await client.hear_type("welcome"))["node"])
+                    welcomed.append((await client.receive_type("welcome"))["node"])
 
             async with trio.open_nursery() as nursery:
                 for _ in range(40):  # none of them to the successor: once in 2 ** 40
@@ -146,8 +146,8 @@ async def test_a_killed_server_process_is_replaced_and_no_client_is_refused() ->
 async def is_gone(client: Client) -> bool:
     """Whether its gateway has left it; otherwise it answers."""
     try:
-        await client.say("ping")
-        await client.hear_type("pong")
+        await client.send("ping")
+        await client.receive_type("pong")
     except (Reset, Closed):
         return True
     return False
@@ -175,8 +175,8 @@ async def test_server_processes_recover_with_redis_after_a_pause() -> None:
         redis.close()
 
 
-@pytest.mark.parametrize("told", ["the supervisor", "everybody"])
-async def test_sigterm_drains_all_server_processes_at_the_same_time(told: str) -> None:
+@pytest.mark.parametrize("signalled", ["the supervisor", "all processes"])
+async def test_sigterm_drains_all_server_processes_at_the_same_time(signalled: str) -> None:
     """`everybody`: systemd and a terminal's Ctrl-C signal all processes."""
     with Supervised("--shutdown-timeout", "3", redis=session_server().url) as processes:
         port = processes.serving()
@@ -184,11 +184,11 @@ async def test_sigterm_drains_all_server_processes_at_the_same_time(told: str) -
             async with one_of_each(port, 2) as clients:
                 began = time.monotonic()
                 processes.tell(signal.SIGTERM)
-                if told == "everybody":
+                if signalled == "all processes":
                     for pid in processes.pids.values():
                         os.kill(pid, signal.SIGTERM)
                 for client in clients.values():
-                    assert (await client.hear_type("goaway"))["code"] == 1001
+                    assert (await client.receive_type("goaway"))["code"] == 1001
                     assert await client.close_code() == 1001
             assert processes.end() == 0
         assert time.monotonic() - began < 2 * 3  # one after the other they would take that
@@ -320,18 +320,18 @@ def test_the_supervisor_notifies_systemd_and_forwards_sighup(
     keys.write_text(SECRET)
     redis = session_server().url
     with Supervised("--keys", str(keys), redis=redis, NOTIFY_SOCKET=notified.path) as processes:
-        notified.hear("READY=1")
+        notified.receive("READY=1")
         url = f"http://127.0.0.1:{processes.serving()}"
         keys.write_text(OTHER_SECRET)
         processes.tell(signal.SIGHUP)
-        notified.hear("RELOADING=1")
-        notified.hear("READY=1")
+        notified.receive("RELOADING=1")
+        notified.receive("READY=1")
         for _ in range(8):  # all of them: one that has not reloaded would be missed once in 2 ** 8
             assert publish(url, SECRET).code == 1
         assert publish(url, OTHER_SECRET).code == 0
         processes.until("keys and limits reloaded", times=2)
         processes.tell(signal.SIGTERM)
-        notified.hear("STOPPING=1")
+        notified.receive("STOPPING=1")
         assert processes.end() == 0
 
 

@@ -21,7 +21,7 @@ SILENCE = 10.0
 LOOK = SILENCE / LOOKS
 
 
-class Heard:
+class Received:
     """A leash that is listened to, and the worker's end of it."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Heard:
         self.silent_at = inf
         """When it had been so for too long."""
 
-    def say(self, word: str) -> None:
+    def send(self, word: str) -> None:
         notify(word, environ=self.environ)
 
     async def listen(self) -> None:
@@ -47,21 +47,21 @@ class Heard:
 
 
 @asynccontextmanager
-async def heard() -> AsyncIterator[Heard]:
-    heard = Heard()
-    with closing(heard.pipe):
+async def received() -> AsyncIterator[Received]:
+    received = Received()
+    with closing(received.pipe):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(heard.listen)
-            nursery.start_soon(heard.wait)
-            yield heard
+            nursery.start_soon(received.listen)
+            nursery.start_soon(received.wait)
+            yield received
             nursery.cancel_scope.cancel()
-        os.close(heard.end)
+        os.close(received.end)
 
 
 async def test_a_process_that_sends_signs_of_life_is_kept_and_a_silent_one_is_not(
     autojump_clock: MockClock,
 ) -> None:
-    async with heard() as worker:
+    async with received() as worker:
         with trio.move_on_after(1_000):
             await keep_watchdog(worker.environ)
         assert worker.silent_at == inf
@@ -71,9 +71,9 @@ async def test_a_process_that_sends_signs_of_life_is_kept_and_a_silent_one_is_no
 
 
 async def test_a_loop_blocked_for_seconds_is_not_hanging(autojump_clock: MockClock) -> None:
-    async with heard() as worker:
+    async with received() as worker:
         for _ in range(20):
-            worker.say("WATCHDOG=1")
+            worker.send("WATCHDOG=1")
             await trio.sleep(SILENCE - 1.5 * LOOK)
         assert worker.silent_at == inf
 
@@ -82,12 +82,12 @@ async def test_a_loop_blocked_for_seconds_is_not_hanging(autojump_clock: MockClo
 async def test_a_starting_process_may_be_silent_longer(
     autojump_clock: MockClock, speaks: bool
 ) -> None:
-    async with heard() as worker:
+    async with received() as worker:
         began = trio.current_time()
         await trio.sleep(TO_BEGIN * SILENCE - LOOK / 2)
         assert worker.silent_at == inf
         if speaks:
-            worker.say("READY=1")
+            worker.send("READY=1")
         await trio.sleep(LOOK)
         if speaks:
             assert worker.silent_at == inf
@@ -98,10 +98,10 @@ async def test_a_starting_process_may_be_silent_longer(
 
 
 async def test_a_draining_process_may_be_silent_longer(autojump_clock: MockClock) -> None:
-    async with heard() as worker:
-        worker.say("READY=1")
+    async with received() as worker:
+        worker.send("READY=1")
         await trio.sleep(LOOK)
-        worker.say("STOPPING=1")
+        worker.send("STOPPING=1")
         await trio.sleep(1_000)
         assert worker.silent_at == inf
 
@@ -109,13 +109,13 @@ async def test_a_draining_process_may_be_silent_longer(autojump_clock: MockClock
 async def test_a_suspended_supervisor_counts_as_one_check(
     autojump_clock: MockClock,
 ) -> None:
-    async with heard() as worker:
-        worker.say("READY=1")
+    async with received() as worker:
+        worker.send("READY=1")
         await trio.sleep(SILENCE / 2)
         autojump_clock.jump(3_600)
         await trio.sleep(SILENCE / 4)  # so long those who stood still too may take to speak
         assert worker.silent_at == inf
-        worker.say("WATCHDOG=1")
+        worker.send("WATCHDOG=1")
         await trio.sleep(SILENCE - 1.5 * LOOK)
         assert worker.silent_at == inf
         await trio.sleep(2 * LOOK)
@@ -123,15 +123,15 @@ async def test_a_suspended_supervisor_counts_as_one_check(
 
 
 async def test_messages_of_the_process_arrive_one_by_one(autojump_clock: MockClock) -> None:
-    worker = Heard()
+    worker = Received()
     words: list[str] = []
 
-    async def hear() -> None:
+    async def receive() -> None:
         words.extend([word async for word in worker.pipe.lines()])
 
     with closing(worker.pipe):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(hear)
+            nursery.start_soon(receive)
             await trio.testing.wait_all_tasks_blocked()
             os.write(worker.end, b"RELOADING=1\nMONO")
             await trio.testing.wait_all_tasks_blocked()

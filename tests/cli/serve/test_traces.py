@@ -64,14 +64,14 @@ async def test_each_server_process_exports_all_its_spans() -> None:
             async with one_of_each(port, 2) as clients:
                 for client in clients.values():
                     await client.ask("subscribe", jobs=["a"])
-                    await client.hear_type("progress")
+                    await client.receive_type("progress")
                 gateway = f"http://127.0.0.1:{port}"
-                told = publish(
+                received = publish(
                     "a", "--percent", "7", PROGRESS_GATEWAY_URL=gateway, TRACEPARENT=SPAN
                 )
-                assert told.returncode == 0
+                assert received.returncode == 0
                 for client in clients.values():
-                    assert (await client.hear_type("progress"))["state"]["percent"] == 7
+                    assert (await client.receive_type("progress"))["state"]["percent"] == 7
             # Sooner than the SDK would send them, which is after 5 s.
             processes.tell(signal.SIGTERM)
             assert processes.end() == 0
@@ -92,10 +92,10 @@ async def test_each_server_process_exports_all_its_spans() -> None:
 def test_the_traceparent_of_the_environment_is_used(
     fake_gateway: FakeGateway, variable: str, passed_on: str | None
 ) -> None:
-    told = publish(
+    received = publish(
         "a", "--percent", "1", PROGRESS_GATEWAY_URL=fake_gateway.url, TRACEPARENT=variable
     )
-    assert told.returncode == 0
+    assert received.returncode == 0
     environment = {"PROGRESS_GATEWAY_URL": fake_gateway.url, "TRACEPARENT": variable}
     with Running(*GATEWAY, "run", "b", "--", "true", env=environment) as running:
         assert running.end() == 0

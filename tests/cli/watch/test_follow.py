@@ -28,7 +28,7 @@ from gateway.worker.publisher import Token
 Script = Callable[[WebSocketConnection], Awaitable[None]]
 
 
-class Told:
+class RecordingDisplay:
     """An audience that remembers."""
 
     def __init__(self) -> None:
@@ -65,13 +65,13 @@ def progress(prev: int | None, seq: int, status: str = "running") -> dict[str, A
     return frame | ({"snapshot": True} if prev is None else {})
 
 
-async def say(ws: WebSocketConnection, *frames: dict[str, Any]) -> None:
+async def send(ws: WebSocketConnection, *frames: dict[str, Any]) -> None:
     await ws.send_message("\n".join(json.dumps(frame) for frame in frames))
 
 
-async def hear(ws: WebSocketConnection) -> dict[str, Any]:
-    heard: dict[str, Any] = json.loads(await ws.get_message())
-    return heard
+async def receive(ws: WebSocketConnection) -> dict[str, Any]:
+    received: dict[str, Any] = json.loads(await ws.get_message())
+    return received
 
 
 @asynccontextmanager
@@ -90,26 +90,26 @@ async def gateway_that(*scripts: Script) -> AsyncIterator[str]:
         nursery.cancel_scope.cancel()
 
 
-async def follow_one(url: str, token: Token = None) -> tuple[JobStates, Told]:
-    known, told = JobStates(["a"]), Told()
+async def follow_one(url: str, token: Token = None) -> tuple[JobStates, RecordingDisplay]:
+    known, received = JobStates(["a"]), RecordingDisplay()
     with trio.fail_after(20):
-        await follow(url, known, mode="latest", token=token, display=told)
-    return known, told
+        await follow(url, known, mode="latest", token=token, display=received)
+    return known, received
 
 
 async def test_a_violation_is_answered_by_a_resync() -> None:
-    heard = []
+    received = []
 
     async def script(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME)
-        heard.extend([await hear(ws), await hear(ws)])
-        await say(ws, progress(None, 1), progress(7, 8))
-        heard.extend([await hear(ws), await hear(ws)])
-        await say(ws, progress(None, 9, "succeeded"))
+        await send(ws, WELCOME)
+        received.extend([await receive(ws), await receive(ws)])
+        await send(ws, progress(None, 1), progress(7, 8))
+        received.extend([await receive(ws), await receive(ws)])
+        await send(ws, progress(None, 9, "succeeded"))
 
     async with gateway_that(script) as url:
-        known, told = await follow_one(url)
-    assert heard == [
+        known, display = await follow_one(url)
+    assert received == [
         {"type": "hello", "positions": {}},
         {"type": "sync_subscriptions", "jobs": ["a"], "mode": "latest"},
         {"type": "unsubscribe", "jobs": ["a"]},
@@ -117,26 +117,26 @@ async def test_a_violation_is_answered_by_a_resync() -> None:
     ]
     assert known.violations == 1
     assert known.succeeded
-    assert [json.loads(text)["seq"] for text in told.frames] == [1, 9]
+    assert [json.loads(text)["seq"] for text in display.frames] == [1, 9]
 
 
 async def test_it_reconnects_with_its_position() -> None:
     greetings = []
 
     async def first(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME, progress(None, 4))
-        greetings.append(await hear(ws))
+        await send(ws, WELCOME, progress(None, 4))
+        greetings.append(await receive(ws))
         await ws.aclose(4000, "heartbeat timeout")
 
     async def second(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME)
-        greetings.append(await hear(ws))
-        await say(ws, progress(4, 6, "succeeded"))
+        await send(ws, WELCOME)
+        greetings.append(await receive(ws))
+        await send(ws, progress(4, 6, "succeeded"))
 
     async with gateway_that(first, second) as url:
-        known, told = await follow_one(url)
+        known, received = await follow_one(url)
     assert [greeting["positions"] for greeting in greetings] == [{}, {"a": [5, 4]}]
-    assert told.reasons == ["heartbeat timeout (4000)"]
+    assert received.reasons == ["heartbeat timeout (4000)"]
     assert known.succeeded
     assert known.violations == 0
 
@@ -144,7 +144,7 @@ async def test_it_reconnects_with_its_position() -> None:
 @pytest.mark.parametrize("code", [1002, 1003, 1007, 1008, 1009, 4100, 4500, 4502, 4504, 4999])
 async def test_close_codes_that_forbid_a_reconnect_end_it(code: int) -> None:
     async def script(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME)
+        await send(ws, WELCOME)
         await ws.aclose(code, "because")
 
     async with gateway_that(script) as url:
@@ -155,17 +155,17 @@ async def test_close_codes_that_forbid_a_reconnect_end_it(code: int) -> None:
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 4000, 4499])
 async def test_close_codes_that_allow_a_reconnect_are_followed_by_one(code: int) -> None:
     async def leaves(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME)
+        await send(ws, WELCOME)
         await ws.aclose(code, "for now")
 
     async def stays(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME, progress(None, 1, "succeeded"))
-        await hear(ws)
+        await send(ws, WELCOME, progress(None, 1, "succeeded"))
+        await receive(ws)
 
     async with gateway_that(leaves, stays) as url:
-        known, told = await follow_one(url)
+        known, received = await follow_one(url)
     assert known.succeeded
-    assert told.reasons == [f"for now ({code})"]
+    assert received.reasons == [f"for now ({code})"]
 
 
 @pytest.mark.parametrize("code", [4100, 4500, 4502])
@@ -175,28 +175,28 @@ async def test_a_token_file_is_read_for_each_connection(tmp_path: Path, code: in
     shown = []
 
     async def wants_another(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME)
-        shown.append((await hear(ws))["token"])
+        await send(ws, WELCOME)
+        shown.append((await receive(ws))["token"])
         file.write_text("second\n")
         await ws.aclose(code, "another token")
 
     async def takes_it(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME)
-        shown.append((await hear(ws))["token"])
-        await say(ws, progress(None, 1, "succeeded"))
-        await hear(ws)
+        await send(ws, WELCOME)
+        shown.append((await receive(ws))["token"])
+        await send(ws, progress(None, 1, "succeeded"))
+        await receive(ws)
 
     async with gateway_that(wants_another, takes_it) as url:
-        known, told = await follow_one(url, file)
+        known, received = await follow_one(url, file)
     assert known.succeeded
     assert shown == ["first", "second"]
-    assert told.reasons == [f"another token ({code})"]
+    assert received.reasons == [f"another token ({code})"]
 
 
 async def test_an_empty_token_file_is_retried(tmp_path: Path) -> None:
     file = tmp_path / "token"
 
-    class Late(Told):
+    class Late(RecordingDisplay):
         def disconnected(self, why: str, seconds: float) -> None:
             super().disconnected(why, seconds)
             file.write_text("there")
@@ -204,18 +204,18 @@ async def test_an_empty_token_file_is_retried(tmp_path: Path) -> None:
     shown = []
 
     async def script(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME)
-        shown.append((await hear(ws))["token"])
-        await say(ws, progress(None, 1, "succeeded"))
-        await hear(ws)
+        await send(ws, WELCOME)
+        shown.append((await receive(ws))["token"])
+        await send(ws, progress(None, 1, "succeeded"))
+        await receive(ws)
 
-    known, told = JobStates(["a"]), Late()
+    known, received = JobStates(["a"]), Late()
     async with gateway_that(script) as url:
         with trio.fail_after(20):
-            await follow(url, known, mode="latest", token=file, display=told)
+            await follow(url, known, mode="latest", token=file, display=received)
     assert known.succeeded
     assert shown == ["there"]
-    (reason,) = told.reasons
+    (reason,) = received.reasons
     assert reason.startswith(f"no token in {file}: ")
 
 
@@ -223,8 +223,8 @@ async def test_pings_are_answered_and_an_invalid_frame_closes_the_connection() -
     answers = []
 
     async def first(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME, {"type": "ping"})
-        answers.extend([await hear(ws), await hear(ws), await hear(ws)])
+        await send(ws, WELCOME, {"type": "ping"})
+        answers.extend([await receive(ws), await receive(ws), await receive(ws)])
         await ws.send_message("nonsense")
         await ws.get_message()
 
@@ -233,22 +233,22 @@ async def test_pings_are_answered_and_an_invalid_frame_closes_the_connection() -
         await ws.get_message()
 
     async def third(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME, {"type": "error", "code": "odd", "message": "well"})
-        await say(ws, progress(None, 1, "succeeded"))
-        await hear(ws)
+        await send(ws, WELCOME, {"type": "error", "code": "odd", "message": "well"})
+        await send(ws, progress(None, 1, "succeeded"))
+        await receive(ws)
 
     async with gateway_that(first, second, third) as url:
-        _, told = await follow_one(url)
+        _, received = await follow_one(url)
     assert {"type": "pong"} in answers
-    assert len(told.reasons) == 2
-    assert told.reasons[1] == "the gateway sent a binary message"
-    assert told.troubles == ["odd: well"]
+    assert len(received.reasons) == 2
+    assert received.reasons[1] == "the gateway sent a binary message"
+    assert received.troubles == ["odd: well"]
 
 
 async def test_a_denied_job_ends_the_watch() -> None:
     async def script(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME, {"type": "subscriptions", "denied": {"a": "too_many_jobs"}})
-        await hear(ws)
+        await send(ws, WELCOME, {"type": "subscriptions", "denied": {"a": "too_many_jobs"}})
+        await receive(ws)
 
     async with gateway_that(script) as url:
         with pytest.raises(Refused, match="a cannot be watched: too_many_jobs"):
@@ -265,17 +265,17 @@ async def test_a_denied_job_ends_the_watch() -> None:
 )
 async def test_a_full_gateway_is_retried(answer: dict[str, Any]) -> None:
     async def full(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME, answer)
-        await hear(ws)
+        await send(ws, WELCOME, answer)
+        await receive(ws)
 
     async def with_room(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME, progress(None, 1, "succeeded"))
-        await hear(ws)
+        await send(ws, WELCOME, progress(None, 1, "succeeded"))
+        await receive(ws)
 
     async with gateway_that(full, with_room) as url:
-        known, told = await follow_one(url)
+        known, received = await follow_one(url)
     assert known.succeeded
-    [reason] = told.reasons
+    [reason] = received.reasons
     assert "cannot be watched" in reason
 
 
@@ -283,8 +283,8 @@ async def test_a_permanently_denied_job_ends_the_watch_despite_others() -> None:
     denied = {"b": "node_full", "a": "invalid_job"}
 
     async def script(ws: WebSocketConnection) -> None:
-        await say(ws, WELCOME, {"type": "subscriptions", "denied": denied})
-        await hear(ws)
+        await send(ws, WELCOME, {"type": "subscriptions", "denied": denied})
+        await receive(ws)
 
     async with gateway_that(script) as url:
         with pytest.raises(Refused, match="a cannot be watched: invalid_job"):
@@ -292,7 +292,7 @@ async def test_a_permanently_denied_job_ends_the_watch_despite_others() -> None:
 
 
 async def test_an_exception_of_the_consumer_is_not_a_connection_error(gateway: Gateway) -> None:
-    class Broken(Told):
+    class Broken(RecordingDisplay):
         def progress(self, text: str, job: str) -> None:
             raise BrokenPipeError
 
@@ -314,7 +314,7 @@ class Silent:
 async def test_a_silent_server_is_pinged_and_then_disconnected(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    client = WatchClient(JobStates(["a"]), mode="latest", token=None, display=Told())
+    client = WatchClient(JobStates(["a"]), mode="latest", token=None, display=RecordingDisplay())
     client.received_at = started = trio.current_time()
     silent = Silent()
     with pytest.raises(trio.TooSlowError):
@@ -326,7 +326,7 @@ async def test_a_silent_server_is_pinged_and_then_disconnected(
 async def test_each_received_frame_moves_the_deadline(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    client = WatchClient(JobStates(["a"]), mode="latest", token=None, display=Told())
+    client = WatchClient(JobStates(["a"]), mode="latest", token=None, display=RecordingDisplay())
     client.received_at = started = trio.current_time()
     with trio.move_on_after(100):
         async with trio.open_nursery() as nursery:

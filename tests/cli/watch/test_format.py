@@ -64,7 +64,7 @@ def test_the_end_is_formatted() -> None:
 def test_a_retry_and_an_unknown_percentage_are_shown() -> None:
     assert describe(state(attempt=3), now=NOW).attempt == "attempt 3"
     assert describe(None, now=NOW).word == "not known yet"
-    assert describe(None, heard=False, now=NOW).word == "loading"
+    assert describe(None, answered=False, now=NOW).word == "loading"
 
 
 @pytest.mark.parametrize(

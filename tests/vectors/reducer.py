@@ -1,7 +1,8 @@
-"""`vectors/fold.json`: how its steps are run by the reducer, and `python -m tests.vectors.fold`.
+"""Runs the steps of `vectors/reducer.json` with the reducer.
 
-Run as a program, it writes what the reducer answers into the steps that say nothing yet. It
-never changes what is written there: a step that is wrong is corrected by hand.
+As a program (`python -m tests.vectors.reducer`) it writes the results of the reducer into the steps
+that have none yet. It never changes a result: a step that is
+wrong is corrected by hand.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _fill() -> None:
-    path = VECTORS / "fold.json"
+    path = VECTORS / "reducer.json"
     vectors = json.loads(path.read_text("utf-8"))
     for case in vectors["cases"]:
         for step, answer in zip(case["steps"], in_python(case["steps"]), strict=True):
