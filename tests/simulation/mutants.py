@@ -176,9 +176,9 @@ MUTANTS = (
            "        for job in list(self._subscriptions):\n            self._unsubscribe(job)\n",
            "        pass\n"),
     Mutant("outbox-mark-lost-while-paced", "delivery/outbox.py",
-           "        if subscription not in due and self.close_code is None:",
-           "        if self._opens_on is None and subscription not in due "
-           "and self.close_code is None:"),
+           "        if subscription in due or self.close_code is not None:\n",
+           "        if subscription in due or self.close_code is not None "
+           "or self._opens_on is not None:\n"),
     # -- the node
     Mutant("reconciler-loads-once", "node/reconcile.py",
            "            self._repairs.not_loaded(asked)\n", "            pass\n"),
@@ -238,8 +238,8 @@ MUTANTS = (
            "            self._due_since = max"),
     Mutant("outbox-queued-for-ever", "delivery/outbox.py",
            "        self._queued = False\n        writer = self._lent\n"
-           "        if writer is None or not self._ready:\n            return 0\n",
-           "        writer = self._lent\n        if writer is None or not self._ready:\n"
+           "        if writer is None:\n            return 0\n",
+           "        writer = self._lent\n        if writer is None:\n"
            "            return 0\n        self._queued = False\n"),
     Mutant("fan-out-half-a-write-is-forgotten", "delivery/outbox.py",
            "                return messages\n            self._unfinished = True\n",

@@ -107,7 +107,7 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
 
     `kind:mode` names one mode of a kind, `memory` the memory broker, `groups`, `sets` and
     `requests` that there are some. Without `rare` no nodes are apart, no feed is deleted or
-    read slowly, and groups are asked nothing.
+    read slowly, groups are asked nothing, and no fault strikes after a request.
     """
     chance = random.Random(f"scenario/{seed}")
     broker: Literal["memory", "redis"] = "memory" if chance.random() < 0.12 else "redis"
@@ -127,7 +127,7 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
     if not rare:
         faults = [evolve(fault, mode="") if fault.kind in RARE else fault for fault in faults]
     askers = 2 if "requests" in only else chance.choice([0, 0, 1, 2])
-    if askers:
+    if askers and rare:
         faults = _after_requests(random.Random(f"strikes/{seed}"), faults)
     reports = ["http", "http", "redis", "redis", "fcall", "curl"]
     if broker == "memory":
