@@ -46,18 +46,18 @@ class Outcome:
 
 @define
 class Results:
-    """By workload, then by server."""
+    """The outcomes by workload and server."""
 
     outcomes: dict[str, dict[str, Outcome]] = field(factory=dict)
     skipped: dict[str, str] = field(factory=dict)
-    """Servers that could not be had, and why."""
+    """Servers that could not be installed or started, and why."""
     load: float = field(factory=lambda: getloadavg()[0])
     """How busy the machine was before."""
 
 
 @frozen
 class Step:
-    """What is being done, of how much; for whoever shows it."""
+    """The current step of the run, for a progress display."""
 
     what: str
     done: int

@@ -97,7 +97,7 @@ def reading(client: Any) -> float:
 
 
 def idling(client: Any, pid: int, *, rate: int, seconds: float) -> float:
-    """Per cent of a core that a node takes to read `rate` events a second that nobody watches."""
+    """Per cent of a core that a node takes to read `rate` events a second without watchers."""
     batch = rate // 100
     before, started, sent = cpu_seconds(pid), time.monotonic(), 0
     while time.monotonic() < started + seconds:
@@ -197,7 +197,7 @@ def _stage() -> Iterator[tuple[int, int]]:
 
 def _round(client: Any, port: int, node: int) -> Iterator[tuple[str, float]]:
     idle = idling(client, node, rate=10_000, seconds=5)
-    yield "10,000 events/s that nobody watches, % of a core", idle
+    yield "10,000 events/s without watchers, % of a core", idle
     for rate in (20, 200):
         cuts = quantiles(latency(client, port + 1, rate=rate, events=rate * 5), n=100)
         yield f"from publish to the socket at {rate}/s, p50 ms", cuts[49]

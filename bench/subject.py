@@ -42,7 +42,7 @@ class Subject:
 
     @property
     def seconds(self) -> float:
-        """Of a span: at a limit of 250 ms a tenth too much shows after 2.5 s."""
+        """Length of a span: a rate that is 10 % too high exceeds a limit of 250 ms after 2.5 s."""
         return 0.6 if self.run.quick else 3.0
 
 

@@ -23,15 +23,15 @@ class Workload:
     name: str
     title: str
     figure: str
-    """The one by which servers are compared."""
+    """The figure by which servers are compared."""
     measure: Callable[[Subject], Figures]
     shown: Sequence[str] = ()
-    """What else of them is worth a column."""
+    """The other figures that get a column."""
     servers: Sequence[Server] | None = None
-    """Who takes part, if it is not ours and every peer."""
+    """The servers that are measured. Default: the gateway and all peers."""
     rounds: int = 2
     quick: bool = False
-    """Whether a quick run has it."""
+    """Whether a quick run includes it."""
 
 
 WORKLOADS = {

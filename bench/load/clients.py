@@ -59,7 +59,7 @@ class Clients:
         self._view = memoryview(self._buffer)[OVERLAP:]
         self._since = 0
         self.ages = Ages()
-        """Of the events that were due since `reset`."""
+        """The ages of the events that were due since `reset`."""
         self.events = 0
         """How many arrived of those that were due since `reset`."""
         self.total = 0
@@ -89,19 +89,19 @@ class Clients:
         return time.monotonic() - began
 
     def stop_reading(self, share: float) -> None:
-        """From now on the first `share` of the clients takes nothing."""
+        """From now on the first `share` of the clients reads nothing."""
         for fd in list(self._sockets)[: round(len(self._sockets) * share)]:
             self._epoll.unregister(fd)
             self._silent.append(fd)
 
     def reset(self, since: float) -> None:
-        """Forget the counts; events that were due before `since` do not matter any more."""
+        """Reset the counts; events that were due before `since` are not counted."""
         self._since = int(since * 1e6)
         self.events = 0
         self.ages.clear()
 
     def poll(self, timeout: float = 0.0) -> int:
-        """Read once whatever there is; returns how many events that were."""
+        """Read all available data once. Returns the number of events in it."""
         buffer, view, receive, tails = self._buffer, self._view, self._receive, self._tails
         before = self.total
         for fd, _ in self._epoll.poll(timeout, 20_000):

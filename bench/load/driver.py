@@ -35,11 +35,11 @@ class Span:
     """How many deliveries there should have been."""
     p50: float
     p99: float
-    """Milliseconds from when an event was due to when a client had it."""
+    """Milliseconds from the time at which an event was due until a client has received it."""
     cpu: float
-    """Of the server, as a share of a core."""
+    """CPU time of the server, as a share of a core."""
     generator: float
-    """Of the generator, as a share of a core."""
+    """CPU time of the generator, as a share of a core."""
 
     @property
     def per_second(self) -> float:

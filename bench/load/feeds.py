@@ -234,8 +234,8 @@ class _GatewayFeed:
 
     socket: socket.socket
     records: list[tuple[bytes, int, bytes, bytes]]
-    """Of each job: what precedes its seq in an entry, the seq so far, what follows it up to
-    the mark, and what is behind that."""
+    """For each job: the text before its seq in an entry, the current seq, the text from there to
+    the mark, and the text after the mark."""
 
     def encode(self, events: Sequence[tuple[int, bytes]]) -> bytes:
         entries = []
@@ -254,7 +254,7 @@ for i = 1, #ARGV do
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', 50000, '*', 'event', entry)
 end
 """
-"""Numbers and appends. (The node's probe does too, so nobody else can know the numbers.)"""
+"""Numbers and appends. (The node's probe does too, so only Redis knows the next number.)"""
 
 
 def gateway_feed(ports: Ports, jobs: Sequence[str]) -> Feed:

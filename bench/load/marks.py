@@ -1,4 +1,4 @@
-"""What every published state carries, whoever serves it, so that it is found unparsed.
+"""The mark in every published state, by which events are found without parsing.
 
 Pure: bytes in, numbers out.
 """

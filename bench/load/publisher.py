@@ -1,4 +1,4 @@
-"""Publishes at a given rate, whatever the server does with it.
+"""Publishes at a given rate, independently of the server's speed.
 
 Event k is due at start + k / rate, and contains that time, not the time at which it was sent:
 a server that makes the publisher wait does not look faster for it.
@@ -20,7 +20,7 @@ class FeedFailed(Exception):
 
 
 class Publisher:
-    """Of events for `jobs` jobs in turn."""
+    """Publishes events for `jobs` jobs in turn."""
 
     def __init__(self, feed: Feed, jobs: int) -> None:
         self._feed = feed
@@ -30,10 +30,10 @@ class Publisher:
         self._since_start = 0
         self._pending = b""
         self.published = 0
-        """Events, ever."""
+        """The number of all events so far."""
 
     def start(self, rate: float) -> None:
-        """From now on this many events a second, evenly."""
+        """From now on publish `rate` events a second, evenly."""
         self._rate = rate
         self._started = time.monotonic()
         self._since_start = 0

@@ -294,4 +294,4 @@ PEERS = [
 ]
 
 EVERYONE = {server.name: server for server in (OURS, IN_MEMORY, STARLETTE, *PEERS)}
-"""By name: servers do not go between processes, their names do."""
+"""All servers by name: the name of a server is passed between processes."""

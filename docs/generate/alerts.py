@@ -30,7 +30,7 @@ class Alert(NamedTuple):
 
 
 def alerts() -> Iterator[Alert]:
-    """Of each section of the page. Raises ValueError if one has another form."""
+    """The alert in each section of the page. Raises ValueError if a section has another form."""
     page = PAGE.read_text()
     found = [Alert(*match.groups()) for match in _SECTION.finditer(page)]
     headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
@@ -40,7 +40,7 @@ def alerts() -> Iterator[Alert]:
 
 
 def rules() -> str:
-    """As YAML. Texts are quoted as in JSON, which YAML understands."""
+    """The alerts as YAML. Texts are quoted as in JSON, which YAML understands."""
     lines = ["groups:", "  - name: progress-gateway", "    rules:"]
     for alert in alerts():
         lines += [

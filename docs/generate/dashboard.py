@@ -109,7 +109,7 @@ PANELS = (
         {"{{instance}}": 'rate(process_cpu_seconds_total{job="gateway"}[$__rate_interval])'},
     ),
 )
-"""Of the dashboard: title, unit, and a query for each legend."""
+"""A panel of the dashboard: title, unit, and a query for each legend."""
 
 
 def dashboard() -> dict[str, Any]:

@@ -102,7 +102,7 @@ class History(Struct, omit_defaults=True):
 
 
 class Revoked(Struct):
-    """The token of this id counts no more until this `exp`; null: for ever."""
+    """The token with this id is invalid until this `exp`; null: permanently."""
 
     id: str
     until: float | None

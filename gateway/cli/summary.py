@@ -12,7 +12,7 @@ __all__ = ["of_access", "of_jobs"]
 
 
 def of_access(authenticator: Authenticator) -> Iterator[tuple[str, str]]:
-    """Who is let in: by which keys, and from pages of which origins."""
+    """Which clients are accepted: the keys, and the origins of pages."""
     if authenticator.keys is None:
         yield "keys", "none: every client that reaches the address may do everything"
     else:

@@ -43,7 +43,7 @@ class FanOut:
         self._queued = trio.Event()
         """Set when there is something in the queue."""
         self._written = trio.Event()
-        """To be set when everything that is queued now has been written."""
+        """Is set when everything that is queued now has been written."""
         self._turn = trio.Event()
         """The same for what was queued when the current turn began."""
         self._turn.set()

@@ -133,8 +133,8 @@ class Outbox:
             self._enqueue()
 
     def limit_rate(self, max_hz: float) -> None:
-        """From now on write progress at most `max_hz` times a second, on the timer wheel's
-        ticks; replies do not wait."""
+        """Write progress at most `max_hz` times a second, on the timer wheel's ticks. Replies do
+        not wait."""
         interval = 1 / max_hz
         if self._opens_on is not None:
             self._timer_wheel.cancel(self, self._opens_on)

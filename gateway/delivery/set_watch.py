@@ -132,7 +132,11 @@ class SetWatch:
             self._outbox.notify(self)
 
     def take(self) -> Message | None:
-        """The next message that is due; None ends the turn."""
+        """The next message that is due; None ends the turn.
+
+        A job that stays due (a snapshot follows a gap, or its history must be read first) is not
+        taken again here: the hub has notified the outbox of its subscription as well.
+        """
         view = self._view
         if self.cancelled or view.jobs.loading:
             return None
@@ -145,7 +149,7 @@ class SetWatch:
         if message is None and changed:
             return self._take_set()
         while message is None and self._arriving:
-            message = self._take(self._arriving.pop(next(iter(self._arriving))))
+            message = self._arriving.pop(next(iter(self._arriving))).take()
         if message is None and self._set_taken:
             self._set_taken = False
             if view.seq != self._cursor:
@@ -169,7 +173,7 @@ class SetWatch:
             job = next(iter(self._leaving))
             subscription = self._leaving.pop(job)
             self._arriving.pop(job, None)
-            message = self._take(subscription)
+            message = subscription.take()
             if subscription.has_end:
                 self._holder.release(job)
             elif self._view.jobs.status(job) in FINAL:
@@ -177,12 +181,6 @@ class SetWatch:
             else:
                 self._holder.release(job)
                 self._remember_displaced(job)
-        return message
-
-    def _take(self, subscription: Subscription) -> Message | None:
-        message = subscription.take()
-        if subscription.due:  # a snapshot follows a gap, or the history must be read first
-            self._outbox.notify(subscription)
         return message
 
     def _remember_displaced(self, job: str) -> None:

@@ -33,7 +33,7 @@ The first change is notified at once."""
 
 
 MAX_VIEWS = 20
-"""Views that a set keeps, also without watchers, so that a client that comes back finds its view
+"""Views that a set keeps, also without watchers, so that a client that reconnects finds its view
 and receives only what has changed."""
 
 

@@ -128,7 +128,7 @@ class Topic:
     """When the last subscription ended, on the hub's clock; None while there is one."""
     subscriptions: set[Subscription] = field(factory=set)
     owner: Owner | None = None
-    """For whom it counts, while it has subscriptions."""
+    """The client that it counts for, while it has subscriptions."""
     latest: Event | None = field(default=None, init=False)
     """The newest event."""
     position: Position = field(default=UNSEEN, init=False)

@@ -342,7 +342,7 @@ class _Streamed(Response):
 
 
 def _publisher(request: Request, permissions: Permissions) -> str:
-    """Who sent the updates, for the broker's shares: a token's subject, or an address."""
+    """The publisher, for the broker's shares: a token's subject, or an address."""
     return permissions.subject or network_of(address_of(request))
 
 

@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Revocation(Struct, forbid_unknown_fields=True):
-    """The id of a token to revoke, and its `exp`; null: for ever."""
+    """The id of a token to revoke, and its `exp`; null: permanently."""
 
     id: TokenId
     until: float | None = None

@@ -1,7 +1,7 @@
 """The probe: an event that a node publishes, and waits for in the same way as a client would.
 
 It is published to the broker and returns through the feed and the hub. While it does, the node's
-data are up to date. If it is overdue, some part of the way is broken or slow, whatever the parts
+data are up to date. If it is overdue, some part of the way is broken or slow, even if the parts
 report themselves.
 
 The name of its job (`!probe:…`) is not allowed for workers. The job is in no list and has no

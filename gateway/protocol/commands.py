@@ -52,7 +52,7 @@ Count = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
 
 class Hello(Struct, frozen=True, tag_field="type", tag="hello"):
-    """Who the client is and what it already has."""
+    """The client's token, and the positions that it already has."""
 
     token: str | None = None
     positions: dict[str, tuple[Count | None, Count]] = {}

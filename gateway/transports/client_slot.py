@@ -54,7 +54,7 @@ class ClientSlot:
         """The requests that its address may still send; None for trusted proxies."""
 
     async def arrive(self) -> None:
-        """To be called first. Raises `trio.BrokenResourceError` if the client has to be dropped."""
+        """Call it first. Raises `trio.BrokenResourceError` if the client must be dropped."""
         if self._proxies.form == "proxy-protocol" and self._is_proxied:
             self._peer = await read_proxy_header(self.stream, self._limits) or self._peer
             self._is_proxied = self._proxies.trust(self._peer)
@@ -87,7 +87,7 @@ class ClientSlot:
         return head
 
     def request_answered(self, size: int) -> None:
-        """To be called when a request is answered. `size`: bytes in both directions, without the
+        """Call it when a request is answered. `size`: bytes in both directions, without the
         request's head."""
         if self._request_bucket is not None:
             self._request_bucket.consume(0, size=size)

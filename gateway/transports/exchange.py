@@ -35,7 +35,7 @@ SMALL_CHUNKS = 100
 """Chunks of a body may have fewer bytes than that, on average, if they are no more than these:
 each costs 0.1 ms, so 64 KiB in chunks of a byte would take seconds."""
 CHUNKS_AT_ONCE = 20
-"""Chunks that are parsed without anybody else's turn."""
+"""Chunks that are parsed before other tasks get a turn."""
 BATCHES = b"/api/jobs"
 """The path of batches of updates, whose bodies may be larger."""
 

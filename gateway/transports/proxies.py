@@ -85,7 +85,7 @@ def _in_forwarded(text: str) -> Iterator[str]:
 
 
 _READERS = {"x-forwarded-for": _in_x_forwarded_for, "forwarded": _in_forwarded}
-"""For the forms that are headers; the PROXY protocol is not one, even if a header has its name."""
+"""The forms that are headers. The PROXY protocol is not one, even if a header has its name."""
 
 
 def _address(name: str) -> str | None:

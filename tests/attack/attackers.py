@@ -82,7 +82,7 @@ def pour(port: int, data: bytes, *, clients: int, read: bool = True) -> int:
 
 
 def commands(port: int) -> int:
-    """As many commands as the network takes: far more than 100,000 a second."""
+    """Send as many commands as possible: far more than 100,000 a second."""
     return pour(port, command("ping") * 1_000, clients=10)
 
 

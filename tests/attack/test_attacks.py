@@ -23,7 +23,7 @@ from .attacked_gateway import AttackedGateway, gateway_with_clients
 from .attackers import ATTACKS, CONNECTIONS, CONNECTIONS_OF, GONE, SECONDS
 
 P99 = 0.25
-"""Seconds: how old an update may be when the others see it, and an answer take, in spite of
+"""Seconds: the maximum age of an update at the other clients, and of an answer, in spite of
 all."""
 BUSY = 5
 """Times as long as before the attack: what is allowed on a machine that has other things to do."""

@@ -48,7 +48,7 @@ WITHIN = 180.0
 
 
 class Echo:
-    """Stands where a node does: says whatever is said to it."""
+    """Replaces a node: it echoes what it receives."""
 
     name = "echo"
     limits = LIMITS
@@ -122,7 +122,7 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
     node: Any = Echo()
     if scope["type"] == "websocket":
         await serve_asgi_websocket(scope, receive, send, node=node)
-    else:  # of a lifespan there is nothing to hear but the beginning
+    else:  # the lifespan: only its start is received
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await trio.sleep_forever()

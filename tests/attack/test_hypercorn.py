@@ -78,7 +78,7 @@ FRAMES = [
 
 @pytest.fixture
 async def port(limits: Limits, caplog: pytest.LogCaptureFixture) -> AsyncIterator[int]:
-    """Of a gateway in hypercorn, on which another client is there, undisturbed, at the end."""
+    """The port of a gateway in hypercorn. At the end, another client of it must still be served."""
     caplog.set_level(logging.CRITICAL, "hypercorn.error")
     async with asgi_server(limits) as host, open_client(host.port) as other:
         await other.receive_type("welcome")

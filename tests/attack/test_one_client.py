@@ -37,8 +37,8 @@ JOB = "video:42"
 
 @pytest.fixture
 async def port(gateway: Gateway) -> AsyncIterator[int]:
-    """Of a gateway on which another client watches a job, which is there, undisturbed, at
-    the end; and then the gateway is at rest."""
+    """The port of a gateway. At the end, another client of it must still be served, and after it
+    has disconnected, no task or subscription may remain."""
     port = gateway.addresses[0][1]
     tasks = trio.lowlevel.current_statistics().tasks_living
     async with open_client(port) as other:
@@ -57,7 +57,7 @@ async def port(gateway: Gateway) -> AsyncIterator[int]:
 
 
 at_once = pytest.mark.parametrize("limits", [Limits()])
-"""With the usual deadlines: what is answered within `AT_ONCE` waited for none of them."""
+"""The default deadlines: an answer within `AT_ONCE` has waited for none of them."""
 AT_ONCE = 1.5
 
 
@@ -203,7 +203,7 @@ async def test_an_invalid_upgrade_is_refused_immediately(
 
 @pytest.mark.parametrize("before", [1, 3])
 async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
-    """As a proxy sends it that keeps its connections."""
+    """A request as a proxy sends it that keeps its connections open."""
     async with connect(port) as raw:
         for _ in range(before):
             await raw.send(

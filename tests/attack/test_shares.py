@@ -66,7 +66,7 @@ def request(target: str, address: str) -> bytes:
 async def test_invented_jobs_of_one_address_leave_quota_for_others(
     gateway: Gateway, port: int
 ) -> None:
-    """By WebSocket, by streams, by long polls: all at one address share one part of the room."""
+    """WebSockets, streams and long polls of one address share one part of the limit."""
     async with AsyncExitStack() as stack:
         answers = await invented(stack, port, EVE, name="never", clients=10)
         assert denied(answers) == (500, {"share_full"})

@@ -170,7 +170,7 @@ async def test_a_publisher_of_many_jobs_displaces_only_its_own() -> None:
     assert len(await broker.read([f"mine:{number}" for number in range(5)])) == 5
     newest = await broker.read([f"junk:{number}" for number in range(500)])
     assert sorted(newest) == sorted(f"junk:{number}" for number in range(455, 500))
-    for number in range(40):  # whoever comes later takes of who has most
+    for number in range(40):  # a later publisher displaces jobs of the one that has most
         await broker.publish(f"new:{number}", Update(percent=1), publisher="third")
     kept = dict.fromkeys(("mine", "junk", "new"), 0)
     page = await broker.recent(EVERY_JOB, limit=99, after=None)

@@ -137,7 +137,7 @@ class Terminal:
     ) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self._controller)  # hangs up on whoever is left
+        os.close(self._controller)  # hangs up on the remaining processes
 
     def resize(self, columns: int, rows: int) -> None:
         """Resize the terminal; its foreground processes get SIGWINCH."""
@@ -168,7 +168,7 @@ class Terminal:
             return True
         try:
             data = os.read(self._controller, 65_536)
-        except OSError:  # EIO: nobody has it open any more
+        except OSError:  # EIO: no process has it open any more
             return False
         self.seen += data
         return bool(data)

@@ -102,7 +102,7 @@ def test_an_invalid_argument_is_reported_before_connecting(
 
 
 class TestStraightToARedis:
-    """By the publisher of workers; tests/worker tries that itself."""
+    """It uses the publisher of workers, which tests/worker tests."""
 
     def test_publish_sends_every_field(self) -> None:
         url = session_server().url

@@ -63,7 +63,7 @@ async def test_small_changes_of_children_make_no_group_event(bench: Bench) -> No
 
 
 async def test_a_group_has_far_fewer_events_than_its_children(bench: Bench) -> None:
-    """Of 1,000 reports in which twenty children gain a tenth, a hundred show."""
+    """1,000 reports of twenty children, each of a tenth of a percent, make a hundred events."""
     names = [f"g/{number}" for number in range(20)]
     await bench.publish("g", children=len(names))
     for step in range(51):
@@ -239,11 +239,11 @@ async def test_who_begins_after_its_group_was_asked_is_asked_as_well(bench: Benc
     assert result.position == events[1].position
     assert [event.state.request for event in events] == [None, result.request]
     assert await bench.broker.history("g/s/a", after=events[0].position) == events[1:]
-    # One that ran before is told as well, if nobody has: also in the answer to a heartbeat.
+    # A child that ran before also receives it, also in the answer to a heartbeat.
     result = await bench.broker.publish("g/before", Update(attempt=1))
     assert (result.reason, result.request and result.request.id) == ("unchanged", "r")
     assert (await bench.broker.positions(["g/before"]))["g/before"] == result.position
-    # The worker says that it knows; what it reports then asks nothing again.
+    # After the worker has acknowledged it, its reports do not get the request again.
     again = await bench.broker.publish("g/s/a", Update(attempt=1, ack="r", percent=3))
     assert again.request is None
     assert (await state_of(bench, "g/s/a")).request != result.request

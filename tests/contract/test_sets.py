@@ -1,5 +1,8 @@
-"""Over any broker a set is, at rest, the list that its filter gives: what was there before it was
-watched, what came afterwards, and what a feed that was interrupted has not brought."""
+"""With every broker, a set becomes the list that its filter gives.
+
+It contains the jobs from before it was watched, later ones, and those whose events an interrupted
+feed has lost.
+"""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ async def test_mode_every_gets_each_event_or_a_gap(
 async def test_a_broker_that_does_not_answer_blocks_no_client(
     autojump_clock: MockClock, harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who waits for a past that does not come is answered, pinged, and told what is new."""
+    """A client that waits for a history still gets answers, pings and new events."""
     epoch, _ = await harness.publish("a", percent=1)
     for percent in range(2, 12):
         await harness.publish("a", percent=percent, message="x" * 900)

@@ -178,7 +178,7 @@ async def test_a_full_socket_is_left_to_its_writer_and_does_not_delay_others(
 
 
 async def test_a_fan_out_pass_yields_between_slices() -> None:
-    """Others run while 1,000 clients are written to; what comes meanwhile is the next turn's."""
+    """Other tasks run while 1,000 clients are written to; new events wait for the next pass."""
 
     @define(eq=False)
     class Connection:

@@ -110,16 +110,16 @@ async def test_the_size_of_all_replays_is_limited_and_the_oldest_are_dropped() -
     jobs = {f"job:{number}": UNSEEN for number in range(20)}
     topics = {job: hub.subscribe(job, RecordingOutbox()).topic for job in jobs}
     repairs.loaded(jobs, {job: event(job, 1) for job in jobs})
-    for job in jobs:  # ten events each, about 1,000 bytes, and not a word after that
+    for job in jobs:  # ten events each, about 1,000 bytes, and none after that
         hub.deliver(event(job, seq) for seq in range(2, 12))
     kept = [topic.replay_bytes for topic in topics.values()]
     assert (
         limits.total_replay_bytes - limits.job_replay_bytes < sum(kept) <= limits.total_replay_bytes
     )
-    assert kept == sorted(kept)  # those that were heard of last
+    assert kept == sorted(kept)  # those with the newest events are kept
     assert all(topic.position.seq == 11 for topic in topics.values())
 
-    # What a quiet one had is read again, at the cost of the others, and itself let go of again.
+    # A dropped replay is read again. It takes the place of others, and is dropped later.
     late = hub.subscribe("job:0", RecordingOutbox(), mode="every", position=Position(1, 3))
     repairs.loaded(await repairs.next_loads(1), {"job:0": event("job:0", 11)})
     assert late.take() is None

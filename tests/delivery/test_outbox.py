@@ -68,7 +68,7 @@ class Writing:
         self.writer = FakeWriter()
         self.finished = 0
         self.finish = trio.Event()
-        """To be set when what was begun may be finished."""
+        """Set by the test when the write may be finished."""
         self.over = trio.Event()
         self.scope = trio.CancelScope()
 

@@ -1,4 +1,4 @@
-"""Whoever names many jobs leaves room for others; each topic counts for one who watches it."""
+"""A client that names many jobs leaves room for others; each topic counts for one watcher."""
 
 from __future__ import annotations
 

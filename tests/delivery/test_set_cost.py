@@ -27,11 +27,11 @@ quiet = trio.testing.wait_all_tasks_blocked
 
 SHOWN = 50
 EVENTS = 5
-"""Of each kind, so that what the node does by the clock weighs little."""
+"""Events of each kind: enough for the node's periodic work to matter little."""
 
 
 class Cost(NamedTuple):
-    """Of one event, on average, beyond what the node does in the same time without it."""
+    """The average cost of one event, without the node's periodic work in the same time."""
 
     calls: float
     frames: float
@@ -42,7 +42,7 @@ def job(user: int, number: int) -> str:
 
 
 def old_event(user: int, number: int, *, seq: int = 1, percent: int | None = None) -> Event:
-    """Of a job that began before those that pages show."""
+    """An event of a job that began before those that pages show."""
     state = State(
         status="running",
         attempt=1,
@@ -79,7 +79,7 @@ async def open_pages(harness: Harness, users: int, jobs: int) -> list[Client]:
 
 
 async def costs(users: int, jobs: int) -> dict[str, Cost]:
-    """Of each kind of event, all of the first user."""
+    """The cost of each kind of event of the first user."""
     found: dict[str, Cost] = {}
     async with trio.open_nursery() as nursery:
         harness = Harness(nursery, Limits(max_jobs=10 * jobs))

@@ -1,4 +1,4 @@
-"""At rest a set equals the list that its filter gives, whatever happened before.
+"""A set that no longer changes equals the list that its filter gives, after any events.
 
 Jobs start, end, are tried again and forgotten; the feed loses events, with and without saying so;
 the broker's lists fail; clients are slow, change what they watch, and get other rights. Each seed

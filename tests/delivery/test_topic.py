@@ -266,7 +266,7 @@ def test_any_history_follows_the_clients_rule(
 
 
 def test_a_message_has_its_kind() -> None:
-    """By which a node counts: see `counters`."""
+    """The kind by which a node counts a message: see `counters`."""
     topic = live(*(event(seq, epoch=5) for seq in range(1, 6)))
     others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
     taken = [watch(topic, cursor).take() for cursor in (None, *others)]

@@ -153,7 +153,7 @@ def test_an_explicit_port_is_not_replaced() -> None:
 
 def test_the_default_port_is_replaced_if_it_is_taken() -> None:
     with ExitStack() as stack:
-        with suppress(OSError):  # somebody else has taken it: as good
+        with suppress(OSError):  # another process has taken it: as good
             stack.enter_context(socket.create_server(("127.0.0.1", 8000)))
         demo = stack.enter_context(Running(*DEMO, env=PLAIN))
         assert not address(demo).endswith(":8000")

@@ -1,6 +1,6 @@
 """Clients of our own, byte by byte: what a library would not send, and would hide.
 
-`Raw` is a TCP connection. `Client` speaks WebSocket on it, knows nothing of this project
+`Raw` is a TCP connection. `Client` uses WebSocket on it, and uses no code of this project
 but JSON, and keeps each frame as it came. Every wait has a deadline.
 """
 
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 class Reset(Exception):
-    """The gateway cut the connection without a word."""
+    """The gateway reset the connection."""
 
 
 class Closed(Exception):
@@ -130,7 +130,7 @@ async def connect(
     port: int, *, receive_buffer: int | None = None, patience: float = PATIENCE
 ) -> AsyncIterator[Raw]:
     """A TCP connection, closed at the end. `receive_buffer` is its SO_RCVBUF, `patience` how
-    long it waits for a word."""
+    long it waits for data."""
     with trio.socket.socket() as sock:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -206,7 +206,7 @@ class Frame:
 
 @define
 class Client:
-    """A WebSocket client that knows nothing but JSON."""
+    """A WebSocket client that only parses JSON."""
 
     raw: Raw
     subprotocol: str | None = None
@@ -294,7 +294,7 @@ async def open_client(
     receive_buffer: int | None = None,
     patience: float = PATIENCE,
 ) -> AsyncIterator[Client]:
-    """A WebSocket client after its handshake. Closed without a word at the end."""
+    """A WebSocket client after its handshake. Closed without a close frame at the end."""
     async with connect(port, receive_buffer=receive_buffer, patience=patience) as raw:
         await raw.send(upgrade(path, subprotocol=subprotocol, origin=origin or ""))
         status, headers = await raw.head()

@@ -124,7 +124,7 @@ async def in_process(*arguments: str, env: Mapping[str, str] = {}) -> AsyncItera
     finally:
         assert process.stdout is not None
         await process.stdout.aclose()
-        with suppress(ProcessLookupError):  # nobody is left
+        with suppress(ProcessLookupError):  # no process is left
             os.killpg(process.pid, signal.SIGKILL)
         with trio.CancelScope(shield=True):
             await process.wait()

@@ -1,4 +1,4 @@
-"""Who is silent is pinged, and ended if it stays so."""
+"""A silent client is pinged, and disconnected if it stays silent."""
 
 from __future__ import annotations
 

@@ -344,7 +344,7 @@ async def test_a_stream_can_be_resumed(
 async def test_catching_up_on_many_jobs_sends_only_their_events(
     http: httpx.AsyncClient, gateway: Gateway, port: int
 ) -> None:
-    """Of 100 jobs with 100 events each: an id beside each event was 20 times as much."""
+    """100 jobs with 100 events each. An id beside each event made the stream 20 times as large."""
     jobs = [f"a/long/name/of/a/job:{number}" for number in range(100)]
     for job in jobs:
         for done in range(100):
@@ -566,7 +566,7 @@ async def test_a_request_to_a_group_goes_to_its_running_children_and_theirs(
     states = [(await http.get(f"/api/jobs/{job}")).json()["state"] for job in jobs]
     found = [job for job, state in zip(jobs, states, strict=True) if "request" in state]
     assert found == ["g", "g/runs", "g/s/runs"]
-    # One that begins now is told in the answer to its first update.
+    # A child that begins now receives it in the answer to its first update.
     begun = await http.post("/api/jobs", json=[{"job": "g/waits", "percent": 1}])
     assert begun.json()[0]["request"]["id"] == "r1"
     # It ends with its children, as they end.

@@ -1,4 +1,4 @@
-"""A client that knows nothing but JSON, over each transport: what `docs/protocol.md` says."""
+"""The rules of `docs/protocol.md`, over each transport, with a client that only parses JSON."""
 
 from __future__ import annotations
 

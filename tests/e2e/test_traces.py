@@ -112,7 +112,7 @@ async def test_events_not_sampled_or_watched_have_no_span(
     spans: Spans, on_redis: tuple[Server, int]
 ) -> None:
     redis, port = on_redis
-    publisher = RedisPublisher(redis.url)  # which nobody checks
+    publisher = RedisPublisher(redis.url)  # its fields are not checked
 
     async def publish(job: str, **fields: Any) -> None:
         await trio.to_thread.run_sync(publish_one, publisher, job, fields)

@@ -1,7 +1,7 @@
 """`gateway serve`, in which something unforeseen happens: `broken_node.py WHAT [options of serve]`.
 
-WHAT is `raise` (the third batch of the feed makes the poller raise what nobody expects) or `end`
-(the feed ends without a word).
+WHAT is `raise` (the third batch of the feed makes the poller raise an unexpected error) or `end`
+(the feed ends without an error).
 """
 
 from __future__ import annotations

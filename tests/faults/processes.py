@@ -126,7 +126,7 @@ class Worker:
         return self._running.errors
 
     def end(self, how: str = "succeed") -> None:
-        """Tell it to `succeed`, `fail` or `cancel`, unless it was told before or was killed."""
+        """Order it to `succeed`, `fail` or `cancel`, unless it was ordered before or was killed."""
         if not self.end_requested and not self.killed:
             self.end_requested = True
             stdin = self._running.process.stdin

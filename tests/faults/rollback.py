@@ -1,4 +1,4 @@
-"""A Redis that goes back in time while everybody reads: `python -m tests.faults.rollback`.
+"""A Redis that loses writes while clients read: `python -m tests.faults.rollback`.
 
 Each round: jobs go on, the server writes an RDB, jobs go on further and some end; readers have
 seen it; the server is killed and starts from the RDB. One to three nodes reach it over a link of
@@ -30,7 +30,7 @@ from .stores import free_port
 __all__ = ["Stage", "open_stage", "play_round"]
 
 AFTERWARDS = 4.0
-"""Seconds for which readers continue after the server is back: the takeover is over by then."""
+"""Seconds for which readers continue after the server is back: the failover is complete by then."""
 SEEN_WITHIN = 10.0
 
 
@@ -112,7 +112,7 @@ class Workers:
 
     async def publish(self, job: str, *fields: Any) -> None:
         """Until it is taken."""
-        while not await self.try_to_publish(job, *fields):  # noqa: ASYNC110 - nobody tells
+        while not await self.try_to_publish(job, *fields):  # noqa: ASYNC110 - there is no event
             await trio.sleep(0.01)
 
     async def try_to_publish(self, job: str, *fields: Any) -> bool:
@@ -188,7 +188,7 @@ async def until_seen(readers: Sequence[Reader], jobs: Sequence[str], holds: Any)
         return True
 
     with trio.move_on_after(SEEN_WITHIN):
-        while not all_seen():  # noqa: ASYNC110 - they tell nobody
+        while not all_seen():  # noqa: ASYNC110 - there is no event
             await trio.sleep(0.02)
 
 

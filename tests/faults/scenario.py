@@ -8,7 +8,7 @@
 
 Before the block, two nodes run on one Redis, each job has a worker, and clients watch all jobs.
 Every client has received progress of every job, and the end of the job `early`. After the block
-the remaining workers are told to end. Then everything in `rules` must hold, every client must
+the remaining workers are ordered to end. Then everything in `rules` must hold, every client must
 have every end within 30 s, and each process must hold as many resources as at the start.
 Violations are collected, so that a failure shows all of them.
 """
@@ -132,7 +132,7 @@ class Scenario:
     async def wait_for_ends(self, *names: str, watchers: Sequence[Watcher] = ()) -> None:
         """Wait until every client, or each of these, has received the ends of these workers' jobs.
 
-        The workers are told to end if they have not been told before.
+        The workers are ordered to end if they have not been before.
         """
         for name in names:
             worker = self.workers[name]

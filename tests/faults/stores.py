@@ -91,7 +91,7 @@ class Store:
             self.server, self._replica = self._replica, self.server
             with trio.fail_after(20):
                 while (await self.command("ROLE"))[0] != b"master":  # noqa: ASYNC110 - of another process
-                    await trio.sleep(0.1)  # the Sentinel tells nobody but its subscribers
+                    await trio.sleep(0.1)  # the Sentinel notifies only its subscribers
 
     async def hand_over(self) -> Server:
         """The Sentinel promotes the replica, as an operator asks it to. Returns the old primary,
@@ -142,7 +142,7 @@ class Store:
                 info = await self._ask_replica("INFO", "replication")
                 if info["master_link_status"] == "up" and info["slave_repl_offset"] >= wanted:
                     return
-                await trio.sleep(0.05)  # a replica tells nobody
+                await trio.sleep(0.05)  # a replica sends no event
 
     async def _ask_replica(self, *words: str) -> Any:
         assert self._replica is not None

@@ -8,7 +8,7 @@ from .scenario import run_scenario
 
 
 async def test_a_node_is_killed() -> None:
-    """With their positions, so that each is continued where it was."""
+    """Clients reconnect with their positions, so that each job continues there."""
     async with run_scenario() as scenario:
         async with scenario.fault():
             scenario.nodes[1].kill()

@@ -1,4 +1,4 @@
-"""A planned failover by a Sentinel: the old primary still takes writes, and everybody reads."""
+"""A planned failover by a Sentinel: the old primary still takes writes while clients read."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ async def test_redis_is_killed_and_restarted(options: list[str]) -> None:
 
 
 async def test_redis_is_stopped_for_ten_seconds() -> None:
-    """It is connected, takes what it is sent, and does not say a word."""
+    """Redis accepts connections and requests, and does not answer."""
     async with run_scenario() as scenario:
         async with scenario.fault():
             scenario.redis.stop()
@@ -74,7 +74,7 @@ async def test_redis_is_flushed_at_the_end() -> None:
 
 
 async def test_redis_is_read_only_for_a_while() -> None:
-    """As when the address of a primary leads to a replica: it answers, and refuses."""
+    """The address of a primary leads to a replica, which answers, and refuses writes."""
     async with run_scenario() as scenario:
         async with scenario.fault():
             await scenario.redis.command("REPLICAOF", "127.0.0.1", 1)
@@ -106,8 +106,8 @@ async def test_redis_is_out_of_memory_for_a_while() -> None:
     ],
 )
 async def test_failover_to_a_replica_that_missed_writes(opened: Callable[[], Store]) -> None:
-    """It has never heard of the end of one job, and soon sees that nobody works on it. Of
-    the others it knows less than any client, and one of them ends before it has caught up."""
+    """The replica lacks the end of one job, whose lease then expires there. Of
+    the others it has older states than any client; one of them ends before it has caught up."""
     async with run_scenario(opened, worker_options={"meanwhile": {"lease": 1.0}}) as scenario:
         await scenario.redis.in_step()
         async with scenario.fault():

@@ -1,4 +1,4 @@
-"""A Redis that goes back in time while everybody reads: a few rounds of `rollback`, whose module
+"""A Redis that loses writes while clients read: a few rounds of `rollback`, whose module
 plays as many as one likes; and that `taken_back` finds what it is there for."""
 
 from __future__ import annotations

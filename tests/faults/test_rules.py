@@ -61,7 +61,7 @@ def truthful(draw: Callable[[Any], Any], history: Sequence[Event], mode: Mode) -
         epoch, seq, _ = event
         skipped = number < len(history) - 1 and draw(st.booleans())
         if held and 0 < held[0] < epoch and draw(st.booleans()):
-            messages.append(UNSEEN)  # for a moment nobody knew the job
+            messages.append(UNSEEN)  # for a moment the job was unknown
             held = (0, 0)
         if skipped:
             continue

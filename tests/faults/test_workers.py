@@ -54,7 +54,7 @@ async def test_two_workers_of_different_attempts_at_once() -> None:
 
 
 async def test_a_workers_clock_is_an_hour_off() -> None:
-    """Nothing depends on it: no time, no lease, no estimate."""
+    """The clock of a worker does not affect times, leases or estimates."""
     client_is_newer, behind = {"skew": 3_600.0, "lease": 5.0}, {"skew": -3_600.0, "lease": 5.0}
     async with run_scenario(
         worker_options={"meanwhile": client_is_newer, "late:1": behind}

@@ -2,7 +2,7 @@
 
 It makes a step every PACE seconds until a line on stdin says how to end (`succeed`,
 `fail`, `cancel`), then prints what it has reported, as JSON, when the gateway has it. Its
-clock is SKEW seconds off. If whoever holds its stdin is gone, so is it.
+clock is SKEW seconds off. It exits when its stdin is closed.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def event(epoch: int, seq: int) -> Event:
 def test_entries_and_gap_cover_the_whole_history(
     head: int, kept: int, oldest: int, after: int
 ) -> None:
-    """Whether the snapshot or the history was read later, and whatever was trimmed."""
+    """Whether the snapshot or the history was read later, and however much was trimmed."""
     log = [event(5, seq) for seq in range(oldest, kept + 1)]
     document = history_after(event(5, head), log, after=Position(5, after), room=10_000)
     newest = max(head, kept if log else 0)

@@ -161,7 +161,7 @@ class TestFields:
         assert (state.created_at, state.started_at, state.finished_at) == (1000.0, 1001.0, 1002.0)
 
     def test_age_sets_started_at(self) -> None:
-        # A gateway that has lost everything hears of an attempt that runs for 90 s.
+        # A gateway that has lost everything gets an update of an attempt that has run for 90 s.
         state = updates({"attempt": 2, "done": 5, "age": 90.5}, {"done": 6, "age": 91}).state
         assert (state.created_at, state.started_at, state.updated_at) == (909.5, 909.5, 1001.0)
         state = updates({"status": "succeeded", "age": 12}).state
@@ -375,7 +375,7 @@ def test_any_history_keeps_the_invariants(history: list[tuple[Update, float]]) -
         assert state.health == "ok"
         if state.attempt == old.attempt:
             assert not old.final
-            begun = update.start and old.status == "queued"  # anew: nobody worked on it before
+            begun = update.start and old.status == "queued"  # no worker had begun it before
             if not begun and state.percent is not None:
                 assert state.percent >= (old.percent or 0)
             assert state.done is None or state.total is None or state.done <= state.total

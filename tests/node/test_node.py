@@ -62,12 +62,12 @@ async def test_an_unavailable_broker_delays_events_and_loses_none(
         await trio.sleep(2)
         assert [frame["seq"] for frame in sink.of("progress")] == [1]
 
-        # Mode `every` needs the history, which is away: the node's check brings it later.
+        # Mode `every` needs the history, which is unavailable: the node's check brings it later.
         for percent in range(2, 10):
             await broker.publish("a", Update(percent=percent))
         await trio.sleep(1)
         broker.answers = False
-        await broker.publish("a", Update(percent=10))  # the ring lets go of what it has read
+        await broker.publish("a", Update(percent=10))  # the topic has dropped the events before
         late, received = FakeSource(), Sink()
         nursery.start_soon(node.serve, late, received)
         epoch = sink.of("progress")[0]["epoch"]

@@ -21,7 +21,7 @@ from ..fakes import FakeSource, Sink
 
 
 class FaultyBroker(MemoryBroker):
-    """A broker whose parts can fail, each in its way, without a word."""
+    """A broker whose parts can fail separately, without an error."""
 
     deaf = False
     """Its feed brings nothing."""
@@ -113,7 +113,7 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
     caplog.set_level("INFO", "gateway.node")
     node = Node(broker, name="n")
     source, sink = FakeSource(), Sink()
-    source.received_at = None  # it cannot be heard, so its silence means nothing
+    source.received_at = None  # its transport has no pongs, so its silence means nothing
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         nursery.start_soon(node.serve, source, sink)
@@ -133,7 +133,7 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
     assert [frame["stale"] for frame in sink.of("feed")] == [True, False]
     assert sink.times[sink.frames.index(sink.of("feed")[0])] <= before + 12
     assert sink.close_code is None
-    # Whoever comes meanwhile is told in the welcome.
+    # A client that connects meanwhile gets it in the welcome.
     assert "stale" not in sink.of("welcome")[0]
     assert received.of("welcome")[0]["stale"] is True
     assert [frame["stale"] for frame in received.of("feed")] == [False]

@@ -1,4 +1,4 @@
-"""The cost of scans for sets is limited, whatever clients do."""
+"""Scans for sets: their cost is limited, and they repair what the feed has lost."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def main(plan: dict[str, list[str]]) -> None:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["state"]["percent"] == 37
 
-        # It is told to stop: not ready at once, and it still takes and serves connections.
+        # After SIGTERM it is not ready, and still accepts and serves connections.
         running["gateway"].send_signal(signal.SIGTERM)
         assert "shutting down" in json.dumps(until(f"{FRONT}/readyz", token, 503))
         assert asked(f"{FRONT}/api/jobs/a", token, b'{"percent": 40}')[0] == 200

@@ -61,7 +61,7 @@ def test_service_and_disruption_budget_select_the_pods() -> None:
     (container,) = spec["template"]["spec"]["containers"]
     (port,) = MANIFEST["Service"]["spec"]["ports"]
     assert port["targetPort"] in {one["name"] for one in container["ports"]}
-    # A node can always be drained, and somebody serves meanwhile.
+    # A node can always be drained, and another one serves meanwhile.
     assert 0 < budget["maxUnavailable"] < spec["replicas"]
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}

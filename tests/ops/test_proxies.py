@@ -122,8 +122,8 @@ def test_a_page_of_another_origin_is_refused(site: Site) -> None:
 
 
 def test_the_gateway_gets_the_clients_address(site: Site) -> None:
-    """Whatever the client itself says of that, and whoever came before on the connections that
-    the proxy keeps: others have just left it as many as it may keep."""
+    """The address is correct whatever header the client sends, and also if other clients have used
+    the connections that the proxy keeps open: others have just left it as many as it may keep."""
     with ExitStack() as stack:
         others = [stack.enter_context(site.connect()) for _ in range(5)]
         for sock in others:
@@ -136,7 +136,7 @@ def test_the_gateway_gets_the_clients_address(site: Site) -> None:
     with site.connect(source="127.0.0.9") as sock:
         sock.sendall(upgrade(host=site.host, x_forwarded_for="203.0.113.9"))
         receive(sock, b" 101 ", b"welcome")
-        sock.sendall(command("hello", token="nonsense"))  # noqa: S106
+        sock.sendall(command("hello", token="nonsense"))  # noqa: S106 - it is none
         receive(sock, b"not a JSON Web Token")
     deadline = time.monotonic() + WITHIN
     while not any(

@@ -34,7 +34,7 @@ FIELDS = ["percent", "done", "total", "lease", "attempt"]
 
 
 def outcome(make: Any) -> Any:
-    """The value, or which field is wrong."""
+    """The parsed value, or the name of the wrong field."""
     try:
         return make()
     except InvalidInput as error:

@@ -173,8 +173,8 @@ async def test_a_limited_number_enters_per_scheduler_pass(autojump_clock: MockCl
             nursery.start_soon(enter, number)
         await wait_all_tasks_blocked()
         assert entered == []
-        # A pass that lets somebody in schedules the end of the next; so the test takes that out.
-        start_limiter._token = _NoPasses()  # type: ignore[assignment]
+        # A pass that starts a task schedules the end of the next one; the test prevents that.
+        start_limiter._token = _NoPasses()  # type: ignore[assignment]  # a fake
         counts = []
         for _ in range(5):
             start_limiter._next_pass()
@@ -197,7 +197,7 @@ async def test_a_cancelled_task_leaves_the_queue(autojump_clock: MockClock) -> N
         await start_limiter.wait_turn()
         order.append(name)
 
-    start_limiter._started = 1  # and no pass ends until it is told to
+    start_limiter._started = 1  # and no pass ends until the test ends it
     async with trio.open_nursery() as nursery:
         async with trio.open_nursery() as given_up:
             given_up.start_soon(enter, "given up")

@@ -15,7 +15,7 @@ def test_a_socket_that_does_not_listen_is_refused(bound: bool) -> None:
     sock = socket.socket()
     if bound:
         sock.bind(("127.0.0.1", 0))
-    descriptor = sock.detach()  # whoever takes it closes it
+    descriptor = sock.detach()  # the function that takes it closes it
     with pytest.raises(InvalidSettings, match=f"descriptor {descriptor} does not listen") as caught:
         inherited_listeners(f"fd://{descriptor}")
     assert caught.value.field == "bind"

@@ -178,7 +178,7 @@ def health(address: str) -> bytes:
 
 
 class TestOverTheWire:
-    """From 127.0.0.1, which is trusted, with the addresses in its headers."""
+    """A request from 127.0.0.1, which is trusted, with the addresses in its headers."""
 
     LIMITS = Limits(max_connections_per_address=2, request_header_timeout=0.5, close_timeout=0.3)
 
@@ -207,7 +207,7 @@ class TestOverTheWire:
             nursery.cancel_scope.cancel()
 
     async def test_a_reused_connection_counts_for_the_address_of_its_request(self) -> None:
-        """As a proxy keeps them: for one client after the other, in any order."""
+        """A proxy uses its connections for one client after the other, in any order."""
         async with trio.open_nursery() as nursery:
             serve = partial(serve_gateway, "127.0.0.1:0", None, self.LIMITS)
             gateway: Gateway = await nursery.start(serve)

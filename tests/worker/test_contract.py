@@ -65,7 +65,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_thousand_jobs_far_away_are_not_stalled(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With round trips of 100 ms all are reported, and end, within a few of them. test_send_queue
+    """With round trips of 100 ms, all are reported and end within a few of them; `test_send_queue`
     tests the times on a mock clock."""
     sizes: list[int] = []
     connect = publisher.connect
@@ -129,7 +129,7 @@ def test_accepts_is_sent_to_the_gateway(target: Target) -> None:
 
 
 def ask(target: Target, job: str) -> None:
-    """Somebody asks for it to be cancelled."""
+    """A client requests to cancel it."""
     if target.url.startswith("http"):
         with urlopen(f"{target.url}/api/jobs/{job}/requests", b'{"verb":"cancel"}') as answer:  # noqa: S310 - http
             assert answer.status == 202

@@ -347,7 +347,7 @@ def test_a_released_job_is_continued_by_another(
 
 
 def test_updates_before_a_release_are_sent(fake: Fake) -> None:
-    fake.door.clear()  # also if not a word was sent yet
+    fake.door.clear()  # also if nothing was sent yet
     job = Job("job", url=fake.url)
     job.update(done=50)
     job.release()

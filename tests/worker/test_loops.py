@@ -263,7 +263,7 @@ def test_without_a_thread_there_is_no_wait(fake: Fake, monkeypatch: pytest.Monke
 async def test_a_jump_of_the_loops_clock_does_not_end_the_wait(
     fake: Fake, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """The gateway needs its time in the true world, whatever the clock of a test says."""
+    """The gateway needs real time, also if a test controls the loop's clock."""
     async with Job("job", url=fake.url) as job:
         job.update(done=1)
     assert job.wait(0)

@@ -159,7 +159,7 @@ def test_counts_of_spawned_processes_add_up(target: Target, tmp_path: Path) -> N
 
 
 def forked(report: Report, count: int) -> None:
-    """As in a child that counts and is then killed."""
+    """The case of a child that counts and is then killed."""
     report.before_fork()
     counts = report.snapshot.stage.segment.child_counts
     assert counts is not None

@@ -35,7 +35,7 @@ class World:
         self.answer: Callable[[Item], Outcome] = lambda item: GOOD
 
     def step(self) -> bool:
-        """One request; False if nothing is ever due."""
+        """Make one request; returns False if nothing will ever be due."""
         while not (items := self.queue.take(self.now)):
             at = self.queue.next_at(self.now)
             if at is None:
@@ -240,7 +240,7 @@ def test_a_one_shot_waits_for_a_released_report_of_the_same_job() -> None:
 
 
 def test_a_try_that_is_left_for_the_next_one_is_no_news() -> None:
-    """Whoever retries a job in the same process begins the next try at once."""
+    """A retry of a job in the same process begins the next attempt at once."""
     world = World()
     first, second = report("job"), report("job")
     world.queue.touch(first, 0.0)

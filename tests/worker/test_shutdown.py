@@ -18,7 +18,7 @@ from .fake_gateway import DEADLINE, FakeGateway
 ROOT = Path(__file__).parents[2]
 PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python")) or [Path(sys.executable)]
 PACKAGES = sysconfig.get_path("purelib")
-"""Of this Python: tqdm has no compiled part, so others can import it, too."""
+"""The packages of this Python: tqdm has no compiled part, so other versions can import it."""
 
 LATE = {
     "a module-level bar that is not closed": (

@@ -38,6 +38,7 @@ from .codec import (
     plain,
     unbroken,
 )
+from .failover import GRACE, Registration
 from .keys import Shard
 from .links import Command, Connector, RedisConnector, raise_errors
 from .lists import Lists
@@ -47,7 +48,6 @@ from .records import Records
 from .refusals import Refusals
 from .scripts import EXPIRE_LEASES, PUBLISH
 from .servers import CONNECT_TIMEOUT, FAILURES, TIMEOUT, explain, open_servers, refusal_in
-from .takeover import GRACE, Registration
 from .url import Address, parse_address
 
 __all__ = ["RedisBroker"]

@@ -37,7 +37,7 @@ __all__ = [
 EntryId = tuple[int, int]
 """The id of a stream's entry; they are ordered."""
 Entry = tuple[bytes, list[bytes]]
-"""As XREAD returns it: an id, then names and values."""
+"""An entry as XREAD returns it: an id, then names and values."""
 
 
 @frozen

@@ -7,7 +7,7 @@
     {prefix}:children:<job>  hash  the contributions of its children: see lua/groups.lua
     {prefix}:feed         stream   all events, each with its `traceparent` if the update had one:
                                    what nodes poll
-    {prefix}:leases       zset     job → when to look at it next: its lease may have run out,
+    {prefix}:leases       zset     job → when to check it next: its lease may have expired,
                                    or it is to be forgotten
     {prefix}:recent       zset     job → the number in the feed of its last update's event
     {prefix}:counters     hash     `events`: how many there were; `epoch`: the newest one;

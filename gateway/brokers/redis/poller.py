@@ -7,7 +7,7 @@ events that arrive while the connection is lost can still be read afterwards.
     position   always an explicit id, never `$`: the id of the last delivered entry
     loss       `cursor.Cursor` detects missing events; every loss and every new connection
                delivers `FEED_RESET`
-    server     if another server answers than before, a new generation begins (`takeover.py`), and
+    server     if another server answers than before, a new generation begins (`failover.py`), and
                is repaired before any of its events is delivered
     waiting    XREAD BLOCK while there are no events; otherwise at least `TICK` from read to read,
                and until the batch is delivered: events that arrive meanwhile are the next batch
@@ -27,11 +27,11 @@ from ...model.state import Event
 from ..base import FEED_RESET
 from .calls import Calls
 from .cursor import Cursor, Entry, FeedState, is_primary, parse_feed_state, server_identity
+from .failover import POLL_INTERVAL, Registration, register, restore
 from .keys import Shard
 from .links import Connector, Link, raise_errors
 from .scripts import FUNCTIONS
 from .servers import FAILURES, REPLICA, explain
-from .takeover import POLL_INTERVAL, Registration, register, restore
 
 __all__ = ["BATCH", "FeedStatistics", "Poller"]
 
@@ -81,7 +81,7 @@ class Poller:
     Args:
         connector: Makes its connection.
         shard: The shard whose feed it follows.
-        calls: The calls to the shard, which fail during a takeover.
+        calls: The calls to the shard, which fail during a failover.
         registration: The node's name, and the settings that it shares with other nodes.
         observed: Returns the newest event of each of the shard's jobs that the node has shown.
         record_observed: Called with the events before they are delivered.

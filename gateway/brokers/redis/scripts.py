@@ -1,8 +1,8 @@
 """The scripts that change jobs in a Redis, and how they are called.
 
-Each is `lua/constants.lua` (generated), `lua/record.lua`, `lua/groups.lua` and a file of its own,
-run by EVALSHA, so that a caller's script is exactly the one it was written for, whatever version
-others use. `FUNCTIONS` is the same as a library for other clients: `redis-cli FCALL progress …`.
+Each is `lua/constants.lua` (generated), `lua/record.lua`, `lua/groups.lua` and a file of its own.
+EVALSHA runs them, so a caller always gets the version of a script that it was written for.
+`FUNCTIONS` is the same as a library for other clients: `redis-cli FCALL progress …`.
 """
 
 from __future__ import annotations

@@ -54,13 +54,13 @@ class Address(NamedTuple):
 
     kind: Kind
     hosts: tuple[tuple[str, int], ...]
-    """Of the server, the Sentinels, or some of the cluster; empty for a Unix socket."""
+    """The server's address, the Sentinels', or some of the cluster's; empty for a Unix socket."""
     path: str | None
-    """Of the Unix socket."""
+    """The path of the Unix socket."""
     service: str | None
     """What the Sentinels call the primary."""
     options: dict[str, str | int]
-    """As redis-py's connections take them."""
+    """The options for redis-py's connections."""
     tls: bool
     sentinel_options: dict[str, str]
     layout: Layout

@@ -49,7 +49,7 @@ class ServerProcess:
     public: Sequence[socket.socket] = ()
     inside: Sequence[socket.socket] = ()
     random: Random = field(factory=Random)
-    """For the jitter of pauses."""
+    """The source of the random jitter of restart delays."""
     ready: bool = False
     """Whether it serves, with the current settings."""
     _process: trio.Process | None = None

@@ -1,4 +1,4 @@
-"""Messages to systemd, or to whatever listens at `NOTIFY_SOCKET` (sd_notify(3)).
+"""Messages to systemd, or to another service manager at `NOTIFY_SOCKET` (sd_notify(3)).
 
 The gateway's own supervisor listens at a descriptor, `fd://9` (`supervisor_pipe.py`).
 """

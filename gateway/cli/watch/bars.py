@@ -47,7 +47,7 @@ class Bars:
         with Live(
             get_renderable=self.picture,
             console=self._console,
-            auto_refresh=False,  # by a task of ours: no thread
+            auto_refresh=False,  # a Trio task refreshes it, instead of a thread
             redirect_stdout=False,
             redirect_stderr=False,
             vertical_overflow="ellipsis",

@@ -69,7 +69,7 @@ class Error(Struct, frozen=True, tag_field="type", tag="error"):
 
 
 class Ping(Struct, frozen=True, tag_field="type", tag="ping"):
-    """To be answered with a `pong`."""
+    """A `ping`, which must be answered with a `pong`."""
 
 
 class Pong(Struct, frozen=True, tag_field="type", tag="pong"):

@@ -43,7 +43,7 @@ class Cluster:
         give_up_at = monotonic() + FORMS_WITHIN
         while not all(map(self._formed, self.primaries)):
             assert monotonic() < give_up_at, "the cluster does not form"
-            sleep(0.05)  # its members tell nobody when they agree
+            sleep(0.05)  # its members send no event when they agree
 
     def flush(self) -> None:
         for server in self.primaries:

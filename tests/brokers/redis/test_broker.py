@@ -61,15 +61,15 @@ async def test_all_keys_expire_without_a_running_node(server: Server) -> None:
     server.client.hset("progress:counters", "retention", 3600)
     await broker.publish("a", Update(lease=600))
     await broker.publish("a", Update(percent=1))
-    # Kept for longer than anything is that can be heard before the next look at it.
+    # Kept for longer than the retention after the last report before the next check.
     assert [server.client.ttl(key) for key in keys] == [4200, 4200]
     for key in keys:
         server.client.persist(key)
     server.client.set(CLOCK, 1599)
     await broker.publish("a", Update(percent=5))
-    assert [server.client.ttl(key) for key in keys] == [-1, -1]  # no look is due: nothing to do
+    assert [server.client.ttl(key) for key in keys] == [-1, -1]  # no check is due: nothing to do
     server.client.set(CLOCK, 1601)
-    await broker.publish("a", Update())  # unchanged, and yet a word
+    await broker.publish("a", Update())  # unchanged, but a report
     assert [server.client.ttl(key) for key in keys] == [4200, 4200]
     broker.close()
 
@@ -233,7 +233,7 @@ async def test_lists_do_not_delay_updates(broker: RedisBroker, server: Server) -
 
     await make_one()
     async with trio.open_nursery() as nursery:
-        server.client.client_pause(200)  # milliseconds in which it answers nobody
+        server.client.client_pause(200)  # for these milliseconds it answers no client
         for _ in range(40):
             nursery.start_soon(make_one)
         await trio.testing.wait_all_tasks_blocked()

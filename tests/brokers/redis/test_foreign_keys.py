@@ -43,7 +43,7 @@ async def broker(server: Server) -> AsyncIterator[RedisBroker]:
 
 
 def spoil(**fields: str | None) -> Callable[[Any], None]:
-    """A record of ours, with these fields changed or removed."""
+    """A record of the gateway, with these fields changed or removed."""
 
     def change(client: Any) -> None:
         client.execute_command("FCALL", "progress", 1, "progress", "bad", "percent", 1)

@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 
 from gateway import BrokerUnavailable, Node
 from gateway.brokers.base import FEED_RESET
-from gateway.brokers.redis import poller, takeover
+from gateway.brokers.redis import failover, poller
 from gateway.brokers.redis.broker import RedisBroker
 from gateway.brokers.redis.links import RedisConnector
 from gateway.brokers.redis.servers import open_servers
@@ -90,7 +90,7 @@ async def test_an_end_at_a_reused_position_is_shown(
     mode: str, lost: int, broker: RedisBroker, server: Server
 ) -> None:
     """Of 5 updates the replica misses the last `lost`; then the job ends at a lower, or
-    the same, position as a client has seen. It has no new epoch yet: no node has noticed."""
+    the same, position as a client has seen, in the same epoch: no node has noticed the loss."""
     node = Node(broker)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
@@ -139,7 +139,7 @@ async def restore(server: Server, events: list[Event]) -> None:
     connector = RedisConnector(open_servers(address, calls=1))
     limiter = trio.CapacityLimiter(1)
     link = await connector.connect("progress:feed", name="observer", limiter=limiter)
-    await takeover.restore(link, address.layout.shards[0], events)
+    await failover.restore(link, address.layout.shards[0], events)
     link.close()
     connector.close()
 

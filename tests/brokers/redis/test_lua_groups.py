@@ -114,7 +114,7 @@ class Lua:
         return answer[3].decode() or None
 
     def reap(self) -> None:
-        """As the broker does, but without the check for a stepped clock."""
+        """Expire leases as the broker does, but without the check for a stepped clock."""
         while True:
             self.client.hdel(SHARD.counters, "asked_at")
             keys = SHARD.keys()
@@ -126,12 +126,12 @@ class Lua:
             self.client.evalsha(self._reap, len(keys), *keys, "", 100, *jobs)
 
     def forget(self, job: str) -> None:
-        """As the reaper does after the time of retention."""
+        """Drop the job, as after its retention."""
         self.client.hset(SHARD.last(job), "health", "lost")
         self.silence(job)
 
     def silence(self, job: str) -> None:
-        """As the reaper does after the time of the lease."""
+        """Expire the job's lease."""
         self.client.hset(SHARD.last(job), "reported_at", "1")
         self.client.zadd(f"{SHARD.prefix}:leases", {job: 1})
         keys = SHARD.keys(job)

@@ -57,7 +57,7 @@ async def until_lost(feed: ReceiveChannel[Sequence[Event]]) -> list[Event]:
 
 
 async def next_done(feed: ReceiveChannel[Sequence[Event]]) -> float | None:
-    """`done` of the next event, whatever else comes before it."""
+    """`done` of the next event; other events before it are skipped."""
     with trio.fail_after(10):
         while True:
             batch = await feed.receive()

@@ -64,7 +64,7 @@ async def test_tls_connects(tmp_path: Path) -> None:
     try:
         await works(RedisBroker(f"rediss://localhost:{port}?ssl_ca_certs={files['ca']}"))
         with pytest.raises(BrokerUnavailable, match="certificate"):
-            await works(RedisBroker(f"rediss://localhost:{port}"))  # signed by nobody it knows
+            await works(RedisBroker(f"rediss://localhost:{port}"))  # signed by an unknown authority
     finally:
         server.close()
 

@@ -52,7 +52,7 @@ def test_the_repr_of_an_address_has_no_password() -> None:
 
 
 def test_it_reads_as_words() -> None:
-    """As a node says at its start where its jobs are."""
+    """The description of the Redis that a node logs at its start."""
     assert of_jobs("redis://u:secret@h") == ("jobs", "in Redis, server h:6379")
 
 

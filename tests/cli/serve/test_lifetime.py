@@ -343,7 +343,7 @@ os.execv(sys.executable, [sys.executable, "-m", "gateway.cli", "serve", "--bind"
 
 
 def test_a_systemd_socket_is_used() -> None:
-    """Who connects before the gateway is there waits, and is served."""
+    """A client that connects before the gateway has started waits, and is then served."""
     with Running(sys.executable, "-c", ACTIVATE) as served:
         port = int(served.until("\n"))
         with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as early:

@@ -105,7 +105,7 @@ async def test_all_server_processes_serve_at_one_address() -> None:
         ]
         assert sorted(subscribed) == [1, 2, 3]
 
-        # They share the address with each other, not with whoever comes along.
+        # They share the address with each other, and not with foreign processes.
         other = ran(
             "serve", "--processes", "2", "--bind", f"127.0.0.1:{port}",
             PROGRESS_GATEWAY_REDIS=session_server().url,
@@ -177,7 +177,7 @@ async def test_server_processes_recover_with_redis_after_a_pause() -> None:
 
 @pytest.mark.parametrize("signalled", ["the supervisor", "all processes"])
 async def test_sigterm_drains_all_server_processes_at_the_same_time(signalled: str) -> None:
-    """`everybody`: systemd and a terminal's Ctrl-C signal all processes."""
+    """`all processes`: systemd and a terminal's Ctrl-C signal all of them."""
     with Supervised("--shutdown-timeout", "3", redis=session_server().url) as processes:
         port = processes.serving()
         with stuck_client(f"http://127.0.0.1:{port}"):

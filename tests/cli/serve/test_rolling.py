@@ -1,4 +1,4 @@
-"""A rolling update: a process that is told to stop still serves for a while, not ready; and one
+"""A rolling update: a process that gets SIGTERM still serves for a while, not ready; and one
 that starts without its Redis waits for it, not ready."""
 
 from __future__ import annotations
