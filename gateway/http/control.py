@@ -72,7 +72,8 @@ async def request_control(
         return problem(404, "No worker has reported this job.", field="job")
     if result.reason in REFUSALS:
         return problem(409, REFUSALS[result.reason], code=result.reason)
-    await _ask_children(node, job, request, permissions=permissions)
+    if result.applied or await _is_current(node, job, request.id):
+        await _ask_children(node, job, request, permissions=permissions)
     epoch, seq = result.position
     answer: dict[str, Any] = {
         "id": request.id,
@@ -82,6 +83,13 @@ async def request_control(
         "applied": result.applied,
     }
     return as_json(answer, status=202 if result.applied else 200)
+
+
+async def _is_current(node: Node, job: str, request: str) -> bool:
+    """Whether a request that was sent again is still the job's request: then jobs below may lack
+    it. If it was replaced, or there is a cancel, they must not be sent it."""
+    event = (await node.broker.read([job])).get(job)
+    return bool(event and event.state.request and event.state.request.id == request)
 
 
 def _alone(job: str, permissions: Permissions) -> bool:

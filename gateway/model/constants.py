@@ -30,6 +30,7 @@ __all__ = [
     "MAX_CHILDREN",
     "MAX_DATA",
     "MAX_DATA_DEPTH",
+    "MAX_EARLIER_REQUESTS",
     "MAX_EARLY_CHILDREN",
     "MAX_EXPECTED",
     "MAX_GROUP_LEVELS",
@@ -69,6 +70,7 @@ MAX_TOKEN: Final = 8 * 1024  # characters: a header with it still fits into a 16
 MAX_ACCEPTS: Final = 8  # verbs of a job: a page draws a button for each
 MAX_ARGS: Final = 1024  # bytes of JSON of a request's arguments: a few numbers
 MAX_REQUEST_ID: Final = 64  # characters: room for a UUID
+MAX_EARLIER_REQUESTS: Final = 8  # of an attempt, whose ids are kept: a sender repeats one at once
 LASTING_VERBS: Final = ("cancel", "pause")  # hold on: what begins in a group later is asked too
 MAX_CHILDREN: Final = 100_000  # of a group: others are not counted in it; each costs some 50 bytes
 MAX_EARLY_CHILDREN: Final = 10_000  # remembered of a group that is not declared yet

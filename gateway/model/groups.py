@@ -115,11 +115,11 @@ def contribute(
     from `old` to `new`. The record has a new position if this is an event."""
     state, pace, sums = group.state, group.pace, sums.replaced(old, new)
     now = max(round(now, 3), state.updated_at)
-    begun = state
+    begun, earlier = state, group.earlier_requests
     if state.final:
         if old is None or new is None or old.attempt == new.attempt:
             return evolve(group, sums=sums)
-        begun, pace = _reopened(state, now=now), None
+        begun, pace, earlier = _reopened(state, now=now), None, ()
     expected = state.children.expected if state.children else None
     idle: Health = "ok" if new else state.health
     changed = replace(begun, **figures(begun, sums, expected=expected, now=now, idle=idle))
@@ -130,7 +130,9 @@ def contribute(
     else:
         changed, pace = paced(changed, pace, now=now)
     position = Position(group.position.epoch, group.position.seq + 1)
-    return evolve(group, position=position, state=changed, pace=pace, sums=sums)
+    return evolve(
+        group, position=position, state=changed, pace=pace, sums=sums, earlier_requests=earlier
+    )
 
 
 def _reopened(state: State, *, now: float) -> State:

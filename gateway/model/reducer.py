@@ -20,7 +20,7 @@ rule that applies decides.
     the status is final                       rejected: final
     a request with a verb that the job        rejected: not_accepted
       does not accept
-    a request that the state already has      rejected: unchanged
+    a request that the attempt has had        rejected: unchanged
     a request while there is a cancel that    rejected: unchanged
       was not refused
     a request                                 stored in the state; the lease is not renewed
@@ -191,19 +191,27 @@ def _request(record: Record, update: RequestUpdate, *, now: float) -> Result:
         reason = "final"
     elif ask.verb not in (state.accepts or ()):
         reason = "not_accepted"
-    elif _stands(state.request, against=ask):
+    elif _has_request(record, ask.id):
         reason = "unchanged"
     if reason is not None:
         return Result(record, reason, by_worker=False)
     asked = msgspec.structs.replace(ask, at=now)
+    earlier = record.earlier_requests
+    if state.request is not None:
+        earlier = (*earlier, state.request.id)[-constants.MAX_EARLIER_REQUESTS :]
     state = msgspec.structs.replace(state, request=asked)
-    return Result(evolve(record, position=_next(record), state=state), by_worker=False)
+    asked_record = evolve(record, position=_next(record), state=state, earlier_requests=earlier)
+    return Result(asked_record, by_worker=False)
 
 
-def _stands(request: Request | None, *, against: Request) -> bool:
-    """Whether the current request must not be replaced by the request `against`."""
-    if request is None or request.id == against.id:
-        return request is not None
+def _has_request(record: Record, id_: str) -> bool:
+    """Whether the record must not take a request with this id: the attempt has had it, or it has a
+    cancel that was not refused."""
+    request = record.state.request
+    if request is None:
+        return False
+    if request.id == id_ or id_ in record.earlier_requests:
+        return True
     return request.verb == CANCEL and request.refused is None
 
 

@@ -198,3 +198,6 @@ class Record:
     pace: RateEstimator | None = None
     sums: Sums | None = None
     """The sums of the children's contributions, if the job is a group."""
+    earlier_requests: tuple[str, ...] = ()
+    """The ids of the attempt's requests before the current one, the newest last. Sending one of
+    them again has no effect."""

@@ -169,3 +169,73 @@ def test_the_detail_shows_the_whole_of_a_long_message(page: Page, served: Served
           return text.left >= box.left && text.right <= box.right && text.bottom <= box.bottom;
         }"""
     )
+
+
+def test_an_update_changes_only_what_it_says(page: Page, served: Served) -> None:
+    """An update of a job with a long history makes one row, and no other element."""
+    for percent in range(60):
+        served.report("video:42", percent=percent, phase="encode", data={"frame": percent})
+    page.goto(f"{served.url}/?job=video:42")
+    rows = page.get_by_role("dialog", name="video:42").locator("tbody").get_by_role("row")
+    expect(rows).to_have_count(50)
+    expect(rows.first).to_contain_text("59%")
+    page.evaluate(
+        """() => {
+          globalThis.elements = { added: [], removed: [] };
+          const plot = document.querySelector('#detail-plot'); // drawn once a second, see chart.js
+          const note = (list, nodes) => {
+            for (const { tagName } of nodes) if (tagName) list.push(tagName); // else a text
+          };
+          new MutationObserver((records) => {
+            for (const { target, addedNodes, removedNodes } of records) {
+              if (plot.contains(target)) continue;
+              note(elements.added, addedNodes);
+              note(elements.removed, removedNodes);
+            }
+          }).observe(document.querySelector('#detail'), { childList: true, subtree: true });
+        }"""
+    )
+    for percent in range(60, 65):
+        served.report("video:42", percent=percent, phase="encode", data={"frame": percent})
+        expect(rows.first).to_contain_text(f"{percent}%")
+        expect(page.locator("#detail-data")).to_contain_text(str(percent))
+    # On a slow machine the gateway begins to estimate meanwhile: then the rate gets a row.
+    rate = {"DT", "DD"}
+    for tags in page.evaluate("elements").values():
+        assert [tag for tag in tags if tag not in rate] == ["TR"] * 5
+        assert len(tags) <= 5 + 2 * len(rate)
+
+
+def test_texts_from_right_to_left_are_isolated_everywhere(page: Page, served: Served) -> None:
+    """Phase, message, unit, error, data and refusal of a worker that writes Hebrew and Arabic."""
+    phase, message, unit = "קידוד וידאו (שלב 2)", "קובץ 3 מתוך 10: סרט.mp4", "קבצים"
+    error = "נכשל: הדיסק מלא (100%)!"
+    served.report("video:1", phase=phase, message=message, done=3, total=10, unit=unit)
+    served.report("video:2", message="ترميز الملف 7 من 9 (mp4)", percent=70)
+    served.report("video:1", status="failed", error=error, data={"סיבה": "דיסק"})
+    page.goto(served.url)
+    row = row_of(page, "video:1")
+    expect(row).to_contain_text(error)
+    row.get_by_role("link").click()
+    detail = page.get_by_role("dialog", name="video:1")
+    expect(detail.get_by_role("row").nth(1)).to_contain_text(error)
+    isolated = """(root, texts) => {
+      const found = [];
+      const search = (node) => {
+        for (const child of node.childNodes) {
+          if (child.nodeType === 3 && texts.some((text) => child.nodeValue.includes(text))) {
+            found.push(getComputedStyle(child.parentElement).unicodeBidi);
+          }
+          if (child.shadowRoot) search(child.shadowRoot);
+          search(child);
+        }
+      };
+      search(root);
+      return found;
+    }"""
+    ways = page.locator("body").evaluate(isolated, [phase, message, error, unit, "ترميز"])
+    assert len(ways) >= 6
+    assert set(ways) <= {"isolate", "plaintext", "isolate-override"}, ways
+    block = page.get_by_role("region", name="Error").locator("pre")
+    assert block.evaluate("(node) => getComputedStyle(node).direction") == "rtl"
+    assert page.locator("#detail-data").evaluate("(it) => getComputedStyle(it).direction") == "ltr"

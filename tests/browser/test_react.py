@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from .bundled import bundle, node
-from .chromium import SOON, Locator, Page, WebSocket, expect
+from .chromium import SOON, Complaints, Locator, Page, WebSocket, expect
 from .served import Served
 from .site import serve_site
 
@@ -200,6 +200,41 @@ def test_the_hook_has_the_shape_of_a_projects_hook(page: Page, served: Served, s
     expect(status).to_have_text("connected, true")
     expect(log.nth(-2)).to_have_text("connected")
     expect(log.last).to_have_text("project:8 60")
+
+
+def test_the_replaced_hook_follows_a_retry_and_an_outage(
+    complaints: Complaints, page: Page, served: Served, show: Show
+) -> None:
+    complaints.expect("WebSocket connection to .* failed")
+    for number in (7, 8):
+        served.report(f"project:{number}", percent=number)
+    show("Projects")
+    status, log = page.get_by_role("status"), page.get_by_role("listitem")
+    lines = ["connected"]
+    expect(log).to_have_text(lines)
+    page.get_by_role("button", name="send").click()
+    lines += ["project:7 7", "project:8 8"]
+    expect(log).to_have_text(lines)
+    updates: list[tuple[dict[str, Any], str]] = [
+        ({"status": "failed", "error": "disk full"}, "project:7 failed"),
+        ({"start": True, "percent": 5}, "project:7 5 attempt 2"),
+        ({"status": "succeeded"}, "project:7 succeeded attempt 2"),
+    ]
+    for update, line in updates:
+        served.report("project:7", **update)
+        lines.append(line)
+        expect(log).to_have_text(lines)
+    expect(status).to_have_text("connected, true")
+
+    served.kill()
+    lines.append("disconnected")
+    expect(log).to_have_text(lines)
+    served.start()  # jobs in memory are lost with it
+    served.report("project:8", percent=80)
+    expect(log.last).to_have_text("project:8 80")
+    expect(status).to_have_text("connected, true")
+    later = log.all_inner_texts()[len(lines) :]
+    assert [line for line in later if "connected" in line] == ["connected"]
 
 
 def test_use_jobs_with_a_prefix_shows_jobs_that_appear_and_end(

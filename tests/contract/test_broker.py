@@ -354,6 +354,21 @@ async def test_a_newer_request_replaces_all_but_a_cancel(bench: Bench) -> None:
     assert (await broker.publish("a", ask("5", "cancel"))).applied
 
 
+async def test_an_earlier_request_that_is_sent_again_does_not_return(bench: Bench) -> None:
+    publish = bench.broker.publish
+    await publish("a", Update(accepts=("pause", "resume")))
+    await publish("a", ask("1", "pause"))
+    await publish("a", ask("2", "resume"))
+    assert (await publish("a", ask("1", "pause"))).reason == "unchanged"
+    stands = await asked_of(bench)
+    assert stands is not None
+    assert stands.id == "2"
+    # The next attempt knows nothing of them.
+    await publish("a", Update(attempt=2, accepts=("pause", "resume")))
+    assert (await publish("a", ask("1", "pause"))).applied
+    assert (await publish("a", ask("2", "resume"))).applied
+
+
 async def test_a_request_belongs_to_an_attempt_and_renews_no_lease(bench: Bench) -> None:
     broker = bench.broker
     await broker.publish("a", Update(accepts=("cancel",), lease=10))

@@ -573,3 +573,19 @@ async def test_a_request_to_a_group_goes_to_its_running_children_and_theirs(
     for job in ("g/runs", "g/deaf", "g/waits", "g/s/runs"):
         await http.post(f"/api/jobs/{job}", json={"status": "cancelled"})
     assert (await http.get("/api/jobs/g")).json()["state"]["status"] == "cancelled"
+
+
+async def test_a_replaced_request_that_is_sent_again_goes_to_no_child(
+    http: httpx.AsyncClient,
+) -> None:
+    can = {"accepts": ["pause", "resume"]}
+    await http.post("/api/jobs", json=[{"job": "g", "children": 2} | can])
+    for id_, verb in (("r1", "pause"), ("r2", "resume")):
+        asked = await http.post("/api/jobs/g/requests", json={"verb": verb, "id": id_})
+        assert asked.status_code == 202
+    await http.post("/api/jobs", json=[{"job": "g/a"} | can])  # knows neither
+    again = await http.post("/api/jobs/g/requests", json={"verb": "pause", "id": "r1"})
+    assert again.status_code == 200
+    for job, expected in (("g", "r2"), ("g/a", None)):
+        state = (await http.get(f"/api/jobs/{job}")).json()["state"]
+        assert state.get("request", {}).get("id") == expected

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from gateway.auth.keys import read_keys
+from gateway.auth.tokens import mint
 from tests.browser.bundled import MODULES
 from tests.browser.proxy import Proxy
 from tests.browser.served import Served
@@ -14,6 +18,7 @@ from tests.browser.site import serve_site
 
 from .driver import firefox
 
+SECRET = secrets.token_urlsafe(32)
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -70,6 +75,34 @@ async def test_a_bar_in_the_html_follows_its_job(tmp_path: Path, transport: str)
                 said for said in tab.complaints if "can’t establish a connection" not in said
             ]
             assert foreign == []
+
+
+async def test_a_token_is_sent_and_a_wrong_one_is_explained_once(tmp_path: Path) -> None:
+    right, wrong = (
+        mint(key, now=time.time(), ttl=600, watch=["video:*"], publish=["*"])
+        for secret in (SECRET, f"another-{SECRET}")
+        for key in read_keys(secret, source="the test")
+    )
+    with ExitStack() as stack:
+        served = stack.enter_context(Served("--secret", SECRET, token=right))
+        page = PAGE.format(gateway=served.url, bars=BAR.format(job="video:42"))
+        page = page.replace("client.js", 'client.js" data-token-url="/token')
+        good, bad = (
+            stack.enter_context(serve_site(page, scripts={"/token": token}))
+            for token in (right, wrong)
+        )
+        served.report("video:42", percent=37)
+        async with firefox(tmp_path) as tab:
+            await tab.goto(good)
+            await tab.shows(text(".figure"), "37%")
+            served.report("video:42", percent=40)
+            await tab.shows(text(".figure"), "40%")
+            assert tab.complaints == []
+            await tab.goto(bad)
+            await tab.shows(text(".time"), "not connected")
+            why = "no key here matches the token's signature: is it the same secret?"
+            refusals = [complaint for complaint in tab.complaints if "closed with" in complaint]
+            assert [refusal.partition("closed with 4500: ")[2] for refusal in refusals] == [why]
 
 
 async def test_axe_finds_nothing_wrong_with_the_elements(tmp_path: Path) -> None:

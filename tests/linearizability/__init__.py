@@ -2,5 +2,6 @@
 nodes that are killed and a Redis that is killed and restarted in the middle.
 
 `history.py` makes the history and `checker/` (Go, porcupine) checks it against the fold, job by
-job. `python -m tests.linearizability --minutes N` does so for longer.
+job, and a group together with all below it. `python -m tests.linearizability --minutes N` does so
+for longer.
 """

@@ -36,16 +36,22 @@ from tests.cli.processes import GATEWAY, Running
 __all__ = ["Op", "check", "run", "written"]
 
 Op = dict[str, Any]
+JobUpdate = tuple[str, dict[str, Any]]
 
 CHECKER = Path(__file__).parent / "checker"
 END = 2**62
 TOTAL = 100
 JOB_SECONDS = 1.0
-"""How long one group of jobs is worked on before the next: the search in a history is short."""
-GROUP = 4
+"""How long some jobs are worked on before the next: the search in a history is short."""
+SINGLES = 4
 TIMEOUT = 5.0
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 _READ = ("attempt", "status", "done", "percent", "message")
+_COUNTS = ("expected", "queued", "running", "succeeded", "failed", "cancelled")
+GROUPS = {"": 3, "/s": 2}
+"""Of a tree, what each group expects. `/x` counts twice, so the outer one has 3 in all."""
+LEAVES = ("/s/a", "/s/b", "/x")
+"""The jobs of a tree that are no groups. `checker/tree.go` has the same tree."""
 
 
 def written(history: list[Op]) -> str:
@@ -66,11 +72,12 @@ def check(history: list[Op]) -> tuple[bool, str]:
 def seen(document: dict[str, Any]) -> dict[str, Any]:
     """What is compared of a document `{job, epoch, seq, state}`."""
     state = document["state"]
-    return {
-        "epoch": document["epoch"],
-        "seq": document["seq"],
-        **{name: state.get(name) or 0 for name in _READ},
-    }
+    found = {"epoch": document["epoch"], "seq": document["seq"]}
+    found |= {name: state.get(name) or 0 for name in _READ if name != "message"}
+    found["message"] = state.get("message", "")
+    if "children" in state:
+        found["children"] = [state["children"].get(name, 0) for name in _COUNTS]
+    return found
 
 
 class History:
@@ -90,22 +97,42 @@ class History:
         return time.monotonic() < self._until
 
     def jobs(self) -> list[str]:
-        """The jobs that are worked on now."""
-        group = int((time.monotonic() - self._began) / JOB_SECONDS)
-        return [f"g{group}:{number}" for number in range(GROUP)]
+        """The single jobs that are worked on now."""
+        return [f"{self._now()}:{number}" for number in range(SINGLES)]
+
+    def tree(self) -> str:
+        """The outer group that is worked on now."""
+        return f"{self._now()}:t"
+
+    def _now(self) -> str:
+        return f"g{int((time.monotonic() - self._began) / JOB_SECONDS)}"
 
     def chance(self, client: int) -> random.Random:
         return random.Random(f"{self._seed} {client}")
 
-    def update(self, chance: random.Random) -> dict[str, Any]:
+    def updates(self, chance: random.Random, *, at_once: int, tree: bool) -> list[JobUpdate]:
+        """What a publisher sends: of single jobs, or of a tree."""
+        if tree and chance.random() < 0.3:
+            tree_name = self.tree()
+            if chance.random() < 0.2:
+                group, expected = chance.choice(list(GROUPS.items()))
+                return [(tree_name + group, {"children": expected})]
+            jobs = [tree_name + leaf for leaf in chance.sample(LEAVES, at_once)]
+        else:
+            jobs = chance.sample(self.jobs(), at_once)
+        return [(job, self._update(chance, job)) for job in jobs]
+
+    def _update(self, chance: random.Random, job: str) -> dict[str, Any]:
         with self._lock:
             message = f"m{next(self._messages)}"
         late = time.monotonic() - self._began
         attempt = 1 + (late % JOB_SECONDS > JOB_SECONDS / 2 and chance.random() < 0.5)
         update: dict[str, Any] = {"attempt": attempt, "done": chance.randrange(1, TOTAL)}
         update |= {"total": TOTAL, "message": message, "lease": 3600}
-        if chance.random() < 0.08:
+        if chance.random() < (0.25 if "/" in job else 0.08):
             update["status"] = chance.choice(["succeeded", "failed"])
+        if job.endswith("/x"):
+            update["weight"] = 2
         return update
 
     def add(self, client: int, job: str, call: int, **more: Any) -> None:
@@ -126,7 +153,7 @@ class History:
         return self.ops + again
 
 
-Publish = Callable[[list[tuple[str, dict[str, Any]]]], list[dict[str, Any] | None]]
+Publish = Callable[[list[JobUpdate]], list[dict[str, Any] | None]]
 
 
 class Processes:
@@ -181,21 +208,21 @@ def _publishers(processes: Processes) -> list[Publish]:
     worker = RedisPublisher(processes.redis.url)
     plain = redis.Redis(unix_socket_path=str(processes.redis.socket), retry=Retry(NoBackoff(), 0))
 
-    def single(updates: list[tuple[str, dict[str, Any]]], node: int) -> Any:
+    def single(updates: list[JobUpdate], node: int) -> Any:
         return [_answer(processes.request(node, f"/api/jobs/{updates[0][0]}", updates[0][1]))]
 
-    def batch(updates: list[tuple[str, dict[str, Any]]]) -> Any:
+    def batch(updates: list[JobUpdate]) -> Any:
         body = [{"job": job, **update} for job, update in updates]
         return [_answer(document) for document in processes.request(1, "/api/jobs", body)]
 
-    def fcall(updates: list[tuple[str, dict[str, Any]]]) -> Any:
+    def fcall(updates: list[JobUpdate]) -> Any:
         job, update = updates[0]
         fields = [word for pair in update.items() for word in pair]
         said: Any = plain.fcall("progress", 1, "progress", job, *fields)
         words = [word.decode() if isinstance(word, bytes) else word for word in said]
         return [_answer(dict(zip(words[::2], words[1::2], strict=True)))]
 
-    def by_worker(updates: list[tuple[str, dict[str, Any]]]) -> Any:
+    def by_worker(updates: list[JobUpdate]) -> Any:
         return [
             _answer(outcome._asdict()) if isinstance(outcome, PublishResult) else None
             for outcome in worker.publish(updates)
@@ -207,10 +234,11 @@ def _publishers(processes: Processes) -> list[Publish]:
 
 def _publish(history: History, client: int, publish: Publish) -> None:
     chance = history.chance(client)
+    known = True
     while history.goes_on():
-        updates = [(job, history.update(chance)) for job in chance.sample(history.jobs(), 2)]
-        if client != 2:
-            updates = updates[:1]  # only the batch has several
+        # Only the batch has several. A tree gets few updates of unknown outcome: where all its jobs
+        # are one history, each of them doubles the search.
+        updates = history.updates(chance, at_once=2 if client == 2 else 1, tree=known)
         call = time.monotonic_ns()
         try:
             answers = publish(updates)
@@ -219,13 +247,16 @@ def _publish(history: History, client: int, publish: Publish) -> None:
         for (job, update), answer in zip(updates, answers, strict=True):
             returned = {} if answer else {"return": END}
             history.add(client, job, call, update=update, answer=answer, **returned)
-        time.sleep(chance.random() * (0.05 if all(answers) else 0.4))
+        known = all(answers)
+        time.sleep(chance.random() * (0.05 if known else 0.4))
 
 
 def _read(history: History, client: int, processes: Processes) -> None:
     chance = history.chance(client)
     while history.goes_on():
-        job, node = chance.choice(history.jobs()), chance.randrange(2)
+        tree = history.tree()
+        job = chance.choice([*history.jobs(), *(tree + name for name in (*GROUPS, *LEAVES))])
+        node = chance.randrange(2)
         call = time.monotonic_ns()
         try:
             if chance.random() < 0.7:
@@ -244,7 +275,7 @@ def _stream(history: History, client: int, processes: Processes) -> None:
     chance = history.chance(client)
     while history.goes_on():
         jobs = history.jobs()
-        query = "&".join(f"job={job}" for job in jobs)
+        query = "&".join(f"job={job}" for job in [*jobs, *(history.tree() + one for one in GROUPS)])
         netloc = urlsplit(processes.urls[chance.randrange(2)]).netloc
         connection = HTTPConnection(netloc, timeout=1.0)
         call = 0

@@ -23,6 +23,7 @@ def test_two_nodes_with_kills_are_linearizable() -> None:
     answered = {op["client"] for op in history if op.get("answer")}
     assert answered >= {0, 1, 2, 3, 4}
     assert {op["client"] for op in history if op.get("read")} >= {10, 11, 20, 21}
+    assert any("children" in (op.get("read") or {}) for op in history)
 
 
 def state(seq: int, done: int, message: str, status: str = "running") -> Op:
@@ -83,4 +84,67 @@ ALTERED: dict[str, Callable[[list[Op]], object]] = {
 def test_the_checker_rejects_an_invalid_history(name: str) -> None:
     history = copy.deepcopy(HISTORY)
     ALTERED[name](history)
+    assert not check(history)[0]
+
+
+def group(seq: int, percent: float, *children: int, status: str = "running") -> Op:
+    """A state of a group. `children`: expected, queued, running, succeeded, failed, cancelled."""
+    return {"epoch": 9, "seq": seq, "attempt": 1, "status": status, "percent": percent,
+            "children": children}  # fmt: skip
+
+
+def of(job: str, op: Op) -> Op:
+    return op | {"job": job}
+
+
+def declared(at: int, job: str, expected: int) -> Op:
+    answer = {"epoch": 9, "seq": 1, "attempt": 1, "reason": ""}
+    return of(job, update(at, 0, 0, "") | {"update": {"children": expected}, "answer": answer})
+
+
+TREE = [
+    declared(0, "t", 3),
+    declared(2, "t/s", 2),
+    of("t/s/a", update(4, 1, 50, "x")),
+    of("t/x", update(6, 1, 30, "y")),
+    of("t", read(8, group(4, 28.3, 3, 0, 2, 0, 0, 0))),
+    of("t/s/a", update(10, 2, 50, "z", status="succeeded")),
+    of("t/s/b", update(12, 1, 10, "l", status="failed")),
+    of("t/s", read(14, group(4, 100, 2, 0, 0, 1, 1, 0, status="failed"))),
+    of("t", read(16, group(6, 53.3, 3, 0, 1, 0, 1, 0))),
+    of("t/x", update(18, 2, 40, "m", status="succeeded")),
+    of("t", read(24, group(7, 100, 3, 0, 0, 1, 1, 0, status="failed"))),
+]
+"""`t` has `t/s`, a group of two, and `t/x`, which counts twice."""
+ANOTHER: Op = {"epoch": 7, "seq": 3, "attempt": 2, "reason": ""}
+ALTERED_TREES: dict[str, Callable[[list[Op]], object]] = {
+    "a percentage that is not the sum": lambda ops: ops[4]["read"].update(percent=28.2),
+    "a child that is not counted": lambda ops: ops[4]["read"].update(children=[3, 0, 1, 0, 0, 0]),
+    "a child that counts once too little": lambda ops: ops[8]["read"].update(percent=40),
+    "an update that the group does not know": lambda ops: ops[8]["read"].update(ops[4]["read"]),
+    "an inner end that is not counted": lambda ops: ops[8]["read"].update(
+        children=[3, 0, 2, 0, 0, 0]
+    ),
+    "an end before the last child's": lambda ops: ops[8]["read"].update(status="failed"),
+    "a group that goes on after its end": lambda ops: ops[10]["read"].update(status="running"),
+    "a failed child that is forgotten": lambda ops: ops[10]["read"].update(status="succeeded"),
+    "a retried child and no new attempt": lambda ops: ops.insert(
+        10, of("t/x", update(20, 3, 1, "n", attempt=2) | {"answer": ANOTHER})
+    ),
+}
+
+
+def test_the_checker_accepts_a_valid_tree() -> None:
+    assert check(TREE)[0]
+    lost = of("t/x", update(5, 0, 90, "l") | {"answer": None, "return": END})
+    assert check([*TREE, lost])[0]
+    again = of("t/x", update(26, 3, 1, "n", attempt=2) | {"answer": ANOTHER})
+    opened = group(8, 34, 3, 0, 1, 0, 1, 0) | {"attempt": 2}
+    assert check([*TREE, again, of("t", read(28, opened))])[0]
+
+
+@pytest.mark.parametrize("name", ALTERED_TREES)
+def test_the_checker_rejects_a_tree_that_is_not_the_sum_of_its_children(name: str) -> None:
+    history = copy.deepcopy(TREE)
+    ALTERED_TREES[name](history)
     assert not check(history)[0]

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
+from .runs import Outcome, run
 from .scenario import Scenario, draw
-from .world import Outcome, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -50,8 +50,12 @@ class Checks:
     """Jobs of which something was destroyed that the gateway does not promise to keep."""
     fenced: bool = True
     """No server loses writes: then an attempt has one worker, for everybody."""
-    refused: set[str] = field(factory=set)
-    """Requests that a worker has refused."""
+    refused: set[tuple[str, str]] = field(factory=set)
+    """Requests that a worker has refused: the job and the request's id."""
+    asked_of: dict[str, str] = field(factory=dict)
+    """Which job each request was asked of; if that is a group, those below it hold it too."""
+    of_attempt: dict[str, int | None] = field(factory=dict)
+    """By the request's id, which attempt it was asked of; None: whichever there is then."""
     frames: int = 0
     attempts: dict[str, int] = field(factory=dict)
     """Of each job, the newest attempt that anybody was shown."""
@@ -74,7 +78,8 @@ class Checks:
         before = observer.last.get(job)
         observer.last[job] = (position, state)
         if before is not None and job not in self.lost:
-            self._never_back(f"{observer.name}, {job}, {how}", before, (position, state))
+            who = f"{observer.name}, {job}, {how}"
+            self._never_back(who, job, before, (position, state))
         if state is not None and state["status"] in FINAL:
             known = self._ends.get(job)
             if known is None or state["attempt"] > known[1]:
@@ -101,14 +106,31 @@ class Checks:
                 raise Violated(f"never back: {job} #{state['attempt']} is {worker}'s and {known}'s")
 
     def _one_attempt(self, job: str, state: dict[str, Any]) -> None:
-        """A request is of one attempt, and is gone with it."""
+        """A request that names an attempt is of that one, and is gone with it. What a group is
+        asked, all attempts of its children are."""
         asked = state.get("request")
-        if asked is not None and job not in self.lost:
+        if asked is None or job in self.lost:
+            return
+        of = self.asked_of.get(asked["id"], job)
+        if not f"{job}/".startswith(f"{of}/"):
+            raise Violated(f"requests: {job} is shown what {of} was asked: {asked}")
+        if of == job and self.of_attempt.get(asked["id"]) is not None:
             known = self._requests.setdefault((job, asked["id"]), state["attempt"])
             if known != state["attempt"]:
                 raise Violated(
                     f"never back: {asked['id']} is asked of {job} #{state['attempt']} and #{known}"
                 )
+
+    def heard(self, id_: str, job: str, attempt: int | None, *, who: str) -> None:
+        """A worker of the job is told of a request."""
+        of = self.asked_of[id_]
+        if not f"{job}/".startswith(f"{of}/"):
+            raise Violated(f"requests: {who} of {job} is told what {of} was asked")
+        wanted = self.of_attempt[id_] if of == job else None
+        if wanted is not None and attempt is not None and wanted != attempt:
+            raise Violated(
+                f"never back: {who}, attempt {attempt}, is told of a request of attempt {wanted}"
+            )
 
     def was_shown(self, job: str, attempt: int, status: str) -> bool:
         """Whether anybody was shown this end of that attempt, or one of a later attempt."""
@@ -121,7 +143,9 @@ class Checks:
         if known != text:
             raise Violated(f"identity: {job} at {position} by {how} is {text}, and was {known}")
 
-    def _never_back(self, who: str, before: tuple[Any, Any], after: tuple[Any, Any]) -> None:
+    def _never_back(
+        self, who: str, job: str, before: tuple[Any, Any], after: tuple[Any, Any]
+    ) -> None:
         (old_position, old), (position, new) = before, after
         if position < old_position:
             raise Violated(f"never back: {who}: position {position} after {old_position}")
@@ -135,7 +159,8 @@ class Checks:
             return
         if self.fenced:
             asked, now_asked = old.get("request"), new.get("request")
-            _request_stays(who, asked, now_asked, refused=self.refused)
+            refused = asked is not None and (job, asked["id"]) in self.refused
+            _request_stays(who, asked, now_asked, refused=refused)
         if old["status"] in FINAL and new != old:
             raise Violated(f"never back: {who}: {new} after {old}")
         if old.get("phase") == new.get("phase") and (old.get("done") or 0) > (new.get("done") or 0):
@@ -147,7 +172,7 @@ class Checks:
             )
 
 
-def _request_stays(who: str, old: Any, new: Any, *, refused: set[str]) -> None:
+def _request_stays(who: str, old: Any, new: Any, *, refused: bool) -> None:
     """Within an attempt, once a request is shown: nothing replaces a cancel but its refusal,
     and what a worker has said of it stays."""
     if old is None:
@@ -157,6 +182,6 @@ def _request_stays(who: str, old: Any, new: Any, *, refused: set[str]) -> None:
     elif new["id"] == old["id"]:
         stays = all(name in new for name in old)
     else:
-        stays = old["verb"] != "cancel" or old["id"] in refused
+        stays = old["verb"] != "cancel" or refused
     if not stays:
         raise Violated(f"never back: {who}: the request {new} after {old}")

@@ -27,7 +27,8 @@ from .checks import Observer, Violated
 from .reference import ReferenceClient, returns_after
 
 if TYPE_CHECKING:
-    from .world import Host, World
+    from .hosts import Host
+    from .world import World
 
 __all__ = ["Line", "Watcher", "request"]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import define
 
 from gateway.worker.job import Job
+from gateway.worker.requests import Cancelled
 
 from .groups import Group
-from .workers import LEASE, PlainReporter, Worker
+from .workers import LEASE, Ears, PlainReporter, Worker, draw_accepts
 
 if TYPE_CHECKING:
     from .world import World
@@ -87,8 +88,15 @@ class Foreman(Worker):
         self.world.note(f"{self.name} declares {group.name}: {group.expected}")
         expected = group.expected
         weight = self.weights.get(group.name)
+        accepts = draw_accepts(self.chance)
+        obeys, refuses = self.chance.random() < 0.3, self.chance.random() < 0.2
+        job = Job(
+            group.name, url=url, children=expected, weight=weight, timeout=10, accepts=accepts
+        )
+        ears = Ears(self, group.name, job)
+        job.on_request(ears.hear)
         try:
-            with Job(group.name, url=url, children=expected, weight=weight, timeout=10) as job:
+            with job:
                 if expected is None:  # they are those that it makes itself
                     for child, weight in group.weights.items():
                         if child not in {inner.name for inner in group.inner}:
@@ -97,10 +105,16 @@ class Foreman(Worker):
                 for done in range(self.chance.randint(0, 4)):
                     self._sleep(0, 2)
                     job.update(message=f"{self.name}/{done}")
+                    if obeys:
+                        job.check()
+                    if refuses:
+                        ears.refuse()
                 if self.chance.random() < 0.1:
                     self._fail()
         except LookupError:
             self.world.note(f"{self.name} ends {group.name}")
+        except Cancelled:
+            self.world.note(f"{self.name} cancels {group.name}")
         report = job._report
         if report.delivered and report.attempt is not None:
             self.ends.append((group.name, report.attempt, job.status))
@@ -115,8 +129,12 @@ class Declarer(PlainReporter):
     async def run(self) -> None:
         """Until it is declared."""
         expected = self.group.expected
+        fields: dict[str, Any] = {
+            "children": len(self.group.children) if expected is None else expected
+        }
+        accepts = draw_accepts(self.chance)
+        if accepts:
+            fields["accepts"] = ",".join(accepts) if self.kind == "fcall" else accepts
         for _ in range(self.chance.randint(1, 3)):
             await trio.sleep(self.chance.uniform(0, 6))
-            await self._tell(
-                {"children": len(self.group.children) if expected is None else expected}
-            )
+            await self._tell(fields)

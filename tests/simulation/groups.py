@@ -20,8 +20,9 @@ from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis.scripts import PUBLISH, RESTORE
 
 from .checks import FINAL
+from .held_requests import Held, HeldRequests
 
-__all__ = ["Command", "Group", "GroupMemoryBroker", "Ledger", "Row", "command_of", "plan"]
+__all__ = ["Command", "FollowedMemoryBroker", "Group", "Ledger", "Row", "command_of", "plan"]
 
 STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 
@@ -132,19 +133,21 @@ class Command:
     """The job that an update was of; None if it was none."""
     restores: bool = False
     """It brought back what a node has shown."""
+    runs_script: bool = False
+    """It ran a script: nothing else changes a job."""
 
 
 def command_of(words: list[bytes]) -> Command:
     """Of a Redis client."""
     name = words[0].upper()
     if name == b"FCALL":
-        return Command(words[4].decode())
+        return Command(words[4].decode(), runs_script=True)
     if name not in (b"EVAL", b"EVALSHA"):
         return Command()
     script = words[1].decode()
     if script in PUBLISH:
-        return Command(words[3 + int(words[2]) + 1].decode())
-    return Command(restores=script in RESTORE)
+        return Command(words[3 + int(words[2]) + 1].decode(), runs_script=True)
+    return Command(restores=script in RESTORE, runs_script=True)
 
 
 @define
@@ -353,15 +356,22 @@ def _units(weight: float) -> int:
     return round(weight * 1000)
 
 
-class GroupMemoryBroker(MemoryBroker):
-    """A memory broker that a ledger follows."""
+class FollowedMemoryBroker(MemoryBroker):
+    """A memory broker whose groups and requests are followed."""
 
     ledger: Ledger
+    held: HeldRequests
 
     async def publish(self, job: str, update: Any, *, publisher: str = "") -> Any:
         result = await super().publish(job, update, publisher=publisher)
         self.ledger.look(self._row, Command(job))
+        self.held.look(self._held, publishes=True)
         return result
+
+    async def expire_leases(self) -> int:
+        expired = await super().expire_leases()
+        self.held.look(self._held, publishes=False)
+        return expired
 
     def _row(self, job: str) -> Row | None:
         record = self._record(job)
@@ -369,3 +379,12 @@ class GroupMemoryBroker(MemoryBroker):
             return None
         epoch, seq = record.position
         return Row.of_state((epoch, seq), msgspec.to_builtins(record.state))
+
+    def _held(self, job: str) -> Held | None:
+        known = self._jobs.get(job)
+        if known is None:
+            return None
+        state = known.record.state
+        request = None if state.request is None else msgspec.to_builtins(state.request)
+        accepts = tuple(state.accepts or ())
+        return Held(state.attempt, state.status, accepts, known.reported_at, request)

@@ -176,9 +176,9 @@ MUTANTS = (
            "        for job in list(self._subscriptions):\n            self._unsubscribe(job)\n",
            "        pass\n"),
     Mutant("outbox-mark-lost-while-paced", "delivery/outbox.py",
-           "        if subscription not in due and self.close_code is None:",
-           "        if self._opens_on is None and subscription not in due "
-           "and self.close_code is None:"),
+           "        if subscription in due or self.close_code is not None:\n",
+           "        if subscription in due or self.close_code is not None "
+           "or self._opens_on is not None:\n"),
     # -- the node
     Mutant("reconciler-loads-once", "node/reconcile.py",
            "            self._repairs.not_loaded(asked)\n", "            pass\n"),
@@ -238,8 +238,8 @@ MUTANTS = (
            "            self._due_since = max"),
     Mutant("outbox-queued-for-ever", "delivery/outbox.py",
            "        self._queued = False\n        writer = self._lent\n"
-           "        if writer is None or not self._ready:\n            return 0\n",
-           "        writer = self._lent\n        if writer is None or not self._ready:\n"
+           "        if writer is None:\n            return 0\n",
+           "        writer = self._lent\n        if writer is None:\n"
            "            return 0\n        self._queued = False\n"),
     Mutant("fan-out-half-a-write-is-forgotten", "delivery/outbox.py",
            "                return messages\n            self._unfinished = True\n",
@@ -252,7 +252,7 @@ MUTANTS = (
            "blank.run, blank.opened_at = update.run, update.start and at or nil\n",
            "blank.run, blank.opened_at = update.run, update.start and at or nil\n"
            "  for _, name in ipairs({'request', 'request_id', 'request_verb', 'request_is'}) do\n"
-           "    blank[name] = record[name]\n  end\n"),
+           "    blank[name] = record[name]\n  end\n", ("requests",)),
     Mutant("request-of-another-attempt", LUA + "publish.lua",
            "if update.attempt and tonumber(update.attempt) ~= tonumber(record.attempt) then",
            "if false then"),
@@ -261,7 +261,20 @@ MUTANTS = (
     Mutant("request-in-place-of-a-cancel", LUA + "groups.lua",
            "\n    or (record.request_verb == 'cancel' and record.request_is ~= 'refused')", ""),
     Mutant("request-not-heard", "worker/report.py",
-           "            self._hear(request, parse_request(result.request))\n", ""),
+           "            self._hear(request, parse_request(result.request))\n", "", ("requests",)),
+    Mutant("request-comes-again", LUA + "groups.lua",
+           "(record.request_ids or '') .. ' ', ' ' .. id", "'', ' ' .. id", ("requests", "link")),
+    Mutant("group-request-not-passed-on", "http/control.py",
+           "        await _ask_children(node, job, request, permissions=permissions)\n",
+           "        pass\n", ("groups", "requests")),
+    Mutant("group-request-late-child-left-out", LUA + "publish.lua",
+           "  if not update.ask then send_late_request(JOB, record) end\n", "",
+           ("groups", "requests")),
+    Mutant("group-request-late-again-after-a-refusal", LUA + "groups.lua",
+           " and stage ~= 'refused' and not alone", " and not alone", ("groups", "requests")),
+    Mutant("group-request-replaces-a-newer-one", LUA + "groups.lua",
+           "      and takes(record, verb) and stored_at(request) > own_at\n",
+           "      and takes(record, verb)\n", ("groups", "requests", "node_kill")),
     # -- groups
     Mutant("group-child-counted-twice", LUA + "groups.lua",
            "  if old then add(sums, old, -1) end\n", "", ("groups",)),

@@ -1,7 +1,8 @@
 """Who asks something of jobs: to cancel, to pause, or what no job accepts.
 
 Each asks the HTTP API of some node, again while it has no answer, and now and then of an
-attempt that is over. What comes of it is in `Requests`.
+attempt that is over; of groups as well, and of their children. `held_requests` says what must come
+of it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
-from attrs import define, field, frozen
+from attrs import define
 
 from .checks import Violated
 from .clients import Gone, request
@@ -20,43 +21,7 @@ from .clients import Gone, request
 if TYPE_CHECKING:
     from .world import World
 
-__all__ = ["Asker", "Requests"]
-
-HEARD_WITHIN = 4.0
-"""Seconds after which a worker that accepts requests has heard of one: it asks every 2 s."""
-
-
-@frozen
-class Taken:
-    """A request that a node has said is in the job's state."""
-
-    job: str
-    attempt: int
-    at: float
-
-
-@define
-class Requests:
-    """All of a run."""
-
-    of_attempt: dict[str, int | None] = field(factory=dict)
-    """By the request's id, which attempt it was asked of; None: whichever there is."""
-    taken: list[Taken] = field(factory=list)
-
-    def heard(self, id_: str, attempt: int | None, who: str) -> None:
-        """A worker is told of a request."""
-        wanted = self.of_attempt[id_]
-        if wanted is not None and attempt is not None and wanted != attempt:
-            raise Violated(
-                f"never back: {who}, attempt {attempt}, is told of a request of attempt {wanted}"
-            )
-
-    def is_overdue(self, job: str, attempt: int | None, *, at: float) -> bool:
-        """Whether the worker of that attempt must have heard of one by then."""
-        return any(
-            (one.job, one.attempt) == (job, attempt) and one.at < at - HEARD_WITHIN
-            for one in self.taken
-        )
+__all__ = ["Asker"]
 
 
 @define(eq=False)
@@ -72,7 +37,7 @@ class Asker:
         """Until cancelled, or nothing is to change any more."""
         while not self.world.settling:
             await trio.sleep(self.chance.uniform(0.2, 4.0))
-            job = self.chance.choice(self.world.single_jobs)
+            job = self.chance.choice(self.world.jobs_to_ask)
             self._number += 1
             id_ = f"{self.name}-{self._number}"
             verb = self.chance.choice(["cancel", "cancel", "pause", "resume"])
@@ -80,7 +45,8 @@ class Asker:
             newest = self.world.checks.attempts.get(job)
             if newest is not None and self.chance.random() < 0.5:
                 body["attempt"] = max(1, newest - self.chance.randint(0, 1))
-            self.world.requests.of_attempt[id_] = body.get("attempt")
+            self.world.checks.asked_of[id_] = job
+            self.world.checks.of_attempt[id_] = body.get("attempt")
             for _ in range(self.chance.randint(1, 5)):
                 if await self._ask(job, body):
                     break
@@ -91,6 +57,7 @@ class Asker:
         host = self.world.some_host(self.chance)
         if host is None:
             return False
+        before = self.world.held.now
         with trio.move_on_after(8), suppress(Gone):
             status, _, answer = await request(
                 host, "POST", f"/api/jobs/{job}/requests", body=json.dumps(body).encode()
@@ -100,9 +67,9 @@ class Asker:
             if status in (200, 202):
                 if told["attempt"] != body.get("attempt", told["attempt"]):
                     raise Violated(f"never back: a request {body} was taken by {told}")
-                if status == 202:
-                    now = trio.current_time()
-                    self.world.requests.taken.append(Taken(job, told["attempt"], now))
+                wrong = self.world.held.left_out(before, job, body["id"], body["verb"])
+                if wrong is not None:
+                    raise Violated(wrong)
                 return True
             if status in (404, 409):
                 return True

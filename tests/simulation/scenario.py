@@ -45,6 +45,9 @@ have run with them, so what they find may be an error of the simulation."""
 STRIKES_AFTER_END: frozenset[Kind] = frozenset(
     ("restart", "rollback", "failover", "trim", "reset", "node_kill", "link")
 )
+STRIKES_AFTER_REQUEST: frozenset[Kind] = frozenset(
+    ("restart", "reset", "node_kill", "node_drain", "link", "worker_kill", "worker_pause")
+)
 FAULTS_UNTIL = 24.0
 """Virtual seconds in which faults begin."""
 
@@ -63,6 +66,8 @@ class Fault:
     odds: float = 1.0
     after_end: bool = False
     """It waits, for a while, until a job's end has just been written."""
+    after_request: bool = False
+    """The same until a job has just been asked something."""
 
 
 @frozen
@@ -82,6 +87,9 @@ class Scenario:
     """Seconds that a topic outlives its last watcher."""
     askers: int = 0
     """How many ask something of the jobs."""
+    group_requests: bool = False
+    """They ask groups and their children as well, and what is held of requests is checked after
+    every command."""
     groups: tuple[str, ...] = ()
     """Jobs whose workers are their children: `flat`, or `nested`, with a group in the group."""
     rights: bool = False
@@ -97,8 +105,9 @@ class Scenario:
 def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenario:
     """The scenario of a seed; with faults of some kinds `only`, if any are named.
 
-    `kind:mode` names one mode of a kind, `memory` the memory broker, `groups` and `sets` that there
-    are some. Without `rare` no nodes are apart and no feed is deleted or read slowly.
+    `kind:mode` names one mode of a kind, `memory` the memory broker, `groups`, `sets` and
+    `requests` that there are some. Without `rare` no nodes are apart, no feed is deleted or
+    read slowly, groups are asked nothing, and no fault strikes after a request.
     """
     chance = random.Random(f"scenario/{seed}")
     broker: Literal["memory", "redis"] = "memory" if chance.random() < 0.12 else "redis"
@@ -117,6 +126,9 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
     ]
     if not rare:
         faults = [evolve(fault, mode="") if fault.kind in RARE else fault for fault in faults]
+    askers = 2 if "requests" in only else chance.choice([0, 0, 1, 2])
+    if askers and rare:
+        faults = _after_requests(random.Random(f"strikes/{seed}"), faults)
     reports = ["http", "http", "redis", "redis", "fcall", "curl"]
     if broker == "memory":
         reports = ["http", "curl"]
@@ -135,7 +147,8 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
         history=chance.choice([4, 20, 128]),
         linger=chance.choice([0.2, 5.0]),
-        askers=chance.choice([0, 0, 1, 2]),
+        askers=askers,
+        group_requests=rare,
         restless=chance.random() < 0.4,
         rights=random.Random(f"rights/{seed}").random() < (0.5 if "sets" in only else 0.15),
         groups=_groups(random.Random(f"groups/{seed}"), only),
@@ -151,6 +164,15 @@ def _sets(chance: random.Random, only: Collection[str]) -> tuple[str, ...]:
 def _groups(chance: random.Random, only: Collection[str]) -> tuple[str, ...]:
     some = "groups" in only or chance.random() < 0.35
     return (chance.choice(["flat", "nested"]),) if some else ()
+
+
+def _after_requests(chance: random.Random, faults: Sequence[Fault]) -> list[Fault]:
+    return [
+        evolve(fault, after_request=True, after_end=False)
+        if fault.kind in STRIKES_AFTER_REQUEST and chance.random() < 0.4
+        else fault
+        for fault in faults
+    ]
 
 
 def _fault(chance: random.Random, kind: Kind, only: Collection[str]) -> Fault:

@@ -23,7 +23,7 @@ from .clients import ANSWER_WITHIN, PACE, Line, Watcher, request
 from .rights import EVERYTHING, SOME, covers, may_watch, token
 
 if TYPE_CHECKING:
-    from .world import Host
+    from .hosts import Host
 
 __all__ = ["SetWatcher", "Wanted", "wanted_document"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.runs import run
 from tests.simulation.scenario import Fault, Scenario, draw
-from tests.simulation.world import run
 
 pytestmark = pytest.mark.filterwarnings(
     # The thread of a `Job` that another test left behind meets the simulated clock, and ends.
@@ -56,6 +56,20 @@ REGRESSIONS: dict[str, Scenario] = {
         ),
         history=4,
     ),
+    "never back: two primaries at once, which a killed node's sockets hid from the check": Scenario(
+        seed=500004,
+        broker="redis",
+        nodes=2,
+        jobs=2,
+        workers=("http", "curl", "http"),
+        watchers=("websocket", "poll", "list", "poll", "set"),
+        faults=(
+            Fault(15.099, "node_kill", 4.235, 92),
+            Fault(17.426, "failover", 9.996, 40, odds=0.1),
+        ),
+        history=20,
+        restless=True,
+    ),
 }
 """What has failed once, by what it was."""
 
@@ -89,7 +103,7 @@ def test_fresh_seeds() -> None:
 DIGESTS = """
 import sys
 from tests.simulation.scenario import draw
-from tests.simulation.world import run
+from tests.simulation.runs import run
 print(*[run(draw(int(seed))).digest for seed in sys.argv[1:]])
 """
 

@@ -33,6 +33,8 @@ __all__ = ["HttpPublisher", "PlainReporter", "Worker", "connect"]
 
 LEASE = 4.0
 """Seconds; short, so that leases run out within a run."""
+HEARD_WITHIN = 4.0
+"""Seconds after which a worker that accepts requests has heard of one: it asks every 2 s."""
 
 
 class HttpPublisher:
@@ -167,7 +169,7 @@ class Worker:
         chance, world = self.chance, self.world
         total = chance.randint(3, self.most)
         unpatient = chance.random() < 0.2
-        accepts = chance.choice([(), ("cancel",), ("cancel", "pause")])
+        accepts = draw_accepts(chance)
         obeys = chance.random() < 0.7
         job = Job(
             job_id,
@@ -178,13 +180,8 @@ class Worker:
             timeout=0 if unpatient else 10,
             accepts=accepts,
         )
-
-        @job.on_request
-        def hear(asked: JobRequest) -> None:
-            world.note(f"{self.name} hears {asked.id} {asked.verb}")
-            if world.checks.fenced and job_id not in world.checks.lost:
-                world.requests.heard(asked.id, job.attempt, f"{self.name} of {job_id}")
-
+        ears = Ears(self, job_id, job)
+        job.on_request(ears.hear)
         world.note(f"{self.name} begins {job_id}")
         began = trio.current_time()
         step = chance.uniform(0.01, 0.6)
@@ -202,9 +199,8 @@ class Worker:
                     left = trio.current_time()
                     if obeys:
                         job.check()
-                    elif job.request is not None and chance.random() < 0.1:
-                        world.checks.refused.add(job.request.id)
-                        job.refuse("not now")
+                    elif chance.random() < 0.1:
+                        ears.refuse()
                 if status == "failed":
                     self._fail()
                 if status == "cancelled":
@@ -219,15 +215,56 @@ class Worker:
         if took > (0.5 if unpatient else 11) + max(0.0, self.party.paused_until - left):
             raise Violated(f"undisturbed: the end of {job_id} took {took:.1f} s")
         report = job._report
-        undisturbed = world.quiet_since < left - 10 and not world.injecting
+        undisturbed = world.faults.quiet_since < left - 10 and not world.faults.injecting
         if not (report.settled or unpatient) and undisturbed:
             raise Violated(f"the end: that of {job_id} was not delivered, with no fault")
-        unheard = accepts and job.request is None and not job.superseded and undisturbed
-        if unheard and world.requests.is_overdue(job_id, report.attempt, at=left):
-            raise Violated(f"the end: {self.name} has not heard of a request of {job_id}")
+        if accepts and undisturbed:
+            ears.check_heard(left)
         world.note(f"{self.name} ends {job_id} #{report.attempt}: {report.delivered}")
         if report.delivered and report.attempt is not None:
             self.ends.append((job_id, report.attempt, job.status))
+
+
+def draw_accepts(chance: random.Random) -> tuple[str, ...]:
+    """The requests that a job accepts."""
+    return chance.choice([(), ("cancel",), ("cancel", "pause"), ("cancel", "pause", "resume")])
+
+
+@define(eq=False, slots=False)
+class Ears:
+    """What a program hears of the requests to one of its jobs."""
+
+    worker: Worker
+    job_id: str
+    job: Job
+    heard: set[str] = field(factory=set)
+
+    def hear(self, asked: JobRequest) -> None:
+        """Called by the job with each request."""
+        worker, job = self.worker, self.job
+        world = worker.world
+        world.note(f"{worker.name} hears {asked.id} {asked.verb} of {self.job_id}")
+        if world.checks.fenced and self.job_id not in world.checks.lost:
+            world.checks.heard(asked.id, self.job_id, job.attempt, who=worker.name)
+            if asked.id in self.heard:
+                raise Violated(f"requests: {worker.name} is told of {asked.id} again")
+        self.heard.add(asked.id)
+
+    def refuse(self) -> None:
+        """Refuse the last request, if there is one."""
+        if self.job.request is not None:
+            self.worker.world.checks.refused.add((self.job_id, self.job.request.id))
+            self.job.refuse("not now")
+
+    def check_heard(self, at: float) -> None:
+        """With no fault around, what the job was asked some seconds ago has been heard."""
+        if self.job.superseded:
+            return
+        held = self.worker.world.held
+        attempt = self.job._report.attempt
+        due = held.awaits(self.job_id, attempt, before=at - HEARD_WITHIN)
+        if due is not None and due not in self.heard:
+            raise Violated(f"requests: {self.worker.name} has not heard of {due}")
 
 
 @define(eq=False)
@@ -260,7 +297,7 @@ class PlainReporter:
             attempt = again
         for done in range(1, 11):
             await trio.sleep(self.chance.uniform(0.05, 1.5))
-            await self._tell({"attempt": attempt, counts: done})
+            await self._tell({"attempt": attempt, counts: done, "message": f"{self.name}/{done}"})
             if self.chance.random() < 0.3:
                 await self._tell({"attempt": attempt, counts: self.chance.randint(0, done)})
         await self._tell({"attempt": attempt, "status": "succeeded"})

@@ -8,7 +8,7 @@ import { calmly } from '../src/ticker.js';
 import { describe, duration, rateTextOf } from '../src/view.js';
 import { historyChart } from './chart.js';
 import { copyOnClick, setText, showFacts } from './dom.js';
-import { History, changeOf } from './history.js';
+import { History, changesOf } from './history.js';
 import { t } from './words.js';
 
 /** @import { Connection } from '../src/connection.js' */
@@ -167,10 +167,16 @@ export class Detail {
 function rowOf(key, { seq, at, state }, before) {
   const row = document.createElement('tr');
   row.dataset['key'] = key;
-  for (const text of [String(seq), new Date(at * 1000).toLocaleTimeString(document.documentElement.lang), changeOf(before?.state, state)]) {
-    row.insertCell().textContent = text;
-  }
+  for (const text of [String(seq), new Date(at * 1000).toLocaleTimeString(document.documentElement.lang)]) row.insertCell().textContent = text;
+  row.insertCell().append(...changesOf(before?.state, state).flatMap((text, i) => [i === 0 ? '' : ', ', isolated(text)]));
   return row;
+}
+
+/** A text that may run from right to left, and must not reorder what is beside it. @param {string} text */
+function isolated(text) {
+  const node = document.createElement('bdi');
+  node.textContent = text;
+  return node;
 }
 
 /** @param {string} job */

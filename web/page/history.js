@@ -96,11 +96,12 @@ function timeOf({ updated_at = 0, health, lease = DEFAULT_LEASE }) {
 }
 
 /**
- * What an event changed, in words.
+ * What an event changed: texts, of which some are the worker's own, in any language.
  * @param {State | undefined} before
  * @param {State} state
+ * @returns {string[]}
  */
-export function changeOf(before, state) {
+export function changesOf(before, state) {
   const words = [];
   if (before === undefined || before.attempt !== state.attempt) words.push(t('attempt {n}', { n: state.attempt ?? 1 }));
   if (before?.status !== state.status) words.push(t(state.status));
@@ -111,7 +112,8 @@ export function changeOf(before, state) {
   if (state.message !== undefined && state.message !== before?.message) words.push(state.message);
   if (state.error !== undefined && state.error !== before?.error) words.push(state.error);
   words.push(...requestChange(before?.request, state.request));
-  return words.filter(Boolean).join(', ') || t('details');
+  const changes = words.filter(Boolean);
+  return changes.length > 0 ? changes : [t('details')];
 }
 
 /** @param {State['request']} before @param {State['request']} now */

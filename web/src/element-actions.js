@@ -26,6 +26,8 @@ export function mountActions({ name, now, foot }, job, gateway) {
   line.className = 'request';
   line.setAttribute('part', 'request');
   line.setAttribute('aria-live', 'polite');
+  const text = document.createElement('bdi'); // it may have the worker's own reason
+  line.append(text);
   name.id = 'name';
   now.prepend(buttons);
   foot.after(line);
@@ -60,7 +62,7 @@ export function mountActions({ name, now, foot }, job, gateway) {
       set(button, 'aria-disabled', String(isOpen(status, verb)));
     }
     set(line, 'data-phase', status.phase);
-    write(line, textOf(status));
+    write(text, textOf(status));
   }
 
   const drawSoon = () => soon(draw);

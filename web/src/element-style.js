@@ -100,7 +100,7 @@ const CSS = `
 /* Of an error the end is shown, where the reason stands. */
 :host([look=failed]) .story { display: flex; flex-direction: column; justify-content: flex-end; max-height: calc(18px * var(--job-progress-error-lines, 3)); white-space: normal }
 :host([look=unknown]) .story, :host([look=denied]) .story { white-space: normal; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: var(--job-progress-error-lines, 3) }
-.error { color: var(--_danger); white-space: pre-line; overflow-wrap: anywhere }
+.error { text-align: -webkit-match-parent; text-align: match-parent; color: var(--_danger); white-space: pre-line; overflow-wrap: anywhere }
 :host([look=stalled]) .time, :host([look=lost]) .time { color: var(--_tone) }
 
 /* Not even an empty bar is claimed before the gateway had the time to answer. */

@@ -105,10 +105,22 @@ function amountOf({ done, total, unit, children }) {
   if (done === undefined && total === undefined) return '';
   if (unit === 'bytes' || unit === 'B') return bytesOf(done, total);
   const { number } = currentLanguage();
-  const noun = unit ? ` ${unit}` : '';
-  if (total === undefined) return `${number(done ?? 0)}${noun}`;
-  if (done === undefined) return `${number(total)}${noun}`;
-  return done === total ? `${number(total)}${noun}` : `${number(done)} / ${number(total)}${noun}`;
+  if (total === undefined) return withUnit(number(done ?? 0), unit);
+  return withUnit(done === undefined || done === total ? number(total) : `${number(done)} / ${number(total)}`, unit);
+}
+
+/** Hebrew, Arabic and their neighbours. */
+const RIGHT_TO_LEFT = /[\u0590-\u08ff]/;
+/** U+200E makes what follows run from left to right. */
+const LEFT_TO_RIGHT_MARK = '\u200e';
+
+/**
+ * A number with its unit. A unit that runs from right to left must not turn `3 / 10` into `10 / 3`.
+ * @param {string} text @param {string | undefined} unit
+ */
+function withUnit(text, unit) {
+  if (!unit) return text;
+  return `${RIGHT_TO_LEFT.test(unit) ? LEFT_TO_RIGHT_MARK : ''}${text} ${unit}`;
 }
 
 /**
@@ -121,7 +133,7 @@ export function rateTextOf(state, now) {
   if (rate === null) return '';
   const { precise, words } = currentLanguage();
   const { unit } = state;
-  let amount = `${precise(rate)}${unit ? ` ${unit}` : ''}`;
+  let amount = withUnit(precise(rate), unit);
   if (!countsAll(state)) amount = `${precise(rate)} %`;
   else if (unit === 'bytes' || unit === 'B') amount = bytesOf(undefined, rate);
   return fill(words.rate, { amount });

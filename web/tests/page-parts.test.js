@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { History, changeOf } from '../page/history.js';
+import { History, changesOf } from '../page/history.js';
 import { Journal } from '../page/journal.js';
+import { INITIAL } from '../src/status.js';
 
-const status = (change) => ({
-  state: 'connecting', stopped: false, since: 0, transport: 'websocket', node: null, ending: null, retryAt: null,
-  roundTrip: null, skew: 0, reconnects: 0, violations: 0, violation: null, error: null, ...change,
-});
+const status = (change) => ({ ...INITIAL, ...change });
 
 test('the journal tells what happened, and every ping', () => {
   const journal = new Journal();
@@ -94,16 +92,17 @@ test('the silence of a worker is noticed a lease after its last word', () => {
 });
 
 test('what an event changed', () => {
+  const changes = (before, state) => changesOf(before, state).join(', ');
   const at = running(10, { phase: 'p', message: 'm' });
-  assert.equal(changeOf(undefined, at), 'attempt 1, running, 10%, p, m');
-  assert.equal(changeOf(at, { ...at, percent: 11 }), '11%');
-  assert.equal(changeOf(at, { ...at, health: 'stalled' }), 'stalled');
-  assert.equal(changeOf({ ...at, health: 'lost' }, at), 'back');
-  assert.equal(changeOf(at, { ...at, status: 'failed', error: 'why' }), 'failed, why');
+  assert.equal(changes(undefined, at), 'attempt 1, running, 10%, p, m');
+  assert.equal(changes(at, { ...at, percent: 11 }), '11%');
+  assert.equal(changes(at, { ...at, health: 'stalled' }), 'stalled');
+  assert.equal(changes({ ...at, health: 'lost' }, at), 'back');
+  assert.equal(changes(at, { ...at, status: 'failed', error: 'why' }), 'failed, why');
   const request = { id: 'r', verb: 'cancel', at: 1, by: 'ada' };
-  assert.equal(changeOf(at, { ...at, request }), 'cancel asked for by ada');
-  assert.equal(changeOf({ ...at, request }, { ...at, request: { ...request, seen_at: 2 } }), 'seen by the worker');
-  assert.equal(changeOf({ ...at, request }, { ...at, request: { ...request, seen_at: 2, refused: 'no' } }), 'refused: no');
-  assert.equal(changeOf({ ...at, request: { ...request, seen_at: 2 } }, { ...at, percent: 11, request: { ...request, seen_at: 2 } }), '11%');
-  assert.equal(changeOf(at, at), 'details');
+  assert.equal(changes(at, { ...at, request }), 'cancel asked for by ada');
+  assert.equal(changes({ ...at, request }, { ...at, request: { ...request, seen_at: 2 } }), 'seen by the worker');
+  assert.equal(changes({ ...at, request }, { ...at, request: { ...request, seen_at: 2, refused: 'no' } }), 'refused: no');
+  assert.equal(changes({ ...at, request: { ...request, seen_at: 2 } }, { ...at, percent: 11, request: { ...request, seen_at: 2 } }), '11%');
+  assert.equal(changes(at, at), 'details');
 });

@@ -26,6 +26,13 @@ test('a running job', () => {
   assert.equal(see({ status: 'running' }).percent, null);
 });
 
+test('a unit from right to left leaves the order of the numbers', () => {
+  const state = { status: 'running', done: 3, total: 10, unit: 'קבצים', eta: 7, percent: 30 };
+  assert.equal(see(state).amount, '\u200e3 / 10 קבצים');
+  assert.equal(rateTextOf(state, NOW), '\u200e1 קבצים a second');
+  assert.equal(see({ ...state, unit: 'files' }).amount, '3 / 10 files');
+});
+
 test('a group says how many of its children have ended', () => {
   const children = { expected: 1000, queued: 0, running: 8, succeeded: 409, failed: 3, cancelled: 0 };
   const amount = (state) => see({ status: 'running', percent: 41.2, ...state }).amount;

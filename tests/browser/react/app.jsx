@@ -109,7 +109,10 @@ export function Projects() {
   const [log, setLog] = useState([]);
   const add = (line) => setLog((before) => [...before, line]);
   const { isConnected, connectionStatus, connect, disconnect, sendMessage, syncSubscriptions } = useWebSocket({
-    onMessage: ({ job, state }) => add(`${job} ${state?.percent}`),
+    onMessage: ({ job, state }) => {
+      const { status, percent, attempt } = state ?? {};
+      add([job, status === 'running' ? percent : status, attempt > 1 && `attempt ${attempt}`].filter(Boolean).join(' '));
+    },
     onConnect: () => add('connected'),
     onDisconnect: () => add('disconnected'),
     onError: (error) => add(`error: ${error.message}`),

@@ -191,18 +191,29 @@ local function reopened(record, sums, at)
   return replace(record, blank)
 end
 
+-- The ids of the requests that the attempt has had, the newest last; false if there are none.
+local function ids_of_requests(record)
+  local ids = {}
+  for id in string.gmatch((record.request_ids or '') .. ' ' .. (record.request_id or ''), '%S+') do
+    ids[#ids + 1] = id
+  end
+  return #ids > 0 and table.concat(ids, ' ', math.max(1, #ids - MAX_EARLIER_REQUESTS + 1))
+end
+
 -- The changes that store a request in a record. `text` is its JSON before `at`.
-local function asked(text, id, verb, alone, at)
+local function asked(record, text, id, verb, alone, at)
   return {
-    request = text .. ',"at":' .. at .. '}',
+    request = text .. ',"at":' .. at .. '}', request_ids = ids_of_requests(record),
     request_id = id, request_verb = verb, request_is = 'open', request_alone = alone or false,
   }
 end
 
--- Whether a record must not take a request with this id: it has it, or a cancel that was not refused.
+-- Whether a record must not take a request with this id: the attempt has had it, or it has a cancel
+-- that was not refused.
 local function has_request(record, id)
   return record.request_id == id
     or (record.request_verb == 'cancel' and record.request_is ~= 'refused')
+    or string.find(' ' .. (record.request_ids or '') .. ' ', ' ' .. id .. ' ', 1, true)
 end
 
 local function takes(record, verb)
@@ -239,7 +250,7 @@ local function send_late_request(job, record)
   text = string.match(text, '^(.*),"at":[%d.]+}$')
   local at = record.updated_at - NOW > 0 and record.updated_at or now
   local last, log = PREFIX .. 'last:' .. job, PREFIX .. 'log:' .. job
-  local number = text and commit(job, last, log, record, asked(text, found.id, found.verb, nil, at))
+  local number = text and commit(job, last, log, record, asked(record, text, found.id, found.verb, nil, at))
   if number then redis.call('ZADD', RECENT, number, job) end
 end
 

@@ -222,7 +222,7 @@ local function ask(record, at)
   if ORDER[record.status] == 2 then return nil, 'final' end
   if not takes(record, update.ask_verb) then return nil, 'not_accepted' end
   if has_request(record, update.ask_id) then return nil, 'unchanged', {} end
-  return asked(update.ask, update.ask_id, update.ask_verb, update.ask_alone, at)
+  return asked(record, update.ask, update.ask_id, update.ask_verb, update.ask_alone, at)
 end
 
 -- The name and the number of a run `NAME#NUMBER` or `NAME#NUMBER~…`.

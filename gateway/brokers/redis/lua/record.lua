@@ -9,7 +9,8 @@
 -- A record is the hash `last` as a table: name → text. Besides the state it has `v` (the version
 -- of this layout), `epoch`, `seq`, `run`, `pace` (since, at, percent, rate), `reported_at`,
 -- `wakes_at`, `opened_at` (when a `start` opened the attempt), `alias` (lua/restore.lua), and of a
--- request `request_id`, `request_verb`, `request_is` (open, seen, refused) and `request_alone`.
+-- request `request_id`, `request_verb`, `request_is` (open, seen, refused) and `request_alone`;
+-- `request_ids` are those of the attempt's earlier requests.
 -- Numbers are kept as text, so that every reader has the same digits as model/reducer.py. Changes
 -- are a table too: name → its new text, or false to delete it.
 

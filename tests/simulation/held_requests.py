@@ -1,0 +1,217 @@
+"""Which request each job holds after every command that the broker carries out, and whether it may.
+
+Written from docs/control.md and docs/groups.md alone. Within an attempt of a job
+
+    once        a request comes to it at most once, whoever sends it, and however often
+    late        a job that has just reported has what a group above it holds, unless it had that
+                before, or was asked something later, or holds a cancel
+    order       what a group passes on does not replace what the job was asked later
+    source      with a job's own report comes nothing but what a group above it holds
+    one end     it ends once; after that its request is no other one
+
+A job is asked nothing that its group was asked in another attempt. After a server has lost writes
+none of this is promised, because nodes restore only what they have shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import trio
+from attrs import define, field, frozen
+
+from .checks import FINAL
+
+__all__ = ["Held", "HeldRequests"]
+
+LASTING = ("cancel", "pause")
+"""What a group passes on to jobs that begin later."""
+
+
+@frozen
+class Held:
+    """What a broker holds of a job, as far as requests go by it."""
+
+    attempt: int
+    status: str
+    accepts: tuple[str, ...]
+    reported_at: float
+    """When its worker last reported; of a group also when a child of it did."""
+    request: Mapping[str, Any] | None
+
+    @property
+    def id(self) -> str | None:
+        return None if self.request is None else self.request["id"]
+
+    @property
+    def asked_at(self) -> float:
+        return 0.0 if self.request is None else self.request["at"]
+
+    @property
+    def has_cancel(self) -> bool:
+        """Whether it holds a cancel that was not refused."""
+        request = self.request or {}
+        return request.get("verb") == "cancel" and "refused" not in request
+
+    @property
+    def passed_on(self) -> bool:
+        """Whether those that begin below it later are asked the same."""
+        request = self.request
+        if request is None or self.status in FINAL:
+            return False
+        unwanted = "refused" in request or request.get("alone")
+        return request["verb"] in LASTING and not unwanted
+
+    @classmethod
+    def of_hash(cls, record: Mapping[bytes, bytes]) -> Held:
+        """From a record in Redis."""
+        request = record.get(b"request")
+        known = None if request is None else json.loads(request)
+        if known is not None and b"request_alone" in record:
+            known["alone"] = True
+        return cls(
+            int(record[b"attempt"]),
+            record[b"status"].decode(),
+            tuple(json.loads(record.get(b"accepts", b"[]"))),
+            float(record[b"reported_at"]),
+            known,
+        )
+
+
+@define
+class HeldRequests:
+    """Those of a run. `violation` is the first thing that should not be."""
+
+    jobs: Collection[str]
+    lost: Collection[str]
+    """Jobs of which nothing is promised any more."""
+    fenced: bool
+    """No server loses writes."""
+    stored: Callable[[], None] = lambda: None
+    """Called when a job is asked something."""
+    violation: str | None = None
+    now: dict[str, Held] = field(factory=dict)
+    _came_at: dict[tuple[str, int], dict[str, float]] = field(factory=dict)
+    """Of each attempt of a job, when it was asked what: by the request's id."""
+    _had_cancel: set[tuple[str, int]] = field(factory=set)
+    _ends: dict[tuple[str, int], tuple[str, str | None]] = field(factory=dict)
+    """Of each attempt that has ended, its end, and the request that it held then."""
+
+    def look(self, read: Callable[[str], Held | None], *, publishes: bool) -> None:
+        """See what a command has changed; that of an update, if it `publishes`."""
+        before, self.now = self.now, {job: row for job in self.jobs if (row := read(job))}
+        for job, row in self.now.items():
+            was = before.get(job)
+            if row == was:
+                continue
+            wrong = self._wrong(job, was, row, publishes=publishes)
+            if wrong and self.violation is None and self.fenced and not self._is_lost(job):
+                self.violation = f"requests: {job} {wrong}: {row}, after {was}"
+
+    def had(self, job: str, attempt: int, id_: str) -> bool:
+        """Whether that attempt was asked this."""
+        return id_ in self._came_at.get((job, attempt), {})
+
+    def awaits(self, job: str, attempt: int | None, *, before: float) -> str | None:
+        """The request that an attempt was asked before that time and still holds; None if there is
+        none."""
+        row = self.now.get(job)
+        if row is None or row.attempt != attempt or row.id is None:
+            return None
+        came_at = self._came_at.get((job, row.attempt), {}).get(row.id, before)
+        return row.id if came_at < before else None
+
+    def left_out(self, before: Mapping[str, Held], group: str, id_: str, verb: str) -> str | None:
+        """What is wrong after a node has answered that a group was asked this, when `before` was
+        held as the request went out; None if nothing is."""
+        holder = self.now.get(group)
+        if not self.fenced or self._is_lost(group) or holder is None or holder.id != id_:
+            return None  # it was asked something later
+        for job, row in self.now.items():
+            attempt = row.attempt
+            if verb not in row.accepts or not self._ran_in(group, job, since=before):
+                continue
+            if not self.had(job, attempt, id_) and (job, attempt) not in self._had_cancel:
+                return f"requests: {job} runs, and was not asked what {group} was: {id_}, {row}"
+        return None
+
+    def _ran_in(self, group: str, job: str, *, since: Mapping[str, Held]) -> bool:
+        """Whether a job below a group, and all groups between, by way of which a node finds it,
+        have run all the time."""
+        while job.startswith(f"{group}/"):
+            row, was = self.now.get(job), since.get(job)
+            if row is None or was is None or row.attempt != was.attempt:
+                return False
+            if row.status != "running" or was.status != "running":
+                return False
+            job = job.rpartition("/")[0]
+        return job == group and group in since
+
+    # -- the rules -----------------------------------------------------------------
+
+    def _wrong(self, job: str, was: Held | None, row: Held, *, publishes: bool) -> str | None:
+        reported = publishes and (was is None or row.reported_at != was.reported_at)
+        if was is not None and was.attempt != row.attempt:
+            was = None
+        wrong = self._asked(job, was, row, by_report=reported)
+        wrong = wrong or self._ended(job, row)
+        if wrong is None and reported:
+            wrong = self._late(job, row)
+        return wrong
+
+    def _asked(self, job: str, was: Held | None, row: Held, *, by_report: bool) -> str | None:
+        if was is not None and was.status == "queued" and row.id is None:
+            self._came_at.pop((job, row.attempt), None)  # a `start` opens the same attempt anew
+            return None
+        if row.id is None:
+            return "has lost its request" if was is not None and was.id is not None else None
+        if was is not None and was.id == row.id:
+            return None
+        came = self._came_at.setdefault((job, row.attempt), {})
+        again = row.id in came
+        came.setdefault(row.id, trio.current_time())
+        if row.has_cancel:
+            self._had_cancel.add((job, row.attempt))
+        self.stored()
+        if again:
+            return "is asked the same again"
+        if by_report:
+            above = [one for one in self._above(job) if one.id == row.id]
+            if not above:
+                return "is asked by its own report what no group above it was asked"
+            if was is not None and all(one.asked_at < was.asked_at for one in above):
+                return "is asked what its group was asked before"
+        elif was is not None and was.has_cancel:
+            # Whoever asks cannot have refused the cancel.
+            return "is asked something in place of a cancel"
+        return None
+
+    def _ended(self, job: str, row: Held) -> str | None:
+        if row.status not in FINAL:
+            return "goes on after its end" if (job, row.attempt) in self._ends else None
+        end = self._ends.setdefault((job, row.attempt), (row.status, row.id))
+        return None if end == (row.status, row.id) else f"had another end, {end}"
+
+    def _late(self, job: str, row: Held) -> str | None:
+        if row.status != "running":
+            return None
+        for group in self._above(job):
+            asked = group.request
+            if asked is None or not group.passed_on or asked["verb"] not in row.accepts:
+                continue
+            came = self.had(job, row.attempt, asked["id"]) or row.has_cancel
+            if not came and row.asked_at < asked["at"]:
+                return f"reports, and is not asked what a group above it is: {asked}"
+        return None
+
+    def _above(self, job: str) -> Iterator[Held]:
+        """What the groups above a job hold."""
+        while "/" in job:
+            job = job.rpartition("/")[0]
+            if job in self.now:
+                yield self.now[job]
+
+    def _is_lost(self, job: str) -> bool:
+        return any(job == one or job.startswith(f"{one}/") for one in self.lost)

@@ -1,0 +1,143 @@
+"""A node's process: it serves clients over ASGI, ends, and is started anew."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import define, field
+
+from gateway.auth.factory import open_authenticator
+from gateway.brokers.base import Broker
+from gateway.brokers.redis.broker import RedisBroker
+from gateway.http.api import create_http_app
+from gateway.model.errors import BrokerUnavailable
+from gateway.model.limits import Limits
+from gateway.node.node import Node
+
+from .clients import Line
+from .groups import FollowedMemoryBroker
+from .rights import SECRET
+from .sockets import Link
+from .threads import Party, now
+
+if TYPE_CHECKING:
+    from .world import World
+
+__all__ = ["Host", "leaves"]
+
+
+@define(eq=False)
+class Host:
+    """A node's process, which is started anew when it ends."""
+
+    name: str
+    world: World
+    link: Link
+    number: int = 0
+    party: Party = field(init=False)
+    node: Node = field(init=False)
+    broker: Any = field(init=False)
+    http: Any = field(init=False)
+    alive: bool = False
+    draining: bool = False
+    down_until: float = 0.0
+    since: float = 0.0
+    """When it began to serve."""
+    draining_for: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.party = Party(self.name, self.world.seed)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self.number += 1
+            skew = self.party.skew
+            self.party = Party(f"{self.name}.{self.number}", self.world.seed)
+            self.party.skew = skew
+            self.world.links[self.party.name] = self.link
+            await self.party.live(self._main)
+            self.alive = self.draining = False
+            self.link.reset()  # the connections of a process end with it
+            self.world.note(f"{self.name} is gone")
+            await trio.sleep_until(max(self.down_until, trio.current_time() + 0.5))
+
+    async def _main(self) -> None:
+        scenario = self.world.scenario
+        limits = Limits(history=scenario.history, linger=scenario.linger)
+        broker: Broker
+        if self.world.scenario.broker == "redis":
+            broker = _redis_broker(self, limits)
+        else:
+            broker = FollowedMemoryBroker(limits, clock=now, monotonic=trio.current_time)
+            broker.ledger, broker.held = self.world.ledger, self.world.held
+        self.broker = broker
+        authenticator = open_authenticator(
+            secret=SECRET if scenario.rights else None, limits=limits
+        )
+        self.node = Node(
+            broker,
+            limits=limits,
+            authenticator=authenticator,
+            name=self.party.name,
+            random=self.party.chance,
+        )
+        self.http = create_http_app(self.node)
+        started = False
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.node.run)
+                started = self.alive = True
+                self.since = trio.current_time()
+                self.world.note(f"{self.name} serves")
+                while self.draining_for is None:
+                    await self._wake.wait()
+                self.draining = True
+                await self.node.drain()
+                self.draining_for = None
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            rest = group.split(trio.Cancelled)[1]
+            if rest is not None and not started and rest.split(BrokerUnavailable)[1] is None:
+                self.world.note(f"{self.name} cannot start: {next(leaves(rest))}")
+                return
+            raise
+        except BrokerUnavailable as error:
+            self.world.note(f"{self.name} cannot start: {error}")
+
+    _wake: trio.Event = field(factory=trio.Event)
+
+    def drain(self) -> None:
+        if self.alive and not self.draining:
+            self.draining_for = 1.0
+            self._wake.set()
+            self._wake = trio.Event()
+
+    def serve(self, line: Line, app: Callable[..., Awaitable[None]], scope: Any) -> None:
+        """Run an ASGI application for a conversation, as a server would."""
+        if not self.alive or self.party.nursery is None or self.party.dead:
+            line.host_is_gone()
+            return
+
+        async def conversation() -> None:
+            try:
+                await app(scope, line.receive, line.send)
+            finally:
+                line.host_is_gone()
+
+        self.party.start_soon(conversation)
+
+
+def _redis_broker(host: Host, limits: Limits) -> RedisBroker:
+    """As a node makes it."""
+    return RedisBroker("redis://simulated/0", limits, random=host.party.chance)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

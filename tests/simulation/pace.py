@@ -1,0 +1,74 @@
+"""While nothing goes wrong, every stream has what was written some seconds ago."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field
+
+from .checks import Violated
+from .clients import PACE
+from .sets import SetWatcher
+
+if TYPE_CHECKING:
+    from .world import World
+
+__all__ = ["Pace"]
+
+SAMPLED = 0.25
+"""Seconds from one look at the streams to the next."""
+
+
+@define(eq=False)
+class Pace:
+    """Looks at all streams of a run, again and again."""
+
+    world: World
+    past: deque[dict[str, tuple[int, int]]] = field(
+        factory=lambda: deque(maxlen=round(PACE / SAMPLED))
+    )
+    """Where jobs stood in the broker, in the last seconds."""
+
+    async def run(self) -> None:
+        """While nothing goes wrong, every stream has what was written `PACE` seconds ago."""
+        while True:
+            await trio.sleep(SAMPLED)
+            self.world.check_commands()
+            at = trio.current_time() - PACE
+            known = len(self.past) == self.past.maxlen
+            if known and at > self.world.faults.recovered_at and not self.world.faults.striking:
+                self._check_pace(self.past[0], at)
+            self.past.append(self._positions())
+
+    def _positions(self) -> dict[str, tuple[int, int]]:
+        """Those of the present generation."""
+        found: dict[str, tuple[int, int]] = {}
+        values = self.world.server.redis.store.values
+        generation = int(values.get(b"progress:counters", {}).get(b"generation", 0))
+        for job in self.world.jobs:
+            record = values.get(f"progress:last:{job}".encode())
+            if record and int(record[b"epoch"]) >= generation and not self.world.server.dead:
+                found[job] = int(record[b"epoch"]), int(record[b"seq"])
+        return found
+
+    def _check_pace(self, positions: dict[str, tuple[int, int]], at: float) -> None:
+        values = self.world.server.redis.store.values
+        steady = {
+            job: values[f"progress:last:{job}".encode()][b"status"].decode()
+            for job, position in self._positions().items()
+            if position == positions.get(job) and job not in self.world.checks.lost
+        }
+        for watcher in self.world.watchers:
+            if watcher.follows_since is None or watcher.follows_since > at:
+                continue
+            if isinstance(watcher, SetWatcher):
+                watcher.check_pace(steady)
+            for job in watcher.followed:
+                shown, _ = watcher.observer.last.get(job, ((0, 0), None))
+                if job not in self.world.checks.lost and shown < positions.get(job, shown):
+                    raise Violated(
+                        f"the end: {watcher.name} has {job} at {shown}, and it stood at "
+                        f"{positions[job]} {PACE:g} s ago"
+                    )

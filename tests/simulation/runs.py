@@ -1,0 +1,154 @@
+"""Runs a scenario: puts the code under test into a world, on a virtual clock, and says what came
+of it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
+from typing import Any
+from unittest.mock import patch
+
+import trio
+import trio.testing
+from attrs import frozen
+from trio._core import _run
+
+from gateway.worker import job as worker_job
+from gateway.worker import publisher, sender
+
+from . import workers
+from .checks import Violated
+from .hosts import leaves
+from .scenario import Scenario
+from .sockets import Servers
+from .threads import current_party, simulated
+from .world import World
+
+__all__ = ["Outcome", "run"]
+
+COLLECTED_EVERY = 20
+"""Runs from one collection to the next. None is made within a run, so that no run depends on
+when it would be."""
+
+
+@frozen
+class Outcome:
+    """What came of a run."""
+
+    scenario: Scenario
+    trace: list[str]
+    violation: str | None
+    seconds: float
+    """Virtual ones."""
+    frames: int
+
+    @property
+    def digest(self) -> str:
+        return sha256("\n".join(self.trace).encode()).hexdigest()
+
+
+class _ToTrace(logging.Handler):
+    """What the gateway's log says from warnings on is part of the trace."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.WARNING)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._world.note(f"LOG {current_name()} {record.getMessage()}")
+
+
+def current_name() -> str:
+    try:
+        return current_party().name
+    except LookupError:
+        return "?"
+
+
+def _servers(address: Any, *, calls: int) -> Servers:
+    """In place of `open_servers`."""
+    name = current_party().name
+    return Servers(WORLD[0].links[name], calls=calls)
+
+
+WORLD: list[World] = []
+"""The run that is under way, if any."""
+
+
+@contextmanager
+def _in_place() -> Iterator[None]:
+    """The code under test, in this world."""
+    with ExitStack() as stack:
+        stack.enter_context(simulated("gateway."))
+        for name, module in sorted(sys.modules.items()):
+            if name.startswith("gateway.") and hasattr(module, "open_servers"):
+                stack.enter_context(patch.object(module, "open_servers", _servers))
+        stack.enter_context(patch.object(publisher, "connect", workers.connect))
+        # A worker's thread runs no event loop, but is a part of the one of this process.
+        stack.enter_context(patch.object(worker_job, "running_loop", lambda: None))
+        yield
+
+
+def run(scenario: Scenario) -> Outcome:
+    """Run it to its end, or to the first violation."""
+    world = World(scenario)
+    WORLD[:] = [world]
+    workers.WORKERS.clear()
+    sender._senders.clear()
+    # Trio shuffles the tasks of a pass, on purpose, so that nobody relies on their order. Its
+    # source of chance has no public name; Hypothesis seeds the same one.
+    _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    _run._r.seed(f"trio/{scenario.seed}")
+    random.seed(f"global/{scenario.seed}")
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    handler = _ToTrace(world)
+    logger = logging.getLogger("gateway")
+    worker_logger = logging.getLogger("progress")
+    violation: str | None = None
+    gc.disable()
+    try:
+        logger.addHandler(handler)
+        worker_logger.addHandler(handler)
+        logger.propagate = worker_logger.propagate = False
+        with _in_place():
+            trio.run(_with_deadline, world, clock=clock)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        violation = _explain(error)
+    finally:
+        logger.removeHandler(handler)
+        worker_logger.removeHandler(handler)
+        logger.propagate = worker_logger.propagate = True
+        gc.enable()
+        if scenario.seed % COLLECTED_EVERY == 0:
+            gc.collect()
+    return Outcome(
+        scenario,
+        world.trace,
+        violation,
+        seconds=clock.current_time(),
+        frames=world.checks.frames,
+    )
+
+
+async def _with_deadline(world: World) -> None:
+    with trio.fail_after(400):
+        await world.main()
+
+
+def _explain(error: BaseException) -> str:
+    """The first violation in a group; anything else is one too: no task may die."""
+    found = list(leaves(error))
+    for leaf in found:
+        if isinstance(leaf, Violated):
+            return str(leaf)
+    leaf = found[0]
+    where = "".join(traceback.format_exception(leaf, limit=-6))
+    return f"no task dies: {leaf!r}\n{where}"
