@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -42,15 +42,6 @@ quiet = trio.testing.wait_all_tasks_blocked
 @pytest.fixture
 def limits() -> Limits:
     return Limits(max_replies=4, job_replay_bytes=2000, history=20)
-
-
-@pytest.fixture
-async def harness(limits: Limits) -> AsyncIterator[Harness]:
-    async with trio.open_nursery() as nursery:
-        harness = Harness(nursery, limits)
-        await nursery.start(harness.node.run)
-        yield harness
-        nursery.cancel_scope.cancel()
 
 
 async def test_welcome_is_sent_first_and_commands_are_answered(
