@@ -116,7 +116,7 @@ class Authenticator:
         if self.keys is None:
             await trio.lowlevel.checkpoint()
             return EVERYTHING
-        permissions = await self.keys.permissions_of(token, now=self.clock())
+        permissions = await self.keys.permissions_of(token.strip(), now=self.clock())
         if permissions.token_id in self._revoked:
             raise Unauthorized("the token is revoked", "revoked")
         return permissions
@@ -132,7 +132,7 @@ class Authenticator:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthorized("Authorization is not a Bearer token")
-        return await self.permissions(token.strip())
+        return await self.permissions(token)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Permissions | None:
         """Check the headers of a request (names in lower case): its origin, then its token.

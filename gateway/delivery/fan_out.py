@@ -11,6 +11,7 @@ A turn yields after `MESSAGES_PER_SLICE`, so readers, publishers and heartbeats 
 
 from __future__ import annotations
 
+from math import inf
 from typing import Protocol
 
 import trio
@@ -37,6 +38,8 @@ class FanOut:
 
     def __init__(self) -> None:
         self._queue: list[Writable] = []
+        self.queued_since = -inf
+        """When the first connection came into the queue, on Trio's clock."""
         self._queued = trio.Event()
         """Set when there is something in the queue."""
         self._written = trio.Event()
@@ -50,9 +53,11 @@ class FanOut:
 
     def add(self, connection: Writable) -> None:
         """Write to it in the next turn. It must not be queued already."""
-        self._queue.append(connection)
-        if len(self._queue) == 1:
+        queue = self._queue
+        if not queue:
+            self.queued_since = trio.current_time()
             self._queued.set()
+        queue.append(connection)
 
     async def written(self) -> None:
         """Wait until everything that is queued now has been written, as far as possible."""

@@ -88,12 +88,14 @@ class Outbox:
     def notify(self, subscription: Due) -> None:
         """`subscription` has something new."""
         due = self._due
-        if subscription not in due and self.close_code is None:
-            if not due:
-                self._due_since = _now()
-            due[subscription] = None
-            if not self._queued and self._opens_on is None:
-                self._enqueue()
+        if subscription in due or self.close_code is not None:
+            return
+        if not self._queued and self._opens_on is None:
+            self._queued = True
+            self._fan_out.add(self)
+        if not due:
+            self._due_since = self._fan_out.queued_since  # one reading of the clock for a batch
+        due[subscription] = None
 
     def cancel(self, subscription: Due) -> None:
         """The client has unsubscribed."""
@@ -178,13 +180,13 @@ class Outbox:
         if self._unfinished:
             self._unfinished = False
             return True
-        return self._ready and not self._begin(writer)
+        return not self._begin(writer)
 
     def write(self) -> int:
         """Write what is due, if the writer is lent. Called by the fan-out."""
         self._queued = False
         writer = self._lent
-        if writer is None or not self._ready:
+        if writer is None:
             return 0
         messages = len(self._due) + len(self._replies) + 1
         try:
@@ -226,7 +228,7 @@ class Outbox:
             if self._interval and self.close_code is None:
                 self._close()
         if not (self._replies or self._announcements or self._ping):
-            return writer.begin((), due, since=self._due_since)
+            return not due or writer.begin((), due, since=self._due_since)
         replies, ping = self._announcements + self._replies, self._ping
         for _ in self._replies:
             self._reply_slots.release()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import trio
 
@@ -36,6 +36,7 @@ from .hub import Hub
 from .outbox import Outbox
 from .quota import Owner
 from .session_sets import SessionSets
+from .set_watch import SetWatch
 from .sets import JobSets
 from .topic import Subscription
 
@@ -95,12 +96,10 @@ class Session:
         Raises:
             InvalidInput: The command is invalid; nothing has changed.
             Unauthorized: Its token is not valid, or it has not shown one yet.
-            NodeFull: With its new permissions it would watch more jobs than there is room for.
         """
         self.counters.commands[type(command)] += 1
         if isinstance(command, Hello):
-            await self._handle_hello(command)
-            return None
+            return await self._handle_hello(command)
         if self._auth.needs_token:
             raise Unauthorized("a token is needed first: send hello with one")
         match command:
@@ -129,19 +128,77 @@ class Session:
                 self._sets.unwatch(command)
                 return None
 
-    def _permissions_changed(self) -> None:
+    def start(
+        self,
+        positions: Mapping[str, Position | None],
+        sets: Sequence[WatchSet] = (),
+        *,
+        mode: Mode = "latest",
+    ) -> None:
+        """Watch the jobs and sets of a request, for clients that cannot send commands.
+
+        What there is no room for is denied, by the same messages as a command's, and the rest is
+        watched. Raises `NodeFull` if nothing is left.
+        """
+        last: NodeFull | None = None
+        denied: dict[str, str] = {}
+        full: list[tuple[WatchSet, NodeFull]] = []
+        for job, position in positions.items():
+            try:
+                self.subscribe(job, mode=mode, position=position)
+            except NodeFull as error:
+                last, denied[job] = error, error.code
+        for command in sets:
+            try:
+                self.watch_set(command)
+            except NodeFull as error:
+                last = error
+                full.append((command, error))
+        denial = self._denial(self._subscriptions, denied, full)
+        if denial is not None:
+            self.outbox.announce(denial)
+        if last is not None and not self._subscriptions and not len(self._sets):
+            raise last
+
+    def _denial(
+        self,
+        added: Iterable[str],
+        denied: Mapping[str, str],
+        sets: Iterable[tuple[WatchSet | SetWatch, NodeFull]],
+    ) -> Message | None:
+        """The messages that there is no room for these jobs and sets; None if there are none."""
+        messages: list[Message] = []
+        self.counters.protocol_errors.update(denied.values())
+        if denied:
+            fields = {"id": None, "added": list(added), "removed": [], "unchanged": 0}
+            messages.append(encode("subscriptions", **fields, denied=denied))
+        for watch, error in sets:
+            self.counters.protocol_errors[error.code] += 1
+            id_ = {} if watch.id is None else {"id": watch.id}
+            messages.append(
+                encode("error", code=error.code, message=str(error), prefix=watch.prefix, **id_)
+            )
+        texts = [text for message in messages for text in message.texts]
+        return Message(texts) if texts else None
+
+    def _permissions_changed(self) -> Message | None:
         """The client's permissions have changed. Its jobs appear or disappear accordingly: a job
         that it may not watch looks like one that was never reported.
 
-        Raises `NodeFull`; some of the jobs are then no longer watched.
+        Returns what there is no room for: it is no longer watched.
         """
+        denied: dict[str, str] = {}
         self._sets.owner = Owner(self._sets.owner.network, self._auth.permissions.subject)
         suspended = self._sets.suspend()
         for job, subscription in list(self._subscriptions.items()):
             if (job in self._auth.permissions.watch) == (job in self._denied):
                 self._unsubscribe(job)
-                self.subscribe(job, mode=subscription.mode, position=None)
-        self._sets.resume(suspended)
+                try:
+                    self.subscribe(job, mode=subscription.mode, position=None)
+                except NodeFull as error:
+                    denied[job] = error.code
+        full = self._sets.resume(suspended)
+        return self._denial((), denied, full)
 
     def watch_set(self, command: WatchSet) -> None:
         """Watch a set of jobs; its first message is a snapshot. Raises `InvalidInput` and
@@ -190,10 +247,11 @@ class Session:
         if pinged_at is not None:
             self.counters.ping_round_trips.observe(trio.current_time() - pinged_at)
 
-    async def _handle_hello(self, hello: Hello) -> None:
+    async def _handle_hello(self, hello: Hello) -> Message | None:
+        denial = None
         if hello.token is not None and self._auth.authenticator.keys is not None:
             await self._auth.authenticate(hello.token)
-            self._permissions_changed()
+            denial = self._permissions_changed()
         elif self._auth.needs_token:
             raise Unauthorized("a token is needed first: send hello with one")
         if hello.max_hz is not None:
@@ -215,6 +273,7 @@ class Session:
         self._positions.clear()
         for job, (epoch, seq) in hello.positions.items():
             self._positions[job] = UNSEEN if epoch is None else Position(epoch, seq)
+        return denial
 
     def _change(
         self,

@@ -137,11 +137,18 @@ class SessionSets:
             self._unsubscribe(job)
         return changed
 
-    def resume(self, suspended: list[SetWatch]) -> None:
-        """Watch these sets again, from a snapshot on. Raises `NodeFull`."""
+    def resume(self, suspended: list[SetWatch]) -> list[tuple[SetWatch, NodeFull]]:
+        """Watch these sets again, from a snapshot on. Returns those that there is no room for,
+        with the reasons: they are no longer watched."""
+        full: list[tuple[SetWatch, NodeFull]] = []
         for watch in suspended:
             key = _key(watch.id, watch.prefix)
-            self._watches[key] = watch.reopened(denied=not watch.denied, owner=self.owner)
+            try:
+                self._watches[key] = watch.reopened(denied=not watch.denied, owner=self.owner)
+            except NodeFull as error:
+                del self._watches[key]
+                full.append((watch, error))
+        return full
 
     def close(self) -> None:
         """Stop watching all sets."""

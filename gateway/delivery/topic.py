@@ -233,8 +233,13 @@ class Topic:
 
     def notify_subscribers(self) -> None:
         """Notify the outboxes of the subscriptions that have something new."""
-        for subscription in self.subscriptions:
-            if subscription.due:
+        if self.loading:
+            return
+        position = self.position
+        for subscription in self.subscriptions:  # `due`, without a call for most of them
+            if subscription.cursor != position and (
+                not subscription.client_is_newer or subscription.due
+            ):
                 subscription.outbox.notify(subscription)
 
     def no_client_is_newer(self) -> None:

@@ -97,9 +97,7 @@ class FrameWriter:
                 return not ping or self._sink.ping()
             one = message.kind != "gap" and not subscription.take_until_none
             if one and message.size <= WRITE_SIZE and not ping:
-                done = self._sink.send((message,))
-                self._count_one(message)
-                return done
+                return self._send((message,))
             self._rest = _writes((message,), due)
         else:
             self._rest = _writes(replies, due)
@@ -123,26 +121,13 @@ class FrameWriter:
 
     def _go_on(self) -> bool:
         for messages in self._rest:
-            done = self._sink.send(messages)
-            self._count(messages)
-            if not done:
+            if not self._send(messages):
                 return False
         ping, self._ping = self._ping, False
         return not ping or self._sink.ping()
 
-    def _count_one(self, message: Message) -> None:
-        """Count a write of one message: `_count`, for the most frequent case."""
-        counters = self._counters
-        counters.messages_sent[message.kind] += len(message.texts)
-        counters.sent_bytes += message.size
-        counters.events_conflated += message.skipped
-        counters.writes += 1
-        if counters.timing:
-            self._time(message)
-        elif counters.writes % TIMED == 0:
-            counters.timing = True
-
-    def _count(self, messages: Sequence[Message]) -> None:
+    def _send(self, messages: Sequence[Message]) -> bool:
+        done = self._sink.send(messages)
         counters = self._counters
         for message in messages:
             counters.messages_sent[message.kind] += len(message.texts)
@@ -153,6 +138,7 @@ class FrameWriter:
             self._time(messages[-1])
         elif counters.writes % TIMED == 0:
             counters.timing = True
+        return done
 
     def _time(self, message: Message) -> None:
         """Observe the delay of the message's event, unless it was reported before the client

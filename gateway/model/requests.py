@@ -8,9 +8,10 @@ A job lists the verbs that it accepts (`State.accepts`); pages draw a button for
 belongs to an attempt: the next attempt begins without one, and a job that has ended accepts none.
 
 A request to a group is also one to the jobs below it. The running ones are sent it one by one
-(`http/control.py`). A `cancel` or `pause` stays in force until it is refused or replaced, or the
-group ends: until then a job below the group that has not got it is sent it with its next update. It
-may have begun later, or the node that sent the requests was killed.
+(`http/control.py`). It stays in force until it is refused or replaced, or the group ends: until
+then a job below the group that was running, and has not got it, is sent it with its next update,
+because the node that sent the requests may have been killed. A `cancel` or `pause` is also sent to
+jobs that begin later; any other verb means what was running at the time.
 """
 
 from __future__ import annotations
@@ -61,7 +62,11 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 def passed_on(
-    request: Request | None, accepts: Collection[str], *, after: Request | None
+    request: Request | None,
+    accepts: Collection[str],
+    *,
+    after: Request | None,
+    started_at: float | None,
 ) -> Request | None:
     """What a running job must still be sent if a running group above it has `request`, and the
     job itself has the request `after`."""
@@ -69,7 +74,7 @@ def passed_on(
         request is None
         or request.alone
         or request.refused is not None
-        or request.verb not in constants.LASTING_VERBS
+        or (request.verb not in constants.LASTING_VERBS and (started_at or 0) > request.at)
         or request.verb not in accepts
         or (after is not None and request.at <= after.at)
     ):

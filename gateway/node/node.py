@@ -268,10 +268,7 @@ class Node:
                 if max_hz is not None:
                     outbox.limit_rate(max_hz)
                 try:
-                    for job, position in positions.items():
-                        session.subscribe(job, mode=mode, position=position)
-                    for command in sets:
-                        session.watch_set(command)
+                    session.start(positions, sets, mode=mode)
                 except NodeFull as error:
                     outbox.end(close_codes.OVERLOADED, detail=str(error))
                 return await serve_connection(

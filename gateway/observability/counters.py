@@ -7,7 +7,7 @@ An addition costs nanoseconds, a metric of the Prometheus library about a micros
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Final
 
 from attrs import define, field
@@ -80,8 +80,9 @@ class Counters:
     """Seconds from a `ping` until its `pong`."""
     subscriptions_opened: Counter[bool] = field(factory=Counter)
     """By whether the client named a position to continue from."""
-    messages_sent: Counter[str] = field(factory=Counter)
-    """JSON objects written to clients, by kind."""
+    messages_sent: defaultdict[str, int] = field(factory=lambda: defaultdict(int))
+    """JSON objects written to clients, by kind. (An assignment to an item of a `Counter` looks up
+    a method, and takes four times as long.)"""
     sent_bytes: int = 0
     """Bytes of those objects, without framing."""
     writes: int = 0

@@ -62,6 +62,8 @@ class ClientStream(HalfCloseableStream):
         self._write_failed = False
         self._turn: trio.Event | None = None
         """Set when it is this client's turn to leave; None until it is about to."""
+        self._leaving = False
+        """Whether the end of the stream was read, but not passed to the tasks yet."""
         self._set_options()
 
     def __repr__(self) -> str:
@@ -131,11 +133,14 @@ class ClientStream(HalfCloseableStream):
         all of the data while another write is under way, and if the client is gone; `send_rest`
         raises the error then. Raises only if the stream is closed or broken.
         """
-        if self._is_to_leave or not self._writable.value:
+        if self._leaving or not self._writable.value:
             return memoryview(data)
+        if self._write_failed:
+            raise trio.BrokenResourceError("a write was cut off")
         try:
-            sent = self._try_send(data)
-        except OSError:
+            sent = self.socket.send(data)
+        except OSError:  # it is full, closed, or the client is gone
+            self._open_socket()
             sent = 0
         if sent == len(data):
             return None
@@ -205,10 +210,12 @@ class ClientStream(HalfCloseableStream):
             await self._turn.wait()
             return
         self._turn = trio.Event()
+        self._leaving = True
         try:
             async with self._departures:
                 await trio.lowlevel.checkpoint()
         finally:
+            self._leaving = False
             self._turn.set()
 
     def abort(self) -> None:
@@ -227,11 +234,6 @@ class ClientStream(HalfCloseableStream):
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             self.socket.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
 
-    @property
-    def _is_to_leave(self) -> bool:
-        """Whether the end of the stream was read, but not passed to the tasks yet."""
-        return self._turn is not None and not self._turn.is_set()
-
     def _open_socket(self) -> socket.socket:
         if self.closed.is_set():
             raise trio.ClosedResourceError
@@ -249,7 +251,7 @@ class ClientStream(HalfCloseableStream):
         """Send everything, holding the lock."""
         whole = False
         try:
-            if self._is_to_leave:
+            if self._leaving:
                 await self.departure_slot()
             with trio.move_on_after(self._limits.write_timeout):
                 while rest:

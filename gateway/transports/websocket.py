@@ -258,7 +258,7 @@ class _Source:
 class _Sink:
     """Frames to one client."""
 
-    __slots__ = ("_joins", "_limits", "_rest", "_source", "_stream", "_welcomed")
+    __slots__ = ("_joins", "_joins_now", "_limits", "_rest", "_source", "_stream")
 
     def __init__(
         self, stream: ClientStream, source: _Source, *, joins: bool, limits: Limits
@@ -267,13 +267,13 @@ class _Sink:
         self._source = source
         self._limits = limits
         self._joins = joins
-        self._welcomed = False
+        self._joins_now = False
         self._rest: memoryview | None = None
 
     def send(self, messages: Sequence[Message]) -> bool:
-        if not (self._joins and self._welcomed):
+        if not self._joins_now:
             data = b"".join([message.frames for message in messages])
-            self._welcomed = True
+            self._joins_now = self._joins  # the first message, `welcome`, has a frame of its own
         elif len(messages) == 1:
             data = messages[0].frame
         else:

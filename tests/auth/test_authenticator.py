@@ -255,8 +255,34 @@ async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
     assert other.sink.of("subscriptions")[0]["added"] == ["a", "b"]
     assert other.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
     await client.send("hello", token=token(watch=("a", "secret")))
-    assert client.close_code is not None
-    assert client.close_code.code == close_codes.OVERLOADED.code
+    assert client.sink.of("subscriptions")[1]["denied"] == {"secret": "node_full"}
+    await harness.publish("a", percent=7)
+    await trio.testing.wait_all_tasks_blocked()
+    assert client.states("a")[-1] == 7  # what there is room for goes on
+    await other.send("unsubscribe", jobs=["b"])
+    await client.send("subscribe", jobs=["secret"])
+    assert client.sink.of("subscriptions")[2]["added"] == ["secret"]
+
+
+@pytest.mark.parametrize("limits", [Limits(max_sets=1)])
+async def test_a_set_without_room_after_a_change_of_permissions_is_denied_alone(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client, other = await harness.connect(), await harness.connect()
+    await client.send("hello", token=token(watch=("a",)))
+    await client.send("subscribe", jobs=["a"])
+    await client.send("watch_set", id=3, prefix="mine:")
+    await other.send("hello", token=token(watch=("*",)))
+    await other.send("watch_set", prefix="other:")
+    await client.send("hello", token=token(watch=("a", "mine:*")))
+    (error,) = client.sink.of("error")
+    assert (error["id"], error["code"], error["prefix"]) == (3, "node_full", "mine:")
+    await harness.publish("a", percent=7)
+    await trio.testing.wait_all_tasks_blocked()
+    assert client.states("a")[-1] == 7
+    await other.send("unwatch_set", prefix="other:")
+    await client.send("watch_set", id=3, prefix="mine:")
+    assert [frame["id"] for frame in client.sink.of("set")] == [3, 3]
 
 
 async def test_an_invalid_token_closes_an_authenticated_connection(

@@ -33,7 +33,7 @@ from .signing import (
     sign,
 )
 
-CLAIMS = {"exp": NOW + 60}
+CLAIMS = {"exp": NOW + 60, "watch": ["*"]}
 
 
 @define

@@ -152,7 +152,7 @@ async def test_revocations_are_restored_to_a_flushed_redis() -> None:
     authenticator = Authenticator(
         KeySources((), secret=SECRET), revocations=revocations, clock=lambda: NOW
     )
-    stolen = sign({"exp": NOW + 60, "jti": "stolen"})
+    stolen = sign({"exp": NOW + 60, "watch": ["*"], "jti": "stolen"})
     async with trio.open_nursery() as nursery:
         await nursery.start(authenticator.run)
         await revocations.revoke({"gone": NOW - 60})
@@ -188,7 +188,9 @@ async def test_lost_revocations_still_apply_while_redis_is_read_only() -> None:
         authenticator.revocations = Emptied()
         await nursery.start(authenticator.run)
         with pytest.raises(Unauthorized, match="revoked"):
-            await authenticator.permissions(sign({"exp": NOW + 60, "jti": "stolen"}))
+            await authenticator.permissions(
+                sign({"exp": NOW + 60, "watch": ["*"], "jti": "stolen"})
+            )
         authenticator.revocations = empty = MemoryRevocations(lambda: NOW)
         await nursery.start(authenticator.run)
         assert await ids(empty) == {"stolen"}

@@ -73,17 +73,17 @@ def test_tokens_with_public_keys_are_verified(algorithm: str, form: str) -> None
 @pytest.mark.parametrize(
     ("claims", "expected"),
     [
-        ({"exp": NOW - LEEWAY}, "4100 the token has expired"),
+        ({"exp": NOW - LEEWAY}, "4100 the token expired"),
         ({"exp": None}, "4500"),
         ({"exp": "tomorrow"}, "4500"),
-        ({"nbf": NOW + LEEWAY + 1}, "4500 the token is not valid yet"),
+        ({"nbf": NOW + LEEWAY + 1}, "4500 the token is not valid before"),
         ({"watch": ["a*b"]}, "'a*b'"),
         ({"watch": "video:*"}, "4500"),
         ({"watch": [7]}, "4500"),
         ({"aud": "elsewhere"}, "another audience"),
         ({"jti": 7}, "4500"),
-        ({"jti": ""}, "$.jti"),
-        ({"jti": "x" * 201}, "$.jti"),
+        ({"jti": ""}, "`jti`"),
+        ({"jti": "x" * 201}, "`jti`"),
     ],
 )
 def test_invalid_claims_are_rejected(claims: dict[str, Any], expected: str) -> None:

@@ -249,6 +249,29 @@ async def test_who_begins_after_its_group_was_asked_is_asked_as_well(bench: Benc
     assert (await state_of(bench, "g/s/a")).request != result.request
 
 
+async def test_a_pass_that_a_killed_node_did_not_finish_is_finished_for_any_verb(
+    bench: Bench,
+) -> None:
+    accepts = ("pause", "resume", "save")
+    await bench.publish("g", children=3, accepts=accepts)
+    for child in ("g/a", "g/b"):
+        await bench.publish(child, percent=1, accepts=accepts)
+    for number, verb in enumerate(("pause", "resume", "save")):
+        await bench.tick(1)
+        ask = Request(id=str(number), verb=verb)
+        # The node stores the request in the group, sends it to one child, and is killed.
+        for job in ("g", "g/a"):
+            await bench.broker.publish(job, RequestUpdate(ask=ask))
+        await bench.tick(1)
+        result = await bench.broker.publish("g/b", Update(attempt=1))
+        assert (result.request and result.request.verb) == verb
+        result = await bench.broker.publish("g/a", Update(attempt=1, ack=str(number)))
+        assert result.request is None
+    # What is asked for once does not mean what begins later.
+    begins = Update(start=True, run="x", accepts=accepts)
+    assert (await bench.broker.publish("g/c", begins)).request is None
+
+
 async def test_a_group_that_begins_with_a_child_is_asked_as_well(bench: Bench) -> None:
     await bench.publish("g", children=1, accepts=("cancel",))
     await bench.publish("g/s", children=2, status="queued", accepts=("cancel",))

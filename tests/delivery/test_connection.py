@@ -30,7 +30,7 @@ from gateway.model.state import Event
 from gateway.observability.counters import TIMED
 from gateway.protocol import close_codes
 from gateway.protocol.close_codes import CloseCode
-from gateway.protocol.commands import SyncSubscriptions
+from gateway.protocol.commands import SyncSubscriptions, WatchSet
 from gateway.protocol.messages import Message
 
 from ..fakes import BrokenSink, FakeSource, GoneSink, Sink, SlowSink, StuckSink
@@ -206,13 +206,38 @@ async def test_a_node_at_max_topics_refuses_other_jobs(
     assert (answer["added"], answer["denied"]) == (["a"], {"d": "node_full"})
 
     stream = Sink()
-    close_code = await harness.node.serve(FakeSource(), stream, positions={"a": None, "d": None})
+    close_code = await harness.node.serve(FakeSource(), stream, positions={"d": None, "e": None})
+    assert stream.of("subscriptions")[0]["denied"] == {"d": "node_full", "e": "node_full"}
     assert stream.close_code is not None
     assert close_code.code == stream.close_code.code == close_codes.OVERLOADED.code
     assert stream.close_code.reason == "this node watches 3 jobs already"
     await first.source.send(type="unsubscribe", jobs=["b"])
     await second.subscribe("d")
     assert second.sink.of("subscriptions")[1]["added"] == ["d"]
+
+
+@pytest.mark.parametrize("limits", [Limits(max_topics=3, max_sets=1)])  # with the probe's
+async def test_what_a_stream_is_denied_does_not_end_the_rest(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    source, sink = FakeSource(), Sink()
+    positions = dict.fromkeys(("d", "a", "b", "c"))
+    sets = (WatchSet(prefix="x:"), WatchSet(prefix="y:"))
+    async with trio.open_nursery() as nursery:
+        serve = partial(harness.node.serve, source, sink, positions=positions, sets=sets)
+        nursery.start_soon(serve)
+        await quiet()
+        assert [frame["denied"] for frame in sink.of("subscriptions")] == [
+            {"b": "node_full", "c": "node_full"}
+        ]
+        assert [(error["code"], error["prefix"]) for error in sink.of("error")] == [
+            ("node_full", "y:")
+        ]
+        assert [frame["prefix"] for frame in sink.of("set")] == ["x:"]
+        await harness.publish("a", percent=40)
+        await quiet()
+        assert sink.of("progress")[-1]["state"]["percent"] == 40
+        source.hang_up()
 
 
 async def test_long_commands_are_handled_one_at_a_time(

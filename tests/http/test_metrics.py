@@ -130,7 +130,7 @@ async def test_metrics_on_the_public_address_need_a_token() -> None:
         gateway: Gateway = await nursery.start(serve)
         port = gateway.addresses[0][1]
         assert (await scraped(port))[0] == 401
-        token = sign({"exp": time.time() + 60})
+        token = sign({"exp": time.time() + 60, "watch": []})
         assert (await scraped(port, authorization=f"Bearer {token}"))[0] == 200
         nursery.cancel_scope.cancel()
 

@@ -1,14 +1,17 @@
 """The callbacks for training loops, against the published interfaces of the frameworks.
 
-The packages are too large for these tests. So a fake replaces their base class, and a loop calls
-the callbacks in the same order.
+The packages are too large for these tests. So `training_interfaces` stands for them: it has their
+published signatures, and a loop here calls the callbacks in the same order and with the same
+arguments. `test_training_frameworks.py` compares the signatures with those of the real packages.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module, reload
+from inspect import signature
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -17,11 +20,7 @@ import pytest
 from gateway.worker import Job
 from tests.worker.fake_gateway import FakeGateway
 
-
-class Base:
-    """Stands for the framework's base class."""
-
-    params: dict[str, Any]
+from .training_interfaces import INTERFACES
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def callback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     parts = module.split(".")
     for i in range(len(parts)):
         monkeypatch.setitem(sys.modules, ".".join(parts[: i + 1]), ModuleType(parts[i]))
-    setattr(sys.modules[module], base, Base)
+    setattr(sys.modules[module], base, INTERFACES[name])
     full = f"gateway.integrations.{name}"
     loaded = full in sys.modules
     imported = import_module(full)
@@ -44,6 +43,18 @@ KERAS = ("keras", "keras.callbacks", "Callback")
 LIGHTNING = ("lightning", "lightning.pytorch.callbacks", "Callback")
 
 
+@pytest.mark.parametrize("callback", [HUGGING_FACE, KERAS, LIGHTNING], indirect=True)
+def test_a_callback_can_be_called_as_its_framework_publishes(callback: Any) -> None:
+    events = {name: each for name, each in vars(callback).items() if name.startswith("on_")}
+    assert events
+    for name, method in events.items():
+        published = signature(getattr(callback.__mro__[1], name)).parameters.values()
+        names = [each.name for each in published if each.kind != each.VAR_KEYWORD]
+        more = {"model": None, "logs": None} if len(names) < len(published) else {}
+        signature(method).bind(*names, **more)
+        signature(method).bind(**dict.fromkeys(names), **more)
+
+
 def end(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
     fake_gateway.wait_for(lambda _: fake_gateway.ends(job))
     return fake_gateway.ends(job)[0].fields
@@ -53,19 +64,33 @@ def shown(fields: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(fields.get(name) for name in ("status", "done", "total", "phase", "message"))
 
 
+def call_hugging_face(called: Any, state: Any, event: str, **more: Any) -> None:
+    """As `CallbackHandler.call_event` does."""
+    of_the_trainer = dict.fromkeys(
+        (
+            *("model", "processing_class", "optimizer", "lr_scheduler"),
+            *("train_dataloader", "eval_dataloader"),
+        )
+    )
+    getattr(called, event)(None, state, None, **of_the_trainer, **more)
+
+
 @pytest.mark.parametrize("callback", [HUGGING_FACE], indirect=True)
 def test_hugging_face_training_is_reported(fake_gateway: FakeGateway, callback: Any) -> None:
     called = callback("train:7", url=fake_gateway.url)
     state = SimpleNamespace(is_world_process_zero=True, max_steps=4, global_step=0, epoch=0.0)
-    called.on_train_begin(None, state, None, model=None)
+    call = partial(call_hugging_face, called, state)
+    call("on_train_begin")
     for _ in range(2):
-        called.on_epoch_begin(None, state, None, model=None)
+        call("on_epoch_begin")
         for _ in range(2):
+            call("on_step_begin")
             state.global_step += 1
             state.epoch += 0.5
-            called.on_step_end(None, state, None, model=None)
-    called.on_log(None, state, None, logs={"loss": 0.123456, "epoch": 2})
-    called.on_train_end(None, state, None)
+            call("on_step_end")
+        call("on_epoch_end")
+    call("on_log", logs={"loss": 0.123456, "epoch": 2})
+    call("on_train_end")
     assert shown(end(fake_gateway, "train:7")) == (
         "succeeded",
         4,

@@ -23,8 +23,6 @@ STARTS = 4 * DEADLINE
 """Seconds for a framework to be imported, and to train."""
 
 KERAS = """
-import os
-os.environ["KERAS_BACKEND"] = "torch"
 import keras
 import numpy as np
 from gateway.integrations.keras import JobCallback
@@ -122,14 +120,20 @@ def recorder() -> Iterator[Recorder]:
 @pytest.mark.slow
 @pytest.mark.skipif(PYTHON is None, reason="GATEWAY_TEST_TRAINING names no Python with frameworks")
 @pytest.mark.parametrize(
-    ("program", "received"),
-    [(KERAS, False), (HUGGING_FACE, False), (LIGHTNING, True)],
+    ("name", "program", "received"),
+    [("keras", KERAS, False), ("huggingface", HUGGING_FACE, False), ("lightning", LIGHTNING, True)],
     ids=["keras", "huggingface", "lightning"],
 )
-def test_a_framework(program: str, received: bool, recorder: Recorder) -> None:
-    """`told`: whether it tells its callbacks of an exception."""
+def test_a_framework(name: str, program: str, received: bool, recorder: Recorder) -> None:
+    """`received`: whether it tells its callbacks of an exception."""
     assert PYTHON is not None
-    environment = os.environ | {"PROGRESS_GATEWAY_URL": recorder.url, "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "KERAS_BACKEND": "torch",
+        "PROGRESS_GATEWAY_URL": recorder.url,
+        "PYTHONPATH": str(ROOT),
+    }
+    interfaces = [PYTHON, str(ROOT / "tests/integrations/training_interfaces.py"), name]
+    subprocess.run(interfaces, env=environment, check=True, timeout=STARTS)
     subprocess.run([PYTHON, "-c", program + TRAIN], env=environment, check=True, timeout=STARTS)
     end = recorder.states("whole")[-1]
     assert (end.status, end.done, end.total, end.unit) == ("succeeded", 12, 12, "steps")

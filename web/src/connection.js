@@ -21,7 +21,7 @@
 
 import { GatewayClock } from './clock.js';
 import { TRANSPORTS, connectBy } from './connect.js';
-import { ABNORMAL, MAX_HZ, MAX_MESSAGE, UNAUTHORIZED } from './constants.js';
+import { ABNORMAL, MAX_HZ, MAX_MESSAGE, TOKEN_EXPIRED, UNAUTHORIZED } from './constants.js';
 import { browserEnvironment } from './environment.js';
 import { Jobs } from './jobs.js';
 import { mayReconnect } from './protocol.js';
@@ -165,9 +165,11 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     const { state, since } = status.current;
     if (leaving || (state === 'live' && now() - since >= STABLE_AFTER)) reconnect.reset();
     jobs.disconnected();
-    if (!mayReconnect(ending.code)) {
-      // A page that has no token at present needs no error about it.
-      if (provider === undefined || current?.token) warn(`closed with ${ending.code}: ${ending.reason}`);
+    const final = !mayReconnect(ending.code);
+    // A token that expires in use is no mistake, and a page that has none at present needs no warning.
+    const refused = final || (ending.code === TOKEN_EXPIRED && (state !== 'live' || now() - since < STALE_AFTER));
+    if (refused && (!provider || current?.token)) warn(`closed with ${ending.code}: ${ending.reason}`);
+    if (final) {
       // If a new token was refused, the old one is still valid.
       if (ending.code !== UNAUTHORIZED || !renewal?.revert()) return stop(ending);
     }

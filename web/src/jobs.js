@@ -220,7 +220,7 @@ export class Jobs {
     entry.position = null;
     entry.asked = Infinity;
     this.#fresh.add(frame.job);
-    return `${frame.job}: had ${text(had)}, then came (${frame.prev}, ${frame.seq}] of epoch ${frame.epoch}`;
+    return `${frame.job}: had ${JSON.stringify(had)}, then came (${frame.prev}, ${frame.seq}] of epoch ${frame.epoch}`;
   }
 
   /** @param {Entry} entry */
@@ -234,11 +234,6 @@ function reset(entry) {
   entry.position = null;
   entry.asked = Infinity;
   entry.confirmed = false;
-}
-
-/** @param {Position | null} position */
-function text(position) {
-  return position === null ? 'nothing' : `${position.seq} of epoch ${position.epoch}`;
 }
 
 /**

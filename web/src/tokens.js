@@ -21,8 +21,21 @@ const MOST_LEAD = 60;
 /** After a renewal that failed the old token is still good for a while. Milliseconds, at most. */
 const RETRY = 8_000;
 
-/** RFC 7519. What a proxy or a login page answers instead is never sent anywhere. */
-const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+/** RFC 7519; one without a signature is refused by the gateway. Other texts are never sent anywhere. */
+const JWT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
+
+/** The most common mistakes that produce another text, and the gateway's words for them. @type {Array<[RegExp, string]>} */
+const MISTAKES = [
+  [/^$/, 'it is empty'],
+  [/^b['"]/, "it is Python's repr of bytes, decode() it first"],
+  [/^bearer /i, 'leave out "Bearer "'],
+  [/^(undefined|null|None|\[object \w+\])$/, "it is the text '{}'"],
+  [/^[{[]/, 'it is a JSON document, perhaps an error'],
+  [/^</, 'it is an HTML page, perhaps the error of a proxy'],
+  [/^["']/, 'leave out the quotation marks'],
+  [/^[^.]*\.[^.]*\.[^.]*$/, 'its parts are not base64url; perhaps it was cut off or changed'],
+  [/^/, 'a token has three parts, with dots between them'],
+];
 
 /**
  * @param {TokenProvider | undefined} provider
@@ -38,12 +51,18 @@ export async function askForToken(provider, environment) {
   });
   try {
     const answer = /** @type {Token} */ (await (typeof provider === 'function' ? Promise.race([provider(), late]) : provider));
-    const token = answer?.trim?.() || null;
-    if (answer && !JWT.test(token ?? '')) throw badToken(`not a JSON Web Token: ${String(answer).slice(0, 40)}`);
+    if (!answer) return null;
+    const token = String(answer).trim();
+    if (!JWT.test(token)) throw badToken(`not a JSON Web Token: ${mistakeIn(token)}`);
     return token;
   } finally {
     environment.clearTimeout(timer);
   }
+}
+
+/** @param {string} text */
+function mistakeIn(text) {
+  return MISTAKES.find(([pattern]) => pattern.test(text))?.[1].replace('{}', text) ?? '';
 }
 
 let warned = '';

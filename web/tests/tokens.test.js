@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 
@@ -46,5 +47,19 @@ test('a page or an error in its place is no token', async (t) => {
   t.mock.method(console, 'warn', () => {});
   await assert.rejects(ask('/deploy'), /\/deploy answered 502/);
   await assert.rejects(ask('/login'), /\/login answered 401/);
-  await assert.rejects(ask('/page'), /not a JSON Web Token: <!doctype html>/);
+  await assert.rejects(ask('/page'), /not a JSON Web Token: it is an HTML page, perhaps the error of a proxy/);
+});
+
+test('what is no token is explained once in the console, in the words of the gateway', async (t) => {
+  const table = JSON.parse(await readFile(new URL('../../tests/auth/not_tokens.json', import.meta.url), 'utf8'));
+  const warn = t.mock.method(console, 'warn', () => {});
+  for (const [text, sentence] of table) {
+    if (text === '') continue; // no token, and no mistake
+    for (let times = 0; times < 3; times++) await assert.rejects(askForToken(text, { setTimeout, clearTimeout }), { message: sentence });
+  }
+  const sentences = new Set(table.slice(1).map(([, sentence]) => `progress-gateway: ${sentence}`));
+  assert.deepEqual(warn.mock.calls.map(({ arguments: [line] }) => line), [...sentences]);
+  assert.equal(await askForToken(jwt({ sub: 'ann' }).replace(/[^.]*$/, ''), { setTimeout, clearTimeout }), jwt({ sub: 'ann' }).replace(/[^.]*$/, ''), 'unsigned: the gateway explains that');
+  assert.equal(await askForToken('  ', { setTimeout, clearTimeout }).catch(({ message }) => message), 'not a JSON Web Token: it is empty');
+  assert.match(await askForToken({ token: TOKEN }, { setTimeout, clearTimeout }).catch(({ message }) => message), /the text '\[object Object\]'/);
 });

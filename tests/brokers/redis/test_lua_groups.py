@@ -270,8 +270,9 @@ def check_asked(job: str, after: dict[str, State]) -> None:
         if above is None or above.final or above.request is None:
             continue
         asked, own = above.request, state.request
-        holds_on = asked.verb in ("cancel", "pause") and asked.verb in state.accepts
-        if holds_on and asked.refused is None and not asked.alone:
+        was_running = state.started_at is not None and state.started_at <= asked.at
+        holds_on = asked.verb in ("cancel", "pause") or was_running
+        if holds_on and asked.verb in state.accepts and asked.refused is None and not asked.alone:
             assert own is not None
             assert own.at >= asked.at or own.id == asked.id or own.verb == "cancel"
 

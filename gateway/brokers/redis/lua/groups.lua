@@ -226,7 +226,8 @@ local function send_late_request(job, record)
     local known = redis.pcall('HMGET', PREFIX .. 'last:' .. group, unpack(REQUEST))
     local _, status, request, id, verb, stage, alone = unpack(known, 1, 7)
     if not known.err and known[1] == VERSION and (ORDER[status] or 2) < 2
-      and request and LASTING_VERBS[verb] and stage ~= 'refused' and not alone
+      and request and stage ~= 'refused' and not alone
+      and (LASTING_VERBS[verb] or tonumber(record.started_at or 0) <= stored_at(request))
       and takes(record, verb) and stored_at(request) > own_at
       and (not found or (verb == 'cancel' and found.verb ~= verb)) then
       found = {text = request, id = id, verb = verb}

@@ -1,0 +1,225 @@
+/** A connection with a token: when it is requested, sent and renewed, and what a refusal does. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import '../src/tokens.js'; // loaded late by the client; here at once, so that no test waits for a disk
+import { URL_, answer, live, start, types, withToken } from './connected.js';
+import { jwt, snapshot, tick } from './world.js';
+
+test('a refusal is explained once in the console, and in the status', async (t) => {
+  const warn = t.mock.method(console, 'warn', () => {});
+  const { world, connection } = start();
+  const refuse = () => {
+    world.socket.open();
+    world.socket.die(4501, 'start the gateway with --origins https://shop.example');
+  };
+  refuse();
+  assert.match(connection.status().ending.reason, /--origins https:\/\/shop.example/);
+  connection.retry();
+  refuse();
+  assert.equal(warn.mock.callCount(), 1);
+  assert.match(warn.mock.calls[0].arguments[0], /4501.*--origins https:\/\/shop.example/);
+});
+
+test('a token that has expired when it is sent is explained once, one that expires in use is not', async (t) => {
+  const warn = t.mock.method(console, 'warn', () => {});
+  const why = 'the token expired at 2026-11-29T15:57:47Z, its `exp`';
+  const { world, connection } = withToken(() => jwt({ exp: 1 }));
+  await tick();
+  for (let times = 0; times < 3; times++) {
+    world.socket.welcome(); // which comes before the answer to `hello`
+    world.socket.die(4100, why);
+    assert.deepEqual([connection.status().ending.code, connection.status().stopped, connection.status().error], [4100, false, `closed with 4100: ${why}`]);
+    for (const { length } = world.sockets; world.sockets.length === length; ) await world.pass(250);
+  }
+  world.socket.welcome();
+  await world.pass(5_000);
+  world.socket.die(4100, 'token expired');
+  assert.deepEqual(warn.mock.calls.map(({ arguments: [line] }) => line), [`progress-gateway (${connection.url}): closed with 4100: ${why}`]);
+});
+
+test('a token is asked for before each dial, and said first', async () => {
+  let asked = 0;
+  const { world, connection } = withToken(async () => jwt({ n: ++asked }));
+  connection.watch('a', () => {});
+  assert.equal(world.sockets.length, 0);
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: jwt({ n: 1 }) }, { type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
+  world.socket.say(snapshot('a', 1, 3));
+  world.socket.die(4100, 'token expired');
+  await world.pass(1_000);
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: jwt({ n: 2 }), positions: { a: [1, 3] } });
+});
+
+test('a token as text; and none', async () => {
+  const { world } = withToken(jwt({}));
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: jwt({}) });
+  const none = withToken(() => null);
+  await tick();
+  none.world.socket.welcome();
+  assert.deepEqual(types(none.world.socket.heard()), ['sync_subscriptions']);
+});
+
+test('a provider that fails, or never answers, is asked again', async () => {
+  const answers = [() => Promise.reject(new Error('login down')), () => { throw new Error('broken'); }, () => new Promise(() => {}), () => jwt({})];
+  const { world, connection } = withToken(() => answers.shift()());
+  await tick();
+  assert.deepEqual(connection.status().ending, { code: 0, reason: 'could not connect: login down' });
+  await world.pass(250);
+  assert.match(connection.status().ending.reason, /broken/);
+  await world.pass(500);
+  assert.equal(connection.status().state, 'connecting');
+  await world.pass(10_000);
+  assert.match(connection.status().ending.reason, /no answer/);
+  await world.pass(1_000);
+  world.socket.welcome();
+  assert.equal(world.socket.sent[0].token, jwt({}));
+  assert.equal(connection.status().transport, 'websocket', 'a login says nothing about WebSockets');
+});
+
+test('a token that says when it expires is renewed in place', async () => {
+  let minted = 0;
+  const { world, connection } = withToken(() => jwt({ exp: world_now() + 600 + minted++ }));
+  function world_now() { return 1_000; }
+  await tick();
+  world.socket.welcome({ time: 1_000 });
+  world.socket.heard();
+  for (let i = 0; i < 21; i++) {
+    await world.pass(25_000);
+    world.socket.say({ type: 'pong' });
+  }
+  assert.equal(minted, 1);
+  await world.pass(20_000);
+  assert.equal(minted, 2);
+  const [renewal] = world.socket.heard().filter(({ type }) => type === 'hello');
+  assert.deepEqual(renewal, { type: 'hello', token: jwt({ exp: 1_601 }) });
+  assert.equal(world.sockets.length, 1);
+  assert.equal(connection.status().state, 'live');
+});
+
+test('told that its token has expired, it says a new one at once', async () => {
+  let asked = 0;
+  const { world, connection } = withToken(() => jwt({ n: ++asked }));
+  await tick();
+  world.socket.welcome();
+  world.socket.heard();
+  world.socket.say({ type: 'error', code: 'token_expired', message: 'say hello with a new token' });
+  await tick();
+  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: jwt({ n: 2 }) }]);
+  assert.deepEqual([connection.status().state, connection.status().error], ['live', null]);
+});
+
+test('a token that comes after the page hung up opens nothing', async () => {
+  let give;
+  const { world, connection } = withToken(() => new Promise((resolve) => { give = resolve; }));
+  await tick();
+  connection.close();
+  give(jwt({}));
+  await world.pass(60_000);
+  assert.equal(world.sockets.length, 0);
+});
+
+test('what is no token is never sent: the page of a proxy, the answer of a login', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const answers = ['<html>502 Bad Gateway</html>', '{"detail":"Not authenticated"}', jwt({})];
+  const { world, connection } = withToken(async () => answers.shift());
+  await tick();
+  assert.match(connection.status().ending.reason, /not a JSON Web Token: it is an HTML page/);
+  await world.pass(250);
+  await tick();
+  assert.equal(world.sockets.length, 0);
+  await world.pass(500);
+  await tick();
+  world.socket.welcome();
+  assert.equal(world.socket.sent[0].token, jwt({}));
+});
+
+test('a renewal that fails keeps the old token, and is tried again', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const answers = [jwt({ exp: 1_060 }), () => { throw new Error('502'); }, '<html>', jwt({ exp: 2_000 })];
+  const { world, connection } = withToken(() => { const next = answers.shift(); return typeof next === 'function' ? next() : next; });
+  await tick();
+  world.socket.welcome({ time: 1_000 });
+  world.socket.heard();
+  for (const wait of [25_000, 25_000, 12_000]) {
+    await world.pass(wait);
+    world.socket.say({ type: 'pong' });
+  }
+  const said = world.socket.heard().filter(({ type }) => type === 'hello');
+  assert.deepEqual(said, [{ type: 'hello', token: jwt({ exp: 2_000 }) }]);
+  assert.deepEqual([world.sockets.length, connection.status().state], [1, 'live']);
+});
+
+test('a new token that the gateway refuses leaves the old one good, and another is asked for', async (t) => {
+  const warn = t.mock.method(console, 'warn', () => {});
+  let asked = 0;
+  const { world, connection } = withToken(() => jwt({ exp: 2_000, n: ++asked }));
+  await tick();
+  world.socket.welcome({ time: 1_000 });
+  await connection.renew();
+  world.socket.die(4500, 'the signature is of no key here');
+  assert.match(warn.mock.calls[0].arguments[0], /no key here/);
+  await world.pass(500);
+  await tick();
+  world.socket.welcome({ time: 1_000 });
+  assert.equal(world.socket.heard()[0].token, jwt({ exp: 2_000, n: 1 }));
+  await world.pass(8_000);
+  assert.equal(world.socket.heard().at(-1).token, jwt({ exp: 2_000, n: 3 }));
+  world.socket.die(4502, 'revoked');
+  assert.ok(connection.status().stopped);
+});
+
+test("another person's token drops what was known and connects anew; the same person's is sent", async () => {
+  const { world, connection } = withToken(jwt({ sub: 'ann', n: 1 }));
+  const heard = [];
+  connection.watch('a', (watched) => heard.push(watched));
+  await tick();
+  world.socket.welcome();
+  world.socket.say(snapshot('a', 1, 1));
+  world.socket.heard();
+  connection.use({ url: URL_, token: jwt({ sub: 'ann', n: 2 }) });
+  await tick();
+  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: jwt({ sub: 'ann', n: 2 }) }]);
+  assert.equal(heard.length, 1);
+
+  connection.use({ url: URL_, token: jwt({ sub: 'ben' }) });
+  await tick();
+  assert.equal(world.sockets[0].closed.code, 1000);
+  assert.deepEqual([heard.at(-1).state, connection.peek('a')], [null, null]);
+  await tick();
+  world.socket.welcome();
+  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: jwt({ sub: 'ben' }) });
+});
+
+test('credentials that come late connect whatever was never let in', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const { world, connection } = start();
+  world.socket.welcome();
+  world.socket.die(4500, 'unauthorized');
+  assert.ok(connection.status().stopped);
+  connection.use({ url: 'ws://elsewhere.test/ws', token: jwt({}) });
+  await tick();
+  assert.deepEqual([world.socket.url, connection.url], ['ws://elsewhere.test/ws', 'ws://elsewhere.test/ws']);
+  world.socket.welcome();
+  assert.equal(connection.status().state, 'live');
+});
+
+test('logout forgets, and hangs up until somebody is there again', async () => {
+  const { world, connection } = withToken(() => jwt({ sub: 'ann' }));
+  connection.watch('a', () => {});
+  await tick();
+  world.socket.welcome();
+  world.socket.say(snapshot('a', 1, 1));
+  connection.logout();
+  world.wake();
+  await world.pass(600_000);
+  assert.deepEqual([world.sockets.length, connection.peek('a'), connection.status().stopped], [1, null, true]);
+  await connection.renew();
+  await tick();
+  assert.equal(world.sockets.length, 2);
+});

@@ -1,0 +1,109 @@
+/** Responses that are not a gateway's, or not those to what was asked. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { createConnection } from '../src/connection.js';
+import { OWN, blocked, httpGateway, problem, welcome } from './http-gateway.js';
+import { fakeWorld, snapshot, tick } from './world.js';
+
+const PAGES = {
+  "nginx's 404": () => new Response('<html><head><title>404 Not Found</title></head><body><center><h1>404 Not Found</h1></center><hr><center>nginx/1.24.0</center></body></html>', { status: 404, headers: { 'content-type': 'text/html' } }),
+  "Traefik's 404": () => new Response('404 page not found\n', { status: 404, headers: { 'content-type': 'text/plain; charset=utf-8' } }),
+  "HAProxy's 503": () => new Response('<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n</body></html>', { status: 503 }),
+  "Cloudflare's 502": () => new Response('<!DOCTYPE html><title>shop.example | 502: Bad gateway</title>', { status: 502, headers: { server: 'cloudflare', 'content-type': 'text/html' } }),
+  'a firewall\'s 403': () => new Response('Forbidden', { status: 403 }),
+  "another application's problem": () => new Response('{"type":"about:blank","status":404}', { status: 404, headers: { 'content-type': 'application/problem+json' } }),
+  "another application's JSON": () => Response.json({}),
+  'a captive portal': () => new Response('<html>Welcome to the airport</html>', { headers: { 'content-type': 'text/html' } }),
+  'a login': () => new Response('{"detail":"Not authenticated"}', { status: 401, headers: { 'content-type': 'application/json' } }),
+};
+
+for (const [name, answer] of Object.entries(PAGES)) {
+  test(`${name} in the gateway's place changes nothing that is shown, and is not "live"`, async () => {
+    for (const events of [true, false]) {
+      const { world, gateway, connection, heard } = await blocked({ events });
+      gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 45 } });
+      if (events) await gateway.streams[0].say(welcome, snapshot('a', 1, 3, { percent: 45 }));
+      else await world.pass(12_000);
+      await tick();
+      assert.deepEqual([connection.status().state, heard.at(-1)?.state.percent], ['live', 45], `${events}`);
+      gateway.instead = answer;
+      const told = heard.length;
+      const states = new Set();
+      if (events) await gateway.streams[0].end();
+      else gateway.news();
+      connection.observe(({ state }) => states.add(state));
+      for (let i = 0; i < 40; i++) {
+        await world.pass(1_000);
+        if (connection.status().transport === 'websocket' && connection.status().state === 'connecting') world.socket.die(1006);
+        await tick();
+        if (i > 2) states.delete('live'); // the moment before it noticed
+        if (i > 4) assert.ok(connection.isStale('a') && connection.status().state !== 'live');
+      }
+      assert.equal(heard.length, told, 'the bar stays as it is');
+      assert.equal(connection.status().stopped, false, 'and is tried on');
+      gateway.instead = null;
+      const before = gateway.streams.length;
+      gateway.jobs.set('a', { seq: 4, state: { status: 'running', percent: 50 } });
+      for (let i = 0; i < 60 && connection.status().state !== 'live'; i++) {
+        await world.pass(1_000);
+        if (connection.status().transport === 'websocket' && connection.status().state === 'connecting') world.socket.die(1006);
+        if (gateway.streams.length > before) await gateway.streams.at(-1).say(welcome, snapshot('a', 1, 4, { percent: 50 }));
+      }
+      assert.deepEqual([heard.at(-1).state.percent, connection.isStale('a')], [50, false]);
+      connection.close();
+    }
+  });
+}
+
+test('an id is asked for as it is, and an answer for another job is dropped', async () => {
+  const { world, gateway, connection } = await blocked({ events: false });
+  const seen = [];
+  for (const job of ['a/../b', '..', 'x//y', 'c/d', 'e/events', 'f']) connection.watch(job, (watched) => seen.push(watched));
+  gateway.jobs.set('b', { seq: 1, state: { status: 'running' } });
+  gateway.jobs.set('c/d', { seq: 1, state: { status: 'running' } });
+  gateway.jobs.set('e/events', { seq: 1, state: { status: 'queued' } });
+  gateway.jobs.set('f', { seq: 1, state: { status: 'running' }, job: 'g' }); // as a proxy would have it that rewrites paths
+  await world.pass(12_000);
+  await tick();
+  const of = (name) => seen.filter(({ job }) => job === name).at(-1);
+  for (const job of ['a/../b', '..', 'x//y']) assert.equal(of(job).denied, 'invalid_job', job);
+  assert.deepEqual([of('c/d').state.status, of('e/events').state.status, of('f')], ['running', 'queued', undefined]);
+  assert.ok(!gateway.polls.some(({ job }) => job === 'b'));
+  assert.ok(!gateway.requests.some(({ path }) => path === '/api/jobs/e/events'), 'which is a history');
+});
+
+test("the gateway's own 503 is no outage of the gateway: what is shown may be out of date", async () => {
+  const { world, gateway, connection } = await blocked({ events: false });
+  gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 45 } });
+  await world.pass(12_000);
+  await tick();
+  assert.equal(connection.status().state, 'live');
+  gateway.instead = () => problem(503, { detail: 'The broker does not answer; try again.' });
+  gateway.news();
+  await world.pass(4_000);
+  assert.equal(connection.status().state, 'stale');
+  gateway.instead = null;
+  await world.pass(4_000);
+  assert.equal(connection.status().state, 'live');
+});
+
+test('a page of a forbidden origin, where a browser says only that something failed, is told by /healthz', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const world = fakeWorld();
+  const gateway = httpGateway(world);
+  gateway.instead = (path) => {
+    if (path !== '/healthz') throw new TypeError('Failed to fetch');
+    return Response.json({ status: 'ok', close_code: 4501, detail: 'start the gateway with --origins https://shop.example' }, { headers: OWN });
+  };
+  const connection = createConnection('ws://gateway.test/ws', world.environment);
+  connection.watch('a', () => {});
+  for (const wait of [250, 500]) {
+    await tick();
+    world.socket.die(1006);
+    await world.pass(wait);
+  }
+  await tick();
+  assert.deepEqual([connection.status().stopped, connection.status().ending.code], [true, 4501]);
+});

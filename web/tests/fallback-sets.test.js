@@ -1,0 +1,85 @@
+/** Sets over Server-Sent Events and by polling. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { setStore } from '../src/sets.js';
+import { blocked, figures, welcome } from './http-gateway.js';
+import { snapshot, step, tick } from './world.js';
+
+/** Over HTTP a set has no id. */
+const set = (prev, seq, jobs) => ({ type: 'set', prefix: 'u:', epoch: 9, prev, seq, ...(prev === null && { snapshot: true }), jobs, ...figures(jobs) });
+
+test('a set over SSE is a stream of its own, and brings the jobs that it shows', async () => {
+  const { world, gateway, connection } = await blocked();
+  await gateway.streams[0].say(welcome, snapshot('a', 1, 1));
+  const store = setStore({ prefix: 'u:', statuses: ['running'], limit: 5 }, connection);
+  const stop = store.subscribe(() => {});
+  await world.pass(1_000);
+  await tick();
+  assert.ok(gateway.streams[0].cancelled);
+  const [ofSet, named] = gateway.streams.slice(1);
+  assert.deepEqual([ofSet.set, ofSet.jobs, named.set, named.jobs], ['u:', [], null, ['a']]);
+  const { searchParams } = gateway.requests.find(({ searchParams }) => searchParams.has('set'));
+  assert.deepEqual([searchParams.get('statuses'), searchParams.get('limit')], ['running', '5']);
+  await ofSet.say(welcome, set(null, 1, ['u:1']), snapshot('u:1', 1, 1, { percent: 10 }));
+  await named.say(welcome, snapshot('a', 1, 1));
+  const heard = [];
+  connection.watch('u:1', ({ seq }) => heard.push(seq));
+  await world.pass(1_000);
+  assert.deepEqual([[...store.get().jobs], heard], [['u:1'], [1]]);
+  await ofSet.say(step('u:1', 1, 1, 2), set(1, 2, ['u:2', 'u:1']), snapshot('u:2', 1, 1));
+  assert.deepEqual([[...store.get().jobs], heard, connection.peek('u:2').seq], [['u:2', 'u:1'], [1, 2], 1]);
+  assert.equal(gateway.streams.length, 3, 'what a set shows is not asked for by its name');
+  stop();
+  await world.pass(1_000);
+  await tick();
+  assert.ok(ofSet.cancelled);
+  assert.deepEqual(gateway.streams.at(-1).jobs, ['a', 'u:1'], 'now it is');
+  assert.equal(connection.status().violations, 0);
+});
+
+test('what the streams of two sets tell of a job is told once, in order', async () => {
+  const { world, gateway, connection } = await blocked();
+  await gateway.streams[0].say(welcome, snapshot('a', 1, 1));
+  const heard = [];
+  connection.watch('u:1', ({ seq }) => heard.push(seq));
+  for (const prefix of ['u:', 'u']) setStore({ prefix }, connection).subscribe(() => {});
+  await world.pass(1_000);
+  await tick();
+  const show = set(null, 1, ['u:1']);
+  await gateway.streams.findLast(({ set }) => set === 'u:').say(welcome, show); // so `u:1` is not asked for by its name
+  await world.pass(1_000);
+  await tick();
+  const [one, other, named] = gateway.streams.slice(-3);
+  assert.deepEqual([one.set, other.set, named.jobs], ['u:', 'u', ['a']]);
+  await one.say(welcome, show, snapshot('u:1', 1, 3), step('u:1', 1, 3, 5));
+  await other.say(welcome, { ...show, prefix: 'u' }, snapshot('u:1', 1, 4), step('u:1', 1, 4, 6));
+  await one.say(step('u:1', 1, 5, 6), step('u:1', 1, 6, 7));
+  await other.say(step('u:1', 1, 6, 7));
+  assert.deepEqual(heard, [3, 5, 6, 7]);
+  assert.equal(connection.status().violations, 0);
+});
+
+test('a set by polling: which jobs it shows, then each of them', async () => {
+  const { world, gateway, connection } = await blocked({ events: false });
+  gateway.jobs.set('u:1', { seq: 1, state: { status: 'running', percent: 10 } });
+  gateway.sets.set('u:', { seq: 1, jobs: ['u:1'] });
+  const store = setStore({ prefix: 'u:' }, connection);
+  store.subscribe(() => {});
+  await world.pass(12_000);
+  await tick();
+  assert.equal(connection.status().transport, 'polling');
+  assert.deepEqual([[...store.get().jobs], store.get().total, connection.peek('u:1').state.percent], [['u:1'], 1, 10]);
+  gateway.jobs.set('u:2', { seq: 1, state: { status: 'running', percent: 20 } });
+  gateway.sets.set('u:', { seq: 2, jobs: ['u:2', 'u:1'] });
+  await world.pass(4_000);
+  await tick();
+  assert.deepEqual([[...store.get().jobs], connection.peek('u:2').state.percent], [['u:2', 'u:1'], 20]);
+  const before = store.get();
+  gateway.jobs.set('u:1', { seq: 2, state: { status: 'running', percent: 30 } });
+  await world.pass(4_000);
+  await tick();
+  assert.equal(store.get(), before, 'the set is the same');
+  assert.equal(connection.peek('u:1').state.percent, 30);
+});

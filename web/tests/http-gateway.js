@@ -1,0 +1,81 @@
+/** A gateway that is reached by plain HTTP only, for the tests of the fallback. */
+
+import { createConnection } from '../src/connection.js';
+import '../src/fallback.js'; // loaded late by the client; here at once, so that no test waits for a disk
+import '../src/tokens.js';
+import { fakeWorld, tick } from './world.js';
+
+export const welcome = { type: 'welcome', node: 'n1', time: 1_000 };
+
+/** The mark of a gateway's own answers. */
+export const OWN = { 'progress-gateway': 'n1', date: 'Thu, 01 Jan 1970 00:16:40 GMT' };
+
+/** A gateway that answers HTTP only; `streams` are held by the test at the other end. */
+export function httpGateway(world, { events = true } = {}) {
+  const gateway = { streams: [], requests: [], jobs: new Map(), sets: new Map(), polls: [], instead: null };
+  world.fetch = async (url, { signal, headers }) => {
+    const { pathname, searchParams } = new URL(url);
+    gateway.requests.push({ path: pathname, headers, searchParams });
+    if (gateway.instead) return gateway.instead(pathname);
+    if (pathname === '/healthz') return Response.json({ status: 'ok', node: 'n1' }, { headers: OWN });
+    if (pathname === '/api/events') {
+      const stream = { jobs: searchParams.getAll('job'), set: searchParams.get('set'), signal };
+      const body = new ReadableStream({
+        start(controller) {
+          stream.say = (...frames) => {
+            for (const frame of frames) controller.enqueue(new TextEncoder().encode(`id: 1\ndata: ${JSON.stringify(frame)}\n\n`));
+            return tick();
+          };
+          stream.raw = (text) => (controller.enqueue(new TextEncoder().encode(text)), tick());
+          stream.end = () => (controller.close(), tick());
+        },
+        cancel: () => (stream.cancelled = true),
+      });
+      gateway.streams.push(stream);
+      if (!events) stream.say = () => {};
+      return new Response(body, { headers: OWN });
+    }
+    if (pathname === '/api/sets') {
+      const { seq, jobs } = gateway.sets.get(searchParams.get('prefix'));
+      const etag = `"9-${seq}"`;
+      if (headers['if-none-match'] === etag) return new Response(null, { status: 304, headers: OWN });
+      return Response.json({ epoch: 9, seq, jobs, ...figures(jobs) }, { headers: { etag, ...OWN } });
+    }
+    const job = decodeURIComponent(pathname.slice('/api/jobs/'.length));
+    gateway.polls.push({ job, wait: searchParams.get('wait') });
+    if (gateway.full && searchParams.has('wait')) return problem(503, { code: 'node_full', detail: 'No room.' });
+    const known = gateway.jobs.get(job);
+    if (known === undefined) return problem(404, { detail: 'No worker has reported this job.' });
+    const etag = `"1-${known.seq}"`;
+    if (headers['if-none-match'] === etag) {
+      if (searchParams.has('wait')) await new Promise((resolve) => { gateway.news = resolve; });
+      else return new Response(null, { status: 304, headers: OWN });
+    }
+    const { seq, state, job: other = job } = gateway.jobs.get(job);
+    return Response.json({ job: other, epoch: 1, seq, state }, { headers: { etag: `"1-${seq}"`, ...OWN } });
+  };
+  return gateway;
+}
+
+/** What a set says beside its jobs. @param {string[]} jobs */
+export const figures = ({ length }) => ({ total: length, counts: { queued: 0, running: length, succeeded: 0, failed: 0, cancelled: 0 } });
+
+export const problem = (status, fields) =>
+  new Response(JSON.stringify({ type: 'about:blank', status, ...fields }), { status, headers: { 'content-type': 'application/problem+json', ...OWN } });
+
+/** A page on which WebSockets are refused, at its first SSE stream. */
+export async function blocked(options) {
+  const world = fakeWorld();
+  if (options?.locks) world.environment.locks = options.locks;
+  const gateway = httpGateway(world, options);
+  const connection = createConnection('ws://gateway.test/ws', { ...world.environment, ...options?.connection });
+  const heard = [];
+  connection.watch('a', (watched) => heard.push(watched));
+  for (const wait of [250, 500]) {
+    await tick();
+    world.socket.die(1006);
+    await world.pass(wait);
+  }
+  await tick();
+  return { world, gateway, connection, heard };
+}
