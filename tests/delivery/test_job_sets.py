@@ -64,6 +64,7 @@ async def test_the_watchers_of_a_set_are_notified_when_its_jobs_are_evicted(
     sets.watch("a:", watcher, statuses=["running"], limit=1)
     sets.watch("b:", Watcher(), statuses=["running"], limit=1)
     sets.begin_scan(everything=True).end()
+    await trio.sleep(1)
     sets.deliver([event(f"a:{number}", 1) for number in range(3)])
     await trio.sleep(1)
     before = watcher.notified
