@@ -310,6 +310,19 @@ async def test_a_second_connection_is_independent(
     assert harness.node.statistics().connections == 1
 
 
+async def test_subscribing_again_changes_the_mode(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.source.send(type="hello", max_hz=1)  # so that events are conflated
+    await client.subscribe("a")
+    await client.subscribe("a", mode="every")
+    for percent in (1, 2, 3):
+        await harness.publish("a", percent=percent)
+    await trio.sleep(3)
+    assert [frame["state"]["percent"] for frame in client.sink.of("progress")[-3:]] == [1, 2, 3]
+
+
 async def test_no_frame_follows_an_unsubscribe(autojump_clock: MockClock, harness: Harness) -> None:
     client = await harness.connect()
     await client.subscribe("a")
