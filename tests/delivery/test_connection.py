@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -42,15 +42,6 @@ quiet = trio.testing.wait_all_tasks_blocked
 @pytest.fixture
 def limits() -> Limits:
     return Limits(max_replies=4, job_replay_bytes=2000, history=20)
-
-
-@pytest.fixture
-async def harness(limits: Limits) -> AsyncIterator[Harness]:
-    async with trio.open_nursery() as nursery:
-        harness = Harness(nursery, limits)
-        await nursery.start(harness.node.run)
-        yield harness
-        nursery.cancel_scope.cancel()
 
 
 async def test_welcome_is_sent_first_and_commands_are_answered(
@@ -317,6 +308,19 @@ async def test_a_second_connection_is_independent(
     await quiet()
     assert second.seen == [(None, 0), (None, 1)]
     assert harness.node.statistics().connections == 1
+
+
+async def test_subscribing_again_changes_the_mode(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.source.send(type="hello", max_hz=1)  # so that events are conflated
+    await client.subscribe("a")
+    await client.subscribe("a", mode="every")
+    for percent in (1, 2, 3):
+        await harness.publish("a", percent=percent)
+    await trio.sleep(3)
+    assert [frame["state"]["percent"] for frame in client.sink.of("progress")[-3:]] == [1, 2, 3]
 
 
 async def test_no_frame_follows_an_unsubscribe(autojump_clock: MockClock, harness: Harness) -> None:

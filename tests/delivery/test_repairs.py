@@ -13,7 +13,7 @@ from gateway.delivery.repairs import Repairs
 from gateway.model.state import UNSEEN, Position
 from gateway.protocol.messages import Message
 
-from .subscribers import RecordingOutbox, event
+from .subscribers import IgnoringOutbox, RecordingOutbox, event
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ async def test_one_read_serves_all_waiting_subscribers(hub: Hub, repairs: Repair
 
     hub.deliver([event("a", 2)])
     assert not any(outbox.notified for outbox in outboxes)
+    assert hub.statistics().loading == 2
     repairs.loaded({"a": UNSEEN}, {"a": event("a", 1)})
     assert all(len(outbox.notified) == 1 for outbox in outboxes)
     assert hub.statistics().loading == 1
@@ -190,3 +191,11 @@ async def test_a_comparison_notifies_subscribers_that_are_behind(
     outbox.notified.clear()  # as if what it lacked could not be had
     repairs.compared(repairs.positions(hub.topics), {"a": Position(1, 1), "gone": Position(1, 1)})
     assert len(outbox.notified) == 1
+
+
+async def test_jobs_of_nodes_are_not_compared(hub: Hub, repairs: Repairs) -> None:
+    """A comparison would repair the probe, and the probe would no longer test the feed."""
+    for job in ("!node", "a"):
+        hub.subscribe(job, IgnoringOutbox())
+        repairs.loaded({job: UNSEEN}, {job: event(job, 1)})
+    assert repairs.positions(hub.topics) == {"a": Position(1, 1)}

@@ -5,7 +5,7 @@ The model test is `test_set_model.py`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -31,15 +31,6 @@ quiet = trio.testing.wait_all_tasks_blocked
 @pytest.fixture
 def limits() -> Limits:
     return Limits(max_sets_per_connection=3, max_set_jobs=6)
-
-
-@pytest.fixture
-async def harness(limits: Limits) -> AsyncIterator[Harness]:
-    async with trio.open_nursery() as nursery:
-        harness = Harness(nursery, limits)
-        await nursery.start(harness.node.run)
-        yield harness
-        nursery.cancel_scope.cancel()
 
 
 async def watch(client: Client, prefix: str, **more: Any) -> None:

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 from trio.testing import MockClock
 
-from gateway import Broker, Node
 from gateway.brokers.base import FEED_RESET
 from gateway.brokers.memory import MemoryBroker
 from gateway.model.errors import BrokerUnavailable
-from gateway.model.state import Event, Update
+from gateway.model.state import Update
 from gateway.node.reconcile import RETRY_EVERY
-from tests.fakes import FakeSource, Sink
 
-
-@asynccontextmanager
-async def connected(broker: Broker) -> AsyncIterator[tuple[FakeSource, Sink]]:
-    """A node that follows `broker`, and one client of it."""
-    node = Node(broker)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(node.run)
-        source, sink = FakeSource(), Sink()
-        nursery.start_soon(node.serve, source, sink)
-        yield source, sink
-        nursery.cancel_scope.cancel()
+from .brokers import LosingFeed, connected
 
 
 class SlowBroker(MemoryBroker):
@@ -77,15 +63,6 @@ async def test_a_list_that_could_not_be_read_is_read_again_soon(
         await source.send(type="watch_set", prefix="a:")
         await trio.sleep(2 * RETRY_EVERY)
         assert [frame["jobs"] for frame in sink.of("set")] == [["a:1"]]
-
-
-class LosingFeed(MemoryBroker):
-    """Its feed brings nothing but what the test puts into `feed_of`."""
-
-    @asynccontextmanager
-    async def feed(self, **options: Any) -> AsyncIterator[trio.abc.ReceiveChannel[Sequence[Event]]]:
-        self.feed_of, received = trio.open_memory_channel[Sequence[Event]](1)
-        yield received
 
 
 async def test_after_a_loss_in_the_feed_sets_are_read_again_soon(

@@ -1,0 +1,89 @@
+"""Which sets count for which client, and when a set drops jobs."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from gateway import Limits
+from gateway.delivery.quota import Owner
+from gateway.delivery.sets import JobSets
+from gateway.delivery.timer_wheel import TimerWheel
+from gateway.model.errors import NodeFull
+
+from .subscribers import event
+
+
+class Watcher:
+    """Counts its notifications."""
+
+    def __init__(self) -> None:
+        self.notified = 0
+
+    def changed(self) -> None:
+        self.notified += 1
+
+    def ended(self, job: str) -> None:
+        pass
+
+
+def open_sets(limits: Limits) -> JobSets:
+    return JobSets(limits, timer_wheel=TimerWheel(), clock=lambda: 1.0)
+
+
+async def test_a_watcher_that_leaves_a_set_of_another_owner_frees_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    sets = open_sets(Limits(max_sets_per_address=1))
+    first, second = Owner("192.0.2.1", None), Owner("192.0.2.2", None)
+    sets.watch("a:", Watcher(), statuses=["running"], limit=1, owner=first)
+    leaving = Watcher()
+    view = sets.watch("a:", leaving, statuses=["running"], limit=1, owner=second)
+    sets.unwatch(view, leaving)
+    sets.watch("b:", Watcher(), statuses=["running"], limit=1, owner=second)
+    for owner, prefix in ((first, "c:"), (second, "d:")):
+        with pytest.raises(NodeFull):
+            sets.watch(prefix, Watcher(), statuses=["running"], limit=1, owner=owner)
+
+
+async def test_all_sets_together_keep_as_many_jobs_as_the_limit(autojump_clock: MockClock) -> None:
+    sets = open_sets(Limits(total_set_jobs=3))
+    sets.watch("a:", Watcher(), statuses=["running"], limit=1)
+    sets.deliver([event(f"a:{number}", 1) for number in range(3)])
+    assert sets.statistics().jobs == 3
+    sets.deliver([event("a:3", 1)])
+    assert sets.statistics().jobs == 3
+
+
+async def test_the_watchers_of_a_set_are_notified_when_its_jobs_are_evicted(
+    autojump_clock: MockClock,
+) -> None:
+    sets = open_sets(Limits(total_set_jobs=3))
+    watcher = Watcher()
+    sets.watch("a:", watcher, statuses=["running"], limit=1)
+    sets.watch("b:", Watcher(), statuses=["running"], limit=1)
+    sets.begin_scan(everything=True).end()
+    await trio.sleep(1)
+    sets.deliver([event(f"a:{number}", 1) for number in range(3)])
+    await trio.sleep(1)
+    before = watcher.notified
+    sets.deliver([event("b:1", 1)])  # one more than all sets together may have
+    assert watcher.notified == before + 1
+
+
+@pytest.mark.parametrize("scanning", [True, False])
+async def test_a_dropped_set_is_not_scanned(scanning: bool, autojump_clock: MockClock) -> None:
+    """Neither one that waits for its first scan, nor one whose scan has failed."""
+    limits = Limits()
+    sets = open_sets(limits)
+    watcher = Watcher()
+    view = sets.watch("a:", watcher, statuses=["running"], limit=1)
+    scan = sets.begin_scan(everything=False) if scanning else None
+    sets.unwatch(view, watcher)
+    await trio.sleep(limits.linger)
+    sets.evict_idle()
+    if scan is not None:
+        sets.retry_scan(scan)
+    assert sets.statistics().sets == 0
+    assert sets.begin_scan(everything=False).sets == []
