@@ -247,12 +247,16 @@ class Job:
         if self._current_span is not None:
             self._follow(self._current_span())
         report, snapshot = self._report, self._snapshot
-        with process.lock:
+        lock = process.lock
+        lock.acquire()  # half as expensive as a `with` block
+        try:
             if snapshot.end is not None:
                 return
             if done is not KEEP:
                 snapshot.stage.segment.set_done(done)
             snapshot.change(others)
+        finally:
+            lock.release()
         if not report.silent:
             self._sender.wake(report)
 
@@ -270,7 +274,7 @@ class Job:
         if self._current_span is not None:
             self._follow(self._current_span())
         lock = process.lock
-        lock.acquire()  # half as expensive as a `with` block
+        lock.acquire()  # as in `update`
         try:
             if snapshot.end is not None:
                 return
