@@ -68,7 +68,7 @@ async def _submit(name: str, *args: Any) -> None:
     if name == "abort":
         await Job(args[0], pool).abort(timeout=None)
     else:
-        await enqueue(pool, globals()[name], *args, _job_id=name)
+        await enqueue(pool, globals()[name], *args, _job_id=" ".join((name, *args)))
     await pool.aclose()
 
 
