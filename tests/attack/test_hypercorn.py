@@ -138,6 +138,6 @@ async def test_the_gateway_survives_a_minute_of_attacks(name: str) -> None:
         assert await attack(name, gateway, connections=1_000, until_gone=False) > 0
         assert gateway.is_running
         gateway.reset_measurements()
-        with trio.fail_after(6 * PATIENCE):  # hypercorn reads all of a flood
+        with trio.fail_after(24 * PATIENCE):  # hypercorn reads all of a flood, beside other tests
             while len(gateway.ages) < 100:  # noqa: ASYNC110 - likewise
                 await trio.sleep(0.01)
