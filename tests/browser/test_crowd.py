@@ -195,8 +195,9 @@ def test_two_hundred_bars_at_twenty_updates_a_second_are_smooth(
     # the gateway and all workers beside it. What the page does for one is not.
     assert worked.of_frames / seen["steps"] < AS_BY_HAND * peer
     assert reworded.of("ScriptDuration") < ALL_WORDS * BARS * peer
-    assert figures["layouts a frame"] < 1.5
-    assert figures["style passes a frame"] < 1.5
+    # One a frame; and some a second besides, which are more than the frames of a very busy machine.
+    for count in "LayoutCount", "RecalcStyleCount":
+        assert worked.of(count) < 1.5 * frames + 2 * SECONDS
     assert seen["forced"] == 0  # milliseconds of layout in the midst of a script
     assert figures["steps shown a second"] > BARS * min(fps, HERTZ) / 4
     assert BARS * min(fps, 5) / 5 < figures["words changed a second"] < BARS * 7  # and the second
