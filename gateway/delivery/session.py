@@ -248,6 +248,7 @@ class Session:
             self.counters.ping_round_trips.observe(trio.current_time() - pinged_at)
 
     async def _handle_hello(self, hello: Hello) -> Message | None:
+        self._check_hello(hello)
         denial = None
         if hello.token is not None and self._auth.authenticator.keys is not None:
             await self._auth.authenticate(hello.token)
@@ -255,25 +256,29 @@ class Session:
         elif self._auth.needs_token:
             raise Unauthorized("a token is needed first: send hello with one")
         if hello.max_hz is not None:
-            if not MIN_HZ <= hello.max_hz <= self._limits.max_hz:
-                raise InvalidInput(
-                    f"max_hz is not between {MIN_HZ:g} and {self._limits.max_hz:g}",
-                    code="invalid_command",
-                    field="max_hz",
-                )
             self.outbox.limit_rate(hello.max_hz)
-        limits = self._limits
-        shown = limits.max_sets_per_connection * MAX_SET_LIMIT
-        if len(hello.positions) > limits.max_jobs_per_connection + shown:
-            raise InvalidInput(
-                f"positions of more than {limits.max_jobs_per_connection + shown} jobs",
-                code="invalid_command",
-                field="positions",
-            )
         self._positions.clear()
         for job, (epoch, seq) in hello.positions.items():
             self._positions[job] = UNSEEN if epoch is None else Position(epoch, seq)
         return denial
+
+    def _check_hello(self, hello: Hello) -> None:
+        """Raise `InvalidInput` if a field is out of bounds.
+
+        Called before anything is changed: a hello with an error must not apply its token.
+        """
+        limits = self._limits
+        if hello.max_hz is not None and not MIN_HZ <= hello.max_hz <= limits.max_hz:
+            raise InvalidInput(
+                f"max_hz is not between {MIN_HZ:g} and {limits.max_hz:g}",
+                code="invalid_command",
+                field="max_hz",
+            )
+        most = limits.max_jobs_per_connection + limits.max_sets_per_connection * MAX_SET_LIMIT
+        if len(hello.positions) > most:
+            raise InvalidInput(
+                f"positions of more than {most} jobs", code="invalid_command", field="positions"
+            )
 
     def _change(
         self,

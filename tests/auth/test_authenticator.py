@@ -241,6 +241,31 @@ async def test_new_permissions_show_and_hide_jobs(
     assert harness.node.hub.statistics().subscriptions == 1
 
 
+@pytest.mark.parametrize(
+    ("fields", "limits"),
+    [
+        ({"max_hz": 1e6}, Limits()),
+        ({"max_hz": 0}, Limits()),
+        (
+            {"positions": {f"a:{n}": [1, 1] for n in range(2_000)}},
+            Limits(max_jobs_per_connection=1, max_sets_per_connection=1),
+        ),
+    ],
+)
+async def test_an_invalid_hello_with_a_new_token_changes_nothing(
+    autojump_clock: MockClock, harness: Harness, fields: dict[str, Any]
+) -> None:
+    await harness.publish("a", 10)
+    client = await harness.connect()
+    await client.send("hello", token=token(watch=("a",)))
+    await client.send("subscribe", jobs=["a"])
+    await client.send("hello", token=token(watch=("b",)), **fields)
+    (error,) = client.sink.of("error")
+    assert error["code"] == "invalid_command"
+    await harness.publish("a", 11)
+    assert client.states("a") == [10, 11]
+
+
 @pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the probe's
 async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
     autojump_clock: MockClock, harness: Harness
