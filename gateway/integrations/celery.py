@@ -31,7 +31,8 @@ itself has the option.
                   IGNORED                  of the task         unchanged if the task has ended it;
                                                                released if a task with the same
                                                                job replaces it; else cancelled
-                  REJECTED                 of the task         failed, or released if requeued
+                  REJECTED                 of the task or the  failed, or released if requeued
+                                           worker's main
                   none: `sys.exit()` in    of the task         failed (in a pool of processes the
                   a pool of threads                            main process reports it)
     task_failure  killed, out of time      the worker's main   failed
@@ -56,18 +57,20 @@ counted.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, wraps
 from inspect import getattr_static
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
 from billiard import current_process
 from celery import Celery, current_task, signals
 from celery.backends.base import Backend
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 
 from ..model.constants import DEFAULT_LEASE
 from ..worker import process
@@ -78,8 +81,11 @@ from .tasks import TaskJobs, current_job, named, run_of
 
 __all__ = ["current_job", "named", "report_tasks", "start_group"]
 
+_log = logging.getLogger("gateway.worker")
 MOST_GROUPED = 10_000
 """Tasks whose group a worker's main process remembers: far more than it works on."""
+FIRST_ANSWER, LAST_ANSWER = 1.0, 60.0
+"""Seconds to wait for a worker's answer before a task is revoked again: doubled each time."""
 KEYS = {"done": "current", "total": "total", "message": "message"}
 """The keys of `update_state` for the fields of the job."""
 
@@ -177,16 +183,27 @@ class _Tasks:
                 name,
                 run,
                 function=task.run,
-                on_request=partial(self._asked, request.id, terminate=not in_threads),
+                on_request=partial(
+                    self._asked, request.id, request.hostname, terminate=not in_threads
+                ),
                 interrupt=in_threads,
             )
 
-    def _asked(self, task_id: str, asked: JobRequest, *, terminate: bool) -> None:
+    def _asked(self, task_id: str, worker: str, asked: JobRequest, *, terminate: bool) -> None:
         """Something is asked of a task that runs here. In the thread that sends reports, which must
         not wait for Celery's broker."""
         if asked.verb == "cancel":
-            revoke = partial(self._app.control.revoke, task_id, terminate=terminate)
-            threading.Thread(target=revoke, daemon=True, name="gateway-revoke").start()
+            revoke = partial(
+                self._app.control.revoke,
+                task_id,
+                destination=[worker],
+                terminate=terminate,
+                reply=True,
+            )
+            arguments = revoke, lambda: self._jobs.running(task_id) is not None
+            threading.Thread(
+                target=until_answered, args=arguments, daemon=True, name="gateway-revoke"
+            ).start()
 
     def ended(self, task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
         running = self._jobs.running(task_id)
@@ -207,7 +224,7 @@ class _Tasks:
             running.cancel("ignored")  # unless the task has ended it
             self._jobs.end(task_id)
         elif state == "REJECTED" and not getattr(retval, "requeue", False):
-            self._jobs.end(task_id, error=f"rejected: {getattr(retval, 'reason', None) or retval}")
+            self._jobs.end(task_id, error=_why(retval))
         elif state is None and current_process().name == "MainProcess":
             left_by = sys.exc_info()[1]
             if isinstance(left_by, Cancelled):
@@ -220,13 +237,14 @@ class _Tasks:
     def failed(
         self, sender: Any, task_id: str, exception: Exception, args: Any, kwargs: Any, **_: Any
     ) -> None:
-        # Only the failures that the task's own process cannot report: `ended` reports the others.
+        # Those that the task's own process cannot report: `ended` reports the others. Celery 5.7
+        # sends this for a rejected task too, in the main process, so either report may be first.
         if self._jobs.running(task_id) is None and sender.app is self._app:
             group, chain = self._grouped.get(task_id, (None, []))
             name = self._name(sender, task_id, args, kwargs, group=group)
             self._end_chain(chain, name, "failed")
             # Without the number of the try, which is not always known here; no other try follows.
-            self._jobs.ended_elsewhere(name, "failed", error=exception)
+            self._jobs.ended_elsewhere(name, "failed", error=_why(exception))
 
     def revoked(self, sender: Any, request: Any, expired: bool, **_: Any) -> None:
         if sender.app is self._app:
@@ -336,11 +354,37 @@ class _Tasks:
         return child_of(group, self._jobs.name(task.run, task_id, args, kwargs, template=template))
 
 
+def until_answered(
+    command: Callable[..., list[Any] | None],
+    needed: Callable[[], bool],
+    *,
+    sleep: Callable[[float], object] = sleep,
+) -> None:
+    """Send a command of Celery, `command(timeout=seconds)`, until a worker answers it or it is no
+    longer `needed`. Celery's broker drops commands while a worker is not connected, such as one
+    that has just started."""
+    wait = FIRST_ANSWER
+    while needed():
+        try:
+            if command(timeout=wait):
+                return
+        except Exception as error:  # noqa: BLE001 - of whichever broker the app has
+            _log.warning("a command to a worker of Celery was not sent: %r", error)
+            sleep(wait)
+        wait = min(2 * wait, LAST_ANSWER)
+
+
 def _asked(task: Any) -> Any:
     """The object with the function that decides whether a result is a failure: the task's option,
     or `@named`."""
     failed = getattr_static(task, "failed", None)
     return named("", failed=failed)(lambda: None) if callable(failed) else task.run
+
+
+def _why(error: Any) -> Any:
+    """The text of a rejection, the same in each process; any other error as it is."""
+    reason = getattr(error, "reason", None)
+    return f"rejected: {reason or error}" if isinstance(error, Reject) else error
 
 
 def _revoked() -> Ignore:

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import msgspec
 import pytest
 
 from gateway import job_id
+from gateway.integrations.celery import until_answered
 from gateway.model.state import Children, State
 from tests.brokers.redis.server import Server, redis_server
 from tests.worker.fake_gateway import DEADLINE
@@ -236,6 +238,23 @@ def test_a_group_asked_to_cancel_cancels_running_and_queued_tasks(
     ask(recorder, "stop")
     end = recorder.states("stop")[-1]
     assert (end.status, end.children) == ("cancelled", Children(4, cancelled=4))
+
+
+def test_a_revocation_is_repeated_until_the_worker_answers() -> None:
+    """Its broker drops commands while a worker is not connected."""
+    timeouts: list[float] = []
+    slept: list[float] = []
+
+    def command(*, timeout: float) -> list[Any]:
+        timeouts.append(timeout)
+        if len(timeouts) == 2:
+            raise OSError("no broker")
+        return ["revoked"] if len(timeouts) == 4 else []
+
+    until_answered(command, lambda: True, sleep=slept.append)
+    assert (timeouts, slept) == ([1, 2, 4, 8], [2])
+    until_answered(command, lambda: False)  # the task has ended
+    assert len(timeouts) == 4
 
 
 def test_a_task_revoked_before_it_runs_is_cancelled(recorder: Recorder, publish: Publisher) -> None:
