@@ -31,7 +31,7 @@ from ..protocol.commands import (
     UnwatchSet,
     WatchSet,
 )
-from ..protocol.messages import Message, encode
+from ..protocol.messages import Message, denial, encode
 from .hub import Hub
 from .outbox import Outbox
 from .quota import Owner
@@ -77,6 +77,7 @@ class Session:
             outbox,
             limits=limits,
             auth=auth,
+            counters=counters,
             named=self._subscriptions,
             positions=self._positions,
             owner=Owner.at(address, auth.permissions.subject),
@@ -154,9 +155,9 @@ class Session:
             except NodeFull as error:
                 last = error
                 full.append((command, error))
-        denial = self._denial(self._subscriptions, denied, full)
-        if denial is not None:
-            self.outbox.announce(denial)
+        messages = self._denial(self._subscriptions, denied, full)
+        if messages is not None:
+            self.outbox.announce(messages)
         if last is not None and not self._subscriptions and not len(self._sets):
             raise last
 
@@ -170,8 +171,7 @@ class Session:
         messages: list[Message] = []
         self.counters.protocol_errors.update(denied.values())
         if denied:
-            fields = {"id": None, "added": list(added), "removed": [], "unchanged": 0}
-            messages.append(encode("subscriptions", **fields, denied=denied))
+            messages.append(denial(denied, added=added))
         for watch, error in sets:
             self.counters.protocol_errors[error.code] += 1
             id_ = {} if watch.id is None else {"id": watch.id}
@@ -249,10 +249,10 @@ class Session:
 
     async def _handle_hello(self, hello: Hello) -> Message | None:
         self._check_hello(hello)
-        denial = None
+        denied = None
         if hello.token is not None and self._auth.authenticator.keys is not None:
             await self._auth.authenticate(hello.token)
-            denial = self._permissions_changed()
+            denied = self._permissions_changed()
         elif self._auth.needs_token:
             raise Unauthorized("a token is needed first: send hello with one")
         if hello.max_hz is not None:
@@ -260,7 +260,7 @@ class Session:
         self._positions.clear()
         for job, (epoch, seq) in hello.positions.items():
             self._positions[job] = UNSEEN if epoch is None else Position(epoch, seq)
-        return denial
+        return denied
 
     def _check_hello(self, hello: Hello) -> None:
         """Raise `InvalidInput` if a field is out of bounds.

@@ -14,8 +14,9 @@ from ..model.ids import is_job_id_prefix
 from ..model.limits import Limits
 from ..model.state import Position
 from ..model.statuses import STATUSES
-from ..protocol import close_codes
+from ..observability.counters import Counters
 from ..protocol.commands import CommandId, UnwatchSet, WatchSet
+from ..protocol.messages import denial
 from .hub import Hub
 from .outbox import Outbox
 from .quota import Owner
@@ -56,6 +57,7 @@ class SessionSets:
         *,
         limits: Limits,
         auth: ConnectionAuth,
+        counters: Counters,
         named: dict[str, Subscription],
         positions: dict[str, Position],
         owner: Owner,
@@ -65,6 +67,7 @@ class SessionSets:
         self._outbox = outbox
         self._limits = limits
         self._auth = auth
+        self._counters = counters
         self._named = named
         self._positions = positions
         self.owner = owner
@@ -166,19 +169,14 @@ class SessionSets:
         return held.subscription if held else None
 
     def hold(self, job: str) -> Subscription:
-        """See `set_watch.SubscriptionHolder`. If the node is full, the connection is closed, so
-        that the client reconnects to another node."""
+        """See `set_watch.SubscriptionHolder`."""
         held = self._held.get(job)
         if held is None:
             subscription = self._named.get(job)
             if subscription is None:
-                try:
-                    subscription = self._hub.subscribe(
-                        job, self._outbox, position=self._positions.pop(job, None), owner=self.owner
-                    )
-                except NodeFull as error:
-                    self._outbox.end(close_codes.OVERLOADED, detail=str(error))
-                    subscription = self._hub.subscribe_denied(job, self._outbox)
+                subscription = self._hub.subscribe(
+                    job, self._outbox, position=self._positions.pop(job, None), owner=self.owner
+                )
             held = self._held[job] = _Held(subscription)
         held.shown += 1
         return held.subscription
@@ -194,6 +192,10 @@ class SessionSets:
         held.shown -= 1
         held.ending += 1
         held.subscription.finished = self._finished
+
+    def deny(self, jobs: dict[str, str]) -> None:
+        self._counters.protocol_errors.update(jobs.values())
+        self._outbox.announce(denial(jobs))
 
     def _finished(self, subscription: Subscription) -> None:
         held = self._held[subscription.job]

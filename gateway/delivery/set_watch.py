@@ -8,6 +8,9 @@ the client can receive them, so a slow client skips sets and gets the newest one
 The client always receives the end of a job that it was sent. A job that leaves the view because it
 has ended stays subscribed until the client has its final state. A job that other jobs displace
 while it is active is remembered, and subscribed again when it ends.
+
+A job that the node has no room to watch is in the set, and the client is told once that its states
+do not come. The set tries it again each time it changes.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import ClassVar, Protocol
 
 from attrs import define, field
 
+from ..model.errors import NodeFull
 from ..model.statuses import FINAL, Status
 from ..protocol.commands import CommandId
 from ..protocol.messages import Message
@@ -44,13 +48,16 @@ class SubscriptionHolder(Protocol):
     one subscription."""
 
     def hold(self, job: str) -> Subscription:
-        """Add a reference; the first one subscribes to the job."""
+        """Add a reference; the first one subscribes to the job. Raises `NodeFull`."""
 
     def release(self, job: str) -> None:
         """Remove a reference; removing the last one unsubscribes."""
 
     def release_after_end(self, job: str) -> None:
         """Remove a reference as soon as the job's final state has been taken."""
+
+    def deny(self, jobs: dict[str, str]) -> None:
+        """Tell the client why it does not receive these jobs, after what is being written."""
 
 
 @define(eq=False)
@@ -79,6 +86,8 @@ class SetWatch:
     """Jobs that have entered the view with the last set. Their states are taken after it."""
     _displaced: dict[str, None] = field(factory=dict, init=False)
     """Jobs that have left the view while they were active."""
+    _no_room: dict[str, str] = field(factory=dict, init=False)
+    """The jobs of that set that could not be subscribed, with the reasons."""
     _set_taken: bool = field(default=False, init=False)
     """Whether the set was taken in this turn of the writer."""
     cancelled: bool = field(default=False, init=False)
@@ -128,8 +137,12 @@ class SetWatch:
     def ended(self, job: str) -> None:
         if job in self._displaced:
             del self._displaced[job]
-            self._leaving[job] = self._holder.hold(job)
-            self._outbox.notify(self)
+            try:
+                self._leaving[job] = self._holder.hold(job)
+            except NodeFull as error:
+                self._holder.deny({job: error.code})
+            else:
+                self._outbox.notify(self)
 
     def take(self) -> Message | None:
         """The next message that is due; None ends the turn.
@@ -160,10 +173,18 @@ class SetWatch:
         self._set_taken = True
         message = self._view.message(prev=self._cursor, id_=self.id)
         self._cursor = self._view.seq
+        no_room: dict[str, str] = {}
         for job in self._view.shown:
             if job not in self._shown:
-                self._shown[job] = self._arriving[job] = self._holder.hold(job)
                 self._forget_displaced(job)
+                try:
+                    self._shown[job] = self._arriving[job] = self._holder.hold(job)
+                except NodeFull as error:
+                    no_room[job] = error.code
+        unknown = {job: code for job, code in no_room.items() if job not in self._no_room}
+        if unknown:  # it comes after the set
+            self._holder.deny(unknown)
+        self._no_room = no_room
         return message
 
     def _take_last_state(self) -> Message | None:

@@ -6,7 +6,7 @@ them, in the form that its transport sends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from struct import pack
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ __all__ = [
     "SUBPROTOCOL",
     "Kind",
     "Message",
+    "denial",
     "encode",
     "gap",
     "job_set",
@@ -138,6 +139,13 @@ def text_frame(payload: bytes) -> bytes:
 def encode(type_: str, /, **fields: Any) -> Message:
     """A message of one object."""
     return Message((msgspec.json.encode({"type": type_} | fields),))
+
+
+def denial(jobs: Mapping[str, str], *, added: Iterable[str] = ()) -> Message:
+    """The reasons why a client does not receive these jobs, without a command that asked for
+    them; `added` are those that it receives."""
+    fields = {"id": None, "added": list(added), "removed": [], "unchanged": 0}
+    return encode("subscriptions", **fields, denied=dict(jobs))
 
 
 _STEP = b'{"type":"progress","job":"%b","epoch":%d,"prev":%d,"seq":%d,"state":%b}'

@@ -60,6 +60,9 @@ class Holder:
     def release_after_end(self, job: str) -> None:
         self.release(job)
 
+    def deny(self, jobs: dict[str, str]) -> None:
+        raise AssertionError(f"no room for {jobs}")
+
 
 class Watched:
     """A set of one client, with at most one job in its view."""

@@ -565,3 +565,54 @@ async def test_a_set_that_is_watched_again_keeps_no_idle_set_in_memory(
     assert harness.node.sets.statistics().sets == 2
     await trio.sleep(harness.node.limits.linger + 2)
     assert harness.node.sets.statistics().sets == 1
+
+
+@pytest.mark.parametrize("limits", [Limits(max_topics=4)])  # with the probe's
+async def test_a_job_that_there_is_no_room_for_is_denied_alone(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    """The rest of the connection goes on, and the set tries the job again when it changes."""
+    for number in (1, 2, 3):
+        await harness.publish(f"x:{number}", status="running")
+        await trio.sleep(1)
+    other, client = await harness.connect(), await harness.connect()
+    await other.subscribe("other")
+    await watch(client, "x:", statuses=["running"])
+    assert sets(client) == [(None, 1, ["x:3", "x:2", "x:1"])]
+    assert kinds(client) == ["set", "x:3 running", "x:2 running"]
+    [denial] = client.sink.of("subscriptions")
+    assert (denial["id"], denial["denied"]) == (None, {"x:1": "node_full"})
+    frames = [frame["type"] for frame in client.sink.frames]
+    assert frames.index("subscriptions") > frames.index("set")
+
+    since = len(client.sink.frames)
+    await harness.publish("x:4", status="running")
+    await settled()
+    assert kinds(client, since) == ["set"]
+    assert client.sink.of("subscriptions")[-1]["denied"] == {"x:4": "node_full"}
+
+    since = len(client.sink.frames)
+    await other.source.send(type="unsubscribe", jobs=["other"])
+    await harness.publish("x:3", status="succeeded")
+    await settled()
+    assert kinds(client, since) == ["x:3 succeeded", "set", "x:4 running", "x:1 running"]
+    assert len(client.sink.of("subscriptions")) == 2
+    assert client.sink.close_code is None
+
+
+@pytest.mark.parametrize("limits", [Limits(max_topics=2)])  # with the probe's
+async def test_the_end_of_a_displaced_job_without_room_is_denied(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    await harness.publish("x:1", status="running")
+    client = await harness.connect()
+    await watch(client, "x:", limit=1)
+    await trio.sleep(1)
+    await harness.publish("x:2", status="running")
+    await settled()
+    assert kinds(client) == ["set", "x:1 running", "set", "x:2 running"]
+    since = len(client.sink.frames)
+    await harness.publish("x:1", status="succeeded")
+    await settled()
+    assert kinds(client, since) == ["set"]
+    assert client.sink.of("subscriptions")[-1]["denied"] == {"x:1": "node_full"}

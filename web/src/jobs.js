@@ -194,6 +194,7 @@ export class Jobs {
       const entry = this.#entries.get(job);
       if (entry === undefined) continue;
       entry.position = null;
+      entry.asked = Infinity; // also of a set's job: it is asked for by its name, when there is room
       publish(entry, { job, epoch: null, seq: 0, state: null, denied: code, snapshot: true });
     }
   }

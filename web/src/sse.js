@@ -72,6 +72,7 @@ async function streamSome(parameters, { request, signal, emit, end, environment,
   if (maxHz !== undefined) query.set('max_hz', String(maxHz));
   const { response } = await request(`api/events?${query}`, FIRST_ANSWER);
   if (!response.ok || response.body === null) return end(ABNORMAL, `answered with ${response.status}`);
+  const wanted = parameters.filter(([name]) => name === 'job' || name === 'set').map(([, value]) => value);
   let denied = 0;
   const reader = response.body.getReader();
   signal.addEventListener('abort', () => void reader.cancel().catch(() => {}));
@@ -86,7 +87,7 @@ async function streamSome(parameters, { request, signal, emit, end, environment,
     );
     const { done, value } = await reader.read().finally(() => environment.clearTimeout(timer));
     if (signal.aborted) return;
-    if (done) return denied < parameters.filter(([name]) => name === 'job' || name === 'set').length ? end(ABNORMAL, 'the stream ended', !heard) : undefined;
+    if (done) return denied < wanted.length ? end(ABNORMAL, 'the stream ended', !heard) : undefined;
     heard = true;
     rest += decoder.decode(value, { stream: true });
     const lines = rest.split(/\r?\n/);
@@ -95,7 +96,7 @@ async function streamSome(parameters, { request, signal, emit, end, environment,
       if (!line.startsWith('data:') || signal.aborted) continue;
       try {
         const frame = JSON.parse(line.slice(5));
-        if (frame.type === 'subscriptions') denied += Object.keys(frame.denied).length;
+        if (frame.type === 'subscriptions') denied += Object.keys(frame.denied).filter((job) => wanted.includes(job)).length;
         if (frame.type === 'error' && 'prefix' in frame) denied += 1;
         emit(frame);
       } catch {

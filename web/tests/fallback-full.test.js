@@ -46,6 +46,16 @@ test('a stream that ends because there is room for nothing in it leaves the othe
   assert.equal(store.get().denied, null);
 });
 
+test('a stream with a job that is denied in its set ends as any other', async () => {
+  const { world, gateway, connection } = await blocked();
+  setStore({ prefix: 'u:' }, connection).subscribe(() => {});
+  await world.pass(300);
+  const ofSet = gateway.streams.findLast(({ set }) => set === 'u:');
+  await ofSet.say(welcome, { type: 'set', prefix: 'u:', epoch: 9, prev: null, seq: 1, snapshot: true, jobs: ['u:1'], ...figures(['u:1']) }, denied({ 'u:1': 'node_full' }));
+  await ofSet.end();
+  assert.equal(connection.status().state, 'offline');
+});
+
 test('a stream that ends for another reason ends the transport, as before', async () => {
   const { gateway, connection } = await blocked();
   await gateway.streams[0].say(welcome, snapshot('a', 1, 1));

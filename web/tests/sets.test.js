@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
 import { LOADING, setStore } from '../src/sets.js';
-import { fakeWorld, tick } from './world.js';
+import { fakeWorld, snapshot, tick } from './world.js';
 
 const NONE = { queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0 };
 const QUERY = { prefix: 'a:' };
@@ -84,7 +84,7 @@ test('a job whose frames do not continue is subscribed to by its name', async ()
   world.socket.say(progress('a:1', 5, 6));
   assert.equal(connection.status().violations, 1);
   await world.pass(500);
-  const [{ id, jobs }] = said(world, 'sync_subscriptions');
+  const [{ id, jobs }] = world.socket.heard().filter((command) => command.jobs);
   assert.deepEqual(jobs, ['a:1']);
   world.socket.say({ type: 'subscriptions', id, added: ['a:1'], removed: [], unchanged: 0, denied: {} }, progress('a:1', null, 7));
   assert.equal(connection.peek('a:1').seq, 7);
@@ -143,6 +143,20 @@ test('what is refused says why, and is asked for again where there is no room', 
   assert.equal(said(world, 'watch_set').length, 1);
   world.socket.say(set(id, null, 1, ['a:1']));
   assert.equal(store.get().denied, null);
+});
+
+test('a job in a set that there is no room for is asked for by its name', async () => {
+  const { world, connection } = await watching(['a:1', 'a:2']);
+  world.socket.heard();
+  world.socket.say({ type: 'subscriptions', id: null, added: [], removed: [], unchanged: 0, denied: { 'a:1': 'node_full' } });
+  assert.equal(connection.peek('a:1').denied, 'node_full');
+  await world.pass(2_000);
+  const [{ id, jobs }] = world.socket.heard().filter((command) => command.jobs);
+  assert.deepEqual(jobs, ['a:1']);
+  world.socket.say({ type: 'subscriptions', id, denied: {} }, snapshot('a:1', 1, 3));
+  assert.deepEqual([connection.peek('a:1').seq, connection.peek('a:1').denied], [3, null]);
+  await world.pass(60_000);
+  assert.deepEqual(said(world, 'sync_subscriptions'), []);
 });
 
 test('what was refused is not asked for again when nobody watches it any more', async () => {

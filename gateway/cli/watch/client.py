@@ -182,9 +182,11 @@ class WatchClient:
                 self.display.connected(node)
             case Subscriptions(denied=denied) if denied:
                 # Check permanently denied jobs first: with one of them there is no retry.
-                job, code = min(denied.items(), key=lambda item: item[1] in _FULL)
-                why = f"{job} cannot be watched: {code}"
-                raise GatewayFull(why) if code in _FULL else Refused(why)
+                for job, code in sorted(denied.items(), key=lambda item: item[1] in _FULL):
+                    why = f"{job} cannot be watched: {code}"
+                    if job in self.known.named:
+                        raise GatewayFull(why) if code in _FULL else Refused(why)
+                    self.display.trouble(why)  # the gateway tries it again when its set changes
             case Goaway(retry=window):
                 # The gateway still sends due frames, and then closes the connection.
                 self.window, self.sent_away = window, True

@@ -279,6 +279,18 @@ async def test_a_full_gateway_is_retried(answer: dict[str, Any]) -> None:
     assert "cannot be watched" in reason
 
 
+async def test_a_denied_job_of_a_set_does_not_end_the_watch() -> None:
+    async def script(ws: WebSocketConnection) -> None:
+        denied = {"type": "subscriptions", "denied": {"x:1": "node_full"}}
+        await send(ws, WELCOME, denied, progress(None, 1, "succeeded"))
+        await receive(ws)
+
+    async with gateway_that(script) as url:
+        known, received = await follow_one(url)
+    assert known.succeeded
+    assert received.troubles == ["x:1 cannot be watched: node_full"]
+
+
 async def test_a_permanently_denied_job_ends_the_watch_despite_others() -> None:
     denied = {"b": "node_full", "a": "invalid_job"}
 
