@@ -272,6 +272,30 @@ async def test_a_pass_that_a_killed_node_did_not_finish_is_finished_for_any_verb
     assert (await bench.broker.publish("g/c", begins)).request is None
 
 
+@pytest.mark.parametrize("inner", ["undeclared", "ended"])
+async def test_below_an_inner_group_that_is_not_running_the_next_report_brings_any_verb(
+    bench: Bench, inner: str
+) -> None:
+    """It is not among the running children, so no node sends it the request."""
+    accepts = ("pause", "resume", "save")
+    await bench.publish("g", children=2, accepts=accepts)
+    if inner == "ended":
+        await bench.publish("g/s", children=2)
+    await bench.publish("g/s/x", percent=1, accepts=accepts)
+    if inner == "ended":
+        await bench.publish("g/s", status="failed", error="given up")
+    assert await bench.broker.running_children("g") == []
+    for number, verb in enumerate(accepts):
+        await bench.tick(1)
+        ask = Request(id=str(number), verb=verb)
+        assert (await bench.broker.publish("g", RequestUpdate(ask=ask))).applied
+        await bench.tick(1)
+        result = await bench.broker.publish("g/s/x", Update(attempt=1))
+        assert (result.request and result.request.verb) == verb
+        result = await bench.broker.publish("g/s/x", Update(attempt=1, ack=str(number)))
+        assert result.request is None
+
+
 async def test_a_group_that_begins_with_a_child_is_asked_as_well(bench: Bench) -> None:
     await bench.publish("g", children=1, accepts=("cancel",))
     await bench.publish("g/s", children=2, status="queued", accepts=("cancel",))
