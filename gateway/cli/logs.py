@@ -102,16 +102,16 @@ class _Kind:
     def __init__(self) -> None:
         self._since = float("-inf")
         self._passed = 0
-        self._left_out = 0
+        self._omitted = 0
 
     def passes(self, record: logging.LogRecord, now: float) -> bool:
         if now - self._since >= 1:
             self._since, self._passed = now, 0
         if self._passed >= PER_SECOND:
-            self._left_out += 1
+            self._omitted += 1
             return False
         self._passed += 1
-        if self._left_out:
-            record.left_out = self._left_out
-            self._left_out = 0
+        if self._omitted:
+            record.omitted = self._omitted
+            self._omitted = 0
         return True

@@ -62,9 +62,9 @@ async def request_control(
         alone=_alone(job, permissions),
     )
     result = await node.broker.publish(job, RequestUpdate(ask=request, attempt=ask.attempt))
-    node.counters.requests[result.reason or "applied"] += 1
+    node.counters.job_requests[result.reason or "applied"] += 1
     log.info(
-        "request",
+        "job request",
         extra={"job": job, "verb": ask.verb, "id": request.id, "result": result.reason or "applied"}
         | ({"subject": permissions.subject} if permissions.subject else {}),
     )

@@ -369,7 +369,7 @@ def until_answered(
             if command(timeout=wait):
                 return
         except Exception as error:  # noqa: BLE001 - of whichever broker the app has
-            _log.warning("a command to a worker of Celery was not sent: %r", error)
+            _log.warning("cannot send a command to a Celery worker: %r", error)
             sleep(wait)
         wait = min(2 * wait, LAST_ANSWER)
 

@@ -214,7 +214,9 @@ class TaskJobs:
                 values = bound.arguments
             return checks.job_id("job", template.format(**values))
         except Exception as error:  # noqa: BLE001 - an invalid template must not fail the task
-            _log.warning("task %s: its id is its job's name, because of %r", task_id, error)
+            _log.warning(
+                "task %s: cannot make the job's id, using the task's id: %r", task_id, error
+            )
             return job_id(task_id)
 
     def queued(self, name: str | None, run: str) -> None:

@@ -103,7 +103,7 @@ class HTTPServer:
             raise
         except Exception:
             if not exchange.client_left:
-                log.exception("a request failed")
+                log.exception("unexpected error in a request")
         finally:
             slot.request_answered(len(exchange.body) + exchange.sent)
         if exchange.client_left:

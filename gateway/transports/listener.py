@@ -110,7 +110,7 @@ async def _accept(
             continue
         except OSError as error:
             if error.errno in NO_ROOM:
-                log.warning("cannot accept a client: %s", error.strerror)
+                log.warning("cannot accept connections: %s", error.strerror)
                 await trio.sleep(RETRY_ACCEPT)
             # Any other error concerns only that client: it left before it was accepted.
             continue
@@ -138,7 +138,7 @@ async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerConte
         except trio.BrokenResourceError:
             stream.abort()
     except* Exception:
-        log.exception("a connection failed")
+        log.exception("unexpected error in a connection")
     finally:
         sock.close()
 

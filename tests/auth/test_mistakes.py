@@ -149,7 +149,7 @@ class Ends(logging.Handler):
         self._send, self.lines = trio.open_memory_channel[Any](10)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == "ended":
+        if record.msg == "connection closed":
             self._send.send_nowait(record)
 
 
@@ -194,8 +194,8 @@ async def test_a_mistake_is_explained_everywhere_in_the_same_words(
     text = token()
     status, problem = await over_http(host.port, text)
     assert (status, problem["detail"]) == (401, sentence)
-    turned_away = [record for record in caplog.records if record.msg == "turned away"]
-    assert [vars(record)["why"] for record in turned_away] == [sentence]
+    refused = [record for record in caplog.records if record.msg == "HTTP request refused"]
+    assert [vars(record)["reason"] for record in refused] == [sentence]
 
     ends = Ends()
     logging.getLogger("gateway.node").addHandler(ends)
@@ -204,7 +204,7 @@ async def test_a_mistake_is_explained_everywhere_in_the_same_words(
         assert closed is not None
         assert (closed.code, closed.reason) == (problem["close_code"], sentence)
         with trio.fail_after(10):
-            assert vars(await ends.lines.receive())["why"] == sentence
+            assert vars(await ends.lines.receive())["reason"] == sentence
     finally:
         logging.getLogger("gateway.node").removeHandler(ends)
 
