@@ -31,7 +31,7 @@ def log_to_stderr(level: str, *, form: str | None = None) -> None:
     """Send all logs of this process to stderr.
 
     Args:
-        level: The least severe level to log.
+        level: The lowest level that is logged.
         form: A format of `logging`, for commands whose purpose is their own output. Without it,
             structured lines at a terminal, JSON elsewhere.
     """

@@ -204,7 +204,11 @@ EXIT_IF_UNAVAILABLE = Setting(
     switch=True,
 )
 LOG_LEVEL = Setting(
-    "log_level", "info", "The least severe level to log.", _log_level, "|".join(LOG_LEVELS).upper()
+    "log_level",
+    "info",
+    "The lowest level that is logged.",
+    _log_level,
+    "|".join(LOG_LEVELS).upper(),
 )
 REDIS = Setting(
     "redis",

@@ -123,7 +123,9 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # is not read: the client disconnected during the request
+    return Response(
+        status_code=400
+    )  # not read by anyone: the client disconnected during the request
 
 
 def unavailable_detail(error: Exception) -> str:

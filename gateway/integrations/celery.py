@@ -329,8 +329,7 @@ class _Tasks:
 
     def _end_unpublished(self, canvases: Sequence[Any], message: str) -> None:
         """Cancel the jobs of tasks that will not be called, if they are in a group. Others have no
-        job
-        yet."""
+        job yet."""
         for one in unpublished(self._app, canvases):
             group = (one.options.get("headers") or {}).get(HEADER)
             task = self._app.tasks.get(one.task)

@@ -57,9 +57,8 @@ def current_job() -> Job:
     one task.
 
     Raises:
-        LookupError: No task that is reported as a job is running here, such as when a task is
-        called
-            as a plain function in a test.
+        LookupError: No task that is reported as a job is running here. For example, a test has
+            called the task as a plain function.
     """
     job = _current.get()
     if job is None and len(_running) == 1:

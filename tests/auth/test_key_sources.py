@@ -38,13 +38,14 @@ CLAIMS = {"exp": NOW + 60, "watch": ["*"]}
 
 @define
 class Provider:
-    """An identity provider: what it serves, and how often it was asked."""
+    """An identity provider: the response that it serves, and the number of requests that it has
+    received."""
 
     url: str = ""
     document: str = ""
     status: int = 200
     rubbish: bytes = b""
-    """Instead of an HTTP answer."""
+    """Sent instead of an HTTP response."""
     asked: int = 0
 
 
@@ -68,7 +69,7 @@ def _serving(provider: Provider) -> Iterator[Provider]:
             self.wfile.write(provider.document.encode())
 
         def log_message(self, *args: object) -> None:
-            """Nothing: a test's output is about the test."""
+            """Log nothing, to keep the output of the tests readable."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -186,7 +187,7 @@ def test_an_oversized_key_set_is_not_read(provider: Provider) -> None:
 async def test_an_html_page_is_not_accepted_as_a_secret(
     provider: Provider, mock_clock: MockClock
 ) -> None:
-    """What a mistyped URL answers, or a provider that is under maintenance."""
+    """A mistyped URL, or a provider under maintenance, returns such a page."""
     page = "<title>We'll-be-right-back</title>"
     provider.document = jwks(jwk("ES256", "a"))
     ring = KeySources([provider.url])
@@ -213,7 +214,7 @@ async def test_a_token_with_an_unknown_key_triggers_a_fetch(
     assert (await ring.permissions_of(token, now=NOW)).expires_at
     assert provider.asked == 2
 
-    # Anybody can send tokens with unknown keys: we do not run for each.
+    # Any client can send tokens with unknown keys, so not each causes a fetch.
     forged = sign(CLAIMS, key=private_key("EdDSA"), algorithm="EdDSA", kid="forged")
     for _ in range(5):
         with pytest.raises(Unauthorized):

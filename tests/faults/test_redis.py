@@ -106,8 +106,8 @@ async def test_redis_is_out_of_memory_for_a_while() -> None:
     ],
 )
 async def test_failover_to_a_replica_that_missed_writes(opened: Callable[[], Store]) -> None:
-    """The replica lacks the end of one job, whose lease then expires there. Of
-    the others it has older states than any client; one of them ends before it has caught up."""
+    """The replica lacks the end of one job, whose lease then expires there. Of the others it has
+    older states than any client; one of them ends before it has caught up."""
     async with run_scenario(opened, worker_options={"meanwhile": {"lease": 1.0}}) as scenario:
         await scenario.redis.in_step()
         async with scenario.fault():

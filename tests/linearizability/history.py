@@ -1,11 +1,11 @@
 """Makes a history of operations on real processes, and has the checker look at it.
 
 An operation has the time of its call and of its return, an update or nothing (a read), and the
-answer or the state read. An update whose outcome is unknown returns at the end of time: it may
-have happened at any time after its call, or never. An update that was on its way when Redis was
-killed may have been sent again by whoever carries it, so a second one of unknown outcome is put
-beside it: delivery is at least once. What a stream shows existed at some
-time before the frame's arrival: a node that is cut off from Redis shows what it has.
+answer or the state read. An update whose outcome is unknown returns at the end of time: it may have
+happened at any time after its call, or never. An update that was on its way when Redis was killed
+may have been sent again by whoever carries it, so a second one of unknown outcome is put beside it:
+delivery is at least once. What a stream shows existed at some time before the frame's arrival: a
+node that is cut off from Redis shows what it has.
 """
 
 from __future__ import annotations
