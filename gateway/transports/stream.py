@@ -52,6 +52,8 @@ class ClientStream(HalfCloseableStream):
         self._limits = limits
         self._departures = departures or trio.Semaphore(1)
         self._unread = b""
+        self._held = b""
+        """What `send_with_next` was given."""
         self._receiving = False
         self._closing = False
         self._writable = trio.Semaphore(1)
@@ -111,6 +113,10 @@ class ClientStream(HalfCloseableStream):
         finally:
             self._receiving = False
 
+    def send_with_next(self, data: bytes) -> None:
+        """Send this together with what is sent next. Nothing of it was sent if nothing follows."""
+        self._held += data
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything. A checkpoint only if it waits; its callers come from one.
 
@@ -133,6 +139,8 @@ class ClientStream(HalfCloseableStream):
         all of the data while another write is under way, and if the client is gone; `send_rest`
         raises the error then. Raises only if the stream is closed or broken.
         """
+        if self._held:
+            data, self._held = self._held + data, b""
         if self._leaving or not self._writable.value:
             return memoryview(data)
         if self._write_failed:

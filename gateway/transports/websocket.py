@@ -52,12 +52,10 @@ async def accept_websocket(
     """Accept a client at `address` whose upgrade request is `head`. If it is `refused`, its
     connection is then closed with that code.
 
-    The result holds nothing of the request. Raises:
-        BadRequest: The request cannot be accepted.
-        trio.BrokenResourceError: The client has left.
+    The result holds nothing of the request. Raises `BadRequest` if it cannot be accepted.
     """
     request = parse_upgrade(head)
-    await stream.send_all(request.answer)
+    stream.send_with_next(request.answer)  # in one write with `welcome`
     if refused is not None:
         admission = Admission(refused=refused)
     else:
