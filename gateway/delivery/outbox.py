@@ -168,9 +168,9 @@ class Outbox:
         ended and everything is written. Raises what `writer` raised. Cancelled, `writer` is no
         longer used; a write that it has begun may be unfinished.
         """
+        if self._ready and not self._begin(writer):
+            return True
         self._lent = writer
-        if self._ready:
-            self._enqueue()
         try:
             await self._woken.receive()
         except trio.EndOfChannel:

@@ -99,6 +99,8 @@ class ClientStream(HalfCloseableStream):
     async def _receive(self, max_bytes: int) -> bytes:
         self._receiving = True
         try:
+            if self._held:
+                await self.send_all(b"")
             while True:
                 await trio.lowlevel.wait_readable(self._open_socket())
                 with suppress(BlockingIOError):
@@ -114,7 +116,7 @@ class ClientStream(HalfCloseableStream):
             self._receiving = False
 
     def send_with_next(self, data: bytes) -> None:
-        """Send this together with what is sent next. Nothing of it was sent if nothing follows."""
+        """Send this together with what is sent next, or when a task begins to wait for input."""
         self._held += data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
