@@ -184,11 +184,11 @@ async def test_a_redis_that_is_away_at_the_start_is_waited_for() -> None:
 
 
 @pytest.mark.slow
-async def test_with_exit_if_away_the_server_ends() -> None:
+async def test_with_exit_if_unavailable_the_server_ends() -> None:
     arguments = ["-m", "hypercorn", "-k", "trio", "gateway.asgi:app", "--bind=127.0.0.1:0"]
     environment = {
         "PROGRESS_GATEWAY_REDIS": "unix:///nowhere.sock",
-        "PROGRESS_GATEWAY_EXIT_IF_AWAY": "yes",
+        "PROGRESS_GATEWAY_EXIT_IF_UNAVAILABLE": "yes",
     }
     async with in_process(*arguments, env=environment) as process:
         assert b"nowhere.sock" in await printed(process, b"Lifespan failure in startup")

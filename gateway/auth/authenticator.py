@@ -74,8 +74,8 @@ class ConnectionAuth:
         self.permissions = await self.authenticator.permissions(token)
         self.expiry_announced = False
         log.info(
-            "admitted",
-            extra={"subject": self.permissions.subject, "token": self.permissions.token_id},
+            "client authenticated",
+            extra={"subject": self.permissions.subject, "token_id": self.permissions.token_id},
         )
         return self.permissions
 
@@ -157,7 +157,7 @@ class Authenticator:
         if origin in self._logged_origins or len(self._logged_origins) >= MAX_LOGGED_ORIGINS:
             return
         self._logged_origins.add(origin)
-        log.warning("refused: %s", why)
+        log.warning("connection refused: %s", why)
 
     async def revoke(self, token_id: str, *, until: float) -> None:
         """Revoke a token: here at once, on other nodes within a second.
@@ -236,7 +236,7 @@ class Authenticator:
                 await self._apply(revoked)
         except BrokerUnavailable as error:
             if not self._revocations_unavailable:
-                log.warning("cannot read the revoked tokens: %s", error)
+                log.warning("cannot read the list of revoked tokens: %s", error)
             self._revocations_unavailable = True
             return
         self._revocations_unavailable = False
@@ -244,7 +244,7 @@ class Authenticator:
     async def _apply(self, revoked: Revoked) -> None:
         """Use the list, and write back entries that it lost before their time.
 
-        No entry is ever removed early, so a missing one means that the store was emptied or
+        No entry is ever removed early, so a missing one means that the broker was emptied or
         rolled back. Raises `BrokerUnavailable`; the next check then tries again.
         """
         now = self.clock()
@@ -256,5 +256,5 @@ class Authenticator:
         self._revoked = {**lost, **revoked.until}
         if lost:
             await self.revocations.revoke(lost)
-            log.warning("restored %d revoked tokens that the store had lost", len(lost))
+            log.warning("restored %d revoked tokens that the broker had lost", len(lost))
         self._version = revoked.version

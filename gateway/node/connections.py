@@ -65,7 +65,7 @@ class Connections:
         self.draining.set()
         if not self._outboxes:
             return
-        log.info("draining %d clients", len(self))
+        log.info("draining %d connections", len(self))
         with trio.move_on_after(limits.shutdown_timeout):
             if other_nodes:
                 await self._announce_and_wait(limits)
@@ -87,7 +87,7 @@ class Connections:
     async def _close_in_batches(self, limits: Limits) -> None:
         """Close connections in batches: no other node has the jobs that the clients watch."""
         draining = list(self._outboxes)
-        self._announce_goaway(limits.retry)
+        self._announce_goaway(limits.reconnect_window)
         batch = max(BATCH, -(-len(draining) // MAX_BATCHES))
         for start in range(0, len(draining), batch):
             if start:

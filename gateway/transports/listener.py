@@ -113,7 +113,7 @@ async def _accept(
                 break
             except OSError as error:
                 if error.errno in NO_ROOM:
-                    log.warning("cannot accept a client: %s", error.strerror)
+                    log.warning("cannot accept connections: %s", error.strerror)
                     await trio.sleep(RETRY_ACCEPT)
                 # Any other error concerns only that client: it left before it was accepted.
                 break
@@ -144,7 +144,7 @@ async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerConte
         except trio.BrokenResourceError:
             stream.abort()
     except* Exception:
-        log.exception("a connection failed")
+        log.exception("unexpected error in a connection")
     finally:
         sock.close()
 

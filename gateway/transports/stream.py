@@ -211,10 +211,9 @@ class ClientStream(HalfCloseableStream):
             self._close()
 
     async def departure_slot(self) -> None:
-        """Wait for this client's turn to leave. All its tasks share one turn.
-
-        A turn lasts one pass of the scheduler, and not until the client is gone: ten slow
-        clients would hold up all others.
+        """Wait for the turn to disconnect this client. All its tasks share one turn. A turn lasts
+        one pass of the scheduler, not until the connection is closed: otherwise ten slow clients
+        would delay all others.
         """
         if self._turn is not None:
             await self._turn.wait()

@@ -41,7 +41,7 @@ async def test_welcome_has_the_limits(host: Host, limits: Limits) -> None:
             "message": limits.max_frame,
         }
         assert welcome["ping_interval"] == limits.ping_interval
-        assert welcome["retry"] == list(limits.retry)
+        assert welcome["retry"] == list(limits.reconnect_window)
         assert isinstance(welcome["node"], str)
         assert isinstance(welcome["time"], float)
 

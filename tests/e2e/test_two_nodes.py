@@ -116,7 +116,7 @@ async def test_hypercorn_uses_redis_too() -> None:
 
 
 def test_an_unreachable_redis_is_reported_in_one_line() -> None:
-    with node("redis://127.0.0.1:1", "--exit-if-away") as refused:
+    with node("redis://127.0.0.1:1", "--exit-if-unavailable") as refused:
         assert refused.end() == 3
         assert "--redis (PROGRESS_GATEWAY_REDIS): Redis:" in refused.errors
         assert "Traceback" not in refused.errors

@@ -140,7 +140,7 @@ def test_the_gateway_gets_the_clients_address(site: Site) -> None:
         receive(sock, b"not a JSON Web Token")
     deadline = time.monotonic() + WITHIN
     while not any(
-        line.get("client") == "127.0.0.9" and line["event"] == "ended"
+        line.get("client") == "127.0.0.9" and line["event"] == "connection closed"
         for line in map(json.loads, site.gateway.errors.rpartition("\n")[0].splitlines())
     ):
         assert time.monotonic() < deadline, site.gateway.errors

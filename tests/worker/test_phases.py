@@ -131,7 +131,9 @@ def test_a_phase_ended_by_its_successor_ends_only_once(job: Job) -> None:
 def test_a_phase_without_a_share_left_is_logged(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     job.phase("a", total=2)
     job.phase("b", total=2)
-    assert [r.message for r in caplog.records] == ["job job: no share is left for its phase b"]
+    assert [r.message for r in caplog.records] == [
+        "job job: phase b gets no share, the earlier phases have taken all"
+    ]
     assert caplog.records[0].levelno == logging.WARNING
     with job.phase("c", share=0):  # says so itself
         job.advance()

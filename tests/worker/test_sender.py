@@ -216,7 +216,7 @@ def test_an_exception_in_a_publisher_is_logged_once(
     with Job("job", url=fake.url) as job:
         until(job, lambda: job.attempt)
     assert job.wait(0)
-    assert [r.levelno for r in caplog.records if "defect" in r.message] == [logging.ERROR]
+    assert [r.levelno for r in caplog.records if "unexpected error" in r.message] == [logging.ERROR]
 
 
 def test_a_log_handler_that_raises_does_not_stop_the_sender(
@@ -234,7 +234,8 @@ def test_a_log_handler_that_raises_does_not_stop_the_sender(
     assert job.wait(0)
     shown = capsys.readouterr().err
     assert all(
-        said in shown for said in ("superseded", "a defect", "is unavailable", "is available again")
+        text in shown
+        for text in ("superseded", "unexpected error", "is unavailable", "is available again")
     )
     assert shown.count("RuntimeError: no disk for: ") == 4
 
@@ -315,7 +316,7 @@ def test_a_thread_that_cannot_start_is_logged(
         assert not late.wait()
         late._sender.flush()
         assert monotonic() - start < 1.0
-    assert "no thread to report progress" in caplog.text
+    assert "cannot start the thread that reports progress" in caplog.text
     job.succeed()
     assert job.wait()
     assert late.wait()

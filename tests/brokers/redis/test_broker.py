@@ -222,9 +222,9 @@ async def test_the_reason_of_a_refusal_is_in_errors_and_logged_once(
         server.client.execute_command(*allow)
     await broker.publish("a", Update(percent=2))
     assert broker.unavailable_reason is None
-    said = [record.getMessage() for record in caplog.records]
-    assert [kind in text for text in said] == [True, False]
-    assert said[1] == "Redis accepts updates again"
+    logged = [record.getMessage() for record in caplog.records]
+    assert [kind in text for text in logged] == [True, False]
+    assert logged[1] == "Redis accepts updates again"
 
 
 async def test_lists_do_not_delay_updates(broker: RedisBroker, server: Server) -> None:

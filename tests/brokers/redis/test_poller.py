@@ -161,10 +161,10 @@ async def test_a_restart_of_redis_is_reported_as_a_feed_reset(
         assert await next_done(feed) == 2
     assert again.position.seq == 2
     assert again.position.epoch > first.position.epoch
-    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
-    assert [text.partition(":")[0] for text in said] == [
+    logged = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert [text.partition(":")[0] for text in logged] == [
         "unavailable",
-        "connected again",
+        "reconnected",
     ]
     broker.close()
 

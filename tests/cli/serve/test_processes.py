@@ -99,9 +99,11 @@ async def test_all_server_processes_serve_at_one_address() -> None:
             for client in clients.values():
                 assert (await client.receive_type("progress"))["state"]["percent"] == 7
         assert sorted(processes.pids) == [1, 2, 3]
-        processes.until('"event": "subscriptions"', times=3)
+        processes.until('"event": "subscriptions changed"', times=3)
         subscribed = [
-            line["server_process"] for line in processes.log if line["event"] == "subscriptions"
+            line["server_process"]
+            for line in processes.log
+            if line["event"] == "subscriptions changed"
         ]
         assert sorted(subscribed) == [1, 2, 3]
 
@@ -156,7 +158,7 @@ async def is_gone(client: Client) -> bool:
 async def test_server_processes_recover_with_redis_after_a_pause() -> None:
     redis = Server(redis_server())
     try:
-        with Supervised("--exit-if-away", redis=redis.url) as processes:
+        with Supervised("--exit-if-unavailable", redis=redis.url) as processes:
             port = processes.serving()
             redis.kill()
             os.kill(processes.pids[1], signal.SIGKILL)
@@ -234,7 +236,13 @@ def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
             (["--bind", bind], 2, f"--bind (PROGRESS_GATEWAY_BIND): cannot listen on {bind}"),
             (["--bind", "0.0.0.0:0"], 2, "--bind (PROGRESS_GATEWAY_BIND): 0.0.0.0 can be reached"),
             (
-                ["--bind", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1", "--exit-if-away"],
+                [
+                    "--bind",
+                    "127.0.0.1:0",
+                    "--redis",
+                    "redis://127.0.0.1:1",
+                    "--exit-if-unavailable",
+                ],
                 3,
                 "--redis",
             ),

@@ -99,9 +99,9 @@ def test_an_unavailable_redis_at_the_start_is_waited_for(processes: str) -> None
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_exit_if_away_exits_without_a_redis(processes: str) -> None:
+def test_exit_if_unavailable_exits_without_a_redis(processes: str) -> None:
     url = f"redis://127.0.0.1:{free_port()}"
-    arguments = ("--redis", url, "--processes", processes, "--exit-if-away")
+    arguments = ("--redis", url, "--processes", processes, "--exit-if-unavailable")
     with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", *arguments) as served:
         assert served.end() == 3
         assert "--redis" in served.errors
