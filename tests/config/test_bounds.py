@@ -1,4 +1,4 @@
-"""Every limit and every setting has bounds: no value is accepted that nothing was made for."""
+"""Every limit and every setting has bounds, so that no unusable value is accepted."""
 
 from __future__ import annotations
 

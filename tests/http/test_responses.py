@@ -56,7 +56,7 @@ async def test_metrics_of_alerts_are_exported_from_the_start() -> None:
 
 
 class EndlessLists(MemoryBroker):
-    """A broker with so many lists to make that ours is never made."""
+    """A broker that is so busy with lists that this one is never returned."""
 
     async def recent(self, *args: Any, **query: Any) -> NoReturn:
         await trio.sleep_forever()

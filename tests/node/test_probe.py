@@ -24,7 +24,7 @@ class FaultyBroker(MemoryBroker):
     """A broker whose parts can fail separately, without an error."""
 
     deaf = False
-    """Its feed brings nothing."""
+    """Its feed delivers nothing."""
     refuses = False
     hangs = False
 
@@ -147,7 +147,8 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
 async def test_the_probe_is_sent_as_soon_as_the_feed_recovers(
     broker: FaultyBroker, autojump_clock: MockClock
 ) -> None:
-    """So readiness comes with the feed, and what was lost before makes no second alarm."""
+    """So the node becomes ready with the feed, and a probe that was lost before causes no second
+    alarm."""
     node = Node(broker, name="n")
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

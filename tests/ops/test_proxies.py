@@ -72,7 +72,7 @@ def test_an_upgrade_reuses_a_connection_that_carried_requests(site: Site) -> Non
 
 
 def test_no_other_protocol_is_proxied(site: Site) -> None:
-    """None of the proxy's rules would see what is said in it."""
+    """The proxy's rules would not apply to its content."""
     with site.connect() as sock:
         sock.sendall(
             site.request(

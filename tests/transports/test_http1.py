@@ -1,5 +1,5 @@
-"""HTTP/1.1 on our own port: the bounds of a request hold for every method and path, requests
-begin a few at a time, and each address has its allowance."""
+"""HTTP/1.1 on our own port: the limits of a request apply to every method and path, few requests
+begin at a time, and each address has a token bucket."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_all_forms_of_a_request_target_are_parsed(
         assert (await raw.response())[0] == status
 
 
-# The direct way in answers as the application does.
+# The fast path responds like the application.
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_direct_and_routed_responses_are_equal(port: int, job: str, body: 
     async with connect(port) as raw:
         for request in (
             post(job, body),
-            post(job.replace("a", "%61", 1), body),  # what is escaped is routed
+            post(job.replace("a", "%61", 1), body),  # escaped paths are routed
             post(job, body, x_a="b"),
             post(job, body, origin="http://localhost"),
         ):

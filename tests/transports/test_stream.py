@@ -38,7 +38,7 @@ class Passes(trio.abc.Instrument):
 
 
 def cut(theirs: socket.socket) -> None:
-    """So that what they had not read makes the kernel say that they are gone (ECONNRESET)."""
+    """Unread input makes the kernel reset the connection (ECONNRESET)."""
     theirs.close()
 
 
@@ -52,7 +52,7 @@ def end(theirs: socket.socket) -> None:
 async def test_a_few_connections_are_closed_per_pass(
     leave: Callable[[socket.socket], None], tasks: tuple[str, ...]
 ) -> None:
-    """No closing waits for the one before: here none of them ever ends. All tasks of a client are
+    """No close waits for an earlier one: here none of them ever ends. All tasks of a client are
     cancelled in one turn."""
     passes = Passes()
     trio.lowlevel.add_instrument(passes)
@@ -137,7 +137,7 @@ async def resets(raw: Raw) -> None:
 
 
 async def says_nothing(raw: Raw) -> None:
-    """Until it is ended."""
+    """Wait until it is ended."""
     await raw.rest()
 
 
@@ -172,7 +172,7 @@ async def test_buffers_of_a_closed_connection_are_freed(
 
 
 def held() -> int:
-    """How many parsers there are, of frames or of requests: each holds a connection's all."""
+    """The number of parsers of frames or requests; each refers to all objects of a connection."""
     return sum(isinstance(thing, FrameProtocol | Connection) for thing in gc.get_objects())
 
 

@@ -20,7 +20,7 @@ from .forking import python
 
 @pytest.fixture(params=["environment", "argument"])
 def off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a job is to be given so that it reports nothing."""
+    """The arguments with which a job reports nothing."""
     if request.param == "environment":
         monkeypatch.setenv("PROGRESS_GATEWAY_URL", "off")
         return {}

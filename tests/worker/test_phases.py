@@ -226,7 +226,7 @@ def test_the_percentage_never_falls(steps: list[tuple[str, Any]]) -> None:
                 last = percent
     finally:
         logging.getLogger("gateway.worker").disabled = False
-    # Not by the high-water mark alone: the bar itself is in order.
+    # Not only because of the maximum: the segments themselves are in order.
     segment = job._snapshot.stage.segment
     while segment.outer is not None:
         assert segment.outer.low <= segment.low <= segment.high <= segment.outer.high

@@ -1,4 +1,4 @@
-"""Processes: forks, exits, kills; and what an import costs."""
+"""Processes: forks, exits, kills; and the modules that an import loads."""
 
 from __future__ import annotations
 

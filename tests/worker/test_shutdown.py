@@ -109,7 +109,7 @@ def run(python: Path, program: str, url: str) -> tuple[int, str, float]:
         "PROGRESS_GATEWAY_URL": url,
     }
     began = monotonic()
-    done = subprocess.run(  # -S: of the other packages none is for this Python
+    done = subprocess.run(  # -S: the other packages are not for this Python
         [python, "-S", "-c", program],
         env=environment,
         capture_output=True,
