@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -54,6 +53,13 @@ class ConnectionAuth:
     for another token."""
     expiry_announced: bool = False
     """Whether `expire` was called for the current token."""
+
+    def __enter__(self) -> ConnectionAuth:
+        self.authenticator.watch(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.authenticator.unwatch(self)
 
     @property
     def needs_token(self) -> bool:
@@ -168,15 +174,14 @@ class Authenticator:
         await self.revocations.revoke({token_id: until})
         await self._refresh_revocations()
 
-    @contextmanager
     def admit(
         self,
         permissions: Permissions | None,
         *,
         end: Callable[[Refusal, str], object],
         expire: Callable[[], object] | None = None,
-    ) -> Iterator[ConnectionAuth]:
-        """The permissions of one connection, for as long as the context is open.
+    ) -> ConnectionAuth:
+        """The permissions of one connection: a context, which is to be open as long as it.
 
         Args:
             permissions: Those granted by its request; None: none until it shows a token.
@@ -184,16 +189,19 @@ class Authenticator:
             expire: Called when the token has expired. Without it the connection ends then.
         """
         if self.keys is None:
-            yield ConnectionAuth(self, EVERYTHING, -inf, end)
-            return
+            return ConnectionAuth(self, EVERYTHING, -inf, end)
         if permissions is None:
             permissions = NOTHING
-        auth = ConnectionAuth(self, permissions, trio.current_time(), end, expire)
-        self._connections[auth] = None
-        try:
-            yield auth
-        finally:
-            del self._connections[auth]
+        return ConnectionAuth(self, permissions, trio.current_time(), end, expire)
+
+    def watch(self, auth: ConnectionAuth) -> None:
+        """Check the permissions of an open connection from now on."""
+        if self.keys is not None:
+            self._connections[auth] = None
+
+    def unwatch(self, auth: ConnectionAuth) -> None:
+        """The connection has closed."""
+        self._connections.pop(auth, None)
 
     async def _check_connections(self) -> None:
         while True:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import trio
 
@@ -42,16 +40,15 @@ class Connections:
     def __repr__(self) -> str:
         return f"<{len(self)} clients{', draining' if self.draining.is_set() else ''}>"
 
-    @contextmanager
-    def registered(self, outbox: Outbox) -> Iterator[None]:
-        """Count one more connection while the context is open."""
+    def add(self, outbox: Outbox) -> None:
+        """A connection has opened."""
         self._outboxes[outbox] = None
-        try:
-            yield
-        finally:
-            del self._outboxes[outbox]
-            if self.draining.is_set() and not self._outboxes:
-                self._all_closed.set()
+
+    def remove(self, outbox: Outbox) -> None:
+        """A connection has closed."""
+        del self._outboxes[outbox]
+        if self.draining.is_set() and not self._outboxes:
+            self._all_closed.set()
 
     def announce(self, message: Message) -> None:
         """Send a message to all clients."""

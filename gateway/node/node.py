@@ -247,14 +247,12 @@ class Node:
         self.counters.connections_opened[transport] += 1
         log.debug("connection opened")
         try:
-            with (
-                self.connections.registered(outbox),
-                self.authenticator.admit(
-                    permissions,
-                    end=lambda why, detail: outbox.end(close_codes.OF_REFUSAL[why], detail=detail),
-                    expire=lambda: outbox.announce(self._token_expired()),
-                ) as auth,
-            ):
+            self.connections.add(outbox)
+            with self.authenticator.admit(
+                permissions,
+                end=lambda why, detail: outbox.end(close_codes.OF_REFUSAL[why], detail=detail),
+                expire=lambda: outbox.announce(self._token_expired()),
+            ) as auth:
                 session = Session(
                     self.hub,
                     outbox,
@@ -278,6 +276,7 @@ class Node:
                     limits=self.limits,
                 )
         finally:
+            self.connections.remove(outbox)
             close_code, lasted = outbox.end(close_codes.INTERNAL), trio.current_time() - began
             self.counters.connections_closed[transport, close_code.code] += 1
             self.counters.connection_durations.observe(lasted)

@@ -106,11 +106,13 @@ async def _talk(data: Sequence[bytes]) -> bytes:
     """Send these bytes over one connection; returns all that the gateway sends."""
     node = Node(MemoryBroker(LIMITS), limits=LIMITS)
     http = HTTPServer(create_http_app(node), limits=LIMITS)
-    context = _ListenerContext(node, http, Proxies(), ConnectionLimiter(lambda: LIMITS))
+    connection_limiter = ConnectionLimiter(lambda: LIMITS)
+    context = _ListenerContext(node, http, Proxies(), connection_limiter)
     ours, theirs = socket.socketpair()
     output = bytearray()
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
+        nursery.start_soon(connection_limiter.run)
         async with trio.open_nursery() as serving:
             serving.start_soon(_serve_guarded, ours, "127.0.0.1", context)
             client = trio.SocketStream(_Quiet(theirs))

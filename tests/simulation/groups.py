@@ -168,6 +168,8 @@ class Ledger:
     _unsure: set[str] = field(factory=set)
     """Groups that a `start` has opened before the server lost writes. No state that a node could
     restore says which of their children count."""
+    _attempts_at_loss: dict[str, int] = field(factory=dict)
+    """The attempts that the server had when it had lost writes."""
     _shown: dict[tuple[str, int, int], Row] = field(factory=dict)
 
     @property
@@ -177,6 +179,7 @@ class Ledger:
     def has_lost_writes(self, read: Callable[[str], Row | None]) -> None:
         """The server's data were rolled back to an earlier time."""
         self._known = {job: row for job in self.jobs if (row := read(job)) is not None}
+        self._attempts_at_loss = {job: row.attempt for job, row in self._known.items()}
         self._unsure.update(name for name, children in self._left_out.items() if children)
 
     def look(self, read: Callable[[str], Row | None], command: Command) -> None:
@@ -264,9 +267,11 @@ class Ledger:
         command: Command,
     ) -> bool:
         if command.restores:
-            # A running attempt that was opened on this server after the shown state continues.
+            # An attempt that a child's repeated retry has opened on this server after the loss
+            # continues as the next one (docs/proof.md: one attempt of the group too many).
             return (
                 not was.final
+                or was.attempt > self._attempts_at_loss.get(group.name, was.attempt)
                 or row.attempt <= self._newest[group.name]
                 or any(
                     child in now and now[child].attempt > self._newest.get(child, 0)

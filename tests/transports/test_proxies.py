@@ -158,21 +158,25 @@ async def test_an_invalid_proxy_protocol_header_is_refused(header: bytes) -> Non
 
 def test_connections_are_counted_by_address() -> None:
     connection_limiter = ConnectionLimiter(lambda: Limits(max_connections_per_address=2))
-    with ExitStack() as stack:
-        counted = [
-            stack.enter_context(connection_limiter.connection("192.0.2.1")) for _ in range(3)
-        ]
-        assert counted == [True, True, False]
-        assert stack.enter_context(connection_limiter.connection("192.0.2.2"))
-        assert stack.enter_context(connection_limiter.connection("2001:db8::1"))
-        assert stack.enter_context(connection_limiter.connection("2001:db8::ffff:1"))
-        assert not stack.enter_context(connection_limiter.connection("2001:db8::2"))
-        assert stack.enter_context(connection_limiter.connection("2001:db8:0:1::1"))
-        for _ in range(2 + OVERFLOW):
-            stack.enter_context(connection_limiter.connection("192.0.2.3"))
-        dropped = connection_limiter.connection("192.0.2.3")
-        with pytest.raises(trio.BrokenResourceError, match=r"192\.0\.2\.3"):
-            stack.enter_context(dropped)
+    connected: list[str] = []
+
+    def connect(address: str) -> bool:
+        within = connection_limiter.connect(address)
+        connected.append(address)
+        return within
+
+    assert [connect("192.0.2.1") for _ in range(3)] == [True, True, False]
+    assert connect("192.0.2.2")
+    assert connect("2001:db8::1")
+    assert connect("2001:db8::ffff:1")
+    assert not connect("2001:db8::2")
+    assert connect("2001:db8:0:1::1")
+    for _ in range(2 + OVERFLOW):
+        connect("192.0.2.3")
+    with pytest.raises(trio.BrokenResourceError, match=r"192\.0\.2\.3"):
+        connect("192.0.2.3")
+    for address in connected:
+        connection_limiter.disconnect(address)
     assert repr(connection_limiter) == "<ConnectionLimiter: 0 sockets, 0 addresses>"
 
 
