@@ -43,7 +43,7 @@ async def test_scans_for_new_sets_use_at_most_half_of_the_time(
 
 
 class UnavailableOnce(MemoryBroker):
-    """Its first answer is that it is unavailable."""
+    """A broker that is unavailable for the first list."""
 
     readings = 0
 

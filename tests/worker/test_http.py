@@ -235,7 +235,7 @@ def test_retry_after_is_respected(fake_gateway: FakeGateway, status: int) -> Non
 
 
 def test_errors_of_a_gateway_are_rejections(fake_gateway: FakeGateway) -> None:
-    """A true one: what it says is understood as its own."""
+    """A real gateway: its responses are recognised as a gateway's."""
     recorder = Recorder()
     try:
         carrier = HttpPublisher(recorder.url, None)

@@ -240,7 +240,7 @@ def test_a_one_shot_waits_for_a_released_report_of_the_same_job() -> None:
     assert sent == [one.run, "next"]
 
 
-def test_a_try_that_is_left_for_the_next_one_is_no_news() -> None:
+def test_a_try_that_is_continued_by_the_next_one_is_not_logged() -> None:
     """A retry of a job in the same process begins the next attempt at once."""
     world = World()
     first, second = report("job"), report("job")
