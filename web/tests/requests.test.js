@@ -153,12 +153,12 @@ test('without an answer, what the state has is shown, whichever comes first', as
     answer = () => new Promise((_, reject) => (fail = () => reject(new TypeError('Failed to fetch'))));
     const asking = store.ask('cancel');
     await tick();
-    if (early) connection.learn({ seq: 2, state: asked() });
+    if (early) connection.learn({ seq: 2, state: requested() });
     assert.equal(store.get().phase, 'sending');
     fail();
     await assert.rejects(asking, { code: 'unreachable' });
     assert.equal(store.get().phase, early ? 'open' : 'failed');
-    if (!early) connection.learn({ seq: 2, state: asked() });
+    if (!early) connection.learn({ seq: 2, state: requested() });
     assert.equal(store.get().phase, 'open');
     assert.equal(store.get().error, null);
     assert.equal(await store.ask('cancel'), null);
