@@ -153,6 +153,26 @@ def test_a_silent_worker_leaves_the_request_open(page: Page, served: Served) -> 
     expect(stop(page)).to_be_disabled()
 
 
+def test_a_request_whose_answer_is_lost_is_shown_as_the_state_has_it(
+    complaints: Complaints, page: Page, served: Served
+) -> None:
+    complaints.expect("ERR_FAILED")
+
+    def lose_the_answer(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/requests", lose_the_answer)
+    accept_cancel(served)
+    page.goto(served.url)
+    with page.expect_event("requestfailed"):
+        stop(page).click()
+    row = row_of(page, "train:7")
+    expect(row.get_by_text("stopping…")).to_be_visible()
+    expect(stop(page)).to_be_disabled()
+    expect(row.get_by_text("The gateway does not answer.")).to_have_count(0)
+
+
 def test_a_request_to_a_job_that_has_ended_shows_so(
     complaints: Complaints, page: Page, served: Served
 ) -> None:

@@ -32,6 +32,8 @@ __all__ = ["HttpPublisher", "PlainReporter", "Worker", "connect"]
 
 LEASE = 4.0
 """Seconds; short, so that leases expire within a run."""
+LONG_LEASE = 12.0
+"""Seconds; of jobs that accept requests and pause, so that most of their renewals are bare."""
 HEARD_WITHIN = 4.0
 """Seconds within which a worker that accepts requests has received one: it polls every 2 s."""
 
@@ -170,12 +172,13 @@ class Worker:
         unpatient = chance.random() < 0.2
         accepts = draw_accepts(chance)
         obeys = chance.random() < 0.7
+        pauses = bool(accepts) and chance.random() < 0.3
         job = Job(
             job_id,
             url=url,
             total=total,
             weight=self.weights.get(job_id),
-            lease=LEASE,
+            lease=LONG_LEASE if pauses else LEASE,
             timeout=0 if unpatient else 10,
             accepts=accepts,
         )
@@ -189,6 +192,8 @@ class Worker:
             with job:
                 for done in range(1, total + 1):
                     self._sleep(0.2 * step, 1.8 * step)
+                    if pauses and done == 2:
+                        self._sleep(2, 8)
                     before = trio.current_time()
                     job.update(done=done, message=f"{self.name}/{done}")
                     if trio.current_time() != before:

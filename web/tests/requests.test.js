@@ -146,6 +146,25 @@ test('the event may arrive before the answer', async () => {
   assert.deepEqual(phases, ['sending', 'open']);
 });
 
+test('without an answer, what the state has is shown, whichever comes first', async () => {
+  for (const early of [true, false]) {
+    const { connection, store } = shown(running());
+    let fail = () => {};
+    answer = () => new Promise((_, reject) => (fail = () => reject(new TypeError('Failed to fetch'))));
+    const asking = store.ask('cancel');
+    await tick();
+    if (early) connection.learn({ seq: 2, state: requested() });
+    assert.equal(store.get().phase, 'sending');
+    fail();
+    await assert.rejects(asking, { code: 'unreachable' });
+    assert.equal(store.get().phase, early ? 'open' : 'failed');
+    if (!early) connection.learn({ seq: 2, state: requested() });
+    assert.equal(store.get().phase, 'open');
+    assert.equal(store.get().error, null);
+    assert.equal(await store.ask('cancel'), null);
+  }
+});
+
 test('`failed` stays until it is sent again, or there is another attempt', async () => {
   const { connection, store, phases } = shown(running());
   answer = json(403, { detail: 'no' });
