@@ -181,7 +181,7 @@ MUTANTS = (
            "or self._opens_on is not None:\n"),
     # -- the node
     Mutant("reconciler-loads-once", "node/reconcile.py",
-           "            self._repairs.not_loaded(asked)\n", "            pass\n"),
+           "            self._repairs.not_loaded(requested)\n", "            pass\n"),
     Mutant("reconciler-never-compares", "node/reconcile.py",
            "            nursery.start_soon(self._check)\n", ""),
     Mutant("reconciler-never-expires-leases", "node/reconcile.py",
@@ -193,8 +193,8 @@ MUTANTS = (
            "self.connections.announce(encode(\"feed\"", "str(encode(\"feed\""),
     # -- workers
     Mutant("worker-end-settled-without-a-response", "worker/report.py",
-           "        self.tried = self.tried or request[\"status\"] != \"running\"\n",
-           "        self.tried = self.tried or request[\"status\"] != \"running\"\n"
+           "self.tried = self.tried or request.get(\"status\", \"running\") != \"running\"\n",
+           "self.tried = self.tried or request.get(\"status\", \"running\") != \"running\"\n"
            "        self.settled = self.delivered = self.tried\n"),
     # -- other kinds, found by hand
     Mutant("reducer-percent-falls", "model/reducer.py",
@@ -261,14 +261,15 @@ MUTANTS = (
     Mutant("request-in-place-of-a-cancel", LUA + "groups.lua",
            "\n    or (record.request_verb == 'cancel' and record.request_is ~= 'refused')", ""),
     Mutant("request-not-received", "worker/report.py",
-           "            self._hear(request, parse_request(result.request))\n", "", ("requests",)),
+           "            self._receive_request(request, parse_request(result.request))\n", "",
+           ("requests",)),
     Mutant("request-delivered-twice", LUA + "groups.lua",
            "(record.request_ids or '') .. ' ', ' ' .. id", "'', ' ' .. id", ("requests", "link")),
     Mutant("group-request-not-passed-on", "http/control.py",
-           "        await _ask_children(node, job, request, permissions=permissions)\n",
+           "        await _send_to_children(node, job, request, permissions=permissions)\n",
            "        pass\n", ("groups", "requests")),
     Mutant("group-request-late-child-omitted", LUA + "publish.lua",
-           "  if not update.ask then send_late_request(JOB, record) end\n", "",
+           "  if not update.request then send_late_request(JOB, record) end\n", "",
            ("groups", "requests")),
     Mutant("group-request-late-again-after-a-refusal", LUA + "groups.lua",
            " and stage ~= 'refused' and not alone", " and not alone", ("groups", "requests")),
