@@ -194,6 +194,17 @@ async def test_positions_of_hello_are_used_once(
     assert client.seen == [(1, 2), (None, 2)]
 
 
+async def test_a_hello_replaces_the_positions_of_the_hello_before(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    epoch, _ = await harness.publish("a", percent=1)
+    client = await harness.connect()
+    await client.source.send(type="hello", positions={"a": [epoch, 1]})
+    await client.source.send(type="hello")
+    await client.subscribe("a")
+    assert client.seen == [(None, 1)]
+
+
 @pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the probe's
 async def test_a_node_at_max_topics_refuses_other_jobs(
     autojump_clock: MockClock, harness: Harness
