@@ -142,6 +142,25 @@ async def test_an_answer_is_discarded_if_the_feed_has_left_the_server_meanwhile(
             await opened.ping()
 
 
+async def test_an_answer_counts_if_the_first_feed_was_opened_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    opened = Opened(ScriptedLink(pong, takes=2.0))
+
+    async def follow() -> None:
+        await trio.sleep(1)
+        opened.calls.settle(b"one", 7)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        assert await opened.ping() == (7, [b"PONG"])
+
+
+async def test_a_server_without_a_generation_is_in_generation_0() -> None:
+    opened = Opened(ScriptedLink(lambda command: None))
+    assert await opened.ping() == (0, [None])
+
+
 async def test_in_a_cluster_a_moved_slot_is_followed_once() -> None:
     def moved(command: Command) -> Any:
         raise MovedError("1 127.0.0.1:7001")
@@ -173,6 +192,14 @@ async def test_an_error_that_redis_answers_leaves_the_connection() -> None:
         with pytest.raises(ResponseError):
             await opened.calls.run(PUBLISH, ["a"])
     assert (link.closed, opened.connections) == (False, 1)
+
+
+async def test_one_of_many_calls_may_be_answered_with_an_error() -> None:
+    refused = ResponseError("no")
+    link = ScriptedLink(lambda command: refused if command[-1] == "x" else b"done")
+    opened = Opened(link)
+    assert await opened.calls.run_many(PUBLISH, [("a", ["x"]), ("b", ["y"])]) == [refused, b"done"]
+    assert (link.closed, opened.suspected) == (False, [])
 
 
 async def test_a_cancelled_call_leaves_no_connection(autojump_clock: MockClock) -> None:
