@@ -47,6 +47,20 @@ def test_an_older_event_does_not_change_a_set() -> None:
     assert (jobs.status("a:1"), jobs.version) == ("succeeded", version)
 
 
+@pytest.mark.parametrize("scanning", [True, False])
+def test_the_jobs_that_were_updated_longest_ago_leave_a_full_set(scanning: bool) -> None:
+    jobs = JobSet("a:", most=2)
+    jobs.begin_scan()
+    if not scanning:
+        jobs.end_scan(more=False)
+    for job, seq in (("a:1", 1), ("a:2", 1), ("a:1", 2), ("a:3", 1)):
+        newest = event(job, seq)
+        jobs.apply(replace(newest, state=replace(newest.state, updated_at=float(seq))))
+    if scanning:
+        jobs.end_scan(more=False)
+    assert (jobs.status("a:1"), jobs.status("a:2"), len(jobs)) == ("running", None, 2)
+
+
 async def test_changes_within_an_interval_are_one_notification(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

@@ -395,7 +395,7 @@ async def test_a_link_is_not_closed_while_it_is_set_up(autojump_clock: MockClock
         await trio.sleep(1)
         found.links[1].takes = 0.5
         found.links[0].close()
-        await trio.sleep(BACKOFF[1] + 0.2)
+        await trio.sleep(BACKOFF[0] + 0.1)
         found.poller.suspect()
         await trio.sleep(10)
         assert not found.links[1].closed
