@@ -1,4 +1,4 @@
-"""What any broker must do: the promises of `gateway.brokers.base.Broker`, one by one.
+"""The contract of `gateway.brokers.base.Broker`, for every broker.
 
 `brokers.py` lists the brokers. Their time moves by `tick`, so nothing here waits.
 """
@@ -346,7 +346,7 @@ async def test_a_newer_request_replaces_all_but_a_cancel(bench: Bench) -> None:
     assert (await broker.publish("a", ask("2", "resume"))).applied
     assert (await broker.publish("a", ask("3", "cancel"))).applied
     assert (await broker.publish("a", ask("4", "pause"))).reason == "unchanged"
-    await broker.publish("a", Update(ack="2", refused="too late"))  # of one that is gone
+    await broker.publish("a", Update(ack="2", refused="too late"))  # of a dropped record
     await broker.publish("a", Update(ack="3", refused="it is nearly done"))
     refused = await asked_of(bench)
     assert refused is not None
@@ -363,7 +363,7 @@ async def test_an_earlier_request_that_is_sent_again_does_not_return(bench: Benc
     stands = await asked_of(bench)
     assert stands is not None
     assert stands.id == "2"
-    # The next attempt knows nothing of them.
+    # The next attempt has none of them.
     await publish("a", Update(attempt=2, accepts=("pause", "resume")))
     assert (await publish("a", ask("1", "pause"))).applied
     assert (await publish("a", ask("2", "resume"))).applied

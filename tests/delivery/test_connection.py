@@ -442,7 +442,7 @@ class TestHeartbeat:
         assert len(client.sink.of("ping")) == 4
 
 
-class TestEndings:
+class TestClosing:
     async def test_a_stuck_client_is_aborted_and_does_not_affect_others(
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:

@@ -18,7 +18,7 @@ from .subscribers import event
 
 
 class Watcher:
-    """Counts its notifications."""
+    """A watcher that counts its notifications."""
 
     def __init__(self) -> None:
         self.notified = 0

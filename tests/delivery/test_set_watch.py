@@ -1,4 +1,4 @@
-"""One client's subscription to a set: when it asks to be written, and what it keeps."""
+"""One client's subscription to a set: when it notifies the outbox, and what it keeps."""
 
 from __future__ import annotations
 

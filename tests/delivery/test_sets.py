@@ -39,7 +39,7 @@ async def watch(client: Client, prefix: str, **more: Any) -> None:
 
 
 async def settled() -> None:
-    """All that is to be said has been said: also what waits for the interval of sets."""
+    """Wait until all messages are sent, including those that wait for the interval of sets."""
     await quiet()
     await trio.sleep(NOTIFY_INTERVAL + 0.02)
     await quiet()

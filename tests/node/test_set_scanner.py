@@ -67,7 +67,7 @@ async def test_regular_scans_use_at_most_their_share_of_the_time(
 
 
 class UnavailableOnce(MemoryBroker):
-    """Its first answer is that it is unavailable."""
+    """A broker that is unavailable for the first list."""
 
     readings = 0
 

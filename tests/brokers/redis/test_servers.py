@@ -25,7 +25,7 @@ from tests.faults.stores import free_port
 
 
 async def works(broker: RedisBroker, job: str = "a") -> None:
-    """An update goes in, and comes out of the feed and the history."""
+    """Check that an update appears in the feed and in the history."""
     with trio.fail_after(10):
         async with broker.feed() as feed:
             receipt = await broker.publish(job, Update(done=1))
@@ -118,7 +118,7 @@ async def test_a_shard_that_moves_to_another_primary_is_still_read(cluster: Clus
 
 
 async def until_settled(broker: RedisBroker) -> dict[str, Event]:
-    """What is read of `a` once the feed has taken the other server over."""
+    """The state of `a` as soon as the feed follows the other server."""
     while True:
         try:
             return await broker.read(["a"])
