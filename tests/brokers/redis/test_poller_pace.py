@@ -261,7 +261,7 @@ async def test_pauses_between_attempts_to_connect_grow_up_to_the_longest(
             assert found.poller.statistics().connected
             assert found.poller.statistics().error is None
     said = [record.getMessage().split(": ")[1] for record in caplog.records]
-    assert said == ["unavailable", "connected again"] * 2
+    assert said == ["unavailable", "reconnected"] * 2
 
 
 async def test_an_outage_closes_the_idle_connections_of_calls(autojump_clock: MockClock) -> None:
