@@ -228,13 +228,13 @@ def test_a_custom_verb_has_a_button(page: Page, served: Served) -> None:
     page.goto(served.url)
     row = row_of(page, "copy:1")
     row.get_by_role("button", name="save-now").click()
-    expect(row.get_by_text("save-now: asked for…")).to_be_visible()
+    expect(row.get_by_text("save-now: requested…")).to_be_visible()
     expect(row.get_by_role("button", name="save-now")).to_be_disabled()
     expect(row.get_by_role("button", name="Stop")).to_be_enabled()
     document = httpx.get(f"{served.url}/api/jobs/copy:1", trust_env=False).json()
     served.report("copy:1", ack=document["state"]["request"]["id"])
     expect(row.get_by_role("button", name="save-now")).to_be_enabled()
-    expect(row.get_by_text("asked for…")).to_have_count(0)
+    expect(row.get_by_text("requested…")).to_have_count(0)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_request_without_permission_shows_an_error(
         page.goto(site)
         button = page.get_by_role("button", name="Stop Training")
         button.click()
-        expect(page.get_by_text("You are not allowed to ask for this.")).to_be_visible()
+        expect(page.get_by_text("You are not allowed to do this.")).to_be_visible()
         expect(button).to_be_enabled()
         detail = page.evaluate(
             "async (url) => {"

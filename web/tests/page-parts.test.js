@@ -23,14 +23,14 @@ test('the journal has each change of the connection, and every ping', () => {
   take({ state: 'connecting', violations: 1, transport: 'sse' });
   take({ state: 'offline', stopped: true, violations: 1, ending: { code: 4500, reason: '' }, error: 'x: y' });
   assert.deepEqual(journal.entries.map(({ text }) => text), [
-    'Connecting by WebSocket',
+    'Connecting over WebSocket',
     'Live, node n1',
     'Violation: a: had 1',
     'The gateway is cut off from its broker',
     'The gateway is up to date again',
-    'Moved without a pause to WebSocket, node n2',
+    'Switched without interruption to WebSocket, node n2',
     'Lost: 1006 no pong',
-    'Connecting by Server-Sent Events',
+    'Connecting over Server-Sent Events',
     'Stopped: 4500',
     'Error: x: y',
   ]);
@@ -97,11 +97,11 @@ test('the changes of an event are described', () => {
   assert.equal(changes(undefined, at), 'attempt 1, running, 10%, p, m');
   assert.equal(changes(at, { ...at, percent: 11 }), '11%');
   assert.equal(changes(at, { ...at, health: 'stalled' }), 'stalled');
-  assert.equal(changes({ ...at, health: 'lost' }, at), 'back');
+  assert.equal(changes({ ...at, health: 'lost' }, at), 'reporting again');
   assert.equal(changes(at, { ...at, status: 'failed', error: 'why' }), 'failed, why');
   const request = { id: 'r', verb: 'cancel', at: 1, by: 'ada' };
-  assert.equal(changes(at, { ...at, request }), 'cancel asked for by ada');
-  assert.equal(changes({ ...at, request }, { ...at, request: { ...request, seen_at: 2 } }), 'seen by the worker');
+  assert.equal(changes(at, { ...at, request }), 'cancel requested by ada');
+  assert.equal(changes({ ...at, request }, { ...at, request: { ...request, seen_at: 2 } }), 'acknowledged by the worker');
   assert.equal(changes({ ...at, request }, { ...at, request: { ...request, seen_at: 2, refused: 'no' } }), 'refused: no');
   assert.equal(changes({ ...at, request: { ...request, seen_at: 2 } }, { ...at, percent: 11, request: { ...request, seen_at: 2 } }), '11%');
   assert.equal(changes(at, at), 'details');
