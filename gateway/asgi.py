@@ -1,7 +1,7 @@
 """The gateway for `hypercorn -k trio gateway.asgi:app`, with the settings in the environment.
 
 It uses the settings `keys`, `secret`, `audience`, `origins`, `insecure`, `redis`, `shards`,
-`exit_if_away` and `hypercorn_guard`. `docs/architecture.md` says what another server costs
+`exit_if_unavailable` and `hypercorn_guard`. `docs/architecture.md` says what another server costs
 compared with `gateway serve`.
 """
 
@@ -14,7 +14,7 @@ from .auth.factory import open_authenticator
 from .brokers import open_broker
 from .config.settings import (
     AUDIENCE,
-    EXIT_IF_AWAY,
+    EXIT_IF_UNAVAILABLE,
     HYPERCORN_GUARD,
     INSECURE,
     KEYS,
@@ -37,7 +37,7 @@ _SETTINGS = (
     INSECURE,
     REDIS,
     SHARDS,
-    EXIT_IF_AWAY,
+    EXIT_IF_UNAVAILABLE,
     HYPERCORN_GUARD,
 )
 
@@ -46,12 +46,12 @@ def _from_environment() -> GatewayApp:
     values = read_settings(os.environ, _SETTINGS)
     broker_url = with_shards(values.pop("redis"), values.pop("shards"))
     guard = values.pop("hypercorn_guard")
-    exit_if_away = values.pop("exit_if_away")
+    exit_if_unavailable = values.pop("exit_if_unavailable")
     return create_app(
         open_broker(broker_url),
         authenticator=open_authenticator(broker_url=broker_url, **values),
         hypercorn_guard=guard,
-        wait_for_broker=not exit_if_away,
+        wait_for_broker=not exit_if_unavailable,
     )
 
 

@@ -1,4 +1,4 @@
-"""What all tests share. The rules: no sleep to wait for something; time-dependent tests
+"""Shared by all tests. The rules: no sleep to wait for something; time-dependent tests
 run on `autojump_clock`; sockets are real, on loopback and on a free port."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .turns import Turns
 
 IN_CI = os.environ.get("CI") == "true"
 
-# How long an example takes depends on what else the machine does.
+# The duration of an example depends on the load of the machine.
 settings.register_profile("gateway", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("gateway")
 
@@ -40,7 +40,7 @@ async def gateway(limits: Limits) -> AsyncIterator[Gateway]:
 
 
 def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """In CI everything is installed, so there what skips has failed."""
+    """In CI everything is installed, so a skipped test counts as failed there."""
     if report.skipped and IN_CI:
         report.outcome = "failed"
         report.longrepr = f"skipped, which may not be in CI: {report.longrepr}"

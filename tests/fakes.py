@@ -117,7 +117,7 @@ class StuckSink(Sink):
     resumed: trio.Event = field(factory=trio.Event)
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue to read."""
         self.resumed.set()
 
     async def flush(self) -> None:

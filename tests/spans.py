@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK in this process, once: it takes one provider for as long as that lives."""
+"""OpenTelemetry's SDK, set up once: a process can have only one provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Spans", "session_spans"]
 
 
 class Spans(SpanProcessor):
-    """Keeps what has ended. `seen` is called with each at that moment."""
+    """Keeps ended spans. `seen` is called with each when it ends."""
 
     def __init__(self) -> None:
         self.ended: list[ReadableSpan] = []
@@ -36,7 +36,7 @@ def _spans() -> Spans:
 
 
 def session_spans() -> Spans:
-    """Those of the session, without any."""
+    """The spans of the session, emptied."""
     spans = _spans()
     spans.ended, spans.seen = [], lambda span: None
     return spans

@@ -152,11 +152,11 @@ async def test_a_server_on_asyncio_refuses_in_one_line_and_exits(arguments: list
     async with in_process("-m", *arguments) as process:
         assert NEEDS_TRIO.encode() in await printed(process, b"the gateway needs Trio")
         with trio.fail_after(20):
-            await process.wait()  # hypercorn's exit code says nothing of it
+            await process.wait()  # hypercorn's exit code does not show it
 
 
 @pytest.mark.slow
-async def test_a_redis_that_is_away_at_the_start_is_waited_for() -> None:
+async def test_an_unavailable_redis_at_the_start_is_waited_for() -> None:
     redis = Server(redis_server())
     redis.kill()
     arguments = ["-m", "hypercorn", "-k", "trio", "gateway.asgi:app", "--bind=127.0.0.1:0"]
@@ -170,7 +170,7 @@ async def test_a_redis_that_is_away_at_the_start_is_waited_for() -> None:
 
         async def until_ready(status: int) -> httpx.Response:
             with trio.fail_after(PATIENCE):
-                # Nothing announces it, so this asks again.
+                # There is no notification, so poll.
                 while (answer := await http.get(f"{url}/readyz")).status_code != status:  # noqa: ASYNC110 - of another process
                     await trio.sleep(0.05)
             return answer
@@ -184,11 +184,11 @@ async def test_a_redis_that_is_away_at_the_start_is_waited_for() -> None:
 
 
 @pytest.mark.slow
-async def test_with_exit_if_away_the_server_ends() -> None:
+async def test_with_exit_if_unavailable_the_server_ends() -> None:
     arguments = ["-m", "hypercorn", "-k", "trio", "gateway.asgi:app", "--bind=127.0.0.1:0"]
     environment = {
         "PROGRESS_GATEWAY_REDIS": "unix:///nowhere.sock",
-        "PROGRESS_GATEWAY_EXIT_IF_AWAY": "yes",
+        "PROGRESS_GATEWAY_EXIT_IF_UNAVAILABLE": "yes",
     }
     async with in_process(*arguments, env=environment) as process:
         assert b"nowhere.sock" in await printed(process, b"Lifespan failure in startup")
@@ -242,7 +242,7 @@ async def test_several_processes_need_a_redis() -> None:
         output = await printed(process, b"several server processes without a Redis")
         assert b"--redis" in output
         with trio.fail_after(30):
-            await process.wait()  # hypercorn's exit code says nothing of it
+            await process.wait()  # hypercorn's exit code does not show it
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ ONLY = {
     | {f"brokers.redis.{name}" for name in ("keys", "url", "servers", "scripts")},
     "integrations": {"worker", "model.constants", "model.ids"},
 }
-"""What a worker loads must stay small: these folders import nothing else of the gateway."""
+"""A worker must load few modules: these folders import nothing else of the gateway."""
 
 PURE = {"model", "protocol"}
 PURE_MAY_USE = {

@@ -1,5 +1,5 @@
-"""The public API is complete, and its types help: programs of users are type-checked with mypy
-and pyright, and mistakes in them are found."""
+"""The public API is complete and typed: programs of users are checked with mypy and pyright, which
+find the errors in them."""
 
 from __future__ import annotations
 

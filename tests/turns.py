@@ -1,5 +1,5 @@
-"""Turns of the processes of `pytest -n`: most tests run concurrently, but tests that are marked
-`alone` (because they measure delays) run without others.
+"""Lets tests that are marked `alone` (because they measure delays) run without other tests; all
+others run concurrently in the processes of `pytest -n`.
 
 There are two lock files, locked with `flock`. Each test holds `running` while it runs, shared or
 exclusively. To get it, a test first acquires `waiting`, so that later tests queue behind one that

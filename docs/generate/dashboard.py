@@ -35,7 +35,7 @@ PANELS = (
         "short",
         {
             "topics": "sum(progress_gateway_topics)",
-            "room for more": "sum(progress_gateway_topics_free)",
+            "topics free": "sum(progress_gateway_topics_free)",
             "subscriptions": "sum(progress_gateway_subscriptions)",
         },
     ),
@@ -59,7 +59,11 @@ PANELS = (
         },
     ),
     ("Bytes to clients", "Bps", {"sent": _rate("progress_gateway_sent_bytes_total")}),
-    ("Age of updates at the fan-out", "s", _quantiles("progress_gateway_event_age_seconds")),
+    (
+        "Age of updates when they are read from the feed",
+        "s",
+        _quantiles("progress_gateway_event_age_seconds"),
+    ),
     ("Delivery delay", "s", _quantiles("progress_gateway_delivery_delay_seconds")),
     ("Queue wait", "s", _quantiles("progress_gateway_queue_wait_seconds")),
     ("Write duration", "s", _quantiles("progress_gateway_write_duration_seconds")),

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -55,6 +54,13 @@ class ConnectionAuth:
     expiry_announced: bool = False
     """Whether `expire` was called for the current token."""
 
+    def __enter__(self) -> ConnectionAuth:
+        self.authenticator.watch(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.authenticator.unwatch(self)
+
     @property
     def needs_token(self) -> bool:
         """Whether the client still has to show a token."""
@@ -68,8 +74,8 @@ class ConnectionAuth:
         self.permissions = await self.authenticator.permissions(token)
         self.expiry_announced = False
         log.info(
-            "admitted",
-            extra={"subject": self.permissions.subject, "token": self.permissions.token_id},
+            "client authenticated",
+            extra={"subject": self.permissions.subject, "token_id": self.permissions.token_id},
         )
         return self.permissions
 
@@ -151,7 +157,7 @@ class Authenticator:
         if origin in self._logged_origins or len(self._logged_origins) >= MAX_LOGGED_ORIGINS:
             return
         self._logged_origins.add(origin)
-        log.warning("refused: %s", why)
+        log.warning("connection refused: %s", why)
 
     async def revoke(self, token_id: str, *, until: float) -> None:
         """Revoke a token: here at once, on other nodes within a second.
@@ -168,15 +174,14 @@ class Authenticator:
         await self.revocations.revoke({token_id: until})
         await self._refresh_revocations()
 
-    @contextmanager
     def admit(
         self,
         permissions: Permissions | None,
         *,
         end: Callable[[Refusal, str], object],
         expire: Callable[[], object] | None = None,
-    ) -> Iterator[ConnectionAuth]:
-        """The permissions of one connection, for as long as the context is open.
+    ) -> ConnectionAuth:
+        """The permissions of one connection: a context, which is to be open as long as it.
 
         Args:
             permissions: Those granted by its request; None: none until it shows a token.
@@ -184,16 +189,19 @@ class Authenticator:
             expire: Called when the token has expired. Without it the connection ends then.
         """
         if self.keys is None:
-            yield ConnectionAuth(self, EVERYTHING, -inf, end)
-            return
+            return ConnectionAuth(self, EVERYTHING, -inf, end)
         if permissions is None:
             permissions = NOTHING
-        auth = ConnectionAuth(self, permissions, trio.current_time(), end, expire)
-        self._connections[auth] = None
-        try:
-            yield auth
-        finally:
-            del self._connections[auth]
+        return ConnectionAuth(self, permissions, trio.current_time(), end, expire)
+
+    def watch(self, auth: ConnectionAuth) -> None:
+        """Check the permissions of an open connection from now on."""
+        if self.keys is not None:
+            self._connections[auth] = None
+
+    def unwatch(self, auth: ConnectionAuth) -> None:
+        """The connection has closed."""
+        self._connections.pop(auth, None)
 
     async def _check_connections(self) -> None:
         while True:
@@ -228,7 +236,7 @@ class Authenticator:
                 await self._apply(revoked)
         except BrokerUnavailable as error:
             if not self._revocations_unavailable:
-                log.warning("cannot read the revoked tokens: %s", error)
+                log.warning("cannot read the list of revoked tokens: %s", error)
             self._revocations_unavailable = True
             return
         self._revocations_unavailable = False
@@ -236,7 +244,7 @@ class Authenticator:
     async def _apply(self, revoked: Revoked) -> None:
         """Use the list, and write back entries that it lost before their time.
 
-        No entry is ever removed early, so a missing one means that the store was emptied or
+        No entry is ever removed early, so a missing one means that the broker was emptied or
         rolled back. Raises `BrokerUnavailable`; the next check then tries again.
         """
         now = self.clock()
@@ -248,5 +256,5 @@ class Authenticator:
         self._revoked = {**lost, **revoked.until}
         if lost:
             await self.revocations.revoke(lost)
-            log.warning("restored %d revoked tokens that the store had lost", len(lost))
+            log.warning("restored %d revoked tokens that the broker had lost", len(lost))
         self._version = revoked.version

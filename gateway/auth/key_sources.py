@@ -79,7 +79,7 @@ class KeySources:
 
     def _report_repeated_ids(self) -> None:
         if repeated := repeated_ids(self.keys):
-            log.warning("several keys have the same kid, each is tried: %s", ", ".join(repeated))
+            log.warning("several keys have the same kid, trying each: %s", ", ".join(repeated))
 
     async def permissions_of(self, token: str, *, now: float) -> Permissions:
         """What a token allows at the Unix time `now`. Raises `Unauthorized`."""
@@ -112,7 +112,7 @@ class KeySources:
                 try:
                     self._of[source] = await _keys_in_time(source)
                 except InvalidSettings as error:
-                    log.warning("keeping the current keys: %s", error)
+                    log.warning("cannot read new keys, keeping the current ones: %s", error)
             self._looked_at = trio.current_time()
 
     async def follow(self) -> None:

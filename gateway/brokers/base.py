@@ -50,7 +50,7 @@ class Page:
 
 
 class Jobs(Protocol):
-    """Some jobs: a token's patterns, or what is wanted of a list."""
+    """A set of jobs: a token's patterns, or the jobs to list."""
 
     def __contains__(self, job: str, /) -> bool: ...
 

@@ -31,7 +31,7 @@ def log_to_stderr(level: str, *, form: str | None = None) -> None:
     """Send all logs of this process to stderr.
 
     Args:
-        level: The least severe level to log.
+        level: The lowest level that is logged.
         form: A format of `logging`, for commands whose purpose is their own output. Without it,
             structured lines at a terminal, JSON elsewhere.
     """
@@ -102,16 +102,16 @@ class _Kind:
     def __init__(self) -> None:
         self._since = float("-inf")
         self._passed = 0
-        self._left_out = 0
+        self._omitted = 0
 
     def passes(self, record: logging.LogRecord, now: float) -> bool:
         if now - self._since >= 1:
             self._since, self._passed = now, 0
         if self._passed >= PER_SECOND:
-            self._left_out += 1
+            self._omitted += 1
             return False
         self._passed += 1
-        if self._left_out:
-            record.left_out = self._left_out
-            self._left_out = 0
+        if self._omitted:
+            record.omitted = self._omitted
+            self._omitted = 0
         return True

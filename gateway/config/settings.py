@@ -25,8 +25,8 @@ __all__ = ["SETTINGS", "Setting", "read_settings", "suspicious_variables"]
 PREFIX = "PROGRESS_GATEWAY_"
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-FORMS = ("x-forwarded-for", "forwarded", "proxy-protocol")
-MOVABLE = frozenset(("publish", "metrics", "page"))
+CLIENT_IP_HEADERS = ("x-forwarded-for", "forwarded", "proxy-protocol")
+INTERNAL_PARTS = frozenset(("publish", "metrics", "page"))
 """The parts that can be served at the internal address instead."""
 MAX_PORT = 65_535
 MAX_PROCESSES = 1_000  # more than a machine has cores
@@ -144,7 +144,7 @@ def _secret(text: str) -> str | None:
     return text or None
 
 
-def _yes(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text.lower() not in ("1", "true", "yes", "on", "", "0", "false", "no", "off"):
         raise ValueError("must be yes or no")
     return text.lower() in ("1", "true", "yes", "on")
@@ -160,8 +160,8 @@ def _origins(text: str) -> Origins:
 
 def _internal_parts(text: str) -> frozenset[str]:
     parts = frozenset(_names(text))
-    if not parts <= MOVABLE:
-        raise ValueError(f"must be some of {', '.join(sorted(MOVABLE))}")
+    if not parts <= INTERNAL_PARTS:
+        raise ValueError(f"must be some of {', '.join(sorted(INTERNAL_PARTS))}")
     return parts
 
 
@@ -169,9 +169,9 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(map(ip_network, _names(text)))  # its errors say what is wrong
 
 
-def _form(text: str) -> str:
-    if text.lower() not in FORMS:
-        raise ValueError(f"must be one of {', '.join(FORMS)}")
+def _client_ip_header(text: str) -> str:
+    if text.lower() not in CLIENT_IP_HEADERS:
+        raise ValueError(f"must be one of {', '.join(CLIENT_IP_HEADERS)}")
     return text.lower()
 
 
@@ -195,16 +195,20 @@ SHUTDOWN_DELAY = Setting(
     _delay,
     "SECONDS",
 )
-EXIT_IF_AWAY = Setting(
-    "exit_if_away",
+EXIT_IF_UNAVAILABLE = Setting(
+    "exit_if_unavailable",
     "",
     "Exit with code 3 if Redis does not answer at the start, instead of waiting for it.",
-    _yes,
+    _boolean,
     "",
     switch=True,
 )
 LOG_LEVEL = Setting(
-    "log_level", "info", "The least severe level to log.", _log_level, "|".join(LOG_LEVELS).upper()
+    "log_level",
+    "info",
+    "The lowest level that is logged.",
+    _log_level,
+    "|".join(LOG_LEVELS).upper(),
 )
 REDIS = Setting(
     "redis",
@@ -260,7 +264,7 @@ INSECURE = Setting(
     "insecure",
     "",
     "Serve without authentication on an address that is not loopback.",
-    _yes,
+    _boolean,
     "",
     switch=True,
 )
@@ -269,7 +273,7 @@ HYPERCORN_GUARD = Setting(
     "yes",
     "Guard each connection of hypercorn, where that serves `gateway.asgi:app`: without it one "
     "client can end the process. Turned off, any version of hypercorn is taken.",
-    _yes,
+    _boolean,
     "YES|NO",
 )
 TRUSTED_PROXIES = Setting(
@@ -283,8 +287,8 @@ CLIENT_IP_HEADER = Setting(
     "client_ip_header",
     "x-forwarded-for",
     "How trusted proxies pass on the client address.",
-    _form,
-    "|".join(FORMS),
+    _client_ip_header,
+    "|".join(CLIENT_IP_HEADERS),
 )
 INTERNAL_BIND = Setting(
     "internal_bind",
@@ -331,7 +335,7 @@ SERVING = (
     SHUTDOWN_TIMEOUT,
     SHUTDOWN_DELAY,
     REDIS,
-    EXIT_IF_AWAY,
+    EXIT_IF_UNAVAILABLE,
     SHARDS,
     PROCESSES,
 )
@@ -362,12 +366,13 @@ _OF_A_SERVICE = re.compile(
 
 
 def suspicious_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
-    """`GATEWAY_…` variables that have no effect, each with the setting that may be meant."""
+    """`PROGRESS_GATEWAY_…` variables that have no effect, each with the setting that may be
+    meant."""
     known = {setting.variable.removeprefix(PREFIX): setting.variable for setting in SETTINGS}
     found: dict[str, str | None] = {}
     for name in sorted(environ):
-        close_code = name.removeprefix(PREFIX)
-        if close_code != name and close_code not in known and not _OF_A_SERVICE.fullmatch(name):
-            meant = get_close_matches(close_code, known, n=1)
+        suffix = name.removeprefix(PREFIX)
+        if suffix != name and suffix not in known and not _OF_A_SERVICE.fullmatch(name):
+            meant = get_close_matches(suffix, known, n=1)
             found[name] = known[meant[0]] if meant else None
     return found

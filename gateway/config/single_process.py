@@ -1,5 +1,6 @@
-"""Refuses several processes of one server without a shared broker. With a broker in the memory of
-each they would lose jobs without an error: an update reaches one process, its watchers others."""
+"""Refuses several processes of one server without a shared broker. With a memory broker in each
+process they would lose updates without an error: an update reaches one process, the clients that
+watch its job are connected to others."""
 
 from __future__ import annotations
 

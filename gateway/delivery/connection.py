@@ -120,7 +120,7 @@ async def read_commands(source: Source, session: Session) -> None:
     except NodeFull as error:
         outbox.end(close_codes.OVERLOADED, detail=str(error))
     except Exception:
-        log.exception("the reader of a connection failed")
+        log.exception("unexpected error in the reader of a connection")
         outbox.end(close_codes.INTERNAL)
 
 

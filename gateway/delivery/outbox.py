@@ -14,8 +14,7 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
 from math import inf
 from typing import Protocol
 
@@ -169,8 +168,15 @@ class Outbox:
         ended and everything is written. Raises what `writer` raised. Cancelled, `writer` is no
         longer used; a write that it has begun may be unfinished.
         """
-        with self._lending(writer), suppress(trio.EndOfChannel):
+        if self._ready and not self._begin(writer):
+            return True
+        self._lent = writer
+        try:
             await self._woken.receive()
+        except trio.EndOfChannel:
+            pass
+        finally:
+            self._lent = None
         if self._failure is not None:
             failure, self._failure = self._failure, None
             try:
@@ -199,16 +205,6 @@ class Outbox:
         if self.close_code is None:  # otherwise the writer is awake
             self._wake.send_nowait(None)
         return messages
-
-    @contextmanager
-    def _lending(self, writer: Writer) -> Iterator[None]:
-        self._lent = writer
-        if self._ready:
-            self._enqueue()
-        try:
-            yield
-        finally:
-            self._lent = None
 
     def _enqueue(self) -> None:
         if not self._queued:

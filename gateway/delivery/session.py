@@ -319,7 +319,7 @@ class Session:
         level = logging.INFO if added or removed else logging.DEBUG
         if log.isEnabledFor(level):
             counts = {"added": len(added), "removed": len(removed), "unchanged": unchanged}
-            log.log(level, "subscriptions", extra=counts)
+            log.log(level, "subscriptions changed", extra=counts)
         return encode(
             "subscriptions",
             id=id_,

@@ -54,7 +54,7 @@ __all__ = ["MAX_PAGE", "MAX_WAIT", "PARTS", "create_http_app"]
 
 log = logging.getLogger("gateway.http")
 
-MAX_WAIT = 60.0  # seconds: what most proxies let a request idle
+MAX_WAIT = 60.0  # seconds: most proxies let a request idle that long
 MAX_PAGE = 200
 DEFAULT_PAGE = 50
 MAX_TURN = 10.0  # seconds that a list may wait for those before it: as long as a page does
@@ -306,7 +306,7 @@ class _Api:
     async def metrics(self, request: Request) -> Response:
         if not self._inside:
             await self._enter(request)
-        from .metrics import CONTENT_TYPE_LATEST, Metrics  # only who is watched needs it
+        from .metrics import CONTENT_TYPE_LATEST, Metrics  # only jobs that are watched need it
 
         return Response(Metrics(self._node).page(), media_type=CONTENT_TYPE_LATEST)
 
@@ -324,7 +324,7 @@ class _Api:
         if reason is not None:
             return problem(503, f"This node is {reason}.")
         free = self._node.statistics().hub.free
-        # A full node still serves: whom it has, and all who watch what is watched already.
+        # A full node still serves its clients, and new ones that watch the same jobs.
         status = "ready" if free else "full"
         return as_json({"status": status, "node": self._node.name, "topics_free": free})
 

@@ -62,9 +62,9 @@ async def request_control(
         alone=_alone(job, permissions),
     )
     result = await node.broker.publish(job, RequestUpdate(ask=request, attempt=ask.attempt))
-    node.counters.requests[result.reason or "applied"] += 1
+    node.counters.job_requests[result.reason or "applied"] += 1
     log.info(
-        "request",
+        "job request",
         extra={"job": job, "verb": ask.verb, "id": request.id, "result": result.reason or "applied"}
         | ({"subject": permissions.subject} if permissions.subject else {}),
     )
@@ -100,9 +100,9 @@ def _alone(job: str, permissions: Permissions) -> bool:
 async def _ask_children(
     node: Node, job: str, request: Request, *, permissions: Permissions
 ) -> None:
-    """Ask the same of all running jobs below a group, level by level. A child that does not
-    accept it, or has just ended, is left alone. Asking again, with the same id, reaches those that
-    a failure in the middle has left out."""
+    """Send the request to all running jobs below a group, level by level. A child that does not
+    accept it, or has just ended, is skipped. If this fails in the middle, sending the request again
+    with the same id reaches the jobs that are left."""
     above = [job]
     for _ in range(MAX_GROUP_LEVELS):
         below = [child for group in above for child in await node.broker.running_children(group)]

@@ -23,7 +23,7 @@ from ..observability.counters import TRANSPORTS, Counters, Histogram
 from ..protocol.close_codes import CLOSE_CODES
 from ..protocol.commands import Command
 from ..protocol.messages import Kind
-from .responses import TURNED_AWAY
+from .responses import REFUSED
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -58,13 +58,16 @@ def _state(node: Node) -> Iterator[Metric]:
     hub, sets = statistics.hub, statistics.sets
     probe = node.probe
     yield _gauge("ready", "1 if this node is ready for new clients.", node.not_ready is None)
-    yield _gauge("stale", "1 if clients of this node may see old states.", bool(node.stale))
+    yield _gauge("stale", "1 if clients of this node may see outdated states.", bool(node.stale))
     yield _gauge("connections", "Open client connections.", statistics.connections)
     yield _gauge("subscriptions", "Subscriptions of clients to jobs.", hub.subscriptions)
-    yield _gauge("topics", "Jobs with a subscription, or with one until recently.", hub.topics)
+    yield _gauge(
+        "topics", "Jobs that clients of this node watch, or did until recently.", hub.topics
+    )
     yield _gauge(
         "topics_free",
-        "Jobs more that clients may watch here; with 0 others are denied (node_full).",
+        "How many more jobs clients can watch on this node; at 0, further jobs are denied "
+        "(node_full).",
         hub.free,
     )
     yield _gauge("topics_loading", "Topics whose state is still being read.", hub.loading)
@@ -73,12 +76,12 @@ def _state(node: Node) -> Iterator[Metric]:
     yield _gauge("set_jobs", "Jobs in all sets.", sets.jobs)
     yield _gauge(
         "feed_lag_events",
-        "Events of the broker's feed that this node has not read yet, as far as known.",
+        "Events in the broker's feed that this node has not read yet, when it last looked.",
         node.broker.lag,
     )
     yield _count(
         "unreadable_records",
-        "How often something in the broker was found that is no record of the gateway.",
+        "Values read from the broker that are not valid records of the gateway.",
         node.broker.unreadable,
     )
     yield _gauge(
@@ -88,7 +91,7 @@ def _state(node: Node) -> Iterator[Metric]:
     )
     yield _gauge(
         "probe_round_trip_seconds",
-        "Time from publishing the last probe event until the feed brought it.",
+        "Time from publishing the last probe event until it was received from the feed.",
         probe.round_trip or 0.0,
     )
 
@@ -110,10 +113,7 @@ def _clients(counters: Counters) -> Iterator[Metric]:
         "http_errors",
         "HTTP error responses, by status; without 404 for unknown jobs.",
         "status",
-        {
-            str(status): counters.http_errors[status]
-            for status in {*TURNED_AWAY, *counters.http_errors}
-        },
+        {str(status): counters.http_errors[status] for status in {*REFUSED, *counters.http_errors}},
     )
     closed = CounterMetricFamily(
         f"{PREFIX}connections_closed",
@@ -150,7 +150,7 @@ def _clients(counters: Counters) -> Iterator[Metric]:
     )
     yield _counter(
         "subscriptions_opened",
-        "Subscriptions opened, by where they start: at a snapshot or at the client's position.",
+        "Subscriptions opened, by how they start: with a snapshot, or at the client's position.",
         "from",
         {
             "snapshot": counters.subscriptions_opened[False],
@@ -195,18 +195,27 @@ def _deliveries(counters: Counters) -> Iterator[Metric]:
 
 def _feed(counters: Counters) -> Iterator[Metric]:
     yield _counter("updates", "Updates received over HTTP, by result.", "result", counters.updates)
-    yield _counter("requests", "Requests for workers, by result.", "result", counters.requests)
+    yield _counter(
+        "job_requests",
+        "Requests for workers, such as to cancel a job, by result.",
+        "result",
+        counters.job_requests,
+    )
     yield _count("feed_events", "Events read from the broker's feed.", counters.feed_events)
     yield _histogram(
-        "event_age_seconds", "Time from an update until its fan-out here.", counters.event_ages
+        "event_age_seconds",
+        "Time from an update until this node reads it from the feed.",
+        counters.event_ages,
     )
     yield _count(
         "feed_resets",
-        "Times the feed may have lost events and all topics were read again.",
+        "How often the feed may have lost events, so that all topics were read again.",
         counters.feed_resets,
     )
     yield _count(
-        "leases_expired", "Leases whose expiry this node noticed.", counters.leases_expired
+        "leases_expired",
+        "Leases that this node found expired; their jobs become stalled or lost.",
+        counters.leases_expired,
     )
 
 

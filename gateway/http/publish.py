@@ -1,5 +1,5 @@
-"""Updates over HTTP: authorized, parsed, published. The route of the ASGI application uses this,
-and the direct way on the gateway's own port, which skips routing and middleware.
+"""Updates over HTTP: authorized, parsed, published. Used by the route of the ASGI application, and
+by the fast path on the gateway's own port, which skips routing and middleware.
 """
 
 from __future__ import annotations
@@ -73,11 +73,9 @@ async def publish_batch(
     publisher: str,
     traceparent: str | None,
 ) -> list[dict[str, Any]]:
-    """Publish the updates in a request's body, a list; the documents that answer each. One that
-    is wrong, or that its sender may not publish, is answered by a problem and costs the others
-    nothing.
-
-    Raises `InvalidInput` if it is no list of objects, or of too many.
+    """Publish the updates in a request's body, a list; the documents that answer each. An update
+    that is invalid, or that its sender may not publish, is answered with a problem; the others are
+    published. Raises `InvalidInput` if the body is not a list of objects, or has too many.
     """
     answers: list[dict[str, Any]] = []
     allowed: list[tuple[str, JobUpdate]] = []

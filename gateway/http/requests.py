@@ -47,7 +47,7 @@ def revocation_in(body: bytes) -> Revocation:
 
 
 def address_of(request: Request) -> str:
-    """Where its client is; nothing if the server does not say (a Unix socket)."""
+    """The client's address; empty if the server does not give one (a Unix socket)."""
     return request.client.host if request.client else ""
 
 

@@ -29,7 +29,7 @@ from ..observability.counters import Counters
 from ..protocol.close_codes import OF_REFUSAL
 
 __all__ = [
-    "TURNED_AWAY",
+    "REFUSED",
     "as_json",
     "handlers",
     "problem",
@@ -41,7 +41,7 @@ __all__ = [
 
 log = logging.getLogger("gateway.http")
 
-TURNED_AWAY = (401, 403)
+REFUSED = (401, 403)
 """The responses to clients that are not authenticated or not allowed to do what they ask for."""
 MAX_PATH = 300
 """Characters of a path that the log shows; every job id fits."""
@@ -123,7 +123,9 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # is not read: the client disconnected during the request
+    return Response(
+        status_code=400
+    )  # not read by anyone: the client disconnected during the request
 
 
 def unavailable_detail(error: Exception) -> str:
@@ -146,7 +148,7 @@ def _full(request: Request, error: Exception) -> Response:
 
 def _defect(request: Request, error: Exception) -> Response:
     # Starlette raises the error again after this response, so that it is logged.
-    return problem(500, "A defect of the gateway; its log has the reason.")
+    return problem(500, "Internal error of the gateway. Its log has the traceback.")
 
 
 _HANDLERS: dict[Any, Callable[[Request, Exception], Response]] = {
@@ -164,10 +166,10 @@ def _context(request: Request, error: Exception, response: Response) -> dict[str
     permissions: Permissions = request.scope.get("rights", NOTHING)
     return {
         "status": response.status_code,
-        "why": error.detail if isinstance(error, HTTPException) else str(error),
+        "reason": error.detail if isinstance(error, HTTPException) else str(error),
         "path": request.url.path[:MAX_PATH],
         "subject": permissions.subject,
-        "token": permissions.token_id,
+        "token_id": permissions.token_id,
     }
 
 
@@ -177,8 +179,8 @@ def response_to(request: Request, error: Exception, counters: Counters) -> Respo
     kind = next(kind for kind in type(error).__mro__ if kind in _HANDLERS)
     response = _HANDLERS[kind](request, error)
     counters.http_errors[response.status_code] += 1
-    if response.status_code in TURNED_AWAY:
-        log.info("turned away", extra=_context(request, error, response))
+    if response.status_code in REFUSED:
+        log.info("HTTP request refused", extra=_context(request, error, response))
     return response
 
 

@@ -102,7 +102,7 @@ class ChangeWatcher:
         self._changed.set()
 
     def ended(self, job: str) -> None:
-        """Called by `JobSets` only for watchers that have asked for it."""
+        """Called by `JobSets` only for watchers registered with `notify_end`."""
 
     async def next_change(self) -> None:
         """Wait until there has been a change since the last call."""

@@ -329,8 +329,7 @@ class _Tasks:
 
     def _end_unpublished(self, canvases: Sequence[Any], message: str) -> None:
         """Cancel the jobs of tasks that will not be called, if they are in a group. Others have no
-        job
-        yet."""
+        job yet."""
         for one in unpublished(self._app, canvases):
             group = (one.options.get("headers") or {}).get(HEADER)
             task = self._app.tasks.get(one.task)
@@ -369,7 +368,7 @@ def until_answered(
             if command(timeout=wait):
                 return
         except Exception as error:  # noqa: BLE001 - of whichever broker the app has
-            _log.warning("a command to a worker of Celery was not sent: %r", error)
+            _log.warning("cannot send a command to a Celery worker: %r", error)
             sleep(wait)
         wait = min(2 * wait, LAST_ANSWER)
 

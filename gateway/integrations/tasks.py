@@ -57,9 +57,8 @@ def current_job() -> Job:
     one task.
 
     Raises:
-        LookupError: No task that is reported as a job is running here, such as when a task is
-        called
-            as a plain function in a test.
+        LookupError: No task that is reported as a job is running here. For example, a test has
+            called the task as a plain function.
     """
     job = _current.get()
     if job is None and len(_running) == 1:
@@ -214,7 +213,9 @@ class TaskJobs:
                 values = bound.arguments
             return checks.job_id("job", template.format(**values))
         except Exception as error:  # noqa: BLE001 - an invalid template must not fail the task
-            _log.warning("task %s: its id is its job's name, because of %r", task_id, error)
+            _log.warning(
+                "task %s: cannot make the job's id, using the task's id: %r", task_id, error
+            )
             return job_id(task_id)
 
     def queued(self, name: str | None, run: str) -> None:

@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 MAX_JOB_ID: Final = 200  # characters: room for a path or a URL; keys and logs stay readable
-MAX_DATA: Final = 8 * 1024  # state is copied to every watcher: keep it small, link to the rest
+MAX_DATA: Final = 8 * 1024  # bytes; every watcher gets the whole state, so it must be small
 MAX_DATA_DEPTH: Final = 64  # nested arrays and objects: far below where JSON parsers give up
 MAX_TEXT: Final = {  # characters
     "unit": 32,  # a word
@@ -65,38 +65,40 @@ MAX_TEXT: Final = {  # characters
 MAX_AGE: Final = 315_360_000  # seconds, ten years: no attempt takes longer
 MAX_RUN: Final = 64  # characters: room for a UUID
 MAX_PART: Final = 64  # characters: room for the name of a machine and a process
-MAX_PARTS: Final = 1_000  # of a job: processes that count in it; the record holds a number of each
+MAX_PARTS: Final = 1_000  # parts of a job; its record has a number for each
 MAX_TOKEN: Final = 8 * 1024  # characters: a header with it still fits into a 16 KiB request head
 MAX_ACCEPTS: Final = 8  # verbs of a job: a page draws a button for each
 MAX_ARGS: Final = 1024  # bytes of JSON of a request's arguments: a few numbers
 MAX_REQUEST_ID: Final = 64  # characters: room for a UUID
-MAX_EARLIER_REQUESTS: Final = 8  # of an attempt, whose ids are kept: a sender repeats one at once
-LASTING_VERBS: Final = ("cancel", "pause")  # hold on: what begins in a group later is asked too
-MAX_CHILDREN: Final = 100_000  # of a group: others are not counted in it; each costs some 50 bytes
-MAX_EARLY_CHILDREN: Final = 10_000  # remembered of a group that is not declared yet
-MAX_GROUP_LEVELS: Final = 4  # groups above a job that it counts in
-MIN_WEIGHT: Final = 0.001  # of a child; weights have three digits after the point
+MAX_EARLIER_REQUESTS: Final = 8  # ids kept for an attempt; a sender repeats a request soon
+LASTING_VERBS: Final = ("cancel", "pause")  # also sent to jobs that begin in the group later
+MAX_CHILDREN: Final = 100_000  # counted in a group; each takes some 50 bytes
+MAX_EARLY_CHILDREN: Final = 10_000  # kept for a group that is not declared yet
+MAX_GROUP_LEVELS: Final = 4  # groups above a job in which it is counted
+MIN_WEIGHT: Final = 0.001  # of a child; weights have three decimal places
 MAX_WEIGHT: Final = 1_000  # so that all sums of a group are whole numbers below MAX_NUMBER
 MAX_EXPECTED: Final = MAX_CHILDREN * MAX_WEIGHT  # of a group: the weight of all its children
 DEFAULT_SET_LIMIT: Final = 50  # jobs shown of a set: some screens full
-MAX_SET_LIMIT: Final = 200  # each is subscribed to; who wants more narrows the prefix
+MAX_SET_LIMIT: Final = 200  # each costs a subscription; for more jobs use narrower prefixes
 MAX_NUMBER: Final = 2**53 - 1  # JavaScript's MAX_SAFE_INTEGER: no larger number rounds to it
 
 MIN_LEASE: Final = 1.0
 MAX_LEASE: Final = 86_400.0
 DEFAULT_LEASE: Final = 30.0
-LOST_AFTER: Final = 10  # leases without a report until a stalled job counts as lost
-ALMOST_100: Final = 99.99  # the most that less than 100 % is rounded to
-MIN_HZ: Final = 0.001  # updates a second a client may ask for: once in a quarter of an hour
+LOST_AFTER: Final = 10  # leases without a report until a stalled job is shown as lost
+ALMOST_100: Final = 99.99  # the highest value that a percentage below 100 is rounded to
+MIN_HZ: Final = 0.001  # updates a second that a client may request: one in a quarter of an hour
 
 DEFAULT_HISTORY: Final = 128  # events of a job kept for exact replay
 DEFAULT_RETENTION: Final = 86_400.0  # how long a job is kept after its last update
-QUEUED_RETENTION: Final = 604_800.0  # at least, while it is queued: no worker reports it yet
-PROBE_RETENTION: Final = 60.0  # of a node's own jobs, which are of no use for longer
-FEED_LENGTH: Final = 100_000  # events a Redis feed keeps: some 40 MiB, 10 s of a storm
+QUEUED_RETENTION: Final = 604_800.0  # the same for a queued job, which no worker reports yet
+PROBE_RETENTION: Final = 60.0  # the same for jobs of nodes, which nobody reads later
+FEED_LENGTH: Final = 100_000  # events that a Redis feed keeps: some 40 MiB, 10 s at 10,000 events/s
 
 ETA_SETTLED: Final = 2.0  # seconds of observed progress before the first estimate
 ETA_FIRST_WINDOW: Final = 10.0  # seconds over which the rate is averaged at first
 ETA_WINDOW_SHARE: Final = 0.25  # later: this share of the time observed so far
-ALMOST_DONE: Final = 95.0  # percent: from here on an estimate that ran out is a little wrong
-ETA_GRACE: Final = 5.0  # seconds for which it still counts then; below, it says nothing
+ALMOST_DONE: Final = (
+    95.0  # percent: from here on an estimate stays valid for a while after its time is up
+)
+ETA_GRACE: Final = 5.0  # how many seconds

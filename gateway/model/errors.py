@@ -10,8 +10,8 @@
     ├── BrokerUnavailable   the broker cannot be reached; try again
     └── TransportClosed     the peer has disconnected, or has stopped reading
 
-The first carries `field`, so that every edge (WebSocket, HTTP, command line) can
-name what was wrong in its own form.
+The first carries `field`, so that every edge (WebSocket, HTTP, command line) can name what was
+wrong in its own form.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class InvalidInput(GatewayError, ValueError):
 
 
 class InvalidSettings(InvalidInput):
-    """A flag or a `GATEWAY_…` variable is wrong; `field` is its name."""
+    """A flag or a `PROGRESS_GATEWAY_…` variable is wrong; `field` is its name."""
 
 
 class JobUnknown(InvalidInput):
     """A bare renewal of a job that was never reported, or that the gateway has lost.
 
-    Its worker has to report all it knows again, as it alone can tell it.
+    Its worker has to send its full state again, because no one else has it.
     """
 
     def __init__(self) -> None:
@@ -91,14 +91,13 @@ class Unauthorized(GatewayError):
 
 
 FullCode = Literal["node_full", "share_full"]
-"""Codes of what is refused because of what others watch now: it may be allowed later, or by
-another node."""
+"""Codes of refusals for lack of capacity: the same may be allowed later, or by another node."""
 
 
 class NodeFull(GatewayError):
-    """This node watches as many jobs as it may (`limits.max_topics`), and this is another.
+    """A client cannot watch another job, because a limit such as `limits.max_topics` is reached.
 
-    `code` says whether that is so for all clients, or for the address or token of this one.
+    `code` says whether the limit is that of the node, or that of the client's address or token.
     """
 
     def __init__(self, message: str, code: FullCode = "node_full") -> None:
@@ -107,9 +106,9 @@ class NodeFull(GatewayError):
 
 
 class BrokerUnavailable(GatewayError):
-    """The broker did not answer. What was asked may or may not have happened.
+    """The broker did not answer. The operation may or may not have been carried out.
 
-    Updates are absolute, so asking again is harmless. `refusal` is the kind of error by which it
+    Updates are absolute, so repeating one is harmless. `refusal` is the kind of error by which it
     refuses, such as MISCONF; None if it cannot be reached.
     """
 
@@ -119,4 +118,4 @@ class BrokerUnavailable(GatewayError):
 
 
 class TransportClosed(GatewayError):
-    """The peer is gone. Nothing more can be sent or received on this connection."""
+    """The connection has ended. Nothing more can be sent or received on it."""

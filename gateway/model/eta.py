@@ -1,13 +1,13 @@
 """Estimates the rate of a job and its end. Pure arithmetic; the time is an argument.
 
-The rate is an exponential moving average of percent per second. Its weight is written
-as dt / (dt + window), which needs no `exp`, so that a second implementation (Lua) gets
-the same digits. The window grows with the job: at first it is all that was seen (a plain
-average, so that a first quick step does not promise too much), an hour-long job is
-averaged over minutes.
+The rate is an exponential moving average of percent per second. Its weight is written as dt / (dt +
+window), which needs no `exp`, so that a second implementation (Lua) gets the same digits. The
+window grows with the job: at first it is the whole observed time (a plain average, so that one
+quick first step does not make the estimate too short); for a job that runs for an hour it is some
+minutes.
 
-An estimate is honest or absent: none before `ETA_SETTLED` seconds of observed progress, none
-once the time it promised has passed without progress.
+There is no estimate before `ETA_SETTLED` seconds of observed progress, and none after the estimated
+time has passed without progress.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class RateEstimator:
     at: float
     """When the percentage last rose (Unix seconds)."""
     percent: float
-    """What it rose to."""
+    """The percentage then."""
     rate: float = 0.0
     """Percent per second, smoothed; six significant digits, the same in every language."""
 
     def observe(self, percent: float, *, now: float) -> RateEstimator:
-        """The pace after `percent` was reported at `now`."""
+        """The estimator after `percent` was reported at `now`."""
         took = now - self.at
         if percent <= self.percent or took <= 0:
             return self
@@ -45,7 +45,7 @@ class RateEstimator:
         return evolve(self, at=now, percent=percent, rate=float(f"{rate:.6g}"))
 
     def eta(self, *, now: float) -> float | None:
-        """Seconds left, to a tenth; None while there is no honest estimate."""
+        """Seconds left, to a tenth; None if there is no estimate."""
         if not self.rate or self.percent >= 100 or now - self.since < ETA_SETTLED:
             return None
         left = round((100 - self.percent) / self.rate - (now - self.at), 1)

@@ -22,8 +22,7 @@ An update with `children` declares a group. From then on its children decide the
     ----------------------------------------  ------------------------------------------
     is unchanged                              none
     changes neither a count nor the health,   the sums change, without an event
-      nor the first decimal place of the
-      percentage
+      nor the first decimal place of the percentage
     changes after the group has ended         the sums change, without an event; but a new
                                               attempt of a counted child opens the group's next
                                               attempt, with all other contributions kept

@@ -51,7 +51,7 @@ PART: Final = f"[/{CHARACTERS}]{{1,{MAX_PART}}}"
 """The name of a part of a job (docs/protocol.md, Parts), as a regular expression."""
 _PART = re.compile(PART)
 VERB: Final = "[a-z][a-z0-9_-]{0,31}"
-"""What may be asked of a job: `cancel`, `pause`, or a verb of the application's."""
+"""The verb of a request to a job: `cancel`, `pause`, or one of the application's own."""
 _PREFIX = re.compile(rf"(?:{_SEGMENT}/)*[{CHARACTERS}]*")
 
 
@@ -94,8 +94,8 @@ def check_job_id(job: object, *, field: str = "job") -> str:
 def job_id(text: str) -> str:
     """Return a job id made of any text: a file's name, a title, an address.
 
-    A job id is returned as it is. Of any other text what an id may not have is replaced
-    (accents are dropped, the rest becomes `-`), and a short digest of the text is added, so
+    A job id is returned as it is. In any other text the characters that an id must not have are
+    replaced (accents are dropped, others become `-`), and a short digest of the text is added, so
     that different texts have different ids. The same text always gives the same id.
 
     Args:
@@ -103,7 +103,7 @@ def job_id(text: str) -> str:
     """
     if is_job_id(text):
         return text
-    # Here, so that a worker that makes no id pays for neither.
+    # Imported here, so that a worker that makes no id does not load them.
     from hashlib import blake2b
     from unicodedata import normalize
 

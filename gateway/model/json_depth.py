@@ -1,4 +1,4 @@
-"""How deep JSON nests. Pure."""
+"""The nesting depth of JSON texts. Pure."""
 
 from __future__ import annotations
 

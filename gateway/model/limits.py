@@ -208,7 +208,7 @@ class Limits:
     probe_timeout: float = _positive(5.0)
     """How long that event may take before the node's states count as stale: far longer than any
     round trip, but short enough for a person who watches a bar."""
-    retry: tuple[float, float] = field(default=(0.5, 5.0), validator=_is_window)
+    reconnect_window: tuple[float, float] = field(default=(0.5, 5.0), validator=_is_window)
     """The window from which each client draws its random pause before it reconnects, when all
     clients lose this node at once. If the node shuts down while other nodes serve the same jobs,
     the window depends on the number of those nodes instead."""

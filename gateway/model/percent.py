@@ -1,4 +1,4 @@
-"""A percentage as it is kept: two digits after the point, and below 100 as long as it is."""
+"""Rounds percentages for storage: to two decimal places, but never up to 100."""
 
 from __future__ import annotations
 
@@ -8,5 +8,6 @@ __all__ = ["two_digits"]
 
 
 def two_digits(percent: float) -> float:
-    """Round to two digits; what is less than 100 stays so, as 100 % of a job means all of it."""
+    """Round to two decimal places. A value below 100 stays below it, because 100 % means
+    complete."""
     return round(percent, 2) if percent >= 100 else min(round(percent, 2), ALMOST_100)

@@ -46,8 +46,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The subject of the sender's token."""
     alone: bool = False
     """Whether the sender's token does not allow requests on all jobs below, so that the reducer
-    does
-    not send it to them."""
+    does not send it to them."""
     at: float = 0.0
     """When the broker stored it."""
     seen_at: float | None = None

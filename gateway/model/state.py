@@ -102,8 +102,7 @@ class State(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     @property
     def reported_at(self) -> float | None:
         """When its worker reported it. None if the state was caused by the worker's silence,
-        because
-        then `updated_at` is the time of the last report."""
+        because then `updated_at` is the time of the last report."""
         return self.updated_at if self.health == "ok" else None
 
 
@@ -111,7 +110,7 @@ PartName = Annotated[str, Meta(pattern=f"^{PART}$", max_length=constants.MAX_PAR
 
 
 class Update(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a worker reports: a patch. UNSET keeps a value, None clears it.
+    """What a worker reports: a partial update of the state. UNSET keeps a value, None clears it.
 
     `data` is compact JSON text; the text `null` clears it. `traceparent` names the span of
     the worker. It is not part of a state, but of the `Event`, if there is one. `children`
@@ -148,8 +147,7 @@ class RequestUpdate(
     Update, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
     """A request to the worker, which the broker handles like an update. Clients cannot send it as
-    an
-    update, because it needs another permission."""
+    an update, because it needs another permission."""
 
     ask: Request
 

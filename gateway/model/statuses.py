@@ -33,7 +33,7 @@ HINTS: Final[Mapping[Reason, str]] = {
     "unknown": "The gateway does not know this job (any more). An update that reports something, "
     "or has `start: true`, begins it; one that reports nothing only renews the lease.",
 }
-"""What an answer says in words, for reasons after which a worker has to do something else."""
+"""The text of the response, for reasons to which a worker must react."""
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 FINAL: Final[frozenset[Status]] = frozenset(get_args(FinalStatus))

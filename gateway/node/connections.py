@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import trio
 
@@ -42,16 +40,15 @@ class Connections:
     def __repr__(self) -> str:
         return f"<{len(self)} clients{', draining' if self.draining.is_set() else ''}>"
 
-    @contextmanager
-    def registered(self, outbox: Outbox) -> Iterator[None]:
-        """Count one more connection while the context is open."""
+    def add(self, outbox: Outbox) -> None:
+        """A connection has opened."""
         self._outboxes[outbox] = None
-        try:
-            yield
-        finally:
-            del self._outboxes[outbox]
-            if self.draining.is_set() and not self._outboxes:
-                self._all_closed.set()
+
+    def remove(self, outbox: Outbox) -> None:
+        """A connection has closed."""
+        del self._outboxes[outbox]
+        if self.draining.is_set() and not self._outboxes:
+            self._all_closed.set()
 
     def announce(self, message: Message) -> None:
         """Send a message to all clients."""
@@ -68,7 +65,7 @@ class Connections:
         self.draining.set()
         if not self._outboxes:
             return
-        log.info("draining %d clients", len(self))
+        log.info("draining %d connections", len(self))
         with trio.move_on_after(limits.shutdown_timeout):
             if other_nodes:
                 await self._announce_and_wait(limits)
@@ -90,7 +87,7 @@ class Connections:
     async def _close_in_batches(self, limits: Limits) -> None:
         """Close connections in batches: no other node has the jobs that the clients watch."""
         draining = list(self._outboxes)
-        self._announce_goaway(limits.retry)
+        self._announce_goaway(limits.reconnect_window)
         batch = max(BATCH, -(-len(draining) // MAX_BATCHES))
         for start in range(0, len(draining), batch):
             if start:

@@ -245,16 +245,14 @@ class Node:
         outbox = Outbox(self.limits, fan_out=self.fan_out, timer_wheel=self.timer_wheel)
         began = trio.current_time()
         self.counters.connections_opened[transport] += 1
-        log.debug("connected")
+        log.debug("connection opened")
         try:
-            with (
-                self.connections.registered(outbox),
-                self.authenticator.admit(
-                    permissions,
-                    end=lambda why, detail: outbox.end(close_codes.OF_REFUSAL[why], detail=detail),
-                    expire=lambda: outbox.announce(self._token_expired()),
-                ) as auth,
-            ):
+            self.connections.add(outbox)
+            with self.authenticator.admit(
+                permissions,
+                end=lambda why, detail: outbox.end(close_codes.OF_REFUSAL[why], detail=detail),
+                expire=lambda: outbox.announce(self._token_expired()),
+            ) as auth:
                 session = Session(
                     self.hub,
                     outbox,
@@ -278,18 +276,20 @@ class Node:
                     limits=self.limits,
                 )
         finally:
+            self.connections.remove(outbox)
             close_code, lasted = outbox.end(close_codes.INTERNAL), trio.current_time() - began
             self.counters.connections_closed[transport, close_code.code] += 1
             self.counters.connection_durations.observe(lasted)
             if log.isEnabledFor(logging.INFO):
-                why = outbox.close_detail or close_code.reason
-                facts = {"code": close_code.code, "why": why, "s": round(lasted, 3)}
-                log.info("ended", extra=facts)
+                reason = outbox.close_detail or close_code.reason
+                extra = {"code": close_code.code, "reason": reason, "duration_s": round(lasted, 3)}
+                log.info("connection closed", extra=extra)
 
     async def refuse(self, sink: Sink, close_code: CloseCode) -> CloseCode:
         """Tell a client why it is not served. Returns `close_code`."""
         self.counters.connections_refused[close_code.code] += 1
-        log.info("refused", extra={"code": close_code.code, "why": close_code.reason})
+        extra = {"code": close_code.code, "reason": close_code.reason}
+        log.info("connection refused", extra=extra)
         await sink.close(close_code)
         return close_code
 
@@ -312,7 +312,7 @@ class Node:
             time=round(time.time(), 3),
             ping_interval=limits.ping_interval,
             limits={"jobs": limits.max_jobs_per_connection, "message": limits.max_frame},
-            retry=limits.retry,
+            retry=limits.reconnect_window,
             **({"stale": True} if self._stale else {}),
         )
 
@@ -350,7 +350,7 @@ class Node:
         if (before is None) == (self._stale is None):
             return
         if self._stale is None:
-            log.info("feed caught up, no longer stale")
+            log.info("data is no longer stale: the feed has caught up")
         else:
-            log.warning("stale: this node is %s", self._stale)
+            log.warning("data may be stale: this node is %s", self._stale)
         self.connections.announce(encode("feed", stale=self._stale is not None))

@@ -84,7 +84,7 @@ class Probe:
                 with trio.move_on_after(self._limits.probe_timeout):
                     await self._broker.publish(self.job, update)
             except BrokerUnavailable as error:
-                log.debug("the probe could not be sent: %s", error)
+                log.debug("cannot publish the probe: %s", error)
                 pause = min(pause, RETRY_AFTER)
             with trio.move_on_after(pause):
                 await self._send_now.wait()

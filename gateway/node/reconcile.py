@@ -87,7 +87,7 @@ class Reconciler:
             self._repairs.loaded(asked, found)
             self._sets.deliver(found.values())
         except BrokerUnavailable as error:
-            log.debug("no answer about %d jobs yet: %s", len(asked), error)
+            log.debug("cannot read the states of %d jobs, trying again: %s", len(asked), error)
             await trio.sleep(RETRY_EVERY)
             self._repairs.not_loaded(asked)
 
@@ -97,7 +97,7 @@ class Reconciler:
             try:
                 events = await self._broker.history(topic.job, after=UNSEEN)
             except BrokerUnavailable as error:
-                log.warning("no history of %s: %s", topic.job, error)
+                log.warning("cannot read the history of job %s: %s", topic.job, error)
                 self._repairs.refilled(topic, None)
             else:
                 self._repairs.refilled(topic, events)
@@ -121,7 +121,9 @@ class Reconciler:
         try:
             self._repairs.compared(topics, await self._broker.positions(list(topics)))
         except BrokerUnavailable as error:
-            log.debug("cannot compare %d jobs yet: %s", len(topics), error)
+            log.debug(
+                "cannot compare %d jobs with the broker, trying again: %s", len(topics), error
+            )
             await trio.sleep(RETRY_EVERY)
             if lost:
                 self._lost.set()
@@ -134,4 +136,4 @@ class Reconciler:
             try:
                 self._counters.leases_expired += await self._broker.expire_leases()
             except BrokerUnavailable as error:
-                log.debug("cannot look for silent workers: %s", error)
+                log.debug("cannot expire leases: %s", error)

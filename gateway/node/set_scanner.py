@@ -62,7 +62,9 @@ class SetScanner:
             try:
                 await self._read(scan)
             except BrokerUnavailable as error:
-                log.debug("cannot list jobs for %d sets yet: %s", len(scan.sets), error)
+                log.debug(
+                    "cannot list the jobs of %d sets, trying again: %s", len(scan.sets), error
+                )
                 self._sets.retry_scan(scan)
                 shortest_pause = RETRY_EVERY
             took = trio.current_time() - began

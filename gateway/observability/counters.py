@@ -98,12 +98,12 @@ class Counters:
     """Seconds from an update until it is written, for the last event of each timed write."""
     updates: Counter[str] = field(factory=Counter)
     """Updates over HTTP, by result: `applied`, or the reason why not."""
-    requests: Counter[str] = field(factory=Counter)
+    job_requests: Counter[str] = field(factory=Counter)
     """Requests for workers (such as to cancel), by result: `applied`, or the reason why not."""
     feed_events: int = 0
     """Events read from the broker's feed."""
     event_ages: Histogram = field(factory=Histogram)
-    """Seconds from an update until this node fans it out."""
+    """Seconds from an update until this node reads it from the feed."""
     feed_resets: int = 0
     """Times the feed may have lost events."""
     leases_expired: int = 0

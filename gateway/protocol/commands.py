@@ -60,7 +60,7 @@ class Hello(Struct, frozen=True, tag_field="type", tag="hello"):
 
 
 class SyncSubscriptions(Struct, frozen=True, tag_field="type", tag="sync_subscriptions"):
-    """The whole set of jobs the client wants; idempotent."""
+    """Replaces the jobs that the client watches; idempotent."""
 
     jobs: list[str]
     id: CommandId = None
@@ -129,7 +129,7 @@ _job_updates = msgspec.json.Decoder(JobUpdate)
 _batches = msgspec.json.Decoder(list[Raw])
 U = TypeVar("U", bound=Update)
 _VALUES: dict[str | None, tuple[str, ...]] = {"mode": get_args(Mode), "status": STATUSES}
-"""What a field of few values may have, for error messages."""
+"""The allowed values of a field, for error messages."""
 _PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 _NAMED = re.compile(r"(?:unknown|missing required) field `([^`]*)`")
 
@@ -156,7 +156,8 @@ _identified = msgspec.json.Decoder(_Identified)
 
 
 def command_id(text: str | bytes) -> CommandId:
-    """The id of what may be no valid command; None if it has none that can be read."""
+    """The `id` in a message that need not be a valid command; None if there is none or it cannot be
+    read."""
     try:
         return _identified.decode(text).id
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -172,9 +173,9 @@ def parse_update(text: bytes) -> Update:
 
 
 def parse_batch(text: bytes, *, most: int) -> list[JobUpdate | InvalidInput]:
-    """The updates in a request body that is a list of them; of one that is wrong, what is.
+    """The updates in a request body that is a list of them; for an invalid one, the error.
 
-    Raises `InvalidInput` if it is no list of objects, or of more than `most`.
+    Raises `InvalidInput` if it is not a list of objects, or has more than `most`.
     """
     try:
         items = _batches.decode(text)
@@ -225,8 +226,8 @@ def parse_ask(text: bytes) -> Ask:
 
 
 def compact(raw: Raw, *, field: str, most: int, code: str) -> Raw:
-    """JSON text of the application's without white space: so equal data compares equal, and no
-    newline breaks the frames that are separated by newlines.
+    """The application's JSON text without white space, so that equal data compares equal, and no
+    newline in it separates frames.
 
     Raises `InvalidInput` if it nests too deeply or is longer than `most` bytes.
     """
@@ -235,12 +236,12 @@ def compact(raw: Raw, *, field: str, most: int, code: str) -> Raw:
     text = msgspec.json.format(bytes(raw), indent=-1)
     if len(text) > most:
         raise InvalidInput(f"{field} is longer than {most} bytes of JSON", code=code, field=field)
-    # A copy: what msgspec returns holds half as much memory again, and this is kept.
+    # A copy, because this is stored, and msgspec's result takes half as much memory again.
     return Raw(bytes(memoryview(text)))
 
 
 def _explain(error: msgspec.ValidationError, *, code: str) -> InvalidInput:
-    """msgspec's complaint, with the field it is about."""
+    """msgspec's error, with the name of the field."""
     text = str(error)
     found = _PATH.search(text) or _NAMED.search(text)
     field = found.group(1) or None if found else None

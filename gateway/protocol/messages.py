@@ -142,8 +142,8 @@ def encode(type_: str, /, **fields: Any) -> Message:
 
 
 def denial(jobs: Mapping[str, str], *, added: Iterable[str] = ()) -> Message:
-    """The reasons why a client does not receive these jobs, without a command that asked for
-    them; `added` are those that it receives."""
+    """The reasons why a client does not receive these jobs, that no command has requested; `added`
+    are those that it receives."""
     fields = {"id": None, "added": list(added), "removed": [], "unchanged": 0}
     return encode("subscriptions", **fields, denied=dict(jobs))
 

@@ -42,7 +42,7 @@ async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, no
     try:
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if joins else None})
     except Exception as error:  # noqa: BLE001 - of the server's libraries, for what its client sent
-        log.debug("the server could not accept a client: %r", error)
+        log.debug("the ASGI server did not accept a connection: %r", error)
         return
 
     async def receive_message() -> object:

@@ -8,8 +8,6 @@ and counts until the request is answered.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from structlog.contextvars import bind_contextvars
 
 from ..model.limits import Limits
@@ -25,7 +23,7 @@ __all__ = ["ClientSlot"]
 class ClientSlot:
     """The client that sends on `stream`, whose peer address is `peer`.
 
-    It is counted while the stack `counted` is open.
+    It is counted until `release`.
     """
 
     def __init__(
@@ -36,7 +34,6 @@ class ClientSlot:
         proxies: Proxies,
         connection_limiter: ConnectionLimiter,
         limits: Limits,
-        counted: ExitStack,
     ) -> None:
         self.stream = stream
         self.address = peer
@@ -47,7 +44,8 @@ class ClientSlot:
         self._proxies = proxies
         self._connection_limiter = connection_limiter
         self._limits = limits
-        self._counted = counted
+        self._counted: str | None = None
+        """The address whose connections it is counted with."""
         self._is_proxied = proxies.trust(peer)
         """Whether the peer is a proxy that forwards other clients' requests."""
         self._request_bucket: TokenBucket | None = None
@@ -62,6 +60,12 @@ class ClientSlot:
         self.address = self._peer
         if not self._is_proxied:
             self._count_connection()
+
+    def release(self) -> None:
+        """The client is not counted any more. Idempotent."""
+        counted, self._counted = self._counted, None
+        if counted is not None:
+            self._connection_limiter.disconnect(counted)
 
     async def next_head(self, *, begun: bytes = b"") -> bytes:
         """Read the head of the next request, which starts with `begun`, and wait for its turn.
@@ -92,7 +96,7 @@ class ClientSlot:
         if self._request_bucket is not None:
             self._request_bucket.consume(0, size=size)
         if self._is_proxied:
-            self._counted.close()
+            self.release()
             self.has_room = True
             self._request_bucket = None
 
@@ -108,5 +112,6 @@ class ClientSlot:
 
     def _count_connection(self) -> None:
         limiter = self._connection_limiter
-        self.has_room = self._counted.enter_context(limiter.connection(self.address))
+        self.has_room = limiter.connect(self.address)
+        self._counted = self.address
         self._request_bucket = limiter.request_bucket(self.address)

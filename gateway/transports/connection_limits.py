@@ -4,8 +4,7 @@ requests or leave at the same time; and of the requests of each address."""
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -53,6 +52,12 @@ class ConnectionLimiter:
     def __repr__(self) -> str:
         return f"<ConnectionLimiter: {self._sockets} sockets, {len(self._by_address)} addresses>"
 
+    async def run(self) -> None:
+        """Let requests and handshakes start, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.handshakes.run)
+            nursery.start_soon(self.requests.run)
+
     def request_bucket(self, address: str) -> TokenBucket:
         """The requests that all clients of `address` together may still send."""
         key = network_of(address)
@@ -67,23 +72,22 @@ class ConnectionLimiter:
         self._buckets.move_to_end(key)
         return bucket
 
-    @contextmanager
-    def socket(self) -> Iterator[None]:
-        """Count one more socket while the context is open.
+    def open_socket(self) -> None:
+        """Count one more socket, until `close_socket`.
 
         Raises `trio.BrokenResourceError` if the maximum is reached.
         """
         if self._sockets >= self._limits().max_connections + SPARE:
             raise trio.BrokenResourceError("too many sockets")
         self._sockets += 1
-        try:
-            yield
-        finally:
-            self._sockets -= 1
 
-    @contextmanager
-    def connection(self, address: str) -> Iterator[bool]:
-        """Count one more connection from `address`; yields whether it is within the limit.
+    def close_socket(self) -> None:
+        """Count one socket less."""
+        self._sockets -= 1
+
+    def connect(self, address: str) -> bool:
+        """Count one more connection from `address`, until `disconnect`; returns whether it is
+        within the limit.
 
         If it is not, the client must be sent the reason. Raises `trio.BrokenResourceError` if
         `OVERFLOW` refused clients are being answered already.
@@ -93,9 +97,11 @@ class ConnectionLimiter:
         if self._by_address[key] >= most + OVERFLOW:
             raise trio.BrokenResourceError(f"too many connections from {key}")
         self._by_address[key] += 1
-        try:
-            yield self._by_address[key] <= most
-        finally:
-            self._by_address[key] -= 1
-            if not self._by_address[key]:
-                del self._by_address[key]
+        return self._by_address[key] <= most
+
+    def disconnect(self, address: str) -> None:
+        """Count one connection from `address` less."""
+        key = network_of(address)
+        self._by_address[key] -= 1
+        if not self._by_address[key]:
+            del self._by_address[key]

@@ -1,10 +1,10 @@
 """Everything that is not a WebSocket: HTTP/1.1 by h11 over our stream, request after request.
 
-An ASGI application answers. What is asked for most, an update, is tried first by `direct`,
+An ASGI application answers. The most frequent request, an update, is first offered to `direct`,
 which answers it without the application's routing and middleware.
 
-HTTP/2 is for proxies and browsers: its streams are requests that no limit of ours
-would count, and in clear text it passes through a proxy as bytes that no rule of it sees.
+HTTP/2 is not supported: the limits here would not count its streams, and as clear text it would
+pass through a proxy as bytes to which the proxy applies no rules.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class HTTPServer:
         WebSocket, with the stream to be served otherwise from there on.
 
         Raises:
-            BadRequest: what came is not a request, or must not be answered.
-            trio.BrokenResourceError: the client is gone.
+            BadRequest: The input is not a request, or must not be answered.
+            trio.BrokenResourceError: The client has disconnected.
         """
         stream = slot.stream
         self._idle[stream] = None
@@ -76,9 +76,8 @@ class HTTPServer:
                 self._none_left.set()
 
     async def drain(self) -> None:
-        """Close idle connections, and the others after the request they are in.
-
-        Returns when all are closed.
+        """Close idle connections now, the others after their current request. Returns when all are
+        closed.
         """
         self._draining = True
         if self._idle:
@@ -103,7 +102,7 @@ class HTTPServer:
             raise
         except Exception:
             if not exchange.client_left:
-                log.exception("a request failed")
+                log.exception("unexpected error in a request")
         finally:
             slot.request_answered(len(exchange.body) + exchange.sent)
         if exchange.client_left:
@@ -118,7 +117,7 @@ class HTTPServer:
         return exchange.reusable
 
     async def _next_head(self, slot: ClientSlot) -> bytes | None:
-        """The head of the next request; None if the client has none, or we are to leave."""
+        """The head of the next request; None if the client has none, or the server drains."""
         begun = slot.stream.take_unread()
         if not begun:
             with trio.move_on_after(KEEP_ALIVE) as scope:

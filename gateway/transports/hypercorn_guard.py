@@ -54,7 +54,7 @@ def _guarded(run: Any) -> Any:
         try:
             await run(self)
         except* Exception as group:
-            log.debug("hypercorn failed on a client's input", exc_info=group)
+            log.debug("error in hypercorn, caused by a client's input", exc_info=group)
             await trio.aclose_forcefully(self.stream)
 
     guarded.is_guarded = True  # type: ignore[attr-defined]  # a mark

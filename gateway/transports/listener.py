@@ -11,7 +11,6 @@ import errno
 import logging
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
 from itertools import count
 
 import trio
@@ -36,6 +35,8 @@ NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """accept(2) fails with these while the machine has no descriptor or memory left: wait, and
 retry."""
 RETRY_ACCEPT = 0.1
+ACCEPTED_AT_ONCE = 10
+"""Clients accepted in one pass of the scheduler."""
 
 _numbers = count(1)
 
@@ -60,6 +61,7 @@ async def serve_listeners(
     connection_limiter = ConnectionLimiter(lambda: node.limits)
     async with trio.open_nursery() as outside:
         clients = await outside.start(_shielded_nursery)
+        clients.start_soon(connection_limiter.run)
         try:
             async with trio.open_nursery() as accepting:
                 for sockets, http in served:
@@ -104,17 +106,18 @@ async def _accept(
 ) -> None:
     while True:
         await trio.lowlevel.wait_readable(listener)
-        try:
-            sock, peer = listener.accept()
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                log.warning("cannot accept a client: %s", error.strerror)
-                await trio.sleep(RETRY_ACCEPT)
-            # Any other error concerns only that client: it left before it was accepted.
-            continue
-        clients.start_soon(_serve_guarded, sock, canonical(peer[0]), context)
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                sock, peer = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in NO_ROOM:
+                    log.warning("cannot accept connections: %s", error.strerror)
+                    await trio.sleep(RETRY_ACCEPT)
+                # Any other error concerns only that client: it left before it was accepted.
+                break
+            clients.start_soon(_serve_guarded, sock, canonical(peer[0]), context)
 
 
 async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerContext) -> None:
@@ -125,20 +128,23 @@ async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerConte
         node, connection_limiter = context.node, context.connection_limiter
         stream = ClientStream(sock, limits=node.limits, departures=connection_limiter.departures)
         try:
-            with connection_limiter.socket(), ExitStack() as counted:
-                slot = ClientSlot(
-                    stream,
-                    peer,
-                    proxies=context.proxies,
-                    connection_limiter=connection_limiter,
-                    limits=node.limits,
-                    counted=counted,
-                )
+            connection_limiter.open_socket()
+            slot = ClientSlot(
+                stream,
+                peer,
+                proxies=context.proxies,
+                connection_limiter=connection_limiter,
+                limits=node.limits,
+            )
+            try:
                 await _serve_client(slot, context)
+            finally:
+                slot.release()
+                connection_limiter.close_socket()
         except trio.BrokenResourceError:
             stream.abort()
     except* Exception:
-        log.exception("a connection failed")
+        log.exception("unexpected error in a connection")
     finally:
         sock.close()
 

@@ -16,7 +16,7 @@ BYTES_PER_COMMAND = 1024
 
 
 class TokenBucket:
-    """What may still be sent: `rate` more tokens each second, up to `burst`."""
+    """The tokens of one client: `rate` more each second, up to `burst`."""
 
     __slots__ = ("_at", "_burst", "_left", "_rate")
 

@@ -19,30 +19,32 @@ class StartLimiter:
         self._size = size
         self._started = 0
         self._waiting = trio.lowlevel.ParkingLot()
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._idle = trio.lowlevel.ParkingLot()
+        """Where `run` waits while nothing has started in this pass."""
 
     def __repr__(self) -> str:
         return f"<StartLimiter of {self._size}, {len(self._waiting)} waiting>"
+
+    async def run(self) -> None:
+        """Begin a new count in each pass, until cancelled. While it does not run, `size` tasks
+        start and no more."""
+        while True:
+            if self._started:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._idle.park()
+            # These run in the next pass. They count already, so that later tasks do not overtake
+            # them.
+            self._started = len(self._waiting.unpark(count=self._size))
 
     async def wait_turn(self) -> None:
         """Wait for this task's turn; a checkpoint only if it has to wait.
 
         Cancelled, the task leaves the queue.
         """
-        if self._started < self._size:
-            self._count(1)
-        else:
+        if self._started >= self._size:
             await self._waiting.park()
-
-    def _count(self, started: int) -> None:
-        if self._token is None:
-            self._token = trio.lowlevel.current_trio_token()
+            return
         if not self._started:
-            self._token.run_sync_soon(self._next_pass)
-        self._started += started
-
-    def _next_pass(self) -> None:
-        self._started = 0
-        woken = len(self._waiting.unpark(count=self._size))
-        if woken:  # these run in this pass, so that later tasks do not overtake them
-            self._count(woken)
+            self._idle.unpark()
+        self._started += 1

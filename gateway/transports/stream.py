@@ -52,6 +52,8 @@ class ClientStream(HalfCloseableStream):
         self._limits = limits
         self._departures = departures or trio.Semaphore(1)
         self._unread = b""
+        self._held = b""
+        """What `send_with_next` was given."""
         self._receiving = False
         self._closing = False
         self._writable = trio.Semaphore(1)
@@ -97,6 +99,8 @@ class ClientStream(HalfCloseableStream):
     async def _receive(self, max_bytes: int) -> bytes:
         self._receiving = True
         try:
+            if self._held:
+                await self.send_all(b"")
             while True:
                 await trio.lowlevel.wait_readable(self._open_socket())
                 with suppress(BlockingIOError):
@@ -110,6 +114,10 @@ class ClientStream(HalfCloseableStream):
             raise trio.BrokenResourceError(str(error)) from error
         finally:
             self._receiving = False
+
+    def send_with_next(self, data: bytes) -> None:
+        """Send this together with what is sent next, or when a task begins to wait for input."""
+        self._held += data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything. A checkpoint only if it waits; its callers come from one.
@@ -133,6 +141,8 @@ class ClientStream(HalfCloseableStream):
         all of the data while another write is under way, and if the client is gone; `send_rest`
         raises the error then. Raises only if the stream is closed or broken.
         """
+        if self._held:
+            data, self._held = self._held + data, b""
         if self._leaving or not self._writable.value:
             return memoryview(data)
         if self._write_failed:
@@ -201,10 +211,9 @@ class ClientStream(HalfCloseableStream):
             self._close()
 
     async def departure_slot(self) -> None:
-        """Wait for this client's turn to leave. All its tasks share one turn.
-
-        A turn lasts one pass of the scheduler, and not until the client is gone: ten slow
-        clients would hold up all others.
+        """Wait for the turn to disconnect this client. All its tasks share one turn. A turn lasts
+        one pass of the scheduler, not until the connection is closed: otherwise ten slow clients
+        would delay all others.
         """
         if self._turn is not None:
             await self._turn.wait()

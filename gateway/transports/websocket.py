@@ -30,8 +30,11 @@ from .stream import ClientStream
 
 __all__ = ["WebSocketClient", "accept_websocket"]
 
-READ_SIZE = 1024
-"""Bytes per read: few enough that the frames in it, at most 512, do not hold up other clients."""
+READ_SIZE = 4 * 1024
+"""Bytes per read. All of it is parsed before the client's tokens are looked at again: at most 682
+frames, so that a client that floods is read again before it counts as silent."""
+FRAMES_AT_ONCE = 512
+"""Frames that are parsed in one pass of the scheduler, so that they do not delay other clients."""
 _PING = b"\x89\x00"  # RFC 6455 §5.5.2, unmasked, empty
 _PONG, _CLOSE = 0x8A, 0x88
 _GONE = trio.BrokenResourceError, trio.ClosedResourceError
@@ -52,12 +55,10 @@ async def accept_websocket(
     """Accept a client at `address` whose upgrade request is `head`. If it is `refused`, its
     connection is then closed with that code.
 
-    The result holds nothing of the request. Raises:
-        BadRequest: The request cannot be accepted.
-        trio.BrokenResourceError: The client has left.
+    The result holds nothing of the request. Raises `BadRequest` if it cannot be accepted.
     """
     request = parse_upgrade(head)
-    await stream.send_all(request.answer)
+    stream.send_with_next(request.answer)  # in one write with `welcome`
     if refused is not None:
         admission = Admission(refused=refused)
     else:
@@ -205,6 +206,8 @@ class _Source:
         try:
             for frame in self._parser.received_frames():
                 frames += 1
+                if frames % FRAMES_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
                 if frame.opcode is Opcode.PING:
                     payload = bytes(frame.payload)  # type: ignore[arg-type]  # bytes, in a ping
                     pongs += pack("!BB", _PONG, len(payload)) + payload

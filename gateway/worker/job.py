@@ -332,7 +332,9 @@ class Job:
             stage = self._snapshot.open(name, share=share, total=total, fields=texts)
         self.update()
         if stage.segment.low >= stage.segment.high and share != 0:
-            warn("job %s: no share is left for its phase %s", self.name, name)
+            warn(
+                "job %s: phase %s gets no share, the earlier phases have taken all", self.name, name
+            )
         return Phase(self, stage, leave=self._leave_phase)
 
     def child(self, name: str, *, weight: Number | None = None, **options: Any) -> Job:

@@ -15,7 +15,8 @@ MAX_WAIT: Final = 30 * 86_400.0  # used for infinity: on Windows a lock cannot w
 
 INTERVAL: Final = 0.05  # minimum between two requests of a job: 20 Hz, more than an eye can follow
 RATE: Final = 2_000.0  # updates per second of a process, without ends: all its jobs share it
-LISTEN: Final = 1.8  # between two updates of a job that accepts requests: it gets them within 2 s
+LISTEN: Final = 1.5  # between two updates of a job that accepts requests: it gets them within 2 s,
+# also if an answer takes some tenths of a second, and with less than one request per second
 RENEWALS: Final = 3  # renewals per lease: one may be lost, one may be late
 BACKOFF: Final = 0.1, 3.0  # first and longest pause while the gateway is unavailable
 MAX_RETRY_AFTER: Final = 60.0  # no gateway asks for a longer pause
@@ -28,9 +29,9 @@ LATE_ENDS: Final = 1_000  # ends that are kept after their deadline
 ONE_SHOT: Final = 60.0  # older one-shot updates are more often wrong than useful
 ONE_SHOTS: Final = 10_000  # one-shot updates that wait for the gateway: some 10 MiB
 
-BATCH: Final = 500  # updates per request: a gateway handles them in some 20 ms
+BATCH: Final = 1_000  # updates per request: a gateway's `max_batch`; it handles them in some 40 ms
 BATCH_BYTES: Final = 192 * 1024  # size of a request: below a gateway's `max_batch_body`
 REQUEST: Final = 5.0  # for one step of a request: connect, send, receive
-MAX_ANSWER: Final = 256 * 1024  # bytes; the answer to an update has some 100
+MAX_ANSWER: Final = 4 * 1024 * 1024  # bytes; of an update some 100, and with a request up to 2,400
 MAX_TOKEN: Final = 16 * 1024  # characters read from a token file: more than any gateway accepts
 FORK: Final = 5.0  # a fork waits this long for a sender that is importing

@@ -18,6 +18,10 @@ other module writes its attributes. Its states:
     rejected                        next is a renewal            settled, lost
     unreachable                     again after a pause          the same, until its deadline
 
+A job that accepts requests is renewed several times as often as its lease needs. Most of these
+renewals are bare: they only identify the attempt, so that a thousand fit into one request. The next
+update is the whole snapshot again if the answer shows that the gateway has lost anything.
+
 A released report sends the last state, and the answer to that settles it.
 
 After its deadline an end that has an attempt number is kept while the process is running: the
@@ -104,6 +108,10 @@ class Report:
         """Whether loops must raise `Cancelled`, because there is a `cancel` request."""
         self._acknowledged: tuple[str, str | None] | None = None
         """The request, and the refusal, that the gateway knows to be acknowledged."""
+        self._whole_at = -inf
+        """When the last whole snapshot was sent that the gateway has received."""
+        self._position: tuple[int | None, int] = None, 0
+        """The job's position in the last answer."""
         self._refused: dict[str, Any] = {}
         self._last: dict[str, Any] | None = None
         """The last state to send after the release. Later changes do not affect it."""
@@ -183,21 +191,26 @@ class Report:
 
     # Called by the sender.
 
-    def take(self, now: float) -> list[dict[str, Any]]:
+    def take(self, now: float, *, whole: bool = False) -> list[dict[str, Any]]:
         """The updates to send now, in this order. The outcome of the last one must be passed to
-        `answered`, `unreachable` or `rejected`. Changes after this call are queued again."""
+        `answered`, `unreachable` or `rejected`. Changes after this call are queued again.
+
+        With `whole` it is no bare renewal."""
+        bare = not whole and self._bare_suffices(now)
         self._queue(queued=False)
         self.due = inf
         self.sent_at = now
-        fields = self.snapshot.fields() if self._last is None else dict(self._last)
-        for name, value in self._refused.items():
-            if fields.get(name) == value:
-                del fields[name]
-        # Send all fields also if the attempt is known: the gateway may have lost the record.
         identity: dict[str, Any] = {"run": self.run}
         identity |= {"start": True} if self.attempt is None else {"attempt": self.attempt}
         if self.began is not None and now - self.began >= 1 and "age" not in self._refused:
             identity["age"] = round(now - self.began, 1)
+        if bare:
+            return [identity]
+        # Send all fields also if the attempt is known: the gateway may have lost the record.
+        fields = self.snapshot.fields() if self._last is None else dict(self._last)
+        for name, value in self._refused.items():
+            if fields.get(name) == value:
+                del fields[name]
         if self._unacknowledged is not None:
             fields["ack"], refusal = self._unacknowledged
             fields |= {"refused": refusal} if refusal is not None else {}
@@ -219,7 +232,7 @@ class Report:
 
     def leave(self, why: str, now: float) -> list[dict[str, Any]]:
         """The last updates to send. Afterwards the gateway soon shows the job as stalled."""
-        *before, last = self.take(now)
+        *before, last = self.take(now, whole=True)
         said = last.get("message")
         last |= {"message": f"{said} ({why})"[: MAX_TEXT["message"]] if said else why}
         last |= {"lease": MIN_LEASE}
@@ -231,7 +244,8 @@ class Report:
         """Handle the answer to an update. Returns a line to log, if any."""
         if self.settled:  # a newer Job of this process has settled it
             return None
-        ending = request["status"] != "running"
+        bare = "status" not in request
+        ending = not bare and request["status"] != "running"
         self.unwelcome = False
         if result.reason in ("stale_attempt", "other_run"):
             self.superseded = True
@@ -255,6 +269,7 @@ class Report:
             self.settle()
         else:
             self._hear(request, parse_request(result.request))
+            self._compare(result, bare=bare)
             if self.left and not self.queued:
                 if self.abandoned:
                     self.settle()
@@ -271,7 +286,7 @@ class Report:
         """Handle a missing answer. Returns a line to log, if any."""
         if self.settled:
             return None
-        self.tried = self.tried or request["status"] != "running"
+        self.tried = self.tried or request.get("status", "running") != "running"
         self._queue(queued=True)
         self.due, self.left = retry_at, False
         return self.expire(why, now=now)
@@ -280,6 +295,9 @@ class Report:
         """Handle the rejection of an update. Returns a line to log, if any."""
         if self.settled:
             return None
+        if "status" not in request:  # the gateway does not know the job any more
+            self._send_whole()
+            return None
         problem, field = str(error), error.field
         if field in request and field not in _ESSENTIAL:
             self._refused[field] = request[field]
@@ -287,7 +305,7 @@ class Report:
             self.due = now
             self._queue(queued=True)
         else:
-            self.unwelcome = True
+            self.unwelcome, self._whole_at = True, -inf
             ending = request["status"] != "running"
             what = f"end ({request['status']})" if ending else "updates"
             said = f"the gateway rejects its {what}: {problem}"
@@ -373,11 +391,36 @@ class Report:
             self.due = self.sent_at + INTERVAL
             self._queue(queued=True)
 
+    def _bare_suffices(self, now: float) -> bool:
+        """Whether the next update may be a bare renewal: nothing is to be sent, and the next
+        renewal is early enough for the whole snapshot."""
+        if self.queued or self.released or self.attempt is None or not self.snapshot.accepts:
+            return False
+        return now + self.renewal_interval < self._whole_at + self.snapshot.lease / RENEWALS
+
+    def _compare(self, result: PublishResult, *, bare: bool) -> None:
+        """Send the whole snapshot if the answer to a bare renewal is not that nothing has changed,
+        or has another epoch or an earlier position: the gateway has lost an update."""
+        epoch, seq = self._position
+        self._position = result.epoch, result.seq or 0
+        if not bare:
+            self._whole_at = self.sent_at
+        elif result.reason != "unchanged" or result.epoch != epoch or self._position[1] < seq:
+            self._send_whole()
+
+    def _send_whole(self) -> None:
+        """Send the whole snapshot soon."""
+        self._whole_at = -inf
+        if not self.queued:
+            self.due = self.sent_at + INTERVAL
+            self._queue(queued=True)
+
     def _next_renewal(self) -> float:
         """When the next renewal is due. Jobs that accept requests use the same times, so that one
         HTTP request serves all of them."""
         if self.snapshot.accepts and self.renewal_interval == LISTEN:
-            return (self.sent_at // LISTEN + 1) * LISTEN
+            # Plus a nanosecond: a time that was computed here is not due at once again.
+            return ((self.sent_at + 1e-9) // LISTEN + 1) * LISTEN
         return self.sent_at + self.renewal_interval
 
     def _queue(self, *, queued: bool) -> None:

@@ -184,7 +184,7 @@ class Sender:
             why = queue.outage.why
         if unsent and queue.outage.failures and not self._not_sent:
             self._not_sent = True
-            warn("%s: not sent to %s (%s)", _names(unsent), self.url, why)
+            warn("%s: could not be sent to %s (%s)", _names(unsent), self.url, why)
 
     def before_fork(self) -> None:
         """Reserve memory for the counts of the child."""
@@ -286,7 +286,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - see above
             if repr(error) != self._defect:
                 self._defect = repr(error)
-                warn("a defect in the publisher for %s", self.url, cause=error)
+                warn("unexpected error while sending to %s", self.url, cause=error)
             return [Unreachable(repr(error))] * len(items)
 
     def _take(self) -> list[Item] | None:
@@ -320,7 +320,7 @@ class Sender:
                 warn("job %s: %s [%s]", subject.job, text, self.url, extra=extra)
         if problem is not None and str(problem) != self._no_thread:
             self._no_thread = str(problem)
-            warn("no thread to report progress to %s: %s", self.url, problem)
+            warn("cannot start the thread that reports progress to %s: %s", self.url, problem)
 
 
 def _names(jobs: set[str]) -> str:

@@ -169,12 +169,12 @@ REQUESTS = {
     ],
     "pages": [request("/"), request("/client.js"), request("/healthz"), request("/metrics")],
 }  # fmt: skip
-"""Requests that cost more than they look, or come in numbers."""
+"""Requests that cost more than their size suggests, or arrive in large numbers."""
 
 
 def requests(port: int, *kinds: str, clients: int = 2) -> int:
-    """Requests of these kinds (of all, without), each as often as some clients of its own can
-    send it, beside bodies that never end; how many were answered."""
+    """Requests of these kinds (all kinds without arguments), each sent by some clients as often as
+    possible, and beside them bodies that never end. Returns how many were answered."""
     updates: list[dict[str, object]] = [
         {"job": f"flood:{n}", "message": "x" * 200} for n in range(200)
     ]
@@ -207,7 +207,7 @@ def requests(port: int, *kinds: str, clients: int = 2) -> int:
 
 
 class _Flow:
-    """One client that sends the same over and over, and reads what is answered."""
+    """One client that sends the same data repeatedly, and reads the responses."""
 
     def __init__(self, port: int, data: bytes) -> None:
         self._port, self._data, self._sent = port, data, 0
@@ -215,7 +215,7 @@ class _Flow:
         self.answered = 0
 
     def go_on(self) -> bool:
-        """Whether it could do something."""
+        """Whether it sent anything."""
         busy = False
         try:
             with suppress(BlockingIOError):
@@ -248,7 +248,7 @@ def slow_heads(port: int) -> int:
 
 
 def resets(port: int) -> int:
-    """Connections that are cut at once, or in the middle of something."""
+    """Connections that are reset at once, or in the middle of a request or frame."""
     half = [b"", b"\xff" * 100, upgrade()[:-2], upgrade(), upgrade() + frame("{}")[:3]]
     count = 0
     for _ in time_left():
@@ -262,32 +262,32 @@ def resets(port: int) -> int:
 
 
 def early_bytes(port: int) -> int:
-    """Upgrades with things behind them that should not be."""
+    """Upgrade requests followed by data that is not allowed there."""
     behind = [b"\0", b"\xff" * 5_000, frame(b"\xff"), frame(b"{}", rsv=7), frame("x" * 70_000)]
     return _bursts(port, lambda n: upgrade() + behind[n % len(behind)])
 
 
 def rejected_and_more(port: int) -> int:
-    """Upgrades that are refused, and bytes after that."""
+    """Upgrade requests that are refused, followed by more bytes."""
     bad = [upgrade(sec_websocket_version="8"), upgrade(sec_websocket_key="x"), upgrade("/no")]
     return _bursts(port, lambda n: bad[n % len(bad)] + b"x" * (n % 3_000))
 
 
 def oversized(port: int) -> int:
-    """A frame that is too big, and then the data of it."""
+    """A frame that is too large, followed by its data."""
     huge = b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0"
     return _bursts(port, lambda n: upgrade() + huge + b"x" * 200_000)
 
 
 def deflate(port: int) -> int:
-    """Offers to compress, and frames that look so."""
+    """Offers of compression, and frames that look compressed."""
     offer = "permessage-deflate; client_max_window_bits; server_no_context_takeover"
     head = upgrade(sec_websocket_extensions=offer)
     return _bursts(port, lambda n: head + frame(b"\x00" * 100, rsv=4))
 
 
 def _bursts(port: int, data: Callable[[int], bytes]) -> int:
-    """Many short connections, each with its data, up to 20 at a time."""
+    """Many short connections, each sending its data, up to 20 at a time."""
     count = 0
     for _ in time_left():
         with ExitStack() as stack, DefaultSelector() as selector:
@@ -327,7 +327,8 @@ def many_closes(port: int) -> int:
 
 
 def _open_many(port: int, size: int, stack: ExitStack) -> list[socket.socket]:
-    """Those who were welcomed of so many who came at once, each from another address."""
+    """Open so many connections at once, each from another address; returns those that received
+    `welcome`."""
     welcomed = []
     with DefaultSelector() as selector:
         for number in range(size):
@@ -367,10 +368,10 @@ ATTACKS: dict[str, tuple[Callable[..., int], int]] = {
     "many_connections": (many_connections, CONNECTIONS_OF["many_connections"]),
     "many_closes": (many_closes, CONNECTIONS_OF["many_closes"]),
 }
-"""What there is, and how much of it makes an attack: bytes, jobs, answers or connections."""
+"""The attacks, and the minimum amount of each: bytes, jobs, responses or connections."""
 
 
 if __name__ == "__main__":
     file_limit.raise_to_allowed()
     name, port, *kinds = sys.argv[1:]
-    print(ATTACKS[name][0](int(port), *kinds), flush=True)  # noqa: T201 - for its starter
+    print(ATTACKS[name][0](int(port), *kinds), flush=True)  # noqa: T201 - read by the test that starts this program

@@ -11,7 +11,7 @@ __all__ = ["complaint"]
 
 
 def complaint(parse: Callable[[Any], object], text: str | bytes) -> str | None:
-    """The code of what is wrong; None if nothing is. Anything else that is raised is raised."""
+    """The code of the error; None if there is none. Any other exception is raised."""
     try:
         parse(text)
     except InvalidInput as error:

@@ -26,7 +26,7 @@ LIMITS = Limits(max_head=512)
 
 
 def command(data: bytes) -> None:
-    """A command is one, or what is wrong with it has one of the documented codes."""
+    """A command is valid, or its error has one of the documented codes."""
     assert complaint(parse_command, data) in (
         None,
         "invalid_json",
@@ -36,13 +36,13 @@ def command(data: bytes) -> None:
 
 
 def update(data: bytes) -> None:
-    """The same of an update."""
+    """The same for an update."""
     codes = (None, "invalid_json", "invalid_update", "invalid_job")
     assert complaint(parse_update, data) in codes
 
 
 class Pieces:
-    """A stream of a request's bytes, as small as they may come."""
+    """A stream of a request's bytes, in pieces of any size."""
 
     def __init__(self, data: bytes) -> None:
         self._left = data
@@ -59,7 +59,7 @@ class Pieces:
 
 
 def head(data: bytes) -> None:
-    """A head is read whole and no further, however it comes in pieces."""
+    """A head is read completely and nothing after it, whatever pieces it arrives in."""
     stream: Any = Pieces(data)
     try:
         found: bytes = trio.run(read_head, stream, LIMITS)
@@ -75,7 +75,7 @@ def head(data: bytes) -> None:
 
 
 def handshake(data: bytes) -> None:
-    """A request for a WebSocket is accepted with what its key needs, or refused."""
+    """A request for a WebSocket is refused, or accepted with the response that its key requires."""
     try:
         found = parse_upgrade(data)
     except BadRequest:

@@ -23,15 +23,15 @@ from .attacked_gateway import AttackedGateway, gateway_with_clients
 from .attackers import ATTACKS, CONNECTIONS, CONNECTIONS_OF, GONE, SECONDS
 
 P99 = 0.25
-"""Seconds: the maximum age of an update at the other clients, and of an answer, in spite of
-all."""
+"""Seconds: the maximum age of an update at the other clients, and the maximum reply time, during an
+attack."""
 BUSY = 5
-"""Times as long as before the attack: what is allowed on a machine that has other things to do."""
+"""The delays may be so many times as long as before the attack, because the machine may be busy."""
 GROWTH = 40.0
-"""MiB that an attack may leave in memory: pools, and what lingers for 30 s by design.
-Connections also leave the heap as large as it was when all were open."""
+"""MiB that an attack may leave in memory: pools, and topics that are kept for `linger`. After many
+connections the heap also stays as large as it was when all were open."""
 EACH = 0.05
-"""MiB of a connection in that heap."""
+"""MiB of that heap for each connection."""
 pytestmark = pytest.mark.alone
 
 WITHIN = SECONDS + 30 + CONNECTIONS / 200
@@ -61,10 +61,10 @@ async def test_the_gateway_survives_a_minute_of_attacks(name: str) -> None:
     async with gateway_with_clients() as gateway:
         before = gateway.memory
         with trio.fail_after(10):
-            while len(gateway.ages) < 100:  # noqa: ASYNC110 - it counts what others do
+            while len(gateway.ages) < 100:  # noqa: ASYNC110 - polls the counts of other tasks
                 await trio.sleep(0.01)
         bound = max(P99, BUSY * gateway.p99)
-        for _ in range(3):  # once more if the machine had other things to do just then
+        for _ in range(3):  # once more if the machine was busy just then
             gateway.reset_measurements()
             amount = await attack(name, gateway)
             p99, worst, seen = gateway.p99, max(gateway.ages + gateway.answers), len(gateway.ages)

@@ -108,7 +108,7 @@ async def _serve(sock: socket.socket) -> None:
 async def hypercorns() -> AsyncIterator[int]:
     config = Config()
     config.bind = ["127.0.0.1:0"]
-    config.errorlog = logging.getLogger("hypercorn.error")  # nothing of this is an error
+    config.errorlog = logging.getLogger("hypercorn.error")  # none of these is an error
     config.accesslog = None
     config.websocket_max_message_size = LIMITS.max_frame
     app: Any = _app
@@ -167,8 +167,9 @@ async def test_no_autobahn_case_fails(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-async def test_a_client_that_breaks_the_protocol_while_it_is_answered(server: str) -> None:
-    """The suite's case 4.2.3, so often that some meet the answer on its way."""
+async def test_a_protocol_error_while_a_response_is_sent(server: str) -> None:
+    """The suite's case 4.2.3, repeated so often that some errors arrive while a response is being
+    sent."""
     async with SERVERS[server]() as port:
         for _ in range(50):
             async with open_client(port) as client:
@@ -178,7 +179,7 @@ async def test_a_client_that_breaks_the_protocol_while_it_is_answered(server: st
 
 
 async def _fuzz(port: int, folder: Path) -> dict[str, Any]:
-    """What became of each case at a server on this port."""
+    """The result of each case for a server on this port."""
     interpreter, packages = FOUND
     spec = {
         "outdir": str(folder / "out"),

@@ -36,7 +36,7 @@ from tests.e2e.client import close_frame, command, frame, upgrade
 LIMITS = Limits(
     request_header_timeout=2, body_timeout=2, close_timeout=2, write_timeout=2, max_head=2_000
 )
-"""Nothing waits for a deadline here: what is incomplete is followed by its end."""
+"""No example waits for a deadline: after incomplete input the connection is closed."""
 some = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -103,14 +103,16 @@ def test_any_request_head_is_parsed_or_refused(chunks: list[bytes]) -> None:
 
 
 async def _talk(data: Sequence[bytes]) -> bytes:
-    """All that the gateway says to these bytes, by one connection."""
+    """Send these bytes over one connection; returns all that the gateway sends."""
     node = Node(MemoryBroker(LIMITS), limits=LIMITS)
     http = HTTPServer(create_http_app(node), limits=LIMITS)
-    context = _ListenerContext(node, http, Proxies(), ConnectionLimiter(lambda: LIMITS))
+    connection_limiter = ConnectionLimiter(lambda: LIMITS)
+    context = _ListenerContext(node, http, Proxies(), connection_limiter)
     ours, theirs = socket.socketpair()
     output = bytearray()
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
+        nursery.start_soon(connection_limiter.run)
         async with trio.open_nursery() as serving:
             serving.start_soon(_serve_guarded, ours, "127.0.0.1", context)
             client = trio.SocketStream(_Quiet(theirs))
@@ -183,7 +185,8 @@ def test_any_websocket_frames_are_survived(
 
 
 def _frames(data: bytes) -> list[tuple[int, bytes]]:
-    """The frames in what a server said; it must be whole, and nothing after a close frame."""
+    """The frames that a server sent. They must be complete, and nothing may follow a close
+    frame."""
     found: list[tuple[int, bytes]] = []
     while data:
         assert not found or found[-1][0] != 8, "something followed the close frame"
@@ -229,7 +232,8 @@ bodies = objects.map(lambda it: json.dumps(it).encode()) | st.binary(max_size=50
 def test_any_http_request_is_survived(
     method: str, path: str, query: list[tuple[str, str]], given: dict[str, str], body: bytes
 ) -> None:
-    """Called as an ASGI server calls it: what an HTTP library would refuse comes through."""
+    """The application is called like an ASGI server calls it, so requests that an HTTP library
+    would refuse reach it."""
 
     async def main() -> tuple[int, dict[str, str], bytes]:
         node = Node(MemoryBroker(LIMITS), limits=LIMITS)
@@ -272,7 +276,8 @@ async def _request(
         await trio.lowlevel.checkpoint()
         output.append(message)
 
-    # By 2.4 a file is sent whatever `receive` says: here its client is gone at once.
+    # According to ASGI 2.4 a file is sent whatever `receive` returns. Here its client disconnects
+    # at once.
     scope = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1",
         "method": method, "scheme": "http", "root_path": "",
@@ -288,6 +293,6 @@ async def _request(
 
 
 def _check_quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """What a client does is never an error of the gateway."""
+    """Input of a client must never cause an error in the log."""
     wrong = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert not wrong

@@ -93,7 +93,7 @@ async def port(limits: Limits, caplog: pytest.LogCaptureFixture) -> AsyncIterato
 
 
 async def send(port: int, *parts: bytes) -> None:
-    """Send these in one connection, each a moment after the one before, then leave."""
+    """Send these over one connection, each a moment after the previous one, then disconnect."""
     with suppress(Reset, OSError, trio.BrokenResourceError):
         async with connect(port) as raw:
             for part in parts:
@@ -133,11 +133,13 @@ async def test_a_client_that_leaves_in_any_phase_leaves_no_resources(
 async def test_the_gateway_survives_a_minute_of_attacks(name: str) -> None:
     async with gateway_with_clients(hypercorn=True) as gateway:
         with trio.fail_after(10):
-            while len(gateway.ages) < 100:  # noqa: ASYNC110 - it counts what others do
+            while len(gateway.ages) < 100:  # noqa: ASYNC110 - polls the counts of other tasks
                 await trio.sleep(0.01)
         assert await attack(name, gateway, connections=1_000, until_gone=False) > 0
         assert gateway.is_running
         gateway.reset_measurements()
-        with trio.fail_after(24 * PATIENCE):  # hypercorn reads all of a flood, beside other tests
+        with trio.fail_after(
+            24 * PATIENCE
+        ):  # hypercorn reads all of a flood, and other tests run at the same time
             while len(gateway.ages) < 100:  # noqa: ASYNC110 - likewise
                 await trio.sleep(0.01)

@@ -57,12 +57,12 @@ async def port(gateway: Gateway) -> AsyncIterator[int]:
 
 
 at_once = pytest.mark.parametrize("limits", [Limits()])
-"""The default deadlines: an answer within `AT_ONCE` has waited for none of them."""
+"""The default deadlines. A response within `AT_ONCE` has not waited for any of them."""
 AT_ONCE = 1.5
 
 
 async def refused(port: int, data: bytes) -> int:
-    """The status that `data` is refused with at once; after it the connection must end."""
+    """The status with which `data` is refused at once. The connection must end after it."""
     async with connect(port) as raw:
         began = trio.current_time()
         await raw.send(data)
@@ -140,7 +140,7 @@ async def test_a_body_in_tiny_chunks(port: int) -> None:
     assert await refused(port, get + b"1\r\nx\r\n" * 1_000) == 400
     body = b'{"message":"%b"}' % (b"x" * 500)
     async with connect(port) as raw:
-        for size in (7, 64, 1_000):  # what is small as a whole may come in any pieces
+        for size in (7, 64, 1_000):  # a small body may arrive in pieces of any size
             parts = [body[at : at + size] for at in range(0, len(body), size)]
             chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
             await raw.send(head + chunks + b"0\r\n\r\n")
@@ -148,7 +148,7 @@ async def test_a_body_in_tiny_chunks(port: int) -> None:
 
 
 async def test_a_body_that_never_ends_and_never_waits(port: int, limits: Limits) -> None:
-    """The deadline is met also if there is always something to read."""
+    """The deadline applies even if there is always something to read."""
     head = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
     chunk = b"1;%b\r\nx\r\n" % (b"e" * 8_000)
     async with connect(port) as raw:
@@ -203,7 +203,7 @@ async def test_an_invalid_upgrade_is_refused_immediately(
 
 @pytest.mark.parametrize("before", [1, 3])
 async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
-    """A request as a proxy sends it that keeps its connections open."""
+    """A request of a proxy that keeps its connections open."""
     async with connect(port) as raw:
         for _ in range(before):
             await raw.send(
@@ -219,7 +219,7 @@ async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
 
 
 async def test_a_request_right_after_a_response_is_answered(port: int) -> None:
-    """The page is sent by a task that its library cancels as soon as it is out."""
+    """The page is sent by a task that the library cancels as soon as it is sent."""
     async with connect(port) as raw:
         for _ in range(20):
             await raw.send(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -433,16 +433,16 @@ async def test_a_client_that_leaves_in_any_phase_leaves_no_resources(
         (frame("{}", 3), 1002),
         (frame(b"", 11), 1002),
         (frame("{}", masked=False), 1002),
-        (frame("{}", 0), 1002),  # a continuation of nothing
+        (frame("{}", 0), 1002),  # a continuation without a first frame
         (frame("{", fin=False) + frame("{}"), 1002),
         (frame("{", fin=False) + frame("{}", BINARY), 1002),
         (frame(b"x" * 126, PING), 1002),
         (frame(b"", PING, fin=False), 1002),
-        (b"\x81\xfe\x00\x05\0\0\0\0hello", 1002),  # a length longer than need be
+        (b"\x81\xfe\x00\x05\0\0\0\0hello", 1002),  # a length that is not encoded minimally
         (b"\x81\xff" + b"\xff" * 8 + b"\0\0\0\0", 1002),  # a length of 2**64 - 1
         (frame(b"\x03", 8), 1002),  # a close frame of one byte
         (frame(b"\x03\xe7", 8), 1002),  # 999
-        (frame(b"\x03\xed", 8), 1002),  # 1005 is not to be sent
+        (frame(b"\x03\xed", 8), 1002),  # 1005 must not be sent
         (frame(b"\x03\xe8\xff", 8), 1007),
     ],
 )
@@ -490,7 +490,7 @@ async def test_a_message_of_the_maximum_size_is_accepted(port: int, limits: Limi
 
 
 async def test_an_oversized_frame_header_closes_immediately(port: int) -> None:
-    """It says it will send a terabyte; it is not kept."""
+    """The header announces a terabyte, which is not buffered."""
     async with open_client(port) as client:
         await client.receive_type("welcome")
         await client.raw.send(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0")
@@ -516,7 +516,7 @@ async def test_a_ping_during_the_close_is_ignored(port: int) -> None:
         await client.receive_type("welcome")
         await client.raw.send(frame(b"", BINARY) + frame("now", PING) * 3 + command("ping"))
         assert await client.close_code() == 1003
-    async with open_client(port) as client:  # after it has said so
+    async with open_client(port) as client:  # after the client has sent its close frame
         await client.receive_type("welcome")
         await client.raw.send(frame(b"", BINARY))
         await client.raw.until(b"text frames only")
@@ -541,7 +541,7 @@ async def test_a_client_that_does_not_answer_the_close_is_aborted(port: int) -> 
 without_allowance = pytest.mark.parametrize(
     "limits", [Limits(write_timeout=0.5, commands_per_second=1e6, command_burst=1_000_000)]
 )
-"""What would happen if nothing slowed a client down."""
+"""Floods that would fill the memory if nothing slowed the client down."""
 
 
 @without_allowance
@@ -555,7 +555,7 @@ without_allowance = pytest.mark.parametrize(
 async def test_a_flood_by_a_client_that_never_reads_is_bounded(
     gateway: Gateway, port: int, limits: Limits, flood: bytes
 ) -> None:
-    """TCP slows it, nothing is piled up, and it is ended at its write deadline."""
+    """TCP slows it, nothing accumulates, and it is disconnected at the write deadline."""
     messages = sent = 0
     async with open_client(port, receive_buffer=4096) as client:
         with trio.fail_after(PATIENCE), suppress(Reset):
@@ -566,7 +566,7 @@ async def test_a_flood_by_a_client_that_never_reads_is_bounded(
                     messages = max(messages, messages_alive())
                 await trio.sleep(0 if taken else limits.write_timeout / 20)
     assert messages < 10 * limits.max_replies
-    assert sent < 32 * 1024 * 1024  # what sockets hold on both sides, and no more
+    assert sent < 32 * 1024 * 1024  # the socket buffers of both sides, and no more
 
 
 def messages_alive() -> int:
@@ -584,4 +584,4 @@ async def test_many_short_subscriptions_leave_no_memory(gateway: Gateway, port: 
         for number in range(200):
             await client.send("sync_subscriptions", id=number, jobs=[f"{number}:{n}" for n in "ab"])
             await client.receive_until(partial(is_answer, number))
-        assert gateway.node.statistics().hub.subscriptions == 3  # with the other client's
+        assert gateway.node.statistics().hub.subscriptions == 3  # including the other client's

@@ -35,8 +35,8 @@ OPERATIONS = {
 JOB = "known"
 BATCH = "POST /api/jobs"
 NOT_PROMISED: list[CheckFunction] = [positive_data_acceptance]
-"""The gateway refuses some things that a schema cannot: an `after` that is of no page, or
-249.0, which is an integer to JSON Schema."""
+"""The gateway refuses some values that a schema allows: an `after` that no page has returned, or
+249.0, which is an integer in JSON Schema."""
 WITHIN = 60.0
 some = settings(
     max_examples=60,
@@ -60,9 +60,9 @@ def token() -> str:
 
 @pytest.mark.parametrize("label", OPERATIONS)
 async def test_responses_match_the_openapi_document(label: str) -> None:
-    assert len(OPERATIONS) == 11  # none was left out because the document is wrong
+    assert len(OPERATIONS) == 11  # no operation was skipped because of an error in the document
     operation = OPERATIONS[label]
-    # In a batch each update has an answer of its own, so a wrong one does not refuse the others.
+    # In a batch each update has its own response, so an invalid one does not affect the others.
     excluded = [*NOT_PROMISED, negative_data_rejection] if label == BATCH else NOT_PROMISED
     good = {"authorization": f"Bearer {token()}"}
     known = {"job": JOB} if "{job}" in operation.path else {}
@@ -79,7 +79,7 @@ async def test_responses_match_the_openapi_document(label: str) -> None:
     @some
     @given(cases)
     def judge(case: Case[Any]) -> None:
-        # Of several with one name the last counts, and an empty one is none.
+        # Of several parameters with one name the last is used, and an empty one is ignored.
         assume(all(isinstance(it, int | float | str) and it != "" for it in case.query.values()))
         case.call_and_validate(base_url=url, timeout=WITHIN, excluded_checks=excluded)
 

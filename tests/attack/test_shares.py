@@ -87,7 +87,7 @@ async def test_invented_jobs_of_one_address_leave_quota_for_others(
 
 @pytest.fixture
 async def guarded(limits: Limits) -> AsyncIterator[Gateway]:
-    """A gateway that asks for tokens."""
+    """A gateway that requires tokens."""
     async with trio.open_nursery() as nursery:
         authenticator = open_authenticator(secret=SECRET, limits=limits)
         gateway: Gateway = await nursery.start(

@@ -1,5 +1,6 @@
-"""A gateway under an hour of trouble, shortened: clients and jobs come and go in every way, and its
-Redis is killed and restarted. At the end its resources equal those at the start.
+"""A gateway under load and faults for a long time (shortened here): clients connect and disconnect,
+jobs start and end in every way, and its Redis is killed and restarted. At the end its resources
+equal those at the start.
 
 `GATEWAY_TEST_SOAK` is the duration in seconds (default 5; use 3600 for a real soak test).
 """
@@ -30,11 +31,11 @@ linger = 0.5
 lease_check_interval = 0.2
 compare_interval = 0.5
 """
-"""What lingers must be gone at the end."""
+"""A short `linger`, so that all topics are dropped at the end."""
 POOLED = 16
-"""Connections to Redis that are kept for later, and that the start did not need yet."""
+"""Connections to Redis that the pool keeps, and that were not needed at the start."""
 GROWTH = 25.0
-"""MiB: the heap of its busiest moment, and the pools of libraries."""
+"""MiB: the heap stays as large as at its peak, and libraries have pools."""
 
 
 async def test_resources_after_the_soak_equal_those_before(tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ async def test_resources_after_the_soak_equal_those_before(tmp_path: Path) -> No
     redis = Server(redis_server())
     try:
         async with idle_gateway("--config", str(settings), "--redis", redis.url) as gateway:
-            await _churn(gateway, seconds=1)  # what is loaded or pooled at first use
+            await _churn(gateway, seconds=1)  # modules and pools that are created at the first use
             await _at_rest(gateway)
             before = gateway.memory, gateway.descriptors
             async with trio.open_nursery() as nursery:
@@ -106,7 +107,7 @@ async def _outages(redis: Server) -> None:
 
 
 async def _at_rest(gateway: AttackedGateway) -> None:
-    """Return when the gateway has noticed that all are gone, and nothing lingers."""
+    """Return when the gateway has closed all connections and dropped all topics."""
     with trio.fail_after(PATIENCE * 3):
         while True:
             now = await _metrics(gateway.port)

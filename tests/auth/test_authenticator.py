@@ -29,7 +29,7 @@ def wall() -> float:
 
 
 def token(ttl: float = 1_000, *, watch: tuple[str, ...] = ("mine:*",), **more: Any) -> str:
-    """Good for `ttl` seconds by our own clock, leeway included."""
+    """A token that is valid for `ttl` seconds on the tests' clock, including the leeway."""
     return sign({"exp": wall() + ttl - LEEWAY, "watch": watch} | more)
 
 
@@ -104,7 +104,7 @@ async def test_a_client_watches_only_the_jobs_of_its_token(
 
     await harness.publish("theirs:1", 30)
     await harness.publish("theirs:2", 40)
-    # What may not be seen looks the same whether it is there or not.
+    # A job that the client may not watch looks the same whether it exists or not.
     there, not_there = (
         [
             {**frame, "job": "x"}
@@ -150,7 +150,7 @@ async def test_a_change_of_permissions_keeps_the_mode_and_repeats_nothing(
     await trio.sleep(5)
     await client.send("hello", token=token(watch=("theirs:*",)))
     await trio.sleep(5)
-    for percent in (10, 20, 30, 40):  # faster than the client takes them
+    for percent in (10, 20, 30, 40):  # faster than the client receives them
         await harness.publish("theirs:1", percent)
     await trio.sleep(5)
     await client.send("hello", token=token(watch=("theirs:*", "mine:*")))
@@ -201,7 +201,7 @@ async def test_an_expired_token_is_announced_and_then_closes_the_connection(
     await trio.sleep(2)
     (error,) = client.sink.of("error")
     assert error["code"] == "token_expired"
-    await client.send("subscribe", jobs=["mine:1"])  # it still works
+    await client.send("subscribe", jobs=["mine:1"])  # the connection still works
     assert client.states("mine:1") == [None]
     await client.ended.wait()
     assert client.close_code is client.sink.close_code is close_codes.EXPIRED
@@ -266,7 +266,7 @@ async def test_an_invalid_hello_with_a_new_token_changes_nothing(
     assert client.states("a") == [10, 11]
 
 
-@pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the probe's
+@pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # including the probe's topic
 async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
@@ -283,7 +283,7 @@ async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
     assert client.sink.of("subscriptions")[1]["denied"] == {"secret": "node_full"}
     await harness.publish("a", percent=7)
     await trio.testing.wait_all_tasks_blocked()
-    assert client.states("a")[-1] == 7  # what there is room for goes on
+    assert client.states("a")[-1] == 7  # the job within the quota stays watched
     await other.send("unsubscribe", jobs=["b"])
     await client.send("subscribe", jobs=["secret"])
     assert client.sink.of("subscriptions")[2]["added"] == ["secret"]

@@ -17,7 +17,7 @@ from attrs import define
 from cryptography.hazmat.primitives.asymmetric import ec
 from trio.testing import MockClock
 
-from gateway.auth.key_sources import ASK_AGAIN_AFTER, KeySources
+from gateway.auth.key_sources import ASK_AGAIN_AFTER, MAX_DOCUMENT, KeySources
 from gateway.auth.keys import read_keys
 from gateway.model.errors import InvalidSettings, Unauthorized
 
@@ -38,13 +38,14 @@ CLAIMS = {"exp": NOW + 60, "watch": ["*"]}
 
 @define
 class Provider:
-    """An identity provider: what it serves, and how often it was asked."""
+    """An identity provider: the response that it serves, and the number of requests that it has
+    received."""
 
     url: str = ""
     document: str = ""
     status: int = 200
     rubbish: bytes = b""
-    """Instead of an HTTP answer."""
+    """Sent instead of an HTTP response."""
     asked: int = 0
 
 
@@ -68,7 +69,7 @@ def _serving(provider: Provider) -> Iterator[Provider]:
             self.wfile.write(provider.document.encode())
 
         def log_message(self, *args: object) -> None:
-            """Nothing: a test's output is about the test."""
+            """Log nothing, to keep the output of the tests readable."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -88,6 +89,17 @@ def test_keys_are_read_from_files_and_a_secret(tmp_path: Path) -> None:
     ring = KeySources([str(pem), str(other)], secret="s" * 32)
     ring.load()
     assert [key.algorithm for key in ring.keys] == ["HS256", "ES256", "HS256"]
+
+
+def test_a_document_of_keys_may_be_a_mebibyte(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(jwks(jwk("ES256", "k1")).ljust(MAX_DOCUMENT))
+    ring = KeySources([str(file)])
+    ring.load()
+    assert [key.algorithm for key in ring.keys] == ["ES256"]
+    file.write_text(jwks(jwk("ES256", "k1")).ljust(MAX_DOCUMENT + 1))
+    with pytest.raises(InvalidSettings, match="over 1048576 bytes"):
+        ring.load()
 
 
 async def test_a_reload_may_change_the_sources(tmp_path: Path) -> None:
@@ -186,7 +198,7 @@ def test_an_oversized_key_set_is_not_read(provider: Provider) -> None:
 async def test_an_html_page_is_not_accepted_as_a_secret(
     provider: Provider, mock_clock: MockClock
 ) -> None:
-    """What a mistyped URL answers, or a provider that is under maintenance."""
+    """A mistyped URL, or a provider under maintenance, returns such a page."""
     page = "<title>We'll-be-right-back</title>"
     provider.document = jwks(jwk("ES256", "a"))
     ring = KeySources([provider.url])
@@ -213,7 +225,7 @@ async def test_a_token_with_an_unknown_key_triggers_a_fetch(
     assert (await ring.permissions_of(token, now=NOW)).expires_at
     assert provider.asked == 2
 
-    # Anybody can send tokens with unknown keys: we do not run for each.
+    # Any client can send tokens with unknown keys, so not each causes a fetch.
     forged = sign(CLAIMS, key=private_key("EdDSA"), algorithm="EdDSA", kid="forged")
     for _ in range(5):
         with pytest.raises(Unauthorized):
@@ -240,7 +252,7 @@ async def test_an_unavailable_provider_keeps_its_keys(
     provider.status, provider.document = 500, "sorry"
     await ring.refresh()
     assert [key.id for key in ring.keys] == ["a"]
-    assert "keeping the current keys" in caplog.text
+    assert "keeping the current ones" in caplog.text
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -267,7 +279,7 @@ async def test_an_invalid_key_set_keeps_the_old_keys(
     provider.rubbish = rubbish
     await ring.refresh()
     assert [key.id for key in ring.keys] == ["a"]
-    assert "keeping the current keys" in caplog.text
+    assert "keeping the current ones" in caplog.text
 
 
 async def test_a_withdrawn_key_is_dropped_at_the_next_fetch(provider: Provider) -> None:
@@ -323,4 +335,4 @@ def test_a_repeated_kid_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "kid" not in caplog.text  # the same key twice, and another algorithm's, are no conflict
     second.write_text(jwks(again))
     KeySources([str(first), str(second)]).load()
-    assert "several keys have the same kid, each is tried: a" in caplog.text
+    assert "several keys have the same kid, trying each: a" in caplog.text

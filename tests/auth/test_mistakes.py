@@ -24,14 +24,15 @@ from tests.e2e.hosts import Host, listener
 from .signing import OTHER_SECRET, SECRET, forge, private_key, sign
 
 START = int(time.time())
-"""Of these tests: `exp` of good tokens is an hour later."""
+"""The time of these tests; `exp` of valid tokens is an hour later."""
 GOOD: dict[str, Any] = {"exp": START + 3600, "watch": ["mine:*"], "sub": "me"}
 TIME = "a number, the Unix time in seconds"
 PATTERNS = 'a list of patterns, such as ["user:7:*"]'
 NOT_TOKENS: list[tuple[str, str]] = json.loads(
     Path(__file__).with_name("not_tokens.json").read_text()
 )
-"""Texts that are no token, and their sentences. The browser client is tested with the same ones."""
+"""Texts that are not tokens, and the error message for each. The browser client is tested with the
+same ones."""
 
 
 def utc(at: int) -> str:
@@ -142,14 +143,14 @@ FINE: dict[str, Callable[[], str]] = {
 
 
 class Ends(logging.Handler):
-    """The log lines of connections that have ended, as they are written."""
+    """Passes on the log records of connections that were closed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._send, self.lines = trio.open_memory_channel[Any](10)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == "ended":
+        if record.msg == "connection closed":
             self._send.send_nowait(record)
 
 
@@ -194,8 +195,8 @@ async def test_a_mistake_is_explained_everywhere_in_the_same_words(
     text = token()
     status, problem = await over_http(host.port, text)
     assert (status, problem["detail"]) == (401, sentence)
-    turned_away = [record for record in caplog.records if record.msg == "turned away"]
-    assert [vars(record)["why"] for record in turned_away] == [sentence]
+    refused = [record for record in caplog.records if record.msg == "HTTP request refused"]
+    assert [vars(record)["reason"] for record in refused] == [sentence]
 
     ends = Ends()
     logging.getLogger("gateway.node").addHandler(ends)
@@ -204,12 +205,12 @@ async def test_a_mistake_is_explained_everywhere_in_the_same_words(
         assert closed is not None
         assert (closed.code, closed.reason) == (problem["close_code"], sentence)
         with trio.fail_after(10):
-            assert vars(await ends.lines.receive())["why"] == sentence
+            assert vars(await ends.lines.receive())["reason"] == sentence
     finally:
         logging.getLogger("gateway.node").removeHandler(ends)
 
 
 @pytest.mark.parametrize("token", FINE.values(), ids=FINE.keys())
-async def test_what_is_no_mistake_is_admitted(host: Host, token: Callable[[], str]) -> None:
+async def test_tokens_without_mistakes_are_accepted(host: Host, token: Callable[[], str]) -> None:
     assert (await over_http(host.port, token()))[0] == 404
     assert await over_websocket(host.port, token()) is None

@@ -16,7 +16,7 @@ HOST = "progress.example"
     [
         (None, True),
         (f"https://{HOST}", True),
-        (f"http://{HOST}", True),  # the scheme is the proxy's business
+        (f"http://{HOST}", True),  # a proxy may terminate TLS, so the scheme is not compared
         (f"https://{HOST}:443", True),
         (f"https://{HOST}:8443", False),
         ("null", False),
@@ -26,8 +26,8 @@ HOST = "progress.example"
         (f"https://evil{HOST}", False),
         (f"https://evil.{HOST}", False),
         (f"https://evil@{HOST}", False),
-        (f"https://{HOST}/", False),  # browsers send no slash
-        (f"https://{HOST.upper()}", False),  # nor capitals
+        (f"https://{HOST}/", False),  # browsers send no final slash
+        (f"https://{HOST.upper()}", False),  # browsers send lower case
         (f"ftp://{HOST}", False),
         (f"https://{HOST}, https://{HOST}", False),
         (HOST, False),
@@ -99,7 +99,7 @@ def test_an_invalid_origin_is_named(text: str) -> None:
         ("localhost:8000", True),
         ("LOCALHOST", True),
         ("app.localhost:8000", True),
-        ("evil.example:8000", False),  # its DNS now says 127.0.0.1
+        ("evil.example:8000", False),  # its DNS record now has 127.0.0.1
         ("127.0.0.1.evil.example", False),
         ("evil-localhost:8000", False),
         ("localhost.evil.example", False),

@@ -38,7 +38,7 @@ def claims(**more: Any) -> Claims:
 class Wrong:
     token: Callable[[], str]
     code: int
-    """How a connection that shows it ends; over HTTP it is always 401."""
+    """The close code of a connection with such a token; over HTTP the status is always 401."""
 
 
 WRONG = {
@@ -67,7 +67,7 @@ async def authenticator() -> Authenticator:
 # A program's own trio-websocket has no HTTP side.
 @pytest.fixture(params=[name for name in HOSTS if name != "trio-websocket"])
 async def host(request: pytest.FixtureRequest, authenticator: Authenticator) -> AsyncIterator[Host]:
-    """The gateway behind each transport in turn, asking for tokens."""
+    """The gateway with each transport in turn, and with tokens required."""
     async with HOSTS[request.param](LIMITS, authenticator) as host:
         await host.publish("mine:1", percent=10)
         await host.publish("theirs:1", percent=20)
@@ -75,7 +75,7 @@ async def host(request: pytest.FixtureRequest, authenticator: Authenticator) -> 
 
 
 async def end_of(port: int, *said: bytes, **headers: str) -> int | None:
-    """How a connection ends whose request has these headers, and which says this."""
+    """The close code of a connection with these headers that sends this message."""
     async with connect(port) as raw:
         await _upgrade(raw, **headers)
         await raw.send(b"".join(said))
@@ -83,7 +83,7 @@ async def end_of(port: int, *said: bytes, **headers: str) -> int | None:
 
 
 async def _upgrade(raw: Raw, path: str = "/ws", **headers: str) -> None:
-    # Nothing with the request: hypercorn dies of that.
+    # Send nothing with the request: hypercorn would crash.
     await raw.send(upgrade(path, **headers))
     assert (await raw.head())[0] == 101
 
@@ -91,7 +91,7 @@ async def _upgrade(raw: Raw, path: str = "/ws", **headers: str) -> None:
 async def asked(
     port: int, method: str, path: str, body: Json | None = None, /, **headers: str
 ) -> tuple[int, dict[str, str], Any]:
-    """A request and its answer: status, headers, document."""
+    """Send a request; returns status, headers and document."""
     data = b"" if body is None else json.dumps(body).encode()
     lines = {"host": "127.0.0.1", "content-length": str(len(data)), "connection": "close"}
     lines |= {name.replace("_", "-"): text for name, text in headers.items()}
@@ -127,7 +127,7 @@ class TestTokens:
     async def test_a_missing_token_is_401_and_4500(self, host: Host) -> None:
         status, headers, _ = await asked(host.port, "GET", "/api/jobs/mine:1")
         assert (status, headers["www-authenticate"]) == (401, "Bearer")
-        assert await end_of(host.port) == 4500  # after the time for hello
+        assert await end_of(host.port) == 4500  # after `hello_timeout`
         assert await end_of(host.port, command("subscribe", jobs=["mine:1"])) == 4500
         assert await end_of(host.port, authorization="Basic dTpw") == 4500
 
@@ -174,7 +174,8 @@ class TestTokens:
         for path in ("?prefix=theirs:", "?prefix=t", "?prefix=n"):
             _, _, page = await asked(host.port, "GET", f"/api/jobs{path}", **shown)
             assert page == {"jobs": [], "next": None}
-        # What its patterns have in common is not theirs: there are jobs at `t`, none at `n`.
+        # The common prefix of the patterns is not one of them: jobs exist under `t`, none under
+        # `n`.
         shared = {"authorization": f"Bearer {sign(claims(watch=['them:*', 'theirs:9']))}"}
         for number in range(12):
             await host.publish(f"theirs:secret-{number}", percent=1)
@@ -237,7 +238,7 @@ class TestTokens:
             answer = await asked(host.port, "POST", f"/api/jobs/{job}", {"done": 1}, **shown)
             assert answer[0] == 403
 
-    async def test_who_may_ask_a_group_asks_of_its_children_those_it_may_ask(
+    async def test_a_request_to_a_group_reaches_only_the_children_that_the_token_allows(
         self, host: Host
     ) -> None:
         async def ask(group: str, **rights: Any) -> int:
@@ -256,7 +257,7 @@ class TestTokens:
             assert await ask(group) == 403
         assert await ask("one", control=["one", "one/a", "one/b:*"]) == 202
         assert await ask("all", control=["al*"]) == 202
-        # What runs, and what begins later.
+        # Jobs that run now, and jobs that begin later.
         assert [await begin(f"one/{name}", percent=1) for name in "abc"] == [True, False, False]
         assert [await begin(f"all/{name}", percent=1) for name in "abc"] == [True, True, True]
 
@@ -304,7 +305,9 @@ class TestRevoking:
         later = time.time() + 600
         assert await revoke("a") == (200, {"id": "a", "until": None})
         assert await revoke("b", until=later) == (200, {"id": "b", "until": later})
-        assert (await revoke("d", until=time.time() - LEEWAY / 2))[0] == 200  # good for as long
+        assert (await revoke("d", until=time.time() - LEEWAY / 2))[
+            0
+        ] == 200  # valid for the same time
         for over in (0, time.time() - LEEWAY):
             status, answer = await revoke("c", until=over)
             assert (status, answer["field"]) == (400, "until")
@@ -313,7 +316,9 @@ class TestRevoking:
         assert (await asked(host.port, "GET", "/api/jobs", **shown))[0] == 401
 
     @pytest.mark.parametrize("body", [{}, {"id": ""}, {"id": 7}, {"id": "x" * 201}, {"di": "a"}])
-    async def test_what_is_none_is_named(self, host: Host, body: Json) -> None:
+    async def test_a_text_that_is_not_a_token_cannot_be_revoked(
+        self, host: Host, body: Json
+    ) -> None:
         shown = {"authorization": f"Bearer {sign(claims(revoke=True))}"}
         status, _, problem = await asked(host.port, "POST", "/api/revocations", body, **shown)
         assert (status, problem["field"]) == (400, "id")
@@ -363,7 +368,8 @@ class TestOrigins:
 
 
 class TestWithoutKeys:
-    """On the loopback, without tokens: what protects is the address, and so the origin."""
+    """On loopback, without tokens: only the address and the check of origins protect the
+    gateway."""
 
     async def test_a_public_page_gets_no_access_to_a_local_gateway(self) -> None:
         async with HOSTS["listener"](LIMITS) as host:
@@ -410,7 +416,7 @@ async def _serve_insecurely(*, task_status: trio.TaskStatus[Gateway]) -> None:
     await serve_gateway("0.0.0.0:0", insecure=True, task_status=task_status)
 
 
-class TestInside:
+class TestInternalAddress:
     async def test_publishing_can_be_moved_to_an_internal_address(self) -> None:
         async def serve(*, task_status: trio.TaskStatus[Gateway]) -> None:
             await serve_gateway(

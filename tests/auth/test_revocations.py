@@ -21,7 +21,7 @@ from tests.brokers.redis.server import Server, redis_server, session_server
 
 @define
 class Bench:
-    """A list, seen by two nodes, and a hand on its clock."""
+    """A list that two nodes use, and its clock, which a test can set."""
 
     here: Revocations
     there: Revocations
@@ -146,7 +146,7 @@ async def test_an_unavailable_redis_is_reported_and_recovers() -> None:
 
 
 async def test_revocations_are_restored_to_a_flushed_redis() -> None:
-    """Each start of a gate is a look at the list."""
+    """Each start of an authenticator reads the list."""
     server = session_server()
     revocations = RedisRevocations(server.url)
     authenticator = Authenticator(
@@ -162,7 +162,7 @@ async def test_revocations_are_restored_to_a_flushed_redis() -> None:
         assert await ids(revocations) == {"stolen"}
 
         server.client.flushall()
-        await authenticator.revoke("other", until=NOW + 60)  # as another node might
+        await authenticator.revoke("other", until=NOW + 60)  # as another node could
         assert await ids(revocations) == {"stolen", "other"}
         with pytest.raises(Unauthorized, match="revoked"):
             await authenticator.permissions(stolen)
@@ -172,7 +172,7 @@ async def test_revocations_are_restored_to_a_flushed_redis() -> None:
 
 async def test_lost_revocations_still_apply_while_redis_is_read_only() -> None:
     class Emptied(MemoryRevocations):
-        """Has lost everything, and takes nothing."""
+        """A store that has lost all entries and accepts no writes."""
 
         async def revoke(self, until: Mapping[str, float]) -> None:
             await trio.lowlevel.checkpoint()

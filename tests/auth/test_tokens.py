@@ -54,6 +54,14 @@ def test_a_token_has_the_permissions_of_its_claims() -> None:
     assert not permissions.revoke
 
 
+def test_a_token_that_is_minted_without_permissions_has_none() -> None:
+    permissions = read_token(mint(KEYS[0], now=NOW, ttl=60), KEYS, now=NOW)
+    for patterns in (permissions.watch, permissions.publish, permissions.control):
+        assert patterns == Patterns.parse([])
+    assert not permissions.revoke
+    assert permissions.subject is None
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("form", ["pem", "private pem", "jwks"])
 def test_tokens_with_public_keys_are_verified(algorithm: str, form: str) -> None:
@@ -113,7 +121,7 @@ def test_a_wrong_key_or_algorithm_is_rejected() -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_public_key_is_not_used_as_a_shared_secret(algorithm: str) -> None:
-    """The classic: the key that everybody has, used as the secret of an HMAC."""
+    """A well-known attack: the public key is used as an HMAC secret."""
     pem = public_pem(algorithm)
     for key in (pem, pem.strip()):
         token = forge({"alg": "HS256"}, GOOD, key=key.encode())
@@ -163,7 +171,7 @@ def test_a_modified_token_is_rejected(data: st.DataObject) -> None:
         assert read_token(changed, KEYS, now=NOW).subject == "me"
     except Unauthorized:
         return
-    # Base64 has unused bits in its last character: the same bytes, written otherwise.
+    # Base64 has unused bits in its last character: the same bytes in another form.
     assert at in (len(token) - 1, at if changed == token else -1)
 
 
@@ -219,7 +227,7 @@ class TestKeys:
             *("".join(public_pem(algorithm).splitlines()[1:-1]) for algorithm in ALGORITHMS),
             "".join(certificate().splitlines()[1:-1]),
         ],
-        ids=count(),  # keys are random, so their texts cannot be in the names of tests
+        ids=count(),  # numbers as ids: the random texts of keys must not be in the names of tests
     )
     def test_public_texts_are_rejected_as_secrets(self, text: str) -> None:
         with pytest.raises(InvalidSettings, match="neither a JWK Set, nor PEM"):

@@ -19,15 +19,24 @@ KIB = 1024
 
 
 def bulk(number: int) -> Raw:
-    """8 KiB of data, other than that of any other number, as it comes from a worker."""
+    """8 KiB of data, as a worker sends it, different for each number."""
     data = parse_update(b'{"data": "%08000d"}' % number).data
     assert isinstance(data, Raw)
     return data
 
 
 async def lengths(broker: MemoryBroker, count: int) -> list[int]:
-    """How many events are kept of each of the jobs 0, 1, …; 0 for one that is forgotten."""
+    """The number of stored events of each of the jobs 0, 1, …; 0 for a dropped job."""
     return [len(await broker.history(str(job), after=UNSEEN)) for job in range(count)]
+
+
+async def test_memory_is_always_readable_and_up_to_date() -> None:
+    broker = MemoryBroker()
+    await broker.publish("a", Update(percent=1))
+    assert (broker.unreadable, broker.lag, broker.unavailable_reason) == (0, 0, None)
+    async with broker.feed():
+        await broker.publish("a", Update(percent=2))
+        assert broker.lag == 1
 
 
 async def test_the_size_of_all_jobs_is_limited() -> None:
@@ -53,7 +62,7 @@ async def test_histories_are_dropped_before_jobs_and_the_oldest_first() -> None:
         for number in range(4):
             await broker.publish(str(job), Update(data=bulk(10 * job + number)))
     assert await lengths(broker, 4) == [1, 3, 3, 3]  # eleven fit
-    # The first has news; so the second has been still for longest.
+    # The first job has a new event, so the last event of the second is the oldest.
     for number in (100, 101):
         await broker.publish("0", Update(data=bulk(number)))
     assert await lengths(broker, 4) == [3, 1, 3, 3]
@@ -87,7 +96,7 @@ async def test_dropped_jobs_are_not_counted() -> None:
         for job in range(7):
             for number in range(3):
                 await broker.publish(str(job), Update(data=bulk(1_000 * round_ + number)))
-        now += 361  # lost after ten leases, and forgotten after the retention
+        now += 361  # lost after ten leases, and dropped after the retention
         await broker.expire_leases()
         assert await lengths(broker, 7) == [0] * 7
     for job in range(2):
@@ -114,7 +123,7 @@ async def test_lists_run_one_at_a_time_with_other_tasks_between() -> None:
                 await trio.lowlevel.checkpoint()
                 assert (
                     made - before <= 2
-                )  # one a pass: one before us in this, one after in the last
+                )  # one list a pass: one before this in the first pass, one after it in the last
                 before = made
 
 
@@ -176,7 +185,7 @@ async def test_a_publisher_of_many_jobs_displaces_only_its_own() -> None:
     page = await broker.recent(EVERY_JOB, limit=99, after=None)
     for event in page.events:
         kept[event.job.partition(":")[0]] += 1
-    assert kept == {"mine": 5, "junk": 28, "new": 17}  # a third, as long as others want less
+    assert kept == {"mine": 5, "junk": 28, "new": 17}  # a third, as long as others use less
 
 
 async def test_a_publisher_of_much_data_displaces_only_its_own_histories() -> None:

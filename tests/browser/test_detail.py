@@ -78,10 +78,10 @@ def test_the_address_opens_the_same_detail(
     expect(connection_of(page)).to_have_text("Live")
     connection_of(page).click()
     panel = page.get_by_role("dialog", name="Connection")
-    happened = panel.get_by_role("list", name="What happened").get_by_role("listitem")
+    happened = panel.get_by_role("list", name="Connection log").get_by_role("listitem")
     expect(happened).to_have_count(2)
     expect(happened.first).to_contain_text("Live, node")
-    expect(happened.last).to_contain_text("Connecting by WebSocket")
+    expect(happened.last).to_contain_text("Connecting over WebSocket")
     pings = panel.get_by_role("img", name=re.compile("pings: "))
     expect(pings).to_have_count(0)
     for answered in range(1, 4):

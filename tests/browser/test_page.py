@@ -65,7 +65,7 @@ def test_fast_jobs_leave_no_gap(page: Page, served: Served) -> None:
     facts = page.get_by_role("dialog", name="Connection")
     expect(facts).to_contain_text("Violations0")
     expect(facts).to_contain_text("Reconnects0")
-    expect(facts).to_contain_text("What you see is true now.")
+    expect(facts).to_contain_text("All states are current.")
 
 
 def test_a_reload_shows_the_current_state_immediately(page: Page, served: Served) -> None:

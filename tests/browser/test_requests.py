@@ -153,6 +153,39 @@ def test_a_silent_worker_leaves_the_request_open(page: Page, served: Served) -> 
     expect(stop(page)).to_be_disabled()
 
 
+def test_a_request_whose_answer_is_lost_is_shown_as_the_state_has_it(
+    complaints: Complaints, page: Page, served: Served
+) -> None:
+    complaints.expect("ERR_FAILED")
+
+    def lose_the_answer(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/requests", lose_the_answer)
+    accept_cancel(served)
+    page.goto(served.url)
+    with page.expect_event("requestfailed"):
+        stop(page).click()
+    row = row_of(page, "train:7")
+    expect(row.get_by_text("stopping…")).to_be_visible()
+    expect(stop(page)).to_be_disabled()
+    expect(row.get_by_text("The gateway does not answer.")).to_have_count(0)
+
+
+def test_a_queued_job_that_is_stopped_ends_when_its_worker_takes_it(
+    page: Page, served: Served
+) -> None:
+    served.report("train:7", status="queued", accepts=["cancel"])
+    page.goto(served.url)
+    stop(page).click()
+    row = row_of(page, "train:7")
+    expect(row.get_by_text("stopping…")).to_be_visible()
+    with Running(sys.executable, "-c", WORKER, served.url):
+        expect(row).to_contain_text("Cancelled")
+    expect(stop(page)).to_have_count(0)
+
+
 def test_a_request_to_a_job_that_has_ended_shows_so(
     complaints: Complaints, page: Page, served: Served
 ) -> None:
@@ -195,13 +228,13 @@ def test_a_custom_verb_has_a_button(page: Page, served: Served) -> None:
     page.goto(served.url)
     row = row_of(page, "copy:1")
     row.get_by_role("button", name="save-now").click()
-    expect(row.get_by_text("save-now: asked for…")).to_be_visible()
+    expect(row.get_by_text("save-now: requested…")).to_be_visible()
     expect(row.get_by_role("button", name="save-now")).to_be_disabled()
     expect(row.get_by_role("button", name="Stop")).to_be_enabled()
     document = httpx.get(f"{served.url}/api/jobs/copy:1", trust_env=False).json()
     served.report("copy:1", ack=document["state"]["request"]["id"])
     expect(row.get_by_role("button", name="save-now")).to_be_enabled()
-    expect(row.get_by_text("asked for…")).to_have_count(0)
+    expect(row.get_by_text("requested…")).to_have_count(0)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +292,7 @@ def test_a_request_without_permission_shows_an_error(
         page.goto(site)
         button = page.get_by_role("button", name="Stop Training")
         button.click()
-        expect(page.get_by_text("You are not allowed to ask for this.")).to_be_visible()
+        expect(page.get_by_text("You are not allowed to do this.")).to_be_visible()
         expect(button).to_be_enabled()
         detail = page.evaluate(
             "async (url) => {"

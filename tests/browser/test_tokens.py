@@ -125,15 +125,15 @@ def test_a_token_is_renewed_without_a_visible_interruption(page: Page, served: S
     assert said.count("hello") >= 4
 
 
-def test_the_page_asks_for_a_token_once(complaints: Complaints, page: Page, served: Served) -> None:
+def test_the_user_enters_a_token_once(complaints: Complaints, page: Page, served: Served) -> None:
     complaints.expect("401")
     served.report("video:42", percent=10)
     page.goto(served.url)
-    expect(page.get_by_role("heading", name="This gateway asks for a token")).to_be_visible()
+    expect(page.get_by_role("heading", name="This gateway requires a token")).to_be_visible()
     token = page.get_by_label("Token")
     token.fill("nonsense")
     page.get_by_role("button", name="Show jobs").click()
-    expect(page.get_by_role("alert")).to_contain_text("does not take this one")
+    expect(page.get_by_role("alert")).to_contain_text("does not accept this token")
 
     token.fill(mint("--watch", "video:*"))
     token.press("Enter")

@@ -25,6 +25,6 @@ def fake_gateway() -> Iterator[FakeGateway]:
 
 
 def address(served: Running) -> str:
-    """Where it serves, as soon as it does."""
+    """Wait until it serves; returns its address."""
     served.until("\n")
     return served.output.decode().split()[-1].rstrip("/")

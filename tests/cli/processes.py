@@ -21,13 +21,12 @@ from typing import IO, Self
 __all__ = ["GATEWAY", "Running", "Terminal", "clean_environment"]
 
 GATEWAY = (sys.executable, "-m", "gateway.cli")
-WITHIN = 30.0  # seconds: far more than anything takes, so that only what hangs fails
+WITHIN = 30.0  # seconds: far more than any step needs, so that only a hanging process fails
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without anything that sets the gateway, and `variables`.
-
-    Without a delay at shutdown, which processes that no load balancer knows need not have.
+    """This process's environment without the gateway's settings, with `variables`, and without a
+    shutdown delay, which is useless without a load balancer.
     """
     inherited = {
         name: v for name, v in os.environ.items() if not name.startswith("PROGRESS_GATEWAY_")
@@ -36,8 +35,8 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 
 class Running:
-    """A running process, in a session of its own. At the end of the `with` block it is killed, and
-    all that it has started."""
+    """A running process, in its own session. At the end of the `with` block it and all processes
+    that it has started are killed."""
 
     def __init__(
         self, *command: str, env: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
@@ -74,7 +73,7 @@ class Running:
 
     @property
     def errors(self) -> str:
-        """All that it said on stderr so far."""
+        """Its stderr so far."""
         # By `pread`: the process writes at the offset of this very file description.
         number = self._errors.fileno()
         return os.pread(number, os.fstat(number).st_size, 0).decode(errors="replace")
@@ -83,7 +82,8 @@ class Running:
         self.process.send_signal(number)
 
     def until(self, text: str, *, times: int = 1, within: float = WITHIN) -> str:
-        """Read its stdout until `text` is in it so often; returns all that was read so far."""
+        """Read its stdout until it contains `text` so many times; returns all that was read so
+        far."""
         deadline = time.monotonic() + within
         wanted = text.encode()
         while self.output.count(wanted) < times:
@@ -114,7 +114,7 @@ class Terminal:
     def __init__(self, *command: str, columns: int = 100, rows: int = 24) -> None:
         self._controller, inside = pty.openpty()
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        # `setsid -c` makes the terminal the one whose Ctrl-C the process hears.
+        # `setsid -c` makes it the controlling terminal, so that the process gets Ctrl-C.
         self.process = subprocess.Popen(
             ["setsid", "--ctty", "--wait", *command],
             stdin=inside,
@@ -137,7 +137,7 @@ class Terminal:
     ) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self._controller)  # hangs up on the remaining processes
+        os.close(self._controller)  # the remaining processes get SIGHUP
 
     def resize(self, columns: int, rows: int) -> None:
         """Resize the terminal; its foreground processes get SIGWINCH."""
@@ -148,7 +148,7 @@ class Terminal:
         os.write(self._controller, text.encode())
 
     def until(self, text: str, *, within: float = WITHIN) -> str:
-        """Read until `text` is on it; returns all that was read so far."""
+        """Read until the output contains `text`; returns all that was read so far."""
         deadline = time.monotonic() + within
         while text.encode() not in self.seen:
             assert self._read(deadline), f"{text!r} never came; {self.seen!r}"

@@ -35,7 +35,7 @@ def test_a_job_that_cannot_be_cancelled_is_reported(url: str) -> None:
 
 def test_a_command_is_stopped_and_the_job_is_cancelled(url: str) -> None:
     with Running(*GATEWAY, "run", "a:1", "--url", url, "--", "sleep", "60") as running:
-        while finish("cancel", "a:1", "--url", url)[0] != 0:  # until it is known
+        while finish("cancel", "a:1", "--url", url)[0] != 0:  # until the gateway has the job
             assert running.process.poll() is None
         assert running.end() == 128 + 15
     code, text = finish("watch", "a:1", "--url", url)

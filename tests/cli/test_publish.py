@@ -59,7 +59,7 @@ EVERY_FIELD = (
 
 def test_publish_sends_every_field(url: str) -> None:
     assert answer("a", *EVERY_FIELD, url=url)["applied"]
-    # The same once more changes nothing: so each was taken as it was meant.
+    # The same command again changes nothing, so each field had the intended value.
     assert answer("a", *EVERY_FIELD, url=url)["reason"] == "unchanged"
     assert answer("a", "--data", "null", url=url)["applied"]
     assert answer("a", "--data", "null", url=url)["reason"] == "unchanged"
@@ -101,7 +101,7 @@ def test_an_invalid_argument_is_reported_before_connecting(
     assert done.stderr.startswith(f"Error: {said}")
 
 
-class TestStraightToARedis:
+class TestDirectlyToRedis:
     """It uses the publisher of workers, which tests/worker tests."""
 
     def test_publish_sends_every_field(self) -> None:
@@ -148,7 +148,7 @@ class TestStraightToARedis:
 
     @pytest.fixture
     def worker(self) -> Iterator[str]:
-        """The URL of a user whose password is `hush`, with a place for one."""
+        """The URL of a user whose password is `hush`, with a placeholder for the password."""
         server = session_server()
         server.client.acl_setuser(
             "worker", enabled=True, passwords=["+hush"], keys=["*"], categories=["+@all"]

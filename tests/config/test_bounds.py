@@ -1,4 +1,4 @@
-"""Every limit and every setting has bounds: no value is accepted that nothing was made for."""
+"""Every limit and every setting has bounds, so that no unusable value is accepted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.model.limits import NEEDS_RESTART
 from gateway.protocol.commands import parse_update
 from tests.brokers.redis.server import session_server
 
-NUMBERS = [field for field in fields(Limits) if field.name != "retry"]
+NUMBERS = [field for field in fields(Limits) if field.name != "reconnect_window"]
 WRONG = [inf, -inf, nan, -1, -0.0, 0, 1e300, 10**30, 2**63, "1", True, None, [], 1e-9]
 
 
@@ -56,21 +56,21 @@ def test_the_minimum_and_maximum_are_accepted(field: Any) -> None:
     "value", [(nan, 1), (1, nan), (0, inf), (2, 1), (-1, 1), (1,), 1, None, ("0", "1"), (0, 1e9)]
 )
 def test_the_retry_window_is_limited(value: Any) -> None:
-    with pytest.raises(ValueError, match="retry must be two numbers"):
-        Limits(retry=value)
+    with pytest.raises(ValueError, match="reconnect_window must be two numbers"):
+        Limits(reconnect_window=value)
 
 
 @pytest.mark.parametrize(
-    "line", ["retention = inf", "retention = nan", "history = 1e3", "retry = 1"]
+    "line", ["retention = inf", "retention = nan", "history = 1e3", "reconnect_window = 1"]
 )
 def test_an_error_in_the_settings_file_names_the_limit(line: str) -> None:
     with pytest.raises(InvalidSettings, match=line.partition(" ")[0]):
         read_file(f"[limits]\n{line}")
 
 
-def test_the_settings_file_can_set_the_retry_window() -> None:
-    _, table = read_file("[limits]\nretry = [1, 2.5]")
-    assert limits_of(table).retry == (1, 2.5)
+def test_the_settings_file_can_set_the_reconnect_window() -> None:
+    _, table = read_file("[limits]\nreconnect_window = [1, 2.5]")
+    assert limits_of(table).reconnect_window == (1, 2.5)
 
 
 @pytest.mark.parametrize("text", ["inf", "-inf", "nan", "-1", "1e999", "1e300", "9" * 400, "0x10"])

@@ -35,7 +35,7 @@ def test_default_settings_are_valid_and_used() -> None:
         "shutdown_timeout": 10.0,
         "hypercorn_guard": True,
         "shutdown_delay": None,
-        "exit_if_away": False,
+        "exit_if_unavailable": False,
         "log_level": "info",
         "redis": None,
         "shards": None,

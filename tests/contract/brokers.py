@@ -64,7 +64,7 @@ async def redis() -> AsyncIterator[Bench]:
 
 
 def pass_time(client: Any, prefix: str, seconds: float) -> None:
-    """Have nodes asked for leases all the while: else it would count as a step of the clock."""
+    """Check leases all the time: a pause would count as a step of the clock."""
     if client.hexists(f"{prefix}:counters", "asked_at"):
         client.hincrbyfloat(f"{prefix}:counters", "asked_at", seconds)
 

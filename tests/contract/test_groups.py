@@ -72,7 +72,7 @@ async def test_a_group_has_far_fewer_events_than_its_children(bench: Bench) -> N
         await bench.broker.publish_many([(name, update) for name in names])
         if step == 0:
             began = (await bench.broker.positions(["g"]))["g"]
-            assert began.seq - before.seq == len(names)  # each that begins is an event
+            assert began.seq - before.seq == len(names)  # the start of each child is an event
     after = (await bench.broker.positions(["g"]))["g"]
     assert (await state_of(bench)).percent == 10
     assert after.seq - began.seq == 100
@@ -145,7 +145,7 @@ async def test_a_group_has_no_lease_and_is_kept_as_long_as_its_children(bench: B
     state = await state_of(bench)
     assert (state.health, state.children) == ("ok", Children(2, running=1, succeeded=1))
     assert list(await bench.broker.read(["g/a", "g/b"])) == ["g/b"]
-    # The one that is forgotten still counts, and counts as another attempt when it is back.
+    # The dropped child is still counted, and counts as another attempt when it reports again.
     await bench.publish("g/b", status="succeeded")
     assert (await state_of(bench)).status == "succeeded"
     await bench.publish("g/a", percent=1)
@@ -221,7 +221,7 @@ async def test_running_children_are_listed_by_name(bench: Bench) -> None:
     assert await bench.broker.running_children("g/s") == ["g/s/x"]
 
 
-async def test_who_begins_after_its_group_was_asked_is_asked_as_well(bench: Bench) -> None:
+async def test_a_job_that_begins_later_gets_the_request_of_its_group(bench: Bench) -> None:
     await bench.publish("g", children=3, accepts=("cancel",))
     await bench.publish("g/before", percent=1, accepts=("cancel",))
     await bench.broker.publish("g", RequestUpdate(ask=Request(id="r", verb="cancel", by="ann")))
@@ -249,7 +249,7 @@ async def test_who_begins_after_its_group_was_asked_is_asked_as_well(bench: Benc
     assert (await state_of(bench, "g/s/a")).request != result.request
 
 
-async def test_a_pass_that_a_killed_node_did_not_finish_is_finished_for_any_verb(
+async def test_a_request_that_a_killed_node_did_not_send_to_all_children_reaches_them(
     bench: Bench,
 ) -> None:
     accepts = ("pause", "resume", "save")
@@ -267,7 +267,7 @@ async def test_a_pass_that_a_killed_node_did_not_finish_is_finished_for_any_verb
         assert (result.request and result.request.verb) == verb
         result = await bench.broker.publish("g/a", Update(attempt=1, ack=str(number)))
         assert result.request is None
-    # What is asked for once does not mean what begins later.
+    # A request that is not lasting is not for jobs that begin later.
     begins = Update(start=True, run="x", accepts=accepts)
     assert (await bench.broker.publish("g/c", begins)).request is None
 
@@ -296,7 +296,7 @@ async def test_below_an_inner_group_that_is_not_running_the_next_report_brings_a
         assert result.request is None
 
 
-async def test_a_group_that_begins_with_a_child_is_asked_as_well(bench: Bench) -> None:
+async def test_a_group_that_begins_with_its_child_gets_the_request_too(bench: Bench) -> None:
     await bench.publish("g", children=1, accepts=("cancel",))
     await bench.publish("g/s", children=2, status="queued", accepts=("cancel",))
     await bench.broker.publish("g", RequestUpdate(ask=Request(id="r", verb="cancel")))

@@ -1,4 +1,4 @@
-"""A running node for tests of connections. A module sets other limits by a fixture of its own."""
+"""A running node for tests of connections. A module can override the limits by its own fixture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node on a mock clock, with clients that a test opens."""
+"""A node on a mock clock, with clients that the test connects."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from gateway.model.state import Event, Position, State
 
 @define
 class RecordingOutbox:
-    """Records its notifications."""
+    """An outbox that records its notifications."""
 
     notified: list[Subscription] = field(factory=list)
 
@@ -19,7 +19,7 @@ class RecordingOutbox:
 
 
 class IgnoringOutbox:
-    """Keeps nothing."""
+    """An outbox that ignores notifications."""
 
     def notify(self, subscription: Subscription) -> None:
         pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -194,6 +195,17 @@ async def test_positions_of_hello_are_used_once(
     assert client.seen == [(1, 2), (None, 2)]
 
 
+async def test_a_hello_replaces_the_positions_of_the_hello_before(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    epoch, _ = await harness.publish("a", percent=1)
+    client = await harness.connect()
+    await client.source.send(type="hello", positions={"a": [epoch, 1]})
+    await client.source.send(type="hello")
+    await client.subscribe("a")
+    assert client.seen == [(None, 1)]
+
+
 @pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the probe's
 async def test_a_node_at_max_topics_refuses_other_jobs(
     autojump_clock: MockClock, harness: Harness
@@ -234,6 +246,7 @@ async def test_what_a_stream_is_denied_does_not_end_the_rest(
             ("node_full", "y:")
         ]
         assert [frame["prefix"] for frame in sink.of("set")] == ["x:"]
+        assert harness.node.counters.protocol_errors == {"node_full": 3}
         await harness.publish("a", percent=40)
         await quiet()
         assert sink.of("progress")[-1]["state"]["percent"] == 40
@@ -429,7 +442,7 @@ class TestHeartbeat:
         assert len(client.sink.of("ping")) == 4
 
 
-class TestEndings:
+class TestClosing:
     async def test_a_stuck_client_is_aborted_and_does_not_affect_others(
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:
@@ -553,7 +566,31 @@ async def test_max_hz_limits_progress_and_not_replies(
     assert pong_at - start == pytest.approx(2.5, abs=0.06)
 
 
+@pytest.mark.parametrize("limits", [Limits(max_topics=1)])  # the probe's
+async def test_the_log_has_the_code_and_the_reason_of_an_end(
+    autojump_clock: MockClock, harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.node")
+    await harness.node.serve(FakeSource(), Sink(), positions={"a": None})
+    client = await harness.connect()
+    await trio.sleep(3)
+    client.source.hang_up()
+    await client.ended.wait()
+    closed = [vars(record) for record in caplog.records if record.msg == "connection closed"]
+    assert [(one["code"], one["reason"], one["duration_s"]) for one in closed] == [
+        (4002, "this node watches 1 jobs already", 0),
+        (1000, "normal", 3),
+    ]
+
+
 class TestDrain:
+    async def test_a_node_without_clients_is_drained_at_once(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        start = trio.current_time()
+        await harness.node.drain()
+        assert trio.current_time() == start
+
     async def test_clients_get_goaway_and_then_1001(
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:

@@ -1,4 +1,5 @@
-"""Each entry is opened on time, once, for any other entries and any delay of the tick."""
+"""Each entry is opened once and on time, whatever other entries there are, and however late a tick
+is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shared log: every frame says what it covers, under any loss and any pace."""
+"""The shared log: the range that each frame covers is correct, for any loss and any rate."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def test_mode_every_gets_each_event() -> None:
     ("cursor", "expected"),
     [
         (Position(5, 2), [(2, 3)]),  # continues
-        (Position(5, 9), [(None, 3)]),  # ahead of us: cannot be
-        (Position(6, 1), [(None, 3)]),  # from a record we do not know
+        (Position(5, 9), [(None, 3)]),  # above the newest event: impossible
+        (Position(6, 1), [(None, 3)]),  # from an unknown record
     ],
 )
 def test_a_position_is_continued_or_replaced_by_a_snapshot(
@@ -133,7 +133,9 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
     assert (behind.take(), further.take(), behind.take(), asked) == (None, None, None, [topic])
     assert behind.due
     topic.append(event(11))
-    topic.refill([event(seq) for seq in range(3, 14)])  # it knows more than the feed has brought
+    topic.refill(
+        [event(seq) for seq in range(3, 14)]
+    )  # it has newer events than the feed has delivered
     assert covers(behind.take()) == [(seq, seq + 1) for seq in range(4, 11)]
     assert frames(further.take()) == [
         {"type": "gap", "job": "job", "epoch": 1, "from": 2, "to": 10}
@@ -144,7 +146,7 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
     assert asked == [topic]
     topic.append(event(12, size=500))
     assert topic.replay_bytes < 2000
-    assert watch(topic, Position(1, 2), "every").take() is None  # it may be had again
+    assert watch(topic, Position(1, 2), "every").take() is None  # it may be available again
     assert asked == [topic, topic]
 
 
@@ -166,7 +168,7 @@ def test_a_missing_or_late_answer_changes_nothing(answer: list[Event] | None) ->
         topic.append(event(seq))
     subscription = watch(topic, Position(1, 1), "every")
     assert subscription.take() is None
-    topic.append(event(6))  # another hole, of which the answer does not know yet
+    topic.append(event(6))  # another gap, which the answer does not cover yet
     topic.refill(answer)
     assert (subscription.take(), asked) == (None, [topic, topic])
     topic.refill([event(seq) for seq in range(1, 7)])
@@ -187,9 +189,9 @@ def test_subscribers_at_the_same_position_share_one_message() -> None:
 @pytest.mark.parametrize(
     ("requested_at", "status", "received"),
     [
-        (Position(1, 2), "running", [(None, 0)]),  # forgotten: nothing would ever come of it
-        (Position(1, 2), "failed", []),  # an end is true all the same
-        (Position(1, 1), "running", []),  # the answer is older than what we know
+        (Position(1, 2), "running", [(None, 0)]),  # dropped: no event would ever follow
+        (Position(1, 2), "failed", []),  # a final state stays correct
+        (Position(1, 1), "running", []),  # the answer is older than the topic
     ],
 )
 def test_a_job_that_the_broker_has_dropped_becomes_unknown(
@@ -214,7 +216,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("event"), st.integers(1, 3)),  # events accepted by the broker
         st.tuples(st.just("lose"), st.integers(1, 3)),  # of which the feed lost some
-        st.tuples(st.just("anew"), st.just(0)),  # the record was created anew
+        st.tuples(st.just("anew"), st.just(0)),  # the record was created again
         st.tuples(st.just("take"), st.sampled_from([0, 1, 2, 3])),
     ),
     max_size=60,
@@ -258,7 +260,7 @@ def test_any_history_follows_the_clients_rule(
         else:
             take(value)
     if seq:
-        topic.append(event(seq, epoch))  # the position check of §6 brings it
+        topic.append(event(seq, epoch))  # the comparison of positions repairs it
     for number in range(4):
         take(number)
         assert not subscriptions[number].due

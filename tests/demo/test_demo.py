@@ -1,4 +1,4 @@
-"""The demo as its user runs it. `--once` is the real thing, so it takes its time, once."""
+"""The demo as a user runs it. `--once` runs the whole demo, so it takes a minute."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def workers_of(url: str) -> list[int]:
             ):
                 found.append(int(path.name))
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # the process has ended meanwhile
     return found
 
 
 def wait_for_jobs(url: str, *, within: float = 20) -> list[dict[str, Any]]:
-    """The jobs of a demo, as soon as one of them has got somewhere."""
+    """The jobs of a demo, as soon as one of them has made progress."""
     deadline = time.monotonic() + within
     etag, jobs = "", []
     while time.monotonic() < deadline:
@@ -153,7 +153,7 @@ def test_an_explicit_port_is_not_replaced() -> None:
 
 def test_the_default_port_is_replaced_if_it_is_taken() -> None:
     with ExitStack() as stack:
-        with suppress(OSError):  # another process has taken it: as good
+        with suppress(OSError):  # another process uses it, which is fine too
             stack.enter_context(socket.create_server(("127.0.0.1", 8000)))
         demo = stack.enter_context(Running(*DEMO, env=PLAIN))
         assert not address(demo).endswith(":8000")

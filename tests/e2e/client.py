@@ -1,4 +1,5 @@
-"""Clients of our own, byte by byte: what a library would not send, and would hide.
+"""Test clients that send and receive single bytes, because libraries would not send, or would hide,
+some of them.
 
 `Raw` is a TCP connection. `Client` uses WebSocket on it, and uses no code of this project
 but JSON, and keeps each frame as it came. Every wait has a deadline.
@@ -18,7 +19,7 @@ import trio
 from attrs import define, field, frozen
 
 PATIENCE = 5.0
-"""Seconds any answer may take. Nothing here needs a tenth of it."""
+"""Maximum seconds for a response; normally it takes less than a tenth of that."""
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -30,7 +31,7 @@ class Reset(Exception):
 
 
 class Closed(Exception):
-    """The gateway said goodbye; `code` is None if it closed without a close frame."""
+    """The gateway closed the connection; `code` is None if it sent no close frame."""
 
     def __init__(self, code: int | None, reason: str = "") -> None:
         super().__init__(f"{code} {reason}")
@@ -48,7 +49,7 @@ class Raw:
 
     @property
     def port(self) -> int:
-        """Our own end's."""
+        """The address of this end."""
         port: int = self._socket.getsockname()[1]
         return port
 
@@ -61,7 +62,7 @@ class Raw:
                 raise Reset from None
 
     def send_some(self, data: bytes) -> int:
-        """What the kernel takes of `data` at once."""
+        """Send the part of `data` that the kernel accepts at once."""
         try:
             return socket.socket.send(self._socket._sock, data)  # type: ignore[attr-defined]  # private
         except BlockingIOError:
@@ -70,28 +71,29 @@ class Raw:
             raise Reset from None
 
     async def until(self, marker: bytes) -> bytes:
-        """Everything up to and with `marker`; what there is if the gateway ends before."""
+        """Receive until `marker`, or until the gateway closes the connection."""
         while marker not in self._received and await self._more():
             pass
         before, found, self._received = self._received.partition(marker)
         return before + found
 
     async def exactly(self, size: int) -> bytes:
-        """`size` bytes; fewer if the gateway ends before."""
+        """Receive `size` bytes; fewer if the gateway closes the connection before."""
         while len(self._received) < size and await self._more():
             pass
         data, self._received = self._received[:size], self._received[size:]
         return data
 
     async def rest(self) -> bytes:
-        """Everything until the gateway ends."""
+        """Receive everything until the gateway closes the connection."""
         while await self._more():
             pass
         data, self._received = self._received, b""
         return data
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        """A response head: its status and headers (names in lower case). 0: it ended."""
+        """Receive a response head: its status and headers (names in lower case). Status 0: the
+        connection ended."""
         head = (await self.until(b"\r\n\r\n")).decode()
         if not head:
             return 0, {}
@@ -100,7 +102,7 @@ class Raw:
         return int(first.split()[1]), {name.lower(): text.strip() for name, _, text in headers}
 
     async def response(self) -> tuple[int, dict[str, str], bytes]:
-        """A whole response with a content-length."""
+        """Receive a complete response with a content-length."""
         status, headers = await self.head()
         return status, headers, await self.exactly(int(headers.get("content-length", "0")))
 
@@ -171,7 +173,7 @@ def frame(
     rsv: int = 0,
     masked: bool = True,
 ) -> bytes:
-    """A frame as a client sends it (RFC 6455 §5.2). Masked with zeros: it stays legible."""
+    """A frame as a client sends it (RFC 6455 §5.2). Masked with zeros, so that it stays legible."""
     data = payload.encode() if isinstance(payload, str) else payload
     first = fin << 7 | rsv << 4 | opcode
     mask = masked << 7
@@ -210,11 +212,11 @@ class Client:
 
     raw: Raw
     subprotocol: str | None = None
-    """The one the gateway chose."""
+    """The subprotocol that the gateway chose."""
     answers_pings: bool = True
-    """Whether it answers WebSocket pings, as a browser does by itself."""
+    """Whether it answers WebSocket pings, as browsers do automatically."""
     frames: list[Frame] = field(factory=list)
-    """The text frames that came, in order."""
+    """The received text frames, in order."""
     pings: int = 0
     _objects: deque[Json] = field(factory=deque)
 
@@ -323,7 +325,7 @@ class Follower:
         self.steps.append((prev, seq))
 
     async def follow(self, client: Client, until: Callable[[Json], bool]) -> None:
-        """Take all progress up to the state `until` says yes to."""
+        """Receive progress until `until` returns true for the state."""
         while True:
             object_ = await client.receive_type("progress")
             self.take(object_)

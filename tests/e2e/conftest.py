@@ -19,7 +19,7 @@ HOSTS = {"listener": listener, "hypercorn": asgi_server, "trio-websocket": embed
 
 @pytest.fixture
 def limits() -> Limits:
-    """Short deadlines: hostile clients run into them."""
+    """Short deadlines, so that tests with hostile clients reach them soon."""
     return Limits(
         request_header_timeout=0.3,
         body_timeout=0.3,
@@ -43,17 +43,17 @@ def port(gateway: Gateway) -> int:
 
 @pytest.fixture(autouse=True)
 def _no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """What a client does is never an error of the gateway."""
+    """Input of a client must never cause an error in the log."""
     yield
-    # Of the test itself: `records` are of the phase we are in.
+    # Of the call phase; `records` would be those of the current phase.
     records = caplog.get_records("call")
     wrong = [record.getMessage() for record in records if record.levelno >= logging.ERROR]
     assert not wrong
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
-    """Return when it holds. The one place that polls: for what has no event to wait for,
-    such as the gateway's bookkeeping after a client has seen its connection end."""
+    """Return when the condition is true. The only place that polls, for conditions without an
+    event, such as the gateway's counts after a client has been disconnected."""
     with trio.fail_after(PATIENCE):
         while not holds():  # noqa: ASYNC110 - there is no event
             await trio.sleep(0.002)

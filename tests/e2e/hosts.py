@@ -45,14 +45,14 @@ class Host:
     port: int
     node: Node
     publish: Callable[..., Awaitable[PublishResult]]
-    """`publish(job, **update)`: straight into the broker."""
+    """`publish(job, **update)`: directly to the broker."""
 
 
 @asynccontextmanager
 async def listener(
     limits: Limits, authenticator: Authenticator | None = None
 ) -> AsyncIterator[Host]:
-    """Our own."""
+    """The gateway's own port."""
     async with trio.open_nursery() as nursery:
         serve = partial(serve_gateway, "127.0.0.1:0", None, limits, authenticator=authenticator)
         gateway: Gateway = await nursery.start(serve)
@@ -64,7 +64,7 @@ async def listener(
 async def asgi_server(
     limits: Limits, authenticator: Authenticator | None = None
 ) -> AsyncIterator[Host]:
-    """hypercorn's, around the ASGI application."""
+    """hypercorn with the ASGI application."""
     broker = MemoryBroker(limits)
     config = Config()
     config.bind = ["127.0.0.1:0"]
@@ -131,7 +131,7 @@ async def in_process(*arguments: str, env: Mapping[str, str] = {}) -> AsyncItera
 
 
 async def printed(process: trio.Process, marker: bytes) -> bytes:
-    """What a process printed up to the line with `marker`."""
+    """Read the output of a process up to the line with `marker`."""
     assert process.stdout is not None
     output = b""
     with trio.fail_after(START):

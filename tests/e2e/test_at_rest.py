@@ -1,4 +1,4 @@
-"""After hundreds of clients of all kinds nothing of them is left."""
+"""After hundreds of clients of all kinds have disconnected, no resources are left."""
 
 from __future__ import annotations
 

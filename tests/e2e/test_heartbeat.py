@@ -35,7 +35,7 @@ async def test_a_client_that_answers_no_ping_is_disconnected(gateway: Gateway, p
 
 
 async def test_a_client_that_answers_websocket_pings_stays(port: int) -> None:
-    """It answers WebSocket pings by itself."""
+    """Its library answers WebSocket pings automatically."""
     async with open_client(port) as client:
         await client.receive_type("welcome")
         async with trio.open_nursery() as nursery:
@@ -67,7 +67,7 @@ async def test_a_client_that_sends_pings_is_not_pinged(port: int) -> None:
 
 
 async def test_frames_sent_to_a_client_are_no_sign_of_life(gateway: Gateway, port: int) -> None:
-    """Progress goes out all the time; the client is silent all the same."""
+    """Progress is sent all the time, but the client is silent."""
     async with open_client(port) as client, trio.open_nursery() as nursery:
         client.answers_pings = False
         await client.send("subscribe", jobs=["a"])

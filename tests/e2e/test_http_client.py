@@ -1,4 +1,5 @@
-"""The HTTP side over a real socket: what is right, what is wrong, who is slow, who leaves."""
+"""The HTTP API over a real socket: valid and invalid requests, slow clients, and clients that
+disconnect."""
 
 from __future__ import annotations
 
@@ -100,7 +101,7 @@ async def test_an_error_is_a_problem_document_with_the_field(
 async def test_an_oversized_body_is_413(http: httpx.AsyncClient, port: int, limits: Limits) -> None:
     answer = await http.post(f"/api/jobs/{JOB}", content=b" " * (limits.max_body + 1))
     assert answer.status_code == 413
-    async with connect(port) as raw:  # one that announces more than it will ever send
+    async with connect(port) as raw:  # a body that is shorter than announced
         await raw.send(post(JOB, b"")[:-4].replace(b"length: 0", b"length: 1000000000000"))
         await raw.send(b"\r\n\r\n" + b" " * (limits.max_body + 1))
         assert (await raw.response())[0] == 413
@@ -320,7 +321,7 @@ async def test_a_stream_can_be_resumed(
         _, of_a = await event(raw)
         assert (of_a["job"], of_a["prev"], of_a["seq"]) == ("a", 1, 5)
         await gateway.publish("b", percent=6)
-        _, of_b = await event(raw)  # and nothing of b before: it was up to date
+        _, of_b = await event(raw)  # and nothing for b before: it was up to date
         assert (of_b["job"], of_b["prev"], of_b["seq"]) == ("b", 1, 2)
 
     async with connect(port) as raw:  # each event once more, in mode `every`

@@ -41,7 +41,7 @@ async def test_welcome_has_the_limits(host: Host, limits: Limits) -> None:
             "message": limits.max_frame,
         }
         assert welcome["ping_interval"] == limits.ping_interval
-        assert welcome["retry"] == list(limits.retry)
+        assert welcome["retry"] == list(limits.reconnect_window)
         assert isinstance(welcome["node"], str)
         assert isinstance(welcome["time"], float)
 
@@ -122,7 +122,7 @@ async def test_the_end_arrives_after_any_number_of_updates(
         assert await client.ask("ping") == {"type": "pong"}
 
 
-# Not this folder's short deadlines: a stock server takes its time for so many frames.
+# Without this folder's short deadlines, because another server is slow with so many frames.
 @pytest.mark.parametrize("limits", [Limits(shutdown_timeout=2.0)])
 @pytest.mark.parametrize("subprotocol", [None, "progress.v1"])
 async def test_mode_every_gets_each_event_once_in_order(
@@ -202,7 +202,7 @@ async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
         await client.send("hello", positions={JOB: position})
         assert (await client.ask("subscribe", jobs=[JOB]))["added"] == [JOB]
 
-    async with open_client(host.port) as client:  # behind: a frame that continues
+    async with open_client(host.port) as client:  # older position: a frame that continues it
         await host.publish(JOB, percent=2)
         await host.publish(JOB, percent=3)
         await positions_of_a_new_connection(client, [epoch, 1])
@@ -210,14 +210,18 @@ async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
         assert (frame_["prev"], frame_["seq"], frame_["epoch"]) == (1, 3, epoch)
         assert "snapshot" not in frame_
 
-    async with open_client(host.port) as client:  # up to date: nothing, until there is news
+    async with open_client(host.port) as client:  # newest position: nothing until the next event
         await positions_of_a_new_connection(client, [epoch, 3])
         assert await client.ask("ping") == {"type": "pong"}
         await host.publish(JOB, percent=4)
         frame_ = await client.receive()
         assert (frame_["prev"], frame_["seq"]) == (3, 4)
 
-    for position in ([epoch - 1, 2], [epoch + 1, 2], [epoch, 99]):  # from elsewhere: a snapshot
+    for position in (
+        [epoch - 1, 2],
+        [epoch + 1, 2],
+        [epoch, 99],
+    ):  # position of another epoch: a snapshot
         async with open_client(host.port) as client:
             await positions_of_a_new_connection(client, position)
             frame_ = await client.receive()
@@ -260,7 +264,7 @@ async def test_max_hz_limits_the_rate_and_the_end_arrives(host: Host) -> None:
         began = trio.current_time()
         for _ in range(6):
             follower.take(await client.receive_type("progress"))
-        # Five intervals of 20 ms; unpaced it is a few in all.
+        # Five intervals of 20 ms; without the limit it takes a few ms in all.
         assert trio.current_time() - began > 2.5 / rate
         done.set()
         await follower.follow(client, is_final)
@@ -386,7 +390,7 @@ async def test_the_protocol_works_under_hypercorn() -> None:
             assert (await client.receive())["state"]["percent"] == 37
             assert (await http.get("/readyz")).status_code == 200
             process.send_signal(signal.SIGTERM)
-            # hypercorn cuts its clients off before it tells the application to end.
+            # hypercorn disconnects its clients before it tells the application to end.
             assert await client.close_code() is None
         with trio.fail_after(PATIENCE):
             assert await process.wait() == 0

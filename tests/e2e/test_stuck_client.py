@@ -19,7 +19,7 @@ from .hosts import in_process, printed
 
 JOB = "video:42"
 BULK = "x" * 8_000
-"""In each event, so that a socket is soon full."""
+"""Data in each event, so that a socket is soon full."""
 TINY = 2_048
 
 
@@ -30,7 +30,7 @@ def limits() -> Limits:
 
 @asynccontextmanager
 async def stuck(port: int, kind: str) -> AsyncIterator[Raw]:
-    """A client that asks for the job and then reads nothing."""
+    """A client that subscribes to the job and then reads nothing."""
     async with connect(port, receive_buffer=TINY) as raw:
         if kind == "stream":
             await raw.send(
@@ -75,7 +75,7 @@ async def test_a_stuck_client_is_closed_and_others_miss_nothing(
         assert [seq for _, seq in of_every.steps] == list(range(done + 2))
 
         assert statistics().hub.subscriptions == 2
-        with pytest.raises(Reset):  # no goodbye: half a frame may have been on its way
+        with pytest.raises(Reset):  # no close frame: half a frame may be on the wire
             await raw.rest()
     assert of_latest.at[JOB][1] == done + 1
 
@@ -91,7 +91,7 @@ async def test_a_stuck_client_uses_bounded_memory(gateway: Gateway, port: int, k
         await other.ask("subscribe", jobs=[JOB], mode="every")
         await eventually(lambda: gateway.node.statistics().hub.subscriptions == 2)
         await other.receive()
-        for _ in range(100):  # fills sockets, ring and history
+        for _ in range(100):  # fills sockets, replay and history
             await gateway.publish(JOB, phase=str(_), data=BULK)
             await other.receive()
         tracemalloc.start()
@@ -103,7 +103,7 @@ async def test_a_stuck_client_uses_bounded_memory(gateway: Gateway, port: int, k
             grown, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        # The ring and the history once over, and what tracing a test costs.
+        # The replay and the history once more, and the cost of tracing a test.
         assert grown < events * len(BULK) / 4
         assert gateway.node.statistics().connections == 2
 

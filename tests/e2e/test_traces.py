@@ -154,7 +154,7 @@ async def test_the_span_ends_when_the_clients_have_been_written_to(spans: Spans)
             nursery.start_soon(node.serve, source, sink)
             await source.send(type="subscribe", jobs=["a"])
         await eventually(lambda: all(sink.of("progress") for sink in sinks))
-        for percent in range(1, 31):  # each in an order of its own
+        for percent in range(1, 31):  # each in its own order
             await broker.publish("a", Update(percent=percent, traceparent=SPAN))
             await eventually(lambda: len(spans.deliveries) == percent)  # noqa: B023 - at once
         nursery.cancel_scope.cancel()

@@ -54,7 +54,7 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
                     await tell(one if done == 2 else two, "video:42", done=done)
                     follower.take(await client.receive())
                 second.process.kill()
-            # The node is gone; the client takes its position to the other one.
+            # The node has ended; the client connects to the other one with its position.
             epoch, seq = follower.at["video:42"]
             await tell(one, "video:42", status="succeeded")
             async with open_client(port_of(one)) as client:
@@ -85,7 +85,7 @@ async def test_readiness_depends_on_redis() -> None:
                         return error.code
 
             async def becomes(status: int) -> None:
-                # A probe has nothing but asking again.
+                # There is no notification, so poll like a load balancer.
                 while await trio.to_thread.run_sync(readiness) != status:  # noqa: ASYNC110 - of another process
                     await trio.sleep(0.05)
 
@@ -116,7 +116,7 @@ async def test_hypercorn_uses_redis_too() -> None:
 
 
 def test_an_unreachable_redis_is_reported_in_one_line() -> None:
-    with node("redis://127.0.0.1:1", "--exit-if-away") as refused:
+    with node("redis://127.0.0.1:1", "--exit-if-unavailable") as refused:
         assert refused.end() == 3
         assert "--redis (PROGRESS_GATEWAY_REDIS): Redis:" in refused.errors
         assert "Traceback" not in refused.errors

@@ -1,4 +1,4 @@
-"""`gateway serve`, in which something unforeseen happens: `broken_node.py WHAT [options of serve]`.
+"""`gateway serve` with an unexpected error: `broken_node.py WHAT [options of serve]`.
 
 WHAT is `raise` (the third batch of the feed makes the poller raise an unexpected error) or `end`
 (the feed ends without an error).

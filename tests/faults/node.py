@@ -1,7 +1,6 @@
-"""`gateway serve`, which on SIGUSR2 prints how many Trio tasks are living.
-
-The command line is `gateway`'s own and so is all the rest; only `trio.run` is given an
-instrument that counts, because nobody outside of a process can.
+"""`gateway serve` that prints the number of its Trio tasks on SIGUSR2. The command line and
+everything else are `gateway`'s own. Only `trio.run` gets an instrument, because tasks cannot be
+counted from outside the process.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from gateway.cli import main
 
 
 class TaskCounter(trio.abc.Instrument):
-    """Counts tasks, and says how many there are."""
+    """Counts tasks."""
 
     def __init__(self) -> None:
         self._living = 0
@@ -31,7 +30,7 @@ class TaskCounter(trio.abc.Instrument):
         self._living -= 1
 
     def answer(self, *signal: object) -> None:
-        """Print the number of this answer, and how many tasks are living."""
+        """Print the serial number of this line, and the number of tasks."""
         os.write(1, f"task_counter {next(self._answers)}: {self._living} tasks\n".encode())
 
 

@@ -22,7 +22,7 @@ from .client_logs import Json
 __all__ = ["Node", "Worker"]
 
 HERE = Path(__file__).parent
-PYTHON = (sys.executable, "-P")  # -P: the folder of the script is not a place to import from
+PYTHON = (sys.executable, "-P")  # -P: do not import from the folder of the script
 
 
 class Node:

@@ -1,7 +1,7 @@
 """The tests, several times in a row: `python -m tests.faults.repeat 10 [pytest's own …]`.
 
-Prints a table: a line a test, a column a run, and what it took; then why what failed did.
-Exits with 1 if anything failed. Nothing skips here: what skips has failed.
+Prints a table with a line for each test, a column for each run, and the durations; then the output
+of the tests that failed. Exits with 1 if any test has failed. A skipped test counts as failed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run_all(arguments: tuple[str, ...]) -> list[Run]:
             stdout=subprocess.DEVNULL,
             check=False,
         )  # fmt: skip
-        return [_read(case) for case in ElementTree.parse(report).iter("testcase")]  # noqa: S314 - our own
+        return [_read(case) for case in ElementTree.parse(report).iter("testcase")]  # noqa: S314 - written by our own pytest
 
 
 def _read(case: ElementTree.Element) -> Run:

@@ -1,10 +1,10 @@
 """A Redis that loses writes while clients read: `python -m tests.faults.rollback`.
 
-Each round: jobs go on, the server writes an RDB, jobs go on further and some end; readers have
-seen it; the server is killed and starts from the RDB. One to three nodes reach it over a link of
-0, 5 or 20 ms; readers GET, list, long-poll and subscribe, any mixture of them, at all nodes in
-turn; some workers report straight to the Redis all the while. What each reader saw is held
-against `readers.taken_back`. A round's seed is printed if it fails.
+In each round the jobs make progress, the server writes an RDB, and the jobs make more progress and
+some end. When readers have seen that, the server is killed and starts from the RDB. One to three
+nodes reach it over a link of 0, 5 or 20 ms. A mixture of readers that GET, list, long-poll and
+subscribe uses all nodes in turn, and some workers report directly to the Redis.
+`readers.taken_back` checks what each reader saw. If a round fails, its seed is printed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(nodes: int, delay: float) -> AsyncIterator[Stage]:
-    """`nodes` on one server, `delay` seconds away. It keeps what `SAVE` has written."""
+    """`nodes` on one server, over a link of `delay` seconds. The server keeps only what `SAVE` has
+    written."""
     with ExitStack() as stack:
         server = Server(redis_server(), "--dbfilename", "rollback.rdb")
         stack.callback(server.close)
@@ -67,7 +68,8 @@ async def open_stage(nodes: int, delay: float) -> AsyncIterator[Stage]:
 async def slow_link(
     port: int, path: str, delay: float, *, task_status: trio.TaskStatus[list[trio.SocketListener]]
 ) -> None:
-    """What listens on `port` is the server at `path`, and bytes take `delay` either way."""
+    """A proxy from `port` to the server at `path`, which delays bytes by `delay` in each
+    direction."""
 
     async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
         send, receive = trio.open_memory_channel[tuple[float, bytes]](1_000)
@@ -105,13 +107,13 @@ async def slow_link(
 
 
 class Workers:
-    """Publish straight to the server, by `FCALL`."""
+    """Publish directly to the server, by `FCALL`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     async def publish(self, job: str, *fields: Any) -> None:
-        """Until it is taken."""
+        """Repeat until it is accepted."""
         while not await self.try_to_publish(job, *fields):  # noqa: ASYNC110 - there is no event
             await trio.sleep(0.01)
 
@@ -119,13 +121,13 @@ class Workers:
         words = ("FCALL", "progress", 1, "progress", job, *fields)
         try:
             await trio.to_thread.run_sync(self._server.client.execute_command, *words)
-        except (redis.ConnectionError, OSError):  # of before the server was killed
+        except (redis.ConnectionError, OSError):  # from before the server was killed
             return False
         return True
 
 
 async def play_round(stage: Stage, kinds: Sequence[str], seed: int) -> list[str]:
-    """One round; what does not hold."""
+    """Run one round; returns the violations."""
     chance = random.Random(seed)
     stage.rounds += 1
     jobs = [f"r{stage.rounds}:{number}" for number in range(6)]
@@ -156,7 +158,7 @@ async def play_round(stage: Stage, kinds: Sequence[str], seed: int) -> list[str]
         with trio.move_on_after(AFTERWARDS):
             percent = 91
             while True:
-                if busy:  # a worker goes on, straight to the server, before any node does
+                if busy:  # a worker reports directly to the server before any node has reconnected
                     await workers.try_to_publish(
                         jobs[5], "percent", min(percent, 99), "message", percent
                     )
@@ -178,7 +180,7 @@ async def play_round(stage: Stage, kinds: Sequence[str], seed: int) -> list[str]
 
 
 async def until_seen(readers: Sequence[Reader], jobs: Sequence[str], holds: Any) -> None:
-    """Every reader has last seen each of these jobs in a state for which it `holds`."""
+    """Wait until the last state that every reader has of each of these jobs fulfils `holds`."""
 
     def all_seen() -> bool:
         for reader in readers:

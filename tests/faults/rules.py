@@ -50,7 +50,7 @@ MESSAGE_TYPES = frozenset(
 
 @frozen
 class Violation:
-    """One rule, broken once."""
+    """One violation of a rule."""
 
     client: str
     at: float
@@ -91,7 +91,7 @@ def violations(client_log: ClientLog) -> Iterator[Violation]:
 
 
 Broken = Iterator[tuple[str, str]]
-"""A rule, and what has broken it."""
+"""The name of a rule, and a description of the violation."""
 
 
 @define
@@ -248,7 +248,7 @@ def missing_ends(
 
 
 def left_stale(client_log: ClientLog) -> Iterator[Violation]:
-    """A violation if the client was last told that its feed is stale."""
+    """A violation if the last message about the feed said that it is stale."""
     words = [
         s
         for s in client_log.observations

@@ -1,4 +1,4 @@
-"""A scenario: what is at work, what goes wrong, and what must hold in the end.
+"""A scenario: the processes, the fault, and the checks at the end.
 
     async with run_scenario() as scenario:
         async with scenario.fault():
@@ -81,7 +81,7 @@ class Scenario:
     ends: dict[str, Json] = field(factory=dict)
     """How each job ended, as its worker reported it."""
     over_at: float = 0.0
-    """When the fault was over."""
+    """When the fault ended."""
     _began_at: float = field(factory=trio.current_time)
 
     def now(self) -> float:
@@ -176,7 +176,7 @@ class Scenario:
         )
 
     async def wait_for_stale(self, *, expected: bool = True) -> None:
-        """Wait until every client has been told that its feed is stale (or no longer stale)."""
+        """Wait until every client has received that its feed is stale (or no longer stale)."""
         await self.until(
             f"every client was told that the feed is {'stale' if expected else 'fresh'}",
             lambda: all(watcher.stale == expected for watcher in self.watchers),
@@ -213,7 +213,7 @@ class Scenario:
             if watcher.nodes()[0][0] == node.name and sends_pings in (None, watcher.sends_pings)
         ]
 
-    # The course of a scenario.
+    # The phases of a scenario.
 
     async def begin(self, options: dict[str, dict[str, Any]]) -> None:
         """Start workers and clients, and wait until every client sees progress."""
@@ -227,7 +227,7 @@ class Scenario:
         await self.wait_for_ends("early")
 
     async def end_all(self) -> None:
-        """End all jobs, and wait until every client knows."""
+        """End all jobs, and wait until every client has received their ends."""
         for worker in self.workers.values():
             worker.end()
         await self.wait_for_ends(*self.workers)
@@ -246,7 +246,7 @@ class Scenario:
         self.problems += rules.summary(broken)
 
     async def resources(self) -> Resources:
-        """The resources that the living nodes hold now."""
+        """The resources that the running nodes hold now."""
         living = [node for node in self.nodes if not node.killed]
         connections = await self.redis.connections()
         call_connections = connections.count("")
@@ -267,7 +267,8 @@ class Scenario:
         return now
 
     async def check_released(self, before: Resources) -> None:
-        """Wait until every living node holds as much as before the clients came."""
+        """Wait until every running node holds only the resources that it held before the clients
+        connected."""
         killed = sum(node.killed for node in self.nodes)
         if killed:
             share = len(self.nodes) - killed, len(self.nodes)

@@ -1,7 +1,5 @@
-"""The Redis of a scenario: what is done to it, from inside Trio, and who is connected to it.
-
-It may have a replica, which takes its place when it dies: at the same address, or because
-a Sentinel says so.
+"""The Redis of a scenario: faults of it, called in Trio, and the list of its connections. It may
+have a replica, which replaces it after a failure: at the same address, or promoted by a Sentinel.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ class Store:
         self.url = sentinel.url if sentinel else server.url
 
     async def command(self, *words: str | int) -> Any:
-        """What the server answers."""
+        """Send a command; returns the response."""
         return await trio.to_thread.run_sync(self.server.client.execute_command, *words)
 
     def kill(self) -> None:
@@ -56,18 +54,19 @@ class Store:
         self.server.kill()
 
     async def start(self) -> None:
-        """Start it again, on what it has written down; returns when it answers."""
+        """Start it again with the data on its disk; returns when it answers."""
         await trio.to_thread.run_sync(self.server.start)
 
     def stop(self) -> None:
-        """SIGSTOP: it is connected, takes what is written to it, and says nothing."""
+        """SIGSTOP: connections stay open, and data that is sent is accepted by the kernel, but
+        there is no response."""
         self.server.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self.server.process.send_signal(signal.SIGCONT)
 
     async def trim_feed(self) -> None:
-        """Drop all events of the feed, in however many streams it is kept."""
+        """Drop all events of the feed, in all of its streams."""
         for key in await self.command("KEYS", "*:feed*"):
             await self.command("XTRIM", key, "MAXLEN", 0)
 
@@ -77,7 +76,7 @@ class Store:
         await self.command("CLIENT", "KILL", "TYPE", "replica")
 
     async def fail_over(self) -> None:
-        """The server dies, and what was its replica takes its place."""
+        """Kill the server; its replica replaces it."""
         assert self._replica is not None
         self.kill()
         if self._sentinel is None:
@@ -94,8 +93,8 @@ class Store:
                     await trio.sleep(0.1)  # the Sentinel notifies only its subscribers
 
     async def hand_over(self) -> Server:
-        """The Sentinel promotes the replica, as an operator asks it to. Returns the old primary,
-        which lives and takes writes until the Sentinel has made it a replica."""
+        """Order the Sentinel to promote the replica, as an operator would. Returns the old primary,
+        which still runs and accepts writes until the Sentinel has made it a replica."""
         assert self._sentinel is not None
         assert self._replica is not None
         command = ("SENTINEL", "FAILOVER", "primary")
@@ -107,8 +106,9 @@ class Store:
         return self._replica
 
     async def connections(self) -> list[str]:
-        """Their names ("" for none), but for the one that asks and those of replicas; also those
-        to the Sentinel, of which a node has as many as calls that ask it at the same time."""
+        """The names of the connections ("" for none), without the one that lists them and those of
+        replicas. Connections to the Sentinel are included; a node has one for each concurrent call
+        that asks it."""
 
         def names(client: Any) -> list[str]:
             own = client.client_id()
@@ -133,7 +133,7 @@ class Store:
             server.close()
 
     async def in_step(self) -> None:
-        """Return when the replica has all that the server has now, and can take its place."""
+        """Return when the replica has all of the server's data and can replace it."""
         if self._sentinel is not None:
             await self._sentinel.knows_replica()
         wanted = (await self.command("INFO", "replication"))["master_repl_offset"]
@@ -151,7 +151,7 @@ class Store:
 
 
 class Sentinel:
-    """One Redis Sentinel, which watches the server at `port`. It decides alone."""
+    """One Redis Sentinel, which monitors the server at `port`, with a quorum of one."""
 
     def __init__(self, port: int) -> None:
         own = free_port()
@@ -171,7 +171,7 @@ class Sentinel:
         wait_for(self.client, self._process)
 
     async def knows_replica(self) -> None:
-        """Return when it knows whom to promote."""
+        """Return when it knows the replica to promote."""
 
         def replicas() -> Any:
             try:
@@ -181,7 +181,7 @@ class Sentinel:
 
         with trio.fail_after(15):
             while not await trio.to_thread.run_sync(replicas):  # noqa: ASYNC110 - of another process
-                await trio.sleep(0.1)  # it asks the server now and then
+                await trio.sleep(0.1)  # it polls the server at intervals
 
     def close(self) -> None:
         self.client.close()
@@ -222,8 +222,8 @@ def _primary_and_replica(port: int) -> tuple[Server, Server]:
 
 
 def free_port() -> int:
-    """One to listen on. Below those that systems take for outgoing connections: of these
-    one that is free now may not be in a moment."""
+    """A free port to listen on. It is below the range for outgoing connections, because a port of
+    that range may be taken a moment later."""
     while True:
         port = random.randrange(20_000, 30_000)
         with socket.socket() as probe, suppress(OSError):

@@ -19,7 +19,7 @@ NODE = str(Path(__file__).with_name("broken_node.py"))
 def test_a_defect_ends_the_process_with_a_traceback(what: str, said: str) -> None:
     server = session_server()
     command = (sys.executable, "-P", NODE, what, "serve", "--bind", "127.0.0.1:0")
-    # Its probes are the batches of its feed.
+    # The node's own probes make the batches of the feed.
     limits = "[limits]\nprobe_interval = 0.05\n"
     config = server.socket.with_name("broken.toml")
     config.write_text(limits)

@@ -1,4 +1,4 @@
-"""Faults of a node. The clients of the other one do not notice."""
+"""Faults of a node, which do not affect the clients of the other one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def test_a_node_is_killed() -> None:
 
 
 async def test_a_node_is_stopped_for_twenty_seconds() -> None:
-    """Half of its clients wait for it, the others go to the other one."""
+    """Half of its clients wait for it, the others connect to the other node."""
     async with run_scenario() as scenario:
         node = scenario.nodes[1]
         async with scenario.fault():
@@ -44,7 +44,7 @@ async def test_the_feed_is_trimmed_while_a_node_is_stopped() -> None:
 
 
 async def test_the_last_events_are_trimmed_from_the_feed() -> None:
-    """Nothing comes after them that would show that something is missing."""
+    """No later event shows that some are missing."""
     async with run_scenario() as scenario:
         node = scenario.nodes[1]
         async with scenario.fault():
@@ -57,7 +57,7 @@ async def test_the_last_events_are_trimmed_from_the_feed() -> None:
 
 
 async def test_clients_move_to_a_node_that_is_behind() -> None:
-    """It was stopped for a moment, and Redis no longer has the events that it has missed."""
+    """The node was stopped for a moment, and Redis no longer has the events that it has missed."""
     async with run_scenario() as scenario:
         behind, client_is_newer = scenario.nodes
         async with scenario.fault():

@@ -1,4 +1,4 @@
-"""A planned failover by a Sentinel: the old primary still takes writes while clients read."""
+"""A planned failover by a Sentinel: the old primary still accepts writes while clients read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDED = JOBS[:3]
 
 
 class OldWorker:
-    """A worker that stays connected to the old primary, until that takes no more writes."""
+    """A worker that stays connected to the old primary until that accepts no more writes."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -48,8 +48,9 @@ async def feed_readers(server: Server) -> list[str]:
 
 
 def inconsistencies_of_an_epoch(readers: Sequence[Reader]) -> Iterator[str]:
-    """What a reader that changes between nodes may not see: a lower position of an epoch than
-    before, or two states at one position. (For seconds one node may be at each primary.)"""
+    """Violations seen by a reader that changes between nodes: a lower position of an epoch than
+    before, or two states at one position. (For some seconds the nodes may use different
+    primaries.)"""
     for reader in readers:
         seen: dict[tuple[str, int, int], object] = {}
         newest: dict[tuple[str, int], int] = {}
@@ -61,7 +62,7 @@ def inconsistencies_of_an_epoch(readers: Sequence[Reader]) -> Iterator[str]:
             newest[one.job, one.epoch] = max(newest[one.job, one.epoch], one.seq)
 
 
-async def test_nodes_leave_an_old_primary_that_is_writable_and_readers_see_nothing_undone() -> None:
+async def test_nodes_leave_a_writable_old_primary_and_no_state_is_taken_back() -> None:
     seed = random.randrange(10**9)
     chance = random.Random(seed)
     store = open_watched_store()

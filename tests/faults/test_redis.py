@@ -1,4 +1,4 @@
-"""Faults of Redis. Nothing is done to the nodes, so no client loses its connection."""
+"""Faults of Redis. The nodes have none, so no client may lose its connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REAPED = 4.0
 
 
 async def test_without_a_fault_all_rules_hold() -> None:
-    """The stage itself: if nothing goes wrong, all holds that must hold."""
+    """The scenario itself: without a fault no rule is broken."""
     async with run_scenario() as scenario:
         await scenario.progress_continues()
 
@@ -57,7 +57,7 @@ async def test_redis_is_stopped_for_ten_seconds() -> None:
         await scenario.progress_continues()
 
 
-async def test_redis_is_flushed_in_mid_stream() -> None:
+async def test_redis_is_flushed_while_jobs_run() -> None:
     async with run_scenario() as scenario:
         async with scenario.fault():
             await scenario.redis.command("FLUSHALL")
@@ -74,7 +74,7 @@ async def test_redis_is_flushed_at_the_end() -> None:
 
 
 async def test_redis_is_read_only_for_a_while() -> None:
-    """The address of a primary leads to a replica, which answers, and refuses writes."""
+    """A replica answers at the address of the primary, and refuses writes."""
     async with run_scenario() as scenario:
         async with scenario.fault():
             await scenario.redis.command("REPLICAOF", "127.0.0.1", 1)
@@ -106,8 +106,8 @@ async def test_redis_is_out_of_memory_for_a_while() -> None:
     ],
 )
 async def test_failover_to_a_replica_that_missed_writes(opened: Callable[[], Store]) -> None:
-    """The replica lacks the end of one job, whose lease then expires there. Of
-    the others it has older states than any client; one of them ends before it has caught up."""
+    """The replica lacks the end of one job, whose lease then expires there. Of the others it has
+    older states than any client; one of them ends before it has caught up."""
     async with run_scenario(opened, worker_options={"meanwhile": {"lease": 1.0}}) as scenario:
         await scenario.redis.in_step()
         async with scenario.fault():

@@ -1,5 +1,5 @@
-"""A Redis that loses writes while clients read: a few rounds of `rollback`, whose module
-plays as many as one likes; and that `taken_back` finds what it is there for."""
+"""A Redis that loses writes while clients read: a few rounds of `rollback` (which can also be run
+for longer), and tests of `taken_back`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The rules catch what they are for, and nothing else.
-
-A history is what really happened to a job. A truthful client log of it, however much was
-folded together, cut off or forgotten in between, breaks no rule; and each way to falsify
-one is noticed, at whatever place.
+"""Tests of the rules: they detect each kind of violation and accept every correct log. A history is
+the sequence of a job's real states. A correct client log of it breaks no rule, whatever was
+conflated, missed in a disconnection, or dropped from the history. Each kind of falsified log is
+detected, at any place.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ Event = tuple[int, int, Json]
 """Epoch, seq, state."""
 draws = st.data()
 unhurried = settings(deadline=None)
-"""However long an example takes: others may have the machine."""
+"""No deadline for an example, because the machine may be busy."""
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Event]:
-    """A job's events: in up to three epochs, of rising attempts, up to its end."""
+    """A job's events, in up to three epochs, with rising attempts, until its end."""
     events: list[Event] = []
     attempt, done = 1, 0
     for epoch in range(1, draw(st.integers(1, 3)) + 1):
@@ -89,7 +88,7 @@ def client_log(
 
 
 def broken(messages: Sequence[Json], mode: Mode = "latest") -> set[str]:
-    """The rules that this client_log breaks."""
+    """The names of the rules that this client log breaks."""
     return {violation.rule for violation in rules.violations(client_log(messages, mode))}
 
 
@@ -119,7 +118,7 @@ def test_a_correct_client_log_breaks_no_rule(
 def test_a_missing_frame_is_a_silent_gap(
     history: list[Event], mode: Mode, data: st.DataObject
 ) -> None:
-    """A frame that another one continues; a gap that was to be told."""
+    """A frame that is followed by one that continues it; or a gap that must be reported."""
     messages = truthful(data.draw, history, mode)
     needed = [
         number

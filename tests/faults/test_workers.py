@@ -1,4 +1,4 @@
-"""Faults of a worker. The watchers of other jobs do not notice."""
+"""Faults of a worker, which do not affect the clients that watch other jobs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .scenario import Scenario, run_scenario
 
 
 def healths(scenario: Scenario, job: str) -> set[tuple[tuple[str, int], ...]]:
-    """What the clients that get every event have seen of the health of a job's worker, each
-    with the number of events in a row."""
+    """The health values that clients in mode `every` received, each with the number of consecutive
+    events."""
     seen = set()
     for watcher in scenario.watchers:
         if watcher.mode == "every":
@@ -20,7 +20,7 @@ def healths(scenario: Scenario, job: str) -> set[tuple[tuple[str, int], ...]]:
 
 
 async def test_a_killed_worker_is_stalled_and_then_lost_once_each() -> None:
-    """Whichever node notices, and however many look for it."""
+    """Each event occurs once, although both nodes check leases."""
     async with run_scenario(worker_options={"meanwhile": {"lease": 1.0}}) as scenario:
         async with scenario.fault():
             scenario.workers["meanwhile"].kill()
@@ -53,7 +53,7 @@ async def test_two_workers_of_different_attempts_at_once() -> None:
         )
 
 
-async def test_a_workers_clock_is_an_hour_off() -> None:
+async def test_the_clock_of_a_worker_is_wrong_by_an_hour() -> None:
     """The clock of a worker does not affect times, leases or estimates."""
     client_is_newer, behind = {"skew": 3_600.0, "lease": 5.0}, {"skew": -3_600.0, "lease": 5.0}
     async with run_scenario(

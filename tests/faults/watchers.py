@@ -1,4 +1,4 @@
-"""Well-behaved clients: each reconnects by itself, to either node, with its positions.
+"""Correct clients: each reconnects automatically, to either node, with its positions.
 
 A client records all that it receives in its log and does not judge it. It continues from the
 last frame it received; if that frame broke a rule, the log shows it.

@@ -1,8 +1,8 @@
 """A worker process: `worker.py JOB PACE LEASE SKEW`, reporting to `PROGRESS_GATEWAY_URL`.
 
-It makes a step every PACE seconds until a line on stdin says how to end (`succeed`,
-`fail`, `cancel`), then prints what it has reported, as JSON, when the gateway has it. Its
-clock is SKEW seconds off. It exits when its stdin is closed.
+It makes a step every PACE seconds until a line on stdin orders it to end (`succeed`, `fail`,
+`cancel`). When the gateway has the end, it prints what it has reported, as JSON. Its clock is SKEW
+seconds off. It exits when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 import time
 
 PATIENCE = 60.0
-"""Seconds it waits for the gateway to take its end: longer than any fault."""
+"""Seconds to wait until the gateway has the end: longer than any fault."""
 
 
 def shift_clock(seconds: float) -> None:
-    """Set this process's clock off: its wall clock, in all the ways Python reads it."""
+    """Shift this process's wall clock, for all functions with which Python reads it."""
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + seconds
     time.time_ns = lambda: now_ns() + int(seconds * 1e9)

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.skipif(
 
 MODEL = Path(__file__).parents[2] / "docs/model/progress.pml"
 BOUND = ("END=1", "ROLLBACKS=1", "TRIMS=1", "MOVES=1", "READS=0")
-"""What one second is enough for; docs/proof.md has larger ones."""
+"""Bounds that are checked in about a second; docs/proof.md has larger ones."""
 
 
 def check(folder: Path, *defines: str, optimise: str = "-O0") -> str:
-    """What the checker says, with these macros."""
+    """The output of the checker with these macros."""
     options = [f"-D{define}" for define in defines]
     commands = [
         ["spin", *options, "-a", str(MODEL)],
@@ -45,7 +45,7 @@ def test_the_model_satisfies_its_properties(tmp_path: Path) -> None:
     [
         ("NO_MERGE", BOUND),
         ("NO_RESTORE", BOUND),
-        # Only a write after the rollback is given a position that was given before.
+        # Only a write after the rollback gets a position that was used before.
         ("NO_GENERATION", ("END=3", "ROLLBACKS=1", "TRIMS=0", "MOVES=0", "READS=0")),
         ("OPEN_AT_ONCE", BOUND),
         ("OLD_ANSWERS", ("END=1", "ROLLBACKS=1", "TRIMS=0", "MOVES=0", "READS=1")),

@@ -56,6 +56,6 @@ def test_another_epoch_starts_at_its_first_event() -> None:
         event(6, 2), [event(6, 1), event(6, 2)], after=Position(5, 7), room=10_000
     )
     assert [entry["seq"] for entry in document["events"]] == [1, 2]
-    # It began anew between the two looks.
+    # The epoch changed between the two reads.
     document = history_after(event(5, 7), [event(6, 1)], after=Position(5, 6), room=10_000)
     assert (document["epoch"], [entry["seq"] for entry in document["events"]]) == (6, [1])

@@ -40,11 +40,11 @@ async def test_refused_clients_are_counted_and_logged(caplog: pytest.LogCaptureF
     assert node.counters.http_errors == {401: 1, 403: 1, 405: 1}
     received = [vars(record) for record in caplog.records if record.name == "gateway.http"]
     forbidden, unknown = received
-    assert forbidden["why"] == "The token does not allow to publish on this job."
+    assert forbidden["reason"] == "The token does not allow to publish on this job."
     assert (forbidden["status"], forbidden["path"]) == (403, "/api/jobs/theirs:1")
-    assert (forbidden["token"], forbidden["subject"]) == ("t1", "worker 7")
+    assert (forbidden["token_id"], forbidden["subject"]) == ("t1", "worker 7")
     assert (unknown["status"], unknown["path"]) == (401, "/api/jobs/mine:1")
-    assert (unknown["token"], unknown["subject"]) == (None, None)
+    assert (unknown["token_id"], unknown["subject"]) == (None, None)
     written = Metrics(node).page().decode()
     assert 'progress_gateway_http_errors_total{status="403"} 1.0' in written
 
@@ -56,7 +56,7 @@ async def test_metrics_of_alerts_are_exported_from_the_start() -> None:
 
 
 class EndlessLists(MemoryBroker):
-    """A broker with so many lists to make that ours is never made."""
+    """A broker that is so busy with lists that this one is never returned."""
 
     async def recent(self, *args: Any, **query: Any) -> NoReturn:
         await trio.sleep_forever()

@@ -1,6 +1,7 @@
 """The Celery app of `test_celery_chord`: parts of a chord that are retried, fail, or are killed.
 
-`MARKS` is a Redis where a part says who works on it, so that the test knows whom to kill.
+`MARKS` is a Redis in which each part stores the process that works on it, so that the test can kill
+that process.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ MARKS = os.environ["MARKS"]
 
 @app.task(bind=True, job="part:{number}", max_retries=3)
 def part(self: Task[Any, Any], number: int, *, fails: int = 0, waits: bool = False) -> int:
-    """Fails `fails` times and is retried. If it `waits`, the first who works on it is killed."""
+    """Fails `fails` times and is retried. If it `waits`, the first process that works on it is
+    killed."""
     job = current_job()
     for _ in job.track(range(4)):
         pass
     if self.request.retries < fails:
         raise self.retry(countdown=0, exc=OSError(f"no route to {number}"))
     if waits:
-        job._sender.flush()  # a try that nobody heard of is not counted
+        job._sender.flush()  # a try is counted only if it was reported
         marks = redis.Redis(unix_socket_path=MARKS)
         if marks.hsetnx("marks", str(number), f"{os.getpid()} {os.getppid()}"):
             threading.Event().wait(60)
@@ -65,7 +67,7 @@ def total(numbers: list[int]) -> int:
 
 
 def restore() -> int:
-    """Have what a dead worker had taken delivered again, as Celery does every ten seconds."""
+    """Deliver the tasks of a killed worker again, as Celery does every ten seconds."""
     with app.connection_for_read() as connection:
         channel: Any = connection.default_channel
         channel.qos.restore_visible(num=1000, interval=1)

@@ -48,7 +48,7 @@ def unseen() -> None:
 @app.task(bind=True, job="flaky:{number}", max_retries=1)
 def flaky(self: Task[Any, Any], number: int) -> None:
     current_job().update(message=f"try {self.request.retries + 1}")
-    current_job()._sender.flush()  # a try that nobody heard of is not counted
+    current_job()._sender.flush()  # a try is counted only if it was reported
     raise self.retry(countdown=0, exc=OSError("no route"))
 
 
@@ -153,6 +153,6 @@ def refused(name: str) -> str:
     """What is raised when a group cannot be called."""
     try:
         start_group(name, group(encode.s(1)), serializer="none")
-    except Exception as error:  # noqa: BLE001 - its name is the answer
+    except Exception as error:  # noqa: BLE001 - the test compares its name
         return type(error).__name__
     return "nothing"

@@ -105,7 +105,7 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 
 def course(states: list[State]) -> list[tuple[int, str]]:
-    """What its viewers saw: attempt and status."""
+    """The attempts and statuses that clients received."""
     return [step for step, _ in groupby((state.attempt, state.status) for state in states)]
 
 
@@ -185,13 +185,13 @@ def test_a_terminated_task_is_cancelled(recorder: Recorder, publish: Publisher) 
 
 
 def ask(recorder: Recorder, job: str) -> None:
-    """Somebody presses the button on its page."""
+    """Send the request that the button on the page sends."""
     assert "cancel" in (recorder.states(job, lambda state: True)[-1].accepts or ())
     with urlopen(f"{recorder.url}/api/jobs/{job}/requests", b'{"verb":"cancel"}') as answer:  # noqa: S310 - ours
         assert answer.status == 202
 
 
-def test_a_task_asked_to_cancel_is_terminated(recorder: Recorder, publish: Publisher) -> None:
+def test_a_request_to_cancel_terminates_a_task(recorder: Recorder, publish: Publisher) -> None:
     assert publish("any(app.control.ping(timeout=1) for _ in range(20))") == "True"
     publish("hang.delay(20)")
     pid(recorder, "hangs:20")
@@ -201,7 +201,7 @@ def test_a_task_asked_to_cancel_is_terminated(recorder: Recorder, publish: Publi
     assert states[-1].request is not None  # its process may end before it has acknowledged it
 
 
-def test_a_queued_task_asked_to_cancel_ends_when_a_worker_takes_it(
+def test_a_queued_task_with_a_request_to_cancel_ends_when_a_worker_takes_it(
     recorder: Recorder, publish: Publisher
 ) -> None:
     task = publish("hang.apply_async([21], countdown=1).id")
@@ -212,7 +212,7 @@ def test_a_queued_task_asked_to_cancel_ends_when_a_worker_takes_it(
     assert states[-1].request is not None
 
 
-def test_a_task_in_a_pool_of_threads_that_is_asked_to_cancel_leaves_its_loop(
+def test_a_request_to_cancel_ends_the_loop_of_a_task_in_a_thread_pool(
     recorder: Recorder, publish: Publisher, environment: dict[str, str]
 ) -> None:
     command = [*WORKER, "--pool", "threads", "--queues", "loops"]
@@ -226,7 +226,7 @@ def test_a_task_in_a_pool_of_threads_that_is_asked_to_cancel_leaves_its_loop(
     assert course(states)[-1] == (1, "cancelled")
 
 
-def test_a_group_asked_to_cancel_cancels_running_and_queued_tasks(
+def test_a_request_to_cancel_a_group_cancels_running_and_queued_tasks(
     recorder: Recorder, publish: Publisher
 ) -> None:
     """Four tasks for two processes: those that are queued are revoked when their turn comes."""
@@ -241,7 +241,7 @@ def test_a_group_asked_to_cancel_cancels_running_and_queued_tasks(
 
 
 def test_a_revocation_is_repeated_until_the_worker_answers() -> None:
-    """Its broker drops commands while a worker is not connected."""
+    """The broker drops commands while no worker is connected."""
     timeouts: list[float] = []
     slept: list[float] = []
 
@@ -258,7 +258,7 @@ def test_a_revocation_is_repeated_until_the_worker_answers() -> None:
 
 
 def test_a_task_revoked_before_it_runs_is_cancelled(recorder: Recorder, publish: Publisher) -> None:
-    # A worker that has just started does not listen yet to what is said to all workers.
+    # A worker that has just started does not receive broadcasts yet.
     assert publish("any(app.control.ping(timeout=1) for _ in range(20))") == "True"
     task = publish("encode.apply_async([4], countdown=1).id")
     publish(f"app.control.revoke({task!r})")
@@ -392,7 +392,7 @@ def test_a_chain_is_one_group(recorder: Recorder, publish: Publisher) -> None:
 
 
 def test_a_group_is_cancelled_by_a_request(recorder: Recorder, publish: Publisher) -> None:
-    """Also its tasks that have not begun, and its chord's body."""
+    """Tasks that have not begun are cancelled too, and the body of the chord."""
     tasks = "chord([stopped.si(number) for number in range(5)], encode.si(18))"
     publish(f"start_group('stopped', {tasks}, accepts={{'cancel'}})")
     recorder.states("stopped/stopped:0", lambda state: bool(state.accepts))

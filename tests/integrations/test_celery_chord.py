@@ -1,8 +1,8 @@
 """A chord of some hundred tasks behind two nodes on one Redis, while workers are killed.
 
-However the tasks are retried, delivered again and killed, the group ends, and says of its
-children what they say of themselves. Celery's workers, the nodes and the Redis are real; each
-node has a client that checks that it misses no event.
+However the tasks are retried, delivered again and killed, the group ends, and its counts agree with
+the states of its children. Celery's workers, the nodes and the Redis are real; each node has a
+client that checks that it misses no event.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 APP = "tests.integrations.chord_tasks"
 PATIENCE = 60.0
-"""Seconds, for all of it: far more than it takes."""
+"""Seconds for the whole test: far more than it needs."""
 WORKER = [
     sys.executable, "-m", "celery", "-A", APP, "worker", "--pool", "prefork", "--concurrency", "2",
     "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING",
@@ -41,14 +41,14 @@ WORKER = [
 
 @define
 class Site:
-    """Two nodes, and where the workers of each find everything."""
+    """Two nodes, and the environment of the workers of each."""
 
     redis: Server
     nodes: list[str]
     environments: list[dict[str, str]]
 
     async def publish(self, statement: str) -> None:
-        """Execute it in a process that has the app."""
+        """Execute code in a process that has the Celery app."""
         code = f"from {APP} import *\n{statement}"
         await trio.run_process([sys.executable, "-c", code], env=self.environments[0])
 
@@ -97,7 +97,7 @@ Workers = list[subprocess.Popen[bytes]]
 
 @pytest.fixture
 def workers(site: Site) -> Iterator[Workers]:
-    """One for each node."""
+    """A client for each node."""
     workers = [site.start_worker(number) for number in (0, 1)]
     yield workers
     for one in workers:
@@ -137,7 +137,8 @@ async def follow(site: Site, group: str, node: int) -> None:
 
 
 def check(site: Site, group: str) -> dict[str, Any]:
-    """Both nodes say the same of a group that has ended, and its children say it, too."""
+    """Both nodes show the same counts for the ended group, and the states of its children agree
+    with them."""
     state: dict[str, Any] = site.get(f"/api/jobs/{group}")["state"]
     for node in (0, 1):
         assert site.get(f"/api/jobs/{group}", node=node)["state"] == state
@@ -183,9 +184,9 @@ def counted(state: dict[str, Any]) -> list[int]:
     return [state["children"][status] for status in ("succeeded", "failed", "cancelled")]
 
 
-async def test_what_cannot_run_any_more_is_cancelled(site: Site, workers: Workers) -> None:
-    """Celery says nothing of the body of a chord whose header failed, nor of what comes
-    after a failure in a chain."""
+async def test_tasks_that_will_never_run_are_cancelled(site: Site, workers: Workers) -> None:
+    """Celery sends no signal for the body of a chord whose header failed, nor for the tasks after a
+    failure in a chain."""
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             for group in CANVASES:

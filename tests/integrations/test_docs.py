@@ -56,7 +56,9 @@ async def test_the_documented_program_works(
 
 def test_the_documented_program_handles_sigterm() -> None:
     program, work = PROGRAMS["Stopping by a signal"], "pass  # insert(row)"
-    hurry = "while True: job.update(message=str(time.monotonic()))"  # the log begins with a change
+    hurry = (
+        "while True: job.update(message=str(time.monotonic()))"  # the history begins with a change
+    )
     assert program.count(work) == 1
     server = session_server()
     with subprocess.Popen(
@@ -74,7 +76,7 @@ def test_the_documented_program_handles_sigterm() -> None:
 
 
 def test_the_celery_example_works(tmp_path: Path) -> None:
-    """With a prefork pool, and straight to a Redis: test_celery has the rest over HTTP."""
+    """With a prefork pool, reporting directly to a Redis; `test_celery` covers HTTP."""
     program, address = PROGRAMS["Celery"], "redis://127.0.0.1:6379"
     assert program.count(address) == 1
     server = session_server()

@@ -93,7 +93,7 @@ def test_current_job_works_in_a_helper_thread_of_a_single_job(fake_gateway: Fake
     assert found == ["outer", None, "inner", "outer"]
 
 
-def test_arguments_that_make_no_valid_id_raise(fake_gateway: FakeGateway) -> None:
+def test_arguments_that_give_an_invalid_id_raise(fake_gateway: FakeGateway) -> None:
     @job("video:{video}", url=fake_gateway.url)
     def encode(video: str) -> None: ...
 

@@ -20,7 +20,7 @@ from tests.worker.fake_gateway import DEADLINE
 from tests.worker.recorder import Recorder
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what is out of date in its many packages is not our concern
+    warnings.simplefilter("ignore")  # deprecation warnings of its dependencies
     pytest.importorskip("ipykernel")
     pytest.importorskip("ipywidgets")
     manager = pytest.importorskip("jupyter_client.manager")
@@ -37,7 +37,7 @@ def recorder() -> Iterator[Recorder]:
 
 
 class Notebook:
-    """A kernel with a client."""
+    """A running kernel with a connected client."""
 
     def __init__(self, url: str, folder: Path) -> None:
         environment = os.environ | {
@@ -55,7 +55,7 @@ class Notebook:
         return request
 
     def end(self, request: str) -> list[dict[str, Any]]:
-        """The outputs of a cell, after its end."""
+        """Run a cell; returns its outputs when it has ended."""
         outputs = []
         while True:
             message = self._client.get_iopub_msg(timeout=DEADLINE)
@@ -65,7 +65,7 @@ class Notebook:
                     return outputs
 
     def run(self, cell: str) -> list[dict[str, Any]]:
-        """The outputs of a cell that raises no exception."""
+        """Run a cell that must not raise; returns its outputs."""
         outputs = self.end(self.begin(cell))
         assert not [each for each in outputs if each["type"] == "error"], outputs
         return outputs
@@ -111,7 +111,9 @@ def test_a_job_over_several_cells_ends_by_a_call(notebook: Notebook, recorder: R
     assert (end.status, end.done) == ("succeeded", 2)
 
 
-def test_a_job_that_nobody_can_end_any_more_says_so(notebook: Notebook, recorder: Recorder) -> None:
+def test_a_warning_for_a_job_that_can_no_longer_be_ended(
+    notebook: Notebook, recorder: Recorder
+) -> None:
     notebook.run("job = Job('cells:2', total=2, lease=2)\njob.advance()")
     notebook.run("job = None")
     stalled = recorder.states("cells:2", lambda state: state.health != "ok")[-1]
@@ -122,7 +124,7 @@ def test_a_job_that_nobody_can_end_any_more_says_so(notebook: Notebook, recorder
 def test_the_end_of_a_block_does_not_block_the_loop_of_the_kernel(
     notebook: Notebook, recorder: Recorder
 ) -> None:
-    """A gateway that accepts a connection and never answers is waited for without an end."""
+    """The gateway accepts the connection and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         notebook.run(f"from math import inf\nwith Job('cell:4', url={url!r}, timeout=inf): pass")

@@ -17,7 +17,7 @@ Attach = Callable[[JobHandler], logging.Logger]
 
 @pytest.fixture
 def attach() -> Iterator[Attach]:
-    """Adds a handler to the root, where all records come by, and takes it off again."""
+    """Adds a handler to the root logger, which gets all records, and removes it again."""
     root = logging.getLogger()
     added: list[JobHandler] = []
 
@@ -74,7 +74,7 @@ def test_the_handler_never_raises(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(logging, "raiseExceptions", True)  # which only means that it is told
+    monkeypatch.setattr(logging, "raiseExceptions", True)  # which only means that it is warned
 
     def broken() -> Job:
         raise ZeroDivisionError("ouch")
@@ -107,8 +107,8 @@ def test_log_lines_of_the_sender_are_ignored(nowhere: str, attach: Attach) -> No
 def test_a_log_line_under_the_senders_lock_does_not_deadlock(
     fake_gateway: FakeGateway, attach: Attach
 ) -> None:
-    """One thread logs, so it holds the handler's lock and wants the process's; another
-    holds the process's and logs what the worker package says."""
+    """One thread logs, so it holds the handler's lock and waits for the process's. Another one
+    holds the process's lock and logs a warning of the worker package."""
     with Job("job") as job:
         handler = JobHandler(job)
         log = attach(handler)

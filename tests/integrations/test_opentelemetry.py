@@ -60,7 +60,10 @@ def test_a_span_of_the_sdk_is_used() -> None:
     with trace.get_tracer("tests").start_as_current_span("encode") as span:
         context = span.get_span_context()
         sampled = f"00-{context.trace_id:032x}-{context.span_id:016x}-0"
-        assert current_traceparent() in (sampled + "1", sampled + "3")  # 3: of a random trace id
+        assert current_traceparent() in (
+            sampled + "1",
+            sampled + "3",
+        )  # flag 2: the trace id is random
     assert current_traceparent() is None
 
 

@@ -63,7 +63,9 @@ def submit(queue: str, recorder: Recorder) -> Iterator[Submit]:
         subprocess.run([*program, *words], env=environment, check=True, timeout=DEADLINE)
 
     yield submit
-    os.killpg(worker.pid, signal.SIGKILL)  # how long it takes to stop is the queue's own matter
+    os.killpg(
+        worker.pid, signal.SIGKILL
+    )  # the test does not depend on how long a queue takes to stop
     worker.wait()
     server.close()
 
@@ -99,7 +101,7 @@ def test_a_result_that_means_a_failure_fails_the_job(
     queue: str, submit: Submit, recorder: Recorder
 ) -> None:
     if queue == "huey":
-        return  # its signals do not tell the result
+        return  # its signals do not contain the result
     submit("returned")
     end = recorder.states("returned")[-1]
     assert (end.status, end.error) == ("failed", "no space")
@@ -117,7 +119,7 @@ def test_a_task_that_is_cancelled_by_a_request_is_not_tried_again(
     recorder.states("stopped", lambda state: state.accepts == ("cancel",))
     recorder.ask("stopped", "cancel")
     assert course(recorder.states("stopped"))[-1] == (1, "cancelled")
-    submit("encode", "2")  # the worker goes on, after what it has done with that task
+    submit("encode", "2")  # the worker continues after that task
     recorder.states("video:2")
     assert course(recorder.states("stopped"))[-1] == (1, "cancelled")
 
@@ -126,7 +128,7 @@ def test_a_task_whose_process_was_killed_is_stalled(
     queue: str, submit: Submit, recorder: Recorder
 ) -> None:
     if queue != "rq":
-        return  # the worker does not outlive its task: shown as stalled
+        return  # the worker is killed with its task, so the job becomes stalled
     submit("dies")
     end = recorder.states("dies")[-1]
     assert (end.attempt, end.status) == (1, "failed")

@@ -117,7 +117,7 @@ def test_a_job_that_rq_finds_abandoned_has_failed(queue: Queue) -> None:
         worker.kill()
         worker.wait()
         os.kill(work_horse, signal.SIGKILL)
-    # As if the time had passed that RQ waits for a sign of life.
+    # As if the time had passed for which RQ waits for a heartbeat.
     (running,) = queue.server.client.zrange("rq:wip:default", 0, -1)
     queue.server.client.zadd("rq:wip:default", {running: 1})
     with queue.worker():
@@ -132,7 +132,8 @@ def test_a_task_of_an_arq_worker_that_shuts_down_is_queued_again(queue: Queue) -
         for task in ("endless", "once"):
             queue.submit(task)
             queue.recorder.states(task, lambda state: state.status == "running")
-        worker.terminate()  # with a redis-py newer than arq's own, not every worker ends by this
+        # Not every worker ends by this with a redis-py that is newer than arq supports.
+        worker.terminate()
         states = queue.recorder.states("endless", lambda state: state.attempt == 2)
         assert states[-1].status in ("queued", "running")
         assert not [state for state in states if state.attempt == 1 and state.final]

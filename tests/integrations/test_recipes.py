@@ -34,7 +34,7 @@ GATEWAY, BROKER = "http://127.0.0.1:8000", "redis://127.0.0.1:6379"
 
 
 def blocks(page: str, kind: str) -> list[str]:
-    """The code of a page in blocks of this kind, which may be followed by a word."""
+    """The code blocks of a page in this language. A word may follow the language."""
     text = (RECIPES / f"{page}.md").read_text()
     return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
 
@@ -68,7 +68,7 @@ def test_the_recipe_for_a_celery_group_works(recorder: Recorder, tmp_path: Path)
 
 
 def end_in_a_queue(page: str, job: str, recorder: Recorder, tmp_path: Path) -> State:
-    """Start the page's worker, submit what it submits; the last state of `job`."""
+    """Start the worker of the recipe and submit its task; returns the last state of `job`."""
     server = Server(redis_server())
     scheme = "redis+socket" if page.startswith("celery") else "unix"
     broker = f"{scheme}://{server.socket}"
@@ -111,7 +111,7 @@ await queue.close();
 
 
 def test_the_bullmq_recipe_works(recorder: Recorder, tmp_path: Path) -> None:
-    """An attempt that fails is queued for the next one; without a next one it has failed."""
+    """After a failed attempt the job is queued again; after the last attempt it has failed."""
     packages = ROOT / "web/node_modules"
     if not (packages / "bullmq").exists():
         pytest.skip("bullmq is not installed (npm install in web/)")
@@ -215,7 +215,7 @@ def test_the_recipe_for_django_with_celery_works(recorder: Recorder, tmp_path: P
 
 
 def program_files(page: str) -> list[tuple[str, str]]:
-    """The blocks of a page that are files: their names, and what they have."""
+    """The names and contents of the files in a page."""
     text = (RECIPES / f"{page}.md").read_text()
     return re.findall(r"```\w+ (\S+\.\w+)\n(.*?)```", text, re.DOTALL)
 
@@ -257,7 +257,7 @@ def test_the_flask_recipe_works_when_deployed(recorder: Recorder, tmp_path: Path
 def test_the_fastapi_recipe_works_when_deployed(
     path: str, recorder: Recorder, tmp_path: Path
 ) -> None:
-    """SIGTERM in the middle of a job, under uvicorn, leaves none that is shown as running."""
+    """After SIGTERM in the middle of a job, under uvicorn, no job is shown as running."""
     need("fastapi", "uvicorn")
     program = "\n".join(blocks("fastapi", "python"))
     for work in ("pass  # encode", "await asyncio.sleep(0)  # encode"):
@@ -299,13 +299,13 @@ def assert_deployed(
             end = recorder.states("video:42")[-1]
             process.communicate(timeout=DEADLINE)
         finally:
-            with suppress(ProcessLookupError):  # it has ended, as it should
+            with suppress(ProcessLookupError):  # it has ended as expected
                 os.killpg(process.pid, signal.SIGKILL)
     assert (end.status, end.message) == ("cancelled", "the server was stopped")
 
 
 def test_the_jupyter_recipe_works(recorder: Recorder) -> None:
-    """The cells as one program: a kernel executes them in one namespace, too."""
+    """The cells are run as one program, because a kernel also executes them in one namespace."""
     run("\n".join(blocks("jupyter", "python")), PROGRESS_GATEWAY_URL=recorder.url)
     assert recorder.states("train:7")[-1].status == "succeeded"
     end = recorder.states("train:8")[-1]
@@ -393,7 +393,7 @@ def test_the_laravel_recipe_works(recorder: Recorder, tmp_path: Path) -> None:
 
 
 def assert_tried_three_times(recorder: Recorder) -> None:
-    """The job 42 succeeds at the third try, 43 fails; before the others each was queued."""
+    """Job 42 succeeds at the third try, 43 fails. Before each further try the job was queued."""
     for job, status, done in (("video:42", "succeeded", 100), ("video:43", "failed", 50)):
         states = recorder.states(job)
         assert (states[-1].status, states[-1].attempt, states[-1].done) == (status, 3, done)

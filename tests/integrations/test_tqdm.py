@@ -21,7 +21,7 @@ from tests.worker.recorder import Recorder
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    """A true gateway, for groups."""
+    """A real gateway, for groups."""
     recorder = Recorder()
     monkeypatch.setenv("PROGRESS_GATEWAY_URL", recorder.url)
     yield recorder
@@ -29,7 +29,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 
 
 def last(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
-    """The end of `job`: what it shows in the end is in every picture, so also in that."""
+    """The last update of `job`, which has all fields."""
     fake_gateway.wait_for(lambda got: fake_gateway.ends(job))
     (end,) = fake_gateway.ends(job)
     return {k: v for k, v in end.fields.items() if k not in ("lease", "start", "run", "attempt")}
@@ -96,7 +96,7 @@ def test_manual_updates_are_counted(fake_gateway: FakeGateway) -> None:
 def test_an_exception_leaves_the_block(
     fake_gateway: FakeGateway, error: BaseException, status: str, text: str | None
 ) -> None:
-    with pytest.raises(type(error)), tqdm(range(3), job="job") as bar:  # noqa: PT012 - left by it
+    with pytest.raises(type(error)), tqdm(range(3), job="job") as bar:  # noqa: PT012 - the exception leaves the block
         for _ in bar:
             raise error
     end = last(fake_gateway, "job")
@@ -256,7 +256,7 @@ def test_an_invalid_count_never_raises(fake_gateway: FakeGateway, n: Any) -> Non
     bar.update(0)
     assert bar.job is not None
     assert 0 <= (bar.job.done or 0) <= MAX_NUMBER
-    bar.n = bar.total = 1  # tqdm itself cannot show those
+    bar.n = bar.total = 1  # tqdm itself cannot show these values
     bar.close()
     assert last(fake_gateway, "job")["status"] == "succeeded"
 
@@ -311,13 +311,13 @@ def test_bars_inside_of_a_group_are_its_children(recorder: Recorder) -> None:
     assert [(child.done, child.phase) for child in children] == [
         (4, "epoch 0"), (4, "epoch 1"), (4, "epoch 2")
     ]  # fmt: skip
-    for _ in tqdm(range(2)):  # the group is over
+    for _ in tqdm(range(2)):  # the group has ended
         pass
     assert recorder.jobs == {job, *(f"{job}/{number}" for number in (1, 2, 3)), "apart"}
 
 
 def test_a_group_ends_with_the_bars_that_were_made(recorder: Recorder) -> None:
-    """Two in place of four; and one of them is a group itself."""
+    """Two bars instead of the expected four; one of them is a group itself."""
     with tqdm(total=2, job="few", children=4):
         for _ in tqdm(range(2)):
             pass
@@ -341,7 +341,7 @@ def test_a_bar_in_another_thread_is_no_child(recorder: Recorder) -> None:
     assert recorder.jobs == {"alone"}
 
 
-def test_a_group_whose_bars_fail(recorder: Recorder) -> None:
+def test_a_group_fails_with_its_bars(recorder: Recorder) -> None:
     def broken() -> Iterator[int]:
         yield 1
         raise OSError("disk")

@@ -1,8 +1,8 @@
 """The callbacks for training loops under the frameworks themselves, on a CPU.
 
 PyTorch is some gigabytes, so these run only where `GATEWAY_TEST_TRAINING` names a Python that has
-the packages: `pip install . keras transformers accelerate lightning torch`. Else
-`test_training.py` holds the callbacks to the published interfaces.
+the packages: `pip install . keras transformers accelerate lightning torch`. `test_training.py`
+compares the callbacks with the published interfaces.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def recorder() -> Iterator[Recorder]:
     ids=["keras", "huggingface", "lightning"],
 )
 def test_a_framework(name: str, program: str, received: bool, recorder: Recorder) -> None:
-    """`received`: whether it tells its callbacks of an exception."""
+    """`received`: whether the framework passes exceptions to its callbacks."""
     assert PYTHON is not None
     environment = os.environ | {
         "KERAS_BACKEND": "torch",

@@ -1,8 +1,6 @@
-"""The programs of docs/workers-http, as they stand, against real gateways.
-
-Each reports one job and works on what its stdin brings, so a test decides how far it comes. Go's
-is built; where `net/http` would have to be compiled first (a minute), only if `GATEWAY_TEST_GO`
-is set.
+"""The programs of docs/workers-http, unchanged, against real gateways. Each reports one job and
+processes its stdin, so a test decides how far it gets. Go's is built; where `net/http` would have
+to be compiled first (a minute), only if `GATEWAY_TEST_GO` is set.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ PROGRAMS = Path(__file__).parents[2] / "docs/workers-http"
 
 @pytest.fixture(scope="session")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """How each program is started, of those for which there is a language here."""
+    """The command for each program whose language is installed."""
     found = {"sh": ["sh", str(PROGRAMS / "worker.sh")]}
     if shutil.which("node"):
         found["node"] = ["node", str(PROGRAMS / "worker.mjs")]
@@ -83,19 +81,19 @@ class Worker:
         self.process.stdin.flush()
 
     def said(self) -> str:
-        """The next line on its stderr, as soon as there is one."""
+        """Wait for the next line on its stderr."""
         assert self.process.stderr is not None
         return self.process.stderr.readline()
 
     def finish(self) -> str:
-        """Let it come to its end; what it said on stderr."""
+        """Close its stdin and wait until it exits; returns its stderr."""
         _, errors = self.process.communicate(timeout=DEADLINE)
         assert self.process.returncode == 0, errors
         return errors
 
 
 def state_of(url: str, job: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The state of `job`, as soon as there is a gateway and it is as told."""
+    """Wait until the gateway shows this state of `job`."""
     deadline = time.monotonic() + DEADLINE
     seen: object = None
     position = '"0-0"'
@@ -109,7 +107,7 @@ def state_of(url: str, job: str, condition: Callable[[dict[str, Any]], bool]) ->
         except urllib.error.HTTPError as error:
             error.close()
         except OSError:
-            time.sleep(0.05)  # there is no gateway just now
+            time.sleep(0.05)  # the gateway is not running
             continue
         if isinstance(seen, dict) and condition(seen):
             return seen
@@ -117,7 +115,7 @@ def state_of(url: str, job: str, condition: Callable[[dict[str, Any]], bool]) ->
 
 
 def test_a_killed_gateway_does_not_lose_the_job(commands: dict[str, list[str]]) -> None:
-    """It loses all jobs. Each worker continues its attempt, with the right duration."""
+    """The gateway loses all jobs. Each worker continues its attempt, with the correct duration."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
@@ -180,7 +178,7 @@ def test_the_later_worker_supersedes_and_a_killed_one_is_stalled(
         recorder.states("job", counted(2))
         first.work("two")
         assert "no longer reported" in first.finish()
-        second.process.kill()  # and nobody waits for it: its process id is still taken
+        second.process.kill()  # its parent has not called wait, so the process id is still in use
         stalled = recorder.states("job", lambda state: state.health == "stalled")
         assert {state.done for state in stalled if state.attempt == 2} <= {0, 1, None}
         with start() as third:
@@ -191,7 +189,7 @@ def test_the_later_worker_supersedes_and_a_killed_one_is_stalled(
 
 
 def start_after(recorder: Recorder, first: Worker, start: Callable[[], Worker]) -> Worker:
-    """Another worker, when the first one is known to work."""
+    """Start a second worker when the first one has reported."""
     first.work("one")
     recorder.states("job", lambda state: state.done == 1)
     return start()

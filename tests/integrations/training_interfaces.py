@@ -19,7 +19,7 @@ class TrainerCallback:
     """`transformers.trainer_callback.TrainerCallback`."""
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Is called with the model, the optimiser etc. as keywords, as all others."""
+        """Called, like all methods, with the model, the optimiser and others as keywords."""
 
     def on_epoch_begin(self, args, state, control, **kwargs): ...
     def on_step_begin(self, args, state, control, **kwargs): ...

@@ -1,11 +1,11 @@
-"""Makes a history of operations on real processes, and has the checker look at it.
+"""Records a history of operations on real processes, and runs the checker on it.
 
 An operation has the time of its call and of its return, an update or nothing (a read), and the
-answer or the state read. An update whose outcome is unknown returns at the end of time: it may
-have happened at any time after its call, or never. An update that was on its way when Redis was
-killed may have been sent again by whoever carries it, so a second one of unknown outcome is put
-beside it: delivery is at least once. What a stream shows existed at some
-time before the frame's arrival: a node that is cut off from Redis shows what it has.
+answer or the state read. An update whose outcome is unknown returns at the end of time: it may have
+happened at any time after its call, or never. An update that was in flight when Redis was killed
+may have been sent again, because delivery is at least once. So a second one of unknown outcome is
+added. A state in a stream existed at some time before the frame arrived, because a node that is cut
+off from Redis shows its last states.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ CHECKER = Path(__file__).parent / "checker"
 END = 2**62
 TOTAL = 100
 JOB_SECONDS = 1.0
-"""How long some jobs are worked on before the next: the search in a history is short."""
+"""Seconds before the publishers change to new jobs, so that the search in each history is short."""
 SINGLES = 4
 TIMEOUT = 5.0
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 _READ = ("attempt", "status", "done", "percent", "message")
 _COUNTS = ("expected", "queued", "running", "succeeded", "failed", "cancelled")
 GROUPS = {"": 3, "/s": 2}
-"""Of a tree, what each group expects. `/x` counts twice, so the outer one has 3 in all."""
+"""The expected weight of each group in a tree. `/x` has weight 2, so that of the outer group is
+3."""
 LEAVES = ("/s/a", "/s/b", "/x")
-"""The jobs of a tree that are no groups. `checker/tree.go` has the same tree."""
+"""The jobs of a tree that are not groups. `checker/tree.go` has the same tree."""
 
 
 def written(history: list[Op]) -> str:
@@ -59,7 +60,7 @@ def written(history: list[Op]) -> str:
 
 
 def check(history: list[Op]) -> tuple[bool, str]:
-    """Whether the history is linearizable, and what the checker says of it."""
+    """Whether the history is linearizable, and the output of the checker."""
     done = subprocess.run(
         ["go", "run", "."], cwd=CHECKER, input=written(history), capture_output=True,
         text=True, timeout=600, check=False,
@@ -70,7 +71,7 @@ def check(history: list[Op]) -> tuple[bool, str]:
 
 
 def seen(document: dict[str, Any]) -> dict[str, Any]:
-    """What is compared of a document `{job, epoch, seq, state}`."""
+    """The fields of a document `{job, epoch, seq, state}` that are compared."""
     state = document["state"]
     found = {"epoch": document["epoch"], "seq": document["seq"]}
     found |= {name: state.get(name) or 0 for name in _READ if name != "message"}
@@ -97,11 +98,11 @@ class History:
         return time.monotonic() < self._until
 
     def jobs(self) -> list[str]:
-        """The single jobs that are worked on now."""
+        """The current single jobs."""
         return [f"{self._now()}:{number}" for number in range(SINGLES)]
 
     def tree(self) -> str:
-        """The outer group that is worked on now."""
+        """The current outer group."""
         return f"{self._now()}:t"
 
     def _now(self) -> str:
@@ -111,7 +112,7 @@ class History:
         return random.Random(f"{self._seed} {client}")
 
     def updates(self, chance: random.Random, *, at_once: int, tree: bool) -> list[JobUpdate]:
-        """What a publisher sends: of single jobs, or of a tree."""
+        """A publisher's next update, of a single job or of a tree."""
         if tree and chance.random() < 0.3:
             tree_name = self.tree()
             if chance.random() < 0.2:
@@ -142,7 +143,7 @@ class History:
             )
 
     def finished(self) -> list[Op]:
-        """All operations; with a second one for each update that may have been sent again."""
+        """All operations, with a second one for each update that may have been sent again."""
         again = [
             op | {"return": END, "answer": None}
             for op in self.ops
@@ -171,7 +172,7 @@ class Processes:
         return self.stack.enter_context(Running(*command))
 
     def replace(self, number: int) -> None:
-        """SIGKILL a node, and start another in its place."""
+        """Send SIGKILL to a node, and start another one in its place."""
         self.nodes[number].process.kill()
         self.nodes[number] = self._node()
         self.urls[number] = address(self.nodes[number])
@@ -199,7 +200,7 @@ class Processes:
 
 def _answer(document: dict[str, Any]) -> dict[str, Any] | None:
     if "applied" not in document:
-        return None  # a problem: its outcome is unknown
+        return None  # an error response: the outcome is unknown
     names = ("epoch", "seq", "attempt")
     return {name: document[name] for name in names} | {"reason": document.get("reason") or ""}
 
@@ -236,8 +237,8 @@ def _publish(history: History, client: int, publish: Publish) -> None:
     chance = history.chance(client)
     known = True
     while history.goes_on():
-        # Only the batch has several. A tree gets few updates of unknown outcome: where all its jobs
-        # are one history, each of them doubles the search.
+        # Only a batch has several. A tree gets few updates of unknown outcome: all its jobs are one
+        # history, in which each of them doubles the search.
         updates = history.updates(chance, at_once=2 if client == 2 else 1, tree=known)
         call = time.monotonic_ns()
         try:
@@ -267,7 +268,7 @@ def _read(history: History, client: int, processes: Processes) -> None:
                 for found in listed["jobs"]:
                     history.add(client, found["job"], call, read=seen(found))
         except (OSError, HTTPException):
-            pass  # a read without an answer says nothing
+            pass  # a read without an answer has no result
         time.sleep(chance.random() * 0.05)
 
 
@@ -301,7 +302,8 @@ def _take(history: History, client: int, call: int, data: str) -> None:
 
 
 def run(*, seconds: float, seed: int) -> list[Op]:
-    """Publish and read for so long, while nodes and Redis are killed; the history of it."""
+    """Publish and read for so many seconds, while nodes and Redis are killed; returns the
+    history."""
     with ExitStack() as stack:
         processes = Processes(stack)
         processes.request(0, "/readyz")

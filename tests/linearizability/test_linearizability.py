@@ -19,7 +19,7 @@ def test_two_nodes_with_kills_are_linearizable() -> None:
     history = run(seconds=20, seed=1)
     holds, said = check(history)
     assert holds, said
-    # All ways in and all ways to read are in it.
+    # The history contains all ways to publish and to read.
     answered = {op["client"] for op in history if op.get("answer")}
     assert answered >= {0, 1, 2, 3, 4}
     assert {op["client"] for op in history if op.get("read")} >= {10, 11, 20, 21}
@@ -115,7 +115,7 @@ TREE = [
     of("t/x", update(18, 2, 40, "m", status="succeeded")),
     of("t", read(24, group(7, 100, 3, 0, 0, 1, 1, 0, status="failed"))),
 ]
-"""`t` has `t/s`, a group of two, and `t/x`, which counts twice."""
+"""`t` contains `t/s`, a group of two, and `t/x`, which has weight 2."""
 ANOTHER: Op = {"epoch": 7, "seq": 3, "attempt": 2, "reason": ""}
 ALTERED_TREES: dict[str, Callable[[list[Op]], object]] = {
     "a percentage that is not the sum": lambda ops: ops[4]["read"].update(percent=28.2),

@@ -1,4 +1,5 @@
-"""The estimate is right for a steady job, adapts, and is absent when it would be a guess."""
+"""The estimate is correct for a steady job, adapts to changes, and is absent without enough
+data."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_ten_thousand_children_at_20_hz_are_some_hundred_events_of_their_group()
                 records[job] = group
 
     report(0, 1.0)
-    assert events == {"g": CHILDREN}  # each that begins is one
+    assert events == {"g": CHILDREN}  # the start of each child is an event
     events.clear()
     for tick in range(1, TICKS + 1):
         report(tick, 1.0 + tick / 20)

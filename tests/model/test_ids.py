@@ -62,7 +62,7 @@ def test_invalid_job_ids_are_rejected(job: str) -> None:
 
 @given(texts)
 def test_a_job_id_in_a_url_is_unchanged(job: str) -> None:
-    """What browsers, curl and requests do to a path before they send it changes nothing."""
+    """Browsers, curl and requests normalise a path before they send it; that changes no job id."""
     if is_job_id(job):
         path = f"/api/jobs/{job}"
         assert posixpath.normpath(path) == path

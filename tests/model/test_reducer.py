@@ -255,7 +255,7 @@ class TestFields:
         assert result.record.state.updated_at == 1000.0
 
 
-class TestLapse:
+class TestExpiry:
     def test_health_changes_from_ok_to_stalled_to_lost_and_back(self) -> None:
         record = updates({"percent": 0}, {"percent": 10}, {"percent": 20})
         assert lease_expires_at(record.state, reported_at=1002.0) == 1032.0
@@ -396,8 +396,8 @@ def test_a_traceparent_does_not_change_the_state(first: Update, second: Update) 
 @settings(deadline=None)
 @given(any_update, any_update)
 def test_repeating_an_update_changes_nothing(first: Update, second: Update) -> None:
-    """What makes a retried request harmless; a `start` needs its run's name for it, and is not
-    taken if it is of an earlier try."""
+    """So a retried request is harmless. A `start` needs the id of its run for that, and is rejected
+    if it belongs to an earlier try."""
     record = reduce(None, first, now=1.0, epoch=EPOCH).record
     record = reduce(record, second, now=2.0, epoch=EPOCH).record
     again = reduce(record, second, now=3.0, epoch=EPOCH)

@@ -29,7 +29,7 @@ async def connected(broker: Broker) -> AsyncIterator[tuple[FakeSource, Sink]]:
 
 
 class LosingFeed(MemoryBroker):
-    """Its feed brings nothing but what the test puts into `feed_of`."""
+    """A broker whose feed delivers only the events that the test puts into `feed_of`."""
 
     @asynccontextmanager
     async def feed(self, **options: Any) -> AsyncIterator[trio.abc.ReceiveChannel[Sequence[Event]]]:

@@ -16,6 +16,7 @@ from gateway import Limits, MemoryBroker, Node
 from gateway.brokers.base import FEED_RESET
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Event, Position, State, Update
+from gateway.node.connections import RECONNECT_WITHIN
 from gateway.protocol import close_codes
 
 from ..fakes import FakeSource, Sink
@@ -95,7 +96,7 @@ async def test_readiness_depends_on_the_probe_and_the_broker(autojump_clock: Moc
 
 
 class DeafFeed(MemoryBroker):
-    """A broker whose feed brings nothing, except, at times, the word that it lost some."""
+    """A broker whose feed delivers nothing except `FEED_RESET` at times."""
 
     @asynccontextmanager
     async def feed(self, **options: Any) -> AsyncIterator[trio.abc.ReceiveChannel[Sequence[Event]]]:
@@ -128,13 +129,13 @@ async def test_an_end_that_the_feed_has_lost_arrives(
 
 
 class SharedBroker(MemoryBroker):
-    """A broker that other nodes might serve from as well."""
+    """A broker that other nodes may use too."""
 
     shared = True
 
 
-class TestLeavingOthersBehind:
-    """A node that leaves while others serve the same jobs."""
+class TestDrainWithOtherNodes:
+    """A node that drains while others serve the same jobs."""
 
     async def test_a_client_is_served_until_it_has_reconnected_elsewhere(
         self, autojump_clock: MockClock
@@ -151,7 +152,9 @@ class TestLeavingOthersBehind:
             await trio.sleep(1)
             (goaway,) = sink.of("goaway")
             low, high = goaway["retry"]
-            assert 0 == low < high < 1  # it is alone: another node can take it at once
+            assert (
+                0 == low < high < 1
+            )  # it is the only client, so another node can accept it at once
             await broker.publish("a", Update(status="succeeded"))
             await trio.testing.wait_all_tasks_blocked()
             assert sink.of("progress")[-1]["state"]["status"] == "succeeded"
@@ -178,9 +181,25 @@ class TestLeavingOthersBehind:
             nursery.cancel_scope.cancel()
         assert all(sink.close_code is close_codes.GOING_AWAY for sink in sinks)
         window = sinks[0].of("goaway")[0]["retry"][1]
-        assert window + 1 < took < node.limits.shutdown_timeout
-        # As fast as another node takes them, or, if they are very many, in half of the time.
+        assert took == pytest.approx(window + RECONNECT_WITHIN, abs=0.01)
+        # As fast as another node accepts them, or, if there are very many, within half of the time.
         assert window == pytest.approx(clients / 400, abs=0.001)
+
+    async def test_a_short_drain_waits_a_quarter_of_its_time_for_reconnects(
+        self, autojump_clock: MockClock
+    ) -> None:
+        limits = Limits(shutdown_timeout=4.0)
+        node = Node(
+            SharedBroker(clock=trio.current_time, monotonic=trio.current_time), limits=limits
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            nursery.start_soon(node.serve, FakeSource(), Sink())
+            await trio.testing.wait_all_tasks_blocked()
+            began = trio.current_time()
+            await node.drain()
+            assert trio.current_time() - began == pytest.approx(1, abs=0.01)
+            nursery.cancel_scope.cancel()
 
 
 class HalfAwayBroker(DeafFeed):
@@ -221,7 +240,7 @@ async def test_an_unavailable_shard_does_not_affect_jobs_of_others(
         await trio.sleep(2)
         assert [frame["job"] for frame in sink.of("progress")] == ["here", "here:2"]
 
-        await broker.publish("here", Update(percent=1))  # of which the feed brings nothing
+        await broker.publish("here", Update(percent=1))  # for which the feed delivers nothing
         await trio.sleep(node.limits.compare_interval * 1.2 + 2)
         assert [frame["job"] for frame in sink.of("progress")][2:] == ["here"]
         broker.answers = True
@@ -231,7 +250,7 @@ async def test_an_unavailable_shard_does_not_affect_jobs_of_others(
 
 
 async def test_the_age_of_each_event_of_a_batch_is_observed(autojump_clock: MockClock) -> None:
-    """An old event in front of a new one is seen: an alert waits for it."""
+    """An old event before a new one in a batch is counted, because an alert depends on it."""
     broker = DeafFeed()
     node = Node(broker)
     now = time.time()

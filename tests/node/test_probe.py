@@ -24,7 +24,7 @@ class FaultyBroker(MemoryBroker):
     """A broker whose parts can fail separately, without an error."""
 
     deaf = False
-    """Its feed brings nothing."""
+    """Its feed delivers nothing."""
     refuses = False
     hangs = False
 
@@ -137,17 +137,18 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
     assert "stale" not in sink.of("welcome")[0]
     assert received.of("welcome")[0]["stale"] is True
     assert [frame["stale"] for frame in received.of("feed")] == [False]
-    told_log = [record.getMessage() for record in caplog.records]
-    assert [text for text in told_log if text != "ended"] == [
-        "stale: this node is behind its feed",
-        "feed caught up, no longer stale",
+    logged = [record.getMessage() for record in caplog.records]
+    assert [text for text in logged if text != "connection closed"] == [
+        "data may be stale: this node is behind its feed",
+        "data is no longer stale: the feed has caught up",
     ]
 
 
 async def test_the_probe_is_sent_as_soon_as_the_feed_recovers(
     broker: FaultyBroker, autojump_clock: MockClock
 ) -> None:
-    """So readiness comes with the feed, and what was lost before makes no second alarm."""
+    """So the node becomes ready with the feed, and a probe that was lost before causes no second
+    alarm."""
     node = Node(broker, name="n")
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

@@ -1,4 +1,5 @@
-"""What the reconciler reads from the broker reaches all that lack it, also after a failed read."""
+"""The states that the reconciler reads reach all topics and sets that lack them, also after a
+failed read."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ async def test_the_state_of_a_loaded_job_also_updates_the_sets(autojump_clock: M
 
 
 class UncomparedOnce(LosingFeed):
-    """It is unavailable when positions are first compared."""
+    """A broker that is unavailable for the first comparison of positions."""
 
     comparisons = 0
 

@@ -1,6 +1,6 @@
-"""Runs the services of `compose.yaml` in a network that only they have: `test_container` starts
-this with `unshare`. Argument: a YAML file with the commands. Exits with 0 if all is as it should
-be, and with a traceback otherwise.
+"""Runs the services of `compose.yaml` in their own network namespace: `test_container` starts this
+with `unshare`. Argument: a YAML file with the commands. Exits with 0 if all checks succeed,
+otherwise with a traceback.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DIRECT = "http://127.0.0.1:8000"
 
 
 def raise_loopback() -> None:
-    """`ip link set lo up`, which a bare machine need not have."""
+    """Like `ip link set lo up`; a bare machine may not have that command."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS
 
@@ -60,7 +60,7 @@ def main(plan: dict[str, list[str]]) -> None:
     running = {"gateway": subprocess.Popen(plan["gateway"])}
     answer = until(f"{DIRECT}/readyz", "", 503)
     assert "waiting for its broker" in json.dumps(answer), answer
-    subprocess.run(plan["health"], check=True, timeout=WITHIN)  # it lives, though it is not ready
+    subprocess.run(plan["health"], check=True, timeout=WITHIN)  # it is alive, but not ready
     running["redis"] = subprocess.Popen(plan["redis"])
     running["nginx"] = subprocess.Popen(plan["nginx"])
     try:
@@ -85,7 +85,7 @@ def main(plan: dict[str, list[str]]) -> None:
         assert json.loads(watching.stdout.readline())["state"]["percent"] == 40
         assert running["gateway"].wait(WITHIN) == 0
 
-        # The next version finds the job where it was.
+        # The next version finds the job unchanged.
         running["gateway"] = subprocess.Popen(plan["gateway"])
         until(f"{FRONT}/readyz", token, 200)
         assert asked(f"{FRONT}/api/jobs/a", token, b'{"status": "succeeded"}')[0] == 200

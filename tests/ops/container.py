@@ -1,7 +1,7 @@
 """Runs a Dockerfile without Docker: its instructions, one by one, in a bare Debian root.
 
-Enough of them for ours: FROM a Debian, RUN, COPY, ENV, USER, CMD in JSON form; EXPOSE and
-HEALTHCHECK are read and do nothing here. Others are errors.
+It supports the instructions of our Dockerfile: FROM (Debian), RUN, COPY, ENV, USER, and CMD in JSON
+form. EXPOSE and HEALTHCHECK are ignored. Others are errors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FROM_HOST = (
     "/etc/pip.conf",
     "/etc/resolv.conf",
 )
-"""How this machine reaches its package archives. An image has nothing of it."""
+"""The machine's configuration of package archives, which is not part of an image."""
 CERTIFICATES = os.environ.get("PIP_CERT")
 OWN_CERTIFICATES = "/etc/certificates-of-the-host.pem"
 HOST_VARIABLES = {
@@ -36,7 +36,7 @@ HOST_VARIABLES = {
 
 @define
 class Container:
-    """A root, and what the instructions so far have said about it."""
+    """A root directory, and the settings made by the instructions so far."""
 
     root: Path
     variables: dict[str, str] = field(factory=lambda: {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
@@ -103,7 +103,7 @@ class Container:
                 shutil.copy(source, to)
 
     def arguments(self, *command: str) -> list[str]:
-        """What runs a command in it, as its user and with its variables."""
+        """The prefix that runs a command in the root, as its user and with its variables."""
         user = [] if self.user is None else [f"--userspec={self.user}"]
         variables = [f"{name}={value}" for name, value in self.variables.items()]
         return ["chroot", *user, str(self.root), "/usr/bin/env", "-i", *variables, *command]

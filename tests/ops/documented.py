@@ -14,7 +14,7 @@ _PATH = re.compile(r"`(/etc/[^`\s]+)`")
 
 
 def documented(section: str, language: str) -> str:
-    """The one block in a language that a section has."""
+    """The only code block in this language in a section."""
     text = TEXT.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     (block,) = (found[2] for found in _BLOCK.finditer(text) if found[1] == language)
     return block
@@ -33,7 +33,7 @@ def files() -> dict[str, str]:
 
 
 def adapted(text: str, *changes: tuple[str, str]) -> str:
-    """`text` with each pattern replaced, which must be in it exactly once."""
+    """`text` with each pattern replaced; each must occur exactly once."""
     for pattern, replacement in changes:
         text, times = re.subn(pattern, replacement, text)
         assert times == 1, f"{pattern!r} is {times} times in\n{text}"

@@ -124,7 +124,7 @@ def _haproxy(
 
 
 def _found_healthy(stats: Path) -> None:
-    """Wait until HAProxy's own check of the gateway has had its answer, a good one."""
+    """Wait until HAProxy's own check of the gateway has succeeded."""
     deadline = time.monotonic() + WITHIN
     received = ""
     while "L7OK,200" not in received:

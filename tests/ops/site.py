@@ -48,12 +48,12 @@ class Site:
         return f"{HOST}:{self.port}"
 
     def token(self) -> str:
-        """One for everything."""
+        """A token with all permissions."""
         claims = {"exp": time.time() + 60, "watch": ["*"], "publish": ["*"]}
         return sign(claims, key=self.secret)
 
     def request(self, path: str, body: bytes | None = None, **headers: str) -> bytes:
-        """The request, with such a token."""
+        """A request with such a token."""
         method = "GET" if body is None else "POST"
         lines = {"host": self.host, "authorization": f"Bearer {self.token()}"}
         lines |= {"content-length": str(len(body or b""))}
@@ -63,7 +63,7 @@ class Site:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed one, and its key."""
+    """A self-signed certificate, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.datetime.now(datetime.UTC)
@@ -90,7 +90,7 @@ def free_port() -> int:
 
 
 def listening(running: Running, port: int) -> None:
-    """Wait until something takes connections there."""
+    """Wait until the port accepts connections."""
     deadline = time.monotonic() + WITHIN
     while True:
         assert running.process.poll() is None, running.errors
@@ -104,7 +104,7 @@ def listening(running: Running, port: int) -> None:
 
 
 def receive(sock: ssl.SSLSocket, *wanted: bytes) -> bytes:
-    """What comes, up to the first that has all of these in it."""
+    """Receive data until it contains all of these."""
     received = b""
     while not all(part in received for part in wanted):
         data = sock.recv(65_536)

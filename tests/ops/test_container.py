@@ -45,7 +45,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
         container.build(ROOT)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"debootstrap fails here: {error.stderr[-500:]!r}")
-    # What Compose gets as images of their own.
+    # Programs that Compose has in separate images.
     container.run("apt-get", "update")
     install = ("apt-get", "install", "--yes", "--no-install-recommends")
     container.run(*install, "redis-server", "nginx-light")

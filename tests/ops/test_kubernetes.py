@@ -1,5 +1,5 @@
-"""`deploy/kubernetes.yaml`: its environment starts a gateway, its probes find that, and its parts
-fit together."""
+"""`deploy/kubernetes.yaml`: its environment starts a gateway, its probes reach the gateway, and its
+parts match."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_an_upgrade_reuses_a_connection_that_carried_requests(site: Site) -> Non
 
 
 def test_no_other_protocol_is_proxied(site: Site) -> None:
-    """None of the proxy's rules would see what is said in it."""
+    """The proxy's rules would not apply to its content."""
     with site.connect() as sock:
         sock.sendall(
             site.request(
@@ -140,7 +140,7 @@ def test_the_gateway_gets_the_clients_address(site: Site) -> None:
         receive(sock, b"not a JSON Web Token")
     deadline = time.monotonic() + WITHIN
     while not any(
-        line.get("client") == "127.0.0.9" and line["event"] == "ended"
+        line.get("client") == "127.0.0.9" and line["event"] == "connection closed"
         for line in map(json.loads, site.gateway.errors.rpartition("\n")[0].splitlines())
     ):
         assert time.monotonic() < deadline, site.gateway.errors

@@ -1,6 +1,6 @@
-"""From a bare machine to a TLS endpoint, as `docs/operations.md` goes: its commands, its
-files and its unit, in a folder and on ports of the test's own. What a test must not do to
-the machine it runs on (packages, users, certificates of others) is left out by name."""
+"""From a bare machine to a TLS endpoint, as `docs/operations.md` goes: its commands, its files and
+its unit, in a folder and on ports of the test's own. Steps that would change the machine (packages,
+users, certificates) are skipped by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def moved(text: str, root: Path) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The machine after its first chapter."""
+    """The machine after the first chapter of the guide."""
     (tmp_path / "etc").mkdir()
     lines = documented("A machine", "sh").splitlines()
     ours = [line for line in lines if not line.startswith(OF_THE_MACHINE)]

@@ -123,7 +123,7 @@ def test_a_groups_numbers_are_bounded(field: str) -> None:
         b'{"percent":',
         b'{"message":"\xff"}',
         b"\xff\xfe",
-        # In `data`, which is passed through unread: it would break every watcher's frames.
+        # In `data`, which is passed through unread, so it would break the frames of all clients.
         b'{"data":"\xff"}',
         b'{"data":{"\xff":1}}',
         b'{"data":"\xed\xa0\x80"}',

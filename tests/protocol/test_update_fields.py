@@ -1,5 +1,5 @@
-"""An update from Python values: what HTTP takes is taken, what it refuses is refused, and a
-`Job`'s rules for numbers are the same."""
+"""An update from Python values: the same values are accepted and refused as over HTTP, and a `Job`
+has the same rules for numbers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_job_accepts_the_same_numbers(field: str, value: Any) -> None:
 
 
 class Like:
-    """A number of some library: an index, or a float."""
+    """A number type of some library, with `__index__` or `__float__`."""
 
     def __init__(self, value: float) -> None:
         self._value = value

@@ -63,7 +63,7 @@ def run_seeds(start: int, options: argparse.Namespace) -> int:
 
 
 def report(outcome: Outcome) -> None:
-    """Print what failed, as small as it becomes."""
+    """Print the failed scenario, shrunk as far as possible."""
     small = shrink(outcome)
     print(f"\nseed {outcome.scenario.seed}: {outcome.violation}")
     print("\n".join(small.trace[-400:]))
@@ -72,7 +72,7 @@ def report(outcome: Outcome) -> None:
 
 
 def shrink(outcome: Outcome) -> Outcome:
-    """Leave out faults, watchers and workers while it fails in the same way."""
+    """Remove faults, watchers and workers as long as it fails in the same way."""
     kind = (outcome.violation or "").partition(":")[0]
     smallest = outcome
     again = True

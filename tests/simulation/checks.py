@@ -1,13 +1,13 @@
-"""What must hold: of every frame and every answer, and at rest. See DESIGN, Invariants.
+"""The invariants of every frame and every response, and at rest. docs/proof.md explains them.
 
 contiguity    a frame continues what its client has, or is a snapshot
-identity      a position names one state for ever, whoever is asked
-never back    to one observer: positions, attempts, and `percent` within an attempt, only
-              grow, and an end stays. To whoever asks afterwards, an end that anybody was
-              shown stays
-the end       at rest every client shows what the broker has, and what workers were told
-              has arrived is there
-fresh         who is cut off says so, who is not does not
+identity      a position always has the same state, at every node
+never back    for one observer: positions, attempts, and `percent` within an attempt never
+              fall, and an end stays. An end that any client was shown is also in every
+              response to later requests
+the end       at rest every client shows what the broker has, including all ends that were
+              acknowledged to workers
+fresh         a node that is cut off reports that it is stale, and no other node does
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FINAL = frozenset(("succeeded", "failed", "cancelled"))
 
 
 class Violated(Exception):
-    """An invariant does not hold. The text begins with its name."""
+    """An invariant is violated. The text begins with its name."""
 
 
 @define(eq=False)
 class Observer:
-    """Somebody who watches jobs, over all connections."""
+    """A client that watches jobs, over all its connections."""
 
     name: str
     last: dict[str, tuple[tuple[int, int], dict[str, Any] | None]] = field(factory=dict)
@@ -41,32 +41,34 @@ class Observer:
 
 @define
 class Checks:
-    """Of one run. Raises `Violated` where something is wrong."""
+    """The checks of one run. They raise `Violated`."""
 
     _states: dict[tuple[str, int, int], str] = field(factory=dict)
     _ends: dict[str, tuple[float, int, str]] = field(factory=dict)
-    """Of each job, the newest end that anybody was shown: when first, its attempt, status."""
+    """The newest end of each job that any client was shown: when it was first shown, its attempt,
+    its status."""
     lost: set[str] = field(factory=set)
-    """Jobs of which something was destroyed that the gateway does not promise to keep."""
+    """Jobs for which no guarantee holds any more, because a fault has destroyed their data."""
     fenced: bool = True
-    """No server loses writes: then an attempt has one worker, for everybody."""
+    """Whether no server loses writes in this run. Then every attempt has one worker."""
     refused: set[tuple[str, str]] = field(factory=set)
-    """Requests that a worker has refused: the job and the request's id."""
+    """The requests that workers have refused, as job and id."""
     asked_of: dict[str, str] = field(factory=dict)
-    """Which job each request was asked of; if that is a group, those below it hold it too."""
+    """The job that each request was sent to, by the request's id. If it is a group, the jobs below
+    it get it too."""
     of_attempt: dict[str, int | None] = field(factory=dict)
-    """By the request's id, which attempt it was asked of; None: whichever there is then."""
+    """The attempt that each request names, by the request's id; None: the attempt at that time."""
     frames: int = 0
     attempts: dict[str, int] = field(factory=dict)
-    """Of each job, the newest attempt that anybody was shown."""
+    """The newest attempt of each job that any client was shown."""
     _requests: dict[tuple[str, str], int] = field(factory=dict)
-    """Of each request that anybody was shown, by job and id, the attempt."""
+    """The attempt of each request that any client was shown, by job and id."""
     _workers: dict[tuple[str, int], str] = field(factory=dict)
 
     def shown(
         self, observer: Observer, job: str, epoch: int | None, seq: int, state: Any, *, how: str
     ) -> None:
-        """An observer is shown a state."""
+        """Check a state that an observer is shown."""
         self.frames += 1
         position = (epoch or 0, seq)
         self._identity(job, position, state, how)
@@ -86,8 +88,8 @@ class Checks:
                 self._ends[job] = (trio.current_time(), state["attempt"], state["status"])
 
     def read(self, job: str, state: Any, *, since: float, how: str) -> None:
-        """An answer that was asked for at `since` has this state: an end that was shown before
-        is still there."""
+        """Check a response to a request sent at `since`: it must have an end that was shown before
+        that."""
         ended_at, attempt, status = self._ends.get(job, (inf, 0, ""))
         if ended_at >= since or job in self.lost:
             return
@@ -98,7 +100,7 @@ class Checks:
             raise Violated(f"never back: {job} is {now} by {how} after {attempt, status} was shown")
 
     def _one_run(self, job: str, state: dict[str, Any]) -> None:
-        """An attempt is one worker's: each signs its messages."""
+        """Check that all messages of an attempt come from one worker."""
         worker, signed, _ = state.get("message", "").partition("/")
         if signed:
             known = self._workers.setdefault((job, state["attempt"]), worker)
@@ -106,8 +108,8 @@ class Checks:
                 raise Violated(f"never back: {job} #{state['attempt']} is {worker}'s and {known}'s")
 
     def _one_attempt(self, job: str, state: dict[str, Any]) -> None:
-        """A request that names an attempt is of that one, and is gone with it. What a group is
-        asked, all attempts of its children are."""
+        """Check that a request belongs to the attempt that it names. A request to a group is one to
+        all attempts of its children."""
         asked = state.get("request")
         if asked is None or job in self.lost:
             return
@@ -122,7 +124,7 @@ class Checks:
                 )
 
     def heard(self, id_: str, job: str, attempt: int | None, *, who: str) -> None:
-        """A worker of the job is told of a request."""
+        """Check a request that a worker of the job receives."""
         of = self.asked_of[id_]
         if not f"{job}/".startswith(f"{of}/"):
             raise Violated(f"requests: {who} of {job} is told what {of} was asked")
@@ -133,7 +135,7 @@ class Checks:
             )
 
     def was_shown(self, job: str, attempt: int, status: str) -> bool:
-        """Whether anybody was shown this end of that attempt, or one of a later attempt."""
+        """Whether any client was shown this end of the attempt, or the end of a later attempt."""
         _, shown, how = self._ends.get(job, (inf, 0, ""))
         return shown > attempt or (shown, how) == (attempt, status)
 
@@ -173,8 +175,8 @@ class Checks:
 
 
 def _request_stays(who: str, old: Any, new: Any, *, refused: bool) -> None:
-    """Within an attempt, once a request is shown: nothing replaces a cancel but its refusal,
-    and what a worker has said of it stays."""
+    """Check a request after it was first shown in an attempt: a cancel is replaced only after it
+    was refused, and an acknowledgement or refusal stays."""
     if old is None:
         return
     if new is None:

@@ -1,6 +1,5 @@
-"""Who watches: over WebSocket, SSE, by GET, lists and long polls.
-
-Each talks to the gateway's own ASGI code of a node. What it hears goes through the checks.
+"""The clients that watch: over WebSocket, SSE, GET, lists and long polls. Each is connected to the
+ASGI application of a node. Everything that it receives is checked.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["Line", "Watcher", "request"]
 
 PACE = 3.0
-"""Seconds after a write within which every stream has it, while nothing goes wrong."""
+"""Seconds within which every stream has received a write, while there is no fault."""
 BUFFER = 64
 """Messages between a node and a client that does not read."""
 ANSWER_WITHIN = 40.0
-"""Virtual seconds after which a request without an answer hangs: longer than all it may wait
-for (a long poll of 20 s, a call of 7 s, a turn among lists of 10 s)."""
+"""Virtual seconds after which a request without a response counts as hung: longer than everything
+it may wait for (a long poll of 20 s, a call of 7 s, a turn among lists of 10 s)."""
 HEADERS = [(b"host", b"localhost"), (b"origin", b"http://localhost")]
 
 
@@ -51,7 +50,7 @@ class Gone(Exception):
 
 
 class Line:
-    """One ASGI conversation between a client and a host; each end may go away."""
+    """One ASGI connection between a client and a host; each side may disconnect."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -73,14 +72,14 @@ class Line:
             await self._to_client.send(dict(event))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.deserted = True
-            await trio.lowlevel.checkpoint()  # as hypercorn: as if nothing were wrong
+            await trio.lowlevel.checkpoint()  # like hypercorn, without an error
 
     def say(self, event: dict[str, Any]) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.WouldBlock):
             self._to_host.send_nowait(event)
 
     def offer(self, event: dict[str, Any]) -> bool:
-        """Send without waiting; False if there is no room just now."""
+        """Send without waiting; False if the buffer is full."""
         try:
             self._to_client.send_nowait(event)
         except trio.WouldBlock:
@@ -91,7 +90,7 @@ class Line:
         return True
 
     async def hear(self) -> dict[str, Any]:
-        """The next event. Raises `Gone` if the other end is."""
+        """The next event. Raises `Gone` if the other side has disconnected."""
         try:
             event = await self._at_client.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
@@ -99,7 +98,7 @@ class Line:
         return event
 
     def hang_up(self) -> None:
-        """From the client's side: its process, or the network, is gone."""
+        """Disconnect the client: its process or the network has failed."""
         self._to_host.close()
         self._at_client.close()
 
@@ -139,7 +138,7 @@ async def request(
     headers: dict[str, str] | None = None,
     body: bytes = b"",
 ) -> tuple[int, dict[str, str], bytes]:
-    """One HTTP request. Raises `Gone` if the host dies before it has answered."""
+    """Send an HTTP request. Raises `Gone` if the host is killed before it has responded."""
     line = HttpLine(host)
     sent = [(name.encode(), text.encode()) for name, text in (headers or {}).items()]
     if host.world.token is not None and "authorization" not in (headers or {}):
@@ -166,7 +165,7 @@ async def request(
 
 
 class _Source:
-    """As our own WebSocket's, over a line."""
+    """A source like that of the gateway's own WebSocket transport, over a simulated connection."""
 
     answers_pings = False
 
@@ -184,8 +183,8 @@ class _Source:
 
 
 class _Sink:
-    """As our own WebSocket's: it takes at once what there is room for, so the fan-out writes to
-    it without its task."""
+    """A sink like that of the gateway's own WebSocket transport: it accepts what fits into the
+    buffer, so the fan-out can write to it."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -222,7 +221,7 @@ class _Sink:
 
 @define(eq=False, slots=False)
 class Watcher:
-    """One client. `kind` says how it watches."""
+    """One client. `kind` is its means of watching."""
 
     name: str
     kind: str
@@ -238,20 +237,22 @@ class Watcher:
     line: Line | None = None
     host: Host | None = None
     since: float = 0.0
-    """When it was welcomed."""
+    """When it received `welcome`."""
     own: bool = False
-    """By the gateway's own WebSocket's kind of sink, not that of an ASGI server."""
+    """Whether it uses the sink of the gateway's own WebSocket transport, not that of an ASGI
+    server."""
     watch: JobStates = field(init=False)
-    """The rule as `gateway watch` has it: it must say the same."""
+    """The implementation of the client's rule in `gateway watch`, which must agree."""
     _asked_on: Line | None = None
-    """The connection on which it has asked for jobs."""
+    """The connection on which it has subscribed."""
     _changed_at: float = 0.0
-    """When it last changed its mind."""
+    """When it last changed its subscriptions."""
     _ids: int = 0
     _hold: set[str] = field(factory=set)
-    """Jobs it has left for the moment."""
+    """Jobs from which it is unsubscribed at the moment."""
     _left: dict[str, int] = field(factory=dict)
-    """Jobs it has left on this connection: with which command; 0: that was answered."""
+    """The jobs that it has unsubscribed from on this connection, with the number of the command; 0:
+    it was answered."""
 
     def __attrs_post_init__(self) -> None:
         self.observer = Observer(self.name)
@@ -263,7 +264,7 @@ class Watcher:
 
     @property
     def token(self) -> str | None:
-        """What it shows to a node; None if nobody asks for one."""
+        """The token that it sends; None if none is required."""
         return self.world.token
 
     @property
@@ -277,7 +278,7 @@ class Watcher:
 
     @property
     def follows_since(self) -> float | None:
-        """Since when it has a stream of what it watches; None if it has none now."""
+        """Since when it has a stream of the jobs that it watches; None if it has none now."""
         streams = ("websocket", "sse", "set", "set_sse")
         if not self.connected or self.line is None or self.kind not in streams:
             return None
@@ -286,7 +287,7 @@ class Watcher:
     scope: trio.CancelScope | None = None
 
     async def run(self) -> None:
-        """Until its `scope` is cancelled."""
+        """Run until its `scope` is cancelled."""
         with trio.CancelScope() as self.scope:
             await self._run()
 
@@ -378,11 +379,11 @@ class Watcher:
             line.hang_up()
 
     def _positions(self) -> dict[str, Any]:
-        """A connection begins; those for its `hello`."""
+        """Begin a connection; returns the positions for its `hello`."""
         return self.reference.begin()
 
     def _ask(self, line: Line) -> None:
-        """Ask for what it watches."""
+        """Subscribe to the jobs that it watches."""
         self._subscribe(line, [job for job in self.jobs if job not in self._hold])
 
     def _say(self, line: Line, command: dict[str, Any]) -> None:
@@ -419,7 +420,7 @@ class Watcher:
                 self._say(line, command | {"jobs": self.followed})
 
     def unhold(self) -> None:
-        """Watch all its jobs again."""
+        """Subscribe to all its jobs again."""
         if self.line is not None and self._hold and self._asked_on is self.line:
             jobs, self._hold = sorted(self._hold), set()
             self._subscribe(self.line, jobs)
@@ -450,7 +451,7 @@ class Watcher:
                 raise Violated(f"protocol: {self.name} is told {frame}")
 
     _comes_when_stale: bool = False
-    """Whether its node was stale when it came."""
+    """Whether its node was stale when it connected."""
 
     def _check_welcome(self) -> None:
         if self._comes_when_stale and self.host and self.host.node.stale and not self.stale:
@@ -505,12 +506,12 @@ class Watcher:
             line.hang_up()
 
     def _query(self) -> str:
-        """A stream begins; what it asks for."""
+        """Begin a stream; returns its query."""
         self.reference.begin()
         return urlencode({"job": self.jobs, "mode": self.mode}, doseq=True)
 
     def _take_event(self, frame: dict[str, Any]) -> None:
-        """Take what is no state."""
+        """Handle a frame that is not a state."""
 
     _last_id: str = ""
 
@@ -603,7 +604,7 @@ class Watcher:
 
 
 def brief(state: dict[str, Any] | None) -> str:
-    """A state for the trace."""
+    """A state in short form, for the trace."""
     if state is None:
         return "unknown"
     parts = [f"#{state['attempt']}", state["status"], f"{state.get('percent')}%", state["health"]]

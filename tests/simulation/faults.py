@@ -1,4 +1,4 @@
-"""What goes wrong in a run: each fault of its scenario happens at its time, and is over."""
+"""The faults of a run: each fault of the scenario begins and ends at its time."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ if TYPE_CHECKING:
 __all__ = ["Faults"]
 
 RECOVERED_AFTER = 25.0
-"""Seconds after a fault from which on everybody is kept up to date: with `AT_ONCE` 30 s
+"""Seconds after the end of a fault until all clients must be up to date: with `AT_ONCE` 30 s
 (invariant 4)."""
 LIGHT: dict[str, float] = dict.fromkeys(
     ("trim", "garbage", "reset", "stall", "hang_up", "worker_kill", "worker_pause", "zombie",
      "node_kill"),
     1.0,
 )  # fmt: skip
-"""Faults after which it takes less: what was lost is noticed at once."""
+"""Faults after which it takes less time, because the loss is detected immediately."""
 OF_NODES = OF_REDIS | {"link", "reset", "node_kill", "node_drain", "clock"}
 """Faults that can keep a node from restoring what it has shown."""
 RESTORED_WITHIN = 12.0
-"""Seconds after nodes were apart within which all have restored what they have shown."""
+"""Seconds after nodes were partitioned within which all have restored what they have shown."""
 SLOW = 0.3
-"""Seconds that each way of a slow node's link takes."""
+"""Seconds that a slow node's link takes in each direction."""
 END_AWAITED = 10.0
 """Seconds that a fault waits for the next end of a job, or for a request."""
 
 
 @define(eq=False)
 class Faults:
-    """Those of a run, and when the last one was."""
+    """The faults of a run, and the time of the last one."""
 
     world: World
     injecting: int = 0
-    """Faults that are not over; some have not begun."""
+    """The number of faults that have not ended; some have not begun."""
     striking: int = 0
-    """Faults that have begun and are not over."""
+    """The number of faults that have begun and not ended."""
     quiet_since: float = 0.0
     """When the last fault began or ended."""
     recovered_at: float = 0.0
-    """From when on everybody is kept up to date, if no other fault comes."""
+    """The time from which all clients must be up to date, unless another fault begins."""
     apart_until: float = 0.0
-    """Until when one node knows less than the others, and these are needed."""
+    """Until when one node has fewer states than the others, so that these must not be killed."""
     _pasts: dict[int, Store] = field(factory=dict)
-    """What the server held when a fault's past began."""
+    """The server's data at the time to which a fault rolls it back."""
 
     async def inject(self, index: int, fault: Fault) -> None:
         before = fault.mode in ("apart", "slow") and fault.kind != "link"
@@ -101,11 +101,12 @@ class Faults:
         self.recovered_at = max(self.recovered_at, recovered_at)
 
     def _nobody_remembers(self) -> None:
-        """Nodes are apart, and those that have shown the most may go: that is not promised."""
+        """Nodes are partitioned, and those that have shown the newest states may end. The gateway
+        does not guarantee anything then."""
         self.world.checks.lost.update(self.world.jobs)
 
     def _who_remembers(self) -> None:
-        """The server has lost something that only nodes know."""
+        """The server has lost data that only nodes have."""
         if not any(host.alive for host in self.world.hosts):
             self._nobody_remembers()
 
@@ -115,15 +116,15 @@ class Faults:
             host.link.reset()
 
     async def _come_back(self, index: int, fault: Fault) -> None:
-        """The server has lost something. If the nodes were apart, one that was cut off comes
-        first, and those that have shown more come later."""
+        """The server has lost data. If the nodes were partitioned, one that was cut off reconnects
+        first, and those that have shown newer states reconnect later."""
         if fault.mode != "apart":
             return
         first = self.world.hosts[fault.who % len(self.world.hosts)]
         others = [host for host in self.world.hosts if host is not first]
         counters = self.world.server.redis.store.values.get(b"progress:counters", {})
         if sum(name.startswith(b"node:") for name in counters) >= len(self.world.hosts):
-            self._cut_off(others)  # they are waited for, because the server knows of them
+            self._cut_off(others)  # the server waits for them, because they are registered
         first.link.away = False
         await trio.sleep(self.world.randomness(f"apart/{index}").uniform(0.0, 3.0))
         for host in others:
@@ -156,14 +157,14 @@ class Faults:
         self.world.server = self.world.start_server(self._past(index))
         self._who_remembers()
         if fault.mode == "apart":
-            for sock in list(old.sockets):  # some connections are lost, and others go on
+            for sock in list(old.sockets):  # some connections are lost, others stay open
                 if self.world.randomness(f"apart/{index}").random() < 0.5:
                     sock.reset()
-        # For a while the old one is writable for who is connected.
+        # For a while connected clients can still write to the old primary.
         until = trio.current_time() + fault.seconds
         while trio.current_time() < until:
             if self._is_split(old):
-                # Two primaries that nodes serve from: nobody can know what the other has shown.
+                # Nodes serve from two primaries, so neither knows what the other has shown.
                 self.world.checks.lost.update(self.world.jobs)
             await trio.sleep(min(0.05, until - trio.current_time()))
         old.redis.role = "slave"
@@ -234,7 +235,7 @@ class Faults:
         link.mode, link.odds = "ok", 1.0
 
     def _check_stale(self, link: Link, fault: Fault) -> None:
-        """Who was cut off for so long that it must have noticed says so."""
+        """Check that a node which was cut off for long enough reports that it is stale."""
         if self.world.scenario.broker == "memory" or fault.odds < 1:
             return
         if fault.seconds < {"refuse": 4.0, "hang": 13.0}.get(fault.mode, 1e9):

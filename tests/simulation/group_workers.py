@@ -1,4 +1,4 @@
-"""Who reports of a group: who declares it, and who works on its children."""
+"""The workers of a group: one declares it, others work on its children."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ __all__ = ["Declarer", "Foreman", "another_attempt", "staff"]
 
 
 def staff(world: World, group: Group) -> Iterator[Worker | PlainReporter]:
-    """Who declares it, sometimes twice; two processes for its children, of which one may be
-    tried again; and sometimes somebody without a `Job` for one of them."""
+    """Start the workers of a group: one that declares it, sometimes twice; two processes for its
+    children, one of which may be retried; and sometimes a reporter without a `Job` for one
+    child."""
     chance = world.randomness(f"staff of {group.name}")
     plain = ["fcall", "curl"] if world.scenario.broker == "redis" else ["curl"]
     weights = _weights(group)
@@ -52,7 +53,7 @@ def staff(world: World, group: Group) -> Iterator[Worker | PlainReporter]:
 
 
 def another_attempt(world: World, group: Group, name: str) -> Worker:
-    """A process that works on one of the children, whoever else does."""
+    """A process that works on one of the children, even if another process does so too."""
     chance = world.randomness(name)
     jobs = [chance.choice(group.leaves)]
     link, weights = world.link(name), _weights(group)
@@ -71,10 +72,11 @@ def _weights(group: Group) -> Mapping[str, float]:
 
 @define(eq=False)
 class Foreman(Worker):
-    """A process that declares a group and those in it, and does not wait for their children."""
+    """A process that declares a group and the groups in it, and does not wait for their
+    children."""
 
     groups: tuple[Group, ...] = ()
-    """The innermost last."""
+    """The groups, the innermost last."""
 
     def _main(self, url: str) -> None:
         groups = list(self.groups)
@@ -84,7 +86,7 @@ class Foreman(Worker):
             self._declare(group, url)
 
     def _declare(self, group: Group, url: str) -> None:
-        """The block is left at once, with the group's children at work; or else with an error."""
+        """The block is left at once while the group's children run, or with an error."""
         self.world.note(f"{self.name} declares {group.name}: {group.expected}")
         expected = group.expected
         weight = self.weights.get(group.name)
@@ -97,7 +99,7 @@ class Foreman(Worker):
         job.on_request(ears.hear)
         try:
             with job:
-                if expected is None:  # they are those that it makes itself
+                if expected is None:  # it makes the children itself
                     for child, weight in group.weights.items():
                         if child not in {inner.name for inner in group.inner}:
                             with job.child(child.rpartition("/")[2], weight=weight, lease=LEASE):
@@ -122,12 +124,13 @@ class Foreman(Worker):
 
 @define(eq=False)
 class Declarer(PlainReporter):
-    """Somebody without a `Job` who declares a group, also later than its children, and again."""
+    """A reporter without a `Job` that declares a group, perhaps later than its children, and
+    repeatedly."""
 
     group: Group
 
     async def run(self) -> None:
-        """Until it is declared."""
+        """Repeat until the group is declared."""
         expected = self.group.expected
         fields: dict[str, Any] = {
             "children": len(self.group.children) if expected is None else expected

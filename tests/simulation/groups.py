@@ -1,8 +1,7 @@
-"""Groups: which there are in a run, and what must hold of them.
-
-`Ledger` follows what the broker holds of groups and their children after every command, and folds
-the children itself, from docs/groups.md alone. So it knows of each state of a group whether it
-should be, and holds every frame and answer that shows the group to that.
+"""The groups of a run, and the checks of them. After every command `Ledger` reads the groups and
+their children in the broker, and computes the groups' states itself, by the rules of
+docs/groups.md. So it can check each state of a group, in the broker, in every frame and in every
+response.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ class Group:
 
     name: str
     weights: Mapping[str, float]
-    """Of each child, by its id: also of those that are groups themselves."""
+    """The weight of each child, by its id, including children that are groups."""
     expected: float | None
-    """As it is declared."""
+    """The expected weight with which it is declared."""
     inner: tuple[Group, ...] = ()
-    """Those of its children that are groups."""
+    """The children that are groups."""
 
     @property
     def children(self) -> list[str]:
@@ -45,20 +44,20 @@ class Group:
 
     @property
     def all(self) -> Iterator[Group]:
-        """It and the groups in it, the innermost first."""
+        """The group and the groups in it, the innermost first."""
         for group in self.inner:
             yield from group.all
         yield self
 
     @property
     def leaves(self) -> list[str]:
-        """The jobs in it that are no groups."""
+        """The jobs in it that are not groups."""
         groups = {group.name for group in self.all}
         return [job for group in self.all for job in group.children if job not in groups]
 
 
 def plan(name: str, kind: str, chance: random.Random) -> Group:
-    """A `flat` group, or a `nested` one, which has another one among its children."""
+    """A `flat` group, or a `nested` one, which has another group among its children."""
 
     def weigh() -> float:
         return chance.choice([1, 1, 1, 0.5, 2])
@@ -69,14 +68,14 @@ def plan(name: str, kind: str, chance: random.Random) -> Group:
         inner = (plan(f"{name}/n", "flat", chance),)
         weights[inner[0].name] = weigh()
     total = sum(weights.values())
-    # Mostly it ends with its children; more are expected than come, or fewer.
+    # Usually it ends with its children. Sometimes more, or fewer, are expected than there are.
     expected = chance.choice([total] * 7 + [total + 1, max(0.5, total - 1), None])
     return Group(name, weights, expected, inner)
 
 
 @frozen
 class Row:
-    """What a broker holds of a job, as far as groups go by it."""
+    """The fields of a job's record that matter for groups."""
 
     position: tuple[int, int]
     attempt: int
@@ -84,7 +83,7 @@ class Row:
     percent: float | None
     weight: float
     children: str | None
-    """A group's, as JSON with sorted names."""
+    """The sums of a group, as JSON with sorted names."""
 
     @property
     def final(self) -> bool:
@@ -96,7 +95,7 @@ class Row:
 
     @classmethod
     def of_state(cls, position: tuple[int, int], state: Mapping[str, Any]) -> Row:
-        """From a state as clients are shown it."""
+        """Make it from a state as clients receive it."""
         children = state.get("children")
         return cls(
             position,
@@ -109,7 +108,7 @@ class Row:
 
     @classmethod
     def of_hash(cls, record: Mapping[bytes, bytes]) -> Row:
-        """From a record in Redis."""
+        """Make it from a record in Redis."""
         children = record.get(b"children")
         return cls(
             (int(record[b"epoch"]), int(record[b"seq"])),
@@ -127,18 +126,18 @@ def _sorted(children: Mapping[str, Any]) -> str:
 
 @frozen
 class Command:
-    """What has changed something in the broker."""
+    """A command that may have changed the broker's data."""
 
     job: str | None = None
-    """The job that an update was of; None if it was none."""
+    """The job of an update; None if the command was not an update."""
     restores: bool = False
-    """It brought back what a node has shown."""
+    """Whether it restored states that a node has shown."""
     runs_script: bool = False
-    """It ran a script: nothing else changes a job."""
+    """Whether it ran a script; nothing else changes a job."""
 
 
 def command_of(words: list[bytes]) -> Command:
-    """Of a Redis client."""
+    """Make it from the command of a Redis client."""
     name = words[0].upper()
     if name == b"FCALL":
         return Command(words[4].decode(), runs_script=True)
@@ -152,23 +151,25 @@ def command_of(words: list[bytes]) -> Command:
 
 @define
 class Ledger:
-    """What the broker has held of the groups of a run, and whether it should have."""
+    """The states of the groups of a run in the broker, and their checks."""
 
     groups: list[Group]
-    """The innermost first."""
+    """The groups, the innermost first."""
     lost: Collection[str]
-    """Jobs of which nothing is promised any more."""
+    """Jobs for which no guarantee holds any more."""
     violation: str | None = None
-    """The first thing that should not be."""
+    """The first violation."""
     _known: dict[str, Row] = field(factory=dict)
     _newest: dict[str, int] = field(factory=dict)
-    """The newest attempt of each job that there has been."""
+    """The newest attempt of each job so far."""
     _left_out: dict[str, dict[str, int]] = field(factory=dict)
-    """Of each group, the children that had ended when a `start` opened its attempt, and which
-    attempt of theirs had: they do not count before they begin another."""
+    """For each group, the children that had ended when a `start` opened its attempt, with their
+    attempts. Such a child is not counted until it begins another attempt."""
     _unsure: set[str] = field(factory=set)
-    """Groups that a `start` has opened before the server lost writes: which children count in
-    them is in no state that a node could have restored."""
+    """Groups that a `start` has opened before the server lost writes. No state that a node could
+    restore says which of their children count."""
+    _attempts_at_loss: dict[str, int] = field(factory=dict)
+    """The attempts that the server had when it had lost writes."""
     _shown: dict[tuple[str, int, int], Row] = field(factory=dict)
 
     @property
@@ -176,12 +177,13 @@ class Ledger:
         return [job for group in self.groups for job in (group.name, *group.children)]
 
     def has_lost_writes(self, read: Callable[[str], Row | None]) -> None:
-        """The server holds what there was some time ago."""
+        """The server's data were rolled back to an earlier time."""
         self._known = {job: row for job in self.jobs if (row := read(job)) is not None}
+        self._attempts_at_loss = {job: row.attempt for job, row in self._known.items()}
         self._unsure.update(name for name, children in self._left_out.items() if children)
 
     def look(self, read: Callable[[str], Row | None], command: Command) -> None:
-        """See what a command has changed."""
+        """Read and check what a command has changed."""
         now = {job: row for job in self.jobs if (row := read(job)) is not None}
         before, self._known = self._known, now
         if now == before or self.violation is not None:
@@ -198,8 +200,8 @@ class Ledger:
             self._newest[job] = max(row.attempt, self._newest.get(job, 0))
 
     def shown(self, job: str, epoch: int | None, seq: int, state: Any) -> str | None:
-        """What is wrong with this state of a group, at a position that it has had; None if nothing
-        is, or it is not known."""
+        """The violation in this state of a group, which was at this position; None if there is
+        none, or it cannot be decided."""
         known = self._shown.get((job, epoch or 0, seq))
         if known is None or state is None:
             return None
@@ -207,7 +209,7 @@ class Ledger:
         return None if row == known else f"groups: {job} is shown as {row}, and was {known}"
 
     def at_rest(self, states: Mapping[str, Any]) -> str | None:
-        """What is wrong with these states of all jobs; None if nothing is."""
+        """The violation in these states of all jobs; None if there is none."""
         rows = {job: Row.of_state((0, 0), state) for job, state in states.items() if state}
         self._known = rows
         for group in self.groups:
@@ -247,7 +249,7 @@ class Ledger:
             changed = row.figures != was.figures and not command.restores
             return f"changes after its end, {was}" if changed else None
         if command.restores and row.final:
-            return None  # as it was shown; its children follow
+            return None  # as it was shown; its children are restored afterwards
         return (
             self._miscounted(group, row)
             or self._overdue(group, row)
@@ -265,9 +267,11 @@ class Ledger:
         command: Command,
     ) -> bool:
         if command.restores:
-            # A running attempt that was opened on this server after what was shown is counted on.
+            # An attempt that a child's repeated retry has opened on this server after the loss
+            # continues as the next one (docs/proof.md: one attempt of the group too many).
             return (
                 not was.final
+                or was.attempt > self._attempts_at_loss.get(group.name, was.attempt)
                 or row.attempt <= self._newest[group.name]
                 or any(
                     child in now and now[child].attempt > self._newest.get(child, 0)
@@ -280,7 +284,7 @@ class Ledger:
     def _is_tried_again(
         self, group: Group, before: Mapping[str, Row], now: Mapping[str, Row]
     ) -> bool:
-        """Whether a child that counts has begun another attempt."""
+        """Whether a counted child has begun another attempt."""
         left_out = {} if group.name in self._unsure else self._left_out.get(group.name, {})
         return any(
             now[child].attempt > before[child].attempt > left_out.get(child, 0)
@@ -305,7 +309,7 @@ class Ledger:
         return None if row.children == wanted else f"does not count its children ({wanted})"
 
     def _is_due(self, group: Group, row: Row) -> bool:
-        """Whether it ends by itself."""
+        """Whether it ends because its children have ended."""
         expected = json.loads(row.children or "{}")["expected"]
         children = self._counted(group)
         ended = sum(child.weight for child in children if child.final)
@@ -352,12 +356,12 @@ class Ledger:
 
 
 def _units(weight: float) -> int:
-    """In thousandths."""
+    """The weight in thousandths."""
     return round(weight * 1000)
 
 
 class FollowedMemoryBroker(MemoryBroker):
-    """A memory broker whose groups and requests are followed."""
+    """A memory broker whose groups and requests are checked after every command."""
 
     ledger: Ledger
     held: HeldRequests

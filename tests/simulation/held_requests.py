@@ -1,16 +1,15 @@
-"""Which request each job holds after every command that the broker carries out, and whether it may.
+"""Checks the request of each job after every command that the broker carries out. Written from
+docs/control.md and docs/groups.md alone. These rules hold within an attempt of a job:
 
-Written from docs/control.md and docs/groups.md alone. Within an attempt of a job
+    once        the job gets each request at most once, even if it is sent repeatedly
+    late        a job that has just reported has the request of a group above it, unless it has
+                had that request, got a later one, or has a cancel
+    order       a request of a group does not replace a later request to the job itself
+    source      a report of the job itself brings no request but that of a group above it
+    one end     the job ends once; after that its request does not change
 
-    once        a request comes to it at most once, whoever sends it, and however often
-    late        a job that has just reported has what a group above it holds, unless it had that
-                before, or was asked something later, or holds a cancel
-    order       what a group passes on does not replace what the job was asked later
-    source      with a job's own report comes nothing but what a group above it holds
-    one end     it ends once; after that its request is no other one
-
-A job is asked nothing that its group was asked in another attempt. After a server has lost writes
-none of this is promised, because nodes restore only what they have shown.
+A job never gets a request that was sent to another attempt of its group. After a server has lost
+writes none of this is guaranteed, because nodes restore only what they have shown.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from .checks import FINAL
 __all__ = ["Held", "HeldRequests"]
 
 LASTING = ("cancel", "pause")
-"""What a group passes on to jobs that begin later."""
+"""The verbs that a group also sends to jobs that begin later."""
 
 
 @frozen
 class Held:
-    """What a broker holds of a job, as far as requests go by it."""
+    """The fields of a job's record that matter for requests."""
 
     attempt: int
     status: str
     accepts: tuple[str, ...]
     reported_at: float
-    """When its worker last reported; of a group also when a child of it did."""
+    """When its worker last reported; for a group also when a child of it did."""
     request: Mapping[str, Any] | None
 
     @property
@@ -51,13 +50,13 @@ class Held:
 
     @property
     def has_cancel(self) -> bool:
-        """Whether it holds a cancel that was not refused."""
+        """Whether its request is a cancel that was not refused."""
         request = self.request or {}
         return request.get("verb") == "cancel" and "refused" not in request
 
     @property
     def passed_on(self) -> bool:
-        """Whether those that begin below it later are asked the same."""
+        """Whether its request is also sent to jobs that begin below it later."""
         request = self.request
         if request is None or self.status in FINAL:
             return False
@@ -66,7 +65,7 @@ class Held:
 
     @classmethod
     def of_hash(cls, record: Mapping[bytes, bytes]) -> Held:
-        """From a record in Redis."""
+        """Make it from a record in Redis."""
         request = record.get(b"request")
         known = None if request is None else json.loads(request)
         if known is not None and b"request_alone" in record:
@@ -82,25 +81,25 @@ class Held:
 
 @define
 class HeldRequests:
-    """Those of a run. `violation` is the first thing that should not be."""
+    """The requests of all jobs in a run. `violation` is the first violation."""
 
     jobs: Collection[str]
     lost: Collection[str]
-    """Jobs of which nothing is promised any more."""
+    """Jobs for which no guarantee holds any more."""
     fenced: bool
-    """No server loses writes."""
+    """Whether no server loses writes in this run."""
     stored: Callable[[], None] = lambda: None
-    """Called when a job is asked something."""
+    """Called when a job gets a request."""
     violation: str | None = None
     now: dict[str, Held] = field(factory=dict)
     _came_at: dict[tuple[str, int], dict[str, float]] = field(factory=dict)
-    """Of each attempt of a job, when it was asked what: by the request's id."""
+    """For each attempt of a job, the times of its requests, by their ids."""
     _had_cancel: set[tuple[str, int]] = field(factory=set)
     _ends: dict[tuple[str, int], tuple[str, str | None]] = field(factory=dict)
-    """Of each attempt that has ended, its end, and the request that it held then."""
+    """For each attempt that has ended, its end and its request at that time."""
 
     def look(self, read: Callable[[str], Held | None], *, publishes: bool) -> None:
-        """See what a command has changed; that of an update, if it `publishes`."""
+        """Read and check what a command has changed. `publishes`: the job of an update."""
         before, self.now = self.now, {job: row for job in self.jobs if (row := read(job))}
         for job, row in self.now.items():
             was = before.get(job)
@@ -111,12 +110,11 @@ class HeldRequests:
                 self.violation = f"requests: {job} {wrong}: {row}, after {was}"
 
     def had(self, job: str, attempt: int, id_: str) -> bool:
-        """Whether that attempt was asked this."""
+        """Whether that attempt has had this request."""
         return id_ in self._came_at.get((job, attempt), {})
 
     def awaits(self, job: str, attempt: int | None, *, before: float) -> str | None:
-        """The request that an attempt was asked before that time and still holds; None if there is
-        none."""
+        """The request that an attempt had before that time and still has; None if there is none."""
         row = self.now.get(job)
         if row is None or row.attempt != attempt or row.id is None:
             return None
@@ -124,11 +122,11 @@ class HeldRequests:
         return row.id if came_at < before else None
 
     def left_out(self, before: Mapping[str, Held], group: str, id_: str, verb: str) -> str | None:
-        """What is wrong after a node has answered that a group was asked this, when `before` was
-        held as the request went out; None if nothing is."""
+        """The violation after a node has confirmed a request to a group; None if there is none.
+        `before` has the records at the time when the request was sent."""
         holder = self.now.get(group)
         if not self.fenced or self._is_lost(group) or holder is None or holder.id != id_:
-            return None  # it was asked something later
+            return None  # it got a later request
         for job, row in self.now.items():
             attempt = row.attempt
             if verb not in row.accepts or not self._ran_in(group, job, since=before):
@@ -138,8 +136,8 @@ class HeldRequests:
         return None
 
     def _ran_in(self, group: str, job: str, *, since: Mapping[str, Held]) -> bool:
-        """Whether a job below a group, and all groups between, by way of which a node finds it,
-        have run all the time."""
+        """Whether a job below a group, and all groups between them, were running all the time. A
+        node finds the job through these groups."""
         while job.startswith(f"{group}/"):
             row, was = self.now.get(job), since.get(job)
             if row is None or was is None or row.attempt != was.attempt:
@@ -163,7 +161,7 @@ class HeldRequests:
 
     def _asked(self, job: str, was: Held | None, row: Held, *, by_report: bool) -> str | None:
         if was is not None and was.status == "queued" and row.id is None:
-            self._came_at.pop((job, row.attempt), None)  # a `start` opens the same attempt anew
+            self._came_at.pop((job, row.attempt), None)  # a `start` opens the same attempt again
             return None
         if row.id is None:
             return "has lost its request" if was is not None and was.id is not None else None
@@ -184,7 +182,7 @@ class HeldRequests:
             if was is not None and all(one.asked_at < was.asked_at for one in above):
                 return "is asked what its group was asked before"
         elif was is not None and was.has_cancel:
-            # Whoever asks cannot have refused the cancel.
+            # A client that sends requests cannot have refused the cancel.
             return "is asked something in place of a cancel"
         return None
 
@@ -207,7 +205,7 @@ class HeldRequests:
         return None
 
     def _above(self, job: str) -> Iterator[Held]:
-        """What the groups above a job hold."""
+        """The requests of the groups above a job."""
         while "/" in job:
             job = job.rpartition("/")[0]
             if job in self.now:

@@ -1,4 +1,4 @@
-"""A node's process: it serves clients over ASGI, ends, and is started anew."""
+"""A node's process: it serves clients over ASGI, ends, and is started again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Host", "leaves"]
 
 @define(eq=False)
 class Host:
-    """A node's process, which is started anew when it ends."""
+    """A node's process, which is started again when it ends."""
 
     name: str
     world: World
@@ -51,7 +51,7 @@ class Host:
         self.party = Party(self.name, self.world.seed)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             self.number += 1
             skew = self.party.skew
@@ -116,7 +116,7 @@ class Host:
             self._wake = trio.Event()
 
     def serve(self, line: Line, app: Callable[..., Awaitable[None]], scope: Any) -> None:
-        """Run an ASGI application for a conversation, as a server would."""
+        """Run an ASGI application for one connection, as a server would."""
         if not self.alive or self.party.nursery is None or self.party.dead:
             line.host_is_gone()
             return
@@ -131,7 +131,7 @@ class Host:
 
 
 def _redis_broker(host: Host, limits: Limits) -> RedisBroker:
-    """As a node makes it."""
+    """The broker as `gateway serve` makes it."""
     return RedisBroker("redis://simulated/0", limits, random=host.party.chance)
 
 

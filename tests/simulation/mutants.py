@@ -1,9 +1,9 @@
-"""Classic defects, one at a time: the simulation must find each within 1,000 seeds.
+"""Typical defects, one at a time: the simulation must detect each within 1,000 seeds.
 
     python -m tests.simulation.mutants [--only NAME…] [--minutes 10] [--seeds 1000]
 
-Each is a text of the package that is replaced by another, in a copy. A text that is not
-there any more, or more than once, is an error: the list is kept true to the code.
+Each replaces a text in a copy of the package by another one. The text must occur exactly once;
+`test_mutants.py` checks it.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ class Mutant:
 
     name: str
     file: str
-    """Within `gateway/`."""
+    """The file, relative to `gateway/`."""
     old: str
     new: str
     faults: tuple[str, ...] = ()
-    """Kinds of faults that can show it, so that fewer seeds do: all kinds if none are named."""
+    """The kinds of faults that can reveal it, so that fewer seeds are needed; empty: all kinds."""
 
 
 MUTANTS = (
-    # -- the fold, in Python (memory) and Lua (Redis)
-    Mutant("fold-end-overwritten", "model/reducer.py",
+    # -- the reducer, in Python (memory) and Lua (Redis)
+    Mutant("reducer-end-overwritten", "model/reducer.py",
            "    if state.final:\n        return Result(record, \"final\")", "    pass"),
-    Mutant("fold-zombie-not-fenced", "model/reducer.py",
+    Mutant("reducer-old-attempt-not-rejected", "model/reducer.py",
            "if update.attempt < state.attempt:", "if update.attempt < 0:", ("memory", "zombie")),
-    Mutant("fold-position-given-twice", "model/reducer.py",
+    Mutant("reducer-position-given-twice", "model/reducer.py",
            "Position(record.position.epoch, record.position.seq + 1)",
            "Position(record.position.epoch, record.position.seq + (record.position.seq % 5 > 0))"),
     Mutant("lua-end-overwritten", LUA + "publish.lua",
            "return nil, 'final' end\n  if too_many_parts", "end\n  if too_many_parts"),
-    Mutant("lua-zombie-not-fenced", LUA + "publish.lua",
+    Mutant("lua-old-attempt-not-rejected", LUA + "publish.lua",
            "if given < attempt then return nil, 'stale_attempt' end", ""),
     Mutant("lua-numbers-fall", LUA + "publish.lua",
            "return new ~= old and new - old > 0 and new or old", "return new"),
@@ -59,36 +59,36 @@ MUTANTS = (
            "newest_epoch = math.max(newest_epoch, 1)"),
     Mutant("lua-position-given-twice", LUA + "record.lua",
            "changes.seq = whole(record.seq + 1)", "changes.seq = whole(record.seq - 1 + 1)"),
-    Mutant("lua-lease-never-lapses", LUA + "expire_leases.lua",
+    Mutant("lua-lease-never-expires", LUA + "expire_leases.lua",
            "if lapses and at <= NOW then", "if false then"),
-    # -- a Redis that went back in time
-    Mutant("takeover-no-generation", LUA + "failover.lua",
+    # -- a Redis that has lost writes
+    Mutant("failover-no-generation", LUA + "failover.lua",
            "if known or RESTORED ~= '' or SEEN > newest_epoch then", "if false then"),
-    Mutant("takeover-past-is-present", LUA + "record.lua",
+    Mutant("failover-old-generation-accepted", LUA + "record.lua",
            "return tonumber(record.epoch) < GENERATION", "return false"),
-    Mutant("takeover-opens-at-once", LUA + "failover.lua",
+    Mutant("failover-opens-immediately", LUA + "failover.lua",
            "if age < SETTLES_AFTER then return false end", "if true then return true end",
            ("rollback:apart",)),
-    Mutant("takeover-restores-nothing", "brokers/redis/poller.py",
+    Mutant("failover-restores-nothing", "brokers/redis/poller.py",
            "await restore(link, self.shard, observed)", "pass"),
-    Mutant("takeover-restores-attempts-only", LUA + "restore.lua",
+    Mutant("failover-restores-attempts-only", LUA + "restore.lua",
            "ipairs({'attempt', 'status', 'percent', 'updated_at'})", "ipairs({'attempt'})",
            ("rollback",)),
-    Mutant("takeover-reads-before-restore", "brokers/redis/poller.py",
+    Mutant("failover-reads-before-restore", "brokers/redis/poller.py",
            "                        calls.unsettle(unless=(server, generation))\n",
            "                        calls.unsettle(unless=calls._settled)\n",
            ("failover:apart", "reset")),
-    Mutant("takeover-any-server-answers", "brokers/redis/calls.py",
+    Mutant("failover-any-server-answers", "brokers/redis/calls.py",
            "return self._settled is None or link.server == self._settled[0]", "return True"),
-    Mutant("restore-takes-the-present", "brokers/redis/observed.py",
+    Mutant("restore-takes-older-states", "brokers/redis/observed.py",
            "if known is not None:\n                self._bytes -= _size(known)\n"
            "                if known.position > event.position:\n                    event = known",
            "if known is not None:\n                self._bytes -= _size(known)\n"
            "                event = known", ("rollback", "link:some_slow")),
     # -- following the feed
-    Mutant("feed-hole-not-noticed", "brokers/redis/cursor.py",
+    Mutant("feed-gap-not-detected", "brokers/redis/cursor.py",
            "if self.number != expected:", "if False:", ("trim:slow",)),
-    Mutant("feed-cut-off-taken-as-empty", "brokers/redis/cursor.py",
+    Mutant("feed-trimmed-taken-as-empty", "brokers/redis/cursor.py",
            "        if self.entry_id < self.feed.last:\n            self.skip_to_end(self.feed)\n"
            "            return \"entries were trimmed before they were read\"\n", "",
            ("trim:slow",)),
@@ -103,13 +103,13 @@ MUTANTS = (
            "            if events and self._random.random() < 0.9:\n"
            "                self._record_observed(events)\n"
            "                await self._deliver(send, events)"),
-    Mutant("feed-reader-dies-unseen", "brokers/redis/poller.py",
+    Mutant("feed-poller-ends-silently", "brokers/redis/poller.py",
            "                        self._report_unavailable(error)\n",
            "                        return\n"),
     # -- topics and cursors
     Mutant("topic-takes-older-events", "delivery/topic.py",
            "if position <= head:", "if position == head:", ("link:some_slow",)),
-    Mutant("topic-ring-with-holes", "delivery/topic.py",
+    Mutant("topic-replay-with-gaps", "delivery/topic.py",
            "if position.seq != head.seq + 1 or position.epoch != head.epoch:",
            "if position.epoch != head.epoch:", ("trim:slow",)),
     Mutant("topic-snapshot-not-merged-by-position", "delivery/topic.py",
@@ -132,13 +132,13 @@ MUTANTS = (
     Mutant("cursor-not-advanced", "delivery/topic.py",
            "self.cursor = None if message.kind == \"gap\" else self.topic.position",
            "self.cursor = self.cursor or self.topic.position"),
-    Mutant("client-is-shown-the-past-of-a-slower-node", "delivery/topic.py",
+    Mutant("client-gets-older-state-of-a-slower-node", "delivery/topic.py",
            "return not self.client_is_newer or self.cursor is None or "
            "self.cursor < topic.position", "return True"),
     Mutant("forgotten-end-becomes-null", "delivery/topic.py",
            "self.position == requested_at and not self.latest.state.final:",
            "self.position == requested_at:"),
-    Mutant("step-claims-a-wrong-predecessor", "delivery/topic.py",
+    Mutant("step-with-a-wrong-prev", "delivery/topic.py",
            "return step(job, head, self._replay[-1], prev=known.seq, event=self.latest)",
            "return step(job, head, self._replay[-1], prev=head.seq - 1, event=self.latest)"),
     # -- the hub
@@ -147,19 +147,19 @@ MUTANTS = (
            "in changed.values():\n"
            "            if topic.latest is None or not topic.latest.state.final:\n"
            "                self.changed(topic)\n"),
-    Mutant("hub-snapshot-wakes-nobody", "delivery/repairs.py",
+    Mutant("hub-snapshot-notifies-nobody", "delivery/repairs.py",
            "                    topic.no_client_is_newer()\n"
            "                hub.changed(topic)",
            "                    topic.no_client_is_newer()"),
-    Mutant("hub-failed-load-forgotten", "delivery/repairs.py",
+    Mutant("hub-failed-load-not-repeated", "delivery/repairs.py",
            "            if job in self._hub.topics:\n                self._hub.to_load.add(job)",
            "            pass"),
     Mutant("hub-difference-not-reloaded", "delivery/repairs.py",
            "            else:\n                self._hub.to_load.add(job)", "            else:\n"
            "                pass"),
-    Mutant("hub-topics-stay-for-ever", "delivery/hub.py",
+    Mutant("hub-topics-never-evicted", "delivery/hub.py",
            "if topic.idle_since is None or topic.idle_since > before:", "if True:"),
-    Mutant("hub-watchers-leak", "delivery/hub.py",
+    Mutant("hub-subscriptions-leak", "delivery/hub.py",
            "        topic.subscriptions.discard(subscription)\n", ""),
     Mutant("hub-last-watcher-counts-for-all", "delivery/hub.py",
            "        if topic.subscriptions:\n            if topic.owner is subscription.owner:",
@@ -168,14 +168,14 @@ MUTANTS = (
     Mutant("session-position-used-twice", "delivery/session.py",
            "mode=mode, position=self._positions.pop(job, None))",
            "mode=mode, position=self._positions.get(job))"),
-    Mutant("session-old-subscription-goes-on", "delivery/session.py",
+    Mutant("session-old-subscription-continues", "delivery/session.py",
            "        subscription.cancelled = True\n        self.outbox.cancel(subscription)\n"
            "        self._denied.discard(job)\n        self._hub.unsubscribe(subscription)\n",
            "        self._denied.discard(job)\n"),
     Mutant("session-leaks-at-the-end", "delivery/session.py",
            "        for job in list(self._subscriptions):\n            self._unsubscribe(job)\n",
            "        pass\n"),
-    Mutant("outbox-mark-lost-while-paced", "delivery/outbox.py",
+    Mutant("outbox-notification-lost-while-rate-limited", "delivery/outbox.py",
            "        if subscription in due or self.close_code is not None:\n",
            "        if subscription in due or self.close_code is not None "
            "or self._opens_on is not None:\n"),
@@ -184,23 +184,23 @@ MUTANTS = (
            "            self._repairs.not_loaded(asked)\n", "            pass\n"),
     Mutant("reconciler-never-compares", "node/reconcile.py",
            "            nursery.start_soon(self._check)\n", ""),
-    Mutant("reconciler-never-looks-at-leases", "node/reconcile.py",
+    Mutant("reconciler-never-expires-leases", "node/reconcile.py",
            "            nursery.start_soon(self._expire)\n", ""),
     Mutant("node-is-never-stale", "node/node.py",
            "reason = self._waiting_for_broker or self.broker.unavailable_reason",
            "reason = self._waiting_for_broker", ("link",)),
-    Mutant("node-tells-nobody-it-is-stale", "node/node.py",
+    Mutant("node-does-not-announce-stale", "node/node.py",
            "self.connections.announce(encode(\"feed\"", "str(encode(\"feed\""),
     # -- workers
-    Mutant("worker-end-claimed-without-an-answer", "worker/report.py",
+    Mutant("worker-end-settled-without-a-response", "worker/report.py",
            "        self.tried = self.tried or request[\"status\"] != \"running\"\n",
            "        self.tried = self.tried or request[\"status\"] != \"running\"\n"
            "        self.settled = self.delivered = self.tried\n"),
-    # -- tried by hand, of other kinds
-    Mutant("fold-percent-falls", "model/reducer.py",
+    # -- other kinds, found by hand
+    Mutant("reducer-percent-falls", "model/reducer.py",
            "return max(percent or 0, _normalise(two_digits(update.percent)))",
            "return _normalise(two_digits(update.percent))", ("memory",)),
-    Mutant("fold-an-end-is-stalled", "model/reducer.py",
+    Mutant("reducer-an-end-is-stalled", "model/reducer.py",
            "if not has_lease(state):\n        return None\n    health",
            "if state.health == \"lost\":\n        return None\n    health", ("memory",)),
     Mutant("lua-repeated-start-opens-another-attempt", LUA + "publish.lua",
@@ -209,42 +209,42 @@ MUTANTS = (
     Mutant("restore-overwrites-a-newer-run", LUA + "restore.lua",
            "elseif record and is_newer_run(record, seen) then", "elseif false then",
            ("rollback",)),
-    Mutant("reissue-left-out", "brokers/redis/records.py",
+    Mutant("reissue-omitted", "brokers/redis/records.py",
            "        if past:\n", "        if False:\n", ("rollback",)),
-    Mutant("calls-answer-from-before-the-takeover", "brokers/redis/calls.py",
+    Mutant("calls-return-results-from-before-the-failover", "brokers/redis/calls.py",
            "if settled is not None and self._settled != settled:", "if False:",
            ("failover", "link")),
     Mutant("feed-of-an-earlier-generation", "brokers/redis/cursor.py",
            "if epoch >= self.feed.generation:", "if True:", ("rollback", "failover")),
-    Mutant("feed-goes-on-after-a-takeover", "brokers/redis/cursor.py",
+    Mutant("feed-continues-after-a-failover", "brokers/redis/cursor.py",
            "if feed.server != previous.server or feed.generation != previous.generation:",
            "if False:", ("rollback", "failover")),
-    Mutant("topic-unknown-takes-newer-events-away", "delivery/topic.py",
+    Mutant("topic-unknown-removes-newer-events", "delivery/topic.py",
            "elif self.latest and self.position == requested_at and not self.latest.state.final:",
            "elif self.latest and not self.latest.state.final:", ("link:some_slow",)),
-    Mutant("topic-epochs-not-told-apart", "delivery/topic.py",
+    Mutant("topic-epochs-not-compared", "delivery/topic.py",
            "if cursor is not None and (cursor.epoch != head.epoch or cursor.seq > head.seq):",
            "if cursor is not None and cursor.seq > head.seq:", ("rollback",)),
     Mutant("hub-newer-client-waits-for-ever", "delivery/repairs.py",
            "topic.no_client_is_newer()", "pass", ("flush", "evict")),
-    Mutant("reconciler-loss-not-heeded", "node/reconcile.py",
+    Mutant("reconciler-loss-ignored", "node/reconcile.py",
            "events may be missing: compare all topics soon.\"\"\"\n        self._lost.set()",
            "events may be missing: compare all topics soon.\"\"\"", ("trim",)),
     Mutant("session-sync-removes-nothing", "delivery/session.py",
            "unwanted = [job for job in self._subscriptions if job not in keep]", "unwanted = []"),
-    Mutant("outbox-limit-never-opens", "delivery/outbox.py",
+    Mutant("outbox-rate-limit-never-ends", "delivery/outbox.py",
            "        self._opens_on = None\n        if self._due:\n"
            "            self._due_since = max", "        self._opens_on = None\n        if False:\n"
            "            self._due_since = max"),
-    Mutant("outbox-queued-for-ever", "delivery/outbox.py",
+    Mutant("outbox-stays-queued", "delivery/outbox.py",
            "        self._queued = False\n        writer = self._lent\n"
            "        if writer is None:\n            return 0\n",
            "        writer = self._lent\n        if writer is None:\n"
            "            return 0\n        self._queued = False\n"),
-    Mutant("fan-out-half-a-write-is-forgotten", "delivery/outbox.py",
+    Mutant("fan-out-unfinished-write-dropped", "delivery/outbox.py",
            "                return messages\n            self._unfinished = True\n",
            "                return messages\n", ("stall",)),
-    Mutant("fan-out-one-a-turn", "delivery/fan_out.py",
+    Mutant("fan-out-one-connection-per-turn", "delivery/fan_out.py",
            "            messages += connection.write()\n",
            "            messages += connection.write()\n            break\n"),
     # -- requests
@@ -260,14 +260,14 @@ MUTANTS = (
            "return nil, 'final' end\n  if not takes", "end\n  if not takes"),
     Mutant("request-in-place-of-a-cancel", LUA + "groups.lua",
            "\n    or (record.request_verb == 'cancel' and record.request_is ~= 'refused')", ""),
-    Mutant("request-not-heard", "worker/report.py",
+    Mutant("request-not-received", "worker/report.py",
            "            self._hear(request, parse_request(result.request))\n", "", ("requests",)),
-    Mutant("request-comes-again", LUA + "groups.lua",
+    Mutant("request-delivered-twice", LUA + "groups.lua",
            "(record.request_ids or '') .. ' ', ' ' .. id", "'', ' ' .. id", ("requests", "link")),
     Mutant("group-request-not-passed-on", "http/control.py",
            "        await _ask_children(node, job, request, permissions=permissions)\n",
            "        pass\n", ("groups", "requests")),
-    Mutant("group-request-late-child-left-out", LUA + "publish.lua",
+    Mutant("group-request-late-child-omitted", LUA + "publish.lua",
            "  if not update.ask then send_late_request(JOB, record) end\n", "",
            ("groups", "requests")),
     Mutant("group-request-late-again-after-a-refusal", LUA + "groups.lua",
@@ -290,10 +290,10 @@ MUTANTS = (
     Mutant("group-never-reopened", LUA + "groups.lua",
            "local reopens = final and old and new\n", "local reopens = false and old and new\n",
            ("groups",)),
-    Mutant("group-forgets-early-children", LUA + "publish.lua",
+    Mutant("group-drops-early-children", LUA + "publish.lua",
            "parsed(state.sums) or total_of(JOB)", "parsed(state.sums) or parsed(NO_SUMS)",
            ("groups",)),
-    Mutant("group-start-counts-what-had-ended", LUA + "publish.lua",
+    Mutant("group-start-counts-ended-children", LUA + "publish.lua",
            "sums, ended = total_of(JOB, true)", "sums = total_of(JOB)", ("groups",)),
     Mutant("group-in-a-group-not-counted", LUA + "groups.lua",
            "for _ = 1, MAX_GROUP_LEVELS do\n    local group, known, old, new = remember",
@@ -301,7 +301,7 @@ MUTANTS = (
     Mutant("group-not-recounted-after-a-loss", LUA + "restore.lua",
            "for _, group in ipairs(groups) do recount(group) end", "",
            ("groups", "rollback", "failover")),
-    Mutant("group-in-memory-ends-never-weighed", "model/children.py",
+    Mutant("group-in-memory-ended-weight-not-counted", "model/children.py",
            "\"ended\": sums.ended + sign * each.weight * each.ended,", "\"ended\": sums.ended,",
            ("groups", "memory")),
     # -- sets
@@ -310,18 +310,18 @@ MUTANTS = (
            "return -state.updated_at, job", ("sets",)),
     Mutant("set-takes-older-events", "delivery/job_set.py",
            "if event.position <= member.position:", "if False:", ("sets", "link:some_slow")),
-    Mutant("set-keeps-what-is-gone", "delivery/job_set.py",
+    Mutant("set-keeps-dropped-jobs", "delivery/job_set.py",
            "if member.seen_in_scan < self._scan:", "if False:", ("sets", "flush", "evict")),
-    Mutant("set-end-of-a-hidden-job-not-told", "delivery/set_watch.py",
+    Mutant("set-end-of-a-displaced-job-not-sent", "delivery/set_watch.py",
            "                self._remember_displaced(job)\n", "", ("sets",)),
     Mutant("set-job-left-before-its-end", "delivery/set_watch.py",
            "self._holder.release_after_end(job)", "self._holder.release(job)", ("sets", "stall")),
-    Mutant("set-not-read-after-a-loss", "node/node.py",
+    Mutant("set-not-scanned-after-a-loss", "node/node.py",
            "                        self.sets.scan_all()\n", "", ("sets", "trim:slow")),
-    Mutant("set-of-jobs-that-may-not-be-watched", "delivery/session_sets.py",
+    Mutant("set-without-permission", "delivery/session_sets.py",
            "            not self._auth.permissions.watch.covers(prefix),\n", "            False,\n",
            ("sets",)),
-    Mutant("set-keeps-its-old-rights", "delivery/session_sets.py",
+    Mutant("set-keeps-old-permissions", "delivery/session_sets.py",
            "if watch.denied == self._auth.permissions.watch.covers(watch.prefix)", "if False",
            ("sets",)),
     # -- the client's rule, as `gateway watch` has it
@@ -333,7 +333,8 @@ MUTANTS = (
 
 
 def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str, float]:
-    """The first seed that finds it, what that says, and the seconds that took."""
+    """Run seeds until one detects the mutant. Returns the seed, its message, and the seconds it
+    took."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         shutil.copytree(ROOT / "gateway", root / "gateway")
@@ -342,7 +343,7 @@ def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str
         path = root / "gateway" / mutant.file
         text = path.read_text("utf-8")
         if text.count(mutant.old) != 1:
-            raise ValueError(f"{mutant.name}: its text is {text.count(mutant.old)} times there")
+            raise ValueError(f"{mutant.name}: its text occurs {text.count(mutant.old)} times")
         path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
         began = time.monotonic()
         command = [sys.executable, "-m", "tests.simulation", "--start", "1", "--no-shrink"]
@@ -360,20 +361,24 @@ def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
     parser.add_argument("--only", nargs="*", default=[], help="names, or parts of names")
-    parser.add_argument("--seeds", type=int, default=1000, help="for each, at most")
-    parser.add_argument("--minutes", type=float, default=10, help="for each, at most")
+    parser.add_argument("--seeds", type=int, default=1000, help="at most, for each")
+    parser.add_argument("--minutes", type=float, default=10, help="at most, for each")
     options = parser.parse_args(arguments)
     left = 0
-    print("| defect | seed | seconds | what is said |\n|---|---|---|---|", flush=True)
+    print("| defect | seed | seconds | violation |\n|---|---|---|---|", flush=True)
     for mutant in MUTANTS:
         if options.only and not any(part in mutant.name for part in options.only):
             continue
         try:
-            seed, said, took = find(mutant, seeds=options.seeds, minutes=options.minutes)
+            seed, violation, took = find(mutant, seeds=options.seeds, minutes=options.minutes)
         except ValueError as error:
-            seed, said, took = None, str(error), 0.0
+            seed, violation, took = None, str(error), 0.0
         left += seed is None
-        short = said.partition(": ")[0] if seed is not None else said.replace("\n", " ")[-200:]
+        short = (
+            violation.partition(": ")[0]
+            if seed is not None
+            else violation.replace("\n", " ")[-200:]
+        )
         print(f"| {mutant.name} | {seed or '-'} | {took:.0f} | {short} |", flush=True)
     return 1 if left else 0
 

@@ -1,4 +1,4 @@
-"""While nothing goes wrong, every stream has what was written some seconds ago."""
+"""Checks that every stream is up to date within seconds, while there is no fault."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["Pace"]
 
 SAMPLED = 0.25
-"""Seconds from one look at the streams to the next."""
+"""Seconds between two checks of the streams."""
 
 
 @define(eq=False)
 class Pace:
-    """Looks at all streams of a run, again and again."""
+    """Checks all streams of a run at intervals."""
 
     world: World
     past: deque[dict[str, tuple[int, int]]] = field(
         factory=lambda: deque(maxlen=round(PACE / SAMPLED))
     )
-    """Where jobs stood in the broker, in the last seconds."""
+    """The positions of the jobs in the broker during the last seconds."""
 
     async def run(self) -> None:
-        """While nothing goes wrong, every stream has what was written `PACE` seconds ago."""
+        """Check, while there is no fault, that every stream has received what was written `PACE`
+        seconds ago."""
         while True:
             await trio.sleep(SAMPLED)
             self.world.check_commands()
@@ -43,7 +44,7 @@ class Pace:
             self.past.append(self._positions())
 
     def _positions(self) -> dict[str, tuple[int, int]]:
-        """Those of the present generation."""
+        """The positions of the current generation."""
         found: dict[str, tuple[int, int]] = {}
         values = self.world.server.redis.store.values
         generation = int(values.get(b"progress:counters", {}).get(b"generation", 0))

@@ -1,8 +1,8 @@
 """A Redis in this process: the commands that the gateway uses, and the real Lua (lupa, 5.1).
 
-Its time is an argument. What it holds can be copied and put back, so that it can lose its
-last writes as a restarted or promoted server does. `test_redis.py` holds it to a real one.
-Speed is why it is not one of the existing fakes: a publish takes a tenth of their time.
+Its time is an argument. Its data can be copied and restored, so that it can lose its last writes
+like a restarted or promoted server. `test_redis.py` compares it with a real server. It is not one
+of the existing fakes, because a publish takes a tenth of their time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attrs import define, field
 __all__ = ["Blocked", "Redis", "Refused", "Status", "Store"]
 
 NODE = 100
-"""Entries of a stream that lie together: `MAXLEN ~` removes whole nodes only."""
+"""Entries in one node of a stream: `MAXLEN ~` removes only whole nodes."""
 WRITES = frozenset(
     b"HSET HSETNX HDEL HINCRBY ZADD ZREM XADD XTRIM DEL UNLINK PEXPIRE EXPIRE SET INCR INCRBY "
     b"FLUSHALL FLUSHDB PERSIST XDEL ZREMRANGEBYSCORE SADD SREM".split()
@@ -62,7 +62,7 @@ class Sorted(dict[bytes, float]):
 
 @define
 class Store:
-    """All that a server holds."""
+    """All data of a server."""
 
     values: dict[bytes, Any] = field(factory=dict)
     expires: dict[bytes, float] = field(factory=dict)
@@ -94,9 +94,8 @@ class Redis:
     # -- the server ----------------------------------------------------------
 
     def execute(self, *words: bytes | str | float) -> Any:
-        """What it answers: bytes, int, None, a list, a `Status` or `Blocked`.
-
-        Raises `Refused`.
+        """Execute a command. Returns bytes, an int, None, a list, a `Status` or `Blocked`. Raises
+        `Refused`.
         """
         command = [_text(word) for word in words]
         answer = self._run(command)
@@ -461,7 +460,7 @@ class Redis:
 
 
 class _Lua:
-    """The one interpreter of all servers: what was compiled once stays."""
+    """The interpreter of all servers, which keeps compiled scripts."""
 
     def __init__(self) -> None:
         self._lua: Any = lupa.LuaRuntime(encoding=None, unpack_returned_tuples=True)
@@ -576,7 +575,7 @@ cjson = {encode = function(value) return __encode(value) end,
 
 
 def _cjson(value: Any) -> bytes:
-    """As Redis's cjson writes a text or a number."""
+    """Encode a text or a number like Redis's cjson."""
     if isinstance(value, bytes):
         text = json.dumps(value.decode("utf-8", "surrogateescape"), ensure_ascii=False)
         text = text.replace("/", "\\/").replace("\x7f", "\\u007f")
@@ -614,7 +613,7 @@ def _below(score: float, high: bytes) -> bool:
 
 
 def encode(answer: Any) -> Iterator[bytes]:
-    """An answer in RESP2."""
+    """Encode a response in RESP2."""
     if isinstance(answer, Status):
         yield b"+%b\r\n" % bytes(answer)
     elif isinstance(answer, bytes):

@@ -1,7 +1,6 @@
 """The client's rule of docs/protocol.md, for one client and all its jobs. Pure.
 
-Written from the document alone, and held by `vectors/` to the same answers as `web/src` and
-`gateway watch`.
+Written from the document alone. `vectors/` test that it agrees with `web/src` and `gateway watch`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ Verdict = Literal["accepted", "ignored", "violation"]
 
 
 def returns_after(code: int) -> bool:
-    """Whether a client comes back after this close code."""
+    """Whether a client reconnects after this close code."""
     return code not in (1002, 1003, 1007, 1008, 1009) and not 4500 <= code <= 4999
 
 
 @define
 class Known:
-    """What is known of a job."""
+    """The position and state of a job."""
 
     epoch: int | None = None
     seq: int = 0
@@ -34,14 +33,14 @@ class ReferenceClient:
     """One client, over all its connections."""
 
     known: dict[str, Known] = field(factory=dict)
-    """The position and state of each job; a job whose position was forgotten is not in it."""
+    """The position and state of each job; without jobs whose position was dropped."""
     shown: dict[str, dict[str, Any] | None] = field(factory=dict)
-    """What somebody who looks at it sees."""
+    """The state of each job that the client shows."""
     _asked: dict[str, int] = field(factory=dict)
-    """The command that asked for the job, until it is answered."""
+    """The number of the command that subscribed to the job, until it is answered."""
 
     def begin(self) -> dict[str, list[int]]:
-        """A connection begins: the positions for its `hello`."""
+        """Begin a connection; returns the positions for its `hello`."""
         self._asked.clear()
         return {
             job: [known.epoch, known.seq]
@@ -50,22 +49,23 @@ class ReferenceClient:
         }
 
     def asks(self, job: str, command: int) -> None:
-        """A command that asks for the job goes out."""
+        """A command that subscribes to the job was sent."""
         self._asked[job] = command
 
     def answered(self, command: int) -> None:
-        """`subscriptions` came with that `id`."""
+        """`subscriptions` was received with that `id`."""
         for job, asked in list(self._asked.items()):
             if asked <= command:
                 del self._asked[job]
 
     def leaves(self, job: str) -> None:
-        """It is unsubscribed from."""
+        """The client unsubscribes from the job."""
         self.known.pop(job, None)
         self._asked.pop(job, None)
 
     def take(self, frame: dict[str, Any]) -> Verdict:
-        """A `progress` frame came. After a violation the job must be asked for anew."""
+        """Handle a `progress` frame. After a violation the client must subscribe to the job
+        again."""
         job = frame["job"]
         known = self.known.get(job)
         if frame.get("snapshot") is not True:
@@ -78,7 +78,7 @@ class ReferenceClient:
             )
             if not follows:
                 if job in self._asked:
-                    return "ignored"  # of the subscription before
+                    return "ignored"  # from the previous subscription
                 self.known.pop(job, None)
                 return "violation"
         self.known[job] = Known(frame["epoch"], frame["seq"], frame["state"])

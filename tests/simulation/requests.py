@@ -1,8 +1,7 @@
-"""Who asks something of jobs: to cancel, to pause, or what no job accepts.
-
-Each asks the HTTP API of some node, again while it has no answer, and now and then of an
-attempt that is over; of groups as well, and of their children. `held_requests` says what must come
-of it.
+"""The clients that send requests to jobs: to cancel, to pause, or with a verb that no job accepts.
+Each uses the HTTP API of some node, repeats a request that has no response, and sometimes names an
+attempt that has ended. They also send requests to groups and to children of groups. `held_requests`
+checks the effects.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["Asker"]
 
 @define(eq=False)
 class Asker:
-    """Somebody with a Stop button."""
+    """A client that sends requests."""
 
     name: str
     world: World
@@ -34,7 +33,7 @@ class Asker:
     _number: int = 0
 
     async def run(self) -> None:
-        """Until cancelled, or nothing is to change any more."""
+        """Run until cancelled, or until the run is about to come to rest."""
         while not self.world.settling:
             await trio.sleep(self.chance.uniform(0.2, 4.0))
             job = self.chance.choice(self.world.jobs_to_ask)
@@ -53,7 +52,7 @@ class Asker:
                 await trio.sleep(self.chance.uniform(0.1, 1.0))
 
     async def _ask(self, job: str, body: dict[str, Any]) -> bool:
-        """Whether it was answered."""
+        """Send one request. Returns whether there was a response."""
         host = self.world.some_host(self.chance)
         if host is None:
             return False

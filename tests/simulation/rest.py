@@ -1,4 +1,4 @@
-"""What must hold at rest: after the last fault, when all who work have ended."""
+"""The checks at rest: after the last fault, when all workers have ended."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["come_to_rest"]
 
 READ_AGAIN = 10.0
-"""Seconds within which each client that reads now and then has read every job again."""
+"""Seconds within which each client that polls has read every job again."""
 AT_ONCE = 5.0
-"""Seconds after which whoever asks now and then has asked, if there was no fault."""
+"""Seconds within which each client that polls has polled, if there was no fault."""
 WORKERS_WITHIN = 150.0
-"""Virtual seconds after which a worker that is still there hangs."""
+"""Virtual seconds after which a worker that still runs counts as hung."""
 SETTLE = 8.0
-"""Seconds after the last client is gone, and the topics' lingering, until nothing is left of
-it: a list may wait 7 s."""
+"""Seconds after the last client has disconnected, and after `linger`, until the node has released
+everything: a list may wait 7 s."""
 
 
 async def come_to_rest(world: World) -> None:
-    """Wait until all that works and all faults are over, check what must hold then, and that
-    nothing is left of the clients when they are gone."""
+    """Wait until all workers and faults have ended, check the states, then disconnect the clients
+    and check that the nodes have released everything."""
     await trio.sleep(0.001)
     with trio.move_on_after(WORKERS_WITHIN) as deadline:
         while world.working or world.faults.injecting:  # noqa: ASYNC110 - on a virtual clock
@@ -46,7 +46,7 @@ async def come_to_rest(world: World) -> None:
     try:
         await _check_rest(world)
     except Violated:
-        # A lease may have run out after the last read of a client that reads now and then.
+        # A lease may have expired after the last read of a client that polls.
         await trio.sleep(READ_AGAIN)
         await _check_rest(world)
     for watcher in world.watchers:
@@ -77,7 +77,7 @@ async def _check_rest(world: World) -> None:
 
 
 async def _read(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What all nodes say of each job, and what one of them lists. All must be ready, and agree."""
+    """Read each job from all nodes, and the list from one. All nodes must be ready and agree."""
     for host in world.hosts:
         if not host.alive or host.node.not_ready is not None:
             reason = host.node.not_ready if host.alive else "not alive"
@@ -100,7 +100,7 @@ async def _read(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _check_watchers(world: World, states: dict[str, Any], listed: dict[str, Any]) -> None:
-    """Every client shows what there is."""
+    """Check that every client shows the current states."""
     for watcher in world.watchers:
         if watcher.stale:
             raise Violated(f"fresh: {watcher.name} is told that it is stale, for no reason")
@@ -111,13 +111,14 @@ def _check_watchers(world: World, states: dict[str, Any], listed: dict[str, Any]
         for job in watcher.jobs:
             shown, there = watcher.reference.shown.get(job), states.get(job)
             if job in world.checks.lost and (there is None or shown is None):
-                continue  # it was destroyed; its end, where it was shown, is still true
+                continue  # its data were destroyed, but an end that was shown is still correct
             if shown != there:
                 raise Violated(f"the end: {watcher.name} shows {job} as {shown}, not {there}")
 
 
 def _check_workers(world: World, states: dict[str, Any]) -> None:
-    """No job seems to be worked on, and every end that a worker was told has arrived is there."""
+    """Check that no job is shown as running, and that every end that was acknowledged to a worker
+    is there."""
     for job, state in states.items():
         if state and state["health"] == "ok" and _is_overdue(state):
             raise Violated(f"the end: {job} runs at rest, and no worker lives: {state}")
@@ -128,7 +129,7 @@ def _check_workers(world: World, states: dict[str, Any]) -> None:
             if job in world.checks.lost or (state and state["attempt"] > attempt):
                 continue
             if world.lossy and not world.checks.was_shown(job, attempt, end):
-                continue  # Redis lost it before any node read it: not promised
+                continue  # Redis lost it before any node had read it: not guaranteed
             if now_is != (attempt, end):
                 raise Violated(
                     f"the end: {job} is {now_is}, and {worker.name} was told that "
@@ -137,6 +138,6 @@ def _check_workers(world: World, states: dict[str, Any]) -> None:
 
 
 def _is_overdue(state: dict[str, Any]) -> bool:
-    """Whether its worker's lease has run out by the time of rest."""
+    """Whether its worker's lease has expired by the time of rest."""
     own_lease = state["status"] == "running" and "children" not in state
     return bool(own_lease and state["lease"] <= workers.LEASE)

@@ -1,4 +1,4 @@
-"""Tokens, and what they allow: written from docs/protocol.md alone."""
+"""Tokens and their permissions, written from docs/protocol.md alone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["EVERYTHING", "SECRET", "SOME", "covers", "may_watch", "token"]
 
 EVERYTHING = ("*",)
 SOME = (EVERYTHING, ("job:*",), ("batch:*",), ("batch:0/*", "job:1*"))
-"""What clients may watch."""
+"""The patterns of the jobs that clients may watch."""
 EXPIRES_AT = 4_000_000_000.0
-"""Unix seconds: after every run."""
+"""The expiry (Unix seconds): later than every run."""
 
 
 @cache
 def token(watch: tuple[str, ...] = EVERYTHING) -> str:
-    """One that allows to watch these jobs, and to publish and control all."""
+    """A token that allows to watch these jobs, and to publish and control all jobs."""
     claims = {"exp": EXPIRES_AT, "watch": list(watch), "publish": ["*"], "control": ["*"]}
     return sign(claims)
 

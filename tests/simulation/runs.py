@@ -1,5 +1,5 @@
-"""Runs a scenario: puts the code under test into a world, on a virtual clock, and says what came
-of it."""
+"""Runs a scenario: the code under test in a simulated world, on a virtual clock. Returns the
+outcome."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from .world import World
 __all__ = ["Outcome", "run"]
 
 COLLECTED_EVERY = 20
-"""Runs from one collection to the next. None is made within a run, so that no run depends on
-when it would be."""
+"""Runs between two garbage collections. There is none during a run, so that no run depends on its
+time."""
 
 
 @frozen
 class Outcome:
-    """What came of a run."""
+    """The outcome of a run."""
 
     scenario: Scenario
     trace: list[str]
     violation: str | None
     seconds: float
-    """Virtual ones."""
+    """Virtual seconds."""
     frames: int
 
     @property
@@ -54,7 +54,7 @@ class Outcome:
 
 
 class _ToTrace(logging.Handler):
-    """What the gateway's log says from warnings on is part of the trace."""
+    """Adds the gateway's warnings and errors to the trace."""
 
     def __init__(self, world: World) -> None:
         super().__init__(logging.WARNING)
@@ -72,37 +72,37 @@ def current_name() -> str:
 
 
 def _servers(address: Any, *, calls: int) -> Servers:
-    """In place of `open_servers`."""
+    """Replaces `open_servers`."""
     name = current_party().name
     return Servers(WORLD[0].links[name], calls=calls)
 
 
 WORLD: list[World] = []
-"""The run that is under way, if any."""
+"""The current run, if any."""
 
 
 @contextmanager
 def _in_place() -> Iterator[None]:
-    """The code under test, in this world."""
+    """Run the code under test in this world."""
     with ExitStack() as stack:
         stack.enter_context(simulated("gateway."))
         for name, module in sorted(sys.modules.items()):
             if name.startswith("gateway.") and hasattr(module, "open_servers"):
                 stack.enter_context(patch.object(module, "open_servers", _servers))
         stack.enter_context(patch.object(publisher, "connect", workers.connect))
-        # A worker's thread runs no event loop, but is a part of the one of this process.
+        # A simulated worker runs no event loop, although it is part of this process's loop.
         stack.enter_context(patch.object(worker_job, "running_loop", lambda: None))
         yield
 
 
 def run(scenario: Scenario) -> Outcome:
-    """Run it to its end, or to the first violation."""
+    """Run the scenario until its end, or until the first violation."""
     world = World(scenario)
     WORLD[:] = [world]
     workers.WORKERS.clear()
     sender._senders.clear()
-    # Trio shuffles the tasks of a pass, on purpose, so that nobody relies on their order. Its
-    # source of chance has no public name; Hypothesis seeds the same one.
+    # Trio shuffles the tasks of each scheduler pass, so that no program relies on their order. Its
+    # random generator has no public name; Hypothesis seeds the same one.
     _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     _run._r.seed(f"trio/{scenario.seed}")
     random.seed(f"global/{scenario.seed}")
@@ -144,7 +144,7 @@ async def _with_deadline(world: World) -> None:
 
 
 def _explain(error: BaseException) -> str:
-    """The first violation in a group; anything else is one too: no task may die."""
+    """The first violation in a group. Any other exception is one too, because no task may fail."""
     found = list(leaves(error))
     for leaf in found:
         if isinstance(leaf, Violated):

@@ -1,7 +1,5 @@
-"""A seed as values: who takes part, and what goes wrong when.
-
-Everything that a run does follows from these and the seed, so a run is repeated from them
-alone, and shrunk by leaving faults out.
+"""The scenario of a seed, as values: the participants and the faults with their times. These and
+the seed determine the whole run, so a run can be repeated from them, and shrunk by removing faults.
 """
 
 from __future__ import annotations
@@ -25,23 +23,24 @@ KINDS: dict[Kind, int] = {
     "refuse_writes": 2, "garbage": 1, "link": 8, "reset": 2, "node_kill": 3, "node_drain": 2,
     "worker_kill": 2, "worker_pause": 2, "zombie": 2, "stall": 2, "hang_up": 3, "clock": 1,
 }  # fmt: skip
-"""Every kind with how often it is drawn."""
+"""The kinds of faults, with the frequency of each."""
 OF_REDIS: frozenset[Kind] = frozenset(
     ("restart", "rollback", "flush", "evict", "trim", "failover", "refuse_writes", "garbage")
 )
 LINK_MODES = ("refuse", "hang", "slow", "some_slow", "lose_requests", "lose_answers", "cut")
 MODES: dict[Kind, tuple[str, ...]] = {
     "link": LINK_MODES,
-    # A node was cut off before, and the others come back later than it.
+    # A node was cut off before, and the other nodes reconnect later than it does.
     "rollback": ("", "", "apart"),
     "failover": ("", "", "apart"),
-    # While a node reads slowly; or the stream is deleted, on a server whose clock is set back.
+    # `slow`: while a node reads slowly. `deleted`: the stream is deleted on a server whose clock
+    # was set back.
     "trim": ("", "slow", "slow", "deleted"),
 }
-"""Of each kind that has some."""
+"""The modes of each kind that has several."""
 RARE: frozenset[Kind] = frozenset(("rollback", "failover", "trim"))
-"""Kinds whose modes other than the first are left out where each commit is tested: few seeds
-have run with them, so what they find may be an error of the simulation."""
+"""Kinds of which only the first mode is used in CI: few seeds have run with the others, so a
+failure may be an error of the simulation."""
 STRIKES_AFTER_END: frozenset[Kind] = frozenset(
     ("restart", "rollback", "failover", "trim", "reset", "node_kill", "link")
 )
@@ -54,60 +53,59 @@ FAULTS_UNTIL = 24.0
 
 @frozen
 class Fault:
-    """One thing that goes wrong."""
+    """One fault."""
 
     at: float
     kind: Kind
     seconds: float = 0.0
-    """For how long; or how much of the past is lost."""
+    """Its duration, or how many seconds of writes are lost."""
     who: int = 0
-    """Whom it befalls, modulo how many there are."""
+    """The number of the node or worker that it affects, modulo their count."""
     mode: str = ""
     odds: float = 1.0
     after_end: bool = False
-    """It waits, for a while, until a job's end has just been written."""
+    """Whether it waits (for a limited time) until a job's end was just written."""
     after_request: bool = False
-    """The same until a job has just been asked something."""
+    """Whether it waits until a job has just got a request."""
 
 
 @frozen
 class Scenario:
-    """A run."""
+    """The scenario of a run."""
 
     seed: int
     broker: Literal["memory", "redis"]
     nodes: int
     jobs: int
     workers: tuple[str, ...]
-    """How each reports: a `Job` over http or redis; without ours by fcall, or curl."""
+    """The means of each worker: a `Job` over http or redis; without our code by fcall or curl."""
     watchers: tuple[str, ...]
     faults: tuple[Fault, ...] = field(default=())
     history: int = 128
     linger: float = 5.0
-    """Seconds that a topic outlives its last watcher."""
+    """Seconds for which a topic is kept after its last watcher (`linger`)."""
     askers: int = 0
-    """How many ask something of the jobs."""
+    """The number of clients that send requests."""
     group_requests: bool = False
-    """They ask groups and their children as well, and what is held of requests is checked after
-    every command."""
+    """Whether they also send requests to groups and their children; then the requests of all jobs
+    are checked after every command."""
     groups: tuple[str, ...] = ()
-    """Jobs whose workers are their children: `flat`, or `nested`, with a group in the group."""
+    """The kind of the run's group: `flat`, or `nested` with a group in the group."""
     rights: bool = False
-    """Everybody needs a token, and those who watch sets may not watch all jobs."""
+    """Whether tokens are required; then clients of sets may not watch all jobs."""
     restless: bool = False
-    """Clients change their minds, and read, ten times as often."""
+    """Whether clients change their subscriptions, and poll, ten times as often."""
 
     def without(self, index: int) -> Scenario:
-        """The same without one fault."""
+        """The same scenario without one fault."""
         return evolve(self, faults=self.faults[:index] + self.faults[index + 1 :])
 
 
 def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenario:
-    """The scenario of a seed; with faults of some kinds `only`, if any are named.
-
-    `kind:mode` names one mode of a kind, `memory` the memory broker, `groups`, `sets` and
-    `requests` that there are some. Without `rare` no nodes are apart, no feed is deleted or
-    read slowly, groups are asked nothing, and no fault strikes after a request.
+    """The scenario of a seed. `only`: use only these kinds of faults. `kind:mode` names one mode of
+    a kind, `memory` the memory broker; with `groups`, `sets` or `requests` the scenario has some.
+    Without `rare` no nodes are partitioned, no feed is deleted or read slowly, groups get no
+    requests, and no fault waits for a request.
     """
     chance = random.Random(f"scenario/{seed}")
     broker: Literal["memory", "redis"] = "memory" if chance.random() < 0.12 else "redis"
@@ -117,7 +115,8 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
     if only:
         wanted = {name.partition(":")[0] for name in only}
         kinds = [kind for kind in kinds if kind in wanted] or kinds
-    # Some kinds only, in each run: what many faults together hide, few may show.
+    # Only some kinds in each run, because many faults together can hide a defect that few would
+    # show.
     some = chance.sample(kinds, k=min(len(kinds), chance.randint(1, 5)))
     number = chance.choice([0, 1, 1, 2, 2, 3, 4, 6]) or len(only)
     faults = [

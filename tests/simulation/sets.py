@@ -1,7 +1,6 @@
-"""Who watches sets: over WebSocket, SSE, and by GET with a wait.
-
-A set's frames are held to docs/protocol.md; `JobStates`, as `gateway watch` has it, must say the
-same. What the client is owed follows from the frames: the end of each job that it was shown.
+"""The clients that watch sets: over WebSocket, SSE, and by GET with `wait`. The frames of a set are
+checked against docs/protocol.md; `JobStates` of `gateway watch` must agree. A client must receive
+the end of each job that it was shown.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 @frozen
 class Wanted:
-    """What a client asks for."""
+    """A set that a client watches."""
 
     prefix: str
     statuses: tuple[str, ...]
@@ -51,7 +50,7 @@ class Wanted:
 
 
 def wanted_document(wanted: Wanted, states: Mapping[str, Any]) -> dict[str, Any]:
-    """What a set shows, if these are all jobs: the list, filtered and sorted as documented."""
+    """The content of a set if these are all jobs: filtered and sorted as documented."""
     jobs = {job: state for job, state in states.items() if job.startswith(wanted.prefix)}
     counts = dict.fromkeys(STATUSES, 0)
     for state in jobs.values():
@@ -69,22 +68,23 @@ def wanted_document(wanted: Wanted, states: Mapping[str, Any]) -> dict[str, Any]
 
 @define(eq=False, slots=False)
 class SetWatcher(Watcher):
-    """A client that watches one or two sets, and names no job. By GET it is one set."""
+    """A client that watches one or two sets (by GET one set), and no jobs by name."""
 
     sets: dict[str, Wanted] = field(factory=dict)
-    """By their prefixes."""
+    """Its sets, by their prefixes."""
     frames: dict[str, dict[str, Any]] = field(factory=dict)
     """The newest `set` frame, or document, of each."""
     owed: dict[str, set[str]] = field(factory=dict)
-    """Of each set, the jobs that it shows, or has shown since its snapshot and has not told the end
-    of: the client is owed their ends."""
+    """For each set, the jobs that it shows, and those that it has shown since its snapshot without
+    an end: the client must receive the ends of these jobs."""
     rights: tuple[str, ...] = EVERYTHING
-    """What it may watch."""
+    """The patterns of the jobs that it may watch."""
     _owed_before: set[str] = field(factory=set)
-    """What sets of this connection owed that it has asked for anew: it may be sent still."""
+    """Jobs of sets that it has subscribed to again on this connection: their ends may still be
+    sent."""
     _tag: str = ""
     _shown_since: dict[str, float] = field(factory=dict)
-    """The jobs that its sets show, and since when without a break."""
+    """The jobs that its sets show, and since when."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -107,15 +107,17 @@ class SetWatcher(Watcher):
 
     @property
     def followed(self) -> list[str]:
-        """The jobs that its sets have shown for so long that it has what was written then."""
+        """The jobs that its sets have shown for long enough that it must have received their
+        states."""
         at = trio.current_time() - PACE
         return [job for job, since in self._shown_since.items() if since <= at]
 
     def unhold(self) -> None:
-        """It changes its mind no more."""
+        """Stop changing its subscriptions."""
 
     def check_pace(self, steady: Mapping[str, str]) -> None:
-        """Nothing goes wrong, and these jobs have had these statuses for a while."""
+        """Check the sets while there is no fault; these jobs have had these statuses for a
+        while."""
         for prefix, wanted in self.sets.items():
             frame = self.frames.get(prefix)
             if self._awaited or not covers(prefix, self.rights):
@@ -131,7 +133,7 @@ class SetWatcher(Watcher):
                     raise Violated(f"sets: {self.name} is not shown the {status} {job} in {wanted}")
 
     def check_rest(self, states: Mapping[str, Any]) -> None:
-        """All is quiet, and these are the states of all jobs that a list has."""
+        """Check the sets at rest; these are the states of all jobs in a list."""
         for prefix, wanted in self.sets.items():
             frame = self.frames.get(prefix)
             shown = frame and {name: frame[name] for name in ("total", "counts", "jobs")}
@@ -162,7 +164,7 @@ class SetWatcher(Watcher):
         return {job: list(at) for job, at in self.watch.positions().items() if at[0] is not None}
 
     def _begins(self) -> None:
-        """A connection begins: each set is shown from a snapshot, and nothing is owed."""
+        """Begin a connection: each set starts with a snapshot, and no ends are outstanding."""
         self._awaited = 0
         self._before.clear()
         self.reference.begin()
@@ -176,7 +178,7 @@ class SetWatcher(Watcher):
             self._say(line, {"type": "watch_set", **wanted.fields})
 
     def _flip(self, line: Line) -> None:
-        """Watch a set in another way, or anew; or show another token."""
+        """Change the parameters of a set, watch it again, or send another token."""
         if self.world.scenario.rights and self.chance.random() < 0.5:
             self._before.update(self.rights)
             self._change_rights()
@@ -193,14 +195,15 @@ class SetWatcher(Watcher):
         self._await_answer(line)
 
     def _await_answer(self, line: Line) -> None:
-        """What comes before the answer to this may be of what it asked for before."""
+        """Frames that arrive before the response to this command may belong to the previous
+        parameters."""
         self._subscribe(line, [])
         self._awaited = self._ids
 
     _before: set[str] = field(factory=set)
-    """What it was allowed to watch before, until that is over."""
+    """Its previous permissions, as long as frames may belong to them."""
     _awaited: int = 0
-    """The command whose answer it waits for; 0 if none."""
+    """The number of the command whose response it waits for; 0 if there is none."""
 
     def _take(self, line: Line, frame: dict[str, Any]) -> None:
         if frame["type"] == "set":
@@ -240,7 +243,7 @@ class SetWatcher(Watcher):
         self.watch.apply_set(parsed)  # type: ignore[arg-type]
 
     def _check_set(self, frame: Mapping[str, Any], wanted: Wanted) -> None:
-        """What holds of every document of a set."""
+        """Check a document of a set."""
         counts, jobs = frame["counts"], frame["jobs"]
         total = sum(counts[status] for status in wanted.statuses)
         others = [job for job in jobs if not job.startswith(wanted.prefix)]
@@ -263,7 +266,7 @@ class SetWatcher(Watcher):
                     jobs.discard(job)
 
     def _is_ended(self, job: str) -> bool:
-        """Whether it was told so, or that the job is not known."""
+        """Whether it received the end, or that the job is unknown."""
         state = self.reference.shown.get(job, {"status": ""})
         return state is None or state["status"] in FINAL
 
@@ -274,7 +277,7 @@ class SetWatcher(Watcher):
 
     def _query(self) -> str:
         self._begins()
-        self.watch = JobStates((), prefixes=self.sets)  # it names no positions
+        self.watch = JobStates((), prefixes=self.sets)  # a set has no positions
         one = next(iter(self.sets.values()))
         statuses = ",".join(one.statuses)
         return urlencode(

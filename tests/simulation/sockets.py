@@ -1,8 +1,6 @@
-"""Connections to a simulated Redis, and what goes wrong on them.
-
-The seam is the socket: redis-py's own connections, pools and parsers run above it. A
-request travels for a latency, is executed, and its answer travels back. A fault of a link
-is a mode that it is in for a while.
+"""Connections to a simulated Redis, and their faults. Only the socket is simulated: redis-py's own
+connections, pools and parsers use it. A request arrives after a latency and is executed, and the
+response arrives after another latency. A fault of a link is a mode that it has for a while.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import trio
 from attrs import define, field
 from redis import Connection, ConnectionPool
 from redis import Redis as Client
-from redis.exceptions import ConnectionError  # noqa: A004 - as redis-py calls it
+from redis.exceptions import ConnectionError  # noqa: A004 - redis-py uses this name
 
 from gateway.brokers.redis.servers import CONNECT_TIMEOUT, TIMEOUT
 
@@ -57,7 +55,7 @@ class Server:
         self.news = trio.Event()
 
     def kill(self) -> None:
-        """The process is gone, and all its connections with it."""
+        """Close all connections, because the process has ended."""
         self.dead = True
         self.drop()
 
@@ -69,22 +67,22 @@ class Server:
 
 @define(eq=False)
 class Link:
-    """The network between a party and where its address leads."""
+    """The network between a participant and the server at its address."""
 
     resolve: Callable[[], Server]
     chance: random.Random
     mode: Mode = "ok"
     odds: float = 1.0
-    """How often a mode that loses or cuts something does so."""
+    """The probability with which a mode that loses or cuts something does so."""
     latency: tuple[float, float] = (0.0002, 0.003)
     delay: float = 0.0
-    """Seconds that each way takes besides."""
+    """Additional seconds in each direction."""
     away: bool = False
-    """It refuses, whatever its mode."""
+    """Whether it refuses connections, whatever its mode."""
     sockets: dict[Socket, None] = field(factory=dict)
 
     def travel(self, *, some: bool = False) -> float:
-        """Seconds for one way; of `some` connections it may be more than of others."""
+        """Seconds in one direction; for `some` connections it may be more than for others."""
         took = self.chance.uniform(*self.latency) + self.delay
         if self.mode == "slow" and self._strikes():
             took += self.chance.uniform(0.5, 3.0)
@@ -96,18 +94,18 @@ class Link:
         return self.chance.random() < self.odds
 
     def strikes(self, *modes: Mode) -> bool:
-        """Whether the fault that it has, one of these, strikes now."""
+        """Whether the current mode is one of these and takes effect now."""
         return (self.away and "refuse" in modes) or (self.mode in modes and self._strikes())
 
     def reset(self, odds: float = 1.0) -> None:
-        """Every connection over it is lost, with these odds."""
+        """Drop each connection over it, with this probability."""
         for sock in list(self.sockets):
             if odds == 1 or self.chance.random() < odds:
                 sock.reset()
 
 
 class Socket:
-    """As redis-py wants a socket. For one simulated thread at a time."""
+    """A socket with the methods that redis-py uses. For one simulated thread at a time."""
 
     def __init__(self, link: Link, server: Server) -> None:
         self._link = link
@@ -196,7 +194,7 @@ class Socket:
             self.server.sockets.pop(self, None)
 
     async def _wait(self) -> None:
-        """Until something was received, or nothing comes any more."""
+        """Wait until something was received, or the connection has ended."""
         with trio.move_on_after(inf if self._timeout is None else self._timeout) as deadline:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed_loss, nursery.cancel_scope)
@@ -271,7 +269,7 @@ class Socket:
 
 
 class SimulatedConnection(Connection):
-    """redis-py's, over a simulated socket."""
+    """A connection of redis-py over a simulated socket."""
 
     def __init__(self, *, link: Link, **options: Any) -> None:
         self._link = link
@@ -279,7 +277,7 @@ class SimulatedConnection(Connection):
         initialise(**options)
 
     def can_read(self, timeout: float = 0) -> bool:
-        """Without a look at a descriptor: there is none."""
+        """Does not use a descriptor, because there is none."""
         sock: Any = self._sock
         if sock is None or sock.lost:
             raise ConnectionError("Connection closed by server.")
@@ -303,7 +301,7 @@ class SimulatedConnection(Connection):
 
 
 class Servers:
-    """In place of `gateway.brokers.redis.servers.open_servers`."""
+    """Replaces `gateway.brokers.redis.servers.open_servers`."""
 
     def __init__(self, link: Link, *, calls: int) -> None:
         from redis.backoff import NoBackoff
@@ -327,7 +325,7 @@ class Servers:
         return self._pool.connection_class(**kwargs)
 
     def is_current(self, connection: Any) -> bool:
-        return True  # as if no Sentinel answered: nodes stay at an old primary longer
+        return True  # as if no Sentinel answered, so that nodes use an old primary for longer
 
     def close(self) -> None:
         self._pool.disconnect(inuse_connections=False)

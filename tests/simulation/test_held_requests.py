@@ -1,4 +1,4 @@
-"""The checks of requests say no: each rule of `held_requests` is broken once, by records alone."""
+"""Each check of `held_requests` detects a violation: each rule is broken once, by records alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def request(id_: str = "r", verb: str = "pause", at: float = 2.0, **more: Any) -
 
 @define
 class Broker:
-    """A broker with a group `g` and its children `g/a` and `g/b`, which all run."""
+    """A broker with a running group `g` and its running children `g/a` and `g/b`."""
 
     held: HeldRequests = field(factory=lambda: HeldRequests(["g", "g/a", "g/b"], (), fenced=True))
     records: dict[str, Held] = field(factory=lambda: dict.fromkeys(("g", "g/a", "g/b"), RUNNING))
@@ -28,13 +28,13 @@ class Broker:
         self.held.look(self.records.get, publishes=True)
 
     def change(self, job: str, **changes: Any) -> str:
-        """One command; returns what is wrong."""
+        """Apply one command; returns the violation."""
         self.records[job] = evolve(self.records[job], **changes)
         self.held.look(self.records.get, publishes=True)
         return self.held.violation or ""
 
 
-async def test_what_is_right_is_not_complained_of() -> None:
+async def test_correct_records_break_no_rule() -> None:
     broker = Broker()
     before = broker.held.now
     broker.change("g", request=request())
@@ -49,7 +49,7 @@ async def test_what_is_right_is_not_complained_of() -> None:
     assert broker.change("g/a", status="cancelled", reported_at=7.0) == ""
 
 
-async def test_a_running_child_that_is_left_out() -> None:
+async def test_a_running_child_without_the_request_is_detected() -> None:
     broker = Broker()
     before = broker.held.now
     broker.change("g", request=request())
@@ -58,14 +58,14 @@ async def test_a_running_child_that_is_left_out() -> None:
     assert "g/b runs, and was not asked" in (wrong or "")
 
 
-async def test_a_late_child_that_is_left_out() -> None:
+async def test_a_later_child_without_the_request_is_detected() -> None:
     broker = Broker()
     broker.change("g", request=request())
     assert "is not asked what a group above it is" in broker.change("g/a", reported_at=3.0)
 
 
 @pytest.mark.parametrize("by_report", [False, True])
-async def test_a_request_that_comes_again(by_report: bool) -> None:
+async def test_a_repeated_request_is_detected(by_report: bool) -> None:
     broker = Broker()
     broker.change("g", request=request())
     broker.change("g/a", request=request(at=2.1))
@@ -74,7 +74,7 @@ async def test_a_request_that_comes_again(by_report: bool) -> None:
     assert "is asked the same again" in broker.change("g/a", request=request(at=4.0), **again)
 
 
-async def test_what_a_group_was_asked_before_replaces_what_its_child_was_asked_later() -> None:
+async def test_an_older_request_of_a_group_that_replaces_a_newer_one_is_detected() -> None:
     broker = Broker()
     broker.change("g", request=request())
     broker.change("g/a", request=request("own", "resume", at=3.0))
@@ -82,32 +82,32 @@ async def test_what_a_group_was_asked_before_replaces_what_its_child_was_asked_l
     assert "is asked what its group was asked before" in wrong
 
 
-async def test_a_request_in_place_of_a_cancel() -> None:
+async def test_a_request_that_replaces_a_cancel_is_detected() -> None:
     broker = Broker()
     broker.change("g/a", request=request("c", "cancel"))
     assert "in place of a cancel" in broker.change("g/a", request=request("p", at=3.0))
 
 
-async def test_a_request_that_survives_its_attempt() -> None:
+async def test_a_request_that_survives_its_attempt_is_detected() -> None:
     broker = Broker()
     broker.change("g/a", request=request())
     wrong = broker.change("g/a", attempt=2, reported_at=3.0)
     assert "is asked by its own report what no group above it was asked" in wrong
 
 
-async def test_a_request_that_is_lost() -> None:
+async def test_a_lost_request_is_detected() -> None:
     broker = Broker()
     broker.change("g/a", request=request())
     assert "has lost its request" in broker.change("g/a", request=None)
 
 
-async def test_a_second_end() -> None:
+async def test_a_second_end_is_detected() -> None:
     broker = Broker()
     broker.change("g/a", status="succeeded")
     assert "had another end" in broker.change("g/a", status="cancelled")
 
 
-async def test_a_request_after_the_end() -> None:
+async def test_a_request_after_the_end_is_detected() -> None:
     broker = Broker()
     broker.change("g/a", status="succeeded")
     assert "had another end" in broker.change("g/a", request=request())

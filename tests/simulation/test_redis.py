@@ -1,4 +1,4 @@
-"""The simulated Redis answers as a real one does."""
+"""The simulated Redis gives the same responses as a real one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server() -> Server:
 
 
 def real(client: Any, command: list[Any]) -> Any:
-    """What a server answers, with errors as their code."""
+    """The response of a server; an error as its code."""
     connection = client.connection_pool.get_connection()
     try:
         connection.send_command(*command)
@@ -94,7 +94,9 @@ other_commands = st.one_of(
 
 @given(st.lists(st.one_of(hash_commands, sorted_commands, stream_commands, other_commands)))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_commands(server: Server, commands: list[tuple[bytes, ...]]) -> None:
+def test_commands_have_the_same_responses(
+    server: Server, commands: list[tuple[bytes, ...]]
+) -> None:
     server.client.flushall()
     simulation = Redis(lambda: 1_000.0, run_id="a" * 40)
     for command in commands:
@@ -114,7 +116,7 @@ updates = st.lists(st.tuples(any_update, st.floats(0, 20)), min_size=1, max_size
     max_examples=50,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_scripts(server: Server, history: list[tuple[Any, float]]) -> None:
+def test_scripts_have_the_same_effects(server: Server, history: list[tuple[Any, float]]) -> None:
     server.client.flushall()
     simulation = Redis(lambda: 1_000.0, run_id="a" * 40)
     publish, expire = on_test_clock("publish"), on_test_clock("expire_leases")

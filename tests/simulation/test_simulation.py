@@ -1,7 +1,6 @@
-"""Seeds that nobody chose, seeds that have failed once, and that a seed is always the same run.
-
-A regression is one line in `REGRESSIONS`. `python -m tests.simulation --start SEED --seeds 1`
-prints its trace.
+"""Runs of random seeds, of seeds that have failed before, and a test that a seed always gives the
+same run. A regression is one line in `REGRESSIONS`. `python -m tests.simulation --start SEED
+--seeds 1` prints its trace.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from tests.simulation.runs import run
 from tests.simulation.scenario import Fault, Scenario, draw
 
 pytestmark = pytest.mark.filterwarnings(
-    # The thread of a `Job` that another test left behind meets the simulated clock, and ends.
+    # The thread of a `Job` that another test left running gets the simulated clock, and ends.
     "ignore::pytest.PytestUnhandledThreadExceptionWarning"
 )
 
 ROOT = Path(__file__).parents[2]
 IN_CI = os.environ.get("CI") == "true"
 FRESH = int(os.environ.get("SIMULATION_SEEDS", "140" if IN_CI else "15"))
-"""How many fresh seeds a run of the tests takes; their numbers are printed if one fails."""
+"""The number of new seeds in a run of the tests; their numbers are printed if one fails."""
 MOST_SECONDS = 75.0
-"""After so long no other is begun: a slow machine runs fewer."""
+"""Seconds after which no other seed is begun, so that a slow machine runs fewer."""
 
 REGRESSIONS: dict[str, Scenario] = {
     "never back: promoted with a copy from before the first node": Scenario(
@@ -71,23 +70,23 @@ REGRESSIONS: dict[str, Scenario] = {
         restless=True,
     ),
 }
-"""What has failed once, by what it was."""
+"""The seeds that have failed before, by the defect."""
 
 
-def test_what_has_failed_once() -> None:
+def test_seeds_that_have_failed_before() -> None:
     for scenario in REGRESSIONS.values():
         outcome = run(scenario)
         assert outcome.violation is None, "\n".join([*outcome.trace[-200:], outcome.violation])
 
 
 def seed_of_this_commit() -> int:
-    """Each commit has seeds of its own, so that a failure of it can be repeated."""
+    """The seeds depend on the commit, so that a failure can be repeated."""
     asked = ["git", "rev-parse", "--short=7", "HEAD"]
     told = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=ROOT).stdout
     return int(told or "1", 16)
 
 
-def test_fresh_seeds() -> None:
+def test_new_seeds() -> None:
     start = int(os.environ.get("SIMULATION_START", seed_of_this_commit()))
     began = time.monotonic()
     for seed in range(start, start + FRESH):
@@ -123,7 +122,7 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
     assert len(digests) == 1
 
 
-def test_faults_do_happen() -> None:
+def test_each_kind_of_fault_occurs() -> None:
     scenario = Scenario(
         seed=1,
         broker="redis",

@@ -1,12 +1,11 @@
-"""Threads, locks, clocks and chance of the code under test, made deterministic.
+"""Makes threads, locks, clocks and random numbers of the code under test deterministic. A simulated
+thread is a greenlet. Where real code would block (a lock, a socket, a sleep), the greenlet is
+suspended, a Trio task waits in its place on the virtual clock, and the greenlet continues with the
+result. So the code of the poller's and the sender's threads runs as it is, one step at a time, in
+an order that the seed decides.
 
-A simulated thread is a greenlet. Where real code would block (a lock, a socket, a sleep) it
-is left, a Trio task waits in its place on the virtual clock, and it goes on with what that
-brought. So the code of the poller's and the sender's threads runs as it is, one step at a
-time, in an order that the seed decides.
-
-`simulated` puts this in place of `threading`, `time`, `random`, `socket` and `os.urandom` in
-the modules of the package, by name, for as long as a run lasts.
+`simulated` replaces `threading`, `time`, `random`, `socket` and `os.urandom` in the modules of the
+package, by name, for the duration of a run.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from greenlet import GreenletExit, getcurrent, greenlet
 __all__ = ["EPOCH", "Party", "block", "current_party", "run_in_thread", "simulated"]
 
 EPOCH = 1_700_000_000.0
-"""Unix time at which every run begins."""
+"""The Unix time at the beginning of every run."""
 
 _party: contextvars.ContextVar[Party] = contextvars.ContextVar("party")
 
 
 class Party:
-    """A process of the installation: it has a clock, chance and threads, and can be killed."""
+    """A simulated process: it has a clock, a random generator and threads, and can be killed."""
 
     def __init__(self, name: str, seed: str) -> None:
         self.name = name
@@ -73,7 +72,7 @@ class Party:
             _party.reset(token)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Run it as one of its tasks, whoever asks."""
+        """Run a function as a task of this process, whatever task calls this."""
 
         async def run() -> None:
             _party.set(self)
@@ -83,7 +82,7 @@ class Party:
         self.nursery.start_soon(run)
 
     def kill(self) -> None:
-        """As SIGKILL: nothing of it runs any more."""
+        """Like SIGKILL: none of its code runs any more."""
         self.dead = True
         if self.nursery is not None:
             self.nursery.cancel_scope.cancel()
@@ -92,7 +91,7 @@ class Party:
 
     @contextmanager
     def shield(self) -> Iterator[None]:
-        """What only `kill` cancels."""
+        """A cancel scope that only `kill` cancels."""
         with trio.CancelScope(shield=True) as scope:
             if self.dead:
                 scope.cancel()
@@ -111,8 +110,8 @@ def current_party() -> Party:
 
 
 def block(function: Callable[..., Awaitable[Any]], *args: Any, own: bool = True) -> Any:
-    """Wait, in a simulated thread, for what `function` brings. `own`: no cancellation of the
-    task that waits for the thread ends it."""
+    """Wait, in a simulated thread, for the result of `function`. `own`: the cancellation of the
+    task that waits for the thread does not cancel it."""
     here = getcurrent()
     if here.parent is None:
         raise RuntimeError("this would block the event loop")
@@ -149,7 +148,7 @@ async def _drive(party: Party, function: Callable[[], Any]) -> Any:
 
 
 def _end(thread: greenlet) -> None:
-    """It is left where it is: what it would still do, its process no longer can."""
+    """The greenlet is abandoned where it is, because its process has ended."""
     for _ in range(100):
         thread.throw(GreenletExit)
         if thread.dead:
@@ -164,7 +163,7 @@ async def run_in_thread(
     limiter: trio.CapacityLimiter | None = None,
     **_: Any,
 ) -> Any:
-    """In place of `trio.to_thread.run_sync`."""
+    """Replaces `trio.to_thread.run_sync`."""
     party = current_party()
     await trio.lowlevel.checkpoint()
     borrower = object()
@@ -207,17 +206,17 @@ async def run_in_thread(
 
 
 def run_from_thread(function: Callable[..., Awaitable[Any]], *args: Any, **_: Any) -> Any:
-    """In place of `trio.from_thread.run`."""
+    """Replaces `trio.from_thread.run`."""
     return block(function, *args, own=False)
 
 
 def run_sync_from_thread(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
-    """In place of `trio.from_thread.run_sync`."""
+    """Replaces `trio.from_thread.run_sync`."""
     return function(*args)
 
 
 class Thread:
-    """In place of `threading.Thread`."""
+    """Replaces `threading.Thread`."""
 
     def __init__(
         self,
@@ -262,7 +261,7 @@ async def _until(event: trio.Event, timeout: float | None) -> bool:
 
 
 class Event:
-    """In place of `threading.Event`."""
+    """Replaces `threading.Event`."""
 
     def __init__(self) -> None:
         self._event = trio.Event()
@@ -285,7 +284,8 @@ class Event:
 
 
 class Condition:
-    """In place of `threading.Condition`. Its lock is never contended: nobody is left inside."""
+    """Replaces `threading.Condition`. Its lock is never contended, because no thread is suspended
+    while it holds the lock."""
 
     def __init__(self, lock: Any = None) -> None:
         self._lock = lock or Lock()
@@ -332,8 +332,8 @@ class Condition:
 
 
 class Lock:
-    """In place of `threading.Lock` and `RLock`: a thread is left only where it waits, and the
-    code under test holds no lock there, so there is nothing to exclude."""
+    """Replaces `threading.Lock` and `RLock`, and does nothing: a thread is suspended only where it
+    waits, and the code under test holds no lock there."""
 
     def __enter__(self) -> bool:
         return True
@@ -352,7 +352,7 @@ class Lock:
 
 
 class Local:
-    """In place of `threading.local`."""
+    """Replaces `threading.local`."""
 
     def __init__(self) -> None:
         object.__setattr__(self, "_values", WeakKeyDictionary())
@@ -375,7 +375,7 @@ class Local:
 
 
 def now() -> float:
-    """In place of `time.time`: by the clock of whoever asks."""
+    """Replaces `time.time`: the clock of the calling process."""
     return EPOCH + trio.current_time() + _party.get().skew
 
 
@@ -388,7 +388,7 @@ def urandom(size: int) -> bytes:
 
 
 class _Chance:
-    """In place of `random`: that of whoever asks."""
+    """Replaces `random`: the generator of the calling process."""
 
     def __getattr__(self, name: str) -> Any:
         if name in ("Random", "SystemRandom"):
@@ -397,7 +397,7 @@ class _Chance:
 
 
 class _Partly:
-    """A module of which some names are others."""
+    """A module with some names replaced."""
 
     def __init__(self, module: ModuleType, **others: Any) -> None:
         self._module = module
@@ -437,7 +437,7 @@ _SUBSTITUTES: dict[int, Any] = {
 
 @contextmanager
 def simulated(*modules: str) -> Iterator[None]:
-    """Put all this in place in the modules whose names begin so, and in Trio."""
+    """Install the replacements in the modules whose names have this prefix, and in Trio."""
     undo: list[tuple[Any, str, Any]] = []
 
     def put(owner: Any, name: str, value: Any) -> None:

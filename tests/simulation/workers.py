@@ -1,7 +1,6 @@
-"""Who reports: programs with a real `Job` and the real sender, over HTTP or to Redis; and
-whoever calls the function in Redis.
-
-A worker is a process of its own: it can be killed and paused, and its wall clock be set.
+"""The workers: programs with a real `Job` and the real sender, over HTTP or to Redis, and programs
+that call the function in Redis. A worker is a process of its own: it can be killed and paused, and
+its wall clock can be set.
 """
 
 from __future__ import annotations
@@ -32,13 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["HttpPublisher", "PlainReporter", "Worker", "connect"]
 
 LEASE = 4.0
-"""Seconds; short, so that leases run out within a run."""
+"""Seconds; short, so that leases expire within a run."""
+LONG_LEASE = 12.0
+"""Seconds; of jobs that accept requests and pause, so that most of their renewals are bare."""
 HEARD_WITHIN = 4.0
-"""Seconds after which a worker that accepts requests has heard of one: it asks every 2 s."""
+"""Seconds within which a worker that accepts requests has received one: it polls every 2 s."""
 
 
 class HttpPublisher:
-    """In place of `gateway.worker.http`'s: it posts to some host of the world."""
+    """Replaces the publisher of `gateway.worker.http`: it posts to a host of the world."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -98,7 +99,7 @@ def _outcome(told: dict[str, Any]) -> Outcome:
 
 
 def connect(url: str, token: Any) -> Any:
-    """In place of `gateway.worker.publisher.connect`."""
+    """Replaces `gateway.worker.publisher.connect`."""
     worker = WORKERS[str(urlsplit(url).hostname)]
     if worker.kind == "http":
         return HttpPublisher(worker)
@@ -108,7 +109,7 @@ def connect(url: str, token: Any) -> Any:
 
 
 WORKERS: dict[str, Worker] = {}
-"""Those of the run, by name: the host of their URL."""
+"""The hosts of the run, by the name in their URLs."""
 
 
 @define(eq=False)
@@ -122,19 +123,19 @@ class Worker:
     chance: random.Random
     link: Link
     weights: Mapping[str, float] = field(factory=dict)
-    """What each of the jobs counts in its group, if not 1."""
+    """The weight of each job in its group, if it is not 1."""
     most: int = 40
-    """Steps of a job."""
+    """The number of steps of a job."""
     party: Party = field(init=False)
     ends: list[tuple[str, int, str]] = field(factory=list)
-    """Ends that it was told have arrived: job, attempt, status."""
+    """The ends that were acknowledged to it: job, attempt, status."""
 
     def __attrs_post_init__(self) -> None:
         self.party = Party(self.name, self.world.seed)
         WORKERS[self.name] = self
 
     async def run(self) -> None:
-        """Until its program ends, or it is killed."""
+        """Run until its program ends, or it is killed."""
         from .threads import _drive
 
         async def main() -> None:
@@ -171,12 +172,13 @@ class Worker:
         unpatient = chance.random() < 0.2
         accepts = draw_accepts(chance)
         obeys = chance.random() < 0.7
+        pauses = bool(accepts) and chance.random() < 0.3
         job = Job(
             job_id,
             url=url,
             total=total,
             weight=self.weights.get(job_id),
-            lease=LEASE,
+            lease=LONG_LEASE if pauses else LEASE,
             timeout=0 if unpatient else 10,
             accepts=accepts,
         )
@@ -190,6 +192,8 @@ class Worker:
             with job:
                 for done in range(1, total + 1):
                     self._sleep(0.2 * step, 1.8 * step)
+                    if pauses and done == 2:
+                        self._sleep(2, 8)
                     before = trio.current_time()
                     job.update(done=done, message=f"{self.name}/{done}")
                     if trio.current_time() != before:
@@ -211,7 +215,7 @@ class Worker:
         except Cancelled:
             world.note(f"{self.name} is cancelled")
         took = trio.current_time() - left
-        # The clock of a paused process goes on, so a pause counts as its own.
+        # The clock of a paused process continues, so its lease may expire by the pause.
         if took > (0.5 if unpatient else 11) + max(0.0, self.party.paused_until - left):
             raise Violated(f"undisturbed: the end of {job_id} took {took:.1f} s")
         report = job._report
@@ -232,7 +236,7 @@ def draw_accepts(chance: random.Random) -> tuple[str, ...]:
 
 @define(eq=False, slots=False)
 class Ears:
-    """What a program hears of the requests to one of its jobs."""
+    """Records the requests that a program receives for one of its jobs."""
 
     worker: Worker
     job_id: str
@@ -257,7 +261,7 @@ class Ears:
             self.job.refuse("not now")
 
     def check_heard(self, at: float) -> None:
-        """With no fault around, what the job was asked some seconds ago has been heard."""
+        """Check, while there is no fault, that a request of some seconds ago was received."""
         if self.job.superseded:
             return
         held = self.worker.world.held
@@ -269,10 +273,9 @@ class Ears:
 
 @define(eq=False)
 class PlainReporter:
-    """Somebody with nothing of ours: `FCALL progress` of a Redis client, or curl.
-
-    It asks again until it is answered, and repeats old news now and then, as several
-    reporters of one attempt, or a queue of messages, would.
+    """A reporter without our code: `FCALL progress` of a Redis client, or curl. It repeats a call
+    until there is a response, and sometimes repeats old updates, as several reporters of one
+    attempt or a message queue would.
     """
 
     name: str
@@ -283,7 +286,7 @@ class PlainReporter:
     link: Link
 
     async def run(self) -> None:
-        """Report one job to its end, and something after it."""
+        """Report one job until its end, and an update after the end."""
         await trio.sleep(self.chance.uniform(0, 5))
         counts = self.chance.choice(["done", "percent"])
         start = {"start": True, "run": f"run-{self.name}", "lease": LEASE, "total": 10}
@@ -292,7 +295,7 @@ class PlainReporter:
             again = await self._tell(start)
             checks = self.world.checks
             if again == attempt + 1 and checks.fenced and self.job not in checks.lost:
-                # Another run between the two would have taken that number.
+                # Another run between the two calls would have got that number.
                 raise Violated(f"never back: one run of {self.name} opened {attempt} and {again}")
             attempt = again
         for done in range(1, 11):
@@ -306,7 +309,7 @@ class PlainReporter:
             await self._tell({"attempt": attempt, counts: 5, "message": "late"})
 
     async def _tell(self, fields: dict[str, Any]) -> int:
-        """Until it is answered; returns the attempt."""
+        """Repeat until there is a response; returns the attempt."""
         tell = self._fcall if self.kind == "fcall" else self._curl
         while True:
             await trio.sleep(self.link.travel())

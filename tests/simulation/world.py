@@ -1,4 +1,4 @@
-"""Who takes part in a run: nodes, a Redis, workers and clients; and its trace."""
+"""The participants of a run (nodes, a Redis, workers and clients), and its trace."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class World:
         self.jobs = list(dict.fromkeys((*self.single_jobs, *self.ledger.jobs)))
         self.jobs_to_ask = self.single_jobs
         if scenario.group_requests:
-            # A group as often as all of its children.
+            # A group is chosen as often as all of its children together.
             children = len(self.jobs) - len(self.single_jobs)
             self.jobs_to_ask = self.jobs + [group.name for group in self.groups] * children
         self.hosts: list[Host] = []
@@ -114,7 +114,7 @@ class World:
             nursery.cancel_scope.cancel()
 
     async def _end_all(self) -> None:
-        """With the run every process ends, whatever its threads wait for."""
+        """At the end of the run every process ends, whatever its threads wait for."""
         try:
             await trio.sleep_forever()
         finally:
@@ -158,7 +158,7 @@ class World:
         self.working -= 1
 
     def some_host(self, chance: Random) -> Host | None:
-        """One that a load balancer would choose."""
+        """A host that a load balancer would choose."""
         hosts = [host for host in self.hosts if host.alive and not host.draining]
         return chance.choice(hosts) if hosts else None
 
@@ -193,14 +193,14 @@ class World:
         self.asked = trio.Event()
 
     def check_commands(self) -> None:
-        """Raise what was wrong after a command that the broker carried out."""
+        """Raise a violation that was found after a command of the broker."""
         wrong = self.ledger.violation or self.held.violation
         if wrong is not None:
             raise Violated(wrong)
 
 
 def _row(redis: Redis, job: str) -> Row | None:
-    """What a server holds of a job."""
+    """The record of a job on a server."""
     record = redis.store.values.get(f"progress:last:{job}".encode())
     return Row.of_hash(record) if record else None
 

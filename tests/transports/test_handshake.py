@@ -1,5 +1,5 @@
-"""The WebSocket handshake: RFC 6455's own example, and each way in which a request may lack
-something."""
+"""The WebSocket handshake: the example of RFC 6455, and each way in which a request may be
+incomplete."""
 
 from __future__ import annotations
 

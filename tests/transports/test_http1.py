@@ -1,11 +1,12 @@
-"""HTTP/1.1 on our own port: the bounds of a request hold for every method and path, requests
-begin a few at a time, and each address has its allowance."""
+"""HTTP/1.1 on our own port: the limits of a request apply to every method and path, few requests
+begin at a time, and each address has a token bucket."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import chain
 
 import pytest
 import trio
@@ -87,7 +88,7 @@ async def test_all_forms_of_a_request_target_are_parsed(
         assert (await raw.response())[0] == status
 
 
-# The direct way in answers as the application does.
+# The fast path responds like the application.
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ async def test_direct_and_routed_responses_are_equal(port: int, job: str, body: 
     async with connect(port) as raw:
         for request in (
             post(job, body),
-            post(job.replace("a", "%61", 1), body),  # what is escaped is routed
+            post(job.replace("a", "%61", 1), body),  # escaped paths are routed
             post(job, body, x_a="b"),
             post(job, body, origin="http://localhost"),
         ):
@@ -161,32 +162,51 @@ async def test_a_response_to_head_has_no_body(port: int) -> None:
 
 async def test_a_limited_number_enters_per_scheduler_pass(autojump_clock: MockClock) -> None:
     start_limiter = StartLimiter(3)
-    entered: list[int] = []
+    entered: list[list[int]] = [[]]
+    """By pass."""
+
+    class Passes(trio.abc.Instrument):
+        def after_io_wait(self, timeout: float) -> None:
+            entered.append([])
 
     async def enter(number: int) -> None:
         await start_limiter.wait_turn()
-        entered.append(number)
+        entered[-1].append(number)
 
-    start_limiter._started = 3  # and no pass ends until the test ends it
     async with trio.open_nursery() as nursery:
-        for number in range(10):
-            nursery.start_soon(enter, number)
-        await wait_all_tasks_blocked()
-        assert entered == []
-        # A pass that starts a task schedules the end of the next one; the test prevents that.
-        start_limiter._token = _NoPasses()  # type: ignore[assignment]  # a fake
-        counts = []
-        for _ in range(5):
-            start_limiter._next_pass()
+        nursery.start_soon(start_limiter.run)
+        trio.lowlevel.add_instrument(Passes())
+        for again in range(2):
+            for number in range(10):
+                nursery.start_soon(enter, 10 * again + number)
+            while sum(map(len, entered)) < 10 * (again + 1):
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert max(map(len, entered)) == 3
+    assert sorted(chain.from_iterable(entered)) == list(range(20))
+
+
+async def test_later_tasks_do_not_overtake_those_that_wait(autojump_clock: MockClock) -> None:
+    start_limiter = StartLimiter(2)
+    order: list[str] = []
+
+    async def enter(name: str) -> None:
+        await start_limiter.wait_turn()
+        order.append(name)
+
+    for _ in range(2):
+        await start_limiter.wait_turn()
+    async with trio.open_nursery() as nursery:
+        for name in ("first", "second", "third", "fourth"):
+            nursery.start_soon(enter, name)
             await wait_all_tasks_blocked()
-            counts.append(len(entered))
-    assert counts == [3, 6, 9, 10, 10]
-    assert sorted(entered) == list(range(10))
-
-
-class _NoPasses:
-    def run_sync_soon(self, _: object) -> None:
-        pass
+        nursery.start_soon(start_limiter.run)
+        while "later" not in order:
+            nursery.start_soon(enter, "later")
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert {*order[:2]} == {"first", "second"}
+    assert {*order[2:4]} == {"third", "fourth"}
 
 
 async def test_a_cancelled_task_leaves_the_queue(autojump_clock: MockClock) -> None:
@@ -197,7 +217,7 @@ async def test_a_cancelled_task_leaves_the_queue(autojump_clock: MockClock) -> N
         await start_limiter.wait_turn()
         order.append(name)
 
-    start_limiter._started = 1  # and no pass ends until the test ends it
+    await start_limiter.wait_turn()
     async with trio.open_nursery() as nursery:
         async with trio.open_nursery() as given_up:
             given_up.start_soon(enter, "given up")
@@ -205,7 +225,10 @@ async def test_a_cancelled_task_leaves_the_queue(autojump_clock: MockClock) -> N
             given_up.cancel_scope.cancel()
         nursery.start_soon(enter, "second")
         await wait_all_tasks_blocked()
-        start_limiter._next_pass()
+        assert order == []
+        nursery.start_soon(start_limiter.run)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
     assert order == ["second"]
 
 
@@ -217,6 +240,7 @@ async def test_a_turn_is_not_held_while_running(autojump_clock: MockClock) -> No
         await trio.sleep(60)
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(start_limiter.run)
         for _ in range(5):
             nursery.start_soon(enter_and_stay)
         await trio.sleep(1)

@@ -28,7 +28,11 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/64"))
     ("form", "header", "client"),
     [
         ("x-forwarded-for", "192.0.2.1", "192.0.2.1"),
-        ("x-forwarded-for", "6.6.6.6, 192.0.2.1", "192.0.2.1"),  # the first is its own word
+        (
+            "x-forwarded-for",
+            "6.6.6.6, 192.0.2.1",
+            "192.0.2.1",
+        ),  # the client itself may have written the first
         ("x-forwarded-for", "6.6.6.6, 192.0.2.1, 10.0.0.2", "192.0.2.1"),
         ("x-forwarded-for", "10.0.0.9, 10.0.0.2", "10.0.0.9"),
         ("x-forwarded-for", "192.0.2.1:4711", "192.0.2.1"),
@@ -50,11 +54,11 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/64"))
         ("forwarded", "", PROXY),
         ("forwarded", ",,", PROXY),
         ("forwarded", "for=6.6.6.6, for=192.0.2.1, for=10.0.0.2", "192.0.2.1"),
-        # What a client has a proxy quote, such as its Host:
+        # Values that a proxy copies from the client, such as its Host:
         ("forwarded", 'proto=http;host="x;for=6.6.6.6";for=192.0.2.1', "192.0.2.1"),
         ("forwarded", 'for=192.0.2.1;host="a,for=6.6.6.6"', "192.0.2.1"),
         ("forwarded", r'for=192.0.2.1;host="a\",for=6.6.6.6;b=\""', "192.0.2.1"),
-        # What a client has written, and its proxy has only added to:
+        # Values that the client has written, and to which the proxy has added:
         ("forwarded", 'for=6.6.6.6;x=", for=192.0.2.1', "192.0.2.1"),
         ("forwarded", 'for=6.6.6.6;x=", for="[2001:db9::1]:4711"', "2001:db9::1"),
         ("forwarded", 'for=6.6.6.6;x=", for=192.0.2.1;host="a";proto=http', "192.0.2.1"),
@@ -76,7 +80,7 @@ def test_the_header_of_other_addresses_is_ignored() -> None:
 
 
 def test_the_header_that_is_not_configured_is_ignored() -> None:
-    """A proxy that sets the one passes on the other as the client wrote it."""
+    """A proxy that sets one header forwards the other one unchanged."""
     assert Proxies(TRUSTED).client(PROXY, {"forwarded": "for=6.6.6.6"}) == PROXY
     received = {"forwarded": "for=192.0.2.1", "x-forwarded-for": "6.6.6.6"}
     assert Proxies(TRUSTED, "forwarded").client(PROXY, received) == "192.0.2.1"
@@ -154,21 +158,25 @@ async def test_an_invalid_proxy_protocol_header_is_refused(header: bytes) -> Non
 
 def test_connections_are_counted_by_address() -> None:
     connection_limiter = ConnectionLimiter(lambda: Limits(max_connections_per_address=2))
-    with ExitStack() as stack:
-        counted = [
-            stack.enter_context(connection_limiter.connection("192.0.2.1")) for _ in range(3)
-        ]
-        assert counted == [True, True, False]
-        assert stack.enter_context(connection_limiter.connection("192.0.2.2"))
-        assert stack.enter_context(connection_limiter.connection("2001:db8::1"))
-        assert stack.enter_context(connection_limiter.connection("2001:db8::ffff:1"))
-        assert not stack.enter_context(connection_limiter.connection("2001:db8::2"))
-        assert stack.enter_context(connection_limiter.connection("2001:db8:0:1::1"))
-        for _ in range(2 + OVERFLOW):
-            stack.enter_context(connection_limiter.connection("192.0.2.3"))
-        dropped = connection_limiter.connection("192.0.2.3")
-        with pytest.raises(trio.BrokenResourceError, match=r"192\.0\.2\.3"):
-            stack.enter_context(dropped)
+    connected: list[str] = []
+
+    def connect(address: str) -> bool:
+        within = connection_limiter.connect(address)
+        connected.append(address)
+        return within
+
+    assert [connect("192.0.2.1") for _ in range(3)] == [True, True, False]
+    assert connect("192.0.2.2")
+    assert connect("2001:db8::1")
+    assert connect("2001:db8::ffff:1")
+    assert not connect("2001:db8::2")
+    assert connect("2001:db8:0:1::1")
+    for _ in range(2 + OVERFLOW):
+        connect("192.0.2.3")
+    with pytest.raises(trio.BrokenResourceError, match=r"192\.0\.2\.3"):
+        connect("192.0.2.3")
+    for address in connected:
+        connection_limiter.disconnect(address)
     assert repr(connection_limiter) == "<ConnectionLimiter: 0 sockets, 0 addresses>"
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 
 import pytest
 import trio
+import trio.testing
 from h11 import Connection
 from wsproto.frame_protocol import FrameProtocol
 
@@ -37,7 +38,7 @@ class Passes(trio.abc.Instrument):
 
 
 def cut(theirs: socket.socket) -> None:
-    """So that what they had not read makes the kernel say that they are gone (ECONNRESET)."""
+    """Unread input makes the kernel reset the connection (ECONNRESET)."""
     theirs.close()
 
 
@@ -51,7 +52,7 @@ def end(theirs: socket.socket) -> None:
 async def test_a_few_connections_are_closed_per_pass(
     leave: Callable[[socket.socket], None], tasks: tuple[str, ...]
 ) -> None:
-    """No closing waits for the one before: here none of them ever ends. All tasks of a client are
+    """No close waits for an earlier one: here none of them ever ends. All tasks of a client are
     cancelled in one turn."""
     passes = Passes()
     trio.lowlevel.add_instrument(passes)
@@ -136,7 +137,7 @@ async def resets(raw: Raw) -> None:
 
 
 async def says_nothing(raw: Raw) -> None:
-    """Until it is ended."""
+    """Wait until it is ended."""
     await raw.rest()
 
 
@@ -171,5 +172,59 @@ async def test_buffers_of_a_closed_connection_are_freed(
 
 
 def held() -> int:
-    """How many parsers there are, of frames or of requests: each holds a connection's all."""
+    """The number of parsers of frames or requests; each refers to all objects of a connection."""
     return sum(isinstance(thing, FrameProtocol | Connection) for thing in gc.get_objects())
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[ClientStream, socket.socket]]:
+    """A stream, and the client's end of a connection that keeps the limits of messages."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    yield ClientStream(ours, limits=Limits()), theirs
+    ours.close()
+    theirs.close()
+
+
+async def test_what_is_sent_with_the_next_write_is_one_write(
+    pair: tuple[ClientStream, socket.socket],
+) -> None:
+    stream, theirs = pair
+    stream.send_with_next(b"handshake ")
+    with pytest.raises(BlockingIOError):
+        theirs.recv(100)
+    assert stream.send_now(b"welcome") is None
+    await stream.send_all(b"more")
+    assert [theirs.recv(100) for _ in range(2)] == [b"handshake welcome", b"more"]
+
+
+async def test_what_nothing_follows_is_sent_when_input_is_awaited(
+    pair: tuple[ClientStream, socket.socket],
+) -> None:
+    stream, theirs = pair
+    stream.send_with_next(b"handshake")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.receive_some)
+        await trio.testing.wait_all_tasks_blocked()
+        assert theirs.recv(100) == b"handshake"
+        theirs.send(b"bytes")
+
+
+async def test_what_is_sent_with_the_next_write_comes_first_if_the_socket_is_full(
+    pair: tuple[ClientStream, socket.socket],
+) -> None:
+    stream, theirs = pair
+    with suppress(BlockingIOError):
+        while True:
+            stream.socket.send(b"full")
+    stream.send_with_next(b"handshake ")
+    rest = stream.send_now(b"welcome")
+    assert rest is not None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.send_rest, rest)
+        received = b""
+        while received in (b"", b"full"):
+            await trio.lowlevel.wait_readable(theirs)
+            received = theirs.recv(100)
+    assert received == b"handshake welcome"

@@ -1,8 +1,7 @@
 """Runs the steps of `vectors/reducer.json` with the reducer.
 
 As a program (`python -m tests.vectors.reducer`) it writes the results of the reducer into the steps
-that have none yet. It never changes a result: a step that is
-wrong is corrected by hand.
+that have none yet. It never changes a result: a step that is wrong is corrected by hand.
 """
 
 from __future__ import annotations

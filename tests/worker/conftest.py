@@ -16,7 +16,7 @@ _numbers = count()
 
 @pytest.fixture
 def fake_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
-    """A gateway of this test's own; jobs find it by PROGRESS_GATEWAY_URL."""
+    """A gateway for this test; jobs find it by PROGRESS_GATEWAY_URL."""
     fake_gateway = FakeGateway()
     monkeypatch.setenv("PROGRESS_GATEWAY_URL", fake_gateway.url)
     monkeypatch.delenv("PROGRESS_GATEWAY_TOKEN", raising=False)
@@ -27,7 +27,7 @@ def fake_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    """A publisher of this test's own; jobs name its `url`."""
+    """A publisher for this test; jobs use its `url`."""
     monkeypatch.setitem(publisher.SCHEMES, "fake", fake_module.__name__)
     fake = Fake(f"fake://{next(_numbers)}")
     yield fake
@@ -36,7 +36,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a gateway that is not there: nothing listens at port 9. Of this test's own."""
+    """A URL without a gateway, because nothing listens at port 9. It is different for each test."""
     url = f"http://127.0.0.1:9/{next(_numbers)}"
     monkeypatch.setenv("PROGRESS_GATEWAY_URL", url)
     return url

@@ -33,7 +33,7 @@ class Recorder:
     def states(
         self, job: str, condition: Callable[[State], bool] = lambda state: state.final
     ) -> list[State]:
-        """The states of `job` so far, as soon as the newest is as told."""
+        """The states of `job` so far, as soon as the newest fulfils the condition."""
 
         def reached() -> bool:
             return job in self._states and condition(self._states[job][-1])
@@ -43,7 +43,7 @@ class Recorder:
             return list(self._states[job])
 
     def first(self, job: str, number: int) -> list[State]:
-        """The states of `job`, as soon as there are so many."""
+        """The states of `job`, as soon as there are this many."""
         with self._changed:
             there = self._changed.wait_for(
                 lambda: len(self._states.get(job, ())) >= number, DEADLINE
@@ -52,7 +52,7 @@ class Recorder:
             return list(self._states[job])
 
     def ask(self, job: str, verb: str) -> None:
-        """Ask the worker of `job` for something."""
+        """Send a request to the worker of `job`."""
         body = msgspec.json.encode({"verb": verb})
         url = f"{self.url}/api/jobs/{job}/requests"
         urllib.request.urlopen(url, body, timeout=DEADLINE).close()  # noqa: S310 - ours

@@ -67,7 +67,7 @@ class TcpProxy:
             self._sockets.clear()
 
     def stall(self) -> None:
-        """Forward nothing any more, so that the target seems to hang."""
+        """Stop forwarding, so that the target seems to hang."""
         self._flow.clear()
 
     def resume(self) -> None:
@@ -76,7 +76,7 @@ class TcpProxy:
     def close(self) -> None:
         self.resume()
         self.refuse()
-        # This wakes a thread that accepts; a close would not.
+        # This wakes a thread that is waiting in `accept`; closing the socket would not.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 

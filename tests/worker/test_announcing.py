@@ -20,7 +20,7 @@ pytestmark = forks
 
 
 def settled(fake: Fake) -> list[dict[str, Any]]:
-    """What the fake got, once there is nothing more to come."""
+    """The updates that the fake received, when no more are pending."""
     sender = sender_for(fake.url, None)
     with sender._changed:
         assert sender._changed.wait_for(sender._quiet, DEADLINE)
@@ -96,7 +96,7 @@ def test_an_announcement_is_sent_after_an_outage(fake: Fake) -> None:
     fake.plan.append(Unreachable("reset"))
     announce("bad", url=fake.url)
     announce("good", url=fake.url)
-    # Which of the two comes first then depends on when this thread has its turn.
+    # Which of the two is first then depends on the scheduling of this thread.
     assert sorted(got["job"] for got in settled(fake)) == ["bad", "bad", "good"]
 
 

@@ -35,7 +35,7 @@ pytestmark = forks
 
 
 class Counted:
-    """A publisher that says of each request how many updates it has."""
+    """A publisher that records the number of updates in each request."""
 
     def __init__(self, real: Publisher, sizes: list[int]) -> None:
         self._real, self._sizes = real, sizes
@@ -88,7 +88,7 @@ def test_a_thousand_jobs_far_away_are_not_stalled(
 
 
 def test_ten_thousand_ends(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take as many requests as their number needs; how long depends on the gateway alone."""
+    """They need as many requests as their number requires; the time depends only on the gateway."""
     sizes: list[int] = []
     connect = publisher.connect
     monkeypatch.setattr(publisher, "connect", lambda *where: Counted(connect(*where), sizes))
@@ -98,7 +98,9 @@ def test_ten_thousand_ends(target: Target, monkeypatch: pytest.MonkeyPatch) -> N
         job.succeed()
     target.proxy.resume()
     assert all(job.wait(DEADLINE) for job in jobs)
-    assert len(sizes) <= 10_000 // BATCH + 1  # the first left before there were so many
+    assert (
+        len(sizes) <= 10_000 // BATCH + 1
+    )  # the first requests were sent before there were so many
     assert last(target, "end0").status == last(target, "end9999").status == "succeeded"
 
 
@@ -305,7 +307,7 @@ def test_parent_and_child_report_the_same_attempt(target: Target, method: str) -
         job.update(message="from the parent again")
     assert last(target, "job").message == "from the parent again"
     assert {state.attempt for state in target.states("job")} == {1}
-    assert target.proxy.accepted == 2  # the parent's own was left alone
+    assert target.proxy.accepted == 2  # the parent's own connection was not affected
 
 
 def test_forks_during_heavy_use_lose_nothing(target: Target) -> None:

@@ -28,7 +28,7 @@ def recorder() -> Iterator[Recorder]:
 @pytest.fixture
 def end_of(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], State]:
     monkeypatch.setenv("PROGRESS_GATEWAY_URL", recorder.url)
-    # A real pool would import this program anew in each process.
+    # A real pool would import this program again in each process.
     monkeypatch.setattr("multiprocessing.Pool", ThreadPool)
     return lambda job: recorder.states(job)[-1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import socket
 import sys
 import time
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from gateway import Job
+from gateway.model.constants import MAX_ARGS, MAX_REQUEST_ID
 from gateway.worker import publisher
 from gateway.worker.http import HttpPublisher
+from gateway.worker.limits import BATCH
 from gateway.worker.publisher import PublishResult, Rejected, Unreachable, publish_one
 from tests.auth.signing import SECRET, sign
 from tests.cli.conftest import address
@@ -232,7 +235,7 @@ def test_retry_after_is_respected(fake_gateway: FakeGateway, status: int) -> Non
 
 
 def test_errors_of_a_gateway_are_rejections(fake_gateway: FakeGateway) -> None:
-    """A true one: what it says is understood as its own."""
+    """A real gateway: its responses are recognised as a gateway's."""
     recorder = Recorder()
     try:
         carrier = HttpPublisher(recorder.url, None)
@@ -277,3 +280,22 @@ def connect(url: str, token: str | None) -> Any:
 
 
 assert sys.modules[__name__].check is check
+
+
+def test_the_largest_answer_is_read(fake_gateway: FakeGateway, carrier: HttpPublisher) -> None:
+    """To a full batch of jobs that are all asked for something, with every field at its limit."""
+    request = {
+        "id": "i" * MAX_REQUEST_ID,
+        "verb": "v" * 32,
+        "args": "ä" * (MAX_ARGS // 2 - 1),
+        "by": "😀" * 200,
+        "alone": True,
+        "at": 1_700_000_000.123,
+    }
+    largest = 2**53 - 1
+    answer: dict[str, Any] = {"epoch": largest, "seq": largest, "attempt": largest}
+    answer |= {"applied": False, "reason": "unchanged", "request": request}
+    body = json.dumps([answer] * BATCH, ensure_ascii=False).encode()
+    fake_gateway.plan.append(lambda _: (200, {}, body))
+    outcomes = carrier.publish([(f"job{number}", {"run": "r"}) for number in range(BATCH)])
+    assert [getattr(outcome, "request", outcome) for outcome in outcomes] == [request] * BATCH

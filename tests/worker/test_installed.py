@@ -1,5 +1,5 @@
-"""What `pip install progress-gateway` brings: the wheel is built and installed without the extra
-`server` into an environment of its own, where a worker works and a server says what it lacks."""
+"""Tests `pip install progress-gateway`: the wheel is built and installed without the extra `server`
+into a separate environment. There a worker works, and the server names the missing packages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORKER = {
     "progress_gateway", "pygments", "redis", "rich", "sniffio", "sortedcontainers", "trio",
     "trio_websocket", "wsproto",
 }  # fmt: skip
-"""All that is installed, but what older Pythons need."""
+"""All installed packages, except those for older versions of Python."""
 OF_OLD_PYTHONS = {"async_timeout", "typing_extensions"}
 
 

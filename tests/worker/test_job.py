@@ -187,7 +187,7 @@ def test_a_lost_record_is_created_again(fake_gateway: FakeGateway) -> None:
 def test_a_deleted_job_is_reported_and_its_lease_expires(fake_gateway: FakeGateway) -> None:
     job = Job("job", lease=1.0)
     job.update(done=1)
-    fake_gateway.wait_for(lambda got: len(got) == 2)  # a first beat
+    fake_gateway.wait_for(lambda got: len(got) == 2)  # the first report
     sender = job._sender
     del job
     gc.collect()

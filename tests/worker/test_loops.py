@@ -128,7 +128,7 @@ def test_asyncio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(fak
 
 
 def hanging_job(fake: Fake) -> Job:
-    """A plain block, of a job whose gateway does not answer before the test lets it."""
+    """A plain block of a job whose gateway does not answer until the test allows it."""
     fake.door.clear()
     with Job("job", url=fake.url, timeout=3_600) as job:
         job.update(done=1)

@@ -20,7 +20,7 @@ from .forking import python
 
 @pytest.fixture(params=["environment", "argument"])
 def off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a job is to be given so that it reports nothing."""
+    """The arguments with which a job reports nothing."""
     if request.param == "environment":
         monkeypatch.setenv("PROGRESS_GATEWAY_URL", "off")
         return {}
@@ -86,7 +86,7 @@ def test_five_jobs_without_a_gateway_wait_one_second_together(nowhere: str) -> N
     assert monotonic() - began < 5.0  # with the start of an interpreter on a busy machine
     away, end = result.stderr.splitlines()
     assert "is unavailable" in away
-    assert end.startswith(f"jobs job0, job1, job2 and 2 more: not sent to {nowhere} (")
+    assert end.startswith(f"jobs job0, job1, job2 and 2 more: could not be sent to {nowhere} (")
 
 
 def test_a_disabled_process_starts_no_thread() -> None:

@@ -131,7 +131,9 @@ def test_a_phase_ended_by_its_successor_ends_only_once(job: Job) -> None:
 def test_a_phase_without_a_share_left_is_logged(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     job.phase("a", total=2)
     job.phase("b", total=2)
-    assert [r.message for r in caplog.records] == ["job job: no share is left for its phase b"]
+    assert [r.message for r in caplog.records] == [
+        "job job: phase b gets no share, the earlier phases have taken all"
+    ]
     assert caplog.records[0].levelno == logging.WARNING
     with job.phase("c", share=0):  # says so itself
         job.advance()
@@ -224,7 +226,7 @@ def test_the_percentage_never_falls(steps: list[tuple[str, Any]]) -> None:
                 last = percent
     finally:
         logging.getLogger("gateway.worker").disabled = False
-    # Not by the high-water mark alone: the bar itself is in order.
+    # Not only because of the maximum: the segments themselves are in order.
     segment = job._snapshot.stage.segment
     while segment.outer is not None:
         assert segment.outer.low <= segment.low <= segment.high <= segment.outer.high

@@ -1,4 +1,4 @@
-"""Processes: forks, exits, kills; and what an import costs."""
+"""Processes: forks, exits, kills; and the modules that an import loads."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_the_exit_waits_briefly_for_an_unavailable_gateway(nowhere: str) -> None
     assert result.returncode == 0
     assert result.stderr.count("\n") == 2
     assert "is unavailable" in result.stderr
-    assert f"job a: not sent to {nowhere} (" in result.stderr
+    assert f"job a: could not be sent to {nowhere} (" in result.stderr
 
 
 INTERRUPT = (

@@ -68,7 +68,7 @@ def wait_until(condition: Any) -> None:
         select.select([], [], [], 0.01)
 
 
-# What is checked, in the user's thread.
+# Checks in the user's thread.
 
 
 def test_every_scheme_of_a_redis_url_has_a_publisher() -> None:
@@ -133,7 +133,7 @@ def test_the_callers_thread_does_not_import_redis(server: Server) -> None:
     assert status(server, "job") == b"succeeded"
 
 
-# What is sent.
+# Sent commands.
 
 texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.none() | st.integers(0, MAX_NUMBER) | st.floats(0, MAX_NUMBER)
@@ -215,7 +215,7 @@ def test_the_documented_acl_user_suffices_for_a_worker(server: Server) -> None:
         server.client.acl_deluser("worker")
 
 
-# What goes wrong.
+# Failures.
 
 
 def test_the_script_is_sent_again_to_a_server_without_it(server: Server) -> None:
@@ -355,7 +355,7 @@ def test_moved_cluster_slots_are_followed(caplog: pytest.LogCaptureFixture) -> N
 
 @contextmanager
 def sentinel(folder: Path, port: int) -> Iterator[tuple[Any, int]]:
-    """One that watches the server at `port` as `mymaster`, and its port."""
+    """A Sentinel that monitors the server at `port` as `mymaster`, and its port."""
     config, watch = folder / "sentinel.conf", free_port()
     config.write_text(f"port {watch}\nsentinel monitor mymaster 127.0.0.1 {port} 1\n")
     program = [redis_server(), str(config), "--sentinel"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
+from gateway.worker.limits import INTERVAL
 from gateway.worker.outcome import End
 from gateway.worker.publisher import PublishResult, Rejected
 from gateway.worker.report import Report
@@ -162,3 +165,78 @@ def test_an_end_without_a_timeout_is_tried_a_few_times() -> None:
     report.end(FAILED, now=1.0)
     assert report.expire("x", now=2.9) is None
     assert report.expire("x", now=3.0) is not None
+
+
+UNCHANGED = PublishResult(3, False, "unchanged", epoch=7, seq=4)
+WHOLE = {"status", "lease", "accepts", "run", "attempt", "age"}
+
+
+@pytest.fixture
+def listening(report: Report) -> Report:
+    """A report of a job that accepts requests, whose whole snapshot was received at 100 s."""
+    report.snapshot.accepts = ("cancel",)
+    report.touch(90.0)
+    report.answered(report.take(100.0)[-1], UNCHANGED)
+    return report
+
+
+def test_a_job_that_accepts_requests_is_renewed_by_its_identity(listening: Report) -> None:
+    """Its whole snapshot is still sent as often as the lease needs it."""
+    whole = []
+    while listening.due < 131.0:
+        (fields,) = listening.take(now := listening.due)
+        if "status" in fields:
+            whole.append(now)
+        else:
+            assert fields == {"run": listening.run, "attempt": 3, "age": round(now - 90.0, 1)}
+        listening.answered(fields, UNCHANGED)
+    assert [after - before for before, after in pairwise([100.0, *whole])] == [
+        pytest.approx(9.0, abs=1.5)
+    ] * len(whole)
+    assert len(whole) >= 3
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        PublishResult(3, True, epoch=7, seq=5),  # it was stalled, or its attempt unknown
+        PublishResult(3, False, "unchanged", epoch=8, seq=4),
+        PublishResult(3, False, "unchanged", epoch=7, seq=3),
+    ],
+)
+def test_a_renewal_that_shows_a_loss_is_followed_by_the_snapshot(
+    listening: Report, result: PublishResult
+) -> None:
+    fields = listening.take(listening.due)[-1]
+    assert "status" not in fields
+    assert listening.answered(fields, result) is None
+    assert listening.due <= listening.sent_at + INTERVAL
+    assert listening.take(listening.due)[-1].keys() == WHOLE
+
+
+def test_a_renewal_of_a_job_that_the_gateway_does_not_know_is_followed_by_the_snapshot(
+    listening: Report,
+) -> None:
+    fields = listening.take(listening.due)[-1]
+    unknown = Rejected("404 the job is unknown")
+    assert listening.rejected(fields, unknown, now=listening.sent_at + 0.01) is None
+    assert listening.due <= listening.sent_at + INTERVAL
+    assert listening.take(listening.due)[-1].keys() == WHOLE
+
+
+def test_a_renewal_without_an_answer_is_followed_by_the_snapshot(listening: Report) -> None:
+    fields = listening.take(listening.due)[-1]
+    assert listening.unreachable(fields, "gone", now=102.0, retry_at=103.0) is None
+    assert listening.take(103.0)[-1].keys() == WHOLE
+
+
+def test_a_snapshot_that_was_rejected_is_not_renewed_by_the_identity(listening: Report) -> None:
+    listening.touch(101.0)
+    fields = listening.take(101.0)[-1]
+    assert listening.rejected(fields, Rejected("403 not allowed"), now=101.1)
+    assert listening.take(listening.due)[-1].keys() == WHOLE
+
+
+def test_a_job_that_is_left_sends_its_message_with_the_snapshot(listening: Report) -> None:
+    listening.snapshot.message = "part 7"
+    assert listening.leave("deleted", listening.due)[-1]["message"] == "part 7 (deleted)"

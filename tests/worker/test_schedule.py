@@ -25,7 +25,7 @@ def add(schedule: Schedule, report: Report, due: float) -> None:
 
 
 def order(schedule: Schedule, now: float, *, away: bool = False) -> str:
-    """All that are due, as they are taken."""
+    """Take all due reports, in order."""
     taken = ""
     while (found := schedule.next(now, away=away)) is not None and found.due <= now:
         taken += found.job

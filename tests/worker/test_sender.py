@@ -216,7 +216,7 @@ def test_an_exception_in_a_publisher_is_logged_once(
     with Job("job", url=fake.url) as job:
         until(job, lambda: job.attempt)
     assert job.wait(0)
-    assert [r.levelno for r in caplog.records if "defect" in r.message] == [logging.ERROR]
+    assert [r.levelno for r in caplog.records if "unexpected error" in r.message] == [logging.ERROR]
 
 
 def test_a_log_handler_that_raises_does_not_stop_the_sender(
@@ -234,7 +234,8 @@ def test_a_log_handler_that_raises_does_not_stop_the_sender(
     assert job.wait(0)
     shown = capsys.readouterr().err
     assert all(
-        said in shown for said in ("superseded", "a defect", "is unavailable", "is available again")
+        text in shown
+        for text in ("superseded", "unexpected error", "is unavailable", "is available again")
     )
     assert shown.count("RuntimeError: no disk for: ") == 4
 
@@ -266,14 +267,16 @@ def joined(job: Job) -> None:
 
 
 def test_an_idle_sender_ends_its_thread(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token of its own for each job is a sender for each."""
+    """A different token for each job means a sender for each."""
     monkeypatch.setattr(sender, "IDLE", 0.01)
     one = "one"
     with Job("job", url=fake.url, token=one) as job:
         pass
     joined(job)
     assert fake.closed.is_set()
-    with Job("again", url=fake.url, token=one) as again:  # its sender is there, and starts anew
+    with Job(
+        "again", url=fake.url, token=one
+    ) as again:  # its sender still exists, and starts again
         pass
     assert again._sender is job._sender
     assert again.wait(0)
@@ -315,7 +318,7 @@ def test_a_thread_that_cannot_start_is_logged(
         assert not late.wait()
         late._sender.flush()
         assert monotonic() - start < 1.0
-    assert "no thread to report progress" in caplog.text
+    assert "cannot start the thread that reports progress" in caplog.text
     job.succeed()
     assert job.wait()
     assert late.wait()
@@ -324,7 +327,7 @@ def test_a_thread_that_cannot_start_is_logged(
 def test_an_answer_wakes_only_callers_that_wait_for_it(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else many jobs that end together cost the square of their number."""
+    """Otherwise the cost of many jobs that end together would be quadratic."""
     waiting, woken = threading.Semaphore(0), []
 
     class Counted(threading.Condition):
@@ -465,7 +468,8 @@ def test_a_job_can_be_deleted_anywhere(fake: Fake) -> None:
 def test_a_block_that_ends_in_the_senders_thread_does_not_wait(
     fake: Fake, inside: AbstractContextManager[object]
 ) -> None:
-    """Where the collector may find a generator: the thread does not wait for itself."""
+    """The garbage collector may close a generator in that thread, which must not wait for
+    itself."""
 
     def pipeline() -> Iterator[Job]:
         with Job("inner", url=fake.url, timeout=1.0) as job:

@@ -109,7 +109,7 @@ def run(python: Path, program: str, url: str) -> tuple[int, str, float]:
         "PROGRESS_GATEWAY_URL": url,
     }
     began = monotonic()
-    done = subprocess.run(  # -S: of the other packages none is for this Python
+    done = subprocess.run(  # -S: the other packages are not for this Python
         [python, "-S", "-c", program],
         env=environment,
         capture_output=True,
@@ -154,7 +154,7 @@ def test_a_subinterpreter_without_threads_goes_on(fake_gateway: FakeGateway, pyt
     )
     assert code == 0, errors
     line, gone_on = errors.splitlines()
-    assert line.startswith(f"no thread to report progress to {fake_gateway.url}: ")
+    assert line.startswith(f"cannot start the thread that reports progress to {fake_gateway.url}: ")
     assert gone_on == "gone on"
 
 

@@ -23,7 +23,7 @@ def test_the_traceparent_function_is_called_for_each_report(fake: Fake) -> None:
     fake.door.clear()
     job = Job("job", url=fake.url, traceparent=lambda: spans[-1])
     job.update(percent=1)
-    fake.inside.acquire()  # with the first word; the others have to wait
+    fake.inside.acquire()  # with the first update; the others have to wait
     spans.append(None)
     job.advance()
     spans.append(OTHER)

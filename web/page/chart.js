@@ -1,6 +1,6 @@
 /**
- * Small charts, drawn as SVG node by node. A chart is a picture with a sentence
- * for those who do not see it; the numbers themselves are in a table beside it.
+ * Small charts, drawn as SVG node by node. A chart is an image with a text alternative; the numbers
+ * are in a table beside it.
  */
 
 import { drawShape } from '../src/icons.js';
@@ -30,11 +30,11 @@ export function sparkline(values, said) {
 }
 
 /**
- * Percent over time: a line for each attempt, stepped, as nothing is known in
- * between; a shade where the worker was silent.
+ * Percent over time: a stepped line for each attempt, because nothing is known between two events,
+ * and a shade where the worker was silent.
  *
  * @param {Point[]} points  in order of time
- * @param {number} now      Unix seconds; where a job that still runs has got to
+ * @param {number} now      Unix seconds: the end of the line of a running job
  * @param {string} said
  */
 export function historyChart(points, now, said) {

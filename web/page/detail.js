@@ -16,7 +16,7 @@ import { t } from './words.js';
 /** @import { State } from '../src/protocol.js' */
 /** @import { HistoryEvent } from './history.js' */
 
-/** Rows of the table: what is older is in the chart. */
+/** Rows of the table; older events are only in the chart. */
 const ROWS = 50;
 /** Milliseconds between two drawings of the chart: it has a point for each event. */
 const CHART_EVERY = 1_000;
@@ -30,7 +30,7 @@ export class Detail {
   /** @type {Watched | null} */
   #watched = null;
   #drawnAt = -Infinity;
-  /** How many events the chart had, and of which status the last one was. */
+  /** The number of events in the chart, and the status of the last one. */
   #drawn = '';
   /** @type {string | null} */
   job = null;
@@ -38,7 +38,7 @@ export class Detail {
   /**
    * @param {Connection} connection
    * @param {(id: string) => HTMLElement} find
-   * @param {() => void} closed  by the person who looked
+   * @param {() => void} closed  called when the user closes it
    */
   constructor(connection, find, closed) {
     this.#connection = connection;
@@ -49,7 +49,7 @@ export class Detail {
       this.#end();
       closed();
     });
-    // A click beside it: on the dialog itself, and so on none of its content.
+    // A click outside of the content hits the dialog itself.
     this.#dialog.addEventListener('click', ({ target }) => target === this.#dialog && this.#dialog.close());
     copyOnClick(find('detail-error-copy'), () => this.#watched?.state?.error ?? '');
     find('detail-close').addEventListener('click', () => this.#dialog.close());
@@ -71,7 +71,8 @@ export class Detail {
       paint();
       if (asked || watched.state === null) return;
       asked = true;
-      history.load(job, aborted.signal).then(paint, () => {}); // without it the chart begins now
+      // without the history the chart begins now
+      history.load(job, aborted.signal).then(paint, () => {});
     });
     this.#stop = () => {
       unwatch();
@@ -87,7 +88,7 @@ export class Detail {
     this.#dialog.scrollTop = 0;
   }
 
-  /** Its times go on; called once a second. */
+  /** Update its times; called once a second. */
   tick() {
     if (this.job !== null) this.#paint();
   }
@@ -142,7 +143,7 @@ export class Detail {
     showFacts(this.#find('detail-facts'), facts, (term, value) => (term === 'Part of' ? linkTo(value) : value));
   }
 
-  /** The newest first. A row that is there already stays, so that its text can be selected. */
+  /** The newest first. Existing rows stay, so that a selection of their text stays. */
   #showEvents() {
     const { events } = this.#history;
     const body = this.#find('detail-events');
@@ -172,7 +173,10 @@ function rowOf(key, { seq, at, state }, before) {
   return row;
 }
 
-/** A text that may run from right to left, and must not reorder what is beside it. @param {string} text */
+/**
+ * A text that may run from right to left, and must not reorder the text beside it. @param {string}
+ * text
+ */
 function isolated(text) {
   const node = document.createElement('bdi');
   node.textContent = text;
@@ -197,14 +201,14 @@ function factsOf(job, state, now) {
   const facts = [
     ['Status', health === undefined || health === 'ok' || status !== 'running' ? t(status) : `${t(status)}, ${t(health)}`],
     ['Attempt', String(attempt)],
-    ['Pace', rateTextOf(state, now)],
+    ['Rate', rateTextOf(state, now)],
     ['Part of', job.slice(0, Math.max(job.lastIndexOf('/'), 0))],
     ['Created', when(state.created_at)],
     ['Started', when(started_at)],
     ['Last update', silent ? t('{time} ago', { time: silent }) : when(updated_at)],
     ['Ended', when(finished_at)],
-    ['Took', started_at !== undefined && finished_at !== undefined ? duration(finished_at - started_at) : ''],
-    ['May be silent for', state.lease === undefined ? '' : duration(state.lease)],
+    ['Duration', started_at !== undefined && finished_at !== undefined ? duration(finished_at - started_at) : ''],
+    ['Stalled after', state.lease === undefined ? '' : duration(state.lease)],
   ];
   return facts.filter(([, value]) => value !== '');
 }

@@ -1,4 +1,4 @@
-/** Changes of the page's nodes that leave alone what is the same, so that a selection stays. */
+/** Changes only the parts of nodes that differ, so that a selection stays. */
 
 import { t } from './words.js';
 
@@ -10,7 +10,7 @@ export function setText(node, text) {
 }
 
 /**
- * Fill a `dl`. Its rows are made only once; later only changed values are.
+ * Fill a `dl`. Its rows are made once; later only changed values are replaced.
  * @param {HTMLElement} list
  * @param {Array<[term: string, value: string]>} facts
  * @param {(term: string, value: string) => Node | string} [draw]  a value
@@ -33,7 +33,7 @@ export function showFacts(list, facts, draw = (_, value) => value) {
 }
 
 /**
- * Let a button copy a text, and say so for a moment.
+ * Let a button copy a text, and confirm it for a moment.
  * @param {HTMLElement} button @param {() => string} textOf
  */
 export function copyOnClick(button, textOf) {
@@ -43,7 +43,8 @@ export function copyOnClick(button, textOf) {
       await navigator.clipboard.writeText(textOf());
       button.textContent = t('Copied');
     } catch {
-      // Not possible over plain http from another machine: the text can be read and selected.
+      // Browsers do not allow it over plain http from another machine; the user can select the
+      // text.
       button.textContent = t('The browser does not allow it');
     }
     setTimeout(() => (button.textContent = label), COPIED);

@@ -8,7 +8,7 @@ import { t } from './words.js';
 
 /** @import { State } from '../src/protocol.js' */
 
-/** What is shown below each other, and how many at most. */
+/** The parts of the list of children, and the maximum number of rows in each. */
 const LISTS = /** @type {const} */ ([
   ['queued,running', 50],
   ['failed', 50],
@@ -45,7 +45,7 @@ export function drawGroup(item, job, { children }) {
 }
 
 /**
- * Whether a job is below a group that the page shows: then it is found in that group's row.
+ * Whether a job is below a group that the page shows; then it is shown in the row of the group.
  * @param {string} job @param {(job: string) => State | undefined} stateOf
  */
 export function isBelowGroup(job, stateOf) {

@@ -17,21 +17,21 @@ import { t } from './words.js';
 /** @typedef {Point & { seq: number, state: State }} HistoryEvent */
 /** @typedef {{ epoch: number | null, events?: { seq: number, state: State }[], gap?: unknown }} Kept */
 
-/** What a chart this wide can show. */
+/** As many events as a chart of this width can show. */
 const MOST = 600;
 const DEADLINE = 10_000;
 
 export class History {
-  /** In order. @type {HistoryEvent[]} */
+  /** The events in order. @type {HistoryEvent[]} */
   events = [];
-  /** Whether the gateway had all of it, from the first event on. */
+  /** Whether the gateway had all events, from the first one on. */
   whole = false;
   /** @type {{ epoch: number | null, seq: number }} */
   #at = { epoch: null, seq: 0 };
 
   /**
-   * What was kept. A gateway that keeps no history answers with an error, and there is
-   * only what is seen from now on.
+   * Read the stored events. A gateway without a history answers with an error; then there are only
+   * the events from now on.
    * @param {string} job
    * @param {AbortSignal} signal
    */
@@ -57,7 +57,7 @@ export class History {
 }
 
 /**
- * All that the gateway has of a job, part by part.
+ * Read all events that the gateway has of a job, page by page.
  * @param {string} job @param {AbortSignal} signal
  */
 async function loadEvents(job, signal) {
@@ -69,7 +69,7 @@ async function loadEvents(job, signal) {
     const response = await fetch(url, { headers: authorization(), signal });
     const part = response.ok ? await response.json() : {};
     if (!Array.isArray(part.events)) break;
-    // Begun anew meanwhile: then this is all of the new one.
+    // The epoch has changed meanwhile: these are all events of the new one.
     const goesOn = part.epoch === all.epoch;
     all.gap = goesOn ? all.gap : part.gap;
     all.events = goesOn ? [...(all.events ?? []), ...part.events] : part.events;
@@ -86,8 +86,8 @@ function event(seq, state) {
 }
 
 /**
- * When an event happened. The silence of a worker leaves `updated_at` alone: it is
- * noticed a lease later.
+ * The time of an event. The silence of a worker does not change `updated_at`: it is detected a
+ * lease later.
  * @param {State} state
  */
 function timeOf({ updated_at = 0, health, lease = DEFAULT_LEASE }) {
@@ -96,7 +96,7 @@ function timeOf({ updated_at = 0, health, lease = DEFAULT_LEASE }) {
 }
 
 /**
- * What an event changed: texts, of which some are the worker's own, in any language.
+ * The changes of an event as texts, of which some are the worker's own, in any language.
  * @param {State | undefined} before
  * @param {State} state
  * @returns {string[]}
@@ -106,7 +106,7 @@ export function changesOf(before, state) {
   if (before === undefined || before.attempt !== state.attempt) words.push(t('attempt {n}', { n: state.attempt ?? 1 }));
   if (before?.status !== state.status) words.push(t(state.status));
   if (state.health !== 'ok' && state.health !== before?.health) words.push(t(state.health ?? ''));
-  else if (before?.health !== undefined && before.health !== 'ok' && state.health === 'ok') words.push(t('back'));
+  else if (before?.health !== undefined && before.health !== 'ok' && state.health === 'ok') words.push(t('reporting again'));
   if (state.percent !== undefined && state.percent !== before?.percent) words.push(`${Math.floor(percentOf(state, 0) ?? 0)}%`);
   if (state.phase !== undefined && state.phase !== before?.phase) words.push(state.phase);
   if (state.message !== undefined && state.message !== before?.message) words.push(state.message);
@@ -119,8 +119,8 @@ export function changesOf(before, state) {
 /** @param {State['request']} before @param {State['request']} now */
 function requestChange(before, now) {
   if (now === undefined) return [];
-  const words = before?.id === now.id ? [] : [t(now.by ? '{verb} asked for by {who}' : '{verb} asked for', { verb: now.verb, who: now.by ?? '' })];
+  const words = before?.id === now.id ? [] : [t(now.by ? '{verb} requested by {who}' : '{verb} requested', { verb: now.verb, who: now.by ?? '' })];
   const known = before?.id === now.id ? before : undefined;
   if (now.refused !== undefined) return known?.refused === now.refused ? words : [...words, t('refused: {why}', { why: now.refused })];
-  return now.seen_at === undefined || known?.seen_at !== undefined ? words : [...words, t('seen by the worker')];
+  return now.seen_at === undefined || known?.seen_at !== undefined ? words : [...words, t('acknowledged by the worker')];
 }

@@ -27,7 +27,7 @@ export class Journal {
     for (const { text, bad = false } of differences(before, status)) {
       this.entries.push({ at, text, bad });
     }
-    // Every ping is a change of its own, also one as quick as the last.
+    // Every ping is recorded, even if it took as long as the last one.
     if (status.roundTrip !== null && onlyPinged(before, status)) this.pings.push(status.roundTrip);
     if (this.entries.length > ENTRIES) this.entries.splice(0, this.entries.length - ENTRIES);
     if (this.pings.length > PINGS) this.pings.splice(0, this.pings.length - PINGS);
@@ -55,7 +55,7 @@ function differences(before, status) {
 
 /** A connection has replaced another without an interruption. @param {ConnectionStatus} status */
 function moved({ transport, node }) {
-  return t(node ? 'Moved without a pause to {transport}, node {node}' : 'Moved without a pause to {transport}', { transport: t(TRANSPORTS[transport]), node: node ?? '' });
+  return t(node ? 'Switched without interruption to {transport}, node {node}' : 'Switched without interruption to {transport}', { transport: t(TRANSPORTS[transport]), node: node ?? '' });
 }
 
 /** @param {ConnectionStatus | null} before @param {ConnectionStatus} status */
@@ -63,7 +63,7 @@ function turn(before, { state, stopped, transport, node, ending }) {
   const why = ending === null ? '' : `: ${ending.code}${ending.reason && ` ${ending.reason}`}`;
   switch (state) {
     case 'connecting':
-      return { text: t('Connecting by {transport}', { transport: t(TRANSPORTS[transport]) }) };
+      return { text: t('Connecting over {transport}', { transport: t(TRANSPORTS[transport]) }) };
     case 'live':
       return before?.state === 'stale' ? { text: t('The gateway is up to date again') } : { text: t(node ? 'Live, node {node}' : 'Live', { node: node ?? '' }) };
     case 'stale':

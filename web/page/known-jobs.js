@@ -1,9 +1,9 @@
 /**
  * The jobs that the page knows, and their order. No DOM, no clock.
  *
- * Two groups. *Active* jobs: those at work, then those that wait, the newest
- * first. *Earlier* ones (ended, or lost), the last ended first. None of this
- * changes with progress, so a row moves when its job starts and when it ends.
+ * There are two parts. *Active* jobs: running ones, then queued ones, the newest first. *Earlier*
+ * jobs (ended or lost): the one that ended last comes first. Progress does not change the order, so
+ * a row moves only when its job starts or ends.
  */
 
 import { isNewer } from '../src/jobs.js';
@@ -16,24 +16,24 @@ import { isOver, lookOf } from '../src/state.js';
 /** @typedef {{ seen: Seen, state: State, look: Look, missed: number }} Known */
 /** @typedef {{ search: string, prefix: string, status: string }} Filter  `status`: a status, `stalled`, or '' for all */
 
-/** More than anyone reads; a search asks the gateway for the others. */
+/** More than anyone reads; a search requests others from the gateway. */
 export const MOST = 5_000;
 
 export class KnownJobs {
   /** @type {Map<string, Known>} */
   #known = new Map();
-  /** Jobs that a search has found: they stay, however old they are. @type {Set<string>} */
+  /** Jobs that a search has found. They are kept, however old they are. @type {Set<string>} */
   #found = new Set();
 
   /**
-   * Take in what a list or the connection says of a job; the newer of the two counts.
+   * Add a state from a list or from the connection; the newer of the two is used.
    * @param {Seen} seen
    * @returns {'old' | 'new' | 'moved'} moved: the job's place or look may have changed
    */
   update(seen) {
     const { job, state } = seen;
     const before = this.#known.get(job);
-    if (state === null) return this.#known.delete(job) ? 'moved' : 'old'; // forgotten by the gateway
+    if (state === null) return this.#known.delete(job) ? 'moved' : 'old'; // dropped by the gateway
     if (before !== undefined) before.missed = 0;
     if (before !== undefined && !isNewer(seen, before.seen)) return 'old';
     const look = lookOf(state);
@@ -41,7 +41,7 @@ export class KnownJobs {
     return before?.look !== look || before.state.attempt !== state.attempt ? 'moved' : 'new';
   }
 
-  /** Another search begins: what the last one found is no more than the rest. */
+  /** Another search begins: the results of the last one are treated like other jobs. */
   beginSearch() {
     this.#found.clear();
   }
@@ -52,10 +52,10 @@ export class KnownJobs {
   }
 
   /**
-   * The whole list, twice, without a job: the gateway has forgotten it. Once proves
-   * nothing, as a job may move from one page to another while the list is read.
+   * Drop the jobs that are missing in two complete lists, because the gateway has dropped them. One
+   * list is not enough, because a job may move between its pages while they are read.
    * @param {ReadonlySet<string>} listed
-   * @returns {boolean} whether one was forgotten
+   * @returns {boolean} whether a job was dropped
    */
   forgetUnlisted(listed) {
     let forgot = false;
@@ -99,7 +99,7 @@ export class KnownJobs {
   }
 
   /**
-   * How many there are of each look, whatever status is chosen.
+   * The number of jobs of each look, whatever status is chosen.
    * @param {Filter} filter
    * @returns {Map<Look, number>}
    */
@@ -114,7 +114,7 @@ export class KnownJobs {
   }
 
   /**
-   * What job ids begin with, up to the first `:` or `/`, most frequent first.
+   * The prefixes of the job ids, up to the first `:` or `/`, the most frequent first.
    * @returns {Array<[prefix: string, count: number]>}
    */
   prefixes() {
@@ -127,7 +127,10 @@ export class KnownJobs {
     return [...counts].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1));
   }
 
-  /** Keep the page bounded: past `MOST`, those over the longest are forgotten first, but not what was searched for. */
+  /**
+   * Limit the number of jobs: above `MOST`, those that ended first are dropped, except the results
+   * of a search.
+   */
   prune() {
     if (this.#known.size <= MOST) return;
     const all = [...this.#known.values()].sort((a, b) => Number(isOver(a.look)) - Number(isOver(b.look)) || byEnd(a, b));

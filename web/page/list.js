@@ -1,6 +1,6 @@
 /**
- * Reads the list of jobs from the API: once for the page, and for each search. Later changes come
- * over the connection (`live.js`).
+ * Reads the list of jobs from the API: once for the page, and for each search. Later changes are
+ * received over the connection (`live.js`).
  */
 
 import { TokenNeeded, authorization } from './token.js';
@@ -10,7 +10,7 @@ import { t } from './words.js';
 
 const PAGE = 200;
 const DEADLINE = 10_000;
-/** A gateway looks at some thousand jobs for a page, and goes on in the next. */
+/** A gateway checks some thousand jobs for a page of the list, and continues in the next page. */
 const PAGES_OF_A_SEARCH = 20;
 
 export class JobList {
@@ -26,8 +26,8 @@ export class JobList {
 
   /**
    * @param {(jobs: Seen[]) => void} take
-   * @returns {Promise<Set<string> | null>} all jobs there are, if it read to the end
-   * @throws if the list cannot be had
+   * @returns {Promise<Set<string> | null>} all jobs, if it has read the whole list
+   * @throws if the list cannot be read
    */
   async read(take) {
     /** @type {Set<string>} */
@@ -46,11 +46,11 @@ export class JobList {
   }
 
   /**
-   * Jobs whose id starts so, and with this status, wherever they are in the list: a page of
-   * them, for which the gateway may have to be asked several times.
+   * One page of the jobs with this prefix and status, anywhere in the list. It may need several
+   * requests.
    * @param {{ prefix: string, status: string }} query
    * @param {(jobs: Seen[]) => void} take
-   * @param {() => boolean} wanted  whether to go on
+   * @param {() => boolean} wanted  whether to continue
    */
   async find({ prefix, status }, take, wanted) {
     /** @type {string | null} */
@@ -76,6 +76,6 @@ async function read(query) {
   for (const [name, value] of Object.entries({ limit: String(PAGE), ...query })) if (value) url.searchParams.set(name, value);
   const response = await fetch(url, { headers: authorization(), signal: AbortSignal.timeout(DEADLINE) });
   if (response.status === 401) throw new TokenNeeded();
-  if (!response.ok) throw new Error(t('It answered {status}.', { status: `${response.status} ${response.statusText}`.trim() }));
+  if (!response.ok) throw new Error(t('The response was {status}.', { status: `${response.status} ${response.statusText}`.trim() }));
   return response.json();
 }

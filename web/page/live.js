@@ -1,6 +1,6 @@
 /**
- * Detects which jobs begin and end, with two sets for each prefix that this page may see: the active
- * jobs, and those that have ended. A job that begins becomes the first of the one set, and a job
+ * Detects which jobs begin and end, with two sets for each prefix that this page may see: the
+ * active jobs, and those that have ended. A job that begins becomes the first of one set, and a job
  * that ends the first of the other, regardless of their sizes. All jobs in the sets are watched,
  * which costs nothing (`src/sets.js`).
  */
@@ -13,17 +13,20 @@ import { setStore } from '../src/sets.js';
 
 /** @type {Status[][]} */
 const PARTS = [['queued', 'running'], ['succeeded', 'failed', 'cancelled']];
-/** As many as a set may show. */
+/** The maximum number of jobs that a set shows. */
 const SHOWN = 200;
-/** As many as a gateway allows a connection are ten sets. */
+/** A gateway allows ten sets for each connection. */
 const PREFIXES = 5;
 
 export class LiveJobs {
   #connection;
   #onState;
-  /** By prefix and part: what they show, and how to stop. @type {Map<string, { jobs: readonly string[], stop: () => void }>} */
+  /**
+   * The sets by prefix and part: the jobs that they show, and a function to stop. @type
+   * {Map<string, { jobs: readonly string[], stop: () => void }>}
+   */
   #sets = new Map();
-  /** How to stop following each job. @type {Map<string, () => void>} */
+  /** The function to stop watching each job. @type {Map<string, () => void>} */
   #watched = new Map();
 
   /** @param {Connection} connection @param {Listener} onState  called with each state of a job that is shown */

@@ -24,9 +24,9 @@ import { t, translatePage } from './words.js';
 
 /** Milliseconds between two attempts while the gateway is unavailable. */
 const RETRY_EVERY = 2_000;
-/** One question for a word typed, not one for each letter. */
+/** One request for each typed word, not one for each letter. */
 const TYPING = 250;
-/** What may be in a job id, and so be asked for as the beginning of one. */
+/** Texts that a job id can begin with, so that the gateway can search for them. */
 const ID_PART = /^[\w.:/@-]{0,200}$/;
 
 translatePage();
@@ -43,7 +43,7 @@ let filter = { search: '', prefix: '', status: '' };
 let answered = false;
 /** @type {string | null} */
 let listError = null;
-/** Whether the gateway asks for a token, or for another one. */
+/** Whether the gateway requires a token, or another one. */
 let locked = false;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let retryTimer;
@@ -71,14 +71,14 @@ function addJobs(jobs) {
   soon(paint);
 }
 
-/** Read the list; again only while that fails. */
+/** Read the list; repeat it only after a failure. */
 async function readList() {
   clearTimeout(retryTimer);
   try {
     const listed = await list.read(addJobs);
     if (listed !== null) known.forgetUnlisted(listed);
     soon(paint);
-    // It answers: if the connection was just lost, and not refused, there is no need to wait.
+    // The gateway answers, so if the connection was lost, and not refused, reconnect immediately.
     if (connection.status().ending?.code === ABNORMAL) connection.retry();
   } catch (error) {
     locked = error instanceof TokenNeeded;
@@ -94,23 +94,26 @@ function retryLater() {
   if (document.visibilityState === 'visible') retryTimer = setTimeout(readList, RETRY_EVERY);
 }
 
-/** What the connection says of a job. @param {import('../src/jobs.js').Watched} watched */
+/**
+ * Handle a state that the connection has received. @param {import('../src/jobs.js').Watched}
+ * watched
+ */
 function onState(watched) {
-  // Before its snapshot a refused job says nothing; the list's word stands.
+  // A denied job has no state yet; keep that of the list.
   if (watched.denied !== null) return;
   const before = known.has(watched.job);
   if (watched.state === null && !before) return;
   if (known.update(watched) === 'moved' || !before) soon(paint);
 }
 
-/** A job that is in sight: the connection says how it stands. @param {string} job */
+/** Watch a visible job over the connection. @param {string} job */
 function follow(job) {
   const leave = connection.watch(job, onState);
   soon(paint); // its time
   return leave;
 }
 
-/** The sets of all that this page may see, and of the prefix that is chosen. */
+/** Watch the sets of all jobs that this page may see, and that of the chosen prefix. */
 function watchSets() {
   live.watch(filter.prefix === '' ? prefixesIn(storedToken()) : [...prefixesIn(storedToken()), filter.prefix]);
 }
@@ -118,7 +121,7 @@ function watchSets() {
 let wasLive = false;
 connection.observe(({ state, stopped }) => {
   const isLive = state === 'live';
-  // After an interruption the list may be another one.
+  // After an interruption the list may have changed.
   if (isLive && !wasLive && answered) void readList();
   if (state === 'offline' && !stopped) retryLater();
   wasLive = isLive;
@@ -130,7 +133,7 @@ function paint() {
   const now = connection.now();
   const filtered = filter.search !== '' || filter.prefix !== '' || filter.status !== '';
   const arranged = known.arrange(filter);
-  // Children are found in their group's row, or by what is searched for.
+  // Children are shown in the row of their group, or as results of a search.
   const [active = [], earlier = []] = [arranged.active, arranged.earlier].map((jobs) => (filtered ? jobs : jobs.filter(({ seen }) => !isBelowGroup(seen.job, stateOf))));
   rows.show([
     [/** @type {Element} */ (byId('active').querySelector('.list')), active],
@@ -167,7 +170,7 @@ function paintCounts(shown, filtered) {
     const look = /** @type {import('../src/state.js').Look} */ (/** @type {HTMLInputElement} */ (chip).value);
     const matching = look === 'stalled' ? count('stalled', 'lost') : count(look);
     const figure = chip.parentElement?.querySelector('b');
-    // Of a list that is not read to its end, only those that were read are counted.
+    // If the list was not read to its end, only the jobs that were read are counted.
     const text = matching > 0 ? `${matching}${list.truncated ? '+' : ''}` : '';
     if (figure) setText(figure, text);
     chip.nextElementSibling?.classList.toggle('some', matching > 0);
@@ -185,7 +188,7 @@ function paintCounts(shown, filtered) {
 
 let prefixesShown = '';
 
-/** The choice of prefixes; left alone while it is open, or the same. */
+/** Update the choice of prefixes, unless it is open or unchanged. */
 function paintPrefixes() {
   const prefixes = known.prefixes().slice(0, 50);
   if (filter.prefix !== '' && !prefixes.some(([prefix]) => prefix === filter.prefix)) prefixes.push([filter.prefix, 0]);
@@ -199,11 +202,11 @@ function paintPrefixes() {
 
 // -- the address --------------------------------------------------------------
 
-/** @param {{ job: string | null }} where  replaces what is looked at, and keeps the rest */
+/** @param {{ job: string | null }} where  replaces the open job, and keeps the rest */
 function openJob({ job }) {
   const query = new URLSearchParams(location.search);
   if (job === null) {
-    // Closed, it is not to be opened again by a step back.
+    // After the details were closed, the back button must not open them again.
     if (history.state?.opened) return history.back();
     query.delete('job');
     history.replaceState(null, '', query.size > 0 ? `?${query}` : location.pathname);
@@ -239,7 +242,7 @@ function readFilter() {
   startSearch();
 }
 
-/** Jobs that this page has not read are found by the beginning of their ids, and by their status. */
+/** Search the gateway, by prefix and status, for jobs that this page has not read. */
 function startSearch() {
   soon(paint);
   clearTimeout(searchTimer);
@@ -285,7 +288,7 @@ document.addEventListener('keydown', (event) => {
   } else if (event.key === 'ArrowDown' || event.key === 'ArrowUp') {
     const links = /** @type {HTMLElement[]} */ ([...document.querySelectorAll('.row .open')]);
     const at = links.indexOf(/** @type {HTMLElement} */ (target));
-    // From the search into the list, and from row to row; elsewhere the keys scroll.
+    // Arrow keys move from the search into the list, and from row to row; elsewhere they scroll.
     const next = at >= 0 ? links[at + (event.key === 'ArrowDown' ? 1 : -1)] : target === searchInput ? links[0] : undefined;
     if (next === undefined) return;
     event.preventDefault();
@@ -294,7 +297,7 @@ document.addEventListener('keydown', (event) => {
 });
 
 document.addEventListener('visibilitychange', () => {
-  // The connection brings what was missed meanwhile; a list that could not be read is read again.
+  // The connection delivers missed changes; read the list again if that has failed.
   if (document.visibilityState === 'visible' && (!answered || listError !== null)) void readList();
 });
 

@@ -13,7 +13,7 @@ import { TRANSPORTS, t } from './words.js';
 /** @import { Connection } from '../src/connection.js' */
 /** @import { ConnectionStatus } from '../src/status.js' */
 
-/** What a screen reader reads out, wherever it is; an attempt to connect is not. */
+/** The states that a screen reader announces; attempts to connect are not announced. */
 const ANNOUNCED = { connecting: null, live: 'Connected', stale: 'The gateway may be out of date', offline: 'Not connected' };
 const LABELS = { connecting: 'Connecting', live: 'Live', stale: 'Stale', offline: 'Offline' };
 
@@ -58,14 +58,14 @@ function describeStatus({ state, stopped, since, retryAt, ending }) {
   const why = ending === null ? '' : ` ${t('The last one ended with {why}.', { why: `${ending.code}${ending.reason && `, “${ending.reason}”`}` })}`;
   switch (state) {
     case 'live':
-      return t('Live for {time}. What you see is true now.', { time: duration((performance.now() - since) / 1000) });
+      return t('Live for {time}. All states are current.', { time: duration((performance.now() - since) / 1000) });
     case 'stale':
-      return t('Connected, but the gateway is cut off from its broker: what you see may be old.');
+      return t('Connected, but the gateway is cut off from its broker: states may be outdated.');
     case 'connecting':
       return `${t('Connecting to the gateway.')}${why}`;
     case 'offline':
-      if (stopped) return `${t('Not connected, and not trying by itself.')}${why}`;
-      if (retryAt === null) return `${t('Trying again when this page is looked at.')}${why}`;
+      if (stopped) return `${t('Not connected. It does not retry automatically.')}${why}`;
+      if (retryAt === null) return `${t('Trying again when this page is visible.')}${why}`;
       return `${t('Trying again in {time}.', { time: duration((retryAt - performance.now()) / 1000) })}${why}`;
   }
 }
@@ -116,7 +116,7 @@ function showJournal(list, { entries }) {
 }
 
 /**
- * All of it as text, for a bug report.
+ * The whole panel as text, for a bug report.
  * @param {Connection} connection @param {Journal} journal
  */
 function reportText(connection, journal) {

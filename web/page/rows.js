@@ -15,11 +15,11 @@ import { t } from './words.js';
  * @typedef {object} Row
  * @property {HTMLLIElement} item
  * @property {HTMLAnchorElement} link
- * @property {HTMLTimeElement | null} time  null: not in sight
+ * @property {HTMLTimeElement | null} time  null: not visible
  * @property {Known} known
  */
 
-/** How far out of sight a row is made ready. */
+/** The distance from the visible area within which rows are prepared. */
 const MARGIN = 600;
 
 export class Rows {
@@ -34,14 +34,14 @@ export class Rows {
   #watch;
 
   /**
-   * @param {(job: string) => () => void} watch  follow a job whose row is in sight; answers how to stop
+   * @param {(job: string) => () => void} watch  watches a job whose row is visible; returns a function to stop
    */
   constructor(watch) {
     this.#watch = watch;
   }
 
   /**
-   * Show these jobs, in this order, spread over these lists.
+   * Show these jobs, in this order, in these lists.
    * @param {Array<[list: Element, jobs: Known[]]>} lists
    */
   show(lists) {
@@ -146,7 +146,8 @@ export class Rows {
     row.link.textContent = '';
     row.link.setAttribute('aria-label', t('Details of {job}', { job }));
     this.#visible.add(row);
-    this.#leaves.set(row, this.#watch(job)); // before the bar, so that it knows what the list knew
+    // before the bar is created, so that it has the state of the list
+    this.#leaves.set(row, this.#watch(job));
     row.item.append(bar);
   }
 
@@ -175,7 +176,7 @@ export class Rows {
     return at === null;
   }
 
-  /** Of the visible rows. @returns {Map<Row, number>} */
+  /** The positions of the visible rows. @returns {Map<Row, number>} */
   #positions() {
     return new Map(Array.from(this.#visible, (row) => [row, row.item.getBoundingClientRect().top]));
   }
@@ -192,7 +193,7 @@ export class Rows {
   }
 }
 
-/** A row that was moved counts for a frame as out of sight, wherever it is. @param {Element} item */
+/** For one frame a moved row is reported as not visible, wherever it is. @param {Element} item */
 function isNear(item) {
   const { top, bottom } = item.getBoundingClientRect();
   return bottom > -MARGIN && top < innerHeight + MARGIN;

@@ -9,7 +9,7 @@ export function storedToken() {
   return globalThis.sessionStorage?.getItem(KEY) ?? null;
 }
 
-/** For the connection, which sends no malformed token. Reading the list reports that it is wrong. */
+/** For the connection, which does not send malformed tokens. Reading the list reports the error. */
 export function wellFormedToken() {
   const token = storedToken();
   return token !== null && token.split('.').length === 3 ? token : null;
@@ -21,11 +21,11 @@ export function authorization() {
   return token === null ? {} : { authorization: `Bearer ${token}` };
 }
 
-/** The gateway answered that a token is needed, or that this one is not good. */
+/** Handle the response that a token is required, or that this one is not valid. */
 export class TokenNeeded extends Error {}
 
 /**
- * The form that asks for it.
+ * The form in which the user enters it.
  * @param {(id: string) => HTMLElement} find
  * @param {() => void} callback
  */
@@ -41,7 +41,7 @@ export function onTokenEntered(find, callback) {
 }
 
 /**
- * What the ids of the jobs begin with that the holder of a token may watch: all without a token.
+ * The prefixes of the jobs that a token allows to watch; without a token, all jobs.
  * @param {string | null} token
  */
 export function prefixesIn(token) {
@@ -52,6 +52,6 @@ export function prefixesIn(token) {
     const prefixes = patterns.map((pattern) => pattern.slice(0, -1));
     return prefixes.filter((prefix) => !prefixes.some((other) => other !== prefix && prefix.startsWith(other)));
   } catch {
-    return ['']; // no JSON Web Token: the gateway says what it thinks of it
+    return ['']; // not a JSON Web Token: the gateway reports the error
   }
 }

@@ -60,7 +60,10 @@ export function isOpen({ phase, verb: asked }, verb) {
   return phase === 'sending' || ((phase === 'open' || phase === 'unanswered') && (asked === verb || asked === CANCEL));
 }
 
-/** @typedef {{ verb: string, attempt: number, taken: Position | null, error: RequestError | null }} SentRequest */
+/**
+ * `before`: the id of the request that the state had when this one was sent.
+ * @typedef {{ verb: string, attempt: number, before: string | undefined, taken: Position | null, error: RequestError | null }} SentRequest
+ */
 
 /**
  * The requests of a job, as this page sees and makes them. The value of `get` is the same
@@ -84,7 +87,8 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
     const state = watched?.state ?? null;
     const ended = state === null || isFinal(state);
     if (own?.taken && (ended || watched === null || !isNewer(own.taken, watched))) own = null;
-    if (own?.error && (ended || (state.attempt ?? 1) !== own.attempt)) own = null;
+    // A request without an answer may have arrived: then the state has another request than before.
+    if (own?.error && (ended || (state.attempt ?? 1) !== own.attempt || state.request?.id !== own.before)) own = null;
     const phase = own === null ? phaseOf(state) : own.error === null ? 'sending' : 'failed';
     return Object.freeze({
       accepts: Object.freeze(ended ? [] : [...(state.accepts ?? [])]),
@@ -133,9 +137,9 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
     async ask(verb, { args } = {}) {
       refresh();
       if (isOpen(value, verb)) return null;
-      const { attempt } = connection.peek(job)?.state ?? {};
+      const { attempt, request } = connection.peek(job)?.state ?? {};
       /** @type {SentRequest} */
-      const asked = { verb, attempt: attempt ?? 1, taken: null, error: null };
+      const asked = { verb, attempt: attempt ?? 1, before: request?.id, taken: null, error: null };
       set(asked);
       try {
         const answer = await sendRequest(credentialsOf(gateway), job, verb, { args, ...(attempt !== undefined && { attempt }) });

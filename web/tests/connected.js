@@ -1,4 +1,4 @@
-/** A connection in a fake world, for the tests of `connection.js`. */
+/** A connection in a simulated environment, for the tests of `connection.js`. */
 
 import { createConnection } from '../src/connection.js';
 import { fakeWorld, tick } from './world.js';
@@ -13,23 +13,23 @@ export function start(options) {
   return { world, connection, states };
 }
 
-/** Live, watching `jobs`, with the first sync answered. */
+/** A live connection that watches `jobs`, after the first sync was answered. */
 export async function live(...jobs) {
   const it = start();
-  const heard = [];
-  it.heard = heard;
-  it.unwatch = jobs.map((job) => it.connection.watch(job, (watched) => heard.push(watched)));
+  const received = [];
+  it.received = received;
+  it.unwatch = jobs.map((job) => it.connection.watch(job, (watched) => received.push(watched)));
   it.world.socket.welcome();
   answer(it.world.socket);
   await tick();
   return it;
 }
 
-/** Answer every subscription command heard so far, and return all that was heard. */
+/** Answer every subscription command received so far, and return all received commands. */
 export function answer(socket) {
-  const commands = socket.heard();
+  const commands = socket.received();
   for (const { id } of commands.filter((command) => command.id)) {
-    socket.say({ type: 'subscriptions', id, added: [], removed: [], unchanged: 0, denied: {} });
+    socket.deliver({ type: 'subscriptions', id, added: [], removed: [], unchanged: 0, denied: {} });
   }
   return commands;
 }

@@ -7,7 +7,7 @@ import { createConnection } from '../src/connection.js';
 import { URL_, answer, live, start, types } from './connected.js';
 import { fakeWorld, snapshot, state, step, tick } from './world.js';
 
-test('offers the subprotocol, and says what is wanted as soon as the socket opens', async () => {
+test('offers the subprotocol, and subscribes as soon as the socket opens', async () => {
   const { world, connection, states } = start();
   connection.watch('a', () => {});
   connection.watch('b', () => {});
@@ -21,62 +21,62 @@ test('offers the subprotocol, and says what is wanted as soon as the socket open
   assert.equal(connection.now(), 1_003, 'in the clock of the gateway');
 });
 
-test('changes go out in a microtask, then at most once in 300 ms', async () => {
+test('changes are sent in a microtask, then at most once in 300 ms', async () => {
   const { world, connection } = await live();
   await world.pass(1000);
   const leave = [1, 2, 3].map((n) => connection.watch(`j${n}`, () => {}));
   assert.equal(world.socket.sent.length, 0);
   await tick();
-  assert.deepEqual(world.socket.heard()[0].jobs, ['j1', 'j2', 'j3']);
+  assert.deepEqual(world.socket.received()[0].jobs, ['j1', 'j2', 'j3']);
   leave[0]();
   await world.pass(100);
   connection.watch('j4', () => {});
   await world.pass(199);
   assert.equal(world.socket.sent.length, 0);
   await world.pass(1);
-  assert.deepEqual(world.socket.heard().map(({ jobs }) => jobs), [['j2', 'j3', 'j4']]);
+  assert.deepEqual(world.socket.received().map(({ jobs }) => jobs), [['j2', 'j3', 'j4']]);
   await world.pass(5000);
-  assert.deepEqual(world.socket.heard(), [], 'nothing changed, nothing said');
+  assert.deepEqual(world.socket.received(), [], 'nothing changed, so nothing is sent');
 });
 
-test('a job is wanted as long as one listener is there', async () => {
+test('a job is wanted as long as it has a listener', async () => {
   const { world, connection, unwatch } = await live('a');
   const second = connection.watch('a', () => {});
   unwatch[0]();
   unwatch[0]();
   await world.pass(1000);
-  assert.deepEqual(world.socket.heard(), []);
+  assert.deepEqual(world.socket.received(), []);
   second();
   await world.pass(1000);
-  assert.deepEqual(world.socket.heard()[0].jobs, []);
+  assert.deepEqual(world.socket.received()[0].jobs, []);
   assert.equal(connection.peek('a'), null);
 });
 
-test('leaving and coming back at once says nothing and keeps the position', async () => {
-  const { world, connection, unwatch, heard } = await live('a');
-  world.socket.say(snapshot('a', 1, 1));
+test('unwatching and watching again at once sends nothing and keeps the position', async () => {
+  const { world, connection, unwatch, received } = await live('a');
+  world.socket.deliver(snapshot('a', 1, 1));
   await world.pass(1000);
   unwatch[0]();
-  connection.watch('a', (watched) => heard.push(watched));
-  assert.equal(heard.length, 2, 'a new listener hears at once what is known');
+  connection.watch('a', (watched) => received.push(watched));
+  assert.equal(received.length, 2, 'a new listener gets the known state at once');
   await world.pass(1000);
-  assert.deepEqual(world.socket.heard(), []);
-  world.socket.say(step('a', 1, 1, 2));
-  assert.equal(heard.at(-1).seq, 2);
+  assert.deepEqual(world.socket.received(), []);
+  world.socket.deliver(step('a', 1, 1, 2));
+  assert.equal(received.at(-1).seq, 2);
   assert.equal(connection.status().violations, 0);
 });
 
-test('several frames in one message', async () => {
-  const { world, heard } = await live('a', 'b');
-  world.socket.say(snapshot('a', 1, 1), { type: 'ping' }, snapshot('b', 1, 9), step('a', 1, 1, 4));
-  assert.deepEqual(heard.map(({ job, seq }) => [job, seq]), [['a', 1], ['b', 9], ['a', 4]]);
-  assert.deepEqual(types(world.socket.heard()), ['pong']);
+test('several frames in one message are all handled', async () => {
+  const { world, received } = await live('a', 'b');
+  world.socket.deliver(snapshot('a', 1, 1), { type: 'ping' }, snapshot('b', 1, 9), step('a', 1, 1, 4));
+  assert.deepEqual(received.map(({ job, seq }) => [job, seq]), [['a', 1], ['b', 9], ['a', 4]]);
+  assert.deepEqual(types(world.socket.received()), ['pong']);
 });
 
-test('a violation is counted and answered by leaving and joining, once', async () => {
-  const { world, connection, heard } = await live('a', 'b');
+test('a violation is counted, and the job is unsubscribed and subscribed again, once', async () => {
+  const { world, connection, received } = await live('a', 'b');
   await world.pass(1000);
-  world.socket.say(snapshot('a', 1, 1), step('a', 1, 5, 6), step('a', 1, 6, 7));
+  world.socket.deliver(snapshot('a', 1, 1), step('a', 1, 5, 6), step('a', 1, 6, 7));
   await tick();
   assert.equal(connection.status().violations, 1);
   const commands = answer(world.socket);
@@ -84,159 +84,159 @@ test('a violation is counted and answered by leaving and joining, once', async (
     ['unsubscribe', ['a']],
     ['sync_subscriptions', ['a', 'b']],
   ]);
-  world.socket.say(snapshot('a', 1, 8), step('a', 1, 8, 9));
-  assert.equal(heard.at(-1).seq, 9);
+  world.socket.deliver(snapshot('a', 1, 8), step('a', 1, 8, 9));
+  assert.equal(received.at(-1).seq, 9);
   assert.equal(connection.status().violations, 1);
 });
 
-test('says what it wants at once on connect, also when that is nothing', async () => {
+test('sends the wanted jobs at once after connecting, even if there are none', async () => {
   const { world } = start();
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard(), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
+  assert.deepEqual(world.socket.received(), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
 });
 
-test('a job stays subscribed after its end, and the next attempt is shown to all who watch', async () => {
-  const { world, connection, heard, unwatch } = await live('a');
-  world.socket.say(snapshot('a', 1, 1), step('a', 1, 1, 2, { status: 'failed' }));
+test('a job stays subscribed after its end, and all listeners get the next attempt', async () => {
+  const { world, connection, received, unwatch } = await live('a');
+  world.socket.deliver(snapshot('a', 1, 1), step('a', 1, 1, 2, { status: 'failed' }));
   await world.pass(1_000);
-  assert.deepEqual(world.socket.heard(), [], 'the retry is still to come');
-  world.socket.die(4000);
+  assert.deepEqual(world.socket.received(), [], 'the retry is still to come');
+  world.socket.drop(4000);
   await world.pass(1_000);
   world.socket.welcome();
   assert.deepEqual(answer(world.socket), [
     { type: 'hello', positions: { a: [1, 2] } },
     { type: 'sync_subscriptions', id: 2, jobs: ['a'] },
   ]);
-  world.socket.say(step('a', 1, 2, 3, { attempt: 2 }), step('a', 1, 3, 4, { attempt: 2, status: 'succeeded' }));
-  assert.deepEqual(heard.slice(-2).map(({ state }) => [state.attempt, state.status]), [[2, 'running'], [2, 'succeeded']]);
+  world.socket.deliver(step('a', 1, 2, 3, { attempt: 2 }), step('a', 1, 3, 4, { attempt: 2, status: 'succeeded' }));
+  assert.deepEqual(received.slice(-2).map(({ state }) => [state.attempt, state.status]), [[2, 'running'], [2, 'succeeded']]);
   unwatch[0]();
   await world.pass(1_000);
-  assert.deepEqual(world.socket.heard().map(({ jobs }) => jobs), [[]], 'until the last one has left');
+  assert.deepEqual(world.socket.received().map(({ jobs }) => jobs), [[]], 'until the last one has left');
 });
 
-test('no listener is called twice for one position, whoever else comes and goes', async () => {
-  const { world, connection, heard } = await live('a');
-  world.socket.say(snapshot('a', 1, 1, { status: 'succeeded' }));
+test('no listener is called twice for one position when other listeners are added or removed', async () => {
+  const { world, connection, received } = await live('a');
+  world.socket.deliver(snapshot('a', 1, 1, { status: 'succeeded' }));
   for (let i = 0; i < 3; i++) {
     const second = [];
     const leave = connection.watch('a', (watched) => second.push(watched));
     await world.pass(1_000);
     answer(world.socket);
-    world.socket.say(snapshot('a', 1, 1, { status: 'succeeded' }));
+    world.socket.deliver(snapshot('a', 1, 1, { status: 'succeeded' }));
     assert.equal(second.length, 1);
     leave();
     await world.pass(1_000);
   }
-  world.socket.die(4000);
+  world.socket.drop(4000);
   await world.pass(1_000);
   world.socket.welcome();
-  world.socket.say(snapshot('a', 1, 1, { status: 'succeeded' }));
-  assert.equal(heard.length, 1);
+  world.socket.deliver(snapshot('a', 1, 1, { status: 'succeeded' }));
+  assert.equal(received.length, 1);
 });
 
-test('a component that is mounted again shows what was known, and that it may be old', async () => {
+test('a component that is mounted again shows the last state, marked as stale', async () => {
   const { world, connection, unwatch } = await live('a');
-  world.socket.say(snapshot('a', 1, 7, { percent: 70 }));
+  world.socket.deliver(snapshot('a', 1, 7, { percent: 70 }));
   unwatch[0]();
   await world.pass(10_000);
   answer(world.socket);
-  const heard = [];
-  const leave = connection.watch('a', (watched) => heard.push(watched));
-  assert.deepEqual(heard.map(({ seq }) => seq), [7], 'no flash of "unknown"');
+  const received = [];
+  const leave = connection.watch('a', (watched) => received.push(watched));
+  assert.deepEqual(received.map(({ seq }) => seq), [7], 'no flash of "unknown"');
   assert.equal(connection.isStale('a'), false, 'nor of "stale", if the gateway answers in time');
   await world.pass(1_600);
   assert.equal(connection.isStale('a'), true);
   answer(world.socket);
-  world.socket.say(snapshot('a', 1, 9, { percent: 90 }));
-  assert.deepEqual([heard.at(-1).seq, connection.isStale('a')], [9, false]);
+  world.socket.deliver(snapshot('a', 1, 9, { percent: 90 }));
+  assert.deepEqual([received.at(-1).seq, connection.isStale('a')], [9, false]);
   leave();
   for (let i = 0; i < 2; i++) {
     await world.pass(20_000);
-    world.socket.say({ type: 'pong' });
+    world.socket.deliver({ type: 'pong' });
   }
   assert.equal(connection.peek('a'), null, 'but not for ever');
-  connection.watch('a', (watched) => heard.push(watched));
-  assert.equal(heard.length, 2);
+  connection.watch('a', (watched) => received.push(watched));
+  assert.equal(received.length, 2);
 });
 
-test('no message is longer than the gateway said', async () => {
+test('no message is longer than the limit of the gateway', async () => {
   const world = fakeWorld();
   const connection = createConnection(URL_, world.environment);
   for (let i = 0; i < 300; i++) connection.watch(`job:${i}`, () => {});
   world.socket.open();
-  assert.deepEqual(world.socket.sent, [], 'nothing before it has said how much it takes');
-  world.socket.say({ type: 'welcome', node: 'n', time: 0, limits: { message: 1_024 } });
-  const commands = world.socket.heard();
+  assert.deepEqual(world.socket.sent, [], 'nothing before the gateway has sent its limit');
+  world.socket.deliver({ type: 'welcome', node: 'n', time: 0, limits: { message: 1_024 } });
+  const commands = world.socket.received();
   assert.ok(commands.length > 3 && commands.every((command) => JSON.stringify(command).length <= 1_024));
   assert.equal(new Set(commands.flatMap(({ jobs }) => jobs)).size, 300);
 });
 
-test('maxHz goes to the gateway, also when it changes', async () => {
+test('maxHz is sent to the gateway, also when it changes', async () => {
   const world = fakeWorld();
   const connection = createConnection(URL_, { ...world.environment, maxHz: 2 });
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard()[0], { type: 'hello', max_hz: 2 });
+  assert.deepEqual(world.socket.received()[0], { type: 'hello', max_hz: 2 });
   connection.use({ url: URL_, maxHz: 1 });
-  assert.deepEqual(world.socket.heard(), [{ type: 'hello', max_hz: 1 }]);
+  assert.deepEqual(world.socket.received(), [{ type: 'hello', max_hz: 1 }]);
 });
 
-test('where others have left, a job that was denied for want of room is asked for again', async () => {
+test('a job that was denied for lack of quota is requested again when others are unwatched', async () => {
   const { world, unwatch } = await live('a', 'b');
-  world.socket.say({ type: 'subscriptions', id: null, denied: { b: 'too_many_jobs' } }, snapshot('a', 1, 1));
+  world.socket.deliver({ type: 'subscriptions', id: null, denied: { b: 'too_many_jobs' } }, snapshot('a', 1, 1));
   unwatch[0]();
   await world.pass(1_000);
-  assert.deepEqual(world.socket.heard().map(({ type, jobs }) => [type, jobs]), [['unsubscribe', ['b']], ['sync_subscriptions', ['b']]]);
+  assert.deepEqual(world.socket.received().map(({ type, jobs }) => [type, jobs]), [['unsubscribe', ['b']], ['sync_subscriptions', ['b']]]);
 });
 
-test('what a full gateway denied is asked for again, later and later, until it is there', async () => {
+test('a job that a full gateway denied is requested again, with growing pauses, until it is sent', async () => {
   for (const code of ['node_full', 'share_full']) {
-    const { world, heard } = await live('a', 'b');
+    const { world, received } = await live('a', 'b');
     const denied = { b: code };
-    world.socket.say({ type: 'subscriptions', id: 1, denied }, snapshot('a', 1, 1));
-    world.socket.heard();
-    const asked = [];
+    world.socket.deliver({ type: 'subscriptions', id: 1, denied }, snapshot('a', 1, 1));
+    world.socket.received();
+    const requested = [];
     for (let ms = 0; ms < 120_000; ms += 50) {
       await world.pass(50);
-      const commands = world.socket.heard().filter(({ type }) => type !== 'ping' && type !== 'pong');
+      const commands = world.socket.received().filter(({ type }) => type !== 'ping' && type !== 'pong');
       for (const { type, id, jobs } of commands) {
         if (type === 'sync_subscriptions') {
           assert.deepEqual(jobs, ['a', 'b']);
-          asked.push(ms);
+          requested.push(ms);
         } else assert.deepEqual([type, jobs], ['unsubscribe', ['b']]);
-        world.socket.say({ type: 'subscriptions', id, denied: type === 'unsubscribe' ? {} : denied });
+        world.socket.deliver({ type: 'subscriptions', id, denied: type === 'unsubscribe' ? {} : denied });
       }
-      world.socket.say({ type: 'pong' });
+      world.socket.deliver({ type: 'pong' });
     }
-    const pauses = asked.slice(1).map((ms, index) => ms - asked[index]);
-    assert.ok(asked[0] <= 500, 'soon');
+    const pauses = requested.slice(1).map((ms, index) => ms - requested[index]);
+    assert.ok(requested[0] <= 500, 'soon');
     assert.deepEqual(pauses, [...pauses].sort((one, other) => one - other));
     assert.ok(pauses.at(-1) >= 9_950 && pauses.at(-1) <= 10_050, 'at last every 20 s at most, every 10 s on average');
-    assert.deepEqual(heard.map((watched) => [watched.job, watched.denied]), [['b', code], ['a', null]], 'told once');
-    world.socket.say(snapshot('b', 1, 7));
-    assert.deepEqual([heard.at(-1).seq, heard.at(-1).denied], [7, null]);
+    assert.deepEqual(received.map((watched) => [watched.job, watched.denied]), [['b', code], ['a', null]], 'reported once');
+    world.socket.deliver(snapshot('b', 1, 7));
+    assert.deepEqual([received.at(-1).seq, received.at(-1).denied], [7, null]);
     await world.pass(10_100);
-    for (const { id } of world.socket.heard()) world.socket.say({ type: 'subscriptions', id, denied: {} });
+    for (const { id } of world.socket.received()) world.socket.deliver({ type: 'subscriptions', id, denied: {} });
     await world.pass(60_000);
-    assert.deepEqual(world.socket.heard().filter(({ jobs }) => jobs), []);
+    assert.deepEqual(world.socket.received().filter(({ jobs }) => jobs), []);
   }
 });
 
-test('a lost connection begins anew to ask for what a full gateway denied', async () => {
+test('a lost connection resets the pauses for jobs that a full gateway denied', async () => {
   const { world } = await live('a');
-  world.socket.say({ type: 'subscriptions', id: 1, denied: { a: 'node_full' } });
-  world.socket.die();
-  world.socket.heard();
+  world.socket.deliver({ type: 'subscriptions', id: 1, denied: { a: 'node_full' } });
+  world.socket.drop();
+  world.socket.received();
   await world.pass(1_000);
   assert.equal(world.sockets.length, 2);
   world.socket.welcome();
-  const asked = world.socket.heard().filter(({ type }) => type === 'sync_subscriptions');
-  assert.equal(asked.length, 1);
+  const requested = world.socket.received().filter(({ type }) => type === 'sync_subscriptions');
+  assert.equal(requested.length, 1);
   await world.pass(5_000);
-  assert.deepEqual(world.socket.heard().filter(({ jobs }) => jobs), [], 'the old pause is over');
+  assert.deepEqual(world.socket.received().filter(({ jobs }) => jobs), [], 'the old pause is over');
 });
 
-test('the violation says what it was', async () => {
+test('a violation has a description', async () => {
   const { world, connection } = await live('a');
-  world.socket.say(snapshot('a', 1, 1), step('a', 1, 5, 6));
+  world.socket.deliver(snapshot('a', 1, 1), step('a', 1, 5, 6));
   assert.equal(connection.status().violation, 'a: had {"epoch":1,"seq":1}, then came (5, 6] of epoch 1');
 });

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import '../src/tokens.js'; // loaded late by the client; here at once, so that no test waits for a disk
+// the client loads it on demand; imported here, so that no test waits for a disk
+import '../src/tokens.js';
 import { URL_, answer, live, start, types, withToken } from './connected.js';
 import { jwt, snapshot, tick } from './world.js';
 
@@ -12,7 +13,7 @@ test('a refusal is explained once in the console, and in the status', async (t) 
   const { world, connection } = start();
   const refuse = () => {
     world.socket.open();
-    world.socket.die(4501, 'start the gateway with --origins https://shop.example');
+    world.socket.drop(4501, 'start the gateway with --origins https://shop.example');
   };
   refuse();
   assert.match(connection.status().ending.reason, /--origins https:\/\/shop.example/);
@@ -28,44 +29,44 @@ test('a token that has expired when it is sent is explained once, one that expir
   const { world, connection } = withToken(() => jwt({ exp: 1 }));
   await tick();
   for (let times = 0; times < 3; times++) {
-    world.socket.welcome(); // which comes before the answer to `hello`
-    world.socket.die(4100, why);
+    world.socket.welcome(); // which is received before the answer to `hello`
+    world.socket.drop(4100, why);
     assert.deepEqual([connection.status().ending.code, connection.status().stopped, connection.status().error], [4100, false, `closed with 4100: ${why}`]);
     for (const { length } = world.sockets; world.sockets.length === length; ) await world.pass(250);
   }
   world.socket.welcome();
   await world.pass(5_000);
-  world.socket.die(4100, 'token expired');
+  world.socket.drop(4100, 'token expired');
   assert.deepEqual(warn.mock.calls.map(({ arguments: [line] }) => line), [`progress-gateway (${connection.url}): closed with 4100: ${why}`]);
 });
 
-test('a token is asked for before each dial, and said first', async () => {
-  let asked = 0;
-  const { world, connection } = withToken(async () => jwt({ n: ++asked }));
+test('a token is requested before each connection, and sent first', async () => {
+  let calls = 0;
+  const { world, connection } = withToken(async () => jwt({ n: ++calls }));
   connection.watch('a', () => {});
   assert.equal(world.sockets.length, 0);
   await tick();
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: jwt({ n: 1 }) }, { type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
-  world.socket.say(snapshot('a', 1, 3));
-  world.socket.die(4100, 'token expired');
+  assert.deepEqual(world.socket.received(), [{ type: 'hello', token: jwt({ n: 1 }) }, { type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
+  world.socket.deliver(snapshot('a', 1, 3));
+  world.socket.drop(4100, 'token expired');
   await world.pass(1_000);
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: jwt({ n: 2 }), positions: { a: [1, 3] } });
+  assert.deepEqual(world.socket.received()[0], { type: 'hello', token: jwt({ n: 2 }), positions: { a: [1, 3] } });
 });
 
-test('a token as text; and none', async () => {
+test('a token as text, and no token', async () => {
   const { world } = withToken(jwt({}));
   await tick();
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: jwt({}) });
+  assert.deepEqual(world.socket.received()[0], { type: 'hello', token: jwt({}) });
   const none = withToken(() => null);
   await tick();
   none.world.socket.welcome();
-  assert.deepEqual(types(none.world.socket.heard()), ['sync_subscriptions']);
+  assert.deepEqual(types(none.world.socket.received()), ['sync_subscriptions']);
 });
 
-test('a provider that fails, or never answers, is asked again', async () => {
+test('a provider that fails, or never answers, is called again', async () => {
   const answers = [() => Promise.reject(new Error('login down')), () => { throw new Error('broken'); }, () => new Promise(() => {}), () => jwt({})];
   const { world, connection } = withToken(() => answers.shift()());
   await tick();
@@ -79,42 +80,42 @@ test('a provider that fails, or never answers, is asked again', async () => {
   await world.pass(1_000);
   world.socket.welcome();
   assert.equal(world.socket.sent[0].token, jwt({}));
-  assert.equal(connection.status().transport, 'websocket', 'a login says nothing about WebSockets');
+  assert.equal(connection.status().transport, 'websocket', 'a refused login does not mean that WebSockets are blocked');
 });
 
-test('a token that says when it expires is renewed in place', async () => {
+test('a token with an expiry is renewed on the open connection', async () => {
   let minted = 0;
   const { world, connection } = withToken(() => jwt({ exp: world_now() + 600 + minted++ }));
   function world_now() { return 1_000; }
   await tick();
   world.socket.welcome({ time: 1_000 });
-  world.socket.heard();
+  world.socket.received();
   for (let i = 0; i < 21; i++) {
     await world.pass(25_000);
-    world.socket.say({ type: 'pong' });
+    world.socket.deliver({ type: 'pong' });
   }
   assert.equal(minted, 1);
   await world.pass(20_000);
   assert.equal(minted, 2);
-  const [renewal] = world.socket.heard().filter(({ type }) => type === 'hello');
+  const [renewal] = world.socket.received().filter(({ type }) => type === 'hello');
   assert.deepEqual(renewal, { type: 'hello', token: jwt({ exp: 1_601 }) });
   assert.equal(world.sockets.length, 1);
   assert.equal(connection.status().state, 'live');
 });
 
-test('told that its token has expired, it says a new one at once', async () => {
-  let asked = 0;
-  const { world, connection } = withToken(() => jwt({ n: ++asked }));
+test('after the announcement that its token has expired, it sends a new one at once', async () => {
+  let calls = 0;
+  const { world, connection } = withToken(() => jwt({ n: ++calls }));
   await tick();
   world.socket.welcome();
-  world.socket.heard();
-  world.socket.say({ type: 'error', code: 'token_expired', message: 'say hello with a new token' });
+  world.socket.received();
+  world.socket.deliver({ type: 'error', code: 'token_expired', message: 'say hello with a new token' });
   await tick();
-  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: jwt({ n: 2 }) }]);
+  assert.deepEqual(world.socket.received(), [{ type: 'hello', token: jwt({ n: 2 }) }]);
   assert.deepEqual([connection.status().state, connection.status().error], ['live', null]);
 });
 
-test('a token that comes after the page hung up opens nothing', async () => {
+test('a token that arrives after `close` opens no connection', async () => {
   let give;
   const { world, connection } = withToken(() => new Promise((resolve) => { give = resolve; }));
   await tick();
@@ -124,7 +125,7 @@ test('a token that comes after the page hung up opens nothing', async () => {
   assert.equal(world.sockets.length, 0);
 });
 
-test('what is no token is never sent: the page of a proxy, the answer of a login', async (t) => {
+test('a text that is not a token is never sent: the page of a proxy, the answer of a login', async (t) => {
   t.mock.method(console, 'warn', () => {});
   const answers = ['<html>502 Bad Gateway</html>', '{"detail":"Not authenticated"}', jwt({})];
   const { world, connection } = withToken(async () => answers.shift());
@@ -139,68 +140,68 @@ test('what is no token is never sent: the page of a proxy, the answer of a login
   assert.equal(world.socket.sent[0].token, jwt({}));
 });
 
-test('a renewal that fails keeps the old token, and is tried again', async (t) => {
+test('after a failed renewal the old token is kept, and the renewal is repeated', async (t) => {
   t.mock.method(console, 'warn', () => {});
   const answers = [jwt({ exp: 1_060 }), () => { throw new Error('502'); }, '<html>', jwt({ exp: 2_000 })];
   const { world, connection } = withToken(() => { const next = answers.shift(); return typeof next === 'function' ? next() : next; });
   await tick();
   world.socket.welcome({ time: 1_000 });
-  world.socket.heard();
+  world.socket.received();
   for (const wait of [25_000, 25_000, 12_000]) {
     await world.pass(wait);
-    world.socket.say({ type: 'pong' });
+    world.socket.deliver({ type: 'pong' });
   }
-  const said = world.socket.heard().filter(({ type }) => type === 'hello');
-  assert.deepEqual(said, [{ type: 'hello', token: jwt({ exp: 2_000 }) }]);
+  const hellos = world.socket.received().filter(({ type }) => type === 'hello');
+  assert.deepEqual(hellos, [{ type: 'hello', token: jwt({ exp: 2_000 }) }]);
   assert.deepEqual([world.sockets.length, connection.status().state], [1, 'live']);
 });
 
-test('a new token that the gateway refuses leaves the old one good, and another is asked for', async (t) => {
+test('if the gateway refuses a new token, the old one is kept, and another is requested', async (t) => {
   const warn = t.mock.method(console, 'warn', () => {});
-  let asked = 0;
-  const { world, connection } = withToken(() => jwt({ exp: 2_000, n: ++asked }));
+  let calls = 0;
+  const { world, connection } = withToken(() => jwt({ exp: 2_000, n: ++calls }));
   await tick();
   world.socket.welcome({ time: 1_000 });
   await connection.renew();
-  world.socket.die(4500, 'the signature is of no key here');
+  world.socket.drop(4500, 'the signature is of no key here');
   assert.match(warn.mock.calls[0].arguments[0], /no key here/);
   await world.pass(500);
   await tick();
   world.socket.welcome({ time: 1_000 });
-  assert.equal(world.socket.heard()[0].token, jwt({ exp: 2_000, n: 1 }));
+  assert.equal(world.socket.received()[0].token, jwt({ exp: 2_000, n: 1 }));
   await world.pass(8_000);
-  assert.equal(world.socket.heard().at(-1).token, jwt({ exp: 2_000, n: 3 }));
-  world.socket.die(4502, 'revoked');
+  assert.equal(world.socket.received().at(-1).token, jwt({ exp: 2_000, n: 3 }));
+  world.socket.drop(4502, 'revoked');
   assert.ok(connection.status().stopped);
 });
 
-test("another person's token drops what was known and connects anew; the same person's is sent", async () => {
+test("another user's token drops all states and reconnects; one of the same user is sent", async () => {
   const { world, connection } = withToken(jwt({ sub: 'ann', n: 1 }));
-  const heard = [];
-  connection.watch('a', (watched) => heard.push(watched));
+  const received = [];
+  connection.watch('a', (watched) => received.push(watched));
   await tick();
   world.socket.welcome();
-  world.socket.say(snapshot('a', 1, 1));
-  world.socket.heard();
+  world.socket.deliver(snapshot('a', 1, 1));
+  world.socket.received();
   connection.use({ url: URL_, token: jwt({ sub: 'ann', n: 2 }) });
   await tick();
-  assert.deepEqual(world.socket.heard(), [{ type: 'hello', token: jwt({ sub: 'ann', n: 2 }) }]);
-  assert.equal(heard.length, 1);
+  assert.deepEqual(world.socket.received(), [{ type: 'hello', token: jwt({ sub: 'ann', n: 2 }) }]);
+  assert.equal(received.length, 1);
 
   connection.use({ url: URL_, token: jwt({ sub: 'ben' }) });
   await tick();
   assert.equal(world.sockets[0].closed.code, 1000);
-  assert.deepEqual([heard.at(-1).state, connection.peek('a')], [null, null]);
+  assert.deepEqual([received.at(-1).state, connection.peek('a')], [null, null]);
   await tick();
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: jwt({ sub: 'ben' }) });
+  assert.deepEqual(world.socket.received()[0], { type: 'hello', token: jwt({ sub: 'ben' }) });
 });
 
-test('credentials that come late connect whatever was never let in', async (t) => {
+test('late credentials connect a connection that was refused before', async (t) => {
   t.mock.method(console, 'warn', () => {});
   const { world, connection } = start();
   world.socket.welcome();
-  world.socket.die(4500, 'unauthorized');
+  world.socket.drop(4500, 'unauthorized');
   assert.ok(connection.status().stopped);
   connection.use({ url: 'ws://elsewhere.test/ws', token: jwt({}) });
   await tick();
@@ -209,12 +210,12 @@ test('credentials that come late connect whatever was never let in', async (t) =
   assert.equal(connection.status().state, 'live');
 });
 
-test('logout forgets, and hangs up until somebody is there again', async () => {
+test('logout drops all states, and disconnects until there are new credentials', async () => {
   const { world, connection } = withToken(() => jwt({ sub: 'ann' }));
   connection.watch('a', () => {});
   await tick();
   world.socket.welcome();
-  world.socket.say(snapshot('a', 1, 1));
+  world.socket.deliver(snapshot('a', 1, 1));
   connection.logout();
   world.wake();
   await world.pass(600_000);

@@ -7,15 +7,15 @@ import { createConnection } from '../src/connection.js';
 import { answer, live, start, types } from './connected.js';
 import { fakeWorld, snapshot, state, step, tick } from './world.js';
 
-test('pings every 25 s, and leaves a gateway that does not answer in 5 s', async () => {
+test('pings every 25 s, and disconnects from a gateway that does not answer within 5 s', async () => {
   const { world, connection } = await live();
   await world.pass(25_000);
-  assert.deepEqual(types(world.socket.heard()), ['ping']);
+  assert.deepEqual(types(world.socket.received()), ['ping']);
   await world.pass(40);
-  world.socket.say({ type: 'pong' });
+  world.socket.deliver({ type: 'pong' });
   assert.equal(connection.status().roundTrip, 40);
   await world.pass(25_000);
-  assert.deepEqual(types(world.socket.heard()), ['ping']);
+  assert.deepEqual(types(world.socket.received()), ['ping']);
   await world.pass(4_999);
   assert.equal(connection.status().state, 'live');
   await world.pass(1);
@@ -34,32 +34,32 @@ test('a handshake that is never answered ends after 10 s', async () => {
   assert.deepEqual(world.sockets[0].sent, []);
 });
 
-test('late events of an old socket touch nothing', async () => {
-  const { world, connection, heard } = await live('a');
+test('late events of an old socket have no effect', async () => {
+  const { world, connection, received } = await live('a');
   const old = world.socket;
   const late = { message: old.onmessage, close: old.onclose, open: old.onopen };
-  await world.pass(30_000); // no pong: given up
+  await world.pass(30_000); // no pong: disconnected
   await world.pass(1_000);
   world.socket.welcome();
   answer(world.socket);
-  world.socket.say(snapshot('a', 1, 5));
+  world.socket.deliver(snapshot('a', 1, 5));
   const before = connection.status();
   late.message({ data: JSON.stringify(snapshot('a', 1, 2)) });
   late.close({ code: 1008, reason: 'late' });
-  old.say(snapshot('a', 1, 3));
-  old.die(4500);
-  assert.equal(heard.at(-1).seq, 5);
+  old.deliver(snapshot('a', 1, 3));
+  old.drop(4500);
+  assert.equal(received.at(-1).seq, 5);
   assert.equal(connection.status(), before);
 });
 
-test('frames behind the end in the same message are dropped', async () => {
-  const { world, connection, heard } = await live('a');
+test('frames after the end in the same message are dropped', async () => {
+  const { world, connection, received } = await live('a');
   connection.watch('a', ({ seq }) => seq === 1 && connection.close());
-  world.socket.say(snapshot('a', 1, 1), step('a', 1, 1, 2));
-  assert.equal(heard.at(-1).seq, 1);
+  world.socket.deliver(snapshot('a', 1, 1), step('a', 1, 1, 2));
+  assert.equal(received.at(-1).seq, 1);
 });
 
-test('close is for good, says 1000, and leaves no timer behind', async () => {
+test('close is permanent, has code 1000, and leaves no timer', async () => {
   const { world, connection } = await live('a');
   connection.close();
   assert.equal(world.socket.closed.code, 1000);
@@ -73,7 +73,7 @@ test('close is for good, says 1000, and leaves no timer behind', async () => {
   assert.equal(world.wakers.size, 1);
 });
 
-test('a URL that can never work stops, and says why', async () => {
+test('an invalid URL stops the connection, with the reason', async () => {
   const world = fakeWorld();
   const WebSocket = class { constructor() { throw new SyntaxError('bad url'); } };
   const connection = createConnection('nonsense', { ...world.environment, WebSocket });
@@ -83,46 +83,46 @@ test('a URL that can never work stops, and says why', async () => {
   assert.equal(connection.status().state, 'offline');
 });
 
-test('nonsense and errors are counted and kept, and harm nothing', async () => {
-  const { world, connection, heard } = await live('a');
+test('malformed frames and errors are counted and recorded, and have no other effect', async () => {
+  const { world, connection, received } = await live('a');
   world.socket.onmessage({ data: '{"type":' });
   world.socket.onmessage({ data: new ArrayBuffer(3) });
-  world.socket.say({ type: 'something_new' }, { type: 'error', code: 'invalid_json', message: 'no' }, snapshot('a', 1, 1));
+  world.socket.deliver({ type: 'something_new' }, { type: 'error', code: 'invalid_json', message: 'no' }, snapshot('a', 1, 1));
   assert.equal(connection.status().violations, 2);
   assert.equal(connection.status().error, 'invalid_json: no');
-  assert.equal(heard.length, 1);
+  assert.equal(received.length, 1);
 });
 
-test('an observer that throws takes nothing from the others', async (t) => {
+test('an observer that throws does not affect the others', async (t) => {
   t.mock.method(console, 'error', () => {});
   const { world, connection, states } = await live();
   connection.observe(({ state }) => { if (state === 'offline') throw new Error('broken'); });
-  world.socket.die(1006);
+  world.socket.drop(1006);
   assert.equal(states.at(-1), 'offline');
 });
 
-test('stale as long as the gateway says so', async () => {
+test('it is stale as long as the gateway is', async () => {
   const { world, states } = await live('a');
-  world.socket.say({ type: 'feed', stale: true });
-  world.socket.say({ type: 'feed', stale: false });
-  world.socket.die(4000);
+  world.socket.deliver({ type: 'feed', stale: true });
+  world.socket.deliver({ type: 'feed', stale: false });
+  world.socket.drop(4000);
   await world.pass(1_000);
   world.socket.welcome({ stale: true });
   assert.deepEqual(states, ['connecting', 'live', 'stale', 'live', 'offline', 'connecting', 'stale']);
 });
 
-test('a clock that is set changes neither the times nor what is stale', async () => {
+test("setting the machine's clock changes neither the times nor what is stale", async () => {
   for (const hours of [-1, 1]) {
     const { world, connection } = await live('a');
     const before = connection.now();
     world.set += hours * 3_600_000;
     await world.pass(2_000);
     assert.equal(connection.now() - before, 2);
-    world.socket.die(4000);
+    world.socket.drop(4000);
     world.set += hours * 3_600_000;
     await world.pass(100);
     assert.equal(connection.isStale('a'), false);
-    world.dialled = null;
+    world.connected = null;
     await world.pass(1_500);
     assert.equal(connection.isStale('a'), true, `set by ${hours} h`);
   }
@@ -131,10 +131,10 @@ test('a clock that is set changes neither the times nor what is stale', async ()
 test('a pong corrects the time, and so does an event', async () => {
   const { world, connection } = await live('a');
   await world.pass(25_000);
-  world.socket.say({ type: 'pong', time: 5_000 });
+  world.socket.deliver({ type: 'pong', time: 5_000 });
   assert.equal(connection.now(), 5_000);
-  world.socket.say(snapshot('a', 1, 1, { updated_at: 6_000 }));
+  world.socket.deliver(snapshot('a', 1, 1, { updated_at: 6_000 }));
   assert.equal(connection.now(), 6_000, 'what has happened is not to come');
-  world.socket.say(step('a', 1, 1, 2, { updated_at: 4_000 }));
+  world.socket.deliver(step('a', 1, 1, 2, { updated_at: 4_000 }));
   assert.equal(connection.now(), 6_000);
 });

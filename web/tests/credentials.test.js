@@ -1,16 +1,16 @@
 /**
- * Credentials that change at any moment: while a token is asked for, while a transport is
- * opened, while `hello` is under way, between two connections, while another connection is
- * opened beside the one that serves. Whatever came in which order, the page ends up as the
- * person who was configured last, with a token asked for after the last `renew`, and shows
- * nothing that this person may not see.
+ * Credentials that change at any moment: while a token is requested, while a transport is opened,
+ * before the answer to `hello`, between two connections, and while another connection is opened
+ * beside the current one. In any order, the page ends up with the user who was configured last,
+ * with a token requested after the last `renew`, and shows nothing that this user may not see.
  */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-import '../src/fallback.js'; // loaded late by the client; here at once, so that no test waits for a disk
+// the client loads it on demand; imported here, so that no test waits for a disk
+import '../src/fallback.js';
 import '../src/tokens.js';
 import { fakeWorld, jwt, seeded, snapshot, step, tick } from './world.js';
 
@@ -18,7 +18,7 @@ const ADDRESS = 'ws://gateway.test/ws';
 const ANN = jwt({ sub: 'ann' });
 const BEN = jwt({ sub: 'ben' });
 
-/** A page that watches job `a` with a token of these providers' in turn. */
+/** A page that watches job `a`, with tokens of these providers in turn. */
 function page(token) {
   const world = fakeWorld();
   const connection = createConnection(ADDRESS, { ...world.environment, token });
@@ -31,8 +31,8 @@ async function asAnn(token = ANN) {
   const it = page(token);
   await tick();
   it.world.socket.welcome();
-  it.world.socket.say({ type: 'subscriptions', id: 1, denied: {} }, snapshot('a', 1, 1));
-  it.world.socket.heard();
+  it.world.socket.deliver({ type: 'subscriptions', id: 1, denied: {} }, snapshot('a', 1, 1));
+  it.world.socket.received();
   return it;
 }
 
@@ -40,21 +40,21 @@ async function asAnn(token = ANN) {
 const tokens = ({ sockets }) =>
   sockets.filter(({ closed }) => !closed).map(({ sent }) => sent.filter(({ token }) => token).at(-1)?.token);
 
-test('another person, and back again while that connection is opened', async () => {
+test('another user, and back again while the connection is being opened', async () => {
   const { world, configure } = await asAnn();
   configure(BEN);
-  await tick(); // its token is known, its socket not yet open
+  await tick(); // the token is known, the socket is not open yet
   configure(ANN);
   await tick();
   world.socket.welcome();
   assert.deepEqual(tokens(world), [ANN]);
 });
 
-test('a token that is asked for anew while a connection is opened is the one that is sent', async () => {
-  let asked = 0;
-  const { world, connection } = await asAnn(() => jwt({ sub: 'ann', n: ++asked }));
-  world.socket.die();
-  await world.pass(500); // the second token is known, its socket not yet open
+test('a token that is requested again while a connection is opened is the one that is sent', async () => {
+  let calls = 0;
+  const { world, connection } = await asAnn(() => jwt({ sub: 'ann', n: ++calls }));
+  world.socket.drop();
+  await world.pass(500); // the second token is known, the socket is not open yet
   await connection.renew();
   await tick();
   world.socket.welcome();
@@ -62,10 +62,10 @@ test('a token that is asked for anew while a connection is opened is the one tha
   assert.equal(connection.peek('a').seq, 1, 'the same person: nothing is forgotten');
 });
 
-test('a connection that is opened beside is not used with the token of before', async () => {
+test('a second connection is not used with an earlier token', async () => {
   const { world, connection, configure } = await asAnn();
-  world.socket.say({ type: 'goaway', code: 1001, retry: [0, 2] });
-  await world.pass(1_000); // the next is being opened
+  world.socket.deliver({ type: 'goaway', code: 1001, retry: [0, 2] });
+  await world.pass(1_000); // the next connection is being opened
   configure(BEN);
   await world.pass(0);
   for (const socket of world.sockets) if (!socket.closed) socket.welcome();
@@ -86,12 +86,12 @@ test('the answer of an earlier request for a token never replaces that of a late
   assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 2 })]);
 });
 
-test('credentials that come while those of before are refused are tried', async (t) => {
+test('new credentials that arrive while earlier ones are refused are tried', async (t) => {
   t.mock.method(console, 'warn', () => {});
   const { world, configure } = await asAnn();
   let give;
   configure(() => new Promise((resolve) => { give = resolve; }));
-  world.socket.die(4502, 'revoked');
+  world.socket.drop(4502, 'revoked');
   give(jwt({ sub: 'ann', n: 2 }));
   await tick();
   give(jwt({ sub: 'ann', n: 3 }));
@@ -100,32 +100,32 @@ test('credentials that come while those of before are refused are tried', async 
   assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 3 })]);
 });
 
-test('a refused token of before does not take the new one with it', async (t) => {
+test('the refusal of an earlier token does not discard the new one', async (t) => {
   t.mock.method(console, 'warn', () => {});
   const { world, configure } = await asAnn();
   configure(jwt({ sub: 'ann', n: 2 }));
   await tick();
-  world.socket.die(4500, 'the first was refused');
+  world.socket.drop(4500, 'the first was refused');
   for (let tries = 0; tries < 2; tries++) {
     await world.pass(1_000);
     world.socket.welcome();
-    if (tokens(world)[0] === ANN) world.socket.die(4500, 'it is refused again');
+    if (tokens(world)[0] === ANN) world.socket.drop(4500, 'it is refused again');
   }
   assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 2 })]);
 });
 
-test('a token that is kept for want of a better one is not shown for another person', async (t) => {
+test('a token that was kept after a failed renewal is not sent for another user', async (t) => {
   t.mock.method(console, 'warn', () => {});
-  let asked = 0;
-  const { world, connection, configure } = await asAnn(() => jwt({ sub: 'ann', n: ++asked }));
+  let calls = 0;
+  const { world, connection, configure } = await asAnn(() => jwt({ sub: 'ann', n: ++calls }));
   await connection.renew();
-  world.socket.die(4500, 'the new one is refused');
+  world.socket.drop(4500, 'the new one is refused');
   await world.pass(1_000);
   world.socket.welcome();
   assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 1 })]);
   let give;
   configure(() => new Promise((resolve) => { give = resolve; }));
-  world.socket.die();
+  world.socket.drop();
   await world.pass(1_000);
   give(BEN);
   await tick();
@@ -133,7 +133,7 @@ test('a token that is kept for want of a better one is not shown for another per
   assert.deepEqual([tokens(world), connection.peek('a')], [[BEN], null]);
 });
 
-test('after a logout nothing connects, whatever was under way', async () => {
+test('after a logout nothing connects, whatever was pending', async () => {
   const { world, connection, configure } = await asAnn();
   let give;
   configure(() => new Promise((resolve) => { give = resolve; }));
@@ -149,33 +149,35 @@ test('after a logout nothing connects, whatever was under way', async () => {
   assert.deepEqual(tokens(early.world), []);
 });
 
-test('a setting before the welcome is not sent before the token', async () => {
+test('a setting that changes before the welcome is not sent before the token', async () => {
   const { world, connection } = page(ANN);
   await tick();
   world.socket.open();
   connection.use({ url: ADDRESS, token: ANN, maxHz: 5 });
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard()[0], { type: 'hello', token: ANN, max_hz: 5 });
+  assert.deepEqual(world.socket.received()[0], { type: 'hello', token: ANN, max_hz: 5 });
 });
 
 // -- any order, any timing, each transport -------------------------------------------
 
-/** Who may see what. */
+/** The jobs that each user may see. */
 const RIGHTS = { ann: ['a', 'c'], ben: ['b', 'c'] };
 const JOBS = ['a', 'b', 'c'];
 const MARK = { 'progress-gateway': 'n' };
 
-/** A gateway that asks for tokens, behind what lets some transports through, after random delays. */
+/**
+ * A gateway that requires tokens, behind a proxy that allows some transports, with random delays.
+ */
 class Gateway {
   seq = 1;
   /** The claims of the last token that was accepted. */
   claims = null;
-  /** What is open at the moment. */
+  /** The open connections and requests. */
   open = new Set();
 
   constructor(world, random, transport) {
     Object.assign(this, { world, random, transport });
-    world.dialled = (socket) => this.accept(socket);
+    world.connected = (socket) => this.accept(socket);
     world.fetch = (url, options) => this.answer(new URL(url), options);
   }
 
@@ -201,7 +203,7 @@ class Gateway {
   }
 
   accept(socket) {
-    if (this.transport !== 'websocket') return this.later(() => socket.die(1006));
+    if (this.transport !== 'websocket') return this.later(() => socket.drop(1006));
     let claims = null;
     let positions = {};
     const cursors = new Map();
@@ -210,29 +212,30 @@ class Gateway {
       flush: () => {
         for (const [job, cursor] of cursors) {
           const frame = this.frame(job, claims, cursor);
-          if (frame !== null) socket.say(frame);
+          if (frame !== null) socket.deliver(frame);
           cursors.set(job, frame?.seq ?? cursor);
         }
       },
-      leave: () => socket.say({ type: 'goaway', code: 1001, retry: [0, 1] }),
+      leave: () => socket.deliver({ type: 'goaway', code: 1001, retry: [0, 1] }),
       cut: (code = 1006) => {
         this.open.delete(session);
-        if (!socket.closed) socket.die(code);
+        if (!socket.closed) socket.drop(code);
       },
     };
     const take = (command) => {
       if (!this.open.has(session) || socket.closed) return this.open.delete(session);
       if (command.token !== undefined) {
         claims = this.check(command.token);
-        for (const job of cursors.keys()) cursors.set(job, null); // all of it anew, by its new rights
+        // everything again, with the new permissions
+        for (const job of cursors.keys()) cursors.set(job, null);
       }
       if (claims === null) return session.cut(4500);
       if (command.type === 'hello') positions = command.positions ?? {};
       if (command.jobs !== undefined) {
         for (const job of command.jobs) if (!cursors.has(job)) cursors.set(job, positions[job]?.[1] ?? null);
-        socket.say({ type: 'subscriptions', id: command.id, denied: {} });
+        socket.deliver({ type: 'subscriptions', id: command.id, denied: {} });
       }
-      if (command.type === 'ping') socket.say({ type: 'pong' });
+      if (command.type === 'ping') socket.deliver({ type: 'pong' });
       session.flush();
     };
     socket.onsend = (command) => {
@@ -262,24 +265,24 @@ class Gateway {
     return new ReadableStream({
       cancel: () => void this.open.delete(session),
       start: (controller) => {
-        if (this.transport === 'polling') return; // something holds it back
-        const say = (frame) => controller.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(frame)}\n\n`));
+        if (this.transport === 'polling') return; // a proxy buffers it
+        const deliver = (frame) => controller.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(frame)}\n\n`));
         session = {
           flush: () => {
             for (const [job, cursor] of cursors) {
               const frame = this.frame(job, claims, cursor);
-              if (frame !== null) say(frame);
+              if (frame !== null) deliver(frame);
               cursors.set(job, frame?.seq ?? cursor);
             }
           },
-          leave: () => say({ type: 'goaway', code: 1001, retry: [0, 1] }),
+          leave: () => deliver({ type: 'goaway', code: 1001, retry: [0, 1] }),
           cut: () => {
             this.open.delete(session);
             controller.close();
           },
         };
         this.open.add(session);
-        say({ type: 'welcome', node: 'n', time: 0 });
+        deliver({ type: 'welcome', node: 'n', time: 0 });
         session.flush();
       },
     });
@@ -291,18 +294,18 @@ async function anyOrder(seed, transport) {
   const pick = (...choices) => choices[Math.floor(random() * choices.length)];
   const world = fakeWorld({ random });
   const gateway = new Gateway(world, random, transport);
-  /** Tokens that were asked for so far. */
-  let asked = 0;
+  /** The tokens that were requested so far. */
+  let calls = 0;
   let reliable = false;
-  /** Who was configured last. */
+  /** The user who was configured last. */
   let person = 'ann';
-  /** Whether the page can know that: or else, with which answer it will. */
+  /** Whether the page knows the user already; otherwise the answer with which it will. */
   let known = true;
   let decisive = 0;
   const provider = (sub) => {
-    if (random() < 0.2) return jwt({ sub, n: ++asked });
+    if (random() < 0.2) return jwt({ sub, n: ++calls });
     return async () => {
-      const n = ++asked;
+      const n = ++calls;
       if (random() < 0.8) await new Promise((resolve) => void world.environment.setTimeout(resolve, random() * 200));
       const dice = reliable ? 1 : random();
       known ||= n === decisive;
@@ -313,11 +316,11 @@ async function anyOrder(seed, transport) {
   let last = provider(person);
   const connection = createConnection(ADDRESS, { ...world.environment, token: last });
   for (const job of JOBS) connection.watch(job, () => {});
-  /** @returns whether it has asked for a token at once */
+  /** @returns whether it has requested a token at once */
   const asks = (change) => {
-    decisive = asked + 1;
+    decisive = calls + 1;
     change();
-    return asked >= decisive;
+    return calls >= decisive;
   };
   const configure = (sub) => {
     last = provider(sub);
@@ -328,11 +331,11 @@ async function anyOrder(seed, transport) {
   };
   let renewedAt = 0;
   const renew = () => {
-    renewedAt = typeof last === 'string' ? 0 : asked;
+    renewedAt = typeof last === 'string' ? 0 : calls;
     asks(() => connection.renew());
   };
   const logout = () => {
-    // As `logout` of `settings.js` does.
+    // Like `logout` of `settings.js`.
     if (typeof last === 'string') connection.use({ url: ADDRESS, token: (last = undefined) });
     connection.logout();
   };
@@ -367,7 +370,8 @@ async function anyOrder(seed, transport) {
   if (out) logout();
   else if (last === undefined || random() < 0.7) configure(pick('ann', 'ben'));
   else renew();
-  // A login may be asked up to ten seconds after it failed, a probe come after some more.
+  // A failed provider may be called again up to ten seconds later, and a probe follows after some
+  // more.
   await world.pass(60_000);
   if (out) {
     assert.deepEqual([connection.status().stopped, world.sockets.filter(({ closed, onclose }) => !closed && onclose).length], [true, 0]);

@@ -1,4 +1,7 @@
-/** The element in what tests of applications use for a browser: nothing throws, nothing is left behind. */
+/**
+ * The element in DOM implementations that tests of applications use: nothing throws, nothing
+ * remains.
+ */
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -43,21 +46,21 @@ const WORLDS = {
     var close = async () => { await window.happyDOM.close(); for (const name of names) delete globalThis[name]; };
   `,
 };
-/** As vitest does: the window's names are global, and gone when the test is over. */
+/** Like vitest: the window's names are global, and removed at the end of the test. */
 const GLOBAL = `
   var names = ['window', 'document', 'HTMLElement', 'customElements', 'CustomEvent', 'Element', 'Node', 'SVGElement', 'CSSStyleSheet', 'ResizeObserver', 'WebSocket', 'requestAnimationFrame'];
   for (const name of names) if (window[name] !== undefined) globalThis[name] = window[name];
 `;
 
 for (const [name, world] of Object.entries(WORLDS)) {
-  test(`in ${name}`, async () => {
+  test(`the element works in ${name}`, async () => {
     const web = fileURLToPath(new URL('..', import.meta.url));
     const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', world + GLOBAL + USE], { cwd: web, timeout: 20_000 });
     assert.deepEqual(JSON.parse(stdout), { text: 'Your video', role: 'progressbar', complaints: [] });
   });
 }
 
-test('on a server: nothing connects, nothing is kept, and a store has a value', async () => {
+test('on a server nothing connects, nothing is kept, and a store has a value', async () => {
   const script = `
     globalThis.WebSocket = class { constructor() { throw new Error('it connects'); } };
     const { configure, connect, jobStore, watchJob } = await import('./src/core.js');

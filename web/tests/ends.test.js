@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { endListener } from '../src/ends.js';
 
-const heard = (...states) => {
+const received = (...states) => {
   const ends = [];
   const listener = endListener((end) => ends.push([end.attempt, end.state.status, end.alreadyOver]));
   for (const state of states) listener({ job: 'a', state });
@@ -11,21 +11,21 @@ const heard = (...states) => {
 };
 const at = (status, attempt = 1, more) => ({ status, attempt, ...more });
 
-test('each attempt that ends is told once', () => {
-  assert.deepEqual(heard(at('running'), at('failed'), at('failed'), at('running', 2), at('succeeded', 2), at('succeeded', 2)), [
+test('the end of each attempt is reported once', () => {
+  assert.deepEqual(received(at('running'), at('failed'), at('failed'), at('running', 2), at('succeeded', 2), at('succeeded', 2)), [
     [1, 'failed', false],
     [2, 'succeeded', false],
   ]);
-  assert.deepEqual(heard(at('running'), at('failed'), at('succeeded', 2)).length, 2, 'also one of which nothing else was heard');
+  assert.deepEqual(received(at('running'), at('failed'), at('succeeded', 2)).length, 2, 'also one of which nothing else was received');
 });
 
-test('what was over before says so', () => {
-  assert.deepEqual(heard(at('failed'), at('running', 2), at('succeeded', 2)), [[1, 'failed', true], [2, 'succeeded', false]]);
-  assert.deepEqual(heard(null, at('succeeded')), [[1, 'succeeded', false]], 'nobody had reported on it');
+test('an end before the first state has `alreadyOver`', () => {
+  assert.deepEqual(received(at('failed'), at('running', 2), at('succeeded', 2)), [[1, 'failed', true], [2, 'succeeded', false]]);
+  assert.deepEqual(received(null, at('succeeded')), [[1, 'succeeded', false]], 'nobody had reported on it');
 });
 
-test('a record that is made anew after its end was told', () => {
+test('a record that is created again after its end was reported', () => {
   const end = at('succeeded', 1, { finished_at: 10 });
-  assert.deepEqual(heard(at('running'), end, null, end).length, 1, 'the same, restored');
-  assert.deepEqual(heard(at('running'), end, null, at('succeeded', 1, { finished_at: 90 })).length, 2, 'another day');
+  assert.deepEqual(received(at('running'), end, null, end).length, 1, 'the same, restored');
+  assert.deepEqual(received(at('running'), end, null, at('succeeded', 1, { finished_at: 90 })).length, 2, 'another day');
 });

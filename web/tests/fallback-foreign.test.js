@@ -1,4 +1,4 @@
-/** Responses that are not a gateway's, or not those to what was asked. */
+/** Responses that are not a gateway's, or belong to another request. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -27,49 +27,50 @@ const PAGES = {
 for (const [name, answer] of Object.entries(PAGES)) {
   test(`${name} in the gateway's place changes nothing that is shown, and is not "live"`, async () => {
     for (const events of [true, false]) {
-      const { world, gateway, connection, heard } = await blocked({ events });
+      const { world, gateway, connection, received } = await blocked({ events });
       gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 45 } });
-      if (events) await gateway.streams[0].say(welcome, snapshot('a', 1, 3, { percent: 45 }));
+      if (events) await gateway.streams[0].deliver(welcome, snapshot('a', 1, 3, { percent: 45 }));
       else await world.pass(12_000);
       await tick();
-      assert.deepEqual([connection.status().state, heard.at(-1)?.state.percent], ['live', 45], `${events}`);
+      assert.deepEqual([connection.status().state, received.at(-1)?.state.percent], ['live', 45], `${events}`);
       gateway.instead = answer;
-      const told = heard.length;
+      const shown = received.length;
       const states = new Set();
       if (events) await gateway.streams[0].end();
       else gateway.news();
       connection.observe(({ state }) => states.add(state));
       for (let i = 0; i < 40; i++) {
         await world.pass(1_000);
-        if (connection.status().transport === 'websocket' && connection.status().state === 'connecting') world.socket.die(1006);
+        if (connection.status().transport === 'websocket' && connection.status().state === 'connecting') world.socket.drop(1006);
         await tick();
-        if (i > 2) states.delete('live'); // the moment before it noticed
+        if (i > 2) states.delete('live'); // the moment before it was detected
         if (i > 4) assert.ok(connection.isStale('a') && connection.status().state !== 'live');
       }
-      assert.equal(heard.length, told, 'the bar stays as it is');
+      assert.equal(received.length, shown, 'the bar stays as it is');
       assert.equal(connection.status().stopped, false, 'and is tried on');
       gateway.instead = null;
       const before = gateway.streams.length;
       gateway.jobs.set('a', { seq: 4, state: { status: 'running', percent: 50 } });
       for (let i = 0; i < 60 && connection.status().state !== 'live'; i++) {
         await world.pass(1_000);
-        if (connection.status().transport === 'websocket' && connection.status().state === 'connecting') world.socket.die(1006);
-        if (gateway.streams.length > before) await gateway.streams.at(-1).say(welcome, snapshot('a', 1, 4, { percent: 50 }));
+        if (connection.status().transport === 'websocket' && connection.status().state === 'connecting') world.socket.drop(1006);
+        if (gateway.streams.length > before) await gateway.streams.at(-1).deliver(welcome, snapshot('a', 1, 4, { percent: 50 }));
       }
-      assert.deepEqual([heard.at(-1).state.percent, connection.isStale('a')], [50, false]);
+      assert.deepEqual([received.at(-1).state.percent, connection.isStale('a')], [50, false]);
       connection.close();
     }
   });
 }
 
-test('an id is asked for as it is, and an answer for another job is dropped', async () => {
+test('an id is sent unchanged, and an answer for another job is dropped', async () => {
   const { world, gateway, connection } = await blocked({ events: false });
   const seen = [];
   for (const job of ['a/../b', '..', 'x//y', 'c/d', 'e/events', 'f']) connection.watch(job, (watched) => seen.push(watched));
   gateway.jobs.set('b', { seq: 1, state: { status: 'running' } });
   gateway.jobs.set('c/d', { seq: 1, state: { status: 'running' } });
   gateway.jobs.set('e/events', { seq: 1, state: { status: 'queued' } });
-  gateway.jobs.set('f', { seq: 1, state: { status: 'running' }, job: 'g' }); // as a proxy would have it that rewrites paths
+  // like a proxy that rewrites paths
+  gateway.jobs.set('f', { seq: 1, state: { status: 'running' }, job: 'g' });
   await world.pass(12_000);
   await tick();
   const of = (name) => seen.filter(({ job }) => job === name).at(-1);
@@ -79,7 +80,7 @@ test('an id is asked for as it is, and an answer for another job is dropped', as
   assert.ok(!gateway.requests.some(({ path }) => path === '/api/jobs/e/events'), 'which is a history');
 });
 
-test("the gateway's own 503 is no outage of the gateway: what is shown may be out of date", async () => {
+test("the gateway's own 503 is not an outage of the gateway, but states are stale", async () => {
   const { world, gateway, connection } = await blocked({ events: false });
   gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 45 } });
   await world.pass(12_000);
@@ -94,7 +95,7 @@ test("the gateway's own 503 is no outage of the gateway: what is shown may be ou
   assert.equal(connection.status().state, 'live');
 });
 
-test('a page of a forbidden origin, where a browser says only that something failed, is told by /healthz', async (t) => {
+test('a page of a forbidden origin gets the reason from /healthz, because a browser hides it', async (t) => {
   t.mock.method(console, 'warn', () => {});
   const world = fakeWorld();
   const gateway = httpGateway(world);
@@ -106,7 +107,7 @@ test('a page of a forbidden origin, where a browser says only that something fai
   connection.watch('a', () => {});
   for (const wait of [250, 500]) {
     await tick();
-    world.socket.die(1006);
+    world.socket.drop(1006);
     await world.pass(wait);
   }
   await tick();

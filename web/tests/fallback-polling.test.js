@@ -6,9 +6,9 @@ import { test } from 'node:test';
 import { blocked, welcome } from './http-gateway.js';
 import { snapshot, tick } from './world.js';
 
-test('a stream of many jobs is several; what they do not hold is asked for in turn; no job id is denied', async () => {
+test('many jobs are divided among several streams; the rest is polled; no job is denied', async () => {
   const { world, gateway, connection } = await blocked();
-  await gateway.streams[0].say(welcome);
+  await gateway.streams[0].deliver(welcome);
   const denied = new Map();
   for (let i = 0; i < 450; i++) connection.watch(`job:${i}`, ({ job, denied: why }) => denied.set(job, why));
   connection.watch('<no>', ({ job, denied: why }) => denied.set(job, why));
@@ -20,41 +20,41 @@ test('a stream of many jobs is several; what they do not hold is asked for in tu
   assert.equal([...denied.values()].filter((why) => why === 'too_many_jobs').length, 0);
 });
 
-test('a stream that a proxy holds back: long polling', async () => {
-  const { world, gateway, connection, heard } = await blocked({ events: false });
+test('if a proxy buffers a stream, long polling is used', async () => {
+  const { world, gateway, connection, received } = await blocked({ events: false });
   gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 30 } });
   await world.pass(10_000);
   assert.equal(connection.status().ending.reason, 'no data');
   await world.pass(2_000);
   await tick();
   assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'polling']);
-  assert.equal(heard.at(-1).state.percent, 30);
+  assert.equal(received.at(-1).state.percent, 30);
   assert.deepEqual(gateway.polls, [{ job: 'a', wait: null }, { job: 'a', wait: '25' }]);
   gateway.jobs.set('a', { seq: 9, state: { status: 'succeeded' } });
   gateway.news();
   await world.pass(1_000);
-  assert.equal(heard.at(-1).state.status, 'succeeded');
+  assert.equal(received.at(-1).state.status, 'succeeded');
   gateway.jobs.set('a', { seq: 10, state: { status: 'running', attempt: 2 } });
   gateway.news();
   await world.pass(1_000);
-  assert.equal(heard.at(-1).state.attempt, 2, 'a retry is shown as well');
+  assert.equal(received.at(-1).state.attempt, 2, 'a retry is shown as well');
 });
 
-test('polling many jobs: each every two seconds; a job never seen is said once', async () => {
-  const { world, gateway, connection, heard } = await blocked({ events: false });
-  for (let i = 0; i < 9; i++) connection.watch(`b${i}`, (watched) => heard.push(watched));
+test('many jobs are each polled every two seconds; an unknown job is reported once', async () => {
+  const { world, gateway, connection, received } = await blocked({ events: false });
+  for (let i = 0; i < 9; i++) connection.watch(`b${i}`, (watched) => received.push(watched));
   await world.pass(10_000);
   await world.pass(2_000);
   await tick();
   assert.equal(connection.status().transport, 'polling');
-  assert.equal(heard.filter(({ state }) => state === null).length, 10);
+  assert.equal(received.filter(({ state }) => state === null).length, 10);
   gateway.jobs.set('b0', { seq: 1, state: { status: 'running' } });
   await world.pass(2_000);
   await tick();
-  assert.equal(heard.at(-1).job, 'b0');
+  assert.equal(received.at(-1).job, 'b0');
 });
 
-/** The Web Locks of one browser, for all its tabs. */
+/** The Web Locks of a browser, shared by its tabs. */
 function fakeLocks() {
   const held = new Set();
   return {
@@ -70,19 +70,19 @@ function fakeLocks() {
   };
 }
 
-test('eight tabs hold no more than four requests open; the others ask again and again', async () => {
+test('eight tabs have at most four open requests; the others poll', async () => {
   const locks = fakeLocks();
   const tabs = [];
   for (let i = 0; i < 8; i++) tabs.push(await blocked({ locks }));
   for (const { gateway } of tabs) gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 30 } });
   for (const { world, gateway } of tabs) {
     await world.pass(100);
-    await gateway.streams[0]?.say(welcome, snapshot('a', 1, 3, { percent: 30 }));
+    await gateway.streams[0]?.deliver(welcome, snapshot('a', 1, 3, { percent: 30 }));
     await world.pass(2_000);
     await tick();
   }
   assert.equal(tabs.filter(({ gateway }) => gateway.streams.length > 0).length, 4);
-  for (const { connection, heard } of tabs) assert.deepEqual([connection.status().state, heard.at(-1).state.percent], ['live', 30]);
+  for (const { connection, received } of tabs) assert.deepEqual([connection.status().state, received.at(-1).state.percent], ['live', 30]);
   assert.ok(tabs.every(({ gateway }) => gateway.polls.every(({ wait }) => wait === null)));
 
   tabs[0].world.hide();
@@ -93,7 +93,7 @@ test('eight tabs hold no more than four requests open; the others ask again and 
   assert.equal(tabs[7].gateway.streams.length, 1, 'and another one has it');
   tabs[0].gateway.jobs.set('a', { seq: 4, state: { status: 'succeeded' } });
   await tabs[0].world.pass(11_000);
-  assert.equal(tabs[0].heard.at(-1).state.status, 'succeeded', 'hidden, it hears of the end all the same');
+  assert.equal(tabs[0].received.at(-1).state.status, 'succeeded', 'a hidden tab also receives the end');
   for (const { connection } of tabs) connection.close();
   await tick();
   assert.equal(locks.held.size, 0);

@@ -10,9 +10,9 @@ import { snapshot, step, tick } from './world.js';
 /** Over HTTP a set has no id. */
 const set = (prev, seq, jobs) => ({ type: 'set', prefix: 'u:', epoch: 9, prev, seq, ...(prev === null && { snapshot: true }), jobs, ...figures(jobs) });
 
-test('a set over SSE is a stream of its own, and brings the jobs that it shows', async () => {
+test('a set over SSE has its own stream, which also has the jobs that it shows', async () => {
   const { world, gateway, connection } = await blocked();
-  await gateway.streams[0].say(welcome, snapshot('a', 1, 1));
+  await gateway.streams[0].deliver(welcome, snapshot('a', 1, 1));
   const store = setStore({ prefix: 'u:', statuses: ['running'], limit: 5 }, connection);
   const stop = store.subscribe(() => {});
   await world.pass(1_000);
@@ -22,15 +22,15 @@ test('a set over SSE is a stream of its own, and brings the jobs that it shows',
   assert.deepEqual([ofSet.set, ofSet.jobs, named.set, named.jobs], ['u:', [], null, ['a']]);
   const { searchParams } = gateway.requests.find(({ searchParams }) => searchParams.has('set'));
   assert.deepEqual([searchParams.get('statuses'), searchParams.get('limit')], ['running', '5']);
-  await ofSet.say(welcome, set(null, 1, ['u:1']), snapshot('u:1', 1, 1, { percent: 10 }));
-  await named.say(welcome, snapshot('a', 1, 1));
-  const heard = [];
-  connection.watch('u:1', ({ seq }) => heard.push(seq));
+  await ofSet.deliver(welcome, set(null, 1, ['u:1']), snapshot('u:1', 1, 1, { percent: 10 }));
+  await named.deliver(welcome, snapshot('a', 1, 1));
+  const received = [];
+  connection.watch('u:1', ({ seq }) => received.push(seq));
   await world.pass(1_000);
-  assert.deepEqual([[...store.get().jobs], heard], [['u:1'], [1]]);
-  await ofSet.say(step('u:1', 1, 1, 2), set(1, 2, ['u:2', 'u:1']), snapshot('u:2', 1, 1));
-  assert.deepEqual([[...store.get().jobs], heard, connection.peek('u:2').seq], [['u:2', 'u:1'], [1, 2], 1]);
-  assert.equal(gateway.streams.length, 3, 'what a set shows is not asked for by its name');
+  assert.deepEqual([[...store.get().jobs], received], [['u:1'], [1]]);
+  await ofSet.deliver(step('u:1', 1, 1, 2), set(1, 2, ['u:2', 'u:1']), snapshot('u:2', 1, 1));
+  assert.deepEqual([[...store.get().jobs], received, connection.peek('u:2').seq], [['u:2', 'u:1'], [1, 2], 1]);
+  assert.equal(gateway.streams.length, 3, 'what a set shows is not requested by name');
   stop();
   await world.pass(1_000);
   await tick();
@@ -39,29 +39,30 @@ test('a set over SSE is a stream of its own, and brings the jobs that it shows',
   assert.equal(connection.status().violations, 0);
 });
 
-test('what the streams of two sets tell of a job is told once, in order', async () => {
+test('frames of a job in the streams of two sets are delivered once, in order', async () => {
   const { world, gateway, connection } = await blocked();
-  await gateway.streams[0].say(welcome, snapshot('a', 1, 1));
-  const heard = [];
-  connection.watch('u:1', ({ seq }) => heard.push(seq));
+  await gateway.streams[0].deliver(welcome, snapshot('a', 1, 1));
+  const received = [];
+  connection.watch('u:1', ({ seq }) => received.push(seq));
   for (const prefix of ['u:', 'u']) setStore({ prefix }, connection).subscribe(() => {});
   await world.pass(1_000);
   await tick();
   const show = set(null, 1, ['u:1']);
-  await gateway.streams.findLast(({ set }) => set === 'u:').say(welcome, show); // so `u:1` is not asked for by its name
+  // so `u:1` is not requested by name
+  await gateway.streams.findLast(({ set }) => set === 'u:').deliver(welcome, show);
   await world.pass(1_000);
   await tick();
   const [one, other, named] = gateway.streams.slice(-3);
   assert.deepEqual([one.set, other.set, named.jobs], ['u:', 'u', ['a']]);
-  await one.say(welcome, show, snapshot('u:1', 1, 3), step('u:1', 1, 3, 5));
-  await other.say(welcome, { ...show, prefix: 'u' }, snapshot('u:1', 1, 4), step('u:1', 1, 4, 6));
-  await one.say(step('u:1', 1, 5, 6), step('u:1', 1, 6, 7));
-  await other.say(step('u:1', 1, 6, 7));
-  assert.deepEqual(heard, [3, 5, 6, 7]);
+  await one.deliver(welcome, show, snapshot('u:1', 1, 3), step('u:1', 1, 3, 5));
+  await other.deliver(welcome, { ...show, prefix: 'u' }, snapshot('u:1', 1, 4), step('u:1', 1, 4, 6));
+  await one.deliver(step('u:1', 1, 5, 6), step('u:1', 1, 6, 7));
+  await other.deliver(step('u:1', 1, 6, 7));
+  assert.deepEqual(received, [3, 5, 6, 7]);
   assert.equal(connection.status().violations, 0);
 });
 
-test('a set by polling: which jobs it shows, then each of them', async () => {
+test('a set by polling: first its jobs, then the state of each', async () => {
   const { world, gateway, connection } = await blocked({ events: false });
   gateway.jobs.set('u:1', { seq: 1, state: { status: 'running', percent: 10 } });
   gateway.sets.set('u:', { seq: 1, jobs: ['u:1'] });

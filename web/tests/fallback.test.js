@@ -1,4 +1,4 @@
-/** Where WebSockets are blocked: the same over Server-Sent Events and long polling. */
+/** If WebSockets are blocked, Server-Sent Events and long polling are used. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -7,40 +7,40 @@ import { createConnection } from '../src/connection.js';
 import { blocked, httpGateway, problem, welcome } from './http-gateway.js';
 import { fakeWorld, jwt, snapshot, step, tick } from './world.js';
 
-test('after two refusals it listens over SSE, and shows the same', async () => {
-  const { gateway, connection, heard } = await blocked();
+test('after two failed WebSockets it uses SSE, and shows the same', async () => {
+  const { gateway, connection, received } = await blocked();
   const [stream] = gateway.streams;
   assert.deepEqual(stream.jobs, ['a']);
   assert.equal(connection.status().state, 'connecting');
-  await stream.say(welcome, snapshot('a', 1, 1, { percent: 10 }), step('a', 1, 1, 5, { percent: 50 }));
+  await stream.deliver(welcome, snapshot('a', 1, 1, { percent: 10 }), step('a', 1, 1, 5, { percent: 50 }));
   assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'sse']);
-  assert.deepEqual(heard.map(({ state }) => state.percent), [10, 50]);
+  assert.deepEqual(received.map(({ state }) => state.percent), [10, 50]);
   await stream.raw('data: {"type":"progress","job":"a","epoch":1,"prev":5,');
   await stream.raw('"seq":6,"state":{"status":"running","percent":60}}\r\n\r\ndata: nonsense\n\n');
-  assert.equal(heard.at(-1).state.percent, 60, 'however the bytes are cut');
+  assert.equal(received.at(-1).state.percent, 60, 'however the bytes are cut');
   assert.equal(connection.status().violations, 1);
 });
 
-test('another wanted set is another stream, and the old one says nothing more', async () => {
-  const { world, gateway, connection, heard } = await blocked();
-  await gateway.streams[0].say(welcome, snapshot('a', 1, 1));
-  connection.watch('b', (watched) => heard.push(watched));
+test('a change of the wanted jobs opens another stream, and the old one delivers nothing more', async () => {
+  const { world, gateway, connection, received } = await blocked();
+  await gateway.streams[0].deliver(welcome, snapshot('a', 1, 1));
+  connection.watch('b', (watched) => received.push(watched));
   await world.pass(1_000);
   await tick();
   assert.ok(gateway.streams[0].cancelled);
   assert.deepEqual(gateway.streams[1].jobs, ['a', 'b']);
-  await gateway.streams[1].say({ ...welcome, stale: true }, snapshot('a', 1, 3), snapshot('b', 1, 1));
-  assert.deepEqual(heard.map(({ job, seq }) => [job, seq]), [['a', 1], ['a', 3], ['b', 1]]);
+  await gateway.streams[1].deliver({ ...welcome, stale: true }, snapshot('a', 1, 3), snapshot('b', 1, 1));
+  assert.deepEqual(received.map(({ job, seq }) => [job, seq]), [['a', 1], ['a', 3], ['b', 1]]);
   assert.equal(connection.status().state, 'stale');
   assert.deepEqual([connection.status().violations, connection.status().reconnects], [0, 0]);
 });
 
-test('nothing wanted: it asks whether the gateway is there', async () => {
+test('without wanted jobs it checks whether the gateway is available', async () => {
   const world = fakeWorld();
   const gateway = httpGateway(world);
   const connection = createConnection('ws://gateway.test/ws', world.environment);
   for (const wait of [250, 500]) {
-    world.socket.die(1006);
+    world.socket.drop(1006);
     await world.pass(wait);
   }
   await tick();
@@ -51,14 +51,14 @@ test('nothing wanted: it asks whether the gateway is there', async () => {
   assert.equal(connection.status().roundTrip, 0);
 });
 
-test('a gateway that is down fails them all, and is dialled on as before', async () => {
+test('if the gateway is down all transports fail, and it reconnects as before', async () => {
   const world = fakeWorld();
   const connection = createConnection('ws://gateway.test/ws', world.environment);
   connection.watch('a', () => {});
   const seen = new Set();
   connection.observe(({ state, transport }) => state === 'connecting' && seen.add(transport));
   for (let i = 0; i < 20; i++) {
-    if (connection.status().transport === 'websocket' && connection.status().state === 'connecting') world.socket.die(1006);
+    if (connection.status().transport === 'websocket' && connection.status().state === 'connecting') world.socket.drop(1006);
     await world.pass(10_000);
     await tick();
   }
@@ -66,34 +66,34 @@ test('a gateway that is down fails them all, and is dialled on as before', async
   assert.ok(world.sockets.length > 6);
 });
 
-test('back to a WebSocket as soon as one gets through, from where we are', async () => {
-  const { world, gateway, connection, heard } = await blocked();
+test('returns to a WebSocket as soon as one opens, with the current positions', async () => {
+  const { world, gateway, connection, received } = await blocked();
   const [stream] = gateway.streams;
-  await stream.say(welcome, snapshot('a', 1, 1));
+  await stream.deliver(welcome, snapshot('a', 1, 1));
   await world.pass(15_000);
   assert.equal(world.sockets.length, 3);
-  world.socket.die(1006);
-  await stream.say(step('a', 1, 1, 2));
-  assert.equal(heard.at(-1).seq, 2, 'the attempt disturbs nothing');
+  world.socket.drop(1006);
+  await stream.deliver(step('a', 1, 1, 2));
+  assert.equal(received.at(-1).seq, 2, 'the attempt disturbs nothing');
   await world.pass(29_000);
   assert.equal(world.sockets.length, 3, 'and the next one waits longer');
-  await stream.say({ type: 'ping' });
+  await stream.deliver({ type: 'ping' });
   await world.pass(1_000);
   assert.equal(world.sockets.length, 4);
   world.socket.welcome();
-  assert.deepEqual(world.socket.heard(), [
+  assert.deepEqual(world.socket.received(), [
     { type: 'hello', positions: { a: [1, 2] } },
     { type: 'sync_subscriptions', id: 2, jobs: ['a'] },
   ]);
   await tick();
   assert.ok(stream.cancelled);
   assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'websocket']);
-  world.socket.say({ type: 'subscriptions', id: 2, denied: {} }, step('a', 1, 2, 3));
-  assert.equal(heard.at(-1).seq, 3);
+  world.socket.deliver({ type: 'subscriptions', id: 2, denied: {} }, step('a', 1, 2, 3));
+  assert.equal(received.at(-1).seq, 3);
   assert.equal(connection.status().violations, 0);
 });
 
-test('the stream ends while a WebSocket is tried beside it: the next in turn, and no longer that', async () => {
+test('if the stream ends while a WebSocket is tried beside it, the next transport is used', async () => {
   const { world, gateway, connection } = await blocked({ events: false });
   gateway.jobs.set('a', { seq: 3, state: { status: 'running' } });
   world.wake();
@@ -109,71 +109,71 @@ test('the stream ends while a WebSocket is tried beside it: the next in turn, an
   assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'polling']);
 });
 
-test('another network is a reason to try at once', async () => {
+test('a change of the network causes an attempt at once', async () => {
   const { world, gateway } = await blocked();
-  await gateway.streams[0].say(welcome);
+  await gateway.streams[0].deliver(welcome);
   world.wake();
   assert.equal(world.sockets.length, 3);
 });
 
 test('a silent stream ends after 40 s', async () => {
   const { world, gateway, connection } = await blocked();
-  await gateway.streams[0].say(welcome);
+  await gateway.streams[0].deliver(welcome);
   await world.pass(39_000);
   assert.equal(connection.status().state, 'live');
   await world.pass(1_000);
   assert.equal(connection.status().ending.reason, 'silence');
 });
 
-test('the token goes in a header; what refuses it is the same as over a WebSocket', async (t) => {
+test('the token is sent in a header; a refusal has the same effect as over a WebSocket', async (t) => {
   t.mock.method(console, 'warn', () => {});
   let n = 0;
   const { world, gateway, connection } = await blocked({ connection: { token: () => jwt({ n: ++n }) } });
   assert.equal(gateway.requests.at(-1).headers.authorization, `Bearer ${jwt({ n: 3 })}`);
-  await gateway.streams[0].say(welcome);
+  await gateway.streams[0].deliver(welcome);
   for (const [status, code, stops] of [[401, 4100, false], [401, 4502, true]]) {
     gateway.instead = () => problem(status, { close_code: code, detail: 'this is why' });
     connection.watch(`b${code}`, () => {});
     for (let i = 0; i < 9 && connection.status().ending?.code !== code; i++) {
       await world.pass(1_000);
-      if (connection.status().transport === 'websocket' && world.socket.closed === null) world.socket.die(1006);
+      if (connection.status().transport === 'websocket' && world.socket.closed === null) world.socket.drop(1006);
       await tick();
     }
     assert.deepEqual([connection.status().ending, connection.status().stopped], [{ code, reason: 'this is why' }, stops]);
   }
 });
 
-test('maxHz is asked of a stream as well', async () => {
+test('maxHz is sent for a stream too', async () => {
   const { gateway } = await blocked({ connection: { maxHz: 2 } });
   assert.equal(gateway.requests.at(-1).searchParams.get('max_hz'), '2');
 });
 
-test('hung up, it asks for nothing more', async () => {
+test('after `close` it sends no more requests', async () => {
   const { world, gateway, connection } = await blocked();
-  await gateway.streams[0].say(welcome);
+  await gateway.streams[0].deliver(welcome);
   connection.close();
   await tick();
   assert.ok(gateway.streams[0].cancelled);
-  const asked = gateway.requests.length;
+  const sent = gateway.requests.length;
   await world.pass(600_000);
-  assert.equal(gateway.requests.length, asked);
+  assert.equal(gateway.requests.length, sent);
 });
 
-test('a node that leaves is followed over SSE as well: asked who else is there, then listened to', async () => {
-  const { world, gateway, connection, heard } = await blocked();
+test('when a node drains, SSE changes to another node: a request first, then a stream', async () => {
+  const { world, gateway, connection, received } = await blocked();
   const states = [];
   connection.observe(({ state }) => states.push(state));
   const [stream] = gateway.streams;
-  await stream.say(welcome, snapshot('a', 1, 1), { type: 'goaway', code: 1001, retry: [0, 4] });
+  await stream.deliver(welcome, snapshot('a', 1, 1), { type: 'goaway', code: 1001, retry: [0, 4] });
   await world.pass(1_999);
-  await stream.say(step('a', 1, 1, 2));
-  assert.deepEqual([gateway.streams.length, heard.at(-1).seq], [1, 2]);
+  await stream.deliver(step('a', 1, 1, 2));
+  assert.deepEqual([gateway.streams.length, received.at(-1).seq], [1, 2]);
   await world.pass(1);
   await tick();
   assert.equal(gateway.requests.at(-2).path, '/healthz');
   assert.ok(stream.cancelled);
-  await gateway.streams[1].say({ ...welcome, node: 'n2' }, snapshot('a', 1, 3));
-  assert.equal(heard.at(-1).seq, 3);
+  await gateway.streams[1].deliver({ ...welcome, node: 'n2' }, snapshot('a', 1, 3));
+  assert.equal(received.at(-1).seq, 3);
   const { transport, reconnects, violations } = connection.status();
   assert.deepEqual([transport, reconnects, violations], ['sse', 1, 0]);
   assert.deepEqual(new Set(states.slice(states.indexOf('live'))), new Set(['live']));

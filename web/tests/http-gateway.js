@@ -1,16 +1,17 @@
-/** A gateway that is reached by plain HTTP only, for the tests of the fallback. */
+/** A gateway that can be reached by plain HTTP only, for the tests of the fallback. */
 
 import { createConnection } from '../src/connection.js';
-import '../src/fallback.js'; // loaded late by the client; here at once, so that no test waits for a disk
+// the client loads it on demand; imported here, so that no test waits for a disk
+import '../src/fallback.js';
 import '../src/tokens.js';
 import { fakeWorld, tick } from './world.js';
 
 export const welcome = { type: 'welcome', node: 'n1', time: 1_000 };
 
-/** The mark of a gateway's own answers. */
+/** The header of a gateway's own responses. */
 export const OWN = { 'progress-gateway': 'n1', date: 'Thu, 01 Jan 1970 00:16:40 GMT' };
 
-/** A gateway that answers HTTP only; `streams` are held by the test at the other end. */
+/** A gateway that supports HTTP only; the test writes to its `streams`. */
 export function httpGateway(world, { events = true } = {}) {
   const gateway = { streams: [], requests: [], jobs: new Map(), sets: new Map(), polls: [], instead: null };
   world.fetch = async (url, { signal, headers }) => {
@@ -22,7 +23,7 @@ export function httpGateway(world, { events = true } = {}) {
       const stream = { jobs: searchParams.getAll('job'), set: searchParams.get('set'), signal };
       const body = new ReadableStream({
         start(controller) {
-          stream.say = (...frames) => {
+          stream.deliver = (...frames) => {
             for (const frame of frames) controller.enqueue(new TextEncoder().encode(`id: 1\ndata: ${JSON.stringify(frame)}\n\n`));
             return tick();
           };
@@ -32,7 +33,7 @@ export function httpGateway(world, { events = true } = {}) {
         cancel: () => (stream.cancelled = true),
       });
       gateway.streams.push(stream);
-      if (!events) stream.say = () => {};
+      if (!events) stream.deliver = () => {};
       return new Response(body, { headers: OWN });
     }
     if (pathname === '/api/sets') {
@@ -57,25 +58,25 @@ export function httpGateway(world, { events = true } = {}) {
   return gateway;
 }
 
-/** What a set says beside its jobs. @param {string[]} jobs */
+/** The fields of a set besides its jobs. @param {string[]} jobs */
 export const figures = ({ length }) => ({ total: length, counts: { queued: 0, running: length, succeeded: 0, failed: 0, cancelled: 0 } });
 
 export const problem = (status, fields) =>
   new Response(JSON.stringify({ type: 'about:blank', status, ...fields }), { status, headers: { 'content-type': 'application/problem+json', ...OWN } });
 
-/** A page on which WebSockets are refused, at its first SSE stream. */
+/** A page without WebSockets that has opened its first SSE stream. */
 export async function blocked(options) {
   const world = fakeWorld();
   if (options?.locks) world.environment.locks = options.locks;
   const gateway = httpGateway(world, options);
   const connection = createConnection('ws://gateway.test/ws', { ...world.environment, ...options?.connection });
-  const heard = [];
-  connection.watch('a', (watched) => heard.push(watched));
+  const received = [];
+  connection.watch('a', (watched) => received.push(watched));
   for (const wait of [250, 500]) {
     await tick();
-    world.socket.die(1006);
+    world.socket.drop(1006);
     await world.pass(wait);
   }
   await tick();
-  return { world, gateway, connection, heard };
+  return { world, gateway, connection, received };
 }

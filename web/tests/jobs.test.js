@@ -9,27 +9,27 @@ const ok = (violation) => violation === null;
 
 const settled = (...names) => {
   const jobs = new Jobs({ now: () => 0 });
-  const heard = [];
-  for (const name of names) jobs.add(name, (watched) => heard.push(watched));
+  const received = [];
+  for (const name of names) jobs.add(name, (watched) => received.push(watched));
   jobs.asked({ type: 'sync_subscriptions', id: 1, jobs: names }, new Set(names));
   jobs.answered(1, {});
-  return { jobs, heard };
+  return { jobs, received };
 };
 
-test('a frame that does not continue is a violation, and asks anew', () => {
-  const { jobs, heard } = settled('a');
+test('a frame that does not continue is a violation, and the job is requested again', () => {
+  const { jobs, received } = settled('a');
   assert.ok(ok(jobs.apply(snapshot('a', 1, 3))));
   assert.ok(!ok(jobs.apply(step('a', 1, 4, 5))));
   assert.deepEqual([...jobs.sweep().fresh], ['a']);
   assert.deepEqual(jobs.positions(), [['a', null]]);
-  assert.equal(heard.at(-1).seq, 3, 'what was shown stays shown');
+  assert.equal(received.at(-1).seq, 3, 'what was shown stays shown');
   assert.ok(ok(jobs.apply(step('a', 1, 5, 6))), 'until the answer, nothing more is proved');
-  assert.equal(heard.at(-1).seq, 3);
+  assert.equal(received.at(-1).seq, 3);
   assert.ok(ok(jobs.apply(snapshot('a', 1, 6))));
-  assert.equal(heard.at(-1).seq, 6);
+  assert.equal(received.at(-1).seq, 6);
 });
 
-test('a subscription that starts without a snapshot is a violation, but only once answered', () => {
+test('a subscription without a snapshot is a violation, but only after the answer', () => {
   const jobs = new Jobs({ now: () => 0 });
   jobs.add('a', () => {});
   jobs.asked({ type: 'sync_subscriptions', id: 7, jobs: ['a'] }, new Set(['a']));
@@ -38,26 +38,26 @@ test('a subscription that starts without a snapshot is a violation, but only onc
   assert.ok(!ok(jobs.apply(step('a', 1, 3, 4))));
 });
 
-test('values are frozen, and one broken listener takes nothing from the others', (t) => {
+test('values are frozen, and a listener that throws does not affect the others', (t) => {
   t.mock.method(console, 'error', () => {});
-  const { jobs, heard } = settled();
+  const { jobs, received } = settled();
   jobs.add('a', () => { throw new Error('broken'); });
-  jobs.add('a', (watched) => heard.push(watched));
+  jobs.add('a', (watched) => received.push(watched));
   jobs.apply(snapshot('a', 1, 1));
-  assert.ok(Object.isFrozen(heard[0]));
-  assert.equal(jobs.peek('a'), heard[0]);
+  assert.ok(Object.isFrozen(received[0]));
+  assert.equal(jobs.peek('a'), received[0]);
 });
 
-test('denied is told, and undone by a snapshot', () => {
-  const { jobs, heard } = settled('a');
+test('a denial is reported, and a snapshot ends it', () => {
+  const { jobs, received } = settled('a');
   jobs.answered(1, { a: 'too_many_jobs' });
   jobs.answered(1, { a: 'too_many_jobs' });
-  assert.deepEqual(heard.map((w) => w.denied), ['too_many_jobs']);
+  assert.deepEqual(received.map((w) => w.denied), ['too_many_jobs']);
   jobs.apply(snapshot('a', 1, 1));
-  assert.equal(heard.at(-1).denied, null);
+  assert.equal(received.at(-1).denied, null);
 });
 
-test('leaving and coming back before the gateway is told loses nothing', () => {
+test('unwatching and watching again before the next command loses nothing', () => {
   const jobs = new Jobs({ now: () => 0 });
   const one = () => {};
   assert.ok(jobs.add('a', one));
@@ -67,7 +67,7 @@ test('leaving and coming back before the gateway is told loses nothing', () => {
   assert.equal(jobs.peek('a').seq, 1);
 });
 
-test('a gateway that follows the protocol never causes a violation; the client ends at the truth', () => {
+test('a correct gateway never causes a violation, and the client ends with the newest state', () => {
   // A model: one job, updates, conflation, new epochs, lost connections, late frames.
   for (let seed = 0; seed < 2000; seed++) {
     const random = seeded(seed);
@@ -75,10 +75,10 @@ test('a gateway that follows the protocol never causes a violation; the client e
     let shown = null;
     jobs.add('a', (watched) => { shown = watched; });
     let epoch = 100, seq = 0, id = 0;
-    let cursor = null; // the gateway's idea of what it has sent
+    let cursor = null; // the position that the gateway has sent
     let wire = [];
     const connect = () => {
-      wire = []; // what was under way is lost
+      wire = []; // frames in flight are lost
       const [, position] = jobs.positions()[0];
       jobs.asked({ type: 'sync_subscriptions', id: ++id, jobs: ['a'] }, new Set(['a']));
       wire.push({ answers: id });
@@ -113,7 +113,7 @@ test('a gateway that follows the protocol never causes a violation; the client e
   }
 });
 
-test('whatever a broken gateway loses, every hole is seen and healed', () => {
+test('every frame that a defective gateway loses is detected and repaired', () => {
   for (let seed = 0; seed < 500; seed++) {
     const random = seeded(seed);
     const { jobs } = settled('a');

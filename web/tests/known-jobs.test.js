@@ -18,7 +18,7 @@ test('progress never changes the order', () => {
   assert.deepEqual(names(known.arrange(all).active), ['b', 'a', 'q']);
 });
 
-test('a job that ends moves at once, and back when it is tried again', () => {
+test('a job that ends moves at once, and moves back when it is retried', () => {
   const known = new KnownJobs();
   known.update(seen('a', 1));
   known.update(seen('old', 1, { status: 'failed', finished_at: 5 }));
@@ -29,7 +29,7 @@ test('a job that ends moves at once, and back when it is tried again', () => {
   assert.deepEqual(names(known.arrange(all).active), ['a'], 'a new attempt is active again');
 });
 
-test('the newer of list and connection counts, whichever comes last', () => {
+test('the newer state of list and connection is used, in any order of arrival', () => {
   const known = new KnownJobs();
   known.update(seen('a', 5, { status: 'succeeded' }));
   assert.equal(known.update(seen('a', 4)), 'old');
@@ -40,7 +40,7 @@ test('the newer of list and connection counts, whichever comes last', () => {
   assert.equal(known.has('a'), false);
 });
 
-test('filters, searches and counts; lost is among the stalled', () => {
+test('filters, searches and counts; lost jobs are counted as stalled', () => {
   const known = new KnownJobs();
   known.update(seen('v:1', 1, { health: 'lost' }));
   known.update(seen('v:2', 1, { health: 'stalled', message: 'waiting for Disk' }));
@@ -58,7 +58,7 @@ test('filters, searches and counts; lost is among the stalled', () => {
   assert.deepEqual(known.prefixes(), [['v:', 2], ['w/', 1]]);
 });
 
-test('forgotten is what two whole lists lack', () => {
+test('a job that is missing in two complete lists is dropped', () => {
   const known = new KnownJobs();
   known.update(seen('a', 1));
   known.update(seen('b', 1));
@@ -69,7 +69,7 @@ test('forgotten is what two whole lists lack', () => {
   assert.deepEqual([known.has('a'), known.has('b')], [true, false]);
 });
 
-test('the page stays bounded, and active jobs are the last to go', () => {
+test('the number of jobs is limited, and active jobs are dropped last', () => {
   const known = new KnownJobs();
   for (let i = 0; i < MOST; i++) known.update(seen(`e${i}`, 1, { status: 'succeeded', finished_at: i }));
   known.update(seen('live', 1));
@@ -79,7 +79,7 @@ test('the page stays bounded, and active jobs are the last to go', () => {
   assert.equal(known.size, MOST);
 });
 
-test('what a search has found stays, however old it is', () => {
+test('jobs that a search has found are kept, however old they are', () => {
   const known = new KnownJobs();
   const old = { job: 'old:1', epoch: 1, seq: 1, state: { status: 'failed', finished_at: 1 } };
   for (let i = 0; i < MOST; i++) known.update({ job: `a:${i}`, epoch: 1, seq: 1, state: { status: 'succeeded', finished_at: 100 + i } });

@@ -1,23 +1,22 @@
 /**
- * The whole client against a model of a gateway, through networks that do
- * whatever networks do: delays, cuts, black holes, restarts that forget, nodes that
- * leave, sleep, hidden tabs, and components that come and go. Whatever happened, once the
- * network is well again the page shows the truth; on the way no frame of a
- * gateway that keeps to the protocol is ever taken for a violation, and no bar
- * goes back.
+ * The whole client against a model of a gateway, over networks with delays, lost connections, black
+ * holes, restarts that lose states, draining nodes, sleep, hidden tabs, and components that are
+ * mounted and unmounted. When the network works again, the page shows the newest states. Until then
+ * no frame of the correct gateway is treated as a violation, and no bar goes back.
  */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-import '../src/fallback.js'; // loaded late by the client; here at once, so that no test waits for a disk
+// the client loads it on demand; imported here, so that no test waits for a disk
+import '../src/fallback.js';
 import { fakeWorld, seeded, snapshot, step } from './world.js';
 
 const JOBS = ['a', 'b', 'c'];
 const FINAL = ['succeeded', 'failed', 'cancelled'];
 
-/** A gateway by the letter of docs/protocol.md: positions, conflation, snapshots. */
+/** A gateway that follows docs/protocol.md: positions, conflation, snapshots. */
 class Gateway {
   jobs = new Map();
   up = true;
@@ -40,7 +39,7 @@ class Gateway {
     else job.percent = Math.min(job.percent + this.random() * 10, 99);
   }
 
-  /** Send what is due: not at each update, as a real one conflates. */
+  /** Send what is due; not at each update, because a real gateway conflates. */
   flush() {
     for (const session of this.#sessions) session.flush();
   }
@@ -51,15 +50,20 @@ class Gateway {
   }
 
   cut() {
-    for (const session of [...this.#sessions]) session.die();
+    for (const session of [...this.#sessions]) session.drop();
   }
 
-  /** A rolling restart: who is here is told to go, and served until it is gone or the time is up. */
+  /**
+   * A rolling restart: clients get `goaway`, and are served until they have left or the time is up.
+   */
   drain() {
     for (const session of [...this.#sessions]) session.leave();
   }
 
-  /** The network swallows everything, from now on or no more; what was open then stays mute for good. */
+  /**
+   * Start or stop dropping all data. Connections that are open at that time never receive anything
+   * again.
+   */
   swallow(all) {
     this.reachable = !all;
     if (all) this.cut();
@@ -68,21 +72,21 @@ class Gateway {
   accept(socket) {
     const { world, random } = this;
     const later = (ms, callback) => world.environment.setTimeout(callback, ms);
-    if (!this.reachable) return; // a black hole: nothing ever comes back
-    if (!this.up) return later(random() * 50, () => socket.die(1006));
+    if (!this.reachable) return; // a black hole: there is never a response
+    if (!this.up) return later(random() * 50, () => socket.drop(1006));
     const cursors = new Map();
     let positions = {};
     let alive = true;
     let wire = world.environment.now();
-    // In order, each a little later than the one before; into a black hole, never.
+    // Deliver in order, each a little later than the previous one; in a black hole never.
     const send = (...frames) => {
       wire = Math.max(wire, world.environment.now() + random() * 80);
-      later(wire - world.environment.now(), () => alive && this.reachable && socket.say(...frames));
+      later(wire - world.environment.now(), () => alive && this.reachable && socket.deliver(...frames));
     };
     const join = (name) => {
       const [epoch, seq] = positions[name] ?? [null, 0];
       delete positions[name]; // each is used once
-      cursors.set(name, { epoch, seq, told: false });
+      cursors.set(name, { epoch, seq, sent: false });
     };
     const session = {
       flush: () => {
@@ -90,24 +94,24 @@ class Gateway {
         for (const [name, cursor] of cursors) {
           const job = this.jobs.get(name);
           if (job === undefined) {
-            if (!cursor.told) frames.push(snapshot(name, null, 0));
+            if (!cursor.sent) frames.push(snapshot(name, null, 0));
           } else if (cursor.epoch !== job.epoch) {
             frames.push(snapshot(name, job.epoch, job.seq, view(job)));
           } else if (cursor.seq < job.seq) {
             frames.push(step(name, job.epoch, cursor.seq, job.seq, view(job)));
           }
-          cursors.set(name, { epoch: job?.epoch ?? null, seq: job?.seq ?? 0, told: true });
+          cursors.set(name, { epoch: job?.epoch ?? null, seq: job?.seq ?? 0, sent: true });
         }
         if (frames.length > 0) send(...frames);
       },
       leave: () => {
         send({ type: 'goaway', code: 1001, retry: [0, 1] });
-        later(random() * 3_000, session.die);
+        later(random() * 3_000, session.drop);
       },
-      die: () => {
+      drop: () => {
         alive = false;
         this.#sessions.delete(session);
-        if (this.reachable) later(random() * 50, () => socket.die(1006));
+        if (this.reachable) later(random() * 50, () => socket.drop(1006));
       },
     };
     socket.onsend = (command) => {
@@ -139,7 +143,7 @@ async function live(seed) {
   const random = seeded(seed);
   const world = fakeWorld({ random });
   const gateway = new Gateway(world, random);
-  world.dialled = (socket) => gateway.accept(socket);
+  world.connected = (socket) => gateway.accept(socket);
   const connection = createConnection('ws://gateway.test/ws', world.environment);
   const shown = new Map();
   const watching = new Map();
@@ -179,7 +183,7 @@ async function live(seed) {
     if (random() < 0.5) gateway.flush();
   }
 
-  // All is well again, and somebody looks.
+  // The network works again, and the page is visible.
   gateway.up = true;
   gateway.swallow(false);
   for (const name of JOBS) {
@@ -188,10 +192,10 @@ async function live(seed) {
     gateway.report(name);
   }
   world.show();
-  await world.pass(120_000); // HTTP never answers here: two of three dials may be in vain
+  await world.pass(120_000); // HTTP never answers here, so two of three attempts may be useless
   gateway.flush();
   await world.pass(1_000);
-  // A job that ended is followed no more; whoever looks at it anew sees the attempt after that.
+  // The model does not continue a job that has ended; a later listener gets the next attempt.
   for (const name of JOBS) {
     unwatch(name);
     watch(name);
@@ -208,7 +212,7 @@ async function live(seed) {
   connection.close();
 }
 
-test('whatever the network does, the end is the truth, and nothing runs back', async () => {
+test('for any network the last states are correct, and nothing goes back', async () => {
   const only = process.env['SEED'];
   const seeds = only === undefined ? Array.from({ length: 2_000 }, (_, i) => i) : [Number(only)];
   for (const seed of seeds) await live(seed);

@@ -1,4 +1,4 @@
-/** The package as somebody else installs it: packed, unpacked, type-checked and bundled. */
+/** The package as a user installs it: packed, unpacked, type-checked and bundled. */
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -29,7 +29,7 @@ before(async () => {
 
 after(() => rm(folder, { recursive: true }));
 
-test('it holds the client and its types, and nothing of the page', () => {
+test('it contains the client and its types, and nothing of the page', () => {
   for (const file of ['src/core.js', 'src/react.js', 'src/fallback.js', 'client.js', 'types/src/core.d.ts', 'types/react.d.ts', 'types/element.d.ts', 'types/client.d.ts', 'README.md']) {
     assert.ok(files.includes(file), file);
   }
@@ -66,7 +66,7 @@ export function Bar(): number | null {
   const { sendMessage, isConnected } = useProgressSocket({ url: '/ws', jobs: ['a'], onMessage: ({ snapshot, state }) => console.log(snapshot, state?.status) });
   if (reconnects > 3 && !isConnected) retry();
   sendMessage({ type: 'subscribe', jobs: ['b'] });
-  // @ts-expect-error: a status is one of seven words
+  // @ts-expect-error: a status is one of seven texts
   if (progress.status === 'done') leave();
   return first?.eta ?? progress.percent;
 }
@@ -83,7 +83,7 @@ export const bar = <job-progress job="video:42" label="Your video" className="wi
 export const none = <job-progress />;
 `;
 
-test('its types are those of a strict project', async () => {
+test('its types work in a strict project', async () => {
   await writeFile(join(folder, 'use.ts'), USE);
   await writeFile(join(folder, 'use.tsx'), JSX);
   const options = { strict: true, noEmit: true, target: 'es2022', module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'dom'], types: [], jsx: 'react-jsx', exactOptionalPropertyTypes: true };
@@ -91,7 +91,7 @@ test('its types are those of a strict project', async () => {
   await run(join(web, 'node_modules/.bin/tsc'), ['-p', folder]).catch(({ stdout }) => assert.fail(stdout));
 });
 
-test('a bundler leaves out what is not used, and keeps what acts by being loaded', async () => {
+test('a bundler drops unused code, and keeps modules with side effects', async () => {
   const bundle = async (contents) => {
     const { outputFiles } = await build({ stdin: { contents, resolveDir: folder }, bundle: true, format: 'esm', write: false, external: ['react'], logLevel: 'silent' });
     return outputFiles[0].text;

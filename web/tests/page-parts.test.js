@@ -7,7 +7,7 @@ import { INITIAL } from '../src/status.js';
 
 const status = (change) => ({ ...INITIAL, ...change });
 
-test('the journal tells what happened, and every ping', () => {
+test('the journal has each change of the connection, and every ping', () => {
   const journal = new Journal();
   let now = 0;
   const take = (change) => journal.take(status(change), ++now);
@@ -23,14 +23,14 @@ test('the journal tells what happened, and every ping', () => {
   take({ state: 'connecting', violations: 1, transport: 'sse' });
   take({ state: 'offline', stopped: true, violations: 1, ending: { code: 4500, reason: '' }, error: 'x: y' });
   assert.deepEqual(journal.entries.map(({ text }) => text), [
-    'Connecting by WebSocket',
+    'Connecting over WebSocket',
     'Live, node n1',
     'Violation: a: had 1',
     'The gateway is cut off from its broker',
     'The gateway is up to date again',
-    'Moved without a pause to WebSocket, node n2',
+    'Switched without interruption to WebSocket, node n2',
     'Lost: 1006 no pong',
-    'Connecting by Server-Sent Events',
+    'Connecting over Server-Sent Events',
     'Stopped: 4500',
     'Error: x: y',
   ]);
@@ -45,7 +45,7 @@ test('the journal tells what happened, and every ping', () => {
 
 const running = (percent, more) => ({ status: 'running', attempt: 1, health: 'ok', percent, updated_at: percent, ...more });
 
-/** Answers `fetch` with this, for one history. */
+/** Replaces `fetch` for the history of one job. */
 async function loaded(history, body, ok = true) {
   const { fetch } = globalThis;
   globalThis.fetch = async (url) => {
@@ -59,7 +59,7 @@ async function loaded(history, body, ok = true) {
   }
 }
 
-test('history is what was kept, then what is seen, without a double', async () => {
+test('the history has the stored events, then the received ones, without duplicates', async () => {
   const history = new History();
   history.take({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
   await loaded(history, { job: 'video:42', epoch: 1, events: [1, 2, 3].map((seq) => ({ seq, state: running(seq * 10) })) });
@@ -71,7 +71,7 @@ test('history is what was kept, then what is seen, without a double', async () =
   assert.deepEqual(history.events.map(({ seq }) => seq), [1], 'another record is another history');
 });
 
-test('a gateway without a history, or with half of one', async () => {
+test('a gateway without a history, or with part of it', async () => {
   const history = new History();
   history.take({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
   await loaded(history, null, false);
@@ -82,7 +82,7 @@ test('a gateway without a history, or with half of one', async () => {
   assert.equal(history.events.length, 600);
 });
 
-test('the silence of a worker is noticed a lease after its last word', () => {
+test('the silence of a worker is shown one lease after its last report', () => {
   const history = new History();
   const state = running(30, { updated_at: 100, lease: 2 });
   history.take({ job: 'a', epoch: 1, seq: 1, state });
@@ -91,17 +91,17 @@ test('the silence of a worker is noticed a lease after its last word', () => {
   assert.deepEqual(history.events.map(({ at }) => at), [100, 102, 120]);
 });
 
-test('what an event changed', () => {
+test('the changes of an event are described', () => {
   const changes = (before, state) => changesOf(before, state).join(', ');
   const at = running(10, { phase: 'p', message: 'm' });
   assert.equal(changes(undefined, at), 'attempt 1, running, 10%, p, m');
   assert.equal(changes(at, { ...at, percent: 11 }), '11%');
   assert.equal(changes(at, { ...at, health: 'stalled' }), 'stalled');
-  assert.equal(changes({ ...at, health: 'lost' }, at), 'back');
+  assert.equal(changes({ ...at, health: 'lost' }, at), 'reporting again');
   assert.equal(changes(at, { ...at, status: 'failed', error: 'why' }), 'failed, why');
   const request = { id: 'r', verb: 'cancel', at: 1, by: 'ada' };
-  assert.equal(changes(at, { ...at, request }), 'cancel asked for by ada');
-  assert.equal(changes({ ...at, request }, { ...at, request: { ...request, seen_at: 2 } }), 'seen by the worker');
+  assert.equal(changes(at, { ...at, request }), 'cancel requested by ada');
+  assert.equal(changes({ ...at, request }, { ...at, request: { ...request, seen_at: 2 } }), 'acknowledged by the worker');
   assert.equal(changes({ ...at, request }, { ...at, request: { ...request, seen_at: 2, refused: 'no' } }), 'refused: no');
   assert.equal(changes({ ...at, request: { ...request, seen_at: 2 } }, { ...at, percent: 11, request: { ...request, seen_at: 2 } }), '11%');
   assert.equal(changes(at, at), 'details');

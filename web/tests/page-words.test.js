@@ -1,4 +1,4 @@
-/** Every text of the page is there in every language that the page has. */
+/** Every text of the page exists in every language of the page. */
 
 import './window.js';
 import assert from 'node:assert/strict';
@@ -10,7 +10,7 @@ import { TRANSLATIONS } from '../page/words.js';
 
 const page = fileURLToPath(new URL('../page/', import.meta.url));
 const gaps = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
-/** Names, and not words. */
+/** Names, which are not translated. */
 const NAMES = new Set(['progress-gateway', '#', '/', 'Jobs · progress-gateway']);
 
 async function textsOfScripts() {
@@ -31,7 +31,7 @@ async function textsOfHtml() {
 }
 
 for (const [language, words] of Object.entries(TRANSLATIONS)) {
-  test(`nothing of the page stays English in ${language}`, async () => {
+  test(`no text of the page is English in ${language}`, async () => {
     const texts = [...(await textsOfScripts()), ...(await textsOfHtml())];
     assert.ok(texts.length > 60, 'the texts are found');
     assert.deepEqual(texts.filter((text) => words[text] === undefined), []);

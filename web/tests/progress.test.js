@@ -6,7 +6,7 @@ import { createConnection } from '../src/connection.js';
 import { jobStore, progressOf } from '../src/progress.js';
 import { fakeWorld, snapshot, step } from './world.js';
 
-// The frames of a screen, drawn when a test says so.
+// The animation frames, which run when the test calls them.
 let frames = [];
 globalThis.document = { visibilityState: 'visible' };
 globalThis.requestAnimationFrame = (callback) => frames.push(callback);
@@ -17,7 +17,7 @@ const live = { connection: 'live', stale: false };
 const see = (state, { freshness = live, now = NOW, floor } = {}) =>
   progressOf('a', { job: 'a', epoch: 1, seq: 1, denied: null, snapshot: true, state }, freshness, now, floor);
 
-test('nothing heard, nobody reported, denied', () => {
+test('nothing received, unknown, denied', () => {
   const nothing = progressOf('a', null, live, NOW);
   assert.deepEqual([nothing.status, nothing.loading, nothing.percent, nothing.stale], ['unknown', true, null, false]);
   assert.deepEqual([see(null).status, see(null).loading], ['unknown', false]);
@@ -25,7 +25,7 @@ test('nothing heard, nobody reported, denied', () => {
   assert.deepEqual([denied.status, denied.error], ['denied', 'too_many_jobs']);
 });
 
-test('a running job, in full', () => {
+test('a running job with all fields', () => {
   const at = { status: 'running', attempt: 2, percent: 40, done: 40, total: 100, unit: 'frames', phase: 'p', message: 'm', eta: 30, updated_at: NOW - 10, health: 'ok', data: 1 };
   assert.deepEqual({ ...see(at) }, {
     job: 'a', status: 'running', loading: false, final: false, percent: 40, done: 40, total: 100, unit: 'frames', attempt: 2,
@@ -45,7 +45,7 @@ test('percent never falls within an attempt, and success is 100', () => {
   assert.equal(see({ status: 'failed', percent: 40, error: 'why' }).error, 'why');
 });
 
-test('what has ended is true for ever', () => {
+test('a final state is never stale', () => {
   assert.equal(see({ status: 'running' }, { freshness: { connection: 'offline', stale: true } }).stale, true);
   assert.equal(see({ status: 'failed' }, { freshness: { connection: 'offline', stale: true } }).stale, false);
 });
@@ -57,20 +57,20 @@ function page() {
   return { world, connection };
 }
 
-test('a store tells of a change once a frame, and keeps its value in between', () => {
+test('a store reports changes once a frame, and keeps its value in between', () => {
   const { world, connection } = page();
   const store = jobStore('a', connection);
   assert.equal(store.get().loading, true);
-  let told = 0;
-  const leave = store.subscribe(() => told++);
+  let changes = 0;
+  const leave = store.subscribe(() => changes++);
   assert.equal(jobStore('a', connection), store, 'one for all who ask');
-  world.socket.say({ type: 'subscriptions', id: 1, denied: {} }, snapshot('a', 1, 1, { percent: 10 }), step('a', 1, 1, 2, { percent: 30 }));
-  assert.equal(told, 0);
+  world.socket.deliver({ type: 'subscriptions', id: 1, denied: {} }, snapshot('a', 1, 1, { percent: 10 }), step('a', 1, 1, 2, { percent: 30 }));
+  assert.equal(changes, 0);
   paint();
-  assert.equal(told, 1);
+  assert.equal(changes, 1);
   const value = store.get();
   assert.equal(value.percent, 30);
-  world.socket.say({ type: 'pong' });
+  world.socket.deliver({ type: 'pong' });
   paint();
   assert.equal(store.get(), value, 'nothing changed');
   leave();
@@ -78,7 +78,7 @@ test('a store tells of a change once a frame, and keeps its value in between', (
   assert.notEqual(jobStore('a', connection), store);
 });
 
-test('a bar begins anew with a new attempt or a new record, and only then', () => {
+test('a bar restarts with a new attempt or a new record, and only then', () => {
   const { world, connection } = page();
   const store = jobStore('a', connection);
   const leave = store.subscribe(() => {});
@@ -89,7 +89,7 @@ test('a bar begins anew with a new attempt or a new record, and only then', () =
     step('a', 1, 1, 2, { attempt: 2, percent: 5 }),
     snapshot('a', 2, 1, { attempt: 2, percent: 1 }),
   ]) {
-    world.socket.say(frame);
+    world.socket.deliver(frame);
     paint();
     percents.push(store.get().percent);
   }
@@ -97,14 +97,14 @@ test('a bar begins anew with a new attempt or a new record, and only then', () =
   leave();
 });
 
-test('two hundred jobs are told in one frame', () => {
+test('changes of two hundred jobs are reported in one frame', () => {
   const { world, connection } = page();
-  let told = 0;
-  const leaves = Array.from({ length: 200 }, (_, i) => jobStore(`j${i}`, connection).subscribe(() => told++));
+  let changes = 0;
+  const leaves = Array.from({ length: 200 }, (_, i) => jobStore(`j${i}`, connection).subscribe(() => changes++));
   paint();
-  for (let i = 0; i < 200; i++) world.socket.say(snapshot(`j${i}`, 1, 1), step(`j${i}`, 1, 1, 2));
+  for (let i = 0; i < 200; i++) world.socket.deliver(snapshot(`j${i}`, 1, 1), step(`j${i}`, 1, 1, 2));
   assert.equal(frames.length, 1);
   paint();
-  assert.equal(told, 200);
+  assert.equal(changes, 200);
   for (const leave of leaves) leave();
 });

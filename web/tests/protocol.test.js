@@ -7,7 +7,7 @@ import { accepts, commandsFor, hello, mayReconnect, parseFrames, retryWindow } f
 import { MAX_MESSAGE } from '../src/constants.js';
 import { snapshot, step } from './world.js';
 
-test('a snapshot is accepted over anything', () => {
+test('a snapshot is accepted at any position', () => {
   for (const position of [null, { epoch: null, seq: 0 }, { epoch: 5, seq: 9 }]) {
     assert.equal(accepts(position, snapshot('a', 3, 4)), true);
     assert.equal(accepts(position, snapshot('a', null, 0)), true);
@@ -25,21 +25,21 @@ test('another frame must continue the position', () => {
   assert.equal(accepts({ epoch: null, seq: 0 }, step('a', null, 0, 1)), false);
 });
 
-test('frames are split at line feeds; what is none is reported', () => {
+test('frames are split at line feeds; malformed ones are reported', () => {
   const bad = [];
   const frames = parseFrames('{"type":"ping"}\n{"type":"pong"}\nnonsense\n3\n{"x":1}\nnull\n', (line) => bad.push(line));
   assert.deepEqual(frames, [{ type: 'ping' }, { type: 'pong' }]);
   assert.deepEqual(bad, ['nonsense', '3', '{"x":1}', 'null']);
 });
 
-test('every ending of the table is honoured', async () => {
+test('every close code of the table has its effect', async () => {
   const law = await readFile(new URL('../../docs/protocol.md', import.meta.url), 'utf8');
   const rows = [...law.matchAll(/^\| (\d{4}) \| [^|]+ \| (yes|no) \|/gm)];
   assert.ok(rows.length >= 12);
   for (const [, code, back] of rows) assert.equal(mayReconnect(Number(code)), back === 'yes', code);
 });
 
-test('which endings forbid to return', () => {
+test('which close codes forbid a reconnect', () => {
   for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000, 4001, 4499]) assert.ok(mayReconnect(code), `${code}`);
   for (const code of [1002, 1003, 1007, 1008, 1009, 4500, 4504, 4999]) assert.ok(!mayReconnect(code), `${code}`);
 });
@@ -50,7 +50,7 @@ const ids = () => {
 };
 const none = new Set();
 
-test('a changed set is one sync; an equal one is silence', () => {
+test('a changed set of jobs is one command; an equal one is none', () => {
   assert.deepEqual(commandsFor(none, new Set(['a', 'b']), none, ids(), MAX_MESSAGE), [
     { type: 'sync_subscriptions', id: 1, jobs: ['a', 'b'] },
   ]);
@@ -58,12 +58,12 @@ test('a changed set is one sync; an equal one is silence', () => {
   assert.deepEqual(commandsFor(new Set(['a']), none, none, ids(), MAX_MESSAGE), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
 });
 
-test('on a new line all is said, also nothing', () => {
+test('on a new connection the whole set is sent, even if it is empty', () => {
   assert.deepEqual(commandsFor(null, none, none, ids(), MAX_MESSAGE), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
   assert.deepEqual(commandsFor(null, new Set(['a']), none, ids(), MAX_MESSAGE), [{ type: 'sync_subscriptions', id: 1, jobs: ['a'] }]);
 });
 
-test('asking anew is leaving and joining', () => {
+test('requesting a job again is unsubscribing and subscribing', () => {
   const both = new Set(['a', 'b']);
   assert.deepEqual(commandsFor(both, both, new Set(['a', 'gone']), ids(), MAX_MESSAGE), [
     { type: 'unsubscribe', id: 1, jobs: ['a'] },
@@ -71,7 +71,7 @@ test('asking anew is leaving and joining', () => {
   ]);
 });
 
-test('no command is larger than the gateway takes, and together they say the same', () => {
+test('no command is larger than the limit, and together they have the same effect', () => {
   const job = (i) => `${i}`.padStart(200, 'x');
   const many = new Set(Array.from({ length: 900 }, (_, i) => job(i)));
   const fewer = new Set([...many].slice(100));
@@ -88,7 +88,7 @@ test('no command is larger than the gateway takes, and together they say the sam
   }
 });
 
-test('hello says what is known, as far as it fits', () => {
+test('hello has the known positions, as far as they fit', () => {
   const limit = { limit: MAX_MESSAGE };
   assert.equal(hello([['a', null], ['b', { epoch: null, seq: 0 }]], limit), null);
   assert.deepEqual(hello([['a', { epoch: 3, seq: 4 }]], limit), { type: 'hello', positions: { a: [3, 4] } });
@@ -98,12 +98,12 @@ test('hello says what is known, as far as it fits', () => {
   assert.ok(text.length < MAX_MESSAGE && text.length > MAX_MESSAGE - 600);
 });
 
-test('only a sane retry window counts', () => {
+test('only a valid retry window is used', () => {
   assert.deepEqual(retryWindow([0.5, 5]), [0.5, 5]);
   for (const bad of [undefined, null, 3, [], [1], [5, 1], [-1, 2], ['1', '2'], [0, Infinity]]) assert.equal(retryWindow(bad), null);
 });
 
-test('backoff: full jitter from 0.5 s to 20 s, never below what the gateway asks', () => {
+test('backoff: full jitter from 0.5 s to 20 s, never below the window of the gateway', () => {
   assert.equal(backoff(0, null, 0.5), 250);
   assert.equal(backoff(1, null, 0.5), 500);
   assert.equal(backoff(50, null, 0.5), 10_000);

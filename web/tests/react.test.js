@@ -1,4 +1,7 @@
-/** On a server: rendered without a document, a socket or a complaint. In a browser: tests/browser/test_react.py. */
+/**
+ * On a server: rendered without a document, a socket or a warning. In a browser:
+ * tests/browser/test_react.py.
+ */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -8,9 +11,9 @@ import { renderToString } from 'react-dom/server';
 
 import { useConnection, useJob, useJobs, useProgressSocket, useRequest } from '../src/react.js';
 
-test('a server renders what is not known yet, and dials nothing', (t) => {
-  const dials = [];
-  t.mock.property?.(globalThis, 'WebSocket', class { constructor(url) { dials.push(url); } });
+test('a server renders an unknown state, and does not connect', (t) => {
+  const connects = [];
+  t.mock.property?.(globalThis, 'WebSocket', class { constructor(url) { connects.push(url); } });
   function Page() {
     const { status, percent, loading } = useJob('video:42');
     const none = useJob(null);
@@ -22,5 +25,5 @@ test('a server renders what is not known yet, and dials nothing', (t) => {
     return createElement('p', null, [status, percent, loading, none.job, jobs.length, state, isConnected].join('|'));
   }
   assert.equal(renderToString(createElement(Page)), '<p>unknown||true||2|connecting|false</p>');
-  assert.deepEqual(dials, []);
+  assert.deepEqual(connects, []);
 });

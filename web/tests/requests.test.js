@@ -1,4 +1,4 @@
-/** Requests: how the newest one stands, and what is sent, in a page whose gateway is this test. */
+/** Requests: the status of the newest one, and what is sent. The test replaces the gateway. */
 
 import './window.js';
 import assert from 'node:assert/strict';
@@ -9,27 +9,27 @@ import { isOpen, phaseOf, requestStore } from '../src/requests.js';
 import { tick } from './world.js';
 
 const running = (fields) => ({ status: 'running', attempt: 1, health: 'ok', accepts: ['cancel', 'pause'], ...fields });
-const asked = (fields) => running({ request: { id: 'r', verb: 'cancel', at: 1, ...fields } });
+const requested = (fields) => running({ request: { id: 'r', verb: 'cancel', at: 1, ...fields } });
 
 test('a cancel is open until the job has ended', () => {
   assert.equal(phaseOf(null), 'none');
   assert.equal(phaseOf(running()), 'none');
-  assert.equal(phaseOf(asked()), 'open');
-  assert.equal(phaseOf(asked({ seen_at: 2 })), 'open');
-  for (const status of ['cancelled', 'succeeded', 'failed']) assert.equal(phaseOf({ ...asked({ seen_at: 2 }), status }), 'none');
+  assert.equal(phaseOf(requested()), 'open');
+  assert.equal(phaseOf(requested({ seen_at: 2 })), 'open');
+  for (const status of ['cancelled', 'succeeded', 'failed']) assert.equal(phaseOf({ ...requested({ seen_at: 2 }), status }), 'none');
 });
 
-test('another request is open until the worker knows', () => {
-  assert.equal(phaseOf(asked({ verb: 'pause' })), 'open');
-  assert.equal(phaseOf(asked({ verb: 'pause', seen_at: 2 })), 'seen');
+test('another request is open until the worker acknowledges it', () => {
+  assert.equal(phaseOf(requested({ verb: 'pause' })), 'open');
+  assert.equal(phaseOf(requested({ verb: 'pause', seen_at: 2 })), 'seen');
 });
 
-test('a refusal counts, also of a worker that is silent since', () => {
-  assert.equal(phaseOf({ ...asked({ seen_at: 2, refused: 'no' }), health: 'stalled' }), 'refused');
+test('a refusal is shown, also if the worker is silent since then', () => {
+  assert.equal(phaseOf({ ...requested({ seen_at: 2, refused: 'no' }), health: 'stalled' }), 'refused');
 });
 
-test('a silent worker does not answer', () => {
-  for (const health of ['stalled', 'lost']) assert.equal(phaseOf({ ...asked(), health }), 'unanswered');
+test('a request to a silent worker is unanswered', () => {
+  for (const health of ['stalled', 'lost']) assert.equal(phaseOf({ ...requested(), health }), 'unanswered');
 });
 
 test('nothing replaces a cancel; a cancel replaces everything else', () => {
@@ -58,7 +58,7 @@ beforeEach(() => {
   configure({ gateway: 'wss://progress.example/below/ws', token: undefined });
 });
 
-test('it goes to the gateway that is configured, each with an id of its own', async () => {
+test('each request is sent to the configured gateway, with its own id', async () => {
   assert.deepEqual(await requestJob('video:42', 'cancel', { args: { soft: true }, attempt: 2 }), TAKEN);
   await requestJob('video:42', 'cancel');
   const [first, second] = calls;
@@ -71,19 +71,19 @@ test('it goes to the gateway that is configured, each with an id of its own', as
   assert.equal(first.headers.authorization, undefined);
 });
 
-test('a job that looks like another path is named exactly', async () => {
+test('a job id that looks like another path is encoded', async () => {
   await requestJob('a/../b', 'cancel', { gateway: 'https://other.example/ws' });
   assert.equal(calls[0].url, 'https://other.example/api/jobs/a%2F..%2Fb/requests');
 });
 
-test('with the token, in a header', async () => {
+test('the token is sent in a header', async () => {
   configure({ token: async () => 'aaa.bbb.ccc' });
   await requestJob('a', 'cancel');
   assert.equal(calls[0].headers.authorization, 'Bearer aaa.bbb.ccc');
   assert.ok(!calls[0].url.includes('aaa'));
 });
 
-test('what the gateway says against it', async () => {
+test("the gateway's refusal is raised", async () => {
   answer = json(409, { detail: 'The job has ended.', code: 'final' });
   await assert.rejects(requestJob('a', 'cancel'), { name: 'RequestError', message: 'The job has ended.', status: 409, code: 'final' });
   answer = json(403, { detail: 'The token does not allow requests on this job.' });
@@ -94,9 +94,9 @@ test('what the gateway says against it', async () => {
   await assert.rejects(requestJob('a', 'cancel'), { status: 0, code: 'unreachable' });
 });
 
-// -- as a component sees it ----------------------------------------------------
+// -- the store of a component ----------------------------------------------------
 
-/** A connection of which a test says what it knows of the one job. */
+/** A connection whose state of the job is set by the test. */
 function connectionWith(state) {
   const listeners = new Set();
   let watched = { job: 'a', epoch: 7, seq: 1, state, denied: null, snapshot: true };
@@ -122,7 +122,7 @@ function shown(state) {
   return { connection, store, phases };
 }
 
-test('it is sending until the state has it, and two presses ask once', async () => {
+test('it is `sending` until the state has the request, and two clicks send one', async () => {
   const { connection, store, phases } = shown(running({ attempt: 3 }));
   assert.deepEqual(store.get().accepts, ['cancel', 'pause']);
   const first = store.ask('cancel');
@@ -132,21 +132,40 @@ test('it is sending until the state has it, and two presses ask once', async () 
   assert.equal(store.get().phase, 'sending');
   connection.learn({ seq: 2, state: running({ attempt: 3, percent: 5 }) });
   assert.equal(store.get().phase, 'sending');
-  connection.learn({ seq: 3, state: asked() });
+  connection.learn({ seq: 3, state: requested() });
   assert.deepEqual(phases, ['sending', 'open']);
   assert.equal(calls.length, 1);
   assert.equal(calls[0].body.attempt, 3);
 });
 
-test('the event may come before the answer', async () => {
+test('the event may arrive before the answer', async () => {
   const { connection, store, phases } = shown(running());
   const asking = store.ask('cancel');
-  connection.learn({ seq: 3, state: asked() });
+  connection.learn({ seq: 3, state: requested() });
   await asking;
   assert.deepEqual(phases, ['sending', 'open']);
 });
 
-test('that it failed stands until it is tried again, or there is another attempt', async () => {
+test('without an answer, what the state has is shown, whichever comes first', async () => {
+  for (const early of [true, false]) {
+    const { connection, store } = shown(running());
+    let fail = () => {};
+    answer = () => new Promise((_, reject) => (fail = () => reject(new TypeError('Failed to fetch'))));
+    const asking = store.ask('cancel');
+    await tick();
+    if (early) connection.learn({ seq: 2, state: requested() });
+    assert.equal(store.get().phase, 'sending');
+    fail();
+    await assert.rejects(asking, { code: 'unreachable' });
+    assert.equal(store.get().phase, early ? 'open' : 'failed');
+    if (!early) connection.learn({ seq: 2, state: requested() });
+    assert.equal(store.get().phase, 'open');
+    assert.equal(store.get().error, null);
+    assert.equal(await store.ask('cancel'), null);
+  }
+});
+
+test('`failed` stays until it is sent again, or there is another attempt', async () => {
   const { connection, store, phases } = shown(running());
   answer = json(403, { detail: 'no' });
   await assert.rejects(store.ask('cancel'), { message: 'no' });
@@ -160,7 +179,7 @@ test('that it failed stands until it is tried again, or there is another attempt
   assert.deepEqual(phases, ['sending', 'failed', 'sending', 'none']);
 });
 
-test('of a job that has ended nothing is left', async () => {
+test('after the end of the job the status is `none`', async () => {
   const { connection, store } = shown(running());
   answer = json(409, { detail: 'The job has ended.', code: 'final' });
   await assert.rejects(store.ask('cancel'));
@@ -168,17 +187,17 @@ test('of a job that has ended nothing is left', async () => {
   assert.deepEqual(store.get(), { accepts: [], verb: null, phase: 'none', reason: null, error: null });
 });
 
-test('what does not concern requests changes no value, and who has left hears nothing', async () => {
+test('other changes do not change the value, and removed listeners are not called', async () => {
   const connection = connectionWith(running());
   const store = requestStore('a', undefined, connection);
-  let heard = 0;
-  const leave = store.subscribe(() => (heard += 1));
+  let received = 0;
+  const leave = store.subscribe(() => (received += 1));
   const before = store.get();
   connection.learn({ seq: 2, state: running({ percent: 3 }) });
   assert.equal(store.get(), before);
   leave();
   leave();
-  connection.learn({ seq: 3, state: asked() });
+  connection.learn({ seq: 3, state: requested() });
   await tick();
-  assert.equal(heard, 0);
+  assert.equal(received, 0);
 });

@@ -1,4 +1,4 @@
-/** `tokenFrom`: a token of the application's own backend, whatever is in the backend's place. */
+/** `tokenFrom`: a token from the application's own backend, or other responses in its place. */
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ import { askForToken } from '../src/tokens.js';
 import { jwt } from './world.js';
 
 const TOKEN = jwt({ sub: 'ann' });
-/** What is answered, by path: status, type, body. */
+/** The responses by path: status, type, body. */
 const ANSWERS = {
   '/text': [200, 'text/plain', `${TOKEN}\n`],
   '/json': [200, 'application/json', JSON.stringify({ token: TOKEN })],
@@ -43,18 +43,18 @@ test('a token as text and as JSON, and no token', async () => {
   assert.deepEqual([await ask('/text'), await ask('/json'), await ask('/nobody')], [TOKEN, TOKEN, null]);
 });
 
-test('a page or an error in its place is no token', async (t) => {
+test('a page or an error instead of a token is not accepted', async (t) => {
   t.mock.method(console, 'warn', () => {});
   await assert.rejects(ask('/deploy'), /\/deploy answered 502/);
   await assert.rejects(ask('/login'), /\/login answered 401/);
   await assert.rejects(ask('/page'), /not a JSON Web Token: it is an HTML page, perhaps the error of a proxy/);
 });
 
-test('what is no token is explained once in the console, in the words of the gateway', async (t) => {
+test("a text that is not a token is explained once in the console, with the gateway's text", async (t) => {
   const table = JSON.parse(await readFile(new URL('../../tests/auth/not_tokens.json', import.meta.url), 'utf8'));
   const warn = t.mock.method(console, 'warn', () => {});
   for (const [text, sentence] of table) {
-    if (text === '') continue; // no token, and no mistake
+    if (text === '') continue; // no token, which is not an error
     for (let times = 0; times < 3; times++) await assert.rejects(askForToken(text, { setTimeout, clearTimeout }), { message: sentence });
   }
   const sentences = new Set(table.slice(1).map(([, sentence]) => `progress-gateway: ${sentence}`));

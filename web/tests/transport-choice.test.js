@@ -5,17 +5,17 @@ import { TransportChoice } from '../src/transport-choice.js';
 
 const fail = (choice, times) => Array.from({ length: times }, () => (choice.blocked(), choice.index));
 
-test('two failures, then each other transport once, then again', () => {
+test('the first transport is tried twice, each other one once, then all again', () => {
   assert.deepEqual(fail(new TransportChoice(3), 9), [0, 1, 2, 0, 0, 1, 2, 0, 0]);
 });
 
-test('where the best has worked, it is trusted longer', () => {
+test('if the first transport has worked before, it is tried more often', () => {
   const choice = new TransportChoice(3);
   choice.succeeded();
   assert.deepEqual(fail(choice, 5), [0, 0, 0, 1, 2]);
 });
 
-test('what lives forgives, and what is lost is tried from the best again', () => {
+test('success resets the failures, and after a loss the first transport is tried again', () => {
   const choice = new TransportChoice(3);
   choice.blocked();
   choice.succeeded();

@@ -6,7 +6,7 @@ import { ago, describe, duration, rateTextOf, passed, roughly } from '../src/vie
 const NOW = 1_000;
 const see = (state, floor) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, state }, NOW, floor);
 
-test('nothing heard, never seen, refused', () => {
+test('nothing received, unknown, denied', () => {
   assert.deepEqual([describe(null, NOW).look, describe(null, NOW).figure], ['unknown', '']);
   assert.equal(see(null).figure, 'Not known yet');
   const denied = describe({ job: 'a', epoch: null, seq: 0, state: null, denied: 'too_many_jobs' }, NOW);
@@ -26,14 +26,14 @@ test('a running job', () => {
   assert.equal(see({ status: 'running' }).percent, null);
 });
 
-test('a unit from right to left leaves the order of the numbers', () => {
+test('a right-to-left unit does not change the order of the numbers', () => {
   const state = { status: 'running', done: 3, total: 10, unit: 'קבצים', eta: 7, percent: 30 };
   assert.equal(see(state).amount, '\u200e3 / 10 קבצים');
   assert.equal(rateTextOf(state, NOW), '\u200e1 קבצים a second');
   assert.equal(see({ ...state, unit: 'files' }).amount, '3 / 10 files');
 });
 
-test('a group says how many of its children have ended', () => {
+test('a group shows how many of its children have ended', () => {
   const children = { expected: 1000, queued: 0, running: 8, succeeded: 409, failed: 3, cancelled: 0 };
   const amount = (state) => see({ status: 'running', percent: 41.2, ...state }).amount;
   assert.equal(amount({ children }), '412 / 1,000 · 3 failed');
@@ -42,20 +42,20 @@ test('a group says how many of its children have ended', () => {
   assert.equal(amount({ children: { ...children, expected: 412, running: 0 } }), '412 · 3 failed');
 });
 
-test('an estimate that ran out says nothing, unless the job is almost done', () => {
+test('an estimate that has run out is not shown, unless the job is almost done', () => {
   const eta = (eta, percent, floor) => see({ status: 'running', eta, percent, updated_at: NOW - 10 }, floor).time;
   for (const percent of [undefined, 0, 64, 94.9]) assert.deepEqual([11, 10, 6, 1].map((left) => eta(left, percent)), ['1 s left', '', '', ''], String(percent));
   for (const percent of [95, 99.99]) assert.deepEqual([11, 10, 6, 1].map((left) => eta(left, percent)), ['1 s left', 'almost done', 'almost done', '']);
   assert.equal(eta(10, 60, 97), 'almost done', 'by what the bar shows');
 });
 
-test('the bar never goes below what the attempt has reached', () => {
+test('the bar never falls within an attempt', () => {
   assert.equal(see({ status: 'running', percent: 20 }, 40).percent, 40);
   assert.equal(see({ status: 'running', percent: 20 }, 40).figure, '40%');
   assert.equal(see({ status: 'running' }, 40).percent, null);
 });
 
-test('health shows only while the job runs', () => {
+test('health is shown only while the job runs', () => {
   assert.equal(see({ status: 'running', health: 'stalled', percent: 37, updated_at: NOW - 42 }).figure, 'Stalled at 37%');
   assert.equal(see({ status: 'running', health: 'stalled', updated_at: NOW - 42 }).time, 'no update for 42 s');
   assert.equal(see({ status: 'running', health: 'lost' }).word, 'Lost');
@@ -87,34 +87,34 @@ test('times', () => {
   assert.deepEqual([0, 12, 240, 7200, 200_000].map(ago), ['just now', '12 s ago', '4 min ago', '2 h ago', '2 d ago']);
 });
 
-test('the pace, in the unit that the estimate is of', () => {
+test('the rate has the unit of the estimate', () => {
   const pace = (state) => rateTextOf({ status: 'running', percent: 50, eta: 10, ...state }, NOW);
   assert.equal(pace({ done: 60_000, total: 120_000, unit: 'files' }), '6,000 files a second');
   assert.equal(pace({ done: 30e6, total: 60e6, unit: 'bytes' }), '3.0 MB a second');
-  assert.equal(pace({ done: 5, total: 100, unit: 'files' }), '5 % a second', 'files of a phase say nothing of the whole');
+  assert.equal(pace({ done: 5, total: 100, unit: 'files' }), '5 % a second', 'files of a phase do not count for the whole job');
   assert.equal(pace({ percent: 99, eta: 3_000 }), '0.000333 % a second');
   assert.deepEqual([pace({ eta: undefined }), pace({ status: 'failed' }), pace({ updated_at: NOW - 11 })], ['', '', '']);
 });
 
-test('in German and in Chinese, with their numbers, and with words of its own', async () => {
+test('texts and numbers in German, in Chinese, and with replaced texts', async () => {
   const { configure } = await import('../src/settings.js');
   const running = { status: 'running', done: 1_234_567, total: 9_000_000, unit: 'B', percent: 13.7, eta: 100, updated_at: 1_000, attempt: 2 };
-  const told = (locale, words, state = running) => {
+  const viewIn = (locale, words, state = running) => {
     configure({ locale, words });
     return describe({ job: 'a', epoch: 1, seq: 1, denied: null, snapshot: true, state }, 1_000);
   };
   try {
-    assert.deepEqual([told('en').amount, told('en').time, told('en').attempt], ['1.2 / 9.0 MB', '1 min 40 s left', 'attempt 2']);
-    const german = told('de-AT');
+    assert.deepEqual([viewIn('en').amount, viewIn('en').time, viewIn('en').attempt], ['1.2 / 9.0 MB', '1 min 40 s left', 'attempt 2']);
+    const german = viewIn('de-AT');
     const group = { status: 'running', children: { expected: 1000, queued: 0, running: 0, succeeded: 400, failed: 3, cancelled: 1 } };
-    assert.equal(told('de', undefined, group).amount, '404 / 1.000 · 3 fehlgeschlagen · 1 abgebrochen');
-    assert.equal(told('zh', undefined, group).amount, '404 / 1,000 · 3 个失败 · 1 个已取消');
-    told('de-AT');
+    assert.equal(viewIn('de', undefined, group).amount, '404 / 1.000 · 3 fehlgeschlagen · 1 abgebrochen');
+    assert.equal(viewIn('zh', undefined, group).amount, '404 / 1,000 · 3 个失败 · 1 个已取消');
+    viewIn('de-AT');
     assert.deepEqual([german.amount, german.time, german.attempt, german.figure], ['1,2 / 9,0 MB', 'noch 1 Min. 40 s', '2. Versuch', '13\u00a0%']);
-    const chinese = told('zh-Hans-CN');
+    const chinese = viewIn('zh-Hans-CN');
     assert.deepEqual([chinese.word, chinese.time, chinese.attempt], ['进行中', '剩余 1 分钟 40 秒', '第 2 次尝试']);
-    assert.equal(told('en', { failed: 'Oh no' }, { status: 'failed' }).figure, 'Oh no');
-    assert.equal(told('fr', undefined, { status: 'running', done: 1234.5, unit: 'rows' }).amount, '1\u202f234,5 rows');
+    assert.equal(viewIn('en', { failed: 'Oh no' }, { status: 'failed' }).figure, 'Oh no');
+    assert.equal(viewIn('fr', undefined, { status: 'running', done: 1234.5, unit: 'rows' }).amount, '1\u202f234,5 rows');
     const { words: english } = (configure({ locale: 'en', words: undefined }), (await import('../src/words.js')).currentLanguage());
     for (const locale of ['de', 'zh']) {
       configure({ locale });
@@ -128,11 +128,11 @@ test('in German and in Chinese, with their numbers, and with words of its own', 
   }
 });
 
-test('of a long error the end is shown, where the reason is', () => {
-  const told = (error) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, snapshot: true, state: { status: 'failed', error } }, 0).error;
-  assert.equal(told('disk full\n'), 'disk full');
+test('the end of a long error is shown, because the reason is there', () => {
+  const viewIn = (error) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, snapshot: true, state: { status: 'failed', error } }, 0).error;
+  assert.equal(viewIn('disk full\n'), 'disk full');
   const trace = ['Traceback (most recent call last):', ...Array.from({ length: 40 }, (_, i) => `  File "a.py", line ${i}`), 'ValueError: row 8001 has 3 columns'].join('\n');
-  assert.match(told(trace), /^…[^]*ValueError: row 8001 has 3 columns$/);
-  assert.ok(told(trace).split('\n').length <= 4);
-  assert.match(told(`${'x'.repeat(3_000)} no space left`), /^…x+ no space left$/);
+  assert.match(viewIn(trace), /^…[^]*ValueError: row 8001 has 3 columns$/);
+  assert.ok(viewIn(trace).split('\n').length <= 4);
+  assert.match(viewIn(`${'x'.repeat(3_000)} no space left`), /^…x+ no space left$/);
 });

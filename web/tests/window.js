@@ -1,3 +1,3 @@
-/** Imported before the client: a browser, as far as that can tell. */
+/** Imported before the client: a minimal browser environment. */
 
 globalThis.window = globalThis;

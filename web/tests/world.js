@@ -1,8 +1,7 @@
 /**
- * The world that tests hand to the client: a clock that moves only when told,
- * sockets that a test holds by the other end, and chance that is what the test
- * says. Rules: no real timer, no real socket, no sleep; microtasks are flushed by
- * `tick`, which is the only thing a test awaits.
+ * The environment that tests give to the client: a clock that the test advances, sockets whose
+ * other end the test has, and random numbers that the test chooses. Rules: no real timer, no real
+ * socket, no sleep. `tick` runs microtasks, and is the only function that a test awaits.
  */
 
 export class FakeSocket {
@@ -27,27 +26,27 @@ export class FakeSocket {
     this.closed ??= { code };
   }
 
-  // -- the gateway's end
+  // -- the gateway's side
 
   open() {
     this.onopen?.({});
   }
 
-  say(...frames) {
+  deliver(...frames) {
     this.onmessage?.({ data: frames.map((frame) => JSON.stringify(frame)).join('\n') });
   }
 
   welcome(fields = {}) {
     this.open();
-    this.say({ type: 'welcome', node: 'n1', time: 0, ping_interval: 25, limits: {}, ...fields });
+    this.deliver({ type: 'welcome', node: 'n1', time: 0, ping_interval: 25, limits: {}, ...fields });
   }
 
-  die(code = 1006, reason = '') {
+  drop(code = 1006, reason = '') {
     this.onclose?.({ code, reason });
   }
 
-  /** What was sent since the last call. */
-  heard() {
+  /** The commands sent since the last call. */
+  received() {
     return this.sent.splice(0);
   }
 }
@@ -65,12 +64,12 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
     get socket() {
       return sockets.at(-1);
     },
-    /** By how much somebody has set the machine's clock, milliseconds. */
+    /** The offset of the machine's clock, milliseconds. */
     set: 0,
     get pending() {
       return timers.size;
     },
-    /** The handler of HTTP requests; by default nobody answers. */
+    /** The handler of HTTP requests; by default there is no response. */
     fetch: () => Promise.reject(new TypeError('nobody answers')),
     wake: () => wakers.forEach((wake) => wake()),
     hide() {
@@ -82,13 +81,13 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
       this.wake();
     },
 
-    /** The machine sleeps: the clock goes on, no timer does; those that were due then ring late. */
+    /** The machine sleeps: the clock continues, timers do not, and due timers fire late. */
     async sleep(ms) {
       now += ms;
       await this.pass(0);
     },
 
-    /** Let time pass; timers fire in order, at their time. */
+    /** Advance the clock; timers fire in order, at their time. */
     async pass(ms) {
       const end = now + ms;
       await tick();
@@ -108,7 +107,7 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
         constructor(url, protocols) {
           super(url, protocols);
           sockets.push(this);
-          world.dialled?.(this);
+          world.connected?.(this);
         }
       },
       setTimeout(callback, ms) {
@@ -145,7 +144,7 @@ export const step = (job, epoch, prev, seq, fields) => ({
   type: 'progress', job, epoch, prev, seq, state: state(fields),
 });
 
-/** A small repeatable random source (mulberry32). */
+/** A small random generator with a seed (mulberry32). */
 export function seeded(seed) {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
@@ -155,5 +154,5 @@ export function seeded(seed) {
   };
 }
 
-/** A token with these claims, signed by nobody. */
+/** An unsigned token with these claims. */
 export const jwt = (claims) => `x.${btoa(JSON.stringify(claims)).replace(/=/g, '').replace(/\+/g, '-').replace(/\//g, '_')}.y`;

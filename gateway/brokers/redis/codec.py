@@ -182,8 +182,7 @@ def parse_position(answer: object) -> Position | None:
 
 def _checked(data: Raw, *, parsed: bool = False) -> Raw:
     """Return `data`, or raise `Unreadable` if it is not JSON (unless it was `parsed`), or nests
-    more
-    deeply than an update may."""
+    more deeply than an update may."""
     text = bytes(data)
     if text.count(b"[") + text.count(b"{") > MAX_DATA_DEPTH and _depth(text) > MAX_DATA_DEPTH:
         raise Unreadable(f"data nests more than {MAX_DATA_DEPTH} deep")

@@ -8,10 +8,9 @@ loss; any of them is enough:
     the feed ends before the position        the server was rolled back
     another server, or replication id      a replica was promoted, Redis was restarted
 
-`take`, `check_feed` and `check_no_entries` return the reason. In that case they
-have moved the position to the end of the feed, so that a read of all jobs afterwards, and the next
-events of the feed, are complete together.
-Pure: no I/O, no clock.
+`take`, `check_feed` and `check_no_entries` return the reason. In that case they have moved the
+position to the end of the feed, so that a read of all jobs afterwards, and the next events of the
+feed, are complete together. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ class Poller:
         """Deliver `FEED_RESET` if any of the reasons is not None."""
         found = [reason for reason in reasons if reason is not None]
         for reason in found:
-            log.warning("%s: %s", self.shard.feed, reason)
+            log.warning("%s: events may be lost: %s", self.shard.feed, reason)
         if found:
             self._losses += 1
             await self._deliver(send, FEED_RESET)
@@ -312,14 +312,14 @@ class Poller:
         # For clients that publish with FCALL. A server that is too old or forbids it has none.
         (answer,) = await link.execute([("FUNCTION", "LOAD", "REPLACE", FUNCTIONS)])
         if isinstance(answer, Exception):
-            log.debug("%s: no functions: %s", self.shard.feed, answer)
+            log.debug("%s: cannot load the Redis functions: %s", self.shard.feed, answer)
         return link
 
     async def _reconnect(self, send: trio.MemorySendChannel[Sequence[Event]]) -> Link:
         link = await self._connect()
         self._cursor.check_feed(await self._check_feed(link))
         self._error = None
-        log.info("%s: connected again", self.shard.feed)
+        log.info("%s: reconnected", self.shard.feed)
         # Also if the check has found no loss: comparing all jobs after an outage costs little.
         await self._deliver(send, FEED_RESET)
         return link

@@ -24,4 +24,4 @@ class UnreadableRecords:
         self.count += 1
         if key not in self._keys and len(self._keys) < MAX_KEYS:
             self._keys.add(key)
-            log.warning("%s cannot be read, so its job counts as unknown: %s", key, error)
+            log.warning("%s is not a valid record, treating its job as unknown: %s", key, error)

@@ -1,4 +1,4 @@
-"""A Redis as its URL names it. Pure, and light to import: workers check theirs with it.
+"""The address of a Redis, from its URL. Pure, and fast to import, because workers use it too.
 
     redis://[[user]:password@]host[:port][/db]          one server; rediss:// with TLS
     unix://[[user]:password@]/path/to/socket[?db=0]
@@ -9,7 +9,7 @@
 
     prefix=progress     what all keys begin with
     shards=1            into how many feeds the jobs are divided (in a cluster: as many as
-                        it has primaries). Everyone who uses the prefix must say the same
+                        it has primaries). All programs that use the prefix must have the same value
     db=, ssl_ca_certs=, ssl_certfile=, ssl_keyfile=, ssl_cert_reqs=, ssl_check_hostname=
                         as redis-py has them
     sentinel_username=, sentinel_password=
@@ -50,7 +50,7 @@ _TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_che
 
 
 class Address(NamedTuple):
-    """Where a Redis is, and which keys in it are meant."""
+    """The address of a Redis, and the prefix of the keys in it."""
 
     kind: Kind
     hosts: tuple[tuple[str, int], ...]
@@ -58,7 +58,7 @@ class Address(NamedTuple):
     path: str | None
     """The path of the Unix socket."""
     service: str | None
-    """What the Sentinels call the primary."""
+    """The name of the service that the Sentinels monitor."""
     options: dict[str, str | int]
     """The options for redis-py's connections."""
     tls: bool
@@ -119,7 +119,7 @@ def parse_address(url: str) -> Address:
 
 
 def _path(parts: SplitResult, kind: Kind, authority: str) -> tuple[str | None, str | None, str]:
-    """What the path says: of a socket, the service, and the database."""
+    """The parts of the URL's path: the socket, the service, and the database."""
     path = unquote(parts.path)
     if parts.scheme == "unix":
         if authority or not path.strip("/"):

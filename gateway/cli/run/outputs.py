@@ -164,7 +164,7 @@ class Outputs:
                 # Not on `_changed`, which is notified of each piece of output.
                 self._finished.wait(pause)
         except Exception:  # noqa: BLE001 - our defect, and not the command's
-            _log.exception("job %s: what its command prints is read no more", self._job)
+            _log.exception("job %s: reading the output of its command failed", self._job)
 
     def _gathered(self) -> bool:
         return any(buffer for buffer, _ in self._inputs)

@@ -48,7 +48,7 @@ def serve_until_signal(
     trusted_proxies: tuple[Network, ...],
     client_ip_header: str,
     shutdown_delay: float | None,
-    exit_if_away: bool,
+    exit_if_unavailable: bool,
     supervised: bool = False,
     **of_the_authenticator: Any,
 ) -> None:
@@ -65,7 +65,7 @@ def serve_until_signal(
 
     Raises:
         InvalidSettings: One of them is wrong.
-        BrokerUnavailable: The Redis does not answer, with `exit_if_away`.
+        BrokerUnavailable: The Redis does not answer, with `exit_if_unavailable`.
     """
     configure_gc()
     file_limit.raise_to_allowed()
@@ -84,7 +84,7 @@ def serve_until_signal(
         internal=None if internal_bind is None else Internal(internal_bind, internal),
         insecure=insecure,
         proxies=Proxies(trusted_proxies, client_ip_header),
-        wait_for_broker=not exit_if_away,
+        wait_for_broker=not exit_if_unavailable,
     )
     stop = Stop()
     delay = default_shutdown_delay(supervised) if shutdown_delay is None else shutdown_delay

@@ -102,8 +102,7 @@ class WatchClient:
     mode: Mode
     token: Token
     """A token file is read for each connection. While the gateway refuses its token, the client
-    tries
-    again."""
+    tries again."""
     display: Display
     window: tuple[float, float] | None = None
     """The retry window of the gateway, in seconds."""

@@ -43,7 +43,7 @@ class Cluster:
         give_up_at = monotonic() + FORMS_WITHIN
         while not all(map(self._formed, self.primaries)):
             assert monotonic() < give_up_at, "the cluster does not form"
-            sleep(0.05)  # its members send no event when they agree
+            sleep(0.05)  # there is no notification when its members agree
 
     def flush(self) -> None:
         for server in self.primaries:
@@ -83,7 +83,7 @@ def _session_cluster() -> Cluster:
 
 
 def session_cluster() -> Cluster:
-    """The one of the session, empty."""
+    """The cluster of the session, emptied."""
     cluster = _session_cluster()
     cluster.flush()
     return cluster

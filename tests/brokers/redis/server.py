@@ -83,7 +83,7 @@ class Server:
         wait_for(self.client, self.process)
 
     def kill(self) -> None:
-        """SIGKILL, and everything in it is lost."""
+        """SIGKILL; all its data are lost."""
         self.process.kill()
         self.process.wait()
 
@@ -101,7 +101,7 @@ def _session_server() -> Server:
 
 
 def session_server() -> Server:
-    """The one of the session, empty."""
+    """The server of the session, emptied."""
     server = _session_server()
     server.client.flushall()
     return server
@@ -116,7 +116,7 @@ def on_test_clock(name: str) -> str:
 
 @contextmanager
 def using_test_clock() -> Iterator[None]:
-    """Brokers that are made in this context use the test clock."""
+    """Inside this context new brokers use the test clock."""
     scripts: Any = {
         name.upper(): Script.of(on_test_clock(name))
         for name in ("publish", "expire_leases", "reissue")

@@ -69,7 +69,7 @@ async def test_all_keys_expire_without_a_running_node(server: Server) -> None:
     await broker.publish("a", Update(percent=5))
     assert [server.client.ttl(key) for key in keys] == [-1, -1]  # no check is due: nothing to do
     server.client.set(CLOCK, 1601)
-    await broker.publish("a", Update())  # unchanged, but a report
+    await broker.publish("a", Update())  # unchanged, but it is a report
     assert [server.client.ttl(key) for key in keys] == [4200, 4200]
     broker.close()
 
@@ -143,7 +143,7 @@ async def test_a_failed_shard_does_not_block_lease_checks_of_others(server: Serv
 
 
 async def test_a_change_of_the_clock_expires_no_lease(server: Server) -> None:
-    """Healthy workers have their whole lease to report again; a dead one is detected."""
+    """Healthy workers get a whole lease to report again; a worker that has died is detected."""
     server.client.set(CLOCK, 1_000_000)
     with using_test_clock():
         broker = RedisBroker(server.url)
@@ -222,9 +222,9 @@ async def test_the_reason_of_a_refusal_is_in_errors_and_logged_once(
         server.client.execute_command(*allow)
     await broker.publish("a", Update(percent=2))
     assert broker.unavailable_reason is None
-    said = [record.getMessage() for record in caplog.records]
-    assert [kind in text for text in said] == [True, False]
-    assert said[1] == "Redis accepts updates again"
+    logged = [record.getMessage() for record in caplog.records]
+    assert [kind in text for text in logged] == [True, False]
+    assert logged[1] == "Redis accepts updates again"
 
 
 async def test_lists_do_not_delay_updates(broker: RedisBroker, server: Server) -> None:
@@ -233,7 +233,7 @@ async def test_lists_do_not_delay_updates(broker: RedisBroker, server: Server) -
 
     await make_one()
     async with trio.open_nursery() as nursery:
-        server.client.client_pause(200)  # for these milliseconds it answers no client
+        server.client.client_pause(200)  # during these milliseconds Redis answers no client
         for _ in range(40):
             nursery.start_soon(make_one)
         await trio.testing.wait_all_tasks_blocked()
@@ -322,7 +322,8 @@ async def test_key_prefixes_are_independent(broker: RedisBroker, server: Server)
 
 
 async def test_a_job_with_one_event_has_no_log(broker: RedisBroker, server: Server) -> None:
-    """Its record is its history. The log is made with the second event, and has the first too."""
+    """The record alone is the history. The second event creates the log, which then has the first
+    event too."""
     first = await broker.publish("a", Update(status="succeeded", message="m", data=Raw(b"[1.0]")))
     assert not server.client.exists("progress:log:a")
     event = (await broker.read(["a"]))["a"]
@@ -343,9 +344,11 @@ async def test_a_job_with_one_event_has_no_log(broker: RedisBroker, server: Serv
 async def test_many_jobs_with_one_event_use_little_memory(
     broker: RedisBroker, server: Server
 ) -> None:
-    """Without what Redis keeps of the feed, which has a bound of its own."""
+    """Without the feed, whose length is limited."""
     jobs = [f"import:{number}" for number in range(1000)]
-    await broker.publish(jobs[0], Update(status="succeeded"))  # what there is once
+    await broker.publish(
+        jobs[0], Update(status="succeeded")
+    )  # memory that does not depend on the number of jobs
     server.client.delete("progress:feed")
     before = server.client.info("memory")["used_memory_dataset"]
     for job in jobs[1:]:
@@ -374,7 +377,7 @@ def test_an_invalid_url_is_rejected(url: str) -> None:
 
 
 async def test_a_second_feed_does_not_affect_calls(server: Server) -> None:
-    """Such as that of the demo, beside its node's."""
+    """Such as the feed of the demo, beside that of its node."""
     broker = RedisBroker(server.url)
     async with broker.feed():
         await broker.publish("a", Update(done=1))

@@ -69,7 +69,8 @@ def test_missing_events_anywhere_are_detected(start: int, missing: set[int]) -> 
         events, wrong = cursor.take(entries)
         assert len(events) == len(entries)
         assert bool(wrong) == bool(missing - set(range(max(set(range(10)) - missing), 10)))
-    # What is missing at the end shows when the feed is checked and has nothing new.
+    # Events that are missing at the end are detected when the feed is checked and has no new
+    # events.
     cursor.check_feed(at(start + 10))
     assert (cursor.check_no_entries() is not None) == (9 in missing)
 
@@ -80,7 +81,7 @@ def test_a_rollback_and_another_server_are_detected() -> None:
     assert (cursor.id, cursor.number) == ("1002-0", 2)
     assert cursor.check_feed(at(2)) is None
     assert cursor.check_feed(at(7, server=b"t")) == "another server answers"
-    assert cursor.id == "1007-0"  # what is between was of use to those who repaired it
+    assert cursor.id == "1007-0"  # the events between them only restored lost states
     assert cursor.check_feed(at(7, server=b"t", generation=9)) == "another server answers"
 
 

@@ -86,7 +86,7 @@ UNREADABLE_ALONE: dict[str, Callable[[Any], None]] = {
     "a percentage above 100": spoil(percent="250"),
     "a message that is too long": spoil(message="x" * 200_000),
 }
-"""What scripts can work with, and readers refuse."""
+"""Data that the scripts can process, and that readers refuse."""
 
 
 @pytest.mark.parametrize("name", [*FOREIGN, *UNREADABLE_ALONE])
@@ -104,8 +104,8 @@ async def test_a_foreign_key_is_an_unknown_job_and_others_are_read(
         assert (await broker.positions(["bad", "good"]))["good"] == good
         await broker.history("bad", after=UNSEEN)
         assert broker.unreadable == 6
-    said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert sum(f"{LAST} cannot be read" in text for text in said) == 1
+    logged = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert sum(f"{LAST} is not a valid record" in text for text in logged) == 1
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -125,7 +125,7 @@ async def test_publishing_to_a_foreign_key_is_refused_and_names_it(
 
 
 def counted(server: Server) -> object:
-    """The counters, without what the feed's own node writes there now and then."""
+    """The counters, without the fields that the feed's own node writes at intervals."""
     return server.client.hmget("progress:counters", "events", "epoch", "generation")
 
 

@@ -157,13 +157,13 @@ jsons = st.sampled_from(
 @example("data", '"\\ud800"')
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_accepted_update_can_be_read(server: Server, field: str, value: str | bytes) -> None:
-    """However odd the value is: it is refused, or the event in the feed is whole."""
+    """Any value is either refused, or the event in the feed is complete."""
     server.client.flushall()
     raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
     try:
         fcall(server, "a", field, raw)
     except redis.ResponseError as error:
-        assert f"INVALID {field}" in str(error)  # noqa: PT017 - a refusal is one of two answers
+        assert f"INVALID {field}" in str(error)  # noqa: PT017 - a refusal is one of two valid results
         return
     ((_, fields),) = server.client.xrange("progress:feed")
     _, event = decode(fields[b"event"])
@@ -192,7 +192,7 @@ counts = (
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_number_is_parsed_like_over_http(server: Server, field: str, value: float) -> None:
-    """Both take it and keep the same, or both refuse it."""
+    """Both accept it and store the same value, or both refuse it."""
     server.client.flushall()
     text = json.dumps(value)
     try:

@@ -52,7 +52,7 @@ def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Failover:
-    """What the server has now is what the replica has got."""
+    """Remember the server's current data as the replica's."""
 
     def __init__(self, server: Server, *more: str) -> None:
         self._client = server.client
@@ -89,8 +89,8 @@ async def until_last(sink: Sink, **wanted: object) -> None:
 async def test_an_end_at_a_reused_position_is_shown(
     mode: str, lost: int, broker: RedisBroker, server: Server
 ) -> None:
-    """Of 5 updates the replica misses the last `lost`; then the job ends at a lower, or
-    the same, position as a client has seen, in the same epoch: no node has noticed the loss."""
+    """The replica misses the last `lost` of 5 updates. Then the job ends at the same position that
+    a client has seen, or a lower one, in the same epoch, because no node has detected the loss."""
     node = Node(broker)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
@@ -134,7 +134,7 @@ async def test_a_record_of_an_earlier_generation_gets_a_new_position_when_read(
 
 
 async def restore(server: Server, events: list[Event]) -> None:
-    """Say what was seen, as a node's poller does."""
+    """Register and send the states that were seen, like a node's poller."""
     address = parse_address(server.url)
     connector = RedisConnector(open_servers(address, calls=1))
     limiter = trio.CapacityLimiter(1)
@@ -151,7 +151,7 @@ async def newest(broker: RedisBroker) -> State:
 async def test_states_that_nodes_have_seen_are_restored(
     broker: RedisBroker, server: Server
 ) -> None:
-    """Each has seen something else, and the one that has seen most comes last."""
+    """The nodes have seen different states, and the one with the newest states reconnects last."""
     data = Raw(b'{"a":[1.50]}')
     async with broker.feed():
         await broker.publish("a", Update(done=1, total=9, lease=7, run="r", start=True))
@@ -200,8 +200,8 @@ async def test_a_flushed_job_is_restored(status: Any, broker: RedisBroker, serve
 async def test_a_run_that_begins_after_a_flush_is_the_next_attempt(
     broker: RedisBroker, server: Server
 ) -> None:
-    """The next after those that nodes have seen. Its worker has got another number, and may use
-    both."""
+    """It becomes the attempt after those that nodes have seen. Its worker has another number, and
+    may use either."""
     for _ in range(3):
         await broker.publish("a", Update(start=True, status="failed"))
     seen = await broker.read(["a"])
@@ -222,7 +222,7 @@ async def test_a_run_that_begins_after_a_flush_is_the_next_attempt(
 async def test_a_run_of_which_only_the_start_was_shown_is_the_same_attempt(
     status: Any, broker: RedisBroker, server: Server
 ) -> None:
-    """Redis was restarted and knows more than any node has read before."""
+    """Redis was restarted and has newer states than any node has read before."""
     await broker.publish("a", Update(start=True, run="r", status=status))
     seen = await broker.read(["a"])
     await restore(server, [seen["a"]])
@@ -275,7 +275,7 @@ async def test_a_flushed_server_with_a_slow_clock_reuses_no_epoch(
         with trio.fail_after(5):
             while not server.client.hexists(
                 "progress:counters", "generation"
-            ):  # the look's own pace
+            ):  # the interval of the poller's checks
                 await feed.receive()
         event = (await broker.read(["a"]))["a"]
     assert seen.epoch > far
@@ -286,7 +286,8 @@ async def test_a_flushed_server_with_a_slow_clock_reuses_no_epoch(
 async def test_a_replica_older_than_the_first_node_begins_a_generation(
     broker: RedisBroker, server: Server
 ) -> None:
-    """It knows no server, and its epochs are newer, because a worker has written there since."""
+    """It has no identity of a server yet, and newer epochs, because a worker has written to it
+    since."""
     server.client.hset("progress:counters", "epoch", 2**52)
     written = await broker.publish("a", Update(start=True))
     failover = Failover(server)
@@ -353,7 +354,7 @@ async def test_a_group_continues_after_its_server_has_lost_children(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_group_that_is_brought_back_counts_what_its_children_have_reported_meanwhile(
+async def test_a_restored_group_counts_the_reports_of_its_children_since_then(
     broker: RedisBroker, server: Server
 ) -> None:
     await broker.publish("a", Update(children=2))
@@ -374,10 +375,10 @@ async def test_a_group_that_is_brought_back_counts_what_its_children_have_report
     assert (state.status, state.children) == ("succeeded", Children(2, succeeded=2))
 
 
-async def test_an_end_of_a_group_that_is_brought_back_is_the_one_that_was_shown(
+async def test_a_restored_end_of_a_group_is_the_one_that_was_shown(
     broker: RedisBroker, server: Server
 ) -> None:
-    """The server had lost that a child was tried again, which had opened the group's attempt."""
+    """The server had lost the retry of a child, which had opened the group's attempt."""
     await broker.publish("a", Update(children=1))
     await broker.publish("a/x", Update(status="failed"))
     failover = Failover(server, "last:a/x", "log:a/x", "children:a")

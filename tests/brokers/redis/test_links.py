@@ -43,9 +43,9 @@ async def test_silent_sentinels_delay_a_check_briefly_and_no_command(
         began = trio.current_time()
         assert await link.is_current()
         assert trio.current_time() - began == SENTINEL_TIMEOUT
-        assert await link.is_current()  # the first question is still open
+        assert await link.is_current()  # the first check is still waiting
         assert trio.current_time() - began == SENTINEL_TIMEOUT
-        # The virtual clock may jump before the thread of the first question has begun.
+        # The virtual clock may jump before the thread of the first check has begun.
         assert await trio.to_thread.run_sync(servers.was_asked.wait, 30)
         assert servers.asked == 1
         assert await link.execute([("PING",)]) == [b"PONG"]

@@ -70,7 +70,7 @@ asking = st.builds(
     ),
 )
 REAP = None
-"""In place of an update: a reaper comes by."""
+"""Used instead of an update: leases are checked."""
 steps = st.one_of(
     st.tuples(st.sampled_from(JOBS), own),
     st.tuples(st.sampled_from(JOBS), own),
@@ -95,7 +95,7 @@ histories = st.lists(st.tuples(steps, ticks), min_size=1, max_size=40)
 
 
 class Lua:
-    """The scripts, and what lies in Redis."""
+    """The scripts, and the data in Redis."""
 
     def __init__(self, server: Server) -> None:
         self.client = server.client
@@ -200,7 +200,7 @@ def test_lua_and_python_compute_the_same_groups(server: Server, history: Any) ->
 
 @given(st.lists(st.tuples(late_steps, ticks), min_size=3, max_size=20))
 @settings(max_examples=EXAMPLES, deadline=None)
-def test_who_begins_later_is_asked_what_holds_on(history: Any) -> None:
+def test_a_job_that_begins_later_gets_the_lasting_request_of_its_group(history: Any) -> None:
     trio.run(compare, Lua(session_server()), history)
 
 
@@ -227,7 +227,7 @@ async def compare(lua: Lua, history: Any) -> None:
 
 
 def check(group: str, before: State | None, state: State | None, broker: MemoryBroker) -> None:
-    """What holds of a group after each step."""
+    """Check a group after each step."""
     if state is None or state.children is None:
         return
     contributed = broker._contributions.of(group)
@@ -252,7 +252,7 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
     elif running:
         assert state.health == ("stalled" if "stalled" in running else "lost")
         assert state.eta is None
-    # A start while it is queued opens the same attempt anew.
+    # A start while it is queued opens the same attempt again.
     if before is not None and before.attempt == state.attempt and before.status != "queued":
         assert (state.percent or 0) >= (before.percent or 0)
         if before.final:
@@ -260,8 +260,8 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
 
 
 def check_asked(job: str, after: dict[str, State], broker: MemoryBroker) -> None:
-    """A running job that has just reported has what holds on in the groups above it, unless it was
-    asked something later."""
+    """Check that a running job that has just reported has the lasting request of the groups above
+    it, unless it got a later one."""
     state = after.get(job)
     if state is None or state.status != "running" or not state.accepts:
         return
@@ -312,7 +312,7 @@ def test_a_group_is_the_sum_of_its_children_in_any_order(data: st.DataObject) ->
 
 async def at_rest(updates: list[tuple[str, Update]]) -> None:
     broker = MemoryBroker(LIMITS, clock=lambda: START, monotonic=lambda: START)
-    alone: dict[str, Record] = {}  # each job by itself, as if there were no groups
+    alone: dict[str, Record] = {}  # each job alone, as if there were no groups
     for job, update in updates:
         await broker.publish(job, update)
         if update.children is UNSET:

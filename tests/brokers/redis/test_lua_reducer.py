@@ -22,7 +22,7 @@ from tests.model.test_reducer import any_update, texts, ticks
 from tests.traceparents import OTHER, SPAN
 
 EXAMPLES = int(os.environ.get("FOLD_EXAMPLES", "1000"))
-FOR_EVER = 10**9  # seconds of retention: forgetting is not what is tested here
+FOR_EVER = 10**9  # seconds of retention; dropped jobs are not tested here
 KEYS = ["feed", "leases", "recent", "counters", "last", "log"]
 
 whole_updates = st.builds(
@@ -54,7 +54,7 @@ with_requests = st.builds(
     refused=st.none() | texts,
 )
 EXPIRE_LEASES = None
-"""In place of an update: a reaper comes by."""
+"""Used instead of an update: leases are checked."""
 histories = st.lists(
     st.tuples(with_requests | requests | st.just(EXPIRE_LEASES), ticks), min_size=1, max_size=30
 )
@@ -66,7 +66,7 @@ def server() -> Server:
 
 
 def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[list[Any]]:
-    """What the scripts answer to each step, with the hash and the last entries of log and feed."""
+    """The scripts' result of each step, with the hash and the last entries of log and feed."""
     client = server.client
     publish = client.script_load(on_test_clock("publish"))
     reap = client.script_load(on_test_clock("expire_leases"))
@@ -89,7 +89,7 @@ def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[l
 
 
 def letters(record: Record) -> tuple[object, ...]:
-    """All that is in a record, so that 1 is not 1.0."""
+    """All fields of a record as text, so that 1 and 1.0 differ."""
     parts = {name: repr(count) for name, count in record.parts.items()}
     pace = repr(record.pace)
     state = msgspec.json.encode(record.state)
@@ -164,7 +164,7 @@ def test_lua_and_python_give_the_same_records(
             assert (fields, entries, feed) == ({}, [], [])
             continue
         assert letters(stored(fields)) == letters(record)
-        # The span of who reported it is in the feed, and nowhere else.
+        # The traceparent of the report is in the feed, and nowhere else.
         assert b"traceparent" not in fields
         traced = {} if traceparent is None else {b"traceparent": traceparent.encode()}
         assert feed[0][1].keys() == {b"event", *traced}

@@ -29,7 +29,7 @@ def server() -> Server:
 
 @pytest.fixture
 def own_server() -> Iterator[Server]:
-    """One that may be killed."""
+    """A server that the test may kill."""
     server = Server(redis_server())
     yield server
     server.close()
@@ -46,7 +46,7 @@ def pollers(server: Server) -> int:
 
 
 async def until_lost(feed: ReceiveChannel[Sequence[Event]]) -> list[Event]:
-    """The events before the feed's word that some may be missing."""
+    """The events before `FEED_RESET`."""
     events: list[Event] = []
     with trio.fail_after(10):
         while True:
@@ -77,7 +77,7 @@ async def test_leaving_the_feed_closes_its_connection_immediately(
                     nursery.start_soon(feed.receive)
                     assert pollers(server) == 1
                     scope.cancel()
-            while pollers(server):  # the server may be about to notice
+            while pollers(server):  # the server may notice it a moment later
                 await trio.lowlevel.checkpoint()
 
 
@@ -104,7 +104,7 @@ async def test_the_feed_can_be_left_while_nothing_is_read(server: Server) -> Non
 
 
 async def until_offered(feed: ReceiveChannel[Sequence[Event]]) -> None:
-    """Until a batch waits to be taken."""
+    """Wait until a batch waits to be received."""
     assert isinstance(feed, trio.MemoryReceiveChannel)
     while not feed.statistics().tasks_waiting_send:
         await trio.lowlevel.checkpoint()
@@ -161,10 +161,10 @@ async def test_a_restart_of_redis_is_reported_as_a_feed_reset(
         assert await next_done(feed) == 2
     assert again.position.seq == 2
     assert again.position.epoch > first.position.epoch
-    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
-    assert [text.partition(":")[0] for text in said] == [
+    logged = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert [text.partition(":")[0] for text in logged] == [
         "unavailable",
-        "connected again",
+        "reconnected",
     ]
     broker.close()
 
@@ -203,7 +203,9 @@ async def test_trimmed_unread_entries_are_reported(server: Server) -> None:
     async with broker.feed() as feed:
         await broker.publish("a", Update(done=1))
         assert await next_done(feed) == 1
-        with server.client.pipeline() as pipeline:  # at once, so that it is not seen between
+        with (
+            server.client.pipeline() as pipeline
+        ):  # in one transaction, so that the poller sees no state in between
             pipeline.xadd(feed_key, {"event": b"?"})
             pipeline.xtrim(feed_key, 0)
             pipeline.execute()

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """The session's; for MISCONF one whose directory can be changed."""
+    """The server of the session; for MISCONF one whose directory can be changed."""
     if "MISCONF" not in request.node.name:
         yield session_server()
         return
@@ -54,7 +54,7 @@ def configured(client: Any, before: str, **settings: Any) -> Iterator[None]:
 
 @contextmanager
 def misconf(client: Any) -> Iterator[None]:
-    """It is to save its data, and cannot. Its directory is a protected setting."""
+    """Make saving its data fail. Its directory is a protected setting."""
     folder, before = mkdtemp(), client.config_get("dir")["dir"]
     client.config_set("dir", folder)
     shutil.rmtree(folder)
@@ -76,7 +76,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 @contextmanager
 def without(client: Any, *rules: str) -> Iterator[None]:
-    """Its user may not do everything."""
+    """Restrict the permissions of its user."""
     client.execute_command("ACL", "SETUSER", "default", *rules)
     try:
         yield
@@ -122,7 +122,8 @@ async def checked(url: str, *, tokens: bool = False) -> list[Finding]:
 
 
 async def answers(ask: Callable[..., Awaitable[httpx.Response]], path: str, **more: Any) -> None:
-    """Return when it answers with 200: a node looks every 2 s, and its probe comes every 5 s."""
+    """Return when it responds with 200: a node checks the feed every 2 s, and sends a probe every 5
+    s."""
     with trio.fail_after(30):
         while (await ask(path, **more)).status_code != 200:  # noqa: ASYNC110 - there is no event
             await trio.sleep(0.05)
@@ -239,7 +240,7 @@ def _acl_log(server: Server) -> list[dict[bytes, bytes]]:
 
 @asynccontextmanager
 async def _node_at_work(url: str, server: Server) -> AsyncIterator[None]:
-    """A node that does everything it can do, so that nothing is left that it may not."""
+    """A node that uses every command that it ever uses, so that each one is tested."""
     server.client.flushall()
     broker = RedisBroker(url)
     node = Node(broker, authenticator=open_authenticator(secret=SECRET, broker_url=url))
@@ -270,7 +271,7 @@ async def _node_at_work(url: str, server: Server) -> AsyncIterator[None]:
             for path in ("jobs", "jobs/a", "jobs/a/events", "jobs?prefix=b&status=running"):
                 assert (await http.get(f"/api/{path}")).status_code == 200
             await eventually(lambda: len(sink.of("progress")) >= 4)
-            # Redis goes back in time, an event of what it has forgotten included.
+            # Redis loses writes, including the event of a dropped job.
             server.client.delete("progress:last:a")
             server.client.hset("progress:counters", "server", "another")
             await eventually(lambda: sink.of("progress")[-1]["epoch"] > 0)

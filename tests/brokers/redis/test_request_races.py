@@ -29,7 +29,7 @@ AT_ONCE = 8
 async def nodes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[tuple[RedisBroker, RedisBroker]]:
-    monkeypatch.setattr(broker, "CALL_TIMEOUT", 120.0)  # on a machine that is busy otherwise
+    monkeypatch.setattr(broker, "CALL_TIMEOUT", 120.0)  # on a busy machine
     url = session_server().url
     brokers = RedisBroker(url), RedisBroker(url)
     yield brokers
@@ -45,7 +45,7 @@ def cancel(number: int = 1, attempt: int | None = None) -> RequestUpdate:
 
 
 async def race(job: str, nodes: tuple[RedisBroker, RedisBroker]) -> tuple[str, str | None]:
-    """How it ended, and why the request was not taken, if it was not."""
+    """How the job ended, and why the request was rejected, if it was."""
     one, other = nodes
     await one.publish(job, Update(start=True, run="old", accepts=("cancel",)))
     await one.publish(job, Update(start=True, run="new", accepts=("cancel",)))
@@ -69,7 +69,7 @@ async def race(job: str, nodes: tuple[RedisBroker, RedisBroker]) -> tuple[str, s
     assert [end.status] == won
     assert {results[name].reason for name in ("succeeded", "cancelled")} == {None, "final"}
     assert results["ask"].reason in (None, "final")
-    # A request that was taken was taken before the end, and stays in the state.
+    # An accepted request was accepted before the end, and stays in the state.
     assert (end.request is not None) == results["ask"].applied
     history = await one.history(job, after=UNSEEN)
     assert [event.state.status in FINAL for event in history].count(True) == 1
@@ -90,5 +90,5 @@ async def test_a_request_and_an_end_at_the_same_time_are_consistent(
             for number in range(first, min(first + AT_ONCE, RACES)):
                 nursery.start_soon(run, number)
     assert outcomes.total() == RACES
-    if RACES > 1_000:  # with fewer, one outcome may be left out by chance
+    if RACES > 1_000:  # with fewer jobs an outcome might not occur
         assert len(outcomes) == 4, outcomes

@@ -51,7 +51,7 @@ def test_the_repr_of_an_address_has_no_password() -> None:
     assert repr(parse_address("redis://u:secret@h")) == "<Address server h:6379>"
 
 
-def test_it_reads_as_words() -> None:
+def test_the_description_of_an_address() -> None:
     """The description of the Redis that a node logs at its start."""
     assert of_jobs("redis://u:secret@h") == ("jobs", "in Redis, server h:6379")
 
@@ -72,6 +72,8 @@ def test_it_reads_as_words() -> None:
         ("redis://h?shards=1001", "shards"),
         ("redis://h?shards=²", "shards"),
         ("redis://h?prefix={a}", "prefix"),
+        ("redis://h?prefix=", "prefix"),
+        ("redis://h?shards=", "shards"),
         ("redis://h?colour=red", "colour"),
         ("redis://h?ssl_ca_certs=/ca", "ssl_ca_certs"),
         ("redis://h#x", "fragment"),
@@ -84,6 +86,6 @@ def test_it_reads_as_words() -> None:
         ("redis+cluster://a?db=1", "db"),
     ],
 )
-def test_what_is_wrong_is_named(url: str, named: str) -> None:
+def test_the_error_in_a_url_is_named(url: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         parse_address(url)

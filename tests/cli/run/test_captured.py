@@ -21,8 +21,8 @@ from gateway.cli.run.reader import Reader
 
 CAPTURED = Path(__file__).parent / "captured"
 
-# What the command was; the names of the phases that are shown; the percentage at the end, None
-# if it is not known there; the last count.
+# The command; the names of the phases that are shown; the percentage at the end, None if it is
+# unknown; the last count.
 SHOWN: dict[str, tuple[str, list[str | None], float | None, tuple[float, float | None] | None]] = {
     "ffmpeg": ("ffmpeg -y -i in.mp4 out.mp4", [None], 100, (40, 40)),
     "ffmpeg-part": ("ffmpeg -ss 10 -i in.mp4 -t 10 out.mp4", [None], 100, (10, 10)),
@@ -112,7 +112,7 @@ SHOWN: dict[str, tuple[str, list[str | None], float | None, tuple[float, float |
         None,
         (1499, 1500),
     ),
-    # No profile: read as the output of a program that nobody knows.
+    # No profile: read like the output of an unknown program.
     "tqdm-one": ("python encode.py", ["encode"], 100, (200, 200)),
     "tqdm-repeated": ("python a.py", ["epoch 1", "epoch 2", "epoch 3"], None, (60, 60)),
     "tqdm-bare": ("python a.py", [None, "stage 2", "stage 3"], None, (60, 60)),

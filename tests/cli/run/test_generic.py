@@ -146,7 +146,9 @@ def test_no_line_takes_long_to_read(piece: str) -> None:
     line = (piece * MAX_LINE)[:MAX_LINE]
     started = process_time()
     see(plain(line))
-    assert process_time() - started < 5  # some milliseconds; what is not linear takes minutes
+    assert (
+        process_time() - started < 5
+    )  # some milliseconds; a pattern that is not linear would take minutes
 
 
 @given(st.text(max_size=80) | st.text("0123456789/%., ofMB:[]()=|-", max_size=40))

@@ -61,8 +61,8 @@ def test_reading_uses_at_most_its_share_of_a_core(used: float) -> None:
 
 
 @pytest.mark.parametrize("line", ["y", "/a/path/1/2/3 12/40 37% of things 10.0.0.1/24"])
-def test_what_reading_a_flood_costs(line: str) -> None:
-    """Between one look and a later one at most 5 % of the time was spent on reading."""
+def test_the_cost_of_reading_a_flood(line: str) -> None:
+    """Between two measurements at most 5 % of the time was spent on reading."""
     looks: list[tuple[float, float]] = []
     enough = threading.Event()
 
@@ -88,7 +88,7 @@ def test_what_reading_a_flood_costs(line: str) -> None:
 
 
 def test_forwarding_does_not_wait_for_a_reader_that_is_stuck() -> None:
-    """However long a line takes: here for ever."""
+    """Here reading a line never ends."""
     stuck, released = threading.Event(), threading.Event()
 
     class Slow(Reader):
@@ -105,7 +105,7 @@ def test_forwarding_does_not_wait_for_a_reader_that_is_stuck() -> None:
     assert os.read(out, 10) == b"1/9\n"
     assert stuck.wait(30)
     line = b"." * 999 + b"\n"
-    for _ in range(400):  # far more than pipes and piles hold
+    for _ in range(400):  # far more than pipes and buffers hold
         os.write(into, line)
         assert os.read(out, len(line)) == line
     os.write(into, b"8/9\n")

@@ -108,7 +108,8 @@ def test_the_message_is_the_last_line_that_has_text() -> None:
 
 
 def test_data_is_not_read() -> None:
-    """By chance some of its bytes look like a bar. It is data from its first zero byte on."""
+    """Some of its bytes look like a bar. From its first zero byte on the output is treated as
+    data."""
     reader = Reader()
     before = reader.feed(b"3/40 files\n\x1f\x8b\x08\0\0\0\0\n7%\n").phase
     assert before is not None

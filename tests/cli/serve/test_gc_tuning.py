@@ -13,7 +13,7 @@ from gateway.cli.serve.gc_tuning import EVERY, FEW, Collector, configure_gc
 
 
 class Circle:
-    """Nothing but the collector finds that it is not needed any more."""
+    """A reference cycle, which only the garbage collector frees."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -31,7 +31,7 @@ def _as_it_was() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_as_it_was")
 async def test_cycles_of_young_objects_are_collected_in_time(autojump_clock: MockClock) -> None:
-    """However little is new on balance, which is all that Python goes by."""
+    """Even if few objects are new on balance, which is what Python's threshold counts."""
     old = weakref.ref(Circle())
     configure_gc()
     assert old() is None, "what is frozen is not garbage"

@@ -34,7 +34,7 @@ def config(tmp_path: Path) -> str:
 
 
 def errors(processes: Supervised) -> list[tuple[int, int, str]]:
-    """What it complains of: a worker's number, its process, what is with it."""
+    """Its log lines about server processes: the number, the pid, and the message."""
     lines = [line for line in processes.log if line["level"] == "error"]
     return [
         (line["server_process"], line["pid"], line["event"].partition(", restarting")[0])
@@ -64,7 +64,7 @@ async def test_a_stopped_server_process_is_replaced_and_no_other(
                         nursery.start_soon(ask, name)
             assert ended == [False, True]  # one answered while the other hung
         processes.until("server process is ready", times=3)
-        # SIGABRT waits until it goes on, which it does not: SIGKILL ends it all the same.
+        # A stopped process does not handle SIGABRT, but SIGKILL ends it.
         assert errors(processes) == [
             (1, before[1], "server process hangs (no watchdog message), killing it"),
             (1, before[1], "server process exited (signal 9 (Killed))"),
@@ -94,7 +94,7 @@ main()
 
 
 def test_a_hanging_server_process_prints_its_stack(config: str) -> None:
-    """A worker is called as its supervisor was: with the same program."""
+    """A server process runs the same program as its supervisor."""
     program = (sys.executable, "-c", HANGS_WHEN_TOLD)
     with Supervised("--config", config, redis=session_server().url, gateway=program) as processes:
         processes.serving()
@@ -134,7 +134,7 @@ def test_a_server_process_that_hangs_at_the_start_is_replaced(config: str, tmp_p
 def test_processes_stopped_with_their_supervisor_are_not_replaced(
     config: str, notified: Notified
 ) -> None:
-    """Like after a suspend of the machine, or a Ctrl-Z; the supervisor continues first."""
+    """Like after the machine was suspended, or after Ctrl-Z; the supervisor continues first."""
     with Supervised(
         "--config", config,
         redis=session_server().url, NOTIFY_SOCKET=notified.path, WATCHDOG_USEC="500000",
@@ -142,13 +142,13 @@ def test_processes_stopped_with_their_supervisor_are_not_replaced(
         processes.serving()
         notified.receive("WATCHDOG=1")
         os.killpg(processes.process.pid, signal.SIGSTOP)
-        # Nor does it tell systemd that it lives while it does not.
+        # It also sends systemd no watchdog message while it is stopped.
         notified.receive_nothing(for_=1.5 * SILENCE)
         processes.tell(signal.SIGCONT)
         notified.receive("WATCHDOG=1")
         notified.receive("WATCHDOG=1")
         os.killpg(processes.process.pid, signal.SIGCONT)
-        for _ in range(8):  # as long as one could be silent
+        for _ in range(8):  # as long as a process may be silent
             notified.receive("WATCHDOG=1")
         processes.tell(signal.SIGTERM)
         assert processes.end() == 0

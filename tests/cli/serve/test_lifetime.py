@@ -38,7 +38,7 @@ ping_interval = 12.5
 """
 
 
-class TestTheFile:
+class TestSettingsFile:
     def test_the_settings_file_sets_settings_and_limits(self) -> None:
         texts, table = read_file(FILE.format(keys="/k"))
         assert texts == {
@@ -159,7 +159,7 @@ class TestCheck:
 
 
 async def _from_afar(redis: Server, nursery: trio.Nursery) -> str:
-    """The URL of this Redis as if it were 15 ms away."""
+    """A URL of this Redis with a latency of 15 ms."""
 
     async def serve(client: trio.SocketStream) -> None:
         async with (
@@ -188,7 +188,7 @@ def publish(url: str, secret: str) -> Ran:
 
 
 class Notified:
-    """The socket at which systemd would listen."""
+    """A socket that replaces systemd's."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -197,12 +197,12 @@ class Notified:
         self._socket.settimeout(WITHIN)
 
     def receive(self, wanted: str) -> None:
-        """Return when it is said."""
+        """Return when this message was received."""
         while wanted not in self._socket.recv(4096).decode().splitlines():
             pass
 
     def receive_nothing(self, *, for_: float) -> None:
-        """Return when for so many seconds nothing was said."""
+        """Return when no message was received for so many seconds."""
         give_up_at = time.monotonic() + WITHIN
         self._socket.settimeout(for_)
         try:
@@ -278,7 +278,7 @@ def test_a_reload_adds_keys_and_names_ignored_settings(tmp_path: Path, notified:
         notified.receive("READY=1")
         assert publish(url, SECRET).code == publish(url, OTHER_SECRET).code == 0
         assert '"keys": 2' in served.errors
-        # The variable decides the origins. Of the limits, only some are taken over.
+        # The variable overrides the origins. Only some limits can be changed by a reload.
         ignored = 'needs a restart: shutdown_timeout, limits.max_topics, limits.retention"'
         assert ignored in served.errors
 
@@ -302,7 +302,8 @@ def test_reloaded_limits_apply_to_new_clients(
     env = {
         "NOTIFY_SOCKET": notified.path,
         "PROGRESS_GATEWAY_CONFIG": str(file),
-        "PROGRESS_GATEWAY_TRUSTED_PROXIES": "192.0.2.1",  # not us: who is trusted is not counted
+        # Trust no proxy on this machine: trusted clients would not be counted.
+        "PROGRESS_GATEWAY_TRUSTED_PROXIES": "192.0.2.1",
     }
     with Running(*GATEWAY, "serve", env=env) as served:
         url = address(served)
@@ -316,7 +317,7 @@ def test_reloaded_limits_apply_to_new_clients(
             Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as first,
             Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as second,
         ):
-            for _ in range(600):  # one of the two, whichever came second
+            for _ in range(600):  # one of the two, whichever connected second
                 if code in first.errors + second.errors:
                     break
                 time.sleep(0.05)

@@ -40,7 +40,7 @@ BOTH_OUTPUTS = ("sh", "-c", 'exec "$@" 2>&1', "sh")
 
 
 class Supervised(Running):
-    """A supervisor and its workers."""
+    """A supervisor and its server processes."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Supervised(Running):
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def serving(self) -> int:
-        """Return its port when all workers serve."""
+        """Return its port when all server processes serve."""
         said = self.until("/\n")
         found = re.search(r"^Serving on http://127.0.0.1:(\d+)/$", said, re.MULTILINE)
         assert found, said
@@ -69,7 +69,7 @@ class Supervised(Running):
 
     @property
     def pids(self) -> dict[int, int]:
-        """The process of each worker at present, by its number."""
+        """The current pid of each server process, by its number."""
         return {
             line["server_process"]: line["pid"] for line in self.log if "is ready" in line["event"]
         }
@@ -77,7 +77,8 @@ class Supervised(Running):
 
 @asynccontextmanager
 async def one_of_each(port: int, nodes: int) -> AsyncIterator[dict[str, Client]]:
-    """A client at each of so many nodes, by their names; however often that takes to connect."""
+    """Connect until there is a client at each of so many nodes; returns the clients by the names of
+    the nodes."""
     found: dict[str, Client] = {}
     async with AsyncExitStack() as opened:
         with trio.fail_after(WITHIN):
@@ -99,9 +100,11 @@ async def test_all_server_processes_serve_at_one_address() -> None:
             for client in clients.values():
                 assert (await client.receive_type("progress"))["state"]["percent"] == 7
         assert sorted(processes.pids) == [1, 2, 3]
-        processes.until('"event": "subscriptions"', times=3)
+        processes.until('"event": "subscriptions changed"', times=3)
         subscribed = [
-            line["server_process"] for line in processes.log if line["event"] == "subscriptions"
+            line["server_process"]
+            for line in processes.log
+            if line["event"] == "subscriptions changed"
         ]
         assert sorted(subscribed) == [1, 2, 3]
 
@@ -124,12 +127,13 @@ async def test_a_killed_server_process_is_replaced_and_no_client_is_refused() ->
             welcomed: list[str] = []
 
             async def come() -> None:
-                # Raises ConnectionRefusedError if it is, and waits for an answer otherwise.
+                # Raises ConnectionRefusedError if the connection is refused; otherwise waits for a
+                # response.
                 async with open_client(port, patience=WITHIN) as client:
                     welcomed.append((await client.receive_type("welcome"))["node"])
 
             async with trio.open_nursery() as nursery:
-                for _ in range(40):  # none of them to the successor: once in 2 ** 40
+                for _ in range(40):  # that none reaches the successor happens once in 2 ** 40 runs
                     nursery.start_soon(come)
 
             lost = [name for name, client in before.items() if await is_gone(client)]
@@ -144,7 +148,7 @@ async def test_a_killed_server_process_is_replaced_and_no_client_is_refused() ->
 
 
 async def is_gone(client: Client) -> bool:
-    """Whether its gateway has left it; otherwise it answers."""
+    """Whether its gateway has closed the connection; otherwise the gateway must respond."""
     try:
         await client.send("ping")
         await client.receive_type("pong")
@@ -156,7 +160,7 @@ async def is_gone(client: Client) -> bool:
 async def test_server_processes_recover_with_redis_after_a_pause() -> None:
     redis = Server(redis_server())
     try:
-        with Supervised("--exit-if-away", redis=redis.url) as processes:
+        with Supervised("--exit-if-unavailable", redis=redis.url) as processes:
             port = processes.serving()
             redis.kill()
             os.kill(processes.pids[1], signal.SIGKILL)
@@ -170,7 +174,7 @@ async def test_server_processes_recover_with_redis_after_a_pause() -> None:
         assert ends[1].startswith("server process exited (exit code 3),")
         for number, pause in enumerate(pauses):
             longest = min(5.0, 0.25 * 2**number)
-            assert longest / 2 - 0.06 <= pause <= longest + 0.06  # it is shown rounded
+            assert longest / 2 - 0.06 <= pause <= longest + 0.06  # the log has it rounded
     finally:
         redis.close()
 
@@ -191,7 +195,7 @@ async def test_sigterm_drains_all_server_processes_at_the_same_time(signalled: s
                     assert (await client.receive_type("goaway"))["code"] == 1001
                     assert await client.close_code() == 1001
             assert processes.end() == 0
-        assert time.monotonic() - began < 2 * 3  # one after the other they would take that
+        assert time.monotonic() - began < 2 * 3  # one after the other they would take so long
         left = [line for line in processes.log if line["event"].startswith("exiting after")]
         assert sorted(line["server_process"] for line in left) == [1, 2]
         assert processes.log[-1]["event"] == "all server processes have exited after SIGTERM"
@@ -234,7 +238,13 @@ def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
             (["--bind", bind], 2, f"--bind (PROGRESS_GATEWAY_BIND): cannot listen on {bind}"),
             (["--bind", "0.0.0.0:0"], 2, "--bind (PROGRESS_GATEWAY_BIND): 0.0.0.0 can be reached"),
             (
-                ["--bind", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1", "--exit-if-away"],
+                [
+                    "--bind",
+                    "127.0.0.1:0",
+                    "--redis",
+                    "redis://127.0.0.1:1",
+                    "--exit-if-unavailable",
+                ],
                 3,
                 "--redis",
             ),
@@ -278,7 +288,7 @@ def test_each_server_process_has_an_internal_port() -> None:
 
 
 def two_free_ports() -> int:
-    """The first of two that follow each other."""
+    """The first of two consecutive free ports."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as two:
             first: int = one.getsockname()[1]
@@ -326,7 +336,9 @@ def test_the_supervisor_notifies_systemd_and_forwards_sighup(
         processes.tell(signal.SIGHUP)
         notified.receive("RELOADING=1")
         notified.receive("READY=1")
-        for _ in range(8):  # all of them: one that has not reloaded would be missed once in 2 ** 8
+        for _ in range(
+            8
+        ):  # all of them: a process that has not reloaded would be missed once in 2 ** 8 runs
             assert publish(url, SECRET).code == 1
         assert publish(url, OTHER_SECRET).code == 0
         processes.until("keys and limits reloaded", times=2)
@@ -338,7 +350,9 @@ def test_the_supervisor_notifies_systemd_and_forwards_sighup(
 def test_a_starting_server_process_gets_sighup_when_it_is_ready() -> None:
     with Supervised(redis=session_server().url) as processes:
         processes.until("server process is ready")
-        while b"Serving on" not in processes.output:  # the second starts, and a signal would end it
+        while (
+            b"Serving on" not in processes.output
+        ):  # the second process is starting, and a signal would end it
             assert processes.process.poll() is None, processes.output
             processes.tell(signal.SIGHUP)
             with suppress(AssertionError):

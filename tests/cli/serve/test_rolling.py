@@ -22,7 +22,7 @@ from ..processes import GATEWAY, WITHIN, Running
 
 
 def get(url: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-    """The status and the JSON of an answer, over a new connection."""
+    """The status and the JSON of a response, over a new connection."""
     try:
         with urlopen(Request(url, body), timeout=WITHIN) as answer:  # noqa: S310 - http
             return answer.status, json.load(answer)
@@ -32,7 +32,7 @@ def get(url: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
 
 
 def until(url: str, status: int) -> dict[str, Any]:
-    """Ask again until the answer has this status; returns it."""
+    """Repeat the request until the response has this status; returns it."""
     deadline = time.monotonic() + WITHIN
     while True:
         found, answer = get(url)
@@ -52,7 +52,7 @@ def test_it_accepts_connections_during_the_drain_delay_and_is_not_ready(processe
         until(f"{url}/readyz", 200)
         served.tell(signal.SIGTERM)
         assert "shutting down" in json.dumps(until(f"{url}/readyz", 503))
-        for _ in range(8):  # whichever process it is
+        for _ in range(8):  # whichever process responds
             assert get(f"{url}/api/jobs/a", b'{"percent": 1}')[0] == 200
         served.tell(signal.SIGTERM)
         assert served.end() in (-signal.SIGTERM, 128 + signal.SIGTERM)
@@ -60,7 +60,9 @@ def test_it_accepts_connections_during_the_drain_delay_and_is_not_ready(processe
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_exits_after_the_delay(number: signal.Signals) -> None:
-    delay = "0.2" if number == signal.SIGTERM else "3600"  # which a person does not wait for
+    delay = (
+        "0.2" if number == signal.SIGTERM else "3600"
+    )  # without the delay, because SIGINT comes from a person
     with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", "--shutdown-delay", delay) as served:
         address(served)
         served.tell(number)
@@ -99,9 +101,9 @@ def test_an_unavailable_redis_at_the_start_is_waited_for(processes: str) -> None
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_exit_if_away_exits_without_a_redis(processes: str) -> None:
+def test_exit_if_unavailable_exits_without_a_redis(processes: str) -> None:
     url = f"redis://127.0.0.1:{free_port()}"
-    arguments = ("--redis", url, "--processes", processes, "--exit-if-away")
+    arguments = ("--redis", url, "--processes", processes, "--exit-if-unavailable")
     with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", *arguments) as served:
         assert served.end() == 3
         assert "--redis" in served.errors

@@ -14,7 +14,7 @@ SERVE = (*GATEWAY, "serve")
 
 
 def stuck_client(url: str) -> socket.socket:
-    """A WebSocket client that asks for something and then neither reads nor answers."""
+    """A WebSocket client that subscribes and then neither reads nor answers."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     client = socket.create_connection((host.strip("[]"), int(port)), timeout=10)
     client.sendall(
@@ -51,7 +51,7 @@ def test_it_drains_and_exits_within_the_drain_time(number: signal.Signals) -> No
 def test_a_second_signal_ends_it_immediately() -> None:
     with (
         Running(*SERVE, "--bind", "127.0.0.1:0", "--shutdown-timeout", "60") as served,
-        stuck_client(address(served)),  # holds up the drain for the time of a closing handshake
+        stuck_client(address(served)),  # delays the drain by the closing timeout
     ):
         served.tell(signal.SIGTERM)
         served.tell(signal.SIGINT)

@@ -22,7 +22,7 @@ LOOK = SILENCE / LOOKS
 
 
 class Received:
-    """A leash that is listened to, and the worker's end of it."""
+    """A supervisor pipe whose messages are received, and the server process's end of it."""
 
     def __init__(self) -> None:
         self.pipe = SupervisorPipe()
@@ -113,7 +113,9 @@ async def test_a_suspended_supervisor_counts_as_one_check(
         worker.send("READY=1")
         await trio.sleep(SILENCE / 2)
         autojump_clock.jump(3_600)
-        await trio.sleep(SILENCE / 4)  # so long those who stood still too may take to speak
+        await trio.sleep(
+            SILENCE / 4
+        )  # processes that were suspended too may take that long to send a message
         assert worker.silent_at == inf
         worker.send("WATCHDOG=1")
         await trio.sleep(SILENCE - 1.5 * LOOK)

@@ -31,7 +31,7 @@ INSTRUMENT = str(Path(sysconfig.get_path("scripts"), "opentelemetry-instrument")
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[ResourceSpans]]]:
-    """Something that takes spans by OTLP over HTTP: its URL, and what has come."""
+    """A receiver of spans by OTLP over HTTP: its URL, and the received spans."""
     came: list[ResourceSpans] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -72,7 +72,7 @@ async def test_each_server_process_exports_all_its_spans() -> None:
                 assert received.returncode == 0
                 for client in clients.values():
                     assert (await client.receive_type("progress"))["state"]["percent"] == 7
-            # Sooner than the SDK would send them, which is after 5 s.
+            # Before the SDK would send them, which is after 5 s.
             processes.tell(signal.SIGTERM)
             assert processes.end() == 0
     spans = [span for each in came for scope in each.scope_spans for span in scope.spans]

@@ -30,15 +30,15 @@ def tls() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def server_that(says: bytes | None, context: ssl.SSLContext | None) -> AsyncIterator[int]:
-    """A server that reads, sends `says`, and closes. None: it closes immediately."""
+async def server_that(response: bytes | None, context: ssl.SSLContext | None) -> AsyncIterator[int]:
+    """A server that reads, sends `response`, and closes. None: it closes immediately."""
 
     async def serve(stream: trio.abc.Stream) -> None:
         async with stream:
-            if says is not None:
+            if response is not None:
                 try:
                     await stream.receive_some()
-                    await stream.send_all(says)
+                    await stream.send_all(response)
                 except trio.BrokenResourceError:
                     return
 
@@ -51,15 +51,15 @@ async def server_that(says: bytes | None, context: ssl.SSLContext | None) -> Asy
 
 
 async def failure(url: str) -> str:
-    """Why a line to `url` has ended."""
+    """Connect to `url`; returns the reason why the connection ended."""
     client = WatchClient(JobStates(["a"]), mode="latest", token=None, display=FrameLines())
     with trio.fail_after(AT_ONCE):
         return await client.run(url)
 
 
-@pytest.mark.parametrize("says", [None, b"", b"SSH-2.0-OpenSSH\r\n", b"\r\n\r\n\r\n"])
-async def test_a_server_that_is_not_a_gateway_is_reported(says: bytes | None) -> None:
-    async with server_that(says, None) as port:
+@pytest.mark.parametrize("response", [None, b"", b"SSH-2.0-OpenSSH\r\n", b"\r\n\r\n\r\n"])
+async def test_a_server_that_is_not_a_gateway_is_reported(response: bytes | None) -> None:
+    async with server_that(response, None) as port:
         assert f"{port} does not answer as a gateway" in await failure(f"http://localhost:{port}")
 
 
@@ -68,9 +68,9 @@ async def test_http_to_a_tls_server_is_reported(tls: ssl.SSLContext) -> None:
         assert "is http:// right" in await failure(f"http://localhost:{port}")
 
 
-@pytest.mark.parametrize("says", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-async def test_https_to_a_plain_server_is_reported(says: bytes | None) -> None:
-    async with server_that(says, None) as port:
+@pytest.mark.parametrize("response", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_https_to_a_plain_server_is_reported(response: bytes | None) -> None:
+    async with server_that(response, None) as port:
         assert "SSL" in await failure(f"https://localhost:{port}")
 
 

@@ -1,4 +1,4 @@
-"""The watcher's connection, against a gateway that does what each test says.
+"""The connection of `gateway watch`, to a gateway that follows a script of the test.
 
 Deadlines of ten seconds and more are tried on a clock that jumps, with the other side in
 memory; everything else over real sockets.
@@ -29,7 +29,7 @@ Script = Callable[[WebSocketConnection], Awaitable[None]]
 
 
 class RecordingDisplay:
-    """An audience that remembers."""
+    """A display that records its calls."""
 
     def __init__(self) -> None:
         self.connections: list[str] = []
@@ -76,7 +76,8 @@ async def receive(ws: WebSocketConnection) -> dict[str, Any]:
 
 @asynccontextmanager
 async def gateway_that(*scripts: Script) -> AsyncIterator[str]:
-    """A server whose first connection follows the first script, and so on."""
+    """A server: its first connection runs the first script, the second the second one, and so
+    on."""
     left = iter(scripts)
 
     async def serve(request: Any) -> None:
@@ -314,7 +315,7 @@ async def test_an_exception_of_the_consumer_is_not_a_connection_error(gateway: G
 
 
 class Silent:
-    """A line on which everything is sent and nothing comes."""
+    """A stream that accepts everything that is sent, and receives nothing."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[float, Any]] = []

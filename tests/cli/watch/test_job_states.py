@@ -31,8 +31,8 @@ def test_a_frame_with_a_gap_is_a_violation_and_drops_the_position(wrong: Progres
     assert not known.apply(wrong)
     assert known.violations == 1
     assert known.positions() == {}
-    assert known.states["a"] == running(3)  # still the best that is known
-    assert not known.apply(frame(3, 4))  # from nowhere nothing continues
+    assert known.states["a"] == running(3)  # still the newest known state
+    assert not known.apply(frame(3, 4))  # without a position no frame continues
     assert known.apply(frame(None, 5))
 
 

@@ -103,7 +103,7 @@ def test_a_signal_ends_it_without_an_error(url: str, number: signal.Signals, cod
 def test_bars_are_drawn_in_a_terminal(url: str) -> None:
     publish(url, "video:42", "--percent", "10", "--phase", "encode", "--message", "\x1b[31mred")
     with Terminal(*GATEWAY, "watch", "video:42", "--url", url) as terminal:
-        terminal.until("encode · [31mred")  # the escape itself is gone
+        terminal.until("encode · [31mred")  # the escape character was removed
         terminal.until("connected to")
         publish(url, "video:42", "--status", "failed", "--error", "it broke")
         terminal.until("it broke")

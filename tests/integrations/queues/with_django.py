@@ -11,7 +11,7 @@ settings.configure(
     TASKS={"default": {"BACKEND": "django_tasks.backends.immediate.ImmediateBackend"}},
 )
 
-from django_tasks import task  # noqa: E402 - Django wants to be configured before
+from django_tasks import task  # noqa: E402 - Django must be configured first
 
 from gateway.integrations.django_tasks import named, report_tasks  # noqa: E402
 

@@ -12,7 +12,7 @@ from gateway.integrations.taskiq import JobMiddleware, named
 
 from . import work
 
-# redis-py 8.1 gives up an answer after 5 s; taskiq waits for a task as long as there is none.
+# redis-py 8.1 stops waiting for a response after 5 s, but taskiq waits until there is a task.
 broker = ListQueueBroker(
     f"unix://{os.environ['BROKER_SOCKET']}", socket_timeout=None
 ).with_middlewares(JobMiddleware(), SimpleRetryMiddleware(default_retry_count=2))

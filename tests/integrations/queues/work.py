@@ -1,4 +1,4 @@
-"""The tasks of these tests, the same in each queue."""
+"""The tasks of these tests; they are the same for all queues."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def first_time(mark: str) -> bool:
 
 def flaky(mark: str) -> None:
     current_job().update(message="tried")
-    current_job()._sender.flush()  # a try that nobody heard of is not counted
+    current_job()._sender.flush()  # a try is counted only if it was reported
     if first_time(mark):
         raise OSError("no route")
 

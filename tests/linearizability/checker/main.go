@@ -1,5 +1,5 @@
 // The checker reads a history on stdin, one operation a line (JSON), and asks porcupine whether
-// the operations of each job are those of the fold (gateway/model/reducer.py), one at a time. A
+// the operations of each job are those of the reducer (gateway/model/reducer.py), one at a time. A
 // group and all below it are one history, because an update of a child changes its groups too.
 package main
 

@@ -153,7 +153,7 @@ func stepTree(state, input, output any) (bool, any) {
 	if op.Update.Children > 0 {
 		next, reason = tree.declare(op.place, op.Update.Children)
 	} else {
-		next, reason = fold(model.State, *op.Update)
+		next, reason = reduce(model.State, *op.Update)
 	}
 	ok, *model = answered(*model, next, reason, op)
 	if ok {

@@ -49,7 +49,7 @@ type Op struct {
 
 func final(status string) bool { return status == "succeeded" || status == "failed" }
 
-func fold(old State, update Update) (State, string) {
+func reduce(old State, update Update) (State, string) {
 	next := old
 	switch {
 	case update.Attempt > old.Attempt || old.Seq == 0:
@@ -103,7 +103,7 @@ func step(state, input, output any) (bool, any) {
 	if op.Update == nil {
 		return read(model, op)
 	}
-	next, reason := fold(model.State, *op.Update)
+	next, reason := reduce(model.State, *op.Update)
 	return answered(model, next, reason, op)
 }
 

@@ -1,0 +1,21 @@
+"""The list of mutants matches the code: each replaces a text that occurs exactly once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from .mutants import MUTANTS, ROOT, Mutant
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_text_of_a_mutant_occurs_once(mutant: Mutant) -> None:
+    text = (ROOT / "gateway" / mutant.file).read_text("utf-8")
+    assert text.count(mutant.old) == 1
+    assert mutant.new != mutant.old
+
+
+def test_mutants_have_different_names() -> None:
+    repeated = [name for name, times in Counter(m.name for m in MUTANTS).items() if times > 1]
+    assert repeated == []
