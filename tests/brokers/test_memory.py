@@ -30,6 +30,15 @@ async def lengths(broker: MemoryBroker, count: int) -> list[int]:
     return [len(await broker.history(str(job), after=UNSEEN)) for job in range(count)]
 
 
+async def test_memory_is_always_readable_and_up_to_date() -> None:
+    broker = MemoryBroker()
+    await broker.publish("a", Update(percent=1))
+    assert (broker.unreadable, broker.lag, broker.unavailable_reason) == (0, 0, None)
+    async with broker.feed():
+        await broker.publish("a", Update(percent=2))
+        assert broker.lag == 1
+
+
 async def test_the_size_of_all_jobs_is_limited() -> None:
     broker = MemoryBroker(Limits(jobs_bytes=2_000 * KIB))
     await broker.publish("first", Update(data=bulk(0)))

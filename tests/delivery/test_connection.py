@@ -576,10 +576,8 @@ async def test_the_log_has_the_code_and_the_reason_of_an_end(
     await trio.sleep(3)
     client.source.hang_up()
     await client.ended.wait()
-    ended = [
-        vars(record) for record in caplog.records if record.getMessage() == "connection closed"
-    ]
-    assert [(one["code"], one["reason"], one["duration_s"]) for one in ended] == [
+    closed = [vars(record) for record in caplog.records if record.msg == "connection closed"]
+    assert [(one["code"], one["reason"], one["duration_s"]) for one in closed] == [
         (4002, "this node watches 1 jobs already", 0),
         (1000, "normal", 3),
     ]

@@ -94,6 +94,17 @@ async def test_a_watcher_that_leaves_a_set_of_another_owner_frees_nothing(
             sets.watch(prefix, Watcher(), statuses=["running"], limit=1, owner=owner)
 
 
+async def test_a_set_that_is_watched_again_counts_again(autojump_clock: MockClock) -> None:
+    sets = open_sets(Limits(max_sets=1))
+    for _ in range(2):
+        watcher = Watcher()
+        view = sets.watch("a:", watcher, statuses=["running"], limit=1)
+        sets.unwatch(view, watcher)
+    sets.watch("a:", Watcher(), statuses=["running"], limit=1)
+    with pytest.raises(NodeFull):
+        sets.watch("b:", Watcher(), statuses=["running"], limit=1)
+
+
 async def test_all_sets_together_keep_as_many_jobs_as_the_limit(autojump_clock: MockClock) -> None:
     sets = open_sets(Limits(total_set_jobs=3))
     sets.watch("a:", Watcher(), statuses=["running"], limit=1)

@@ -284,7 +284,7 @@ assert sys.modules[__name__].check is check
 
 def test_the_largest_answer_is_read(fake_gateway: FakeGateway, carrier: HttpPublisher) -> None:
     """To a full batch of jobs that are all asked for something, with every field at its limit."""
-    request: dict[str, Any] = {
+    request = {
         "id": "i" * MAX_REQUEST_ID,
         "verb": "v" * 32,
         "args": "ä" * (MAX_ARGS // 2 - 1),
@@ -293,13 +293,8 @@ def test_the_largest_answer_is_read(fake_gateway: FakeGateway, carrier: HttpPubl
         "at": 1_700_000_000.123,
     }
     largest = 2**53 - 1
-    answer: dict[str, Any] = {
-        "epoch": largest,
-        "seq": largest,
-        "attempt": largest,
-        "applied": False,
-    }
-    answer |= {"reason": "unchanged", "request": request}
+    answer: dict[str, Any] = {"epoch": largest, "seq": largest, "attempt": largest}
+    answer |= {"applied": False, "reason": "unchanged", "request": request}
     body = json.dumps([answer] * BATCH, ensure_ascii=False).encode()
     fake_gateway.plan.append(lambda _: (200, {}, body))
     outcomes = carrier.publish([(f"job{number}", {"run": "r"}) for number in range(BATCH)])
