@@ -201,8 +201,8 @@ MUTANTS = (
            "self.connections.announce(encode(\"feed\"", "str(encode(\"feed\""),
     # -- workers
     Mutant("worker-end-settled-without-a-response", "worker/report.py",
-           "        self.tried = self.tried or request.get(\"status\", \"running\") != \"running\"\n",
-           "        self.tried = self.tried or request.get(\"status\", \"running\") != \"running\"\n"
+           " or request.get(\"status\", \"running\") != \"running\"\n",
+           " or request.get(\"status\", \"running\") != \"running\"\n"
            "        self.settled = self.delivered = self.tried\n"),
     # -- other kinds, found by hand
     Mutant("reducer-percent-falls", "model/reducer.py",
