@@ -79,6 +79,13 @@ async def test_histories_are_dropped_before_jobs_and_the_oldest_first() -> None:
     assert (await broker.read(["1"]))["1"].state.data == bulk(219)
 
 
+async def test_a_job_that_is_larger_than_the_limit_is_the_only_one() -> None:
+    broker = MemoryBroker(Limits(jobs_bytes=4 * KIB))
+    for job in range(3):
+        await broker.publish(str(job), Update(data=bulk(job)))
+    assert await lengths(broker, 3) == [0, 0, 1]
+
+
 async def test_an_unchanged_text_is_counted_once() -> None:
     broker = MemoryBroker(Limits(jobs_bytes=120 * KIB))
     for job in range(2):
