@@ -11,6 +11,12 @@
  */
 
 import './src/auto-configure.js';
+// What the client would otherwise load when it is needed: perhaps while the gateway is away. Firefox
+// does not load a module again that it could not load once.
+import './src/element-actions.js';
+import './src/fallback.js';
+import './src/send-request.js';
+import './src/tokens.js';
 
 export * from './src/core.js';
 export { JobProgressElement } from './src/element.js';

@@ -11,7 +11,8 @@ rule that applies decides.
     `start`, by the run that opened the       the `start` is ignored (a repeated request)
       current attempt
     `start`, by an earlier try of that run    rejected: stale_attempt
-    `start` while queued                      opens the same attempt: it had no worker yet
+    `start` while queued                      opens the same attempt: it had no worker yet.
+                                              Its request is kept, if the worker accepts it
     `start`                                   opens the next attempt
     `attempt` above the current one           opens that attempt
     `attempt` below the current one           rejected: stale_attempt
@@ -257,12 +258,15 @@ def _open(
     """The record after the first event of an attempt."""
     kept: dict[str, Any] = {}
     sums: Sums | None = None
+    earlier: tuple[str, ...] = ()
     if record is not None:
         old = record.state
         kept = {"weight": old.weight, "lease": old.lease, "created_at": old.created_at}
         if old.children is not None:
             kept["children"] = Children(old.children.expected)
             sums = total_of(child for child in children if not child.ended)
+        if attempt == old.attempt:  # it was queued
+            kept["request"], earlier = old.request, record.earlier_requests
     status: Status = "running" if update.status is UNSET else update.status
     started_at = None
     if status != "queued":
@@ -277,7 +281,13 @@ def _open(
         percent=100 if status == "succeeded" else None,
     )
     position = _next(record) if record else Position(epoch, 1)
-    return _patch(Record(position, blank, run=update.run, sums=sums), update, children, now=now)
+    begun = Record(position, blank, run=update.run, sums=sums, earlier_requests=earlier)
+    opened = _patch(begun, update, children, now=now)
+    request = opened.state.request
+    if request is None or request.verb in (opened.state.accepts or ()):
+        return opened
+    state = msgspec.structs.replace(opened.state, request=None)
+    return evolve(opened, state=state, earlier_requests=())
 
 
 def _began(update: Update, *, now: float, no_earlier: float) -> float:

@@ -17,7 +17,7 @@ from attrs import define
 from cryptography.hazmat.primitives.asymmetric import ec
 from trio.testing import MockClock
 
-from gateway.auth.key_sources import REFRESH_AGAIN_AFTER, KeySources
+from gateway.auth.key_sources import MAX_DOCUMENT, REFRESH_AGAIN_AFTER, KeySources
 from gateway.auth.keys import read_keys
 from gateway.model.errors import InvalidSettings, Unauthorized
 
@@ -89,6 +89,17 @@ def test_keys_are_read_from_files_and_a_secret(tmp_path: Path) -> None:
     ring = KeySources([str(pem), str(other)], secret="s" * 32)
     ring.load()
     assert [key.algorithm for key in ring.keys] == ["HS256", "ES256", "HS256"]
+
+
+def test_a_document_of_keys_may_be_a_mebibyte(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(jwks(jwk("ES256", "k1")).ljust(MAX_DOCUMENT))
+    ring = KeySources([str(file)])
+    ring.load()
+    assert [key.algorithm for key in ring.keys] == ["ES256"]
+    file.write_text(jwks(jwk("ES256", "k1")).ljust(MAX_DOCUMENT + 1))
+    with pytest.raises(InvalidSettings, match="over 1048576 bytes"):
+        ring.load()
 
 
 async def test_a_reload_may_change_the_sources(tmp_path: Path) -> None:

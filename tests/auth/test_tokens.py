@@ -54,6 +54,14 @@ def test_a_token_has_the_permissions_of_its_claims() -> None:
     assert not permissions.revoke
 
 
+def test_a_token_that_is_minted_without_permissions_has_none() -> None:
+    permissions = read_token(mint(KEYS[0], now=NOW, ttl=60), KEYS, now=NOW)
+    for patterns in (permissions.watch, permissions.publish, permissions.control):
+        assert patterns == Patterns.parse([])
+    assert not permissions.revoke
+    assert permissions.subject is None
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("form", ["pem", "private pem", "jwks"])
 def test_tokens_with_public_keys_are_verified(algorithm: str, form: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import selectors
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from threading import Event, Thread
 from types import TracebackType
@@ -22,18 +23,23 @@ class Proxy:
     One request a connection, so that each is looked at.
     """
 
-    def __init__(self, *targets: str) -> None:
+    def __init__(self, *targets: str, host: str = "127.0.0.1") -> None:
         hosts = (target.removeprefix("http://").partition(":") for target in targets)
         self._targets = [(host, int(port)) for host, _, port in hosts]
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self._closed = Event()
         self._hole = Event()
+        self._cut = Event()
         self._threads: list[Thread] = []
         self.refuse_upgrades = False
         """Whether WebSockets are answered with 403, as some companies' proxies do."""
         self.hold_streams = False
         """Whether event streams are kept back until they end, as some virus scanners do."""
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.instead: Mapping[str, bytes] = {}
+        """What is answered to every request in the gateway's place, by the address to which the
+        client has connected. An empty answer is a connection that is closed."""
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Proxy:
         self._start(self._accept)
@@ -60,6 +66,11 @@ class Proxy:
         """Forward new connections again; the old ones stay silent."""
         self._hole = Event()
 
+    def cut(self) -> None:
+        """Close all connections. New ones are forwarded."""
+        self._cut.set()
+        self._cut = Event()
+
     def _start(self, run: object, *args: object) -> None:
         thread = Thread(target=run, args=args)  # type: ignore[arg-type]  # a bound method
         self._threads.append(thread)
@@ -71,12 +82,17 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return  # closed
-            self._start(self._serve, client, self._hole)
+            self._start(self._serve, client, self._hole, self._cut)
 
-    def _serve(self, client: socket.socket, hole: Event) -> None:
+    def _serve(self, client: socket.socket, hole: Event, cut: Event) -> None:
         with client, suppress(OSError):
             client.settimeout(TICK)
             head = self._head(client)
+            foreign = self.instead.get(client.getsockname()[0])
+            if foreign is not None:
+                client.sendall(foreign)
+                client.shutdown(socket.SHUT_WR)
+                return
             upgrade = re.search(rb"\r\nupgrade: *websocket\r\n", head, re.IGNORECASE) is not None
             if hole.is_set() or (self.hold_streams and head.startswith(b"GET /api/events")):
                 self._closed.wait()
@@ -88,7 +104,7 @@ class Proxy:
                 head = re.sub(rb"(?i)\r\nconnection: *keep-alive", b"\r\nConnection: close", head)
             with self._connected() as gateway:
                 gateway.sendall(head)
-                self._pump(client, gateway, hole)
+                self._pump(client, gateway, hole, cut)
 
     def _connected(self) -> socket.socket:
         for target in self._targets[:-1]:
@@ -106,11 +122,11 @@ class Proxy:
                 head += data
         return head
 
-    def _pump(self, client: socket.socket, gateway: socket.socket, hole: Event) -> None:
+    def _pump(self, client: socket.socket, gateway: socket.socket, hole: Event, cut: Event) -> None:
         with selectors.DefaultSelector() as ready:
             ready.register(client, selectors.EVENT_READ, gateway)
             ready.register(gateway, selectors.EVENT_READ, client)
-            while not self._closed.is_set():
+            while not self._closed.is_set() and not cut.is_set():
                 for key, _ in ready.select(TICK):
                     if hole.is_set():
                         self._closed.wait()

@@ -3,6 +3,7 @@ WebSockets."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from .chromium import Complaints, Page, expect
 from .locators import bar_of, connection_fact, connection_of, row_of
 from .proxy import Proxy
 from .served import Served
+from .site import serve_site
 
 NOTICED = 20_000
 """Milliseconds for a ping that is not answered (5 s), and dialling again after it."""
@@ -167,3 +169,59 @@ def test_behind_a_proxy_that_buffers_streams_it_polls(
     expect(row_of(page, "video:42")).to_contain_text("55%")
     served.report("video:42", status="failed", error="disk full")
     expect(row_of(page, "video:42")).to_contain_text("disk full")
+
+
+CLOCK = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<link rel="icon" href="data:,">
+<title>A shop</title>
+<script>
+  const now = Date.now.bind(Date);
+  globalThis.ahead = {ahead};
+  Date.now = () => now() + ahead;
+</script>
+<script type="module" src="{gateway}/client.js"></script>
+<job-progress job="video:42"></job-progress>
+</html>
+"""
+HOUR = 3_600_000
+
+
+@pytest.mark.parametrize(("ahead", "jump"), [(0, HOUR), (0, -HOUR), (HOUR, -HOUR)])
+def test_setting_the_clock_changes_no_times(
+    complaints: Complaints, page: Page, served: Served, proxy: Proxy, ahead: int, jump: int
+) -> None:
+    complaints.expect(CUT)
+    set_clock = f"ahead += {jump}"
+    bar = page.locator("job-progress")
+    left = re.compile(r"(\d min (\d+ s )?|\d+ s )left")
+    done = 100
+    served.report("video:42", done=done, total=1_000)
+    with serve_site(CLOCK.format(gateway=proxy.url, ahead=ahead)) as site:
+        page.goto(site)
+        expect(bar).to_contain_text("10%")
+        deadline = time.monotonic() + NOTICED / 1000
+        while left.search(page.locator(".time").inner_text()) is None:  # until it has an estimate
+            assert time.monotonic() < deadline
+            done += 1
+            served.report("video:42", done=done)
+            page.wait_for_timeout(100)
+        page.evaluate(set_clock)
+        served.report("video:42", message="the clock was set")
+        expect(bar).to_contain_text("the clock was set")
+        expect(bar).to_contain_text(left)
+
+        proxy.instead = {"127.0.0.1": b""}
+        proxy.cut()
+        page.evaluate(set_clock)
+        expect(bar).to_contain_text("reconnecting…")
+        page.evaluate(VISIBILITY, "hidden")
+        page.evaluate(set_clock)
+        page.evaluate(VISIBILITY, "visible")
+        expect(bar).to_contain_text("reconnecting…")
+        proxy.instead = {}
+        served.report("video:42", message="it was set again")
+        expect(bar).to_contain_text("it was set again", timeout=NOTICED)
+        expect(bar).to_contain_text(left)
+        expect(page.locator("job-progress[stale]")).to_have_count(0)

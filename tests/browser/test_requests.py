@@ -173,6 +173,19 @@ def test_a_request_whose_answer_is_lost_is_shown_as_the_state_has_it(
     expect(row.get_by_text("The gateway does not answer.")).to_have_count(0)
 
 
+def test_a_queued_job_that_is_stopped_ends_when_its_worker_takes_it(
+    page: Page, served: Served
+) -> None:
+    served.report("train:7", status="queued", accepts=["cancel"])
+    page.goto(served.url)
+    stop(page).click()
+    row = row_of(page, "train:7")
+    expect(row.get_by_text("stopping…")).to_be_visible()
+    with Running(sys.executable, "-c", WORKER, served.url):
+        expect(row).to_contain_text("Cancelled")
+    expect(stop(page)).to_have_count(0)
+
+
 def test_a_request_to_a_job_that_has_ended_shows_so(
     complaints: Complaints, page: Page, served: Served
 ) -> None:

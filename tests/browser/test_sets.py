@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from .chromium import Page, expect
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from .chromium import Complaints, Page, expect
 from .locators import connection_of, row_of
+from .proxy import Proxy
 from .served import Served
 from .site import serve_site
 
@@ -16,6 +22,17 @@ SITE = """<!doctype html>
 <job-list prefix="user:7:" limit="2">No jobs at present.</job-list>
 </html>
 """
+LIST = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<link rel="icon" href="data:,">
+<title>My jobs</title>
+<script type="module" src="{gateway}/client.js"></script>
+{more}
+</html>
+"""
+ROOM = 45_000
+"""Milliseconds within which a job that there was no room for is asked for again."""
 
 
 def test_jobs_appear_and_move_on_the_page_without_list_requests(page: Page, served: Served) -> None:
@@ -53,3 +70,37 @@ def test_a_list_element_shows_the_jobs_with_its_prefix(page: Page, served: Serve
         for job in ("user:7:a", "user:7:b"):
             expect(page.get_by_role("progressbar", name=job)).to_be_visible()
         expect(bars).to_have_count(2)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", "polling"])
+def test_a_job_without_room_is_shown_when_there_is_room(
+    complaints: Complaints, page: Page, tmp_path: Path, transport: str
+) -> None:
+    complaints.expect("WebSocket connection to")
+    settings = tmp_path / "gateway.toml"
+    settings.write_text("[limits]\nmax_topics = 5\n")
+    with ExitStack() as stack:
+        served = stack.enter_context(Served("--config", str(settings)))
+        proxy = stack.enter_context(Proxy(served.url))
+        for job in ("job:1", "job:2", "job:3", "job:4", "other:1", "other:2"):
+            served.report(job, percent=37, lease=900)
+        others = "".join(f'<job-progress job="other:{i}"></job-progress>' for i in (1, 2))
+        other = page.context.new_page()
+        other.goto(stack.enter_context(serve_site(LIST.format(gateway=served.url, more=others))))
+        expect(other.get_by_text("37%", exact=True)).to_have_count(2)
+
+        proxy.refuse_upgrades = transport != "websocket"
+        proxy.hold_streams = transport == "polling"
+        jobs = '<job-list prefix="job:"></job-list>'
+        page.goto(stack.enter_context(serve_site(LIST.format(gateway=proxy.url, more=jobs))))
+        bars = page.locator("job-list").get_by_role("progressbar")
+        expect(bars).to_have_count(4, timeout=ROOM)
+        if transport != "polling":  # which watches nothing for longer than it takes to answer
+            expect(page.get_by_text("The gateway is full.")).to_have_count(2)
+            expect(page.get_by_text("37%", exact=True)).to_have_count(2)
+        other.close()
+        expect(page.get_by_text("37%", exact=True)).to_have_count(4, timeout=ROOM)
+        expect(page.get_by_text("The gateway is full.")).to_have_count(0)
+        for job in ("job:1", "job:2", "job:3", "job:4"):
+            served.report(job, percent=40)
+        expect(page.get_by_text("40%", exact=True)).to_have_count(4, timeout=ROOM)

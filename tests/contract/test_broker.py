@@ -380,3 +380,22 @@ async def test_a_request_belongs_to_an_attempt_and_renews_no_lease(bench: Bench)
     state = (await broker.read(["a"]))["a"].state
     assert (state.attempt, state.request, state.accepts) == (2, None, None)
     assert (await broker.publish("a", Update(attempt=1, ack="1"))).reason == "stale_attempt"
+
+
+async def test_the_worker_of_a_queued_job_receives_its_request(bench: Bench) -> None:
+    """The program that queued the job does not know the worker's run. A worker that does not
+    accept the request does not receive it, and no client sees it any more."""
+    broker = bench.broker
+    for job in ("a", "b"):
+        await broker.publish(job, Update(status="queued", accepts=("cancel", "pause")))
+        assert (await broker.publish(job, ask())).applied
+        assert await asked_of(bench, job) is not None
+    begun = await broker.publish("a", Update(start=True, run="r", accepts=("cancel",)))
+    assert (begun.attempt, begun.request) == (1, await asked_of(bench))
+    assert begun.request is not None
+    assert (await broker.publish("a", ask())).reason == "unchanged"
+    assert (await broker.publish("b", Update(start=True, run="r"))).request is None
+    assert await asked_of(bench, "b") is None
+    await broker.publish("a", Update(ack="1", status="cancelled"))
+    await broker.publish("a", Update(start=True, run="s", accepts=("cancel",)))
+    assert await asked_of(bench) is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ from gateway import Limits
 from gateway.delivery.connection import ConnectionEnds
 from gateway.delivery.session import Session
 from gateway.delivery.writer import WRITE_SIZE
+from gateway.model.constants import MAX_SET_LIMIT
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Event
 from gateway.observability.counters import TIMED
@@ -194,6 +196,31 @@ async def test_positions_of_hello_are_used_once(
     assert client.seen == [(1, 2), (None, 2)]
 
 
+async def test_a_hello_replaces_the_positions_of_the_hello_before(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    epoch, _ = await harness.publish("a", percent=1)
+    client = await harness.connect()
+    await client.source.send(type="hello", positions={"a": [epoch, 1]})
+    await client.source.send(type="hello")
+    await client.subscribe("a")
+    assert client.seen == [(None, 1)]
+
+
+@pytest.mark.parametrize("limits", [Limits(max_jobs_per_connection=1, max_sets_per_connection=2)])
+async def test_a_hello_has_positions_of_as_many_jobs_as_a_client_can_watch(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    most = 1 + 2 * MAX_SET_LIMIT
+    for count in (most, most + 1):
+        positions = {f"j{number}": [1, 1] for number in range(count)}
+        await client.source.send(type="hello", positions=positions)
+        await quiet()
+        errors = client.sink.of("error")
+        assert [error["code"] for error in errors] == ["invalid_command"] * (count > most)
+
+
 @pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the probe's
 async def test_a_node_at_max_topics_refuses_other_jobs(
     autojump_clock: MockClock, harness: Harness
@@ -234,6 +261,7 @@ async def test_what_a_stream_is_denied_does_not_end_the_rest(
             ("node_full", "y:")
         ]
         assert [frame["prefix"] for frame in sink.of("set")] == ["x:"]
+        assert harness.node.counters.protocol_errors == {"node_full": 3}
         await harness.publish("a", percent=40)
         await quiet()
         assert sink.of("progress")[-1]["state"]["percent"] == 40
@@ -553,7 +581,31 @@ async def test_max_hz_limits_progress_and_not_replies(
     assert pong_at - start == pytest.approx(2.5, abs=0.06)
 
 
+@pytest.mark.parametrize("limits", [Limits(max_topics=1)])  # the probe's
+async def test_the_log_has_the_code_and_the_reason_of_an_end(
+    autojump_clock: MockClock, harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.node")
+    await harness.node.serve(FakeSource(), Sink(), positions={"a": None})
+    client = await harness.connect()
+    await trio.sleep(3)
+    client.source.hang_up()
+    await client.ended.wait()
+    closed = [vars(record) for record in caplog.records if record.msg == "connection closed"]
+    assert [(one["code"], one["reason"], one["duration_s"]) for one in closed] == [
+        (4002, "this node watches 1 jobs already", 0),
+        (1000, "normal", 3),
+    ]
+
+
 class TestDrain:
+    async def test_a_node_without_clients_is_drained_at_once(
+        self, autojump_clock: MockClock, harness: Harness
+    ) -> None:
+        start = trio.current_time()
+        await harness.node.drain()
+        assert trio.current_time() == start
+
     async def test_clients_get_goaway_and_then_1001(
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from gateway import Limits
+from gateway.delivery.job_set import JobSet
 from gateway.delivery.quota import Owner
 from gateway.delivery.sets import JobSets
 from gateway.delivery.timer_wheel import TimerWheel
@@ -32,6 +34,51 @@ def open_sets(limits: Limits) -> JobSets:
     return JobSets(limits, timer_wheel=TimerWheel(), clock=lambda: 1.0)
 
 
+def test_an_older_event_does_not_change_a_set() -> None:
+    """Neither one of the feed, nor one that a scan of the broker's list finds."""
+    jobs = JobSet("a:", most=9)
+    newest = event("a:1", 3)
+    jobs.apply(replace(newest, state=replace(newest.state, status="succeeded")))
+    jobs.begin_scan()
+    version = jobs.version
+    assert not jobs.apply(event("a:1", 2))
+    assert not jobs.scanned(event("a:1", 1))
+    jobs.end_scan(more=False)
+    assert (jobs.status("a:1"), jobs.version) == ("succeeded", version)
+
+
+@pytest.mark.parametrize("scanning", [True, False])
+def test_the_jobs_that_were_updated_longest_ago_leave_a_full_set(scanning: bool) -> None:
+    jobs = JobSet("a:", most=2)
+    jobs.begin_scan()
+    if not scanning:
+        jobs.end_scan(more=False)
+    for job, seq in (("a:1", 1), ("a:2", 1), ("a:1", 2), ("a:3", 1)):
+        newest = event(job, seq)
+        jobs.apply(replace(newest, state=replace(newest.state, updated_at=float(seq))))
+    if scanning:
+        jobs.end_scan(more=False)
+    assert (jobs.status("a:1"), jobs.status("a:2"), len(jobs)) == ("running", None, 2)
+
+
+async def test_changes_within_an_interval_are_one_notification(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    timer_wheel = TimerWheel()
+    nursery.start_soon(timer_wheel.run)
+    sets = JobSets(Limits(), timer_wheel=timer_wheel, clock=lambda: 1.0)
+    watcher = Watcher()
+    sets.watch("a:", watcher, statuses=["running"], limit=1)
+    sets.begin_scan(everything=True).end()
+    await trio.sleep(1)
+    before = watcher.notified
+    for number in range(5):
+        sets.deliver([event(f"a:{number}", 1)])
+    assert (watcher.notified - before, repr(timer_wheel)) == (1, "<TimerWheel, 1 waiting>")
+    await trio.sleep(1)
+    assert (watcher.notified - before, repr(timer_wheel)) == (2, "<TimerWheel, 0 waiting>")
+
+
 async def test_a_watcher_that_leaves_a_set_of_another_owner_frees_nothing(
     autojump_clock: MockClock,
 ) -> None:
@@ -45,6 +92,17 @@ async def test_a_watcher_that_leaves_a_set_of_another_owner_frees_nothing(
     for owner, prefix in ((first, "c:"), (second, "d:")):
         with pytest.raises(NodeFull):
             sets.watch(prefix, Watcher(), statuses=["running"], limit=1, owner=owner)
+
+
+async def test_a_set_that_is_watched_again_counts_again(autojump_clock: MockClock) -> None:
+    sets = open_sets(Limits(max_sets=1))
+    for _ in range(2):
+        watcher = Watcher()
+        view = sets.watch("a:", watcher, statuses=["running"], limit=1)
+        sets.unwatch(view, watcher)
+    sets.watch("a:", Watcher(), statuses=["running"], limit=1)
+    with pytest.raises(NodeFull):
+        sets.watch("b:", Watcher(), statuses=["running"], limit=1)
 
 
 async def test_all_sets_together_keep_as_many_jobs_as_the_limit(autojump_clock: MockClock) -> None:

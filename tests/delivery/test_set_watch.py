@@ -146,6 +146,20 @@ async def test_a_job_whose_history_must_be_read_stays_due(autojump_clock: MockCl
     assert watched.holder.held["a:1"] in watched.outbox.notified
 
 
+async def test_the_first_message_of_a_loaded_set_is_the_set(autojump_clock: MockClock) -> None:
+    sets = JobSets(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
+    outbox = Outbox()
+    watch = SetWatch(
+        *("a:", None, ("running",), 1, False, sets, outbox),
+        *(Holder(Hub(Limits()), outbox), Owner("", None)),
+    )
+    sets.begin_scan(everything=True).end()
+    message = watch.take()
+    assert message is not None
+    assert message.kind == "set"
+    assert watch.take() is None
+
+
 async def test_closing_releases_a_job_whose_last_state_was_not_taken(
     autojump_clock: MockClock,
 ) -> None:

@@ -248,6 +248,28 @@ async def test_a_job_that_is_also_watched_by_name_has_one_position(
     assert harness.node.hub.statistics().subscriptions == 0
 
 
+async def test_a_job_of_a_set_is_in_mode_latest_unless_it_is_watched_by_name(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    await client.source.send(type="hello", max_hz=1)  # so that events are conflated
+    await harness.publish("a:1", percent=1)
+    await watch(client, "a:")
+    await client.subscribe("a:1", mode="every")
+    await trio.sleep(2)
+    received = []
+    for unsubscribes in (False, True):
+        if unsubscribes:
+            await client.source.send(type="unsubscribe", jobs=["a:1"])
+        before = len(client.seen)
+        for _ in range(3):
+            await harness.publish("a:1", message=f"{trio.current_time()}")
+            await trio.sleep(0.1)
+        await trio.sleep(2)
+        received.append([seq - (prev or 0) for prev, seq in client.seen[before:]])
+    assert received == [[1, 1, 1], [1, 2]]
+
+
 async def test_unwatch_ends_the_set_and_its_subscriptions(
     autojump_clock: MockClock, harness: Harness
 ) -> None:

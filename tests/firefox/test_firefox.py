@@ -12,6 +12,7 @@ import pytest
 from gateway.auth.keys import read_keys
 from gateway.auth.tokens import mint
 from tests.browser.bundled import MODULES
+from tests.browser.foreign import PAGES
 from tests.browser.proxy import Proxy
 from tests.browser.served import Served
 from tests.browser.site import serve_site
@@ -103,6 +104,35 @@ async def test_a_token_is_sent_and_a_wrong_one_is_explained_once(tmp_path: Path)
             why = "no key here matches the token's signature: is it the same secret?"
             refusals = [complaint for complaint in tab.complaints if "closed with" in complaint]
             assert [refusal.partition("closed with 4500: ")[2] for refusal in refusals] == [why]
+
+
+async def test_a_login_during_an_outage_works_after_it(tmp_path: Path) -> None:
+    """Firefox does not load a module again that it could not load once."""
+    (key,) = read_keys(SECRET, source="the test")
+    token = mint(key, now=time.time(), ttl=600, watch=["video:*"], publish=["*"])
+    with ExitStack() as stack:
+        served = stack.enter_context(Served("--secret", SECRET, token=token))
+        proxy = stack.enter_context(Proxy(served.url))
+        site = stack.enter_context(serve_site(PAGE.format(gateway=proxy.url, bars="")))
+        client = f"import('{proxy.url}/client.js')"
+        served.report("video:42", percent=37)
+        async with firefox(tmp_path) as tab:
+            await tab.goto(site)
+            await tab.shows("customElements.get('job-progress') !== undefined", True)
+            proxy.instead = {"127.0.0.1": PAGES["index.html"]}
+            proxy.cut()
+            await tab.run(
+                f"""
+                globalThis.states = [];
+                {client}.then(({{ configure, connect }}) => {{
+                  configure({{ token: () => '{token}' }});
+                  connect().observe(({{ state }}) => states.push(state));
+                  document.querySelector('main').innerHTML = `{BAR.format(job="video:42")}`;
+                }});"""
+            )
+            await tab.shows("states.filter((state) => state === 'offline').length > 1", True)
+            proxy.instead = {}
+            await tab.shows(text(".figure"), "37%")
 
 
 async def test_axe_finds_nothing_wrong_with_the_elements(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from gateway import Limits, MemoryBroker, Node
 from gateway.brokers.base import FEED_RESET
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Event, Position, State, Update
+from gateway.node.connections import RECONNECT_WITHIN
 from gateway.protocol import close_codes
 
 from ..fakes import FakeSource, Sink
@@ -180,9 +181,25 @@ class TestDrainWithOtherNodes:
             nursery.cancel_scope.cancel()
         assert all(sink.close_code is close_codes.GOING_AWAY for sink in sinks)
         window = sinks[0].of("goaway")[0]["retry"][1]
-        assert window + 1 < took < node.limits.shutdown_timeout
+        assert took == pytest.approx(window + RECONNECT_WITHIN, abs=0.01)
         # As fast as another node accepts them, or, if there are very many, within half of the time.
         assert window == pytest.approx(clients / 400, abs=0.001)
+
+    async def test_a_short_drain_waits_a_quarter_of_its_time_for_reconnects(
+        self, autojump_clock: MockClock
+    ) -> None:
+        limits = Limits(shutdown_timeout=4.0)
+        node = Node(
+            SharedBroker(clock=trio.current_time, monotonic=trio.current_time), limits=limits
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            nursery.start_soon(node.serve, FakeSource(), Sink())
+            await trio.testing.wait_all_tasks_blocked()
+            began = trio.current_time()
+            await node.drain()
+            assert trio.current_time() - began == pytest.approx(1, abs=0.01)
+            nursery.cancel_scope.cancel()
 
 
 class HalfAwayBroker(DeafFeed):

@@ -10,20 +10,23 @@ from trio.testing import MockClock
 from gateway.brokers.base import FEED_RESET
 from gateway.brokers.memory import MemoryBroker
 from gateway.model.errors import BrokerUnavailable
+from gateway.model.limits import DEFAULT_LIMITS
 from gateway.model.state import Update
 from gateway.node.reconcile import RETRY_EVERY
+from gateway.node.set_scanner import TIME_SHARE
 
 from .brokers import LosingFeed, connected
 
 
 class SlowBroker(MemoryBroker):
-    """Its list takes a second."""
+    """Its list takes some seconds."""
 
     readings = 0
+    takes = 1.0
 
     async def recent(self, *args: Any, **options: Any) -> Any:
         self.readings += 1
-        await trio.sleep(1)
+        await trio.sleep(self.takes)
         return await super().recent(*args, **options)
 
 
@@ -40,6 +43,27 @@ async def test_scans_for_new_sets_use_at_most_half_of_the_time(
         await source.send(type="watch_set", id=2, prefix="a0:")
         await trio.sleep(4)
         assert sink.of("set")[-1]["jobs"] == ["a0:1"]
+
+
+async def test_regular_scans_use_at_most_their_share_of_the_time(
+    autojump_clock: MockClock,
+) -> None:
+    broker = SlowBroker()
+    async with connected(broker) as (source, _):
+        await source.send(type="watch_set", prefix="a:")
+        await trio.sleep(1)
+        source.received_at = None  # from now on its silence means nothing
+        await trio.sleep(60)
+        broker.takes = 10
+        await trio.sleep(60)
+        before = broker.readings
+        await trio.sleep(10 * (broker.takes + broker.takes / TIME_SHARE))
+        assert 9 <= broker.readings - before <= 11
+        broker.takes = 0
+        await trio.sleep(20 / TIME_SHARE)
+        before = broker.readings
+        await trio.sleep(10 * DEFAULT_LIMITS.compare_interval)
+        assert 8 <= broker.readings - before <= 12
 
 
 class UnavailableOnce(MemoryBroker):

@@ -293,13 +293,8 @@ def test_the_largest_answer_is_read(fake_gateway: FakeGateway, carrier: HttpPubl
         "at": 1_700_000_000.123,
     }
     largest = 2**53 - 1
-    answer: dict[str, object] = {
-        "epoch": largest,
-        "seq": largest,
-        "attempt": largest,
-        "applied": False,
-    }
-    answer |= {"reason": "unchanged", "request": request}
+    answer: dict[str, Any] = {"epoch": largest, "seq": largest, "attempt": largest}
+    answer |= {"applied": False, "reason": "unchanged", "request": request}
     body = json.dumps([answer] * BATCH, ensure_ascii=False).encode()
     fake_gateway.plan.append(lambda _: (200, {}, body))
     outcomes = carrier.publish([(f"job{number}", {"run": "r"}) for number in range(BATCH)])

@@ -76,7 +76,7 @@ class Calls:
 
     def settle(self, server: bytes, generation: int) -> None:
         """Allow calls to this server, in this generation of the jobs."""
-        self._settled, self._followed = (server, generation), True
+        self._settled = server, generation
 
     def unfollow(self) -> None:
         """Allow calls to any server, because no feed is open any more."""

@@ -54,7 +54,7 @@ class Observed:
         others: dict[str, Event] = {}
         for source in self.sources:
             for event in source():
-                known = self._events.get(event.job) or others.get(event.job)
+                known = others.get(event.job) or self._events.get(event.job)
                 if event.job[0] != "!" and (known is None or known.position < event.position):
                     others[event.job] = event
         yield from others.values()

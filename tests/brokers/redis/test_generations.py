@@ -375,6 +375,21 @@ async def test_a_restored_group_counts_the_reports_of_its_children_since_then(
     assert (state.status, state.children) == ("succeeded", Children(2, succeeded=2))
 
 
+async def test_a_restored_group_counts_children_that_another_node_restores_later(
+    broker: RedisBroker, server: Server
+) -> None:
+    await broker.publish("a", Update(children=2))
+    seen = (await broker.read(["a"]))["a"]
+    await broker.publish("a/x", Update(status="failed"))
+    await broker.publish("a/y", Update(percent=50))
+    children = await broker.read(["a/x", "a/y"])
+    server.client.flushall()
+    await restore(server, [seen])
+    await restore(server, list(children.values()))
+    state = await newest(broker)
+    assert (state.percent, state.children) == (75, Children(2, running=1, failed=1))
+
+
 async def test_a_restored_end_of_a_group_is_the_one_that_was_shown(
     broker: RedisBroker, server: Server
 ) -> None:

@@ -7,15 +7,19 @@ about changes of its address.
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 import trustme
+from attrs import define, field
+from redis.sentinel import MasterNotFoundError
 
 from gateway.brokers.base import FEED_RESET
 from gateway.brokers.redis.broker import RedisBroker
 from gateway.brokers.redis.keys import Shard
+from gateway.brokers.redis.servers import _Monitored
 from gateway.brokers.redis.url import parse_address
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import UNSEEN, Event, Update
@@ -33,6 +37,39 @@ async def works(broker: RedisBroker, job: str = "a") -> None:
             assert [(event.job, event.position) for event in events] == [(job, receipt.position)]
         assert await broker.history(job, after=UNSEEN) == events
     broker.close()
+
+
+@define
+class ScriptedSentinels:
+    """A pool of connections to the primary that the Sentinels name."""
+
+    primary: tuple[str, int] | Exception
+    connection_kwargs: dict[str, Any] = field(factory=dict)
+
+    def get_master_address(self) -> tuple[str, int]:
+        if isinstance(self.primary, Exception):
+            raise self.primary
+        return self.primary
+
+    def get_encoder(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("primary", "current"),
+    [
+        (("10.0.0.1", 6379), True),
+        (("10.0.0.2", 6379), False),
+        (("10.0.0.1", 6380), False),
+        (MasterNotFoundError(), True),  # they do not answer: nothing follows from that
+    ],
+)
+def test_a_connection_is_current_if_it_is_to_the_primary_that_sentinels_name(
+    primary: Any, current: bool
+) -> None:
+    sentinels: Any = ScriptedSentinels(primary)
+    connection = SimpleNamespace(host="10.0.0.1", port=6379)
+    assert _Monitored(sentinels).is_current(connection) is current
 
 
 async def test_tcp_with_user_password_and_database_connects() -> None:

@@ -72,6 +72,8 @@ def test_the_description_of_an_address() -> None:
         ("redis://h?shards=1001", "shards"),
         ("redis://h?shards=²", "shards"),
         ("redis://h?prefix={a}", "prefix"),
+        ("redis://h?prefix=", "prefix"),
+        ("redis://h?shards=", "shards"),
         ("redis://h?colour=red", "colour"),
         ("redis://h?ssl_ca_certs=/ca", "ssl_ca_certs"),
         ("redis://h#x", "fragment"),

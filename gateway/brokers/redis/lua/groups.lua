@@ -220,6 +220,13 @@ local function takes(record, verb)
   return string.find(record.accepts or '', '"' .. verb .. '"', 1, true)
 end
 
+-- Copy everything that a record has about requests.
+local function copy_request(from, to)
+  to.request, to.request_ids = from.request, from.request_ids
+  to.request_id, to.request_verb = from.request_id, from.request_verb
+  to.request_is, to.request_alone = from.request_is, from.request_alone
+end
+
 local REQUEST = {'v', 'status', 'request', 'request_id', 'request_verb', 'request_is', 'request_alone'}
 
 -- When a request was stored. Nothing in its strings looks like this: their quotes are escaped.

@@ -210,7 +210,11 @@ local function open(record, attempt, at)
     sums, ended = total_of(JOB, true)
     blank.sums = written(sums)
   end
+  if record.status == 'queued' and tonumber(record.attempt) == tonumber(attempt) then
+    copy_request(record, blank)
+  end
   apply(blank, patch(blank, at) or {})
+  if blank.request and not takes(blank, blank.request_verb) then copy_request({}, blank) end
   return replace(record, blank)
 end
 

@@ -1,0 +1,213 @@
+"""Which connection a call uses, and what becomes of it: with scripted links, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from redis.exceptions import MovedError, ResponseError
+from trio.testing import MockClock
+
+from gateway.brokers.redis.calls import Calls, WrongServer
+from gateway.brokers.redis.keys import Shard
+from gateway.brokers.redis.links import Command
+from gateway.brokers.redis.scripts import PUBLISH
+
+from .scripted import ScriptedConnector, ScriptedLink
+
+SHARD = Shard("progress")
+
+
+def pong(command: Command) -> Any:
+    return b"7" if command[0] == "HGET" else b"PONG"
+
+
+class Opened:
+    """Calls with these links."""
+
+    def __init__(self, *links: ScriptedLink) -> None:
+        self.connector = ScriptedConnector(list(links))
+        self.suspected: list[Shard] = []
+        self.calls = Calls(
+            self.connector, SHARD, trio.CapacityLimiter(9), suspect=self.suspected.append
+        )
+
+    async def ping(self) -> tuple[int, Any]:
+        return await self.calls.read([("PING",)], lambda answers: answers)
+
+    @property
+    def connections(self) -> int:
+        return len(self.connector.connected_at)
+
+
+async def test_a_connection_is_kept_for_the_next_call() -> None:
+    opened = Opened(ScriptedLink(pong))
+    for _ in range(3):
+        assert await opened.ping() == (7, [b"PONG"])
+    assert opened.connections == 1
+
+
+async def test_a_connection_that_has_ended_is_not_used_again() -> None:
+    first = ScriptedLink(pong)
+    opened = Opened(first, ScriptedLink(pong))
+    await opened.ping()
+    first.close()
+    assert await opened.ping() == (7, [b"PONG"])
+    assert opened.connections == 2
+
+
+async def test_an_idle_connection_to_another_server_is_closed() -> None:
+    other, right = ScriptedLink(pong, b"other"), ScriptedLink(pong, b"right")
+    opened = Opened(other, right)
+    await opened.ping()
+    opened.calls.settle(b"right", 7)
+    await opened.ping()
+    assert (other.closed, right.closed, opened.suspected) == (True, False, [])
+
+
+async def test_a_new_connection_to_another_server_is_closed_and_reported() -> None:
+    other = ScriptedLink(pong, b"other")
+    opened = Opened(other)
+    opened.calls.settle(b"right", 7)
+    with pytest.raises(WrongServer):
+        await opened.ping()
+    assert (other.closed, opened.suspected) == (True, [SHARD])
+
+
+async def test_an_answer_of_another_generation_is_discarded_and_reported() -> None:
+    link = ScriptedLink(pong)
+    opened = Opened(link)
+    opened.calls.settle(b"one", 6)
+    with pytest.raises(WrongServer):
+        await opened.ping()
+    assert (link.closed, opened.suspected) == (True, [SHARD])
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_script_that_was_called_for_another_generation_is_reported(many: bool) -> None:
+    link = ScriptedLink(lambda command: ResponseError("GENERATION 8"))
+    opened = Opened(link)
+    opened.calls.settle(b"one", 7)
+    calls = opened.calls
+    running = calls.run_many(PUBLISH, [("a", ["x"])]) if many else calls.run(PUBLISH, ["a"], "x")
+    with pytest.raises(WrongServer):
+        await running
+    assert (link.closed, opened.suspected) == (True, [SHARD])
+
+
+async def test_a_script_is_called_with_the_generation_that_the_feed_uses() -> None:
+    received: list[Command] = []
+    opened = Opened(ScriptedLink(received.append))
+    await opened.calls.run(PUBLISH, ["a"], "x")
+    opened.calls.settle(b"one", 7)
+    await opened.calls.run(PUBLISH, ["a"], "x")
+    await opened.calls.run_many(PUBLISH, [("a", ["x"])])
+    assert [list(command[-2:]) for command in received] == [["", "x"], [7, "x"], [7, "x"]]
+
+
+async def test_while_the_feed_is_repaired_no_call_is_made() -> None:
+    opened = Opened(ScriptedLink(pong))
+    calls, settled = opened.calls, []
+    calls.unsettle(unless=(b"one", 7))
+    settled.append(calls.settled)
+    with pytest.raises(WrongServer):
+        await opened.ping()
+    assert opened.connections == 0
+    calls.settle(b"one", 7)
+    calls.unsettle(unless=(b"one", 7))  # another feed of the process has found the same
+    settled.append(calls.settled)
+    await opened.ping()
+    calls.unsettle(unless=(b"one", 8))
+    settled.append(calls.settled)
+    calls.unfollow()
+    settled.append(calls.settled)
+    await opened.ping()
+    assert settled == [False, True, False, True]
+
+
+async def test_an_answer_is_discarded_if_the_feed_has_left_the_server_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    opened = Opened(ScriptedLink(pong, takes=2.0))
+    opened.calls.settle(b"one", 7)
+
+    async def leave() -> None:
+        await trio.sleep(1)
+        opened.calls.unsettle(unless=(b"two", 8))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave)
+        with pytest.raises(WrongServer):
+            await opened.ping()
+
+
+async def test_an_answer_counts_if_the_first_feed_was_opened_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    opened = Opened(ScriptedLink(pong, takes=2.0))
+
+    async def follow() -> None:
+        await trio.sleep(1)
+        opened.calls.settle(b"one", 7)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        assert await opened.ping() == (7, [b"PONG"])
+
+
+async def test_a_server_without_a_generation_is_in_generation_0() -> None:
+    opened = Opened(ScriptedLink(lambda command: None))
+    assert await opened.ping() == (0, [None])
+
+
+async def test_in_a_cluster_a_moved_slot_is_followed_once() -> None:
+    def moved(command: Command) -> Any:
+        raise MovedError("1 127.0.0.1:7001")
+
+    first, second = ScriptedLink(pong), ScriptedLink(pong)
+    opened = Opened(first, second)
+    await opened.ping()
+    first.answer = moved
+    assert await opened.ping() == (7, [b"PONG"])
+    assert (first.closed, opened.connections) == (True, 2)
+    second.answer = moved
+    opened.connector.links.append(ScriptedLink(moved))
+    with pytest.raises(MovedError):
+        await opened.ping()
+
+
+async def test_the_idle_connections_are_closed_when_one_of_many_calls_was_moved() -> None:
+    link = ScriptedLink(lambda command: MovedError("1 127.0.0.1:7001"))
+    opened = Opened(link)
+    (answer,) = await opened.calls.run_many(PUBLISH, [("a", [])])
+    assert isinstance(answer, MovedError)
+    assert link.closed
+
+
+async def test_an_error_that_redis_answers_leaves_the_connection() -> None:
+    link = ScriptedLink(lambda command: ResponseError("no"))
+    opened = Opened(link)
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await opened.calls.run(PUBLISH, ["a"])
+    assert (link.closed, opened.connections) == (False, 1)
+
+
+async def test_one_of_many_calls_may_be_answered_with_an_error() -> None:
+    refused = ResponseError("no")
+    link = ScriptedLink(lambda command: refused if command[-1] == "x" else b"done")
+    opened = Opened(link)
+    assert await opened.calls.run_many(PUBLISH, [("a", ["x"]), ("b", ["y"])]) == [refused, b"done"]
+    assert (link.closed, opened.suspected) == (False, [])
+
+
+async def test_a_cancelled_call_leaves_no_connection(autojump_clock: MockClock) -> None:
+    """Its answer may still be on its way, and would be taken for that of the next call."""
+    link = ScriptedLink(pong, takes=2.0)
+    opened = Opened(link, ScriptedLink(pong))
+    with trio.move_on_after(1):
+        await opened.ping()
+    assert link.closed
+    await opened.ping()
+    assert opened.connections == 2

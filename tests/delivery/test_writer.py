@@ -1,0 +1,79 @@
+"""The transport's own ping is sent once, after what is written with it, whatever that is."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import define, field
+from msgspec.structs import replace
+
+from gateway import Limits
+from gateway.delivery.hub import Hub
+from gateway.delivery.repairs import Repairs
+from gateway.delivery.writer import WRITE_SIZE, FrameWriter
+from gateway.model.state import UNSEEN
+from gateway.observability.counters import Counters
+from gateway.protocol.messages import encode
+
+from ..fakes import Sink
+from .subscribers import IgnoringOutbox, event
+
+
+@define
+class RecordingSink(Sink):
+    """Accepts each write at once, and records the order of frames and pings."""
+
+    order: list[str] = field(factory=list)
+    full: bool = False
+    """Whether each write must be finished."""
+
+    def write(self) -> None:
+        before = len(self.frames)
+        Sink.write(self)
+        self.order += [frame["type"] for frame in self.frames[before:]]
+
+    def send(self, *messages: object) -> bool:
+        Sink.send(self, *messages)  # type: ignore[arg-type]
+        if not self.full:
+            self.write()
+        return not self.full
+
+    def ping(self) -> bool:
+        self.order.append("PING")
+        return True
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("replies", [0, 1])
+@pytest.mark.parametrize(
+    ("jobs", "size", "expected"),
+    [
+        (0, 1, []),
+        (1, 0, []),  # it is due, but its client has its state already
+        (1, 1, ["progress"]),
+        (1, 2 * WRITE_SIZE, ["progress"]),
+        (3, 1, ["progress"] * 3),
+        (3, WRITE_SIZE, ["progress"] * 3),
+    ],
+)
+async def test_a_ping_comes_once_after_everything_else(
+    jobs: int, size: int, expected: list[str], replies: int, full: bool
+) -> None:
+    hub, sink = Hub(Limits()), RecordingSink(full=full)
+    writer = FrameWriter(sink, limits=Limits(), counters=Counters())
+    due = []
+    for number in range(jobs):
+        name = f"j{number}"
+        due.append(hub.subscribe(name, IgnoringOutbox()))
+        one = event(name, 1)
+        one = replace(one, state=replace(one.state, message="x" * size))
+        Repairs(hub).loaded({name: UNSEEN}, {name: one})
+        if not size:
+            due[-1].take()
+    if not writer.begin([encode("pong")] * replies, due, since=0.0, ping=True):
+        await writer.finish()
+    assert sink.order == ["pong"] * replies + expected + ["PING"]
+    due = [hub.subscribe("later", IgnoringOutbox())]
+    Repairs(hub).loaded({"later": UNSEEN}, {"later": event("later", 1)})
+    if not writer.begin((), due, since=0.0):
+        await writer.finish()
+    assert sink.order[-2:] == ["PING", "progress"]
