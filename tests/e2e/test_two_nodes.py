@@ -59,7 +59,7 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
             follower = Follower()
             async with open_client(port_of(two)) as client:
                 await client.receive_type("welcome")
-                await client.ask("subscribe", jobs=["video:42"])
+                await client.request("subscribe", jobs=["video:42"])
                 follower.take(await client.receive())
                 for done in (2, 3):
                     await tell(one if done == 2 else two, "video:42", done=done)
@@ -71,7 +71,7 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
             async with open_client(port_of(one)) as client:
                 await client.receive_type("welcome")
                 await client.send("hello", positions={"video:42": [epoch, seq]})
-                await client.ask("subscribe", jobs=["video:42"])
+                await client.request("subscribe", jobs=["video:42"])
                 frame = await client.receive()
                 assert (frame["prev"], frame["seq"]) == (seq, seq + 1)
                 follower.take(frame)
