@@ -295,7 +295,7 @@ async def test_an_invalid_cursor_is_rejected(bench: Bench, after: str) -> None:
 
 
 def ask(id_: str = "1", verb: str = "cancel", **more: Any) -> RequestUpdate:
-    return RequestUpdate(ask=Request(id=id_, verb=verb, by="user 7"), **more)
+    return RequestUpdate(request=Request(id=id_, verb=verb, by="user 7"), **more)
 
 
 async def asked_of(bench: Bench, job: str = "a") -> Request | None:

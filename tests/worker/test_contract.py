@@ -137,7 +137,7 @@ def ask(target: Target, job: str) -> None:
             assert answer.status == 202
         return
     broker = RedisBroker(target.url)
-    update = RequestUpdate(ask=Request(id="r", verb="cancel"))
+    update = RequestUpdate(request=Request(id="r", verb="cancel"))
     assert trio.run(broker.publish, job, update).applied
     broker.close()
 
