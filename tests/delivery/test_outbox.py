@@ -292,6 +292,19 @@ async def test_an_outbox_that_has_ended_waits_for_no_tick(
     assert repr(outbox._timer_wheel) == "<TimerWheel, 0 waiting>"
 
 
+async def test_the_last_write_schedules_no_tick(
+    writing: Writing, autojump_clock: MockClock
+) -> None:
+    outbox = writing.outbox
+    outbox.limit_rate(0.1)
+    await writing.start()
+    outbox.notify(subscription(outbox))
+    outbox.end(close_codes.GOING_AWAY)
+    await writing.over.wait()
+    assert len(writing.writer.batches) == 1
+    assert repr(outbox._timer_wheel) == "<TimerWheel, 0 waiting>"
+
+
 async def test_what_becomes_due_during_the_last_write_is_written_before_the_end(
     writing: Writing, autojump_clock: MockClock
 ) -> None:
