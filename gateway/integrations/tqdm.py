@@ -222,7 +222,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
             of = "" if self.total is None else f" of {self.total}"
             job.cancel(f"left at {self.n}{of}" if isinstance(error, GeneratorExit) else None)
         elif self._inside:
-            job._leave_to_children(all_made=True)
+            job.end_with_children()
         else:
             job.succeed()
 

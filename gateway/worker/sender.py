@@ -168,7 +168,7 @@ class Sender:
     def flush(self) -> None:
         """At exit: wait for ends until their deadlines, and for other changes for `EXIT`
         seconds."""
-        if self.disabled or sys.is_finalizing():
+        if sys.is_finalizing():
             return
         queue = self._queue
         with self._changed:

@@ -466,7 +466,7 @@ class Watcher:
         verdict = self.reference.take(frame)
         if verdict != "ignored":
             ((_, parsed),) = parse_frames(json.dumps(frame))
-            if self.watch.apply(parsed) != (verdict == "accepted"):  # type: ignore[arg-type]
+            if self.watch.apply(parsed) != (verdict == "accepted"):  # type: ignore[arg-type]  # a frame of this type
                 raise Violated(f"the client's rule: gateway watch differs about {frame}")
         if verdict == "violation":
             raise Violated(f"contiguity: {self.name} was sent {frame}")

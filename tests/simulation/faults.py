@@ -226,7 +226,7 @@ class Faults:
 
     async def _on_link(self, index: int, fault: Fault) -> None:
         link = self._some_link(fault)
-        link.mode, link.odds = fault.mode, fault.odds  # type: ignore[assignment]
+        link.mode, link.odds = fault.mode, fault.odds  # type: ignore[assignment]  # checked by Link
         if fault.mode in ("refuse", "cut"):
             link.reset()
         await trio.sleep(fault.seconds)

@@ -240,7 +240,7 @@ class SetWatcher(Watcher):
         if not self._awaited:
             self._check_set(frame, wanted)
         ((_, parsed),) = parse_frames(json.dumps(frame))
-        self.watch.apply_set(parsed)  # type: ignore[arg-type]
+        self.watch.apply_set(parsed)  # type: ignore[arg-type]  # a frame of this type
 
     def _check_set(self, frame: Mapping[str, Any], wanted: Wanted) -> None:
         """Check a document of a set."""

@@ -328,7 +328,7 @@ def test_forks_during_heavy_use_lose_nothing(target: Target) -> None:
                 mine.update(done=i)
             job.advance()
 
-        pids = [fork(lambda i=i: child(i)) for i in range(10)]  # type: ignore[misc]
+        pids = [fork(lambda i=i: child(i)) for i in range(10)]  # type: ignore[misc]  # mypy cannot infer it
         codes = [joined(pid) for pid in pids]
         stop.set()
         for thread in threads:
