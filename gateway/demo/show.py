@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..brokers import open_broker
-from ..cli.signals import run_until_told
+from ..cli.signals import run_until_signal
 from ..cli.watch.format import describe
 from ..model.errors import InvalidSettings
 from ..model.limits import Limits
@@ -39,7 +39,7 @@ def run_demo(bind: str, *, any_port: bool, once: bool, broker_url: str | None = 
     console = Console(highlight=False)
     attempts: list[Attempt] = []
     stage = _Stage(console, broker_url=broker_url, once=once)
-    signal = run_until_told(partial(_demo, stage, bind, any_port=any_port, attempts=attempts))
+    signal = run_until_signal(partial(_demo, stage, bind, any_port=any_port, attempts=attempts))
     if not once:
         return 0
     if signal is not None:
@@ -144,7 +144,7 @@ def _words(attempt: Attempt) -> Text:
         (f"{view.icon} ", style), (attempt.job.name, "bold"), "  ", " · ".join(filter(None, parts))
     )
     if not attempt.good:
-        line.append(f"\n  It should have {_expected(attempt.job)}. {attempt.said}", style)
+        line.append(f"\n  It should have {_expected(attempt.job)}. {attempt.stderr}", style)
     return line
 
 

@@ -75,7 +75,7 @@ class SendQueue:
         if other is report:
             return []
         # The gateway would answer the same, unless the `start` of the older Job arrived second.
-        text = other.superseded_here()
+        text = other.supersede()
         return [] if other.released else [LogLine(other, text)]  # a try may be left for the next
 
     def release(self, report: Report, now: float) -> None:
@@ -141,12 +141,12 @@ class SendQueue:
         """Handle the outcomes of the items. Returns the lines to log."""
         failed = [outcome for outcome in outcomes if isinstance(outcome, Unreachable)]
         if len(failed) == len(outcomes):
-            news = self.outage.failed(failed[0], now=now, random=random)
+            line = self.outage.failed(failed[0], now=now, random=random)
             self._batch, retry_at = 1, self.outage.retry_at
         else:
-            news = self.outage.answered(now=now)
+            line = self.outage.answered(now=now)
             self._batch, retry_at = min(2 * self._batch, BATCH), now + RETRY_ONE * (0.5 + random)
-        log = [] if news is None else [LogLine(None, news)]
+        log = [] if line is None else [LogLine(None, line)]
         for (subject, _, fields), outcome in zip(items, outcomes, strict=True):
             if subject is None:
                 continue

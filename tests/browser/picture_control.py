@@ -82,7 +82,7 @@ async def _report(gateway: Gateway, job: str, **update: Any) -> None:
 
 async def _ask(gateway: Gateway, job: str) -> str:
     request = Request(id=f"of-{job}", verb="cancel")
-    await gateway.node.broker.publish(job, RequestUpdate(ask=request))
+    await gateway.node.broker.publish(job, RequestUpdate(request=request))
     return request.id
 
 

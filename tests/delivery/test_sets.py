@@ -526,6 +526,24 @@ async def test_an_end_that_is_read_late_is_sent_and_then_unsubscribed(
     assert harness.node.statistics().hub.subscriptions == 0
 
 
+async def test_an_end_that_is_read_late_arrives_after_the_only_other_set_was_unwatched(
+    autojump_clock: MockClock, harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.publish("a", percent=1)
+    answers = await hold_back_reads(harness, monkeypatch)
+    client = await harness.connect()
+    await watch(client, "a", id=1, statuses=["running"])
+    await watch(client, "a", id=2)
+    await harness.publish("a", status="succeeded")
+    await settled()
+    await client.source.send(type="unwatch_set", id=2)
+    await settled()
+    answers.set()
+    await settled()
+    assert kinds(client)[-1] == "a succeeded"
+    assert harness.node.statistics().hub.subscriptions == 0
+
+
 async def test_an_end_that_is_read_late_is_not_sent_to_who_may_not_watch_the_job_any_more(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

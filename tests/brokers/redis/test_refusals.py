@@ -276,7 +276,7 @@ async def _node_at_work(url: str, server: Server) -> AsyncIterator[None]:
             server.client.hset("progress:counters", "server", "another")
             await eventually(lambda: sink.of("progress")[-1]["epoch"] > 0)
             await answers(http.get, "/api/jobs/a")
-            server.client.hset("progress:counters", "asked_at", time.time() - 3_600)
+            server.client.hset("progress:counters", "checked_at", time.time() - 3_600)
             assert (await http.post("/api/jobs/a", json={"status": "failed"})).status_code == 200
             await broker.expire_leases()
             answer = await http.get("/readyz")
