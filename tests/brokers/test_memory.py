@@ -30,10 +30,11 @@ async def lengths(broker: MemoryBroker, count: int) -> list[int]:
     return [len(await broker.history(str(job), after=UNSEEN)) for job in range(count)]
 
 
-async def test_memory_is_always_readable_and_up_to_date() -> None:
+async def test_memory_is_always_available_and_of_one_node() -> None:
     broker = MemoryBroker()
     await broker.publish("a", Update(percent=1))
     assert (broker.unreadable, broker.lag, broker.unavailable_reason) == (0, 0, None)
+    assert (broker.settled, broker.shared) == (True, False)
     async with broker.feed():
         await broker.publish("a", Update(percent=2))
         assert broker.lag == 1

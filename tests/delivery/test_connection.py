@@ -581,6 +581,21 @@ async def test_max_hz_limits_progress_and_not_replies(
     assert pong_at - start == pytest.approx(2.5, abs=0.06)
 
 
+async def test_the_max_hz_of_a_request_limits_progress_from_the_start(
+    autojump_clock: MockClock, harness: Harness, nursery: trio.Nursery
+) -> None:
+    sink = Sink()
+    serve = partial(harness.node.serve, FakeSource(), sink, positions={"a": None}, max_hz=1)
+    nursery.start_soon(serve)
+    for percent in range(10):
+        await quiet()
+        await harness.publish("a", percent=percent)
+        await trio.sleep(0.1)
+    await trio.sleep(1)
+    received = [frame["state"] and frame["state"]["percent"] for frame in sink.of("progress")]
+    assert received == [None, 9]
+
+
 @pytest.mark.parametrize("limits", [Limits(max_topics=1)])  # the probe's
 async def test_the_log_has_the_code_and_the_reason_of_an_end(
     autojump_clock: MockClock, harness: Harness, caplog: pytest.LogCaptureFixture
