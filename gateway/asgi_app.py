@@ -58,7 +58,7 @@ class GatewayApp:
         self._http = create_http_app(node)
         self._hypercorn_guard = hypercorn_guard
         self._is_running = False
-        self._complained = False
+        self._reason_logged = False
 
     def __repr__(self) -> str:
         return f"<GatewayApp {self.node!r}>"
@@ -68,7 +68,7 @@ class GatewayApp:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif not self._is_running:
-            await self._say_why_not(scope, receive, send)
+            await self._refuse_unusable(scope, receive, send)
         elif self._is_local_only and not _is_local(scope.get("client")):
             detail = f"Without {KEYS.variable} or {SECRET.variable} only this machine is served."
             await _refuse(scope, receive, send, close_codes.UNAUTHORIZED, 403, detail)
@@ -145,11 +145,11 @@ class GatewayApp:
             message = str(failure) or repr(failure)
             await send({"type": f"lifespan.{phase}.failed", "message": message})
 
-    async def _say_why_not(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse_unusable(self, scope: Scope, receive: Receive, send: Send) -> None:
         reason = NEEDS_LIFESPAN if trio.lowlevel.in_trio_run() else NEEDS_TRIO
-        if not self._complained:
+        if not self._reason_logged:
             log.error("%s", reason)
-            self._complained = True
+            self._reason_logged = True
         await _refuse(scope, receive, send, close_codes.GOING_AWAY, 503, reason)
 
 

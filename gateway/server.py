@@ -218,7 +218,7 @@ def check_address(listeners: Sequence[socket]) -> None:
     for host, _ in _names(listeners):
         if not ip_address(host.partition("%")[0]).is_loopback:
             raise InvalidSettings(
-                f"{host} can be reached by others, and no token would be asked for: "
+                f"{host} can be reached by others, and no token would be required: "
                 "set --keys (PROGRESS_GATEWAY_KEYS) or PROGRESS_GATEWAY_SECRET, or say --insecure",
                 field="bind",
             )

@@ -70,7 +70,7 @@ async def test_the_documented_mount_works() -> None:
             httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http,
         ):
             await client.receive_type("welcome")
-            await client.ask("subscribe", jobs=["video:42"])
+            await client.request("subscribe", jobs=["video:42"])
             assert (await client.receive())["state"] is None
             answer = await http.post("/progress/api/jobs/video:42", json={"percent": 1})
             assert answer.json()["seq"] == 1

@@ -29,7 +29,7 @@ def request(path: str, body: bytes) -> bytes:
 class _Connection:
     socket: socket.socket
     received: bytes = b""
-    asked_at: float = field(factory=time.monotonic)
+    checked_at: float = field(factory=time.monotonic)
 
 
 class Posts:
@@ -61,7 +61,7 @@ class Posts:
             if not self._is_whole(connection.received):
                 continue
             now = time.monotonic()
-            self.times.add(int((now - connection.asked_at) * 1e6))
+            self.times.add(int((now - connection.checked_at) * 1e6))
             self.answered += 1
             connection.received = b""
             self._ask(connection)
@@ -73,7 +73,7 @@ class Posts:
 
     def _ask(self, connection: _Connection) -> None:
         self._asked += 1
-        connection.asked_at = time.monotonic()
+        connection.checked_at = time.monotonic()
         connection.socket.sendall(self._make(self._asked))
 
     def _is_whole(self, received: bytes) -> bool:

@@ -18,7 +18,7 @@ from gateway.model.limits import DEFAULT_LIMITS
 from gateway.model.state import STATUSES, JobUpdate, Reason, Request, State, Update
 from gateway.model.statuses import Status
 from gateway.protocol.close_codes import CLOSE_CODES
-from gateway.protocol.commands import Ask, Command, Mode
+from gateway.protocol.commands import Command, Mode, RequestBody
 from gateway.protocol.messages import SUBPROTOCOL
 
 __all__ = ["asyncapi", "openapi"]
@@ -128,8 +128,8 @@ class Health(Struct):
 
 
 TYPES = (
-    Update, JobUpdate, PublishResult, Ask, Requested, Job, JobSet, Page, History, Revocation,
-    Revoked, Problem, Health,
+    Update, JobUpdate, PublishResult, RequestBody, Requested, Job, JobSet, Page, History,
+    Revocation, Revoked, Problem, Health,
 )  # fmt: skip
 
 
@@ -296,10 +296,10 @@ def openapi() -> Json:
         "/api/jobs/{job}/requests": {
             "post": _operation(
                 "requestJob",
-                "Ask something of a job's worker, such as to cancel it",
+                "RequestBody something of a job's worker, such as to cancel it",
                 "Requested",
                 JOB,
-                body="Ask",
+                body="RequestBody",
                 _403="the token does not allow it, or a foreign origin",
                 _404="nobody has reported it",
                 _409=f"it does not accept this, has ended, or is in another attempt; or {foreign}",
@@ -337,11 +337,11 @@ def openapi() -> Json:
         "/api/revocations": {
             "post": _operation(
                 "revokeToken",
-                "Have a token count no more (only where tokens are asked for)",
+                "Revoke a token (only where tokens are required)",
                 "Revoked",
                 body="Revocation",
                 _403="the token does not allow to revoke others, or a foreign origin",
-                _404="no tokens are asked for here",
+                _404="no tokens are required here",
                 _503=away,
             )
         },

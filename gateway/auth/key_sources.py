@@ -30,7 +30,7 @@ log = logging.getLogger("gateway.auth")
 
 REFRESH_EVERY = 300.0
 """Seconds: identity providers announce a key hours before they sign with it."""
-ASK_AGAIN_AFTER = 10.0
+REFRESH_AGAIN_AFTER = 10.0
 """Seconds between reads caused by unknown keys: any client can send such a token."""
 FETCH_WITHIN = 5.0
 """Seconds for each network operation."""
@@ -56,8 +56,8 @@ class KeySources:
         self._secret = [] if secret is None else read_keys(secret, source="secret")
         self._audience = audience
         self._of: dict[str, list[Key]] = {}
-        self._looked_at = -ASK_AGAIN_AFTER
-        self._looking = trio.Lock()
+        self._refreshed_at = -REFRESH_AGAIN_AFTER
+        self._refresh_lock = trio.Lock()
 
     def __repr__(self) -> str:
         return f"<KeySources of {len(self.keys)} keys>"
@@ -95,7 +95,7 @@ class KeySources:
 
         Raises `InvalidSettings`, also if no key would be left; nothing has changed then.
         """
-        async with self._looking:
+        async with self._refresh_lock:
             sources = self._sources if sources is None else tuple(sources)
             if not sources and not self._secret:
                 raise InvalidSettings("no keys are left: restart to run without authentication")
@@ -105,15 +105,15 @@ class KeySources:
 
     async def refresh(self) -> None:
         """Read every URL again, unless that was done a moment ago. Never raises."""
-        async with self._looking:
-            if trio.current_time() < self._looked_at + ASK_AGAIN_AFTER:
+        async with self._refresh_lock:
+            if trio.current_time() < self._refreshed_at + REFRESH_AGAIN_AFTER:
                 return
             for source in filter(_is_url, self._sources):
                 try:
                     self._of[source] = await _keys_in_time(source)
                 except InvalidSettings as error:
                     log.warning("cannot read new keys, keeping the current ones: %s", error)
-            self._looked_at = trio.current_time()
+            self._refreshed_at = trio.current_time()
 
     async def follow(self) -> None:
         """Read the URLs again and again until cancelled."""
@@ -177,8 +177,8 @@ def _read(path: str) -> bytes:
 
 def _may_be_a_key(path: str) -> bool:
     """Whether the path looks like a secret instead of a file name: base64, hex, PEM."""
-    like_a_path = path.startswith("/") or "." in path
-    return len(path) >= MIN_SECRET and (path.endswith("=") or not like_a_path)
+    looks_like_path = path.startswith("/") or "." in path
+    return len(path) >= MIN_SECRET and (path.endswith("=") or not looks_like_path)
 
 
 def _fetched(url: str) -> bytes:

@@ -291,9 +291,9 @@ class MemoryBroker:
 
     def _apply_late_request(self, job: str, known: _Job, *, now: float) -> None:
         """Apply the request to a group above a job, if the job has not got it."""
-        ask = late_request(job, known.record, self._record)
-        if ask is not None:
-            result = reduce(known.record, ask, now=now, epoch=0)
+        late = late_request(job, known.record, self._record)
+        if late is not None:
+            result = reduce(known.record, late, now=now, epoch=0)
             if result.applied:
                 self._commit(job, result.record)
                 self._touch(job, known)

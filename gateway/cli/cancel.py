@@ -1,4 +1,4 @@
-"""`gateway cancel`: ask a running job to stop, and perhaps wait until it has."""
+"""`gateway cancel`: request that a running job stop, and perhaps wait until it has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from ..model.constants import MAX_TEXT
 from ..model.statuses import FINAL
-from .client_options import asks
+from .client_options import gateway_options
 from .options import REFUSED, WRONG, give_up, job_argument
 from .terminal import echo
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel"]
 
-ASK_WITHIN = 10.0  # seconds for one request
-LOOK_WITHIN = 30.0  # seconds for which the gateway holds a request for the next state
+REQUEST_TIMEOUT = 10.0  # seconds for one request
+POLL_WAIT = 30.0  # seconds for which the gateway holds a request for the next state
 
 
 @click.command()
@@ -32,7 +32,7 @@ LOOK_WITHIN = 30.0  # seconds for which the gateway holds a request for the next
     "--timeout", type=click.FloatRange(1, 86_400), default=60.0, show_default=True,
     metavar="SECONDS", help="How long --wait waits, at most.",
 )  # fmt: skip
-@asks
+@gateway_options
 def cancel(
     job: str,
     *,
@@ -43,25 +43,25 @@ def cancel(
     url: str,
     token: Token,
 ) -> None:
-    """Ask the worker of JOB to stop.
+    """Request that the worker of JOB stop.
 
     The job must say that it accepts it: Job(..., accepts={"cancel"}), `gateway run`.
 
-    Exits with 0 if the worker is asked (with --wait: if the job has ended), 1 if it does not
+    Exits with 0 if the request was accepted (with --wait: if the job has ended), 1 if it does not
     accept it or refuses, 2 if the call is wrong, 3 if the gateway does not answer.
     """
-    asked: dict[str, Any] = {"verb": verb}
+    body: dict[str, Any] = {"verb": verb}
     if args is not None:
         try:
-            asked["args"] = json.loads(args)
+            body["args"] = json.loads(args)
         except ValueError as error:
             give_up(f"--args: not JSON: {error}", code=WRONG)
     path = f"{url.rstrip('/')}/api/jobs/{_quoted(job)}"
-    status, answer, _ = _call(f"{path}/requests", token, asked)
+    status, answer, _ = _call(f"{path}/requests", token, body)
     if status not in (200, 202):
         give_up(f"{job}: {answer.get('detail', status)}", code=WRONG if status == 400 else 1)
     if not wait:
-        echo(f"{job}: asked to {verb}")
+        echo(f"{job}: {verb} requested")
         return
     raise SystemExit(_wait(path, token, job, answer["id"], until=monotonic() + timeout))
 
@@ -70,8 +70,8 @@ def _wait(path: str, token: Token, job: str, id_: str, *, until: float) -> int:
     """Follow the job until it has ended, or has refused the request; the exit code."""
     tag = ""
     while (left := until - monotonic()) > 0:
-        look = f"{path}?wait={min(left, LOOK_WITHIN):.1f}"
-        status, answer, tag = _call(look, token, tag=tag)
+        poll = f"{path}?wait={min(left, POLL_WAIT):.1f}"
+        status, answer, tag = _call(poll, token, tag=tag)
         if status == 304:
             continue
         if status != 200:
@@ -108,7 +108,7 @@ def _call(
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data, headers)  # noqa: S310 - the setting is an http(s) URL
     try:
-        with urlopen(request, timeout=ASK_WITHIN + LOOK_WITHIN) as answer:  # noqa: S310 - likewise
+        with urlopen(request, timeout=REQUEST_TIMEOUT + POLL_WAIT) as answer:  # noqa: S310 - likewise
             return answer.status, json.load(answer), answer.headers.get("etag", "")
     except HTTPError as error:
         text = error.read()

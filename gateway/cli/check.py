@@ -19,8 +19,9 @@ __all__ = ["check"]
 def check(context: click.Context, /, **values: Any) -> None:
     """Check whether `gateway serve` would start with these settings, here and now.
 
-    It reads the keys, listens on the addresses for a moment and asks Redis. Each line begins with
-    OK, with WARN if the gateway would serve, but not well, or with FAIL if it would not start.
+    It reads the keys, listens on the addresses for a moment, and connects to Redis. Each line
+    begins with OK, with WARN if the gateway would serve, but not well, or with FAIL if it would
+    not start.
     Exits with 1 if a line has FAIL, otherwise with 0.
     """
     needs_server()

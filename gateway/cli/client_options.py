@@ -16,14 +16,14 @@ from click.core import ParameterSource
 
 from ..config.settings import TOKEN, TOKEN_FILE, URL, Setting
 from ..model.errors import InvalidSettings
-from .options import complain, set_by
+from .options import exit_for_setting, set_by
 
-__all__ = ["asks", "reports"]
+__all__ = ["gateway_options", "report_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def reports(command: F) -> F:
+def report_options(command: F) -> F:
     """Add these options to a command that reports; it gets `url` and `token` as `gateway.Job`
     takes them.
 
@@ -32,7 +32,7 @@ def reports(command: F) -> F:
     return _calls(command, URL, or_redis=True)
 
 
-def asks(command: F) -> F:
+def gateway_options(command: F) -> F:
     """The same for a command that needs a gateway."""
     return _calls(command, URL._replace(help="The gateway."), or_redis=False)
 
@@ -64,10 +64,10 @@ def _calls(command: F, where: Setting, *, or_redis: bool) -> F:
             if not off:
                 publisher.check(url, shown)
         except ValueError as error:
-            complain(InvalidSettings(str(error), field=where.name))
+            exit_for_setting(InvalidSettings(str(error), field=where.name))
         if not or_redis and not url.startswith(("http://", "https://")):
             needed = f"a gateway is needed, such as {URL.default}, and not its Redis"
-            complain(InvalidSettings(needed, field=where.name))
+            exit_for_setting(InvalidSettings(needed, field=where.name))
         return command(url=url, token=shown, **others)
 
-    return calling  # type: ignore[return-value]  # click made it a command's again
+    return calling  # type: ignore[return-value]  # click has returned the same function

@@ -21,8 +21,8 @@ from .terminal import for_terminal
 __all__ = [
     "REFUSED",
     "WRONG",
-    "complain",
     "configured",
+    "exit_for_setting",
     "give_up",
     "job_argument",
     "job_or_prefix_argument",
@@ -34,14 +34,14 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 FAILED = 1
-"""Exit code: what was asked for was not done."""
+"""Exit code: the command has failed."""
 WRONG = 2
 """Exit code: the call was wrong."""
 REFUSED = 3
 """Exit code: the gateway cannot be reached, or refuses the client."""
 
 
-class GivesUp(click.ClickException):
+class CommandFailed(click.ClickException):
     """A command cannot go on: a line for stderr, and the exit code."""
 
     def __init__(self, message: str, code: int) -> None:
@@ -167,10 +167,10 @@ def needs_server() -> None:
 
 def give_up(message: str, *, code: int) -> NoReturn:
     """End the command with one line on stderr and this exit code."""
-    raise GivesUp(message, code)
+    raise CommandFailed(message, code)
 
 
-def complain(error: InvalidInput) -> NoReturn:
+def exit_for_setting(error: InvalidInput) -> NoReturn:
     """End the command because of a wrong setting, naming its option and variable."""
     setting = _NAMES.get(error.field or "")
     where = f"{setting.flag} ({setting.variable}): " if setting else ""

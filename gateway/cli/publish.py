@@ -9,7 +9,7 @@ import click
 
 from ..model.constants import MAX_NUMBER
 from ..model.statuses import STATUSES
-from .client_options import reports
+from .client_options import report_options
 from .options import REFUSED, WRONG, give_up, job_argument, traceparent
 from .terminal import echo
 
@@ -78,7 +78,7 @@ def _expected(context: click.Context, parameter: click.Parameter, text: str | No
     help="The attempt this belongs to; an older one is rejected.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-@reports
+@report_options
 def publish(
     job: str,
     *,
@@ -123,7 +123,7 @@ def publish(
     except Unreachable as error:
         give_up(f"{publisher.shown(url)} does not answer: {error}", code=REFUSED)
     except Rejected as error:
-        # With a field: what was said is wrong. Without: it is not for us.
+        # With a field the update is invalid. Without one the client is refused.
         give_up(f"rejected: {error}", code=WRONG if error.field else 1)
     finally:
         connection.close()

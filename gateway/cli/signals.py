@@ -14,7 +14,7 @@ from math import inf
 import trio
 from attrs import define, field
 
-__all__ = ["Stop", "run_until_told"]
+__all__ = ["Stop", "run_until_signal"]
 
 
 @define
@@ -28,7 +28,7 @@ class Stop:
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     def request(self, *, at_once: bool = False) -> None:
-        """Cancel the work after `delay`, or `at_once`. Called again, it only makes it sooner."""
+        """Cancel the work after `delay`, or `at_once`. Another call can only make it earlier."""
         if at_once or not self.delay:
             self.scope.cancel()
         elif self.scope.deadline == inf:
@@ -36,7 +36,7 @@ class Stop:
             self.scope.deadline = trio.current_time() + self.delay
 
 
-def run_until_told(
+def run_until_signal(
     work: Callable[[], Awaitable[None]],
     *,
     stop: Stop | None = None,
@@ -53,12 +53,12 @@ def run_until_told(
         Exception: What `work` raises, out of the groups that nurseries wrap it in.
     """
     try:
-        return trio.run(_until_told, work, stop or Stop(), at_once)
+        return trio.run(_until_signal, work, stop or Stop(), at_once)
     except BaseExceptionGroup as group:
         raise _only(group) from None
 
 
-async def _until_told(
+async def _until_signal(
     work: Callable[[], Awaitable[None]], stop: Stop, at_once: Callable[[], None]
 ) -> signal.Signals | None:
     received: list[signal.Signals] = []

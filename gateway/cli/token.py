@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import settings
-from .client_options import asks
-from .options import REFUSED, WRONG, complain, configured, give_up, needs_server, set_by
+from .client_options import gateway_options
+from .options import REFUSED, WRONG, configured, exit_for_setting, give_up, needs_server, set_by
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: An
         ring = KeySources(keys, secret=secret)
         ring.load()
     except InvalidSettings as error:
-        complain(error)
+        exit_for_setting(error)
     key = next((key for key in ring.keys if key.private is not None), None)
     if key is None:
         give_up(
@@ -79,7 +79,7 @@ def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: An
 
 @click.command()
 @click.argument("revoked", metavar="TOKEN|ID")
-@asks
+@gateway_options
 def revoke(revoked: str, *, url: str, token: Token) -> None:
     """Revoke a token. Connections that use it are closed within one second.
 

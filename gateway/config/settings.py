@@ -166,7 +166,7 @@ def _internal_parts(text: str) -> frozenset[str]:
 
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(map(ip_network, _names(text)))  # its errors say what is wrong
+    return tuple(map(ip_network, _names(text)))  # the text of its errors names the mistake
 
 
 def _client_ip_header(text: str) -> str:
@@ -360,7 +360,7 @@ def read_settings(
 
 # Kubernetes and Docker links set variables of these names in every container if there is a
 # service called "gateway"; they are not typing errors.
-_OF_A_SERVICE = re.compile(
+_SERVICE_VARIABLE = re.compile(
     r"PROGRESS_GATEWAY_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?|NAME|ENV_\w+)"
 )
 
@@ -372,7 +372,7 @@ def suspicious_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in sorted(environ):
         suffix = name.removeprefix(PREFIX)
-        if suffix != name and suffix not in known and not _OF_A_SERVICE.fullmatch(name):
+        if suffix != name and suffix not in known and not _SERVICE_VARIABLE.fullmatch(name):
             meant = get_close_matches(suffix, known, n=1)
             found[name] = known[meant[0]] if meant else None
     return found

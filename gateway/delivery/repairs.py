@@ -30,10 +30,10 @@ class Repairs:
         jobs = await self._hub.to_load.take(most)
         return {job: self._hub.topics[job].position for job in jobs}
 
-    def loaded(self, asked: Mapping[str, Position], events: Mapping[str, Event]) -> None:
+    def loaded(self, requested: Mapping[str, Position], events: Mapping[str, Event]) -> None:
         """Apply the broker's answer for the jobs of `next_loads`."""
         hub = self._hub
-        for job, position in asked.items():
+        for job, position in requested.items():
             topic = hub.topics.get(job)
             if topic is not None:
                 topic.loaded(events.get(job), requested_at=position)
@@ -41,9 +41,9 @@ class Repairs:
                     topic.no_client_is_newer()
                 hub.changed(topic)
 
-    def not_loaded(self, asked: Iterable[str]) -> None:
+    def not_loaded(self, requested: Iterable[str]) -> None:
         """Queue these jobs for another read, because the broker did not answer."""
-        for job in asked:
+        for job in requested:
             if job in self._hub.topics:
                 self._hub.to_load.add(job)
 
@@ -77,9 +77,9 @@ class Repairs:
             if job[0] != "!" and (topic := topics.get(job)) is not None and not topic.loading
         }
 
-    def compared(self, asked: Mapping[str, Position], found: Mapping[str, Position]) -> None:
+    def compared(self, requested: Mapping[str, Position], found: Mapping[str, Position]) -> None:
         """Queue a read of each job whose position in the broker (`found`) is not the topic's."""
-        for job, position in asked.items():
+        for job, position in requested.items():
             topic = self._hub.topics.get(job)
             if topic is None:
                 continue

@@ -102,7 +102,7 @@ class FrameWriter:
         else:
             self._rest = _writes(replies, due)
         self._ping = ping
-        return self._go_on()
+        return self._continue()
 
     async def finish(self) -> None:
         """Wait until everything that `begin` left is written.
@@ -116,10 +116,10 @@ class FrameWriter:
             with trio.fail_after(self._limits.write_timeout):
                 await self._sink.flush()
             self._counters.write_durations.observe(trio.current_time() - began)
-            if self._go_on():
+            if self._continue():
                 return
 
-    def _go_on(self) -> bool:
+    def _continue(self) -> bool:
         for messages in self._rest:
             if not self._send(messages):
                 return False

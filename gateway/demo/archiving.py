@@ -38,7 +38,8 @@ def main() -> None:
 def compress(found: list[File], archive: IO[bytes], suffix: str, *, job: Job) -> None:
     """Write all files into an archive."""
     # The modes are typed as literals, one overload each.
-    with tarfile.open(fileobj=archive, mode=f"w:{suffix}") as tar:  # type: ignore[call-overload]
+    mode = f"w:{suffix}"
+    with tarfile.open(fileobj=archive, mode=mode) as tar:  # type: ignore[call-overload]  # see above
         for file in found:
             job.update(message=file.name)
             tar.add(file.path, arcname=file.name)

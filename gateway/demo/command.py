@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..cli.options import REFUSED, complain, give_up, needs_server, set_by
+from ..cli.options import REFUSED, exit_for_setting, give_up, needs_server, set_by
 from ..config import settings
 
 __all__ = ["demo"]
@@ -32,7 +32,7 @@ def demo(context: click.Context, bind: str, redis: str | None, *, once: bool) ->
     try:
         code = run_demo(bind, any_port=not given, once=once, broker_url=redis)
     except InvalidSettings as error:
-        complain(error)
+        exit_for_setting(error)
     except BrokerUnavailable as error:
         give_up(f"--redis (PROGRESS_GATEWAY_REDIS): {error}", code=REFUSED)
     raise SystemExit(code)

@@ -13,7 +13,7 @@ from gateway import Job
 from .installation import File, files
 from .worker import start
 
-ENOUGH = 5_500_000_000
+BYTES_TO_HASH = 5_500_000_000
 """Bytes to hash in total: enough for some 10 s."""
 
 
@@ -23,7 +23,7 @@ def main() -> None:
         found = files()
         algorithms = sorted(hashlib.algorithms_guaranteed)
         size = sum(file.size for file in found) or 1
-        rounds = max(1, round(ENOUGH / (size * len(algorithms))))
+        rounds = max(1, round(BYTES_TO_HASH / (size * len(algorithms))))
         share = 1 / (rounds * len(algorithms))
         digests: dict[tuple[str, str], bytes] = {}
         for turn in range(rounds):

@@ -25,10 +25,10 @@ class DemoJob:
     """How it should end: a final status, or `lost`."""
     error: str = ""
     """The beginning of its error, if it should fail."""
-    dies: float | None = None
+    killed_at: float | None = None
     """The percentage at which it is killed."""
 
-    def as_it_should(self, state: State) -> bool:
+    def ended_as_expected(self, state: State) -> bool:
         """Whether it ended as it should."""
         if state.health == "lost":
             return self.ending == "lost"
@@ -37,7 +37,7 @@ class DemoJob:
 
 JOBS = (
     # The job that takes longest comes first.
-    DemoJob(f"{_ABOUT}:index", "gateway.demo.indexing", "lost", dies=40),
+    DemoJob(f"{_ABOUT}:index", "gateway.demo.indexing", "lost", killed_at=40),
     DemoJob(f"{_ABOUT}:archive", "gateway.demo.archiving", "succeeded"),
     DemoJob(f"{_ABOUT}:checksums", "gateway.demo.hashing", "succeeded"),
     DemoJob(f"{_ABOUT}:syntax-trees", "gateway.demo.parsing", "succeeded"),

@@ -21,7 +21,7 @@ AtOnce = trio.Semaphore
 
 DEADLINE = 300.0  # seconds for one worker: ten times what a slow machine needs
 MARGIN = 5.0  # seconds for the gateway to show the end of the job after that of its process
-GOODBYE = 4.0  # seconds for a worker to exit after SIGTERM
+STOP_TIMEOUT = 4.0  # seconds for a worker to exit after SIGTERM
 TAIL = 4_000  # bytes of a worker's stderr that are kept
 
 
@@ -32,42 +32,44 @@ class Attempt:
     job: DemoJob
     state: State | None
     """The last state; None if it never reported."""
-    said: str
+    stderr: str
     """The end of its stderr."""
 
     @property
     def good(self) -> bool:
         """Whether it ended as expected."""
-        return self.state is not None and self.job.as_it_should(self.state)
+        return self.state is not None and self.job.ended_as_expected(self.state)
 
 
 async def run_once(job: DemoJob, broker: Broker, *, url: str, at_once: AtOnce) -> Attempt:
     """Run one attempt when it is its turn, and wait until the gateway at `url` shows its end.
 
     This kills the worker of a job that should be killed, and one that takes too long. After a
-    cancellation it sends SIGTERM to the worker and waits for at most `GOODBYE` seconds.
+    cancellation it sends SIGTERM to the worker and waits for at most `STOP_TIMEOUT` seconds.
     """
-    story = _Story(job)
-    said = bytearray()
+    observer = _JobObserver(job)
+    stderr = bytearray()
     async with trio.open_nursery() as nursery:
         async with at_once:
-            await nursery.start(story.follow, broker)
+            await nursery.start(observer.follow, broker)
             with trio.move_on_after(DEADLINE):
-                await _work(story, url=url, said=said)
-        if story.state is not None:  # otherwise there is nothing to wait for
-            with trio.move_on_after(MARGIN + (story.state.lease * LOST_AFTER if job.dies else 0)):
-                await story.over.wait()
+                await _work(observer, url=url, stderr=stderr)
+        if observer.state is not None:  # otherwise there is nothing to wait for
+            with trio.move_on_after(
+                MARGIN + (observer.state.lease * LOST_AFTER if job.killed_at else 0)
+            ):
+                await observer.over.wait()
         nursery.cancel_scope.cancel()
-    return Attempt(job, story.state, bytes(said).decode(errors="replace").strip())
+    return Attempt(job, observer.state, bytes(stderr).decode(errors="replace").strip())
 
 
 @define
-class _Story:
+class _JobObserver:
     """The gateway's view of one attempt."""
 
     job: DemoJob
     state: State | None = None
-    ripe: trio.Event = field(factory=trio.Event)
+    kill_due: trio.Event = field(factory=trio.Event)
     """Set when the worker must be killed."""
     over: trio.Event = field(factory=trio.Event)
     """Set when the job has ended."""
@@ -81,53 +83,53 @@ class _Story:
             async for events in feed:
                 for event in events:
                     if event.job == self.job.name:
-                        self._happened(event.state)
+                        self._apply(event.state)
 
-    def _happened(self, state: State) -> None:
+    def _apply(self, state: State) -> None:
         self.state = state
-        if self.job.dies and (state.percent or 0) >= self.job.dies:
-            self.ripe.set()
+        if self.job.killed_at and (state.percent or 0) >= self.job.killed_at:
+            self.kill_due.set()
         if state.final or state.health == "lost":
             self.over.set()
 
 
-async def _work(story: _Story, *, url: str, said: bytearray) -> None:
+async def _work(observer: _JobObserver, *, url: str, stderr: bytearray) -> None:
     """Run the worker to its end."""
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(
             partial(
                 trio.run_process,
-                [sys.executable, "-m", story.job.module, story.job.name],
+                [sys.executable, "-m", observer.job.module, observer.job.name],
                 stdin=subprocess.PIPE,  # see `gateway.demo.worker`
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 check=False,
                 start_new_session=True,  # Ctrl-C must reach only the demo, which stops its workers
                 env=os.environ | {"PROGRESS_GATEWAY_URL": url},
-                deliver_cancel=_tell_to_stop,
+                deliver_cancel=_terminate,
             )
         )
-        nursery.start_soon(_kill, process, story)
-        await _listen(process, said)
+        nursery.start_soon(_kill, process, observer)
+        await _listen(process, stderr)
         await process.wait()
         nursery.cancel_scope.cancel()
 
 
-async def _kill(process: trio.Process, story: _Story) -> None:
+async def _kill(process: trio.Process, observer: _JobObserver) -> None:
     """Kill the worker with SIGKILL at its percentage."""
-    await story.ripe.wait()
+    await observer.kill_due.wait()
     process.kill()
 
 
-async def _listen(process: trio.Process, said: bytearray) -> None:
+async def _listen(process: trio.Process, stderr: bytearray) -> None:
     """Keep the end of the worker's stderr."""
     if process.stderr is not None:
         async for data in process.stderr:
-            said += data
-            del said[:-TAIL]
+            stderr += data
+            del stderr[:-TAIL]
 
 
-async def _tell_to_stop(process: trio.Process) -> None:
+async def _terminate(process: trio.Process) -> None:
     process.terminate()
-    await trio.sleep(GOODBYE)
+    await trio.sleep(STOP_TIMEOUT)
     process.kill()

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..brokers import open_broker
-from ..cli.signals import run_until_told
+from ..cli.signals import run_until_signal
 from ..cli.watch.format import describe
 from ..model.errors import InvalidSettings
 from ..model.limits import Limits
@@ -39,7 +39,7 @@ def run_demo(bind: str, *, any_port: bool, once: bool, broker_url: str | None = 
     console = Console(highlight=False)
     attempts: list[Attempt] = []
     stage = _Stage(console, broker_url=broker_url, once=once)
-    signal = run_until_told(partial(_demo, stage, bind, any_port=any_port, attempts=attempts))
+    signal = run_until_signal(partial(_demo, stage, bind, any_port=any_port, attempts=attempts))
     if not once:
         return 0
     if signal is not None:
@@ -71,10 +71,10 @@ async def _demo(stage: _Stage, bind: str, *, any_port: bool, attempts: list[Atte
         serving.shield = True
         try:
             at_once = AtOnce(AT_ONCE)
-            async with trio.open_nursery() as working:
+            async with trio.open_nursery() as workers:
                 for job in JOBS:
                     # `start`, so that they wait for their turn in this order.
-                    await working.start(partial(_run, stage, job, gateway, at_once, attempts))
+                    await workers.start(partial(_run, stage, job, gateway, at_once, attempts))
         finally:
             serving.cancel()
 
@@ -130,7 +130,7 @@ def _welcome(gateway: Gateway, *, once: bool) -> Panel:
             "One fails, and one is killed in the middle, on purpose.\n",
             "dim",
         ),
-        ("Each job runs once." if once else "They go on until you press Ctrl-C.", "dim"),
+        ("Each job runs once." if once else "They run until you press Ctrl-C.", "dim"),
     )
     return Panel(words, title="progress-gateway", expand=False, padding=(1, 3))
 
@@ -144,7 +144,7 @@ def _words(attempt: Attempt) -> Text:
         (f"{view.icon} ", style), (attempt.job.name, "bold"), "  ", " · ".join(filter(None, parts))
     )
     if not attempt.good:
-        line.append(f"\n  It should have {_expected(attempt.job)}. {attempt.said}", style)
+        line.append(f"\n  It should have {_expected(attempt.job)}. {attempt.stderr}", style)
     return line
 
 

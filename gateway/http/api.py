@@ -242,7 +242,9 @@ class _Api:
                     jobs, status=status, limit=limit, after=query.get("after") or None
                 )
             if turn.cancelled_caught:
-                raise HTTPException(503, "Too many lists are asked for.", {"retry-after": "1"})
+                raise HTTPException(
+                    503, "Too many lists are being requested.", {"retry-after": "1"}
+                )
         return as_json(
             {"jobs": [_document(event) for event in page.events], "next": page.next},
             headers={"cache-control": "no-cache"},

@@ -23,7 +23,7 @@ from ..model.errors import BrokerUnavailable
 from ..model.ids import check_job_id
 from ..model.state import Request, RequestUpdate
 from ..node.node import Node
-from ..protocol.commands import parse_ask
+from ..protocol.commands import parse_job_request
 from .responses import as_json, problem
 
 __all__ = ["request_control"]
@@ -53,19 +53,24 @@ async def request_control(
     check_job_id(job)
     if job not in permissions.control:
         raise HTTPException(403, "The token does not allow requests on this job.")
-    ask = parse_ask(body)
+    sent = parse_job_request(body)
     request = Request(
-        id=ask.id or token_urlsafe(12),
-        verb=ask.verb,
-        args=ask.args,
+        id=sent.id or token_urlsafe(12),
+        verb=sent.verb,
+        args=sent.args,
         by=permissions.subject,
         alone=_alone(job, permissions),
     )
-    result = await node.broker.publish(job, RequestUpdate(ask=request, attempt=ask.attempt))
+    result = await node.broker.publish(job, RequestUpdate(request=request, attempt=sent.attempt))
     node.counters.job_requests[result.reason or "applied"] += 1
     log.info(
         "job request",
-        extra={"job": job, "verb": ask.verb, "id": request.id, "result": result.reason or "applied"}
+        extra={
+            "job": job,
+            "verb": sent.verb,
+            "id": request.id,
+            "result": result.reason or "applied",
+        }
         | ({"subject": permissions.subject} if permissions.subject else {}),
     )
     if result.reason == "unknown":
@@ -73,7 +78,7 @@ async def request_control(
     if result.reason in REFUSALS:
         return problem(409, REFUSALS[result.reason], code=result.reason)
     if result.applied or await _is_current(node, job, request.id):
-        await _ask_children(node, job, request, permissions=permissions)
+        await _send_to_children(node, job, request, permissions=permissions)
     epoch, seq = result.position
     answer: dict[str, Any] = {
         "id": request.id,
@@ -97,7 +102,7 @@ def _alone(job: str, permissions: Permissions) -> bool:
     return not permissions.control.covers(f"{job}/")
 
 
-async def _ask_children(
+async def _send_to_children(
     node: Node, job: str, request: Request, *, permissions: Permissions
 ) -> None:
     """Send the request to all running jobs below a group, level by level. A child that does not
@@ -111,7 +116,10 @@ async def _ask_children(
             some = allowed[start : start + ASKED_AT_ONCE]
             results = await node.broker.publish_many(
                 [
-                    (child, RequestUpdate(ask=replace(request, alone=_alone(child, permissions))))
+                    (
+                        child,
+                        RequestUpdate(request=replace(request, alone=_alone(child, permissions))),
+                    )
                     for child in some
                 ]
             )

@@ -122,7 +122,7 @@ def _http_error(request: Request, error: Exception) -> Response:
     return problem(refused.status_code, refused.detail, headers=headers)
 
 
-def _gone(request: Request, error: Exception) -> Response:
+def _disconnected(request: Request, error: Exception) -> Response:
     return Response(
         status_code=400
     )  # not read by anyone: the client disconnected during the request
@@ -155,7 +155,7 @@ _HANDLERS: dict[Any, Callable[[Request, Exception], Response]] = {
     InvalidInput: _invalid,
     Unauthorized: _unauthorized,
     HTTPException: _http_error,
-    ClientDisconnect: _gone,
+    ClientDisconnect: _disconnected,
     NodeFull: _full,
     BrokerUnavailable: _unavailable,
     Exception: _defect,

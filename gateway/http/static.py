@@ -16,7 +16,7 @@ from ..transports.asgi_types import Scope
 
 __all__ = ["static_files"]
 
-SERVED = frozenset(("client.js", "page", "src"))
+SERVED_PARTS = frozenset(("client.js", "page", "src"))
 """The parts of `web/` that are served; in a checkout it contains others."""
 
 
@@ -32,4 +32,4 @@ class _WebFiles(StaticFiles):
         parts = Path(super().get_path(scope)).parts
         if not parts:
             return "page/index.html"
-        return str(Path(*parts)) if parts[0] in SERVED else "not served"
+        return str(Path(*parts)) if parts[0] in SERVED_PARTS else "not served"

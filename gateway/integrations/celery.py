@@ -82,7 +82,7 @@ from .tasks import TaskJobs, current_job, named, run_of
 __all__ = ["current_job", "named", "report_tasks", "start_group"]
 
 _log = logging.getLogger("gateway.worker")
-MOST_GROUPED = 10_000
+MAX_GROUPED = 10_000
 """Tasks whose group a worker's main process remembers: far more than it works on."""
 FIRST_ANSWER, LAST_ANSWER = 1.0, 60.0
 """Seconds to wait for a worker's answer before a task is revoked again: doubled each time."""
@@ -168,7 +168,7 @@ class _Tasks:
         group = group_of(request)
         if group is not None:
             self._grouped[request.id] = group, chain_of(request)
-            if len(self._grouped) > MOST_GROUPED:
+            if len(self._grouped) > MAX_GROUPED:
                 del self._grouped[next(iter(self._grouped))]
 
     def begins(self, task: Any, args: Any, kwargs: Any, **_: Any) -> None:
@@ -184,15 +184,17 @@ class _Tasks:
                 run,
                 function=task.run,
                 on_request=partial(
-                    self._asked, request.id, request.hostname, terminate=not in_threads
+                    self._on_request, request.id, request.hostname, terminate=not in_threads
                 ),
                 interrupt=in_threads,
             )
 
-    def _asked(self, task_id: str, worker: str, asked: JobRequest, *, terminate: bool) -> None:
-        """Something is asked of a task that runs here. In the thread that sends reports, which must
-        not wait for Celery's broker."""
-        if asked.verb == "cancel":
+    def _on_request(
+        self, task_id: str, worker: str, received: JobRequest, *, terminate: bool
+    ) -> None:
+        """Handle a request to a task that runs here. Called in the thread that sends reports, which
+        must not wait for Celery's broker."""
+        if received.verb == "cancel":
             revoke = partial(
                 self._app.control.revoke,
                 task_id,
@@ -216,7 +218,7 @@ class _Tasks:
             how = "was cancelled" if running.status == "cancelled" else "failed"
             self._end_chain(chain_of(task.request), running.name, how)
         if state == "SUCCESS":
-            self._jobs.end(task_id, error=failure, result=retval, function=_asked(task))
+            self._jobs.end(task_id, error=failure, result=retval, function=_on_request(task))
         elif state == "FAILURE":
             error = retval if isinstance(retval, BaseException) else str(retval)
             self._jobs.end(task_id, error=error)
@@ -258,7 +260,7 @@ class _Tasks:
         revoke = panel["revoke"]
 
         @wraps(revoke)
-        def and_say_so(consumer: Any, task_id: Any, *args: Any, **kwargs: Any) -> Any:
+        def revoke_and_report(consumer: Any, task_id: Any, *args: Any, **kwargs: Any) -> Any:
             answer = revoke(consumer, task_id, *args, **kwargs)
             for one in [task_id] if isinstance(task_id, str) else task_id or []:
                 request = state.requests.get(one)
@@ -266,7 +268,7 @@ class _Tasks:
                     self._cancelled(request.task, request, None)
             return answer
 
-        panel["revoke"] = and_say_so
+        panel["revoke"] = revoke_and_report
 
     def read_states(self) -> None:
         """Let `update_state` of all tasks of the app update their jobs."""
@@ -274,13 +276,13 @@ class _Tasks:
         update_state = base.update_state
 
         @wraps(update_state)
-        def and_report(
+        def update_state_and_report(
             task: Any, task_id: Any = None, state: Any = None, meta: Any = None, **kwargs: Any
         ) -> None:
             update_state(task, task_id=task_id, state=state, meta=meta, **kwargs)
             self._state(task_id or task.request.id, state, meta)
 
-        base.update_state = and_report
+        base.update_state = update_state_and_report
 
     def watch_chords(self) -> None:
         """Report the body of a chord that will not be called. Celery sends no signal for it."""
@@ -288,12 +290,12 @@ class _Tasks:
         fail_body = base.chord_error_from_stack
 
         @wraps(fail_body)
-        def and_say_so(backend: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
+        def fail_body_and_report(backend: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
             if backend.app is self._app:
                 self._end_unpublished([callback], "not run: a task of its chord did not succeed")
             return fail_body(backend, callback, *args, **kwargs)
 
-        base.chord_error_from_stack = and_say_so
+        base.chord_error_from_stack = fail_body_and_report
 
     def _state(self, task_id: str, state: str | None, meta: Any) -> None:
         running = self._jobs.running(task_id)
@@ -373,7 +375,7 @@ def until_answered(
         wait = min(2 * wait, LAST_ANSWER)
 
 
-def _asked(task: Any) -> Any:
+def _on_request(task: Any) -> Any:
     """The object with the function that decides whether a result is a failure: the task's option,
     or `@named`."""
     failed = getattr_static(task, "failed", None)

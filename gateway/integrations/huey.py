@@ -23,7 +23,7 @@ from .tasks import TaskJobs, current_job, named, run_of
 
 __all__ = ["current_job", "named", "report_tasks"]
 
-MOST_RETRIES = 1_000_000
+MAX_RETRIES = 1_000_000
 """From which tries are counted: more than any task may have."""
 
 
@@ -89,4 +89,4 @@ def _function(task: Any) -> Any:
 
 def _run(task: Any) -> str:
     # Huey counts the remaining tries.
-    return run_of(task.id, max(0, MOST_RETRIES - (task.retries or 0)))
+    return run_of(task.id, max(0, MAX_RETRIES - (task.retries or 0)))

@@ -14,7 +14,7 @@ from .tasks import TaskJobs, run_of
 
 __all__ = ["abandoned", "function_of", "is_started", "jobs", "lost", "name_of", "try_of"]
 
-MOST_RETRIES = 1_000_000
+MAX_RETRIES = 1_000_000
 """From which tries are counted, as RQ counts the remaining ones: more than any job may have."""
 
 
@@ -42,7 +42,7 @@ def try_of(job: rq.job.Job, *, ahead: int = 0) -> str:
     """The run of the job's current try, or of a later one."""
     # RQ counts the tries that a task has requested, and the remaining tries after errors.
     tried = (job.number_of_retries or 0) - (job.retries_left or 0)
-    return run_of(job.id, MOST_RETRIES + tried + ahead)
+    return run_of(job.id, MAX_RETRIES + tried + ahead)
 
 
 def is_started(job: rq.job.Job) -> bool:

@@ -269,14 +269,14 @@ class TaskJobs:
         job = self._take(key)
         if job is None:
             return
-        ask = getattr(function, "__gateway_failed__", None)
-        if error is None and ask is not None:
+        is_failure = getattr(function, "__gateway_failed__", None)
+        if error is None and is_failure is not None:
             try:
-                said = ask(result)
+                failure = is_failure(result)
             except Exception as wrong:  # noqa: BLE001 - a defect of the application must not fail the task
                 _log.warning("job %s: failed() raised %r", job.name, wrong)
-                said = None
-            error = "the result is a failure" if said is True else said or None
+                failure = None
+            error = "the result is a failure" if failure is True else failure or None
         if isinstance(error, str):
             job.fail(error)
         elif error is None:

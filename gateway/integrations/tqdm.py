@@ -79,7 +79,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
     _before: float = 0
     _announced: float | None = None
     _inside = 0  # how many bars were made inside of it, as its children
-    _told: dict[str, Any]
+    _last_texts: dict[str, Any]
 
     def __init__(
         self,
@@ -118,8 +118,8 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         if self._owned:
             _owning[found.name] = self
         self._before, self._announced = found.done or 0, found.total
-        self._told = {}
-        self._tell()
+        self._last_texts = {}
+        self._report_all()
         if children is not KEEP:
             _groups.set((*(one for one in _groups.get() if one() is not None), ref(self)))
 
@@ -128,19 +128,19 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         try:
             yield from super().__iter__()
         except BaseException as error:
-            self._let_go(error)
+            self._leave_job(error)
             raise
-        self._let_go(None)
+        self._leave_job(None)
 
     async def __anext__(self) -> Any:
         self._looping = True
         try:
             return await super().__anext__()
         except StopAsyncIteration:
-            self._let_go(None)
+            self._leave_job(None)
             raise
         except BaseException as error:
-            self._let_go(error)
+            self._leave_job(error)
             raise
         finally:
             self._looping = False
@@ -151,7 +151,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         self._held = False
-        self._let_go(error)
+        self._leave_job(error)
         super().__exit__(kind, error, traceback)
 
     def __del__(self) -> None:
@@ -168,7 +168,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
     def refresh(self, *args: Any, **kwargs: Any) -> Any:
         # Called after a new description, postfix or total, and after `bar.n = …`.
         shown = super().refresh(*args, **kwargs)
-        self._tell()
+        self._report_all()
         return shown
 
     def reset(self, total: float | None = None) -> None:
@@ -179,9 +179,9 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
     def close(self) -> None:
         super().close()
         if not self._looping:  # otherwise the end of the loop decides
-            self._let_go(None)
+            self._leave_job(None)
 
-    def _tell(self) -> None:
+    def _report_all(self) -> None:
         """Report all values, because a program may set any attribute of the bar."""
         if self.job is None:
             return
@@ -196,18 +196,18 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         new: dict[str, Any] = {
             name: text if text is None else str(text)
             for name, text in texts.items()
-            if text != self._told.get(name)
+            if text != self._last_texts.get(name)
         }
-        self._told |= texts
+        self._last_texts |= texts
         self.job.update(
             done=self._done(),
             total=KEEP if total is None else min(total, MAX_NUMBER),
             **new,
         )
 
-    def _let_go(self, error: BaseException | None) -> None:
+    def _leave_job(self, error: BaseException | None) -> None:
         """Report the last values, and the end if this bar has created the job."""
-        self._tell()
+        self._report_all()
         if self.job is None or self._held:
             return
         job, self.job = self.job, None
@@ -222,7 +222,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
             of = "" if self.total is None else f" of {self.total}"
             job.cancel(f"left at {self.n}{of}" if isinstance(error, GeneratorExit) else None)
         elif self._inside:
-            job._leave_to_children(all_made=True)
+            job.end_with_children()
         else:
             job.succeed()
 

@@ -160,15 +160,15 @@ def late_request(
     for group, _ in groups_above(job):
         known = find(group)
         if known is not None and not known.state.final:
-            asked = passed_on(
+            above = passed_on(
                 known.state.request,
                 state.accepts,
                 after=state.request,
                 started_at=state.started_at,
             )
-            if asked and (not found or (asked.verb == CANCEL and found.verb != CANCEL)):
-                found = asked
-    return None if found is None else RequestUpdate(ask=found)
+            if above and (not found or (above.verb == CANCEL and found.verb != CANCEL)):
+                found = above
+    return None if found is None else RequestUpdate(request=found)
 
 
 @define

@@ -184,23 +184,23 @@ def reduce(
 
 def _request(record: Record, update: RequestUpdate, *, now: float) -> Result:
     """Store a request in the state, if the job accepts it."""
-    state, ask = record.state, update.ask
+    state, request = record.state, update.request
     reason: Reason | None = None
     if update.attempt not in (UNSET, state.attempt):
         reason = "stale_attempt"
     elif state.final:
         reason = "final"
-    elif ask.verb not in (state.accepts or ()):
+    elif request.verb not in (state.accepts or ()):
         reason = "not_accepted"
-    elif _has_request(record, ask.id):
+    elif _has_request(record, request.id):
         reason = "unchanged"
     if reason is not None:
         return Result(record, reason, by_worker=False)
-    asked = msgspec.structs.replace(ask, at=now)
+    stored = msgspec.structs.replace(request, at=now)
     earlier = record.earlier_requests
     if state.request is not None:
         earlier = (*earlier, state.request.id)[-constants.MAX_EARLIER_REQUESTS :]
-    state = msgspec.structs.replace(state, request=asked)
+    state = msgspec.structs.replace(state, request=stored)
     asked_record = evolve(record, position=_next(record), state=state, earlier_requests=earlier)
     return Result(asked_record, by_worker=False)
 
@@ -392,11 +392,11 @@ def _count(
     if reported is None:
         return None, none, 0
     reported = _normalise(reported)
-    anew = state.done is None or _begins_phase(state, update)
-    if update.part is None and (anew or not record.parts):
-        return (reported if anew else max(state.done or 0, reported)), none, 0
+    restarts = state.done is None or _begins_phase(state, update)
+    if update.part is None and (restarts or not record.parts):
+        return (reported if restarts else max(state.done or 0, reported)), none, 0
     parts, counted = record.parts, record.counted
-    if anew:
+    if restarts:
         parts, counted = {}, 0
     elif not parts and state.done:
         parts, counted = {"": state.done}, state.done
@@ -407,7 +407,7 @@ def _count(
         # order.
         counted = _normalise(min(counted - old + reported, constants.MAX_NUMBER))
         parts = {**parts, part: reported}
-    return (counted if anew else max(state.done or 0, counted)), parts, counted
+    return (counted if restarts else max(state.done or 0, counted)), parts, counted
 
 
 def _percent(

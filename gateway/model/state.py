@@ -149,7 +149,7 @@ class RequestUpdate(
     """A request to the worker, which the broker handles like an update. Clients cannot send it as
     an update, because it needs another permission."""
 
-    ask: Request
+    request: Request
 
 
 class JobUpdate(Update, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

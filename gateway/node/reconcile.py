@@ -76,20 +76,20 @@ class Reconciler:
 
     async def _load(self) -> None:
         while True:
-            asked = await self._repairs.next_loads(LOAD_BATCH)
+            requested = await self._repairs.next_loads(LOAD_BATCH)
             async with trio.open_nursery() as nursery:
-                for part in self._broker.partition(list(asked)):
-                    nursery.start_soon(self._load_part, {job: asked[job] for job in part})
+                for part in self._broker.partition(list(requested)):
+                    nursery.start_soon(self._load_part, {job: requested[job] for job in part})
 
-    async def _load_part(self, asked: dict[str, Position]) -> None:
+    async def _load_part(self, requested: dict[str, Position]) -> None:
         try:
-            found = await self._broker.read(list(asked))
-            self._repairs.loaded(asked, found)
+            found = await self._broker.read(list(requested))
+            self._repairs.loaded(requested, found)
             self._sets.deliver(found.values())
         except BrokerUnavailable as error:
-            log.debug("cannot read the states of %d jobs, trying again: %s", len(asked), error)
+            log.debug("cannot read the states of %d jobs, trying again: %s", len(requested), error)
             await trio.sleep(RETRY_EVERY)
-            self._repairs.not_loaded(asked)
+            self._repairs.not_loaded(requested)
 
     async def _refill(self) -> None:
         while True:

@@ -27,22 +27,22 @@ from ..model.state import Attempt, JobUpdate, Update
 from ..model.statuses import STATUSES, Status
 
 __all__ = [
-    "Ask",
     "Command",
     "CommandId",
     "Hello",
     "Mode",
     "Ping",
     "Pong",
+    "RequestBody",
     "Subscribe",
     "SyncSubscriptions",
     "Unsubscribe",
     "UnwatchSet",
     "WatchSet",
     "command_id",
-    "parse_ask",
     "parse_batch",
     "parse_command",
+    "parse_job_request",
     "parse_update",
 ]
 
@@ -113,7 +113,7 @@ class Pong(Struct, frozen=True, tag_field="type", tag="pong"):
 Command = Hello | SyncSubscriptions | Subscribe | Unsubscribe | WatchSet | UnwatchSet | Ping | Pong
 
 
-class Ask(Struct, frozen=True, forbid_unknown_fields=True):
+class RequestBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A request to a job's worker, as it is sent over HTTP."""
 
     verb: Verb
@@ -122,7 +122,7 @@ class Ask(Struct, frozen=True, forbid_unknown_fields=True):
     attempt: Attempt | UnsetType = UNSET
 
 
-_asks = msgspec.json.Decoder(Ask)
+_request_bodies = msgspec.json.Decoder(RequestBody)
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _updates = msgspec.json.Decoder(Update)
 _job_updates = msgspec.json.Decoder(JobUpdate)
@@ -209,20 +209,20 @@ def _parse_update(text: bytes, decoder: msgspec.json.Decoder[U]) -> U:
     return update
 
 
-def parse_ask(text: bytes) -> Ask:
+def parse_job_request(text: bytes) -> RequestBody:
     """The request in a request's body. Raises `InvalidInput` with code `invalid_json` or
     `invalid_request`."""
     try:
         text.decode()
-        ask = _asks.decode(text)
-        if ask.args is not UNSET:
-            args = compact(ask.args, field="args", most=MAX_ARGS, code="invalid_request")
-            ask = msgspec.structs.replace(ask, args=args)
+        request = _request_bodies.decode(text)
+        if request.args is not UNSET:
+            args = compact(request.args, field="args", most=MAX_ARGS, code="invalid_request")
+            request = msgspec.structs.replace(request, args=args)
     except msgspec.ValidationError as error:
         raise _explain(error, code="invalid_request") from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidInput(f"not a JSON object: {error}", code="invalid_json") from None
-    return ask
+    return request
 
 
 def compact(raw: Raw, *, field: str, most: int, code: str) -> Raw:

@@ -26,7 +26,7 @@ ADDRESSES: Final = 10_000
 """Addresses whose requests are counted; the one whose last request is oldest is dropped first."""
 DEPARTURES: Final = 10
 """In one pass of the scheduler: each takes about ten steps of up to 50 µs."""
-SPARE: Final = 1_000
+SPARE_SOCKETS: Final = 1_000
 """Sockets besides the connections: HTTP requests, handshakes, refused connections."""
 
 
@@ -77,7 +77,7 @@ class ConnectionLimiter:
 
         Raises `trio.BrokenResourceError` if the maximum is reached.
         """
-        if self._sockets >= self._limits().max_connections + SPARE:
+        if self._sockets >= self._limits().max_connections + SPARE_SOCKETS:
             raise trio.BrokenResourceError("too many sockets")
         self._sockets += 1
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from ..model.errors import InvalidSettings
 
-__all__ = ["bequeathed", "inherited_listeners", "is_inherited"]
+__all__ = ["bind_of_inherited", "inherited_listeners", "is_inherited"]
 
 SYSTEMD: Final = "systemd"
 """Values of `bind` that stand for inherited sockets."""
@@ -33,7 +33,7 @@ def is_inherited(bind: str) -> bool:
     return bind == SYSTEMD or bind.startswith(NAMED)
 
 
-def bequeathed(listeners: Iterable[socket.socket]) -> str:
+def bind_of_inherited(listeners: Iterable[socket.socket]) -> str:
     """The `bind` of a child process that inherits these sockets."""
     return NAMED + ",".join(str(listener.fileno()) for listener in listeners)
 

@@ -412,6 +412,25 @@ class Job:
         if self._snapshot.end is None:
             self._sender.release(self._report)
 
+    def end_with_children(self, *, all_made: bool = True) -> None:
+        """Let the group end when its children have ended. Ignored after the end.
+
+        Args:
+            all_made: Whether this Job has made all children, so that fewer than the declared
+                number end the group.
+
+        Raises:
+            ValueError: This job was created without `children`.
+        """
+        if isinstance(self._snapshot.children, Keep):
+            raise ValueError(f"job {self.name} was created without children")  # noqa: TRY004 - as documented
+        if self._snapshot.end is not None:
+            return
+        if all_made:
+            self._snapshot.children = self._children.weight
+        self._wake()
+        self.release()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the gateway has the end; False if it has not within `timeout` seconds.
 
@@ -477,14 +496,7 @@ class Job:
         elif snapshot.children is None and not self._children.made:
             self._end(end, None)  # its children have names that are not known here
         else:
-            self._leave_to_children(all_made=snapshot.children is None)
-
-    def _leave_to_children(self, *, all_made: bool) -> None:
-        """Have the group end with its children. With `all_made`, no others come than were made."""
-        if all_made:
-            self._snapshot.children = self._children.weight
-        self._wake()
-        self.release()
+            self.end_with_children(all_made=snapshot.children is None)
 
     def __del__(self) -> None:
         report: Report | None = getattr(self, "_report", None)  # none if __init__ raised

@@ -94,7 +94,7 @@ class Report:
         self.left = False
         """Whether the gateway has received that the job will not be ended. Then its lease is not
         renewed until it is touched."""
-        self.unwelcome = False
+        self.only_renewals = False
         """Whether its last snapshot was rejected as a whole. Then only renewals are sent."""
         self.request: JobRequest | None = None
         """The last request to this attempt."""
@@ -102,7 +102,7 @@ class Report:
         """Why the worker has refused it."""
         self.listener: Callable[[], Callable[[JobRequest], object] | None] = lambda: None
         """A weak reference to the function to call with each request, in the sender's thread."""
-        self.unheard = False
+        self.has_new_request = False
         """Whether the listener was not called with the request yet."""
         self.interrupted = False
         """Whether loops must raise `Cancelled`, because there is a `cancel` request."""
@@ -150,7 +150,7 @@ class Report:
         if self.ended:
             self.due = now
         else:
-            pause = self.renewal_interval if self.unwelcome else INTERVAL
+            pause = self.renewal_interval if self.only_renewals else INTERVAL
             self.due = max(now, self.sent_at + pause)
         self._queue(queued=True)
         return True
@@ -233,8 +233,8 @@ class Report:
     def leave(self, why: str, now: float) -> list[dict[str, Any]]:
         """The last updates to send. Afterwards the gateway soon shows the job as stalled."""
         *before, last = self.take(now, whole=True)
-        said = last.get("message")
-        last |= {"message": f"{said} ({why})"[: MAX_TEXT["message"]] if said else why}
+        text = last.get("message")
+        last |= {"message": f"{text} ({why})"[: MAX_TEXT["message"]] if text else why}
         last |= {"lease": MIN_LEASE}
         self.snapshot.sent("message")
         self.left = True
@@ -246,7 +246,7 @@ class Report:
             return None
         bare = "status" not in request
         ending = not bare and request["status"] != "running"
-        self.unwelcome = False
+        self.only_renewals = False
         if result.reason in ("stale_attempt", "other_run"):
             self.superseded = True
             self.settle()
@@ -268,7 +268,7 @@ class Report:
         if done:
             self.settle()
         else:
-            self._hear(request, parse_request(result.request))
+            self._receive_request(request, parse_request(result.request))
             self._compare(result, bare=bare)
             if self.left and not self.queued:
                 if self.abandoned:
@@ -301,21 +301,21 @@ class Report:
         problem, field = str(error), error.field
         if field in request and field not in _ESSENTIAL:
             self._refused[field] = request[field]
-            said = f"the gateway refuses its {field}, which is left out: {problem}"
+            text = f"the gateway refuses its {field}, which is left out: {problem}"
             self.due = now
             self._queue(queued=True)
         else:
-            self.unwelcome, self._whole_at = True, -inf
+            self.only_renewals, self._whole_at = True, -inf
             ending = request["status"] != "running"
             what = f"end ({request['status']})" if ending else "updates"
-            said = f"the gateway rejects its {what}: {problem}"
+            text = f"the gateway rejects its {what}: {problem}"
             if ending or self.released:
                 self.settle()
-                return said
+                return text
             if not self.queued:
                 self.due = self.sent_at + self.renewal_interval
         # Log each kind of problem once. The kind excludes values in the text that may change.
-        return self._log_once(field or problem, said)
+        return self._log_once(field or problem, text)
 
     def expire(self, why: str, *, now: float) -> str | None:
         """Stop waiting for the end if its deadline has passed. Returns a line to log, if any."""
@@ -336,7 +336,7 @@ class Report:
         self.settled = True
         self._queue(queued=True)  # so later changes do not wake the sender
 
-    def superseded_here(self) -> str:
+    def supersede(self) -> str:
         """Settle it, because this process has begun a newer attempt. Returns a line to log."""
         self.superseded = True
         self.settle()
@@ -380,13 +380,13 @@ class Report:
             return None
         return self.request.id, self.refusal
 
-    def _hear(self, sent: dict[str, Any], asked: JobRequest | None) -> None:
+    def _receive_request(self, sent: dict[str, Any], received: JobRequest | None) -> None:
         """Store the request of an answer, and that the gateway has received the fields `sent`."""
         if self.request is not None and sent.get("ack") == self.request.id:
             self._acknowledged = self.request.id, sent.get("refused")
-        if asked is not None and (self.request is None or asked.id != self.request.id):
-            self.request, self.refusal = asked, None
-            self.unheard = True
+        if received is not None and (self.request is None or received.id != self.request.id):
+            self.request, self.refusal = received, None
+            self.has_new_request = True
         if self._unacknowledged is not None and not self.queued:
             self.due = self.sent_at + INTERVAL
             self._queue(queued=True)

@@ -75,7 +75,7 @@ class SendQueue:
         if other is report:
             return []
         # The gateway would answer the same, unless the `start` of the older Job arrived second.
-        text = other.superseded_here()
+        text = other.supersede()
         return [] if other.released else [LogLine(other, text)]  # a try may be left for the next
 
     def release(self, report: Report, now: float) -> None:
@@ -93,7 +93,7 @@ class SendQueue:
     def next_at(self, now: float) -> float | None:
         """When `take` may return something; None if nothing is scheduled."""
         self._one_shots.expire(now)
-        report = self._schedule.next(now, away=self.outage.failures > 0)
+        report = self._schedule.next(now, unavailable=self.outage.failures > 0)
         ready = self._one_shots.ready(self._releasing)
         if report is None and not ready:
             return None
@@ -110,7 +110,7 @@ class SendQueue:
         self._one_shots.expire(now)
         paced = 0
         while len(items) < self._batch:
-            report = self._schedule.next(now, away=self.outage.failures > 0)
+            report = self._schedule.next(now, unavailable=self.outage.failures > 0)
             due = report is not None and report.due <= now
             if now < self._paced_until and not (report and due and report.ended):
                 break
@@ -141,12 +141,12 @@ class SendQueue:
         """Handle the outcomes of the items. Returns the lines to log."""
         failed = [outcome for outcome in outcomes if isinstance(outcome, Unreachable)]
         if len(failed) == len(outcomes):
-            news = self.outage.failed(failed[0], now=now, random=random)
+            line = self.outage.failed(failed[0], now=now, random=random)
             self._batch, retry_at = 1, self.outage.retry_at
         else:
-            news = self.outage.answered(now=now)
+            line = self.outage.answered(now=now)
             self._batch, retry_at = min(2 * self._batch, BATCH), now + RETRY_ONE * (0.5 + random)
-        log = [] if news is None else [LogLine(None, news)]
+        log = [] if line is None else [LogLine(None, line)]
         for (subject, _, fields), outcome in zip(items, outcomes, strict=True):
             if subject is None:
                 continue

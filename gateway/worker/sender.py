@@ -34,7 +34,7 @@ from .token import token_from_environment
 
 __all__ = ["Sender", "sender_for"]
 
-_here = threading.local()
+_thread = threading.local()
 """Has the attribute `sends` in the senders' threads."""
 _senders: WeakValueDictionary[tuple[str, Token], Sender] = WeakValueDictionary()
 """A sender stays while a job or its thread has a reference to it."""
@@ -160,7 +160,7 @@ class Sender:
         A sender's thread can get here if the garbage collector closes a generator that was
         suspended inside a job's block. It must wait neither for itself nor for another sender.
         """
-        if self.disabled or hasattr(_here, "sends") or sys.is_finalizing():
+        if self.disabled or hasattr(_thread, "sends") or sys.is_finalizing():
             return True
         # Wait until the outcome is logged too, because the process may exit after this.
         return (report.settled or report.overdue) and report not in self._being_logged
@@ -168,7 +168,7 @@ class Sender:
     def flush(self) -> None:
         """At exit: wait for ends until their deadlines, and for other changes for `EXIT`
         seconds."""
-        if self.disabled or sys.is_finalizing():
+        if sys.is_finalizing():
             return
         queue = self._queue
         with self._changed:
@@ -237,7 +237,7 @@ class Sender:
 
     def _run(self) -> None:
         """The thread: take items, publish them, handle the outcomes, until nothing is left."""
-        _here.sends = True
+        _thread.sends = True
         while True:
             items = self._take()
             if items is None:
@@ -255,7 +255,7 @@ class Sender:
                 )
                 self._being_logged = {s for s, _ in log if isinstance(s, Report)}
             self._log(log)
-            self._pass_on_requests(items)
+            self._deliver_requests(items)
             with self._changed:
                 reports = {s for s, *_ in items if isinstance(s, Report)} | self._being_logged
                 self._being_logged, self._in_flight = set(), False
@@ -263,11 +263,11 @@ class Sender:
                     self._wake_waiters(report)
                 self._changed.notify_all()
 
-    def _pass_on_requests(self, items: Sequence[Item]) -> None:
+    def _deliver_requests(self, items: Sequence[Item]) -> None:
         """Call the listeners of jobs that have new requests. Raises nothing."""
         for subject, *_ in items:
-            if isinstance(subject, Report) and subject.unheard:
-                subject.unheard = False
+            if isinstance(subject, Report) and subject.has_new_request:
+                subject.has_new_request = False
                 listener, request = subject.listener(), subject.request
                 try:
                     if listener is not None and request is not None:

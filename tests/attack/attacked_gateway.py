@@ -106,7 +106,7 @@ async def gateway_with_clients(
             nursery.start_soon(_check_output, gateway.process)
             for client in clients:
                 await client.receive_type("welcome")
-                await client.ask("subscribe", jobs=["honest"])
+                await client.request("subscribe", jobs=["honest"])
                 nursery.start_soon(_watch, client, gateway)
             nursery.start_soon(_publish, publisher)
             nursery.start_soon(_measure_replies, pinger, gateway)

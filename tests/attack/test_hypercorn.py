@@ -82,13 +82,13 @@ async def port(limits: Limits, caplog: pytest.LogCaptureFixture) -> AsyncIterato
     caplog.set_level(logging.CRITICAL, "hypercorn.error")
     async with asgi_server(limits) as host, open_client(host.port) as other:
         await other.receive_type("welcome")
-        await other.ask("subscribe", jobs=["other"])
+        await other.request("subscribe", jobs=["other"])
         assert (await other.receive())["state"] is None
         yield host.port
         await eventually(lambda: host.node.statistics().connections == 1)
         seq = (await host.publish("other", percent=50)).position.seq
         assert (await other.receive())["seq"] == seq
-        assert await other.ask("ping") == {"type": "pong"}
+        assert await other.request("ping") == {"type": "pong"}
         await other.close()
 
 

@@ -43,14 +43,14 @@ async def port(gateway: Gateway) -> AsyncIterator[int]:
     tasks = trio.lowlevel.current_statistics().tasks_living
     async with open_client(port) as other:
         await other.receive_type("welcome")
-        await other.ask("subscribe", jobs=["other"])
+        await other.request("subscribe", jobs=["other"])
         assert (await other.receive())["state"] is None
         yield port
         await eventually(lambda: gateway.node.statistics().connections == 1)
         await eventually(lambda: gateway.node.statistics().hub.subscriptions == 1)
         seq = (await gateway.publish("other", percent=50)).position.seq
         assert (await other.receive())["seq"] == seq
-        assert await other.ask("ping") == {"type": "pong"}
+        assert await other.request("ping") == {"type": "pong"}
         await other.close()
     await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
     assert gateway.node.statistics().hub.subscriptions == 0

@@ -14,6 +14,7 @@ from gateway import Limits, MemoryBroker, Node
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.key_sources import KeySources
 from gateway.auth.permissions import LEEWAY
+from gateway.model.errors import Unauthorized
 from gateway.model.state import Update
 from gateway.protocol import close_codes
 from gateway.protocol.close_codes import CloseCode
@@ -86,6 +87,21 @@ async def harness(limits: Limits) -> AsyncIterator[Harness]:
         await nursery.start(harness.node.run)
         yield harness
         nursery.cancel_scope.cancel()
+
+
+async def test_a_refused_origin_is_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pages try again and again. The number of logged origins is limited."""
+    monkeypatch.setattr("gateway.auth.authenticator.MAX_LOGGED_ORIGINS", 2)
+    authenticator = Authenticator()
+    reasons = []
+    for name in "abac":
+        headers = {"origin": f"https://{name}.example", "host": "gateway.example"}
+        with pytest.raises(Unauthorized, match=f"https://{name}.example") as caught:
+            await authenticator.authenticate(headers)
+        reasons.append(str(caught.value))
+    assert caplog.messages == [f"connection refused: {reason}" for reason in reasons[:2]]
 
 
 async def test_a_client_watches_only_the_jobs_of_its_token(

@@ -17,7 +17,7 @@ from attrs import define
 from cryptography.hazmat.primitives.asymmetric import ec
 from trio.testing import MockClock
 
-from gateway.auth.key_sources import ASK_AGAIN_AFTER, MAX_DOCUMENT, KeySources
+from gateway.auth.key_sources import MAX_DOCUMENT, REFRESH_AGAIN_AFTER, KeySources
 from gateway.auth.keys import read_keys
 from gateway.model.errors import InvalidSettings, Unauthorized
 
@@ -207,7 +207,7 @@ async def test_an_html_page_is_not_accepted_as_a_secret(
         provider.document = document
         with pytest.raises(InvalidSettings, match="not a JWK Set"):
             KeySources([provider.url]).load()
-        mock_clock.jump(ASK_AGAIN_AFTER)
+        mock_clock.jump(REFRESH_AGAIN_AFTER)
         await ring.refresh()
         assert [key.id for key in ring.keys] == ["a"]
         with pytest.raises(Unauthorized):
@@ -231,7 +231,7 @@ async def test_a_token_with_an_unknown_key_triggers_a_fetch(
         with pytest.raises(Unauthorized):
             await ring.permissions_of(forged, now=NOW)
     assert provider.asked == 2
-    mock_clock.jump(ASK_AGAIN_AFTER)
+    mock_clock.jump(REFRESH_AGAIN_AFTER)
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(_refused, ring, forged)

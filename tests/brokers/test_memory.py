@@ -30,10 +30,11 @@ async def lengths(broker: MemoryBroker, count: int) -> list[int]:
     return [len(await broker.history(str(job), after=UNSEEN)) for job in range(count)]
 
 
-async def test_memory_is_always_readable_and_up_to_date() -> None:
+async def test_memory_is_always_available_and_of_one_node() -> None:
     broker = MemoryBroker()
     await broker.publish("a", Update(percent=1))
     assert (broker.unreadable, broker.lag, broker.unavailable_reason) == (0, 0, None)
+    assert (broker.settled, broker.shared) == (True, False)
     async with broker.feed():
         await broker.publish("a", Update(percent=2))
         assert broker.lag == 1
@@ -77,6 +78,13 @@ async def test_histories_are_dropped_before_jobs_and_the_oldest_first() -> None:
         await broker.publish("1", Update(data=bulk(200 + number)))
     assert await lengths(broker, 14) == [0, 1, 0, 0, *[1] * 10]
     assert (await broker.read(["1"]))["1"].state.data == bulk(219)
+
+
+async def test_a_job_that_is_larger_than_the_limit_is_the_only_one() -> None:
+    broker = MemoryBroker(Limits(jobs_bytes=4 * KIB))
+    for job in range(3):
+        await broker.publish(str(job), Update(data=bulk(job)))
+    assert await lengths(broker, 3) == [0, 0, 1]
 
 
 async def test_an_unchanged_text_is_counted_once() -> None:

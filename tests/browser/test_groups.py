@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+from tests.cli.processes import Running
+
 from .chromium import Page, expect
 from .locators import bar_of, row_of
 from .served import Served
@@ -42,3 +46,37 @@ def test_a_groups_row_opens_to_its_children(page: Page, served: Served) -> None:
     expect(children).to_have_count(0)
     page.get_by_role("searchbox", name="Search jobs").fill("batch:1/n")
     expect(page.get_by_role("link", name="Details of batch:1/north")).to_be_visible()
+
+
+WORKERS = """
+import sys
+import threading
+from gateway import Job
+
+def work(job):
+    with job:
+        while True:
+            job.check()
+            threading.Event().wait(0.01)
+
+with Job("batch:1", url=sys.argv[1], children=3, accepts={"cancel"}) as group:
+    for name in ("north", "south", "east"):
+        child = group.child(name, accepts={"cancel"})
+        child.update()
+        threading.Thread(target=work, args=(child,)).start()
+"""
+"""A group whose block ends at once: only its children are at work."""
+
+
+def test_a_group_is_stopped_with_all_its_workers(page: Page, served: Served) -> None:
+    with Running(sys.executable, "-c", WORKERS, served.url) as worker:
+        page.goto(served.url)
+        row = row_of(page, "batch:1")
+        expect(row).to_contain_text("0 / 3")
+        row.get_by_role("button", name="Stop batch:1", exact=True).click()
+        expect(row).to_contain_text("Cancelled")
+        row.get_by_role("button", name="Children of batch:1").click()
+        children = page.get_by_role("group", name="Children of batch:1")
+        expect(children.get_by_text("Cancelled")).to_have_count(3)
+        expect(row.get_by_role("button", name="Stop")).to_have_count(0)
+        assert worker.process.wait(20) is not None

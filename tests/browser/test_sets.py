@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from .chromium import Complaints, Page, expect
+from .chromium import BrowserContext, Complaints, Page, expect
 from .locators import connection_of, row_of
 from .proxy import Proxy
 from .served import Served
@@ -104,3 +107,63 @@ def test_a_job_without_room_is_shown_when_there_is_room(
         for job in ("job:1", "job:2", "job:3", "job:4"):
             served.report(job, percent=40)
         expect(page.get_by_text("40%", exact=True)).to_have_count(4, timeout=ROOM)
+
+
+CHURN = 200
+"""Jobs that begin and end while pages are open."""
+WATCHED: list[dict[str, str]] = [
+    {"limit": "50"},
+    {"limit": "5"},
+    {"limit": "20", "statuses": "running,failed"},
+]
+SHOWN = """() => [...document.querySelector('job-list').shadowRoot.querySelectorAll('job-progress')]
+    .map((bar) => bar.getAttribute('job'))"""
+
+
+def test_lists_equal_their_sets_after_many_jobs_began_ended_and_were_displaced(
+    context: BrowserContext, served: Served
+) -> None:
+    """Jobs begin, end and are retried faster than pages are drawn; at rest every list is what
+    `GET /api/sets` answers, and each ended job in it is shown with its end."""
+    chance = random.Random(7)
+    running: list[str] = []
+    ends: dict[str, str] = {}
+    with ExitStack() as stack, httpx.Client(base_url=served.url, trust_env=False) as http:
+        pages = []
+        for query in WATCHED:
+            attributes = " ".join(f'{name}="{value}"' for name, value in query.items())
+            html = SITE.format(gateway=served.url).replace('limit="2"', attributes)
+            page = context.new_page()
+            page.goto(stack.enter_context(serve_site(html)))
+            expect(page.get_by_text("No jobs at present.")).to_be_visible()
+            pages.append(page)
+        for number in range(CHURN):
+            updates: list[dict[str, Any]] = [{"job": f"user:7:{number}", "percent": 0}]
+            running.append(f"user:7:{number}")
+            for job in chance.sample(running, min(3, len(running))):
+                status = chance.choice([None, "succeeded", "failed", "cancelled"])
+                if status is None:
+                    updates.append({"job": job, "percent": chance.randrange(100)})
+                else:
+                    running.remove(job)
+                    ends[job] = status
+                    updates.append({"job": job, "status": status})
+            if chance.random() < 0.1 and ends:
+                job = chance.choice(sorted(ends))
+                del ends[job]
+                running.append(job)
+                updates.append({"job": job, "start": True, "run": f"again-{number}"})
+            answers = http.post("/api/jobs", json=updates).json()
+            assert all("epoch" in answer for answer in answers), answers
+
+        for query, page in zip(WATCHED, pages, strict=True):
+            wanted = http.get("/api/sets", params={"prefix": "user:7:", **query}).json()["jobs"]
+            assert len(wanted) == int(query["limit"])
+            expect(page.get_by_role("progressbar")).to_have_count(len(wanted))
+            page.wait_for_function(
+                f"(wanted) => String(({SHOWN})()) === String(wanted)", arg=wanted
+            )
+            for job in wanted:
+                bar = page.locator(f'job-progress[job="{job}"]')
+                word = {"succeeded": "Succeeded", "failed": "Failed", "cancelled": "Cancelled"}
+                expect(bar).to_contain_text(word.get(ends.get(job, ""), "%"))

@@ -65,8 +65,8 @@ async def redis() -> AsyncIterator[Bench]:
 
 def pass_time(client: Any, prefix: str, seconds: float) -> None:
     """Check leases all the time: a pause would count as a step of the clock."""
-    if client.hexists(f"{prefix}:counters", "asked_at"):
-        client.hincrbyfloat(f"{prefix}:counters", "asked_at", seconds)
+    if client.hexists(f"{prefix}:counters", "checked_at"):
+        client.hincrbyfloat(f"{prefix}:counters", "checked_at", seconds)
 
 
 @asynccontextmanager
@@ -79,8 +79,8 @@ async def sentinel() -> AsyncIterator[Bench]:
 
     async def tick(seconds: float) -> None:
         await store.command("INCRBYFLOAT", CLOCK, str(seconds))
-        if await store.command("HEXISTS", "progress:counters", "asked_at"):
-            await store.command("HINCRBYFLOAT", "progress:counters", "asked_at", str(seconds))
+        if await store.command("HEXISTS", "progress:counters", "checked_at"):
+            await store.command("HINCRBYFLOAT", "progress:counters", "checked_at", str(seconds))
 
     with using_test_clock():
         broker = RedisBroker(store.url, LIMITS)

@@ -295,7 +295,7 @@ async def test_an_invalid_cursor_is_rejected(bench: Bench, after: str) -> None:
 
 
 def ask(id_: str = "1", verb: str = "cancel", **more: Any) -> RequestUpdate:
-    return RequestUpdate(ask=Request(id=id_, verb=verb, by="user 7"), **more)
+    return RequestUpdate(request=Request(id=id_, verb=verb, by="user 7"), **more)
 
 
 async def asked_of(bench: Bench, job: str = "a") -> Request | None:
@@ -352,6 +352,18 @@ async def test_a_newer_request_replaces_all_but_a_cancel(bench: Bench) -> None:
     assert refused is not None
     assert (refused.id, refused.refused) == ("3", "it is nearly done")
     assert (await broker.publish("a", ask("5", "cancel"))).applied
+
+
+async def test_a_request_does_not_renew_the_lease(bench: Bench) -> None:
+    """Neither the first time, nor when it is sent again: the worker is still silent."""
+    await bench.broker.publish("a", Update(accepts=("cancel",), lease=10))
+    for _ in range(2):
+        await bench.tick(4)
+        await bench.broker.publish("a", ask("1", "cancel"))
+        await bench.broker.expire_leases()
+    await bench.tick(3)
+    await bench.broker.expire_leases()
+    assert (await bench.broker.read(["a"]))["a"].state.health == "stalled"
 
 
 async def test_an_earlier_request_that_is_sent_again_does_not_return(bench: Bench) -> None:

@@ -224,7 +224,7 @@ async def test_running_children_are_listed_by_name(bench: Bench) -> None:
 async def test_a_job_that_begins_later_gets_the_request_of_its_group(bench: Bench) -> None:
     await bench.publish("g", children=3, accepts=("cancel",))
     await bench.publish("g/before", percent=1, accepts=("cancel",))
-    await bench.broker.publish("g", RequestUpdate(ask=Request(id="r", verb="cancel", by="ann")))
+    await bench.broker.publish("g", RequestUpdate(request=Request(id="r", verb="cancel", by="ann")))
     async with bench.broker.feed() as feed:
         begins = Update(start=True, run="x", accepts=("cancel",))
         result = await bench.broker.publish("g/s/a", begins)
@@ -261,7 +261,7 @@ async def test_a_request_that_a_killed_node_did_not_send_to_all_children_reaches
         ask = Request(id=str(number), verb=verb)
         # The node stores the request in the group, sends it to one child, and is killed.
         for job in ("g", "g/a"):
-            await bench.broker.publish(job, RequestUpdate(ask=ask))
+            await bench.broker.publish(job, RequestUpdate(request=ask))
         await bench.tick(1)
         result = await bench.broker.publish("g/b", Update(attempt=1))
         assert (result.request and result.request.verb) == verb
@@ -288,7 +288,7 @@ async def test_below_an_inner_group_that_is_not_running_the_next_report_brings_a
     for number, verb in enumerate(accepts):
         await bench.tick(1)
         ask = Request(id=str(number), verb=verb)
-        assert (await bench.broker.publish("g", RequestUpdate(ask=ask))).applied
+        assert (await bench.broker.publish("g", RequestUpdate(request=ask))).applied
         await bench.tick(1)
         result = await bench.broker.publish("g/s/x", Update(attempt=1))
         assert (result.request and result.request.verb) == verb
@@ -299,7 +299,7 @@ async def test_below_an_inner_group_that_is_not_running_the_next_report_brings_a
 async def test_a_group_that_begins_with_its_child_gets_the_request_too(bench: Bench) -> None:
     await bench.publish("g", children=1, accepts=("cancel",))
     await bench.publish("g/s", children=2, status="queued", accepts=("cancel",))
-    await bench.broker.publish("g", RequestUpdate(ask=Request(id="r", verb="cancel")))
+    await bench.broker.publish("g", RequestUpdate(request=Request(id="r", verb="cancel")))
     await bench.publish("g/s/a", status="succeeded")
     state = await state_of(bench, "g/s")
     assert (state.status, state.children) == ("running", Children(2, succeeded=1))

@@ -26,6 +26,7 @@ from gateway import Limits
 from gateway.delivery.connection import ConnectionEnds
 from gateway.delivery.session import Session
 from gateway.delivery.writer import WRITE_SIZE
+from gateway.model.constants import MAX_SET_LIMIT
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Event
 from gateway.observability.counters import TIMED
@@ -204,6 +205,20 @@ async def test_a_hello_replaces_the_positions_of_the_hello_before(
     await client.source.send(type="hello")
     await client.subscribe("a")
     assert client.seen == [(None, 1)]
+
+
+@pytest.mark.parametrize("limits", [Limits(max_jobs_per_connection=1, max_sets_per_connection=2)])
+async def test_a_hello_has_positions_of_as_many_jobs_as_a_client_can_watch(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    client = await harness.connect()
+    most = 1 + 2 * MAX_SET_LIMIT
+    for count in (most, most + 1):
+        positions = {f"j{number}": [1, 1] for number in range(count)}
+        await client.source.send(type="hello", positions=positions)
+        await quiet()
+        errors = client.sink.of("error")
+        assert [error["code"] for error in errors] == ["invalid_command"] * (count > most)
 
 
 @pytest.mark.parametrize("limits", [Limits(max_topics=3)])  # with the probe's
@@ -564,6 +579,21 @@ async def test_max_hz_limits_progress_and_not_replies(
     assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
     pong_at = client.sink.times[client.sink.frames.index({"type": "pong"})]
     assert pong_at - start == pytest.approx(2.5, abs=0.06)
+
+
+async def test_the_max_hz_of_a_request_limits_progress_from_the_start(
+    autojump_clock: MockClock, harness: Harness, nursery: trio.Nursery
+) -> None:
+    sink = Sink()
+    serve = partial(harness.node.serve, FakeSource(), sink, positions={"a": None}, max_hz=1)
+    nursery.start_soon(serve)
+    for percent in range(10):
+        await quiet()
+        await harness.publish("a", percent=percent)
+        await trio.sleep(0.1)
+    await trio.sleep(1)
+    received = [frame["state"] and frame["state"]["percent"] for frame in sink.of("progress")]
+    assert received == [None, 9]
 
 
 @pytest.mark.parametrize("limits", [Limits(max_topics=1)])  # the probe's

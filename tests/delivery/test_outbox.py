@@ -279,6 +279,47 @@ async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
     ]
 
 
+async def test_an_outbox_that_has_ended_waits_for_no_tick(
+    writing: Writing, autojump_clock: MockClock
+) -> None:
+    outbox = writing.outbox
+    outbox.limit_rate(0.1)
+    await writing.start()
+    outbox.notify(subscription(outbox))
+    await quiet()
+    assert repr(outbox._timer_wheel) == "<TimerWheel, 1 waiting>"
+    outbox.end(close_codes.GOING_AWAY)
+    assert repr(outbox._timer_wheel) == "<TimerWheel, 0 waiting>"
+
+
+async def test_the_last_write_schedules_no_tick(
+    writing: Writing, autojump_clock: MockClock
+) -> None:
+    outbox = writing.outbox
+    outbox.limit_rate(0.1)
+    await writing.start()
+    outbox.notify(subscription(outbox))
+    outbox.end(close_codes.GOING_AWAY)
+    await writing.over.wait()
+    assert len(writing.writer.batches) == 1
+    assert repr(outbox._timer_wheel) == "<TimerWheel, 0 waiting>"
+
+
+async def test_what_becomes_due_during_the_last_write_is_written_before_the_end(
+    writing: Writing, autojump_clock: MockClock
+) -> None:
+    outbox, writer = writing.outbox, writing.writer
+    outbox.limit_rate(0.1)
+    await writing.start()
+    first, second = subscription(outbox), subscription(outbox)
+    outbox.notify(first)
+    await quiet()
+    outbox.notify(second)  # it waits for the rate limit, and the end does not
+    outbox.end(close_codes.GOING_AWAY)
+    await writing.over.wait()
+    assert writer.due == [[first], [second]]
+
+
 async def test_a_new_rate_applies_immediately(writing: Writing, autojump_clock: MockClock) -> None:
     outbox, writer = writing.outbox, writing.writer
     mark = subscription(outbox)

@@ -394,7 +394,7 @@ async def test_a_set_beyond_its_limit_keeps_the_newest_jobs_and_has_more(
     await settled()
     received = client.sink.of("set")[-1]
     assert received["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
-    await trio.sleep(harness.node.limits.compare_interval * 1.3)  # and after it was read again
+    await trio.sleep(harness.node.limits.compare_interval * 1.3)  # and the same after another scan
     await settled()
     assert client.sink.of("set")[-1]["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
 
@@ -519,6 +519,24 @@ async def test_an_end_that_is_read_late_is_sent_and_then_unsubscribed(
     client = await harness.connect()
     await watch(client, "a", statuses=["running"])
     await harness.publish("a", status="succeeded")
+    await settled()
+    answers.set()
+    await settled()
+    assert kinds(client)[-1] == "a succeeded"
+    assert harness.node.statistics().hub.subscriptions == 0
+
+
+async def test_an_end_that_is_read_late_arrives_after_the_only_other_set_was_unwatched(
+    autojump_clock: MockClock, harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.publish("a", percent=1)
+    answers = await hold_back_reads(harness, monkeypatch)
+    client = await harness.connect()
+    await watch(client, "a", id=1, statuses=["running"])
+    await watch(client, "a", id=2)
+    await harness.publish("a", status="succeeded")
+    await settled()
+    await client.source.send(type="unwatch_set", id=2)
     await settled()
     answers.set()
     await settled()

@@ -248,7 +248,7 @@ class Client:
             pass
         return object_
 
-    async def ask(self, type_: str, **fields: Any) -> Json:
+    async def request(self, type_: str, **fields: Any) -> Json:
         """Send a command, and return its answer, which must be the next frame except pings."""
         await self.send(type_, **fields)
         return await self.receive()

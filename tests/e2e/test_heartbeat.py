@@ -42,7 +42,7 @@ async def test_a_client_that_answers_websocket_pings_stays(port: int) -> None:
             nursery.start_soon(listen, client)
             await eventually(lambda: client.pings > ROUNDS)
             nursery.cancel_scope.cancel()
-        assert await client.ask("ping") == {"type": "pong"}
+        assert await client.request("ping") == {"type": "pong"}
 
 
 async def test_a_client_that_answers_json_pings_stays(host: Host) -> None:
@@ -52,7 +52,7 @@ async def test_a_client_that_answers_json_pings_stays(host: Host) -> None:
         for _ in range(ROUNDS):
             await client.receive_type("ping")
             await client.send("pong")
-        assert await client.ask("ping") == {"type": "pong"}
+        assert await client.request("ping") == {"type": "pong"}
 
 
 @pytest.mark.parametrize("limits", [Limits(ping_interval=0.3)])
@@ -62,7 +62,7 @@ async def test_a_client_that_sends_pings_is_not_pinged(port: int) -> None:
         await client.receive_type("welcome")
         deadline = trio.current_time() + 0.6
         while trio.current_time() < deadline:
-            assert await client.ask("ping") == {"type": "pong"}
+            assert await client.request("ping") == {"type": "pong"}
         assert client.pings == 0
 
 

@@ -49,14 +49,14 @@ async def test_welcome_has_the_limits(host: Host, limits: Limits) -> None:
 async def test_a_ping_is_answered(host: Host) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
-        assert await client.ask("ping") == {"type": "pong"}
+        assert await client.request("ping") == {"type": "pong"}
         await client.close()
 
 
 async def test_a_repeated_sync_changes_nothing(host: Host) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
-        answer = await client.ask("sync_subscriptions", id=1, jobs=["a", "b", "a"])
+        answer = await client.request("sync_subscriptions", id=1, jobs=["a", "b", "a"])
         assert answer == {
             "type": "subscriptions",
             "id": 1,
@@ -66,9 +66,9 @@ async def test_a_repeated_sync_changes_nothing(host: Host) -> None:
             "denied": {},
         }
         assert {(await client.receive())["job"], (await client.receive())["job"]} == {"a", "b"}
-        answer = await client.ask("sync_subscriptions", id="two", jobs=["b", "a"])
+        answer = await client.request("sync_subscriptions", id="two", jobs=["b", "a"])
         assert answer == {"type": "subscriptions", "id": "two", "unchanged": 2} | NO_CHANGE
-        answer = await client.ask("sync_subscriptions", jobs=["b", "not a job"])
+        answer = await client.request("sync_subscriptions", jobs=["b", "not a job"])
         assert answer == {
             "type": "subscriptions",
             "id": None,
@@ -77,20 +77,20 @@ async def test_a_repeated_sync_changes_nothing(host: Host) -> None:
             "unchanged": 1,
             "denied": {"not a job": "invalid_job"},
         }
-        assert await client.ask("ping") == {"type": "pong"}
+        assert await client.request("ping") == {"type": "pong"}
 
 
 async def test_a_snapshot_is_sent_immediately_or_null_for_an_unknown_job(host: Host) -> None:
     await host.publish(JOB, percent=25, message="half of a half")
     async with open_client(host.port) as client:
         await welcomed(client)
-        await client.ask("subscribe", jobs=[JOB])
+        await client.request("subscribe", jobs=[JOB])
         snapshot = await client.receive()
         assert (snapshot["job"], snapshot["prev"], snapshot["seq"]) == (JOB, None, 1)
         assert snapshot["snapshot"] is True
         assert snapshot["state"]["percent"] == 25
         assert snapshot["state"]["message"] == "half of a half"
-        await client.ask("subscribe", jobs=["new"])
+        await client.request("subscribe", jobs=["new"])
         assert await client.receive() == {
             "type": "progress",
             "job": "new",
@@ -111,7 +111,7 @@ async def test_the_end_arrives_after_any_number_of_updates(
 ) -> None:
     async with open_client(host.port, subprotocol=subprotocol) as client, trio.open_nursery() as n:
         await welcomed(client)
-        await client.ask("subscribe", jobs=[JOB])
+        await client.request("subscribe", jobs=[JOB])
         n.start_soon(publish_storm, host)
         follower = Follower()
         await follower.follow(client, is_final)
@@ -119,7 +119,7 @@ async def test_the_end_arrives_after_any_number_of_updates(
         assert state is not None
         assert (state["status"], state["done"], state["percent"]) == ("succeeded", STORM, 100)
         assert follower.at[JOB][1] == STORM
-        assert await client.ask("ping") == {"type": "pong"}
+        assert await client.request("ping") == {"type": "pong"}
 
 
 # Without this folder's short deadlines, because another server is slow with so many frames.
@@ -130,7 +130,7 @@ async def test_mode_every_gets_each_event_once_in_order(
 ) -> None:
     async with open_client(host.port, subprotocol=subprotocol) as client, trio.open_nursery() as n:
         await welcomed(client)
-        await client.ask("subscribe", jobs=[JOB], mode="every")
+        await client.request("subscribe", jobs=[JOB], mode="every")
         n.start_soon(publish_storm, host)
         follower = Follower()
         await follower.follow(client, is_final)
@@ -146,7 +146,7 @@ async def test_mode_every_continues_from_the_history_or_after_a_gap(
     position = (await host.publish(JOB, done=1)).position
     async with open_client(host.port) as watcher:  # keeps the topic, and so its small ring
         await welcomed(watcher)
-        await watcher.ask("subscribe", jobs=[JOB])
+        await watcher.request("subscribe", jobs=[JOB])
         for done in range(2, 101):
             await host.publish(JOB, done=done)
         await watcher.receive_until(lambda object_: object_.get("seq") == 100)
@@ -154,7 +154,7 @@ async def test_mode_every_continues_from_the_history_or_after_a_gap(
         async with open_client(host.port) as client:
             await welcomed(client)
             await client.send("hello", positions={JOB: position})
-            await client.ask("subscribe", jobs=[JOB], mode="every")
+            await client.request("subscribe", jobs=[JOB], mode="every")
             follower = Follower({JOB: (position.epoch, 1)})
             await follower.follow(client, lambda state: state["done"] == 100)
             assert follower.steps == [(seq - 1, seq) for seq in range(2, 101)]
@@ -165,7 +165,7 @@ async def test_mode_every_continues_from_the_history_or_after_a_gap(
         async with open_client(host.port) as client:
             await welcomed(client)
             await client.send("hello", positions={JOB: [position.epoch, 20]})
-            await client.ask("subscribe", jobs=[JOB], mode="every")
+            await client.request("subscribe", jobs=[JOB], mode="every")
             assert await client.receive() == {
                 "type": "gap",
                 "job": JOB,
@@ -185,10 +185,10 @@ async def test_two_connections_of_one_user_are_independent(host: Host) -> None:
         await welcomed(one)
         await welcomed(other)
         for client in (one, other):
-            answer = await client.ask("sync_subscriptions", jobs=[JOB])
+            answer = await client.request("sync_subscriptions", jobs=[JOB])
             assert answer["added"] == [JOB]
             await client.receive()
-        await one.ask("sync_subscriptions", jobs=[])
+        await one.request("sync_subscriptions", jobs=[])
         await one.close()
         await host.publish(JOB, percent=1)
         assert (await other.receive())["state"]["percent"] == 1
@@ -200,7 +200,7 @@ async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
     async def positions_of_a_new_connection(client: Client, position: list[int]) -> Any:
         await welcomed(client)
         await client.send("hello", positions={JOB: position})
-        assert (await client.ask("subscribe", jobs=[JOB]))["added"] == [JOB]
+        assert (await client.request("subscribe", jobs=[JOB]))["added"] == [JOB]
 
     async with open_client(host.port) as client:  # older position: a frame that continues it
         await host.publish(JOB, percent=2)
@@ -212,7 +212,7 @@ async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
 
     async with open_client(host.port) as client:  # newest position: nothing until the next event
         await positions_of_a_new_connection(client, [epoch, 3])
-        assert await client.ask("ping") == {"type": "pong"}
+        assert await client.request("ping") == {"type": "pong"}
         await host.publish(JOB, percent=4)
         frame_ = await client.receive()
         assert (frame_["prev"], frame_["seq"]) == (3, 4)
@@ -257,7 +257,7 @@ async def test_max_hz_limits_the_rate_and_the_end_arrives(host: Host) -> None:
     async with open_client(host.port) as client, trio.open_nursery() as nursery:
         await welcomed(client)
         await client.send("hello", max_hz=rate)
-        await client.ask("subscribe", jobs=[JOB])
+        await client.request("subscribe", jobs=[JOB])
         follower = Follower()
         follower.take(await client.receive())
         nursery.start_soon(publish_until, host, done := trio.Event())
@@ -307,28 +307,28 @@ async def test_an_invalid_command_is_named_and_the_connection_stays(
         error = await client.receive()
         assert (error["type"], error["code"]) == ("error", code)
         assert named in error["message"]
-        assert await client.ask("ping") == {"type": "pong"}
+        assert await client.request("ping") == {"type": "pong"}
 
 
 async def test_unknown_fields_are_ignored(host: Host) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
-        assert await client.ask("ping", colour="blue") == {"type": "pong"}
+        assert await client.request("ping", colour="blue") == {"type": "pong"}
 
 
 async def test_no_frame_follows_an_unsubscribe(host: Host) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
-        await client.ask("subscribe", jobs=[JOB, "other"])
+        await client.request("subscribe", jobs=[JOB, "other"])
         await client.receive()
         await client.receive()
-        answer = await client.ask("unsubscribe", id=9, jobs=[JOB, "never"])
+        answer = await client.request("unsubscribe", id=9, jobs=[JOB, "never"])
         assert (answer["id"], answer["removed"]) == (9, [JOB])
         await host.publish(JOB, percent=50)
         await host.publish("other", percent=50)
         assert (await client.receive())["job"] == "other"
-        assert await client.ask("ping") == {"type": "pong"}
-        await client.ask("subscribe", jobs=[JOB])
+        assert await client.request("ping") == {"type": "pong"}
+        await client.request("subscribe", jobs=[JOB])
         assert (await client.receive())["snapshot"] is True
 
 
@@ -336,11 +336,11 @@ async def test_no_frame_follows_an_unsubscribe(host: Host) -> None:
 async def test_jobs_beyond_the_limit_are_denied(host: Host, limits: Limits) -> None:
     async with open_client(host.port) as client:
         await welcomed(client)
-        answer = await client.ask("subscribe", jobs=["a", "b", "c"])
+        answer = await client.request("subscribe", jobs=["a", "b", "c"])
         assert (answer["added"], answer["denied"]) == (["a", "b"], {"c": "too_many_jobs"})
         await client.receive()
         await client.receive()
-        answer = await client.ask("sync_subscriptions", jobs=["c", "b"])  # room again
+        answer = await client.request("sync_subscriptions", jobs=["c", "b"])  # room again
         assert (answer["added"], answer["removed"], answer["denied"]) == (["c"], ["a"], {})
         await client.receive()
         jobs = range(2 + MAX_SET_LIMIT + 1)  # as many as may be subscribed and shown, and one
@@ -383,7 +383,7 @@ async def test_the_protocol_works_under_hypercorn() -> None:
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
         ):
             await welcomed(client)
-            await client.ask("subscribe", jobs=[JOB])
+            await client.request("subscribe", jobs=[JOB])
             assert (await client.receive())["state"] is None
             answer = await http.post(f"/api/jobs/{JOB}", json={"percent": 37})
             assert answer.json()["applied"] is True

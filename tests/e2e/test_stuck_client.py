@@ -55,9 +55,9 @@ async def test_a_stuck_client_is_closed_and_others_miss_nothing(
         trio.open_nursery() as nursery,
     ):
         await every.receive_type("welcome")
-        await every.ask("subscribe", jobs=[JOB], mode="every")
+        await every.request("subscribe", jobs=[JOB], mode="every")
         await latest.receive_type("welcome")
-        await latest.ask("subscribe", jobs=[JOB])
+        await latest.request("subscribe", jobs=[JOB])
         await eventually(lambda: statistics().hub.subscriptions == 3)
 
         of_every, of_latest = Follower(), Follower()
@@ -88,7 +88,7 @@ async def test_a_stuck_client_uses_bounded_memory(gateway: Gateway, port: int, k
     events = 500
     async with open_client(port) as other, stuck(port, kind):
         await other.receive_type("welcome")
-        await other.ask("subscribe", jobs=[JOB], mode="every")
+        await other.request("subscribe", jobs=[JOB], mode="every")
         await eventually(lambda: gateway.node.statistics().hub.subscriptions == 2)
         await other.receive()
         for _ in range(100):  # fills sockets, replay and history
@@ -145,7 +145,7 @@ async def test_sigterm_with_a_stuck_client_exits_in_time() -> None:
         ):
             for client in (reader, other):
                 await client.receive_type("welcome")
-                await client.ask("subscribe", jobs=[JOB])
+                await client.request("subscribe", jobs=[JOB])
                 await client.receive()
             for done in range(100):
                 answer = await http.post(f"/api/jobs/{JOB}", json={"done": done, "data": BULK})

@@ -50,7 +50,7 @@ async def on_redis() -> AsyncIterator[tuple[Server, int]]:
 async def watch(client: Client, job: str) -> None:
     """Subscribe, and wait for the state of an unknown job."""
     await client.receive_type("welcome")
-    await client.ask("subscribe", jobs=[job])
+    await client.request("subscribe", jobs=[job])
     assert (await client.receive_type("progress"))["state"] is None
 
 

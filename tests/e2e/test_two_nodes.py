@@ -35,6 +35,17 @@ async def tell(url: str, job: str, **fields: Any) -> dict[str, Any]:
     return await trio.to_thread.run_sync(post)
 
 
+async def cancel(url: str, job: str) -> bool:
+    """A request to cancel a job. Returns whether it was stored."""
+    try:
+        answer = await tell(url, f"{job}/requests", verb="cancel", attempt=1)
+    except urllib.error.HTTPError as error:
+        if json.load(error)["code"] != "final":
+            raise
+        return False
+    return bool(answer["applied"])
+
+
 def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
@@ -48,7 +59,7 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
             follower = Follower()
             async with open_client(port_of(two)) as client:
                 await client.receive_type("welcome")
-                await client.ask("subscribe", jobs=["video:42"])
+                await client.request("subscribe", jobs=["video:42"])
                 follower.take(await client.receive())
                 for done in (2, 3):
                     await tell(one if done == 2 else two, "video:42", done=done)
@@ -60,7 +71,7 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
             async with open_client(port_of(one)) as client:
                 await client.receive_type("welcome")
                 await client.send("hello", positions={"video:42": [epoch, seq]})
-                await client.ask("subscribe", jobs=["video:42"])
+                await client.request("subscribe", jobs=["video:42"])
                 frame = await client.receive()
                 assert (frame["prev"], frame["seq"]) == (seq, seq + 1)
                 follower.take(frame)
@@ -127,3 +138,68 @@ def test_an_invalid_url_is_named(url: str) -> None:
     with node(url) as refused:
         assert refused.end() == 2
         assert "--redis" in refused.errors
+
+
+RACES = 40
+
+
+async def test_a_stop_button_and_an_end_at_the_same_time_are_one_end_at_all_clients() -> None:
+    """Both nodes are asked to cancel, the worker succeeds, and a process that has received a
+    request is cancelled. A client of each node, which watches all jobs, receives the same end."""
+    redis = Server(redis_server())
+    jobs = [f"race:{number}" for number in range(RACES)]
+    ends: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+
+    async def watch(
+        node: int, url: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        follower = Follower()
+        async with open_client(port_of(url), patience=4 * PATIENCE) as client:
+            await client.receive_type("welcome")
+            await client.request("watch_set", prefix="race:", limit=200)
+            task_status.started()
+            while len(ends[node]) < RACES:
+                frame = await client.receive_type("progress")
+                follower.take(frame)
+                if is_final(frame["state"]):
+                    assert frame["job"] not in ends[node], "a second end"
+                    ends[node][frame["job"]] = frame
+
+    async def race(job: str, urls: list[str]) -> None:
+        one, two = urls
+        await tell(one, job, start=True, run="r", accepts=["cancel"])
+        won: list[str] = []
+        stored: list[str] = []
+
+        async def end(url: str, status: str) -> None:
+            answer = await tell(url, job, run="r", attempt=1, status=status)
+            won.extend([status] * answer["applied"])
+
+        async def ask(url: str) -> None:
+            if await cancel(url, job):
+                stored.append(url)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, one)
+            nursery.start_soon(end, two, "succeeded")
+            nursery.start_soon(end, one, "cancelled")
+            nursery.start_soon(ask, two)
+        assert len(won) == 1
+        assert len(stored) <= 1, "the second of two cancels changes nothing"
+        winners[job] = won[0]
+
+    winners: dict[str, str] = {}
+    try:
+        with node(redis.url) as first, node(redis.url) as second, trio.fail_after(12 * PATIENCE):
+            urls = [address(first), address(second)]
+            async with trio.open_nursery() as nursery:
+                for number, url in enumerate(urls):
+                    await nursery.start(watch, number, url)
+                for job in jobs:
+                    await race(job, urls)
+    finally:
+        redis.close()
+    positions = [{job: (f["epoch"], f["seq"]) for job, f in each.items()} for each in ends]
+    assert positions[0] == positions[1]
+    for each in ends:
+        assert {job: frame["state"]["status"] for job, frame in each.items()} == winners

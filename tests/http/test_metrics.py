@@ -52,7 +52,7 @@ async def test_metrics_count_events(gateway: Gateway) -> None:
             assert (await raw.response())[0] == 200
     async with open_client(port) as client:
         await client.receive_type("welcome")
-        await client.ask("subscribe", jobs=["a", "b"])
+        await client.request("subscribe", jobs=["a", "b"])
         _, found = await scraped(port)
         assert found["progress_gateway_connections"] == 1
         assert found["progress_gateway_subscriptions"] == 2
@@ -88,7 +88,7 @@ async def test_metrics_have_the_time_from_event_to_socket(gateway: Gateway) -> N
     port = gateway.addresses[0][1]
     async with open_client(port) as client:
         await client.receive_type("welcome")
-        await client.ask("subscribe", jobs=["old", "a"], mode="every")
+        await client.request("subscribe", jobs=["old", "a"], mode="every")
         for percent in range(2 * TIMED + 1):
             await gateway.publish("a", percent=percent)
             await client.receive_type("progress")

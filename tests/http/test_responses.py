@@ -68,7 +68,7 @@ async def test_a_list_that_waits_too_long_is_refused(autojump_clock: MockClock) 
         answer = await http.get("/api/jobs")
     assert trio.current_time() - began == 10
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.json()["detail"] == "Too many lists are asked for."
+    assert answer.json()["detail"] == "Too many lists are being requested."
 
 
 async def test_a_renewal_of_an_unknown_job_has_the_reason_unknown() -> None:

@@ -396,13 +396,13 @@ def test_a_group_is_cancelled_by_a_request(recorder: Recorder, publish: Publishe
     tasks = "chord([stopped.si(number) for number in range(5)], encode.si(18))"
     publish(f"start_group('stopped', {tasks}, accepts={{'cancel'}})")
     recorder.states("stopped/stopped:0", lambda state: bool(state.accepts))
-    recorder.ask("stopped", "cancel")
+    recorder.send_request("stopped", "cancel")
     end = recorder.states("stopped")[-1]
     assert (end.status, end.children) == ("cancelled", Children(6, cancelled=6))
     assert recorder.states("stopped/stopped:4")[-1].attempt == 1
     publish("start_group('stopped:2', chain(stopped.si(1), then.s(2)))")
     recorder.states("stopped:2/stopped:1", lambda state: bool(state.accepts))
-    recorder.ask("stopped:2/stopped:1", "cancel")
+    recorder.send_request("stopped:2/stopped:1", "cancel")
     assert recorder.states("stopped:2/then:2")[-1].message == "not run: stopped:1 was cancelled"
 
 

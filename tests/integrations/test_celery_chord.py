@@ -122,7 +122,7 @@ async def follow(site: Site, group: str, node: int) -> None:
     port = int(site.nodes[node].rpartition(":")[2])
     async with open_client(port, patience=PATIENCE) as client:
         await client.receive_type("welcome")
-        await client.ask("subscribe", jobs=[group])
+        await client.request("subscribe", jobs=[group])
         while True:
             follower.take(await client.receive_type("progress"))
             state = follower.states[group]

@@ -117,7 +117,7 @@ def test_a_task_that_is_cancelled_by_a_request_is_not_tried_again(
 ) -> None:
     submit("stopped")
     recorder.states("stopped", lambda state: state.accepts == ("cancel",))
-    recorder.ask("stopped", "cancel")
+    recorder.send_request("stopped", "cancel")
     assert course(recorder.states("stopped"))[-1] == (1, "cancelled")
     submit("encode", "2")  # the worker continues after that task
     recorder.states("video:2")

@@ -206,7 +206,7 @@ def test_the_recipe_for_django_with_celery_works(recorder: Recorder, tmp_path: P
             assert (end.status, end.children) == ("succeeded", Children(51, succeeded=51))
             visit("/books/2")
             recorder.states("book:2", lambda state: bool(state.children and state.children.running))
-            recorder.ask("book:2", "cancel")
+            recorder.send_request("book:2", "cancel")
             end = recorder.states("book:2")[-1]
             assert end.status == "cancelled"
         finally:

@@ -346,7 +346,7 @@ def test_a_group_fails_with_its_bars(recorder: Recorder) -> None:
         yield 1
         raise OSError("disk")
 
-    with pytest.raises(OSError, match="disk"), tqdm(range(3), job="group", children=3) as bar:  # noqa: PT012
+    with pytest.raises(OSError, match="disk"), tqdm(range(3), job="group", children=3) as bar:  # noqa: PT012 - the block is tested
         for _ in bar:
             for _ in tqdm(broken()):
                 pass

@@ -95,6 +95,16 @@ async def test_readiness_depends_on_the_probe_and_the_broker(autojump_clock: Moc
     assert "draining" in repr(node)
 
 
+async def test_a_node_that_has_stopped_is_not_ready(autojump_clock: MockClock) -> None:
+    node = Node(MemoryBroker())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        await trio.sleep(1)
+        assert node.not_ready is None
+        nursery.cancel_scope.cancel()
+    assert node.not_ready == "not running"
+
+
 class DeafFeed(MemoryBroker):
     """A broker whose feed delivers nothing except `FEED_RESET` at times."""
 

@@ -81,7 +81,7 @@ class LostBroker(MemoryBroker):
     reason: str | None = None
 
     @property
-    def unavailable_reason(self) -> str | None:  # type: ignore[override]
+    def unavailable_reason(self) -> str | None:  # type: ignore[override]  # a property
         return self.reason
 
 

@@ -227,7 +227,7 @@ class Watcher:
     kind: str
     jobs: list[str]
     world: World
-    chance: random.Random
+    rng: random.Random
     mode: str = "latest"
     reference: ReferenceClient = field(factory=ReferenceClient)
     stalled_until: float = 0.0
@@ -256,7 +256,7 @@ class Watcher:
 
     def __attrs_post_init__(self) -> None:
         self.observer = Observer(self.name)
-        self.own = self.chance.random() < 0.6
+        self.own = self.rng.random() < 0.6
         self.watch = JobStates(self.jobs)
 
     def note(self, text: str) -> None:
@@ -295,7 +295,7 @@ class Watcher:
         watch: Callable[[Host], Any] = getattr(self, f"_{self.kind}")
         failures = 0
         while True:
-            host = self.world.some_host(self.chance)
+            host = self.world.some_host(self.rng)
             if host is not None:
                 try:
                     await watch(host)
@@ -308,7 +308,7 @@ class Watcher:
                 finally:
                     self.line = None
             failures += 1
-            await trio.sleep(self.chance.uniform(0.05, min(0.1 * 2**failures, 1.0)))
+            await trio.sleep(self.rng.uniform(0.05, min(0.1 * 2**failures, 1.0)))
 
     def hang_up(self) -> None:
         if self.line is not None:
@@ -335,7 +335,7 @@ class Watcher:
         self.host = host
         scope = {
             "type": "websocket", "path": "/ws", "root_path": "", "headers": HEADERS,
-            "subprotocols": ["progress.v1"] if self.chance.random() < 0.8 else [],
+            "subprotocols": ["progress.v1"] if self.rng.random() < 0.8 else [],
             "client": ("127.0.0.1", 50_000),
         }  # fmt: skip
 
@@ -361,8 +361,8 @@ class Watcher:
             hello: dict[str, Any] = {"type": "hello", "positions": positions}
             if self.token is not None:
                 hello["token"] = self.token
-            if self.chance.random() < 0.3:
-                hello["max_hz"] = self.chance.choice([1, 5, 30])
+            if self.rng.random() < 0.3:
+                hello["max_hz"] = self.rng.choice([1, 5, 30])
             self._say(line, hello)
             self._ask(line)
             while True:
@@ -370,10 +370,10 @@ class Watcher:
                 event = await line.hear()
                 if event["type"] == "websocket.close":
                     raise Gone(event["code"])
-                await trio.sleep(self.chance.uniform(0.0005, 0.01))
+                await trio.sleep(self.rng.uniform(0.0005, 0.01))
                 for text in event["text"].split("\n"):
                     self._take(line, json.loads(text))
-                if self.chance.random() < 0.01 * self.haste and not self.world.settling:
+                if self.rng.random() < 0.01 * self.haste and not self.world.settling:
                     self._flip(line)
         finally:
             line.hang_up()
@@ -396,13 +396,13 @@ class Watcher:
         for job in jobs:
             self._left.pop(job, None)
             self.reference.asks(job, self._ids)
-        kind = "sync_subscriptions" if self.chance.random() < 0.5 else "subscribe"
+        kind = "sync_subscriptions" if self.rng.random() < 0.5 else "subscribe"
         if set(jobs) != set(self.jobs) - self._hold:
             kind = "subscribe"
         self._say(line, {"type": kind, "id": self._ids, "jobs": jobs, "mode": self.mode})
 
     def _flip(self, line: Line) -> None:
-        job = self.chance.choice(self.jobs)
+        job = self.rng.choice(self.jobs)
         self.note(f"flips {job}")
         if job in self._hold:
             self._hold.discard(job)
@@ -413,7 +413,7 @@ class Watcher:
             self.watch._positions.pop(job, None)
             self._ids += 1
             self._left[job] = self._ids
-            if self.chance.random() < 0.5:
+            if self.rng.random() < 0.5:
                 self._say(line, {"type": "unsubscribe", "id": self._ids, "jobs": [job]})
             else:
                 command = {"type": "sync_subscriptions", "id": self._ids, "mode": self.mode}
@@ -466,7 +466,7 @@ class Watcher:
         verdict = self.reference.take(frame)
         if verdict != "ignored":
             ((_, parsed),) = parse_frames(json.dumps(frame))
-            if self.watch.apply(parsed) != (verdict == "accepted"):  # type: ignore[arg-type]
+            if self.watch.apply(parsed) != (verdict == "accepted"):  # type: ignore[arg-type]  # a frame of this type
                 raise Violated(f"the client's rule: gateway watch differs about {frame}")
         if verdict == "violation":
             raise Violated(f"contiguity: {self.name} was sent {frame}")
@@ -545,7 +545,7 @@ class Watcher:
             await self._unstalled()
             headers = {}
             tag = self._tags.get(job)
-            if tag and self.chance.random() < 0.8:
+            if tag and self.rng.random() < 0.8:
                 headers["if-none-match"] = tag
             query = {"wait": "20"} if wait else {}
             began = trio.current_time()
@@ -572,7 +572,7 @@ class Watcher:
                 if status != 503:
                     raise Violated(f"no trouble: GET {job} answers {status} {body!r}")
         if not wait:
-            await trio.sleep(self.chance.uniform(0.2, 2.0) / self.haste)
+            await trio.sleep(self.rng.uniform(0.2, 2.0) / self.haste)
 
     _tags: dict[str, str] = field(factory=dict)
 
@@ -600,7 +600,7 @@ class Watcher:
             self.note(f"list {status}")
             if status != 503:
                 raise Violated(f"no trouble: a list answers {status} {body!r}")
-        await trio.sleep(self.chance.uniform(0.2, 2.0) / self.haste)
+        await trio.sleep(self.rng.uniform(0.2, 2.0) / self.haste)
 
 
 def brief(state: dict[str, Any] | None) -> str:

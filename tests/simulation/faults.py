@@ -79,8 +79,8 @@ class Faults:
         if fault.after_end or fault.after_request:
             with trio.move_on_after(END_AWAITED):
                 await (self.world.ended if fault.after_end else self.world.asked).wait()
-                chance = self.world.randomness(f"after end/{index}")
-                await trio.sleep(chance.choice([0, 0.005, 0.3]))
+                rng = self.world.randomness(f"after end/{index}")
+                await trio.sleep(rng.choice([0, 0.005, 0.3]))
         self.striking += 1
         another = fault.kind in OF_NODES and (fault.mode != "apart" or self.striking > 2)
         if another and trio.current_time() < self.apart_until:
@@ -183,10 +183,10 @@ class Faults:
 
     async def _evict(self, index: int, fault: Fault) -> None:
         self.world.checks.lost.update(self.world.jobs)
-        chance = self.world.randomness(f"evict/{index}")
+        rng = self.world.randomness(f"evict/{index}")
         store = self.world.server.redis.store
         keys = sorted(store.values)
-        for key in chance.sample(keys, k=min(len(keys), chance.randint(1, 3))):
+        for key in rng.sample(keys, k=min(len(keys), rng.randint(1, 3))):
             self.world.note(f"evicted: {key!r}")
             store.values.pop(key)
             store.expires.pop(key, None)
@@ -226,7 +226,7 @@ class Faults:
 
     async def _on_link(self, index: int, fault: Fault) -> None:
         link = self._some_link(fault)
-        link.mode, link.odds = fault.mode, fault.odds  # type: ignore[assignment]
+        link.mode, link.odds = fault.mode, fault.odds  # type: ignore[assignment]  # checked by Link
         if fault.mode in ("refuse", "cut"):
             link.reset()
         await trio.sleep(fault.seconds)

@@ -25,45 +25,43 @@ def staff(world: World, group: Group) -> Iterator[Worker | PlainReporter]:
     """Start the workers of a group: one that declares it, sometimes twice; two processes for its
     children, one of which may be retried; and sometimes a reporter without a `Job` for one
     child."""
-    chance = world.randomness(f"staff of {group.name}")
+    rng = world.randomness(f"staff of {group.name}")
     plain = ["fcall", "curl"] if world.scenario.broker == "redis" else ["curl"]
     weights = _weights(group)
-    if chance.random() < 0.3:
+    if rng.random() < 0.3:
         for each in group.all:
             name = f"declarer/{each.name}"
             own, link = world.randomness(name), world.link(name)
-            yield Declarer(name, chance.choice(plain), each.name, world, own, link, each)
+            yield Declarer(name, rng.choice(plain), each.name, world, own, link, each)
     else:
-        for index in range(chance.choice([1, 1, 1, 1, 2])):
+        for index in range(rng.choice([1, 1, 1, 1, 2])):
             name = f"foreman{index}"
             own, link = world.randomness(name), world.link(name)
             groups = tuple(group.all)
-            yield Foreman(name, _kind(world, chance), [], world, own, link, weights, groups=groups)
+            yield Foreman(name, _kind(world, rng), [], world, own, link, weights, groups=groups)
     jobs = group.leaves
-    chance.shuffle(jobs)
-    if chance.random() < 0.3:
+    rng.shuffle(jobs)
+    if rng.random() < 0.3:
         name = "plain"
         own, link = world.randomness(name), world.link(name)
-        yield PlainReporter(name, chance.choice(plain), jobs.pop(), world, own, link)
-    again = chance.choices(jobs, k=1) if jobs and chance.random() < 0.4 else []
+        yield PlainReporter(name, rng.choice(plain), jobs.pop(), world, own, link)
+    again = rng.choices(jobs, k=1) if jobs and rng.random() < 0.4 else []
     for index, mine in enumerate((jobs[::2] + again, jobs[1::2])):
         name = f"hand{index}"
         own, link = world.randomness(name), world.link(name)
-        yield Worker(name, _kind(world, chance), mine, world, own, link, weights, most=10)
+        yield Worker(name, _kind(world, rng), mine, world, own, link, weights, most=10)
 
 
 def another_attempt(world: World, group: Group, name: str) -> Worker:
     """A process that works on one of the children, even if another process does so too."""
-    chance = world.randomness(name)
-    jobs = [chance.choice(group.leaves)]
+    rng = world.randomness(name)
+    jobs = [rng.choice(group.leaves)]
     link, weights = world.link(name), _weights(group)
-    return Worker(name, _kind(world, chance), jobs, world, chance, link, weights, most=10)
+    return Worker(name, _kind(world, rng), jobs, world, rng, link, weights, most=10)
 
 
-def _kind(world: World, chance: Random) -> str:
-    return chance.choice(
-        ["http", "redis", "redis"] if world.scenario.broker == "redis" else ["http"]
-    )
+def _kind(world: World, rng: Random) -> str:
+    return rng.choice(["http", "redis", "redis"] if world.scenario.broker == "redis" else ["http"])
 
 
 def _weights(group: Group) -> Mapping[str, float]:
@@ -80,7 +78,7 @@ class Foreman(Worker):
 
     def _main(self, url: str) -> None:
         groups = list(self.groups)
-        self.chance.shuffle(groups)
+        self.rng.shuffle(groups)
         for group in groups:
             self._sleep(0, 4)
             self._declare(group, url)
@@ -90,8 +88,8 @@ class Foreman(Worker):
         self.world.note(f"{self.name} declares {group.name}: {group.expected}")
         expected = group.expected
         weight = self.weights.get(group.name)
-        accepts = draw_accepts(self.chance)
-        obeys, refuses = self.chance.random() < 0.3, self.chance.random() < 0.2
+        accepts = draw_accepts(self.rng)
+        obeys, refuses = self.rng.random() < 0.3, self.rng.random() < 0.2
         job = Job(
             group.name, url=url, children=expected, weight=weight, timeout=10, accepts=accepts
         )
@@ -104,14 +102,14 @@ class Foreman(Worker):
                         if child not in {inner.name for inner in group.inner}:
                             with job.child(child.rpartition("/")[2], weight=weight, lease=LEASE):
                                 self._sleep(0, 0.5)
-                for done in range(self.chance.randint(0, 4)):
+                for done in range(self.rng.randint(0, 4)):
                     self._sleep(0, 2)
                     job.update(message=f"{self.name}/{done}")
                     if obeys:
                         job.check()
                     if refuses:
                         ears.refuse()
-                if self.chance.random() < 0.1:
+                if self.rng.random() < 0.1:
                     self._fail()
         except LookupError:
             self.world.note(f"{self.name} ends {group.name}")
@@ -135,9 +133,9 @@ class Declarer(PlainReporter):
         fields: dict[str, Any] = {
             "children": len(self.group.children) if expected is None else expected
         }
-        accepts = draw_accepts(self.chance)
+        accepts = draw_accepts(self.rng)
         if accepts:
             fields["accepts"] = ",".join(accepts) if self.kind == "fcall" else accepts
-        for _ in range(self.chance.randint(1, 3)):
-            await trio.sleep(self.chance.uniform(0, 6))
+        for _ in range(self.rng.randint(1, 3)):
+            await trio.sleep(self.rng.uniform(0, 6))
             await self._tell(fields)

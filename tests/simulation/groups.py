@@ -56,20 +56,20 @@ class Group:
         return [job for group in self.all for job in group.children if job not in groups]
 
 
-def plan(name: str, kind: str, chance: random.Random) -> Group:
+def plan(name: str, kind: str, rng: random.Random) -> Group:
     """A `flat` group, or a `nested` one, which has another group among its children."""
 
     def weigh() -> float:
-        return chance.choice([1, 1, 1, 0.5, 2])
+        return rng.choice([1, 1, 1, 0.5, 2])
 
-    weights = {f"{name}/{child}": weigh() for child in "abc"[: chance.randint(1, 3)]}
+    weights = {f"{name}/{child}": weigh() for child in "abc"[: rng.randint(1, 3)]}
     inner: tuple[Group, ...] = ()
     if kind == "nested":
-        inner = (plan(f"{name}/n", "flat", chance),)
+        inner = (plan(f"{name}/n", "flat", rng),)
         weights[inner[0].name] = weigh()
     total = sum(weights.values())
     # Usually it ends with its children. Sometimes more, or fewer, are expected than there are.
-    expected = chance.choice([total] * 7 + [total + 1, max(0.5, total - 1), None])
+    expected = rng.choice([total] * 7 + [total + 1, max(0.5, total - 1), None])
     return Group(name, weights, expected, inner)
 
 

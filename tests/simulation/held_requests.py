@@ -45,7 +45,7 @@ class Held:
         return None if self.request is None else self.request["id"]
 
     @property
-    def asked_at(self) -> float:
+    def checked_at(self) -> float:
         return 0.0 if self.request is None else self.request["at"]
 
     @property
@@ -179,7 +179,7 @@ class HeldRequests:
             above = [one for one in self._above(job) if one.id == row.id]
             if not above:
                 return "is asked by its own report what no group above it was asked"
-            if was is not None and all(one.asked_at < was.asked_at for one in above):
+            if was is not None and all(one.checked_at < was.checked_at for one in above):
                 return "is asked what its group was asked before"
         elif was is not None and was.has_cancel:
             # A client that sends requests cannot have refused the cancel.
@@ -200,7 +200,7 @@ class HeldRequests:
             if asked is None or not group.passed_on or asked["verb"] not in row.accepts:
                 continue
             came = self.had(job, row.attempt, asked["id"]) or row.has_cancel
-            if not came and row.asked_at < asked["at"]:
+            if not came and row.checked_at < asked["at"]:
                 return f"reports, and is not asked what a group above it is: {asked}"
         return None
 

@@ -82,7 +82,7 @@ class Host:
             limits=limits,
             authenticator=authenticator,
             name=self.party.name,
-            random=self.party.chance,
+            random=self.party.rng,
         )
         self.http = create_http_app(self.node)
         started = False
@@ -132,7 +132,7 @@ class Host:
 
 def _redis_broker(host: Host, limits: Limits) -> RedisBroker:
     """The broker as `gateway serve` makes it."""
-    return RedisBroker("redis://simulated/0", limits, random=host.party.chance)
+    return RedisBroker("redis://simulated/0", limits, random=host.party.rng)
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

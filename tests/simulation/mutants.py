@@ -1,9 +1,12 @@
 """Typical defects, one at a time: the simulation must detect each within 1,000 seeds.
 
     python -m tests.simulation.mutants [--only NAME…] [--minutes 10] [--seeds 1000]
+    python -m tests.simulation.mutants --tests [--only NAME…]
 
-Each replaces a text in a copy of the package by another one. The text must occur exactly once;
-`test_mutants.py` checks it.
+Those that the simulation seldom detects name a test that does. `--tests` runs these tests.
+
+Each mutant replaces a text in a copy of the package by another one. The text must occur exactly
+once; `test_mutants.py` checks it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
@@ -37,6 +41,8 @@ class Mutant:
     new: str
     faults: tuple[str, ...] = ()
     """The kinds of faults that can reveal it, so that fewer seeds are needed; empty: all kinds."""
+    test: str = ""
+    """A test that detects it, because the simulation seldom does: FILE::NAME, for pytest."""
 
 
 MUTANTS = (
@@ -84,7 +90,8 @@ MUTANTS = (
            "if known is not None:\n                self._bytes -= _size(known)\n"
            "                if known.position > event.position:\n                    event = known",
            "if known is not None:\n                self._bytes -= _size(known)\n"
-           "                event = known", ("rollback", "link:some_slow")),
+           "                event = known", ("rollback", "link:some_slow"),
+           test="tests/brokers/redis/test_observed.py::test_the_newest_event_is_kept_in_any_order"),
     # -- following the feed
     Mutant("feed-gap-not-detected", "brokers/redis/cursor.py",
            "if self.number != expected:", "if False:", ("trim:slow",)),
@@ -115,7 +122,8 @@ MUTANTS = (
     Mutant("topic-snapshot-not-merged-by-position", "delivery/topic.py",
            "        if snapshot is not None:\n            self.append(snapshot)",
            "        if snapshot is not None:\n            self.position = UNSEEN\n"
-           "            self.append(snapshot)", ("link:some_slow",)),
+           "            self.append(snapshot)", ("link:some_slow",),
+           test="tests/delivery/test_topic.py::test_snapshot_and_feed_are_merged_in_any_order"),
     Mutant("topic-off-by-one", "delivery/topic.py",
            "return steps(job, head, self._replay[-wanted:], event=self.latest)",
            "return steps(job, head, self._replay[-wanted - 1 :], event=self.latest)"),
@@ -181,7 +189,7 @@ MUTANTS = (
            "or self._opens_on is not None:\n"),
     # -- the node
     Mutant("reconciler-loads-once", "node/reconcile.py",
-           "            self._repairs.not_loaded(asked)\n", "            pass\n"),
+           "            self._repairs.not_loaded(requested)\n", "            pass\n"),
     Mutant("reconciler-never-compares", "node/reconcile.py",
            "            nursery.start_soon(self._check)\n", ""),
     Mutant("reconciler-never-expires-leases", "node/reconcile.py",
@@ -193,8 +201,8 @@ MUTANTS = (
            "self.connections.announce(encode(\"feed\"", "str(encode(\"feed\""),
     # -- workers
     Mutant("worker-end-settled-without-a-response", "worker/report.py",
-           "        self.tried = self.tried or request[\"status\"] != \"running\"\n",
-           "        self.tried = self.tried or request[\"status\"] != \"running\"\n"
+           " or request.get(\"status\", \"running\") != \"running\"\n",
+           " or request.get(\"status\", \"running\") != \"running\"\n"
            "        self.settled = self.delivered = self.tried\n"),
     # -- other kinds, found by hand
     Mutant("reducer-percent-falls", "model/reducer.py",
@@ -261,20 +269,25 @@ MUTANTS = (
     Mutant("request-in-place-of-a-cancel", LUA + "groups.lua",
            "\n    or (record.request_verb == 'cancel' and record.request_is ~= 'refused')", ""),
     Mutant("request-not-received", "worker/report.py",
-           "            self._hear(request, parse_request(result.request))\n", "", ("requests",)),
+           "            self._receive_request(request, parse_request(result.request))\n", "",
+           ("requests",)),
     Mutant("request-delivered-twice", LUA + "groups.lua",
-           "(record.request_ids or '') .. ' ', ' ' .. id", "'', ' ' .. id", ("requests", "link")),
+           "(record.request_ids or '') .. ' ', ' ' .. id", "'', ' ' .. id", ("requests", "link"),
+           test="tests/contract/test_broker.py::test_an_earlier_request_that_is_sent_again_does_not_return"),
     Mutant("group-request-not-passed-on", "http/control.py",
-           "        await _ask_children(node, job, request, permissions=permissions)\n",
-           "        pass\n", ("groups", "requests")),
+           "        await _send_to_children(node, job, request, permissions=permissions)\n",
+           "        pass\n", ("groups", "requests"),
+           test="tests/e2e/test_http_client.py::test_a_request_to_a_group_goes_to_its_running_children_and_theirs"),
     Mutant("group-request-late-child-omitted", LUA + "publish.lua",
-           "  if not update.ask then send_late_request(JOB, record) end\n", "",
+           "  if not update.request then send_late_request(JOB, record) end\n", "",
            ("groups", "requests")),
     Mutant("group-request-late-again-after-a-refusal", LUA + "groups.lua",
-           " and stage ~= 'refused' and not alone", " and not alone", ("groups", "requests")),
+           " and stage ~= 'refused' and not alone", " and not alone", ("groups", "requests"),
+           test="tests/vectors/test_vectors.py::test_lua_groups_match_the_vectors"),
     Mutant("group-request-replaces-a-newer-one", LUA + "groups.lua",
            "      and takes(record, verb) and stored_at(request) > own_at\n",
-           "      and takes(record, verb)\n", ("groups", "requests", "node_kill")),
+           "      and takes(record, verb)\n", ("groups", "requests", "node_kill"),
+           test="tests/vectors/test_vectors.py::test_lua_groups_match_the_vectors"),
     # -- groups
     Mutant("group-child-counted-twice", LUA + "groups.lua",
            "  if old then add(sums, old, -1) end\n", "", ("groups",)),
@@ -309,7 +322,8 @@ MUTANTS = (
            "return -(state.started_at or state.created_at), job",
            "return -state.updated_at, job", ("sets",)),
     Mutant("set-takes-older-events", "delivery/job_set.py",
-           "if event.position <= member.position:", "if False:", ("sets", "link:some_slow")),
+           "if event.position <= member.position:", "if False:", ("sets", "link:some_slow"),
+           test="tests/delivery/test_job_sets.py::test_an_older_event_does_not_change_a_set"),
     Mutant("set-keeps-dropped-jobs", "delivery/job_set.py",
            "if member.seen_in_scan < self._scan:", "if False:", ("sets", "flush", "evict")),
     Mutant("set-end-of-a-displaced-job-not-sent", "delivery/set_watch.py",
@@ -332,19 +346,27 @@ MUTANTS = (
 )  # fmt: skip
 
 
-def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str, float]:
-    """Run seeds until one detects the mutant. Returns the seed, its message, and the seconds it
-    took."""
+@contextmanager
+def mutated(mutant: Mutant) -> Iterator[Path]:
+    """A folder with a copy of the package that has the mutant, and with what belongs to it."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        shutil.copytree(ROOT / "gateway", root / "gateway")
-        for name in ("tests", "vectors", "web", "docs"):
+        for name in ("gateway", "tests"):
+            shutil.copytree(ROOT / name, root / name)
+        for name in ("vectors", "web", "docs", "pyproject.toml"):
             (root / name).symlink_to(ROOT / name)
         path = root / "gateway" / mutant.file
         text = path.read_text("utf-8")
         if text.count(mutant.old) != 1:
             raise ValueError(f"{mutant.name}: its text occurs {text.count(mutant.old)} times")
         path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+        yield root
+
+
+def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str, float]:
+    """Run seeds until one detects the mutant. Returns the seed, its message, and the seconds it
+    took."""
+    with mutated(mutant) as root:
         began = time.monotonic()
         command = [sys.executable, "-m", "tests.simulation", "--start", "1", "--no-shrink"]
         command += ["--seeds", str(seeds), "--minutes", str(minutes), "--only", *mutant.faults]
@@ -358,16 +380,41 @@ def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str
     return None, "not found", took
 
 
+def is_detected_by_its_test(mutant: Mutant) -> bool:
+    """Whether the test that the mutant names fails with it."""
+    with mutated(mutant) as root:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, mutant.test], cwd=root, capture_output=True, text=True, check=False
+        )
+    return done.returncode == 1 and " failed" in done.stdout
+
+
+def run_tests(mutants: Iterable[Mutant]) -> int:
+    """Run the tests that the mutants name. Prints a table; returns how many detect nothing."""
+    undetected = 0
+    print("| defect | test | detected |\n|---|---|---|", flush=True)
+    for mutant in mutants:
+        detected = is_detected_by_its_test(mutant)
+        undetected += not detected
+        print(f"| {mutant.name} | {mutant.test} | {'yes' if detected else 'no'} |", flush=True)
+    return undetected
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
     parser.add_argument("--only", nargs="*", default=[], help="names, or parts of names")
     parser.add_argument("--seeds", type=int, default=1000, help="at most, for each")
     parser.add_argument("--minutes", type=float, default=10, help="at most, for each")
+    parser.add_argument("--tests", action="store_true", help="run the tests that mutants name")
     options = parser.parse_args(arguments)
+    if options.tests:
+        chosen = [m for m in MUTANTS if m.test and _is_chosen(m, options.only)]
+        return 1 if run_tests(chosen) else 0
     left = 0
     print("| defect | seed | seconds | violation |\n|---|---|---|---|", flush=True)
     for mutant in MUTANTS:
-        if options.only and not any(part in mutant.name for part in options.only):
+        if not _is_chosen(mutant, options.only):
             continue
         try:
             seed, violation, took = find(mutant, seeds=options.seeds, minutes=options.minutes)
@@ -381,6 +428,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"| {mutant.name} | {seed or '-'} | {took:.0f} | {short} |", flush=True)
     return 1 if left else 0
+
+
+def _is_chosen(mutant: Mutant, parts: Sequence[str]) -> bool:
+    return not parts or any(part in mutant.name for part in parts)
 
 
 if __name__ == "__main__":

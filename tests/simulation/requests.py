@@ -29,31 +29,31 @@ class Asker:
 
     name: str
     world: World
-    chance: random.Random
+    rng: random.Random
     _number: int = 0
 
     async def run(self) -> None:
         """Run until cancelled, or until the run is about to come to rest."""
         while not self.world.settling:
-            await trio.sleep(self.chance.uniform(0.2, 4.0))
-            job = self.chance.choice(self.world.jobs_to_ask)
+            await trio.sleep(self.rng.uniform(0.2, 4.0))
+            job = self.rng.choice(self.world.jobs_to_ask)
             self._number += 1
             id_ = f"{self.name}-{self._number}"
-            verb = self.chance.choice(["cancel", "cancel", "pause", "resume"])
+            verb = self.rng.choice(["cancel", "cancel", "pause", "resume"])
             body: dict[str, Any] = {"verb": verb, "id": id_}
             newest = self.world.checks.attempts.get(job)
-            if newest is not None and self.chance.random() < 0.5:
-                body["attempt"] = max(1, newest - self.chance.randint(0, 1))
+            if newest is not None and self.rng.random() < 0.5:
+                body["attempt"] = max(1, newest - self.rng.randint(0, 1))
             self.world.checks.asked_of[id_] = job
             self.world.checks.of_attempt[id_] = body.get("attempt")
-            for _ in range(self.chance.randint(1, 5)):
+            for _ in range(self.rng.randint(1, 5)):
                 if await self._ask(job, body):
                     break
-                await trio.sleep(self.chance.uniform(0.1, 1.0))
+                await trio.sleep(self.rng.uniform(0.1, 1.0))
 
     async def _ask(self, job: str, body: dict[str, Any]) -> bool:
         """Send one request. Returns whether there was a response."""
-        host = self.world.some_host(self.chance)
+        host = self.world.some_host(self.rng)
         if host is None:
             return False
         before = self.world.held.now

@@ -103,7 +103,7 @@ def run(scenario: Scenario) -> Outcome:
     sender._senders.clear()
     # Trio shuffles the tasks of each scheduler pass, so that no program relies on their order. Its
     # random generator has no public name; Hypothesis seeds the same one.
-    _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # a constant
     _run._r.seed(f"trio/{scenario.seed}")
     random.seed(f"global/{scenario.seed}")
     clock = trio.testing.MockClock(autojump_threshold=0)

@@ -107,8 +107,8 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
     Without `rare` no nodes are partitioned, no feed is deleted or read slowly, groups get no
     requests, and no fault waits for a request.
     """
-    chance = random.Random(f"scenario/{seed}")
-    broker: Literal["memory", "redis"] = "memory" if chance.random() < 0.12 else "redis"
+    rng = random.Random(f"scenario/{seed}")
+    broker: Literal["memory", "redis"] = "memory" if rng.random() < 0.12 else "redis"
     if only:
         broker = "memory" if "memory" in only else "redis"
     kinds = [kind for kind in KINDS if broker == "redis" or kind not in OF_REDIS]
@@ -117,15 +117,15 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
         kinds = [kind for kind in kinds if kind in wanted] or kinds
     # Only some kinds in each run, because many faults together can hide a defect that few would
     # show.
-    some = chance.sample(kinds, k=min(len(kinds), chance.randint(1, 5)))
-    number = chance.choice([0, 1, 1, 2, 2, 3, 4, 6]) or len(only)
+    some = rng.sample(kinds, k=min(len(kinds), rng.randint(1, 5)))
+    number = rng.choice([0, 1, 1, 2, 2, 3, 4, 6]) or len(only)
     faults = [
-        _fault(chance, chance.choices(some, [KINDS[kind] for kind in some])[0], only)
+        _fault(rng, rng.choices(some, [KINDS[kind] for kind in some])[0], only)
         for _ in range(number)
     ]
     if not rare:
         faults = [evolve(fault, mode="") if fault.kind in RARE else fault for fault in faults]
-    askers = 2 if "requests" in only else chance.choice([0, 0, 1, 2])
+    askers = 2 if "requests" in only else rng.choice([0, 0, 1, 2])
     if askers and rare:
         faults = _after_requests(random.Random(f"strikes/{seed}"), faults)
     reports = ["http", "http", "redis", "redis", "fcall", "curl"]
@@ -135,58 +135,58 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
     return Scenario(
         seed=seed,
         broker=broker,
-        nodes=chance.choice([1, 2, 2, 3]) if broker == "redis" else 1,
-        jobs=chance.randint(1, 3),
-        workers=tuple(chance.choice(reports) for _ in range(chance.randint(1, 3))),
+        nodes=rng.choice([1, 2, 2, 3]) if broker == "redis" else 1,
+        jobs=rng.randint(1, 3),
+        workers=tuple(rng.choice(reports) for _ in range(rng.randint(1, 3))),
         watchers=(
             "websocket",
-            *(chance.choice(watches) for _ in range(chance.randint(1, 4))),
+            *(rng.choice(watches) for _ in range(rng.randint(1, 4))),
             *_sets(random.Random(f"sets/{seed}"), only),
         ),
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
-        history=chance.choice([4, 20, 128]),
-        linger=chance.choice([0.2, 5.0]),
+        history=rng.choice([4, 20, 128]),
+        linger=rng.choice([0.2, 5.0]),
         askers=askers,
         group_requests=rare,
-        restless=chance.random() < 0.4,
+        restless=rng.random() < 0.4,
         rights=random.Random(f"rights/{seed}").random() < (0.5 if "sets" in only else 0.15),
         groups=_groups(random.Random(f"groups/{seed}"), only),
     )
 
 
-def _sets(chance: random.Random, only: Collection[str]) -> tuple[str, ...]:
-    some = "sets" in only or chance.random() < 0.35
+def _sets(rng: random.Random, only: Collection[str]) -> tuple[str, ...]:
+    some = "sets" in only or rng.random() < 0.35
     kinds = ["set", "set", "set", "set_sse", "set_get"]
-    return tuple(chance.choices(kinds, k=chance.randint(1, 3))) if some else ()
+    return tuple(rng.choices(kinds, k=rng.randint(1, 3))) if some else ()
 
 
-def _groups(chance: random.Random, only: Collection[str]) -> tuple[str, ...]:
-    some = "groups" in only or chance.random() < 0.35
-    return (chance.choice(["flat", "nested"]),) if some else ()
+def _groups(rng: random.Random, only: Collection[str]) -> tuple[str, ...]:
+    some = "groups" in only or rng.random() < 0.35
+    return (rng.choice(["flat", "nested"]),) if some else ()
 
 
-def _after_requests(chance: random.Random, faults: Sequence[Fault]) -> list[Fault]:
+def _after_requests(rng: random.Random, faults: Sequence[Fault]) -> list[Fault]:
     return [
         evolve(fault, after_request=True, after_end=False)
-        if fault.kind in STRIKES_AFTER_REQUEST and chance.random() < 0.4
+        if fault.kind in STRIKES_AFTER_REQUEST and rng.random() < 0.4
         else fault
         for fault in faults
     ]
 
 
-def _fault(chance: random.Random, kind: Kind, only: Collection[str]) -> Fault:
-    at = round(chance.uniform(1, FAULTS_UNTIL), 3)
-    seconds = round(chance.choice([0.02, 0.3, 1.0, 3.0, 8.0, 12.0]) * chance.uniform(0.5, 1.5), 3)
+def _fault(rng: random.Random, kind: Kind, only: Collection[str]) -> Fault:
+    at = round(rng.uniform(1, FAULTS_UNTIL), 3)
+    seconds = round(rng.choice([0.02, 0.3, 1.0, 3.0, 8.0, 12.0]) * rng.uniform(0.5, 1.5), 3)
     modes: Sequence[str] = MODES.get(kind, ("",))
     modes = [mode for mode in modes if f"{kind}:{mode}" in only] or modes
     if kind == "clock":
-        seconds = round(chance.uniform(-20, 20), 3)
+        seconds = round(rng.uniform(-20, 20), 3)
     return Fault(
         at,
         kind,
         seconds,
-        who=chance.randrange(100),
-        mode=chance.choice(modes),
-        odds=chance.choice([1.0, 1.0, 0.5, 0.1]),
-        after_end=kind in STRIKES_AFTER_END and chance.random() < (0.8 if only else 0.4),
+        who=rng.randrange(100),
+        mode=rng.choice(modes),
+        odds=rng.choice([1.0, 1.0, 0.5, 0.1]),
+        after_end=kind in STRIKES_AFTER_END and rng.random() < (0.8 if only else 0.4),
     )

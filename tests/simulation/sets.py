@@ -39,10 +39,10 @@ class Wanted:
     limit: int
 
     @classmethod
-    def some(cls, chance: random.Random, prefix: str) -> Wanted:
-        statuses = chance.choice([STATUSES, STATUSES, ("running",), ("queued", "running"),
+    def some(cls, rng: random.Random, prefix: str) -> Wanted:
+        statuses = rng.choice([STATUSES, STATUSES, ("running",), ("queued", "running"),
                                   ("succeeded", "failed", "cancelled")])  # fmt: skip
-        return cls(prefix, statuses, chance.choice([1, 2, 50]))
+        return cls(prefix, statuses, rng.choice([1, 2, 50]))
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -90,8 +90,8 @@ class SetWatcher(Watcher):
         super().__attrs_post_init__()
         self.jobs = []
         self._change_rights()
-        prefixes = self.chance.sample(PREFIXES, k=1 if self.kind == "set_get" else 2)
-        self.sets = {prefix: Wanted.some(self.chance, prefix) for prefix in prefixes}
+        prefixes = self.rng.sample(PREFIXES, k=1 if self.kind == "set_get" else 2)
+        self.sets = {prefix: Wanted.some(self.rng, prefix) for prefix in prefixes}
         if self.kind == "set_sse":  # its statuses and limit apply to all
             one = next(iter(self.sets.values()))
             self.sets = {p: Wanted(p, one.statuses, one.limit) for p in prefixes}
@@ -99,7 +99,7 @@ class SetWatcher(Watcher):
 
     def _change_rights(self) -> None:
         if self.world.scenario.rights:
-            self.rights = self.chance.choice(SOME)
+            self.rights = self.rng.choice(SOME)
 
     @property
     def token(self) -> str | None:
@@ -179,17 +179,17 @@ class SetWatcher(Watcher):
 
     def _flip(self, line: Line) -> None:
         """Change the parameters of a set, watch it again, or send another token."""
-        if self.world.scenario.rights and self.chance.random() < 0.5:
+        if self.world.scenario.rights and self.rng.random() < 0.5:
             self._before.update(self.rights)
             self._change_rights()
             self.note(f"may watch {self.rights}")
             self._say(line, {"type": "hello", "token": self.token})
             self._await_answer(line)
             return
-        prefix = self.chance.choice(sorted(self.sets))
-        self.sets[prefix] = Wanted.some(self.chance, prefix)
+        prefix = self.rng.choice(sorted(self.sets))
+        self.sets[prefix] = Wanted.some(self.rng, prefix)
         self.note(f"flips {self.sets[prefix]}")
-        if self.chance.random() < 0.5:
+        if self.rng.random() < 0.5:
             self._say(line, {"type": "unwatch_set", "prefix": prefix})
         self._say(line, {"type": "watch_set", **self.sets[prefix].fields})
         self._await_answer(line)
@@ -240,7 +240,7 @@ class SetWatcher(Watcher):
         if not self._awaited:
             self._check_set(frame, wanted)
         ((_, parsed),) = parse_frames(json.dumps(frame))
-        self.watch.apply_set(parsed)  # type: ignore[arg-type]
+        self.watch.apply_set(parsed)  # type: ignore[arg-type]  # a frame of this type
 
     def _check_set(self, frame: Mapping[str, Any], wanted: Wanted) -> None:
         """Check a document of a set."""
@@ -296,7 +296,7 @@ class SetWatcher(Watcher):
         ((prefix, wanted),) = self.sets.items()
         query = {"prefix": prefix, "limit": wanted.limit, "statuses": ",".join(wanted.statuses)}
         headers = {} if self.token is None else {"authorization": f"Bearer {self.token}"}
-        if self._tag and self.chance.random() < 0.8:
+        if self._tag and self.rng.random() < 0.8:
             headers["if-none-match"] = self._tag
             query["wait"] = 10
         with trio.move_on_after(ANSWER_WITHIN) as deadline:
@@ -313,4 +313,4 @@ class SetWatcher(Watcher):
             self._check_set(document, wanted)
         elif status not in (304, 503):
             raise Violated(f"no trouble: GET of {wanted} answers {status} {body!r}")
-        await trio.sleep(self.chance.uniform(0.2, 2.0) / self.haste)
+        await trio.sleep(self.rng.uniform(0.2, 2.0) / self.haste)

@@ -70,7 +70,7 @@ class Link:
     """The network between a participant and the server at its address."""
 
     resolve: Callable[[], Server]
-    chance: random.Random
+    rng: random.Random
     mode: Mode = "ok"
     odds: float = 1.0
     """The probability with which a mode that loses or cuts something does so."""
@@ -83,15 +83,15 @@ class Link:
 
     def travel(self, *, some: bool = False) -> float:
         """Seconds in one direction; for `some` connections it may be more than for others."""
-        took = self.chance.uniform(*self.latency) + self.delay
+        took = self.rng.uniform(*self.latency) + self.delay
         if self.mode == "slow" and self._strikes():
-            took += self.chance.uniform(0.5, 3.0)
+            took += self.rng.uniform(0.5, 3.0)
         if self.mode == "some_slow" and some:
-            took += self.chance.uniform(0.0, 0.4)
+            took += self.rng.uniform(0.0, 0.4)
         return took
 
     def _strikes(self) -> bool:
-        return self.chance.random() < self.odds
+        return self.rng.random() < self.odds
 
     def strikes(self, *modes: Mode) -> bool:
         """Whether the current mode is one of these and takes effect now."""
@@ -100,7 +100,7 @@ class Link:
     def reset(self, odds: float = 1.0) -> None:
         """Drop each connection over it, with this probability."""
         for sock in list(self.sockets):
-            if odds == 1 or self.chance.random() < odds:
+            if odds == 1 or self.rng.random() < odds:
                 sock.reset()
 
 
@@ -110,7 +110,7 @@ class Socket:
     def __init__(self, link: Link, server: Server) -> None:
         self._link = link
         self.server = server
-        self._is_one_of_some = link.chance.random() < 0.5
+        self._is_one_of_some = link.rng.random() < 0.5
         self._timeout: float | None = None
         self._sent: list[tuple[float, bytes]] = []
         self._received = bytearray()

@@ -19,3 +19,9 @@ def test_the_text_of_a_mutant_occurs_once(mutant: Mutant) -> None:
 def test_mutants_have_different_names() -> None:
     repeated = [name for name, times in Counter(m.name for m in MUTANTS).items() if times > 1]
     assert repeated == []
+
+
+@pytest.mark.parametrize("test", sorted({mutant.test for mutant in MUTANTS if mutant.test}))
+def test_the_test_that_a_mutant_names_exists(test: str) -> None:
+    file, _, name = test.partition("::")
+    assert f"def {name}(" in (ROOT / file).read_text("utf-8")

@@ -42,7 +42,7 @@ class Party:
 
     def __init__(self, name: str, seed: str) -> None:
         self.name = name
-        self.chance = random.Random(f"{seed}/{name}")
+        self.rng = random.Random(f"{seed}/{name}")
         self.skew = 0.0
         """Seconds its wall clock is ahead."""
         self.dead = False
@@ -371,7 +371,7 @@ class Local:
         self._of_thread()[name] = value
 
 
-# -- clocks and chance ---------------------------------------------------------
+# -- clocks and random numbers ---------------------------------------------------------
 
 
 def now() -> float:
@@ -384,7 +384,7 @@ def _sleep(seconds: float) -> None:
 
 
 def urandom(size: int) -> bytes:
-    return _party.get().chance.randbytes(size)
+    return _party.get().rng.randbytes(size)
 
 
 class _Chance:
@@ -393,7 +393,7 @@ class _Chance:
     def __getattr__(self, name: str) -> Any:
         if name in ("Random", "SystemRandom"):
             return random.Random
-        return lambda *args, **kwargs: getattr(_party.get().chance, name)(*args, **kwargs)
+        return lambda *args, **kwargs: getattr(_party.get().rng, name)(*args, **kwargs)
 
 
 class _Partly:

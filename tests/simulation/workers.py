@@ -59,7 +59,7 @@ class HttpPublisher:
             raise Unreachable("no answer within 5 s")
         if link.strikes("refuse", "lose_requests"):
             raise Unreachable("connection refused")
-        host = world.some_host(self._worker.chance)
+        host = world.some_host(self._worker.rng)
         if host is None:
             raise Unreachable("connection refused")
         with trio.move_on_after(5) as deadline:
@@ -120,7 +120,7 @@ class Worker:
     kind: str
     jobs: list[str]
     world: World
-    chance: random.Random
+    rng: random.Random
     link: Link
     weights: Mapping[str, float] = field(factory=dict)
     """The weight of each job in its group, if it is not 1."""
@@ -164,15 +164,15 @@ class Worker:
         raise LookupError(f"of {self.name}")
 
     def _sleep(self, low: float, high: float) -> None:
-        block(trio.sleep, self.chance.uniform(low, high))
+        block(trio.sleep, self.rng.uniform(low, high))
 
     def _work(self, job_id: str, url: str) -> None:
-        chance, world = self.chance, self.world
-        total = chance.randint(3, self.most)
-        unpatient = chance.random() < 0.2
-        accepts = draw_accepts(chance)
-        obeys = chance.random() < 0.7
-        pauses = bool(accepts) and chance.random() < 0.3
+        rng, world = self.rng, self.world
+        total = rng.randint(3, self.most)
+        unpatient = rng.random() < 0.2
+        accepts = draw_accepts(rng)
+        obeys = rng.random() < 0.7
+        pauses = bool(accepts) and rng.random() < 0.3
         job = Job(
             job_id,
             url=url,
@@ -186,8 +186,8 @@ class Worker:
         job.on_request(ears.hear)
         world.note(f"{self.name} begins {job_id}")
         began = trio.current_time()
-        step = chance.uniform(0.01, 0.6)
-        status = chance.choice(["succeeded", "succeeded", "failed", "cancelled"])
+        step = rng.uniform(0.01, 0.6)
+        status = rng.choice(["succeeded", "succeeded", "failed", "cancelled"])
         try:
             with job:
                 for done in range(1, total + 1):
@@ -203,7 +203,7 @@ class Worker:
                     left = trio.current_time()
                     if obeys:
                         job.check()
-                    elif chance.random() < 0.1:
+                    elif rng.random() < 0.1:
                         ears.refuse()
                 if status == "failed":
                     self._fail()
@@ -229,9 +229,9 @@ class Worker:
             self.ends.append((job_id, report.attempt, job.status))
 
 
-def draw_accepts(chance: random.Random) -> tuple[str, ...]:
+def draw_accepts(rng: random.Random) -> tuple[str, ...]:
     """The requests that a job accepts."""
-    return chance.choice([(), ("cancel",), ("cancel", "pause"), ("cancel", "pause", "resume")])
+    return rng.choice([(), ("cancel",), ("cancel", "pause"), ("cancel", "pause", "resume")])
 
 
 @define(eq=False, slots=False)
@@ -282,16 +282,16 @@ class PlainReporter:
     kind: str
     job: str
     world: World
-    chance: random.Random
+    rng: random.Random
     link: Link
 
     async def run(self) -> None:
         """Report one job until its end, and an update after the end."""
-        await trio.sleep(self.chance.uniform(0, 5))
-        counts = self.chance.choice(["done", "percent"])
+        await trio.sleep(self.rng.uniform(0, 5))
+        counts = self.rng.choice(["done", "percent"])
         start = {"start": True, "run": f"run-{self.name}", "lease": LEASE, "total": 10}
         attempt = await self._tell(start)
-        if self.chance.random() < 0.3:
+        if self.rng.random() < 0.3:
             again = await self._tell(start)
             checks = self.world.checks
             if again == attempt + 1 and checks.fenced and self.job not in checks.lost:
@@ -299,13 +299,13 @@ class PlainReporter:
                 raise Violated(f"never back: one run of {self.name} opened {attempt} and {again}")
             attempt = again
         for done in range(1, 11):
-            await trio.sleep(self.chance.uniform(0.05, 1.5))
+            await trio.sleep(self.rng.uniform(0.05, 1.5))
             await self._tell({"attempt": attempt, counts: done, "message": f"{self.name}/{done}"})
-            if self.chance.random() < 0.3:
-                await self._tell({"attempt": attempt, counts: self.chance.randint(0, done)})
+            if self.rng.random() < 0.3:
+                await self._tell({"attempt": attempt, counts: self.rng.randint(0, done)})
         await self._tell({"attempt": attempt, "status": "succeeded"})
-        if self.chance.random() < 0.5:
-            await trio.sleep(self.chance.uniform(0.05, 1.5))
+        if self.rng.random() < 0.5:
+            await trio.sleep(self.rng.uniform(0.05, 1.5))
             await self._tell({"attempt": attempt, counts: 5, "message": "late"})
 
     async def _tell(self, fields: dict[str, Any]) -> int:
@@ -318,7 +318,7 @@ class PlainReporter:
                 if attempt is not None and not self.link.strikes("lose_answers", "cut"):
                     await trio.sleep(self.link.travel())
                     return attempt
-            await trio.sleep(self.chance.uniform(0.1, 1.0))
+            await trio.sleep(self.rng.uniform(0.1, 1.0))
 
     async def _fcall(self, fields: dict[str, Any]) -> int | None:
         server = self.link.resolve()
@@ -336,7 +336,7 @@ class PlainReporter:
         return attempt
 
     async def _curl(self, fields: dict[str, Any]) -> int | None:
-        host = self.world.some_host(self.chance)
+        host = self.world.some_host(self.rng)
         if host is None:
             return None
         body = json.dumps(fields).encode()

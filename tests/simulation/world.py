@@ -126,26 +126,26 @@ class World:
         return link
 
     def _watch(self, name: str, kind: str) -> None:
-        chance = self.randomness(name)
-        jobs = chance.sample(self.jobs, k=chance.randint(1, len(self.jobs)))
+        rng = self.randomness(name)
+        jobs = rng.sample(self.jobs, k=rng.randint(1, len(self.jobs)))
         if kind == "poll":
             jobs = jobs[:1]  # it may wait for 20 s for each
-        mode = chance.choice(["latest", "latest", "every"])
+        mode = rng.choice(["latest", "latest", "every"])
         make = SetWatcher if kind.startswith("set") else Watcher
-        watcher = make(name, kind, jobs, self, chance, mode)
+        watcher = make(name, kind, jobs, self, rng, mode)
         self.watchers.append(watcher)
         self.nursery.start_soon(watcher.run)
 
     def work(self, name: str, kind: str) -> None:
-        chance = self.randomness(name)
+        rng = self.randomness(name)
         link = self.link(name)
         if kind in ("fcall", "curl"):
-            job = f"job:{chance.randrange(self.scenario.jobs)}"
-            caller = PlainReporter(name, kind, job, self, chance, link)
+            job = f"job:{rng.randrange(self.scenario.jobs)}"
+            caller = PlainReporter(name, kind, job, self, rng, link)
             self.start(caller)
             return
-        jobs = chance.choices(self.single_jobs, k=chance.randint(1, 2))
-        self.start(Worker(name, kind, jobs, self, chance, link))
+        jobs = rng.choices(self.single_jobs, k=rng.randint(1, 2))
+        self.start(Worker(name, kind, jobs, self, rng, link))
 
     def start(self, reporter: Worker | PlainReporter) -> None:
         if isinstance(reporter, Worker):
@@ -157,10 +157,10 @@ class World:
         await run()
         self.working -= 1
 
-    def some_host(self, chance: Random) -> Host | None:
+    def some_host(self, rng: Random) -> Host | None:
         """A host that a load balancer would choose."""
         hosts = [host for host in self.hosts if host.alive and not host.draining]
-        return chance.choice(hosts) if hosts else None
+        return rng.choice(hosts) if hosts else None
 
     def start_server(self, store: Store | None) -> Server:
         self.restarts += 1

@@ -63,7 +63,7 @@ def update_of(step: dict[str, Any]) -> Update:
     """The update, or the request, of a step."""
     if "request" in step:
         text = json.dumps(step["request"], separators=(",", ":"))
-        return RequestUpdate(ask=msgspec.json.decode(text, type=Request))
+        return RequestUpdate(request=msgspec.json.decode(text, type=Request))
     return parse_update(json.dumps(step["update"]).encode())
 
 

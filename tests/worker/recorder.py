@@ -51,7 +51,7 @@ class Recorder:
             assert there, self._states
             return list(self._states[job])
 
-    def ask(self, job: str, verb: str) -> None:
+    def send_request(self, job: str, verb: str) -> None:
         """Send a request to the worker of `job`."""
         body = msgspec.json.encode({"verb": verb})
         url = f"{self.url}/api/jobs/{job}/requests"

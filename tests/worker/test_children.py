@@ -134,3 +134,15 @@ def test_a_call_that_raises_cancelled_drops_those_that_have_not_begun(fake: Fake
     with ThreadPoolExecutor(1) as executor, pytest.raises(Cancelled), group:
         list(group.map(executor, work, range(1000)))
     assert len(began) < 1000
+
+
+def test_a_group_without_a_block_can_end_with_its_children(fake_gateway: FakeGateway) -> None:
+    group = Job("batch:1", children=3)
+    group.child("a").succeed()
+    group.end_with_children()
+    group.update(message="ignored")
+    fake_gateway.wait_for(lambda got: any(one.fields.get("children") == 1 for one in got))
+    assert last_of(fake_gateway, "batch:1").get("message") is None
+    assert fake_gateway.ends("batch:1") == []
+    with pytest.raises(ValueError, match="without children"):
+        Job("job").end_with_children()

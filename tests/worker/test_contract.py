@@ -137,7 +137,7 @@ def ask(target: Target, job: str) -> None:
             assert answer.status == 202
         return
     broker = RedisBroker(target.url)
-    update = RequestUpdate(ask=Request(id="r", verb="cancel"))
+    update = RequestUpdate(request=Request(id="r", verb="cancel"))
     assert trio.run(broker.publish, job, update).applied
     broker.close()
 
@@ -328,7 +328,7 @@ def test_forks_during_heavy_use_lose_nothing(target: Target) -> None:
                 mine.update(done=i)
             job.advance()
 
-        pids = [fork(lambda i=i: child(i)) for i in range(10)]  # type: ignore[misc]
+        pids = [fork(lambda i=i: child(i)) for i in range(10)]  # type: ignore[misc]  # mypy cannot infer it
         codes = [joined(pid) for pid in pids]
         stop.set()
         for thread in threads:

@@ -128,7 +128,7 @@ def test_a_wholly_rejected_report_sends_only_renewals(report: Report, field: str
     assert report.rejected(request, Rejected("404 gone", field=field), now=9.0) == (
         "the gateway rejects its updates: 404 gone"
     )
-    assert report.unwelcome
+    assert report.only_renewals
     assert report.rejected(report.take(2.0)[-1], Rejected("404 gone", field=field), now=9.0) is None
     report.end(FAILED, now=3.0)
     assert report.rejected(report.take(3.0)[-1], Rejected("404 gone", field=field), now=9.0) == (

@@ -43,7 +43,7 @@ def test_a_job_that_accepts_requests_receives_them(fake: Fake) -> None:
 
 def test_check_raises_after_a_cancel_request(fake: Fake) -> None:
     fake.plan.append(asks())
-    with pytest.raises(Cancelled), Job("job", url=fake.url, accepts={"cancel"}) as job:  # noqa: PT012
+    with pytest.raises(Cancelled), Job("job", url=fake.url, accepts={"cancel"}) as job:  # noqa: PT012 - the block is tested
         until(job, lambda: job.request)
         try:
             job.check()

@@ -154,6 +154,22 @@ def test_many_busy_jobs_share_the_rate_limit() -> None:
     assert len(world.received) == 1_000
 
 
+def test_an_end_does_not_wait_for_the_rate_limit() -> None:
+    world = World(round_trip=0.0)
+    for number in range(BATCH):
+        world.queue.touch(report(f"job{number}"), 0.0)
+    world.step()
+    running, ended = report("running"), report("ended")
+    ended.end(End("succeeded"), now=0.0)
+    for one in (running, ended):
+        world.queue.touch(one, 0.0)
+    assert world.queue.next_at(0.0) == 0.0
+    assert [item.job for item in world.queue.take(0.0)] == ["ended"]
+    ended.settle()
+    assert world.queue.next_at(0.0) == BATCH / RATE
+    assert [item.job for item in world.queue.take(BATCH / RATE)] == ["running"]
+
+
 def test_a_job_that_fails_every_request_does_not_delay_others() -> None:
     world = World()
     for name in ("good0", "bad", "good1", "good2"):

@@ -452,7 +452,7 @@ def test_calls_in_a_signal_handler_do_not_deadlock(fake: Fake) -> None:
 
 
 def test_a_job_can_be_deleted_anywhere(fake: Fake) -> None:
-    calls: list[Callable[[], None]] = [gc.collect] * 2  # type: ignore[list-item]
+    calls: list[Callable[[], None]] = [gc.collect] * 2  # type: ignore[list-item]  # returns an int
     job = Job("job", url=fake.url)
     job.update()
     with process.lock:

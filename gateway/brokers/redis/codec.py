@@ -73,9 +73,9 @@ def plain(update: Update) -> list[str | bytes]:
         if name == "job":
             continue
         if isinstance(value, Request):
-            asked = msgspec.json.encode(msgspec.structs.replace(value, at=0.0))
-            found += ("ask", asked[:-1], "ask_id", value.id, "ask_verb", value.verb)
-            found += ("ask_alone", "1") if value.alone else ()
+            text = msgspec.json.encode(msgspec.structs.replace(value, at=0.0))
+            found += ("request", text[:-1], "request_id", value.id, "request_verb", value.verb)
+            found += ("request_alone", "1") if value.alone else ()
         elif name == "start":
             if value:
                 found += ("start", "1")

@@ -13,7 +13,7 @@
     {prefix}:counters     hash     `events`: how many there were; `epoch`: the newest one;
                                    `server`, `generation`, `node:…`: see lua/failover.lua;
                                    `history`, `retention`: the nodes' settings;
-                                   `asked_at`, `leases_from`: see lua/expire_leases.lua
+                                   `checked_at`, `leases_from`: see lua/expire_leases.lua
 
 One shard on one server has the plain prefix (`progress`). In a Redis Cluster all keys of
 a shard belong together in one slot, so its prefix is a hash tag (`{progress}`), with a

@@ -260,11 +260,11 @@ class Poller:
                 await restore(link, self.shard, observed)
                 self._repaired = generation
             elif is_open:
-                look = await self._end_of_feed(link, server, generation)
+                state = await self._end_of_feed(link, server, generation)
                 for calls in self._calls:
                     calls.settle(server, generation)
                 self._checking = False
-                return look
+                return state
             else:
                 await trio.sleep(POLL_INTERVAL)
 

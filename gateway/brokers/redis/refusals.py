@@ -22,7 +22,7 @@ class Refusals:
     def __init__(self) -> None:
         self.reason: str | None = None
         """Why updates are refused; None since the last one was accepted."""
-        self._standing: set[str] = set()
+        self._logged: set[str] = set()
 
     def record(self, error: ResponseError, *, update: bool) -> None:
         """Record that the server answered an update, or another command, with this error."""
@@ -30,9 +30,9 @@ class Refusals:
         kind = text.partition(" ")[0]
         if kind in OURS:
             return
-        if kind not in self._standing:
+        if kind not in self._logged:
             log.warning("Redis refuses %s: %s", "updates" if update else "a command", text)
-            self._standing.add(kind)
+            self._logged.add(kind)
         if update:
             self.reason = f"updates are refused: {text}"
 
@@ -40,5 +40,5 @@ class Refusals:
         """Record that the server has accepted an update."""
         if self.reason is not None:
             log.info("Redis accepts updates again")
-            self._standing.clear()
+            self._logged.clear()
             self.reason = None

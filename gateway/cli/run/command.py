@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...config.settings import TOKEN, TOKEN_FILE, URL
-from ..client_options import reports
+from ..client_options import report_options
 from ..options import WRONG, give_up, job_argument, traceparent
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["run"]
 @click.command()
 @click.argument("job", callback=job_argument)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@reports
+@report_options
 @click.option("--weight", type=float, metavar="NUMBER", help="The job's weight in its group.")
 @click.option(
     "--lease",

@@ -84,7 +84,7 @@ class Outputs:
         self._job = job
         self._changed = threading.Condition()
         self._finished = threading.Event()
-        self._gone, self._ended = os.pipe()
+        self._command_ended, self._ended = os.pipe()
         self._inputs: list[tuple[OutputBuffer, Reader]] = []
         self._forwarders: list[threading.Thread] = []
         for source, sink in sources:
@@ -111,7 +111,7 @@ class Outputs:
         os.close(self._ended)  # the forwarders see it
         for thread in self._forwarders:
             thread.join()
-        os.close(self._gone)
+        os.close(self._command_ended)
         self._finished.set()
         with self._changed:
             self._changed.notify()
@@ -122,11 +122,11 @@ class Outputs:
         left = MAX_REMAINING
         try:
             while True:
-                ready, _, _ = select.select([source, self._gone], [], [])
+                ready, _, _ = select.select([source, self._command_ended], [], [])
                 if source not in ready:
                     return
                 data = _read(source)
-                if self._gone in ready:
+                if self._command_ended in ready:
                     left -= len(data)
                 if not data or left < 0 or not _write(sink, data):
                     return
@@ -171,10 +171,10 @@ class Outputs:
 
 
 def _read(source: int) -> bytes:
-    """What has come; nothing at the end."""
+    """Read the available bytes; empty at the end."""
     try:
         return os.read(source, READ_SIZE)
-    except OSError:  # EIO: nobody has the other side of the terminal open any more
+    except OSError:  # EIO: all processes have closed the other side of the terminal
         return b""
 
 
@@ -185,7 +185,7 @@ def _write(sink: int, data: bytes) -> bool:
         while rest:
             try:
                 rest = rest[os.write(sink, rest) :]
-            except BlockingIOError:  # somebody has set our terminal or pipe so
+            except BlockingIOError:  # another process has made our terminal or pipe non-blocking
                 select.select([], [sink], [])
     except OSError:
         return False

@@ -3,7 +3,7 @@
 Programs draw several bars: one after the other (`git clone`), inside each other (nested tqdm), or
 at the same time (downloads). A label and a total identify a bar. A new *phase* begins
 
-    if a bar drops by more than `FAR` or restarts
+    if a bar drops by more than `LARGE_DROP` or restarts
     if another bar begins after the current one is complete
     if other bars end while the current one does not move: it was not a bar of the whole run
 
@@ -29,9 +29,9 @@ from .sighting import Sighting
 
 __all__ = ["Phase", "Progress"]
 
-FAR = 0.1
+LARGE_DROP = 0.1
 """A larger drop begins a new phase; a smaller one is a corrected estimate."""
-NEARLY = 0.97
+ALMOST_COMPLETE = 0.97
 """From this fraction on, a bar that was never nested counts as complete when another begins."""
 ROUNDS = 3
 """How many other bars must end before a silent main bar is replaced by them."""
@@ -99,7 +99,7 @@ class Progress:
             self._interrupted, self._rounds = False, 0
             if restarted:
                 self._next(seen)
-        elif self._gives_way(seen, bar, restarted):
+        elif self._has_ended(seen, bar, restarted):
             replaces = self._main is not None and self._main.rises == 0 and self._parts == 1
             self._main, self._nested = bar, False
             self._interrupted, self._rounds = False, 0
@@ -123,7 +123,7 @@ class Progress:
         else:
             done = seen.done or 0
             restarted = (
-                bar.best - fraction > FAR
+                bar.best - fraction > LARGE_DROP
                 or (bar.idle and fraction < 1)
                 or (bar.total != seen.total and done < bar.done)
             )
@@ -143,7 +143,7 @@ class Progress:
         main = self._main
         if seen.known or main is None or not 0 < main.best < 1 or fraction >= 1:
             return None
-        relabelled = main.total == seen.total and 0 <= fraction - main.best <= FAR
+        relabelled = main.total == seen.total and 0 <= fraction - main.best <= LARGE_DROP
         if relabelled and words != main.words:
             main.words = words
             self._name = None  # a label that changes with each item is not the name of a phase
@@ -153,17 +153,17 @@ class Progress:
             and None not in (main.total, seen.total)
             and (seen.total or 0) > (main.total or 0)
             and (seen.done or 0) >= main.done > 0
-            and abs(fraction - main.best) <= FAR
+            and abs(fraction - main.best) <= LARGE_DROP
         )
         return main if grown else None
 
-    def _gives_way(self, seen: Sighting, bar: _Bar, restarted: bool) -> bool:
+    def _has_ended(self, seen: Sighting, bar: _Bar, restarted: bool) -> bool:
         """Whether the sighting of another bar means that the main bar, if there is one, has
         ended."""
         main = self._main
         if main is not None and main.best >= 1 and self._nested and seen.fraction == 1:
             return False  # the last sighting of a bar that was nested in it
-        if main is None or seen.known or main.best >= (1 if self._nested else NEARLY):
+        if main is None or seen.known or main.best >= (1 if self._nested else ALMOST_COMPLETE):
             return True
         self._rounds += restarted or bar.best >= 1
         return self._rounds >= ROUNDS or (main.rises == 0 and main.best > 0 and bar.rises >= 2)
@@ -200,7 +200,7 @@ class Progress:
         elif self._parts > 1:
             low, high = (self._part - 1) / self._parts, self._part / self._parts
         at = low + fraction * (high - low)
-        if at < self._reached - FAR:
+        if at < self._reached - LARGE_DROP:
             self._known = False
         self._reached = max(self._reached, at)
         numbered = self._name is None or seen.label == ""

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from ...config import settings
-from ..options import REFUSED, complain, configured, give_up, needs_server, set_by
+from ..options import REFUSED, configured, exit_for_setting, give_up, needs_server, set_by
 
 if TYPE_CHECKING:
     from .reload import File
@@ -62,7 +62,7 @@ def serve(
         else:
             _serve(context, process_number, broker_url=redis, limits=limits, **values)
     except InvalidSettings as error:
-        complain(error)
+        exit_for_setting(error)
     except BrokerUnavailable as error:
         give_up(f"{settings.REDIS.flag} ({settings.REDIS.variable}): {error}", code=REFUSED)
 
@@ -95,13 +95,13 @@ def _file(context: click.Context) -> File | None:
 def _supervise(
     processes: int, broker_url: str | None, limits: Mapping[str, Any], **values: Any
 ) -> None:
-    from .supervisor import CannotStart, supervise_until_told
+    from .supervisor import CannotStart, supervise_until_signal
 
     ours = {
         name: values[name]
         for name in ("bind", "internal_bind", "shutdown_timeout", "shutdown_delay")
     }
     try:
-        supervise_until_told(processes=processes, broker_url=broker_url, limits=limits, **ours)
+        supervise_until_signal(processes=processes, broker_url=broker_url, limits=limits, **ours)
     except CannotStart as error:
         raise SystemExit(error.code) from None

@@ -19,21 +19,21 @@ import trio
 from attrs import define, field
 
 from ...config.settings import BIND, INTERNAL_BIND, suspicious_variables
-from ...transports.inherited_sockets import bequeathed
-from .supervisor_pipe import LOOKS, SupervisorPipe
+from ...transports.inherited_sockets import bind_of_inherited
+from .supervisor_pipe import CHECKS, SupervisorPipe
 
 __all__ = ["ServerProcess"]
 
 log = logging.getLogger("gateway.cli")
 
-STEADY = 10.0
+STABLE_AFTER = 10.0
 """A server process that lived for so many seconds is restarted at once when it exits."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 """Seconds until one that exited sooner is restarted; doubled each time. Not longer, because the
 kernel routes connections to it that then wait."""
 GRACE = 3.0
 """Seconds beyond the drain time after which a server process that has not exited is killed."""
-LAST_WORDS = 2.0
+STACKS_TIMEOUT = 2.0
 """Seconds for a process that hangs to print its stacks before it is killed."""
 
 
@@ -96,7 +96,7 @@ class ServerProcess:
                     )
                 task_status.started(code)
                 return
-            steady = trio.current_time() - began > STEADY
+            steady = trio.current_time() - began > STABLE_AFTER
             longest = 0.0 if steady else min(LONGEST_PAUSE, 2 * longest or FIRST_PAUSE)
             pause = longest * self.random.uniform(0.5, 1)
             log.error(
@@ -117,7 +117,7 @@ class ServerProcess:
                         pass_fds=[*self._descriptors(), pipe.descriptor],
                         stdin=DEVNULL,
                         check=False,
-                        deliver_cancel=partial(self._send_away, pipe),
+                        deliver_cancel=partial(self._drain, pipe),
                     )
                 )
                 self._process = process
@@ -142,10 +142,10 @@ class ServerProcess:
         await pipe.silence(self.silence)
         log.error("server process hangs (no watchdog message), killing it", extra=self._context)
         process.send_signal(signal.SIGABRT)  # `faulthandler` prints its stacks
-        await trio.sleep(LAST_WORDS)
+        await trio.sleep(STACKS_TIMEOUT)
         process.kill()
 
-    async def _send_away(self, pipe: SupervisorPipe, process: trio.Process) -> None:
+    async def _drain(self, pipe: SupervisorPipe, process: trio.Process) -> None:
         pipe.released()
         if not self.ready:  # it has no clients yet, and may not listen
             process.terminate()
@@ -164,9 +164,9 @@ class ServerProcess:
         """This program's own command line with its sockets: a later flag overrides an earlier
         one."""
         command = [sys.executable, *sys.orig_argv[1:], "--process-number", str(self.number)]
-        command += [BIND.flag, bequeathed(self.public)]
+        command += [BIND.flag, bind_of_inherited(self.public)]
         if self.inside:
-            command += [INTERNAL_BIND.flag, bequeathed(self.inside)]
+            command += [INTERNAL_BIND.flag, bind_of_inherited(self.inside)]
         return command
 
     def _descriptors(self) -> list[int]:
@@ -176,7 +176,7 @@ class ServerProcess:
 def _environment(pipe: SupervisorPipe, silence: float) -> dict[str, str]:
     """This process's environment, except that the supervisor takes systemd's place. The server
     process sends two messages within its watchdog's time."""
-    not_for_it = {"WATCHDOG_PID", *suspicious_variables(os.environ)}  # the supervisor has warned
-    inherited = {name: text for name, text in os.environ.items() if name not in not_for_it}
-    watchdog = str(int(silence / LOOKS * 2 * 1_000_000))
+    excluded = {"WATCHDOG_PID", *suspicious_variables(os.environ)}  # the supervisor has warned
+    inherited = {name: text for name, text in os.environ.items() if name not in excluded}
+    watchdog = str(int(silence / CHECKS * 2 * 1_000_000))
     return inherited | {"NOTIFY_SOCKET": pipe.address, "WATCHDOG_USEC": watchdog}

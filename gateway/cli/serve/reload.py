@@ -20,7 +20,7 @@ from ...model.limits import NEEDS_RESTART, Limits
 from ...node.node import Node
 from .systemd import notify, reloading
 
-__all__ = ["File", "reload_when_told"]
+__all__ = ["File", "reload_on_sighup"]
 
 log = logging.getLogger("gateway.cli")
 
@@ -38,7 +38,7 @@ class File:
     """The limits this process was started with."""
 
 
-async def reload_when_told(
+async def reload_on_sighup(
     node: Node, file: File | None, *, task_status: trio.TaskStatus[None]
 ) -> None:
     """On each SIGHUP read keys and limits again; if that fails, keep the current ones."""
@@ -49,7 +49,7 @@ async def reload_when_told(
             try:
                 await _reload(node, file)
             except (OSError, UnicodeDecodeError, InvalidSettings) as error:
-                log.error("reload failed, keeping the current keys and limits: %s", error)  # noqa: TRY400 - the text is all there is to say
+                log.error("reload failed, keeping the current keys and limits: %s", error)  # noqa: TRY400 - the text is sufficient
             notify("READY=1")
 
 

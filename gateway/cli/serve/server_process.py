@@ -19,10 +19,10 @@ from ...config.settings_file import limits_of
 from ...server import Gateway, Internal, serve_gateway
 from ...transports.proxies import Network, Proxies
 from .. import summary
-from ..signals import Stop, run_until_told
+from ..signals import Stop, run_until_signal
 from . import file_limit
 from .gc_tuning import Collector, configure_gc
-from .reload import File, reload_when_told
+from .reload import File, reload_on_sighup
 from .supervisor_pipe import until_released
 from .systemd import keep_watchdog, notify
 
@@ -91,8 +91,8 @@ def serve_until_signal(
     work = partial(
         _serve, serve, stop, broker_url=broker_url, delay=delay, file=file, supervised=supervised
     )
-    told_by = run_until_told(work, stop=stop)
-    log.info("exiting after %s", told_by.name if told_by else "release by the supervisor")
+    stop_signal = run_until_signal(work, stop=stop)
+    log.info("exiting after %s", stop_signal.name if stop_signal else "release by the supervisor")
 
 
 def default_shutdown_delay(supervised: bool, environ: Mapping[str, str] = os.environ) -> float:
@@ -122,10 +122,10 @@ async def _serve(
         stop.delay, stop.on_request = delay, gateway.node.announce_shutdown
         nursery.start_soon(keep_watchdog)
         nursery.start_soon(Collector().run)
-        await nursery.start(reload_when_told, gateway.node, file)
+        await nursery.start(reload_on_sighup, gateway.node, file)
         for what, text in (
-            *summary.of_access(gateway.node.authenticator),
-            summary.of_jobs(broker_url),
+            *summary.describe_access(gateway.node.authenticator),
+            summary.describe_broker(broker_url),
         ):
             log.info("%s: %s", what, text)
         if not supervised:

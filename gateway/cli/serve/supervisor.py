@@ -23,12 +23,12 @@ from ...config.settings import MAX_PORT, REDIS
 from ...config.settings_file import limits_of
 from ...model.errors import InvalidSettings
 from ...transports.sockets import open_listeners, open_sets
-from ..signals import run_until_told
+from ..signals import run_until_signal
 from .processes import ServerProcess
 from .server_process import announce, default_shutdown_delay
 from .systemd import keep_watchdog, notify, reloading
 
-__all__ = ["CannotStart", "check_processes", "internal_binds", "supervise_until_told"]
+__all__ = ["CannotStart", "check_processes", "internal_binds", "supervise_until_signal"]
 
 log = logging.getLogger("gateway.cli")
 
@@ -42,7 +42,7 @@ class CannotStart(Exception):
         self.code = code
 
 
-def supervise_until_told(
+def supervise_until_signal(
     bind: str,
     *,
     limits: Mapping[str, Any],
@@ -70,9 +70,9 @@ def supervise_until_told(
             server.kill()
 
     serve = partial(_supervise, servers, bind, internal_binds(internal_bind, processes))
-    told_by = run_until_told(serve, at_once=end_at_once)
-    if told_by is not None:
-        log.info("all server processes have exited after %s", told_by.name)
+    stop_signal = run_until_signal(serve, at_once=end_at_once)
+    if stop_signal is not None:
+        log.info("all server processes have exited after %s", stop_signal.name)
 
 
 def check_processes(processes: int, broker_url: str | None) -> None:
@@ -106,7 +106,7 @@ def internal_binds(bind: str | None, processes: int) -> list[str]:
 async def _supervise(servers: Sequence[ServerProcess], bind: str, internal: Sequence[str]) -> None:
     async with trio.open_nursery() as nursery:
         # Closed as soon as the supervisor is to exit, so that new connections are refused and do
-        # not wait in vain.
+        # not wait for nothing.
         with ExitStack() as listening:
             for server, sockets in zip(servers, await open_sets(bind, len(servers)), strict=True):
                 server.public = [listening.enter_context(sock) for sock in sockets]
@@ -127,12 +127,12 @@ async def _supervise(servers: Sequence[ServerProcess], bind: str, internal: Sequ
 async def _start(servers: Sequence[ServerProcess], nursery: trio.Nursery) -> None:
     """Start all of them in `nursery`; returns when they serve. Raises `CannotStart`."""
 
-    def tell_when_ready() -> None:
+    def notify_when_ready() -> None:
         if all(server.ready for server in servers):
             notify("READY=1")
 
     async def start(server: ServerProcess) -> None:
-        codes.append(await nursery.start(server.keep, tell_when_ready))
+        codes.append(await nursery.start(server.keep, notify_when_ready))
 
     codes: list[int | None] = []
     first, *others = servers

@@ -1,10 +1,10 @@
 """A pair of sockets between a server process of `gateway serve --processes N` and its supervisor.
 
-The server process sends what it would send to systemd (`systemd.py`), a line each, and a
-watchdog message again and again; silence means that it hangs. The supervisor sends nothing:
-when its end closes, because it wants the process to drain or because it died, the process
-drains. A signal can do neither: a killed supervisor sends none, and a second SIGTERM (from a
-terminal or systemd) means "stop at once".
+The server process sends what it would send to systemd (`systemd.py`), a line each, and a watchdog
+message again and again; silence means that it hangs. The supervisor sends nothing: when its end
+closes, because it wants the process to drain or because it died, the process drains. Signals are
+not sufficient for that: a killed supervisor sends none, and a second SIGTERM (from a terminal or
+systemd) means "stop at once".
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .systemd import DESCRIPTOR
 __all__ = ["SupervisorPipe", "until_released"]
 
 READ_SIZE = 4096
-LOOKS = 10
+CHECKS = 10
 """How many checks, and how many messages, there are in the time that a process may be silent."""
-TO_BEGIN = 6
+START_FACTOR = 6
 """How many times as long it may take until its first message: a machine that boots is busy."""
 
 
@@ -35,7 +35,7 @@ class SupervisorPipe:
         self._ours, self._its = socket.socketpair()
         self._ours.setblocking(False)
         self._its.setblocking(False)  # a server process must not hang when its supervisor does
-        self._in_vain: float = (1 - TO_BEGIN) * LOOKS
+        self._in_vain: float = (1 - START_FACTOR) * CHECKS
         """Checks since its last message; below 0 while it may take longer."""
 
     def close(self) -> None:
@@ -54,14 +54,14 @@ class SupervisorPipe:
 
     async def silence(self, seconds: float) -> None:
         """Return when the server process has been silent for `seconds`, or has sent nothing at
-        all for `TO_BEGIN` times as long. Never returns if its last message was that it drains,
+        all for `START_FACTOR` times as long. Never returns if its last message was that it drains,
         because draining has its own timeout.
 
         Checks are counted, not seconds: if the whole machine or both processes were suspended,
         that counts as one check, however long it was.
         """
-        while self._in_vain < LOOKS:
-            await trio.sleep(seconds / LOOKS)
+        while self._in_vain < CHECKS:
+            await trio.sleep(seconds / CHECKS)
             self._in_vain += 1
 
     async def lines(self) -> AsyncIterator[str]:

@@ -45,7 +45,7 @@ class Bars:
     def drawn(self) -> Iterator[None]:
         """Show the bars. At the end of the context the last drawing stays in the terminal."""
         with Live(
-            get_renderable=self.picture,
+            get_renderable=self.render,
             console=self._console,
             auto_refresh=False,  # a Trio task refreshes it, instead of a thread
             redirect_stdout=False,
@@ -70,18 +70,18 @@ class Bars:
         self._retry_at = time.monotonic() + seconds
 
     def progress(self, text: str, job: str) -> None:
-        """Nothing to do: the next picture shows it."""
+        """Nothing to do: the next drawing shows it."""
 
     def job_set(self, text: str) -> None:
-        """Nothing to do: the next picture shows it."""
+        """Nothing to do: the next drawing shows it."""
 
     def gap(self, text: str, job: str) -> None:
         """Does nothing: bars show only the newest state."""
 
-    def trouble(self, what: str) -> None:
+    def warning(self, what: str) -> None:
         self._line = plain(what)
 
-    def picture(self) -> RenderableType:
+    def render(self) -> RenderableType:
         """All rows, and the line about the connection unless all jobs have ended."""
         table = Table.grid(padding=(0, 1), expand=True)
         width = self._console.width

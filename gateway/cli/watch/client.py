@@ -78,7 +78,7 @@ class Display(Protocol):
     def gap(self, text: str, job: str) -> None:
         """Events of `job` were missed; `text` is the frame."""
 
-    def trouble(self, what: str) -> None:
+    def warning(self, what: str) -> None:
         """Show a warning."""
 
 
@@ -106,7 +106,7 @@ class WatchClient:
     display: Display
     window: tuple[float, float] | None = None
     """The retry window of the gateway, in seconds."""
-    sent_away: bool = False
+    gateway_drains: bool = False
     """Whether the gateway has sent `goaway`, so that the end is not counted as a failure."""
     ping_interval: float = 25.0
     received_at: float = 0.0
@@ -141,13 +141,13 @@ class WatchClient:
         hello: dict[str, Any] = {"type": "hello", "positions": self.known.positions()}
         if token:
             hello["token"] = token
-        await self._say(ws, hello)
+        await self._send(ws, hello)
         jobs = list(self.known.named)
-        await self._say(ws, {"type": "sync_subscriptions", "jobs": jobs, "mode": self.mode})
+        await self._send(ws, {"type": "sync_subscriptions", "jobs": jobs, "mode": self.mode})
         for prefix in self.known.sets:
-            await self._say(ws, {"type": "watch_set", "prefix": prefix, "limit": MAX_SET_LIMIT})
+            await self._send(ws, {"type": "watch_set", "prefix": prefix, "limit": MAX_SET_LIMIT})
 
-    async def _say(self, ws: WebSocketConnection, command: dict[str, Any]) -> None:
+    async def _send(self, ws: WebSocketConnection, command: dict[str, Any]) -> None:
         with trio.fail_after(SEND_TIMEOUT):
             await ws.send_message(msgspec.json.encode(command).decode())
 
@@ -165,16 +165,16 @@ class WatchClient:
                 if self.known.apply(frame):
                     self.display.progress(text, job)
                 else:
-                    self.display.trouble(f"missed events of {job}, subscribing again")
-                    await self._say(ws, {"type": "unsubscribe", "jobs": [job]})
-                    await self._say(ws, {"type": "subscribe", "jobs": [job], "mode": self.mode})
+                    self.display.warning(f"missed events of {job}, subscribing again")
+                    await self._send(ws, {"type": "unsubscribe", "jobs": [job]})
+                    await self._send(ws, {"type": "subscribe", "jobs": [job], "mode": self.mode})
             case JobSet():
                 self.known.apply_set(frame)
                 self.display.job_set(text)
             case Gap(job=job):
                 self.display.gap(text, job)
             case Ping():
-                await self._say(ws, {"type": "pong"})
+                await self._send(ws, {"type": "pong"})
             case Welcome(node=node, retry=window, ping_interval=seconds):
                 self.window = window
                 self.ping_interval = max(1.0, min(seconds, self.ping_interval))
@@ -185,14 +185,14 @@ class WatchClient:
                     why = f"{job} cannot be watched: {code}"
                     if job in self.known.named:
                         raise GatewayFull(why) if code in _FULL else Refused(why)
-                    self.display.trouble(why)  # the gateway tries it again when its set changes
+                    self.display.warning(why)  # the gateway tries it again when its set changes
             case Goaway(retry=window):
                 # The gateway still sends due frames, and then closes the connection.
-                self.window, self.sent_away = window, True
+                self.window, self.gateway_drains = window, True
             case Error(code=code, message=what) if code in _FULL:
                 raise GatewayFull(f"a set cannot be watched: {code}: {what}")
             case Error(code=code, message=what):
-                self.display.trouble(f"{code}: {what}")
+                self.display.warning(f"{code}: {what}")
 
     async def _keep_alive(self, ws: WebSocketConnection) -> None:
         """Raise `TooSlowError` if nothing is received, even after a ping."""
@@ -201,7 +201,7 @@ class WatchClient:
             await trio.sleep_until(received_at + self.ping_interval)
             if self.received_at != received_at:
                 continue
-            await self._say(ws, {"type": "ping"})
+            await self._send(ws, {"type": "ping"})
             await trio.sleep(PONG_TIMEOUT)
             if self.received_at == received_at:
                 raise trio.TooSlowError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..client_options import asks
+from ..client_options import gateway_options
 from ..options import REFUSED, give_up, job_or_prefix_argument
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ __all__ = ["watch"]
 
 @click.command()
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, callback=job_or_prefix_argument)
-@asks
+@gateway_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Print each frame of a job or a set, one per line."
 )

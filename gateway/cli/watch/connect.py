@@ -38,7 +38,7 @@ async def connected_to(url: str) -> AsyncIterator[WebSocketConnection]:
     try:
         async with trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT):
-                ws = await _shaken(nursery, stream, parts)
+                ws = await _shake_hands(nursery, stream, parts)
             try:
                 yield ws
             finally:
@@ -65,7 +65,7 @@ async def _connected(parts: SplitResult) -> trio.abc.Stream:
             raise NoGateway(str(error)) from error
 
 
-async def _shaken(
+async def _shake_hands(
     nursery: trio.Nursery, stream: trio.abc.Stream, parts: SplitResult
 ) -> WebSocketConnection:
     if isinstance(stream, trio.SSLStream):
@@ -73,10 +73,10 @@ async def _shaken(
             await stream.do_handshake()
         except trio.BrokenResourceError as error:
             raise NoGateway(str(error.__cause__ or error)) from error
-    with trio.CancelScope() as hope:
+    with trio.CancelScope() as scope:
         return await wrap_client_stream(
             nursery,
-            trio.StapledStream(stream, _Watched(stream, over=hope.cancel)),  # type: ignore[arg-type]  # any will do
+            trio.StapledStream(stream, _Watched(stream, over=scope.cancel)),  # type: ignore[arg-type]  # any will do
             parts.netloc,
             parts.path.rstrip("/") + "/ws",
             subprotocols=[SUBPROTOCOL],

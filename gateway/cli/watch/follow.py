@@ -35,17 +35,17 @@ async def follow(url: str, known: JobStates, *, mode: Mode, token: Token, displa
         if known.finished:
             return
         window = client.window or window
-        if trio.current_time() - started >= STABLE_AFTER or client.sent_away:
+        if trio.current_time() - started >= STABLE_AFTER or client.gateway_drains:
             failures = 0
-        pause = backoff(failures, window, random.random())  # noqa: S311 - luck, not secrecy
+        pause = backoff(failures, window, random.random())  # noqa: S311 - not for secrecy
         failures += 1
         display.disconnected(why, pause)
         await trio.sleep(pause)
 
 
-def backoff(failures: int, window: tuple[float, float], chance: float) -> float:
+def backoff(failures: int, window: tuple[float, float], jitter: float) -> float:
     """Seconds before the next connection, with full jitter: the first time within the gateway's
-    window, then below a ceiling that doubles. `chance` is in [0, 1).
+    window, then below a ceiling that doubles. `jitter` is in [0, 1).
 
     The window is the minimum of the ceiling and is not doubled itself, because it already spreads
     the clients.
@@ -53,4 +53,4 @@ def backoff(failures: int, window: tuple[float, float], chance: float) -> float:
     low, high = window
     # After the first pause, a window of [0, 0] must not become a busy loop.
     doubled = min(FIRST_CEILING * 2 ** min(failures, 16), LAST_CEILING) if failures else 0.0
-    return low + chance * (max(high, doubled) - low)
+    return low + jitter * (max(high, doubled) - low)

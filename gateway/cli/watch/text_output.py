@@ -44,7 +44,7 @@ class Lines:
     def gap(self, text: str, job: str) -> None:
         echo(f"gateway: some events of {job} were missed", err=True)
 
-    def trouble(self, what: str) -> None:
+    def warning(self, what: str) -> None:
         echo(f"gateway: {what}", err=True)
 
 
@@ -66,7 +66,7 @@ class FrameLines:
     def gap(self, text: str, job: str) -> None:
         echo(text, json=True)
 
-    def trouble(self, what: str) -> None:
+    def warning(self, what: str) -> None:
         echo(f"gateway: {what}", err=True)
 
 

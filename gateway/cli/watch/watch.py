@@ -11,7 +11,7 @@ import trio
 
 from ...protocol.commands import Mode
 from ...worker.publisher import Token
-from ..signals import run_until_told
+from ..signals import run_until_signal
 from .bars import Bars
 from .follow import follow
 from .job_states import JobStates
@@ -37,7 +37,7 @@ def watch_until_final(
         work = partial(_draw, to_follow, Bars(known, url))
     else:
         work = partial(to_follow, display=Lines(known))
-    signal = run_until_told(work)
+    signal = run_until_signal(work)
     if signal is not None:
         return 128 + signal
     return 0 if known.succeeded else 1

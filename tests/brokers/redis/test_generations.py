@@ -23,7 +23,7 @@ from gateway.brokers.redis.links import RedisConnector
 from gateway.brokers.redis.servers import open_servers
 from gateway.brokers.redis.url import parse_address
 from gateway.model.patterns import EVERY_JOB
-from gateway.model.state import UNSEEN, Children, Event, State, Update
+from gateway.model.state import UNSEEN, Children, Event, Request, RequestUpdate, State, Update
 from tests.brokers.redis.server import Server, redis_server
 from tests.e2e.conftest import eventually
 from tests.fakes import FakeSource, Sink
@@ -321,6 +321,38 @@ async def test_a_replica_makes_the_broker_unavailable(broker: RedisBroker, serve
         assert broker.unavailable_reason is None
 
 
+@pytest.mark.parametrize("stage", ["open", "seen", "refused"])
+async def test_a_restored_request_is_delivered_only_if_it_was_not_acknowledged(
+    stage: str, broker: RedisBroker, server: Server
+) -> None:
+    await broker.publish("a", Update(accepts=("cancel",)))
+    await broker.publish("a", RequestUpdate(request=Request(id="r", verb="cancel")))
+    if stage != "open":
+        refused = "not now" if stage == "refused" else None
+        await broker.publish("a", Update(attempt=1, ack="r", refused=refused))
+    seen = (await broker.read(["a"]))["a"]
+    server.client.flushall()
+    await restore(server, [seen])
+    assert await newest(broker) == seen.state
+    result = await broker.publish("a", Update(attempt=1))
+    assert (result.request is not None) == (stage == "open")
+    for id_, applied in (("r", False), ("s", stage == "refused")):  # only a refused cancel ends
+        ask = RequestUpdate(request=Request(id=id_, verb="cancel"))
+        assert (await broker.publish("a", ask)).applied == applied
+
+
+async def test_a_restored_request_of_a_sender_who_may_not_ask_all_below_is_not_passed_on(
+    broker: RedisBroker, server: Server
+) -> None:
+    await broker.publish("a", Update(children=2, accepts=("cancel",)))
+    await broker.publish("a", RequestUpdate(request=Request(id="r", verb="cancel", alone=True)))
+    seen = (await broker.read(["a"]))["a"]
+    server.client.flushall()
+    await restore(server, [seen])
+    assert (await newest(broker)).request is not None
+    assert (await broker.publish("a/x", Update(accepts=("cancel",)))).request is None
+
+
 async def test_a_group_continues_after_its_server_has_lost_children(
     broker: RedisBroker, server: Server
 ) -> None:
@@ -373,6 +405,21 @@ async def test_a_restored_group_counts_the_reports_of_its_children_since_then(
     await restore(server, [seen])
     state = await newest(broker)
     assert (state.status, state.children) == ("succeeded", Children(2, succeeded=2))
+
+
+async def test_a_restored_group_counts_children_that_another_node_restores_later(
+    broker: RedisBroker, server: Server
+) -> None:
+    await broker.publish("a", Update(children=2))
+    seen = (await broker.read(["a"]))["a"]
+    await broker.publish("a/x", Update(status="failed"))
+    await broker.publish("a/y", Update(percent=50))
+    children = await broker.read(["a/x", "a/y"])
+    server.client.flushall()
+    await restore(server, [seen])
+    await restore(server, list(children.values()))
+    state = await newest(broker)
+    assert (state.percent, state.children) == (75, Children(2, running=1, failed=1))
 
 
 async def test_a_restored_end_of_a_group_is_the_one_that_was_shown(

@@ -1,17 +1,20 @@
-"""A link to a Redis whose Sentinels do not answer."""
+"""A link to a Redis whose Sentinels do not answer, and one that is closed during a call."""
 
 from __future__ import annotations
 
 import threading
 from typing import Any
 
+import pytest
 import trio
+from redis import RedisError
 from trio.testing import MockClock
 
 from gateway.brokers.redis.links import SENTINEL_TIMEOUT, RedisConnector
 from gateway.brokers.redis.servers import Servers, open_servers
 from gateway.brokers.redis.url import parse_address
 from tests.brokers.redis.server import session_server
+from tests.e2e.conftest import eventually
 
 
 class SilentSentinels:
@@ -52,3 +55,35 @@ async def test_silent_sentinels_delay_a_check_briefly_and_no_command(
     finally:
         end.set()
         link.close()
+
+
+async def test_a_closed_link_is_disconnected_by_the_thread_of_a_running_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is reading from the connection, which is not safe to use in several threads."""
+    server = session_server()
+    connector = RedisConnector(open_servers(parse_address(server.url), calls=1))
+    link: Any = await connector.connect("feed", name="closed", limiter=trio.CapacityLimiter(1))
+    disconnect, threads = link._connection.disconnect, []
+
+    def record(*args: Any) -> None:
+        threads.append(threading.current_thread())
+        disconnect(*args)
+
+    monkeypatch.setattr(link._connection, "disconnect", record)
+
+    def blocked() -> bool:
+        return any("blpop" in client["cmd"] for client in server.client.client_list())
+
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def call() -> None:
+            with pytest.raises((OSError, RedisError)):
+                await link.execute([("BLPOP", "no-such-list", 0)])
+
+        await eventually(blocked)
+        link.close()
+    assert threads[0] is not threading.main_thread()
+    assert not link.alive
+    connector.close()

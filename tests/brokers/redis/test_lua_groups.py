@@ -60,7 +60,7 @@ declaring = st.builds(
 )
 asking = st.builds(
     RequestUpdate,
-    ask=st.builds(
+    request=st.builds(
         Request,
         id=st.sampled_from(["1", "2", "3"]),
         verb=st.sampled_from(["cancel", "pause", "skip"]),
@@ -116,7 +116,7 @@ class Lua:
     def reap(self) -> None:
         """Expire leases as the broker does, but without the check for a stepped clock."""
         while True:
-            self.client.hdel(SHARD.counters, "asked_at")
+            self.client.hdel(SHARD.counters, "checked_at")
             keys = SHARD.keys()
             due = self.client.evalsha(self._reap, len(keys), *keys, "", 100)
             if not due:

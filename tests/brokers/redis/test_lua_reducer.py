@@ -44,7 +44,7 @@ asked = st.builds(
     by=st.none() | texts,
 )
 requests = st.builds(
-    RequestUpdate, ask=asked, attempt=st.just(UNSET) | st.integers(min_value=1, max_value=3)
+    RequestUpdate, request=asked, attempt=st.just(UNSET) | st.integers(min_value=1, max_value=3)
 )
 with_requests = st.builds(
     msgspec.structs.replace,

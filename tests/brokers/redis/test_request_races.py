@@ -40,7 +40,9 @@ async def nodes(
 def cancel(number: int = 1, attempt: int | None = None) -> RequestUpdate:
     asked = Request(id=f"ask-{number}", verb="cancel")
     return (
-        RequestUpdate(ask=asked) if attempt is None else RequestUpdate(ask=asked, attempt=attempt)
+        RequestUpdate(request=asked)
+        if attempt is None
+        else RequestUpdate(request=asked, attempt=attempt)
     )
 
 

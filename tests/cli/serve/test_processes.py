@@ -93,7 +93,7 @@ async def test_all_server_processes_serve_at_one_address() -> None:
         port = processes.serving()
         async with one_of_each(port, 3) as clients:
             for client in clients.values():
-                await client.ask("subscribe", jobs=["a"])
+                await client.request("subscribe", jobs=["a"])
                 assert (await client.receive_type("progress"))["state"] is None
             url = f"http://127.0.0.1:{port}"
             assert ran("publish", "a", "--percent", "7", PROGRESS_GATEWAY_URL=url).code == 0

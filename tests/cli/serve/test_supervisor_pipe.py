@@ -14,11 +14,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from gateway.cli.serve.supervisor_pipe import LOOKS, TO_BEGIN, SupervisorPipe
+from gateway.cli.serve.supervisor_pipe import CHECKS, START_FACTOR, SupervisorPipe
 from gateway.cli.serve.systemd import keep_watchdog, notify
 
 SILENCE = 10.0
-LOOK = SILENCE / LOOKS
+LOOK = SILENCE / CHECKS
 
 
 class Received:
@@ -84,7 +84,7 @@ async def test_a_starting_process_may_be_silent_longer(
 ) -> None:
     async with received() as worker:
         began = trio.current_time()
-        await trio.sleep(TO_BEGIN * SILENCE - LOOK / 2)
+        await trio.sleep(START_FACTOR * SILENCE - LOOK / 2)
         assert worker.silent_at == inf
         if speaks:
             worker.send("READY=1")
@@ -94,7 +94,7 @@ async def test_a_starting_process_may_be_silent_longer(
             await trio.sleep(SILENCE)
             assert worker.silent_at < inf
         else:
-            assert worker.silent_at == pytest.approx(began + TO_BEGIN * SILENCE)
+            assert worker.silent_at == pytest.approx(began + START_FACTOR * SILENCE)
 
 
 async def test_a_draining_process_may_be_silent_longer(autojump_clock: MockClock) -> None:

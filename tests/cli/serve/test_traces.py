@@ -63,7 +63,7 @@ async def test_each_server_process_exports_all_its_spans() -> None:
             port = processes.serving()
             async with one_of_each(port, 2) as clients:
                 for client in clients.values():
-                    await client.ask("subscribe", jobs=["a"])
+                    await client.request("subscribe", jobs=["a"])
                     await client.receive_type("progress")
                 gateway = f"http://127.0.0.1:{port}"
                 received = publish(

@@ -52,7 +52,7 @@ class RecordingDisplay:
     def gap(self, text: str, job: str) -> None:
         self.frames.append(text)
 
-    def trouble(self, what: str) -> None:
+    def warning(self, what: str) -> None:
         self.troubles.append(what)
 
 

@@ -13,9 +13,9 @@ settings.configure(
 
 from django_tasks import task  # noqa: E402 - Django must be configured first
 
-from gateway.integrations.django_tasks import named, report_tasks  # noqa: E402
+from gateway.integrations.django_tasks import named, report_tasks  # noqa: E402 - as above
 
-from . import work  # noqa: E402
+from . import work  # noqa: E402 - as above
 
 report_tasks()
 

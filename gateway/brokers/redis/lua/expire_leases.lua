@@ -14,16 +14,16 @@
 local MAX_STEP = 10 -- seconds
 local LOOK_AGAIN = 60 -- seconds until the next check of an unreadable record (a newer version)
 
-local asked = redis.call('HMGET', COUNTERS, 'asked_at', 'leases_from')
-local leases_from = tonumber(asked[2] or 0)
+local checked = redis.call('HMGET', COUNTERS, 'checked_at', 'leases_from')
+local leases_from = tonumber(checked[2] or 0)
 
 if #ARGV == 2 then
-  local step = asked[1] and NOW - asked[1] or 0
+  local step = checked[1] and NOW - checked[1] or 0
   if step > MAX_STEP or step < -1 then
     redis.call('HSET', COUNTERS, 'leases_from', now)
     if step < 0 then redis.call('ZUNIONSTORE', LEASES, 1, LEASES, 'WEIGHTS', 0) end
   end
-  redis.call('HSET', COUNTERS, 'asked_at', now)
+  redis.call('HSET', COUNTERS, 'checked_at', now)
   return redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, ARGV[2])
 end
 
@@ -42,7 +42,7 @@ for i = 3, #ARGV do
       reported_at = record.reported_at
       if reported_at - NOW > 0 then reported_at = now end
       if record.status == 'running' and leases_from - reported_at > 0 and leases_from <= NOW then
-        reported_at = asked[2]
+        reported_at = checked[2]
       end
       record.reported_at = reported_at
       at, lapses = deadline(job, record)

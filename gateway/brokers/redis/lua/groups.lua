@@ -201,7 +201,7 @@ local function ids_of_requests(record)
 end
 
 -- The changes that store a request in a record. `text` is its JSON before `at`.
-local function asked(record, text, id, verb, alone, at)
+local function request_changes(record, text, id, verb, alone, at)
   return {
     request = text .. ',"at":' .. at .. '}', request_ids = ids_of_requests(record),
     request_id = id, request_verb = verb, request_is = 'open', request_alone = alone or false,
@@ -257,7 +257,7 @@ local function send_late_request(job, record)
   text = string.match(text, '^(.*),"at":[%d.]+}$')
   local at = record.updated_at - NOW > 0 and record.updated_at or now
   local last, log = PREFIX .. 'last:' .. job, PREFIX .. 'log:' .. job
-  local number = text and commit(job, last, log, record, asked(record, text, found.id, found.verb, nil, at))
+  local number = text and commit(job, last, log, record, request_changes(record, text, found.id, found.verb, nil, at))
   if number then redis.call('ZADD', RECENT, number, job) end
 end
 

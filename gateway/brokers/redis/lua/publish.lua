@@ -219,14 +219,14 @@ local function open(record, attempt, at)
 end
 
 -- The same for a request.
-local function ask(record, at)
+local function store_request(record, at)
   if update.attempt and tonumber(update.attempt) ~= tonumber(record.attempt) then
     return nil, 'stale_attempt'
   end
   if ORDER[record.status] == 2 then return nil, 'final' end
-  if not takes(record, update.ask_verb) then return nil, 'not_accepted' end
-  if has_request(record, update.ask_id) then return nil, 'unchanged', {} end
-  return asked(record, update.ask, update.ask_id, update.ask_verb, update.ask_alone, at)
+  if not takes(record, update.request_verb) then return nil, 'not_accepted' end
+  if has_request(record, update.request_id) then return nil, 'unchanged', {} end
+  return request_changes(record, update.request, update.request_id, update.request_verb, update.request_alone, at)
 end
 
 -- The name and the number of a run `NAME#NUMBER` or `NAME#NUMBER~…`.
@@ -248,7 +248,7 @@ local REPORTS_NOTHING = {
 
 -- Whether the update may create an unknown job: a request, or an update without a report, may not.
 local function may_begin()
-  if update.ask then return false end
+  if update.request then return false end
   for name in pairs(update) do
     if not REPORTS_NOTHING[name] then return true end
   end
@@ -260,7 +260,7 @@ end
 local function reduce(record)
   if not record.epoch then return open(record, update.attempt or 1, now) end
   local at = record.updated_at - NOW > 0 and record.updated_at or now
-  if update.ask then return ask(record, at) end
+  if update.request then return store_request(record, at) end
   local attempt = tonumber(record.attempt)
   if update.start and (not update.run or update.run ~= record.run) then
     if is_earlier_try(update.run, record.run) then return nil, 'stale_attempt' end
@@ -288,7 +288,7 @@ end
 if not record.epoch and not may_begin() then return {0, 0, 0, 'unknown', ''} end
 local changes, reason, kept = reduce(record)
 if changes then
-  if not update.ask then changes.reported_at = now end
+  if not update.request then changes.reported_at = now end
   local number
   number, unreadable = commit(JOB, LAST, LOG, record, changes, update.traceparent)
   if unreadable then return redis.error_reply(unreadable) end
@@ -296,8 +296,8 @@ if changes then
   if string.byte(JOB) ~= 33 then redis.call('ZADD', RECENT, number, JOB) end
   restart(JOB, ended)
   contribute(JOB, record)
-  if not update.ask then send_late_request(JOB, record) end
-elseif reason == 'unchanged' and not update.ask then
+  if not update.request then send_late_request(JOB, record) end
+elseif reason == 'unchanged' and not update.request then
   kept.reported_at = now
   note(JOB, LAST, LOG, record, kept)
   send_late_request(JOB, record)
