@@ -96,8 +96,8 @@ def read_keys(text: str, *, source: str, fetched: bool = False) -> list[Key]:
             keys = [_from_secret(_word(text))]
     except _UNREADABLE as error:
         # The libraries' errors may quote the text.
-        told = isinstance(error, _NotAKey)
-        reason = str(error) if told else f"not readable ({type(error).__name__})"
+        is_explained = isinstance(error, _NotAKey)
+        reason = str(error) if is_explained else f"not readable ({type(error).__name__})"
         raise InvalidSettings(f"{source}: {reason}", field="keys") from None
     if fetched:
         keys = [key for key in keys if key.algorithm != "HS256"]

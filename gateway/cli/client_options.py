@@ -70,4 +70,4 @@ def _calls(command: F, where: Setting, *, or_redis: bool) -> F:
             exit_for_setting(InvalidSettings(needed, field=where.name))
         return command(url=url, token=shown, **others)
 
-    return calling  # type: ignore[return-value]  # click made it a command's again
+    return calling  # type: ignore[return-value]  # click has returned the same function

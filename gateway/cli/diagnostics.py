@@ -65,8 +65,8 @@ def _authenticator(values: Mapping[str, Any]) -> Iterator[Finding]:
     except InvalidSettings as error:
         yield Finding("keys", str(error), "FAIL")
         return
-    for what, said in summary.of_access(authenticator):
-        yield Finding(what, said)
+    for what, text in summary.describe_access(authenticator):
+        yield Finding(what, text)
 
 
 def _internal(values: Mapping[str, Any]) -> Iterator[Finding]:
@@ -118,6 +118,6 @@ def _redis(values: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("redis", str(error), "FAIL")
         return
     if url is None:
-        yield Finding(*summary.of_jobs(url))
+        yield Finding(*summary.describe_broker(url))
         return
     yield from redis_checks.check(url, tokens=bool(values["keys"] or values["secret"]))

@@ -17,8 +17,8 @@ class Finding:
     """The result of one check."""
 
     what: str
-    said: str
+    text: str
     grade: Grade = "OK"
 
     def __str__(self) -> str:
-        return f"{self.grade:<4} {self.what:<9} {self.said}"
+        return f"{self.grade:<4} {self.what:<9} {self.text}"

@@ -34,7 +34,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 FAILED = 1
-"""Exit code: what was asked for was not done."""
+"""Exit code: the command has failed."""
 WRONG = 2
 """Exit code: the call was wrong."""
 REFUSED = 3

@@ -123,7 +123,7 @@ def publish(
     except Unreachable as error:
         give_up(f"{publisher.shown(url)} does not answer: {error}", code=REFUSED)
     except Rejected as error:
-        # With a field: what was said is wrong. Without: it is not for us.
+        # With a field the update is invalid. Without one the client is refused.
         give_up(f"rejected: {error}", code=WRONG if error.field else 1)
     finally:
         connection.close()

@@ -28,7 +28,7 @@ class Stop:
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     def request(self, *, at_once: bool = False) -> None:
-        """Cancel the work after `delay`, or `at_once`. Called again, it only makes it sooner."""
+        """Cancel the work after `delay`, or `at_once`. Another call can only make it earlier."""
         if at_once or not self.delay:
             self.scope.cancel()
         elif self.scope.deadline == inf:

@@ -1,5 +1,5 @@
-"""What a gateway is set up to do, in a line each: `gateway check` says it before, `gateway serve`
-when it starts."""
+"""Describes the configuration of a gateway, a line for each part, for the output of `gateway check`
+and the log of `gateway serve`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from ..auth.authenticator import Authenticator
 from ..brokers.redis.url import parse_address
 
-__all__ = ["of_access", "of_jobs"]
+__all__ = ["describe_access", "describe_broker"]
 
 
-def of_access(authenticator: Authenticator) -> Iterator[tuple[str, str]]:
+def describe_access(authenticator: Authenticator) -> Iterator[tuple[str, str]]:
     """Which clients are accepted: the keys, and the origins of pages."""
     if authenticator.keys is None:
         yield "keys", "none: every client that reaches the address may do everything"
@@ -24,7 +24,7 @@ def of_access(authenticator: Authenticator) -> Iterator[tuple[str, str]]:
     yield "origins", f"besides the gateway's own: {others}"
 
 
-def of_jobs(broker_url: str | None) -> tuple[str, str]:
+def describe_broker(broker_url: str | None) -> tuple[str, str]:
     """Where jobs are kept; of a URL no password is shown."""
     if broker_url is None:
         return "jobs", "in memory: one node, and a restart forgets them"

@@ -166,7 +166,7 @@ def _internal_parts(text: str) -> frozenset[str]:
 
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(map(ip_network, _names(text)))  # its errors say what is wrong
+    return tuple(map(ip_network, _names(text)))  # the text of its errors names the mistake
 
 
 def _client_ip_header(text: str) -> str:

@@ -144,6 +144,10 @@ class Topic:
     _messages: dict[tuple[Position | None, Mode], Message] = field(factory=dict, init=False)
     """Messages made since the newest event, for other subscribers at the same position: at most
     `job_replay_bytes`, with their frames."""
+    _last: Message | None = field(default=None, init=False)
+    """The one of these that was read last, and for what: finding it takes no hash of a position."""
+    _last_cursor: Position | None = field(default=None, init=False)
+    _last_mode: Mode = field(default="latest", init=False)
     _messages_memory: int = field(default=0, init=False)
 
     @property
@@ -258,8 +262,11 @@ class Topic:
             return unseen(self.job, kind=_kind_of_snapshot(cursor))
         if len(self.subscriptions) == 1:  # no other client could share it
             return self._read(cursor, mode)
+        if cursor is self._last_cursor and mode == self._last_mode and self._last is not None:
+            return self._last
         known = self._messages.get((cursor, mode))
         if known is not None:
+            self._last, self._last_cursor, self._last_mode = known, cursor, mode
             return known
         message = self._read(cursor, mode)
         if message is not None:
@@ -298,6 +305,7 @@ class Topic:
 
     def _forget_messages(self) -> None:
         self._messages.clear()
+        self._last = None
         self._messages_memory = 0
 
     def __repr__(self) -> str:

@@ -71,10 +71,10 @@ async def _demo(stage: _Stage, bind: str, *, any_port: bool, attempts: list[Atte
         serving.shield = True
         try:
             at_once = AtOnce(AT_ONCE)
-            async with trio.open_nursery() as working:
+            async with trio.open_nursery() as workers:
                 for job in JOBS:
                     # `start`, so that they wait for their turn in this order.
-                    await working.start(partial(_run, stage, job, gateway, at_once, attempts))
+                    await workers.start(partial(_run, stage, job, gateway, at_once, attempts))
         finally:
             serving.cancel()
 
@@ -130,7 +130,7 @@ def _welcome(gateway: Gateway, *, once: bool) -> Panel:
             "One fails, and one is killed in the middle, on purpose.\n",
             "dim",
         ),
-        ("Each job runs once." if once else "They go on until you press Ctrl-C.", "dim"),
+        ("Each job runs once." if once else "They run until you press Ctrl-C.", "dim"),
     )
     return Panel(words, title="progress-gateway", expand=False, padding=(1, 3))
 

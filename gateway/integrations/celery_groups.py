@@ -59,12 +59,12 @@ def start_group(
     for task in tasks:
         headers = dict(task.options.get("headers") or {})
         task.set(headers=headers | {HEADER: name})
-    say = partial(announce, name, url=url, token=token, traceparent=traceparent)
-    say(children=len(tasks), accepts=accepts)
+    report = partial(announce, name, url=url, token=token, traceparent=traceparent)
+    report(children=len(tasks), accepts=accepts)
     try:
         return copy.apply_async(**options)
     except BaseException as error:  # without tasks nothing else would end the group
-        say(status="failed", error=error)
+        report(status="failed", error=error)
         raise
 
 

@@ -179,7 +179,8 @@ class Node:
                         traced = self.hub.deliver(events)
                         self.sets.deliver(events)
                         self._count(events)
-                        # Reading on before that would make no event arrive earlier.
+                        # Reading the next batch before this one is written would deliver no event
+                        # earlier.
                         await self.fan_out.written()
                         if traced and HAS_OPENTELEMETRY:
                             self._trace(traced, began=began)

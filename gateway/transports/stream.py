@@ -59,6 +59,8 @@ class ClientStream(HalfCloseableStream):
         self._writable = trio.Semaphore(1)
         """Held while a write is under way. No task owns it: the connection's writer finishes what
         the fan-out has begun."""
+        self._is_writing = False
+        """Whether it is held: reading an attribute takes a tenth of asking a semaphore."""
         self._begun: memoryview | None = None
         """What `send_now` left of the write that holds it."""
         self._write_failed = False
@@ -126,9 +128,12 @@ class ClientStream(HalfCloseableStream):
         after `limits.write_timeout`; the timeout also aborts it. If cancelled while it waits, it
         breaks the stream.
         """
-        if not self._writable.value:
-            async with self._writable:
+        if self._is_writing:
+            await self._begin_write()
+            try:
                 await self._send(memoryview(data))
+            finally:
+                self._end_write()
         else:
             rest = self.send_now(data)
             if rest is not None:
@@ -143,7 +148,7 @@ class ClientStream(HalfCloseableStream):
         """
         if self._held:
             data, self._held = self._held + data, b""
-        if self._leaving or not self._writable.value:
+        if self._leaving or self._is_writing:
             return memoryview(data)
         if self._write_failed:
             raise trio.BrokenResourceError("a write was cut off")
@@ -155,6 +160,7 @@ class ClientStream(HalfCloseableStream):
         if sent == len(data):
             return None
         self._writable.acquire_nowait()  # without a checkpoint, so that no other write comes first
+        self._is_writing = True
         self._begun = memoryview(data)[sent:]
         return self._begun
 
@@ -166,16 +172,19 @@ class ClientStream(HalfCloseableStream):
     async def send_rest(self, rest: memoryview) -> None:
         """Send what `send_now` left. Raises and breaks the stream like `send_all`."""
         if rest is not self._begun:
-            await self._writable.acquire()
+            await self._begin_write()
         self._begun = None
         try:
             await self._send(rest)
         finally:
-            self._writable.release()
+            self._end_write()
 
     async def wait_send_all_might_not_block(self) -> None:
-        async with self._writable:
+        await self._begin_write()
+        try:
             await trio.lowlevel.wait_writable(self._open_socket())
+        finally:
+            self._end_write()
 
     async def send_eof(self) -> None:
         """Shut the sending direction down."""
@@ -242,6 +251,19 @@ class ClientStream(HalfCloseableStream):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             self.socket.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
+
+    async def _begin_write(self) -> None:
+        """Wait for the turn to write; no checkpoint if it is free, during which another task would
+        take `_is_writing` for false."""
+        try:
+            self._writable.acquire_nowait()
+        except trio.WouldBlock:
+            await self._writable.acquire()
+        self._is_writing = True
+
+    def _end_write(self) -> None:
+        self._writable.release()
+        self._is_writing = not self._writable.value  # another task may have begun to write
 
     def _open_socket(self) -> socket.socket:
         if self.closed.is_set():

@@ -55,7 +55,8 @@ async def accept_websocket(
     """Accept a client at `address` whose upgrade request is `head`. If it is `refused`, its
     connection is then closed with that code.
 
-    The result holds nothing of the request. Raises `BadRequest` if it cannot be accepted.
+    The result has no reference to the request, so that its memory is freed. Raises `BadRequest` if
+    it cannot be accepted.
     """
     request = parse_upgrade(head)
     stream.send_with_next(request.answer)  # in one write with `welcome`

@@ -40,14 +40,14 @@ class Schedule:
         if len(self) > self._limit:
             self._sweep()
 
-    def next(self, now: float, *, away: bool) -> Report | None:
+    def next(self, now: float, *, unavailable: bool) -> Report | None:
         """The report to send next, if its `due` has passed. It stays until its `due` is changed."""
         for heap in (self._ends, self._others):
             # No call between reading and popping: the garbage collector could run in it, and a
             # finalizer could call `add`.
             while heap and (heap[0][2].settled or heap[0][0] != heap[0][2].due):
                 heapq.heappop(heap)
-        if self._ends and self._ends[0][0] <= now and not away:
+        if self._ends and self._ends[0][0] <= now and not unavailable:
             return self._ends[0][2]
         return min(self._ends[:1] + self._others[:1], default=(0.0, 0, None))[2]
 

@@ -93,7 +93,7 @@ class SendQueue:
     def next_at(self, now: float) -> float | None:
         """When `take` may return something; None if nothing is scheduled."""
         self._one_shots.expire(now)
-        report = self._schedule.next(now, away=self.outage.failures > 0)
+        report = self._schedule.next(now, unavailable=self.outage.failures > 0)
         ready = self._one_shots.ready(self._releasing)
         if report is None and not ready:
             return None
@@ -110,7 +110,7 @@ class SendQueue:
         self._one_shots.expire(now)
         paced = 0
         while len(items) < self._batch:
-            report = self._schedule.next(now, away=self.outage.failures > 0)
+            report = self._schedule.next(now, unavailable=self.outage.failures > 0)
             due = report is not None and report.due <= now
             if now < self._paced_until and not (report and due and report.ended):
                 break

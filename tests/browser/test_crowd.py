@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -228,3 +229,16 @@ def test_thousands_of_jobs_can_be_searched_and_scrolled_without_lag(page: Page) 
         expect(rows).to_have_count(20, timeout=LOADED)
         prefix.select_option("")
         expect(rows).to_have_count(4_020, timeout=LOADED)
+
+
+def test_counts_of_a_list_that_was_not_read_to_its_end_say_so(page: Page) -> None:
+    with crowd(20, 2, ended=5_100) as gateway:
+        page.goto(gateway)
+        expect(page.get_by_text("Only the 5,000 most recently")).to_be_visible(timeout=LOADED)
+        expect(page.locator("#summary")).to_have_text("20+ running")
+        page.get_by_role("group", name="Status").get_by_text("Failed").click()
+        expect(page.locator("#found")).to_have_text(re.compile(r"^\d+\+ jobs match$"))
+        # One that was not read.
+        page.get_by_role("group", name="Status").get_by_text("All", exact=True).click()
+        page.get_by_label("Search jobs").fill("old:0001")
+        expect(page.get_by_role("progressbar", name="old:0001")).to_be_visible(timeout=LOADED)

@@ -125,6 +125,10 @@ def test_a_long_error_is_shown_in_full_and_can_be_copied(page: Page, served: Ser
     row.get_by_role("link").click()
     block = page.get_by_role("region", name="Error")
     expect(block).to_contain_text("Traceback (most recent call last):")
+    below = "(text) => text.scrollHeight - text.clientHeight - text.scrollTop"
+    text = block.get_by_text("Traceback (most recent call last):")
+    assert text.evaluate("(text) => text.scrollHeight > text.clientHeight")
+    assert text.evaluate(below) < 1, "the reason is at the end"
     block.get_by_role("button", name="Copy").click()
     expect(block.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == error

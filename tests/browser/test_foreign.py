@@ -57,7 +57,7 @@ def proxy(served: Served) -> Iterator[Proxy]:
         yield proxy
 
 
-def each_is(page: Page, condition: str) -> None:
+def expect_each(page: Page, condition: str) -> None:
     """Wait until the connection and the bar of each gateway have been so. Time passes faster."""
     expression = f"""
       Object.entries(seen).filter(([, all]) => !all.some(
@@ -99,7 +99,7 @@ def test_nothing_else_counts(
         nothing_counts(page, "", "connecting…")
         page.evaluate(FORGET)
         proxy.instead = {}
-        each_is(page, f"state === 'live' && transport === '{transport}' && figure === '45%'")
+        expect_each(page, f"state === 'live' && transport === '{transport}' && figure === '45%'")
 
         # While a gateway is in use: over HTTP there is another request, over a WebSocket none.
         page.evaluate(FORGET)
@@ -116,12 +116,12 @@ def test_nothing_else_counts(
         page.evaluate(FORGET)
         served.report("video:42", percent=50, lease=LONG)
         proxy.instead = {}
-        each_is(page, "state === 'live' && figure === '50%'")
+        expect_each(page, "state === 'live' && figure === '50%'")
 
 
 def nothing_counts(page: Page, figure: str, waiting: str) -> None:
     """Each bar soon says that it waits, and nothing else for as long as it does."""
-    each_is(page, f"state !== 'live' && figure === '{figure}' && time === '{waiting}'")
+    expect_each(page, f"state !== 'live' && figure === '{figure}' && time === '{waiting}'")
     page.evaluate(FORGET)
     for _ in range(40):  # each transport has been tried by then
         page.clock.run_for(1_000)

@@ -143,3 +143,20 @@ def test_rows_are_hidden_behind_the_header(page: Page, served: Served) -> None:
     for top in range(150, 250, 10):
         page.evaluate(f"scrollTo(0, {top})")
         assert header.screenshot() == before, f"scrolled by {top} pixels"
+
+
+def test_with_forced_colours_the_chosen_status_and_the_connection_stand_out(
+    page: Page, jobs: Served
+) -> None:
+    page.emulate_media(forced_colors="active")
+    page.goto(jobs.url)
+    page.get_by_role("group", name="Status").get_by_text("Running").click()
+    background = "(node) => getComputedStyle(node).backgroundColor"
+    chips = page.locator(".chips span").all()
+    colours = {chip.inner_text().split()[0]: chip.evaluate(background) for chip in chips}
+    chosen = colours.pop("Running")
+    assert chosen not in colours.values()
+    light = page.get_by_role("banner").locator(".dot")
+    assert light.evaluate(background) != light.evaluate(
+        "(node) => getComputedStyle(node.parentElement).backgroundColor"
+    )

@@ -13,11 +13,13 @@ import pytest
 
 from .bundled import MODULES, bundle
 from .chromium import Complaints, Locator, Page, expect
+from .foreign import PAGES
 from .proxy import Proxy
 from .served import Served
 from .site import serve_site
+from .test_outages import LUCKY
 from .test_recipes import htmx
-from .test_tokens import SECRET, mint
+from .test_tokens import RETURNED, SECRET, mint
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -179,6 +181,77 @@ def test_another_users_page_shows_nothing_of_the_previous_user(
     page.evaluate("async (client) => (await import(client)).logout()", f"{guarded.url}/client.js")
     expect(page.get_by_text("37%", exact=True)).to_have_count(0)
     expect(page.get_by_text("not connected")).to_be_visible()
+    expect(page.get_by_text("Nobody has reported")).to_have_count(0)
+
+
+USERS = """<script type="module">
+  import * as client from '{gateway}/client.js';
+  globalThis.client = client;
+  globalThis.tokens = {tokens};
+  globalThis.user = 'ann';
+  globalThis.login = () => async () => tokens[user];
+  client.configure({{ gateway: '{proxy}/ws', token: login() }});
+</script>"""
+
+
+LOG_IN = "client.configure({ token: login() })"
+
+
+@pytest.mark.parametrize(
+    ("order", "change", "transport"),
+    [
+        ("cut first", LOG_IN, "websocket"),
+        ("cut first", "client.configure({ token: tokens.ben })", "websocket"),
+        ("cut first", f"client.logout(); {LOG_IN}", "sse"),
+        ("user first", f"{LOG_IN}; void client.renew(); client.logout(); client.renew()", "sse"),
+        ("user first", LOG_IN, "websocket"),
+        ("after the outage", LOG_IN, "sse"),
+    ],
+)
+def test_another_user_in_an_outage(
+    complaints: Complaints,
+    page: Page,
+    guarded: Served,
+    site: ExitStack,
+    order: str,
+    change: str,
+    transport: str,
+) -> None:
+    complaints.expect("WebSocket connection to|ERR_|Failed to load|CORS")
+    guarded.report("video:42", percent=37)
+    guarded.report("other:1", percent=62)
+    proxy = site.enter_context(Proxy(guarded.url))
+    proxy.refuse_upgrades = transport == "sse"
+    tokens = {
+        user: mint("--watch", f"{prefix}:*", "--subject", user)
+        for user, prefix in (("ann", "video"), ("ben", "other"))
+    }
+    users = USERS.format(gateway=guarded.url, proxy=proxy.url, tokens=json.dumps(tokens))
+    other = '<job-progress job="other:1"></job-progress>'
+    page.add_init_script(LUCKY)
+    page.goto(site.enter_context(serve_site(PAGE.format(head=users, more=other))))
+    expect(page.get_by_text("37%", exact=True)).to_be_visible()
+    expect(page.get_by_text("Nobody has reported")).to_have_count(1)
+
+    log_in = f"user = 'ben'; {change}"
+    if order == "user first":
+        page.evaluate(log_in)
+    proxy.instead = {"127.0.0.1": PAGES["nginx 502"]}
+    proxy.cut()
+    if order != "user first":
+        expect(page.get_by_text("reconnecting…").first).to_be_visible()
+    if order == "after the outage":
+        proxy.instead = {}
+    if order != "user first":
+        page.evaluate(log_in)
+    expect(page.get_by_text("37%", exact=True)).to_have_count(0)
+    if order == "cut first":  # nobody has said that a job is unknown
+        expect(page.get_by_text("Nobody has reported")).to_have_count(0)
+        expect(page.get_by_text(re.compile("connecting…"))).to_have_count(2)
+    proxy.instead = {}
+    expect(page.get_by_text("62%", exact=True)).to_be_visible(timeout=RETURNED)
+    expect(page.get_by_text("Nobody has reported")).to_have_count(1)
+    expect(page.get_by_text("37%", exact=True)).to_have_count(0)
 
 
 @pytest.mark.parametrize("transport", ["websocket", "http"])

@@ -106,7 +106,7 @@ class Client:
                 return False
         return True
 
-    async def comes_to_show(self, events: list[Event]) -> None:
+    async def wait_until_shown(self, events: list[Event]) -> None:
         with trio.fail_after(30):
             while not self.shows(events):
                 await self.sink.written.wait()
@@ -125,8 +125,8 @@ async def test_a_set_converges_to_the_filtered_list(bench: Bench, seed: int) -> 
         nursery.start_soon(second.run, node)
         await churn(random, bench, 20)
         events = await everything(bench.broker)
-        await first.comes_to_show(events)
-        await second.comes_to_show(events)
+        await first.wait_until_shown(events)
+        await second.wait_until_shown(events)
         for (_, seq), (prev, _) in zip(_positions(first), _positions(first)[1:], strict=False):
             assert prev == seq
         nursery.cancel_scope.cancel()

@@ -394,7 +394,7 @@ async def test_a_set_beyond_its_limit_keeps_the_newest_jobs_and_has_more(
     await settled()
     received = client.sink.of("set")[-1]
     assert received["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
-    await trio.sleep(harness.node.limits.compare_interval * 1.3)  # and after it was read again
+    await trio.sleep(harness.node.limits.compare_interval * 1.3)  # and the same after another scan
     await settled()
     assert client.sink.of("set")[-1]["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
 

@@ -156,7 +156,7 @@ async def test_a_stop_button_and_an_end_at_the_same_time_are_one_end_at_all_clie
         follower = Follower()
         async with open_client(port_of(url), patience=4 * PATIENCE) as client:
             await client.receive_type("welcome")
-            await client.ask("watch_set", prefix="race:", limit=200)
+            await client.request("watch_set", prefix="race:", limit=200)
             task_status.started()
             while len(ends[node]) < RACES:
                 frame = await client.receive_type("progress")

@@ -136,7 +136,7 @@ class _JobRules:
         if self.held == UNSEEN:
             yield "duplicate", "another message that the job is unknown"
         if self.state is not None and self.state["status"] in FINAL:
-            yield "end taken back", f"unknown, after {_brief(self.at, self.state)}"
+            yield "end taken back", f"unknown, after {_describe(self.at, self.state)}"
 
     def _follows(self, position: Position, prev: int | None) -> Broken:
         """Check that it continues from the client's position. `prev` is None for a snapshot."""
@@ -172,7 +172,7 @@ class _JobRules:
         before = self.state
         if before is None or before["attempt"] < state["attempt"]:
             return
-        step = f"{_brief(position, state)} after {_brief(self.at, before)}"
+        step = f"{_describe(position, state)} after {_describe(self.at, before)}"
         was_final = before["status"] in FINAL
         if was_final and (state["status"], state["attempt"]) != (
             before["status"],
@@ -187,7 +187,7 @@ class _JobRules:
             yield "backwards", step
 
 
-def _brief(position: Position, state: Json) -> str:
+def _describe(position: Position, state: Json) -> str:
     shown = {name: state[name] for name in ("status", "attempt", "health", "done") if name in state}
     return f"{position} {shown}"
 

@@ -24,10 +24,10 @@ def add(schedule: Schedule, report: Report, due: float) -> None:
     schedule.add(report)
 
 
-def order(schedule: Schedule, now: float, *, away: bool = False) -> str:
+def order(schedule: Schedule, now: float, *, unavailable: bool = False) -> str:
     """Take all due reports, in order."""
     taken = ""
-    while (found := schedule.next(now, away=away)) is not None and found.due <= now:
+    while (found := schedule.next(now, unavailable=unavailable)) is not None and found.due <= now:
         taken += found.job
         found.due = inf
     return taken
@@ -42,12 +42,12 @@ def schedule() -> Schedule:
 
 
 def test_the_report_that_is_due_longest_comes_first(schedule: Schedule) -> None:
-    found = schedule.next(0.0, away=False)
+    found = schedule.next(0.0, unavailable=False)
     assert found is not None
     assert (found.job, found.due) == ("a", 1.0)
     assert order(schedule, 1.0) == "a"
     assert order(schedule, 9.0) == "bc"
-    assert schedule.next(9.0, away=False) is None
+    assert schedule.next(9.0, unavailable=False) is None
 
 
 def test_a_due_end_comes_first(schedule: Schedule) -> None:
@@ -60,7 +60,7 @@ def test_a_due_end_comes_first(schedule: Schedule) -> None:
 
 def test_during_an_outage_ends_wait_for_their_turn(schedule: Schedule) -> None:
     add(schedule, report("X", ended=True), 1.5)
-    assert order(schedule, 5.0, away=True) == "aXbc"
+    assert order(schedule, 5.0, unavailable=True) == "aXbc"
 
 
 def test_an_overdue_end_waits_for_its_turn(schedule: Schedule) -> None:

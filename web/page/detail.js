@@ -86,6 +86,7 @@ export class Detail {
     this.#paint();
     if (!this.#dialog.open) this.#dialog.showModal();
     this.#dialog.scrollTop = 0;
+    this.#showEndOfError();
   }
 
   /** Update its times; called once a second. */
@@ -98,6 +99,12 @@ export class Detail {
     this.#stop = () => {};
     this.#watched = null;
     this.job = null;
+  }
+
+  /** Scroll to it, because the reason is usually there. */
+  #showEndOfError() {
+    const text = this.#find('detail-error-text');
+    text.scrollTop = text.scrollHeight;
   }
 
   #paint = () => {
@@ -119,7 +126,7 @@ export class Detail {
     this.#showFacts(state, now);
     this.#showEvents();
     this.#find('detail-error').hidden = !state?.error;
-    setText(this.#find('detail-error-text'), state?.error ?? '');
+    if (setText(this.#find('detail-error-text'), state?.error ?? '')) this.#showEndOfError();
     const data = state?.data === undefined ? '' : JSON.stringify(state.data, null, 2);
     setText(this.#find('detail-data'), data);
     this.#find('detail-more').hidden = data === '';

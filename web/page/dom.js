@@ -6,7 +6,9 @@ const COPIED = 2_000;
 
 /** @param {HTMLElement} node @param {string} text */
 export function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  if (node.textContent === text) return false;
+  node.textContent = text;
+  return true;
 }
 
 /**

@@ -164,25 +164,25 @@ function stateOf(job) {
 /** @param {number} shown @param {boolean} filtered */
 function paintCounts(shown, filtered) {
   const counts = known.counts(filter);
+  // If the list was not read to its end, only the jobs that were read are counted.
+  const counted = (/** @type {number} */ n) => `${n}${list.truncated ? '+' : ''}`;
   /** @param {...import('../src/state.js').Look} looks */
   const count = (...looks) => looks.reduce((sum, look) => sum + (counts.get(look) ?? 0), 0);
   for (const chip of tools.querySelectorAll('.chips input')) {
     const look = /** @type {import('../src/state.js').Look} */ (/** @type {HTMLInputElement} */ (chip).value);
     const matching = look === 'stalled' ? count('stalled', 'lost') : count(look);
     const figure = chip.parentElement?.querySelector('b');
-    // If the list was not read to its end, only the jobs that were read are counted.
-    const text = matching > 0 ? `${matching}${list.truncated ? '+' : ''}` : '';
-    if (figure) setText(figure, text);
+    if (figure) setText(figure, matching > 0 ? counted(matching) : '');
     chip.nextElementSibling?.classList.toggle('some', matching > 0);
   }
   const said = /** @type {const} */ (['running', 'stalled', 'lost', 'queued'])
     .filter((look) => count(look) > 0)
-    .map((look) => t(`{n} ${look}`, { n: count(look) }))
+    .map((look) => t(`{n} ${look}`, { n: counted(count(look)) }))
     .join(' · ');
   setText(byId('summary'), said);
-  setText(byId('found'), filtered && answered ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: shown }) : '');
+  setText(byId('found'), filtered && answered ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: counted(shown) }) : '');
   const running = count('running');
-  const title = `${running > 0 ? t('{n} running', { n: running }) : t('Jobs')} · progress-gateway`;
+  const title = `${running > 0 ? t('{n} running', { n: counted(running) }) : t('Jobs')} · progress-gateway`;
   if (document.title !== title) document.title = title;
 }
 

@@ -162,8 +162,8 @@ export class Jobs {
       if (entry.listeners.size === 0) this.#entries.delete(job);
       else if (entry.watched !== null) {
         reset(entry);
-        publish(entry, { job, epoch: null, seq: 0, state: null, denied: null, snapshot: true });
-        entry.watched = null;
+        entry.watched = null; // not that the job is unknown to the gateway, which has not said so
+        callAll([...entry.listeners], Object.freeze({ job, epoch: null, seq: 0, state: null, denied: null, snapshot: true }));
       }
     }
   }

@@ -81,7 +81,7 @@ class Cursor:
         self.feed, self.entry_id, self.number = feed, feed.last, feed.number
 
     def take(self, entries: Sequence[Entry]) -> tuple[list[Event], list[str]]:
-        """The events in `entries`, and what was wrong with them: a line for the log each.
+        """The events in `entries`, and a line for the log for each problem in them.
 
         If anything was wrong, events may be missing before, between or after them. Events of an
         earlier generation are left out, because their positions are void; a reader of their jobs

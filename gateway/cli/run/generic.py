@@ -208,6 +208,6 @@ def _in_json(text: str) -> Sighting | None:
     share = match["key"].lower().replace("_", "") in ("percentdone", "progress", "fraction")
     if share and value <= 1:
         if value == 1 and "." not in match["value"] and match["key"] == "progress":
-            return None  # of 1, or of 100?
+            return None  # 1 may mean 1 % or 100 %
         value *= 100
     return Sighting(percent=value) if value <= 100 else None

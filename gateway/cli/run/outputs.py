@@ -171,10 +171,10 @@ class Outputs:
 
 
 def _read(source: int) -> bytes:
-    """What has come; nothing at the end."""
+    """Read the available bytes; empty at the end."""
     try:
         return os.read(source, READ_SIZE)
-    except OSError:  # EIO: nobody has the other side of the terminal open any more
+    except OSError:  # EIO: all processes have closed the other side of the terminal
         return b""
 
 
@@ -185,7 +185,7 @@ def _write(sink: int, data: bytes) -> bool:
         while rest:
             try:
                 rest = rest[os.write(sink, rest) :]
-            except BlockingIOError:  # somebody has set our terminal or pipe so
+            except BlockingIOError:  # another process has made our terminal or pipe non-blocking
                 select.select([], [sink], [])
     except OSError:
         return False

@@ -76,9 +76,9 @@ class DryRun:
 
     def update(self, **fields: Any) -> None:
         """Print the fields that are new."""
-        said = {("percent" if k == "overall" else k): v for k, v in fields.items()}
-        if said.keys() - {"message"}:
-            self._print(", ".join(f"{name} {value}" for name, value in said.items()))
+        shown = {("percent" if k == "overall" else k): v for k, v in fields.items()}
+        if shown.keys() - {"message"}:
+            self._print(", ".join(f"{name} {value}" for name, value in shown.items()))
 
     @property
     def request(self) -> None:
@@ -108,4 +108,4 @@ class DryRun:
         return self
 
     def _print(self, text: str) -> None:
-        print(f"gateway: {text}", file=sys.stderr, flush=True)  # noqa: T201 - asked for
+        print(f"gateway: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the purpose of this option

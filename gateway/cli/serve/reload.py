@@ -49,7 +49,7 @@ async def reload_on_sighup(
             try:
                 await _reload(node, file)
             except (OSError, UnicodeDecodeError, InvalidSettings) as error:
-                log.error("reload failed, keeping the current keys and limits: %s", error)  # noqa: TRY400 - the text is all there is to say
+                log.error("reload failed, keeping the current keys and limits: %s", error)  # noqa: TRY400 - the text is sufficient
             notify("READY=1")
 
 

@@ -124,8 +124,8 @@ async def _serve(
         nursery.start_soon(Collector().run)
         await nursery.start(reload_on_sighup, gateway.node, file)
         for what, text in (
-            *summary.of_access(gateway.node.authenticator),
-            summary.of_jobs(broker_url),
+            *summary.describe_access(gateway.node.authenticator),
+            summary.describe_broker(broker_url),
         ):
             log.info("%s: %s", what, text)
         if not supervised:

@@ -106,7 +106,7 @@ def internal_binds(bind: str | None, processes: int) -> list[str]:
 async def _supervise(servers: Sequence[ServerProcess], bind: str, internal: Sequence[str]) -> None:
     async with trio.open_nursery() as nursery:
         # Closed as soon as the supervisor is to exit, so that new connections are refused and do
-        # not wait in vain.
+        # not wait for nothing.
         with ExitStack() as listening:
             for server, sockets in zip(servers, await open_sets(bind, len(servers)), strict=True):
                 server.public = [listening.enter_context(sock) for sock in sockets]

@@ -1,10 +1,10 @@
 """A pair of sockets between a server process of `gateway serve --processes N` and its supervisor.
 
-The server process sends what it would send to systemd (`systemd.py`), a line each, and a
-watchdog message again and again; silence means that it hangs. The supervisor sends nothing:
-when its end closes, because it wants the process to drain or because it died, the process
-drains. A signal can do neither: a killed supervisor sends none, and a second SIGTERM (from a
-terminal or systemd) means "stop at once".
+The server process sends what it would send to systemd (`systemd.py`), a line each, and a watchdog
+message again and again; silence means that it hangs. The supervisor sends nothing: when its end
+closes, because it wants the process to drain or because it died, the process drains. Signals are
+not sufficient for that: a killed supervisor sends none, and a second SIGTERM (from a terminal or
+systemd) means "stop at once".
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ async def follow(url: str, known: JobStates, *, mode: Mode, token: Token, displa
         window = client.window or window
         if trio.current_time() - started >= STABLE_AFTER or client.gateway_drains:
             failures = 0
-        pause = backoff(failures, window, random.random())  # noqa: S311 - luck, not secrecy
+        pause = backoff(failures, window, random.random())  # noqa: S311 - not for secrecy
         failures += 1
         display.disconnected(why, pause)
         await trio.sleep(pause)

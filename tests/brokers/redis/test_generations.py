@@ -326,7 +326,7 @@ async def test_a_restored_request_is_delivered_only_if_it_was_not_acknowledged(
     stage: str, broker: RedisBroker, server: Server
 ) -> None:
     await broker.publish("a", Update(accepts=("cancel",)))
-    await broker.publish("a", RequestUpdate(ask=Request(id="r", verb="cancel")))
+    await broker.publish("a", RequestUpdate(request=Request(id="r", verb="cancel")))
     if stage != "open":
         refused = "not now" if stage == "refused" else None
         await broker.publish("a", Update(attempt=1, ack="r", refused=refused))
@@ -337,7 +337,7 @@ async def test_a_restored_request_is_delivered_only_if_it_was_not_acknowledged(
     result = await broker.publish("a", Update(attempt=1))
     assert (result.request is not None) == (stage == "open")
     for id_, applied in (("r", False), ("s", stage == "refused")):  # only a refused cancel ends
-        ask = RequestUpdate(ask=Request(id=id_, verb="cancel"))
+        ask = RequestUpdate(request=Request(id=id_, verb="cancel"))
         assert (await broker.publish("a", ask)).applied == applied
 
 
@@ -345,7 +345,7 @@ async def test_a_restored_request_of_a_sender_who_may_not_ask_all_below_is_not_p
     broker: RedisBroker, server: Server
 ) -> None:
     await broker.publish("a", Update(children=2, accepts=("cancel",)))
-    await broker.publish("a", RequestUpdate(ask=Request(id="r", verb="cancel", alone=True)))
+    await broker.publish("a", RequestUpdate(request=Request(id="r", verb="cancel", alone=True)))
     seen = (await broker.read(["a"]))["a"]
     server.client.flushall()
     await restore(server, [seen])

@@ -155,7 +155,7 @@ async def test_the_reason_of_a_refusal_is_shown_everywhere(
             lines = [text for text in said if text.startswith("Redis refuses") and kind in text]
             findings = {finding.what: finding for finding in await checked(server.url)}
         assert findings["trial"].grade == "FAIL"
-        assert kind in findings["trial"].said
+        assert kind in findings["trial"].text
         assert len(lines) == 1
         await answers(http.post, "/api/jobs/a", json={"percent": 6})
         await answers(http.get, "/readyz")
@@ -200,7 +200,7 @@ async def test_a_server_that_refuses_every_command_is_reported(
         ready = await http.get("/readyz")
         assert (ready.status_code, kind in ready.json()["detail"]) == (503, True)
         (finding,) = await checked(url)
-    assert (finding.grade, kind in finding.said) == ("FAIL", True)
+    assert (finding.grade, kind in finding.text) == ("FAIL", True)
     warnings = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
     assert any(kind in text for text in warnings)
 
@@ -225,7 +225,7 @@ async def test_the_documented_acl_user_suffices_for_a_node(server: Server) -> No
         found = {finding.what: finding for finding in await checked(url, tokens=True)}
         assert found["trial"].grade == "OK"
         assert (found["functions"].grade, found["keys"].grade) == ("WARN", "OK")
-        assert "not examined" in found["keys"].said
+        assert "not examined" in found["keys"].text
     finally:
         server.client.acl_deluser("gateway")
 
@@ -301,5 +301,5 @@ async def test_check_reports_foreign_keys(server: Server) -> None:
         server.client.set("progressive", "another's")
         (keys,) = [one for one in await checked(server.url) if one.what == "keys"]
         assert keys.grade == "WARN"
-        assert ": 5 are not the gateway's" in keys.said
+        assert ": 5 are not the gateway's" in keys.text
         assert server.client.get("progress:something") == b"x"

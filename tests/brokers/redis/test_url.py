@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.brokers.redis.url import Address, parse_address
-from gateway.cli.summary import of_jobs
+from gateway.cli.summary import describe_broker
 
 
 def shown(address: Address) -> tuple[object, ...]:
@@ -53,7 +53,7 @@ def test_the_repr_of_an_address_has_no_password() -> None:
 
 def test_the_description_of_an_address() -> None:
     """The description of the Redis that a node logs at its start."""
-    assert of_jobs("redis://u:secret@h") == ("jobs", "in Redis, server h:6379")
+    assert describe_broker("redis://u:secret@h") == ("jobs", "in Redis, server h:6379")
 
 
 @pytest.mark.parametrize(
