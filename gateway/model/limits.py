@@ -101,7 +101,8 @@ class Limits:
     """Size of a request body; 413 above it. Enough for an update with every field at its limit,
     escaped."""
     max_batch: int = _count(1_000)
-    """Updates in one request; 400 above it. A worker sends up to 500. Each takes some 0.05 ms."""
+    """Updates in one request; 400 above it. A worker sends up to 1,000, and fewer after a 400. Each
+    takes some 0.05 ms."""
     max_batch_body: int = _bytes(256 * 1024)
     """Size of a request body with a batch of updates; 413 above it. Enough for 1,000 usual
     updates."""

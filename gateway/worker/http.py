@@ -13,7 +13,7 @@ from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .limits import BATCH_BYTES, MAX_ANSWER, REQUEST
+from .limits import BATCH, BATCH_BYTES, MAX_ANSWER, REQUEST
 from .publisher import (
     NotConnected,
     Outcome,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["canonical", "check", "connect"]
 
 _AGAIN = frozenset((408, 425, 429))  # try again later, like all of 5xx
+_SPLIT = frozenset((400, 413))  # over the gateway's max_batch, or its max_batch_body
 _PROBLEM = "application/problem+json"  # the content type of a gateway's errors (RFC 9457)
 _EXPIRED = 401  # try again later if the token is in a file, which will be replaced
 
@@ -74,6 +75,10 @@ def connect(url: str, token: Token) -> Publisher:
     return HttpPublisher(url, token)
 
 
+class _TooLarge(Rejected):
+    """Perhaps the request has more than the gateway takes at a time."""
+
+
 class HttpPublisher:
     """Posts to one gateway."""
 
@@ -101,14 +106,21 @@ class HttpPublisher:
         else:
             self._make = partial(HTTPConnection, host, port, timeout=REQUEST)
         self._connection = self._make()
+        self._most = BATCH
+        """Updates per request: fewer if the gateway has refused as many."""
 
     def publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
-        """Post the updates in as few requests as their size allows. Stops after a failed
-        request."""
+        """Post the updates in as few requests as their size and the gateway allow. Stops after a
+        failed request."""
         outcomes: list[Outcome] = []
-        for size, body in _bodies(updates):
+        for size, body in _bodies(updates, most=self._most):
             try:
                 outcomes += self._post(body, size)
+            except _TooLarge as error:
+                if size > 1:
+                    self._most = size // 2
+                    return outcomes + self.publish(updates[len(outcomes) :])
+                outcomes.append(error)
             except (Unreachable, Rejected) as error:
                 outcomes += [error] * (len(updates) - len(outcomes))
                 break
@@ -165,14 +177,17 @@ class HttpPublisher:
                 self.close()
 
 
-def _bodies(updates: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[tuple[int, bytes]]:
-    """Request bodies of at most `BATCH_BYTES`, each with its number of updates."""
+def _bodies(
+    updates: Sequence[tuple[str, dict[str, Any]]], *, most: int
+) -> Iterator[tuple[int, bytes]]:
+    """Request bodies of at most `most` updates and `BATCH_BYTES`, each with its number of
+    updates."""
     texts: list[bytes] = []
     size = 0
     for job, fields in updates:
         whole = {"job": job} | fields
         text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
-        if texts and size + len(text) > BATCH_BYTES:
+        if texts and (len(texts) == most or size + len(text) > BATCH_BYTES):
             yield len(texts), b"[%b]" % b",".join(texts)
             texts, size = [], 0
         texts.append(text)
@@ -207,7 +222,7 @@ def _outcomes(
     if response.getheader("Content-Type") != _PROBLEM or document.get("status") != status:
         # Probably the answer of a proxy while the gateway is being restarted.
         raise Unreachable(f"{problem}, but not the answer of a gateway")
-    raise Rejected(problem)
+    raise (_TooLarge if status in _SPLIT else Rejected)(problem)
 
 
 def _outcome(element: Any, again: frozenset[int]) -> Outcome:

@@ -17,7 +17,7 @@ from .served import Served
 from .site import serve_site
 
 NOTICED = 20_000
-"""Milliseconds for a ping that is not answered (5 s), and dialling again after it."""
+"""Milliseconds for a ping that is not answered (5 s), and the reconnect after it."""
 CUT = "ERR_INTERNET_DISCONNECTED|ERR_CONNECTION|ERR_FAILED|ERR_TIMED_OUT|WebSocket connection to"
 
 VISIBILITY = """
@@ -65,7 +65,7 @@ def test_a_page_is_current_seconds_after_the_laptop_wakes(
     expect(row_of(page, "video:42")).to_contain_text("30%")
     expect(connection_of(page)).to_have_text("Live")
 
-    proxy.swallow()  # nobody tells a sleeping machine that its connections are gone
+    proxy.swallow()  # a sleeping machine is not notified that its connections have ended
     served.report("video:42", percent=80, message="while you slept")
     proxy.heal()
     page.clock.fast_forward("03:00:00")
@@ -90,7 +90,7 @@ def test_a_tab_hidden_for_minutes_is_live_when_it_is_shown(page: Page, served: S
 
     page.evaluate(VISIBILITY, "hidden")
     for minute in range(1, 11):
-        page.clock.fast_forward("01:00")  # a hidden tab's timers ring once a minute
+        page.clock.fast_forward("01:00")  # a hidden tab's timers fire once a minute
         served.report("video:42", percent=10 + minute)
         expect(bar_of(page, "video:42")).to_have_attribute("aria-valuenow", str(10 + minute))
     page.evaluate(VISIBILITY, "visible")

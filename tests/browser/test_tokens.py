@@ -29,7 +29,7 @@ SECRET = secrets.token_urlsafe(32)
 GRACE = "[limits]\nexpiry_grace = 0.5\n"
 """Seconds from the expiry of a token to the end of its connection."""
 RETURNED = 20_000
-"""Milliseconds for dialling again: somewhere in the gateway's retry window, on a busy machine."""
+"""Milliseconds for a reconnect within the gateway's retry window, on a busy machine."""
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -61,7 +61,7 @@ def mint(*claims: str, ttl: str = "1h") -> str:
 
 
 def over_in(seconds: float) -> str:
-    """A token that the gateway takes for so many seconds more."""
+    """A token that the gateway accepts for so many seconds."""
     (key,) = read_keys(SECRET, source="the test")
     return tokens.mint(key, now=time.time() - LEEWAY, ttl=seconds, watch=["video:*"])
 
@@ -84,7 +84,7 @@ def login(seconds: float, *, failures: int) -> Callable[[], str]:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    """A gateway that asks for tokens."""
+    """A gateway that requires tokens."""
     settings = tmp_path / "gateway.toml"
     settings.write_text(GRACE)
     options = ("--secret", SECRET, "--config", str(settings))
@@ -93,7 +93,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 def said_of_connection(page: Page) -> Locator:
-    """What the shop's page says: state, transport, code of the last ending."""
+    """The text on the shop's page: state, transport, last close code."""
     return page.get_by_role("status", name="Connection")
 
 

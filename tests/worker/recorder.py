@@ -9,7 +9,8 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from gateway import Gateway, serve_gateway
+from gateway import Gateway, Limits, serve_gateway
+from gateway.model.limits import DEFAULT_LIMITS
 from gateway.model.state import State
 
 from .fake_gateway import DEADLINE
@@ -22,7 +23,8 @@ class Recorder:
 
     url: str
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._changed = threading.Condition()
         self._states: dict[str, list[State]] = {}
         self._ready = threading.Event()
@@ -70,7 +72,7 @@ class Recorder:
         self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
-            gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0")
+            gateway: Gateway = await nursery.start(serve_gateway, "127.0.0.1:0", None, self._limits)
             async with gateway.node.broker.feed() as feed:
                 self.url = gateway.url
                 self._ready.set()

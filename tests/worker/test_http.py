@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway import Job
+from gateway import Job, Limits
 from gateway.model.constants import MAX_ARGS, MAX_REQUEST_ID
 from gateway.worker import publisher
 from gateway.worker.http import HttpPublisher
@@ -299,3 +299,20 @@ def test_the_largest_answer_is_read(fake_gateway: FakeGateway, carrier: HttpPubl
     fake_gateway.plan.append(lambda _: (200, {}, body))
     outcomes = carrier.publish([(f"job{number}", {"run": "r"}) for number in range(BATCH)])
     assert [getattr(outcome, "request", outcome) for outcome in outcomes] == [request] * BATCH
+
+
+@pytest.mark.parametrize("limits", [Limits(max_batch=7), Limits(max_batch_body=2_000)])
+def test_a_batch_is_split_for_a_gateway_that_takes_fewer_updates(limits: Limits) -> None:
+    recorder = Recorder(limits)
+    try:
+        carrier = HttpPublisher(recorder.url, None)
+        updates = [(f"job:{n}", FIELDS | {"message": 100 * "x"}) for n in range(50)]
+        for _ in range(2):
+            outcomes = carrier.publish(updates)
+            assert [type(outcome) for outcome in outcomes] == [PublishResult] * 50
+        too_large = carrier.publish([("job:1", FIELDS | {"data": 70_000 * "x"}), *updates])
+        assert isinstance(too_large[0], Rejected)
+        assert [type(outcome) for outcome in too_large[1:]] == [PublishResult] * 50
+        carrier.close()
+    finally:
+        recorder.close()
