@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -225,3 +226,48 @@ def test_setting_the_clock_changes_no_times(
         expect(bar).to_contain_text("it was set again", timeout=NOTICED)
         expect(bar).to_contain_text(left)
         expect(page.locator("job-progress[stale]")).to_have_count(0)
+
+
+IDS = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<link rel="icon" href="data:,">
+<title>A shop</title>
+<script type="module" src="{gateway}/client.js"></script>
+<job-progress job="a/../b"></job-progress>
+<job-progress job="c/d"></job-progress>
+<job-progress job="e/events"></job-progress>
+</html>
+"""
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", "polling"])
+def test_a_job_is_asked_for_by_its_whole_id(
+    complaints: Complaints, page: Page, served: Served, proxy: Proxy, transport: str
+) -> None:
+    complaints.expect("WebSocket connection to|ERR_|Failed to load resource")
+    proxy.refuse_upgrades = transport != "websocket"
+    proxy.hold_streams = transport == "polling"
+    for job, percent in (("b", 10), ("c/d", 20), ("e", 30), ("e/events", 40)):
+        served.report(job.replace("/events", "%2Fevents"), percent=percent)
+    with serve_site(IDS.format(gateway=proxy.url)) as site:
+        page.goto(site)
+        expect(page.locator("job-progress[job='c/d']")).to_contain_text("20%", timeout=NOTICED)
+        expect(page.locator("job-progress[job='e/events']")).to_contain_text("40%")
+        expect(page.locator("job-progress[job='a/../b'][look='denied']")).to_be_visible()
+
+
+def test_a_gateway_with_a_small_max_frame_is_sent_small_messages(
+    page: Page, tmp_path: Path
+) -> None:
+    settings = tmp_path / "gateway.toml"
+    settings.write_text("[limits]\nmax_frame = 1_024\n")
+    jobs = [f"batch:{number:03}/{'x' * 40}" for number in range(100)]
+    with Served("--config", str(settings)) as served:
+        head = f'<script type="module" src="{served.url}/client.js"></script>'
+        bars = "".join(f'<job-progress job="{job}"></job-progress>' for job in jobs)
+        served.report(jobs[-1].replace("/", "%2F"), percent=37)
+        with serve_site(f"<!doctype html>{head}{bars}") as site:
+            page.goto(site)
+            expect(page.locator("job-progress").last).to_contain_text("37%", timeout=NOTICED)
+            expect(page.locator("job-progress[look='unknown']")).to_have_count(len(jobs) - 1)
