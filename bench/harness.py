@@ -32,11 +32,11 @@ Generate = Callable[[str, str, Run], Figures]
 
 @frozen
 class Outcome:
-    """What came of one server in one workload."""
+    """The outcome of one server in one workload."""
 
     rounds: Sequence[Figures]
     failed: str | None = None
-    """Why it has none, or no more."""
+    """Why there is no figure, or no further one."""
 
     @property
     def medians(self) -> Figures:

@@ -59,7 +59,7 @@ class Server:
     post: Callable[[int, int], bytes] | None = None
     """An HTTP request that publishes to `job:1`, with a number and in so many updates."""
     install: Callable[[], None] = lambda: None
-    """Make sure that it is there. Raises `Unavailable`."""
+    """Install the server if necessary. Raises `Unavailable`."""
     python: bool = False
     """Whether it is one of the Python peers."""
     tier: int = 3

@@ -89,7 +89,7 @@ class Clients:
         return time.monotonic() - began
 
     def stop_reading(self, share: float) -> None:
-        """From now on the first `share` of the clients reads nothing."""
+        """Let the first `share` of the clients stop reading."""
         for fd in list(self._sockets)[: round(len(self._sockets) * share)]:
             self._epoll.unregister(fd)
             self._silent.append(fd)
@@ -131,7 +131,7 @@ class Clients:
     def _count(self, found: Scan) -> None:
         events, oldest, newest = found
         self.total += events
-        # Of digits that are not all there the others tell: they came together.
+        # If a mark is incomplete, use the others, which arrived at the same time.
         oldest, newest = oldest or newest, newest or oldest
         if oldest is None or newest is None:
             self.events += events
@@ -147,7 +147,7 @@ class Clients:
         self.ages.add(now - newest, events - events // 2)
 
     def close(self) -> None:
-        """Leave, all at once."""
+        """Disconnect all clients at once."""
         self._epoll.close()
         for sock in self._sockets.values():
             sock.close()

@@ -32,7 +32,7 @@ class Span:
     events: int
     """Deliveries of what was due in these seconds, whenever they arrived."""
     due: int
-    """How many deliveries there should have been."""
+    """The number of deliveries that were due."""
     p50: float
     p99: float
     """Milliseconds from the time at which an event was due until a client has received it."""
@@ -91,7 +91,7 @@ class Load:
         )
 
     def settle(self, patience: float = 8.0) -> float:
-        """Read what is still on its way; returns when the last of it came."""
+        """Read the events that are still in flight; returns when the last one has arrived."""
         until = time.monotonic() + patience
         quiet_since = time.monotonic()
         while (now := time.monotonic()) < until and now - quiet_since < QUIET:
@@ -111,7 +111,7 @@ class Load:
         return (self.clients.total - before) / (last - began)
 
     def idle(self, seconds: float) -> None:
-        """Publish nothing; only answer."""
+        """Publish nothing; only answer heartbeats."""
         self.publisher.start(0)
         self._turn(seconds)
 

@@ -82,7 +82,7 @@ class _Plain:
 
 
 _HOLE = b"\0" * (len(MARK) + STAMP)
-"""Where the mark goes in what is written once and sent often."""
+"""The place of the mark in a text that is encoded once and sent often."""
 
 
 def payload(job: str) -> bytes:

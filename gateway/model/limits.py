@@ -86,7 +86,7 @@ class Limits:
     """How long a shutdown may take: less than Kubernetes' grace period of 30 s."""
 
     hang_timeout: float = _positive(10.0)
-    """How long a server process of `--processes` may send no sign of life before the supervisor
+    """How long a server process of `--processes` may send no watchdog message before the supervisor
     kills and restarts it; six times as long while it starts. A full garbage collection, or 10,000
     clients that connect at once, may block its loop for 1 to 2 s. Time during which the supervisor
     was suspended too (a sleeping machine, Ctrl-Z) does not count."""

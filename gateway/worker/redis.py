@@ -156,7 +156,7 @@ class RedisPublisher:
             return Rejected(str(answer).removeprefix(UNREADABLE), field="job")
         if isinstance(answer, Exception):
             return Unreachable(self._explain(answer))
-        epoch, seq, attempt, reason, asked = answer
+        epoch, seq, attempt, reason, request = answer
         if reason == b"unknown":
             return Rejected(HINTS["unknown"])
         return PublishResult(
@@ -165,7 +165,7 @@ class RedisPublisher:
             reason.decode() or None,
             epoch=epoch,
             seq=seq,
-            request=json.loads(asked) if asked else None,
+            request=json.loads(request) if request else None,
         )
 
     def close(self) -> None:
@@ -196,7 +196,7 @@ class RedisPublisher:
                 name = f"{shard.prefix}:worker"
                 self._connections[server] = self._servers.connection(shard.feed, name=name)
             connection = self._connections[server]
-            # Does nothing if it is connected. Without it no Sentinel would be asked.
+            # Does nothing if it is connected. Without it no Sentinel would be queried.
             connection.connect()
         except self._broken as error:
             self._forget(server)

@@ -14,7 +14,7 @@ from gateway import Limits, MemoryBroker, Node
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.key_sources import KeySources
 from gateway.auth.permissions import LEEWAY
-from gateway.model.errors import Unauthorized
+from gateway.model.errors import InvalidInput, Unauthorized
 from gateway.model.state import Update
 from gateway.protocol import close_codes
 from gateway.protocol.close_codes import CloseCode
@@ -102,6 +102,13 @@ async def test_a_refused_origin_is_logged_once(
             await authenticator.authenticate(headers)
         reasons.append(str(caught.value))
     assert caplog.messages == [f"connection refused: {reason}" for reason in reasons[:2]]
+
+
+async def test_a_token_that_has_expired_cannot_be_revoked() -> None:
+    authenticator = Authenticator(KeySources(secret=SECRET), clock=lambda: NOW)
+    with pytest.raises(InvalidInput, match="expired"):
+        await authenticator.revoke("t", until=NOW - LEEWAY)
+    await authenticator.revoke("t", until=NOW - LEEWAY + 0.5)
 
 
 async def test_a_client_watches_only_the_jobs_of_its_token(

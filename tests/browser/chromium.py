@@ -54,7 +54,7 @@ FLAGS = (
     "--disable-sync",
 )
 SOON = 10_000
-"""Milliseconds that something may take which happens at once: the machine may be loaded."""
+"""Milliseconds that an immediate effect may take, because the machine may be loaded."""
 
 
 @contextmanager
@@ -88,7 +88,7 @@ class Complaints:
         context.on("weberror", self._error)
 
     def expect(self, pattern: str) -> None:
-        """A complaint that matches this is what the test is about, or follows from it."""
+        """Expect an error that matches this pattern."""
         self._expected.append(re.compile(pattern))
 
     @property

@@ -39,7 +39,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture(autouse=True)
 def complaints(context: BrowserContext) -> Iterator[Complaints]:
-    """What the pages complained of; a test fails by what it did not expect."""
+    """The errors of the pages; a test fails if there is one that it did not expect."""
     from .chromium import Complaints
 
     complaints = Complaints(context)

@@ -1,5 +1,5 @@
-"""What answers in the place of a gateway that is away: pages of proxies, portals, firewalls and
-other applications, as they look on the wire."""
+"""Responses in the place of an unavailable gateway: pages of proxies, portals, firewalls and other
+applications, as bytes."""
 
 from __future__ import annotations
 
@@ -79,4 +79,4 @@ PAGES = {
     ),
     "nothing": b"",
 }
-"""Each is the whole answer to any request; then the connection is closed."""
+"""Each is the complete response to any request; then the connection is closed."""

@@ -25,7 +25,7 @@ job.update(done=int(sys.argv[2]))
 print("reported", flush=True)
 sys.stdin.read()
 """
-"""Reports once, then only beats: all that is left of a worker that computes."""
+"""A worker that reports once, and then only renews its lease."""
 
 
 class Served:
@@ -69,13 +69,13 @@ class Served:
         self._bind = self.url.removeprefix("http://")
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye, and what it knew is lost."""
+        """SIGKILL: no close frames, and its states are lost."""
         if self._running is not None:
             self._running.__exit__(None, None, None)
             self._running = None
 
     def leave(self) -> None:
-        """SIGTERM: it sends its clients away in order, and ends."""
+        """SIGTERM: it drains, and exits."""
         assert self._running is not None
         self._running.tell(signal.SIGTERM)
 

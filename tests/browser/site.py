@@ -40,7 +40,7 @@ def serve_site(
             self.do_GET()
 
         def log_message(self, *args: object) -> None:
-            """Nothing: a test's output is about the test."""
+            """Log nothing, to keep the output of the tests readable."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -1,4 +1,4 @@
-"""What axe-core, which checks pages for accessibility, finds wrong in each state: nothing."""
+"""axe-core, which checks pages for accessibility, finds no violation in any state."""
 
 from __future__ import annotations
 

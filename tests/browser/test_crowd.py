@@ -1,4 +1,4 @@
-"""Many jobs at once: two hundred bars in a hurry, and a list of thousands."""
+"""Many jobs at once: two hundred bars with frequent updates, and a list of thousands."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Work:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """One without the recorder, which looks at every bar in every frame."""
+    """A page without the recorder, which checks every bar in every frame."""
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     yield page
     page.close()

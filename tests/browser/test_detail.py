@@ -36,7 +36,7 @@ def test_the_detail_shows_the_state_and_the_history(page: Page, served: Served) 
     expect(changes.nth(1)).to_contain_text("failed, no disk")
     expect(detail.get_by_role("definition").first).to_have_text("failed")
 
-    page.reload()  # the address says what is looked at
+    page.reload()  # the URL contains the open job
     expect(detail.get_by_role("row").nth(1)).to_contain_text("failed, no disk")
     detail.get_by_role("link", name="batch:1").click()
     expect(page.get_by_role("dialog", name="batch:1")).to_be_visible()

@@ -58,7 +58,8 @@ def proxy(served: Served) -> Iterator[Proxy]:
 
 
 def expect_each(page: Page, condition: str) -> None:
-    """Wait until the connection and the bar of each gateway have been so. Time passes faster."""
+    """Wait until the condition is true for the connection and the bar of each gateway. The page's
+    clock runs faster."""
     expression = f"""
       Object.entries(seen).filter(([, all]) => !all.some(
         ([state, stopped, transport, figure, message, error, time]) => {condition}
@@ -120,7 +121,7 @@ def test_nothing_else_counts(
 
 
 def nothing_counts(page: Page, figure: str, waiting: str) -> None:
-    """Each bar soon says that it waits, and nothing else for as long as it does."""
+    """Each bar soon shows that it is waiting, and nothing else as long as it waits."""
     expect_each(page, f"state !== 'live' && figure === '{figure}' && time === '{waiting}'")
     page.evaluate(FORGET)
     for _ in range(40):  # each transport has been tried by then

@@ -116,7 +116,7 @@ class Quiet(SimpleHTTPRequestHandler):
     """A web server of files, which reports nothing."""
 
     def log_message(self, *args: object) -> None:
-        """Nothing: a test's output is about the test."""
+        """Log nothing, to keep the output of the tests readable."""
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def site() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def guarded() -> Iterator[Served]:
-    """A gateway that asks for tokens."""
+    """A gateway that requires tokens."""
     with Served("--secret", SECRET, token=mint("--publish", "*")) as served:
         yield served
 
@@ -66,7 +66,7 @@ def test_a_bar_follows_the_retry_and_each_end_is_announced_once(
     expect(page.get_by_text("40%", exact=True)).to_be_visible()
     served.report("video:42", status="failed", error="disk full")
     expect(page.get_by_text("disk full", exact=True)).to_be_visible()
-    # Another component that watches the same job is no reason to tell it again.
+    # Another component that watches the same job does not cause another report.
     page.evaluate(
         """() => {
           const bar = document.querySelector('job-progress');
@@ -245,7 +245,7 @@ def test_another_user_in_an_outage(
     if order != "user first":
         page.evaluate(log_in)
     expect(page.get_by_text("37%", exact=True)).to_have_count(0)
-    if order == "cut first":  # nobody has said that a job is unknown
+    if order == "cut first":  # no job is shown as unknown
         expect(page.get_by_text("Nobody has reported")).to_have_count(0)
         expect(page.get_by_text(re.compile("connecting…"))).to_have_count(2)
     proxy.instead = {}

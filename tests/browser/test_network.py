@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from .served import Served
 from .site import serve_site
 
 NOTICED = 20_000
-"""Milliseconds for a ping that is not answered (5 s), and dialling again after it."""
+"""Milliseconds for a ping that is not answered (5 s), and the reconnect after it."""
 CUT = "ERR_INTERNET_DISCONNECTED|ERR_CONNECTION|ERR_FAILED|ERR_TIMED_OUT|WebSocket connection to"
 
 VISIBILITY = """
@@ -64,7 +65,7 @@ def test_a_page_is_current_seconds_after_the_laptop_wakes(
     expect(row_of(page, "video:42")).to_contain_text("30%")
     expect(connection_of(page)).to_have_text("Live")
 
-    proxy.swallow()  # nobody tells a sleeping machine that its connections are gone
+    proxy.swallow()  # a sleeping machine is not notified that its connections have ended
     served.report("video:42", percent=80, message="while you slept")
     proxy.heal()
     page.clock.fast_forward("03:00:00")
@@ -89,7 +90,7 @@ def test_a_tab_hidden_for_minutes_is_live_when_it_is_shown(page: Page, served: S
 
     page.evaluate(VISIBILITY, "hidden")
     for minute in range(1, 11):
-        page.clock.fast_forward("01:00")  # a hidden tab's timers ring once a minute
+        page.clock.fast_forward("01:00")  # a hidden tab's timers fire once a minute
         served.report("video:42", percent=10 + minute)
         expect(bar_of(page, "video:42")).to_have_attribute("aria-valuenow", str(10 + minute))
     page.evaluate(VISIBILITY, "visible")
@@ -225,3 +226,48 @@ def test_setting_the_clock_changes_no_times(
         expect(bar).to_contain_text("it was set again", timeout=NOTICED)
         expect(bar).to_contain_text(left)
         expect(page.locator("job-progress[stale]")).to_have_count(0)
+
+
+IDS = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<link rel="icon" href="data:,">
+<title>A shop</title>
+<script type="module" src="{gateway}/client.js"></script>
+<job-progress job="a/../b"></job-progress>
+<job-progress job="c/d"></job-progress>
+<job-progress job="e/events"></job-progress>
+</html>
+"""
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", "polling"])
+def test_a_job_is_asked_for_by_its_whole_id(
+    complaints: Complaints, page: Page, served: Served, proxy: Proxy, transport: str
+) -> None:
+    complaints.expect("WebSocket connection to|ERR_|Failed to load resource")
+    proxy.refuse_upgrades = transport != "websocket"
+    proxy.hold_streams = transport == "polling"
+    for job, percent in (("b", 10), ("c/d", 20), ("e", 30), ("e/events", 40)):
+        served.report(job.replace("/events", "%2Fevents"), percent=percent)
+    with serve_site(IDS.format(gateway=proxy.url)) as site:
+        page.goto(site)
+        expect(page.locator("job-progress[job='c/d']")).to_contain_text("20%", timeout=NOTICED)
+        expect(page.locator("job-progress[job='e/events']")).to_contain_text("40%")
+        expect(page.locator("job-progress[job='a/../b'][look='denied']")).to_be_visible()
+
+
+def test_a_gateway_with_a_small_max_frame_is_sent_small_messages(
+    page: Page, tmp_path: Path
+) -> None:
+    settings = tmp_path / "gateway.toml"
+    settings.write_text("[limits]\nmax_frame = 1_024\n")
+    jobs = [f"batch:{number:03}/{'x' * 40}" for number in range(100)]
+    with Served("--config", str(settings)) as served:
+        head = f'<script type="module" src="{served.url}/client.js"></script>'
+        bars = "".join(f'<job-progress job="{job}"></job-progress>' for job in jobs)
+        served.report(jobs[-1].replace("/", "%2F"), percent=37)
+        with serve_site(f"<!doctype html>{head}{bars}") as site:
+            page.goto(site)
+            expect(page.locator("job-progress").last).to_contain_text("37%", timeout=NOTICED)
+            expect(page.locator("job-progress[look='unknown']")).to_have_count(len(jobs) - 1)

@@ -1,4 +1,4 @@
-"""What the page shows when a worker or the gateway dies and recovers."""
+"""The page while a worker or the gateway fails and recovers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .locators import bar_of, connection_of, painted_frames, row_of
 from .served import Served, worker
 
 LEASES = 20_000
-"""Milliseconds within which a lease of a second has run out ten times, and been noticed."""
+"""Milliseconds within which ten leases of a second have expired, and the job is lost."""
 LUCKY = "Math.random = () => 0.1"
-"""The client draws how long it waits before it dials again: some five seconds, or with this one."""
+"""Makes the random pause before a reconnect some five seconds long, or as given."""
 DIALS = """
 async () => {
   const { connect } = await import('./src/settings.js');
@@ -22,9 +22,10 @@ async () => {
   });
 }
 """
-"""Notes when the page's own connection last dialled, and at each failure when it meant to."""
+"""Records when the page's own connection last connected, and, at each failure, when it planned to
+reconnect."""
 REDIALLED = 20_000
-"""Milliseconds within which it has dialled again, then."""
+"""Milliseconds within which it has reconnected then."""
 
 
 def test_a_silent_worker_is_shown_as_stalled_lost_and_running_again(
@@ -76,10 +77,10 @@ def test_the_page_recovers_from_a_gateway_that_restarts_empty(
     expect(bar_of(page, "video:42")).to_have_attribute(
         "aria-valuetext", "Running, 70%, reconnecting…"
     )
-    # What has ended stays true, whoever is away.
+    # A final state is not stale, whatever is unavailable.
     expect(row_of(page, "done:1")).to_contain_text("Succeeded")
     expect(row_of(page, "done:1")).not_to_contain_text("reconnecting…")
-    # However often it dials in vain, it does not pretend in between that all is well.
+    # During repeated failed attempts to connect it is never shown as live.
     for _ in range(2):
         page.wait_for_event("websocket", timeout=REDIALLED)
     away = [frame.time for frame in painted_frames(page, "video:42")]
@@ -113,5 +114,5 @@ def test_the_page_reconnects_as_soon_as_the_gateway_answers(
 
     served.start()
     expect(connection_of(page)).to_have_text("Live")
-    # The list is asked for every two seconds: it tells before the time has come.
+    # The list is requested every two seconds, so its success causes the reconnect earlier.
     assert page.evaluate("dialled") < page.evaluate("offline.at(-1)")

@@ -54,7 +54,7 @@ def show(page: Page, served: Served, app: str) -> Iterator[Show]:
 
 @pytest.fixture
 def said(page: Page) -> list[dict[str, Any]]:
-    """What the page has said to the gateway so far; fails if it opens a second socket."""
+    """The commands that the page has sent so far; fails if it opens a second socket."""
     said: list[dict[str, Any]] = []
     sockets: list[str] = []
 
@@ -77,7 +77,7 @@ def soon(page: Page, true: Callable[[], bool]) -> None:
     give_up_at = monotonic() + SOON / 1000
     while not true():
         assert monotonic() < give_up_at, "it never came true"
-        page.wait_for_timeout(20)  # the page's events are only heard while Playwright waits
+        page.wait_for_timeout(20)  # Playwright delivers the page's events only while it waits
 
 
 def bars_of(page: Page) -> Locator:
@@ -128,7 +128,7 @@ def test_server_rendered_html_is_hydrated(page: Page, served: Served, show: Show
     assert "connecting" in html
 
     served.report("video:42", percent=64)
-    show("App", strict=False, html=html)  # React complains of what does not match
+    show("App", strict=False, html=html)  # React warns if the markup does not match
     expect(bars_of(page)).to_have_text(["running 64% "] * 2)
 
 
@@ -169,7 +169,7 @@ def test_a_mounted_job_follows_its_retry_and_each_end_is_reported_once(
     log = page.get_by_role("listitem")
     expect(log).to_have_text([f"{who}: {end}" for end in first for who in ("option", "hook")])
 
-    for _ in range(2):  # what was known is shown at once, and told as what it is
+    for _ in range(2):  # the known state is shown at once, and marked as stale
         page.get_by_role("button", name="toggle").click()
     expect(bars_of(page)).to_have_text("succeeded, attempt 2")
     expect(log).to_have_count(6)

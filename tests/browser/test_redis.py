@@ -1,4 +1,4 @@
-"""What the page of a gateway with Redis shows during an outage of Redis."""
+"""The page of a gateway with Redis, during an outage of Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from .served import Served, worker
 from .test_requests import WORKER as STOPPABLE
 
 NOTICED = 30_000
-"""Milliseconds until the gateway knows that its Redis is gone, or back, and the worker too."""
+"""Milliseconds until the gateway and the worker have detected that Redis is unavailable, or
+available again."""
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def stop(page: Page) -> Locator:
 
 
 def accept_cancel(served: Served) -> None:
-    """A worker that says what it accepts, and then nothing more."""
+    """A worker that reports which requests it accepts, and then nothing more."""
     served.report("train:7", percent=37, accepts=["cancel"], lease=600)
 
 
@@ -126,7 +126,7 @@ def test_buttons_follow_the_state_and_two_clicks_send_one_request(
         stop(page).dblclick()
     row = row_of(page, "train:7")
     expect(stop(page)).to_be_disabled()
-    expect(row.get_by_text("stopping…")).to_have_count(0)  # nobody was asked so far
+    expect(row.get_by_text("stopping…")).to_have_count(0)  # no request was sent so far
     waiting[0].continue_()
     expect(row.get_by_text("stopping…")).to_be_visible()
     expect(stop(page)).to_be_disabled()
@@ -276,7 +276,7 @@ def tokens() -> dict[str, str]:
 
 @pytest.fixture
 def locked(tokens: dict[str, str]) -> Iterator[Served]:
-    """A gateway that asks for tokens."""
+    """A gateway that requires tokens."""
     with Served("--secret", SECRET, token=tokens["worker"]) as served:
         yield served
 

@@ -20,7 +20,7 @@ async () => {
   connect().observe(({ state }) => states.push(state));
 }
 """
-"""Notes each state of the page's own connection."""
+"""Records each state of the page's own connection."""
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ LIST = """<!doctype html>
 </html>
 """
 ROOM = 45_000
-"""Milliseconds within which a job that there was no room for is asked for again."""
+"""Milliseconds within which a job that exceeded a quota is requested again."""
 
 
 def test_jobs_appear_and_move_on_the_page_without_list_requests(page: Page, served: Served) -> None:

@@ -17,17 +17,19 @@ from gateway.auth.keys import read_keys
 from gateway.auth.permissions import LEEWAY
 from tests.cli.processes import GATEWAY, clean_environment
 
-from .chromium import Complaints, Locator, Page, WebSocket, expect
+from .chromium import Complaints, Locator, Page, Route, WebSocket, expect
+from .foreign import PAGES
 from .locators import bar_of, connection_of, row_of
 from .proxy import Proxy
 from .served import Served
 from .site import serve_site
+from .test_outages import LUCKY
 
 SECRET = secrets.token_urlsafe(32)
 GRACE = "[limits]\nexpiry_grace = 0.5\n"
 """Seconds from the expiry of a token to the end of its connection."""
 RETURNED = 20_000
-"""Milliseconds for dialling again: somewhere in the gateway's retry window, on a busy machine."""
+"""Milliseconds for a reconnect within the gateway's retry window, on a busy machine."""
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -59,7 +61,7 @@ def mint(*claims: str, ttl: str = "1h") -> str:
 
 
 def over_in(seconds: float) -> str:
-    """A token that the gateway takes for so many seconds more."""
+    """A token that the gateway accepts for so many seconds."""
     (key,) = read_keys(SECRET, source="the test")
     return tokens.mint(key, now=time.time() - LEEWAY, ttl=seconds, watch=["video:*"])
 
@@ -82,7 +84,7 @@ def login(seconds: float, *, failures: int) -> Callable[[], str]:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    """A gateway that asks for tokens."""
+    """A gateway that requires tokens."""
     settings = tmp_path / "gateway.toml"
     settings.write_text(GRACE)
     options = ("--secret", SECRET, "--config", str(settings))
@@ -91,7 +93,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 def said_of_connection(page: Page) -> Locator:
-    """What the shop's page says: state, transport, code of the last ending."""
+    """The text on the shop's page: state, transport, last close code."""
     return page.get_by_role("status", name="Connection")
 
 
@@ -196,3 +198,52 @@ def test_a_page_of_another_origin_uses_the_fallback_with_its_token(
         expect(bar).to_have_attribute("aria-valuenow", "60")
         served.report("video:42", status="failed", error="disk full")
         expect(page.get_by_text("disk full", exact=True)).to_be_visible()
+
+
+class Login:
+    """What the application's own backend answers for a token, as it is written in the recipe."""
+
+    def __init__(self) -> None:
+        self.token = over_in(3)
+        self.instead: bytes | None = None
+        self.asked = 0
+
+    def __call__(self, route: Route) -> None:
+        self.asked += 1
+        if self.instead is None:
+            route.fulfill(body=self.token)
+        else:
+            head, _, body = self.instead.partition(b"\r\n\r\n")
+            route.fulfill(status=int(head.split()[1]), body=body)
+
+
+@pytest.mark.parametrize("answer", ["nginx 502", "portal 200"])
+def test_a_deploy_of_the_backend_ends_no_page(
+    complaints: Complaints, page: Page, served: Served, answer: str
+) -> None:
+    """The answers in the place of a token are no tokens: none of them is sent, and the page is back
+    when there is one."""
+    complaints.expect("Failed to load resource|not a JSON Web Token|closed with 4100")
+    login = Login()
+    sent: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda text: sent.append(str(text))))
+    served.report("video:42", percent=10)
+    head = f'<script type="module" src="{served.url}/client.js" data-token-url="/token"></script>'
+    with serve_site(f'<!doctype html>{head}<job-progress job="video:42"></job-progress>') as site:
+        page.add_init_script(LUCKY)
+        page.route("**/token", login)
+        page.goto(site)
+        bar = page.locator("job-progress")
+        expect(bar).to_contain_text("10%")
+        asked = login.asked
+        login.instead = PAGES[answer]
+        while login.asked < asked + 2:  # to renew the token, and after its end to connect
+            page.wait_for_timeout(100)
+        expect(bar).to_contain_text("10%")
+        login.instead = None
+        login.token = mint("--watch", "video:*")
+        served.report("video:42", percent=20)
+        expect(bar).to_contain_text("20%", timeout=RETURNED)
+        expect(page.locator("job-progress[stale]")).to_have_count(0)
+    tokens = [json.loads(text).get("token") for text in sent]
+    assert {token.count(".") for token in tokens if token is not None} == {2}

@@ -21,7 +21,7 @@ __all__ = ["Tab", "firefox"]
 
 STARTED = re.compile(rb"WebDriver BiDi listening on (ws://\S+)")
 DEADLINE = 60
-"""Seconds for one step: far more than it takes, so that only what never comes fails."""
+"""Seconds for one step: far more than any step needs, so that only a hanging step fails."""
 
 
 class Tab:

@@ -13,7 +13,7 @@ from gateway.worker.job import Job
 from gateway.worker.requests import Cancelled
 
 from .groups import Group
-from .workers import LEASE, Ears, PlainReporter, Worker, draw_accepts
+from .workers import LEASE, PlainReporter, RequestRecorder, Worker, draw_accepts
 
 if TYPE_CHECKING:
     from .world import World
@@ -93,8 +93,8 @@ class Foreman(Worker):
         job = Job(
             group.name, url=url, children=expected, weight=weight, timeout=10, accepts=accepts
         )
-        ears = Ears(self, group.name, job)
-        job.on_request(ears.hear)
+        recorder = RequestRecorder(self, group.name, job)
+        job.on_request(recorder.hear)
         try:
             with job:
                 if expected is None:  # it makes the children itself
@@ -108,7 +108,7 @@ class Foreman(Worker):
                     if obeys:
                         job.check()
                     if refuses:
-                        ears.refuse()
+                        recorder.refuse()
                 if self.rng.random() < 0.1:
                     self._fail()
         except LookupError:

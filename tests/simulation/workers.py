@@ -182,8 +182,8 @@ class Worker:
             timeout=0 if unpatient else 10,
             accepts=accepts,
         )
-        ears = Ears(self, job_id, job)
-        job.on_request(ears.hear)
+        recorder = RequestRecorder(self, job_id, job)
+        job.on_request(recorder.hear)
         world.note(f"{self.name} begins {job_id}")
         began = trio.current_time()
         step = rng.uniform(0.01, 0.6)
@@ -204,7 +204,7 @@ class Worker:
                     if obeys:
                         job.check()
                     elif rng.random() < 0.1:
-                        ears.refuse()
+                        recorder.refuse()
                 if status == "failed":
                     self._fail()
                 if status == "cancelled":
@@ -223,7 +223,7 @@ class Worker:
         if not (report.settled or unpatient) and undisturbed:
             raise Violated(f"the end: that of {job_id} was not delivered, with no fault")
         if accepts and undisturbed:
-            ears.check_heard(left)
+            recorder.check_heard(left)
         world.note(f"{self.name} ends {job_id} #{report.attempt}: {report.delivered}")
         if report.delivered and report.attempt is not None:
             self.ends.append((job_id, report.attempt, job.status))
@@ -235,7 +235,7 @@ def draw_accepts(rng: random.Random) -> tuple[str, ...]:
 
 
 @define(eq=False, slots=False)
-class Ears:
+class RequestRecorder:
     """Records the requests that a program receives for one of its jobs."""
 
     worker: Worker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from typing import Any
 
@@ -93,6 +94,23 @@ def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: Fake) 
     with job:
         assert both.wait(10)
     assert received == ["r1", "r2"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_callback_that_exits_its_thread_does_not_lose_the_end(fake: Fake) -> None:
+    threads: queue.Queue[threading.Thread] = queue.Queue()
+
+    def on_request(request: Any) -> None:
+        threads.put(threading.current_thread())
+        raise SystemExit
+
+    job = Job("job", url=fake.url, accepts={"cancel"})
+    job.on_request(on_request)
+    fake.plan.append(asks())
+    with job:
+        threads.get(timeout=10).join(10)
+    assert job.wait(10)
+    assert fake.got[-1]["status"] == "succeeded"
 
 
 async def test_in_trio_a_cancel_request_cancels_the_block(fake: Fake) -> None:

@@ -59,6 +59,31 @@ def test_an_undelivered_end_is_logged_after_the_timeout(
     assert "refused" in end
 
 
+def test_an_end_is_over_when_its_outcome_is_logged(fake: Fake) -> None:
+    """Otherwise the process could exit before."""
+    logging_it, go_on = threading.Event(), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logging_it.set()
+            go_on.wait(DEADLINE)
+
+    handler, log = Slow(), logging.getLogger("gateway.worker")
+    log.addHandler(handler)
+    try:
+        fake.always = Rejected("403 no")
+        job = Job("job", url=fake.url)
+        job.fail("no disk")
+        assert logging_it.wait(DEADLINE)
+        assert job._report.settled
+        assert not job._sender.over(job._report)
+        go_on.set()
+        until(job, lambda: job._sender.over(job._report))
+    finally:
+        go_on.set()
+        log.removeHandler(handler)
+
+
 def test_an_infinite_timeout_waits(fake: Fake) -> None:
     job = Job("job", url=fake.url, timeout=sys.maxsize)
     with pytest.raises(ValueError, match="mine"), process.lock, job:  # so it has to wait
