@@ -193,6 +193,10 @@ class SessionSets:
         held.ending += 1
         held.subscription.finished = self._finished
 
+    def forget_positions(self, prefix: str) -> None:
+        for job in [job for job in self._positions if job.startswith(prefix)]:
+            del self._positions[job]
+
     def deny(self, jobs: dict[str, str]) -> None:
         self._counters.protocol_errors.update(jobs.values())
         self._outbox.announce(denial(jobs))

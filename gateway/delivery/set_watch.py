@@ -56,6 +56,10 @@ class SubscriptionHolder(Protocol):
     def release_after_end(self, job: str) -> None:
         """Remove a reference as soon as the job's final state has been taken."""
 
+    def forget_positions(self, prefix: str) -> None:
+        """Continue no job with this prefix from a position of the client's `hello`: it forgets
+        those that the set does not show."""
+
     def deny(self, jobs: dict[str, str]) -> None:
         """Tell the client why it does not receive these jobs, after what is being written."""
 
@@ -171,6 +175,7 @@ class SetWatch:
 
     def _take_set(self) -> Message:
         self._set_taken = True
+        first = self._cursor is None
         message = self._view.message(prev=self._cursor, id_=self.id)
         self._cursor = self._view.seq
         no_room: dict[str, str] = {}
@@ -185,6 +190,8 @@ class SetWatch:
         if unknown:  # it comes after the set
             self._holder.deny(unknown)
         self._no_room = no_room
+        if first:
+            self._holder.forget_positions(self.prefix)
         return message
 
     def _take_last_state(self) -> Message | None:

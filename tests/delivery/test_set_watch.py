@@ -60,6 +60,9 @@ class Holder:
     def release_after_end(self, job: str) -> None:
         self.release(job)
 
+    def forget_positions(self, prefix: str) -> None:
+        pass
+
     def deny(self, jobs: dict[str, str]) -> None:
         raise AssertionError(f"no room for {jobs}")
 

@@ -656,3 +656,21 @@ async def test_the_end_of_a_displaced_job_without_room_is_denied(
     await settled()
     assert kinds(client, since) == ["set"]
     assert client.sink.of("subscriptions")[-1]["denied"] == {"x:1": "node_full"}
+
+
+async def test_a_position_of_hello_is_used_for_the_first_set_only(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    """The client forgets jobs that have ended and that the set does not show."""
+    ended = await harness.publish("x:1", status="failed")
+    running = await harness.publish("x:2", status="running")
+    await harness.publish("x:2", percent=10)
+    client = await harness.connect()
+    await client.source.send(type="hello", positions={"x:1": [*ended], "x:2": [*running]})
+    await watch(client, "x:", statuses=["running"])
+    await harness.publish("x:1", start=True, run="again")
+    await settled()
+    assert [(frame["job"], frame["prev"]) for frame in client.sink.of("progress")] == [
+        ("x:2", running.seq),
+        ("x:1", None),
+    ]

@@ -83,7 +83,7 @@ async def test_a_dropped_job_leaves_no_keys(server: Server) -> None:
     server.client.set(CLOCK, 1060)
     await broker.expire_leases()
     assert {key.decode() for key in server.client.scan_iter()} == {
-        CLOCK, "progress:feed", "progress:counters",
+        CLOCK, "progress:feed", "progress:counters", "progress:leases",
     }  # fmt: skip
     broker.close()
 
@@ -139,6 +139,26 @@ async def test_a_failed_shard_does_not_block_lease_checks_of_others(server: Serv
     assert [events[jobs[shard]].state.health for shard in shards] == ["ok", "stalled", "stalled"]
     server.client.restore(leases, 0, kept, replace=True)
     assert await broker.expire_leases() == 1
+    broker.close()
+
+
+async def test_leases_that_were_evicted_are_found_again(server: Server) -> None:
+    server.client.set(CLOCK, 1000)
+    with using_test_clock():
+        broker = RedisBroker(server.url)
+    await broker.publish("a", Update(percent=40, lease=1))
+    await broker.publish("b", Update(percent=40, lease=60))
+    await broker.publish("c", Update(status="succeeded"))
+    assert await broker.expire_leases() == 0
+    server.client.delete("progress:leases")
+    await broker.publish("d", Update(percent=40, lease=1))  # the key exists again
+    server.client.set(CLOCK, 1002)
+    assert await broker.expire_leases() == 2
+    states = {job: event.state for job, event in (await broker.read(list("abcd"))).items()}
+    assert [states[job].health for job in "abcd"] == ["stalled", "ok", "ok", "stalled"]
+    server.client.set(CLOCK, 1005)
+    assert await broker.expire_leases() == 0
+    server.client.set(CLOCK, 1008)
     broker.close()
 
 

@@ -7,22 +7,30 @@
 --
 -- Nodes call this every second. If there was no call for `MAX_STEP`, no node was running or the
 -- clock was set, so workers could not renew their leases: then all leases start again. If the clock
--- was set back, all jobs are checked and get new times.
+-- was set back, all jobs are checked and get new times. They are also checked if the key of the leases
+-- was lost, such as by eviction.
 --
 -- ARGV  2 the maximum number of jobs, then the jobs
 
 local MAX_STEP = 10 -- seconds
 local LOOK_AGAIN = 60 -- seconds until the next check of an unreadable record (a newer version)
 
+local COMPLETE = '/' -- the member of `leases` that says that no job is missing; not a job id
+
 local checked = redis.call('HMGET', COUNTERS, 'checked_at', 'leases_from')
 local leases_from = tonumber(checked[2] or 0)
 
 if #ARGV == 2 then
   local step = checked[1] and NOW - checked[1] or 0
+  local lost = not redis.call('ZSCORE', LEASES, COMPLETE)
   if step > MAX_STEP or step < -1 then
     redis.call('HSET', COUNTERS, 'leases_from', now)
     if step < 0 then redis.call('ZUNIONSTORE', LEASES, 1, LEASES, 'WEIGHTS', 0) end
   end
+  if lost then
+    redis.call('ZUNIONSTORE', LEASES, 2, LEASES, RECENT, 'WEIGHTS', 1, 0, 'AGGREGATE', 'MAX')
+  end
+  if lost or step < 0 then redis.call('ZADD', LEASES, '+inf', COMPLETE) end
   redis.call('HSET', COUNTERS, 'checked_at', now)
   return redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, ARGV[2])
 end
