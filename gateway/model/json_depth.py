@@ -8,11 +8,13 @@ from .constants import MAX_DATA_DEPTH
 
 __all__ = ["json_depth", "nests_too_deep"]
 
-_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
+# A string may lack its end: else an invalid text would be searched again from each of its quotes.
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|([\[{])|([\]}])', re.DOTALL)
 
 
 def json_depth(text: bytes) -> int:
-    """How many arrays and objects of a valid JSON text are inside each other: 0 for a scalar."""
+    """How many arrays and objects of a JSON text are inside each other: 0 for a scalar. The text
+    may be invalid; the time grows with its length."""
     depth = deepest = 0
     for match in _BRACKET.finditer(text):
         if match[1]:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ...model.constants import MAX_DATA_DEPTH
+from ...model.json_depth import nests_too_deep
 from ...model.state import Children, Event, Position, Request, State, Update
 
 __all__ = [
@@ -184,7 +185,7 @@ def _checked(data: Raw, *, parsed: bool = False) -> Raw:
     """Return `data`, or raise `Unreadable` if it is not JSON (unless it was `parsed`), or nests
     more deeply than an update may."""
     text = bytes(data)
-    if text.count(b"[") + text.count(b"{") > MAX_DATA_DEPTH and _depth(text) > MAX_DATA_DEPTH:
+    if nests_too_deep(text):
         raise Unreadable(f"data nests more than {MAX_DATA_DEPTH} deep")
     try:
         text.decode() if parsed else msgspec.json.decode(text)
@@ -193,24 +194,6 @@ def _checked(data: Raw, *, parsed: bool = False) -> Raw:
     if b"\n" in text or b"\r" in text:  # it becomes a part of a line
         raise Unreadable("data is not on one line")
     return data
-
-
-def _depth(text: bytes) -> int:
-    """The maximum depth of a JSON text, which may be invalid."""
-    depth = deepest = 0
-    in_string = escaped = False
-    for byte in text:
-        if in_string:
-            in_string = escaped or byte != 0x22
-            escaped = byte == 0x5C and not escaped
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
 
 
 def _a_count(text: bytes) -> int:

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.brokers.redis.codec import Unreadable, _depth, snapshot
+from gateway.brokers.redis.codec import Unreadable, snapshot
 from gateway.model.constants import MAX_DATA_DEPTH
 from gateway.model.json_depth import json_depth
 
-texts = st.text('[]{}"\\,a', max_size=6)
-values = st.recursive(
-    st.none() | texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner)
-)
+
+def depth(text: bytes) -> int:
+    """The same, character by character."""
+    level = deepest = 0
+    in_string = escaped = False
+    for byte in text:
+        if in_string:
+            in_string = escaped or byte != ord('"')
+            escaped = byte == ord("\\") and not escaped
+        elif byte == ord('"'):
+            in_string = True
+        else:
+            level += (byte in b"[{") - (byte in b"]}")
+            deepest = max(deepest, level)
+    return deepest
 
 
-@given(values)
-def test_the_depth_of_valid_data_is_that_of_its_json(value: Any) -> None:
-    text = json.dumps(value).encode()
-    assert _depth(text) == json_depth(text)
+@given(st.text('[]{}"\\,a\n').map(str.encode))
+def test_the_depth_of_a_text_that_may_be_no_json(text: bytes) -> None:
+    assert json_depth(text) == depth(text)
+
+
+def test_a_long_text_without_the_end_of_a_string_is_searched_once() -> None:
+    """Searched again from each quote, this would take ten seconds."""
+    assert json_depth(b"[" * 100 + b'"' + b'\\"' * 30_000 + b"[") == 100
 
 
 @pytest.mark.parametrize(
