@@ -94,7 +94,7 @@ function textOf({ phase, verb, reason, error }) {
       return fill(words.refused, { reason: reason ?? '' });
     case 'failed': {
       const code = error?.code;
-      return code === 'forbidden' || code === 'final' || code === 'not_accepted' || code === 'stale_attempt' || code === 'unreachable' ? words[code] : (error?.message ?? '');
+      return code === 'forbidden' || code === 'final' || code === 'not_accepted' || code === 'stale_attempt' || code === 'unreachable' || code === 'unavailable' ? words[code] : (error?.message ?? '');
     }
     default:
       return '';

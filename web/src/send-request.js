@@ -70,7 +70,7 @@ export async function sendRequest({ url, token: provider }, job, verb, { args, a
   }
   const { status } = response;
   if (!response.headers.has('progress-gateway')) throw new RequestError(`Answered with ${status}, but not by a gateway.`, { status, code: 'unreachable' });
-  if (!response.ok) throw new RequestError(answer?.detail ?? `Answered with ${status}.`, { status, code: answer?.code ?? (status === 403 ? 'forbidden' : null) });
+  if (!response.ok) throw new RequestError(answer?.detail ?? `Answered with ${status}.`, { status, code: answer?.code ?? (status === 403 ? 'forbidden' : status === 503 ? 'unavailable' : null) });
   return answer;
 }
 

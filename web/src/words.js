@@ -20,7 +20,7 @@ const ENGLISH = {
   seconds: '{n} s', minutes: '{n} min', hours: '{n} h', days: '{n} d',
   cancel: 'Stop', pause: 'Pause', resume: 'Resume', cancelling: 'stopping…', pausing: 'pausing…', resuming: 'resuming…', asking: '{verb}: requested…',
   unanswered: 'The worker does not answer.', refused: 'Refused: {reason}', forbidden: 'You are not allowed to do this.', final: 'The job has ended already.',
-  not_accepted: 'The job does not accept this.', stale_attempt: 'The job has begun another attempt.', unreachable: 'The gateway does not answer.',
+  not_accepted: 'The job does not accept this.', stale_attempt: 'The job has begun another attempt.', unreachable: 'The gateway does not answer.', unavailable: 'Not possible at the moment. Try again.',
   connecting: 'connecting…', reconnecting: 'reconnecting…', notConnected: 'not connected', outOfDate: 'may be out of date',
   more: '{n} more', too_many_sets: 'This page watches more lists than the gateway allows.',
 };
@@ -43,7 +43,7 @@ const GERMAN = {
   seconds: '{n} s', minutes: '{n} Min.', hours: '{n} Std.', days: '{n} Tg.',
   cancel: 'Stoppen', pause: 'Anhalten', resume: 'Fortsetzen', cancelling: 'wird gestoppt …', pausing: 'wird angehalten …', resuming: 'wird fortgesetzt …', asking: '{verb}: angefragt …',
   unanswered: 'Der Worker antwortet nicht.', refused: 'Abgelehnt: {reason}', forbidden: 'Das ist Ihnen nicht erlaubt.', final: 'Der Auftrag ist schon beendet.',
-  not_accepted: 'Der Auftrag nimmt das nicht an.', stale_attempt: 'Der Auftrag hat einen neuen Versuch begonnen.', unreachable: 'Das Gateway antwortet nicht.',
+  not_accepted: 'Der Auftrag nimmt das nicht an.', stale_attempt: 'Der Auftrag hat einen neuen Versuch begonnen.', unreachable: 'Das Gateway antwortet nicht.', unavailable: 'Im Moment nicht möglich. Versuchen Sie es noch einmal.',
   connecting: 'verbindet …', reconnecting: 'verbindet neu …', notConnected: 'nicht verbunden', outOfDate: 'möglicherweise veraltet',
   more: '{n} weitere', too_many_sets: 'Diese Seite beobachtet mehr Listen, als das Gateway erlaubt.',
 };
@@ -64,7 +64,7 @@ const CHINESE = {
   seconds: '{n} 秒', minutes: '{n} 分钟', hours: '{n} 小时', days: '{n} 天',
   cancel: '停止', pause: '暂停', resume: '继续', cancelling: '正在停止…', pausing: '正在暂停…', resuming: '正在继续…', asking: '已请求 {verb}…',
   unanswered: '执行程序没有响应。', refused: '已拒绝：{reason}', forbidden: '您无权执行此操作。', final: '任务已经结束。',
-  not_accepted: '任务不接受此请求。', stale_attempt: '任务已开始新的尝试。', unreachable: '网关没有响应。',
+  not_accepted: '任务不接受此请求。', stale_attempt: '任务已开始新的尝试。', unreachable: '网关没有响应。', unavailable: '暂时无法执行，请重试。',
   connecting: '正在连接…', reconnecting: '正在重新连接…', notConnected: '未连接', outOfDate: '可能已过时',
   more: '还有 {n} 个', too_many_sets: '此页面关注的列表数超过了网关的上限。',
 };

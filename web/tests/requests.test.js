@@ -88,6 +88,8 @@ test("the gateway's refusal is raised", async () => {
   await assert.rejects(requestJob('a', 'cancel'), { name: 'RequestError', message: 'The job has ended.', status: 409, code: 'final' });
   answer = json(403, { detail: 'The token does not allow requests on this job.' });
   await assert.rejects(requestJob('a', 'cancel'), { status: 403, code: 'forbidden', message: /does not allow/ });
+  answer = json(503, { detail: 'The broker does not answer; try again.' });
+  await assert.rejects(requestJob('a', 'cancel'), { status: 503, code: 'unavailable', message: /broker/ });
   answer = json(502, {}, {});
   await assert.rejects(requestJob('a', 'cancel'), { status: 502, code: 'unreachable', message: /not by a gateway/ });
   answer = () => Promise.reject(new TypeError('Failed to fetch'));
