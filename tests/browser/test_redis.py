@@ -88,7 +88,7 @@ def test_a_stop_button_pressed_during_an_outage_says_so_and_works_after_it(
         redis.kill()
         expect(connection_of(page)).to_have_text("Stale", timeout=NOTICED)
         stop.click()
-        expect(row.locator("[part=request]")).to_contain_text("try again")
+        expect(row.locator("[part=request]")).to_have_text("Not possible at the moment. Try again.")
         expect(row.get_by_text("stopping…")).to_have_count(0)
         expect(stop).to_be_enabled()
 
