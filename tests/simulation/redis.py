@@ -25,7 +25,7 @@ NODE = 100
 """Entries in one node of a stream: `MAXLEN ~` removes only whole nodes."""
 WRITES = frozenset(
     b"HSET HSETNX HDEL HINCRBY ZADD ZREM XADD XTRIM DEL UNLINK PEXPIRE EXPIRE SET INCR INCRBY "
-    b"FLUSHALL FLUSHDB PERSIST XDEL ZREMRANGEBYSCORE SADD SREM".split()
+    b"FLUSHALL FLUSHDB PERSIST XDEL ZREMRANGEBYSCORE ZUNIONSTORE SADD SREM".split()
 )
 
 
@@ -275,6 +275,23 @@ class Redis:
         if not found:
             self._drop(key)
         return gone
+
+    def do_zunionstore(self, key: bytes, count: bytes, *rest: bytes) -> int:
+        keys, options = rest[: int(count)], [text.upper() for text in rest[int(count) :]]
+        weights = [1.0] * len(keys)
+        if b"WEIGHTS" in options:
+            at = options.index(b"WEIGHTS") + 1
+            weights = [float(text) for text in options[at : at + len(keys)]]
+        merge = max if b"MAX" in options else sum
+        scores: dict[bytes, list[float]] = {}
+        for each, weight in zip(keys, weights, strict=True):
+            for member, score in (self._get(each, Sorted) or {}).items():
+                weighted = 0.0 if weight == 0 else score * weight  # also of an infinite score
+                scores.setdefault(member, []).append(weighted)
+        self._drop(key)
+        if scores:
+            self._make(key, Sorted).update({m: float(merge(each)) for m, each in scores.items()})
+        return len(scores)
 
     def do_zscore(self, key: bytes, member: bytes) -> bytes | None:
         score = (self._get(key, Sorted) or {}).get(member)
@@ -592,7 +609,7 @@ def _text(word: Any) -> bytes:
 
 
 def _number(score: float) -> bytes:
-    return b"%d" % score if score == int(score) else repr(score).encode()
+    return b"%d" % score if score.is_integer() else repr(score).encode()
 
 
 def _place(id_: bytes) -> tuple[int, int]:

@@ -62,6 +62,13 @@ hash_commands = st.one_of(
 )
 sorted_commands = st.one_of(
     st.tuples(st.just(b"ZADD"), st.just(b"z"), scores, names),
+    st.tuples(st.just(b"ZADD"), st.just(b"y"), scores, names),
+    st.tuples(st.just(b"ZADD"), st.just(b"z"), st.just(b"+inf"), names),
+    st.tuples(st.just(b"ZUNIONSTORE"), st.just(b"z"), st.just(b"1"), st.just(b"z"),
+              st.just(b"WEIGHTS"), st.just(b"0")),
+    st.tuples(st.just(b"ZUNIONSTORE"), st.just(b"z"), st.just(b"2"), st.just(b"z"), st.just(b"y"),
+              st.just(b"WEIGHTS"), st.just(b"1"), st.just(b"0"), st.just(b"AGGREGATE"),
+              st.just(b"MAX")),
     st.tuples(st.just(b"ZREM"), st.just(b"z"), names),
     st.tuples(st.just(b"ZSCORE"), st.just(b"z"), names),
     st.tuples(st.just(b"ZCARD"), st.just(b"z")),
