@@ -57,4 +57,4 @@ def test_a_rolling_restart_is_invisible_to_pages(page: Page, nodes: tuple[Served
         assert "reconnecting…" not in {frame.time for frame in painted_frames(page, "video:42")}
         assert connection_fact(page, "Reconnects") == "2"
         assert connection_fact(page, "Violations") == "0"
-        expect(page.get_by_role("dialog")).to_contain_text("Moved without a pause")
+        expect(page.get_by_role("dialog")).to_contain_text("Switched without interruption")
