@@ -99,8 +99,10 @@ def test_a_hot_update_keeps_the_connection_and_the_state(
     gateway = {"VITE_GATEWAY": f"{served.url}/ws"}
     with Running("node", str(vite), str(project), *options, env=gateway) as serving:
         serving.until("ready in")
-        page.goto(f"http://127.0.0.1:{port}")
+        # Until it is idle, because Vite loads the page anew when it has bundled the dependencies.
+        page.goto(f"http://127.0.0.1:{port}", wait_until="networkidle")
         expect(page.get_by_text("The video: running 37%")).to_be_visible(timeout=3 * SOON)
+        del sockets[:-1]
         page.evaluate("statuses = []; globalThis.same = true")
         component = project / "src" / "App.jsx"
         component.write_text(component.read_text().replace("The video", "A film"))
