@@ -181,7 +181,7 @@ class Authenticator:
         end: Callable[[Refusal, str], object],
         expire: Callable[[], object] | None = None,
     ) -> ConnectionAuth:
-        """The permissions of one connection: a context, which is to be open as long as it.
+        """The permissions of one connection. They are checked while the result is entered (`with`).
 
         Args:
             permissions: Those granted by its request; None: none until it shows a token.

@@ -90,8 +90,8 @@ class SetWatch:
     """Jobs that have entered the view with the last set. Their states are taken after it."""
     _displaced: dict[str, None] = field(factory=dict, init=False)
     """Jobs that have left the view while they were active."""
-    _no_room: dict[str, str] = field(factory=dict, init=False)
-    """The jobs of that set that could not be subscribed, with the reasons."""
+    _without_room: set[str] = field(factory=set, init=False)
+    """The jobs of that set that there was no room for; the client was told so."""
     _set_taken: bool = field(default=False, init=False)
     """Whether the set was taken in this turn of the writer."""
     cancelled: bool = field(default=False, init=False)
@@ -178,18 +178,18 @@ class SetWatch:
         first = self._cursor is None
         message = self._view.message(prev=self._cursor, id_=self.id)
         self._cursor = self._view.seq
-        no_room: dict[str, str] = {}
+        denied: dict[str, str] = {}
         for job in self._view.shown:
             if job not in self._shown:
                 self._forget_displaced(job)
                 try:
                     self._shown[job] = self._arriving[job] = self._holder.hold(job)
                 except NodeFull as error:
-                    no_room[job] = error.code
-        unknown = {job: code for job, code in no_room.items() if job not in self._no_room}
-        if unknown:  # it comes after the set
-            self._holder.deny(unknown)
-        self._no_room = no_room
+                    denied[job] = error.code
+        new = {job: code for job, code in denied.items() if job not in self._without_room}
+        if new:
+            self._holder.deny(new)
+        self._without_room = set(denied)
         if first:
             self._holder.forget_positions(self.prefix)
         return message

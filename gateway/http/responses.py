@@ -123,9 +123,7 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _disconnected(request: Request, error: Exception) -> Response:
-    return Response(
-        status_code=400
-    )  # not read by anyone: the client disconnected during the request
+    return Response(status_code=400)  # the client has disconnected: nobody reads it
 
 
 def unavailable_detail(error: Exception) -> str:

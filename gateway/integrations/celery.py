@@ -218,7 +218,7 @@ class _Tasks:
             how = "was cancelled" if running.status == "cancelled" else "failed"
             self._end_chain(chain_of(task.request), running.name, how)
         if state == "SUCCESS":
-            self._jobs.end(task_id, error=failure, result=retval, function=_on_request(task))
+            self._jobs.end(task_id, error=failure, result=retval, function=_failure_test(task))
         elif state == "FAILURE":
             error = retval if isinstance(retval, BaseException) else str(retval)
             self._jobs.end(task_id, error=error)
@@ -369,13 +369,14 @@ def until_answered(
         try:
             if command(timeout=wait):
                 return
+            _log.warning("a Celery worker has not answered a command within %g s", wait)
         except Exception as error:  # noqa: BLE001 - of whichever broker the app has
             _log.warning("cannot send a command to a Celery worker: %r", error)
             sleep(wait)
         wait = min(2 * wait, LAST_ANSWER)
 
 
-def _on_request(task: Any) -> Any:
+def _failure_test(task: Any) -> Any:
     """The object with the function that decides whether a result is a failure: the task's option,
     or `@named`."""
     failed = getattr_static(task, "failed", None)

@@ -111,6 +111,7 @@ class ClientSlot:
             self._count_connection()
 
     def _count_connection(self) -> None:
+        self.release()
         limiter = self._connection_limiter
         self.has_room = limiter.connect(self.address)
         self._counted = self.address

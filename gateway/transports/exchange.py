@@ -91,16 +91,14 @@ async def _read_body(
 async def _receive_more(
     stream: ClientStream, connection: h11.Connection, limits: Limits, deadline: float
 ) -> None:
-    await (
-        trio.lowlevel.checkpoint()
-    )  # data that is already there never waits, so it would never reach the deadline
+    # Data that is already there never waits, so without this it would never reach the deadline.
+    await trio.lowlevel.checkpoint()
     with trio.move_on_at(deadline):
         if connection.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=100, headers=[])
             await stream.send_all(connection.send(go_on) or b"")
-        connection.receive_data(
-            await stream.receive_some()
-        )  # b"" is the end of the input: h11 raises an error that says what is missing
+        # b"" is the end of the input: h11 raises an error that says what is missing.
+        connection.receive_data(await stream.receive_some())
         return
     raise BadRequest(408, f"The body took over {limits.body_timeout:g} s.")
 

@@ -128,7 +128,6 @@ async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerConte
         node, connection_limiter = context.node, context.connection_limiter
         stream = ClientStream(sock, limits=node.limits, departures=connection_limiter.departures)
         try:
-            connection_limiter.open_socket()
             slot = ClientSlot(
                 stream,
                 peer,
@@ -136,6 +135,7 @@ async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerConte
                 connection_limiter=connection_limiter,
                 limits=node.limits,
             )
+            connection_limiter.open_socket()
             try:
                 await _serve_client(slot, context)
             finally:
