@@ -67,7 +67,7 @@ def cancel(
 
 
 def _wait(path: str, token: Token, job: str, id_: str, *, until: float) -> int:
-    """Follow the job until it has ended, or has refused the request; the exit code."""
+    """Follows the job until it has ended, or has refused the request; the exit code."""
     tag = ""
     while (left := until - monotonic()) > 0:
         poll = f"{path}?wait={min(left, POLL_WAIT):.1f}"

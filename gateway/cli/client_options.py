@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def report_options(command: F) -> F:
-    """Add these options to a command that reports; it gets `url` and `token` as `gateway.Job`
+    """Adds these options to a command that reports; it gets `url` and `token` as `gateway.Job`
     takes them.
 
     An option overrides a variable; a token overrides a token file from the same source.
@@ -51,7 +51,7 @@ def _calls(command: F, where: Setting, *, or_redis: bool) -> F:
         **others: Any,
     ) -> Any:
         from ..worker import publisher
-        from ..worker.limits import OFF
+        from ..worker.limits import REPORTING_OFF
 
         flags = {
             name
@@ -59,7 +59,7 @@ def _calls(command: F, where: Setting, *, or_redis: bool) -> F:
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         }
         shown = token_file if flags == {"token_file"} else token or token_file
-        off = or_redis and url.lower() == OFF
+        off = or_redis and url.lower() == REPORTING_OFF
         try:
             if not off:
                 publisher.check(url, shown)

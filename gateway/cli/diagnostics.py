@@ -29,7 +29,7 @@ __all__ = ["diagnose"]
 
 
 def diagnose(values: Mapping[str, Any], *, limits: Mapping[str, Any]) -> list[Finding]:
-    """Run all checks. Wrong settings and unreachable servers are findings, not exceptions."""
+    """Runs all checks. Wrong settings and unreachable servers are findings, not exceptions."""
     return [
         *_limits(limits, values["shutdown_timeout"]),
         *_authenticator(values),

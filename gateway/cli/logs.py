@@ -28,7 +28,7 @@ Event = MutableMapping[str, Any]
 
 
 def log_to_stderr(level: str, *, form: str | None = None) -> None:
-    """Send all logs of this process to stderr.
+    """Sends all logs of this process to stderr.
 
     Args:
         level: The lowest level that is logged.
@@ -70,7 +70,7 @@ def _structured(terminal: bool) -> logging.Formatter:
 
 
 def _escape(logger: Any, method: str, event: Event) -> Event:
-    """Escape control characters in all texts of an event."""
+    """Escapes control characters in all texts of an event."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = escape(value)

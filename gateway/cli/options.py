@@ -56,7 +56,7 @@ _NAMES = {setting.name: setting for setting in SETTINGS}
 
 
 def set_by(*settings: Setting) -> Callable[[F], F]:
-    """Add the options of some settings; without an option its variable is read."""
+    """Adds the options of some settings; without an option its variable is read."""
 
     def decorate(function: F) -> F:
         for setting in reversed(settings):  # the order of stacked decorators
@@ -94,7 +94,7 @@ def _shape(setting: Setting) -> dict[str, Any]:
 
 
 def configured(command: F) -> F:
-    """Add `--config`, whose file sets what neither an option nor a variable sets."""
+    """Adds `--config`, whose file sets what neither an option nor a variable sets."""
 
     def load(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
         if path:
@@ -156,7 +156,7 @@ def traceparent() -> str | None:
 
 
 def needs_server() -> None:
-    """End the command if the packages of the extra `server` are not installed."""
+    """Ends the command if the packages of the extra `server` are not installed."""
     from ..config.server_packages import how_to_install, missing_server_packages
 
     missing = missing_server_packages()
@@ -166,12 +166,12 @@ def needs_server() -> None:
 
 
 def give_up(message: str, *, code: int) -> NoReturn:
-    """End the command with one line on stderr and this exit code."""
+    """Ends the command with one line on stderr and this exit code."""
     raise CommandFailed(message, code)
 
 
 def exit_for_setting(error: InvalidInput) -> NoReturn:
-    """End the command because of a wrong setting, naming its option and variable."""
+    """Ends the command because of a wrong setting, naming its option and variable."""
     setting = _NAMES.get(error.field or "")
     where = f"{setting.flag} ({setting.variable}): " if setting else ""
     give_up(f"{where}{error}", code=WRONG)

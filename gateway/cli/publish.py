@@ -97,7 +97,7 @@ def publish(
     wrong, 3 if the gateway, or the Redis that --url names, does not answer.
     """
     from ..worker import checks, publisher
-    from ..worker.limits import OFF
+    from ..worker.limits import REPORTING_OFF
     from ..worker.publisher import Rejected, Unreachable
 
     about = {
@@ -115,13 +115,13 @@ def publish(
         update |= checks.update(**given)
     except ValueError as error:
         give_up(f"--{error}", code=WRONG)
-    if url.lower() == OFF:
+    if url.lower() == REPORTING_OFF:
         return
     connection = publisher.connect(url, token)
     try:
         result = publisher.publish_one(connection, job, update)
     except Unreachable as error:
-        give_up(f"{publisher.shown(url)} does not answer: {error}", code=REFUSED)
+        give_up(f"{publisher.redacted(url)} does not answer: {error}", code=REFUSED)
     except Rejected as error:
         # With a field the update is invalid. Without one the client is refused.
         give_up(f"rejected: {error}", code=WRONG if error.field else 1)

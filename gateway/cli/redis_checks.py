@@ -66,7 +66,7 @@ TYPES: Final = {
 
 
 def check(url: str, *, tokens: bool) -> Iterator[Finding]:
-    """Check the Redis at `url`. `tokens` says whether the node will require tokens."""
+    """Checks the Redis at `url`. `tokens` says whether the node will require tokens."""
     address = parse_address(url)
     servers = open_servers(address, calls=1)
     try:
@@ -156,7 +156,7 @@ def _jobs(layout: Layout) -> list[str]:
 
 
 async def _work(address: Address, *, tokens: bool) -> None:
-    """Use the broker like a node. Raises `GatewayError`, or `TooSlowError`."""
+    """Uses the broker like a node. Raises `GatewayError`, or `TooSlowError`."""
     jobs = _jobs(address.layout)
     broker = RedisBroker(address, connector=_Connector(open_servers(address, calls=2)))
     try:
@@ -221,7 +221,8 @@ class _Link:
 
 
 def _functions(client: Any) -> Finding:
-    """Check whether functions can be loaded. Nodes load them if they can, and work without them."""
+    """Checks whether functions can be loaded. Nodes load them if they can, and work without
+    them."""
     try:
         client.function_load(FUNCTIONS, replace=True)
         client.function_delete("progress_check")
@@ -232,7 +233,7 @@ def _functions(client: Any) -> Finding:
 
 
 def _foreign_keys(client: Any, layout: Layout) -> Finding:
-    """Examine up to `MAX_KEYS` keys under the prefix, and report those that are not the
+    """Examines up to `MAX_KEYS` keys under the prefix, and report those that are not the
     gateway's."""
     try:
         found, all_seen = _keys(client, layout)

@@ -28,7 +28,7 @@ class Stop:
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     def request(self, *, at_once: bool = False) -> None:
-        """Cancel the work after `delay`, or `at_once`. Another call can only make it earlier."""
+        """Cancels the work after `delay`, or `at_once`. Another call can only make it earlier."""
         if at_once or not self.delay:
             self.scope.cancel()
         elif self.scope.deadline == inf:
@@ -42,7 +42,7 @@ def run_until_signal(
     stop: Stop | None = None,
     at_once: Callable[[], None] = lambda: None,
 ) -> signal.Signals | None:
-    """Run `work` in Trio until it ends or a signal stops it; return that signal.
+    """Runs `work` in Trio until it ends or a signal stops it; return that signal.
 
     Args:
         work: What runs in the scope of `stop`.

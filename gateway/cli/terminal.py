@@ -48,5 +48,5 @@ def for_terminal(text: str, stream: TextIO, *, json: bool = False) -> str:
 
 
 def echo(text: str, *, err: bool = False, **options: Any) -> None:
-    """Print a line with text from others: to stdout, or with `err` to stderr."""
+    """Prints a line with text from others: to stdout, or with `err` to stderr."""
     click.echo(for_terminal(text, sys.stderr if err else sys.stdout, **options), err=err)

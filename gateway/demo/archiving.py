@@ -18,7 +18,7 @@ CHECK = 0.01
 
 
 def main() -> None:
-    """Run as a job."""
+    """Runs as a job."""
     with start(message="Looking for modules") as job:
         found = modules()
         before = sum(file.size for file in found)
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def compress(found: list[File], archive: IO[bytes], suffix: str, *, job: Job) -> None:
-    """Write all files into an archive."""
+    """Writes all files into an archive."""
     # The modes are typed as literals, one overload each.
     mode = f"w:{suffix}"
     with tarfile.open(fileobj=archive, mode=mode) as tar:  # type: ignore[call-overload]  # see above
@@ -47,7 +47,7 @@ def compress(found: list[File], archive: IO[bytes], suffix: str, *, job: Job) ->
 
 
 def check(found: list[File], archive: IO[bytes], *, job: Job) -> None:
-    """Read it back and compare it with the files."""
+    """Reads it back and compare it with the files."""
     archive.seek(0)
     with tarfile.open(fileobj=archive, mode="r:*") as tar:
         for file, member in zip(found, tar, strict=True):

@@ -18,7 +18,7 @@ BYTES_TO_HASH = 5_500_000_000
 
 
 def main() -> None:
-    """Run as a job."""
+    """Runs as a job."""
     with start(message="Looking for files") as job:
         found = files()
         algorithms = sorted(hashlib.algorithms_guaranteed)
@@ -39,7 +39,7 @@ def main() -> None:
 def hash_all(
     found: list[File], algorithm: str, *, job: Job, digests: dict[tuple[str, str], bytes]
 ) -> None:
-    """Hash each file. A file that was hashed before must have the same digest."""
+    """Hashes each file. A file that was hashed before must have the same digest."""
     shake = algorithm.startswith("shake")
     for file in job.track(found):
         job.update(message=file.name)

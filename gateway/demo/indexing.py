@@ -13,7 +13,7 @@ LEASE = 2.0  # seconds; short, so that its expiry is soon visible
 
 
 def main() -> None:
-    """Run as a job."""
+    """Runs as a job."""
     with start(message="Looking for modules", lease=LEASE) as job:
         index: dict[str, list[int]] = {}
         found = modules()

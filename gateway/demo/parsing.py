@@ -19,7 +19,7 @@ Sources = dict[str, bytes]
 
 
 def main() -> None:
-    """Run as a job."""
+    """Runs as a job."""
     with start(message="Looking for modules") as job:
         found = modules()
         sources: Sources = {}
@@ -59,7 +59,7 @@ def count_nodes(sources: Sources, job: Job) -> Counter[str]:
 
 
 def rewrite(sources: Sources, names: list[str], job: Job) -> None:
-    """Write each module from its tree, and parse it again: the tree should be the same."""
+    """Writes each module from its tree, and parse it again: the tree should be the same."""
     for name in job.track(names):
         tree = ast.parse(sources[name])
         again = ast.parse(ast.unparse(tree))

@@ -42,7 +42,7 @@ class Attempt:
 
 
 async def run_once(job: DemoJob, broker: Broker, *, url: str, at_once: AtOnce) -> Attempt:
-    """Run one attempt when it is its turn, and wait until the gateway at `url` shows its end.
+    """Runs one attempt when it is its turn, and wait until the gateway at `url` shows its end.
 
     This kills the worker of a job that should be killed, and one that takes too long. After a
     cancellation it sends SIGTERM to the worker and waits for at most `STOP_TIMEOUT` seconds.
@@ -77,7 +77,7 @@ class _JobObserver:
     async def follow(
         self, broker: Broker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Follow the feed until cancelled. Reports to be started when no event can be missed."""
+        """Follows the feed until cancelled. Reports to be started when no event can be missed."""
         async with broker.feed() as feed:
             task_status.started()
             async for events in feed:
@@ -94,7 +94,7 @@ class _JobObserver:
 
 
 async def _work(observer: _JobObserver, *, url: str, stderr: bytearray) -> None:
-    """Run the worker to its end."""
+    """Runs the worker to its end."""
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(
             partial(
@@ -116,13 +116,13 @@ async def _work(observer: _JobObserver, *, url: str, stderr: bytearray) -> None:
 
 
 async def _kill(process: trio.Process, observer: _JobObserver) -> None:
-    """Kill the worker with SIGKILL at its percentage."""
+    """Kills the worker with SIGKILL at its percentage."""
     await observer.kill_due.wait()
     process.kill()
 
 
 async def _listen(process: trio.Process, stderr: bytearray) -> None:
-    """Keep the end of the worker's stderr."""
+    """Keeps the end of the worker's stderr."""
     if process.stderr is not None:
         async for data in process.stderr:
             stderr += data

@@ -31,7 +31,7 @@ ANY_PORT = "127.0.0.1:0"
 
 
 def run_demo(bind: str, *, any_port: bool, once: bool, broker_url: str | None = None) -> int:
-    """Run the demo until a signal, or once; returns the exit code.
+    """Runs the demo until a signal, or once; returns the exit code.
 
     With `any_port`, another port is used if `bind` is in use. `broker_url` is the URL of a Redis
     for the gateway and the workers. Raises `InvalidSettings`, `BrokerUnavailable`.
@@ -82,7 +82,7 @@ async def _demo(stage: _Stage, bind: str, *, any_port: bool, attempts: list[Atte
 async def _serve(
     nursery: trio.Nursery, bind: str, broker_url: str | None
 ) -> tuple[Gateway, trio.CancelScope]:
-    """Start the gateway in `nursery`, with its own cancel scope."""
+    """Starts the gateway in `nursery`, with its own cancel scope."""
     scope = trio.CancelScope()
     limits = Limits(shutdown_timeout=DRAIN)
     broker = open_broker(broker_url, limits)
@@ -107,7 +107,7 @@ async def _run(
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Run a job once or repeatedly. Reports to be started when it waits for its turn."""
+    """Runs a job once or repeatedly. Reports to be started when it waits for its turn."""
     task_status.started()
     while True:
         url = stage.broker_url or gateway.url  # where the worker reports

@@ -23,7 +23,7 @@ WAIT = 3.0  # seconds to wait for the delivery of the end
 
 
 def start(**about: Any) -> Job:
-    """Start the job of this process. Its name is the first argument.
+    """Starts the job of this process. Its name is the first argument.
 
     `about` goes to `Job`. SIGTERM cancels the job.
     """

@@ -79,7 +79,7 @@ _here: ContextVar[_Run | None] = ContextVar("gateway_arq_run", default=None)
 
 
 def _watch_runs() -> None:
-    """Let a task see its worker, which arq does not pass to it."""
+    """Lets a task see its worker, which arq does not pass to it."""
     patched: Any = Worker
     run_job = patched.run_job
 
@@ -100,7 +100,7 @@ def _jobs() -> TaskJobs:
 
 
 def task(name: str | None = "", **options: Any) -> Callable[[F], F]:
-    """Report the calls of an arq function as jobs. The arguments are as for `tasks.named`."""
+    """Reports the calls of an arq function as jobs. The arguments are as for `tasks.named`."""
 
     def decorate(function: F) -> F:
         if name != "" or options:
@@ -131,7 +131,7 @@ def task(name: str | None = "", **options: Any) -> Callable[[F], F]:
 
 
 async def enqueue(redis: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call `redis.enqueue_job`, and report the job as queued. Returns arq's job."""
+    """Calls `redis.enqueue_job`, and report the job as queued. Returns arq's job."""
     queued = await redis.enqueue_job(function.__name__, *args, **kwargs)
     if queued is not None:  # None: it is queued already
         own = {name: v for name, v in kwargs.items() if not name.startswith("_")}

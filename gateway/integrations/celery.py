@@ -73,7 +73,7 @@ from celery.backends.base import Backend
 from celery.exceptions import Ignore, Reject
 
 from ..model.constants import DEFAULT_LEASE
-from ..worker import process
+from ..worker import process_state
 from ..worker.publisher import Token
 from ..worker.requests import Cancelled, JobRequest
 from .celery_groups import HEADER, chain_of, child_of, group_of, start_group, unpublished
@@ -100,7 +100,7 @@ def report_tasks(
     meta: Mapping[str, str] = KEYS,
     accepts: Iterable[str] = (),
 ) -> None:
-    """Report the tasks of `app` from now on; the other arguments are as for `Job`.
+    """Reports the tasks of `app` from now on; the other arguments are as for `Job`.
 
     `meta` has the keys of `update_state` for `done`, `total`, `percent`, `message` and `phase`.
     `accepts` is `["cancel"]` if tasks may be revoked from their page. Tasks never wait for the
@@ -192,8 +192,8 @@ class _Tasks:
     def _on_request(
         self, task_id: str, worker: str, received: JobRequest, *, terminate: bool
     ) -> None:
-        """Handle a request to a task that runs here. Called in the thread that sends reports, which
-        must not wait for Celery's broker."""
+        """Handles a request to a task that runs here. Called in the thread that sends reports,
+        which must not wait for Celery's broker."""
         if received.verb == "cancel":
             revoke = partial(
                 self._app.control.revoke,
@@ -253,7 +253,8 @@ class _Tasks:
             self._cancelled(sender, request, "expired" if expired else None)
 
     def watch_revocations(self, **_: Any) -> None:
-        """Report a revoked task immediately. Celery's own signal comes only when it would start."""
+        """Reports a revoked task immediately. Celery's own signal comes only when it would
+        start."""
         from celery.worker import control, state
 
         panel: dict[str, Any] = control.Panel.data
@@ -271,7 +272,7 @@ class _Tasks:
         panel["revoke"] = revoke_and_report
 
     def read_states(self) -> None:
-        """Let `update_state` of all tasks of the app update their jobs."""
+        """Lets `update_state` of all tasks of the app update their jobs."""
         base: Any = self._app.Task
         update_state = base.update_state
 
@@ -285,7 +286,7 @@ class _Tasks:
         base.update_state = update_state_and_report
 
     def watch_chords(self) -> None:
-        """Report the body of a chord that will not be called. Celery sends no signal for it."""
+        """Reports the body of a chord that will not be called. Celery sends no signal for it."""
         base: Any = Backend
         fail_body = base.chord_error_from_stack
 
@@ -325,12 +326,12 @@ class _Tasks:
         self._end_chain(chain_of(request), name, "was cancelled")
 
     def _end_chain(self, chain: Sequence[Any], before: str | None, how: str) -> None:
-        """Cancel the rest of a chain after a task that has not succeeded."""
+        """Cancels the rest of a chain after a task that has not succeeded."""
         name = (before or "a task").rpartition("/")[2]
         self._end_unpublished(chain, f"not run: {name} {how}")
 
     def _end_unpublished(self, canvases: Sequence[Any], message: str) -> None:
-        """Cancel the jobs of tasks that will not be called, if they are in a group. Others have no
+        """Cancels the jobs of tasks that will not be called, if they are in a group. Others have no
         job yet."""
         for one in unpublished(self._app, canvases):
             group = (one.options.get("headers") or {}).get(HEADER)
@@ -361,7 +362,7 @@ def until_answered(
     *,
     sleep: Callable[[float], object] = sleep,
 ) -> None:
-    """Send a command of Celery, `command(timeout=seconds)`, until a worker answers it or it is no
+    """Sends a command of Celery, `command(timeout=seconds)`, until a worker answers it or it is no
     longer `needed`. Celery's broker drops commands while a worker is not connected, such as one
     that has just started."""
     wait = FIRST_ANSWER
@@ -390,7 +391,7 @@ def _why(error: Any) -> Any:
 
 
 def _revoked() -> Ignore:
-    """Tell Celery that the task that runs here was cancelled, and return what it must raise."""
+    """Tells Celery that the task that runs here was cancelled, and return what it must raise."""
     task: Any = current_task
     keep = not task.ignore_result or task.store_errors_even_if_ignored
     task.backend.mark_as_revoked(
@@ -400,5 +401,5 @@ def _revoked() -> Ignore:
 
 
 def _flush(**_: Any) -> None:
-    """Send due reports, because a child of a prefork pool exits without `atexit`."""
-    process.flush_all()
+    """Sends due reports, because a child of a prefork pool exits without `atexit`."""
+    process_state.flush_all()

@@ -33,7 +33,7 @@ def start_group(
     accepts: Iterable[str] = (),
     **options: Any,
 ) -> Any:
-    """Call a group, chord or chain (also one within another) as the group `name`.
+    """Calls a group, chord or chain (also one within another) as the group `name`.
 
     The tasks must belong to an app that `report_tasks` was called with. A task with `job=None` is
     never reported, so the group would wait for it for ever. Each call needs a new `name`, because a

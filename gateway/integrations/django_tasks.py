@@ -28,7 +28,7 @@ __all__ = ["current_job", "named", "report_tasks"]
 
 
 def report_tasks(**to: Any) -> None:
-    """Report all tasks of this process from now on; the arguments are those of `TaskJobs`.
+    """Reports all tasks of this process from now on; the arguments are those of `TaskJobs`.
 
     Raises:
         ImportError: Neither Django 6 nor `django-tasks` is installed.

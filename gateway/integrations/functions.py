@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def job(name: str, **options: Any) -> Callable[[F], F]:
-    """Run each call as the job `name`, in which `{x}` is the argument `x` of the function.
+    """Runs each call as the job `name`, in which `{x}` is the argument `x` of the function.
 
     Args:
         name: The id of the job, such as `"video:{video}"`.

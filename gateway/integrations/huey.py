@@ -28,7 +28,7 @@ MAX_RETRIES = 1_000_000
 
 
 def report_tasks(huey: Any, **to: Any) -> None:
-    """Report the tasks of `huey` from now on; the other arguments are those of `TaskJobs`."""
+    """Reports the tasks of `huey` from now on; the other arguments are those of `TaskJobs`."""
     tasks = _Tasks(TaskJobs(cancelled=_cancelled, **to))
     huey.signal(s.SIGNAL_ENQUEUED, s.SIGNAL_SCHEDULED)(tasks.queued)
     huey.signal(s.SIGNAL_EXECUTING)(tasks.begins)

@@ -38,7 +38,7 @@ import rq
 import rq.job
 import rq.worker
 
-from ..worker import process
+from ..worker import process_state
 from .rq_jobs import abandoned, function_of, is_started, jobs, lost, name_of, try_of
 
 __all__ = ["Queue", "SimpleWorker", "SpawnWorker", "Worker"]
@@ -94,7 +94,7 @@ class _Reports:
             done: bool = super().perform_job(job, *args, **kwargs)  # type: ignore[misc]  # a mixin
         finally:
             jobs().leave(job.id)  # if its end was not reported
-            process.flush_all()  # a work horse exits without `atexit`
+            process_state.flush_all()  # a work horse exits without `atexit`
         return done
 
     def handle_job_success(self, job: rq.job.Job, *args: Any, **kwargs: Any) -> None:

@@ -54,12 +54,13 @@ def is_started(job: rq.job.Job) -> bool:
 
 
 def abandoned(job: rq.job.Job, *_error: Any) -> None:
-    """Report a job that RQ has found abandoned: one of its exception handlers."""
+    """Reports a job that RQ has found abandoned: one of its exception handlers."""
     lost(job, "its worker has died")
 
 
 def lost(job: rq.job.Job, error: str) -> None:
-    """Report a job whose process was killed. RQ tries it again when a worker finds it abandoned."""
+    """Reports a job whose process was killed. RQ tries it again when a worker finds it
+    abandoned."""
     if job.should_retry:
         jobs().queued(name_of(job), try_of(job, ahead=1))
     else:

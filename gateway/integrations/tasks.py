@@ -34,7 +34,7 @@ from typing import Any, Literal, TypeVar
 from ..model.constants import DEFAULT_LEASE
 from ..model.ids import job_id
 from ..worker import Cancelled, Job, announce, checks
-from ..worker.outcome import end_of
+from ..worker.final_state import final_state_after
 from ..worker.publisher import Token
 from ..worker.requests import JobRequest
 from ..worker.sender import sender_for
@@ -70,7 +70,7 @@ def current_job() -> Job:
 
 @contextmanager
 def entered(job: Job) -> Iterator[None]:
-    """Make `job` the current one inside the block."""
+    """Makes `job` the current one inside the block."""
     token = _current.set(job)
     _running[id(job)] = job
     try:
@@ -87,7 +87,7 @@ def named(
     accepts: Iterable[str] = (),
     interrupt: bool = False,
 ) -> Callable[[F], F]:
-    """Set the id of a task's job, the requests that it accepts, and which results are failures.
+    """Sets the id of a task's job, the requests that it accepts, and which results are failures.
 
         @named("video:{video}", failed=lambda result: result.get("error"))
         def encode(video: int) -> dict[str, str]: ...
@@ -219,7 +219,7 @@ class TaskJobs:
             return job_id(task_id)
 
     def queued(self, name: str | None, run: str) -> None:
-        """Report that the task waits for a worker, or for its next try."""
+        """Reports that the task waits for a worker, or for its next try."""
         if name is not None:
             announce(name, run=run, accepts=self._accepts, **self._to)
 
@@ -233,7 +233,7 @@ class TaskJobs:
         on_request: Callable[[JobRequest], object] | None = None,
         interrupt: bool = False,
     ) -> Job | None:
-        """Begin the task's job here. `key` identifies the task in this process until `end`.
+        """Begins the task's job here. `key` identifies the task in this process until `end`.
 
         If `named` says what `function` accepts, the task handles it. Else `on_request` is called
         with each request, and `interrupt` is as for `Job`.
@@ -265,7 +265,7 @@ class TaskJobs:
         result: object = None,
         function: Callable[..., Any] | None = None,
     ) -> None:
-        """End the task's job, with `error`, or with `result`, which may mean a failure."""
+        """Ends the task's job, with `error`, or with `result`, which may mean a failure."""
         job = self._take(key)
         if job is None:
             return
@@ -281,13 +281,13 @@ class TaskJobs:
             job.fail(error)
         elif error is None:
             job.succeed()
-        elif end_of(error).status == "cancelled":
+        elif final_state_after(error).status == "cancelled":
             job.cancel()
         else:
             job.fail(error)
 
     def leave(self, key: object) -> None:
-        """Release the task's job, because its next try or another task continues it."""
+        """Releases the task's job, because its next try or another task continues it."""
         job = self._take(key)
         if job is not None:
             job.release()
@@ -301,7 +301,7 @@ class TaskJobs:
         error: BaseException | str | None = None,
         message: str | None = None,
     ) -> None:
-        """Report the end of a task whose worker cannot do so: it has died, or never began."""
+        """Reports the end of a task whose worker cannot do so: it has died, or never began."""
         if name is not None:
             announce(name, status=status, run=run, error=error, message=message, **self._to)
 

@@ -50,7 +50,7 @@ import tqdm.auto as auto
 from ..model.constants import MAX_NUMBER
 from ..worker import Job
 from ..worker.checks import KEEP, Keep
-from ..worker.outcome import end_of
+from ..worker.final_state import final_state_after
 
 __all__ = ["tqdm", "trange"]
 
@@ -182,7 +182,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
             self._leave_job(None)
 
     def _report_all(self) -> None:
-        """Report all values, because a program may set any attribute of the bar."""
+        """Reports all values, because a program may set any attribute of the bar."""
         if self.job is None:
             return
         total = self._announced
@@ -206,7 +206,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         )
 
     def _leave_job(self, error: BaseException | None) -> None:
-        """Report the last values, and the end if this bar has created the job."""
+        """Reports the last values, and the end if this bar has created the job."""
         self._report_all()
         if self.job is None or self._held:
             return
@@ -215,7 +215,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         if not self._owned:
             return
         _owning.pop(job.name, None)
-        end = end_of(error)
+        end = final_state_after(error)
         if end.status == "failed":
             job.fail(end.error or "")
         elif end.status == "cancelled":

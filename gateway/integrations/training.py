@@ -23,29 +23,29 @@ class Training:
         self._job: Job | None = None
 
     def begin(self, total: float | None) -> None:
-        """Begin the training with `total` steps (None: unknown)."""
+        """Begins the training with `total` steps (None: unknown)."""
         given = self._given
         self._job = Job(given, **self._options) if isinstance(given, str) else given
         self._job.update(total=total if total and total > 0 else None, unit="steps")
 
     def step(self, done: float) -> None:
-        """Report that `done` steps are done."""
+        """Reports that `done` steps are done."""
         if self._job is not None:
             self._job.update(done=done)
 
     def phase(self, name: str) -> None:
-        """Set the phase, such as the epoch."""
+        """Sets the phase, such as the epoch."""
         if self._job is not None:
             self._job.update(phase=name)
 
     def metrics(self, values: Mapping[str, Any] | None) -> None:
-        """Show the newest loss, accuracy, … as the message."""
+        """Shows the newest loss, accuracy, … as the message."""
         numbers = {name: v for name, v in (values or {}).items() if isinstance(v, Number)}
         if self._job is not None and numbers:
             self._job.update(message=", ".join(f"{k} {_short(v)}" for k, v in numbers.items()))
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the training, perhaps with an `error`."""
+        """Ends the training, perhaps with an `error`."""
         job, self._job = self._job, None
         if job is None or not isinstance(self._given, str):
             return

@@ -31,7 +31,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ...worker.limits import EXIT
+from ...worker.limits import EXIT_TIMEOUT
 from .outputs import Outputs
 from .reader import Reader
 from .reporter import Reported, Reporter
@@ -59,7 +59,7 @@ def run_child(
     grace: float = 10.0,
     environment: Mapping[str, str] | None = None,
 ) -> int:
-    """Run `command` to its end as `job`; returns its exit code (128 + n for signal n).
+    """Runs `command` to its end as `job`; returns its exit code (128 + n for signal n).
 
     Call it in the main thread, as the last action of this process: if a signal arrives after the
     command's end, the process exits inside this function.
@@ -120,12 +120,12 @@ class _Ends:
             self.inside, self.sources = (to_out, to_err), [(out, 1), (err, 2)]
 
     def close_inside(self) -> None:
-        """Close the child's ends in this process, so that its exit closes the pipe."""
+        """Closes the child's ends in this process, so that its exit closes the pipe."""
         for descriptor in set(self.inside):
             os.close(descriptor)
 
     def resize(self) -> None:
-        """Give the child's terminal the size of this process's, or 80 x 24."""
+        """Gives the child's terminal the size of this process's, or 80 x 24."""
         if self.terminal is None:
             return
         size = struct.pack("HHHH", 24, 80, 0, 0)
@@ -161,7 +161,7 @@ def _start(
 
 
 def _forward_next_signal(child: subprocess.Popen[bytes], ends: _Ends) -> None:
-    """Wait for one signal, and forward it unless it is SIGCHLD or the child has received it."""
+    """Waits for one signal, and forward it unless it is SIGCHLD or the child has received it."""
     if sys.platform == "darwin":  # it has no sigwaitinfo, so nothing tells who sent it
         number, code = int(signal.sigwait(_WATCHED)), 0
     else:
@@ -176,7 +176,7 @@ def _forward_next_signal(child: subprocess.Popen[bytes], ends: _Ends) -> None:
 
 
 def _wait_or_signal(wait: Callable[[], object]) -> bool:
-    """Call `wait`. After a signal wait for at most `EXIT` seconds more. Returns whether it
+    """Calls `wait`. After a signal wait for at most `EXIT` seconds more. Returns whether it
     ended."""
     over = threading.Event()
     main = threading.get_ident()
@@ -191,7 +191,7 @@ def _wait_or_signal(wait: Callable[[], object]) -> bool:
     threading.Thread(target=waiting, daemon=True).start()
     while not over.is_set():
         if signal.sigwait(_WATCHED) in _STOP:
-            return over.wait(EXIT)
+            return over.wait(EXIT_TIMEOUT)
     return True
 
 

@@ -182,9 +182,9 @@ def _profile(
 
 def _for_child(job: Job, url: str, token: Token) -> dict[str, str]:
     """Environment variables with which a `Job` in the command joins this run of the job."""
-    from ...worker.command import JOB, RUN
+    from ...worker.inside_run import JOB_VARIABLE, RUN_VARIABLE
 
-    variables = {JOB: job.name, RUN: job.run, URL.variable: url}
+    variables = {JOB_VARIABLE: job.name, RUN_VARIABLE: job.run, URL.variable: url}
     if isinstance(token, Path):
         variables[TOKEN_FILE.variable] = str(token)
     elif token:

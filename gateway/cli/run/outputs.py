@@ -55,7 +55,7 @@ class OutputBuffer:
         return bool(self._data)
 
     def add(self, data: bytes) -> None:
-        """Add `data`; if it is too much, the oldest bytes are dropped."""
+        """Adds `data`; if it is too much, the oldest bytes are dropped."""
         self._data += data
         if len(self._data) > BUFFER_SIZE:
             del self._data[:-BUFFER_SIZE]
@@ -118,7 +118,7 @@ class Outputs:
         self._reading.join()
 
     def _forward(self, source: int, sink: int, buffer: OutputBuffer | None) -> None:
-        """Forward one output until its end, or until the command has ended and nothing is left."""
+        """Forwards one output until its end, or until the command has ended and nothing is left."""
         left = MAX_REMAINING
         try:
             while True:
@@ -138,7 +138,7 @@ class Outputs:
             os.close(source)  # a command that still writes gets an error, like at a closed pipe
 
     def _read(self) -> None:
-        """Read the buffers until the end. If reading fails, the command continues without it."""
+        """Reads the buffers until the end. If reading fails, the command continues without it."""
         try:
             settled = True
             used = thread_time()
@@ -171,7 +171,7 @@ class Outputs:
 
 
 def _read(source: int) -> bytes:
-    """Read the available bytes; empty at the end."""
+    """Reads the available bytes; empty at the end."""
     try:
         return os.read(source, READ_SIZE)
     except OSError:  # EIO: all processes have closed the other side of the terminal
@@ -179,7 +179,7 @@ def _read(source: int) -> bytes:
 
 
 def _write(sink: int, data: bytes) -> bool:
-    """Write everything; False if the reader has closed it."""
+    """Writes everything; False if the reader has closed it."""
     rest = memoryview(data)
     try:
         while rest:

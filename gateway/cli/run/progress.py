@@ -178,7 +178,7 @@ class Progress:
         )
 
     def _next(self, seen: Sighting) -> None:
-        """Begin a phase."""
+        """Begins a phase."""
         if self._number and seen.span is None and seen.part is None:
             self._part += 1
             self._known = self._known and self._part <= self._parts

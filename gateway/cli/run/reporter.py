@@ -41,7 +41,7 @@ class Reporter:
         self._told: dict[str, Any] = {}
 
     def report(self, reading: Reading) -> None:
-        """Update the job."""
+        """Updates the job."""
         fields: dict[str, Any] = {}
         if reading.message is not None:
             fields["message"] = reading.message
@@ -75,7 +75,7 @@ class DryRun:
         self._print(f"{command[0]} is read with {known}")
 
     def update(self, **fields: Any) -> None:
-        """Print the fields that are new."""
+        """Prints the fields that are new."""
         shown = {("percent" if k == "overall" else k): v for k, v in fields.items()}
         if shown.keys() - {"message"}:
             self._print(", ".join(f"{name} {value}" for name, value in shown.items()))
@@ -89,15 +89,15 @@ class DryRun:
         """A dry run receives no requests."""
 
     def cancel(self, message: str) -> None:
-        """Print the end."""
+        """Prints the end."""
         self._print(f"cancelled, {message}")
 
     def succeed(self) -> None:
-        """Print the end."""
+        """Prints the end."""
         self._print("succeeded")
 
     def fail(self, error: str) -> None:
-        """Print the end."""
+        """Prints the end."""
         self._print(f"failed, {error}")
 
     def wait(self) -> object:

@@ -18,6 +18,6 @@ def allowed() -> int:
 
 
 def raise_to_allowed() -> None:
-    """Raise the soft limit to the hard limit."""
+    """Raises the soft limit to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed(), hard))

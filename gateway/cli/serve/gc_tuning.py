@@ -42,7 +42,7 @@ start a full collection, because a surge is the worst time for it."""
 
 
 def configure_gc() -> None:
-    """Freeze all present objects, and disable automatic collections of old ones."""
+    """Freezes all present objects, and disable automatic collections of old ones."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
@@ -55,7 +55,7 @@ class Collector:
         self._at_start = self._at_freeze = sys.getallocatedblocks()
 
     async def run(self, *, minute: int = MINUTE, hour: int = HOUR) -> None:
-        """Run until cancelled. `minute` and `hour` are like the constants."""
+        """Runs until cancelled. `minute` and `hour` are like the constants."""
         for look in count(1):
             await trio.sleep(EVERY)
             if look % minute:
@@ -64,7 +64,7 @@ class Collector:
                 self._collect_old(frozen_too=look // minute % hour == 0)
 
     def _collect_old(self, *, frozen_too: bool) -> None:
-        """Do a full collection, unless the pause would be long; then freeze what is left."""
+        """Does a full collection, unless the pause would be long; then freeze what is left."""
         blocks = sys.getallocatedblocks()
         if frozen_too and blocks - self._at_start <= FEW:
             gc.unfreeze()

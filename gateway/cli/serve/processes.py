@@ -56,7 +56,7 @@ class ServerProcess:
     _reload_due: bool = False
 
     def reload(self) -> None:
-        """Make it read keys and limits again: at once, or as soon as it handles signals."""
+        """Makes it read keys and limits again: at once, or as soon as it handles signals."""
         self._reload_due = not self.ready
         if self.ready and self._process is not None:
             self.ready = False
@@ -69,7 +69,7 @@ class ServerProcess:
     async def keep(
         self, on_ready: Callable[[], None], *, task_status: trio.TaskStatus[int | None]
     ) -> None:
-        """Keep a process running in this slot until cancelled; then let it drain.
+        """Keeps a process running in this slot until cancelled; then let it drain.
 
         Started with None when the process first serves; or with the exit code of one that ended
         before, and then it is not restarted.
@@ -105,7 +105,7 @@ class ServerProcess:
             await trio.sleep(pause)
 
     async def _run(self, on_ready: Callable[[], None]) -> trio.Process:
-        """Run a process until it exits, and return it. If cancelled, let it drain."""
+        """Runs a process until it exits, and return it. If cancelled, let it drain."""
         with closing(SupervisorPipe()) as pipe:
             async with trio.open_nursery() as nursery:
                 self.ready = self._reload_due = False

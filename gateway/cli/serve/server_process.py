@@ -52,7 +52,7 @@ def serve_until_signal(
     supervised: bool = False,
     **of_the_authenticator: Any,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then drain.
+    """Serves until SIGINT or SIGTERM, then drain.
 
     A `supervised` process also drains when its supervisor releases it (`supervisor_pipe`).
 
@@ -143,7 +143,7 @@ async def _stop_when_released(stop: Stop) -> None:
 
 
 def announce(public: Iterable[tuple[str, int]], inside: Iterable[tuple[str, int]]) -> None:
-    """Print at once where connections are accepted: a line for each (host, port)."""
+    """Prints at once where connections are accepted: a line for each (host, port)."""
     for url in map(_url, public):
         click.echo(f"Serving on {url}/")  # flushes
     for url in map(_url, inside):

@@ -52,7 +52,7 @@ def supervise_until_signal(
     shutdown_timeout: float,
     shutdown_delay: float | None,
 ) -> None:
-    """Run `processes` server processes until SIGINT or SIGTERM, then let them drain.
+    """Runs `processes` server processes until SIGINT or SIGTERM, then let them drain.
 
     The arguments are the settings of those names, and the file's table `limits`; server processes
     read all other settings themselves. Raises `InvalidSettings` and `CannotStart`.
@@ -76,7 +76,7 @@ def supervise_until_signal(
 
 
 def check_processes(processes: int, broker_url: str | None) -> None:
-    """Raise `InvalidSettings` if so many processes would not share their jobs."""
+    """Raises `InvalidSettings` if so many processes would not share their jobs."""
     if processes > 1 and broker_url is None:
         raise InvalidSettings(
             "more than one need a Redis, or each would have jobs of its own: "
@@ -125,7 +125,7 @@ async def _supervise(servers: Sequence[ServerProcess], bind: str, internal: Sequ
 
 
 async def _start(servers: Sequence[ServerProcess], nursery: trio.Nursery) -> None:
-    """Start all of them in `nursery`; returns when they serve. Raises `CannotStart`."""
+    """Starts all of them in `nursery`; returns when they serve. Raises `CannotStart`."""
 
     def notify_when_ready() -> None:
         if all(server.ready for server in servers):

@@ -53,7 +53,7 @@ class SupervisorPipe:
         return f"{DESCRIPTOR}{self.descriptor}"
 
     async def silence(self, seconds: float) -> None:
-        """Return when the server process has been silent for `seconds`, or has sent nothing at
+        """Returns when the server process has been silent for `seconds`, or has sent nothing at
         all for `START_FACTOR` times as long. Never returns if its last message was that it drains,
         because draining has its own timeout.
 
@@ -75,7 +75,7 @@ class SupervisorPipe:
                 yield line.decode()
 
     def released(self) -> None:
-        """Tell the server process to drain. Its messages are still read."""
+        """Tells the server process to drain. Its messages are still read."""
         with suppress(OSError):  # it has exited by itself
             self._ours.shutdown(socket.SHUT_WR)
 

@@ -43,7 +43,7 @@ class Bars:
 
     @contextmanager
     def drawn(self) -> Iterator[None]:
-        """Show the bars. At the end of the context the last drawing stays in the terminal."""
+        """Shows the bars. At the end of the context the last drawing stays in the terminal."""
         with Live(
             get_renderable=self.render,
             console=self._console,
@@ -56,7 +56,7 @@ class Bars:
             yield
 
     async def keep_drawing(self) -> None:
-        """Redraw regularly, because estimates also count down without new frames."""
+        """Redraws regularly, because estimates also count down without new frames."""
         while True:
             self._live.refresh()
             await trio.sleep(1 / FRAMES)

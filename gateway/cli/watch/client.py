@@ -79,7 +79,7 @@ class Display(Protocol):
         """Events of `job` were missed; `text` is the frame."""
 
     def warning(self, what: str) -> None:
-        """Show a warning."""
+        """Shows a warning."""
 
 
 _FULL = frozenset(get_args(FullCode))
@@ -112,7 +112,7 @@ class WatchClient:
     received_at: float = 0.0
 
     async def run(self, url: str) -> str:
-        """Run until the connection or all jobs have ended; returns the reason.
+        """Runs until the connection or all jobs have ended; returns the reason.
 
         Raises `Refused` if a reconnect is forbidden, and exceptions of the display.
         """
@@ -195,7 +195,7 @@ class WatchClient:
                 self.display.warning(f"{code}: {what}")
 
     async def _keep_alive(self, ws: WebSocketConnection) -> None:
-        """Raise `TooSlowError` if nothing is received, even after a ping."""
+        """Raises `TooSlowError` if nothing is received, even after a ping."""
         while True:
             received_at = self.received_at
             await trio.sleep_until(received_at + self.ping_interval)

@@ -22,7 +22,7 @@ FIRST_CEILING, LAST_CEILING = 0.5, 20.0  # seconds, of the pause before the next
 
 
 async def follow(url: str, known: JobStates, *, mode: Mode, token: Token, display: Display) -> None:
-    """Keep `known` up to date until all its jobs have ended.
+    """Keeps `known` up to date until all its jobs have ended.
 
     Raises `Refused` if the gateway forbids a reconnect. A cancellation closes the connection.
     """

@@ -25,7 +25,7 @@ class JobStates:
         self._positions: dict[str, tuple[int | None, int]] = {}
 
     def apply(self, frame: Progress) -> bool:
-        """Apply a frame. Returns False if it does not continue the position: then the position is
+        """Applies a frame. Returns False if it does not continue the position: then the position is
         dropped, and the job must be subscribed to again."""
         if frame.job not in self.named and not frame.job.startswith(tuple(self.sets)):
             return True  # not watched, so it is no violation
@@ -45,7 +45,7 @@ class JobStates:
         return False
 
     def apply_set(self, frame: JobSet) -> None:
-        """Apply a set. Jobs that have ended and are in no set any more are dropped."""
+        """Applies a set. Jobs that have ended and are in no set any more are dropped."""
         self.sets[frame.prefix] = frame
         jobs = set(self.jobs)
         for job in [job for job in self.states if job not in jobs]:

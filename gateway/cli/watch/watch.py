@@ -23,7 +23,7 @@ __all__ = ["watch_until_final"]
 def watch_until_final(
     jobs: Sequence[str], url: str, *, token: Token, as_json: bool, mode: str
 ) -> int:
-    """Watch until all jobs have ended or a signal arrives; returns the exit code. An id that ends
+    """Watches until all jobs have ended or a signal arrives; returns the exit code. An id that ends
     with `*` is a prefix, and watching it does not end.
 
     Raises `Refused`.
