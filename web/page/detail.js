@@ -3,8 +3,8 @@
  * state. The URL of the page contains the job, so that the user can send it to a colleague.
  */
 
-import { calmly } from '../src/ticker.js';
-import { describe, duration, rateTextOf } from '../src/view.js';
+import { inLaterFrame } from '../src/ticker.js';
+import { describe, duration, rateText } from '../src/view.js';
 import { historyChart } from './chart.js';
 import { copyOnClick, setText, showFacts } from './dom.js';
 import { History, changesOf } from './history.js';
@@ -62,7 +62,7 @@ export class DetailDialog {
     this.job = job;
     const controller = new AbortController();
     const history = (this.#history = new History());
-    const paint = () => calmly(this.#paint);
+    const paint = () => inLaterFrame(this.#paint);
     let historyRequested = false;
     const unwatch = this.#connection.watch(job, (watched) => {
       this.#watched = watched;
@@ -205,7 +205,7 @@ function factsOf(job, state, now) {
   const facts = [
     ['Status', health === undefined || health === 'ok' || status !== 'running' ? t(status) : `${t(status)}, ${t(health)}`],
     ['Attempt', String(attempt)],
-    ['Rate', rateTextOf(state, now)],
+    ['Rate', rateText(state, now)],
     ['Part of', job.slice(0, Math.max(job.lastIndexOf('/'), 0))],
     ['Created', formatTime(state.created_at)],
     ['Started', formatTime(started_at)],

@@ -16,7 +16,7 @@ import { LiveJobs } from './live.js';
 import { showConnection } from './panel.js';
 import { Rows } from './rows.js';
 import { TokenRequired, onTokenEntered, wellFormedToken, allowedPrefixes, storedToken } from './token.js';
-import { everySecond, soon } from '../src/ticker.js';
+import { everySecond, inNextFrame } from '../src/ticker.js';
 import { t, translatePage } from './texts.js';
 
 /** @import { Seen } from '../src/jobs.js' */
@@ -68,7 +68,7 @@ function addJobs(jobs) {
   hasAnswer = true;
   listError = null;
   tokenRequired = false;
-  soon(paint);
+  inNextFrame(paint);
 }
 
 /** Reads the list once; after a failure, again later. */
@@ -77,13 +77,13 @@ async function readList() {
   try {
     const listed = await jobList.read(addJobs);
     if (listed !== null) knownJobs.removeUnlisted(listed);
-    soon(paint);
+    inNextFrame(paint);
     // The gateway answers, so if the connection was lost, and not refused, reconnect immediately.
     if (connection.status().ending?.code === ABNORMAL) connection.retry();
   } catch (error) {
     tokenRequired = error instanceof TokenRequired;
     listError = error instanceof Error ? error.message : String(error);
-    soon(paint);
+    inNextFrame(paint);
     retryLater();
   }
 }
@@ -100,13 +100,13 @@ function onState(watched) {
   if (watched.denied !== null) return;
   const wasKnown = knownJobs.has(watched.job);
   if (watched.state === null && !wasKnown) return;
-  if (knownJobs.update(watched) === 'moved' || !wasKnown) soon(paint);
+  if (knownJobs.update(watched) === 'moved' || !wasKnown) inNextFrame(paint);
 }
 
 /** Watches a visible job over the connection. @param {string} job */
 function watchVisible(job) {
   const stop = connection.watch(job, onState);
-  soon(paint); // to show its time
+  inNextFrame(paint); // to show its time
   return stop;
 }
 
@@ -243,7 +243,7 @@ function readFilter() {
 
 /** Searches the gateway, by prefix and status, for jobs that this page has not read. */
 function startSearch() {
-  soon(paint);
+  inNextFrame(paint);
   clearTimeout(searchTimer);
   knownJobs.clearSearchResults();
   watchSets();

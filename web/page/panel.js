@@ -3,7 +3,7 @@
  * details for developers.
  */
 
-import { everySecond, soon } from '../src/ticker.js';
+import { everySecond, inNextFrame } from '../src/ticker.js';
 import { duration } from '../src/view.js';
 import { sparkline } from './chart.js';
 import { copyOnClick, setText, showFacts } from './dom.js';
@@ -45,7 +45,7 @@ export function showConnection(connection, find) {
 
   connection.observe((status) => {
     journal.add(status, Date.now());
-    soon(paint);
+    inNextFrame(paint);
   });
   everySecond(paint);
   find('panel').addEventListener('toggle', paint);

@@ -4,7 +4,7 @@
  */
 
 import { isOver } from '../src/state.js';
-import { ago, passed } from '../src/view.js';
+import { ago, roundedElapsed } from '../src/view.js';
 import { drawGroup } from './group-row.js';
 import { t } from './texts.js';
 
@@ -80,7 +80,7 @@ export class Rows {
       const isEnded = isOver(knownJob.look);
       const end = state.finished_at ?? state.updated_at ?? now;
       const since = state.started_at ?? state.created_at ?? now;
-      const text = isEnded ? ago(now - end) : passed(now - since);
+      const text = isEnded ? ago(now - end) : roundedElapsed(now - since);
       if (time.textContent === text) continue;
       time.textContent = text;
       const moment = new Date((isEnded ? end : since) * 1000);

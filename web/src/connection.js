@@ -121,7 +121,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
    * @returns {Opening}
    */
   function open(step) {
-    const own = connectBy(url, step, renewal?.old ?? provider, environment, {
+    const own = connectBy(url, step, renewal?.fallback ?? provider, environment, {
       opened() {
         if (own === current) sync.begin(own, { token: own.token, maxHz });
         else own.check(); // over HTTP the welcome is the answer to a request

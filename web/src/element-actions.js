@@ -7,7 +7,7 @@
 
 import { set, write } from './element-nodes.js';
 import { isOpen, requestStore } from './requests.js';
-import { soon } from './ticker.js';
+import { inNextFrame } from './ticker.js';
 import { fill, currentLanguage } from './words.js';
 
 /** @import { RequestStatus } from './requests.js' */
@@ -65,7 +65,7 @@ export function mountActions({ name, now, foot }, job, gateway) {
     write(text, textOf(status));
   }
 
-  const drawSoon = () => soon(draw);
+  const drawSoon = () => inNextFrame(draw);
   const stop = store.subscribe(drawSoon);
   draw();
   return () => {

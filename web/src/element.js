@@ -20,7 +20,7 @@ import { drawIcon } from './icons.js';
 import { continues } from './progress.js';
 import { connect } from './settings.js';
 import { isOver, lookOf, percentOf } from './state.js';
-import { calmly, everySecond, soon } from './ticker.js';
+import { inLaterFrame, everySecond, inNextFrame } from './ticker.js';
 import { describe } from './view.js';
 import { currentLanguage } from './words.js';
 
@@ -102,7 +102,7 @@ export class JobProgressElement extends Base {
   /** @param {string} name @param {string | null} before @param {string | null} after */
   attributeChangedCallback(name, before, after) {
     if (!this.#mounted || before === after) return; // an element of the HTML is given its attributes before it is mounted
-    if (name === 'label') return soon(this.#drawTextsSoon);
+    if (name === 'label') return inNextFrame(this.#drawTextsSoon);
     this.#exit();
     this.#enter();
   }
@@ -152,16 +152,16 @@ export class JobProgressElement extends Base {
     const step = continues(before, watched);
     this.#watched = watched;
     this.#reached = Math.max(step ? this.#reached : 0, percentOf(watched?.state ?? null, 0) ?? 0);
-    soon(this.#drawBarSoon);
-    if (step && lookOf(watched?.state ?? null) === lookOf(before?.state ?? null)) calmly(this.#drawTextsSoon);
-    else soon(this.#drawTextsSoon);
+    inNextFrame(this.#drawBarSoon);
+    if (step && lookOf(watched?.state ?? null) === lookOf(before?.state ?? null)) inLaterFrame(this.#drawTextsSoon);
+    else inNextFrame(this.#drawTextsSoon);
   }
 
   /** Only a change between live and not live is shown; pings and counters are not. */
   #onStateChange() {
     let was = '';
     return (/** @type {import('./status.js').ConnectionStatus} */ { state }) => {
-      if (state !== was) soon(this.#drawTextsSoon);
+      if (state !== was) inNextFrame(this.#drawTextsSoon);
       was = state;
     };
   }

@@ -13,7 +13,7 @@ import { applyStyle } from './element-style.js';
 import { JobProgressElement } from './element.js';
 import { connect } from './settings.js';
 import { setStore } from './sets.js';
-import { soon } from './ticker.js';
+import { inNextFrame } from './ticker.js';
 import { fill, currentLanguage } from './words.js';
 
 /** @import { Status } from './constants.js' */
@@ -81,7 +81,7 @@ export class JobListElement extends Base {
     const query = { prefix, ...(statuses.length > 0 && { statuses }), ...(Number.isInteger(limit) && { limit }) };
     this.#store = setStore(query, connect(this.getAttribute('gateway') ?? undefined));
     this.#stop = this.#store.subscribe(
-      () => soon(this.#draw),
+      () => inNextFrame(this.#draw),
       (/** @type {End} */ detail) => this.dispatchEvent(new CustomEvent('job-end', { detail, bubbles: true, composed: true })),
     );
     this.#paint();

@@ -7,7 +7,7 @@
 
 import { ON_SERVER, connect } from './settings.js';
 import { isFinal, percentOf, rateOf, timeLeft } from './state.js';
-import { everySecond, soon } from './ticker.js';
+import { everySecond, inNextFrame } from './ticker.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { ConnectionStatus } from './status.js' */
@@ -127,7 +127,7 @@ function createStore(job, connection) {
     value = next;
     for (const changed of [...subscribers]) changed();
   }
-  const refreshSoon = () => soon(refresh);
+  const refreshSoon = () => inNextFrame(refresh);
 
   /** @type {Store<Progress<any>>} */
   const store = {

@@ -50,8 +50,8 @@ export async function sendRequest({ url, token: provider }, job, verb, { args, a
   /** @type {Record<string, string>} */
   const headers = { 'content-type': 'application/json' };
   if (provider !== undefined) {
-    const { askForToken } = await import('./tokens.js');
-    const token = await askForToken(provider, globalThis);
+    const { requestToken } = await import('./tokens.js');
+    const token = await requestToken(provider, globalThis);
     if (token !== null) headers['authorization'] = `Bearer ${token}`;
   }
   // Browsers give ids only to pages that came by https; else the gateway does.
