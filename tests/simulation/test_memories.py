@@ -14,9 +14,7 @@ from .redis import Store
 
 def host(name: str, **positions: int) -> Any:
     """A running node that has read these positions."""
-    events = [
-        SimpleNamespace(job=job, position=Position(1, seq)) for job, seq in positions.items()
-    ]
+    events = [SimpleNamespace(job=job, position=Position(1, seq)) for job, seq in positions.items()]
     observed = SimpleNamespace(all=lambda: events)
     return SimpleNamespace(
         number=1,
