@@ -29,13 +29,14 @@ from attrs import frozen
 from ..auth.authenticator import Authenticator
 from ..auth.permissions import Permissions
 from ..brokers.base import Broker
-from ..delivery.connection import Sink, Source, serve_connection
+from ..delivery.connection import serve_connection
 from ..delivery.fan_out import FanOut
 from ..delivery.hub import Delivery, Hub, HubStatistics
 from ..delivery.outbox import Outbox
 from ..delivery.session import Session
-from ..delivery.sets import JobSets, SetStatistics
+from ..delivery.set_registry import SetRegistry, SetStatistics
 from ..delivery.timer_wheel import TimerWheel
+from ..delivery.transport import Sink, Source
 from ..model.errors import BrokerUnavailable, NodeFull
 from ..model.limits import DEFAULT_LIMITS, Limits
 from ..model.state import Event, Position
@@ -90,7 +91,7 @@ class Node:
         self.hub = Hub(limits)
         self.counters = Counters()
         self.timer_wheel = TimerWheel()
-        self.sets = JobSets(limits, timer_wheel=self.timer_wheel, clock=time.time)
+        self.sets = SetRegistry(limits, timer_wheel=self.timer_wheel, clock=time.time)
         self.fan_out = FanOut()
         self.probe = Probe(self.hub, broker, name=self.name, limits=limits)
         self.connections = Connections()
@@ -181,7 +182,7 @@ class Node:
                         self._count(events)
                         # Reading the next batch before this one is written would deliver no event
                         # earlier.
-                        await self.fan_out.written()
+                        await self.fan_out.wait_until_written()
                         if traced and HAS_OPENTELEMETRY:
                             self._trace(traced, began=began)
                     else:  # FEED_RESET
@@ -200,7 +201,7 @@ class Node:
         """Enter the broker's feed. While `run` waits for the broker, it counts as started."""
         while True:
             try:
-                feed = self.broker.feed(observed=self.hub.observed)
+                feed = self.broker.feed(observed=self.hub.observed_events)
                 return await stack.enter_async_context(feed)
             except BrokerUnavailable as error:
                 if not wait:
@@ -251,7 +252,7 @@ class Node:
             self.connections.add(outbox)
             with self.authenticator.admit(
                 permissions,
-                end=lambda why, detail: outbox.end(close_codes.OF_REFUSAL[why], detail=detail),
+                end=lambda why, detail: outbox.end(close_codes.CODE_BY_REFUSAL[why], detail=detail),
                 expire=lambda: outbox.announce(self._token_expired()),
             ) as auth:
                 session = Session(
@@ -267,7 +268,7 @@ class Node:
                 if max_hz is not None:
                     outbox.limit_rate(max_hz)
                 try:
-                    session.start(positions, sets, mode=mode)
+                    session.watch_initial(positions, sets, mode=mode)
                 except NodeFull as error:
                     outbox.end(close_codes.OVERLOADED, detail=str(error))
                 return await serve_connection(

@@ -21,7 +21,7 @@ import trio
 from ..brokers.base import Broker
 from ..delivery.hub import Hub
 from ..delivery.repairs import Repairs
-from ..delivery.sets import JobSets
+from ..delivery.set_registry import SetRegistry
 from ..model.errors import BrokerUnavailable
 from ..model.limits import Limits
 from ..model.state import UNSEEN, Position
@@ -45,7 +45,7 @@ class Reconciler:
     def __init__(
         self,
         hub: Hub,
-        sets: JobSets,
+        sets: SetRegistry,
         broker: Broker,
         *,
         counters: Counters,
@@ -84,12 +84,12 @@ class Reconciler:
     async def _load_part(self, requested: dict[str, Position]) -> None:
         try:
             found = await self._broker.read(list(requested))
-            self._repairs.loaded(requested, found)
+            self._repairs.apply_loads(requested, found)
             self._sets.deliver(found.values())
         except BrokerUnavailable as error:
             log.debug("cannot read the states of %d jobs, trying again: %s", len(requested), error)
             await trio.sleep(RETRY_EVERY)
-            self._repairs.not_loaded(requested)
+            self._repairs.retry_loads(requested)
 
     async def _refill(self) -> None:
         while True:
@@ -98,9 +98,9 @@ class Reconciler:
                 events = await self._broker.history(topic.job, after=UNSEEN)
             except BrokerUnavailable as error:
                 log.warning("cannot read the history of job %s: %s", topic.job, error)
-                self._repairs.refilled(topic, None)
+                self._repairs.apply_history(topic, None)
             else:
-                self._repairs.refilled(topic, events)
+                self._repairs.apply_history(topic, events)
 
     async def _check(self) -> None:
         """Compare the topics with the broker: at a random time, but soon after a loss."""
@@ -119,7 +119,7 @@ class Reconciler:
 
     async def _compare(self, topics: dict[str, Position], *, lost: bool) -> None:
         try:
-            self._repairs.compared(topics, await self._broker.positions(list(topics)))
+            self._repairs.apply_comparison(topics, await self._broker.positions(list(topics)))
         except BrokerUnavailable as error:
             log.debug(
                 "cannot compare %d jobs with the broker, trying again: %s", len(topics), error

@@ -15,7 +15,7 @@ import trio
 
 from ..brokers.base import Broker
 from ..delivery.hub import Hub
-from ..delivery.sets import JobSets, SetScan
+from ..delivery.set_registry import SetRegistry, SetScan
 from ..model.errors import BrokerUnavailable
 from ..model.limits import Limits
 
@@ -36,7 +36,7 @@ class SetScanner:
 
     def __init__(
         self,
-        sets: JobSets,
+        sets: SetRegistry,
         hub: Hub,
         broker: Broker,
         *,

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from ..model.errors import Refusal
 
-__all__ = ["CLOSE_CODES", "FINAL_RANGE", "OF_REFUSAL", "CloseCode", "reconnects_after"]
+__all__ = ["CLOSE_CODES", "CODE_BY_REFUSAL", "FINAL_RANGE", "CloseCode", "reconnects_after"]
 
 
 MAX_REASON = 123
@@ -104,7 +104,7 @@ def reconnects_after(code: int) -> bool:
 
 _BY_CODE = {close_code.code: close_code for close_code in CLOSE_CODES}
 
-OF_REFUSAL: dict[Refusal, CloseCode] = {
+CODE_BY_REFUSAL: dict[Refusal, CloseCode] = {
     "unauthenticated": UNAUTHORIZED,
     "expired": EXPIRED,
     "revoked": REVOKED,

@@ -23,8 +23,8 @@ from msgspec import Raw
 from trio.testing import MockClock
 
 from gateway import Limits
-from gateway.delivery.connection import ConnectionEnds
 from gateway.delivery.session import Session
+from gateway.delivery.transport import ConnectionEnds
 from gateway.delivery.writer import WRITE_SIZE
 from gateway.model.constants import MAX_SET_LIMIT
 from gateway.model.errors import BrokerUnavailable
