@@ -153,13 +153,24 @@ function bytesText(done, total) {
   return `${parts.join(' / ')} ${byteUnit(power)}`;
 }
 
+/** Seconds without an update after which the view of a group without active children shows that. */
+const IDLE_AFTER = 60;
+
+/**
+ * Returns whether no worker reports on a group. A group has no lease, so its health does not show that.
+ * @param {State} state
+ */
+function isIdleGroup({ children }) {
+  return children !== undefined && children.queued === 0 && children.running === 0;
+}
+
 /** Returns the remaining time, the duration, or the time without an update. @param {State} state @param {Look} look @param {number} now @param {number | null} percent */
 function timeText(state, look, now, percent) {
   const { words } = currentLanguage();
   const silence = now - (state.updated_at ?? now);
   switch (look) {
     case 'running':
-      return etaText(timeLeft(state, now, percent));
+      return isIdleGroup(state) && silence >= IDLE_AFTER ? fill(words.silent, { time: roundedElapsed(silence) }) : etaText(timeLeft(state, now, percent));
     case 'stalled':
     case 'lost':
       return fill(words.silent, { time: roundedElapsed(silence) });
