@@ -313,7 +313,7 @@ def test_unfinished_jobs_never_show_100_percent_and_errors_show_their_end(
     seen = page.evaluate(
         """() => {
           const root = document.querySelector('[job="import:1"]').shadowRoot;
-          const [story, text] = [root.querySelector('.story'), root.querySelector('.error')];
+          const [story, text] = [root.querySelector('.texts'), root.querySelector('.error')];
           const range = document.createRange();
           const { firstChild } = text;
           range.setStart(firstChild, firstChild.length - 8);
