@@ -265,9 +265,8 @@ class Report:
 
     def reason_never_ended(self, now: float) -> str | None:
         """Returns why the job will probably never be ended; None if it may be."""
-        is_group = not isinstance(self.snapshot.children, Keep)  # its children end it
         if (
-            is_group
+            self._is_group
             or not self.run_is_private
             or self.queued
             or self.has_final_state
@@ -280,6 +279,11 @@ class Report:
         if is_silent and self.snapshot.highest_percent == 100 and not self.in_block:
             return "it is at 100 %, and was not ended"
         return None
+
+    @property
+    def _is_group(self) -> bool:
+        """Whether the job ends with its children."""
+        return not isinstance(self.snapshot.children, Keep)
 
     def marking_updates(self, reason: str, now: float) -> list[dict[str, Any]]:
         """Returns updates with a message that the job will probably never be ended, and with the
@@ -313,7 +317,8 @@ class Report:
                 self.close()
             else:
                 self.close(Closing.ENDED_ELSEWHERE)
-                return "the job was ended by another process; updates of this one are ignored"
+                others = "its children" if self._is_group else "another process"
+                return f"the job was ended by {others}; updates of this process are ignored"
             return None
         if has_final_state:
             self.close(Closing.DELIVERED)

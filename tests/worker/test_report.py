@@ -88,9 +88,15 @@ def test_a_stale_attempt_supersedes_the_report(report: Report) -> None:
 
 def test_a_final_state_of_another_process_settles_the_report(report: Report) -> None:
     said = report.on_result(report.next_updates(1.0)[-1], PublishResult(1, False, "final"))
-    assert said == "the job was ended by another process; updates of this one are ignored"
+    assert said == "the job was ended by another process; updates of this process are ignored"
     assert report.closed
     assert not report.delivered
+
+
+def test_a_group_is_ended_by_its_children(report: Report) -> None:
+    report.snapshot.children = 2
+    said = report.on_result(report.next_updates(1.0)[-1], PublishResult(1, False, "final"))
+    assert said == "the job was ended by its children; updates of this process are ignored"
 
 
 def test_final_after_a_repeated_end_counts_as_delivered(report: Report) -> None:
