@@ -12,7 +12,7 @@ from ..model.constants import MAX_TEXT
 from ..model.statuses import FINAL
 from ..worker.publisher import Unreachable
 from .client_options import gateway_options
-from .options import REFUSED, WRONG, give_up, job_argument
+from .options import EXIT_UNREACHABLE, EXIT_USAGE, fail, job_argument
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -62,39 +62,39 @@ def cancel(
         try:
             body["args"] = json.loads(args)
         except ValueError as error:
-            give_up(f"--args: not JSON: {error}", code=WRONG)
+            fail(f"--args: not JSON: {error}", code=EXIT_USAGE)
     path = f"{url.rstrip('/')}/api/jobs/{_quoted(job)}"
     try:
         status, answer, _ = _call(f"{path}/requests", token, body)
     except Unreachable as error:
-        give_up(str(error), code=REFUSED)
+        fail(str(error), code=EXIT_UNREACHABLE)
     if status not in (200, 202):
-        code = WRONG if status == 400 else REFUSED if status == 503 else 1
-        give_up(f"{job}: {answer.get('detail', status)}", code=code)
+        code = EXIT_USAGE if status == 400 else EXIT_UNREACHABLE if status == 503 else 1
+        fail(f"{job}: {answer.get('detail', status)}", code=code)
     if not wait:
         echo(f"{job}: {verb} requested")
         return
-    raise SystemExit(_wait(path, token, job, verb, answer, until=monotonic() + timeout))
+    raise SystemExit(_wait(path, token, job, verb, answer, deadline=monotonic() + timeout))
 
 
 def _wait(
-    path: str, token: Token, job: str, verb: str, sent: dict[str, Any], *, until: float
+    path: str, token: Token, job: str, verb: str, sent: dict[str, Any], *, deadline: float
 ) -> int:
     """Follow the job until it has ended, or has refused the request `sent`; the exit code."""
-    tag, last = "", "no answer of the gateway"
-    while (left := until - monotonic()) > 0:
-        poll = f"{path}?wait={min(left, POLL_WAIT):.1f}"
+    etag, last = "", "no answer of the gateway"
+    while (remaining := deadline - monotonic()) > 0:
+        poll = f"{path}?wait={min(remaining, POLL_WAIT):.1f}"
         try:
-            status, answer, tag = _call(poll, token, tag=tag)
+            status, answer, etag = _call(poll, token, etag=etag)
         except Unreachable as error:
             status, answer, last = 503, {}, str(error)
         if status == 503:
-            sleep(min(left, RETRY_PAUSE))
+            sleep(min(remaining, RETRY_PAUSE))
             continue
         if status == 304:
             continue
         if status != 200:
-            give_up(f"{job}: {answer.get('detail', status)}", code=1)
+            fail(f"{job}: {answer.get('detail', status)}", code=1)
         state = answer["state"]
         if state["status"] in FINAL:
             echo(f"{job}: {state['status']}")
@@ -118,7 +118,7 @@ def _wait(
 
 
 def _call(
-    url: str, token: Token, body: dict[str, Any] | None = None, *, tag: str = ""
+    url: str, token: Token, body: dict[str, Any] | None = None, *, etag: str = ""
 ) -> tuple[int, dict[str, Any], str]:
     """One request to the gateway: its status, its document, and the ETag.
 
@@ -130,10 +130,10 @@ def _call(
 
     from ..worker.token import newest_token
 
-    shown = newest_token(token)
+    token_text = newest_token(token)
     headers = {"content-type": "application/json"}
-    headers |= {"authorization": f"Bearer {shown}"} if shown else {}
-    headers |= {"if-none-match": tag} if tag else {}
+    headers |= {"authorization": f"Bearer {token_text}"} if token_text else {}
+    headers |= {"if-none-match": etag} if etag else {}
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data, headers)  # noqa: S310 - the setting is an http(s) URL
     try:
@@ -142,7 +142,7 @@ def _call(
     except HTTPError as error:
         text = error.read()
         if error.code == 304:
-            return 304, {}, tag
+            return 304, {}, etag
         if error.headers.get("content-type") != "application/problem+json":
             raise Unreachable(f"{url}: {error.code}, but not the answer of a gateway") from error
         return error.code, json.loads(text), ""

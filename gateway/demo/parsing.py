@@ -28,14 +28,16 @@ def main() -> None:
                 sources[file.name] = file.path.read_bytes()
         with job.phase("Parse and count", share=0.5, total=len(found), unit="modules"):
             nodes = count_nodes(sources, job)
-        useful = [name for name in sources if "test" not in name]
-        with job.phase("Write anew and compare", share=0.3, total=len(useful), unit="modules"):
-            rewrite(sources, useful, job)
+        without_tests = [name for name in sources if "test" not in name]
+        with job.phase(
+            "Write anew and compare", share=0.3, total=len(without_tests), unit="modules"
+        ):
+            rewrite(sources, without_tests, job)
         with job.phase("Compile", total=len(sources), unit="modules"):
             size = compile_all(sources, job)
-        (kind, often), *_ = nodes.most_common(1)
+        (kind, count), *_ = nodes.most_common(1)
         job.update(
-            message=f"{nodes.total():,} nodes in {len(sources):,} modules, {often:,} of them "
+            message=f"{nodes.total():,} nodes in {len(sources):,} modules, {count:,} of them "
             f"{kind}; {size / 1e6:.1f} MB of bytecode"
         )
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli import cli
+from gateway.cli.__main__ import cli
 from gateway.config.settings import SETTINGS
 
 from .processes import GATEWAY, Running, clean_environment
@@ -115,7 +115,7 @@ def test_a_real_process_shows_the_same_errors() -> None:
 
 def test_publish_imports_no_server_and_no_bars() -> None:
     program = (
-        "import sys; from click.testing import CliRunner; from gateway.cli import cli; "
+        "import sys; from click.testing import CliRunner; from gateway.cli.__main__ import cli; "
         "CliRunner().invoke(cli, ['publish', 'a', '--url', 'http://127.0.0.1:9']); "
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
