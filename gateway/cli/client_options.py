@@ -1,7 +1,7 @@
 """The options for access to the gateway: `--url`, `--token`, `--token-file`.
 
-Commands that report can use a gateway, or directly the Redis of its nodes, like `gateway.Job`. Other
-commands need a gateway.
+Commands that report can use a gateway, or directly the Redis of its nodes, like `gateway.Job`.
+Other commands need a gateway.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ def _escape(logger: Any, method: str, event: Event) -> Event:
 
 
 class RateLimitFilter(logging.Filter):
-    """Passes at most `MAX_LINES_PER_SECOND` lines per second from each log call. The next line after
-    that has the number of omitted ones (`omitted`).
+    """Passes at most `MAX_LINES_PER_SECOND` lines per second from each log call. The next line
+    after that has the number of omitted ones (`omitted`).
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -48,7 +48,9 @@ def _children_option(context: click.Context, parameter: click.Parameter, text: s
 
 @click.command()
 @click.argument("job", callback=job_argument)
-@click.option("--status", type=click.Choice(STATUSES), help="Default: running for a new job, else unchanged.")
+@click.option(
+    "--status", type=click.Choice(STATUSES), help="Default: running for a new job, else unchanged."
+)
 @click.option("--percent", type=float, metavar="0-100")
 @click.option("--done", type=float, metavar="NUMBER", help="How much of --total is done.")
 @click.option("--total", type=float, metavar="NUMBER")

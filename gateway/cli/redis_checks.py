@@ -233,7 +233,7 @@ def _functions(client: Any) -> Finding:
 
 
 def _foreign_keys(client: Any, layout: Layout) -> Finding:
-    """Examines up to `MAX_KEYS` keys under the prefix, and report those that are not the
+    """Examines up to `MAX_KEYS` keys under the prefix, and reports those that are not the
     gateway's."""
     try:
         examined_keys, is_complete = _scan_keys(client, layout)

@@ -1,5 +1,5 @@
-"""Describes the configuration of a gateway: one line for each part, in the output of `gateway check`
-and in the log of `gateway serve`."""
+"""Describes the configuration of a gateway: one line for each part, in the output of `gateway
+check` and in the log of `gateway serve`."""
 
 from __future__ import annotations
 

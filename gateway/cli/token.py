@@ -40,8 +40,15 @@ def parse_duration(context: click.Context, parameter: click.Parameter, text: str
 @click.command()
 @config_option
 @click.option("--watch", multiple=True, metavar="PATTERN", help="Jobs that the token may watch.")
-@click.option("--publish", multiple=True, metavar="PATTERN", help="Jobs that the token may publish.")
-@click.option("--control", multiple=True, metavar="PATTERN", help="Jobs to whose workers the token may send requests.")
+@click.option(
+    "--publish", multiple=True, metavar="PATTERN", help="Jobs that the token may publish."
+)
+@click.option(
+    "--control",
+    multiple=True,
+    metavar="PATTERN",
+    help="Jobs to whose workers the token may send requests.",
+)
 @click.option("--revoke", is_flag=True, help="The token may revoke others.")
 @click.option("--ttl", default="10m", show_default=True, callback=parse_duration, metavar="TIME")
 @click.option("--subject", metavar="TEXT", help="Subject (sub).")

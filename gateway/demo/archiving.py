@@ -12,9 +12,9 @@ from .installation import File, modules
 from .worker import start
 
 FORMATS = (("gz", "gzip", 0.15), ("bz2", "bzip2", 0.12), ("xz", "xz", 0.7))
-"""Suffix, name, and part of the whole time."""
+"""The suffix, the name, and the share of the time."""
 CHECK_SHARE = 0.01
-"""The part of the whole time for reading an archive back."""
+"""The share of the time for reading an archive back."""
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def compress(files: list[File], archive: IO[bytes], suffix: str, *, job: Job) ->
 
 
 def check(files: list[File], archive: IO[bytes], *, job: Job) -> None:
-    """Reads it back and compare it with the files."""
+    """Reads the archive back and compares it with the files."""
     archive.seek(0)
     with tarfile.open(fileobj=archive, mode="r:*") as tar:
         for file, member in zip(files, tar, strict=True):

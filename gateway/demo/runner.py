@@ -20,7 +20,9 @@ __all__ = ["Attempt", "WorkerLimit", "run_once"]
 WorkerLimit = trio.Semaphore
 
 WORKER_TIMEOUT = 300.0  # seconds for one worker: ten times what a slow machine needs
-REPORT_TIMEOUT = 5.0  # seconds for the gateway to show the end of the job after that of its process
+REPORT_TIMEOUT = (
+    5.0  # seconds until the gateway must show the final state after the exit of the process
+)
 STOP_TIMEOUT = 4.0  # seconds for a worker to exit after SIGTERM
 MAX_STDERR = 4_000  # bytes of a worker's stderr that are kept
 
@@ -31,18 +33,19 @@ class Attempt:
 
     job: DemoJob
     state: State | None
-    """The last state; None if it never reported."""
+    """The last state; None if there was no report."""
     stderr: str
-    """The end of its stderr."""
+    """The last bytes of the worker's stderr."""
 
     @property
     def as_expected(self) -> bool:
-        """Whether it ended as expected."""
+        """Whether the job has ended as expected."""
         return self.state is not None and self.job.ended_as_expected(self.state)
 
 
 async def run_once(job: DemoJob, broker: Broker, *, url: str, worker_limit: WorkerLimit) -> Attempt:
-    """Runs one attempt when it is its turn, and wait until the gateway at `url` shows its end.
+    """Runs one attempt when `worker_limit` allows it, and waits until the gateway at `url` shows
+    its end.
 
     This kills the worker of a job that should be killed, and one that takes too long. After a
     cancellation it sends SIGTERM to the worker and waits for at most `STOP_TIMEOUT` seconds.
@@ -94,7 +97,7 @@ class _JobObserver:
 
 
 async def _run_worker(observer: _JobObserver, *, url: str, stderr: bytearray) -> None:
-    """Runs the worker to its end."""
+    """Runs the worker until it exits."""
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(
             partial(

@@ -24,7 +24,7 @@ from .runner import Attempt, WorkerLimit, run_once
 __all__ = ["run_demo"]
 
 MAX_WORKERS = 2  # workers at the same time, because the machine is used for other things too
-RERUN_PAUSE = 5.0  # seconds between two attempts at a job, so that its end can be seen
+RERUN_PAUSE = 5.0  # seconds between two attempts at a job, so that its final state can be seen
 SHUTDOWN_TIMEOUT = 3.0  # seconds to drain after Ctrl-C
 READY_TIMEOUT = 10.0  # seconds
 ANY_PORT = "127.0.0.1:0"
@@ -64,17 +64,19 @@ async def _demo(context: _Context, bind: str, *, any_port: bool, attempts: list[
         except InvalidSettings as error:
             if not any_port:
                 raise
-            context.console.print(f"{error}; taking another port", style="yellow", markup=False)
+            context.console.print(f"{error}; using another port", style="yellow", markup=False)
             gateway, server_scope = await _serve(nursery, ANY_PORT, context.broker_url)
         context.console.print(_welcome(gateway, once=context.once))
-        # It stops after the workers, so that they can report their ends.
+        # It stops after the workers, so that they can report their final states.
         server_scope.shield = True
         try:
-            at_once = WorkerLimit(MAX_WORKERS)
+            worker_limit = WorkerLimit(MAX_WORKERS)
             async with trio.open_nursery() as workers:
                 for job in JOBS:
-                    # `start`, so that they wait for their turn in this order.
-                    await workers.start(partial(_run, context, job, gateway, at_once, attempts))
+                    # `start`, so that they wait for the limit in this order.
+                    await workers.start(
+                        partial(_run, context, job, gateway, worker_limit, attempts)
+                    )
         finally:
             server_scope.cancel()
 
@@ -102,16 +104,16 @@ async def _run(
     context: _Context,
     job: DemoJob,
     gateway: Gateway,
-    at_once: WorkerLimit,
+    worker_limit: WorkerLimit,
     attempts: list[Attempt],
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Runs a job once or repeatedly. Reports to be started when it waits for its turn."""
+    """Runs a job once or repeatedly. Reports to be started when it waits for the limit."""
     task_status.started()
     while True:
         url = context.broker_url or gateway.url  # where the worker reports
-        attempt = await run_once(job, gateway.node.broker, url=url, worker_limit=at_once)
+        attempt = await run_once(job, gateway.node.broker, url=url, worker_limit=worker_limit)
         if context.once:
             attempts.append(attempt)
         context.console.print(_line(attempt))
@@ -121,7 +123,7 @@ async def _run(
 
 
 def _welcome(gateway: Gateway, *, once: bool) -> Panel:
-    words = Text.assemble(
+    text = Text.assemble(
         "Open ",
         (f"{gateway.url}/", "bold underline cyan"),
         " in a browser\n\n",
@@ -132,7 +134,7 @@ def _welcome(gateway: Gateway, *, once: bool) -> Panel:
         ),
         ("Each job runs once." if once else "They run until you press Ctrl-C.", "dim"),
     )
-    return Panel(words, title="progress-gateway", expand=False, padding=(1, 3))
+    return Panel(text, title="progress-gateway", expand=False, padding=(1, 3))
 
 
 def _line(attempt: Attempt) -> Text:
@@ -156,11 +158,11 @@ def _table(attempts: list[Attempt]) -> Table:
     table = Table(title="How the jobs ended", title_justify="left", title_style="bold")
     table.add_column("Job", no_wrap=True)
     table.add_column("Ended", no_wrap=True)
-    table.add_column("As it should")
-    table.add_column("Words", overflow="fold")
+    table.add_column("As expected")
+    table.add_column("Result", overflow="fold")
     for attempt in sorted(attempts, key=lambda attempt: JOBS.index(attempt.job)):
         view = describe(attempt.state, now=time.time())
         verdict = Text("yes", "green") if attempt.as_expected else Text("no", "bold red")
-        words = " · ".join(filter(None, [view.time, view.text]))
-        table.add_row(attempt.job.name, f"{view.icon} {view.word}", verdict, words)
+        text = " · ".join(filter(None, [view.time, view.text]))
+        table.add_row(attempt.job.name, f"{view.icon} {view.word}", verdict, text)
     return table

@@ -359,7 +359,8 @@ def _why(error: Any) -> Any:
 
 
 def _revoked() -> Ignore:
-    """Tells Celery that the task that runs here was cancelled, and return what it must raise."""
+    """Tells Celery that the current task was cancelled. Returns the exception that it must
+    raise."""
     task: Any = current_task
     keep = not task.ignore_result or task.store_errors_even_if_ignored
     task.backend.mark_as_revoked(

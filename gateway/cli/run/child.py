@@ -1,11 +1,11 @@
 """Runs a command as a child process: starts it, forwards signals to it, and waits for its end.
 
-The main thread waits for signals. One of them is SIGCHLD, which is sent at the end of the child. The
-threads of `outputs.py` forward and read the command's output.
+The main thread waits for signals. One of them is SIGCHLD, which is sent at the end of the child.
+The threads of `outputs.py` forward and read the command's output.
 
 Signals that would end this process are blocked here and forwarded to the child. The child decides
-how to handle them; when it ends, this process ends too. The terminal sends Ctrl-C to every process in
-the foreground, so the child has already received it. It is not forwarded again, because many
+how to handle them; when it ends, this process ends too. The terminal sends Ctrl-C to every process
+in the foreground, so the child has already received it. It is not forwarded again, because many
 programs exit at once on a second Ctrl-C. (A signal that another process sends to the whole process
 group reaches the child twice, because it cannot be distinguished.)
 
@@ -125,7 +125,8 @@ class _OutputPipes:
             os.close(descriptor)
 
     def resize(self) -> None:
-        """Sets the size of the child's terminal to that of this process's terminal, or to 80 x 24."""
+        """Sets the size of the child's terminal to that of this process's terminal, or to 80 x
+        24."""
         if self.terminal is None:
             return
         size = struct.pack("HHHH", 24, 80, 0, 0)
@@ -176,7 +177,8 @@ def _forward_next_signal(child: subprocess.Popen[bytes], pipes: _OutputPipes) ->
 
 
 def _wait_or_signal(wait: Callable[[], object]) -> bool:
-    """Calls `wait`; after a signal only for `EXIT_TIMEOUT` more. Returns whether it has returned."""
+    """Calls `wait`; after a signal only for `EXIT_TIMEOUT` more. Returns whether it has
+    returned."""
     finished = threading.Event()
     main_thread = threading.get_ident()
 

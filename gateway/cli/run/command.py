@@ -58,7 +58,9 @@ __all__ = ["run"]
     "Default: by the command's name.",
 )
 @click.option(
-    "--pty", is_flag=True, help="Run the command in a pseudo-terminal, so that it prints colours and progress bars."
+    "--pty",
+    is_flag=True,
+    help="Run the command in a pseudo-terminal, so that it prints colours and progress bars.",
 )
 @click.option(
     "--grace",

@@ -46,7 +46,8 @@ class LineSplitter:
         return lines
 
     def skip_output(self) -> None:
-        """Records that a part of the stream is missing here, so the current line has no beginning."""
+        """Records that a part of the stream is missing here, so the current line has no
+        beginning."""
         self._decoder.reset()
         self._line = ELLIPSIS
 

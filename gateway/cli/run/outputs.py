@@ -3,8 +3,8 @@
     one forwarding thread per output   copies the output, and adds it to the output's buffer
     one reading thread                 reads the buffers' content, and reports progress to the job
 
-Forwarding never waits for reading: a buffer keeps only the newest `BUFFER_SIZE` bytes. After each pass
-the reading thread sleeps long enough to use at most `CPU_SHARE` of a core.
+Forwarding never waits for reading: a buffer keeps only the newest `BUFFER_SIZE` bytes. After each
+pass the reading thread sleeps long enough to use at most `CPU_SHARE` of a core.
 """
 
 from __future__ import annotations

@@ -140,7 +140,8 @@ class Progress:
         return bar, restarted
 
     def _same_as_main(self, words: str, line: LineProgress, fraction: float) -> _Bar | None:
-        """Returns the main bar if this line continues it with another label or a corrected total."""
+        """Returns the main bar if this line continues it with another label or a corrected
+        total."""
         main = self._main_bar
         if line.from_profile or main is None or not 0 < main.highest < 1 or fraction >= 1:
             return None
@@ -177,7 +178,8 @@ class Progress:
         )
 
     def _add_count(self, line: LineProgress) -> Phase | None:
-        """Returns the progress after a count without a total; None if there is nothing new to show."""
+        """Returns the progress after a count without a total; None if there is nothing new to
+        show."""
         if self._main_bar is not None:
             return None
         self._phase_number, self._phase_name = 1, line.label or None

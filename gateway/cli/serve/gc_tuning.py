@@ -69,7 +69,8 @@ class Collector:
                 self._collect_old(frozen_too=number // young_per_old % old_per_frozen == 0)
 
     def _collect_old(self, *, frozen_too: bool) -> None:
-        """Does a full collection, unless the pause would be long; then freezes the remaining objects."""
+        """Does a full collection, unless the pause would be long; then freezes the remaining
+        objects."""
         blocks = sys.getallocatedblocks()
         if frozen_too and blocks - self._blocks_at_start <= MAX_BLOCKS:
             gc.unfreeze()

@@ -56,7 +56,8 @@ class ServerProcess:
     _reload_due: bool = False
 
     def reload(self) -> None:
-        """Makes the process read keys and limits again: at once, or as soon as it handles signals."""
+        """Makes the process read keys and limits again: at once, or as soon as it handles
+        signals."""
         self._reload_due = not self.ready
         if self.ready and self._process is not None:
             self.ready = False
@@ -69,7 +70,7 @@ class ServerProcess:
     async def keep_running(
         self, on_ready: Callable[[], None], *, task_status: trio.TaskStatus[int | None]
     ) -> None:
-        """Keeps a process running in this slot until cancelled; then let it drain.
+        """Keeps a process running in this slot until cancelled; then lets it drain.
 
         It reports to be started with None when the process serves; or with the exit code if the
         process has exited before, and then it does not restart it.
@@ -112,7 +113,7 @@ class ServerProcess:
             await trio.sleep(pause)
 
     async def _run(self, on_ready: Callable[[], None]) -> trio.Process:
-        """Runs a process until it exits, and return it. If cancelled, let it drain."""
+        """Runs a process until it exits, and returns it. If cancelled, lets it drain."""
         with closing(SupervisorPipe()) as pipe:
             async with trio.open_nursery() as nursery:
                 self.ready = self._reload_due = False
@@ -181,8 +182,8 @@ class ServerProcess:
 
 
 def _environment(pipe: SupervisorPipe, silence: float) -> dict[str, str]:
-    """Returns this process's environment, with the supervisor in place of systemd. The server process
-    sends two watchdog messages within the time of a check."""
+    """Returns this process's environment, with the supervisor in place of systemd. The server
+    process sends two watchdog messages within the time of a check."""
     excluded_names = {
         "WATCHDOG_PID",
         *suspicious_variables(os.environ),

@@ -52,7 +52,7 @@ def supervise_until_signal(
     shutdown_timeout: float,
     shutdown_delay: float | None,
 ) -> None:
-    """Runs `processes` server processes until SIGINT or SIGTERM, then let them drain.
+    """Runs `processes` server processes until SIGINT or SIGTERM, then lets them drain.
 
     The arguments are the settings of those names, and the file's table `limits`; server processes
     read all other settings themselves. Raises `InvalidSettings` and `CannotStart`.
@@ -97,7 +97,7 @@ def internal_binds(bind: str | None, processes: int) -> list[str]:
         return [bind] * processes
     if not port.isdigit() or int(port) + processes - 1 > MAX_PORT:
         raise InvalidSettings(
-            f"{bind} must be HOST:PORT, with {processes - 1} more ports after it for {processes} processes",
+            f"{bind} has too few ports after it for {processes} processes, or is not HOST:PORT",
             field="internal_bind",
         )
     return [f"{host}:{int(port) + number}" for number in range(processes)]

@@ -2,9 +2,9 @@
 
 The server process sends what it would send to systemd (`systemd.py`), a line each, and a watchdog
 message at intervals; without messages it hangs. The supervisor sends nothing: when its end of the
-pair closes, because the process must drain or because the supervisor has died, the process drains. Signals are
-not sufficient for that: a killed supervisor sends none, and a second SIGTERM (from a terminal or
-systemd) means "stop at once".
+pair closes, because the process must drain or because the supervisor has died, the process drains.
+Signals are not sufficient for that: a killed supervisor sends none, and a second SIGTERM (from a
+terminal or systemd) means "stop at once".
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class SupervisorPipe:
     def __init__(self) -> None:
         self._supervisor_end, self._process_end = socket.socketpair()
         self._supervisor_end.setblocking(False)
-        self._process_end.setblocking(
-            False
-        )  # a server process must not hang when its supervisor does
+        # Non-blocking, because a server process must not hang when its supervisor does.
+        self._process_end.setblocking(False)
         self._missed_checks: float = (1 - START_FACTOR) * CHECKS_PER_TIMEOUT
-        """The number of checks since the last message; below 0 while the process may take longer."""
+        """The number of checks since the last message; below 0 while the process may take
+        longer."""
 
     def close(self) -> None:
         self._process_end.close()
@@ -67,7 +67,8 @@ class SupervisorPipe:
             self._missed_checks += 1
 
     async def lines(self) -> AsyncIterator[str]:
-        """Yields the messages of the server process until it has exited. Call it after the start."""
+        """Yields the messages of the server process until it has exited. Call it after the
+        start."""
         self._process_end.close()  # the child has its own copy; with this one there would be no EOF
         rest = b""
         while data := await self._read():

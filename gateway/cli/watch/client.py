@@ -1,6 +1,6 @@
 """One WebSocket connection to a gateway: the client's side of `progress.v1`.
 
-    run           connects, sends hello, handles each frame, closes; returns why the connection ended
+    run           connects, sends hello, handles each frame, closes; returns the reason of the end
     _keep_alive   pings a silent gateway, and ends the connection if nothing is received
 
 Every wait has a deadline: connecting, each send, the silence of the gateway, closing.
@@ -208,7 +208,8 @@ class WatchClient:
 
 
 def _end_reason(group: BaseExceptionGroup[Any], *, token_is_renewable: bool) -> str | Refused:
-    """Returns why the connection ended, from the raised errors: `Refused` if a reconnect is forbidden.
+    """Returns why the connection ended, from the raised errors: `Refused` if a reconnect is
+    forbidden.
 
     After an invalid token it is forbidden unless `token_is_renewable`.
     """

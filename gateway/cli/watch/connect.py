@@ -31,7 +31,8 @@ class NoGateway(Exception):
 async def connected_to(url: str) -> AsyncIterator[WebSocketConnection]:
     """Opens a WebSocket to the gateway at `url`. It is closed at the end of the context.
 
-    Raises `NoGateway`, `TooSlowError`, and the library's errors for an unexpected response, in groups.
+    Raises `NoGateway`, `TooSlowError`, and the library's errors for an unexpected response, in
+    groups.
     """
     parts = urlsplit(url)
     stream = await _open_stream(parts)

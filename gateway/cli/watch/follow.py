@@ -18,7 +18,10 @@ from .job_states import JobStates
 __all__ = ["backoff", "follow"]
 
 STABLE_AFTER = 60.0  # seconds that a connection must last to reset the number of failures
-FIRST_MAX_PAUSE, LONGEST_MAX_PAUSE = 0.5, 20.0  # seconds: the first and the longest upper bound of a pause
+FIRST_MAX_PAUSE, LONGEST_MAX_PAUSE = (
+    0.5,
+    20.0,
+)  # seconds: the first and the longest upper bound of a pause
 
 
 async def follow(

@@ -129,7 +129,8 @@ def _time(state: State, look: str, now: float) -> str:
 
 
 def _rounded_duration(seconds: float) -> str:
-    """Returns a running duration: in whole minutes from two minutes on, so that it changes seldom."""
+    """Returns a running duration: in whole minutes from two minutes on, so that it changes
+    seldom."""
     return duration(seconds if seconds < 120 else round(seconds / 60) * 60)
 
 

@@ -21,14 +21,14 @@ class JobStates:
         self.sets: dict[str, JobSet | None] = dict.fromkeys(prefixes)
         """The last frame of each set; None: none was received yet."""
         self.states: dict[str, State | None] = {}
-        """The last received states. A job is missing if no state was received yet; None means that the
-        gateway does not know the job."""
+        """The last received states. A job is missing if no state was received yet; None means that
+        the gateway does not know the job."""
         self.violations = 0
         self._positions: dict[str, tuple[int | None, int]] = {}
 
     def apply(self, frame: Progress) -> bool:
-        """Applies a frame. Returns False if it does not continue the known position: then the position
-        is dropped, and the client must subscribe to the job again."""
+        """Applies a frame. Returns False if it does not continue the known position: then the
+        position is dropped, and the client must subscribe to the job again."""
         if frame.job not in self.named and not frame.job.startswith(tuple(self.sets)):
             return True  # not watched, so it is no violation
         position = self._positions.get(frame.job)

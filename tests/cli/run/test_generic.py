@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli.run.generic import label_of, parse_line
-from gateway.cli.run.lines import MAX_LINE, plain_text
 from gateway.cli.run.line_progress import quantity
+from gateway.cli.run.lines import MAX_LINE, plain_text
 
 
 def percent(line: str) -> float | None:
