@@ -1,4 +1,4 @@
-"""`gateway cancel`: request that a running job stop, and perhaps wait until it has."""
+"""`gateway cancel`: requests that a running job stop, and can wait until it has stopped."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["cancel"]
 
 REQUEST_TIMEOUT = 10.0  # seconds for one request
 RETRY_PAUSE = 1.0  # seconds after an outage until the next attempt to read the job
-POLL_WAIT = 30.0  # seconds for which the gateway holds a request for the next state
+POLL_WAIT = 30.0  # seconds that the gateway waits for the next state before it answers
 
 
 @click.command()
 @click.argument("job", callback=job_argument)
-@click.option("--verb", default="cancel", show_default=True, help="Another request than that.")
+@click.option("--verb", default="cancel", show_default=True, help="The request to send.")
 @click.option("--args", metavar="JSON", help="Arguments of the request, for the worker.")
 @click.option(
     "--wait",
     is_flag=True,
-    help="Wait until the job has ended or refuses; of another verb, until it has received it.",
+    help="Wait until the job has ended or refuses; with another verb, until it has received it.",
 )
 @click.option(
     "--timeout", type=click.FloatRange(1, 86_400), default=60.0, show_default=True,
-    metavar="SECONDS", help="How long --wait waits, at most.",
+    metavar="SECONDS", help="The maximum time that --wait waits.",
 )  # fmt: skip
 @gateway_options
 def cancel(
@@ -51,11 +51,11 @@ def cancel(
 ) -> None:
     """Request that the worker of JOB stop.
 
-    The job must say that it accepts it: Job(..., accepts={"cancel"}), `gateway run`.
+    The job must accept the request: Job(..., accepts={"cancel"}), or `gateway run`.
 
-    Exits with 0 if the request was accepted (with --wait: if the job has ended), 1 if it does not
-    accept it or refuses, 2 if the call is wrong, 3 if the gateway does not answer. While --wait
-    waits, an outage of the gateway ends nothing.
+    Exits with 0 if the request was accepted (with --wait: if the job has ended), 1 if the job does
+    not accept the request or its worker refuses it, 2 if the command line is invalid, 3 if the
+    gateway does not answer. --wait continues through an outage of the gateway.
     """
     body: dict[str, Any] = {"verb": verb}
     if args is not None:
@@ -80,7 +80,8 @@ def cancel(
 def _wait(
     path: str, token: Token, job: str, verb: str, sent: dict[str, Any], *, deadline: float
 ) -> int:
-    """Follow the job until it has ended, or has refused the request `sent`; the exit code."""
+    """Follows the job until it has ended, or has refused the request `sent`. Returns the exit
+    code."""
     etag, last = "", "no answer of the gateway"
     while (remaining := deadline - monotonic()) > 0:
         poll = f"{path}?wait={min(remaining, POLL_WAIT):.1f}"
@@ -103,7 +104,7 @@ def _wait(
             echo(f"{job}: another attempt has begun", err=True)
             return 1
         request = state.get("request") or {}
-        # A request that was not applied changes nothing: there is an earlier one.
+        # If the request was not applied, an earlier one of the job is still open.
         if request.get("id") == sent["id"] or not sent["applied"]:
             if "refused" in request:
                 echo(f"{job}: refused: {request['refused'][: MAX_TEXT['refused']]}", err=True)
@@ -120,10 +121,10 @@ def _wait(
 def _call(
     url: str, token: Token, body: dict[str, Any] | None = None, *, etag: str = ""
 ) -> tuple[int, dict[str, Any], str]:
-    """One request to the gateway: its status, its document, and the ETag.
+    """Sends one request to the gateway. Returns the status, the JSON document and the ETag.
 
     Raises:
-        Unreachable: There is no answer of a gateway, or no token.
+        Unreachable: No gateway answers, or there is no token.
     """
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen

@@ -123,7 +123,7 @@ def job_argument(context: click.Context, parameter: click.Parameter, value: Any)
     try:
         if isinstance(value, str):
             return job_id("JOB", value)
-        return tuple(dict.fromkeys(job_id("JOB", one) for one in value))
+        return tuple(dict.fromkeys(job_id("JOB", job) for job in value))
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from None
 
@@ -132,13 +132,13 @@ def job_or_prefix_argument(context: click.Context, parameter: click.Parameter, v
     """A callback for arguments that are job ids, or beginnings of job ids followed by `*`."""
     from ..model.ids import is_job_id_prefix
 
-    prefixes = [one for one in value if one.endswith("*")]
-    for one in prefixes:
-        if not is_job_id_prefix(one.removesuffix("*")):
+    prefixes = [text for text in value if text.endswith("*")]
+    for prefix in prefixes:
+        if not is_job_id_prefix(prefix.removesuffix("*")):
             raise click.BadParameter(
-                f"{one!r} is not the beginning of a job id and a *", context, parameter
+                f"{prefix!r} is not the beginning of a job id and a *", context, parameter
             )
-    jobs = [one for one in value if one not in prefixes]
+    jobs = [text for text in value if text not in prefixes]
     return (*job_argument(context, parameter, jobs), *dict.fromkeys(prefixes))
 
 

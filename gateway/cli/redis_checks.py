@@ -288,9 +288,9 @@ def _foreign(client: Any, layout: Layout, keys: Iterable[bytes]) -> Iterator[tup
             continue
         if name not in ("last", "log"):
             name, job = text.removeprefix(f"{prefix}:"), ""
-        why = _foreign_reason(client, key, name, job)
-        if why is not None:
-            yield text, why
+        reason = _foreign_reason(client, key, name, job)
+        if reason is not None:
+            yield text, reason
 
 
 def _foreign_reason(client: Any, key: bytes, name: str, job: str) -> str | None:

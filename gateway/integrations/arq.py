@@ -139,7 +139,7 @@ async def enqueue(redis: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
     """Calls `redis.enqueue_job`, and report the job as queued. Returns arq's job."""
     queued = await redis.enqueue_job(function.__name__, *args, **kwargs)
     if queued is not None:  # None: it is queued already
-        own = {name: v for name, v in kwargs.items() if not name.startswith("_")}
-        name = _task_jobs().name(function, queued.job_id, (None, *args), own)
+        task_kwargs = {name: v for name, v in kwargs.items() if not name.startswith("_")}
+        name = _task_jobs().name(function, queued.job_id, (None, *args), task_kwargs)
         _task_jobs().announce_queued(name, run_of(queued.job_id))
     return queued

@@ -324,13 +324,15 @@ class _Tasks:
     def _end_unpublished(self, canvases: Sequence[Any], message: str) -> None:
         """Cancels the jobs of tasks that will not be called, if they are in a group. Other tasks
         have no job yet."""
-        for one in unpublished(self._app, canvases):
-            group = (one.options.get("headers") or {}).get(GROUP_HEADER)
-            task = self._app.tasks.get(one.task)
+        for signature in unpublished(self._app, canvases):
+            group = (signature.options.get("headers") or {}).get(GROUP_HEADER)
+            task = self._app.tasks.get(signature.task)
             if group is not None and task is not None:
-                args = one.args if one.immutable else (None, *one.args)  # the result before it
-                task_id = one.options.get("task_id") or str(uuid4())
-                name = self._name(task, task_id, args, one.kwargs, group=group)
+                args = (
+                    signature.args if signature.immutable else (None, *signature.args)
+                )  # the result before it
+                task_id = signature.options.get("task_id") or str(uuid4())
+                name = self._name(task, task_id, args, signature.kwargs, group=group)
                 # Without a run, so that the task, if it runs nevertheless, starts the next attempt.
                 self._jobs.announce_end(name, "cancelled", message=message)
 

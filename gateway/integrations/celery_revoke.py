@@ -151,9 +151,9 @@ class Revocations:
             }
             self._revoked_until[group] = now + GROUP_REVOCATION_TIME
             waiting_ids = [
-                one.id
-                for one in list(self._state.requests.values())
-                if not self._was_started(one) and self._is_cancelled(one)
+                waiting.id
+                for waiting in list(self._state.requests.values())
+                if not self._was_started(waiting) and self._is_cancelled(waiting)
             ]
             revoke(consumer, waiting_ids)
         return answer

@@ -228,8 +228,8 @@ class TaskJobs:
 
     def accepts_cancel(self, function: Callable[..., Any] | None) -> bool:
         """Whether the job of a task with this function accepts a request to cancel it."""
-        own = getattr(function, "__gateway_options__", {})
-        return "cancel" in (own.get("accepts") or self._accepts)
+        function_options = getattr(function, "__gateway_options__", {})
+        return "cancel" in (function_options.get("accepts") or self._accepts)
 
     def announce_queued(self, name: str | None, run: str) -> None:
         """Reports that the task waits for a worker, or for its next try."""

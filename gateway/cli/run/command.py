@@ -179,8 +179,8 @@ def _choose_profile(
     elif name is not None:
         chosen = profile_named(name)
         if chosen is None:
-            known = ", ".join(dict.fromkeys(profile.name for profile in PROFILES))
-            fail(f"--profile: unknown profile {name!r}; known are none, {known}", code=EXIT_USAGE)
+            names = ", ".join(dict.fromkeys(profile.name for profile in PROFILES))
+            fail(f"--profile: unknown profile {name!r}; known are none, {names}", code=EXIT_USAGE)
     return chosen, arguments
 
 

@@ -51,18 +51,18 @@ class Profile:
     phases: dict[str, tuple[float, float]] = Factory(dict)
     """The part of the whole (0 to 1) that each phase covers. Other phases are then not shown."""
     each: str = ""
-    """A pattern for arguments that each have a bar of their own, one after the other."""
+    """A pattern for arguments each of which has its own bar, one after the other."""
     whole: bool = True
     """Whether one bar can show the progress of the whole run."""
     generic: bool = False
     """Whether lines that match no pattern are read like those of an unknown program."""
     only_stderr: bool = False
-    """Whether its progress is on stderr, while stdout may carry data: that is then not read."""
+    """Whether the progress is on stderr. Then stdout is not read, because it may be data."""
     unit: str | None = None
 
 
 class Matcher:
-    """Reads one run by a profile."""
+    """Finds progress in the lines of one run, with a profile."""
 
     def __init__(self, profile: Profile, arguments: str = "") -> None:
         self._profile = profile

@@ -101,7 +101,7 @@ class Outputs:
             thread.start()
 
     def finish(self) -> None:
-        """After the command's end, wait until all of its output is forwarded and read.
+        """Waits, after the command's end, until all of its output is forwarded and read.
 
         This takes as long as the reader of this process's output needs. It waits at most `GRACE`
         for other processes that have inherited the descriptors.
@@ -150,8 +150,8 @@ class Outputs:
                     finished = self._finished.is_set()
                     contents = [buffer.pop() for buffer, _ in self._inputs]
                 has_data = any(data for data, _ in contents)
-                for (_, reader), (data, left_out) in zip(self._inputs, contents, strict=True):
-                    if left_out:
+                for (_, reader), (data, was_dropped) in zip(self._inputs, contents, strict=True):
+                    if was_dropped:
                         reader.skip_output()
                     if data:
                         self._reporter.report(reader.feed(data))

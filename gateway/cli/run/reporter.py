@@ -75,8 +75,8 @@ class DryRun:
 
     def __init__(self, name: str, profile: Profile | None, command: Sequence[str]) -> None:
         self.name = name
-        known = f"profile {profile.name}" if profile else "no profile, any program's output"
-        self._print(f"{command[0]} is read with {known}")
+        reading = f"profile {profile.name}" if profile else "no profile, any program's output"
+        self._print(f"{command[0]} is read with {reading}")
 
     def update(self, **fields: Any) -> None:
         """Prints the fields that are new."""

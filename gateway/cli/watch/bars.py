@@ -70,13 +70,13 @@ class Bars:
         self._retry_at = time.monotonic() + seconds
 
     def on_progress(self, text: str, job: str) -> None:
-        """Nothing to do: the next drawing shows it."""
+        """Does nothing, because the next drawing shows the change."""
 
     def on_job_set(self, text: str) -> None:
-        """Nothing to do: the next drawing shows it."""
+        """Does nothing, because the next drawing shows the change."""
 
     def on_gap(self, text: str, job: str) -> None:
-        """Does nothing: bars show only the newest state."""
+        """Does nothing, because bars show only the newest state."""
 
     def on_warning(self, text: str) -> None:
         self._connection_text = single_line(text)
@@ -115,8 +115,11 @@ class Bars:
     def _connection_line(self) -> Text:
         if self._retry_at is None:
             return Text(self._connection_text, style="dim", no_wrap=True, overflow="ellipsis")
-        left = max(0.0, self._retry_at - time.monotonic())
-        words = f"{self._connection_text}; retrying in {left:.0f} s (the states may be out of date)"
+        remaining = max(0.0, self._retry_at - time.monotonic())
+        words = (
+            f"{self._connection_text}; retrying in {remaining:.0f} s "
+            "(the states may be out of date)"
+        )
         return Text(words, style="yellow", no_wrap=True, overflow="ellipsis")
 
 

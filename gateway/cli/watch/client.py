@@ -182,10 +182,12 @@ class WatchClient:
             case Subscriptions(denied=denied) if denied:
                 # Check permanently denied jobs first: with one of them there is no retry.
                 for job, code in sorted(denied.items(), key=lambda item: item[1] in _FULL_CODES):
-                    why = f"{job} cannot be watched: {code}"
+                    reason = f"{job} cannot be watched: {code}"
                     if job in self.job_states.named:
-                        raise GatewayFull(why) if code in _FULL_CODES else Refused(why)
-                    self.display.on_warning(why)  # the gateway tries it again when its set changes
+                        raise GatewayFull(reason) if code in _FULL_CODES else Refused(reason)
+                    self.display.on_warning(
+                        reason
+                    )  # the gateway tries it again when its set changes
             case Goaway(retry=window):
                 # The gateway still sends due frames, and then closes the connection.
                 self.window, self.gateway_drains = window, True

@@ -59,7 +59,8 @@ class JobStates:
     @property
     def jobs(self) -> list[str]:
         """The jobs watched by name, then those of each set, in its order."""
-        jobs_in_sets = [job for one in self.sets.values() if one is not None for job in one.jobs]
+        job_sets = [job_set for job_set in self.sets.values() if job_set is not None]
+        jobs_in_sets = [job for job_set in job_sets for job in job_set.jobs]
         return list(dict.fromkeys((*self.named, *jobs_in_sets)))
 
     def positions(self) -> dict[str, tuple[int | None, int]]:

@@ -11,8 +11,7 @@ from .job_states import JobStates
 __all__ = ["ChangeLines", "FrameLines"]
 
 MAX_REMEMBERED_LINES = 10_000
-"""Jobs whose last printed line is remembered. It is limited, because a set may have many new
-jobs."""
+"""The number of jobs whose last line is remembered, because a set may have many new jobs."""
 
 
 class ChangeLines:

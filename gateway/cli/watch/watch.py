@@ -28,7 +28,7 @@ def watch_until_final(
 
     Raises `Refused`.
     """
-    prefixes = [one.removesuffix("*") for one in jobs if one.endswith("*")]
+    prefixes = [job.removesuffix("*") for job in jobs if job.endswith("*")]
     job_states = JobStates([job for job in jobs if not job.endswith("*")], prefixes=prefixes)
     follow_jobs = partial(follow, url, job_states, mode=cast(Mode, mode), token=token)
     if as_json:
