@@ -65,16 +65,16 @@ def cancel(
             fail(f"--args: not JSON: {error}", code=EXIT_USAGE)
     path = f"{url.rstrip('/')}/api/jobs/{_quoted(job)}"
     try:
-        status, answer, _ = _call(f"{path}/requests", token, body)
+        status, document, _ = _call(f"{path}/requests", token, body)
     except Unreachable as error:
         fail(str(error), code=EXIT_UNREACHABLE)
     if status not in (200, 202):
         code = EXIT_USAGE if status == 400 else EXIT_UNREACHABLE if status == 503 else 1
-        fail(f"{job}: {answer.get('detail', status)}", code=code)
+        fail(f"{job}: {document.get('detail', status)}", code=code)
     if not wait:
         echo(f"{job}: {verb} requested")
         return
-    raise SystemExit(_wait(path, token, job, verb, answer, deadline=monotonic() + timeout))
+    raise SystemExit(_wait(path, token, job, verb, document, deadline=monotonic() + timeout))
 
 
 def _wait(
@@ -86,17 +86,17 @@ def _wait(
     while (remaining := deadline - monotonic()) > 0:
         poll = f"{path}?wait={min(remaining, POLL_WAIT):.1f}"
         try:
-            status, answer, etag = _call(poll, token, etag=etag)
+            status, document, etag = _call(poll, token, etag=etag)
         except Unreachable as error:
-            status, answer, last = 503, {}, str(error)
+            status, document, last = 503, {}, str(error)
         if status == 503:
             sleep(min(remaining, RETRY_PAUSE))
             continue
         if status == 304:
             continue
         if status != 200:
-            fail(f"{job}: {answer.get('detail', status)}", code=1)
-        state = answer["state"]
+            fail(f"{job}: {document.get('detail', status)}", code=1)
+        state = document["state"]
         if state["status"] in FINAL:
             echo(f"{job}: {state['status']}")
             return 0
@@ -138,8 +138,8 @@ def _call(
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data, headers)  # noqa: S310 - the setting is an http(s) URL
     try:
-        with urlopen(request, timeout=REQUEST_TIMEOUT + POLL_WAIT) as answer:  # noqa: S310 - likewise
-            return answer.status, json.load(answer), answer.headers.get("etag", "")
+        with urlopen(request, timeout=REQUEST_TIMEOUT + POLL_WAIT) as response:  # noqa: S310 - likewise
+            return response.status, json.load(response), response.headers.get("etag", "")
     except HTTPError as error:
         text = error.read()
         if error.code == 304:

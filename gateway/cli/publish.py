@@ -140,8 +140,8 @@ def publish(
 
 
 def _as_json(job: str, result: PublishResult) -> str:
-    answer = {name: value for name, value in result._asdict().items() if value is not None}
-    return json.dumps({"job": job} | answer)
+    document = {name: value for name, value in result._asdict().items() if value is not None}
+    return json.dumps({"job": job} | document)
 
 
 def _as_line(job: str, result: PublishResult) -> str:

@@ -310,7 +310,7 @@ def _foreign_reason(client: Any, key: bytes, name: str, job: str) -> str | None:
     return None
 
 
-def _first_result(answer: Any) -> Any:
+def _first_result(response: Any) -> Any:
     """Returns the response of the server, or of the first server of a cluster."""
-    first = next(iter(answer.values()), None) if isinstance(answer, dict) else None
-    return first if isinstance(first, dict | tuple) else answer
+    first = next(iter(response.values()), None) if isinstance(response, dict) else None
+    return first if isinstance(first, dict | tuple) else response

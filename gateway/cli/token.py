@@ -119,8 +119,8 @@ def revoke(revoked: str, *, url: str, token: Token) -> None:
         {"authorization": f"Bearer {own_or_revoked}", "content-type": "application/json"},
     )
     try:
-        with urlopen(request, timeout=REVOKE_TIMEOUT) as answer:  # noqa: S310 - likewise
-            echo(f"revoked {json.load(answer)['id']}")
+        with urlopen(request, timeout=REVOKE_TIMEOUT) as response:  # noqa: S310 - likewise
+            echo(f"revoked {json.load(response)['id']}")
     except HTTPError as error:
         detail = _detail(error.read())
         fail(f"the gateway refuses: {error.code} {detail}", code=1)

@@ -140,7 +140,7 @@ class Revocations:
             request: The id of the request.
             began: When the task began.
         """
-        answer = revoke(consumer, task_id, terminate=terminate)
+        reply = revoke(consumer, task_id, terminate=terminate)
         now = self._clock()
         first_command_at = self._first_command_at.setdefault(request, now)
         if len(self._first_command_at) > MAX_REQUESTS:
@@ -156,7 +156,7 @@ class Revocations:
                 if not self._was_started(waiting) and self._is_cancelled(waiting)
             ]
             revoke(consumer, waiting_ids)
-        return answer
+        return reply
 
     def on_received(self, request: Any) -> None:
         """Lets Celery discard a task that the worker has received, if its group was cancelled."""

@@ -205,7 +205,7 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         )
 
     def _end_job(self, error: BaseException | None) -> None:
-        """Reports the last values, and the end if this bar has created the job."""
+        """Reports the last values, and the final state if this bar has created the job."""
         self._report_all()
         if self.job is None or self._in_block:
             return

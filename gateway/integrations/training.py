@@ -14,7 +14,7 @@ __all__ = ["Training"]
 class Training:
     """Reports a training loop to `job`: a name, or an existing `Job`, which it does not end.
 
-    Not every framework tells a callback about exceptions. A `Job` whose block surrounds the
+    Not every framework reports exceptions to a callback. A `Job` whose block surrounds the
     training ends correctly. `options` are those of `Job`.
     """
 

@@ -93,15 +93,15 @@ class DryRun:
         """A dry run receives no requests."""
 
     def cancel(self, message: str) -> None:
-        """Prints the end."""
+        """Prints the final state."""
         self._print(f"cancelled, {message}")
 
     def succeed(self) -> None:
-        """Prints the end."""
+        """Prints the final state."""
         self._print("succeeded")
 
     def fail(self, error: str) -> None:
-        """Prints the end."""
+        """Prints the final state."""
         self._print(f"failed, {error}")
 
     def wait(self) -> object:

@@ -88,11 +88,11 @@ async def _handshake(
 
 
 def _no_gateway(parts: SplitResult) -> NoGateway:
-    return NoGateway(f"{parts.netloc} does not answer as a gateway; is {parts.scheme}:// right?")
+    return NoGateway(f"{parts.netloc} does not respond as a gateway; is {parts.scheme}:// correct?")
 
 
 class _EndNotifier(trio.abc.ReceiveStream):
-    """Receives from a stream, and calls `over` at its end."""
+    """Receives from a stream, and calls `on_end` at its end."""
 
     def __init__(self, stream: trio.abc.Stream, *, on_end: Callable[[], None]) -> None:
         self._stream = stream
