@@ -3,7 +3,7 @@
     Trainer(..., callbacks=[JobCallback("train:7")])
 
 The count is the steps, the message has the logged metrics, and the phase is the epoch. `Trainer`
-does not tell a callback about an exception, so the job would become stalled when the process ends.
+does not report an exception to a callback, so the job would become stalled when the process ends.
 It is better to pass a `Job` whose block surrounds `train()`:
 
     with Job("train:7") as job:

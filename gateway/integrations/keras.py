@@ -3,7 +3,7 @@
     model.fit(x, y, epochs=10, callbacks=[JobCallback("train:7")])
 
 The count is the batches of all epochs, the phase is the epoch, and the message has its metrics.
-Keras does not tell a callback about an exception, so pass a `Job` whose block surrounds `fit`.
+Keras does not report an exception to a callback, so pass a `Job` whose block surrounds `fit`.
 """
 
 from __future__ import annotations

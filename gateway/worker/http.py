@@ -226,7 +226,7 @@ def _outcomes(
     if 200 <= status < 300:
         if not isinstance(content, list) or len(content) != size:
             raise Unreachable(f"{status}, but not the answer of a gateway")
-        return [_outcome(one, retry_statuses) for one in content]
+        return [_outcome(element, retry_statuses) for element in content]
     document: dict[str, Any] = content if isinstance(content, dict) else {}
     if 300 <= status < 400:
         raise Unreachable(f"{status} redirected to {response.getheader('Location')}")

@@ -12,7 +12,7 @@ JOB_VARIABLE, RUN_VARIABLE = "PROGRESS_GATEWAY_JOB", "PROGRESS_GATEWAY_RUN"
 
 def name_and_run(name: str | None) -> tuple[str, str | None]:
     """Returns the name of a `Job` that was created with `name`, and the run that it joins; None if
-    it gets a run of its own.
+    it gets a new run.
 
     Without a name it reports the job of the `gateway run` around this process. With that job's
     name it joins that job's run.

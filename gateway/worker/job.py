@@ -303,7 +303,7 @@ class Job:
     def track(
         self, iterable: Iterable[T] | AsyncIterable[T], total: Number | None = None
     ) -> Iterator[T] | AsyncIterator[T]:
-        """Yields the items of `iterable`. When the loop asks for the next item, `done` grows by 1.
+        """Yields the items of `iterable`. When the loop requests the next item, `done` grows by 1.
 
         `total` is the number of items. Default: the length of `iterable` if it has one, unless the
         job has a larger `total` already. Several loops in a row continue the same count.

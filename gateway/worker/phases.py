@@ -168,9 +168,9 @@ class PhaseRecord:
 class Phase(Generic[J]):
     """The result of `Job.phase`. The phase has begun; a `with` block ends it.
 
-    If the block is left normally, the phase's whole share is done, and the job returns to the phase
-    around it. If it is left by an exception, the job stays in the phase, so that its last
-    state shows where it stopped.
+    If the block ends without an exception, the phase's whole share is done, and the job returns to
+    the phase around it. If the block ends with an exception, the job stays in the phase, so that
+    its last state shows where it stopped.
     """
 
     __slots__ = ("_end_phase", "_job", "_record")

@@ -135,28 +135,28 @@ class RedisPublisher:
         is_reused = self._server_name(shard) in self._connections
         try:
             try:
-                answers = self._call(shard, calls)
-                if is_reused and any(isinstance(answer, self._moved_error) for answer in answers):
+                results = self._call(shard, calls)
+                if is_reused and any(isinstance(answer, self._moved_error) for answer in results):
                     self.close()
-                    answers = self._call(shard, calls)
+                    results = self._call(shard, calls)
             except self._connection_lost_errors as error:
                 if not is_reused or isinstance(error, self._forbidden_errors):
                     raise
-                answers = self._call(shard, calls)
-            return [self._outcome(answer) for answer in answers]
+                results = self._call(shard, calls)
+            return [self._outcome(answer) for answer in results]
         except Unreachable as error:
             return [error] * len(calls)
         except (*self._connection_errors, *self._forbidden_errors) as error:
             return [self._outcome(error)] * len(calls)
 
-    def _outcome(self, answer: Any) -> Outcome:
-        if isinstance(answer, self._forbidden_errors):
-            return Rejected(str(answer))
-        if isinstance(answer, self._refusal_error) and str(answer).startswith(UNREADABLE):
-            return Rejected(str(answer).removeprefix(UNREADABLE), field="job")
-        if isinstance(answer, Exception):
-            return Unreachable(self._explain(answer))
-        epoch, seq, attempt, reason, request = answer
+    def _outcome(self, result: Any) -> Outcome:
+        if isinstance(result, self._forbidden_errors):
+            return Rejected(str(result))
+        if isinstance(result, self._refusal_error) and str(result).startswith(UNREADABLE):
+            return Rejected(str(result).removeprefix(UNREADABLE), field="job")
+        if isinstance(result, Exception):
+            return Unreachable(self._explain(result))
+        epoch, seq, attempt, reason, request = result
         if reason == b"unknown":
             return Rejected(HINTS["unknown"])
         return PublishResult(
@@ -205,9 +205,9 @@ class RedisPublisher:
                 raise
             raise NotConnected(self._explain(error)) from error
         try:
-            answers = self._pipeline(connection, "EVALSHA", self._script.sha, calls)
+            results = self._pipeline(connection, "EVALSHA", self._script.sha, calls)
             missing_script = [
-                i for i, a in enumerate(answers) if isinstance(a, self._unknown_script_error)
+                i for i, a in enumerate(results) if isinstance(a, self._unknown_script_error)
             ]
             if missing_script:  # the server was restarted: the first call sends it the script
                 text = self._script.text
@@ -215,24 +215,24 @@ class RedisPublisher:
                 rest = [calls[i] for i in missing_script[1:]]
                 repeated += self._pipeline(connection, "EVALSHA", self._script.sha, rest)
                 for i, answer in zip(missing_script, repeated, strict=True):
-                    answers[i] = answer
+                    results[i] = answer
         except BaseException:
             self._disconnect(server)
             raise
-        return answers
+        return results
 
     def _pipeline(
         self, connection: Any, command: str, script: str, calls: Sequence[_ScriptCall]
     ) -> list[Any]:
         commands = [(command, script, len(keys), *keys, *args) for keys, args in calls]
         connection.send_packed_command(connection.pack_commands(commands))
-        answers: list[Any] = []
+        results: list[Any] = []
         for _ in calls:
             try:
-                answers.append(connection.read_response())
+                results.append(connection.read_response())
             except self._refusal_error as error:
-                answers.append(error)
-        return answers
+                results.append(error)
+        return results
 
     def _disconnect(self, server: str) -> None:
         connection = self._connections.pop(server, None)

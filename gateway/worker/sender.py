@@ -337,6 +337,8 @@ class Sender:
 
 
 def _job_list(jobs: set[str]) -> str:
-    first = sorted(jobs)[:3]
-    more = len(jobs) - len(first)
-    return f"job{'s' * (len(jobs) > 1)} {', '.join(first)}" + (f" and {more} more" if more else "")
+    named = sorted(jobs)[:3]
+    others = len(jobs) - len(named)
+    return f"job{'s' * (len(jobs) > 1)} {', '.join(named)}" + (
+        f" and {others} more" if others else ""
+    )

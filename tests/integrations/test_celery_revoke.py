@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from gateway.integrations.celery_revoke import COMMAND, LASTS, Revocations, until_answered
+from gateway.integrations.celery_revoke import (
+    COMMAND,
+    GROUP_REVOCATION_TIME,
+    Revocations,
+    send_until_answered,
+)
 
 
 def test_a_revocation_is_repeated_until_the_worker_answers() -> None:
@@ -23,9 +28,9 @@ def test_a_revocation_is_repeated_until_the_worker_answers() -> None:
             raise OSError("no broker")
         return ["revoked"] if len(timeouts) == 4 else []
 
-    until_answered(command, lambda: True, sleep=slept.append)
+    send_until_answered(command, lambda: True, sleep=slept.append)
     assert (timeouts, slept) == ([1, 2, 4, 8], [2])
-    until_answered(command, lambda: False)  # the task has ended
+    send_until_answered(command, lambda: False)  # the task has ended
     assert len(timeouts) == 4
 
 
@@ -119,7 +124,7 @@ def test_a_task_that_began_after_the_request_shows_that_the_group_is_cancelled(
     for received in (Task("w4"), Task("w5", "refuses"), Task("w6", gateway_group="h")):
         worker.revocations.received(received)
     assert worker.state.revoked == {"w4"}
-    worker.now += LASTS
+    worker.now += GROUP_REVOCATION_TIME
     worker.revocations.received(Task("w7"))
     assert worker.state.revoked == {"w4"}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import Job
-from gateway.integrations.tasks import entered
+from gateway.integrations.tasks import as_current_job
 
 from .fake import Fake
 
@@ -48,6 +48,6 @@ def test_the_async_example_is_cancelled(environment: dict[str, Any], fake: Fake)
 
 def test_a_task_of_a_queue(environment: dict[str, Any], fake: Fake) -> None:
     exec(TASK, environment)  # noqa: S102 - it is our own
-    with Job("video:43") as job, entered(job):
+    with Job("video:43") as job, as_current_job(job):
         environment["encode_frames"](43)
     assert fake.got[-1]["done"] == 100
