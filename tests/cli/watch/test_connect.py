@@ -65,7 +65,7 @@ async def test_a_server_that_is_not_a_gateway_is_reported(response: bytes | None
 
 async def test_http_to_a_tls_server_is_reported(tls: ssl.SSLContext) -> None:
     async with server_that(b"", tls) as port:
-        assert "is http:// right" in await failure(f"http://localhost:{port}")
+        assert "is http:// correct" in await failure(f"http://localhost:{port}")
 
 
 @pytest.mark.parametrize("response", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n"])
