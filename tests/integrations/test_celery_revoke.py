@@ -108,7 +108,7 @@ def test_tasks_that_were_running_are_revoked_alone(worker: Worker) -> None:
     worker.now = 10.0
     worker.ask("r1", began=1.0)
     worker.ask("r2", began=2.0)
-    worker.revocations.received(Task("w4"))
+    worker.revocations.on_received(Task("w4"))
     assert (worker.revoked, worker.cancelled) == (["r1", "r2"], [])
     assert not worker.state.revoked
 
@@ -122,10 +122,10 @@ def test_a_task_that_began_after_the_request_shows_that_the_group_is_cancelled(
     worker.ask("r2", began=11.0)
     assert (worker.revoked, worker.cancelled) == (["r1", "r2", ["w1"]], ["w1"])
     for received in (Task("w4"), Task("w5", "refuses"), Task("w6", gateway_group="h")):
-        worker.revocations.received(received)
+        worker.revocations.on_received(received)
     assert worker.state.revoked == {"w4"}
     worker.now += GROUP_REVOCATION_TIME
-    worker.revocations.received(Task("w7"))
+    worker.revocations.on_received(Task("w7"))
     assert worker.state.revoked == {"w4"}
 
 
