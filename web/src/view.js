@@ -93,10 +93,10 @@ function endOf(error) {
 function childrenOf({ expected, succeeded, failed, cancelled }) {
   const { words, number } = currentLanguage();
   const ended = succeeded + failed + cancelled;
-  const parts = [expected === null || expected === ended ? number(ended) : `${number(ended)} / ${number(expected)}`];
-  if (failed > 0) parts.push(fill(words.someFailed, { n: number(failed) }));
-  if (cancelled > 0) parts.push(fill(words.someCancelled, { n: number(cancelled) }));
-  return parts.join(' · ');
+  let text = expected === null || expected === ended ? number(ended) : `${number(ended)} / ${number(expected)}`;
+  if (failed > 0) text = fill('{text} · {failed}', { text, failed: fill(words.someFailed, { n: number(failed) }) });
+  if (cancelled > 0) text = fill('{text} · {cancelled}', { text, cancelled: fill(words.someCancelled, { n: number(cancelled) }) });
+  return text;
 }
 
 /** @param {State} state */
@@ -109,18 +109,9 @@ function amountOf({ done, total, unit, children }) {
   return withUnit(done === undefined || done === total ? number(total) : `${number(done)} / ${number(total)}`, unit);
 }
 
-/** Hebrew, Arabic and their neighbours. */
-const RIGHT_TO_LEFT = /[\u0590-\u08ff]/;
-/** U+200E makes what follows run from left to right. */
-const LEFT_TO_RIGHT_MARK = '\u200e';
-
-/**
- * A number with its unit. A unit that runs from right to left must not turn `3 / 10` into `10 / 3`.
- * @param {string} text @param {string | undefined} unit
- */
-function withUnit(text, unit) {
-  if (!unit) return text;
-  return `${RIGHT_TO_LEFT.test(unit) ? LEFT_TO_RIGHT_MARK : ''}${text} ${unit}`;
+/** A number with its unit. @param {string} number @param {string | undefined} unit */
+function withUnit(number, unit) {
+  return unit ? fill('{number} {unit}', { number, unit }) : number;
 }
 
 /**
@@ -149,7 +140,7 @@ function bytesOf(done, total) {
   const power = Math.min(Math.floor(Math.log10(largest) / 3), MOST_BYTES);
   const parts = [done, total].filter((value) => value !== undefined).map((value) => bytes(value, power));
   if (done === total) parts.pop();
-  return `${parts.join(' / ')} ${byteUnit(power)}`;
+  return withUnit(parts.join(' / '), byteUnit(power));
 }
 
 /** @param {State} state @param {Look} look @param {number} now @param {number | null} percent */
@@ -191,7 +182,7 @@ function time(value, unit) {
 
 /** @param {number} large @param {Unit} unit @param {number} small @param {Unit} subunit */
 function join(large, unit, small, subunit) {
-  return small === 0 ? time(large, unit) : `${time(large, unit)} ${time(small, subunit)}`;
+  return small === 0 ? time(large, unit) : fill('{large} {small}', { large: time(large, unit), small: time(small, subunit) });
 }
 
 /**

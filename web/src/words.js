@@ -133,10 +133,18 @@ function memoized(format) {
 /** The largest power of 1000 that has a name. */
 export const MOST_BYTES = BYTES.length - 1;
 
+/** Hebrew, Arabic and their neighbours, and the presentation forms of both. */
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe]/;
+
 /**
- * A word with its gaps filled: `fill('{time} left', { time: '2 min' })`.
+ * A word with its gaps filled: `fill('{time} left', { time: '2 min' })`. If something of it runs from
+ * right to left, each value keeps its own direction: `19 s` does not become `s 19`.
  * @param {string} text @param {Record<string, string>} values
  */
 export function fill(text, values) {
-  return text.replace(/\{(\w+)\}/g, (gap, name) => values[name] ?? gap);
+  const mixed = RIGHT_TO_LEFT.test(text) || Object.values(values).some((value) => RIGHT_TO_LEFT.test(value));
+  return text.replace(/\{(\w+)\}/g, (gap, name) => {
+    const value = values[name] ?? gap;
+    return mixed ? `\u2068${value}\u2069` : value; // first strong isolate, pop directional isolate
+  });
 }
