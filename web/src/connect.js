@@ -21,8 +21,8 @@ const NOT_OPENED = 0;
  * @property {(frame: Frame) => void} frame
  * @property {(text: string) => void} malformed
  * @property {(ms: number, time?: number) => void} pong  the round-trip time, and the gateway's time
- * @property {(code: number, reason: string, blocked: boolean) => void} ended
- *   `blocked`: no gateway has answered, not even with a close reason
+ * @property {(code: number, reason: string, blocked: boolean, reachable?: boolean) => void} ended
+ *   `blocked`: it did not get through, not even to a close reason; `reachable`: but other requests did
  * @property {() => void} [opened]  called when commands can be sent, before the welcome
  */
 
@@ -76,7 +76,7 @@ export function connectBy(url, step, provider, environment, events) {
     if (transport !== null) return transport.end(code, reason);
     if (ended) return;
     ended = true;
-    events.ended(code, reason, false);
+    events.ended(code, reason, step > 0);
   }
 
   async function prepare() {

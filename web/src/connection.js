@@ -136,8 +136,8 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         clock.set(time);
         status.update({ roundTrip: ms, skew: clock.skew });
       },
-      ended(code, reason, blocked) {
-        if (own === current) lost({ code, reason }, blocked);
+      ended(code, reason, blocked, reachable) {
+        if (own === current) lost({ code, reason }, blocked, reachable);
         else if (own === next) nextEnded();
       },
       refused(error) {
@@ -152,16 +152,16 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     const old = current;
     release();
     current = own;
-    if (own.step === 0) choice.useBest();
+    choice.index = own.step;
     old?.end();
   }
 
-  /** @param {{ code: number, reason: string }} ending @param {boolean} blocked */
-  function lost(ending, blocked) {
+  /** @param {{ code: number, reason: string }} ending @param {boolean} blocked @param {boolean} [reachable] */
+  function lost(ending, blocked, reachable) {
     const leaving = goawayCode > 0;
     if (leaving && ending.code === ABNORMAL) ending = { ...ending, code: goawayCode };
-    if (blocked) choice.blocked();
-    else if (!leaving) choice.lost();
+    if (blocked) choice.blocked(reachable);
+    else probes = 0;
     const { state, since } = status.current;
     if (leaving || (state === 'live' && now() - since >= STABLE_AFTER)) reconnect.reset();
     jobs.disconnected();
@@ -181,7 +181,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
       status.update({ state: 'connecting', ending, transport: transport() });
     } else {
       beside?.end();
-      status.update({ state: 'offline', ending, retryAt: visibility.hiddenForLong ? null : reconnect.schedule(ending.code) });
+      status.update({ state: 'offline', ending, retryAt: visibility.hiddenForLong ? null : reconnect.schedule(ending.code, reachable) });
     }
   }
 

@@ -52,6 +52,8 @@ function openHttp(url, environment, events, carry) {
   /** The id of the command to acknowledge when the gateway answers. @type {number | null} */
   let asked = null;
   let ended = false;
+  /** Whether a gateway has answered any request. */
+  let answered = false;
   let welcomed = false;
   let hidden = environment.hidden();
   let controller = new AbortController();
@@ -72,7 +74,7 @@ function openHttp(url, environment, events, carry) {
     controller.abort();
     lanes.release();
     // With a reason the gateway has answered, so the transport is not blocked.
-    events.ended(code, reason, blocked && code === ABNORMAL);
+    events.ended(code, reason, blocked && code === ABNORMAL, answered && !welcomed && code === ABNORMAL);
   }
 
   /** @param {Frame} frame */
@@ -121,45 +123,54 @@ function openHttp(url, environment, events, carry) {
   /** Request any answer of the gateway; ends the transport if it refuses this page. @param {AbortSignal} signal */
   async function health(signal) {
     const answer = await requester(signal)(HEALTH, CHECK_DEADLINE);
+    answered = true;
     const { close_code: code, detail } = await answer.response.json();
     if (code !== undefined) end(code, detail);
     return answer;
   }
 
-  /** Check whether a gateway answers. The first answer also has the node's name. */
+  /** Whether nothing is wanted. */
+  const isIdle = () => wanted.size + sets.size === 0;
+
+  /** Check whether a gateway answers. If nothing is wanted, its answer is the welcome. */
   async function check() {
     const sent = environment.now();
     const { signal } = controller;
     try {
       const answer = await health(signal);
       if (welcomed) events.pong(environment.now() - sent, answer.time);
-      else welcome(answer);
+      else if (isIdle()) welcome(answer);
     } catch (error) {
       if (!signal.aborted) end(ABNORMAL, String(error));
     }
   }
 
-  /** Request the jobs and sets that are wanted now. */
-  function begin() {
+  /**
+   * Request the jobs and sets that are wanted now. Before that, one request checks whether the gateway
+   * is available; a page of a forbidden origin can read the reason only there.
+   */
+  async function begin() {
     due = false;
     controller.abort();
     if (ended) return;
     controller = new AbortController();
     const { signal } = controller;
-    if (wanted.size + sets.size === 0) return void check();
-    carry({
-      jobs: [...wanted], sets: [...sets.values()], signal, lanes, maxHz, request: requester(signal), welcome, emit, again: soon, end, environment, events,
-      pause: (ms) => new Promise((done) => void environment.setTimeout(done, ms)),
-    }).catch(async (error) => {
-      // A browser does not show why a page of a forbidden origin gets no answer, so ask the gateway.
-      if (!welcomed && !signal.aborted && error instanceof TypeError) await health(signal).catch(() => {});
+    if (isIdle()) return void check();
+    try {
+      if (!answered) await health(signal);
+      if (signal.aborted) return;
+      await carry({
+        jobs: [...wanted], sets: [...sets.values()], signal, lanes, maxHz, request: requester(signal), welcome, emit, again: soon, end, environment, events,
+        pause: (ms) => new Promise((done) => void environment.setTimeout(done, ms)),
+      });
+    } catch (error) {
       if (!signal.aborted) end(ABNORMAL, String(error));
-    });
+    }
   }
 
   /** Begin a round after all changes of the current task. */
   function soon() {
-    if (!due) environment.queueMicrotask(begin);
+    if (!due) environment.queueMicrotask(() => void begin());
     due = true;
   }
 

@@ -40,11 +40,12 @@ export class Reconnect {
    * Set the time, which counts as a failure until that is reset. A token expires for
    * one client alone: there is no crowd to be spread, so no window.
    * @param {number} [code]  the close code after which we come back
+   * @param {boolean} [atOnce]  without a pause
    * @returns {number} when, on the monotonic clock
    */
-  schedule(code) {
+  schedule(code, atOnce) {
     const { now, random } = this.#environment;
-    const wait = backoff(this.#failures, code === TOKEN_EXPIRED ? null : this.#window, random());
+    const wait = atOnce ? 0 : backoff(this.#failures, code === TOKEN_EXPIRED ? null : this.#window, random());
     this.#failures += 1;
     this.cancel();
     this.#timer = this.#environment.setTimeout(this.#callback, wait);

@@ -1,19 +1,20 @@
 /**
- * Which transport to use next. The first is the best; where it does not get
- * through, the next one is tried, and after the last the first again: a gateway
- * that is down fails them all and is tried on, one that sits behind a proxy
- * without WebSockets is reached on the second step. No clock, no socket.
+ * Decides which transport to use next. The best one is a WebSocket; where it is blocked, the page
+ * uses the next one that gets through. While the gateway is unavailable they all fail, so a failure
+ * without a response says nothing about a transport over HTTP, and the page goes on with the one that
+ * worked last. No clock, no socket.
  */
 
-/** Failures in a row before the next transport is tried. */
+/** Failures in a row before another transport than a WebSocket is tried. */
 const FAILURES = 2;
-/** Where WebSockets have worked on this page, the gateway is more likely down than blocked. */
+/** If a WebSocket worked last, the gateway is more likely unavailable than blocked. */
 const FAILURES_IF_IT_WORKED = 4;
 
 export class TransportChoice {
   #steps;
   #failures = 0;
-  #hasWorked = false;
+  /** The transport that worked last; -1: none has worked. */
+  #worked = -1;
   /** The transport to use: 0 is the best. */
   index = 0;
 
@@ -24,33 +25,20 @@ export class TransportChoice {
 
   /** The transport got through. */
   succeeded() {
+    this.#worked = this.index;
     this.#failures = 0;
-    this.#hasWorked ||= this.index === 0;
   }
 
-  /** The transport ended before it got through. */
-  blocked() {
+  /**
+   * The transport ended before it got through.
+   * @param {boolean} [reachable]  whether the gateway has answered over HTTP meanwhile
+   */
+  blocked(reachable) {
     this.#failures += 1;
-    if (this.#failures < this.#allowed()) return;
-    this.index = (this.index + 1) % this.#steps;
-    this.#failures = 0;
-  }
-
-  /** It got through, and was lost later: the best one is tried again, once if it was not chosen. */
-  lost() {
-    if (this.index === 0) return;
-    this.index = 0;
-    this.#failures = this.#allowed() - 1;
-  }
-
-  /** Back to the best: it was tried beside the other, and opened. */
-  useBest() {
-    this.index = 0;
-    this.#failures = 0;
-  }
-
-  #allowed() {
-    if (this.index > 0) return 1;
-    return this.#hasWorked ? FAILURES_IF_IT_WORKED : FAILURES;
+    if (reachable) this.index = (this.index + 1) % this.#steps;
+    else if (this.index > 0) this.index = this.index === this.#worked ? this.index : 0;
+    else if (this.#failures >= (this.#worked === 0 ? FAILURES_IF_IT_WORKED : FAILURES)) this.index = 1;
+    else return;
+    this.#failures = this.#worked === 0 ? 0 : 1;
   }
 }
