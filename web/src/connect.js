@@ -4,14 +4,12 @@
  * `connectBy` has returned.
  */
 
+import { load, loadTokens } from './load.js';
 import { openSocket } from './socket.js';
 
 /** @import { Environment } from './environment.js' */
 /** @import { Command, Frame } from './protocol.js' */
 /** @import { TokenProvider } from './tokens.js' */
-
-/** The transports, the best first. Numbers of transports (`transport-choice.js`) are indexes. */
-export const TRANSPORTS = /** @type {const} */ (['websocket', 'sse', 'polling']);
 
 /** The close code if the transport ends before it was opened. */
 const NOT_OPENED = 0;
@@ -48,7 +46,7 @@ const NOT_OPENED = 0;
 
 /**
  * @param {string} url  ws: or wss:
- * @param {number} step  which transport
+ * @param {number} step  which transport: see `transport-choice.js`
  * @param {TokenProvider | undefined} provider
  * @param {Environment} environment
  * @param {ConnectEvents} events
@@ -81,9 +79,9 @@ export function connectBy(url, step, provider, environment, events) {
 
   async function prepare() {
     // Loaded on demand: most pages never need them.
-    const fallback = step === 0 ? null : import('./fallback.js');
+    const fallback = step === 0 ? null : load(() => import('./fallback.js'));
     if (provider !== undefined) {
-      const tokens = await import('./tokens.js');
+      const tokens = await loadTokens();
       Object.assign(opening, { tokens, token: await tokens.askForToken(provider, environment) });
     }
     if (fallback === null) return openSocket;

@@ -20,7 +20,7 @@
  */
 
 import { GatewayClock } from './clock.js';
-import { TRANSPORTS, connectBy } from './connect.js';
+import { connectBy } from './connect.js';
 import { ABNORMAL, MAX_HZ, MAX_MESSAGE, TOKEN_EXPIRED, UNAUTHORIZED } from './constants.js';
 import { browserEnvironment } from './environment.js';
 import { Jobs } from './jobs.js';
@@ -80,7 +80,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   const clock = new GatewayClock(environment);
   const jobs = new Jobs(environment);
   const sync = new Sync(jobs, environment);
-  const choice = new TransportChoice(TRANSPORTS.length);
+  const choice = new TransportChoice();
   const reconnect = new Reconnect(environment, connectAgain);
   const visibility = new Visibility(environment, wake);
   /** Once there is a token. @type {Renewal | undefined} */
@@ -100,19 +100,12 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   /** @type {unknown} */
   let probeTimer = null;
 
-  const transport = () => TRANSPORTS[choice.index] ?? 'websocket';
-
   // -- transports ----------------------------------------------------------------
 
   function connectNow() {
     reconnect.cancel();
-    status.update({ state: 'connecting', stopped: false, retryAt: null, transport: transport() });
+    status.update({ state: 'connecting', stopped: false, retryAt: null, transport: choice.name });
     current = open(choice.index);
-  }
-
-  /** @param {number} step */
-  function openBeside(step) {
-    next ??= open(step);
   }
 
   /**
@@ -123,7 +116,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   function open(step) {
     const own = connectBy(url, step, renewal?.old ?? provider, environment, {
       opened() {
-        if (own === current) sync.begin(own, { token: own.token, maxHz });
+        if (own === current) sync.begin(own, maxHz);
         else own.check(); // over HTTP the welcome is the answer to a request
       },
       frame(frame) {
@@ -131,10 +124,10 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         if (own === current) take(frame, own);
       },
       malformed: (text) => own === current && status.countViolation(`no frame: ${text.slice(0, 80)}`),
-      pong(ms, time) {
+      pong(roundTrip, time) {
         if (own !== current) return;
         clock.set(time);
-        status.update({ roundTrip: ms, skew: clock.skew });
+        status.update({ roundTrip, skew: clock.skew });
       },
       ended(code, reason, blocked, reachable) {
         if (own === current) lost({ code, reason }, blocked, reachable);
@@ -163,11 +156,12 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     if (blocked) choice.blocked(reachable);
     else probes = 0;
     const { state, since } = status.current;
-    if (leaving || (state === 'live' && now() - since >= STABLE_AFTER)) reconnect.reset();
+    const liveFor = state === 'live' ? now() - since : 0;
+    if (leaving || liveFor >= STABLE_AFTER) reconnect.reset();
     jobs.disconnected();
     const final = !mayReconnect(ending.code);
     // A token that expires in use is no mistake, and a page that has none at present needs no warning.
-    const refused = final || (ending.code === TOKEN_EXPIRED && (state !== 'live' || now() - since < STALE_AFTER));
+    const refused = final || (ending.code === TOKEN_EXPIRED && liveFor < STALE_AFTER);
     if (refused && (!provider || current?.token)) warn(`closed with ${ending.code}: ${ending.reason}`);
     if (final) {
       // If a new token was refused, the old one is still valid.
@@ -178,7 +172,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     if (leaving && beside?.step === choice.index) {
       // The next transport is being opened already: nothing would be faster.
       current = beside;
-      status.update({ state: 'connecting', ending, transport: transport() });
+      status.update({ state: 'connecting', ending, transport: choice.name });
     } else {
       beside?.end();
       status.update({ state: 'offline', ending, retryAt: visibility.hiddenForLong ? null : reconnect.schedule(ending.code, reachable) });
@@ -260,10 +254,10 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         welcomes += 1;
         if (own.tokens) renewal ??= new own.tokens.Renewal(environment, () => provider, clock, renew, (error) => status.update({ error }));
         if (renewal?.begin(own, own.token) === false) sync.clear();
-        sync.begin(own, { token: own.token, maxHz });
+        sync.begin(own, maxHz);
         status.update({
           state: frame.stale === true ? 'stale' : 'live',
-          transport: transport(),
+          transport: choice.name,
           node: frame.node,
           skew: clock.skew,
           reconnects: welcomes - 1,
@@ -306,7 +300,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   function connectAgain() {
     if (visibility.hiddenForLong) return current ?? status.update({ retryAt: null });
     if (current === null) connectNow();
-    else openBeside(choice.index);
+    else next ??= open(choice.index);
   }
 
   function probeLater() {
@@ -318,7 +312,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   function probe() {
     if (choice.index === 0 || current === null || environment.hidden()) return;
     environment.clearTimeout(probeTimer);
-    openBeside(0);
+    next ??= open(0);
   }
 
   /** Handle an event after which the known states may be very old. */

@@ -59,21 +59,18 @@ export function browserEnvironment() {
 function ready(callback) {
   const { document } = globalThis;
   if (document === undefined) return callback();
-  const [navigation] = performance.getEntriesByType?.('navigation') ?? [];
-  const begun = /** @type {PerformanceNavigationTiming | undefined} */ (navigation)?.domContentLoadedEventStart;
-  if (document.readyState === 'complete' || begun) setTimeout(callback, 0);
+  const navigation = /** @type {PerformanceNavigationTiming | undefined} */ (performance.getEntriesByType?.('navigation')[0]);
+  if (document.readyState === 'complete' || navigation?.domContentLoadedEventStart) setTimeout(callback, 0);
   else document.addEventListener('DOMContentLoaded', callback, { once: true });
 }
 
 /** @param {() => void} callback */
 function onWake(callback) {
-  const { document } = globalThis;
-  const names = ['pageshow', 'online', 'offline'];
-  // Without an AbortSignal: jsdom's windows do not take Node's.
-  document?.addEventListener('visibilitychange', callback);
-  for (const name of names) globalThis.addEventListener?.(name, callback);
+  // Captured, so that the window has the document's event too. Without an AbortSignal: jsdom's windows
+  // do not take Node's.
+  const names = ['visibilitychange', 'pageshow', 'online', 'offline'];
+  for (const name of names) globalThis.addEventListener?.(name, callback, true);
   return () => {
-    document?.removeEventListener('visibilitychange', callback);
-    for (const name of names) globalThis.removeEventListener?.(name, callback);
+    for (const name of names) globalThis.removeEventListener?.(name, callback, true);
   };
 }

@@ -1,7 +1,6 @@
 /** Polling: one request after the other, or a long poll, if there is a lane for it. */
 
 import { Lanes } from './lanes.js';
-import { pathOf } from './path.js';
 import { FIRST_ANSWER, queryOf } from './round.js';
 
 /** @import { WatchSet } from './protocol.js' */
@@ -85,6 +84,15 @@ export async function pollSome(jobs, round, long = false, set) {
     await pause(Math.max(rest, maxHz === undefined ? 0 : 1000 / maxHz));
     if (!long && !signal.aborted && (await lanes.available())) round.again();
   }
+}
+
+/**
+ * The same as in `path.js`. It is repeated because a module that the fallback shared with another chunk
+ * would be a chunk of its own, which `load.js` could not load again.
+ * @param {string} job
+ */
+export function pathOf(job) {
+  return /(^|\/)\.{0,2}(\/|$)|\/events$/.test(job) ? encodeURIComponent(job) : job;
 }
 
 /** @param {any} problem  whether the gateway has no room for what was asked, and for nothing else */

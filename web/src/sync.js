@@ -8,7 +8,7 @@ import { MAX_MESSAGE } from './constants.js';
 import { commandsFor, hello } from './protocol.js';
 import { Reconnect } from './reconnect.js';
 
-/** @import { Transport } from './connect.js' */
+/** @import { Opening, Transport } from './connect.js' */
 /** @import { Environment } from './environment.js' */
 /** @import { Jobs } from './jobs.js' */
 /** @import { Frame } from './protocol.js' */
@@ -50,14 +50,14 @@ export class Sync {
 
   /**
    * A connection has opened: send the token, the known positions and the wanted jobs.
-   * @param {Transport} transport
-   * @param {{ token: string | null, maxHz: number | undefined }} more
+   * @param {Opening} transport
+   * @param {number | undefined} maxHz
    */
-  begin(transport, more) {
+  begin(transport, maxHz) {
     if (transport === this.transport) return;
     this.end();
     this.transport = transport;
-    const greeting = hello(this.jobs.positions(), { ...more, limit: this.limit });
+    const greeting = hello(this.jobs.positions(), { token: transport.token, maxHz, limit: this.limit });
     if (greeting) transport.send(greeting);
     this.#send();
     this.extension?.begin(transport);

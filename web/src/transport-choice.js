@@ -5,22 +5,23 @@
  * worked last. No clock, no socket.
  */
 
+/** The best first. */
+const TRANSPORTS = /** @type {const} */ (['websocket', 'sse', 'polling']);
+
 /** Failures in a row before another transport than a WebSocket is tried. */
 const FAILURES = 2;
 /** If a WebSocket worked last, the gateway is more likely unavailable than blocked. */
 const FAILURES_IF_IT_WORKED = 4;
 
 export class TransportChoice {
-  #steps;
   #failures = 0;
   /** The transport that worked last; -1: none has worked. */
   #worked = -1;
-  /** The transport to use: 0 is the best. */
+  /** The transport to use. */
   index = 0;
 
-  /** @param {number} steps */
-  constructor(steps) {
-    this.#steps = steps;
+  get name() {
+    return /** @type {(typeof TRANSPORTS)[number]} */ (TRANSPORTS[this.index]);
   }
 
   /** The transport got through. */
@@ -34,11 +35,10 @@ export class TransportChoice {
    * @param {boolean} [reachable]  whether the gateway has answered over HTTP meanwhile
    */
   blocked(reachable) {
-    this.#failures += 1;
-    if (reachable) this.index = (this.index + 1) % this.#steps;
-    else if (this.index > 0) this.index = this.index === this.#worked ? this.index : 0;
-    else if (this.#failures >= (this.#worked === 0 ? FAILURES_IF_IT_WORKED : FAILURES)) this.index = 1;
-    else return;
+    const most = this.#worked === 0 ? FAILURES_IF_IT_WORKED : FAILURES;
+    if (reachable) this.index = (this.index + 1) % TRANSPORTS.length;
+    else if (this.index === 0 ? ++this.#failures < most : this.index === this.#worked) return;
+    else this.index = this.index === 0 ? 1 : 0;
     this.#failures = this.#worked === 0 ? 0 : 1;
   }
 }
