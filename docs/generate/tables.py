@@ -1,4 +1,4 @@
-"""The tables: each number of `gateway/limits.py`, with the reason that stands beside it, and
+"""The tables: each number of `gateway/model/limits.py`, with the reason that stands beside it, and
 each metric, with its help."""
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ async def _serve(
 
     gateway: Gateway = await nursery.start(serve)
     with trio.move_on_after(READY_WITHIN):  # other nodes may restore states first
-        while gateway.node.not_ready is not None:  # noqa: ASYNC110 - once, at the start
+        while gateway.node.not_ready_reason is not None:  # noqa: ASYNC110 - once, at the start
             await trio.sleep(0.05)
     return gateway, scope
 
@@ -127,7 +127,7 @@ def _welcome(gateway: Gateway, *, once: bool) -> Panel:
         " in a browser\n\n",
         (
             "Workers hash, compress, parse and index your Python installation.\n"
-            "One fails, and one is killed in the middle, on purpose.\n",
+            "One is a group that you can stop. One fails, and one is killed, on purpose.\n",
             "dim",
         ),
         ("Each job runs once." if once else "They run until you press Ctrl-C.", "dim"),

@@ -36,6 +36,7 @@ from . import waiting
 from .control import request_control
 from .headers import MARK, GatewayHeaders
 from .history import history_after
+from .parts import PARTS
 from .publish import publish, publish_batch, read_update
 from .requests import (
     address_of,
@@ -50,7 +51,7 @@ from .responses import as_json, handlers, problem
 from .sets import read_set, sets_in
 from .static import static_files
 
-__all__ = ["MAX_PAGE", "MAX_WAIT", "PARTS", "create_http_app"]
+__all__ = ["MAX_PAGE", "MAX_WAIT", "create_http_app"]
 
 log = logging.getLogger("gateway.http")
 
@@ -58,10 +59,6 @@ MAX_WAIT = 60.0  # seconds: most proxies let a request idle that long
 MAX_PAGE = 200
 DEFAULT_PAGE = 50
 MAX_TURN = 10.0  # seconds that a list may wait for those before it: as long as a page does
-
-
-PARTS = frozenset(("publish", "metrics", "page"))
-"""The parts that may be left out at an address."""
 
 
 def create_http_app(node: Node, *, parts: Collection[str] = PARTS, inside: bool = False) -> ASGIApp:
@@ -246,7 +243,7 @@ class _Api:
                     503, "Too many lists are being requested.", {"retry-after": "1"}
                 )
         return as_json(
-            {"jobs": [_document(event) for event in page.events], "next": page.next},
+            {"jobs": [_document(event) for event in page.events], "next": page.next_cursor},
             headers={"cache-control": "no-cache"},
         )
 
@@ -322,9 +319,9 @@ class _Api:
         return as_json({"status": "ok", "node": self._node.name, **refused})
 
     async def readiness(self, request: Request) -> Response:
-        reason = self._node.not_ready
+        reason = self._node.not_ready_reason
         if reason is not None:
-            return problem(503, f"This node is {reason}.")
+            return problem(503, f"This node is not ready: {reason}.")
         free = self._node.statistics().hub.free
         # A full node still serves its clients, and new ones that watch the same jobs.
         status = "ready" if free else "full"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from ..auth.permissions import Permissions
-from ..delivery.connection import Sink, Source
+from ..delivery.transport import Sink, Source
 from ..model.errors import Unauthorized
 from ..node.node import Node
 from ..protocol import close_codes
@@ -27,11 +27,11 @@ class Admission:
     """The decision about one client."""
 
     permissions: Permissions | None = None
-    """None: the client has to send a token by `hello`, if tokens are required."""
+    """None: the client must send a token with `hello`, if tokens are required."""
     refused: CloseCode | None = None
 
     async def serve(self, source: Source, sink: Sink, *, node: Node, address: str) -> None:
-        """Serve the client until it ends, or close its connection with the reason."""
+        """Serve the client until its connection ends, or close the connection with the reason."""
         if self.refused is not None:
             await node.refuse(sink, self.refused)
         else:
@@ -39,10 +39,11 @@ class Admission:
 
 
 async def admit(headers: Mapping[str, str], *, path: str = PATH, node: Node) -> Admission:
-    """Decide about a client by its request: its path and headers (names in lower case)."""
+    """Decide whether to serve a client, from the path and the headers (names in lower case) of its
+    request."""
     if path != PATH:
         return Admission(refused=close_codes.NOT_FOUND)
     try:
         return Admission(await node.authenticator.authenticate(headers))
     except Unauthorized as error:
-        return Admission(refused=close_codes.OF_REFUSAL[error.why].because(str(error)))
+        return Admission(refused=close_codes.CODE_BY_REFUSAL[error.why].with_detail(str(error)))

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,27 @@ def test_links_resolve(page: str) -> None:
         assert (ROOT / page).parent.joinpath(link).exists(), link
 
 
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+FOLDERS = ("", "gateway/")
+"""The folders in which docs/architecture.md looks for a path."""
+
+
+def test_the_files_that_the_architecture_page_names_exist() -> None:
+    name = r"[\w-]+\.(?:py|lua|js|html|css|json|md)"
+    paths = re.findall(rf"`((?:[\w.-]+/)+(?:{name})?|{name})`", ARCHITECTURE)
+    assert len(paths) > 100
+    missing = [
+        path for path in paths if not any((ROOT / folder / path).exists() for folder in FOLDERS)
+    ]
+    assert not missing
+
+
+def test_the_excerpt_of_the_architecture_page_is_in_the_code() -> None:
+    [excerpt] = re.findall(r"```python\n(.*?)```", ARCHITECTURE, re.DOTALL)
+    code = (ROOT / "gateway/delivery/connection.py").read_text()
+    assert textwrap.indent(excerpt, " " * 8) in code
+
+
 def test_the_benchmark_figures_are_those_of_the_last_run() -> None:
     results = ROOT / "bench/results"
     assert summary(json.loads((results / "results.json").read_text())) in README
@@ -91,5 +113,5 @@ def test_the_protocol_page_has_every_close_code() -> None:
     page = (ROOT / "docs/protocol.md").read_text()
     for close_code in close_codes.CLOSE_CODES:
         comes_back = "yes" if close_code.reconnect else "no"
-        row = f"| {close_code.code} | {close_code.reason} | {comes_back} | {close_code.means} |"
+        row = f"| {close_code.code} | {close_code.reason} | {comes_back} | {close_code.meaning} |"
         assert row in page

@@ -105,8 +105,10 @@ class Faults:
         does not guarantee anything then."""
         self.world.checks.lost.update(self.world.jobs)
 
-    def _who_remembers(self) -> None:
-        """The server has lost data that only nodes have."""
+    def _replace_server(self, store: Store) -> None:
+        """Start a server that lacks the last writes. Only nodes have these now."""
+        self.world.server = self.world.start_server(store)
+        self.world.memories.server_has_lost_writes(store, self.world.hosts)
         if not any(host.alive for host in self.world.hosts):
             self._nobody_remembers()
 
@@ -145,8 +147,7 @@ class Faults:
         old.kill()
         await trio.sleep(0.05)
         if self.world.server is old:
-            self.world.server = self.world.start_server(self._past(index))
-            self._who_remembers()
+            self._replace_server(self._past(index))
         await self._come_back(index, fault)
 
     async def _failover(self, index: int, fault: Fault) -> None:
@@ -154,8 +155,7 @@ class Faults:
         self.world.hosts[fault.who % len(self.world.hosts)].link.away = False
         if old.dead:
             return
-        self.world.server = self.world.start_server(self._past(index))
-        self._who_remembers()
+        self._replace_server(self._past(index))
         if fault.mode == "apart":
             for sock in list(old.sockets):  # some connections are lost, others stay open
                 if self.world.randomness(f"apart/{index}").random() < 0.5:
@@ -242,7 +242,7 @@ class Faults:
             return
         for host in self.world.hosts:
             if host.link is link and host.alive and host.since < fault.at:
-                if host.node.stale is None:
+                if host.node.stale_reason is None:
                     raise Violated(f"fresh: {host.name} is cut off and does not say so")
                 for watcher in self.world.watchers:
                     welcomed = watcher.since < trio.current_time() - 2

@@ -60,6 +60,8 @@ class Host:
             self.world.links[self.party.name] = self.link
             await self.party.live(self._main)
             self.alive = self.draining = False
+            if self.world.scenario.broker == "redis":
+                self.world.memories.node_has_ended(self, self.world.server.redis.store)
             self.link.reset()  # the connections of a process end with it
             self.world.note(f"{self.name} is gone")
             await trio.sleep_until(max(self.down_until, trio.current_time() + 0.5))

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +20,7 @@ import trio.testing
 from attrs import frozen
 from trio._core import _run
 
+from gateway.brokers.redis import broker
 from gateway.worker import job as worker_job
 from gateway.worker import publisher, sender
 
@@ -77,6 +79,11 @@ def _servers(address: Any, *, calls: int) -> Servers:
     return Servers(WORLD[0].links[name], calls=calls)
 
 
+def _node_name() -> Any:
+    """Replaces `uuid4`, so that the data of a Redis shows which node has registered."""
+    return SimpleNamespace(hex=current_party().name)
+
+
 WORLD: list[World] = []
 """The current run, if any."""
 
@@ -90,6 +97,7 @@ def _in_place() -> Iterator[None]:
             if name.startswith("gateway.") and hasattr(module, "open_servers"):
                 stack.enter_context(patch.object(module, "open_servers", _servers))
         stack.enter_context(patch.object(publisher, "connect", workers.connect))
+        stack.enter_context(patch.object(broker, "uuid4", _node_name))
         # A simulated worker runs no event loop, although it is part of this process's loop.
         stack.enter_context(patch.object(worker_job, "running_loop", lambda: None))
         yield

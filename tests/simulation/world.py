@@ -16,6 +16,7 @@ from .group_workers import staff
 from .groups import Ledger, Row, command_of, plan
 from .held_requests import Held, HeldRequests
 from .hosts import Host
+from .memories import Memories
 from .pace import Pace
 from .redis import Redis, Store
 from .requests import Asker
@@ -74,6 +75,7 @@ class World:
             fenced=scenario.group_requests and not self.lossy,
             stored=self._was_asked,
         )
+        self.memories = Memories(self.groups, self.checks.lost)
         self.faults = Faults(self)
         self.settling = False
         """Clients change their minds no more."""
