@@ -272,7 +272,11 @@ def test_a_page_of_an_origin_that_is_not_allowed_shows_an_explanation(
     shop = site.enter_context(serve_site(html))
     page.goto(shop)
     expect(page.get_by_text("not connected")).to_be_visible()
-    assert [text for text in warnings if f"--origins {shop}" in text] == warnings != []
+    assert (
+        [text for text in warnings if f"add it to the gateway's --origins: {shop}" in text]
+        == warnings
+        != []
+    )
     assert len(warnings) == 1
 
 

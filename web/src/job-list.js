@@ -35,6 +35,7 @@ export class JobListElement extends Base {
 
   #list = document.createElement('ul');
   #more = document.createElement('p');
+  #moreText = document.createElement('bdi'); // the page may run in the other direction
   #slot = document.createElement('slot');
   #mounted = false;
   /** @type {(() => void) | null} */
@@ -51,6 +52,7 @@ export class JobListElement extends Base {
     this.#list.setAttribute('part', 'list');
     this.#more.setAttribute('part', 'more');
     this.#more.hidden = this.#slot.hidden = true;
+    this.#more.append(this.#moreText);
     const root = this.attachShadow({ mode: 'open' });
     applyStyle(root, CSS);
     root.append(this.#list, this.#more, this.#slot);
@@ -113,8 +115,8 @@ export class JobListElement extends Base {
     const { words, tag, number } = currentLanguage();
     const others = total - jobs.length;
     this.#more.lang = tag;
-    this.#more.textContent = denied !== null ? (words[/** @type {'node_full'} */ (denied)] ?? denied) : others > 0 ? fill(words.more, { n: `${number(others)}${more ? '+' : ''}` }) : '';
-    this.#more.hidden = this.#more.textContent === '';
+    this.#moreText.textContent = denied !== null ? (words[/** @type {'node_full'} */ (denied)] ?? denied) : others > 0 ? fill(words.more, { n: `${number(others)}${more ? '+' : ''}` }) : '';
+    this.#more.hidden = this.#moreText.textContent === '';
   }
 
   /** Returns the row of a job. @param {string} job */
