@@ -31,7 +31,7 @@ for (const seed of [1, 2, 3, 4, 5]) {
     const { world, gateway, connection, until } = await behindProxy(seed);
     await until('live', 60_000);
     assert.equal(connection.status().transport, 'polling');
-    gateway.instead = () => Promise.reject(new TypeError('refused'));
+    gateway.override = () => Promise.reject(new TypeError('refused'));
     await until('offline', 60_000);
     const [requests, sockets] = [gateway.requests.length, world.sockets.length];
     let attempts = 0;
@@ -44,7 +44,7 @@ for (const seed of [1, 2, 3, 4, 5]) {
     stop();
     assert.ok(attempts > 40);
     assert.equal(gateway.requests.length + world.sockets.length - requests - sockets, attempts);
-    gateway.instead = null;
+    gateway.override = null;
     assert.ok((await until('live', OUTAGE)) <= 20_000);
   });
 }
@@ -52,9 +52,9 @@ for (const seed of [1, 2, 3, 4, 5]) {
 test('a page that is opened during the outage is back within 50 s', async () => {
   for (let seed = 1; seed <= 10; seed++) {
     const { world, gateway, until } = await behindProxy(seed);
-    gateway.instead = () => Promise.reject(new TypeError('refused'));
+    gateway.override = () => Promise.reject(new TypeError('refused'));
     await world.pass(OUTAGE);
-    gateway.instead = null;
+    gateway.override = null;
     assert.ok((await until('live', OUTAGE)) <= 50_000);
   }
 });
