@@ -36,6 +36,7 @@ WIDTH = """(() => {
   const [track, bar] = [root.querySelector('.track'), root.querySelector('.bar')];
   return Math.round(100 * bar.getBoundingClientRect().width / track.getBoundingClientRect().width);
 })()"""
+SIZES = ((1280, 800), (768, 1024), (390, 844), (320, 568))
 AXE = """axe.run({ resultTypes: ['violations'] }).then(({ violations }) => violations.map(
   ({ id, nodes }) => [id, nodes.map(({ target, failureSummary }) => [target, failureSummary])]))"""
 
@@ -185,7 +186,7 @@ async def test_a_part_of_a_bundle_that_could_not_be_loaded_is_loaded_later(
             await tab.shows(text(".figure"), "37%")
 
 
-async def test_axe_finds_nothing_wrong_with_the_elements(tmp_path: Path) -> None:
+async def test_axe_finds_nothing_wrong_with_the_elements_and_the_page(tmp_path: Path) -> None:
     axe = MODULES / "axe-core" / "axe.min.js"
     if not axe.exists():
         pytest.skip("needs the client's development packages: cd web && npm install")
@@ -197,15 +198,17 @@ async def test_axe_finds_nothing_wrong_with_the_elements(tmp_path: Path) -> None
         bars = "".join(
             BAR.format(job=job) for job in ("a:running", "a:failed", "a:succeeded", "a:none")
         )
+        bars += '<job-list prefix="a:" limit="2"></job-list><job-list prefix="b:">None.</job-list>'
         site = stack.enter_context(serve_site(PAGE.format(gateway=served.url, bars=bars)))
         async with firefox(tmp_path) as tab:
-            await tab.goto(site)
-            await tab.shows(text(".figure", "a:succeeded"), "Succeeded")
-            await tab.shows(text("button", "a:running"), "Stop")
-            await tab.run(axe.read_text("utf-8"))
-            for width, height in ((1280, 800), (390, 844)):
-                await tab.resize(width, height)
-                assert await tab.evaluate(AXE) == [], f"{width}x{height}"
+            for url in (site, served.url, f"{served.url}/?job=a:failed"):
+                await tab.goto(url)
+                await tab.shows(text(".figure", "a:succeeded"), "Succeeded")
+                await tab.shows(text("button", "a:running"), "Stop")
+                await tab.run(axe.read_text("utf-8"))
+                for width, height in SIZES:
+                    await tab.resize(width, height)
+                    assert await tab.evaluate(AXE) == [], f"{url} {width}x{height}"
             assert tab.complaints == []
 
 
