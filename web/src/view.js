@@ -144,7 +144,7 @@ function bytesText(done, total) {
   return withUnit(parts.join(' / '), byteUnit(power));
 }
 
-/** Seconds without an update after which the view of a group without active children shows that. */
+/** Seconds without an update after which the view of a group without running children shows that. */
 const IDLE_AFTER = 60;
 
 /**
@@ -152,7 +152,7 @@ const IDLE_AFTER = 60;
  * @param {State} state
  */
 function isIdleGroup({ children }) {
-  return children !== undefined && children.queued === 0 && children.running === 0;
+  return children !== undefined && children.running === 0;
 }
 
 /** Returns the remaining time, the duration, or the time without an update. @param {State} state @param {Look} look @param {number} now @param {number | null} percent */
