@@ -318,7 +318,7 @@ def test_internal_ports_are_consecutive(
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:65535", "systemd", "fd://3"])
 def test_too_few_internal_ports_are_refused(bind: str) -> None:
-    with pytest.raises(InvalidSettings, match="each of 2 processes") as caught:
+    with pytest.raises(InvalidSettings, match="for 2 processes") as caught:
         internal_binds(bind, 2)
     assert caught.value.field == "internal_bind"
 
