@@ -347,7 +347,7 @@ MUTANTS = (
     Mutant("client-takes-overlaps", "cli/watch/job_states.py",
            "and position == (frame.epoch, frame.prev)", "and position[0] == frame.epoch"),
     Mutant("client-keeps-its-position-on-a-snapshot", "cli/watch/job_states.py",
-           "        if frame.snapshot or follows:", "        if follows:"),
+           "        if frame.snapshot or continues_position:", "        if continues_position:"),
 )  # fmt: skip
 
 
