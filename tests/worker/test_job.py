@@ -381,5 +381,5 @@ def test_release_after_the_end_is_ignored(fake: Fake) -> None:
 def test_pickling_a_job_raises(fake: Fake) -> None:
     job = Job("job", url=fake.url)
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match=r"send its name and its run; there Job\(name, run=run\)"):
+        with pytest.raises(TypeError, match=r"its name and its run; there Job\(name, run=run\)"):
             attempt(job)
