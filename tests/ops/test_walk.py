@@ -40,7 +40,7 @@ def moved(text: str, root: Path) -> str:
 def root(tmp_path: Path) -> Path:
     """The machine after the first chapter of the guide."""
     (tmp_path / "etc").mkdir()
-    lines = documented("A machine", "sh").splitlines()
+    lines = documented("Installation with systemd", "sh").splitlines()
     ours = [line for line in lines if not line.startswith(OF_THE_MACHINE)]
     assert len(lines) - len(ours) == len(OF_THE_MACHINE) + 1  # `apt` does two things
     setup = adapted("\n".join(ours), (r"-o root -g gateway ", ""), (r"; chgrp [^)]*", ""))
@@ -87,7 +87,7 @@ def test_the_installation_guide_works(root: Path) -> None:
     assert (root / "etc/gateway/secret").stat().st_mode & 0o777 == 0o640
     with site(root) as walked:
         does_it_work = adapted(
-            documented("Does it work?", "sh"),
+            documented("Verification", "sh"),
             (rf"https://{HOST}", f"https://localhost:{walked.port}"),
             (r"--max-time 3", "--max-time 2"),
         )
