@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway import Limits
 from gateway.delivery.fan_out import FanOut
@@ -20,7 +20,6 @@ from gateway.protocol import close_codes
 from gateway.protocol.messages import Message, encode
 
 PONG = encode("pong")
-quiet = trio.testing.wait_all_tasks_blocked
 
 
 @define
@@ -74,7 +73,7 @@ class Writing:
 
     async def start(self) -> None:
         self.nursery.start_soon(self.run)
-        await quiet()
+        await wait_all_tasks_blocked()
 
     async def run(self) -> None:
         with self.scope:
@@ -105,10 +104,10 @@ async def test_a_subscription_notified_several_times_is_written_once(writing: Wr
         outbox.notify(first)
         outbox.notify(second)
     assert writer.batches == []
-    await quiet()
+    await wait_all_tasks_blocked()
     assert writer.pending == [[first, second]]
     outbox.notify(second)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert writer.pending == [[first, second], [second]]
 
 
@@ -117,7 +116,7 @@ async def test_a_cancelled_subscription_is_not_written(writing: Writing) -> None
     await writing.start()
     writing.outbox.notify(mark)
     writing.outbox.cancel(mark)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert writing.writer.batches == []
 
 
@@ -125,7 +124,7 @@ async def test_notifications_before_the_loan_are_written_with_it(writing: Writin
     mark = subscription(writing.outbox)
     writing.outbox.notify(mark)
     writing.outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert writing.writer.batches == []
     await writing.start()
     assert writing.writer.pending == [[mark]]
@@ -148,7 +147,7 @@ async def test_replies_wait_for_a_slot_and_announcements_do_not(writing: Writing
     assert (len(writer.batches[0].replies), writer.batches[0].ping) == (7, True)
     await outbox.wait_for_reply_slot()
     outbox.reply(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert not writer.batches[1].ping
 
 
@@ -162,11 +161,11 @@ async def test_an_unfinished_write_is_left_to_the_writer_and_blocks_other_writes
     for _ in range(3):
         outbox.notify(mark)
         outbox.announce(PONG)
-        await quiet()
+        await wait_all_tasks_blocked()
     assert len(writer.batches) == 1
     writer.prompt = 1
     writing.finish.set()
-    await quiet()
+    await wait_all_tasks_blocked()
     assert writing.finished == 1
     assert writer.pending == [[mark], [mark]]
     assert writer.batches[1].replies == [PONG, PONG]
@@ -189,10 +188,10 @@ async def test_an_exception_in_a_write_is_raised_in_the_writer(
         with pytest.RaisesGroup(ZeroDivisionError):
             async with trio.open_nursery() as inner:
                 inner.start_soon(broken.run)
-                await quiet()
+                await wait_all_tasks_blocked()
                 broken.outbox.announce(PONG)
                 healthy.outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert len(healthy.writer.batches) == 1
 
 
@@ -238,7 +237,7 @@ async def test_closing_during_a_loan_prevents_later_writes(
     assert writing.finished == (prompt == 0 and not ended_first)
     outbox.notify(mark)
     outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert outbox.write() == 0
     assert writer.batches == written
 
@@ -252,7 +251,7 @@ async def test_a_cancelled_writer_is_not_used_again(writing: Writing) -> None:
     await writing.over.wait()
     written = list(writing.writer.batches)
     outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert outbox.write() == 0
     assert writing.writer.batches == written
 
@@ -265,11 +264,11 @@ async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
     first, second = subscription(outbox), subscription(outbox)
     await writing.start()
     outbox.notify(first)
-    await quiet()
+    await wait_all_tasks_blocked()
     start = trio.current_time()
     outbox.notify(first)
     outbox.reply(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     outbox.notify(second)
     await trio.sleep(1)
     assert [(batch.pending, batch.at - start) for batch in writer.batches] == [
@@ -286,7 +285,7 @@ async def test_an_outbox_that_has_ended_waits_for_no_tick(
     outbox.limit_rate(0.1)
     await writing.start()
     outbox.notify(subscription(outbox))
-    await quiet()
+    await wait_all_tasks_blocked()
     assert repr(outbox._timer_wheel) == "<TimerWheel, 1 waiting>"
     outbox.end(close_codes.GOING_AWAY)
     assert repr(outbox._timer_wheel) == "<TimerWheel, 0 waiting>"
@@ -313,7 +312,7 @@ async def test_what_becomes_due_during_the_last_write_is_written_before_the_end(
     await writing.start()
     first, second = subscription(outbox), subscription(outbox)
     outbox.notify(first)
-    await quiet()
+    await wait_all_tasks_blocked()
     outbox.notify(second)  # it waits for the rate limit, and the end does not
     outbox.end(close_codes.GOING_AWAY)
     await writing.over.wait()
@@ -345,7 +344,7 @@ async def test_due_since_is_the_time_of_the_first_notification(
     assert writer.batches[-1].pending_since == start
     outbox.limit_rate(0.1)  # what waits for that is not late
     outbox.notify(first)
-    await quiet()
+    await wait_all_tasks_blocked()
     written_at = trio.current_time()
     outbox.notify(second)
     await trio.sleep(20)

@@ -13,8 +13,7 @@ from gateway.delivery.quota import QuotaKey
 from gateway.delivery.set_registry import SetRegistry
 from gateway.delivery.timer_wheel import TimerWheel
 from gateway.model.errors import NodeFull
-
-from .subscribers import event
+from tests.events import event
 
 
 class Watcher:

@@ -22,10 +22,10 @@ import trio
 from attrs import define, field
 
 from tests.brokers.redis.server import Server, redis_server
+from tests.ports import free_port
 
 from .processes import Node
 from .readers import READERS, Reader, taken_back
-from .stores import free_port
 
 __all__ = ["Stage", "open_stage", "play_round"]
 

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import WITHIN, Running
+from tests.ports import free_port
 
 from .documented import TEXT, adapted, files
-from .site import HOST, free_port, listening
+from .site import HOST, listening
 
 __all__ = ["IDLE", "PROXIES", "SETTINGS", "Proxy"]
 

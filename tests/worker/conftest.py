@@ -6,10 +6,14 @@ from itertools import count
 import pytest
 
 from gateway.worker import publisher
+from tests.brokers.redis.conftest import server
 
 from . import fake as fake_module
 from .fake import Fake
 from .fake_gateway import FakeGateway
+from .recorder import Recorder
+
+__all__ = ["fake", "fake_gateway", "module_recorder", "nowhere", "recorder", "server"]
 
 _numbers = count()
 
@@ -23,6 +27,22 @@ def fake_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
     monkeypatch.delenv("PROGRESS_GATEWAY_TOKEN_FILE", raising=False)
     yield fake_gateway
     fake_gateway.stop()
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    """A real gateway for this test, which records all events."""
+    recorder = Recorder()
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture(scope="module")
+def module_recorder() -> Iterator[Recorder]:
+    """A real gateway for the tests of a module, which records all events."""
+    recorder = Recorder()
+    yield recorder
+    recorder.close()
 
 
 @pytest.fixture

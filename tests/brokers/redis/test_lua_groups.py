@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -194,8 +193,8 @@ def numbers_of(sums: Sums) -> tuple[int, ...]:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_lua_and_python_compute_the_same_groups(server: Server, history: Any) -> None:
-    trio.run(compare, Lua(server), history)
+def test_lua_and_python_compute_the_same_groups(module_server: Server, history: Any) -> None:
+    trio.run(compare, Lua(module_server), history)
 
 
 @given(st.lists(st.tuples(late_steps, ticks), min_size=3, max_size=20))
@@ -277,11 +276,6 @@ def check_asked(job: str, after: dict[str, State], broker: MemoryBroker) -> None
             assert own is not None
             had_it = asked.id in (own.id, *earlier)
             assert had_it or own.at >= asked.at or own.verb == "cancel"
-
-
-@pytest.fixture(scope="module")
-def server() -> Server:
-    return session_server()
 
 
 # Any interleaving, repetition, retry and loss.

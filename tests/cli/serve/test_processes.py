@@ -28,6 +28,7 @@ from gateway.model.errors import InvalidSettings
 from tests.auth.signing import OTHER_SECRET, SECRET
 from tests.brokers.redis.server import Server, redis_server, session_server
 from tests.e2e.client import Client, Closed, Reset, open_client
+from tests.ports import free_port
 
 from ..processes import GATEWAY, WITHIN, Running
 from ..test_token import ran
@@ -272,7 +273,7 @@ def test_several_server_processes_need_a_redis() -> None:
 
 
 def test_each_server_process_has_an_internal_port() -> None:
-    first = two_free_ports()
+    first = free_port(1)
     bind = f"127.0.0.1:{first}"
     with Supervised("--internal-bind", bind, redis=session_server().url) as processes:
         processes.serving()
@@ -285,18 +286,6 @@ def test_each_server_process_has_an_internal_port() -> None:
             assert "progress_gateway_ready 1.0" in page
             started |= set(re.findall(r"^process_start_time_seconds .+$", page, re.MULTILINE))
         assert len(started) == 2
-
-
-def two_free_ports() -> int:
-    """The first of two consecutive free ports."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as two:
-            first: int = one.getsockname()[1]
-            try:
-                two.bind(("127.0.0.1", first + 1))
-            except OSError:
-                continue
-            return first
 
 
 @pytest.mark.parametrize(
@@ -389,7 +378,7 @@ async def test_a_systemd_socket_is_shared() -> None:
 
 class TestCheck:
     def test_the_check_succeeds(self) -> None:
-        first = two_free_ports()
+        first = free_port(1)
         done = ran(
             "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis", session_server().url,
             "--internal-bind", f"127.0.0.1:{first}",
@@ -401,7 +390,7 @@ class TestCheck:
         assert f"127.0.0.1:{first + 1} is free" in done.output
 
     def test_an_internal_port_in_use_is_reported(self) -> None:
-        first = two_free_ports()
+        first = free_port(1)
         with socket.create_server(("127.0.0.1", first + 1)):
             done = ran(
                 "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis",
