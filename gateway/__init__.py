@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from .auth.permissions import Permissions
     from .auth.revocations import Revocations, Revoked
     from .brokers import open_broker
-    from .brokers.base import FEED_RESET, Broker, Jobs, Page, PublishResult
+    from .brokers.base import FEED_RESET, Broker, JobFilter, Page, PublishResult
     from .brokers.memory import MemoryBroker
-    from .delivery.connection import Sink, Source
     from .delivery.hub import HubStatistics
-    from .delivery.sets import SetStatistics
+    from .delivery.set_registry import SetStatistics
+    from .delivery.transport import Sink, Source
     from .model.children import Children
     from .model.errors import (
         BrokerUnavailable,
@@ -68,7 +68,7 @@ _HOMES = {
     "InvalidSettings": "model.errors",
     "Job": "worker",
     "JobRequest": "worker",
-    "Jobs": "brokers.base",
+    "JobFilter": "brokers.base",
     "Key": "auth.keys",
     "KeySources": "auth.key_sources",
     "Limits": "model.limits",
@@ -87,9 +87,9 @@ _HOMES = {
     "Request": "model.requests",
     "Revocations": "auth.revocations",
     "Revoked": "auth.revocations",
-    "SetStatistics": "delivery.sets",
-    "Sink": "delivery.connection",
-    "Source": "delivery.connection",
+    "SetStatistics": "delivery.set_registry",
+    "Sink": "delivery.transport",
+    "Source": "delivery.transport",
     "State": "model.state",
     "Unauthorized": "model.errors",
     "Update": "model.state",
@@ -125,8 +125,8 @@ __all__ = [
     "InvalidInput",
     "InvalidSettings",
     "Job",
+    "JobFilter",
     "JobRequest",
-    "Jobs",
     "Key",
     "KeySources",
     "Limits",

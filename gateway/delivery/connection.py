@@ -2,20 +2,17 @@
 
     reader     source → commands     ends when the client leaves or breaks the protocol
     heartbeat  pings a client that is silent, and ends its connection if it stays silent
-    writer     outbox → sink; when the outbox ends, close(code), once
+    writer     outbox → sink; when the outbox ends, it closes the sink, once
 
 Only the writer has the sink, and closing it is the last thing that it does, after its loop. While
-it waits for something to do, it lends its `FrameWriter` to the fan-out (`Outbox.lend`). Other tasks
-can only request that the connection close (`Outbox.end`), and the first reason wins. So no code can
-send after the close.
-
-A transport consists of two objects, so that a task cannot use the one that it does not have.
+it waits, the fan-out may use its `FrameWriter` (`Outbox.write_until_blocked`). Other tasks can only
+request that the connection close (`Outbox.end`), and the first reason wins. So no code can send
+after the close.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
 import trio
 
@@ -28,47 +25,17 @@ from ..protocol.commands import command_id, parse_command
 from ..protocol.messages import Message, encode
 from .outbox import Outbox
 from .session import Session
-from .writer import FrameWriter, Sink
+from .transport import ConnectionEnds, Sink, Source
+from .writer import FrameWriter
 
-__all__ = ["ConnectionEnds", "Sink", "Source", "serve_connection"]
+__all__ = ["serve_connection"]
 
 log = logging.getLogger("gateway.delivery")
 
-SHORT = 4096
-"""Characters of a command that is carried out at once. A longer one names many jobs and takes
-milliseconds: of all clients' long commands at most one is carried out in a pass of Trio's
-scheduler, so that everything else has a turn in between."""
-
-
-class Source(Protocol):
-    """Receives from one client."""
-
-    @property
-    def answers_pings(self) -> bool:
-        """Whether clients' libraries answer the transport's own pings."""
-        ...
-
-    @property
-    def received_at(self) -> float | None:
-        """When bytes last arrived from the client, on Trio's clock; None if the transport is
-        one-way, so that silence has no meaning."""
-        ...
-
-    async def receive(self) -> str:
-        """The next message.
-
-        Raises `TransportClosed` when the client is gone, and `ConnectionEnds` if its input ends the
-        connection. Cancelled, nothing is lost.
-        """
-        ...
-
-
-class ConnectionEnds(Exception):
-    """The client's input ends the connection, with this close code."""
-
-    def __init__(self, close_code: CloseCode) -> None:
-        super().__init__(close_code.reason)
-        self.close_code = close_code
+MAX_IMMEDIATE_COMMAND = 4096
+"""Maximum characters of a command that is executed at once. A longer one names many jobs and takes
+milliseconds: of all clients' long commands at most one is executed in a pass of Trio's scheduler,
+so that all other tasks run in between."""
 
 
 async def serve_connection(
@@ -95,28 +62,29 @@ async def serve_connection(
 
 
 async def read_commands(source: Source, session: Session) -> None:
-    """Carry out the client's commands until it leaves or its input ends the connection."""
+    """Execute the client's commands until it disconnects or its input ends the connection."""
     outbox = session.outbox
     try:
         while True:
             text = await source.receive()
-            await outbox.reply_slot()
-            if len(text) > SHORT:
-                async with session.long_commands:  # released before, as a hello may have to wait
+            await outbox.wait_for_reply_slot()
+            if len(text) > MAX_IMMEDIATE_COMMAND:
+                # It is released before the command is handled, because a `hello` may have to wait.
+                async with session.long_command_lock:
                     await trio.lowlevel.checkpoint()
             try:
-                answer = await session.handle(parse_command(text))
+                reply = await session.handle(parse_command(text))
             except InvalidInput as error:
                 session.counters.protocol_errors[error.code] += 1
-                answer = _error(error, text)
-            if answer is not None:
-                outbox.reply(answer)
+                reply = _error_reply(error, text)
+            if reply is not None:
+                outbox.reply(reply)
     except TransportClosed:
         outbox.end(close_codes.NORMAL)
     except ConnectionEnds as error:
         outbox.end(error.close_code)
     except Unauthorized as error:
-        outbox.end(close_codes.OF_REFUSAL[error.why], detail=str(error))
+        outbox.end(close_codes.CODE_BY_REFUSAL[error.why], detail=str(error))
     except NodeFull as error:
         outbox.end(close_codes.OVERLOADED, detail=str(error))
     except Exception:
@@ -124,8 +92,8 @@ async def read_commands(source: Source, session: Session) -> None:
         outbox.end(close_codes.INTERNAL)
 
 
-def _error(error: InvalidInput, text: str) -> Message:
-    """The reply to an invalid command, with the command's id if that can be read."""
+def _error_reply(error: InvalidInput, text: str) -> Message:
+    """Returns the reply to an invalid command, with the command's id if that can be read."""
     id_ = command_id(text)
     fields = {} if id_ is None else {"id": id_}
     return encode("error", code=error.code, message=str(error), **fields)
@@ -154,7 +122,7 @@ async def keep_alive(source: Source, session: Session, limits: Limits) -> None:
         if received_at is None:
             continue
         await trio.sleep_until(deadline)
-        # If this process was suspended, the answer may lie in the socket: let the reader run first.
+        # If this process was suspended, the pong may be in the socket: let the reader run first.
         await trio.lowlevel.checkpoint()
         if source.received_at == received_at:
             outbox.end(close_codes.PING_TIMEOUT)
@@ -162,16 +130,16 @@ async def keep_alive(source: Source, session: Session, limits: Limits) -> None:
 
 
 async def write_frames(outbox: Outbox, sink: Sink, *, limits: Limits, counters: Counters) -> None:
-    """Send what is due until the outbox ends; then close the sink, once.
+    """Write what the outbox has until it ends; then close the sink, once.
 
     If a write misses its deadline, the sink is aborted and no close frame is sent, because half a
     frame may be on the wire.
     """
     writer = FrameWriter(sink, limits=limits, counters=counters)
     try:
-        while await outbox.lend(writer):  # while this waits, the fan-out may write
+        while await outbox.write_until_blocked(writer):  # while this waits, the fan-out may write
             await writer.finish()  # now it may not
-        await sink.close((outbox.close_code or close_codes.NORMAL).because(outbox.close_detail))
+        await sink.close((outbox.close_code or close_codes.NORMAL).with_detail(outbox.close_detail))
     except TransportClosed:
         outbox.end(close_codes.NORMAL)
         sink.abort()

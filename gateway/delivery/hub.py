@@ -1,11 +1,11 @@
-"""All topics of a process. Feed events go in, notifications come out, and nothing here waits.
+"""All topics of a process. The hub receives the events of the feed and notifies outboxes.
 
-`deliver` is the fan-out: it appends a batch of events to the topics that clients watch here, and
-notifies their subscribers. It is synchronous, so no client can see half of a batch, and none can
-slow it down.
+`deliver` appends a batch of events to the topics that clients watch here, and notifies their
+subscribers. It is synchronous, so no client can see half of a batch, and no client can slow it
+down. Nothing in this module waits.
 
-What must be read from the broker for a topic is put into `to_load` and `to_refill`. `repairs` says
-what the broker's answers change. One read serves all subscribers that wait for it.
+The reads that topics need from the broker are queued in `to_load` and `to_refill`; `Repairs`
+applies the results. One read serves all subscribers that wait for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attrs import frozen
 from ..model.limits import Limits
 from ..model.state import Event, Position
 from ..protocol.commands import Mode
-from .quota import Owner, Quota
+from .quota import Quota, QuotaKey
 from .topic import Subscriber, Subscription, Topic
 from .work_queue import WorkQueue
 
@@ -33,7 +33,7 @@ class Delivery(NamedTuple):
 
     event: Event
     watchers: int
-    """How many subscriptions its job has here."""
+    """The number of subscriptions to its job on this node."""
 
 
 @frozen
@@ -45,7 +45,7 @@ class HubStatistics:
     to_load: int
     subscriptions: int
     free: int
-    """How many more jobs can be watched."""
+    """The number of further jobs that can be watched."""
 
 
 class Hub:
@@ -71,19 +71,20 @@ class Hub:
         """The bytes that each topic keeps besides its newest event, ordered by the topic's last
         event."""
         self._total_replay_bytes = 0
-        """Their sum."""
+        """The sum of `_replay_bytes`."""
         self._own_topics = 0
-        """Topics of nodes' own jobs (`!…`), which the statistics leave out."""
+        """The number of topics of nodes' own jobs (`!…`), which the statistics leave out."""
         self._loading: set[Topic] = set()
         self._subscriptions = 0
-        self.long_commands = trio.Lock()
-        """Held for a pass of Trio's scheduler before a client's long command is carried out."""
+        self.long_command_lock = trio.Lock()
+        """Held for a pass of Trio's scheduler before a client's long command is executed."""
 
     def __repr__(self) -> str:
         return f"<Hub {len(self._topics)} topics>"
 
     def statistics(self) -> HubStatistics:
-        """Kept by additions: visiting 100,000 topics would block the node for 17 ms."""
+        """Returns counts that are updated with each change: visiting 100,000 topics would block
+        the node for 17 ms."""
         return HubStatistics(
             topics=len(self._topics) - self._own_topics,
             loading=len(self._loading),
@@ -99,20 +100,22 @@ class Hub:
         *,
         mode: Mode = "latest",
         position: Position | None = None,
-        owner: Owner | None = None,
+        quota_key: QuotaKey | None = None,
     ) -> Subscription:
-        """Watch `job` from `position` on (None: from a snapshot), for `owner` (None: the node).
+        """Watch `job` from `position` on (None: from a snapshot).
 
-        If the topic is loaded and has something new, the outbox is notified at once, otherwise
-        when it is loaded or has an event. A client that comes from a faster node may be ahead of
-        the topic: it receives no older state, unless the broker, which is asked once more, has
-        nothing newer.
+        If the topic is loaded and has newer events, the outbox is notified at once, otherwise when
+        the topic is loaded or has an event. A client that comes from a faster node may have seen
+        newer events than the topic: it is sent no older state, unless another read of the broker
+        returns nothing newer.
 
-        Raises `NodeFull` if there would be too many topics, in total or for this owner.
+        `quota_key` is the client in whose quota the topic counts; None: the node itself.
+
+        Raises `NodeFull` if there would be too many topics, in total or for this client.
         """
         topic = self._topics.get(job)
         if topic is None or not topic.subscriptions:
-            self._quota.acquire(owner)
+            self._quota.acquire(quota_key)
         if topic is None:
             self._evict_for_new()
             topic = self._topics[job] = Topic(
@@ -124,23 +127,24 @@ class Hub:
             else:
                 self._loading.add(topic)
         if not topic.subscriptions:
-            topic.owner = owner
-        subscription = Subscription(topic, outbox, mode, position, owner=owner)
+            topic.quota_key = quota_key
+        subscription = Subscription(topic, outbox, mode, position, quota_key=quota_key)
         if position is not None and (topic.loading or position > topic.position):
-            subscription.client_is_newer = True  # perhaps; and of a read that is under way, too
+            # The client may be ahead of this topic, or of a read that is still running.
+            subscription.client_may_be_ahead = True
             self.to_load.add(job)
         topic.subscriptions.add(subscription)
         self._subscriptions += job[0] != "!"
         topic.idle_since = None
         self._idle.pop(job, None)
-        if subscription.due:
+        if subscription.has_new_events:
             outbox.notify(subscription)
         return subscription
 
     def subscribe_denied(
         self, job: str, outbox: Subscriber, *, mode: Mode = "latest"
     ) -> Subscription:
-        """Watch a separate topic in which nothing ever happens, whatever happens to `job`.
+        """Watch a separate topic that has no events, whatever happens to `job`.
 
         It counts against `max_jobs_per_connection` and not against `max_topics`.
         """
@@ -153,7 +157,7 @@ class Hub:
         """Stop watching. The topic stays for `limits.linger`, for a page reload or a reconnect.
 
         A topic of a job that was never reported is dropped at once, and at most `max_idle_topics`
-        others stay. So a client that names new jobs all the time has a bounded cost.
+        others stay. So a client that keeps naming new jobs has a bounded cost.
         """
         topic = subscription.topic
         if self._topics.get(topic.job) is not topic:
@@ -163,12 +167,12 @@ class Hub:
         if topic.idle_since is not None:
             return
         if topic.subscriptions:
-            if topic.owner is subscription.owner:
-                successor = next(iter(topic.subscriptions)).owner
-                self._quota.transfer(topic.owner, successor)
-                topic.owner = successor
+            if topic.quota_key is subscription.quota_key:
+                successor = next(iter(topic.subscriptions)).quota_key
+                self._quota.transfer(topic.quota_key, successor)
+                topic.quota_key = successor
             return
-        self._quota.release(topic.owner)
+        self._quota.release(topic.quota_key)
         topic.idle_since = trio.current_time()
         self._idle[topic.job] = topic
         if topic.latest is None:
@@ -177,8 +181,7 @@ class Hub:
             self._drop(next(iter(self._idle.values())))
 
     def deliver(self, events: Iterable[Event]) -> list[Delivery]:
-        """Deliver a batch of feed events. Returns those that are watched and have a trace
-        context."""
+        """Deliver a batch of feed events. Returns the watched events that have a trace context."""
         traced: list[Delivery] = []
         changed: dict[str, Topic] = {}
         for event in events:
@@ -188,18 +191,18 @@ class Hub:
                 if event.traceparent is not None and topic.subscriptions and not topic.loading:
                     traced.append(Delivery(event, len(topic.subscriptions)))
         for topic in changed.values():
-            self.changed(topic)
+            self.topic_changed(topic)
         return traced
 
-    def changed(self, topic: Topic) -> None:
-        """Notify the topic's subscribers, and count what it keeps, after its events changed."""
+    def topic_changed(self, topic: Topic) -> None:
+        """Notify the topic's subscribers, and update its memory use, after its events changed."""
         if not topic.loading:
             self._loading.discard(topic)
         self._update_replay_bytes(topic)
         topic.notify_subscribers()
 
-    def observed(self) -> Iterator[Event]:
-        """The newest event of each topic that has one: what clients have been shown."""
+    def observed_events(self) -> Iterator[Event]:
+        """Yields the newest event of each topic that has one: clients may have seen these."""
         return (topic.latest for topic in self._topics.values() if topic.latest is not None)
 
     def evict_idle(self) -> None:
@@ -216,13 +219,14 @@ class Hub:
             self._drop(next(iter(self._idle.values())))
 
     def _update_replay_bytes(self, topic: Topic) -> None:
-        """Count the topic's replay again after an event. While all replays together are too large,
-        drop those of the topics with the oldest events; the broker's history still has them."""
+        """Update the size of the topic's replay after an event. While all replays together are too
+        large, drop those of the topics with the oldest events; the broker's history still has
+        them."""
         self._remove_replay_bytes(topic)
-        kept = topic.replay_bytes
-        if kept:
-            self._replay_bytes[topic] = kept
-            self._total_replay_bytes += kept
+        size = topic.replay_bytes
+        if size:
+            self._replay_bytes[topic] = size
+            self._total_replay_bytes += size
         while (
             self._total_replay_bytes > self._limits.total_replay_bytes
             and len(self._replay_bytes) > 1

@@ -3,7 +3,7 @@
 A `JobSet` is an index of such jobs: their positions, statuses and times, not their states. Events
 can be applied in any order, because it merges them by position. A scan of the broker's list repairs
 it: a job that neither the scan nor an event during the scan contains is removed. A set is exact for
-the `most` jobs that were updated last.
+the `max_jobs` jobs that were updated last.
 
 A `SetView` is the part of a set that a client watches: the first `limit` jobs that have one of
 some statuses. It is computed when it is read, and encoded once for all clients at the same
@@ -53,11 +53,11 @@ class _Member:
 
 
 class JobSet:
-    """The jobs whose ids begin with `prefix`: the `most` of them that were updated last."""
+    """The jobs whose ids begin with `prefix`: the `max_jobs` of them that were updated last."""
 
-    def __init__(self, prefix: str, *, most: int) -> None:
+    def __init__(self, prefix: str, *, max_jobs: int) -> None:
         self.prefix = prefix
-        self.most = most
+        self.max_jobs = max_jobs
         self.more = False
         """Whether there are more jobs than this set holds. They were updated longer ago."""
         self.version = 0
@@ -78,16 +78,16 @@ class JobSet:
         return f"<JobSet {self.prefix!r} {state}, {len(self)} jobs>"
 
     def status(self, job: str) -> Status | None:
-        """The status of a job; None if it is not a member."""
+        """Returns the status of a job; None if the job is not a member."""
         member = self._members.get(job)
         return member.status if member else None
 
     def counts(self) -> dict[Status, int]:
-        """The number of members of each status."""
+        """Returns the number of members of each status."""
         return {status: len(sort_keys) for status, sort_keys in self._order.items()}
 
     def first(self, statuses: Sequence[Status], limit: int) -> list[str]:
-        """The ids of the first `limit` members that have one of these statuses.
+        """Returns the ids of the first `limit` members that have one of these statuses.
 
         Active jobs come first, ordered by start, then ended jobs, ordered by end; newest first.
         """
@@ -120,7 +120,7 @@ class JobSet:
             insort(self._order[state.status], sort_key)
             self.version += 1
             # During a scan the limit is doubled: only `end_scan` puts the jobs in order.
-            if len(self._members) > self.most * (1 if self._scanned is None else 2):
+            if len(self._members) > self.max_jobs * (1 if self._scanned is None else 2):
                 self.evict(1)
             return True
         member.seen_in_scan = self._scan
@@ -140,21 +140,21 @@ class JobSet:
         self.version += 1
         return True
 
-    def evict(self, number: int) -> None:
-        """Drop the `number` members that were updated longest ago."""
-        for _ in range(min(number, len(self._members))):
+    def evict(self, count: int) -> None:
+        """Drop the `count` members that were updated longest ago."""
+        for _ in range(min(count, len(self._members))):
             _, member = self._members.popitem(last=False)
             self._remove_from_order(member)
         self.more = True
         self.version += 1
 
     def begin_scan(self) -> None:
-        """Begin a scan: then call `scanned` for each job of the broker's list, newest first, and
-        `end_scan`. This abandons a scan that was not completed."""
+        """Begin a scan. The caller then calls `apply_scanned` for each job of the broker's list,
+        newest first, and finally `end_scan`. A scan that was not completed is abandoned."""
         self._scan += 1
         self._scanned = []
 
-    def scanned(self, event: Event) -> bool:
+    def apply_scanned(self, event: Event) -> bool:
         """Merge the next job of the broker's list. Returns whether a view may change."""
         if self._scanned is None:
             raise RuntimeError("no scan is running")
@@ -164,7 +164,7 @@ class JobSet:
     @property
     def scan_is_full(self) -> bool:
         """Whether the scan has found as many jobs as this set can hold."""
-        return self._scanned is not None and len(self._scanned) >= self.most
+        return self._scanned is not None and len(self._scanned) >= self.max_jobs
 
     def end_scan(self, *, more: bool) -> None:
         """Complete the scan. `more` says that the list continues beyond what this set can hold.
@@ -177,15 +177,15 @@ class JobSet:
                 self._remove_from_order(member)
                 self.version += 1
         for job in self._scanned or ():
-            found = self._members.get(job)
-            if found is not None and found.moved_in_scan < self._scan:
+            scanned = self._members.get(job)
+            if scanned is not None and scanned.moved_in_scan < self._scan:
                 self._members.move_to_end(job, last=False)
         self._scanned = None
         if self.more != more:
             self.version += 1
         self.more = more
-        if len(self._members) > self.most:
-            self.evict(len(self._members) - self.most)
+        if len(self._members) > self.max_jobs:
+            self.evict(len(self._members) - self.max_jobs)
         self.loading = False
 
     def _remove_from_order(self, member: _Member) -> None:
@@ -210,14 +210,14 @@ class SetView:
     Its position is `(epoch, seq)`. A position is never used for two different documents.
     """
 
-    jobs: JobSet
+    job_set: JobSet
     statuses: tuple[Status, ...]
     limit: int
     epoch: int
     seq: int = field(default=0, init=False)
     """0 until the first `refresh`."""
-    shown: dict[str, None] = field(factory=dict, init=False)
-    """The ids of the jobs in the view, in order."""
+    visible: dict[str, None] = field(factory=dict, init=False)
+    """The ids of the jobs in the view, in order, as the keys of an ordered dict."""
     _document: _Document | None = field(default=None, init=False)
     _text: bytes = field(default=b"", init=False)
     """The document without its braces, as JSON."""
@@ -226,42 +226,42 @@ class SetView:
 
     def refresh(self) -> None:
         """Compute the document again if the set has changed. A new document gets a new position."""
-        if self._version == self.jobs.version:
+        if self._version == self.job_set.version:
             return
-        self._version = self.jobs.version
-        counts = self.jobs.counts()
+        self._version = self.job_set.version
+        counts = self.job_set.counts()
         document = _Document(
             sum(counts[status] for status in self.statuses),
             counts,
-            self.jobs.more,
-            self.jobs.first(self.statuses, self.limit),
+            self.job_set.more,
+            self.job_set.first(self.statuses, self.limit),
         )
         if document == self._document:
             return
         self._document = document
         self.seq += 1
-        self.shown = dict.fromkeys(document.jobs)
+        self.visible = dict.fromkeys(document.jobs)
         fields = {"total": document.total, "counts": document.counts}
         fields |= {"more": True} if document.more else {}
         self._text = msgspec.json.encode({**fields, "jobs": document.jobs})[1:-1]
         self._messages.clear()
 
     def document(self) -> bytes:
-        """The document and its position, as a JSON object."""
+        """Returns the document and its position, as a JSON object."""
         return b'{"prefix":"%b","epoch":%d,"seq":%d,%b}' % (
-            self.jobs.prefix.encode(),
+            self.job_set.prefix.encode(),
             self.epoch,
             self.seq,
             self._text,
         )
 
     def message(self, *, prev: int | None, id_: CommandId) -> Message:
-        """The message that brings a client from the document `prev` to the newest one. None: the
-        client has no document."""
-        known = self._messages.get(prev) if id_ is None else None
-        if known is None:
-            known = job_set(
-                self.jobs.prefix,
+        """Returns the message that takes a client from the document `prev` (None: it has no
+        document) to the newest one."""
+        message = self._messages.get(prev) if id_ is None else None
+        if message is None:
+            message = job_set(
+                self.job_set.prefix,
                 epoch=self.epoch,
                 prev=prev,
                 seq=self.seq,
@@ -269,5 +269,5 @@ class SetView:
                 id_=id_,
             )
             if id_ is None:
-                self._messages[prev] = known
-        return known
+                self._messages[prev] = message
+        return message

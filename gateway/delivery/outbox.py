@@ -2,14 +2,14 @@
 
 An outbox contains no progress. It knows *which* subscriptions have something new, each at most
 once, so it is bounded by the number of subscriptions, and `notify` never blocks and never fails.
-Replies to commands have a queue of their own, `limits.max_replies` long. The reader waits for room
-in it, so that TCP slows down a client that floods commands.
+Replies to commands have a queue of their own, `limits.max_replies` long. The reader waits for a
+slot in it, so that TCP slows down a client that floods commands.
 
-While the connection's writer has nothing to do it waits on a memory channel, and lends its
-`FrameWriter` for exactly that time (`lend`), so that the fan-out can write what becomes due. The
-channel carries no data. It wakes the writer when the socket was full and a write must be finished,
-and it is closed when the connection is to end. After that the writer is not lent, so nothing can be
-written.
+While the connection's writer task has nothing to do it waits on a memory channel
+(`write_until_blocked`). For exactly that time the fan-out may use the task's `FrameWriter`
+(`write`), so a message is written without waking the task. The channel carries no data. It wakes
+the task when the socket was full and a write must be finished, and it is closed when the connection
+is to end. After that the fan-out has no writer, so it cannot write.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..protocol.close_codes import CloseCode
 from ..protocol.messages import Message
 from .fan_out import FanOut
 from .timer_wheel import TICK, TimerWheel
-from .topic import Due
+from .topic import AnySubscription
 
 __all__ = ["Outbox", "Writer"]
 
@@ -38,78 +38,84 @@ class Writer(Protocol):
     def begin(
         self,
         replies: Sequence[Message],
-        due: Collection[Due],
+        pending: Collection[AnySubscription],
         *,
-        since: float,
+        pending_since: float,
         ping: bool = False,
     ) -> bool:
-        """Write the replies, then what the subscriptions have, as far as possible without waiting.
+        """Write the replies, then the messages of the `pending` subscriptions, as far as possible
+        without waiting.
 
-        Returns whether that was everything; otherwise it must be finished before the next call.
-        `ping`: whether to send the transport's own ping as well. `since`: when the first of what
-        is due could have been written, on Trio's clock.
+        Returns whether everything was written; if not, the write must be finished before the next
+        call. `ping`: whether to send the transport's own ping as well. `pending_since`: the time,
+        on Trio's clock, from which the first message could have been written.
         """
         ...
 
 
 class Outbox:
-    """The outbox of one connection. Everything but `reply_slot` and `lend` is synchronous."""
+    """The outbox of one connection. Only `wait_for_reply_slot` and `write_until_blocked` wait."""
 
     def __init__(self, limits: Limits, *, fan_out: FanOut, timer_wheel: TimerWheel) -> None:
         self._announcements: list[Message] = []
         self._replies: list[Message] = []
-        self._due: dict[Due, None] = {}  # an ordered set
+        self._pending: dict[AnySubscription, None] = {}  # an ordered set
         self._ping = False
         self._reply_slots = trio.Semaphore(limits.max_replies)
         self._wake, self._woken = trio.open_memory_channel[None](1)
         self._fan_out = fan_out
         self._queued = False
         """Whether it is in the queue of the fan-out."""
-        self._lent: Writer | None = None
+        self._direct_writer: Writer | None = None
+        """The writer that the fan-out may use; None while the writer task does not wait."""
         self._unfinished = False
         """Whether the fan-out has begun a write that the writer must finish."""
         self._failure: Exception | None = None
         """The exception of the fan-out's write, which the writer raises."""
         self._timer_wheel = timer_wheel
         self._interval = 0.0
-        self._opens_at = -inf
-        self._opens_on: int | None = None
-        """The tick on which progress may be written again; None if it may be now."""
-        self._due_since = -inf
+        """Minimum seconds between two writes of progress."""
+        self._resumes_at = -inf
+        """The time from which progress may be written."""
+        self._resume_tick: int | None = None
+        """The tick on which progress may be written again; None if it may be written now."""
+        self._pending_since = -inf
+        """The time from which the first of the pending subscriptions could have been written."""
         self.close_code: CloseCode | None = None
         self.close_detail = ""
         """Why the connection ends, if that is known."""
 
     def __repr__(self) -> str:
         state = f"ended: {self.close_code.reason}" if self.close_code else "open"
-        return f"<Outbox {state}, {len(self._replies)} replies, {len(self._due)} due>"
+        return f"<Outbox {state}, {len(self._replies)} replies, {len(self._pending)} pending>"
 
-    def notify(self, subscription: Due) -> None:
-        """`subscription` has something new."""
-        due = self._due
-        if subscription in due or self.close_code is not None:
+    def notify(self, subscription: AnySubscription) -> None:
+        """Write what `subscription` has, in the next pass of the fan-out in which progress may be
+        written."""
+        pending = self._pending
+        if subscription in pending or self.close_code is not None:
             return
-        if not self._queued and self._opens_on is None:
+        if not self._queued and self._resume_tick is None:
             self._queued = True
             self._fan_out.add(self)
-        if not due:
-            self._due_since = self._fan_out.queued_since  # one reading of the clock for a batch
-        due[subscription] = None
+        if not pending:
+            self._pending_since = self._fan_out.queued_since  # one reading of the clock for a batch
+        pending[subscription] = None
 
-    def cancel(self, subscription: Due) -> None:
-        """The client has unsubscribed."""
-        self._due.pop(subscription, None)
+    def cancel(self, subscription: AnySubscription) -> None:
+        """Write nothing of `subscription`, because the client has unsubscribed."""
+        self._pending.pop(subscription, None)
 
-    async def reply_slot(self) -> None:
-        """Wait until there is room for one more reply. Only the task that replies calls it."""
+    async def wait_for_reply_slot(self) -> None:
+        """Wait until one more reply can be queued. Only the task that replies calls it."""
         async with self._reply_slots:
             pass
 
     def reply(self, message: Message) -> None:
-        """Queue the reply to a command; there must be room.
+        """Queue the reply to a command; `wait_for_reply_slot` must have returned.
 
-        Waiting for room is a separate call, made before the command is carried out, because
-        what the command makes due would otherwise overtake its reply.
+        Waiting is a separate call, made before the command is executed, because frames that the
+        command causes could otherwise be sent before its reply.
         """
         if self.close_code is None:
             self._reply_slots.acquire_nowait()
@@ -119,7 +125,7 @@ class Outbox:
     def announce(self, message: Message) -> None:
         """Queue a message that is not a reply (`welcome`, `ping`, `goaway`).
 
-        These do not wait for room: a connection gets only a handful of them.
+        They do not wait for a slot: a connection gets only a handful of them.
         """
         if self.close_code is None:
             self._announcements.append(message)
@@ -135,17 +141,17 @@ class Outbox:
         """Write progress at most `max_hz` times a second, on the timer wheel's ticks. Replies do
         not wait."""
         interval = 1 / max_hz
-        if self._opens_on is not None:
-            self._timer_wheel.cancel(self, self._opens_on)
-            self._opens_at += interval - self._interval
-            self._opens_on = self._timer_wheel.call_at(self._opens_at, self)
+        if self._resume_tick is not None:
+            self._timer_wheel.cancel(self, self._resume_tick)
+            self._resumes_at += interval - self._interval
+            self._resume_tick = self._timer_wheel.call_at(self._resumes_at, self)
         self._interval = interval
 
-    def open(self) -> None:
-        """Progress may be written again. Called by the timer wheel."""
-        self._opens_on = None
-        if self._due:
-            self._due_since = max(self._due_since, self._opens_at)  # it could not be written before
+    def on_tick(self) -> None:
+        """Resume writing progress, because the interval is over. Called by the timer wheel."""
+        self._resume_tick = None
+        if self._pending:
+            self._pending_since = max(self._pending_since, self._resumes_at)
             self._enqueue()
 
     def end(self, close_code: CloseCode, *, detail: str = "") -> CloseCode:
@@ -155,28 +161,29 @@ class Outbox:
         if self.close_code is None:
             self.close_code = close_code
             self.close_detail = detail
-            if self._opens_on is not None:
-                self._timer_wheel.cancel(self, self._opens_on)
-                self._opens_on = None
+            if self._resume_tick is not None:
+                self._timer_wheel.cancel(self, self._resume_tick)
+                self._resume_tick = None
             self._wake.close()
         return self.close_code
 
-    async def lend(self, writer: Writer) -> bool:
-        """Let the fan-out write with `writer` until a write must be finished.
+    async def write_until_blocked(self, writer: Writer) -> bool:
+        """Let the fan-out use `writer` until the socket is full or the outbox has ended.
 
         Returns True if the caller must finish a write of `writer`, and False when the outbox has
-        ended and everything is written. Raises what `writer` raised. Cancelled, `writer` is no
-        longer used; a write that it has begun may be unfinished.
+        ended and everything is written. Raises what `writer` raised.
+
+        Cancellation: `writer` is no longer used; a write that it has begun may be unfinished.
         """
         if self._ready and not self._begin(writer):
             return True
-        self._lent = writer
+        self._direct_writer = writer
         try:
             await self._woken.receive()
         except trio.EndOfChannel:
             pass
         finally:
-            self._lent = None
+            self._direct_writer = None
         if self._failure is not None:
             failure, self._failure = self._failure, None
             try:
@@ -189,20 +196,21 @@ class Outbox:
         return not self._begin(writer)
 
     def write(self) -> int:
-        """Write what is due, if the writer is lent. Called by the fan-out."""
+        """Write everything that may be written now, if the writer task waits in
+        `write_until_blocked`. Returns the number of messages. Called by the fan-out."""
         self._queued = False
-        writer = self._lent
+        writer = self._direct_writer
         if writer is None:
             return 0
-        messages = len(self._due) + len(self._replies) + 1
+        messages = len(self._pending) + len(self._replies) + 1
         try:
             if self._begin(writer):
                 return messages
             self._unfinished = True
-        except Exception as error:  # noqa: BLE001 - of this connection alone: its writer raises it
+        except Exception as error:  # noqa: BLE001 - this connection's writer task raises it
             self._failure = error
-        self._lent = None
-        if self.close_code is None:  # otherwise the writer is awake
+        self._direct_writer = None
+        if self.close_code is None:  # otherwise the writer task is awake
             self._wake.send_nowait(None)
         return messages
 
@@ -213,28 +221,29 @@ class Outbox:
 
     @property
     def _ready(self) -> bool:
-        due = self._due and self._opens_on is None
-        return bool(due or self._replies or self._announcements or self._ping)
+        progress = self._pending and self._resume_tick is None
+        return bool(progress or self._replies or self._announcements or self._ping)
 
     def _begin(self, writer: Writer) -> bool:
-        """Take what is due, and begin to write it; returns whether that was everything."""
-        due: Collection[Due] = ()
-        if self._due and self._opens_on is None:
-            due, self._due = self._due, {}
+        """Begin to write everything that may be written now; returns whether all of it was
+        written."""
+        pending: Collection[AnySubscription] = ()
+        if self._pending and self._resume_tick is None:
+            pending, self._pending = self._pending, {}
             if self._interval and self.close_code is None:
-                self._close()
+                self._pause_progress()
         if not (self._replies or self._announcements or self._ping):
-            return not due or writer.begin((), due, since=self._due_since)
+            return not pending or writer.begin((), pending, pending_since=self._pending_since)
         replies, ping = self._announcements + self._replies, self._ping
         for _ in self._replies:
             self._reply_slots.release()
         self._announcements, self._replies, self._ping = [], [], False
-        return writer.begin(replies, due, since=self._due_since, ping=ping)
+        return writer.begin(replies, pending, pending_since=self._pending_since, ping=ping)
 
-    def _close(self) -> None:
-        """Write no progress for the interval. It starts at the time for which this write was
-        scheduled, so a write that comes a little late does not delay the next one."""
+    def _pause_progress(self) -> None:
+        """Write no progress for `_interval` seconds. They start at the time for which this write
+        was scheduled, so a write that is a little late does not delay the next one."""
         now = _now()
-        on_time = now - self._opens_at < TICK
-        self._opens_at = (self._opens_at if on_time else now) + self._interval
-        self._opens_on = self._timer_wheel.call_at(self._opens_at, self)
+        on_time = now - self._resumes_at < TICK
+        self._resumes_at = (self._resumes_at if on_time else now) + self._interval
+        self._resume_tick = self._timer_wheel.call_at(self._resumes_at, self)

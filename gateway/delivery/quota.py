@@ -1,8 +1,9 @@
 """Limits how many jobs, or sets of jobs, a node watches: in total, per address and per subject.
 
-Each watched job counts for exactly one client (its owner): for the first one that watched it, and
-when that client stops, for another one that still watches it. So the counts of all owners add up
-to the total, and a job that many clients watch uses up the quota of only one of them.
+Each watched job counts for exactly one client: for the first one that watched it, and when that
+client stops, for another one that still watches it. So the counts of all clients add up to the
+total, and a job that many clients watch uses the quota of only one of them. A client's `QuotaKey`
+names the address and the subject whose quotas it uses.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from attrs import frozen
 from ..model.addresses import network_of
 from ..model.errors import NodeFull
 
-__all__ = ["Owner", "Quota"]
+__all__ = ["Quota", "QuotaKey"]
 
 
 @frozen
-class Owner:
-    """The client that a subscription counts for."""
+class QuotaKey:
+    """The client for which a subscription counts: its address and its token's subject."""
 
     network: str = ""
     """The client's address, or its IPv6 network."""
@@ -27,69 +28,69 @@ class Owner:
     """The subject of the client's token."""
 
     @classmethod
-    def at(cls, address: str, subject: str | None = None) -> Owner:
-        """The owner for a client at this address."""
+    def at(cls, address: str, subject: str | None = None) -> QuotaKey:
+        """Returns the key of a client at this address."""
         return cls(network_of(address), subject)
 
 
 class Quota:
-    """Counts how many items are watched, and for whom.
+    """Counts the items that are watched, by client.
 
     Args:
-        what: What the items are ("jobs"), for messages.
-        most: How many a node may watch.
-        per_address: How many of them may count for one address.
-        per_subject: How many of them may count for one subject.
+        items: The name of the items ("jobs"), for messages.
+        maximum: The number of items that a node may watch.
+        per_address: The number of items that may count for one address.
+        per_subject: The number of items that may count for one subject.
     """
 
-    def __init__(self, what: str, most: int, *, per_address: int, per_subject: int) -> None:
-        self._what = what
-        self._most = most
+    def __init__(self, items: str, maximum: int, *, per_address: int, per_subject: int) -> None:
+        self._items = items
+        self._maximum = maximum
         self._per_address = per_address
         self._per_subject = per_subject
-        self._taken = 0
-        self._of_network: Counter[str] = Counter()
-        self._of_subject: Counter[str] = Counter()
+        self._used = 0
+        self._used_by_network: Counter[str] = Counter()
+        self._used_by_subject: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<Quota, {self.free} of {self._most} {self._what} free>"
+        return f"<Quota, {self.free} of {self._maximum} {self._items} free>"
 
     @property
     def free(self) -> int:
-        """How many more items may be watched."""
-        return self._most - self._taken
+        """The number of further items that may be watched."""
+        return self._maximum - self._used
 
-    def acquire(self, owner: Owner | None) -> None:
-        """Count one more item for the owner (None: for the node itself).
+    def acquire(self, quota_key: QuotaKey | None) -> None:
+        """Count one more item for a client (None: for the node itself).
 
-        Raises `NodeFull` if the total or the owner's quota is used up.
+        Raises `NodeFull` if the total or the client's quota is used up.
         """
         if self.free <= 0:
-            raise NodeFull(f"this node watches {self._most} {self._what} already")
-        if owner is not None:
-            if self._of_network[owner.network] >= self._per_address:
-                watched = f"{self._per_address} {self._what}"
+            raise NodeFull(f"this node watches {self._maximum} {self._items} already")
+        if quota_key is not None:
+            if self._used_by_network[quota_key.network] >= self._per_address:
+                watched = f"{self._per_address} {self._items}"
                 raise NodeFull(f"clients at your address watch {watched} already", "share_full")
-            if owner.subject and self._of_subject[owner.subject] >= self._per_subject:
-                watched = f"{self._per_subject} {self._what}"
+            if quota_key.subject and self._used_by_subject[quota_key.subject] >= self._per_subject:
+                watched = f"{self._per_subject} {self._items}"
                 raise NodeFull(f"clients of your subject watch {watched} already", "share_full")
-        self._count(owner, 1)
+        self._count(quota_key, 1)
 
-    def release(self, owner: Owner | None) -> None:
-        """Count one item less for the owner."""
-        self._count(owner, -1)
+    def release(self, quota_key: QuotaKey | None) -> None:
+        """Count one item less for a client."""
+        self._count(quota_key, -1)
 
-    def transfer(self, owner: Owner | None, successor: Owner | None) -> None:
-        """Count one item for the successor instead of the owner, even above its quota."""
+    def transfer(self, quota_key: QuotaKey | None, successor: QuotaKey | None) -> None:
+        """Count one item for `successor` instead of `quota_key`, even above its quota."""
         self._count(successor, 1)
-        self._count(owner, -1)
+        self._count(quota_key, -1)
 
-    def _count(self, owner: Owner | None, change: int) -> None:
-        self._taken += change
-        if owner is not None:
-            _add(self._of_network, owner.network, change)
-            if owner.subject:
-                _add(self._of_subject, owner.subject, change)
+    def _count(self, quota_key: QuotaKey | None, change: int) -> None:
+        self._used += change
+        if quota_key is not None:
+            _add(self._used_by_network, quota_key.network, change)
+            if quota_key.subject:
+                _add(self._used_by_subject, quota_key.subject, change)
 
 
 def _add(counts: Counter[str], key: str, change: int) -> None:

@@ -1,8 +1,8 @@
-"""What must be read from the broker for a hub's topics, and what the answers change.
+"""Names the reads that a hub's topics need from the broker, and applies their results.
 
-A topic needs a read when clients begin to watch its job (`loads`), when its position is not the
-broker's (`compared`), and when a client needs events that it no longer has (`refills`). Nothing
-here reads: the node's `Reconciler` does, and passes on the answers.
+A topic needs a read when clients begin to watch its job (`next_loads`), when its position is not
+the broker's (`apply_comparison`), and when a client needs events that the topic no longer has
+(`next_refill`). The node's `Reconciler` reads the broker and passes on the results.
 """
 
 from __future__ import annotations
@@ -22,53 +22,54 @@ class Repairs:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def next_loads(self, most: int) -> dict[str, Position]:
-        """Take the jobs to read next, up to `most`, with their positions; waits until there is one.
+    async def next_loads(self, maximum: int) -> dict[str, Position]:
+        """Remove and return up to `maximum` jobs to read next, with their positions. Waits until
+        there is one.
 
-        Cancelled, it has taken none.
+        Cancellation: no job was removed.
         """
-        jobs = await self._hub.to_load.take(most)
+        jobs = await self._hub.to_load.get_batch(maximum)
         return {job: self._hub.topics[job].position for job in jobs}
 
-    def loaded(self, requested: Mapping[str, Position], events: Mapping[str, Event]) -> None:
-        """Apply the broker's answer for the jobs of `next_loads`."""
+    def apply_loads(self, requested: Mapping[str, Position], events: Mapping[str, Event]) -> None:
+        """Apply the result of the read of the jobs that `next_loads` returned."""
         hub = self._hub
         for job, position in requested.items():
             topic = hub.topics.get(job)
             if topic is not None:
-                topic.loaded(events.get(job), requested_at=position)
+                topic.apply_snapshot(events.get(job), requested_at=position)
                 if job not in hub.to_load:  # no client has subscribed since the read began
-                    topic.no_client_is_newer()
-                hub.changed(topic)
+                    topic.assume_no_client_is_ahead()
+                hub.topic_changed(topic)
 
-    def not_loaded(self, requested: Iterable[str]) -> None:
-        """Queue these jobs for another read, because the broker did not answer."""
+    def retry_loads(self, requested: Iterable[str]) -> None:
+        """Queue another read of these jobs, because the broker did not answer."""
         for job in requested:
             if job in self._hub.topics:
                 self._hub.to_load.add(job)
 
     async def next_refill(self) -> Topic:
-        """Take the next topic whose history is to be read; waits until there is one.
+        """Remove and return the next topic whose history must be read. Waits until there is one.
 
-        Cancelled, it has taken none. Several tasks may call it.
+        Several tasks may call it. Cancellation: no topic was removed.
         """
-        return (await self._hub.to_refill.take(1))[0]
+        return (await self._hub.to_refill.get_batch(1))[0]
 
-    def refilled(self, topic: Topic, events: Sequence[Event] | None) -> None:
-        """Apply the broker's answer to the request for the topic's whole history.
+    def apply_history(self, topic: Topic, events: Sequence[Event] | None) -> None:
+        """Apply the whole history of the topic, as the broker has it.
 
-        None: it did not answer; subscribers then wait for the next event or comparison.
+        None: the broker did not answer; subscribers then wait for the next event or comparison.
         """
         topic.refill(events)
         if events is not None and topic.job in self._hub.topics:
-            self._hub.changed(topic)
+            self._hub.topic_changed(topic)
 
     def positions(self, jobs: Iterable[str]) -> dict[str, Position]:
-        """The positions of loaded topics, to be compared with the broker.
+        """Returns the positions of loaded topics, to be compared with the broker's.
 
-        A missing event shows at the next event. If the last one is missing, only this comparison
-        shows it, and the final state is always the last event. (Jobs of nodes are left out: if the
-        comparison repaired the probe, the probe would not test the feed.)
+        A missing event is detected at the next event. If the last event is missing, only this
+        comparison detects it, and the final state is always the last event. (Jobs of nodes are left
+        out: if the comparison repaired the probe, the probe would not test the feed.)
         """
         topics = self._hub.topics
         return {
@@ -77,13 +78,15 @@ class Repairs:
             if job[0] != "!" and (topic := topics.get(job)) is not None and not topic.loading
         }
 
-    def compared(self, requested: Mapping[str, Position], found: Mapping[str, Position]) -> None:
-        """Queue a read of each job whose position in the broker (`found`) is not the topic's."""
+    def apply_comparison(
+        self, requested: Mapping[str, Position], broker_positions: Mapping[str, Position]
+    ) -> None:
+        """Queue a read of each job whose position in the broker is not the `requested` one."""
         for job, position in requested.items():
             topic = self._hub.topics.get(job)
             if topic is None:
                 continue
-            if found.get(job, UNSEEN) == position:
-                topic.notify_subscribers()  # those that could not be given everything try again
+            if broker_positions.get(job, UNSEEN) == position:
+                topic.notify_subscribers()  # if their history could not be read, they try again
             else:
                 self._hub.to_load.add(job)

@@ -1,6 +1,7 @@
-"""Carries out a client's commands, and keeps its subscriptions.
+"""Executes a client's commands, and keeps its subscriptions.
 
-A command comes in, the hub changes, a reply comes out. `connection.py` moves the bytes.
+A session executes a command on the hub and returns the reply; `connection.py` receives commands and
+sends replies.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from ..protocol.commands import (
 from ..protocol.messages import Message, denial, encode
 from .hub import Hub
 from .outbox import Outbox
-from .quota import Owner
+from .quota import QuotaKey
 from .session_sets import SessionSets
-from .set_watch import SetWatch
-from .sets import JobSets
+from .set_registry import SetRegistry
+from .set_subscription import SetSubscription
 from .topic import Subscription
 
 __all__ = ["Session"]
@@ -48,15 +49,14 @@ _PING, _PONG = encode("ping"), encode("pong")
 
 
 class Session:
-    """One connection's subscriptions. A second connection of the same user has a session of its
-    own."""
+    """One connection's subscriptions. A second connection of the same user has its own session."""
 
     def __init__(
         self,
         hub: Hub,
         outbox: Outbox,
         *,
-        sets: JobSets,
+        sets: SetRegistry,
         limits: Limits,
         auth: ConnectionAuth,
         counters: Counters,
@@ -66,10 +66,10 @@ class Session:
         self.counters = counters
         self._auth = auth
         self._hub = hub
-        self.long_commands = hub.long_commands
+        self.long_command_lock = hub.long_command_lock
         self._limits = limits
         self._subscriptions: dict[str, Subscription] = {}
-        self._denied: set[str] = set()
+        self._denied_jobs: set[str] = set()
         self._positions: dict[str, Position] = {}
         self._sets = SessionSets(
             sets,
@@ -78,9 +78,9 @@ class Session:
             limits=limits,
             auth=auth,
             counters=counters,
-            named=self._subscriptions,
+            by_name=self._subscriptions,
             positions=self._positions,
-            owner=Owner.at(address, auth.permissions.subject),
+            quota_key=QuotaKey.at(address, auth.permissions.subject),
         )
         self._pinged_at: float | None = None
         """When a JSON `ping` was sent that is not answered yet, on Trio's clock."""
@@ -90,13 +90,13 @@ class Session:
         return f"<Session of {jobs} jobs, {sets} sets, {self.outbox!r}>"
 
     async def handle(self, command: Command) -> Message | None:
-        """Carry out a command if it is allowed; returns the reply, if the command has one.
+        """Execute a command if it is allowed; returns the reply, if the command has one.
 
-        A checkpoint only if it has a token.
+        It is a checkpoint only if the command has a token.
 
         Raises:
             InvalidInput: The command is invalid; nothing has changed.
-            Unauthorized: Its token is not valid, or it has not shown one yet.
+            Unauthorized: The command's token is not valid, or the client has sent no token yet.
         """
         self.counters.commands[type(command)] += 1
         if isinstance(command, Hello):
@@ -109,16 +109,16 @@ class Session:
             case Ping():
                 return _PONG
             case Pong():
-                self._is_answered()
+                self._record_pong()
                 return None
             case SyncSubscriptions():
-                return self._change(
-                    command.id, wanted=command.jobs, mode=command.mode, remove_others=True
+                return self._change_subscriptions(
+                    command.id, add=command.jobs, mode=command.mode, remove_others=True
                 )
             case Subscribe():
-                return self._change(command.id, wanted=command.jobs, mode=command.mode)
+                return self._change_subscriptions(command.id, add=command.jobs, mode=command.mode)
             case Unsubscribe():
-                return self._change(command.id, unwanted=command.jobs)
+                return self._change_subscriptions(command.id, remove=command.jobs)
             case WatchSet():
                 try:
                     self.watch_set(command)
@@ -129,7 +129,7 @@ class Session:
                 self._sets.unwatch(command)
                 return None
 
-    def start(
+    def watch_initial(
         self,
         positions: Mapping[str, Position | None],
         sets: Sequence[WatchSet] = (),
@@ -138,36 +138,36 @@ class Session:
     ) -> None:
         """Watch the jobs and sets of a request, for clients that cannot send commands.
 
-        What there is no room for is denied, by the same messages as a command's, and the rest is
-        watched. Raises `NodeFull` if nothing is left.
+        Jobs and sets over the quota are denied, by the same messages as a command's, and the others
+        are watched. Raises `NodeFull` if none is watched.
         """
-        last: NodeFull | None = None
+        last_error: NodeFull | None = None
         denied: dict[str, str] = {}
-        full: list[tuple[WatchSet, NodeFull]] = []
+        refused: list[tuple[WatchSet, NodeFull]] = []
         for job, position in positions.items():
             try:
                 self.subscribe(job, mode=mode, position=position)
             except NodeFull as error:
-                last, denied[job] = error, error.code
+                last_error, denied[job] = error, error.code
         for command in sets:
             try:
                 self.watch_set(command)
             except NodeFull as error:
-                last = error
-                full.append((command, error))
-        messages = self._denial(self._subscriptions, denied, full)
-        if messages is not None:
-            self.outbox.announce(messages)
-        if last is not None and not self._subscriptions and not len(self._sets):
-            raise last
+                last_error = error
+                refused.append((command, error))
+        denials = self._denial(self._subscriptions, denied, refused)
+        if denials is not None:
+            self.outbox.announce(denials)
+        if last_error is not None and not self._subscriptions and not len(self._sets):
+            raise last_error
 
     def _denial(
         self,
         added: Iterable[str],
         denied: Mapping[str, str],
-        sets: Iterable[tuple[WatchSet | SetWatch, NodeFull]],
+        sets: Iterable[tuple[WatchSet | SetSubscription, NodeFull]],
     ) -> Message | None:
-        """The messages that there is no room for these jobs and sets; None if there are none."""
+        """Returns the messages that deny these jobs and sets; None if there are none."""
         messages: list[Message] = []
         self.counters.protocol_errors.update(denied.values())
         if denied:
@@ -181,24 +181,26 @@ class Session:
         texts = [text for message in messages for text in message.texts]
         return Message(texts) if texts else None
 
-    def _permissions_changed(self) -> Message | None:
-        """The client's permissions have changed. Its jobs appear or disappear accordingly: a job
-        that it may not watch looks like one that was never reported.
+    def _apply_permissions(self) -> Message | None:
+        """Subscribe again to the jobs and sets that the client's new permissions allow or deny,
+        unlike the old ones. A job that it may not watch looks like one that was never reported.
 
-        Returns what there is no room for: it is no longer watched.
+        Returns the denial of jobs and sets over the quota, which are no longer watched.
         """
         denied: dict[str, str] = {}
-        self._sets.owner = Owner(self._sets.owner.network, self._auth.permissions.subject)
+        self._sets.quota_key = QuotaKey(
+            self._sets.quota_key.network, self._auth.permissions.subject
+        )
         suspended = self._sets.suspend()
         for job, subscription in list(self._subscriptions.items()):
-            if (job in self._auth.permissions.watch) == (job in self._denied):
+            if (job in self._auth.permissions.watch) == (job in self._denied_jobs):
                 self._unsubscribe(job)
                 try:
                     self.subscribe(job, mode=subscription.mode, position=None)
                 except NodeFull as error:
                     denied[job] = error.code
-        full = self._sets.resume(suspended)
-        return self._denial((), denied, full)
+        refused = self._sets.resume(suspended)
+        return self._denial((), denied, refused)
 
     def watch_set(self, command: WatchSet) -> None:
         """Watch a set of jobs; its first message is a snapshot. Raises `InvalidInput` and
@@ -206,28 +208,28 @@ class Session:
         self._sets.watch(command)
 
     def subscribe(self, job: str, *, mode: Mode = "latest", position: Position | None) -> None:
-        """Watch one job; if it is watched already, in this mode from now on.
+        """Watch one job. If it is watched already, change only the mode.
 
         A job that the client may not watch looks like one that was never reported, whether it
-        exists or not: it gets a topic of its own in which nothing ever happens. Raises `NodeFull`.
+        exists or not: it gets a separate topic without events. Raises `NodeFull`.
         """
-        known = self._subscriptions.get(job)
-        if known is not None:
-            known.mode = mode
+        subscription = self._subscriptions.get(job)
+        if subscription is not None:
+            subscription.mode = mode
             return
         if job not in self._auth.permissions.watch:
             self._subscriptions[job] = self._hub.subscribe_denied(job, self.outbox, mode=mode)
-            self._denied.add(job)
+            self._denied_jobs.add(job)
             return
-        shown = self._sets.subscription(job)
-        if shown is not None:
-            self._subscriptions[job] = shown
-            shown.mode, shown.cursor = mode, position
-            if shown.due:
-                self.outbox.notify(shown)
+        subscription = self._sets.subscription(job)
+        if subscription is not None:
+            self._subscriptions[job] = subscription
+            subscription.mode, subscription.cursor = mode, position
+            if subscription.has_new_events:
+                self.outbox.notify(subscription)
         else:
             self._subscriptions[job] = self._hub.subscribe(
-                job, self.outbox, mode=mode, position=position, owner=self._sets.owner
+                job, self.outbox, mode=mode, position=position, quota_key=self._sets.quota_key
             )
         self.counters.subscriptions_opened[position not in (None, UNSEEN)] += 1
 
@@ -242,7 +244,7 @@ class Session:
         for job in list(self._subscriptions):
             self._unsubscribe(job)
 
-    def _is_answered(self) -> None:
+    def _record_pong(self) -> None:
         pinged_at, self._pinged_at = self._pinged_at, None
         if pinged_at is not None:
             self.counters.ping_round_trips.observe(trio.current_time() - pinged_at)
@@ -252,7 +254,7 @@ class Session:
         denied = None
         if hello.token is not None and self._auth.authenticator.keys is not None:
             await self._auth.authenticate(hello.token)
-            denied = self._permissions_changed()
+            denied = self._apply_permissions()
         elif self._auth.needs_token:
             raise Unauthorized("a token is needed first: send hello with one")
         if hello.max_hz is not None:
@@ -274,30 +276,31 @@ class Session:
                 code="invalid_command",
                 field="max_hz",
             )
-        most = limits.max_jobs_per_connection + limits.max_sets_per_connection * MAX_SET_LIMIT
-        if len(hello.positions) > most:
+        max_jobs = limits.max_jobs_per_connection + limits.max_sets_per_connection * MAX_SET_LIMIT
+        if len(hello.positions) > max_jobs:
             raise InvalidInput(
-                f"positions of more than {most} jobs", code="invalid_command", field="positions"
+                f"positions of more than {max_jobs} jobs", code="invalid_command", field="positions"
             )
 
-    def _change(
+    def _change_subscriptions(
         self,
         id_: CommandId,
         *,
-        wanted: Sequence[str] = (),
-        unwanted: Sequence[str] = (),
+        add: Sequence[str] = (),
+        remove: Sequence[str] = (),
         mode: Mode = "latest",
         remove_others: bool = False,
     ) -> Message:
-        """Add the wanted jobs, remove the unwanted ones, and return what has changed."""
+        """Subscribe to the jobs in `add`, unsubscribe from those in `remove`, and return a message
+        that lists the changes."""
         if remove_others:
-            keep = set(wanted)
-            unwanted = [job for job in self._subscriptions if job not in keep]
-        removed = [job for job in unwanted if self._unsubscribe(job)]
+            keep = set(add)
+            remove = [job for job in self._subscriptions if job not in keep]
+        removed = [job for job in remove if self._unsubscribe(job)]
         added: list[str] = []
         denied: dict[str, str] = {}
         unchanged = 0
-        for job in dict.fromkeys(wanted):
+        for job in dict.fromkeys(add):
             if job in self._subscriptions:
                 unchanged += 1
                 self.subscribe(job, mode=mode, position=None)
@@ -338,6 +341,6 @@ class Session:
             return True
         subscription.cancelled = True
         self.outbox.cancel(subscription)
-        self._denied.discard(job)
+        self._denied_jobs.discard(job)
         self._hub.unsubscribe(subscription)
         return True

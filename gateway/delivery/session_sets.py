@@ -19,29 +19,31 @@ from ..protocol.commands import CommandId, UnwatchSet, WatchSet
 from ..protocol.messages import denial
 from .hub import Hub
 from .outbox import Outbox
-from .quota import Owner
-from .set_watch import SetWatch
-from .sets import JobSets
+from .quota import QuotaKey
+from .set_registry import SetRegistry
+from .set_subscription import SetSubscription
 from .topic import Subscription
 
 __all__ = ["SessionSets"]
 
 
 @define
-class _Held:
+class _SharedSubscription:
+    """A subscription that several sets may use."""
+
     subscription: Subscription
-    shown: int = 0
+    view_count: int = 0
     """The number of sets whose view contains the job."""
-    ending: int = 0
-    """The number of sets that the job has left, and that keep the subscription until its final
-    state has been taken."""
+    ending_count: int = 0
+    """The number of sets whose view no longer contains the job, and that keep the subscription
+    until the client was sent the job's final state."""
 
 
 class SessionSets:
     """The sets of one session.
 
     Args:
-        named: The session's subscriptions to jobs that the client watches by name. Shared.
+        by_name: The session's subscriptions to jobs that the client watches by name. Shared.
         positions: The positions from which the client wants to continue, by job. Shared.
         owner: The client that subscriptions count for.
 
@@ -51,16 +53,16 @@ class SessionSets:
 
     def __init__(
         self,
-        sets: JobSets,
+        sets: SetRegistry,
         hub: Hub,
         outbox: Outbox,
         *,
         limits: Limits,
         auth: ConnectionAuth,
         counters: Counters,
-        named: dict[str, Subscription],
+        by_name: dict[str, Subscription],
         positions: dict[str, Position],
-        owner: Owner,
+        quota_key: QuotaKey,
     ) -> None:
         self._sets = sets
         self._hub = hub
@@ -68,12 +70,12 @@ class SessionSets:
         self._limits = limits
         self._auth = auth
         self._counters = counters
-        self._named = named
+        self._by_name = by_name
         self._positions = positions
-        self.owner = owner
-        """The client that new subscriptions count for."""
-        self._watches: dict[tuple[str, CommandId], SetWatch] = {}
-        self._held: dict[str, _Held] = {}
+        self.quota_key = quota_key
+        """The client for which new subscriptions count."""
+        self._watches: dict[tuple[str, CommandId], SetSubscription] = {}
+        self._shared: dict[str, _SharedSubscription] = {}
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -94,7 +96,7 @@ class SessionSets:
             raise InvalidInput(
                 f"over {self._limits.max_sets_per_connection} sets", code="too_many_sets"
             )
-        watch = SetWatch(
+        watch = SetSubscription(
             prefix,
             command.id,
             tuple(STATUSES if command.statuses is None else command.statuses),
@@ -103,7 +105,7 @@ class SessionSets:
             self._sets,
             self._outbox,
             self,
-            self.owner,
+            self.quota_key,
         )
         previous = self._watches.pop(key, None)
         if previous is not None:
@@ -123,7 +125,7 @@ class SessionSets:
                 del self._watches[key]
                 watch.close()
 
-    def suspend(self) -> list[SetWatch]:
+    def suspend(self) -> list[SetSubscription]:
         """Close the sets that the client's new permissions allow or deny, unlike the old ones.
 
         Call `resume` with the result after the permissions were applied to the client's jobs.
@@ -135,83 +137,87 @@ class SessionSets:
         ]
         for watch in changed:
             watch.close()
-        # What is left of those is subscribed until its final state has been sent.
-        for job in [job for job in self._held if job not in self._auth.permissions.watch]:
+        # The remaining subscriptions end when the client was sent the job's final state.
+        for job in [job for job in self._shared if job not in self._auth.permissions.watch]:
             self._unsubscribe(job)
         return changed
 
-    def resume(self, suspended: list[SetWatch]) -> list[tuple[SetWatch, NodeFull]]:
-        """Watch these sets again, from a snapshot on. Returns those that there is no room for,
-        with the reasons: they are no longer watched."""
-        full: list[tuple[SetWatch, NodeFull]] = []
+    def resume(self, suspended: list[SetSubscription]) -> list[tuple[SetSubscription, NodeFull]]:
+        """Watch these sets again, from a snapshot on. Returns the sets over the quota, which are
+        no longer watched, with the reasons."""
+        refused: list[tuple[SetSubscription, NodeFull]] = []
         for watch in suspended:
             key = _key(watch.id, watch.prefix)
             try:
-                self._watches[key] = watch.reopened(denied=not watch.denied, owner=self.owner)
+                self._watches[key] = watch.resubscribed(
+                    denied=not watch.denied, quota_key=self.quota_key
+                )
             except NodeFull as error:
                 del self._watches[key]
-                full.append((watch, error))
-        return full
+                refused.append((watch, error))
+        return refused
 
     def close(self) -> None:
         """Stop watching all sets."""
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()
-        for job in list(self._held):
+        for job in list(self._shared):
             self._unsubscribe(job)
 
-    # Subscriptions to the jobs in the views.
+    # The subscriptions to the jobs in the views: see `set_subscription.SubscriptionHolder`.
 
     def subscription(self, job: str) -> Subscription | None:
-        """The subscription that the sets use for this job; None if no set contains it."""
-        held = self._held.get(job)
-        return held.subscription if held else None
+        """Returns the subscription that the sets use for this job; None if no set contains it."""
+        shared = self._shared.get(job)
+        return shared.subscription if shared else None
 
-    def hold(self, job: str) -> Subscription:
-        """See `set_watch.SubscriptionHolder`."""
-        held = self._held.get(job)
-        if held is None:
-            subscription = self._named.get(job)
+    def acquire(self, job: str) -> Subscription:
+        shared = self._shared.get(job)
+        if shared is None:
+            subscription = self._by_name.get(job)
             if subscription is None:
                 subscription = self._hub.subscribe(
-                    job, self._outbox, position=self._positions.pop(job, None), owner=self.owner
+                    job,
+                    self._outbox,
+                    position=self._positions.pop(job, None),
+                    quota_key=self.quota_key,
                 )
-            held = self._held[job] = _Held(subscription)
-        held.shown += 1
-        return held.subscription
+            shared = self._shared[job] = _SharedSubscription(subscription)
+        shared.view_count += 1
+        return shared.subscription
 
     def release(self, job: str) -> None:
-        held = self._held[job]
-        held.shown -= 1
-        if not held.shown and not held.ending:
+        shared = self._shared[job]
+        shared.view_count -= 1
+        if not shared.view_count and not shared.ending_count:
             self._unsubscribe(job)
 
-    def release_after_end(self, job: str) -> None:
-        held = self._held[job]
-        held.shown -= 1
-        held.ending += 1
-        held.subscription.finished = self._finished
+    def release_after_final_state(self, job: str) -> None:
+        shared = self._shared[job]
+        shared.view_count -= 1
+        shared.ending_count += 1
+        shared.subscription.on_final_state = self._on_final_state
 
-    def forget_positions(self, prefix: str) -> None:
+    def drop_positions(self, prefix: str) -> None:
         for job in [job for job in self._positions if job.startswith(prefix)]:
             del self._positions[job]
 
-    def deny(self, jobs: dict[str, str]) -> None:
+    def announce_denial(self, jobs: dict[str, str]) -> None:
         self._counters.protocol_errors.update(jobs.values())
         self._outbox.announce(denial(jobs))
 
-    def _finished(self, subscription: Subscription) -> None:
-        held = self._held[subscription.job]
-        subscription.finished = None
-        held.ending = 0
-        if not held.shown:
+    def _on_final_state(self, subscription: Subscription) -> None:
+        shared = self._shared[subscription.job]
+        subscription.on_final_state = None
+        shared.ending_count = 0
+        if not shared.view_count:
             self._unsubscribe(subscription.job)
 
     def _unsubscribe(self, job: str) -> None:
-        subscription = self._held.pop(job).subscription
-        subscription.finished = None
-        if self._named.get(job) is not subscription:
+        subscription = self._shared.pop(job).subscription
+        subscription.on_final_state = None
+        if self._by_name.get(job) is not subscription:
             subscription.cancelled = True
             self._outbox.cancel(subscription)
             self._hub.unsubscribe(subscription)

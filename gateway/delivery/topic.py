@@ -1,8 +1,8 @@
 """The recent events of one job, and each client's position in them.
 
 A `Topic` keeps a job's recent events once, already encoded. A `Subscription` is a position in it.
-Nothing is queued per client, so a slow one costs the others nothing. What a client gets is computed
-when it can be written, and shared by all clients at the same position.
+Nothing is queued per client, so a slow client does not delay others. A message is made when it can
+be written, and shared by all clients at the same position.
 
 A topic begins `loading`: it collects events of the feed while the broker's snapshot is read. Both
 are merged by position, so their order does not matter.
@@ -22,9 +22,9 @@ from attrs import define, field
 from ..model.state import UNSEEN, Event, Position, State
 from ..protocol.commands import Mode
 from ..protocol.messages import Kind, Message, gap, snapshot, step, steps, unseen
-from .quota import Owner
+from .quota import QuotaKey
 
-__all__ = ["Due", "Subscriber", "Subscription", "Topic"]
+__all__ = ["AnySubscription", "Subscriber", "Subscription", "Topic"]
 
 
 _encoder = msgspec.json.Encoder()
@@ -32,81 +32,83 @@ _buffer = bytearray()
 
 
 def _encoded(state: State) -> bytes:
-    """A state as JSON, in a buffer of its exact size: the result of `encode` has room to grow."""
+    """Returns a state as JSON, in a buffer of its exact size: `encode` returns a larger buffer."""
     _encoder.encode_into(state, _buffer)
     return bytes(_buffer)
 
 
 TEXT_OVERHEAD = 48
-"""Bytes of a text in a list, beside what is in it (CPython, rounded up)."""
+"""Bytes of a text in a list, besides its content (CPython, rounded up)."""
 
 
-class Due(Protocol):
-    """What an outbox can have something new of: a job, or a set of jobs."""
+class AnySubscription(Protocol):
+    """A client's subscription to a job (`Subscription`) or to a set (`SetSubscription`)."""
 
-    take_until_none: ClassVar[bool]
-    """Whether `take` is to be called until it returns None."""
+    has_several_messages: ClassVar[bool]
+    """Whether `next_message` must be called until it returns None."""
 
-    def take(self) -> Message | None:
-        """The next message; None if there is none."""
+    def next_message(self) -> Message | None:
+        """Returns the next message for the client; None if there is none."""
 
 
 class Subscriber(Protocol):
-    """Where a subscription reports that it has something new: an outbox."""
+    """Receives the notification that a subscription has something new: an outbox."""
 
     def notify(self, subscription: Subscription) -> None:
-        """Remember it. Never blocks, never fails; called again, it changes nothing."""
+        """Remember the subscription. Never blocks, never fails; calling it again changes
+        nothing."""
 
 
 @define(eq=False)
 class Subscription:
     """One connection's subscription to one topic: a position."""
 
-    take_until_none: ClassVar[bool] = False
+    has_several_messages: ClassVar[bool] = False
 
     topic: Topic
     outbox: Subscriber
     mode: Mode = "latest"
     cursor: Position | None = None
-    """The position of the last frame that the client was given; None: nothing yet."""
-    client_is_newer: bool = False
-    """The client says that it has seen more than this node. Until the broker was asked, nothing is
-    due before the topic has reached that position."""
-    owner: Owner | None = None
-    """The client that it counts for; None for the node itself."""
+    """The position of the last message that `next_message` has returned; None: none yet."""
+    client_may_be_ahead: bool = False
+    """Whether the client may have seen newer events than this topic. If so, nothing is sent before
+    the topic has reached the client's position, or the broker has nothing newer."""
+    quota_key: QuotaKey | None = None
+    """The client in whose quota the job counts; None for the node itself."""
     cancelled: bool = False
-    """The client has unsubscribed; the subscription may already be in a batch of the writer."""
-    finished: Callable[[Subscription], object] | None = None
-    """Called when `has_end` becomes true."""
+    """Whether the client has unsubscribed; the writer may still have the subscription in a
+    batch."""
+    on_final_state: Callable[[Subscription], object] | None = None
+    """Called when `has_final_state` becomes True."""
 
     @property
     def job(self) -> str:
         return self.topic.job
 
     @property
-    def due(self) -> bool:
-        """Whether the topic has something new for the client."""
+    def has_new_events(self) -> bool:
+        """Whether the topic has events that the client was not sent."""
         topic = self.topic
-        # First compare identity: it holds whenever the client has taken the newest event.
+        # First compare identity: it holds whenever the client was sent the newest event.
         if self.cursor is topic.position or topic.loading or self.cursor == topic.position:
             return False
-        return not self.client_is_newer or self.cursor is None or self.cursor < topic.position
+        return not self.client_may_be_ahead or self.cursor is None or self.cursor < topic.position
 
-    def take(self) -> Message | None:
-        """The next message, and move the position past it; None if there is none, or if it must
-        be read first and stays due. (A `gap` is followed by a snapshot.)"""
-        if self.cancelled or not self.due:
+    def next_message(self) -> Message | None:
+        """Returns the next message, and moves the cursor past it. None if there is none, or if the
+        history must be read first. (A `gap` is followed by a snapshot.)"""
+        if self.cancelled or not self.has_new_events:
             return None
         message = self.topic.read(self.cursor, self.mode)
         if message is not None:
             self.cursor = None if message.kind == "gap" else self.topic.position
-            if self.finished is not None and self.has_end:
-                self.finished(self)
+            if self.on_final_state is not None and self.has_final_state:
+                self.on_final_state(self)
         return message
 
     @property
-    def has_end(self) -> bool:
-        """Whether the client was given the final state of the job, or that it is unknown."""
+    def has_final_state(self) -> bool:
+        """Whether the client was sent the job's final state, or that the job is unknown."""
         topic = self.topic
         ended = topic.latest is None or topic.latest.state.final
         return ended and not topic.loading and self.cursor == topic.position
@@ -118,21 +120,21 @@ class Topic:
 
     job: str
     job_replay_bytes: int
-    """How many bytes of recent events to keep. The newest event always stays."""
+    """Maximum bytes of recent events to keep. The newest event always stays."""
     request_history: Callable[[Topic], None]
-    """Called when a client needs events that are no longer here; `refill` is the answer."""
+    """Called when a client needs events that are no longer here. `refill` receives the answer."""
     replay_grown: Callable[[Topic], None] = lambda topic: None
     """Called when `replay_bytes` has grown without an event."""
     loading: bool = True
     idle_since: float | None = None
     """When the last subscription ended, on the hub's clock; None while there is one."""
     subscriptions: set[Subscription] = field(factory=set)
-    owner: Owner | None = None
-    """The client that it counts for, while it has subscriptions."""
+    quota_key: QuotaKey | None = None
+    """The client in whose quota the topic counts, while it has subscriptions."""
     latest: Event | None = field(default=None, init=False)
     """The newest event."""
     position: Position = field(default=UNSEEN, init=False)
-    """The newest event's, or `UNSEEN`."""
+    """The position of the newest event, or `UNSEEN`."""
     _replay: list[bytes] = field(factory=list, init=False)
     """The states of the newest events as JSON, encoded once; the last is `latest`. They are texts,
     because the garbage collector would visit ten thousand objects."""
@@ -144,8 +146,9 @@ class Topic:
     _messages: dict[tuple[Position | None, Mode], Message] = field(factory=dict, init=False)
     """Messages made since the newest event, for other subscribers at the same position: at most
     `job_replay_bytes`, with their frames."""
-    _last: Message | None = field(default=None, init=False)
-    """The one of these that was read last, and for what: finding it takes no hash of a position."""
+    _last_message: Message | None = field(default=None, init=False)
+    """The message that was read last. It is compared first, because its lookup needs no hash of a
+    position."""
     _last_cursor: Position | None = field(default=None, init=False)
     _last_mode: Mode = field(default="latest", init=False)
     _messages_memory: int = field(default=0, init=False)
@@ -181,27 +184,27 @@ class Topic:
         if self._size > self.job_replay_bytes:
             self._trim()
         if self._messages:
-            self._forget_messages()
+            self._clear_messages()
         return True
 
     def refill(self, events: Sequence[Event] | None) -> None:
-        """The requested history: all events that the broker has, oldest first (None: it did not
-        answer).
+        """Apply the requested history: all events that the broker has, oldest first (None: the
+        broker did not answer).
 
         Events that end where the kept ones begin are put before them, and stay at least until the
         next event, whatever their size. Events that the broker lacks are no longer available. If
-        the kept events were replaced meanwhile, nothing follows from the answer, and subscriptions
-        that need it request it again.
+        the kept events were replaced meanwhile, the answer is ignored, and subscriptions that need
+        it request it again.
         """
         requested_at, self._requested_at = self._requested_at, None
         epoch, seq = self.position
         begin = Position(epoch, seq - len(self._replay))
-        past = [event for event in events or () if Position(epoch, 0) < event.position <= begin]
-        if past and past[-1].position == begin:
-            texts = [_encoded(event.state) for event in past]
+        older = [event for event in events or () if Position(epoch, 0) < event.position <= begin]
+        if older and older[-1].position == begin:
+            texts = [_encoded(event.state) for event in older]
             self._replay[:0] = texts
             self._size += sum(map(len, texts))
-            self._unavailable_before = Position(epoch, past[0].position.seq - 1)
+            self._unavailable_before = Position(epoch, older[0].position.seq - 1)
         elif events is not None and requested_at is not None and begin <= requested_at:
             self._unavailable_before = begin
 
@@ -209,22 +212,23 @@ class Topic:
         """Keep only the newest event."""
         del self._replay[:-1]
         self._size = len(self._replay[0]) if self._replay else 0
-        self._forget_messages()
+        self._clear_messages()
 
     def _trim(self) -> None:
         """Drop an eighth more than necessary, so that the list is moved seldom."""
-        number = 0
-        while self._size > self.job_replay_bytes * 7 / 8 and number < len(self._replay) - 1:
-            self._size -= len(self._replay[number])
-            number += 1
-        del self._replay[:number]
+        count = 0
+        while self._size > self.job_replay_bytes * 7 / 8 and count < len(self._replay) - 1:
+            self._size -= len(self._replay[count])
+            count += 1
+        del self._replay[:count]
 
-    def loaded(self, snapshot: Event | None, *, requested_at: Position) -> None:
-        """The broker's snapshot (None: the job is unknown there): the topic is loaded now.
+    def apply_snapshot(self, snapshot: Event | None, *, requested_at: Position) -> None:
+        """Apply the broker's snapshot (None: the broker does not know the job). The topic is loaded
+        now.
 
-        `requested_at` was the topic's position when the broker was asked. If the topic still has
-        it, and the broker does not know the job, the job was forgotten. Clients are then told that
-        it is unknown, because no event would ever follow. A final state is kept.
+        `requested_at` was the topic's position when the read began. If the topic still has that
+        position, and the broker does not know the job, the broker has dropped it. Clients are then
+        sent that it is unknown, because no event would ever follow. A final state is kept.
         """
         self.loading = False
         if snapshot is not None:
@@ -233,52 +237,59 @@ class Topic:
             self._replay.clear()
             self._size = 0
             self.latest, self.position = None, UNSEEN
-            self._forget_messages()
+            self._clear_messages()
 
     def notify_subscribers(self) -> None:
         """Notify the outboxes of the subscriptions that have something new."""
         if self.loading:
             return
         position = self.position
-        for subscription in self.subscriptions:  # `due`, without a call for most of them
+        # The first condition is `has_new_events` without a call, for most subscriptions.
+        for subscription in self.subscriptions:
             if subscription.cursor != position and (
-                not subscription.client_is_newer or subscription.due
+                not subscription.client_may_be_ahead or subscription.has_new_events
             ):
                 subscription.outbox.notify(subscription)
 
-    def no_client_is_newer(self) -> None:
-        """The broker has nothing newer, so clients that seemed to be ahead get what there is."""
+    def assume_no_client_is_ahead(self) -> None:
+        """Send all clients what the topic has, because the broker has nothing newer."""
         for subscription in self.subscriptions:
-            subscription.client_is_newer = False
+            subscription.client_may_be_ahead = False
 
     def read(self, cursor: Position | None, mode: Mode) -> Message | None:
-        """The message that brings a client from `cursor` to the newest event; there must be one.
+        """Returns the message that takes a client from `cursor` to the newest event, which must be
+        newer.
 
-        It is a snapshot if there is no cursor, or if it does not belong to this epoch. In mode
-        `every` a cursor of an earlier epoch continues with the first event of this one. There a
-        `gap` says which events are no longer available, and None that they were requested.
+        The message is a snapshot if there is no cursor, or if the cursor does not belong to this
+        epoch. In mode `every` a cursor of an earlier epoch continues with the first event of this
+        epoch; a `gap` says which events are no longer available, and None means that they were
+        requested from the broker.
         """
         if not self._replay:
             return unseen(self.job, kind=_kind_of_snapshot(cursor))
         if len(self.subscriptions) == 1:  # no other client could share it
             return self._read(cursor, mode)
-        if cursor is self._last_cursor and mode == self._last_mode and self._last is not None:
-            return self._last
-        known = self._messages.get((cursor, mode))
-        if known is not None:
-            self._last, self._last_cursor, self._last_mode = known, cursor, mode
-            return known
+        if (
+            cursor is self._last_cursor
+            and mode == self._last_mode
+            and self._last_message is not None
+        ):
+            return self._last_message
+        message = self._messages.get((cursor, mode))
+        if message is not None:
+            self._last_message, self._last_cursor, self._last_mode = message, cursor, mode
+            return message
         message = self._read(cursor, mode)
         if message is not None:
             if self._messages_memory + message.memory > self.job_replay_bytes:
-                self._forget_messages()
+                self._clear_messages()
             self._messages[cursor, mode] = message
             self._messages_memory += message.memory
             self.replay_grown(self)
         return message
 
     def _in_this_epoch(self, cursor: Position | None, mode: Mode) -> Position | None:
-        """The cursor as a position of this epoch; None if it is not one."""
+        """Returns the cursor as a position of this epoch; None if it is not one."""
         head = self.position
         if cursor is not None and mode == "every" and cursor.epoch < head.epoch:
             return Position(head.epoch, 0)
@@ -288,24 +299,24 @@ class Topic:
 
     def _read(self, cursor: Position | None, mode: Mode) -> Message | None:
         job, head = self.job, self.position
-        known = self._in_this_epoch(cursor, mode)
-        if known is None:
+        start = self._in_this_epoch(cursor, mode)
+        if start is None:
             return snapshot(job, head, self._replay[-1], kind=_kind_of_snapshot(cursor))
-        wanted = head.seq - known.seq
-        if mode == "latest" or (wanted == 1 and known.seq):
-            return step(job, head, self._replay[-1], prev=known.seq, event=self.latest)
-        if wanted <= len(self._replay):
-            return steps(job, head, self._replay[-wanted:], event=self.latest)
-        if known < self._unavailable_before:
-            return gap(job, epoch=head.epoch, first=known.seq + 1, last=head.seq - 1)
+        missing = head.seq - start.seq
+        if mode == "latest" or (missing == 1 and start.seq):
+            return step(job, head, self._replay[-1], prev=start.seq, event=self.latest)
+        if missing <= len(self._replay):
+            return steps(job, head, self._replay[-missing:], event=self.latest)
+        if start < self._unavailable_before:
+            return gap(job, epoch=head.epoch, first=start.seq + 1, last=head.seq - 1)
         if self._requested_at is None:
             self._requested_at = head
             self.request_history(self)
         return None
 
-    def _forget_messages(self) -> None:
+    def _clear_messages(self) -> None:
         self._messages.clear()
-        self._last = None
+        self._last_message = None
         self._messages_memory = 0
 
     def __repr__(self) -> str:

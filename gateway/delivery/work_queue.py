@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class WorkQueue(Generic[T]):
-    """Contains each item once. Its users bound it: they add only items that they keep anyway."""
+    """Contains each item once. It needs no bound, because users add only items that they keep."""
 
     def __init__(self) -> None:
         self._items: dict[T, None] = {}
@@ -35,19 +35,19 @@ class WorkQueue(Generic[T]):
         """Remove an item, if it is there."""
         self._items.pop(item, None)
 
-    async def take(self, most: int) -> list[T]:
-        """Take the first items, up to `most`; waits until there is one. Several tasks may call it.
+    async def get_batch(self, maximum: int) -> list[T]:
+        """Remove and return the first items, up to `maximum`. Waits until there is one.
 
-        Cancelled, it has taken none.
+        Several tasks may call it. Cancellation: no item was removed.
         """
         while not self._items:
             await self._woken.receive()
-        taken = list(islice(self._items, most))
-        for item in taken:
+        batch = list(islice(self._items, maximum))
+        for item in batch:
             del self._items[item]
         if self._items:
             self._wake()  # another task may wait
-        return taken
+        return batch
 
     def _wake(self) -> None:
         with suppress(trio.WouldBlock):  # a wake-up is pending already

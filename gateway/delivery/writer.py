@@ -1,72 +1,41 @@
-"""Divides what is due to one client into writes, and passes them to its sink.
+"""Divides the messages for one client into writes, and passes them to its sink.
 
-`begin` never waits: it writes as much as the sink takes at once, and the fan-out uses it while the
-writer is lent. `finish` waits for the client; only the connection's writer task uses it. Messages
-are taken when they can be written, so they are as new as possible, and no more than about
-`WRITE_SIZE`, or one topic's replay, is held.
+`begin` never waits: it writes as much as the sink accepts at once. The fan-out calls it while the
+connection's writer task waits. `finish` waits for the client; only the writer task calls it.
+Messages are made when they can be written, so they are as new as possible, and at most about
+`WRITE_SIZE`, or one topic's replay, is in memory.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
 
 import trio
 
 from ..model.limits import Limits
-from ..observability.counters import TIMED, Counters
-from ..protocol.close_codes import CloseCode
+from ..observability.counters import SAMPLE_EVERY, Counters
 from ..protocol.messages import Message
-from .topic import Due
+from .topic import AnySubscription
+from .transport import Sink
 
-__all__ = ["WRITE_SIZE", "FrameWriter", "Sink"]
+__all__ = ["WRITE_SIZE", "FrameWriter"]
 
 WRITE_SIZE = 256 * 1024
-"""Bytes per write, approximately. Each write has the deadline, so its size must be possible for a
-slow client (10 s: 26 KB/s)."""
-
-
-class Sink(Protocol):
-    """Sends to one client. Used by one task at a time."""
-
-    def send(self, messages: Sequence[Message]) -> bool:
-        """Send messages in order, as far as possible without waiting; returns whether that was all.
-
-        If not, `flush` must come next. Raises `TransportClosed` if the client is gone.
-        """
-        ...
-
-    def ping(self) -> bool:
-        """Send the transport's own ping, if it has one. Otherwise like `send`."""
-        ...
-
-    async def flush(self) -> None:
-        """Send the rest. Raises `TransportClosed` if the client is gone.
-
-        Cancelled, half a frame may be on the wire: only `abort` may follow.
-        """
-        ...
-
-    async def close(self, close_code: CloseCode) -> None:
-        """Close, within the transport's own deadline, and release everything."""
-        ...
-
-    def abort(self) -> None:
-        """Drop the connection without a close frame. Never blocks."""
-        ...
+"""Bytes per write, approximately. Each write must finish within `write_timeout` (10 s): at this
+size a client needs 26 KB/s."""
 
 
 class FrameWriter:
     """Writes to one sink. It does not close it."""
 
-    __slots__ = ("_counters", "_limits", "_ping", "_rest", "_since", "_sink")
+    __slots__ = ("_connected_at", "_counters", "_limits", "_ping", "_rest", "_sink")
 
     def __init__(self, sink: Sink, *, limits: Limits, counters: Counters) -> None:
         self._sink = sink
         self._limits = limits
         self._counters = counters
-        self._since = time.time()
+        self._connected_at = time.time()
         """When the client connected."""
         self._rest: Iterator[Sequence[Message]] = iter(())
         """The writes after the unfinished one."""
@@ -76,36 +45,37 @@ class FrameWriter:
     def begin(
         self,
         replies: Sequence[Message],
-        due: Collection[Due],
+        pending: Collection[AnySubscription],
         *,
-        since: float,
+        pending_since: float,
         ping: bool = False,
     ) -> bool:
-        """Write the replies, then what the subscriptions have, then the ping, as far as possible
-        without waiting. Returns whether that was everything; if not, `finish` must come next.
+        """Write the replies, then the messages of the `pending` subscriptions, then the ping, as
+        far as possible without waiting. Returns whether everything was written; if not, `finish`
+        must be called next.
 
-        `since` is when the first of what is due could have been written. Raises `TransportClosed`
-        if the client is gone.
+        `pending_since` is the time, on Trio's clock, from which the first message could have been
+        written. Raises `TransportClosed` if the client is gone.
         """
         counters = self._counters
-        if counters.timing and due:
-            counters.queue_waits.observe(trio.current_time() - since)
-        if len(due) == 1 and not replies:  # by far the most frequent case
-            [subscription] = due
-            message = subscription.take()
+        if counters.sample_next_write and pending:
+            counters.queue_waits.observe(trio.current_time() - pending_since)
+        if len(pending) == 1 and not replies:  # by far the most frequent case
+            [subscription] = pending
+            message = subscription.next_message()
             if message is None:
                 return not ping or self._sink.ping()
-            one = message.kind != "gap" and not subscription.take_until_none
-            if one and message.size <= WRITE_SIZE and not ping:
+            is_last = message.kind != "gap" and not subscription.has_several_messages
+            if is_last and message.size <= WRITE_SIZE and not ping:
                 return self._send((message,))
-            self._rest = _writes((message,), due)
+            self._rest = _writes((message,), pending)
         else:
-            self._rest = _writes(replies, due)
+            self._rest = _writes(replies, pending)
         self._ping = ping
         return self._continue()
 
     async def finish(self) -> None:
-        """Wait until everything that `begin` left is written.
+        """Write the rest of what `begin` was given.
 
         Raises `TransportClosed` if the client is gone, and `trio.TooSlowError` if one write takes
         longer than `limits.write_timeout`. After either, and when cancelled, half a frame may be
@@ -134,24 +104,26 @@ class FrameWriter:
             counters.sent_bytes += message.size
             counters.events_conflated += message.skipped
         counters.writes += 1
-        if counters.timing:
+        if counters.sample_next_write:
             self._time(messages[-1])
-        elif counters.writes % TIMED == 0:
-            counters.timing = True
+        elif counters.writes % SAMPLE_EVERY == 0:
+            counters.sample_next_write = True
         return done
 
     def _time(self, message: Message) -> None:
         """Observe the delay of the message's event, unless it was reported before the client
         connected."""
-        self._counters.timing = False
+        self._counters.sample_next_write = False
         reported_at = message.event.state.reported_at if message.event else None
-        if reported_at is not None and reported_at > self._since:
+        if reported_at is not None and reported_at > self._connected_at:
             self._counters.delivery_delays.observe(max(0.0, time.time() - reported_at))
 
 
-def _writes(replies: Sequence[Message], due: Collection[Due]) -> Iterator[Sequence[Message]]:
-    """The replies, then what is due, in writes of about `WRITE_SIZE`. A message is taken when the
-    write before it is finished."""
+def _writes(
+    replies: Sequence[Message], pending: Collection[AnySubscription]
+) -> Iterator[Sequence[Message]]:
+    """Yields the replies, then the messages of the `pending` subscriptions, in writes of about
+    `WRITE_SIZE`. A message is made when the write before it is finished."""
     messages, size = list(replies), 0
     if messages:
         size = sum([message.size for message in messages])
@@ -159,10 +131,10 @@ def _writes(replies: Sequence[Message], due: Collection[Due]) -> Iterator[Sequen
             for message in messages:
                 yield from ([part] for part in _parts(message))
             messages, size = [], 0
-    for subscription in due:
-        due_message = subscription.take()
-        while due_message is not None:
-            message = due_message
+    for subscription in pending:
+        next_message = subscription.next_message()
+        while next_message is not None:
+            message = next_message
             if message.size > WRITE_SIZE and len(message.texts) > 1:
                 if messages:
                     yield messages
@@ -174,9 +146,9 @@ def _writes(replies: Sequence[Message], due: Collection[Due]) -> Iterator[Sequen
             if size >= WRITE_SIZE:
                 yield messages
                 messages, size = [], 0
-            # What follows a gap is due as well; after other messages the position is the newest.
-            again = message.kind == "gap" or subscription.take_until_none
-            due_message = subscription.take() if again else None
+            # A gap is followed by another message; any other message ends at the newest position.
+            again = message.kind == "gap" or subscription.has_several_messages
+            next_message = subscription.next_message() if again else None
     if messages:
         yield messages
 

@@ -26,7 +26,7 @@ from ..model.errors import (
     Unauthorized,
 )
 from ..observability.counters import Counters
-from ..protocol.close_codes import OF_REFUSAL
+from ..protocol.close_codes import CODE_BY_REFUSAL
 
 __all__ = [
     "REFUSED",
@@ -106,7 +106,7 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _unauthorized(request: Request, error: Exception) -> Response:
     refused = cast("Unauthorized", error)
-    close_code = OF_REFUSAL[refused.why].code
+    close_code = CODE_BY_REFUSAL[refused.why].code
     if refused.why == "forbidden_origin":
         return problem(403, str(refused), close_code=close_code)
     shown = "authorization" in request.headers

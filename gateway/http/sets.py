@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..auth.permissions import Permissions
-from ..delivery.quota import Owner
+from ..delivery.quota import QuotaKey
 from ..model.constants import DEFAULT_SET_LIMIT, MAX_SET_LIMIT
 from ..model.errors import InvalidInput
 from ..model.ids import is_job_id_prefix
@@ -57,10 +57,10 @@ async def read_set(
             watcher,
             statuses=statuses,
             limit=command.limit,
-            owner=Owner.at(address_of(request), permissions.subject),
+            quota_key=QuotaKey.at(address_of(request), permissions.subject),
         )
     else:
-        view = node.sets.denied(command.prefix, statuses=statuses, limit=command.limit)
+        view = node.sets.denied_view(command.prefix, statuses=statuses, limit=command.limit)
 
     def tag() -> str:
         view.refresh()
@@ -72,9 +72,9 @@ async def read_set(
 
     try:
         with trio.move_on_after(MAX_LOADING):
-            while view.jobs.loading:
+            while view.job_set.loading:
                 await watcher.next_change()
-        if view.jobs.loading:
+        if view.job_set.loading:
             raise HTTPException(503, "The set has not been read yet.", {"retry-after": "1"})
         if wait and tag() in known:
             await wait_for(change, request, node, permissions=permissions, within=wait)

@@ -8,7 +8,7 @@ import trio
 from starlette.requests import Request
 
 from ..auth.permissions import Permissions
-from ..delivery.quota import Owner
+from ..delivery.quota import QuotaKey
 from ..delivery.topic import Subscription
 from ..model.errors import Refusal, Unauthorized
 from ..model.state import Event
@@ -69,7 +69,7 @@ async def next_event(
         job,
         watcher,
         position=event.position if event else None,
-        owner=Owner.at(address_of(request), permissions.subject),
+        quota_key=QuotaKey.at(address_of(request), permissions.subject),
     )
 
     def newer() -> Event | None:
@@ -97,12 +97,12 @@ class ChangeWatcher:
         """Called by the hub, for a job."""
         self._changed.set()
 
-    def changed(self) -> None:
-        """Called by `JobSets`, for a set."""
+    def on_change(self) -> None:
+        """Called by `SetRegistry`, for a set."""
         self._changed.set()
 
-    def ended(self, job: str) -> None:
-        """Called by `JobSets` only for watchers registered with `notify_end`."""
+    def on_job_ended(self, job: str) -> None:
+        """Called by `SetRegistry` only for watchers registered with `notify_end`."""
 
     async def next_change(self) -> None:
         """Wait until there has been a change since the last call."""

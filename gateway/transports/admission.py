@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from ..auth.permissions import Permissions
-from ..delivery.connection import Sink, Source
+from ..delivery.transport import Sink, Source
 from ..model.errors import Unauthorized
 from ..node.node import Node
 from ..protocol import close_codes
@@ -45,4 +45,4 @@ async def admit(headers: Mapping[str, str], *, path: str = PATH, node: Node) -> 
     try:
         return Admission(await node.authenticator.authenticate(headers))
     except Unauthorized as error:
-        return Admission(refused=close_codes.OF_REFUSAL[error.why].because(str(error)))
+        return Admission(refused=close_codes.CODE_BY_REFUSAL[error.why].with_detail(str(error)))

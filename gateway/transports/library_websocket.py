@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from ..delivery.connection import ConnectionEnds
+from ..delivery.transport import ConnectionEnds
 from ..model.limits import Limits
 from ..protocol import close_codes
 from ..protocol.close_codes import CloseCode

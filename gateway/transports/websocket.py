@@ -15,7 +15,7 @@ from struct import pack
 import trio
 from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
 
-from ..delivery.connection import ConnectionEnds
+from ..delivery.transport import ConnectionEnds
 from ..model.errors import TransportClosed
 from ..model.limits import Limits
 from ..node.node import Node

@@ -28,7 +28,7 @@ from hypercorn.config import Config
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from gateway import Limits
-from gateway.delivery.connection import ConnectionEnds, Sink, Source
+from gateway.delivery.transport import ConnectionEnds, Sink, Source
 from gateway.model.errors import TransportClosed
 from gateway.observability.counters import Counters
 from gateway.protocol import close_codes

@@ -204,9 +204,9 @@ async def test_a_fan_out_pass_yields_between_slices() -> None:
         for connection in connections:
             fan_out.add(connection)
         nursery.start_soon(fan_out.run)
-        await fan_out.written()
+        await fan_out.wait_until_written()
         assert all(c.written_at for c in connections)
-        await fan_out.written()
+        await fan_out.wait_until_written()
         nursery.cancel_scope.cancel()
     assert all(len(c.written_at) == 2 for c in connections)
     slices = Counter(at for c in connections for at in c.written_at)
@@ -216,4 +216,4 @@ async def test_a_fan_out_pass_yields_between_slices() -> None:
 
 async def test_waiting_for_an_empty_fan_out_returns_immediately() -> None:
     with trio.fail_after(1):
-        await FanOut().written()
+        await FanOut().wait_until_written()

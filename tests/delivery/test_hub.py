@@ -40,7 +40,7 @@ async def test_deliver_returns_watched_events_with_a_traceparent(
 ) -> None:
     watching = [hub.subscribe("a", RecordingOutbox()) for _ in range(2)]
     hub.subscribe("loading", RecordingOutbox())
-    repairs.loaded({"a": UNSEEN}, {"a": event("a", 1)})
+    repairs.apply_loads({"a": UNSEEN}, {"a": event("a", 1)})
     traced = [replace(event("a", seq), traceparent=SPAN) for seq in (2, 3)]
     others = [replace(event(job, 2), traceparent=SPAN) for job in ("loading", "unwatched")]
     assert hub.deliver([*traced, *others, event("a", 4)]) == [(event, 2) for event in traced]
@@ -54,7 +54,7 @@ async def test_idle_topics_are_evicted_after_the_linger_time(
     hub: Hub, repairs: Repairs, autojump_clock: MockClock
 ) -> None:
     first = hub.subscribe("a", RecordingOutbox())
-    repairs.loaded({"a": UNSEEN}, {"a": event("a", 1)})
+    repairs.apply_loads({"a": UNSEEN}, {"a": event("a", 1)})
     hub.unsubscribe(first)
     await trio.sleep(29)
     hub.evict_idle()
@@ -109,7 +109,7 @@ async def test_the_size_of_all_replays_is_limited_and_the_oldest_are_dropped() -
     repairs = Repairs(hub)
     jobs = {f"job:{number}": UNSEEN for number in range(20)}
     topics = {job: hub.subscribe(job, RecordingOutbox()).topic for job in jobs}
-    repairs.loaded(jobs, {job: event(job, 1) for job in jobs})
+    repairs.apply_loads(jobs, {job: event(job, 1) for job in jobs})
     for job in jobs:  # ten events each, about 1,000 bytes, and none after that
         hub.deliver(event(job, seq) for seq in range(2, 12))
     kept = [topic.replay_bytes for topic in topics.values()]
@@ -121,10 +121,12 @@ async def test_the_size_of_all_replays_is_limited_and_the_oldest_are_dropped() -
 
     # A dropped replay is read again. It takes the place of others, and is dropped later.
     late = hub.subscribe("job:0", RecordingOutbox(), mode="every", position=Position(1, 3))
-    repairs.loaded(await repairs.next_loads(1), {"job:0": event("job:0", 11)})
-    assert late.take() is None
-    repairs.refilled(await repairs.next_refill(), [event("job:0", seq) for seq in range(1, 12)])
-    message = late.take()
+    repairs.apply_loads(await repairs.next_loads(1), {"job:0": event("job:0", 11)})
+    assert late.next_message() is None
+    repairs.apply_history(
+        await repairs.next_refill(), [event("job:0", seq) for seq in range(1, 12)]
+    )
+    message = late.next_message()
     assert message is not None
     assert len(message.texts) == 8
     assert sum(topic.replay_bytes for topic in topics.values()) <= limits.total_replay_bytes
@@ -134,10 +136,10 @@ async def test_one_replay_may_exceed_the_total_limit() -> None:
     hub = Hub(Limits(job_replay_bytes=2_000, total_replay_bytes=1))
     repairs = Repairs(hub)
     late = hub.subscribe("a", RecordingOutbox(), mode="every", position=Position(1, 3))
-    repairs.loaded(await repairs.next_loads(1), {"a": event("a", 11)})
-    assert late.take() is None
-    repairs.refilled(await repairs.next_refill(), [event("a", seq) for seq in range(1, 12)])
-    message = late.take()
+    repairs.apply_loads(await repairs.next_loads(1), {"a": event("a", 11)})
+    assert late.next_message() is None
+    repairs.apply_history(await repairs.next_refill(), [event("a", seq) for seq in range(1, 12)])
+    message = late.next_message()
     assert message is not None
     assert len(message.texts) == 8
     hub.deliver([event("b", 1)])
@@ -150,9 +152,9 @@ async def test_a_dropped_topic_is_freed(
     hub: Hub, repairs: Repairs, autojump_clock: MockClock
 ) -> None:
     subscription = hub.subscribe("a", RecordingOutbox(), mode="every", position=Position(1, 1))
-    repairs.loaded(await repairs.next_loads(1), {"a": event("a", 3)})
+    repairs.apply_loads(await repairs.next_loads(1), {"a": event("a", 3)})
     hub.deliver([event("a", 4)])
-    assert subscription.take() is None  # its history is asked for, and not read yet
+    assert subscription.next_message() is None  # its history is asked for, and not read yet
     gone = weakref.ref(subscription.topic)
     hub.unsubscribe(subscription)
     del subscription
@@ -166,7 +168,7 @@ async def test_a_topic_that_is_watched_again_is_not_evicted() -> None:
     hub = Hub(Limits(max_topics=2))
     repairs = Repairs(hub)
     first = hub.subscribe("a", RecordingOutbox())
-    repairs.loaded({"a": UNSEEN}, {"a": event("a", 1)})
+    repairs.apply_loads({"a": UNSEEN}, {"a": event("a", 1)})
     hub.unsubscribe(first)
     outbox = RecordingOutbox()
     hub.subscribe("a", outbox)
@@ -189,7 +191,7 @@ async def test_the_bound_on_all_replays_bounds_what_is_allocated(size: int) -> N
     jobs = [f"job:{number}" for number in range(100)]
     subscriptions = [hub.subscribe(job, IgnoringOutbox()) for job in jobs for _ in range(4)]
     await repairs.next_loads(1_000)
-    repairs.loaded(dict.fromkeys(jobs, UNSEEN), {})
+    repairs.apply_loads(dict.fromkeys(jobs, UNSEEN), {})
 
     def deliver(seq: int) -> None:
         state = replace(event("", seq).state, message="m" * size)
@@ -204,12 +206,12 @@ async def test_the_bound_on_all_replays_bounds_what_is_allocated(size: int) -> N
             for number, subscription in enumerate(subscriptions):
                 if seq % (number % 7 + 1) == 0:  # so that they stand at different positions
                     subscription.mode = "every" if number % 2 else "latest"
-                    message = subscription.take()
+                    message = subscription.next_message()
                     if message is not None:
                         assert message.frame
                         assert message.frames
         for subscription in subscriptions:
-            message = subscription.take()
+            message = subscription.next_message()
             if message is not None:
                 assert message.frame
                 assert message.frames
@@ -242,7 +244,7 @@ def test_statistics_equal_a_full_count(actions: list[tuple[str, str]]) -> None:
                 hub.unsubscribe(subscriptions.pop(number % len(subscriptions)))
             elif action == "load":
                 with trio.move_on_after(0):
-                    repairs.loaded(await repairs.next_loads(2), {})
+                    repairs.apply_loads(await repairs.next_loads(2), {})
             elif action == "event":
                 hub.deliver([event(job, number)])
         topics = [topic for name, topic in hub.topics.items() if name != "!"]

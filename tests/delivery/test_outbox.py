@@ -15,7 +15,7 @@ from gateway import Limits
 from gateway.delivery.fan_out import FanOut
 from gateway.delivery.outbox import Outbox
 from gateway.delivery.timer_wheel import TimerWheel
-from gateway.delivery.topic import Due, Subscription, Topic
+from gateway.delivery.topic import AnySubscription, Subscription, Topic
 from gateway.protocol import close_codes
 from gateway.protocol.messages import Message, encode
 
@@ -26,8 +26,8 @@ quiet = trio.testing.wait_all_tasks_blocked
 @define
 class Batch:
     replies: Sequence[Message]
-    due: list[Due]
-    since: float
+    pending: list[AnySubscription]
+    pending_since: float
     ping: bool
     at: float
 
@@ -43,20 +43,20 @@ class FakeWriter:
     def begin(
         self,
         replies: Sequence[Message],
-        due: Collection[Due],
+        pending: Collection[AnySubscription],
         *,
-        since: float,
+        pending_since: float,
         ping: bool = False,
     ) -> bool:
         if self.error is not None:
             raise self.error
-        self.batches.append(Batch(replies, list(due), since, ping, trio.current_time()))
+        self.batches.append(Batch(replies, list(pending), pending_since, ping, trio.current_time()))
         self.prompt -= 1
         return self.prompt >= 0
 
     @property
-    def due(self) -> list[list[Due]]:
-        return [batch.due for batch in self.batches]
+    def pending(self) -> list[list[AnySubscription]]:
+        return [batch.pending for batch in self.batches]
 
 
 class Writing:
@@ -78,7 +78,7 @@ class Writing:
 
     async def run(self) -> None:
         with self.scope:
-            while await self.outbox.lend(self.writer):
+            while await self.outbox.write_until_blocked(self.writer):
                 await self.finish.wait()
                 self.finished += 1
         self.over.set()
@@ -106,10 +106,10 @@ async def test_a_subscription_notified_several_times_is_written_once(writing: Wr
         outbox.notify(second)
     assert writer.batches == []
     await quiet()
-    assert writer.due == [[first, second]]
+    assert writer.pending == [[first, second]]
     outbox.notify(second)
     await quiet()
-    assert writer.due == [[first, second], [second]]
+    assert writer.pending == [[first, second], [second]]
 
 
 async def test_a_cancelled_subscription_is_not_written(writing: Writing) -> None:
@@ -128,25 +128,25 @@ async def test_notifications_before_the_loan_are_written_with_it(writing: Writin
     await quiet()
     assert writing.writer.batches == []
     await writing.start()
-    assert writing.writer.due == [[mark]]
+    assert writing.writer.pending == [[mark]]
     assert writing.writer.batches[0].replies == [PONG]
 
 
 async def test_replies_wait_for_a_slot_and_announcements_do_not(writing: Writing) -> None:
     outbox, writer = writing.outbox, writing.writer
     for _ in range(2):
-        await outbox.reply_slot()
+        await outbox.wait_for_reply_slot()
         outbox.reply(PONG)
     for _ in range(5):
         outbox.announce(PONG)
     outbox.ping()
     with trio.move_on_after(0) as scope:
-        await outbox.reply_slot()
+        await outbox.wait_for_reply_slot()
     assert scope.cancelled_caught
 
     await writing.start()
     assert (len(writer.batches[0].replies), writer.batches[0].ping) == (7, True)
-    await outbox.reply_slot()
+    await outbox.wait_for_reply_slot()
     outbox.reply(PONG)
     await quiet()
     assert not writer.batches[1].ping
@@ -168,7 +168,7 @@ async def test_an_unfinished_write_is_left_to_the_writer_and_blocks_other_writes
     writing.finish.set()
     await quiet()
     assert writing.finished == 1
-    assert writer.due == [[mark], [mark]]
+    assert writer.pending == [[mark], [mark]]
     assert writer.batches[1].replies == [PONG, PONG]
 
 
@@ -202,7 +202,7 @@ async def test_closing_sends_queued_messages_and_drops_later_ones(writing: Writi
     outbox.limit_rate(0.001)
     for _ in range(2):
         outbox.notify(mark)
-        await outbox.reply_slot()
+        await outbox.wait_for_reply_slot()
         outbox.reply(PONG)
         if not outbox.close_code:
             outbox.end(close_codes.PING_TIMEOUT)
@@ -210,7 +210,7 @@ async def test_closing_sends_queued_messages_and_drops_later_ones(writing: Writi
         outbox.announce(PONG)
     await writing.start()
     assert writing.over.is_set()
-    assert [(batch.due, len(batch.replies)) for batch in writer.batches] == [([mark], 1)]
+    assert [(batch.pending, len(batch.replies)) for batch in writer.batches] == [([mark], 1)]
     assert outbox.close_code is close_codes.PING_TIMEOUT
     assert "heartbeat" in repr(outbox)
 
@@ -234,7 +234,7 @@ async def test_closing_during_a_loan_prevents_later_writes(
     writing.finish.set()
     await writing.over.wait()
     written = list(writer.batches)
-    assert [batch.due for batch in written] == ([] if ended_first else [[mark]])
+    assert [batch.pending for batch in written] == ([] if ended_first else [[mark]])
     assert writing.finished == (prompt == 0 and not ended_first)
     outbox.notify(mark)
     outbox.announce(PONG)
@@ -272,7 +272,7 @@ async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
     await quiet()
     outbox.notify(second)
     await trio.sleep(1)
-    assert [(batch.due, batch.at - start) for batch in writer.batches] == [
+    assert [(batch.pending, batch.at - start) for batch in writer.batches] == [
         ([first], 0),
         ([], 0),
         ([first, second], 0.5),
@@ -317,7 +317,7 @@ async def test_what_becomes_due_during_the_last_write_is_written_before_the_end(
     outbox.notify(second)  # it waits for the rate limit, and the end does not
     outbox.end(close_codes.GOING_AWAY)
     await writing.over.wait()
-    assert writer.due == [[first], [second]]
+    assert writer.pending == [[first], [second]]
 
 
 async def test_a_new_rate_applies_immediately(writing: Writing, autojump_clock: MockClock) -> None:
@@ -342,11 +342,11 @@ async def test_due_since_is_the_time_of_the_first_notification(
     await trio.sleep(3)
     outbox.notify(second)
     await writing.start()
-    assert writer.batches[-1].since == start
+    assert writer.batches[-1].pending_since == start
     outbox.limit_rate(0.1)  # what waits for that is not late
     outbox.notify(first)
     await quiet()
     written_at = trio.current_time()
     outbox.notify(second)
     await trio.sleep(20)
-    assert writer.batches[-1].since == written_at + 10
+    assert writer.batches[-1].pending_since == written_at + 10

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway import Limits
 from gateway.delivery.hub import Hub
-from gateway.delivery.quota import Owner
+from gateway.delivery.quota import QuotaKey
 from gateway.delivery.topic import Subscription
 from gateway.model.errors import NodeFull
 
@@ -26,54 +26,56 @@ def hub() -> Hub:
     return Hub(LIMITS)
 
 
-def invent(hub: Hub, owner: Owner, names: Iterator[int]) -> int:
+def invent(hub: Hub, quota_key: QuotaKey, names: Iterator[int]) -> int:
     """Watch invented jobs until there is no room; how many there was room for."""
     for number in count():
         try:
-            hub.subscribe(f"invented:{next(names)}", IgnoringOutbox(), owner=owner)
+            hub.subscribe(f"invented:{next(names)}", IgnoringOutbox(), quota_key=quota_key)
         except NodeFull:
             return number
     raise AssertionError
 
 
 async def test_the_quota_of_one_address_leaves_topics_for_others(hub: Hub) -> None:
-    assert invent(hub, Owner.at("192.0.2.1"), count()) == 300
+    assert invent(hub, QuotaKey.at("192.0.2.1"), count()) == 300
     with pytest.raises(NodeFull) as caught:
-        hub.subscribe("another", IgnoringOutbox(), owner=Owner.at("192.0.2.1"))
+        hub.subscribe("another", IgnoringOutbox(), quota_key=QuotaKey.at("192.0.2.1"))
     assert caught.value.code == "share_full"
-    hub.subscribe("invented:0", IgnoringOutbox(), owner=Owner.at("192.0.2.1"))  # watched already
-    assert invent(hub, Owner.at("192.0.2.2"), count(300)) == 300
+    hub.subscribe(
+        "invented:0", IgnoringOutbox(), quota_key=QuotaKey.at("192.0.2.1")
+    )  # watched already
+    assert invent(hub, QuotaKey.at("192.0.2.2"), count(300)) == 300
 
 
 async def test_the_quota_of_one_subject_leaves_topics_for_others(hub: Hub) -> None:
     names = count()
-    found = [invent(hub, Owner.at(f"192.0.2.{n}", "mallory"), names) for n in range(3)]
+    found = [invent(hub, QuotaKey.at(f"192.0.2.{n}", "mallory"), names) for n in range(3)]
     assert found == [300, 200, 0]
-    hub.subscribe("real", IgnoringOutbox(), owner=Owner.at("192.0.2.1", "alice"))
+    hub.subscribe("real", IgnoringOutbox(), quota_key=QuotaKey.at("192.0.2.1", "alice"))
 
 
 async def test_an_ipv6_network_is_one_address(hub: Hub) -> None:
-    assert invent(hub, Owner.at("2001:db8::1"), count()) == 300
-    assert invent(hub, Owner.at("2001:db8::2"), count(300)) == 0
-    assert invent(hub, Owner.at("2001:db8:0:1::1"), count(400)) == 300
+    assert invent(hub, QuotaKey.at("2001:db8::1"), count()) == 300
+    assert invent(hub, QuotaKey.at("2001:db8::2"), count(300)) == 0
+    assert invent(hub, QuotaKey.at("2001:db8:0:1::1"), count(400)) == 300
 
 
 async def test_a_full_node_refuses_every_owner(hub: Hub) -> None:
     names = count()
     for number in range(10):
-        invent(hub, Owner.at(f"192.0.2.{number}"), names)
+        invent(hub, QuotaKey.at(f"192.0.2.{number}"), names)
     assert hub.statistics().free == 0
     with pytest.raises(NodeFull) as caught:
-        hub.subscribe("another", IgnoringOutbox(), owner=Owner.at("192.0.2.99"))
+        hub.subscribe("another", IgnoringOutbox(), quota_key=QuotaKey.at("192.0.2.99"))
     assert caught.value.code == "node_full"
 
 
 async def test_a_shared_topic_counts_for_one_owner_until_all_have_left(hub: Hub) -> None:
-    first, second = Owner.at("192.0.2.1"), Owner.at("192.0.2.2")
-    made = [hub.subscribe(f"a:{n}", IgnoringOutbox(), owner=first) for n in range(300)]
-    shared = [hub.subscribe(f"a:{n}", IgnoringOutbox(), owner=second) for n in range(300)]
+    first, second = QuotaKey.at("192.0.2.1"), QuotaKey.at("192.0.2.2")
+    made = [hub.subscribe(f"a:{n}", IgnoringOutbox(), quota_key=first) for n in range(300)]
+    shared = [hub.subscribe(f"a:{n}", IgnoringOutbox(), quota_key=second) for n in range(300)]
     assert hub.statistics().free == 2_700
-    hub.subscribe("b", IgnoringOutbox(), owner=second)
+    hub.subscribe("b", IgnoringOutbox(), quota_key=second)
     for subscription in made:
         hub.unsubscribe(subscription)
     assert hub.statistics().free == 2_699  # they count for the second by now
@@ -85,28 +87,32 @@ async def test_a_shared_topic_counts_for_one_owner_until_all_have_left(hub: Hub)
 
 
 async def test_an_idle_topic_counts_for_the_owner_that_returns(hub: Hub) -> None:
-    owner, other = Owner.at("192.0.2.1"), Owner.at("192.0.2.2")
-    watched = hub.subscribe("a", IgnoringOutbox(), owner=owner)
+    quota_key, other = QuotaKey.at("192.0.2.1"), QuotaKey.at("192.0.2.2")
+    watched = hub.subscribe("a", IgnoringOutbox(), quota_key=quota_key)
     hub.deliver([event("a", 1)])
     hub.unsubscribe(watched)
     assert (hub.statistics().topics, hub.statistics().free) == (1, 3_000)
-    hub.subscribe("a", IgnoringOutbox(), owner=other)
-    assert (invent(hub, owner, count()), invent(hub, other, count(1_000))) == (300, 299)
+    hub.subscribe("a", IgnoringOutbox(), quota_key=other)
+    assert (invent(hub, quota_key, count()), invent(hub, other, count(1_000))) == (300, 299)
 
 
-OWNERS = [None, *(Owner(network, subject) for network in "12" for subject in (None, "s", "t"))]
+OWNERS = [None, *(QuotaKey(network, subject) for network in "12" for subject in (None, "s", "t"))]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(OWNERS), st.booleans()), max_size=80))
 @settings(deadline=None)
-def test_quota_counts_equal_the_watched_topics(steps: list[tuple[int, Owner | None, bool]]) -> None:
+def test_quota_counts_equal_the_watched_topics(
+    steps: list[tuple[int, QuotaKey | None, bool]],
+) -> None:
     async def main() -> None:
         hub = Hub(Limits(max_topics=8, max_topics_per_address=5, max_topics_per_subject=4))
         watching: list[Subscription] = []
-        for number, owner, comes in steps:
+        for number, quota_key, comes in steps:
             if comes:
                 try:
-                    watching.append(hub.subscribe(f"a:{number}", IgnoringOutbox(), owner=owner))
+                    watching.append(
+                        hub.subscribe(f"a:{number}", IgnoringOutbox(), quota_key=quota_key)
+                    )
                 except NodeFull:
                     assert f"a:{number}" not in {one.job for one in watching}
             elif watching:
@@ -115,7 +121,7 @@ def test_quota_counts_equal_the_watched_topics(steps: list[tuple[int, Owner | No
         for subscription in watching:
             hub.unsubscribe(subscription)
         names = count()
-        found = [invent(hub, owner, names) for owner in OWNERS[1:] if owner]
+        found = [invent(hub, quota_key, names) for quota_key in OWNERS[1:] if quota_key]
         assert found == [5, 0, 0, 3, 0, 0]  # nothing is left of the counts
 
     trio.run(main)

@@ -38,7 +38,7 @@ async def test_one_read_serves_all_waiting_subscribers(hub: Hub, repairs: Repair
     hub.deliver([event("a", 2)])
     assert not any(outbox.notified for outbox in outboxes)
     assert hub.statistics().loading == 2
-    repairs.loaded({"a": UNSEEN}, {"a": event("a", 1)})
+    repairs.apply_loads({"a": UNSEEN}, {"a": event("a", 1)})
     assert all(len(outbox.notified) == 1 for outbox in outboxes)
     assert hub.statistics().loading == 1
 
@@ -47,20 +47,20 @@ async def test_one_history_read_serves_all_subscribers_with_a_gap(
     hub: Hub, repairs: Repairs
 ) -> None:
     watching = [hub.subscribe("a", RecordingOutbox(), mode="every") for _ in range(3)]
-    repairs.loaded(await repairs.next_loads(10), {"a": event("a", 1)})
-    assert all(subscription.take() for subscription in watching)
+    repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 1)})
+    assert all(subscription.next_message() for subscription in watching)
     hub.deliver([event("a", 4)])
-    assert [subscription.take() for subscription in watching] == [None] * 3
+    assert [subscription.next_message() for subscription in watching] == [None] * 3
     topic = await repairs.next_refill()
     outboxes = [RecordingOutbox() for _ in watching]
     for subscription, outbox in zip(watching, outboxes, strict=True):
         subscription.outbox = outbox
-    repairs.refilled(topic, None)
+    repairs.apply_history(topic, None)
     assert not any(outbox.notified for outbox in outboxes)
-    assert watching[0].take() is None
-    repairs.refilled(await repairs.next_refill(), [event("a", seq) for seq in range(1, 6)])
+    assert watching[0].next_message() is None
+    repairs.apply_history(await repairs.next_refill(), [event("a", seq) for seq in range(1, 6)])
     assert [outbox.notified for outbox in outboxes] == [[one] for one in watching]
-    first, *others = [subscription.take() for subscription in watching]
+    first, *others = [subscription.next_message() for subscription in watching]
     assert first is not None
     assert len(first.texts) == 3
     assert all(other is first for other in others)
@@ -71,7 +71,7 @@ async def test_several_tasks_can_wait_for_refills(
 ) -> None:
     jobs = {"a": UNSEEN, "b": UNSEEN}
     watching = [hub.subscribe(job, RecordingOutbox(), mode="every") for job in jobs]
-    repairs.loaded(jobs, {job: event(job, 1) for job in jobs})
+    repairs.apply_loads(jobs, {job: event(job, 1) for job in jobs})
     taken: list[str] = []
 
     async def take() -> None:
@@ -81,9 +81,9 @@ async def test_several_tasks_can_wait_for_refills(
         for _ in jobs:
             nursery.start_soon(take)
         await trio.testing.wait_all_tasks_blocked()
-        assert all(subscription.take() for subscription in watching)
+        assert all(subscription.next_message() for subscription in watching)
         hub.deliver(event(job, 3) for job in jobs)
-        assert not any(subscription.take() for subscription in watching)
+        assert not any(subscription.next_message() for subscription in watching)
     assert sorted(taken) == ["a", "b"]
 
 
@@ -91,7 +91,7 @@ async def test_a_loaded_topic_notifies_a_subscriber_only_of_new_events(
     hub: Hub, repairs: Repairs
 ) -> None:
     hub.subscribe("a", RecordingOutbox())
-    repairs.loaded({"a": UNSEEN}, {"a": event("a", 5)})
+    repairs.apply_loads({"a": UNSEEN}, {"a": event("a", 5)})
     new, current = RecordingOutbox(), RecordingOutbox()
     hub.subscribe("a", new)
     hub.subscribe("a", current, position=Position(1, 5))
@@ -115,7 +115,7 @@ async def test_loads_are_taken_in_batches(
 
 
 async def test_a_topic_dropped_while_loading_is_ignored(hub: Hub, repairs: Repairs) -> None:
-    repairs.loaded({"gone": UNSEEN}, {"gone": event("gone", 1)})
+    repairs.apply_loads({"gone": UNSEEN}, {"gone": event("gone", 1)})
     assert hub.statistics().topics == 0
 
 
@@ -124,27 +124,27 @@ async def test_a_comparison_finds_an_event_that_the_feed_has_lost(
 ) -> None:
     outbox = RecordingOutbox()
     hub.subscribe("a", outbox, position=Position(1, 1))
-    repairs.loaded(await repairs.next_loads(10), {"a": event("a", 1)})
+    repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 1)})
     asked = repairs.positions(hub.topics)
-    repairs.compared(asked, {"a": Position(1, 1)})
+    repairs.apply_comparison(asked, {"a": Position(1, 1)})
     assert (hub.statistics().to_load, outbox.notified) == (0, [])
-    repairs.compared(asked, {"a": Position(1, 2)})
+    repairs.apply_comparison(asked, {"a": Position(1, 2)})
     assert await repairs.next_loads(10) == {"a": Position(1, 1)}
-    repairs.loaded({"a": UNSEEN}, {"a": event("a", 2)})
+    repairs.apply_loads({"a": UNSEEN}, {"a": event("a", 2)})
     assert len(outbox.notified) == 1
 
 
 async def test_a_client_that_is_newer_gets_no_older_state(hub: Hub, repairs: Repairs) -> None:
     outbox = RecordingOutbox()
     hub.subscribe("a", RecordingOutbox())
-    repairs.loaded(await repairs.next_loads(10), {"a": event("a", 3)})
-    client_is_newer = hub.subscribe("a", outbox, position=Position(1, 5))
+    repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 3)})
+    client_may_be_ahead = hub.subscribe("a", outbox, position=Position(1, 5))
     hub.deliver([event("a", 4), event("a", 5)])
-    assert (client_is_newer.due, outbox.notified) == (False, [])
+    assert (client_may_be_ahead.has_new_events, outbox.notified) == (False, [])
     assert await repairs.next_loads(10) == {"a": Position(1, 5)}
     hub.deliver([event("a", 6)])
-    assert outbox.notified == [client_is_newer]
-    message = client_is_newer.take()
+    assert outbox.notified == [client_may_be_ahead]
+    message = client_may_be_ahead.next_message()
     assert isinstance(message, Message)
     assert b'"prev":5,"seq":6' in message.texts[0]
 
@@ -154,13 +154,13 @@ async def test_a_client_that_claims_a_newer_position_gets_the_brokers_state(
     hub: Hub, repairs: Repairs, claimed: Position
 ) -> None:
     hub.subscribe("a", RecordingOutbox())
-    repairs.loaded(await repairs.next_loads(10), {"a": event("a", 3)})
+    repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 3)})
     outbox = RecordingOutbox()
-    client_is_newer = hub.subscribe("a", outbox, position=claimed)
+    client_may_be_ahead = hub.subscribe("a", outbox, position=claimed)
     assert outbox.notified == []
-    repairs.loaded(await repairs.next_loads(10), {"a": event("a", 4)})
-    assert outbox.notified == [client_is_newer]
-    message = client_is_newer.take()
+    repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 4)})
+    assert outbox.notified == [client_may_be_ahead]
+    message = client_may_be_ahead.next_message()
     assert isinstance(message, Message)
     assert b'"seq":4,"snapshot":true' in message.texts[0]
 
@@ -171,15 +171,15 @@ async def test_a_read_that_began_earlier_does_not_answer_a_newer_client(
 ) -> None:
     hub.subscribe("a", RecordingOutbox())
     if seen_before:
-        repairs.loaded(await repairs.next_loads(10), {"a": event("a", 3)})
-        repairs.compared({"a": Position(1, 3)}, {})  # so that it is read again
+        repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 3)})
+        repairs.apply_comparison({"a": Position(1, 3)}, {})  # so that it is read again
     under_way = await repairs.next_loads(10)
     outbox = RecordingOutbox()
-    client_is_newer = hub.subscribe("a", outbox, position=Position(1, 5))
-    repairs.loaded(under_way, {"a": event("a", 4)})
-    assert (client_is_newer.due, outbox.notified) == (False, [])
-    repairs.loaded(await repairs.next_loads(10), {"a": event("a", 6)})
-    assert outbox.notified == [client_is_newer]
+    client_may_be_ahead = hub.subscribe("a", outbox, position=Position(1, 5))
+    repairs.apply_loads(under_way, {"a": event("a", 4)})
+    assert (client_may_be_ahead.has_new_events, outbox.notified) == (False, [])
+    repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 6)})
+    assert outbox.notified == [client_may_be_ahead]
 
 
 async def test_a_comparison_notifies_subscribers_that_are_behind(
@@ -187,9 +187,11 @@ async def test_a_comparison_notifies_subscribers_that_are_behind(
 ) -> None:
     outbox = RecordingOutbox()
     hub.subscribe("a", outbox)
-    repairs.loaded(await repairs.next_loads(10), {"a": event("a", 1)})
+    repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 1)})
     outbox.notified.clear()  # as if what it lacked could not be had
-    repairs.compared(repairs.positions(hub.topics), {"a": Position(1, 1), "gone": Position(1, 1)})
+    repairs.apply_comparison(
+        repairs.positions(hub.topics), {"a": Position(1, 1), "gone": Position(1, 1)}
+    )
     assert len(outbox.notified) == 1
 
 
@@ -197,5 +199,5 @@ async def test_jobs_of_nodes_are_not_compared(hub: Hub, repairs: Repairs) -> Non
     """A comparison would repair the probe, and the probe would no longer test the feed."""
     for job in ("!node", "a"):
         hub.subscribe(job, IgnoringOutbox())
-        repairs.loaded({job: UNSEEN}, {job: event(job, 1)})
+        repairs.apply_loads({job: UNSEEN}, {job: event(job, 1)})
     assert repairs.positions(hub.topics) == {"a": Position(1, 1)}

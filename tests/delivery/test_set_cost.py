@@ -18,7 +18,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from gateway import Limits
-from gateway.delivery.sets import NOTIFY_INTERVAL
+from gateway.delivery.set_registry import NOTIFY_INTERVAL
 from gateway.model.state import Event, Position, State
 
 from .harness import Client, Harness

@@ -17,8 +17,8 @@ from trio.testing import MockClock
 from gateway import Limits, MemoryBroker, Node
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.key_sources import KeySources
-from gateway.delivery.set_watch import MAX_DISPLACED
-from gateway.delivery.sets import NOTIFY_INTERVAL
+from gateway.delivery.set_registry import NOTIFY_INTERVAL
+from gateway.delivery.set_subscription import MAX_DISPLACED
 from gateway.model.state import Event, Update
 from tests.auth.signing import NOW, SECRET, sign
 
@@ -463,7 +463,7 @@ async def test_watchers_are_notified_at_most_once_per_interval(
 async def test_the_number_of_displaced_jobs_is_limited(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, limits: Limits
 ) -> None:
-    monkeypatch.setattr("gateway.delivery.set_watch.MAX_DISPLACED", 2)
+    monkeypatch.setattr("gateway.delivery.set_subscription.MAX_DISPLACED", 2)
     assert MAX_DISPLACED > 2
     async with trio.open_nursery() as nursery:
         harness = Harness(nursery, evolve(limits, max_set_jobs=100))

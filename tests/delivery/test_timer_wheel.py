@@ -21,7 +21,7 @@ TURN = TICK * SLOTS
 class RateLimited:
     opened_at: list[float] = field(factory=list)
 
-    def open(self) -> None:
+    def on_tick(self) -> None:
         self.opened_at.append(trio.current_time())
 
 

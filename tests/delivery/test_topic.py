@@ -26,7 +26,7 @@ def event(seq: int, epoch: int = 1, size: int = 1) -> Event:
 
 def live(*events: Event, job_replay_bytes: int = 100_000) -> Topic:
     topic = Topic("job", job_replay_bytes, list[Topic]().append)
-    topic.loaded(None, requested_at=UNSEEN)
+    topic.apply_snapshot(None, requested_at=UNSEEN)
     for one in events:
         topic.append(one)
     return topic
@@ -47,36 +47,36 @@ def covers(taken: Message | None) -> list[tuple[int | None, int]]:
 
 def test_an_unknown_job_gets_null_once() -> None:
     subscription = watch(live())
-    assert frames(subscription.take())[0]["state"] is None
-    assert not subscription.due
-    assert subscription.take() is None
+    assert frames(subscription.next_message())[0]["state"] is None
+    assert not subscription.has_new_events
+    assert subscription.next_message() is None
 
 
 def test_the_first_event_of_an_unknown_job_is_a_snapshot() -> None:
     topic = live()
     subscription = watch(topic, UNSEEN)
-    assert not subscription.due
+    assert not subscription.has_new_events
     topic.append(event(1))
-    assert covers(subscription.take()) == [(None, 1)]
+    assert covers(subscription.next_message()) == [(None, 1)]
 
 
 def test_mode_latest_gets_one_frame_for_all_events_since_the_cursor() -> None:
     topic = live(event(1))
     subscription = watch(topic)
-    assert covers(subscription.take()) == [(None, 1)]
+    assert covers(subscription.next_message()) == [(None, 1)]
     for seq in (2, 3, 4):
         topic.append(event(seq))
-    assert covers(subscription.take()) == [(1, 4)]
-    assert subscription.take() is None
+    assert covers(subscription.next_message()) == [(1, 4)]
+    assert subscription.next_message() is None
 
 
 def test_mode_every_gets_each_event() -> None:
     topic = live(event(1))
     subscription = watch(topic, mode="every")
-    subscription.take()
+    subscription.next_message()
     for seq in (2, 3, 4):
         topic.append(event(seq))
-    assert covers(subscription.take()) == [(1, 2), (2, 3), (3, 4)]
+    assert covers(subscription.next_message()) == [(1, 2), (2, 3), (3, 4)]
 
 
 @pytest.mark.parametrize("mode", ["latest", "every"])
@@ -92,8 +92,8 @@ def test_a_position_is_continued_or_replaced_by_a_snapshot(
     mode: Mode, cursor: Position, expected: list[tuple[int | None, int]]
 ) -> None:
     topic = live(event(1, 5), event(2, 5), event(3, 5))
-    assert covers(watch(topic, cursor, mode).take()) == expected
-    assert watch(topic, Position(5, 3), mode).take() is None
+    assert covers(watch(topic, cursor, mode).next_message()) == expected
+    assert watch(topic, Position(5, 3), mode).next_message() is None
 
 
 def test_a_new_epoch_is_a_snapshot_and_in_mode_every_all_events() -> None:
@@ -101,8 +101,8 @@ def test_a_new_epoch_is_a_snapshot_and_in_mode_every_all_events() -> None:
     latest, every = watch(topic, Position(1, 7)), watch(topic, Position(1, 7), "every")
     for seq in (1, 2, 3):
         topic.append(event(seq, 2))
-    assert covers(latest.take()) == [(None, 3)]
-    assert covers(every.take()) == [(None, 1), (1, 2), (2, 3)]
+    assert covers(latest.next_message()) == [(None, 3)]
+    assert covers(every.next_message()) == [(None, 1), (1, 2), (2, 3)]
 
 
 def test_old_and_repeated_events_are_dropped() -> None:
@@ -118,9 +118,9 @@ def test_snapshot_and_feed_are_merged_in_any_order() -> None:
         topic = Topic("job", 100_000, list[Topic]().append)
         subscription = watch(topic)
         topic.append(event(fed))
-        assert subscription.take() is None
-        topic.loaded(event(snapshot), requested_at=UNSEEN)
-        assert covers(subscription.take()) == [(None, 3)]
+        assert subscription.next_message() is None
+        topic.apply_snapshot(event(snapshot), requested_at=UNSEEN)
+        assert covers(subscription.next_message()) == [(None, 3)]
 
 
 def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
@@ -130,23 +130,28 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
         topic.append(event(seq, size=500))
     assert topic.replay_bytes < 2000
     behind, further = watch(topic, Position(1, 4), "every"), watch(topic, Position(1, 1), "every")
-    assert (behind.take(), further.take(), behind.take(), asked) == (None, None, None, [topic])
-    assert behind.due
+    assert (behind.next_message(), further.next_message(), behind.next_message(), asked) == (
+        None,
+        None,
+        None,
+        [topic],
+    )
+    assert behind.has_new_events
     topic.append(event(11))
     topic.refill(
         [event(seq) for seq in range(3, 14)]
     )  # it has newer events than the feed has delivered
-    assert covers(behind.take()) == [(seq, seq + 1) for seq in range(4, 11)]
-    assert frames(further.take()) == [
+    assert covers(behind.next_message()) == [(seq, seq + 1) for seq in range(4, 11)]
+    assert frames(further.next_message()) == [
         {"type": "gap", "job": "job", "epoch": 1, "from": 2, "to": 10}
     ]
-    assert covers(further.take()) == [(None, 11)]
-    assert further.take() is None
-    assert covers(watch(topic, Position(1, 2), "every").take())[0] == (2, 3)
+    assert covers(further.next_message()) == [(None, 11)]
+    assert further.next_message() is None
+    assert covers(watch(topic, Position(1, 2), "every").next_message())[0] == (2, 3)
     assert asked == [topic]
     topic.append(event(12, size=500))
     assert topic.replay_bytes < 2000
-    assert watch(topic, Position(1, 2), "every").take() is None  # it may be available again
+    assert watch(topic, Position(1, 2), "every").next_message() is None  # it may be available again
     assert asked == [topic, topic]
 
 
@@ -154,10 +159,10 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
 def test_events_that_the_broker_has_lost_are_a_gap(answer: list[Event]) -> None:
     topic = live(event(1), event(4))
     subscription = watch(topic, Position(1, 1), "every")
-    assert subscription.take() is None
+    assert subscription.next_message() is None
     topic.refill(answer)
-    assert [(one["from"], one["to"]) for one in frames(subscription.take())] == [(2, 3)]
-    assert covers(subscription.take()) == [(None, 4)]
+    assert [(one["from"], one["to"]) for one in frames(subscription.next_message())] == [(2, 3)]
+    assert covers(subscription.next_message()) == [(None, 4)]
 
 
 @pytest.mark.parametrize("answer", [None, [event(2), event(3)]])
@@ -167,23 +172,23 @@ def test_a_missing_or_late_answer_changes_nothing(answer: list[Event] | None) ->
     for seq in (1, 3):
         topic.append(event(seq))
     subscription = watch(topic, Position(1, 1), "every")
-    assert subscription.take() is None
+    assert subscription.next_message() is None
     topic.append(event(6))  # another gap, which the answer does not cover yet
     topic.refill(answer)
-    assert (subscription.take(), asked) == (None, [topic, topic])
+    assert (subscription.next_message(), asked) == (None, [topic, topic])
     topic.refill([event(seq) for seq in range(1, 7)])
-    assert covers(subscription.take()) == [(seq, seq + 1) for seq in range(1, 6)]
+    assert covers(subscription.next_message()) == [(seq, seq + 1) for seq in range(1, 6)]
 
 
 def test_an_event_larger_than_the_replay_is_delivered() -> None:
     topic = live(event(1, size=5000), job_replay_bytes=10)
-    assert covers(watch(topic).take()) == [(None, 1)]
+    assert covers(watch(topic).next_message()) == [(None, 1)]
 
 
 def test_subscribers_at_the_same_position_share_one_message() -> None:
     topic = live(event(1), event(2))
     first, second = watch(topic, Position(1, 1)), watch(topic, Position(1, 1))
-    assert first.take() is second.take()
+    assert first.next_message() is second.next_message()
 
 
 @pytest.mark.parametrize(
@@ -200,15 +205,15 @@ def test_a_job_that_the_broker_has_dropped_becomes_unknown(
     last = State(status=status, attempt=1, created_at=1.0, updated_at=1.0)
     topic = live(event(1), Event("job", Position(1, 2), last))
     subscription = watch(topic, Position(1, 2))
-    topic.loaded(None, requested_at=requested_at)
-    taken = subscription.take()
+    topic.apply_snapshot(None, requested_at=requested_at)
+    taken = subscription.next_message()
     assert (covers(taken) if taken else []) == received
 
 
 def test_shared_messages_are_limited_to_the_replay_size() -> None:
     topic = live(*(event(seq, size=200) for seq in range(1, 200)), job_replay_bytes=100_000)
     for seq in range(1, 199):
-        watch(topic, Position(1, seq), "every").take()
+        watch(topic, Position(1, seq), "every").next_message()
     assert sum(message.size for message in topic._messages.values()) <= 100_000
 
 
@@ -236,12 +241,12 @@ def test_any_history_follows_the_clients_rule(
 
     def take(number: int) -> None:
         subscription = subscriptions[number]
-        taken = subscription.take()
-        if taken is None and subscription.due:
+        taken = subscription.next_message()
+        if taken is None and subscription.has_new_events:
             topic.refill([event(seq, epoch)])  # it keeps no more than the newest
-            taken = subscription.take()
+            taken = subscription.next_message()
         if taken is not None and taken.kind == "gap":
-            taken = subscription.take()
+            taken = subscription.next_message()
         for frame in frames(taken) if taken else []:
             if not frame.get("snapshot"):
                 assert positions[number] == (frame["epoch"], frame["prev"])
@@ -263,7 +268,7 @@ def test_any_history_follows_the_clients_rule(
         topic.append(event(seq, epoch))  # the comparison of positions repairs it
     for number in range(4):
         take(number)
-        assert not subscriptions[number].due
+        assert not subscriptions[number].has_new_events
         assert positions[number] == (topic.position if topic.latest else (None, 0))
 
 
@@ -271,10 +276,10 @@ def test_a_message_has_its_kind() -> None:
     """The kind by which a node counts a message: see `counters`."""
     topic = live(*(event(seq, epoch=5) for seq in range(1, 6)))
     others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
-    taken = [watch(topic, cursor).take() for cursor in (None, *others)]
+    taken = [watch(topic, cursor).next_message() for cursor in (None, *others)]
     received = [(one.kind, one.skipped) for one in taken if one is not None]
     assert received == [("snapshot", 0), ("resync", 0), ("step", 3), ("step", 0), ("snapshot", 0)]
-    every = watch(topic, Position(5, 2), "every").take()
+    every = watch(topic, Position(5, 2), "every").next_message()
     assert every is not None
     assert (every.kind, every.skipped, len(every.texts)) == ("step", 0, 3)
     assert every.event is topic.latest
@@ -286,9 +291,9 @@ def test_an_event_of_another_epoch_whose_number_follows_starts_the_replay_anew()
     """(1, 1) and (2, 2) do not follow each other, though 1 and 2 do."""
     topic = live(event(1), event(2, epoch=2))
     subscription = watch(topic, Position(1, 1), "every")
-    assert subscription.take() is None  # the first event of epoch 2 is not known here
+    assert subscription.next_message() is None  # the first event of epoch 2 is not known here
     topic.refill([event(1, epoch=2), event(2, epoch=2)])
-    taken = frames(subscription.take())
+    taken = frames(subscription.next_message())
     assert [(frame["epoch"], frame["seq"], frame["state"]["done"]) for frame in taken] == [
         (2, 1, 1),
         (2, 2, 2),

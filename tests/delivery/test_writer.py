@@ -60,20 +60,20 @@ async def test_a_ping_comes_once_after_everything_else(
 ) -> None:
     hub, sink = Hub(Limits()), RecordingSink(full=full)
     writer = FrameWriter(sink, limits=Limits(), counters=Counters())
-    due = []
+    pending = []
     for number in range(jobs):
         name = f"j{number}"
-        due.append(hub.subscribe(name, IgnoringOutbox()))
+        pending.append(hub.subscribe(name, IgnoringOutbox()))
         one = event(name, 1)
         one = replace(one, state=replace(one.state, message="x" * size))
-        Repairs(hub).loaded({name: UNSEEN}, {name: one})
+        Repairs(hub).apply_loads({name: UNSEEN}, {name: one})
         if not size:
-            due[-1].take()
-    if not writer.begin([encode("pong")] * replies, due, since=0.0, ping=True):
+            pending[-1].next_message()
+    if not writer.begin([encode("pong")] * replies, pending, pending_since=0.0, ping=True):
         await writer.finish()
     assert sink.order == ["pong"] * replies + expected + ["PING"]
-    due = [hub.subscribe("later", IgnoringOutbox())]
-    Repairs(hub).loaded({"later": UNSEEN}, {"later": event("later", 1)})
-    if not writer.begin((), due, since=0.0):
+    pending = [hub.subscribe("later", IgnoringOutbox())]
+    Repairs(hub).apply_loads({"later": UNSEEN}, {"later": event("later", 1)})
+    if not writer.begin((), pending, pending_since=0.0):
         await writer.finish()
     assert sink.order[-2:] == ["PING", "progress"]

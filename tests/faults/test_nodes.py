@@ -59,13 +59,13 @@ async def test_the_last_events_are_trimmed_from_the_feed() -> None:
 async def test_clients_move_to_a_node_that_is_behind() -> None:
     """The node was stopped for a moment, and Redis no longer has the events that it has missed."""
     async with run_scenario() as scenario:
-        behind, client_is_newer = scenario.nodes
+        behind, client_may_be_ahead = scenario.nodes
         async with scenario.fault():
             behind.stop()
-            await scenario.progress_continues(scenario.watching(client_is_newer), steps=10)
+            await scenario.progress_continues(scenario.watching(client_may_be_ahead), steps=10)
             scenario.redis.kill()
-            client_is_newer.kill()
+            client_may_be_ahead.kill()
             behind.resume()
-            await scenario.wait_for_move(scenario.watching(client_is_newer), behind)
+            await scenario.wait_for_move(scenario.watching(client_may_be_ahead), behind)
             await scenario.redis.start()
         await scenario.progress_continues()

@@ -55,9 +55,9 @@ async def test_two_workers_of_different_attempts_at_once() -> None:
 
 async def test_the_clock_of_a_worker_is_wrong_by_an_hour() -> None:
     """The clock of a worker does not affect times, leases or estimates."""
-    client_is_newer, behind = {"skew": 3_600.0, "lease": 5.0}, {"skew": -3_600.0, "lease": 5.0}
+    client_may_be_ahead, behind = {"skew": 3_600.0, "lease": 5.0}, {"skew": -3_600.0, "lease": 5.0}
     async with run_scenario(
-        worker_options={"meanwhile": client_is_newer, "late:1": behind}
+        worker_options={"meanwhile": client_may_be_ahead, "late:1": behind}
     ) as scenario:
         async with scenario.fault():
             await scenario.progress_continues(job="meanwhile")

@@ -9,8 +9,8 @@ from trio.testing import MockClock
 
 from gateway import Limits
 from gateway.delivery.job_set import JobSet
-from gateway.delivery.quota import Owner
-from gateway.delivery.sets import JobSets
+from gateway.delivery.quota import QuotaKey
+from gateway.delivery.set_registry import SetRegistry
 from gateway.delivery.timer_wheel import TimerWheel
 from gateway.model.errors import NodeFull
 
@@ -23,33 +23,33 @@ class Watcher:
     def __init__(self) -> None:
         self.notified = 0
 
-    def changed(self) -> None:
+    def on_change(self) -> None:
         self.notified += 1
 
-    def ended(self, job: str) -> None:
+    def on_job_ended(self, job: str) -> None:
         pass
 
 
-def open_sets(limits: Limits) -> JobSets:
-    return JobSets(limits, timer_wheel=TimerWheel(), clock=lambda: 1.0)
+def open_sets(limits: Limits) -> SetRegistry:
+    return SetRegistry(limits, timer_wheel=TimerWheel(), clock=lambda: 1.0)
 
 
 def test_an_older_event_does_not_change_a_set() -> None:
     """Neither one of the feed, nor one that a scan of the broker's list finds."""
-    jobs = JobSet("a:", most=9)
+    jobs = JobSet("a:", max_jobs=9)
     newest = event("a:1", 3)
     jobs.apply(replace(newest, state=replace(newest.state, status="succeeded")))
     jobs.begin_scan()
     version = jobs.version
     assert not jobs.apply(event("a:1", 2))
-    assert not jobs.scanned(event("a:1", 1))
+    assert not jobs.apply_scanned(event("a:1", 1))
     jobs.end_scan(more=False)
     assert (jobs.status("a:1"), jobs.version) == ("succeeded", version)
 
 
 @pytest.mark.parametrize("scanning", [True, False])
 def test_the_jobs_that_were_updated_longest_ago_leave_a_full_set(scanning: bool) -> None:
-    jobs = JobSet("a:", most=2)
+    jobs = JobSet("a:", max_jobs=2)
     jobs.begin_scan()
     if not scanning:
         jobs.end_scan(more=False)
@@ -66,7 +66,7 @@ async def test_changes_within_an_interval_are_one_notification(
 ) -> None:
     timer_wheel = TimerWheel()
     nursery.start_soon(timer_wheel.run)
-    sets = JobSets(Limits(), timer_wheel=timer_wheel, clock=lambda: 1.0)
+    sets = SetRegistry(Limits(), timer_wheel=timer_wheel, clock=lambda: 1.0)
     watcher = Watcher()
     sets.watch("a:", watcher, statuses=["running"], limit=1)
     sets.begin_scan(everything=True).end()
@@ -83,15 +83,15 @@ async def test_a_watcher_that_leaves_a_set_of_another_owner_frees_nothing(
     autojump_clock: MockClock,
 ) -> None:
     sets = open_sets(Limits(max_sets_per_address=1))
-    first, second = Owner("192.0.2.1", None), Owner("192.0.2.2", None)
-    sets.watch("a:", Watcher(), statuses=["running"], limit=1, owner=first)
+    first, second = QuotaKey("192.0.2.1", None), QuotaKey("192.0.2.2", None)
+    sets.watch("a:", Watcher(), statuses=["running"], limit=1, quota_key=first)
     leaving = Watcher()
-    view = sets.watch("a:", leaving, statuses=["running"], limit=1, owner=second)
+    view = sets.watch("a:", leaving, statuses=["running"], limit=1, quota_key=second)
     sets.unwatch(view, leaving)
-    sets.watch("b:", Watcher(), statuses=["running"], limit=1, owner=second)
-    for owner, prefix in ((first, "c:"), (second, "d:")):
+    sets.watch("b:", Watcher(), statuses=["running"], limit=1, quota_key=second)
+    for quota_key, prefix in ((first, "c:"), (second, "d:")):
         with pytest.raises(NodeFull):
-            sets.watch(prefix, Watcher(), statuses=["running"], limit=1, owner=owner)
+            sets.watch(prefix, Watcher(), statuses=["running"], limit=1, quota_key=quota_key)
 
 
 async def test_a_set_that_is_watched_again_counts_again(autojump_clock: MockClock) -> None:

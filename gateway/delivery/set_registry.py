@@ -22,10 +22,10 @@ from ..model.limits import Limits
 from ..model.state import Event
 from ..model.statuses import FINAL, STATUSES, Status
 from .job_set import JobSet, SetView
-from .quota import Owner, Quota
+from .quota import Quota, QuotaKey
 from .timer_wheel import TimerWheel
 
-__all__ = ["NOTIFY_INTERVAL", "JobSets", "SetScan", "SetStatistics", "SetWatcher"]
+__all__ = ["NOTIFY_INTERVAL", "SetRegistry", "SetScan", "SetStatistics", "SetWatcher"]
 
 NOTIFY_INTERVAL = 0.02
 """Minimum seconds between two notifications of a set's watchers: about one frame of a screen.
@@ -38,13 +38,13 @@ and receives only what has changed."""
 
 
 class SetWatcher(Protocol):
-    """Receives the notifications about a view of a set. Its methods never block and never fail."""
+    """Receives the notifications about a view of a set. The methods never block and never fail."""
 
-    def changed(self) -> None:
+    def on_change(self) -> None:
         """The content of the view may have changed."""
 
-    def ended(self, job: str) -> None:
-        """The job has ended. Called only after `JobSets.notify_end` for this job."""
+    def on_job_ended(self, job: str) -> None:
+        """The job has ended. Called only after `SetRegistry.notify_end` for this job."""
 
 
 @frozen
@@ -58,30 +58,32 @@ class SetStatistics:
 
 @define(eq=False)
 class _WatchedSet:
-    """A set and its watchers. The timer wheel calls `open` to notify them."""
+    """A set and its watchers. It is an entry of the timer wheel."""
 
-    jobs: JobSet
+    job_set: JobSet
     views: dict[tuple[tuple[Status, ...], int], SetView] = field(factory=dict)
-    watchers: dict[SetView, dict[SetWatcher, Owner | None]] = field(factory=dict)
-    """The watchers of each view, with the owner that each counts for."""
-    waiting: dict[str, dict[SetWatcher, None]] = field(factory=dict)
-    """The watchers to notify when a job ends, by job: see `JobSets.notify_end`."""
+    watchers: dict[SetView, dict[SetWatcher, QuotaKey | None]] = field(factory=dict)
+    """The watchers of each view, each with the client for which it counts."""
+    end_watchers: dict[str, dict[SetWatcher, None]] = field(factory=dict)
+    """The watchers to notify when a job ends, by job: see `SetRegistry.notify_end`."""
     notified_at: float = -NOTIFY_INTERVAL
-    due: bool = False
+    is_scheduled: bool = False
     """Whether a notification is scheduled."""
     idle_since: float | None = None
-    owner: Owner | None = None
-    """The client that the set counts for, while it has watchers."""
+    quota_key: QuotaKey | None = None
+    """The client for which the set counts, while it has watchers."""
 
-    def open(self) -> None:
-        self.due = False
+    def notify_watchers(self) -> None:
+        self.is_scheduled = False
         self.notified_at = trio.current_time()
         for watchers in self.watchers.values():
             for watcher in watchers:
-                watcher.changed()
+                watcher.on_change()
+
+    on_tick = notify_watchers
 
 
-class JobSets:
+class SetRegistry:
     """All sets of one node. `clock` returns Unix seconds, for epochs."""
 
     def __init__(
@@ -109,7 +111,7 @@ class JobSets:
         return f"<JobSets {len(self._sets)} sets, {self._jobs} jobs>"
 
     def statistics(self) -> SetStatistics:
-        loading = sum(watched.jobs.loading for watched in self._sets.values())
+        loading = sum(watched.job_set.loading for watched in self._sets.values())
         return SetStatistics(len(self._sets), loading, self._jobs)
 
     def watch(
@@ -119,69 +121,70 @@ class JobSets:
         *,
         statuses: Collection[Status],
         limit: int,
-        owner: Owner | None = None,
+        quota_key: QuotaKey | None = None,
     ) -> SetView:
-        """Watch the jobs that begin with `prefix` and have one of `statuses`, for `owner`.
+        """Watch the jobs that begin with `prefix` and have one of `statuses`.
 
         The watcher is notified when the view is loaded, and when it changes.
-        Raises `NodeFull` if there would be too many sets, in total or for this owner.
+        `quota_key` is the client for which the set counts.
+        Raises `NodeFull` if there would be too many sets, in total or for this client.
         """
         watched = self._sets.get(prefix)
         if watched is None or not any(watched.watchers.values()):
-            self._quota.acquire(owner)
+            self._quota.acquire(quota_key)
             if watched is None:
                 watched = self._add(prefix)
-            watched.owner = owner
+            watched.quota_key = quota_key
         watched.idle_since = None
         self._idle.pop(prefix, None)
         key = _ordered(statuses), limit
         view = watched.views.get(key)
         if view is None:
-            view = watched.views[key] = SetView(watched.jobs, *key, epoch=self._next_epoch())
+            view = watched.views[key] = SetView(watched.job_set, *key, epoch=self._next_epoch())
             watched.watchers[view] = {}
-        watched.watchers[view][watcher] = owner
-        if not watched.jobs.loading:
-            watcher.changed()
+        watched.watchers[view][watcher] = quota_key
+        if not watched.job_set.loading:
+            watcher.on_change()
         return view
 
-    def denied(self, prefix: str, *, statuses: Collection[Status], limit: int) -> SetView:
-        """The view of a set that is always empty. It does not count against any limit."""
-        empty = JobSet(prefix, most=1)
+    def denied_view(self, prefix: str, *, statuses: Collection[Status], limit: int) -> SetView:
+        """Returns the view of a set that is always empty. It counts against no limit."""
+        empty = JobSet(prefix, max_jobs=1)
         empty.loading = False
         return SetView(empty, _ordered(statuses), limit, epoch=self._denied_epoch)
 
     def unwatch(self, view: SetView, watcher: SetWatcher) -> None:
         """Stop watching. The set stays for `limits.linger`, for a page reload or a reconnect."""
-        watched = self._sets.get(view.jobs.prefix)
+        watched = self._sets.get(view.job_set.prefix)
         if watched is None or watcher not in watched.watchers.get(view, ()):
             return
-        owner = watched.watchers[view].pop(watcher)
+        quota_key = watched.watchers[view].pop(watcher)
         if len(watched.views) > MAX_VIEWS and not watched.watchers[view]:
             del watched.watchers[view], watched.views[view.statuses, view.limit]
         others = next(filter(None, watched.watchers.values()), None)
         if others:
-            if watched.owner is owner:
-                watched.owner = next(iter(others.values()))
-                self._quota.transfer(owner, watched.owner)
+            if watched.quota_key is quota_key:
+                watched.quota_key = next(iter(others.values()))
+                self._quota.transfer(quota_key, watched.quota_key)
         else:
-            self._quota.release(watched.owner)
+            self._quota.release(watched.quota_key)
             watched.idle_since = trio.current_time()
-            self._idle[view.jobs.prefix] = watched
+            self._idle[view.job_set.prefix] = watched
 
     def notify_end(self, view: SetView, job: str, watcher: SetWatcher) -> None:
-        """Call `watcher.ended` when this job, which its view no longer shows, has ended."""
-        watched = self._sets.get(view.jobs.prefix)
+        """Call `watcher.on_job_ended` when this job, which its view no longer shows, has ended."""
+        watched = self._sets.get(view.job_set.prefix)
         if watched is not None:
-            watched.waiting.setdefault(job, {})[watcher] = None
+            watched.end_watchers.setdefault(job, {})[watcher] = None
 
     def cancel_notify_end(self, view: SetView, job: str, watcher: SetWatcher) -> None:
         """Undo `notify_end`."""
-        watched = self._sets.get(view.jobs.prefix)
-        watchers = watched.waiting.get(job) if watched else None
+        watched = self._sets.get(view.job_set.prefix)
+        watchers = watched.end_watchers.get(job) if watched else None
         if watched is not None and watchers is not None:
             watchers.pop(watcher, None)
             if not watchers:
-                del watched.waiting[job]
+                del watched.end_watchers[job]
 
     def deliver(self, events: Iterable[Event]) -> None:
         """Merge events from the feed, or from a read of the broker."""
@@ -196,7 +199,7 @@ class JobSets:
                 if length > len(job):
                     break
                 watched = self._sets.get(job[:length])
-                if watched is not None and self._merge(watched, event, watched.jobs.apply):
+                if watched is not None and self._merge(watched, event, watched.job_set.apply):
                     changed[watched] = None
         for watched in changed:
             self._notify(watched)
@@ -234,72 +237,75 @@ class JobSets:
 
     def apply_scanned(self, watched: _WatchedSet, event: Event) -> None:
         """Merge an event that a scan has found. Called by `SetScan`."""
-        if self._merge(watched, event, watched.jobs.scanned) and not watched.jobs.loading:
+        changed = self._merge(watched, event, watched.job_set.apply_scanned)
+        if changed and not watched.job_set.loading:
             self._notify(watched)
 
     def end_scan(self, watched: _WatchedSet, *, more: bool) -> None:
         """Complete the scan of one set. Called by `SetScan`."""
-        jobs = watched.jobs
-        loading, version, before = jobs.loading, jobs.version, len(jobs)
-        jobs.end_scan(more=more)
+        job_set = watched.job_set
+        loading, version, size = job_set.loading, job_set.version, len(job_set)
+        job_set.end_scan(more=more)
         if self._is_current(watched):
-            self._jobs += len(jobs) - before
-        if loading or jobs.version != version:
+            self._jobs += len(job_set) - size
+        if loading or job_set.version != version:
             self._notify(watched)
 
     def _merge(self, watched: _WatchedSet, event: Event, merge: Callable[[Event], bool]) -> bool:
-        jobs, job = watched.jobs, event.job
-        before = len(jobs)
+        job_set, job = watched.job_set, event.job
+        size = len(job_set)
         changed = merge(event)
         if self._is_current(watched):
-            self._jobs += len(jobs) - before
+            self._jobs += len(job_set) - size
             if self._jobs > self._limits.total_set_jobs:
                 self._evict_from_largest()
-        if watched.waiting and job in watched.waiting and jobs.status(job) in FINAL:
-            for watcher in watched.waiting.pop(job):
-                watcher.ended(job)
+        if watched.end_watchers and job in watched.end_watchers and job_set.status(job) in FINAL:
+            for watcher in watched.end_watchers.pop(job):
+                watcher.on_job_ended(job)
         return changed
 
     def _notify(self, watched: _WatchedSet) -> None:
         """Notify the watchers now, or `NOTIFY_INTERVAL` after the last notification."""
-        if watched.due or watched.jobs.loading:
+        if watched.is_scheduled or watched.job_set.loading:
             return
-        again = watched.notified_at + NOTIFY_INTERVAL
-        if trio.current_time() < again:
-            watched.due = True
-            self._timer_wheel.call_at(again, watched)
+        not_before = watched.notified_at + NOTIFY_INTERVAL
+        if trio.current_time() < not_before:
+            watched.is_scheduled = True
+            self._timer_wheel.call_at(not_before, watched)
         else:
-            watched.open()
+            watched.notify_watchers()
 
     def _add(self, prefix: str) -> _WatchedSet:
         if len(self._sets) >= self._limits.max_sets:
             self._drop(next(iter(self._idle.values())))
-        watched = self._sets[prefix] = _WatchedSet(JobSet(prefix, most=self._limits.max_set_jobs))
+        watched = self._sets[prefix] = _WatchedSet(
+            JobSet(prefix, max_jobs=self._limits.max_set_jobs)
+        )
         self._update_lengths()
         self._to_scan[watched] = None
         self._scan_needed.set()
         return watched
 
     def _drop(self, watched: _WatchedSet) -> None:
-        prefix = watched.jobs.prefix
+        prefix = watched.job_set.prefix
         del self._sets[prefix]
         self._idle.pop(prefix, None)
         self._to_scan.pop(watched, None)
-        self._jobs -= len(watched.jobs)
+        self._jobs -= len(watched.job_set)
         self._update_lengths()
 
     def _update_lengths(self) -> None:
         self._lengths = tuple(sorted(Counter(map(len, self._sets))))
 
     def _is_current(self, watched: _WatchedSet) -> bool:
-        return self._sets.get(watched.jobs.prefix) is watched
+        return self._sets.get(watched.job_set.prefix) is watched
 
     def _evict_from_largest(self) -> None:
         """Drop an eighth of the largest set's jobs, so that this is seldom necessary."""
-        largest = max(self._sets.values(), key=lambda watched: len(watched.jobs))
-        number = max(1, len(largest.jobs) // 8)
-        largest.jobs.evict(number)
-        self._jobs -= number
+        largest = max(self._sets.values(), key=lambda watched: len(watched.job_set))
+        count = max(1, len(largest.job_set) // 8)
+        largest.job_set.evict(count)
+        self._jobs -= count
         self._notify(largest)
 
     def _next_epoch(self) -> int:
@@ -315,39 +321,39 @@ class SetScan:
     `Broker.recent`.
     """
 
-    def __init__(self, sets: Sequence[_WatchedSet], owner: JobSets) -> None:
+    def __init__(self, sets: Sequence[_WatchedSet], registry: SetRegistry) -> None:
         self.sets = sets
-        self._owner = owner
-        self._wanted = {watched.jobs.prefix: watched for watched in sets}
-        self._lengths = tuple(sorted(Counter(map(len, self._wanted))))
-        self._more: set[_WatchedSet] = set()
+        self._registry = registry
+        self._unfinished = {watched.job_set.prefix: watched for watched in sets}
+        self._lengths = tuple(sorted(Counter(map(len, self._unfinished))))
+        self._truncated: set[_WatchedSet] = set()
         for watched in sets:
-            watched.jobs.begin_scan()
+            watched.job_set.begin_scan()
 
     def __contains__(self, job: str, /) -> bool:
-        return any(job[:length] in self._wanted for length in self._lengths)
+        return any(job[:length] in self._unfinished for length in self._lengths)
 
     def __bool__(self) -> bool:
         """Whether any set needs more of the list."""
-        return bool(self._wanted)
+        return bool(self._unfinished)
 
     def add(self, events: Iterable[Event]) -> None:
-        """Take the next events of the list, which begins with the most recently updated job."""
+        """Merge the next events of the list, which begins with the most recently updated job."""
         for event in events:
             for length in self._lengths:
-                watched = self._wanted.get(event.job[:length])
+                watched = self._unfinished.get(event.job[:length])
                 if watched is None or length > len(event.job):
                     continue
-                if watched.jobs.scan_is_full:
-                    self._more.add(watched)
-                    del self._wanted[watched.jobs.prefix]
+                if watched.job_set.scan_is_full:
+                    self._truncated.add(watched)
+                    del self._unfinished[watched.job_set.prefix]
                 else:
-                    self._owner.apply_scanned(watched, event)
+                    self._registry.apply_scanned(watched, event)
 
     def end(self) -> None:
-        """Complete the scan: the list has been read as far as any set needs it."""
+        """Complete the scan, after the list was read as far as any set needs it."""
         for watched in self.sets:
-            self._owner.end_scan(watched, more=watched in self._more)
+            self._registry.end_scan(watched, more=watched in self._truncated)
 
 
 def _ordered(statuses: Collection[Status]) -> tuple[Status, ...]:

@@ -9,12 +9,12 @@ from trio.testing import MockClock
 
 from gateway import Limits
 from gateway.delivery.hub import Hub
-from gateway.delivery.quota import Owner
+from gateway.delivery.quota import QuotaKey
 from gateway.delivery.repairs import Repairs
-from gateway.delivery.set_watch import SetWatch
-from gateway.delivery.sets import JobSets
+from gateway.delivery.set_registry import SetRegistry
+from gateway.delivery.set_subscription import SetSubscription
 from gateway.delivery.timer_wheel import TimerWheel
-from gateway.delivery.topic import Due, Subscription
+from gateway.delivery.topic import AnySubscription, Subscription
 from gateway.model.state import UNSEEN, Event, Position
 from gateway.model.statuses import Status
 from gateway.protocol.commands import Mode
@@ -26,12 +26,12 @@ from .subscribers import event
 class Outbox:
     """Records its notifications."""
 
-    notified: list[Due] = field(factory=list)
+    notified: list[AnySubscription] = field(factory=list)
 
-    def notify(self, subscription: Due) -> None:
+    def notify(self, subscription: AnySubscription) -> None:
         self.notified.append(subscription)
 
-    def cancel(self, subscription: Due) -> None:
+    def cancel(self, subscription: AnySubscription) -> None:
         pass
 
 
@@ -47,23 +47,23 @@ class Holder:
     """The newest event of each job, as the broker has it."""
     held: dict[str, Subscription] = field(factory=dict)
 
-    def hold(self, job: str) -> Subscription:
+    def acquire(self, job: str) -> Subscription:
         self.held[job] = self.hub.subscribe(
             job, self.outbox, mode=self.mode, position=self.position
         )
-        Repairs(self.hub).loaded({job: UNSEEN}, self.events)
+        Repairs(self.hub).apply_loads({job: UNSEEN}, self.events)
         return self.held[job]
 
     def release(self, job: str) -> None:
         self.hub.unsubscribe(self.held.pop(job))
 
-    def release_after_end(self, job: str) -> None:
+    def release_after_final_state(self, job: str) -> None:
         self.release(job)
 
-    def forget_positions(self, prefix: str) -> None:
+    def drop_positions(self, prefix: str) -> None:
         pass
 
-    def deny(self, jobs: dict[str, str]) -> None:
+    def announce_denial(self, jobs: dict[str, str]) -> None:
         raise AssertionError(f"no room for {jobs}")
 
 
@@ -74,15 +74,15 @@ class Watched:
         self,
         mode: Mode = "latest",
         position: Position | None = None,
-        sets: JobSets | None = None,
+        sets: SetRegistry | None = None,
     ) -> None:
         self.hub = Hub(Limits())
-        self.sets = sets or JobSets(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
+        self.sets = sets or SetRegistry(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
         self.outbox = Outbox()
         self.holder = Holder(self.hub, self.outbox, mode, position)
-        self.watch = SetWatch(
+        self.watch = SetSubscription(
             *("a:", None, ("running", "succeeded"), 1, False),
-            *(self.sets, self.outbox, self.holder, Owner("", None)),
+            *(self.sets, self.outbox, self.holder, QuotaKey("", None)),
         )
         self.sets.begin_scan(everything=True).end()
         self.kinds()
@@ -98,7 +98,7 @@ class Watched:
     def kinds(self) -> list[str]:
         """Take everything that is due."""
         kinds: list[str] = []
-        while (message := self.watch.take()) is not None:
+        while (message := self.watch.next_message()) is not None:
             kinds.append(message.kind)
         return kinds
 
@@ -119,7 +119,7 @@ async def test_the_end_of_a_displaced_job_does_not_wait_for_the_next_notificatio
     watched.displace()
     watched.deliver("a:1", 2, "succeeded", started=1.0)
     assert watched.watch in watched.outbox.notified
-    assert watched.watch.take() is not None
+    assert watched.watch.next_message() is not None
 
 
 async def test_a_set_that_changes_while_it_is_written_is_due_again(
@@ -128,9 +128,9 @@ async def test_a_set_that_changes_while_it_is_written_is_due_again(
     watched = Watched()
     watched.displace()
     watched.deliver("a:3", 1, started=3.0)
-    message = watched.watch.take()
+    message = watched.watch.next_message()
     while message is not None and message.kind != "set":
-        message = watched.watch.take()
+        message = watched.watch.next_message()
     assert message is not None
     watched.outbox.notified.clear()
     watched.deliver("a:4", 1, started=4.0)  # too early for another notification of the set
@@ -150,17 +150,17 @@ async def test_a_job_whose_history_must_be_read_stays_due(autojump_clock: MockCl
 
 
 async def test_the_first_message_of_a_loaded_set_is_the_set(autojump_clock: MockClock) -> None:
-    sets = JobSets(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
+    sets = SetRegistry(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
     outbox = Outbox()
-    watch = SetWatch(
+    watch = SetSubscription(
         *("a:", None, ("running",), 1, False, sets, outbox),
-        *(Holder(Hub(Limits()), outbox), Owner("", None)),
+        *(Holder(Hub(Limits()), outbox), QuotaKey("", None)),
     )
     sets.begin_scan(everything=True).end()
-    message = watch.take()
+    message = watch.next_message()
     assert message is not None
     assert message.kind == "set"
-    assert watch.take() is None
+    assert watch.next_message() is None
 
 
 async def test_closing_releases_a_job_whose_last_state_was_not_taken(
@@ -186,18 +186,18 @@ async def test_a_closed_set_holds_no_job_that_ends_later(autojump_clock: MockClo
 async def test_only_a_denied_set_is_due_before_the_list_was_read(
     denied: bool, autojump_clock: MockClock
 ) -> None:
-    sets = JobSets(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
+    sets = SetRegistry(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
     outbox = Outbox()
-    watch = SetWatch(
+    watch = SetSubscription(
         *("a:", None, ("running",), 1, denied, sets, outbox),
-        *(Holder(Hub(Limits()), outbox), Owner("", None)),
+        *(Holder(Hub(Limits()), outbox), QuotaKey("", None)),
     )
     assert outbox.notified == ([watch] if denied else [])
 
 
 async def test_a_client_that_reconnects_finds_its_view(autojump_clock: MockClock) -> None:
     """So that it receives only what has changed meanwhile."""
-    sets = JobSets(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
+    sets = SetRegistry(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
     views = []
     for _ in range(2):
         watched = Watched(sets=sets)
