@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .auth.permissions import Permissions
     from .auth.revocations import Revocations, Revoked
     from .brokers import open_broker
-    from .brokers.base import FEED_RESET, Broker, Jobs, Page, PublishResult
+    from .brokers.base import FEED_RESET, Broker, JobFilter, Page, PublishResult
     from .brokers.memory import MemoryBroker
     from .delivery.hub import HubStatistics
     from .delivery.set_registry import SetStatistics
@@ -68,7 +68,7 @@ _HOMES = {
     "InvalidSettings": "model.errors",
     "Job": "worker",
     "JobRequest": "worker",
-    "Jobs": "brokers.base",
+    "JobFilter": "brokers.base",
     "Key": "auth.keys",
     "KeySources": "auth.key_sources",
     "Limits": "model.limits",
@@ -125,8 +125,8 @@ __all__ = [
     "InvalidInput",
     "InvalidSettings",
     "Job",
+    "JobFilter",
     "JobRequest",
-    "Jobs",
     "Key",
     "KeySources",
     "Limits",

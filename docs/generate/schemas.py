@@ -403,7 +403,8 @@ def asyncapi() -> Json:
         }
 
     codes = "\n".join(
-        f"- {close_code.code} {close_code.reason}: {close_code.means}" for close_code in CLOSE_CODES
+        f"- {close_code.code} {close_code.reason}: {close_code.meaning}"
+        for close_code in CLOSE_CODES
     )
     return {
         "asyncapi": "3.0.0",

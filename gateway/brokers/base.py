@@ -16,10 +16,12 @@ from trio.abc import ReceiveChannel
 from ..model.errors import GatewayError
 from ..model.state import Event, Position, Reason, Request, Status, Update
 
-__all__ = ["FEED_RESET", "Broker", "Jobs", "Page", "PublishResult"]
+__all__ = ["BROKER_RETRY_PAUSE", "FEED_RESET", "Broker", "JobFilter", "Page", "PublishResult"]
 
 FEED_RESET: Final[Sequence[Event]] = ()
 """The empty batch: a feed sends it when events may be missing before this point."""
+BROKER_RETRY_PAUSE: Final = 1.0
+"""Seconds between two attempts of a node to call a broker that is unavailable."""
 
 
 @frozen
@@ -27,9 +29,9 @@ class PublishResult:
     """The result of an update."""
 
     position: Position
-    """The job's position after it."""
+    """The job's position after the update."""
     attempt: int
-    """The job's attempt after it: the number a worker puts into its later updates."""
+    """The job's attempt after the update: the number that a worker puts into its later updates."""
     reason: Reason | None = None
     """Why the update made no event; None if it did."""
     request: Request | None = None
@@ -42,15 +44,15 @@ class PublishResult:
 
 @frozen
 class Page:
-    """Some jobs, most recently updated first."""
+    """A page of the list of jobs, most recently updated first."""
 
     events: Sequence[Event]
-    next: str | None
-    """Where the following page starts; None if this is the last."""
+    next_cursor: str | None
+    """The cursor (`after`) of the next page; None if this is the last one."""
 
 
-class Jobs(Protocol):
-    """A set of jobs: a token's patterns, or the jobs to list."""
+class JobFilter(Protocol):
+    """The jobs to list: `job in filter` is true for these, as for a token's patterns."""
 
     def __contains__(self, job: str, /) -> bool: ...
 
@@ -66,16 +68,16 @@ class Broker(Protocol):
 
     **Loss.** A feed has every event published while it is open, at least once. It may repeat
     events. After an outage it may lack some; then it sends an empty batch (`FEED_RESET`) in their
-    place. So a consumer compares positions: it drops what is not newer, fills a hole with `read`
-    or `history`, and after `FEED_RESET` reads the jobs again that it follows. The results, with
-    what the feed brings next, leave no hole.
+    place. So a consumer compares positions: it drops events that are not newer, reads missing ones
+    with `read` or `history`, and after `FEED_RESET` reads all jobs again that it follows. The
+    results and the next events of the feed have no gap between them.
 
     **Traces.** An update's `traceparent` goes with its event through the feeds unchanged, and is
     stored nowhere else: events that are read later belong to no trace.
 
-    **Time** is the broker's own; no caller passes any. **Cancellation** of `publish` leaves the
-    update applied completely or not at all; it can be repeated without harm, because updates are
-    absolute. Every method raises `BrokerUnavailable` if the broker does not answer.
+    **Time.** The broker uses its own clock. **Cancellation** of `publish` leaves the update applied
+    completely or not at all; it can be repeated without harm, because updates are absolute. Every
+    method raises `BrokerUnavailable` if the broker does not answer.
     """
 
     @property
@@ -84,9 +86,9 @@ class Broker(Protocol):
         ...
 
     @property
-    def settled(self) -> bool:
-        """Whether the broker answers yet: after a start and after a failover, nodes first restore
-        what they have shown."""
+    def ready(self) -> bool:
+        """Whether the broker answers calls: after a start and after a failover, nodes first restore
+        the states that clients have seen."""
         ...
 
     @property
@@ -96,22 +98,24 @@ class Broker(Protocol):
 
     @property
     def lag(self) -> int:
-        """Events in its feeds that were not read yet, as far as known, for metrics."""
+        """The number of events in its feeds that were not read yet, as far as known, for
+        metrics."""
         ...
 
     @property
     def unreadable(self) -> int:
-        """How many reads found a key that is not a record of the gateway, for metrics."""
+        """The number of reads that returned something else than a record of the gateway, for
+        metrics."""
         ...
 
     async def publish(self, job: str, update: Update, *, publisher: str = "") -> PublishResult:
-        """Apply one update. `job` is a valid job id, or `!` and one for a job of a node.
+        """Apply one update. `job` is a job id; a job of a node has `!` before it.
 
         `publisher` is the sender (a token's subject, or an address): a broker that is full
         drops jobs of the sender that uses the most memory.
 
-        An update that may not begin a job (`model.reducer.may_begin`), of an unknown one, has the
-        reason `unknown` and the position `UNSEEN`.
+        If the job is unknown and the update may not create it (`model.reducer.may_begin`), the
+        result has the reason `unknown` and the position `UNSEEN`.
 
         Raises:
             RecordUnreadable: The stored record is not one that the gateway may change.
@@ -121,64 +125,65 @@ class Broker(Protocol):
     async def publish_many(
         self, updates: Sequence[tuple[str, Update]], *, publisher: str = ""
     ) -> list[PublishResult | GatewayError]:
-        """Apply several updates, those of one job in this order. Each can fail separately.
+        """Apply several updates; the updates of one job are applied in this order. Each can fail
+        separately.
 
         Cancellation: some may have been applied.
         """
         ...
 
     def partition(self, jobs: Sequence[str]) -> list[list[str]]:
-        """The jobs in parts that become unavailable independently."""
+        """Returns the jobs, divided into parts that become unavailable independently."""
         ...
 
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
-        """The newest event of each job; unknown jobs are left out."""
+        """Returns the newest event of each job; unknown jobs are left out."""
         ...
 
     async def positions(self, jobs: Sequence[str]) -> dict[str, Position]:
-        """The position of each job, at lower cost than `read`; unknown jobs are left out.
+        """Returns the position of each job, at lower cost than `read`; unknown jobs are left out.
 
-        A job to which `read` would give another position (after a rollback of the server) has
+        A job for which `read` would return another position (after a rollback of the server) has
         epoch 0 here.
         """
         ...
 
     async def history(self, job: str, *, after: Position) -> list[Event]:
-        """The stored events that are newer than `after`, oldest first, without holes.
+        """Returns the stored events that are newer than `after`, oldest first, without gaps.
 
-        They may begin later than `after.seq + 1` if earlier ones are no longer stored.
+        The first of them may be later than `after.seq + 1` if earlier ones are no longer stored.
         """
         ...
 
     async def recent(
-        self, jobs: Jobs, *, status: Status | None = None, limit: int, after: str | None
+        self, jobs: JobFilter, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
-        """Jobs by time of their last update, newest first; without those of nodes (`!…`).
+        """Returns at most `limit` jobs by time of their last update, newest first, without the
+        jobs of nodes (`!…`).
 
-        At most `limit`. A page may be shorter, or empty, although more follow: it ends after
-        `limits.list_scan` jobs were checked or `limits.list_bytes` were found. Few pages are made
-        at a time, so that many lists delay only other lists.
+        A page may be shorter, or empty, although more jobs follow: it ends after `limits.list_scan`
+        jobs were checked, or when it has `limits.list_bytes`. Few pages are made at the same time,
+        so that many lists delay only other lists.
 
-        Raises `InvalidInput` (field `after`) if that is not the `next` of a page.
+        Raises `InvalidInput` (field `after`) if that is not the `next_cursor` of a page.
         """
         ...
 
     async def running_children(self, group: str) -> list[str]:
-        """The running children of a group, also if the group was not declared yet."""
+        """Returns the running children of a group, even if the group was not declared yet."""
         ...
 
     async def expire_leases(self) -> int:
-        """Apply the leases that have expired; returns how many. Many nodes may call it."""
+        """Expire the leases whose time is over; returns their number. Many nodes may call it."""
         ...
 
     def feed(
         self, *, observed: Callable[[], Iterable[Event]] = ...
     ) -> AbstractAsyncContextManager[ReceiveChannel[Sequence[Event]]]:
-        """All events from now on, in batches.
+        """Delivers all events that are published after the context was entered, in batches.
 
-        It has everything that is published after the context was entered. `observed` returns the
-        newest events that this node has shown. A broker whose server was rolled back restores
-        them before it answers anything else, and before the feed goes on. It is called between
-        two batches.
+        `observed` returns the newest events that clients of this node have seen. A broker whose
+        server was rolled back restores them before it answers any call, and before the feed
+        continues. `observed` is called between two batches.
         """
         ...

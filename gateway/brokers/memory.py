@@ -27,7 +27,7 @@ from ..model.leases import next_deadline
 from ..model.limits import DEFAULT_LIMITS, Limits
 from ..model.reducer import expire_lease, may_begin, reduce
 from ..model.state import UNSEEN, Event, Position, Record, Status, Update
-from .base import Jobs, Page, PublishResult
+from .base import JobFilter, Page, PublishResult
 from .listing import Listing
 from .memory_feed import MemoryFeed
 from .shares import Share, Shares
@@ -96,7 +96,7 @@ class MemoryBroker:
         return None
 
     @property
-    def settled(self) -> bool:
+    def ready(self) -> bool:
         return True
 
     @property
@@ -174,7 +174,7 @@ class MemoryBroker:
         return [event for event in known.events if event.position > after] if known else []
 
     async def recent(
-        self, jobs: Jobs, *, status: Status | None = None, limit: int, after: str | None
+        self, jobs: JobFilter, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
         cursor = inf if after is None else _parse_cursor(after)
         async with self._lister:  # one list at a time; other tasks run in between
@@ -187,7 +187,7 @@ class MemoryBroker:
                     job in jobs and job[0] != "!" and status in (None, known.record.state.status)
                 )
                 if start - index > self._limits.list_scan or (wanted and listing.full):
-                    return Page(listing.events, next=str(number + 1))
+                    return Page(listing.events, next_cursor=str(number + 1))
                 if wanted:
                     listing.add(known.events[-1])
             return Page(listing.events, None)

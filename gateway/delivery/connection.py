@@ -139,7 +139,7 @@ async def write_frames(outbox: Outbox, sink: Sink, *, limits: Limits, counters: 
     try:
         while await outbox.write_until_blocked(writer):  # while this waits, the fan-out may write
             await writer.finish()  # now it may not
-        await sink.close((outbox.close_code or close_codes.NORMAL).because(outbox.close_detail))
+        await sink.close((outbox.close_code or close_codes.NORMAL).with_detail(outbox.close_detail))
     except TransportClosed:
         outbox.end(close_codes.NORMAL)
         sink.abort()

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 import trio
 
 from ..model.limits import Limits
-from ..observability.counters import TIMED, Counters
+from ..observability.counters import SAMPLE_EVERY, Counters
 from ..protocol.messages import Message
 from .topic import AnySubscription
 from .transport import Sink
@@ -58,7 +58,7 @@ class FrameWriter:
         written. Raises `TransportClosed` if the client is gone.
         """
         counters = self._counters
-        if counters.timing and pending:
+        if counters.sample_next_write and pending:
             counters.queue_waits.observe(trio.current_time() - pending_since)
         if len(pending) == 1 and not replies:  # by far the most frequent case
             [subscription] = pending
@@ -104,16 +104,16 @@ class FrameWriter:
             counters.sent_bytes += message.size
             counters.events_conflated += message.skipped
         counters.writes += 1
-        if counters.timing:
+        if counters.sample_next_write:
             self._time(messages[-1])
-        elif counters.writes % TIMED == 0:
-            counters.timing = True
+        elif counters.writes % SAMPLE_EVERY == 0:
+            counters.sample_next_write = True
         return done
 
     def _time(self, message: Message) -> None:
         """Observe the delay of the message's event, unless it was reported before the client
         connected."""
-        self._counters.timing = False
+        self._counters.sample_next_write = False
         reported_at = message.event.state.reported_at if message.event else None
         if reported_at is not None and reported_at > self._connected_at:
             self._counters.delivery_delays.observe(max(0.0, time.time() - reported_at))

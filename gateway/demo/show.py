@@ -93,7 +93,7 @@ async def _serve(
 
     gateway: Gateway = await nursery.start(serve)
     with trio.move_on_after(READY_WITHIN):  # other nodes may restore states first
-        while gateway.node.not_ready is not None:  # noqa: ASYNC110 - once, at the start
+        while gateway.node.not_ready_reason is not None:  # noqa: ASYNC110 - once, at the start
             await trio.sleep(0.05)
     return gateway, scope
 

@@ -246,7 +246,7 @@ class _Api:
                     503, "Too many lists are being requested.", {"retry-after": "1"}
                 )
         return as_json(
-            {"jobs": [_document(event) for event in page.events], "next": page.next},
+            {"jobs": [_document(event) for event in page.events], "next": page.next_cursor},
             headers={"cache-control": "no-cache"},
         )
 
@@ -322,9 +322,9 @@ class _Api:
         return as_json({"status": "ok", "node": self._node.name, **refused})
 
     async def readiness(self, request: Request) -> Response:
-        reason = self._node.not_ready
+        reason = self._node.not_ready_reason
         if reason is not None:
-            return problem(503, f"This node is {reason}.")
+            return problem(503, f"This node is not ready: {reason}.")
         free = self._node.statistics().hub.free
         # A full node still serves its clients, and new ones that watch the same jobs.
         status = "ready" if free else "full"

@@ -57,8 +57,10 @@ def _state(node: Node) -> Iterator[Metric]:
     statistics = node.statistics()
     hub, sets = statistics.hub, statistics.sets
     probe = node.probe
-    yield _gauge("ready", "1 if this node is ready for new clients.", node.not_ready is None)
-    yield _gauge("stale", "1 if clients of this node may see outdated states.", bool(node.stale))
+    yield _gauge("ready", "1 if this node is ready for new clients.", node.not_ready_reason is None)
+    yield _gauge(
+        "stale", "1 if clients of this node may see outdated states.", node.stale_reason is not None
+    )
     yield _gauge("connections", "Open client connections.", statistics.connections)
     yield _gauge("subscriptions", "Subscriptions of clients to jobs.", hub.subscriptions)
     yield _gauge(

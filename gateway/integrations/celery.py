@@ -41,7 +41,8 @@ itself has the option.
 
 With `accepts=["cancel"]` a request to cancel a job revokes its task. A pool of processes (or
 greenlets) terminates it; in a pool of threads `track`, `advance` and `check` of its job raise
-`Cancelled`. A queued task is revoked when a worker begins it.
+`Cancelled`. A queued task is revoked when a worker begins it, those of a cancelled group before
+that (see `celery_revoke`).
 
 `start_group` calls a group, chord or chain as one group of jobs (see `celery_groups`). Celery sends
 no event for tasks that will not run any more: those after a failed task of a chain, and the body of
@@ -59,11 +60,10 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, wraps
 from inspect import getattr_static
-from time import sleep
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -77,6 +77,7 @@ from ..worker import process
 from ..worker.publisher import Token
 from ..worker.requests import Cancelled, JobRequest
 from .celery_groups import HEADER, chain_of, child_of, group_of, start_group, unpublished
+from .celery_revoke import Revocations, request_revocation
 from .tasks import TaskJobs, current_job, named, run_of
 
 __all__ = ["current_job", "named", "report_tasks", "start_group"]
@@ -84,8 +85,6 @@ __all__ = ["current_job", "named", "report_tasks", "start_group"]
 _log = logging.getLogger("gateway.worker")
 MAX_GROUPED = 10_000
 """Tasks whose group a worker's main process remembers: far more than it works on."""
-FIRST_ANSWER, LAST_ANSWER = 1.0, 60.0
-"""Seconds to wait for a worker's answer before a task is revoked again: doubled each time."""
 KEYS = {"done": "current", "total": "total", "message": "message"}
 """The keys of `update_state` for the fields of the job."""
 
@@ -125,7 +124,7 @@ def report_tasks(
         (signals.task_postrun, tasks.ended),
         (signals.task_failure, tasks.failed),
         (signals.task_revoked, tasks.revoked),
-        (signals.worker_init, tasks.watch_revocations),
+        (signals.worker_init, tasks.starts),
         (signals.worker_process_shutdown, _flush),
     ):
         # Not weak, because there is no other reference. Celery logs exceptions of receivers.
@@ -141,6 +140,10 @@ class _Tasks:
         self._app = app
         self._jobs = jobs
         self._meta = dict(meta)
+        self._revocations = Revocations(
+            lambda task: task.app is app and jobs.accepts_cancel(task.run),
+            lambda request: self._cancelled(request.task, request, None),
+        )
         self._replaced: set[str] = set()
         self._failures: dict[str, str] = {}
         self._grouped: dict[str, tuple[str, list[Any]]] = {}
@@ -170,13 +173,15 @@ class _Tasks:
             self._grouped[request.id] = group, chain_of(request)
             if len(self._grouped) > MAX_GROUPED:
                 del self._grouped[next(iter(self._grouped))]
+            self._revocations.received(request)
 
     def begins(self, task: Any, args: Any, kwargs: Any, **_: Any) -> None:
         request = task.request
         if task.app is self._app:
             again = bool((request.delivery_info or {}).get("redelivered"))
             run = run_of(request.id, request.retries, again=again)
-            name = self._name(task, request.id, args, kwargs, group=group_of(request))
+            group = group_of(request)
+            name = self._name(task, request.id, args, kwargs, group=group)
             in_threads = current_process().name == "MainProcess"
             self._jobs.begin(
                 request.id,
@@ -184,28 +189,28 @@ class _Tasks:
                 run,
                 function=task.run,
                 on_request=partial(
-                    self._on_request, request.id, request.hostname, terminate=not in_threads
+                    self._on_request,
+                    request.id,
+                    request.hostname,
+                    group=group,
+                    began=monotonic(),
+                    terminate=not in_threads,
                 ),
                 interrupt=in_threads,
             )
 
-    def _on_request(
-        self, task_id: str, worker: str, received: JobRequest, *, terminate: bool
-    ) -> None:
+    def _on_request(self, task_id: str, worker: str, received: JobRequest, **more: Any) -> None:
         """Handle a request to a task that runs here. Called in the thread that sends reports, which
         must not wait for Celery's broker."""
         if received.verb == "cancel":
-            revoke = partial(
-                self._app.control.revoke,
-                task_id,
-                destination=[worker],
-                terminate=terminate,
-                reply=True,
+            request_revocation(
+                self._app,
+                worker,
+                lambda: self._jobs.running(task_id) is not None,
+                task_id=task_id,
+                request=received.id,
+                **more,
             )
-            arguments = revoke, lambda: self._jobs.running(task_id) is not None
-            threading.Thread(
-                target=until_answered, args=arguments, daemon=True, name="gateway-revoke"
-            ).start()
 
     def ended(self, task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
         running = self._jobs.running(task_id)
@@ -248,27 +253,12 @@ class _Tasks:
             # Without the number of the try, which is not always known here; no other try follows.
             self._jobs.ended_elsewhere(name, "failed", error=_why(exception))
 
+    def starts(self, **_: Any) -> None:
+        self._revocations.install()
+
     def revoked(self, sender: Any, request: Any, expired: bool, **_: Any) -> None:
         if sender.app is self._app:
             self._cancelled(sender, request, "expired" if expired else None)
-
-    def watch_revocations(self, **_: Any) -> None:
-        """Report a revoked task immediately. Celery's own signal comes only when it would start."""
-        from celery.worker import control, state
-
-        panel: dict[str, Any] = control.Panel.data
-        revoke = panel["revoke"]
-
-        @wraps(revoke)
-        def revoke_and_report(consumer: Any, task_id: Any, *args: Any, **kwargs: Any) -> Any:
-            answer = revoke(consumer, task_id, *args, **kwargs)
-            for one in [task_id] if isinstance(task_id, str) else task_id or []:
-                request = state.requests.get(one)
-                if request is not None and request not in state.active_requests:
-                    self._cancelled(request.task, request, None)
-            return answer
-
-        panel["revoke"] = revoke_and_report
 
     def read_states(self) -> None:
         """Let `update_state` of all tasks of the app update their jobs."""
@@ -353,27 +343,6 @@ class _Tasks:
     ) -> str | None:
         template = getattr(task, "job", "")
         return child_of(group, self._jobs.name(task.run, task_id, args, kwargs, template=template))
-
-
-def until_answered(
-    command: Callable[..., list[Any] | None],
-    needed: Callable[[], bool],
-    *,
-    sleep: Callable[[float], object] = sleep,
-) -> None:
-    """Send a command of Celery, `command(timeout=seconds)`, until a worker answers it or it is no
-    longer `needed`. Celery's broker drops commands while a worker is not connected, such as one
-    that has just started."""
-    wait = FIRST_ANSWER
-    while needed():
-        try:
-            if command(timeout=wait):
-                return
-            _log.warning("a Celery worker has not answered a command within %g s", wait)
-        except Exception as error:  # noqa: BLE001 - of whichever broker the app has
-            _log.warning("cannot send a command to a Celery worker: %r", error)
-            sleep(wait)
-        wait = min(2 * wait, LAST_ANSWER)
 
 
 def _failure_test(task: Any) -> Any:

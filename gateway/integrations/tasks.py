@@ -218,6 +218,11 @@ class TaskJobs:
             )
             return job_id(task_id)
 
+    def accepts_cancel(self, function: Callable[..., Any] | None) -> bool:
+        """Whether the job of a task with this function accepts a request to cancel it."""
+        own = getattr(function, "__gateway_options__", {})
+        return "cancel" in (own.get("accepts") or self._accepts)
+
     def queued(self, name: str | None, run: str) -> None:
         """Report that the task waits for a worker, or for its next try."""
         if name is not None:

@@ -16,12 +16,12 @@ __all__ = ["Connections"]
 log = logging.getLogger("gateway.node")
 
 MAX_BATCHES = 20
-"""Into how many batches connections are divided at most."""
-BATCH = 100
-"""Connections that another node accepts at once without a noticeable delay."""
+"""Maximum number of batches in which connections are closed."""
+MIN_BATCH = 100
+"""The number of connections that another node accepts at once without a noticeable delay."""
 RECONNECT_WITHIN = 2.0
-"""Seconds within which a client that leaves is connected to another node: a TLS handshake from a
-phone, and a second one if the load balancer still routed the first to this node."""
+"""Seconds within which a client has reconnected to another node: a TLS handshake from a phone, and
+a second one if the load balancer still routed the first to this node."""
 
 
 class Connections:
@@ -41,11 +41,11 @@ class Connections:
         return f"<{len(self)} clients{', draining' if self.draining.is_set() else ''}>"
 
     def add(self, outbox: Outbox) -> None:
-        """A connection has opened."""
+        """Add the outbox of a new connection."""
         self._outboxes[outbox] = None
 
     def remove(self, outbox: Outbox) -> None:
-        """A connection has closed."""
+        """Remove the outbox of a closed connection."""
         del self._outboxes[outbox]
         if self.draining.is_set() and not self._outboxes:
             self._all_closed.set()
@@ -60,7 +60,7 @@ class Connections:
 
         If `other_nodes` serve the same jobs, clients are asked to reconnect and are served until
         they have. Otherwise, and if they stay, their connections are closed. Returns when all are
-        closed or the time is up; the caller cancels what is left then.
+        closed or the time is over; the caller then cancels the remaining connections.
         """
         self.draining.set()
         if not self._outboxes:
@@ -74,10 +74,10 @@ class Connections:
             await self._all_closed.wait()
 
     async def _announce_and_wait(self, limits: Limits) -> None:
-        """Tell clients to reconnect at random moments of a time window, which grows with their
-        number; then close the remaining connections, whose clients reconnect within the window."""
+        """Ask clients to reconnect at random times within a window, whose length depends on their
+        number. Then close the remaining connections; their clients reconnect within the window."""
         drain = limits.shutdown_timeout
-        window = round(drain / 2 * min(1.0, len(self) / (BATCH * MAX_BATCHES)), 3)
+        window = round(drain / 2 * min(1.0, len(self) / (MIN_BATCH * MAX_BATCHES)), 3)
         self._announce_goaway((0.0, window))
         with trio.move_on_after(window + min(RECONNECT_WITHIN, drain / 4)):
             await self._all_closed.wait()
@@ -88,7 +88,7 @@ class Connections:
         """Close connections in batches: no other node has the jobs that the clients watch."""
         draining = list(self._outboxes)
         self._announce_goaway(limits.reconnect_window)
-        batch = max(BATCH, -(-len(draining) // MAX_BATCHES))
+        batch = max(MIN_BATCH, -(-len(draining) // MAX_BATCHES))
         for start in range(0, len(draining), batch):
             if start:
                 await trio.sleep(limits.shutdown_timeout / 2 / MAX_BATCHES)

@@ -1,12 +1,12 @@
 """One gateway process: the hub, the tasks that feed it, and the connections it serves.
 
     follow       reads the broker's feed into the hub; the only reader of the feed
-    reconcile    reads from the broker what the feed does not bring
+    reconcile    reads states and events from the broker that the feed does not have
     scanner      reads the broker's list of jobs for the sets that clients watch
     probe        publishes an event of the node's own and waits for it
-    timer wheel  reopens the outboxes of clients that asked for a max_hz
-    fan-out      writes to the connections that have something due
-    freshness    tells clients when their data may be stale, and when no longer
+    timer wheel  resumes progress to clients that have limited their rate (`max_hz`)
+    fan-out      writes to the connections that have messages to send
+    staleness    sends clients whether their data may be stale
 
 All run in one nursery: if one of them fails, the node fails with its error. While the broker is
 unavailable they keep trying.
@@ -28,7 +28,7 @@ from attrs import frozen
 
 from ..auth.authenticator import Authenticator
 from ..auth.permissions import Permissions
-from ..brokers.base import Broker
+from ..brokers.base import BROKER_RETRY_PAUSE, Broker
 from ..delivery.connection import serve_connection
 from ..delivery.fan_out import FanOut
 from ..delivery.hub import Delivery, Hub, HubStatistics
@@ -54,10 +54,8 @@ __all__ = ["Node", "NodeStatistics"]
 
 log = logging.getLogger("gateway.node")
 
-RETRY_BROKER_AFTER = 1.0
-"""Seconds between two attempts to reach the broker at the start."""
-REFRESH_INTERVAL = 1.0
-"""Seconds between two checks of whether the node's data are fresh."""
+STALENESS_INTERVAL = 1.0
+"""Seconds between two checks whether the node's data are stale."""
 HAS_OPENTELEMETRY = find_spec("opentelemetry") is not None
 """Whether spans of deliveries can be recorded."""
 
@@ -109,14 +107,16 @@ class Node:
         self._following = False
         self._shutting_down = False
         self._waiting_for_broker: str | None = None
-        """Why the broker could not be reached at the start; None once it was."""
-        self._stale: str | None = None
+        """Why the broker cannot be reached at the start; None after it was reached."""
+        self._announced_stale_reason: str | None = None
+        """The `stale_reason` of the last announcement to clients."""
 
     def __repr__(self) -> str:
-        return f"<Node {self.name} {self.not_ready or 'ready'}, {len(self.connections)} clients>"
+        state = self.not_ready_reason or "ready"
+        return f"<Node {self.name} {state}, {len(self.connections)} clients>"
 
     @property
-    def not_ready(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why load balancers should send no new clients here; None if the node is ready."""
         if self.connections.draining.is_set():
             return "draining"
@@ -126,17 +126,17 @@ class Node:
             return f"waiting for its broker ({self._waiting_for_broker})"
         if not self._following:
             return "not running"
-        if self.stale is None and not self.broker.settled:
-            return "waiting until all nodes have restored what they have shown"
-        return self.stale
+        if self.stale_reason is None and not self.broker.ready:
+            return "waiting until all nodes have restored the states that clients have seen"
+        return self.stale_reason
 
     @property
-    def stale(self) -> str | None:
+    def stale_reason(self) -> str | None:
         """Why the node's data may be out of date; None if they are fresh."""
         reason = self._waiting_for_broker or self.broker.unavailable_reason
         if reason:
-            return f"cut off from its broker ({reason})"
-        return "behind its feed" if self.probe.overdue else None
+            return f"its broker is unavailable ({reason})"
+        return "its feed delivers events too late" if self.probe.overdue else None
 
     def statistics(self) -> NodeStatistics:
         return NodeStatistics(len(self.connections), self.hub.statistics(), self.sets.statistics())
@@ -151,7 +151,7 @@ class Node:
         wait_for_broker: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Follow the broker until cancelled. Counts as started when no event can be missed.
+        """Follow the broker until cancelled. It counts as started when it can miss no event.
 
         Args:
             wait_for_broker: If the broker cannot be reached, count as started, be not ready, and
@@ -166,7 +166,7 @@ class Node:
             nursery.start_soon(self.fan_out.run)
             nursery.start_soon(self._reconciler.run)
             nursery.start_soon(self._set_scanner.run)
-            nursery.start_soon(self._announce_freshness)
+            nursery.start_soon(self._announce_staleness)
             feed = await self._open_feed(stack, task_status, wait=wait_for_broker)
             self._following = True
             try:
@@ -187,9 +187,9 @@ class Node:
                             self._trace(traced, began=began)
                     else:  # FEED_RESET
                         self.counters.feed_resets += 1
-                        self._reconciler.lost()
+                        self._reconciler.compare_all_soon()
                         self.sets.scan_all()
-                        self.probe.restart()
+                        self.probe.reset_after_outage()
                 await trio.lowlevel.checkpoint()  # if the feed failed, its error is raised here
                 raise RuntimeError("the broker's feed has ended")
             finally:
@@ -211,7 +211,7 @@ class Node:
                 if self._waiting_for_broker != str(error):
                     self._waiting_for_broker = str(error)
                     log.warning("not ready, waiting for the broker: %s", error)
-            await trio.sleep(RETRY_BROKER_AFTER)
+            await trio.sleep(BROKER_RETRY_PAUSE)
 
     async def serve(
         self,
@@ -233,17 +233,17 @@ class Node:
                 each (None: it has nothing yet).
             sets: The sets that it watches from the start.
             mode: The mode of these subscriptions.
-            permissions: Those granted by its request. None: it has to show a token if the node
-                requires tokens.
-            max_hz: How often per second it is sent progress at most.
+            permissions: The permissions that its request grants. None: it must send a token if the
+                node requires tokens.
+            max_hz: Maximum writes of progress per second.
             transport: The transport's name, for metrics.
-            address: The client's address, whose jobs are counted.
+            address: The client's address, in whose quota its jobs count.
         """
         refused = self._refusal()
         if refused is not None:
             return await self.refuse(sink, refused)
-        if self._stale is None:
-            self._update_freshness()  # so that the welcome of a new client has the current value
+        if self._announced_stale_reason is None:
+            self._update_staleness()  # so that the welcome of a new client has the current value
         outbox = Outbox(self.limits, fan_out=self.fan_out, timer_wheel=self.timer_wheel)
         began = trio.current_time()
         self.counters.connections_opened[transport] += 1
@@ -288,7 +288,7 @@ class Node:
                 log.info("connection closed", extra=extra)
 
     async def refuse(self, sink: Sink, close_code: CloseCode) -> CloseCode:
-        """Tell a client why it is not served. Returns `close_code`."""
+        """Close a connection that is not served, with the reason. Returns `close_code`."""
         self.counters.connections_refused[close_code.code] += 1
         extra = {"code": close_code.code, "reason": close_code.reason}
         log.info("connection refused", extra=extra)
@@ -315,7 +315,7 @@ class Node:
             ping_interval=limits.ping_interval,
             limits={"jobs": limits.max_jobs_per_connection, "message": limits.max_frame},
             retry=limits.reconnect_window,
-            **({"stale": True} if self._stale else {}),
+            **({"stale": True} if self._announced_stale_reason else {}),
         )
 
     def _token_expired(self) -> Message:
@@ -323,7 +323,7 @@ class Node:
         return encode(
             "error",
             code="token_expired",
-            message=f"say hello with a new token within {grace:g} s",
+            message=f"send `hello` with a new token within {grace:g} s",
         )
 
     def _trace(self, deliveries: Sequence[Delivery], *, began: int) -> None:
@@ -341,18 +341,19 @@ class Node:
             [max(0.0, now - at) for at in reported_at if at is not None]
         )
 
-    async def _announce_freshness(self) -> None:
-        """Tell clients and the log once when the node's data become stale, or fresh again."""
+    async def _announce_staleness(self) -> None:
+        """Send clients a message, and log it, when the node's data become stale, and when they no
+        longer are."""
         while True:
-            await trio.sleep(REFRESH_INTERVAL)
-            self._update_freshness()
+            await trio.sleep(STALENESS_INTERVAL)
+            self._update_staleness()
 
-    def _update_freshness(self) -> None:
-        before, self._stale = self._stale, self.stale
-        if (before is None) == (self._stale is None):
+    def _update_staleness(self) -> None:
+        previous, self._announced_stale_reason = self._announced_stale_reason, self.stale_reason
+        if (previous is None) == (self._announced_stale_reason is None):
             return
-        if self._stale is None:
+        if self._announced_stale_reason is None:
             log.info("data is no longer stale: the feed has caught up")
         else:
-            log.warning("data may be stale: this node is %s", self._stale)
-        self.connections.announce(encode("feed", stale=self._stale is not None))
+            log.warning("data may be stale: %s", self._announced_stale_reason)
+        self.connections.announce(encode("feed", stale=self._announced_stale_reason is not None))

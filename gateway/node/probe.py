@@ -1,11 +1,10 @@
 """The probe: an event that a node publishes, and waits for in the same way as a client would.
 
-It is published to the broker and returns through the feed and the hub. While it does, the node's
-data are up to date. If it is overdue, some part of the way is broken or slow, even if the parts
-report themselves.
+The event goes to the broker and returns through the feed and the hub. While probes return in time,
+the node's data are up to date. If a probe is overdue, some part of this path is broken or slow,
+even if no part reports an error.
 
-The name of its job (`!probe:…`) is not allowed for workers. The job is in no list and has no
-lease.
+Workers cannot use the name of its job (`!probe:…`). The job is in no list and has no lease.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = ["Probe"]
 
 log = logging.getLogger("gateway.node")
 
-RETRY_AFTER = 0.5
+RETRY_PAUSE = 0.5
 """Seconds until the next probe after the broker refused one, so that readiness recovers soon after
 the broker does."""
 
@@ -46,7 +45,7 @@ class Probe:
         self._sent_at = inf
         """When the oldest pending probe was sent, on Trio's clock."""
         self.round_trip: float | None = None
-        """Seconds that the last probe took; None before the first has returned."""
+        """Seconds that the last probe took; None before the first one has returned."""
 
     def __repr__(self) -> str:
         return f"<Probe {self.job} {'overdue' if self.overdue else 'in time'}>"
@@ -61,17 +60,18 @@ class Probe:
         """Whether a probe has been pending for too long."""
         return self.pending_for > self._limits.probe_timeout
 
-    def restart(self) -> None:
-        """Restart after an outage of the feed: pending probes count anew, and one is sent now."""
+    def reset_after_outage(self) -> None:
+        """Measure pending probes from now on, and send one now, because the feed was
+        interrupted."""
         if self._sent_at < inf:
             self._sent_at = trio.current_time()
         self._send_now.set()
 
     async def run(self) -> None:
-        """Send a probe every `limits.probe_interval` seconds, and after each restart. Never
-        returns.
+        """Send a probe every `limits.probe_interval` seconds, and after each call of
+        `reset_after_outage`. Never returns.
 
-        After one that could not be sent, the next follows soon.
+        After a probe that could not be sent, the next follows soon.
         """
         self._hub.subscribe(self.job, self)
         while True:
@@ -85,12 +85,13 @@ class Probe:
                     await self._broker.publish(self.job, update)
             except BrokerUnavailable as error:
                 log.debug("cannot publish the probe: %s", error)
-                pause = min(pause, RETRY_AFTER)
+                pause = min(pause, RETRY_PAUSE)
             with trio.move_on_after(pause):
                 await self._send_now.wait()
 
     def notify(self, subscription: Subscription) -> None:
-        """The probe's job has an event: the last probe has returned, if it is that one."""
+        """Called by the hub when the probe's job has an event. If it is the last probe that was
+        sent, no probe is pending any more."""
         latest = subscription.topic.latest
         if latest is None or not isinstance(latest.state.data, Raw):
             return

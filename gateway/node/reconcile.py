@@ -1,4 +1,4 @@
-"""Keeps a hub consistent with its broker, beyond what the feed brings.
+"""Keeps a hub consistent with its broker, by reads in addition to the feed.
 
     load     reads the snapshots of jobs that clients have begun to watch
     refill   reads the history of jobs of which clients want every event
@@ -18,7 +18,7 @@ from random import Random
 
 import trio
 
-from ..brokers.base import Broker
+from ..brokers.base import BROKER_RETRY_PAUSE, Broker
 from ..delivery.hub import Hub
 from ..delivery.repairs import Repairs
 from ..delivery.set_registry import SetRegistry
@@ -33,10 +33,8 @@ log = logging.getLogger("gateway.node")
 
 LOAD_BATCH = 500
 """Jobs per read from the broker: one short round trip."""
-REFILLS_AT_ONCE = 8
-"""Histories that are read at the same time: half of the calls that a Redis broker allows."""
-RETRY_EVERY = 1.0
-"""Seconds between attempts while the broker is unavailable."""
+CONCURRENT_REFILLS = 8
+"""Histories that are read concurrently: half of the calls that a Redis broker allows."""
 
 
 class Reconciler:
@@ -59,17 +57,17 @@ class Reconciler:
         self._counters = counters
         self._limits = limits
         self._random = random
-        self._lost = trio.Event()
+        self._compare_all = trio.Event()
 
-    def lost(self) -> None:
-        """The feed reports that events may be missing: compare all topics soon."""
-        self._lost.set()
+    def compare_all_soon(self) -> None:
+        """Compare all topics with the broker soon, because the feed may have lost events."""
+        self._compare_all.set()
 
     async def run(self) -> None:
         """Run until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load)
-            for _ in range(REFILLS_AT_ONCE):
+            for _ in range(CONCURRENT_REFILLS):
                 nursery.start_soon(self._refill)
             nursery.start_soon(self._check)
             nursery.start_soon(self._expire)
@@ -83,12 +81,12 @@ class Reconciler:
 
     async def _load_part(self, requested: dict[str, Position]) -> None:
         try:
-            found = await self._broker.read(list(requested))
-            self._repairs.apply_loads(requested, found)
-            self._sets.deliver(found.values())
+            events = await self._broker.read(list(requested))
+            self._repairs.apply_loads(requested, events)
+            self._sets.deliver(events.values())
         except BrokerUnavailable as error:
             log.debug("cannot read the states of %d jobs, trying again: %s", len(requested), error)
-            await trio.sleep(RETRY_EVERY)
+            await trio.sleep(BROKER_RETRY_PAUSE)
             self._repairs.retry_loads(requested)
 
     async def _refill(self) -> None:
@@ -103,30 +101,30 @@ class Reconciler:
                 self._repairs.apply_history(topic, events)
 
     async def _check(self) -> None:
-        """Compare the topics with the broker: at a random time, but soon after a loss."""
+        """Compare the topics with the broker at random intervals, and soon after a loss."""
         while True:
             pause = self._limits().compare_interval * self._random.uniform(0.8, 1.2)
             with trio.move_on_after(pause):
-                await self._lost.wait()
-            lost, self._lost = self._lost.is_set(), trio.Event()
+                await self._compare_all.wait()
+            after_loss, self._compare_all = self._compare_all.is_set(), trio.Event()
             jobs = list(self._hub.topics)
             for start in range(0, len(jobs), LOAD_BATCH):
                 topics = self._repairs.positions(jobs[start : start + LOAD_BATCH])
                 async with trio.open_nursery() as nursery:
                     for part in self._broker.partition(list(topics)):
-                        some = {job: topics[job] for job in part}
-                        nursery.start_soon(partial(self._compare, some, lost=lost))
+                        positions = {job: topics[job] for job in part}
+                        nursery.start_soon(partial(self._compare, positions, after_loss=after_loss))
 
-    async def _compare(self, topics: dict[str, Position], *, lost: bool) -> None:
+    async def _compare(self, topics: dict[str, Position], *, after_loss: bool) -> None:
         try:
             self._repairs.apply_comparison(topics, await self._broker.positions(list(topics)))
         except BrokerUnavailable as error:
             log.debug(
                 "cannot compare %d jobs with the broker, trying again: %s", len(topics), error
             )
-            await trio.sleep(RETRY_EVERY)
-            if lost:
-                self._lost.set()
+            await trio.sleep(BROKER_RETRY_PAUSE)
+            if after_loss:
+                self._compare_all.set()
 
     async def _expire(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from random import Random
 
 import trio
 
-from ..brokers.base import Broker
+from ..brokers.base import BROKER_RETRY_PAUSE, Broker
 from ..delivery.hub import Hub
 from ..delivery.set_registry import SetRegistry, SetScan
 from ..model.errors import BrokerUnavailable
@@ -27,8 +27,6 @@ PAGE_SIZE = 1_000
 """Jobs per page of the list, at most."""
 TIME_SHARE = 0.05
 """The part of the time that the regular scans of all sets may use."""
-RETRY_EVERY = 1.0
-"""Seconds between attempts while the broker is unavailable."""
 
 
 class SetScanner:
@@ -66,11 +64,11 @@ class SetScanner:
                     "cannot list the jobs of %d sets, trying again: %s", len(scan.sets), error
                 )
                 self._sets.retry_scan(scan)
-                shortest_pause = RETRY_EVERY
+                shortest_pause = BROKER_RETRY_PAUSE
             took = trio.current_time() - began
             if everything:
                 next_time = self._next_regular_scan(took=took)
-            # So scans for new sets use at most half of the time.
+            # Scans for new sets use at most half of the time.
             await trio.sleep(max(took, shortest_pause))
 
     async def _read(self, scan: SetScan) -> None:
@@ -79,7 +77,7 @@ class SetScanner:
             page = await self._broker.recent(scan, limit=PAGE_SIZE, after=after)
             self._hub.deliver(page.events)
             scan.add(page.events)
-            after = page.next
+            after = page.next_cursor
             if after is None:
                 break
             await trio.lowlevel.checkpoint()

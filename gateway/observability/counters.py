@@ -12,14 +12,14 @@ from typing import Final
 
 from attrs import define, field
 
-__all__ = ["AGES", "TIMED", "TRANSPORTS", "Counters", "Histogram"]
+__all__ = ["AGES", "SAMPLE_EVERY", "TRANSPORTS", "Counters", "Histogram"]
 
 AGES: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bucket bounds in seconds: from imperceptible to what a person waits for."""
 
 TRANSPORTS: Final = ("websocket", "sse")
 
-TIMED: Final = 7
+SAMPLE_EVERY: Final = 7
 """One write in so many is timed: reading two clocks and updating two histograms costs 2 % of a
 write. A prime, so that it is not always the same client's."""
 
@@ -86,7 +86,7 @@ class Counters:
     sent_bytes: int = 0
     """Bytes of those objects, without framing."""
     writes: int = 0
-    timing: bool = True
+    sample_next_write: bool = True
     """Whether the next write is timed."""
     events_conflated: int = 0
     """Events not sent because a newer one replaced them (mode `latest`)."""

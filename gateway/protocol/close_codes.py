@@ -28,10 +28,10 @@ class CloseCode:
     """The close frame's text, at most 123 bytes (RFC 6455 §5.5)."""
     reconnect: bool
     """Whether the client should connect again."""
-    means: str
+    meaning: str
     """What happened, for the documentation."""
 
-    def because(self, detail: str) -> CloseCode:
+    def with_detail(self, detail: str) -> CloseCode:
         """The same code with a sentence for the client as its reason; without one, itself."""
         if not detail:
             return self
@@ -59,7 +59,10 @@ OVERLOADED = CloseCode(
     "this node has reached its limit of connections or of watched jobs",
 )
 TOO_MANY_FROM_ADDRESS = CloseCode(
-    4003, "too many from here", True, "the client's address has reached its limit of connections"
+    4003,
+    "too many connections from this address",
+    True,
+    "the client's address has reached its limit of connections",
 )
 EXPIRED = CloseCode(
     4100, "token expired", True, "the token expired; the client reconnects with a new one"

@@ -34,7 +34,7 @@ async def test_memory_is_always_available_and_of_one_node() -> None:
     broker = MemoryBroker()
     await broker.publish("a", Update(percent=1))
     assert (broker.unreadable, broker.lag, broker.unavailable_reason) == (0, 0, None)
-    assert (broker.settled, broker.shared) == (True, False)
+    assert (broker.ready, broker.shared) == (True, False)
     async with broker.feed():
         await broker.publish("a", Update(percent=2))
         assert broker.lag == 1

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
+import httpx
+
+from tests.brokers.redis.server import Server, redis_server
+
+from .conftest import address
 from .processes import GATEWAY, Running
 
 STUBBORN = """
@@ -49,3 +56,80 @@ def test_a_command_that_ignores_sigterm_is_killed(url: str) -> None:
         code, text = finish("cancel", "a:1", "--url", url, "--wait")
         assert (code, "cancelled" in text) == (0, True)
         assert running.end() == 128 + 9
+
+
+ACCEPTING = {"percent": 1, "accepts": ["cancel", "pause"], "lease": 600}
+
+
+def report(url: str, **fields: Any) -> None:
+    httpx.post(f"{url}/api/jobs/a:1", json=fields, trust_env=False).raise_for_status()
+
+
+def state_when(url: str, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """The job's state as soon as it fulfils the condition."""
+    tag = ""
+    while True:
+        answer = httpx.get(
+            f"{url}/api/jobs/a:1?wait=10", headers={"if-none-match": tag}, trust_env=False
+        )
+        if answer.status_code != 304:
+            tag = answer.headers["etag"]
+            state: dict[str, Any] = answer.json()["state"]
+            if condition(state):
+                return state
+
+
+def request_when_sent(url: str) -> str:
+    request: str = state_when(url, lambda state: "request" in state)["request"]["id"]
+    return request
+
+
+def test_a_second_cancel_that_waits_is_told_the_refusal_of_the_first(url: str) -> None:
+    report(url, **ACCEPTING)
+    assert finish("cancel", "a:1", "--url", url)[0] == 0
+    first = request_when_sent(url)
+    with Running(*GATEWAY, "cancel", "a:1", "--url", url, "--wait") as second:
+        while 'result="unchanged"} 1' not in httpx.get(f"{url}/metrics", trust_env=False).text:
+            assert second.process.poll() is None
+        report(url, ack=first, refused="it is uploading")
+        assert (second.end(), second.errors) == (1, "a:1: refused: it is uploading\n")
+
+
+def test_another_verb_is_waited_for_until_the_worker_has_received_it(url: str) -> None:
+    report(url, **ACCEPTING)
+    command = ("cancel", "a:1", "--url", url, "--verb", "pause", "--wait")
+    with Running(*GATEWAY, *command) as running:
+        report(url, ack=request_when_sent(url))
+        assert (running.end(), running.output) == (0, b"a:1: pause received\n")
+
+
+def test_the_next_attempt_ends_the_wait(url: str) -> None:
+    report(url, **ACCEPTING)
+    with Running(*GATEWAY, "cancel", "a:1", "--url", url, "--wait") as running:
+        request_when_sent(url)
+        report(url, start=True, run="next")
+        assert (running.end(), running.errors) == (1, "a:1: another attempt has begun\n")
+
+
+def test_a_silent_worker_is_named_when_the_time_is_up(url: str) -> None:
+    report(url, **ACCEPTING | {"lease": 1})
+    state_when(url, lambda state: state["health"] == "stalled")
+    code, text = finish("cancel", "a:1", "--url", url, "--wait", "--timeout", "1")
+    assert (code, text) == (1, "a:1: still running, and stalled\n")
+
+
+def test_waiting_continues_after_an_outage_of_the_gateway() -> None:
+    redis = Server(redis_server())
+    serve = (*GATEWAY, "serve", "--redis", redis.url, "--bind")
+    with Running(*serve, "127.0.0.1:0") as node:
+        url = address(node)
+        report(url, **ACCEPTING)
+        with Running(*GATEWAY, "cancel", "a:1", "--url", url, "--wait") as waiting:
+            request_when_sent(url)
+            node.process.kill()
+            node.process.wait()
+            with Running(*serve, url.removeprefix("http://")) as successor:
+                address(successor)
+                report(url, status="cancelled")
+                assert (waiting.end(), waiting.output) == (0, b"a:1: cancelled\n")
+    redis.close()

@@ -215,7 +215,7 @@ async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
         while True:
             page = await bench.broker.recent(EVERY_JOB.within(prefix), after=after, **query)
             pages.append([event.job for event in page.events])
-            after = page.next
+            after = page.next_cursor
             if after is None:
                 return pages
 
@@ -233,14 +233,14 @@ async def test_jobs_that_do_not_match_are_not_on_a_page(bench: Bench) -> None:
         await bench.tick(1)
     mine = Patterns.parse(["user:7:*", "user:9:0"])
     page = await bench.broker.recent(mine, limit=5, after=None)
-    assert page.next is not None
-    rest = await bench.broker.recent(mine, limit=5, after=page.next)
-    assert rest.next is None
+    assert page.next_cursor is not None
+    rest = await bench.broker.recent(mine, limit=5, after=page.next_cursor)
+    assert rest.next_cursor is None
     found = [event.job for event in [*page.events, *rest.events]]
     assert sorted(found) == [*(f"user:7:{number}" for number in range(5)), "user:9:0"]
     for others in (["user:8:*"], ["user:9"], []):
         page = await bench.broker.recent(Patterns.parse(others), limit=1, after=None)
-        assert (list(page.events), page.next) == ([], None)
+        assert (list(page.events), page.next_cursor) == ([], None)
 
 
 async def test_a_page_ends_after_the_scan_limit(bench: Bench) -> None:
@@ -251,10 +251,10 @@ async def test_a_page_ends_after_the_scan_limit(bench: Bench) -> None:
         await bench.tick(1)
     for query in ({"jobs": EVERY_JOB.within("x:")}, {"jobs": EVERY_JOB, "status": "failed"}):
         page = await bench.broker.recent(**query, limit=5, after=None)
-        assert (list(page.events), page.next is None) == ([], False)
+        assert (list(page.events), page.next_cursor is None) == ([], False)
         found, pages = [], 1
-        while page.next is not None:
-            page = await bench.broker.recent(**query, limit=5, after=page.next)
+        while page.next_cursor is not None:
+            page = await bench.broker.recent(**query, limit=5, after=page.next_cursor)
             found += [event.job for event in page.events]
             pages += 1
         assert sorted(found) == (["x:older"] if "status" in query else ["x:old", "x:older"])
@@ -268,7 +268,7 @@ async def test_a_page_ends_after_the_size_limit(bench: Bench) -> None:
     while True:
         page = await bench.broker.recent(EVERY_JOB, limit=50, after=after)
         lengths.append(len(page.events))
-        after = page.next
+        after = page.next_cursor
         if after is None:
             break
     assert lengths == [3, 3]  # the first that is over 20,000 bytes is the last

@@ -46,7 +46,7 @@ async def everything(broker: Broker) -> list[Event]:
     while True:
         page = await broker.recent(EVERY_JOB, limit=200, after=after)
         events += page.events
-        after = page.next
+        after = page.next_cursor
         if after is None:
             return events
 

@@ -29,7 +29,7 @@ from gateway.delivery.writer import WRITE_SIZE
 from gateway.model.constants import MAX_SET_LIMIT
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Event
-from gateway.observability.counters import TIMED
+from gateway.observability.counters import SAMPLE_EVERY
 from gateway.protocol import close_codes
 from gateway.protocol.close_codes import CloseCode
 from gateway.protocol.commands import SyncSubscriptions, WatchSet
@@ -632,7 +632,7 @@ class TestDrain:
         assert client.sink.of("goaway")[0]["code"] == 1001
         assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
         assert client.sink.close_code is close_codes.GOING_AWAY
-        assert harness.node.not_ready == "draining"
+        assert harness.node.not_ready_reason == "draining"
         assert (await harness.connect()).sink.close_code is close_codes.GOING_AWAY
 
     async def test_a_stuck_client_does_not_delay_the_drain_beyond_its_deadline(
@@ -768,5 +768,5 @@ class TestCounters:
         # while the one before was under way.
         due = {0: 0, 2: 1.25, 4: 2.5, 6: 5, 8: 6.25, 10: 8.75}
         assert counters.writes - writes == len(due)
-        timed = [at - due[at] for write, at in enumerate(due, writes) if write % TIMED == 0]
+        timed = [at - due[at] for write, at in enumerate(due, writes) if write % SAMPLE_EVERY == 0]
         assert counters.queue_waits.total - queued == sum(timed) > 0

@@ -24,7 +24,7 @@ from gateway import Limits, MemoryBroker, Node
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.key_sources import KeySources
 from gateway.auth.permissions import LEEWAY
-from gateway.brokers.base import FEED_RESET, Jobs, Page
+from gateway.brokers.base import FEED_RESET, JobFilter, Page
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.patterns import EVERY_JOB
 from gateway.model.state import Event, State, Status, Update
@@ -52,7 +52,7 @@ class UnreliableBroker(MemoryBroker):
     losing = silent = away = lost = False
 
     async def recent(
-        self, jobs: Jobs, *, status: Status | None = None, limit: int, after: str | None
+        self, jobs: JobFilter, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
         if self.away:
             await trio.lowlevel.checkpoint()

@@ -113,5 +113,5 @@ def test_the_protocol_page_has_every_close_code() -> None:
     page = (ROOT / "docs/protocol.md").read_text()
     for close_code in close_codes.CLOSE_CODES:
         comes_back = "yes" if close_code.reconnect else "no"
-        row = f"| {close_code.code} | {close_code.reason} | {comes_back} | {close_code.means} |"
+        row = f"| {close_code.code} | {close_code.reason} | {comes_back} | {close_code.meaning} |"
         assert row in page

@@ -164,7 +164,7 @@ async def test_a_cancelled_gateway_stops(limits: Limits) -> None:
                 nursery.cancel_scope.cancel()
                 with trio.CancelScope(shield=True):
                     assert (await client.receive())["type"] == "goaway"
-                    assert gateway.node.not_ready == "draining"
+                    assert gateway.node.not_ready_reason == "draining"
                     assert await client.close_code() == 1001
     assert trio.lowlevel.current_statistics().tasks_living == tasks
     assert descriptors() == files

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import Gateway, serve_gateway
 from gateway.auth.factory import open_authenticator
 from gateway.http.metrics import Metrics
-from gateway.observability.counters import TIMED, Histogram
+from gateway.observability.counters import SAMPLE_EVERY, Histogram
 from gateway.server import Internal
 from tests.auth.signing import SECRET, sign
 from tests.e2e.client import connect, frame, open_client
@@ -89,7 +89,7 @@ async def test_metrics_have_the_time_from_event_to_socket(gateway: Gateway) -> N
     async with open_client(port) as client:
         await client.receive_type("welcome")
         await client.request("subscribe", jobs=["old", "a"], mode="every")
-        for percent in range(2 * TIMED + 1):
+        for percent in range(2 * SAMPLE_EVERY + 1):
             await gateway.publish("a", percent=percent)
             await client.receive_type("progress")
     delivered = gateway.node.counters.delivery_delays

@@ -12,14 +12,12 @@ import sys
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import msgspec
 import pytest
 
 from gateway import job_id
-from gateway.integrations.celery import until_answered
 from gateway.model.state import Children, State
 from tests.brokers.redis.server import Server, redis_server
 from tests.worker.fake_gateway import DEADLINE
@@ -238,21 +236,16 @@ def test_a_request_to_cancel_a_group_cancels_running_and_queued_tasks(
     assert (end.status, end.children) == ("cancelled", Children(4, cancelled=4))
 
 
-def test_a_revocation_is_repeated_until_the_worker_answers() -> None:
-    """The broker drops commands while no worker is connected."""
-    timeouts: list[float] = []
-    slept: list[float] = []
-
-    def command(*, timeout: float) -> list[Any]:
-        timeouts.append(timeout)
-        if len(timeouts) == 2:
-            raise OSError("no broker")
-        return ["revoked"] if len(timeouts) == 4 else []
-
-    until_answered(command, lambda: True, sleep=slept.append)
-    assert (timeouts, slept) == ([1, 2, 4, 8], [2])
-    until_answered(command, lambda: False)  # the task has ended
-    assert len(timeouts) == 4
+def test_tasks_of_a_cancelled_group_that_wait_are_revoked_before_they_begin(
+    recorder: Recorder, publish: Publisher
+) -> None:
+    publish("start_group('all', group(hang.s(n) for n in range(40, 56)), accepts=['cancel'])")
+    recorder.states("all", lambda state: bool(state.children and state.children.running == 2))
+    ask(recorder, "all")
+    end = recorder.states("all")[-1]
+    assert (end.status, end.children) == ("cancelled", Children(16, cancelled=16))
+    courses = [course(recorder.states(f"all/hangs:{n}")) for n in range(40, 56)]
+    assert [(1, "queued"), (1, "cancelled")] in courses
 
 
 def test_a_task_revoked_before_it_runs_is_cancelled(

@@ -85,12 +85,12 @@ async def test_an_unavailable_broker_delays_events_and_loses_none(
 
 async def test_readiness_depends_on_the_probe_and_the_broker(autojump_clock: MockClock) -> None:
     node = Node(MemoryBroker())
-    assert node.not_ready == "not running"
+    assert node.not_ready_reason == "not running"
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         assert "ready" in repr(node)
         await node.drain()
-        assert node.not_ready == "draining"
+        assert node.not_ready_reason == "draining"
         nursery.cancel_scope.cancel()
     assert "draining" in repr(node)
 
@@ -100,9 +100,9 @@ async def test_a_node_that_has_stopped_is_not_ready(autojump_clock: MockClock) -
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         await trio.sleep(1)
-        assert node.not_ready is None
+        assert node.not_ready_reason is None
         nursery.cancel_scope.cancel()
-    assert node.not_ready == "not running"
+    assert node.not_ready_reason == "not running"
 
 
 class DeafFeed(MemoryBroker):

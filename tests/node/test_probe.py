@@ -121,7 +121,7 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
         setattr(broker, fault, True)
         before = trio.current_time()
         await trio.sleep(node.limits.probe_interval + node.limits.probe_timeout + 2)
-        assert node.not_ready == "behind its feed"
+        assert node.not_ready_reason == "its feed delivers events too late"
         assert node.probe.pending_for > node.limits.probe_timeout
         await trio.sleep(100)
         late, received = FakeSource(), Sink()
@@ -139,7 +139,7 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
     assert [frame["stale"] for frame in received.of("feed")] == [False]
     logged = [record.getMessage() for record in caplog.records]
     assert [text for text in logged if text != "connection closed"] == [
-        "data may be stale: this node is behind its feed",
+        "data may be stale: its feed delivers events too late",
         "data is no longer stale: the feed has caught up",
     ]
 
@@ -155,9 +155,9 @@ async def test_the_probe_is_sent_as_soon_as_the_feed_recovers(
         await trio.sleep(16)
         broker.deaf = True
         await trio.sleep(11)
-        assert node.not_ready == "behind its feed"
+        assert node.not_ready_reason == "its feed delivers events too late"
         broker.deaf = False
-        node.probe.restart()
+        node.probe.reset_after_outage()
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(30):
             assert "ready" in repr(node)
@@ -173,7 +173,7 @@ async def test_a_refused_probe_is_repeated_soon(
         await nursery.start(node.run)
         broker.refuses = True
         await trio.sleep(20)
-        assert node.not_ready == "behind its feed"
+        assert node.not_ready_reason == "its feed delivers events too late"
         broker.refuses = False
         await trio.sleep(0.6)
         assert "ready" in repr(node)

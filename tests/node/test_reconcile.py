@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import trio
 from trio.testing import MockClock
 
-from gateway.brokers.base import FEED_RESET
+from gateway.brokers.base import BROKER_RETRY_PAUSE, FEED_RESET
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Position, Update
-from gateway.node.reconcile import RETRY_EVERY
 
 from .brokers import LosingFeed, connected
 
@@ -47,5 +46,5 @@ async def test_a_failed_comparison_after_a_loss_is_repeated_soon(autojump_clock:
         await trio.sleep(1)
         await broker.publish("a", Update(percent=2))  # the feed loses it
         broker.feed_of.send_nowait(FEED_RESET)
-        await trio.sleep(RETRY_EVERY + 1)
+        await trio.sleep(BROKER_RETRY_PAUSE + 1)
         assert [frame["seq"] for frame in sink.of("progress")] == [1, 2]

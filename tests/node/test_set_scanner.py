@@ -7,12 +7,11 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
-from gateway.brokers.base import FEED_RESET
+from gateway.brokers.base import BROKER_RETRY_PAUSE, FEED_RESET
 from gateway.brokers.memory import MemoryBroker
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.limits import DEFAULT_LIMITS
 from gateway.model.state import Update
-from gateway.node.reconcile import RETRY_EVERY
 from gateway.node.set_scanner import TIME_SHARE
 
 from .brokers import LosingFeed, connected
@@ -85,7 +84,7 @@ async def test_a_list_that_could_not_be_read_is_read_again_soon(
     async with connected(broker) as (source, sink):
         await broker.publish("a:1", Update(percent=5))
         await source.send(type="watch_set", prefix="a:")
-        await trio.sleep(2 * RETRY_EVERY)
+        await trio.sleep(2 * BROKER_RETRY_PAUSE)
         assert [frame["jobs"] for frame in sink.of("set")] == [["a:1"]]
 
 

@@ -351,7 +351,7 @@ class Watcher:
             await send({"type": "websocket.close", "code": 1006})
 
         line.say({"type": "websocket.connect"})
-        self._comes_when_stale = host.node.stale is not None
+        self._comes_when_stale = host.node.stale_reason is not None
         host.serve(line, app, scope)
         try:
             with trio.fail_after(ANSWER_WITHIN):
@@ -454,7 +454,7 @@ class Watcher:
     """Whether its node was stale when it connected."""
 
     def _check_welcome(self) -> None:
-        if self._comes_when_stale and self.host and self.host.node.stale and not self.stale:
+        if self._comes_when_stale and self.host and self.host.node.stale_reason and not self.stale:
             raise Violated(f"fresh: {self.name} is welcomed by a stale {self.host.name} as if not")
 
     def _progress(self, line: Line | None, frame: dict[str, Any]) -> None:
@@ -486,7 +486,7 @@ class Watcher:
             headers.append((b"authorization", f"Bearer {self.token}".encode()))
         line.say({"type": "http.request", "body": b"", "more_body": False})
         self.note(f"streams from {host.name} after {self._last_id}")
-        self._comes_when_stale = host.node.stale is not None
+        self._comes_when_stale = host.node.stale_reason is not None
         host.serve(line, host.http, http_scope("GET", "/api/events", query, headers))
         try:
             while True:

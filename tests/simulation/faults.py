@@ -242,7 +242,7 @@ class Faults:
             return
         for host in self.world.hosts:
             if host.link is link and host.alive and host.since < fault.at:
-                if host.node.stale is None:
+                if host.node.stale_reason is None:
                     raise Violated(f"fresh: {host.name} is cut off and does not say so")
                 for watcher in self.world.watchers:
                     welcomed = watcher.since < trio.current_time() - 2

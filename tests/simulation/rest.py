@@ -79,8 +79,8 @@ async def _check_rest(world: World) -> None:
 async def _read(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read each job from all nodes, and the list from one. All nodes must be ready and agree."""
     for host in world.hosts:
-        if not host.alive or host.node.not_ready is not None:
-            reason = host.node.not_ready if host.alive else "not alive"
+        if not host.alive or host.node.not_ready_reason is not None:
+            reason = host.node.not_ready_reason if host.alive else "not alive"
             raise Violated(f"fresh: {host.name} is {reason} long after the last fault")
     states: dict[str, Any] = {}
     listed: dict[str, Any] = {}

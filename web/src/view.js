@@ -152,13 +152,24 @@ function bytesOf(done, total) {
   return `${parts.join(' / ')} ${byteUnit(power)}`;
 }
 
+/** Seconds after which a group without active children is said to be without updates. */
+const IDLE = 60;
+
+/**
+ * Whether nothing reports on a group: it has no lease, so its health does not say so.
+ * @param {State} state
+ */
+function isIdle({ children }) {
+  return children !== undefined && children.queued === 0 && children.running === 0;
+}
+
 /** @param {State} state @param {Look} look @param {number} now @param {number | null} percent */
 function timeOf(state, look, now, percent) {
   const { words } = currentLanguage();
   const since = now - (state.updated_at ?? now);
   switch (look) {
     case 'running':
-      return etaOf(timeLeft(state, now, percent));
+      return isIdle(state) && since >= IDLE ? fill(words.silent, { time: passed(since) }) : etaOf(timeLeft(state, now, percent));
     case 'stalled':
     case 'lost':
       return fill(words.silent, { time: passed(since) });

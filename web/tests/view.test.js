@@ -33,6 +33,15 @@ test('a right-to-left unit does not change the order of the numbers', () => {
   assert.equal(see({ ...state, unit: 'files' }).amount, '3 / 10 files');
 });
 
+test('a running group without active children says for how long it has had no update', () => {
+  const time = (/** @type {object} */ active, /** @type {number} */ ago) =>
+    see({ status: 'running', eta: 600, updated_at: NOW - ago, children: { expected: 9, queued: 0, running: 0, succeeded: 3, failed: 0, cancelled: 0, ...active } }).time;
+  assert.equal(time({}, 59), '9 min left');
+  assert.equal(time({}, 300), 'no update for 5 min');
+  assert.equal(time({ running: 1 }, 300), '5 min left');
+  assert.equal(time({ queued: 1 }, 300), '5 min left');
+});
+
 test('a group shows how many of its children have ended', () => {
   const children = { expected: 1000, queued: 0, running: 8, succeeded: 409, failed: 3, cancelled: 0 };
   const amount = (state) => see({ status: 'running', percent: 41.2, ...state }).amount;

@@ -29,7 +29,7 @@ from ...model.errors import BrokerUnavailable, GatewayError, InvalidSettings, Re
 from ...model.ids import is_job_id
 from ...model.limits import DEFAULT_LIMITS, Limits
 from ...model.state import Event, Position, Status, Update
-from ..base import Jobs, Page, PublishResult
+from ..base import JobFilter, Page, PublishResult
 from .calls import Calls
 from .codec import (
     only_event,
@@ -135,8 +135,8 @@ class RedisBroker:
         return f"Redis: {reason}" if reason else None
 
     @property
-    def settled(self) -> bool:
-        return all(calls.settled for calls in self._all_calls())
+    def ready(self) -> bool:
+        return all(calls.ready for calls in self._all_calls())
 
     @property
     def shared(self) -> bool:
@@ -237,7 +237,7 @@ class RedisBroker:
         return [event for event in events if event.position.epoch >= generation]
 
     async def recent(
-        self, jobs: Jobs, *, status: Status | None = None, limit: int, after: str | None
+        self, jobs: JobFilter, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
         with self._translated():
             return await self._lists.page(jobs, status=status, limit=limit, after=after)
@@ -313,7 +313,7 @@ class RedisBroker:
                 poller.close()
             if not self._pollers:
                 for calls in self._all_calls():
-                    calls.unfollow()
+                    calls.allow_any_server()
 
     async def _open(self, pollers: Iterable[Poller]) -> None:
         """Open all pollers concurrently, because each may wait for other nodes."""
@@ -334,7 +334,12 @@ class RedisBroker:
             raise failures[0]
 
     def _new_calls(self, shard: Shard, most: int) -> Calls:
-        return Calls(self._connector, shard, trio.CapacityLimiter(most), suspect=self._suspect)
+        return Calls(
+            self._connector,
+            shard,
+            trio.CapacityLimiter(most),
+            on_wrong_server=self._check_server_soon,
+        )
 
     def _new_poller(self, shard: Shard, registration: Registration) -> Poller:
         return Poller(
@@ -354,10 +359,10 @@ class RedisBroker:
         yield from self._calls.values()
         yield from self._lists.calls
 
-    def _suspect(self, shard: Shard) -> None:
+    def _check_server_soon(self, shard: Shard) -> None:
         for poller in self._pollers:
             if poller.shard == shard:
-                poller.suspect()
+                poller.check_server_soon()
 
     @contextmanager
     def _translated(self, *, within: float | None = None, update: bool = False) -> Iterator[None]:

@@ -1,8 +1,8 @@
-"""Calls to one shard, on connections that are kept, and only to the server that the feed uses.
+"""Calls to one shard, on idle connections that are reused, and only to the server of the feed.
 
-The poller of the feed decides which server is the right one (`settle`). After a server was
-restarted or replaced, it may lack states that clients have seen. Until the poller has repaired it,
-calls raise `WrongServer`.
+The poller of the feed decides which server may be called (`allow`). After a server was restarted or
+replaced, it may lack states that clients have seen. Until the poller has restored them, calls raise
+`WrongServer`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ __all__ = ["Calls", "WrongServer"]
 T = TypeVar("T")
 
 WRONG_GENERATION = "GENERATION"
-"""The first word of the error that a script returns if it was called for another generation."""
+"""The first word of the error that a script returns if it was called for another generation of the
+jobs."""
 
 
 class WrongServer(RedisError):
@@ -37,7 +38,7 @@ class Calls:
         connector: Makes the connections.
         shard: The shard.
         limiter: Limits the number of concurrent calls.
-        suspect: Called when the server or the generation is not the one that the feed uses.
+        on_wrong_server: Called if the server or the generation is not that of the feed.
     """
 
     def __init__(
@@ -46,20 +47,21 @@ class Calls:
         shard: Shard,
         limiter: trio.CapacityLimiter,
         *,
-        suspect: Callable[[Shard], None],
+        on_wrong_server: Callable[[Shard], None],
     ) -> None:
         self.limiter = limiter
         self._connector = connector
         self.shard = shard
-        self._suspect = suspect
+        self._on_wrong_server = on_wrong_server
         self._idle: list[Link] = []
-        self._settled: tuple[bytes, int] | None = None
-        self._followed = False
+        self._allowed: tuple[bytes, int] | None = None
+        """The server that may be called, and its generation of the jobs."""
+        self._feed_is_open = False
 
     @property
-    def settled(self) -> bool:
-        """Whether the right server is known, or no feed is open, so that any server may answer."""
-        return self._settled is not None or not self._followed
+    def ready(self) -> bool:
+        """Whether calls may be made: to the allowed server, or, if no feed is open, to any."""
+        return self._allowed is not None or not self._feed_is_open
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -67,20 +69,20 @@ class Calls:
             link.close()
         self._idle.clear()
 
-    def unsettle(self, *, unless: tuple[bytes, int]) -> None:
-        """Refuse all calls until `settle`, `unless` another feed of this process has already
-        settled on this server and generation."""
-        if self._settled != unless:
-            self._settled = None
-        self._followed = True
+    def refuse_all(self, *, unless: tuple[bytes, int]) -> None:
+        """Refuse all calls until `allow`, `unless` another feed of this process has already allowed
+        this server and generation."""
+        if self._allowed != unless:
+            self._allowed = None
+        self._feed_is_open = True
 
-    def settle(self, server: bytes, generation: int) -> None:
+    def allow(self, server: bytes, generation: int) -> None:
         """Allow calls to this server, in this generation of the jobs."""
-        self._settled = server, generation
+        self._allowed = server, generation
 
-    def unfollow(self) -> None:
+    def allow_any_server(self) -> None:
         """Allow calls to any server, because no feed is open any more."""
-        self._settled, self._followed = None, False
+        self._allowed, self._feed_is_open = None, False
 
     async def read(
         self, commands: Sequence[Command], convert: Callable[[list[Any]], T]
@@ -96,19 +98,19 @@ class Calls:
             get_generation = ("HGET", self.shard.counters, "generation")
             return await link.execute([get_generation, *commands], with_generation)
 
-        settled = self._settled
-        found: tuple[int, T] = await self._on_link(execute)
-        if settled is not None and found[0] != settled[1]:
+        allowed = self._allowed
+        result: tuple[int, T] = await self._on_link(execute)
+        if allowed is not None and result[0] != allowed[1]:
             self._raise_wrong_server()
-        return found
+        return result
 
     async def run(self, script: Script, jobs: Sequence[str], *arguments: Any) -> Any:
         """Run a script for these jobs, and return its answer."""
-        settled = self._settled
-        common = settled[1] if settled is not None else ""
+        allowed = self._allowed
+        generation = allowed[1] if allowed is not None else ""
 
         async def execute(link: Link) -> Any:
-            return await run_script(link, script, self.shard.keys(*jobs), [common, *arguments])
+            return await run_script(link, script, self.shard.keys(*jobs), [generation, *arguments])
 
         try:
             return await self._on_link(execute)
@@ -122,12 +124,12 @@ class Calls:
     ) -> list[Any]:
         """Call a script for one job after the other, in one round trip, and return the answers.
         An answer that is an error is a `ResponseError` in its place."""
-        settled = self._settled
-        common = settled[1] if settled is not None else ""
+        allowed = self._allowed
+        generation = allowed[1] if allowed is not None else ""
 
         async def execute(link: Link) -> Any:
             return await run_scripts(
-                link, script, [(self.shard.keys(job), [common, *args]) for job, args in calls]
+                link, script, [(self.shard.keys(job), [generation, *args]) for job, args in calls]
             )
 
         answers: list[Any] = await self._on_link(execute)
@@ -139,20 +141,20 @@ class Calls:
         return answers
 
     async def _on_link(self, execute: Callable[[Link], Any]) -> Any:
-        settled = self._settled
-        if self._followed and settled is None:
+        allowed = self._allowed
+        if self._feed_is_open and allowed is None:
             raise WrongServer("the feed is not being read")
         try:
             answer = await self._attempt(execute)
         except (MovedError, AskError):  # in a cluster the slot has moved to another server
             self.close()
             answer = await self._attempt(execute)
-        if settled is not None and self._settled != settled:
+        if allowed is not None and self._allowed != allowed:
             raise WrongServer("another server has taken over meanwhile")
         return answer
 
     async def _attempt(self, execute: Callable[[Link], Any]) -> Any:
-        link = await self._take()
+        link = await self._get_link()
         try:
             answer = await execute(link)
         except ResponseError:
@@ -164,7 +166,7 @@ class Calls:
         self._idle.append(link)
         return answer
 
-    async def _take(self) -> Link:
+    async def _get_link(self) -> Link:
         while self._idle:
             link = self._idle.pop()
             if link.alive and self._is_right_server(link):
@@ -177,9 +179,9 @@ class Calls:
         return link
 
     def _is_right_server(self, link: Link) -> bool:
-        return self._settled is None or link.server == self._settled[0]
+        return self._allowed is None or link.server == self._allowed[0]
 
     def _raise_wrong_server(self) -> NoReturn:
         self.close()
-        self._suspect(self.shard)
+        self._on_wrong_server(self.shard)
         raise WrongServer("another server answers than the one that the feed is read from")

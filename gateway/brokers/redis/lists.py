@@ -12,7 +12,7 @@ from attrs import define, field
 from ...model.errors import InvalidInput
 from ...model.limits import Limits
 from ...model.state import Event, Status
-from ..base import Jobs, Page
+from ..base import JobFilter, Page
 from ..listing import Listing
 from .calls import Calls
 from .keys import Shard
@@ -40,7 +40,7 @@ class Lists:
         self._turn = trio.CapacityLimiter(2)
 
     async def page(
-        self, jobs: Jobs, *, status: Status | None, limit: int, after: str | None
+        self, jobs: JobFilter, *, status: Status | None, limit: int, after: str | None
     ) -> Page:
         """See `Broker.recent`."""
         bounds = _bounds(after, len(self._shards))
@@ -63,7 +63,7 @@ class Lists:
                 listing.add(event)
             if not any(each.found or each.cut_off for each in rows):
                 return Page(listing.events, None)
-            return Page(listing.events, next="-".join(str(each.next) for each in rows))
+            return Page(listing.events, next_cursor="-".join(str(each.next) for each in rows))
 
 
 @define
@@ -98,7 +98,7 @@ class _Rows:
         """The feed number below which the next page begins."""
         return self._below if self.is_exhausted else self.bound
 
-    async def fill(self, snapshots: Snapshots, jobs: Jobs, status: Status | None) -> None:
+    async def fill(self, snapshots: Snapshots, jobs: JobFilter, status: Status | None) -> None:
         """Read until there is a job in `found`, or no more may be read."""
         while not (self.found or self.done or self.cut_off):
             count = min(self.scan_budget, SCANNED_AT_ONCE)

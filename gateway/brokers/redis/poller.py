@@ -112,7 +112,7 @@ class Poller:
         self._repaired: int | None = None
         """The generation for which this node has restored the lost states."""
         self._check_at = 0.0
-        self._suspected_at = -CHECK_REQUEST_INTERVAL
+        self._check_requested_at = -CHECK_REQUEST_INTERVAL
         self._checking = True
         """Whether a check of the server is running."""
         self._losses = 0
@@ -131,13 +131,13 @@ class Poller:
             error=self._error,
         )
 
-    def suspect(self) -> None:
-        """Check soon which server answers, because a call was answered by another one."""
+    def check_server_soon(self) -> None:
+        """Check soon which server answers, because another server has answered a call."""
         now = trio.current_time()
         if self._link is None or self._checking:
             return  # a check is running or about to start
-        if now - self._suspected_at >= CHECK_REQUEST_INTERVAL:
-            self._suspected_at = now
+        if now - self._check_requested_at >= CHECK_REQUEST_INTERVAL:
+            self._check_requested_at = now
             self._link.close()
 
     async def open(self) -> None:
@@ -255,14 +255,14 @@ class Poller:
             if self._repaired != generation:
                 if observed is None:
                     for calls in self._calls:
-                        calls.unsettle(unless=(server, generation))
+                        calls.refuse_all(unless=(server, generation))
                     observed = list(self._observed())
                 await restore(link, self.shard, observed)
                 self._repaired = generation
             elif is_open:
                 state = await self._end_of_feed(link, server, generation)
                 for calls in self._calls:
-                    calls.settle(server, generation)
+                    calls.allow(server, generation)
                 self._checking = False
                 return state
             else:

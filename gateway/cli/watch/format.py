@@ -29,6 +29,9 @@ WORDS = {
 }
 """Look → icon and word."""
 
+IDLE = 60
+"""Seconds after which a group without active children is said to be silent. It has no lease, so its
+health does not say so."""
 _CONTROL = re.compile(f"[{CONTROLS}]+")
 
 
@@ -110,7 +113,8 @@ def _text(state: State) -> str:
 
 def _time(state: State, look: str, now: float) -> str:
     since = now - state.updated_at
-    if look in ("stalled", "lost"):
+    idle = state.children is not None and not state.children.queued + state.children.running
+    if look in ("stalled", "lost") or (look == "running" and idle and since >= IDLE):
         return f"silent for {_roughly(since)}"
     if state.final and state.started_at is not None and state.finished_at is not None:
         took = duration(state.finished_at - state.started_at)

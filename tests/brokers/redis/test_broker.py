@@ -405,6 +405,6 @@ async def test_a_second_feed_does_not_affect_calls(server: Server) -> None:
             nursery.start_soon(read)
             for _ in range(3):
                 async with broker.feed():
-                    assert broker.settled
+                    assert broker.ready
             nursery.cancel_scope.cancel()
     broker.close()

@@ -30,7 +30,7 @@ class Opened:
         self.connector = ScriptedConnector(list(links))
         self.suspected: list[Shard] = []
         self.calls = Calls(
-            self.connector, SHARD, trio.CapacityLimiter(9), suspect=self.suspected.append
+            self.connector, SHARD, trio.CapacityLimiter(9), on_wrong_server=self.suspected.append
         )
 
     async def ping(self) -> tuple[int, Any]:
@@ -61,7 +61,7 @@ async def test_an_idle_connection_to_another_server_is_closed() -> None:
     other, right = ScriptedLink(pong, b"other"), ScriptedLink(pong, b"right")
     opened = Opened(other, right)
     await opened.ping()
-    opened.calls.settle(b"right", 7)
+    opened.calls.allow(b"right", 7)
     await opened.ping()
     assert (other.closed, right.closed, opened.suspected) == (True, False, [])
 
@@ -69,7 +69,7 @@ async def test_an_idle_connection_to_another_server_is_closed() -> None:
 async def test_a_new_connection_to_another_server_is_closed_and_reported() -> None:
     other = ScriptedLink(pong, b"other")
     opened = Opened(other)
-    opened.calls.settle(b"right", 7)
+    opened.calls.allow(b"right", 7)
     with pytest.raises(WrongServer):
         await opened.ping()
     assert (other.closed, opened.suspected) == (True, [SHARD])
@@ -78,7 +78,7 @@ async def test_a_new_connection_to_another_server_is_closed_and_reported() -> No
 async def test_an_answer_of_another_generation_is_discarded_and_reported() -> None:
     link = ScriptedLink(pong)
     opened = Opened(link)
-    opened.calls.settle(b"one", 6)
+    opened.calls.allow(b"one", 6)
     with pytest.raises(WrongServer):
         await opened.ping()
     assert (link.closed, opened.suspected) == (True, [SHARD])
@@ -88,7 +88,7 @@ async def test_an_answer_of_another_generation_is_discarded_and_reported() -> No
 async def test_a_script_that_was_called_for_another_generation_is_reported(many: bool) -> None:
     link = ScriptedLink(lambda command: ResponseError("GENERATION 8"))
     opened = Opened(link)
-    opened.calls.settle(b"one", 7)
+    opened.calls.allow(b"one", 7)
     calls = opened.calls
     running = calls.run_many(PUBLISH, [("a", ["x"])]) if many else calls.run(PUBLISH, ["a"], "x")
     with pytest.raises(WrongServer):
@@ -100,7 +100,7 @@ async def test_a_script_is_called_with_the_generation_that_the_feed_uses() -> No
     received: list[Command] = []
     opened = Opened(ScriptedLink(received.append))
     await opened.calls.run(PUBLISH, ["a"], "x")
-    opened.calls.settle(b"one", 7)
+    opened.calls.allow(b"one", 7)
     await opened.calls.run(PUBLISH, ["a"], "x")
     await opened.calls.run_many(PUBLISH, [("a", ["x"])])
     assert [list(command[-2:]) for command in received] == [["", "x"], [7, "x"], [7, "x"]]
@@ -109,19 +109,19 @@ async def test_a_script_is_called_with_the_generation_that_the_feed_uses() -> No
 async def test_while_the_feed_is_repaired_no_call_is_made() -> None:
     opened = Opened(ScriptedLink(pong))
     calls, settled = opened.calls, []
-    calls.unsettle(unless=(b"one", 7))
-    settled.append(calls.settled)
+    calls.refuse_all(unless=(b"one", 7))
+    settled.append(calls.ready)
     with pytest.raises(WrongServer):
         await opened.ping()
     assert opened.connections == 0
-    calls.settle(b"one", 7)
-    calls.unsettle(unless=(b"one", 7))  # another feed of the process has found the same
-    settled.append(calls.settled)
+    calls.allow(b"one", 7)
+    calls.refuse_all(unless=(b"one", 7))  # another feed of the process has found the same
+    settled.append(calls.ready)
     await opened.ping()
-    calls.unsettle(unless=(b"one", 8))
-    settled.append(calls.settled)
-    calls.unfollow()
-    settled.append(calls.settled)
+    calls.refuse_all(unless=(b"one", 8))
+    settled.append(calls.ready)
+    calls.allow_any_server()
+    settled.append(calls.ready)
     await opened.ping()
     assert settled == [False, True, False, True]
 
@@ -130,11 +130,11 @@ async def test_an_answer_is_discarded_if_the_feed_has_left_the_server_meanwhile(
     autojump_clock: MockClock,
 ) -> None:
     opened = Opened(ScriptedLink(pong, takes=2.0))
-    opened.calls.settle(b"one", 7)
+    opened.calls.allow(b"one", 7)
 
     async def leave() -> None:
         await trio.sleep(1)
-        opened.calls.unsettle(unless=(b"two", 8))
+        opened.calls.refuse_all(unless=(b"two", 8))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(leave)
@@ -149,7 +149,7 @@ async def test_an_answer_counts_if_the_first_feed_was_opened_meanwhile(
 
     async def follow() -> None:
         await trio.sleep(1)
-        opened.calls.settle(b"one", 7)
+        opened.calls.allow(b"one", 7)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow)

@@ -130,7 +130,7 @@ class Following:
         self.links = [FeedLink(redis.answer, redis=redis) for _ in range(links)]
         self.connector = ScriptedConnector(list[ScriptedLink](self.links))
         self.calls = Calls(
-            self.connector, SHARD, trio.CapacityLimiter(1), suspect=lambda shard: None
+            self.connector, SHARD, trio.CapacityLimiter(1), on_wrong_server=lambda shard: None
         )
         self.observed: list[Event] = []
         self.recorded = 0
@@ -308,14 +308,14 @@ async def test_a_server_with_the_same_generation_is_checked_soon_if_a_call_suspe
     async with following(redis, links=3) as found:
         await trio.sleep(1)
         attempts = found.connector.connected_at
-        found.poller.suspect()
+        found.poller.check_server_soon()
         await trio.sleep(0.1)
         assert len(attempts) == 2
         for _ in range(5):
-            found.poller.suspect()  # too soon after the last one
+            found.poller.check_server_soon()  # too soon after the last one
         await trio.sleep(CHECK_REQUEST_INTERVAL - 0.1)
         assert len(attempts) == 2
-        found.poller.suspect()
+        found.poller.check_server_soon()
         await trio.sleep(0.1)
         assert len(attempts) == 3
 
@@ -326,7 +326,7 @@ async def test_a_check_that_is_running_is_not_disturbed(autojump_clock: MockCloc
         redis.run_id, redis.generation = "two", 7
         redis.opens_at = trio.current_time() + 10
         await trio.sleep(CHECK_INTERVAL + BLOCK)
-        found.poller.suspect()
+        found.poller.check_server_soon()
         await trio.sleep(1)
         assert not found.links[0].closed
 
@@ -344,10 +344,10 @@ async def test_states_are_restored_once_and_calls_wait_until_all_nodes_have_done
         redis.opens_at = opens_at = trio.current_time() + 5
         redis.registered.clear()
         await trio.sleep(CHECK_INTERVAL + BLOCK)
-        assert not found.calls.settled
+        assert not found.calls.ready
         redis.add(epoch=7)
         await trio.sleep(opens_at - trio.current_time() - 0.001)
-        assert (found.calls.settled, found.batches) == (False, [])
+        assert (found.calls.ready, found.batches) == (False, [])
         await trio.sleep(POLL_INTERVAL + 0.001)
         assert redis.restored == [["g", "x", "g/s", "g/s/a"]]  # groups come first
         assert [restored for _, restored in redis.registered[:2]] == [1, 7]
@@ -395,7 +395,7 @@ async def test_a_link_is_not_closed_while_it_is_set_up(autojump_clock: MockClock
         found.links[1].takes = 0.5
         found.links[0].close()
         await trio.sleep(BACKOFF[0] + 0.1)
-        found.poller.suspect()
+        found.poller.check_server_soon()
         await trio.sleep(10)
         assert not found.links[1].closed
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli.watch.format import WORDS, describe, duration, plain
-from gateway.model.state import State
+from gateway.model.state import Children, State
 
 NOW = 1_000_000.0
 
@@ -50,6 +50,22 @@ def test_health_is_shown_only_while_the_job_runs() -> None:
     assert describe(state(health="stalled"), now=NOW + 5).word == "stalled"
     assert describe(state(health="lost"), now=NOW + 300).time == "silent for 5 min"
     assert describe(state(status="succeeded", health="lost"), now=NOW).word == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("active", "after", "time"),
+    [
+        ({}, 59, "9 min left"),
+        ({}, 300, "silent for 5 min"),
+        ({"running": 1}, 300, "5 min left"),
+        ({"queued": 1}, 300, "5 min left"),
+    ],
+)
+def test_a_group_without_active_children_is_silent(
+    active: dict[str, int], after: float, time: str
+) -> None:
+    group = state(eta=600.0, children=Children(9, succeeded=3, **active))
+    assert describe(group, now=NOW + after).time == time
 
 
 def test_the_end_is_formatted() -> None:
