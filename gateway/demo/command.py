@@ -18,9 +18,10 @@ __all__ = ["demo"]
 def demo(context: click.Context, bind: str, redis: str | None, *, once: bool) -> None:
     """Start a gateway and watch real jobs at work on your Python installation.
 
-    Worker processes hash, compress and parse it. One fails on purpose, and one is killed. It runs
-    until Ctrl-C. With --once it takes about a minute, and exits with 0 if every job ended as
-    expected. With --redis the jobs are stored there, and the workers report directly to it.
+    Worker processes hash, compress and parse it. One is a group that can be stopped, one fails on
+    purpose, and one is killed. It runs until Ctrl-C. With --once it takes about a minute, and exits
+    with 0 if every job ended as expected. With --redis the jobs are stored there, and the workers
+    report directly to it.
     """
     needs_server()
     from ..cli.logs import log_to_stderr

@@ -127,7 +127,7 @@ def _welcome(gateway: Gateway, *, once: bool) -> Panel:
         " in a browser\n\n",
         (
             "Workers hash, compress, parse and index your Python installation.\n"
-            "One fails, and one is killed in the middle, on purpose.\n",
+            "One is a group that you can stop. One fails, and one is killed, on purpose.\n",
             "dim",
         ),
         ("Each job runs once." if once else "They run until you press Ctrl-C.", "dim"),

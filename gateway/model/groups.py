@@ -25,7 +25,8 @@ An update with `children` declares a group. From then on its children decide the
       nor the first decimal place of the percentage
     changes after the group has ended         the sums change, without an event; but a new
                                               attempt of a counted child opens the group's next
-                                              attempt, with all other contributions kept
+                                              attempt, with all other contributions, and with
+                                              `accepts`, because no worker reports it again
     changes in any other way                  an event
     ends because the child was dropped        it is subtracted, unless the child had ended
 
@@ -139,6 +140,7 @@ def _reopened(state: State, *, now: float) -> State:
         status="running",
         attempt=state.attempt + 1,
         children=state.children,
+        accepts=state.accepts,
         weight=state.weight,
         lease=state.lease,
         created_at=state.created_at,

@@ -261,6 +261,24 @@ class TestTokens:
         assert [await begin(f"one/{name}", percent=1) for name in "abc"] == [True, False, False]
         assert [await begin(f"all/{name}", percent=1) for name in "abc"] == [True, True, True]
 
+    async def test_a_request_is_logged_with_the_subject_of_its_token(
+        self, host: Host, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "gateway.http")
+        await host.publish("mine:1", accepts=("cancel",))
+        for rights in ({}, {"control": ["mine:*"]}):
+            token = sign(claims(sub="anna", **rights))
+            bearer = {"authorization": f"Bearer {token}"}
+            body = {"verb": "cancel", "id": "r"}
+            path = "/api/jobs/mine:1/requests"
+            status = (await asked(host.port, "POST", path, body, **bearer))[0]
+            assert status == (202 if rights else 403)
+        (line,) = [line for line in caplog.records if line.getMessage() == "job request"]
+        logged = {name: vars(line)[name] for name in ("job", "verb", "id", "result", "subject")}
+        assert logged == {
+            "job": "mine:1", "verb": "cancel", "id": "r", "result": "applied", "subject": "anna",
+        }  # fmt: skip
+
     async def test_health_and_page_need_no_token(self, host: Host) -> None:
         for path in ("/healthz", "/readyz"):
             assert (await asked(host.port, "GET", path))[0] == 200

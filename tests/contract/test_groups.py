@@ -34,14 +34,14 @@ async def test_a_group_counts_its_children_and_ends_with_them(bench: Bench) -> N
 
 
 async def test_a_retried_child_opens_the_groups_next_attempt(bench: Bench) -> None:
-    await bench.publish("g", children=2, message="two parts")
+    await bench.publish("g", children=2, message="two parts", accepts=("cancel",))
     await bench.publish("g/a", status="succeeded")
     await bench.publish("g/b", status="failed")
     assert (await state_of(bench)).status == "failed"
     await bench.publish("g/b", start=True, percent=50)
     state = await state_of(bench)
     assert (state.attempt, state.status, state.percent) == (2, "running", 75)
-    assert (state.error, state.message) == (None, None)
+    assert (state.error, state.message, state.accepts) == (None, None, ("cancel",))
     assert state.children == Children(2, running=1, succeeded=1)
     await bench.publish("g/b", status="succeeded")
     assert (await state_of(bench)).status == "succeeded"

@@ -7,7 +7,9 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -108,6 +110,31 @@ def test_its_workers_stop_with_it(number: signal.Signals) -> None:
         assert demo.end() == 0
         assert gone(workers)
         assert "Traceback" not in demo.errors
+
+
+def test_its_group_can_be_stopped() -> None:
+    with Running(*DEMO, "--bind", "127.0.0.1:0", env=PLAIN) as demo:
+        url = address(demo)
+        group = f"{url}/api/jobs/python{sys.version_info.major}.{sys.version_info.minor}:checksums"
+        asked, status, etag = False, "", ""
+        while status != "cancelled":
+            request = urllib.request.Request(  # noqa: S310 - ours
+                f"{group}?wait=10", headers={"If-None-Match": etag}
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310 - ours
+                    etag, state = response.headers["ETag"], json.load(response)["state"]
+            except urllib.error.HTTPError as error:
+                if error.code in (304, 404):  # 404: it has not begun
+                    continue
+                raise
+            status = state["status"]
+            if state["children"]["running"] and not asked:
+                urllib.request.urlopen(f"{group}/requests", b'{"verb":"cancel"}').close()  # noqa: S310 - ours
+                asked = True
+        assert state["children"]["cancelled"] == 1
+        demo.until("checksums  cancelled")
+        assert "It should have" not in demo.output.decode()
 
 
 def test_its_workers_stop_when_it_is_killed() -> None:

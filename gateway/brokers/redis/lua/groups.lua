@@ -184,7 +184,7 @@ end
 -- Open the next attempt of an ended group, because one of its children has begun another attempt.
 local function reopened(record, sums, at)
   local blank = begun(record, record.attempt + 1, 'running', at)
-  blank.run, blank.opened_at = record.run, at
+  blank.run, blank.opened_at, blank.accepts = record.run, at, record.accepts
   local new = {}
   tally(blank, new, sums, expected_of(record.children), at)
   apply(blank, paced(blank, new, at))
