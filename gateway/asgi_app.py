@@ -66,7 +66,7 @@ class GatewayApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the lifespan (ASGI 3)."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif not self._is_running:
             await self._refuse_unusable(scope, receive, send)
         elif self._is_local_only and not _is_local(scope.get("client")):
@@ -119,7 +119,7 @@ class GatewayApp:
         if self._hypercorn_guard:
             guard_hypercorn()
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         """Run the node from startup to shutdown.
 
         If the node fails in between, the server is notified, and exits: a gateway that no longer

@@ -20,7 +20,8 @@ from .auth.authenticator import Authenticator
 from .auth.factory import open_authenticator
 from .brokers.base import Broker, PublishResult
 from .brokers.memory import MemoryBroker
-from .http.api import PARTS, create_http_app
+from .http.api import create_http_app
+from .http.parts import PARTS
 from .http.publish import direct_publishing
 from .model.errors import InvalidSettings
 from .model.ids import check_job_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 from gateway.model import constants
 from gateway.model.ids import CHARACTERS, JOB_ID, JOB_ID_RULE
 from gateway.model.limits import DEFAULT_LIMITS
-from gateway.model.statuses import FINAL, HINTS, ORDER, STATUSES
+from gateway.model.statuses import FINAL, HINTS, RANK, STATUSES
 from gateway.protocol import close_codes
 from gateway.protocol.messages import SUBPROTOCOL
 
@@ -20,7 +20,7 @@ _LUA_NUMBERS = (
     "ALMOST_100",
     "DEFAULT_RETENTION",
     "ETA_FIRST_WINDOW",
-    "ETA_SETTLED",
+    "ETA_WARM_UP",
     "ETA_WINDOW_SHARE",
     "FEED_LENGTH",
     "LOST_AFTER",
@@ -58,7 +58,7 @@ def lua() -> str:
     values |= {
         "DEFAULT_LEASE": f"'{constants.DEFAULT_LEASE}'",  # text, as records keep it
         "LASTING_VERBS": f"{{{', '.join(f'{verb} = 1' for verb in constants.LASTING_VERBS)}}}",
-        "ORDER": f"{{{', '.join(f'{status} = {rank}' for status, rank in ORDER.items())}}}",
+        "RANK": f"{{{', '.join(f'{status} = {rank}' for status, rank in RANK.items())}}}",
         "STATUSES": f"'{', '.join(STATUSES)}'",
         "HINTS": f"{{{', '.join(hints)}}}",
         "JOB_ID_SEGMENT": f"'^[{characters}]+$'",

@@ -1,11 +1,11 @@
 """Authentication and authorization: tokens, keys, permissions and origins.
 
-permissions    what one client may do                                  pure
-origins        which web pages may send requests                       pure
+permissions    the permissions of one client                           pure
+origins        decides which web pages may send requests               pure
 keys           the keys that tokens are signed with, read from text
 key_sources    where keys come from (files, URLs), and their rotation
-tokens         a token's text → permissions, and back
+tokens         reads the permissions in a token, and signs tokens
 revocations    revoked tokens, shared by all nodes
-authenticator  all of the above, as transports and the HTTP API use it
-factory        an authenticator for an operator's settings
+authenticator  the interface for transports and the HTTP API
+factory        makes an authenticator from an operator's settings
 """

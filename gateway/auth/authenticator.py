@@ -1,9 +1,9 @@
 """Authentication and authorization for transports and the HTTP API.
 
 Each connection, and each request that waits, has a `ConnectionAuth`. If the gateway requires
-tokens, it grants nothing until the client has shown one, which must happen in time. Another
-token extends it. It ends when the token expires or is revoked. One task checks all of them
-twice a second, so that none needs a task or a timer of its own.
+tokens, it grants nothing until the client has sent one, within `limits.hello_timeout`. It ends when
+the token expires or is revoked; another token extends it. One task checks all of them twice a
+second, so that none needs a separate task or timer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REFRESH_INTERVAL = 0.4
 
 
 MAX_LOGGED_ORIGINS = 100
-"""How many refused origins the log names: a client could invent any number of them."""
+"""The number of refused origins that are logged: a client could invent any number of them."""
 
 
 @define(eq=False)
@@ -45,11 +45,11 @@ class ConnectionAuth:
     authenticator: Authenticator
     permissions: Permissions
     waiting_since: float
-    """When it began to wait for its first token, on Trio's clock."""
+    """When the connection began to wait for its first token, on Trio's clock."""
     end: Callable[[Refusal, str], object]
     """Called, perhaps several times, to end the connection, with the reason and details."""
     expire: Callable[[], object] | None = None
-    """Called once when its token has expired. If None, the connection ends at once, without time
+    """Called once when the token has expired. If None, the connection ends at once, without time
     for another token."""
     expiry_announced: bool = False
     """Whether `expire` was called for the current token."""
@@ -63,11 +63,11 @@ class ConnectionAuth:
 
     @property
     def needs_token(self) -> bool:
-        """Whether the client still has to show a token."""
+        """Whether the client must still send a token."""
         return self.authenticator.keys is not None and self.permissions is NOTHING
 
     async def authenticate(self, token: str) -> Permissions:
-        """Replace its permissions by those of `token`.
+        """Replace the permissions by those of `token`.
 
         Raises `Unauthorized`; the permissions then stay as they were.
         """
@@ -128,7 +128,8 @@ class Authenticator:
         return permissions
 
     async def authenticate_header(self, authorization: str | None) -> Permissions | None:
-        """The permissions of an `Authorization` header; None if one is required and missing.
+        """Returns the permissions of an `Authorization` header; None if the header is required and
+        missing.
 
         Raises `Unauthorized`.
         """
@@ -181,10 +182,12 @@ class Authenticator:
         end: Callable[[Refusal, str], object],
         expire: Callable[[], object] | None = None,
     ) -> ConnectionAuth:
-        """The permissions of one connection. They are checked while the result is entered (`with`).
+        """Returns the permissions of one connection. They are checked while the result is entered
+        (`with`).
 
         Args:
-            permissions: Those granted by its request; None: none until it shows a token.
+            permissions: The permissions that the client's request has granted; None: the client has
+                none until it sends a token.
             end: Called to end the connection, with the reason, and perhaps details.
             expire: Called when the token has expired. Without it the connection ends then.
         """
@@ -200,7 +203,7 @@ class Authenticator:
             self._connections[auth] = None
 
     def unwatch(self, auth: ConnectionAuth) -> None:
-        """The connection has closed."""
+        """Stop checking the permissions of a closed connection."""
         self._connections.pop(auth, None)
 
     async def _check_connections(self) -> None:
@@ -242,7 +245,7 @@ class Authenticator:
         self._revocations_unavailable = False
 
     async def _apply(self, revoked: Revoked) -> None:
-        """Use the list, and write back entries that it lost before their time.
+        """Use the list, and write back entries that are missing although they have not expired.
 
         No entry is ever removed early, so a missing one means that the broker was emptied or
         rolled back. Raises `BrokerUnavailable`; the next check then tries again.

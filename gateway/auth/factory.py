@@ -24,19 +24,21 @@ def open_authenticator(
     insecure: bool = False,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Authenticator:
-    """Make an authenticator; reads the keys, blocking.
+    """Makes an authenticator. Reads the keys, which blocks.
 
     Without keys and secret every client has all permissions, and only local addresses are
-    served (see `origins`). `broker_url` is that of the Redis in which nodes share revocations.
+    served (see `origins`). `broker_url` is the URL of the Redis in which nodes share revocations.
     Raises `InvalidSettings`.
     """
     if not keys and secret is None:
         return Authenticator(origins=evolve(origins, local_only=not insecure), limits=limits)
     from .key_sources import KeySources
 
-    ring = KeySources(keys, secret=secret, audience=audience)
-    ring.load()
-    return Authenticator(ring, origins=origins, revocations=_revocations(broker_url), limits=limits)
+    key_sources = KeySources(keys, secret=secret, audience=audience)
+    key_sources.load()
+    return Authenticator(
+        key_sources, origins=origins, revocations=_revocations(broker_url), limits=limits
+    )
 
 
 def _revocations(broker_url: str | None) -> Revocations | None:

@@ -28,14 +28,14 @@ __all__ = ["KeySources"]
 
 log = logging.getLogger("gateway.auth")
 
-REFRESH_EVERY = 300.0
-"""Seconds: identity providers announce a key hours before they sign with it."""
-REFRESH_AGAIN_AFTER = 10.0
-"""Seconds between reads caused by unknown keys: any client can send such a token."""
-FETCH_WITHIN = 5.0
+REFRESH_INTERVAL = 300.0
+"""Seconds between two reads of a URL: identity providers publish a key hours before they use it."""
+MIN_REFRESH_INTERVAL = 10.0
+"""Minimum seconds between two reads for unknown keys: any client can send such a token."""
+NETWORK_TIMEOUT = 5.0
 """Seconds for each network operation."""
-READ_WITHIN = 8.0
-"""Seconds for a whole read: the client with the new key is waiting for it."""
+READ_TIMEOUT = 8.0
+"""Seconds for a whole read: the client with the new key waits for it."""
 MAX_DOCUMENT = 1024 * 1024
 """Bytes of a key file or JWK Set."""
 
@@ -55,8 +55,8 @@ class KeySources:
         self._sources = tuple(sources)
         self._secret = [] if secret is None else read_keys(secret, source="secret")
         self._audience = audience
-        self._of: dict[str, list[Key]] = {}
-        self._refreshed_at = -REFRESH_AGAIN_AFTER
+        self._keys_by_source: dict[str, list[Key]] = {}
+        self._refreshed_at = -MIN_REFRESH_INTERVAL
         self._refresh_lock = trio.Lock()
 
     def __repr__(self) -> str:
@@ -70,11 +70,11 @@ class KeySources:
         """Each source with its keys."""
         if self._secret:
             yield "secret", self._secret
-        yield from self._of.items()
+        yield from self._keys_by_source.items()
 
     def load(self) -> None:
         """Read every source, blocking, before the first use. Raises `InvalidSettings`."""
-        self._of = {source: _keys(source) for source in self._sources}
+        self._keys_by_source = {source: _read_keys(source) for source in self._sources}
         self._report_repeated_ids()
 
     def _report_repeated_ids(self) -> None:
@@ -82,7 +82,7 @@ class KeySources:
             log.warning("several keys have the same kid, trying each: %s", ", ".join(repeated))
 
     async def permissions_of(self, token: str, *, now: float) -> Permissions:
-        """What a token allows at the Unix time `now`. Raises `Unauthorized`."""
+        """Returns what a token allows at the Unix time `now`. Raises `Unauthorized`."""
         await trio.lowlevel.checkpoint()
         try:
             return read_token(token, self.keys, now=now, audience=self._audience)
@@ -99,26 +99,28 @@ class KeySources:
             sources = self._sources if sources is None else tuple(sources)
             if not sources and not self._secret:
                 raise InvalidSettings("no keys are left: restart to run without authentication")
-            self._of = {source: await _keys_in_time(source) for source in sources}
+            self._keys_by_source = {
+                source: await _read_keys_in_thread(source) for source in sources
+            }
             self._sources = sources
             self._report_repeated_ids()
 
     async def refresh(self) -> None:
-        """Read every URL again, unless that was done a moment ago. Never raises."""
+        """Read every URL again, at most once in `MIN_REFRESH_INTERVAL`. Never raises."""
         async with self._refresh_lock:
-            if trio.current_time() < self._refreshed_at + REFRESH_AGAIN_AFTER:
+            if trio.current_time() < self._refreshed_at + MIN_REFRESH_INTERVAL:
                 return
             for source in filter(_is_url, self._sources):
                 try:
-                    self._of[source] = await _keys_in_time(source)
+                    self._keys_by_source[source] = await _read_keys_in_thread(source)
                 except InvalidSettings as error:
                     log.warning("cannot read new keys, keeping the current ones: %s", error)
             self._refreshed_at = trio.current_time()
 
     async def follow(self) -> None:
-        """Read the URLs again and again until cancelled."""
+        """Read the URLs at regular intervals until cancelled."""
         while True:
-            await trio.sleep(REFRESH_EVERY)
+            await trio.sleep(REFRESH_INTERVAL)
             await self.refresh()
 
 
@@ -136,16 +138,16 @@ def _is_url(source: str) -> bool:
     return "://" in source
 
 
-async def _keys_in_time(source: str) -> list[Key]:
+async def _read_keys_in_thread(source: str) -> list[Key]:
     """The keys of a source, read in a thread. Raises `InvalidSettings`, also after a timeout."""
     try:
-        with trio.fail_after(READ_WITHIN):
-            return await trio.to_thread.run_sync(_keys, source, abandon_on_cancel=True)
+        with trio.fail_after(READ_TIMEOUT):
+            return await trio.to_thread.run_sync(_read_keys, source, abandon_on_cancel=True)
     except trio.TooSlowError:
         raise InvalidSettings(f"{source}: too slow", field="keys") from None
 
 
-def _keys(source: str) -> list[Key]:
+def _read_keys(source: str) -> list[Key]:
     """The keys of a source. Raises `InvalidSettings`."""
     return read_keys(_text(source), source=source, fetched=_is_url(source))
 
@@ -153,7 +155,7 @@ def _keys(source: str) -> list[Key]:
 def _text(source: str) -> str:
     """The text of a source. Raises `InvalidSettings`."""
     try:
-        data = _fetched(source) if _is_url(source) else _read(source)
+        data = _fetch(source) if _is_url(source) else _read(source)
         if len(data) > MAX_DOCUMENT:
             raise InvalidSettings(f"{source}: over {MAX_DOCUMENT} bytes", field="keys")
         return data.decode()
@@ -167,12 +169,12 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        shown = (
+        quoted = (
             "(not shown: a key itself is for PROGRESS_GATEWAY_SECRET)"
             if _may_be_a_key(path)
             else path
         )
-        raise InvalidSettings(f"{shown}: {error.strerror}", field="keys") from None
+        raise InvalidSettings(f"{quoted}: {error.strerror}", field="keys") from None
 
 
 def _may_be_a_key(path: str) -> bool:
@@ -181,12 +183,12 @@ def _may_be_a_key(path: str) -> bool:
     return len(path) >= MIN_SECRET and (path.endswith("=") or not looks_like_path)
 
 
-def _fetched(url: str) -> bytes:
+def _fetch(url: str) -> bytes:
     if not _may_be_fetched(url):
         raise InvalidSettings(f"{url}: keys are fetched over https:// only", field="keys")
     try:
-        with _opener.open(url, timeout=FETCH_WITHIN) as answer:
-            data: bytes = answer.read(MAX_DOCUMENT + 1)
+        with _opener.open(url, timeout=NETWORK_TIMEOUT) as response:
+            data: bytes = response.read(MAX_DOCUMENT + 1)
             return data
     except HTTPError as error:  # it holds an open connection
         with error:
@@ -196,7 +198,8 @@ def _fetched(url: str) -> bytes:
 
 
 def _may_be_fetched(url: str) -> bool:
-    """Only https or this machine: otherwise an attacker on the network could replace the keys."""
+    """Whether the URL is https, or on this machine. Otherwise an attacker on the network could
+    replace the keys."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (
         parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")

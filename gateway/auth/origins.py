@@ -1,4 +1,4 @@
-"""Which web pages may send requests to the gateway. Pure.
+"""Decides which web pages may send requests to the gateway. Pure.
 
 Browsers name the origin of a page (RFC 6454) in every WebSocket handshake and every POST, and
 the page cannot change it. Without this check any page on the web could use a visitor's browser
@@ -56,14 +56,14 @@ class Origins:
     def allow(self, origin: str | None, *, host: str, site: str | None = None) -> bool:
         """Whether to serve a request to `host` (its header) from a page of `origin`.
 
-        `origin` is None if the header is missing: then no page sent it, or the page cannot read
-        the answer. `site` is `Sec-Fetch-Site`. It is checked because a page of another site
-        could learn something from the time that an answer takes.
+        `origin` is None if the header is missing: then no page has sent the request, or the page
+        cannot read the response. `site` is `Sec-Fetch-Site`. It is checked because a page of
+        another site could learn something from the time that a response takes.
         """
         return self.refusal(origin, host=host, site=site) is None
 
     def refusal(self, origin: str | None, *, host: str, site: str | None = None) -> str | None:
-        """Why such a request is refused and what the operator can do; None if it is served."""
+        """Returns why a request is refused and what the operator can do; None if it is served."""
         if self.local_only and not self._local(host.lower()):
             return (
                 f"without keys only local addresses are served, not {host[:MAX_SHOWN]!r}: "

@@ -1,4 +1,4 @@
-"""What one client may do, and for how long. Pure."""
+"""The permissions of one client, and how long they last. Pure."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ..model.patterns import EVERY_JOB, NO_JOB, Patterns
 __all__ = ["EVERYTHING", "LEEWAY", "NOTHING", "Permissions"]
 
 LEEWAY = 30.0
-"""Seconds that the clocks of those who sign tokens and those who check them may differ."""
+"""Seconds by which the clocks of the signer of a token and of the gateway may differ."""
 
 
 @frozen(kw_only=True)
 class Permissions:
-    """What a token allows."""
+    """The permissions that a token grants."""
 
     watch: Patterns = NO_JOB
     """The jobs whose progress the client may watch. All others look unreported."""
     publish: Patterns = NO_JOB
-    """The jobs that may be reported on."""
+    """The jobs on which the client may report."""
     control: Patterns = NO_JOB
     """The jobs to which the client may send requests, such as to cancel."""
     revoke: bool = False
@@ -35,4 +35,4 @@ class Permissions:
 EVERYTHING = Permissions(watch=EVERY_JOB, publish=EVERY_JOB, control=EVERY_JOB, revoke=True)
 """The permissions of clients of a gateway without authentication."""
 NOTHING = Permissions()
-"""The permissions before a token was shown."""
+"""The permissions before the client has sent a token."""

@@ -1,9 +1,9 @@
-"""Revoked tokens that have not expired yet.
+"""The list of revoked tokens that have not expired yet.
 
 All nodes share a list of token ids. An entry stays until the token would have expired anyway, or
 for ever if the expiry is not known. Nodes check twice a second whether the list has changed, so
-a revocation takes effect within a second. One that is made while a node cannot read the list
-takes effect when it can.
+a revocation takes effect within a second. If a node cannot read the list at that time, the
+revocation takes effect there when it can.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Revocations(Protocol):
         ...
 
     async def read(self, *, known: str | None) -> Revoked | None:
-        """The list; None if its version still is `known`.
+        """Returns the list; None if its version still is `known`.
 
         It may contain tokens that have expired.
         """

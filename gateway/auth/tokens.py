@@ -1,4 +1,5 @@
-"""A token's text → permissions, and back. JSON Web Tokens (RFC 7519), checked as in RFC 8725.
+"""Reads the permissions in a token, and signs tokens. JSON Web Tokens (RFC 7519), checked as in RFC
+8725.
 
     {"watch": ["user:7:*"], "publish": [], "exp": 1767225600, "jti": "…", "sub": "user 7"}
 
@@ -27,11 +28,11 @@ from .keys import Key
 from .permissions import LEEWAY, Permissions
 from .revocations import TokenId
 
-__all__ = ["UnknownKey", "mint", "read_token"]
+__all__ = ["UnknownKey", "read_token", "sign_token"]
 
 
 class UnknownKey(Unauthorized):
-    """The token is signed with a key that is unknown here, or not yet known."""
+    """The token is signed with a key that this gateway does not have, perhaps not yet."""
 
 
 class _Claims(Struct):
@@ -62,7 +63,7 @@ _RULES = {
     "jti": "a text of 1 to 200 characters",
     "aud": "a text or a list of texts",
 }
-"""Claim → what it must be."""
+"""The requirement of each claim, for error messages."""
 
 _EARLIEST = 1e9
 """An earlier `exp`, in seconds, is a duration: 2001 was before JSON Web Tokens."""
@@ -75,9 +76,9 @@ MAX_QUOTED = 30
 def read_token(
     text: str, keys: Iterable[Key], *, now: float, audience: str | None = None
 ) -> Permissions:
-    """The permissions that a token grants at the Unix time `now`.
+    """Returns the permissions that a token grants at the Unix time `now`.
 
-    `expires_at` includes the leeway.
+    Their `expires_at` includes the leeway.
 
     Raises:
         Unauthorized: The token is not valid; `why` is "expired" if it was valid before.
@@ -118,7 +119,8 @@ def _check_times(claims: _Claims, now: float) -> None:
 
 
 def _utc(time: float) -> str:
-    """Not how long ago: a text that stays the same is logged once."""
+    """Returns the time as a text. It is absolute, because the log contains an equal text only
+    once."""
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -144,7 +146,7 @@ def _is_pattern(text: str) -> bool:
 
 
 def _signed(text: str, keys: Sequence[Key]) -> _Claims:
-    """The claims of a token, if one of the keys has signed it."""
+    """Returns the claims of a token, if one of the keys has signed it."""
     if len(text) > MAX_TOKEN:
         raise Unauthorized(f"the token is longer than {MAX_TOKEN} characters")
     try:
@@ -152,12 +154,12 @@ def _signed(text: str, keys: Sequence[Key]) -> _Claims:
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise Unauthorized(f"not a JSON Web Token: {_mistake_in(text)}") from None
     algorithm, id_ = header.get("alg"), header.get("kid")
-    fitting = [
+    candidates = [
         key
         for key in keys
         if key.algorithm == algorithm and (key.id is None or id_ is None or key.id == id_)
     ]
-    for key in fitting:
+    for key in candidates:
         try:
             payload = _jws.decode(text, key.public, algorithms=[key.algorithm])
             return _claims.decode(payload)
@@ -172,13 +174,13 @@ def _signed(text: str, keys: Sequence[Key]) -> _Claims:
         raise UnknownKey(
             f"no key here is for the token's `alg`, {str(algorithm)[:20]!r}, only for {known}"
         )
-    if not fitting:
+    if not candidates:
         raise UnknownKey(f"the token's `kid`, {str(id_)[:40]!r}, is not the id of a key here")
     raise UnknownKey("no key here matches the token's signature: is it the same secret?")
 
 
 def _malformed(error: str) -> str:
-    """What is wrong with claims that msgspec cannot decode."""
+    """Returns what is wrong with claims that msgspec cannot decode."""
     if missing := re.search(r"missing required field `(\w+)`", error):
         return f"claims have no `{missing[1]}`: it must be {_RULES[missing[1]]}"
     name = re.search(r"\$\.(\w+)", error)
@@ -207,7 +209,7 @@ def _mistake_in(text: str) -> str:
     return next(words for pattern, words in _MISTAKES if pattern.match(text)).replace("{}", text)
 
 
-def mint(
+def sign_token(
     key: Key,
     *,
     now: float,

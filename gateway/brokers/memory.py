@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from trio.abc import ReceiveChannel
 
 from ..model.errors import GatewayError, InvalidInput
-from ..model.groups import Contributions, late_request
+from ..model.groups import Contributions, inherited_request
 from ..model.leases import next_deadline
 from ..model.limits import DEFAULT_LIMITS, Limits
 from ..model.reducer import expire_lease, may_begin, reduce
@@ -38,15 +38,15 @@ EVENT_BYTES = 600
 """The memory of an event without its long texts, measured."""
 CHILD_BYTES = 250
 """The memory of a child's contribution to a group, measured."""
-SLICE = 200
+LEASES_PER_SLICE = 200
 """Jobs whose leases are checked without a checkpoint: one or two milliseconds."""
 
 
 @define(eq=False)
-class _Job:
+class _StoredJob:
     record: Record
     reported_at: float
-    """When its worker last reported, on the monotonic clock."""
+    """When the worker last reported, on the monotonic clock."""
     share: Share
     """The share of the publisher that reported it first."""
     events: deque[Event] = field(factory=deque)
@@ -54,9 +54,9 @@ class _Job:
     """The size of the events and of the children's contributions, in bytes."""
     children: int = 0
     """How many contributions are counted in `size`."""
-    touched: int = 0
-    """A serial number of its last update, over all jobs: the order of `recent`."""
-    wakes_at: float = inf
+    update_number: int = 0
+    """The serial number of its last update, over all jobs: the order of `recent`."""
+    next_deadline_at: float = inf
     """The time of its earliest entry in the heap of deadlines."""
 
 
@@ -77,15 +77,16 @@ class MemoryBroker:
         self._limits = limits
         self._clock = clock
         self._monotonic = monotonic
-        self._jobs: dict[str, _Job] = {}
-        self._recent: list[tuple[float, str]] = []  # `touched` of each job, in order
+        self._jobs: dict[str, _StoredJob] = {}
+        self._recent: list[tuple[float, str]] = []  # the `update_number` of each job, ascending
         self._shares = Shares()
-        self._touches = 0
-        self._due: list[tuple[float, str]] = []  # a heap of deadlines, about one entry per job
+        self._last_update_number = 0
+        self._deadlines: list[tuple[float, str]] = []
+        """A heap of deadlines, about one entry per job."""
         self._feeds: set[MemoryFeed] = set()
         self._contributions = Contributions()
         self._last_epoch = 0
-        self._lister = trio.CapacityLimiter(1)
+        self._list_limiter = trio.CapacityLimiter(1)
 
     def __repr__(self) -> str:
         return f"<MemoryBroker {len(self._jobs)} jobs, {len(self._feeds)} feeds>"
@@ -112,38 +113,40 @@ class MemoryBroker:
         return max((len(feed) for feed in self._feeds), default=0)
 
     async def publish(self, job: str, update: Update, *, publisher: str = "") -> PublishResult:
-        """Apply one update. First it waits for readers of the feed that are too far behind."""
+        """Apply one update, after waiting for readers of the feed that are too far behind."""
         await trio.lowlevel.checkpoint()
         for feed in list(self._feeds):
             await feed.wait_for_reader()
 
         now = self._clock()
-        known = self._jobs.get(job)
-        if known is None and not may_begin(update):
+        stored = self._jobs.get(job)
+        if stored is None and not may_begin(update):
             return PublishResult(UNSEEN, attempt=0, reason="unknown")
         result = reduce(
-            known.record if known else None,
+            stored.record if stored else None,
             update,
             now=now,
             epoch=self._next_epoch(now),
             children=self._contributions.of(job).values(),
         )
         if result.applied:
-            known = self._commit(job, result.record, update.traceparent, publisher=publisher)
-            self._touch(job, known)
+            stored = self._commit(job, result.record, update.traceparent, publisher=publisher)
+            self._mark_updated(job, stored)
             if result.restarted:
                 self._contributions.restart(job)
-            self._count_children_size(job, known)
-            self._change_groups(self._contributions.take(job, result.record, self._record, now=now))
-        elif known:
-            known.record = result.record
-        if known and result.renews:
-            self._apply_late_request(job, known, now=now)
-            known.reported_at = self._monotonic()
-            self._schedule(job, known)
+            self._count_children_size(job, stored)
+            self._change_groups(
+                self._contributions.count_job(job, result.record, self._record, now=now)
+            )
+        elif stored:
+            stored.record = result.record
+        if stored and result.renews:
+            self._apply_inherited_request(job, stored, now=now)
+            stored.reported_at = self._monotonic()
+            self._schedule(job, stored)
         if result.applied:
             self._free_memory(self._shares.of(publisher))
-        record = known.record if known else result.record
+        record = stored.record if stored else result.record
         request = record.state.request
         return PublishResult(
             record.position,
@@ -170,63 +173,65 @@ class MemoryBroker:
 
     async def history(self, job: str, *, after: Position) -> list[Event]:
         await trio.lowlevel.checkpoint()
-        known = self._jobs.get(job)
-        return [event for event in known.events if event.position > after] if known else []
+        stored = self._jobs.get(job)
+        return [event for event in stored.events if event.position > after] if stored else []
 
     async def recent(
         self, jobs: JobFilter, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
         cursor = inf if after is None else _parse_cursor(after)
-        async with self._lister:  # one list at a time; other tasks run in between
+        async with self._list_limiter:  # one list at a time; other tasks run in between
             listing = Listing(limit, self._limits.list_bytes)
             start = bisect_left(self._recent, (cursor,))
             for index in reversed(range(start)):
                 number, job = self._recent[index]
-                known = self._jobs[job]
+                stored = self._jobs[job]
                 wanted = (
-                    job in jobs and job[0] != "!" and status in (None, known.record.state.status)
+                    job in jobs and job[0] != "!" and status in (None, stored.record.state.status)
                 )
                 if start - index > self._limits.list_scan or (wanted and listing.full):
                     return Page(listing.events, next_cursor=str(number + 1))
                 if wanted:
-                    listing.add(known.events[-1])
+                    listing.add(stored.events[-1])
             return Page(listing.events, None)
 
     async def running_children(self, group: str) -> list[str]:
         await trio.lowlevel.checkpoint()
         children = self._contributions.of(group).items()
-        return [f"{group}/{name}" for name, one in children if one.status == "running"]
+        return [f"{group}/{name}" for name, child in children if child.status == "running"]
 
     async def expire_leases(self) -> int:
         """Works in slices, with checkpoints between them, and waits for readers of the feed."""
         await trio.lowlevel.checkpoint()
         now = self._monotonic()
         expired = checked = 0
-        while self._due and self._due[0][0] <= now:
-            at_entry, job = heappop(self._due)
-            known = self._jobs.get(job)
-            if known is None or known.wakes_at != at_entry:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            entry_time, job = heappop(self._deadlines)
+            stored = self._jobs.get(job)
+            if stored is None or stored.next_deadline_at != entry_time:
                 continue
-            known.wakes_at = inf
-            at, expires = self._deadline(known)
-            record = expire_lease(known.record) if expires and at <= now else None
+            stored.next_deadline_at = inf
+            at, expires = self._deadline(stored)
+            record = expire_lease(stored.record) if expires and at <= now else None
             if record is not None:
                 self._commit(job, record)
                 clock = self._clock()
                 self._change_groups(
-                    self._contributions.take(job, record, self._record, now=clock, expired=True)
+                    self._contributions.count_job(
+                        job, record, self._record, now=clock, expired=True
+                    )
                 )
                 expired += 1
-            state, sums = known.record.state, known.record.sums
+            state, sums = stored.record.state, stored.record.sums
             if sums is not None and sums.live and not state.final and at <= now:
-                known.reported_at = now  # a group is kept as long as it has active children
-                at, _ = self._deadline(known)
+                stored.reported_at = now  # a group with active children is kept
+                at, _ = self._deadline(stored)
             if at > now or expires:
-                self._schedule(job, known)
+                self._schedule(job, stored)
             else:
                 self._drop(job)
             checked += 1
-            if checked % SLICE == 0:
+            if checked % LEASES_PER_SLICE == 0:
                 for feed in list(self._feeds):
                     await feed.wait_for_reader()
                 await trio.lowlevel.checkpoint()
@@ -245,116 +250,118 @@ class MemoryBroker:
 
     def _commit(
         self, job: str, record: Record, traceparent: str | None = None, *, publisher: str = ""
-    ) -> _Job:
+    ) -> _StoredJob:
         """Write snapshot, history and feed together. Only the feed gets the `traceparent`."""
         event = Event(job, record.position, record.state)
-        known = self._jobs.get(job)
-        if known is None:
+        stored = self._jobs.get(job)
+        if stored is None:
             share = self._shares.of(publisher)
             if len(self._jobs) >= self._limits.max_jobs:
                 self._drop(next(iter(self._shares.largest(share).jobs)))
             share = self._shares.of(publisher)
-            known = self._jobs[job] = _Job(record, self._monotonic(), share)
+            stored = self._jobs[job] = _StoredJob(record, self._monotonic(), share)
             share.jobs[job] = None
-        known.record = record
-        self._resize(known, _event_size(event, known.events[-1] if known.events else None))
-        known.events.append(event)
-        if len(known.events) > 1:
-            known.share.long[job] = None
-            known.share.long.move_to_end(job)
-        if len(known.events) > self._limits.history:
-            self._shorten(known)
+        stored.record = record
+        self._resize(stored, _event_size(event, stored.events[-1] if stored.events else None))
+        stored.events.append(event)
+        if len(stored.events) > 1:
+            stored.share.with_history[job] = None
+            stored.share.with_history.move_to_end(job)
+        if len(stored.events) > self._limits.history:
+            self._shorten(stored)
         if traceparent is not None:
             event = replace(event, traceparent=traceparent)
         for feed in self._feeds:
             feed.put(event)
-        return known
+        return stored
 
     def _record(self, job: str) -> Record | None:
-        known = self._jobs.get(job)
-        return known.record if known else None
+        stored = self._jobs.get(job)
+        return stored.record if stored else None
 
     def _change_groups(self, changed: Iterable[tuple[str, Record]]) -> None:
         """Commit the groups that a child's update has changed."""
         for group, record in changed:
-            known = self._jobs[group]
-            before = known.record
+            stored = self._jobs[group]
+            before = stored.record
             if record.position == before.position:
-                known.record = record
+                stored.record = record
             else:
                 self._commit(group, record)
-                self._touch(group, known)
-                known.reported_at = self._monotonic()
-                self._schedule(group, known)
-                self._apply_late_request(group, known, now=self._clock())
-            self._count_children_size(group, known)
+                self._mark_updated(group, stored)
+                stored.reported_at = self._monotonic()
+                self._schedule(group, stored)
+                self._apply_inherited_request(group, stored, now=self._clock())
+            self._count_children_size(group, stored)
 
-    def _apply_late_request(self, job: str, known: _Job, *, now: float) -> None:
-        """Apply the request to a group above a job, if the job has not got it."""
-        late = late_request(job, known.record, self._record)
-        if late is not None:
-            result = reduce(known.record, late, now=now, epoch=0)
+    def _apply_inherited_request(self, job: str, stored: _StoredJob, *, now: float) -> None:
+        """Apply the request of a group above a job, if the job has not received it."""
+        inherited = inherited_request(job, stored.record, self._record)
+        if inherited is not None:
+            result = reduce(stored.record, inherited, now=now, epoch=0)
             if result.applied:
                 self._commit(job, result.record)
-                self._touch(job, known)
+                self._mark_updated(job, stored)
 
-    def _count_children_size(self, group: str, known: _Job) -> None:
-        if known.record.sums is not None:
+    def _count_children_size(self, group: str, stored: _StoredJob) -> None:
+        if stored.record.sums is not None:
             children = len(self._contributions.of(group))
-            self._resize(known, CHILD_BYTES * (children - known.children))
-            known.children = children
+            self._resize(stored, CHILD_BYTES * (children - stored.children))
+            stored.children = children
 
-    def _touch(self, job: str, known: _Job) -> None:
-        """Make the job the most recently updated one. Usually it is near the end of `_recent`
-        already, so few entries have to move."""
-        if known.touched:
-            del self._recent[bisect_left(self._recent, (known.touched,))]
-        known.share.jobs.move_to_end(job)
-        self._touches += 1
-        known.touched = self._touches
-        self._recent.append((known.touched, job))
+    def _mark_updated(self, job: str, stored: _StoredJob) -> None:
+        """Make the job the most recently updated one. Usually it is already near the end of
+        `_recent`, so few entries are moved."""
+        if stored.update_number:
+            del self._recent[bisect_left(self._recent, (stored.update_number,))]
+        stored.share.jobs.move_to_end(job)
+        self._last_update_number += 1
+        stored.update_number = self._last_update_number
+        self._recent.append((stored.update_number, job))
 
-    def _free_memory(self, wanting: Share) -> None:
+    def _free_memory(self, publisher_share: Share) -> None:
         """While all jobs exceed `limits.jobs_bytes`, drop histories of the publisher that uses the
         most memory, then its jobs. Jobs with the oldest last event come first."""
         while self._shares.size > self._limits.jobs_bytes and len(self._jobs) > 1:
-            share = self._shares.largest(wanting)
-            if share.long:
-                known = self._jobs[share.long.popitem(last=False)[0]]
-                while len(known.events) > 1:
-                    self._shorten(known)
+            share = self._shares.largest(publisher_share)
+            if share.with_history:
+                stored = self._jobs[share.with_history.popitem(last=False)[0]]
+                while len(stored.events) > 1:
+                    self._shorten(stored)
             else:
                 self._drop(next(iter(share.jobs)))
 
-    def _shorten(self, known: _Job) -> None:
-        oldest = known.events.popleft()
-        self._resize(known, -_event_size(oldest, known.events[0] if known.events else None))
+    def _shorten(self, stored: _StoredJob) -> None:
+        oldest = stored.events.popleft()
+        self._resize(stored, -_event_size(oldest, stored.events[0] if stored.events else None))
 
-    def _resize(self, known: _Job, change: int) -> None:
-        known.size += change
-        self._shares.resize(known.share, change)
+    def _resize(self, stored: _StoredJob, change: int) -> None:
+        stored.size += change
+        self._shares.resize(stored.share, change)
 
     def _drop(self, job: str) -> None:
-        known = self._jobs.pop(job)
-        self._shares.resize(known.share, -known.size)
-        self._shares.remove(known.share, job)
-        if known.touched:
-            del self._recent[bisect_left(self._recent, (known.touched,))]
-        self._change_groups(self._contributions.forget(job, self._record, now=self._clock()))
+        stored = self._jobs.pop(job)
+        self._shares.resize(stored.share, -stored.size)
+        self._shares.remove(stored.share, job)
+        if stored.update_number:
+            del self._recent[bisect_left(self._recent, (stored.update_number,))]
+        self._change_groups(self._contributions.drop_job(job, self._record, now=self._clock()))
 
-    def _deadline(self, known: _Job) -> tuple[float, bool]:
+    def _deadline(self, stored: _StoredJob) -> tuple[float, bool]:
         return next_deadline(
-            known.record.state, reported_at=known.reported_at, retention=self._limits.retention
+            stored.record.state, reported_at=stored.reported_at, retention=self._limits.retention
         )
 
-    def _schedule(self, job: str, known: _Job) -> None:
+    def _schedule(self, job: str, stored: _StoredJob) -> None:
         """Schedule the job's next deadline: when its lease or its retention ends."""
-        at, _ = self._deadline(known)
-        if at < known.wakes_at:
-            known.wakes_at = at
-            heappush(self._due, (at, job))
-            if len(self._due) > 2 * len(self._jobs) + 100:  # most entries are outdated
-                self._due = sorted((known.wakes_at, job) for job, known in self._jobs.items())
+        at, _ = self._deadline(stored)
+        if at < stored.next_deadline_at:
+            stored.next_deadline_at = at
+            heappush(self._deadlines, (at, job))
+            if len(self._deadlines) > 2 * len(self._jobs) + 100:  # most entries are outdated
+                self._deadlines = sorted(
+                    (stored.next_deadline_at, job) for job, stored in self._jobs.items()
+                )
 
     def _next_epoch(self, now: float) -> int:
         # Microseconds: larger than any epoch before, and small enough to be exact in JavaScript
@@ -363,13 +370,13 @@ class MemoryBroker:
         return self._last_epoch
 
 
-def _event_size(event: Event, beside: Event | None) -> int:
-    """The approximate size of an event, in bytes. Texts that it shares with the event beside it
-    are one object in memory, so they are not counted."""
+def _event_size(event: Event, neighbour: Event | None) -> int:
+    """Returns the approximate size of an event, in bytes. Texts that it shares with the
+    neighbouring event are one object in memory, so they are not counted."""
     size = EVENT_BYTES
     for name in ("message", "error", "phase", "data"):
         text = getattr(event.state, name)
-        if text and (beside is None or text is not getattr(beside.state, name)):
+        if text and (neighbour is None or text is not getattr(neighbour.state, name)):
             size += len(text) if name == "data" else getsizeof(text)
     return size
 

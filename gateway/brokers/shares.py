@@ -20,10 +20,10 @@ class Share:
 
     publisher: str
     jobs: OrderedDict[str, None] = field(factory=OrderedDict)
-    long: OrderedDict[str, None] = field(factory=OrderedDict)
+    with_history: OrderedDict[str, None] = field(factory=OrderedDict)
     """The jobs that have a history (more than one event)."""
     size: int = 0
-    """The size of all of them, in bytes."""
+    """The memory of all these jobs, in bytes."""
 
 
 class Shares:
@@ -35,7 +35,7 @@ class Shares:
         self.size = 0
 
     def of(self, publisher: str) -> Share:
-        """The publisher's share; a new one if it has none."""
+        """Returns the publisher's share; a new one if it has none."""
         share = self._shares.get(publisher)
         if share is None:
             share = self._shares[publisher] = Share(publisher)
@@ -49,19 +49,19 @@ class Shares:
     def remove(self, share: Share, job: str) -> None:
         """Remove a dropped job. The share is removed with its last job."""
         del share.jobs[job]
-        share.long.pop(job, None)
+        share.with_history.pop(job, None)
         if not share.jobs:
             del self._shares[share.publisher]
             if self._largest is share:
                 self._largest = None
 
-    def largest(self, wanting: Share) -> Share:
-        """The share that must drop jobs for a new job of `wanting`: its own if it uses more than an
-        equal part, otherwise the largest."""
-        part = self.size / len(self._shares)
-        if wanting.jobs and wanting.size >= part:
-            return wanting
-        if self._largest is None or self._largest.size < part:
+    def largest(self, publisher_share: Share) -> Share:
+        """Returns the share that must drop jobs for a new job of a publisher: the publisher's own
+        share if it uses more than an equal part, otherwise the largest."""
+        equal_part = self.size / len(self._shares)
+        if publisher_share.jobs and publisher_share.size >= equal_part:
+            return publisher_share
+        if self._largest is None or self._largest.size < equal_part:
             self._largest = max(
                 (share for share in self._shares.values() if share.jobs), key=lambda s: s.size
             )

@@ -88,7 +88,7 @@ def _flag(setting: Setting) -> Callable[[F], F]:
 
 
 def _shape(setting: Setting) -> dict[str, Any]:
-    if setting.switch:
+    if setting.is_flag:
         return {"is_flag": True, "flag_value": "yes", "type": str}
     return {"metavar": setting.metavar}
 

@@ -55,15 +55,15 @@ def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: An
     import time
 
     from ..auth.key_sources import KeySources
-    from ..auth.tokens import mint
+    from ..auth.tokens import sign_token
     from ..model.errors import InvalidInput, InvalidSettings
 
     try:
-        ring = KeySources(keys, secret=secret)
-        ring.load()
+        key_sources = KeySources(keys, secret=secret)
+        key_sources.load()
     except InvalidSettings as error:
         exit_for_setting(error)
-    key = next((key for key in ring.keys if key.private is not None), None)
+    key = next((key for key in key_sources.keys if key.private is not None), None)
     if key is None:
         give_up(
             "no key to sign with: set --keys (PROGRESS_GATEWAY_KEYS) or PROGRESS_GATEWAY_SECRET",
@@ -72,7 +72,7 @@ def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: An
     if not any(claims[name] for name in ("watch", "publish", "control", "revoke")):
         give_up("the token allows nothing: set --watch or --publish", code=WRONG)
     try:
-        click.echo(mint(key, now=time.time(), ttl=ttl, **claims))
+        click.echo(sign_token(key, now=time.time(), ttl=ttl, **claims))
     except InvalidInput as error:
         give_up(str(error), code=WRONG)
 

@@ -1,4 +1,4 @@
-"""Whether the packages of the extra `server` are installed, and what to say if they are not.
+"""Checks whether the packages of the extra `server` are installed; the text if they are not.
 
 `pyproject.toml` is the list: it is read from the metadata of the installed distribution.
 """
@@ -22,16 +22,16 @@ def server_packages() -> list[str]:
         required = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return []
-    return [found[1] for found in map(_OF_THE_EXTRA.fullmatch, required) if found]
+    return [match[1] for match in map(_OF_THE_EXTRA.fullmatch, required) if match]
 
 
 def missing_server_packages() -> list[str]:
-    """Those of them that are not installed."""
+    """The packages of the extra that are not installed."""
     return [name for name in server_packages() if not _installed(name)]
 
 
 def how_to_install(missing: list[str]) -> str:
-    """One line that says what to do."""
+    """Returns one line that says how to install the `missing` packages."""
     verb = "is" if len(missing) == 1 else "are"
     return f"{', '.join(missing)} {verb} not installed; pip install '{DISTRIBUTION}[{EXTRA}]'"
 

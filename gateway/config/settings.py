@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ..auth.origins import Origins
 from ..brokers.redis.url import MAX_SHARDS, parse_address
+from ..http.parts import PARTS
 from ..model.errors import InvalidSettings
 
 __all__ = ["SETTINGS", "Setting", "read_settings", "suspicious_variables"]
@@ -26,8 +27,6 @@ PREFIX = "PROGRESS_GATEWAY_"
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 CLIENT_IP_HEADERS = ("x-forwarded-for", "forwarded", "proxy-protocol")
-INTERNAL_PARTS = frozenset(("publish", "metrics", "page"))
-"""The parts that can be served at the internal address instead."""
 MAX_PORT = 65_535
 MAX_PROCESSES = 1_000  # more than a machine has cores
 MAX_SHUTDOWN_TIMEOUT = 3_600.0  # an hour
@@ -46,7 +45,7 @@ class Setting(NamedTuple):
     metavar: str
     secret: bool = False
     """Whether its value must never be shown."""
-    switch: bool = False
+    is_flag: bool = False
     """Whether its flag takes no value."""
 
     @property
@@ -58,12 +57,12 @@ class Setting(NamedTuple):
         return PREFIX + self.name.upper()
 
     def read(self, text: str) -> Any:
-        """The value of `text`. Raises `InvalidSettings` naming this setting."""
+        """Returns the value of `text`. Raises `InvalidSettings`, which names this setting."""
         try:
             return self.parse(text)
         except ValueError as error:
-            shown = "" if self.secret else f": {text!r}"
-            raise InvalidSettings(f"{error}{shown}", field=self.name) from None
+            quoted = "" if self.secret else f": {text!r}"
+            raise InvalidSettings(f"{error}{quoted}", field=self.name) from None
 
 
 def _address(text: str) -> str:
@@ -121,7 +120,7 @@ def _shards(text: str) -> int | None:
 
 
 def with_shards(broker_url: str | None, shards: int | None) -> str | None:
-    """The URL with the number of shards in it, where workers find it too.
+    """Returns the URL with the number of shards in it.
 
     Raises `InvalidSettings` if the URL has another number, or is not that of a Redis.
     """
@@ -130,7 +129,7 @@ def with_shards(broker_url: str | None, shards: int | None) -> str | None:
     if broker_url is None:
         raise InvalidSettings("only a Redis can have shards", field="shards")
     if "shards=" in broker_url.partition("?")[2]:
-        raise InvalidSettings("the URL of the Redis says how many there are", field="shards")
+        raise InvalidSettings("the URL of the Redis already has a number of shards", field="shards")
     return f"{broker_url}{'&' if '?' in broker_url else '?'}shards={shards}"
 
 
@@ -160,8 +159,8 @@ def _origins(text: str) -> Origins:
 
 def _internal_parts(text: str) -> frozenset[str]:
     parts = frozenset(_names(text))
-    if not parts <= INTERNAL_PARTS:
-        raise ValueError(f"must be some of {', '.join(sorted(INTERNAL_PARTS))}")
+    if not parts <= PARTS:
+        raise ValueError(f"must be some of {', '.join(sorted(PARTS))}")
     return parts
 
 
@@ -179,8 +178,8 @@ CONFIG = Setting("config", "", "A file of settings (TOML).", lambda text: text o
 BIND = Setting(
     "bind",
     "127.0.0.1:8000",
-    "Address to listen on. Port 0 is any free port, systemd the socket of the unit, fd://3 an "
-    "inherited descriptor.",
+    "Address to listen on. HOST:0 takes a free port, `systemd` uses the socket of the unit, "
+    "`fd://3` uses an inherited descriptor.",
     _address,
     "HOST:PORT",
 )
@@ -201,7 +200,7 @@ EXIT_IF_UNAVAILABLE = Setting(
     "Exit with code 3 if Redis does not answer at the start, instead of waiting for it.",
     _boolean,
     "",
-    switch=True,
+    is_flag=True,
 )
 LOG_LEVEL = Setting(
     "log_level",
@@ -229,7 +228,7 @@ SHARDS = Setting(
 PROCESSES = Setting(
     "processes",
     "1",
-    "Number of server processes, each a node that uses one core. More than one need a Redis.",
+    "Number of server processes, each a node that uses one core. Several processes need a Redis.",
     partial(_count, most=MAX_PROCESSES),
     "N",
 )
@@ -266,27 +265,28 @@ INSECURE = Setting(
     "Serve without authentication on an address that is not loopback.",
     _boolean,
     "",
-    switch=True,
+    is_flag=True,
 )
 HYPERCORN_GUARD = Setting(
     "hypercorn_guard",
     "yes",
     "Guard each connection of hypercorn, where that serves `gateway.asgi:app`: without it one "
-    "client can end the process. Turned off, any version of hypercorn is taken.",
+    "client can end the process. Without the guard, any version of hypercorn is accepted.",
     _boolean,
     "YES|NO",
 )
 TRUSTED_PROXIES = Setting(
     "trusted_proxies",
     "127.0.0.1,::1",
-    "Addresses and networks of proxies whose client address is believed.",
+    "Addresses and networks of trusted proxies: the gateway uses the client addresses that they "
+    "send.",
     _networks,
     "NETWORK,...",
 )
 CLIENT_IP_HEADER = Setting(
     "client_ip_header",
     "x-forwarded-for",
-    "How trusted proxies pass on the client address.",
+    "The header or protocol in which trusted proxies send the client address.",
     _client_ip_header,
     "|".join(CLIENT_IP_HEADERS),
 )
@@ -348,7 +348,7 @@ SETTINGS = (CONFIG, *SERVING, HYPERCORN_GUARD, LOG_LEVEL, URL, TOKEN, TOKEN_FILE
 def read_settings(
     environ: Mapping[str, str], settings: Iterable[Setting] = SETTINGS
 ) -> dict[str, Any]:
-    """The values of `settings` by name: from `environ`, or their defaults.
+    """Returns the values of `settings` by name: from `environ`, or their defaults.
 
     An empty variable counts as absent. Raises `InvalidSettings`.
     """
@@ -359,20 +359,20 @@ def read_settings(
 
 
 # Kubernetes and Docker links set variables of these names in every container if there is a
-# service called "gateway"; they are not typing errors.
+# service called "progress-gateway"; they are not typing errors.
 _SERVICE_VARIABLE = re.compile(
     r"PROGRESS_GATEWAY_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?|NAME|ENV_\w+)"
 )
 
 
 def suspicious_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
-    """`PROGRESS_GATEWAY_…` variables that have no effect, each with the setting that may be
-    meant."""
-    known = {setting.variable.removeprefix(PREFIX): setting.variable for setting in SETTINGS}
-    found: dict[str, str | None] = {}
+    """Returns the `PROGRESS_GATEWAY_…` variables that have no effect, each with the variable that
+    may be meant."""
+    by_suffix = {setting.variable.removeprefix(PREFIX): setting.variable for setting in SETTINGS}
+    suspicious: dict[str, str | None] = {}
     for name in sorted(environ):
         suffix = name.removeprefix(PREFIX)
-        if suffix != name and suffix not in known and not _SERVICE_VARIABLE.fullmatch(name):
-            meant = get_close_matches(suffix, known, n=1)
-            found[name] = known[meant[0]] if meant else None
-    return found
+        if suffix != name and suffix not in by_suffix and not _SERVICE_VARIABLE.fullmatch(name):
+            similar = get_close_matches(suffix, by_suffix, n=1)
+            suspicious[name] = by_suffix[similar[0]] if similar else None
+    return suspicious

@@ -61,16 +61,17 @@ def _text(name: str, value: object) -> str:
             return str(value)
         case list() if all(isinstance(one, str) for one in value):
             return ",".join(value)
-    raise InvalidSettings(f"{name} is no text, number or list of texts", field="config")
+    raise InvalidSettings(f"{name} must be a text, a number or a list of texts", field="config")
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    meant = get_close_matches(name, known, n=1)
-    return f"{name} is no setting" + (f"; did you mean {meant[0]}?" if meant else "")
+    similar = get_close_matches(name, known, n=1)
+    return f"{name} is not a setting" + (f"; did you mean {similar[0]}?" if similar else "")
 
 
 def limits_of(table: Mapping[str, Any], *, shutdown_timeout: float | None = None) -> Limits:
-    """The limits with those of `table` changed. Raises `InvalidSettings` naming the wrong one."""
+    """Returns the default limits, changed by those in `table`. Raises `InvalidSettings`, which
+    names the wrong one."""
     if "shutdown_timeout" in table:
         raise InvalidSettings(
             "limits.shutdown_timeout is set by the setting shutdown_timeout", field="config"

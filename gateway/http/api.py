@@ -36,6 +36,7 @@ from . import waiting
 from .control import request_control
 from .headers import MARK, GatewayHeaders
 from .history import history_after
+from .parts import PARTS
 from .publish import publish, publish_batch, read_update
 from .requests import (
     address_of,
@@ -50,7 +51,7 @@ from .responses import as_json, handlers, problem
 from .sets import read_set, sets_in
 from .static import static_files
 
-__all__ = ["MAX_PAGE", "MAX_WAIT", "PARTS", "create_http_app"]
+__all__ = ["MAX_PAGE", "MAX_WAIT", "create_http_app"]
 
 log = logging.getLogger("gateway.http")
 
@@ -58,10 +59,6 @@ MAX_WAIT = 60.0  # seconds: most proxies let a request idle that long
 MAX_PAGE = 200
 DEFAULT_PAGE = 50
 MAX_TURN = 10.0  # seconds that a list may wait for those before it: as long as a page does
-
-
-PARTS = frozenset(("publish", "metrics", "page"))
-"""The parts that may be left out at an address."""
 
 
 def create_http_app(node: Node, *, parts: Collection[str] = PARTS, inside: bool = False) -> ASGIApp:

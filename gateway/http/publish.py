@@ -22,7 +22,7 @@ from ..model.statuses import HINTS
 from ..model.traceparent import is_traceparent
 from ..node.node import Node
 from ..protocol.commands import parse_batch, parse_update
-from ..transports.exchange import BATCHES, Exchange
+from ..transports.exchange import BATCH_PATH, Exchange
 from ..transports.http1 import Direct
 from .headers import HEADERS, MARK, GatewayHeaders
 from .responses import problem_document, response_to, status_of, unavailable_detail
@@ -135,7 +135,7 @@ def direct_publishing(node: Node) -> Direct:
 
     async def direct(exchange: Exchange) -> bool:
         target = _TARGET.fullmatch(exchange.target) if exchange.method == b"POST" else None
-        in_batch = exchange.method == b"POST" and exchange.target == BATCHES
+        in_batch = exchange.method == b"POST" and exchange.target == BATCH_PATH
         if target is None and not in_batch:
             return False
         headers = _usual(exchange)

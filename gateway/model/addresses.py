@@ -13,8 +13,8 @@ parse_ip = lru_cache(maxsize=1024)(ip_address)
 
 @lru_cache(maxsize=1024)
 def network_of(address: str) -> str:
-    """The network that a client counts for: its IPv6 network (/64), which one customer gets.
-    Otherwise the address itself, also if it is a name or invalid."""
+    """Returns the network for which a client counts: its IPv6 network (/64), which one customer
+    gets; otherwise the address itself, even if it is a name or invalid."""
     try:
         parsed = parse_ip(address)
     except ValueError:

@@ -35,14 +35,14 @@ Weight = (
     Annotated[int, Meta(ge=1, le=constants.MAX_WEIGHT)]
     | Annotated[float, Meta(ge=constants.MIN_WEIGHT, le=constants.MAX_WEIGHT)]
 )
-UNITS = 1000
-"""The units of weight 1: weights have three decimal places."""
-WHOLE = 10_000
-"""The units of 100 percent: percentages have two decimal places."""
+WEIGHT_UNITS = 1000
+"""Weight 1 in thousandths: weights have three decimal places."""
+COMPLETE = 10_000
+"""100 percent in hundredths of a percent: percentages have two decimal places."""
 
 
 class Children(Struct, frozen=True, gc=False):
-    """A group's children as clients receive them: how many have which status."""
+    """The numbers of a group's children by status, as clients receive them."""
 
     expected: Expected | None = None
     """The total weight of all children, including those that have not reported yet. None: the
@@ -100,13 +100,13 @@ class Sums:
 
     @property
     def health(self) -> Health:
-        """That of the healthiest running child; ok if none is running."""
+        """The health of the healthiest running child; ok if none is running."""
         if self.stalled + self.lost < self.running or not self.running:
             return "ok"
         return "stalled" if self.stalled else "lost"
 
-    def replaced(self, old: Contribution | None, new: Contribution | None) -> Sums:
-        """The sums after a child's contribution changes from `old` to `new`."""
+    def with_change(self, old: Contribution | None, new: Contribution | None) -> Sums:
+        """Returns the sums after a child's contribution changes from `old` to `new`."""
         sums = self
         for each, sign in ((old, -1), (new, 1)):
             if each is not None:
@@ -123,10 +123,10 @@ class Sums:
 
 
 def total_of(contributions: Iterable[Contribution]) -> Sums:
-    """The sum of some contributions."""
+    """Returns the sum of the contributions."""
     sums = Sums()
     for contribution in contributions:
-        sums = sums.replaced(None, contribution)
+        sums = sums.with_change(None, contribution)
     return sums
 
 
@@ -138,15 +138,15 @@ def contribution_of(
     weight: float | None,
     health: Health = "ok",
 ) -> Contribution:
-    """The contribution of a child in this state."""
-    gained = WHOLE if status in FINAL else round((percent or 0) * 100)
-    units = UNITS if weight is None else round(weight * UNITS)
+    """Returns the contribution of a child in this state."""
+    gained = COMPLETE if status in FINAL else round((percent or 0) * 100)
+    units = WEIGHT_UNITS if weight is None else round(weight * WEIGHT_UNITS)
     return Contribution(attempt, units, gained, status, health if status == "running" else "ok")
 
 
 def groups_above(job: str) -> Iterator[tuple[str, str]]:
-    """The groups above a job, from the innermost to the outermost, each with the name of the child
-    in it. A node's own jobs (`!…`) are in no group."""
+    """Yields the groups above a job, from the innermost to the outermost, each with the name of its
+    child on this path. A node's own jobs (`!…`) are in no group."""
     child = job
     for _ in range(constants.MAX_GROUP_LEVELS):
         group, slash, name = child.rpartition("/")

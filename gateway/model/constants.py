@@ -1,7 +1,9 @@
-"""The numbers of the protocol, each with its reason. They are not settings: both ends rely on them.
+"""The numbers of the protocol, each with its reason. They are not settings, because both ends rely
+on them.
 
 This module imports nothing, so that workers can use it. The Lua scripts and the browser client get
-copies generated from it (`python -m docs.generate`). What an operator may change is in `limits`.
+copies generated from it (`python -m docs.generate`). The numbers that an operator may change are in
+`limits`.
 
 Durations are seconds and sizes are bytes unless a line says otherwise.
 """
@@ -19,7 +21,7 @@ __all__ = [
     "DEFAULT_SET_LIMIT",
     "ETA_FIRST_WINDOW",
     "ETA_GRACE",
-    "ETA_SETTLED",
+    "ETA_WARM_UP",
     "ETA_WINDOW_SHARE",
     "FEED_LENGTH",
     "LASTING_VERBS",
@@ -92,13 +94,13 @@ MIN_HZ: Final = 0.001  # updates a second that a client may request: one in a qu
 DEFAULT_HISTORY: Final = 128  # events of a job kept for exact replay
 DEFAULT_RETENTION: Final = 86_400.0  # how long a job is kept after its last update
 QUEUED_RETENTION: Final = 604_800.0  # the same for a queued job, which no worker reports yet
-PROBE_RETENTION: Final = 60.0  # the same for jobs of nodes, which nobody reads later
+PROBE_RETENTION: Final = 60.0  # the same for jobs of nodes, which are not read later
 FEED_LENGTH: Final = 100_000  # events that a Redis feed keeps: some 40 MiB, 10 s at 10,000 events/s
 
-ETA_SETTLED: Final = 2.0  # seconds of observed progress before the first estimate
+ETA_WARM_UP: Final = 2.0  # seconds of observed progress before the first estimate
 ETA_FIRST_WINDOW: Final = 10.0  # seconds over which the rate is averaged at first
 ETA_WINDOW_SHARE: Final = 0.25  # later: this share of the time observed so far
 ALMOST_DONE: Final = (
     95.0  # percent: from here on an estimate stays valid for a while after its time is up
 )
-ETA_GRACE: Final = 5.0  # how many seconds
+ETA_GRACE: Final = 5.0  # seconds that such an estimate stays valid

@@ -1,17 +1,17 @@
-"""What can go wrong, by whose fault it is.
+"""The errors of the gateway, by who can fix them.
 
     GatewayError
-    ├── InvalidInput        the sender's fault: what it sent breaks a documented rule
-    │   ├── InvalidSettings the operator's: a flag or variable is wrong
+    ├── InvalidInput        the sender: the input breaks a documented rule
+    │   ├── InvalidSettings the operator: a flag or variable is wrong
     │   ├── JobUnknown      an update that reports nothing, for an unknown job
     │   └── RecordUnreadable  the stored record is foreign data, which must not be changed
-    ├── Unauthorized        the client's fault: not authenticated, or its origin is not allowed
+    ├── Unauthorized        the client: not authenticated, or its origin is not allowed
     ├── NodeFull            this node has reached a limit; another node may have capacity
     ├── BrokerUnavailable   the broker cannot be reached; try again
     └── TransportClosed     the peer has disconnected, or has stopped reading
 
-The first carries `field`, so that every edge (WebSocket, HTTP, command line) can name what was
-wrong in its own form.
+`InvalidInput` has a `field`, so that every interface (WebSocket, HTTP, command line) can name the
+wrong field in its own form.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Refusal = Literal["unauthenticated", "expired", "revoked", "forbidden_origin"]
 
 
 class GatewayError(Exception):
-    """The root of all errors this package raises on purpose."""
+    """The base class of all errors that this package raises on purpose."""
 
 
 class InvalidInput(GatewayError, ValueError):
@@ -59,9 +59,9 @@ class InvalidSettings(InvalidInput):
 
 
 class JobUnknown(InvalidInput):
-    """A bare renewal of a job that was never reported, or that the gateway has lost.
+    """A renewal without any report, of a job that was never reported or that the gateway has lost.
 
-    Its worker has to send its full state again, because no one else has it.
+    The worker must send its full state again, because the gateway has none.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class JobUnknown(InvalidInput):
 
 
 class RecordUnreadable(InvalidInput):
-    """What the broker has at the job's key is not a record of this version of the gateway.
+    """The data at the job's key in the broker is not a record of this version of the gateway.
 
     Nothing was changed. The text names the key, for the operator of the other program.
     """

@@ -59,10 +59,10 @@ _TRY = re.compile("([^#]+)#([0-9]{1,9})(?:~[^#]*)?")
 
 
 def is_earlier_try(run: str | None, of: str | None) -> bool:
-    """Whether both runs are tries of the same thing, `NAME#NUMBER` or `NAME#NUMBER~…`, and `run`
+    """Whether both runs are tries with the same name, `NAME#NUMBER` or `NAME#NUMBER~…`, and `run`
     has the lower number."""
-    one, other = _TRY.fullmatch(run or ""), _TRY.fullmatch(of or "")
-    return bool(one and other and one[1] == other[1] and int(one[2]) < int(other[2]))
+    first, second = _TRY.fullmatch(run or ""), _TRY.fullmatch(of or "")
+    return bool(first and second and first[1] == second[1] and int(first[2]) < int(second[2]))
 
 
 def is_job_id(text: object) -> bool:
@@ -84,7 +84,7 @@ def check_job_id(job: object, *, field: str = "job") -> str:
     """Return `job` if it is a job id.
 
     Raises:
-        InvalidInput: It is none; the code is `invalid_job`.
+        InvalidInput: `job` is not a job id; the code is `invalid_job`.
     """
     if isinstance(job, str) and is_job_id(job):
         return job

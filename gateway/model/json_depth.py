@@ -13,8 +13,8 @@ _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|([\[{])|([\]}])', re.DOTALL)
 
 
 def json_depth(text: bytes) -> int:
-    """How many arrays and objects of a JSON text are inside each other: 0 for a scalar. The text
-    may be invalid; the time grows with its length."""
+    """Returns the nesting depth of the arrays and objects in a JSON text: 0 for a scalar. The text
+    may be invalid; the time is proportional to its length."""
     depth = deepest = 0
     for match in _BRACKET.finditer(text):
         if match[1]:
@@ -26,6 +26,6 @@ def json_depth(text: bytes) -> int:
 
 
 def nests_too_deep(text: bytes) -> bool:
-    """Whether it nests deeper than `data` may."""
+    """Whether a JSON text nests deeper than `data` may."""
     brackets = text.count(b"[") + text.count(b"{")
     return brackets > MAX_DATA_DEPTH and json_depth(text) > MAX_DATA_DEPTH

@@ -13,22 +13,22 @@ __all__ = ["has_lease", "lease_expires_at", "next_deadline"]
 
 
 def lease_expires_at(state: State, *, reported_at: float) -> float | None:
-    """When `expire_lease` is due if the worker has last reported at `reported_at`. None: never."""
+    """Returns the time at which the lease expires if the worker last reported at `reported_at`;
+    None if there is no lease."""
     if not has_lease(state):
         return None
     return reported_at + state.lease * (1 if state.health == "ok" else constants.LOST_AFTER)
 
 
 def has_lease(state: State) -> bool:
-    """Whether silence of the job's worker has a consequence: `expire_lease` applies."""
+    """Whether the job has a lease that can expire, so that `expire_lease` changes it."""
     return state.status == "running" and state.health != "lost" and state.children is None
 
 
 def next_deadline(state: State, *, reported_at: float, retention: float) -> tuple[float, bool]:
-    """The next deadline of a job whose worker has last reported at `reported_at`, and its kind.
-
-    True: the lease expires. False: the job is dropped. (A group is not dropped while any of its
-    children has not ended.)
+    """Returns the next deadline of a job whose worker last reported at `reported_at`, and whether
+    the lease expires then; otherwise the job is dropped then. (A group is not dropped while any of
+    its children has not ended.)
 
     A queued job has no worker yet that could report, so it is kept for longer. The retention of a
     lost job starts when it became lost.

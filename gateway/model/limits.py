@@ -18,7 +18,7 @@ MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 10 * 365 * 86_400.0  # ten years: longer than any state is kept
 MAX_COUNT: Final = 10**9
 MAX_BYTES: Final = 2**40
-MAX_LEASE_CHECK_INTERVAL: Final = 5.0  # half of MAX_STEP of lua/expire_leases.lua
+MAX_LEASE_CHECK_INTERVAL: Final = 5.0  # half of MAX_STEP in lua/expire_leases.lua
 MAX_COMPARE_INTERVAL: Final = 3_600.0  # a lost event that is shown even later is of no use
 MAX_RATE: Final = 1e6  # per second: more than one process can handle
 
@@ -172,7 +172,8 @@ class Limits:
     screen can show more."""
 
     job_replay_bytes: int = _bytes(1024 * 1024)
-    """Size of the recent events that a topic keeps for mode `every`: 1 MiB is some thousands."""
+    """Size of the recent events that a topic keeps for mode `every`: 1 MiB holds some thousand
+    events."""
     total_replay_bytes: int = _bytes(256 * 1024 * 1024)
     """Size of the recent events of all topics together, without the newest event of each. Above it,
     the topics with the oldest last event keep only that. A client that needs the other events gets
@@ -180,8 +181,7 @@ class Limits:
     history: int = _count(DEFAULT_HISTORY)
     """Events of a job that the broker keeps, for exact replay."""
     linger: float = _positive(30.0)
-    """How long a topic or set is kept after its last watcher has left: for a page reload or a
-    reconnect."""
+    """How long a topic or set without watchers is kept: for a page reload or a reconnect."""
     max_topics: int = _count(200_000)
     """Jobs that a node watches for all its clients; more are refused (`node_full`, 4002, and 503
     for requests). Ten for each client; some 0.2 GiB if none of them was ever reported."""

@@ -1,9 +1,9 @@
-"""The patterns that stand for jobs. Pure, and the only place that interprets them.
+"""The patterns that name jobs. Pure, and the only module that interprets them.
 
 A pattern is a job id, which stands for itself, or a prefix followed by `*`, which stands for
-every job id with that prefix: `video:42`, `user:7:*`, `*`. There is nothing else: no star in
-the middle, no character classes, no escapes. So a pattern cannot mean more than it seems to, and
-checking one is a comparison and never a search.
+every job id with that prefix: `video:42`, `user:7:*`, `*`. There are no other forms: no star in the
+middle, no character classes, no escapes. So a pattern is easy to read, and checking it is a
+comparison and never a search.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["EVERY_JOB", "NO_JOB", "Patterns"]
 
 @frozen
 class Patterns:
-    """A set of jobs, as a token names them."""
+    """A set of jobs, as a token names it."""
 
     ids: frozenset[str] = frozenset()
     """Jobs named individually."""

@@ -1,4 +1,4 @@
-"""The reducer: computes the next state from a state and an update. It has every transition.
+"""The reducer: computes the next state from a state and an update. All transitions are here.
 
 `reduce` is pure: the time and a new epoch are arguments. These are its rules, in order; the first
 rule that applies decides.
@@ -7,16 +7,16 @@ rule that applies decides.
     ----------------------------------------  ------------------------------------------
     the job is unknown, and the update        rejected: unknown
       reports nothing (`may_begin`)
-    the job is unknown                        opens attempt `attempt` or 1, seq 1
-    `start`, by the run that opened the       the `start` is ignored (a repeated request)
+    the job is unknown                        starts attempt `attempt` or 1, seq 1
+    `start`, by the run that started the      the `start` is ignored (a repeated request)
       current attempt
     `start`, by an earlier try of that run    rejected: stale_attempt
-    `start` while queued                      opens the same attempt: it had no worker yet.
+    `start` while queued                      starts the same attempt: it had no worker yet.
                                               Its request is kept, if the worker accepts it
-    `start`                                   opens the next attempt
-    `attempt` above the current one           opens that attempt
+    `start`                                   starts the next attempt
+    `attempt` above the current one           starts that attempt
     `attempt` below the current one           rejected: stale_attempt
-    its `run` is not the one that opened      rejected: other_run
+    its `run` is not the one that started     rejected: other_run
       the current attempt
     the status is final                       rejected: final
     a request with a verb that the job        rejected: not_accepted
@@ -74,13 +74,13 @@ from msgspec import UNSET, Raw
 from . import constants
 from .children import Children, Contribution, Sums, total_of
 from .eta import RateEstimator
-from .groups import figures, paced
+from .groups import fields_from_children, with_eta
 from .ids import is_earlier_try
 from .leases import has_lease
 from .percent import two_digits
 from .requests import CANCEL, Request
 from .state import Position, Record, RequestUpdate, State, Update
-from .statuses import FINAL, ORDER, Health, Reason, Status
+from .statuses import FINAL, RANK, Health, Reason, Status
 
 __all__ = ["Result", "expire_lease", "may_begin", "reduce"]
 
@@ -94,14 +94,14 @@ class Result:
     reason: Reason | None = field(default=None)
     """Why the update was not applied; None if it was."""
     by_worker: bool = field(default=True, kw_only=True)
-    """Whether the update came from a worker: a request does not."""
+    """Whether the update came from a worker. A request comes from a client."""
     restarted: bool = field(default=False, kw_only=True)
-    """Whether the update opened another attempt of a group: the contributions of children that have
-    ended must be dropped."""
+    """Whether the update started another attempt of a group. Then the contributions of children
+    that have ended must be dropped."""
 
     @property
     def applied(self) -> bool:
-        """Whether the update made a new event."""
+        """Whether the update caused an event."""
         return self.reason is None
 
     @property
@@ -117,8 +117,8 @@ _REPORTS_NOTHING = frozenset(
 
 
 def may_begin(update: Update) -> bool:
-    """Whether `update` may create an unknown job. A request may not. A bare renewal (`{}`) may not
-    either, because its worker must learn that the job's state was lost."""
+    """Whether `update` may create an unknown job. A request may not. A renewal without any report
+    (`{}`) may not either, so that its worker is told that the job's state was lost."""
     if isinstance(update, RequestUpdate):
         return False
     return update.start or any(
@@ -148,10 +148,10 @@ def reduce(
     """
     now = round(now, 3)
     if update.children is not UNSET or (record is not None and record.sums is not None):
-        update = _of_group(update)
+        update = _without_progress(update)
     if record is None:
         attempt = 1 if update.attempt is UNSET else update.attempt
-        return Result(_open(None, update, attempt, now, epoch, children))
+        return Result(_start_attempt(None, update, attempt, now, epoch, children))
 
     state = record.state
     now = max(now, state.updated_at)
@@ -161,12 +161,12 @@ def reduce(
         if is_earlier_try(update.run, record.run):
             return Result(record, "stale_attempt")
         attempt = state.attempt + (state.status != "queued")
-        opened = _open(record, update, attempt, now, epoch, children)
-        return Result(opened, restarted=record.sums is not None)
+        started = _start_attempt(record, update, attempt, now, epoch, children)
+        return Result(started, restarted=record.sums is not None)
     if update.attempt is not UNSET and not update.start:
         if update.attempt > state.attempt:
-            opened = _open(record, update, update.attempt, now, epoch, children)
-            return Result(opened, restarted=record.sums is not None)
+            started = _start_attempt(record, update, update.attempt, now, epoch, children)
+            return Result(started, restarted=record.sums is not None)
         if update.attempt < state.attempt:
             return Result(record, "stale_attempt")
     if None not in (update.run, record.run) and update.run != record.run:
@@ -176,10 +176,10 @@ def reduce(
 
     if _too_many_parts(record, update):
         return Result(record, "too_many_parts")
-    changed = _patch(record, update, children, now=now)
+    changed = _apply_fields(record, update, children, now=now)
     if changed.state is state:
         return Result(changed, "unchanged")
-    return Result(evolve(changed, position=_next(record)))
+    return Result(evolve(changed, position=_next_position(record)))
 
 
 def _request(record: Record, update: RequestUpdate, *, now: float) -> Result:
@@ -201,12 +201,14 @@ def _request(record: Record, update: RequestUpdate, *, now: float) -> Result:
     if state.request is not None:
         earlier = (*earlier, state.request.id)[-constants.MAX_EARLIER_REQUESTS :]
     state = msgspec.structs.replace(state, request=stored)
-    asked_record = evolve(record, position=_next(record), state=state, earlier_requests=earlier)
-    return Result(asked_record, by_worker=False)
+    with_request = evolve(
+        record, position=_next_position(record), state=state, earlier_requests=earlier
+    )
+    return Result(with_request, by_worker=False)
 
 
 def _has_request(record: Record, id_: str) -> bool:
-    """Whether the record must not take a request with this id: the attempt has had it, or it has a
+    """Whether a request with this id must not be stored: the attempt has had it, or it has a
     cancel that was not refused."""
     request = record.state.request
     if request is None:
@@ -217,7 +219,7 @@ def _has_request(record: Record, id_: str) -> bool:
 
 
 def _acknowledged(request: Request | None, update: Update, *, now: float) -> Request | None:
-    """The request after the worker's acknowledgement. A refused request stays refused."""
+    """Returns the request after the worker's acknowledgement. A refused request stays refused."""
     if request is None or update.ack != request.id or request.refused is not None:
         return request
     seen_at = now if request.seen_at is None else request.seen_at
@@ -225,7 +227,7 @@ def _acknowledged(request: Request | None, update: Update, *, now: float) -> Req
 
 
 def expire_lease(record: Record) -> Record | None:
-    """The record after its lease has expired: `ok` → `stalled` → `lost`. None if it has no
+    """Returns the record after its lease has expired: `ok` → `stalled` → `lost`. None if it has no
     lease."""
     state = record.state
     if not has_lease(state):
@@ -233,21 +235,21 @@ def expire_lease(record: Record) -> Record | None:
     health: Health = "stalled" if state.health == "ok" else "lost"
     return evolve(
         record,
-        position=_next(record),
+        position=_next_position(record),
         state=msgspec.structs.replace(state, health=health, eta=None),
     )
 
 
-def _next(record: Record) -> Position:
+def _next_position(record: Record) -> Position:
     return Position(record.position.epoch, record.position.seq + 1)
 
 
-def _of_group(update: Update) -> Update:
-    """The update without the fields that a group's children decide."""
+def _without_progress(update: Update) -> Update:
+    """Returns the update without the fields that a group's children decide."""
     return msgspec.structs.replace(update, part=None, done=UNSET, total=UNSET, percent=UNSET)
 
 
-def _open(
+def _start_attempt(
     record: Record | None,
     update: Update,
     attempt: int,
@@ -255,24 +257,24 @@ def _open(
     epoch: int,
     children: Collection[Contribution],
 ) -> Record:
-    """The record after the first event of an attempt."""
-    kept: dict[str, Any] = {}
+    """Returns the record after the first event of an attempt."""
+    kept_fields: dict[str, Any] = {}
     sums: Sums | None = None
     earlier: tuple[str, ...] = ()
     if record is not None:
         old = record.state
-        kept = {"weight": old.weight, "lease": old.lease, "created_at": old.created_at}
+        kept_fields = {"weight": old.weight, "lease": old.lease, "created_at": old.created_at}
         if old.children is not None:
-            kept["children"] = Children(old.children.expected)
+            kept_fields["children"] = Children(old.children.expected)
             sums = total_of(child for child in children if not child.ended)
         if attempt == old.attempt:  # it was queued
-            kept["request"], earlier = old.request, record.earlier_requests
+            kept_fields["request"], earlier = old.request, record.earlier_requests
     status: Status = "running" if update.status is UNSET else update.status
     started_at = None
     if status != "queued":
-        started_at = _began(update, now=now, no_earlier=kept.get("created_at", 0.0))
-    blank = State(
-        **{"created_at": now if started_at is None else started_at} | kept,
+        started_at = _started_at(update, now=now, earliest=kept_fields.get("created_at", 0.0))
+    cleared = State(
+        **{"created_at": now if started_at is None else started_at} | kept_fields,
         status=status,
         attempt=attempt,
         updated_at=now,
@@ -280,31 +282,31 @@ def _open(
         finished_at=now if status in FINAL else None,
         percent=100 if status == "succeeded" else None,
     )
-    position = _next(record) if record else Position(epoch, 1)
-    begun = Record(position, blank, run=update.run, sums=sums, earlier_requests=earlier)
-    opened = _patch(begun, update, children, now=now)
-    request = opened.state.request
-    if request is None or request.verb in (opened.state.accepts or ()):
-        return opened
-    state = msgspec.structs.replace(opened.state, request=None)
-    return evolve(opened, state=state, earlier_requests=())
+    position = _next_position(record) if record else Position(epoch, 1)
+    first = Record(position, cleared, run=update.run, sums=sums, earlier_requests=earlier)
+    started = _apply_fields(first, update, children, now=now)
+    request = started.state.request
+    if request is None or request.verb in (started.state.accepts or ()):
+        return started
+    state = msgspec.structs.replace(started.state, request=None)
+    return evolve(started, state=state, earlier_requests=())
 
 
-def _began(update: Update, *, now: float, no_earlier: float) -> float:
-    """When the attempt began whose first report is `update`."""
-    return now if update.age is UNSET else max(round(now - update.age, 3), no_earlier)
+def _started_at(update: Update, *, now: float, earliest: float) -> float:
+    """Returns the start time of the attempt that `update` starts, at the earliest `earliest`."""
+    return now if update.age is UNSET else max(round(now - update.age, 3), earliest)
 
 
 _REPLACED = ("unit", "phase", "message", "error", "accepts")
 _NULL = Raw(b"null")
 
 
-def _patch(
+def _apply_fields(
     record: Record, update: Update, children: Collection[Contribution], *, now: float
 ) -> Record:
-    """The record with the fields of `update`, at its old position. If nothing has changed, its
-    state is the same object."""
-    state, pace = record.state, record.pace
+    """Returns the record with the fields of `update`, at its old position. If nothing has changed,
+    its state is the same object."""
+    state, estimator = record.state, record.rate_estimator
     parts, counted, sums = record.parts, record.counted, record.sums
     new: dict[str, Any] = {"health": "ok"}
     for name in _REPLACED:
@@ -321,10 +323,10 @@ def _patch(
         new["weight"] = None if weight == 1 else weight
 
     status = _status(state, update)
-    if ORDER[status] > ORDER[state.status]:
+    if RANK[status] > RANK[state.status]:
         new["status"] = status
         if state.status == "queued":
-            new["started_at"] = _began(update, now=now, no_earlier=state.created_at)
+            new["started_at"] = _started_at(update, now=now, earliest=state.created_at)
         if status in FINAL:
             new["finished_at"] = now
 
@@ -335,9 +337,9 @@ def _patch(
     done, total = new.get("done", state.done), new.get("total", state.total)
     if done is not None and total is not None and done > total:
         new["total"] = None
-    if update.percent is None and pace is None:
-        pace = RateEstimator(now, now, 0)  # remembers that the percentage is unknown from here on
-    new["percent"] = _percent(state, pace, update, new)
+    if update.percent is None and estimator is None:
+        estimator = RateEstimator(now, now, 0)  # from here on the percentage is unknown
+    new["percent"] = _percent(state, estimator, update, new)
 
     changed = msgspec.structs.replace(state, **new)
     if update.children is not UNSET or sums is not None:
@@ -346,18 +348,21 @@ def _patch(
         expected = state.children.expected if state.children else None
         if update.children is not UNSET:
             expected = None if update.children is None else _thousandths(update.children)
-        of_children = figures(changed, sums, expected=expected, now=now)
-        changed = msgspec.structs.replace(changed, **of_children)
+        from_children = fields_from_children(changed, sums, expected=expected, now=now)
+        changed = msgspec.structs.replace(changed, **from_children)
     if changed == state:
         if parts is record.parts:
             return record
         return evolve(record, parts=parts, counted=counted)
-    changed, pace = paced(changed, pace, now=now)
-    return evolve(record, state=changed, pace=pace, parts=parts, counted=counted, sums=sums)
+    changed, estimator = with_eta(changed, estimator, now=now)
+    return evolve(
+        record, state=changed, rate_estimator=estimator, parts=parts, counted=counted, sums=sums
+    )
 
 
 def _status(state: State, update: Update) -> Status:
-    """The status according to the update. An update with progress means that the job runs."""
+    """Returns the status according to the update. An update with progress means that the job
+    runs."""
     if update.status is not UNSET:
         return update.status
     progress = update.percent not in (UNSET, None) or update.done not in (UNSET, None)
@@ -382,19 +387,20 @@ def _too_many_parts(record: Record, update: Update) -> bool:
 def _count(
     record: Record, update: Update, reported: float | None
 ) -> tuple[float | None, Mapping[str, float], float]:
-    """`done` after the update, which never falls within a phase; the parts, and their sum.
+    """Returns `done` after the update, which never falls within a phase; the parts, and their sum.
 
-    Updates without a part set the whole count until an update names a part. From then on they
-    count as a part of their own.
+    An update without `part` sets the whole count, as long as no update has named a part. From then
+    on, updates without `part` count as a separate part.
     """
     state = record.state
-    none = {} if record.parts else record.parts
+    # If there are none, the same object: `_apply_fields` compares the identity.
+    no_parts = {} if record.parts else record.parts
     if reported is None:
-        return None, none, 0
+        return None, no_parts, 0
     reported = _normalise(reported)
     restarts = state.done is None or _begins_phase(state, update)
     if update.part is None and (restarts or not record.parts):
-        return (reported if restarts else max(state.done or 0, reported)), none, 0
+        return (reported if restarts else max(state.done or 0, reported)), no_parts, 0
     parts, counted = record.parts, record.counted
     if restarts:
         parts, counted = {}, 0
@@ -411,13 +417,13 @@ def _count(
 
 
 def _percent(
-    state: State, pace: RateEstimator | None, update: Update, new: dict[str, Any]
+    state: State, estimator: RateEstimator | None, update: Update, new: dict[str, Any]
 ) -> float | None:
-    """`percent` after the update: never lower than before; None while it is unknown."""
+    """Returns `percent` after the update: never lower than before; None while it is unknown."""
     percent = state.percent
     if new.get("status", state.status) == "succeeded":
         return 100
-    if update.percent is None or (percent is None and pace is not None):
+    if update.percent is None or (percent is None and estimator is not None):
         return None
     if update.percent is not UNSET:
         return max(percent or 0, _normalise(two_digits(update.percent)))
@@ -433,7 +439,7 @@ def _thousandths(number: float) -> float:
 
 
 def _normalise(number: float) -> float:
-    """The number in its shortest form: a whole number as an int, others with 14 digits.
+    """Returns the number in its shortest form: a whole number as an int, others with 14 digits.
 
     A double has 15 exact digits. With 14 the text is the same in every language (`%.14g`).
     """

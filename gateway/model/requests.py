@@ -7,11 +7,11 @@
 A job lists the verbs that it accepts (`State.accepts`); pages draw a button for each. A request
 belongs to an attempt: the next attempt begins without one, and a job that has ended accepts none.
 
-A request to a group is also one to the jobs below it. The running ones are sent it one by one
-(`http/control.py`). It stays in force until it is refused or replaced, or the group ends: until
-then a job below the group that was running, and has not got it, is sent it with its next update,
-because the node that sent the requests may have been killed. A `cancel` or `pause` is also sent to
-jobs that begin later; any other verb means what was running at the time.
+A request to a group is also a request to the jobs below it. The gateway sends it to the running
+ones one by one (`http/control.py`). It stays in force until it is refused or replaced, or the group
+ends. Until then a job below the group that was running, and has not received it, receives it with
+its next update, because the node that sent the requests may have been killed. A `cancel` or `pause`
+is also sent to jobs that begin later; any other verb is for the jobs that were running at the time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from . import constants
 from .ids import VERB
 
-__all__ = ["CANCEL", "Request", "RequestId", "Verb", "passed_on"]
+__all__ = ["CANCEL", "Request", "RequestId", "Verb", "request_for_child"]
 
 CANCEL = "cancel"
 """The verb that no other request replaces."""
@@ -45,8 +45,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     by: Annotated[str, Meta(max_length=200)] | None = None
     """The subject of the sender's token."""
     alone: bool = False
-    """Whether the sender's token does not allow requests on all jobs below, so that the reducer
-    does not send it to them."""
+    """Whether the sender's token does not allow requests on all jobs below. Then the reducer does
+    not send the request to them."""
     at: float = 0.0
     """When the broker stored it."""
     seen_at: float | None = None
@@ -60,15 +60,15 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         return self.seen_at is None and self.refused is None
 
 
-def passed_on(
+def request_for_child(
     request: Request | None,
     accepts: Collection[str],
     *,
     after: Request | None,
     started_at: float | None,
 ) -> Request | None:
-    """What a running job must still be sent if a running group above it has `request`, and the
-    job itself has the request `after`."""
+    """Returns the request that a running job must be sent, if a running group above it has
+    `request`, and the job itself has the request `after`. None if there is none."""
     if (
         request is None
         or request.alone

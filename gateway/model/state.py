@@ -1,6 +1,6 @@
 """The values of a job: its state, the updates of a worker, the record of a broker.
 
-How an update changes a state is `gateway.reduce`'s.
+`model/reducer.py` says how an update changes a state.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ Error = Annotated[str, Meta(max_length=constants.MAX_TEXT["error"])]
 class State(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The state of a job, as clients see it. None means unknown.
 
-    Times are Unix seconds to the millisecond, durations are seconds. `data` is the
-    application's own JSON text, passed through unread (UNSET when there is none). `children`
-    is a group's, `weight` what the job counts in the group above it, if not 1. Numbers
-    are `int | float` so that `3` read from JSON is written as `3`, not as `3.0`.
+    Times are Unix seconds to the millisecond, durations are seconds. `data` is the application's
+    own JSON text, which the gateway does not interpret (UNSET if there is none). Only a group has
+    `children`. `weight` is what the job counts in the group above it, if not 1. Numbers are
+    `int | float` so that `3` read from JSON is written as `3`, not as `3.0`.
     """
 
     status: Status
@@ -96,13 +96,13 @@ class State(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     @property
     def final(self) -> bool:
-        """Whether nothing but a new attempt can change it."""
+        """Whether only a new attempt can change the state."""
         return self.status in FINAL
 
     @property
     def reported_at(self) -> float | None:
-        """When its worker reported it. None if the state was caused by the worker's silence,
-        because then `updated_at` is the time of the last report."""
+        """When the worker reported this state. None if an expired lease caused it, because then
+        `updated_at` is the time of the last report."""
         return self.updated_at if self.health == "ok" else None
 
 
@@ -110,14 +110,13 @@ PartName = Annotated[str, Meta(pattern=f"^{PART}$", max_length=constants.MAX_PAR
 
 
 class Update(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a worker reports: a partial update of the state. UNSET keeps a value, None clears it.
+    """An update of a worker: some fields of the state. UNSET keeps a value, None clears it.
 
-    `data` is compact JSON text; the text `null` clears it. `traceparent` names the span of
-    the worker. It is not part of a state, but of the `Event`, if there is one. `children`
-    declares a group: the weight of all its children, or None if that is unknown. With a `part`,
-    `done` is the count of that part of the job. `ack` is the id of the request that the worker has
-    seen, and `refused` the worker's reason to refuse it. `age` is how many seconds ago the worker
-    began the attempt.
+    `data` is compact JSON text; the text `null` clears it. `traceparent` names the span of the
+    worker; it is part of the `Event`, not of the state. `children` declares a group: the weight of
+    all its children, or None if that is unknown. With a `part`, `done` is the count of that part of
+    the job. `ack` is the id of the request that the worker has seen, and `refused` the worker's
+    reason to refuse it. `age` is the number of seconds since the worker began the attempt.
     """
 
     status: Status | UnsetType = UNSET
@@ -159,12 +158,12 @@ class JobUpdate(Update, frozen=True, kw_only=True, omit_defaults=True, forbid_un
 
 
 class Position(NamedTuple):
-    """A position in a job's events: ordered, also across records of the job."""
+    """A position in a job's events. Positions are ordered, also across records of the job."""
 
     epoch: int
-    """The record: a new, larger number whenever the job's record is created; 0 for none."""
+    """The number of the job's record, larger whenever the record is created again; 0: no record."""
     seq: int
-    """The number of the event in that record: from 1, without gaps; 0 for none."""
+    """The number of the event in that record, from 1, without gaps; 0: no event."""
 
 
 UNSEEN = Position(0, 0)
@@ -172,7 +171,7 @@ UNSEEN = Position(0, 0)
 
 
 class Event(Struct, frozen=True, gc=False):
-    """A state at a position. In a feed it also has the span of the reporting worker."""
+    """A state at a position. In a feed the event also has the `traceparent` of the update."""
 
     job: str
     position: Position
@@ -192,8 +191,9 @@ class Record:
     """The newest count of each part in the current phase; updates without a part have the key
     ``""``. Empty until an update names a part."""
     counted: int | float = 0
-    """Their sum."""
-    pace: RateEstimator | None = None
+    """The sum of `parts`."""
+    rate_estimator: RateEstimator | None = None
+    """The estimator of the attempt's rate, stored as `pace`."""
     sums: Sums | None = None
     """The sums of the children's contributions, if the job is a group."""
     earlier_requests: tuple[str, ...] = ()

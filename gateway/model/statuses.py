@@ -1,4 +1,4 @@
-"""The values in a job's state: its statuses, its health, why an update was not applied.
+"""The values of a job's status and health, and the reasons why an update is not applied.
 
 This module imports nothing, so that workers and commands can use it. The Lua scripts and the
 browser client get copies generated from it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
-__all__ = ["FINAL", "HINTS", "ORDER", "STATUSES", "FinalStatus", "Health", "Reason", "Status"]
+__all__ = ["FINAL", "HINTS", "RANK", "STATUSES", "FinalStatus", "Health", "Reason", "Status"]
 
 FinalStatus = Literal["succeeded", "failed", "cancelled"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -23,7 +23,7 @@ Reason = Literal[
     "unknown",
     "not_accepted",
 ]
-"""Why an update made no event."""
+"""Why an update caused no event."""
 
 HINTS: Final[Mapping[Reason, str]] = {
     "final": "The job has ended. An update with `start: true` opens its next attempt.",
@@ -38,7 +38,7 @@ HINTS: Final[Mapping[Reason, str]] = {
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 FINAL: Final[frozenset[Status]] = frozenset(get_args(FinalStatus))
 """The statuses that only a new attempt can change."""
-ORDER: Final[dict[Status, int]] = {
+RANK: Final[dict[Status, int]] = {
     "queued": 0,
     "running": 1,
     "succeeded": 2,

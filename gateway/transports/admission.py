@@ -27,11 +27,11 @@ class Admission:
     """The decision about one client."""
 
     permissions: Permissions | None = None
-    """None: the client has to send a token by `hello`, if tokens are required."""
+    """None: the client must send a token with `hello`, if tokens are required."""
     refused: CloseCode | None = None
 
     async def serve(self, source: Source, sink: Sink, *, node: Node, address: str) -> None:
-        """Serve the client until it ends, or close its connection with the reason."""
+        """Serve the client until its connection ends, or close the connection with the reason."""
         if self.refused is not None:
             await node.refuse(sink, self.refused)
         else:
@@ -39,7 +39,8 @@ class Admission:
 
 
 async def admit(headers: Mapping[str, str], *, path: str = PATH, node: Node) -> Admission:
-    """Decide about a client by its request: its path and headers (names in lower case)."""
+    """Decide whether to serve a client, from the path and the headers (names in lower case) of its
+    request."""
     if path != PATH:
         return Admission(refused=close_codes.NOT_FOUND)
     try:

@@ -1,7 +1,7 @@
 """WebSocket through an ASGI server, for gateways that are hosted with one.
 
-After the client has left, hypercorn's `send` does nothing; only `receive` reports it. While the
-connection is closing because the client broke the protocol, `send` raises Trio's
+After the client has disconnected, hypercorn's `send` does nothing; only `receive` reports it. While
+the connection is closing because the client broke the protocol, `send` raises Trio's
 `BusyResourceError`.
 """
 
@@ -38,9 +38,11 @@ async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, no
     address = str((scope["client"] or ["?"])[0])
     bind_contextvars(connection=f"{node.name}-{next(_numbers):x}", client=address)
     await receive()  # websocket.connect
-    joins = SUBPROTOCOL in scope["subprotocols"]
+    joins_messages = SUBPROTOCOL in scope["subprotocols"]
     try:
-        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if joins else None})
+        await send(
+            {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if joins_messages else None}
+        )
     except Exception as error:  # noqa: BLE001 - of the server's libraries, for what its client sent
         log.debug("the ASGI server did not accept a connection: %r", error)
         return
@@ -48,7 +50,7 @@ async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, no
     async def receive_message() -> object:
         event = await receive()
         if event["type"] == "websocket.disconnect":
-            raise TransportClosed("the client is gone")
+            raise TransportClosed("the client has disconnected")
         return event.get("text")
 
     async def send_text(text: str) -> None:
@@ -58,7 +60,9 @@ async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, no
             raise TransportClosed("the server is closing the connection") from error
 
     source = LibrarySource(receive_message, limits=node.limits)
-    sink = LibrarySink(send_text, partial(_close, send), joins=joins, limits=node.limits)
+    sink = LibrarySink(
+        send_text, partial(_close, send), joins_messages=joins_messages, limits=node.limits
+    )
     headers = {name.decode(): text.decode("latin-1") for name, text in scope["headers"]}
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     admission = await admit(headers, path=path, node=node)

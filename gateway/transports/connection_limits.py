@@ -1,5 +1,5 @@
-"""Limits of open connections, in total and per address; of how many clients connect, send
-requests or leave at the same time; and of the requests of each address."""
+"""Limits open connections, in total and per address; the connects, requests and disconnects that
+are handled at the same time; and the requests of each address."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ from .start_limiter import StartLimiter
 
 __all__ = ["ConnectionLimiter"]
 
-OVERFLOW: Final = 100
-"""Connections of an address that get a close code, instead of being dropped."""
-HANDSHAKES: Final = 10
-"""In one pass of the scheduler: each takes about 0.3 ms, with what follows it."""
-REQUESTS: Final = 10
-"""Started in one pass of the scheduler: each takes up to half a millisecond."""
-ADDRESSES: Final = 10_000
-"""Addresses whose requests are counted; the one whose last request is oldest is dropped first."""
-DEPARTURES: Final = 10
-"""In one pass of the scheduler: each takes about ten steps of up to 50 µs."""
+MAX_REFUSED: Final = 100
+"""Refused connections of an address that are sent a close code. More are dropped."""
+HANDSHAKES_PER_PASS: Final = 10
+"""Handshakes that start in one pass of the scheduler: each takes about 0.3 ms, with the
+subscriptions that follow."""
+REQUESTS_PER_PASS: Final = 10
+"""Requests that start in one pass of the scheduler: each takes up to half a millisecond."""
+MAX_ADDRESSES: Final = 10_000
+"""Addresses whose requests are counted; the one with the oldest last request is dropped first."""
+DISCONNECTS_PER_PASS: Final = 10
+"""Clients that are disconnected in one pass of the scheduler: each takes about ten steps of up to
+50 µs."""
 SPARE_SOCKETS: Final = 1_000
 """Sockets besides the connections: HTTP requests, handshakes, refused connections."""
 
 
 class ConnectionLimiter:
-    """How many sockets are open, in all and by address.
+    """Counts open sockets, in total and by address.
 
-    An IPv6 address counts by its network (/64): that is what one customer gets.
+    An IPv6 address counts as its network (/64), because one customer gets a whole network.
     """
 
     def __init__(self, limits: Callable[[], Limits]) -> None:
         self._limits = limits
         """Called for each socket, because a reload may change the limits."""
-        self.handshakes = StartLimiter(HANDSHAKES)
-        """Limits how many handshakes start at a time."""
-        self.requests = StartLimiter(REQUESTS)
-        """Limits how many requests start at a time."""
+        self.handshakes = StartLimiter(HANDSHAKES_PER_PASS)
+        """Limits how many handshakes start at the same time."""
+        self.requests = StartLimiter(REQUESTS_PER_PASS)
+        """Limits how many requests start at the same time."""
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-        self.departures = trio.Semaphore(DEPARTURES)
-        """Limits how many clients leave at a time."""
+        self.disconnects = trio.Semaphore(DISCONNECTS_PER_PASS)
+        """Limits how many clients are disconnected at the same time."""
         self._by_address: Counter[str] = Counter()
         self._sockets = 0
 
@@ -59,12 +61,12 @@ class ConnectionLimiter:
             nursery.start_soon(self.requests.run)
 
     def request_bucket(self, address: str) -> TokenBucket:
-        """The requests that all clients of `address` together may still send."""
+        """Returns the bucket from which all clients of `address` take the tokens for requests."""
         key = network_of(address)
         bucket = self._buckets.get(key)
         if bucket is None:
             limits = self._limits()
-            if len(self._buckets) >= ADDRESSES:
+            if len(self._buckets) >= MAX_ADDRESSES:
                 self._buckets.popitem(last=False)
             bucket = self._buckets[key] = TokenBucket(
                 limits.requests_per_second, limits.request_burst
@@ -90,14 +92,14 @@ class ConnectionLimiter:
         within the limit.
 
         If it is not, the client must be sent the reason. Raises `trio.BrokenResourceError` if
-        `OVERFLOW` refused clients are being answered already.
+        `MAX_REFUSED` clients of the address are being sent the reason already.
         """
         key = network_of(address)
-        most = self._limits().max_connections_per_address
-        if self._by_address[key] >= most + OVERFLOW:
+        max_connections = self._limits().max_connections_per_address
+        if self._by_address[key] >= max_connections + MAX_REFUSED:
             raise trio.BrokenResourceError(f"too many connections from {key}")
         self._by_address[key] += 1
-        return self._by_address[key] <= most
+        return self._by_address[key] <= max_connections
 
     def disconnect(self, address: str) -> None:
         """Count one connection from `address` less."""

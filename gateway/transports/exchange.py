@@ -32,18 +32,18 @@ _BODYLESS = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
 SMALL_CHUNK = 64
 SMALL_CHUNKS = 100
-"""Chunks of a body may have fewer bytes than that, on average, if they are no more than these:
-each costs 0.1 ms, so 64 KiB in chunks of a byte would take seconds."""
-CHUNKS_AT_ONCE = 20
-"""Chunks that are parsed before other tasks get a turn."""
-BATCHES = b"/api/jobs"
+"""A body may have this many chunks that are smaller than `SMALL_CHUNK` on average: each chunk costs
+0.1 ms, so 64 KiB in chunks of one byte would take seconds."""
+CHUNKS_PER_PASS = 20
+"""Chunks that are parsed in one pass of the scheduler, so that other tasks run in between."""
+BATCH_PATH = b"/api/jobs"
 """The path of batches of updates, whose bodies may be larger."""
 
 
 async def read_request(
     stream: ClientStream, head: bytes, *, limits: Limits, client: str
 ) -> Exchange:
-    """Read the request that begins with `head`. What follows it stays in the stream.
+    """Read the request that begins with `head`. Bytes after the request stay in the stream.
 
     Raises:
         BadRequest: It is malformed, or its body is too large or too slow.
@@ -55,8 +55,8 @@ async def read_request(
         request = connection.next_event()
         if not isinstance(request, h11.Request):  # h11 needs more for a complete head
             raise BadRequest(400)
-        room = limits.max_batch_body if request.target == BATCHES else limits.max_body
-        body = await _read_body(stream, connection, limits, room=room)
+        bytes_left = limits.max_batch_body if request.target == BATCH_PATH else limits.max_body
+        body = await _read_body(stream, connection, limits, bytes_left=bytes_left)
     except h11.RemoteProtocolError as error:
         raise BadRequest(error.error_status_hint) from None
     trailing, _ = connection.trailing_data
@@ -66,21 +66,21 @@ async def read_request(
 
 
 async def _read_body(
-    stream: ClientStream, connection: h11.Connection, limits: Limits, *, room: int
+    stream: ClientStream, connection: h11.Connection, limits: Limits, *, bytes_left: int
 ) -> bytes:
     body: list[bytes] = []
-    most = room
+    max_bytes = bytes_left
     deadline = trio.current_time() + limits.body_timeout
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Data):
-            room -= len(event.data)
-            if room < 0:
-                raise BadRequest(413, f"The body is over {most} bytes.")
+            bytes_left -= len(event.data)
+            if bytes_left < 0:
+                raise BadRequest(413, f"The body is over {max_bytes} bytes.")
             body.append(bytes(event.data))
-            if len(body) > SMALL_CHUNKS + (most - room) / SMALL_CHUNK:
+            if len(body) > SMALL_CHUNKS + (max_bytes - bytes_left) / SMALL_CHUNK:
                 raise BadRequest(400, f"The body is in chunks of under {SMALL_CHUNK} bytes.")
-            if len(body) % CHUNKS_AT_ONCE == 0:
+            if len(body) % CHUNKS_PER_PASS == 0:
                 await trio.lowlevel.checkpoint()
         elif isinstance(event, h11.EndOfMessage):
             return b"".join(body)
@@ -95,8 +95,8 @@ async def _receive_more(
     await trio.lowlevel.checkpoint()
     with trio.move_on_at(deadline):
         if connection.they_are_waiting_for_100_continue:
-            go_on = h11.InformationalResponse(status_code=100, headers=[])
-            await stream.send_all(connection.send(go_on) or b"")
+            continue_ = h11.InformationalResponse(status_code=100, headers=[])
+            await stream.send_all(connection.send(continue_) or b"")
         # b"" is the end of the input: h11 raises an error that says what is missing.
         connection.receive_data(await stream.receive_some())
         return
@@ -128,7 +128,7 @@ class Exchange:
         """Whether to close the connection afterwards, even if the client wants to keep it."""
         self.sent = 0
         """Bytes of the response so far."""
-        self.client_left = False
+        self.client_disconnected = False
         self.reusable = False
         """Whether another request may follow on the connection after the response."""
         self.client = client
@@ -149,7 +149,7 @@ class Exchange:
 
     @property
     def answered(self) -> bool:
-        """Whether the response is whole."""
+        """Whether the response is complete."""
         return self._answered.is_set()
 
     def scope(self) -> Scope:
@@ -177,7 +177,7 @@ class Exchange:
         }
 
     async def receive(self) -> Message:
-        """ASGI's `receive`: the body, then a disconnect when the client leaves or the response
+        """ASGI's `receive`: the body, then a disconnect when the client disconnects or the response
         ends."""
         if not self._body_received:
             self._body_received = True
@@ -189,11 +189,11 @@ class Exchange:
                     self._stream.unread(data)
                     await self._answered.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.client_left = True
+            self.client_disconnected = True
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """ASGI's `send`. Raises `OSError` if the client is gone."""
+        """ASGI's `send`. Raises `OSError` if the client has disconnected."""
         if message["type"] == "http.response.start":
             self._status, self._head = message["status"], message.get("headers", ())
         elif message["type"] == "http.response.body":
@@ -203,8 +203,8 @@ class Exchange:
         """Send a complete 200 response. `head` is its constant part: from the status line to the
         last line that depends neither on the request nor on `body`.
 
-        This bypasses h11, which would take a fifth of the time of a whole publish to write known
-        bytes. Raises `OSError` if the client is gone.
+        This bypasses h11, which would take a fifth of the time of a whole publish to write constant
+        bytes. Raises `OSError` if the client has disconnected.
         """
         keep = self.keep_alive and not self.closing
         await self._write(
@@ -231,8 +231,8 @@ class Exchange:
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self.client_left = True
-            raise ClientLeft(str(error)) from error
+            self.client_disconnected = True
+            raise ClientDisconnected(str(error)) from error
 
     def _send_head(self) -> bytes:
         headers = [*self._head, (b"date", _date(int(time.time())))]
@@ -241,8 +241,8 @@ class Exchange:
         return self._connection.send(h11.Response(status_code=self._status, headers=headers)) or b""
 
 
-class ClientLeft(OSError):
-    """The client is gone: raised to ASGI applications (specification 2.4, `send`)."""
+class ClientDisconnected(OSError):
+    """The client has disconnected. Raised to ASGI applications (specification 2.4, `send`)."""
 
 
 @lru_cache(maxsize=1)

@@ -30,32 +30,32 @@ class Upgrade:
     """Without the query."""
     headers: dict[str, str]
     """Names in lower case."""
-    joins: bool
-    """Whether the client offered the subprotocol."""
+    joins_messages: bool
+    """Whether the client offered the subprotocol, in which a frame may have several messages."""
     answer: bytes
     """The response that accepts it."""
 
 
 def parse_upgrade(head: bytes) -> Upgrade:
     """Parse a request for a WebSocket. Raises `BadRequest` if it cannot be accepted."""
-    found = _HEAD.fullmatch(head)
+    match = _HEAD.fullmatch(head)
     headers = headers_in(head)
-    if found is None or not _is_whole(headers):
+    if match is None or not _is_handshake(headers):
         raise BadRequest(400, "It is not a WebSocket handshake (RFC 6455 §4.1).")
     if headers["sec-websocket-version"] != "13":
-        raise BadRequest(426, "Only version 13 of the WebSocket protocol is spoken here.")
-    joins = SUBPROTOCOL in _tokens(headers.get("sec-websocket-protocol", ""))
+        raise BadRequest(426, "Only version 13 of the WebSocket protocol is supported.")
+    joins_messages = SUBPROTOCOL in _tokens(headers.get("sec-websocket-protocol", ""))
     accept = b64encode(sha1(headers["sec-websocket-key"].encode() + _GUID).digest())  # noqa: S324 - as RFC 6455 says
-    chosen = b"Sec-WebSocket-Protocol: %b\r\n" % SUBPROTOCOL.encode() if joins else b""
+    chosen = b"Sec-WebSocket-Protocol: %b\r\n" % SUBPROTOCOL.encode() if joins_messages else b""
     answer = (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, chosen)
     )
-    path = found[1].decode().partition("?")[0]
-    return Upgrade(path, headers, joins, answer)
+    path = match[1].decode().partition("?")[0]
+    return Upgrade(path, headers, joins_messages, answer)
 
 
-def _is_whole(headers: dict[str, str]) -> bool:
+def _is_handshake(headers: dict[str, str]) -> bool:
     host = headers.get("host", "")
     return (
         host != ""

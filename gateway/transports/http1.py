@@ -1,10 +1,10 @@
-"""Everything that is not a WebSocket: HTTP/1.1 by h11 over our stream, request after request.
+"""Serves HTTP/1.1 requests with h11 on a `ClientStream`, one after the other.
 
 An ASGI application answers. The most frequent request, an update, is first offered to `direct`,
 which answers it without the application's routing and middleware.
 
-HTTP/2 is not supported: the limits here would not count its streams, and as clear text it would
-pass through a proxy as bytes to which the proxy applies no rules.
+HTTP/2 is not supported: the limits here would not count its streams, and a proxy that forwards it
+in clear text would not apply its rules to it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["Direct", "HTTPServer"]
 log = logging.getLogger("gateway.transports")
 
 KEEP_ALIVE = 60
-"""Seconds a connection may be idle between requests: the page polls every few."""
+"""Seconds that a connection may be idle between requests: the page polls every few seconds."""
 
 Direct = Callable[[Exchange], Awaitable[bool]]
-"""Answers a request, or returns False before it has done anything about it."""
+"""Answers a request and returns True, or does nothing and returns False."""
 
 
 class HTTPServer:
@@ -40,26 +40,26 @@ class HTTPServer:
         self._app = app
         self._direct = direct
         self._limits = limits
-        self._idle: dict[ClientStream, trio.CancelScope | None] = {}
-        """The connections; those between two requests with what ends their waiting."""
-        self._none_left = trio.Event()
+        self._connections: dict[ClientStream, trio.CancelScope | None] = {}
+        """The connections. If one waits for the next request: the scope that ends the wait."""
+        self._all_closed = trio.Event()
         self._draining = False
 
     def __repr__(self) -> str:
-        return f"<HTTPServer of {len(self._idle)} connections>"
+        return f"<HTTPServer of {len(self._connections)} connections>"
 
     async def serve(self, slot: ClientSlot, head: bytes) -> bytes | None:
-        """Serve the requests on one connection, of which `head` is the first one's.
+        """Serve the requests on one connection; `head` is the head of the first one.
 
-        Returns None when the stream is closed; or the head of a request that asks for a
-        WebSocket, with the stream to be served otherwise from there on.
+        Returns None when the stream is closed. If a request asks for a WebSocket, returns its
+        head; the caller then serves the stream.
 
         Raises:
             BadRequest: The input is not a request, or must not be answered.
             trio.BrokenResourceError: The client has disconnected.
         """
         stream = slot.stream
-        self._idle[stream] = None
+        self._connections[stream] = None
         try:
             following: bytes | None = head
             while following is not None:
@@ -71,28 +71,27 @@ class HTTPServer:
             await stream.aclose()
             return None
         finally:
-            del self._idle[stream]
-            if self._draining and not self._idle:
-                self._none_left.set()
+            del self._connections[stream]
+            if self._draining and not self._connections:
+                self._all_closed.set()
 
     async def drain(self) -> None:
-        """Close idle connections now, the others after their current request. Returns when all are
-        closed.
-        """
+        """Close idle connections now, and the others after their current request. Returns when all
+        are closed."""
         self._draining = True
-        if self._idle:
-            for scope in self._idle.values():
+        if self._connections:
+            for scope in self._connections.values():
                 if scope is not None:
                     scope.cancel()
-            await self._none_left.wait()
+            await self._all_closed.wait()
 
     def abort(self) -> None:
-        """Drop the connections that are left."""
-        for stream in self._idle:
+        """Drop all open connections."""
+        for stream in self._connections:
             stream.abort()
 
     async def _answer(self, slot: ClientSlot, head: bytes) -> bool:
-        """Answer a request; whether another may follow on its connection."""
+        """Answer a request. Returns whether another request may follow on its connection."""
         exchange = await read_request(slot.stream, head, limits=self._limits, client=slot.address)
         exchange.closing = self._draining
         try:
@@ -101,15 +100,15 @@ class HTTPServer:
         except BadRequest:
             raise
         except Exception:
-            if not exchange.client_left:
+            if not exchange.client_disconnected:
                 log.exception("unexpected error in a request")
         finally:
             slot.request_answered(len(exchange.body) + exchange.sent)
-        if exchange.client_left:
-            raise trio.BrokenResourceError("the client left")
+        if exchange.client_disconnected:
+            raise trio.BrokenResourceError("the client has disconnected")
         if not exchange.answered:
             if exchange.started:
-                raise trio.BrokenResourceError("half a response")
+                raise trio.BrokenResourceError("the response is incomplete")
             with suppress(OSError):
                 await exchange.send({"type": "http.response.start", "status": 500})
                 await exchange.send({"type": "http.response.body"})
@@ -117,11 +116,11 @@ class HTTPServer:
         return exchange.reusable
 
     async def _next_head(self, slot: ClientSlot) -> bytes | None:
-        """The head of the next request; None if the client has none, or the server drains."""
+        """Returns the head of the next request; None if there is none, or the server drains."""
         begun = slot.stream.take_unread()
         if not begun:
             with trio.move_on_after(KEEP_ALIVE) as scope:
-                self._idle[slot.stream] = scope
+                self._connections[slot.stream] = scope
                 begun = await slot.stream.receive_some()
-            self._idle[slot.stream] = None
+            self._connections[slot.stream] = None
         return await slot.next_head(begun=begun) if begun else None

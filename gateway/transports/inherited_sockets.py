@@ -20,7 +20,7 @@ __all__ = ["bind_of_inherited", "inherited_listeners", "is_inherited"]
 
 SYSTEMD: Final = "systemd"
 """Values of `bind` that stand for inherited sockets."""
-NAMED: Final = "fd://"
+FD_PREFIX: Final = "fd://"
 FIRST: Final = 3
 """The first descriptor that is not standard input or output."""
 
@@ -30,12 +30,12 @@ _TCP = (socket.AF_INET, socket.AF_INET6)
 
 def is_inherited(bind: str) -> bool:
     """Whether `bind` stands for inherited sockets instead of an address."""
-    return bind == SYSTEMD or bind.startswith(NAMED)
+    return bind == SYSTEMD or bind.startswith(FD_PREFIX)
 
 
 def bind_of_inherited(listeners: Iterable[socket.socket]) -> str:
     """The `bind` of a child process that inherits these sockets."""
-    return NAMED + ",".join(str(listener.fileno()) for listener in listeners)
+    return FD_PREFIX + ",".join(str(listener.fileno()) for listener in listeners)
 
 
 def inherited_listeners(bind: str, environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
@@ -67,6 +67,6 @@ def _of_systemd(environ: Mapping[str, str]) -> Iterable[int]:
 
 
 def _named(bind: str) -> Iterable[int]:
-    if not re.fullmatch(rf"{NAMED}\d{{1,9}}(,\d{{1,9}})*", bind, re.ASCII):
-        raise InvalidSettings(f"{bind!r} names no descriptors, such as {NAMED}3", field="bind")
-    return map(int, bind.removeprefix(NAMED).split(","))
+    if not re.fullmatch(rf"{FD_PREFIX}\d{{1,9}}(,\d{{1,9}})*", bind, re.ASCII):
+        raise InvalidSettings(f"{bind!r} names no descriptors, such as {FD_PREFIX}3", field="bind")
+    return map(int, bind.removeprefix(FD_PREFIX).split(","))

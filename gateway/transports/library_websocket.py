@@ -1,7 +1,7 @@
-"""What transports share whose WebSocket frames are read and written by a library.
+"""The source and sink of transports whose WebSocket frames are read and written by a library.
 
 The library encodes each message again, and answers WebSocket pings itself, so only JSON pings
-show whether the client is there.
+show whether the client is still connected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ __all__ = ["LibrarySink", "LibrarySource"]
 class LibrarySource:
     """Checks the messages of one client.
 
-    `receive` returns the next message, and raises `TransportClosed` when the client is gone.
+    `receive` returns the next message, and raises `TransportClosed` when the client has
+    disconnected.
     """
 
     answers_pings = False
@@ -51,8 +52,8 @@ class LibrarySink:
     """Passes messages for one client on to a library.
 
     Args:
-        send: Sends one text, and raises `TransportClosed` when the client is gone.
-        close: Closes the connection, and does not raise if the client is gone.
+        send: Sends one text, and raises `TransportClosed` when the client has disconnected.
+        close: Closes the connection, and does not raise if the client has disconnected.
         joins: Whether several messages may be joined to one text, by line feeds.
     """
 
@@ -61,12 +62,12 @@ class LibrarySink:
         send: Callable[[str], Awaitable[None]],
         close: Callable[[CloseCode], Awaitable[None]],
         *,
-        joins: bool,
+        joins_messages: bool,
         limits: Limits,
     ) -> None:
         self._send = send
         self._close = close
-        self._joins = joins
+        self._joins_messages = joins_messages
         self._limits = limits
         self._welcomed = False
         """Whether the first message was sent, which is never joined with others."""
@@ -74,7 +75,7 @@ class LibrarySink:
 
     def send(self, messages: Sequence[Message]) -> bool:
         texts = [text for message in messages for text in message.texts]
-        if self._joins and self._welcomed:
+        if self._joins_messages and self._welcomed:
             texts = [b"\n".join(texts)]
         self._welcomed = True
         self._rest = texts

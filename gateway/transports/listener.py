@@ -1,4 +1,4 @@
-"""One port: the accept loop, and the choice between HTTP and WebSocket.
+"""Accepts the connections of one port, and chooses between HTTP and WebSocket.
 
 The accept loop is the gateway's own for three reasons. An error inside a connection ends only
 that connection; a library's server without such a guard is terminated by one malformed request.
@@ -22,7 +22,7 @@ from ..protocol import close_codes
 from .client_slot import ClientSlot
 from .connection_limits import ConnectionLimiter
 from .http1 import HTTPServer
-from .proxies import Proxies, canonical
+from .proxies import Proxies, canonical_address
 from .request_head import BadRequest, is_upgrade, refuse
 from .stream import ClientStream
 from .websocket import WebSocketClient, accept_websocket
@@ -31,12 +31,12 @@ __all__ = ["serve_listeners"]
 
 log = logging.getLogger("gateway.transports")
 
-NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""accept(2) fails with these while the machine has no descriptor or memory left: wait, and
-retry."""
+OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""The errors of accept(2) while the machine has no descriptor or memory left. The accept loop waits
+and tries again."""
 RETRY_ACCEPT = 0.1
-ACCEPTED_AT_ONCE = 10
-"""Clients accepted in one pass of the scheduler."""
+ACCEPTS_PER_PASS = 10
+"""Clients that are accepted in one pass of the scheduler."""
 
 _numbers = count(1)
 
@@ -53,11 +53,11 @@ async def serve_listeners(
     Each group of sockets has an HTTP server of its own for requests that are not WebSockets.
     `proxies` are trusted to name the address of a client.
     When cancelled, it first stops accepting. Clients then have `limits.shutdown_timeout`
-    seconds to reconnect elsewhere; what is left after that is dropped.
+    seconds to reconnect elsewhere; the remaining connections are dropped after that.
     """
     # There are two lifetimes, which end in order: first the accept loops, then, after the drain,
-    # the clients. A cancellation must reach the accept loops and not the clients. So a task of
-    # its own holds the clients' nursery: a shield here would protect the accept loops as well.
+    # the clients. A cancellation must reach the accept loops and not the clients. So a separate
+    # task has the clients' nursery: a shield here would protect the accept loops as well.
     connection_limiter = ConnectionLimiter(lambda: node.limits)
     async with trio.open_nursery() as outside:
         clients = await outside.start(_shielded_nursery)
@@ -93,7 +93,7 @@ async def _shielded_nursery(*, task_status: trio.TaskStatus[trio.Nursery]) -> No
 
 @frozen
 class _ListenerContext:
-    """What all connections of one listener share."""
+    """The objects that all connections of one listener share."""
 
     node: Node
     http: HTTPServer
@@ -106,18 +106,19 @@ async def _accept(
 ) -> None:
     while True:
         await trio.lowlevel.wait_readable(listener)
-        for _ in range(ACCEPTED_AT_ONCE):
+        for _ in range(ACCEPTS_PER_PASS):
             try:
                 sock, peer = listener.accept()
             except BlockingIOError:
                 break
             except OSError as error:
-                if error.errno in NO_ROOM:
+                if error.errno in OUT_OF_RESOURCES:
                     log.warning("cannot accept connections: %s", error.strerror)
                     await trio.sleep(RETRY_ACCEPT)
-                # Any other error concerns only that client: it left before it was accepted.
+                # Any other error concerns only that client, which disconnected before it was
+                # accepted.
                 break
-            clients.start_soon(_serve_guarded, sock, canonical(peer[0]), context)
+            clients.start_soon(_serve_guarded, sock, canonical_address(peer[0]), context)
 
 
 async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerContext) -> None:
@@ -126,7 +127,7 @@ async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerConte
     try:
         sock.setblocking(False)
         node, connection_limiter = context.node, context.connection_limiter
-        stream = ClientStream(sock, limits=node.limits, departures=connection_limiter.departures)
+        stream = ClientStream(sock, limits=node.limits, disconnects=connection_limiter.disconnects)
         try:
             slot = ClientSlot(
                 stream,
@@ -150,9 +151,10 @@ async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerConte
 
 
 async def _serve_client(slot: ClientSlot, context: _ListenerContext) -> None:
-    """Serve one client. Raises `trio.BrokenResourceError` if it is gone or has to be dropped."""
+    """Serve one client. Raises `trio.BrokenResourceError` if it has disconnected or must be
+    dropped."""
     try:
-        await slot.arrive()
+        await slot.identify_client()
         client = await _websocket_client(slot, context)
         if client is not None:
             await client.serve()
@@ -170,8 +172,8 @@ async def _websocket_client(slot: ClientSlot, context: _ListenerContext) -> WebS
     head = first if is_upgrade(first) else await context.http.serve(slot, first)
     if head is None:
         return None
-    await context.connection_limiter.handshakes.wait_turn()
-    refused = None if slot.has_room else close_codes.TOO_MANY_FROM_ADDRESS
+    await context.connection_limiter.handshakes.wait_to_start()
+    refused = None if slot.within_limit else close_codes.TOO_MANY_FROM_ADDRESS
     return await accept_websocket(
         slot.stream, head, context.node, address=slot.address, refused=refused
     )

@@ -1,9 +1,9 @@
-"""The address of a client, also behind proxies.
+"""Determines the address of a client, also behind proxies.
 
 A proxy hides the addresses of its clients and forwards them: in `X-Forwarded-For`, in
-`Forwarded` (RFC 7239), or before the first byte by the PROXY protocol. Any client can send such
-a thing, so only trusted proxies are believed, and only in the one form that they are known to
-use: a proxy passes on headers that it does not know.
+`Forwarded` (RFC 7239), or before the first byte by the PROXY protocol. Any client can send these,
+so the address is only accepted from trusted proxies, and only in the one form that is configured,
+because a proxy forwards headers that it does not know.
 
 In a list, the last entry that is not a trusted proxy is the client; the client itself may have
 written the entries before it.
@@ -24,7 +24,7 @@ from ..model.addresses import parse_ip
 from ..model.limits import Limits
 from .stream import ClientStream
 
-__all__ = ["Network", "Proxies", "canonical", "read_proxy_header"]
+__all__ = ["Network", "Proxies", "canonical_address", "read_proxy_header"]
 
 Network = IPv4Network | IPv6Network
 
@@ -44,12 +44,12 @@ MAX_V2: Final = 16 + 4096
 
 @frozen
 class Proxies:
-    """Which peers are trusted to name the address of a client."""
+    """The peers that are trusted to send the address of a client."""
 
     trusted: tuple[Network, ...] = (ip_network("127.0.0.1"), ip_network("::1"))
-    """The default is this machine, whose processes are trusted with more than that."""
+    """The addresses of trusted proxies. By default this machine."""
     form: str = "x-forwarded-for"
-    """How they pass it on: `x-forwarded-for`, `forwarded` or `proxy-protocol`."""
+    """The form in which they send it: `x-forwarded-for`, `forwarded` or `proxy-protocol`."""
 
     def trust(self, address: str) -> bool:
         """Whether this is the address of a trusted proxy."""
@@ -57,7 +57,7 @@ class Proxies:
         return any(parsed in network for network in self.trusted)
 
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The address of a client whose request came from `peer` with these headers."""
+        """Returns the address of the client whose request came from `peer` with these headers."""
         text = headers.get(self.form)
         if text is None or self.form not in _READERS or not self.trust(peer):
             return peer
@@ -73,7 +73,7 @@ class Proxies:
 
 
 def _in_x_forwarded_for(text: str) -> Iterator[str]:
-    """The addresses in the header, the last one first."""
+    """Yields the addresses in the header, the last one first."""
     return reversed(text.split(","))
 
 
@@ -89,20 +89,20 @@ _READERS = {"x-forwarded-for": _in_x_forwarded_for, "forwarded": _in_forwarded}
 
 
 def _address(name: str) -> str | None:
-    """The address in one entry; None if the entry has no readable address."""
+    """Returns the address in one entry; None if the entry has no readable address."""
     name = name.strip().strip('"')
     if name.startswith("["):  # [2001:db8::1]:4711
         name = name[1:].partition("]")[0]
     elif name.count(":") == 1:  # 192.0.2.1:4711
         name = name.partition(":")[0]
     try:
-        return canonical(name)
+        return canonical_address(name)
     except ValueError:
         return None
 
 
-def canonical(text: str) -> str:
-    """An address in its canonical form, without zone. Raises `ValueError` if it is not an
+def canonical_address(text: str) -> str:
+    """Returns an address in its canonical form, without zone. Raises `ValueError` if it is not an
     address."""
     address = parse_ip(text.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
@@ -111,14 +111,14 @@ def canonical(text: str) -> str:
 
 
 async def read_proxy_header(stream: ClientStream, limits: Limits) -> str | None:
-    """Read a PROXY protocol header (version 1 or 2), which must come first; returns the client's
-    address, None if it names none (the proxy connects for itself).
+    """Read a PROXY protocol header (version 1 or 2), which must come first. Returns the client's
+    address; None if the header has none (the proxy connects for itself).
 
     Raises `trio.BrokenResourceError` if no header arrives in time.
     """
     data = b""
     with trio.move_on_after(limits.request_header_timeout):
-        while _may_become_one(data):
+        while _may_become_header(data):
             more = await stream.receive_some()
             data += more
             try:
@@ -133,14 +133,15 @@ async def read_proxy_header(stream: ClientStream, limits: Limits) -> str | None:
     raise trio.BrokenResourceError("no PROXY protocol header")
 
 
-def _may_become_one(data: bytes) -> bool:
+def _may_become_header(data: bytes) -> bool:
     if data[:6] == b"PROXY "[: len(data)]:
         return len(data) < MAX_V1
     return data[:12] == _V2[: len(data)] and len(data) < MAX_V2
 
 
 def _proxy_header(data: bytes) -> tuple[str | None, int] | None:
-    """The address in the header, and the header's size; None if it is incomplete or not one.
+    """Returns the address in the header, and the header's size; None if `data` is incomplete or no
+    header.
 
     Raises `ValueError` if it contains an invalid address.
     """
@@ -151,8 +152,8 @@ def _proxy_header(data: bytes) -> tuple[str | None, int] | None:
         length = {0x11: 4, 0x21: 16}.get(family, 0)
         if command != 0x21 or size < length or not length:
             return None if command >> 4 != 2 else (None, 16 + size)
-        return canonical(str(ip_address(data[16 : 16 + length]))), 16 + size
+        return canonical_address(str(ip_address(data[16 : 16 + length]))), 16 + size
     match = _V1.match(data[:MAX_V1])
     if match is None:
         return None
-    return canonical(match[1].decode()) if match[1] else None, match.end()
+    return canonical_address(match[1].decode()) if match[1] else None, match.end()

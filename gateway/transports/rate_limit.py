@@ -1,8 +1,8 @@
-"""How much a client may send, and how fast.
+"""Limits how much a client may send, and how fast.
 
 Each WebSocket frame costs tokens, also pings and empty fragments, and so does each HTTP request.
-The gateway does not refuse a client that has used up its tokens; it reads later, so that TCP
-slows the client down and the excess waits on the client's machine.
+The gateway does not refuse a client that has used up its tokens. It reads later, so TCP slows the
+client down, and its further messages wait on its own machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import trio
 __all__ = ["TokenBucket"]
 
 BYTES_PER_COMMAND = 1024
-"""So many bytes of text cost as much as one command or request: parsing them takes time."""
+"""The number of bytes that cost as much as one command or request: parsing them takes time."""
 
 
 class TokenBucket:
@@ -27,7 +27,7 @@ class TokenBucket:
         self._at = trio.current_time()
 
     def consume(self, frames: int, *, size: int) -> None:
-        """Take the tokens for so many frames or requests with `size` bytes in total."""
+        """Take the tokens for `frames` frames or requests with `size` bytes in total."""
         now = trio.current_time()
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._left -= frames + size / BYTES_PER_COMMAND

@@ -1,5 +1,5 @@
-"""Reads a request's head within its limits, and finds what must be known before it is parsed.
-h11 and the WebSocket handshake check the rest.
+"""Reads a request's head within its limits, and checks what must be known before it is parsed. h11
+and the WebSocket handshake check the rest.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _UPGRADE = re.compile(rb"\nupgrade:[ \t]*websocket[ \t]*\r?\n", re.IGNORECASE)
 
 
 class BadRequest(Exception):
-    """The request is refused before an application sees it: the response has this status, and the
-    connection is closed."""
+    """The request is refused before an application receives it. The response has this status, and
+    the connection is closed."""
 
     def __init__(self, status: int, detail: str | None = None) -> None:
         super().__init__(status, detail)
@@ -32,7 +32,7 @@ class BadRequest(Exception):
 
 
 async def read_head(stream: ClientStream, limits: Limits, *, begun: bytes = b"") -> bytes:
-    """Read a complete request head, which starts with `begun`. What follows the head is put back
+    """Read a complete request head, which starts with `begun`. Bytes after the head are put back
     into the stream.
 
     Raises:
@@ -40,7 +40,7 @@ async def read_head(stream: ClientStream, limits: Limits, *, begun: bytes = b"")
         trio.BrokenResourceError: The connection was reset.
     """
     head = begun.lstrip(b"\r\n")  # RFC 9112 §2.2: blank lines are ignored
-    end = _end_of(head, limits)
+    end = _head_length(head, limits)
     if end is None:
         with trio.move_on_after(limits.request_header_timeout):
             while end is None:
@@ -48,7 +48,7 @@ async def read_head(stream: ClientStream, limits: Limits, *, begun: bytes = b"")
                 if not data:
                     raise BadRequest(400)
                 head = (head + data).lstrip(b"\r\n")
-                end = _end_of(head, limits)
+                end = _head_length(head, limits)
     if end is None:
         raise BadRequest(408, f"The request's head took over {limits.request_header_timeout:g} s.")
     if end < len(head):
@@ -61,8 +61,8 @@ async def read_head(stream: ClientStream, limits: Limits, *, begun: bytes = b"")
     return head
 
 
-def _end_of(head: bytes, limits: Limits) -> int | None:
-    """The length of the head at the beginning of these bytes; None if it is incomplete.
+def _head_length(head: bytes, limits: Limits) -> int | None:
+    """Returns the length of the request head at the beginning of `head`; None if it is incomplete.
 
     Raises `BadRequest` as soon as the bytes cannot become a head.
     """
@@ -70,17 +70,17 @@ def _end_of(head: bytes, limits: Limits) -> int | None:
         # TLS on a plain port, or garbage: no HTTP method begins like this, so there is no need
         # to wait for more.
         raise BadRequest(400)
-    found = _END.search(head)
-    if (len(head) if found is None else found.end()) > limits.max_head:
+    match = _END.search(head)
+    if (len(head) if match is None else match.end()) > limits.max_head:
         raise BadRequest(431, f"The request's head is over {limits.max_head} bytes.")
     # One line for each header, the request line, and the blank line at the end.
-    if head.count(b"\n", 0, found.end() if found else len(head)) > limits.max_headers + 2:
+    if head.count(b"\n", 0, match.end() if match else len(head)) > limits.max_headers + 2:
         raise BadRequest(431, f"The request has over {limits.max_headers} headers.")
-    return found and found.end()
+    return match and match.end()
 
 
 async def refuse(stream: ClientStream, error: BadRequest) -> None:
-    """Respond to a request with what is wrong (RFC 9457), and close the connection."""
+    """Send a response that says what is wrong (RFC 9457), and close the connection."""
     status = error.status
     body = msgspec.json.encode(
         {
@@ -109,11 +109,11 @@ def is_upgrade(head: bytes) -> bool:
 
 
 def headers_in(head: bytes) -> dict[str, str]:
-    """The headers, names in lower case; several with one name are joined to a list."""
-    found: dict[str, str] = {}
+    """Returns the headers, names in lower case; the values of equal names are joined to a list."""
+    match: dict[str, str] = {}
     for line in head.decode("latin-1").split("\n")[1:]:
         name, colon, text = line.partition(":")
         if colon:
             name, text = name.lower(), text.strip(" \t\r")
-            found[name] = f"{found[name]}, {text}" if name in found else text
-    return found
+            match[name] = f"{match[name]}, {text}" if name in match else text
+    return match

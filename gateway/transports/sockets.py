@@ -11,7 +11,7 @@ import trio
 from ..model.errors import InvalidSettings
 from .inherited_sockets import inherited_listeners, is_inherited
 
-__all__ = ["open_listeners", "open_sets", "parse_bind"]
+__all__ = ["open_listeners", "open_socket_groups", "parse_bind"]
 
 BACKLOG = 1024
 """Connections that the kernel queues until they are accepted, for when many pages reconnect."""
@@ -24,7 +24,7 @@ some megabytes for each client that sends too much."""
 
 
 def parse_bind(text: str) -> tuple[str, int]:
-    """`HOST:PORT` (`[::1]:8000` for IPv6). Raises `InvalidSettings`."""
+    """Parses `HOST:PORT` (`[::1]:8000` for IPv6). Raises `InvalidSettings`."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
@@ -33,7 +33,7 @@ def parse_bind(text: str) -> tuple[str, int]:
 
 
 async def open_listeners(bind: str) -> list[socket.socket]:
-    """Listening sockets for every address of `bind`, or the inherited ones.
+    """Returns listening sockets for every address of `bind`, or the inherited ones.
 
     Raises `InvalidSettings` if `bind` has no address, or one of them cannot be used; then no
     socket stays open.
@@ -56,12 +56,12 @@ async def open_listeners(bind: str) -> list[socket.socket]:
         raise InvalidSettings(f"cannot listen on {bind}: {error}", field="bind") from error
 
 
-async def open_sets(bind: str, count: int) -> list[list[socket.socket]]:
-    """Like `open_listeners`, but with `count` sets of sockets at the same addresses, one for each
-    process.
+async def open_socket_groups(bind: str, count: int) -> list[list[socket.socket]]:
+    """Like `open_listeners`, but returns `count` groups of sockets at the same addresses, one group
+    for each process.
 
     The kernel distributes connections (SO_REUSEPORT, socket(7)). Inherited sockets are in each
-    set: whichever process is free accepts.
+    group: any process that is free accepts.
     """
     # Sockets with SO_REUSEPORT would share the port with another gateway of this user without an
     # error. So one without it is bound first, to find out whether the address is free.
@@ -73,12 +73,12 @@ async def open_sets(bind: str, count: int) -> list[list[socket.socket]]:
         sock.close()
     try:
         with ExitStack() as opened:
-            sets = [
+            groups = [
                 [opened.enter_context(_listener(*address, shared=True)) for address in addresses]
                 for _ in range(count)
             ]
             opened.pop_all()
-            return sets
+            return groups
     except OSError as error:
         raise InvalidSettings(f"cannot listen on {bind}: {error}", field="bind") from error
 

@@ -3,9 +3,9 @@
 An event's `id` contains `epoch-seq` of every job of the stream, in the order of the request,
 joined by commas. When the browser reconnects it sends the last one in `Last-Event-ID`. Only the
 last event of a write has an id, because with a hundred jobs an id is longer than most events. A
-client that loses its connection during a write receives that write's events again, and skips
-them by their positions. Jobs that are streamed because a set shows them are not in the id: a set
-always begins with a snapshot.
+client that loses its connection during a write receives the events of that write again, and skips
+them by their positions. Jobs that are streamed only because a set contains them are not in the id:
+a set always begins with a snapshot.
 (WHATWG HTML, §9.2 Server-sent events.)
 """
 
@@ -38,12 +38,12 @@ HEADERS = [
 
 
 def format_event_id(positions: Mapping[str, Position]) -> str:
-    """The `id` of an event after which the client is at `positions`."""
+    """Returns the `id` of an event after which the client is at `positions`."""
     return ",".join(f"{epoch}-{seq}" for epoch, seq in positions.values())
 
 
 def parse_event_id(jobs: Sequence[str], text: str | None) -> dict[str, Position | None]:
-    """The position of each job; None for all if `text` is not an id of such a stream."""
+    """Returns the position of each job; None for all if `text` is not the id of such a stream."""
     parts = [_ID.fullmatch(part) for part in text.split(",")] if text else []
     found = [Position(int(part[1]), int(part[2])) for part in parts if part is not None]
     if len(found) != len(jobs) or len(parts) != len(jobs):
@@ -66,8 +66,8 @@ async def serve_events(
     address: str,
     max_hz: float | None = None,
 ) -> None:
-    """Stream the jobs in `positions`, and the `sets` with the jobs that they show, until the
-    client leaves or the node drains; progress of a job is sent at most `max_hz` times a second."""
+    """Stream the jobs in `positions`, and the `sets` with the jobs in their views, until the client
+    disconnects or the node drains. Progress is sent at most `max_hz` times a second."""
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     sink = _Sink(send, positions, limits=node.limits)
     source = _Source(receive)
@@ -85,7 +85,7 @@ async def serve_events(
 
 
 class _Source:
-    """A client that can send nothing: it is connected until it leaves."""
+    """A client that can send nothing."""
 
     received_at = None
     answers_pings = False
@@ -97,7 +97,7 @@ class _Source:
         while True:
             event = await self._receive()
             if event["type"] == "http.disconnect":
-                raise TransportClosed("the client is gone")
+                raise TransportClosed("the client has disconnected")
 
 
 class _Sink:
@@ -124,11 +124,12 @@ class _Sink:
 
     async def flush(self) -> None:
         await self._body(self._rest, more=True)
-        # Without this checkpoint a fast reader would get a whole catch-up before others' turn.
+        # Without this checkpoint a fast reader would be sent its whole backlog before other tasks
+        # run.
         await trio.lowlevel.checkpoint()
 
     def ping(self) -> bool:
-        """SSE has none: the JSON `ping` keeps the response from being idle."""
+        """Does nothing: SSE has no ping. The JSON `ping` keeps the response from being idle."""
         return True
 
     async def close(self, close_code: CloseCode) -> None:
@@ -136,10 +137,10 @@ class _Sink:
             await self._body(b": %b\n\n" % close_code.reason.encode(), more=False)
 
     def abort(self) -> None:
-        """ASGI has none: the server ends the response when the app returns."""
+        """Does nothing: ASGI has no abort. The server ends the response when the app returns."""
 
     async def _body(self, data: bytes, *, more: bool) -> None:
         try:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except OSError as error:
-            raise TransportClosed("the client is gone") from error
+            raise TransportClosed("the client has disconnected") from error

@@ -8,11 +8,11 @@ __all__ = ["StartLimiter"]
 
 
 class StartLimiter:
-    """Lets `size` tasks start in each pass of the scheduler; the others wait in order.
+    """Lets `size` tasks start in each pass of the scheduler; other tasks wait in order.
 
     Otherwise a thousand requests that arrive at the same moment would be parsed and answered in
-    the same passes, and every other client would wait for all of them. Unlike a semaphore it is
-    not held: a request that waits for the broker or its client blocks no other.
+    the same passes, and every other client would wait for all of them. Unlike a semaphore it is not
+    held, so a request that waits for the broker or its client blocks no other request.
     """
 
     def __init__(self, size: int) -> None:
@@ -26,8 +26,8 @@ class StartLimiter:
         return f"<StartLimiter of {self._size}, {len(self._waiting)} waiting>"
 
     async def run(self) -> None:
-        """Begin a new count in each pass, until cancelled. While it does not run, `size` tasks
-        start and no more."""
+        """Start a new count in each pass, until cancelled. While this does not run, only `size`
+        tasks can start."""
         while True:
             if self._started:
                 await trio.lowlevel.checkpoint()
@@ -37,10 +37,10 @@ class StartLimiter:
             # them.
             self._started = len(self._waiting.unpark(count=self._size))
 
-    async def wait_turn(self) -> None:
-        """Wait for this task's turn; a checkpoint only if it has to wait.
+    async def wait_to_start(self) -> None:
+        """Wait until this task may start. It is a checkpoint only if the task must wait.
 
-        Cancelled, the task leaves the queue.
+        Cancellation: the task no longer waits.
         """
         if self._started >= self._size:
             await self._waiting.park()

@@ -1,15 +1,15 @@
 """A client's socket, as a Trio stream with five properties that libraries above rely on.
 
-- What was read to tell HTTP from WebSocket can be put back (`unread`).
+- Bytes that were read to distinguish HTTP from WebSocket can be put back (`unread`).
 - A write is tried at once, and waits only if the socket is full. In most cases no scheduler pass
   is needed (measured: 3 µs instead of 17).
 - Writes are atomic. Several tasks may write (the gateway's writer; trio-websocket answering a
-  ping), and their writes do not mix. After a write was cut off by its deadline or by
+  ping), and their writes do not mix. After a write was interrupted by its deadline or by
   cancellation, the stream is broken and no other write can follow.
 - A write has a deadline here, which a shielded scope in a library cannot prevent.
-- The readers and writers of clients that leave are woken a few at a time. If ten thousand
-  clients left at once, all their tasks would run in the same passes of the scheduler, and other
-  clients would wait for each pass (measured: half a second a pass).
+- The readers and writers of clients that disconnect are woken a few at a time. If ten thousand
+  clients disconnected at once, all their tasks would run in the same passes of the scheduler, and
+  other clients would wait for each pass (measured: half a second a pass).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = ["ClientStream"]
 
 RECEIVE_SIZE = 64 * 1024
 NOT_SENT = 64 * 1024
-"""Unsent bytes that may wait in the kernel (TCP_NOTSENT_LOWAT). They take memory and are out of
-date when they leave; what waits in an outbox is neither."""
+"""Unsent bytes that may wait in the kernel (TCP_NOTSENT_LOWAT). They take memory, and are out of
+date when they are sent; messages of an outbox are made when they can be sent."""
 LINGER_BYTES = 1024 * 1024
 """Bytes of input that are read and dropped after the last write, before the socket is closed."""
 
@@ -38,11 +38,11 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 class ClientStream(HalfCloseableStream):
     """Takes over a connected, non-blocking TCP (or Unix) socket. Used in Trio.
 
-    Clients that share a `departures` semaphore leave a few at a time.
+    Clients that share a `disconnects` semaphore are disconnected a few at a time.
     """
 
     def __init__(
-        self, sock: socket.socket, *, limits: Limits, departures: trio.Semaphore | None = None
+        self, sock: socket.socket, *, limits: Limits, disconnects: trio.Semaphore | None = None
     ) -> None:
         self.socket = sock
         self.received_at = trio.current_time()
@@ -50,24 +50,25 @@ class ClientStream(HalfCloseableStream):
         self.closed = trio.Event()
         """Set when the socket is closed, by any task."""
         self._limits = limits
-        self._departures = departures or trio.Semaphore(1)
+        self._disconnects = disconnects or trio.Semaphore(1)
         self._unread = b""
-        self._held = b""
-        """What `send_with_next` was given."""
+        self._delayed = b""
+        """The bytes that `send_with_next` was given."""
         self._receiving = False
         self._closing = False
-        self._writable = trio.Semaphore(1)
-        """Held while a write is under way. No task owns it: the connection's writer finishes what
-        the fan-out has begun."""
+        self._write_lock = trio.Semaphore(1)
+        """Held during a write. No task owns it, because the connection's writer task finishes a
+        write that the fan-out has begun."""
         self._is_writing = False
-        """Whether it is held: reading an attribute takes a tenth of asking a semaphore."""
-        self._begun: memoryview | None = None
-        """What `send_now` left of the write that holds it."""
+        """Whether `_write_lock` is held: reading an attribute takes a tenth of the time of asking a
+        semaphore."""
+        self._unfinished: memoryview | None = None
+        """The rest of the write that `send_now` could not finish."""
         self._write_failed = False
-        self._turn: trio.Event | None = None
-        """Set when it is this client's turn to leave; None until it is about to."""
-        self._leaving = False
-        """Whether the end of the stream was read, but not passed to the tasks yet."""
+        self._disconnect_allowed: trio.Event | None = None
+        """Set when this client may be disconnected; None until that is requested."""
+        self._is_disconnecting = False
+        """Whether the client waits to be disconnected."""
         self._set_options()
 
     def __repr__(self) -> str:
@@ -78,12 +79,12 @@ class ClientStream(HalfCloseableStream):
         self._unread = data + self._unread
 
     def take_unread(self) -> bytes:
-        """What was put back, if anything; it is not returned again."""
+        """Remove and return the bytes that were put back."""
         data, self._unread = self._unread, b""
         return data
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Some bytes; b"" at the end of the stream.
+        """Returns some bytes; b"" at the end of the stream.
 
         Raises `trio.BrokenResourceError` if the connection was reset, and
         `trio.ClosedResourceError` when it is being closed here; input is then dropped.
@@ -101,7 +102,7 @@ class ClientStream(HalfCloseableStream):
     async def _receive(self, max_bytes: int) -> bytes:
         self._receiving = True
         try:
-            if self._held:
+            if self._delayed:
                 await self.send_all(b"")
             while True:
                 await trio.lowlevel.wait_readable(self._open_socket())
@@ -109,22 +110,22 @@ class ClientStream(HalfCloseableStream):
                     data = self._open_socket().recv(max_bytes)
                     self.received_at = trio.current_time()
                     if not data:
-                        await self.departure_slot()
+                        await self.wait_to_disconnect()
                     return data
         except OSError as error:
-            await self.departure_slot()
+            await self.wait_to_disconnect()
             raise trio.BrokenResourceError(str(error)) from error
         finally:
             self._receiving = False
 
     def send_with_next(self, data: bytes) -> None:
         """Send this together with what is sent next, or when a task begins to wait for input."""
-        self._held += data
+        self._delayed += data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything. A checkpoint only if it waits; its callers come from one.
+        """Send everything. It is a checkpoint only if it waits; its callers have just had one.
 
-        Raises `trio.BrokenResourceError` if the connection is gone or broken, or still full
+        Raises `trio.BrokenResourceError` if the connection is closed or broken, or still full
         after `limits.write_timeout`; the timeout also aborts it. If cancelled while it waits, it
         breaks the stream.
         """
@@ -140,40 +141,41 @@ class ClientStream(HalfCloseableStream):
                 await self.send_rest(rest)
 
     def send_now(self, data: bytes | bytearray | memoryview) -> memoryview | None:
-        """Send what the socket takes at once; None if that was everything.
+        """Send as much as the socket accepts at once; returns None if that was everything.
 
-        Otherwise returns the rest, which some task must pass to `send_rest` next. The rest is
-        all of the data while another write is under way, and if the client is gone; `send_rest`
-        raises the error then. Raises only if the stream is closed or broken.
+        Otherwise returns the rest, which a task must pass to `send_rest` next. The rest is all of
+        the data during another write, and if the client has disconnected; `send_rest` then raises
+        the error. Raises only if the stream is closed or broken.
         """
-        if self._held:
-            data, self._held = self._held + data, b""
-        if self._leaving or self._is_writing:
+        if self._delayed:
+            data, self._delayed = self._delayed + data, b""
+        if self._is_disconnecting or self._is_writing:
             return memoryview(data)
         if self._write_failed:
-            raise trio.BrokenResourceError("a write was cut off")
+            raise trio.BrokenResourceError("a write was interrupted")
         try:
             sent = self.socket.send(data)
-        except OSError:  # it is full, closed, or the client is gone
+        except OSError:  # the socket is full or closed, or the client has disconnected
             self._open_socket()
             sent = 0
         if sent == len(data):
             return None
-        self._writable.acquire_nowait()  # without a checkpoint, so that no other write comes first
+        # Without a checkpoint, so that no other write comes first.
+        self._write_lock.acquire_nowait()
         self._is_writing = True
-        self._begun = memoryview(data)[sent:]
-        return self._begun
+        self._unfinished = memoryview(data)[sent:]
+        return self._unfinished
 
-    def has_begun(self, rest: memoryview) -> bool:
-        """Whether part of the write whose `rest` `send_now` returned may be on the wire, so that
-        it must come before all others."""
-        return rest is self._begun
+    def is_unfinished(self, rest: memoryview) -> bool:
+        """Whether `send_now` has returned this `rest` after it had begun the write. Then a part may
+        be on the wire, so the rest must be sent before all other data."""
+        return rest is self._unfinished
 
     async def send_rest(self, rest: memoryview) -> None:
-        """Send what `send_now` left. Raises and breaks the stream like `send_all`."""
-        if rest is not self._begun:
+        """Send the rest that `send_now` returned. Raises and breaks the stream like `send_all`."""
+        if rest is not self._unfinished:
             await self._begin_write()
-        self._begun = None
+        self._unfinished = None
         try:
             await self._send(rest)
         finally:
@@ -193,7 +195,7 @@ class ClientStream(HalfCloseableStream):
             self._open_socket().shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:
-        """Close so that what was sent arrives, within `limits.close_timeout`.
+        """Close so that all sent data arrives, within `limits.close_timeout`.
 
         If a socket is closed with unread input in it, the kernel sends a reset, which destroys
         data that the client has not read yet, such as the close frame with the reason (RFC 9112
@@ -219,25 +221,25 @@ class ClientStream(HalfCloseableStream):
         finally:
             self._close()
 
-    async def departure_slot(self) -> None:
-        """Wait for the turn to disconnect this client. All its tasks share one turn. A turn lasts
-        one pass of the scheduler, not until the connection is closed: otherwise ten slow clients
-        would delay all others.
+    async def wait_to_disconnect(self) -> None:
+        """Wait until this client may be disconnected. All tasks of the client wait for the same
+        event. A client holds the semaphore for one pass of the scheduler, not until the connection
+        is closed: otherwise ten slow clients would delay all others.
         """
-        if self._turn is not None:
-            await self._turn.wait()
+        if self._disconnect_allowed is not None:
+            await self._disconnect_allowed.wait()
             return
-        self._turn = trio.Event()
-        self._leaving = True
+        self._disconnect_allowed = trio.Event()
+        self._is_disconnecting = True
         try:
-            async with self._departures:
+            async with self._disconnects:
                 await trio.lowlevel.checkpoint()
         finally:
-            self._leaving = False
-            self._turn.set()
+            self._is_disconnecting = False
+            self._disconnect_allowed.set()
 
     def abort(self) -> None:
-        """Close with a reset: whatever is in the buffers is dropped. Idempotent."""
+        """Close with a reset: all buffered data is dropped. Idempotent."""
         if not self.closed.is_set():
             with suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
@@ -253,17 +255,17 @@ class ClientStream(HalfCloseableStream):
             self.socket.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
 
     async def _begin_write(self) -> None:
-        """Wait for the turn to write; no checkpoint if it is free, during which another task would
-        take `_is_writing` for false."""
+        """Acquire the write lock. If it is free this is no checkpoint, so that no other task runs
+        before `_is_writing` is set."""
         try:
-            self._writable.acquire_nowait()
+            self._write_lock.acquire_nowait()
         except trio.WouldBlock:
-            await self._writable.acquire()
+            await self._write_lock.acquire()
         self._is_writing = True
 
     def _end_write(self) -> None:
-        self._writable.release()
-        self._is_writing = not self._writable.value  # another task may have begun to write
+        self._write_lock.release()
+        self._is_writing = not self._write_lock.value  # another task may have begun to write
 
     def _open_socket(self) -> socket.socket:
         if self.closed.is_set():
@@ -272,7 +274,7 @@ class ClientStream(HalfCloseableStream):
 
     def _try_send(self, data: bytes | bytearray | memoryview) -> int:
         if self._write_failed:
-            raise trio.BrokenResourceError("a write was cut off")
+            raise trio.BrokenResourceError("a write was interrupted")
         try:
             return self._open_socket().send(data)
         except BlockingIOError:
@@ -280,25 +282,25 @@ class ClientStream(HalfCloseableStream):
 
     async def _send(self, rest: memoryview) -> None:
         """Send everything, holding the lock."""
-        whole = False
+        complete = False
         try:
-            if self._leaving:
-                await self.departure_slot()
+            if self._is_disconnecting:
+                await self.wait_to_disconnect()
             with trio.move_on_after(self._limits.write_timeout):
                 while rest:
                     sent = self._try_send(rest)
                     rest = rest[sent:]
                     if rest:
                         await trio.lowlevel.wait_writable(self._open_socket())
-                whole = True
+                complete = True
         except OSError as error:
-            await self.departure_slot()
+            await self.wait_to_disconnect()
             raise trio.BrokenResourceError(str(error)) from error
         finally:
-            self._write_failed = self._write_failed or not whole
-        if not whole:
+            self._write_failed = self._write_failed or not complete
+        if not complete:
             self.abort()
-            raise trio.BrokenResourceError("the client takes nothing")
+            raise trio.BrokenResourceError("the client does not read")
 
     async def _drain_input(self) -> None:
         drained = 0

@@ -66,8 +66,8 @@ async def serve_trio_websocket(
             await ws.aclose(close_code.code, close_code.reason)
 
     source = LibrarySource(receive, limits=node.limits)
-    joins = ws.subprotocol == SUBPROTOCOL
-    sink = LibrarySink(send, close, joins=joins, limits=node.limits)
+    joins_messages = ws.subprotocol == SUBPROTOCOL
+    sink = LibrarySink(send, close, joins_messages=joins_messages, limits=node.limits)
     await admission.serve(source, sink, node=node, address=address)
 
 

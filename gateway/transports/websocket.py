@@ -31,13 +31,13 @@ from .stream import ClientStream
 __all__ = ["WebSocketClient", "accept_websocket"]
 
 READ_SIZE = 4 * 1024
-"""Bytes per read. All of it is parsed before the client's tokens are looked at again: at most 682
+"""Bytes per read. All of them are parsed before the client's tokens are checked again: at most 682
 frames, so that a client that floods is read again before it counts as silent."""
-FRAMES_AT_ONCE = 512
+FRAMES_PER_PASS = 512
 """Frames that are parsed in one pass of the scheduler, so that they do not delay other clients."""
 _PING = b"\x89\x00"  # RFC 6455 §5.5.2, unmasked, empty
 _PONG, _CLOSE = 0x8A, 0x88
-_GONE = trio.BrokenResourceError, trio.ClosedResourceError
+_DISCONNECTED = trio.BrokenResourceError, trio.ClosedResourceError
 _MALFORMED = {
     CloseReason.PROTOCOL_ERROR: close_codes.MALFORMED,
     CloseReason.INVALID_FRAME_PAYLOAD_DATA: close_codes.NOT_UTF8,
@@ -64,13 +64,15 @@ async def accept_websocket(
         admission = Admission(refused=refused)
     else:
         admission = await admit(request.headers, path=request.path, node=node)
-    return WebSocketClient(stream, admission, node, joins=request.joins, address=address)
+    return WebSocketClient(
+        stream, admission, node, joins_messages=request.joins_messages, address=address
+    )
 
 
 class WebSocketClient:
     """A client after its handshake."""
 
-    __slots__ = ("_address", "_admission", "_joins", "_node", "_stream")
+    __slots__ = ("_address", "_admission", "_joins_messages", "_node", "_stream")
 
     def __init__(
         self,
@@ -78,19 +80,21 @@ class WebSocketClient:
         admission: Admission,
         node: Node,
         *,
-        joins: bool,
+        joins_messages: bool,
         address: str,
     ) -> None:
         self._stream = stream
         self._admission = admission
         self._node = node
-        self._joins = joins
+        self._joins_messages = joins_messages
         self._address = address
 
     async def serve(self) -> None:
         """Serve the client until its connection ends. Closes the stream."""
         source = _Source(self._stream, limits=self._node.limits, counters=self._node.counters)
-        sink = _Sink(self._stream, source, joins=self._joins, limits=self._node.limits)
+        sink = _Sink(
+            self._stream, source, joins_messages=self._joins_messages, limits=self._node.limits
+        )
         try:
             await self._admission.serve(source, sink, node=self._node, address=self._address)
         finally:
@@ -99,14 +103,14 @@ class WebSocketClient:
 
 
 class _Source:
-    """What one client sends, read as fast as its `TokenBucket` allows."""
+    """Reads the messages of one client, as fast as its `TokenBucket` allows."""
 
     __slots__ = (
         "_counters",
         "_drained",
+        "_input_ended",
         "_limits",
         "_message",
-        "_over",
         "_parser",
         "_receiving",
         "_size",
@@ -125,15 +129,15 @@ class _Source:
         self._parser = FrameProtocol(client=False, extensions=[])
         self._receiving = False
         self._drained: trio.Event | None = None
-        """If `drain` waits: set when no task receives any more."""
-        self._over = False
-        """Whether further input is to be ignored."""
+        """Set when no task receives any more; None if `drain` does not wait."""
+        self._input_ended = False
+        """Whether further input is ignored."""
         self._message: list[str] = []
         """The fragments of an incomplete message."""
         self._size = 0
         self.close_sent = False
         self.pinged_at: float | None = None
-        """When the ping was sent that is not answered yet, on Trio's clock."""
+        """When the last ping was sent, on Trio's clock; None if it was answered."""
 
     @property
     def received_at(self) -> float:
@@ -144,11 +148,11 @@ class _Source:
             raise TransportClosed("the connection is being closed")
         self._receiving = True
         try:
-            while not self._over:
+            while not self._input_ended:
                 message = await self._next()
                 if message is not None and not self.close_sent:
                     return message
-                if not self._over:
+                if not self._input_ended:
                     await self._read()
             raise TransportClosed("the client has closed the connection")
         finally:
@@ -157,8 +161,8 @@ class _Source:
                 self._drained.set()
 
     async def drain(self) -> None:
-        """After a close frame was sent: wait until the client has answered it, or is gone. The
-        task that reads drops all other input."""
+        """Wait until the client has answered the close frame that was sent, or has disconnected.
+        The task that reads drops all other input."""
         if self._receiving:
             self._drained = trio.Event()
             await self._drained.wait()
@@ -184,30 +188,30 @@ class _Source:
     async def _send(self, frames: bytes) -> None:
         try:
             await self._stream.send_all(frames)
-        except _GONE as error:
+        except _DISCONNECTED as error:
             raise TransportClosed(str(error)) from error
 
     async def _read(self) -> None:
         await self._token_bucket.wait()
         try:
             data = await self._stream.receive_some(READ_SIZE)
-        except _GONE as error:
+        except _DISCONNECTED as error:
             raise TransportClosed(str(error)) from error
         self._token_bucket.consume(0, size=len(data))
         if data:
             self._parser.receive_bytes(data)
         else:
-            self._over = True
+            self._input_ended = True
 
     async def _next(self) -> str | None:
-        """The next message of those that have arrived."""
+        """Returns the next complete message that has arrived; None if there is none."""
         pongs = b""  # one write for all pings that arrived together
         message: str | None = None
         frames = 0
         try:
             for frame in self._parser.received_frames():
                 frames += 1
-                if frames % FRAMES_AT_ONCE == 0:
+                if frames % FRAMES_PER_PASS == 0:
                     await trio.lowlevel.checkpoint()
                 if frame.opcode is Opcode.PING:
                     payload = bytes(frame.payload)  # type: ignore[arg-type]  # bytes, in a ping
@@ -221,7 +225,7 @@ class _Source:
                     if message is not None:
                         break
         except ParseFailed as error:
-            self._over = True
+            self._input_ended = True
             raise ConnectionEnds(_MALFORMED[error.code]) from None
         finally:
             if frames:
@@ -231,13 +235,13 @@ class _Source:
         return message
 
     def _add(self, frame: Frame) -> str | None:
-        """The message that `frame` completes; None if it completes none."""
+        """Returns the message that `frame` completes; None if it completes none."""
         if not isinstance(frame.payload, str):
-            self._over = True
+            self._input_ended = True
             raise ConnectionEnds(close_codes.UNSUPPORTED)
         self._size += len(frame.payload.encode())
         if self._size > self._limits.max_frame:
-            self._over = True
+            self._input_ended = True
             raise ConnectionEnds(close_codes.TOO_BIG)
         self._message.append(frame.payload)
         if not frame.message_finished:
@@ -252,32 +256,34 @@ class _Source:
             self._counters.ping_round_trips.observe(trio.current_time() - pinged_at)
 
     async def _answer_close(self, frame: Frame) -> None:
-        self._over = True
-        await self._stream.departure_slot()
+        self._input_ended = True
+        await self._stream.wait_to_disconnect()
         code = frame.payload[0]
         known = isinstance(code, int) and code != CloseReason.NO_STATUS_RCVD
         await self.send_close(pack("!H", code) if known else b"")
 
 
 class _Sink:
-    """Frames to one client."""
+    """Writes frames to one client."""
 
-    __slots__ = ("_joins", "_joins_now", "_limits", "_rest", "_source", "_stream")
+    __slots__ = ("_joins_messages", "_joins_now", "_limits", "_rest", "_source", "_stream")
 
     def __init__(
-        self, stream: ClientStream, source: _Source, *, joins: bool, limits: Limits
+        self, stream: ClientStream, source: _Source, *, joins_messages: bool, limits: Limits
     ) -> None:
         self._stream = stream
         self._source = source
         self._limits = limits
-        self._joins = joins
+        self._joins_messages = joins_messages
         self._joins_now = False
         self._rest: memoryview | None = None
 
     def send(self, messages: Sequence[Message]) -> bool:
         if not self._joins_now:
             data = b"".join([message.frames for message in messages])
-            self._joins_now = self._joins  # the first message, `welcome`, has a frame of its own
+            self._joins_now = (
+                self._joins_messages
+            )  # the first message, `welcome`, has a frame of its own
         elif len(messages) == 1:
             data = messages[0].frame
         else:
@@ -291,11 +297,11 @@ class _Sink:
     async def flush(self) -> None:
         rest, self._rest = self._rest, None
         if rest is not None:
-            if self._source.close_sent and not self._stream.has_begun(rest):
+            if self._source.close_sent and not self._stream.is_unfinished(rest):
                 raise TransportClosed("a close frame was sent meanwhile")
             try:
                 await self._stream.send_rest(rest)
-            except _GONE as error:
+            except _DISCONNECTED as error:
                 raise TransportClosed(str(error)) from error
 
     async def close(self, close_code: CloseCode) -> None:
@@ -305,7 +311,8 @@ class _Sink:
             await self._source.drain()
 
     def abort(self) -> None:
-        """Drop the client; if a close frame was sent it may still read that: no reset then."""
+        """Drop the client. After a close frame there is no reset, so that the client can read
+        it."""
         if not self._source.close_sent:
             self._stream.abort()
 
@@ -314,6 +321,6 @@ class _Sink:
             raise TransportClosed("a close frame was sent")
         try:
             self._rest = self._stream.send_now(data)
-        except _GONE as error:
+        except _DISCONNECTED as error:
             raise TransportClosed(str(error)) from error
         return self._rest is None

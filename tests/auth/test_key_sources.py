@@ -17,7 +17,7 @@ from attrs import define
 from cryptography.hazmat.primitives.asymmetric import ec
 from trio.testing import MockClock
 
-from gateway.auth.key_sources import MAX_DOCUMENT, REFRESH_AGAIN_AFTER, KeySources
+from gateway.auth.key_sources import MAX_DOCUMENT, MIN_REFRESH_INTERVAL, KeySources
 from gateway.auth.keys import read_keys
 from gateway.model.errors import InvalidSettings, Unauthorized
 
@@ -86,51 +86,51 @@ def test_keys_are_read_from_files_and_a_secret(tmp_path: Path) -> None:
     pem, other = tmp_path / "a.pem", tmp_path / "b"
     pem.write_text(public_pem("ES256"))
     other.write_text(f"{SECRET}\n")
-    ring = KeySources([str(pem), str(other)], secret="s" * 32)
-    ring.load()
-    assert [key.algorithm for key in ring.keys] == ["HS256", "ES256", "HS256"]
+    key_sources = KeySources([str(pem), str(other)], secret="s" * 32)
+    key_sources.load()
+    assert [key.algorithm for key in key_sources.keys] == ["HS256", "ES256", "HS256"]
 
 
 def test_a_document_of_keys_may_be_a_mebibyte(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(jwks(jwk("ES256", "k1")).ljust(MAX_DOCUMENT))
-    ring = KeySources([str(file)])
-    ring.load()
-    assert [key.algorithm for key in ring.keys] == ["ES256"]
+    key_sources = KeySources([str(file)])
+    key_sources.load()
+    assert [key.algorithm for key in key_sources.keys] == ["ES256"]
     file.write_text(jwks(jwk("ES256", "k1")).ljust(MAX_DOCUMENT + 1))
     with pytest.raises(InvalidSettings, match="over 1048576 bytes"):
-        ring.load()
+        key_sources.load()
 
 
 async def test_a_reload_may_change_the_sources(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text(SECRET)
     new.write_text(OTHER_SECRET)
-    ring = KeySources([str(old)])
-    ring.load()
+    key_sources = KeySources([str(old)])
+    key_sources.load()
     added = sign(CLAIMS, key=OTHER_SECRET)
     with pytest.raises(Unauthorized):
-        await ring.permissions_of(added, now=NOW)
-    await ring.reload([str(old), str(new)])
+        await key_sources.permissions_of(added, now=NOW)
+    await key_sources.reload([str(old), str(new)])
     for key in (SECRET, OTHER_SECRET):
-        assert (await ring.permissions_of(sign(CLAIMS, key=key), now=NOW)).expires_at
-    await ring.reload([str(new)])
-    await ring.reload()
-    assert [source for source, _ in ring.by_source()] == [str(new)]
+        assert (await key_sources.permissions_of(sign(CLAIMS, key=key), now=NOW)).expires_at
+    await key_sources.reload([str(new)])
+    await key_sources.reload()
+    assert [source for source, _ in key_sources.by_source()] == [str(new)]
 
 
 async def test_a_failed_reload_changes_nothing(tmp_path: Path) -> None:
     file, wrong = tmp_path / "keys", tmp_path / "wrong"
     file.write_text(public_pem("ES256"))
     wrong.write_text("short")
-    ring = KeySources([str(file)])
-    ring.load()
-    before = ring.keys
+    key_sources = KeySources([str(file)])
+    key_sources.load()
+    before = key_sources.keys
     for sources, expected in (([str(file), str(wrong)], "openssl"), ([], "no keys are left")):
         with pytest.raises(InvalidSettings, match=expected):
-            await ring.reload(sources)
-        await ring.reload()
-        assert ring.keys == before
+            await key_sources.reload(sources)
+        await key_sources.reload()
+        assert key_sources.keys == before
 
 
 async def test_a_provider_that_never_answers_does_not_block_for_long(
@@ -201,57 +201,57 @@ async def test_an_html_page_is_not_accepted_as_a_secret(
     """A mistyped URL, or a provider under maintenance, returns such a page."""
     page = "<title>We'll-be-right-back</title>"
     provider.document = jwks(jwk("ES256", "a"))
-    ring = KeySources([provider.url])
-    ring.load()
+    key_sources = KeySources([provider.url])
+    key_sources.load()
     for document in (page, SECRET):
         provider.document = document
         with pytest.raises(InvalidSettings, match="not a JWK Set"):
             KeySources([provider.url]).load()
-        mock_clock.jump(REFRESH_AGAIN_AFTER)
-        await ring.refresh()
-        assert [key.id for key in ring.keys] == ["a"]
+        mock_clock.jump(MIN_REFRESH_INTERVAL)
+        await key_sources.refresh()
+        assert [key.id for key in key_sources.keys] == ["a"]
         with pytest.raises(Unauthorized):
-            await ring.permissions_of(sign(CLAIMS, key=document), now=NOW)
+            await key_sources.permissions_of(sign(CLAIMS, key=document), now=NOW)
 
 
 async def test_a_token_with_an_unknown_key_triggers_a_fetch(
     provider: Provider, mock_clock: MockClock
 ) -> None:
     provider.document = jwks(jwk("ES256", "old"))
-    ring = KeySources([provider.url])
-    ring.load()
+    key_sources = KeySources([provider.url])
+    key_sources.load()
     provider.document = jwks(jwk("ES256", "old"), jwk("EdDSA", "new"))
     token = sign(CLAIMS, key=private_key("EdDSA"), algorithm="EdDSA", kid="new")
-    assert (await ring.permissions_of(token, now=NOW)).expires_at
+    assert (await key_sources.permissions_of(token, now=NOW)).expires_at
     assert provider.asked == 2
 
     # Any client can send tokens with unknown keys, so not each causes a fetch.
     forged = sign(CLAIMS, key=private_key("EdDSA"), algorithm="EdDSA", kid="forged")
     for _ in range(5):
         with pytest.raises(Unauthorized):
-            await ring.permissions_of(forged, now=NOW)
+            await key_sources.permissions_of(forged, now=NOW)
     assert provider.asked == 2
-    mock_clock.jump(REFRESH_AGAIN_AFTER)
+    mock_clock.jump(MIN_REFRESH_INTERVAL)
     async with trio.open_nursery() as nursery:
         for _ in range(5):
-            nursery.start_soon(_refused, ring, forged)
+            nursery.start_soon(_refused, key_sources, forged)
     assert provider.asked == 3
 
 
-async def _refused(ring: KeySources, token: str) -> None:
+async def _refused(key_sources: KeySources, token: str) -> None:
     with pytest.raises(Unauthorized):
-        await ring.permissions_of(token, now=NOW)
+        await key_sources.permissions_of(token, now=NOW)
 
 
 async def test_an_unavailable_provider_keeps_its_keys(
     provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider.document = jwks(jwk("ES256", "a"))
-    ring = KeySources([provider.url])
-    ring.load()
+    key_sources = KeySources([provider.url])
+    key_sources.load()
     provider.status, provider.document = 500, "sorry"
-    await ring.refresh()
-    assert [key.id for key in ring.keys] == ["a"]
+    await key_sources.refresh()
+    assert [key.id for key in key_sources.keys] == ["a"]
     assert "keeping the current ones" in caplog.text
 
 
@@ -274,21 +274,21 @@ async def test_an_invalid_key_set_keeps_the_old_keys(
     provider: Provider, rubbish: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider.document = jwks(jwk("ES256", "a"))
-    ring = KeySources([provider.url])
-    ring.load()
+    key_sources = KeySources([provider.url])
+    key_sources.load()
     provider.rubbish = rubbish
-    await ring.refresh()
-    assert [key.id for key in ring.keys] == ["a"]
+    await key_sources.refresh()
+    assert [key.id for key in key_sources.keys] == ["a"]
     assert "keeping the current ones" in caplog.text
 
 
 async def test_a_withdrawn_key_is_dropped_at_the_next_fetch(provider: Provider) -> None:
     provider.document = jwks(jwk("ES256", "a"), jwk("EdDSA", "b"))
-    ring = KeySources([provider.url])
-    ring.load()
+    key_sources = KeySources([provider.url])
+    key_sources.load()
     provider.document = jwks(jwk("EdDSA", "b"))
-    await ring.refresh()
-    assert [key.id for key in ring.keys] == ["b"]
+    await key_sources.refresh()
+    assert [key.id for key in key_sources.keys] == ["b"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.auth.keys import Key, read_keys
 from gateway.auth.permissions import LEEWAY
-from gateway.auth.tokens import UnknownKey, mint, read_token
+from gateway.auth.tokens import UnknownKey, read_token, sign_token
 from gateway.model.errors import InvalidInput, InvalidSettings, Unauthorized
 from gateway.model.patterns import Patterns
 from gateway.protocol import close_codes
@@ -55,7 +55,7 @@ def test_a_token_has_the_permissions_of_its_claims() -> None:
 
 
 def test_a_token_that_is_minted_without_permissions_has_none() -> None:
-    permissions = read_token(mint(KEYS[0], now=NOW, ttl=60), KEYS, now=NOW)
+    permissions = read_token(sign_token(KEYS[0], now=NOW, ttl=60), KEYS, now=NOW)
     for patterns in (permissions.watch, permissions.publish, permissions.control):
         assert patterns == Patterns.parse([])
     assert not permissions.revoke
@@ -177,15 +177,15 @@ def test_a_modified_token_is_rejected(data: st.DataObject) -> None:
 
 def test_a_signed_token_is_valid() -> None:
     (key,) = read_keys(SECRET, source="test")
-    token = mint(key, now=NOW, ttl=60, watch=["a:*"], subject="me", audience="us")
+    token = sign_token(key, now=NOW, ttl=60, watch=["a:*"], subject="me", audience="us")
     permissions = read_token(token, [key], now=NOW, audience="us")
     assert (permissions.subject, permissions.expires_at) == ("me", NOW + 60 + LEEWAY)
     assert permissions.token_id
     with pytest.raises(InvalidInput, match="no pattern"):
-        mint(key, now=NOW, ttl=60, watch=["a*b"])
+        sign_token(key, now=NOW, ttl=60, watch=["a*b"])
     for wrong in ("", "x" * 201):
         with pytest.raises(InvalidInput, match="not a token's id"):
-            mint(key, now=NOW, ttl=60, token_id=wrong)
+            sign_token(key, now=NOW, ttl=60, token_id=wrong)
 
 
 class TestKeys:
@@ -292,7 +292,7 @@ class TestKeys:
     def test_a_private_jwk_signs_tokens(self) -> None:
         text = jwks(jwk("EdDSA", "k", private=True))
         (key,) = read_keys(text, source="x")
-        token = mint(key, now=NOW, ttl=60, watch=["*"])
+        token = sign_token(key, now=NOW, ttl=60, watch=["*"])
         (public,) = read_keys(jwks(jwk("EdDSA", "k")), source="x")
         assert read_token(token, [public], now=NOW).watch
 

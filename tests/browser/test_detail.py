@@ -65,7 +65,7 @@ def test_the_keyboard_opens_and_closes_it(page: Page, served: Served) -> None:
 def test_the_detail_of_an_unknown_job_says_so(page: Page, served: Served) -> None:
     page.goto(f"{served.url}/?job=later:1")
     detail = page.get_by_role("dialog", name="later:1")
-    expect(detail).to_contain_text("Nobody has reported on this job so far.")
+    expect(detail).to_contain_text("There is no report on this job yet.")
     served.report("later:1", percent=5)
     expect(detail.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "5")
 

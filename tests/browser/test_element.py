@@ -115,7 +115,7 @@ def test_from_right_to_left_everything_is_mirrored_but_text(
         }"""
     )
     assert beginning, "the beginning of the message is cut off"
-    wandering = page.locator("job-progress").last.locator(".wander .bar")
+    wandering = page.locator("job-progress").last.locator(".indeterminate .bar")
     side = "(node) => Math.round(node.offsetLeft - node.parentElement.offsetLeft)"
     assert wandering.evaluate(side) == 0, "it wanders out of its track"
 

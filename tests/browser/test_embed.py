@@ -70,7 +70,7 @@ def test_a_label_names_the_bar_and_an_unknown_job_says_so(
     expect(page.get_by_text("Your invoice", exact=True)).to_be_visible()
     bar = page.get_by_role("progressbar", name="Your invoice", exact=True)
     expect(bar).to_have_attribute(
-        "aria-valuetext", "Not known yet, Nobody has reported on this job so far."
+        "aria-valuetext", "Not known yet, There is no report on this job yet."
     )
     expect(bar).not_to_have_attribute("aria-valuenow", "0")
 

@@ -171,7 +171,7 @@ def test_another_users_page_shows_nothing_of_the_previous_user(
         """async ([client, token]) => (await import(client)).configure({ token })""",
         [f"{guarded.url}/client.js", ben],
     )
-    expect(page.get_by_text("Nobody has reported on this job so far.")).to_be_visible()
+    expect(page.get_by_text("There is no report on this job yet.")).to_be_visible()
     expect(page.get_by_text("37%", exact=True)).to_have_count(0)
     page.evaluate(
         """async ([client, token]) => (await import(client)).configure({ token })""",
@@ -181,7 +181,7 @@ def test_another_users_page_shows_nothing_of_the_previous_user(
     page.evaluate("async (client) => (await import(client)).logout()", f"{guarded.url}/client.js")
     expect(page.get_by_text("37%", exact=True)).to_have_count(0)
     expect(page.get_by_text("not connected")).to_be_visible()
-    expect(page.get_by_text("Nobody has reported")).to_have_count(0)
+    expect(page.get_by_text("There is no report on this job")).to_have_count(0)
 
 
 USERS = """<script type="module">
@@ -231,7 +231,7 @@ def test_another_user_in_an_outage(
     page.add_init_script(LUCKY)
     page.goto(site.enter_context(serve_site(PAGE.format(head=users, more=other))))
     expect(page.get_by_text("37%", exact=True)).to_be_visible()
-    expect(page.get_by_text("Nobody has reported")).to_have_count(1)
+    expect(page.get_by_text("There is no report on this job")).to_have_count(1)
 
     log_in = f"user = 'ben'; {change}"
     if order == "user first":
@@ -246,11 +246,11 @@ def test_another_user_in_an_outage(
         page.evaluate(log_in)
     expect(page.get_by_text("37%", exact=True)).to_have_count(0)
     if order == "cut first":  # no job is shown as unknown
-        expect(page.get_by_text("Nobody has reported")).to_have_count(0)
+        expect(page.get_by_text("There is no report on this job")).to_have_count(0)
         expect(page.get_by_text(re.compile("connecting…"))).to_have_count(2)
     proxy.instead = {}
     expect(page.get_by_text("62%", exact=True)).to_be_visible(timeout=RETURNED)
-    expect(page.get_by_text("Nobody has reported")).to_have_count(1)
+    expect(page.get_by_text("There is no report on this job")).to_have_count(1)
     expect(page.get_by_text("37%", exact=True)).to_have_count(0)
 
 
@@ -313,7 +313,7 @@ def test_unfinished_jobs_never_show_100_percent_and_errors_show_their_end(
     seen = page.evaluate(
         """() => {
           const root = document.querySelector('[job="import:1"]').shadowRoot;
-          const [story, text] = [root.querySelector('.story'), root.querySelector('.error')];
+          const [story, text] = [root.querySelector('.texts'), root.querySelector('.error')];
           const range = document.createRange();
           const { firstChild } = text;
           range.setStart(firstChild, firstChild.length - 8);

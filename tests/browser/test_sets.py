@@ -99,11 +99,11 @@ def test_a_job_without_room_is_shown_when_there_is_room(
         bars = page.locator("job-list").get_by_role("progressbar")
         expect(bars).to_have_count(4, timeout=ROOM)
         if transport != "polling":  # which watches nothing for longer than it takes to answer
-            expect(page.get_by_text("The gateway is full.")).to_have_count(2)
+            expect(page.get_by_text("The gateway is at its limit of jobs.")).to_have_count(2)
             expect(page.get_by_text("37%", exact=True)).to_have_count(2)
         other.close()
         expect(page.get_by_text("37%", exact=True)).to_have_count(4, timeout=ROOM)
-        expect(page.get_by_text("The gateway is full.")).to_have_count(0)
+        expect(page.get_by_text("The gateway is at its limit of jobs.")).to_have_count(0)
         for job in ("job:1", "job:2", "job:3", "job:4"):
             served.report(job, percent=40)
         expect(page.get_by_text("40%", exact=True)).to_have_count(4, timeout=ROOM)

@@ -63,7 +63,7 @@ def mint(*claims: str, ttl: str = "1h") -> str:
 def over_in(seconds: float) -> str:
     """A token that the gateway accepts for so many seconds."""
     (key,) = read_keys(SECRET, source="the test")
-    return tokens.mint(key, now=time.time() - LEEWAY, ttl=seconds, watch=["video:*"])
+    return tokens.sign_token(key, now=time.time() - LEEWAY, ttl=seconds, watch=["video:*"])
 
 
 def login(seconds: float, *, failures: int) -> Callable[[], str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.auth.keys import read_keys
-from gateway.auth.tokens import mint
+from gateway.auth.tokens import sign_token
 from tests.browser.bundled import MODULES
 from tests.browser.foreign import PAGES
 from tests.browser.proxy import Proxy
@@ -80,7 +80,7 @@ async def test_a_bar_in_the_html_follows_its_job(tmp_path: Path, transport: str)
 
 async def test_a_token_is_sent_and_a_wrong_one_is_explained_once(tmp_path: Path) -> None:
     right, wrong = (
-        mint(key, now=time.time(), ttl=600, watch=["video:*"], publish=["*"])
+        sign_token(key, now=time.time(), ttl=600, watch=["video:*"], publish=["*"])
         for secret in (SECRET, f"another-{SECRET}")
         for key in read_keys(secret, source="the test")
     )
@@ -109,7 +109,7 @@ async def test_a_token_is_sent_and_a_wrong_one_is_explained_once(tmp_path: Path)
 async def test_a_login_during_an_outage_works_after_it(tmp_path: Path) -> None:
     """Firefox does not load a module again that it could not load once."""
     (key,) = read_keys(SECRET, source="the test")
-    token = mint(key, now=time.time(), ttl=600, watch=["video:*"], publish=["*"])
+    token = sign_token(key, now=time.time(), ttl=600, watch=["video:*"], publish=["*"])
     with ExitStack() as stack:
         served = stack.enter_context(Served("--secret", SECRET, token=token))
         proxy = stack.enter_context(Proxy(served.url))

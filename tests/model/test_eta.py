@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model.constants import ETA_SETTLED
+from gateway.model.constants import ETA_WARM_UP
 from gateway.model.eta import RateEstimator
 
 
@@ -43,7 +43,7 @@ def test_a_quick_first_step_gives_no_optimistic_eta() -> None:
 
 def test_there_is_no_eta_before_enough_progress_was_observed() -> None:
     assert run((0, 0)).eta(now=100) is None
-    assert run((0, 0), (ETA_SETTLED / 2, 10)).eta(now=ETA_SETTLED / 2) is None
+    assert run((0, 0), (ETA_WARM_UP / 2, 10)).eta(now=ETA_WARM_UP / 2) is None
     assert run((0, 0), (10, 100)).eta(now=10) is None
 
 

@@ -31,7 +31,7 @@ def test_ten_thousand_children_at_20_hz_are_some_hundred_events_of_their_group()
         state = replace(running.state, percent=percent)
         record = Record(running.position, state)
         for name in names:
-            for job, group in contributions.take(name, record, records.get, now=now):
+            for job, group in contributions.count_job(name, record, records.get, now=now):
                 events[job] += group.position != records[job].position
                 records[job] = group
 

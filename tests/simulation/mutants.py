@@ -87,10 +87,11 @@ MUTANTS = (
     Mutant("failover-any-server-answers", "brokers/redis/calls.py",
            "return self._allowed is None or link.server == self._allowed[0]", "return True"),
     Mutant("restore-takes-older-states", "brokers/redis/observed.py",
-           "if known is not None:\n                self._bytes -= _size(known)\n"
-           "                if known.position > event.position:\n                    event = known",
-           "if known is not None:\n                self._bytes -= _size(known)\n"
-           "                event = known", ("rollback", "link:some_slow"),
+           "if previous is not None:\n                self._bytes -= _size(previous)\n"
+           "                if previous.position > event.position:\n"
+           "                    event = previous",
+           "if previous is not None:\n                self._bytes -= _size(previous)\n"
+           "                event = previous", ("rollback", "link:some_slow"),
            test="tests/brokers/redis/test_observed.py::test_the_newest_event_is_kept_in_any_order"),
     # -- following the feed
     Mutant("feed-gap-not-detected", "brokers/redis/cursor.py",
@@ -279,8 +280,8 @@ MUTANTS = (
            "        await _send_to_children(node, job, request, permissions=permissions)\n",
            "        pass\n", ("groups", "requests"),
            test="tests/e2e/test_http_client.py::test_a_request_to_a_group_goes_to_its_running_children_and_theirs"),
-    Mutant("group-request-late-child-omitted", LUA + "publish.lua",
-           "  if not update.request then send_late_request(JOB, record) end\n", "",
+    Mutant("group-request-not-inherited", LUA + "publish.lua",
+           "  if not update.request then send_inherited_request(JOB, record) end\n", "",
            ("groups", "requests")),
     Mutant("group-request-late-again-after-a-refusal", LUA + "groups.lua",
            " and stage ~= 'refused' and not alone", " and not alone", ("groups", "requests"),

@@ -27,7 +27,7 @@ def request(line: str = "GET /ws?token=a HTTP/1.1", **changed: str | None) -> by
 
 def test_the_handshake_example_of_the_rfc_works() -> None:
     found = parse_upgrade(request(Sec_WebSocket_Protocol="chat, progress.v1"))
-    assert (found.path, found.joins) == ("/ws", True)
+    assert (found.path, found.joins_messages) == ("/ws", True)
     assert found.headers["host"] == "server.example.com"
     assert found.answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in found.answer
@@ -37,7 +37,7 @@ def test_the_handshake_example_of_the_rfc_works() -> None:
 
 def test_only_known_subprotocols_are_chosen() -> None:
     found = parse_upgrade(request(Sec_WebSocket_Protocol="chat"))
-    assert not found.joins
+    assert not found.joins_messages
     assert b"Protocol:" not in found.answer
 
 

@@ -170,7 +170,7 @@ async def test_a_limited_number_enters_per_scheduler_pass(autojump_clock: MockCl
             entered.append([])
 
     async def enter(number: int) -> None:
-        await start_limiter.wait_turn()
+        await start_limiter.wait_to_start()
         entered[-1].append(number)
 
     async with trio.open_nursery() as nursery:
@@ -191,11 +191,11 @@ async def test_later_tasks_do_not_overtake_those_that_wait(autojump_clock: MockC
     order: list[str] = []
 
     async def enter(name: str) -> None:
-        await start_limiter.wait_turn()
+        await start_limiter.wait_to_start()
         order.append(name)
 
     for _ in range(2):
-        await start_limiter.wait_turn()
+        await start_limiter.wait_to_start()
     async with trio.open_nursery() as nursery:
         for name in ("first", "second", "third", "fourth"):
             nursery.start_soon(enter, name)
@@ -214,10 +214,10 @@ async def test_a_cancelled_task_leaves_the_queue(autojump_clock: MockClock) -> N
     order: list[str] = []
 
     async def enter(name: str) -> None:
-        await start_limiter.wait_turn()
+        await start_limiter.wait_to_start()
         order.append(name)
 
-    await start_limiter.wait_turn()
+    await start_limiter.wait_to_start()
     async with trio.open_nursery() as nursery:
         async with trio.open_nursery() as given_up:
             given_up.start_soon(enter, "given up")
@@ -236,7 +236,7 @@ async def test_a_turn_is_not_held_while_running(autojump_clock: MockClock) -> No
     start_limiter = StartLimiter(1)
 
     async def enter_and_stay() -> None:
-        await start_limiter.wait_turn()
+        await start_limiter.wait_to_start()
         await trio.sleep(60)
 
     async with trio.open_nursery() as nursery:
@@ -245,7 +245,7 @@ async def test_a_turn_is_not_held_while_running(autojump_clock: MockClock) -> No
             nursery.start_soon(enter_and_stay)
         await trio.sleep(1)
         with trio.fail_after(1):
-            await start_limiter.wait_turn()
+            await start_limiter.wait_to_start()
         nursery.cancel_scope.cancel()
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import Gateway, Limits, serve_gateway
-from gateway.transports.connection_limits import OVERFLOW, ConnectionLimiter
+from gateway.transports.connection_limits import MAX_REFUSED, ConnectionLimiter
 from gateway.transports.proxies import Proxies, read_proxy_header
 from gateway.transports.stream import ClientStream
 from tests.e2e.client import Client, command, connect, upgrade
@@ -171,7 +171,7 @@ def test_connections_are_counted_by_address() -> None:
     assert connect("2001:db8::ffff:1")
     assert not connect("2001:db8::2")
     assert connect("2001:db8:0:1::1")
-    for _ in range(2 + OVERFLOW):
+    for _ in range(2 + MAX_REFUSED):
         connect("192.0.2.3")
     with pytest.raises(trio.BrokenResourceError, match=r"192\.0\.2\.3"):
         connect("192.0.2.3")

@@ -56,7 +56,7 @@ async def test_a_few_connections_are_closed_per_pass(
     cancelled in one turn."""
     passes = Passes()
     trio.lowlevel.add_instrument(passes)
-    departures = trio.Semaphore(AT_ONCE)
+    disconnects = trio.Semaphore(AT_ONCE)
     gone = 0
     left = trio.Event()
 
@@ -83,7 +83,7 @@ async def test_a_few_connections_are_closed_per_pass(
             for _ in range(CONNECTIONS):
                 ours, other = socket.socketpair()
                 ours.setblocking(False)
-                stream = ClientStream(ours, limits=Limits(), departures=departures)
+                stream = ClientStream(ours, limits=Limits(), disconnects=disconnects)
                 await stream.send_all(b"x")
                 for task in tasks:
                     nursery.start_soon(stay, stream, task)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.model.children import groups_above
-from gateway.model.groups import Contributions, late_request
+from gateway.model.groups import Contributions, inherited_request
 from gateway.model.reducer import expire_lease, reduce
 from gateway.model.state import Record, Request, RequestUpdate, Update
 from gateway.protocol.commands import parse_update
@@ -32,12 +32,12 @@ def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
         reason: str | None = None
         if step.get("forget"):
             del records[job]
-            changed = dict(contributions.forget(job, records.get, now=now))
+            changed = dict(contributions.drop_job(job, records.get, now=now))
         elif step.get("silence"):
             expired = expire_lease(records[job])
             if expired is not None:
                 records[job] = expired
-            taken = contributions.take(job, records[job], records.get, now=now, expired=True)
+            taken = contributions.count_job(job, records[job], records.get, now=now, expired=True)
             changed = dict(taken)
         else:
             update = update_of(step)
@@ -46,12 +46,12 @@ def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
             records[job], reason = result.record, result.reason
             if result.restarted:
                 contributions.restart(job)
-            changed = dict(contributions.take(job, result.record, records.get, now=now))
+            changed = dict(contributions.count_job(job, result.record, records.get, now=now))
             if result.renews:
                 changed |= {job: result.record}
         records.update(changed)
         for name, record in changed.items():
-            ask = late_request(name, record, records.get)
+            ask = inherited_request(name, record, records.get)
             if ask is not None:
                 records[name] = reduce(record, ask, now=now, epoch=EPOCH).record
         found = {name: (one.position.seq, one.state) for name, one in records.items()}

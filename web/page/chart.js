@@ -1,6 +1,6 @@
 /**
- * Small charts, drawn as SVG node by node. A chart is an image with a text alternative; the numbers
- * are in a table beside it.
+ * Draws small charts as SVG, node by node. A chart is an image with a text alternative; the page shows the
+ * numbers in a table beside it.
  */
 
 import { drawShape } from '../src/icons.js';
@@ -10,36 +10,37 @@ import { isFinal } from '../src/state.js';
 
 /** @typedef {{ at: number, percent: number | null, status: State['status'], health: string, attempt: number }} Point */
 
-/** @param {string} said @param {number} width @param {number} height */
-function picture(said, width, height) {
-  return drawShape('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': said, preserveAspectRatio: 'none' });
+/** Returns an empty SVG image with a text alternative. @param {string} label @param {number} width @param {number} height */
+function svgImage(label, width, height) {
+  return drawShape('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': label, preserveAspectRatio: 'none' });
 }
 
 /**
+ * Returns a line chart of the values, scaled to the largest one.
  * @param {number[]} values
- * @param {string} said
+ * @param {string} label  the text alternative
  */
-export function sparkline(values, said) {
+export function sparkline(values, label) {
   const [width, height, margin] = [300, 32, 2];
-  const most = Math.max(...values, 1);
+  const largest = Math.max(...values, 1);
   const x = (/** @type {number} */ i) => (values.length === 1 ? width : (i / (values.length - 1)) * width);
-  const y = (/** @type {number} */ value) => height - margin - (value / most) * (height - 2 * margin);
-  const svg = picture(said, width, height);
+  const y = (/** @type {number} */ value) => height - margin - (value / largest) * (height - 2 * margin);
+  const svg = svgImage(label, width, height);
   svg.append(drawShape('polyline', { points: values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(' '), class: 'line' }));
   return svg;
 }
 
 /**
- * Percent over time: a stepped line for each attempt, because nothing is known between two events,
- * and a shade where the worker was silent.
+ * Returns a chart of the percentage over time. Each attempt has a stepped line, because nothing is known
+ * between two events. The time in which the worker did not report is shaded.
  *
  * @param {Point[]} points  in order of time
- * @param {number} now      Unix seconds: the end of the line of a running job
- * @param {string} said
+ * @param {number} now      Unix seconds; the line of a running job ends here
+ * @param {string} label    the text alternative
  */
-export function historyChart(points, now, said) {
+export function historyChart(points, now, label) {
   const [width, height, margin] = [600, 140, 4];
-  const svg = picture(said, width, height);
+  const svg = svgImage(label, width, height);
   const first = points[0]?.at ?? now;
   const last = Math.max(points.at(-1)?.at ?? now, isFinal(points.at(-1)) ? 0 : now, first + 1);
   const x = (/** @type {number} */ at) => (((at - first) / (last - first)) * width).toFixed(1);
@@ -53,12 +54,12 @@ export function historyChart(points, now, said) {
   });
   const attempts = new Set(points.map(({ attempt }) => attempt));
   for (const attempt of attempts) {
-    const own = points.filter((point) => point.attempt === attempt && point.percent !== null);
-    if (own.length === 0) continue;
-    const end = own.at(-1);
-    const path = own.map(({ at, percent }, i) => `${i === 0 ? 'M' : 'H'}${x(at)}${i === 0 ? ' ' : 'V'}${y(percent ?? 0)}`).join('');
-    const goesOn = end === points.at(-1) && !isFinal(end) ? `H${width}` : '';
-    svg.append(drawShape('path', { d: path + goesOn, class: `line ${end?.status}` }));
+    const attemptPoints = points.filter((point) => point.attempt === attempt && point.percent !== null);
+    if (attemptPoints.length === 0) continue;
+    const lastPoint = attemptPoints.at(-1);
+    const path = attemptPoints.map(({ at, percent }, i) => `${i === 0 ? 'M' : 'H'}${x(at)}${i === 0 ? ' ' : 'V'}${y(percent ?? 0)}`).join('');
+    const tail = lastPoint === points.at(-1) && !isFinal(lastPoint) ? `H${width}` : '';
+    svg.append(drawShape('path', { d: path + tail, class: `line ${lastPoint?.status}` }));
   }
   return svg;
 }

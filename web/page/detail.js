@@ -1,109 +1,109 @@
 /**
- * The details of one job, beside the list: its bar, its history as a chart and as a
- * table, and every field of its state. The URL contains the job, so that it can
- * be sent to a colleague.
+ * The dialog with the details of one job: its bar, its history as a chart and as a table, and every field of its
+ * state. The URL of the page contains the job, so that the user can send it to a colleague.
  */
 
-import { calmly } from '../src/ticker.js';
-import { describe, duration, rateTextOf } from '../src/view.js';
+import { inLaterFrame } from '../src/ticker.js';
+import { describe, duration, rateText } from '../src/view.js';
 import { historyChart } from './chart.js';
 import { copyOnClick, setText, showFacts } from './dom.js';
 import { History, changesOf } from './history.js';
-import { t } from './words.js';
+import { t } from './texts.js';
 
 /** @import { Connection } from '../src/connection.js' */
 /** @import { Watched } from '../src/jobs.js' */
 /** @import { State } from '../src/protocol.js' */
 /** @import { HistoryEvent } from './history.js' */
 
-/** Rows of the table; older events are only in the chart. */
-const ROWS = 50;
-/** Milliseconds between two drawings of the chart: it has a point for each event. */
-const CHART_EVERY = 1_000;
+/** The maximum number of rows of the table; older events are only in the chart. */
+const MAX_ROWS = 50;
+/** Milliseconds between two drawings of the chart, which has a point for each event. */
+const CHART_INTERVAL = 1_000;
 
-export class Detail {
+export class DetailDialog {
   #connection;
-  #find;
+  #element;
   #dialog;
   #stop = () => {};
   #history = new History();
   /** @type {Watched | null} */
   #watched = null;
   #drawnAt = -Infinity;
-  /** The number of events in the chart, and the status of the last one. */
-  #drawn = '';
+  /** What the chart was drawn for last: the job, its first event and its last status. */
+  #drawnKey = '';
   /** @type {string | null} */
   job = null;
 
   /**
    * @param {Connection} connection
-   * @param {(id: string) => HTMLElement} find
-   * @param {() => void} closed  called when the user closes it
+   * @param {(id: string) => HTMLElement} byId
+   * @param {() => void} onClose  called when the user closes the dialog
    */
-  constructor(connection, find, closed) {
+  constructor(connection, byId, onClose) {
     this.#connection = connection;
-    this.#find = find;
-    this.#dialog = /** @type {HTMLDialogElement} */ (find('detail'));
+    this.#element = byId;
+    this.#dialog = /** @type {HTMLDialogElement} */ (byId('detail'));
     this.#dialog.addEventListener('close', () => {
       if (this.job === null) return;
-      this.#end();
-      closed();
+      this.#reset();
+      onClose();
     });
     // A click outside of the content hits the dialog itself.
     this.#dialog.addEventListener('click', ({ target }) => target === this.#dialog && this.#dialog.close());
-    copyOnClick(find('detail-error-copy'), () => this.#watched?.state?.error ?? '');
-    find('detail-close').addEventListener('click', () => this.#dialog.close());
+    copyOnClick(byId('detail-error-copy'), () => this.#watched?.state?.error ?? '');
+    byId('detail-close').addEventListener('click', () => this.#dialog.close());
   }
 
-  /** @param {string | null} job  null: close it */
+  /** Shows the details of a job. @param {string | null} job  null: close the dialog */
   show(job) {
     if (job === this.job) return;
-    this.#end();
+    this.#reset();
     if (job === null) return this.#dialog.close();
     this.job = job;
-    const aborted = new AbortController();
+    const controller = new AbortController();
     const history = (this.#history = new History());
-    const paint = () => calmly(this.#paint);
-    let asked = false;
+    const paint = () => inLaterFrame(this.#paint);
+    let historyRequested = false;
     const unwatch = this.#connection.watch(job, (watched) => {
       this.#watched = watched;
-      history.take(watched);
+      history.add(watched);
       paint();
-      if (asked || watched.state === null) return;
-      asked = true;
-      // without the history the chart begins now
-      history.load(job, aborted.signal).then(paint, () => {});
+      if (historyRequested || watched.state === null) return;
+      historyRequested = true;
+      // Without the stored events the chart begins now.
+      history.load(job, controller.signal).then(paint, () => {});
     });
     this.#stop = () => {
       unwatch();
-      aborted.abort();
+      controller.abort();
     };
     const bar = document.createElement('job-progress');
     bar.setAttribute('job', job);
     bar.setAttribute('actions', '');
-    this.#find('detail-bar').replaceChildren(bar);
-    this.#find('detail-title').textContent = job;
+    this.#element('detail-bar').replaceChildren(bar);
+    this.#element('detail-title').textContent = job;
     this.#paint();
     if (!this.#dialog.open) this.#dialog.showModal();
     this.#dialog.scrollTop = 0;
     this.#showEndOfError();
   }
 
-  /** Update its times; called once a second. */
-  tick() {
+  /** Updates the times; called once a second. */
+  updateTimes() {
     if (this.job !== null) this.#paint();
   }
 
-  #end() {
+  /** Stops watching the job. */
+  #reset() {
     this.#stop();
     this.#stop = () => {};
     this.#watched = null;
     this.job = null;
   }
 
-  /** Scroll to it, because the reason is usually there. */
+  /** Scrolls to the end of the error, because the reason is usually there. */
   #showEndOfError() {
-    const text = this.#find('detail-error-text');
+    const text = this.#element('detail-error-text');
     text.scrollTop = text.scrollHeight;
   }
 
@@ -112,33 +112,33 @@ export class Detail {
     if (job === null) return;
     const now = this.#connection.now();
     const state = this.#watched?.state ?? null;
-    const { events, whole } = this.#history;
+    const { events, complete } = this.#history;
     const view = describe(this.#watched, now);
-    const figure = this.#find('detail-chart');
-    figure.hidden = !events.some(({ percent }) => percent !== null);
-    if (!figure.hidden && this.#isChartDue(job)) {
+    const chart = this.#element('detail-chart');
+    chart.hidden = !events.some(({ percent }) => percent !== null);
+    if (!chart.hidden && this.#isChartDue(job)) {
       const span = duration((events.at(-1)?.at ?? now) - (events[0]?.at ?? now));
-      const said = t('Progress of {job} over {time}: {text}', { job, time: span, text: view.valueText });
-      this.#find('detail-plot').replaceChildren(historyChart(events, now, said));
-      const since = new Date((events[0]?.at ?? now) * 1000).toLocaleTimeString(document.documentElement.lang);
-      this.#find('detail-since').textContent = t(whole ? 'Since its start at {time}' : 'Since {time}', { time: since });
+      const label = t('Progress of {job} over {time}: {text}', { job, time: span, text: view.valueText });
+      this.#element('detail-plot').replaceChildren(historyChart(events, now, label));
+      const startTime = new Date((events[0]?.at ?? now) * 1000).toLocaleTimeString(document.documentElement.lang);
+      this.#element('detail-since').textContent = t(complete ? 'Since its start at {time}' : 'Since {time}', { time: startTime });
     }
     this.#showFacts(state, now);
     this.#showEvents();
-    this.#find('detail-error').hidden = !state?.error;
-    if (setText(this.#find('detail-error-text'), state?.error ?? '')) this.#showEndOfError();
+    this.#element('detail-error').hidden = !state?.error;
+    if (setText(this.#element('detail-error-text'), state?.error ?? '')) this.#showEndOfError();
     const data = state?.data === undefined ? '' : JSON.stringify(state.data, null, 2);
-    setText(this.#find('detail-data'), data);
-    this.#find('detail-more').hidden = data === '';
+    setText(this.#element('detail-data'), data);
+    this.#element('detail-more').hidden = data === '';
   };
 
-  /** Whether to draw the chart again: once a second, and at once when its status changes. @param {string} job */
+  /** Returns whether to draw the chart again: once a second, and at once when the status changes. @param {string} job */
   #isChartDue(job) {
-    const { events, whole } = this.#history;
+    const { events, complete } = this.#history;
     const now = performance.now();
-    const drawn = [job, whole, events[0]?.seq, events.at(-1)?.status].join(' ');
-    if (drawn === this.#drawn && now - this.#drawnAt < CHART_EVERY) return false;
-    this.#drawn = drawn;
+    const key = [job, complete, events[0]?.seq, events.at(-1)?.status].join(' ');
+    if (key === this.#drawnKey && now - this.#drawnAt < CHART_INTERVAL) return false;
+    this.#drawnKey = key;
     this.#drawnAt = now;
     return true;
   }
@@ -147,17 +147,17 @@ export class Detail {
   #showFacts(state, now) {
     const facts = state === null ? [] : factsOf(this.job ?? '', state, now);
     if (this.#watched?.state) facts.push(['Position', t('{seq} of epoch {epoch}', { seq: this.#watched.seq, epoch: this.#watched.epoch ?? '' })]);
-    showFacts(this.#find('detail-facts'), facts, (term, value) => (term === 'Part of' ? linkTo(value) : value));
+    showFacts(this.#element('detail-facts'), facts, (term, value) => (term === 'Part of' ? linkTo(value) : value));
   }
 
-  /** The newest first. Existing rows stay, so that a selection of their text stays. */
+  /** Shows the events as a table, the newest first. Existing rows stay, so that the user's selection stays. */
   #showEvents() {
     const { events } = this.#history;
-    const body = this.#find('detail-events');
+    const body = this.#element('detail-events');
     /** @type {Map<string, Node>} */
     const rows = new Map(Array.from(body.children, (row) => [/** @type {HTMLElement} */ (row).dataset['key'] ?? '', row]));
     /** @type {Array<[key: string, event: HistoryEvent, before: HistoryEvent | undefined]>} */
-    const shown = events.slice(-ROWS).map((event, i, { length }) => {
+    const shown = events.slice(-MAX_ROWS).map((event, i, { length }) => {
       const before = events[events.length - length + i - 1];
       return [[this.job, event.at, before?.seq, event.seq].join(' '), event, before];
     });
@@ -166,31 +166,28 @@ export class Detail {
     let next = body.firstChild;
     for (const [key, event, before] of shown.reverse()) {
       if (rows.has(key)) next = next?.nextSibling ?? null;
-      else body.insertBefore(rowOf(key, event, before), next);
+      else body.insertBefore(eventRow(key, event, before), next);
     }
   }
 }
 
-/** @param {string} key @param {HistoryEvent} event @param {HistoryEvent | undefined} before */
-function rowOf(key, { seq, at, state }, before) {
+/** Returns the row of an event. @param {string} key @param {HistoryEvent} event @param {HistoryEvent | undefined} before */
+function eventRow(key, { seq, at, state }, before) {
   const row = document.createElement('tr');
   row.dataset['key'] = key;
   for (const text of [String(seq), new Date(at * 1000).toLocaleTimeString(document.documentElement.lang)]) row.insertCell().textContent = text;
-  row.insertCell().append(...changesOf(before?.state, state).flatMap((text, i) => [i === 0 ? '' : ', ', isolated(text)]));
+  row.insertCell().append(...changesOf(before?.state, state).flatMap((text, i) => [i === 0 ? '' : ', ', bidiIsolated(text)]));
   return row;
 }
 
-/**
- * A text that may run from right to left, and must not reorder the text beside it. @param {string}
- * text
- */
-function isolated(text) {
+/** Returns a node for a text that may be right-to-left; `bdi` keeps it from reordering the text beside it. @param {string} text */
+function bidiIsolated(text) {
   const node = document.createElement('bdi');
   node.textContent = text;
   return node;
 }
 
-/** @param {string} job */
+/** Returns a link to the details of a job. @param {string} job */
 function linkTo(job) {
   const link = document.createElement('a');
   link.href = `?job=${encodeURIComponent(job)}`;
@@ -199,21 +196,21 @@ function linkTo(job) {
   return link;
 }
 
-/** @param {string} job @param {State} state @param {number} now @returns {Array<[string, string]>} */
+/** Returns the rows of the table of fields. @param {string} job @param {State} state @param {number} now @returns {Array<[string, string]>} */
 function factsOf(job, state, now) {
   const { status, health, attempt = 1, started_at, finished_at, updated_at } = state;
-  const when = (/** @type {number | undefined} */ time) => (time === undefined ? '' : new Date(time * 1000).toLocaleString(document.documentElement.lang));
-  const silent = status === 'running' && updated_at !== undefined ? duration(now - updated_at) : '';
+  const formatTime = (/** @type {number | undefined} */ time) => (time === undefined ? '' : new Date(time * 1000).toLocaleString(document.documentElement.lang));
+  const silence = status === 'running' && updated_at !== undefined ? duration(now - updated_at) : '';
   /** @type {Array<[string, string]>} */
   const facts = [
     ['Status', health === undefined || health === 'ok' || status !== 'running' ? t(status) : `${t(status)}, ${t(health)}`],
     ['Attempt', String(attempt)],
-    ['Rate', rateTextOf(state, now)],
+    ['Rate', rateText(state, now)],
     ['Part of', job.slice(0, Math.max(job.lastIndexOf('/'), 0))],
-    ['Created', when(state.created_at)],
-    ['Started', when(started_at)],
-    ['Last update', silent ? t('{time} ago', { time: silent }) : when(updated_at)],
-    ['Ended', when(finished_at)],
+    ['Created', formatTime(state.created_at)],
+    ['Started', formatTime(started_at)],
+    ['Last update', silence ? t('{time} ago', { time: silence }) : formatTime(updated_at)],
+    ['Ended', formatTime(finished_at)],
     ['Duration', started_at !== undefined && finished_at !== undefined ? duration(finished_at - started_at) : ''],
     ['Stalled after', state.lease === undefined ? '' : duration(state.lease)],
   ];

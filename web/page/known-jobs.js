@@ -1,9 +1,9 @@
 /**
- * The jobs that the page knows, and their order. No DOM, no clock.
+ * The jobs that the page knows, and their order. This module uses no DOM and no clock.
  *
- * There are two parts. *Active* jobs: running ones, then queued ones, the newest first. *Earlier*
- * jobs (ended or lost): the one that ended last comes first. Progress does not change the order, so
- * a row moves only when its job starts or ends.
+ * There are two lists. *Active* jobs: running ones, then queued ones, the newest first. *Earlier* jobs (ended or
+ * lost): the one that ended last comes first. Progress does not change the order, so a row moves only when its
+ * job starts or ends.
  */
 
 import { isNewer } from '../src/jobs.js';
@@ -13,93 +13,94 @@ import { isOver, lookOf } from '../src/state.js';
 /** @import { State } from '../src/protocol.js' */
 /** @import { Look } from '../src/state.js' */
 
-/** @typedef {{ seen: Seen, state: State, look: Look, missed: number }} Known */
+/** @typedef {{ seen: Seen, state: State, look: Look, missedLists: number }} KnownJob  `missedLists`: complete lists without it, in a row */
 /** @typedef {{ search: string, prefix: string, status: string }} Filter  `status`: a status, `stalled`, or '' for all */
 
-/** More than anyone reads; a search requests others from the gateway. */
-export const MOST = 5_000;
+/** The maximum number of jobs that the page keeps. A search requests others from the gateway. */
+export const MAX_JOBS = 5_000;
 
 export class KnownJobs {
-  /** @type {Map<string, Known>} */
-  #known = new Map();
-  /** Jobs that a search has found. They are kept, however old they are. @type {Set<string>} */
-  #found = new Set();
+  /** @type {Map<string, KnownJob>} */
+  #jobs = new Map();
+  /** The jobs that the last search has found. They are kept, however old they are. @type {Set<string>} */
+  #searchResults = new Set();
 
   /**
-   * Add a state from a list or from the connection; the newer of the two is used.
+   * Adds a state from a list or from the connection. An older state than the known one is ignored.
    * @param {Seen} seen
-   * @returns {'old' | 'new' | 'moved'} moved: the job's place or look may have changed
+   * @returns {'ignored' | 'updated' | 'moved'} moved: the job's place or look may have changed
    */
   update(seen) {
     const { job, state } = seen;
-    const before = this.#known.get(job);
-    if (state === null) return this.#known.delete(job) ? 'moved' : 'old'; // dropped by the gateway
-    if (before !== undefined) before.missed = 0;
-    if (before !== undefined && !isNewer(seen, before.seen)) return 'old';
+    const before = this.#jobs.get(job);
+    if (state === null) return this.#jobs.delete(job) ? 'moved' : 'ignored'; // the gateway has dropped the job
+    if (before !== undefined) before.missedLists = 0;
+    if (before !== undefined && !isNewer(seen, before.seen)) return 'ignored';
     const look = lookOf(state);
-    this.#known.set(job, { seen, state, look, missed: 0 });
-    return before?.look !== look || before.state.attempt !== state.attempt ? 'moved' : 'new';
+    this.#jobs.set(job, { seen, state, look, missedLists: 0 });
+    return before?.look !== look || before.state.attempt !== state.attempt ? 'moved' : 'updated';
   }
 
-  /** Another search begins: the results of the last one are treated like other jobs. */
-  beginSearch() {
-    this.#found.clear();
+  /** Treats the results of the last search like other jobs, because another search begins. */
+  clearSearchResults() {
+    this.#searchResults.clear();
   }
 
-  /** @param {Seen[]} jobs  what a search has found */
-  keepFound(jobs) {
-    for (const { job } of jobs) this.#found.add(job);
+  /** Keeps the results of the current search. @param {Seen[]} jobs */
+  addSearchResults(jobs) {
+    for (const { job } of jobs) this.#searchResults.add(job);
   }
 
   /**
-   * Drop the jobs that are missing in two complete lists, because the gateway has dropped them. One
-   * list is not enough, because a job may move between its pages while they are read.
+   * Removes the jobs that are missing in two complete lists, because the gateway has dropped them. One list is
+   * not enough, because a job may move between the pages of the list while they are read.
    * @param {ReadonlySet<string>} listed
-   * @returns {boolean} whether a job was dropped
+   * @returns {boolean} whether a job was removed
    */
-  forgetUnlisted(listed) {
-    let forgot = false;
-    for (const [job, known] of this.#known) {
-      if (listed.has(job) || this.#found.has(job)) continue;
-      known.missed += 1;
-      if (known.missed > 1) forgot = this.#known.delete(job);
+  removeUnlisted(listed) {
+    let removed = false;
+    for (const [job, knownJob] of this.#jobs) {
+      if (listed.has(job) || this.#searchResults.has(job)) continue;
+      knownJob.missedLists += 1;
+      if (knownJob.missedLists > 1) removed = this.#jobs.delete(job);
     }
-    return forgot;
+    return removed;
   }
 
   /** @param {string} job */
   get(job) {
-    return this.#known.get(job);
+    return this.#jobs.get(job);
   }
 
   /** @param {string} job */
   has(job) {
-    return this.#known.has(job);
+    return this.#jobs.has(job);
   }
 
   get size() {
-    return this.#known.size;
+    return this.#jobs.size;
   }
 
   /**
+   * Returns the jobs that match, in order.
    * @param {Filter} filter
-   * @returns {{ active: Known[], earlier: Known[] }}
+   * @returns {{ active: KnownJob[], earlier: KnownJob[] }}
    */
   arrange(filter) {
     const matches = matcher(filter);
-    /** @type {Known[]} */
+    /** @type {KnownJob[]} */
     const active = [];
-    /** @type {Known[]} */
+    /** @type {KnownJob[]} */
     const earlier = [];
-    for (const known of this.#known.values()) {
-      if (!matches(known)) continue;
-      (isOver(known.look) ? earlier : active).push(known);
+    for (const knownJob of this.#jobs.values()) {
+      if (!matches(knownJob)) continue;
+      (isOver(knownJob.look) ? earlier : active).push(knownJob);
     }
     return { active: active.sort(byStart), earlier: earlier.sort(byEnd) };
   }
 
   /**
-   * The number of jobs of each look, whatever status is chosen.
+   * Returns the number of jobs with each look that match the search text and the prefix.
    * @param {Filter} filter
    * @returns {Map<Look, number>}
    */
@@ -107,20 +108,20 @@ export class KnownJobs {
     const matches = matcher({ ...filter, status: '' });
     /** @type {Map<Look, number>} */
     const counts = new Map();
-    for (const known of this.#known.values()) {
-      if (matches(known)) counts.set(known.look, (counts.get(known.look) ?? 0) + 1);
+    for (const knownJob of this.#jobs.values()) {
+      if (matches(knownJob)) counts.set(knownJob.look, (counts.get(knownJob.look) ?? 0) + 1);
     }
     return counts;
   }
 
   /**
-   * The prefixes of the job ids, up to the first `:` or `/`, the most frequent first.
+   * Returns the prefixes of the job ids, up to the first `:` or `/`, the most frequent first.
    * @returns {Array<[prefix: string, count: number]>}
    */
   prefixes() {
     /** @type {Map<string, number>} */
     const counts = new Map();
-    for (const job of this.#known.keys()) {
+    for (const job of this.#jobs.keys()) {
       const prefix = /^[^:/]*[:/]/.exec(job)?.[0];
       if (prefix !== undefined) counts.set(prefix, (counts.get(prefix) ?? 0) + 1);
     }
@@ -128,19 +129,19 @@ export class KnownJobs {
   }
 
   /**
-   * Limit the number of jobs: above `MOST`, those that ended first are dropped, except the results
-   * of a search.
+   * Removes jobs above `MAX_JOBS`: those that ended first, except the results of a search.
    */
   prune() {
-    if (this.#known.size <= MOST) return;
-    const all = [...this.#known.values()].sort((a, b) => Number(isOver(a.look)) - Number(isOver(b.look)) || byEnd(a, b));
-    for (const { seen } of all.slice(MOST)) if (!this.#found.has(seen.job)) this.#known.delete(seen.job);
+    if (this.#jobs.size <= MAX_JOBS) return;
+    const all = [...this.#jobs.values()].sort((a, b) => Number(isOver(a.look)) - Number(isOver(b.look)) || byEnd(a, b));
+    for (const { seen } of all.slice(MAX_JOBS)) if (!this.#searchResults.has(seen.job)) this.#jobs.delete(seen.job);
   }
 }
 
 /**
+ * Returns a function that checks whether a job matches the filter.
  * @param {Filter} filter
- * @returns {(known: Known) => boolean}
+ * @returns {(knownJob: KnownJob) => boolean}
  */
 function matcher({ search, prefix, status }) {
   const wanted = search.toLowerCase();
@@ -152,20 +153,20 @@ function matcher({ search, prefix, status }) {
   };
 }
 
-/** @param {Known} a @param {Known} b */
+/** @param {KnownJob} a @param {KnownJob} b */
 function byStart(a, b) {
-  const created = (/** @type {Known} */ { state }) => state.created_at ?? 0;
-  const waits = (/** @type {Known} */ { look }) => Number(look === 'queued');
-  return waits(a) - waits(b) || created(b) - created(a) || byName(a, b);
+  const created = (/** @type {KnownJob} */ { state }) => state.created_at ?? 0;
+  const queuedLast = (/** @type {KnownJob} */ { look }) => Number(look === 'queued');
+  return queuedLast(a) - queuedLast(b) || created(b) - created(a) || byName(a, b);
 }
 
-/** @param {Known} a @param {Known} b */
+/** @param {KnownJob} a @param {KnownJob} b */
 function byEnd(a, b) {
-  const end = (/** @type {Known} */ { state }) => state.finished_at ?? state.updated_at ?? 0;
+  const end = (/** @type {KnownJob} */ { state }) => state.finished_at ?? state.updated_at ?? 0;
   return end(b) - end(a) || byName(a, b);
 }
 
-/** @param {Known} a @param {Known} b */
+/** @param {KnownJob} a @param {KnownJob} b */
 function byName(a, b) {
   return a.seen.job < b.seen.job ? -1 : 1;
 }

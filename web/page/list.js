@@ -1,81 +1,85 @@
 /**
- * Reads the list of jobs from the API: once for the page, and for each search. Later changes are
- * received over the connection (`live.js`).
+ * Reads the list of jobs from the API: once for the page, and for each search. The connection receives later
+ * changes (`live.js`).
  */
 
-import { TokenNeeded, authorization } from './token.js';
-import { t } from './words.js';
+import { TokenRequired, authorization } from './token.js';
+import { t } from './texts.js';
 
 /** @import { Seen } from '../src/jobs.js' */
 
-const PAGE = 200;
-const DEADLINE = 10_000;
-/** A gateway checks some thousand jobs for a page of the list, and continues in the next page. */
-const PAGES_OF_A_SEARCH = 20;
+/** Jobs per request. */
+const PAGE_SIZE = 200;
+/** Milliseconds until a request is aborted. */
+const TIMEOUT = 10_000;
+/** The maximum number of requests per search. A gateway checks some thousand jobs for each of them. */
+const MAX_SEARCH_PAGES = 20;
 
 export class JobList {
-  #most;
+  #maxJobs;
 
   /** Whether the gateway has more jobs than this page reads. */
   truncated = false;
 
-  /** @param {number} most  jobs to read */
-  constructor(most) {
-    this.#most = most;
+  /** @param {number} maxJobs  how many jobs `read` reads */
+  constructor(maxJobs) {
+    this.#maxJobs = maxJobs;
   }
 
   /**
-   * @param {(jobs: Seen[]) => void} take
-   * @returns {Promise<Set<string> | null>} all jobs, if it has read the whole list
+   * Reads the newest jobs, page by page.
+   * @param {(jobs: Seen[]) => void} onPage
+   * @returns {Promise<Set<string> | null>} the ids of all jobs; null: the gateway has more than `maxJobs`
    * @throws if the list cannot be read
    */
-  async read(take) {
+  async read(onPage) {
     /** @type {Set<string>} */
     const listed = new Set();
     /** @type {string | null} */
-    let after = null;
-    while (listed.size < this.#most) {
-      const { jobs, next } = await read({ after });
+    let cursor = null;
+    while (listed.size < this.#maxJobs) {
+      const { jobs, next } = await readPage({ after: cursor });
       for (const { job } of jobs) listed.add(job);
-      take(jobs);
-      after = next;
-      if (after === null) break;
+      onPage(jobs);
+      cursor = next;
+      if (cursor === null) break;
     }
-    this.truncated = after !== null;
+    this.truncated = cursor !== null;
     return this.truncated ? null : listed;
   }
 
   /**
-   * One page of the jobs with this prefix and status, anywhere in the list. It may need several
+   * Reads about one page of the jobs with this prefix and status, anywhere in the list. This may need several
    * requests.
    * @param {{ prefix: string, status: string }} query
-   * @param {(jobs: Seen[]) => void} take
-   * @param {() => boolean} wanted  whether to continue
+   * @param {(jobs: Seen[]) => void} onPage
+   * @param {() => boolean} isWanted  returns whether to continue
    */
-  async find({ prefix, status }, take, wanted) {
+  async search({ prefix, status }, onPage, isWanted) {
     /** @type {string | null} */
-    let after = null;
-    let found = 0;
-    for (let page = 0; page < PAGES_OF_A_SEARCH && found < PAGE && wanted(); page++) {
-      const { jobs, next } = await read({ prefix, status, after });
-      if (!wanted()) return;
-      take(jobs);
-      found += jobs.length;
-      after = next;
-      if (after === null) return;
+    let cursor = null;
+    let count = 0;
+    for (let page = 0; page < MAX_SEARCH_PAGES && count < PAGE_SIZE && isWanted(); page++) {
+      const { jobs, next } = await readPage({ prefix, status, after: cursor });
+      if (!isWanted()) return;
+      onPage(jobs);
+      count += jobs.length;
+      cursor = next;
+      if (cursor === null) return;
     }
   }
 }
 
 /**
+ * Requests one page of the list.
  * @param {Record<string, string | null>} query
  * @returns {Promise<{ jobs: Seen[], next: string | null }>}
  */
-async function read(query) {
+async function readPage(query) {
   const url = new URL('../api/jobs', import.meta.url);
-  for (const [name, value] of Object.entries({ limit: String(PAGE), ...query })) if (value) url.searchParams.set(name, value);
-  const response = await fetch(url, { headers: authorization(), signal: AbortSignal.timeout(DEADLINE) });
-  if (response.status === 401) throw new TokenNeeded();
+  for (const [name, value] of Object.entries({ limit: String(PAGE_SIZE), ...query })) if (value) url.searchParams.set(name, value);
+  const response = await fetch(url, { headers: authorization(), signal: AbortSignal.timeout(TIMEOUT) });
+  if (response.status === 401) throw new TokenRequired();
   if (!response.ok) throw new Error(t('The response was {status}.', { status: `${response.status} ${response.statusText}`.trim() }));
   return response.json();
 }

@@ -1,8 +1,8 @@
 /**
- * Detects which jobs begin and end, with two sets for each prefix that this page may see: the
- * active jobs, and those that have ended. A job that begins becomes the first of one set, and a job
- * that ends the first of the other, regardless of their sizes. All jobs in the sets are watched,
- * which costs nothing (`src/sets.js`).
+ * Detects which jobs begin and end, with two sets for each prefix that this page may see: the active jobs, and
+ * those that have ended. A job that begins becomes the first of one set, and a job that ends the first of the
+ * other, regardless of their sizes. All jobs in the sets are watched, which needs no further subscription
+ * (`src/sets.js`).
  */
 
 import { setStore } from '../src/sets.js';
@@ -11,63 +11,63 @@ import { setStore } from '../src/sets.js';
 /** @import { Status } from '../src/constants.js' */
 /** @import { Listener } from '../src/jobs.js' */
 
-/** @type {Status[][]} */
-const PARTS = [['queued', 'running'], ['succeeded', 'failed', 'cancelled']];
-/** The maximum number of jobs that a set shows. */
-const SHOWN = 200;
-/** A gateway allows ten sets for each connection. */
-const PREFIXES = 5;
+/** The statuses of the two sets of a prefix. @type {Status[][]} */
+const STATUS_GROUPS = [['queued', 'running'], ['succeeded', 'failed', 'cancelled']];
+/** The maximum number of jobs in a set. */
+const SET_LIMIT = 200;
+/** The maximum number of prefixes. A gateway allows ten sets for each connection. */
+const MAX_PREFIXES = 5;
 
 export class LiveJobs {
   #connection;
   #onState;
   /**
-   * The sets by prefix and part: the jobs that they show, and a function to stop. @type
-   * {Map<string, { jobs: readonly string[], stop: () => void }>}
+   * The sets by status group and prefix: the jobs in a set, and the function that stops watching it.
+   * @type {Map<string, { jobs: readonly string[], stop: () => void }>}
    */
   #sets = new Map();
-  /** The function to stop watching each job. @type {Map<string, () => void>} */
-  #watched = new Map();
+  /** The functions that stop watching the jobs. @type {Map<string, () => void>} */
+  #stops = new Map();
 
-  /** @param {Connection} connection @param {Listener} onState  called with each state of a job that is shown */
+  /** @param {Connection} connection @param {Listener} onState  called with each state of a job in a set */
   constructor(connection, onState) {
     this.#connection = connection;
     this.#onState = onState;
   }
 
-  /** Watch these prefixes, and no others. @param {string[]} prefixes */
+  /** Watches these prefixes, and no others. @param {string[]} prefixes */
   watch(prefixes) {
-    const wanted = new Set(prefixes.slice(-PREFIXES).flatMap((prefix) => PARTS.map((_, part) => `${part}${prefix}`)));
+    const wanted = new Set(prefixes.slice(-MAX_PREFIXES).flatMap((prefix) => STATUS_GROUPS.map((_, group) => `${group}${prefix}`)));
     for (const [key, { stop }] of this.#sets) {
       if (wanted.has(key)) continue;
       stop();
       this.#sets.delete(key);
     }
-    for (const key of wanted) if (!this.#sets.has(key)) this.#watch(key);
-    this.#watchShown();
+    for (const key of wanted) if (!this.#sets.has(key)) this.#watchSet(key);
+    this.#watchJobsInSets();
   }
 
-  /** @param {string} key */
-  #watch(key) {
-    const store = setStore({ prefix: key.slice(1), statuses: PARTS[Number(key[0])], limit: SHOWN }, this.#connection);
+  /** @param {string} key  the index of the status group, and the prefix */
+  #watchSet(key) {
+    const store = setStore({ prefix: key.slice(1), statuses: STATUS_GROUPS[Number(key[0])], limit: SET_LIMIT }, this.#connection);
     /** @type {{ jobs: readonly string[], stop: () => void }} */
     const set = { jobs: [], stop: () => {} };
     this.#sets.set(key, set);
     set.stop = store.subscribe(() => {
       set.jobs = store.get().jobs;
-      this.#watchShown();
+      this.#watchJobsInSets();
     });
   }
 
-  #watchShown() {
-    const shown = new Set([...this.#sets.values()].flatMap(({ jobs }) => jobs));
-    for (const [job, stop] of this.#watched) {
-      if (shown.has(job)) continue;
+  #watchJobsInSets() {
+    const inSets = new Set([...this.#sets.values()].flatMap(({ jobs }) => jobs));
+    for (const [job, stop] of this.#stops) {
+      if (inSets.has(job)) continue;
       stop();
-      this.#watched.delete(job);
+      this.#stops.delete(job);
     }
-    for (const job of shown) {
-      if (!this.#watched.has(job)) this.#watched.set(job, this.#connection.watch(job, this.#onState));
+    for (const job of inSets) {
+      if (!this.#stops.has(job)) this.#stops.set(job, this.#connection.watch(job, this.#onState));
     }
   }
 }

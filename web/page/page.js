@@ -1,56 +1,56 @@
 /**
- * The page at `/`. It reads the list of jobs once from the API (`list.js`). From then on sets report
- * which jobs begin and end (`live.js`), and nothing is polled. It watches the visible jobs over the
- * shared connection. The URL contains the filter and the open job, so that a reload, or a colleague,
- * shows the same.
+ * The page at `/`. It reads the list of jobs once from the API (`list.js`). From then on sets report which jobs
+ * begin and end (`live.js`), and nothing is polled. The page watches the visible jobs over the shared connection.
+ * Its URL contains the filter and the open job, so that the page is the same after a reload, and for a colleague
+ * who opens the URL.
  */
 
 import { connect } from '../client.js';
 import { ABNORMAL } from '../src/constants.js';
-import { Detail } from './detail.js';
+import { DetailDialog } from './detail.js';
 import { setText } from './dom.js';
-import { KnownJobs, MOST } from './known-jobs.js';
+import { KnownJobs, MAX_JOBS } from './known-jobs.js';
 import { isBelowGroup } from './group-row.js';
 import { JobList } from './list.js';
 import { LiveJobs } from './live.js';
 import { showConnection } from './panel.js';
 import { Rows } from './rows.js';
-import { TokenNeeded, onTokenEntered, wellFormedToken, prefixesIn, storedToken } from './token.js';
-import { everySecond, soon } from '../src/ticker.js';
-import { t, translatePage } from './words.js';
+import { TokenRequired, onTokenEntered, wellFormedToken, allowedPrefixes, storedToken } from './token.js';
+import { everySecond, inNextFrame } from '../src/ticker.js';
+import { t, translatePage } from './texts.js';
 
 /** @import { Seen } from '../src/jobs.js' */
 /** @import { Filter } from './known-jobs.js' */
 
 /** Milliseconds between two attempts while the gateway is unavailable. */
 const RETRY_EVERY = 2_000;
-/** One request for each typed word, not one for each letter. */
-const TYPING = 250;
-/** Texts that a job id can begin with, so that the gateway can search for them. */
-const ID_PART = /^[\w.:/@-]{0,200}$/;
+/** Milliseconds without a keystroke before a search, so that there is one request per word, not per letter. */
+const TYPING_PAUSE = 250;
+/** Matches texts that a job id can begin with. The gateway can search for no others. */
+const ID_PREFIX = /^[\w.:/@-]{0,200}$/;
 
 translatePage();
 const connection = connect(undefined, { token: wellFormedToken });
-const known = new KnownJobs();
-const list = new JobList(MOST);
-const live = new LiveJobs(connection, onState);
-const rows = new Rows(follow);
-const detail = new Detail(connection, byId, () => openJob({ job: null }));
+const knownJobs = new KnownJobs();
+const jobList = new JobList(MAX_JOBS);
+const liveJobs = new LiveJobs(connection, onState);
+const rows = new Rows(watchVisible);
+const detail = new DetailDialog(connection, byId, () => openJob(null));
 
 /** @type {Filter} */
 let filter = { search: '', prefix: '', status: '' };
 /** Whether the gateway has answered so far. */
-let answered = false;
-/** @type {string | null} */
+let hasAnswer = false;
+/** Why the list could not be read. @type {string | null} */
 let listError = null;
-/** Whether the gateway requires a token, or another one. */
-let locked = false;
+/** Whether the gateway requires a token, or rejects the stored one. */
+let tokenRequired = false;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let retryTimer;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let searchTimer;
 
-/** @param {string} id */
+/** Returns the element with this id. @param {string} id */
 function byId(id) {
   return /** @type {HTMLElement} */ (document.getElementById(id));
 }
@@ -61,68 +61,65 @@ const prefixInput = /** @type {HTMLSelectElement} */ (byId('prefix'));
 
 // -- which jobs there are ----------------------------------------------------
 
-/** @param {Seen[]} jobs */
+/** Adds jobs that the gateway has listed. @param {Seen[]} jobs */
 function addJobs(jobs) {
-  for (const seen of jobs) known.update(seen);
-  known.prune();
-  answered = true;
+  for (const seen of jobs) knownJobs.update(seen);
+  knownJobs.prune();
+  hasAnswer = true;
   listError = null;
-  locked = false;
-  soon(paint);
+  tokenRequired = false;
+  inNextFrame(paint);
 }
 
-/** Read the list; repeat it only after a failure. */
+/** Reads the list once; after a failure, again later. */
 async function readList() {
   clearTimeout(retryTimer);
   try {
-    const listed = await list.read(addJobs);
-    if (listed !== null) known.forgetUnlisted(listed);
-    soon(paint);
+    const listed = await jobList.read(addJobs);
+    if (listed !== null) knownJobs.removeUnlisted(listed);
+    inNextFrame(paint);
     // The gateway answers, so if the connection was lost, and not refused, reconnect immediately.
     if (connection.status().ending?.code === ABNORMAL) connection.retry();
   } catch (error) {
-    locked = error instanceof TokenNeeded;
+    tokenRequired = error instanceof TokenRequired;
     listError = error instanceof Error ? error.message : String(error);
-    soon(paint);
+    inNextFrame(paint);
     retryLater();
   }
 }
 
-/** Try again while the gateway is unavailable and the page is visible. */
+/** Reads the list again after a pause, if the page is visible. */
 function retryLater() {
   clearTimeout(retryTimer);
   if (document.visibilityState === 'visible') retryTimer = setTimeout(readList, RETRY_EVERY);
 }
 
-/**
- * Handle a state that the connection has received. @param {import('../src/jobs.js').Watched}
- * watched
- */
+/** Handles a state that the connection has received. @param {import('../src/jobs.js').Watched} watched */
 function onState(watched) {
-  // A denied job has no state yet; keep that of the list.
+  // A denied job has no state; keep that of the list.
   if (watched.denied !== null) return;
-  const before = known.has(watched.job);
-  if (watched.state === null && !before) return;
-  if (known.update(watched) === 'moved' || !before) soon(paint);
+  const wasKnown = knownJobs.has(watched.job);
+  if (watched.state === null && !wasKnown) return;
+  if (knownJobs.update(watched) === 'moved' || !wasKnown) inNextFrame(paint);
 }
 
-/** Watch a visible job over the connection. @param {string} job */
-function follow(job) {
-  const leave = connection.watch(job, onState);
-  soon(paint); // its time
-  return leave;
+/** Watches a visible job over the connection. @param {string} job */
+function watchVisible(job) {
+  const stop = connection.watch(job, onState);
+  inNextFrame(paint); // to show its time
+  return stop;
 }
 
-/** Watch the sets of all jobs that this page may see, and that of the chosen prefix. */
+/** Watches the sets of all jobs that this page may see, and that of the chosen prefix. */
 function watchSets() {
-  live.watch(filter.prefix === '' ? prefixesIn(storedToken()) : [...prefixesIn(storedToken()), filter.prefix]);
+  liveJobs.watch(filter.prefix === '' ? allowedPrefixes(storedToken()) : [...allowedPrefixes(storedToken()), filter.prefix]);
 }
 
 let wasLive = false;
 connection.observe(({ state, stopped }) => {
   const isLive = state === 'live';
-  // After an interruption the list may have changed.
-  if (isLive && !wasLive && answered) void readList();
+  // During an interruption the list may have changed.
+  if (isLive && !wasLive && hasAnswer) void readList();
   if (state === 'offline' && !stopped) retryLater();
   wasLive = isLive;
 });
@@ -132,7 +129,7 @@ connection.observe(({ state, stopped }) => {
 function paint() {
   const now = connection.now();
   const filtered = filter.search !== '' || filter.prefix !== '' || filter.status !== '';
-  const arranged = known.arrange(filter);
+  const arranged = knownJobs.arrange(filter);
   // Children are shown in the row of their group, or as results of a search.
   const [active = [], earlier = []] = [arranged.active, arranged.earlier].map((jobs) => (filtered ? jobs : jobs.filter(({ seen }) => !isBelowGroup(seen.job, stateOf))));
   rows.show([
@@ -140,57 +137,57 @@ function paint() {
     [/** @type {Element} */ (byId('earlier').querySelector('.list')), earlier],
   ]);
   rows.showTimes(now);
-  detail.tick();
+  detail.updateTimes();
 
   const empty = active.length + earlier.length === 0;
   byId('active').hidden = active.length === 0;
   byId('earlier').hidden = earlier.length === 0;
-  byId('truncated').hidden = !(list.truncated && answered);
-  byId('none').hidden = !(empty && answered && !filtered);
-  byId('unmatched').hidden = !(empty && answered && filtered);
-  byId('locked').hidden = !locked;
+  byId('truncated').hidden = !(jobList.truncated && hasAnswer);
+  byId('none').hidden = !(empty && hasAnswer && !filtered);
+  byId('unmatched').hidden = !(empty && hasAnswer && filtered);
+  byId('locked').hidden = !tokenRequired;
   byId('locked-wrong').hidden = storedToken() === null;
-  byId('unreachable').hidden = !(listError !== null && !answered && !locked);
-  setText(byId('trouble'), t('The list of jobs cannot be read: {why} Trying again every two seconds.', { why: listError ?? '' }));
+  byId('unreachable').hidden = !(listError !== null && !hasAnswer && !tokenRequired);
+  setText(byId('trouble'), t('The list of jobs cannot be read: {reason} Trying again every two seconds.', { reason: listError ?? '' }));
   paintCounts(active.length + earlier.length, filtered);
   paintPrefixes();
 }
 
-/** @param {string} job */
+/** Returns the known state of a job. @param {string} job */
 function stateOf(job) {
-  return known.get(job)?.state;
+  return knownJobs.get(job)?.state;
 }
 
-/** @param {number} shown @param {boolean} filtered */
+/** Shows the numbers of jobs. @param {number} shown @param {boolean} filtered */
 function paintCounts(shown, filtered) {
-  const counts = known.counts(filter);
+  const counts = knownJobs.counts(filter);
   // If the list was not read to its end, only the jobs that were read are counted.
-  const counted = (/** @type {number} */ n) => `${n}${list.truncated ? '+' : ''}`;
+  const withPlus = (/** @type {number} */ n) => `${n}${jobList.truncated ? '+' : ''}`;
   /** @param {...import('../src/state.js').Look} looks */
   const count = (...looks) => looks.reduce((sum, look) => sum + (counts.get(look) ?? 0), 0);
   for (const chip of tools.querySelectorAll('.chips input')) {
     const look = /** @type {import('../src/state.js').Look} */ (/** @type {HTMLInputElement} */ (chip).value);
     const matching = look === 'stalled' ? count('stalled', 'lost') : count(look);
-    const figure = chip.parentElement?.querySelector('b');
-    if (figure) setText(figure, matching > 0 ? counted(matching) : '');
-    chip.nextElementSibling?.classList.toggle('some', matching > 0);
+    const counter = chip.parentElement?.querySelector('b');
+    if (counter) setText(counter, matching > 0 ? withPlus(matching) : '');
+    chip.nextElementSibling?.classList.toggle('nonzero', matching > 0);
   }
-  const said = /** @type {const} */ (['running', 'stalled', 'lost', 'queued'])
+  const summary = /** @type {const} */ (['running', 'stalled', 'lost', 'queued'])
     .filter((look) => count(look) > 0)
-    .map((look) => t(`{n} ${look}`, { n: counted(count(look)) }))
+    .map((look) => t(`{n} ${look}`, { n: withPlus(count(look)) }))
     .join(' · ');
-  setText(byId('summary'), said);
-  setText(byId('found'), filtered && answered ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: counted(shown) }) : '');
+  setText(byId('summary'), summary);
+  setText(byId('found'), filtered && hasAnswer ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: withPlus(shown) }) : '');
   const running = count('running');
-  const title = `${running > 0 ? t('{n} running', { n: counted(running) }) : t('Jobs')} · progress-gateway`;
+  const title = `${running > 0 ? t('{n} running', { n: withPlus(running) }) : t('Jobs')} · progress-gateway`;
   if (document.title !== title) document.title = title;
 }
 
 let prefixesShown = '';
 
-/** Update the choice of prefixes, unless it is open or unchanged. */
+/** Updates the choice of prefixes, unless it is open or unchanged. */
 function paintPrefixes() {
-  const prefixes = known.prefixes().slice(0, 50);
+  const prefixes = knownJobs.prefixes().slice(0, 50);
   if (filter.prefix !== '' && !prefixes.some(([prefix]) => prefix === filter.prefix)) prefixes.push([filter.prefix, 0]);
   prefixes.sort(([a], [b]) => (a < b ? -1 : 1));
   const text = JSON.stringify(prefixes);
@@ -200,10 +197,10 @@ function paintPrefixes() {
   prefixInput.value = filter.prefix;
 }
 
-// -- the address --------------------------------------------------------------
+// -- the URL and the filter --------------------------------------------------------------
 
-/** @param {{ job: string | null }} where  replaces the open job, and keeps the rest */
-function openJob({ job }) {
+/** Shows the details of a job; the filter in the URL stays. @param {string | null} job  null: close the details */
+function openJob(job) {
   const query = new URLSearchParams(location.search);
   if (job === null) {
     // After the details were closed, the back button must not open them again.
@@ -217,7 +214,8 @@ function openJob({ job }) {
   detail.show(job);
 }
 
-function readAddress() {
+/** Shows the job and the filter that the URL contains. */
+function readUrl() {
   const query = new URLSearchParams(location.search);
   filter = { search: query.get('search') ?? '', prefix: query.get('prefix') ?? '', status: query.get('status') ?? '' };
   searchInput.value = filter.search;
@@ -230,6 +228,7 @@ function readAddress() {
   startSearch();
 }
 
+/** Applies the filter that the user has entered, and stores it in the URL. */
 function readFilter() {
   const form = new FormData(tools);
   filter = { search: searchInput.value.trim(), prefix: prefixInput.value, status: String(form.get('status') ?? '') };
@@ -242,33 +241,33 @@ function readFilter() {
   startSearch();
 }
 
-/** Search the gateway, by prefix and status, for jobs that this page has not read. */
+/** Searches the gateway, by prefix and status, for jobs that this page has not read. */
 function startSearch() {
-  soon(paint);
+  inNextFrame(paint);
   clearTimeout(searchTimer);
-  known.beginSearch();
+  knownJobs.clearSearchResults();
   watchSets();
-  const asked = filter;
-  const beginning = asked.search === '' ? asked.prefix : asked.search;
-  const status = asked.status === 'stalled' ? 'running' : asked.status;
-  if (!list.truncated || !ID_PART.test(beginning) || beginning + status === '') return;
-  const found = (/** @type {Seen[]} */ jobs) => {
-    known.keepFound(jobs);
+  const searched = filter;
+  const searchPrefix = searched.search === '' ? searched.prefix : searched.search;
+  const status = searched.status === 'stalled' ? 'running' : searched.status;
+  if (!jobList.truncated || !ID_PREFIX.test(searchPrefix) || searchPrefix + status === '') return;
+  const onResults = (/** @type {Seen[]} */ jobs) => {
+    knownJobs.addSearchResults(jobs);
     addJobs(jobs);
   };
   searchTimer = setTimeout(() => {
-    list.find({ prefix: beginning, status }, found, () => filter === asked).catch(() => {}); // `readList` reports errors
-  }, TYPING);
+    jobList.search({ prefix: searchPrefix, status }, onResults, () => filter === searched).catch(() => {}); // `readList` reports errors
+  }, TYPING_PAUSE);
 }
 
 tools.addEventListener('input', readFilter);
 tools.addEventListener('submit', (event) => event.preventDefault());
 byId('reset').addEventListener('click', () => {
   history.replaceState(null, '', location.pathname);
-  readAddress();
+  readUrl();
   searchInput.focus();
 });
-addEventListener('popstate', readAddress);
+addEventListener('popstate', readUrl);
 
 // -- mouse and keyboard ---------------------------------------------------------
 
@@ -276,7 +275,7 @@ document.addEventListener('click', (event) => {
   const link = event.target instanceof Element ? event.target.closest('a[data-job]') : null;
   if (link === null || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  openJob({ job: /** @type {HTMLElement} */ (link).dataset['job'] ?? null });
+  openJob(/** @type {HTMLElement} */ (link).dataset['job'] ?? null);
 });
 
 document.addEventListener('keydown', (event) => {
@@ -297,8 +296,8 @@ document.addEventListener('keydown', (event) => {
 });
 
 document.addEventListener('visibilitychange', () => {
-  // The connection delivers missed changes; read the list again if that has failed.
-  if (document.visibilityState === 'visible' && (!answered || listError !== null)) void readList();
+  // The connection delivers missed changes. Read the list again only if that has failed.
+  if (document.visibilityState === 'visible' && (!hasAnswer || listError !== null)) void readList();
 });
 
 byId('origin').textContent = location.origin;
@@ -310,5 +309,5 @@ onTokenEntered(byId, () => {
   void readList();
 });
 everySecond(paint);
-readAddress();
+readUrl();
 void readList();

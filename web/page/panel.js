@@ -1,14 +1,14 @@
 /**
- * The state of the connection: a dot and a word at the top of the page, and a panel
- * with details for developers.
+ * Shows the state of the connection: a button with a dot and a word at the top of the page, and a panel with
+ * details for developers.
  */
 
-import { everySecond, soon } from '../src/ticker.js';
+import { everySecond, inNextFrame } from '../src/ticker.js';
 import { duration } from '../src/view.js';
 import { sparkline } from './chart.js';
 import { copyOnClick, setText, showFacts } from './dom.js';
 import { Journal } from './journal.js';
-import { TRANSPORTS, t } from './words.js';
+import { TRANSPORTS, t } from './texts.js';
 
 /** @import { Connection } from '../src/connection.js' */
 /** @import { ConnectionStatus } from '../src/status.js' */
@@ -18,34 +18,34 @@ const ANNOUNCED = { connecting: null, live: 'Connected', stale: 'The gateway may
 const LABELS = { connecting: 'Connecting', live: 'Live', stale: 'Stale', offline: 'Offline' };
 
 /**
+ * Keeps the button and the panel up to date.
  * @param {Connection} connection
- * @param {(id: string) => HTMLElement} find
+ * @param {(id: string) => HTMLElement} find  returns the element with an id
  */
 export function showConnection(connection, find) {
   const journal = new Journal();
-  const link = find('link');
-  const word = find('link-word');
-  const announcement = find('link-said');
+  const button = find('connection');
+  const label = find('connection-state');
+  const announcement = find('connection-announcement');
   const retry = find('panel-retry');
 
   function paint() {
     const status = connection.status();
-    link.dataset['state'] = status.stopped ? 'stopped' : status.state;
-    const now = t(status.stopped ? 'Stopped' : LABELS[status.state]);
-    setText(word, now);
-    const news = ANNOUNCED[status.state];
-    if (news !== null) setText(announcement, t(news));
+    button.dataset['state'] = status.stopped ? 'stopped' : status.state;
+    setText(label, t(status.stopped ? 'Stopped' : LABELS[status.state]));
+    const announced = ANNOUNCED[status.state];
+    if (announced !== null) setText(announcement, t(announced));
     retry.hidden = status.state !== 'offline';
     if (!find('panel').matches(':popover-open')) return;
     setText(find('panel-story'), describeStatus(status));
-    showFacts(find('panel-facts'), facts(connection.url, status));
+    showFacts(find('panel-facts'), connectionFacts(connection.url, status));
     showPings(find('panel-pings'), journal.pings);
     showJournal(find('panel-journal'), journal);
   }
 
   connection.observe((status) => {
-    journal.take(status, Date.now());
-    soon(paint);
+    journal.add(status, Date.now());
+    inNextFrame(paint);
   });
   everySecond(paint);
   find('panel').addEventListener('toggle', paint);
@@ -53,25 +53,25 @@ export function showConnection(connection, find) {
   copyOnClick(find('panel-copy'), () => reportText(connection, journal));
 }
 
-/** @param {ConnectionStatus} status */
+/** Returns a sentence about the state of the connection. @param {ConnectionStatus} status */
 function describeStatus({ state, stopped, since, retryAt, ending }) {
-  const why = ending === null ? '' : ` ${t('The last one ended with {why}.', { why: `${ending.code}${ending.reason && `, “${ending.reason}”`}` })}`;
+  const lastEnding = ending === null ? '' : ` ${t('The last one ended with {reason}.', { reason: `${ending.code}${ending.reason && `, “${ending.reason}”`}` })}`;
   switch (state) {
     case 'live':
       return t('Live for {time}. All states are current.', { time: duration((performance.now() - since) / 1000) });
     case 'stale':
-      return t('Connected, but the gateway is cut off from its broker: states may be outdated.');
+      return t('Connected, but the gateway is not up to date with its broker: states may be outdated.');
     case 'connecting':
-      return `${t('Connecting to the gateway.')}${why}`;
+      return `${t('Connecting to the gateway.')}${lastEnding}`;
     case 'offline':
-      if (stopped) return `${t('Not connected. It does not retry automatically.')}${why}`;
-      if (retryAt === null) return `${t('Trying again when this page is visible.')}${why}`;
-      return `${t('Trying again in {time}.', { time: duration((retryAt - performance.now()) / 1000) })}${why}`;
+      if (stopped) return `${t('Not connected. It does not retry automatically.')}${lastEnding}`;
+      if (retryAt === null) return `${t('Trying again when this page is visible.')}${lastEnding}`;
+      return `${t('Trying again in {time}.', { time: duration((retryAt - performance.now()) / 1000) })}${lastEnding}`;
   }
 }
 
-/** @param {string} url @param {ConnectionStatus} status @returns {Array<[string, string]>} */
-function facts(url, status) {
+/** Returns the rows of the table. @param {string} url @param {ConnectionStatus} status @returns {Array<[string, string]>} */
+function connectionFacts(url, status) {
   return [
     ['Gateway', url.replace(/^wss?:\/\//, '')],
     ['Node', status.node || '–'],
@@ -89,11 +89,11 @@ function showPings(figure, pings) {
   figure.hidden = pings.length < 2;
   if (figure.hidden || figure.dataset['n'] === String(pings.length) + pings.at(-1)) return;
   figure.dataset['n'] = String(pings.length) + pings.at(-1);
-  const [least, most] = [Math.min(...pings), Math.max(...pings)];
-  const said = t('{n} pings: {least} to {most} ms', { n: pings.length, least: Math.round(least), most: Math.round(most) });
+  const [min, max] = [Math.min(...pings), Math.max(...pings)];
+  const summary = t('{n} pings: {min} to {max} ms', { n: pings.length, min: Math.round(min), max: Math.round(max) });
   const caption = document.createElement('figcaption');
-  caption.textContent = said;
-  figure.replaceChildren(sparkline(pings, said), caption);
+  caption.textContent = summary;
+  figure.replaceChildren(sparkline(pings, summary), caption);
 }
 
 /** @param {HTMLElement} list @param {Journal} journal */
@@ -116,7 +116,7 @@ function showJournal(list, { entries }) {
 }
 
 /**
- * The whole panel as text, for a bug report.
+ * Returns the content of the panel as text, for a bug report.
  * @param {Connection} connection @param {Journal} journal
  */
 function reportText(connection, journal) {
@@ -124,7 +124,7 @@ function reportText(connection, journal) {
   return [
     `progress-gateway, ${new Date().toISOString()}, ${navigator.userAgent}`,
     `State: ${status.state}${status.stopped ? ', stopped' : ''}. ${describeStatus(status)}`,
-    ...facts(connection.url, status).map(([term, value]) => `${term}: ${value}`),
+    ...connectionFacts(connection.url, status).map(([term, value]) => `${term}: ${value}`),
     `Pings (ms): ${journal.pings.map(Math.round).join(' ') || 'none yet'}`,
     '',
     ...journal.entries.map(({ at, text }) => `${new Date(at).toISOString()}  ${text}`),

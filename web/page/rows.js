@@ -1,26 +1,25 @@
 /**
- * The rows of the page: one for each job. A row moves only when the order changes, with an
- * animation. Only visible rows have a bar, and watch their job; the others only have a name and the
- * same height.
+ * The rows of the page: one for each job. A row moves only when the order changes, with an animation. Only
+ * visible rows have a bar, and watch their jobs; the others have only a name and the same height.
  */
 
 import { isOver } from '../src/state.js';
-import { ago, passed } from '../src/view.js';
+import { ago, roundedElapsed } from '../src/view.js';
 import { drawGroup } from './group-row.js';
-import { t } from './words.js';
+import { t } from './texts.js';
 
-/** @import { Known } from './known-jobs.js' */
+/** @import { KnownJob } from './known-jobs.js' */
 
 /**
  * @typedef {object} Row
  * @property {HTMLLIElement} item
  * @property {HTMLAnchorElement} link
- * @property {HTMLTimeElement | null} time  null: not visible
- * @property {Known} known
+ * @property {HTMLTimeElement | null} time  null: the row is not visible
+ * @property {KnownJob} knownJob
  */
 
-/** The distance from the visible area within which rows are prepared. */
-const MARGIN = 600;
+/** Pixels above and below the window in which a row counts as visible. */
+const VISIBLE_MARGIN = 600;
 
 export class Rows {
   /** @type {Map<string, Row>} */
@@ -29,8 +28,10 @@ export class Rows {
   #visible = new Set();
   /** @type {WeakMap<Element, Row>} */
   #rowOf = new WeakMap();
-  #calm = matchMedia('(prefers-reduced-motion: reduce)');
-  #sight = new IntersectionObserver((entries) => this.#onIntersection(entries), { rootMargin: `${MARGIN}px` });
+  #reducedMotion = matchMedia('(prefers-reduced-motion: reduce)');
+  #visibility = new IntersectionObserver((entries) => this.#onIntersection(entries), { rootMargin: `${VISIBLE_MARGIN}px` });
+  /** The functions that stop watching the jobs of visible rows. @type {WeakMap<Row, () => void>} */
+  #stops = new WeakMap();
   #watch;
 
   /**
@@ -41,45 +42,45 @@ export class Rows {
   }
 
   /**
-   * Show these jobs, in this order, in these lists.
-   * @param {Array<[list: Element, jobs: Known[]]>} lists
+   * Shows these jobs, in this order, in these lists.
+   * @param {Array<[list: Element, jobs: KnownJob[]]>} lists
    */
   show(lists) {
     for (const [, jobs] of lists) {
-      for (const known of jobs) {
-        const row = this.#rows.get(known.seen.job);
-        if (row !== undefined) row.known = known;
+      for (const knownJob of jobs) {
+        const row = this.#rows.get(knownJob.seen.job);
+        if (row !== undefined) row.knownJob = knownJob;
       }
     }
     if (lists.every(([list, jobs]) => this.#inOrder(list, jobs))) return;
-    const first = this.#rows.size === 0;
-    const before = this.#positions();
+    const isFirstDraw = this.#rows.size === 0;
+    const positions = this.#positions();
     const wanted = new Set(lists.flatMap(([, jobs]) => jobs.map(({ seen }) => seen.job)));
-    for (const [job, row] of this.#rows) if (!wanted.has(job)) this.#drop(job, row);
+    for (const [job, row] of this.#rows) if (!wanted.has(job)) this.#remove(job, row);
     for (const [list, jobs] of lists) {
-      let at = list.firstElementChild;
-      for (const known of jobs) {
-        const { item } = this.#row(known);
-        if (item === at) at = at.nextElementSibling;
-        else list.insertBefore(item, at);
+      let next = list.firstElementChild;
+      for (const knownJob of jobs) {
+        const { item } = this.#row(knownJob);
+        if (item === next) next = next.nextElementSibling;
+        else list.insertBefore(item, next);
       }
     }
-    if (!first && !this.#calm.matches) this.#move(before);
+    if (!isFirstDraw && !this.#reducedMotion.matches) this.#animateMoves(positions);
   }
 
   /**
-   * How long a job has been running, or how long ago it ended.
-   * @param {number} now
+   * Updates the times: how long a job has been running, or how long ago it ended.
+   * @param {number} now  Unix seconds
    */
   showTimes(now) {
-    for (const { item, known, time } of this.#visible) {
+    for (const { item, knownJob, time } of this.#visible) {
       if (time === null) continue;
-      drawGroup(item, known.seen.job, known.state);
-      const { state } = known;
-      const isEnded = isOver(known.look);
+      drawGroup(item, knownJob.seen.job, knownJob.state);
+      const { state } = knownJob;
+      const isEnded = isOver(knownJob.look);
       const end = state.finished_at ?? state.updated_at ?? now;
       const since = state.started_at ?? state.created_at ?? now;
-      const text = isEnded ? ago(now - end) : passed(now - since);
+      const text = isEnded ? ago(now - end) : roundedElapsed(now - since);
       if (time.textContent === text) continue;
       time.textContent = text;
       const moment = new Date((isEnded ? end : since) * 1000);
@@ -88,9 +89,9 @@ export class Rows {
     }
   }
 
-  /** @param {Known} known */
-  #row(known) {
-    const { job } = known.seen;
+  /** Returns the row of a job, which is created the first time. @param {KnownJob} knownJob */
+  #row(knownJob) {
+    const { job } = knownJob.seen;
     let row = this.#rows.get(job);
     if (row === undefined) {
       const item = document.createElement('li');
@@ -101,18 +102,18 @@ export class Rows {
       link.dataset['job'] = job;
       link.textContent = job;
       item.append(link);
-      row = { item, link, time: null, known };
+      row = { item, link, time: null, knownJob };
       this.#rows.set(job, row);
       this.#rowOf.set(item, row);
-      this.#sight.observe(item);
+      this.#visibility.observe(item);
     }
     return row;
   }
 
   /** @param {string} job @param {Row} row */
-  #drop(job, row) {
-    this.#sight.unobserve(row.item);
-    this.#leave(row);
+  #remove(job, row) {
+    this.#visibility.unobserve(row.item);
+    this.#hide(row);
     row.item.remove();
     this.#rows.delete(job);
   }
@@ -122,18 +123,18 @@ export class Rows {
     for (const { target, isIntersecting, boundingClientRect } of entries) {
       const row = this.#rowOf.get(target);
       if (row === undefined || !row.item.isConnected) continue;
-      if (isIntersecting) this.#enter(row);
+      if (isIntersecting) this.#reveal(row);
       else if (row.time !== null && !isNear(row.item)) {
         row.item.style.height = `${boundingClientRect.height}px`;
-        this.#leave(row);
+        this.#hide(row);
       }
     }
   }
 
-  /** @param {Row} row */
-  #enter(row) {
+  /** Adds the bar of a row that has become visible. @param {Row} row */
+  #reveal(row) {
     if (row.time !== null) return;
-    const { job } = row.known.seen;
+    const { job } = row.knownJob.seen;
     const bar = document.createElement('job-progress');
     const time = document.createElement('time');
     bar.setAttribute('job', job);
@@ -146,45 +147,42 @@ export class Rows {
     row.link.textContent = '';
     row.link.setAttribute('aria-label', t('Details of {job}', { job }));
     this.#visible.add(row);
-    // before the bar is created, so that it has the state of the list
-    this.#leaves.set(row, this.#watch(job));
+    // Before the bar is created, so that it has the state of the list.
+    this.#stops.set(row, this.#watch(job));
     row.item.append(bar);
   }
 
-  /** @param {Row} row */
-  #leave(row) {
+  /** Removes the bar of a row that is no longer visible. @param {Row} row */
+  #hide(row) {
     if (row.time === null) return;
     row.time = null;
     this.#visible.delete(row);
     row.item.classList.remove('near');
-    this.#leaves.get(row)?.();
-    row.link.textContent = row.known.seen.job;
+    this.#stops.get(row)?.();
+    row.link.textContent = row.knownJob.seen.job;
     row.link.removeAttribute('aria-label');
     row.item.replaceChildren(row.link);
   }
 
-  /** @type {WeakMap<Row, () => void>} */
-  #leaves = new WeakMap();
-
-  /** @param {Element} list @param {Known[]} jobs */
+  /** Returns whether a list has these jobs in this order. @param {Element} list @param {KnownJob[]} jobs */
   #inOrder(list, jobs) {
-    let at = list.firstElementChild;
+    let next = list.firstElementChild;
     for (const { seen } of jobs) {
-      if (at === null || this.#rows.get(seen.job)?.item !== at) return false;
-      at = at.nextElementSibling;
+      if (next === null || this.#rows.get(seen.job)?.item !== next) return false;
+      next = next.nextElementSibling;
     }
-    return at === null;
+    return next === null;
   }
 
-  /** The positions of the visible rows. @returns {Map<Row, number>} */
+  /** Returns the positions of the visible rows. @returns {Map<Row, number>} */
   #positions() {
     return new Map(Array.from(this.#visible, (row) => [row, row.item.getBoundingClientRect().top]));
   }
 
-  /** @param {Map<Row, number>} before */
-  #move(before) {
+  /** Animates the visible rows from their earlier positions. @param {Map<Row, number>} positions */
+  #animateMoves(positions) {
     for (const [row, top] of this.#positions()) {
-      const from = before.get(row);
+      const from = positions.get(row);
       if (from !== undefined && from !== top && Math.abs(from - top) < 2 * innerHeight) {
         const transform = [`translateY(${from - top}px)`, 'none'];
         row.item.animate({ transform }, { duration: 260, easing: 'cubic-bezier(.2, .8, .2, 1)' });
@@ -193,8 +191,8 @@ export class Rows {
   }
 }
 
-/** For one frame a moved row is reported as not visible, wherever it is. @param {Element} item */
+/** Returns whether a row is visible. For one frame the observer reports a moved row as not visible, wherever it is. @param {Element} item */
 function isNear(item) {
   const { top, bottom } = item.getBoundingClientRect();
-  return bottom > -MARGIN && top < innerHeight + MARGIN;
+  return bottom > -VISIBLE_MARGIN && top < innerHeight + VISIBLE_MARGIN;
 }

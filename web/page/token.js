@@ -1,31 +1,31 @@
 /**
- * The user's token, if the gateway requires one. The user enters it once. It is
- * kept while the tab is open, and sent in a header or a frame, never in a URL.
+ * The user's token, if the gateway requires one. The user enters it once. The page keeps it while the tab is
+ * open, and sends it in a header or a frame, never in a URL.
  */
 
-const KEY = 'progress-gateway:token';
+const STORAGE_KEY = 'progress-gateway:token';
 
 export function storedToken() {
-  return globalThis.sessionStorage?.getItem(KEY) ?? null;
+  return globalThis.sessionStorage?.getItem(STORAGE_KEY) ?? null;
 }
 
-/** For the connection, which does not send malformed tokens. Reading the list reports the error. */
+/** Returns the token if it has the form of one. The connection sends no other text; reading the list reports the error. */
 export function wellFormedToken() {
   const token = storedToken();
   return token !== null && token.split('.').length === 3 ? token : null;
 }
 
-/** @returns {Record<string, string>} */
+/** Returns the header of a request that sends the token. @returns {Record<string, string>} */
 export function authorization() {
   const token = storedToken();
   return token === null ? {} : { authorization: `Bearer ${token}` };
 }
 
-/** Handle the response that a token is required, or that this one is not valid. */
-export class TokenNeeded extends Error {}
+/** The gateway requires a token, or rejects the stored one. */
+export class TokenRequired extends Error {}
 
 /**
- * The form in which the user enters it.
+ * Stores the token that the user enters in the form, and calls back.
  * @param {(id: string) => HTMLElement} find
  * @param {() => void} callback
  */
@@ -34,17 +34,17 @@ export function onTokenEntered(find, callback) {
   const input = /** @type {HTMLInputElement} */ (find('locked-token'));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    sessionStorage.setItem(KEY, input.value.trim());
+    sessionStorage.setItem(STORAGE_KEY, input.value.trim());
     input.value = '';
     callback();
   });
 }
 
 /**
- * The prefixes of the jobs that a token allows to watch; without a token, all jobs.
+ * Returns the prefixes of the jobs that a token allows to watch; without a token, that of all jobs.
  * @param {string | null} token
  */
-export function prefixesIn(token) {
+export function allowedPrefixes(token) {
   if (token === null) return [''];
   try {
     const claims = JSON.parse(atob((token.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/')));

@@ -3,6 +3,6 @@
  * not configure it.
  */
 
-import { configure, current } from './settings.js';
+import { configure, currentSettings } from './settings.js';
 
-if (current().gateway === undefined) configure({ gateway: new URL('../ws', import.meta.url) });
+if (currentSettings().gateway === undefined) configure({ gateway: new URL('../ws', import.meta.url) });

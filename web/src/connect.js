@@ -84,7 +84,7 @@ export function connectBy(url, step, provider, environment, events) {
     const fallback = step === 0 ? null : import('./fallback.js');
     if (provider !== undefined) {
       const tokens = await import('./tokens.js');
-      Object.assign(opening, { tokens, token: await tokens.askForToken(provider, environment) });
+      Object.assign(opening, { tokens, token: await tokens.requestToken(provider, environment) });
     }
     if (fallback === null) return openSocket;
     const { openStream, openPolling } = await fallback;

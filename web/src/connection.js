@@ -27,7 +27,7 @@ import { Jobs } from './jobs.js';
 import { mayReconnect } from './protocol.js';
 import { Reconnect } from './reconnect.js';
 import { Status } from './status.js';
-import { Sync } from './sync.js';
+import { SubscriptionSync } from './sync.js';
 import { TransportChoice } from './transport-choice.js';
 import { Visibility } from './visibility.js';
 
@@ -52,7 +52,7 @@ const STALE_AFTER = 1_500;
  * @property {(job: string, listener: Listener) => () => void} watch
  * @property {(job: string) => Watched | null} peek
  * @property {(job: string) => boolean} isStale
- * @property {Sync} sync
+ * @property {SubscriptionSync} sync
  * @property {(observer: Observer) => () => void} observe
  * @property {() => ConnectionStatus} status
  * @property {() => number} now
@@ -79,7 +79,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   const status = new Status(now);
   const clock = new GatewayClock(environment);
   const jobs = new Jobs(environment);
-  const sync = new Sync(jobs, environment);
+  const sync = new SubscriptionSync(jobs, environment);
   const choice = new TransportChoice(TRANSPORTS.length);
   const reconnect = new Reconnect(environment, connectAgain);
   const visibility = new Visibility(environment, wake);
@@ -121,7 +121,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
    * @returns {Opening}
    */
   function open(step) {
-    const own = connectBy(url, step, renewal?.old ?? provider, environment, {
+    const own = connectBy(url, step, renewal?.fallback ?? provider, environment, {
       opened() {
         if (own === current) sync.begin(own, { token: own.token, maxHz });
         else own.check(); // over HTTP the welcome is the answer to a request
@@ -250,7 +250,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
 
   /** @param {Frame} frame @param {Opening} own */
   function take(frame, own) {
-    sync.extension?.take(frame);
+    sync.sets?.handle(frame);
     switch (frame.type) {
       case 'welcome':
         clock.set(frame.time);

@@ -1,24 +1,25 @@
 /**
- * The buttons of a `<job-progress actions>`: one for each verb that its job accepts, and a
- * line with the status of the newest request. Loaded only for elements with that attribute.
+ * The buttons of a `<job-progress actions>`: one for each verb that its job accepts, and a line with the status of
+ * the newest request. This module is loaded only for elements with that attribute.
  *
  * A disabled button stays in its place and keeps the focus; only `aria-disabled` is set.
  */
 
-import { set, write } from './element-nodes.js';
+import { setAttribute, setText } from './element-nodes.js';
 import { isOpen, requestStore } from './requests.js';
-import { soon } from './ticker.js';
+import { inNextFrame } from './ticker.js';
 import { fill, currentLanguage } from './words.js';
 
 /** @import { RequestStatus } from './requests.js' */
 
 /**
- * @param {{ name: HTMLElement, now: HTMLElement, foot: HTMLElement }} nodes  of the element
+ * Adds the buttons and the line.
+ * @param {{ name: HTMLElement, headEnd: HTMLElement, footer: HTMLElement }} nodes  of the element
  * @param {string} job
  * @param {string | undefined} gateway
  * @returns {() => void} removes them
  */
-export function mountActions({ name, now, foot }, job, gateway) {
+export function mountActions({ name, headEnd, footer }, job, gateway) {
   const store = requestStore(job, gateway);
   const buttons = document.createElement('span');
   buttons.className = 'verbs';
@@ -26,27 +27,27 @@ export function mountActions({ name, now, foot }, job, gateway) {
   line.className = 'request';
   line.setAttribute('part', 'request');
   line.setAttribute('aria-live', 'polite');
-  const text = document.createElement('bdi'); // it may have the worker's own reason
+  const text = document.createElement('bdi'); // it may contain a text of the worker
   line.append(text);
   name.id = 'name';
-  now.prepend(buttons);
-  foot.after(line);
+  headEnd.prepend(buttons);
+  footer.after(line);
 
   /** @type {Map<string, HTMLButtonElement>} */
-  const made = new Map();
+  const buttonByVerb = new Map();
   let removed = false;
 
-  /** @param {string} verb */
+  /** Returns the button of a verb. @param {string} verb */
   function buttonOf(verb) {
-    let button = made.get(verb);
+    let button = buttonByVerb.get(verb);
     if (button === undefined) {
       button = document.createElement('button');
       button.type = 'button';
       button.id = `verb-${verb}`;
       button.setAttribute('part', 'action');
       button.setAttribute('aria-labelledby', `${button.id} name`);
-      button.addEventListener('click', () => void store.ask(verb).catch(() => {})); // the line shows the error
-      made.set(verb, button);
+      button.addEventListener('click', () => void store.send(verb).catch(() => {})); // the line shows the error
+      buttonByVerb.set(verb, button);
     }
     return button;
   }
@@ -58,14 +59,14 @@ export function mountActions({ name, now, foot }, job, gateway) {
     if (wanted.length !== buttons.childElementCount || wanted.some((button, i) => button !== buttons.children[i])) buttons.replaceChildren(...wanted);
     for (const verb of status.accepts) {
       const button = buttonOf(verb);
-      write(button, labelOf(verb));
-      set(button, 'aria-disabled', String(isOpen(status, verb)));
+      setText(button, labelOf(verb));
+      setAttribute(button, 'aria-disabled', String(isOpen(status, verb)));
     }
-    set(line, 'data-phase', status.phase);
-    write(text, textOf(status));
+    setAttribute(line, 'data-phase', status.phase);
+    setText(text, statusText(status));
   }
 
-  const drawSoon = () => soon(draw);
+  const drawSoon = () => inNextFrame(draw);
   const stop = store.subscribe(drawSoon);
   draw();
   return () => {
@@ -76,14 +77,14 @@ export function mountActions({ name, now, foot }, job, gateway) {
   };
 }
 
-/** The label of a verb; unknown verbs are shown unchanged. @param {string} verb */
+/** Returns the label of a verb; that of an unknown verb is the verb. @param {string} verb */
 function labelOf(verb) {
   const { words } = currentLanguage();
   return verb === 'cancel' || verb === 'pause' || verb === 'resume' ? words[verb] : verb;
 }
 
-/** @param {RequestStatus} status */
-function textOf({ phase, verb, reason, error }) {
+/** Returns the text of the line. @param {RequestStatus} status */
+function statusText({ phase, verb, reason, error }) {
   const { words } = currentLanguage();
   switch (phase) {
     case 'open':

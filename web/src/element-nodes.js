@@ -1,83 +1,83 @@
 /**
- * The inside of a `<job-progress>`: its nodes, made once, and the ways to change
- * them that cost nothing where nothing changes.
+ * The nodes inside a `<job-progress>`, which are created once, and functions that change a node only if its value
+ * differs.
  */
 
 import { applyStyle } from './element-style.js';
 import { iconFrame } from './icons.js';
 
-/** @param {ShadowRoot} root */
-export function build(root) {
+/** Creates the nodes, and returns those that change. @param {ShadowRoot} root */
+export function buildNodes(root) {
   applyStyle(root);
   const icon = iconFrame();
   icon.setAttribute('class', 'icon');
   icon.setAttribute('part', 'icon');
-  // What a worker says may be written from right to left: it must not turn what stands beside it.
-  const part = (/** @type {string} */ name) => make('bdi', name);
+  // Texts of a worker may be right-to-left; `bdi` keeps them from reordering the texts beside them.
+  const textPart = (/** @type {string} */ name) => createPart('bdi', name);
   const nodes = {
-    rule: box('rule'),
-    frame: box('box'),
+    ruler: div('ruler'),
+    frame: div('box'),
     icon,
-    name: part('name'),
-    attempt: part('attempt'),
-    figure: part('figure'),
-    track: make('div', 'track'),
-    bar: make('div', 'bar'),
-    phase: part('phase'),
-    // Of its own, as what stands beside it may run from right to left.
-    dot: make('span', 'dot'),
-    message: part('message'),
-    error: part('error'),
-    amount: part('amount'),
-    time: part('time'),
-    now: box('now'),
-    foot: box('foot'),
-    live: make('span', 'hidden'),
+    name: textPart('name'),
+    attempt: textPart('attempt'),
+    figure: textPart('figure'),
+    track: createPart('div', 'track'),
+    bar: createPart('div', 'bar'),
+    phase: textPart('phase'),
+    // A separate node, because the texts beside it may be right-to-left.
+    dot: createPart('span', 'dot'),
+    message: textPart('message'),
+    error: textPart('error'),
+    amount: textPart('amount'),
+    time: textPart('time'),
+    headEnd: div('head-end'),
+    footer: div('footer'),
+    announcement: createPart('span', 'hidden'),
   };
-  set(nodes.track, 'role', 'progressbar');
-  set(nodes.track, 'aria-valuemin', '0');
-  set(nodes.track, 'aria-valuemax', '100');
-  set(nodes.live, 'role', 'status');
+  setAttribute(nodes.track, 'role', 'progressbar');
+  setAttribute(nodes.track, 'aria-valuemin', '0');
+  setAttribute(nodes.track, 'aria-valuemax', '100');
+  setAttribute(nodes.announcement, 'role', 'status');
   nodes.track.append(nodes.bar);
-  const [aside, actions] = ['aside', 'actions'].map((name) => {
+  const [asideSlot, actionsSlot] = ['aside', 'actions'].map((name) => {
     const slot = document.createElement('slot');
     slot.name = name;
     return slot;
   });
-  const main = make('div', 'main');
-  nodes.now.append(nodes.figure, /** @type {Node} */ (aside));
-  nodes.foot.append(box('story', nodes.phase, nodes.dot, nodes.message, nodes.error), box('facts', nodes.amount, nodes.time));
-  main.append(box('head', nodes.name, nodes.attempt, nodes.now), nodes.track, nodes.foot, /** @type {Node} */ (actions));
+  const main = createPart('div', 'main');
+  nodes.headEnd.append(nodes.figure, /** @type {Node} */ (asideSlot));
+  nodes.footer.append(div('texts', nodes.phase, nodes.dot, nodes.message, nodes.error), div('facts', nodes.amount, nodes.time));
+  main.append(div('head', nodes.name, nodes.attempt, nodes.headEnd), nodes.track, nodes.footer, /** @type {Node} */ (actionsSlot));
   nodes.frame.append(icon, main);
-  root.append(nodes.rule, nodes.frame, nodes.live);
+  root.append(nodes.ruler, nodes.frame, nodes.announcement);
   return nodes;
 }
 
-/** @param {string} tag @param {string} name */
-function make(tag, name) {
+/** Creates a node that a style sheet can select with `::part(name)`. @param {string} tag @param {string} name */
+function createPart(tag, name) {
   const node = document.createElement(tag);
   node.className = name;
   node.setAttribute('part', name);
   return node;
 }
 
-/** @param {string} name @param {...Node} children */
-function box(name, ...children) {
+/** Creates a node that is not a part. @param {string} name @param {...Node} children */
+function div(name, ...children) {
   const node = document.createElement('div');
   node.className = name;
   node.append(...children);
   return node;
 }
 
-/** @param {HTMLElement} node @param {string} text */
-export function write(node, text) {
+/** Sets the text of a node. @param {HTMLElement} node @param {string} text */
+export function setText(node, text) {
   const { firstChild } = node;
-  // The text of a node that is there already: no style depends on it.
+  // An existing text node is changed, because no style depends on its text.
   if (firstChild === null) node.textContent = text;
   else if (firstChild.nodeValue !== text) firstChild.nodeValue = text;
 }
 
-/** @param {Element} node @param {string} name @param {string} value */
-export function set(node, name, value) {
+/** Sets an attribute of a node. @param {Element} node @param {string} name @param {string} value */
+export function setAttribute(node, name, value) {
   if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }

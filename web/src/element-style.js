@@ -1,11 +1,11 @@
 /**
- * How `<job-progress>` looks. One constructable stylesheet for all elements, as
- * a strict Content-Security-Policy allows neither `<style>` nor `style="…"`. Where a browser
- * lacks `light-dark()` the colours are the light ones; without `color-mix()` bars are plain.
+ * The style of `<job-progress>`. All elements share one constructable style sheet, because a strict
+ * Content-Security-Policy allows neither `<style>` nor `style="…"`. Where a browser lacks `light-dark()`, the colours
+ * are the light ones; without `color-mix()` bars are plain.
  *
  * To theme it, set the custom properties named in `:host` from outside, or style
  * the parts: icon, name, attempt, action, figure, track, bar, phase, message, error,
- * amount, time, request. Colours follow the `color-scheme` that the element is in, so a
+ * amount, time, request. Colours follow the `color-scheme` of the element, so a
  * page that is always light never gets a dark bar.
  */
 
@@ -56,22 +56,22 @@ const CSS = `
 .icon .solid { fill: currentColor; stroke: none }
 .icon .cut { stroke: var(--_ground) }
 .icon .faint { opacity: .28 }
-/* The whole sign, and not the arc within: a box is turned by the compositor, its inside by the page.
-   Of a brisk bar it stands still: two hundred of them were more work than all the rest. */
-:host([look=running]) .box:not(.brisk) .icon { animation: turn 1.4s linear infinite }
-@keyframes turn { to { transform: rotate(1turn) } }
+/* The whole icon rotates, not the arc in it: the compositor rotates a box, but the page would paint its content again.
+   The icon of a bar with fast updates does not rotate: two hundred of them were more work than everything else. */
+:host([look=running]) .box:not(.fast) .icon { animation: spin 1.4s linear infinite }
+@keyframes spin { to { transform: rotate(1turn) } }
 
-.head, .now { display: flex; align-items: baseline; gap: 0 8px; min-width: 0 }
+.head, .head-end { display: flex; align-items: baseline; gap: 0 8px; min-width: 0 }
 .name { display: block; font-weight: 600; letter-spacing: -.006em; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0 }
 .attempt { flex: none; color: var(--_muted); font-size: 12px }
-.now { flex: none; margin-inline-start: auto }
+.head-end { flex: none; margin-inline-start: auto }
 .figure { flex: none; font-weight: 600; font-size: 13px; color: var(--_tone) }
 :host([look=running]) .figure { color: var(--_text) }
 :host([look=succeeded]) .figure, :host([look=cancelled]) .figure, :host([look=queued]) .figure, :host([look=unknown]) .figure { color: var(--_muted); font-weight: 500 }
 
 .track { height: var(--_height); margin: 7px 0; border-radius: var(--_radius); background: var(--_track); contain: size layout }
-/* By its width, laid out within the track alone, and without a clip. A transform that no layer of its own
-   carries has the browser sort all paint of the page into layers anew, at each step: four times the work. */
+/* The bar moves by its width, which is laid out within the track only, and without a clip. With a transform, without a
+   layer for each bar, the browser would sort all paint of the page into layers at each step: four times the work. */
 .bar { width: 0; height: 100%; border-radius: inherit; background: var(--_tone) }
 .bar.smooth { transition: width var(--_smooth) linear, background-color 200ms }
 :host([look=succeeded]) .bar { opacity: .55 }
@@ -82,34 +82,34 @@ const CSS = `
     background: repeating-linear-gradient(-55deg, var(--_tone) 0 5px, color-mix(in srgb, var(--_tone) 55%, var(--_track)) 5px 9px);
   }
 }
-.wander { overflow: hidden; direction: ltr }
-.wander .bar { width: 30%; animation: wander 1.7s cubic-bezier(.45, .1, .55, .9) infinite }
-@keyframes wander { from { transform: translateX(-105%) } to { transform: translateX(340%) } }
+.indeterminate { overflow: hidden; direction: ltr }
+.indeterminate .bar { width: 30%; animation: slide 1.7s cubic-bezier(.45, .1, .55, .9) infinite }
+@keyframes slide { from { transform: translateX(-105%) } to { transform: translateX(340%) } }
 
-.foot { display: flex; flex-wrap: wrap; justify-content: space-between; column-gap: 16px; min-height: 18px; font-size: 13px; line-height: 18px; color: var(--_muted) }
-.story { flex: 1 1 12ch; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.footer { display: flex; flex-wrap: wrap; justify-content: space-between; column-gap: 16px; min-height: 18px; font-size: 13px; line-height: 18px; color: var(--_muted) }
+.texts { flex: 1 1 12ch; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .phase { color: var(--_text) }
-/* What is written from left to right is cut at its own end, not at that of the line. */
-:host(:dir(rtl):not([look=failed], [look=unknown], [look=denied])) .story { display: flex }
-:host(:dir(rtl)) .story > .phase, :host(:dir(rtl)) .dot { flex: none }
+/* A left-to-right text is cut at its own end, not at the end of the line. */
+:host(:dir(rtl):not([look=failed], [look=unknown], [look=denied])) .texts { display: flex }
+:host(:dir(rtl)) .texts > .phase, :host(:dir(rtl)) .dot { flex: none }
 :host(:dir(rtl):not([look=failed])) .message { overflow: hidden; text-overflow: ellipsis }
 .dot::before { content: '\\b7'; margin: 0 .45em }
 .dot[hidden] { display: none }
 .facts { flex: none; display: flex; margin-inline-start: auto; white-space: nowrap }
 .amount:not(:empty) + .time:not(:empty)::before { content: '\\b7'; margin: 0 .45em }
-/* Of an error the end is shown, where the reason stands. */
-:host([look=failed]) .story { display: flex; flex-direction: column; justify-content: flex-end; max-height: calc(18px * var(--job-progress-error-lines, 3)); white-space: normal }
-:host([look=unknown]) .story, :host([look=denied]) .story { white-space: normal; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: var(--job-progress-error-lines, 3) }
+/* The end of an error is shown, because it has the reason. */
+:host([look=failed]) .texts { display: flex; flex-direction: column; justify-content: flex-end; max-height: calc(18px * var(--job-progress-error-lines, 3)); white-space: normal }
+:host([look=unknown]) .texts, :host([look=denied]) .texts { white-space: normal; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: var(--job-progress-error-lines, 3) }
 .error { text-align: -webkit-match-parent; text-align: match-parent; color: var(--_danger); white-space: pre-line; overflow-wrap: anywhere }
 :host([look=stalled]) .time, :host([look=lost]) .time { color: var(--_tone) }
 
-/* Not even an empty bar is claimed before the gateway had the time to answer. */
-.quiet .track, .quiet .icon { animation: appear 200ms 600ms both }
+/* The bar and the icon appear only after the gateway had the time to answer. */
+.loading .track, .loading .icon { animation: appear 200ms 600ms both }
 @keyframes appear { from { opacity: 0 } }
 
-/* It may be out of date: still shown, visibly not live. */
+/* A state that may be out of date looks different. */
 :host([stale]) .bar, :host([stale]) .icon { filter: saturate(.25); opacity: .6 }
-:host([stale]) .icon, :host([stale]) .wander .bar { animation-play-state: paused }
+:host([stale]) .icon, :host([stale]) .indeterminate .bar { animation-play-state: paused }
 
 .verbs { display: flex; gap: 6px }
 .verbs:empty { display: none }
@@ -129,22 +129,22 @@ slot[name=actions]::slotted(*) { margin-top: 6px }
 
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
 
-.rule { height: 0 }
-/* A name is worth a line: beside the rest only its beginning would be left, which jobs have in common. */
+.ruler { height: 0 }
+/* The name has its own line; otherwise only its beginning would be visible, which is the same for many jobs. */
 .narrow .head { flex-wrap: wrap }
 .narrow .name { max-width: 100% }
 .narrow .facts { flex: 1 1 100%; flex-wrap: wrap; column-gap: 1.2em; margin-inline-start: 0; position: relative; overflow: hidden }
 .narrow .amount:empty { display: none }
-/* Before what begins a line, the dot lies outside and is cut off. */
+/* At the beginning of a line the dot is outside, and is cut off. */
 .narrow .amount:not(:empty) + .time:not(:empty)::before { position: absolute; margin: 0 0 0 -.75em }
-.narrow .story { flex-basis: 100% }
-.narrow.silent .story { display: none }
+.narrow .texts { flex-basis: 100% }
+.narrow.no-text .texts { display: none }
 .slim .facts { flex-direction: column }
 .slim .amount:not(:empty) + .time:not(:empty)::before { content: none }
 @media (prefers-reduced-motion: reduce) {
   .bar.smooth { transition: none }
   :host([look=running]) .box .icon { animation: none !important }
-  .wander .bar { animation: none; width: 100%; opacity: .35 }
+  .indeterminate .bar { animation: none; width: 100%; opacity: .35 }
 }
 @media (forced-colors: active) {
   .track { border: 1px solid CanvasText; background: Canvas }
@@ -155,18 +155,18 @@ slot[name=actions]::slotted(*) { margin-top: 6px }
 @media print {
   .track { border: 1px solid; background: none; print-color-adjust: exact }
   .bar { print-color-adjust: exact; animation: none !important; transition: none !important }
-  .quiet .track, .quiet .icon { animation: none }
+  .loading .track, .loading .icon { animation: none }
   .verbs { display: none }
 }
 `;
 
-/** One of each text. @type {Map<string, CSSStyleSheet>} */
+/** The style sheets by their texts. @type {Map<string, CSSStyleSheet>} */
 const sheets = new Map();
 
 /**
- * Where there are no constructable stylesheets (Safari before 16.4, jsdom) each element has a
- * copy of its own.
- * @param {ShadowRoot} root @param {string} [css]  by default that of a bar
+ * Applies a style sheet to a shadow root. Where there are no constructable style sheets (Safari before 16.4, jsdom),
+ * each element has a copy.
+ * @param {ShadowRoot} root @param {string} [css]  the default is that of a bar
  */
 export function applyStyle(root, css = CSS) {
   if ('adoptedStyleSheets' in root && 'replaceSync' in (globalThis.CSSStyleSheet?.prototype ?? {})) {

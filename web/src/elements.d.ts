@@ -1,10 +1,10 @@
-/** `<job-progress>` and `<job-list>` in TypeScript's DOM and in JSX: React 18 and 19, and what reads the global `JSX`. */
+/** `<job-progress>` and `<job-list>` in TypeScript's DOM, and in JSX: for React 18 and 19, and others that use the global `JSX`. */
 
 import type { JobProgressElement } from './element.js';
 import type { JobListElement } from './job-list.js';
 import type { End } from './ends.js';
 
-/** The attributes of `<job-progress>`, as JSX takes them. */
+/** The attributes of `<job-progress>`, in JSX. */
 export interface JobProgressAttributes {
   job: string;
   label?: string | undefined;
@@ -22,7 +22,7 @@ export interface JobProgressAttributes {
   'onjob-end'?: ((event: CustomEvent<End>) => void) | undefined;
 }
 
-/** The attributes of `<job-list>`, as JSX takes them. */
+/** The attributes of `<job-list>`, in JSX. */
 export interface JobListAttributes extends Omit<JobProgressAttributes, 'job' | 'label'> {
   prefix: string;
   statuses?: string | undefined;

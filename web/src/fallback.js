@@ -11,15 +11,15 @@
  */
 
 import { ABNORMAL, JOB_ID, UNAUTHORIZED } from './http-constants.js';
-import { Lanes } from './lanes.js';
+import { RequestLocks } from './request-locks.js';
 import { poll } from './polling.js';
-import { FIRST_ANSWER } from './round.js';
+import { RESPONSE_TIMEOUT } from './request-cycle.js';
 import { stream } from './sse.js';
 
 /** @import { Environment } from './environment.js' */
 /** @import { Command, Frame, WatchSet } from './protocol.js' */
 /** @import { Transport, TransportEvents } from './connect.js' */
-/** @import { Answer, Round } from './round.js' */
+/** @import { GatewayResponse, RequestCycle } from './request-cycle.js' */
 
 const CHECK_DEADLINE = 5_000;
 /** A path that pages of every origin may read. */
@@ -35,12 +35,12 @@ export const openPolling = (url, environment, events) => openHttp(url, environme
  * @param {string} url  of the gateway's `/ws`
  * @param {Environment} environment
  * @param {TransportEvents} events
- * @param {(round: Round) => Promise<unknown>} carry
+ * @param {(round: RequestCycle) => Promise<unknown>} runCycle
  * @returns {Transport}
  */
-function openHttp(url, environment, events, carry) {
+function openHttp(url, environment, events, runCycle) {
   const base = url.replace(/^ws/, 'http');
-  const lanes = new Lanes(environment);
+  const locks = new RequestLocks(environment);
   /** @type {Set<string>} */
   const wanted = new Set();
   /** @type {Map<string, WatchSet>} */
@@ -56,11 +56,11 @@ function openHttp(url, environment, events, carry) {
   let hidden = environment.hidden();
   let controller = new AbortController();
   let due = false;
-  const first = environment.setTimeout(() => end(ABNORMAL, 'no data'), FIRST_ANSWER);
+  const first = environment.setTimeout(() => end(ABNORMAL, 'no data'), RESPONSE_TIMEOUT);
   const unwake = environment.onWake(() => {
     if (hidden === environment.hidden()) return;
     hidden = !hidden;
-    if (hidden) lanes.release();
+    if (hidden) locks.release();
     soon();
   });
 
@@ -70,7 +70,7 @@ function openHttp(url, environment, events, carry) {
     unwake();
     environment.clearTimeout(first);
     controller.abort();
-    lanes.release();
+    locks.release();
     // With a reason the gateway has answered, so the transport is not blocked.
     events.ended(code, reason, blocked && code === ABNORMAL);
   }
@@ -87,14 +87,14 @@ function openHttp(url, environment, events, carry) {
     asked = null;
   }
 
-  /** @param {Answer} answer */
+  /** @param {GatewayResponse} answer */
   function welcome({ node, time }) {
     if (!welcomed) emit({ type: 'welcome', node, time });
   }
 
   /**
    * @param {AbortSignal} signal
-   * @returns {Round['request']}
+   * @returns {RequestCycle['request']}
    */
   const requester = (signal) => async (path, deadline, headers = {}) => {
     const late = new AbortController();
@@ -147,8 +147,8 @@ function openHttp(url, environment, events, carry) {
     controller = new AbortController();
     const { signal } = controller;
     if (wanted.size + sets.size === 0) return void check();
-    carry({
-      jobs: [...wanted], sets: [...sets.values()], signal, lanes, maxHz, request: requester(signal), welcome, emit, again: soon, end, environment, events,
+    runCycle({
+      jobs: [...wanted], sets: [...sets.values()], signal, locks, maxHz, request: requester(signal), welcome, emit, restart: soon, end, environment, events,
       pause: (ms) => new Promise((done) => void environment.setTimeout(done, ms)),
     }).catch(async (error) => {
       // A browser does not show why a page of a forbidden origin gets no answer, so ask the gateway.

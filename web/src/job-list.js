@@ -5,21 +5,21 @@
  *     <job-list prefix="user:7:" statuses="queued,running" limit="20">No jobs at present.</job-list>
  *
  * The bars are `<job-progress>` elements in its shadow tree. `part="bar"` styles them, and
- * `part="more"` the line with the number of jobs that are not shown. Its own content is shown while
- * there are no jobs. A `job-end` event is dispatched when a job that was shown ends.
+ * `part="more"` the line with the number of jobs that are not shown. The content of the element is shown while there
+ * are no jobs. A `job-end` event is dispatched when a job that was shown ends.
  */
 
 import { applyStyle } from './element-style.js';
 import { JobProgressElement } from './element.js';
 import { connect } from './settings.js';
 import { setStore } from './sets.js';
-import { soon } from './ticker.js';
+import { inNextFrame } from './ticker.js';
 import { fill, currentLanguage } from './words.js';
 
 /** @import { Status } from './constants.js' */
 /** @import { End } from './ends.js' */
 
-/** Without a DOM (server-side rendering, a test) the import must still work. */
+/** The import must also work without a DOM (server-side rendering, a test). */
 const Base = globalThis.HTMLElement ?? class {};
 
 const CSS = `
@@ -47,7 +47,7 @@ export class JobListElement extends Base {
 
   constructor() {
     super();
-    this.#list.setAttribute('role', 'list'); // Safari drops it with the bullets
+    this.#list.setAttribute('role', 'list'); // Safari drops this role if there are no bullets
     this.#list.setAttribute('part', 'list');
     this.#more.setAttribute('part', 'more');
     this.#more.hidden = this.#slot.hidden = true;
@@ -58,22 +58,22 @@ export class JobListElement extends Base {
 
   connectedCallback() {
     this.#mounted = true;
-    this.#enter();
+    this.#watch();
   }
 
   disconnectedCallback() {
     this.#mounted = false;
-    this.#exit();
+    this.#unwatch();
   }
 
   /** @param {string} _name @param {string | null} before @param {string | null} after */
   attributeChangedCallback(_name, before, after) {
     if (!this.#mounted || before === after) return;
-    this.#exit();
-    this.#enter();
+    this.#unwatch();
+    this.#watch();
   }
 
-  #enter() {
+  #watch() {
     const prefix = this.getAttribute('prefix');
     if (prefix === null) return;
     const statuses = /** @type {Status[]} */ (this.getAttribute('statuses')?.split(/[\s,]+/).filter(Boolean) ?? []);
@@ -81,13 +81,13 @@ export class JobListElement extends Base {
     const query = { prefix, ...(statuses.length > 0 && { statuses }), ...(Number.isInteger(limit) && { limit }) };
     this.#store = setStore(query, connect(this.getAttribute('gateway') ?? undefined));
     this.#stop = this.#store.subscribe(
-      () => soon(this.#draw),
+      () => inNextFrame(this.#draw),
       (/** @type {End} */ detail) => this.dispatchEvent(new CustomEvent('job-end', { detail, bubbles: true, composed: true })),
     );
     this.#paint();
   }
 
-  #exit() {
+  #unwatch() {
     this.#stop?.();
     this.#stop = this.#store = null;
     this.#rows.clear();
@@ -97,17 +97,17 @@ export class JobListElement extends Base {
   #paint() {
     if (this.#store === null) return;
     const { jobs, total, more, loading, denied } = this.#store.get();
-    const shown = new Set(jobs);
+    const inSet = new Set(jobs);
     for (const [job, row] of this.#rows) {
-      if (shown.has(job)) continue;
+      if (inSet.has(job)) continue;
       row.remove();
       this.#rows.delete(job);
     }
-    let at = this.#list.firstElementChild;
+    let next = this.#list.firstElementChild;
     for (const job of jobs) {
       const row = this.#row(job);
-      if (row === at) at = at.nextElementSibling;
-      else this.#list.insertBefore(row, at);
+      if (row === next) next = next.nextElementSibling;
+      else this.#list.insertBefore(row, next);
     }
     this.#slot.hidden = loading || jobs.length > 0;
     const { words, tag, number } = currentLanguage();
@@ -117,7 +117,7 @@ export class JobListElement extends Base {
     this.#more.hidden = this.#more.textContent === '';
   }
 
-  /** @param {string} job */
+  /** Returns the row of a job. @param {string} job */
   #row(job) {
     let row = this.#rows.get(job);
     if (row !== undefined) return row;
@@ -129,7 +129,7 @@ export class JobListElement extends Base {
       const value = this.getAttribute(name);
       if (value !== null) bar.setAttribute(name, value);
     }
-    // The list reports each end once, including those of jobs that are no longer shown.
+    // The list dispatches each end once, also for jobs that are no longer shown.
     bar.addEventListener('job-end', (event) => event.stopPropagation());
     row.append(bar);
     this.#rows.set(job, row);
@@ -137,6 +137,6 @@ export class JobListElement extends Base {
   }
 }
 
-// The bars must be defined before the first one is created.
+// `<job-progress>` must be defined before the first row is created.
 void JobProgressElement;
 globalThis.customElements?.get('job-list') ?? globalThis.customElements?.define('job-list', JobListElement);

@@ -1,54 +1,56 @@
-/** Polling: one request after the other, or a long poll, if there is a lane for it. */
+/** Polling: one request after the other, or a long poll, if a lock is free. */
 
-import { Lanes } from './lanes.js';
+import { RequestLocks } from './request-locks.js';
 import { pathOf } from './path.js';
-import { FIRST_ANSWER, queryOf } from './round.js';
+import { RESPONSE_TIMEOUT, setParameters } from './request-cycle.js';
 
 /** @import { WatchSet } from './protocol.js' */
-/** @import { Round } from './round.js' */
+/** @import { RequestCycle } from './request-cycle.js' */
 
-/** Seconds that the gateway holds a long poll. */
-const WAIT = 25;
+/** Seconds for which the gateway holds a long poll open. */
+const LONG_POLL_SECONDS = 25;
+/** Milliseconds between two requests for the same job. */
 const PAUSE = 2_000;
-/** The pause in a hidden page, which may still notify the user of an end. */
+/** The pause in a hidden page, which may still notify the user of the end of a job. */
 const HIDDEN_PAUSE = 10_000;
 
-/** @param {Round} round */
-export function poll(round) {
-  const { jobs } = round;
-  const parts = Array.from({ length: Math.min(Lanes.MOST, jobs.length) }, (_, part) => jobs.filter((_, i) => i % Lanes.MOST === part));
-  const sets = round.sets.map((set) => pollSome([], round, true, set));
-  return Promise.all([...sets, ...parts.map((part) => pollSome(part, round, true))]);
+/** Runs a cycle with polling: jobs are divided into as many parts as there are locks. @param {RequestCycle} cycle */
+export function poll(cycle) {
+  const { jobs } = cycle;
+  const parts = Array.from({ length: Math.min(RequestLocks.MAX, jobs.length) }, (_, part) => jobs.filter((_, i) => i % RequestLocks.MAX === part));
+  const sets = cycle.sets.map((set) => pollJobs([], cycle, true, set));
+  return Promise.all([...sets, ...parts.map((part) => pollJobs(part, cycle, true))]);
 }
 
 /**
- * Request one job after the other, and again after a pause. A single job is requested with a long
- * poll, if a lane is free; if a stream would be better, a lane is requested each time. For a `set`
- * the list of its jobs is requested first.
- * @param {string[]} jobs @param {Round} round @param {boolean} [long] @param {WatchSet} [set]
+ * Requests one job after the other, and again after a pause. For a `set` the list of its jobs is requested first.
+ * @param {string[]} jobs @param {RequestCycle} cycle
+ * @param {boolean} [longPoll]  request a single job with a long poll, if a lock is free; false: begin a new cycle with a
+ *   stream when a lock is free
+ * @param {WatchSet} [set]
  */
-export async function pollSome(jobs, round, long = false, set) {
-  const { request, signal, pause, lanes, environment, emit, welcome, maxHz } = round;
-  const held = long && jobs.length === 1 && (await lanes.acquire(1)) > 0;
+export async function pollJobs(jobs, cycle, longPoll = false, set) {
+  const { request, signal, pause, locks, environment, emit, welcome, maxHz } = cycle;
+  const hasLock = longPoll && jobs.length === 1 && (await locks.acquire(1)) > 0;
   /** @type {Map<string, string>} */
-  const tags = new Map();
+  const etags = new Map();
   let unavailable = false;
-  /** Whether the gateway has no room for a long poll: it answers those that do not wait. */
+  /** Whether the gateway has no quota for a long poll; it still answers other requests. */
   let full = false;
-  let setTag = '';
+  let setEtag = '';
   while (!signal.aborted) {
-    const began = environment.now();
-    let news = false;
+    const startedAt = environment.now();
+    let changed = false;
     if (set !== undefined) {
-      const answer = await request(`api/sets?${new URLSearchParams(queryOf('prefix', set))}`, FIRST_ANSWER, { 'if-none-match': setTag });
-      const { response } = answer;
+      const result = await request(`api/sets?${new URLSearchParams(setParameters('prefix', set))}`, RESPONSE_TIMEOUT, { 'if-none-match': setEtag });
+      const { response } = result;
       if (signal.aborted) return;
-      if (response.status < 400) welcome(answer);
+      if (response.status < 400) welcome(result);
       if (response.status === 200) {
         const document = await response.json();
         if (signal.aborted) return;
         jobs = document.jobs;
-        setTag = response.headers.get('etag') ?? '';
+        setEtag = response.headers.get('etag') ?? '';
         emit({ type: 'set', ...document, id: set.id, prev: null, snapshot: true });
       } else if (response.status === 503) {
         const { code, detail } = await response.json();
@@ -56,53 +58,53 @@ export async function pollSome(jobs, round, long = false, set) {
       }
     }
     for (const job of jobs) {
-      const tag = tags.get(job);
-      const wait = held && tag !== undefined && !unavailable && !full ? WAIT : 0;
+      const etag = etags.get(job);
+      const wait = hasLock && etag !== undefined && !unavailable && !full ? LONG_POLL_SECONDS : 0;
       const path = `api/jobs/${pathOf(job)}${wait > 0 ? `?wait=${wait}` : ''}`;
-      const answer = await request(path, FIRST_ANSWER + wait * 1000, tag ? { 'if-none-match': tag } : {});
+      const result = await request(path, RESPONSE_TIMEOUT + wait * 1000, etag ? { 'if-none-match': etag } : {});
       if (signal.aborted) return;
-      const { status } = answer.response;
-      if (wait > 0 && status === 503 && isFull(await answer.response.clone().json())) {
+      const { status } = result.response;
+      if (wait > 0 && status === 503 && isFull(await result.response.clone().json())) {
         full = true;
         continue;
       }
       if (status === 429 || status >= 500) {
         // The gateway answers, but cannot return the state of the job.
-        emit({ type: 'welcome', node: answer.node, time: answer.time, stale: true });
+        emit({ type: 'welcome', node: result.node, time: result.time, stale: true });
         unavailable = true;
         await pause(PAUSE);
         continue;
       }
-      welcome(answer);
+      welcome(result);
       if (unavailable) emit({ type: 'feed', stale: false });
       unavailable = false;
-      tags.set(job, await report(job, tag, answer.response, round));
-      news ||= tags.get(job) !== tag;
+      etags.set(job, await deliverState(job, etag, result.response, cycle));
+      changed ||= etags.get(job) !== etag;
     }
-    // A long poll that returned immediately without a change was not held open.
-    const waited = held && (news || environment.now() - began > PAUSE);
-    const rest = environment.hidden() ? HIDDEN_PAUSE : waited ? 0 : PAUSE;
-    await pause(Math.max(rest, maxHz === undefined ? 0 : 1000 / maxHz));
-    if (!long && !signal.aborted && (await lanes.available())) round.again();
+    // A long poll that returned at once without a change was not held open, so it is not repeated at once.
+    const waited = hasLock && (changed || environment.now() - startedAt > PAUSE);
+    const minPause = environment.hidden() ? HIDDEN_PAUSE : waited ? 0 : PAUSE;
+    await pause(Math.max(minPause, maxHz === undefined ? 0 : 1000 / maxHz));
+    if (!longPoll && !signal.aborted && (await locks.acquireAnother())) cycle.restart();
   }
 }
 
-/** @param {any} problem  whether the gateway has no room for what was asked, and for nothing else */
+/** Returns whether the gateway has no quota for the requested jobs. @param {any} problem */
 function isFull(problem) {
   return /_full$/.test(problem?.code);
 }
 
 /**
- * Deliver the state of a job in a response, if it is new.
- * @param {string} job @param {string | undefined} tag @param {Response} response @param {Round} round
+ * Delivers the state of a job in a response, if it is new.
+ * @param {string} job @param {string | undefined} etag @param {Response} response @param {RequestCycle} cycle
  * @returns {Promise<string>} its ETag; '' for an unknown job
  */
-async function report(job, tag, response, { emit, signal }) {
-  if (response.status === 304) return tag ?? '';
-  const { job: of, epoch = null, seq = 0, state = null } = await response.json();
+async function deliverState(job, etag, response, { emit, signal }) {
+  if (response.status === 304) return etag ?? '';
+  const { job: returnedJob, epoch = null, seq = 0, state = null } = await response.json();
   const unknown = response.status === 404;
   // A proxy that rewrites paths may return another job.
-  if (signal.aborted || (unknown ? tag === '' : of !== job)) return tag ?? '';
+  if (signal.aborted || (unknown ? etag === '' : returnedJob !== job)) return etag ?? '';
   emit({ type: 'progress', job, epoch, prev: null, seq, snapshot: true, state });
   return unknown ? '' : (response.headers.get('etag') ?? `"${epoch}-${seq}"`);
 }

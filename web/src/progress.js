@@ -1,13 +1,12 @@
 /**
- * The data of a job for a component: one frozen value with everything that it can draw,
- * and a store that reports changes. The store is for frameworks (React's
- * `useSyncExternalStore`, Svelte's stores, Vue's `shallowRef`). Values are identical while nothing
- * has changed, change at most once per frame for all jobs together, and the `eta` counts down.
+ * The data of a job for a component: one frozen value, and a store that reports changes. The store is for frameworks
+ * (React's `useSyncExternalStore`, Svelte's stores, Vue's `shallowRef`). The value is identical while nothing has
+ * changed. The values of all jobs change together, at most once per frame. `eta` counts down.
  */
 
 import { ON_SERVER, connect } from './settings.js';
 import { isFinal, percentOf, rateOf, timeLeft } from './state.js';
-import { everySecond, soon } from './ticker.js';
+import { everySecond, inNextFrame } from './ticker.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { ConnectionStatus } from './status.js' */
@@ -19,39 +18,40 @@ import { everySecond, soon } from './ticker.js';
  * @property {string} job
  * @property {'unknown' | import('./constants.js').Status | 'denied'} status
  *   unknown: no state was received yet, or the job was never reported
- * @property {boolean} loading         nothing is known yet
- * @property {boolean} final           it has ended
- * @property {number | null} percent   0–100, never falling within an attempt; null: it cannot say
+ * @property {boolean} loading         whether nothing is known yet
+ * @property {boolean} final           whether the job has ended
+ * @property {number | null} percent   0–100, never falling within an attempt; null: unknown
  * @property {number | null} done
  * @property {number | null} total
  * @property {string | null} unit
- * @property {number} attempt          from 1
+ * @property {number} attempt          the number of the attempt, from 1
  * @property {string} phase
  * @property {string} message
- * @property {string | null} error     why it failed, or is denied
- * @property {number | null} eta       seconds left, counting down; null: not known, or the estimate was wrong
- * @property {number | null} rate      units of `done` a second; percent, if that is not of the whole job
+ * @property {string | null} error     why the job has failed, or is denied
+ * @property {number | null} eta       the remaining seconds, counting down; null: unknown, or the estimate was wrong
+ * @property {number | null} rate      units of `done` a second; percent a second if `done` does not count the whole job
  * @property {'ok' | 'stalled' | 'lost'} health
- * @property {Data | undefined} data   the application's own
- * @property {boolean} stale           it may be out of date: we are not, or the gateway is not, up to date
+ * @property {Data | undefined} data   data of the application
+ * @property {boolean} stale           whether the value may be out of date, because this page or the gateway is not up to date
  * @property {ConnectionStatus['state']} connection
  */
 
 /** @typedef {{ stale: boolean, connection: ConnectionStatus['state'] }} Freshness */
 
 /**
+ * Returns the data of a job.
  * @param {string} job
  * @param {Watched | null} watched  null: nothing is known yet
  * @param {Freshness} freshness
  * @param {number} now  the gateway's time, Unix seconds
- * @param {number} [floor]  the percentage that this attempt has reached already
+ * @param {number} [floor]  the percentage that this attempt has already reached
  * @returns {Progress<any>}
  */
 export function progressOf(job, watched, { stale, connection }, now, floor = 0) {
   const state = watched?.state ?? null;
   const final = isFinal(state);
   const percent = percentOf(state, floor);
-  const left = timeLeft(state, now, percent);
+  const remaining = timeLeft(state, now, percent);
   return Object.freeze({
     job,
     status: watched?.denied ? 'denied' : (state?.status ?? 'unknown'),
@@ -65,8 +65,8 @@ export function progressOf(job, watched, { stale, connection }, now, floor = 0) 
     phase: state?.phase ?? '',
     message: state?.message ?? '',
     error: state?.error ?? watched?.denied ?? null,
-    eta: left === null ? null : Math.max(Math.ceil(left), 0),
-    rate: state === null || left === null ? null : rateOf(state),
+    eta: remaining === null ? null : Math.max(Math.ceil(remaining), 0),
+    rate: state === null || remaining === null ? null : rateOf(state),
     health: state?.health ?? 'ok',
     data: state?.data,
     stale: stale && !final,
@@ -85,7 +85,7 @@ export function progressOf(job, watched, { stale, connection }, now, floor = 0) 
 const stores = new WeakMap();
 
 /**
- * The store of a job. The job is watched only while there is a subscriber. All callers get the same
+ * Returns the store of a job. The job is watched only while the store has a subscriber. All callers get the same
  * store for the same job. On a server its value never changes.
  *
  * @template [Data=unknown]
@@ -98,8 +98,8 @@ export function jobStore(job, connection = connect()) {
 }
 
 /**
- * It is shared while it has a subscriber, so that a store which is only read (in a render that React
- * discards) leaves nothing behind.
+ * Creates the store of a job. The store is shared only while it has a subscriber, so that a store that is only read
+ * (in a render that React discards) is freed.
  *
  * @param {string} job
  * @param {Connection} connection
@@ -123,43 +123,43 @@ function createStore(job, connection) {
     const before = watched;
     watched = connection.peek(job);
     const next = read(continues(before, watched) ? (value.percent ?? 0) : 0);
-    if (same(value, next)) return;
+    if (isEqual(value, next)) return;
     value = next;
     for (const changed of [...subscribers]) changed();
   }
-  const refreshSoon = () => soon(refresh);
+  const refreshSoon = () => inNextFrame(refresh);
 
   /** @type {Store<Progress<any>>} */
   const store = {
     get: () => value,
     subscribe(changed) {
       if (ON_SERVER) return () => {};
-      const own = () => changed();
-      subscribers.add(own);
+      const ownSubscriber = () => changed();
+      subscribers.add(ownSubscriber);
       if (subscribers.size === 1) {
-        shared(connection).set(job, store);
+        storesOf(connection).set(job, store);
         stops = [connection.watch(job, refreshSoon), connection.observe(refreshSoon), everySecond(refresh)];
         refresh();
       }
       return () => {
-        if (!subscribers.delete(own) || subscribers.size > 0) return;
+        if (!subscribers.delete(ownSubscriber) || subscribers.size > 0) return;
         for (const stop of stops) stop();
-        if (shared(connection).get(job) === store) shared(connection).delete(job);
+        if (storesOf(connection).get(job) === store) storesOf(connection).delete(job);
       };
     },
   };
   return store;
 }
 
-/** @param {Connection} connection */
-function shared(connection) {
-  let ofConnection = stores.get(connection);
-  if (ofConnection === undefined) stores.set(connection, (ofConnection = new Map()));
-  return ofConnection;
+/** Returns the shared stores of a connection. @param {Connection} connection */
+function storesOf(connection) {
+  let byJob = stores.get(connection);
+  if (byJob === undefined) stores.set(connection, (byJob = new Map()));
+  return byJob;
 }
 
 /**
- * Whether both are the same attempt of the same job.
+ * Returns whether both states belong to the same attempt of the job.
  * @param {Watched | null} a @param {Watched | null} b
  */
 export function continues(a, b) {
@@ -170,7 +170,7 @@ export function continues(a, b) {
 }
 
 /** @param {Progress} a @param {Progress} b */
-function same(a, b) {
+function isEqual(a, b) {
   const keys = /** @type {Array<keyof Progress>} */ (Object.keys(a));
   return keys.every((key) => Object.is(a[key], b[key]));
 }

@@ -1,19 +1,17 @@
 /**
- * The wire contract `progress.v1`, seen from a browser: the shapes of its
- * frames, and the three pure rules that follow from them: which frame a client
- * may accept (`accepts`), after which close code it may reconnect (`mayReconnect`), and
- * which commands turn the set of jobs the gateway knows into the one wanted
- * (`commandsFor`). No socket, clock or DOM here. `docs/protocol.md` is the specification.
+ * The protocol `progress.v1` of a browser: the types of its frames, and three pure rules: which frame a client may
+ * accept (`acceptsFrame`), after which close code it may reconnect (`mayReconnect`), and with which commands it
+ * subscribes to the wanted jobs (`commandsFor`). `docs/protocol.md` is the specification.
  */
 
 import { DO_NOT_RECONNECT, FIRST_FINAL_CODE, LAST_FINAL_CODE, MAX_MESSAGE } from './constants.js';
 
 /**
- * The state of a job. A field that is not known is absent.
+ * The state of a job. A field without a value is absent.
  * @template [Data=unknown]
  * @typedef {object} State
  * @property {import('./constants.js').Status} status
- * @property {number} [attempt]      which try this is, from 1
+ * @property {number} [attempt]      the number of the attempt, from 1
  * @property {'ok' | 'stalled' | 'lost'} [health]
  * @property {number} [percent]      0–100; never falls within an attempt
  * @property {number} [done]
@@ -22,14 +20,14 @@ import { DO_NOT_RECONNECT, FIRST_FINAL_CODE, LAST_FINAL_CODE, MAX_MESSAGE } from
  * @property {string} [phase]
  * @property {string} [message]
  * @property {string} [error]
- * @property {Data} [data]           the application's own
- * @property {Children} [children]   of a group: how many children are in which status
- * @property {number} [weight]       what it counts in the group above it, if not 1
- * @property {string[]} [accepts]    what may be asked of its worker
- * @property {JobRequest} [request]  what was asked last
- * @property {number} [eta]          seconds left as of `updated_at`
- * @property {number} [lease]        seconds the worker may be silent
- * @property {number} [created_at]   times are Unix seconds, by the gateway's clock
+ * @property {Data} [data]           data of the application
+ * @property {Children} [children]   the number of a group's children in each status
+ * @property {number} [weight]       the weight of the job in its group, if not 1
+ * @property {string[]} [accepts]    the verbs of the requests that its worker accepts
+ * @property {JobRequest} [request]  the newest request
+ * @property {number} [eta]          the remaining seconds at `updated_at`
+ * @property {number} [lease]        seconds without a report after which the job is stalled
+ * @property {number} [created_at]   all times are Unix seconds, by the gateway's clock
  * @property {number} [started_at]
  * @property {number} [updated_at]
  * @property {number} [finished_at]
@@ -37,7 +35,7 @@ import { DO_NOT_RECONNECT, FIRST_FINAL_CODE, LAST_FINAL_CODE, MAX_MESSAGE } from
 
 /**
  * @typedef {object} Children
- * @property {number | null} expected  the weight of all children; null: not known yet
+ * @property {number | null} expected  the total weight of all children; null: not known yet
  * @property {number} queued
  * @property {number} running
  * @property {number} succeeded
@@ -49,12 +47,12 @@ import { DO_NOT_RECONNECT, FIRST_FINAL_CODE, LAST_FINAL_CODE, MAX_MESSAGE } from
  * @typedef {object} JobRequest
  * @property {string} id
  * @property {string} verb
- * @property {number} at            when the gateway took it
+ * @property {number} at            when the gateway accepted it
  * @property {unknown} [args]
- * @property {string} [by]          the subject of the token it came with
- * @property {true} [alone]         children that begin later are not asked
+ * @property {string} [by]          the subject of the sender's token
+ * @property {true} [alone]         the request is not passed on to children that begin later
  * @property {number} [seen_at]     when the worker acknowledged it
- * @property {string} [refused]     why the worker does not do it
+ * @property {string} [refused]     the reason if the worker refuses it
  */
 
 /** @typedef {{ epoch: number | null, seq: number }} Position */
@@ -105,19 +103,19 @@ import { DO_NOT_RECONNECT, FIRST_FINAL_CODE, LAST_FINAL_CODE, MAX_MESSAGE } from
 /** @typedef {{ type: 'watch_set', id: string, prefix: string, statuses?: string[], limit?: number }} WatchSet */
 /** @typedef {Subscribe | Hello | WatchSet | { type: 'unwatch_set', id: string } | { type: 'ping', time: true } | { type: 'pong' }} Command */
 
-/** The least that a command needs beside its jobs. */
-const ENVELOPE = 200;
+/** Bytes of a command without its jobs. */
+const COMMAND_OVERHEAD = 200;
 
 /**
- * The frames of one WebSocket message: several may be joined by a line feed.
- * What is not an object with a `type` is handed to `malformed` and left out; if
- * it was a progress frame, the next one of that job does not continue, and heals it.
+ * Returns the frames of one WebSocket message, which are separated by line feeds. A line that is not an object with a
+ * `type` is given to `onMalformed` instead. If it was a progress frame, the next one of that job does not continue
+ * the position, so the job is requested again.
  *
  * @param {string} text
- * @param {(line: string) => void} malformed
+ * @param {(line: string) => void} onMalformed
  * @returns {Frame[]}
  */
-export function parseFrames(text, malformed) {
+export function parseFrames(text, onMalformed) {
   const frames = [];
   for (const line of text.split('\n')) {
     if (line === '') continue;
@@ -128,36 +126,31 @@ export function parseFrames(text, malformed) {
         continue;
       }
     } catch {
-      // counted below, like every other line that is no frame
+      // The line is reported below, like every other malformed line.
     }
-    malformed(line);
+    onMalformed(line);
   }
   return frames;
 }
 
 /**
- * The client's rule, for one job. A snapshot replaces whatever is there; any
- * other frame must continue exactly what is there.
+ * The client's rule, for one job: a snapshot replaces the known state, and any other frame must continue the known
+ * position.
  *
  * @param {Position | null} position  null: nothing is known
  * @param {ProgressFrame} frame
- * @returns {boolean}  whether the client may take it; otherwise it must ask anew
+ * @returns {boolean}  whether the client may accept the frame; otherwise the client must subscribe again
  */
-export function accepts(position, frame) {
+export function acceptsFrame(position, frame) {
   return (
     frame.snapshot === true ||
-    (position !== null &&
-      position.epoch !== null &&
-      frame.epoch === position.epoch &&
-      frame.prev === position.seq &&
-      frame.seq > position.seq)
+    (frame.epoch !== null && frame.epoch === position?.epoch && frame.prev === position.seq && frame.seq > position.seq)
   );
 }
 
 /**
- * May a client reconnect after this close code? No where the same would only happen
- * again (the client is wrong, or not allowed in); yes for everything else, codes
- * made up by proxies included.
+ * Returns whether a client may reconnect after this close code. It may not if a new connection would fail for the
+ * same reason: the client is in error, or is not allowed to connect.
  *
  * @param {number} code
  */
@@ -166,57 +159,57 @@ export function mayReconnect(code) {
 }
 
 /**
- * The commands that turn `known` into `wanted`: normally the one idempotent
- * `sync_subscriptions`; the difference in slices where the whole set would not
- * fit into one message. `fresh` are jobs the gateway must answer anew, although
- * it knows them: only leaving and joining again brings a snapshot. On a new connection
- * (`known` is null) an empty set is sent as well: its answer says that nothing is missing.
+ * Returns the commands that replace the subscriptions `sent` by `wanted`: normally one idempotent
+ * `sync_subscriptions`; if that does not fit into one message, the difference in several commands. Jobs in `repeat`
+ * are unsubscribed and subscribed again, because only this brings a snapshot. On a new connection (`sent` is null)
+ * an empty list is sent as well, so that the gateway acknowledges it.
  *
- * @param {ReadonlySet<string> | null} known
+ * @param {ReadonlySet<string> | null} sent
  * @param {ReadonlySet<string>} wanted
- * @param {ReadonlySet<string>} fresh
+ * @param {ReadonlySet<string>} repeat
  * @param {() => number} nextId
- * @param {number} limit  bytes that a message may have
+ * @param {number} limit  maximum bytes of a message
  * @returns {Subscribe[]}
  */
-export function commandsFor(known, wanted, fresh, nextId, limit) {
-  const has = known ?? new Set();
-  const again = [...fresh].filter((job) => has.has(job) && wanted.has(job));
-  const left = [...has].filter((job) => !wanted.has(job));
-  const joined = [...wanted].filter((job) => !has.has(job) || fresh.has(job));
-  const whole = slice(wanted, limit);
-  /** @type {(type: Subscribe['type'], slices: string[][]) => Subscribe[]} */
-  const say = (type, slices) => slices.map((jobs) => ({ type, id: nextId(), jobs }));
-  const rejoined = say('unsubscribe', slice(again, limit));
-  if (whole.length > 1) return [...rejoined, ...say('unsubscribe', slice(left, limit)), ...say('subscribe', slice(joined, limit))];
-  const changed = known === null || left.length + joined.length > 0;
-  return [...rejoined, ...(changed ? say('sync_subscriptions', [[...wanted]]) : [])];
+export function commandsFor(sent, wanted, repeat, nextId, limit) {
+  const subscribed = sent ?? new Set();
+  const rejoining = [...repeat].filter((job) => subscribed.has(job) && wanted.has(job));
+  const removed = [...subscribed].filter((job) => !wanted.has(job));
+  const added = [...wanted].filter((job) => !subscribed.has(job) || repeat.has(job));
+  const wantedChunks = splitJobs(wanted, limit);
+  /** @type {(type: Subscribe['type'], chunks: string[][]) => Subscribe[]} */
+  const makeCommands = (type, chunks) => chunks.map((jobs) => ({ type, id: nextId(), jobs }));
+  const unsubscribes = makeCommands('unsubscribe', splitJobs(rejoining, limit));
+  if (wantedChunks.length > 1) return [...unsubscribes, ...makeCommands('unsubscribe', splitJobs(removed, limit)), ...makeCommands('subscribe', splitJobs(added, limit))];
+  const changed = sent === null || removed.length + added.length > 0;
+  return [...unsubscribes, ...(changed ? makeCommands('sync_subscriptions', [[...wanted]]) : [])];
 }
 
 /**
- * `hello` with as many positions as one message holds. A job left out is
- * answered with a snapshot: dearer, but just as right.
+ * Returns `hello` with as many positions as fit into one message. For every other job the gateway sends a snapshot,
+ * which costs more, and has the same result.
  *
  * @param {Iterable<[job: string, position: Position | null]>} positions
- * @param {{ token?: string | null, maxHz?: number | undefined, limit?: number }} [more]
- * @returns {Hello | null}  null if there is nothing to say
+ * @param {{ token?: string | null, maxHz?: number | undefined, limit?: number }} [options]
+ * @returns {Hello | null}  null: it would be empty
  */
 export function hello(positions, { token = null, maxHz, limit = MAX_MESSAGE } = {}) {
   /** @type {Record<string, [number, number]>} */
-  const known = {};
-  let room = limit - ENVELOPE - (token?.length ?? 0);
+  const sent = {};
+  let bytesLeft = limit - COMMAND_OVERHEAD - (token?.length ?? 0);
   for (const [job, position] of positions) {
     if (position === null || position.epoch === null) continue;
-    room -= `${job}${position.epoch}${position.seq}`.length + 7;
-    if (room < 0) break;
-    known[job] = [position.epoch, position.seq];
+    bytesLeft -= `${job}${position.epoch}${position.seq}`.length + 7;
+    if (bytesLeft < 0) break;
+    sent[job] = [position.epoch, position.seq];
   }
-  const some = Object.keys(known).length > 0;
-  if (token === null && maxHz === undefined && !some) return null;
-  return { type: 'hello', ...(token !== null && { token }), ...(maxHz && { max_hz: maxHz }), ...(some && { positions: known }) };
+  const hasPositions = Object.keys(sent).length > 0;
+  if (token === null && maxHz === undefined && !hasPositions) return null;
+  return { type: 'hello', ...(token !== null && { token }), ...(maxHz && { max_hz: maxHz }), ...(hasPositions && { positions: sent }) };
 }
 
 /**
+ * Returns the retry window of a frame, if it is valid.
  * @param {unknown} value  the `retry` of a frame
  * @returns {RetryWindow | null}
  */
@@ -227,31 +220,30 @@ export function retryWindow(value) {
 }
 
 /**
- * Lists of jobs that each fit into one message.
+ * Splits jobs into lists that each fit into one message.
  * @param {Iterable<string>} jobs
  * @param {number} limit
  * @returns {string[][]}
  */
-function slice(jobs, limit) {
+function splitJobs(jobs, limit) {
   /** @type {string[][]} */
-  const slices = [];
-  let room = 0;
+  const chunks = [];
+  let bytesLeft = 0;
   for (const job of jobs) {
     const size = encodedLength(job);
-    if (size > room || slices.length === 0) {
-      slices.push([]);
-      room = limit - ENVELOPE;
+    if (size > bytesLeft || chunks.length === 0) {
+      chunks.push([]);
+      bytesLeft = limit - COMMAND_OVERHEAD;
     }
-    room -= size;
-    slices.at(-1)?.push(job);
+    bytesLeft -= size;
+    chunks.at(-1)?.push(job);
   }
-  return slices;
+  return chunks;
 }
 
 /**
- * Bytes of a job in a list, comma included. Job ids are ASCII; an attribute in a
- * page may hold anything, and the gateway will say `invalid_job`: six bytes a
- * character is then the most it can be.
+ * Returns the maximum bytes of a job in a list, including the comma. Job ids are ASCII. An attribute in a page may
+ * contain any text, of which a character has at most six bytes in JSON; the gateway denies it as `invalid_job`.
  * @param {string} job
  */
 function encodedLength(job) {

@@ -1,7 +1,7 @@
 /**
- * React hooks: small adapters for the stores of `progress.js`. State that outlives a render is kept
- * outside React, so StrictMode's double mounts and discarded renders leave nothing behind. On a
- * server nothing connects, and a job is `unknown` until the page has hydrated.
+ * React hooks: small adapters for the stores of `progress.js`. State that outlives a render is kept outside React, so
+ * it is correct with StrictMode's double mounts and with discarded renders. On a server no hook connects, and a job is
+ * `unknown` until the page has hydrated.
  *
  *     const { percent, phase, eta, stale } = useJob('video:42');
  */
@@ -32,20 +32,20 @@ export { useProgressSocket } from './use-progress-socket.js';
 /** @typedef {{ gateway?: string | URL | undefined }} HookOptions */
 /** @typedef {HookOptions & { onEnd?: ((end: End<any>) => void) | undefined }} JobOptions */
 
-/** @param {string} job */
-const unknown = (job) => progressOf(job, null, { stale: false, connection: 'connecting' }, 0);
-const NO_JOB = unknown('');
+/** Returns the value of a job before anything is known. @param {string} job */
+const unknownProgress = (job) => progressOf(job, null, { stale: false, connection: 'connecting' }, 0);
+const NO_JOB = unknownProgress('');
 const initialStatus = () => INITIAL;
 
-/** @param {HookOptions} options @returns {Connection} */
+/** Returns the connection to the gateway. @param {HookOptions} options @returns {Connection} */
 export function useGateway({ gateway }) {
   const address = gateway === undefined ? undefined : String(gateway);
   return useMemo(() => connect(address), [address]);
 }
 
 /**
- * The state of a job, updated at every change; `eta` counts down automatically. Without a
- * job (null) it is `unknown`, and nothing is watched.
+ * Returns the state of a job, and renders at every change; `eta` counts down. Without a job (null) the status is
+ * `unknown`, and nothing is watched.
  *
  * @template [Data=unknown]
  * @param {string | null} job
@@ -58,7 +58,7 @@ export function useJob(job, options = {}) {
 }
 
 /**
- * The same for several jobs, in the order given, or for those of a set:
+ * Returns the states of several jobs, in the given order, or of the jobs in a set:
  *
  *     const jobs = useJobs({ prefix: 'user:7:', statuses: ['queued', 'running'], limit: 20 });
  *
@@ -66,26 +66,26 @@ export function useJob(job, options = {}) {
  *
  * @template [Data=unknown]
  * @param {readonly string[] | SetQuery} which
- * @param {JobOptions} [options]  `onEnd` is called once for each attempt of each job that ends; of
- *   a set not for those that had ended before
+ * @param {JobOptions} [options]  `onEnd` is called once for each attempt of a job that ends. For a set
+ *   it is not called for attempts that had ended before
  * @returns {readonly Progress<Data>[]}
  */
 export function useJobs(which, options = {}) {
   const connection = useGateway(options);
   const query = 'prefix' in which ? which : null;
-  const set = useSet(connection, query, options.onEnd);
+  const set = useSetContent(connection, query, options.onEnd);
   const jobs = query === null ? /** @type {readonly string[]} */ (which) : set.jobs;
   const key = jobs.join('\n');
   const store = useMemo(() => {
     const all = key === '' ? [] : key.split('\n');
-    return together(Object.freeze(all.map(unknown)), all.map((job) => jobStore(job, connection)));
+    return combineStores(Object.freeze(all.map(unknownProgress)), all.map((job) => jobStore(job, connection)));
   }, [connection, key]);
   useEnds(connection, query === null ? key : '', options.onEnd);
   return useSyncExternalStore(store.subscribe, store.get, store.onServer);
 }
 
 /**
- * Call `onEnd` once for each attempt of a job that ends. If the job had ended before, it is called
+ * Calls `onEnd` once for each attempt of a job that ends. If the job had ended before, it is called
  * with `alreadyOver`.
  *
  * @template [Data=unknown]
@@ -98,19 +98,19 @@ export function useJobEnd(job, onEnd, options = {}) {
 }
 
 /**
- * Which jobs begin with a prefix, also those that do not exist yet, and how many: their ids in
- * the order of the gateway. For the jobs themselves see `useJobs`.
+ * Returns the ids of the jobs with a prefix, in the order of the gateway, and their number. Jobs that begin later are
+ * added. `useJobs` returns the states of the jobs.
  *
  * @param {SetQuery} query
  * @param {JobOptions} [options]
  * @returns {JobSet}
  */
 export function useJobSet(query, options = {}) {
-  return useSet(useGateway(options), query, options.onEnd);
+  return useSetContent(useGateway(options), query, options.onEnd);
 }
 
-/** @param {Connection} connection @param {SetQuery | null} query @param {((end: End<any>) => void) | undefined} onEnd */
-function useSet(connection, query, onEnd) {
+/** Returns the content of a set. @param {Connection} connection @param {SetQuery | null} query @param {((end: End<any>) => void) | undefined} onEnd */
+function useSetContent(connection, query, onEnd) {
   const latest = useRef(onEnd);
   useEffect(() => {
     latest.current = onEnd;
@@ -119,8 +119,8 @@ function useSet(connection, query, onEnd) {
   const filter = statuses?.join();
   const store = useMemo(() => {
     if (prefix === null) return NO_SET;
-    const asked = setStore({ prefix, limit, ...(filter && { statuses: /** @type {Status[]} */ (filter.split(',')) }) }, connection);
-    return { get: asked.get, subscribe: (/** @type {() => void} */ changed) => asked.subscribe(changed, (end) => latest.current?.(end)) };
+    const ofSet = setStore({ prefix, limit, ...(filter && { statuses: /** @type {Status[]} */ (filter.split(',')) }) }, connection);
+    return { get: ofSet.get, subscribe: (/** @type {() => void} */ changed) => ofSet.subscribe(changed, (end) => latest.current?.(end)) };
   }, [connection, prefix, filter, limit]);
   return useSyncExternalStore(store.subscribe, store.get, noSet);
 }
@@ -133,7 +133,7 @@ const NO_REQUEST = Object.freeze({ accepts: Object.freeze([]), verb: null, phase
 const noRequest = () => NO_REQUEST;
 
 /**
- * The requests that a job accepts, the status of the newest request, and a function to send one:
+ * Returns the requests that a job accepts, the status of the newest request, and a function to send one:
  *
  *     const { accepts, phase, request } = useRequest('video:42');
  *     {accepts.includes('cancel') && <button onClick={() => request('cancel')}>Stop</button>}
@@ -150,11 +150,11 @@ export function useRequest(job, options = {}) {
   const address = options.gateway === undefined ? undefined : String(options.gateway);
   const store = useMemo(() => requestStore(job, address, connection), [job, address, connection]);
   const status = useSyncExternalStore(store.subscribe, store.get, noRequest);
-  return useMemo(() => ({ ...status, request: store.ask }), [status, store]);
+  return useMemo(() => ({ ...status, request: store.send }), [status, store]);
 }
 
 /**
- * The connection's status, and a function to connect immediately.
+ * Returns the connection's status, and a function to connect immediately.
  *
  * @param {HookOptions} [options]
  * @returns {ConnectionStatus & { retry: () => void }}
@@ -166,8 +166,9 @@ export function useConnection(options = {}) {
 }
 
 /**
- * The listeners outlive StrictMode's second mount, so that each end is reported once.
- * @param {Connection} connection @param {string} key  jobs, one a line
+ * Calls `onEnd` for each attempt of these jobs that ends. The listeners are kept during StrictMode's second mount, so
+ * that each end is reported once.
+ * @param {Connection} connection @param {string} key  the jobs, one per line
  * @param {((end: End<any>) => void) | undefined} onEnd
  */
 function useEnds(connection, key, onEnd) {
@@ -175,10 +176,10 @@ function useEnds(connection, key, onEnd) {
   useEffect(() => {
     latest.current = onEnd;
   });
-  const wanted = onEnd !== undefined;
+  const hasHandler = onEnd !== undefined;
   const listeners = useMemo(
-    () => (wanted && key !== '' ? key.split('\n') : []).map((job) => /** @type {const} */ ([job, endListener((end) => latest.current?.(end))])),
-    [connection, key, wanted],
+    () => (hasHandler && key !== '' ? key.split('\n') : []).map((job) => /** @type {const} */ ([job, endListener((end) => latest.current?.(end))])),
+    [connection, key, hasHandler],
   );
   useEffect(() => {
     const stops = listeners.map(([job, listener]) => connection.watch(job, listener));
@@ -187,15 +188,15 @@ function useEnds(connection, key, onEnd) {
 }
 
 /**
- * Several stores as one, whose value is a new array only when one of theirs is new.
+ * Combines stores to one store, whose value is a new array only when the value of one of them is new.
  *
- * @param {readonly Progress<any>[]} first  before anything can be known: on a server, and while hydrating
+ * @param {readonly Progress<any>[]} initial  the value on a server, and while hydrating
  * @param {Store<Progress<any>>[]} stores
  */
-function together(first, stores) {
+function combineStores(initial, stores) {
   let value = Object.freeze(stores.map((store) => store.get()));
   return {
-    onServer: () => first,
+    onServer: () => initial,
     get() {
       if (stores.some((store, i) => store.get() !== value[i])) value = Object.freeze(stores.map((store) => store.get()));
       return value;

@@ -1,8 +1,8 @@
 /**
- * Requests to a job's worker, such as to cancel it, and their status: see `docs/control.md`.
+ * Requests to a job's worker, such as `cancel`, and their status: see `docs/control.md`.
  *
- * A request is shown as open when the job's state has it, and not at the click: the state has the
- * request when the gateway has accepted it.
+ * A request is shown as `open` when the job's state contains it, and not at the click: the state contains the request
+ * once the gateway has accepted it.
  */
 
 import { isNewer } from './jobs.js';
@@ -14,33 +14,34 @@ import { isFinal } from './state.js';
 /** @import { Position, State } from './protocol.js' */
 /** @import { RequestAnswer } from './send-request.js' */
 
-/** The verb that no other request replaces. It is finished only when the job has ended. */
+/** The verb that no other request replaces. Such a request is open until the job ends. */
 const CANCEL = 'cancel';
+
 /**
  * The status of a job's newest request.
  *
- * - `none`: there is none that matters any more
- * - `sending`: on its way from this page to the gateway
- * - `open`: the gateway has it; of a cancel: until the job ends
- * - `unanswered`: the same, but the worker does not report
- * - `seen`: the worker knows of it
- * - `refused`: the worker does not do it, see `reason`
- * - `failed`: the gateway did not take it, see `error`
+ * - `none`: there is no request, or the job has ended
+ * - `sending`: this page has sent it, and the gateway has not answered
+ * - `open`: the gateway has accepted it; a `cancel` is open until the job ends
+ * - `unanswered`: like `open`, but the worker does not report
+ * - `seen`: the worker has acknowledged it
+ * - `refused`: the worker has refused it, see `reason`
+ * - `failed`: the gateway did not accept it, see `error`
  *
  * @typedef {'none' | 'sending' | 'open' | 'unanswered' | 'seen' | 'refused' | 'failed'} Phase
  */
 
 /**
  * @typedef {object} RequestStatus
- * @property {readonly string[]} accepts   what the job accepts now
- * @property {string | null} verb          what the newest request asks for
+ * @property {readonly string[]} accepts   the verbs that the job accepts now
+ * @property {string | null} verb          the verb of the newest request
  * @property {Phase} phase
  * @property {string | null} reason        why the worker refused
- * @property {RequestError | null} error   why the gateway did not take it
+ * @property {RequestError | null} error   why the gateway did not accept it
  */
 
 /**
- * The status of the request in a state.
+ * Returns the status of the request in a state.
  * @param {State | null} state
  * @returns {Phase}
  */
@@ -53,21 +54,22 @@ export function phaseOf(state) {
 }
 
 /**
- * Whether sending this request now would have no effect.
+ * Returns whether sending this request now would have no effect, because the same one or a `cancel` is open.
  * @param {RequestStatus} status @param {string} verb
  */
-export function isOpen({ phase, verb: asked }, verb) {
-  return phase === 'sending' || ((phase === 'open' || phase === 'unanswered') && (asked === verb || asked === CANCEL));
+export function isOpen({ phase, verb: openVerb }, verb) {
+  return phase === 'sending' || ((phase === 'open' || phase === 'unanswered') && (openVerb === verb || openVerb === CANCEL));
 }
 
 /**
- * `before`: the id of the request that the state had when this one was sent.
- * @typedef {{ verb: string, attempt: number, before: string | undefined, taken: Position | null, error: RequestError | null }} SentRequest
+ * A request of this page. `previousId`: the id of the request that the state had when this one was sent; `accepted`: the
+ * position of the state that contains it.
+ * @typedef {{ verb: string, attempt: number, previousId: string | undefined, accepted: Position | null, error: RequestError | null }} SentRequest
  */
 
 /**
- * The requests of a job, as this page sees and makes them. The value of `get` is the same
- * until something changes. The job is watched only while there is a subscriber.
+ * Returns a store with the status of a job's newest request, and a function to send one. The value of `get` is
+ * identical until something changes. The job is watched only while there is a subscriber.
  *
  * @param {string} job
  * @param {string | URL} [gateway]
@@ -76,9 +78,9 @@ export function isOpen({ phase, verb: asked }, verb) {
 export function requestStore(job, gateway, connection = connect(gateway)) {
   /** @type {Set<() => void>} */
   const listeners = new Set();
-  let stop = () => {};
+  let unwatch = () => {};
   /** The request that this page has sent, until the state has it. @type {SentRequest | null} */
-  let own = null;
+  let sentRequest = null;
   let value = read();
 
   /** @returns {RequestStatus} */
@@ -86,20 +88,20 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
     const watched = connection.peek(job);
     const state = watched?.state ?? null;
     const ended = state === null || isFinal(state);
-    if (own?.taken && (ended || watched === null || !isNewer(own.taken, watched))) own = null;
-    // A request without an answer may have arrived: then the state has another request than before.
-    if (own?.error && (ended || (state.attempt ?? 1) !== own.attempt || state.request?.id !== own.before)) own = null;
-    const phase = own === null ? phaseOf(state) : own.error === null ? 'sending' : 'failed';
+    if (sentRequest?.accepted && (ended || watched === null || !isNewer(sentRequest.accepted, watched))) sentRequest = null;
+    // A request without a response may have arrived: then the state has another request than before.
+    if (sentRequest?.error && (ended || (state.attempt ?? 1) !== sentRequest.attempt || state.request?.id !== sentRequest.previousId)) sentRequest = null;
+    const phase = sentRequest === null ? phaseOf(state) : sentRequest.error === null ? 'sending' : 'failed';
     return Object.freeze({
       accepts: Object.freeze(ended ? [] : [...(state.accepts ?? [])]),
-      verb: own?.verb ?? (phase === 'none' ? null : (state?.request?.verb ?? null)),
+      verb: sentRequest?.verb ?? (phase === 'none' ? null : (state?.request?.verb ?? null)),
       phase,
       reason: phase === 'refused' ? (state?.request?.refused ?? null) : null,
-      error: own?.error ?? null,
+      error: sentRequest?.error ?? null,
     });
   }
 
-  function refresh() {
+  function update() {
     const next = read();
     if (next.error === value.error && JSON.stringify(next) === JSON.stringify(value)) return;
     value = next;
@@ -107,9 +109,9 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
   }
 
   /** @param {SentRequest | null} next */
-  function set(next) {
-    own = next;
-    refresh();
+  function setSentRequest(next) {
+    sentRequest = next;
+    update();
   }
 
   return {
@@ -120,34 +122,34 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
       const listener = () => changed();
       listeners.add(listener);
       if (listeners.size === 1) {
-        stop = connection.watch(job, refresh);
-        refresh();
+        unwatch = connection.watch(job, update);
+        update();
       }
       return () => {
-        if (listeners.delete(listener) && listeners.size === 0) stop();
+        if (listeners.delete(listener) && listeners.size === 0) unwatch();
       };
     },
 
     /**
-     * Ask for something of the attempt that is shown. While that is open already, nothing happens.
+     * Sends a request for the current attempt. Does nothing while the same request is open.
      * @param {string} verb @param {{ args?: unknown }} [options]
-     * @returns {Promise<RequestAnswer | null>} null: nothing happened
+     * @returns {Promise<RequestAnswer | null>} null: nothing was sent
      * @throws {RequestError}
      */
-    async ask(verb, { args } = {}) {
-      refresh();
+    async send(verb, { args } = {}) {
+      update();
       if (isOpen(value, verb)) return null;
       const { attempt, request } = connection.peek(job)?.state ?? {};
       /** @type {SentRequest} */
-      const asked = { verb, attempt: attempt ?? 1, before: request?.id, taken: null, error: null };
-      set(asked);
+      const newRequest = { verb, attempt: attempt ?? 1, previousId: request?.id, accepted: null, error: null };
+      setSentRequest(newRequest);
       try {
         const answer = await sendRequest(credentialsOf(gateway), job, verb, { args, ...(attempt !== undefined && { attempt }) });
-        set({ ...asked, taken: answer });
+        setSentRequest({ ...newRequest, accepted: answer });
         return answer;
       } catch (cause) {
         const error = cause instanceof RequestError ? cause : new RequestError(cause instanceof Error ? cause.message : String(cause), { cause });
-        set({ ...asked, error });
+        setSentRequest({ ...newRequest, error });
         throw error;
       }
     },

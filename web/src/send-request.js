@@ -7,23 +7,23 @@ import { pathOf } from './path.js';
 
 /** @import { TokenProvider } from './tokens.js' */
 
-/** Milliseconds. */
-const ANSWER_DEADLINE = 10_000;
+/** Milliseconds until the request is aborted. */
+const TIMEOUT = 10_000;
 
 /**
  * @typedef {object} RequestOptions
  * @property {unknown} [args]      JSON for the worker, at most 1 KiB
- * @property {number} [attempt]    which attempt is meant; if another has begun, nothing happens
+ * @property {number} [attempt]    the attempt of the request; if another one has begun, the gateway refuses it
  * @property {string | URL | undefined} [gateway]
  */
 
 /** @typedef {{ id: string, epoch: number, seq: number, attempt: number, applied: boolean }} RequestAnswer */
 
-/** The gateway has refused a request; `message` is its explanation. */
+/** The gateway has refused a request, or has not answered; `message` is the explanation. */
 export class RequestError extends Error {
   /**
    * @param {string} message
-   * @param {{ status?: number, code?: string | null, cause?: unknown }} [more]
+   * @param {{ status?: number, code?: string | null, cause?: unknown }} [details]
    */
   constructor(message, { status = 0, code = null, cause } = {}) {
     super(message, { cause });
@@ -36,13 +36,13 @@ export class RequestError extends Error {
 }
 
 /**
- * Send a request once.
+ * Sends a request once.
  *
  * @param {{ url: string, token: TokenProvider | undefined }} gateway
  * @param {string} job
  * @param {string} verb
  * @param {RequestOptions} [options]
- * @returns {Promise<RequestAnswer>} `applied` is false if the same, or a cancel, is open already
+ * @returns {Promise<RequestAnswer>} `applied` is false if the same request, or a `cancel`, is already open
  * @throws {RequestError}
  * @throws what the token provider throws
  */
@@ -50,27 +50,27 @@ export async function sendRequest({ url, token: provider }, job, verb, { args, a
   /** @type {Record<string, string>} */
   const headers = { 'content-type': 'application/json' };
   if (provider !== undefined) {
-    const { askForToken } = await import('./tokens.js');
-    const token = await askForToken(provider, globalThis);
+    const { requestToken } = await import('./tokens.js');
+    const token = await requestToken(provider, globalThis);
     if (token !== null) headers['authorization'] = `Bearer ${token}`;
   }
-  // Browsers give ids only to pages that came by https; else the gateway does.
+  // Browsers create UUIDs only for pages that were loaded over https; for others the gateway creates the id.
   const id = globalThis.crypto?.randomUUID?.();
   const address = new URL(`api/jobs/${pathOf(job)}/requests`, url.replace(/^ws/, 'http'));
   /** @type {Response} */
   let response;
   /** @type {any} */
-  let answer;
+  let body;
   try {
-    const signal = AbortSignal.timeout(ANSWER_DEADLINE);
+    const signal = AbortSignal.timeout(TIMEOUT);
     response = await fetch(address, { method: 'POST', headers, body: JSON.stringify({ id, verb, args, attempt }), signal, cache: 'no-store' });
-    answer = await response.json().catch(() => null);
+    body = await response.json().catch(() => null);
   } catch (cause) {
     throw new RequestError('The gateway does not answer.', { code: 'unreachable', cause });
   }
   const { status } = response;
   if (!response.headers.has('progress-gateway')) throw new RequestError(`Answered with ${status}, but not by a gateway.`, { status, code: 'unreachable' });
-  if (!response.ok) throw new RequestError(answer?.detail ?? `Answered with ${status}.`, { status, code: answer?.code ?? (status === 403 ? 'forbidden' : status === 503 ? 'unavailable' : null) });
-  return answer;
+  if (!response.ok) throw new RequestError(body?.detail ?? `Answered with ${status}.`, { status, code: body?.code ?? (status === 403 ? 'forbidden' : status === 503 ? 'unavailable' : null) });
+  return body;
 }
 

@@ -1,14 +1,14 @@
 /**
  * Sets: the jobs whose ids begin with a prefix, including those that do not exist yet. The core does
- * not import this module, because most pages watch jobs by name; it is attached to a connection when
- * the first set is watched.
+ * not import this module, because most pages watch jobs by name. `setsOf` attaches it to a connection when the first
+ * set is watched.
  *
  *     import { watchSet } from 'progress-gateway/sets';
  *
  *     const unwatch = watchSet({ prefix: 'user:7:', statuses: ['running'] }, ({ jobs, total }) => …);
  *
- * The gateway sends the states of the jobs in a set without a subscription, so `watchJob` of one of
- * them costs nothing.
+ * The gateway sends the states of the jobs in a set without a subscription, so `watchJob` of one of them needs no
+ * further subscription.
  */
 
 import { STATUSES } from './constants.js';
@@ -23,29 +23,29 @@ import { isFinal } from './state.js';
 /** @import { End } from './ends.js' */
 /** @import { Listener } from './jobs.js' */
 /** @import { Frame, SetFrame } from './protocol.js' */
-/** @import { Sync } from './sync.js' */
+/** @import { SubscriptionSync } from './sync.js' */
 
 /**
  * @typedef {object} SetQuery
- * @property {string} prefix                 what the jobs' ids begin with; '' is all
- * @property {readonly Status[] | undefined} [statuses]  only those; by default all
- * @property {number | undefined} [limit]    how many are shown: 50, or up to 200
+ * @property {string} prefix                 the beginning of the jobs' ids; '' for all jobs
+ * @property {readonly Status[] | undefined} [statuses]  only jobs with these statuses; by default all
+ * @property {number | undefined} [limit]    the maximum number of ids: 50, or up to 200
  */
 
 /**
  * @typedef {object} JobSet
- * @property {readonly string[]} jobs   the ids shown: active ones by start, then ended ones by end, newest first
- * @property {number} total             how many there are, shown or not
- * @property {Readonly<Record<Status, number>>} counts  how many there are under the prefix, whatever `statuses` says
- * @property {boolean} more             there are others, that were updated longer ago than 10,000 jobs
- * @property {boolean} loading          nothing was received yet
- * @property {string | null} denied     why the gateway refuses to show it, if it does
+ * @property {readonly string[]} jobs   the ids: active jobs by start, then ended ones by end, newest first
+ * @property {number} total             the number of jobs, also of those beyond `limit`
+ * @property {Readonly<Record<Status, number>>} counts  the number of jobs with the prefix in each status, regardless of `statuses`
+ * @property {boolean} more             whether there are others, which are not among the 10,000 jobs that were updated last
+ * @property {boolean} loading          whether nothing was received yet
+ * @property {string | null} denied     the gateway's reason if it refuses to show the set
  */
 
 /** @typedef {(set: JobSet) => void} SetListener */
 /** @typedef {(end: End<any>) => void} EndListener */
 
-/** @type {JobSet} */
+/** The content of a set before the first frame. @type {JobSet} */
 export const LOADING = Object.freeze({
   jobs: Object.freeze([]),
   total: 0,
@@ -55,7 +55,7 @@ export const LOADING = Object.freeze({
   denied: null,
 });
 
-/** Minimum milliseconds before a set that a full gateway has denied is requested again; up to twice that. */
+/** Milliseconds until a set that was denied for lack of quota is requested again; the pause is random, up to twice that. */
 const RETRY_AFTER = 5_000;
 
 /**
@@ -66,31 +66,31 @@ const RETRY_AFTER = 5_000;
  * @property {Set<EndListener>} onEnds
  * @property {JobSet} value
  * @property {{ epoch: number, seq: number } | null} position  null: only a snapshot can follow
- * @property {Map<string, Held>} held
+ * @property {Map<string, WatchedJob>} watchedJobs
  */
 
 /**
- * A job that a set shows, or has shown and that has not ended.
- * @typedef {{ listener: Listener, leaving: boolean, over: boolean }} Held
+ * A job that is in the set, or was in it and has not ended. `removed`: it is no longer in the set.
+ * @typedef {{ listener: Listener, removed: boolean, ended: boolean }} WatchedJob
  */
 
 /**
- * Call the listener with the content of a set: immediately if it is known, and at every change,
+ * Calls the listener with the content of a set: immediately if it is known, and at every change,
  * until the returned function is called.
  *
  * @param {SetQuery} query
  * @param {SetListener} listener
  * @param {{ gateway?: string | URL | undefined, onEnd?: EndListener | undefined }} [options]
- *   `onEnd` is called when an attempt of a job that was shown ends; not for those that had ended
- *   before this page knew them
- * @returns {() => void} ends it; calling it again does no harm
+ *   `onEnd` is called when an attempt of a job in the set ends; not for attempts that had ended before they were
+ *   in the set
+ * @returns {() => void} stops watching; further calls do nothing
  */
 export function watchSet(query, listener, { gateway, onEnd } = {}) {
   return setsOf(connect(gateway)).watch(query, listener, onEnd);
 }
 
 /**
- * A set as a store, for frameworks: values are equal by identity while nothing changes.
+ * Returns a set as a store, for frameworks. Its value is identical while nothing changes.
  *
  * @param {SetQuery} query
  * @param {Connection} [connection]
@@ -104,11 +104,11 @@ export function setStore(query, connection = connect()) {
   };
 }
 
-/** @param {Connection} connection */
+/** Returns the sets of a connection. @param {Connection} connection */
 function setsOf({ sync }) {
-  if (sync.extension instanceof Sets) return sync.extension;
+  if (sync.sets instanceof Sets) return sync.sets;
   const sets = new Sets(sync);
-  sync.extension = sets;
+  sync.sets = sets;
   return sets;
 }
 
@@ -117,16 +117,16 @@ class Sets {
   #sync;
   /** @type {Map<string, Entry>} */
   #entries = new Map();
-  /** How many sets show a job. @type {Map<string, number>} */
-  #shown = new Map();
+  /** The number of sets that contain each job. @type {Map<string, number>} */
+  #setCounts = new Map();
   #lastId = 0;
 
-  /** @param {Sync} sync */
+  /** @param {SubscriptionSync} sync */
   constructor(sync) {
     this.#sync = sync;
   }
 
-  /** @param {SetQuery} query */
+  /** Returns the known content of a set. @param {SetQuery} query */
   peek(query) {
     return this.#entries.get(keyOf(query))?.value ?? LOADING;
   }
@@ -136,149 +136,149 @@ class Sets {
     const key = keyOf(query);
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      entry = { id: `set${++this.#lastId}`, query, listeners: new Set(), onEnds: new Set(), value: LOADING, position: null, held: new Map() };
+      entry = { id: `set${++this.#lastId}`, query, listeners: new Set(), onEnds: new Set(), value: LOADING, position: null, watchedJobs: new Map() };
       this.#entries.set(key, entry);
-      this.#ask(entry);
+      this.#subscribe(entry);
     }
     const { listeners, onEnds, value } = entry;
     /** @type {SetListener} */
-    const own = (set) => listener(set);
+    const ownListener = (set) => listener(set);
     /** @type {EndListener} */
-    const ownEnd = (end) => onEnd?.(end);
-    listeners.add(own);
-    onEnds.add(ownEnd);
-    if (!value.loading) own(value);
+    const ownEndListener = (end) => onEnd?.(end);
+    listeners.add(ownListener);
+    onEnds.add(ownEndListener);
+    if (!value.loading) ownListener(value);
     return () => {
-      onEnds.delete(ownEnd);
-      if (!listeners.delete(own) || listeners.size > 0) return;
-      // A component that is mounted again at once (StrictMode) has lost nothing.
-      this.#sync.environment.queueMicrotask(() => this.#leave(key));
+      onEnds.delete(ownEndListener);
+      if (!listeners.delete(ownListener) || listeners.size > 0) return;
+      // A component that is mounted again at once (StrictMode) keeps the set.
+      this.#sync.environment.queueMicrotask(() => this.#remove(key));
     };
   }
 
-  // -- for the connection
+  // -- the methods of `SetsHook`
 
   /** @param {Transport} transport */
   begin(transport) {
     for (const entry of this.#entries.values()) {
       entry.position = null;
-      this.#ask(entry, transport);
+      this.#subscribe(entry, transport);
     }
   }
 
   /** @param {Frame} frame */
-  take(frame) {
+  handle(frame) {
     if (frame.type !== 'set' && frame.type !== 'error') return;
     const entry = [...this.#entries.values()].find(({ id }) => id === frame.id);
     if (entry === undefined) return;
-    if (frame.type === 'set') return this.#show(entry, frame);
+    if (frame.type === 'set') return this.#apply(entry, frame);
     if (/_full$/.test(frame.code)) {
       const { environment } = this.#sync;
-      const again = () => this.#entries.get(keyOf(entry.query)) === entry && this.#ask(entry);
-      environment.setTimeout(again, RETRY_AFTER * (1 + environment.random()));
+      const retry = () => this.#entries.get(keyOf(entry.query)) === entry && this.#subscribe(entry);
+      environment.setTimeout(retry, RETRY_AFTER * (1 + environment.random()));
     }
-    publish(entry, { ...LOADING, loading: false, denied: frame.code });
+    notify(entry, { ...LOADING, loading: false, denied: frame.code });
   }
 
   clear() {
     for (const entry of this.#entries.values()) {
-      for (const job of [...entry.held.keys()]) this.#release(entry, job);
+      for (const job of [...entry.watchedJobs.keys()]) this.#unwatchJob(entry, job);
       entry.position = null;
-      publish(entry, LOADING);
+      notify(entry, LOADING);
     }
   }
 
-  /** @param {Entry} entry @param {Transport | null} [transport] */
-  #ask({ id, query: { prefix, statuses, limit } }, transport = this.#sync.transport) {
+  /** Requests a set from the gateway. @param {Entry} entry @param {Transport | null} [transport] */
+  #subscribe({ id, query: { prefix, statuses, limit } }, transport = this.#sync.transport) {
     transport?.send({ type: 'watch_set', id, prefix, ...(statuses && { statuses: [...statuses] }), ...(limit !== undefined && { limit }) });
   }
 
-  /** @param {string} key */
-  #leave(key) {
+  /** Removes a set that has no listener. @param {string} key */
+  #remove(key) {
     const entry = this.#entries.get(key);
     if (entry === undefined || entry.listeners.size > 0) return;
     this.#entries.delete(key);
-    for (const job of [...entry.held.keys()]) this.#release(entry, job);
+    for (const job of [...entry.watchedJobs.keys()]) this.#unwatchJob(entry, job);
     this.#sync.transport?.send({ type: 'unwatch_set', id: entry.id });
     this.#sync.soon();
   }
 
-  /** @param {Entry} entry @param {SetFrame} frame */
-  #show(entry, { epoch, prev, seq, snapshot = false, jobs, total, counts, more = false }) {
-    const { position, held } = entry;
+  /** Applies a frame. @param {Entry} entry @param {SetFrame} frame */
+  #apply(entry, { epoch, prev, seq, snapshot = false, jobs, total, counts, more = false }) {
+    const { position, watchedJobs } = entry;
     if (!snapshot && (position?.epoch !== epoch || position.seq !== prev)) {
       entry.position = null;
-      return this.#ask(entry); // which brings a snapshot
+      return this.#subscribe(entry); // which brings a snapshot
     }
     entry.position = { epoch, seq };
-    const shown = new Set(jobs);
+    const inSet = new Set(jobs);
     for (const job of jobs) {
-      const known = held.get(job);
-      if (known === undefined) this.#keep(entry, job);
+      const existing = watchedJobs.get(job);
+      if (existing === undefined) this.#watchJob(entry, job);
       else {
-        known.leaving = false;
-        if (snapshot) this.#sync.jobs.setShown(job, true);
+        existing.removed = false;
+        if (snapshot) this.#sync.jobs.setInSet(job, true);
       }
     }
-    for (const [job, each] of held) {
-      each.leaving = !shown.has(job);
-      if (each.leaving && each.over) this.#release(entry, job);
-      // What this watch has not shown yet the gateway does not remember: it is watched by its name.
-      else if (each.leaving && snapshot) this.#sync.jobs.setShown(job, false);
+    for (const [job, watchedJob] of watchedJobs) {
+      watchedJob.removed = !inSet.has(job);
+      if (watchedJob.removed && watchedJob.ended) this.#unwatchJob(entry, job);
+      // After a snapshot the gateway does not send a job that is no longer in the set, so it is subscribed by its name.
+      else if (watchedJob.removed && snapshot) this.#sync.jobs.setInSet(job, false);
     }
     this.#sync.soon();
-    publish(entry, { jobs: Object.freeze(jobs), total, counts: Object.freeze(counts), more, loading: false, denied: null });
+    notify(entry, { jobs: Object.freeze(jobs), total, counts: Object.freeze(counts), more, loading: false, denied: null });
   }
 
   /** @param {Entry} entry @param {string} job */
-  #keep(entry, job) {
+  #watchJob(entry, job) {
     const { jobs } = this.#sync;
     const onEnded = endListener((end) => {
       if (!end.alreadyOver) for (const onEnd of [...entry.onEnds]) onEnd(end);
     });
-    /** @type {Held} */
-    const held = {
-      leaving: false,
-      over: false,
+    /** @type {WatchedJob} */
+    const watchedJob = {
+      removed: false,
+      ended: false,
       listener: (watched) => {
         const { state } = watched;
-        held.over = state === null || isFinal(state);
+        watchedJob.ended = state === null || isFinal(state);
         onEnded(watched);
-        if (held.leaving && held.over) this.#release(entry, job);
+        if (watchedJob.removed && watchedJob.ended) this.#unwatchJob(entry, job);
       },
     };
-    entry.held.set(job, held);
-    jobs.add(job, held.listener);
-    this.#shown.set(job, (this.#shown.get(job) ?? 0) + 1);
+    entry.watchedJobs.set(job, watchedJob);
+    jobs.add(job, watchedJob.listener);
+    this.#setCounts.set(job, (this.#setCounts.get(job) ?? 0) + 1);
     const known = jobs.peek(job);
-    if (known !== null) held.listener(known);
-    jobs.setShown(job, true);
+    if (known !== null) watchedJob.listener(known);
+    jobs.setInSet(job, true);
   }
 
   /** @param {Entry} entry @param {string} job */
-  #release({ held }, job) {
+  #unwatchJob({ watchedJobs }, job) {
     const { jobs } = this.#sync;
-    const each = held.get(job);
-    if (each === undefined) return;
-    held.delete(job);
-    const left = (this.#shown.get(job) ?? 1) - 1;
-    if (left > 0) this.#shown.set(job, left);
+    const watchedJob = watchedJobs.get(job);
+    if (watchedJob === undefined) return;
+    watchedJobs.delete(job);
+    const remaining = (this.#setCounts.get(job) ?? 1) - 1;
+    if (remaining > 0) this.#setCounts.set(job, remaining);
     else {
-      this.#shown.delete(job);
-      jobs.setShown(job, false);
+      this.#setCounts.delete(job);
+      jobs.setInSet(job, false);
     }
-    jobs.remove(job, each.listener);
+    jobs.remove(job, watchedJob.listener);
     this.#sync.soon();
   }
 }
 
-/** @param {SetQuery} query */
+/** Returns the same text for equal queries. @param {SetQuery} query */
 function keyOf({ prefix, statuses, limit }) {
   return JSON.stringify([prefix, statuses && [...statuses].sort(), limit]);
 }
 
-/** @param {Entry} entry @param {JobSet} value */
-function publish(entry, value) {
+/** Changes the content of a set, and calls the listeners. @param {Entry} entry @param {JobSet} value */
+function notify(entry, value) {
   if (value === entry.value) return;
   entry.value = Object.freeze(value);
   callAll([...entry.listeners], entry.value);

@@ -31,7 +31,7 @@ const connections = [];
 let settings;
 
 /** The settings in the page's HTML; read at the first use. @returns {Settings} */
-function ofPage() {
+function settingsInHtml() {
   const node = /** @type {HTMLMetaElement | undefined} */ (
     globalThis.document?.querySelector?.('meta[name="progress-gateway"], script[data-token-url]')
   );
@@ -48,7 +48,7 @@ function ofPage() {
 export const tokenFrom = (url) => async () => (await import('./tokens.js')).fetchToken(url);
 
 /** The settings of this page. */
-export const current = () => (settings ??= ofPage());
+export const currentSettings = () => (settings ??= settingsInHtml());
 
 /**
  * Set the gateway's URL and the token. Open connections use them immediately: a new token is sent;
@@ -56,7 +56,7 @@ export const current = () => (settings ??= ofPage());
  * @param {Settings} changes  what is left out stays as it was
  */
 export function configure(changes) {
-  settings = { ...current(), ...changes };
+  settings = { ...currentSettings(), ...changes };
   for (const { connection, ...own } of connections) connection.use(settingsOf(own));
 }
 
@@ -87,7 +87,7 @@ export async function renew() {
 
 /** Drop the token and all known states, and disconnect. `renew`, or `configure` with a token, connects again. */
 export function logout() {
-  if (typeof current().token === 'string') configure({ token: undefined });
+  if (typeof currentSettings().token === 'string') configure({ token: undefined });
   for (const { connection } of connections) connection.logout();
 }
 
@@ -102,9 +102,9 @@ export function credentialsOf(gateway) {
 }
 
 /** @param {GatewayOptions} own */
-function settingsOf({ gateway = current().gateway ?? '/ws', token = current().token }) {
+function settingsOf({ gateway = currentSettings().gateway ?? '/ws', token = currentSettings().token }) {
   const url = new URL(gateway, globalThis.document?.baseURI ?? globalThis.location?.href ?? 'http://localhost');
   url.protocol = url.protocol.replace(/^http/, 'ws');
   url.hash = '';
-  return { url: url.href, token, maxHz: current().maxHz };
+  return { url: url.href, token, maxHz: currentSettings().maxHz };
 }

@@ -1,29 +1,30 @@
 /**
- * Notices that the machine slept: a timer that fires much later than it was set
- * for. Sockets that died meanwhile say nothing by themselves for minutes. By the
- * machine's clock, as a monotonic one may stand still while it sleeps; if that clock
- * was merely set, asking does no harm.
+ * Detects that the machine has slept: a timer then fires much later than planned. A socket that was lost while the
+ * machine slept reports no error for minutes. The time is that of the machine's clock, because a monotonic clock may
+ * stop while the machine sleeps. If the clock was only set, the callback is called without need, which does no harm.
  */
 
 /** @import { Environment } from './environment.js' */
 
-const TICK = 5_000;
-/** Later than any busy page; hidden pages are also late, and asking then does no harm. */
-const SLEPT = 10_000;
+/** Milliseconds. */
+const CHECK_INTERVAL = 5_000;
+/** Milliseconds between two checks that only a sleep explains, or a hidden page, for which the call does no harm. */
+const SLEEP_THRESHOLD = 10_000;
 
 /**
+ * Calls back after the machine has slept, until the returned function is called.
  * @param {Environment} environment
  * @param {() => void} callback
- * @returns {() => void}  how to stop
+ * @returns {() => void}
  */
 export function onSleep(environment, callback) {
-  let set = environment.wall();
-  let timer = environment.setTimeout(tick, TICK);
+  let checkedAt = environment.wall();
+  let timer = environment.setTimeout(check, CHECK_INTERVAL);
 
-  function tick() {
-    const slept = environment.wall() - set > SLEPT;
-    set = environment.wall();
-    timer = environment.setTimeout(tick, TICK);
+  function check() {
+    const slept = environment.wall() - checkedAt > SLEEP_THRESHOLD;
+    checkedAt = environment.wall();
+    timer = environment.setTimeout(check, CHECK_INTERVAL);
     if (slept) callback();
   }
 

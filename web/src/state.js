@@ -1,6 +1,5 @@
 /**
- * What follows from a job's state: whether it has ended, its look, percentage, rate and remaining
- * time. Pure.
+ * Pure functions of a job's state: whether the job has ended, its look, percentage, rate and remaining time.
  */
 
 import { ALMOST_DONE, ETA_GRACE, FINAL } from './constants.js';
@@ -8,18 +7,18 @@ import { ALMOST_DONE, ETA_GRACE, FINAL } from './constants.js';
 /** @import { State } from './protocol.js' */
 
 /**
- * The look of a job: its status, or its health if that is worse, or that there is
- * nothing to show.
+ * The look of a job: its status; its health if that is worse; `unknown` or `denied` if there is no state.
  * @typedef {'unknown' | 'queued' | 'running' | 'stalled' | 'lost' | 'succeeded'
  *   | 'failed' | 'cancelled' | 'denied'} Look
  */
 
-/** Whether a job has ended: only a new attempt can follow. @param {{ status: string } | null | undefined} state */
+/** Returns whether a job has ended: only a new attempt can follow. @param {{ status: string } | null | undefined} state */
 export function isFinal(state) {
   return state != null && FINAL.has(state.status);
 }
 
 /**
+ * Returns the look of a state.
  * @param {State | null} state
  * @returns {Look}
  */
@@ -30,8 +29,8 @@ export function lookOf(state) {
 }
 
 /**
- * Whether a job with this look has ended or is lost: without a new attempt, or a report of the lost
- * worker, nothing will change.
+ * Returns whether a job with this look has ended or is lost. It changes only if a new attempt begins or the lost
+ * worker reports again.
  * @param {Look} look
  */
 export function isOver(look) {
@@ -39,24 +38,25 @@ export function isOver(look) {
 }
 
 /**
- * How many seconds are left, by the gateway's estimate. An estimate that has run out was wrong; only
- * of a job that is almost done it was wrong by little, and counts for some seconds more.
+ * Returns the remaining seconds, by the gateway's estimate. An estimate that has reached zero is dropped; for a job
+ * above `ALMOST_DONE` percent it stays for `ETA_GRACE` seconds.
  * @param {State | null} state
  * @param {number} now  the gateway's time, Unix seconds
  * @param {number | null} percent
- * @returns {number | null} null: there is no estimate that counts
+ * @returns {number | null} null: there is no estimate, or it was dropped
  */
 export function timeLeft(state, now, percent) {
   if (state?.status !== 'running' || state.health === 'stalled' || state.health === 'lost' || state.eta === undefined) return null;
-  const left = state.eta - (now - (state.updated_at ?? now));
+  const remaining = state.eta - (now - (state.updated_at ?? now));
   const almostDone = percent !== null && percent >= ALMOST_DONE;
-  return left >= 1 || (almostDone && left > -ETA_GRACE) ? left : null;
+  return remaining >= 1 || (almostDone && remaining > -ETA_GRACE) ? remaining : null;
 }
 
 /**
+ * Returns the percentage of a job.
  * @param {State | null} state
- * @param {number} floor  the percentage that this attempt has reached already
- * @returns {number | null}  0–100; null: it cannot say
+ * @param {number} floor  the percentage that this attempt has already reached
+ * @returns {number | null}  0–100; null: unknown
  */
 export function percentOf(state, floor) {
   if (state?.status === 'succeeded') return 100;
@@ -64,8 +64,8 @@ export function percentOf(state, floor) {
 }
 
 /**
- * The rate behind the gateway's own estimate, so that the two never disagree. That is
- * one of the whole job, and `done` may be of a phase: then the rate follows from the percentage alone.
+ * Returns the rate that follows from the gateway's estimate, so that both are consistent. The estimate is for the
+ * whole job. If `done` counts only one phase, the rate is in percent a second.
  * @param {State} state
  */
 export function rateOf(state) {
@@ -76,7 +76,7 @@ export function rateOf(state) {
 }
 
 /**
- * Whether `done` of `total` is of the whole job: it is what the percentage says.
+ * Returns whether `done` of `total` counts the whole job: then their quotient is the percentage.
  * @param {State} state
  */
 export function countsAll({ done, total, percent }) {

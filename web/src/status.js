@@ -1,6 +1,6 @@
 /**
- * The status of a connection, for its observers: a new frozen value for each change, so that
- * comparing identity detects changes.
+ * The status of a connection, for its observers. Each change makes a new frozen value, so that comparing identity
+ * detects changes.
  */
 
 import { callAll } from './listeners.js';
@@ -8,20 +8,20 @@ import { callAll } from './listeners.js';
 /**
  * @typedef {object} ConnectionStatus
  * @property {'connecting' | 'live' | 'stale' | 'offline'} state
- *   stale: connected, but the gateway itself may be behind
- * @property {boolean} stopped     offline for good, or until `retry` is called
- * @property {number} since        since when it is live, or since when it is not, however often
- *                                 it has tried meanwhile; on the clock of `performance.now()`
- * @property {'websocket' | 'sse' | 'polling'} transport  the one in use, or being tried
- * @property {string | null} node  the gateway process we talk to, or last talked to
+ *   stale: connected, but the gateway itself may be out of date
+ * @property {boolean} stopped     offline until `retry` is called or the credentials change
+ * @property {number} since        when the connection became live, or ceased to be live; attempts to connect do not
+ *                                 change it; on the clock of `performance.now()`
+ * @property {'websocket' | 'sse' | 'polling'} transport  the transport in use, or being opened
+ * @property {string | null} node  the gateway process of this connection, or of the last one
  * @property {{ code: number, reason: string } | null} ending  how the last connection ended
- * @property {number | null} retryAt   when it connects again by itself, if offline; on the same clock
+ * @property {number | null} retryAt   when the client reconnects, if offline; on the same clock
  * @property {number | null} roundTrip milliseconds of the last ping
- * @property {number} skew         the gateway's clock minus ours, seconds
- * @property {number} reconnects   connections that became live after the first
- * @property {number} violations   frames that broke the client's rule, or were no frames
- * @property {string | null} violation  the last of them
- * @property {string | null} error the last error that the gateway or the token provider gave
+ * @property {number} skew         the gateway's clock minus that of this machine, seconds
+ * @property {number} reconnects   the number of connections that became live after the first
+ * @property {number} violations   the number of frames that violated the client's rule, or were malformed
+ * @property {string | null} violation  a description of the last violation
+ * @property {string | null} error the last error of the gateway or of the token provider
  */
 
 /** @typedef {(status: ConnectionStatus) => void} Observer */
@@ -56,7 +56,7 @@ export class Status {
     this.current = Object.freeze({ ...INITIAL, since: now() });
   }
 
-  /** @param {Partial<ConnectionStatus>} change */
+  /** Changes some fields, and calls the observers. @param {Partial<ConnectionStatus>} change */
   update(change) {
     const before = this.current;
     const changed = ((change.state ?? before.state) === 'live') !== (before.state === 'live');
@@ -65,15 +65,15 @@ export class Status {
     callAll([...this.#observers], current);
   }
 
-  /** @param {string} what */
-  countViolation(what) {
-    this.update({ violations: this.current.violations + 1, violation: what });
+  /** @param {string} violation */
+  countViolation(violation) {
+    this.update({ violations: this.current.violations + 1, violation });
   }
 
   /**
-   * Call the observer now and at each change. An observer that is given twice is called twice.
+   * Calls the observer now and at each change. An observer that is added twice is called twice.
    * @param {Observer} observer
-   * @returns {() => void} ends it
+   * @returns {() => void} removes the observer
    */
   observe(observer) {
     /** @type {Observer} */

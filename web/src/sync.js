@@ -1,7 +1,7 @@
 /**
- * Keeps the gateway's set of subscribed jobs equal to the wanted one: everything at
- * once when a connection opens, then what changed, at most every 300 ms. Jobs that were
- * denied because the gateway has no room are asked for again, after longer and longer pauses.
+ * Keeps the subscriptions at the gateway equal to the wanted jobs: sends all of them when a connection opens, then
+ * changes, at most every 300 ms. Jobs that the gateway denied for lack of quota are subscribed again, after longer
+ * and longer pauses.
  */
 
 import { MAX_MESSAGE } from './constants.js';
@@ -14,32 +14,32 @@ import { Reconnect } from './reconnect.js';
 /** @import { Frame } from './protocol.js' */
 
 /**
- * Other subscriptions of a connection: `sets.js`, if the page watches sets.
- * @typedef {object} Extension
- * @property {(transport: Transport) => void} begin  a connection has opened
- * @property {(frame: Frame) => void} take           each frame, before the core has it
- * @property {() => void} clear                     the user or the gateway has changed: drop all known states
+ * The methods that `sets.js` has for this module, if the page watches sets.
+ * @typedef {object} SetsHook
+ * @property {(transport: Transport) => void} begin  called when a connection has opened
+ * @property {(frame: Frame) => void} handle          called with each frame, before the core handles it
+ * @property {() => void} clear           drops all known states, because the user or the gateway has changed
  */
 
-/** A page that mounts a hundred bars one by one sends about one command, not a hundred. */
-const SYNC_EVERY = 300;
+/** Milliseconds between two commands, so that a page that mounts a hundred bars one by one does not send a hundred. */
+const SYNC_INTERVAL = 300;
 
-export class Sync {
+export class SubscriptionSync {
   /** @type {Transport | null} */
   transport = null;
-  /** The jobs that were sent to the gateway; null: none were, on this connection. @type {Set<string> | null} */
+  /** The jobs that were sent to the gateway on this connection; null: none were. @type {Set<string> | null} */
   #sent = null;
   #lastId = 0;
-  #due = false;
+  #scheduled = false;
   #syncedAt = -Infinity;
   /** @type {unknown} */
   #timer = null;
-  /** When to request again what the gateway had no room for: after pauses like those of a reconnect. */
+  /** Schedules the next attempt for jobs that were denied for lack of quota, with the pauses of a reconnect. */
   #retry;
-  /** Bytes of a message that the gateway takes. */
+  /** The maximum bytes of a message that the gateway accepts. */
   limit = MAX_MESSAGE;
-  /** @type {Extension | undefined} */
-  extension;
+  /** @type {SetsHook | undefined} */
+  sets;
 
   /** @param {Jobs} jobs @param {Environment} environment */
   constructor(jobs, environment) {
@@ -49,63 +49,63 @@ export class Sync {
   }
 
   /**
-   * A connection has opened: send the token, the known positions and the wanted jobs.
+   * Handles a connection that has opened: sends the token, the known positions and the wanted jobs.
    * @param {Transport} transport
-   * @param {{ token: string | null, maxHz: number | undefined }} more
+   * @param {{ token: string | null, maxHz: number | undefined }} options
    */
-  begin(transport, more) {
+  begin(transport, options) {
     if (transport === this.transport) return;
     this.end();
     this.transport = transport;
-    const greeting = hello(this.jobs.positions(), { ...more, limit: this.limit });
-    if (greeting) transport.send(greeting);
+    const command = hello(this.jobs.positions(), { ...options, limit: this.limit });
+    if (command) transport.send(command);
     this.#send();
-    this.extension?.begin(transport);
+    this.sets?.begin(transport);
   }
 
-  /** Drop all known states, because the user or the gateway has changed. */
+  /** Drops all known states, because the user or the gateway has changed. */
   clear() {
     this.jobs.clear();
-    this.extension?.clear();
+    this.sets?.clear();
   }
 
-  /** The connection has ended. */
+  /** Handles the end of the connection. */
   end() {
     this.transport = null;
     this.#sent = null;
-    this.#due = false;
+    this.#scheduled = false;
     this.environment.clearTimeout(this.#timer);
     this.#retry.reset();
   }
 
-  /** A command was answered. @param {unknown} id @param {Record<string, string>} [denied] */
+  /** Handles the reply to a command. @param {unknown} id @param {Record<string, string>} [denied] */
   answered(id, denied = {}) {
     this.jobs.answered(id, denied);
     if (/_full/.test(`${Object.values(denied)}`)) this.#retry.schedule();
   }
 
-  /** The wanted set changed: send it, in a microtask if it was quiet, else at the end of the 300 ms. */
+  /** Sends the wanted jobs in a microtask, or 300 ms after the last command. */
   soon() {
-    if (this.#due || !this.transport) return;
-    this.#due = true;
-    const wait = this.#syncedAt + SYNC_EVERY - this.environment.now();
+    if (this.#scheduled || !this.transport) return;
+    this.#scheduled = true;
+    const wait = this.#syncedAt + SYNC_INTERVAL - this.environment.now();
     if (wait <= 0) this.environment.queueMicrotask(() => this.#send());
     else this.#timer = this.environment.setTimeout(() => this.#send(), wait);
   }
 
-  /** @param {boolean} [room]  request again what there was no room for */
-  #send(room) {
+  /** Sends what has changed. @param {boolean} [retryDenied]  subscribe again to jobs that were denied for lack of quota */
+  #send(retryDenied) {
     this.environment.clearTimeout(this.#timer);
-    this.#due = false;
+    this.#scheduled = false;
     const { transport } = this;
     if (!transport) return;
-    const known = this.#sent;
-    const { wanted, fresh } = this.jobs.sweep(room);
-    const commands = commandsFor(known, wanted, fresh, () => ++this.#lastId, this.limit);
+    const sent = this.#sent;
+    const { wanted, repeat } = this.jobs.collect(retryDenied);
+    const commands = commandsFor(sent, wanted, repeat, () => ++this.#lastId, this.limit);
     if (commands.length === 0) return;
-    const added = new Set([...wanted].filter((job) => !known?.has(job) || fresh.has(job)));
+    const added = new Set([...wanted].filter((job) => !sent?.has(job) || repeat.has(job)));
     for (const command of commands) {
-      this.jobs.asked(command, added);
+      this.jobs.sent(command, added);
       transport.send(command);
     }
     this.#sent = wanted;

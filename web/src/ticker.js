@@ -1,54 +1,54 @@
 /**
- * One animation frame and one second for everything on a page: two hundred bars
- * at twenty updates a second are painted at most once a frame, together, and
- * their times count down in step. No timer runs without a callback.
+ * One animation frame and one interval for all bars of a page. So two hundred bars with twenty updates a second
+ * are painted together, at most once a frame, and their times count down at the same moment. No timer runs without
+ * a callback.
  */
 
 import { callAll } from './listeners.js';
 
 /** @typedef {() => void} Paint */
 
-/** Milliseconds. Digits that change more often cannot be read. */
-const READABLE = 200;
+/** Minimum milliseconds between two calls of a throttled callback. Digits that change more often cannot be read. */
+const MIN_INTERVAL = 200;
 
-/** For the next frame. @type {Set<Paint>} */
-let due = new Set();
-/** The other of the two sets that take turns, so that a frame makes no garbage. @type {Set<Paint>} */
-let spare = new Set();
-/** For the first frame in which the last one has stood long enough. @type {Set<Paint>} */
-const calm = new Set();
-/** @type {WeakMap<Paint, number>} */
-const calmAt = new WeakMap();
+/** The callbacks of the next frame. @type {Set<Paint>} */
+let nextFrame = new Set();
+/** The other of two sets that are used alternately, so that a frame allocates none. @type {Set<Paint>} */
+let recycled = new Set();
+/** The callbacks that wait until `MIN_INTERVAL` has passed since their last call. @type {Set<Paint>} */
+const throttled = new Set();
+/** When each throttled callback was called last. @type {WeakMap<Paint, number>} */
+const paintedAt = new WeakMap();
 let scheduled = false;
 
-/** Called every second. @type {Set<Paint>} */
-const members = new Set();
+/** The callbacks of `everySecond`. @type {Set<Paint>} */
+const everySecondCallbacks = new Set();
 /** @type {ReturnType<typeof setInterval> | undefined} */
-let clock;
+let interval;
 
 /**
- * Call in the next frame, once, however often it is asked for.
+ * Calls `paint` once in the next frame, even if this is requested several times.
  * @param {Paint} paint
  */
-export function soon(paint) {
-  due.add(paint);
+export function inNextFrame(paint) {
+  nextFrame.add(paint);
   schedule();
 }
 
 /**
- * Like `soon`, but not more often than can be read.
+ * Calls `paint` once in a later frame, at least `MIN_INTERVAL` after its last such call.
  * @param {Paint} paint
  */
-export function calmly(paint) {
-  calm.add(paint);
+export function inLaterFrame(paint) {
+  throttled.add(paint);
   schedule();
 }
 
 function schedule() {
   if (scheduled) return;
   scheduled = true;
-  // A hidden page has no frames; its title, and what listens to its stores, goes on.
-  // Neither has what only looks like a browser, such as jsdom.
+  // A hidden page has no animation frames, but its title and its stores are still updated. Environments such as
+  // jsdom have none either.
   const hasFrames = globalThis.document?.visibilityState !== 'hidden' && globalThis.requestAnimationFrame !== undefined;
   if (hasFrames) requestAnimationFrame(frame);
   else setTimeout(frame, 0);
@@ -57,32 +57,32 @@ function schedule() {
 function frame() {
   scheduled = false;
   const now = performance.now();
-  for (const paint of calm) {
-    if (now - (calmAt.get(paint) ?? -Infinity) < READABLE) continue;
-    calm.delete(paint);
-    calmAt.set(paint, now);
-    due.add(paint);
+  for (const paint of throttled) {
+    if (now - (paintedAt.get(paint) ?? -Infinity) < MIN_INTERVAL) continue;
+    throttled.delete(paint);
+    paintedAt.set(paint, now);
+    nextFrame.add(paint);
   }
-  const paints = due;
-  due = spare;
-  spare = paints;
+  const paints = nextFrame;
+  nextFrame = recycled;
+  recycled = paints;
   callAll(paints, undefined);
   paints.clear();
-  if (calm.size > 0) schedule();
+  if (throttled.size > 0) schedule();
 }
 
 /**
- * Call about once a second, in a frame, until the answer is called.
+ * Calls `paint` about once a second, in a frame, until the returned function is called.
  * @param {Paint} paint
  */
 export function everySecond(paint) {
-  members.add(paint);
-  clock ??= setInterval(() => members.forEach(soon), 1000);
+  everySecondCallbacks.add(paint);
+  interval ??= setInterval(() => everySecondCallbacks.forEach(inNextFrame), 1000);
   return () => {
-    members.delete(paint);
-    if (members.size === 0) {
-      clearInterval(clock);
-      clock = undefined;
+    everySecondCallbacks.delete(paint);
+    if (everySecondCallbacks.size === 0) {
+      clearInterval(interval);
+      interval = undefined;
     }
   };
 }

@@ -1,8 +1,7 @@
 /**
- * The token a gateway may ask for. The page gives it, as text or as a function
- * that is asked before each connection; if the token says when it expires (the `exp` of
- * a JWT), the function is asked again in time, and the new token is sent on the same
- * connection. What is in a token is not checked here: the gateway does that.
+ * The token that a gateway may require. The page configures it as text, or as a function that is called before
+ * each connection. If the token has an expiry (the `exp` of a JWT), the function is called again before that, and
+ * the new token is sent on the same connection. The gateway checks the content of a token; this module does not.
  */
 
 /** @import { Environment } from './environment.js' */
@@ -12,19 +11,19 @@
 /** @typedef {string | null | undefined} Token */
 /** @typedef {string | (() => Token | Promise<Token>)} TokenProvider */
 
-/** A login that hangs must not hold the page for ever. */
-const ANSWER_DEADLINE = 10_000;
-/** Renew when this share of its life is left: between five seconds and a minute. */
-const SHARE = 0.2;
-const LEAST_LEAD = 5;
-const MOST_LEAD = 60;
-/** After a renewal that failed the old token is still good for a while. Milliseconds, at most. */
-const RETRY = 8_000;
+/** Milliseconds to wait for the token provider. */
+const PROVIDER_TIMEOUT = 10_000;
+/** A token is renewed when this share of its lifetime is left, but 60 s before it expires at the earliest and 5 s at the latest. */
+const RENEWAL_SHARE = 0.2;
+const MIN_LEAD = 5;
+const MAX_LEAD = 60;
+/** The longest pause after a failed renewal, in milliseconds; the old token is still valid for a while. */
+const RETRY_PAUSE = 8_000;
 
-/** RFC 7519; one without a signature is refused by the gateway. Other texts are never sent anywhere. */
+/** The form of a token (RFC 7519). Other texts are never sent. The gateway refuses a token without a signature. */
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 
-/** The most common mistakes that produce another text, and the gateway's words for them. @type {Array<[RegExp, string]>} */
+/** The most common mistakes that produce another text, each with the gateway's description of it. @type {Array<[RegExp, string]>} */
 const MISTAKES = [
   [/^$/, 'it is empty'],
   [/^b['"]/, "it is Python's repr of bytes, decode() it first"],
@@ -38,44 +37,45 @@ const MISTAKES = [
 ];
 
 /**
+ * Requests a token from the provider.
  * @param {TokenProvider | undefined} provider
  * @param {Pick<Environment, 'setTimeout' | 'clearTimeout'>} environment
- * @returns {Promise<string | null>}  null: there is none
- * @throws what the provider throws, that it did not answer, or that its answer is no token
+ * @returns {Promise<string | null>}  null: the provider has none
+ * @throws what the provider throws; or an error if it does not answer, or returns another text than a token
  */
-export async function askForToken(provider, environment) {
+export async function requestToken(provider, environment) {
   /** @type {unknown} */
   let timer;
-  const late = new Promise((_, reject) => {
-    timer = environment.setTimeout(() => reject(new Error('no answer in 10 s')), ANSWER_DEADLINE);
+  const timeout = new Promise((_, reject) => {
+    timer = environment.setTimeout(() => reject(new Error('no answer in 10 s')), PROVIDER_TIMEOUT);
   });
   try {
-    const answer = /** @type {Token} */ (await (typeof provider === 'function' ? Promise.race([provider(), late]) : provider));
-    if (!answer) return null;
-    const token = String(answer).trim();
-    if (!JWT.test(token)) throw badToken(`not a JSON Web Token: ${mistakeIn(token)}`);
+    const provided = /** @type {Token} */ (await (typeof provider === 'function' ? Promise.race([provider(), timeout]) : provider));
+    if (!provided) return null;
+    const token = String(provided).trim();
+    if (!JWT.test(token)) throw malformedToken(`not a JSON Web Token: ${mistakeIn(token)}`);
     return token;
   } finally {
     environment.clearTimeout(timer);
   }
 }
 
-/** @param {string} text */
+/** Describes why a text is not a token. @param {string} text */
 function mistakeIn(text) {
   return MISTAKES.find(([pattern]) => pattern.test(text))?.[1].replace('{}', text) ?? '';
 }
 
-let warned = '';
+let lastWarning = '';
 
-/** Log a malformed token once in the console, because otherwise nothing shows it. @param {string} text */
-function badToken(text) {
-  if (text !== warned) console.warn(`progress-gateway: ${text}`);
-  warned = text;
+/** Returns an error, and logs it once in the console, because nothing else shows it. @param {string} text */
+function malformedToken(text) {
+  if (text !== lastWarning) console.warn(`progress-gateway: ${text}`);
+  lastWarning = text;
   return new Error(text);
 }
 
 /**
- * A token from an address of the application's own backend: its text, or JSON with `token`.
+ * Fetches a token from a URL of the application's backend, which answers with text, or with JSON with `token`.
  * @param {string | URL} url
  * @returns {Promise<string>}
  */
@@ -87,27 +87,26 @@ export async function fetchToken(url) {
 }
 
 /**
- * The token that a connection shows: a new one is asked for before it expires, or when the
- * page asks for it. The known states were received with this token; `begin` and `renew` return
- * whether it may be another user's.
+ * The token of a connection. A new token is requested before it expires, or when the page requests that. The known
+ * states were received with this token; `begin` and `renew` return whether a new token belongs to the same person.
  */
 export class Renewal {
   #environment;
   #provider;
   #clock;
-  #onDue;
+  #onRenewalDue;
   #onError;
-  /** The token that the gateway has, as far as we know. @type {string | null} */
-  #token = null;
-  /** Who gave it. @type {TokenProvider | undefined} */
+  /** The token that was sent last. @type {string | null} */
+  #sent = null;
+  /** The provider that returned `#sent`. @type {TokenProvider | undefined} */
   from;
-  /** The one before it, on this connection. @type {string | null} */
-  #before = null;
-  /** What to show instead of asking for a new one, until there is a new one. @type {string | null} */
-  #old = null;
-  /** The one that serves; null: none does. @type {Transport | null} */
+  /** The token that was sent before `#sent` on this connection. @type {string | null} */
+  #previous = null;
+  /** The token to send instead of requesting a new one, after the gateway has refused a new one. @type {string | null} */
+  #fallback = null;
+  /** The live connection; null: there is none. @type {Transport | null} */
   transport = null;
-  /** How often a token was asked for: only the last answer counts. */
+  /** The number of token requests so far. Only the answer to the last one is used. */
   #requests = 0;
   /** @type {unknown} */
   #timer = null;
@@ -116,49 +115,49 @@ export class Renewal {
    * @param {Environment} environment
    * @param {() => TokenProvider | undefined} provider
    * @param {GatewayClock} clock
-   * @param {() => void} onDue  called when it is time to `renew`
-   * @param {(text: string) => void} onError  is given why there is no new one
+   * @param {() => void} onRenewalDue  called when `renew` should be called
+   * @param {(text: string) => void} onError  called with the reason if a renewal fails
    */
-  constructor(environment, provider, clock, onDue, onError) {
+  constructor(environment, provider, clock, onRenewalDue, onError) {
     this.#environment = environment;
     this.#provider = provider;
     this.#clock = clock;
-    this.#onDue = onDue;
+    this.#onRenewalDue = onRenewalDue;
     this.#onError = onError;
   }
 
   /**
-   * A connection is open, with this token.
+   * Handles a connection that was opened with this token.
    * @param {Transport} transport @param {string | null} token
-   * @returns {boolean} false: it may be another person's than the one before
+   * @returns {boolean} false: the token may be another person's than the one before
    */
   begin(transport, token) {
     this.end();
-    const same = this.#isSame(this.#provider(), token);
+    const same = this.#isSamePerson(this.#provider(), token);
     this.transport = transport;
-    this.#show(token);
+    this.#recordSent(token);
     return same;
   }
 
-  /** What to show instead of asking the provider, if it is of this provider. */
-  get old() {
-    return this.#provider() === this.from ? this.#old : null;
+  /** The token to send instead of requesting one; null: request one. */
+  get fallback() {
+    return this.#provider() === this.from ? this.#fallback : null;
   }
 
-  /** The connection has ended. */
+  /** Handles the end of the connection. */
   end() {
-    this.transport = this.#before = null;
+    this.transport = this.#previous = null;
     this.#environment.clearTimeout(this.#timer);
   }
 
-  /** Nothing of the connections so far counts for the next. */
+  /** Forgets the tokens of earlier connections. */
   reset() {
-    this.#old = null;
+    this.#fallback = null;
   }
 
   /**
-   * Ask for a new token, and send it if the connection still serves then.
-   * @returns {Promise<boolean>} false: it may be another person's, and was not sent
+   * Requests a new token, and sends it if the connection is still live then.
+   * @returns {Promise<boolean>} false: the token may be another person's, and was not sent
    */
   async renew() {
     this.#environment.clearTimeout(this.#timer);
@@ -166,85 +165,86 @@ export class Renewal {
     const { transport } = this;
     const provider = this.#provider();
     try {
-      const token = await askForToken(provider, this.#environment);
+      const token = await requestToken(provider, this.#environment);
       if (request !== this.#requests) return true;
-      if (!this.#isSame(provider, token)) return false;
+      if (!this.#isSamePerson(provider, token)) return false;
       if (token === null || transport === null || transport !== this.transport) return true;
       transport.send({ type: 'hello', token });
-      this.#before = this.#token;
-      this.#old = null;
-      this.#show(token);
+      this.#previous = this.#sent;
+      this.#fallback = null;
+      this.#recordSent(token);
     } catch (error) {
       if (provider !== this.from) return false;
-      if (transport !== null && transport === this.transport) this.#failed(error);
+      if (transport !== null && transport === this.transport) this.#handleFailure(error);
     }
     return true;
   }
 
   /**
-   * The connection was refused. If that was for a new token, the one before is shown again; if
-   * it was for that one, the provider is asked.
+   * Handles a refused connection. If a new token was refused, the previous one is sent next; if that was refused,
+   * the provider is called next.
    * @returns {boolean} whether to connect again
    */
   revert() {
-    const reverted = this.#old !== null;
-    this.#old = reverted || secondsLeft(this.#before, this.#clock.now()) <= 0 ? null : this.#before;
-    this.#before = null;
-    return reverted || this.#old !== null;
+    const reverted = this.#fallback !== null;
+    this.#fallback = reverted || secondsUntilExpiry(this.#previous, this.#clock.now()) <= 0 ? null : this.#previous;
+    this.#previous = null;
+    return reverted || this.#fallback !== null;
   }
 
-  /** @param {string | null} token */
-  #show(token) {
-    this.#token = token;
+  /** Records a token that was sent, and schedules its renewal. @param {string | null} token */
+  #recordSent(token) {
+    this.#sent = token;
     this.from = this.#provider();
     if (typeof this.from !== 'function') return;
-    const wait = this.#old === null ? renewIn(token, this.#clock.now()) : this.#soon();
+    const wait = this.#fallback === null ? renewalDelay(token, this.#clock.now()) : this.#retryPause();
     if (wait !== null) this.#renewAfter(wait);
   }
 
-  /** @param {TokenProvider | undefined} provider @param {string | null} token */
-  #isSame(provider, token) {
-    return provider === this.from || (token !== null && sameSubject(this.#token, token));
+  /** Returns whether a token belongs to the person of `#sent`. @param {TokenProvider | undefined} provider @param {string | null} token */
+  #isSamePerson(provider, token) {
+    return provider === this.from || (token !== null && sameSubject(this.#sent, token));
   }
 
-  /** There is no new token: the old one is kept, and another is asked for. @param {any} error */
-  #failed(error) {
+  /** Handles a failed renewal: the old token is kept, and another one is requested later. @param {any} error */
+  #handleFailure(error) {
     this.#onError(`no new token: ${error?.message ?? error}`);
-    this.#renewAfter(this.#soon());
+    this.#renewAfter(this.#retryPause());
   }
 
-  #soon() {
-    return RETRY * (0.5 + this.#environment.random() / 2);
+  /** Returns a random pause in milliseconds. */
+  #retryPause() {
+    return RETRY_PAUSE * (0.5 + this.#environment.random() / 2);
   }
 
   /** @param {number} ms */
   #renewAfter(ms) {
     this.#environment.clearTimeout(this.#timer);
-    this.#timer = this.#environment.setTimeout(this.#onDue, ms);
+    this.#timer = this.#environment.setTimeout(this.#onRenewalDue, ms);
   }
 }
 
 /**
- * In how many milliseconds a token should be renewed.
+ * Returns in how many milliseconds a token should be renewed.
  * @param {string | null} token
  * @param {number} now  the gateway's time, Unix seconds
- * @returns {number | null}  null: it does not say
+ * @returns {number | null}  null: the token has no expiry, or has expired
  */
-export function renewIn(token, now) {
-  const left = secondsLeft(token, now);
-  if (!(left > 0)) return null;
-  const lead = Math.min(Math.max(left * SHARE, LEAST_LEAD), MOST_LEAD);
-  // Nobody asks a login server more than once a second; a timer holds at most 2³¹ ms.
-  return Math.min(Math.max(left - lead, 1), 86_400) * 1000;
+export function renewalDelay(token, now) {
+  const remaining = secondsUntilExpiry(token, now);
+  if (!(remaining > 0)) return null;
+  const lead = Math.min(Math.max(remaining * RENEWAL_SHARE, MIN_LEAD), MAX_LEAD);
+  // At least one second between two requests to the login server; a timer holds at most 2³¹ ms.
+  return Math.min(Math.max(remaining - lead, 1), 86_400) * 1000;
 }
 
-/** Until a token expires; NaN: it does not say. @param {string | null} token @param {number} now */
-function secondsLeft(token, now) {
+/** Returns the seconds until a token expires; NaN: it has no expiry. @param {string | null} token @param {number} now */
+function secondsUntilExpiry(token, now) {
   return Number(claimsOf(token)['exp']) - now;
 }
 
 /**
- * Whether both tokens are of the same person. Those that do not say are not.
+ * Returns whether both tokens name the same person in `sub`, or are the same token.
  * @param {string | null} a @param {string | null} b
  */
 export function sameSubject(a, b) {
@@ -252,11 +252,11 @@ export function sameSubject(a, b) {
   return a === b || (sub !== undefined && sub === claimsOf(b)['sub']);
 }
 
-/** @param {string | null} token @returns {Record<string, unknown>} */
+/** Returns the claims of a token; none if it cannot be read. @param {string | null} token @returns {Record<string, unknown>} */
 function claimsOf(token) {
   try {
     return JSON.parse(atob((token ?? '').split('.')[1]?.replace(/-/g, '+').replace(/_/g, '/') ?? ''));
   } catch {
-    return {}; // the gateway reports when it has expired
+    return {}; // the gateway reports the error
   }
 }

@@ -1,9 +1,7 @@
 /**
- * A replacement for the WebSocket hook that many projects have written, with the same shape,
- * so that only the import must be changed (`docs/migrating-use-websocket.md`).
- * It uses the shared connection, which handles pings, reconnects, positions and
- * resyncs, so two components with this hook share a socket.
- * New code is shorter with `useJob`.
+ * A replacement for the WebSocket hook that many projects have written. It has the same interface, so that only the
+ * import must be changed (`docs/migrating-use-websocket.md`). It uses the shared connection, which handles pings,
+ * reconnects and positions, so two components with this hook share a socket. New code is shorter with `useJob`.
  */
 
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
@@ -21,26 +19,26 @@ import { INITIAL } from './status.js';
  * @property {string} job
  * @property {number | null} epoch
  * @property {number} seq
- * @property {boolean} snapshot  it says how the job is, and replaces what was known
+ * @property {boolean} snapshot  whether the state replaces the known one instead of continuing it
  * @property {State | null} state
  */
 
-/** @typedef {string | number} Id  of whatever the application counts: `toJob` makes a job id of it */
+/** @typedef {string | number} Id  an id of the application, from which `toJob` makes a job id */
 
 /**
  * @typedef {object} ProgressSocketOptions
- * @property {string | URL} [url]           of the gateway's `/ws`
- * @property {readonly Id[]} [jobs]         what to watch, until the functions say otherwise
- * @property {(id: Id) => string} [toJob]   the job of an id: `(id) => `project:${id}``; by default the id itself
- * @property {string} [idsField]            what your messages call the list of ids, beside `jobs`: `project_ids`
+ * @property {string | URL} [url]           the URL of the gateway's `/ws`
+ * @property {readonly Id[]} [jobs]         the ids to watch, until the returned functions change that
+ * @property {(id: Id) => string} [toJob]   returns the job of an id: `(id) => `project:${id}``; by default the id itself
+ * @property {string} [idsField]            another name of the field `jobs` in your messages: `project_ids`
  * @property {(message: ProgressMessage) => void} [onMessage]
- * @property {() => void} [onConnect]       also `onOpen`
+ * @property {() => void} [onConnect]       the same as `onOpen`
  * @property {() => void} [onOpen]
- * @property {(ending: { code: number, reason: string }) => void} [onDisconnect]  also `onClose`
+ * @property {(ending: { code: number, reason: string }) => void} [onDisconnect]  the same as `onClose`
  * @property {(ending: { code: number, reason: string }) => void} [onClose]
- * @property {(error: Error) => void} [onError]  it was refused, or is not connected for good
- * @property {boolean} [enabled]            false: watch nothing. Also `autoConnect`
- * @property {boolean} [autoConnect]
+ * @property {(error: Error) => void} [onError]  called if the gateway has refused the connection or reports an error
+ * @property {boolean} [enabled]            false: watch nothing
+ * @property {boolean} [autoConnect]        false: watch nothing until `connect`
  */
 
 /**
@@ -50,18 +48,18 @@ import { INITIAL } from './status.js';
  * @property {0 | 1 | 3} readyState         as a WebSocket's: connecting, open, closed
  * @property {ProgressMessage | null} lastMessage
  * @property {string | null} error
- * @property {(ids: readonly Id[]) => void} syncSubscriptions  the whole set
+ * @property {(ids: readonly Id[]) => void} syncSubscriptions  watches these ids, and no others
  * @property {(ids: Id | readonly Id[]) => void} subscribe
  * @property {(ids: Id | readonly Id[]) => void} unsubscribe
  * @property {(message: string | Record<string, unknown>) => void} sendMessage
- *   takes `sync_subscriptions`, `subscribe`, `unsubscribe`, and `ping`, which is needed no more
- * @property {() => void} connect           now instead of later, and again after `disconnect`
- * @property {() => void} reconnect         the same
- * @property {() => void} disconnect        this component watches nothing until `connect`
+ *   accepts `sync_subscriptions`, `subscribe`, `unsubscribe`, and `ping`, which is no longer needed
+ * @property {() => void} connect           connects now, also after `disconnect`
+ * @property {() => void} reconnect         the same as `connect`
+ * @property {() => void} disconnect        stops watching until `connect`; other components are not affected
  */
 
 /** @type {readonly Id[]} */
-const NONE = [];
+const NO_IDS = [];
 const READY = { connecting: 0, live: 1, stale: 1, offline: 3 };
 const STATUS = /** @type {const} */ ({ connecting: 'connecting', live: 'connected', stale: 'connected', offline: 'disconnected' });
 const neverChanges = () => () => {};
@@ -73,21 +71,21 @@ const CLOSED = Object.freeze({ ...INITIAL, state: 'offline' });
  * @returns {ProgressSocket}
  */
 export function useProgressSocket(options = {}) {
-  const { url, jobs = NONE, enabled = true, autoConnect = true, toJob = String, idsField = 'jobs' } = options;
+  const { url, jobs = NO_IDS, enabled = true, autoConnect = true, toJob = String, idsField = 'jobs' } = options;
   const address = url === undefined ? undefined : String(url);
-  const [on, setOn] = useState(autoConnect);
-  const connection = useMemo(() => (enabled && on ? connect(address) : null), [address, enabled, on]);
+  const [isEnabled, setIsEnabled] = useState(autoConnect);
+  const connection = useMemo(() => (enabled && isEnabled ? connect(address) : null), [address, enabled, isEnabled]);
   const [changes, setChanges] = useState(/** @type {ReadonlyMap<string, boolean>} */ (new Map()));
   const [lastMessage, setLastMessage] = useState(/** @type {ProgressMessage | null} */ (null));
 
-  // Handlers written inline are new at each render; that must not subscribe anew.
+  // Inline handlers are new functions at each render, which must not cause new subscriptions.
   const latest = useRef({ ...options, jobs, toJob, idsField });
   useEffect(() => {
     latest.current = { ...options, jobs, toJob, idsField };
   });
 
   const wanted = new Map([...jobs.map((id) => /** @type {const} */ ([toJob(id), true])), ...changes]);
-  const key = [...wanted].filter(([, is]) => is).map(([job]) => job).sort().join('\n');
+  const key = [...wanted].filter(([, isWanted]) => isWanted).map(([job]) => job).sort().join('\n');
   const { state, stopped, error, ending } = useSyncExternalStore(
     connection?.observe ?? neverChanges,
     () => connection?.status() ?? CLOSED,
@@ -106,21 +104,21 @@ export function useProgressSocket(options = {}) {
     if (error !== null) latest.current.onError?.(new Error(error));
   }, [error]);
 
-  useWatching(connection, key, (message) => {
+  useListeners(connection, key, (message) => {
     setLastMessage(message);
     latest.current.onMessage?.(message);
   });
 
-  const change = useCallback((/** @type {Id | readonly Id[]} */ ids, /** @type {boolean} */ is) => {
-    const changes = namesOf([ids].flat(), latest.current.toJob).map((job) => /** @type {const} */ ([job, is]));
+  const setWanted = useCallback((/** @type {Id | readonly Id[]} */ ids, /** @type {boolean} */ isWanted) => {
+    const changes = jobsOf([ids].flat(), latest.current.toJob).map((job) => /** @type {const} */ ([job, isWanted]));
     setChanges((before) => new Map([...before, ...changes]));
   }, []);
-  const subscribe = useCallback((/** @type {Id | readonly Id[]} */ ids) => change(ids, true), [change]);
-  const unsubscribe = useCallback((/** @type {Id | readonly Id[]} */ ids) => change(ids, false), [change]);
+  const subscribe = useCallback((/** @type {Id | readonly Id[]} */ ids) => setWanted(ids, true), [setWanted]);
+  const unsubscribe = useCallback((/** @type {Id | readonly Id[]} */ ids) => setWanted(ids, false), [setWanted]);
   const syncSubscriptions = useCallback((/** @type {readonly Id[]} */ ids) => {
     const { jobs, toJob } = latest.current;
-    const others = namesOf(jobs, toJob).map((job) => /** @type {const} */ ([job, false]));
-    setChanges(new Map([...others, ...namesOf(ids, toJob).map((job) => /** @type {const} */ ([job, true]))]));
+    const others = jobsOf(jobs, toJob).map((job) => /** @type {const} */ ([job, false]));
+    setChanges(new Map([...others, ...jobsOf(ids, toJob).map((job) => /** @type {const} */ ([job, true]))]));
   }, []);
   const sendMessage = useCallback(
     (/** @type {string | Record<string, unknown>} */ message) => {
@@ -132,10 +130,10 @@ export function useProgressSocket(options = {}) {
     [syncSubscriptions, subscribe, unsubscribe],
   );
   const reconnect = useCallback(() => {
-    setOn(true);
+    setIsEnabled(true);
     connection?.retry();
   }, [connection]);
-  const disconnect = useCallback(() => setOn(false), []);
+  const disconnect = useCallback(() => setIsEnabled(false), []);
 
   return {
     isConnected, connectionStatus: stopped ? 'error' : STATUS[state], readyState: /** @type {0 | 1 | 3} */ (READY[state]),
@@ -143,23 +141,23 @@ export function useProgressSocket(options = {}) {
   };
 }
 
-/** Fields that other hooks have in such a message, and a gateway does not need. */
-const HARMLESS = new Set(['type', 'id', 'timestamp']);
+/** Fields that such messages of other hooks have, and that are ignored. */
+const IGNORED_FIELDS = new Set(['type', 'id', 'timestamp']);
 
 /**
  * @param {string | Record<string, unknown>} message @param {string} idsField
  * @returns {{ type: unknown, ids: readonly Id[] }}
- * @throws {TypeError} a gateway would not understand it
+ * @throws {TypeError} the message is not supported
  */
 function readMessage(message, idsField) {
   const fields = /** @type {Record<string, unknown>} */ (typeof message === 'string' ? JSON.parse(message) : message);
   const { type } = fields;
-  if (type === 'ping' || type === 'pong') return { type, ids: NONE };
+  if (type === 'ping' || type === 'pong') return { type, ids: NO_IDS };
   if (type !== 'sync_subscriptions' && type !== 'subscribe' && type !== 'unsubscribe') {
-    throw new TypeError(`a gateway takes no message of type ${JSON.stringify(type)}`);
+    throw new TypeError(`messages of type ${JSON.stringify(type)} are not supported`);
   }
   for (const name of Object.keys(fields)) {
-    if (HARMLESS.has(name) || name === 'jobs' || name === idsField) continue;
+    if (IGNORED_FIELDS.has(name) || name === 'jobs' || name === idsField) continue;
     throw new TypeError(
       `${type} has no field ${JSON.stringify(name)}: name the jobs in "jobs", or give the hook { idsField: ${JSON.stringify(name)} }`,
     );
@@ -170,45 +168,45 @@ function readMessage(message, idsField) {
 }
 
 /** @param {readonly Id[]} ids @param {(id: Id) => string} toJob */
-function namesOf(ids, toJob) {
+function jobsOf(ids, toJob) {
   return ids.map((id) => toJob(id));
 }
 
 /**
- * Watch the jobs in `key`, one a line; a job that stays is left alone when others change.
+ * Watches the jobs in `key`, one per line. When some of them change, the others stay watched.
  * @param {Connection | null} connection
  * @param {string} key
  * @param {(message: ProgressMessage) => void} onMessage
  */
-function useWatching(connection, key, onMessage) {
-  const watching = useRef(/** @type {Map<string, () => void>} */ (new Map()));
+function useListeners(connection, key, onMessage) {
+  const stops = useRef(/** @type {Map<string, () => void>} */ (new Map()));
   const latest = useRef(onMessage);
   useEffect(() => {
     latest.current = onMessage;
   });
-  // Two effects, as they end at different times: this one with the connection…
+  // There are two effects. This one ends with the connection, and stops watching all jobs.
   useEffect(() => {
-    const current = watching.current;
+    const current = stops.current;
     return () => {
       for (const stop of current.values()) stop();
       current.clear();
     };
   }, [connection]);
-  // …and this one never: it only brings what is watched in line with what is wanted.
+  // This one has no cleanup: it only stops and starts watching the jobs that have changed.
   useEffect(() => {
     if (connection === null) return;
     const wanted = new Set(key === '' ? [] : key.split('\n'));
-    for (const [job, stop] of watching.current) {
+    for (const [job, stop] of stops.current) {
       if (wanted.has(job)) continue;
       stop();
-      watching.current.delete(job);
+      stops.current.delete(job);
     }
     for (const job of wanted) {
-      if (watching.current.has(job)) continue;
+      if (stops.current.has(job)) continue;
       const stop = connection.watch(job, ({ epoch, seq, snapshot, state, denied }) => {
         if (denied === null) latest.current({ type: 'progress', job, epoch, seq, snapshot, state });
       });
-      watching.current.set(job, stop);
+      stops.current.set(job, stop);
     }
   }, [connection, key]);
 }

@@ -1,11 +1,11 @@
 /**
- * The view of a job: one pure function from the known state and the
- * gateway's time to texts and numbers. Both the element and the page use
- * it, so that a job looks the same everywhere, and tests need no DOM.
+ * The view of a job: `describe` is a pure function that makes texts and numbers from the known state and the
+ * gateway's time. Both the element and the page use it, so that a job looks the same everywhere, and tests need no
+ * DOM.
  */
 
 import { countsAll, isFinal, lookOf, percentOf, rateOf, timeLeft } from './state.js';
-import { MOST_BYTES, fill, currentLanguage } from './words.js';
+import { LARGEST_BYTE_POWER, fill, currentLanguage } from './words.js';
 
 /** @import { Watched } from './jobs.js' */
 /** @import { State } from './protocol.js' */
@@ -15,22 +15,23 @@ import { MOST_BYTES, fill, currentLanguage } from './words.js';
  * @typedef {object} View
  * @property {Look} look
  * @property {boolean} final
- * @property {string} word             the look in a word
- * @property {number | null} percent   what the bar shows; null: it cannot say
- * @property {string} figure           beside the name: `37%`, or the word
- * @property {string} attempt          `attempt 2`, or nothing
+ * @property {string} word             the look as a word
+ * @property {number | null} percent   what the bar shows; null: unknown
+ * @property {string} figure           the text beside the name: `37%`, or the word
+ * @property {string} attempt          `attempt 2`; '' for the first
  * @property {string} phase
  * @property {string} message
  * @property {string} error
  * @property {string} amount           `444 / 1,200 frames`; of a group, `412 / 1,000 · 3 failed`
  * @property {string} time             `2 min left`, `took 34 s`, `no update for 1 min`
- * @property {string} valueText        all of it, for a screen reader
+ * @property {string} valueText        all of these texts, for a screen reader
  */
 
 /**
+ * Returns the view of a job.
  * @param {Watched | null} watched  null: nothing is known yet
  * @param {number} now              the gateway's time, Unix seconds
- * @param {number} [floor]          the percentage that this attempt has reached already
+ * @param {number} [floor]          the percentage that this attempt has already reached
  * @returns {View}
  */
 export function describe(watched, now, floor = 0) {
@@ -46,51 +47,51 @@ export function describe(watched, now, floor = 0) {
     final,
     word,
     percent,
-    // Before the gateway has answered, not even "not known" is known.
-    figure: watched === null ? '' : figureOf(look, word, rounded),
+    // Before the first answer it is unknown whether the job exists.
+    figure: watched === null ? '' : figureText(look, word, rounded),
     attempt: (state?.attempt ?? 1) > 1 ? fill(words.attempt, { n: String(state?.attempt) }) : '',
     phase: final ? '' : (state?.phase ?? ''),
-    message: messageOf(watched, look),
-    error: look === 'failed' ? endOf(state?.error ?? '') : '',
-    amount: state === null ? '' : amountOf(state),
-    time: state === null ? '' : timeOf(state, look, now, percent),
+    message: messageText(watched, look),
+    error: look === 'failed' ? errorTail(state?.error ?? '') : '',
+    amount: state === null ? '' : amountText(state),
+    time: state === null ? '' : timeText(state, look, now, percent),
   };
-  const spoken = [watched === null ? words.loading : word, view.attempt, look === 'succeeded' ? '' : rounded, view.phase, view.error || view.message, view.amount, view.time];
-  return { ...view, valueText: spoken.filter(Boolean).join(', ') };
+  const parts = [watched === null ? words.loading : word, view.attempt, look === 'succeeded' ? '' : rounded, view.phase, view.error || view.message, view.amount, view.time];
+  return { ...view, valueText: parts.filter(Boolean).join(', ') };
 }
 
-/** @param {Look} look @param {string} word @param {string} rounded */
-function figureOf(look, word, rounded) {
+/** Returns the text beside the name. @param {Look} look @param {string} word @param {string} rounded */
+function figureText(look, word, rounded) {
   if (look === 'running') return rounded || word;
   if (look === 'stalled' || look === 'lost') return rounded ? fill(currentLanguage().words.at, { word, percent: rounded }) : word;
   return word;
 }
 
-/** @param {Watched | null} watched @param {Look} look */
-function messageOf(watched, look) {
+/** Returns the message, or why there is none. @param {Watched | null} watched @param {Look} look */
+function messageText(watched, look) {
   const { words } = currentLanguage();
   if (look === 'denied') {
     const code = watched?.denied ?? '';
     return code === 'invalid_job' || code === 'too_many_jobs' || code === 'node_full' || code === 'share_full' ? words[code] : code;
   }
   if (look === 'unknown') return watched === null ? '' : words.unreported;
-  // Of a failed job show the error; its last message is older.
+  // A failed job shows its error instead; its last message is older.
   return look === 'failed' && watched?.state?.error ? '' : (watched?.state?.message ?? '');
 }
 
-/** Characters of an error that are shown. */
-const MOST_OF_AN_ERROR = 300;
+/** The maximum number of characters of an error that are shown. */
+const MAX_ERROR_LENGTH = 300;
 
-/** The end of a long error, such as a traceback, because the reason is at the end. @param {string} error */
-function endOf(error) {
+/** Returns the last lines of a long error, such as a traceback, because these have the reason. @param {string} error */
+function errorTail(error) {
   const text = error.trimEnd();
   const lines = text.split('\n');
-  const end = lines.slice(-3).join('\n').slice(-MOST_OF_AN_ERROR);
-  return end.length < text.length ? `…${end}` : text;
+  const tail = lines.slice(-3).join('\n').slice(-MAX_ERROR_LENGTH);
+  return tail.length < text.length ? `…${tail}` : text;
 }
 
-/** Of a group, how many of its children have ended, and how: `412 / 1,000 · 3 failed`. @param {import('./protocol.js').Children} children */
-function childrenOf({ expected, succeeded, failed, cancelled }) {
+/** Returns how many children of a group have ended, and how: `412 / 1,000 · 3 failed`. @param {import('./protocol.js').Children} children */
+function childrenText({ expected, succeeded, failed, cancelled }) {
   const { words, number } = currentLanguage();
   const ended = succeeded + failed + cancelled;
   const parts = [expected === null || expected === ended ? number(ended) : `${number(ended)} / ${number(expected)}`];
@@ -99,23 +100,23 @@ function childrenOf({ expected, succeeded, failed, cancelled }) {
   return parts.join(' · ');
 }
 
-/** @param {State} state */
-function amountOf({ done, total, unit, children }) {
-  if (children !== undefined) return childrenOf(children);
+/** Returns the count of a job with its unit, or of a group's children. @param {State} state */
+function amountText({ done, total, unit, children }) {
+  if (children !== undefined) return childrenText(children);
   if (done === undefined && total === undefined) return '';
-  if (unit === 'bytes' || unit === 'B') return bytesOf(done, total);
+  if (unit === 'bytes' || unit === 'B') return bytesText(done, total);
   const { number } = currentLanguage();
   if (total === undefined) return withUnit(number(done ?? 0), unit);
   return withUnit(done === undefined || done === total ? number(total) : `${number(done)} / ${number(total)}`, unit);
 }
 
-/** Hebrew, Arabic and their neighbours. */
+/** Matches the letters of right-to-left scripts: Hebrew, Arabic, Syriac and others. */
 const RIGHT_TO_LEFT = /[\u0590-\u08ff]/;
-/** U+200E makes what follows run from left to right. */
+/** U+200E, after which the text runs from left to right. */
 const LEFT_TO_RIGHT_MARK = '\u200e';
 
 /**
- * A number with its unit. A unit that runs from right to left must not turn `3 / 10` into `10 / 3`.
+ * Returns a number with its unit. A right-to-left unit must not reorder `3 / 10` to `10 / 3`.
  * @param {string} text @param {string | undefined} unit
  */
 function withUnit(text, unit) {
@@ -124,55 +125,55 @@ function withUnit(text, unit) {
 }
 
 /**
- * How fast it goes; '' if that is not known: it comes from the estimate, and counts as long.
+ * Returns the rate as text; '' if there is no estimate, from which it is computed.
  * @param {State} state
  * @param {number} now  the gateway's time, Unix seconds
  */
-export function rateTextOf(state, now) {
+export function rateText(state, now) {
   const rate = timeLeft(state, now, percentOf(state, 0)) === null ? null : rateOf(state);
   if (rate === null) return '';
   const { precise, words } = currentLanguage();
   const { unit } = state;
   let amount = withUnit(precise(rate), unit);
   if (!countsAll(state)) amount = `${precise(rate)} %`;
-  else if (unit === 'bytes' || unit === 'B') amount = bytesOf(undefined, rate);
+  else if (unit === 'bytes' || unit === 'B') amount = bytesText(undefined, rate);
   return fill(words.rate, { amount });
 }
 
 /**
- * Both numbers in the unit of the larger, so that they can be compared.
+ * Returns both numbers in the unit of the larger one, so that they can be compared.
  * @param {number | undefined} done @param {number | undefined} total
  */
-function bytesOf(done, total) {
+function bytesText(done, total) {
   const { bytes, byteUnit } = currentLanguage();
   const largest = Math.max(done ?? 0, total ?? 0, 1);
-  const power = Math.min(Math.floor(Math.log10(largest) / 3), MOST_BYTES);
+  const power = Math.min(Math.floor(Math.log10(largest) / 3), LARGEST_BYTE_POWER);
   const parts = [done, total].filter((value) => value !== undefined).map((value) => bytes(value, power));
   if (done === total) parts.pop();
   return `${parts.join(' / ')} ${byteUnit(power)}`;
 }
 
-/** Seconds after which a group without active children is said to be without updates. */
-const IDLE = 60;
+/** Seconds without an update after which the view of a group without active children shows that. */
+const IDLE_AFTER = 60;
 
 /**
- * Whether nothing reports on a group: it has no lease, so its health does not say so.
+ * Returns whether no worker reports on a group. A group has no lease, so its health does not show that.
  * @param {State} state
  */
-function isIdle({ children }) {
+function isIdleGroup({ children }) {
   return children !== undefined && children.queued === 0 && children.running === 0;
 }
 
-/** @param {State} state @param {Look} look @param {number} now @param {number | null} percent */
-function timeOf(state, look, now, percent) {
+/** Returns the remaining time, the duration, or the time without an update. @param {State} state @param {Look} look @param {number} now @param {number | null} percent */
+function timeText(state, look, now, percent) {
   const { words } = currentLanguage();
-  const since = now - (state.updated_at ?? now);
+  const silence = now - (state.updated_at ?? now);
   switch (look) {
     case 'running':
-      return isIdle(state) && since >= IDLE ? fill(words.silent, { time: passed(since) }) : etaOf(timeLeft(state, now, percent));
+      return isIdleGroup(state) && silence >= IDLE_AFTER ? fill(words.silent, { time: roundedElapsed(silence) }) : etaText(timeLeft(state, now, percent));
     case 'stalled':
     case 'lost':
-      return fill(words.silent, { time: passed(since) });
+      return fill(words.silent, { time: roundedElapsed(silence) });
     case 'succeeded':
     case 'failed':
     case 'cancelled': {
@@ -185,67 +186,67 @@ function timeOf(state, look, now, percent) {
   }
 }
 
-/** @param {number | null} left  seconds */
-function etaOf(left) {
+/** Returns the remaining time as text. @param {number | null} left  seconds */
+function etaText(left) {
   if (left === null) return '';
   const { words } = currentLanguage();
-  return left >= 1 ? fill(words.left, { time: roughly(left) }) : words.almostDone;
+  return left >= 1 ? fill(words.left, { time: roundedDuration(left) }) : words.almostDone;
 }
 
-/** @typedef {'seconds' | 'minutes' | 'hours' | 'days'} Unit */
+/** @typedef {'seconds' | 'minutes' | 'hours' | 'days'} TimeUnit */
 
-/** @param {number} value @param {Unit} unit */
-function time(value, unit) {
+/** Returns `5 min`, for example. @param {number} value @param {TimeUnit} unit */
+function formatTime(value, unit) {
   const { words, number } = currentLanguage();
   return fill(words[unit], { n: number(value) });
 }
 
-/** @param {number} large @param {Unit} unit @param {number} small @param {Unit} subunit */
-function join(large, unit, small, subunit) {
-  return small === 0 ? time(large, unit) : `${time(large, unit)} ${time(small, subunit)}`;
+/** Returns `5 min 20 s`, for example; without the second part if it is 0. @param {number} large @param {TimeUnit} unit @param {number} small @param {TimeUnit} subunit */
+function formatTimes(large, unit, small, subunit) {
+  return small === 0 ? formatTime(large, unit) : `${formatTime(large, unit)} ${formatTime(small, subunit)}`;
 }
 
 /**
- * As exact as a person needs: `8 s`, `1 min 20 s`, `14 min`, `2 h 5 min`, `3 d 4 h`.
+ * Returns a duration as text, in at most two units: `8 s`, `1 min 20 s`, `14 min`, `2 h 5 min`, `3 d 4 h`.
  * @param {number} seconds
  */
 export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 1) return currentLanguage().words.underASecond;
-  if (s < 60) return time(s, 'seconds');
-  if (s < 600) return join(Math.floor(s / 60), 'minutes', s % 60, 'seconds');
+  if (s < 60) return formatTime(s, 'seconds');
+  if (s < 600) return formatTimes(Math.floor(s / 60), 'minutes', s % 60, 'seconds');
   const minutes = Math.round(s / 60);
-  if (minutes < 60) return time(minutes, 'minutes');
-  if (minutes < 48 * 60) return join(Math.floor(minutes / 60), 'hours', minutes % 60, 'minutes');
+  if (minutes < 60) return formatTime(minutes, 'minutes');
+  if (minutes < 48 * 60) return formatTimes(Math.floor(minutes / 60), 'hours', minutes % 60, 'minutes');
   const hours = Math.round(minutes / 60);
-  return join(Math.floor(hours / 24), 'days', hours % 24, 'hours');
+  return formatTimes(Math.floor(hours / 24), 'days', hours % 24, 'hours');
 }
 
 /**
- * For a time that goes on while you look: past two minutes in minutes, so that a
- * page full of them is quiet, and an estimate claims no more than it knows.
+ * Returns a changing duration as text. Above two minutes it is rounded to minutes, so that it changes seldom, and
+ * is no more precise than the estimate.
  * @param {number} seconds
  */
-export function roughly(seconds) {
+export function roundedDuration(seconds) {
   return duration(seconds < 120 ? seconds : Math.round(seconds / 60) * 60);
 }
 
 /**
- * A time that has passed: as calm, and the same minutes as in `ago`.
+ * Returns an elapsed time as text. It is rounded down, so that it has the same minutes as `ago`.
  * @param {number} seconds
  */
-export function passed(seconds) {
+export function roundedElapsed(seconds) {
   return duration(seconds < 120 ? seconds : Math.floor(seconds / 60) * 60);
 }
 
 /**
- * How long ago, for a list: `just now`, `12 s ago`, `4 min ago`, `3 h ago`, `2 d ago`.
+ * Returns how long ago something happened: `just now`, `12 s ago`, `4 min ago`, `3 h ago`, `2 d ago`.
  * @param {number} seconds
  */
 export function ago(seconds) {
   const { words } = currentLanguage();
   if (seconds < 5) return words.justNow;
-  /** @type {[number, Unit]} */
+  /** @type {[number, TimeUnit]} */
   const [size, unit] = seconds < 60 ? [1, 'seconds'] : seconds < 3600 ? [60, 'minutes'] : seconds < 48 * 3600 ? [3600, 'hours'] : [86_400, 'days'];
-  return fill(words.ago, { time: time(Math.floor(seconds / size), unit) });
+  return fill(words.ago, { time: formatTime(Math.floor(seconds / size), unit) });
 }

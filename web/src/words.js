@@ -1,18 +1,18 @@
 /**
  * The texts about a job, in English, German and Chinese, and the number formats of each locale.
- * `configure({ locale, words })` chooses the language, and replaces single texts.
+ * `configure({ locale, words })` chooses the language, and replaces some of its texts.
  */
 
-import { current } from './settings.js';
+import { currentSettings } from './settings.js';
 
 const ENGLISH = {
   loading: 'Loading', unknown: 'Not known yet', queued: 'Queued', running: 'Running', stalled: 'Stalled', lost: 'Lost',
   succeeded: 'Succeeded', failed: 'Failed', cancelled: 'Cancelled', denied: 'Not available',
-  unreported: 'Nobody has reported on this job so far.',
+  unreported: 'There is no report on this job yet.',
   invalid_job: 'This is not a job id.',
   too_many_jobs: 'This page watches more jobs than the gateway allows.',
-  node_full: 'The gateway is full.',
-  share_full: 'Too many jobs are watched from here.',
+  node_full: 'The gateway is at its limit of jobs.',
+  share_full: 'Your network or account watches too many jobs.',
   attempt: 'attempt {n}', someFailed: '{n} failed', someCancelled: '{n} cancelled',
   at: '{word} at {percent}',
   left: '{time} left', almostDone: 'almost done', took: 'took {time}', after: 'after {time}', silent: 'no update for {time}',
@@ -31,11 +31,11 @@ const ENGLISH = {
 const GERMAN = {
   loading: 'Lädt', unknown: 'Noch unbekannt', queued: 'Wartet', running: 'Läuft', stalled: 'Stockt', lost: 'Verloren',
   succeeded: 'Erledigt', failed: 'Fehlgeschlagen', cancelled: 'Abgebrochen', denied: 'Nicht verfügbar',
-  unreported: 'Zu diesem Auftrag liegt noch nichts vor.',
+  unreported: 'Zu diesem Auftrag gibt es noch keine Meldung.',
   invalid_job: 'Das ist keine gültige Auftragskennung.',
   too_many_jobs: 'Diese Seite beobachtet mehr Aufträge, als das Gateway erlaubt.',
-  node_full: 'Das Gateway ist voll.',
-  share_full: 'Von hier aus werden zu viele Aufträge beobachtet.',
+  node_full: 'Das Gateway hat seine Höchstzahl an Aufträgen erreicht.',
+  share_full: 'Ihr Netzwerk oder Ihr Konto beobachtet zu viele Aufträge.',
   attempt: '{n}. Versuch', someFailed: '{n} fehlgeschlagen', someCancelled: '{n} abgebrochen',
   at: '{word} bei {percent}',
   left: 'noch {time}', almostDone: 'fast fertig', took: 'dauerte {time}', after: 'nach {time}', silent: 'seit {time} keine Meldung',
@@ -55,8 +55,8 @@ const CHINESE = {
   unreported: '尚未收到此任务的任何报告。',
   invalid_job: '任务编号无效。',
   too_many_jobs: '此页面关注的任务数超过了网关的上限。',
-  node_full: '网关已满。',
-  share_full: '从此处关注的任务数过多。',
+  node_full: '网关的任务数已达上限。',
+  share_full: '您的网络或账户关注的任务数过多。',
   attempt: '第 {n} 次尝试', someFailed: '{n} 个失败', someCancelled: '{n} 个已取消',
   at: '{word}于 {percent}',
   left: '剩余 {time}', almostDone: '即将完成', took: '用时 {time}', after: '{time}后', silent: '已 {time}没有更新',
@@ -74,23 +74,23 @@ const LANGUAGES = { en: ENGLISH, de: GERMAN, zh: CHINESE };
 
 /**
  * @typedef {object} Language
- * @property {string} tag    BCP 47, for `lang`
+ * @property {string} tag    the BCP 47 tag, for the attribute `lang`
  * @property {Words} words
- * @property {(value: number) => string} number     at most two decimals
- * @property {(value: number) => string} precise    three significant digits
- * @property {(value: number) => string} percent    of a whole number from 0 to 100
- * @property {(value: number, power: number) => string} bytes  in the power of 1000
- * @property {(power: number) => string} byteUnit
+ * @property {(value: number) => string} number     formats with at most two decimals
+ * @property {(value: number) => string} precise    formats with three significant digits
+ * @property {(value: number) => string} percent    formats a whole number from 0 to 100
+ * @property {(value: number, power: number) => string} bytes  formats bytes in the unit with this power of 1000
+ * @property {(power: number) => string} byteUnit  returns that unit, such as `MB`
  */
 
 /** @type {Language | undefined} */
 let language;
-/** @type {import('./settings.js').Settings | undefined} */
+/** The settings from which `language` was made. @type {import('./settings.js').Settings | undefined} */
 let languageFor;
 
-/** The language that is configured. @returns {Language} */
+/** Returns the configured language. @returns {Language} */
 export function currentLanguage() {
-  const settings = current();
+  const settings = currentSettings();
   if (language === undefined || languageFor !== settings) {
     languageFor = settings;
     language = languageOf(settings.locale ?? 'en', settings.words);
@@ -98,45 +98,46 @@ export function currentLanguage() {
   return language;
 }
 
-const BYTES = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte', 'petabyte'];
+const BYTE_UNITS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte', 'petabyte'];
 
-/** @param {string} locale @param {Partial<Words>} [words] @returns {Language} */
+/** Returns the texts and number formats of a locale. @param {string} locale @param {Partial<Words>} [words] @returns {Language} */
 function languageOf(locale, words) {
-  const own = LANGUAGES[locale.toLowerCase().split('-')[0] ?? 'en'];
+  const builtIn = LANGUAGES[locale.toLowerCase().split('-')[0] ?? 'en'];
   /** @param {Intl.NumberFormatOptions} options */
   const format = (options) => new Intl.NumberFormat(locale, options);
   const [number, precise, percent] = [format({ maximumFractionDigits: 2 }), format({ maximumSignificantDigits: 3 }), format({ style: 'percent' })];
   const [whole, tenths] = [format({ maximumFractionDigits: 0 }), format({ minimumFractionDigits: 1, maximumFractionDigits: 1 })];
   return {
-    // The words of a language that we do not have are English; the numbers are not.
-    tag: own === undefined ? 'en' : locale,
-    words: { ...(own ?? ENGLISH), ...words },
+    // For a language without a translation the words are English; the numbers are those of the locale.
+    tag: builtIn === undefined ? 'en' : locale,
+    words: { ...(builtIn ?? ENGLISH), ...words },
     number: memoized((value) => number.format(value)),
     precise: (value) => precise.format(value),
     percent: memoized((value) => percent.format(value / 100)),
     bytes: (value, power) => (power === 0 ? whole : tenths).format(value / 1000 ** power),
     byteUnit: (power) =>
-      format({ style: 'unit', unit: BYTES[power] ?? 'byte', unitDisplay: 'narrow' }).formatToParts(1).find(({ type }) => type === 'unit')?.value ?? 'B',
+      format({ style: 'unit', unit: BYTE_UNITS[power] ?? 'byte', unitDisplay: 'narrow' }).formatToParts(1).find(({ type }) => type === 'unit')?.value ?? 'B',
   };
 }
 
 /**
- * Formatting costs microseconds, and two hundred bars say the same small numbers again and again.
+ * Returns a function that formats each small integer once. Formatting takes microseconds, and two hundred bars
+ * show the same small numbers again and again.
  * @param {(value: number) => string} format
  */
 function memoized(format) {
   /** @type {string[]} */
-  const known = [];
-  return (/** @type {number} */ value) => (value >= 0 && value < 1000 && Number.isInteger(value) ? (known[value] ??= format(value)) : format(value));
+  const cache = [];
+  return (/** @type {number} */ value) => (value >= 0 && value < 1000 && Number.isInteger(value) ? (cache[value] ??= format(value)) : format(value));
 }
 
-/** The largest power of 1000 that has a name. */
-export const MOST_BYTES = BYTES.length - 1;
+/** The largest power of 1000 that has a unit. */
+export const LARGEST_BYTE_POWER = BYTE_UNITS.length - 1;
 
 /**
- * A word with its gaps filled: `fill('{time} left', { time: '2 min' })`.
+ * Returns a text with its placeholders replaced: `fill('{time} left', { time: '2 min' })`.
  * @param {string} text @param {Record<string, string>} values
  */
 export function fill(text, values) {
-  return text.replace(/\{(\w+)\}/g, (gap, name) => values[name] ?? gap);
+  return text.replace(/\{(\w+)\}/g, (placeholder, name) => values[name] ?? placeholder);
 }

@@ -11,7 +11,7 @@ const settled = (...names) => {
   const jobs = new Jobs({ now: () => 0 });
   const received = [];
   for (const name of names) jobs.add(name, (watched) => received.push(watched));
-  jobs.asked({ type: 'sync_subscriptions', id: 1, jobs: names }, new Set(names));
+  jobs.sent({ type: 'sync_subscriptions', id: 1, jobs: names }, new Set(names));
   jobs.answered(1, {});
   return { jobs, received };
 };
@@ -20,7 +20,7 @@ test('a frame that does not continue is a violation, and the job is requested ag
   const { jobs, received } = settled('a');
   assert.ok(ok(jobs.apply(snapshot('a', 1, 3))));
   assert.ok(!ok(jobs.apply(step('a', 1, 4, 5))));
-  assert.deepEqual([...jobs.sweep().fresh], ['a']);
+  assert.deepEqual([...jobs.collect().repeat], ['a']);
   assert.deepEqual(jobs.positions(), [['a', null]]);
   assert.equal(received.at(-1).seq, 3, 'what was shown stays shown');
   assert.ok(ok(jobs.apply(step('a', 1, 5, 6))), 'until the answer, nothing more is proved');
@@ -32,7 +32,7 @@ test('a frame that does not continue is a violation, and the job is requested ag
 test('a subscription without a snapshot is a violation, but only after the answer', () => {
   const jobs = new Jobs({ now: () => 0 });
   jobs.add('a', () => {});
-  jobs.asked({ type: 'sync_subscriptions', id: 7, jobs: ['a'] }, new Set(['a']));
+  jobs.sent({ type: 'sync_subscriptions', id: 7, jobs: ['a'] }, new Set(['a']));
   assert.ok(ok(jobs.apply(step('a', 1, 2, 3))));
   jobs.answered(7, {});
   assert.ok(!ok(jobs.apply(step('a', 1, 3, 4))));
@@ -80,7 +80,7 @@ test('a correct gateway never causes a violation, and the client ends with the n
     const connect = () => {
       wire = []; // frames in flight are lost
       const [, position] = jobs.positions()[0];
-      jobs.asked({ type: 'sync_subscriptions', id: ++id, jobs: ['a'] }, new Set(['a']));
+      jobs.sent({ type: 'sync_subscriptions', id: ++id, jobs: ['a'] }, new Set(['a']));
       wire.push({ answers: id });
       cursor = position !== null && position.epoch === epoch ? { ...position } : null;
       emit();
@@ -124,8 +124,8 @@ test('every frame that a defective gateway loses is detected and repaired', () =
       if (have !== seq - 1) holes += 1;
       if (!ok(jobs.apply(step('a', 1, seq - 1, seq)))) {
         violations += 1;
-        jobs.sweep();
-        jobs.asked({ type: 'subscribe', id: ++id, jobs: ['a'] }, new Set(['a']));
+        jobs.collect();
+        jobs.sent({ type: 'subscribe', id: ++id, jobs: ['a'] }, new Set(['a']));
         jobs.answered(id, {});
         jobs.apply(snapshot('a', 1, seq));
       }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { KnownJobs, MOST } from '../page/known-jobs.js';
+import { KnownJobs, MAX_JOBS } from '../page/known-jobs.js';
 
 const all = { search: '', prefix: '', status: '' };
 const seen = (job, seq, fields = {}) => ({ job, epoch: 1, seq, state: { status: 'running', attempt: 1, created_at: 1, updated_at: 1, ...fields } });
@@ -13,7 +13,7 @@ test('progress never changes the order', () => {
   known.update(seen('b', 1, { created_at: 2 }));
   known.update(seen('q', 1, { created_at: 9, status: 'queued' }));
   assert.deepEqual(names(known.arrange(all).active), ['b', 'a', 'q']);
-  assert.equal(known.update(seen('a', 2, { created_at: 1, updated_at: 99, percent: 50 })), 'new');
+  assert.equal(known.update(seen('a', 2, { created_at: 1, updated_at: 99, percent: 50 })), 'updated');
   assert.equal(known.update(seen('b', 2, { created_at: 2, health: 'stalled' })), 'moved');
   assert.deepEqual(names(known.arrange(all).active), ['b', 'a', 'q']);
 });
@@ -32,7 +32,7 @@ test('a job that ends moves at once, and moves back when it is retried', () => {
 test('the newer state of list and connection is used, in any order of arrival', () => {
   const known = new KnownJobs();
   known.update(seen('a', 5, { status: 'succeeded' }));
-  assert.equal(known.update(seen('a', 4)), 'old');
+  assert.equal(known.update(seen('a', 4)), 'ignored');
   assert.equal(known.arrange(all).earlier[0].look, 'succeeded');
   known.update({ ...seen('a', 1), epoch: 2 });
   assert.equal(known.arrange(all).active[0].look, 'running');
@@ -62,32 +62,32 @@ test('a job that is missing in two complete lists is dropped', () => {
   const known = new KnownJobs();
   known.update(seen('a', 1));
   known.update(seen('b', 1));
-  assert.equal(known.forgetUnlisted(new Set(['a'])), false);
+  assert.equal(known.removeUnlisted(new Set(['a'])), false);
   known.update(seen('b', 1));
-  assert.equal(known.forgetUnlisted(new Set(['a'])), false, 'it was seen in between');
-  assert.equal(known.forgetUnlisted(new Set(['a'])), true);
+  assert.equal(known.removeUnlisted(new Set(['a'])), false, 'it was seen in between');
+  assert.equal(known.removeUnlisted(new Set(['a'])), true);
   assert.deepEqual([known.has('a'), known.has('b')], [true, false]);
 });
 
 test('the number of jobs is limited, and active jobs are dropped last', () => {
   const known = new KnownJobs();
-  for (let i = 0; i < MOST; i++) known.update(seen(`e${i}`, 1, { status: 'succeeded', finished_at: i }));
+  for (let i = 0; i < MAX_JOBS; i++) known.update(seen(`e${i}`, 1, { status: 'succeeded', finished_at: i }));
   known.update(seen('live', 1));
   known.update(seen('live2', 1));
   known.prune();
   assert.deepEqual(['e0', 'e1', 'e2', 'live', 'live2'].map((job) => known.has(job)), [false, false, true, true, true]);
-  assert.equal(known.size, MOST);
+  assert.equal(known.size, MAX_JOBS);
 });
 
 test('jobs that a search has found are kept, however old they are', () => {
   const known = new KnownJobs();
   const old = { job: 'old:1', epoch: 1, seq: 1, state: { status: 'failed', finished_at: 1 } };
-  for (let i = 0; i < MOST; i++) known.update({ job: `a:${i}`, epoch: 1, seq: 1, state: { status: 'succeeded', finished_at: 100 + i } });
-  known.keepFound([old]);
+  for (let i = 0; i < MAX_JOBS; i++) known.update({ job: `a:${i}`, epoch: 1, seq: 1, state: { status: 'succeeded', finished_at: 100 + i } });
+  known.addSearchResults([old]);
   known.update(old);
   known.prune();
   assert.ok(known.has('old:1'));
-  known.beginSearch();
+  known.clearSearchResults();
   known.prune();
   assert.ok(!known.has('old:1'));
 });

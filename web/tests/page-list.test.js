@@ -20,13 +20,13 @@ test('a search continues over empty pages until it has enough jobs', async (t) =
   const many = Array.from({ length: 200 }, (_, i) => `video:${i}`);
   const requested = answering(t, [], [], ['video:x'], many, ['video:y']);
   const found = [];
-  await new JobList(100).find({ prefix: 'video:', status: '' }, (jobs) => found.push(...jobs), all);
+  await new JobList(100).search({ prefix: 'video:', status: '' }, (jobs) => found.push(...jobs), all);
   assert.deepEqual(requested, [null, '1', '2', '3']);
   assert.equal(found.length, 201);
 });
 
 test('a search without results ends with the list; a cancelled search ends at once', async (t) => {
   const requested = answering(t, [], []);
-  await new JobList(100).find({ prefix: 'video:', status: 'failed' }, (jobs) => assert.deepEqual(jobs, []), () => requested.length < 2);
+  await new JobList(100).search({ prefix: 'video:', status: 'failed' }, (jobs) => assert.deepEqual(jobs, []), () => requested.length < 2);
   assert.deepEqual(requested, [null, '1']);
 });

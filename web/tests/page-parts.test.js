@@ -10,23 +10,23 @@ const status = (change) => ({ ...INITIAL, ...change });
 test('the journal has each change of the connection, and every ping', () => {
   const journal = new Journal();
   let now = 0;
-  const take = (change) => journal.take(status(change), ++now);
-  take({});
-  take({ state: 'live', node: 'n1' });
-  take({ state: 'live', node: 'n1', roundTrip: 12 });
-  take({ state: 'live', node: 'n1', roundTrip: 12 });
-  take({ state: 'live', node: 'n1', roundTrip: 12, violations: 1, violation: 'a: had 1' });
-  take({ state: 'stale', violations: 1 });
-  take({ state: 'live', violations: 1 });
-  take({ state: 'live', violations: 1, reconnects: 1, node: 'n2' });
-  take({ state: 'offline', violations: 1, ending: { code: 1006, reason: 'no pong' }, retryAt: 9 });
-  take({ state: 'connecting', violations: 1, transport: 'sse' });
-  take({ state: 'offline', stopped: true, violations: 1, ending: { code: 4500, reason: '' }, error: 'x: y' });
+  const add = (change) => journal.add(status(change), ++now);
+  add({});
+  add({ state: 'live', node: 'n1' });
+  add({ state: 'live', node: 'n1', roundTrip: 12 });
+  add({ state: 'live', node: 'n1', roundTrip: 12 });
+  add({ state: 'live', node: 'n1', roundTrip: 12, violations: 1, violation: 'a: had 1' });
+  add({ state: 'stale', violations: 1 });
+  add({ state: 'live', violations: 1 });
+  add({ state: 'live', violations: 1, reconnects: 1, node: 'n2' });
+  add({ state: 'offline', violations: 1, ending: { code: 1006, reason: 'no pong' }, retryAt: 9 });
+  add({ state: 'connecting', violations: 1, transport: 'sse' });
+  add({ state: 'offline', stopped: true, violations: 1, ending: { code: 4500, reason: '' }, error: 'x: y' });
   assert.deepEqual(journal.entries.map(({ text }) => text), [
     'Connecting over WebSocket',
     'Live, node n1',
     'Violation: a: had 1',
-    'The gateway is cut off from its broker',
+    'The gateway is not up to date with its broker',
     'The gateway is up to date again',
     'Switched without interruption to WebSocket, node n2',
     'Lost: 1006 no pong',
@@ -36,9 +36,9 @@ test('the journal has each change of the connection, and every ping', () => {
   ]);
   assert.deepEqual(journal.pings, [12, 12]);
   for (let i = 0; i < 500; i++) {
-    take({ state: 'live', roundTrip: i });
-    take({ state: 'offline' });
-    take({ state: 'offline', roundTrip: i });
+    add({ state: 'live', roundTrip: i });
+    add({ state: 'offline' });
+    add({ state: 'offline', roundTrip: i });
   }
   assert.deepEqual([journal.entries.length, journal.pings.length], [100, 60]);
 });
@@ -61,33 +61,33 @@ async function loaded(history, body, ok = true) {
 
 test('the history has the stored events, then the received ones, without duplicates', async () => {
   const history = new History();
-  history.take({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
+  history.add({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
   await loaded(history, { job: 'video:42', epoch: 1, events: [1, 2, 3].map((seq) => ({ seq, state: running(seq * 10) })) });
-  history.take({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
-  history.take({ job: 'video:42', epoch: 1, seq: 7, state: running(70) });
+  history.add({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
+  history.add({ job: 'video:42', epoch: 1, seq: 7, state: running(70) });
   assert.deepEqual(history.events.map(({ seq, percent }) => [seq, percent]), [[1, 10], [2, 20], [3, 30], [7, 70]]);
-  assert.ok(history.whole);
-  history.take({ job: 'video:42', epoch: 2, seq: 1, state: running(5) });
+  assert.ok(history.complete);
+  history.add({ job: 'video:42', epoch: 2, seq: 1, state: running(5) });
   assert.deepEqual(history.events.map(({ seq }) => seq), [1], 'another record is another history');
 });
 
 test('a gateway without a history, or with part of it', async () => {
   const history = new History();
-  history.take({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
+  history.add({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
   await loaded(history, null, false);
-  assert.deepEqual([history.events.length, history.whole], [1, false]);
+  assert.deepEqual([history.events.length, history.complete], [1, false]);
   await loaded(history, { epoch: 1, events: [{ seq: 2, state: running(20) }], gap: { from: 1, to: 1 } });
-  assert.deepEqual([history.events.map(({ seq }) => seq), history.whole], [[2, 3], false]);
-  for (let seq = 4; seq < 2_000; seq++) history.take({ job: 'video:42', epoch: 1, seq, state: running(40) });
+  assert.deepEqual([history.events.map(({ seq }) => seq), history.complete], [[2, 3], false]);
+  for (let seq = 4; seq < 2_000; seq++) history.add({ job: 'video:42', epoch: 1, seq, state: running(40) });
   assert.equal(history.events.length, 600);
 });
 
 test('the silence of a worker is shown one lease after its last report', () => {
   const history = new History();
   const state = running(30, { updated_at: 100, lease: 2 });
-  history.take({ job: 'a', epoch: 1, seq: 1, state });
-  history.take({ job: 'a', epoch: 1, seq: 2, state: { ...state, health: 'stalled' } });
-  history.take({ job: 'a', epoch: 1, seq: 3, state: { ...state, health: 'lost' } });
+  history.add({ job: 'a', epoch: 1, seq: 1, state });
+  history.add({ job: 'a', epoch: 1, seq: 2, state: { ...state, health: 'stalled' } });
+  history.add({ job: 'a', epoch: 1, seq: 3, state: { ...state, health: 'lost' } });
   assert.deepEqual(history.events.map(({ at }) => at), [100, 102, 120]);
 });
 

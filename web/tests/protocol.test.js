@@ -3,26 +3,26 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 
 import { backoff } from '../src/backoff.js';
-import { accepts, commandsFor, hello, mayReconnect, parseFrames, retryWindow } from '../src/protocol.js';
+import { acceptsFrame, commandsFor, hello, mayReconnect, parseFrames, retryWindow } from '../src/protocol.js';
 import { MAX_MESSAGE } from '../src/constants.js';
 import { snapshot, step } from './world.js';
 
 test('a snapshot is accepted at any position', () => {
   for (const position of [null, { epoch: null, seq: 0 }, { epoch: 5, seq: 9 }]) {
-    assert.equal(accepts(position, snapshot('a', 3, 4)), true);
-    assert.equal(accepts(position, snapshot('a', null, 0)), true);
+    assert.equal(acceptsFrame(position, snapshot('a', 3, 4)), true);
+    assert.equal(acceptsFrame(position, snapshot('a', null, 0)), true);
   }
 });
 
 test('another frame must continue the position', () => {
   const position = { epoch: 5, seq: 9 };
-  assert.equal(accepts(position, step('a', 5, 9, 10)), true);
-  assert.equal(accepts(position, step('a', 5, 9, 90)), true, 'conflated');
+  assert.equal(acceptsFrame(position, step('a', 5, 9, 10)), true);
+  assert.equal(acceptsFrame(position, step('a', 5, 9, 90)), true, 'conflated');
   for (const [epoch, prev, seq] of [[5, 8, 10], [5, 10, 11], [6, 9, 10], [5, 9, 9], [5, 9, 3], [5, null, 10]]) {
-    assert.equal(accepts(position, step('a', epoch, prev, seq)), false);
+    assert.equal(acceptsFrame(position, step('a', epoch, prev, seq)), false);
   }
-  assert.equal(accepts(null, step('a', 5, 9, 10)), false);
-  assert.equal(accepts({ epoch: null, seq: 0 }, step('a', null, 0, 1)), false);
+  assert.equal(acceptsFrame(null, step('a', 5, 9, 10)), false);
+  assert.equal(acceptsFrame({ epoch: null, seq: 0 }, step('a', null, 0, 1)), false);
 });
 
 test('frames are split at line feeds; malformed ones are reported', () => {

@@ -127,10 +127,10 @@ function shown(state) {
 test('it is `sending` until the state has the request, and two clicks send one', async () => {
   const { connection, store, phases } = shown(running({ attempt: 3 }));
   assert.deepEqual(store.get().accepts, ['cancel', 'pause']);
-  const first = store.ask('cancel');
-  assert.equal(await store.ask('cancel'), null);
+  const first = store.send('cancel');
+  assert.equal(await store.send('cancel'), null);
   assert.deepEqual(await first, TAKEN);
-  assert.equal(await store.ask('cancel'), null);
+  assert.equal(await store.send('cancel'), null);
   assert.equal(store.get().phase, 'sending');
   connection.learn({ seq: 2, state: running({ attempt: 3, percent: 5 }) });
   assert.equal(store.get().phase, 'sending');
@@ -142,7 +142,7 @@ test('it is `sending` until the state has the request, and two clicks send one',
 
 test('the event may arrive before the answer', async () => {
   const { connection, store, phases } = shown(running());
-  const asking = store.ask('cancel');
+  const asking = store.send('cancel');
   connection.learn({ seq: 3, state: requested() });
   await asking;
   assert.deepEqual(phases, ['sending', 'open']);
@@ -153,7 +153,7 @@ test('without an answer, what the state has is shown, whichever comes first', as
     const { connection, store } = shown(running());
     let fail = () => {};
     answer = () => new Promise((_, reject) => (fail = () => reject(new TypeError('Failed to fetch'))));
-    const asking = store.ask('cancel');
+    const asking = store.send('cancel');
     await tick();
     if (early) connection.learn({ seq: 2, state: requested() });
     assert.equal(store.get().phase, 'sending');
@@ -163,19 +163,19 @@ test('without an answer, what the state has is shown, whichever comes first', as
     if (!early) connection.learn({ seq: 2, state: requested() });
     assert.equal(store.get().phase, 'open');
     assert.equal(store.get().error, null);
-    assert.equal(await store.ask('cancel'), null);
+    assert.equal(await store.send('cancel'), null);
   }
 });
 
 test('`failed` stays until it is sent again, or there is another attempt', async () => {
   const { connection, store, phases } = shown(running());
   answer = json(403, { detail: 'no' });
-  await assert.rejects(store.ask('cancel'), { message: 'no' });
+  await assert.rejects(store.send('cancel'), { message: 'no' });
   assert.deepEqual([store.get().phase, store.get().error.message], ['failed', 'no']);
   connection.learn({ seq: 2, state: running({ percent: 50 }) });
   assert.equal(store.get().phase, 'failed');
   answer = json(202, { ...TAKEN, seq: 9 });
-  await store.ask('cancel');
+  await store.send('cancel');
   assert.equal(store.get().error, null);
   connection.learn({ seq: 9, state: running({ attempt: 2 }) });
   assert.deepEqual(phases, ['sending', 'failed', 'sending', 'none']);
@@ -184,7 +184,7 @@ test('`failed` stays until it is sent again, or there is another attempt', async
 test('after the end of the job the status is `none`', async () => {
   const { connection, store } = shown(running());
   answer = json(409, { detail: 'The job has ended.', code: 'final' });
-  await assert.rejects(store.ask('cancel'));
+  await assert.rejects(store.send('cancel'));
   connection.learn({ seq: 2, state: { status: 'succeeded', attempt: 1, accepts: ['cancel'] } });
   assert.deepEqual(store.get(), { accepts: [], verb: null, phase: 'none', reason: null, error: null });
 });

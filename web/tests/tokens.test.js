@@ -7,7 +7,7 @@ import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 
 import { tokenFrom } from '../src/settings.js';
-import { askForToken } from '../src/tokens.js';
+import { requestToken } from '../src/tokens.js';
 import { jwt } from './world.js';
 
 const TOKEN = jwt({ sub: 'ann' });
@@ -37,7 +37,7 @@ after(() => {
   server.close();
 });
 
-const ask = (path) => askForToken(tokenFrom(`${base}${path}`), { setTimeout, clearTimeout });
+const ask = (path) => requestToken(tokenFrom(`${base}${path}`), { setTimeout, clearTimeout });
 
 test('a token as text and as JSON, and no token', async () => {
   assert.deepEqual([await ask('/text'), await ask('/json'), await ask('/nobody')], [TOKEN, TOKEN, null]);
@@ -55,11 +55,11 @@ test("a text that is not a token is explained once in the console, with the gate
   const warn = t.mock.method(console, 'warn', () => {});
   for (const [text, sentence] of table) {
     if (text === '') continue; // no token, which is not an error
-    for (let times = 0; times < 3; times++) await assert.rejects(askForToken(text, { setTimeout, clearTimeout }), { message: sentence });
+    for (let times = 0; times < 3; times++) await assert.rejects(requestToken(text, { setTimeout, clearTimeout }), { message: sentence });
   }
   const sentences = new Set(table.slice(1).map(([, sentence]) => `progress-gateway: ${sentence}`));
   assert.deepEqual(warn.mock.calls.map(({ arguments: [line] }) => line), [...sentences]);
-  assert.equal(await askForToken(jwt({ sub: 'ann' }).replace(/[^.]*$/, ''), { setTimeout, clearTimeout }), jwt({ sub: 'ann' }).replace(/[^.]*$/, ''), 'unsigned: the gateway explains that');
-  assert.equal(await askForToken('  ', { setTimeout, clearTimeout }).catch(({ message }) => message), 'not a JSON Web Token: it is empty');
-  assert.match(await askForToken({ token: TOKEN }, { setTimeout, clearTimeout }).catch(({ message }) => message), /the text '\[object Object\]'/);
+  assert.equal(await requestToken(jwt({ sub: 'ann' }).replace(/[^.]*$/, ''), { setTimeout, clearTimeout }), jwt({ sub: 'ann' }).replace(/[^.]*$/, ''), 'unsigned: the gateway explains that');
+  assert.equal(await requestToken('  ', { setTimeout, clearTimeout }).catch(({ message }) => message), 'not a JSON Web Token: it is empty');
+  assert.match(await requestToken({ token: TOKEN }, { setTimeout, clearTimeout }).catch(({ message }) => message), /the text '\[object Object\]'/);
 });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 
-import { accepts, hello, mayReconnect } from '../src/protocol.js';
+import { acceptsFrame, hello, mayReconnect } from '../src/protocol.js';
 
 const vectors = async (name) =>
   JSON.parse(await readFile(new URL(`../../vectors/${name}.json`, import.meta.url), 'utf8')).cases;
@@ -19,7 +19,7 @@ for (const { name, steps } of await vectors('client')) {
         continue;
       }
       const { frame } = step;
-      const accepted = accepts(position, frame);
+      const accepted = acceptsFrame(position, frame);
       assert.equal(accepted, step.accepted);
       position = accepted ? { epoch: frame.epoch, seq: frame.seq } : null;
       if (accepted) shown = frame.state;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ago, describe, duration, rateTextOf, passed, roughly } from '../src/view.js';
+import { ago, describe, duration, rateText, roundedElapsed, roundedDuration } from '../src/view.js';
 
 const NOW = 1_000;
 const see = (state, floor) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, state }, NOW, floor);
@@ -29,7 +29,7 @@ test('a running job', () => {
 test('a right-to-left unit does not change the order of the numbers', () => {
   const state = { status: 'running', done: 3, total: 10, unit: 'קבצים', eta: 7, percent: 30 };
   assert.equal(see(state).amount, '\u200e3 / 10 קבצים');
-  assert.equal(rateTextOf(state, NOW), '\u200e1 קבצים a second');
+  assert.equal(rateText(state, NOW), '\u200e1 קבצים a second');
   assert.equal(see({ ...state, unit: 'files' }).amount, '3 / 10 files');
 });
 
@@ -91,13 +91,13 @@ test('times', () => {
     [-1, 0.4, 8, 59.6, 80, 120, 599, 840, 3600, 7500, 3599.9, 3 * 86400 + 4 * 3600].map(duration),
     ['less than 1 s', 'less than 1 s', '8 s', '1 min', '1 min 20 s', '2 min', '9 min 59 s', '14 min', '1 h', '2 h 5 min', '1 h', '3 d 4 h'],
   );
-  assert.deepEqual([80, 130, 218].map(roughly), ['1 min 20 s', '2 min', '4 min']);
-  assert.deepEqual([80, 130, 218].map(passed), ['1 min 20 s', '2 min', '3 min']);
+  assert.deepEqual([80, 130, 218].map(roundedDuration), ['1 min 20 s', '2 min', '4 min']);
+  assert.deepEqual([80, 130, 218].map(roundedElapsed), ['1 min 20 s', '2 min', '3 min']);
   assert.deepEqual([0, 12, 240, 7200, 200_000].map(ago), ['just now', '12 s ago', '4 min ago', '2 h ago', '2 d ago']);
 });
 
 test('the rate has the unit of the estimate', () => {
-  const pace = (state) => rateTextOf({ status: 'running', percent: 50, eta: 10, ...state }, NOW);
+  const pace = (state) => rateText({ status: 'running', percent: 50, eta: 10, ...state }, NOW);
   assert.equal(pace({ done: 60_000, total: 120_000, unit: 'files' }), '6,000 files a second');
   assert.equal(pace({ done: 30e6, total: 60e6, unit: 'bytes' }), '3.0 MB a second');
   assert.equal(pace({ done: 5, total: 100, unit: 'files' }), '5 % a second', 'files of a phase do not count for the whole job');

@@ -1,4 +1,4 @@
-"""The newest events that a node has shown to clients. They can be restored after a server has lost
+"""The newest events that clients of a node may have seen. They are restored after a server has lost
 them."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Observed"]
 MAX_JOBS = 20_000
 MAX_BYTES = 16 * 1024 * 1024
 """Limits for jobs that no client watches. The most recently updated ones are kept, because a server
-that goes back in time loses the newest updates."""
+that is rolled back loses the newest updates."""
 EVENT_BYTES = 600
 """The memory of an event without its long texts, measured."""
 
@@ -27,35 +27,35 @@ class Observed:
         self._events: OrderedDict[str, Event] = OrderedDict()  # the longest untouched first
         self._bytes = 0
         self.sources: list[Callable[[], Iterable[Event]]] = []
-        """Functions that return more events that were shown: those of the node's topics."""
+        """Functions that return further events that clients may have seen: those of topics."""
 
     def __len__(self) -> int:
         return len(self._events)
 
     def record(self, events: Iterable[Event]) -> None:
-        """Record events that have been, or are about to be, shown."""
-        kept = self._events
+        """Record events that were, or are about to be, delivered."""
+        stored = self._events
         for event in events:
             job = event.job
             if job[0] == "!":
                 continue
-            known = kept.pop(job, None)
-            if known is not None:
-                self._bytes -= _size(known)
-                if known.position > event.position:
-                    event = known
-            kept[job] = event
+            previous = stored.pop(job, None)
+            if previous is not None:
+                self._bytes -= _size(previous)
+                if previous.position > event.position:
+                    event = previous
+            stored[job] = event
             self._bytes += _size(event)
-        while len(kept) > MAX_JOBS or self._bytes > MAX_BYTES:
-            self._bytes -= _size(kept.popitem(last=False)[1])
+        while len(stored) > MAX_JOBS or self._bytes > MAX_BYTES:
+            self._bytes -= _size(stored.popitem(last=False)[1])
 
     def all(self) -> Iterator[Event]:
-        """The newest event of each job."""
+        """Yields the newest event of each job."""
         others: dict[str, Event] = {}
         for source in self.sources:
             for event in source():
-                known = others.get(event.job) or self._events.get(event.job)
-                if event.job[0] != "!" and (known is None or known.position < event.position):
+                previous = others.get(event.job) or self._events.get(event.job)
+                if event.job[0] != "!" and (previous is None or previous.position < event.position):
                     others[event.job] = event
         yield from others.values()
         yield from (event for event in self._events.values() if event.job not in others)

@@ -22,7 +22,7 @@ import trio
 from ...config.settings import MAX_PORT, REDIS
 from ...config.settings_file import limits_of
 from ...model.errors import InvalidSettings
-from ...transports.sockets import open_listeners, open_sets
+from ...transports.sockets import open_listeners, open_socket_groups
 from ..signals import run_until_signal
 from .processes import ServerProcess
 from .server_process import announce, default_shutdown_delay
@@ -108,7 +108,9 @@ async def _supervise(servers: Sequence[ServerProcess], bind: str, internal: Sequ
         # Closed as soon as the supervisor is to exit, so that new connections are refused and do
         # not wait for nothing.
         with ExitStack() as listening:
-            for server, sockets in zip(servers, await open_sets(bind, len(servers)), strict=True):
+            for server, sockets in zip(
+                servers, await open_socket_groups(bind, len(servers)), strict=True
+            ):
                 server.public = [listening.enter_context(sock) for sock in sockets]
             for server, address in zip(servers, internal, strict=False):
                 sockets = await open_listeners(address)

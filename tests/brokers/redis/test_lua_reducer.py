@@ -85,7 +85,7 @@ def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[l
 def letters(record: Record) -> tuple[object, ...]:
     """All fields of a record as text, so that 1 and 1.0 differ."""
     parts = {name: repr(count) for name, count in record.parts.items()}
-    pace = repr(record.pace)
+    pace = repr(record.rate_estimator)
     state = msgspec.json.encode(record.state)
     counted = repr(record.counted)
     return record.position, state, record.run, pace, parts, counted, record.sums
@@ -104,7 +104,7 @@ def stored(fields: dict[bytes, bytes]) -> Record:
         event.position,
         event.state,
         run=run.decode() if run else None,
-        pace=pace,
+        rate_estimator=pace,
         parts={
             name.removeprefix(b"part:").decode(): number(count)
             for name, count in fields.items()

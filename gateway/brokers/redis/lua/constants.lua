@@ -4,7 +4,7 @@ local DEFAULT_HISTORY = 128
 local ALMOST_100 = 99.99
 local DEFAULT_RETENTION = 86400
 local ETA_FIRST_WINDOW = 10
-local ETA_SETTLED = 2
+local ETA_WARM_UP = 2
 local ETA_WINDOW_SHARE = 0.25
 local FEED_LENGTH = 100000
 local LOST_AFTER = 10
@@ -36,7 +36,7 @@ local MAX_REFUSED = 200
 local MAX_ERROR = 4000
 local DEFAULT_LEASE = '30.0'
 local LASTING_VERBS = {cancel = 1, pause = 1}
-local ORDER = {queued = 0, running = 1, succeeded = 2, failed = 2, cancelled = 2}
+local RANK = {queued = 0, running = 1, succeeded = 2, failed = 2, cancelled = 2}
 local STATUSES = 'queued, running, succeeded, failed, cancelled'
 local HINTS = {final = [[The job has ended. An update with `start 1` opens its next attempt.]], stale_attempt = [[The job has begun a later attempt; this one's updates are not applied.]], other_run = [[The attempt belongs to another `run`; this one's updates are not applied. An update with `start 1` opens the next attempt.]], unknown = [[The gateway does not know this job (any more). An update that reports something, or has `start 1`, begins it; one that reports nothing only renews the lease.]]}
 local JOB_ID_SEGMENT = '^[%w_.:@-]+$'

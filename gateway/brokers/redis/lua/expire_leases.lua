@@ -55,7 +55,7 @@ for i = 3, #ARGV do
       record.reported_at = reported_at
       at, lapses = deadline(job, record)
     end
-    if record and record.sums and at <= NOW and ORDER[record.status] < 2
+    if record and record.sums and at <= NOW and RANK[record.status] < 2
       and not string.find(record.sums, '^0 0 ') then
       reported_at = now -- a group is kept as long as it has active children
       record.reported_at = reported_at

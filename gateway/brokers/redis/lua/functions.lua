@@ -135,7 +135,7 @@ end
 
 local CHECKS = {
   status = function(value)
-    if not ORDER[value] then return 'must be one of ' .. STATUSES end
+    if not RANK[value] then return 'must be one of ' .. STATUSES end
   end,
   start = function(value) if value ~= '1' then return 'must be 1' end end,
   clear = function(value) if not CLEARABLE[value] then return value .. ' cannot be cleared' end end,

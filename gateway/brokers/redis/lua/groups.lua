@@ -28,7 +28,7 @@ local function expected_of(children)
 end
 
 local function contribution_of(record)
-  local gained = ORDER[record.status] == 2 and 10000
+  local gained = RANK[record.status] == 2 and 10000
     or record.percent and math.floor(record.percent * 100 + 0.5) or 0
   local weight = record.weight and math.floor(record.weight * 1000 + 0.5) or 1000
   local silent = record.status == 'running' and SILENT[record.health]
@@ -71,7 +71,7 @@ local function total_of(group, live)
   if flat.err then return sums, ended end -- foreign data
   for i = 1, #flat, 2 do
     local status = string.match(flat[i + 1], '(%l+)')
-    if live and ORDER[status] == 2 then
+    if live and RANK[status] == 2 then
       ended[#ended + 1] = flat[i]
     else
       add(sums, flat[i + 1], 1)
@@ -95,7 +95,7 @@ local function seen(pace, percent, at)
   end
 
   local left = 100 - risen
-  if rate == '0' or left <= 0 or at - since < ETA_SETTLED then return pace, false end
+  if rate == '0' or left <= 0 or at - since < ETA_WARM_UP then return pace, false end
   local eta = string.format('%.1f', left / rate - took)
   return pace, eta - 0 > 0 and eta
 end
@@ -116,7 +116,7 @@ local function figures(status, percent, sums, expected, idle)
     expected or 'null', sums[1], sums[2], sums[3], sums[4], sums[5])
   local due = expected and math.floor(expected * 1000 + 0.5)
   if status == 'queued' and sums[2] + sums[3] + sums[4] + sums[5] > 0 then status = 'running' end
-  if ORDER[status] < 2 and due and sums[8] >= due and sums[1] + sums[2] == 0 then
+  if RANK[status] < 2 and due and sums[8] >= due and sums[1] + sums[2] == 0 then
     status = sums[4] > 0 and 'failed' or sums[5] > 0 and 'cancelled' or 'succeeded'
   end
   local all = due and math.max(due, sums[6]) or 0
@@ -143,7 +143,7 @@ local function tally(state, new, sums, expected, at, idle)
   new.sums, new.children, new.status, new.percent = written(sums), children, status, percent
   new.done, new.total, new.health = false, false, health
   if before == 'queued' and status ~= before then new.started_at = at end
-  if ORDER[status] == 2 and ORDER[before] < 2 then
+  if RANK[status] == 2 and RANK[before] < 2 then
     new.finished_at = at
     if sums[4] > 0 then new.error = whole(sums[4]) .. ' of ' .. whole(sums[3] + sums[4] + sums[5]) .. ' failed' end
   end
@@ -177,7 +177,7 @@ local function begun(record, attempt, status, at)
     created_at = record.created_at or at,
     started_at = status ~= 'queued' and at or nil,
     updated_at = at,
-    finished_at = ORDER[status] == 2 and at or nil,
+    finished_at = RANK[status] == 2 and at or nil,
   }
 end
 
@@ -236,14 +236,14 @@ end
 
 -- Send a running job the request of a group above it, if it has not got it: a cancel, or else that
 -- of the innermost group. A request of the job's own that is newer stays.
-local function send_late_request(job, record)
+local function send_inherited_request(job, record)
   if record.status ~= 'running' or not record.accepts then return end
   local group, found, own_at = group_of(job), nil, stored_at(record.request)
   for _ = 1, MAX_GROUP_LEVELS do
     if not group then break end
     local known = redis.pcall('HMGET', PREFIX .. 'last:' .. group, unpack(REQUEST))
     local _, status, request, id, verb, stage, alone = unpack(known, 1, 7)
-    if not known.err and known[1] == VERSION and (ORDER[status] or 2) < 2
+    if not known.err and known[1] == VERSION and (RANK[status] or 2) < 2
       and request and stage ~= 'refused' and not alone
       and (LASTING_VERBS[verb] or tonumber(record.started_at or 0) <= stored_at(request))
       and takes(record, verb) and stored_at(request) > own_at
@@ -266,7 +266,7 @@ end
 local function change(group, known, old, new)
   local _, _, text, status, percent, children, health = unpack(known, 1, 7)
   local sums = replaced(text, old, new)
-  local final = ORDER[status] == 2
+  local final = RANK[status] == 2
   local reopens = final and old and new
     and string.match(old, '^%d+') ~= string.match(new, '^%d+')
   local last = PREFIX .. 'last:' .. group
@@ -300,7 +300,7 @@ local function change(group, known, old, new)
   local number = commit(group, last, PREFIX .. 'log:' .. group, record, changes)
   if not number then return nil end
   redis.call('ZADD', RECENT, number, group)
-  send_late_request(group, record)
+  send_inherited_request(group, record)
   return record
 end
 
@@ -308,7 +308,7 @@ end
 local function declared(group)
   local known = redis.pcall('HMGET', PREFIX .. 'last:' .. group,
                             'v', 'epoch', 'sums', 'status', 'percent', 'children', 'health')
-  if known.err or known[1] ~= VERSION or not known[3] or not known[6] or not ORDER[known[4]] then
+  if known.err or known[1] ~= VERSION or not known[3] or not known[6] or not RANK[known[4]] then
     return nil
   end
   return known
@@ -371,7 +371,7 @@ local function withdraw(job)
   if not old or type(old) == 'table' then return end
   local known = declared(group)
   local rest, status = string.match(old, '^%d+( .- (%l+).*)$')
-  if known and ORDER[status] == 2 then
+  if known and RANK[status] == 2 then
     redis.call('HSET', key, name, '0' .. rest) -- any later report is another attempt
     return
   end

@@ -167,10 +167,10 @@ local function patch(state, at)
 
   local progress = update.percent or update.done
   local status = update.status or (progress and 'running') or state.status
-  if ORDER[status] > ORDER[state.status] then
+  if RANK[status] > RANK[state.status] then
     new.status, changed = status, true
     if state.status == 'queued' then new.started_at = began(at, state.created_at) end
-    if ORDER[status] == 2 then new.finished_at = at end
+    if RANK[status] == 2 then new.finished_at = at end
   end
   if update.total ~= nil then new.total = update.total and normalise(update.total) end
   if update.done ~= nil then new.done = count(state, kept) end
@@ -223,7 +223,7 @@ local function store_request(record, at)
   if update.attempt and tonumber(update.attempt) ~= tonumber(record.attempt) then
     return nil, 'stale_attempt'
   end
-  if ORDER[record.status] == 2 then return nil, 'final' end
+  if RANK[record.status] == 2 then return nil, 'final' end
   if not takes(record, update.request_verb) then return nil, 'not_accepted' end
   if has_request(record, update.request_id) then return nil, 'unchanged', {} end
   return request_changes(record, update.request, update.request_id, update.request_verb, update.request_alone, at)
@@ -272,7 +272,7 @@ local function reduce(record)
     if given < attempt then return nil, 'stale_attempt' end
   end
   if update.run and record.run and update.run ~= record.run then return nil, 'other_run' end
-  if ORDER[record.status] == 2 then return nil, 'final' end
+  if RANK[record.status] == 2 then return nil, 'final' end
   if too_many_parts(record) then return nil, 'too_many_parts' end
   local changes, kept = patch(record, at)
   if changes then return changes end
@@ -296,11 +296,11 @@ if changes then
   if string.byte(JOB) ~= 33 then redis.call('ZADD', RECENT, number, JOB) end
   restart(JOB, ended)
   contribute(JOB, record)
-  if not update.request then send_late_request(JOB, record) end
+  if not update.request then send_inherited_request(JOB, record) end
 elseif reason == 'unchanged' and not update.request then
   kept.reported_at = now
   note(JOB, LAST, LOG, record, kept)
-  send_late_request(JOB, record)
+  send_inherited_request(JOB, record)
 end
 return {tonumber(record.epoch), tonumber(record.seq), tonumber(record.attempt), reason or '',
         record.request_is == 'open' and record.request or ''}

@@ -50,7 +50,7 @@ local function defect(record)
   if record.v ~= VERSION then
     return record.v and 'it is of version ' .. record.v or 'it has no version'
   end
-  if not ORDER[record.status or ''] or not HEALTHS[record.health or ''] then
+  if not RANK[record.status or ''] or not HEALTHS[record.health or ''] then
     return 'its status or health is none'
   end
   for i = 1, #COUNTS do

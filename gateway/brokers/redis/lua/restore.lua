@@ -16,7 +16,7 @@
 local function knows_less(record, seen)
   for _, compared in ipairs({'attempt', 'status', 'percent', 'updated_at'}) do
     local here, there = record[compared] or 0, seen[compared] or 0
-    if compared == 'status' then here, there = ORDER[here], ORDER[there] end
+    if compared == 'status' then here, there = RANK[here], RANK[there] end
     here, there = tonumber(here), tonumber(there)
     if here ~= there then return here < there end
   end
@@ -32,7 +32,7 @@ local function is_newer_run(record, seen)
 end
 
 local function is_forgotten(seen)
-  return ORDER[seen.status] == 2 and seen.updated_at + RETENTION < NOW
+  return RANK[seen.status] == 2 and seen.updated_at + RETENTION < NOW
 end
 
 local to_count = {}
