@@ -291,6 +291,6 @@ def test_a_summary_has_no_duplicates() -> None:
     same = [Violation(f"client {n}", float(9 - n), "duplicate", "it") for n in range(3)]
     other = Violation("client 9", 1.0, "unexpected disconnect", "that")
     assert rules.summary([*same, other]) == [
-        "   1.000 client 9 disturbed: that",
+        "   1.000 client 9 unexpected disconnect: that",
         "   7.000 client 2 duplicate: it (and 2 more)",
     ]
