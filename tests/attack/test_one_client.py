@@ -367,7 +367,7 @@ async def half_a_message(raw: Raw) -> None:
     await raw.send(frame('{"type":', fin=False))
 
 
-async def a_ping(raw: Raw) -> None:
+async def many_pings(raw: Raw) -> None:
     await a_websocket(raw)
     await raw.send(frame(b"", PING) * 50)
 
@@ -398,7 +398,7 @@ PHASES: list[Phase] = [
     commands,
     half_a_frame,
     half_a_message,
-    a_ping,
+    many_pings,
     our_close,
     its_close,
 ]

@@ -45,7 +45,7 @@ class Provider:
     document: str = ""
     status: int = 200
     rubbish: bytes = b""
-    """Sent instead of an HTTP response."""
+    """The bytes that the server sends instead of an HTTP response."""
     asked: int = 0
 
 

@@ -75,7 +75,7 @@ def test_a_group_is_declared_and_its_children_are_weighed(url: str) -> None:
 
 def test_an_error_of_the_gateway_is_shown() -> None:
     fake_gateway = FakeGateway()
-    fake_gateway.plan.append(problem(400, "too odd", field="unit"))
+    fake_gateway.answers.append(problem(400, "too odd", field="unit"))
     done = publish("a", "--unit", "x", "--url", fake_gateway.url)
     fake_gateway.stop()
     assert done.returncode == 2

@@ -166,8 +166,8 @@ async def test_a_stop_button_and_an_end_at_the_same_time_are_one_end_at_all_clie
                     ends[node][frame["job"]] = frame
 
     async def race(job: str, urls: list[str]) -> None:
-        one, two = urls
-        await tell(one, job, start=True, run="r", accepts=["cancel"])
+        first_url, second_url = urls
+        await tell(first_url, job, start=True, run="r", accepts=["cancel"])
         won: list[str] = []
         stored: list[str] = []
 
@@ -180,10 +180,10 @@ async def test_a_stop_button_and_an_end_at_the_same_time_are_one_end_at_all_clie
                 stored.append(url)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask, one)
-            nursery.start_soon(end, two, "succeeded")
-            nursery.start_soon(end, one, "cancelled")
-            nursery.start_soon(ask, two)
+            nursery.start_soon(ask, first_url)
+            nursery.start_soon(end, second_url, "succeeded")
+            nursery.start_soon(end, first_url, "cancelled")
+            nursery.start_soon(ask, second_url)
         assert len(won) == 1
         assert len(stored) <= 1, "the second of two cancels changes nothing"
         winners[job] = won[0]

@@ -64,8 +64,8 @@ class Tab:
         return json.loads(answer["result"]["value"])
 
     async def shows(self, expression: str, expected: str | float) -> None:
-        """Wait until the expression, looked at in each frame, has the expected value. What
-        throws is not there yet."""
+        """Waits until the expression has the expected value. It is evaluated in each frame; an
+        expression that throws counts as not equal."""
         value = json.dumps(expected)
         wait = f"""new Promise((done) => {{
           const value = () => {{ try {{ return {expression}; }} catch {{ return undefined; }} }};

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,10 +17,12 @@ import msgspec
 import pytest
 
 from gateway import job_id
-from gateway.model.state import Children, State
+from gateway.model.state import Children
 from tests.brokers.redis.server import Server, redis_server
 from tests.worker.fake_gateway import DEADLINE
 from tests.worker.recorder import Recorder
+
+from .steps import status_steps
 
 ROOT = Path(__file__).parent.parent.parent
 APP = "tests.integrations.tasks"
@@ -96,18 +97,13 @@ def worker(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 pytestmark = pytest.mark.usefixtures("worker")
 
 
-def course(states: list[State]) -> list[tuple[int, str]]:
-    """The attempts and statuses that clients received."""
-    return [step for step, _ in groupby((state.attempt, state.status) for state in states)]
-
-
 def test_a_task_is_reported(
     module_recorder: Recorder, publish: Publisher, worker: subprocess.Popen[bytes]
 ) -> None:
     publish("encode.delay(1)")
     states = module_recorder.states("video:1")
-    assert course(states)[-1] == (1, "succeeded")
-    assert set(course(states)) <= {(1, "queued"), (1, "running"), (1, "succeeded")}
+    assert status_steps(states)[-1] == (1, "succeeded")
+    assert set(status_steps(states)) <= {(1, "queued"), (1, "running"), (1, "succeeded")}
     end = states[-1]
     assert (end.done, end.total, end.percent) == (100, 100, 100)
     assert (end.message or "").startswith("fast in ")
@@ -118,7 +114,7 @@ def test_a_waiting_task_is_queued(module_recorder: Recorder, publish: Publisher)
     publish("encode.apply_async([2], {'preset': 'slow'}, countdown=0.5)")
     assert module_recorder.states("video:2", lambda state: state.status == "queued")
     states = module_recorder.states("video:2")
-    assert course(states)[-1] == (1, "succeeded")
+    assert status_steps(states)[-1] == (1, "succeeded")
     assert (states[-1].message or "").startswith("slow in ")
 
 
@@ -136,7 +132,7 @@ def test_jobs_are_named_by_the_template(module_recorder: Recorder, publish: Publ
 def test_retries_are_new_attempts(module_recorder: Recorder, publish: Publisher) -> None:
     publish("flaky.delay(1)")
     states = module_recorder.states("flaky:1")
-    assert course(states)[-1] == (2, "failed")
+    assert status_steps(states)[-1] == (2, "failed")
     assert not [state for state in states if state.attempt == 1 and state.final]
     assert states[-1].error == "OSError: no route"
     assert states[-1].message == "try 2"
@@ -175,7 +171,7 @@ def test_a_terminated_task_is_cancelled(module_recorder: Recorder, publish: Publ
     task = publish("hang.delay(1).id")
     pid(module_recorder, "hangs:1")
     publish(f"app.control.revoke({task!r}, terminate=True)")
-    assert course(module_recorder.states("hangs:1"))[-1] == (1, "cancelled")
+    assert status_steps(module_recorder.states("hangs:1"))[-1] == (1, "cancelled")
 
 
 def ask(module_recorder: Recorder, job: str) -> None:
@@ -193,7 +189,7 @@ def test_a_request_to_cancel_terminates_a_task(
     pid(module_recorder, "hangs:20")
     ask(module_recorder, "hangs:20")
     states = module_recorder.states("hangs:20")
-    assert course(states)[-1] == (1, "cancelled")
+    assert status_steps(states)[-1] == (1, "cancelled")
     assert states[-1].request is not None  # its process may end before it has acknowledged it
 
 
@@ -204,7 +200,7 @@ def test_a_queued_task_with_a_request_to_cancel_ends_when_a_worker_takes_it(
     module_recorder.states("hangs:21", lambda state: state.status == "queued")
     ask(module_recorder, "hangs:21")
     states = module_recorder.states("hangs:21")
-    assert course(states)[-1] == (1, "cancelled"), task
+    assert status_steps(states)[-1] == (1, "cancelled"), task
     assert states[-1].request is not None
 
 
@@ -219,7 +215,7 @@ def test_a_request_to_cancel_ends_the_loop_of_a_task_in_a_thread_pool(
     states = module_recorder.states("loops:1")
     os.killpg(other.pid, signal.SIGKILL)
     other.wait()
-    assert course(states)[-1] == (1, "cancelled")
+    assert status_steps(states)[-1] == (1, "cancelled")
 
 
 def test_a_request_to_cancel_a_group_cancels_running_and_queued_tasks(
@@ -244,8 +240,8 @@ def test_tasks_of_a_cancelled_group_that_wait_are_revoked_before_they_begin(
     ask(recorder, "all")
     end = recorder.states("all")[-1]
     assert (end.status, end.children) == ("cancelled", Children(16, cancelled=16))
-    courses = [course(recorder.states(f"all/hangs:{n}")) for n in range(40, 56)]
-    assert [(1, "queued"), (1, "cancelled")] in courses
+    steps_of_tasks = [status_steps(recorder.states(f"all/hangs:{n}")) for n in range(40, 56)]
+    assert [(1, "queued"), (1, "cancelled")] in steps_of_tasks
 
 
 def test_a_task_revoked_before_it_runs_is_cancelled(
@@ -255,7 +251,7 @@ def test_a_task_revoked_before_it_runs_is_cancelled(
     assert publish("any(app.control.ping(timeout=1) for _ in range(20))") == "True"
     task = publish("encode.apply_async([4], countdown=1).id")
     publish(f"app.control.revoke({task!r})")
-    assert course(module_recorder.states("video:4")) == [(1, "queued"), (1, "cancelled")]
+    assert status_steps(module_recorder.states("video:4")) == [(1, "queued"), (1, "cancelled")]
 
 
 def test_an_expired_task_is_cancelled(module_recorder: Recorder, publish: Publisher) -> None:
@@ -284,7 +280,7 @@ def test_a_task_beyond_its_time_limit_fails(module_recorder: Recorder, publish: 
 def test_a_redelivered_task_is_a_new_attempt(module_recorder: Recorder, publish: Publisher) -> None:
     publish("die_once.delay(1)")
     states = module_recorder.states("dies:1")
-    steps = [step for step in course(states) if step[1] != "queued"]
+    steps = [step for step in status_steps(states) if step[1] != "queued"]
     assert (steps[0], steps[-1]) == ((1, "running"), (2, "succeeded"))
 
 
@@ -375,7 +371,7 @@ def test_sys_exit_in_a_thread_pool_fails_the_job(
 def test_a_group_of_tasks_is_one_group(module_recorder: Recorder, publish: Publisher) -> None:
     publish("start_group('batch:1', group(encode.s(11), flaky.s(11), broken.s()))")
     states = module_recorder.states("batch:1")
-    assert course(states)[-1] == (1, "failed")
+    assert status_steps(states)[-1] == (1, "failed")
     assert (states[-1].error, states[-1].percent) == ("2 of 3 failed", 100)
     assert states[-1].children == Children(3, succeeded=1, failed=2)
     assert module_recorder.states("batch:1/video:11")[-1].status == "succeeded"

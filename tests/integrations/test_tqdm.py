@@ -34,7 +34,7 @@ def last(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
 
 
 def newest(fake_gateway: FakeGateway) -> dict[str, Any]:
-    return fake_gateway.got[-1].fields if fake_gateway.got else {}
+    return fake_gateway.received[-1].fields if fake_gateway.received else {}
 
 
 def fail_at_2(bar: Iterable[int]) -> None:
@@ -220,7 +220,7 @@ def test_without_a_job_it_is_a_bar(
         bar.update(2)
         bar.reset()
     assert "plain" in capsys.readouterr().err
-    assert not fake_gateway.got
+    assert not fake_gateway.received
 
 
 def test_a_deleted_bar_ends_its_job_only_if_it_is_complete(fake_gateway: FakeGateway) -> None:
@@ -293,7 +293,7 @@ def test_the_original_tqdm_is_unchanged(fake_gateway: FakeGateway) -> None:
         assert list(original(range(3))) == [0, 1, 2]
         with pytest.raises(KeyError):
             original(range(3), job="job")
-    assert not fake_gateway.got
+    assert not fake_gateway.received
 
 
 def test_bars_inside_of_a_group_are_its_children(group_recorder: Recorder) -> None:

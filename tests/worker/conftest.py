@@ -9,7 +9,7 @@ from gateway.worker import publisher
 from tests.brokers.redis.conftest import server
 
 from . import fake as fake_module
-from .fake import Fake
+from .fake import FakePublisher
 from .fake_gateway import FakeGateway
 from .recorder import Recorder
 
@@ -46,12 +46,12 @@ def module_recorder() -> Iterator[Recorder]:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePublisher]:
     """A publisher for this test; jobs use its `url`."""
     monkeypatch.setitem(publisher.SCHEMES, "fake", fake_module.__name__)
-    fake = Fake(f"fake://{next(_numbers)}")
+    fake = FakePublisher(f"fake://{next(_numbers)}")
     yield fake
-    fake.door.set()
+    fake.requests_allowed.set()
 
 
 @pytest.fixture
