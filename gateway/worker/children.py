@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from . import checks, process
 from .checks import KEEP
@@ -86,7 +86,7 @@ class ChildCall:
         group: The id of the group.
         function: Called with the item, or with the child's `Job` and the item.
         with_job: Whether to pass the child's `Job`.
-        accepts: The requests that the child accepts, if its `Job` is passed.
+        accepts, interrupt: As for `Job`, if that of the child is passed.
         url, token: As for `Job`. They are sent to the process that calls the function.
     """
 
@@ -98,6 +98,7 @@ class ChildCall:
         *,
         with_job: bool,
         accepts: tuple[str, ...],
+        interrupt: bool,
         url: str | None,
         token: Token,
     ) -> None:
@@ -107,12 +108,30 @@ class ChildCall:
         self._with_job = with_job
         self._options: dict[str, Any] = {"url": url, "token": token}
         if with_job:
-            self._options["accepts"] = accepts
+            self._options |= {"accepts": accepts, "interrupt": interrupt}
 
     def __call__(self, named_item: tuple[str, Any]) -> Any:
         name, item = named_item
-        with self._job_type(f"{self._group}/{name}", **self._options) as job:
-            return self._function(job, item) if self._with_job else self._function(item)
+        try:
+            with self._job_type(f"{self._group}/{name}", **self._options) as job:
+                return self._function(job, item) if self._with_job else self._function(item)
+        except Cancelled as cancelled:
+            # A process of a multiprocessing.Pool is ended by what is not an Exception, and its
+            # result then never comes.
+            return _CancelledCall(str(cancelled))
+
+
+class _CancelledCall(NamedTuple):
+    """What a call returns that has raised `Cancelled`."""
+
+    text: str
+
+    @staticmethod
+    def check(result: Any) -> Any:
+        """`result`, unless it is one of these: then raise `Cancelled`."""
+        if isinstance(result, _CancelledCall):
+            raise Cancelled(result.text)
+        return result
 
 
 def submit_all(
@@ -135,7 +154,7 @@ def submit_all(
 def _checked(results: Iterator[Any], check: Callable[[], None]) -> Iterator[Any]:
     check()
     for result in results:
-        yield result
+        yield _CancelledCall.check(result)
         check()
 
 
@@ -143,7 +162,7 @@ def _results(futures: list[Future[Any]], check: Callable[[], None]) -> Iterator[
     try:
         for future in futures:
             check()
-            yield future.result()
+            yield _CancelledCall.check(future.result())
     except Cancelled:
         for future in futures:
             future.cancel()

@@ -374,15 +374,16 @@ class Job:
         Args:
             name: Returns the name of an item's child. Default: the children are numbered.
             with_job: Call `function(job, item)` with the child's `Job`, which accepts the same
-                requests as this one.
+                requests as this one, with the same `interrupt`.
 
         Raises:
             ValueError: This job was created without `children`.
         """
-        accepts = self._snapshot.accepts
-        call = ChildCall(
-            Job, self.name, function, with_job=with_job, accepts=accepts, **self._target
-        )
+        options = self._target | {
+            "accepts": self._snapshot.accepts,
+            "interrupt": self._requests.interrupt,
+        }
+        call = ChildCall(Job, self.name, function, with_job=with_job, **options)
         named_items = self._children.add_each(items, name=name)
         return submit_all(executor, call, named_items, check=self._check_interrupted)
 

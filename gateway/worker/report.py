@@ -220,8 +220,7 @@ class Report:
 
     def unattended(self, now: float) -> str | None:
         """Why the job will probably never be ended; None if it may be."""
-        group = not isinstance(self.snapshot.children, Keep)  # ends with its children
-        if group or not self.alone or self.queued or self.ended or self.released:
+        if self._is_group or not self.alone or self.queued or self.ended or self.released:
             return None
         if self.abandoned:
             return "its Job object was deleted, and the job was not ended"
@@ -229,6 +228,11 @@ class Report:
         if silent and self.snapshot.percent == 100 and not self.in_block:
             return "it is at 100 %, and was not ended"
         return None
+
+    @property
+    def _is_group(self) -> bool:
+        """Whether the job ends with its children."""
+        return not isinstance(self.snapshot.children, Keep)
 
     def leave(self, why: str, now: float) -> list[dict[str, Any]]:
         """The last updates to send. Afterwards the gateway soon shows the job as stalled."""
@@ -261,7 +265,8 @@ class Report:
             if self.delivered or self.released:
                 return None
             self.ended_elsewhere = True
-            return "another process has ended it; its updates are ignored"
+            by = "its children have" if self._is_group else "another process has"
+            return f"{by} ended it; its updates are ignored"
         if ending:
             self.delivered = True
         done = ending or (self.released and not self.queued)

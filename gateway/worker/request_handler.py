@@ -32,14 +32,14 @@ class RequestHandler:
         self.callback: Callable[[JobRequest], object] | None = None
         """The user's function. It is called in the sender's thread."""
         self._report = report
-        self._interrupt = interrupt
+        self.interrupt = interrupt
         self._block: Cancellation | None = None
         report.listener = WeakMethod(self.receive)
 
     def receive(self, request: JobRequest) -> None:
         """Handle a new request. Called in the sender's thread."""
         if request.verb == "cancel":
-            self._report.interrupted = self._interrupt
+            self._report.interrupted = self.interrupt
             if self._block is not None:
                 self._block.cancel()
         if self.callback is not None:

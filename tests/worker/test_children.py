@@ -136,6 +136,37 @@ def test_a_call_that_raises_cancelled_drops_those_that_have_not_begun(fake: Fake
     assert len(began) < 1000
 
 
+def stop(item: int) -> None:
+    raise Cancelled("stopped")
+
+
+@pytest.mark.parametrize("kind", EXECUTORS)
+def test_a_call_that_raises_cancelled_ends_the_map(fake_gateway: FakeGateway, kind: str) -> None:
+    """Also in a `multiprocessing.Pool`, whose processes it would end."""
+    stopped = pytest.raises(Cancelled, match="stopped")
+    with EXECUTORS[kind]() as executor, stopped, Job("batch:1", children=2) as job:
+        list(job.map(executor, stop, [1]))
+    (end,) = fake_gateway.ends("batch:1/1")
+    assert end.fields["status"] == "cancelled"
+
+
+def test_track_in_a_mapped_function_raises_if_the_group_has_interrupt(fake: Fake) -> None:
+    request = {"id": "r1", "verb": "cancel", "at": 5.0}
+    fake.plan += [PublishResult(1, True), PublishResult(1, True, request=request)]
+    group = Job("batch:1", url=fake.url, children=None, accepts={"cancel"}, interrupt=True)
+    group.update()
+    until(group, lambda: group.attempt)
+
+    def work(job: Job, item: int) -> None:
+        until(job, lambda: job.request)
+        job.advance()
+
+    with ThreadPoolExecutor(1) as executor, pytest.raises(Cancelled), group:
+        list(group.map(executor, work, [1], with_job=True))
+    statuses = [one["status"] for one in fake.got if one["job"] == "batch:1/1"]
+    assert statuses[-1] == "cancelled"
+
+
 def test_a_group_without_a_block_can_end_with_its_children(fake_gateway: FakeGateway) -> None:
     group = Job("batch:1", children=3)
     group.child("a").succeed()

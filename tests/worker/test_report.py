@@ -93,6 +93,12 @@ def test_a_final_state_of_another_process_settles_the_report(report: Report) -> 
     assert not report.delivered
 
 
+def test_a_group_is_ended_by_its_children(report: Report) -> None:
+    report.snapshot.children = 2
+    said = report.answered(report.take(1.0)[-1], PublishResult(1, False, "final"))
+    assert said == "its children have ended it; its updates are ignored"
+
+
 def test_final_after_a_repeated_end_counts_as_delivered(report: Report) -> None:
     report.end(FAILED, now=1.0)
     report.unreachable(report.take(1.0)[-1], "reset", now=1.1, retry_at=99.0)
