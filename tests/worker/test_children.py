@@ -150,9 +150,9 @@ def test_a_call_that_raises_cancelled_ends_the_map(fake_gateway: FakeGateway, ki
     assert end.fields["status"] == "cancelled"
 
 
-def test_track_in_a_mapped_function_raises_if_the_group_has_interrupt(fake: Fake) -> None:
+def test_track_in_a_mapped_function_raises_if_the_group_has_interrupt(fake: FakePublisher) -> None:
     request = {"id": "r1", "verb": "cancel", "at": 5.0}
-    fake.plan += [PublishResult(1, True), PublishResult(1, True, request=request)]
+    fake.results += [PublishResult(1, True), PublishResult(1, True, request=request)]
     group = Job("batch:1", url=fake.url, children=None, accepts={"cancel"}, interrupt=True)
     group.update()
     until(group, lambda: group.attempt)
@@ -163,7 +163,7 @@ def test_track_in_a_mapped_function_raises_if_the_group_has_interrupt(fake: Fake
 
     with ThreadPoolExecutor(1) as executor, pytest.raises(Cancelled), group:
         list(group.map(executor, work, [1], with_job=True))
-    statuses = [one["status"] for one in fake.got if one["job"] == "batch:1/1"]
+    statuses = [one["status"] for one in fake.updates if one["job"] == "batch:1/1"]
     assert statuses[-1] == "cancelled"
 
 
