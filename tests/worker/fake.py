@@ -33,7 +33,6 @@ class FakePublisher:
         self.default_result: Outcome | Exception = PublishResult(1, True)
         self.on_update: Callable[[dict[str, Any]], object] = lambda fields: None
         """Called with each update."""
-        """Called with each update."""
         self.requests_allowed = threading.Event()
         """While this is not set, requests wait."""
         self.requests_allowed.set()
@@ -41,7 +40,6 @@ class FakePublisher:
         """Released by each request that starts."""
         self.closed = threading.Event()
         self.connect_error: Exception | None = None
-        """What `connect` raises."""
         """What `connect` raises."""
         fakes[url] = self
 
