@@ -55,9 +55,9 @@ class Gateway:
 
     node: Node
     addresses: tuple[tuple[str, int], ...]
-    """The addresses: (host, port) pairs, with the actual ports."""
+    """The addresses as (host, port) pairs, with the actual ports."""
     internal_addresses: tuple[tuple[str, int], ...] = ()
-    """The addresses of `Internal`, likewise."""
+    """The addresses of `Internal`, as (host, port) pairs."""
 
     @property
     def url(self) -> str:
@@ -114,7 +114,7 @@ async def serve_gateway(
         BrokerUnavailable: The broker cannot be reached, and `wait_for_broker` is false.
 
     Cancellation: no more connections are accepted; clients are asked to reconnect to another node,
-        within `limits.shutdown_timeout` seconds. Connections that are left are dropped then.
+        within `limits.shutdown_timeout` seconds. The remaining connections are dropped then.
     """
     authenticator = authenticator or open_authenticator(insecure=insecure, limits=limits)
     node = Node(
@@ -124,32 +124,32 @@ async def serve_gateway(
     )
     with ExitStack() as listening:
         served = []
-        for address, http in _sites(bind, internal, node):
+        for address, http in _http_servers(bind, internal, node):
             listeners = await open_listeners(address)
-            for listener in listeners:  # closed already, unless something below fails first
+            for listener in listeners:  # to close them if an error is raised below
                 listening.enter_context(listener)
             if authenticator.keys is None and not insecure:
                 check_address(listeners)
             served.append((listeners, http))
         async with trio.open_nursery() as nursery:
-            inside = trio.CancelScope()
+            node_scope = trio.CancelScope()
 
             async def run_node(*, task_status: trio.TaskStatus[None]) -> None:
-                with inside:
+                with node_scope:
                     await node.run(wait_for_broker=wait_for_broker, task_status=task_status)
 
             await nursery.start(run_node)
             # The node outlives the listener: it still delivers while clients leave.
-            inside.shield = True
+            node_scope.shield = True
             try:
                 async with trio.open_nursery() as outside:
                     await outside.start(
                         partial(serve_listeners, served, node=node, proxies=proxies)
                     )
-                    public, *other = [_names(listeners) for listeners, _ in served]
+                    public, *other = [_addresses(listeners) for listeners, _ in served]
                     task_status.started(Gateway(node, public, *other))
             finally:
-                inside.cancel()
+                node_scope.cancel()
 
 
 @asynccontextmanager
@@ -192,34 +192,34 @@ async def open_gateway(
         nursery.cancel_scope.cancel()
 
 
-def _sites(bind: str, internal: Internal | None, node: Node) -> list[tuple[str, HTTPServer]]:
-    """Each address, and the application that is served there."""
+def _http_servers(bind: str, internal: Internal | None, node: Node) -> list[tuple[str, HTTPServer]]:
+    """Returns each address, with the HTTP server for it."""
 
-    def serving(parts: frozenset[str], *, inside: bool = False) -> HTTPServer:
+    def http_server(parts: frozenset[str], *, is_internal: bool = False) -> HTTPServer:
         return HTTPServer(
-            create_http_app(node, parts=parts, inside=inside),
+            create_http_app(node, parts=parts, internal=is_internal),
             limits=node.limits,
             direct=direct_publishing(node) if "publish" in parts else None,
         )
 
     if internal is None:
-        return [(bind, serving(PARTS))]
+        return [(bind, http_server(PARTS))]
     return [
-        (bind, serving(PARTS - internal.parts)),
-        (internal.bind, serving(internal.parts, inside=True)),
+        (bind, http_server(PARTS - internal.parts)),
+        (internal.bind, http_server(internal.parts, is_internal=True)),
     ]
 
 
-def _names(listeners: Sequence[socket]) -> tuple[tuple[str, int], ...]:
+def _addresses(listeners: Sequence[socket]) -> tuple[tuple[str, int], ...]:
     return tuple(listener.getsockname()[:2] for listener in listeners)
 
 
 def check_address(listeners: Sequence[socket]) -> None:
     """Raise `InvalidSettings` if other machines can reach one of these sockets."""
-    for host, _ in _names(listeners):
+    for host, _ in _addresses(listeners):
         if not ip_address(host.partition("%")[0]).is_loopback:
             raise InvalidSettings(
                 f"{host} can be reached by others, and no token would be required: "
-                "set --keys (PROGRESS_GATEWAY_KEYS) or PROGRESS_GATEWAY_SECRET, or say --insecure",
+                "set --keys (PROGRESS_GATEWAY_KEYS) or PROGRESS_GATEWAY_SECRET, or use --insecure",
                 field="bind",
             )

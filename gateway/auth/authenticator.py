@@ -147,18 +147,18 @@ class Authenticator:
         Returns None if the client has to send a token by `hello`. Raises `Unauthorized`.
         """
         origin, host = headers.get("origin"), headers.get("host", "")
-        why = self.origins.refusal(origin, host=host, site=headers.get("sec-fetch-site"))
-        if why is not None:
-            self._log_once(origin or host, why)
-            raise Unauthorized(why, "forbidden_origin")
+        reason = self.origins.refusal(origin, host=host, site=headers.get("sec-fetch-site"))
+        if reason is not None:
+            self._log_once(origin or host, reason)
+            raise Unauthorized(reason, "forbidden_origin")
         return await self.authenticate_header(headers.get("authorization"))
 
-    def _log_once(self, origin: str, why: str) -> None:
+    def _log_once(self, origin: str, reason: str) -> None:
         """Log a refused origin once, because its pages try again and again."""
         if origin in self._logged_origins or len(self._logged_origins) >= MAX_LOGGED_ORIGINS:
             return
         self._logged_origins.add(origin)
-        log.warning("connection refused: %s", why)
+        log.warning("connection refused: %s", reason)
 
     async def revoke(self, token_id: str, *, until: float) -> None:
         """Revoke a token: here at once, on other nodes within a second.

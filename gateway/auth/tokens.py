@@ -81,7 +81,7 @@ def read_token(
     Their `expires_at` includes the leeway.
 
     Raises:
-        Unauthorized: The token is not valid; `why` is "expired" if it was valid before.
+        Unauthorized: The token is not valid; `refusal` is "expired" if it was valid before.
         UnknownKey: The key is unknown, so the token may be valid.
     """
     claims = _signed(text, tuple(keys))

@@ -84,7 +84,7 @@ async def read_commands(source: Source, session: Session) -> None:
     except ConnectionEnds as error:
         outbox.end(error.close_code)
     except Unauthorized as error:
-        outbox.end(close_codes.CODE_BY_REFUSAL[error.why], detail=str(error))
+        outbox.end(close_codes.CODE_BY_REFUSAL[error.refusal], detail=str(error))
     except NodeFull as error:
         outbox.end(close_codes.OVERLOADED, detail=str(error))
     except Exception:

@@ -34,7 +34,7 @@ from ..transports.asgi_types import ASGIApp, Receive, Scope, Send
 from ..transports.sse import parse_event_id, serve_events
 from . import waiting
 from .control import request_control
-from .headers import MARK, GatewayHeaders
+from .headers import NODE_HEADER, GatewayHeaders
 from .history import history_after
 from .parts import PARTS
 from .publish import publish, publish_batch, read_update
@@ -55,16 +55,18 @@ __all__ = ["MAX_PAGE", "MAX_WAIT", "create_http_app"]
 
 log = logging.getLogger("gateway.http")
 
-MAX_WAIT = 60.0  # seconds: most proxies let a request idle that long
+MAX_WAIT = 60.0  # seconds of `?wait=`: most proxies allow a request to be idle that long
 MAX_PAGE = 200
 DEFAULT_PAGE = 50
-MAX_TURN = 10.0  # seconds that a list may wait for those before it: as long as a page does
+MAX_LIST_WAIT = 10.0  # seconds that a list may wait for other lists: as long as the page waits
 
 
-def create_http_app(node: Node, *, parts: Collection[str] = PARTS, inside: bool = False) -> ASGIApp:
-    """The HTTP application of a node, with these `PARTS`. `inside` is for an internal address:
-    there `/metrics` needs no token."""
-    api = _Api(node, inside=inside)
+def create_http_app(
+    node: Node, *, parts: Collection[str] = PARTS, internal: bool = False
+) -> ASGIApp:
+    """Returns the HTTP application of a node, with these `PARTS`. `internal`: whether it serves the
+    internal address, where `/metrics` needs no token."""
+    api = _Api(node, internal=internal)
     routes: list[BaseRoute] = [
         Route("/api/jobs", api.jobs, methods=["GET", "POST"])
         if "publish" in parts
@@ -100,7 +102,8 @@ def create_http_app(node: Node, *, parts: Collection[str] = PARTS, inside: bool 
 
 
 def _for_other_origins(origins: Origins) -> list[Middleware]:
-    """The CORS headers that let pages of the listed origins read responses."""
+    """Returns the middleware with the CORS headers that allow pages of the listed origins to read
+    responses."""
     if not origins.listed and not origins.every:
         return []
     return [
@@ -109,7 +112,7 @@ def _for_other_origins(origins: Origins) -> list[Middleware]:
             allow_origins=["*"] if origins.every else sorted(origins.listed),
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "if-none-match", "last-event-id"],
-            expose_headers=["date", "etag", "retry-after", MARK],
+            expose_headers=["date", "etag", "retry-after", NODE_HEADER],
         )
     ]
 
@@ -117,16 +120,17 @@ def _for_other_origins(origins: Origins) -> list[Middleware]:
 class _Api:
     """The endpoints of one node."""
 
-    def __init__(self, node: Node, *, inside: bool) -> None:
+    def __init__(self, node: Node, *, internal: bool) -> None:
         self._node = node
-        self._inside = inside
+        self._is_internal = internal
 
-    async def _enter(self, request: Request) -> Permissions:
-        """The client's permissions; also stored in the request. Raises `Unauthorized`."""
+    async def _authenticate(self, request: Request) -> Permissions:
+        """Returns the client's permissions, and stores them in the request. Raises
+        `Unauthorized`."""
         authenticator = self._node.authenticator
         permissions = await authenticator.authenticate(request.headers)
         if permissions is None:
-            raise Unauthorized("A token is needed: Authorization: Bearer …")
+            raise Unauthorized("A token is required: Authorization: Bearer …")
         request.scope["rights"] = permissions
         return permissions
 
@@ -135,7 +139,7 @@ class _Api:
         return await (self.publish if request.method == "POST" else self.read)(request)
 
     async def publish(self, request: Request) -> Response:
-        permissions = await self._enter(request)
+        permissions = await self._authenticate(request)
         check_query(request)
         job = request.path_params["job"]
         update = read_update(
@@ -152,9 +156,9 @@ class _Api:
         return await (self.publish_batch if request.method == "POST" else self.list_jobs)(request)
 
     async def publish_batch(self, request: Request) -> Response:
-        permissions = await self._enter(request)
+        permissions = await self._authenticate(request)
         check_query(request)
-        body = await body_of(request, self._node.limits, most=self._node.limits.max_batch_body)
+        body = await body_of(request, self._node.limits, maximum=self._node.limits.max_batch_body)
         return as_json(
             await publish_batch(
                 self._node,
@@ -170,19 +174,19 @@ class _Api:
             # The slash is part of the job's id: the client sent it as %2F.
             request.path_params["job"] += "/events"
             return await self.read(request)
-        permissions = await self._enter(request)
+        permissions = await self._authenticate(request)
         check_query(request, "epoch", "after")
         job = check_job_id(request.path_params["job"])
-        epoch = count_in(request, "epoch", default=0, most=MAX_NUMBER)
-        seq = count_in(request, "after", default=0, most=MAX_NUMBER)
+        epoch = count_in(request, "epoch", default=0, maximum=MAX_NUMBER)
+        seq = count_in(request, "after", default=0, maximum=MAX_NUMBER)
         broker = self._node.broker
         head = (await broker.read([job])).get(job) if job in permissions.watch else None
         if head is None:
-            return _never_seen()
+            return _unknown_job()
         after = Position(head.position.epoch, 0 if epoch not in (0, head.position.epoch) else seq)
-        kept = await broker.history(job, after=after)
+        stored = await broker.history(job, after=after)
         return as_json(
-            history_after(head, kept, after=after, room=self._node.limits.list_bytes),
+            history_after(head, stored, after=after, bytes_left=self._node.limits.list_bytes),
             headers={"cache-control": "no-cache"},
         )
 
@@ -191,7 +195,7 @@ class _Api:
             # The slash is part of the job's id: the client sent it as %2F.
             request.path_params["job"] += "/requests"
             return await self.publish(request)
-        permissions = await self._enter(request)
+        permissions = await self._authenticate(request)
         check_query(request)
         body = await body_of(request, self._node.limits)
         return await request_control(
@@ -199,46 +203,46 @@ class _Api:
         )
 
     async def read(self, request: Request) -> Response:
-        permissions = await self._enter(request)
+        permissions = await self._authenticate(request)
         check_query(request, "wait")
         job = check_job_id(request.path_params["job"])
         known = tags_in(request.headers.get("if-none-match", ""))
-        wait = number_in(request, "wait", default=0.0, most=MAX_WAIT)
+        wait = number_in(request, "wait", default=0.0, maximum=MAX_WAIT)
         if job not in permissions.watch:
             if wait:  # wait as for a job that was never reported
                 await waiting.wait_for(
-                    trio.sleep_forever, request, self._node, permissions=permissions, within=wait
+                    trio.sleep_forever, request, self._node, permissions=permissions, timeout=wait
                 )
-            return _never_seen()
+            return _unknown_job()
         event = (await self._node.broker.read([job])).get(job)
         if wait and (event is None or _etag(event) in known):
             newer = await waiting.next_event(
-                job, event, request, self._node, permissions=permissions, within=wait
+                job, event, request, self._node, permissions=permissions, timeout=wait
             )
             event = newer or event
         if event is None:
-            return _never_seen()
+            return _unknown_job()
         headers = {"etag": _etag(event), "cache-control": "no-cache"}
         if _etag(event) in known:
             return Response(status_code=304, headers=headers)
         return as_json(_document(event), headers=headers)
 
     async def list_jobs(self, request: Request) -> Response:
-        permissions = await self._enter(request)
+        permissions = await self._authenticate(request)
         check_query(request, "status", "prefix", "limit", "after")
         query = request.query_params
         status = query.get("status") or None
         if status is not None and status not in STATUSES:
             raise InvalidInput(f"status is none of {', '.join(STATUSES)}", field="status")
-        limit = count_in(request, "limit", default=DEFAULT_PAGE, least=1, most=MAX_PAGE)
+        limit = count_in(request, "limit", default=DEFAULT_PAGE, minimum=1, maximum=MAX_PAGE)
         jobs = permissions.watch.within(query.get("prefix", ""))
         page = Page((), None)
         if jobs:
-            with trio.move_on_after(MAX_TURN) as turn:
+            with trio.move_on_after(MAX_LIST_WAIT) as wait:
                 page = await self._node.broker.recent(
                     jobs, status=status, limit=limit, after=query.get("after") or None
                 )
-            if turn.cancelled_caught:
+            if wait.cancelled_caught:
                 raise HTTPException(
                     503, "Too many lists are being requested.", {"retry-after": "1"}
                 )
@@ -248,23 +252,23 @@ class _Api:
         )
 
     async def read_set(self, request: Request) -> Response:
-        permissions = await self._enter(request)
+        permissions = await self._authenticate(request)
         check_query(request, "prefix", "statuses", "limit", "wait")
         sets = sets_in(request, "prefix")
         if len(sets) != 1:
             raise InvalidInput("name one set: ?prefix=user:7:", field="prefix")
-        wait = number_in(request, "wait", default=0.0, most=MAX_WAIT)
+        wait = number_in(request, "wait", default=0.0, maximum=MAX_WAIT)
         return await read_set(request, self._node, sets[0], permissions=permissions, wait=wait)
 
     async def events(self, request: Request) -> Response:
-        permissions = await self._enter(request)
+        permissions = await self._authenticate(request)
         check_query(request, "job", "mode", "max_hz", "lastEventId", "set", "statuses", "limit")
         jobs = list(dict.fromkeys(request.query_params.getlist("job")))
         sets = sets_in(request, "set")
         limits = self._node.limits
-        most = limits.max_jobs_per_stream
-        if not (1 if not sets else 0) <= len(jobs) <= most:
-            raise InvalidInput(f"name 1 to {most} jobs: ?job=a&job=b", field="job")
+        max_jobs = limits.max_jobs_per_stream
+        if not (1 if not sets else 0) <= len(jobs) <= max_jobs:
+            raise InvalidInput(f"name 1 to {max_jobs} jobs: ?job=a&job=b", field="job")
         if len(sets) > limits.max_sets_per_connection:
             raise InvalidInput(f"over {limits.max_sets_per_connection} sets", field="set")
         for job in jobs:
@@ -275,7 +279,7 @@ class _Api:
         # EventSource polyfills cannot set a header that is missing in CORS's list.
         last_id = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
         positions = parse_event_id(jobs, last_id)
-        max_hz = number_in(request, "max_hz", default=0.0, most=self._node.limits.max_hz)
+        max_hz = number_in(request, "max_hz", default=0.0, maximum=self._node.limits.max_hz)
 
         async def stream(scope: Scope, receive: Receive, send: Send) -> None:
             await serve_events(
@@ -290,32 +294,32 @@ class _Api:
                 max_hz=max(max_hz, MIN_HZ) if max_hz else None,
             )
 
-        return _Streamed(stream)
+        return _ASGIResponse(stream)
 
     async def revoke(self, request: Request) -> Response:
-        permissions = await self._enter(request)
+        permissions = await self._authenticate(request)
         check_query(request)
-        asked = revocation_in(await body_of(request, self._node.limits))
-        if not permissions.revoke and asked.id != permissions.token_id:
-            raise HTTPException(403, "The token does not allow to revoke others.")
-        until = inf if asked.until is None else asked.until
-        await self._node.authenticator.revoke(asked.id, until=until)
-        return as_json({"id": asked.id, "until": asked.until})
+        revocation = revocation_in(await body_of(request, self._node.limits))
+        if not permissions.revoke and revocation.id != permissions.token_id:
+            raise HTTPException(403, "The token does not allow its client to revoke other tokens.")
+        until = inf if revocation.until is None else revocation.until
+        await self._node.authenticator.revoke(revocation.id, until=until)
+        return as_json({"id": revocation.id, "until": revocation.until})
 
     async def metrics(self, request: Request) -> Response:
-        if not self._inside:
-            await self._enter(request)
+        if not self._is_internal:
+            await self._authenticate(request)
         from .metrics import CONTENT_TYPE_LATEST, Metrics  # only jobs that are watched need it
 
         return Response(Metrics(self._node).page(), media_type=CONTENT_TYPE_LATEST)
 
     async def health(self, request: Request) -> Response:
-        """Readable by pages of every origin: a page that is not allowed learns that here, with
-        the close code that its WebSocket would get."""
+        """Pages of every origin may read this response. If an origin is not allowed, it has the
+        close code with which the page's WebSocket would be closed."""
         origins = self._node.authenticator.origins
         host = request.headers.get("host", "")
-        why = origins.refusal(request.headers.get("origin"), host=host)
-        refused = {} if why is None else {"close_code": FORBIDDEN_ORIGIN.code, "detail": why}
+        reason = origins.refusal(request.headers.get("origin"), host=host)
+        refused = {} if reason is None else {"close_code": FORBIDDEN_ORIGIN.code, "detail": reason}
         return as_json({"status": "ok", "node": self._node.name, **refused})
 
     async def readiness(self, request: Request) -> Response:
@@ -328,9 +332,9 @@ class _Api:
         return as_json({"status": status, "node": self._node.name, "topics_free": free})
 
 
-class _Streamed(Response):
-    """A response that an ASGI callable writes. It runs a nursery, which the usual generator could
-    not do."""
+class _ASGIResponse(Response):
+    """A response that an ASGI callable writes. The callable runs a nursery, which a generator, as
+    Starlette's streaming responses use, could not do."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__()
@@ -341,12 +345,12 @@ class _Streamed(Response):
 
 
 def _publisher(request: Request, permissions: Permissions) -> str:
-    """The publisher, for the broker's shares: a token's subject, or an address."""
+    """Returns the publisher, for the broker's shares: a token's subject, or an address."""
     return permissions.subject or network_of(address_of(request))
 
 
-def _never_seen() -> Response:
-    """Also the response for jobs that the client may not watch."""
+def _unknown_job() -> Response:
+    """Returns the response for an unknown job, and for a job that the client may not watch."""
     return problem(404, "No worker has reported this job.", field="job")
 
 

@@ -1,10 +1,10 @@
 """Requests to workers over HTTP: `POST /api/jobs/{job}/requests`.
 
-A request to a group is also sent to its running children, and to theirs. The reducer sends it to
-those that begin later (`model/requests.py`).
+A request to a group is also sent to the running jobs below it. The reducer sends it to jobs that
+begin later (`model/requests.py`).
 
-They need the permission `control`; tokens that only allow to watch or publish lack it. Pages of
-other origins are refused as everywhere (`auth/origins.py`).
+A request needs the permission `control`; tokens for watching or publishing only lack it. Pages of
+other origins are refused as for all requests (`auth/origins.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["request_control"]
 
 log = logging.getLogger("gateway.http")
 
-ASKED_AT_ONCE = 500
+REQUEST_BATCH_SIZE = 500
 """Children whose requests are published together."""
 REFUSALS = {
     "not_accepted": "The job does not accept this request.",
@@ -53,21 +53,23 @@ async def request_control(
     check_job_id(job)
     if job not in permissions.control:
         raise HTTPException(403, "The token does not allow requests on this job.")
-    sent = parse_job_request(body)
+    body_request = parse_job_request(body)
     request = Request(
-        id=sent.id or token_urlsafe(12),
-        verb=sent.verb,
-        args=sent.args,
+        id=body_request.id or token_urlsafe(12),
+        verb=body_request.verb,
+        args=body_request.args,
         by=permissions.subject,
-        alone=_alone(job, permissions),
+        alone=_lacks_permission_below(job, permissions),
     )
-    result = await node.broker.publish(job, RequestUpdate(request=request, attempt=sent.attempt))
+    result = await node.broker.publish(
+        job, RequestUpdate(request=request, attempt=body_request.attempt)
+    )
     node.counters.job_requests[result.reason or "applied"] += 1
     log.info(
         "job request",
         extra={
             "job": job,
-            "verb": sent.verb,
+            "verb": body_request.verb,
             "id": request.id,
             "result": result.reason or "applied",
         }
@@ -80,25 +82,25 @@ async def request_control(
     if result.applied or await _is_current(node, job, request.id):
         await _send_to_children(node, job, request, permissions=permissions)
     epoch, seq = result.position
-    answer: dict[str, Any] = {
+    document: dict[str, Any] = {
         "id": request.id,
         "epoch": epoch,
         "seq": seq,
         "attempt": result.attempt,
         "applied": result.applied,
     }
-    return as_json(answer, status=202 if result.applied else 200)
+    return as_json(document, status=202 if result.applied else 200)
 
 
 async def _is_current(node: Node, job: str, request: str) -> bool:
-    """Whether a request that was sent again is still the job's request: then jobs below may lack
-    it. If it was replaced, or there is a cancel, they must not be sent it."""
+    """Whether a request that was sent again is still the job's request. Then jobs below the group
+    may lack it. If it was replaced, or there is a cancel, it must not be sent to them."""
     event = (await node.broker.read([job])).get(job)
     return bool(event and event.state.request and event.state.request.id == request)
 
 
-def _alone(job: str, permissions: Permissions) -> bool:
-    """Whether the token does not allow requests on all that may begin below `job`."""
+def _lacks_permission_below(job: str, permissions: Permissions) -> bool:
+    """Whether the token does not allow requests on all jobs that may begin below `job`."""
     return not permissions.control.covers(f"{job}/")
 
 
@@ -107,25 +109,31 @@ async def _send_to_children(
 ) -> None:
     """Send the request to all running jobs below a group, level by level. A child that does not
     accept it, or has just ended, is skipped. If this fails in the middle, sending the request again
-    with the same id reaches the jobs that are left."""
-    above = [job]
+    with the same id reaches the remaining jobs."""
+    groups = [job]
     for _ in range(MAX_GROUP_LEVELS):
-        below = [child for group in above for child in await node.broker.running_children(group)]
-        allowed = [child for child in below if child in permissions.control]
-        for start in range(0, len(allowed), ASKED_AT_ONCE):
-            some = allowed[start : start + ASKED_AT_ONCE]
+        children = [
+            child for group in groups for child in await node.broker.running_children(group)
+        ]
+        allowed = [child for child in children if child in permissions.control]
+        for start in range(0, len(allowed), REQUEST_BATCH_SIZE):
+            batch = allowed[start : start + REQUEST_BATCH_SIZE]
             results = await node.broker.publish_many(
                 [
                     (
                         child,
-                        RequestUpdate(request=replace(request, alone=_alone(child, permissions))),
+                        RequestUpdate(
+                            request=replace(
+                                request, alone=_lacks_permission_below(child, permissions)
+                            )
+                        ),
                     )
-                    for child in some
+                    for child in batch
                 ]
             )
             for result in results:
                 if isinstance(result, BrokerUnavailable):
                     raise result
-        above = below
-        if not above:
+        groups = children
+        if not groups:
             return

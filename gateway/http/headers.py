@@ -7,14 +7,14 @@ from starlette.datastructures import MutableHeaders
 
 from ..transports.asgi_types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MARK", "GatewayHeaders"]
+__all__ = ["NODE_HEADER", "GatewayHeaders"]
 
-MARK = "progress-gateway"
-"""The name of the node. Only a gateway sends this header, so clients can tell its 404 from that of
-a proxy."""
+NODE_HEADER = "progress-gateway"
+"""The header with the name of the node. Only a gateway sends it, so clients can distinguish its 404
+from that of a proxy."""
 
 HEADERS = {
-    # No inline scripts and nothing from other sites: what a worker sends stays text.
+    # No inline scripts and nothing from other sites, so that texts of workers cannot run as code.
     "content-security-policy": (
         "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'; object-src 'none'"
@@ -30,7 +30,7 @@ class GatewayHeaders:
     """ASGI middleware that adds the headers.
 
     Pages of every origin may load scripts such as `client.js`, and may read `/healthz`, which
-    says why a page was refused; of other responses a browser shows them only that they failed.
+    says why a page was refused. Of other responses a browser tells them only that they failed.
     """
 
     def __init__(self, app: ASGIApp, *, node: str) -> None:
@@ -45,12 +45,12 @@ class GatewayHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=list(message.get("headers", [])))
-                headers[MARK] = self._node
+                headers[NODE_HEADER] = self._node
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 if scope["path"].endswith(_READABLE):
                     headers.setdefault("access-control-allow-origin", "*")
-                    headers.setdefault("access-control-expose-headers", f"date, {MARK}")
+                    headers.setdefault("access-control-expose-headers", f"date, {NODE_HEADER}")
                 message["headers"] = headers.raw
             await send(message)
 

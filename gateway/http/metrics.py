@@ -31,21 +31,21 @@ PREFIX = "progress_gateway_"
 
 
 class Metrics(Collector):
-    """The metrics of one node and of its process."""
+    """Collects the metrics of one node and of its process."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        for of_process in (ProcessCollector, PlatformCollector, GCCollector):
-            of_process(registry=self._registry)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
 
     def page(self) -> bytes:
-        """All metrics in Prometheus's text format."""
+        """Returns all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of the node. To be called in Trio, whose clock some of them read."""
+        """Yields the metrics of the node. Must be called in Trio, whose clock some of them read."""
         yield from _state(self._node)
         counters = self._node.counters
         yield from _clients(counters)
@@ -109,7 +109,10 @@ def _clients(counters: Counters) -> Iterator[Metric]:
         "connections_refused",
         "Connections refused before they were served, by close code.",
         "code",
-        {str(one.code): counters.connections_refused[one.code] for one in CLOSE_CODES},
+        {
+            str(close_code.code): counters.connections_refused[close_code.code]
+            for close_code in CLOSE_CODES
+        },
     )
     yield _counter(
         "http_errors",
@@ -123,9 +126,9 @@ def _clients(counters: Counters) -> Iterator[Metric]:
         labels=("transport", "code"),
     )
     for transport in TRANSPORTS:
-        for one in CLOSE_CODES:
-            times = counters.connections_closed[transport, one.code]
-            closed.add_metric((transport, str(one.code)), times)
+        for close_code in CLOSE_CODES:
+            times = counters.connections_closed[transport, close_code.code]
+            closed.add_metric((transport, str(close_code.code)), times)
     yield closed
     yield _histogram(
         "connection_duration_seconds",
@@ -221,24 +224,24 @@ def _feed(counters: Counters) -> Iterator[Metric]:
     )
 
 
-def _gauge(name: str, about: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"{PREFIX}{name}", about, value=value)
+def _gauge(name: str, description: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"{PREFIX}{name}", description, value=value)
 
 
-def _count(name: str, about: str, value: float) -> Metric:
-    return CounterMetricFamily(f"{PREFIX}{name}", about, value=value)
+def _count(name: str, description: str, value: float) -> Metric:
+    return CounterMetricFamily(f"{PREFIX}{name}", description, value=value)
 
 
-def _counter(name: str, about: str, label: str, counted: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(f"{PREFIX}{name}", about, labels=(label,))
+def _counter(name: str, description: str, label: str, counted: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(f"{PREFIX}{name}", description, labels=(label,))
     for value, times in sorted(counted.items()):
         family.add_metric((value,), times)
     return family
 
 
-def _histogram(name: str, about: str, histogram: Histogram) -> Metric:
+def _histogram(name: str, description: str, histogram: Histogram) -> Metric:
     names = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
     buckets = list(zip(names, map(float, accumulate(histogram.counts)), strict=True))
-    family = HistogramMetricFamily(f"{PREFIX}{name}", about)
+    family = HistogramMetricFamily(f"{PREFIX}{name}", description)
     family.add_metric((), buckets, sum_value=histogram.total)
     return family

@@ -47,7 +47,7 @@ def revocation_in(body: bytes) -> Revocation:
 
 
 def address_of(request: Request) -> str:
-    """The client's address; empty if the server does not give one (a Unix socket)."""
+    """Returns the client's address; "" if the server has none (a Unix socket)."""
     return request.client.host if request.client else ""
 
 
@@ -55,27 +55,28 @@ def check_query(request: Request, *names: str) -> None:
     """Raise `InvalidInput` for an unknown query parameter, so that a typo is noticed."""
     for name in request.query_params:
         if name not in names:
-            known = f"only {', '.join(names)}" if names else "none"
-            raise InvalidInput(f"{name} is no parameter here; {known}", field=name)
+            allowed = f"only {', '.join(names)} are" if names else "there are none"
+            raise InvalidInput(f"{name} is not a parameter here: {allowed}", field=name)
 
 
-async def body_of(request: Request, limits: Limits, *, most: int | None = None) -> bytes:
-    """The whole request body, within its limits of size (`most`, or an update's) and time."""
-    most = limits.max_body if most is None else most
+async def body_of(request: Request, limits: Limits, *, maximum: int | None = None) -> bytes:
+    """Returns the whole request body, if it is within its limits of size (`maximum`, or that of an
+    update) and time."""
+    maximum = limits.max_body if maximum is None else maximum
     body = bytearray()
     try:
         with trio.fail_after(limits.body_timeout):
             async with aclosing(request.stream()) as chunks:
                 async for chunk in chunks:
                     body += chunk
-                    if len(body) > most:
-                        raise HTTPException(413, f"The body is over {most} bytes.")
+                    if len(body) > maximum:
+                        raise HTTPException(413, f"The body is over {maximum} bytes.")
     except trio.TooSlowError:
         raise HTTPException(408, f"The body took over {limits.body_timeout:g} s.") from None
     return bytes(body)
 
 
-def number_in(request: Request, name: str, *, default: float, most: float) -> float:
+def number_in(request: Request, name: str, *, default: float, maximum: float) -> float:
     text = request.query_params.get(name)
     if not text:
         return default
@@ -83,21 +84,21 @@ def number_in(request: Request, name: str, *, default: float, most: float) -> fl
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= most:
-        raise InvalidInput(f"{name} is not a number from 0 to {most:g}", field=name)
+    if not 0 <= value <= maximum:
+        raise InvalidInput(f"{name} is not a number from 0 to {maximum:g}", field=name)
     return value
 
 
-def count_in(request: Request, name: str, *, default: int, least: int = 0, most: int) -> int:
+def count_in(request: Request, name: str, *, default: int, minimum: int = 0, maximum: int) -> int:
     text = request.query_params.get(name)
     if not text:
         return default
     value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
-    if not least <= value <= most:
-        raise InvalidInput(f"{name} is not a whole number from {least} to {most}", field=name)
+    if not minimum <= value <= maximum:
+        raise InvalidInput(f"{name} is not a whole number from {minimum} to {maximum}", field=name)
     return value
 
 
 def tags_in(header: str) -> set[str]:
-    """The tags of an If-None-Match header (RFC 9110 §13.1.2; weak comparison)."""
+    """Returns the tags of an If-None-Match header (RFC 9110 §13.1.2; weak comparison)."""
     return {tag.strip().removeprefix("W/") for tag in header.split(",")}

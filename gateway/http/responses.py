@@ -1,6 +1,6 @@
-"""Response bodies: JSON, and problems (RFC 9457) that name what was wrong.
+"""Makes response bodies: JSON, and problems (RFC 9457) that name what was wrong.
 
-Problems contain nothing about the inside of the gateway: a client learns only what it can act on.
+Problems contain nothing about the inside of the gateway: only what a client can act on.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def problem_document(
 
 
 def status_of(error: InvalidInput) -> int:
-    """404 if the update must not create the job, 409 if the gateway must not change its record;
-    the request itself is valid in both cases."""
+    """Returns 404 if the update must not create the job, 409 if the gateway must not change its
+    record (the request itself is valid in both cases), otherwise 400."""
     if isinstance(error, JobUnknown):
         return 404
     return 409 if isinstance(error, RecordUnreadable) else 400
@@ -106,11 +106,11 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _unauthorized(request: Request, error: Exception) -> Response:
     refused = cast("Unauthorized", error)
-    close_code = CODE_BY_REFUSAL[refused.why].code
-    if refused.why == "forbidden_origin":
+    close_code = CODE_BY_REFUSAL[refused.refusal].code
+    if refused.refusal == "forbidden_origin":
         return problem(403, str(refused), close_code=close_code)
-    shown = "authorization" in request.headers
-    challenge = 'Bearer error="invalid_token"' if shown else "Bearer"
+    has_token = "authorization" in request.headers
+    challenge = 'Bearer error="invalid_token"' if has_token else "Bearer"
     return problem(
         401, str(refused), close_code=close_code, headers={"www-authenticate": challenge}
     )
@@ -123,15 +123,15 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _disconnected(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # the client has disconnected: nobody reads it
+    return Response(status_code=400)  # it is not sent, because the client has disconnected
 
 
 def unavailable_detail(error: Exception) -> str:
-    """The text about a `BrokerUnavailable` for clients: the kind of refusal, not the broker's own
-    words, which may name users and keys."""
+    """Returns the text about a `BrokerUnavailable` for clients: the kind of refusal, without the
+    broker's own text, which may name users and keys."""
     refusal = error.refusal if isinstance(error, BrokerUnavailable) else None
-    does = "does not answer" if refusal is None else f"refuses ({refusal})"
-    return f"The broker {does}; try again."
+    cause = "does not answer" if refusal is None else f"refuses ({refusal})"
+    return f"The broker {cause}; try again."
 
 
 def _unavailable(request: Request, error: Exception) -> Response:
@@ -140,7 +140,7 @@ def _unavailable(request: Request, error: Exception) -> Response:
 
 def _full(request: Request, error: Exception) -> Response:
     full = cast("NodeFull", error)
-    detail = f"No room: {full}."
+    detail = f"Quota used up: {full}."
     return problem(503, detail, code=full.code, headers={"retry-after": "1"})
 
 
@@ -183,5 +183,5 @@ def response_to(request: Request, error: Exception, counters: Counters) -> Respo
 
 
 def handlers(counters: Counters) -> dict[Any, Any]:
-    """`response_to`, for Starlette."""
+    """Returns the exception handlers for Starlette: `response_to` for every error."""
     return dict.fromkeys(_HANDLERS, partial(response_to, counters=counters))

@@ -22,20 +22,20 @@ from .waiting import ChangeWatcher, wait_for
 __all__ = ["read_set", "sets_in"]
 
 MAX_LOADING = 10.0
-"""Seconds that a set may take until it has been read: as long as a list may wait."""
+"""Seconds until a set must have been read: as long as a list may wait."""
 
 
 def sets_in(request: Request, name: str) -> list[WatchSet]:
-    """The sets whose prefixes the parameter `name` has, each with the request's `statuses`
-    (separated by commas) and `limit`. Raises `InvalidInput`."""
+    """Returns the sets whose prefixes are the values of the parameter `name`, with the request's
+    `statuses` (separated by commas) and `limit`. Raises `InvalidInput`."""
     query = request.query_params
     statuses: list[Status] | None = None
     if query.get("statuses"):
-        asked = query["statuses"].split(",")
-        if unknown := [status for status in asked if status not in STATUSES]:
+        names = query["statuses"].split(",")
+        if unknown := [status for status in names if status not in STATUSES]:
             raise InvalidInput(f"{unknown[0]!r} is none of {', '.join(STATUSES)}", field="statuses")
-        statuses = [status for status in STATUSES if status in asked]
-    limit = count_in(request, "limit", default=DEFAULT_SET_LIMIT, least=1, most=MAX_SET_LIMIT)
+        statuses = [status for status in STATUSES if status in names]
+    limit = count_in(request, "limit", default=DEFAULT_SET_LIMIT, minimum=1, maximum=MAX_SET_LIMIT)
     prefixes = list(dict.fromkeys(query.getlist(name)))
     for prefix in prefixes:
         if not is_job_id_prefix(prefix):
@@ -46,9 +46,9 @@ def sets_in(request: Request, name: str) -> list[WatchSet]:
 async def read_set(
     request: Request, node: Node, command: WatchSet, *, permissions: Permissions, wait: float
 ) -> Response:
-    """The document of the set, 304 if it is the one in If-None-Match. If so, for up to `wait`
-    seconds the next one is waited for."""
-    known = tags_in(request.headers.get("if-none-match", ""))
+    """Returns the document of the set, or 304 if the client has it (If-None-Match). In that case it
+    first waits up to `wait` seconds for the next document."""
+    known_tags = tags_in(request.headers.get("if-none-match", ""))
     watcher = ChangeWatcher()
     statuses = STATUSES if command.statuses is None else command.statuses
     if permissions.watch.covers(command.prefix):
@@ -62,12 +62,12 @@ async def read_set(
     else:
         view = node.sets.denied_view(command.prefix, statuses=statuses, limit=command.limit)
 
-    def tag() -> str:
+    def etag() -> str:
         view.refresh()
         return f'"{node.name}-{view.epoch}-{view.seq}"'
 
-    async def change() -> None:
-        while tag() in known:
+    async def wait_for_change() -> None:
+        while etag() in known_tags:
             await watcher.next_change()
 
     try:
@@ -76,10 +76,10 @@ async def read_set(
                 await watcher.next_change()
         if view.job_set.loading:
             raise HTTPException(503, "The set has not been read yet.", {"retry-after": "1"})
-        if wait and tag() in known:
-            await wait_for(change, request, node, permissions=permissions, within=wait)
-        headers = {"etag": tag(), "cache-control": "no-cache"}
-        if headers["etag"] in known:
+        if wait and etag() in known_tags:
+            await wait_for(wait_for_change, request, node, permissions=permissions, timeout=wait)
+        headers = {"etag": etag(), "cache-control": "no-cache"}
+        if headers["etag"] in known_tags:
             return Response(status_code=304, headers=headers)
         return Response(view.document(), headers=headers, media_type="application/json")
     finally:

@@ -21,7 +21,8 @@ SERVED_PARTS = frozenset(("client.js", "page", "src"))
 
 
 def static_files() -> StaticFiles:
-    """The files: inside the package in a wheel, otherwise in the checkout."""
+    """Returns the application that serves the files: those in the package if it was installed from
+    a wheel, otherwise those in the checkout."""
     package = Path(__file__).parents[1]
     packaged = package / "web"
     return _WebFiles(directory=packaged if packaged.is_dir() else package.parent / "web")

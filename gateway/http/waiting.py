@@ -19,24 +19,24 @@ __all__ = ["ChangeWatcher", "next_event", "wait_for"]
 
 
 async def wait_for(
-    change: Callable[[], Awaitable[object]],
+    wait_for_change: Callable[[], Awaitable[object]],
     request: Request,
     node: Node,
     *,
     permissions: Permissions,
-    within: float,
+    timeout: float,
 ) -> None:
-    """Wait until `change` returns, for at most `within` seconds, while the client is connected and
-    the node does not drain.
+    """Wait until `wait_for_change` returns, for at most `timeout` seconds, while the client is
+    connected and the node does not drain.
 
     Raises `Unauthorized` as soon as the client's token has expired or is revoked.
     """
-    ended: list[Refusal] = []
-    with trio.move_on_after(within):
+    refusals: list[Refusal] = []
+    with trio.move_on_after(timeout):
         async with trio.open_nursery() as nursery:
 
-            def end(why: Refusal, _: str) -> None:
-                ended.append(why)
+            def end(refusal: Refusal, _: str) -> None:
+                refusals.append(refusal)
                 nursery.cancel_scope.cancel()
 
             with node.authenticator.admit(permissions, end=end):
@@ -44,10 +44,10 @@ async def wait_for(
                 nursery.start_soon(
                     _cancel_when_set, node.connections.draining, nursery.cancel_scope
                 )
-                await change()
+                await wait_for_change()
             nursery.cancel_scope.cancel()
-    if ended:
-        raise Unauthorized(f"the token is no longer valid: {ended[0]}", ended[0])
+    if refusals:
+        raise Unauthorized(f"the token is no longer valid: {refusals[0]}", refusals[0])
 
 
 async def next_event(
@@ -57,10 +57,10 @@ async def next_event(
     node: Node,
     *,
     permissions: Permissions,
-    within: float,
+    timeout: float,
 ) -> Event | None:
     """Wait for an event of `job` that is newer than `event`. Returns None if there is none within
-    `within` seconds, or before the client disconnects or the node drains.
+    `timeout` seconds, or before the client disconnects or the node drains.
 
     Raises `Unauthorized` as `wait_for` does.
     """
@@ -76,12 +76,12 @@ async def next_event(
         latest = subscription.topic.latest
         return latest if latest and (not event or latest.position > event.position) else None
 
-    async def change() -> None:
+    async def wait_for_change() -> None:
         while newer() is None:
             await watcher.next_change()
 
     try:
-        await wait_for(change, request, node, permissions=permissions, within=within)
+        await wait_for(wait_for_change, request, node, permissions=permissions, timeout=timeout)
         return newer()
     finally:
         node.hub.unsubscribe(subscription)
@@ -105,7 +105,7 @@ class ChangeWatcher:
         """Called by `SetRegistry` only for watchers registered with `notify_end`."""
 
     async def next_change(self) -> None:
-        """Wait until there has been a change since the last call."""
+        """Wait until a change has happened since the last call."""
         await self._changed.wait()
         self._changed = trio.Event()
 

@@ -81,13 +81,13 @@ class RecordUnreadable(InvalidInput):
 class Unauthorized(GatewayError):
     """The client is not authenticated (or its token was revoked), or its origin is not allowed.
 
-    The text is for the client and for logs; `why` is for the transport, which chooses a close
+    The text is for the client and for logs; `refusal` is for the transport, which chooses a close
     code or an HTTP status by it.
     """
 
-    def __init__(self, message: str, why: Refusal = "unauthenticated") -> None:
+    def __init__(self, message: str, refusal: Refusal = "unauthenticated") -> None:
         super().__init__(message)
-        self.why: Refusal = why
+        self.refusal: Refusal = refusal
 
 
 FullCode = Literal["node_full", "share_full"]

@@ -252,7 +252,9 @@ class Node:
             self.connections.add(outbox)
             with self.authenticator.admit(
                 permissions,
-                end=lambda why, detail: outbox.end(close_codes.CODE_BY_REFUSAL[why], detail=detail),
+                end=lambda refusal, detail: outbox.end(
+                    close_codes.CODE_BY_REFUSAL[refusal], detail=detail
+                ),
                 expire=lambda: outbox.announce(self._token_expired()),
             ) as auth:
                 session = Session(

@@ -46,4 +46,4 @@ async def admit(headers: Mapping[str, str], *, path: str = PATH, node: Node) -> 
     try:
         return Admission(await node.authenticator.authenticate(headers))
     except Unauthorized as error:
-        return Admission(refused=close_codes.CODE_BY_REFUSAL[error.why].with_detail(str(error)))
+        return Admission(refused=close_codes.CODE_BY_REFUSAL[error.refusal].with_detail(str(error)))

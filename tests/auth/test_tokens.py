@@ -41,7 +41,7 @@ KEYS = read_keys(SECRET, source="test")
 def reason(token: str, keys: list[Key] = KEYS, **more: Any) -> str:
     with pytest.raises(Unauthorized) as caught:
         read_token(token, keys, now=NOW, **more)
-    return f"{close_codes.CODE_BY_REFUSAL[caught.value.why].code} {caught.value}"
+    return f"{close_codes.CODE_BY_REFUSAL[caught.value.refusal].code} {caught.value}"
 
 
 def test_a_token_has_the_permissions_of_its_claims() -> None:

@@ -246,7 +246,7 @@ async def test_a_long_poll_waits_for_the_next_event(
 async def test_a_long_poll_at_a_full_node_is_503(http: httpx.AsyncClient) -> None:
     answer = await http.get("/api/jobs/new?wait=30")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.json()["detail"] == "No room: this node watches 1 jobs already."
+    assert answer.json()["detail"] == "Quota used up: this node watches 1 jobs already."
     assert answer.json()["code"] == "node_full"
     ready = await http.get("/readyz")
     assert ready.status_code == 200

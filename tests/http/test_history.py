@@ -26,7 +26,7 @@ def test_entries_and_gap_cover_the_whole_history(
 ) -> None:
     """Whether the snapshot or the history was read later, and however much was trimmed."""
     log = [job_event(5, seq) for seq in range(oldest, kept + 1)]
-    document = history_after(job_event(5, head), log, after=Position(5, after), room=10_000)
+    document = history_after(job_event(5, head), log, after=Position(5, after), bytes_left=10_000)
     newest = max(head, kept if log else 0)
     seqs = [entry["seq"] for entry in document["events"]]
     gap = document.get("gap", {"from": after + 1, "to": after})
@@ -35,17 +35,17 @@ def test_entries_and_gap_cover_the_whole_history(
     assert all(entry["state"].done == entry["seq"] for entry in document["events"])
 
 
-@given(count=st.integers(1, 30), room=st.integers(1, 1_000))
-def test_pages_together_cover_the_whole_history(count: int, room: int) -> None:
+@given(count=st.integers(1, 30), bytes_left=st.integers(1, 1_000))
+def test_pages_together_cover_the_whole_history(count: int, bytes_left: int) -> None:
     log = [job_event(5, seq) for seq in range(1, count + 1)]
     size = len(msgspec.json.encode(log[0].state))
     seqs: list[int] = []
     more = True
     while more:
         after = Position(5, seqs[-1] if seqs else 0)
-        document = history_after(log[-1], log, after=after, room=room)
+        document = history_after(log[-1], log, after=after, bytes_left=bytes_left)
         part = [entry["seq"] for entry in document["events"]]
-        assert 1 <= len(part) <= room // size + 1
+        assert 1 <= len(part) <= bytes_left // size + 1
         seqs += part
         more = document.get("more", False)
     assert seqs == list(range(1, count + 1))
@@ -53,9 +53,9 @@ def test_pages_together_cover_the_whole_history(count: int, room: int) -> None:
 
 def test_another_epoch_starts_at_its_first_event() -> None:
     document = history_after(
-        job_event(6, 2), [job_event(6, 1), job_event(6, 2)], after=Position(5, 7), room=10_000
+        job_event(6, 2), [job_event(6, 1), job_event(6, 2)], after=Position(5, 7), bytes_left=10_000
     )
     assert [entry["seq"] for entry in document["events"]] == [1, 2]
     # The epoch changed between the two reads.
-    document = history_after(job_event(5, 7), [job_event(6, 1)], after=Position(5, 6), room=10_000)
+    document = history_after(job_event(5, 7), [job_event(6, 1)], after=Position(5, 6), bytes_left=10_000)
     assert (document["epoch"], [entry["seq"] for entry in document["events"]]) == (6, [1])

@@ -40,7 +40,7 @@ async def test_refused_clients_are_counted_and_logged(caplog: pytest.LogCaptureF
     assert node.counters.http_errors == {401: 1, 403: 1, 405: 1}
     received = [vars(record) for record in caplog.records if record.name == "gateway.http"]
     forbidden, unknown = received
-    assert forbidden["reason"] == "The token does not allow to publish on this job."
+    assert forbidden["reason"] == "The token does not allow its client to publish on this job."
     assert (forbidden["status"], forbidden["path"]) == (403, "/api/jobs/theirs:1")
     assert (forbidden["token_id"], forbidden["subject"]) == ("t1", "worker 7")
     assert (unknown["status"], unknown["path"]) == (401, "/api/jobs/mine:1")

@@ -4,18 +4,19 @@
  * Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). The gateway's retry
  * window is the minimum of the ceiling and is not doubled itself: it already spreads the clients,
  * and after an outage of five seconds no client should wait fifteen more.
- * Pure: randomness is an argument.
+ * The function is pure: the random number is an argument.
  */
 
 /** @import { RetryWindow } from './protocol.js' */
 
-/** Seconds. The first failure is often short; a person waits for 20 s at most. */
+/** The first and the longest ceiling in seconds. The first failure is often short; no user waits longer than 20 s. */
 const FIRST_CEILING = 0.5;
 const LAST_CEILING = 20;
 
 /**
- * @param {number} failures      attempts that failed so far, from 0
- * @param {RetryWindow | null} window  what the gateway asked for; its minimum is always kept
+ * Returns the pause before the next attempt.
+ * @param {number} failures      the number of failed attempts, from 0
+ * @param {RetryWindow | null} window  the window that the gateway has set; the pause is at least its minimum
  * @param {number} random        0 ≤ random < 1
  * @returns {number} milliseconds
  */

@@ -16,20 +16,20 @@ export class GatewayClock {
     this.#offset = (environment.wall() - environment.now()) / 1000;
   }
 
-  /** Unix seconds. */
+  /** Returns the gateway's time in Unix seconds. */
   now = () => this.#environment.now() / 1000 + this.#offset;
 
-  /** @param {unknown} time  the gateway's time; ignored if it is not a number */
+  /** Corrects the clock. @param {unknown} time  the gateway's time; ignored if it is not a number */
   set(time) {
     if (Number.isFinite(time)) this.#offset += Number(time) - this.now();
   }
 
-  /** The time of a past event: the current time cannot be earlier. @param {number | undefined} time */
+  /** Corrects the clock by the time of an event: the current time cannot be earlier. @param {number | undefined} time */
   atLeast(time = 0) {
     if (time > this.now()) this.set(time);
   }
 
-  /** How far the machine's clock is behind the gateway's, seconds. */
+  /** The seconds by which the machine's clock is behind the gateway's. */
   get skew() {
     return this.now() - this.#environment.wall() / 1000;
   }

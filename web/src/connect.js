@@ -1,7 +1,6 @@
 /**
- * Connects: requests the token, loads the code of the transport, and opens it. The caller gets one
- * transport object immediately. It can be ended at any time, and calls no event handler before
- * `connectBy` has returned.
+ * Opens a transport: requests the token, loads the code of the transport, and connects. The caller gets one object
+ * immediately. It can be ended at any time, and calls no event handler before `openTransport` has returned.
  */
 
 import { openSocket } from './socket.js';
@@ -10,10 +9,10 @@ import { openSocket } from './socket.js';
 /** @import { Command, Frame } from './protocol.js' */
 /** @import { TokenProvider } from './tokens.js' */
 
-/** The transports, the best first. Numbers of transports (`transport-choice.js`) are indexes. */
+/** The transports, the best first. Indexes of transports (`transport-choice.js`) refer to this list. */
 export const TRANSPORTS = /** @type {const} */ (['websocket', 'sse', 'polling']);
 
-/** The close code if the transport ends before it was opened. */
+/** The close code of a transport that ends before it was opened. */
 const NOT_OPENED = 0;
 
 /**
@@ -22,15 +21,15 @@ const NOT_OPENED = 0;
  * @property {(text: string) => void} malformed
  * @property {(ms: number, time?: number) => void} pong  the round-trip time, and the gateway's time
  * @property {(code: number, reason: string, blocked: boolean) => void} ended
- *   `blocked`: no gateway has answered, not even with a close reason
+ *   `blocked`: no gateway has answered, not even with a reason for closing
  * @property {() => void} [opened]  called when commands can be sent, before the welcome
  */
 
 /**
  * @typedef {object} Transport
- * @property {(command: Command) => void} send   does nothing after the end
- * @property {() => void} check                  check now whether the gateway answers
- * @property {(code?: number, reason?: string) => void} end   ends it, and calls `ended` with the same values
+ * @property {(command: Command) => void} send   sends a command; does nothing after the end
+ * @property {() => void} check                  checks now whether the gateway answers
+ * @property {(code?: number, reason?: string) => void} end   ends the transport, and calls `ended` with the same values
  */
 
 /**
@@ -38,34 +37,35 @@ const NOT_OPENED = 0;
  *   opened: () => void,
  *   refused: (error: unknown) => void,
  * }} ConnectEvents
- *   `refused`, instead of `ended`: the browser never connects to such an address
+ *   `refused` is called instead of `ended` if the browser never connects to such an address
  */
 
 /**
- * @typedef {Transport & { step: number, token: string | null, tokens: typeof import('./tokens.js') | null }} Opening
- *   `token`, and the module for tokens, once they are known
+ * @typedef {Transport & { index: number, token: string | null, tokens: typeof import('./tokens.js') | null }} SelectedTransport
+ *   `token` and the module for tokens are null until they are loaded
  */
 
 /**
+ * Opens a transport.
  * @param {string} url  ws: or wss:
- * @param {number} step  which transport
+ * @param {number} index  of the transport in `TRANSPORTS`
  * @param {TokenProvider | undefined} provider
  * @param {Environment} environment
  * @param {ConnectEvents} events
- * @returns {Opening}
+ * @returns {SelectedTransport}
  */
-export function connectBy(url, step, provider, environment, events) {
+export function openTransport(url, index, provider, environment, events) {
   /** @type {Transport | null} */
   let transport = null;
   let ended = false;
-  /** @type {Opening} */
-  const opening = { step, token: null, tokens: null, send: (command) => transport?.send(command), check: () => transport?.check(), end };
+  /** @type {SelectedTransport} */
+  const selected = { index, token: null, tokens: null, send: (command) => transport?.send(command), check: () => transport?.check(), end };
 
-  /** @param {typeof openSocket} opener */
-  function open(opener) {
+  /** @param {typeof openSocket} openFunction */
+  function open(openFunction) {
     if (ended) return;
     try {
-      transport = opener(url, environment, events);
+      transport = openFunction(url, environment, events);
     } catch (error) {
       ended = true;
       environment.queueMicrotask(() => events.refused(error));
@@ -79,19 +79,20 @@ export function connectBy(url, step, provider, environment, events) {
     events.ended(code, reason, false);
   }
 
-  async function prepare() {
-    // Loaded on demand: most pages never need them.
-    const fallback = step === 0 ? null : import('./fallback.js');
+  /** Loads what the transport needs, and requests the token. */
+  async function loadOpenFunction() {
+    // The modules are loaded on demand, because most pages never need them.
+    const fallback = index === 0 ? null : import('./fallback.js');
     if (provider !== undefined) {
       const tokens = await import('./tokens.js');
-      Object.assign(opening, { tokens, token: await tokens.requestToken(provider, environment) });
+      Object.assign(selected, { tokens, token: await tokens.requestToken(provider, environment) });
     }
     if (fallback === null) return openSocket;
     const { openStream, openPolling } = await fallback;
-    return step === 1 ? openStream : openPolling;
+    return index === 1 ? openStream : openPolling;
   }
 
-  if (provider === undefined && step === 0) open(openSocket);
-  else prepare().then(open, (error) => end(NOT_OPENED, `could not connect: ${error?.message ?? error}`));
-  return opening;
+  if (provider === undefined && index === 0) open(openSocket);
+  else loadOpenFunction().then(open, (error) => end(NOT_OPENED, `could not connect: ${error?.message ?? error}`));
+  return selected;
 }

@@ -1,6 +1,6 @@
 /**
- * The only connection of a page to a gateway, which all watchers share. It keeps
- * a transport open, and reconnects when that ends.
+ * The connection of a page to a gateway, which all components share. It keeps a transport open, and reconnects when
+ * that ends.
  *
  *     connecting ──welcome──▶ live ◀──feed──▶ stale
  *          any ──the transport ends──▶ offline ──after a while──▶ connecting
@@ -9,18 +9,18 @@
  * refused: then `retry` or new credentials connect), or the page was hidden for long (then showing
  * it connects).
  *
- * While one transport is in use, another one may be opened beside it: to another node, if this node
- * is draining, or a WebSocket, if none was possible so far. It replaces the first when it is
- * welcomed, without a visible interruption.
+ * While one transport is active, a replacement may be opened: to another node, if this node is draining, or a
+ * WebSocket, if none was possible so far. It becomes active when the gateway has welcomed it, without a visible
+ * interruption.
  *
- * This file has the states of a connection. Other parts: the transports in `connect.js`, `socket.js`
- * and `fallback.js`; sending in `sync.js` and `tokens.js`; received states in `jobs.js`; when to
- * reconnect in `reconnect.js` and `visibility.js`, and with which transport in
- * `transport-choice.js`; the status for observers in `status.js`.
+ * This module has the states of a connection. Other modules: the transports in `connect.js`, `socket.js` and
+ * `fallback.js`; sending in `sync.js` and `tokens.js`; received states in `jobs.js`; the time of reconnects in
+ * `reconnect.js` and `visibility.js`; the choice of the transport in `transport-choice.js`; the status for observers in
+ * `status.js`.
  */
 
 import { GatewayClock } from './clock.js';
-import { TRANSPORTS, connectBy } from './connect.js';
+import { TRANSPORTS, openTransport } from './connect.js';
 import { ABNORMAL, MAX_HZ, MAX_MESSAGE, TOKEN_EXPIRED, UNAUTHORIZED } from './constants.js';
 import { browserEnvironment } from './environment.js';
 import { Jobs } from './jobs.js';
@@ -31,19 +31,19 @@ import { SubscriptionSync } from './sync.js';
 import { TransportChoice } from './transport-choice.js';
 import { Visibility } from './visibility.js';
 
-/** @import { Opening } from './connect.js' */
+/** @import { SelectedTransport } from './connect.js' */
 /** @import { Environment } from './environment.js' */
 /** @import { Listener, Watched } from './jobs.js' */
 /** @import { Frame } from './protocol.js' */
 /** @import { ConnectionStatus, Observer } from './status.js' */
 /** @import { Renewal, TokenProvider } from './tokens.js' */
 
-/** After a connection that lasted this long, failures are counted from zero again. */
+/** Milliseconds after which a connection counts as stable, so that failures are counted from zero again. */
 const STABLE_AFTER = 60_000;
-/** First and longest pause between two attempts to use a WebSocket again; the pause doubles. */
-const FIRST_PROBE = 15_000;
-const LAST_PROBE = 480_000;
-/** A shorter reconnect is not shown, to avoid flickering. */
+/** The first and the longest pause between two attempts to use a WebSocket again, in milliseconds; the pause doubles. */
+const FIRST_PROBE_PAUSE = 15_000;
+const LONGEST_PROBE_PAUSE = 480_000;
+/** Milliseconds without a connection after which states are shown as stale; a shorter reconnect is not shown. */
 const STALE_AFTER = 1_500;
 
 /**
@@ -56,7 +56,7 @@ const STALE_AFTER = 1_500;
  * @property {(observer: Observer) => () => void} observe
  * @property {() => ConnectionStatus} status
  * @property {() => number} now
- * @property {(settings: { url: string } & ConnectionOptions) => void} use
+ * @property {(settings: { url: string } & ConnectionOptions) => void} configure
  * @property {() => Promise<void>} renew
  * @property {() => void} logout
  * @property {() => void} retry
@@ -66,7 +66,7 @@ const STALE_AFTER = 1_500;
 /** @typedef {{ token?: TokenProvider | undefined, maxHz?: number | undefined }} ConnectionOptions */
 
 /**
- * Connect, and stay connected until `close`.
+ * Connects, and stays connected until `close`.
  *
  * @param {string} url  ws: or wss:
  * @param {ConnectionOptions & Partial<Environment>} [options]
@@ -83,117 +83,119 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   const choice = new TransportChoice(TRANSPORTS.length);
   const reconnect = new Reconnect(environment, connectAgain);
   const visibility = new Visibility(environment, wake);
-  /** Once there is a token. @type {Renewal | undefined} */
+  /** Created with the first token. @type {Renewal | undefined} */
   let renewal;
 
-  /** The transport that is in use or being opened; null: offline. @type {Opening | null} */
-  let current = null;
-  /** The transport that is being opened to replace it. @type {Opening | null} */
-  let next = null;
+  /** The transport that is in use or being opened; null: offline. @type {SelectedTransport | null} */
+  let active = null;
+  /** The transport that is being opened to replace `active`. @type {SelectedTransport | null} */
+  let replacement = null;
   let started = false;
-  let welcomes = 0;
-  /** Increased by every event that makes the answer to an earlier token request obsolete. */
-  let changes = 0;
-  let goawayCode = 0; // the code of a `goaway`
+  let welcomeCount = 0;
+  /** Increased by each event that makes the result of earlier token requests obsolete. */
+  let credentialsVersion = 0;
+  /** The code of a `goaway`; 0: none was received. */
+  let goawayCode = 0;
   let lastWarning = '';
-  let probes = 0;
+  let probeCount = 0;
   /** @type {unknown} */
   let probeTimer = null;
 
-  const transport = () => TRANSPORTS[choice.index] ?? 'websocket';
+  const transportName = () => /** @type {typeof TRANSPORTS[number]} */ (TRANSPORTS[choice.index]);
 
   // -- transports ----------------------------------------------------------------
 
-  function connectNow() {
+  function openActive() {
     reconnect.cancel();
-    status.update({ state: 'connecting', stopped: false, retryAt: null, transport: transport() });
-    current = open(choice.index);
+    status.update({ state: 'connecting', stopped: false, retryAt: null, transport: transportName() });
+    active = open(choice.index);
   }
 
-  /** @param {number} step */
-  function openBeside(step) {
-    next ??= open(step);
+  /** Opens a replacement, unless one is being opened. @param {number} index */
+  function openReplacement(index) {
+    replacement ??= open(index);
   }
 
   /**
-   * Open a transport. Once another one has taken its place its events are ignored.
-   * @param {number} step
-   * @returns {Opening}
+   * Opens a transport. Its events are ignored once it is neither active nor the replacement.
+   * @param {number} index
+   * @returns {SelectedTransport}
    */
-  function open(step) {
-    const own = connectBy(url, step, renewal?.fallback ?? provider, environment, {
+  function open(index) {
+    const transport = openTransport(url, index, renewal?.fallback ?? provider, environment, {
       opened() {
-        if (own === current) sync.begin(own, { token: own.token, maxHz });
-        else own.check(); // over HTTP the welcome is the answer to a request
+        if (transport === active) sync.begin(transport, { token: transport.token, maxHz });
+        else transport.check(); // over HTTP the welcome is the response to a request
       },
       frame(frame) {
-        if (own === next && frame.type === 'welcome') takeOver(own);
-        if (own === current) take(frame, own);
+        if (transport === replacement && frame.type === 'welcome') replaceActive(transport);
+        if (transport === active) handleFrame(frame, transport);
       },
-      malformed: (text) => own === current && status.countViolation(`no frame: ${text.slice(0, 80)}`),
+      malformed: (text) => transport === active && status.countViolation(`malformed: ${text.slice(0, 80)}`),
       pong(ms, time) {
-        if (own !== current) return;
+        if (transport !== active) return;
         clock.set(time);
         status.update({ roundTrip: ms, skew: clock.skew });
       },
       ended(code, reason, blocked) {
-        if (own === current) lost({ code, reason }, blocked);
-        else if (own === next) nextEnded();
+        if (transport === active) onActiveEnded({ code, reason }, blocked);
+        else if (transport === replacement) onReplacementEnded();
       },
       refused(error) {
-        if (own === current) stop({ code: 0, reason: String(error) });
+        if (transport === active) stop({ code: 0, reason: String(error) });
       },
     });
-    return own;
+    return transport;
   }
 
-  /** Use the second transport from now on, because it was welcomed. @param {Opening} own */
-  function takeOver(own) {
-    const old = current;
-    release();
-    current = own;
-    if (own.step === 0) choice.useBest();
-    old?.end();
+  /** Makes the replacement active, because the gateway has welcomed it. @param {SelectedTransport} transport */
+  function replaceActive(transport) {
+    const previous = active;
+    resetTransports();
+    active = transport;
+    if (transport.index === 0) choice.useBest();
+    previous?.end();
   }
 
-  /** @param {{ code: number, reason: string }} ending @param {boolean} blocked */
-  function lost(ending, blocked) {
-    const leaving = goawayCode > 0;
-    if (leaving && ending.code === ABNORMAL) ending = { ...ending, code: goawayCode };
+  /** Handles the end of the active transport. @param {{ code: number, reason: string }} ending @param {boolean} blocked */
+  function onActiveEnded(ending, blocked) {
+    const draining = goawayCode > 0;
+    if (draining && ending.code === ABNORMAL) ending = { ...ending, code: goawayCode };
     if (blocked) choice.blocked();
-    else if (!leaving) choice.lost();
+    else if (!draining) choice.lost();
     const { state, since } = status.current;
-    if (leaving || (state === 'live' && now() - since >= STABLE_AFTER)) reconnect.reset();
+    if (draining || (state === 'live' && now() - since >= STABLE_AFTER)) reconnect.reset();
     jobs.disconnected();
     const final = !mayReconnect(ending.code);
-    // A token that expires in use is no mistake, and a page that has none at present needs no warning.
+    // No warning is needed if a token expires in use, or if the provider has no token at present.
     const refused = final || (ending.code === TOKEN_EXPIRED && (state !== 'live' || now() - since < STALE_AFTER));
-    if (refused && (!provider || current?.token)) warn(`closed with ${ending.code}: ${ending.reason}`);
+    if (refused && (!provider || active?.token)) warn(`closed with ${ending.code}: ${ending.reason}`);
     if (final) {
-      // If a new token was refused, the old one is still valid.
+      // If a new token was refused, the previous one may still be valid.
       if (ending.code !== UNAUTHORIZED || !renewal?.revert()) return stop(ending);
     }
-    const beside = next;
-    release();
-    if (leaving && beside?.step === choice.index) {
-      // The next transport is being opened already: nothing would be faster.
-      current = beside;
-      status.update({ state: 'connecting', ending, transport: transport() });
+    const opening = replacement;
+    resetTransports();
+    if (draining && opening?.index === choice.index) {
+      // The replacement is already being opened, which is faster than another attempt.
+      active = opening;
+      status.update({ state: 'connecting', ending, transport: transportName() });
     } else {
-      beside?.end();
+      opening?.end();
       status.update({ state: 'offline', ending, retryAt: visibility.hiddenForLong ? null : reconnect.schedule(ending.code) });
     }
   }
 
-  function nextEnded() {
-    next = null;
+  /** Handles the end of the replacement. */
+  function onReplacementEnded() {
+    replacement = null;
     if (goawayCode > 0) reconnect.schedule();
     else probeLater();
   }
 
-  /** Drop all state of the transports. The caller ends the transports themselves. */
-  function release() {
-    current = next = null;
+  /** Resets everything that belongs to the transports. The caller ends the transports themselves. */
+  function resetTransports() {
+    active = replacement = null;
     goawayCode = 0;
     sync.end();
     renewal?.end();
@@ -201,46 +203,46 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     environment.clearTimeout(probeTimer);
   }
 
-  /** End both transports. */
-  function drop() {
-    const open = [current, next];
-    release();
+  /** Ends both transports. */
+  function endTransports() {
+    const transports = [active, replacement];
+    resetTransports();
     renewal?.reset();
     jobs.disconnected();
-    for (const each of open) each?.end();
+    for (const transport of transports) transport?.end();
   }
 
-  /** Stop until `retry` or new credentials. @param {{ code: number, reason: string }} ending */
+  /** Disconnects until `retry` or new credentials. @param {{ code: number, reason: string }} ending */
   function stop(ending) {
-    drop();
+    endTransports();
     status.update({ state: 'offline', stopped: true, retryAt: null, ending });
   }
 
   // -- credentials -----------------------------------------------------------------
 
-  /** End the open transports, and connect now. */
-  function connectAnew() {
+  /** Ends the open transports, and connects now. */
+  function reconnectNow() {
     if (!started) return;
-    drop();
+    endTransports();
     visibility.start();
     reconnect.reset();
-    connectNow();
+    openActive();
   }
 
   /**
-   * Request and send a new token. Nothing with an earlier token may continue. Known states are
-   * dropped if they may be those of another user.
+   * Requests and sends a new token. A replacement that has an earlier token is ended. Known states are dropped if they
+   * may be those of another user.
    */
   async function renew() {
-    const change = ++changes;
-    next?.end();
+    const version = ++credentialsVersion;
+    replacement?.end();
     const renewed = renewal?.transport && (await renewal.renew());
-    if (change !== changes || (renewed && !status.current.stopped)) return;
+    if (version !== credentialsVersion || (renewed && !status.current.stopped)) return;
     if (renewed === false || provider !== renewal?.from) sync.clear();
-    connectAnew();
+    reconnectNow();
   }
 
-  /** Log a refusal in the console, once for each reason. @param {string} error */
+  /** Logs a refusal in the console, once for each reason. @param {string} error */
   function warn(error) {
     if (error !== lastWarning) console.warn(`progress-gateway (${url}): ${(lastWarning = error)}`);
     status.update({ error });
@@ -248,25 +250,25 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
 
   // -- frames of the gateway -----------------------------------------------------
 
-  /** @param {Frame} frame @param {Opening} own */
-  function take(frame, own) {
+  /** @param {Frame} frame @param {SelectedTransport} transport */
+  function handleFrame(frame, transport) {
     sync.sets?.handle(frame);
     switch (frame.type) {
       case 'welcome':
         clock.set(frame.time);
-        sync.limit = Math.min(frame.limits?.message ?? MAX_MESSAGE, MAX_MESSAGE);
+        sync.maxBytes = Math.min(frame.limits?.message ?? MAX_MESSAGE, MAX_MESSAGE);
         reconnect.setWindow(frame.retry);
         choice.succeeded();
-        welcomes += 1;
-        if (own.tokens) renewal ??= new own.tokens.Renewal(environment, () => provider, clock, renew, (error) => status.update({ error }));
-        if (renewal?.begin(own, own.token) === false) sync.clear();
-        sync.begin(own, { token: own.token, maxHz });
+        welcomeCount += 1;
+        if (transport.tokens) renewal ??= new transport.tokens.Renewal(environment, () => provider, clock, renew, (error) => status.update({ error }));
+        if (renewal?.begin(transport, transport.token) === false) sync.clear();
+        sync.begin(transport, { token: transport.token, maxHz });
         status.update({
           state: frame.stale === true ? 'stale' : 'live',
-          transport: transport(),
+          transport: transportName(),
           node: frame.node,
           skew: clock.skew,
-          reconnects: welcomes - 1,
+          reconnects: welcomeCount - 1,
           error: null,
         });
         if (choice.index > 0) probeLater();
@@ -286,14 +288,14 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         break;
       }
       case 'goaway':
-        // This connection works until the gateway closes it. Open another one until then.
+        // This transport works until the gateway closes it. A replacement is opened before that.
         goawayCode = frame.code;
         reconnect.setWindow(frame.retry);
         reconnect.reset();
         reconnect.schedule();
         break;
       case 'error':
-        // Not an error: there are some seconds left to send a new token.
+        // This is not an error, because a new token can be sent within some seconds.
         if (frame.code === 'token_expired' && renewal) void renew();
         else status.update({ error: `${frame.code}: ${frame.message}` });
         break;
@@ -302,37 +304,38 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
 
   // -- timers ----------------------------------------------------------------------
 
-  /** Connect, or open the connection that replaces this one. */
+  /** Connects, or opens the replacement. */
   function connectAgain() {
-    if (visibility.hiddenForLong) return current ?? status.update({ retryAt: null });
-    if (current === null) connectNow();
-    else openBeside(choice.index);
+    if (visibility.hiddenForLong) return active ?? status.update({ retryAt: null });
+    if (active === null) openActive();
+    else openReplacement(choice.index);
   }
 
+  /** Schedules the next attempt to use a WebSocket again. */
   function probeLater() {
     environment.clearTimeout(probeTimer);
-    probeTimer = environment.setTimeout(probe, Math.min(FIRST_PROBE * 2 ** probes, LAST_PROBE));
-    probes += 1;
+    probeTimer = environment.setTimeout(probeWebSocket, Math.min(FIRST_PROBE_PAUSE * 2 ** probeCount, LONGEST_PROBE_PAUSE));
+    probeCount += 1;
   }
 
-  function probe() {
-    if (choice.index === 0 || current === null || environment.hidden()) return;
+  function probeWebSocket() {
+    if (choice.index === 0 || active === null || environment.hidden()) return;
     environment.clearTimeout(probeTimer);
-    openBeside(0);
+    openReplacement(0);
   }
 
-  /** Handle an event after which the known states may be very old. */
+  /** Handles an event after which the known states may be very old. */
   function wake() {
     if (status.current.stopped) return;
-    if (current === null) return connectNow();
-    current.check();
-    probes = 0;
-    probe();
+    if (active === null) return openActive();
+    active.check();
+    probeCount = 0;
+    probeWebSocket();
   }
 
   environment.ready(() => {
     started = true;
-    if (!status.current.stopped) connectAnew();
+    if (!status.current.stopped) reconnectNow();
   });
 
   return {
@@ -341,72 +344,72 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     },
 
     /**
-     * Call the listener now if a state is known already, and at each change, but never twice for
-     * the same position. The returned function ends it, and may be called several times.
+     * Calls the listener now if a state is known, and at each change, but never twice for the same position, until the
+     * returned function is called, which may be called several times.
      */
     watch(job, listener) {
       /** @type {Listener} */
-      const own = (watched) => listener(watched);
-      if (jobs.add(job, own)) sync.soon();
+      const ownListener = (watched) => listener(watched);
+      if (jobs.add(job, ownListener)) sync.soon();
       const known = jobs.peek(job);
-      if (known !== null) own(known);
+      if (known !== null) ownListener(known);
       return () => {
-        if (jobs.remove(job, own)) sync.soon();
+        if (jobs.remove(job, ownListener)) sync.soon();
       };
     },
 
-    /** The known state of a job that is watched, or was watched recently. */
+    /** Returns the known state of a job that is watched, or was watched recently. */
     peek: (job) => jobs.peek(job),
 
-    /** Whether the known state of a job may be out of date. */
+    /** Returns whether the known state of a job may be out of date. */
     isStale(job) {
       const { state, stopped, since } = status.current;
       return stopped || (state !== 'live' && now() - since > STALE_AFTER) || jobs.unconfirmedFor(job) > STALE_AFTER;
     },
 
-    /** Used by `sets.js`. */
+    /** For `sets.js`. */
     sync,
 
-    /** Call the observer with the connection's status, now and at each change. */
+    /** Calls the observer with the connection's status, now and at each change. */
     observe: (observer) => status.observe(observer),
 
     status: () => status.current,
 
-    /** The gateway's time, Unix seconds. */
+    /** Returns the gateway's time in Unix seconds. */
     now: clock.now,
 
-    /** Apply new settings. The token of another user, or another gateway, drops all known states. */
-    use(settings) {
-      const moved = settings.url !== url;
-      const changed = settings.token !== provider;
-      // Before the welcome it is sent together with the token.
+    /** Applies new settings. With the token of another user, or with another gateway, all known states are dropped. */
+    configure(settings) {
+      const urlChanged = settings.url !== url;
+      const tokenChanged = settings.token !== provider;
+      // Before the welcome `maxHz` is sent together with the token.
       if (settings.maxHz !== maxHz) sync.transport?.send({ type: 'hello', max_hz: settings.maxHz ?? MAX_HZ });
       ({ url, maxHz, token: provider } = settings);
-      if (moved) {
-        drop();
+      if (urlChanged) {
+        endTransports();
         sync.clear();
       }
-      if (moved || changed) void renew();
+      if (urlChanged || tokenChanged) void renew();
     },
 
-    /** Request a new token and send it, for example after the user has got access to more jobs. */
+    /** Requests a new token and sends it, for example after the user has got access to more jobs. */
     renew,
 
-    /** Drop the token and all known states, and disconnect until `renew` or new credentials. */
+    /** Drops the token and all known states, and disconnects until `renew` or new credentials. */
     logout() {
       if (typeof provider !== 'function') provider = undefined;
       sync.clear();
       this.close();
     },
 
-    /** Connect now, even if it is stopped. Does nothing while there is a connection. */
+    /** Connects now, also after a stop. Does nothing while a transport is active. */
     retry() {
-      if (current === null) connectAnew();
+      if (active === null) reconnectNow();
     },
 
-    /** Disconnect until `retry`. Watchers stay, and are no longer called. */
+    /** Disconnects until `retry`. Listeners are kept, and are not called until then. */
     close() {
-      changes += 1;
+      credentialsVersion += 1;
       visibility.stop();
       stop({ code: 1000, reason: 'closed by the page' });
     },

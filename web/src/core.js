@@ -31,40 +31,40 @@ export { jobStore } from './progress.js';
 export { configure, connect, logout, renew, tokenFrom } from './settings.js';
 
 /**
- * Call the listener with the state of a job: immediately if it is known, and at every change,
+ * Calls the listener with the state of a job: immediately if it is known, and at every change,
  * including later attempts, until the returned function is called.
  *
  * @param {string} job
  * @param {Listener} listener
  * @param {{ gateway?: string | URL }} [options]
- * @returns {() => void} ends it; further calls do nothing
+ * @returns {() => void} stops watching; further calls do nothing
  */
 export function watchJob(job, listener, { gateway } = {}) {
   return connect(gateway).watch(job, listener);
 }
 
 /**
- * Call the listener once for each attempt of a job that ends. If the job has ended before, it is
+ * Calls the listener once for each attempt of a job that ends. If the job has ended before, it is
  * also called, with `alreadyOver`.
  *
  * @param {string} job
  * @param {(end: End) => void} listener
  * @param {{ gateway?: string | URL }} [options]
- * @returns {() => void} ends it
+ * @returns {() => void} stops watching
  */
 export function watchEnd(job, listener, { gateway } = {}) {
   return connect(gateway).watch(job, endListener(listener));
 }
 
 /**
- * Send a request to a job's worker, such as `cancel`: see `docs/control.md`. The job's state has
- * the result.
+ * Sends a request to a job's worker, such as `cancel`: see `docs/control.md`. The job's state
+ * contains the result.
  *
  * @param {string} job
- * @param {string} verb  one that the job accepts
+ * @param {string} verb  one of those that the job accepts
  * @param {RequestOptions} [options]
- * @returns {Promise<RequestAnswer>} when the gateway has accepted it
- * @throws {RequestError} with the gateway's explanation, if it was refused
+ * @returns {Promise<RequestAnswer>} fulfilled when the gateway has accepted the request
+ * @throws {RequestError} with the gateway's explanation, if the gateway refused it
  */
 export async function requestJob(job, verb, options = {}) {
   const { sendRequest } = await import('./send-request.js');

@@ -14,12 +14,13 @@ import { isFinal } from './state.js';
  * @property {string} job
  * @property {State<Data>} state
  * @property {number} attempt
- * @property {boolean} alreadyOver  it had ended before: the first state that this listener received was final
+ * @property {boolean} alreadyOver  whether the attempt had ended before: the first state that this listener received was final
  */
 
 /**
+ * Returns a listener for a job, which calls `onEnd` once for each attempt that ends.
  * @param {(end: End<any>) => void} onEnd
- * @returns {Listener}  what to watch the job with
+ * @returns {Listener}
  */
 export function endListener(onEnd) {
   let first = true;

@@ -1,7 +1,6 @@
 /**
- * The browser's functions that the client uses: sockets, requests, timers, clocks,
- * randomness, and the visibility of the page. They are one object, so that a test can replace
- * it; nothing else in the core uses these globals.
+ * The functions of the browser that the client uses: sockets, requests, timers, clocks, randomness, and the visibility
+ * of the page. They are in one object, so that a test can replace it. No other module of the core uses these globals.
  */
 
 /**
@@ -21,18 +20,18 @@
  * @property {(callback: () => void, ms: number) => unknown} setTimeout
  * @property {(timer: any) => void} clearTimeout
  * @property {(callback: () => void) => void} queueMicrotask
- * @property {() => number} now       monotonic milliseconds, for durations: no one sets this clock
+ * @property {() => number} now       milliseconds of a monotonic clock, for durations
  * @property {() => number} wall      milliseconds since 1970 by the machine's clock, which may be set
- * @property {() => number} random    0 ≤ x < 1
+ * @property {() => number} random    returns 0 ≤ x < 1
  * @property {() => boolean} hidden   whether the page is hidden
  * @property {(callback: () => void) => void} ready
  *   calls back once the page's own modules have run, so that `configure` comes first
  * @property {(callback: () => void) => () => void} onWake
  *   calls back when the page is shown or hidden, comes out of the back/forward
- *   cache, or the network comes or goes; returns how to stop
+ *   cache, or the network becomes available or unavailable, until the returned function is called
  */
 
-/** @returns {Environment} */
+/** Returns the functions of this browser. @returns {Environment} */
 export function browserEnvironment() {
   return {
     WebSocket: globalThis.WebSocket,
@@ -50,9 +49,9 @@ export function browserEnvironment() {
 }
 
 /**
- * An element in the HTML connects when its class is defined: before the module that
- * imported the class has run a line of its own. DOMContentLoaded comes after all modules of
- * the HTML; later, a timer comes after the module that is running.
+ * Calls back after the modules of the page have run. An element in the HTML connects when its class is defined, which
+ * is before the first statement of the module that imports the class. `DOMContentLoaded` is dispatched after all
+ * modules of the HTML; later, a timer runs after the current module.
  *
  * @param {() => void} callback
  */
@@ -60,16 +59,16 @@ function ready(callback) {
   const { document } = globalThis;
   if (document === undefined) return callback();
   const [navigation] = performance.getEntriesByType?.('navigation') ?? [];
-  const begun = /** @type {PerformanceNavigationTiming | undefined} */ (navigation)?.domContentLoadedEventStart;
-  if (document.readyState === 'complete' || begun) setTimeout(callback, 0);
+  const contentLoadedAt = /** @type {PerformanceNavigationTiming | undefined} */ (navigation)?.domContentLoadedEventStart;
+  if (document.readyState === 'complete' || contentLoadedAt) setTimeout(callback, 0);
   else document.addEventListener('DOMContentLoaded', callback, { once: true });
 }
 
-/** @param {() => void} callback */
+/** Calls back at the events after which the known states may be very old. @param {() => void} callback */
 function onWake(callback) {
   const { document } = globalThis;
   const names = ['pageshow', 'online', 'offline'];
-  // Without an AbortSignal: jsdom's windows do not take Node's.
+  // An AbortSignal cannot be used, because the windows of jsdom do not accept that of Node.
   document?.addEventListener('visibilitychange', callback);
   for (const name of names) globalThis.addEventListener?.(name, callback);
   return () => {

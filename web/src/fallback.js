@@ -1,13 +1,13 @@
 /**
- * Transports without WebSockets: the same frames over plain HTTP, as Server-Sent Events, or, if a
- * proxy buffers those, by polling. They cannot send commands, so the URL has the wanted jobs: each
- * change of the wanted jobs makes a new request, and snapshots are the answer.
+ * Transports without WebSockets. They receive the same frames over HTTP, as Server-Sent Events, or, if a proxy buffers
+ * those, by polling. They cannot send commands, so the URL contains the wanted jobs. Each change of the wanted jobs
+ * causes new requests, which are answered with snapshots.
  *
  * Responses that are not a gateway's are ignored (`gatewayOf` reads its header): the 404 of a proxy
  * during an outage does not mean that a job is unknown.
  *
- * They use `fetch` instead of `EventSource`, because it can send the token in a header, which no log
- * stores, and because it shows how a request has failed.
+ * They use `fetch` instead of `EventSource`, because `fetch` can send the token in a header, which logs do not contain,
+ * and because it shows why a request has failed.
  */
 
 import { ABNORMAL, JOB_ID, UNAUTHORIZED } from './http-constants.js';
@@ -21,21 +21,22 @@ import { stream } from './sse.js';
 /** @import { Transport, TransportEvents } from './connect.js' */
 /** @import { GatewayResponse, RequestCycle } from './request-cycle.js' */
 
-const CHECK_DEADLINE = 5_000;
-/** A path that pages of every origin may read. */
-const HEALTH = 'healthz';
+const CHECK_TIMEOUT = 5_000;
+/** The path of a response that pages of every origin may read. */
+const HEALTH_PATH = 'healthz';
 
-/** @param {string} url @param {Environment} environment @param {TransportEvents} events */
+/** Opens a transport with Server-Sent Events. @param {string} url @param {Environment} environment @param {TransportEvents} events */
 export const openStream = (url, environment, events) => openHttp(url, environment, events, stream);
 
-/** @param {string} url @param {Environment} environment @param {TransportEvents} events */
+/** Opens a transport with polling. @param {string} url @param {Environment} environment @param {TransportEvents} events */
 export const openPolling = (url, environment, events) => openHttp(url, environment, events, poll);
 
 /**
+ * Opens a transport.
  * @param {string} url  of the gateway's `/ws`
  * @param {Environment} environment
  * @param {TransportEvents} events
- * @param {(round: RequestCycle) => Promise<unknown>} runCycle
+ * @param {(cycle: RequestCycle) => Promise<unknown>} runCycle
  * @returns {Transport}
  */
 function openHttp(url, environment, events, runCycle) {
@@ -49,42 +50,42 @@ function openHttp(url, environment, events, runCycle) {
   let token;
   /** @type {number | undefined} */
   let maxHz;
-  /** The id of the command to acknowledge when the gateway answers. @type {number | null} */
-  let asked = null;
+  /** The id of the command to acknowledge when the gateway has answered; null: there is none. @type {number | null} */
+  let pendingCommandId = null;
   let ended = false;
   let welcomed = false;
   let hidden = environment.hidden();
-  let controller = new AbortController();
-  let due = false;
-  const first = environment.setTimeout(() => end(ABNORMAL, 'no data'), RESPONSE_TIMEOUT);
-  const unwake = environment.onWake(() => {
+  let cycleController = new AbortController();
+  let cycleScheduled = false;
+  const firstTimer = environment.setTimeout(() => end(ABNORMAL, 'no data'), RESPONSE_TIMEOUT);
+  const stopObserving = environment.onWake(() => {
     if (hidden === environment.hidden()) return;
     hidden = !hidden;
     if (hidden) locks.release();
-    soon();
+    scheduleCycle();
   });
 
   function end(code = 1000, reason = '', blocked = !welcomed) {
     if (ended) return;
     ended = true;
-    unwake();
-    environment.clearTimeout(first);
-    controller.abort();
+    stopObserving();
+    environment.clearTimeout(firstTimer);
+    cycleController.abort();
     locks.release();
     // With a reason the gateway has answered, so the transport is not blocked.
     events.ended(code, reason, blocked && code === ABNORMAL);
   }
 
-  /** @param {Frame} frame */
+  /** Delivers a frame. @param {Frame} frame */
   function emit(frame) {
     if (ended) return;
     if (frame.type !== 'welcome') return events.frame(frame);
-    // Each stream begins with a welcome. Only the first one counts for this transport.
+    // Each stream begins with a welcome. Only the first one is that of this transport.
     events.frame(welcomed ? { type: 'feed', stale: frame.stale === true } : frame);
     welcomed = true;
-    environment.clearTimeout(first);
-    if (asked !== null) answer(asked, {});
-    asked = null;
+    environment.clearTimeout(firstTimer);
+    if (pendingCommandId !== null) reply(pendingCommandId, {});
+    pendingCommandId = null;
   }
 
   /** @param {GatewayResponse} answer */
@@ -93,45 +94,46 @@ function openHttp(url, environment, events, runCycle) {
   }
 
   /**
+   * Returns a function that sends a request, until `signal` ends the cycle.
    * @param {AbortSignal} signal
    * @returns {RequestCycle['request']}
    */
-  const requester = (signal) => async (path, deadline, headers = {}) => {
-    const late = new AbortController();
-    const stop = () => late.abort();
-    signal.addEventListener('abort', stop);
-    const timer = environment.setTimeout(stop, deadline);
-    // Without headers that need a preflight, so that a refused page can read the reason.
-    if (token !== undefined && path !== HEALTH) headers['authorization'] = `Bearer ${token}`;
+  const requestFunction = (signal) => async (path, timeout, headers = {}) => {
+    const requestController = new AbortController();
+    const abort = () => requestController.abort();
+    signal.addEventListener('abort', abort);
+    const timer = environment.setTimeout(abort, timeout);
+    // `HEALTH_PATH` is requested without headers that need a preflight, so that a refused page can read the reason.
+    if (token !== undefined && path !== HEALTH_PATH) headers['authorization'] = `Bearer ${token}`;
     try {
-      const response = await environment.fetch(new URL(path, base).href, { headers, signal: late.signal, cache: 'no-store' });
+      const response = await environment.fetch(new URL(path, base).href, { headers, signal: requestController.signal, cache: 'no-store' });
       const gateway = gatewayOf(response);
       if (gateway === null) throw new Error(`answered with ${response.status}, but not by a gateway`);
       if (response.status === 401 || response.status === 403) {
         const { close_code: code = UNAUTHORIZED, detail = 'not allowed' } = await response.json();
-        if (!signal.aborted) end(code, detail); // otherwise the answer is to an earlier token
+        if (!signal.aborted) end(code, detail); // otherwise an earlier token was refused
       }
       return { ...gateway, response };
     } finally {
       environment.clearTimeout(timer);
-      signal.removeEventListener('abort', stop);
+      signal.removeEventListener('abort', abort);
     }
   };
 
-  /** Request any answer of the gateway; ends the transport if it refuses this page. @param {AbortSignal} signal */
-  async function health(signal) {
-    const answer = await requester(signal)(HEALTH, CHECK_DEADLINE);
+  /** Requests the health of the gateway. Ends the transport if the gateway refuses this page. @param {AbortSignal} signal */
+  async function requestHealth(signal) {
+    const answer = await requestFunction(signal)(HEALTH_PATH, CHECK_TIMEOUT);
     const { close_code: code, detail } = await answer.response.json();
     if (code !== undefined) end(code, detail);
     return answer;
   }
 
-  /** Check whether a gateway answers. The first answer also has the node's name. */
+  /** Checks whether the gateway answers. The first response is the welcome. */
   async function check() {
     const sent = environment.now();
-    const { signal } = controller;
+    const { signal } = cycleController;
     try {
-      const answer = await health(signal);
+      const answer = await requestHealth(signal);
       if (welcomed) events.pong(environment.now() - sent, answer.time);
       else welcome(answer);
     } catch (error) {
@@ -139,48 +141,48 @@ function openHttp(url, environment, events, runCycle) {
     }
   }
 
-  /** Request the jobs and sets that are wanted now. */
-  function begin() {
-    due = false;
-    controller.abort();
+  /** Begins a cycle of requests for the jobs and sets that are wanted now. */
+  function beginCycle() {
+    cycleScheduled = false;
+    cycleController.abort();
     if (ended) return;
-    controller = new AbortController();
-    const { signal } = controller;
+    cycleController = new AbortController();
+    const { signal } = cycleController;
     if (wanted.size + sets.size === 0) return void check();
     runCycle({
-      jobs: [...wanted], sets: [...sets.values()], signal, locks, maxHz, request: requester(signal), welcome, emit, restart: soon, end, environment, events,
+      jobs: [...wanted], sets: [...sets.values()], signal, locks, maxHz, request: requestFunction(signal), welcome, emit, restart: scheduleCycle, end, environment, events,
       pause: (ms) => new Promise((done) => void environment.setTimeout(done, ms)),
     }).catch(async (error) => {
-      // A browser does not show why a page of a forbidden origin gets no answer, so ask the gateway.
-      if (!welcomed && !signal.aborted && error instanceof TypeError) await health(signal).catch(() => {});
+      // A browser does not show why the request of a forbidden origin failed, so request the reason from the gateway.
+      if (!welcomed && !signal.aborted && error instanceof TypeError) await requestHealth(signal).catch(() => {});
       if (!signal.aborted) end(ABNORMAL, String(error));
     });
   }
 
-  /** Begin a round after all changes of the current task. */
-  function soon() {
-    if (!due) environment.queueMicrotask(begin);
-    due = true;
+  /** Begins a cycle after all changes of the current task. */
+  function scheduleCycle() {
+    if (!cycleScheduled) environment.queueMicrotask(beginCycle);
+    cycleScheduled = true;
   }
 
-  /** @param {number | null} id @param {Record<string, string>} denied */
-  function answer(id, denied) {
+  /** Delivers the reply to a command, which the gateway would send over a WebSocket. @param {number | null} id @param {Record<string, string>} denied */
+  function reply(id, denied) {
     emit({ type: 'subscriptions', id, added: [], removed: [], unchanged: 0, denied });
   }
 
-  /** @param {Command} command */
+  /** Executes a command. @param {Command} command */
   function send(command) {
     if (ended) return;
     if (command.type === 'hello') {
       if (command.max_hz !== undefined) maxHz = command.max_hz;
-      const renewed = token !== undefined && command.token !== undefined && command.token !== token;
+      const tokenChanged = token !== undefined && command.token !== undefined && command.token !== token;
       token = command.token ?? token;
-      if (renewed) soon();
+      if (tokenChanged) scheduleCycle();
     }
     if (command.type === 'watch_set' || command.type === 'unwatch_set') {
       if (command.type === 'watch_set') sets.set(command.id, command);
       else sets.delete(command.id);
-      soon();
+      scheduleCycle();
     }
     if (!('jobs' in command)) return;
     if (command.type === 'sync_subscriptions') wanted.clear();
@@ -191,11 +193,11 @@ function openHttp(url, environment, events, runCycle) {
       else if (JOB_ID.test(job)) wanted.add(job); // with one invalid id the whole request would be refused
       else denied[job] = 'invalid_job';
     }
-    asked = command.id;
+    pendingCommandId = command.id;
     environment.queueMicrotask(() => {
       if (ended) return;
-      answer(null, denied);
-      soon();
+      reply(null, denied);
+      scheduleCycle();
     });
   }
 
@@ -204,8 +206,8 @@ function openHttp(url, environment, events, runCycle) {
 }
 
 /**
- * The node that has answered, and its time; null: the response is not a gateway's. The header is
- * `Progress-Gateway: <node>`.
+ * Returns the node that has answered, from the header `Progress-Gateway: <node>`, and its time; null: the response is
+ * not that of a gateway.
  * @param {Response} response
  */
 function gatewayOf({ headers }) {

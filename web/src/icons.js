@@ -5,7 +5,7 @@
 
 /** @import { Look } from './state.js' */
 
-/** Tag, attributes; on a grid of 16 by 16. @typedef {[string, Record<string, string>]} Shape */
+/** The tag and the attributes of an SVG node, on a grid of 16 by 16. @typedef {[string, Record<string, string>]} Shape */
 
 /** @type {Shape} */
 const DISC = ['circle', { cx: '8', cy: '8', r: '7.5', class: 'solid' }];
@@ -34,19 +34,19 @@ const SHAPES = {
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** @param {Look} look */
+/** Returns the nodes of an icon. @param {Look} look */
 export function drawIcon(look) {
   return SHAPES[look].map(([tag, attributes]) => drawShape(tag, attributes));
 }
 
-/** @param {string} tag @param {Record<string, string | number>} attributes */
+/** Creates an SVG node. @param {string} tag @param {Record<string, string | number>} attributes */
 export function drawShape(tag, attributes) {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
   return node;
 }
 
-/** @returns {SVGElement} */
+/** Creates the SVG node that contains an icon. @returns {SVGElement} */
 export function iconFrame() {
   return drawShape('svg', { viewBox: '0 0 16 16', 'aria-hidden': 'true' });
 }

@@ -224,7 +224,7 @@ export class Jobs {
     if (!entry.inSet && entry.commandId > this.#answered) return null;
     reset(entry);
     this.#repeat.add(frame.job);
-    return `${frame.job}: had ${JSON.stringify(position)}, then came (${frame.prev}, ${frame.seq}] of epoch ${frame.epoch}`;
+    return `${frame.job}: (${frame.prev}, ${frame.seq}] of epoch ${frame.epoch} does not continue ${JSON.stringify(position)}`;
   }
 
   /** Returns whether a job without listeners has been kept for long enough. @param {Entry} entry */

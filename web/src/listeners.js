@@ -1,8 +1,8 @@
 /**
- * Call all listeners: an exception in one component must not affect the others.
+ * Calls all listeners. An exception in one of them is reported, and does not affect the others.
  *
  * @template Value
- * @param {Iterable<(value: Value) => void>} listeners  not changed meanwhile
+ * @param {Iterable<(value: Value) => void>} listeners  must not change during the call
  * @param {Value} value
  */
 export function callAll(listeners, value) {

@@ -1,8 +1,8 @@
-/** The path of a job in the API. No DOM. */
+/** The path of a job in the API. This module uses no DOM. */
 
 /**
- * The path of a job in the API, below `api/jobs/`. Encoded where a browser or a proxy would
- * otherwise read `a/../b` as `b`, or an id's end as an endpoint of the gateway.
+ * Returns the path of a job in the API, below `api/jobs/`. The id is encoded if a browser or a proxy would otherwise
+ * change it (`a/../b` to `b`), or if its last part has the name of an endpoint.
  * @param {string} job
  */
 export function pathOf(job) {

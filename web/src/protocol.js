@@ -168,19 +168,19 @@ export function mayReconnect(code) {
  * @param {ReadonlySet<string>} wanted
  * @param {ReadonlySet<string>} repeat
  * @param {() => number} nextId
- * @param {number} limit  maximum bytes of a message
+ * @param {number} maxBytes  maximum bytes of a message
  * @returns {Subscribe[]}
  */
-export function commandsFor(sent, wanted, repeat, nextId, limit) {
+export function commandsFor(sent, wanted, repeat, nextId, maxBytes) {
   const subscribed = sent ?? new Set();
   const rejoining = [...repeat].filter((job) => subscribed.has(job) && wanted.has(job));
   const removed = [...subscribed].filter((job) => !wanted.has(job));
   const added = [...wanted].filter((job) => !subscribed.has(job) || repeat.has(job));
-  const wantedChunks = splitJobs(wanted, limit);
+  const wantedChunks = splitJobs(wanted, maxBytes);
   /** @type {(type: Subscribe['type'], chunks: string[][]) => Subscribe[]} */
   const makeCommands = (type, chunks) => chunks.map((jobs) => ({ type, id: nextId(), jobs }));
-  const unsubscribes = makeCommands('unsubscribe', splitJobs(rejoining, limit));
-  if (wantedChunks.length > 1) return [...unsubscribes, ...makeCommands('unsubscribe', splitJobs(removed, limit)), ...makeCommands('subscribe', splitJobs(added, limit))];
+  const unsubscribes = makeCommands('unsubscribe', splitJobs(rejoining, maxBytes));
+  if (wantedChunks.length > 1) return [...unsubscribes, ...makeCommands('unsubscribe', splitJobs(removed, maxBytes)), ...makeCommands('subscribe', splitJobs(added, maxBytes))];
   const changed = sent === null || removed.length + added.length > 0;
   return [...unsubscribes, ...(changed ? makeCommands('sync_subscriptions', [[...wanted]]) : [])];
 }
@@ -190,13 +190,13 @@ export function commandsFor(sent, wanted, repeat, nextId, limit) {
  * which costs more, and has the same result.
  *
  * @param {Iterable<[job: string, position: Position | null]>} positions
- * @param {{ token?: string | null, maxHz?: number | undefined, limit?: number }} [options]
+ * @param {{ token?: string | null, maxHz?: number | undefined, maxBytes?: number }} [options]
  * @returns {Hello | null}  null: it would be empty
  */
-export function hello(positions, { token = null, maxHz, limit = MAX_MESSAGE } = {}) {
+export function hello(positions, { token = null, maxHz, maxBytes = MAX_MESSAGE } = {}) {
   /** @type {Record<string, [number, number]>} */
   const sent = {};
-  let bytesLeft = limit - COMMAND_OVERHEAD - (token?.length ?? 0);
+  let bytesLeft = maxBytes - COMMAND_OVERHEAD - (token?.length ?? 0);
   for (const [job, position] of positions) {
     if (position === null || position.epoch === null) continue;
     bytesLeft -= `${job}${position.epoch}${position.seq}`.length + 7;
@@ -222,10 +222,10 @@ export function retryWindow(value) {
 /**
  * Splits jobs into lists that each fit into one message.
  * @param {Iterable<string>} jobs
- * @param {number} limit
+ * @param {number} maxBytes
  * @returns {string[][]}
  */
-function splitJobs(jobs, limit) {
+function splitJobs(jobs, maxBytes) {
   /** @type {string[][]} */
   const chunks = [];
   let bytesLeft = 0;
@@ -233,7 +233,7 @@ function splitJobs(jobs, limit) {
     const size = encodedLength(job);
     if (size > bytesLeft || chunks.length === 0) {
       chunks.push([]);
-      bytesLeft = limit - COMMAND_OVERHEAD;
+      bytesLeft = maxBytes - COMMAND_OVERHEAD;
     }
     bytesLeft -= size;
     chunks.at(-1)?.push(job);

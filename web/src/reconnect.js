@@ -1,6 +1,6 @@
 /**
- * Decides when to reconnect: from the number of failures, and within the window that the gateway
- * has set, so that clients that lost it at the same time do not reconnect at the same time.
+ * Schedules reconnects, by the number of failures, and within the window that the gateway has set, so that clients
+ * that lost the gateway at the same time do not reconnect at the same time.
  */
 
 import { backoff } from './backoff.js';
@@ -19,28 +19,28 @@ export class Reconnect {
   /** @type {unknown} */
   #timer = null;
 
-  /** @param {Environment} environment @param {() => void} callback  connects */
+  /** @param {Environment} environment @param {() => void} callback  called when it is time to connect */
   constructor(environment, callback) {
     this.#environment = environment;
     this.#callback = callback;
   }
 
-  /** The gateway set a window. @param {unknown} retry  the `retry` of a frame */
+  /** Stores the window that a frame sets. @param {unknown} retry  the `retry` of a frame */
   setWindow(retry) {
     this.#window = retryWindow(retry) ?? this.#window;
   }
 
-  /** Reset the number of failures and the time. */
+  /** Resets the number of failures, and cancels the reconnect. */
   reset() {
     this.#failures = 0;
     this.cancel();
   }
 
   /**
-   * Set the time, which counts as a failure until that is reset. A token expires for
-   * one client alone: there is no crowd to be spread, so no window.
-   * @param {number} [code]  the close code after which we come back
-   * @returns {number} when, on the monotonic clock
+   * Schedules a reconnect. It counts as a failure until `reset`. After an expired token the window is not used,
+   * because a token expires for one client only.
+   * @param {number} [code]  the close code that ended the connection
+   * @returns {number} the time of the reconnect, on the monotonic clock
    */
   schedule(code) {
     const { now, random } = this.#environment;
@@ -51,6 +51,7 @@ export class Reconnect {
     return now() + wait;
   }
 
+  /** Cancels the reconnect. */
   cancel() {
     this.#environment.clearTimeout(this.#timer);
   }

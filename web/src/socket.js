@@ -1,9 +1,8 @@
 /**
- * One WebSocket, from connecting to its end: splits messages into frames, answers
- * the gateway's pings, sends pings, and detects silence. It reports frames, and
- * `ended` exactly once and nothing after that, so a closing socket cannot affect
- * the next one. It never reconnects; `connection.js` does.
- * Where WebSockets are blocked, `fallback.js` has other transports.
+ * One WebSocket, from its opening to its end. This module splits messages into frames, answers the gateway's pings,
+ * sends pings, and detects a lost connection. It reports frames, then `ended` exactly once, and nothing after that,
+ * so a closing socket cannot affect the next one. It never reconnects; `connection.js` does. `fallback.js` has
+ * transports for networks that block WebSockets.
  */
 
 import { ABNORMAL, GOING_AWAY, PING_INTERVAL, SUBPROTOCOL } from './constants.js';
@@ -13,39 +12,40 @@ import { parseFrames } from './protocol.js';
 /** @import { Command, Frame } from './protocol.js' */
 /** @import { Transport, TransportEvents } from './connect.js' */
 
-/** The timeout of the handshake, because the browser's own is minutes long. */
-const WELCOME_DEADLINE = 10_000;
-/** As often as the gateway pings; below the 30–60 s after which proxies reap. */
-const PING_EVERY = PING_INTERVAL * 1000;
-const PONG_DEADLINE = 5_000;
-/** A timer that is this late means that the machine slept or the tab was frozen, not that the gateway is silent. */
-const LATE = 2_000;
+/** Milliseconds until the welcome must have arrived. The browser's own timeout is minutes long. */
+const WELCOME_TIMEOUT = 10_000;
+/** Milliseconds between two pings, as for the gateway: below the 30–60 s after which proxies close idle connections. */
+const PING_PAUSE = PING_INTERVAL * 1000;
+const PONG_TIMEOUT = 5_000;
+/** A timer that is later than this shows that the machine slept or the tab was frozen, not that the gateway did not answer. */
+const TIMER_TOLERANCE = 2_000;
 
 /**
+ * Opens a WebSocket.
  * @param {string} url
  * @param {Environment} environment
  * @param {TransportEvents} events
  * @returns {Transport}
- * @throws what the WebSocket constructor throws: a URL that can never work
+ * @throws the error of the WebSocket constructor, if the URL is not valid
  */
 export function openSocket(url, environment, events) {
   const socket = new environment.WebSocket(url, [SUBPROTOCOL]);
   let open = false;
   let ended = false;
   let welcomed = false;
-  /** When the ping was sent that is still unanswered. @type {number | null} */
+  /** When the pending ping was sent; null: there is none. @type {number | null} */
   let pingedAt = null;
-  let timer = environment.setTimeout(() => end(ABNORMAL, 'no welcome'), WELCOME_DEADLINE);
+  let timer = environment.setTimeout(() => end(ABNORMAL, 'no welcome'), WELCOME_TIMEOUT);
 
-  /** @param {() => void} callback @param {number} ms */
-  function wait(callback, ms) {
+  /** Sets the only timer. @param {() => void} callback @param {number} ms */
+  function setTimer(callback, ms) {
     environment.clearTimeout(timer);
     timer = environment.setTimeout(callback, ms);
   }
 
-  function unanswered() {
-    // The answer may be queued behind this timer, so send another ping.
-    if (environment.now() - (pingedAt ?? 0) > PONG_DEADLINE + LATE) ping();
+  function onPongTimeout() {
+    // After a late timer the pong may be waiting in the queue, so send another ping.
+    if (environment.now() - /** @type {number} */ (pingedAt) > PONG_TIMEOUT + TIMER_TOLERANCE) ping();
     else end(ABNORMAL, 'no pong');
   }
 
@@ -56,24 +56,24 @@ export function openSocket(url, environment, events) {
 
   function ping() {
     pingedAt = environment.now();
-    wait(unanswered, PONG_DEADLINE);
+    setTimer(onPongTimeout, PONG_TIMEOUT);
     send({ type: 'ping', time: true });
   }
 
   /** @param {Frame} frame */
-  function take(frame) {
+  function handleFrame(frame) {
     if (frame.type === 'ping') {
-      // Here and not in a timer or a task: both stand still in a hidden tab.
+      // Answer here and not in a timer, because timers are delayed in a hidden tab.
       send({ type: 'pong' });
     } else if (frame.type === 'pong') {
       if (pingedAt === null) return;
       events.pong(environment.now() - pingedAt, frame.time);
       pingedAt = null;
-      wait(ping, PING_EVERY);
+      setTimer(ping, PING_PAUSE);
     } else {
       if (frame.type === 'welcome') {
         welcomed = true;
-        wait(ping, PING_EVERY);
+        setTimer(ping, PING_PAUSE);
       }
       events.frame(frame);
     }
@@ -84,7 +84,7 @@ export function openSocket(url, environment, events) {
     ended = true;
     environment.clearTimeout(timer);
     socket.onopen = socket.onmessage = socket.onclose = null;
-    // The constructor takes 1000 and 3000–4999; a reason of ours stays local.
+    // `close` accepts only 1000 and 3000–4999, so another code stays in this page.
     socket.close(code === 1000 ? 1000 : undefined);
     events.ended(code, reason, !welcomed && code === ABNORMAL);
   }
@@ -96,17 +96,17 @@ export function openSocket(url, environment, events) {
     if (typeof data !== 'string') return events.malformed('a binary message');
     for (const frame of parseFrames(data, events.malformed)) {
       if (ended) return;
-      take(frame);
+      handleFrame(frame);
     }
   };
-  // Before the welcome a code below 4000 is a proxy's: it says nothing about the gateway.
+  // Before the welcome a code below 4000 comes from a proxy, not from the gateway.
   socket.onclose = ({ code, reason }) => end(welcomed || code >= 4000 || code === GOING_AWAY ? code : ABNORMAL, reason);
 
   return {
     send,
     check: () => {
-      const asked = pingedAt !== null && environment.now() - pingedAt <= PONG_DEADLINE;
-      if (welcomed && !asked) ping();
+      const isPingPending = pingedAt !== null && environment.now() - pingedAt <= PONG_TIMEOUT;
+      if (welcomed && !isPingPending) ping();
     },
     end,
   };

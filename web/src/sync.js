@@ -37,7 +37,7 @@ export class SubscriptionSync {
   /** Schedules the next attempt for jobs that were denied for lack of quota, with the pauses of a reconnect. */
   #retry;
   /** The maximum bytes of a message that the gateway accepts. */
-  limit = MAX_MESSAGE;
+  maxBytes = MAX_MESSAGE;
   /** @type {SetsHook | undefined} */
   sets;
 
@@ -57,7 +57,7 @@ export class SubscriptionSync {
     if (transport === this.transport) return;
     this.end();
     this.transport = transport;
-    const command = hello(this.jobs.positions(), { ...options, limit: this.limit });
+    const command = hello(this.jobs.positions(), { ...options, maxBytes: this.maxBytes });
     if (command) transport.send(command);
     this.#send();
     this.sets?.begin(transport);
@@ -101,7 +101,7 @@ export class SubscriptionSync {
     if (!transport) return;
     const sent = this.#sent;
     const { wanted, repeat } = this.jobs.collect(retryDenied);
-    const commands = commandsFor(sent, wanted, repeat, () => ++this.#lastId, this.limit);
+    const commands = commandsFor(sent, wanted, repeat, () => ++this.#lastId, this.maxBytes);
     if (commands.length === 0) return;
     const added = new Set([...wanted].filter((job) => !sent?.has(job) || repeat.has(job)));
     for (const command of commands) {

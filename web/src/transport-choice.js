@@ -1,56 +1,55 @@
 /**
- * Which transport to use next. The first is the best; where it does not get
- * through, the next one is tried, and after the last the first again: a gateway
- * that is down fails them all and is tried on, one that sits behind a proxy
- * without WebSockets is reached on the second step. No clock, no socket.
+ * Chooses the transport to use next. The first one is the best. If a transport is blocked, the next one is tried, and
+ * after the last one the first again. So a gateway behind a proxy without WebSockets is reached with the second
+ * transport, and a gateway that is down is tried with all of them in turn. This module uses no clock and no socket.
  */
 
-/** Failures in a row before the next transport is tried. */
-const FAILURES = 2;
-/** Where WebSockets have worked on this page, the gateway is more likely down than blocked. */
-const FAILURES_IF_IT_WORKED = 4;
+/** The number of successive failures after which the next transport is tried. */
+const MAX_FAILURES = 2;
+/** The same if a WebSocket has worked on this page, because then the gateway is more likely down than blocked. */
+const MAX_FAILURES_AFTER_SUCCESS = 4;
 
 export class TransportChoice {
-  #steps;
+  #count;
   #failures = 0;
   #hasWorked = false;
-  /** The transport to use: 0 is the best. */
+  /** The index of the transport to use: 0 is the best. */
   index = 0;
 
-  /** @param {number} steps */
-  constructor(steps) {
-    this.#steps = steps;
+  /** @param {number} count  the number of transports */
+  constructor(count) {
+    this.#count = count;
   }
 
-  /** The transport got through. */
+  /** Records that the gateway was reached. */
   succeeded() {
     this.#failures = 0;
     this.#hasWorked ||= this.index === 0;
   }
 
-  /** The transport ended before it got through. */
+  /** Records that the transport ended before the gateway was reached. */
   blocked() {
     this.#failures += 1;
-    if (this.#failures < this.#allowed()) return;
-    this.index = (this.index + 1) % this.#steps;
+    if (this.#failures < this.#maxFailures()) return;
+    this.index = (this.index + 1) % this.#count;
     this.#failures = 0;
   }
 
-  /** It got through, and was lost later: the best one is tried again, once if it was not chosen. */
+  /** Records that a transport was lost after the gateway was reached: another one than the best tries the best once. */
   lost() {
     if (this.index === 0) return;
     this.index = 0;
-    this.#failures = this.#allowed() - 1;
+    this.#failures = this.#maxFailures() - 1;
   }
 
-  /** Back to the best: it was tried beside the other, and opened. */
+  /** Records that the best transport has replaced another one. */
   useBest() {
     this.index = 0;
     this.#failures = 0;
   }
 
-  #allowed() {
+  #maxFailures() {
     if (this.index > 0) return 1;
-    return this.#hasWorked ? FAILURES_IF_IT_WORKED : FAILURES;
+    return this.#hasWorked ? MAX_FAILURES_AFTER_SUCCESS : MAX_FAILURES;
   }
 }

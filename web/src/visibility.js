@@ -1,14 +1,14 @@
 /**
- * Whether the page is visible, and the events after which known states may be very old: the page is
- * shown again, the network comes or goes, or the machine slept.
+ * Observes whether the page is visible, and the events after which the known states may be very old: the page is shown
+ * again, the network becomes available or unavailable, or the machine has slept.
  */
 
 import { onSleep } from './sleep.js';
 
 /** @import { Environment } from './environment.js' */
 
-/** A page that is hidden for longer does not connect, so that many open tabs do not load the gateway. */
-const LONG = 300_000;
+/** Milliseconds after which a hidden page does not connect, so that many open tabs cause no load at the gateway. */
+const LONG_HIDDEN = 300_000;
 
 export class Visibility {
   #environment;
@@ -24,6 +24,7 @@ export class Visibility {
     this.#callback = callback;
   }
 
+  /** Begins to observe. */
   start() {
     this.stop();
     const wake = () => this.#wake();
@@ -31,6 +32,7 @@ export class Visibility {
     if (this.#environment.hidden()) this.#hiddenSince = this.#environment.now();
   }
 
+  /** Stops observing. */
   stop() {
     for (const stop of this.#stops.splice(0)) stop();
   }
@@ -39,7 +41,7 @@ export class Visibility {
   get hiddenForLong() {
     const { hidden, now } = this.#environment;
     if (!hidden()) this.#hiddenSince = null;
-    return this.#hiddenSince !== null && now() - this.#hiddenSince >= LONG;
+    return this.#hiddenSince !== null && now() - this.#hiddenSince >= LONG_HIDDEN;
   }
 
   #wake() {

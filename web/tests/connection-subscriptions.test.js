@@ -176,7 +176,7 @@ test('maxHz is sent to the gateway, also when it changes', async () => {
   const connection = createConnection(URL_, { ...world.environment, maxHz: 2 });
   world.socket.welcome();
   assert.deepEqual(world.socket.received()[0], { type: 'hello', max_hz: 2 });
-  connection.use({ url: URL_, maxHz: 1 });
+  connection.configure({ url: URL_, maxHz: 1 });
   assert.deepEqual(world.socket.received(), [{ type: 'hello', max_hz: 1 }]);
 });
 
@@ -238,5 +238,5 @@ test('a lost connection resets the pauses for jobs that a full gateway denied', 
 test('a violation has a description', async () => {
   const { world, connection } = await live('a');
   world.socket.deliver(snapshot('a', 1, 1), step('a', 1, 5, 6));
-  assert.equal(connection.status().violation, 'a: had {"epoch":1,"seq":1}, then came (5, 6] of epoch 1');
+  assert.equal(connection.status().violation, 'a: (5, 6] of epoch 1 does not continue {"epoch":1,"seq":1}');
 });

@@ -183,12 +183,12 @@ test("another user's token drops all states and reconnects; one of the same user
   world.socket.welcome();
   world.socket.deliver(snapshot('a', 1, 1));
   world.socket.received();
-  connection.use({ url: URL_, token: jwt({ sub: 'ann', n: 2 }) });
+  connection.configure({ url: URL_, token: jwt({ sub: 'ann', n: 2 }) });
   await tick();
   assert.deepEqual(world.socket.received(), [{ type: 'hello', token: jwt({ sub: 'ann', n: 2 }) }]);
   assert.equal(received.length, 1);
 
-  connection.use({ url: URL_, token: jwt({ sub: 'ben' }) });
+  connection.configure({ url: URL_, token: jwt({ sub: 'ben' }) });
   await tick();
   assert.equal(world.sockets[0].closed.code, 1000);
   assert.deepEqual([received.at(-1).state, connection.peek('a')], [null, null]);
@@ -203,7 +203,7 @@ test('late credentials connect a connection that was refused before', async (t) 
   world.socket.welcome();
   world.socket.drop(4500, 'unauthorized');
   assert.ok(connection.status().stopped);
-  connection.use({ url: 'ws://elsewhere.test/ws', token: jwt({}) });
+  connection.configure({ url: 'ws://elsewhere.test/ws', token: jwt({}) });
   await tick();
   assert.deepEqual([world.socket.url, connection.url], ['ws://elsewhere.test/ws', 'ws://elsewhere.test/ws']);
   world.socket.welcome();

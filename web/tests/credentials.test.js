@@ -23,7 +23,7 @@ function page(token) {
   const world = fakeWorld();
   const connection = createConnection(ADDRESS, { ...world.environment, token });
   connection.watch('a', () => {});
-  return { world, connection, configure: (token) => connection.use({ url: ADDRESS, token }) };
+  return { world, connection, configure: (token) => connection.configure({ url: ADDRESS, token }) };
 }
 
 /** The page, connected as Ann, shows job `a`. */
@@ -153,7 +153,7 @@ test('a setting that changes before the welcome is not sent before the token', a
   const { world, connection } = page(ANN);
   await tick();
   world.socket.open();
-  connection.use({ url: ADDRESS, token: ANN, maxHz: 5 });
+  connection.configure({ url: ADDRESS, token: ANN, maxHz: 5 });
   world.socket.welcome();
   assert.deepEqual(world.socket.received()[0], { type: 'hello', token: ANN, max_hz: 5 });
 });
@@ -326,7 +326,7 @@ async function anyOrder(seed, transport) {
     last = provider(sub);
     known &&= person === sub;
     person = sub;
-    const asking = asks(() => connection.use({ url: ADDRESS, token: last }));
+    const asking = asks(() => connection.configure({ url: ADDRESS, token: last }));
     known ||= !asking;
   };
   let renewedAt = 0;
@@ -336,7 +336,7 @@ async function anyOrder(seed, transport) {
   };
   const logout = () => {
     // Like `logout` of `settings.js`.
-    if (typeof last === 'string') connection.use({ url: ADDRESS, token: (last = undefined) });
+    if (typeof last === 'string') connection.configure({ url: ADDRESS, token: (last = undefined) });
     connection.logout();
   };
   const check = (when) => {

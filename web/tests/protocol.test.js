@@ -89,7 +89,7 @@ test('no command is larger than the limit, and together they have the same effec
 });
 
 test('hello has the known positions, as far as they fit', () => {
-  const limit = { limit: MAX_MESSAGE };
+  const limit = { maxBytes: MAX_MESSAGE };
   assert.equal(hello([['a', null], ['b', { epoch: null, seq: 0 }]], limit), null);
   assert.deepEqual(hello([['a', { epoch: 3, seq: 4 }]], limit), { type: 'hello', positions: { a: [3, 4] } });
   assert.deepEqual(hello([], { ...limit, token: 't' }), { type: 'hello', token: 't' });
