@@ -32,7 +32,7 @@ def token(ttl: float = 1_000, *, watch: tuple[str, ...] = ("mine:*",), **more: A
     return sign({"exp": wall() + ttl - LEEWAY, "watch": watch} | more)
 
 
-class Client:
+class AuthClient:
     def __init__(self, sink: Sink | None = None) -> None:
         self.source, self.sink = FakeSource(), sink or Sink()
         self.close_code: CloseCode | None = None
@@ -66,8 +66,8 @@ class Harness:
         await self.broker.publish(job, Update(percent=percent))
         await wait_all_tasks_blocked()
 
-    async def connect(self, sink: Sink | None = None) -> Client:
-        client = Client(sink)
+    async def connect(self, sink: Sink | None = None) -> AuthClient:
+        client = AuthClient(sink)
         self.nursery.start_soon(client.run, self.node)
         await wait_all_tasks_blocked()
         return client

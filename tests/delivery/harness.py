@@ -16,7 +16,7 @@ from gateway.protocol.close_codes import CloseCode
 from ..fakes import FakeSource, Sink
 
 
-class Client:
+class HarnessClient:
     """A connection to the node under test."""
 
     def __init__(self, sink: Sink, address: str = "") -> None:
@@ -50,8 +50,8 @@ class Harness:
     async def publish(self, job: str, **fields: Any) -> Position:
         return (await self.broker.publish(job, Update(**fields))).position
 
-    async def connect(self, sink: Sink | None = None, address: str = "") -> Client:
-        client = Client(sink or Sink(), address)
+    async def connect(self, sink: Sink | None = None, address: str = "") -> HarnessClient:
+        client = HarnessClient(sink or Sink(), address)
         self.nursery.start_soon(client.run, self.node)
         await wait_all_tasks_blocked()
         return client

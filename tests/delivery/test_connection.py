@@ -36,7 +36,7 @@ from gateway.protocol.commands import SyncSubscriptions, WatchSet
 from gateway.protocol.messages import Message
 
 from ..fakes import BrokenSink, FakeSource, GoneSink, Sink, SlowSink, StuckSink
-from .harness import Client, Harness
+from .harness import Harness, HarnessClient
 
 
 @pytest.fixture
@@ -447,7 +447,7 @@ class TestHeartbeat:
     async def test_a_one_way_transport_is_pinged_and_never_disconnected(
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:
-        client = Client(Sink())
+        client = HarnessClient(Sink())
         client.source.received_at, client.source.answers_pings = None, False
         harness.nursery.start_soon(client.run, harness.node)
         await trio.sleep(110)

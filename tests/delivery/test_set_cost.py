@@ -20,7 +20,7 @@ from trio.testing import MockClock
 from gateway import Limits
 from gateway.model.state import Event, Position, State
 
-from .harness import Client, Harness, messages_sent
+from .harness import Harness, HarnessClient, messages_sent
 
 SHOWN = 50
 EVENTS = 5
@@ -51,7 +51,7 @@ def old_event(user: int, number: int, *, seq: int = 1, percent: int | None = Non
     return Event(job(user, number), Position(1, seq), state)
 
 
-async def open_pages(harness: Harness, users: int, jobs: int) -> list[Client]:
+async def open_pages(harness: Harness, users: int, jobs: int) -> list[HarnessClient]:
     """A page for each of `users`, which shows 50 of their jobs of `jobs` in all."""
     clients = []
     for user in range(users):

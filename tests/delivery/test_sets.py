@@ -23,7 +23,7 @@ from gateway.model.state import Event, Update
 from tests.auth.signing import NOW, SECRET, sign
 
 from ..fakes import FakeSource, Sink, StuckSink
-from .harness import Client, Harness, messages_sent
+from .harness import Harness, HarnessClient, messages_sent
 
 
 @pytest.fixture
@@ -31,16 +31,16 @@ def limits() -> Limits:
     return Limits(max_sets_per_connection=3, max_set_jobs=6)
 
 
-async def watch(client: Client, prefix: str, **more: Any) -> None:
+async def watch(client: HarnessClient, prefix: str, **more: Any) -> None:
     await client.source.send(type="watch_set", prefix=prefix, **more)
     await messages_sent()
 
 
-def sets(client: Client) -> list[tuple[int | None, int, list[str]]]:
+def sets(client: HarnessClient) -> list[tuple[int | None, int, list[str]]]:
     return [(one["prev"], one["seq"], one["jobs"]) for one in client.sink.of("set")]
 
 
-def kinds(client: Client, since: int = 0) -> list[str]:
+def kinds(client: HarnessClient, since: int = 0) -> list[str]:
     """The received frames, in order: jobs with their status, and sets."""
     return [
         f"{frame['job']} {frame['state']['status']}" if frame["type"] == "progress" else "set"

@@ -24,7 +24,7 @@ from tests.fakes import FakeSource, PromptSink
 from tests.spans import Spans, session_spans
 from tests.traceparents import PARENT, SPAN, TRACE, UNSAMPLED
 
-from .client import Client, is_final, open_client
+from .client import WebSocketClient, is_final, open_client
 from .conftest import eventually
 
 tracer = trace.get_tracer("tests")
@@ -47,7 +47,7 @@ async def on_redis() -> AsyncIterator[tuple[Server, int]]:
     broker.close()
 
 
-async def watch(client: Client, job: str) -> None:
+async def watch(client: WebSocketClient, job: str) -> None:
     """Subscribe, and wait for the state of an unknown job."""
     await client.receive_type("welcome")
     await client.request("subscribe", jobs=[job])
@@ -168,14 +168,14 @@ import trio
 import trio.testing
 from gateway import serve_gateway
 
-class Watcher:
+class TraceWatcher:
     marked = 0
 
     def notify(self, subscription):
         self.marked += 1
 
 async def main():
-    watcher = Watcher()
+    watcher = TraceWatcher()
     async with trio.open_nursery() as nursery:
         gateway = await nursery.start(serve_gateway, "127.0.0.1:0")
         gateway.node.hub.subscribe("a", watcher)

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.auth.signing import SECRET, sign
 from tests.cli.processes import WITHIN, Running
 
-__all__ = ["HOST", "Site", "certificate", "listening", "receive"]
+__all__ = ["HOST", "ProxiedGateway", "certificate", "listening", "receive"]
 
 HOST = "progress.example"
 
 
 @frozen
-class Site:
+class ProxiedGateway:
     """A proxy with a gateway behind it."""
 
     port: int

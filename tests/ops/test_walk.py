@@ -23,7 +23,7 @@ from tests.e2e.client import command, upgrade
 
 from .documented import adapted, documented, files
 from .proxies import PROXIES
-from .site import HOST, Site, certificate, receive
+from .site import HOST, ProxiedGateway, certificate, receive
 
 TOOLS = Path(sys.executable).parent
 """Where the gateway is installed, instead of in `/opt/gateway/venv/bin`."""
@@ -69,7 +69,7 @@ def line_of(unit: Path, name: str) -> list[str]:
 
 
 @contextmanager
-def site(root: Path) -> Iterator[Site]:
+def site(root: Path) -> Iterator[ProxiedGateway]:
     """The gateway as its unit starts it, behind nginx."""
     unit = Path(moved(UNIT, root))
     with Running(*line_of(unit, "ExecStartPre")) as checked:
@@ -80,7 +80,7 @@ def site(root: Path) -> Iterator[Site]:
         with PROXIES["nginx"](upstream, pair, root) as port:
             secret = (root / "etc/gateway/secret").read_text().strip()
             tls = ssl.create_default_context(cafile=str(pair[0]))
-            yield Site(port, tls, gateway, secret)
+            yield ProxiedGateway(port, tls, gateway, secret)
 
 
 def test_the_installation_guide_works(root: Path) -> None:

@@ -27,7 +27,7 @@ from gateway.config.settings import PROCESSES
 from gateway.model.errors import InvalidSettings
 from tests.auth.signing import OTHER_SECRET, SECRET
 from tests.brokers.redis.server import Server, redis_server, session_server
-from tests.e2e.client import Client, Closed, Reset, open_client
+from tests.e2e.client import Closed, Reset, WebSocketClient, open_client
 from tests.ports import free_port
 
 from ..processes import GATEWAY, WITHIN, Running
@@ -77,10 +77,10 @@ class Supervised(Running):
 
 
 @asynccontextmanager
-async def one_of_each(port: int, nodes: int) -> AsyncIterator[dict[str, Client]]:
+async def one_of_each(port: int, nodes: int) -> AsyncIterator[dict[str, WebSocketClient]]:
     """Connect until there is a client at each of so many nodes; returns the clients by the names of
     the nodes."""
-    found: dict[str, Client] = {}
+    found: dict[str, WebSocketClient] = {}
     async with AsyncExitStack() as opened:
         with trio.fail_after(WITHIN):
             while len(found) < nodes:
@@ -148,7 +148,7 @@ async def test_a_killed_server_process_is_replaced_and_no_client_is_refused() ->
         assert processes.pids[1] != victim
 
 
-async def is_gone(client: Client) -> bool:
+async def is_gone(client: WebSocketClient) -> bool:
     """Whether its gateway has closed the connection; otherwise the gateway must respond."""
     try:
         await client.send("ping")
