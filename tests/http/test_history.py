@@ -57,5 +57,7 @@ def test_another_epoch_starts_at_its_first_event() -> None:
     )
     assert [entry["seq"] for entry in document["events"]] == [1, 2]
     # The epoch changed between the two reads.
-    document = history_after(job_event(5, 7), [job_event(6, 1)], after=Position(5, 6), bytes_left=10_000)
+    document = history_after(
+        job_event(5, 7), [job_event(6, 1)], after=Position(5, 6), bytes_left=10_000
+    )
     assert (document["epoch"], [entry["seq"] for entry in document["events"]]) == (6, [1])
