@@ -298,7 +298,7 @@ async def test_an_invalid_cursor_is_rejected(bench: BrokerUnderTest, after: str)
 # Requests.
 
 
-def ask(id_: str = "1", verb: str = "cancel", **more: Any) -> RequestUpdate:
+def request_update(id_: str = "1", verb: str = "cancel", **more: Any) -> RequestUpdate:
     return RequestUpdate(request=Request(id=id_, verb=verb, by="user 7"), **more)
 
 
@@ -312,8 +312,8 @@ async def test_a_request_is_an_event_and_is_returned_until_it_is_acknowledged(
     broker = bench.broker
     await broker.publish("a", Update(accepts=("cancel", "pause")))
     async with broker.feed() as feed:
-        asked = await broker.publish("a", ask())
-        assert (asked.applied, asked.position.seq) == (True, 2)
+        response = await broker.publish("a", request_update())
+        assert (response.applied, response.position.seq) == (True, 2)
         with trio.fail_after(5):
             (event,) = await feed.receive()
     request = event.state.request
@@ -327,35 +327,37 @@ async def test_a_request_is_an_event_and_is_returned_until_it_is_acknowledged(
     assert seen is not None
     assert seen.seen_at is not None
     await broker.publish("a", Update(status="cancelled"))
-    assert (await broker.publish("a", ask("2"))).reason == "final"
+    assert (await broker.publish("a", request_update("2"))).reason == "final"
 
 
 async def test_a_verb_that_the_job_does_not_accept_is_rejected(bench: BrokerUnderTest) -> None:
     broker = bench.broker
-    assert (await broker.publish("a", ask())).reason == "unknown"
+    assert (await broker.publish("a", request_update())).reason == "unknown"
     assert await broker.read(["a"]) == {}
     await broker.publish("a", Update(done=1))
-    assert (await broker.publish("a", ask())).reason == "not_accepted"
+    assert (await broker.publish("a", request_update())).reason == "not_accepted"
     await broker.publish("a", Update(accepts=("pause",)))
-    assert (await broker.publish("a", ask())).reason == "not_accepted"
-    assert (await broker.publish("a", ask(verb="pause", attempt=2))).reason == "stale_attempt"
-    assert (await broker.publish("a", ask(verb="pause", attempt=1))).applied
+    assert (await broker.publish("a", request_update())).reason == "not_accepted"
+    assert (
+        await broker.publish("a", request_update(verb="pause", attempt=2))
+    ).reason == "stale_attempt"
+    assert (await broker.publish("a", request_update(verb="pause", attempt=1))).applied
 
 
 async def test_a_newer_request_replaces_all_but_a_cancel(bench: BrokerUnderTest) -> None:
     broker = bench.broker
     await broker.publish("a", Update(accepts=("cancel", "pause", "resume")))
-    assert (await broker.publish("a", ask("1", "pause"))).applied
-    assert (await broker.publish("a", ask("1", "pause"))).reason == "unchanged"
-    assert (await broker.publish("a", ask("2", "resume"))).applied
-    assert (await broker.publish("a", ask("3", "cancel"))).applied
-    assert (await broker.publish("a", ask("4", "pause"))).reason == "unchanged"
+    assert (await broker.publish("a", request_update("1", "pause"))).applied
+    assert (await broker.publish("a", request_update("1", "pause"))).reason == "unchanged"
+    assert (await broker.publish("a", request_update("2", "resume"))).applied
+    assert (await broker.publish("a", request_update("3", "cancel"))).applied
+    assert (await broker.publish("a", request_update("4", "pause"))).reason == "unchanged"
     await broker.publish("a", Update(ack="2", refused="too late"))  # of a dropped record
     await broker.publish("a", Update(ack="3", refused="it is nearly done"))
     refused = await asked_of(bench)
     assert refused is not None
     assert (refused.id, refused.refused) == ("3", "it is nearly done")
-    assert (await broker.publish("a", ask("5", "cancel"))).applied
+    assert (await broker.publish("a", request_update("5", "cancel"))).applied
 
 
 async def test_a_request_does_not_renew_the_lease(bench: BrokerUnderTest) -> None:
@@ -363,7 +365,7 @@ async def test_a_request_does_not_renew_the_lease(bench: BrokerUnderTest) -> Non
     await bench.broker.publish("a", Update(accepts=("cancel",), lease=10))
     for _ in range(2):
         await bench.tick(4)
-        await bench.broker.publish("a", ask("1", "cancel"))
+        await bench.broker.publish("a", request_update("1", "cancel"))
         await bench.broker.expire_leases()
     await bench.tick(3)
     await bench.broker.expire_leases()
@@ -375,23 +377,23 @@ async def test_an_earlier_request_that_is_sent_again_does_not_return(
 ) -> None:
     publish = bench.broker.publish
     await publish("a", Update(accepts=("pause", "resume")))
-    await publish("a", ask("1", "pause"))
-    await publish("a", ask("2", "resume"))
-    assert (await publish("a", ask("1", "pause"))).reason == "unchanged"
+    await publish("a", request_update("1", "pause"))
+    await publish("a", request_update("2", "resume"))
+    assert (await publish("a", request_update("1", "pause"))).reason == "unchanged"
     stands = await asked_of(bench)
     assert stands is not None
     assert stands.id == "2"
     # The next attempt has none of them.
     await publish("a", Update(attempt=2, accepts=("pause", "resume")))
-    assert (await publish("a", ask("1", "pause"))).applied
-    assert (await publish("a", ask("2", "resume"))).applied
+    assert (await publish("a", request_update("1", "pause"))).applied
+    assert (await publish("a", request_update("2", "resume"))).applied
 
 
 async def test_a_request_belongs_to_an_attempt_and_renews_no_lease(bench: BrokerUnderTest) -> None:
     broker = bench.broker
     await broker.publish("a", Update(accepts=("cancel",), lease=10))
     await bench.tick(9)
-    await broker.publish("a", ask())
+    await broker.publish("a", request_update())
     await bench.tick(2)
     assert await broker.expire_leases() == 1
     await broker.publish("a", Update(start=True, run="2"))
@@ -406,12 +408,12 @@ async def test_the_worker_of_a_queued_job_receives_its_request(bench: BrokerUnde
     broker = bench.broker
     for job in ("a", "b"):
         await broker.publish(job, Update(status="queued", accepts=("cancel", "pause")))
-        assert (await broker.publish(job, ask())).applied
+        assert (await broker.publish(job, request_update())).applied
         assert await asked_of(bench, job) is not None
     begun = await broker.publish("a", Update(start=True, run="r", accepts=("cancel",)))
     assert (begun.attempt, begun.request) == (1, await asked_of(bench))
     assert begun.request is not None
-    assert (await broker.publish("a", ask())).reason == "unchanged"
+    assert (await broker.publish("a", request_update())).reason == "unchanged"
     assert (await broker.publish("b", Update(start=True, run="r"))).request is None
     assert await asked_of(bench, "b") is None
     await broker.publish("a", Update(ack="1", status="cancelled"))

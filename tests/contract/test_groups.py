@@ -268,10 +268,10 @@ async def test_a_request_that_a_killed_node_did_not_send_to_all_children_reaches
         await bench.publish(child, percent=1, accepts=accepts)
     for number, verb in enumerate(("pause", "resume", "save")):
         await bench.tick(1)
-        ask = Request(id=str(number), verb=verb)
+        request = Request(id=str(number), verb=verb)
         # The node stores the request in the group, sends it to one child, and is killed.
         for job in ("g", "g/a"):
-            await bench.broker.publish(job, RequestUpdate(request=ask))
+            await bench.broker.publish(job, RequestUpdate(request=request))
         await bench.tick(1)
         result = await bench.broker.publish("g/b", Update(attempt=1))
         assert (result.request and result.request.verb) == verb
@@ -297,8 +297,8 @@ async def test_below_an_inner_group_that_is_not_running_the_next_report_brings_a
     assert await bench.broker.running_children("g") == []
     for number, verb in enumerate(accepts):
         await bench.tick(1)
-        ask = Request(id=str(number), verb=verb)
-        assert (await bench.broker.publish("g", RequestUpdate(request=ask))).applied
+        request = Request(id=str(number), verb=verb)
+        assert (await bench.broker.publish("g", RequestUpdate(request=request))).applied
         await bench.tick(1)
         result = await bench.broker.publish("g/s/x", Update(attempt=1))
         assert (result.request and result.request.verb) == verb

@@ -276,8 +276,8 @@ async def test_long_commands_are_handled_one_at_a_time(
     commands = harness.node.counters.commands
     async with trio.open_nursery() as nursery:
         for client, mode in itertools.product(clients, ("latest", "every")):
-            said = {"type": "sync_subscriptions", "jobs": jobs, "mode": mode}
-            nursery.start_soon(partial(client.source.send, **said))
+            command = {"type": "sync_subscriptions", "jobs": jobs, "mode": mode}
+            nursery.start_soon(partial(client.source.send, **command))
     done = [commands[SyncSubscriptions]]
     assert done[0] < len(clients)
     while done[-1] < 2 * len(clients):

@@ -76,7 +76,9 @@ async def test_a_delivery_span_is_a_child_of_the_workers_span(
         for each in (client, other):
             await watch(each, "video:42")
         outer, inner = await trio.to_thread.run_sync(work)
-        end = await client.receive_until(lambda said: "state" in said and is_final(said["state"]))
+        end = await client.receive_until(
+            lambda received: "state" in received and is_final(received["state"])
+        )
         await eventually(lambda: len(spans.deliveries) == end["seq"])
         received = b"".join(frame.payload for frame in client.frames)
 
@@ -126,7 +128,7 @@ async def test_events_not_sampled_or_watched_have_no_span(
         await publish("unwatched", percent=1, traceparent=SPAN)
         await publish("a", percent=50, traceparent=SPAN)
         await eventually(lambda: bool(spans.deliveries))
-        await client.receive_until(lambda said: said.get("seq") == len(untold) + 1)
+        await client.receive_until(lambda received: received.get("seq") == len(untold) + 1)
     (span,) = spans.deliveries
     assert (attributes(span)["progress.job"], attributes(span)["progress.seq"]) == ("a", 6)
     assert f"{span.context.trace_id:032x}" == TRACE

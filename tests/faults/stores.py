@@ -113,8 +113,8 @@ class Store:
             return [connection["name"] for connection in found if int(connection["id"]) != own]
 
         def look() -> list[str]:
-            asked = names(self._sentinel.client) if self._sentinel is not None else []
-            return names(self.server.client) + asked
+            named_by_sentinel = names(self._sentinel.client) if self._sentinel is not None else []
+            return names(self.server.client) + named_by_sentinel
 
         return await trio.to_thread.run_sync(look)
 

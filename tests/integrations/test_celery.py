@@ -174,7 +174,7 @@ def test_a_terminated_task_is_cancelled(module_recorder: Recorder, publish: Publ
     assert status_steps(module_recorder.states("hangs:1"))[-1] == (1, "cancelled")
 
 
-def ask(module_recorder: Recorder, job: str) -> None:
+def send_cancel(module_recorder: Recorder, job: str) -> None:
     """Send the request that the button on the page sends."""
     assert "cancel" in (module_recorder.states(job, lambda state: True)[-1].accepts or ())
     with urlopen(f"{module_recorder.url}/api/jobs/{job}/requests", b'{"verb":"cancel"}') as answer:  # noqa: S310 - ours
@@ -187,7 +187,7 @@ def test_a_request_to_cancel_terminates_a_task(
     assert publish("any(app.control.ping(timeout=1) for _ in range(20))") == "True"
     publish("hang.delay(20)")
     pid(module_recorder, "hangs:20")
-    ask(module_recorder, "hangs:20")
+    send_cancel(module_recorder, "hangs:20")
     states = module_recorder.states("hangs:20")
     assert status_steps(states)[-1] == (1, "cancelled")
     assert states[-1].request is not None  # its process may end before it has acknowledged it
@@ -198,7 +198,7 @@ def test_a_queued_task_with_a_request_to_cancel_ends_when_a_worker_takes_it(
 ) -> None:
     task = publish("hang.apply_async([21], countdown=1).id")
     module_recorder.states("hangs:21", lambda state: state.status == "queued")
-    ask(module_recorder, "hangs:21")
+    send_cancel(module_recorder, "hangs:21")
     states = module_recorder.states("hangs:21")
     assert status_steps(states)[-1] == (1, "cancelled"), task
     assert states[-1].request is not None
@@ -211,7 +211,7 @@ def test_a_request_to_cancel_ends_the_loop_of_a_task_in_a_thread_pool(
     other = subprocess.Popen([sys.executable, "-m", *command], env=environment, process_group=0)
     publish("loop.apply_async([1], queue='loops')")
     module_recorder.states("loops:1", lambda state: state.status == "running")
-    ask(module_recorder, "loops:1")
+    send_cancel(module_recorder, "loops:1")
     states = module_recorder.states("loops:1")
     os.killpg(other.pid, signal.SIGKILL)
     other.wait()
@@ -227,7 +227,7 @@ def test_a_request_to_cancel_a_group_cancels_running_and_queued_tasks(
         "stop", lambda state: state.children is not None and state.children.running == 2
     )
     assert running[-1].children == Children(4, queued=2, running=2)
-    ask(module_recorder, "stop")
+    send_cancel(module_recorder, "stop")
     end = module_recorder.states("stop")[-1]
     assert (end.status, end.children) == ("cancelled", Children(4, cancelled=4))
 
@@ -237,7 +237,7 @@ def test_tasks_of_a_cancelled_group_that_wait_are_revoked_before_they_begin(
 ) -> None:
     publish("start_group('all', group(hang.s(n) for n in range(40, 56)), accepts=['cancel'])")
     recorder.states("all", lambda state: bool(state.children and state.children.running == 2))
-    ask(recorder, "all")
+    send_cancel(recorder, "all")
     end = recorder.states("all")[-1]
     assert (end.status, end.children) == ("cancelled", Children(16, cancelled=16))
     steps_of_tasks = [status_steps(recorder.states(f"all/hangs:{n}")) for n in range(40, 56)]

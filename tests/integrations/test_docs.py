@@ -93,10 +93,10 @@ def test_the_celery_example_works(tmp_path: Path) -> None:
         run("import videos; videos.encode.delay(42)", warnings="default", **environment)
         states = states_of(server, "encode:42")
         worker.terminate()
-        _, said = worker.communicate(timeout=DEADLINE)
+        _, output = worker.communicate(timeout=DEADLINE)
     assert states[0].status == "queued"
     assert (states[-1].status, states[-1].attempt, states[-1].done) == ("succeeded", 1, 300)
-    assert b"gateway" not in said
+    assert b"gateway" not in output
 
 
 def states_of(server: Server, job: str) -> list[State]:

@@ -416,10 +416,10 @@ def test_the_training_recipe_is_stopped_by_a_request(recorder: Recorder) -> None
                 f"{recorder.url}/api/jobs/train:7/requests", data=b'{"verb": "cancel"}'
             )
             urllib.request.urlopen(request, timeout=DEADLINE).close()  # noqa: S310 - ours
-            said, _ = process.communicate(timeout=DEADLINE)
+            output, _ = process.communicate(timeout=DEADLINE)
         finally:
             process.kill()
-    assert said == "stopped\n"
+    assert output == "stopped\n"
     assert recorder.states("train:7")[-1].status == "cancelled"
 
 

@@ -133,9 +133,9 @@ def _found_healthy(stats: Path) -> None:
         if not stats.exists():  # it has just been started
             time.sleep(0.01)
             continue
-        with socket.socket(socket.AF_UNIX) as asked, asked.makefile() as answer:
-            asked.connect(str(stats))
-            asked.sendall(b"show stat\n")
+        with socket.socket(socket.AF_UNIX) as connection, connection.makefile() as answer:
+            connection.connect(str(stats))
+            connection.sendall(b"show stat\n")
             received = answer.read()
         time.sleep(0.01)
 

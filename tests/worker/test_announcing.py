@@ -164,8 +164,8 @@ def test_an_expired_announcement_is_dropped() -> None:
 def test_announcements_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(one_shots, "ONE_SHOTS", 1)
     waiting = OneShots()
-    said = [waiting.add(one_shot(job)) for job in "abc"]
-    assert said == [None, "not announced: too many others wait", None]
+    results = [waiting.add(one_shot(job)) for job in "abc"]
+    assert results == [None, "not announced: too many others wait", None]
     assert len(waiting) == 1
     waiting.take(never, report_due=False)
-    assert [waiting.add(one_shot(job)) for job in "de"] == [None, said[1]]
+    assert [waiting.add(one_shot(job)) for job in "de"] == [None, results[1]]

@@ -322,8 +322,10 @@ def test_moved_cluster_slots_are_followed(caplog: pytest.LogCaptureFixture) -> N
             )
         one.client.execute_command("CLUSTER", "MEET", "127.0.0.1", other)
         for server in (one, two):
-            ask = partial(server.client.execute_command, "CLUSTER", "INFO")
-            wait_until(lambda ask=ask: b"cluster_state:ok" in bytes(ask()))
+            cluster_info = partial(server.client.execute_command, "CLUSTER", "INFO")
+            wait_until(
+                lambda cluster_info=cluster_info: b"cluster_state:ok" in bytes(cluster_info())
+            )
         with publishing(f"redis+cluster://127.0.0.1:{port}?shards=2") as carrier:
             for job in "abcdefgh":
                 assert publish_one(carrier, job, {"lease": 30}).seq == 1

@@ -33,7 +33,7 @@ JOBS = ["g", "g/a", "g/b", "g/s", "g/s/x", "g/s/y"]
 LIMITS = Limits(retention=RETENTION, history=1_000)
 
 numbers = st.integers(0, 100) | st.floats(0, 100).map(lambda x: round(x, 3))
-own = st.builds(
+own_request = st.builds(
     Update,
     status=st.just(UNSET) | st.sampled_from(["queued", "running", "succeeded", "failed"]),
     percent=st.sampled_from([UNSET, UNSET, None]) | numbers,
@@ -71,8 +71,8 @@ asking = st.builds(
 REAP = None
 """Used instead of an update: leases are checked."""
 steps = st.one_of(
-    st.tuples(st.sampled_from(JOBS), own),
-    st.tuples(st.sampled_from(JOBS), own),
+    st.tuples(st.sampled_from(JOBS), own_request),
+    st.tuples(st.sampled_from(JOBS), own_request),
     st.tuples(st.sampled_from(["g", "g/s"]), declaring),
     st.tuples(st.sampled_from(["g", "g/s", "g/a"]), asking),
     st.tuples(st.just(""), st.just(REAP)),
@@ -269,13 +269,18 @@ def check_asked(job: str, after: dict[str, State], broker: MemoryBroker) -> None
         above = after.get(group)
         if above is None or above.final or above.request is None:
             continue
-        asked, own = above.request, state.request
-        was_running = state.started_at is not None and state.started_at <= asked.at
-        holds_on = asked.verb in ("cancel", "pause") or was_running
-        if holds_on and asked.verb in state.accepts and asked.refused is None and not asked.alone:
-            assert own is not None
-            had_it = asked.id in (own.id, *earlier)
-            assert had_it or own.at >= asked.at or own.verb == "cancel"
+        group_request, own_request = above.request, state.request
+        was_running = state.started_at is not None and state.started_at <= group_request.at
+        holds_on = group_request.verb in ("cancel", "pause") or was_running
+        if (
+            holds_on
+            and group_request.verb in state.accepts
+            and group_request.refused is None
+            and not group_request.alone
+        ):
+            assert own_request is not None
+            had_it = group_request.id in (own_request.id, *earlier)
+            assert had_it or own_request.at >= group_request.at or own_request.verb == "cancel"
 
 
 # Any interleaving, repetition, retry and loss.

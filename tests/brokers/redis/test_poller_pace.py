@@ -259,8 +259,8 @@ async def test_pauses_between_attempts_to_connect_grow_up_to_the_longest(
             await trio.sleep(1)
             assert found.poller.statistics().connected
             assert found.poller.statistics().error is None
-    said = [record.getMessage().split(": ")[1] for record in caplog.records]
-    assert said == ["unavailable", "reconnected"] * 2
+    messages = [record.getMessage().split(": ")[1] for record in caplog.records]
+    assert messages == ["unavailable", "reconnected"] * 2
 
 
 async def test_an_outage_closes_the_idle_connections_of_calls(autojump_clock: MockClock) -> None:

@@ -63,9 +63,9 @@ class Supervised(Running):
 
     def serving(self) -> int:
         """Return its port when all server processes serve."""
-        said = self.until("/\n")
-        found = re.search(r"^Serving on http://127.0.0.1:(\d+)/$", said, re.MULTILINE)
-        assert found, said
+        output = self.until("/\n")
+        found = re.search(r"^Serving on http://127.0.0.1:(\d+)/$", output, re.MULTILINE)
+        assert found, output
         return int(found[1])
 
     @property
@@ -235,7 +235,7 @@ async def test_server_processes_exit_when_their_supervisor_is_killed() -> None:
 def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
-        for arguments, code, said in [
+        for arguments, code, output in [
             (["--bind", bind], 2, f"--bind (PROGRESS_GATEWAY_BIND): cannot listen on {bind}"),
             (["--bind", "0.0.0.0:0"], 2, "--bind (PROGRESS_GATEWAY_BIND): 0.0.0.0 can be reached"),
             (
@@ -255,7 +255,7 @@ def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
                 "serve", "--processes", "3", *arguments, PROGRESS_GATEWAY_REDIS=session_server().url
             )
             assert (done.code, done.output) == (code, "")
-            assert done.errors.startswith(f"Error: {said}")
+            assert done.errors.startswith(f"Error: {output}")
             assert done.errors.count("\n") == 1
 
 
