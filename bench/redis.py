@@ -88,7 +88,7 @@ def read_cost(client: Any) -> float:
         cursor.number = (
             int(entries[0][1][1].split(b",", 1)[0][1:]) - 1
         )  # so that nothing is missing
-        taken, wrong = cursor.take(entries)
+        taken, wrong = cursor.advance(entries)
         assert not wrong
         assert cursor.entry_id == parse_entry_id(entries[-1][0])
         events += len(taken)

@@ -114,7 +114,7 @@ def _memory(information: dict[str, Any]) -> Finding:
 
 
 def _trial(address: Address, client: Any, *, tokens: bool) -> Finding:
-    layout = address.layout.beside(TRIAL + token_hex(4))
+    layout = address.layout.with_suffix(TRIAL + token_hex(4))
     beside = address._replace(layout=layout)
     try:
         try:

@@ -14,7 +14,7 @@ from gateway.brokers.redis import cursor, poller
 from gateway.cli import main
 
 _calls = count(1)
-_take: Any = cursor.Cursor.take
+_take: Any = cursor.Cursor.advance
 
 
 def take(self: Any, entries: Any) -> Any:

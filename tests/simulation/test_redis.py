@@ -9,7 +9,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.brokers.redis.codec import plain
+from gateway.brokers.redis.codec import as_arguments
 from tests.brokers.redis.server import Server, script_on_test_clock, session_server
 from tests.model.test_reducer import any_update
 from tests.simulation.redis import Redis, Refused
@@ -133,7 +133,7 @@ def test_scripts_have_the_same_effects(server: Server, history: list[tuple[Any, 
         commands: list[list[Any]] = [
             [b"SET", b"feed:clock", repr(now)],
             [b"EVAL", expire, 6, *KEYS, 9, 9, 10**9, 100, "a"],
-            [b"EVAL", publish, 6, *KEYS, 9, 9, 10**9, "a", *plain(update)],
+            [b"EVAL", publish, 6, *KEYS, 9, 9, 10**9, "a", *as_arguments(update)],
             [b"XREVRANGE", b"log", b"+", b"-"],
         ]
         for command in commands:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.brokers.redis.codec import plain, snapshot
+from gateway.brokers.redis.codec import as_arguments, snapshot
 from gateway.brokers.redis.scripts import FUNCTIONS
 from gateway.cli.watch.frames import Progress, parse_frames
 from gateway.cli.watch.job_states import JobStates
@@ -55,7 +55,7 @@ def test_lua_reducer_matches_the_vectors(case: dict[str, Any]) -> None:
         client.hset("progress:counters", "retention", 10**9)
         if "update" in step:
             update = parse_update(json.dumps(step["update"]).encode())
-            answer = client.evalsha(publish, len(keys), *keys, "", "a", *plain(update))
+            answer = client.evalsha(publish, len(keys), *keys, "", "a", *as_arguments(update))
             reason = answer[3].decode() or None
         else:
             made = client.evalsha(expire, len(keys), *keys, "", 100, "a")

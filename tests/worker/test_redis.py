@@ -83,9 +83,9 @@ def test_spellings_of_an_address_are_canonical(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("redis://", "it names no host"),
-        ("redis://:secret@host:port", "it names no host"),
-        ("redis+sentinel://:secret@host", "the service they watch"),
+        ("redis://", "it has no host"),
+        ("redis://:secret@host:port", "it has no host"),
+        ("redis+sentinel://:secret@host", "the service of the Sentinels"),
         ("unix://:secret@", "the path of a socket"),
         ("redis://:secret@host/?shards=0", "shards must be"),
         ("rediss+unix://:secret@host", r"must begin with one of http://.*: 'rediss\+unix://host'"),
@@ -158,7 +158,7 @@ def pairs(words: list[Any]) -> set[tuple[str, str]]:
 @given(pictures)
 def test_the_script_gets_the_same_arguments_as_from_a_gateway(fields: dict[str, Any]) -> None:
     body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-    assert pairs(plain(fields)) == pairs(codec.plain(parse_update(body)))
+    assert pairs(plain(fields)) == pairs(codec.as_arguments(parse_update(body)))
 
 
 def test_publish_results_are_those_of_the_gateway(server: Server) -> None:

@@ -32,11 +32,11 @@ from ...model.state import Event, Position, Status, Update
 from ..base import JobFilter, Page, PublishResult
 from .calls import Calls
 from .codec import (
-    only_event,
+    as_arguments,
+    newest_without_gap,
     parse_position,
     parse_request,
-    plain,
-    unbroken,
+    single_event,
 )
 from .failover import GRACE, Registration
 from .keys import Shard
@@ -56,11 +56,11 @@ log = logging.getLogger("gateway.brokers.redis")
 
 T = TypeVar("T")
 
-CALLS_AT_ONCE = 16
-"""Concurrent calls of a shard. Redis runs one command at a time, so with more of them the calls
-would only wait in Redis instead of here."""
-LISTS_AT_ONCE = 2
-"""Concurrent calls of a shard for lists, in addition. A list needs many calls, and decoding their
+MAX_CALLS = 16
+"""Concurrent calls of a shard. Redis runs one command at a time, so further calls would only wait
+in Redis instead of here."""
+MAX_LIST_CALLS = 2
+"""Additional concurrent calls of a shard, for lists. A list needs many calls, and decoding their
 answers takes time in this process."""
 CALL_TIMEOUT = CONNECT_TIMEOUT + TIMEOUT
 """Seconds for a whole call, including the wait for a thread. It is the sum of the socket's
@@ -76,7 +76,7 @@ class RedisBroker:
 
     Args:
         url: The URL of the Redis (`redis.url` describes its forms), or the parsed address.
-        limits: How much of a job is kept, and how long a page of a list may be.
+        limits: Limits of what is kept of a job, and of the size of a page of a list.
         connector: Makes the connections; by default they are those of redis-py.
         random: For the jitter of pauses.
 
@@ -97,16 +97,14 @@ class RedisBroker:
         except ValueError as error:
             raise InvalidSettings(str(error), field="redis") from None
         self._layout = address.layout
-        self._connector = connector or RedisConnector(open_servers(address, calls=CALLS_AT_ONCE))
+        self._connector = connector or RedisConnector(open_servers(address, calls=MAX_CALLS))
         self._random = random or Random()  # noqa: S311 - jitter
         self._limits = limits
         self._observed = Observed()
         self._records = Records(self._observed)
-        self._calls = {
-            shard: self._new_calls(shard, CALLS_AT_ONCE) for shard in self._layout.shards
-        }
+        self._calls = {shard: self._new_calls(shard, MAX_CALLS) for shard in self._layout.shards}
         self._lists = Lists(
-            [self._new_calls(shard, LISTS_AT_ONCE) for shard in self._layout.shards],
+            [self._new_calls(shard, MAX_LIST_CALLS) for shard in self._layout.shards],
             self._layout.shards,
             limits,
             self._records.read,
@@ -152,9 +150,9 @@ class RedisBroker:
 
     async def publish(self, job: str, update: Update, *, publisher: str = "") -> PublishResult:
         shard = self._layout.shard(job)
-        with self._translated(update=True):
-            answer = await self._calls[shard].run(self._publish, [job], job, *plain(update))
-        self._refusals.update_taken()
+        with self._translate_errors(update=True):
+            answer = await self._calls[shard].run(self._publish, [job], job, *as_arguments(update))
+        self._refusals.update_accepted()
         return _result(answer)
 
     async def publish_many(
@@ -167,15 +165,17 @@ class RedisBroker:
         ]
 
         async def publish(shard: Shard, numbers: Sequence[int]) -> None:
-            calls = [(updates[i][0], (updates[i][0], *plain(updates[i][1]))) for i in numbers]
+            calls = [
+                (updates[i][0], (updates[i][0], *as_arguments(updates[i][1]))) for i in numbers
+            ]
             try:
-                with self._translated(update=True):
+                with self._translate_errors(update=True):
                     answers = await self._calls[shard].run_many(self._publish, calls)
             except GatewayError as error:
                 answers = [error] * len(numbers)
             for number, answer in zip(numbers, answers, strict=True):
                 try:
-                    with self._translated(update=True):
+                    with self._translate_errors(update=True):
                         if isinstance(answer, Exception):
                             raise answer
                         results[number] = _result(answer)
@@ -186,8 +186,8 @@ class RedisBroker:
         for number, (job, _) in enumerate(updates):
             numbers.setdefault(self._layout.shard(job), []).append(number)
         async with trio.open_nursery() as nursery:
-            for shard, some in numbers.items():
-                nursery.start_soon(publish, shard, some)
+            for shard, shard_numbers in numbers.items():
+                nursery.start_soon(publish, shard, shard_numbers)
         return results
 
     def partition(self, jobs: Sequence[str]) -> list[list[str]]:
@@ -195,26 +195,26 @@ class RedisBroker:
 
     async def read(self, jobs: Sequence[str]) -> dict[str, Event]:
         await trio.lowlevel.checkpoint()
-        found: dict[str, Event] = {}
-        for shard, some in self._layout.by_shard(jobs).items():
-            with self._translated():
-                found |= await self._records.read(self._calls[shard], shard, some)
-        return found
+        events: dict[str, Event] = {}
+        for shard, shard_jobs in self._layout.by_shard(jobs).items():
+            with self._translate_errors():
+                events |= await self._records.read(self._calls[shard], shard, shard_jobs)
+        return events
 
     async def positions(self, jobs: Sequence[str]) -> dict[str, Position]:
         await trio.lowlevel.checkpoint()
-        found: dict[str, Position] = {}
-        for shard, some in self._layout.by_shard(jobs).items():
-            commands = [("HMGET", shard.last(job), "epoch", "seq") for job in some]
-            with self._translated():
+        positions: dict[str, Position] = {}
+        for shard, shard_jobs in self._layout.by_shard(jobs).items():
+            commands = [("HMGET", shard.last(job), "epoch", "seq") for job in shard_jobs]
+            with self._translate_errors():
                 generation, answers = await self._calls[shard].read(commands, list)
-            for job, answer in zip(some, answers, strict=True):
+            for job, answer in zip(shard_jobs, answers, strict=True):
                 position = parse_position(answer)
                 if position is not None:
                     # A position of an earlier generation is void: `read` replaces it.
                     epoch = position.epoch if position.epoch >= generation else 0
-                    found[job] = Position(epoch, position.seq)
-        return found
+                    positions[job] = Position(epoch, position.seq)
+        return positions
 
     async def history(self, job: str, *, after: Position) -> list[Event]:
         # Read the newest entries only: Redis trims the log roughly, so it may hold older ones. The
@@ -229,9 +229,13 @@ class RedisBroker:
             record, entries = answers
             if not isinstance(entries, list):
                 return []
-            return unbroken(entries, after=after) if entries else only_event(job, record, after)
+            return (
+                newest_without_gap(entries, after=after)
+                if entries
+                else single_event(job, record, after)
+            )
 
-        with self._translated():
+        with self._translate_errors():
             generation, events = await self._calls[shard].read(commands, parse)
         # A position of an earlier generation may have been used for another state.
         return [event for event in events if event.position.epoch >= generation]
@@ -239,15 +243,17 @@ class RedisBroker:
     async def recent(
         self, jobs: JobFilter, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
-        with self._translated():
+        with self._translate_errors():
             return await self._lists.page(jobs, status=status, limit=limit, after=after)
 
     async def running_children(self, group: str) -> list[str]:
         shard = self._layout.shard(group)
 
         def parse(answers: list[Any]) -> list[str]:
-            (found,) = raise_errors(answers)
-            rows = found if isinstance(found, dict) else dict(zip(*[iter(found)] * 2, strict=True))
+            (answer,) = raise_errors(answers)
+            # Redis's protocol 2 answers with a list of names and values.
+            pairs = zip(*[iter(answer)] * 2, strict=True)
+            rows = answer if isinstance(answer, dict) else dict(pairs)
             names = (
                 name.decode("utf-8", "replace")
                 for name, text in rows.items()
@@ -255,7 +261,7 @@ class RedisBroker:
             )
             return [job for name in names if is_job_id(job := f"{group}/{name}")]
 
-        with self._translated():
+        with self._translate_errors():
             _, children = await self._calls[shard].read([("HGETALL", shard.children(group))], parse)
         return children
 
@@ -267,7 +273,7 @@ class RedisBroker:
 
         async def expire_leases(shard: Shard) -> None:
             try:
-                with self._translated():
+                with self._translate_errors():
                     expired.append(await self._expire_leases_of(shard))
             except BrokerUnavailable as error:
                 failures.append(error)
@@ -282,11 +288,11 @@ class RedisBroker:
     async def _expire_leases_of(self, shard: Shard) -> int:
         calls, expired = self._calls[shard], 0
         while True:
-            found: list[bytes] = await calls.run(self._expire, [], SCRIPT_BATCH)
-            if not found:
+            names: list[bytes] = await calls.run(self._expire, [], SCRIPT_BATCH)
+            if not names:
                 return expired
-            due = [job.decode() for job in found]
-            expired += await calls.run(self._expire, due, SCRIPT_BATCH, *due)
+            jobs = [job.decode() for job in names]
+            expired += await calls.run(self._expire, jobs, SCRIPT_BATCH, *jobs)
 
     @asynccontextmanager
     async def feed(
@@ -321,7 +327,7 @@ class RedisBroker:
 
         async def open_one(poller: Poller, scope: trio.CancelScope) -> None:
             try:
-                with self._translated(within=CALL_TIMEOUT + GRACE):
+                with self._translate_errors(timeout=CALL_TIMEOUT + GRACE):
                     await poller.open()
             except BrokerUnavailable as error:
                 failures.append(error)
@@ -333,11 +339,11 @@ class RedisBroker:
         if failures:
             raise failures[0]
 
-    def _new_calls(self, shard: Shard, most: int) -> Calls:
+    def _new_calls(self, shard: Shard, maximum: int) -> Calls:
         return Calls(
             self._connector,
             shard,
-            trio.CapacityLimiter(most),
+            trio.CapacityLimiter(maximum),
             on_wrong_server=self._check_server_soon,
         )
 
@@ -365,10 +371,12 @@ class RedisBroker:
                 poller.check_server_soon()
 
     @contextmanager
-    def _translated(self, *, within: float | None = None, update: bool = False) -> Iterator[None]:
-        """Apply the deadline of a call, and raise the gateway's errors instead of Redis's."""
+    def _translate_errors(
+        self, *, timeout: float | None = None, update: bool = False
+    ) -> Iterator[None]:
+        """Apply the deadline of a call, and raise the gateway's errors instead of redis-py's."""
         try:
-            with trio.fail_after(CALL_TIMEOUT if within is None else within):
+            with trio.fail_after(CALL_TIMEOUT if timeout is None else timeout):
                 yield
         except ResponseError as error:
             text = str(error)
@@ -379,14 +387,14 @@ class RedisBroker:
         except FAILURES as error:
             raise self._unavailable(error) from error
         except trio.TooSlowError:
-            raise BrokerUnavailable("Redis: too many calls have no answer yet") from None
+            raise BrokerUnavailable("Redis: too many calls wait for an answer") from None
 
     def _unavailable(self, error: Exception) -> BrokerUnavailable:
-        """The error for callers. While the feed cannot be read no calls are made, so the feed's
-        error counts as the reason too."""
+        """Returns the error for callers. No calls are made while the feed cannot be read, so the
+        feed's error may be the reason."""
         text = explain(error)
-        of_feeds = (poller.statistics().error for poller in self._pollers)
-        texts = [text, *filter(None, of_feeds)]
+        feed_errors = (poller.statistics().error for poller in self._pollers)
+        texts = [text, *filter(None, feed_errors)]
         refusal = next(filter(None, map(refusal_in, texts)), None)
         return BrokerUnavailable(f"Redis: {text}", refusal=refusal)
 

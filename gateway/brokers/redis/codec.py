@@ -18,14 +18,14 @@ from ...model.state import Children, Event, Position, Request, State, Update
 
 __all__ = [
     "Unreadable",
+    "as_arguments",
     "decode",
+    "newest_without_gap",
     "observed_fields",
-    "only_event",
     "parse_position",
     "parse_request",
-    "plain",
+    "single_event",
     "snapshot",
-    "unbroken",
 ]
 
 VERSION = b"1"
@@ -39,7 +39,7 @@ class Unreadable(ValueError):
 
 
 class _Stored(msgspec.Struct, array_like=True, gc=False):
-    """An event as `record.lua` writes it."""
+    """An event in the form that `record.lua` writes."""
 
     number: int
     job: str
@@ -53,7 +53,7 @@ _decoder: msgspec.json.Decoder[_Stored] = msgspec.json.Decoder(_Stored)
 
 
 def decode(text: bytes) -> tuple[int, Event]:
-    """An event and its number in the feed, from the text that the scripts have written."""
+    """Returns an event and its number in the feed, from the text that the scripts have written."""
     try:
         stored = _decoder.decode(text)
     except Exception as error:  # malformed, or nested too deeply for the parser
@@ -66,29 +66,29 @@ def decode(text: bytes) -> tuple[int, Event]:
     return stored.number, Event(stored.job, Position(stored.epoch, stored.seq), state)
 
 
-def plain(update: Update) -> list[str | bytes]:
-    """An update as arguments of the script: fields and values as text."""
-    found: list[str | bytes] = []
+def as_arguments(update: Update) -> list[str | bytes]:
+    """Returns an update as arguments of the script: fields and values as text."""
+    arguments: list[str | bytes] = []
     for name in update.__struct_fields__:
         value = getattr(update, name)
         if name == "job":
             continue
         if isinstance(value, Request):
             text = msgspec.json.encode(msgspec.structs.replace(value, at=0.0))
-            found += ("request", text[:-1], "request_id", value.id, "request_verb", value.verb)
-            found += ("request_alone", "1") if value.alone else ()
+            arguments += ("request", text[:-1], "request_id", value.id, "request_verb", value.verb)
+            arguments += ("request_alone", "1") if value.alone else ()
         elif name == "start":
             if value:
-                found += ("start", "1")
+                arguments += ("start", "1")
         elif value is UNSET or (value is None and name in _NEVER_CLEARED):
             continue
         elif value is None or value == _NULL:
-            found += ("clear", name)
+            arguments += ("clear", name)
         elif isinstance(value, float):
-            found += (name, repr(value))
+            arguments += (name, repr(value))
         else:
-            found += (name, _text(value))
-    return found
+            arguments += (name, _text(value))
+    return arguments
 
 
 _NEVER_CLEARED = frozenset(("run", "part", "traceparent", "ack", "refused"))
@@ -105,7 +105,7 @@ _NULL = Raw(b"null")
 
 
 def observed_fields(event: Event) -> list[str | bytes | int]:
-    """An event as arguments of the script `restore`."""
+    """Returns an event as arguments of the script `restore`."""
     fields: list[str | bytes | int] = []
     for name in State.__struct_fields__:
         value = getattr(event.state, name)
@@ -120,7 +120,8 @@ def observed_fields(event: Event) -> list[str | bytes | int]:
 
 
 def snapshot(job: str, answer: object) -> Event | None:
-    """The newest event of `job`, from the answer to HGETALL; None if there is no such job."""
+    """Returns the newest event of `job`, from the answer to HGETALL; None if there is no such
+    job."""
     if not isinstance(answer, dict):
         # Redis's protocol 2 answers with a list. An error means that the key has another type.
         if not isinstance(answer, list):
@@ -141,9 +142,9 @@ def _snapshot(job: str, fields: Mapping[bytes, bytes]) -> Event:
         for name in State.__struct_fields__:
             text = fields.get(name.encode())
             if text is not None and name not in ("data", "request"):
-                values[name] = _READ.get(name, bytes.decode)(text)
+                values[name] = _PARSERS.get(name, bytes.decode)(text)
         state = msgspec.convert(values, State)
-        position = Position(_READ["seq"](fields[b"epoch"]), _READ["seq"](fields[b"seq"]))
+        position = Position(_PARSERS["seq"](fields[b"epoch"]), _PARSERS["seq"](fields[b"seq"]))
     except Exception as error:
         raise Unreadable(str(error) or type(error).__name__) from error
     data = fields.get(b"data")
@@ -156,7 +157,7 @@ def _snapshot(job: str, fields: Mapping[bytes, bytes]) -> Event:
 
 
 def parse_request(text: bytes) -> Request:
-    """A request as the scripts store it."""
+    """Returns a request, from the text that the scripts have stored."""
     try:
         request = _requests.decode(text)
     except Exception as error:
@@ -170,12 +171,12 @@ _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 
 def parse_position(answer: object) -> Position | None:
-    """The position from the answer to HMGET of epoch and seq; None if the job is unknown or
-    unreadable."""
+    """Returns the position, from the answer to HMGET of epoch and seq; None if the job is unknown
+    or unreadable."""
     if not isinstance(answer, list) or None in answer:
         return None
     try:
-        epoch, seq = map(_a_count, answer)
+        epoch, seq = map(_parse_count, answer)
     except ValueError:
         return None
     return Position(epoch, seq)
@@ -196,33 +197,33 @@ def _checked(data: Raw, *, parsed: bool = False) -> Raw:
     return data
 
 
-def _a_count(text: bytes) -> int:
+def _parse_count(text: bytes) -> int:
     if not text.isdigit() or len(text) > 16 or text.startswith(b"0"):
         raise ValueError(f"{text!r} is not a whole number")
     return int(text)
 
 
-_a_number = msgspec.json.Decoder(int | float).decode  # `3` is not `3.0`
-_READ: dict[str, Callable[[bytes], Any]] = {
-    "seq": _a_count,
-    "attempt": _a_count,
+_parse_number = msgspec.json.Decoder(int | float).decode  # `3` is not `3.0`
+_PARSERS: dict[str, Callable[[bytes], Any]] = {
+    "seq": _parse_count,
+    "attempt": _parse_count,
     "accepts": msgspec.json.decode,
     "children": msgspec.json.decode,
-    "weight": _a_number,
-    "percent": _a_number,
-    "done": _a_number,
-    "total": _a_number,
-    "lease": _a_number,
-    "eta": _a_number,
-    "created_at": _a_number,
-    "started_at": _a_number,
-    "updated_at": _a_number,
-    "finished_at": _a_number,
+    "weight": _parse_number,
+    "percent": _parse_number,
+    "done": _parse_number,
+    "total": _parse_number,
+    "lease": _parse_number,
+    "eta": _parse_number,
+    "created_at": _parse_number,
+    "started_at": _parse_number,
+    "updated_at": _parse_number,
+    "finished_at": _parse_number,
 }
 
 
-def only_event(job: str, answer: object, after: Position) -> list[Event]:
-    """The event of a job with only one event, if it is after `after`."""
+def single_event(job: str, answer: object, after: Position) -> list[Event]:
+    """Returns the event of a job with only one event, if it is newer than `after`."""
     try:
         event = snapshot(job, answer)
     except Unreadable:
@@ -232,10 +233,12 @@ def only_event(job: str, answer: object, after: Position) -> list[Event]:
     )
 
 
-def unbroken(entries: Sequence[tuple[bytes, Sequence[bytes]]], *, after: Position) -> list[Event]:
-    """The events after `after` among a log's `entries` (newest first), oldest first.
+def newest_without_gap(
+    entries: Sequence[tuple[bytes, Sequence[bytes]]], *, after: Position
+) -> list[Event]:
+    """Returns the events newer than `after` among a log's `entries` (newest first), oldest first.
 
-    It stops at the first gap or foreign entry.
+    Events before a gap or a foreign entry are left out.
     """
     events: list[Event] = []
     for _, fields in entries:

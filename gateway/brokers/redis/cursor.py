@@ -8,7 +8,7 @@ loss; any of them is enough:
     the feed ends before the position        the server was rolled back
     another server, or replication id      a replica was promoted, Redis was restarted
 
-`take`, `check_feed` and `check_no_entries` return the reason. In that case they have moved the
+`advance`, `check_feed` and `check_no_entries` return the reason. In that case they have moved the
 position to the end of the feed, so that a read of all jobs afterwards, and the next events of the
 feed, are complete together. Pure: no I/O, no clock.
 """
@@ -58,7 +58,7 @@ class Cursor:
     """The position of one reader."""
 
     entry_id: EntryId = (0, 0)
-    """The id of the last entry that was taken."""
+    """The id of the last entry that was read."""
     number: int = 0
     """That entry's number in the feed."""
     epoch: int = 0
@@ -73,22 +73,23 @@ class Cursor:
 
     @property
     def lag(self) -> int:
-        """How many events of the last description have not been taken yet."""
+        """The number of events that the last description counts and that were not read yet."""
         return max(0, self.feed.number - self.number)
 
     def skip_to_end(self, feed: FeedState) -> None:
-        """Go on from the end of the feed."""
+        """Move the position to the end of the feed."""
         self.feed, self.entry_id, self.number = feed, feed.last, feed.number
 
-    def take(self, entries: Sequence[Entry]) -> tuple[list[Event], list[str]]:
-        """The events in `entries`, and a line for the log for each problem in them.
+    def advance(self, entries: Sequence[Entry]) -> tuple[list[Event], list[str]]:
+        """Move the position past `entries`. Returns their events, and a line for the log for each
+        problem.
 
-        If anything was wrong, events may be missing before, between or after them. Events of an
-        earlier generation are left out, because their positions are void; a reader of their jobs
-        gets new ones.
+        If there is a problem, events may be missing before, between or after the entries. Events of
+        an earlier generation are left out, because their positions are void; a read of their jobs
+        returns new ones.
         """
         events: list[Event] = []
-        wrong: list[str] = []
+        problems: list[str] = []
         expected = self.number + len(entries)
         for id_, fields in entries:
             try:
@@ -96,8 +97,8 @@ class Cursor:
                 if len(fields) > 2 and fields[2] == b"traceparent":
                     event = replace(event, traceparent=fields[3].decode("ascii", "replace"))
             except (ValueError, TypeError, IndexError) as error:
-                # Not from the gateway's scripts, or from newer ones. The other entries are valid.
-                wrong.append(f"entry {id_.decode()} is unreadable: {error}")
+                # Another program or a newer script has written it. The other entries are valid.
+                problems.append(f"entry {id_.decode()} is unreadable: {error}")
                 self.number += 1
                 continue
             epoch = event.position.epoch
@@ -105,9 +106,9 @@ class Cursor:
                 events.append(event)
                 self.epoch = max(self.epoch, epoch)
         if self.number != expected:
-            wrong.append("events are missing")
+            problems.append("events are missing")
         self.entry_id = parse_entry_id(entries[-1][0])
-        return events, wrong
+        return events, problems
 
     def check_feed(self, feed: FeedState) -> str | None:
         """Compare the position with the server's description; returns the reason of a loss."""
@@ -117,13 +118,13 @@ class Cursor:
             self.skip_to_end(feed)
             return "the feed went back in time"
         if feed.server != previous.server or feed.generation != previous.generation:
-            # The events since then only restored what was lost.
+            # The skipped events only restored lost states.
             self.skip_to_end(feed)
             return "another server answers"
         return None
 
     def check_no_entries(self) -> str | None:
-        """No entry followed the position; returns the reason if entries are missing."""
+        """Handle a read that returned no entry; returns the reason if entries are missing."""
         if self.entry_id < self.feed.last:
             self.skip_to_end(self.feed)
             return "entries were trimmed before they were read"
@@ -131,7 +132,7 @@ class Cursor:
 
 
 def parse_entry_id(id_: bytes) -> EntryId:
-    """The numbers in an entry's id."""
+    """Returns the numbers in an entry's id."""
     time, _, number = id_.partition(b"-")
     return int(time), int(number)
 
@@ -149,7 +150,7 @@ def parse_feed_state(
 
 
 def server_identity(server: bytes, replication: bytes) -> bytes:
-    """The server and its data set, from two sections of INFO."""
+    """Returns the identity of the server and of its data set, from two sections of INFO."""
     return _line(server, b"run_id") + b" " + _line(replication, b"master_replid")
 
 
@@ -159,6 +160,6 @@ def is_primary(replication: bytes) -> bool:
 
 
 def _line(info: bytes, name: bytes) -> bytes:
-    """A value in the answer to INFO; empty if it is missing."""
+    """Returns a value in the answer to INFO; empty if it is missing."""
     _, _, rest = info.partition(b"\n" + name + b":")
     return rest.partition(b"\r")[0]

@@ -1,15 +1,15 @@
-"""The repair after a failover: the nodes restore the states that they have shown to clients.
+"""The repair after a failover: the nodes restore the states that clients have seen.
 
-A server that was restarted, or a replica that was promoted, may lack writes that nodes have
-shown to clients. So before any client of the broker reads from it:
+A server that was restarted, or a replica that was promoted, may lack states that nodes have
+delivered to clients. So before any client of the broker reads from it:
 
     1. `register` begins a new generation on that server, so that no position is used twice
        (lua/failover.lua).
-    2. Each node sends the states that it has shown (`restore`, lua/restore.lua). A record that is
-       older or missing is replaced by the state that was shown, at a new position.
-    3. When all known nodes have done so, or `GRACE` of lua/failover.lua is over, the shard is
+    2. Each node sends the states that it has delivered (`restore`, lua/restore.lua). A record that
+       is older or missing is replaced by the delivered state, at a new position.
+    3. When all registered nodes have done so, or `GRACE` of lua/failover.lua is over, the shard is
        open: `register` returns that, and calls and the feed continue.
-    4. A record that no node has shown gets a new position when it is next read
+    4. A record that no node has delivered gets a new position when it is next read
        (lua/reissue.lua).
 """
 
@@ -31,8 +31,8 @@ GRACE = 5.0
 """Maximum seconds for which a node waits for other nodes: as in lua/failover.lua."""
 POLL_INTERVAL = 0.1
 """Seconds between two calls of `register` while other nodes restore their states."""
-COMPARED_AT_ONCE = 1_000
-RESTORED_AT_ONCE = 100
+COMPARE_BATCH = 1_000
+RESTORE_BATCH = 100
 """Jobs per call of the script: Redis serves no other client for some milliseconds."""
 
 
@@ -43,9 +43,9 @@ class Registration:
     node: str
     """Its unique name."""
     history: int
-    """How many events of a job to keep, for all publishers."""
+    """The number of events of a job to keep, for all publishers."""
     retention: float
-    """How many seconds to keep a job, for all publishers."""
+    """The seconds for which to keep a job, for all publishers."""
 
 
 async def register(
@@ -77,24 +77,25 @@ async def register(
 
 
 async def restore(link: Link, shard: Shard, observed: Sequence[Event]) -> None:
-    """Send the states that this node has shown, for jobs that the server has at other positions."""
+    """Send the states that this node has delivered, of jobs that the server has at other
+    positions."""
     observed = sorted(observed, key=lambda event: event.job.count("/"))  # groups come first
-    for start in range(0, len(observed), COMPARED_AT_ONCE):
-        some = observed[start : start + COMPARED_AT_ONCE]
-        commands = [("HMGET", shard.last(event.job), "epoch", "seq") for event in some]
+    for start in range(0, len(observed), COMPARE_BATCH):
+        batch = observed[start : start + COMPARE_BATCH]
+        commands = [("HMGET", shard.last(event.job), "epoch", "seq") for event in batch]
         answers = await link.execute(commands)
         differing = [
             event
-            for event, answer in zip(some, answers, strict=True)
+            for event, answer in zip(batch, answers, strict=True)
             if _position(answer) != event.position
         ]
-        for first in range(0, len(differing), RESTORED_AT_ONCE):
-            events = differing[first : first + RESTORED_AT_ONCE]
+        for start_differing in range(0, len(differing), RESTORE_BATCH):
+            events = differing[start_differing : start_differing + RESTORE_BATCH]
             arguments = [text for event in events for text in observed_fields(event)]
             keys = shard.keys(*(event.job for event in events))
             await run_script(link, RESTORE, keys, ["", *arguments])
 
 
 def _position(answer: object) -> Position | None:
-    """The position of a record; None if the job is unknown, or its key holds foreign data."""
+    """Returns the position of a record; None if the job is unknown, or its key has foreign data."""
     return parse_position(answer) if isinstance(answer, list) else None

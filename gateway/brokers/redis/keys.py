@@ -1,16 +1,16 @@
 """The keys of a job, and its shard.
 
     {prefix}:last:<job>   hash     the record: the version of its layout (`v`), the state in plain
-                                   text, `epoch`, `seq`; and what the reducer remembers: `run`,
+                                   text, `epoch`, `seq`; and the data of the reducer: `run`,
                                    `pace`, `reported_at`
     {prefix}:log:<job>    stream   its recent events, with id `<seq>-0`; from the second one on
     {prefix}:children:<job>  hash  the contributions of its children: see lua/groups.lua
-    {prefix}:feed         stream   all events, each with its `traceparent` if the update had one:
-                                   what nodes poll
+    {prefix}:feed         stream   all events, each with its `traceparent` if the update had one;
+                                   nodes poll it
     {prefix}:leases       zset     job → when to check it next: its lease may have expired,
-                                   or it is to be forgotten
+                                   or its retention may be over
     {prefix}:recent       zset     job → the number in the feed of its last update's event
-    {prefix}:counters     hash     `events`: how many there were; `epoch`: the newest one;
+    {prefix}:counters     hash     `events`: their number so far; `epoch`: the newest one;
                                    `server`, `generation`, `node:…`: see lua/failover.lua;
                                    `history`, `retention`: the nodes' settings;
                                    `checked_at`, `leases_from`: see lua/expire_leases.lua
@@ -60,7 +60,7 @@ class Shard(NamedTuple):
         return f"{self.prefix}:children:{group}"
 
     def keys(self, *jobs: str) -> list[str]:
-        """The keys that every script takes: the shard's own, then two of each job."""
+        """Returns the keys that every script takes: the shard's own, then two of each job."""
         names = [f"{self.prefix}:{name}" for name in ("feed", "leases", "recent", "counters")]
         for job in jobs:
             names += (self.last(job), self.log(job))
@@ -80,25 +80,25 @@ class Layout:
     def __repr__(self) -> str:
         return f"<Layout {' '.join(shard.prefix for shard in self.shards)}>"
 
-    def beside(self, name: str) -> Layout:
-        """Other keys in the same slots, for another purpose."""
+    def with_suffix(self, name: str) -> Layout:
+        """Returns a layout of other keys in the same slots, for another purpose."""
         other = Layout("")
         other.shards = tuple(Shard(f"{shard.prefix}:{name}") for shard in self.shards)
         return other
 
     def shard(self, job: str) -> Shard:
-        """The shard of `job`: the CRC-32 of its id up to the first slash, modulo the number of
-        shards. So a group and all its children are in one shard."""
+        """Returns the shard of `job`: the CRC-32 of its id up to the first slash, modulo the number
+        of shards. So a group and all its children are in one shard."""
         if len(self.shards) == 1:
             return self.shards[0]
         return self.shards[crc32(job.partition("/")[0].encode()) % len(self.shards)]
 
     def by_shard(self, jobs: Iterable[str]) -> dict[Shard, list[str]]:
-        """The jobs, shard by shard; shards without any are left out."""
-        found: dict[Shard, list[str]] = {}
+        """Returns the jobs of each shard; shards without jobs are left out."""
+        jobs_by_shard: dict[Shard, list[str]] = {}
         for job in jobs:
-            found.setdefault(self.shard(job), []).append(job)
-        return found
+            jobs_by_shard.setdefault(self.shard(job), []).append(job)
+        return jobs_by_shard
 
 
 def _tag(prefix: str, index: int, shards: int) -> str:

@@ -51,8 +51,8 @@ class Link(Protocol):
         ...
 
     async def is_current(self) -> bool:
-        """Whether its server still is the primary that Sentinels name: one that was replaced as
-        planned takes writes for some seconds. True if there are no Sentinels, or none answers.
+        """Whether its server still is the primary that Sentinels name: a primary that was replaced
+        as planned accepts writes for some seconds. True if there are no Sentinels, or none answers.
 
         Cancellation loses nothing.
         """
@@ -110,23 +110,24 @@ async def run_script(link: Link, script: Script, keys: Sequence[str], arguments:
 async def run_scripts(
     link: Link, script: Script, calls: Sequence[tuple[Sequence[str], Command]]
 ) -> list[Any]:
-    """The answers of several calls of a script, or the error of each in its place."""
+    """Returns the answers of several calls of a script. The answer of a call that failed is its
+    error."""
 
-    def commands(name: str, text: str, some: Iterable[int]) -> list[Command]:
-        return [(name, text, len(calls[i][0]), *calls[i][0], *calls[i][1]) for i in some]
+    def commands(name: str, text: str, indexes: Iterable[int]) -> list[Command]:
+        return [(name, text, len(calls[i][0]), *calls[i][0], *calls[i][1]) for i in indexes]
 
     answers: list[Any] = await link.execute(commands("EVALSHA", script.sha, range(len(calls))))
     unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:  # the server was just started: the first call sends it the script
-        again = commands("EVAL", script.text, unknown[:1])
-        again += commands("EVALSHA", script.sha, unknown[1:])
-        for i, answer in zip(unknown, await link.execute(again), strict=True):
+        retries = commands("EVAL", script.text, unknown[:1])
+        retries += commands("EVALSHA", script.sha, unknown[1:])
+        for i, answer in zip(unknown, await link.execute(retries), strict=True):
             answers[i] = answer
     return answers
 
 
 def raise_errors(answers: list[Any]) -> list[Any]:
-    """The answers, if none of them is an error; otherwise raises the first error."""
+    """Returns the answers, if none of them is an error; otherwise raises the first error."""
     for answer in answers:
         if isinstance(answer, ResponseError):
             raise answer
@@ -189,7 +190,7 @@ class _ThreadLink:
 
     async def is_current(self) -> bool:
         if not self._sentinel_limiter.available_tokens:
-            return True  # they have not answered the last time yet
+            return True  # the Sentinels have not answered the last call yet
         with trio.move_on_after(SENTINEL_TIMEOUT):
             return await trio.to_thread.run_sync(
                 self._is_current,

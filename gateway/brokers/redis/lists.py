@@ -20,14 +20,14 @@ from .links import raise_errors
 
 __all__ = ["Lists"]
 
-SCANNED_AT_ONCE = 100
+SCAN_BATCH = 100
 """Jobs that are read in one step: one or two milliseconds of decoding."""
 
 Snapshots = Callable[[Calls, Shard, Sequence[str]], Awaitable[Mapping[str, Event]]]
 
 
 class Lists:
-    """Makes pages of the list. It has its own `calls`, one for each of the `shards`, so that lists
+    """Makes pages of the list. It has separate `calls`, one for each of the `shards`, so that lists
     do not delay updates."""
 
     def __init__(
@@ -37,33 +37,33 @@ class Lists:
         self._shards = shards
         self._limits = limits
         self._snapshots = snapshots
-        self._turn = trio.CapacityLimiter(2)
+        self._list_limiter = trio.CapacityLimiter(2)
 
     async def page(
         self, jobs: JobFilter, *, status: Status | None, limit: int, after: str | None
     ) -> Page:
         """See `Broker.recent`."""
         bounds = _bounds(after, len(self._shards))
-        most = max(1, self._limits.list_scan // len(self._shards))
-        async with self._turn:
+        scan_budget = max(1, self._limits.list_scan // len(self._shards))
+        async with self._list_limiter:
             rows = [
-                _Rows(calls, shard, bound, most)
+                _Rows(calls, shard, bound, scan_budget)
                 for calls, shard, bound in zip(self.calls, self._shards, bounds, strict=True)
             ]
             listing = Listing(limit, self._limits.list_bytes)
             while True:
-                for each in rows:
-                    await each.fill(self._snapshots, jobs, status)
-                heads = [each for each in rows if each.found]
-                # A shard whose scan was cut off may have the next job, so the page must end.
-                if not heads or listing.full or any(each.is_exhausted for each in rows):
+                for row in rows:
+                    await row.fill(self._snapshots, jobs, status)
+                heads = [row for row in rows if row.found]
+                # A shard whose scan was cut off may contain the next job, so the page must end.
+                if not heads or listing.full or any(row.is_exhausted for row in rows):
                     break
-                newest = max(heads, key=lambda each: each.found[0][0].state.updated_at)
+                newest = max(heads, key=lambda row: row.found[0][0].state.updated_at)
                 event, newest.bound = newest.found.popleft()
                 listing.add(event)
-            if not any(each.found or each.cut_off for each in rows):
+            if not any(row.found or row.cut_off for row in rows):
                 return Page(listing.events, None)
-            return Page(listing.events, next_cursor="-".join(str(each.next) for each in rows))
+            return Page(listing.events, next_cursor="-".join(str(row.next) for row in rows))
 
 
 @define
@@ -73,15 +73,15 @@ class _Rows:
     calls: Calls
     shard: Shard
     bound: int | str
-    """The feed number of the last job on the page: the next page begins below it."""
+    """The feed number of the last job on the page. The next page begins below it."""
     scan_budget: int
-    """How many more jobs may be read."""
+    """The number of further jobs that may be read."""
     found: deque[tuple[Event, int]] = field(factory=deque)
     """Jobs that were read and are not on the page yet: the event, and its number in the feed."""
     done: bool = False
     """Whether all jobs were read."""
     cut_off: bool = False
-    """Whether there may be more jobs, but the budget is used up."""
+    """Whether the budget is used up although there may be more jobs."""
     _below: int | str = field(init=False)
     """The feed number of the last job that was read."""
 
@@ -101,7 +101,7 @@ class _Rows:
     async def fill(self, snapshots: Snapshots, jobs: JobFilter, status: Status | None) -> None:
         """Read until there is a job in `found`, or no more may be read."""
         while not (self.found or self.done or self.cut_off):
-            count = min(self.scan_budget, SCANNED_AT_ONCE)
+            count = min(self.scan_budget, SCAN_BATCH)
             numbers = await self._numbers(count)
             wanted = [job for job in numbers if job in jobs]
             events = await snapshots(self.calls, self.shard, wanted)
@@ -116,7 +116,7 @@ class _Rows:
             self.cut_off = self.scan_budget <= 0 and not self.done
 
     async def _numbers(self, count: int) -> dict[str, int]:
-        """The next jobs, each with the feed number of its last event."""
+        """Returns the next jobs, each with the feed number of its last event."""
         below = self._below if isinstance(self._below, str) else f"({self._below}"
         command = ("ZREVRANGEBYSCORE", self.shard.recent, below, "-inf",
                    "WITHSCORES", "LIMIT", 0, count)  # fmt: skip
@@ -130,7 +130,7 @@ class _Rows:
 
 
 def _bounds(after: str | None, shards: int) -> list[int | str]:
-    """The feed number below which the page begins, for each shard."""
+    """Returns the feed number below which the page begins, for each shard."""
     if after is None:
         return ["+inf"] * shards
     numbers = after.split("-")

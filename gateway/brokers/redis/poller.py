@@ -39,20 +39,20 @@ log = logging.getLogger("gateway.brokers.redis")
 
 BATCH = 4_000
 """Maximum number of events per read: decoding them takes some 15 ms. After each read the task waits
-for its turn in Trio, which may take as long under load, so with smaller reads a node would fall
+until Trio runs it again, which may take as long under load, so with smaller reads a node would fall
 behind."""
 BLOCK = 1.0
 """Seconds for which a read waits for the first event: well below the connection's timeout."""
 TICK = 0.01
 """Minimum seconds from one read to the next while events arrive: too short to be visible."""
-DELIVERY = 2
-"""Passes of Trio's scheduler after a batch was taken: in the first the node fans it out, in the
-second all connections write."""
+PASSES_PER_BATCH = 2
+"""Passes of Trio's scheduler to wait after a batch was delivered: in the first the node fans it
+out, in the second all connections write."""
 CHECK_INTERVAL = 2.0
 """Seconds between two checks that the feed is still on the same server."""
 BACKOFF = 0.05, 0.5
 """First and longest pause (seconds) before another attempt to connect, each shortened at random.
-The longest is below `SETTLES_AFTER` of lua/failover.lua, so nodes that lost their connections at
+The longest is below `MIN_RESTORE_TIME` of lua/failover.lua, so nodes that lost their connections at
 the same time all reconnect early enough to restore the states that they have seen."""
 CHECK_REQUEST_INTERVAL = 0.2
 """Minimum seconds between two checks that failed calls request: many may fail at once."""
@@ -68,9 +68,9 @@ class FeedStatistics:
     number: int
     """That entry's number in the feed."""
     lag: int
-    """How many more entries the feed had at the last check, which is every 2 s."""
+    """The number of unread entries of the feed at the last check, which is every 2 s."""
     losses: int
-    """How often events may have been missed."""
+    """The number of times that events may have been missed."""
     error: str | None = field(default=None)
     """Why it is not connected; None if it is."""
 
@@ -83,7 +83,8 @@ class Poller:
         shard: The shard whose feed it follows.
         calls: The calls to the shard, which fail during a failover.
         registration: The node's name, and the settings that it shares with other nodes.
-        observed: Returns the newest event of each of the shard's jobs that the node has shown.
+        observed: Returns the newest event of each of the shard's jobs that clients of this node may
+            have seen.
         record_observed: Called with the events before they are delivered.
         random: For the jitter of its pauses.
     """
@@ -201,11 +202,11 @@ class Poller:
             if not entries:
                 await self._reset(send, cursor.check_no_entries())
                 continue
-            events, wrong = cursor.take(entries)
+            events, problems = cursor.advance(entries)
             if events:
                 self._record_observed(events)
                 await self._deliver(send, events)
-            await self._reset(send, *wrong)
+            await self._reset(send, *problems)
             if len(entries) < BATCH:
                 await trio.sleep_until(began + TICK)
 
@@ -215,17 +216,17 @@ class Poller:
         await send.send(batch)
         # Wait until the batch is written to the clients. Reading earlier would not deliver the next
         # batch earlier, and its events would be older (measured: by a third under load).
-        for _ in range(DELIVERY):
+        for _ in range(PASSES_PER_BATCH):
             await trio.lowlevel.checkpoint()
 
     async def _reset(
         self, send: trio.MemorySendChannel[Sequence[Event]], *reasons: str | None
     ) -> None:
         """Deliver `FEED_RESET` if any of the reasons is not None."""
-        found = [reason for reason in reasons if reason is not None]
-        for reason in found:
+        losses = [reason for reason in reasons if reason is not None]
+        for reason in losses:
             log.warning("%s: events may be lost: %s", self.shard.feed, reason)
-        if found:
+        if losses:
             self._losses += 1
             await self._deliver(send, FEED_RESET)
 
@@ -240,11 +241,12 @@ class Poller:
         return answer[0][1] if answer else []
 
     async def _check_feed(self, link: Link) -> FeedState:
-        """The state of the feed, after this server's generation was registered and repaired.
+        """Register this node at the server, and repair the shard if the generation is new. Returns
+        the state of the feed, which is read after that.
 
         Until then the calls to this shard fail, and no event of the new generation is read: this
-        node restores the states that it has shown, and waits until the other nodes have done so.
-        The returned state was read after that.
+        node restores the states that clients have seen, and waits until the other nodes have done
+        so.
         """
         self._checking = True
         self._check_at = trio.current_time() + CHECK_INTERVAL
@@ -309,7 +311,7 @@ class Poller:
         self._link = link = await self._connector.connect(
             self.shard.feed, name=self.shard.feed, limiter=self._limiter
         )
-        # For clients that publish with FCALL. A server that is too old or forbids it has none.
+        # For clients that publish with FCALL. A server may be too old for it, or forbid it.
         (answer,) = await link.execute([("FUNCTION", "LOAD", "REPLACE", FUNCTIONS)])
         if isinstance(answer, Exception):
             log.debug("%s: cannot load the Redis functions: %s", self.shard.feed, answer)
@@ -320,7 +322,7 @@ class Poller:
         self._cursor.check_feed(await self._check_feed(link))
         self._error = None
         log.info("%s: reconnected", self.shard.feed)
-        # Also if the check has found no loss: comparing all jobs after an outage costs little.
+        # Even if the check has detected no loss: comparing all jobs after an outage costs little.
         await self._deliver(send, FEED_RESET)
         return link
 

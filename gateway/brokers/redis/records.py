@@ -30,26 +30,26 @@ class Records:
 
     @property
     def unreadable(self) -> int:
-        """How often a record could not be read."""
+        """The number of records that could not be read."""
         return self._unreadable.count
 
     async def read(self, calls: Calls, shard: Shard, jobs: Sequence[str]) -> Mapping[str, Event]:
-        """The newest events of some jobs of a shard, without those that cannot be read."""
+        """Returns the newest events of some jobs of a shard, without those that cannot be read."""
         if not jobs:
             return {}
-        generation, found = await self._read(calls, shard, jobs)
-        past = [job for job, event in found.items() if event.position.epoch < generation]
-        if past:
-            await calls.run(self._reissue, past, *past)
-            _, again = await self._read(calls, shard, past)
-            found = {job: event for job, event in found.items() if job not in past} | again
-        self._observed.record(found.values())
-        return found
+        generation, events = await self._read(calls, shard, jobs)
+        outdated = [job for job, event in events.items() if event.position.epoch < generation]
+        if outdated:
+            await calls.run(self._reissue, outdated, *outdated)
+            _, reissued = await self._read(calls, shard, outdated)
+            events = {job: event for job, event in events.items() if job not in outdated} | reissued
+        self._observed.record(events.values())
+        return events
 
     async def _read(
         self, calls: Calls, shard: Shard, jobs: Sequence[str]
     ) -> tuple[int, dict[str, Event]]:
-        """The current generation, and the newest events of these jobs."""
+        """Returns the current generation, and the newest events of these jobs."""
 
         def parse(answers: list[Any]) -> list[Event | Unreadable | None]:
             parsed: list[Event | Unreadable | None] = []
@@ -62,10 +62,10 @@ class Records:
 
         commands = [("HGETALL", shard.last(job)) for job in jobs]
         generation, answers = await calls.read(commands, parse)
-        found: dict[str, Event] = {}
+        events: dict[str, Event] = {}
         for job, event in zip(jobs, answers, strict=True):
             if isinstance(event, Unreadable):
                 self._unreadable.record(shard.last(job), event)
             elif event is not None:
-                found[job] = event
-        return generation, found
+                events[job] = event
+        return generation, events

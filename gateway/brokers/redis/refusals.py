@@ -12,12 +12,12 @@ __all__ = ["Refusals"]
 
 log = logging.getLogger("gateway.brokers.redis")
 
-OURS = ("GENERATION", "UNREADABLE")
-"""Errors of the gateway's own scripts, which say nothing about the server."""
+SCRIPT_ERRORS = ("GENERATION", "UNREADABLE")
+"""The errors of the gateway's own scripts, which are no refusals of the server."""
 
 
 class Refusals:
-    """The server's refusals: `MISCONF`, `OOM`, `READONLY`, `NOPERM`, a missing command …"""
+    """Records the server's refusals: `MISCONF`, `OOM`, `READONLY`, `NOPERM`, a missing command …"""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -28,7 +28,7 @@ class Refusals:
         """Record that the server answered an update, or another command, with this error."""
         text = explain(error)
         kind = text.partition(" ")[0]
-        if kind in OURS:
+        if kind in SCRIPT_ERRORS:
             return
         if kind not in self._logged:
             log.warning("Redis refuses %s: %s", "updates" if update else "a command", text)
@@ -36,7 +36,7 @@ class Refusals:
         if update:
             self.reason = f"updates are refused: {text}"
 
-    def update_taken(self) -> None:
+    def update_accepted(self) -> None:
         """Record that the server has accepted an update."""
         if self.reason is not None:
             log.info("Redis accepts updates again")

@@ -1,7 +1,7 @@
-"""The scripts that change jobs in a Redis, and how they are called.
+"""The scripts that change jobs in a Redis, and their calls.
 
-Each is `lua/constants.lua` (generated), `lua/record.lua`, `lua/groups.lua` and a file of its own.
-EVALSHA runs them, so a caller always gets the version of a script that it was written for.
+Each consists of `lua/constants.lua` (generated), `lua/record.lua`, `lua/groups.lua` and its own
+file. EVALSHA runs them, so a caller always runs the version of a script that it was written for.
 `FUNCTIONS` is the same as a library for other clients: `redis-cli FCALL progress …`.
 """
 
@@ -29,7 +29,7 @@ _LUA = Path(__file__).parent / "lua"
 
 
 def script(name: str) -> str:
-    """The text of a script as Redis gets it."""
+    """Returns the text of a script as Redis receives it."""
     return _source("constants", "record", "groups", name)
 
 
@@ -38,7 +38,7 @@ def _source(*parts: str) -> str:
 
 
 class Script(NamedTuple):
-    """A script and the name under which Redis remembers it."""
+    """A script, and the hash under which Redis caches it."""
 
     text: str
     sha: str
@@ -48,7 +48,7 @@ class Script(NamedTuple):
         return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     def __call__(self, client: Any, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run it; the first time on a server, or after its restart, with the whole text."""
+        """Run the script by its hash; if the server does not have it, with the whole text."""
         try:
             return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *arguments)
         except NoScriptError:

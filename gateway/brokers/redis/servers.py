@@ -1,7 +1,7 @@
 """How to reach a Redis: one server, the primary that Sentinels name, or a cluster.
 
-This is the only file that uses redis-py's kinds of clients. No function here connects; connecting
-and calling block, so they belong in a thread.
+This is the only file that uses the clients of redis-py. No function here connects. Connecting and
+calling block, so callers do them in a thread.
 
 redis-py's retries are switched off, because a silent reconnection could hide a loss. (A cluster's
 client still repeats a call when a slot has moved. That is harmless, because an update can be
@@ -50,8 +50,8 @@ CONNECT_TIMEOUT = 2.0
 TIMEOUT = 5.0
 """Seconds to wait for an answer. Redis's slowest operations (a fork, a big key) take less."""
 FAILURES: Final = (RedisError, RedisClusterException, OSError)
-"""The exceptions if a Redis does not answer, or refuses. (`RedisClusterException`, which a
-cluster's client raises if it finds no node, is not a `RedisError`.)"""
+"""The exceptions that are raised if a Redis does not answer, or refuses. (`RedisClusterException`,
+which a cluster's client raises if it finds no node, is not a `RedisError`.)"""
 
 
 class Servers(Protocol):
@@ -126,8 +126,8 @@ REPLICA: Final = "READONLY the server is a replica, which accepts no updates"
 
 
 def explain(error: Exception) -> str:
-    """The text of an error of redis-py, for people. The options of a Sentinel's connection, which
-    redis-py appends, are removed."""
+    """Returns the text of an error of redis-py, for people, without the options of a Sentinel's
+    connection, which redis-py appends."""
     text = str(error).partition(" : <")[0] or type(error).__name__
     if text.startswith("UNBLOCKED"):  # the answer to an XREAD that waits when a primary is demoted
         return REPLICA
@@ -138,7 +138,8 @@ def explain(error: Exception) -> str:
 
 
 def refusal_in(text: str) -> str | None:
-    """The kind of refusal in a text of `explain`, such as MISCONF; None if there is none."""
+    """Returns the kind of refusal in a text of `explain`, such as MISCONF; None if there is
+    none."""
     match = _KIND.match(text)
     return match[0] if match else None
 
@@ -148,16 +149,18 @@ _KIND = re.compile(r"[A-Z]{3,}(?= )")
 
 
 def _sentinel_pool(address: Address, options: dict[str, Any]) -> SentinelConnectionPool:
-    """A pool whose connections ask the Sentinels for the primary when they connect."""
-    asking: dict[str, Any] = {
+    """Returns a pool whose connections ask the Sentinels for the primary when they connect."""
+    sentinel_options: dict[str, Any] = {
         **address.sentinel_options,
         "ssl": address.tls,
         "socket_timeout": CONNECT_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "retry": options["retry"],
     }
-    make: Any = Sentinel  # untyped, like much of redis-py
-    sentinel = make(address.hosts, sentinel_kwargs=asking, ssl=address.tls, **options)
+    sentinel_type: Any = Sentinel  # untyped, like much of redis-py
+    sentinel = sentinel_type(
+        address.hosts, sentinel_kwargs=sentinel_options, ssl=address.tls, **options
+    )
     pool: SentinelConnectionPool = sentinel.master_for(address.service).connection_pool
     return pool
 
@@ -208,8 +211,8 @@ class _Cluster:
     def client(self) -> Any:
         with self._lock:
             if self._client is None:
-                make: Any = ClusterNode
-                nodes = [make(host, port) for host, port in self._address.hosts]
+                sentinel_type: Any = ClusterNode
+                nodes = [sentinel_type(host, port) for host, port in self._address.hosts]
                 self._client = RedisCluster(startup_nodes=nodes, **self._options)
             return self._client
 
@@ -230,5 +233,5 @@ class _Cluster:
 
 
 def _like(pool: ConnectionPool, name: str) -> Any:
-    """A connection with the pool's options that is not part of the pool."""
+    """Returns a new connection with the pool's options, which is not part of the pool."""
     return pool.connection_class(**pool.connection_kwargs | {"client_name": name})

@@ -14,7 +14,7 @@ MAX_KEYS = 1_000
 
 
 class UnreadableRecords:
-    """The keys that were logged, and how often something could not be read."""
+    """Counts the reads that failed, and remembers the keys that were logged."""
 
     def __init__(self) -> None:
         self._keys: set[str] = set()

@@ -5,15 +5,16 @@
     redis+sentinel://[[user]:password@]host:port,…/service[/db]
     redis+cluster://[[user]:password@]host:port,…
 
-`rediss+sentinel` and `rediss+cluster` are the same with TLS. After a `?` may stand
+`rediss+sentinel` and `rediss+cluster` are the same with TLS. The parameters after a `?` are
 
-    prefix=progress     what all keys begin with
-    shards=1            into how many feeds the jobs are divided (in a cluster: as many as
-                        it has primaries). All programs that use the prefix must have the same value
+    prefix=progress     the beginning of all keys
+    shards=1            the number of feeds among which the jobs are divided (in a cluster: the
+                        number of primaries). All programs that use the prefix must have the same
+                        value
     db=, ssl_ca_certs=, ssl_certfile=, ssl_keyfile=, ssl_cert_reqs=, ssl_check_hostname=
-                        as redis-py has them
+                        the options of redis-py
     sentinel_username=, sentinel_password=
-                        for the Sentinels, which have users of their own
+                        for the Sentinels, which have separate users
 """
 
 from __future__ import annotations
@@ -70,12 +71,13 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         # The options may hold a password.
-        where = self.path or ",".join(f"{host}:{port}" for host, port in self.hosts)
-        return f"{self.kind} {where}"
+        location = self.path or ",".join(f"{host}:{port}" for host, port in self.hosts)
+        return f"{self.kind} {location}"
 
 
 def parse_address(url: str) -> Address:
-    """The address in `url`. Raises ValueError saying what is wrong; it shows no password."""
+    """Returns the address in `url`. Raises `ValueError`, which says what is wrong, without a
+    password."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -84,26 +86,26 @@ def parse_address(url: str) -> Address:
     if kind is None:
         raise ValueError(f"it must begin with one of {', '.join(f'{s}://' for s in SCHEMES)}")
     if parts.fragment or not url.isprintable() or " " in url:
-        raise ValueError("it has spaces, a fragment, or what cannot be printed")
+        raise ValueError("it has spaces, a fragment, or characters that cannot be printed")
 
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    prefix = given.pop("prefix", "progress")
+    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    prefix = parameters.pop("prefix", "progress")
     if not _PREFIX.fullmatch(prefix):
         raise ValueError("prefix must be 1-64 characters of A-Z a-z 0-9 _ . : -")
-    shards = _number("shards", given.pop("shards", "1"), least=1, most=MAX_SHARDS)
+    shards = _number("shards", parameters.pop("shards", "1"), minimum=1, maximum=MAX_SHARDS)
     layout = Layout(prefix, shards=shards, tagged=kind == "cluster")
 
     sentinel_options: dict[str, str] = {}
     if kind == "sentinel":
         for name in ("sentinel_username", "sentinel_password"):
-            if name in given:
-                sentinel_options[name.removeprefix("sentinel_")] = given.pop(name)
+            if name in parameters:
+                sentinel_options[name.removeprefix("sentinel_")] = parameters.pop(name)
 
     userinfo, _, authority = parts.netloc.rpartition("@")
     path, service, db = _path(parts, kind, authority)
     options: dict[str, str | int] = {}
     if kind != "cluster":
-        options["db"] = _number("db", given.pop("db", db), least=0, most=2**31 - 1)
+        options["db"] = _number("db", parameters.pop("db", db), minimum=0, maximum=2**31 - 1)
     user, _, password = userinfo.partition(":")
     if user:
         options["username"] = unquote(user)
@@ -111,45 +113,45 @@ def parse_address(url: str) -> Address:
         options["password"] = unquote(password)
     tls = parts.scheme.startswith("rediss")
     if tls:
-        options |= {name: given.pop(name) for name in _TLS if name in given}
-    if given:
-        raise ValueError(f"{next(iter(given))} is no option of {parts.scheme}://")
+        options |= {name: parameters.pop(name) for name in _TLS if name in parameters}
+    if parameters:
+        raise ValueError(f"{next(iter(parameters))} is not an option of {parts.scheme}://")
     hosts = () if path else _hosts(authority, kind)
     return Address(kind, hosts, path, service, options, tls, sentinel_options, layout)
 
 
 def _path(parts: SplitResult, kind: Kind, authority: str) -> tuple[str | None, str | None, str]:
-    """The parts of the URL's path: the socket, the service, and the database."""
+    """Returns the socket, the service, and the database in the URL's path."""
     path = unquote(parts.path)
     if parts.scheme == "unix":
         if authority or not path.strip("/"):
             raise ValueError("unix:// must be followed by the path of a socket: unix:///run/…")
         return path, None, "0"
-    steps = [step for step in path.split("/") if step]
+    segments = [segment for segment in path.split("/") if segment]
     service = None
     if kind == "sentinel":
-        if not steps:
-            raise ValueError("after the Sentinels must stand the service they watch: /mymaster")
-        service = steps.pop(0)
-    if len(steps) > (kind != "cluster"):
-        raise ValueError(f"its path says more than {parts.scheme}:// can take")
-    return None, service, steps[0] if steps else "0"
+        if not segments:
+            raise ValueError("it must name the service of the Sentinels: /mymaster")
+        service = segments.pop(0)
+    if len(segments) > (kind != "cluster"):
+        raise ValueError(f"its path has more parts than {parts.scheme}:// allows")
+    return None, service, segments[0] if segments else "0"
 
 
 def _hosts(authority: str, kind: Kind) -> tuple[tuple[str, int], ...]:
-    found = [_HOST.fullmatch(text) for text in authority.split(",")]
-    if kind == "server" and len(found) > 1:
+    matches = [_HOST.fullmatch(text) for text in authority.split(",")]
+    if kind == "server" and len(matches) > 1:
         raise ValueError("several servers need redis+sentinel:// or redis+cluster://")
     hosts: list[tuple[str, int]] = []
-    for host in found:
+    for host in matches:
         if host is None:
-            raise ValueError("it names no host, or one that is not HOST or HOST:PORT")
-        port = _number("port", host["port"] or str(DEFAULT_PORT[kind]), least=1, most=65_535)
+            raise ValueError("it has no host, or one that is not HOST or HOST:PORT")
+        port = _number("port", host["port"] or str(DEFAULT_PORT[kind]), minimum=1, maximum=65_535)
         hosts.append((host["name"] or host["v6"], port))
     return tuple(hosts)
 
 
-def _number(name: str, text: str, *, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and least <= int(text[:12]) <= most):
-        raise ValueError(f"{name} must be a whole number from {least} to {most}")
+def _number(name: str, text: str, *, minimum: int, maximum: int) -> int:
+    if not (text.isascii() and text.isdigit() and minimum <= int(text[:12]) <= maximum):
+        raise ValueError(f"{name} must be a whole number from {minimum} to {maximum}")
     return int(text)

@@ -13,7 +13,7 @@ import trio.testing
 from msgspec import Raw
 
 from gateway import Limits
-from gateway.brokers.redis.broker import CALLS_AT_ONCE, RedisBroker
+from gateway.brokers.redis.broker import MAX_CALLS, RedisBroker
 from gateway.brokers.redis.servers import TIMEOUT
 from gateway.model.errors import BrokerUnavailable, InvalidSettings
 from gateway.model.patterns import EVERY_JOB
@@ -284,11 +284,11 @@ async def test_calls_to_a_hanging_redis_fail_within_the_call_timeout(
     try:
         with trio.fail_after(TIMEOUT - 1):  # before any thread ends
             async with trio.open_nursery() as nursery:
-                for number in range(3 * CALLS_AT_ONCE):
+                for number in range(3 * MAX_CALLS):
                     nursery.start_soon(publish, number)
     finally:
         server.process.send_signal(signal.SIGCONT)
-    assert refused == ["Redis: too many calls have no answer yet"] * 3 * CALLS_AT_ONCE
+    assert refused == ["Redis: too many calls wait for an answer"] * 3 * MAX_CALLS
     monkeypatch.undo()
     assert (await broker.publish("a", Update(percent=2))).position.seq == 2
 
@@ -309,7 +309,7 @@ async def test_a_hanging_primary_does_not_delay_others() -> None:
         hung, *others = sorted(jobs, key=lambda some: owner[broker._layout.shard(some[0])] != pid)
         stopped.process.send_signal(signal.SIGSTOP)
         async with trio.open_nursery() as nursery:
-            for _ in range(3 * CALLS_AT_ONCE):
+            for _ in range(3 * MAX_CALLS):
                 nursery.start_soon(partial(broker.history, hung[0], after=UNSEEN))
             await trio.testing.wait_all_tasks_blocked(0.01)
             with trio.fail_after(TIMEOUT / 2):

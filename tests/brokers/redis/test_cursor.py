@@ -37,8 +37,8 @@ def standing(number: int) -> Cursor:
 
 def test_consecutive_events_are_no_loss() -> None:
     cursor = standing(3)
-    events, wrong = cursor.take([entry(4), entry(5)])
-    assert ([event.position.seq for event in events], wrong) == ([4, 5], [])
+    events, problems = cursor.advance([entry(4), entry(5)])
+    assert ([event.position.seq for event in events], problems) == ([4, 5], [])
     assert (cursor.id, cursor.number, cursor.epoch) == ("1005-0", 5, 5)
     assert cursor.check_feed(at(5)) is None
     assert cursor.lag == 0
@@ -56,9 +56,9 @@ def test_other_fields_of_an_entry_do_not_affect_the_event() -> None:
         id_, fields = entry(number)
         entries.append((id_, fields + more))
     cursor = standing(0)
-    events, wrong = cursor.take(entries)
+    events, problems = cursor.advance(entries)
     assert [event.traceparent for event in events] == [SPAN, "\ufffd", None, None]
-    assert (wrong, cursor.number) == ([], 4)
+    assert (problems, cursor.number) == ([], 4)
 
 
 @given(st.integers(0, 20), st.sets(st.integers(0, 9)))
@@ -66,9 +66,9 @@ def test_missing_events_anywhere_are_detected(start: int, missing: set[int]) -> 
     cursor = standing(start)
     entries = [entry(start + 1 + i) for i in range(10) if i not in missing]
     if entries:
-        events, wrong = cursor.take(entries)
+        events, problems = cursor.advance(entries)
         assert len(events) == len(entries)
-        assert bool(wrong) == bool(missing - set(range(max(set(range(10)) - missing), 10)))
+        assert bool(problems) == bool(missing - set(range(max(set(range(10)) - missing), 10)))
     # Events that are missing at the end are detected when the feed is checked and has no new
     # events.
     cursor.check_feed(at(start + 10))
@@ -88,16 +88,16 @@ def test_a_rollback_and_another_server_are_detected() -> None:
 def test_events_of_an_earlier_generation_are_left_out() -> None:
     cursor = standing(0)
     cursor.check_feed(at(0, generation=6))
-    events, wrong = cursor.take([entry(1, epoch=5), entry(2, epoch=7)])
-    assert ([event.position.epoch for event in events], wrong, cursor.epoch) == ([7], [], 7)
+    events, problems = cursor.advance([entry(1, epoch=5), entry(2, epoch=7)])
+    assert ([event.position.epoch for event in events], problems, cursor.epoch) == ([7], [], 7)
 
 
 def test_an_unreadable_entry_counts_as_one_event_and_is_reported() -> None:
     cursor = standing(0)
-    events, wrong = cursor.take([entry(1), (b"1002-0", [b"event", b"?"]), entry(3)])
+    events, problems = cursor.advance([entry(1), (b"1002-0", [b"event", b"?"]), entry(3)])
     assert [event.position.seq for event in events] == [1, 3]
-    assert len(wrong) == 1
-    assert wrong[0].startswith("entry 1002-0 is unreadable: ")
+    assert len(problems) == 1
+    assert problems[0].startswith("entry 1002-0 is unreadable: ")
 
 
 def test_the_feed_state_is_parsed_from_the_servers_answers() -> None:

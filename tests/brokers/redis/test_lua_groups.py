@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from gateway import Limits, MemoryBroker
-from gateway.brokers.redis.codec import plain, snapshot
+from gateway.brokers.redis.codec import as_arguments, snapshot
 from gateway.brokers.redis.keys import Layout
 from gateway.model.children import Contribution, Sums, contribution_of, groups_above, total_of
 from gateway.model.reducer import reduce
@@ -109,7 +109,9 @@ class Lua:
 
     def publish(self, job: str, update: Update) -> str | None:
         keys = SHARD.keys(job)
-        answer = self.client.evalsha(self._publish, len(keys), *keys, "", job, *plain(update))
+        answer = self.client.evalsha(
+            self._publish, len(keys), *keys, "", job, *as_arguments(update)
+        )
         return answer[3].decode() or None
 
     def reap(self) -> None:

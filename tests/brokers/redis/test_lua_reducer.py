@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from gateway.brokers.redis.codec import decode, parse_request, plain, snapshot
+from gateway.brokers.redis.codec import as_arguments, decode, parse_request, snapshot
 from gateway.model.children import Sums
 from gateway.model.eta import RateEstimator
 from gateway.model.leases import lease_expires_at
@@ -74,7 +74,7 @@ def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[l
             if update is None:
                 pipeline.evalsha(reap, 6, *KEYS, "", 100, "a")
             else:
-                pipeline.evalsha(publish, 6, *KEYS, "", "a", *plain(update))
+                pipeline.evalsha(publish, 6, *KEYS, "", "a", *as_arguments(update))
             pipeline.hgetall("last")
             pipeline.xrevrange("log", "+", "-", 1)
             pipeline.xrevrange("feed", "+", "-", 1)

@@ -428,8 +428,8 @@ async def test_following_leaves_no_connection(autojump_clock: MockClock) -> None
 async def test_many_states_are_compared_and_restored_in_parts(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failover, "COMPARED_AT_ONCE", 3)
-    monkeypatch.setattr(failover, "RESTORED_AT_ONCE", 2)
+    monkeypatch.setattr(failover, "COMPARE_BATCH", 3)
+    monkeypatch.setattr(failover, "RESTORE_BATCH", 2)
     redis = Redis()
     async with following(redis) as found:
         state = State(status="running", attempt=1, created_at=1.0, updated_at=1.0)

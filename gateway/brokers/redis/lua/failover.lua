@@ -10,7 +10,7 @@
 -- show that, because a worker's newest epoch is larger than those that were shown.
 --
 -- The shard is open in a generation when all nodes that were registered at its beginning have
--- restored what they have shown; but not before `SETTLES_AFTER` (for nodes that are no longer
+-- restored what they have shown; but not before `MIN_RESTORE_TIME` (for nodes that are no longer
 -- registered), and after `GRACE` at the latest (for nodes that have died).
 --
 -- ARGV  2 the server's identity  3 the newest epoch that the node has seen  4 the node
@@ -18,36 +18,36 @@
 --
 -- Returns the first epoch of the current generation, and 1 if its shard is open.
 
-local SETTLES_AFTER, GRACE = 1, 5 -- seconds
-local GONE_AFTER = 15 -- seconds without a call of a node; each node registers every 2 s
+local MIN_RESTORE_TIME, GRACE = 1, 5 -- seconds
+local NODE_TIMEOUT = 15 -- seconds without a call of a node; each node registers every 2 s
 
 local IDENTITY, SEEN, NODE, RESTORED = ARGV[2], tonumber(ARGV[3]), 'node:' .. ARGV[4], ARGV[5]
 
 -- name of the field → when the node has registered, and the generation that it has restored
 local function nodes()
-  local found, newest = {}, 0
+  local registered, newest = {}, 0
   local flat = redis.call('HGETALL', COUNTERS)
   for i = 1, #flat, 2 do
     local seen_at, restored = string.match(flat[i + 1], '^(%S+) (%S*)$')
     if string.sub(flat[i], 1, 5) == 'node:' and tonumber(seen_at) then
-      found[flat[i]] = {seen_at = tonumber(seen_at), restored = restored}
+      registered[flat[i]] = {seen_at = tonumber(seen_at), restored = restored}
       newest = math.max(newest, tonumber(seen_at))
     end
   end
-  return found, newest
+  return registered, newest
 end
 
-local known = redis.call('HGET', COUNTERS, 'server')
-if known ~= IDENTITY then
+local previous = redis.call('HGET', COUNTERS, 'server')
+if previous ~= IDENTITY then
   redis.call('HSET', COUNTERS, 'server', IDENTITY)
-  if known or RESTORED ~= '' or SEEN > newest_epoch then
+  if previous or RESTORED ~= '' or SEEN > newest_epoch then
     newest_epoch = math.max(newest_epoch, SEEN)
     GENERATION = tonumber(next_epoch())
     redis.call('HSET', COUNTERS, 'generation', whole(GENERATION), 'generation_at', now)
     -- The nodes that were registered last must restore; times are this server's from now on.
-    local found, newest = nodes()
-    for name, node in pairs(found) do
-      if newest - node.seen_at > GONE_AFTER then
+    local registered, newest = nodes()
+    for name, node in pairs(registered) do
+      if newest - node.seen_at > NODE_TIMEOUT then
         redis.call('HDEL', COUNTERS, name)
       else
         redis.call('HSET', COUNTERS, name, now .. ' ' .. node.restored)
@@ -60,9 +60,9 @@ redis.call('HSET', COUNTERS, NODE, now .. ' ' .. RESTORED, 'history', ARGV[6], '
 local function is_open()
   local began_at = redis.call('HGET', COUNTERS, 'generation_at')
   local age = began_at and math.abs(NOW - began_at) or GRACE
-  if age < SETTLES_AFTER then return false end
+  if age < MIN_RESTORE_TIME then return false end
   for name, node in pairs((nodes())) do
-    if math.abs(NOW - node.seen_at) > GONE_AFTER then
+    if math.abs(NOW - node.seen_at) > NODE_TIMEOUT then
       redis.call('HDEL', COUNTERS, name)
     elseif age < GRACE and node.restored ~= whole(GENERATION) then
       return false

@@ -21,7 +21,7 @@ local CHARACTERS = {
   '^[\241-\243][\128-\191][\128-\191][\128-\191]', '^\244[\128-\143][\128-\191][\128-\191]',
 }
 
--- The number of characters of a text; nil if it is not UTF-8.
+-- Returns the number of characters of a text; nil if it is not UTF-8.
 local function characters(text)
   local at, n = 1, 0
   while at <= #text do
@@ -55,11 +55,11 @@ local function text(most)
 end
 
 local function job_id(value)
-  local good = #value <= MAX_JOB_ID
+  local valid = #value <= MAX_JOB_ID
   for segment in string.gmatch(value .. '/', '([^/]*)/') do
-    good = good and string.find(segment, JOB_ID_SEGMENT) and segment ~= '.' and segment ~= '..'
+    valid = valid and string.find(segment, JOB_ID_SEGMENT) and segment ~= '.' and segment ~= '..'
   end
-  if not good then return 'must be a job id: ' .. JOB_ID_RULE end
+  if not valid then return 'must be a job id: ' .. JOB_ID_RULE end
 end
 
 local function traceparent(value)
@@ -77,8 +77,8 @@ local function is_literal(word)
       or string.find(rest, '^%.%d+[eE][+-]?%d+$'))
 end
 
--- JSON text without the white space between its tokens, and its depth; nil if a string contains
--- control characters, or does not end.
+-- Returns JSON text without the white space between its tokens, and its depth; nil if a string
+-- contains control characters, or does not end.
 local function compact(value)
   local parts, at, depth, deepest = {}, 1, 0, 0
   while at <= #value do
@@ -111,16 +111,16 @@ local function json(value)
   if text and depth > MAX_DATA_DEPTH then
     return string.format('must be JSON of at most %d nested arrays and objects', MAX_DATA_DEPTH)
   end
-  local good, values = false, nil
-  if text then good, values = pcall(cjson.decode, '[' .. text .. ']') end
-  good = good and #values == 1 and #text <= MAX_DATA and characters(text)
+  local valid, values = false, nil
+  if text then valid, values = pcall(cjson.decode, '[' .. text .. ']') end
+  valid = valid and #values == 1 and #text <= MAX_DATA and characters(text)
   local outside = string.gsub(string.gsub(text or '', '\\.', ''), '"[^"]*"', ' ')
-  for word in string.gmatch(outside, '[^%[%]{},:%s]+') do good = good and is_literal(word) end
-  if not good then return string.format('must be JSON of at most %d bytes', MAX_DATA) end
+  for word in string.gmatch(outside, '[^%[%]{},:%s]+') do valid = valid and is_literal(word) end
+  if not valid then return string.format('must be JSON of at most %d bytes', MAX_DATA) end
   return nil, text
 end
 
--- A list of verbs, in the form of the record.
+-- Converts a list of verbs to the text that the record stores.
 local function verbs(value)
   local found = {}
   for verb in string.gmatch(value, '[^,]+') do
@@ -158,14 +158,14 @@ local CHECKS = {
 redis.register_function('progress', function(keys, args)
   local prefix, job = keys[1], args[1]
   if #keys ~= 1 then return redis.error_reply('INVALID the one key must be the prefix') end
-  local wrong = job_id(job or '')
-  if wrong then return redis.error_reply('INVALID job ' .. wrong) end
+  local problem = job_id(job or '')
+  if problem then return redis.error_reply('INVALID job ' .. problem) end
   for i = 2, #args, 2 do
     local check = CHECKS[args[i]]
     if not check then return redis.error_reply('INVALID there is no field ' .. args[i]) end
     if not args[i + 1] then return redis.error_reply('INVALID ' .. args[i] .. ' has no value') end
-    local wrong, value = check(args[i + 1])
-    if wrong then return redis.error_reply('INVALID ' .. args[i] .. ' ' .. wrong) end
+    local problem, value = check(args[i + 1])
+    if problem then return redis.error_reply('INVALID ' .. args[i] .. ' ' .. problem) end
     if args[i] == 'accepts' then args[i + 1] = value end
     if args[i] == 'data' then
       if value == 'null' then args[i], args[i + 1] = 'clear', 'data' else args[i + 1] = value end
@@ -176,12 +176,12 @@ redis.register_function('progress', function(keys, args)
   for i, name in ipairs({'feed', 'leases', 'recent', 'counters', 'last:' .. job, 'log:' .. job}) do
     names[i] = prefix .. ':' .. name
   end
-  local answer = publish(names, {'', unpack(args)})
-  if answer.err then return answer end
-  local told = {'epoch', answer[1], 'seq', answer[2], 'attempt', answer[3],
-                'applied', answer[4] == '' and 1 or 0, 'reason', answer[4]}
-  if HINTS[answer[4]] then
-    told[#told + 1], told[#told + 2] = 'detail', HINTS[answer[4]]
+  local published = publish(names, {'', unpack(args)})
+  if published.err then return published end
+  local result = {'epoch', published[1], 'seq', published[2], 'attempt', published[3],
+                'applied', published[4] == '' and 1 or 0, 'reason', published[4]}
+  if HINTS[published[4]] then
+    result[#result + 1], result[#result + 2] = 'detail', HINTS[published[4]]
   end
-  return told
+  return result
 end)

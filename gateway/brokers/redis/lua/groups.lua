@@ -9,15 +9,15 @@
 -- names are computed here.
 
 local PREFIX = string.sub(FEED, 1, -5) -- including its colon
-local PLACES = {queued = 1, running = 2, succeeded = 3, failed = 4, cancelled = 5}
-local SILENT = {stalled = 9, lost = 10}
+local INDEX_OF_STATUS = {queued = 1, running = 2, succeeded = 3, failed = 4, cancelled = 5}
+local INDEX_OF_HEALTH = {stalled = 9, lost = 10}
 local NO_SUMS = '0 0 0 0 0 0 0 0 0 0'
 
 local function children_key(group)
   return PREFIX .. 'children:' .. group
 end
 
--- The group that a job is a child of, and its name there. A node's own jobs have none.
+-- Returns the group of a job, and the job's name in it. A node's own jobs have none.
 local function group_of(job)
   if string.byte(job) == 33 then return nil end
   return string.match(job, '^(.+)/([^/]+)$')
@@ -31,42 +31,42 @@ local function contribution_of(record)
   local gained = RANK[record.status] == 2 and 10000
     or record.percent and math.floor(record.percent * 100 + 0.5) or 0
   local weight = record.weight and math.floor(record.weight * 1000 + 0.5) or 1000
-  local silent = record.status == 'running' and SILENT[record.health]
+  local health_index = record.status == 'running' and INDEX_OF_HEALTH[record.health]
   return record.attempt .. ' ' .. whole(weight) .. ' ' .. whole(gained) .. ' ' .. record.status
-    .. (silent and ' ' .. record.health or '')
+    .. (health_index and ' ' .. record.health or '')
 end
 
 local function add(sums, contribution, sign)
   local weight, gained, status, health = string.match(contribution, '^%d+ (%d+) (%d+) (%l+) ?(%l*)$')
-  local place, silent = PLACES[status], SILENT[health]
-  sums[place] = sums[place] + sign
+  local index, health_index = INDEX_OF_STATUS[status], INDEX_OF_HEALTH[health]
+  sums[index] = sums[index] + sign
   sums[6] = sums[6] + sign * weight
   sums[7] = sums[7] + sign * weight * gained
-  if place > 2 then sums[8] = sums[8] + sign * weight end
-  if silent then sums[silent] = sums[silent] + sign end
+  if index > 2 then sums[8] = sums[8] + sign * weight end
+  if health_index then sums[health_index] = sums[health_index] + sign end
 end
 
-local function parsed(text)
+local function parse_sums(text)
   local sums = {}
   for number in string.gmatch(text, '%d+') do sums[#sums + 1] = tonumber(number) end
   return sums
 end
 
-local function written(sums)
+local function format_sums(sums)
   return string.format('%d %d %d %d %d %.0f %.0f %.0f %d %d', unpack(sums))
 end
 
-local function replaced(text, old, new)
-  local sums = parsed(text)
+local function with_change(text, old, new)
+  local sums = parse_sums(text)
   if old then add(sums, old, -1) end
   if new then add(sums, new, 1) end
   return sums
 end
 
--- The sums of the children's contributions; with `live`, only of those that have not ended, and
--- the names of the others.
+-- Returns the sums of the children's contributions. With `live`, only of the children that have not
+-- ended, and also the names of the others.
 local function total_of(group, live)
-  local sums, ended = parsed(NO_SUMS), {}
+  local sums, ended = parse_sums(NO_SUMS), {}
   local flat = redis.pcall('HGETALL', children_key(group))
   if flat.err then return sums, ended end -- foreign data
   for i = 1, #flat, 2 do
@@ -80,67 +80,67 @@ local function total_of(group, live)
   return sums, ended
 end
 
--- The stored rate: since, at, percent, rate. And the eta, false if there is none.
-local function seen(pace, percent, at)
-  if not pace then return at .. ' ' .. at .. ' ' .. percent .. ' 0', false end
-  local since, rose, risen, rate = string.match(pace, '(%S+) (%S+) (%S+) (%S+)')
+-- Returns the rate as it is stored (since, at, percent, rate), and the eta (false: there is none).
+local function observe_rate(stored_rate, percent, at)
+  if not stored_rate then return at .. ' ' .. at .. ' ' .. percent .. ' 0', false end
+  local since, rose, risen, rate = string.match(stored_rate, '(%S+) (%S+) (%S+) (%S+)')
   local took, seen_for = at - rose, rose - since
   local gained = percent - risen
   if gained > 0 and took > 0 then
     local latest = gained / took
     local window = math.min(math.max(ETA_FIRST_WINDOW, seen_for * ETA_WINDOW_SHARE), seen_for)
     rate = string.format('%.6g', rate + (latest - rate) * (took / (took + window)))
-    pace = since .. ' ' .. at .. ' ' .. percent .. ' ' .. rate
+    stored_rate = since .. ' ' .. at .. ' ' .. percent .. ' ' .. rate
     risen, took = percent, 0
   end
 
   local left = 100 - risen
-  if rate == '0' or left <= 0 or at - since < ETA_WARM_UP then return pace, false end
+  if rate == '0' or left <= 0 or at - since < ETA_WARM_UP then return stored_rate, false end
   local eta = string.format('%.1f', left / rate - took)
-  return pace, eta - 0 > 0 and eta
+  return stored_rate, eta - 0 > 0 and eta
 end
 
--- That of the healthiest running child, or `idle` if none is running.
-local function health_of(status, sums, idle)
+-- Returns the health of the healthiest running child, or `idle_health` if none is running.
+local function health_of(status, sums, idle_health)
   if status ~= 'running' then return 'ok' end
-  if sums[2] == 0 then return idle or 'ok' end
+  if sums[2] == 0 then return idle_health or 'ok' end
   if sums[9] + sums[10] < sums[2] then return 'ok' end
   return sums[9] > 0 and 'stalled' or 'lost'
 end
 
--- The fields that the children decide, for a group with this status and percentage: `children`,
--- status, percentage and health. `idle` is the health if no child is running.
-local function figures(status, percent, sums, expected, idle)
+-- Returns the fields that the children decide, for a group with this status and percentage:
+-- `children`, status, percentage and health. `idle_health` is the health if no child is running.
+local function fields_from_children(status, percent, sums, expected, idle_health)
   local children = string.format(
     '{"expected":%s,"queued":%d,"running":%d,"succeeded":%d,"failed":%d,"cancelled":%d}',
     expected or 'null', sums[1], sums[2], sums[3], sums[4], sums[5])
-  local due = expected and math.floor(expected * 1000 + 0.5)
+  local expected_weight = expected and math.floor(expected * 1000 + 0.5)
   if status == 'queued' and sums[2] + sums[3] + sums[4] + sums[5] > 0 then status = 'running' end
-  if RANK[status] < 2 and due and sums[8] >= due and sums[1] + sums[2] == 0 then
+  if RANK[status] < 2 and expected_weight and sums[8] >= expected_weight and sums[1] + sums[2] == 0 then
     status = sums[4] > 0 and 'failed' or sums[5] > 0 and 'cancelled' or 'succeeded'
   end
-  local all = due and math.max(due, sums[6]) or 0
+  local full_weight = expected_weight and math.max(expected_weight, sums[6]) or 0
   if status == 'succeeded' then
     percent = '100'
-  elseif all > 0 then
-    local mean = string.match(string.format('%.1f', math.floor(sums[7] / (all * 10)) / 10), '^(.-)%.?0*$')
+  elseif full_weight > 0 then
+    local mean = string.match(string.format('%.1f', math.floor(sums[7] / (full_weight * 10)) / 10), '^(.-)%.?0*$')
     if not percent or mean - percent > 0 then percent = mean end
   end
-  return children, status, percent, health_of(status, sums, idle)
+  return children, status, percent, health_of(status, sums, idle_health)
 end
 
 -- Add the fields that the children decide to the changes `new` of a group's record. Returns
 -- whether this changes its state.
-local function tally(state, new, sums, expected, at, idle)
+local function add_group_fields(state, new, sums, expected, at, idle_health)
   local before = new.status or state.status
   local percent = new.percent
   if percent == nil then percent = state.percent end
   local children, status, health
-  children, status, percent, health = figures(before, percent, sums, expected, idle)
+  children, status, percent, health = fields_from_children(before, percent, sums, expected, idle_health)
   local changed = children ~= state.children or status ~= state.status
     or (percent or -1) - (state.percent or -1) ~= 0
     or state.done or state.total or state.health ~= health
-  new.sums, new.children, new.status, new.percent = written(sums), children, status, percent
+  new.sums, new.children, new.status, new.percent = format_sums(sums), children, status, percent
   new.done, new.total, new.health = false, false, health
   if before == 'queued' and status ~= before then new.started_at = at end
   if RANK[status] == 2 and RANK[before] < 2 then
@@ -150,18 +150,18 @@ local function tally(state, new, sums, expected, at, idle)
   return changed
 end
 
--- Add the time and the rate to changes that are an event.
-local function paced(state, new, at)
+-- Add the time, the rate and the eta to changes that are an event.
+local function with_eta(state, new, at)
   new.eta, new.updated_at = false, at
   if new.percent and (new.status or state.status) == 'running' then
-    new.pace, new.eta = seen(new.pace or state.pace, new.percent, at)
+    new.pace, new.eta = observe_rate(new.pace or state.pace, new.percent, at)
     if (new.health or state.health) ~= 'ok' then new.eta = false end
   end
   return new
 end
 
--- The record of a job that begins another attempt, without the fields of the attempt before.
-local function begun(record, attempt, status, at)
+-- Returns the record of a job that starts an attempt, without the fields of the previous attempt.
+local function first_record(record, attempt, status, at)
   return {
     v = record.v,
     epoch = record.epoch,
@@ -181,14 +181,14 @@ local function begun(record, attempt, status, at)
   }
 end
 
--- Open the next attempt of an ended group, because one of its children has begun another attempt.
-local function reopened(record, sums, at)
-  local blank = begun(record, record.attempt + 1, 'running', at)
-  blank.run, blank.opened_at, blank.accepts = record.run, at, record.accepts
+-- Start the next attempt of an ended group, because one of its children has started another attempt.
+local function next_attempt(record, sums, at)
+  local cleared = first_record(record, record.attempt + 1, 'running', at)
+  cleared.run, cleared.opened_at, cleared.accepts = record.run, at, record.accepts
   local new = {}
-  tally(blank, new, sums, expected_of(record.children), at)
-  apply(blank, paced(blank, new, at))
-  return replace(record, blank)
+  add_group_fields(cleared, new, sums, expected_of(record.children), at)
+  apply(cleared, with_eta(cleared, new, at))
+  return replace(record, cleared)
 end
 
 -- The ids of the requests that the attempt has had, the newest last; false if there are none.
@@ -208,15 +208,15 @@ local function request_changes(record, text, id, verb, alone, at)
   }
 end
 
--- Whether a record must not take a request with this id: the attempt has had it, or it has a cancel
--- that was not refused.
+-- Whether a request with this id must not be stored in a record: the attempt has had it, or it has a
+-- cancel that was not refused.
 local function has_request(record, id)
   return record.request_id == id
     or (record.request_verb == 'cancel' and record.request_is ~= 'refused')
     or string.find(' ' .. (record.request_ids or '') .. ' ', ' ' .. id .. ' ', 1, true)
 end
 
-local function takes(record, verb)
+local function accepts_verb(record, verb)
   return string.find(record.accepts or '', '"' .. verb .. '"', 1, true)
 end
 
@@ -229,24 +229,24 @@ end
 
 local REQUEST = {'v', 'status', 'request', 'request_id', 'request_verb', 'request_is', 'request_alone'}
 
--- When a request was stored. Nothing in its strings looks like this: their quotes are escaped.
+-- Returns when a request was stored. No string in the request matches, because quotes are escaped.
 local function stored_at(request)
   return tonumber(string.match(request or '', '^.*,"at":([%d.]+)') or 0)
 end
 
--- Send a running job the request of a group above it, if it has not got it: a cancel, or else that
--- of the innermost group. A request of the job's own that is newer stays.
+-- Send a running job the request of a group above it, if the job has not received it: a cancel, or
+-- else the request of the innermost group. A newer request of the job itself stays.
 local function send_inherited_request(job, record)
   if record.status ~= 'running' or not record.accepts then return end
   local group, found, own_at = group_of(job), nil, stored_at(record.request)
   for _ = 1, MAX_GROUP_LEVELS do
     if not group then break end
-    local known = redis.pcall('HMGET', PREFIX .. 'last:' .. group, unpack(REQUEST))
-    local _, status, request, id, verb, stage, alone = unpack(known, 1, 7)
-    if not known.err and known[1] == VERSION and (RANK[status] or 2) < 2
+    local fields = redis.pcall('HMGET', PREFIX .. 'last:' .. group, unpack(REQUEST))
+    local _, status, request, id, verb, stage, alone = unpack(fields, 1, 7)
+    if not fields.err and fields[1] == VERSION and (RANK[status] or 2) < 2
       and request and stage ~= 'refused' and not alone
       and (LASTING_VERBS[verb] or tonumber(record.started_at or 0) <= stored_at(request))
-      and takes(record, verb) and stored_at(request) > own_at
+      and accepts_verb(record, verb) and stored_at(request) > own_at
       and (not found or (verb == 'cancel' and found.verb ~= verb)) then
       found = {text = request, id = id, verb = verb}
     end
@@ -263,37 +263,37 @@ end
 
 -- Update a group after a child's contribution has changed from `old` to `new` (nil: none).
 -- Returns the group's record if that has made an event.
-local function change(group, known, old, new)
-  local _, _, text, status, percent, children, health = unpack(known, 1, 7)
-  local sums = replaced(text, old, new)
+local function update_group(group, fields, old, new)
+  local _, _, text, status, percent, children, health = unpack(fields, 1, 7)
+  local sums = with_change(text, old, new)
   local final = RANK[status] == 2
   local reopens = final and old and new
     and string.match(old, '^%d+') ~= string.match(new, '^%d+')
   local last = PREFIX .. 'last:' .. group
-  local idle = old and not new and health -- the child was dropped
-  local silence = false -- whether only the health gets worse
+  local idle_health = old and not new and health -- the child was dropped
+  local by_silence = false -- whether only the health gets worse
   if not reopens then
     local seen_as, now_is, mean, health_is =
-      figures(status, percent or nil, sums, expected_of(children), idle)
+      fields_from_children(status, percent or nil, sums, expected_of(children), idle_health)
     local same = seen_as == children and now_is == status and (mean or -1) - (percent or -1) == 0
     if final or (same and health_is == health) then
-      redis.call('HSET', last, 'sums', written(sums))
+      redis.call('HSET', last, 'sums', format_sums(sums))
       return nil
     end
-    silence = same and health_is ~= 'ok'
+    by_silence = same and health_is ~= 'ok'
   end
   local record, unreadable = read(last)
   if unreadable or not record then return nil end
   local at = record.updated_at - NOW > 0 and record.updated_at or now
   local changes = {}
   if reopens then
-    changes = reopened(record, sums, at)
+    changes = next_attempt(record, sums, at)
   else
-    tally(record, changes, sums, expected_of(children), at, idle)
-    if silence then
+    add_group_fields(record, changes, sums, expected_of(children), at, idle_health)
+    if by_silence then
       changes.eta = false -- no worker has reported: `updated_at` stays
     else
-      paced(record, changes, at)
+      with_eta(record, changes, at)
     end
   end
   changes.reported_at = now
@@ -304,42 +304,42 @@ local function change(group, known, old, new)
   return record
 end
 
--- The fields of a group's record that `change` needs; nil if the group is not declared.
+-- Returns the fields of a group's record that `update_group` needs; nil if the group is not declared.
 local function declared(group)
-  local known = redis.pcall('HMGET', PREFIX .. 'last:' .. group,
+  local fields = redis.pcall('HMGET', PREFIX .. 'last:' .. group,
                             'v', 'epoch', 'sums', 'status', 'percent', 'children', 'health')
-  if known.err or known[1] ~= VERSION or not known[3] or not known[6] or not RANK[known[4]] then
+  if fields.err or fields[1] ~= VERSION or not fields[3] or not fields[6] or not RANK[fields[4]] then
     return nil
   end
-  return known
+  return fields
 end
 
 -- Store a job's contribution to the group above it. Returns the group, its fields if it is
--- declared, and the old and the new contribution; nil if nothing has changed. If it was `silence`
--- that has changed the job, only a contribution that is counted already changes.
-local function remember(job, record, silence)
+-- declared, and the old and the new contribution; nil if nothing has changed. With `by_silence` the
+-- job has changed without a report; then only a contribution that is counted already changes.
+local function store_contribution(job, record, by_silence)
   local group, name = group_of(job)
   if not group then return nil end
   local key, new = children_key(group), contribution_of(record)
   local old = redis.pcall('HGET', key, name)
   if old == new or type(old) == 'table' then return nil end -- a table is an error: foreign data
-  local known = declared(group)
+  local fields = declared(group)
   if not old then
-    if silence then return nil end
-    local most = known and MAX_CHILDREN or MAX_EARLY_CHILDREN
-    if redis.call('HLEN', key) >= most then return nil end
+    if by_silence then return nil end
+    local maximum = fields and MAX_CHILDREN or MAX_EARLY_CHILDREN
+    if redis.call('HLEN', key) >= maximum then return nil end
   end
   redis.call('HSET', key, name, new)
   if not old then redis.call('PEXPIRE', key, whole(CHILDREN_KEPT * 1000)) end
-  return group, known, old or nil, new
+  return group, fields, old or nil, new
 end
 
 -- Count the contribution of a changed job in all groups above it.
-local function contribute(job, record, silence)
+local function contribute(job, record, by_silence)
   for _ = 1, MAX_GROUP_LEVELS do
-    local group, known, old, new = remember(job, record, silence)
-    if not known then return end
-    record = change(group, known, old, new)
+    local group, fields, old, new = store_contribution(job, record, by_silence)
+    if not fields then return end
+    record = update_group(group, fields, old, new)
     if not record then return end
     job = group
   end
@@ -347,35 +347,35 @@ end
 
 -- Compute the sums of a group again, and the changes in the groups above it.
 local function recount(group)
-  local known = declared(group)
-  if not known then return end
-  known[3] = written((total_of(group)))
-  local record = change(group, known)
+  local fields = declared(group)
+  if not fields then return end
+  fields[3] = format_sums((total_of(group)))
+  local record = update_group(group, fields)
   if record then contribute(group, record) end
 end
 
 -- Reset the contributions for a new attempt of a group: keep only children that have not ended.
-local function restart(group, ended)
+local function drop_ended_contributions(group, ended)
   for i = 1, #ended, 1000 do
     redis.call('HDEL', children_key(group), unpack(ended, i, math.min(i + 999, #ended)))
   end
 end
 
 -- Handle a dropped job: its contribution stays in a declared group if it had ended.
-local function withdraw(job)
+local function drop_contribution(job)
   redis.call('DEL', children_key(job))
   local group, name = group_of(job)
   if not group then return end
   local key = children_key(group)
   local old = redis.pcall('HGET', key, name)
   if not old or type(old) == 'table' then return end
-  local known = declared(group)
+  local fields = declared(group)
   local rest, status = string.match(old, '^%d+( .- (%l+).*)$')
-  if known and RANK[status] == 2 then
+  if fields and RANK[status] == 2 then
     redis.call('HSET', key, name, '0' .. rest) -- any later report is another attempt
     return
   end
   redis.call('HDEL', key, name)
-  local record = known and change(group, known, old, nil)
+  local record = fields and update_group(group, fields, old, nil)
   if record then contribute(group, record) end
 end

@@ -1,5 +1,5 @@
 -- Apply one update to a job's record. model/reducer.py has the rules; the functions here
--- have the same order, and a property test compares both.
+-- are in the same order, and a property test compares both.
 --
 -- KEYS  5 last:<job>  6 log:<job>
 -- ARGV  2 job, then pairs: a field and its value as plain text, or `clear` and a field
@@ -12,13 +12,13 @@ local JOB, LAST, LOG = ARGV[2], KEYS[5], KEYS[6]
 local REPLACED = {'unit', 'phase', 'message', 'error', 'data', 'accepts'}
 local COMPARED = {'lease', 'weight', 'total', 'done', 'percent'}
 
--- Text, or false for a field to clear.
+-- The fields of the update: text, or false if the field is cleared.
 local update = {}
 for i = 3, #ARGV, 2 do
   if ARGV[i] == 'clear' then update[ARGV[i + 1]] = false else update[ARGV[i]] = ARGV[i + 1] end
 end
 
-local ended = {} -- children that the new attempt of a group does not count
+local ended_children = {} -- the children that a new attempt of a group does not count
 
 local function normalise(text)
   if #text < 16 and string.find(text, '^[1-9]%d*$') then return text end
@@ -49,9 +49,9 @@ local function higher(old, new)
   return new ~= old and new - old > 0 and new or old
 end
 
--- When the attempt began whose first report is this update.
-local function began(at, no_earlier)
-  return update.age and string.format('%.3f', math.max(at - update.age, no_earlier)) or at
+-- The start time of the attempt that this update starts.
+local function begin_time(at, earliest)
+  return update.age and string.format('%.3f', math.max(at - update.age, earliest)) or at
 end
 
 local function begins_phase(state)
@@ -73,46 +73,47 @@ local function too_many_parts(state)
   return n >= MAX_PARTS
 end
 
--- The changes that remove all parts.
-local function forget_parts(state)
-  local kept = {}
+-- Returns the changes that remove all parts.
+local function part_removals(state)
+  local extra = {}
   for name in pairs(state) do
-    if name == 'counted' or is_part(name) then kept[name] = false end
+    if name == 'counted' or is_part(name) then extra[name] = false end
   end
-  return kept
+  return extra
 end
 
--- `done` after the update. Changes of parts are added to `kept`.
-local function count(state, kept)
-  local anew = not update.done or not state.done or begins_phase(state)
-  if anew and state.counted then
-    for name, value in pairs(forget_parts(state)) do kept[name] = value end
+-- Returns `done` after the update. Changes of parts are added to `extra`.
+local function count(state, extra)
+  local restarts = not update.done or not state.done or begins_phase(state)
+  if restarts and state.counted then
+    for name, value in pairs(part_removals(state)) do extra[name] = value end
   end
   if not update.done then return false end
   local reported = normalise(update.done)
-  local counted = not anew and state.counted
+  local counted = not restarts and state.counted
   if not update.part and not counted then
-    return anew and reported or higher(state.done, reported)
+    return restarts and reported or higher(state.done, reported)
   end
   local name = 'part:' .. (update.part or '')
   local old = counted and state[name] or '0'
   if not counted then
     counted = '0'
     -- The count of a restored record may come from parts, which will report again.
-    if not anew and not state.restored and state.done ~= '0' then
-      kept['part:'], counted = state.done, state.done
+    if not restarts and not state.restored and state.done ~= '0' then
+      extra['part:'], counted = state.done, state.done
     end
   end
   if reported - old > 0 then
     local sum = counted - old + reported
     counted = normalise(string.format('%.17g', math.min(sum, MAX_NUMBER)))
-    kept[name] = reported
+    extra[name] = reported
   end
-  if counted ~= '0' then kept.counted = counted end
-  return anew and counted or higher(state.done, counted)
+  if counted ~= '0' then extra.counted = counted end
+  return restarts and counted or higher(state.done, counted)
 end
 
--- `false` if it is unknown. A stored rate without a percentage means that it stays unknown.
+-- Returns the percentage after the update; false if it is unknown. A stored rate without a percentage
+-- means that it stays unknown.
 local function percent(state, new)
   if (new.status or state.status) == 'succeeded' then return '100' end
   local reported = update.percent
@@ -126,32 +127,32 @@ local function percent(state, new)
   return reported and higher(state.percent or '0', rounded(reported)) or state.percent
 end
 
--- A total below the count is cleared, because one of them must be wrong.
-local function above(state, new)
+-- Whether the count exceeds the total. Then the total is cleared, because one of them must be wrong.
+local function exceeds_total(state, new)
   local done, total = new.done, new.total
   if done == nil then done = state.done end
   if total == nil then total = state.total end
   return done and total and done - total > 0
 end
 
--- Store the worker's acknowledgement of a request, and perhaps its refusal. Returns whether this
--- changes the state.
+-- Store the worker's acknowledgement of a request, and its refusal, if there is one. Returns whether
+-- this changes the state.
 local function acknowledge(state, new, at)
   if not update.ack or update.ack ~= state.request_id or state.request_is == 'refused' then
     return false
   end
   local text, stage = string.sub(state.request, 1, -2), 'seen'
   if state.request_is == 'open' then text = text .. ',"seen_at":' .. at end
-  if update.refused then text, stage = text .. quoted(',"refused":', update.refused), 'refused' end
+  if update.refused then text, stage = text .. text_field(',"refused":', update.refused), 'refused' end
   if stage == state.request_is then return false end
   new.request, new.request_is = text .. '}', stage
   return true
 end
 
--- The changes of the state (nil if there are none), and the changes of other fields.
-local function patch(state, at)
-  local new, kept = {health = 'ok'}, {}
-  local changed = not state.sums and state.health ~= 'ok' -- a group's health: see tally
+-- Returns the changes of the state (nil if there are none), and the changes of other fields.
+local function apply_fields(state, at)
+  local new, extra = {health = 'ok'}, {}
+  local changed = not state.sums and state.health ~= 'ok' -- a group's health: see add_group_fields
   for i = 1, #REPLACED do
     local name = REPLACED[i]
     local value = update[name]
@@ -169,19 +170,19 @@ local function patch(state, at)
   local status = update.status or (progress and 'running') or state.status
   if RANK[status] > RANK[state.status] then
     new.status, changed = status, true
-    if state.status == 'queued' then new.started_at = began(at, state.created_at) end
+    if state.status == 'queued' then new.started_at = begin_time(at, state.created_at) end
     if RANK[status] == 2 then new.finished_at = at end
   end
   if update.total ~= nil then new.total = update.total and normalise(update.total) end
-  if update.done ~= nil then new.done = count(state, kept) end
-  if above(state, new) then new.total = false end
+  if update.done ~= nil then new.done = count(state, extra) end
+  if exceeds_total(state, new) then new.total = false end
   new.percent = percent(state, new)
   if update.children ~= nil or state.sums then
     local expected = state.children and expected_of(state.children)
     if update.children ~= nil then expected = update.children and thousandths(update.children) end
-    local sums = state.sums and parsed(state.sums) or total_of(JOB)
-    if not state.sums then kept = forget_parts(state) end
-    changed = tally(state, new, sums, expected, at) or changed
+    local sums = state.sums and parse_sums(state.sums) or total_of(JOB)
+    if not state.sums then extra = part_removals(state) end
+    changed = add_group_fields(state, new, sums, expected, at) or changed
   end
 
   for i = 1, #COMPARED do
@@ -190,41 +191,41 @@ local function patch(state, at)
       changed = (value or -1) - (old or -1) ~= 0
     end
   end
-  if not changed then return nil, kept end
-  for name, value in pairs(kept) do new[name] = value end
+  if not changed then return nil, extra end
+  for name, value in pairs(extra) do new[name] = value end
 
   if update.percent == false and not state.pace then new.pace = at .. ' ' .. at .. ' 0 0' end
-  return paced(state, new, at)
+  return with_eta(state, new, at)
 end
 
--- The record after the first event of an attempt.
-local function open(record, attempt, at)
-  local blank = begun(record, attempt, update.status or 'running', at)
-  if blank.started_at then
-    blank.started_at = began(at, record.created_at or 0)
-    blank.created_at = record.created_at or blank.started_at
+-- Returns the record after the first event of an attempt.
+local function start_attempt(record, attempt, at)
+  local cleared = first_record(record, attempt, update.status or 'running', at)
+  if cleared.started_at then
+    cleared.started_at = begin_time(at, record.created_at or 0)
+    cleared.created_at = record.created_at or cleared.started_at
   end
-  blank.run, blank.opened_at = update.run, update.start and at or nil
+  cleared.run, cleared.opened_at = update.run, update.start and at or nil
   if record.sums then
     local sums
-    sums, ended = total_of(JOB, true)
-    blank.sums = written(sums)
+    sums, ended_children = total_of(JOB, true)
+    cleared.sums = format_sums(sums)
   end
   if record.status == 'queued' and tonumber(record.attempt) == tonumber(attempt) then
-    copy_request(record, blank)
+    copy_request(record, cleared)
   end
-  apply(blank, patch(blank, at) or {})
-  if blank.request and not takes(blank, blank.request_verb) then copy_request({}, blank) end
-  return replace(record, blank)
+  apply(cleared, apply_fields(cleared, at) or {})
+  if cleared.request and not accepts_verb(cleared, cleared.request_verb) then copy_request({}, cleared) end
+  return replace(record, cleared)
 end
 
--- The same for a request.
+-- Returns the changes of the record that store a request; or nil, and the reason why there is no event.
 local function store_request(record, at)
   if update.attempt and tonumber(update.attempt) ~= tonumber(record.attempt) then
     return nil, 'stale_attempt'
   end
   if RANK[record.status] == 2 then return nil, 'final' end
-  if not takes(record, update.request_verb) then return nil, 'not_accepted' end
+  if not accepts_verb(record, update.request_verb) then return nil, 'not_accepted' end
   if has_request(record, update.request_id) then return nil, 'unchanged', {} end
   return request_changes(record, update.request, update.request_id, update.request_verb, update.request_alone, at)
 end
@@ -255,28 +256,28 @@ local function may_begin()
   return false
 end
 
--- The changes of the record; or nil, the reason why there is no event, and the changes that are
--- made nevertheless.
+-- Returns the changes of the record; or nil, the reason why there is no event, and the changes that
+-- are made nevertheless.
 local function reduce(record)
-  if not record.epoch then return open(record, update.attempt or 1, now) end
+  if not record.epoch then return start_attempt(record, update.attempt or 1, now) end
   local at = record.updated_at - NOW > 0 and record.updated_at or now
   if update.request then return store_request(record, at) end
   local attempt = tonumber(record.attempt)
   if update.start and (not update.run or update.run ~= record.run) then
     if is_earlier_try(update.run, record.run) then return nil, 'stale_attempt' end
-    return open(record, record.status == 'queued' and attempt or attempt + 1, at)
+    return start_attempt(record, record.status == 'queued' and attempt or attempt + 1, at)
   end
   if update.attempt and not update.start then
     local given = tonumber(update.attempt == record.alias and record.attempt or update.attempt)
-    if given > attempt then return open(record, given, at) end
+    if given > attempt then return start_attempt(record, given, at) end
     if given < attempt then return nil, 'stale_attempt' end
   end
   if update.run and record.run and update.run ~= record.run then return nil, 'other_run' end
   if RANK[record.status] == 2 then return nil, 'final' end
   if too_many_parts(record) then return nil, 'too_many_parts' end
-  local changes, kept = patch(record, at)
+  local changes, extra = apply_fields(record, at)
   if changes then return changes end
-  return nil, 'unchanged', kept
+  return nil, 'unchanged', extra
 end
 
 local record, unreadable = read(LAST)
@@ -286,7 +287,7 @@ if update.children ~= nil or record.sums then -- what a group's children decide
   update.part, update.done, update.total, update.percent = nil, nil, nil, nil
 end
 if not record.epoch and not may_begin() then return {0, 0, 0, 'unknown', ''} end
-local changes, reason, kept = reduce(record)
+local changes, reason, extra = reduce(record)
 if changes then
   if not update.request then changes.reported_at = now end
   local number
@@ -294,12 +295,12 @@ if changes then
   if unreadable then return redis.error_reply(unreadable) end
   -- A node's own job (its name has a `!`) is in no list.
   if string.byte(JOB) ~= 33 then redis.call('ZADD', RECENT, number, JOB) end
-  restart(JOB, ended)
+  drop_ended_contributions(JOB, ended_children)
   contribute(JOB, record)
   if not update.request then send_inherited_request(JOB, record) end
 elseif reason == 'unchanged' and not update.request then
-  kept.reported_at = now
-  note(JOB, LAST, LOG, record, kept)
+  extra.reported_at = now
+  write_without_event(JOB, LAST, LOG, record, extra)
   send_inherited_request(JOB, record)
 end
 return {tonumber(record.epoch), tonumber(record.seq), tonumber(record.attempt), reason or '',

@@ -44,8 +44,8 @@ local function is_number(text)
   return string.find(text, '^%d+%.?%d*[eE]?[+-]?%d*$') and tonumber(text)
 end
 
--- Why a hash is not a record of ours; nil if it is one. A reader checks more; this is all that the
--- scripts rely on.
+-- Returns why a hash is not a record of the gateway; nil if it is one. Readers check more; the scripts
+-- rely only on this.
 local function defect(record)
   if record.v ~= VERSION then
     return record.v and 'it is of version ' .. record.v or 'it has no version'
@@ -73,23 +73,23 @@ local function defect(record)
   end
 end
 
--- The error for a key with another type names the key. Any other error, such as a missing
--- permission, is returned unchanged.
-local function not_ours(err, what)
+-- Returns the error for a key with another type, which names the key. Any other error, such as a
+-- missing permission, is returned unchanged.
+local function foreign_data_error(err, description)
   local other = string.find(err, 'WRONGTYPE', 1, true) or string.find(err, 'XADD is equal', 1, true)
-  return other and 'UNREADABLE ' .. what or err
+  return other and 'UNREADABLE ' .. description or err
 end
 
--- The record at `last`, or nil if there is none. If the key has foreign data: nil, and an error
--- that names it. Foreign data is never overwritten or deleted.
+-- Returns the record at `last`, or nil if there is none. If the key has foreign data: nil, and an
+-- error that names the key. Foreign data is never overwritten or deleted.
 local function read(last)
   local flat = redis.pcall('HGETALL', last)
-  if flat.err then return nil, not_ours(flat.err, last .. ' is not a job: it is no hash') end
+  if flat.err then return nil, foreign_data_error(flat.err, last .. ' is not a job: it is no hash') end
   if #flat == 0 then return nil end
   local record = {}
   for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
-  local why = defect(record)
-  if why then return nil, 'UNREADABLE ' .. last .. ' is not a job: ' .. why end
+  local reason = defect(record)
+  if reason then return nil, 'UNREADABLE ' .. last .. ' is not a job: ' .. reason end
   return record
 end
 
@@ -97,41 +97,41 @@ local function whole(number)
   return string.format('%d', number)
 end
 
--- A JSON field with a comma and its name before it; empty if there is no value.
-local function plain(name, value)
+-- Returns a JSON field with a comma and its name before it; empty if there is no value.
+local function raw_field(name, value)
   return value and name .. value or ''
 end
 
-local function quoted(name, value)
+local function text_field(name, value)
   if not value then return '' end
   if string.find(value, '[%c"\\]') then return name .. cjson.encode(value) end
   return name .. '"' .. value .. '"'
 end
 
--- An event as JSON: its number in the feed, job, epoch, seq, state and, if any, data. It is
+-- Returns an event as JSON: its number in the feed, job, epoch, seq, state and, if any, data. It is
 -- one concatenation, because each concatenation makes, hashes and frees a string.
 local function event(number, job, record)
   return '[' .. whole(number) .. ',"' .. job .. '",' .. record.epoch .. ',' .. record.seq
     .. ',{"status":"' .. record.status .. '","health":"' .. record.health .. '"'
-    .. quoted(',"unit":', record.unit)
-    .. quoted(',"phase":', record.phase)
-    .. quoted(',"message":', record.message)
-    .. quoted(',"error":', record.error)
-    .. plain(',"children":', record.children)
-    .. plain(',"weight":', record.weight)
-    .. plain(',"accepts":', record.accepts)
-    .. plain(',"request":', record.request)
+    .. text_field(',"unit":', record.unit)
+    .. text_field(',"phase":', record.phase)
+    .. text_field(',"message":', record.message)
+    .. text_field(',"error":', record.error)
+    .. raw_field(',"children":', record.children)
+    .. raw_field(',"weight":', record.weight)
+    .. raw_field(',"accepts":', record.accepts)
+    .. raw_field(',"request":', record.request)
     .. ',"attempt":' .. record.attempt
-    .. plain(',"percent":', record.percent)
-    .. plain(',"done":', record.done)
-    .. plain(',"total":', record.total)
+    .. raw_field(',"percent":', record.percent)
+    .. raw_field(',"done":', record.done)
+    .. raw_field(',"total":', record.total)
     .. ',"lease":' .. record.lease
-    .. plain(',"eta":', record.eta)
+    .. raw_field(',"eta":', record.eta)
     .. ',"created_at":' .. record.created_at
-    .. plain(',"started_at":', record.started_at)
+    .. raw_field(',"started_at":', record.started_at)
     .. ',"updated_at":' .. record.updated_at
-    .. plain(',"finished_at":', record.finished_at)
-    .. '}' .. plain(',', record.data) .. ']'
+    .. raw_field(',"finished_at":', record.finished_at)
+    .. '}' .. raw_field(',', record.data) .. ']'
 end
 
 local function next_epoch()
@@ -143,12 +143,12 @@ local function next_epoch()
 end
 
 -- Whether a record was written in an earlier generation (failover.lua), so that its position is void.
-local function past(record)
+local function is_of_earlier_generation(record)
   return tonumber(record.epoch) < GENERATION
 end
 
--- Seconds that a job is kept after its last report. A queued job has no worker yet that could
--- report; the retention of a lost job starts when it became lost.
+-- Returns for how many seconds a job is kept after its last report. A queued job has no worker yet
+-- that could report; the retention of a lost job starts when it became lost.
 local function retention(job, record)
   if string.byte(job) == 33 then return PROBE_RETENTION end -- a node's own job: `!`
   if record.status == 'queued' then return math.max(RETENTION, QUEUED_RETENTION) end
@@ -156,8 +156,8 @@ local function retention(job, record)
   return RETENTION
 end
 
--- The next deadline of a job, and whether its lease expires then; otherwise the job is dropped.
--- If the clock was set back, the last report is not later than now.
+-- Returns the next deadline of a job, and whether its lease expires then; otherwise the job is
+-- dropped then. If the clock was set back, the last report counts as now.
 local function deadline(job, record)
   local reported_at = math.min(tonumber(record.reported_at), NOW)
   if record.status == 'running' and record.health ~= 'lost' and not record.children then
@@ -168,7 +168,7 @@ end
 
 -- Apply `changes` to `record`. Returns the arguments of HSET after the key, and those of HDEL.
 local function apply(record, changes)
-  local set, gone, n = {}, {}, 0
+  local set, deleted, n = {}, {}, 0
   for name, value in pairs(changes) do
     if value ~= (record[name] or false) then
       record[name] = value or nil
@@ -176,14 +176,14 @@ local function apply(record, changes)
         set[n + 1], set[n + 2] = name, value
         n = n + 2
       else
-        gone[#gone + 1] = name
+        deleted[#deleted + 1] = name
       end
     end
   end
-  return set, gone
+  return set, deleted
 end
 
--- The changes that remove everything from `record` except the fields in `new`.
+-- Returns the changes that remove everything from `record` except the fields in `new`.
 local function replace(record, new)
   for name in pairs(record) do
     if new[name] == nil then new[name] = false end
@@ -204,7 +204,7 @@ end
 -- its deadline. A check that is too early costs little, and schedules the next one; so most updates
 -- change nothing in `leases`. When one does, both keys get an expiry that is later than any deadline
 -- until the check. Normally a check drops the job; without nodes the keys expire.
-local function write(job, last, log, record, set, gone)
+local function write(job, last, log, record, set, deleted)
   local at = deadline(job, record)
   local wakes_at = tonumber(record.wakes_at or 0)
   local kept = wakes_at > NOW and wakes_at <= at
@@ -213,7 +213,7 @@ local function write(job, last, log, record, set, gone)
     set[#set + 1], set[#set + 2] = 'wakes_at', record.wakes_at
     redis.call('ZADD', LEASES, record.wakes_at, job)
   end
-  if #gone > 0 then redis.call('HDEL', last, unpack(gone)) end
+  if #deleted > 0 then redis.call('HDEL', last, unpack(deleted)) end
   if #set > 0 then redis.call('HSET', last, unpack(set)) end
   if not kept then
     local milliseconds = whole((math.max(at - NOW, 0) + retention(job, record)) * 1000)
@@ -224,7 +224,7 @@ local function write(job, last, log, record, set, gone)
 end
 
 -- Write changes that make no event.
-local function note(job, last, log, record, changes)
+local function write_without_event(job, last, log, record, changes)
   write(job, last, log, record, apply(record, changes))
 end
 
@@ -235,14 +235,14 @@ local function add_to_log(log, ...)
 end
 
 -- Write snapshot, history, feed and lease together. A record of an earlier generation gets a new
--- epoch, like one that has no epoch yet, and any record if `anew`. The `traceparent` of an update,
--- if it has one, is written only to the feed.
+-- epoch, like one that has no epoch yet, and any record if `new_epoch`. The `traceparent` of an
+-- update, if it has one, is written only to the feed.
 --
 -- Returns the event's number, or nil and an error that names the key with foreign data; then
 -- nothing has changed.
-local function commit(job, last, log, record, changes, traceparent, anew)
+local function commit(job, last, log, record, changes, traceparent, new_epoch)
   local failed
-  if record.epoch and not past(record) and not anew then
+  if record.epoch and not is_of_earlier_generation(record) and not new_epoch then
     if record.seq == '1' then
       -- The log begins with the second event. Then it gets the first one too, which is still in the
       -- record: many jobs have only one event, and use a fifth of the memory without a log.
@@ -258,7 +258,7 @@ local function commit(job, last, log, record, changes, traceparent, anew)
     changes.v, changes.epoch, changes.seq, changes.wakes_at = VERSION, next_epoch(), '1', false
     redis.call('DEL', log)
   end
-  local set, gone = apply(record, changes)
+  local set, deleted = apply(record, changes)
 
   local number = redis.call('HINCRBY', COUNTERS, 'events', 1)
   local text = event(number, job, record)
@@ -267,7 +267,7 @@ local function commit(job, last, log, record, changes, traceparent, anew)
   end
   if failed then
     redis.call('HINCRBY', COUNTERS, 'events', -1)
-    return nil, not_ours(failed, log .. ' is not the log of a job: ' .. failed)
+    return nil, foreign_data_error(failed, log .. ' is not the log of a job: ' .. failed)
   end
   if traceparent then
     redis.call('XADD', FEED, 'MAXLEN', '~', FEED_LENGTH, '*', 'event', text,
@@ -276,6 +276,6 @@ local function commit(job, last, log, record, changes, traceparent, anew)
     redis.call('XADD', FEED, 'MAXLEN', '~', FEED_LENGTH, '*', 'event', text)
   end
 
-  write(job, last, log, record, set, gone)
+  write(job, last, log, record, set, deleted)
   return number
 end

@@ -6,7 +6,7 @@
 for i = 2, #ARGV do
   local last, log = KEYS[2 * i + 1], KEYS[2 * i + 2]
   local record = read(last)
-  if record and past(record) then
+  if record and is_of_earlier_generation(record) then
     commit(ARGV[i], last, log, record, {})
   end
 end

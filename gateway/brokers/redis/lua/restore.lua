@@ -13,9 +13,9 @@
 -- ARGV  2… for each job (`last` and `log` must be in KEYS): its name, the number of fields, and the
 --       names and values of its state
 
-local function knows_less(record, seen)
+local function is_older(record, shown)
   for _, compared in ipairs({'attempt', 'status', 'percent', 'updated_at'}) do
-    local here, there = record[compared] or 0, seen[compared] or 0
+    local here, there = record[compared] or 0, shown[compared] or 0
     if compared == 'status' then here, there = RANK[here], RANK[there] end
     here, there = tonumber(here), tonumber(there)
     if here ~= there then return here < there end
@@ -23,16 +23,16 @@ local function knows_less(record, seen)
   return false
 end
 
--- Whether a worker has started the record's run after the state that was shown. In the same
--- millisecond it has not, if the record is not older: then the shown state is that start itself.
-local function is_newer_run(record, seen)
-  local opened_at, seen_at = tonumber(record.opened_at or 0), tonumber(seen.updated_at)
-  return (opened_at > seen_at or opened_at == seen_at and knows_less(record, seen))
-    and tonumber(record.attempt) <= tonumber(seen.attempt)
+-- Whether a worker has started the record's run after the state that was shown. If both have the same
+-- millisecond, it has only if the record is older; otherwise the shown state is that start itself.
+local function is_newer_run(record, shown)
+  local opened_at, seen_at = tonumber(record.opened_at or 0), tonumber(shown.updated_at)
+  return (opened_at > seen_at or opened_at == seen_at and is_older(record, shown))
+    and tonumber(record.attempt) <= tonumber(shown.attempt)
 end
 
-local function is_forgotten(seen)
-  return RANK[seen.status] == 2 and seen.updated_at + RETENTION < NOW
+local function is_past_retention(shown)
+  return RANK[shown.status] == 2 and shown.updated_at + RETENTION < NOW
 end
 
 local to_count = {}
@@ -46,7 +46,7 @@ end
 local function count_again(job, record)
   local group = group_of(job)
   if group and is_restored(group) then
-    remember(job, record)
+    store_contribution(job, record)
     to_count[group] = true
   else
     contribute(job, record)
@@ -56,28 +56,28 @@ end
 local at, key = 2, 5
 while at <= #ARGV do
   local job, fields = ARGV[at], ARGV[at + 1]
-  local seen = {}
-  for i = at + 2, at + 2 * fields, 2 do seen[ARGV[i]] = ARGV[i + 1] end
+  local shown = {}
+  for i = at + 2, at + 2 * fields, 2 do shown[ARGV[i]] = ARGV[i + 1] end
   local last, log = KEYS[key], KEYS[key + 1]
   local record, unreadable = read(last)
   if unreadable then
     -- foreign data, or a newer version: it is not changed
-  elseif record and is_newer_run(record, seen) then
-    local attempt = whole(seen.attempt + 1)
+  elseif record and is_newer_run(record, shown) then
+    local attempt = whole(shown.attempt + 1)
     if commit(job, last, log, record, {attempt = attempt, alias = record.attempt}, nil, true) then
       contribute(job, record)
     end
-  elseif (not record and not is_forgotten(seen)) or (record and knows_less(record, seen)) then
+  elseif (not record and not is_past_retention(shown)) or (record and is_older(record, shown)) then
     local before = record or {}
-    for _, name in ipairs({'epoch', 'seq'}) do seen[name] = before[name] end
+    for _, name in ipairs({'epoch', 'seq'}) do shown[name] = before[name] end
     -- The run of another attempt does not belong to the attempt that was shown.
-    if before.attempt == seen.attempt then seen.run = before.run end
-    seen.reported_at, seen.restored = now, '1'
-    if seen.children then
-      seen.sums = written((total_of(job)))
+    if before.attempt == shown.attempt then shown.run = before.run end
+    shown.reported_at, shown.restored = now, '1'
+    if shown.children then
+      shown.sums = format_sums((total_of(job)))
       to_count[job] = true
     end
-    local number = commit(job, last, log, before, replace(before, seen), nil, true)
+    local number = commit(job, last, log, before, replace(before, shown), nil, true)
     if number then
       redis.call('ZADD', RECENT, number, job)
       count_again(job, before)
