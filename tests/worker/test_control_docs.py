@@ -50,8 +50,8 @@ def test_the_async_example_is_cancelled(
     assert (fake.updates[-1]["job"], fake.updates[-1]["status"]) == ("video:42", "succeeded")
 
 
-def test_a_task_of_a_queue(environment: dict[str, Any], fake: FakePublisher) -> None:
-    exec(TASK, environment)  # noqa: S102 - it is our own
+def test_a_task_of_a_queue(program_globals: dict[str, Any], fake: FakePublisher) -> None:
+    exec(TASK, program_globals)  # noqa: S102 - it is our own
     with Job("video:43") as job, as_current_job(job):
-        environment["encode_frames"](43)
+        program_globals["encode_frames"](43)
     assert fake.updates[-1]["done"] == 100
