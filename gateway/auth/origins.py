@@ -79,7 +79,7 @@ class Origins:
         if match is not None and _with_port(match) == _with_port(match, host.lower()):
             return None
         shown = origin if match and len(origin) <= MAX_SHOWN else repr(origin[:MAX_SHOWN])
-        return f"this page's origin is not allowed: start the gateway with --origins {shown}"
+        return f"this page's origin is not allowed: add it to the gateway's --origins: {shown}"
 
     def _local(self, host: str) -> bool:
         match = _HOST.fullmatch(host)

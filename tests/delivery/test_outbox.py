@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway import Limits
 from gateway.delivery.fan_out import FanOut
@@ -20,7 +20,6 @@ from gateway.protocol import close_codes
 from gateway.protocol.messages import Message, encode
 
 PONG = encode("pong")
-quiet = trio.testing.wait_all_tasks_blocked
 
 
 @define
@@ -59,8 +58,8 @@ class FakeWriter:
         return [batch.pending for batch in self.batches]
 
 
-class Writing:
-    """An outbox and the task that lends its writer."""
+class OutboxHarness:
+    """An outbox, and the task that lets the fan-out use its writer."""
 
     def __init__(self, outbox: Outbox, nursery: trio.Nursery) -> None:
         self.outbox = outbox
@@ -74,7 +73,7 @@ class Writing:
 
     async def start(self) -> None:
         self.nursery.start_soon(self.run)
-        await quiet()
+        await wait_all_tasks_blocked()
 
     async def run(self) -> None:
         with self.scope:
@@ -85,55 +84,57 @@ class Writing:
 
 
 @pytest.fixture
-async def writing(nursery: trio.Nursery) -> Writing:
+async def harness(nursery: trio.Nursery) -> OutboxHarness:
     timer_wheel, fan_out = TimerWheel(), FanOut()
     nursery.start_soon(timer_wheel.run)
     nursery.start_soon(fan_out.run)
     outbox = Outbox(Limits(max_replies=2), fan_out=fan_out, timer_wheel=timer_wheel)
-    return Writing(outbox, nursery)
+    return OutboxHarness(outbox, nursery)
 
 
 def subscription(outbox: Outbox) -> Subscription:
     return Subscription(Topic("job", 100, list[Topic]().append), outbox)
 
 
-async def test_a_subscription_notified_several_times_is_written_once(writing: Writing) -> None:
-    outbox, writer = writing.outbox, writing.writer
+async def test_a_subscription_notified_several_times_is_written_once(
+    harness: OutboxHarness,
+) -> None:
+    outbox, writer = harness.outbox, harness.writer
     first, second = subscription(outbox), subscription(outbox)
-    await writing.start()
+    await harness.start()
     for _ in range(100):
         outbox.notify(first)
         outbox.notify(second)
     assert writer.batches == []
-    await quiet()
+    await wait_all_tasks_blocked()
     assert writer.pending == [[first, second]]
     outbox.notify(second)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert writer.pending == [[first, second], [second]]
 
 
-async def test_a_cancelled_subscription_is_not_written(writing: Writing) -> None:
-    mark = subscription(writing.outbox)
-    await writing.start()
-    writing.outbox.notify(mark)
-    writing.outbox.cancel(mark)
-    await quiet()
-    assert writing.writer.batches == []
+async def test_a_cancelled_subscription_is_not_written(harness: OutboxHarness) -> None:
+    mark = subscription(harness.outbox)
+    await harness.start()
+    harness.outbox.notify(mark)
+    harness.outbox.cancel(mark)
+    await wait_all_tasks_blocked()
+    assert harness.writer.batches == []
 
 
-async def test_notifications_before_the_loan_are_written_with_it(writing: Writing) -> None:
-    mark = subscription(writing.outbox)
-    writing.outbox.notify(mark)
-    writing.outbox.announce(PONG)
-    await quiet()
-    assert writing.writer.batches == []
-    await writing.start()
-    assert writing.writer.pending == [[mark]]
-    assert writing.writer.batches[0].replies == [PONG]
+async def test_notifications_before_the_loan_are_written_with_it(harness: OutboxHarness) -> None:
+    mark = subscription(harness.outbox)
+    harness.outbox.notify(mark)
+    harness.outbox.announce(PONG)
+    await wait_all_tasks_blocked()
+    assert harness.writer.batches == []
+    await harness.start()
+    assert harness.writer.pending == [[mark]]
+    assert harness.writer.batches[0].replies == [PONG]
 
 
-async def test_replies_wait_for_a_slot_and_announcements_do_not(writing: Writing) -> None:
-    outbox, writer = writing.outbox, writing.writer
+async def test_replies_wait_for_a_slot_and_announcements_do_not(harness: OutboxHarness) -> None:
+    outbox, writer = harness.outbox, harness.writer
     for _ in range(2):
         await outbox.wait_for_reply_slot()
         outbox.reply(PONG)
@@ -144,60 +145,60 @@ async def test_replies_wait_for_a_slot_and_announcements_do_not(writing: Writing
         await outbox.wait_for_reply_slot()
     assert scope.cancelled_caught
 
-    await writing.start()
+    await harness.start()
     assert (len(writer.batches[0].replies), writer.batches[0].ping) == (7, True)
     await outbox.wait_for_reply_slot()
     outbox.reply(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert not writer.batches[1].ping
 
 
 async def test_an_unfinished_write_is_left_to_the_writer_and_blocks_other_writes(
-    writing: Writing,
+    harness: OutboxHarness,
 ) -> None:
-    outbox, writer = writing.outbox, writing.writer
+    outbox, writer = harness.outbox, harness.writer
     mark = subscription(outbox)
     writer.prompt = 0
-    await writing.start()
+    await harness.start()
     for _ in range(3):
         outbox.notify(mark)
         outbox.announce(PONG)
-        await quiet()
+        await wait_all_tasks_blocked()
     assert len(writer.batches) == 1
     writer.prompt = 1
-    writing.finish.set()
-    await quiet()
-    assert writing.finished == 1
+    harness.finish.set()
+    await wait_all_tasks_blocked()
+    assert harness.finished == 1
     assert writer.pending == [[mark], [mark]]
     assert writer.batches[1].replies == [PONG, PONG]
 
 
 async def test_an_exception_in_a_write_is_raised_in_the_writer(
-    writing: Writing, nursery: trio.Nursery
+    harness: OutboxHarness, nursery: trio.Nursery
 ) -> None:
-    broken = Writing(writing.outbox, nursery)
+    broken = OutboxHarness(harness.outbox, nursery)
     broken.writer.error = ZeroDivisionError("a defect")
     other = Outbox(
         Limits(),
-        fan_out=writing.outbox._fan_out,
-        timer_wheel=writing.outbox._timer_wheel,
+        fan_out=harness.outbox._fan_out,
+        timer_wheel=harness.outbox._timer_wheel,
     )
-    healthy = Writing(other, nursery)
+    healthy = OutboxHarness(other, nursery)
     await healthy.start()
     async with trio.open_nursery() as tasks:
         broken.nursery = tasks
         with pytest.RaisesGroup(ZeroDivisionError):
             async with trio.open_nursery() as inner:
                 inner.start_soon(broken.run)
-                await quiet()
+                await wait_all_tasks_blocked()
                 broken.outbox.announce(PONG)
                 healthy.outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert len(healthy.writer.batches) == 1
 
 
-async def test_closing_sends_queued_messages_and_drops_later_ones(writing: Writing) -> None:
-    outbox, writer = writing.outbox, writing.writer
+async def test_closing_sends_queued_messages_and_drops_later_ones(harness: OutboxHarness) -> None:
+    outbox, writer = harness.outbox, harness.writer
     mark = subscription(outbox)
     outbox.limit_rate(0.001)
     for _ in range(2):
@@ -208,8 +209,8 @@ async def test_closing_sends_queued_messages_and_drops_later_ones(writing: Writi
             outbox.end(close_codes.PING_TIMEOUT)
             outbox.end(close_codes.TOO_BIG)
         outbox.announce(PONG)
-    await writing.start()
-    assert writing.over.is_set()
+    await harness.start()
+    assert harness.over.is_set()
     assert [(batch.pending, len(batch.replies)) for batch in writer.batches] == [([mark], 1)]
     assert outbox.close_code is close_codes.PING_TIMEOUT
     assert "heartbeat" in repr(outbox)
@@ -218,58 +219,58 @@ async def test_closing_sends_queued_messages_and_drops_later_ones(writing: Writi
 @pytest.mark.parametrize("prompt", [0, 1_000])
 @pytest.mark.parametrize("ended_first", [True, False])
 async def test_closing_during_a_loan_prevents_later_writes(
-    writing: Writing, ended_first: bool, prompt: int
+    harness: OutboxHarness, ended_first: bool, prompt: int
 ) -> None:
     """The fan-out has it in its queue when it ends, or it ends before that."""
-    outbox, writer = writing.outbox, writing.writer
+    outbox, writer = harness.outbox, harness.writer
     mark = subscription(outbox)
     writer.prompt = prompt
-    await writing.start()
+    await harness.start()
     if ended_first:
         outbox.end(close_codes.GOING_AWAY)
         outbox.notify(mark)
     else:
         outbox.notify(mark)
         outbox.end(close_codes.GOING_AWAY)
-    writing.finish.set()
-    await writing.over.wait()
+    harness.finish.set()
+    await harness.over.wait()
     written = list(writer.batches)
     assert [batch.pending for batch in written] == ([] if ended_first else [[mark]])
-    assert writing.finished == (prompt == 0 and not ended_first)
+    assert harness.finished == (prompt == 0 and not ended_first)
     outbox.notify(mark)
     outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert outbox.write() == 0
     assert writer.batches == written
 
 
-async def test_a_cancelled_writer_is_not_used_again(writing: Writing) -> None:
-    outbox = writing.outbox
+async def test_a_cancelled_writer_is_not_used_again(harness: OutboxHarness) -> None:
+    outbox = harness.outbox
     mark = subscription(outbox)
-    await writing.start()
+    await harness.start()
     outbox.notify(mark)  # in the queue of the fan-out already
-    writing.scope.cancel()
-    await writing.over.wait()
-    written = list(writing.writer.batches)
+    harness.scope.cancel()
+    await harness.over.wait()
+    written = list(harness.writer.batches)
     outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert outbox.write() == 0
-    assert writing.writer.batches == written
+    assert harness.writer.batches == written
 
 
 async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox, writer = writing.outbox, writing.writer
+    outbox, writer = harness.outbox, harness.writer
     outbox.limit_rate(2)
     first, second = subscription(outbox), subscription(outbox)
-    await writing.start()
+    await harness.start()
     outbox.notify(first)
-    await quiet()
+    await wait_all_tasks_blocked()
     start = trio.current_time()
     outbox.notify(first)
     outbox.reply(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     outbox.notify(second)
     await trio.sleep(1)
     assert [(batch.pending, batch.at - start) for batch in writer.batches] == [
@@ -280,50 +281,52 @@ async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
 
 
 async def test_an_outbox_that_has_ended_waits_for_no_tick(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox = writing.outbox
+    outbox = harness.outbox
     outbox.limit_rate(0.1)
-    await writing.start()
+    await harness.start()
     outbox.notify(subscription(outbox))
-    await quiet()
+    await wait_all_tasks_blocked()
     assert repr(outbox._timer_wheel) == "<TimerWheel, 1 waiting>"
     outbox.end(close_codes.GOING_AWAY)
     assert repr(outbox._timer_wheel) == "<TimerWheel, 0 waiting>"
 
 
 async def test_the_last_write_schedules_no_tick(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox = writing.outbox
+    outbox = harness.outbox
     outbox.limit_rate(0.1)
-    await writing.start()
+    await harness.start()
     outbox.notify(subscription(outbox))
     outbox.end(close_codes.GOING_AWAY)
-    await writing.over.wait()
-    assert len(writing.writer.batches) == 1
+    await harness.over.wait()
+    assert len(harness.writer.batches) == 1
     assert repr(outbox._timer_wheel) == "<TimerWheel, 0 waiting>"
 
 
 async def test_what_becomes_due_during_the_last_write_is_written_before_the_end(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox, writer = writing.outbox, writing.writer
+    outbox, writer = harness.outbox, harness.writer
     outbox.limit_rate(0.1)
-    await writing.start()
+    await harness.start()
     first, second = subscription(outbox), subscription(outbox)
     outbox.notify(first)
-    await quiet()
+    await wait_all_tasks_blocked()
     outbox.notify(second)  # it waits for the rate limit, and the end does not
     outbox.end(close_codes.GOING_AWAY)
-    await writing.over.wait()
+    await harness.over.wait()
     assert writer.pending == [[first], [second]]
 
 
-async def test_a_new_rate_applies_immediately(writing: Writing, autojump_clock: MockClock) -> None:
-    outbox, writer = writing.outbox, writing.writer
+async def test_a_new_rate_applies_immediately(
+    harness: OutboxHarness, autojump_clock: MockClock
+) -> None:
+    outbox, writer = harness.outbox, harness.writer
     mark = subscription(outbox)
-    await writing.start()
+    await harness.start()
     start = trio.current_time()
     for max_hz, opens_after in (0.001, 0), (2, 0.5), (0.1, 10.5), (100, 10.51):
         outbox.limit_rate(max_hz)
@@ -333,19 +336,19 @@ async def test_a_new_rate_applies_immediately(writing: Writing, autojump_clock: 
 
 
 async def test_due_since_is_the_time_of_the_first_notification(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox, writer = writing.outbox, writing.writer
+    outbox, writer = harness.outbox, harness.writer
     first, second = subscription(outbox), subscription(outbox)
     start = trio.current_time()
     outbox.notify(first)
     await trio.sleep(3)
     outbox.notify(second)
-    await writing.start()
+    await harness.start()
     assert writer.batches[-1].pending_since == start
     outbox.limit_rate(0.1)  # what waits for that is not late
     outbox.notify(first)
-    await quiet()
+    await wait_all_tasks_blocked()
     written_at = trio.current_time()
     outbox.notify(second)
     await trio.sleep(20)

@@ -7,23 +7,13 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from gateway import Limits
 from gateway.delivery.hub import Hub
 from gateway.delivery.repairs import Repairs
 from gateway.model.state import UNSEEN, Position
 from gateway.protocol.messages import Message
+from tests.events import event
 
-from .subscribers import IgnoringOutbox, RecordingOutbox, event
-
-
-@pytest.fixture
-def hub() -> Hub:
-    return Hub(Limits(linger=30))
-
-
-@pytest.fixture
-def repairs(hub: Hub) -> Repairs:
-    return Repairs(hub)
+from .subscribers import IgnoringOutbox, RecordingOutbox
 
 
 async def test_one_read_serves_all_waiting_subscribers(hub: Hub, repairs: Repairs) -> None:
@@ -125,10 +115,10 @@ async def test_a_comparison_finds_an_event_that_the_feed_has_lost(
     outbox = RecordingOutbox()
     hub.subscribe("a", outbox, position=Position(1, 1))
     repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 1)})
-    asked = repairs.positions(hub.topics)
-    repairs.apply_comparison(asked, {"a": Position(1, 1)})
+    compared_positions = repairs.positions(hub.topics)
+    repairs.apply_comparison(compared_positions, {"a": Position(1, 1)})
     assert (hub.statistics().to_load, outbox.notified) == (0, [])
-    repairs.apply_comparison(asked, {"a": Position(1, 2)})
+    repairs.apply_comparison(compared_positions, {"a": Position(1, 2)})
     assert await repairs.next_loads(10) == {"a": Position(1, 1)}
     repairs.apply_loads({"a": UNSEEN}, {"a": event("a", 2)})
     assert len(outbox.notified) == 1

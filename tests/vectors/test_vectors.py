@@ -20,7 +20,7 @@ from gateway.model.ids import is_job_id
 from gateway.model.patterns import Patterns
 from gateway.protocol.close_codes import CLOSE_CODES, reconnects_after
 from gateway.protocol.commands import parse_update
-from tests.brokers.redis.server import on_test_clock, session_server
+from tests.brokers.redis.server import script_on_test_clock, session_server
 from tests.brokers.redis.test_lua_groups import Lua
 from tests.simulation.reference import ReferenceClient, returns_after
 from tests.vectors import groups
@@ -46,7 +46,7 @@ def test_python_reducer_matches_the_vectors(case: dict[str, Any]) -> None:
 def test_lua_reducer_matches_the_vectors(case: dict[str, Any]) -> None:
     client = session_server().client
     publish, expire = (
-        client.script_load(on_test_clock(name)) for name in ("publish", "expire_leases")
+        client.script_load(script_on_test_clock(name)) for name in ("publish", "expire_leases")
     )
     keys = [f"progress:{name}" for name in ("feed", "leases", "recent", "counters")]
     keys += ["progress:last:a", "progress:log:a"]
@@ -99,9 +99,9 @@ def test_client_rule_matches_the_vectors(case: dict[str, Any]) -> None:
     known = JobStates(["a"])
     shown: dict[str, Any] | None = None
     for step in case["steps"]:
-        said = {job: list(at) for job, at in known.positions().items() if at[0] is not None}
+        positions = {job: list(at) for job, at in known.positions().items() if at[0] is not None}
         if "reconnect" in step:
-            assert said.get("a") == step["hello"]
+            assert positions.get("a") == step["hello"]
             continue
         frame = step["frame"]
         if frame["state"] is not None:  # the file leaves out what does not matter here
