@@ -12,7 +12,8 @@ from ..model.constants import MAX_TEXT
 from ..model.statuses import FINAL
 from ..worker.publisher import Unreachable
 from .client_options import gateway_options
-from .options import EXIT_UNREACHABLE, EXIT_USAGE, fail, job_argument
+from .exits import EXIT_UNREACHABLE, EXIT_USAGE, fail
+from .options import job_argument
 from .terminal import echo
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from ..config import settings
-from .options import config_option, require_server_packages, setting_options
+from .exits import require_server_packages
+from .options import config_option, setting_options
 
 __all__ = ["check"]
 

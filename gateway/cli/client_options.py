@@ -16,7 +16,8 @@ from click.core import ParameterSource
 
 from ..config.settings import TOKEN, TOKEN_FILE, URL, Setting
 from ..model.errors import InvalidSettings
-from .options import fail_for_setting, setting_options
+from .exits import fail_for_setting
+from .options import setting_options
 
 __all__ = ["gateway_options", "report_options"]
 

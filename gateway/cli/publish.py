@@ -10,7 +10,8 @@ import click
 from ..model.constants import MAX_NUMBER
 from ..model.statuses import STATUSES
 from .client_options import report_options
-from .options import EXIT_UNREACHABLE, EXIT_USAGE, fail, job_argument, traceparent_from_environment
+from .exits import EXIT_UNREACHABLE, EXIT_USAGE, fail
+from .options import job_argument, traceparent_from_environment
 from .terminal import echo
 
 if TYPE_CHECKING:

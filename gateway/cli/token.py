@@ -9,15 +9,8 @@ import click
 
 from ..config import settings
 from .client_options import gateway_options
-from .options import (
-    EXIT_UNREACHABLE,
-    EXIT_USAGE,
-    config_option,
-    fail,
-    fail_for_setting,
-    require_server_packages,
-    setting_options,
-)
+from .exits import EXIT_UNREACHABLE, EXIT_USAGE, fail, fail_for_setting, require_server_packages
+from .options import config_option, setting_options
 from .terminal import echo
 
 if TYPE_CHECKING:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..cli.options import (
-    EXIT_UNREACHABLE,
-    fail,
-    fail_for_setting,
-    require_server_packages,
-    setting_options,
-)
+from ..cli.exits import EXIT_UNREACHABLE, fail, fail_for_setting, require_server_packages
+from ..cli.options import setting_options
 from ..config import settings
 
 __all__ = ["demo"]

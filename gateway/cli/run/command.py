@@ -12,7 +12,8 @@ import click
 
 from ...config.settings import TOKEN, TOKEN_FILE, URL
 from ..client_options import report_options
-from ..options import EXIT_USAGE, fail, job_argument, traceparent_from_environment
+from ..exits import EXIT_USAGE, fail
+from ..options import job_argument, traceparent_from_environment
 
 if TYPE_CHECKING:
     from ...worker import Job

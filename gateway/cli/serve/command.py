@@ -9,14 +9,8 @@ import click
 from click.core import ParameterSource
 
 from ...config import settings
-from ..options import (
-    EXIT_UNREACHABLE,
-    config_option,
-    fail,
-    fail_for_setting,
-    require_server_packages,
-    setting_options,
-)
+from ..exits import EXIT_UNREACHABLE, fail, fail_for_setting, require_server_packages
+from ..options import config_option, setting_options
 
 if TYPE_CHECKING:
     from .reload import SettingsFile

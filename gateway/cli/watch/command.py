@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..client_options import gateway_options
-from ..options import EXIT_UNREACHABLE, fail, job_or_prefix_argument
+from ..exits import EXIT_UNREACHABLE, fail
+from ..options import job_or_prefix_argument
 
 if TYPE_CHECKING:
     from ...worker.publisher import Token
