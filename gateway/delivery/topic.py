@@ -155,10 +155,7 @@ class Topic:
 
     @property
     def replay_bytes(self) -> int:
-        """Bytes kept beside the newest event: older events, and cached messages with frames.
-
-        The topic works without them.
-        """
+        """Bytes of older events, and of cached messages with their frames. They can be dropped."""
         if not self._replay:
             return 0
         events = self._size - len(self._replay[-1]) + (len(self._replay) - 1) * TEXT_OVERHEAD

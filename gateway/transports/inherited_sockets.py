@@ -42,7 +42,7 @@ def inherited_listeners(bind: str, environ: Mapping[str, str] = os.environ) -> l
     """All inherited sockets. Raises `InvalidSettings` if there are none for this process, or one
     of them is not a listening TCP socket."""
     with ExitStack() as opened:
-        found = []
+        listeners = []
         for descriptor in _of_systemd(environ) if bind == SYSTEMD else _named(bind):
             try:
                 sock = opened.enter_context(socket.socket(fileno=descriptor))
@@ -54,9 +54,9 @@ def inherited_listeners(bind: str, environ: Mapping[str, str] = os.environ) -> l
                 raise InvalidSettings(f"descriptor {descriptor} does not listen", field="bind")
             sock.setblocking(False)
             os.set_inheritable(descriptor, False)
-            found.append(sock)
+            listeners.append(sock)
         opened.pop_all()
-        return found
+        return listeners
 
 
 def _of_systemd(environ: Mapping[str, str]) -> Iterable[int]:

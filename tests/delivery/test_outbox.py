@@ -1,5 +1,6 @@
-"""An outbox: what is due is bounded and never blocks; replies wait for room; the end sends what
-is queued and is then the end. Its writer lends itself for exactly the time it waits."""
+"""An outbox is bounded and never blocks; replies wait for a slot; after its end, queued messages
+are sent and later ones are dropped. The fan-out uses the writer only while the writer task
+waits."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ class Batch:
 
 @define
 class FakeWriter:
-    """Remembers what it was to write. It takes the first `prompt` batches at once."""
+    """Records the batches. It writes the first `prompt` batches at once."""
 
     batches: list[Batch] = field(factory=list)
     prompt: int = 1_000
@@ -59,8 +60,8 @@ class FakeWriter:
         return [batch.pending for batch in self.batches]
 
 
-class Writing:
-    """An outbox and the task that lends its writer."""
+class OutboxHarness:
+    """An outbox and its writer task."""
 
     def __init__(self, outbox: Outbox, nursery: trio.Nursery) -> None:
         self.outbox = outbox
@@ -85,22 +86,24 @@ class Writing:
 
 
 @pytest.fixture
-async def writing(nursery: trio.Nursery) -> Writing:
+async def harness(nursery: trio.Nursery) -> OutboxHarness:
     timer_wheel, fan_out = TimerWheel(), FanOut()
     nursery.start_soon(timer_wheel.run)
     nursery.start_soon(fan_out.run)
     outbox = Outbox(Limits(max_replies=2), fan_out=fan_out, timer_wheel=timer_wheel)
-    return Writing(outbox, nursery)
+    return OutboxHarness(outbox, nursery)
 
 
 def subscription(outbox: Outbox) -> Subscription:
     return Subscription(Topic("job", 100, list[Topic]().append), outbox)
 
 
-async def test_a_subscription_notified_several_times_is_written_once(writing: Writing) -> None:
-    outbox, writer = writing.outbox, writing.writer
+async def test_a_subscription_notified_several_times_is_written_once(
+    harness: OutboxHarness,
+) -> None:
+    outbox, writer = harness.outbox, harness.writer
     first, second = subscription(outbox), subscription(outbox)
-    await writing.start()
+    await harness.start()
     for _ in range(100):
         outbox.notify(first)
         outbox.notify(second)
@@ -112,28 +115,28 @@ async def test_a_subscription_notified_several_times_is_written_once(writing: Wr
     assert writer.pending == [[first, second], [second]]
 
 
-async def test_a_cancelled_subscription_is_not_written(writing: Writing) -> None:
-    mark = subscription(writing.outbox)
-    await writing.start()
-    writing.outbox.notify(mark)
-    writing.outbox.cancel(mark)
+async def test_a_cancelled_subscription_is_not_written(harness: OutboxHarness) -> None:
+    subscribed = subscription(harness.outbox)
+    await harness.start()
+    harness.outbox.notify(subscribed)
+    harness.outbox.cancel(subscribed)
     await quiet()
-    assert writing.writer.batches == []
+    assert harness.writer.batches == []
 
 
-async def test_notifications_before_the_loan_are_written_with_it(writing: Writing) -> None:
-    mark = subscription(writing.outbox)
-    writing.outbox.notify(mark)
-    writing.outbox.announce(PONG)
+async def test_notifications_before_the_loan_are_written_with_it(harness: OutboxHarness) -> None:
+    subscribed = subscription(harness.outbox)
+    harness.outbox.notify(subscribed)
+    harness.outbox.announce(PONG)
     await quiet()
-    assert writing.writer.batches == []
-    await writing.start()
-    assert writing.writer.pending == [[mark]]
-    assert writing.writer.batches[0].replies == [PONG]
+    assert harness.writer.batches == []
+    await harness.start()
+    assert harness.writer.pending == [[subscribed]]
+    assert harness.writer.batches[0].replies == [PONG]
 
 
-async def test_replies_wait_for_a_slot_and_announcements_do_not(writing: Writing) -> None:
-    outbox, writer = writing.outbox, writing.writer
+async def test_replies_wait_for_a_slot_and_announcements_do_not(harness: OutboxHarness) -> None:
+    outbox, writer = harness.outbox, harness.writer
     for _ in range(2):
         await outbox.wait_for_reply_slot()
         outbox.reply(PONG)
@@ -144,7 +147,7 @@ async def test_replies_wait_for_a_slot_and_announcements_do_not(writing: Writing
         await outbox.wait_for_reply_slot()
     assert scope.cancelled_caught
 
-    await writing.start()
+    await harness.start()
     assert (len(writer.batches[0].replies), writer.batches[0].ping) == (7, True)
     await outbox.wait_for_reply_slot()
     outbox.reply(PONG)
@@ -153,36 +156,36 @@ async def test_replies_wait_for_a_slot_and_announcements_do_not(writing: Writing
 
 
 async def test_an_unfinished_write_is_left_to_the_writer_and_blocks_other_writes(
-    writing: Writing,
+    harness: OutboxHarness,
 ) -> None:
-    outbox, writer = writing.outbox, writing.writer
-    mark = subscription(outbox)
+    outbox, writer = harness.outbox, harness.writer
+    subscribed = subscription(outbox)
     writer.prompt = 0
-    await writing.start()
+    await harness.start()
     for _ in range(3):
-        outbox.notify(mark)
+        outbox.notify(subscribed)
         outbox.announce(PONG)
         await quiet()
     assert len(writer.batches) == 1
     writer.prompt = 1
-    writing.finish.set()
+    harness.finish.set()
     await quiet()
-    assert writing.finished == 1
-    assert writer.pending == [[mark], [mark]]
+    assert harness.finished == 1
+    assert writer.pending == [[subscribed], [subscribed]]
     assert writer.batches[1].replies == [PONG, PONG]
 
 
 async def test_an_exception_in_a_write_is_raised_in_the_writer(
-    writing: Writing, nursery: trio.Nursery
+    harness: OutboxHarness, nursery: trio.Nursery
 ) -> None:
-    broken = Writing(writing.outbox, nursery)
+    broken = OutboxHarness(harness.outbox, nursery)
     broken.writer.error = ZeroDivisionError("a defect")
     other = Outbox(
         Limits(),
-        fan_out=writing.outbox._fan_out,
-        timer_wheel=writing.outbox._timer_wheel,
+        fan_out=harness.outbox._fan_out,
+        timer_wheel=harness.outbox._timer_wheel,
     )
-    healthy = Writing(other, nursery)
+    healthy = OutboxHarness(other, nursery)
     await healthy.start()
     async with trio.open_nursery() as tasks:
         broken.nursery = tasks
@@ -196,74 +199,74 @@ async def test_an_exception_in_a_write_is_raised_in_the_writer(
     assert len(healthy.writer.batches) == 1
 
 
-async def test_closing_sends_queued_messages_and_drops_later_ones(writing: Writing) -> None:
-    outbox, writer = writing.outbox, writing.writer
-    mark = subscription(outbox)
+async def test_closing_sends_queued_messages_and_drops_later_ones(harness: OutboxHarness) -> None:
+    outbox, writer = harness.outbox, harness.writer
+    subscribed = subscription(outbox)
     outbox.limit_rate(0.001)
     for _ in range(2):
-        outbox.notify(mark)
+        outbox.notify(subscribed)
         await outbox.wait_for_reply_slot()
         outbox.reply(PONG)
         if not outbox.close_code:
             outbox.end(close_codes.PING_TIMEOUT)
             outbox.end(close_codes.TOO_BIG)
         outbox.announce(PONG)
-    await writing.start()
-    assert writing.over.is_set()
-    assert [(batch.pending, len(batch.replies)) for batch in writer.batches] == [([mark], 1)]
+    await harness.start()
+    assert harness.over.is_set()
+    assert [(batch.pending, len(batch.replies)) for batch in writer.batches] == [([subscribed], 1)]
     assert outbox.close_code is close_codes.PING_TIMEOUT
     assert "heartbeat" in repr(outbox)
 
 
 @pytest.mark.parametrize("prompt", [0, 1_000])
 @pytest.mark.parametrize("ended_first", [True, False])
-async def test_closing_during_a_loan_prevents_later_writes(
-    writing: Writing, ended_first: bool, prompt: int
+async def test_closing_while_the_fan_out_may_write_prevents_later_writes(
+    harness: OutboxHarness, ended_first: bool, prompt: int
 ) -> None:
     """The fan-out has it in its queue when it ends, or it ends before that."""
-    outbox, writer = writing.outbox, writing.writer
-    mark = subscription(outbox)
+    outbox, writer = harness.outbox, harness.writer
+    subscribed = subscription(outbox)
     writer.prompt = prompt
-    await writing.start()
+    await harness.start()
     if ended_first:
         outbox.end(close_codes.GOING_AWAY)
-        outbox.notify(mark)
+        outbox.notify(subscribed)
     else:
-        outbox.notify(mark)
+        outbox.notify(subscribed)
         outbox.end(close_codes.GOING_AWAY)
-    writing.finish.set()
-    await writing.over.wait()
+    harness.finish.set()
+    await harness.over.wait()
     written = list(writer.batches)
-    assert [batch.pending for batch in written] == ([] if ended_first else [[mark]])
-    assert writing.finished == (prompt == 0 and not ended_first)
-    outbox.notify(mark)
+    assert [batch.pending for batch in written] == ([] if ended_first else [[subscribed]])
+    assert harness.finished == (prompt == 0 and not ended_first)
+    outbox.notify(subscribed)
     outbox.announce(PONG)
     await quiet()
     assert outbox.write() == 0
     assert writer.batches == written
 
 
-async def test_a_cancelled_writer_is_not_used_again(writing: Writing) -> None:
-    outbox = writing.outbox
-    mark = subscription(outbox)
-    await writing.start()
-    outbox.notify(mark)  # in the queue of the fan-out already
-    writing.scope.cancel()
-    await writing.over.wait()
-    written = list(writing.writer.batches)
+async def test_a_cancelled_writer_is_not_used_again(harness: OutboxHarness) -> None:
+    outbox = harness.outbox
+    subscribed = subscription(outbox)
+    await harness.start()
+    outbox.notify(subscribed)  # in the queue of the fan-out already
+    harness.scope.cancel()
+    await harness.over.wait()
+    written = list(harness.writer.batches)
     outbox.announce(PONG)
     await quiet()
     assert outbox.write() == 0
-    assert writing.writer.batches == written
+    assert harness.writer.batches == written
 
 
 async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox, writer = writing.outbox, writing.writer
+    outbox, writer = harness.outbox, harness.writer
     outbox.limit_rate(2)
     first, second = subscription(outbox), subscription(outbox)
-    await writing.start()
+    await harness.start()
     outbox.notify(first)
     await quiet()
     start = trio.current_time()
@@ -280,11 +283,11 @@ async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
 
 
 async def test_an_outbox_that_has_ended_waits_for_no_tick(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox = writing.outbox
+    outbox = harness.outbox
     outbox.limit_rate(0.1)
-    await writing.start()
+    await harness.start()
     outbox.notify(subscription(outbox))
     await quiet()
     assert repr(outbox._timer_wheel) == "<TimerWheel, 1 waiting>"
@@ -293,55 +296,57 @@ async def test_an_outbox_that_has_ended_waits_for_no_tick(
 
 
 async def test_the_last_write_schedules_no_tick(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox = writing.outbox
+    outbox = harness.outbox
     outbox.limit_rate(0.1)
-    await writing.start()
+    await harness.start()
     outbox.notify(subscription(outbox))
     outbox.end(close_codes.GOING_AWAY)
-    await writing.over.wait()
-    assert len(writing.writer.batches) == 1
+    await harness.over.wait()
+    assert len(harness.writer.batches) == 1
     assert repr(outbox._timer_wheel) == "<TimerWheel, 0 waiting>"
 
 
 async def test_what_becomes_due_during_the_last_write_is_written_before_the_end(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox, writer = writing.outbox, writing.writer
+    outbox, writer = harness.outbox, harness.writer
     outbox.limit_rate(0.1)
-    await writing.start()
+    await harness.start()
     first, second = subscription(outbox), subscription(outbox)
     outbox.notify(first)
     await quiet()
     outbox.notify(second)  # it waits for the rate limit, and the end does not
     outbox.end(close_codes.GOING_AWAY)
-    await writing.over.wait()
+    await harness.over.wait()
     assert writer.pending == [[first], [second]]
 
 
-async def test_a_new_rate_applies_immediately(writing: Writing, autojump_clock: MockClock) -> None:
-    outbox, writer = writing.outbox, writing.writer
-    mark = subscription(outbox)
-    await writing.start()
+async def test_a_new_rate_applies_immediately(
+    harness: OutboxHarness, autojump_clock: MockClock
+) -> None:
+    outbox, writer = harness.outbox, harness.writer
+    subscribed = subscription(outbox)
+    await harness.start()
     start = trio.current_time()
     for max_hz, opens_after in (0.001, 0), (2, 0.5), (0.1, 10.5), (100, 10.51):
         outbox.limit_rate(max_hz)
-        outbox.notify(mark)
+        outbox.notify(subscribed)
         await trio.sleep(opens_after - (trio.current_time() - start) + 0.001)
         assert writer.batches[-1].at - start == pytest.approx(opens_after, abs=0.001)
 
 
 async def test_due_since_is_the_time_of_the_first_notification(
-    writing: Writing, autojump_clock: MockClock
+    harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
-    outbox, writer = writing.outbox, writing.writer
+    outbox, writer = harness.outbox, harness.writer
     first, second = subscription(outbox), subscription(outbox)
     start = trio.current_time()
     outbox.notify(first)
     await trio.sleep(3)
     outbox.notify(second)
-    await writing.start()
+    await harness.start()
     assert writer.batches[-1].pending_since == start
     outbox.limit_rate(0.1)  # what waits for that is not late
     outbox.notify(first)

@@ -124,13 +124,13 @@ def test_snapshot_and_feed_are_merged_in_any_order() -> None:
 
 
 def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
-    asked: list[Topic] = []
-    topic = Topic("job", 2000, asked.append, loading=False)
+    requested: list[Topic] = []
+    topic = Topic("job", 2000, requested.append, loading=False)
     for seq in range(1, 11):
         topic.append(event(seq, size=500))
     assert topic.replay_bytes < 2000
     behind, further = watch(topic, Position(1, 4), "every"), watch(topic, Position(1, 1), "every")
-    assert (behind.next_message(), further.next_message(), behind.next_message(), asked) == (
+    assert (behind.next_message(), further.next_message(), behind.next_message(), requested) == (
         None,
         None,
         None,
@@ -148,11 +148,11 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
     assert covers(further.next_message()) == [(None, 11)]
     assert further.next_message() is None
     assert covers(watch(topic, Position(1, 2), "every").next_message())[0] == (2, 3)
-    assert asked == [topic]
+    assert requested == [topic]
     topic.append(event(12, size=500))
     assert topic.replay_bytes < 2000
     assert watch(topic, Position(1, 2), "every").next_message() is None  # it may be available again
-    assert asked == [topic, topic]
+    assert requested == [topic, topic]
 
 
 @pytest.mark.parametrize("answer", [[], [event(1)], [event(2, epoch=2)]])
@@ -167,15 +167,15 @@ def test_events_that_the_broker_has_lost_are_a_gap(answer: list[Event]) -> None:
 
 @pytest.mark.parametrize("answer", [None, [event(2), event(3)]])
 def test_a_missing_or_late_answer_changes_nothing(answer: list[Event] | None) -> None:
-    asked: list[Topic] = []
-    topic = Topic("job", 100_000, asked.append, loading=False)
+    requested: list[Topic] = []
+    topic = Topic("job", 100_000, requested.append, loading=False)
     for seq in (1, 3):
         topic.append(event(seq))
     subscription = watch(topic, Position(1, 1), "every")
     assert subscription.next_message() is None
     topic.append(event(6))  # another gap, which the answer does not cover yet
     topic.refill(answer)
-    assert (subscription.next_message(), asked) == (None, [topic, topic])
+    assert (subscription.next_message(), requested) == (None, [topic, topic])
     topic.refill([event(seq) for seq in range(1, 7)])
     assert covers(subscription.next_message()) == [(seq, seq + 1) for seq in range(1, 6)]
 

@@ -23,8 +23,8 @@ from ..fakes import FakeSource, Sink
 class FaultyBroker(MemoryBroker):
     """A broker whose parts can fail separately, without an error."""
 
-    deaf = False
-    """Its feed delivers nothing."""
+    drops_events = False
+    """Whether its feed drops all events."""
     refuses = False
     hangs = False
 
@@ -38,18 +38,18 @@ class FaultyBroker(MemoryBroker):
     @asynccontextmanager
     async def feed(self, **options: Any) -> AsyncIterator[trio.abc.ReceiveChannel[Sequence[Event]]]:
         async with super().feed(**options) as feed:
-            yield _Muffled(self, feed)
+            yield _LossyFeed(self, feed)
 
 
 @define
-class _Muffled(trio.abc.ReceiveChannel[Sequence[Event]]):
+class _LossyFeed(trio.abc.ReceiveChannel[Sequence[Event]]):
     broker: FaultyBroker
     feed: trio.abc.ReceiveChannel[Sequence[Event]] = field()
 
     async def receive(self) -> Sequence[Event]:
         while True:
             events = await self.feed.receive()
-            if not self.broker.deaf:
+            if not self.broker.drops_events:
                 return events
 
     async def aclose(self) -> None:
@@ -106,7 +106,7 @@ async def test_a_client_that_connects_after_a_loss_gets_stale_in_the_welcome(
     assert [frame["stale"] for frame in there.of("feed")] == [True, False]
 
 
-@pytest.mark.parametrize("fault", ["deaf", "refuses", "hangs"])
+@pytest.mark.parametrize("fault", ["drops_events", "refuses", "hangs"])
 async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
     fault: str, broker: FaultyBroker, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -153,10 +153,10 @@ async def test_the_probe_is_sent_as_soon_as_the_feed_recovers(
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         await trio.sleep(16)
-        broker.deaf = True
+        broker.drops_events = True
         await trio.sleep(11)
         assert node.not_ready_reason == "its feed delivers events too late"
-        broker.deaf = False
+        broker.drops_events = False
         node.probe.reset_after_outage()
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(30):
