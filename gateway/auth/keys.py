@@ -58,11 +58,12 @@ _UNREADABLE = (
     ValueError, TypeError, KeyError, AttributeError, RecursionError, UnsupportedAlgorithm,
     jwt.PyJWTError,
 )  # fmt: skip
-"""What the libraries raise for a text of another format or structure, or with deep nesting."""
+"""The exceptions of the libraries for a text of another format or structure, or with deep
+nesting."""
 
 
 class _NotAKey(ValueError):
-    """Why a text is not a key, in words for the operator."""
+    """The text is not a key. The message says why, for the operator."""
 
 
 @frozen
@@ -71,7 +72,7 @@ class Key:
 
     algorithm: str
     public: Any = field(repr=False)
-    """In the form that PyJWT takes; the bytes of a shared secret."""
+    """The public key in the form that PyJWT takes; for a shared secret, its bytes."""
     private: Any = field(default=None, repr=False)
     """None: this key can check tokens, but not sign them."""
     id: str | None = None
@@ -191,7 +192,7 @@ def _operations(jwk: Mapping[str, Any]) -> tuple[bool, bool]:
 
 
 def repeated_ids(keys: Iterable[Key]) -> list[str]:
-    """Each `kid` that several different keys of one algorithm share (RFC 7517 §4.5)."""
+    """Returns each `kid` that several different keys of one algorithm share (RFC 7517 §4.5)."""
     keys_by_id: dict[tuple[str, str | None], list[Any]] = {}
     for key in keys:
         same = keys_by_id.setdefault((key.algorithm, key.id), [])

@@ -38,7 +38,8 @@ class Origins:
     """The origins that may send requests, besides the gateway's own page."""
 
     listed: frozenset[str] = frozenset()
-    """As browsers write them: lower case, without the default port, without a final slash."""
+    """The allowed origins as browsers write them: lower case, without the default port, without a
+    final slash."""
     every: bool = False
     local_only: bool = False
     """Whether the `Host` of requests must be a literal address, `localhost` or a listed

@@ -127,7 +127,7 @@ class Topic:
     """Called when `replay_bytes` has grown without an event."""
     loading: bool = True
     idle_since: float | None = None
-    """When the last subscription ended, on the hub's clock; None while there is one."""
+    """The time when the last subscription ended, on the hub's clock; None while there is one."""
     subscriptions: set[Subscription] = field(factory=set)
     quota_key: QuotaKey | None = None
     """The client in whose quota the topic counts, while it has subscriptions."""

@@ -56,7 +56,7 @@ class Patterns:
         return prefix.startswith(self.beginnings)
 
     def within(self, prefix: str) -> Patterns:
-        """Those of these jobs whose ids begin with `prefix`."""
+        """Returns the patterns for the jobs among these whose ids begin with `prefix`."""
         return Patterns(
             frozenset(job for job in self.ids if job.startswith(prefix)),
             tuple(

@@ -137,7 +137,7 @@ class _Source:
         self._size = 0
         self.close_sent = False
         self.pinged_at: float | None = None
-        """When the last ping was sent, on Trio's clock; None if it was answered."""
+        """The time when the last ping was sent, on Trio's clock; None if it was answered."""
 
     @property
     def received_at(self) -> float:
