@@ -1,7 +1,7 @@
 /**
- * `npm run build`: the type declarations, from the comments in the modules. The modules
- * themselves are published as they are. What JavaScript cannot declare (JSX, the DOM's tables of
- * elements and events) is written by hand in `src/*.d.ts`, and added where it belongs.
+ * `npm run build`: makes the type declarations from the comments in the modules. The modules are published without
+ * changes. Types that JavaScript cannot declare (JSX, the DOM's tables of elements and events) are written by hand in
+ * `src/*.d.ts`, and added to the entry points.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -14,7 +14,7 @@ const web = fileURLToPath(new URL('.', import.meta.url));
 const types = join(web, 'types');
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc');
 
-/** The declarations of an entry, and of what comes with it. */
+/** The declarations of each entry point. */
 const ENTRIES = {
   'element.d.ts': ["export * from './src/element.js';", "import './src/elements.js';"],
   'job-list.d.ts': ["export * from './src/job-list.js';", "import './src/elements.js';"],

@@ -1,5 +1,5 @@
 /**
- * All a page needs to load, from the gateway itself:
+ * The script that the gateway serves for pages without a build step:
  *
  *     <script type="module" src="https://progress.example/client.js"></script>
  *     <job-progress job="video:42"></job-progress>
@@ -11,8 +11,8 @@
  */
 
 import './src/auto-configure.js';
-// What the client would otherwise load when it is needed: perhaps while the gateway is away. Firefox
-// does not load a module again that it could not load once.
+// Modules that the client would otherwise load on demand, perhaps while the gateway is unavailable. Firefox does not
+// load a module again after a failure.
 import './src/element-actions.js';
 import './src/fallback.js';
 import './src/send-request.js';

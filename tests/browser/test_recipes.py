@@ -185,10 +185,10 @@ def test_the_react_recipe_works(page: Page, served: Served, application: Path) -
 
 
 def test_the_htmx_recipe_works(page: Page, served: Served) -> None:
-    recipe = shown("htmx, or no framework at all", "html")
+    recipe = shown("htmx, or no framework", "html")
     answer = re.search(r"<!-- the answer: (.*) -->", recipe)
     assert answer is not None
-    end = shown("htmx, or no framework at all", "js")
+    end = shown("htmx, or no framework", "js")
     body = f'<script src="/htmx.js"></script>{recipe}<script type="module">{end}</script>'
     served.report("video:42", percent=37)
     with serve_site(

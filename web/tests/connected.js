@@ -3,30 +3,30 @@
 import { createConnection } from '../src/connection.js';
 import { fakeWorld, tick } from './world.js';
 
-export const URL_ = 'ws://gateway.test/ws';
+export const GATEWAY_URL = 'ws://gateway.test/ws';
 
-export function start(options) {
+export function startConnection(options) {
   const world = fakeWorld(options);
-  const connection = createConnection(URL_, world.environment);
+  const connection = createConnection(GATEWAY_URL, world.environment);
   const states = [];
   connection.observe(({ state }) => states.at(-1) !== state && states.push(state));
   return { world, connection, states };
 }
 
 /** A live connection that watches `jobs`, after the first sync was answered. */
-export async function live(...jobs) {
-  const it = start();
+export async function liveConnection(...jobs) {
+  const page = startConnection();
   const received = [];
-  it.received = received;
-  it.unwatch = jobs.map((job) => it.connection.watch(job, (watched) => received.push(watched)));
-  it.world.socket.welcome();
-  answer(it.world.socket);
+  page.received = received;
+  page.unwatch = jobs.map((job) => page.connection.watch(job, (watched) => received.push(watched)));
+  page.world.socket.welcome();
+  answerCommands(page.world.socket);
   await tick();
-  return it;
+  return page;
 }
 
 /** Answer every subscription command received so far, and return all received commands. */
-export function answer(socket) {
+export function answerCommands(socket) {
   const commands = socket.received();
   for (const { id } of commands.filter((command) => command.id)) {
     socket.deliver({ type: 'subscriptions', id, added: [], removed: [], unchanged: 0, denied: {} });
@@ -34,11 +34,11 @@ export function answer(socket) {
   return commands;
 }
 
-export const types = (commands) => commands.map(({ type }) => type);
+export const typesOf = (commands) => commands.map(({ type }) => type);
 
 /** A connection with this token, or provider of tokens. */
-export function withToken(token) {
+export function connectionWithToken(token) {
   const world = fakeWorld();
-  const connection = createConnection(URL_, { ...world.environment, token });
+  const connection = createConnection(GATEWAY_URL, { ...world.environment, token });
   return { world, connection };
 }

@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-import { URL_, answer, live, start, types } from './connected.js';
+import { GATEWAY_URL, answerCommands, liveConnection, startConnection, typesOf } from './connected.js';
 import { fakeWorld, snapshot, step } from './world.js';
 
 test('reconnects with its positions', async () => {
-  const { world, connection, states, received } = await live('a', 'b');
+  const { world, connection, states, received } = await liveConnection('a', 'b');
   world.socket.deliver(snapshot('a', 7, 3), snapshot('b', null, 0));
   world.socket.drop(1006);
   assert.equal(connection.status().state, 'offline');
@@ -19,7 +19,7 @@ test('reconnects with its positions', async () => {
     { type: 'hello', positions: { a: [7, 3] } },
     { type: 'sync_subscriptions', id: 2, jobs: ['a', 'b'] },
   ]);
-  answer(world.socket);
+  answerCommands(world.socket);
   world.socket.deliver(step('a', 7, 3, 40), snapshot('b', 8, 1));
   assert.deepEqual(received.slice(-2).map(({ seq }) => seq), [40, 1]);
   const { reconnects, violations, node } = connection.status();
@@ -28,7 +28,7 @@ test('reconnects with its positions', async () => {
 });
 
 test('backs off with full jitter, and starts again after a stable minute', async () => {
-  const { world, connection } = await live();
+  const { world, connection } = await liveConnection();
   const waits = [];
   for (let i = 0; i < 9; i++) {
     world.socket.drop(4000);
@@ -52,7 +52,7 @@ test('backs off with full jitter, and starts again after a stable minute', async
 });
 
 test('the window is the minimum of the ceiling and is not doubled, so a short outage stays short', async () => {
-  const { world, connection } = await live();
+  const { world, connection } = await liveConnection();
   world.socket.deliver({ type: 'welcome', node: 'n1', time: 0, retry: [1, 5] });
   const waits = [];
   for (let i = 0; i < 7; i++) {
@@ -64,7 +64,7 @@ test('the window is the minimum of the ceiling and is not doubled, so a short ou
 });
 
 test('reconnects within the window of `goaway`, and receives all frames before that', async () => {
-  const { world, connection, received } = await live('a');
+  const { world, connection, received } = await liveConnection('a');
   world.socket.deliver(snapshot('a', 1, 1), { type: 'goaway', code: 1001, retry: [10, 30] }, step('a', 1, 1, 2));
   assert.equal(received.at(-1).seq, 2);
   world.socket.drop(1006);
@@ -77,7 +77,7 @@ test('reconnects within the window of `goaway`, and receives all frames before t
 
 for (const code of [1000, 1001, 1006, 1011, 4000, 4499]) {
   test(`${code}: reconnects`, async () => {
-    const { world } = await live();
+    const { world } = await liveConnection();
     world.socket.drop(code);
     await world.pass(1_000);
     assert.equal(world.sockets.length, 2);
@@ -86,7 +86,7 @@ for (const code of [1000, 1001, 1006, 1011, 4000, 4499]) {
 
 for (const code of [1002, 1003, 1007, 1008, 1009, 4500, 4999]) {
   test(`${code}: does not reconnect until retry is called`, async () => {
-    const { world, connection } = await live('a');
+    const { world, connection } = await liveConnection('a');
     world.socket.drop(code, 'because');
     world.wake();
     await world.pass(600_000);
@@ -95,16 +95,16 @@ for (const code of [1002, 1003, 1007, 1008, 1009, 4500, 4999]) {
     assert.ok(connection.status().stopped);
     connection.retry();
     world.socket.welcome();
-    assert.deepEqual(types(world.socket.sent), ['sync_subscriptions']);
+    assert.deepEqual(typesOf(world.socket.sent), ['sync_subscriptions']);
     assert.equal(connection.status().state, 'live');
   });
 }
 
 test('after waking up it pings at once if live, and connects at once if offline', async () => {
-  const { world } = await live();
+  const { world } = await liveConnection();
   world.wake();
   world.wake();
-  assert.deepEqual(types(world.socket.received()), ['ping'], 'one question is enough');
+  assert.deepEqual(typesOf(world.socket.received()), ['ping'], 'one question is enough');
   await world.pass(5_000);
   assert.equal(world.sockets.length, 1);
   world.wake();
@@ -114,7 +114,7 @@ test('after waking up it pings at once if live, and connects at once if offline'
 });
 
 test('close while offline cancels the reconnect', async () => {
-  const { world, connection } = await live();
+  const { world, connection } = await liveConnection();
   world.socket.drop(1006);
   connection.close();
   await world.pass(60_000);
@@ -123,7 +123,7 @@ test('close while offline cancels the reconnect', async () => {
 });
 
 test("a proxy's close code before the welcome is not treated as the gateway's", async () => {
-  const { world, connection } = start();
+  const { world, connection } = startConnection();
   world.socket.open();
   world.socket.drop(1008, 'blocked by policy');
   assert.equal(connection.status().stopped, false);
@@ -132,31 +132,31 @@ test("a proxy's close code before the welcome is not treated as the gateway's", 
 });
 
 test('after sleep it pings at once, and a late timer alone does not end the connection', async () => {
-  const { world, connection } = await live();
+  const { world, connection } = await liveConnection();
   await world.pass(25_000);
-  assert.deepEqual(types(world.socket.received()), ['ping']);
+  assert.deepEqual(typesOf(world.socket.received()), ['ping']);
   await world.sleep(3_600_000); // between the ping and its pong
   assert.equal(connection.status().state, 'live', 'the answer may be waiting behind the timer');
-  assert.deepEqual(types(world.socket.received()), ['ping']);
+  assert.deepEqual(typesOf(world.socket.received()), ['ping']);
   world.socket.deliver({ type: 'pong' });
   await world.pass(10_000);
   assert.equal(connection.status().state, 'live');
 
   await world.sleep(3_600_000);
-  assert.deepEqual(types(world.socket.received()), ['ping'], 'noticed by the clock');
+  assert.deepEqual(typesOf(world.socket.received()), ['ping'], 'noticed by the clock');
   await world.pass(5_000);
   assert.equal(connection.status().ending.reason, 'no pong');
 });
 
 test('a page hidden for long does not connect; it does at once when shown', async () => {
-  const { world, connection } = await live();
+  const { world, connection } = await liveConnection();
   world.hide();
   await world.pass(10_000);
   world.socket.drop(4000);
   await world.pass(2_000);
   assert.equal(world.sockets.length, 2, 'not for long yet');
   world.socket.welcome();
-  answer(world.socket);
+  answerCommands(world.socket);
   for (let i = 0; i < 12; i++) {
     await world.pass(25_000);
     world.socket.deliver({ type: 'pong' });
@@ -171,7 +171,7 @@ test('a page hidden for long does not connect; it does at once when shown', asyn
 
 test('a reconnect that is due while the page is hidden for long is not made', async () => {
   const world = fakeWorld({ random: () => 0.99 });
-  const connection = createConnection(URL_, world.environment);
+  const connection = createConnection(GATEWAY_URL, world.environment);
   world.hide();
   for (let i = 0; i < 60; i++) {
     if (connection.status().state === 'connecting') world.socket.drop(4000);

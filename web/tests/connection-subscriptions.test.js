@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-import { URL_, answer, live, start, types } from './connected.js';
+import { GATEWAY_URL, answerCommands, liveConnection, startConnection, typesOf } from './connected.js';
 import { fakeWorld, snapshot, state, step, tick } from './world.js';
 
 test('offers the subprotocol, and subscribes as soon as the socket opens', async () => {
-  const { world, connection, states } = start();
+  const { world, connection, states } = startConnection();
   connection.watch('a', () => {});
   connection.watch('b', () => {});
   connection.watch('b', () => {});
@@ -22,13 +22,13 @@ test('offers the subprotocol, and subscribes as soon as the socket opens', async
 });
 
 test('changes are sent in a microtask, then at most once in 300 ms', async () => {
-  const { world, connection } = await live();
+  const { world, connection } = await liveConnection();
   await world.pass(1000);
-  const leave = [1, 2, 3].map((n) => connection.watch(`j${n}`, () => {}));
+  const stop = [1, 2, 3].map((n) => connection.watch(`j${n}`, () => {}));
   assert.equal(world.socket.sent.length, 0);
   await tick();
   assert.deepEqual(world.socket.received()[0].jobs, ['j1', 'j2', 'j3']);
-  leave[0]();
+  stop[0]();
   await world.pass(100);
   connection.watch('j4', () => {});
   await world.pass(199);
@@ -40,7 +40,7 @@ test('changes are sent in a microtask, then at most once in 300 ms', async () =>
 });
 
 test('a job is wanted as long as it has a listener', async () => {
-  const { world, connection, unwatch } = await live('a');
+  const { world, connection, unwatch } = await liveConnection('a');
   const second = connection.watch('a', () => {});
   unwatch[0]();
   unwatch[0]();
@@ -53,7 +53,7 @@ test('a job is wanted as long as it has a listener', async () => {
 });
 
 test('unwatching and watching again at once sends nothing and keeps the position', async () => {
-  const { world, connection, unwatch, received } = await live('a');
+  const { world, connection, unwatch, received } = await liveConnection('a');
   world.socket.deliver(snapshot('a', 1, 1));
   await world.pass(1000);
   unwatch[0]();
@@ -67,19 +67,19 @@ test('unwatching and watching again at once sends nothing and keeps the position
 });
 
 test('several frames in one message are all handled', async () => {
-  const { world, received } = await live('a', 'b');
+  const { world, received } = await liveConnection('a', 'b');
   world.socket.deliver(snapshot('a', 1, 1), { type: 'ping' }, snapshot('b', 1, 9), step('a', 1, 1, 4));
   assert.deepEqual(received.map(({ job, seq }) => [job, seq]), [['a', 1], ['b', 9], ['a', 4]]);
-  assert.deepEqual(types(world.socket.received()), ['pong']);
+  assert.deepEqual(typesOf(world.socket.received()), ['pong']);
 });
 
 test('a violation is counted, and the job is unsubscribed and subscribed again, once', async () => {
-  const { world, connection, received } = await live('a', 'b');
+  const { world, connection, received } = await liveConnection('a', 'b');
   await world.pass(1000);
   world.socket.deliver(snapshot('a', 1, 1), step('a', 1, 5, 6), step('a', 1, 6, 7));
   await tick();
   assert.equal(connection.status().violations, 1);
-  const commands = answer(world.socket);
+  const commands = answerCommands(world.socket);
   assert.deepEqual(commands.map(({ type, jobs }) => [type, jobs]), [
     ['unsubscribe', ['a']],
     ['sync_subscriptions', ['a', 'b']],
@@ -90,20 +90,20 @@ test('a violation is counted, and the job is unsubscribed and subscribed again, 
 });
 
 test('sends the wanted jobs at once after connecting, even if there are none', async () => {
-  const { world } = start();
+  const { world } = startConnection();
   world.socket.welcome();
   assert.deepEqual(world.socket.received(), [{ type: 'sync_subscriptions', id: 1, jobs: [] }]);
 });
 
 test('a job stays subscribed after its end, and all listeners get the next attempt', async () => {
-  const { world, connection, received, unwatch } = await live('a');
+  const { world, connection, received, unwatch } = await liveConnection('a');
   world.socket.deliver(snapshot('a', 1, 1), step('a', 1, 1, 2, { status: 'failed' }));
   await world.pass(1_000);
   assert.deepEqual(world.socket.received(), [], 'the retry is still to come');
   world.socket.drop(4000);
   await world.pass(1_000);
   world.socket.welcome();
-  assert.deepEqual(answer(world.socket), [
+  assert.deepEqual(answerCommands(world.socket), [
     { type: 'hello', positions: { a: [1, 2] } },
     { type: 'sync_subscriptions', id: 2, jobs: ['a'] },
   ]);
@@ -115,16 +115,16 @@ test('a job stays subscribed after its end, and all listeners get the next attem
 });
 
 test('no listener is called twice for one position when other listeners are added or removed', async () => {
-  const { world, connection, received } = await live('a');
+  const { world, connection, received } = await liveConnection('a');
   world.socket.deliver(snapshot('a', 1, 1, { status: 'succeeded' }));
   for (let i = 0; i < 3; i++) {
     const second = [];
-    const leave = connection.watch('a', (watched) => second.push(watched));
+    const stop = connection.watch('a', (watched) => second.push(watched));
     await world.pass(1_000);
-    answer(world.socket);
+    answerCommands(world.socket);
     world.socket.deliver(snapshot('a', 1, 1, { status: 'succeeded' }));
     assert.equal(second.length, 1);
-    leave();
+    stop();
     await world.pass(1_000);
   }
   world.socket.drop(4000);
@@ -135,21 +135,21 @@ test('no listener is called twice for one position when other listeners are adde
 });
 
 test('a component that is mounted again shows the last state, marked as stale', async () => {
-  const { world, connection, unwatch } = await live('a');
+  const { world, connection, unwatch } = await liveConnection('a');
   world.socket.deliver(snapshot('a', 1, 7, { percent: 70 }));
   unwatch[0]();
   await world.pass(10_000);
-  answer(world.socket);
+  answerCommands(world.socket);
   const received = [];
-  const leave = connection.watch('a', (watched) => received.push(watched));
+  const stop = connection.watch('a', (watched) => received.push(watched));
   assert.deepEqual(received.map(({ seq }) => seq), [7], 'no flash of "unknown"');
   assert.equal(connection.isStale('a'), false, 'nor of "stale", if the gateway answers in time');
   await world.pass(1_600);
   assert.equal(connection.isStale('a'), true);
-  answer(world.socket);
+  answerCommands(world.socket);
   world.socket.deliver(snapshot('a', 1, 9, { percent: 90 }));
   assert.deepEqual([received.at(-1).seq, connection.isStale('a')], [9, false]);
-  leave();
+  stop();
   for (let i = 0; i < 2; i++) {
     await world.pass(20_000);
     world.socket.deliver({ type: 'pong' });
@@ -161,7 +161,7 @@ test('a component that is mounted again shows the last state, marked as stale', 
 
 test('no message is longer than the limit of the gateway', async () => {
   const world = fakeWorld();
-  const connection = createConnection(URL_, world.environment);
+  const connection = createConnection(GATEWAY_URL, world.environment);
   for (let i = 0; i < 300; i++) connection.watch(`job:${i}`, () => {});
   world.socket.open();
   assert.deepEqual(world.socket.sent, [], 'nothing before the gateway has sent its limit');
@@ -173,15 +173,15 @@ test('no message is longer than the limit of the gateway', async () => {
 
 test('maxHz is sent to the gateway, also when it changes', async () => {
   const world = fakeWorld();
-  const connection = createConnection(URL_, { ...world.environment, maxHz: 2 });
+  const connection = createConnection(GATEWAY_URL, { ...world.environment, maxHz: 2 });
   world.socket.welcome();
   assert.deepEqual(world.socket.received()[0], { type: 'hello', max_hz: 2 });
-  connection.configure({ url: URL_, maxHz: 1 });
+  connection.configure({ url: GATEWAY_URL, maxHz: 1 });
   assert.deepEqual(world.socket.received(), [{ type: 'hello', max_hz: 1 }]);
 });
 
 test('a job that was denied for lack of quota is requested again when others are unwatched', async () => {
-  const { world, unwatch } = await live('a', 'b');
+  const { world, unwatch } = await liveConnection('a', 'b');
   world.socket.deliver({ type: 'subscriptions', id: null, denied: { b: 'too_many_jobs' } }, snapshot('a', 1, 1));
   unwatch[0]();
   await world.pass(1_000);
@@ -190,7 +190,7 @@ test('a job that was denied for lack of quota is requested again when others are
 
 test('a job that a full gateway denied is requested again, with growing pauses, until it is sent', async () => {
   for (const code of ['node_full', 'share_full']) {
-    const { world, received } = await live('a', 'b');
+    const { world, received } = await liveConnection('a', 'b');
     const denied = { b: code };
     world.socket.deliver({ type: 'subscriptions', id: 1, denied }, snapshot('a', 1, 1));
     world.socket.received();
@@ -222,7 +222,7 @@ test('a job that a full gateway denied is requested again, with growing pauses, 
 });
 
 test('a lost connection resets the pauses for jobs that a full gateway denied', async () => {
-  const { world } = await live('a');
+  const { world } = await liveConnection('a');
   world.socket.deliver({ type: 'subscriptions', id: 1, denied: { a: 'node_full' } });
   world.socket.drop();
   world.socket.received();
@@ -236,7 +236,7 @@ test('a lost connection resets the pauses for jobs that a full gateway denied', 
 });
 
 test('a violation has a description', async () => {
-  const { world, connection } = await live('a');
+  const { world, connection } = await liveConnection('a');
   world.socket.deliver(snapshot('a', 1, 1), step('a', 1, 5, 6));
   assert.equal(connection.status().violation, 'a: (5, 6] of epoch 1 does not continue {"epoch":1,"seq":1}');
 });

@@ -3,14 +3,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-// the client loads it on demand; imported here, so that no test waits for a disk
+// The client loads these modules on demand. They are imported here, so that no test waits for the disk.
 import '../src/tokens.js';
-import { URL_, answer, live, start, types, withToken } from './connected.js';
+import { GATEWAY_URL, answerCommands, liveConnection, startConnection, typesOf, connectionWithToken } from './connected.js';
 import { jwt, snapshot, tick } from './world.js';
 
 test('a refusal is explained once in the console, and in the status', async (t) => {
   const warn = t.mock.method(console, 'warn', () => {});
-  const { world, connection } = start();
+  const { world, connection } = startConnection();
   const refuse = () => {
     world.socket.open();
     world.socket.drop(4501, 'start the gateway with --origins https://shop.example');
@@ -26,7 +26,7 @@ test('a refusal is explained once in the console, and in the status', async (t) 
 test('a token that has expired when it is sent is explained once, one that expires in use is not', async (t) => {
   const warn = t.mock.method(console, 'warn', () => {});
   const why = 'the token expired at 2026-11-29T15:57:47Z, its `exp`';
-  const { world, connection } = withToken(() => jwt({ exp: 1 }));
+  const { world, connection } = connectionWithToken(() => jwt({ exp: 1 }));
   await tick();
   for (let times = 0; times < 3; times++) {
     world.socket.welcome(); // which is received before the answer to `hello`
@@ -42,7 +42,7 @@ test('a token that has expired when it is sent is explained once, one that expir
 
 test('a token is requested before each connection, and sent first', async () => {
   let calls = 0;
-  const { world, connection } = withToken(async () => jwt({ n: ++calls }));
+  const { world, connection } = connectionWithToken(async () => jwt({ n: ++calls }));
   connection.watch('a', () => {});
   assert.equal(world.sockets.length, 0);
   await tick();
@@ -56,19 +56,19 @@ test('a token is requested before each connection, and sent first', async () => 
 });
 
 test('a token as text, and no token', async () => {
-  const { world } = withToken(jwt({}));
+  const { world } = connectionWithToken(jwt({}));
   await tick();
   world.socket.welcome();
   assert.deepEqual(world.socket.received()[0], { type: 'hello', token: jwt({}) });
-  const none = withToken(() => null);
+  const none = connectionWithToken(() => null);
   await tick();
   none.world.socket.welcome();
-  assert.deepEqual(types(none.world.socket.received()), ['sync_subscriptions']);
+  assert.deepEqual(typesOf(none.world.socket.received()), ['sync_subscriptions']);
 });
 
 test('a provider that fails, or never answers, is called again', async () => {
   const answers = [() => Promise.reject(new Error('login down')), () => { throw new Error('broken'); }, () => new Promise(() => {}), () => jwt({})];
-  const { world, connection } = withToken(() => answers.shift()());
+  const { world, connection } = connectionWithToken(() => answers.shift()());
   await tick();
   assert.deepEqual(connection.status().ending, { code: 0, reason: 'could not connect: login down' });
   await world.pass(250);
@@ -85,7 +85,7 @@ test('a provider that fails, or never answers, is called again', async () => {
 
 test('a token with an expiry is renewed on the open connection', async () => {
   let minted = 0;
-  const { world, connection } = withToken(() => jwt({ exp: world_now() + 600 + minted++ }));
+  const { world, connection } = connectionWithToken(() => jwt({ exp: world_now() + 600 + minted++ }));
   function world_now() { return 1_000; }
   await tick();
   world.socket.welcome({ time: 1_000 });
@@ -105,7 +105,7 @@ test('a token with an expiry is renewed on the open connection', async () => {
 
 test('after the announcement that its token has expired, it sends a new one at once', async () => {
   let calls = 0;
-  const { world, connection } = withToken(() => jwt({ n: ++calls }));
+  const { world, connection } = connectionWithToken(() => jwt({ n: ++calls }));
   await tick();
   world.socket.welcome();
   world.socket.received();
@@ -116,11 +116,11 @@ test('after the announcement that its token has expired, it sends a new one at o
 });
 
 test('a token that arrives after `close` opens no connection', async () => {
-  let give;
-  const { world, connection } = withToken(() => new Promise((resolve) => { give = resolve; }));
+  let resolveToken;
+  const { world, connection } = connectionWithToken(() => new Promise((resolve) => { resolveToken = resolve; }));
   await tick();
   connection.close();
-  give(jwt({}));
+  resolveToken(jwt({}));
   await world.pass(60_000);
   assert.equal(world.sockets.length, 0);
 });
@@ -128,7 +128,7 @@ test('a token that arrives after `close` opens no connection', async () => {
 test('a text that is not a token is never sent: the page of a proxy, the answer of a login', async (t) => {
   t.mock.method(console, 'warn', () => {});
   const answers = ['<html>502 Bad Gateway</html>', '{"detail":"Not authenticated"}', jwt({})];
-  const { world, connection } = withToken(async () => answers.shift());
+  const { world, connection } = connectionWithToken(async () => answers.shift());
   await tick();
   assert.match(connection.status().ending.reason, /not a JSON Web Token: it is an HTML page/);
   await world.pass(250);
@@ -143,7 +143,7 @@ test('a text that is not a token is never sent: the page of a proxy, the answer 
 test('after a failed renewal the old token is kept, and the renewal is repeated', async (t) => {
   t.mock.method(console, 'warn', () => {});
   const answers = [jwt({ exp: 1_060 }), () => { throw new Error('502'); }, '<html>', jwt({ exp: 2_000 })];
-  const { world, connection } = withToken(() => { const next = answers.shift(); return typeof next === 'function' ? next() : next; });
+  const { world, connection } = connectionWithToken(() => { const next = answers.shift(); return typeof next === 'function' ? next() : next; });
   await tick();
   world.socket.welcome({ time: 1_000 });
   world.socket.received();
@@ -159,7 +159,7 @@ test('after a failed renewal the old token is kept, and the renewal is repeated'
 test('if the gateway refuses a new token, the old one is kept, and another is requested', async (t) => {
   const warn = t.mock.method(console, 'warn', () => {});
   let calls = 0;
-  const { world, connection } = withToken(() => jwt({ exp: 2_000, n: ++calls }));
+  const { world, connection } = connectionWithToken(() => jwt({ exp: 2_000, n: ++calls }));
   await tick();
   world.socket.welcome({ time: 1_000 });
   await connection.renew();
@@ -176,19 +176,19 @@ test('if the gateway refuses a new token, the old one is kept, and another is re
 });
 
 test("another user's token drops all states and reconnects; one of the same user is sent", async () => {
-  const { world, connection } = withToken(jwt({ sub: 'ann', n: 1 }));
+  const { world, connection } = connectionWithToken(jwt({ sub: 'ann', n: 1 }));
   const received = [];
   connection.watch('a', (watched) => received.push(watched));
   await tick();
   world.socket.welcome();
   world.socket.deliver(snapshot('a', 1, 1));
   world.socket.received();
-  connection.configure({ url: URL_, token: jwt({ sub: 'ann', n: 2 }) });
+  connection.configure({ url: GATEWAY_URL, token: jwt({ sub: 'ann', n: 2 }) });
   await tick();
   assert.deepEqual(world.socket.received(), [{ type: 'hello', token: jwt({ sub: 'ann', n: 2 }) }]);
   assert.equal(received.length, 1);
 
-  connection.configure({ url: URL_, token: jwt({ sub: 'ben' }) });
+  connection.configure({ url: GATEWAY_URL, token: jwt({ sub: 'ben' }) });
   await tick();
   assert.equal(world.sockets[0].closed.code, 1000);
   assert.deepEqual([received.at(-1).state, connection.peek('a')], [null, null]);
@@ -199,7 +199,7 @@ test("another user's token drops all states and reconnects; one of the same user
 
 test('late credentials connect a connection that was refused before', async (t) => {
   t.mock.method(console, 'warn', () => {});
-  const { world, connection } = start();
+  const { world, connection } = startConnection();
   world.socket.welcome();
   world.socket.drop(4500, 'unauthorized');
   assert.ok(connection.status().stopped);
@@ -211,7 +211,7 @@ test('late credentials connect a connection that was refused before', async (t) 
 });
 
 test('logout drops all states, and disconnects until there are new credentials', async () => {
-  const { world, connection } = withToken(() => jwt({ sub: 'ann' }));
+  const { world, connection } = connectionWithToken(() => jwt({ sub: 'ann' }));
   connection.watch('a', () => {});
   await tick();
   world.socket.welcome();

@@ -4,18 +4,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-import { answer, live, start, types } from './connected.js';
+import { answerCommands, liveConnection, startConnection, typesOf } from './connected.js';
 import { fakeWorld, snapshot, state, step, tick } from './world.js';
 
 test('pings every 25 s, and disconnects from a gateway that does not answer within 5 s', async () => {
-  const { world, connection } = await live();
+  const { world, connection } = await liveConnection();
   await world.pass(25_000);
-  assert.deepEqual(types(world.socket.received()), ['ping']);
+  assert.deepEqual(typesOf(world.socket.received()), ['ping']);
   await world.pass(40);
   world.socket.deliver({ type: 'pong' });
   assert.equal(connection.status().roundTrip, 40);
   await world.pass(25_000);
-  assert.deepEqual(types(world.socket.received()), ['ping']);
+  assert.deepEqual(typesOf(world.socket.received()), ['ping']);
   await world.pass(4_999);
   assert.equal(connection.status().state, 'live');
   await world.pass(1);
@@ -24,7 +24,7 @@ test('pings every 25 s, and disconnects from a gateway that does not answer with
 });
 
 test('a handshake that is never answered ends after 10 s', async () => {
-  const { world, connection } = start();
+  const { world, connection } = startConnection();
   await world.pass(9_999);
   assert.equal(connection.status().state, 'connecting');
   await world.pass(1);
@@ -35,13 +35,13 @@ test('a handshake that is never answered ends after 10 s', async () => {
 });
 
 test('late events of an old socket have no effect', async () => {
-  const { world, connection, received } = await live('a');
+  const { world, connection, received } = await liveConnection('a');
   const old = world.socket;
   const late = { message: old.onmessage, close: old.onclose, open: old.onopen };
   await world.pass(30_000); // no pong: disconnected
   await world.pass(1_000);
   world.socket.welcome();
-  answer(world.socket);
+  answerCommands(world.socket);
   world.socket.deliver(snapshot('a', 1, 5));
   const before = connection.status();
   late.message({ data: JSON.stringify(snapshot('a', 1, 2)) });
@@ -53,14 +53,14 @@ test('late events of an old socket have no effect', async () => {
 });
 
 test('frames after the end in the same message are dropped', async () => {
-  const { world, connection, received } = await live('a');
+  const { world, connection, received } = await liveConnection('a');
   connection.watch('a', ({ seq }) => seq === 1 && connection.close());
   world.socket.deliver(snapshot('a', 1, 1), step('a', 1, 1, 2));
   assert.equal(received.at(-1).seq, 1);
 });
 
 test('close is permanent, has code 1000, and leaves no timer', async () => {
-  const { world, connection } = await live('a');
+  const { world, connection } = await liveConnection('a');
   connection.close();
   assert.equal(world.socket.closed.code, 1000);
   assert.ok(connection.status().stopped);
@@ -84,7 +84,7 @@ test('an invalid URL stops the connection, with the reason', async () => {
 });
 
 test('malformed frames and errors are counted and recorded, and have no other effect', async () => {
-  const { world, connection, received } = await live('a');
+  const { world, connection, received } = await liveConnection('a');
   world.socket.onmessage({ data: '{"type":' });
   world.socket.onmessage({ data: new ArrayBuffer(3) });
   world.socket.deliver({ type: 'something_new' }, { type: 'error', code: 'invalid_json', message: 'no' }, snapshot('a', 1, 1));
@@ -95,14 +95,14 @@ test('malformed frames and errors are counted and recorded, and have no other ef
 
 test('an observer that throws does not affect the others', async (t) => {
   t.mock.method(console, 'error', () => {});
-  const { world, connection, states } = await live();
+  const { world, connection, states } = await liveConnection();
   connection.observe(({ state }) => { if (state === 'offline') throw new Error('broken'); });
   world.socket.drop(1006);
   assert.equal(states.at(-1), 'offline');
 });
 
 test('it is stale as long as the gateway is', async () => {
-  const { world, states } = await live('a');
+  const { world, states } = await liveConnection('a');
   world.socket.deliver({ type: 'feed', stale: true });
   world.socket.deliver({ type: 'feed', stale: false });
   world.socket.drop(4000);
@@ -113,7 +113,7 @@ test('it is stale as long as the gateway is', async () => {
 
 test("setting the machine's clock changes neither the times nor what is stale", async () => {
   for (const hours of [-1, 1]) {
-    const { world, connection } = await live('a');
+    const { world, connection } = await liveConnection('a');
     const before = connection.now();
     world.set += hours * 3_600_000;
     await world.pass(2_000);
@@ -129,7 +129,7 @@ test("setting the machine's clock changes neither the times nor what is stale", 
 });
 
 test('a pong corrects the time, and so does an event', async () => {
-  const { world, connection } = await live('a');
+  const { world, connection } = await liveConnection('a');
   await world.pass(25_000);
   world.socket.deliver({ type: 'pong', time: 5_000 });
   assert.equal(connection.now(), 5_000);

@@ -9,31 +9,31 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-// the client loads it on demand; imported here, so that no test waits for a disk
+// The client loads these modules on demand. They are imported here, so that no test waits for the disk.
 import '../src/fallback.js';
 import '../src/tokens.js';
 import { fakeWorld, jwt, seeded, snapshot, step, tick } from './world.js';
 
-const ADDRESS = 'ws://gateway.test/ws';
+const GATEWAY_URL = 'ws://gateway.test/ws';
 const ANN = jwt({ sub: 'ann' });
 const BEN = jwt({ sub: 'ben' });
 
 /** A page that watches job `a`, with tokens of these providers in turn. */
 function page(token) {
   const world = fakeWorld();
-  const connection = createConnection(ADDRESS, { ...world.environment, token });
+  const connection = createConnection(GATEWAY_URL, { ...world.environment, token });
   connection.watch('a', () => {});
-  return { world, connection, configure: (token) => connection.configure({ url: ADDRESS, token }) };
+  return { world, connection, configure: (token) => connection.configure({ url: GATEWAY_URL, token }) };
 }
 
 /** The page, connected as Ann, shows job `a`. */
-async function asAnn(token = ANN) {
-  const it = page(token);
+async function pageOfAnn(token = ANN) {
+  const ann = page(token);
   await tick();
-  it.world.socket.welcome();
-  it.world.socket.deliver({ type: 'subscriptions', id: 1, denied: {} }, snapshot('a', 1, 1));
-  it.world.socket.received();
-  return it;
+  ann.world.socket.welcome();
+  ann.world.socket.deliver({ type: 'subscriptions', id: 1, denied: {} }, snapshot('a', 1, 1));
+  ann.world.socket.received();
+  return ann;
 }
 
 /** The token that each open socket was sent last. */
@@ -41,7 +41,7 @@ const tokens = ({ sockets }) =>
   sockets.filter(({ closed }) => !closed).map(({ sent }) => sent.filter(({ token }) => token).at(-1)?.token);
 
 test('another user, and back again while the connection is being opened', async () => {
-  const { world, configure } = await asAnn();
+  const { world, configure } = await pageOfAnn();
   configure(BEN);
   await tick(); // the token is known, the socket is not open yet
   configure(ANN);
@@ -52,7 +52,7 @@ test('another user, and back again while the connection is being opened', async 
 
 test('a token that is requested again while a connection is opened is the one that is sent', async () => {
   let calls = 0;
-  const { world, connection } = await asAnn(() => jwt({ sub: 'ann', n: ++calls }));
+  const { world, connection } = await pageOfAnn(() => jwt({ sub: 'ann', n: ++calls }));
   world.socket.drop();
   await world.pass(500); // the second token is known, the socket is not open yet
   await connection.renew();
@@ -63,7 +63,7 @@ test('a token that is requested again while a connection is opened is the one th
 });
 
 test('a second connection is not used with an earlier token', async () => {
-  const { world, connection, configure } = await asAnn();
+  const { world, connection, configure } = await pageOfAnn();
   world.socket.deliver({ type: 'goaway', code: 1001, retry: [0, 2] });
   await world.pass(1_000); // the next connection is being opened
   configure(BEN);
@@ -75,7 +75,7 @@ test('a second connection is not used with an earlier token', async () => {
 
 test('the answer of an earlier request for a token never replaces that of a later one', async () => {
   const answers = [];
-  const { world, connection, configure } = await asAnn();
+  const { world, connection, configure } = await pageOfAnn();
   configure(() => new Promise((resolve) => answers.push(resolve)));
   void connection.renew();
   await tick();
@@ -88,13 +88,13 @@ test('the answer of an earlier request for a token never replaces that of a late
 
 test('new credentials that arrive while earlier ones are refused are tried', async (t) => {
   t.mock.method(console, 'warn', () => {});
-  const { world, configure } = await asAnn();
-  let give;
-  configure(() => new Promise((resolve) => { give = resolve; }));
+  const { world, configure } = await pageOfAnn();
+  let resolveToken;
+  configure(() => new Promise((resolve) => { resolveToken = resolve; }));
   world.socket.drop(4502, 'revoked');
-  give(jwt({ sub: 'ann', n: 2 }));
+  resolveToken(jwt({ sub: 'ann', n: 2 }));
   await tick();
-  give(jwt({ sub: 'ann', n: 3 }));
+  resolveToken(jwt({ sub: 'ann', n: 3 }));
   await tick();
   world.socket.welcome();
   assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 3 })]);
@@ -102,7 +102,7 @@ test('new credentials that arrive while earlier ones are refused are tried', asy
 
 test('the refusal of an earlier token does not discard the new one', async (t) => {
   t.mock.method(console, 'warn', () => {});
-  const { world, configure } = await asAnn();
+  const { world, configure } = await pageOfAnn();
   configure(jwt({ sub: 'ann', n: 2 }));
   await tick();
   world.socket.drop(4500, 'the first was refused');
@@ -117,43 +117,43 @@ test('the refusal of an earlier token does not discard the new one', async (t) =
 test('a token that was kept after a failed renewal is not sent for another user', async (t) => {
   t.mock.method(console, 'warn', () => {});
   let calls = 0;
-  const { world, connection, configure } = await asAnn(() => jwt({ sub: 'ann', n: ++calls }));
+  const { world, connection, configure } = await pageOfAnn(() => jwt({ sub: 'ann', n: ++calls }));
   await connection.renew();
   world.socket.drop(4500, 'the new one is refused');
   await world.pass(1_000);
   world.socket.welcome();
   assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 1 })]);
-  let give;
-  configure(() => new Promise((resolve) => { give = resolve; }));
+  let resolveToken;
+  configure(() => new Promise((resolve) => { resolveToken = resolve; }));
   world.socket.drop();
   await world.pass(1_000);
-  give(BEN);
+  resolveToken(BEN);
   await tick();
   world.socket.welcome();
   assert.deepEqual([tokens(world), connection.peek('a')], [[BEN], null]);
 });
 
 test('after a logout nothing connects, whatever was pending', async () => {
-  const { world, connection, configure } = await asAnn();
-  let give;
-  configure(() => new Promise((resolve) => { give = resolve; }));
+  const { world, connection, configure } = await pageOfAnn();
+  let resolveToken;
+  configure(() => new Promise((resolve) => { resolveToken = resolve; }));
   connection.logout();
-  give(BEN);
+  resolveToken(BEN);
   await world.pass(60_000);
   assert.deepEqual(tokens(world), []);
 
-  const early = page(ANN);
-  early.configure(undefined);
-  early.connection.logout();
-  await early.world.pass(60_000);
-  assert.deepEqual(tokens(early.world), []);
+  const loggedOutEarly = page(ANN);
+  loggedOutEarly.configure(undefined);
+  loggedOutEarly.connection.logout();
+  await loggedOutEarly.world.pass(60_000);
+  assert.deepEqual(tokens(loggedOutEarly.world), []);
 });
 
 test('a setting that changes before the welcome is not sent before the token', async () => {
   const { world, connection } = page(ANN);
   await tick();
   world.socket.open();
-  connection.configure({ url: ADDRESS, token: ANN, maxHz: 5 });
+  connection.configure({ url: GATEWAY_URL, token: ANN, maxHz: 5 });
   world.socket.welcome();
   assert.deepEqual(world.socket.received()[0], { type: 'hello', token: ANN, max_hz: 5 });
 });
@@ -163,7 +163,7 @@ test('a setting that changes before the welcome is not sent before the token', a
 /** The jobs that each user may see. */
 const RIGHTS = { ann: ['a', 'c'], ben: ['b', 'c'] };
 const JOBS = ['a', 'b', 'c'];
-const MARK = { 'progress-gateway': 'n' };
+const GATEWAY_HEADERS = { 'progress-gateway': 'n' };
 
 /**
  * A gateway that requires tokens, behind a proxy that allows some transports, with random delays.
@@ -199,7 +199,7 @@ class Gateway {
 
   report() {
     this.seq += 1;
-    for (const each of this.open) each.flush();
+    for (const session of this.open) session.flush();
   }
 
   accept(socket) {
@@ -216,20 +216,20 @@ class Gateway {
           cursors.set(job, frame?.seq ?? cursor);
         }
       },
-      leave: () => socket.deliver({ type: 'goaway', code: 1001, retry: [0, 1] }),
-      cut: (code = 1006) => {
+      goaway: () => socket.deliver({ type: 'goaway', code: 1001, retry: [0, 1] }),
+      disconnect: (code = 1006) => {
         this.open.delete(session);
         if (!socket.closed) socket.drop(code);
       },
     };
-    const take = (command) => {
+    const execute = (command) => {
       if (!this.open.has(session) || socket.closed) return this.open.delete(session);
       if (command.token !== undefined) {
         claims = this.check(command.token);
         // everything again, with the new permissions
         for (const job of cursors.keys()) cursors.set(job, null);
       }
-      if (claims === null) return session.cut(4500);
+      if (claims === null) return session.disconnect(4500);
       if (command.type === 'hello') positions = command.positions ?? {};
       if (command.jobs !== undefined) {
         for (const job of command.jobs) if (!cursors.has(job)) cursors.set(job, positions[job]?.[1] ?? null);
@@ -240,7 +240,7 @@ class Gateway {
     };
     socket.onsend = (command) => {
       inOrder.push(command);
-      this.later(() => take(inOrder.shift()));
+      this.later(() => execute(inOrder.shift()));
     };
     this.open.add(session);
     this.later(() => this.open.has(session) && socket.welcome({ retry: [0, 1] }));
@@ -249,14 +249,14 @@ class Gateway {
   async answer({ pathname, searchParams }, { signal, headers }) {
     await new Promise((resolve) => this.later(resolve));
     signal.throwIfAborted();
-    if (pathname === '/healthz') return Response.json({ status: 'ok' }, { headers: MARK });
+    if (pathname === '/healthz') return Response.json({ status: 'ok' }, { headers: GATEWAY_HEADERS });
     const claims = this.check(headers.authorization?.slice('Bearer '.length));
-    if (claims === null) return Response.json({ close_code: 4500, detail: 'refused' }, { status: 401, headers: MARK });
-    if (pathname === '/api/events') return new Response(this.stream(searchParams.getAll('job'), claims), { headers: MARK });
+    if (claims === null) return Response.json({ close_code: 4500, detail: 'refused' }, { status: 401, headers: GATEWAY_HEADERS });
+    if (pathname === '/api/events') return new Response(this.stream(searchParams.getAll('job'), claims), { headers: GATEWAY_HEADERS });
     const job = pathname.slice('/api/jobs/'.length);
     const frame = this.frame(job, claims, null);
     const body = frame.epoch === null ? {} : { job, epoch: 1, seq: frame.seq, state: frame.state };
-    return Response.json(body, { status: frame.epoch === null ? 404 : 200, headers: MARK });
+    return Response.json(body, { status: frame.epoch === null ? 404 : 200, headers: GATEWAY_HEADERS });
   }
 
   stream(jobs, claims) {
@@ -275,8 +275,8 @@ class Gateway {
               cursors.set(job, frame?.seq ?? cursor);
             }
           },
-          leave: () => deliver({ type: 'goaway', code: 1001, retry: [0, 1] }),
-          cut: () => {
+          goaway: () => deliver({ type: 'goaway', code: 1001, retry: [0, 1] }),
+          disconnect: () => {
             this.open.delete(session);
             controller.close();
           },
@@ -289,7 +289,7 @@ class Gateway {
   }
 }
 
-async function anyOrder(seed, transport) {
+async function runRandomScenario(seed, transport) {
   const random = seeded(seed);
   const pick = (...choices) => choices[Math.floor(random() * choices.length)];
   const world = fakeWorld({ random });
@@ -300,47 +300,47 @@ async function anyOrder(seed, transport) {
   /** The user who was configured last. */
   let person = 'ann';
   /** Whether the page knows the user already; otherwise the answer with which it will. */
-  let known = true;
-  let decisive = 0;
+  let userIsKnown = true;
+  let decisiveCall = 0;
   const provider = (sub) => {
     if (random() < 0.2) return jwt({ sub, n: ++calls });
     return async () => {
       const n = ++calls;
       if (random() < 0.8) await new Promise((resolve) => void world.environment.setTimeout(resolve, random() * 200));
-      const dice = reliable ? 1 : random();
-      known ||= n === decisive;
-      if (dice < 0.1) throw new Error('the login answers 502');
-      return jwt({ sub, n, ...(dice < 0.25 && { bad: true }), ...(random() < 0.3 && { exp: 60 + world.environment.now() / 1000 }) });
+      const chance = reliable ? 1 : random();
+      userIsKnown ||= n === decisiveCall;
+      if (chance < 0.1) throw new Error('the login answers 502');
+      return jwt({ sub, n, ...(chance < 0.25 && { bad: true }), ...(random() < 0.3 && { exp: 60 + world.environment.now() / 1000 }) });
     };
   };
-  let last = provider(person);
-  const connection = createConnection(ADDRESS, { ...world.environment, token: last });
+  let lastProvider = provider(person);
+  const connection = createConnection(GATEWAY_URL, { ...world.environment, token: lastProvider });
   for (const job of JOBS) connection.watch(job, () => {});
   /** @returns whether it has requested a token at once */
-  const asks = (change) => {
-    decisive = calls + 1;
+  const requestsTokenAtOnce = (change) => {
+    decisiveCall = calls + 1;
     change();
-    return calls >= decisive;
+    return calls >= decisiveCall;
   };
   const configure = (sub) => {
-    last = provider(sub);
-    known &&= person === sub;
+    lastProvider = provider(sub);
+    userIsKnown &&= person === sub;
     person = sub;
-    const asking = asks(() => connection.configure({ url: ADDRESS, token: last }));
-    known ||= !asking;
+    const asking = requestsTokenAtOnce(() => connection.configure({ url: GATEWAY_URL, token: lastProvider }));
+    userIsKnown ||= !asking;
   };
   let renewedAt = 0;
   const renew = () => {
-    renewedAt = typeof last === 'string' ? 0 : calls;
-    asks(() => connection.renew());
+    renewedAt = typeof lastProvider === 'string' ? 0 : calls;
+    requestsTokenAtOnce(() => connection.renew());
   };
   const logout = () => {
     // Like `logout` of `settings.js`.
-    if (typeof last === 'string') connection.configure({ url: ADDRESS, token: (last = undefined) });
+    if (typeof lastProvider === 'string') connection.configure({ url: GATEWAY_URL, token: (lastProvider = undefined) });
     connection.logout();
   };
   const check = (when) => {
-    if (!known) return;
+    if (!userIsKnown) return;
     const hidden = person === 'ann' ? 'b' : 'a';
     assert.equal(connection.peek(hidden)?.state ?? null, null, `${when}: ${person} sees ${hidden}`);
   };
@@ -355,8 +355,8 @@ async function anyOrder(seed, transport) {
       logout,
       () => connection.retry(),
       () => gateway.report(),
-      () => [...gateway.open].forEach((each) => each.cut()),
-      () => [...gateway.open].forEach((each) => each.leave()),
+      () => [...gateway.open].forEach((session) => session.disconnect()),
+      () => [...gateway.open].forEach((session) => session.goaway()),
       () => world.wake(),
     );
     act();
@@ -366,14 +366,14 @@ async function anyOrder(seed, transport) {
   }
 
   reliable = true;
-  const out = random() < 0.2;
-  if (out) logout();
-  else if (last === undefined || random() < 0.7) configure(pick('ann', 'ben'));
+  const loggedOut = random() < 0.2;
+  if (loggedOut) logout();
+  else if (lastProvider === undefined || random() < 0.7) configure(pick('ann', 'ben'));
   else renew();
   // A failed provider may be called again up to ten seconds later, and a probe follows after some
   // more.
   await world.pass(60_000);
-  if (out) {
+  if (loggedOut) {
     assert.deepEqual([connection.status().stopped, world.sockets.filter(({ closed, onclose }) => !closed && onclose).length], [true, 0]);
     for (const job of JOBS) assert.equal(connection.peek(job), null);
     return;
@@ -395,7 +395,7 @@ for (const transport of ['websocket', 'sse', 'polling']) {
     const only = process.env['SEED'];
     const seeds = only === undefined ? Array.from({ length: transport === 'websocket' ? 400 : 60 }, (_, i) => i) : [Number(only)];
     for (const seed of seeds) {
-      await anyOrder(seed, transport).catch((error) => {
+      await runRandomScenario(seed, transport).catch((error) => {
         error.message = `seed ${seed}: ${error.message}`;
         throw error;
       });

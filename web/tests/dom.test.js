@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-const USE = `
+const PROGRAM = `
   const complaints = [];
   process.on('uncaughtException', (error) => complaints.push(error));
   process.on('unhandledRejection', (error) => complaints.push(error));
@@ -34,7 +34,7 @@ const USE = `
   process.exit();
 `;
 
-const WORLDS = {
+const DOM_SETUPS = {
   jsdom: `
     const { JSDOM } = await import('jsdom');
     const { window } = new JSDOM('<body></body>', { url: 'http://localhost:1/' });
@@ -47,15 +47,15 @@ const WORLDS = {
   `,
 };
 /** Like vitest: the window's names are global, and removed at the end of the test. */
-const GLOBAL = `
+const GLOBALS = `
   var names = ['window', 'document', 'HTMLElement', 'customElements', 'CustomEvent', 'Element', 'Node', 'SVGElement', 'CSSStyleSheet', 'ResizeObserver', 'WebSocket', 'requestAnimationFrame'];
   for (const name of names) if (window[name] !== undefined) globalThis[name] = window[name];
 `;
 
-for (const [name, world] of Object.entries(WORLDS)) {
+for (const [name, setup] of Object.entries(DOM_SETUPS)) {
   test(`the element works in ${name}`, async () => {
     const web = fileURLToPath(new URL('..', import.meta.url));
-    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', world + GLOBAL + USE], { cwd: web, timeout: 20_000 });
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', setup + GLOBALS + PROGRAM], { cwd: web, timeout: 20_000 });
     assert.deepEqual(JSON.parse(stdout), { text: 'Your video', role: 'progressbar', complaints: [] });
   });
 }

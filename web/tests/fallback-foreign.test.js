@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-import { OWN, blocked, httpGateway, problem, welcome } from './http-gateway.js';
+import { GATEWAY_HEADERS, pageWithoutWebSocket, httpGateway, problem, welcome } from './http-gateway.js';
 import { fakeWorld, snapshot, tick } from './world.js';
 
 const PAGES = {
@@ -27,17 +27,17 @@ const PAGES = {
 for (const [name, answer] of Object.entries(PAGES)) {
   test(`${name} in the gateway's place changes nothing that is shown, and is not "live"`, async () => {
     for (const events of [true, false]) {
-      const { world, gateway, connection, received } = await blocked({ events });
+      const { world, gateway, connection, received } = await pageWithoutWebSocket({ events });
       gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 45 } });
       if (events) await gateway.streams[0].deliver(welcome, snapshot('a', 1, 3, { percent: 45 }));
       else await world.pass(12_000);
       await tick();
       assert.deepEqual([connection.status().state, received.at(-1)?.state.percent], ['live', 45], `${events}`);
-      gateway.instead = answer;
+      gateway.override = answer;
       const shown = received.length;
       const states = new Set();
       if (events) await gateway.streams[0].end();
-      else gateway.news();
+      else gateway.answerLongPoll();
       connection.observe(({ state }) => states.add(state));
       for (let i = 0; i < 40; i++) {
         await world.pass(1_000);
@@ -48,7 +48,7 @@ for (const [name, answer] of Object.entries(PAGES)) {
       }
       assert.equal(received.length, shown, 'the bar stays as it is');
       assert.equal(connection.status().stopped, false, 'and is tried on');
-      gateway.instead = null;
+      gateway.override = null;
       const before = gateway.streams.length;
       gateway.jobs.set('a', { seq: 4, state: { status: 'running', percent: 50 } });
       for (let i = 0; i < 60 && connection.status().state !== 'live'; i++) {
@@ -63,7 +63,7 @@ for (const [name, answer] of Object.entries(PAGES)) {
 }
 
 test('an id is sent unchanged, and an answer for another job is dropped', async () => {
-  const { world, gateway, connection } = await blocked({ events: false });
+  const { world, gateway, connection } = await pageWithoutWebSocket({ events: false });
   const seen = [];
   for (const job of ['a/../b', '..', 'x//y', 'c/d', 'e/events', 'f']) connection.watch(job, (watched) => seen.push(watched));
   gateway.jobs.set('b', { seq: 1, state: { status: 'running' } });
@@ -81,16 +81,16 @@ test('an id is sent unchanged, and an answer for another job is dropped', async 
 });
 
 test("the gateway's own 503 is not an outage of the gateway, but states are stale", async () => {
-  const { world, gateway, connection } = await blocked({ events: false });
+  const { world, gateway, connection } = await pageWithoutWebSocket({ events: false });
   gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 45 } });
   await world.pass(12_000);
   await tick();
   assert.equal(connection.status().state, 'live');
-  gateway.instead = () => problem(503, { detail: 'The broker does not answer; try again.' });
-  gateway.news();
+  gateway.override = () => problem(503, { detail: 'The broker does not answer; try again.' });
+  gateway.answerLongPoll();
   await world.pass(4_000);
   assert.equal(connection.status().state, 'stale');
-  gateway.instead = null;
+  gateway.override = null;
   await world.pass(4_000);
   assert.equal(connection.status().state, 'live');
 });
@@ -99,9 +99,9 @@ test('a page of a forbidden origin gets the reason from /healthz, because a brow
   t.mock.method(console, 'warn', () => {});
   const world = fakeWorld();
   const gateway = httpGateway(world);
-  gateway.instead = (path) => {
+  gateway.override = (path) => {
     if (path !== '/healthz') throw new TypeError('Failed to fetch');
-    return Response.json({ status: 'ok', close_code: 4501, detail: 'start the gateway with --origins https://shop.example' }, { headers: OWN });
+    return Response.json({ status: 'ok', close_code: 4501, detail: 'start the gateway with --origins https://shop.example' }, { headers: GATEWAY_HEADERS });
   };
   const connection = createConnection('ws://gateway.test/ws', world.environment);
   connection.watch('a', () => {});

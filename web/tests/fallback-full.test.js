@@ -4,13 +4,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { setStore } from '../src/sets.js';
-import { blocked, figures, welcome } from './http-gateway.js';
+import { pageWithoutWebSocket, setFields, welcome } from './http-gateway.js';
 import { snapshot, step, tick } from './world.js';
 
 const denied = (jobs) => ({ type: 'subscriptions', added: [], removed: [], unchanged: 0, denied: jobs });
 
 test('a job that is denied in a stream is requested again, and the others continue', async () => {
-  const { world, gateway, connection, received } = await blocked();
+  const { world, gateway, connection, received } = await pageWithoutWebSocket();
   const ofB = [];
   connection.watch('b', (watched) => ofB.push(watched));
   await world.pass(300);
@@ -28,7 +28,7 @@ test('a job that is denied in a stream is requested again, and the others contin
 });
 
 test('a stream that ends for lack of quota does not affect the others', async () => {
-  const { world, gateway, connection, received } = await blocked();
+  const { world, gateway, connection, received } = await pageWithoutWebSocket();
   const store = setStore({ prefix: 'u:' }, connection);
   store.subscribe(() => {});
   await world.pass(300);
@@ -42,29 +42,29 @@ test('a stream that ends for lack of quota does not affect the others', async ()
 
   const streams = gateway.streams.length;
   while (gateway.streams.length === streams) await world.pass(1_000);
-  await gateway.streams.findLast(({ set }) => set === 'u:').deliver(welcome, { type: 'set', prefix: 'u:', epoch: 9, prev: null, seq: 1, snapshot: true, jobs: [], ...figures([]) });
+  await gateway.streams.findLast(({ set }) => set === 'u:').deliver(welcome, { type: 'set', prefix: 'u:', epoch: 9, prev: null, seq: 1, snapshot: true, jobs: [], ...setFields([]) });
   assert.equal(store.get().denied, null);
 });
 
 test('a stream with a job that is denied in its set ends like any other', async () => {
-  const { world, gateway, connection } = await blocked();
+  const { world, gateway, connection } = await pageWithoutWebSocket();
   setStore({ prefix: 'u:' }, connection).subscribe(() => {});
   await world.pass(300);
   const ofSet = gateway.streams.findLast(({ set }) => set === 'u:');
-  await ofSet.deliver(welcome, { type: 'set', prefix: 'u:', epoch: 9, prev: null, seq: 1, snapshot: true, jobs: ['u:1'], ...figures(['u:1']) }, denied({ 'u:1': 'node_full' }));
+  await ofSet.deliver(welcome, { type: 'set', prefix: 'u:', epoch: 9, prev: null, seq: 1, snapshot: true, jobs: ['u:1'], ...setFields(['u:1']) }, denied({ 'u:1': 'node_full' }));
   await ofSet.end();
   assert.equal(connection.status().state, 'offline');
 });
 
 test('a stream that ends for another reason ends the transport', async () => {
-  const { gateway, connection } = await blocked();
+  const { gateway, connection } = await pageWithoutWebSocket();
   await gateway.streams[0].deliver(welcome, snapshot('a', 1, 1));
   await gateway.streams[0].end();
   assert.equal(connection.status().state, 'offline');
 });
 
 test('without quota for a long poll, the job is requested without one, and is not stale', async () => {
-  const { world, gateway, connection, received } = await blocked({ events: false });
+  const { world, gateway, connection, received } = await pageWithoutWebSocket({ events: false });
   gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 45 } });
   gateway.full = true;
   await world.pass(14_000);

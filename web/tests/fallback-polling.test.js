@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { blocked, welcome } from './http-gateway.js';
+import { pageWithoutWebSocket, welcome } from './http-gateway.js';
 import { snapshot, tick } from './world.js';
 
 test('many jobs are divided among several streams; the rest is polled; no job is denied', async () => {
-  const { world, gateway, connection } = await blocked();
+  const { world, gateway, connection } = await pageWithoutWebSocket();
   await gateway.streams[0].deliver(welcome);
   const denied = new Map();
   for (let i = 0; i < 450; i++) connection.watch(`job:${i}`, ({ job, denied: why }) => denied.set(job, why));
@@ -21,7 +21,7 @@ test('many jobs are divided among several streams; the rest is polled; no job is
 });
 
 test('if a proxy buffers a stream, long polling is used', async () => {
-  const { world, gateway, connection, received } = await blocked({ events: false });
+  const { world, gateway, connection, received } = await pageWithoutWebSocket({ events: false });
   gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 30 } });
   await world.pass(10_000);
   assert.equal(connection.status().ending.reason, 'no data');
@@ -31,17 +31,17 @@ test('if a proxy buffers a stream, long polling is used', async () => {
   assert.equal(received.at(-1).state.percent, 30);
   assert.deepEqual(gateway.polls, [{ job: 'a', wait: null }, { job: 'a', wait: '25' }]);
   gateway.jobs.set('a', { seq: 9, state: { status: 'succeeded' } });
-  gateway.news();
+  gateway.answerLongPoll();
   await world.pass(1_000);
   assert.equal(received.at(-1).state.status, 'succeeded');
   gateway.jobs.set('a', { seq: 10, state: { status: 'running', attempt: 2 } });
-  gateway.news();
+  gateway.answerLongPoll();
   await world.pass(1_000);
   assert.equal(received.at(-1).state.attempt, 2, 'a retry is shown as well');
 });
 
 test('many jobs are each polled every two seconds; an unknown job is reported once', async () => {
-  const { world, gateway, connection, received } = await blocked({ events: false });
+  const { world, gateway, connection, received } = await pageWithoutWebSocket({ events: false });
   for (let i = 0; i < 9; i++) connection.watch(`b${i}`, (watched) => received.push(watched));
   await world.pass(10_000);
   await world.pass(2_000);
@@ -73,7 +73,7 @@ function fakeLocks() {
 test('eight tabs have at most four open requests; the others poll', async () => {
   const locks = fakeLocks();
   const tabs = [];
-  for (let i = 0; i < 8; i++) tabs.push(await blocked({ locks }));
+  for (let i = 0; i < 8; i++) tabs.push(await pageWithoutWebSocket({ locks }));
   for (const { gateway } of tabs) gateway.jobs.set('a', { seq: 3, state: { status: 'running', percent: 30 } });
   for (const { world, gateway } of tabs) {
     await world.pass(100);

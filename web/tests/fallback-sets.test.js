@@ -4,14 +4,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { setStore } from '../src/sets.js';
-import { blocked, figures, welcome } from './http-gateway.js';
+import { pageWithoutWebSocket, setFields, welcome } from './http-gateway.js';
 import { snapshot, step, tick } from './world.js';
 
 /** Over HTTP a set has no id. */
-const set = (prev, seq, jobs) => ({ type: 'set', prefix: 'u:', epoch: 9, prev, seq, ...(prev === null && { snapshot: true }), jobs, ...figures(jobs) });
+const set = (prev, seq, jobs) => ({ type: 'set', prefix: 'u:', epoch: 9, prev, seq, ...(prev === null && { snapshot: true }), jobs, ...setFields(jobs) });
 
 test('a set over SSE has its own stream, which also has the jobs that it shows', async () => {
-  const { world, gateway, connection } = await blocked();
+  const { world, gateway, connection } = await pageWithoutWebSocket();
   await gateway.streams[0].deliver(welcome, snapshot('a', 1, 1));
   const store = setStore({ prefix: 'u:', statuses: ['running'], limit: 5 }, connection);
   const stop = store.subscribe(() => {});
@@ -40,7 +40,7 @@ test('a set over SSE has its own stream, which also has the jobs that it shows',
 });
 
 test('frames of a job in the streams of two sets are delivered once, in order', async () => {
-  const { world, gateway, connection } = await blocked();
+  const { world, gateway, connection } = await pageWithoutWebSocket();
   await gateway.streams[0].deliver(welcome, snapshot('a', 1, 1));
   const received = [];
   connection.watch('u:1', ({ seq }) => received.push(seq));
@@ -63,7 +63,7 @@ test('frames of a job in the streams of two sets are delivered once, in order', 
 });
 
 test('a set by polling: first its jobs, then the state of each', async () => {
-  const { world, gateway, connection } = await blocked({ events: false });
+  const { world, gateway, connection } = await pageWithoutWebSocket({ events: false });
   gateway.jobs.set('u:1', { seq: 1, state: { status: 'running', percent: 10 } });
   gateway.sets.set('u:', { seq: 1, jobs: ['u:1'] });
   const store = setStore({ prefix: 'u:' }, connection);

@@ -4,25 +4,25 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-import { blocked, httpGateway, problem, welcome } from './http-gateway.js';
+import { pageWithoutWebSocket, httpGateway, problem, welcome } from './http-gateway.js';
 import { fakeWorld, jwt, snapshot, step, tick } from './world.js';
 
 test('after two failed WebSockets it uses SSE, and shows the same', async () => {
-  const { gateway, connection, received } = await blocked();
+  const { gateway, connection, received } = await pageWithoutWebSocket();
   const [stream] = gateway.streams;
   assert.deepEqual(stream.jobs, ['a']);
   assert.equal(connection.status().state, 'connecting');
   await stream.deliver(welcome, snapshot('a', 1, 1, { percent: 10 }), step('a', 1, 1, 5, { percent: 50 }));
   assert.deepEqual([connection.status().state, connection.status().transport], ['live', 'sse']);
   assert.deepEqual(received.map(({ state }) => state.percent), [10, 50]);
-  await stream.raw('data: {"type":"progress","job":"a","epoch":1,"prev":5,');
-  await stream.raw('"seq":6,"state":{"status":"running","percent":60}}\r\n\r\ndata: nonsense\n\n');
+  await stream.deliverText('data: {"type":"progress","job":"a","epoch":1,"prev":5,');
+  await stream.deliverText('"seq":6,"state":{"status":"running","percent":60}}\r\n\r\ndata: nonsense\n\n');
   assert.equal(received.at(-1).state.percent, 60, 'however the bytes are cut');
   assert.equal(connection.status().violations, 1);
 });
 
 test('a change of the wanted jobs opens another stream, and the old one delivers nothing more', async () => {
-  const { world, gateway, connection, received } = await blocked();
+  const { world, gateway, connection, received } = await pageWithoutWebSocket();
   await gateway.streams[0].deliver(welcome, snapshot('a', 1, 1));
   connection.watch('b', (watched) => received.push(watched));
   await world.pass(1_000);
@@ -67,7 +67,7 @@ test('if the gateway is down all transports fail, and it reconnects as before', 
 });
 
 test('returns to a WebSocket as soon as one opens, with the current positions', async () => {
-  const { world, gateway, connection, received } = await blocked();
+  const { world, gateway, connection, received } = await pageWithoutWebSocket();
   const [stream] = gateway.streams;
   await stream.deliver(welcome, snapshot('a', 1, 1));
   await world.pass(15_000);
@@ -94,7 +94,7 @@ test('returns to a WebSocket as soon as one opens, with the current positions', 
 });
 
 test('if the stream ends while a WebSocket is tried beside it, the next transport is used', async () => {
-  const { world, gateway, connection } = await blocked({ events: false });
+  const { world, gateway, connection } = await pageWithoutWebSocket({ events: false });
   gateway.jobs.set('a', { seq: 3, state: { status: 'running' } });
   world.wake();
   const probe = world.socket;
@@ -110,14 +110,14 @@ test('if the stream ends while a WebSocket is tried beside it, the next transpor
 });
 
 test('a change of the network causes an attempt at once', async () => {
-  const { world, gateway } = await blocked();
+  const { world, gateway } = await pageWithoutWebSocket();
   await gateway.streams[0].deliver(welcome);
   world.wake();
   assert.equal(world.sockets.length, 3);
 });
 
 test('a silent stream ends after 40 s', async () => {
-  const { world, gateway, connection } = await blocked();
+  const { world, gateway, connection } = await pageWithoutWebSocket();
   await gateway.streams[0].deliver(welcome);
   await world.pass(39_000);
   assert.equal(connection.status().state, 'live');
@@ -128,11 +128,11 @@ test('a silent stream ends after 40 s', async () => {
 test('the token is sent in a header; a refusal has the same effect as over a WebSocket', async (t) => {
   t.mock.method(console, 'warn', () => {});
   let n = 0;
-  const { world, gateway, connection } = await blocked({ connection: { token: () => jwt({ n: ++n }) } });
+  const { world, gateway, connection } = await pageWithoutWebSocket({ connection: { token: () => jwt({ n: ++n }) } });
   assert.equal(gateway.requests.at(-1).headers.authorization, `Bearer ${jwt({ n: 3 })}`);
   await gateway.streams[0].deliver(welcome);
   for (const [status, code, stops] of [[401, 4100, false], [401, 4502, true]]) {
-    gateway.instead = () => problem(status, { close_code: code, detail: 'this is why' });
+    gateway.override = () => problem(status, { close_code: code, detail: 'this is why' });
     connection.watch(`b${code}`, () => {});
     for (let i = 0; i < 9 && connection.status().ending?.code !== code; i++) {
       await world.pass(1_000);
@@ -144,12 +144,12 @@ test('the token is sent in a header; a refusal has the same effect as over a Web
 });
 
 test('maxHz is sent for a stream too', async () => {
-  const { gateway } = await blocked({ connection: { maxHz: 2 } });
+  const { gateway } = await pageWithoutWebSocket({ connection: { maxHz: 2 } });
   assert.equal(gateway.requests.at(-1).searchParams.get('max_hz'), '2');
 });
 
 test('after `close` it sends no more requests', async () => {
-  const { world, gateway, connection } = await blocked();
+  const { world, gateway, connection } = await pageWithoutWebSocket();
   await gateway.streams[0].deliver(welcome);
   connection.close();
   await tick();
@@ -160,7 +160,7 @@ test('after `close` it sends no more requests', async () => {
 });
 
 test('when a node drains, SSE changes to another node: a request first, then a stream', async () => {
-  const { world, gateway, connection, received } = await blocked();
+  const { world, gateway, connection, received } = await pageWithoutWebSocket();
   const states = [];
   connection.observe(({ state }) => states.push(state));
   const [stream] = gateway.streams;

@@ -10,7 +10,7 @@ import { fakeWorld, jwt, snapshot, step, tick } from './world.js';
 const GOAWAY = { type: 'goaway', code: 1001, retry: [0, 4] };
 
 /** Live at node n1, watching `a`, which is at 10 %; n1 has just sent `goaway`. */
-async function leaving({ token } = {}) {
+async function drainingConnection({ token } = {}) {
   const world = fakeWorld();
   const connection = createConnection('ws://gateway.test/ws', { ...world.environment, ...(token && { token }) });
   const states = [];
@@ -26,7 +26,7 @@ async function leaving({ token } = {}) {
 }
 
 test('a draining node serves until another node has sent `welcome`', async () => {
-  const { world, connection, states, received, old } = await leaving();
+  const { world, connection, states, received, old } = await drainingConnection();
   await world.pass(1_999);
   assert.equal(world.sockets.length, 1, 'not all at once: at a random moment of the window');
   await world.pass(1);
@@ -50,7 +50,7 @@ test('a draining node serves until another node has sent `welcome`', async () =>
 
 test('the new connection sends its own token', async () => {
   let calls = 0;
-  const { world, states } = await leaving({ token: async () => jwt({ n: ++calls }) });
+  const { world, states } = await drainingConnection({ token: async () => jwt({ n: ++calls }) });
   await world.pass(2_000);
   world.socket.welcome({ node: 'n2' });
   assert.deepEqual(world.socket.received()[0], { type: 'hello', token: jwt({ n: 2 }), positions: { a: [1, 1] } });
@@ -58,7 +58,7 @@ test('the new connection sends its own token', async () => {
 });
 
 test('without another node it tries repeatedly, as long as the old one serves', async () => {
-  const { world, states, old } = await leaving();
+  const { world, states, old } = await drainingConnection();
   await world.pass(2_000);
   world.socket.drop(1006);
   await world.pass(2_000);
@@ -73,7 +73,7 @@ test('without another node it tries repeatedly, as long as the old one serves', 
 });
 
 test('if the old connection ends first, the new one continues to open', async () => {
-  const { world, connection, old } = await leaving();
+  const { world, connection, old } = await drainingConnection();
   await world.pass(2_000);
   old.drop(1001, 'going away');
   assert.deepEqual([connection.status().state, connection.status().ending.code], ['connecting', 1001]);
@@ -85,7 +85,7 @@ test('if the old connection ends first, the new one continues to open', async ()
 });
 
 test('a connection that is closed at once also reconnects within the window', async () => {
-  const { world, old } = await leaving();
+  const { world, old } = await drainingConnection();
   old.drop(1001, 'going away');
   await world.pass(1_999);
   assert.equal(world.sockets.length, 1);
@@ -94,7 +94,7 @@ test('a connection that is closed at once also reconnects within the window', as
 });
 
 test('a tab that is hidden for long does not reconnect', async () => {
-  const { world, connection, old } = await leaving();
+  const { world, connection, old } = await drainingConnection();
   world.hide();
   for (let i = 0; i < 13; i++) {
     world.socket.welcome();
@@ -114,7 +114,7 @@ test('a tab that is hidden for long does not reconnect', async () => {
 });
 
 test('`close` ends both connections and leaves no timer', async () => {
-  const { world, connection, old } = await leaving();
+  const { world, connection, old } = await drainingConnection();
   await world.pass(2_000);
   world.socket.open();
   connection.close();

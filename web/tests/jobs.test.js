@@ -5,9 +5,9 @@ import { Jobs } from '../src/jobs.js';
 import { seeded, snapshot, step } from './world.js';
 
 /** Whether a frame was accepted, or could not be judged. */
-const ok = (violation) => violation === null;
+const isAccepted = (violation) => violation === null;
 
-const settled = (...names) => {
+const subscribed = (...names) => {
   const jobs = new Jobs({ now: () => 0 });
   const received = [];
   for (const name of names) jobs.add(name, (watched) => received.push(watched));
@@ -17,15 +17,15 @@ const settled = (...names) => {
 };
 
 test('a frame that does not continue is a violation, and the job is requested again', () => {
-  const { jobs, received } = settled('a');
-  assert.ok(ok(jobs.apply(snapshot('a', 1, 3))));
-  assert.ok(!ok(jobs.apply(step('a', 1, 4, 5))));
+  const { jobs, received } = subscribed('a');
+  assert.ok(isAccepted(jobs.apply(snapshot('a', 1, 3))));
+  assert.ok(!isAccepted(jobs.apply(step('a', 1, 4, 5))));
   assert.deepEqual([...jobs.collect().repeat], ['a']);
   assert.deepEqual(jobs.positions(), [['a', null]]);
   assert.equal(received.at(-1).seq, 3, 'what was shown stays shown');
-  assert.ok(ok(jobs.apply(step('a', 1, 5, 6))), 'until the answer, nothing more is proved');
+  assert.ok(isAccepted(jobs.apply(step('a', 1, 5, 6))), 'until the answer, nothing more is proved');
   assert.equal(received.at(-1).seq, 3);
-  assert.ok(ok(jobs.apply(snapshot('a', 1, 6))));
+  assert.ok(isAccepted(jobs.apply(snapshot('a', 1, 6))));
   assert.equal(received.at(-1).seq, 6);
 });
 
@@ -33,14 +33,14 @@ test('a subscription without a snapshot is a violation, but only after the answe
   const jobs = new Jobs({ now: () => 0 });
   jobs.add('a', () => {});
   jobs.sent({ type: 'sync_subscriptions', id: 7, jobs: ['a'] }, new Set(['a']));
-  assert.ok(ok(jobs.apply(step('a', 1, 2, 3))));
+  assert.ok(isAccepted(jobs.apply(step('a', 1, 2, 3))));
   jobs.answered(7, {});
-  assert.ok(!ok(jobs.apply(step('a', 1, 3, 4))));
+  assert.ok(!isAccepted(jobs.apply(step('a', 1, 3, 4))));
 });
 
 test('values are frozen, and a listener that throws does not affect the others', (t) => {
   t.mock.method(console, 'error', () => {});
-  const { jobs, received } = settled();
+  const { jobs, received } = subscribed();
   jobs.add('a', () => { throw new Error('broken'); });
   jobs.add('a', (watched) => received.push(watched));
   jobs.apply(snapshot('a', 1, 1));
@@ -49,7 +49,7 @@ test('values are frozen, and a listener that throws does not affect the others',
 });
 
 test('a denial is reported, and a snapshot ends it', () => {
-  const { jobs, received } = settled('a');
+  const { jobs, received } = subscribed('a');
   jobs.answered(1, { a: 'too_many_jobs' });
   jobs.answered(1, { a: 'too_many_jobs' });
   assert.deepEqual(received.map((w) => w.denied), ['too_many_jobs']);
@@ -59,11 +59,11 @@ test('a denial is reported, and a snapshot ends it', () => {
 
 test('unwatching and watching again before the next command loses nothing', () => {
   const jobs = new Jobs({ now: () => 0 });
-  const one = () => {};
-  assert.ok(jobs.add('a', one));
-  assert.ok(!jobs.add('a', () => {}) && jobs.remove('a', one) === false);
+  const listener = () => {};
+  assert.ok(jobs.add('a', listener));
+  assert.ok(!jobs.add('a', () => {}) && jobs.remove('a', listener) === false);
   jobs.apply(snapshot('a', 1, 1));
-  assert.equal(jobs.remove('a', one), false, 'twice does no harm');
+  assert.equal(jobs.remove('a', listener), false, 'twice does no harm');
   assert.equal(jobs.peek('a').seq, 1);
 });
 
@@ -72,8 +72,8 @@ test('a correct gateway never causes a violation, and the client ends with the n
   for (let seed = 0; seed < 2000; seed++) {
     const random = seeded(seed);
     const jobs = new Jobs({ now: () => 0 });
-    let shown = null;
-    jobs.add('a', (watched) => { shown = watched; });
+    let lastWatched = null;
+    jobs.add('a', (watched) => { lastWatched = watched; });
     let epoch = 100, seq = 0, id = 0;
     let cursor = null; // the position that the gateway has sent
     let wire = [];
@@ -94,44 +94,44 @@ test('a correct gateway never causes a violation, and the client ends with the n
     const deliver = (n) => {
       for (const frame of wire.splice(0, n)) {
         if (frame.answers) jobs.answered(frame.answers, {});
-        else assert.ok(ok(jobs.apply(frame)), `seed ${seed}`);
+        else assert.ok(isAccepted(jobs.apply(frame)), `seed ${seed}`);
       }
     };
     connect();
     for (let i = 0; i < 60; i++) {
-      const dice = random();
-      if (dice < 0.5) seq += 1;
-      else if (dice < 0.75) emit();
-      else if (dice < 0.9) deliver(1 + Math.floor(random() * 3));
-      else if (dice < 0.97) connect();
+      const chance = random();
+      if (chance < 0.5) seq += 1;
+      else if (chance < 0.75) emit();
+      else if (chance < 0.9) deliver(1 + Math.floor(random() * 3));
+      else if (chance < 0.97) connect();
       else { epoch += 1; seq = 1; }
     }
     emit();
     deliver(Infinity);
-    assert.deepEqual([shown.epoch, shown.seq], seq === 0 ? [null, 0] : [epoch, seq], `seed ${seed}`);
-    if (seq > 0) assert.equal(shown.state.done, seq);
+    assert.deepEqual([lastWatched.epoch, lastWatched.seq], seq === 0 ? [null, 0] : [epoch, seq], `seed ${seed}`);
+    if (seq > 0) assert.equal(lastWatched.state.done, seq);
   }
 });
 
 test('every frame that a defective gateway loses is detected and repaired', () => {
   for (let seed = 0; seed < 500; seed++) {
     const random = seeded(seed);
-    const { jobs } = settled('a');
+    const { jobs } = subscribed('a');
     jobs.apply(snapshot('a', 1, 1));
-    let holes = 0, violations = 0, have = 1, id = 1;
+    let gaps = 0, violations = 0, lastSeq = 1, id = 1;
     for (let seq = 2; seq < 60; seq++) {
       if (random() < 0.2 && seq < 58) continue; // lost
-      if (have !== seq - 1) holes += 1;
-      if (!ok(jobs.apply(step('a', 1, seq - 1, seq)))) {
+      if (lastSeq !== seq - 1) gaps += 1;
+      if (!isAccepted(jobs.apply(step('a', 1, seq - 1, seq)))) {
         violations += 1;
         jobs.collect();
         jobs.sent({ type: 'subscribe', id: ++id, jobs: ['a'] }, new Set(['a']));
         jobs.answered(id, {});
         jobs.apply(snapshot('a', 1, seq));
       }
-      have = seq;
+      lastSeq = seq;
       assert.equal(jobs.peek('a').seq, seq);
     }
-    assert.equal(violations, holes);
+    assert.equal(violations, gaps);
   }
 });

@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-// the client loads it on demand; imported here, so that no test waits for a disk
+// The client loads these modules on demand. They are imported here, so that no test waits for the disk.
 import '../src/fallback.js';
 import { fakeWorld, seeded, snapshot, step } from './world.js';
 
@@ -46,10 +46,10 @@ class Gateway {
 
   restart() {
     this.jobs.clear();
-    this.cut();
+    this.disconnectAll();
   }
 
-  cut() {
+  disconnectAll() {
     for (const session of [...this.#sessions]) session.drop();
   }
 
@@ -64,9 +64,9 @@ class Gateway {
    * Start or stop dropping all data. Connections that are open at that time never receive anything
    * again.
    */
-  swallow(all) {
+  setBlackHole(all) {
     this.reachable = !all;
-    if (all) this.cut();
+    if (all) this.disconnectAll();
   }
 
   accept(socket) {
@@ -77,11 +77,11 @@ class Gateway {
     const cursors = new Map();
     let positions = {};
     let alive = true;
-    let wire = world.environment.now();
+    let lastDelivery = world.environment.now();
     // Deliver in order, each a little later than the previous one; in a black hole never.
     const send = (...frames) => {
-      wire = Math.max(wire, world.environment.now() + random() * 80);
-      later(wire - world.environment.now(), () => alive && this.reachable && socket.deliver(...frames));
+      lastDelivery = Math.max(lastDelivery, world.environment.now() + random() * 80);
+      later(lastDelivery - world.environment.now(), () => alive && this.reachable && socket.deliver(...frames));
     };
     const join = (name) => {
       const [epoch, seq] = positions[name] ?? [null, 0];
@@ -96,9 +96,9 @@ class Gateway {
           if (job === undefined) {
             if (!cursor.sent) frames.push(snapshot(name, null, 0));
           } else if (cursor.epoch !== job.epoch) {
-            frames.push(snapshot(name, job.epoch, job.seq, view(job)));
+            frames.push(snapshot(name, job.epoch, job.seq, stateOf(job)));
           } else if (cursor.seq < job.seq) {
-            frames.push(step(name, job.epoch, cursor.seq, job.seq, view(job)));
+            frames.push(step(name, job.epoch, cursor.seq, job.seq, stateOf(job)));
           }
           cursors.set(name, { epoch: job?.epoch ?? null, seq: job?.seq ?? 0, sent: true });
         }
@@ -119,9 +119,9 @@ class Gateway {
       if (command.type === 'ping') return send({ type: 'pong' });
       if (command.type === 'hello') positions = command.positions ?? {};
       if (command.jobs === undefined) return;
-      const named = command.jobs;
-      if (command.type === 'sync_subscriptions') for (const name of [...cursors.keys()]) if (!named.includes(name)) cursors.delete(name);
-      for (const name of named) {
+      const requestedJobs = command.jobs;
+      if (command.type === 'sync_subscriptions') for (const name of [...cursors.keys()]) if (!requestedJobs.includes(name)) cursors.delete(name);
+      for (const name of requestedJobs) {
         if (command.type === 'unsubscribe') cursors.delete(name);
         else if (!cursors.has(name)) join(name);
       }
@@ -137,30 +137,30 @@ class Gateway {
   }
 }
 
-const view = ({ status, attempt, percent }) => ({ status, attempt, percent });
+const stateOf = ({ status, attempt, percent }) => ({ status, attempt, percent });
 
-async function live(seed) {
+async function runScenario(seed) {
   const random = seeded(seed);
   const world = fakeWorld({ random });
   const gateway = new Gateway(world, random);
   world.connected = (socket) => gateway.accept(socket);
   const connection = createConnection('ws://gateway.test/ws', world.environment);
-  const shown = new Map();
+  const lastWatched = new Map();
   const watching = new Map();
   const watch = (name) => {
     if (watching.has(name)) return;
     watching.set(name, connection.watch(name, ({ epoch, state }) => {
-      const before = shown.get(name);
+      const before = lastWatched.get(name);
       if (state !== null && before?.state && before.epoch === epoch && before.state.attempt === state.attempt) {
         assert.ok(state.percent >= before.state.percent, `seed ${seed}: ${name} ran back`);
       }
-      shown.set(name, { epoch, state });
+      lastWatched.set(name, { epoch, state });
     }));
   };
   const unwatch = (name) => {
     watching.get(name)?.();
     watching.delete(name);
-    shown.delete(name);
+    lastWatched.delete(name);
   };
   watch('a');
 
@@ -171,10 +171,10 @@ async function live(seed) {
     else if (dice < 0.55) gateway.flush();
     else if (dice < 0.65) watch(name);
     else if (dice < 0.7) unwatch(name);
-    else if (dice < 0.75) gateway.cut();
+    else if (dice < 0.75) gateway.disconnectAll();
     else if (dice < 0.78) gateway.restart();
-    else if (dice < 0.81) [gateway.up] = [!gateway.up, gateway.cut()];
-    else if (dice < 0.84) gateway.swallow(gateway.reachable);
+    else if (dice < 0.81) [gateway.up] = [!gateway.up, gateway.disconnectAll()];
+    else if (dice < 0.84) gateway.setBlackHole(gateway.reachable);
     else if (dice < 0.86) await world.sleep(random() * 600_000);
     else if (dice < 0.88) world.hide();
     else if (dice < 0.92) world.show();
@@ -185,7 +185,7 @@ async function live(seed) {
 
   // The network works again, and the page is visible.
   gateway.up = true;
-  gateway.swallow(false);
+  gateway.setBlackHole(false);
   for (const name of JOBS) {
     unwatch(name);
     watch(name);
@@ -206,8 +206,8 @@ async function live(seed) {
   assert.equal(violations, 0, `seed ${seed}: ${violation}`);
   for (const name of JOBS) {
     const { epoch, status, attempt, percent } = gateway.jobs.get(name);
-    const seen = shown.get(name);
-    assert.deepEqual([seen.epoch, view(seen.state)], [epoch, { status, attempt, percent }], `seed ${seed}: ${name}`);
+    const seen = lastWatched.get(name);
+    assert.deepEqual([seen.epoch, stateOf(seen.state)], [epoch, { status, attempt, percent }], `seed ${seed}: ${name}`);
   }
   connection.close();
 }
@@ -215,5 +215,5 @@ async function live(seed) {
 test('for any network the last states are correct, and nothing goes back', async () => {
   const only = process.env['SEED'];
   const seeds = only === undefined ? Array.from({ length: 2_000 }, (_, i) => i) : [Number(only)];
-  for (const seed of seeds) await live(seed);
+  for (const seed of seeds) await runScenario(seed);
 });

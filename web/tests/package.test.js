@@ -36,7 +36,7 @@ test('it contains the client and its types, and nothing of the page', () => {
   assert.deepEqual(files.filter((file) => /^page|test|index\.html/.test(file)), []);
 });
 
-const USE = `
+const PROGRAM = `
 import { configure, connect, logout, renew, requestJob, tokenFrom, watchEnd, watchJob, type Progress, type Watched } from 'progress-gateway';
 import { useConnection, useJob, useJobEnd, useJobs, useProgressSocket, useRequest, RequestError } from 'progress-gateway/react';
 import { JobProgressElement } from 'progress-gateway/element';
@@ -84,7 +84,7 @@ export const none = <job-progress />;
 `;
 
 test('its types work in a strict project', async () => {
-  await writeFile(join(folder, 'use.ts'), USE);
+  await writeFile(join(folder, 'use.ts'), PROGRAM);
   await writeFile(join(folder, 'use.tsx'), JSX);
   const options = { strict: true, noEmit: true, target: 'es2022', module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'dom'], types: [], jsx: 'react-jsx', exactOptionalPropertyTypes: true };
   await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['use.ts', 'use.tsx'] }));

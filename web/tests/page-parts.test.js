@@ -46,7 +46,7 @@ test('the journal has each change of the connection, and every ping', () => {
 const running = (percent, more) => ({ status: 'running', attempt: 1, health: 'ok', percent, updated_at: percent, ...more });
 
 /** Replaces `fetch` for the history of one job. */
-async function loaded(history, body, ok = true) {
+async function loadHistory(history, body, ok = true) {
   const { fetch } = globalThis;
   globalThis.fetch = async (url) => {
     assert.match(String(url), /api\/jobs\/video:42\/events\?after=0$/);
@@ -62,7 +62,7 @@ async function loaded(history, body, ok = true) {
 test('the history has the stored events, then the received ones, without duplicates', async () => {
   const history = new History();
   history.add({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
-  await loaded(history, { job: 'video:42', epoch: 1, events: [1, 2, 3].map((seq) => ({ seq, state: running(seq * 10) })) });
+  await loadHistory(history, { job: 'video:42', epoch: 1, events: [1, 2, 3].map((seq) => ({ seq, state: running(seq * 10) })) });
   history.add({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
   history.add({ job: 'video:42', epoch: 1, seq: 7, state: running(70) });
   assert.deepEqual(history.events.map(({ seq, percent }) => [seq, percent]), [[1, 10], [2, 20], [3, 30], [7, 70]]);
@@ -74,9 +74,9 @@ test('the history has the stored events, then the received ones, without duplica
 test('a gateway without a history, or with part of it', async () => {
   const history = new History();
   history.add({ job: 'video:42', epoch: 1, seq: 3, state: running(30) });
-  await loaded(history, null, false);
+  await loadHistory(history, null, false);
   assert.deepEqual([history.events.length, history.complete], [1, false]);
-  await loaded(history, { epoch: 1, events: [{ seq: 2, state: running(20) }], gap: { from: 1, to: 1 } });
+  await loadHistory(history, { epoch: 1, events: [{ seq: 2, state: running(20) }], gap: { from: 1, to: 1 } });
   assert.deepEqual([history.events.map(({ seq }) => seq), history.complete], [[2, 3], false]);
   for (let seq = 4; seq < 2_000; seq++) history.add({ job: 'video:42', epoch: 1, seq, state: running(40) });
   assert.equal(history.events.length, 600);

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { TRANSLATIONS } from '../page/texts.js';
 
 const page = fileURLToPath(new URL('../page/', import.meta.url));
-const gaps = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
+const placeholders = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
 /** Names, which are not translated. */
 const NAMES = new Set(['progress-gateway', '#', '/', 'Jobs · progress-gateway']);
 
@@ -18,7 +18,7 @@ async function textsOfScripts() {
   for (const name of await readdir(page)) {
     if (!name.endsWith('.js')) continue;
     const source = await readFile(page + name, 'utf8');
-    for (const [, first, second] of source.matchAll(/\bt\((?:[^'`()]*\? )?'([^']+)'(?: : '([^']+)')?/g)) texts.add(first).add(second ?? first);
+    for (const [, text, alternative] of source.matchAll(/\bt\((?:[^'`()]*\? )?'([^']+)'(?: : '([^']+)')?/g)) texts.add(text).add(alternative ?? text);
   }
   return texts;
 }
@@ -35,6 +35,6 @@ for (const [language, words] of Object.entries(TRANSLATIONS)) {
     const texts = [...(await textsOfScripts()), ...(await textsOfHtml())];
     assert.ok(texts.length > 60, 'the texts are found');
     assert.deepEqual(texts.filter((text) => words[text] === undefined), []);
-    for (const [text, translated] of Object.entries(words)) assert.deepEqual(gaps(translated), gaps(text), text);
+    for (const [text, translated] of Object.entries(words)) assert.deepEqual(placeholders(translated), placeholders(text), text);
   });
 }

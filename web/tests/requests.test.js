@@ -50,16 +50,16 @@ globalThis.fetch = async (url, { method, headers, body }) => {
   return answer();
 };
 const json = (status, body, headers = { 'progress-gateway': 'n1' }) => () => new Response(JSON.stringify(body), { status, headers });
-const TAKEN = { id: 'r', epoch: 7, seq: 3, attempt: 1, applied: true };
+const ACCEPTED = { id: 'r', epoch: 7, seq: 3, attempt: 1, applied: true };
 
 beforeEach(() => {
   calls.length = 0;
-  answer = json(202, TAKEN);
+  answer = json(202, ACCEPTED);
   configure({ gateway: 'wss://progress.example/below/ws', token: undefined });
 });
 
 test('each request is sent to the configured gateway, with its own id', async () => {
-  assert.deepEqual(await requestJob('video:42', 'cancel', { args: { soft: true }, attempt: 2 }), TAKEN);
+  assert.deepEqual(await requestJob('video:42', 'cancel', { args: { soft: true }, attempt: 2 }), ACCEPTED);
   await requestJob('video:42', 'cancel');
   const [first, second] = calls;
   assert.equal(first.url, 'https://progress.example/below/api/jobs/video:42/requests');
@@ -116,7 +116,7 @@ function connectionWith(state) {
   };
 }
 
-function shown(state) {
+function storeWith(state) {
   const connection = connectionWith(state);
   const store = requestStore('a', undefined, connection);
   const phases = [];
@@ -125,11 +125,11 @@ function shown(state) {
 }
 
 test('it is `sending` until the state has the request, and two clicks send one', async () => {
-  const { connection, store, phases } = shown(running({ attempt: 3 }));
+  const { connection, store, phases } = storeWith(running({ attempt: 3 }));
   assert.deepEqual(store.get().accepts, ['cancel', 'pause']);
   const first = store.send('cancel');
   assert.equal(await store.send('cancel'), null);
-  assert.deepEqual(await first, TAKEN);
+  assert.deepEqual(await first, ACCEPTED);
   assert.equal(await store.send('cancel'), null);
   assert.equal(store.get().phase, 'sending');
   connection.learn({ seq: 2, state: running({ attempt: 3, percent: 5 }) });
@@ -141,7 +141,7 @@ test('it is `sending` until the state has the request, and two clicks send one',
 });
 
 test('the event may arrive before the answer', async () => {
-  const { connection, store, phases } = shown(running());
+  const { connection, store, phases } = storeWith(running());
   const asking = store.send('cancel');
   connection.learn({ seq: 3, state: requested() });
   await asking;
@@ -149,18 +149,18 @@ test('the event may arrive before the answer', async () => {
 });
 
 test('without an answer, what the state has is shown, whichever comes first', async () => {
-  for (const early of [true, false]) {
-    const { connection, store } = shown(running());
+  for (const stateFirst of [true, false]) {
+    const { connection, store } = storeWith(running());
     let fail = () => {};
     answer = () => new Promise((_, reject) => (fail = () => reject(new TypeError('Failed to fetch'))));
     const asking = store.send('cancel');
     await tick();
-    if (early) connection.learn({ seq: 2, state: requested() });
+    if (stateFirst) connection.learn({ seq: 2, state: requested() });
     assert.equal(store.get().phase, 'sending');
     fail();
     await assert.rejects(asking, { code: 'unreachable' });
-    assert.equal(store.get().phase, early ? 'open' : 'failed');
-    if (!early) connection.learn({ seq: 2, state: requested() });
+    assert.equal(store.get().phase, stateFirst ? 'open' : 'failed');
+    if (!stateFirst) connection.learn({ seq: 2, state: requested() });
     assert.equal(store.get().phase, 'open');
     assert.equal(store.get().error, null);
     assert.equal(await store.send('cancel'), null);
@@ -168,13 +168,13 @@ test('without an answer, what the state has is shown, whichever comes first', as
 });
 
 test('`failed` stays until it is sent again, or there is another attempt', async () => {
-  const { connection, store, phases } = shown(running());
+  const { connection, store, phases } = storeWith(running());
   answer = json(403, { detail: 'no' });
   await assert.rejects(store.send('cancel'), { message: 'no' });
   assert.deepEqual([store.get().phase, store.get().error.message], ['failed', 'no']);
   connection.learn({ seq: 2, state: running({ percent: 50 }) });
   assert.equal(store.get().phase, 'failed');
-  answer = json(202, { ...TAKEN, seq: 9 });
+  answer = json(202, { ...ACCEPTED, seq: 9 });
   await store.send('cancel');
   assert.equal(store.get().error, null);
   connection.learn({ seq: 9, state: running({ attempt: 2 }) });
@@ -182,7 +182,7 @@ test('`failed` stays until it is sent again, or there is another attempt', async
 });
 
 test('after the end of the job the status is `none`', async () => {
-  const { connection, store } = shown(running());
+  const { connection, store } = storeWith(running());
   answer = json(409, { detail: 'The job has ended.', code: 'final' });
   await assert.rejects(store.send('cancel'));
   connection.learn({ seq: 2, state: { status: 'succeeded', attempt: 1, accepts: ['cancel'] } });
@@ -193,12 +193,12 @@ test('other changes do not change the value, and removed listeners are not calle
   const connection = connectionWith(running());
   const store = requestStore('a', undefined, connection);
   let received = 0;
-  const leave = store.subscribe(() => (received += 1));
+  const unsubscribe = store.subscribe(() => (received += 1));
   const before = store.get();
   connection.learn({ seq: 2, state: running({ percent: 3 }) });
   assert.equal(store.get(), before);
-  leave();
-  leave();
+  unsubscribe();
+  unsubscribe();
   connection.learn({ seq: 3, state: requested() });
   await tick();
   assert.equal(received, 0);

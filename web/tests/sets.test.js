@@ -5,17 +5,17 @@ import { createConnection } from '../src/connection.js';
 import { LOADING, setStore } from '../src/sets.js';
 import { fakeWorld, snapshot, tick } from './world.js';
 
-const NONE = { queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0 };
+const NO_COUNTS = { queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0 };
 const QUERY = { prefix: 'a:' };
 
-function live() {
+function liveConnection() {
   const world = fakeWorld();
   const connection = createConnection('ws://gateway.test/ws', world.environment);
   return { world, connection };
 }
 
 const set = (id, prev, seq, jobs, more = {}) => ({
-  type: 'set', id, prefix: 'a:', epoch: 9, prev, seq, ...(prev === null && { snapshot: true }), total: jobs.length, counts: NONE, jobs, ...more,
+  type: 'set', id, prefix: 'a:', epoch: 9, prev, seq, ...(prev === null && { snapshot: true }), total: jobs.length, counts: NO_COUNTS, jobs, ...more,
 });
 const state = (status, percent) => ({ status, attempt: 1, health: 'ok', percent });
 const progress = (job, prev, seq, status = 'running') => ({
@@ -24,8 +24,8 @@ const progress = (job, prev, seq, status = 'running') => ({
 const sent = (world, type) => world.socket.received().filter((command) => command.type === type);
 
 /** A page that watches a set and has received these jobs. */
-async function watching(jobs, { onEnd } = {}) {
-  const { world, connection } = live();
+async function watchedSet(jobs, { onEnd } = {}) {
+  const { world, connection } = liveConnection();
   const values = [];
   const store = setStore(QUERY, connection);
   const stop = store.subscribe(() => values.push(store.get()), onEnd);
@@ -38,7 +38,7 @@ async function watching(jobs, { onEnd } = {}) {
 }
 
 test('the jobs of a set are known at once, and are not requested by name', async () => {
-  const { world, connection, store, values } = await watching(['a:1', 'a:2']);
+  const { world, connection, store, values } = await watchedSet(['a:1', 'a:2']);
   assert.deepEqual([...store.get().jobs], ['a:1', 'a:2']);
   assert.equal(store.get().loading, false);
   assert.equal(connection.peek('a:1').state.percent, 1);
@@ -53,7 +53,7 @@ test('the jobs of a set are known at once, and are not requested by name', async
 });
 
 test('values are identical while nothing changes, and shared by all listeners of the set', async () => {
-  const { world, connection, store, id } = await watching(['a:1']);
+  const { world, connection, store, id } = await watchedSet(['a:1']);
   const other = setStore({ prefix: 'a:' }, connection);
   const before = store.get();
   assert.equal(other.get(), before);
@@ -68,7 +68,7 @@ test('values are identical while nothing changes, and shared by all listeners of
 });
 
 test('a set that does not continue its position is requested again', async () => {
-  const { world, store, id } = await watching(['a:1']);
+  const { world, store, id } = await watchedSet(['a:1']);
   world.socket.received();
   world.socket.deliver(set(id, 3, 4, ['a:9']));
   assert.deepEqual([...store.get().jobs], ['a:1']);
@@ -79,7 +79,7 @@ test('a set that does not continue its position is requested again', async () =>
 });
 
 test('a job whose frames do not continue is subscribed by name', async () => {
-  const { world, connection } = await watching(['a:1']);
+  const { world, connection } = await watchedSet(['a:1']);
   world.socket.received();
   world.socket.deliver(progress('a:1', 5, 6));
   assert.equal(connection.status().violations, 1);
@@ -92,7 +92,7 @@ test('a job whose frames do not continue is subscribed by name', async () => {
 
 test('each end of a job that was shown is reported once, also if others have displaced it', async () => {
   const ends = [];
-  const { world, id, connection } = await watching(['a:1', 'a:2'], { onEnd: ({ job, alreadyOver }) => ends.push([job, alreadyOver]) });
+  const { world, id, connection } = await watchedSet(['a:1', 'a:2'], { onEnd: ({ job, alreadyOver }) => ends.push([job, alreadyOver]) });
   world.socket.deliver(progress('a:2', 1, 2, 'failed'), set(id, 1, 2, ['a:1']));
   assert.deepEqual(ends, [['a:2', false]]);
   world.socket.deliver(set(id, 2, 3, ['a:3']), progress('a:3', null, 1, 'succeeded'));
@@ -104,7 +104,7 @@ test('each end of a job that was shown is reported once, also if others have dis
 });
 
 test('after a reconnect a set begins with a snapshot, and jobs that it has lost are requested by name', async () => {
-  const { world, connection, store, id } = await watching(['a:1', 'a:2']);
+  const { world, connection, store, id } = await watchedSet(['a:1', 'a:2']);
   world.socket.deliver(set(id, 1, 2, ['a:3', 'a:2']), progress('a:3', null, 1));
   world.socket.drop();
   await world.pass(10_000);
@@ -122,7 +122,7 @@ test('after a reconnect a set begins with a snapshot, and jobs that it has lost 
 });
 
 test('a set ends with its last listener, but not for a component that is mounted again at once', async () => {
-  const { world, store, stop, id } = await watching(['a:1']);
+  const { world, store, stop, id } = await watchedSet(['a:1']);
   stop();
   stop();
   const again = store.subscribe(() => {});
@@ -135,7 +135,7 @@ test('a set ends with its last listener, but not for a component that is mounted
 });
 
 test('a denied set has the reason, and is requested again if a quota was used up', async () => {
-  const { world, store, id } = await watching([]);
+  const { world, store, id } = await watchedSet([]);
   world.socket.received();
   world.socket.deliver({ type: 'error', id, code: 'node_full', message: 'full' });
   assert.equal(store.get().denied, 'node_full');
@@ -146,7 +146,7 @@ test('a denied set has the reason, and is requested again if a quota was used up
 });
 
 test('a job of a set that exceeds a quota is requested by name', async () => {
-  const { world, connection } = await watching(['a:1', 'a:2']);
+  const { world, connection } = await watchedSet(['a:1', 'a:2']);
   world.socket.received();
   world.socket.deliver({ type: 'subscriptions', id: null, added: [], removed: [], unchanged: 0, denied: { 'a:1': 'node_full' } });
   assert.equal(connection.peek('a:1').denied, 'node_full');
@@ -160,7 +160,7 @@ test('a job of a set that exceeds a quota is requested by name', async () => {
 });
 
 test('a denied set without listeners is not requested again', async () => {
-  const { world, stop, id } = await watching([]);
+  const { world, stop, id } = await watchedSet([]);
   world.socket.received();
   world.socket.deliver({ type: 'error', id, code: 'node_full', message: 'full' });
   stop();
@@ -169,7 +169,7 @@ test('a denied set without listeners is not requested again', async () => {
 });
 
 test('another user does not see the set', async () => {
-  const { world, connection, store } = await watching(['a:1']);
+  const { world, connection, store } = await watchedSet(['a:1']);
   connection.logout();
   assert.equal(store.get(), LOADING);
   assert.equal(connection.peek('a:1')?.state ?? null, null);

@@ -12,7 +12,7 @@ import { jwt } from './world.js';
 
 const TOKEN = jwt({ sub: 'ann' });
 /** The responses by path: status, type, body. */
-const ANSWERS = {
+const RESPONSES = {
   '/text': [200, 'text/plain', `${TOKEN}\n`],
   '/json': [200, 'application/json', JSON.stringify({ token: TOKEN })],
   '/nobody': [200, 'application/json', JSON.stringify({ token: null })],
@@ -25,7 +25,7 @@ let base;
 
 before(async () => {
   server = createServer(({ url }, response) => {
-    const [status, type, body] = ANSWERS[url];
+    const [status, type, body] = RESPONSES[url];
     response.writeHead(status, { 'content-type': type }).end(body);
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -37,17 +37,17 @@ after(() => {
   server.close();
 });
 
-const ask = (path) => requestToken(tokenFrom(`${base}${path}`), { setTimeout, clearTimeout });
+const requestFrom = (path) => requestToken(tokenFrom(`${base}${path}`), { setTimeout, clearTimeout });
 
 test('a token as text and as JSON, and no token', async () => {
-  assert.deepEqual([await ask('/text'), await ask('/json'), await ask('/nobody')], [TOKEN, TOKEN, null]);
+  assert.deepEqual([await requestFrom('/text'), await requestFrom('/json'), await requestFrom('/nobody')], [TOKEN, TOKEN, null]);
 });
 
 test('a page or an error instead of a token is not accepted', async (t) => {
   t.mock.method(console, 'warn', () => {});
-  await assert.rejects(ask('/deploy'), /\/deploy answered 502/);
-  await assert.rejects(ask('/login'), /\/login answered 401/);
-  await assert.rejects(ask('/page'), /not a JSON Web Token: it is an HTML page, perhaps the error of a proxy/);
+  await assert.rejects(requestFrom('/deploy'), /\/deploy answered 502/);
+  await assert.rejects(requestFrom('/login'), /\/login answered 401/);
+  await assert.rejects(requestFrom('/page'), /not a JSON Web Token: it is an HTML page, perhaps the error of a proxy/);
 });
 
 test("a text that is not a token is explained once in the console, with the gateway's text", async (t) => {

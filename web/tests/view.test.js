@@ -4,11 +4,11 @@ import { test } from 'node:test';
 import { ago, describe, duration, rateText, roundedElapsed, roundedDuration } from '../src/view.js';
 
 const NOW = 1_000;
-const see = (state, floor) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, state }, NOW, floor);
+const viewOf = (state, floor) => describe({ job: 'a', epoch: 1, seq: 1, denied: null, state }, NOW, floor);
 
 test('nothing received, unknown, denied', () => {
   assert.deepEqual([describe(null, NOW).look, describe(null, NOW).figure], ['unknown', '']);
-  assert.equal(see(null).figure, 'Not known yet');
+  assert.equal(viewOf(null).figure, 'Not known yet');
   const denied = describe({ job: 'a', epoch: null, seq: 0, state: null, denied: 'too_many_jobs' }, NOW);
   assert.equal(denied.look, 'denied');
   assert.match(denied.message, /more jobs/);
@@ -16,26 +16,26 @@ test('nothing received, unknown, denied', () => {
 });
 
 test('a running job', () => {
-  const view = see({ status: 'running', attempt: 2, health: 'ok', percent: 37.99, done: 444, total: 1200, unit: 'frames', phase: 'encoding', message: 'scene 3', eta: 30, updated_at: NOW - 10 });
+  const view = viewOf({ status: 'running', attempt: 2, health: 'ok', percent: 37.99, done: 444, total: 1200, unit: 'frames', phase: 'encoding', message: 'scene 3', eta: 30, updated_at: NOW - 10 });
   assert.deepEqual(
     [view.look, view.figure, view.attempt, view.amount, view.time],
     ['running', '37%', 'attempt 2', '444 / 1,200 frames', '20 s left'],
   );
   assert.equal(view.valueText, 'Running, attempt 2, 37%, encoding, scene 3, 444 / 1,200 frames, 20 s left');
-  assert.equal(see({ status: 'running', percent: 99.99 }).figure, '99%', '100 is not shown before it is true');
-  assert.equal(see({ status: 'running' }).percent, null);
+  assert.equal(viewOf({ status: 'running', percent: 99.99 }).figure, '99%', '100 is not shown before it is true');
+  assert.equal(viewOf({ status: 'running' }).percent, null);
 });
 
 test('a right-to-left unit does not change the order of the numbers', () => {
   const state = { status: 'running', done: 3, total: 10, unit: 'קבצים', eta: 7, percent: 30 };
-  assert.equal(see(state).amount, '\u200e3 / 10 קבצים');
+  assert.equal(viewOf(state).amount, '\u200e3 / 10 קבצים');
   assert.equal(rateText(state, NOW), '\u200e1 קבצים a second');
-  assert.equal(see({ ...state, unit: 'files' }).amount, '3 / 10 files');
+  assert.equal(viewOf({ ...state, unit: 'files' }).amount, '3 / 10 files');
 });
 
 test('a running group without active children says for how long it has had no update', () => {
   const time = (/** @type {object} */ active, /** @type {number} */ ago) =>
-    see({ status: 'running', eta: 600, updated_at: NOW - ago, children: { expected: 9, queued: 0, running: 0, succeeded: 3, failed: 0, cancelled: 0, ...active } }).time;
+    viewOf({ status: 'running', eta: 600, updated_at: NOW - ago, children: { expected: 9, queued: 0, running: 0, succeeded: 3, failed: 0, cancelled: 0, ...active } }).time;
   assert.equal(time({}, 59), '9 min left');
   assert.equal(time({}, 300), 'no update for 5 min');
   assert.equal(time({ running: 1 }, 300), '5 min left');
@@ -44,7 +44,7 @@ test('a running group without active children says for how long it has had no up
 
 test('a group shows how many of its children have ended', () => {
   const children = { expected: 1000, queued: 0, running: 8, succeeded: 409, failed: 3, cancelled: 0 };
-  const amount = (state) => see({ status: 'running', percent: 41.2, ...state }).amount;
+  const amount = (state) => viewOf({ status: 'running', percent: 41.2, ...state }).amount;
   assert.equal(amount({ children }), '412 / 1,000 · 3 failed');
   assert.equal(amount({ children: { ...children, failed: 0, cancelled: 2 } }), '411 / 1,000 · 2 cancelled');
   assert.equal(amount({ children: { ...children, expected: null } }), '412 · 3 failed');
@@ -52,38 +52,38 @@ test('a group shows how many of its children have ended', () => {
 });
 
 test('an estimate that has run out is not shown, unless the job is almost done', () => {
-  const eta = (eta, percent, floor) => see({ status: 'running', eta, percent, updated_at: NOW - 10 }, floor).time;
+  const eta = (eta, percent, floor) => viewOf({ status: 'running', eta, percent, updated_at: NOW - 10 }, floor).time;
   for (const percent of [undefined, 0, 64, 94.9]) assert.deepEqual([11, 10, 6, 1].map((left) => eta(left, percent)), ['1 s left', '', '', ''], String(percent));
   for (const percent of [95, 99.99]) assert.deepEqual([11, 10, 6, 1].map((left) => eta(left, percent)), ['1 s left', 'almost done', 'almost done', '']);
   assert.equal(eta(10, 60, 97), 'almost done', 'by what the bar shows');
 });
 
 test('the bar never falls within an attempt', () => {
-  assert.equal(see({ status: 'running', percent: 20 }, 40).percent, 40);
-  assert.equal(see({ status: 'running', percent: 20 }, 40).figure, '40%');
-  assert.equal(see({ status: 'running' }, 40).percent, null);
+  assert.equal(viewOf({ status: 'running', percent: 20 }, 40).percent, 40);
+  assert.equal(viewOf({ status: 'running', percent: 20 }, 40).figure, '40%');
+  assert.equal(viewOf({ status: 'running' }, 40).percent, null);
 });
 
 test('health is shown only while the job runs', () => {
-  assert.equal(see({ status: 'running', health: 'stalled', percent: 37, updated_at: NOW - 42 }).figure, 'Stalled at 37%');
-  assert.equal(see({ status: 'running', health: 'stalled', updated_at: NOW - 42 }).time, 'no update for 42 s');
-  assert.equal(see({ status: 'running', health: 'lost' }).word, 'Lost');
-  assert.equal(see({ status: 'succeeded', health: 'lost' }).look, 'succeeded');
+  assert.equal(viewOf({ status: 'running', health: 'stalled', percent: 37, updated_at: NOW - 42 }).figure, 'Stalled at 37%');
+  assert.equal(viewOf({ status: 'running', health: 'stalled', updated_at: NOW - 42 }).time, 'no update for 42 s');
+  assert.equal(viewOf({ status: 'running', health: 'lost' }).word, 'Lost');
+  assert.equal(viewOf({ status: 'succeeded', health: 'lost' }).look, 'succeeded');
 });
 
 test('ends', () => {
   const ended = { started_at: 900, finished_at: 934 };
-  const good = see({ status: 'succeeded', percent: 98, done: 1200, total: 1200, unit: 'frames', phase: 'x', ...ended });
+  const good = viewOf({ status: 'succeeded', percent: 98, done: 1200, total: 1200, unit: 'frames', phase: 'x', ...ended });
   assert.deepEqual([good.percent, good.figure, good.amount, good.time, good.phase], [100, 'Succeeded', '1,200 frames', 'took 34 s', '']);
-  const bad = see({ status: 'failed', percent: 35, message: 'row 7', error: 'ValueError: no', ...ended });
+  const bad = viewOf({ status: 'failed', percent: 35, message: 'row 7', error: 'ValueError: no', ...ended });
   assert.deepEqual([bad.error, bad.message, bad.time, bad.final], ['ValueError: no', '', 'after 34 s', true]);
-  assert.equal(see({ status: 'failed', message: 'row 7' }).message, 'row 7');
+  assert.equal(viewOf({ status: 'failed', message: 'row 7' }).message, 'row 7');
 });
 
 test('bytes', () => {
-  assert.equal(see({ status: 'running', done: 12_400_000, total: 80_000_000, unit: 'bytes' }).amount, '12.4 / 80.0 MB');
-  assert.equal(see({ status: 'running', done: 512, unit: 'bytes' }).amount, '512 B');
-  assert.equal(see({ status: 'succeeded', done: 2e9, total: 2e9, unit: 'B' }).amount, '2.0 GB');
+  assert.equal(viewOf({ status: 'running', done: 12_400_000, total: 80_000_000, unit: 'bytes' }).amount, '12.4 / 80.0 MB');
+  assert.equal(viewOf({ status: 'running', done: 512, unit: 'bytes' }).amount, '512 B');
+  assert.equal(viewOf({ status: 'succeeded', done: 2e9, total: 2e9, unit: 'B' }).amount, '2.0 GB');
 });
 
 test('times', () => {
