@@ -36,7 +36,7 @@ class Patterns:
             beginning = text.removesuffix("*")
             if not (is_job_id_prefix(beginning) if text.endswith("*") else is_job_id(text)):
                 raise InvalidInput(
-                    f"{text!r} is no pattern: a job id, or its beginning followed by *",
+                    f"{text!r} is not a pattern: a job id, or its beginning followed by *",
                     code="invalid_pattern",
                 )
             if text.endswith("*"):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.brokers.redis.codec import as_arguments
-from tests.brokers.redis.server import Server, on_test_clock, session_server
+from tests.brokers.redis.server import Server, script_on_test_clock, session_server
 from tests.model.test_reducer import any_update
 from tests.simulation.redis import Redis, Refused
 
@@ -126,7 +126,7 @@ updates = st.lists(st.tuples(any_update, st.floats(0, 20)), min_size=1, max_size
 def test_scripts_have_the_same_effects(server: Server, history: list[tuple[Any, float]]) -> None:
     server.client.flushall()
     simulation = Redis(lambda: 1_000.0, run_id="a" * 40)
-    publish, expire = on_test_clock("publish"), on_test_clock("expire_leases")
+    publish, expire = script_on_test_clock("publish"), script_on_test_clock("expire_leases")
     now = 1_000_000.0
     for update, seconds in history:
         now += seconds

@@ -20,7 +20,7 @@ from gateway.model.ids import is_job_id
 from gateway.model.patterns import Patterns
 from gateway.protocol.close_codes import CLOSE_CODES, reconnects_after
 from gateway.protocol.commands import parse_update
-from tests.brokers.redis.server import on_test_clock, session_server
+from tests.brokers.redis.server import script_on_test_clock, session_server
 from tests.brokers.redis.test_lua_groups import Lua
 from tests.simulation.reference import ReferenceClient, returns_after
 from tests.vectors import groups
@@ -46,7 +46,7 @@ def test_python_reducer_matches_the_vectors(case: dict[str, Any]) -> None:
 def test_lua_reducer_matches_the_vectors(case: dict[str, Any]) -> None:
     client = session_server().client
     publish, expire = (
-        client.script_load(on_test_clock(name)) for name in ("publish", "expire_leases")
+        client.script_load(script_on_test_clock(name)) for name in ("publish", "expire_leases")
     )
     keys = [f"progress:{name}" for name in ("feed", "leases", "recent", "counters")]
     keys += ["progress:last:a", "progress:log:a"]

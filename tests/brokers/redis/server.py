@@ -1,7 +1,7 @@
 """A real Redis for tests: one per session, on its own socket, in its own directory.
 
-The test controls its time: `on_test_clock` replaces the only call of TIME in the broker's scripts,
-so that production code needs no hook for tests.
+The test controls its time: `script_on_test_clock` replaces the only call of TIME in the broker's
+scripts, so that production code needs no hook for tests.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from gateway.brokers.redis.scripts import Script, script
 
 __all__ = [
     "Server",
-    "on_test_clock",
     "redis_server",
+    "script_on_test_clock",
     "session_server",
     "using_test_clock",
     "wait_for",
@@ -107,7 +107,7 @@ def session_server() -> Server:
     return server
 
 
-def on_test_clock(name: str) -> str:
+def script_on_test_clock(name: str) -> str:
     """The script whose time is the number in the key `CLOCK`, or that of its own shard."""
     text = script(name)
     assert text.count("redis.call('TIME')") == 1
@@ -118,7 +118,7 @@ def on_test_clock(name: str) -> str:
 def using_test_clock() -> Iterator[None]:
     """Inside this context new brokers use the test clock."""
     scripts: Any = {
-        name.upper(): Script.of(on_test_clock(name))
+        name.upper(): Script.of(script_on_test_clock(name))
         for name in ("publish", "expire_leases", "reissue")
     }
     reissue = scripts.pop("REISSUE")

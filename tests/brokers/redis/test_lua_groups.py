@@ -23,7 +23,7 @@ from gateway.brokers.redis.keys import Layout
 from gateway.model.children import Contribution, Sums, contribution_of, groups_above, total_of
 from gateway.model.reducer import reduce
 from gateway.model.state import Event, Record, Request, RequestUpdate, State, Update
-from tests.brokers.redis.server import Server, on_test_clock, session_server
+from tests.brokers.redis.server import Server, script_on_test_clock, session_server
 
 EXAMPLES = int(os.environ.get("FOLD_EXAMPLES", "1000")) // 10
 RETENTION = 50
@@ -100,8 +100,8 @@ class Lua:
     def __init__(self, server: Server) -> None:
         self.client = server.client
         self.client.flushall()
-        self._publish = self.client.script_load(on_test_clock("publish"))
-        self._reap = self.client.script_load(on_test_clock("expire_leases"))
+        self._publish = self.client.script_load(script_on_test_clock("publish"))
+        self._reap = self.client.script_load(script_on_test_clock("expire_leases"))
         mapping = {"history": LIMITS.history, "retention": RETENTION}
         self.client.hset(SHARD.counters, mapping=mapping)
 

@@ -17,7 +17,7 @@ from gateway.model.eta import RateEstimator
 from gateway.model.leases import lease_expires_at
 from gateway.model.reducer import expire_lease, may_begin, reduce
 from gateway.model.state import Record, Request, RequestUpdate, Update
-from tests.brokers.redis.server import Server, on_test_clock, session_server
+from tests.brokers.redis.server import Server, script_on_test_clock, session_server
 from tests.model.test_reducer import any_update, texts, ticks
 from tests.traceparents import OTHER, SPAN
 
@@ -68,8 +68,8 @@ def server() -> Server:
 def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[list[Any]]:
     """The scripts' result of each step, with the hash and the last entries of log and feed."""
     client = server.client
-    publish = client.script_load(on_test_clock("publish"))
-    reap = client.script_load(on_test_clock("expire_leases"))
+    publish = client.script_load(script_on_test_clock("publish"))
+    reap = client.script_load(script_on_test_clock("expire_leases"))
     now = 1_000_000.0
     with client.pipeline(transaction=False) as pipeline:
         pipeline.delete(*KEYS)
