@@ -92,22 +92,22 @@ export const FINAL = new Set({final});
 export const SUBPROTOCOL = '{subprotocol}';
 /** Seconds of silence before the gateway pings. */
 export const PING_INTERVAL = {ping_interval};
-/** Seconds for which what was shown of a job is kept after its last listener left. */
+/** Seconds for which the known state of a job is kept after its last listener was removed. */
 export const LINGER = {linger};
-/** Bytes of a message that a gateway with default limits takes. */
+/** The maximum bytes of a message that a gateway with default limits accepts. */
 export const MAX_MESSAGE = {max_frame};
-/** Changes a second that the gateway sends at most, with default limits. */
+/** The maximum number of changes of a job that a gateway with default limits sends per second. */
 export const MAX_HZ = {max_hz};
-/** Seconds that a worker may be silent, unless it says otherwise. */
+/** Seconds without a report after which a job is stalled, unless it has another lease. */
 export const DEFAULT_LEASE = {default_lease};
-/** Leases of silence after which a job is lost. */
+/** The number of leases without a report after which a job is lost. */
 export const LOST_AFTER = {lost_after};
-/** Percent from which a job whose estimate has run out is called almost done. */
+/** The percentage from which a job whose estimate has reached zero is shown as almost done. */
 export const ALMOST_DONE = {almost_done};
-/** Seconds for which it is called so. */
+/** The seconds for which such a job is shown as almost done. */
 export const ETA_GRACE = {eta_grace};
 
-/** Close codes that the client treats by name. */
+/** The close codes that the client handles individually. */
 export const GOING_AWAY = {going_away};
 /** No close frame came: RFC 6455 §7.1.5. */
 export const ABNORMAL = 1006;
@@ -121,7 +121,8 @@ export const LAST_FINAL_CODE = {last_final_code};
 """
 
 _FALLBACK = """// Generated from the Python code by `python -m docs.generate`. Do not edit.
-// What the fallback needs: apart, so that a bundler loads it with that, and not before.
+// The constants of the fallback. They are in a separate module, so that a bundler loads them only
+// with the fallback.
 
 /** A job id. */
 export const JOB_ID = /^(?=.{{1,{max_job_id}}}$){job_id}$/;

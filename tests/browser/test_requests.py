@@ -145,6 +145,17 @@ def test_buttons_follow_the_state_and_two_clicks_send_one_request(
     assert [(each["verb"], each["attempt"]) for each in asked] == [("cancel", 1)]
 
 
+def test_a_button_keeps_its_place_while_the_percentage_grows(page: Page, served: Served) -> None:
+    places = []
+    for percent in (2, 11, 48, 99):
+        served.report("train:7", percent=percent, accepts=["cancel"])
+        if percent == 2:
+            page.goto(served.url)
+        expect(row_of(page, "train:7")).to_contain_text(f"{percent}%")
+        places.append(stop(page).bounding_box())
+    assert places == places[:1] * 4
+
+
 @pytest.mark.parametrize("first", ["asked", "silent"])
 def test_a_silent_worker_leaves_the_request_open(page: Page, served: Served, first: str) -> None:
     """Whether it becomes silent after the request or before. Not during the click: "Stalled at 37%"

@@ -117,8 +117,8 @@ export class DetailDialog {
     const chart = this.#element('detail-chart');
     chart.hidden = !events.some(({ percent }) => percent !== null);
     if (!chart.hidden && this.#isChartDue(job)) {
-      const span = duration((events.at(-1)?.at ?? now) - (events[0]?.at ?? now));
-      const label = t('Progress of {job} over {time}: {text}', { job, time: span, text: view.valueText });
+      const timeSpan = duration((events.at(-1)?.at ?? now) - (events[0]?.at ?? now));
+      const label = t('Progress of {job} over {time}: {text}', { job, time: timeSpan, text: view.valueText });
       this.#element('detail-plot').replaceChildren(historyChart(events, now, label));
       const startTime = new Date((events[0]?.at ?? now) * 1000).toLocaleTimeString(document.documentElement.lang);
       this.#element('detail-since').textContent = t(complete ? 'Since its start at {time}' : 'Since {time}', { time: startTime });
@@ -143,7 +143,7 @@ export class DetailDialog {
     return true;
   }
 
-  /** @param {State | null} state @param {number} now */
+  /** Shows the fields of the state as a table. @param {State | null} state @param {number} now */
   #showFacts(state, now) {
     const facts = state === null ? [] : factsOf(this.job ?? '', state, now);
     if (this.#watched?.state) facts.push(['Position', t('{seq} of epoch {epoch}', { seq: this.#watched.seq, epoch: this.#watched.epoch ?? '' })]);
@@ -157,14 +157,14 @@ export class DetailDialog {
     /** @type {Map<string, Node>} */
     const rows = new Map(Array.from(body.children, (row) => [/** @type {HTMLElement} */ (row).dataset['key'] ?? '', row]));
     /** @type {Array<[key: string, event: HistoryEvent, before: HistoryEvent | undefined]>} */
-    const shown = events.slice(-MAX_ROWS).map((event, i, { length }) => {
+    const visibleEvents = events.slice(-MAX_ROWS).map((event, i, { length }) => {
       const before = events[events.length - length + i - 1];
       return [[this.job, event.at, before?.seq, event.seq].join(' '), event, before];
     });
-    const keys = new Set(shown.map(([key]) => key));
+    const keys = new Set(visibleEvents.map(([key]) => key));
     for (const [key, row] of rows) if (!keys.has(key)) body.removeChild(row);
     let next = body.firstChild;
-    for (const [key, event, before] of shown.reverse()) {
+    for (const [key, event, before] of visibleEvents.reverse()) {
       if (rows.has(key)) next = next?.nextSibling ?? null;
       else body.insertBefore(eventRow(key, event, before), next);
     }

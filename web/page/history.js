@@ -10,7 +10,7 @@ import { percentOf } from '../src/state.js';
 import { authorization } from './token.js';
 import { t } from './texts.js';
 
-/** @import { Seen } from '../src/jobs.js' */
+/** @import { JobState } from '../src/jobs.js' */
 /** @import { State } from '../src/protocol.js' */
 /** @import { Point } from './chart.js' */
 
@@ -39,15 +39,15 @@ export class History {
   async load(job, signal) {
     const { epoch, events, gap } = await loadEvents(job, AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]));
     if (events === undefined) return;
-    const later = this.#position.epoch === epoch ? this.events : [];
-    const first = later[0]?.seq ?? Infinity;
+    const received = this.#position.epoch === epoch ? this.events : [];
+    const firstReceived = received[0]?.seq ?? Infinity;
     this.complete = gap === undefined;
-    this.events = [...events.filter(({ seq }) => seq < first).map(({ seq, state }) => event(seq, state)), ...later];
+    this.events = [...events.filter(({ seq }) => seq < firstReceived).map(({ seq, state }) => event(seq, state)), ...received];
     const last = this.events.at(-1);
     if (last !== undefined) this.#position = { epoch, seq: last.seq };
   }
 
-  /** Adds a state that the connection has received. @param {Seen} seen */
+  /** Adds a state that the connection has received. @param {JobState} jobState */
   add({ epoch, seq, state }) {
     if (state === null || !isNewer({ epoch, seq }, this.#position)) return;
     if (epoch !== this.#position.epoch) this.events = [];
@@ -121,7 +121,7 @@ export function changesOf(before, state) {
 function requestChanges(before, now) {
   if (now === undefined) return [];
   const texts = before?.id === now.id ? [] : [t(now.by ? '{verb} requested by {sender}' : '{verb} requested', { verb: now.verb, sender: now.by ?? '' })];
-  const same = before?.id === now.id ? before : undefined;
-  if (now.refused !== undefined) return same?.refused === now.refused ? texts : [...texts, t('refused: {reason}', { reason: now.refused })];
-  return now.seen_at === undefined || same?.seen_at !== undefined ? texts : [...texts, t('acknowledged by the worker')];
+  const sameRequest = before?.id === now.id ? before : undefined;
+  if (now.refused !== undefined) return sameRequest?.refused === now.refused ? texts : [...texts, t('refused: {reason}', { reason: now.refused })];
+  return now.seen_at === undefined || sameRequest?.seen_at !== undefined ? texts : [...texts, t('acknowledged by the worker')];
 }

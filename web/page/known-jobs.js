@@ -9,11 +9,11 @@
 import { isNewer } from '../src/jobs.js';
 import { isOver, lookOf } from '../src/state.js';
 
-/** @import { Seen } from '../src/jobs.js' */
+/** @import { JobState } from '../src/jobs.js' */
 /** @import { State } from '../src/protocol.js' */
 /** @import { Look } from '../src/state.js' */
 
-/** @typedef {{ seen: Seen, state: State, look: Look, missedLists: number }} KnownJob  `missedLists`: complete lists without it, in a row */
+/** @typedef {{ jobState: JobState, state: State, look: Look, missedLists: number }} KnownJob  `missedLists`: complete lists without it, in a row */
 /** @typedef {{ search: string, prefix: string, status: string }} Filter  `status`: a status, `stalled`, or '' for all */
 
 /** The maximum number of jobs that the page keeps. A search requests others from the gateway. */
@@ -27,17 +27,17 @@ export class KnownJobs {
 
   /**
    * Adds a state from a list or from the connection. An older state than the known one is ignored.
-   * @param {Seen} seen
+   * @param {JobState} jobState
    * @returns {'ignored' | 'updated' | 'moved'} moved: the job's place or look may have changed
    */
-  update(seen) {
-    const { job, state } = seen;
+  update(jobState) {
+    const { job, state } = jobState;
     const before = this.#jobs.get(job);
     if (state === null) return this.#jobs.delete(job) ? 'moved' : 'ignored'; // the gateway has dropped the job
     if (before !== undefined) before.missedLists = 0;
-    if (before !== undefined && !isNewer(seen, before.seen)) return 'ignored';
+    if (before !== undefined && !isNewer(jobState, before.jobState)) return 'ignored';
     const look = lookOf(state);
-    this.#jobs.set(job, { seen, state, look, missedLists: 0 });
+    this.#jobs.set(job, { jobState, state, look, missedLists: 0 });
     return before?.look !== look || before.state.attempt !== state.attempt ? 'moved' : 'updated';
   }
 
@@ -46,7 +46,7 @@ export class KnownJobs {
     this.#searchResults.clear();
   }
 
-  /** Keeps the results of the current search. @param {Seen[]} jobs */
+  /** Keeps the results of the current search. @param {JobState[]} jobs */
   addSearchResults(jobs) {
     for (const { job } of jobs) this.#searchResults.add(job);
   }
@@ -131,10 +131,10 @@ export class KnownJobs {
   /**
    * Removes jobs above `MAX_JOBS`: those that ended first, except the results of a search.
    */
-  prune() {
+  removeExcess() {
     if (this.#jobs.size <= MAX_JOBS) return;
-    const all = [...this.#jobs.values()].sort((a, b) => Number(isOver(a.look)) - Number(isOver(b.look)) || byEnd(a, b));
-    for (const { seen } of all.slice(MAX_JOBS)) if (!this.#searchResults.has(seen.job)) this.#jobs.delete(seen.job);
+    const sorted = [...this.#jobs.values()].sort((a, b) => Number(isOver(a.look)) - Number(isOver(b.look)) || byEnd(a, b));
+    for (const { jobState } of sorted.slice(MAX_JOBS)) if (!this.#searchResults.has(jobState.job)) this.#jobs.delete(jobState.job);
   }
 }
 
@@ -145,22 +145,22 @@ export class KnownJobs {
  */
 function matcher({ search, prefix, status }) {
   const wanted = search.toLowerCase();
-  return ({ seen, state, look }) => {
-    if (!seen.job.startsWith(prefix)) return false;
+  return ({ jobState, state, look }) => {
+    if (!jobState.job.startsWith(prefix)) return false;
     if (status === 'stalled' ? look !== 'stalled' && look !== 'lost' : status !== '' && look !== status) return false;
     if (wanted === '') return true;
-    return [seen.job, state.phase, state.message, state.error].some((text) => text?.toLowerCase().includes(wanted));
+    return [jobState.job, state.phase, state.message, state.error].some((text) => text?.toLowerCase().includes(wanted));
   };
 }
 
-/** @param {KnownJob} a @param {KnownJob} b */
+/** Orders active jobs: running ones first, the newest first. @param {KnownJob} a @param {KnownJob} b */
 function byStart(a, b) {
   const created = (/** @type {KnownJob} */ { state }) => state.created_at ?? 0;
   const queuedLast = (/** @type {KnownJob} */ { look }) => Number(look === 'queued');
   return queuedLast(a) - queuedLast(b) || created(b) - created(a) || byName(a, b);
 }
 
-/** @param {KnownJob} a @param {KnownJob} b */
+/** Orders ended jobs: the one that ended last first. @param {KnownJob} a @param {KnownJob} b */
 function byEnd(a, b) {
   const end = (/** @type {KnownJob} */ { state }) => state.finished_at ?? state.updated_at ?? 0;
   return end(b) - end(a) || byName(a, b);
@@ -168,5 +168,5 @@ function byEnd(a, b) {
 
 /** @param {KnownJob} a @param {KnownJob} b */
 function byName(a, b) {
-  return a.seen.job < b.seen.job ? -1 : 1;
+  return a.jobState.job < b.jobState.job ? -1 : 1;
 }

@@ -6,7 +6,7 @@
 import { TokenRequired, authorization } from './token.js';
 import { t } from './texts.js';
 
-/** @import { Seen } from '../src/jobs.js' */
+/** @import { JobState } from '../src/jobs.js' */
 
 /** Jobs per request. */
 const PAGE_SIZE = 200;
@@ -28,7 +28,7 @@ export class JobList {
 
   /**
    * Reads the newest jobs, page by page.
-   * @param {(jobs: Seen[]) => void} onPage
+   * @param {(jobs: JobState[]) => void} onPage
    * @returns {Promise<Set<string> | null>} the ids of all jobs; null: the gateway has more than `maxJobs`
    * @throws if the list cannot be read
    */
@@ -52,7 +52,7 @@ export class JobList {
    * Reads about one page of the jobs with this prefix and status, anywhere in the list. This may need several
    * requests.
    * @param {{ prefix: string, status: string }} query
-   * @param {(jobs: Seen[]) => void} onPage
+   * @param {(jobs: JobState[]) => void} onPage
    * @param {() => boolean} isWanted  returns whether to continue
    */
   async search({ prefix, status }, onPage, isWanted) {
@@ -73,7 +73,7 @@ export class JobList {
 /**
  * Requests one page of the list.
  * @param {Record<string, string | null>} query
- * @returns {Promise<{ jobs: Seen[], next: string | null }>}
+ * @returns {Promise<{ jobs: JobState[], next: string | null }>}
  */
 async function readPage(query) {
   const url = new URL('../api/jobs', import.meta.url);

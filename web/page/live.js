@@ -47,7 +47,7 @@ export class LiveJobs {
     this.#watchJobsInSets();
   }
 
-  /** @param {string} key  the index of the status group, and the prefix */
+  /** Watches one set. @param {string} key  the index of the status group, and the prefix */
   #watchSet(key) {
     const store = setStore({ prefix: key.slice(1), statuses: STATUS_GROUPS[Number(key[0])], limit: SET_LIMIT }, this.#connection);
     /** @type {{ jobs: readonly string[], stop: () => void }} */
@@ -59,6 +59,7 @@ export class LiveJobs {
     });
   }
 
+  /** Watches all jobs in the sets, and no others. */
   #watchJobsInSets() {
     const inSets = new Set([...this.#sets.values()].flatMap(({ jobs }) => jobs));
     for (const [job, stop] of this.#stops) {

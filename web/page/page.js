@@ -19,11 +19,11 @@ import { TokenRequired, onTokenEntered, wellFormedToken, allowedPrefixes, stored
 import { everySecond, inNextFrame } from '../src/ticker.js';
 import { t, translatePage } from './texts.js';
 
-/** @import { Seen } from '../src/jobs.js' */
+/** @import { JobState } from '../src/jobs.js' */
 /** @import { Filter } from './known-jobs.js' */
 
 /** Milliseconds between two attempts while the gateway is unavailable. */
-const RETRY_EVERY = 2_000;
+const RETRY_PAUSE = 2_000;
 /** Milliseconds without a keystroke before a search, so that there is one request per word, not per letter. */
 const TYPING_PAUSE = 250;
 /** Matches texts that a job id can begin with. The gateway can search for no others. */
@@ -55,16 +55,16 @@ function byId(id) {
   return /** @type {HTMLElement} */ (document.getElementById(id));
 }
 
-const tools = /** @type {HTMLFormElement} */ (byId('tools'));
+const filterForm = /** @type {HTMLFormElement} */ (byId('tools'));
 const searchInput = /** @type {HTMLInputElement} */ (byId('search'));
 const prefixInput = /** @type {HTMLSelectElement} */ (byId('prefix'));
 
 // -- which jobs there are ----------------------------------------------------
 
-/** Adds jobs that the gateway has listed. @param {Seen[]} jobs */
+/** Adds jobs that the gateway has listed. @param {JobState[]} jobs */
 function addJobs(jobs) {
-  for (const seen of jobs) knownJobs.update(seen);
-  knownJobs.prune();
+  for (const jobState of jobs) knownJobs.update(jobState);
+  knownJobs.removeExcess();
   hasAnswer = true;
   listError = null;
   tokenRequired = false;
@@ -91,7 +91,7 @@ async function readList() {
 /** Reads the list again after a pause, if the page is visible. */
 function retryLater() {
   clearTimeout(retryTimer);
-  if (document.visibilityState === 'visible') retryTimer = setTimeout(readList, RETRY_EVERY);
+  if (document.visibilityState === 'visible') retryTimer = setTimeout(readList, RETRY_PAUSE);
 }
 
 /** Handles a state that the connection has received. @param {import('../src/jobs.js').Watched} watched */
@@ -126,12 +126,13 @@ connection.observe(({ state, stopped }) => {
 
 // -- what is shown -----------------------------------------------------------
 
+/** Shows the jobs that match the filter, and the texts around them. */
 function paint() {
   const now = connection.now();
   const filtered = filter.search !== '' || filter.prefix !== '' || filter.status !== '';
   const arranged = knownJobs.arrange(filter);
   // Children are shown in the row of their group, or as results of a search.
-  const [active = [], earlier = []] = [arranged.active, arranged.earlier].map((jobs) => (filtered ? jobs : jobs.filter(({ seen }) => !isBelowGroup(seen.job, stateOf))));
+  const [active = [], earlier = []] = [arranged.active, arranged.earlier].map((jobs) => (filtered ? jobs : jobs.filter(({ jobState }) => !isBelowGroup(jobState.job, stateOf))));
   rows.show([
     [/** @type {Element} */ (byId('active').querySelector('.list')), active],
     [/** @type {Element} */ (byId('earlier').querySelector('.list')), earlier],
@@ -165,12 +166,12 @@ function paintCounts(shown, filtered) {
   const withPlus = (/** @type {number} */ n) => `${n}${jobList.truncated ? '+' : ''}`;
   /** @param {...import('../src/state.js').Look} looks */
   const count = (...looks) => looks.reduce((sum, look) => sum + (counts.get(look) ?? 0), 0);
-  for (const chip of tools.querySelectorAll('.chips input')) {
-    const look = /** @type {import('../src/state.js').Look} */ (/** @type {HTMLInputElement} */ (chip).value);
+  for (const option of filterForm.querySelectorAll('.chips input')) {
+    const look = /** @type {import('../src/state.js').Look} */ (/** @type {HTMLInputElement} */ (option).value);
     const matching = look === 'stalled' ? count('stalled', 'lost') : count(look);
-    const counter = chip.parentElement?.querySelector('b');
+    const counter = option.parentElement?.querySelector('b');
     if (counter) setText(counter, matching > 0 ? withPlus(matching) : '');
-    chip.nextElementSibling?.classList.toggle('nonzero', matching > 0);
+    option.nextElementSibling?.classList.toggle('nonzero', matching > 0);
   }
   const summary = /** @type {const} */ (['running', 'stalled', 'lost', 'queued'])
     .filter((look) => count(look) > 0)
@@ -220,8 +221,8 @@ function readUrl() {
   filter = { search: query.get('search') ?? '', prefix: query.get('prefix') ?? '', status: query.get('status') ?? '' };
   searchInput.value = filter.search;
   prefixesShown = '';
-  for (const chip of tools.querySelectorAll('.chips input')) {
-    const radio = /** @type {HTMLInputElement} */ (chip);
+  for (const option of filterForm.querySelectorAll('.chips input')) {
+    const radio = /** @type {HTMLInputElement} */ (option);
     radio.checked = radio.value === filter.status;
   }
   detail.show(query.get('job'));
@@ -230,7 +231,7 @@ function readUrl() {
 
 /** Applies the filter that the user has entered, and stores it in the URL. */
 function readFilter() {
-  const form = new FormData(tools);
+  const form = new FormData(filterForm);
   filter = { search: searchInput.value.trim(), prefix: prefixInput.value, status: String(form.get('status') ?? '') };
   const query = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(filter)) {
@@ -251,7 +252,7 @@ function startSearch() {
   const searchPrefix = searched.search === '' ? searched.prefix : searched.search;
   const status = searched.status === 'stalled' ? 'running' : searched.status;
   if (!jobList.truncated || !ID_PREFIX.test(searchPrefix) || searchPrefix + status === '') return;
-  const onResults = (/** @type {Seen[]} */ jobs) => {
+  const onResults = (/** @type {JobState[]} */ jobs) => {
     knownJobs.addSearchResults(jobs);
     addJobs(jobs);
   };
@@ -260,8 +261,8 @@ function startSearch() {
   }, TYPING_PAUSE);
 }
 
-tools.addEventListener('input', readFilter);
-tools.addEventListener('submit', (event) => event.preventDefault());
+filterForm.addEventListener('input', readFilter);
+filterForm.addEventListener('submit', (event) => event.preventDefault());
 byId('reset').addEventListener('click', () => {
   history.replaceState(null, '', location.pathname);
   readUrl();
@@ -286,9 +287,9 @@ document.addEventListener('keydown', (event) => {
     searchInput.focus();
   } else if (event.key === 'ArrowDown' || event.key === 'ArrowUp') {
     const links = /** @type {HTMLElement[]} */ ([...document.querySelectorAll('.row .open')]);
-    const at = links.indexOf(/** @type {HTMLElement} */ (target));
+    const index = links.indexOf(/** @type {HTMLElement} */ (target));
     // Arrow keys move from the search into the list, and from row to row; elsewhere they scroll.
-    const next = at >= 0 ? links[at + (event.key === 'ArrowDown' ? 1 : -1)] : target === searchInput ? links[0] : undefined;
+    const next = index >= 0 ? links[index + (event.key === 'ArrowDown' ? 1 : -1)] : target === searchInput ? links[0] : undefined;
     if (next === undefined) return;
     event.preventDefault();
     next.focus();

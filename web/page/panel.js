@@ -84,7 +84,7 @@ function connectionFacts(url, status) {
   ];
 }
 
-/** @param {HTMLElement} figure @param {number[]} pings */
+/** Shows the round trips as a chart. @param {HTMLElement} figure @param {number[]} pings */
 function showPings(figure, pings) {
   figure.hidden = pings.length < 2;
   if (figure.hidden || figure.dataset['n'] === String(pings.length) + pings.at(-1)) return;
@@ -96,7 +96,7 @@ function showPings(figure, pings) {
   figure.replaceChildren(sparkline(pings, summary), caption);
 }
 
-/** @param {HTMLElement} list @param {Journal} journal */
+/** Shows the log, the newest entry first. @param {HTMLElement} list @param {Journal} journal */
 function showJournal(list, { entries }) {
   const newest = entries.at(-1);
   const state = `${entries.length} ${newest?.at} ${newest?.text}`;

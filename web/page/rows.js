@@ -48,14 +48,14 @@ export class Rows {
   show(lists) {
     for (const [, jobs] of lists) {
       for (const knownJob of jobs) {
-        const row = this.#rows.get(knownJob.seen.job);
+        const row = this.#rows.get(knownJob.jobState.job);
         if (row !== undefined) row.knownJob = knownJob;
       }
     }
     if (lists.every(([list, jobs]) => this.#inOrder(list, jobs))) return;
     const isFirstDraw = this.#rows.size === 0;
     const positions = this.#positions();
-    const wanted = new Set(lists.flatMap(([, jobs]) => jobs.map(({ seen }) => seen.job)));
+    const wanted = new Set(lists.flatMap(([, jobs]) => jobs.map(({ jobState }) => jobState.job)));
     for (const [job, row] of this.#rows) if (!wanted.has(job)) this.#remove(job, row);
     for (const [list, jobs] of lists) {
       let next = list.firstElementChild;
@@ -75,7 +75,7 @@ export class Rows {
   showTimes(now) {
     for (const { item, knownJob, time } of this.#visible) {
       if (time === null) continue;
-      drawGroup(item, knownJob.seen.job, knownJob.state);
+      drawGroup(item, knownJob.jobState.job, knownJob.state);
       const { state } = knownJob;
       const isEnded = isOver(knownJob.look);
       const end = state.finished_at ?? state.updated_at ?? now;
@@ -91,7 +91,7 @@ export class Rows {
 
   /** Returns the row of a job, which is created the first time. @param {KnownJob} knownJob */
   #row(knownJob) {
-    const { job } = knownJob.seen;
+    const { job } = knownJob.jobState;
     let row = this.#rows.get(job);
     if (row === undefined) {
       const item = document.createElement('li');
@@ -110,7 +110,7 @@ export class Rows {
     return row;
   }
 
-  /** @param {string} job @param {Row} row */
+  /** Removes the row of a job. @param {string} job @param {Row} row */
   #remove(job, row) {
     this.#visibility.unobserve(row.item);
     this.#hide(row);
@@ -118,7 +118,7 @@ export class Rows {
     this.#rows.delete(job);
   }
 
-  /** @param {IntersectionObserverEntry[]} entries */
+  /** Handles rows that have become visible or not visible. @param {IntersectionObserverEntry[]} entries */
   #onIntersection(entries) {
     for (const { target, isIntersecting, boundingClientRect } of entries) {
       const row = this.#rowOf.get(target);
@@ -134,7 +134,7 @@ export class Rows {
   /** Adds the bar of a row that has become visible. @param {Row} row */
   #reveal(row) {
     if (row.time !== null) return;
-    const { job } = row.knownJob.seen;
+    const { job } = row.knownJob.jobState;
     const bar = document.createElement('job-progress');
     const time = document.createElement('time');
     bar.setAttribute('job', job);
@@ -159,7 +159,7 @@ export class Rows {
     this.#visible.delete(row);
     row.item.classList.remove('near');
     this.#stops.get(row)?.();
-    row.link.textContent = row.knownJob.seen.job;
+    row.link.textContent = row.knownJob.jobState.job;
     row.link.removeAttribute('aria-label');
     row.item.replaceChildren(row.link);
   }
@@ -167,8 +167,8 @@ export class Rows {
   /** Returns whether a list has these jobs in this order. @param {Element} list @param {KnownJob[]} jobs */
   #inOrder(list, jobs) {
     let next = list.firstElementChild;
-    for (const { seen } of jobs) {
-      if (next === null || this.#rows.get(seen.job)?.item !== next) return false;
+    for (const { jobState } of jobs) {
+      if (next === null || this.#rows.get(jobState.job)?.item !== next) return false;
       next = next.nextElementSibling;
     }
     return next === null;
@@ -182,9 +182,9 @@ export class Rows {
   /** Animates the visible rows from their earlier positions. @param {Map<Row, number>} positions */
   #animateMoves(positions) {
     for (const [row, top] of this.#positions()) {
-      const from = positions.get(row);
-      if (from !== undefined && from !== top && Math.abs(from - top) < 2 * innerHeight) {
-        const transform = [`translateY(${from - top}px)`, 'none'];
+      const previousTop = positions.get(row);
+      if (previousTop !== undefined && previousTop !== top && Math.abs(previousTop - top) < 2 * innerHeight) {
+        const transform = [`translateY(${previousTop - top}px)`, 'none'];
         row.item.animate({ transform }, { duration: 260, easing: 'cubic-bezier(.2, .8, .2, 1)' });
       }
     }

@@ -5,6 +5,7 @@
 
 const STORAGE_KEY = 'progress-gateway:token';
 
+/** Returns the token that the user has entered in this tab. */
 export function storedToken() {
   return globalThis.sessionStorage?.getItem(STORAGE_KEY) ?? null;
 }

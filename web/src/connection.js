@@ -105,6 +105,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
 
   // -- transports ----------------------------------------------------------------
 
+  /** Opens the active transport. */
   function openActive() {
     reconnect.cancel();
     status.update({ state: 'connecting', stopped: false, retryAt: null, transport: transportName() });
@@ -250,7 +251,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
 
   // -- frames of the gateway -----------------------------------------------------
 
-  /** @param {Frame} frame @param {SelectedTransport} transport */
+  /** Handles a frame of the active transport. @param {Frame} frame @param {SelectedTransport} transport */
   function handleFrame(frame, transport) {
     sync.sets?.handle(frame);
     switch (frame.type) {
@@ -284,7 +285,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         const violation = jobs.apply(frame);
         if (violation === null) break;
         status.countViolation(violation);
-        sync.soon();
+        sync.schedule();
         break;
       }
       case 'goaway':
@@ -318,6 +319,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     probeCount += 1;
   }
 
+  /** Opens a WebSocket as a replacement, unless it is already in use. */
   function probeWebSocket() {
     if (choice.index === 0 || active === null || environment.hidden()) return;
     environment.clearTimeout(probeTimer);
@@ -350,11 +352,11 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     watch(job, listener) {
       /** @type {Listener} */
       const ownListener = (watched) => listener(watched);
-      if (jobs.add(job, ownListener)) sync.soon();
+      if (jobs.add(job, ownListener)) sync.schedule();
       const known = jobs.peek(job);
       if (known !== null) ownListener(known);
       return () => {
-        if (jobs.remove(job, ownListener)) sync.soon();
+        if (jobs.remove(job, ownListener)) sync.schedule();
       };
     },
 

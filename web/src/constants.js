@@ -9,22 +9,22 @@ export const FINAL = new Set(['succeeded', 'failed', 'cancelled']);
 export const SUBPROTOCOL = 'progress.v1';
 /** Seconds of silence before the gateway pings. */
 export const PING_INTERVAL = 25;
-/** Seconds for which what was shown of a job is kept after its last listener left. */
+/** Seconds for which the known state of a job is kept after its last listener was removed. */
 export const LINGER = 30;
-/** Bytes of a message that a gateway with default limits takes. */
+/** The maximum bytes of a message that a gateway with default limits accepts. */
 export const MAX_MESSAGE = 65536;
-/** Changes a second that the gateway sends at most, with default limits. */
+/** The maximum number of changes of a job that a gateway with default limits sends per second. */
 export const MAX_HZ = 100;
-/** Seconds that a worker may be silent, unless it says otherwise. */
+/** Seconds without a report after which a job is stalled, unless it has another lease. */
 export const DEFAULT_LEASE = 30;
-/** Leases of silence after which a job is lost. */
+/** The number of leases without a report after which a job is lost. */
 export const LOST_AFTER = 10;
-/** Percent from which a job whose estimate has run out is called almost done. */
+/** The percentage from which a job whose estimate has reached zero is shown as almost done. */
 export const ALMOST_DONE = 95;
-/** Seconds for which it is called so. */
+/** The seconds for which such a job is shown as almost done. */
 export const ETA_GRACE = 5;
 
-/** Close codes that the client treats by name. */
+/** The close codes that the client handles individually. */
 export const GOING_AWAY = 1001;
 /** No close frame came: RFC 6455 §7.1.5. */
 export const ABNORMAL = 1006;

@@ -52,6 +52,7 @@ export function mountActions({ name, headEnd, footer }, job, gateway) {
     return button;
   }
 
+  /** Updates the buttons and the line. */
   function draw() {
     if (removed) return;
     const status = store.get();

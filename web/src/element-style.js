@@ -113,6 +113,8 @@ const CSS = `
 
 .verbs { display: flex; gap: 6px }
 .verbs:empty { display: none }
+/* So that 10% does not move the buttons that stood beside 9%, under the pointer. */
+.verbs:not(:empty) + .figure { min-width: 2.4em; text-align: end; font-variant-numeric: tabular-nums }
 .verbs button {
   appearance: none; margin: -2px 0; padding: 0 9px; border: 1px solid var(--_muted); border-radius: 6px; background: none;
   font: inherit; font-size: 12px; color: inherit; cursor: pointer;

@@ -16,7 +16,7 @@
 import { buildNodes, setAttribute, setText } from './element-nodes.js';
 import { endListener } from './ends.js';
 import { drawIcon } from './icons.js';
-import { continues } from './progress.js';
+import { isSameAttempt } from './progress.js';
 import { connect } from './settings.js';
 import { isOver, lookOf, percentOf } from './state.js';
 import { inLaterFrame, everySecond, inNextFrame } from './ticker.js';
@@ -28,7 +28,7 @@ import { currentLanguage } from './words.js';
 /** @import { View } from './view.js' */
 
 /** The import must also work without a DOM (server-side rendering, a test). */
-const Base = globalThis.HTMLElement ?? class {};
+const ElementBase = globalThis.HTMLElement ?? class {};
 
 /** Milliseconds between two updates below which a bar needs no transition. */
 const FAST_UPDATE = 200;
@@ -36,8 +36,8 @@ const FAST_UPDATE = 200;
 const SLOW_UPDATE = 1_000;
 
 /** The widths in pixels below which the last line is broken, and broken again. */
-const NARROW = 420;
-const SLIM = 260;
+const NARROW_WIDTH = 420;
+const SLIM_WIDTH = 260;
 
 /**
  * Adapts all elements of a page to their widths. It observes a node without height in each element, because a bar
@@ -49,8 +49,8 @@ const ruler =
   new ResizeObserver((entries) => {
     for (const { target, contentRect } of entries) {
       const { classList } = /** @type {Element} */ (target.nextElementSibling);
-      classList.toggle('narrow', contentRect.width <= NARROW);
-      classList.toggle('slim', contentRect.width <= SLIM);
+      classList.toggle('narrow', contentRect.width <= NARROW_WIDTH);
+      classList.toggle('slim', contentRect.width <= SLIM_WIDTH);
     }
   });
 
@@ -60,7 +60,7 @@ const VALUE_TEXT_INTERVAL = 1_000;
 /** The parts whose texts are fields of the view. */
 const TEXT_PARTS = /** @type {const} */ (['attempt', 'figure', 'phase', 'message', 'error', 'amount', 'time']);
 
-export class JobProgressElement extends Base {
+export class JobProgressElement extends ElementBase {
   static observedAttributes = ['job', 'label', 'gateway', 'actions'];
 
   #nodes = buildNodes(this.attachShadow({ mode: 'open' }));
@@ -107,6 +107,7 @@ export class JobProgressElement extends Base {
     this.#watch();
   }
 
+  /** Watches the job of the attributes. */
   #watch() {
     const job = this.getAttribute('job');
     if (job === null || job === '') return;
@@ -124,7 +125,7 @@ export class JobProgressElement extends Base {
     this.#drawTexts();
   }
 
-  /** @param {string} job */
+  /** Loads and adds the buttons. @param {string} job */
   async #addActions(job) {
     const stops = this.#stops;
     const { mountActions } = await import('./element-actions.js').catch(() => ({ mountActions: null }));
@@ -138,6 +139,7 @@ export class JobProgressElement extends Base {
     stops.push(mountActions(this.#nodes, job, this.getAttribute('gateway') ?? undefined));
   }
 
+  /** Stops watching, and forgets the state. */
   #unwatch() {
     for (const stop of this.#stops) stop();
     this.#stops = [];
@@ -149,7 +151,7 @@ export class JobProgressElement extends Base {
   /** Handles a new state. @param {Watched | null} watched */
   #onWatched(watched) {
     const before = this.#watched;
-    const sameAttempt = continues(before, watched);
+    const sameAttempt = isSameAttempt(before, watched);
     this.#watched = watched;
     this.#reached = Math.max(sameAttempt ? this.#reached : 0, percentOf(watched?.state ?? null, 0) ?? 0);
     inNextFrame(this.#drawBarSoon);
@@ -166,6 +168,7 @@ export class JobProgressElement extends Base {
     };
   }
 
+  /** Draws the bar, with a transition if that is useful. */
   #drawBar() {
     if (this.#connection === null) return;
     const { bar, frame, track } = this.#nodes;
@@ -179,7 +182,7 @@ export class JobProgressElement extends Base {
       const now = performance.now();
       const fast = now - this.#movedAt < FAST_UPDATE;
       // The first value is shown without a transition.
-      bar.classList.toggle('smooth', !fast && !indeterminate && continues(this.#drawn, watched));
+      bar.classList.toggle('smooth', !fast && !indeterminate && isSameAttempt(this.#drawn, watched));
       frame.classList.toggle('fast', fast);
       bar.style.width = width;
       this.#movedAt = now;
@@ -187,6 +190,7 @@ export class JobProgressElement extends Base {
     this.#drawn = watched;
   }
 
+  /** Draws everything except the bar. */
   #drawTexts() {
     const connection = this.#connection;
     if (connection === null) return;

@@ -88,7 +88,7 @@ function openHttp(url, environment, events, runCycle) {
     pendingCommandId = null;
   }
 
-  /** @param {GatewayResponse} answer */
+  /** @param {GatewayResponse} result */
   function welcome({ node, time }) {
     if (!welcomed) emit({ type: 'welcome', node, time });
   }
@@ -122,10 +122,10 @@ function openHttp(url, environment, events, runCycle) {
 
   /** Requests the health of the gateway. Ends the transport if the gateway refuses this page. @param {AbortSignal} signal */
   async function requestHealth(signal) {
-    const answer = await requestFunction(signal)(HEALTH_PATH, CHECK_TIMEOUT);
-    const { close_code: code, detail } = await answer.response.json();
+    const result = await requestFunction(signal)(HEALTH_PATH, CHECK_TIMEOUT);
+    const { close_code: code, detail } = await result.response.json();
     if (code !== undefined) end(code, detail);
-    return answer;
+    return result;
   }
 
   /** Checks whether the gateway answers. The first response is the welcome. */
@@ -133,9 +133,9 @@ function openHttp(url, environment, events, runCycle) {
     const sent = environment.now();
     const { signal } = cycleController;
     try {
-      const answer = await requestHealth(signal);
-      if (welcomed) events.pong(environment.now() - sent, answer.time);
-      else welcome(answer);
+      const result = await requestHealth(signal);
+      if (welcomed) events.pong(environment.now() - sent, result.time);
+      else welcome(result);
     } catch (error) {
       if (!signal.aborted) end(ABNORMAL, String(error));
     }

@@ -1,5 +1,6 @@
 // Generated from the Python code by `python -m docs.generate`. Do not edit.
-// What the fallback needs: apart, so that a bundler loads it with that, and not before.
+// The constants of the fallback. They are in a separate module, so that a bundler loads them only
+// with the fallback.
 
 /** A job id. */
 export const JOB_ID = /^(?=.{1,200}$)(?:\.{0,2}[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*|\.{3}[A-Za-z0-9_.:@-]*)(?:\/(?:\.{0,2}[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*|\.{3}[A-Za-z0-9_.:@-]*))*$/;

@@ -20,7 +20,7 @@ import { fill, currentLanguage } from './words.js';
 /** @import { End } from './ends.js' */
 
 /** The import must also work without a DOM (server-side rendering, a test). */
-const Base = globalThis.HTMLElement ?? class {};
+const ElementBase = globalThis.HTMLElement ?? class {};
 
 const CSS = `
   :host { display: block; }
@@ -30,7 +30,7 @@ const CSS = `
   [hidden] { display: none; }
 `;
 
-export class JobListElement extends Base {
+export class JobListElement extends ElementBase {
   static observedAttributes = ['prefix', 'statuses', 'limit', 'gateway', 'actions'];
 
   #list = document.createElement('ul');
@@ -73,6 +73,7 @@ export class JobListElement extends Base {
     this.#watch();
   }
 
+  /** Watches the set of the attributes. */
   #watch() {
     const prefix = this.getAttribute('prefix');
     if (prefix === null) return;
@@ -87,6 +88,7 @@ export class JobListElement extends Base {
     this.#paint();
   }
 
+  /** Stops watching, and removes the rows. */
   #unwatch() {
     this.#stop?.();
     this.#stop = this.#store = null;
@@ -94,6 +96,7 @@ export class JobListElement extends Base {
     this.#list.replaceChildren();
   }
 
+  /** Updates the rows. */
   #paint() {
     if (this.#store === null) return;
     const { jobs, total, more, loading, denied } = this.#store.get();
@@ -111,9 +114,9 @@ export class JobListElement extends Base {
     }
     this.#slot.hidden = loading || jobs.length > 0;
     const { words, tag, number } = currentLanguage();
-    const others = total - jobs.length;
+    const hiddenCount = total - jobs.length;
     this.#more.lang = tag;
-    this.#more.textContent = denied !== null ? (words[/** @type {'node_full'} */ (denied)] ?? denied) : others > 0 ? fill(words.more, { n: `${number(others)}${more ? '+' : ''}` }) : '';
+    this.#more.textContent = denied !== null ? (words[/** @type {'node_full'} */ (denied)] ?? denied) : hiddenCount > 0 ? fill(words.more, { n: `${number(hiddenCount)}${more ? '+' : ''}` }) : '';
     this.#more.hidden = this.#more.textContent === '';
   }
 

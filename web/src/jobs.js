@@ -40,7 +40,7 @@ import { acceptsFrame } from './protocol.js';
  *   milliseconds
  */
 
-/** @typedef {{ job: string, epoch: number | null, seq: number, state: State | null }} Seen  the state of a job at a position */
+/** @typedef {{ job: string, epoch: number | null, seq: number, state: State | null }} JobState  the state of a job at a position */
 
 export class Jobs {
   #now;

@@ -113,16 +113,17 @@ function createStore(job, connection) {
   let watched = connection.peek(job);
   let value = read(0);
 
-  /** @param {number} floor */
+  /** Returns the current data of the job. @param {number} floor */
   function read(floor) {
     const freshness = { stale: connection.isStale(job), connection: connection.status().state };
     return progressOf(job, watched, freshness, connection.now(), floor);
   }
 
+  /** Updates the value, and calls the subscribers if it has changed. */
   function refresh() {
     const before = watched;
     watched = connection.peek(job);
-    const next = read(continues(before, watched) ? (value.percent ?? 0) : 0);
+    const next = read(isSameAttempt(before, watched) ? (value.percent ?? 0) : 0);
     if (isEqual(value, next)) return;
     value = next;
     for (const changed of [...subscribers]) changed();
@@ -162,14 +163,14 @@ function storesOf(connection) {
  * Returns whether both states belong to the same attempt of the job.
  * @param {Watched | null} a @param {Watched | null} b
  */
-export function continues(a, b) {
+export function isSameAttempt(a, b) {
   return (
     a !== null && b !== null && a.epoch === b.epoch &&
     a.state !== null && b.state !== null && a.state.attempt === b.state.attempt
   );
 }
 
-/** @param {Progress} a @param {Progress} b */
+/** Returns whether all fields are equal. @param {Progress} a @param {Progress} b */
 function isEqual(a, b) {
   const keys = /** @type {Array<keyof Progress>} */ (Object.keys(a));
   return keys.every((key) => Object.is(a[key], b[key]));

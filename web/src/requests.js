@@ -83,7 +83,7 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
   let sentRequest = null;
   let value = read();
 
-  /** @returns {RequestStatus} */
+  /** Returns the current status. @returns {RequestStatus} */
   function read() {
     const watched = connection.peek(job);
     const state = watched?.state ?? null;
@@ -101,6 +101,7 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
     });
   }
 
+  /** Updates the value, and calls the listeners if it has changed. */
   function update() {
     const next = read();
     if (next.error === value.error && JSON.stringify(next) === JSON.stringify(value)) return;
@@ -108,7 +109,7 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
     for (const listener of [...listeners]) listener();
   }
 
-  /** @param {SentRequest | null} next */
+  /** Changes the request of this page. @param {SentRequest | null} next */
   function setSentRequest(next) {
     sentRequest = next;
     update();
@@ -144,9 +145,9 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
       const newRequest = { verb, attempt: attempt ?? 1, previousId: request?.id, accepted: null, error: null };
       setSentRequest(newRequest);
       try {
-        const answer = await sendRequest(credentialsOf(gateway), job, verb, { args, ...(attempt !== undefined && { attempt }) });
-        setSentRequest({ ...newRequest, accepted: answer });
-        return answer;
+        const reply = await sendRequest(credentialsOf(gateway), job, verb, { args, ...(attempt !== undefined && { attempt }) });
+        setSentRequest({ ...newRequest, accepted: reply });
+        return reply;
       } catch (cause) {
         const error = cause instanceof RequestError ? cause : new RequestError(cause instanceof Error ? cause.message : String(cause), { cause });
         setSentRequest({ ...newRequest, error });

@@ -131,7 +131,7 @@ class Sets {
     return this.#entries.get(keyOf(query))?.value ?? LOADING;
   }
 
-  /** @param {SetQuery} query @param {SetListener} listener @param {EndListener} [onEnd] */
+  /** Adds a listener to a set. Returns a function that removes it. @param {SetQuery} query @param {SetListener} listener @param {EndListener} [onEnd] */
   watch(query, listener, onEnd) {
     const key = keyOf(query);
     let entry = this.#entries.get(key);
@@ -200,7 +200,7 @@ class Sets {
     this.#entries.delete(key);
     for (const job of [...entry.watchedJobs.keys()]) this.#unwatchJob(entry, job);
     this.#sync.transport?.send({ type: 'unwatch_set', id: entry.id });
-    this.#sync.soon();
+    this.#sync.schedule();
   }
 
   /** Applies a frame. @param {Entry} entry @param {SetFrame} frame */
@@ -226,11 +226,11 @@ class Sets {
       // After a snapshot the gateway does not send a job that is no longer in the set, so it is subscribed by its name.
       else if (watchedJob.removed && snapshot) this.#sync.jobs.setInSet(job, false);
     }
-    this.#sync.soon();
+    this.#sync.schedule();
     notify(entry, { jobs: Object.freeze(jobs), total, counts: Object.freeze(counts), more, loading: false, denied: null });
   }
 
-  /** @param {Entry} entry @param {string} job */
+  /** Watches a job that is in the set. @param {Entry} entry @param {string} job */
   #watchJob(entry, job) {
     const { jobs } = this.#sync;
     const onEnded = endListener((end) => {
@@ -255,7 +255,7 @@ class Sets {
     jobs.setInSet(job, true);
   }
 
-  /** @param {Entry} entry @param {string} job */
+  /** Stops watching a job. @param {Entry} entry @param {string} job */
   #unwatchJob({ watchedJobs }, job) {
     const { jobs } = this.#sync;
     const watchedJob = watchedJobs.get(job);
@@ -268,7 +268,7 @@ class Sets {
       jobs.setInSet(job, false);
     }
     jobs.remove(job, watchedJob.listener);
-    this.#sync.soon();
+    this.#sync.schedule();
   }
 }
 

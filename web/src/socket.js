@@ -43,6 +43,7 @@ export function openSocket(url, environment, events) {
     timer = environment.setTimeout(callback, ms);
   }
 
+  /** Ends the connection, because no pong has arrived. */
   function onPongTimeout() {
     // After a late timer the pong may be waiting in the queue, so send another ping.
     if (environment.now() - /** @type {number} */ (pingedAt) > PONG_TIMEOUT + TIMER_TOLERANCE) ping();
@@ -60,7 +61,7 @@ export function openSocket(url, environment, events) {
     send({ type: 'ping', time: true });
   }
 
-  /** @param {Frame} frame */
+  /** Handles a frame. @param {Frame} frame */
   function handleFrame(frame) {
     if (frame.type === 'ping') {
       // Answer here and not in a timer, because timers are delayed in a hidden tab.

@@ -71,7 +71,7 @@ export function percentOf(state, floor) {
 export function rateOf(state) {
   const { done = 0, total = 0, percent, eta } = state;
   if (!eta) return null;
-  if (countsAll(state)) return (total - done) / eta;
+  if (countsWholeJob(state)) return (total - done) / eta;
   return percent === undefined ? null : (100 - percent) / eta;
 }
 
@@ -79,7 +79,7 @@ export function rateOf(state) {
  * Returns whether `done` of `total` counts the whole job: then their quotient is the percentage.
  * @param {State} state
  */
-export function countsAll({ done, total, percent }) {
+export function countsWholeJob({ done, total, percent }) {
   if (done === undefined || !total) return false;
   return percent === undefined || Math.abs(percent - (100 * done) / total) < 0.01; // two decimals
 }

@@ -77,9 +77,9 @@ export class Status {
    */
   observe(observer) {
     /** @type {Observer} */
-    const own = (current) => observer(current);
-    this.#observers.add(own);
-    own(this.current);
-    return () => void this.#observers.delete(own);
+    const ownObserver = (current) => observer(current);
+    this.#observers.add(ownObserver);
+    ownObserver(this.current);
+    return () => void this.#observers.delete(ownObserver);
   }
 }

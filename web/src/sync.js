@@ -85,7 +85,7 @@ export class SubscriptionSync {
   }
 
   /** Sends the wanted jobs in a microtask, or 300 ms after the last command. */
-  soon() {
+  schedule() {
     if (this.#scheduled || !this.transport) return;
     this.#scheduled = true;
     const wait = this.#syncedAt + SYNC_INTERVAL - this.environment.now();

@@ -44,6 +44,7 @@ export function inLaterFrame(paint) {
   schedule();
 }
 
+/** Requests the next frame, unless it is already requested. */
 function schedule() {
   if (scheduled) return;
   scheduled = true;
@@ -54,6 +55,7 @@ function schedule() {
   else setTimeout(frame, 0);
 }
 
+/** Calls the callbacks that are due. */
 function frame() {
   scheduled = false;
   const now = performance.now();

@@ -48,6 +48,7 @@ export class TransportChoice {
     this.#failures = 0;
   }
 
+  /** Returns the number of failures after which the next transport is tried. */
   #maxFailures() {
     if (this.index > 0) return 1;
     return this.#hasWorked ? MAX_FAILURES_AFTER_SUCCESS : MAX_FAILURES;

@@ -60,13 +60,14 @@ import { INITIAL } from './status.js';
 
 /** @type {readonly Id[]} */
 const NO_IDS = [];
-const READY = { connecting: 0, live: 1, stale: 1, offline: 3 };
-const STATUS = /** @type {const} */ ({ connecting: 'connecting', live: 'connected', stale: 'connected', offline: 'disconnected' });
+const READY_STATES = { connecting: 0, live: 1, stale: 1, offline: 3 };
+const CONNECTION_STATUSES = /** @type {const} */ ({ connecting: 'connecting', live: 'connected', stale: 'connected', offline: 'disconnected' });
 const neverChanges = () => () => {};
 /** @type {ConnectionStatus} */
-const CLOSED = Object.freeze({ ...INITIAL, state: 'offline' });
+const CLOSED_STATUS = Object.freeze({ ...INITIAL, state: 'offline' });
 
 /**
+ * Watches jobs, and returns the state of the connection and functions to change the watched jobs.
  * @param {ProgressSocketOptions} [options]
  * @returns {ProgressSocket}
  */
@@ -88,10 +89,10 @@ export function useProgressSocket(options = {}) {
   const key = [...wanted].filter(([, isWanted]) => isWanted).map(([job]) => job).sort().join('\n');
   const { state, stopped, error, ending } = useSyncExternalStore(
     connection?.observe ?? neverChanges,
-    () => connection?.status() ?? CLOSED,
+    () => connection?.status() ?? CLOSED_STATUS,
     () => INITIAL,
   );
-  const isConnected = READY[state] === 1;
+  const isConnected = READY_STATES[state] === 1;
   const wasConnected = useRef(false);
   useEffect(() => {
     if (isConnected === wasConnected.current) return;
@@ -117,8 +118,8 @@ export function useProgressSocket(options = {}) {
   const unsubscribe = useCallback((/** @type {Id | readonly Id[]} */ ids) => setWanted(ids, false), [setWanted]);
   const syncSubscriptions = useCallback((/** @type {readonly Id[]} */ ids) => {
     const { jobs, toJob } = latest.current;
-    const others = jobsOf(jobs, toJob).map((job) => /** @type {const} */ ([job, false]));
-    setChanges(new Map([...others, ...jobsOf(ids, toJob).map((job) => /** @type {const} */ ([job, true]))]));
+    const unwanted = jobsOf(jobs, toJob).map((job) => /** @type {const} */ ([job, false]));
+    setChanges(new Map([...unwanted, ...jobsOf(ids, toJob).map((job) => /** @type {const} */ ([job, true]))]));
   }, []);
   const sendMessage = useCallback(
     (/** @type {string | Record<string, unknown>} */ message) => {
@@ -136,7 +137,7 @@ export function useProgressSocket(options = {}) {
   const disconnect = useCallback(() => setIsEnabled(false), []);
 
   return {
-    isConnected, connectionStatus: stopped ? 'error' : STATUS[state], readyState: /** @type {0 | 1 | 3} */ (READY[state]),
+    isConnected, connectionStatus: stopped ? 'error' : CONNECTION_STATUSES[state], readyState: /** @type {0 | 1 | 3} */ (READY_STATES[state]),
     lastMessage, error, syncSubscriptions, subscribe, unsubscribe, sendMessage, connect: reconnect, reconnect, disconnect,
   };
 }
@@ -145,6 +146,7 @@ export function useProgressSocket(options = {}) {
 const IGNORED_FIELDS = new Set(['type', 'id', 'timestamp']);
 
 /**
+ * Reads a message that the application sends.
  * @param {string | Record<string, unknown>} message @param {string} idsField
  * @returns {{ type: unknown, ids: readonly Id[] }}
  * @throws {TypeError} the message is not supported
@@ -167,7 +169,7 @@ function readMessage(message, idsField) {
   return { type, ids };
 }
 
-/** @param {readonly Id[]} ids @param {(id: Id) => string} toJob */
+/** Returns the jobs of these ids. @param {readonly Id[]} ids @param {(id: Id) => string} toJob */
 function jobsOf(ids, toJob) {
   return ids.map((id) => toJob(id));
 }

@@ -4,7 +4,7 @@
  * DOM.
  */
 
-import { countsAll, isFinal, lookOf, percentOf, rateOf, timeLeft } from './state.js';
+import { countsWholeJob, isFinal, lookOf, percentOf, rateOf, timeLeft } from './state.js';
 import { LARGEST_BYTE_POWER, fill, currentLanguage } from './words.js';
 
 /** @import { Watched } from './jobs.js' */
@@ -135,7 +135,7 @@ export function rateText(state, now) {
   const { precise, words } = currentLanguage();
   const { unit } = state;
   let amount = withUnit(precise(rate), unit);
-  if (!countsAll(state)) amount = `${precise(rate)} %`;
+  if (!countsWholeJob(state)) amount = `${precise(rate)} %`;
   else if (unit === 'bytes' || unit === 'B') amount = bytesText(undefined, rate);
   return fill(words.rate, { amount });
 }
@@ -153,7 +153,7 @@ function bytesText(done, total) {
   return `${parts.join(' / ')} ${byteUnit(power)}`;
 }
 
-/** Seconds without an update after which the view of a group without active children shows that. */
+/** Seconds without an update after which the view of a group without running children shows that. */
 const IDLE_AFTER = 60;
 
 /**
@@ -161,7 +161,7 @@ const IDLE_AFTER = 60;
  * @param {State} state
  */
 function isIdleGroup({ children }) {
-  return children !== undefined && children.queued === 0 && children.running === 0;
+  return children !== undefined && children.running === 0;
 }
 
 /** Returns the remaining time, the duration, or the time without an update. @param {State} state @param {Look} look @param {number} now @param {number | null} percent */
@@ -186,11 +186,11 @@ function timeText(state, look, now, percent) {
   }
 }
 
-/** Returns the remaining time as text. @param {number | null} left  seconds */
-function etaText(left) {
-  if (left === null) return '';
+/** Returns the remaining time as text. @param {number | null} remaining  seconds */
+function etaText(remaining) {
+  if (remaining === null) return '';
   const { words } = currentLanguage();
-  return left >= 1 ? fill(words.left, { time: roundedDuration(left) }) : words.almostDone;
+  return remaining >= 1 ? fill(words.left, { time: roundedDuration(remaining) }) : words.almostDone;
 }
 
 /** @typedef {'seconds' | 'minutes' | 'hours' | 'days'} TimeUnit */
@@ -211,11 +211,11 @@ function formatTimes(large, unit, small, subunit) {
  * @param {number} seconds
  */
 export function duration(seconds) {
-  const s = Math.max(0, Math.round(seconds));
-  if (s < 1) return currentLanguage().words.underASecond;
-  if (s < 60) return formatTime(s, 'seconds');
-  if (s < 600) return formatTimes(Math.floor(s / 60), 'minutes', s % 60, 'seconds');
-  const minutes = Math.round(s / 60);
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 1) return currentLanguage().words.underASecond;
+  if (whole < 60) return formatTime(whole, 'seconds');
+  if (whole < 600) return formatTimes(Math.floor(whole / 60), 'minutes', whole % 60, 'seconds');
+  const minutes = Math.round(whole / 60);
   if (minutes < 60) return formatTime(minutes, 'minutes');
   if (minutes < 48 * 60) return formatTimes(Math.floor(minutes / 60), 'hours', minutes % 60, 'minutes');
   const hours = Math.round(minutes / 60);

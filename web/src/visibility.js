@@ -37,7 +37,7 @@ export class Visibility {
     for (const stop of this.#stops.splice(0)) stop();
   }
 
-  /** Whether the page was hidden for long. */
+  /** Whether the page has been hidden for `LONG_HIDDEN`. */
   get hiddenForLong() {
     const { hidden, now } = this.#environment;
     if (!hidden()) this.#hiddenSince = null;

@@ -106,15 +106,15 @@ function languageOf(locale, words) {
   /** @param {Intl.NumberFormatOptions} options */
   const format = (options) => new Intl.NumberFormat(locale, options);
   const [number, precise, percent] = [format({ maximumFractionDigits: 2 }), format({ maximumSignificantDigits: 3 }), format({ style: 'percent' })];
-  const [whole, tenths] = [format({ maximumFractionDigits: 0 }), format({ minimumFractionDigits: 1, maximumFractionDigits: 1 })];
+  const [integers, oneDecimal] = [format({ maximumFractionDigits: 0 }), format({ minimumFractionDigits: 1, maximumFractionDigits: 1 })];
   return {
     // For a language without a translation the words are English; the numbers are those of the locale.
     tag: builtIn === undefined ? 'en' : locale,
     words: { ...(builtIn ?? ENGLISH), ...words },
-    number: memoized((value) => number.format(value)),
+    number: memoizeIntegers((value) => number.format(value)),
     precise: (value) => precise.format(value),
-    percent: memoized((value) => percent.format(value / 100)),
-    bytes: (value, power) => (power === 0 ? whole : tenths).format(value / 1000 ** power),
+    percent: memoizeIntegers((value) => percent.format(value / 100)),
+    bytes: (value, power) => (power === 0 ? integers : oneDecimal).format(value / 1000 ** power),
     byteUnit: (power) =>
       format({ style: 'unit', unit: BYTE_UNITS[power] ?? 'byte', unitDisplay: 'narrow' }).formatToParts(1).find(({ type }) => type === 'unit')?.value ?? 'B',
   };
@@ -125,7 +125,7 @@ function languageOf(locale, words) {
  * show the same small numbers again and again.
  * @param {(value: number) => string} format
  */
-function memoized(format) {
+function memoizeIntegers(format) {
   /** @type {string[]} */
   const cache = [];
   return (/** @type {number} */ value) => (value >= 0 && value < 1000 && Number.isInteger(value) ? (cache[value] ??= format(value)) : format(value));

@@ -33,13 +33,13 @@ test('a right-to-left unit does not change the order of the numbers', () => {
   assert.equal(viewOf({ ...state, unit: 'files' }).amount, '3 / 10 files');
 });
 
-test('a running group without active children says for how long it has had no update', () => {
+test('a running group without running children says for how long it has had no update', () => {
   const time = (/** @type {object} */ active, /** @type {number} */ ago) =>
     viewOf({ status: 'running', eta: 600, updated_at: NOW - ago, children: { expected: 9, queued: 0, running: 0, succeeded: 3, failed: 0, cancelled: 0, ...active } }).time;
   assert.equal(time({}, 59), '9 min left');
   assert.equal(time({}, 300), 'no update for 5 min');
   assert.equal(time({ running: 1 }, 300), '5 min left');
-  assert.equal(time({ queued: 1 }, 300), '5 min left');
+  assert.equal(time({ queued: 1 }, 300), 'no update for 5 min');
 });
 
 test('a group shows how many of its children have ended', () => {

@@ -30,8 +30,8 @@ WORDS = {
 """Look → icon and word."""
 
 IDLE = 60
-"""Seconds after which a group without active children is said to be silent. It has no lease, so its
-health does not say so."""
+"""Seconds after which a group without running children is said to be silent. It has no lease, so
+its health does not say so."""
 _CONTROL = re.compile(f"[{CONTROLS}]+")
 
 
@@ -113,7 +113,7 @@ def _text(state: State) -> str:
 
 def _time(state: State, look: str, now: float) -> str:
     since = now - state.updated_at
-    idle = state.children is not None and not state.children.queued + state.children.running
+    idle = state.children is not None and not state.children.running
     if look in ("stalled", "lost") or (look == "running" and idle and since >= IDLE):
         return f"silent for {_roughly(since)}"
     if state.final and state.started_at is not None and state.finished_at is not None:

@@ -58,10 +58,10 @@ def test_health_is_shown_only_while_the_job_runs() -> None:
         ({}, 59, "9 min left"),
         ({}, 300, "silent for 5 min"),
         ({"running": 1}, 300, "5 min left"),
-        ({"queued": 1}, 300, "5 min left"),
+        ({"queued": 1}, 300, "silent for 5 min"),
     ],
 )
-def test_a_group_without_active_children_is_silent(
+def test_a_group_without_running_children_is_silent(
     active: dict[str, int], after: float, time: str
 ) -> None:
     group = state(eta=600.0, children=Children(9, succeeded=3, **active))
