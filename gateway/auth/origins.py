@@ -80,7 +80,7 @@ class Origins:
         if match is not None and _with_port(match) == _with_port(match, host.lower()):
             return None
         quoted = origin if match and len(origin) <= MAX_QUOTED else repr(origin[:MAX_QUOTED])
-        return f"this page's origin is not allowed: start the gateway with --origins {quoted}"
+        return f"this page's origin is not allowed: add it to the gateway's --origins: {quoted}"
 
     def _local(self, host: str) -> bool:
         match = _HOST.fullmatch(host)

@@ -117,3 +117,10 @@ def test_a_listed_host_counts_as_local() -> None:
     origins = evolve(Origins.parse(f"https://{HOST}"), local_only=True)
     assert origins.allow(f"https://{HOST}", host=HOST)
     assert not origins.allow(None, host=f"evil.{HOST}")
+
+
+def test_the_remedy_for_a_refused_origin_keeps_those_that_are_listed() -> None:
+    origins = evolve(SAME_ORIGIN, listed=frozenset({"https://shop.example"}))
+    refusal = origins.refusal("https://blog.example", host=HOST)
+    assert refusal is not None
+    assert refusal.endswith("add it to the gateway's --origins: https://blog.example")

@@ -23,8 +23,9 @@ def serve_site(
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            script = (scripts or {}).get(self.path)
-            part = (parts or {}).get(self.path, html)
+            path = self.path.partition("?")[0]
+            script = (scripts or {}).get(path)
+            part = (parts or {}).get(path, html)
             body = (part if script is None else script).encode()
             kind = "html" if script is None else "javascript"
             self.send_response(200)

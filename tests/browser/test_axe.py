@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import ExitStack
 from typing import Any
 
@@ -99,6 +100,70 @@ def test_axe_finds_nothing_on_the_empty_page(page: Page, served: Served, axe: st
     page.goto(served.url)
     expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
     assert found(page, axe) == {}
+
+
+def test_axe_finds_nothing_on_the_page_without_a_match_and_without_the_gateway(
+    complaints: Complaints, page: Page, jobs: Served, axe: str
+) -> None:
+    page.goto(f"{jobs.url}/?search=nothing-has-this-name")
+    expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
+    assert found(page, axe) == {}
+
+    complaints.expect("ERR_|WebSocket connection to")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.get_by_role("button", name="Show all jobs").click()
+    expect(page.get_by_text("Stalled at 20%")).to_be_visible()
+    jobs.kill()
+    expect(page.get_by_text("reconnecting…").first).to_be_visible()
+    assert found(page, axe) == {}
+
+
+def test_axe_finds_nothing_on_the_page_that_needs_a_token(
+    complaints: Complaints, page: Page, axe: str
+) -> None:
+    complaints.expect("401|closed with|WebSocket connection to")
+    with Served("--secret", secrets.token_urlsafe(32)) as served:
+        page.goto(served.url)
+        expect(page.get_by_role("heading", name="This gateway requires a token")).to_be_visible()
+        assert found(page, axe) == {}
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.get_by_label("Token").fill("a.b.c")
+        page.get_by_role("button", name="Show jobs").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        assert found(page, axe) == {}
+
+
+LISTS = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<style>:root {{ color-scheme: light dark }} body {{ background: light-dark(#fff, #111) }}</style>
+<link rel="icon" href="data:,">
+<title>A shop</title>
+<script type="module" src="{gateway}/client.js"></script>
+<main>
+<h1>Orders</h1>
+<job-list prefix="job:" limit="3" actions></job-list>
+<job-list prefix="none:">No orders at present.</job-list>
+<job-list prefix="this is no prefix"></job-list>
+</main>
+</html>
+"""
+
+
+def test_axe_finds_nothing_in_lists_in_each_state(
+    complaints: Complaints, page: Page, jobs: Served, axe: str
+) -> None:
+    with serve_site(LISTS.format(gateway=jobs.url)) as site:
+        page.goto(site)
+        expect(page.get_by_text("5 more")).to_be_visible()
+        expect(page.get_by_text("No orders at present.")).to_be_visible()
+        assert found(page, axe) == {}
+
+        complaints.expect("ERR_|WebSocket connection to")
+        jobs.kill()
+        expect(page.get_by_text("reconnecting…").first).to_be_visible()
+        assert found(page, axe) == {}
 
 
 def test_axe_finds_nothing_in_the_elements(

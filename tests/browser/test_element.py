@@ -120,6 +120,70 @@ def test_from_right_to_left_everything_is_mirrored_but_text(
     assert wandering.evaluate(side) == 0, "it wanders out of its track"
 
 
+AFTER = """
+(node, [first, second]) => {
+  const texts = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
+  const left = (text) => {
+    for (texts.currentNode = node; texts.nextNode(); ) {
+      const at = texts.currentNode.nodeValue.indexOf(text);
+      if (at < 0) continue;
+      const range = document.createRange();
+      range.setStart(texts.currentNode, at);
+      range.setEnd(texts.currentNode, at + text.length);
+      return range.getBoundingClientRect().left;
+    }
+  };
+  return left(second) > left(first);
+}
+"""
+"""Whether the second text stands at the right of the first."""
+
+HEBREW = """
+import { configure } from '/client.js';
+configure({ words: {
+  took: 'נמשך {time}', at: '{word} ב-{percent}', someFailed: '{n} נכשלו',
+} });
+"""
+
+
+def test_in_a_page_from_right_to_left_each_number_stays_before_its_unit(
+    page: Page, served: Served
+) -> None:
+    served.report("scan:1", percent=40, done=3, total=10, unit="קבצים")
+    served.report("scan:2", percent=40, done=3_000_000, total=10_000_000, unit="B")
+    served.report("scan:3", status="running")
+    served.report("scan:3", status="succeeded")
+    served.report("stall:1", percent=20, lease=1)
+    served.report("group:1", children=412)
+    served.report("group:1/a", status="failed")
+    body = (
+        '<html dir="rtl" lang="he"><link rel="icon" href="data:,"><title>חנות</title>הזמנות'
+        f'<script type="module">{HEBREW.replace("/client.js", f"{served.url}/client.js")}</script>'
+        + "".join(
+            f'<job-progress job="{job}"><time slot="aside">19 s</time></job-progress>'
+            for job in ("scan:1", "scan:2", "scan:3", "stall:1", "group:1")
+        )
+        + '<job-list prefix="scan:" limit="1"></job-list></html>'
+    )
+    with serve_site(body) as site:
+        page.goto(site)
+        for job, part, first, second in (
+            ("scan:1", None, "19", "s"),
+            ("scan:1", "amount", "3", "10"),
+            ("scan:2", "amount", "10.0", "MB"),
+            ("scan:3", "time", "than", "1"),
+            ("stall:1", "figure", "20", "%"),
+            ("group:1", "amount", "1", "412"),
+        ):
+            bar = page.locator(f'job-progress[job="{job}"]').first
+            text = bar.locator(f".{part}" if part else "time")
+            expect(text).to_contain_text(second)
+            assert text.evaluate(AFTER, [first, second]), text.inner_text()
+        more = page.locator("job-list [part=more]")
+        expect(more).to_have_text("2 more")
+        assert more.evaluate(AFTER, ["2", "more"])
+
+
 def test_with_forced_colours_the_bar_stands_out(page: Page, bar: Locator) -> None:
     page.emulate_media(forced_colors="active")
     drawn = page.locator("job-progress .bar")

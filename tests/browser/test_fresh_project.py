@@ -25,6 +25,7 @@ from .served import Served
 
 FRESH = Path(__file__).parent / "fresh"
 DEADLINE = 240
+OPTIONS = ("--no-package-lock", "--no-audit", "--no-fund", "--silent")
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packed = run("npm", "pack", "--silent", "--pack-destination", str(folder), cwd=WEB)
     assert packed.returncode == 0, packed.stderr
     [tarball] = folder.glob("progress-gateway-*.tgz")
-    options = ("--no-package-lock", "--no-audit", "--no-fund", "--silent")
-    installed = run("npm", "install", *options, f"./{tarball.name}", cwd=folder)
+    installed = run("npm", "install", *OPTIONS, f"./{tarball.name}", cwd=folder)
     if installed.returncode != 0 and run("npm", "ping", cwd=folder).returncode != 0:
         pytest.skip("needs the network, for Vite and Vitest")
     assert installed.returncode == 0, installed.stderr
@@ -52,8 +52,24 @@ def run(*command: str, cwd: Path, **variables: str) -> subprocess.CompletedProce
     )
 
 
-def test_vitest_runs_a_test_of_a_component(project: Path) -> None:
-    ran = run("node", "node_modules/vitest/vitest.mjs", "run", cwd=project)
+@pytest.mark.parametrize("environment", ["jsdom", "happy-dom"])
+def test_vitest_runs_a_test_of_a_component(project: Path, environment: str) -> None:
+    run_vitest(project, environment)
+
+
+def test_vitest_runs_it_with_the_client_from_its_folder(project: Path) -> None:
+    client = project / "node_modules" / "progress-gateway"
+    shutil.rmtree(client)
+    installed = run("npm", "install", *OPTIONS, "--install-links", str(WEB), cwd=project)
+    assert installed.returncode == 0, installed.stderr
+    assert not client.is_symlink()  # or there would be two copies of React
+    assert (client / "types" / "react.d.ts").exists()
+    run_vitest(project, "jsdom")
+
+
+def run_vitest(project: Path, environment: str) -> None:
+    vitest = ("node_modules/vitest/vitest.mjs", "run", "--environment", environment)
+    ran = run("node", *vitest, cwd=project)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

@@ -272,8 +272,29 @@ def test_a_page_of_an_origin_that_is_not_allowed_shows_an_explanation(
     shop = site.enter_context(serve_site(html))
     page.goto(shop)
     expect(page.get_by_text("not connected")).to_be_visible()
-    assert [text for text in warnings if f"--origins {shop}" in text] == warnings != []
+    assert (
+        [text for text in warnings if f"add it to the gateway's --origins: {shop}" in text]
+        == warnings
+        != []
+    )
     assert len(warnings) == 1
+
+
+def test_a_page_without_a_component_does_not_connect(
+    complaints: Complaints, page: Page, served: Served, site: ExitStack
+) -> None:
+    sent: list[str] = []
+    page.clock.install()
+    html = f'<html><link rel="icon" href="data:,">{CLIENT.format(gateway=served.url)}</html>'
+    page.goto(site.enter_context(serve_site(html)), wait_until="networkidle")
+    page.on("request", lambda request: sent.append(request.url))
+    page.on("websocket", lambda socket: sent.append(socket.url))
+    page.clock.run_for(60_000)
+    assert sent == []
+    page.evaluate("document.body.innerHTML = '<job-progress job=\"video:42\"></job-progress>'")
+    page.clock.run_for(1_000)
+    expect(page.get_by_text("There is no report on this job")).to_be_visible()
+    assert len(sent) == 1
 
 
 def test_eight_tabs_work_without_websockets(

@@ -146,7 +146,7 @@ def test_behind_a_proxy_that_refuses_upgrades_it_uses_sse(
     expect(row_of(page, "video:43")).to_contain_text("5%")
 
     proxy.refuse_upgrades = False
-    page.clock.fast_forward("10:00")
+    page.clock.fast_forward("00:20")
     expect(page.get_by_role("dialog")).to_contain_text("TransportWebSocket")
     expect(connection_of(page)).to_have_text("Live")
     served.report("video:42", percent=90)

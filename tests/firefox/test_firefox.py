@@ -11,7 +11,7 @@ import pytest
 
 from gateway.auth.keys import read_keys
 from gateway.auth.tokens import sign_token
-from tests.browser.bundled import MODULES
+from tests.browser.bundled import MODULES, WEB, bundle
 from tests.browser.foreign import PAGES
 from tests.browser.proxy import Proxy
 from tests.browser.served import Served
@@ -36,6 +36,7 @@ WIDTH = """(() => {
   const [track, bar] = [root.querySelector('.track'), root.querySelector('.bar')];
   return Math.round(100 * bar.getBoundingClientRect().width / track.getBoundingClientRect().width);
 })()"""
+SIZES = ((1280, 800), (768, 1024), (390, 844), (320, 568))
 AXE = """axe.run({ resultTypes: ['violations'] }).then(({ violations }) => violations.map(
   ({ id, nodes }) => [id, nodes.map(({ target, failureSummary }) => [target, failureSummary])]))"""
 
@@ -135,7 +136,57 @@ async def test_a_login_during_an_outage_works_after_it(tmp_path: Path) -> None:
             await tab.shows(text(".figure"), "37%")
 
 
-async def test_axe_finds_nothing_wrong_with_the_elements(tmp_path: Path) -> None:
+START = """
+import { configure } from 'progress-gateway';
+import 'progress-gateway/element';
+
+globalThis.start = (settings) => {
+  configure(settings);
+  document.querySelector('main').innerHTML = `<job-progress job="video:42"></job-progress>`;
+};
+"""
+
+
+@pytest.mark.parametrize("part", ["tokens", "fallback"])
+async def test_a_part_of_a_bundle_that_could_not_be_loaded_is_loaded_later(
+    tmp_path: Path, part: str
+) -> None:
+    """As above, for the application's own server, whose URLs the client does not know."""
+    (key,) = read_keys(SECRET, source="the test")
+    token = sign_token(key, now=time.time(), ttl=600, watch=["video:*"], publish=["*"])
+    (tmp_path / "entry.js").write_text(START)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "progress-gateway").symlink_to(WEB)
+    built = tmp_path / "built"
+    bundle(tmp_path / "entry.js", "--format=esm", "--splitting", f"--outdir={built}")
+    scripts = {f"/{path.name}": path.read_text("utf-8") for path in built.iterdir()}
+    page = PAGE.format(gateway="", bars="").replace("/client.js", "/entry.js")
+    with ExitStack() as stack:
+        served = stack.enter_context(Served("--secret", SECRET, token=token))
+        gateway = stack.enter_context(Proxy(served.url))
+        gateway.refuse_upgrades = part == "fallback"
+        site = stack.enter_context(Proxy(stack.enter_context(serve_site(page, scripts=scripts))))
+        served.report("video:42", percent=37)
+        profile = tmp_path / "profile"
+        profile.mkdir()
+        async with firefox(profile) as tab:
+            await tab.goto(site.url)
+            await tab.shows("typeof start", "function")
+            if part == "fallback":  # the module for tokens is there
+                await tab.run(f"start({{ gateway: '{served.url}/ws', token: '{token}' }})")
+                await tab.shows(text(".figure"), "37%")
+            site.instead = {"127.0.0.1": b""}
+            await tab.run(f"start({{ gateway: '{gateway.url}/ws', token: '{token}' }})")
+            await tab.shows("document.querySelector('job-progress').hasAttribute('stale')", True)
+            waited = (
+                f"performance.getEntriesByType('resource').some((it) => /{part}-/.test(it.name))"
+            )
+            await tab.shows(waited, True)
+            site.instead = {}
+            await tab.shows(text(".figure"), "37%")
+
+
+async def test_axe_finds_nothing_wrong_with_the_elements_and_the_page(tmp_path: Path) -> None:
     axe = MODULES / "axe-core" / "axe.min.js"
     if not axe.exists():
         pytest.skip("needs the client's development packages: cd web && npm install")
@@ -147,15 +198,17 @@ async def test_axe_finds_nothing_wrong_with_the_elements(tmp_path: Path) -> None
         bars = "".join(
             BAR.format(job=job) for job in ("a:running", "a:failed", "a:succeeded", "a:none")
         )
+        bars += '<job-list prefix="a:" limit="2"></job-list><job-list prefix="b:">None.</job-list>'
         site = stack.enter_context(serve_site(PAGE.format(gateway=served.url, bars=bars)))
         async with firefox(tmp_path) as tab:
-            await tab.goto(site)
-            await tab.shows(text(".figure", "a:succeeded"), "Succeeded")
-            await tab.shows(text("button", "a:running"), "Stop")
-            await tab.run(axe.read_text("utf-8"))
-            for width, height in ((1280, 800), (390, 844)):
-                await tab.resize(width, height)
-                assert await tab.evaluate(AXE) == [], f"{width}x{height}"
+            for url in (site, served.url, f"{served.url}/?job=a:failed"):
+                await tab.goto(url)
+                await tab.shows(text(".figure", "a:succeeded"), "Succeeded")
+                await tab.shows(text("button", "a:running"), "Stop")
+                await tab.run(axe.read_text("utf-8"))
+                for width, height in SIZES:
+                    await tab.resize(width, height)
+                    assert await tab.evaluate(AXE) == [], f"{url} {width}x{height}"
             assert tab.complaints == []
 
 

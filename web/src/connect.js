@@ -3,14 +3,12 @@
  * immediately. It can be ended at any time, and calls no event handler before `openTransport` has returned.
  */
 
+import { load, loadTokens } from './load.js';
 import { openSocket } from './socket.js';
 
 /** @import { Environment } from './environment.js' */
 /** @import { Command, Frame } from './protocol.js' */
 /** @import { TokenProvider } from './tokens.js' */
-
-/** The transports, the best first. Indexes of transports (`transport-choice.js`) refer to this list. */
-export const TRANSPORTS = /** @type {const} */ (['websocket', 'sse', 'polling']);
 
 /** The close code of a transport that ends before it was opened. */
 const NOT_OPENED = 0;
@@ -20,8 +18,9 @@ const NOT_OPENED = 0;
  * @property {(frame: Frame) => void} frame
  * @property {(text: string) => void} malformed
  * @property {(ms: number, time?: number) => void} pong  the round-trip time, and the gateway's time
- * @property {(code: number, reason: string, blocked: boolean) => void} ended
- *   `blocked`: no gateway has answered, not even with a reason for closing
+ * @property {(code: number, reason: string, blocked: boolean, reachable?: boolean) => void} ended
+ *   `blocked`: no gateway has answered, not even with a reason for closing; `reachable`: but it has
+ *   answered another request meanwhile
  * @property {() => void} [opened]  called when commands can be sent, before the welcome
  */
 
@@ -48,7 +47,7 @@ const NOT_OPENED = 0;
 /**
  * Opens a transport.
  * @param {string} url  ws: or wss:
- * @param {number} index  of the transport in `TRANSPORTS`
+ * @param {number} index  of the transport: see `transport-choice.js`
  * @param {TokenProvider | undefined} provider
  * @param {Environment} environment
  * @param {ConnectEvents} events
@@ -76,15 +75,15 @@ export function openTransport(url, index, provider, environment, events) {
     if (transport !== null) return transport.end(code, reason);
     if (ended) return;
     ended = true;
-    events.ended(code, reason, false);
+    events.ended(code, reason, index > 0);
   }
 
   /** Loads what the transport needs, and requests the token. */
   async function loadOpenFunction() {
     // The modules are loaded on demand, because most pages never need them.
-    const fallback = index === 0 ? null : import('./fallback.js');
+    const fallback = index === 0 ? null : load(() => import('./fallback.js'));
     if (provider !== undefined) {
-      const tokens = await import('./tokens.js');
+      const tokens = await loadTokens();
       Object.assign(selected, { tokens, token: await tokens.requestToken(provider, environment) });
     }
     if (fallback === null) return openSocket;

@@ -20,7 +20,7 @@
  */
 
 import { GatewayClock } from './clock.js';
-import { TRANSPORTS, openTransport } from './connect.js';
+import { openTransport } from './connect.js';
 import { ABNORMAL, MAX_HZ, MAX_MESSAGE, TOKEN_EXPIRED, UNAUTHORIZED } from './constants.js';
 import { browserEnvironment } from './environment.js';
 import { Jobs } from './jobs.js';
@@ -80,7 +80,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   const clock = new GatewayClock(environment);
   const jobs = new Jobs(environment);
   const sync = new SubscriptionSync(jobs, environment);
-  const choice = new TransportChoice(TRANSPORTS.length);
+  const choice = new TransportChoice();
   const reconnect = new Reconnect(environment, connectAgain);
   const visibility = new Visibility(environment, wake);
   /** Created with the first token. @type {Renewal | undefined} */
@@ -101,20 +101,13 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   /** @type {unknown} */
   let probeTimer = null;
 
-  const transportName = () => /** @type {typeof TRANSPORTS[number]} */ (TRANSPORTS[choice.index]);
-
   // -- transports ----------------------------------------------------------------
 
   /** Opens the active transport. */
   function openActive() {
     reconnect.cancel();
-    status.update({ state: 'connecting', stopped: false, retryAt: null, transport: transportName() });
+    status.update({ state: 'connecting', stopped: false, retryAt: null, transport: choice.name });
     active = open(choice.index);
-  }
-
-  /** Opens a replacement, unless one is being opened. @param {number} index */
-  function openReplacement(index) {
-    replacement ??= open(index);
   }
 
   /**
@@ -125,7 +118,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   function open(index) {
     const transport = openTransport(url, index, renewal?.fallback ?? provider, environment, {
       opened() {
-        if (transport === active) sync.begin(transport, { token: transport.token, maxHz });
+        if (transport === active) sync.begin(transport, maxHz);
         else transport.check(); // over HTTP the welcome is the response to a request
       },
       frame(frame) {
@@ -133,13 +126,13 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         if (transport === active) handleFrame(frame, transport);
       },
       malformed: (text) => transport === active && status.countViolation(`malformed: ${text.slice(0, 80)}`),
-      pong(ms, time) {
+      pong(roundTrip, time) {
         if (transport !== active) return;
         clock.set(time);
-        status.update({ roundTrip: ms, skew: clock.skew });
+        status.update({ roundTrip, skew: clock.skew });
       },
-      ended(code, reason, blocked) {
-        if (transport === active) onActiveEnded({ code, reason }, blocked);
+      ended(code, reason, blocked, reachable) {
+        if (transport === active) onActiveEnded({ code, reason }, blocked, reachable);
         else if (transport === replacement) onReplacementEnded();
       },
       refused(error) {
@@ -154,22 +147,23 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     const previous = active;
     resetTransports();
     active = transport;
-    if (transport.index === 0) choice.useBest();
+    choice.index = transport.index;
     previous?.end();
   }
 
-  /** Handles the end of the active transport. @param {{ code: number, reason: string }} ending @param {boolean} blocked */
-  function onActiveEnded(ending, blocked) {
+  /** Handles the end of the active transport. @param {{ code: number, reason: string }} ending @param {boolean} blocked @param {boolean} [reachable] */
+  function onActiveEnded(ending, blocked, reachable) {
     const draining = goawayCode > 0;
     if (draining && ending.code === ABNORMAL) ending = { ...ending, code: goawayCode };
-    if (blocked) choice.blocked();
-    else if (!draining) choice.lost();
+    if (blocked) choice.blocked(reachable);
+    else probeCount = 0;
     const { state, since } = status.current;
-    if (draining || (state === 'live' && now() - since >= STABLE_AFTER)) reconnect.reset();
+    const liveFor = state === 'live' ? now() - since : 0;
+    if (draining || liveFor >= STABLE_AFTER) reconnect.reset();
     jobs.disconnected();
     const final = !mayReconnect(ending.code);
     // No warning is needed if a token expires in use, or if the provider has no token at present.
-    const refused = final || (ending.code === TOKEN_EXPIRED && (state !== 'live' || now() - since < STALE_AFTER));
+    const refused = final || (ending.code === TOKEN_EXPIRED && liveFor < STALE_AFTER);
     if (refused && (!provider || active?.token)) warn(`closed with ${ending.code}: ${ending.reason}`);
     if (final) {
       // If a new token was refused, the previous one may still be valid.
@@ -180,10 +174,10 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     if (draining && opening?.index === choice.index) {
       // The replacement is already being opened, which is faster than another attempt.
       active = opening;
-      status.update({ state: 'connecting', ending, transport: transportName() });
+      status.update({ state: 'connecting', ending, transport: choice.name });
     } else {
       opening?.end();
-      status.update({ state: 'offline', ending, retryAt: visibility.hiddenForLong ? null : reconnect.schedule(ending.code) });
+      status.update({ state: 'offline', ending, retryAt: visibility.hiddenForLong ? null : reconnect.schedule(ending.code, reachable) });
     }
   }
 
@@ -263,10 +257,10 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         welcomeCount += 1;
         if (transport.tokens) renewal ??= new transport.tokens.Renewal(environment, () => provider, clock, renew, (error) => status.update({ error }));
         if (renewal?.begin(transport, transport.token) === false) sync.clear();
-        sync.begin(transport, { token: transport.token, maxHz });
+        sync.begin(transport, maxHz);
         status.update({
           state: frame.stale === true ? 'stale' : 'live',
-          transport: transportName(),
+          transport: choice.name,
           node: frame.node,
           skew: clock.skew,
           reconnects: welcomeCount - 1,
@@ -309,21 +303,20 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   function connectAgain() {
     if (visibility.hiddenForLong) return active ?? status.update({ retryAt: null });
     if (active === null) openActive();
-    else openReplacement(choice.index);
+    else replacement ??= open(choice.index);
   }
 
   /** Schedules the next attempt to use a WebSocket again. */
   function probeLater() {
     environment.clearTimeout(probeTimer);
-    probeTimer = environment.setTimeout(probeWebSocket, Math.min(FIRST_PROBE_PAUSE * 2 ** probeCount, LONGEST_PROBE_PAUSE));
-    probeCount += 1;
+    probeTimer = environment.setTimeout(probeWebSocket, Math.min(FIRST_PROBE_PAUSE * 2 ** probeCount++, LONGEST_PROBE_PAUSE));
   }
 
   /** Opens a WebSocket as a replacement, unless it is already in use. */
   function probeWebSocket() {
     if (choice.index === 0 || active === null || environment.hidden()) return;
     environment.clearTimeout(probeTimer);
-    openReplacement(0);
+    replacement ??= open(0);
   }
 
   /** Handles an event after which the known states may be very old. */

@@ -10,6 +10,7 @@
  */
 
 import { endListener } from './ends.js';
+import { load } from './load.js';
 import { connect, credentialsOf } from './settings.js';
 
 /** @import { End } from './ends.js' */
@@ -67,6 +68,6 @@ export function watchEnd(job, listener, { gateway } = {}) {
  * @throws {RequestError} with the gateway's explanation, if the gateway refused it
  */
 export async function requestJob(job, verb, options = {}) {
-  const { sendRequest } = await import('./send-request.js');
+  const { sendRequest } = await load(() => import('./send-request.js'));
   return sendRequest(credentialsOf(options.gateway), job, verb, options);
 }

@@ -65,6 +65,8 @@ const CSS = `
 .name { display: block; font-weight: 600; letter-spacing: -.006em; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0 }
 .attempt { flex: none; color: var(--_muted); font-size: 12px }
 .head-end { flex: none; margin-inline-start: auto }
+/* In a page from right to left, "19 s" would become "s 19". */
+slot[name=aside]::slotted(*) { unicode-bidi: plaintext }
 .figure { flex: none; font-weight: 600; font-size: 13px; color: var(--_tone) }
 :host([look=running]) .figure { color: var(--_text) }
 :host([look=succeeded]) .figure, :host([look=cancelled]) .figure, :host([look=queued]) .figure, :host([look=unknown]) .figure { color: var(--_muted); font-weight: 500 }

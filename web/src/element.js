@@ -16,6 +16,7 @@
 import { buildNodes, setAttribute, setText } from './element-nodes.js';
 import { endListener } from './ends.js';
 import { drawIcon } from './icons.js';
+import { load } from './load.js';
 import { isSameAttempt } from './progress.js';
 import { connect } from './settings.js';
 import { isOver, lookOf, percentOf } from './state.js';
@@ -128,7 +129,7 @@ export class JobProgressElement extends ElementBase {
   /** Loads and adds the buttons. @param {string} job */
   async #addActions(job) {
     const stops = this.#stops;
-    const { mountActions } = await import('./element-actions.js').catch(() => ({ mountActions: null }));
+    const { mountActions } = await load(() => import('./element-actions.js')).catch(() => ({ mountActions: null }));
     if (stops !== this.#stops) return;
     if (mountActions === null) {
       // The gateway is unavailable. Try again until it answers.

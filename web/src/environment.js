@@ -58,21 +58,18 @@ export function browserEnvironment() {
 function ready(callback) {
   const { document } = globalThis;
   if (document === undefined) return callback();
-  const [navigation] = performance.getEntriesByType?.('navigation') ?? [];
-  const contentLoadedAt = /** @type {PerformanceNavigationTiming | undefined} */ (navigation)?.domContentLoadedEventStart;
-  if (document.readyState === 'complete' || contentLoadedAt) setTimeout(callback, 0);
+  const navigation = /** @type {PerformanceNavigationTiming | undefined} */ (performance.getEntriesByType?.('navigation')[0]);
+  if (document.readyState === 'complete' || navigation?.domContentLoadedEventStart) setTimeout(callback, 0);
   else document.addEventListener('DOMContentLoaded', callback, { once: true });
 }
 
 /** Calls back at the events after which the known states may be very old. @param {() => void} callback */
 function onWake(callback) {
-  const { document } = globalThis;
-  const names = ['pageshow', 'online', 'offline'];
-  // An AbortSignal cannot be used, because the windows of jsdom do not accept that of Node.
-  document?.addEventListener('visibilitychange', callback);
-  for (const name of names) globalThis.addEventListener?.(name, callback);
+  const names = ['visibilitychange', 'pageshow', 'online', 'offline'];
+  // Events of the document reach the window in the capture phase. An AbortSignal cannot be used, because the windows
+  // of jsdom do not accept that of Node.
+  for (const name of names) globalThis.addEventListener?.(name, callback, true);
   return () => {
-    document?.removeEventListener('visibilitychange', callback);
-    for (const name of names) globalThis.removeEventListener?.(name, callback);
+    for (const name of names) globalThis.removeEventListener?.(name, callback, true);
   };
 }

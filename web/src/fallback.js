@@ -53,6 +53,8 @@ function openHttp(url, environment, events, runCycle) {
   /** The id of the command to acknowledge when the gateway has answered; null: there is none. @type {number | null} */
   let pendingCommandId = null;
   let ended = false;
+  /** Whether the gateway has answered a request. */
+  let answered = false;
   let welcomed = false;
   let hidden = environment.hidden();
   let cycleController = new AbortController();
@@ -73,7 +75,7 @@ function openHttp(url, environment, events, runCycle) {
     cycleController.abort();
     locks.release();
     // With a reason the gateway has answered, so the transport is not blocked.
-    events.ended(code, reason, blocked && code === ABNORMAL);
+    events.ended(code, reason, blocked && code === ABNORMAL, answered && !welcomed && code === ABNORMAL);
   }
 
   /** Delivers a frame. @param {Frame} frame */
@@ -123,45 +125,55 @@ function openHttp(url, environment, events, runCycle) {
   /** Requests the health of the gateway. Ends the transport if the gateway refuses this page. @param {AbortSignal} signal */
   async function requestHealth(signal) {
     const result = await requestFunction(signal)(HEALTH_PATH, CHECK_TIMEOUT);
+    answered = true;
     const { close_code: code, detail } = await result.response.json();
     if (code !== undefined) end(code, detail);
     return result;
   }
 
-  /** Checks whether the gateway answers. The first response is the welcome. */
+  /** Returns whether the page wants nothing at present. */
+  const isIdle = () => wanted.size + sets.size === 0;
+
+  /** Checks whether the gateway answers. If the page wants nothing, the first response is the welcome. */
   async function check() {
     const sent = environment.now();
     const { signal } = cycleController;
     try {
       const result = await requestHealth(signal);
       if (welcomed) events.pong(environment.now() - sent, result.time);
-      else welcome(result);
+      else if (isIdle()) welcome(result);
     } catch (error) {
       if (!signal.aborted) end(ABNORMAL, String(error));
     }
   }
 
-  /** Begins a cycle of requests for the jobs and sets that are wanted now. */
-  function beginCycle() {
+  /**
+   * Begins a cycle of requests for the jobs and sets that are wanted now. The first one is preceded by one request for
+   * the health, so that an unavailable gateway gets only this one, and because only its response has the reason why an
+   * origin is forbidden.
+   */
+  async function beginCycle() {
     cycleScheduled = false;
     cycleController.abort();
     if (ended) return;
     cycleController = new AbortController();
     const { signal } = cycleController;
-    if (wanted.size + sets.size === 0) return void check();
-    runCycle({
-      jobs: [...wanted], sets: [...sets.values()], signal, locks, maxHz, request: requestFunction(signal), welcome, emit, restart: scheduleCycle, end, environment, events,
-      pause: (ms) => new Promise((done) => void environment.setTimeout(done, ms)),
-    }).catch(async (error) => {
-      // A browser does not show why the request of a forbidden origin failed, so request the reason from the gateway.
-      if (!welcomed && !signal.aborted && error instanceof TypeError) await requestHealth(signal).catch(() => {});
+    if (isIdle()) return void check();
+    try {
+      if (!answered) await requestHealth(signal);
+      if (signal.aborted) return;
+      await runCycle({
+        jobs: [...wanted], sets: [...sets.values()], signal, locks, maxHz, request: requestFunction(signal), welcome, emit, restart: scheduleCycle, end, environment, events,
+        pause: (ms) => new Promise((done) => void environment.setTimeout(done, ms)),
+      });
+    } catch (error) {
       if (!signal.aborted) end(ABNORMAL, String(error));
-    });
+    }
   }
 
   /** Begins a cycle after all changes of the current task. */
   function scheduleCycle() {
-    if (!cycleScheduled) environment.queueMicrotask(beginCycle);
+    if (!cycleScheduled) environment.queueMicrotask(() => void beginCycle());
     cycleScheduled = true;
   }
 

@@ -35,6 +35,7 @@ export class JobListElement extends ElementBase {
 
   #list = document.createElement('ul');
   #more = document.createElement('p');
+  #moreText = document.createElement('bdi'); // the page may run in the other direction
   #slot = document.createElement('slot');
   #mounted = false;
   /** @type {(() => void) | null} */
@@ -51,6 +52,7 @@ export class JobListElement extends ElementBase {
     this.#list.setAttribute('part', 'list');
     this.#more.setAttribute('part', 'more');
     this.#more.hidden = this.#slot.hidden = true;
+    this.#more.append(this.#moreText);
     const root = this.attachShadow({ mode: 'open' });
     applyStyle(root, CSS);
     root.append(this.#list, this.#more, this.#slot);
@@ -116,8 +118,8 @@ export class JobListElement extends ElementBase {
     const { words, tag, number } = currentLanguage();
     const hiddenCount = total - jobs.length;
     this.#more.lang = tag;
-    this.#more.textContent = denied !== null ? (words[/** @type {'node_full'} */ (denied)] ?? denied) : hiddenCount > 0 ? fill(words.more, { n: `${number(hiddenCount)}${more ? '+' : ''}` }) : '';
-    this.#more.hidden = this.#more.textContent === '';
+    this.#moreText.textContent = denied !== null ? (words[/** @type {'node_full'} */ (denied)] ?? denied) : hiddenCount > 0 ? fill(words.more, { n: `${number(hiddenCount)}${more ? '+' : ''}` }) : '';
+    this.#more.hidden = this.#moreText.textContent === '';
   }
 
   /** Returns the row of a job. @param {string} job */

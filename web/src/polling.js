@@ -1,7 +1,6 @@
 /** Polling: one request after the other, or a long poll, if a lock is free. */
 
 import { RequestLocks } from './request-locks.js';
-import { pathOf } from './path.js';
 import { RESPONSE_TIMEOUT, setParameters } from './request-cycle.js';
 
 /** @import { WatchSet } from './protocol.js' */
@@ -87,6 +86,15 @@ export async function pollJobs(jobs, cycle, longPoll = false, set) {
     await pause(Math.max(minPause, maxHz === undefined ? 0 : 1000 / maxHz));
     if (!longPoll && !signal.aborted && (await locks.acquireAnother())) cycle.restart();
   }
+}
+
+/**
+ * The same as in `path.js`. It is repeated because a module that the fallback shared with another chunk
+ * would be a chunk of its own, which `load.js` could not load again.
+ * @param {string} job
+ */
+export function pathOf(job) {
+  return /(^|\/)\.{0,2}(\/|$)|\/events$/.test(job) ? encodeURIComponent(job) : job;
 }
 
 /** Returns whether the gateway has no quota for the requested jobs. @param {any} problem */

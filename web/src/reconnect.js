@@ -40,11 +40,12 @@ export class Reconnect {
    * Schedules a reconnect. It counts as a failure until `reset`. After an expired token the window is not used,
    * because a token expires for one client only.
    * @param {number} [code]  the close code that ended the connection
+   * @param {boolean} [immediately]  without a pause
    * @returns {number} the time of the reconnect, on the monotonic clock
    */
-  schedule(code) {
+  schedule(code, immediately) {
     const { now, random } = this.#environment;
-    const wait = backoff(this.#failures, code === TOKEN_EXPIRED ? null : this.#window, random());
+    const wait = immediately ? 0 : backoff(this.#failures, code === TOKEN_EXPIRED ? null : this.#window, random());
     this.#failures += 1;
     this.cancel();
     this.#timer = this.#environment.setTimeout(this.#callback, wait);

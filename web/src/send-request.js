@@ -1,11 +1,11 @@
 /**
  * Sends a request to a job's worker, through the gateway. It is a separate chunk that is loaded on
- * demand, so it must not import modules of the core.
+ * demand. It does not import modules of the core, or of the fallback: see `load.js`.
  */
 
 import { pathOf } from './path.js';
 
-/** @import { TokenProvider } from './tokens.js' */
+/** @import { Credentials } from './settings.js' */
 
 /** Milliseconds until the request is aborted. */
 const TIMEOUT = 10_000;
@@ -38,7 +38,7 @@ export class RequestError extends Error {
 /**
  * Sends a request once.
  *
- * @param {{ url: string, token: TokenProvider | undefined }} gateway
+ * @param {Credentials} credentials
  * @param {string} job
  * @param {string} verb
  * @param {RequestOptions} [options]
@@ -46,11 +46,11 @@ export class RequestError extends Error {
  * @throws {RequestError}
  * @throws what the token provider throws
  */
-export async function sendRequest({ url, token: provider }, job, verb, { args, attempt } = {}) {
+export async function sendRequest({ url, token: provider, loadTokens }, job, verb, { args, attempt } = {}) {
   /** @type {Record<string, string>} */
   const headers = { 'content-type': 'application/json' };
   if (provider !== undefined) {
-    const { requestToken } = await import('./tokens.js');
+    const { requestToken } = await loadTokens();
     const token = await requestToken(provider, globalThis);
     if (token !== null) headers['authorization'] = `Bearer ${token}`;
   }

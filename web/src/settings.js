@@ -8,6 +8,7 @@
  */
 
 import { createConnection } from './connection.js';
+import { loadTokens } from './load.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { TokenProvider } from './tokens.js' */
@@ -23,6 +24,7 @@ import { createConnection } from './connection.js';
  */
 
 /** @typedef {{ gateway?: string | URL | undefined, token?: TokenProvider | undefined }} GatewayOptions */
+/** @typedef {{ url: string, token: TokenProvider | undefined, loadTokens: typeof loadTokens }} Credentials */
 
 /** @type {Array<GatewayOptions & { connection: Connection }>} */
 const connections = [];
@@ -45,7 +47,7 @@ function settingsInHtml() {
  * @param {string | URL} url
  * @returns {() => Promise<string>}
  */
-export const tokenFrom = (url) => async () => (await import('./tokens.js')).fetchToken(url);
+export const tokenFrom = (url) => async () => (await loadTokens()).fetchToken(url);
 
 /** Returns the settings of this page. */
 export const currentSettings = () => (settings ??= settingsInHtml());
@@ -94,11 +96,12 @@ export function logout() {
 /**
  * Returns the URL and the token provider of a gateway, as its connection has them.
  * @param {string | URL} [gateway]
+ * @returns {Credentials}
  */
 export function credentialsOf(gateway) {
   const { url, token } = settingsOf({ gateway });
   const shared = connections.find(({ connection }) => connection.url === url);
-  return { url, token: shared === undefined ? token : settingsOf(shared).token };
+  return { url, token: shared === undefined ? token : settingsOf(shared).token, loadTokens };
 }
 
 /** Returns the settings of a connection. @param {GatewayOptions} gatewayOptions */

@@ -59,9 +59,9 @@ export class Status {
   /** Changes some fields, and calls the observers. @param {Partial<ConnectionStatus>} change */
   update(change) {
     const before = this.current;
-    const changed = ((change.state ?? before.state) === 'live') !== (before.state === 'live');
-    const current = Object.freeze({ ...before, ...(changed && { since: this.#now() }), ...change });
-    this.current = current;
+    const current = { ...before, ...change };
+    if ((current.state === 'live') !== (before.state === 'live')) current.since = this.#now();
+    this.current = Object.freeze(current);
     callAll([...this.#observers], current);
   }
 

@@ -8,7 +8,7 @@ import { MAX_MESSAGE } from './constants.js';
 import { commandsFor, hello } from './protocol.js';
 import { Reconnect } from './reconnect.js';
 
-/** @import { Transport } from './connect.js' */
+/** @import { SelectedTransport, Transport } from './connect.js' */
 /** @import { Environment } from './environment.js' */
 /** @import { Jobs } from './jobs.js' */
 /** @import { Frame } from './protocol.js' */
@@ -50,14 +50,14 @@ export class SubscriptionSync {
 
   /**
    * Handles a connection that has opened: sends the token, the known positions and the wanted jobs.
-   * @param {Transport} transport
-   * @param {{ token: string | null, maxHz: number | undefined }} options
+   * @param {SelectedTransport} transport
+   * @param {number | undefined} maxHz
    */
-  begin(transport, options) {
+  begin(transport, maxHz) {
     if (transport === this.transport) return;
     this.end();
     this.transport = transport;
-    const command = hello(this.jobs.positions(), { ...options, maxBytes: this.maxBytes });
+    const command = hello(this.jobs.positions(), { token: transport.token, maxHz, maxBytes: this.maxBytes });
     if (command) transport.send(command);
     this.#send();
     this.sets?.begin(transport);

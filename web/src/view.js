@@ -94,10 +94,10 @@ function errorTail(error) {
 function childrenText({ expected, succeeded, failed, cancelled }) {
   const { words, number } = currentLanguage();
   const ended = succeeded + failed + cancelled;
-  const parts = [expected === null || expected === ended ? number(ended) : `${number(ended)} / ${number(expected)}`];
-  if (failed > 0) parts.push(fill(words.someFailed, { n: number(failed) }));
-  if (cancelled > 0) parts.push(fill(words.someCancelled, { n: number(cancelled) }));
-  return parts.join(' · ');
+  let text = expected === null || expected === ended ? number(ended) : `${number(ended)} / ${number(expected)}`;
+  if (failed > 0) text = fill('{text} · {failed}', { text, failed: fill(words.someFailed, { n: number(failed) }) });
+  if (cancelled > 0) text = fill('{text} · {cancelled}', { text, cancelled: fill(words.someCancelled, { n: number(cancelled) }) });
+  return text;
 }
 
 /** Returns the count of a job with its unit, or of a group's children. @param {State} state */
@@ -110,18 +110,9 @@ function amountText({ done, total, unit, children }) {
   return withUnit(done === undefined || done === total ? number(total) : `${number(done)} / ${number(total)}`, unit);
 }
 
-/** Matches the letters of right-to-left scripts: Hebrew, Arabic, Syriac and others. */
-const RIGHT_TO_LEFT = /[\u0590-\u08ff]/;
-/** U+200E, after which the text runs from left to right. */
-const LEFT_TO_RIGHT_MARK = '\u200e';
-
-/**
- * Returns a number with its unit. A right-to-left unit must not reorder `3 / 10` to `10 / 3`.
- * @param {string} text @param {string | undefined} unit
- */
-function withUnit(text, unit) {
-  if (!unit) return text;
-  return `${RIGHT_TO_LEFT.test(unit) ? LEFT_TO_RIGHT_MARK : ''}${text} ${unit}`;
+/** Returns a number with its unit. @param {string} number @param {string | undefined} unit */
+function withUnit(number, unit) {
+  return unit ? fill('{number} {unit}', { number, unit }) : number;
 }
 
 /**
@@ -150,7 +141,7 @@ function bytesText(done, total) {
   const power = Math.min(Math.floor(Math.log10(largest) / 3), LARGEST_BYTE_POWER);
   const parts = [done, total].filter((value) => value !== undefined).map((value) => bytes(value, power));
   if (done === total) parts.pop();
-  return `${parts.join(' / ')} ${byteUnit(power)}`;
+  return withUnit(parts.join(' / '), byteUnit(power));
 }
 
 /** Seconds without an update after which the view of a group without running children shows that. */
@@ -203,7 +194,7 @@ function formatTime(value, unit) {
 
 /** Returns `5 min 20 s`, for example; without the second part if it is 0. @param {number} large @param {TimeUnit} unit @param {number} small @param {TimeUnit} subunit */
 function formatTimes(large, unit, small, subunit) {
-  return small === 0 ? formatTime(large, unit) : `${formatTime(large, unit)} ${formatTime(small, subunit)}`;
+  return small === 0 ? formatTime(large, unit) : fill('{large} {small}', { large: formatTime(large, unit), small: formatTime(small, subunit) });
 }
 
 /**

@@ -134,10 +134,18 @@ function memoizeIntegers(format) {
 /** The largest power of 1000 that has a unit. */
 export const LARGEST_BYTE_POWER = BYTE_UNITS.length - 1;
 
+/** Matches the letters of right-to-left scripts: Hebrew, Arabic, Syriac and others. */
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe]/;
+
 /**
- * Returns a text with its placeholders replaced: `fill('{time} left', { time: '2 min' })`.
+ * Returns a text with its placeholders replaced: `fill('{time} left', { time: '2 min' })`. If a part of
+ * it is right-to-left, each value is isolated, so that `19 s` does not become `s 19`.
  * @param {string} text @param {Record<string, string>} values
  */
 export function fill(text, values) {
-  return text.replace(/\{(\w+)\}/g, (placeholder, name) => values[name] ?? placeholder);
+  const isMixed = RIGHT_TO_LEFT.test(text) || Object.values(values).some((value) => RIGHT_TO_LEFT.test(value));
+  return text.replace(/\{(\w+)\}/g, (placeholder, name) => {
+    const value = values[name] ?? placeholder;
+    return isMixed ? `\u2068${value}\u2069` : value; // first strong isolate, pop directional isolate
+  });
 }

@@ -13,14 +13,14 @@ test('a refusal is explained once in the console, and in the status', async (t) 
   const { world, connection } = startConnection();
   const refuse = () => {
     world.socket.open();
-    world.socket.drop(4501, 'start the gateway with --origins https://shop.example');
+    world.socket.drop(4501, "add it to the gateway's --origins: https://shop.example");
   };
   refuse();
-  assert.match(connection.status().ending.reason, /--origins https:\/\/shop.example/);
+  assert.match(connection.status().ending.reason, /--origins: https:\/\/shop.example/);
   connection.retry();
   refuse();
   assert.equal(warn.mock.callCount(), 1);
-  assert.match(warn.mock.calls[0].arguments[0], /4501.*--origins https:\/\/shop.example/);
+  assert.match(warn.mock.calls[0].arguments[0], /4501.*--origins: https:\/\/shop.example/);
 });
 
 test('a token that has expired when it is sent is explained once, one that expires in use is not', async (t) => {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
+import { timeLeft } from '../src/state.js';
 import { answerCommands, liveConnection, startConnection, typesOf } from './connected.js';
 import { fakeWorld, snapshot, state, step, tick } from './world.js';
 
@@ -137,4 +138,59 @@ test('a pong corrects the time, and so does an event', async () => {
   assert.equal(connection.now(), 6_000, 'what has happened is not to come');
   world.socket.deliver(step('a', 1, 1, 2, { updated_at: 4_000 }));
   assert.equal(connection.now(), 6_000);
+});
+
+/** A connection that watches a job with an estimate of 600 s; the gateway's clock is an hour wrong, and can be set. */
+async function withEstimate() {
+  const { world, connection } = await liveConnection('a');
+  const began = world.environment.now();
+  let offset = 3_600_000;
+  const time = () => (world.environment.now() + world.set - began + offset) / 1000;
+  world.socket.onsend = ({ type }) => type === 'ping' && queueMicrotask(() => world.socket.deliver({ type: 'pong', time: time() }));
+  let seq = 0;
+  const report = () => {
+    const fields = { percent: 10, eta: 600, updated_at: time() };
+    world.socket.deliver(seq === 0 ? snapshot('a', 1, ++seq, fields) : step('a', 1, seq, ++seq, fields));
+  };
+  const left = () => timeLeft(connection.peek('a').state, connection.now(), 10);
+  return { world, connection, report, left, setClock: (seconds) => (offset += seconds * 1000) };
+}
+
+test("a wrong gateway's clock does not change the estimate; if the clock is set, the next event or pong corrects it", async () => {
+  const { world, connection, report, left, setClock } = await withEstimate();
+  report();
+  assert.equal(left(), 600);
+  await world.pass(10_000);
+  setClock(3_600);
+  assert.equal(left(), 590);
+  report();
+  assert.equal(left(), 600);
+  setClock(-7_200);
+  report();
+  assert.equal(left(), null, 'not known, rather than wrong');
+  await world.pass(25_000);
+  assert.equal(Math.round(left()), 575);
+  assert.equal(connection.isStale('a'), false);
+});
+
+test('after the machine has slept, with a monotonic clock that stood still, times are right after 5 s', async () => {
+  const { world, connection, report, left } = await withEstimate();
+  report();
+  await world.pass(60_000);
+  world.suspend(120_000);
+  await world.pass(5_000);
+  assert.equal(Math.round(left()), 415);
+  assert.equal(connection.status().state, 'live');
+});
+
+test('after the machine has slept, a connection that has died meanwhile is noticed within 10 s', async () => {
+  const { world, connection, report } = await withEstimate();
+  report();
+  await world.pass(60_000);
+  world.socket.onsend = null;
+  world.suspend(3_600_000);
+  await world.pass(10_000);
+  assert.equal(connection.status().ending.reason, 'no pong');
+  await world.pass(2_000);
+  assert.equal(connection.isStale('a'), true);
 });

@@ -101,7 +101,7 @@ test('a page of a forbidden origin gets the reason from /healthz, because a brow
   const gateway = httpGateway(world);
   gateway.override = (path) => {
     if (path !== '/healthz') throw new TypeError('Failed to fetch');
-    return Response.json({ status: 'ok', close_code: 4501, detail: 'start the gateway with --origins https://shop.example' }, { headers: GATEWAY_HEADERS });
+    return Response.json({ status: 'ok', close_code: 4501, detail: "add it to the gateway's --origins: https://shop.example" }, { headers: GATEWAY_HEADERS });
   };
   const connection = createConnection('ws://gateway.test/ws', world.environment);
   connection.watch('a', () => {});

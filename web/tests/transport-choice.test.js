@@ -3,30 +3,33 @@ import { test } from 'node:test';
 
 import { TransportChoice } from '../src/transport-choice.js';
 
-const fail = (choice, times) => Array.from({ length: times }, () => (choice.blocked(), choice.index));
+const fail = (choice, times, reachable = false) => Array.from({ length: times }, () => (choice.blocked(reachable), choice.index));
 
-test('the first transport is tried twice, each other one once, then all again', () => {
-  assert.deepEqual(fail(new TransportChoice(3), 9), [0, 1, 2, 0, 0, 1, 2, 0, 0]);
+test('a WebSocket is tried twice, then HTTP and WebSockets in turn', () => {
+  assert.deepEqual(fail(new TransportChoice(), 7), [0, 1, 0, 1, 0, 1, 0]);
 });
 
-test('if the first transport has worked before, it is tried more often', () => {
-  const choice = new TransportChoice(3);
+test('if a WebSocket worked last, it is tried more often', () => {
+  const choice = new TransportChoice();
   choice.succeeded();
-  assert.deepEqual(fail(choice, 5), [0, 0, 0, 1, 2]);
+  assert.deepEqual(fail(choice, 10), [0, 0, 0, 1, 0, 0, 0, 0, 1, 0]);
 });
 
-test('success resets the failures, and after a loss the first transport is tried again', () => {
-  const choice = new TransportChoice(3);
-  choice.blocked();
-  choice.succeeded();
-  choice.lost();
-  assert.equal(choice.index, 0);
-  fail(choice, 4);
-  assert.equal(choice.index, 1);
-  choice.succeeded();
-  choice.lost();
-  assert.equal(choice.index, 0);
-  assert.deepEqual(fail(choice, 1), [1], 'once is enough: it was blocked before');
-  choice.useBest();
-  assert.equal(choice.index, 0);
+test('if the gateway answers over HTTP, a transport that fails is replaced by the next one', () => {
+  const choice = new TransportChoice();
+  fail(choice, 2);
+  assert.deepEqual(fail(choice, 2, true), [2, 0]);
+  assert.deepEqual(fail(choice, 1), [1]);
+});
+
+test('during an outage the transport is used that worked last', () => {
+  for (const index of [1, 2]) {
+    const choice = new TransportChoice();
+    choice.index = index;
+    choice.succeeded();
+    assert.deepEqual(fail(choice, 9), Array(9).fill(index));
+    choice.index = 0;
+    choice.succeeded();
+    assert.deepEqual(fail(choice, 4), [0, 0, 0, 1]);
+  }
 });

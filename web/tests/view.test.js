@@ -26,11 +26,25 @@ test('a running job', () => {
   assert.equal(viewOf({ status: 'running' }).percent, null);
 });
 
-test('a right-to-left unit does not change the order of the numbers', () => {
+test('in a text from right to left, each value keeps its own direction', async () => {
+  const { configure } = await import('../src/settings.js');
+  const isolated = (text) => `\u2068${text}\u2069`;
   const state = { status: 'running', done: 3, total: 10, unit: 'קבצים', eta: 7, percent: 30 };
-  assert.equal(viewOf(state).amount, '\u200e3 / 10 קבצים');
-  assert.equal(rateText(state, NOW), '\u200e1 קבצים a second');
+  assert.equal(viewOf(state).amount, `${isolated('3 / 10')} ${isolated('קבצים')}`);
+  assert.equal(rateText(state, NOW), `${isolated(`${isolated('1')} ${isolated('קבצים')}`)} a second`);
   assert.equal(viewOf({ ...state, unit: 'files' }).amount, '3 / 10 files');
+  const children = { expected: 1000, queued: 0, running: 0, succeeded: 409, failed: 3, cancelled: 0 };
+  try {
+    configure({ words: { left: 'נותרו {time}', at: '{word} ב-{percent}', someFailed: '{n} נכשלו', hours: '{n} שע׳' } });
+    assert.equal(viewOf(state).time, `נותרו ${isolated('7 s')}`);
+    assert.equal(viewOf({ ...state, health: 'stalled' }).figure, `${isolated('Stalled')} ב-${isolated('30%')}`);
+    assert.equal(viewOf({ status: 'running', children }).amount, `${isolated('412 / 1,000')} · ${isolated(`${isolated('3')} נכשלו`)}`);
+    assert.equal(duration(7_500), `${isolated(`${isolated('2')} שע׳`)} ${isolated('5 min')}`);
+    configure({ locale: 'ar-MA' });
+    assert.equal(viewOf({ ...state, unit: 'B', done: 3e6, total: 1e7 }).amount, `${isolated('3,0 / 10,0')} ${isolated('م.ب')}`);
+  } finally {
+    configure({ locale: undefined, words: undefined });
+  }
 });
 
 test('a running group without running children says for how long it has had no update', () => {

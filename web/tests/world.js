@@ -87,6 +87,11 @@ export function fakeWorld({ random = () => 0.5 } = {}) {
       await this.pass(0);
     },
 
+    /** The machine sleeps, and its monotonic clock and its timers stand still. */
+    suspend(ms) {
+      world.set += ms;
+    },
+
     /** Advance the clock; timers fire in order, at their time. */
     async pass(ms) {
       const end = now + ms;
