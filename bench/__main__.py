@@ -1,4 +1,4 @@
-"""`python -m bench [WORKLOAD…]`: measure, and show."""
+"""`python -m bench [WORKLOAD…]`: runs the workloads and shows the results."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SHOWN_SERVERS = (OURS.name, "websockets", "Node ws", "Centrifugo", "nats", "uWeb
 
 @click.command()
 @click.argument("workloads", nargs=-1, metavar="[WORKLOAD]...")
-@click.option("--quick", is_flag=True, help="One short round each: two minutes, rough figures.")
-@click.option("--only", multiple=True, help="Only servers whose name holds this.")
+@click.option("--quick", is_flag=True, help="One short round for each workload: two minutes.")
+@click.option("--only", multiple=True, help="Only servers whose name contains this text.")
 @click.option(
     "--readme",
     is_flag=True,
-    help="What the README's table shows, with five peers, written there and to bench/results: "
-    "a quarter of an hour.",
+    help="Measure the README's table, with five peers, and write it to the README and to "
+    "bench/results. Takes a quarter of an hour.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="A folder for JSON and plots.")
 def main(
@@ -38,17 +38,17 @@ def main(
     readme: bool,
     out: Path | None,
 ) -> None:
-    """Measure the gateway and its peers, on one core each, in turn."""
+    """Measure the gateway and its peers, one after the other, each on one core."""
     unknown = [name for name in workloads if name not in WORKLOADS]
     if unknown:
         raise click.BadParameter(f"{unknown[0]}: there are {', '.join(WORKLOADS)}")
     if readme:
         workloads, only = workloads or SHOWN, only or SHOWN_SERVERS
-    most = 1 if quick and not only else 3
+    max_tier = 1 if quick and not only else 3
     servers = [
         server
         for server in (OURS, *PEERS)
-        if server.tier <= most and (not only or any(part in server.name for part in only))
+        if server.tier <= max_tier and (not only or any(part in server.name for part in only))
     ]
     names = workloads or [name for name, found in WORKLOADS.items() if found.quick or not quick]
     console = Console()
@@ -57,10 +57,10 @@ def main(
         TimeElapsedColumn(),
         console=console,
     ) as progress:
-        task = progress.add_task("begin", total=None)
+        task = progress.add_task("start", total=None)
 
         def report(step: Step) -> None:
-            progress.update(task, description=step.what, completed=step.done, total=step.of)
+            progress.update(task, description=step.description, completed=step.done, total=step.of)
 
         results = measure(
             [WORKLOADS[name] for name in names],

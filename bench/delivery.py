@@ -1,4 +1,4 @@
-"""Workloads that measure the way of events from the feed to the clients."""
+"""Workloads that measure the delivery of events from the feed to the clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import redis
 
 from . import machine
 from .load.clients import Clients
-from .load.driver import Load, Span, load
+from .load.driver import Load, Measurement, open_load
 from .load.search import highest
 from .servers import ARRIVING, LATEST_20
 from .subject import Figures, Subject, figures_of, load_on
@@ -31,66 +31,76 @@ __all__ = [
 log = logging.getLogger("bench")
 
 AGE = 250.0
-"""Milliseconds: a server sustains a rate while 99 % of the events are younger."""
+"""Milliseconds. A server sustains a rate if 99 % of the events are younger."""
 DELIVERED = 0.97
 """The share of the due events that must arrive in time for a rate to be sustained."""
 
 
-def _highest_rate(subject: Subject, under: Load, *, due: float, start: float) -> Figures:
-    """The highest rate that the server sustains, and its figures at half of that."""
+def _highest_rate(
+    subject: Subject, load: Load, *, deliveries_per_event: float, start: float
+) -> Figures:
+    """Returns the highest rate that the server sustains, and its metrics at half of that rate."""
     limited = False
 
-    def probe(rate: float) -> Span | None:
+    def probe(rate: float) -> Measurement | None:
         nonlocal limited
-        span = under.span(rate, subject.seconds, due=due)
-        log.debug("%s: %s", subject.server.name, span)
-        sustained = span.p99 < AGE and span.events > DELIVERED * span.due and not under.clients.lost
+        measurement = load.measure(rate, subject.seconds, deliveries_per_event=deliveries_per_event)
+        log.debug("%s: %s", subject.server.name, measurement)
+        sustained = (
+            measurement.p99 < AGE
+            and measurement.events > DELIVERED * measurement.expected_events
+            and not load.clients.lost
+        )
         if not sustained:
-            limited = span.generator_limited
-        return span if sustained else None
+            limited = measurement.generator_limited
+        return measurement if sustained else None
 
-    hint = subject.run.hint
+    earlier_rate = subject.run.earlier_rate
     found = highest(
         probe,
-        start=hint * 0.85 if hint else start,
-        factor=1.2 if hint else 2.0,
+        start=earlier_rate * 0.85 if earlier_rate else start,
+        factor=1.2 if earlier_rate else 2.0,
         precision=1.2 if subject.run.quick else 1.08,
     )
     if found is None:  # no rate was sustained: its throughput, however late the events are
-        return {"per_second": under.throughput(start, round(2 * start) or 1)}
+        return {"per_second": load.throughput(start, round(2 * start) or 1)}
     rate, best = found
-    half = under.span(rate / 2, subject.seconds, due=due)
+    half = load.measure(rate / 2, subject.seconds, deliveries_per_event=deliveries_per_event)
     return {
         "per_second": best.per_second,
         "p99": best.p99,
         "half_p99": half.p99,
         "half_cpu": half.cpu,
-        "half_generator": half.generator,
+        "half_generator": half.generator_cpu,
         "rate": rate,
         "cpu": best.cpu,
-        "generator": best.generator,
+        "generator": best.generator_cpu,
         "generator_limited": float(limited),
     }
 
 
 def fanout(subject: Subject) -> Figures:
     jobs, clients = ["job:1"], 1_000
-    with load_on(subject, jobs, [jobs] * clients) as under:
-        return _highest_rate(subject, under, due=clients, start=subject.server.begin)
+    with load_on(subject, jobs, [jobs] * clients) as load:
+        return _highest_rate(
+            subject, load, deliveries_per_event=clients, start=subject.server.search_from
+        )
 
 
 def jobs(subject: Subject) -> Figures:
     jobs = [f"job:{n}" for n in range(1_000)]
-    with load_on(subject, jobs, [[job] for job in jobs]) as under:
-        return _highest_rate(subject, under, due=1, start=40 * subject.server.begin)
+    with load_on(subject, jobs, [[job] for job in jobs]) as load:
+        return _highest_rate(
+            subject, load, deliveries_per_event=1, start=40 * subject.server.search_from
+        )
 
 
 def pages(subject: Subject) -> Figures:
     jobs = [f"job:{n}" for n in range(5_000)]
     wanted = [[jobs[(n * 37 + k * 101) % len(jobs)] for k in range(50)] for n in range(1_000)]
-    with load_on(subject, jobs, wanted, latest=True) as under:
-        span = under.span(10_000, subject.seconds, due=10, settle=1.0)
-        return figures_of(span)
+    with load_on(subject, jobs, wanted, latest=True) as load:
+        measurement = load.measure(10_000, subject.seconds, deliveries_per_event=10, warm_up=1.0)
+        return figures_of(measurement)
 
 
 def storm(subject: Subject) -> Figures:
@@ -100,24 +110,28 @@ def storm(subject: Subject) -> Figures:
     rates = (2_000, 6_500, 20_000)
     server = subject.server
     # What reading the feed alone costs: one job, which is not among those published.
-    with load_on(subject, jobs, [["job:none"]], latest=True) as under:
-        alone = [under.span(rate, subject.seconds, due=0).cpu for rate in rates]
-    with load(
+    with load_on(subject, jobs, [["job:none"]], latest=True) as load:
+        alone = [load.measure(rate, subject.seconds, deliveries_per_event=0).cpu for rate in rates]
+    with open_load(
         subject.run.ports,
         pid=subject.run.pid,
         feed=server.feed,
         dialect=LATEST_20 if subject.ours else server.latest,
         jobs=jobs,
         wanted=wanted,
-    ) as under:
-        spans = [under.span(rate, subject.seconds, due=10) for rate in rates]
-    for rate, span, reading in zip(rates, spans, alone, strict=True):
-        found[f"p99_{rate}"] = span.p99
-        found[f"cpu_{rate}"] = span.cpu
+    ) as load:
+        measurements = [
+            load.measure(rate, subject.seconds, deliveries_per_event=10) for rate in rates
+        ]
+    for rate, measurement, reading in zip(rates, measurements, alone, strict=True):
+        found[f"p99_{rate}"] = measurement.p99
+        found[f"cpu_{rate}"] = measurement.cpu
         found[f"reading_{rate}"] = reading
-    found["p99"] = max(span.p99 for span in spans)
-    found["growth"] = (spans[-1].cpu - spans[0].cpu) - (alone[-1] - alone[0])
-    found["generator_limited"] = float(any(span.generator_limited for span in spans))
+    found["p99"] = max(measurement.p99 for measurement in measurements)
+    found["growth"] = (measurements[-1].cpu - measurements[0].cpu) - (alone[-1] - alone[0])
+    found["generator_limited"] = float(
+        any(measurement.generator_limited for measurement in measurements)
+    )
     return found
 
 
@@ -125,24 +139,24 @@ def idle(subject: Subject) -> Figures:
     count = 2_000 if subject.run.quick else 10_000
     before = machine.memory(subject.run.pid)
     jobs = [f"job:{n}" for n in range(count)]
-    with load(
+    with open_load(
         subject.run.ports,
         pid=subject.run.pid,
         feed=subject.server.feed,
         dialect=subject.server.latest,
         jobs=["job:0"],
         wanted=[[job] for job in jobs],
-    ) as under:
-        under.idle(1.0)
+    ) as load:
+        load.idle(1.0)
         held = machine.memory(subject.run.pid) - before
         if not subject.ours:
             return {"kib": held / count / 1024}
         used = machine.cpu_seconds(subject.run.pid)
         # The whole of a heartbeat's period, pings at its end included.
         seconds = 5.0 if subject.run.quick else 30.0
-        under.idle(seconds)
+        load.idle(seconds)
         used = machine.cpu_seconds(subject.run.pid) - used
-        return {"kib": held / count / 1024, "cpu": used / seconds, "lost": under.clients.lost}
+        return {"kib": held / count / 1024, "cpu": used / seconds, "lost": load.clients.lost}
 
 
 def arrival(subject: Subject) -> Figures:
@@ -163,12 +177,12 @@ def arrival(subject: Subject) -> Figures:
 
 def stuck(subject: Subject) -> Figures:
     jobs, clients = ["job:1"], 1_000
-    rate = 10 * subject.server.begin if subject.ours else subject.server.begin
-    with load_on(subject, jobs, [jobs] * clients) as under:
-        without = under.span(rate, subject.seconds, due=clients)
+    rate = 10 * subject.server.search_from if subject.ours else subject.server.search_from
+    with load_on(subject, jobs, [jobs] * clients) as load:
+        without = load.measure(rate, subject.seconds, deliveries_per_event=clients)
         before = machine.memory(subject.run.pid)
-        under.clients.stop_reading(0.1)
-        with_stuck = under.span(rate, subject.seconds, due=0.9 * clients)
+        load.clients.stop_reading(0.1)
+        with_stuck = load.measure(rate, subject.seconds, deliveries_per_event=0.9 * clients)
         grown = machine.memory(subject.run.pid) - before
     return {
         "ratio": with_stuck.p99 / max(without.p99, 1.0),
@@ -180,7 +194,7 @@ def stuck(subject: Subject) -> Figures:
 
 
 def updates(subject: Subject) -> Figures:
-    """What workers produce: `Job` sends at most 20 updates a second."""
+    """Measures the load of a usual worker: `Job` sends at most 20 updates a second."""
     return _steady(subject, rate=20, clients=1_000)
 
 
@@ -189,18 +203,22 @@ def spread(subject: Subject) -> Figures:
 
 
 def _steady(subject: Subject, *, rate: float, clients: int) -> Figures:
-    """One job, through the way that publishers take, to so many clients."""
+    """Publishes one job to `clients` clients, as workers do: through the script in Redis."""
     count = clients // 4 if subject.run.quick else clients
-    with load_on(subject, ["job:1"], [["job:1"]] * count, latest=True, published=True) as under:
-        found = figures_of(under.span(rate, max(3.0, subject.seconds), due=count, settle=1.0))
+    with load_on(subject, ["job:1"], [["job:1"]] * count, latest=True, published=True) as load:
+        found = figures_of(
+            load.measure(rate, max(3.0, subject.seconds), deliveries_per_event=count, warm_up=1.0)
+        )
     return {**found, "cpu": 100 * found["cpu"]}
 
 
 def published_jobs(subject: Subject) -> Figures:
-    """`jobs`, as publishers publish: through the script in Redis, on the generator's core."""
+    """Like `jobs`, but through the script in Redis, which runs on the generator's core."""
     jobs = [f"job:{n}" for n in range(1_000)]
-    with load_on(subject, jobs, [[job] for job in jobs], published=True) as under:
-        return _highest_rate(subject, under, due=1, start=10 * subject.server.begin)
+    with load_on(subject, jobs, [[job] for job in jobs], published=True) as load:
+        return _highest_rate(
+            subject, load, deliveries_per_event=1, start=10 * subject.server.search_from
+        )
 
 
 def growth(subject: Subject) -> Figures:
@@ -211,10 +229,10 @@ def growth(subject: Subject) -> Figures:
         names = [f"job:{n}" for n in range(jobs)]
         wanted = [[names[n % jobs]] for n in range(clients)]
         before = machine.memory(subject.run.pid)
-        with load_on(subject, names, wanted) as under:
-            span = under.span(rate, subject.seconds, due=clients / jobs)
-        found[f"{line}_{x}"] = span.cpu
-        found[f"{line}_{x}_p99"] = span.p99
+        with load_on(subject, names, wanted) as load:
+            measurement = load.measure(rate, subject.seconds, deliveries_per_event=clients / jobs)
+        found[f"{line}_{x}"] = measurement.cpu
+        found[f"{line}_{x}_p99"] = measurement.p99
         found[f"{line}_{x}_mib"] = (machine.memory(subject.run.pid) - before) / 2**20
 
     for clients in (100, 1_000, 10_000):

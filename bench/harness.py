@@ -1,4 +1,5 @@
-"""Rounds in turn: A B C A B C, so that a machine that gets slower is slower for all."""
+"""Runs the rounds, alternating between the servers (A B C A B C), so that a machine that becomes
+slower affects all servers."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ __all__ = ["Outcome", "Results", "Step", "measure"]
 
 
 Generate = Callable[[str, str, Run], Figures]
-"""Measure a workload, by name, with a server, by name."""
+"""Measures a workload with a server; both are given by name."""
 
 
 @frozen
@@ -36,7 +37,7 @@ class Outcome:
 
     rounds: Sequence[Figures]
     failed: str | None = None
-    """Why there is no figure, or no further one."""
+    """Why there are no metrics, or no further ones."""
 
     @property
     def medians(self) -> Figures:
@@ -52,14 +53,14 @@ class Results:
     skipped: dict[str, str] = field(factory=dict)
     """Servers that could not be installed or started, and why."""
     load: float = field(factory=lambda: getloadavg()[0])
-    """How busy the machine was before."""
+    """The load average before the run."""
 
 
 @frozen
 class Step:
     """The current step of the run, for a progress display."""
 
-    what: str
+    description: str
     done: int
     of: int
 
@@ -71,7 +72,7 @@ def measure(
     quick: bool,
     report: Callable[[Step], None],
 ) -> Results:
-    """Run it all. Raises `DidNotStart` if there is no Redis."""
+    """Runs all workloads with all servers. Raises `DidNotStart` if there is no Redis."""
     CACHE.mkdir(exist_ok=True)
     results = Results()
     present = list(_installed(servers, results, report))
@@ -86,15 +87,15 @@ def measure(
         for done, (workload, _, server) in enumerate(plan):
             report(Step(f"{workload.name}: {server.name}", done, len(plan)))
             outcomes = results.outcomes.setdefault(workload.name, {})
-            known = outcomes.get(server.name, Outcome([]))
-            if known.failed:
+            earlier = outcomes.get(server.name, Outcome([]))
+            if earlier.failed:
                 continue
             try:
-                figures = _round(workload, server, known, quick=quick, generate=generate)
-                outcomes[server.name] = Outcome([*known.rounds, figures])
+                figures = _round(workload, server, earlier, quick=quick, generate=generate)
+                outcomes[server.name] = Outcome([*earlier.rounds, figures])
             except Exception as error:  # noqa: BLE001 - a peer that fails is a result
                 why = f"{type(error).__name__}: {error}"
-                outcomes[server.name] = Outcome(known.rounds, why)
+                outcomes[server.name] = Outcome(earlier.rounds, why)
     report(Step("done", len(plan), len(plan)))
     return results
 
@@ -115,12 +116,12 @@ def _installed(
 def _round(
     workload: Workload,
     server: Server,
-    known: Outcome,
+    earlier: Outcome,
     *,
     quick: bool,
     generate: Generate,
 ) -> Figures:
-    """One server, from its start to its end, with a Redis of its own."""
+    """Starts one server and a Redis, measures the workload, and stops both."""
     port = machine.free_port(3)
     ports = Ports(server=port, redis=port + 2)
     command = server.start(ports)
@@ -135,18 +136,20 @@ def _round(
             env=command.env,
         ) as process,
     ):
-        hint = statistics.median(f["rate"] for f in known.rounds) if _has_rate(known) else None
-        run = Run(ports, process.pid, log=log, quick=quick, hint=hint)
+        earlier_rate = (
+            statistics.median(f["rate"] for f in earlier.rounds) if _has_rate(earlier) else None
+        )
+        run = Run(ports, process.pid, log=log, quick=quick, earlier_rate=earlier_rate)
         return generate(workload.name, server.name, run)
 
 
-def _has_rate(known: Outcome) -> bool:
-    return bool(known.rounds) and all("rate" in figures for figures in known.rounds)
+def _has_rate(earlier: Outcome) -> bool:
+    return bool(earlier.rounds) and all("rate" in figures for figures in earlier.rounds)
 
 
 @contextmanager
 def _redis(port: int) -> Iterator[None]:
-    """A Redis that keeps nothing, beside the generator."""
+    """Runs a Redis without persistence on the core of the generator."""
     program = shutil.which("redis-server")
     if program is None:
         raise machine.DidNotStart("redis-server is not on the PATH")
@@ -166,7 +169,7 @@ def _redis(port: int) -> Iterator[None]:
 
 @contextmanager
 def _generator() -> Iterator[Generate]:
-    """A process on a core of its own, in which workloads are measured."""
+    """Runs a process on a core of its own, in which workloads are measured."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=_prepare) as executor:
         yield lambda *names_and_run: executor.submit(_measure, *names_and_run).result()
@@ -179,7 +182,7 @@ def _prepare() -> None:
 
 def _measure(workload: str, server: str, run: Run) -> Figures:
     gc.collect()
-    gc.disable()  # no pause of the generator's may look like one of the server's
+    gc.disable()  # a pause of the generator would look like one of the server
     try:
         return WORKLOADS[workload].measure(Subject(EVERYONE[server], run))
     finally:

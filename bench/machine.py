@@ -1,4 +1,4 @@
-"""The machine as a measuring instrument: cores, processes, what /proc says of them."""
+"""The machine: its cores, the processes, and their CPU time and memory from /proc."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DidNotStart(Exception):
 
 
 def free_port(count: int = 1) -> int:
-    """A port of which the `count - 1` that follow are free too, below the ephemeral ones."""
+    """Returns a free port below the ephemeral ones; the next `count - 1` ports are free too."""
     for port in range(21_000 + os.getpid() % 500 * 20, 32_000, count):
         try:
             for offset in range(count):
@@ -49,7 +49,7 @@ def free_port(count: int = 1) -> int:
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """This thread, and what it starts meanwhile, on that core alone."""
+    """Runs this thread, and processes that it starts meanwhile, on that core only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -67,10 +67,10 @@ def run_program(
     log: Path,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program pinned to `core`, from when it is `ready` until the block is left.
+    """Runs a program on `core`, waits until it is `ready`, and stops it after the block.
 
-    What it prints is in `log`. Its children end with it: it leads a process group.
-    Raises `DidNotStart`.
+    Its output is written to `log`. It leads a process group, so its children end with it. Raises
+    `DidNotStart`.
     """
     with log.open("wb") as output:
         with on_core(core):
@@ -87,7 +87,7 @@ def run_program(
             while not ready():
                 if process.poll() is not None or time.monotonic() > until:
                     end = log.read_text(errors="replace").strip().splitlines()[-3:]
-                    raise DidNotStart(" / ".join(end) or "it said nothing")
+                    raise DidNotStart(" / ".join(end) or "it printed nothing")
                 time.sleep(0.01)
             yield process
         finally:
@@ -117,7 +117,7 @@ def takes_connections(port: int) -> bool:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and all below it."""
+    """Returns a process and all its descendants."""
     found = [pid]
     for parent in found:
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
@@ -126,7 +126,7 @@ def _family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process and its children have used so far."""
+    """Returns the CPU seconds that a process and its children have used so far."""
     used = 0.0
     for member in _family(pid):
         fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
@@ -135,7 +135,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory(pid: int) -> int:
-    """Bytes of their own that a process and its children have in memory (PSS)."""
+    """Returns the memory of a process and its children in bytes (PSS)."""
     used = 0
     for member in _family(pid):
         for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():

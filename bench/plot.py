@@ -24,7 +24,7 @@ _STYLE = """
 
 @frozen
 class Bar:
-    """One server's figure."""
+    """The value of one server."""
 
     name: str
     value: float
@@ -32,14 +32,14 @@ class Bar:
 
 
 def plot(title: str, bars: Sequence[Bar]) -> str:
-    """An SVG of `bars`, in their order."""
+    """Returns an SVG of `bars`, in their order."""
     longest = max((bar.value for bar in bars), default=0) or 1
-    room = WIDTH - LABELS - FIGURES
+    available = WIDTH - LABELS - FIGURES
     height = ROW * (len(bars) + 1) + 12
     rows = [f'<text class="title" x="0" y="18">{escape(title)}</text>']
     for number, bar in enumerate(bars, start=1):
         y = ROW * number + 6
-        width = max(room * bar.value / longest, 1)
+        width = max(available * bar.value / longest, 1)
         kind = "ours" if bar.ours else "other"
         rows += (
             f'<text x="0" y="{y + 15}">{escape(bar.name)}</text>',

@@ -1,4 +1,4 @@
-"""Workloads that measure updates on their way into the gateway."""
+"""Workloads that measure how the gateway receives updates."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["posts", "publish"]
 
 
 def posts(subject: Subject) -> Figures:
-    """Updates over HTTP: one a request, a hundred a request, and one a request while 1,000
-    clients watch the job that they are about."""
+    """Publishes over HTTP: one update per request, a hundred per request, and one per request while
+    1,000 clients watch the job."""
     post = subject.server.post
     if post is None:
-        raise NotImplementedError("it takes no HTTP requests here")
+        raise NotImplementedError("this server has no HTTP requests that publish")
     port, seconds = subject.run.ports.server, max(3.0, subject.seconds)
     single = _answered(Posts(port, lambda n: post(n, 1), connections=32), seconds)
     found = {"per_second": single.per_second, "p99": single.p99}
@@ -47,7 +47,7 @@ def posts(subject: Subject) -> Figures:
 class _Answered:
     per_second: float
     p99: float
-    """Milliseconds from a request to its answer."""
+    """Milliseconds from a request to its response."""
 
 
 def _answered(
@@ -64,7 +64,7 @@ def _answered(
 
 
 def publish(subject: Subject) -> Figures:
-    """What one update costs Redis, and what `Job.update()` costs a worker."""
+    """Measures what one update costs Redis, and what `Job.update()` costs a worker."""
     found = posts(subject)
     client = redis.Redis(port=subject.run.ports.redis)
     calls: Any = client.info("commandstats")

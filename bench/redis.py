@@ -1,7 +1,7 @@
-"""`python -m bench.redis`: what the broker in a Redis costs, part by part.
+"""`python -m bench.redis`: measures the cost of each part of the Redis broker.
 
-A figure has no peer here but its target, so it is a time; the table of `python -m bench`
-has the comparisons. Redis and the node have a core, the generator has the other.
+These figures are times, which are compared with targets and not with other servers. The node has
+one core, Redis and the generator have the other.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ JOBS = 1_000
 
 
 def update(job: str, number: int) -> list[Any]:
-    """What a worker says twenty times a second, as the script takes it."""
+    """Returns the command for a usual update of a worker."""
     keys = SHARD.keys(job)
     fields = ["done", number, "total", 1_000_000, "unit", "frames", "message", f"frame {number}",
               "status", "running", "lease", "30.0", "attempt", 1]  # fmt: skip
     return ["EVALSHA", PUBLISH.sha, len(keys), *keys, "", job, *fields]
 
 
-def fill(client: Any, events: int) -> None:
-    """Publish so many events, in round trips of some hundred."""
+def publish_events(client: Any, events: int) -> None:
+    """Publishes this number of events, 500 in a round trip."""
     client.script_load(PUBLISH.text)
     pipeline = client.pipeline(transaction=False)
     for number in range(events):
@@ -63,17 +63,18 @@ def fill(client: Any, events: int) -> None:
     pipeline.execute()
 
 
-def publishing(client: Any, events: int) -> float:
-    """Microseconds of Redis that one update of a running job takes (INFO commandstats)."""
-    fill(client, 5 * JOBS)
+def publish_cost(client: Any, events: int) -> float:
+    """Returns the microseconds that Redis takes for an update of a running job (INFO
+    commandstats)."""
+    publish_events(client, 5 * JOBS)
     client.config_resetstat()
-    fill(client, events)
+    publish_events(client, events)
     stats: dict[str, Any] = client.info("commandstats")
     return float(stats["cmdstat_evalsha"]["usec_per_call"])
 
 
-def reading(client: Any) -> float:
-    """Microseconds of CPU that reading one event of the feed takes, in full batches: from the
+def read_cost(client: Any) -> float:
+    """Returns the microseconds of CPU for reading one event of the feed in full batches, from the
     socket to the values that the hub gets."""
     cursor, events = Cursor(), 0
     connection = client.connection_pool.get_connection()
@@ -96,8 +97,9 @@ def reading(client: Any) -> float:
     return took / events * 1e6
 
 
-def idling(client: Any, pid: int, *, rate: int, seconds: float) -> float:
-    """Per cent of a core that a node takes to read `rate` events a second without watchers."""
+def idle_cost(client: Any, pid: int, *, rate: int, seconds: float) -> float:
+    """Returns the percentage of a core that a node takes to read `rate` events a second without
+    watchers."""
     batch = rate // 100
     before, started, sent = cpu_seconds(pid), time.monotonic(), 0
     while time.monotonic() < started + seconds:
@@ -113,7 +115,7 @@ def idling(client: Any, pid: int, *, rate: int, seconds: float) -> float:
 
 @contextmanager
 def watcher(port: int, job: str) -> Iterator[socket.socket]:
-    """A client of that job, in mode `every`, after its snapshot."""
+    """Opens a client of that job, in mode `every`, and waits for the snapshot."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(upgrade("/ws", subprotocol=None))
@@ -127,7 +129,7 @@ def watcher(port: int, job: str) -> Iterator[socket.socket]:
 
 
 def latency(client: Any, port: int, *, rate: float, events: int) -> Sequence[float]:
-    """Milliseconds from before the publish to the client's socket, event by event."""
+    """Returns, for each event, the milliseconds from the publish until the client has it."""
     job = f"latency:{rate:g}"
     client.execute_command(*update(job, 0))
     found = []
@@ -146,8 +148,8 @@ def latency(client: Any, port: int, *, rate: float, events: int) -> Sequence[flo
     return found
 
 
-def updating(url: str, *, calls: int) -> float:
-    """Microseconds that one `Job.update(done=…)` takes the worker's own thread."""
+def update_cost(url: str, *, calls: int) -> float:
+    """Returns the microseconds that `Job.update(done=…)` takes in the calling thread."""
     with Job("update", url=url, total=calls) as job:
         started = time.perf_counter()
         for done in range(calls):
@@ -156,11 +158,13 @@ def updating(url: str, *, calls: int) -> float:
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", default=3, show_default=True, help="The median of so many.")
+@click.option(
+    "--rounds", default=3, show_default=True, help="The number of rounds; the median is shown."
+)
 def main(rounds: int) -> None:
     found: dict[str, list[float]] = {}
     with ExitStack() as stack:
-        port, node = stack.enter_context(_stage())
+        port, node = stack.enter_context(_redis_and_node())
         client: Any = stack.enter_context(redis.Redis(port=port, protocol=2))
         client.script_load(PUBLISH.text)
         stack.enter_context(on_core(GENERATOR_CORE))
@@ -176,8 +180,9 @@ def main(rounds: int) -> None:
 
 
 @contextmanager
-def _stage() -> Iterator[tuple[int, int]]:
-    """A Redis beside the generator, at some port, and a node, at the next: its process."""
+def _redis_and_node() -> Iterator[tuple[int, int]]:
+    """Runs a Redis on the core of the generator, and a node at the next port. Yields the port of
+    the Redis, and the process id of the node."""
     port = free_port(2)
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     store = ("redis-server", "--port", str(port), "--save", "", "--dir", str(folder))
@@ -196,15 +201,15 @@ def _stage() -> Iterator[tuple[int, int]]:
 
 
 def _round(client: Any, port: int, node: int) -> Iterator[tuple[str, float]]:
-    idle = idling(client, node, rate=10_000, seconds=5)
+    idle = idle_cost(client, node, rate=10_000, seconds=5)
     yield "10,000 events/s without watchers, % of a core", idle
     for rate in (20, 200):
         cuts = quantiles(latency(client, port + 1, rate=rate, events=rate * 5), n=100)
         yield f"from publish to the socket at {rate}/s, p50 ms", cuts[49]
         yield f"from publish to the socket at {rate}/s, p99 ms", cuts[98]
-    yield "one publish in Redis, µs", publishing(client, 50_000)
-    yield "reading an event of the feed, µs of CPU", reading(client)
-    yield "Job.update(), µs", updating(f"redis://127.0.0.1:{port}", calls=300_000)
+    yield "one publish in Redis, µs", publish_cost(client, 50_000)
+    yield "reading an event of the feed, µs of CPU", read_cost(client)
+    yield "Job.update(), µs", update_cost(f"redis://127.0.0.1:{port}", calls=300_000)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What came out: tables of medians and of how many times better ours is, JSON, plots, and the
-table that the README shows."""
+"""Reports of the results: tables with the medians and the ratios, JSON, plots, and the README's
+table."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .workloads import LESS_IS_BETTER, WORKLOADS, Workload
 
 __all__ = ["number", "ratio", "show", "summary", "write", "write_readme"]
 
-QUIET = 0.5
-"""Load average from which on others use the machine."""
+BUSY_FROM = 0.5
+"""The load average above which other programs count as using the machine."""
 
 
 UNITS = {
@@ -31,13 +31,13 @@ UNITS = {
 
 
 def show(results: Results, console: Console) -> None:
-    """Print it all: a table each workload, servers as rows; one server alone, as a list."""
+    """Prints a table for each workload, with servers as rows; a single server as a list."""
     for name, outcomes in results.outcomes.items():
         console.print(_table(WORKLOADS[name], outcomes))
     everything = [o for outcomes in results.outcomes.values() for o in outcomes.values()]
     if any(outcome.medians.get("generator_limited") for outcome in everything):
         console.print("* the generator was the limit: the server can do more")
-    if results.load > QUIET:
+    if results.load > BUSY_FROM:
         console.print(f"[red]Others used the machine (load {results.load:.1f}): do not trust this.")
     for server, why in results.skipped.items():
         console.print(f"[yellow]skipped[/] {server}: {why}")
@@ -69,17 +69,17 @@ def _table(workload: Workload, outcomes: dict[str, Outcome]) -> Table:
 
 
 def ratio(workload: Workload, outcomes: dict[str, Outcome], server: str) -> str:
-    """How many times better than `server` ours is."""
-    ours = outcomes[OURS.name].medians.get(workload.figure) if OURS.name in outcomes else None
-    theirs = outcomes[server].medians.get(workload.figure)
+    """Returns how many times better than `server` the gateway is, as text."""
+    ours = outcomes[OURS.name].medians.get(workload.main_metric) if OURS.name in outcomes else None
+    theirs = outcomes[server].medians.get(workload.main_metric)
     if server == OURS.name or not ours or not theirs:
         return ""
-    better = theirs / ours if workload.figure in LESS_IS_BETTER else ours / theirs
+    better = theirs / ours if workload.main_metric in LESS_IS_BETTER else ours / theirs
     return f"{better:.3g} ×"
 
 
 def number(value: float) -> str:
-    """Three significant digits, with thousands marked."""
+    """Formats a number with three significant digits and thousands separators."""
     if abs(value) >= 1000:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}"
@@ -99,12 +99,12 @@ ROWS = (
     ("arrival", "per_second", "new clients/s"),
     ("idle", "kib", "memory per connection, KiB"),
 )
-"""Workload, figure, and the name of the row in the summary."""
+"""The workload, the metric, and the name of each row in the summary."""
 
 
 def summary(document: Mapping[str, Any]) -> str:
-    """A table in Markdown, from what `results.json` holds: workloads as rows, servers as
-    columns. What was measured without Redis stands in our column, too."""
+    """Returns a table in Markdown of the contents of `results.json`, with workloads as rows and
+    servers as columns. The column of the gateway also has what was measured without Redis."""
     workloads = document["workloads"]
     rows = [row for row in ROWS if row[0] in workloads]
     found = dict.fromkeys(server for workload, *_ in rows for server in workloads[workload])
@@ -124,23 +124,23 @@ def summary(document: Mapping[str, Any]) -> str:
 
 
 def write_readme(results: Results, folder: Path, readme: Path) -> None:
-    """Like `write`, and put the new table where the README has the one before."""
+    """Like `write`, and replaces the table in the README."""
     before = summary(msgspec.json.decode((folder / "results.json").read_bytes()))
     text = readme.read_text()
     if before not in text:
-        raise ValueError(f"{readme.name} does not hold the table of {folder}/results.json")
+        raise ValueError(f"{readme.name} does not have the table of {folder}/results.json")
     write(results, folder)
     readme.write_text(text.replace(before, summary(_document(results))))
 
 
 def write(results: Results, folder: Path) -> None:
-    """`results.json`, `summary.md`, and a plot of each workload that has peers."""
+    """Writes `results.json`, `summary.md`, and a plot of each workload with several servers."""
     folder.mkdir(parents=True, exist_ok=True)
     document = _document(results)
     (folder / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)))
     (folder / "summary.md").write_text(summary(document))
     for name, outcomes in results.outcomes.items():
-        figure = WORKLOADS[name].figure
+        figure = WORKLOADS[name].main_metric
         found = {server: o.medians[figure] for server, o in outcomes.items() if o.medians}
         if len(found) > 1:
             order = sorted(found, key=found.__getitem__, reverse=figure not in LESS_IS_BETTER)
@@ -152,7 +152,7 @@ def write(results: Results, folder: Path) -> None:
 
 
 def _growth(outcome: Outcome) -> str:
-    """CPU at each size, in percent of a core."""
+    """Returns a plot of the CPU at each size, in percent of a core."""
     lines = {"clients": "clients of one job", "jobs": "jobs at 20 events/s", "rate": "events/s"}
     bars = [
         Bar(f"{int(name.split('_')[1]):,} {lines[name.split('_')[0]]}", 100 * value)

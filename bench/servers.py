@@ -1,5 +1,5 @@
-"""What is measured: how each server is started, spoken to and fed. Ours are here, everyone
-else's in `peers`."""
+"""How each server is started, how clients speak to it, and how it gets its events. The gateway is
+here, all others are in `peers`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 CACHE = Path(__file__).parent / ".cache"
-"""What the bench installs and logs. Not in git."""
+"""The folder of installed peers and of logs. It is not in git."""
 
 
 class Unavailable(Exception):
-    """A peer that cannot be had on this machine, and why."""
+    """A peer cannot be installed on this machine; the text says why."""
 
 
 @frozen
@@ -43,29 +43,30 @@ class Command:
 
 @frozen
 class Server:
-    """One contestant."""
+    """One of the compared servers."""
 
     name: str
     what: str
-    """In a few words: the library and how it is used."""
+    """The library and how it is used, in a few words."""
     start: Callable[[Ports], Command]
     feed: FeedMaker
     every: Dialect
-    """Clients that are to have every event."""
+    """The dialect of clients that receive every event."""
     latest: Dialect
-    """Clients that are to have the newest state, if the server knows the difference."""
+    """The dialect of clients that receive the newest state, if the server has that mode."""
     publish: FeedMaker | None = None
-    """How a worker publishes, if that is another way than `feed`."""
+    """How a worker publishes, if it does not use `feed`."""
     post: Callable[[int, int], bytes] | None = None
-    """An HTTP request that publishes to `job:1`, with a number and in so many updates."""
+    """Makes an HTTP request that publishes to `job:1`, from a number and the number of updates."""
     install: Callable[[], None] = lambda: None
     """Install the server if necessary. Raises `Unavailable`."""
     python: bool = False
     """Whether it is one of the Python peers."""
     tier: int = 3
-    """1 is measured always, 2 not in a quick run, 3 in the first round only."""
-    begin: float = 25
-    """Events a second to 1,000 clients at which the search for its highest rate begins."""
+    """1: measured always; 2: not in a quick run; 3: in the first round only."""
+    search_from: float = 25
+    """The rate, in events a second to 1,000 clients, at which the search for the highest rate
+    begins."""
 
 
 def _dialect(mode: str, *, max_hz: float | None = None) -> Dialect:
@@ -91,7 +92,8 @@ def _with_snapshot(jobs: Sequence[str]) -> Sequence[Step]:
 
 
 ARRIVING = Dialect(_with_snapshot, {PING: PONG})
-"""Ours until the state is there; others have none to send, and stop at their subscription."""
+"""The dialect that waits until the client has the state. Other servers have no state to send, so
+their clients wait for the subscription."""
 
 
 def _gateway(ports: Ports) -> Command:
@@ -135,7 +137,7 @@ OURS = Server(
     publish=script_feed,
     post=_post,
     tier=1,
-    begin=200,
+    search_from=200,
 )
 IN_MEMORY = evolve(OURS, name="progress-gateway in memory", start=_in_memory)
 STARLETTE = evolve(

@@ -1,4 +1,4 @@
-"""How long a gateway takes to serve, and a worker to import the package."""
+"""Measures the time until a gateway serves, and the time in which a worker imports the package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["start"]
 
 
 def start(subject: Subject) -> Figures:
-    """The median of three starts each. The subject's own server is not used."""
+    """Returns the medians of three starts. The subject's own server is not used."""
     serving: list[float] = []
     importing: list[float] = []
     port = machine.free_port()

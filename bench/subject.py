@@ -1,4 +1,4 @@
-"""What a workload measures: one server that runs, and the load that is put on it."""
+"""The subject of a workload: one running server, and the load on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from .load.driver import Load, Span, load
+from .load.driver import Load, Measurement, open_load
 from .load.feeds import Ports
 from .servers import OURS, Server
 
@@ -19,19 +19,19 @@ Figures = dict[str, float]
 
 @frozen
 class Run:
-    """A server that runs, and how much time there is for it. Goes between processes."""
+    """A running server, and whether the run is quick. It is passed between processes."""
 
     ports: Ports
     pid: int
     log: Path
     quick: bool
-    hint: float | None = None
-    """The rate that it sustained in the rounds before."""
+    earlier_rate: float | None = None
+    """The median rate that the server sustained in earlier rounds."""
 
 
 @frozen
 class Subject:
-    """What is measured: which server, and where it runs."""
+    """A server, and where it runs."""
 
     server: Server
     run: Run
@@ -42,7 +42,8 @@ class Subject:
 
     @property
     def seconds(self) -> float:
-        """Length of a span: a rate that is 10 % too high exceeds a limit of 250 ms after 2.5 s."""
+        """The length of a measurement: a rate that is 10 % too high exceeds a limit of 250 ms after
+        2.5 s."""
         return 0.6 if self.run.quick else 3.0
 
 
@@ -54,14 +55,14 @@ def load_on(
     latest: bool = False,
     published: bool = False,
 ) -> AbstractContextManager[Load]:
-    """Clients of the server that watch `wanted`, and a feed that publishes `jobs`.
+    """Opens clients of the server that watch `wanted`, and a feed that publishes `jobs`.
 
     Args:
         latest: Whether the clients get the newest state only.
-        published: Whether the feed takes the way of publishers.
+        published: Whether the feed publishes as workers do, through the script in Redis.
     """
     server = subject.server
-    return load(
+    return open_load(
         subject.run.ports,
         pid=subject.run.pid,
         feed=server.publish or server.feed if published else server.feed,
@@ -71,12 +72,12 @@ def load_on(
     )
 
 
-def figures_of(span: Span) -> Figures:
+def figures_of(measurement: Measurement) -> Figures:
     return {
-        "per_second": span.per_second,
-        "p99": span.p99,
-        "p50": span.p50,
-        "cpu": span.cpu,
-        "generator": span.generator,
-        "generator_limited": float(span.generator_limited),
+        "per_second": measurement.per_second,
+        "p99": measurement.p99,
+        "p50": measurement.p50,
+        "cpu": measurement.cpu,
+        "generator": measurement.generator_cpu,
+        "generator_limited": float(measurement.generator_limited),
     }

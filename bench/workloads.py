@@ -1,7 +1,6 @@
-"""The workloads: what is measured, of which servers, and which figures are shown.
+"""The workloads: what is measured, with which servers, and which metrics are shown.
 
-`measure` runs in the generator's process. A figure is a number with a name; the first of
-a workload is the one that servers are compared by.
+`Workload.measure` runs in the process of the generator and returns the values of all metrics.
 """
 
 from __future__ import annotations
@@ -20,13 +19,15 @@ __all__ = ["LESS_IS_BETTER", "WORKLOADS", "Workload"]
 
 @frozen
 class Workload:
+    """A measurement of one server, with its metrics."""
+
     name: str
     title: str
-    figure: str
-    """The figure by which servers are compared."""
+    main_metric: str
+    """The metric by which servers are compared."""
     measure: Callable[[Subject], Figures]
-    shown: Sequence[str] = ()
-    """The other figures that get a column."""
+    other_metrics: Sequence[str] = ()
+    """The other metrics that get a column."""
     servers: Sequence[Server] | None = None
     """The servers that are measured. Default: the gateway and all peers."""
     rounds: int = 2
@@ -40,20 +41,20 @@ WORKLOADS = {
         Workload(
             *("updates", "20 updates a second to 1,000 clients", "cpu"),
             delivery.updates,
-            shown=["p50", "p99"],
+            other_metrics=["p50", "p99"],
             rounds=3,
             quick=True,
         ),
         Workload(
             *("spread", "2 updates a second to 10,000 clients", "cpu"),
             delivery.spread,
-            shown=["p50", "p99"],
+            other_metrics=["p50", "p99"],
             quick=True,
         ),
         Workload(
             *("posts", "updates over HTTP, without a Redis", "per_second"),
             publishing.posts,
-            shown=["in_batches", "watched", "watched_p99"],
+            other_metrics=["in_batches", "watched", "watched_p99"],
             servers=[IN_MEMORY, CENTRIFUGO_6, STARLETTE],
             quick=True,
         ),
@@ -65,28 +66,28 @@ WORKLOADS = {
         Workload(
             *("fanout", "1 job, 1,000 clients, every event", "per_second"),
             delivery.fanout,
-            shown=["p99", "half_p99"],
+            other_metrics=["p99", "half_p99"],
             rounds=1,
             quick=True,
         ),
         Workload(
             *("jobs", "1,000 jobs, 1 client each, every event", "per_second"),
             delivery.jobs,
-            shown=["p99", "half_p99"],
+            other_metrics=["p99", "half_p99"],
             quick=True,
         ),
         Workload(
             *("pages", "1,000 clients, 50 of 5,000 jobs each", "per_second"),
             delivery.pages,
-            shown=["p99", "cpu"],
+            other_metrics=["p99", "cpu"],
         ),
         Workload(
-            *("stuck", "a tenth of the clients stops reading", "ratio"),
+            *("stuck", "a tenth of the clients does not read", "ratio"),
             delivery.stuck,
             servers=[OURS],
         ),
         Workload(
-            *("arrival", "2,000 clients come at once", "per_second"),
+            *("arrival", "2,000 clients connect at once", "per_second"),
             delivery.arrival,
             quick=True,
         ),
@@ -107,12 +108,12 @@ WORKLOADS = {
             servers=[OURS],
         ),
         Workload(
-            *("start", "how long it takes to begin", "serve_ms"),
+            *("start", "the time until the gateway serves", "serve_ms"),
             starting.start,
             servers=[OURS],
         ),
         Workload(
-            *("growth", "ten times more", "clients_1000"),
+            *("growth", "ten times as many", "clients_1000"),
             delivery.growth,
             servers=[OURS],
             rounds=1,

@@ -40,16 +40,16 @@ class FakeSource:
 
     async def receive(self) -> str:
         try:
-            said = await self._sent.receive()
+            command = await self._sent.receive()
         except trio.EndOfChannel:
             raise TransportClosed("hung up") from None
-        if isinstance(said, Exception):
+        if isinstance(command, Exception):
             try:
-                raise said
+                raise command
             finally:
-                del said  # which refers to this frame
+                del command  # which refers to this frame
         self.received_at = trio.current_time()
-        return said
+        return command
 
 
 @define

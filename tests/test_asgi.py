@@ -97,8 +97,8 @@ async def test_a_mount_without_lifespan_is_refused(caplog: pytest.LogCaptureFixt
             assert (await http.post("/progress/api/jobs/a", json={})).status_code == 503
         async with open_client(port, path="/progress/ws") as client:
             assert await client.close_code() == 1001
-    said = [record for record in caplog.records if record.getMessage() == NEEDS_LIFESPAN]
-    assert len(said) == 1
+    records = [record for record in caplog.records if record.getMessage() == NEEDS_LIFESPAN]
+    assert len(records) == 1
 
 
 # Servers without Trio

@@ -1,4 +1,4 @@
-"""How old events were when they arrived. Pure."""
+"""The ages of events when they arrived. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST = 30_000  # milliseconds; what is older counts as this
 
 @define
 class Ages:
-    """Counts by whole milliseconds: exact enough, and as small for a million as for one."""
+    """Counts ages in whole milliseconds, so that the memory does not depend on their number."""
 
     _counts: list[int] = field(factory=lambda: [0] * (LONGEST + 1))
 

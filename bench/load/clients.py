@@ -1,9 +1,9 @@
-"""Clients by the thousand: one epoll, one buffer, large reads.
+"""Thousands of clients with one epoll, one buffer and large reads.
 
 All sockets are read in rounds that begin at most every `TICK`. So a busy server's events
-are read many at a time, as a network card would hand them over, and sending does not pay
-for waking a reader that sleeps in the kernel (on loopback the sender does the receiver's
-work). The price is that ages are up to a tick too high, for every server alike.
+are read many at a time, as a network card would deliver them, and a `send` does not
+include the cost of waking a reader that sleeps in the kernel (on loopback the sender does the
+receiver's work). The disadvantage is that ages are up to a tick too high, for every server alike.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["TICK", "Clients", "ClientsLost"]
 
 TICK = 0.002
 READ_SIZE = 512 * 1024
-AT_ONCE = 128
-"""Clients in their handshake at a time: a listener's backlog holds them, without a retry
-of the kernel's that would take a second."""
+HANDSHAKES_AT_ONCE = 128
+"""The maximum number of clients in their handshake. They fit into a listener's backlog; otherwise
+the kernel would retry after a second."""
 CONNECT_TIMEOUT = 60.0
 PER_ADDRESS = 250
-"""Clients that come from one loopback address: servers limit that, for good reasons."""
+"""The number of clients from one loopback address, because servers limit it."""
 
 
 class ClientsLost(Exception):
@@ -36,15 +36,15 @@ class ClientsLost(Exception):
 
 
 @define
-class _Talk:
-    """A client that is not subscribed yet."""
+class _Handshake:
+    """The handshake of a client that is not subscribed yet."""
 
     steps: list[Step]
     received: bytearray = field(factory=bytearray)
 
 
 class Clients:
-    """Clients of the server at `port`. Made and used in one thread."""
+    """Clients of the server at `port`. They are created and used in one thread."""
 
     def __init__(self, port: int, dialect: Dialect) -> None:
         self._address = ("127.0.0.1", port)
@@ -53,7 +53,7 @@ class Clients:
         self._sockets: dict[int, socket.socket] = {}
         self._receive: dict[int, Callable[[memoryview], int]] = {}
         self._tails: dict[int, bytes | bytearray] = {}
-        self._talks: dict[int, _Talk] = {}
+        self._handshakes: dict[int, _Handshake] = {}
         self._silent: list[int] = []
         self._buffer = bytearray(OVERLAP + READ_SIZE)
         self._view = memoryview(self._buffer)[OVERLAP:]
@@ -61,11 +61,11 @@ class Clients:
         self.ages = Ages()
         """The ages of the events that were due since `reset`."""
         self.events = 0
-        """How many arrived of those that were due since `reset`."""
+        """The number of received events that were due since `reset`."""
         self.total = 0
-        """How many arrived, ever."""
+        """The number of all received events."""
         self.received = 0
-        """Bytes, ever."""
+        """The number of all received bytes."""
         self.lost = 0
 
     def __len__(self) -> int:
@@ -78,14 +78,16 @@ class Clients:
         """
         began = time.monotonic()
         waiting = list(reversed(wanted))
-        while waiting or self._talks:
-            while waiting and len(self._talks) < AT_ONCE:
+        while waiting or self._handshakes:
+            while waiting and len(self._handshakes) < HANDSHAKES_AT_ONCE:
                 self._add(waiting.pop())
             self.poll(0.01)
             if self.lost:
                 raise ClientsLost(f"{self.lost} while connecting")
             if time.monotonic() > began + CONNECT_TIMEOUT:
-                raise TimeoutError(f"{len(waiting) + len(self._talks)} clients are not subscribed")
+                raise TimeoutError(
+                    f"{len(waiting) + len(self._handshakes)} clients are not subscribed"
+                )
         return time.monotonic() - began
 
     def stop_reading(self, share: float) -> None:
@@ -115,7 +117,7 @@ class Clients:
                 self._lose(fd)
                 continue
             self.received += size
-            if self._talks and fd in self._talks:
+            if self._handshakes and fd in self._handshakes:
                 self._continue(fd, size)
                 continue
             buffer[:OVERLAP] = tails[fd]
@@ -163,19 +165,19 @@ class Clients:
         self._sockets[fd] = sock
         self._receive[fd] = sock.recv_into
         self._tails[fd] = bytes(OVERLAP)
-        talk = self._talks[fd] = _Talk(list(self._dialect.subscribed(jobs)))
+        handshake = self._handshakes[fd] = _Handshake(list(self._dialect.subscribed(jobs)))
         self._epoll.register(fd, select.EPOLLIN)
-        sock.send(talk.steps[0].send)
+        sock.send(handshake.steps[0].send)
 
     def _continue(self, fd: int, size: int) -> None:
-        talk = self._talks[fd]
-        talk.received += self._view[:size]
-        while talk.steps and (at := talk.received.find(talk.steps[0].until)) >= 0:
-            del talk.received[: at + len(talk.steps.pop(0).until)]
-            if talk.steps:
-                self._sockets[fd].send(talk.steps[0].send)
-        if not talk.steps:
-            del self._talks[fd]
+        handshake = self._handshakes[fd]
+        handshake.received += self._view[:size]
+        while handshake.steps and (at := handshake.received.find(handshake.steps[0].until)) >= 0:
+            del handshake.received[: at + len(handshake.steps.pop(0).until)]
+            if handshake.steps:
+                self._sockets[fd].send(handshake.steps[0].send)
+        if not handshake.steps:
+            del self._handshakes[fd]
 
     def _reply(self, fd: int, end: int) -> None:
         for received, reply in self._dialect.replies.items():
@@ -184,7 +186,7 @@ class Clients:
 
     def _lose(self, fd: int) -> None:
         self.lost += 1
-        self._talks.pop(fd, None)
+        self._handshakes.pop(fd, None)
         self._epoll.unregister(fd)
         self._receive.pop(fd)
         self._sockets.pop(fd).close()

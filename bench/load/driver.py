@@ -1,4 +1,4 @@
-"""Clients and publisher together, against one server: the generator's loop."""
+"""The generator's loop: the clients and the publisher of one server."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from .feeds import FeedMaker, Ports
 from .publisher import Publisher
 from .wire import Dialect
 
-__all__ = ["Load", "Span", "load"]
+__all__ = ["Load", "Measurement", "open_load"]
 
-QUIET = 0.3
-"""Seconds without an event after which nothing more is on its way."""
+IDLE_AFTER = 0.3
+"""Seconds without an event after which no event is in flight any more."""
 BUSY = 0.9
-"""Share of a core from which on a process counts as its own limit."""
+"""The share of a core above which a process counts as the bottleneck."""
 
 
 @frozen
-class Span:
-    """What happened in some seconds at one rate."""
+class Measurement:
+    """The deliveries at one rate, and the CPU times."""
 
     rate: float
     """Events published a second."""
     seconds: float
     events: int
-    """Deliveries of what was due in these seconds, whenever they arrived."""
-    due: int
+    """The number of deliveries of events that were due in these seconds, whenever they arrived."""
+    expected_events: int
     """The number of deliveries that were due."""
     p50: float
     p99: float
     """Milliseconds from the time at which an event was due until a client has received it."""
     cpu: float
     """CPU time of the server, as a share of a core."""
-    generator: float
+    generator_cpu: float
     """CPU time of the generator, as a share of a core."""
 
     @property
@@ -47,75 +47,79 @@ class Span:
 
     @property
     def generator_limited(self) -> bool:
-        """Whether it may have been the generator that could not do more."""
-        return self.generator > BUSY and self.cpu < BUSY
+        """Whether the generator may have been the bottleneck."""
+        return self.generator_cpu > BUSY and self.cpu < BUSY
 
 
 class Load:
-    """A server under load. Everything in here runs in the generator's process."""
+    """A server under load. All methods run in the process of the generator."""
 
     def __init__(self, clients: Clients, publisher: Publisher, *, pid: int) -> None:
         self.clients = clients
         self.publisher = publisher
         self.pid = pid
 
-    def span(self, rate: float, seconds: float, *, due: float, settle: float = 0.3) -> Span:
-        """Publish at `rate`; `due` is how many deliveries each event makes.
+    def measure(
+        self, rate: float, seconds: float, *, deliveries_per_event: float, warm_up: float = 0.3
+    ) -> Measurement:
+        """Publishes at `rate` events a second: `warm_up` seconds, then `seconds` that are measured.
 
-        It ends when what was published is delivered, or after `settle`'s patience.
+        Returns when all events are delivered, or 8 s later.
         """
         self.publisher.start(rate)
-        self._turn(settle)
+        self._run_for(warm_up)
         published = self.publisher.published
         self.clients.reset(self.publisher.next_at)
         began, cpu, own = time.monotonic(), cpu_seconds(self.pid), time.process_time()
-        self._turn(seconds)
+        self._run_for(seconds)
         took, cpu, own = (
             time.monotonic() - began,
             cpu_seconds(self.pid) - cpu,
             time.process_time() - own,
         )
-        expected = (self.publisher.published - published) * due
+        expected = (self.publisher.published - published) * deliveries_per_event
         self.publisher.start(0)
-        self.settle()
+        self.read_until_idle()
         ages = self.clients.ages
-        return Span(
+        return Measurement(
             rate=rate,
             seconds=took,
             events=self.clients.events,
-            due=round(expected),
+            expected_events=round(expected),
             p50=ages.percentile(50),
             p99=ages.percentile(99),
             cpu=cpu / took,
-            generator=own / took,
+            generator_cpu=own / took,
         )
 
-    def settle(self, patience: float = 8.0) -> float:
-        """Read the events that are still in flight; returns when the last one has arrived."""
+    def read_until_idle(self, patience: float = 8.0) -> float:
+        """Reads the events that are still in flight, for `patience` seconds at most. Returns the
+        time at which the last one arrived."""
         until = time.monotonic() + patience
-        quiet_since = time.monotonic()
-        while (now := time.monotonic()) < until and now - quiet_since < QUIET:
+        idle_since = time.monotonic()
+        while (now := time.monotonic()) < until and now - idle_since < IDLE_AFTER:
             self.publisher.publish_due()
             if self.clients.poll():
-                quiet_since = time.monotonic()
+                idle_since = time.monotonic()
             time.sleep(TICK)
-        return quiet_since
+        return idle_since
 
     def throughput(self, rate: float, events: int) -> float:
-        """Deliveries a second while it is busy with so many events, however late they are."""
+        """Returns the deliveries a second while the server handles this number of events, however
+        late they are."""
         self.publisher.start(rate)
         before, began = self.clients.total, time.monotonic()
-        self._turn(events / rate)
+        self._run_for(events / rate)
         self.publisher.start(0)
-        last = self.settle()
+        last = self.read_until_idle()
         return (self.clients.total - before) / (last - began)
 
     def idle(self, seconds: float) -> None:
-        """Publish nothing; only answer heartbeats."""
+        """Publishes nothing for some seconds, and answers heartbeats."""
         self.publisher.start(0)
-        self._turn(seconds)
+        self._run_for(seconds)
 
-    def _turn(self, seconds: float) -> None:
+    def _run_for(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (now := time.monotonic()) < until:
             self.publisher.publish_due()
@@ -126,7 +130,7 @@ class Load:
 
 
 @contextmanager
-def load(
+def open_load(
     ports: Ports,
     *,
     pid: int,
@@ -135,14 +139,14 @@ def load(
     jobs: Sequence[str],
     wanted: Sequence[Sequence[str]],
 ) -> Iterator[Load]:
-    """Clients, one for each list of jobs in `wanted`, and a publisher for `jobs`."""
+    """Opens clients, one for each list of jobs in `wanted`, and a publisher for `jobs`."""
     publisher = Publisher(feed(ports, jobs), len(jobs))
     clients = Clients(ports.server, dialect)
     try:
         clients.connect(wanted)
-        under_load = Load(clients, publisher, pid=pid)
-        under_load.settle()
-        yield under_load
+        load = Load(clients, publisher, pid=pid)
+        load.read_until_idle()
+        yield load
     finally:
         clients.close()
         publisher.close()

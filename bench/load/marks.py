@@ -10,12 +10,13 @@ from typing import NamedTuple
 __all__ = ["MARK", "OVERLAP", "STAMP", "Scan", "mark", "scan"]
 
 MARK = b"QXZQX"
-"""Letters that no protocol and no filling has; five, because the search skips by its length."""
+"""Letters that occur in no protocol and in no other part of a state. There are five, because the
+search skips by the length of the mark."""
 STAMP = 16
 """Digits after the mark: microseconds of the monotonic clock, which processes share."""
 OVERLAP = len(MARK) - 1
-"""Bytes of the read before that must stand in front of a read, so that no mark is lost
-between the two and none is counted twice."""
+"""The bytes of the previous read that are put before a read, so that no mark between the two is
+lost and none is counted twice."""
 
 
 def mark(at: float) -> bytes:
@@ -28,12 +29,12 @@ class Scan(NamedTuple):
 
     events: int
     oldest: int | None = None
-    """When the first was due, in microseconds; None if its digits are not all there."""
+    """When the first event was due, in microseconds; None if its digits are incomplete."""
     newest: int | None = None
 
 
 def scan(buffer: bytearray, end: int) -> Scan:
-    """What is in `buffer[:end]`; behind it there may be anything."""
+    """Scans `buffer[:end]`."""
     events = buffer.count(MARK, 0, end)
     if not events:
         return Scan(0)

@@ -1,5 +1,5 @@
-"""HTTP requests that publish, each on a connection that stays open: how many a second are
-answered, and how long each takes."""
+"""Sends HTTP requests that publish, on connections that stay open. Counts the responses, and
+measures the time of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Posts", "RequestRefused", "request"]
 
 
 class RequestRefused(Exception):
-    """An answer that is not 200."""
+    """The status of a response is not 200."""
 
 
 def request(path: str, body: bytes) -> bytes:
@@ -33,28 +33,29 @@ class _Connection:
 
 
 class Posts:
-    """Connections to the server at `port`, each of which asks again once it is answered.
+    """Connections to the server at `port`, each of which sends its next request when it has the
+    response.
 
-    `make` makes the request with a number, so that each update changes something.
+    `make` makes a request from a number, so that each update changes something.
     """
 
     def __init__(self, port: int, make: Callable[[int], bytes], *, connections: int) -> None:
         self._make = make
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
-        self._asked = 0
+        self._sent = 0
         self.answered = 0
         self.times = Ages()
-        """Milliseconds from each request to its answer."""
+        """Milliseconds from each request to its response."""
         for _ in range(connections):
             sock = socket.create_connection(("127.0.0.1", port), timeout=5)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = self._connections[sock.fileno()] = _Connection(sock)
             self._epoll.register(sock, select.EPOLLIN)
-            self._ask(connection)
+            self._send(connection)
 
     def poll(self, timeout: float = 0.0) -> None:
-        """Read the answers that have come, and ask again. Raises `RequestRefused`."""
+        """Reads the responses, and sends the next requests. Raises `RequestRefused`."""
         for fd, _ in self._epoll.poll(timeout):
             connection = self._connections[fd]
             connection.received += connection.socket.recv(262_144)
@@ -64,17 +65,17 @@ class Posts:
             self.times.add(int((now - connection.checked_at) * 1e6))
             self.answered += 1
             connection.received = b""
-            self._ask(connection)
+            self._send(connection)
 
     def close(self) -> None:
         self._epoll.close()
         for connection in self._connections.values():
             connection.socket.close()
 
-    def _ask(self, connection: _Connection) -> None:
-        self._asked += 1
+    def _send(self, connection: _Connection) -> None:
+        self._sent += 1
         connection.checked_at = time.monotonic()
-        connection.socket.sendall(self._make(self._asked))
+        connection.socket.sendall(self._make(self._sent))
 
     def _is_whole(self, received: bytes) -> bool:
         head, end, body = received.partition(b"\r\n\r\n")

@@ -1,7 +1,7 @@
 """Publishes at a given rate, independently of the server's speed.
 
-Event k is due at start + k / rate, and contains that time, not the time at which it was sent:
-a server that makes the publisher wait does not look faster for it.
+Event k is due at start + k / rate, and contains that time, not the time at which it was sent.
+So a server that delays the publisher does not appear to be faster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["FeedFailed", "Publisher"]
 
 
 class FeedFailed(Exception):
-    """What the feed's server answered instead of taking an event."""
+    """The server of the feed refused an event; the text is its answer."""
 
 
 class Publisher:
@@ -33,7 +33,7 @@ class Publisher:
         """The number of all events so far."""
 
     def start(self, rate: float) -> None:
-        """From now on publish `rate` events a second, evenly."""
+        """Publishes `rate` events a second, evenly, from now on."""
         self._rate = rate
         self._started = time.monotonic()
         self._since_start = 0
@@ -44,7 +44,7 @@ class Publisher:
         return self._started + self._since_start / self._rate
 
     def publish_due(self) -> None:
-        """Send what is due by now, as far as the socket takes it."""
+        """Sends the events that are due by now, as far as the socket accepts them."""
         due = int((time.monotonic() - self._started) * self._rate) + 1
         if self._rate and due > self._since_start:
             numbers = range(self._since_start, due)

@@ -16,13 +16,13 @@ def highest(
     start: float,
     factor: float = 2.0,
     precision: float = 1.06,
-    most: float = 1e7,
+    max_rate: float = 1e7,
 ) -> tuple[float, T] | None:
-    """The highest rate at which `probe` does not answer None, and what it answered.
+    """Returns the highest rate at which `probe` does not return None, and what it returned.
 
     Tries `start` and goes up by `factor` while it passes, or down while it fails; then
     narrows the bracket until its ends are within `precision` of each other. None if not
-    even a thousandth of `start` passes. No rate above `most` is tried.
+    even a thousandth of `start` passes. No rate above `max_rate` is tried.
     """
     best: tuple[float, T] | None = None
     failed: float | None = None
@@ -31,9 +31,9 @@ def highest(
         found = probe(rate)
         if found is not None:
             best = (rate, found)
-            if failed is not None or rate >= most:
+            if failed is not None or rate >= max_rate:
                 break
-            rate = min(rate * factor, most)
+            rate = min(rate * factor, max_rate)
         else:
             failed = rate
             if best is not None:

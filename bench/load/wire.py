@@ -1,4 +1,4 @@
-"""What a client says, in bytes: the generator has no WebSocket library. Pure."""
+"""The messages of a client, as bytes, because the generator has no WebSocket library. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_MASK = b"\0\0\0\0"  # RFC 6455 §5.3 asks for a mask; one of zeros leaves th
 
 @frozen
 class Step:
-    """Say this, and go on when the answer holds that."""
+    """Sends `send`, and continues when the response contains `until`."""
 
     send: bytes
     until: bytes
@@ -24,17 +24,17 @@ class Step:
 
 class Conversation(Protocol):
     def __call__(self, jobs: Sequence[str]) -> Sequence[Step]:
-        """What a client does until it is subscribed to `jobs`."""
+        """Returns the steps of a client until it is subscribed to `jobs`."""
         ...
 
 
 @frozen
 class Dialect:
-    """How clients of one server speak."""
+    """The messages of clients of one server."""
 
     subscribed: Conversation
     replies: Mapping[bytes, bytes] = field(factory=dict)
-    """What to answer to what: the server's heartbeat."""
+    """The reply to each message of the server, such as its heartbeat."""
 
 
 def upgrade(path: str, *, subprotocol: str | None = None) -> bytes:
@@ -47,7 +47,7 @@ def upgrade(path: str, *, subprotocol: str | None = None) -> bytes:
 
 
 def text(document: Any) -> bytes:
-    """A text frame: of a string as it is, of anything else as JSON."""
+    """Returns a text frame with a string, or with the JSON of another value."""
     payload = document.encode() if isinstance(document, str) else msgspec.json.encode(document)
     return _frame(0x81, payload)
 

@@ -222,7 +222,7 @@ PEERS = [
         every=LIST,
         latest=LIST,
         install=partial(install.python, "socketify"),
-        begin=200,
+        search_from=200,
     ),
     Server(
         "nats-server",
@@ -233,7 +233,7 @@ PEERS = [
         every=NATS,
         latest=NATS,
         install=partial(install.debian, "nats-server"),
-        begin=200,
+        search_from=200,
     ),
     Server(
         "nchan",
@@ -243,7 +243,7 @@ PEERS = [
         every=NCHAN,
         latest=NCHAN,
         install=install.nginx,
-        begin=200,
+        search_from=200,
     ),
     Server(
         "Socket.IO",
@@ -257,7 +257,7 @@ PEERS = [
     Server(
         "python-socketio",
         "Redis manager, uvicorn, uvloop",
-        begin=2,
+        search_from=2,
         start=partial(_uvicorn, "python_socketio_hub"),
         feed=python_socketio_feed,
         every=SOCKETIO,
@@ -270,7 +270,7 @@ PEERS = [
     Server(
         "Django Channels",
         "pub/sub layer of channels_redis, uvicorn, uvloop",
-        begin=2,
+        search_from=2,
         start=partial(_uvicorn, "channels_hub"),
         feed=channels_feed,
         every=LIST,
@@ -284,7 +284,7 @@ PEERS = [
     Server(
         "ours on hypercorn",
         "the gateway as an ASGI app on stock hypercorn",
-        begin=2,
+        search_from=2,
         start=_hypercorn,
         feed=gateway_feed,
         every=EVERY,

@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 from attrs import define, field
 
-from tests.e2e.client import Client, Raw, connect, open_client, publication
+from tests.e2e.client import Raw, WebSocketClient, connect, open_client, publication
 from tests.e2e.hosts import in_process, printed
 
 __all__ = ["AttackedGateway", "gateway_with_clients", "hypercorn_gateway", "idle_gateway"]
@@ -114,14 +114,14 @@ async def gateway_with_clients(
             nursery.cancel_scope.cancel()
 
 
-async def _watch(client: Client, gateway: AttackedGateway) -> None:
+async def _watch(client: WebSocketClient, gateway: AttackedGateway) -> None:
     while True:
         frame = await client.receive_type("progress")
         if frame["state"] is not None:
             gateway.ages.append(time.monotonic() - float(frame["state"]["message"]))
 
 
-async def _measure_replies(client: Client, gateway: AttackedGateway) -> None:
+async def _measure_replies(client: WebSocketClient, gateway: AttackedGateway) -> None:
     while True:
         began = time.monotonic()
         await client.send("ping")

@@ -19,10 +19,10 @@ from tests.e2e.client import (
     PING,
     PONG,
     TEXT,
-    Client,
     Json,
     Raw,
     Reset,
+    WebSocketClient,
     close_frame,
     command,
     connect,
@@ -213,7 +213,7 @@ async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
             assert (await raw.response())[0] == 200
         await raw.send(upgrade() + command("ping"))
         assert (await raw.head())[0] == 101
-        client = Client(raw)
+        client = WebSocketClient(raw)
         assert await client.receive_type("pong")
         await client.close()
 
@@ -238,7 +238,7 @@ async def test_requests_and_an_upgrade_in_one_segment_are_answered(port: int) ->
         for _ in range(2):
             assert (await raw.response())[0] == 200
         assert (await raw.head())[0] == 101
-        client = Client(raw)
+        client = WebSocketClient(raw)
         assert await client.receive_type("pong")
         await client.close()
 
@@ -274,7 +274,7 @@ async def test_commands_sent_with_the_request_are_answered(port: int) -> None:
     async with connect(port) as raw:
         await raw.send(upgrade() + command("ping") + command("sync_subscriptions", jobs=[JOB]))
         assert (await raw.head())[0] == 101
-        client = Client(raw)
+        client = WebSocketClient(raw)
         assert (await client.receive())["type"] == "welcome"
         assert await client.receive() == {"type": "pong"}
         assert (await client.receive())["added"] == [JOB]
@@ -287,7 +287,7 @@ async def test_a_request_in_pieces_is_answered(port: int) -> None:
         for byte in upgrade() + command("ping"):
             await raw.send(bytes([byte]))
         assert (await raw.head())[0] == 101
-        client = Client(raw)
+        client = WebSocketClient(raw)
         assert await client.receive_type("pong")
         await client.close()
 
@@ -296,7 +296,7 @@ async def test_a_request_followed_by_eof_is_answered(port: int) -> None:
     async with connect(port) as raw:
         await raw.send(upgrade() + close_frame(1000) + command("ping"))
         assert (await raw.head())[0] == 101
-        assert await Client(raw).close_code() == 1000
+        assert await WebSocketClient(raw).close_code() == 1000
 
 
 async def test_bytes_after_a_close_frame_are_ignored(port: int) -> None:
@@ -367,7 +367,7 @@ async def half_a_message(raw: Raw) -> None:
     await raw.send(frame('{"type":', fin=False))
 
 
-async def a_ping(raw: Raw) -> None:
+async def many_pings(raw: Raw) -> None:
     await a_websocket(raw)
     await raw.send(frame(b"", PING) * 50)
 
@@ -398,7 +398,7 @@ PHASES: list[Phase] = [
     commands,
     half_a_frame,
     half_a_message,
-    a_ping,
+    many_pings,
     our_close,
     its_close,
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.client import Client, command, connect, publication, upgrade
+from tests.e2e.client import WebSocketClient, command, connect, publication, upgrade
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
 SETTINGS = bytes(3) + b"\x04" + bytes(5)
@@ -77,6 +77,6 @@ async def test_a_websocket_upgrade_works_after_other_requests(
         for _ in range(answers):
             assert (await raw.response())[0] == 200
         assert (await raw.head())[0] == 101
-        client = Client(raw)
+        client = WebSocketClient(raw)
         assert await client.receive_type("pong")
         await client.close()

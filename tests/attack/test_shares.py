@@ -14,7 +14,7 @@ import trio
 from gateway import Gateway, Limits, serve_gateway
 from gateway.auth.factory import open_authenticator
 from tests.auth.signing import SECRET, sign
-from tests.e2e.client import Client, Json, connect, upgrade
+from tests.e2e.client import Json, WebSocketClient, connect, upgrade
 from tests.e2e.conftest import eventually
 
 EVE, BOB = "192.0.2.1", "192.0.2.2"
@@ -26,16 +26,16 @@ def limits() -> Limits:
     return Limits(max_topics=2_000, max_topics_per_address=500, max_topics_per_subject=600)
 
 
-async def opened(stack: AsyncExitStack, port: int, address: str, **headers: str) -> Client:
+async def opened(stack: AsyncExitStack, port: int, address: str, **headers: str) -> WebSocketClient:
     raw = await stack.enter_async_context(connect(port))
     await raw.send(upgrade(x_forwarded_for=address, **headers))
     assert (await raw.head())[0] == 101
-    client = Client(raw)
+    client = WebSocketClient(raw)
     await client.receive_type("welcome")
     return client
 
 
-async def subscribed(client: Client, *jobs: str) -> Json:
+async def subscribed(client: WebSocketClient, *jobs: str) -> Json:
     await client.send("subscribe", jobs=jobs)
     return await client.receive_type("subscriptions")
 

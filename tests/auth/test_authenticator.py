@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway import Limits, MemoryBroker, Node
 from gateway.auth.authenticator import Authenticator
@@ -22,8 +22,6 @@ from tests.fakes import FakeSource, Sink, SlowSink
 
 from .signing import NOW, SECRET, sign
 
-quiet = trio.testing.wait_all_tasks_blocked
-
 
 def wall() -> float:
     return NOW + trio.current_time()
@@ -34,7 +32,7 @@ def token(ttl: float = 1_000, *, watch: tuple[str, ...] = ("mine:*",), **more: A
     return sign({"exp": wall() + ttl - LEEWAY, "watch": watch} | more)
 
 
-class Client:
+class AuthClient:
     def __init__(self, sink: Sink | None = None) -> None:
         self.source, self.sink = FakeSource(), sink or Sink()
         self.close_code: CloseCode | None = None
@@ -46,7 +44,7 @@ class Client:
 
     async def send(self, type_: str, **fields: Any) -> None:
         await self.source.send(type=type_, **fields)
-        await quiet()
+        await wait_all_tasks_blocked()
 
     def states(self, job: str) -> list[Any]:
         """The received states of a job: its percent, or None for an unknown job."""
@@ -66,12 +64,12 @@ class Harness:
 
     async def publish(self, job: str, percent: float) -> None:
         await self.broker.publish(job, Update(percent=percent))
-        await quiet()
+        await wait_all_tasks_blocked()
 
-    async def connect(self, sink: Sink | None = None) -> Client:
-        client = Client(sink)
+    async def connect(self, sink: Sink | None = None) -> AuthClient:
+        client = AuthClient(sink)
         self.nursery.start_soon(client.run, self.node)
-        await quiet()
+        await wait_all_tasks_blocked()
         return client
 
 
@@ -305,7 +303,7 @@ async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
     await client.send("hello", token=token(watch=("a", "secret")))
     assert client.sink.of("subscriptions")[1]["denied"] == {"secret": "node_full"}
     await harness.publish("a", percent=7)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     assert client.states("a")[-1] == 7  # the job within the quota stays watched
     await other.send("unsubscribe", jobs=["b"])
     await client.send("subscribe", jobs=["secret"])
@@ -326,7 +324,7 @@ async def test_a_set_without_room_after_a_change_of_permissions_is_denied_alone(
     (error,) = client.sink.of("error")
     assert (error["id"], error["code"], error["prefix"]) == (3, "node_full", "mine:")
     await harness.publish("a", percent=7)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     assert client.states("a")[-1] == 7
     await other.send("unwatch_set", prefix="other:")
     await client.send("watch_set", id=3, prefix="mine:")

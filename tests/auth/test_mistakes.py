@@ -18,7 +18,7 @@ from gateway import Limits
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.key_sources import KeySources
 from gateway.protocol.close_codes import MAX_REASON
-from tests.e2e.client import Client, Closed, connect, upgrade
+from tests.e2e.client import Closed, WebSocketClient, connect, upgrade
 from tests.e2e.hosts import Host, listener
 
 from .signing import OTHER_SECRET, SECRET, forge, private_key, sign
@@ -173,7 +173,7 @@ async def over_websocket(port: int, token: str) -> Closed | None:
     async with connect(port) as raw:
         await raw.send(upgrade())
         assert (await raw.head())[0] == 101
-        client = Client(raw)
+        client = WebSocketClient(raw)
         await client.send("hello", token=token)
         await client.send("ping")
         try:

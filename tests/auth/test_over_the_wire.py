@@ -21,7 +21,7 @@ from gateway.auth.permissions import LEEWAY
 from gateway.auth.revocations import MemoryRevocations
 from gateway.model.errors import InvalidSettings
 from gateway.server import Internal
-from tests.e2e.client import Client, Json, Raw, command, connect, upgrade
+from tests.e2e.client import Json, Raw, WebSocketClient, command, connect, upgrade
 from tests.e2e.conftest import HOSTS
 from tests.e2e.hosts import Host
 
@@ -79,7 +79,7 @@ async def end_of(port: int, *said: bytes, **headers: str) -> int | None:
     async with connect(port) as raw:
         await _upgrade(raw, **headers)
         await raw.send(b"".join(said))
-        return await Client(raw).close_code()
+        return await WebSocketClient(raw).close_code()
 
 
 async def _upgrade(raw: Raw, path: str = "/ws", **headers: str) -> None:
@@ -138,7 +138,7 @@ class TestTokens:
         async with connect(host.port) as raw:
             await _upgrade(raw, f"/ws{query}")
             await raw.send(command("subscribe", jobs=["mine:1"]))
-            assert await Client(raw).close_code() == 4500
+            assert await WebSocketClient(raw).close_code() == 4500
 
     @pytest.mark.parametrize("way", ["hello", "header"])
     async def test_a_valid_token_shows_only_its_jobs(self, host: Host, way: str) -> None:
@@ -146,7 +146,7 @@ class TestTokens:
         headers = {"authorization": f"bearer {token}"} if way == "header" else {}
         async with connect(host.port) as raw:
             await _upgrade(raw, **headers)
-            client = Client(raw)
+            client = WebSocketClient(raw)
             if way == "hello":
                 await client.send("hello", token=token)
             await client.send("subscribe", jobs=["mine:1", "theirs:1", "theirs:2"])
@@ -293,7 +293,7 @@ class TestRevoking:
             token = sign(claims(jti="a"))
             await _upgrade(raw)
             await raw.send(command("hello", token=token))
-            client = Client(raw)
+            client = WebSocketClient(raw)
             await client.receive_type("welcome")
             ways: list[tuple[Claims, int]] = [
                 (claims(jti="b"), 403),
@@ -373,7 +373,7 @@ class TestOrigins:
             async with connect(host.port) as raw:
                 await _upgrade(raw, **shown)
                 await raw.send(command("ping"))
-                assert await Client(raw).receive_type("pong")
+                assert await WebSocketClient(raw).receive_type("pong")
 
     async def test_a_preflight_is_answered(self, host: Host) -> None:
         for origin, status in (("https://shop.example", 200), ("https://other.example", 400)):
@@ -408,7 +408,7 @@ class TestWithoutKeys:
     async def test_a_token_without_configured_keys_is_ignored(self) -> None:
         async with HOSTS["listener"](LIMITS) as host, connect(host.port) as raw:
             await _upgrade(raw, authorization="Bearer nonsense")
-            client = Client(raw)
+            client = WebSocketClient(raw)
             await client.send("hello", token="nonsense")  # noqa: S106 - of a test
             await client.send("ping")
             assert await client.receive_type("pong")

@@ -20,7 +20,7 @@ from tests.brokers.redis.server import Server, redis_server, session_server
 
 
 @define
-class Bench:
+class RevocationsOfTwoNodes:
     """A list that two nodes use, and its clock, which a test can set."""
 
     here: Revocations
@@ -32,32 +32,32 @@ class Bench:
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[Bench]:
-    bench: Bench
+async def memory() -> AsyncIterator[RevocationsOfTwoNodes]:
+    bench: RevocationsOfTwoNodes
     revocations = MemoryRevocations(lambda: bench.now)
-    bench = Bench(revocations, revocations)
+    bench = RevocationsOfTwoNodes(revocations, revocations)
     yield bench
 
 
 @asynccontextmanager
-async def redis() -> AsyncIterator[Bench]:
+async def redis() -> AsyncIterator[RevocationsOfTwoNodes]:
     url = session_server().url
-    bench: Bench
+    bench: RevocationsOfTwoNodes
     here, there = (RedisRevocations(url, clock=lambda: bench.now) for _ in range(2))
-    bench = Bench(here, there)
+    bench = RevocationsOfTwoNodes(here, there)
     yield bench
     here.close()
     there.close()
 
 
-LISTS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {
+LISTS: dict[str, Callable[[], AbstractAsyncContextManager[RevocationsOfTwoNodes]]] = {
     "memory": memory,
     "redis": redis,
 }
 
 
 @pytest.fixture(params=sorted(LISTS))
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[RevocationsOfTwoNodes]:
     async with LISTS[request.param]() as bench:
         yield bench
 
@@ -68,17 +68,17 @@ async def ids(revocations: Revocations) -> set[str]:
     return set(revoked.until)
 
 
-async def test_the_list_of_revocations_starts_empty(bench: Bench) -> None:
+async def test_the_list_of_revocations_starts_empty(bench: RevocationsOfTwoNodes) -> None:
     assert await ids(bench.here) == set()
 
 
-async def test_a_revocation_is_visible_to_all_nodes(bench: Bench) -> None:
+async def test_a_revocation_is_visible_to_all_nodes(bench: RevocationsOfTwoNodes) -> None:
     await bench.here.revoke({"a": bench.now + 10})
     await bench.there.revoke({"b: ü": bench.now + 10})
     assert await ids(bench.here) == await ids(bench.there) == {"a", "b: ü"}
 
 
-async def test_an_unchanged_version_is_not_read_again(bench: Bench) -> None:
+async def test_an_unchanged_version_is_not_read_again(bench: RevocationsOfTwoNodes) -> None:
     first = await bench.here.read(known=None)
     assert first is not None
     assert await bench.here.read(known=first.version) is None
@@ -89,7 +89,7 @@ async def test_an_unchanged_version_is_not_read_again(bench: Bench) -> None:
     assert await bench.here.read(known=second.version) is None
 
 
-async def test_only_expired_revocations_are_dropped(bench: Bench) -> None:
+async def test_only_expired_revocations_are_dropped(bench: RevocationsOfTwoNodes) -> None:
     await bench.here.revoke({"short": bench.now + 10})
     await bench.here.revoke({"long": bench.now + 100})
     bench.now += 50
@@ -97,7 +97,7 @@ async def test_only_expired_revocations_are_dropped(bench: Bench) -> None:
     assert await ids(bench.there) == {"long", "other"}
 
 
-async def test_a_revocation_without_expiry_is_kept(bench: Bench) -> None:
+async def test_a_revocation_without_expiry_is_kept(bench: RevocationsOfTwoNodes) -> None:
     await bench.here.revoke({"a": inf})
     await bench.here.revoke({"a": bench.now + 10})
     bench.now += 1e10
@@ -108,7 +108,7 @@ async def test_a_revocation_without_expiry_is_kept(bench: Bench) -> None:
     assert revoked.until["a"] == inf
 
 
-async def test_revoking_again_never_shortens_it(bench: Bench) -> None:
+async def test_revoking_again_never_shortens_it(bench: RevocationsOfTwoNodes) -> None:
     await bench.here.revoke({"a": bench.now + 100})
     await bench.here.revoke({"a": bench.now + 10})
     bench.now += 50

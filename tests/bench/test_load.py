@@ -80,7 +80,7 @@ class TestHighest:
         assert highest(lambda rate: None, start=100) is None
 
     def test_a_maximum_above_the_range_is_its_end(self) -> None:
-        assert highest(lambda rate: rate, start=100, most=5_000) == (5_000, 5_000)
+        assert highest(lambda rate: rate, start=100, max_rate=5_000) == (5_000, 5_000)
 
 
 @given(st.binary(max_size=70_000))

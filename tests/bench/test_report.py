@@ -46,5 +46,5 @@ def test_a_new_run_replaces_the_previous_table(tmp_path: Path) -> None:
     assert summary(msgspec.json.decode((tmp_path / "results.json").read_bytes())) in text
 
     readme.write_text("no table")
-    with pytest.raises(ValueError, match="does not hold"):
+    with pytest.raises(ValueError, match="does not have"):
         write_readme(results, tmp_path, readme)

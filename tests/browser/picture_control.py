@@ -56,7 +56,7 @@ async def _live_through(gateway: Gateway, clock: list[float]) -> None:
     clock[0] = now
     ids = {}
     for name in TRAININGS[1:]:
-        ids[name] = await _ask(gateway, f"train:{name}")
+        ids[name] = await _send_cancel(gateway, f"train:{name}")
     refusal = "the model is being saved"
     await _report(gateway, "train:refused", ack=ids["refused"], refused=refusal)
     await _report(gateway, "train:cancelled", ack=ids["cancelled"], status="cancelled")
@@ -80,7 +80,7 @@ async def _report(gateway: Gateway, job: str, **update: Any) -> None:
     await gateway.publish(job, accepts=accepts, lease=lease, **update)
 
 
-async def _ask(gateway: Gateway, job: str) -> str:
+async def _send_cancel(gateway: Gateway, job: str) -> str:
     request = Request(id=f"of-{job}", verb="cancel")
     await gateway.node.broker.publish(job, RequestUpdate(request=request))
     return request.id

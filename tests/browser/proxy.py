@@ -18,9 +18,9 @@ TICK = 0.05  # seconds in which a connection notices that the proxy is closed
 
 
 class Proxy:
-    """Forwards to the first of some addresses that takes it, on a free port of the loopback.
+    """A proxy on a free loopback port, which forwards to the first target that accepts.
 
-    One request a connection, so that each is looked at.
+    It handles one request per connection, so that it inspects every request.
     """
 
     def __init__(self, *targets: str, host: str = "127.0.0.1") -> None:

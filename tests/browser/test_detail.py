@@ -165,9 +165,9 @@ def test_the_detail_shows_the_whole_of_a_long_message(page: Page, served: Served
     message = "reads the next of many files " * 8
     served.report("video:42", percent=10, message=message.strip())
     page.goto(f"{served.url}/?job=video:42")
-    said = page.get_by_role("dialog", name="video:42").locator("#detail-bar .message")
-    expect(said).to_have_text(message.strip())
-    assert said.evaluate(
+    bar_message = page.get_by_role("dialog", name="video:42").locator("#detail-bar .message")
+    expect(bar_message).to_have_text(message.strip())
+    assert bar_message.evaluate(
         """(node) => {
           const [text, box] = [node, node.parentElement].map((it) => it.getBoundingClientRect());
           return text.left >= box.left && text.right <= box.right && text.bottom <= box.bottom;

@@ -259,7 +259,12 @@ def test_a_page_of_an_origin_that_is_not_allowed_shows_an_explanation(
     complaints: Complaints, page: Page, site: ExitStack, transport: str
 ) -> None:
     warnings: list[str] = []
-    page.on("console", lambda said: warnings.append(said.text) if said.type == "warning" else None)
+    page.on(
+        "console",
+        lambda console_message: (
+            warnings.append(console_message.text) if console_message.type == "warning" else None
+        ),
+    )
     complaints.expect("--origins|ERR_|CORS|WebSocket connection to")
     served = site.enter_context(Served(origins=None))
     served.report("video:42", percent=37)

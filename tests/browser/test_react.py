@@ -53,23 +53,25 @@ def show(page: Page, served: Served, app: str) -> Iterator[Show]:
 
 
 @pytest.fixture
-def said(page: Page) -> list[dict[str, Any]]:
+def sent_commands(page: Page) -> list[dict[str, Any]]:
     """The commands that the page has sent so far; fails if it opens a second socket."""
-    said: list[dict[str, Any]] = []
+    sent_commands: list[dict[str, Any]] = []
     sockets: list[str] = []
 
     def opened(socket: WebSocket) -> None:
         sockets.append(socket.url)
         assert len(sockets) == 1, "a second socket"
-        socket.on("framesent", lambda text: said.append(json.loads(text)))
+        socket.on("framesent", lambda text: sent_commands.append(json.loads(text)))
 
     page.on("websocket", opened)
-    return said
+    return sent_commands
 
 
-def wanted_in(said: list[dict[str, Any]]) -> list[set[str]]:
+def wanted_in(sent_commands: list[dict[str, Any]]) -> list[set[str]]:
     """The wanted sets that were sent, in order."""
-    return [set(command["jobs"]) for command in said if command["type"] == "sync_subscriptions"]
+    return [
+        set(command["jobs"]) for command in sent_commands if command["type"] == "sync_subscriptions"
+    ]
 
 
 def soon(page: Page, true: Callable[[], bool]) -> None:
@@ -85,13 +87,13 @@ def bars_of(page: Page) -> Locator:
 
 
 def test_strict_mode_subscribes_once(
-    page: Page, served: Served, show: Show, said: list[dict[str, Any]]
+    page: Page, served: Served, show: Show, sent_commands: list[dict[str, Any]]
 ) -> None:
     served.report("video:42", percent=37, message="encoding")
     show("App")
     expect(bars_of(page)).to_have_text(["running 37% encoding"] * 2)
     expect(page.get_by_role("status")).to_have_text("live, 0 violations, 0 reconnects")
-    assert wanted_in(said) == [{"a", "b", "video:42"}]
+    assert wanted_in(sent_commands) == [{"a", "b", "video:42"}]
     served.report("video:42", percent=80)
     served.report("b", percent=5)
     expect(bars_of(page).first).to_have_attribute("aria-valuenow", "80")
@@ -99,7 +101,7 @@ def test_strict_mode_subscribes_once(
 
     page.get_by_role("button", name="toggle").click()
     expect(bars_of(page)).to_have_count(0)
-    soon(page, lambda: wanted_in(said)[-1] == {"a", "b"})
+    soon(page, lambda: wanted_in(sent_commands)[-1] == {"a", "b"})
 
     served.report("video:42", percent=81)
     page.get_by_role("button", name="toggle").click()
@@ -133,7 +135,7 @@ def test_server_rendered_html_is_hydrated(page: Page, served: Served, show: Show
 
 
 def test_a_custom_hook_is_replaced_by_changing_an_import(
-    page: Page, served: Served, show: Show, said: list[dict[str, Any]]
+    page: Page, served: Served, show: Show, sent_commands: list[dict[str, Any]]
 ) -> None:
     served.report("video:42", percent=1)
     show("Socket")
@@ -150,7 +152,7 @@ def test_a_custom_hook_is_replaced_by_changing_an_import(
     page.get_by_role("button", name="less").click()
     served.report("b", percent=51)
     expect(log.last).to_have_text("b went to 51")
-    soon(page, lambda: wanted_in(said)[-1] == {"b"})
+    soon(page, lambda: wanted_in(sent_commands)[-1] == {"b"})
 
 
 def test_a_mounted_job_follows_its_retry_and_each_end_is_reported_once(
@@ -238,7 +240,7 @@ def test_the_replaced_hook_follows_a_retry_and_an_outage(
 
 
 def test_use_jobs_with_a_prefix_shows_jobs_that_appear_and_end(
-    page: Page, served: Served, show: Show, said: list[dict[str, Any]]
+    page: Page, served: Served, show: Show, sent_commands: list[dict[str, Any]]
 ) -> None:
     served.report("user:7:a", percent=10)
     served.report("user:8:a", percent=11)
@@ -260,7 +262,7 @@ def test_use_jobs_with_a_prefix_shows_jobs_that_appear_and_end(
     served.report("user:7:a", status="succeeded")
     expect(page.get_by_text("user:7:a: 1 succeeded")).to_be_visible()
     expect(running).to_have_count(0)
-    assert {job for jobs in wanted_in(said) for job in jobs} == set()
+    assert {job for jobs in wanted_in(sent_commands) for job in jobs} == set()
     expect(page.get_by_role("status")).to_contain_text("0 violations")
 
 
@@ -283,12 +285,12 @@ def test_a_component_in_an_activity_keeps_its_state_while_hidden(
 
 
 def test_a_component_that_suspends_keeps_its_state(
-    page: Page, served: Served, show: Show, said: list[dict[str, Any]]
+    page: Page, served: Served, show: Show, sent_commands: list[dict[str, Any]]
 ) -> None:
     served.report("video:42", percent=37)
     show("Waiting")
     expect(page.get_by_text("running 37% loaded")).to_be_visible()
-    asked = list(said)
+    earlier_commands = list(sent_commands)
     page.evaluate("statuses = []")
     page.get_by_role("button", name="wait").click()
     expect(page.get_by_text("waiting", exact=True)).to_be_visible()
@@ -296,27 +298,27 @@ def test_a_component_that_suspends_keeps_its_state(
     page.evaluate("load()")
     expect(page.get_by_text("running 50% loaded again")).to_be_visible()
     assert set(page.evaluate("statuses")) == {"running"}
-    assert said == asked
+    assert sent_commands == earlier_commands
 
 
 def test_a_custom_stop_button_works(page: Page, served: Served, show: Show) -> None:
     served.report("video:42", percent=10)
     show("Stop")
     stop = page.get_by_role("button", name="Stop")
-    said = page.get_by_role("status")
-    expect(said).to_have_text("none")
+    sent_commands = page.get_by_role("status")
+    expect(sent_commands).to_have_text("none")
     expect(stop).to_have_count(0)
     served.report("video:42", accepts=["cancel"])
     stop.click()
-    expect(said).to_have_text("open cancel")
+    expect(sent_commands).to_have_text("open cancel")
     expect(stop).to_be_disabled()
     document = httpx.get(f"{served.url}/api/jobs/video:42", trust_env=False).json()
     request = document["state"]["request"]
     assert (request["verb"], request["args"]) == ("cancel", {"soft": True})
     served.report("video:42", ack=request["id"], refused="it is uploading")
-    expect(said).to_have_text("refused cancel it is uploading")
+    expect(sent_commands).to_have_text("refused cancel it is uploading")
     stop.click()
-    expect(said).to_have_text("open cancel")
+    expect(sent_commands).to_have_text("open cancel")
     served.report("video:42", status="cancelled")
-    expect(said).to_have_text("none")
+    expect(sent_commands).to_have_text("none")
     expect(stop).to_have_count(0)

@@ -295,19 +295,19 @@ def tokens() -> dict[str, str]:
 
 
 @pytest.fixture
-def locked(tokens: dict[str, str]) -> Iterator[Served]:
+def served_with_keys(tokens: dict[str, str]) -> Iterator[Served]:
     """A gateway that requires tokens."""
     with Served("--secret", SECRET, token=tokens["worker"]) as served:
         yield served
 
 
 def test_a_request_without_permission_shows_an_error(
-    complaints: Complaints, page: Page, locked: Served, tokens: dict[str, str]
+    complaints: Complaints, page: Page, served_with_keys: Served, tokens: dict[str, str]
 ) -> None:
     complaints.expect("403")
-    accept_cancel(locked)
+    accept_cancel(served_with_keys)
     token = json.dumps(tokens["watcher"])
-    html = PAGE.format(gateway=locked.url, lang="en", token=token, actions="actions")
+    html = PAGE.format(gateway=served_with_keys.url, lang="en", token=token, actions="actions")
     with serve_site(html) as site:
         page.goto(site)
         button = page.get_by_role("button", name="Stop Training")
@@ -320,17 +320,17 @@ def test_a_request_without_permission_shows_an_error(
             " const failed = ({ message, status }) => [message, status];"
             " return requestJob('train:7', 'cancel').catch(failed);"
             "}",
-            locked.url,
+            served_with_keys.url,
         )
         assert detail == ["The token does not allow requests on this job.", 403]
 
 
 def test_a_request_uses_the_pages_token(
-    complaints: Complaints, page: Page, locked: Served, tokens: dict[str, str]
+    complaints: Complaints, page: Page, served_with_keys: Served, tokens: dict[str, str]
 ) -> None:
     complaints.expect("401")
-    accept_cancel(locked)
-    page.goto(locked.url)
+    accept_cancel(served_with_keys)
+    page.goto(served_with_keys.url)
     page.get_by_label("Token").fill(tokens["owner"])
     page.keyboard.press("Enter")
     expect(connection_of(page)).to_have_text("Live")

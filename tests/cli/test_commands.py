@@ -39,7 +39,7 @@ def test_the_commands_and_the_version_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["serve", "--bind", "8000"], ["--bind", "PROGRESS_GATEWAY_BIND", "HOST:PORT", "'8000'"]),
         (
@@ -75,10 +75,10 @@ def test_the_commands_and_the_version_are_shown() -> None:
         (["dance"], ["dance"]),
     ],
 )
-def test_an_invalid_call_exits_with_2(arguments: list[str], said: list[str]) -> None:
+def test_an_invalid_call_exits_with_2(arguments: list[str], expected: list[str]) -> None:
     code, output = invoke(*arguments)
     assert code == 2
-    assert all(part in output for part in said), output
+    assert all(part in output for part in expected), output
     assert "Traceback" not in output
 
 

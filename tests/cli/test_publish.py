@@ -75,7 +75,7 @@ def test_a_group_is_declared_and_its_children_are_weighed(url: str) -> None:
 
 def test_an_error_of_the_gateway_is_shown() -> None:
     fake_gateway = FakeGateway()
-    fake_gateway.plan.append(problem(400, "too odd", field="unit"))
+    fake_gateway.answers.append(problem(400, "too odd", field="unit"))
     done = publish("a", "--unit", "x", "--url", fake_gateway.url)
     fake_gateway.stop()
     assert done.returncode == 2
@@ -83,7 +83,7 @@ def test_an_error_of_the_gateway_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("--percent", "nan"), "--percent must be finite"),
         (("--percent", "101"), "--percent must be between 0 and 100, not 101"),
@@ -94,11 +94,11 @@ def test_an_error_of_the_gateway_is_shown() -> None:
     ],
 )
 def test_an_invalid_argument_is_reported_before_connecting(
-    arguments: tuple[str, ...], said: str
+    arguments: tuple[str, ...], expected: str
 ) -> None:
     done = publish("a", *arguments, "--url", "http://127.0.0.1:9")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"Error: {said}")
+    assert done.stderr.startswith(f"Error: {expected}")
 
 
 class TestDirectlyToRedis:

@@ -57,12 +57,12 @@ def shown(*command: str) -> str:
 
 @pytest.mark.parametrize("field", [None, "message"])
 def test_the_error_line_of_publish(fake_gateway: FakeGateway, field: str | None) -> None:
-    fake_gateway.plan.append(problem(400, HOSTILE, field=field))
+    fake_gateway.answers.append(problem(400, HOSTILE, field=field))
     assert not CONTROL.search(shown("publish", "a", "--percent", "1", "--url", fake_gateway.url))
 
 
 def test_the_error_line_of_run(fake_gateway: FakeGateway) -> None:
-    fake_gateway.always = problem(403, HOSTILE)
+    fake_gateway.default_answer = problem(403, HOSTILE)
     program = "print(end='')"
     assert not CONTROL.search(
         shown("run", "a", "--url", fake_gateway.url, "--", sys.executable, "-c", program)

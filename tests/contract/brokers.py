@@ -18,7 +18,7 @@ from tests.brokers.redis.cluster import session_cluster
 from tests.brokers.redis.server import CLOCK, session_server, using_test_clock
 from tests.faults.stores import session_watched_store
 
-__all__ = ["BROKERS", "LIMITS", "Bench", "collect"]
+__all__ = ["BROKERS", "LIMITS", "BrokerUnderTest", "collect"]
 
 LIMITS = Limits(history=5, max_jobs=50, retention=3600, list_scan=30, list_bytes=20_000)
 SETTINGS = {"history": LIMITS.history, "retention": LIMITS.retention}
@@ -26,7 +26,7 @@ SETTINGS = {"history": LIMITS.history, "retention": LIMITS.retention}
 
 
 @define
-class Bench:
+class BrokerUnderTest:
     """A broker, and a function that advances its clock."""
 
     broker: Broker
@@ -37,18 +37,18 @@ class Bench:
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[Bench]:
+async def memory() -> AsyncIterator[BrokerUnderTest]:
     now = 1_000_000.0
 
     async def tick(seconds: float) -> None:
         nonlocal now
         now += seconds
 
-    yield Bench(MemoryBroker(LIMITS, clock=lambda: now, monotonic=lambda: now), tick)
+    yield BrokerUnderTest(MemoryBroker(LIMITS, clock=lambda: now, monotonic=lambda: now), tick)
 
 
 @asynccontextmanager
-async def redis() -> AsyncIterator[Bench]:
+async def redis() -> AsyncIterator[BrokerUnderTest]:
     server = session_server()
     server.client.set(CLOCK, 1_000_000)
     server.client.hset("progress:counters", mapping=SETTINGS)
@@ -59,7 +59,7 @@ async def redis() -> AsyncIterator[Bench]:
 
     with using_test_clock():
         broker = RedisBroker(server.url, LIMITS)
-    yield Bench(broker, tick)
+    yield BrokerUnderTest(broker, tick)
     broker.close()
 
 
@@ -70,7 +70,7 @@ def pass_time(client: Any, prefix: str, seconds: float) -> None:
 
 
 @asynccontextmanager
-async def sentinel() -> AsyncIterator[Bench]:
+async def sentinel() -> AsyncIterator[BrokerUnderTest]:
     store = session_watched_store()
     await store.command("FLUSHALL")
     await store.command("SET", CLOCK, 1_000_000)
@@ -84,12 +84,12 @@ async def sentinel() -> AsyncIterator[Bench]:
 
     with using_test_clock():
         broker = RedisBroker(store.url, LIMITS)
-    yield Bench(broker, tick)
+    yield BrokerUnderTest(broker, tick)
     broker.close()
 
 
 @asynccontextmanager
-async def cluster() -> AsyncIterator[Bench]:
+async def cluster() -> AsyncIterator[BrokerUnderTest]:
     cluster = session_cluster()
     url = f"{cluster.url}?shards=3"
     clocks = [f"{shard.feed}:clock" for shard in parse_address(url).layout.shards]
@@ -105,11 +105,11 @@ async def cluster() -> AsyncIterator[Bench]:
 
     with using_test_clock():
         broker = RedisBroker(url, LIMITS)
-    yield Bench(broker, tick)
+    yield BrokerUnderTest(broker, tick)
     broker.close()
 
 
-BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {
+BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[BrokerUnderTest]]] = {
     "memory": memory,
     "redis": redis,
     "sentinel": sentinel,

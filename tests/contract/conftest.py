@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from .brokers import BROKERS, Bench
+from .brokers import BROKERS, BrokerUnderTest
 
 
 @pytest.fixture(params=sorted(BROKERS))
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[BrokerUnderTest]:
     async with BROKERS[request.param]() as bench:
         yield bench

@@ -20,10 +20,10 @@ from gateway.model.patterns import EVERY_JOB, Patterns
 from gateway.model.state import UNSEEN, Position, Request, RequestUpdate, Update
 from tests.traceparents import OTHER, SPAN
 
-from .brokers import LIMITS, Bench, collect
+from .brokers import LIMITS, BrokerUnderTest, collect
 
 
-async def test_publish_read_and_history_are_consistent(bench: Bench) -> None:
+async def test_publish_read_and_history_are_consistent(bench: BrokerUnderTest) -> None:
     assert await bench.broker.read(["a"]) == {}
     assert await bench.broker.history("a", after=Position(0, 0)) == []
     receipt = await bench.broker.publish("a", Update(start=True, total=4, done=1))
@@ -40,7 +40,7 @@ async def test_publish_read_and_history_are_consistent(bench: Bench) -> None:
     assert await bench.broker.history("a", after=receipt.position) == [event]
 
 
-async def test_rejections_have_a_reason_and_change_nothing(bench: Bench) -> None:
+async def test_rejections_have_a_reason_and_change_nothing(bench: BrokerUnderTest) -> None:
     await bench.publish("a", attempt=2, percent=5)
     before = await bench.broker.read(["a"])
     stale = await bench.broker.publish("a", Update(attempt=1, percent=50))
@@ -52,14 +52,14 @@ async def test_rejections_have_a_reason_and_change_nothing(bench: Bench) -> None
     assert (await bench.broker.publish("a", Update(percent=50))).reason == "final"
 
 
-async def test_history_is_limited_to_the_newest_events(bench: Bench) -> None:
+async def test_history_is_limited_to_the_newest_events(bench: BrokerUnderTest) -> None:
     for percent in range(1, 10):
         await bench.publish("a", percent=percent)
     history = await bench.broker.history("a", after=Position(0, 0))
     assert [event.position.seq for event in history] == [5, 6, 7, 8, 9]
 
 
-async def test_the_feed_has_all_events_since_it_was_opened_in_order(bench: Bench) -> None:
+async def test_the_feed_has_all_events_since_it_was_opened_in_order(bench: BrokerUnderTest) -> None:
     await bench.publish("a", percent=1)
     async with bench.broker.feed() as feed, bench.broker.feed() as other:
         for percent in (2, 3, 3, 4):
@@ -71,7 +71,7 @@ async def test_the_feed_has_all_events_since_it_was_opened_in_order(bench: Bench
             assert [e.position.seq for e in events if e.job == "b"] == [1, 2, 3]
 
 
-async def test_a_traceparent_is_in_the_feed_and_is_not_stored(bench: Bench) -> None:
+async def test_a_traceparent_is_in_the_feed_and_is_not_stored(bench: BrokerUnderTest) -> None:
     async with bench.broker.feed() as feed, bench.broker.feed() as other:
         await bench.publish("a", percent=1, lease=1, traceparent=SPAN)
         again = await bench.broker.publish("a", Update(percent=1, traceparent=OTHER))
@@ -89,7 +89,7 @@ async def test_a_traceparent_is_in_the_feed_and_is_not_stored(bench: Bench) -> N
     assert (await bench.broker.recent(EVERY_JOB, limit=5, after=None)).events == untraced[-1:]
 
 
-async def test_an_update_without_a_report_creates_no_job(bench: Bench) -> None:
+async def test_an_update_without_a_report_creates_no_job(bench: BrokerUnderTest) -> None:
     async with bench.broker.feed() as feed:
         for bare in (Update(), Update(run="r"), Update(attempt=3, age=5)):
             result = await bench.broker.publish("a", bare)
@@ -103,7 +103,7 @@ async def test_an_update_without_a_report_creates_no_job(bench: Bench) -> None:
     assert event.position.seq == 1
 
 
-async def test_two_workers_with_different_runs_do_not_mix(bench: Bench) -> None:
+async def test_two_workers_with_different_runs_do_not_mix(bench: BrokerUnderTest) -> None:
     await bench.publish("a", start=True, run="r1")
     await bench.publish("a", start=True, run="r2", percent=5)
     late = await bench.broker.publish("a", Update(run="r1", percent=90))
@@ -111,14 +111,16 @@ async def test_two_workers_with_different_runs_do_not_mix(bench: Bench) -> None:
     assert (await bench.broker.read(["a"]))["a"].state.percent == 5
 
 
-async def test_a_job_lost_in_mid_attempt_keeps_its_age(bench: Bench) -> None:
+async def test_a_job_lost_in_mid_attempt_keeps_its_age(bench: BrokerUnderTest) -> None:
     await bench.publish("a", attempt=2, percent=5, age=90)
     state = (await bench.broker.read(["a"]))["a"].state
     assert state.started_at is not None
     assert (state.started_at, state.created_at) == (state.updated_at - 90, state.updated_at - 90)
 
 
-async def test_an_expired_lease_leads_to_stalled_and_lost_and_a_report_to_ok(bench: Bench) -> None:
+async def test_an_expired_lease_leads_to_stalled_and_lost_and_a_report_to_ok(
+    bench: BrokerUnderTest,
+) -> None:
     await bench.publish("a", lease=10, percent=5)
     await bench.tick(9)
     assert (await bench.broker.publish("a", Update())).reason == "unchanged"
@@ -142,7 +144,9 @@ async def test_an_expired_lease_leads_to_stalled_and_lost_and_a_report_to_ok(ben
     assert all(event.state.percent == 5 for event in events)
 
 
-async def test_after_an_outage_of_all_nodes_jobs_become_stalled_and_lost(bench: Bench) -> None:
+async def test_after_an_outage_of_all_nodes_jobs_become_stalled_and_lost(
+    bench: BrokerUnderTest,
+) -> None:
     await bench.publish("a", lease=1)
     await bench.tick(100)
     assert [await bench.broker.expire_leases() for _ in range(3)].count(0) >= 1
@@ -151,20 +155,20 @@ async def test_after_an_outage_of_all_nodes_jobs_become_stalled_and_lost(bench: 
 
 
 @pytest.mark.parametrize("status", ["queued", "succeeded", "failed", "cancelled"])
-async def test_queued_and_final_jobs_have_no_lease(bench: Bench, status: Any) -> None:
+async def test_queued_and_final_jobs_have_no_lease(bench: BrokerUnderTest, status: Any) -> None:
     await bench.publish("a", status=status, lease=1)
     await bench.tick(1000)
     assert await bench.broker.expire_leases() == 0
 
 
-async def test_a_shorter_lease_applies_immediately(bench: Bench) -> None:
+async def test_a_shorter_lease_applies_immediately(bench: BrokerUnderTest) -> None:
     await bench.publish("a", lease=1000)
     await bench.publish("a", lease=1)
     await bench.tick(2)
     assert await bench.broker.expire_leases() == 1
 
 
-async def test_a_job_is_dropped_after_its_retention(bench: Bench) -> None:
+async def test_a_job_is_dropped_after_its_retention(bench: BrokerUnderTest) -> None:
     first = await bench.publish("a", status="succeeded")
     await bench.tick(3500)
     await bench.publish("b", lease=600)
@@ -176,7 +180,7 @@ async def test_a_job_is_dropped_after_its_retention(bench: Bench) -> None:
     assert again.epoch > first.epoch
 
 
-async def test_a_queued_job_is_kept_longer(bench: Bench) -> None:
+async def test_a_queued_job_is_kept_longer(bench: BrokerUnderTest) -> None:
     await bench.publish("a", status="queued")
     await bench.publish("b", status="succeeded")
     await bench.tick(2 * LIMITS.retention)
@@ -189,7 +193,7 @@ async def test_a_queued_job_is_kept_longer(bench: Bench) -> None:
     assert await bench.broker.read(["c"]) == {}
 
 
-async def test_a_lease_longer_than_the_retention_expires(bench: Bench) -> None:
+async def test_a_lease_longer_than_the_retention_expires(bench: BrokerUnderTest) -> None:
     lease = 2 * LIMITS.retention
     await bench.publish("a", lease=lease)
     await bench.tick(1.5 * LIMITS.retention)
@@ -202,7 +206,7 @@ async def test_a_lease_longer_than_the_retention_expires(bench: Bench) -> None:
     assert (await bench.broker.read(["a"]))["a"].state.health == "lost"
 
 
-async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
+async def test_recent_pages_newest_first_with_filters(bench: BrokerUnderTest) -> None:
     for number in range(5):
         await bench.publish(f"x:{number}", percent=1)
         await bench.publish(f"y:{number}", status="failed")
@@ -226,7 +230,7 @@ async def test_recent_pages_newest_first_with_filters(bench: Bench) -> None:
     assert await names(limit=1, prefix="x:0") == [["x:0"]]
 
 
-async def test_jobs_that_do_not_match_are_not_on_a_page(bench: Bench) -> None:
+async def test_jobs_that_do_not_match_are_not_on_a_page(bench: BrokerUnderTest) -> None:
     for number in range(5):
         await bench.publish(f"user:7:{number}", percent=1)
         await bench.publish(f"user:9:{number}", percent=1)
@@ -243,7 +247,7 @@ async def test_jobs_that_do_not_match_are_not_on_a_page(bench: Bench) -> None:
         assert (list(page.events), page.next_cursor) == ([], None)
 
 
-async def test_a_page_ends_after_the_scan_limit(bench: Bench) -> None:
+async def test_a_page_ends_after_the_scan_limit(bench: BrokerUnderTest) -> None:
     await bench.publish("x:old", percent=1)
     await bench.publish("x:older", status="failed")
     for number in range(45):
@@ -261,7 +265,7 @@ async def test_a_page_ends_after_the_scan_limit(bench: Bench) -> None:
         assert pages <= 47 / 10 + 1  # of each of three shards, a third
 
 
-async def test_a_page_ends_after_the_size_limit(bench: Bench) -> None:
+async def test_a_page_ends_after_the_size_limit(bench: BrokerUnderTest) -> None:
     for number in range(6):
         await bench.publish(f"big:{number}", data=msgspec.Raw(b'"%s"' % (b"x" * 8_000)))
     lengths, after = [], None
@@ -274,7 +278,7 @@ async def test_a_page_ends_after_the_size_limit(bench: Bench) -> None:
     assert lengths == [3, 3]  # the first that is over 20,000 bytes is the last
 
 
-async def test_a_nodes_own_job_is_in_no_list(bench: Bench) -> None:
+async def test_a_nodes_own_job_is_in_no_list(bench: BrokerUnderTest) -> None:
     async with bench.broker.feed() as feed:
         position = await bench.publish("!probe:x", status="queued")
         assert [event.job for event in await collect(feed, 1)] == ["!probe:x"]
@@ -285,7 +289,7 @@ async def test_a_nodes_own_job_is_in_no_list(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("after", ["", "x", "-1", "1e9", "9" * 30])
-async def test_an_invalid_cursor_is_rejected(bench: Bench, after: str) -> None:
+async def test_an_invalid_cursor_is_rejected(bench: BrokerUnderTest, after: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await bench.broker.recent(EVERY_JOB, limit=5, after=after)
     assert caught.value.field == "after"
@@ -294,22 +298,22 @@ async def test_an_invalid_cursor_is_rejected(bench: Bench, after: str) -> None:
 # Requests.
 
 
-def ask(id_: str = "1", verb: str = "cancel", **more: Any) -> RequestUpdate:
+def request_update(id_: str = "1", verb: str = "cancel", **more: Any) -> RequestUpdate:
     return RequestUpdate(request=Request(id=id_, verb=verb, by="user 7"), **more)
 
 
-async def asked_of(bench: Bench, job: str = "a") -> Request | None:
+async def asked_of(bench: BrokerUnderTest, job: str = "a") -> Request | None:
     return (await bench.broker.read([job]))[job].state.request
 
 
 async def test_a_request_is_an_event_and_is_returned_until_it_is_acknowledged(
-    bench: Bench,
+    bench: BrokerUnderTest,
 ) -> None:
     broker = bench.broker
     await broker.publish("a", Update(accepts=("cancel", "pause")))
     async with broker.feed() as feed:
-        asked = await broker.publish("a", ask())
-        assert (asked.applied, asked.position.seq) == (True, 2)
+        response = await broker.publish("a", request_update())
+        assert (response.applied, response.position.seq) == (True, 2)
         with trio.fail_after(5):
             (event,) = await feed.receive()
     request = event.state.request
@@ -323,69 +327,73 @@ async def test_a_request_is_an_event_and_is_returned_until_it_is_acknowledged(
     assert seen is not None
     assert seen.seen_at is not None
     await broker.publish("a", Update(status="cancelled"))
-    assert (await broker.publish("a", ask("2"))).reason == "final"
+    assert (await broker.publish("a", request_update("2"))).reason == "final"
 
 
-async def test_a_verb_that_the_job_does_not_accept_is_rejected(bench: Bench) -> None:
+async def test_a_verb_that_the_job_does_not_accept_is_rejected(bench: BrokerUnderTest) -> None:
     broker = bench.broker
-    assert (await broker.publish("a", ask())).reason == "unknown"
+    assert (await broker.publish("a", request_update())).reason == "unknown"
     assert await broker.read(["a"]) == {}
     await broker.publish("a", Update(done=1))
-    assert (await broker.publish("a", ask())).reason == "not_accepted"
+    assert (await broker.publish("a", request_update())).reason == "not_accepted"
     await broker.publish("a", Update(accepts=("pause",)))
-    assert (await broker.publish("a", ask())).reason == "not_accepted"
-    assert (await broker.publish("a", ask(verb="pause", attempt=2))).reason == "stale_attempt"
-    assert (await broker.publish("a", ask(verb="pause", attempt=1))).applied
+    assert (await broker.publish("a", request_update())).reason == "not_accepted"
+    assert (
+        await broker.publish("a", request_update(verb="pause", attempt=2))
+    ).reason == "stale_attempt"
+    assert (await broker.publish("a", request_update(verb="pause", attempt=1))).applied
 
 
-async def test_a_newer_request_replaces_all_but_a_cancel(bench: Bench) -> None:
+async def test_a_newer_request_replaces_all_but_a_cancel(bench: BrokerUnderTest) -> None:
     broker = bench.broker
     await broker.publish("a", Update(accepts=("cancel", "pause", "resume")))
-    assert (await broker.publish("a", ask("1", "pause"))).applied
-    assert (await broker.publish("a", ask("1", "pause"))).reason == "unchanged"
-    assert (await broker.publish("a", ask("2", "resume"))).applied
-    assert (await broker.publish("a", ask("3", "cancel"))).applied
-    assert (await broker.publish("a", ask("4", "pause"))).reason == "unchanged"
+    assert (await broker.publish("a", request_update("1", "pause"))).applied
+    assert (await broker.publish("a", request_update("1", "pause"))).reason == "unchanged"
+    assert (await broker.publish("a", request_update("2", "resume"))).applied
+    assert (await broker.publish("a", request_update("3", "cancel"))).applied
+    assert (await broker.publish("a", request_update("4", "pause"))).reason == "unchanged"
     await broker.publish("a", Update(ack="2", refused="too late"))  # of a dropped record
     await broker.publish("a", Update(ack="3", refused="it is nearly done"))
     refused = await asked_of(bench)
     assert refused is not None
     assert (refused.id, refused.refused) == ("3", "it is nearly done")
-    assert (await broker.publish("a", ask("5", "cancel"))).applied
+    assert (await broker.publish("a", request_update("5", "cancel"))).applied
 
 
-async def test_a_request_does_not_renew_the_lease(bench: Bench) -> None:
+async def test_a_request_does_not_renew_the_lease(bench: BrokerUnderTest) -> None:
     """Neither the first time, nor when it is sent again: the worker is still silent."""
     await bench.broker.publish("a", Update(accepts=("cancel",), lease=10))
     for _ in range(2):
         await bench.tick(4)
-        await bench.broker.publish("a", ask("1", "cancel"))
+        await bench.broker.publish("a", request_update("1", "cancel"))
         await bench.broker.expire_leases()
     await bench.tick(3)
     await bench.broker.expire_leases()
     assert (await bench.broker.read(["a"]))["a"].state.health == "stalled"
 
 
-async def test_an_earlier_request_that_is_sent_again_does_not_return(bench: Bench) -> None:
+async def test_an_earlier_request_that_is_sent_again_does_not_return(
+    bench: BrokerUnderTest,
+) -> None:
     publish = bench.broker.publish
     await publish("a", Update(accepts=("pause", "resume")))
-    await publish("a", ask("1", "pause"))
-    await publish("a", ask("2", "resume"))
-    assert (await publish("a", ask("1", "pause"))).reason == "unchanged"
+    await publish("a", request_update("1", "pause"))
+    await publish("a", request_update("2", "resume"))
+    assert (await publish("a", request_update("1", "pause"))).reason == "unchanged"
     stands = await asked_of(bench)
     assert stands is not None
     assert stands.id == "2"
     # The next attempt has none of them.
     await publish("a", Update(attempt=2, accepts=("pause", "resume")))
-    assert (await publish("a", ask("1", "pause"))).applied
-    assert (await publish("a", ask("2", "resume"))).applied
+    assert (await publish("a", request_update("1", "pause"))).applied
+    assert (await publish("a", request_update("2", "resume"))).applied
 
 
-async def test_a_request_belongs_to_an_attempt_and_renews_no_lease(bench: Bench) -> None:
+async def test_a_request_belongs_to_an_attempt_and_renews_no_lease(bench: BrokerUnderTest) -> None:
     broker = bench.broker
     await broker.publish("a", Update(accepts=("cancel",), lease=10))
     await bench.tick(9)
-    await broker.publish("a", ask())
+    await broker.publish("a", request_update())
     await bench.tick(2)
     assert await broker.expire_leases() == 1
     await broker.publish("a", Update(start=True, run="2"))
@@ -394,18 +402,18 @@ async def test_a_request_belongs_to_an_attempt_and_renews_no_lease(bench: Bench)
     assert (await broker.publish("a", Update(attempt=1, ack="1"))).reason == "stale_attempt"
 
 
-async def test_the_worker_of_a_queued_job_receives_its_request(bench: Bench) -> None:
+async def test_the_worker_of_a_queued_job_receives_its_request(bench: BrokerUnderTest) -> None:
     """The program that queued the job does not know the worker's run. A worker that does not
     accept the request does not receive it, and no client sees it any more."""
     broker = bench.broker
     for job in ("a", "b"):
         await broker.publish(job, Update(status="queued", accepts=("cancel", "pause")))
-        assert (await broker.publish(job, ask())).applied
+        assert (await broker.publish(job, request_update())).applied
         assert await asked_of(bench, job) is not None
     begun = await broker.publish("a", Update(start=True, run="r", accepts=("cancel",)))
     assert (begun.attempt, begun.request) == (1, await asked_of(bench))
     assert begun.request is not None
-    assert (await broker.publish("a", ask())).reason == "unchanged"
+    assert (await broker.publish("a", request_update())).reason == "unchanged"
     assert (await broker.publish("b", Update(start=True, run="r"))).request is None
     assert await asked_of(bench, "b") is None
     await broker.publish("a", Update(ack="1", status="cancelled"))

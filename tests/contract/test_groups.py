@@ -7,14 +7,14 @@ import trio
 
 from gateway.model.state import Children, Request, RequestUpdate, State, Update
 
-from .brokers import LIMITS, Bench, collect
+from .brokers import LIMITS, BrokerUnderTest, collect
 
 
-async def state_of(bench: Bench, job: str = "g") -> State:
+async def state_of(bench: BrokerUnderTest, job: str = "g") -> State:
     return (await bench.broker.read([job]))[job].state
 
 
-async def test_a_group_counts_its_children_and_ends_with_them(bench: Bench) -> None:
+async def test_a_group_counts_its_children_and_ends_with_them(bench: BrokerUnderTest) -> None:
     await bench.publish("g", children=3)
     state = await state_of(bench)
     assert (state.status, state.percent, state.children) == ("running", 0, Children(3))
@@ -33,7 +33,7 @@ async def test_a_group_counts_its_children_and_ends_with_them(bench: Bench) -> N
     assert state.finished_at is not None
 
 
-async def test_a_retried_child_opens_the_groups_next_attempt(bench: Bench) -> None:
+async def test_a_retried_child_opens_the_groups_next_attempt(bench: BrokerUnderTest) -> None:
     await bench.publish("g", children=2, message="two parts", accepts=("cancel",))
     await bench.publish("g/a", status="succeeded")
     await bench.publish("g/b", status="failed")
@@ -48,7 +48,7 @@ async def test_a_retried_child_opens_the_groups_next_attempt(bench: Bench) -> No
     assert (await state_of(bench)).attempt == 2
 
 
-async def test_small_changes_of_children_make_no_group_event(bench: Bench) -> None:
+async def test_small_changes_of_children_make_no_group_event(bench: BrokerUnderTest) -> None:
     await bench.publish("g", children=100)
     await bench.publish("g/a", percent=1)
     before = await bench.broker.positions(["g"])
@@ -62,7 +62,7 @@ async def test_small_changes_of_children_make_no_group_event(bench: Bench) -> No
     assert history == [events[1]]
 
 
-async def test_a_group_has_far_fewer_events_than_its_children(bench: Bench) -> None:
+async def test_a_group_has_far_fewer_events_than_its_children(bench: BrokerUnderTest) -> None:
     """1,000 reports of twenty children, each of a tenth of a percent, make a hundred events."""
     names = [f"g/{number}" for number in range(20)]
     await bench.publish("g", children=len(names))
@@ -78,7 +78,9 @@ async def test_a_group_has_far_fewer_events_than_its_children(bench: Bench) -> N
     assert after.seq - began.seq == 100
 
 
-async def test_children_that_report_before_the_declaration_are_counted(bench: Bench) -> None:
+async def test_children_that_report_before_the_declaration_are_counted(
+    bench: BrokerUnderTest,
+) -> None:
     await bench.publish("g/a", status="succeeded", weight=2)
     await bench.publish("g/b", percent=10)
     assert await bench.broker.read(["g"]) == {}
@@ -87,7 +89,7 @@ async def test_children_that_report_before_the_declaration_are_counted(bench: Be
     assert (state.percent, state.children) == (52.5, Children(4, running=1, succeeded=1))
 
 
-async def test_an_open_group_ends_after_its_size_is_declared(bench: Bench) -> None:
+async def test_an_open_group_ends_after_its_size_is_declared(bench: BrokerUnderTest) -> None:
     await bench.publish("g", children=None)
     await bench.publish("g/a", status="succeeded")
     state = await state_of(bench)
@@ -98,7 +100,9 @@ async def test_an_open_group_ends_after_its_size_is_declared(bench: Bench) -> No
     assert (await state_of(bench)).status == "succeeded"
 
 
-async def test_an_orchestrator_sets_other_fields_and_may_end_the_group(bench: Bench) -> None:
+async def test_an_orchestrator_sets_other_fields_and_may_end_the_group(
+    bench: BrokerUnderTest,
+) -> None:
     await bench.publish("g", children=2)
     await bench.publish("g/a", percent=50)
     await bench.publish("g", percent=90, done=9, total=10, message="half")
@@ -111,7 +115,7 @@ async def test_an_orchestrator_sets_other_fields_and_may_end_the_group(bench: Be
     assert (state.status, state.attempt, state.children) == ("cancelled", 1, Children(2, running=1))
 
 
-async def test_groups_nest_four_levels(bench: Bench) -> None:
+async def test_groups_nest_four_levels(bench: BrokerUnderTest) -> None:
     names = ["g", "g/1", "g/1/2", "g/1/2/3", "g/1/2/3/4"]
     for group in names:
         await bench.publish(group, children=1)
@@ -124,7 +128,7 @@ async def test_groups_nest_four_levels(bench: Bench) -> None:
     ]
 
 
-async def test_a_start_resets_the_counts_of_a_group(bench: Bench) -> None:
+async def test_a_start_resets_the_counts_of_a_group(bench: BrokerUnderTest) -> None:
     await bench.publish("g", children=2)
     await bench.publish("g/a", status="succeeded")
     await bench.publish("g/b", percent=50)
@@ -136,7 +140,9 @@ async def test_a_start_resets_the_counts_of_a_group(bench: Bench) -> None:
     assert (await state_of(bench)).children == Children(2, succeeded=2)
 
 
-async def test_a_group_has_no_lease_and_is_kept_as_long_as_its_children(bench: Bench) -> None:
+async def test_a_group_has_no_lease_and_is_kept_as_long_as_its_children(
+    bench: BrokerUnderTest,
+) -> None:
     await bench.publish("g", children=2, lease=1)
     await bench.publish("g/a", status="succeeded")
     await bench.publish("g/b", lease=10 * LIMITS.retention)
@@ -153,7 +159,7 @@ async def test_a_group_has_no_lease_and_is_kept_as_long_as_its_children(bench: B
     assert (await state_of(bench)).attempt == 2
 
 
-async def test_a_lost_child_counts_as_running_until_it_is_dropped(bench: Bench) -> None:
+async def test_a_lost_child_counts_as_running_until_it_is_dropped(bench: BrokerUnderTest) -> None:
     await bench.publish("g", children=2)
     await bench.publish("g/a", lease=1)
     await bench.publish("g/b", lease=1)
@@ -169,7 +175,7 @@ async def test_a_lost_child_counts_as_running_until_it_is_dropped(bench: Bench) 
     assert (state.status, state.children) == ("running", Children(2, succeeded=1))
 
 
-async def test_a_group_is_lost_if_all_its_running_children_are(bench: Bench) -> None:
+async def test_a_group_is_lost_if_all_its_running_children_are(bench: BrokerUnderTest) -> None:
     await bench.publish("g", children=5)
     await bench.publish("g/a", percent=10, lease=1)
     await bench.publish("g/b", percent=10, lease=4)
@@ -191,12 +197,14 @@ async def test_a_group_is_lost_if_all_its_running_children_are(bench: Bench) -> 
 
 
 @pytest.mark.parametrize("children", [0, 1])
-async def test_a_group_without_children_ends_immediately(bench: Bench, children: int) -> None:
+async def test_a_group_without_children_ends_immediately(
+    bench: BrokerUnderTest, children: int
+) -> None:
     await bench.publish("g", children=children)
     assert (await state_of(bench)).final == (children == 0)
 
 
-async def test_concurrent_reports_of_children_are_all_counted(bench: Bench) -> None:
+async def test_concurrent_reports_of_children_are_all_counted(bench: BrokerUnderTest) -> None:
     await bench.publish("g", children=40)
 
     async def work(number: int) -> None:
@@ -211,7 +219,7 @@ async def test_concurrent_reports_of_children_are_all_counted(bench: Bench) -> N
     assert (state.status, state.children) == ("succeeded", Children(40, succeeded=40))
 
 
-async def test_running_children_are_listed_by_name(bench: Bench) -> None:
+async def test_running_children_are_listed_by_name(bench: BrokerUnderTest) -> None:
     assert await bench.broker.running_children("g") == []
     await bench.publish("g/a", percent=1)
     await bench.publish("g/b", status="queued")
@@ -221,7 +229,9 @@ async def test_running_children_are_listed_by_name(bench: Bench) -> None:
     assert await bench.broker.running_children("g/s") == ["g/s/x"]
 
 
-async def test_a_job_that_begins_later_gets_the_request_of_its_group(bench: Bench) -> None:
+async def test_a_job_that_begins_later_gets_the_request_of_its_group(
+    bench: BrokerUnderTest,
+) -> None:
     await bench.publish("g", children=3, accepts=("cancel",))
     await bench.publish("g/before", percent=1, accepts=("cancel",))
     await bench.broker.publish("g", RequestUpdate(request=Request(id="r", verb="cancel", by="ann")))
@@ -250,7 +260,7 @@ async def test_a_job_that_begins_later_gets_the_request_of_its_group(bench: Benc
 
 
 async def test_a_request_that_a_killed_node_did_not_send_to_all_children_reaches_them(
-    bench: Bench,
+    bench: BrokerUnderTest,
 ) -> None:
     accepts = ("pause", "resume", "save")
     await bench.publish("g", children=3, accepts=accepts)
@@ -258,10 +268,10 @@ async def test_a_request_that_a_killed_node_did_not_send_to_all_children_reaches
         await bench.publish(child, percent=1, accepts=accepts)
     for number, verb in enumerate(("pause", "resume", "save")):
         await bench.tick(1)
-        ask = Request(id=str(number), verb=verb)
+        request = Request(id=str(number), verb=verb)
         # The node stores the request in the group, sends it to one child, and is killed.
         for job in ("g", "g/a"):
-            await bench.broker.publish(job, RequestUpdate(request=ask))
+            await bench.broker.publish(job, RequestUpdate(request=request))
         await bench.tick(1)
         result = await bench.broker.publish("g/b", Update(attempt=1))
         assert (result.request and result.request.verb) == verb
@@ -274,7 +284,7 @@ async def test_a_request_that_a_killed_node_did_not_send_to_all_children_reaches
 
 @pytest.mark.parametrize("inner", ["undeclared", "ended"])
 async def test_below_an_inner_group_that_is_not_running_the_next_report_brings_any_verb(
-    bench: Bench, inner: str
+    bench: BrokerUnderTest, inner: str
 ) -> None:
     """It is not among the running children, so no node sends it the request."""
     accepts = ("pause", "resume", "save")
@@ -287,8 +297,8 @@ async def test_below_an_inner_group_that_is_not_running_the_next_report_brings_a
     assert await bench.broker.running_children("g") == []
     for number, verb in enumerate(accepts):
         await bench.tick(1)
-        ask = Request(id=str(number), verb=verb)
-        assert (await bench.broker.publish("g", RequestUpdate(request=ask))).applied
+        request = Request(id=str(number), verb=verb)
+        assert (await bench.broker.publish("g", RequestUpdate(request=request))).applied
         await bench.tick(1)
         result = await bench.broker.publish("g/s/x", Update(attempt=1))
         assert (result.request and result.request.verb) == verb
@@ -296,7 +306,9 @@ async def test_below_an_inner_group_that_is_not_running_the_next_report_brings_a
         assert result.request is None
 
 
-async def test_a_group_that_begins_with_its_child_gets_the_request_too(bench: Bench) -> None:
+async def test_a_group_that_begins_with_its_child_gets_the_request_too(
+    bench: BrokerUnderTest,
+) -> None:
     await bench.publish("g", children=1, accepts=("cancel",))
     await bench.publish("g/s", children=2, status="queued", accepts=("cancel",))
     await bench.broker.publish("g", RequestUpdate(request=Request(id="r", verb="cancel")))

@@ -21,7 +21,7 @@ from gateway.model.statuses import FINAL, STATUSES
 from gateway.protocol.commands import WatchSet
 
 from ..fakes import FakeSource, PromptSink
-from .brokers import Bench
+from .brokers import BrokerUnderTest
 
 SETS: list[tuple[str, list[Status], int]] = [
     ("", list(STATUSES), 200),
@@ -31,7 +31,7 @@ SETS: list[tuple[str, list[Status], int]] = [
 ]
 
 
-async def churn(random: Random, bench: Bench, times: int) -> None:
+async def churn(random: Random, bench: BrokerUnderTest, times: int) -> None:
     for _ in range(times):
         job = random.choice(("a:", "b:", "b:x/")) + str(random.randrange(15))
         status = random.choice((*STATUSES, "running", "running"))
@@ -78,7 +78,7 @@ class NoisySink(PromptSink):
         self.written = trio.Event()
 
 
-class Client:
+class SetClient:
     """Watches all of `SETS` from the start."""
 
     def __init__(self) -> None:
@@ -113,11 +113,11 @@ class Client:
 
 
 @pytest.mark.parametrize("seed", range(1))
-async def test_a_set_converges_to_the_filtered_list(bench: Bench, seed: int) -> None:
+async def test_a_set_converges_to_the_filtered_list(bench: BrokerUnderTest, seed: int) -> None:
     random = Random(seed)
     await churn(random, bench, 40)
     node = Node(bench.broker, limits=DEFAULT_LIMITS)
-    first, second = Client(), Client()
+    first, second = SetClient(), SetClient()
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         nursery.start_soon(first.run, node)
@@ -132,5 +132,5 @@ async def test_a_set_converges_to_the_filtered_list(bench: Bench, seed: int) -> 
         nursery.cancel_scope.cancel()
 
 
-def _positions(client: Client) -> list[tuple[int | None, int]]:
+def _positions(client: SetClient) -> list[tuple[int | None, int]]:
     return [(frame["prev"], frame["seq"]) for frame in client.sink.of("set") if frame["id"] == 0]

@@ -8,13 +8,10 @@ import pytest
 import trio
 
 from gateway import Limits
+from gateway.delivery.hub import Hub
+from gateway.delivery.repairs import Repairs
 
 from .harness import Harness
-
-
-@pytest.fixture
-def limits() -> Limits:
-    return Limits()
 
 
 @pytest.fixture
@@ -24,3 +21,13 @@ async def harness(limits: Limits) -> AsyncIterator[Harness]:
         await nursery.start(harness.node.run)
         yield harness
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub(Limits(linger=30))
+
+
+@pytest.fixture
+def repairs(hub: Hub) -> Repairs:
+    return Repairs(hub)

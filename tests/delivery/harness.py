@@ -6,17 +6,17 @@ from typing import Any
 
 import trio
 import trio.testing
+from trio.testing import wait_all_tasks_blocked
 
 from gateway import Limits, MemoryBroker, Node
+from gateway.delivery.set_registry import NOTIFY_INTERVAL
 from gateway.model.state import Position, Update
 from gateway.protocol.close_codes import CloseCode
 
 from ..fakes import FakeSource, Sink
 
-quiet = trio.testing.wait_all_tasks_blocked
 
-
-class Client:
+class HarnessClient:
     """A connection to the node under test."""
 
     def __init__(self, sink: Sink, address: str = "") -> None:
@@ -32,7 +32,7 @@ class Client:
 
     async def subscribe(self, *jobs: str, **more: Any) -> None:
         await self.source.send(type="subscribe", jobs=jobs, **more)
-        await quiet()
+        await wait_all_tasks_blocked()
 
     @property
     def seen(self) -> list[tuple[int | None, int]]:
@@ -50,8 +50,15 @@ class Harness:
     async def publish(self, job: str, **fields: Any) -> Position:
         return (await self.broker.publish(job, Update(**fields))).position
 
-    async def connect(self, sink: Sink | None = None, address: str = "") -> Client:
-        client = Client(sink or Sink(), address)
+    async def connect(self, sink: Sink | None = None, address: str = "") -> HarnessClient:
+        client = HarnessClient(sink or Sink(), address)
         self.nursery.start_soon(client.run, self.node)
-        await quiet()
+        await wait_all_tasks_blocked()
         return client
+
+
+async def messages_sent() -> None:
+    """Waits until all messages are sent, including those that wait for the interval of sets."""
+    await wait_all_tasks_blocked()
+    await trio.sleep(NOTIFY_INTERVAL + 0.02)
+    await wait_all_tasks_blocked()

@@ -1,11 +1,10 @@
-"""Outboxes without a connection, and events, for tests of topics and the hub."""
+"""Outboxes without a connection, for tests of topics and the hub."""
 
 from __future__ import annotations
 
 from attrs import define, field
 
 from gateway.delivery.topic import Subscription
-from gateway.model.state import Event, Position, State
 
 
 @define
@@ -23,11 +22,3 @@ class IgnoringOutbox:
 
     def notify(self, subscription: Subscription) -> None:
         pass
-
-
-def event(job: str, seq: int) -> Event:
-    return Event(
-        job,
-        Position(1, seq),
-        State(status="running", attempt=1, created_at=1.0, updated_at=1.0),
-    )

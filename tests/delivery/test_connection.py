@@ -1,7 +1,7 @@
 """One client against a node, on a mock clock: no network, no wall time.
 
-`quiet()` lets every task run until all wait; virtual time moves only by `trio.sleep`.
-(pytest-trio takes the clock from a test's own arguments, so each test names it.)
+`wait_all_tasks_blocked()` lets every task run until all wait; virtual time moves only by
+`trio.sleep`. (pytest-trio takes the clock from a test's own arguments, so each test names it.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import trio
 import trio.testing
 from attrs import evolve
 from msgspec import Raw
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway import Limits
 from gateway.delivery.session import Session
@@ -36,9 +36,7 @@ from gateway.protocol.commands import SyncSubscriptions, WatchSet
 from gateway.protocol.messages import Message
 
 from ..fakes import BrokenSink, FakeSource, GoneSink, Sink, SlowSink, StuckSink
-from .harness import Client, Harness
-
-quiet = trio.testing.wait_all_tasks_blocked
+from .harness import Harness, HarnessClient
 
 
 @pytest.fixture
@@ -53,10 +51,10 @@ async def test_welcome_is_sent_first_and_commands_are_answered(
     await client.source.send(type="ping")
     await client.source.send(type="sync_subscriptions", id=1, jobs=["a", "b", "a b"])
     await client.source.send(type="sync_subscriptions", id=2, jobs=["b", "a", "b"])
-    await quiet()
+    await wait_all_tasks_blocked()
     await client.source.send(type="unsubscribe", id=3, jobs=["a", "never"])
     await client.source.send(type="sync_subscriptions", id=4, jobs=["c"])
-    await quiet()
+    await wait_all_tasks_blocked()
     assert client.sink.frames[0]["type"] == "welcome"
     assert client.sink.of("pong") == [{"type": "pong"}]
     answers = [
@@ -82,7 +80,7 @@ async def test_a_subscriber_gets_a_snapshot_and_contiguous_frames(
     for percent in range(2, 500):
         await harness.publish("a", percent=percent / 5)
     await harness.publish("a", status="succeeded")
-    await quiet()
+    await wait_all_tasks_blocked()
     for (_, seq), (prev, _) in zip(client.seen, client.seen[1:], strict=False):
         assert prev == seq
     assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
@@ -94,7 +92,7 @@ async def test_a_single_update_is_delivered_without_a_second(
     client = await harness.connect()
     await client.subscribe("a")
     await harness.publish("a", percent=1)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert client.seen == [(None, 0), (None, 1)]
 
 
@@ -107,7 +105,7 @@ async def test_mode_every_gets_each_event_or_a_gap(
     await client.subscribe("a", mode="every")
     for percent in range(2, 12):
         await harness.publish("a", percent=percent, message="x" * 900)
-    await quiet()
+    await wait_all_tasks_blocked()
     # The ring holds two of these: the rest came from the broker's history.
     assert client.seen == [(None, 1), *((n - 1, n) for n in range(2, 12))]
     assert sink.of("gap") == []
@@ -216,7 +214,7 @@ async def test_a_hello_has_positions_of_as_many_jobs_as_a_client_can_watch(
     for count in (most, most + 1):
         positions = {f"j{number}": [1, 1] for number in range(count)}
         await client.source.send(type="hello", positions=positions)
-        await quiet()
+        await wait_all_tasks_blocked()
         errors = client.sink.of("error")
         assert [error["code"] for error in errors] == ["invalid_command"] * (count > most)
 
@@ -253,7 +251,7 @@ async def test_what_a_stream_is_denied_does_not_end_the_rest(
     async with trio.open_nursery() as nursery:
         serve = partial(harness.node.serve, source, sink, positions=positions, sets=sets)
         nursery.start_soon(serve)
-        await quiet()
+        await wait_all_tasks_blocked()
         assert [frame["denied"] for frame in sink.of("subscriptions")] == [
             {"b": "node_full", "c": "node_full"}
         ]
@@ -263,7 +261,7 @@ async def test_what_a_stream_is_denied_does_not_end_the_rest(
         assert [frame["prefix"] for frame in sink.of("set")] == ["x:"]
         assert harness.node.counters.protocol_errors == {"node_full": 3}
         await harness.publish("a", percent=40)
-        await quiet()
+        await wait_all_tasks_blocked()
         assert sink.of("progress")[-1]["state"]["percent"] == 40
         source.hang_up()
 
@@ -274,12 +272,12 @@ async def test_long_commands_are_handled_one_at_a_time(
     """In each pass of the scheduler at most one is: all else has a turn in between."""
     clients = [await harness.connect() for _ in range(5)]
     jobs = [f"{'x' * 50}:{number}" for number in range(100)]
-    await quiet()
+    await wait_all_tasks_blocked()
     commands = harness.node.counters.commands
     async with trio.open_nursery() as nursery:
         for client, mode in itertools.product(clients, ("latest", "every")):
-            said = {"type": "sync_subscriptions", "jobs": jobs, "mode": mode}
-            nursery.start_soon(partial(client.source.send, **said))
+            command = {"type": "sync_subscriptions", "jobs": jobs, "mode": mode}
+            nursery.start_soon(partial(client.source.send, **command))
     done = [commands[SyncSubscriptions]]
     assert done[0] < len(clients)
     while done[-1] < 2 * len(clients):
@@ -308,17 +306,17 @@ async def test_a_closed_connection_leaves_no_reference_cycle(
         del session
         await client.subscribe("a", "b")
         await client.source.send(type="watch_set", prefix="a")
-        await quiet()
+        await wait_all_tasks_blocked()
         for percent in range(4):
             await harness.publish("a", percent=percent)
-            await quiet()
+            await wait_all_tasks_blocked()
         if close_code is None:
             client.source.hang_up()
         else:
             client.source.fail(ConnectionEnds(close_code))
         await client.ended.wait()
         del client
-        await quiet()
+        await wait_all_tasks_blocked()
         assert not list(parts)
     finally:
         gc.enable()
@@ -333,7 +331,7 @@ async def test_a_second_connection_is_independent(
     first.source.hang_up()
     await first.ended.wait()
     await harness.publish("a", percent=1)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert second.seen == [(None, 0), (None, 1)]
     assert harness.node.statistics().connections == 1
 
@@ -356,7 +354,7 @@ async def test_no_frame_follows_an_unsubscribe(autojump_clock: MockClock, harnes
     await client.subscribe("a")
     await client.source.send(type="unsubscribe", jobs=["a"])
     await harness.publish("a", percent=1)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert client.seen == [(None, 0)]
 
 
@@ -376,7 +374,7 @@ async def test_an_invalid_command_is_named_and_the_connection_stays(
     client = await harness.connect()
     await client.source.send_text(text)
     await client.source.send(type="ping")
-    await quiet()
+    await wait_all_tasks_blocked()
     error, pong = client.sink.frames[1:]
     assert (error["type"], error["code"], pong["type"]) == ("error", code, "pong")
     assert named in error["message"]
@@ -449,7 +447,7 @@ class TestHeartbeat:
     async def test_a_one_way_transport_is_pinged_and_never_disconnected(
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:
-        client = Client(Sink())
+        client = HarnessClient(Sink())
         client.source.received_at, client.source.answers_pings = None, False
         harness.nursery.start_soon(client.run, harness.node)
         await trio.sleep(110)
@@ -467,7 +465,7 @@ class TestClosing:
         start = trio.current_time()
         for percent in range(100):
             await harness.publish("a", percent=percent)
-        await quiet()
+        await wait_all_tasks_blocked()
         assert other.sink.of("progress")[-1]["state"]["percent"] == 99
         assert trio.current_time() == start
 
@@ -537,7 +535,7 @@ async def test_commands_of_a_client_that_does_not_read_wait(
     client = await harness.connect(StuckSink(writes=1))
     for _ in range(50):
         await client.source.send(type="ping")
-    await quiet()
+    await wait_all_tasks_blocked()
     left = client.source._sent.statistics().current_buffer_used
     assert left >= 50 - 2 * harness.node.limits.max_replies - 2
 
@@ -588,7 +586,7 @@ async def test_the_max_hz_of_a_request_limits_progress_from_the_start(
     serve = partial(harness.node.serve, FakeSource(), sink, positions={"a": None}, max_hz=1)
     nursery.start_soon(serve)
     for percent in range(10):
-        await quiet()
+        await wait_all_tasks_blocked()
         await harness.publish("a", percent=percent)
         await trio.sleep(0.1)
     await trio.sleep(1)
@@ -627,9 +625,9 @@ class TestDrain:
         client = await harness.connect()
         await client.subscribe("a")
         await harness.publish("a", status="succeeded")
-        await quiet()
+        await wait_all_tasks_blocked()
         await harness.node.drain()
-        await quiet()
+        await wait_all_tasks_blocked()
         assert client.sink.frames[-1]["type"] == "goaway"
         assert client.sink.of("goaway")[0]["code"] == 1001
         assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
@@ -643,7 +641,7 @@ class TestDrain:
         harness.node.limits = evolve(limits, shutdown_timeout=3.0)
         stuck = await harness.connect(StuckSink(writes=1))
         await stuck.source.send(type="ping")
-        await quiet()
+        await wait_all_tasks_blocked()
         start = trio.current_time()
         await harness.node.drain()
         assert trio.current_time() - start == 3
@@ -670,7 +668,7 @@ async def test_expired_leases_reach_the_client(autojump_clock: MockClock, harnes
     healths = [frame["state"]["health"] for frame in client.sink.of("progress")[1:]]
     assert healths == ["ok", "stalled", "lost"]
     await harness.publish("a")
-    await quiet()
+    await wait_all_tasks_blocked()
     assert client.sink.of("progress")[-1]["state"]["health"] == "ok"
 
 
@@ -710,7 +708,7 @@ class TestCounters:
         await client.source.send(type="hello", positions={"a": [epoch, 9], "b": [epoch, 1]})
         await client.subscribe("a", "b", "c d")
         await harness.publish("b", percent=1)
-        await quiet()
+        await wait_all_tasks_blocked()
         counters = harness.node.counters
         assert counters.protocol_errors == {"invalid_json": 1, "invalid_job": 1}
         assert counters.subscriptions_opened == {True: 2}
@@ -756,7 +754,7 @@ class TestCounters:
         await trio.sleep(4)
         await client.source.send(type="pong")
         await client.source.send(type="pong")
-        await quiet()
+        await wait_all_tasks_blocked()
         counters = harness.node.counters
         assert counters.ping_round_trips.total == trio.current_time() - pinged_at
         assert sum(counters.ping_round_trips.counts) == 1

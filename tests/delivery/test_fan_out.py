@@ -13,7 +13,7 @@ import trio.testing
 from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway import Limits, MemoryBroker, Node
 from gateway.delivery.fan_out import MESSAGES_PER_SLICE, FanOut
@@ -22,8 +22,6 @@ from gateway.protocol import close_codes
 from gateway.protocol.messages import Message
 
 from ..fakes import FakeSource, PromptSink, Sink, StuckSink
-
-quiet = trio.testing.wait_all_tasks_blocked
 
 
 @define
@@ -165,10 +163,10 @@ async def test_a_full_socket_is_left_to_its_writer_and_does_not_delay_others(
             source = FakeSource()
             nursery.start_soon(node.serve, source, sink)
             await source.send(type="subscribe", jobs=["a"])
-        await quiet()
+        await wait_all_tasks_blocked()
         for percent in range(50):
             await broker.publish("a", Update(percent=percent))
-            await quiet()
+            await wait_all_tasks_blocked()
         assert trio.current_time() == 0
         assert [frame["seq"] for frame in frames_of(prompt, "a")] == list(range(51))
         await trio.sleep(limits.write_timeout + 1)

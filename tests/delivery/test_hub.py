@@ -20,19 +20,10 @@ from gateway.delivery.repairs import Repairs
 from gateway.delivery.topic import Subscription
 from gateway.model.errors import NodeFull
 from gateway.model.state import UNSEEN, Position
+from tests.events import event
 from tests.traceparents import SPAN
 
-from .subscribers import IgnoringOutbox, RecordingOutbox, event
-
-
-@pytest.fixture
-def hub() -> Hub:
-    return Hub(Limits(linger=30))
-
-
-@pytest.fixture
-def repairs(hub: Hub) -> Repairs:
-    return Repairs(hub)
+from .subscribers import IgnoringOutbox, RecordingOutbox
 
 
 async def test_deliver_returns_watched_events_with_a_traceparent(

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway import Limits
 from gateway.delivery.fan_out import FanOut
@@ -21,7 +21,6 @@ from gateway.protocol import close_codes
 from gateway.protocol.messages import Message, encode
 
 PONG = encode("pong")
-quiet = trio.testing.wait_all_tasks_blocked
 
 
 @define
@@ -75,7 +74,7 @@ class OutboxHarness:
 
     async def start(self) -> None:
         self.nursery.start_soon(self.run)
-        await quiet()
+        await wait_all_tasks_blocked()
 
     async def run(self) -> None:
         with self.scope:
@@ -108,10 +107,10 @@ async def test_a_subscription_notified_several_times_is_written_once(
         outbox.notify(first)
         outbox.notify(second)
     assert writer.batches == []
-    await quiet()
+    await wait_all_tasks_blocked()
     assert writer.pending == [[first, second]]
     outbox.notify(second)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert writer.pending == [[first, second], [second]]
 
 
@@ -120,7 +119,7 @@ async def test_a_cancelled_subscription_is_not_written(harness: OutboxHarness) -
     await harness.start()
     harness.outbox.notify(subscribed)
     harness.outbox.cancel(subscribed)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert harness.writer.batches == []
 
 
@@ -128,7 +127,7 @@ async def test_notifications_before_the_loan_are_written_with_it(harness: Outbox
     subscribed = subscription(harness.outbox)
     harness.outbox.notify(subscribed)
     harness.outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert harness.writer.batches == []
     await harness.start()
     assert harness.writer.pending == [[subscribed]]
@@ -151,7 +150,7 @@ async def test_replies_wait_for_a_slot_and_announcements_do_not(harness: OutboxH
     assert (len(writer.batches[0].replies), writer.batches[0].ping) == (7, True)
     await outbox.wait_for_reply_slot()
     outbox.reply(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert not writer.batches[1].ping
 
 
@@ -165,11 +164,11 @@ async def test_an_unfinished_write_is_left_to_the_writer_and_blocks_other_writes
     for _ in range(3):
         outbox.notify(subscribed)
         outbox.announce(PONG)
-        await quiet()
+        await wait_all_tasks_blocked()
     assert len(writer.batches) == 1
     writer.prompt = 1
     harness.finish.set()
-    await quiet()
+    await wait_all_tasks_blocked()
     assert harness.finished == 1
     assert writer.pending == [[subscribed], [subscribed]]
     assert writer.batches[1].replies == [PONG, PONG]
@@ -192,10 +191,10 @@ async def test_an_exception_in_a_write_is_raised_in_the_writer(
         with pytest.RaisesGroup(ZeroDivisionError):
             async with trio.open_nursery() as inner:
                 inner.start_soon(broken.run)
-                await quiet()
+                await wait_all_tasks_blocked()
                 broken.outbox.announce(PONG)
                 healthy.outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert len(healthy.writer.batches) == 1
 
 
@@ -241,7 +240,7 @@ async def test_closing_while_the_fan_out_may_write_prevents_later_writes(
     assert harness.finished == (prompt == 0 and not ended_first)
     outbox.notify(subscribed)
     outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert outbox.write() == 0
     assert writer.batches == written
 
@@ -255,7 +254,7 @@ async def test_a_cancelled_writer_is_not_used_again(harness: OutboxHarness) -> N
     await harness.over.wait()
     written = list(harness.writer.batches)
     outbox.announce(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     assert outbox.write() == 0
     assert harness.writer.batches == written
 
@@ -268,11 +267,11 @@ async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
     first, second = subscription(outbox), subscription(outbox)
     await harness.start()
     outbox.notify(first)
-    await quiet()
+    await wait_all_tasks_blocked()
     start = trio.current_time()
     outbox.notify(first)
     outbox.reply(PONG)
-    await quiet()
+    await wait_all_tasks_blocked()
     outbox.notify(second)
     await trio.sleep(1)
     assert [(batch.pending, batch.at - start) for batch in writer.batches] == [
@@ -289,7 +288,7 @@ async def test_an_outbox_that_has_ended_waits_for_no_tick(
     outbox.limit_rate(0.1)
     await harness.start()
     outbox.notify(subscription(outbox))
-    await quiet()
+    await wait_all_tasks_blocked()
     assert repr(outbox._timer_wheel) == "<TimerWheel, 1 waiting>"
     outbox.end(close_codes.GOING_AWAY)
     assert repr(outbox._timer_wheel) == "<TimerWheel, 0 waiting>"
@@ -316,7 +315,7 @@ async def test_what_becomes_due_during_the_last_write_is_written_before_the_end(
     await harness.start()
     first, second = subscription(outbox), subscription(outbox)
     outbox.notify(first)
-    await quiet()
+    await wait_all_tasks_blocked()
     outbox.notify(second)  # it waits for the rate limit, and the end does not
     outbox.end(close_codes.GOING_AWAY)
     await harness.over.wait()
@@ -350,7 +349,7 @@ async def test_due_since_is_the_time_of_the_first_notification(
     assert writer.batches[-1].pending_since == start
     outbox.limit_rate(0.1)  # what waits for that is not late
     outbox.notify(first)
-    await quiet()
+    await wait_all_tasks_blocked()
     written_at = trio.current_time()
     outbox.notify(second)
     await trio.sleep(20)

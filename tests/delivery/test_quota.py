@@ -15,8 +15,9 @@ from gateway.delivery.hub import Hub
 from gateway.delivery.quota import QuotaKey
 from gateway.delivery.topic import Subscription
 from gateway.model.errors import NodeFull
+from tests.events import event
 
-from .subscribers import IgnoringOutbox, event
+from .subscribers import IgnoringOutbox
 
 LIMITS = Limits(max_topics=3_000, max_topics_per_address=300, max_topics_per_subject=500)
 

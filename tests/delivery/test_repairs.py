@@ -7,23 +7,13 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from gateway import Limits
 from gateway.delivery.hub import Hub
 from gateway.delivery.repairs import Repairs
 from gateway.model.state import UNSEEN, Position
 from gateway.protocol.messages import Message
+from tests.events import event
 
-from .subscribers import IgnoringOutbox, RecordingOutbox, event
-
-
-@pytest.fixture
-def hub() -> Hub:
-    return Hub(Limits(linger=30))
-
-
-@pytest.fixture
-def repairs(hub: Hub) -> Repairs:
-    return Repairs(hub)
+from .subscribers import IgnoringOutbox, RecordingOutbox
 
 
 async def test_one_read_serves_all_waiting_subscribers(hub: Hub, repairs: Repairs) -> None:

@@ -18,12 +18,9 @@ import trio.testing
 from trio.testing import MockClock
 
 from gateway import Limits
-from gateway.delivery.set_registry import NOTIFY_INTERVAL
 from gateway.model.state import Event, Position, State
 
-from .harness import Client, Harness
-
-quiet = trio.testing.wait_all_tasks_blocked
+from .harness import Harness, HarnessClient, messages_sent
 
 SHOWN = 50
 EVENTS = 5
@@ -54,27 +51,21 @@ def old_event(user: int, number: int, *, seq: int = 1, percent: int | None = Non
     return Event(job(user, number), Position(1, seq), state)
 
 
-async def settled() -> None:
-    await quiet()
-    await trio.sleep(NOTIFY_INTERVAL + 0.02)
-    await quiet()
-
-
-async def open_pages(harness: Harness, users: int, jobs: int) -> list[Client]:
+async def open_pages(harness: Harness, users: int, jobs: int) -> list[HarnessClient]:
     """A page for each of `users`, which shows 50 of their jobs of `jobs` in all."""
     clients = []
     for user in range(users):
         client = await harness.connect(address=f"192.0.2.{user}")
         await client.source.send(type="watch_set", prefix=f"user:{user}:", limit=SHOWN)
         clients.append(client)
-    await settled()
+    await messages_sent()
     harness.node.sets.deliver(
         old_event(user, number) for user in range(users) for number in range(jobs // users - SHOWN)
     )
     for user in range(users):
         for number in range(jobs // users - SHOWN, jobs // users):
             await harness.publish(job(user, number), percent=1)
-    await settled()
+    await messages_sent()
     return clients
 
 
@@ -100,7 +91,7 @@ async def costs(users: int, jobs: int) -> dict[str, Cost]:
                 sys.setprofile(profile)
                 try:
                     await publish(number)
-                    await settled()
+                    await messages_sent()
                 finally:
                     sys.setprofile(None)
             frames = sum(len(client.sink.frames) for client in clients) - before

@@ -13,11 +13,10 @@ from gateway.delivery.quota import QuotaKey
 from gateway.delivery.set_registry import SetRegistry
 from gateway.delivery.timer_wheel import TimerWheel
 from gateway.model.errors import NodeFull
+from tests.events import event
 
-from .subscribers import event
 
-
-class Watcher:
+class SetSubscriber:
     """A watcher that counts its notifications."""
 
     def __init__(self) -> None:
@@ -67,7 +66,7 @@ async def test_changes_within_an_interval_are_one_notification(
     timer_wheel = TimerWheel()
     nursery.start_soon(timer_wheel.run)
     sets = SetRegistry(Limits(), timer_wheel=timer_wheel, clock=lambda: 1.0)
-    watcher = Watcher()
+    watcher = SetSubscriber()
     sets.watch("a:", watcher, statuses=["running"], limit=1)
     sets.begin_scan(everything=True).end()
     await trio.sleep(1)
@@ -84,30 +83,30 @@ async def test_a_watcher_that_leaves_a_set_of_another_owner_frees_nothing(
 ) -> None:
     sets = open_sets(Limits(max_sets_per_address=1))
     first, second = QuotaKey("192.0.2.1", None), QuotaKey("192.0.2.2", None)
-    sets.watch("a:", Watcher(), statuses=["running"], limit=1, quota_key=first)
-    leaving = Watcher()
+    sets.watch("a:", SetSubscriber(), statuses=["running"], limit=1, quota_key=first)
+    leaving = SetSubscriber()
     view = sets.watch("a:", leaving, statuses=["running"], limit=1, quota_key=second)
     sets.unwatch(view, leaving)
-    sets.watch("b:", Watcher(), statuses=["running"], limit=1, quota_key=second)
+    sets.watch("b:", SetSubscriber(), statuses=["running"], limit=1, quota_key=second)
     for quota_key, prefix in ((first, "c:"), (second, "d:")):
         with pytest.raises(NodeFull):
-            sets.watch(prefix, Watcher(), statuses=["running"], limit=1, quota_key=quota_key)
+            sets.watch(prefix, SetSubscriber(), statuses=["running"], limit=1, quota_key=quota_key)
 
 
 async def test_a_set_that_is_watched_again_counts_again(autojump_clock: MockClock) -> None:
     sets = open_sets(Limits(max_sets=1))
     for _ in range(2):
-        watcher = Watcher()
+        watcher = SetSubscriber()
         view = sets.watch("a:", watcher, statuses=["running"], limit=1)
         sets.unwatch(view, watcher)
-    sets.watch("a:", Watcher(), statuses=["running"], limit=1)
+    sets.watch("a:", SetSubscriber(), statuses=["running"], limit=1)
     with pytest.raises(NodeFull):
-        sets.watch("b:", Watcher(), statuses=["running"], limit=1)
+        sets.watch("b:", SetSubscriber(), statuses=["running"], limit=1)
 
 
 async def test_all_sets_together_keep_as_many_jobs_as_the_limit(autojump_clock: MockClock) -> None:
     sets = open_sets(Limits(total_set_jobs=3))
-    sets.watch("a:", Watcher(), statuses=["running"], limit=1)
+    sets.watch("a:", SetSubscriber(), statuses=["running"], limit=1)
     sets.deliver([event(f"a:{number}", 1) for number in range(3)])
     assert sets.statistics().jobs == 3
     sets.deliver([event("a:3", 1)])
@@ -118,9 +117,9 @@ async def test_the_watchers_of_a_set_are_notified_when_its_jobs_are_evicted(
     autojump_clock: MockClock,
 ) -> None:
     sets = open_sets(Limits(total_set_jobs=3))
-    watcher = Watcher()
+    watcher = SetSubscriber()
     sets.watch("a:", watcher, statuses=["running"], limit=1)
-    sets.watch("b:", Watcher(), statuses=["running"], limit=1)
+    sets.watch("b:", SetSubscriber(), statuses=["running"], limit=1)
     sets.begin_scan(everything=True).end()
     await trio.sleep(1)
     sets.deliver([event(f"a:{number}", 1) for number in range(3)])
@@ -135,7 +134,7 @@ async def test_a_dropped_set_is_not_scanned(scanning: bool, autojump_clock: Mock
     """Neither one that waits for its first scan, nor one whose scan has failed."""
     limits = Limits()
     sets = open_sets(limits)
-    watcher = Watcher()
+    watcher = SetSubscriber()
     view = sets.watch("a:", watcher, statuses=["running"], limit=1)
     scan = sets.begin_scan(everything=False) if scanning else None
     sets.unwatch(view, watcher)

@@ -18,8 +18,7 @@ from gateway.delivery.topic import AnySubscription, Subscription
 from gateway.model.state import UNSEEN, Event, Position
 from gateway.model.statuses import Status
 from gateway.protocol.commands import Mode
-
-from .subscribers import event
+from tests.events import event
 
 
 @define(eq=False)

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import evolve
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway import Limits, MemoryBroker, Node
 from gateway.auth.authenticator import Authenticator
@@ -23,9 +23,7 @@ from gateway.model.state import Event, Update
 from tests.auth.signing import NOW, SECRET, sign
 
 from ..fakes import FakeSource, Sink, StuckSink
-from .harness import Client, Harness
-
-quiet = trio.testing.wait_all_tasks_blocked
+from .harness import Harness, HarnessClient, messages_sent
 
 
 @pytest.fixture
@@ -33,23 +31,16 @@ def limits() -> Limits:
     return Limits(max_sets_per_connection=3, max_set_jobs=6)
 
 
-async def watch(client: Client, prefix: str, **more: Any) -> None:
+async def watch(client: HarnessClient, prefix: str, **more: Any) -> None:
     await client.source.send(type="watch_set", prefix=prefix, **more)
-    await settled()
+    await messages_sent()
 
 
-async def settled() -> None:
-    """Wait until all messages are sent, including those that wait for the interval of sets."""
-    await quiet()
-    await trio.sleep(NOTIFY_INTERVAL + 0.02)
-    await quiet()
-
-
-def sets(client: Client) -> list[tuple[int | None, int, list[str]]]:
+def sets(client: HarnessClient) -> list[tuple[int | None, int, list[str]]]:
     return [(one["prev"], one["seq"], one["jobs"]) for one in client.sink.of("set")]
 
 
-def kinds(client: Client, since: int = 0) -> list[str]:
+def kinds(client: HarnessClient, since: int = 0) -> list[str]:
     """The received frames, in order: jobs with their status, and sets."""
     return [
         f"{frame['job']} {frame['state']['status']}" if frame["type"] == "progress" else "set"
@@ -89,20 +80,20 @@ async def test_jobs_are_ordered_by_status_start_and_end(
     for job in ("j:1", "j:2", "j:3"):
         await trio.sleep(1)
         await harness.publish(job, status="queued" if job == "j:2" else "running")
-    await settled()
+    await messages_sent()
     assert sets(client)[-1][2] == ["j:3", "j:2", "j:1"]
     since = len(client.sink.frames)
     await harness.publish("j:3", status="succeeded")
-    await settled()
+    await messages_sent()
     assert kinds(client, since) == ["j:3 succeeded", "set"]
     assert sets(client)[-1][2] == ["j:2", "j:1", "j:3"]
     await harness.publish("j:1", status="failed")
     await harness.publish("j:2", status="running")
-    await settled()
+    await messages_sent()
     assert sets(client)[-1][2] == ["j:2", "j:1", "j:3"]
     assert client.sink.of("set")[-1]["counts"]["running"] == 1
     await harness.publish("j:3", start=True)  # its next attempt
-    await settled()
+    await messages_sent()
     assert sets(client)[-1][2] == ["j:3", "j:2", "j:1"]
     for (_, seq, _), (prev, _, _) in zip(sets(client), sets(client)[1:], strict=False):
         assert prev == seq
@@ -114,11 +105,11 @@ async def test_progress_of_a_member_does_not_change_the_set(
     client = await harness.connect()
     await watch(client, "")
     await harness.publish("a", percent=1)
-    await settled()
+    await messages_sent()
     before = len(client.sink.of("set"))
     for percent in range(2, 10):
         await harness.publish("a", percent=percent)
-        await settled()
+        await messages_sent()
     assert len(client.sink.of("set")) == before
     assert len(client.sink.of("progress")) == 9
 
@@ -138,7 +129,7 @@ async def test_a_set_can_have_statuses_a_limit_and_an_id(
     assert first["counts"] == second["counts"]
     # It leaves the one by its end and is shown that, and comes into the other.
     await harness.publish("a:4", status="failed")
-    await settled()
+    await messages_sent()
     first, second = client.sink.of("set")[-2:]
     assert (first["jobs"], second["jobs"]) == (["a:4", "a:3", "a:1"], ["a:2", "a:0"])
     # Each job's frames follow each other, whichever set shows it.
@@ -151,21 +142,21 @@ async def test_the_end_of_a_job_that_left_the_view_arrives(
     client = await harness.connect()
     await watch(client, "a:", statuses=["running"], limit=1)
     await harness.publish("a:1", status="running")
-    await settled()
+    await messages_sent()
     await trio.sleep(1)
     await harness.publish("a:2", status="running")  # which displaces it
-    await settled()
+    await messages_sent()
     assert sets(client)[-1][2] == ["a:2"]
     since = len(client.sink.frames)
     await harness.publish("a:1", percent=50)
-    await settled()
+    await messages_sent()
     assert kinds(client, since) == [], "it is not shown any more"
     await harness.publish("a:1", status="succeeded")
-    await settled()
+    await messages_sent()
     assert "a:1 succeeded" in kinds(client, since)
     since = len(client.sink.frames)
     await harness.publish("a:2", status="failed")
-    await settled()
+    await messages_sent()
     assert kinds(client, since) == ["a:2 failed", "set"]
     assert harness.node.hub.statistics().subscriptions == 0
 
@@ -176,15 +167,15 @@ async def test_a_displaced_job_that_returns_has_one_subscription(
     client = await harness.connect()
     await watch(client, "a:", statuses=["running"], limit=1)
     await harness.publish("a:1", status="running")
-    await settled()
+    await messages_sent()
     await trio.sleep(1)
     await harness.publish("a:2", status="running")
-    await settled()
+    await messages_sent()
     await harness.publish("a:2", status="succeeded")
-    await settled()
+    await messages_sent()
     assert sets(client)[-1][2] == ["a:1"]
     await harness.publish("a:1", status="succeeded")
-    await settled()
+    await messages_sent()
     ends = [kind for kind in kinds(client) if kind.endswith("succeeded")]
     assert ends == ["a:2 succeeded", "a:1 succeeded"]
     assert harness.node.hub.statistics().subscriptions == 0
@@ -197,11 +188,11 @@ async def test_a_slow_client_gets_the_newest_set_and_each_end(
     client = await harness.connect(sink)
     await watch(client, "a:", limit=2)
     await harness.publish("a:0", status="running")
-    await quiet()
+    await wait_all_tasks_blocked()
     assert sets(client)[-1][2] == ["a:0"]
     await trio.sleep(1)
     await harness.publish("a:1", percent=1)  # is written, and not taken
-    await settled()
+    await messages_sent()
     shown = sets(client)[-1][2]
     for number in range(2, 8):
         await trio.sleep(0.1)
@@ -211,7 +202,7 @@ async def test_a_slow_client_gets_the_newest_set_and_each_end(
     since = len(client.sink.frames)
     sink.writes = 1000
     sink.resume()
-    await settled()
+    await messages_sent()
     news = kinds(client, since)
     assert news.count("set") <= 3, "the states in between are not told"
     assert "a:0 failed" in news
@@ -229,21 +220,21 @@ async def test_a_job_that_is_also_watched_by_name_has_one_position(
     await client.subscribe("a:1")
     assert client.seen == [(None, 1), (None, 1)], "who subscribes is given the state"
     await harness.publish("a:1", percent=2)
-    await settled()
+    await messages_sent()
     await client.source.send(type="unsubscribe", jobs=["a:1"])
     await harness.publish("a:1", percent=3)
-    await settled()
+    await messages_sent()
     assert client.seen[2:] == [(1, 2), (2, 3)], "the set still shows it"
     await client.subscribe("a:1")
     await client.source.send(type="unwatch_set", prefix="a:")
-    await settled()
+    await messages_sent()
     await harness.publish("a:1", percent=4)
-    await settled()
+    await messages_sent()
     assert client.seen[-1] == (3, 4), "it is still subscribed by its name"
     await client.source.send(type="unsubscribe", jobs=["a:1"])
-    await settled()
+    await messages_sent()
     await harness.publish("a:1", percent=5)
-    await settled()
+    await messages_sent()
     assert client.seen[-1] == (3, 4)
     assert harness.node.hub.statistics().subscriptions == 0
 
@@ -281,11 +272,11 @@ async def test_unwatch_ends_the_set_and_its_subscriptions(
     assert harness.node.hub.statistics().subscriptions == 1
     await client.source.send(type="unwatch_set", id=1)
     await client.source.send(type="unwatch_set", prefix="a:")
-    await quiet()
+    await wait_all_tasks_blocked()
     assert harness.node.hub.statistics().subscriptions == 0
     before = len(client.sink.frames)
     await harness.publish("a:2", percent=1)
-    await settled()
+    await messages_sent()
     assert len(client.sink.frames) == before
     statistics = harness.node.sets.statistics()
     assert statistics.sets == 1, "it lingers"
@@ -311,7 +302,7 @@ async def test_an_invalid_set_command_gets_an_error_and_changes_nothing(
 ) -> None:
     client = await harness.connect()
     await client.source.send(type="watch_set", id=9, **command)
-    await settled()
+    await messages_sent()
     [error] = client.sink.of("error")
     assert (error["id"], error["code"]) == (9, code)
     assert client.sink.of("set") == []
@@ -391,11 +382,11 @@ async def test_a_set_beyond_its_limit_keeps_the_newest_jobs_and_has_more(
     assert (received["total"], received["more"]) == (6, True)
     assert received["jobs"] == [f"a:{number}" for number in range(7, 1, -1)]
     await harness.publish("a:0", percent=1)
-    await settled()
+    await messages_sent()
     received = client.sink.of("set")[-1]
     assert received["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
     await trio.sleep(harness.node.limits.compare_interval * 1.3)  # and the same after another scan
-    await settled()
+    await messages_sent()
     assert client.sink.of("set")[-1]["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
 
 
@@ -411,7 +402,7 @@ async def test_the_number_of_jobs_in_all_sets_is_limited(autojump_clock: MockClo
         for number in range(20):
             await harness.publish(f"a:{number}", status="running")
             await trio.sleep(1)
-        await settled()
+        await messages_sent()
         assert harness.node.sets.statistics().jobs <= 10
         last = {one["prefix"]: one for one in client.sink.of("set")}
         assert last["b:"]["total"] == 3, "the other one is as it was"
@@ -428,7 +419,7 @@ async def test_a_job_that_the_broker_has_dropped_leaves_the_set(autojump_clock: 
         client = await harness.connect()
         await watch(client, "a:")
         await harness.publish("a:1", status="succeeded")
-        await settled()
+        await messages_sent()
         assert sets(client)[-1][2] == ["a:1"]
         await trio.sleep(65 + limits.compare_interval * 1.3)
         assert sets(client)[-1][2] == []
@@ -440,7 +431,7 @@ async def test_clients_share_the_encoded_set(autojump_clock: MockClock, harness:
     for client in clients:
         await watch(client, "a:")
     await harness.publish("a:1", status="running")
-    await settled()
+    await messages_sent()
     first, *others = [client.sink.of("set")[-1] for client in clients]
     assert others == [first, first]
 
@@ -453,9 +444,9 @@ async def test_watchers_are_notified_at_most_once_per_interval(
     before, began = len(client.sink.of("set")), trio.current_time()
     for number in range(50):
         await harness.publish(f"a:{number % 6}", status="running", start=True)
-        await quiet()
+        await wait_all_tasks_blocked()
         await trio.sleep(NOTIFY_INTERVAL / 10)
-    await settled()
+    await messages_sent()
     most = (trio.current_time() - began) / NOTIFY_INTERVAL + 2
     assert 1 <= len(client.sink.of("set")) - before <= most
 
@@ -475,7 +466,7 @@ async def test_the_number_of_displaced_jobs_is_limited(
             await trio.sleep(1)
         for number in range(4):
             await harness.publish(f"a:{number}", status="succeeded")
-            await settled()
+            await messages_sent()
         ends = [kind for kind in kinds(client) if kind.endswith("succeeded")]
         assert ends == ["a:2 succeeded", "a:3 succeeded"], "those that left last"
         nursery.cancel_scope.cancel()
@@ -503,11 +494,11 @@ async def test_a_client_that_leaves_before_an_end_was_read_keeps_no_subscription
     client = await harness.connect()
     await watch(client, "a", statuses=["running"])
     await harness.publish("a", status="succeeded")
-    await settled()
+    await messages_sent()
     assert [jobs for _, _, jobs in sets(client)] == [["a"], []]
     assert harness.node.statistics().hub.subscriptions == 1  # the end is still to be sent
     client.source.hang_up()
-    await quiet()
+    await wait_all_tasks_blocked()
     assert harness.node.statistics().hub.subscriptions == 0
 
 
@@ -519,9 +510,9 @@ async def test_an_end_that_is_read_late_is_sent_and_then_unsubscribed(
     client = await harness.connect()
     await watch(client, "a", statuses=["running"])
     await harness.publish("a", status="succeeded")
-    await settled()
+    await messages_sent()
     answers.set()
-    await settled()
+    await messages_sent()
     assert kinds(client)[-1] == "a succeeded"
     assert harness.node.statistics().hub.subscriptions == 0
 
@@ -535,11 +526,11 @@ async def test_an_end_that_is_read_late_arrives_after_the_only_other_set_was_unw
     await watch(client, "a", id=1, statuses=["running"])
     await watch(client, "a", id=2)
     await harness.publish("a", status="succeeded")
-    await settled()
+    await messages_sent()
     await client.source.send(type="unwatch_set", id=2)
-    await settled()
+    await messages_sent()
     answers.set()
-    await settled()
+    await messages_sent()
     assert kinds(client)[-1] == "a succeeded"
     assert harness.node.statistics().hub.subscriptions == 0
 
@@ -565,14 +556,14 @@ async def test_an_end_that_is_read_late_is_not_sent_to_who_may_not_watch_the_job
         claims = {"exp": NOW + 1_000}
         await source.send(type="hello", token=sign(claims | {"watch": ["a*"]}))
         await source.send(type="watch_set", prefix="a", statuses=["running"])
-        await settled()
+        await messages_sent()
         await broker.publish("a", Update(status="succeeded"))
-        await settled()
+        await messages_sent()
         assert [frame["jobs"] for frame in sink.frames if frame["type"] == "set"] == [["a"], []]
         await source.send(type="hello", token=sign(claims | {"watch": ["b*"]}))
-        await settled()
+        await messages_sent()
         answers.set()
-        await settled()
+        await messages_sent()
         assert not [frame for frame in sink.frames if frame["type"] == "progress"]
         assert node.statistics().hub.subscriptions == 0
         nursery.cancel_scope.cancel()
@@ -585,9 +576,9 @@ async def test_unwatching_a_prefix_leaves_other_sets(
     await watch(client, "a:")
     await watch(client, "b:")
     await client.source.send(type="unwatch_set", prefix="a:")
-    await quiet()
+    await wait_all_tasks_blocked()
     await harness.publish("b:1", percent=1)
-    await settled()
+    await messages_sent()
     assert sets(client)[-1][2] == ["b:1"]
 
 
@@ -598,10 +589,10 @@ async def test_a_set_that_is_watched_again_keeps_no_idle_set_in_memory(
     await watch(client, "a:")
     for command in ("unwatch_set", "watch_set"):
         await client.source.send(type=command, prefix="a:")
-        await settled()
+        await messages_sent()
     await watch(client, "b:")
     await client.source.send(type="unwatch_set", prefix="b:")
-    await settled()
+    await messages_sent()
     assert harness.node.sets.statistics().sets == 2
     await trio.sleep(harness.node.limits.linger + 2)
     assert harness.node.sets.statistics().sets == 1
@@ -627,14 +618,14 @@ async def test_a_job_that_there_is_no_room_for_is_denied_alone(
 
     since = len(client.sink.frames)
     await harness.publish("x:4", status="running")
-    await settled()
+    await messages_sent()
     assert kinds(client, since) == ["set"]
     assert client.sink.of("subscriptions")[-1]["denied"] == {"x:4": "node_full"}
 
     since = len(client.sink.frames)
     await other.source.send(type="unsubscribe", jobs=["other"])
     await harness.publish("x:3", status="succeeded")
-    await settled()
+    await messages_sent()
     assert kinds(client, since) == ["x:3 succeeded", "set", "x:4 running", "x:1 running"]
     assert len(client.sink.of("subscriptions")) == 2
     assert client.sink.close_code is None
@@ -649,11 +640,11 @@ async def test_the_end_of_a_displaced_job_without_room_is_denied(
     await watch(client, "x:", limit=1)
     await trio.sleep(1)
     await harness.publish("x:2", status="running")
-    await settled()
+    await messages_sent()
     assert kinds(client) == ["set", "x:1 running", "set", "x:2 running"]
     since = len(client.sink.frames)
     await harness.publish("x:1", status="succeeded")
-    await settled()
+    await messages_sent()
     assert kinds(client, since) == ["set"]
     assert client.sink.of("subscriptions")[-1]["denied"] == {"x:1": "node_full"}
 
@@ -669,7 +660,7 @@ async def test_a_position_of_hello_is_used_for_the_first_set_only(
     await client.source.send(type="hello", positions={"x:1": [*ended], "x:2": [*running]})
     await watch(client, "x:", statuses=["running"])
     await harness.publish("x:1", start=True, run="again")
-    await settled()
+    await messages_sent()
     assert [(frame["job"], frame["prev"]) for frame in client.sink.of("progress")] == [
         ("x:2", running.seq),
         ("x:1", None),

@@ -13,15 +13,13 @@ from gateway.delivery.topic import Subscription, Topic
 from gateway.model.state import UNSEEN, Event, Position, State
 from gateway.protocol.commands import Mode
 from gateway.protocol.messages import Message
+from tests.events import event
 
 from .subscribers import RecordingOutbox
 
 
-def event(seq: int, epoch: int = 1, size: int = 1) -> Event:
-    state = State(
-        status="running", attempt=1, done=seq, message="x" * size, created_at=1.0, updated_at=1.0
-    )
-    return Event("job", Position(epoch, seq), state)
+def job_event(seq: int, epoch: int = 1, size: int = 1) -> Event:
+    return event("job", seq, epoch=epoch, done=seq, message="x" * size)
 
 
 def live(*events: Event, job_replay_bytes: int = 100_000) -> Topic:
@@ -56,26 +54,26 @@ def test_the_first_event_of_an_unknown_job_is_a_snapshot() -> None:
     topic = live()
     subscription = watch(topic, UNSEEN)
     assert not subscription.has_new_events
-    topic.append(event(1))
+    topic.append(job_event(1))
     assert covers(subscription.next_message()) == [(None, 1)]
 
 
 def test_mode_latest_gets_one_frame_for_all_events_since_the_cursor() -> None:
-    topic = live(event(1))
+    topic = live(job_event(1))
     subscription = watch(topic)
     assert covers(subscription.next_message()) == [(None, 1)]
     for seq in (2, 3, 4):
-        topic.append(event(seq))
+        topic.append(job_event(seq))
     assert covers(subscription.next_message()) == [(1, 4)]
     assert subscription.next_message() is None
 
 
 def test_mode_every_gets_each_event() -> None:
-    topic = live(event(1))
+    topic = live(job_event(1))
     subscription = watch(topic, mode="every")
     subscription.next_message()
     for seq in (2, 3, 4):
-        topic.append(event(seq))
+        topic.append(job_event(seq))
     assert covers(subscription.next_message()) == [(1, 2), (2, 3), (3, 4)]
 
 
@@ -91,25 +89,25 @@ def test_mode_every_gets_each_event() -> None:
 def test_a_position_is_continued_or_replaced_by_a_snapshot(
     mode: Mode, cursor: Position, expected: list[tuple[int | None, int]]
 ) -> None:
-    topic = live(event(1, 5), event(2, 5), event(3, 5))
+    topic = live(job_event(1, 5), job_event(2, 5), job_event(3, 5))
     assert covers(watch(topic, cursor, mode).next_message()) == expected
     assert watch(topic, Position(5, 3), mode).next_message() is None
 
 
 def test_a_new_epoch_is_a_snapshot_and_in_mode_every_all_events() -> None:
-    topic = live(event(7, 1))
+    topic = live(job_event(7, 1))
     latest, every = watch(topic, Position(1, 7)), watch(topic, Position(1, 7), "every")
     for seq in (1, 2, 3):
-        topic.append(event(seq, 2))
+        topic.append(job_event(seq, 2))
     assert covers(latest.next_message()) == [(None, 3)]
     assert covers(every.next_message()) == [(None, 1), (1, 2), (2, 3)]
 
 
 def test_old_and_repeated_events_are_dropped() -> None:
-    topic = live(event(1, 5), event(2, 5))
-    assert not topic.append(event(2, 5))
-    assert not topic.append(event(1, 5))
-    assert not topic.append(event(9, 4))
+    topic = live(job_event(1, 5), job_event(2, 5))
+    assert not topic.append(job_event(2, 5))
+    assert not topic.append(job_event(1, 5))
+    assert not topic.append(job_event(9, 4))
     assert topic.position == (5, 2)
 
 
@@ -117,9 +115,9 @@ def test_snapshot_and_feed_are_merged_in_any_order() -> None:
     for snapshot, fed in ((3, 2), (3, 3), (2, 3)):
         topic = Topic("job", 100_000, list[Topic]().append)
         subscription = watch(topic)
-        topic.append(event(fed))
+        topic.append(job_event(fed))
         assert subscription.next_message() is None
-        topic.apply_snapshot(event(snapshot), requested_at=UNSEEN)
+        topic.apply_snapshot(job_event(snapshot), requested_at=UNSEEN)
         assert covers(subscription.next_message()) == [(None, 3)]
 
 
@@ -127,7 +125,7 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
     requested: list[Topic] = []
     topic = Topic("job", 2000, requested.append, loading=False)
     for seq in range(1, 11):
-        topic.append(event(seq, size=500))
+        topic.append(job_event(seq, size=500))
     assert topic.replay_bytes < 2000
     behind, further = watch(topic, Position(1, 4), "every"), watch(topic, Position(1, 1), "every")
     assert (behind.next_message(), further.next_message(), behind.next_message(), requested) == (
@@ -137,9 +135,9 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
         [topic],
     )
     assert behind.has_new_events
-    topic.append(event(11))
+    topic.append(job_event(11))
     topic.refill(
-        [event(seq) for seq in range(3, 14)]
+        [job_event(seq) for seq in range(3, 14)]
     )  # it has newer events than the feed has delivered
     assert covers(behind.next_message()) == [(seq, seq + 1) for seq in range(4, 11)]
     assert frames(further.next_message()) == [
@@ -149,15 +147,15 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
     assert further.next_message() is None
     assert covers(watch(topic, Position(1, 2), "every").next_message())[0] == (2, 3)
     assert requested == [topic]
-    topic.append(event(12, size=500))
+    topic.append(job_event(12, size=500))
     assert topic.replay_bytes < 2000
     assert watch(topic, Position(1, 2), "every").next_message() is None  # it may be available again
     assert requested == [topic, topic]
 
 
-@pytest.mark.parametrize("answer", [[], [event(1)], [event(2, epoch=2)]])
+@pytest.mark.parametrize("answer", [[], [job_event(1)], [job_event(2, epoch=2)]])
 def test_events_that_the_broker_has_lost_are_a_gap(answer: list[Event]) -> None:
-    topic = live(event(1), event(4))
+    topic = live(job_event(1), job_event(4))
     subscription = watch(topic, Position(1, 1), "every")
     assert subscription.next_message() is None
     topic.refill(answer)
@@ -165,28 +163,28 @@ def test_events_that_the_broker_has_lost_are_a_gap(answer: list[Event]) -> None:
     assert covers(subscription.next_message()) == [(None, 4)]
 
 
-@pytest.mark.parametrize("answer", [None, [event(2), event(3)]])
+@pytest.mark.parametrize("answer", [None, [job_event(2), job_event(3)]])
 def test_a_missing_or_late_answer_changes_nothing(answer: list[Event] | None) -> None:
     requested: list[Topic] = []
     topic = Topic("job", 100_000, requested.append, loading=False)
     for seq in (1, 3):
-        topic.append(event(seq))
+        topic.append(job_event(seq))
     subscription = watch(topic, Position(1, 1), "every")
     assert subscription.next_message() is None
-    topic.append(event(6))  # another gap, which the answer does not cover yet
+    topic.append(job_event(6))  # another gap, which the answer does not cover yet
     topic.refill(answer)
     assert (subscription.next_message(), requested) == (None, [topic, topic])
-    topic.refill([event(seq) for seq in range(1, 7)])
+    topic.refill([job_event(seq) for seq in range(1, 7)])
     assert covers(subscription.next_message()) == [(seq, seq + 1) for seq in range(1, 6)]
 
 
 def test_an_event_larger_than_the_replay_is_delivered() -> None:
-    topic = live(event(1, size=5000), job_replay_bytes=10)
+    topic = live(job_event(1, size=5000), job_replay_bytes=10)
     assert covers(watch(topic).next_message()) == [(None, 1)]
 
 
 def test_subscribers_at_the_same_position_share_one_message() -> None:
-    topic = live(event(1), event(2))
+    topic = live(job_event(1), job_event(2))
     first, second = watch(topic, Position(1, 1)), watch(topic, Position(1, 1))
     assert first.next_message() is second.next_message()
 
@@ -203,7 +201,7 @@ def test_a_job_that_the_broker_has_dropped_becomes_unknown(
     requested_at: Position, status: Any, received: list[tuple[int | None, int]]
 ) -> None:
     last = State(status=status, attempt=1, created_at=1.0, updated_at=1.0)
-    topic = live(event(1), Event("job", Position(1, 2), last))
+    topic = live(job_event(1), Event("job", Position(1, 2), last))
     subscription = watch(topic, Position(1, 2))
     topic.apply_snapshot(None, requested_at=requested_at)
     taken = subscription.next_message()
@@ -211,7 +209,7 @@ def test_a_job_that_the_broker_has_dropped_becomes_unknown(
 
 
 def test_shared_messages_are_limited_to_the_replay_size() -> None:
-    topic = live(*(event(seq, size=200) for seq in range(1, 200)), job_replay_bytes=100_000)
+    topic = live(*(job_event(seq, size=200) for seq in range(1, 200)), job_replay_bytes=100_000)
     for seq in range(1, 199):
         watch(topic, Position(1, seq), "every").next_message()
     assert sum(message.size for message in topic._messages.values()) <= 100_000
@@ -243,7 +241,7 @@ def test_any_history_follows_the_clients_rule(
         subscription = subscriptions[number]
         taken = subscription.next_message()
         if taken is None and subscription.has_new_events:
-            topic.refill([event(seq, epoch)])  # it keeps no more than the newest
+            topic.refill([job_event(seq, epoch)])  # it keeps no more than the newest
             taken = subscription.next_message()
         if taken is not None and taken.kind == "gap":
             taken = subscription.next_message()
@@ -257,7 +255,7 @@ def test_any_history_follows_the_clients_rule(
         if what == "event":
             for _ in range(value):
                 seq += 1
-                topic.append(event(seq, epoch))
+                topic.append(job_event(seq, epoch))
         elif what == "lose":
             seq += value
         elif what == "anew":
@@ -265,7 +263,7 @@ def test_any_history_follows_the_clients_rule(
         else:
             take(value)
     if seq:
-        topic.append(event(seq, epoch))  # the comparison of positions repairs it
+        topic.append(job_event(seq, epoch))  # the comparison of positions repairs it
     for number in range(4):
         take(number)
         assert not subscriptions[number].has_new_events
@@ -274,7 +272,7 @@ def test_any_history_follows_the_clients_rule(
 
 def test_a_message_has_its_kind() -> None:
     """The kind by which a node counts a message: see `counters`."""
-    topic = live(*(event(seq, epoch=5) for seq in range(1, 6)))
+    topic = live(*(job_event(seq, epoch=5) for seq in range(1, 6)))
     others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
     taken = [watch(topic, cursor).next_message() for cursor in (None, *others)]
     received = [(one.kind, one.skipped) for one in taken if one is not None]
@@ -289,10 +287,10 @@ def test_a_message_has_its_kind() -> None:
 
 def test_an_event_of_another_epoch_whose_number_follows_starts_the_replay_anew() -> None:
     """(1, 1) and (2, 2) do not follow each other, though 1 and 2 do."""
-    topic = live(event(1), event(2, epoch=2))
+    topic = live(job_event(1), job_event(2, epoch=2))
     subscription = watch(topic, Position(1, 1), "every")
     assert subscription.next_message() is None  # the first event of epoch 2 is not known here
-    topic.refill([event(1, epoch=2), event(2, epoch=2)])
+    topic.refill([job_event(1, epoch=2), job_event(2, epoch=2)])
     taken = frames(subscription.next_message())
     assert [(frame["epoch"], frame["seq"], frame["state"]["done"]) for frame in taken] == [
         (2, 1, 1),
@@ -301,7 +299,7 @@ def test_an_event_of_another_epoch_whose_number_follows_starts_the_replay_anew()
 
 
 def test_the_size_is_counted_again_when_the_replay_restarts() -> None:
-    topic = live(event(1, size=100), event(2, size=100))
+    topic = live(job_event(1, size=100), job_event(2, size=100))
     assert topic.replay_bytes > 100
-    topic.append(event(1, epoch=2))
+    topic.append(job_event(1, epoch=2))
     assert topic.replay_bytes == 0

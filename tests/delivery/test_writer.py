@@ -13,9 +13,10 @@ from gateway.delivery.writer import WRITE_SIZE, FrameWriter
 from gateway.model.state import UNSEEN
 from gateway.observability.counters import Counters
 from gateway.protocol.messages import encode
+from tests.events import event
 
 from ..fakes import Sink
-from .subscribers import IgnoringOutbox, event
+from .subscribers import IgnoringOutbox
 
 
 @define

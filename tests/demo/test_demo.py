@@ -116,7 +116,7 @@ def test_its_group_can_be_stopped() -> None:
     with Running(*DEMO, "--bind", "127.0.0.1:0", env=PLAIN) as demo:
         url = address(demo)
         group = f"{url}/api/jobs/python{sys.version_info.major}.{sys.version_info.minor}:checksums"
-        asked, status, etag = False, "", ""
+        sent_request, status, etag = False, "", ""
         while status != "cancelled":
             request = urllib.request.Request(  # noqa: S310 - ours
                 f"{group}?wait=10", headers={"If-None-Match": etag}
@@ -129,9 +129,9 @@ def test_its_group_can_be_stopped() -> None:
                     continue
                 raise
             status = state["status"]
-            if state["children"]["running"] and not asked:
+            if state["children"]["running"] and not sent_request:
                 urllib.request.urlopen(f"{group}/requests", b'{"verb":"cancel"}').close()  # noqa: S310 - ours
-                asked = True
+                sent_request = True
         assert state["children"]["cancelled"] == 1
         demo.until("checksums  cancelled")
         assert "It should have" not in demo.output.decode()

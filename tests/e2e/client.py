@@ -1,7 +1,7 @@
 """Test clients that send and receive single bytes, because libraries would not send, or would hide,
 some of them.
 
-`Raw` is a TCP connection. `Client` uses WebSocket on it, and uses no code of this project
+`Raw` is a TCP connection. `WebSocketClient` uses WebSocket on it, and uses no code of this project
 but JSON, and keeps each frame as it came. Every wait has a deadline.
 """
 
@@ -207,7 +207,7 @@ class Frame:
 
 
 @define
-class Client:
+class WebSocketClient:
     """A WebSocket client that only parses JSON."""
 
     raw: Raw
@@ -295,13 +295,13 @@ async def open_client(
     origin: str | None = None,
     receive_buffer: int | None = None,
     patience: float = PATIENCE,
-) -> AsyncIterator[Client]:
+) -> AsyncIterator[WebSocketClient]:
     """A WebSocket client after its handshake. Closed without a close frame at the end."""
     async with connect(port, receive_buffer=receive_buffer, patience=patience) as raw:
         await raw.send(upgrade(path, subprotocol=subprotocol, origin=origin or ""))
         status, headers = await raw.head()
         assert status == 101
-        yield Client(raw, headers.get("sec-websocket-protocol"))
+        yield WebSocketClient(raw, headers.get("sec-websocket-protocol"))
 
 
 @define
@@ -324,7 +324,7 @@ class Follower:
         self.states[job] = object_["state"]
         self.steps.append((prev, seq))
 
-    async def follow(self, client: Client, until: Callable[[Json], bool]) -> None:
+    async def follow(self, client: WebSocketClient, until: Callable[[Json], bool]) -> None:
         """Receive progress until `until` returns true for the state."""
         while True:
             object_ = await client.receive_type("progress")

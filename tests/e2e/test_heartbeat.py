@@ -7,7 +7,7 @@ import trio
 
 from gateway import Gateway, Limits
 
-from .client import Client, open_client
+from .client import WebSocketClient, open_client
 from .conftest import eventually
 from .hosts import Host
 
@@ -19,7 +19,7 @@ def limits() -> Limits:
     return Limits(ping_interval=0.1, ping_timeout=0.3, close_timeout=0.3)
 
 
-async def listen(client: Client) -> None:
+async def listen(client: WebSocketClient) -> None:
     while True:
         await client.receive()
 

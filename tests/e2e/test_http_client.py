@@ -490,13 +490,13 @@ async def test_a_request_reaches_the_worker_in_the_answer_to_its_next_update(
         await http.post(f"/api/jobs/{JOB}/requests", json={"verb": "cancel"})
     ).status_code == 404
     await http.post(f"/api/jobs/{JOB}", json={"accepts": ["cancel"], "percent": 1})
-    ask = {"verb": "cancel", "id": "r1", "args": {"why": "a mistake"}}
-    asked = await http.post(f"/api/jobs/{JOB}/requests", json=ask)
-    assert (asked.status_code, asked.json()["applied"]) == (202, True)
-    again = await http.post(f"/api/jobs/{JOB}/requests", json=ask)
+    cancel_request = {"verb": "cancel", "id": "r1", "args": {"why": "a mistake"}}
+    response = await http.post(f"/api/jobs/{JOB}/requests", json=cancel_request)
+    assert (response.status_code, response.json()["applied"]) == (202, True)
+    again = await http.post(f"/api/jobs/{JOB}/requests", json=cancel_request)
     assert (again.status_code, again.json()["applied"]) == (200, False)
-    asked = (await http.post(f"/api/jobs/{JOB}", json={"percent": 2})).json()["request"]
-    assert (asked["id"], asked["verb"], asked["args"]) == (
+    response = (await http.post(f"/api/jobs/{JOB}", json={"percent": 2})).json()["request"]
+    assert (response["id"], response["verb"], response["args"]) == (
         "r1",
         "cancel",
         {"why": "a mistake"},
@@ -561,8 +561,8 @@ async def test_a_request_to_a_group_goes_to_its_running_children_and_theirs(
         {"job": "g/s/runs"} | can,
     ]
     await http.post("/api/jobs", json=updates)
-    asked = await http.post("/api/jobs/g/requests", json={"verb": "cancel", "id": "r1"})
-    assert asked.status_code == 202
+    response = await http.post("/api/jobs/g/requests", json={"verb": "cancel", "id": "r1"})
+    assert response.status_code == 202
     jobs = [update["job"] for update in updates]
     states = [(await http.get(f"/api/jobs/{job}")).json()["state"] for job in jobs]
     found = [job for job, state in zip(jobs, states, strict=True) if "request" in state]
@@ -582,8 +582,8 @@ async def test_a_replaced_request_that_is_sent_again_goes_to_no_child(
     can = {"accepts": ["pause", "resume"]}
     await http.post("/api/jobs", json=[{"job": "g", "children": 2} | can])
     for id_, verb in (("r1", "pause"), ("r2", "resume")):
-        asked = await http.post("/api/jobs/g/requests", json={"verb": verb, "id": id_})
-        assert asked.status_code == 202
+        response = await http.post("/api/jobs/g/requests", json={"verb": verb, "id": id_})
+        assert response.status_code == 202
     await http.post("/api/jobs", json=[{"job": "g/a"} | can])  # knows neither
     again = await http.post("/api/jobs/g/requests", json={"verb": "pause", "id": "r1"})
     assert again.status_code == 200

@@ -12,7 +12,7 @@ import trio
 from gateway import Limits
 from gateway.model.constants import MAX_SET_LIMIT
 
-from .client import PATIENCE, Client, Follower, Json, command, frame, is_final, open_client
+from .client import PATIENCE, Follower, Json, WebSocketClient, command, frame, is_final, open_client
 from .hosts import Host, in_process, printed
 
 JOB = "video:42"
@@ -27,7 +27,7 @@ async def publish_storm(host: Host, job: str = JOB, count: int = STORM) -> None:
     await host.publish(job, status="succeeded", done=count)
 
 
-async def welcomed(client: Client) -> Client:
+async def welcomed(client: WebSocketClient) -> WebSocketClient:
     assert (await client.receive())["type"] == "welcome"
     return client
 
@@ -197,7 +197,7 @@ async def test_two_connections_of_one_user_are_independent(host: Host) -> None:
 async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
     epoch = (await host.publish(JOB, percent=1)).position.epoch
 
-    async def positions_of_a_new_connection(client: Client, position: list[int]) -> Any:
+    async def positions_of_a_new_connection(client: WebSocketClient, position: list[int]) -> Any:
         await welcomed(client)
         await client.send("hello", positions={JOB: position})
         assert (await client.request("subscribe", jobs=[JOB]))["added"] == [JOB]
@@ -233,7 +233,7 @@ async def test_several_objects_per_frame_only_with_the_subprotocol(host: Host) -
     for job in jobs:
         await host.publish(job, percent=1, message="a line\nand another")
 
-    async def frames_of_snapshots(client: Client) -> list[int]:
+    async def frames_of_snapshots(client: WebSocketClient) -> list[int]:
         await client.send("subscribe", jobs=jobs)
         for _ in jobs:
             await client.receive_type("progress")

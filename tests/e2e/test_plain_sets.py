@@ -8,11 +8,11 @@ import httpx
 
 from gateway import Gateway
 
-from .client import Client, Json, open_client
+from .client import Json, WebSocketClient, open_client
 from .hosts import Host
 
 
-async def received(client: Client, *wanted: str) -> dict[str, Json]:
+async def received(client: WebSocketClient, *wanted: str) -> dict[str, Json]:
     """The newest frame of the set (by its prefix) and of each job, as soon as all are there."""
     frames: dict[str, Json] = {}
     while not frames.keys() >= set(wanted):

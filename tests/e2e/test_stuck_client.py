@@ -13,7 +13,17 @@ import trio
 
 from gateway import Gateway, Limits
 
-from .client import PATIENCE, Client, Follower, Raw, Reset, connect, is_final, open_client, upgrade
+from .client import (
+    PATIENCE,
+    Follower,
+    Raw,
+    Reset,
+    WebSocketClient,
+    connect,
+    is_final,
+    open_client,
+    upgrade,
+)
 from .conftest import eventually
 from .hosts import in_process, printed
 
@@ -39,7 +49,7 @@ async def stuck(port: int, kind: str) -> AsyncIterator[Raw]:
         else:
             await raw.send(upgrade())
             await raw.until(b"\r\n\r\n")
-            await Client(raw).send("subscribe", jobs=[JOB], mode=kind)
+            await WebSocketClient(raw).send("subscribe", jobs=[JOB], mode=kind)
         yield raw
 
 

@@ -24,7 +24,7 @@ from tests.fakes import FakeSource, PromptSink
 from tests.spans import Spans, session_spans
 from tests.traceparents import PARENT, SPAN, TRACE, UNSAMPLED
 
-from .client import Client, is_final, open_client
+from .client import WebSocketClient, is_final, open_client
 from .conftest import eventually
 
 tracer = trace.get_tracer("tests")
@@ -47,7 +47,7 @@ async def on_redis() -> AsyncIterator[tuple[Server, int]]:
     broker.close()
 
 
-async def watch(client: Client, job: str) -> None:
+async def watch(client: WebSocketClient, job: str) -> None:
     """Subscribe, and wait for the state of an unknown job."""
     await client.receive_type("welcome")
     await client.request("subscribe", jobs=[job])
@@ -76,7 +76,9 @@ async def test_a_delivery_span_is_a_child_of_the_workers_span(
         for each in (client, other):
             await watch(each, "video:42")
         outer, inner = await trio.to_thread.run_sync(work)
-        end = await client.receive_until(lambda said: "state" in said and is_final(said["state"]))
+        end = await client.receive_until(
+            lambda received: "state" in received and is_final(received["state"])
+        )
         await eventually(lambda: len(spans.deliveries) == end["seq"])
         received = b"".join(frame.payload for frame in client.frames)
 
@@ -126,7 +128,7 @@ async def test_events_not_sampled_or_watched_have_no_span(
         await publish("unwatched", percent=1, traceparent=SPAN)
         await publish("a", percent=50, traceparent=SPAN)
         await eventually(lambda: bool(spans.deliveries))
-        await client.receive_until(lambda said: said.get("seq") == len(untold) + 1)
+        await client.receive_until(lambda received: received.get("seq") == len(untold) + 1)
     (span,) = spans.deliveries
     assert (attributes(span)["progress.job"], attributes(span)["progress.seq"]) == ("a", 6)
     assert f"{span.context.trace_id:032x}" == TRACE
@@ -168,14 +170,14 @@ import trio
 import trio.testing
 from gateway import serve_gateway
 
-class Watcher:
+class TraceWatcher:
     marked = 0
 
     def notify(self, subscription):
         self.marked += 1
 
 async def main():
-    watcher = Watcher()
+    watcher = TraceWatcher()
     async with trio.open_nursery() as nursery:
         gateway = await nursery.start(serve_gateway, "127.0.0.1:0")
         gateway.node.hub.subscribe("a", watcher)

@@ -23,7 +23,7 @@ def node(redis_url: str, *flags: str) -> Running:
     return Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", *flags, env=env)
 
 
-async def tell(url: str, job: str, **fields: Any) -> dict[str, Any]:
+async def publish(url: str, job: str, **fields: Any) -> dict[str, Any]:
     """One update over HTTP."""
 
     def post() -> dict[str, Any]:
@@ -38,7 +38,7 @@ async def tell(url: str, job: str, **fields: Any) -> dict[str, Any]:
 async def cancel(url: str, job: str) -> bool:
     """A request to cancel a job. Returns whether it was stored."""
     try:
-        answer = await tell(url, f"{job}/requests", verb="cancel", attempt=1)
+        answer = await publish(url, f"{job}/requests", verb="cancel", attempt=1)
     except urllib.error.HTTPError as error:
         if json.load(error)["code"] != "final":
             raise
@@ -55,19 +55,19 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
     try:
         with node(redis.url) as first, node(redis.url) as second, trio.fail_after(4 * PATIENCE):
             one, two = address(first), address(second)
-            await tell(one, "video:42", total=4, done=1, message="ü \u2028")
+            await publish(one, "video:42", total=4, done=1, message="ü \u2028")
             follower = Follower()
             async with open_client(port_of(two)) as client:
                 await client.receive_type("welcome")
                 await client.request("subscribe", jobs=["video:42"])
                 follower.take(await client.receive())
                 for done in (2, 3):
-                    await tell(one if done == 2 else two, "video:42", done=done)
+                    await publish(one if done == 2 else two, "video:42", done=done)
                     follower.take(await client.receive())
                 second.process.kill()
             # The node has ended; the client connects to the other one with its position.
             epoch, seq = follower.at["video:42"]
-            await tell(one, "video:42", status="succeeded")
+            await publish(one, "video:42", status="succeeded")
             async with open_client(port_of(one)) as client:
                 await client.receive_type("welcome")
                 await client.send("hello", positions={"video:42": [epoch, seq]})
@@ -105,7 +105,7 @@ async def test_readiness_depends_on_redis() -> None:
             await becomes(503)
             redis.start()
             await becomes(200)
-            assert (await tell(url, "video:42", percent=5))["applied"]
+            assert (await publish(url, "video:42", percent=5))["applied"]
     finally:
         redis.close()
 
@@ -118,9 +118,9 @@ async def test_hypercorn_uses_redis_too() -> None:
     ]
     try:
         with Running(*command, env={"PROGRESS_GATEWAY_REDIS": redis.url}) as stock:
-            said = await trio.to_thread.run_sync(stock.until, "CTRL + C")
-            url = next(word for word in said.split() if word.startswith("http://"))
-            await tell(url, "video:42", percent=5)
+            output = await trio.to_thread.run_sync(stock.until, "CTRL + C")
+            url = next(word for word in output.split() if word.startswith("http://"))
+            await publish(url, "video:42", percent=5)
             assert redis.client.hget("progress:last:video:42", "percent") == b"5"
     finally:
         redis.close()
@@ -166,24 +166,24 @@ async def test_a_stop_button_and_an_end_at_the_same_time_are_one_end_at_all_clie
                     ends[node][frame["job"]] = frame
 
     async def race(job: str, urls: list[str]) -> None:
-        one, two = urls
-        await tell(one, job, start=True, run="r", accepts=["cancel"])
+        first_url, second_url = urls
+        await publish(first_url, job, start=True, run="r", accepts=["cancel"])
         won: list[str] = []
         stored: list[str] = []
 
         async def end(url: str, status: str) -> None:
-            answer = await tell(url, job, run="r", attempt=1, status=status)
+            answer = await publish(url, job, run="r", attempt=1, status=status)
             won.extend([status] * answer["applied"])
 
-        async def ask(url: str) -> None:
+        async def send_cancel(url: str) -> None:
             if await cancel(url, job):
                 stored.append(url)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask, one)
-            nursery.start_soon(end, two, "succeeded")
-            nursery.start_soon(end, one, "cancelled")
-            nursery.start_soon(ask, two)
+            nursery.start_soon(send_cancel, first_url)
+            nursery.start_soon(end, second_url, "succeeded")
+            nursery.start_soon(end, first_url, "cancelled")
+            nursery.start_soon(send_cancel, second_url)
         assert len(won) == 1
         assert len(stored) <= 1, "the second of two cancels changes nothing"
         winners[job] = won[0]

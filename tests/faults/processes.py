@@ -70,9 +70,9 @@ class Node:
         """How many Trio tasks it has."""
         marker = f"task_counter {next(self._questions)}: "
         self._running.tell(signal.SIGUSR2)
-        ask = partial(self._running.until, " tasks\n", within=10)
+        read_line = partial(self._running.until, " tasks\n", within=10)
         await trio.to_thread.run_sync(partial(self._running.until, marker, within=10))
-        output = await trio.to_thread.run_sync(ask)
+        output = await trio.to_thread.run_sync(read_line)
         return int(output.rpartition(marker)[2].split()[0])
 
     def kill(self) -> None:

@@ -13,7 +13,7 @@ from itertools import count
 import trio
 from attrs import define, field, frozen
 
-from tests.e2e.client import Client, Closed, Raw, Reset, connect, upgrade
+from tests.e2e.client import Closed, Raw, Reset, WebSocketClient, connect, upgrade
 
 from .client_logs import Json
 
@@ -111,7 +111,7 @@ async def by_subscription(reader: Reader, raw: Raw) -> None:
     status, _ = await raw.head()
     if status != 101:
         return
-    client = Client(raw, "progress.v1")
+    client = WebSocketClient(raw, "progress.v1")
     held = {s.job: (s.epoch or None, s.seq) for s in reader.readings}
     await client.send("hello", positions=held)
     mode = "every" if hash(reader.name) % 2 else "latest"

@@ -22,12 +22,12 @@ import trio
 from attrs import define, field
 
 from tests.brokers.redis.server import Server, redis_server
+from tests.ports import free_port
 
 from .processes import Node
 from .readers import READERS, Reader, taken_back
-from .stores import free_port
 
-__all__ = ["Stage", "open_stage", "play_round"]
+__all__ = ["Setup", "open_setup", "play_round"]
 
 AFTERWARDS = 4.0
 """Seconds for which readers continue after the server is back: the failover is complete by then."""
@@ -35,7 +35,7 @@ SEEN_WITHIN = 10.0
 
 
 @define
-class Stage:
+class Setup:
     """Nodes on a server, over a slow link."""
 
     server: Server
@@ -46,7 +46,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(nodes: int, delay: float) -> AsyncIterator[Stage]:
+async def open_setup(nodes: int, delay: float) -> AsyncIterator[Setup]:
     """`nodes` on one server, over a link of `delay` seconds. The server keeps only what `SAVE` has
     written."""
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ async def open_stage(nodes: int, delay: float) -> AsyncIterator[Stage]:
             ]
             for node in running:
                 await node.serving()
-            yield Stage(server, [node.port for node in running], running)
+            yield Setup(server, [node.port for node in running], running)
             nursery.cancel_scope.cancel()
 
 
@@ -126,16 +126,16 @@ class Workers:
         return True
 
 
-async def play_round(stage: Stage, kinds: Sequence[str], seed: int) -> list[str]:
+async def play_round(setup: Setup, kinds: Sequence[str], seed: int) -> list[str]:
     """Run one round; returns the violations."""
     chance = random.Random(seed)
-    stage.rounds += 1
-    jobs = [f"r{stage.rounds}:{number}" for number in range(6)]
-    workers = Workers(stage.server)
+    setup.rounds += 1
+    jobs = [f"r{setup.rounds}:{number}" for number in range(6)]
+    workers = Workers(setup.server)
     readers = [
-        Reader(kind, f"{kind} {number}", jobs, stage.ports) for kind in kinds for number in range(3)
+        Reader(kind, f"{kind} {number}", jobs, setup.ports) for kind in kinds for number in range(3)
     ]
-    client: Any = stage.server.client
+    client: Any = setup.server.client
     async with trio.open_nursery() as nursery:
         with trio.fail_after(SEEN_WITHIN):
             for job in jobs:
@@ -151,9 +151,9 @@ async def play_round(stage: Stage, kinds: Sequence[str], seed: int) -> list[str]
             await workers.publish(job, "status", "succeeded")
         await until_seen(readers, jobs[:4], lambda state: state["status"] == "succeeded")
         await trio.sleep(chance.uniform(0, 0.2))
-        stage.server.kill()
+        setup.server.kill()
         await trio.sleep(chance.choice([0, 0.05, 0.5, 1.5]))
-        await trio.to_thread.run_sync(stage.server.start)
+        await trio.to_thread.run_sync(setup.server.start)
         busy = chance.random() < 0.5
         with trio.move_on_after(AFTERWARDS):
             percent = 91
@@ -196,19 +196,19 @@ async def until_seen(readers: Sequence[Reader], jobs: Sequence[str], holds: Any)
 
 async def play(nodes: int, delay: float, rounds: int, first: int) -> list[str]:
     problems: list[str] = []
-    async with open_stage(nodes, delay) as stage:
+    async with open_setup(nodes, delay) as setup:
         for seed in range(first, first + rounds):
             chance = random.Random(seed)
             kinds = [kind for kind in READERS if chance.random() < 0.5] or [
                 chance.choice(list(READERS))
             ]
-            found = await play_round(stage, kinds, seed)
+            found = await play_round(setup, kinds, seed)
             click.echo(f"{nodes} nodes, {delay * 1e3:g} ms, seed {seed}, {', '.join(kinds)}: "
                        f"{len(found) or 'well'}", err=True)  # fmt: skip
             for problem in found[:5]:
                 click.echo(f"    {problem}", err=True)
             problems += found
-        for node in stage.nodes:
+        for node in setup.nodes:
             problems += [f"{node.name} logged: {line}" for line in node.errors]
     return problems
 

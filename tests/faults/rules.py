@@ -32,11 +32,11 @@ from .client_logs import ClientLog, Disconnected, Json, Position, Received, matc
 __all__ = [
     "Violation",
     "disagreements",
-    "disturbances",
-    "foreign_times",
     "left_stale",
     "missing_ends",
     "summary",
+    "times_out_of_range",
+    "unexpected_disconnects",
     "violations",
 ]
 
@@ -207,25 +207,27 @@ def disagreements(client_logs: Iterable[ClientLog]) -> Iterator[Violation]:
                 yield Violation(client_log.client, observation.at, "disagreement", what)
 
 
-def foreign_times(client_log: ClientLog, *, first: float, last: float) -> Iterator[Violation]:
-    """Times (Unix seconds) that do not lie between `first` and `last`."""
+def times_out_of_range(client_log: ClientLog, *, first: float, last: float) -> Iterator[Violation]:
+    """Yields a violation for each time (Unix seconds) that is not between `first` and `last`."""
     for observation in client_log.received("progress"):
         state = observation.message["state"] or {}
         for name in TIMES:
             if not first <= state.get(name, first) <= last:
                 offset = f"{state[name] - first:+.3f} s off its start"
                 what = f"{observation.message['job']}: {name} is {offset}"
-                yield Violation(client_log.client, observation.at, "foreign time", what)
+                yield Violation(client_log.client, observation.at, "time out of range", what)
 
 
-def disturbances(client_log: ClientLog, *, faulted: Collection[str]) -> Iterator[Violation]:
-    """Connections that ended, except those to the nodes `faulted`."""
+def unexpected_disconnects(
+    client_log: ClientLog, *, faulted: Collection[str]
+) -> Iterator[Violation]:
+    """Yields a violation for each connection that ended, except those to the nodes `faulted`."""
     for observation in client_log.observations:
         if isinstance(observation, Disconnected) and observation.node not in faulted:
             yield Violation(
                 client_log.client,
                 observation.at,
-                "disturbed",
+                "unexpected disconnect",
                 f"{observation.node}: {observation.why}",
             )
 
@@ -233,7 +235,8 @@ def disturbances(client_log: ClientLog, *, faulted: Collection[str]) -> Iterator
 def missing_ends(
     client_log: ClientLog, ends: Mapping[str, Json], *, deadline: float
 ) -> Iterator[Violation]:
-    """Jobs whose end (fields of a state) is not the client's last state, or came late."""
+    """Yields a violation for each job whose end (fields of a state) is not the client's last state,
+    or came late."""
     for job, end in ends.items():
         states = client_log.states(job)
         if not states or not matches(states[-1][1], end):
@@ -248,11 +251,11 @@ def missing_ends(
 
 
 def left_stale(client_log: ClientLog) -> Iterator[Violation]:
-    """A violation if the last message about the feed said that it is stale."""
-    words = [
+    """Yields a violation if the last message about the feed said that it is stale."""
+    messages = [
         s
         for s in client_log.observations
         if isinstance(s, Received) and s.message["type"] in ("welcome", "feed")
     ]
-    if words and words[-1].message.get("stale"):
-        yield Violation(client_log.client, words[-1].at, "left stale", str(words[-1].message))
+    if messages and messages[-1].message.get("stale"):
+        yield Violation(client_log.client, messages[-1].at, "left stale", str(messages[-1].message))

@@ -239,8 +239,8 @@ class Scenario:
         broken = list(rules.disagreements(client_logs))
         for client_log in client_logs:
             broken += rules.violations(client_log)
-            broken += rules.foreign_times(client_log, first=first, last=time.time() + 1)
-            broken += rules.disturbances(client_log, faulted=faulted)
+            broken += rules.times_out_of_range(client_log, first=first, last=time.time() + 1)
+            broken += rules.unexpected_disconnects(client_log, faulted=faulted)
             broken += rules.missing_ends(client_log, self.ends, deadline=self.over_at + END_TIMEOUT)
             broken += rules.left_stale(client_log)
         self.problems += rules.summary(broken)

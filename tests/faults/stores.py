@@ -6,12 +6,9 @@ from __future__ import annotations
 
 import atexit
 import os
-import random
 import signal
-import socket
 import subprocess
 import tempfile
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,10 @@ import redis
 import trio
 
 from tests.brokers.redis.server import Server, redis_server, wait_for
+from tests.ports import free_port
 
 __all__ = [
     "Store",
-    "free_port",
     "open_replicated_store",
     "open_store",
     "open_watched_store",
@@ -116,8 +113,8 @@ class Store:
             return [connection["name"] for connection in found if int(connection["id"]) != own]
 
         def look() -> list[str]:
-            asked = names(self._sentinel.client) if self._sentinel is not None else []
-            return names(self.server.client) + asked
+            named_by_sentinel = names(self._sentinel.client) if self._sentinel is not None else []
+            return names(self.server.client) + named_by_sentinel
 
         return await trio.to_thread.run_sync(look)
 
@@ -219,13 +216,3 @@ def _primary_and_replica(port: int) -> tuple[Server, Server]:
     primary = Server(redis_server(), "--port", str(port), *at_once)
     own = str(free_port())
     return primary, Server(redis_server(), "--port", own, "--replicaof", "127.0.0.1", str(port))
-
-
-def free_port() -> int:
-    """A free port to listen on. It is below the range for outgoing connections, because a port of
-    that range may be taken a moment later."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

@@ -14,11 +14,11 @@ NODE = str(Path(__file__).with_name("broken_node.py"))
 
 
 @pytest.mark.parametrize(
-    ("what", "said"), [("raise", "KeyError: 'unforeseen'"), ("end", "feed has ended")]
+    ("failure", "log_text"), [("raise", "KeyError: 'unforeseen'"), ("end", "feed has ended")]
 )
-def test_a_defect_ends_the_process_with_a_traceback(what: str, said: str) -> None:
+def test_a_defect_ends_the_process_with_a_traceback(failure: str, log_text: str) -> None:
     server = session_server()
-    command = (sys.executable, "-P", NODE, what, "serve", "--bind", "127.0.0.1:0")
+    command = (sys.executable, "-P", NODE, failure, "serve", "--bind", "127.0.0.1:0")
     # The node's own probes make the batches of the feed.
     limits = "[limits]\nprobe_interval = 0.05\n"
     config = server.socket.with_name("broken.toml")
@@ -31,5 +31,5 @@ def test_a_defect_ends_the_process_with_a_traceback(what: str, said: str) -> Non
     ) as running:
         code = running.end(within=20)
         assert code != 0
-        assert said in running.errors
+        assert log_text in running.errors
         assert "Traceback" in running.errors

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from .readers import READERS, Reader, Reading, taken_back
-from .rollback import open_stage, play_round
+from .rollback import open_setup, play_round
 
 
 @pytest.mark.parametrize(("nodes", "delay"), [(1, 0.02), (2, 0.0), (3, 0.005)])
 async def test_no_state_is_taken_back(nodes: int, delay: float) -> None:
     seed = random.randrange(10**9)
-    async with open_stage(nodes, delay) as stage:
-        problems = await play_round(stage, list(READERS), seed)
-        problems += [line for node in stage.nodes for line in node.errors]
+    async with open_setup(nodes, delay) as setup:
+        problems = await play_round(setup, list(READERS), seed)
+        problems += [line for node in setup.nodes for line in node.errors]
     assert not problems, "\n".join(problems[:20])
 
 

@@ -264,12 +264,12 @@ def test_a_client_of_an_unaffected_node_must_not_reconnect() -> None:
         Disconnected(4, "B", ""),
     ]
     seen = ClientLog("client", "latest", observations)
-    assert [v.at for v in rules.disturbances(seen, faulted=["A"])] == [4]
+    assert [v.at for v in rules.unexpected_disconnects(seen, faulted=["A"])] == [4]
 
 
 def test_a_time_of_another_clock_is_detected() -> None:
     seen = client_log([running(1, created_at=1_000.0, updated_at=4_600.0)])
-    found = list(rules.foreign_times(seen, first=1_000, last=1_010))
+    found = list(rules.times_out_of_range(seen, first=1_000, last=1_010))
     assert len(found) == 1
     assert "updated_at is +3600.000 s" in found[0].what
 
@@ -289,8 +289,8 @@ def test_clients_that_stay_stale_are_detected(messages: list[Json], left: bool) 
 
 def test_a_summary_has_no_duplicates() -> None:
     same = [Violation(f"client {n}", float(9 - n), "duplicate", "it") for n in range(3)]
-    other = Violation("client 9", 1.0, "disturbed", "that")
+    other = Violation("client 9", 1.0, "unexpected disconnect", "that")
     assert rules.summary([*same, other]) == [
-        "   1.000 client 9 disturbed: that",
+        "   1.000 client 9 unexpected disconnect: that",
         "   7.000 client 2 duplicate: it (and 2 more)",
     ]

@@ -14,7 +14,7 @@ from typing import Literal
 import trio
 from attrs import define, field
 
-from tests.e2e.client import Client, Closed, Reset, connect, upgrade
+from tests.e2e.client import Closed, Reset, WebSocketClient, connect, upgrade
 
 from .client_logs import ClientLog, Connected, Disconnected, Json, Observation, Received
 
@@ -91,7 +91,7 @@ class Watcher:
             status, _ = await raw.head()
             if status != 101:
                 raise Closed(None, f"the handshake was answered {status}")
-            client = Client(raw, "progress.v1")
+            client = WebSocketClient(raw, "progress.v1")
             self.node = node
             self._see(Connected(self.clock(), node))
             if self._positions:
@@ -122,7 +122,7 @@ class Watcher:
         self.changes.notify()
 
 
-async def _send_pings(client: Client) -> None:
+async def _send_pings(client: WebSocketClient) -> None:
     while True:
         await trio.sleep(PING_EVERY)
         await client.send("ping")

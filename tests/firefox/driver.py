@@ -64,8 +64,8 @@ class Tab:
         return json.loads(answer["result"]["value"])
 
     async def shows(self, expression: str, expected: str | float) -> None:
-        """Wait until the expression, looked at in each frame, has the expected value. What
-        throws is not there yet."""
+        """Waits until the expression has the expected value. It is evaluated in each frame; an
+        expression that throws counts as not equal."""
         value = json.dumps(expected)
         wait = f"""new Promise((done) => {{
           const value = () => {{ try {{ return {expression}; }} catch {{ return undefined; }} }};
@@ -109,10 +109,10 @@ async def firefox(profile: Path) -> AsyncIterator[Tab]:
     )
     assert process.stderr is not None
     try:
-        said = b""
+        received = b""
         with trio.fail_after(DEADLINE):
-            while (started := STARTED.search(said)) is None:
-                said += await process.stderr.receive_some()
+            while (started := STARTED.search(received)) is None:
+                received += await process.stderr.receive_some()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain, process.stderr)
             async with open_websocket_url(f"{started[1].decode()}/session") as socket:

@@ -74,7 +74,9 @@ async def test_a_bar_in_the_html_follows_its_job(tmp_path: Path, transport: str)
             seen = await tab.evaluate(status)
             assert (seen["transport"], seen["violations"]) == (transport, 0)
             foreign = [
-                said for said in tab.complaints if "can’t establish a connection" not in said
+                complaint
+                for complaint in tab.complaints
+                if "can’t establish a connection" not in complaint
             ]
             assert foreign == []
 

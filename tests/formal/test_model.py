@@ -27,17 +27,17 @@ def check(folder: Path, *defines: str, optimise: str = "-O0") -> str:
         ["cc", optimise, "-w", "-DSAFETY", "-DMEMLIM=1024", "-o", "pan", "pan.c"],
         ["./pan", "-m10000", "-w20"],
     ]
-    said = ""
+    output = ""
     for command in commands:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-        said = done.stdout
-    assert "Search not completed" not in said or "errors: 1" in said, said
-    return said
+        output = done.stdout
+    assert "Search not completed" not in output or "errors: 1" in output, output
+    return output
 
 
 def test_the_model_satisfies_its_properties(tmp_path: Path) -> None:
-    said = check(tmp_path, *BOUND, optimise="-O1")
-    assert "errors: 0" in said, said
+    output = check(tmp_path, *BOUND, optimise="-O1")
+    assert "errors: 0" in output, output
 
 
 @pytest.mark.parametrize(
@@ -57,5 +57,5 @@ def test_the_model_satisfies_its_properties(tmp_path: Path) -> None:
 def test_without_a_protection_a_property_is_violated(
     left_out: str, bound: tuple[str, ...], tmp_path: Path
 ) -> None:
-    said = check(tmp_path, left_out, *bound)
-    assert "errors: 1" in said, said
+    output = check(tmp_path, left_out, *bound)
+    assert "errors: 1" in output, output

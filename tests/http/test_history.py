@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.history import history_after
-from gateway.model.state import Event, Position, State
+from gateway.model.state import Event, Position
+from tests.events import event
 
 
-def event(epoch: int, seq: int) -> Event:
-    state = State(status="running", attempt=1, done=seq, created_at=1.0, updated_at=1.0)
-    return Event("a", Position(epoch, seq), state)
+def job_event(epoch: int, seq: int) -> Event:
+    return event("a", seq, epoch=epoch, done=seq)
 
 
 @given(
@@ -25,8 +25,8 @@ def test_entries_and_gap_cover_the_whole_history(
     head: int, kept: int, oldest: int, after: int
 ) -> None:
     """Whether the snapshot or the history was read later, and however much was trimmed."""
-    log = [event(5, seq) for seq in range(oldest, kept + 1)]
-    document = history_after(event(5, head), log, after=Position(5, after), bytes_left=10_000)
+    log = [job_event(5, seq) for seq in range(oldest, kept + 1)]
+    document = history_after(job_event(5, head), log, after=Position(5, after), bytes_left=10_000)
     newest = max(head, kept if log else 0)
     seqs = [entry["seq"] for entry in document["events"]]
     gap = document.get("gap", {"from": after + 1, "to": after})
@@ -37,7 +37,7 @@ def test_entries_and_gap_cover_the_whole_history(
 
 @given(count=st.integers(1, 30), bytes_left=st.integers(1, 1_000))
 def test_pages_together_cover_the_whole_history(count: int, bytes_left: int) -> None:
-    log = [event(5, seq) for seq in range(1, count + 1)]
+    log = [job_event(5, seq) for seq in range(1, count + 1)]
     size = len(msgspec.json.encode(log[0].state))
     seqs: list[int] = []
     more = True
@@ -53,9 +53,11 @@ def test_pages_together_cover_the_whole_history(count: int, bytes_left: int) -> 
 
 def test_another_epoch_starts_at_its_first_event() -> None:
     document = history_after(
-        event(6, 2), [event(6, 1), event(6, 2)], after=Position(5, 7), bytes_left=10_000
+        job_event(6, 2), [job_event(6, 1), job_event(6, 2)], after=Position(5, 7), bytes_left=10_000
     )
     assert [entry["seq"] for entry in document["events"]] == [1, 2]
     # The epoch changed between the two reads.
-    document = history_after(event(5, 7), [event(6, 1)], after=Position(5, 6), bytes_left=10_000)
+    document = history_after(
+        job_event(5, 7), [job_event(6, 1)], after=Position(5, 6), bytes_left=10_000
+    )
     assert (document["epoch"], [entry["seq"] for entry in document["events"]]) == (6, [1])

@@ -66,8 +66,8 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-def restore() -> int:
-    """Deliver the tasks of a killed worker again, as Celery does every ten seconds."""
+def redeliver_tasks_of_killed_workers() -> int:
+    """Delivers the tasks of killed workers again, as Celery does every ten seconds."""
     with app.connection_for_read() as connection:
         channel: Any = connection.default_channel
         channel.qos.restore_visible(num=1000, interval=1)

@@ -40,7 +40,7 @@ WORKER = [
 
 
 @define
-class Site:
+class ChordSetup:
     """Two nodes, and the environment of the workers of each."""
 
     redis: Server
@@ -72,7 +72,7 @@ class Site:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[Site]:
+async def setup() -> AsyncIterator[ChordSetup]:
     redis = Server(redis_server())
     env = {"PROGRESS_GATEWAY_REDIS": redis.url}
     serve = (*GATEWAY, "serve", "--bind", "127.0.0.1:0")
@@ -84,7 +84,7 @@ async def site() -> AsyncIterator[Site]:
             "MARKS": str(redis.socket),
             "PYTHONPATH": str(ROOT),
         }
-        yield Site(
+        yield ChordSetup(
             redis,
             nodes,
             [clean_environment(PROGRESS_GATEWAY_URL=url, **common) for url in nodes],
@@ -96,9 +96,9 @@ Workers = list[subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def workers(site: Site) -> Iterator[Workers]:
+def workers(setup: ChordSetup) -> Iterator[Workers]:
     """A client for each node."""
-    workers = [site.start_worker(number) for number in (0, 1)]
+    workers = [setup.start_worker(number) for number in (0, 1)]
     yield workers
     for one in workers:
         if one.poll() is None:
@@ -106,20 +106,20 @@ def workers(site: Site) -> Iterator[Workers]:
         one.wait()
 
 
-async def marked(site: Site, number: int) -> tuple[int, int]:
+async def marked(setup: ChordSetup, number: int) -> tuple[int, int]:
     """The process that works on a part that waits, and its worker."""
     while True:
-        mark = site.redis.client.hget("marks", str(number))
+        mark = setup.redis.client.hget("marks", str(number))
         if mark:
             child, worker = map(int, mark.split())
             return child, worker
         await trio.sleep(0.02)
 
 
-async def follow(site: Site, group: str, node: int) -> None:
+async def follow(setup: ChordSetup, group: str, node: int) -> None:
     """A client of a node, until the group has ended."""
     follower, highest = Follower(), (0, 0.0)
-    port = int(site.nodes[node].rpartition(":")[2])
+    port = int(setup.nodes[node].rpartition(":")[2])
     async with open_client(port, patience=PATIENCE) as client:
         await client.receive_type("welcome")
         await client.request("subscribe", jobs=[group])
@@ -132,43 +132,43 @@ async def follow(site: Site, group: str, node: int) -> None:
             assert reached >= highest
             highest = reached
             if is_final(state):
-                assert state == site.get(f"/api/jobs/{group}", node=node)["state"]
+                assert state == setup.get(f"/api/jobs/{group}", node=node)["state"]
                 return
 
 
-def check(site: Site, group: str) -> dict[str, Any]:
+def check(setup: ChordSetup, group: str) -> dict[str, Any]:
     """Both nodes show the same counts for the ended group, and the states of its children agree
     with them."""
-    state: dict[str, Any] = site.get(f"/api/jobs/{group}")["state"]
+    state: dict[str, Any] = setup.get(f"/api/jobs/{group}")["state"]
     for node in (0, 1):
-        assert site.get(f"/api/jobs/{group}", node=node)["state"] == state
-        counts = Counter(child["status"] for child in site.children(group, node=node).values())
+        assert setup.get(f"/api/jobs/{group}", node=node)["state"] == state
+        counts = Counter(child["status"] for child in setup.children(group, node=node).values())
         shown = {status: n for status, n in state["children"].items() if n}
         assert shown == counts | {"expected": counts.total()}
     return state
 
 
-async def test_a_chord_with_retries_and_killed_workers(site: Site, workers: Workers) -> None:
+async def test_a_chord_with_retries_and_killed_workers(setup: ChordSetup, workers: Workers) -> None:
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             for node in (0, 1):
-                nursery.start_soon(follow, site, "chord", node)
+                nursery.start_soon(follow, setup, "chord", node)
             many = "[*parts(1, 99), part.s(1001, waits=True), *parts(100, 100), "
             many += "part.s(1002, waits=True), *parts(200, 101)]"
-            await site.publish(f"start_group('chord', chord({many}, total.s()))")
-            child, _ = await marked(site, 1001)
+            await setup.publish(f"start_group('chord', chord({many}, total.s()))")
+            child, _ = await marked(setup, 1001)
             os.kill(child, signal.SIGKILL)  # a process of a pool
-            _, worker = await marked(site, 1002)
+            _, worker = await marked(setup, 1002)
             # Celery loses a task that a worker is fetching when it is killed (it is taken from the
             # queue before it is noted as unacknowledged), so first all others end.
-            while site.get("/api/jobs/chord")["state"]["children"]["succeeded"] < 301:
-                await site.publish("restore()")
+            while setup.get("/api/jobs/chord")["state"]["children"]["succeeded"] < 301:
+                await setup.publish("redeliver_tasks_of_killed_workers()")
             os.killpg(worker, signal.SIGKILL)  # a whole worker, with its pool
-            while not is_final(site.get("/api/jobs/chord")["state"]):
-                await site.publish("restore()")
-    state = check(site, "chord")
+            while not is_final(setup.get("/api/jobs/chord")["state"]):
+                await setup.publish("redeliver_tasks_of_killed_workers()")
+    state = check(setup, "chord")
     assert (state["status"], state["children"]["succeeded"]) == ("succeeded", 303)
-    attempts = Counter(child["attempt"] for child in site.children("chord", node=0).values())
+    attempts = Counter(child["attempt"] for child in setup.children("chord", node=0).values())
     assert attempts.keys() >= {1, 2, 3}
 
 
@@ -184,16 +184,16 @@ def counted(state: dict[str, Any]) -> list[int]:
     return [state["children"][status] for status in ("succeeded", "failed", "cancelled")]
 
 
-async def test_tasks_that_will_never_run_are_cancelled(site: Site, workers: Workers) -> None:
+async def test_tasks_that_will_never_run_are_cancelled(setup: ChordSetup, workers: Workers) -> None:
     """Celery sends no signal for the body of a chord whose header failed, nor for the tasks after a
     failure in a chain."""
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             for group in CANVASES:
-                nursery.start_soon(follow, site, group, 0)
+                nursery.start_soon(follow, setup, group, 0)
             for group, canvas in CANVASES.items():
-                await site.publish(f"start_group('{group}', {canvas})")
-    ends = {group: check(site, group) for group in CANVASES}
+                await setup.publish(f"start_group('{group}', {canvas})")
+    ends = {group: check(setup, group) for group in CANVASES}
     counts = {group: (state["status"], *counted(state)) for group, state in ends.items()}
     assert counts == {
         "header": ("failed", 20, 1, 1),
@@ -201,5 +201,5 @@ async def test_tasks_that_will_never_run_are_cancelled(site: Site, workers: Work
         "both": ("failed", 1, 1, 3),
         "killed": ("failed", 0, 1, 2),
     }
-    never = site.children("chain", node=1)["chain/part:4"]
+    never = setup.children("chain", node=1)["chain/part:4"]
     assert never["message"] == "not run: broken:2 failed"

@@ -69,7 +69,7 @@ def test_the_documented_program_handles_sigterm() -> None:
         try:
             assert server.client.xread({"progress:log:import:8": "0"}, block=20_000)
             worker.terminate()
-            states = course(server, "import:8")
+            states = states_of(server, "import:8")
         finally:
             worker.kill()
     assert (states[-1].status, states[-1].total) == ("cancelled", 1000)
@@ -91,22 +91,22 @@ def test_the_celery_example_works(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
     ) as worker:
         run("import videos; videos.encode.delay(42)", warnings="default", **environment)
-        states = course(server, "encode:42")
+        states = states_of(server, "encode:42")
         worker.terminate()
-        _, said = worker.communicate(timeout=DEADLINE)
+        _, output = worker.communicate(timeout=DEADLINE)
     assert states[0].status == "queued"
     assert (states[-1].status, states[-1].attempt, states[-1].done) == ("succeeded", 1, 300)
-    assert b"gateway" not in said
+    assert b"gateway" not in output
 
 
-def course(server: Server, job: str) -> list[State]:
-    """The states of `job`, as soon as it has ended."""
+def states_of(server: Server, job: str) -> list[State]:
+    """Waits until `job` has ended, and returns its states."""
     states: list[State] = []
     after = "0"
     while not states or not states[-1].final:
-        news = server.client.xread({f"progress:log:{job}": after}, block=20_000)
-        assert news, states
-        for _, entries in news:
+        entries_by_stream = server.client.xread({f"progress:log:{job}": after}, block=20_000)
+        assert entries_by_stream, states
+        for _, entries in entries_by_stream:
             states += [decode(fields[b"event"])[1].state for _, fields in entries]
             after = entries[-1][0]
     return states

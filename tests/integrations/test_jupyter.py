@@ -29,13 +29,6 @@ ROOT = Path(__file__).parent.parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-@pytest.fixture(scope="module")
-def recorder() -> Iterator[Recorder]:
-    recorder = Recorder()
-    yield recorder
-    recorder.close()
-
-
 class Notebook:
     """A running kernel with a connected client."""
 
@@ -76,72 +69,82 @@ class Notebook:
 
 
 @pytest.fixture(scope="module")
-def notebook(recorder: Recorder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
-    with closing(Notebook(recorder.url, tmp_path_factory.mktemp("jupyter"))) as notebook:
+def notebook(
+    module_recorder: Recorder, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Notebook]:
+    with closing(Notebook(module_recorder.url, tmp_path_factory.mktemp("jupyter"))) as notebook:
         notebook.run("from gateway import Job\nfrom gateway.integrations.tqdm import tqdm")
         yield notebook
 
 
-def test_a_job_of_one_cell_ends_with_it(notebook: Notebook, recorder: Recorder) -> None:
+def test_a_job_of_one_cell_ends_with_it(notebook: Notebook, module_recorder: Recorder) -> None:
     notebook.run("with Job('cell:1') as job:\n    job.update(message='worked')")
-    end = recorder.states("cell:1")[-1]
+    end = module_recorder.states("cell:1")[-1]
     assert (end.status, end.message) == ("succeeded", "worked")
 
 
-def test_an_exception_of_the_cell_fails_its_job(notebook: Notebook, recorder: Recorder) -> None:
+def test_an_exception_of_the_cell_fails_its_job(
+    notebook: Notebook, module_recorder: Recorder
+) -> None:
     notebook.end(notebook.begin("with Job('cell:2'):\n    raise ValueError('nan')"))
-    end = recorder.states("cell:2")[-1]
+    end = module_recorder.states("cell:2")[-1]
     assert (end.status, end.error) == ("failed", "ValueError: nan")
 
 
-def test_an_interrupt_of_the_cell_cancels_its_job(notebook: Notebook, recorder: Recorder) -> None:
+def test_an_interrupt_of_the_cell_cancels_its_job(
+    notebook: Notebook, module_recorder: Recorder
+) -> None:
     cell = "import threading\nwith Job('cell:3'):\n    threading.Event().wait()"
     request = notebook.begin(cell)
-    recorder.states("cell:3", lambda state: state.status == "running")
+    module_recorder.states("cell:3", lambda state: state.status == "running")
     notebook.kernel.interrupt_kernel()
     notebook.end(request)
-    assert recorder.states("cell:3")[-1].status == "cancelled"
+    assert module_recorder.states("cell:3")[-1].status == "cancelled"
 
 
-def test_a_job_over_several_cells_ends_by_a_call(notebook: Notebook, recorder: Recorder) -> None:
+def test_a_job_over_several_cells_ends_by_a_call(
+    notebook: Notebook, module_recorder: Recorder
+) -> None:
     notebook.run("job = Job('cells:1', total=2)\njob.advance()")
     notebook.run("job.advance()")
     notebook.run("job.succeed()")
-    end = recorder.states("cells:1")[-1]
+    end = module_recorder.states("cells:1")[-1]
     assert (end.status, end.done) == ("succeeded", 2)
 
 
 def test_a_warning_for_a_job_that_can_no_longer_be_ended(
-    notebook: Notebook, recorder: Recorder
+    notebook: Notebook, module_recorder: Recorder
 ) -> None:
     notebook.run("job = Job('cells:2', total=2, lease=2)\njob.advance()")
     notebook.run("job = None")
-    stalled = recorder.states("cells:2", lambda state: state.health != "ok")[-1]
+    stalled = module_recorder.states("cells:2", lambda state: state.health != "ok")[-1]
     assert stalled.message == "its Job object was deleted, and the job was not ended"
     assert (stalled.status, stalled.done) == ("running", 1)
 
 
 def test_the_end_of_a_block_does_not_block_the_loop_of_the_kernel(
-    notebook: Notebook, recorder: Recorder
+    notebook: Notebook, module_recorder: Recorder
 ) -> None:
     """The gateway accepts the connection and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         notebook.run(f"from math import inf\nwith Job('cell:4', url={url!r}, timeout=inf): pass")
         notebook.run("async with Job('cell:5'):\n    pass")
-        assert recorder.states("cell:5")[-1].status == "succeeded"
+        assert module_recorder.states("cell:5")[-1].status == "succeeded"
 
 
-def test_a_bar_is_a_widget_and_a_job(notebook: Notebook, recorder: Recorder) -> None:
+def test_a_bar_is_a_widget_and_a_job(notebook: Notebook, module_recorder: Recorder) -> None:
     outputs = notebook.run("for _ in tqdm(range(3), job='bar:1', desc='rows'): pass")
     assert [each for each in outputs if WIDGET in each.get("data", ())]
-    end = recorder.states("bar:1")[-1]
+    end = module_recorder.states("bar:1")[-1]
     assert (end.status, end.done, end.total, end.phase) == ("succeeded", 3, 3, "rows")
 
 
-def test_a_bar_whose_cell_raises_ends_its_job(notebook: Notebook, recorder: Recorder) -> None:
+def test_a_bar_whose_cell_raises_ends_its_job(
+    notebook: Notebook, module_recorder: Recorder
+) -> None:
     cell = "with tqdm(range(3), job='bar:2') as bar:\n    for _ in bar: raise ValueError('nan')"
     notebook.end(notebook.begin(cell))
-    assert recorder.states("bar:2")[-1].error == "ValueError: nan"
+    assert module_recorder.states("bar:2")[-1].error == "ValueError: nan"
     notebook.end(notebook.begin("for _ in tqdm(range(3), job='bar:3'): raise ValueError('nan')"))
-    assert recorder.states("bar:3")[-1].status == "cancelled"
+    assert module_recorder.states("bar:3")[-1].status == "cancelled"

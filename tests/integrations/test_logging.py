@@ -41,7 +41,7 @@ def test_log_records_become_the_message(fake_gateway: FakeGateway, attach: Attac
         log.warning("row %d: no date", 7)
         log.info("too quiet")
         fake_gateway.wait_for(lambda got: got[-1].fields.get("message") if got else None)
-    assert fake_gateway.got[-1].fields["message"] == "row 7: no date"
+    assert fake_gateway.received[-1].fields["message"] == "row 7: no date"
 
 
 def test_the_message_is_the_formatted_record_cut_to_the_limit(
@@ -51,7 +51,7 @@ def test_the_message_is_the_formatted_record_cut_to_the_limit(
         handler = JobHandler(job)
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
         attach(handler).error("x" * 5000)
-    sent = fake_gateway.got[-1].fields["message"]
+    sent = fake_gateway.received[-1].fields["message"]
     assert sent.startswith("ERROR xxx")
     assert len(sent) == 1000
 

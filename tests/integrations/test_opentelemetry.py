@@ -69,5 +69,5 @@ def test_a_span_of_the_sdk_is_used() -> None:
 
 def test_the_span_of_a_celery_task_is_used(fake_gateway: FakeGateway) -> None:
     run(TASK % SPAN, warnings="default")
-    assert {got.fields["status"] for got in fake_gateway.got} >= {"queued", "succeeded"}
-    assert {got.fields.get("traceparent") for got in fake_gateway.got} == {SPAN}
+    assert {got.fields["status"] for got in fake_gateway.received} >= {"queued", "succeeded"}
+    assert {got.fields.get("traceparent") for got in fake_gateway.received} == {SPAN}

@@ -12,15 +12,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from itertools import groupby
 from pathlib import Path
 
 import pytest
 
-from gateway.model.state import State
 from tests.brokers.redis.server import Server, redis_server
 from tests.worker.fake_gateway import DEADLINE
 from tests.worker.recorder import Recorder
+
+from .steps import status_steps
 
 ROOT = Path(__file__).parent.parent.parent
 QUEUES = ["rq", "dramatiq", "huey", "taskiq", "arq"]
@@ -70,15 +70,11 @@ def submit(queue: str, recorder: Recorder) -> Iterator[Submit]:
     server.close()
 
 
-def course(states: list[State]) -> list[tuple[int, str]]:
-    return [step for step, _ in groupby((state.attempt, state.status) for state in states)]
-
-
 def test_a_task_is_reported(submit: Submit, recorder: Recorder) -> None:
     submit("encode", "1")
     states = recorder.states("video:1")
-    assert course(states)[-1] == (1, "succeeded")
-    assert {status for _, status in course(states)} <= {"queued", "running", "succeeded"}
+    assert status_steps(states)[-1] == (1, "succeeded")
+    assert {status for _, status in status_steps(states)} <= {"queued", "running", "succeeded"}
     assert (states[-1].done, states[-1].total) == (100, 100)
     assert (states[-1].message or "").startswith("in ")
 
@@ -93,7 +89,7 @@ def test_a_failed_task_fails_the_job(submit: Submit, recorder: Recorder) -> None
 def test_a_retry_is_a_new_attempt(submit: Submit, recorder: Recorder, tmp_path: Path) -> None:
     submit("flaky", str(tmp_path / "mark"))
     states = recorder.states("flaky")
-    assert course(states)[-1] == (2, "succeeded")
+    assert status_steps(states)[-1] == (2, "succeeded")
     assert not [state for state in states if state.attempt == 1 and state.final]
 
 
@@ -118,10 +114,10 @@ def test_a_task_that_is_cancelled_by_a_request_is_not_tried_again(
     submit("stopped")
     recorder.states("stopped", lambda state: state.accepts == ("cancel",))
     recorder.send_request("stopped", "cancel")
-    assert course(recorder.states("stopped"))[-1] == (1, "cancelled")
+    assert status_steps(recorder.states("stopped"))[-1] == (1, "cancelled")
     submit("encode", "2")  # the worker continues after that task
     recorder.states("video:2")
-    assert course(recorder.states("stopped"))[-1] == (1, "cancelled")
+    assert status_steps(recorder.states("stopped"))[-1] == (1, "cancelled")
 
 
 def test_a_task_whose_process_was_killed_is_stalled(

@@ -22,7 +22,7 @@ from tests.brokers.redis.server import Server, redis_server
 from tests.worker.fake_gateway import DEADLINE
 from tests.worker.recorder import Recorder
 
-from .test_queues import course
+from .steps import status_steps
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -95,7 +95,7 @@ def test_a_cold_shutdown_of_rqs_worker_ends_its_job(queue: Queue) -> None:
         queue.recorder.states("endless", works)
         stop_cold(worker)
     states = queue.recorder.states("endless")
-    assert course(states)[-1] == (1, "failed")
+    assert status_steps(states)[-1] == (1, "failed")
     assert states[-1].error == "its worker was shut down"
 
 
@@ -106,7 +106,7 @@ def test_after_a_cold_shutdown_a_job_that_rq_will_try_again_is_queued(queue: Que
         queue.recorder.states("endless", works)
         stop_cold(worker)
     states = queue.recorder.states("endless", lambda state: state.status == "queued")
-    assert course(states)[-2:] == [(1, "running"), (2, "queued")]
+    assert status_steps(states)[-2:] == [(1, "running"), (2, "queued")]
 
 
 @rq
@@ -122,7 +122,7 @@ def test_a_job_that_rq_finds_abandoned_has_failed(queue: Queue) -> None:
     queue.server.client.zadd("rq:wip:default", {running: 1})
     with queue.worker():
         states = queue.recorder.states("endless")
-    assert course(states)[-1] == (1, "failed")
+    assert status_steps(states)[-1] == (1, "failed")
     assert states[-1].error == "its worker has died"
 
 
@@ -138,7 +138,7 @@ def test_a_task_of_an_arq_worker_that_shuts_down_is_queued_again(queue: Queue) -
         assert states[-1].status in ("queued", "running")
         assert not [state for state in states if state.attempt == 1 and state.final]
         once = queue.recorder.states("once")
-        assert course(once)[-1] == (1, "failed")
+        assert status_steps(once)[-1] == (1, "failed")
         assert once[-1].error == "max tries (1) exceeded: CancelledError()"
 
 
@@ -153,4 +153,4 @@ def test_a_task_of_arq_that_takes_too_long_has_failed_and_an_aborted_one_is_canc
         queue.submit("endless")
         queue.recorder.states("endless", lambda state: state.status == "running")
         queue.submit("abort", "endless")
-        assert course(queue.recorder.states("endless"))[-1] == (1, "cancelled")
+        assert status_steps(queue.recorder.states("endless"))[-1] == (1, "cancelled")

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,13 +42,6 @@ def need(*packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    recorder = Recorder()
-    yield recorder
-    recorder.close()
 
 
 @pytest.mark.parametrize("queue", ["celery", "rq", "dramatiq", "huey", "arq", "taskiq"])
@@ -424,10 +416,10 @@ def test_the_training_recipe_is_stopped_by_a_request(recorder: Recorder) -> None
                 f"{recorder.url}/api/jobs/train:7/requests", data=b'{"verb": "cancel"}'
             )
             urllib.request.urlopen(request, timeout=DEADLINE).close()  # noqa: S310 - ours
-            said, _ = process.communicate(timeout=DEADLINE)
+            output, _ = process.communicate(timeout=DEADLINE)
         finally:
             process.kill()
-    assert said == "stopped\n"
+    assert output == "stopped\n"
     assert recorder.states("train:7")[-1].status == "cancelled"
 
 

@@ -20,12 +20,10 @@ from tests.worker.recorder import Recorder
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    """A real gateway, for groups."""
-    recorder = Recorder()
+def group_recorder(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """A real gateway, to which jobs report: the fake gateway computes no groups."""
     monkeypatch.setenv("PROGRESS_GATEWAY_URL", recorder.url)
-    yield recorder
-    recorder.close()
+    return recorder
 
 
 def last(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
@@ -36,7 +34,7 @@ def last(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
 
 
 def newest(fake_gateway: FakeGateway) -> dict[str, Any]:
-    return fake_gateway.got[-1].fields if fake_gateway.got else {}
+    return fake_gateway.received[-1].fields if fake_gateway.received else {}
 
 
 def fail_at_2(bar: Iterable[int]) -> None:
@@ -222,7 +220,7 @@ def test_without_a_job_it_is_a_bar(
         bar.update(2)
         bar.reset()
     assert "plain" in capsys.readouterr().err
-    assert not fake_gateway.got
+    assert not fake_gateway.received
 
 
 def test_a_deleted_bar_ends_its_job_only_if_it_is_complete(fake_gateway: FakeGateway) -> None:
@@ -295,28 +293,28 @@ def test_the_original_tqdm_is_unchanged(fake_gateway: FakeGateway) -> None:
         assert list(original(range(3))) == [0, 1, 2]
         with pytest.raises(KeyError):
             original(range(3), job="job")
-    assert not fake_gateway.got
+    assert not fake_gateway.received
 
 
-def test_bars_inside_of_a_group_are_its_children(recorder: Recorder) -> None:
+def test_bars_inside_of_a_group_are_its_children(group_recorder: Recorder) -> None:
     job = "train:7"
     for epoch in tqdm(range(3), job=job, children=3, desc="epochs"):
         for _ in tqdm(range(4), desc=f"epoch {epoch}"):
             for _ in tqdm(range(2), job="apart"):
                 pass
-    end = recorder.states(job)[-1]
+    end = group_recorder.states(job)[-1]
     assert (end.status, end.percent, end.phase) == ("succeeded", 100, "epochs")
     assert end.children == Children(3, succeeded=3)
-    children = [recorder.states(f"{job}/{number}")[-1] for number in (1, 2, 3)]
+    children = [group_recorder.states(f"{job}/{number}")[-1] for number in (1, 2, 3)]
     assert [(child.done, child.phase) for child in children] == [
         (4, "epoch 0"), (4, "epoch 1"), (4, "epoch 2")
     ]  # fmt: skip
     for _ in tqdm(range(2)):  # the group has ended
         pass
-    assert recorder.jobs == {job, *(f"{job}/{number}" for number in (1, 2, 3)), "apart"}
+    assert group_recorder.jobs == {job, *(f"{job}/{number}" for number in (1, 2, 3)), "apart"}
 
 
-def test_a_group_ends_with_the_bars_that_were_made(recorder: Recorder) -> None:
+def test_a_group_ends_with_the_bars_that_were_made(group_recorder: Recorder) -> None:
     """Two bars instead of the expected four; one of them is a group itself."""
     with tqdm(total=2, job="few", children=4):
         for _ in tqdm(range(2)):
@@ -324,24 +322,24 @@ def test_a_group_ends_with_the_bars_that_were_made(recorder: Recorder) -> None:
         for _ in tqdm(range(2), children=None):
             for _ in tqdm(range(3)):
                 pass
-    assert recorder.states("few")[-1].children == Children(2, succeeded=2)
-    assert recorder.states("few/2")[-1].children == Children(2, succeeded=2)
-    assert recorder.states("few/2/2")[-1].done == 3
+    assert group_recorder.states("few")[-1].children == Children(2, succeeded=2)
+    assert group_recorder.states("few/2")[-1].children == Children(2, succeeded=2)
+    assert group_recorder.states("few/2/2")[-1].done == 3
     for _ in tqdm(range(2), job="empty", children=2):
         pass
-    assert recorder.states("empty")[-1].status == "succeeded"
+    assert group_recorder.states("empty")[-1].status == "succeeded"
 
 
-def test_a_bar_in_another_thread_is_no_child(recorder: Recorder) -> None:
+def test_a_bar_in_another_thread_is_no_child(group_recorder: Recorder) -> None:
     for _ in tqdm(range(1), job="alone", children=1):
         thread = threading.Thread(target=lambda: list(tqdm(range(3))))
         thread.start()
         thread.join()
-    assert recorder.states("alone")[-1].status == "succeeded"
-    assert recorder.jobs == {"alone"}
+    assert group_recorder.states("alone")[-1].status == "succeeded"
+    assert group_recorder.jobs == {"alone"}
 
 
-def test_a_group_fails_with_its_bars(recorder: Recorder) -> None:
+def test_a_group_fails_with_its_bars(group_recorder: Recorder) -> None:
     def broken() -> Iterator[int]:
         yield 1
         raise OSError("disk")
@@ -350,8 +348,8 @@ def test_a_group_fails_with_its_bars(recorder: Recorder) -> None:
         for _ in bar:
             for _ in tqdm(broken()):
                 pass
-    assert recorder.states("group")[-1].error == "OSError: disk"
-    assert recorder.states("group/1")[-1].status == "failed"
+    assert group_recorder.states("group")[-1].error == "OSError: disk"
+    assert group_recorder.states("group/1")[-1].status == "failed"
 
 
 @pytest.mark.parametrize("job", [None, Job("disabled", disabled=True)])

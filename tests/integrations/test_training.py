@@ -109,7 +109,7 @@ def test_hugging_face_reports_in_one_of_several_processes(
     called.on_train_begin(None, state, None)
     called.on_step_end(None, state, None)
     called.on_train_end(None, state, None)
-    assert not fake_gateway.got
+    assert not fake_gateway.received
 
 
 @pytest.mark.parametrize("callback", [KERAS], indirect=True)

@@ -15,7 +15,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -151,13 +151,6 @@ def test_a_killed_gateway_does_not_lose_the_job(commands: dict[str, list[str]]) 
     finally:
         for worker in workers.values():
             worker.__exit__()
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    recorder = Recorder()
-    yield recorder
-    recorder.close()
 
 
 @pytest.mark.parametrize("language", ["sh", "node", "go"])

@@ -20,8 +20,8 @@ def main() -> int:
     seed = options.seed
     while time.monotonic() < until:
         history = run(seconds=min(30.0, until - time.monotonic()), seed=seed)
-        holds, said = check(history)
-        sys.stdout.write(f"seed {seed}: {said}\n")
+        holds, output = check(history)
+        sys.stdout.write(f"seed {seed}: {output}\n")
         sys.stdout.flush()
         if not holds:
             path = Path(tempfile.mkdtemp(prefix="history-")) / "history.jsonl"

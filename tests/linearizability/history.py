@@ -219,8 +219,8 @@ def _publishers(processes: Processes) -> list[Publish]:
     def fcall(updates: list[JobUpdate]) -> Any:
         job, update = updates[0]
         fields = [word for pair in update.items() for word in pair]
-        said: Any = plain.fcall("progress", 1, "progress", job, *fields)
-        words = [word.decode() if isinstance(word, bytes) else word for word in said]
+        result: Any = plain.fcall("progress", 1, "progress", job, *fields)
+        words = [word.decode() if isinstance(word, bytes) else word for word in result]
         return [_answer(dict(zip(words[::2], words[1::2], strict=True)))]
 
     def by_worker(updates: list[JobUpdate]) -> Any:

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(
 
 def test_two_nodes_with_kills_are_linearizable() -> None:
     history = run(seconds=20, seed=1)
-    holds, said = check(history)
-    assert holds, said
+    holds, output = check(history)
+    assert holds, output
     # The history contains all ways to publish and to read.
     answered = {op["client"] for op in history if op.get("answer")}
     assert answered >= {0, 1, 2, 3, 4}

@@ -110,8 +110,8 @@ class DeafFeed(MemoryBroker):
 
     @asynccontextmanager
     async def feed(self, **options: Any) -> AsyncIterator[trio.abc.ReceiveChannel[Sequence[Event]]]:
-        self.send, said = trio.open_memory_channel[Sequence[Event]](1)
-        yield said
+        self.send, receive_channel = trio.open_memory_channel[Sequence[Event]](1)
+        yield receive_channel
 
 
 @pytest.mark.parametrize("reset", [True, False])

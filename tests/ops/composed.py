@@ -31,7 +31,7 @@ def raise_loopback() -> None:
         fcntl.ioctl(sock, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS
 
 
-def asked(url: str, token: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+def fetched(url: str, token: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
     try:
         request = Request(url, body, {"authorization": f"Bearer {token}"})  # noqa: S310 - http
         with urlopen(request, timeout=10) as answer:  # noqa: S310 - http
@@ -47,7 +47,7 @@ def asked(url: str, token: str, body: bytes | None = None) -> tuple[int, dict[st
 def until(url: str, token: str, status: int) -> dict[str, Any]:
     deadline = time.monotonic() + WITHIN
     while True:
-        found, answer = asked(url, token)
+        found, answer = fetched(url, token)
         if found == status:
             return answer
         assert time.monotonic() < deadline, f"{url} still answers {found} {answer}"
@@ -69,8 +69,8 @@ def main(plan: dict[str, list[str]]) -> None:
             check=True, capture_output=True, text=True, timeout=WITHIN,
         ).stdout.strip()  # fmt: skip
         until(f"{FRONT}/readyz", token, 200)
-        assert asked(f"{FRONT}/api/jobs/a", "", b"{}")[0] == 401
-        assert asked(f"{FRONT}/api/jobs/a", token, b'{"percent": 37}')[0] == 200
+        assert fetched(f"{FRONT}/api/jobs/a", "", b"{}")[0] == 401
+        assert fetched(f"{FRONT}/api/jobs/a", token, b'{"percent": 37}')[0] == 200
         watching = subprocess.Popen(
             [*plan["tool"], "watch", "a", "--json", "--url", FRONT, "--token", token],
             stdout=subprocess.PIPE, text=True,
@@ -81,14 +81,14 @@ def main(plan: dict[str, list[str]]) -> None:
         # After SIGTERM it is not ready, and still accepts and serves connections.
         running["gateway"].send_signal(signal.SIGTERM)
         assert "shutting down" in json.dumps(until(f"{FRONT}/readyz", token, 503))
-        assert asked(f"{FRONT}/api/jobs/a", token, b'{"percent": 40}')[0] == 200
+        assert fetched(f"{FRONT}/api/jobs/a", token, b'{"percent": 40}')[0] == 200
         assert json.loads(watching.stdout.readline())["state"]["percent"] == 40
         assert running["gateway"].wait(WITHIN) == 0
 
         # The next version finds the job unchanged.
         running["gateway"] = subprocess.Popen(plan["gateway"])
         until(f"{FRONT}/readyz", token, 200)
-        assert asked(f"{FRONT}/api/jobs/a", token, b'{"status": "succeeded"}')[0] == 200
+        assert fetched(f"{FRONT}/api/jobs/a", token, b'{"status": "succeeded"}')[0] == 200
         assert watching.wait(WITHIN) == 0
     finally:
         for process in running.values():

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import WITHIN, Running
+from tests.ports import free_port
 
 from .documented import TEXT, adapted, files
-from .site import HOST, free_port, listening
+from .site import HOST, listening
 
 __all__ = ["IDLE", "PROXIES", "SETTINGS", "Proxy"]
 
@@ -132,9 +133,9 @@ def _found_healthy(stats: Path) -> None:
         if not stats.exists():  # it has just been started
             time.sleep(0.01)
             continue
-        with socket.socket(socket.AF_UNIX) as asked, asked.makefile() as answer:
-            asked.connect(str(stats))
-            asked.sendall(b"show stat\n")
+        with socket.socket(socket.AF_UNIX) as connection, connection.makefile() as answer:
+            connection.connect(str(stats))
+            connection.sendall(b"show stat\n")
             received = answer.read()
         time.sleep(0.01)
 

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.auth.signing import SECRET, sign
 from tests.cli.processes import WITHIN, Running
 
-__all__ = ["HOST", "Site", "certificate", "free_port", "listening", "receive"]
+__all__ = ["HOST", "ProxiedGateway", "certificate", "listening", "receive"]
 
 HOST = "progress.example"
 
 
 @frozen
-class Site:
+class ProxiedGateway:
     """A proxy with a gateway behind it."""
 
     port: int
@@ -81,12 +81,6 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     paths[0].write_bytes(made.public_bytes(Encoding.PEM))
     paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return paths
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def listening(running: Running, port: int) -> None:

@@ -41,10 +41,10 @@ def test_probes_use_the_ports_of_the_manifest() -> None:
     with Running(*GATEWAY, *arguments, env=env) as served:
         at = address(served).rpartition(":")[2]
         for probe, status in PROBES.items():
-            asked = container[probe]["httpGet"]
-            assert asked["port"] == port["name"]
+            http_get = container[probe]["httpGet"]
+            assert http_get["port"] == port["name"]
             request = Request(
-                f"http://127.0.0.1:{at}{asked['path']}",
+                f"http://127.0.0.1:{at}{http_get['path']}",
                 headers={"Host": "10.1.2.3:8000", "User-Agent": "kube-probe/1.31"},
             )
             with urlopen(request, timeout=WITHIN) as answer:  # noqa: S310 - our own

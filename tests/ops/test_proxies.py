@@ -18,13 +18,13 @@ from tests.cli.processes import GATEWAY, WITHIN, Running
 from tests.e2e.client import command, upgrade
 
 from .proxies import IDLE, PROXIES, SETTINGS
-from .site import HOST, Site, certificate, receive
+from .site import HOST, ProxiedGateway, certificate, receive
 
 
 @pytest.fixture(scope="module", params=PROXIES)
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+) -> Iterator[ProxiedGateway]:
     folder = tmp_path_factory.mktemp("site")
     form = "proxy-protocol" if "bytes" in request.param else "x-forwarded-for"
     (folder / "gateway.toml").write_text(f'client_ip_header = "{form}"\n{SETTINGS}')
@@ -33,10 +33,10 @@ def site(
     with Running(*serve, env={"PROGRESS_GATEWAY_SECRET": SECRET}) as gateway:
         upstream = address(gateway).removeprefix("http://")
         with PROXIES[request.param](upstream, pair, folder) as port:
-            yield Site(port, ssl.create_default_context(cafile=str(pair[0])), gateway)
+            yield ProxiedGateway(port, ssl.create_default_context(cafile=str(pair[0])), gateway)
 
 
-def test_the_page_and_an_update_work_through_the_proxy(site: Site) -> None:
+def test_the_page_and_an_update_work_through_the_proxy(site: ProxiedGateway) -> None:
     with site.connect() as sock:
         sock.sendall(site.request("/"))
         receive(sock, b" 200 ", b"</html>")
@@ -44,7 +44,7 @@ def test_the_page_and_an_update_work_through_the_proxy(site: Site) -> None:
         receive(sock, b" 200 ", b'"applied":true')
 
 
-def test_a_websocket_outlives_the_idle_timeout(site: Site) -> None:
+def test_a_websocket_outlives_the_idle_timeout(site: ProxiedGateway) -> None:
     with site.connect() as sock:
         sock.sendall(upgrade(host=site.host, origin=f"https://{site.host}"))
         receive(sock, b" 101 ", b"welcome")
@@ -60,7 +60,7 @@ def test_a_websocket_outlives_the_idle_timeout(site: Site) -> None:
         receive(sock, b'"percent":55')
 
 
-def test_an_upgrade_reuses_a_connection_that_carried_requests(site: Site) -> None:
+def test_an_upgrade_reuses_a_connection_that_carried_requests(site: ProxiedGateway) -> None:
     """A proxy keeps its connections to us: requests first, then an upgrade, many times."""
     for _ in range(10):
         with site.connect() as sock:
@@ -71,7 +71,7 @@ def test_an_upgrade_reuses_a_connection_that_carried_requests(site: Site) -> Non
             receive(sock, b" 101 ", b"welcome")
 
 
-def test_no_other_protocol_is_proxied(site: Site) -> None:
+def test_no_other_protocol_is_proxied(site: ProxiedGateway) -> None:
     """The proxy's rules would not apply to its content."""
     with site.connect() as sock:
         sock.sendall(
@@ -105,7 +105,7 @@ def test_nginx_forwards_only_websocket_upgrades(
     assert (b"\r\nconnection: upgrade\r\n" in head) is passed_on
 
 
-def test_the_proxy_does_not_buffer_events(site: Site) -> None:
+def test_the_proxy_does_not_buffer_events(site: ProxiedGateway) -> None:
     with site.connect() as stream, site.connect() as other:
         stream.sendall(site.request("/api/events?job=sse"))
         receive(stream, b"text/event-stream", b'"state":null')
@@ -115,13 +115,13 @@ def test_the_proxy_does_not_buffer_events(site: Site) -> None:
             receive(stream, b'"percent":%d' % percent)
 
 
-def test_a_page_of_another_origin_is_refused(site: Site) -> None:
+def test_a_page_of_another_origin_is_refused(site: ProxiedGateway) -> None:
     with site.connect() as sock:
         sock.sendall(upgrade(host=site.host, origin="https://evil.example"))
         receive(sock, b" 101 ", b"origin is not allowed")
 
 
-def test_the_gateway_gets_the_clients_address(site: Site) -> None:
+def test_the_gateway_gets_the_clients_address(site: ProxiedGateway) -> None:
     """The address is correct whatever header the client sends, and also if other clients have used
     the connections that the proxy keeps open: others have just left it as many as it may keep."""
     with ExitStack() as stack:

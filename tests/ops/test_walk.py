@@ -23,7 +23,7 @@ from tests.e2e.client import command, upgrade
 
 from .documented import adapted, documented, files
 from .proxies import PROXIES
-from .site import HOST, Site, certificate, receive
+from .site import HOST, ProxiedGateway, certificate, receive
 
 TOOLS = Path(sys.executable).parent
 """Where the gateway is installed, instead of in `/opt/gateway/venv/bin`."""
@@ -40,7 +40,7 @@ def moved(text: str, root: Path) -> str:
 def root(tmp_path: Path) -> Path:
     """The machine after the first chapter of the guide."""
     (tmp_path / "etc").mkdir()
-    lines = documented("A machine", "sh").splitlines()
+    lines = documented("Installation with systemd", "sh").splitlines()
     ours = [line for line in lines if not line.startswith(OF_THE_MACHINE)]
     assert len(lines) - len(ours) == len(OF_THE_MACHINE) + 1  # `apt` does two things
     setup = adapted("\n".join(ours), (r"-o root -g gateway ", ""), (r"; chgrp [^)]*", ""))
@@ -69,7 +69,7 @@ def line_of(unit: Path, name: str) -> list[str]:
 
 
 @contextmanager
-def site(root: Path) -> Iterator[Site]:
+def site(root: Path) -> Iterator[ProxiedGateway]:
     """The gateway as its unit starts it, behind nginx."""
     unit = Path(moved(UNIT, root))
     with Running(*line_of(unit, "ExecStartPre")) as checked:
@@ -80,14 +80,14 @@ def site(root: Path) -> Iterator[Site]:
         with PROXIES["nginx"](upstream, pair, root) as port:
             secret = (root / "etc/gateway/secret").read_text().strip()
             tls = ssl.create_default_context(cafile=str(pair[0]))
-            yield Site(port, tls, gateway, secret)
+            yield ProxiedGateway(port, tls, gateway, secret)
 
 
 def test_the_installation_guide_works(root: Path) -> None:
     assert (root / "etc/gateway/secret").stat().st_mode & 0o777 == 0o640
     with site(root) as walked:
         does_it_work = adapted(
-            documented("Does it work?", "sh"),
+            documented("Verification", "sh"),
             (rf"https://{HOST}", f"https://localhost:{walked.port}"),
             (r"--max-time 3", "--max-time 2"),
         )

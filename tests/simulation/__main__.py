@@ -22,7 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="*", default=[], help="faults of these kinds; memory: on that broker"
     )
-    parser.add_argument("--common", action="store_true", help="as the tests: no rare modes")
+    parser.add_argument(
+        "--common",
+        action="store_true",
+        help="leave out the rare faults, like the tests of each commit",
+    )
     parser.add_argument("--trace", action="store_true", help="print the trace of every run")
     parser.add_argument("--keep-going", action="store_true", help="only count what fails")
     parser.add_argument("--no-shrink", action="store_true", help="print the failure as it is")

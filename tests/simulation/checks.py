@@ -53,10 +53,10 @@ class Checks:
     """Whether no server loses writes in this run. Then every attempt has one worker."""
     refused: set[tuple[str, str]] = field(factory=set)
     """The requests that workers have refused, as job and id."""
-    asked_of: dict[str, str] = field(factory=dict)
+    request_target: dict[str, str] = field(factory=dict)
     """The job that each request was sent to, by the request's id. If it is a group, the jobs below
     it get it too."""
-    of_attempt: dict[str, int | None] = field(factory=dict)
+    request_attempt: dict[str, int | None] = field(factory=dict)
     """The attempt that each request names, by the request's id; None: the attempt at that time."""
     frames: int = 0
     attempts: dict[str, int] = field(factory=dict)
@@ -113,22 +113,22 @@ class Checks:
         asked = state.get("request")
         if asked is None or job in self.lost:
             return
-        of = self.asked_of.get(asked["id"], job)
+        of = self.request_target.get(asked["id"], job)
         if not f"{job}/".startswith(f"{of}/"):
             raise Violated(f"requests: {job} is shown what {of} was asked: {asked}")
-        if of == job and self.of_attempt.get(asked["id"]) is not None:
+        if of == job and self.request_attempt.get(asked["id"]) is not None:
             known = self._requests.setdefault((job, asked["id"]), state["attempt"])
             if known != state["attempt"]:
                 raise Violated(
                     f"never back: {asked['id']} is asked of {job} #{state['attempt']} and #{known}"
                 )
 
-    def heard(self, id_: str, job: str, attempt: int | None, *, who: str) -> None:
+    def request_received(self, id_: str, job: str, attempt: int | None, *, who: str) -> None:
         """Check a request that a worker of the job receives."""
-        of = self.asked_of[id_]
+        of = self.request_target[id_]
         if not f"{job}/".startswith(f"{of}/"):
             raise Violated(f"requests: {who} of {job} is told what {of} was asked")
-        wanted = self.of_attempt[id_] if of == job else None
+        wanted = self.request_attempt[id_] if of == job else None
         if wanted is not None and attempt is not None and wanted != attempt:
             raise Violated(
                 f"never back: {who}, attempt {attempt}, is told of a request of attempt {wanted}"

@@ -74,7 +74,7 @@ class Line:
             self.deserted = True
             await trio.lowlevel.checkpoint()  # like hypercorn, without an error
 
-    def say(self, event: dict[str, Any]) -> None:
+    def client_send(self, event: dict[str, Any]) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.WouldBlock):
             self._to_host.send_nowait(event)
 
@@ -89,7 +89,7 @@ class Line:
             raise TransportClosed("the client is gone") from None
         return True
 
-    async def hear(self) -> dict[str, Any]:
+    async def client_receive(self) -> dict[str, Any]:
         """The next event. Raises `Gone` if the other side has disconnected."""
         try:
             event = await self._at_client.receive()
@@ -147,12 +147,12 @@ async def request(
         sent.append((b"content-type", b"application/json"))
         sent.append((b"content-length", b"%d" % len(body)))
     scope = http_scope(method, path, urlencode(query or {}, doseq=True), sent)
-    line.say({"type": "http.request", "body": body, "more_body": False})
+    line.client_send({"type": "http.request", "body": body, "more_body": False})
     host.serve(line, host.http, scope)
     status, answer_headers, answer = 0, {}, b""
     try:
         while True:
-            event = await line.hear()
+            event = await line.client_receive()
             if event["type"] == "http.response.start":
                 status = event["status"]
                 answer_headers = {n.decode(): v.decode() for n, v in event["headers"]}
@@ -238,25 +238,25 @@ class Watcher:
     host: Host | None = None
     since: float = 0.0
     """When it received `welcome`."""
-    own: bool = False
+    accepts_immediately: bool = False
     """Whether it uses the sink of the gateway's own WebSocket transport, not that of an ASGI
     server."""
     watch: JobStates = field(init=False)
     """The implementation of the client's rule in `gateway watch`, which must agree."""
-    _asked_on: Line | None = None
+    _subscribed_on: Line | None = None
     """The connection on which it has subscribed."""
     _changed_at: float = 0.0
     """When it last changed its subscriptions."""
     _ids: int = 0
-    _hold: set[str] = field(factory=set)
+    _unsubscribed: set[str] = field(factory=set)
     """Jobs from which it is unsubscribed at the moment."""
-    _left: dict[str, int] = field(factory=dict)
+    _unsubscribed_by: dict[str, int] = field(factory=dict)
     """The jobs that it has unsubscribed from on this connection, with the number of the command; 0:
     it was answered."""
 
     def __attrs_post_init__(self) -> None:
         self.observer = Observer(self.name)
-        self.own = self.rng.random() < 0.6
+        self.accepts_immediately = self.rng.random() < 0.6
         self.watch = JobStates(self.jobs)
 
     def note(self, text: str) -> None:
@@ -268,17 +268,17 @@ class Watcher:
         return self.world.token
 
     @property
-    def haste(self) -> float:
+    def rate_factor(self) -> float:
         return 10 if self.world.scenario.restless else 1
 
     @property
-    def followed(self) -> list[str]:
-        """The jobs that its stream has, since `follows_since`."""
-        return [job for job in self.jobs if job not in self._hold]
+    def streamed_jobs(self) -> list[str]:
+        """The jobs in its stream, since `streaming_since`."""
+        return [job for job in self.jobs if job not in self._unsubscribed]
 
     @property
-    def follows_since(self) -> float | None:
-        """Since when it has a stream of the jobs that it watches; None if it has none now."""
+    def streaming_since(self) -> float | None:
+        """Since when it has had a stream of the jobs that it watches; None: it has none now."""
         streams = ("websocket", "sse", "set", "set_sse")
         if not self.connected or self.line is None or self.kind not in streams:
             return None
@@ -314,7 +314,7 @@ class Watcher:
         if self.line is not None:
             self.line.hang_up()
 
-    async def _unstalled(self) -> None:
+    async def _until_unstalled(self) -> None:
         await trio.sleep_until(self.stalled_until)
 
     def _show(self, job: str, frame: dict[str, Any], how: str) -> None:
@@ -323,7 +323,7 @@ class Watcher:
         self.world.checks.shown(
             self.observer, job, frame["epoch"], frame["seq"], state, how=f"{how} of {self.name}"
         )
-        wrong = self.world.ledger.shown(job, frame["epoch"], frame["seq"], state)
+        wrong = self.world.group_model.shown(job, frame["epoch"], frame["seq"], state)
         if wrong is not None:
             raise Violated(f"{wrong}, by {how} of {self.name}")
 
@@ -331,7 +331,7 @@ class Watcher:
 
     async def _websocket(self, host: Host) -> None:
         line = self.line = Line(host)
-        self._left.clear()
+        self._unsubscribed_by.clear()
         self.host = host
         scope = {
             "type": "websocket", "path": "/ws", "root_path": "", "headers": HEADERS,
@@ -340,7 +340,7 @@ class Watcher:
         }  # fmt: skip
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            if self.own:
+            if self.accepts_immediately:
                 await send({"type": "websocket.accept"})
                 await receive()
                 headers = {"host": "localhost", "origin": "http://localhost"}
@@ -350,12 +350,12 @@ class Watcher:
                 await serve_asgi_websocket(scope, receive, send, node=host.node)
             await send({"type": "websocket.close", "code": 1006})
 
-        line.say({"type": "websocket.connect"})
-        self._comes_when_stale = host.node.stale_reason is not None
+        line.client_send({"type": "websocket.connect"})
+        self._node_was_stale = host.node.stale_reason is not None
         host.serve(line, app, scope)
         try:
             with trio.fail_after(ANSWER_WITHIN):
-                await line.hear()  # accept
+                await line.client_receive()  # accept
             positions = self._positions()
             self.note(f"connects to {host.name} with {positions}")
             hello: dict[str, Any] = {"type": "hello", "positions": positions}
@@ -363,18 +363,18 @@ class Watcher:
                 hello["token"] = self.token
             if self.rng.random() < 0.3:
                 hello["max_hz"] = self.rng.choice([1, 5, 30])
-            self._say(line, hello)
-            self._ask(line)
+            self._send_command(line, hello)
+            self._subscribe_to_all(line)
             while True:
-                await self._unstalled()
-                event = await line.hear()
+                await self._until_unstalled()
+                event = await line.client_receive()
                 if event["type"] == "websocket.close":
                     raise Gone(event["code"])
                 await trio.sleep(self.rng.uniform(0.0005, 0.01))
                 for text in event["text"].split("\n"):
-                    self._take(line, json.loads(text))
-                if self.rng.random() < 0.01 * self.haste and not self.world.settling:
-                    self._flip(line)
+                    self._handle_frame(line, json.loads(text))
+                if self.rng.random() < 0.01 * self.rate_factor and not self.world.quiescing:
+                    self._change_subscriptions(line)
         finally:
             line.hang_up()
 
@@ -382,51 +382,51 @@ class Watcher:
         """Begin a connection; returns the positions for its `hello`."""
         return self.reference.begin()
 
-    def _ask(self, line: Line) -> None:
+    def _subscribe_to_all(self, line: Line) -> None:
         """Subscribe to the jobs that it watches."""
-        self._subscribe(line, [job for job in self.jobs if job not in self._hold])
+        self._subscribe(line, [job for job in self.jobs if job not in self._unsubscribed])
 
-    def _say(self, line: Line, command: dict[str, Any]) -> None:
-        line.say({"type": "websocket.receive", "text": json.dumps(command)})
+    def _send_command(self, line: Line, command: dict[str, Any]) -> None:
+        line.client_send({"type": "websocket.receive", "text": json.dumps(command)})
 
     def _subscribe(self, line: Line, jobs: list[str]) -> None:
         self._ids += 1
-        self._asked_on = line
+        self._subscribed_on = line
         self._changed_at = trio.current_time()
         for job in jobs:
-            self._left.pop(job, None)
+            self._unsubscribed_by.pop(job, None)
             self.reference.asks(job, self._ids)
         kind = "sync_subscriptions" if self.rng.random() < 0.5 else "subscribe"
-        if set(jobs) != set(self.jobs) - self._hold:
+        if set(jobs) != set(self.jobs) - self._unsubscribed:
             kind = "subscribe"
-        self._say(line, {"type": kind, "id": self._ids, "jobs": jobs, "mode": self.mode})
+        self._send_command(line, {"type": kind, "id": self._ids, "jobs": jobs, "mode": self.mode})
 
-    def _flip(self, line: Line) -> None:
+    def _change_subscriptions(self, line: Line) -> None:
         job = self.rng.choice(self.jobs)
         self.note(f"flips {job}")
-        if job in self._hold:
-            self._hold.discard(job)
+        if job in self._unsubscribed:
+            self._unsubscribed.discard(job)
             self._subscribe(line, [job])
-        elif len(self._hold) < len(self.jobs) - 1:
-            self._hold.add(job)
+        elif len(self._unsubscribed) < len(self.jobs) - 1:
+            self._unsubscribed.add(job)
             self.reference.leaves(job)
             self.watch._positions.pop(job, None)
             self._ids += 1
-            self._left[job] = self._ids
+            self._unsubscribed_by[job] = self._ids
             if self.rng.random() < 0.5:
-                self._say(line, {"type": "unsubscribe", "id": self._ids, "jobs": [job]})
+                self._send_command(line, {"type": "unsubscribe", "id": self._ids, "jobs": [job]})
             else:
                 command = {"type": "sync_subscriptions", "id": self._ids, "mode": self.mode}
-                self._say(line, command | {"jobs": self.followed})
+                self._send_command(line, command | {"jobs": self.streamed_jobs})
 
-    def unhold(self) -> None:
+    def resubscribe(self) -> None:
         """Subscribe to all its jobs again."""
-        if self.line is not None and self._hold and self._asked_on is self.line:
-            jobs, self._hold = sorted(self._hold), set()
+        if self.line is not None and self._unsubscribed and self._subscribed_on is self.line:
+            jobs, self._unsubscribed = sorted(self._unsubscribed), set()
             self._subscribe(self.line, jobs)
-        self._hold = set()
+        self._unsubscribed = set()
 
-    def _take(self, line: Line, frame: dict[str, Any]) -> None:
+    def _handle_frame(self, line: Line, frame: dict[str, Any]) -> None:
         match frame["type"]:
             case "welcome":
                 self.connected = True
@@ -439,29 +439,31 @@ class Watcher:
             case "subscriptions":
                 if frame["id"] is not None:
                     self.reference.answered(frame["id"])
-                    left = [job for job, asked in self._left.items() if asked <= frame["id"]]
-                    self._left.update(dict.fromkeys(left, 0))
+                    answered = [
+                        job for job, id_ in self._unsubscribed_by.items() if id_ <= frame["id"]
+                    ]
+                    self._unsubscribed_by.update(dict.fromkeys(answered, 0))
                 if frame["denied"]:
                     raise Violated(f"the end: {self.name} is denied {frame['denied']}")
             case "progress":
                 self._progress(line, frame)
             case "ping":
-                self._say(line, {"type": "pong"})
+                self._send_command(line, {"type": "pong"})
             case "error":
                 raise Violated(f"protocol: {self.name} is told {frame}")
 
-    _comes_when_stale: bool = False
-    """Whether its node was stale when it connected."""
+    _node_was_stale: bool = False
+    """Whether the node was stale when this client connected."""
 
     def _check_welcome(self) -> None:
-        if self._comes_when_stale and self.host and self.host.node.stale_reason and not self.stale:
-            raise Violated(f"fresh: {self.name} is welcomed by a stale {self.host.name} as if not")
+        if self._node_was_stale and self.host and self.host.node.stale_reason and not self.stale:
+            raise Violated(f"fresh: the welcome of the stale {self.host.name} does not say so")
 
     def _progress(self, line: Line | None, frame: dict[str, Any]) -> None:
         job = frame["job"]
-        if self._left.get(job) == 0:
+        if self._unsubscribed_by.get(job) == 0:
             raise Violated(f"contiguity: {self.name} has left {job}, and is sent {frame}")
-        if job in self._hold:
+        if job in self._unsubscribed:
             return
         verdict = self.reference.take(frame)
         if verdict != "ignored":
@@ -484,14 +486,14 @@ class Watcher:
             headers.append((b"last-event-id", self._last_id.encode()))
         if self.token is not None:
             headers.append((b"authorization", f"Bearer {self.token}".encode()))
-        line.say({"type": "http.request", "body": b"", "more_body": False})
+        line.client_send({"type": "http.request", "body": b"", "more_body": False})
         self.note(f"streams from {host.name} after {self._last_id}")
-        self._comes_when_stale = host.node.stale_reason is not None
+        self._node_was_stale = host.node.stale_reason is not None
         host.serve(line, host.http, http_scope("GET", "/api/events", query, headers))
         try:
             while True:
-                await self._unstalled()
-                event = await line.hear()
+                await self._until_unstalled()
+                event = await line.client_receive()
                 if event["type"] == "http.response.start":
                     if event["status"] != 200:
                         raise Gone(1013)
@@ -499,7 +501,7 @@ class Watcher:
                 for block in event["body"].decode().split("\n\n"):
                     fields = dict(row.split(": ", 1) for row in block.split("\n") if ": " in row)
                     if "data" in fields:
-                        self._event(fields)
+                        self._handle_sse_event(fields)
                 if not event.get("more_body"):
                     raise Gone(1001)
         finally:
@@ -510,12 +512,12 @@ class Watcher:
         self.reference.begin()
         return urlencode({"job": self.jobs, "mode": self.mode}, doseq=True)
 
-    def _take_event(self, frame: dict[str, Any]) -> None:
+    def _handle_event(self, frame: dict[str, Any]) -> None:
         """Handle a frame that is not a state."""
 
     _last_id: str = ""
 
-    def _event(self, fields: dict[str, str]) -> None:
+    def _handle_sse_event(self, fields: dict[str, str]) -> None:
         frame = json.loads(fields["data"])
         match frame["type"]:
             case "welcome":
@@ -528,7 +530,7 @@ class Watcher:
             case "progress":
                 self._progress(None, frame)
             case _:
-                self._take_event(frame)
+                self._handle_event(frame)
         self._last_id = fields.get("id", self._last_id)
 
     # -- requests ---------------------------------------------------------------
@@ -542,7 +544,7 @@ class Watcher:
     async def _reads(self, host: Host, *, wait: bool) -> None:
         self.connected = True
         for job in self.jobs:
-            await self._unstalled()
+            await self._until_unstalled()
             headers = {}
             tag = self._tags.get(job)
             if tag and self.rng.random() < 0.8:
@@ -550,7 +552,7 @@ class Watcher:
             query = {"wait": "20"} if wait else {}
             began = trio.current_time()
             with trio.move_on_after(ANSWER_WITHIN) as deadline:
-                status, told, body = await request(
+                status, response_headers, body = await request(
                     host, "GET", f"/api/jobs/{job}", query=query, headers=headers
                 )
             if deadline.cancelled_caught:
@@ -558,7 +560,7 @@ class Watcher:
             how = f"GET of {self.name}"
             if status == 200:
                 document = json.loads(body)
-                self._tags[job] = told["etag"]
+                self._tags[job] = response_headers["etag"]
                 self._show(job, document, "poll" if wait else "get")
                 self.world.checks.read(job, document["state"], since=began, how=how)
                 self.reference.shown[job] = document["state"]
@@ -572,13 +574,13 @@ class Watcher:
                 if status != 503:
                     raise Violated(f"no trouble: GET {job} answers {status} {body!r}")
         if not wait:
-            await trio.sleep(self.rng.uniform(0.2, 2.0) / self.haste)
+            await trio.sleep(self.rng.uniform(0.2, 2.0) / self.rate_factor)
 
     _tags: dict[str, str] = field(factory=dict)
 
     async def _list(self, host: Host) -> None:
         self.connected = True
-        await self._unstalled()
+        await self._until_unstalled()
         began = trio.current_time()
         with trio.move_on_after(ANSWER_WITHIN) as deadline:
             status, _, body = await request(host, "GET", "/api/jobs", query={"limit": "100"})
@@ -600,7 +602,7 @@ class Watcher:
             self.note(f"list {status}")
             if status != 503:
                 raise Violated(f"no trouble: a list answers {status} {body!r}")
-        await trio.sleep(self.rng.uniform(0.2, 2.0) / self.haste)
+        await trio.sleep(self.rng.uniform(0.2, 2.0) / self.rate_factor)
 
 
 def brief(state: dict[str, Any] | None) -> str:

@@ -264,7 +264,7 @@ class Faults:
         if self.world.scenario.broker == "memory":
             self.world.checks.lost.update(self.world.jobs)
         host.down_until = trio.current_time() + fault.seconds
-        host.party.kill()
+        host.process.kill()
         await trio.sleep(fault.seconds)
 
     async def _node_drain(self, index: int, fault: Fault) -> None:
@@ -277,12 +277,12 @@ class Faults:
 
     async def _worker_kill(self, index: int, fault: Fault) -> None:
         if self.world.workers:
-            self.world.workers[fault.who % len(self.world.workers)].party.kill()
+            self.world.workers[fault.who % len(self.world.workers)].process.kill()
 
     async def _worker_pause(self, index: int, fault: Fault) -> None:
         if self.world.workers:
-            party = self.world.workers[fault.who % len(self.world.workers)].party
-            party.paused_until = trio.current_time() + fault.seconds
+            process = self.world.workers[fault.who % len(self.world.workers)].process
+            process.paused_until = trio.current_time() + fault.seconds
             await trio.sleep(fault.seconds)
 
     async def _zombie(self, index: int, fault: Fault) -> None:
@@ -306,6 +306,6 @@ class Faults:
         if who == 0:
             self.world.redis_skew += fault.seconds
         elif who <= len(self.world.hosts):
-            self.world.hosts[who - 1].party.skew += fault.seconds
+            self.world.hosts[who - 1].process.skew += fault.seconds
         else:
-            self.world.workers[who - 1 - len(self.world.hosts)].party.skew += fault.seconds
+            self.world.workers[who - 1 - len(self.world.hosts)].process.skew += fault.seconds

@@ -18,10 +18,10 @@ from .workers import LEASE, PlainReporter, RequestRecorder, Worker, draw_accepts
 if TYPE_CHECKING:
     from .world import World
 
-__all__ = ["Declarer", "Foreman", "another_attempt", "staff"]
+__all__ = ["Declarer", "GroupWorker", "another_attempt", "group_workers"]
 
 
-def staff(world: World, group: Group) -> Iterator[Worker | PlainReporter]:
+def group_workers(world: World, group: Group) -> Iterator[Worker | PlainReporter]:
     """Start the workers of a group: one that declares it, sometimes twice; two processes for its
     children, one of which may be retried; and sometimes a reporter without a `Job` for one
     child."""
@@ -31,25 +31,27 @@ def staff(world: World, group: Group) -> Iterator[Worker | PlainReporter]:
     if rng.random() < 0.3:
         for each in group.all:
             name = f"declarer/{each.name}"
-            own, link = world.randomness(name), world.link(name)
-            yield Declarer(name, rng.choice(plain), each.name, world, own, link, each)
+            worker_rng, link = world.randomness(name), world.link(name)
+            yield Declarer(name, rng.choice(plain), each.name, world, worker_rng, link, each)
     else:
         for index in range(rng.choice([1, 1, 1, 1, 2])):
             name = f"foreman{index}"
-            own, link = world.randomness(name), world.link(name)
+            worker_rng, link = world.randomness(name), world.link(name)
             groups = tuple(group.all)
-            yield Foreman(name, _kind(world, rng), [], world, own, link, weights, groups=groups)
+            yield GroupWorker(
+                name, _kind(world, rng), [], world, worker_rng, link, weights, groups=groups
+            )
     jobs = group.leaves
     rng.shuffle(jobs)
     if rng.random() < 0.3:
         name = "plain"
-        own, link = world.randomness(name), world.link(name)
-        yield PlainReporter(name, rng.choice(plain), jobs.pop(), world, own, link)
+        worker_rng, link = world.randomness(name), world.link(name)
+        yield PlainReporter(name, rng.choice(plain), jobs.pop(), world, worker_rng, link)
     again = rng.choices(jobs, k=1) if jobs and rng.random() < 0.4 else []
     for index, mine in enumerate((jobs[::2] + again, jobs[1::2])):
         name = f"hand{index}"
-        own, link = world.randomness(name), world.link(name)
-        yield Worker(name, _kind(world, rng), mine, world, own, link, weights, most=10)
+        worker_rng, link = world.randomness(name), world.link(name)
+        yield Worker(name, _kind(world, rng), mine, world, worker_rng, link, weights, max_steps=10)
 
 
 def another_attempt(world: World, group: Group, name: str) -> Worker:
@@ -57,7 +59,7 @@ def another_attempt(world: World, group: Group, name: str) -> Worker:
     rng = world.randomness(name)
     jobs = [rng.choice(group.leaves)]
     link, weights = world.link(name), _weights(group)
-    return Worker(name, _kind(world, rng), jobs, world, rng, link, weights, most=10)
+    return Worker(name, _kind(world, rng), jobs, world, rng, link, weights, max_steps=10)
 
 
 def _kind(world: World, rng: Random) -> str:
@@ -69,7 +71,7 @@ def _weights(group: Group) -> Mapping[str, float]:
 
 
 @define(eq=False)
-class Foreman(Worker):
+class GroupWorker(Worker):
     """A process that declares a group and the groups in it, and does not wait for their
     children."""
 
@@ -94,7 +96,7 @@ class Foreman(Worker):
             group.name, url=url, children=expected, weight=weight, timeout=10, accepts=accepts
         )
         recorder = RequestRecorder(self, group.name, job)
-        job.on_request(recorder.hear)
+        job.on_request(recorder.receive)
         try:
             with job:
                 if expected is None:  # it makes the children itself
@@ -138,4 +140,4 @@ class Declarer(PlainReporter):
             fields["accepts"] = ",".join(accepts) if self.kind == "fcall" else accepts
         for _ in range(self.rng.randint(1, 3)):
             await trio.sleep(self.rng.uniform(0, 6))
-            await self._tell(fields)
+            await self._report(fields)

@@ -1,7 +1,8 @@
-"""The groups of a run, and the checks of them. After every command `Ledger` reads the groups and
-their children in the broker, and computes the groups' states itself, by the rules of
-docs/groups.md. So it can check each state of a group, in the broker, in every frame and in every
-response.
+"""The groups of a run, and their checks.
+
+After every command `GroupModel` reads the groups and their children in the broker, and computes the
+groups' states itself, by the rules of docs/groups.md. So it can check each state of a group, in the
+broker, in every frame and in every response.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from gateway.brokers.redis.scripts import PUBLISH, RESTORE
 from .checks import FINAL
 from .held_requests import Held, HeldRequests
 
-__all__ = ["Command", "FollowedMemoryBroker", "Group", "Ledger", "Row", "command_of", "plan"]
+__all__ = [
+    "Command",
+    "FollowedMemoryBroker",
+    "Group",
+    "GroupModel",
+    "Row",
+    "command_of",
+    "make_group",
+]
 
 STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 
@@ -56,7 +65,7 @@ class Group:
         return [job for group in self.all for job in group.children if job not in groups]
 
 
-def plan(name: str, kind: str, rng: random.Random) -> Group:
+def make_group(name: str, kind: str, rng: random.Random) -> Group:
     """A `flat` group, or a `nested` one, which has another group among its children."""
 
     def weigh() -> float:
@@ -65,7 +74,7 @@ def plan(name: str, kind: str, rng: random.Random) -> Group:
     weights = {f"{name}/{child}": weigh() for child in "abc"[: rng.randint(1, 3)]}
     inner: tuple[Group, ...] = ()
     if kind == "nested":
-        inner = (plan(f"{name}/n", "flat", rng),)
+        inner = (make_group(f"{name}/n", "flat", rng),)
         weights[inner[0].name] = weigh()
     total = sum(weights.values())
     # Usually it ends with its children. Sometimes more, or fewer, are expected than there are.
@@ -150,7 +159,7 @@ def command_of(words: list[bytes]) -> Command:
 
 
 @define
-class Ledger:
+class GroupModel:
     """The states of the groups of a run in the broker, and their checks."""
 
     groups: list[Group]
@@ -182,7 +191,7 @@ class Ledger:
         self._attempts_at_loss = {job: row.attempt for job, row in self._known.items()}
         self._unsure.update(name for name, children in self._left_out.items() if children)
 
-    def look(self, read: Callable[[str], Row | None], command: Command) -> None:
+    def check_command(self, read: Callable[[str], Row | None], command: Command) -> None:
         """Read and check what a command has changed."""
         now = {job: row for job in self.jobs if (row := read(job)) is not None}
         before, self._known = self._known, now
@@ -363,18 +372,18 @@ def _units(weight: float) -> int:
 class FollowedMemoryBroker(MemoryBroker):
     """A memory broker whose groups and requests are checked after every command."""
 
-    ledger: Ledger
+    group_model: GroupModel
     held: HeldRequests
 
     async def publish(self, job: str, update: Any, *, publisher: str = "") -> Any:
         result = await super().publish(job, update, publisher=publisher)
-        self.ledger.look(self._row, Command(job))
-        self.held.look(self._held, publishes=True)
+        self.group_model.check_command(self._row, Command(job))
+        self.held.check_command(self._held, publishes=True)
         return result
 
     async def expire_leases(self) -> int:
         expired = await super().expire_leases()
-        self.held.look(self._held, publishes=False)
+        self.held.check_command(self._held, publishes=False)
         return expired
 
     def _row(self, job: str) -> Row | None:

@@ -98,7 +98,7 @@ class HeldRequests:
     _ends: dict[tuple[str, int], tuple[str, str | None]] = field(factory=dict)
     """For each attempt that has ended, its end and its request at that time."""
 
-    def look(self, read: Callable[[str], Held | None], *, publishes: bool) -> None:
+    def check_command(self, read: Callable[[str], Held | None], *, publishes: bool) -> None:
         """Read and check what a command has changed. `publishes`: the job of an update."""
         before, self.now = self.now, {job: row for job in self.jobs if (row := read(job))}
         for job, row in self.now.items():

@@ -20,7 +20,7 @@ from .clients import Line
 from .groups import FollowedMemoryBroker
 from .rights import SECRET
 from .sockets import Link
-from .threads import Party, now
+from .threads import SimulatedProcess, now
 
 if TYPE_CHECKING:
     from .world import World
@@ -36,7 +36,7 @@ class Host:
     world: World
     link: Link
     number: int = 0
-    party: Party = field(init=False)
+    process: SimulatedProcess = field(init=False)
     node: Node = field(init=False)
     broker: Any = field(init=False)
     http: Any = field(init=False)
@@ -48,17 +48,17 @@ class Host:
     draining_for: float | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.party = Party(self.name, self.world.seed)
+        self.process = SimulatedProcess(self.name, self.world.seed)
 
     async def run(self) -> None:
         """Run until cancelled."""
         while True:
             self.number += 1
-            skew = self.party.skew
-            self.party = Party(f"{self.name}.{self.number}", self.world.seed)
-            self.party.skew = skew
-            self.world.links[self.party.name] = self.link
-            await self.party.live(self._main)
+            skew = self.process.skew
+            self.process = SimulatedProcess(f"{self.name}.{self.number}", self.world.seed)
+            self.process.skew = skew
+            self.world.links[self.process.name] = self.link
+            await self.process.run(self._main)
             self.alive = self.draining = False
             if self.world.scenario.broker == "redis":
                 self.world.memories.node_has_ended(self, self.world.server.redis.store)
@@ -74,7 +74,7 @@ class Host:
             broker = _redis_broker(self, limits)
         else:
             broker = FollowedMemoryBroker(limits, clock=now, monotonic=trio.current_time)
-            broker.ledger, broker.held = self.world.ledger, self.world.held
+            broker.group_model, broker.held = self.world.group_model, self.world.held
         self.broker = broker
         authenticator = open_authenticator(
             secret=SECRET if scenario.rights else None, limits=limits
@@ -83,8 +83,8 @@ class Host:
             broker,
             limits=limits,
             authenticator=authenticator,
-            name=self.party.name,
-            random=self.party.rng,
+            name=self.process.name,
+            random=self.process.rng,
         )
         self.http = create_http_app(self.node)
         started = False
@@ -119,7 +119,7 @@ class Host:
 
     def serve(self, line: Line, app: Callable[..., Awaitable[None]], scope: Any) -> None:
         """Run an ASGI application for one connection, as a server would."""
-        if not self.alive or self.party.nursery is None or self.party.dead:
+        if not self.alive or self.process.nursery is None or self.process.dead:
             line.host_is_gone()
             return
 
@@ -129,12 +129,12 @@ class Host:
             finally:
                 line.host_is_gone()
 
-        self.party.start_soon(conversation)
+        self.process.start_soon(conversation)
 
 
 def _redis_broker(host: Host, limits: Limits) -> RedisBroker:
     """The broker as `gateway serve` makes it."""
-    return RedisBroker("redis://simulated/0", limits, random=host.party.rng)
+    return RedisBroker("redis://simulated/0", limits, random=host.process.rng)
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

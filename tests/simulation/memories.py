@@ -98,5 +98,5 @@ def _generation(store: Store) -> int:
 def _restored(host: Host, store: Store) -> int:
     """The newest generation in which the node has restored its states; 0: none."""
     counters = store.values.get(b"progress:counters", {})
-    words = counters.get(f"node:{host.party.name}".encode(), b"").split()
+    words = counters.get(f"node:{host.process.name}".encode(), b"").split()
     return int(words[1]) if len(words) == 2 else 0

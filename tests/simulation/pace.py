@@ -62,11 +62,11 @@ class Pace:
             if position == positions.get(job) and job not in self.world.checks.lost
         }
         for watcher in self.world.watchers:
-            if watcher.follows_since is None or watcher.follows_since > at:
+            if watcher.streaming_since is None or watcher.streaming_since > at:
                 continue
             if isinstance(watcher, SetWatcher):
                 watcher.check_pace(steady)
-            for job in watcher.followed:
+            for job in watcher.streamed_jobs:
                 shown, _ = watcher.observer.last.get(job, ((0, 0), None))
                 if job not in self.world.checks.lost and shown < positions.get(job, shown):
                     raise Violated(

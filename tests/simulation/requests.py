@@ -20,11 +20,11 @@ from .clients import Gone, request
 if TYPE_CHECKING:
     from .world import World
 
-__all__ = ["Asker"]
+__all__ = ["RequestClient"]
 
 
 @define(eq=False)
-class Asker:
+class RequestClient:
     """A client that sends requests."""
 
     name: str
@@ -34,7 +34,7 @@ class Asker:
 
     async def run(self) -> None:
         """Run until cancelled, or until the run is about to come to rest."""
-        while not self.world.settling:
+        while not self.world.quiescing:
             await trio.sleep(self.rng.uniform(0.2, 4.0))
             job = self.rng.choice(self.world.jobs_to_ask)
             self._number += 1
@@ -44,14 +44,14 @@ class Asker:
             newest = self.world.checks.attempts.get(job)
             if newest is not None and self.rng.random() < 0.5:
                 body["attempt"] = max(1, newest - self.rng.randint(0, 1))
-            self.world.checks.asked_of[id_] = job
-            self.world.checks.of_attempt[id_] = body.get("attempt")
+            self.world.checks.request_target[id_] = job
+            self.world.checks.request_attempt[id_] = body.get("attempt")
             for _ in range(self.rng.randint(1, 5)):
-                if await self._ask(job, body):
+                if await self._send_request(job, body):
                     break
                 await trio.sleep(self.rng.uniform(0.1, 1.0))
 
-    async def _ask(self, job: str, body: dict[str, Any]) -> bool:
+    async def _send_request(self, job: str, body: dict[str, Any]) -> bool:
         """Send one request. Returns whether there was a response."""
         host = self.world.some_host(self.rng)
         if host is None:
@@ -61,11 +61,11 @@ class Asker:
             status, _, answer = await request(
                 host, "POST", f"/api/jobs/{job}/requests", body=json.dumps(body).encode()
             )
-            told = json.loads(answer)
-            self.world.note(f"{self.name} asks {job} {body} -> {status} {told}")
+            result = json.loads(answer)
+            self.world.note(f"{self.name} asks {job} {body} -> {status} {result}")
             if status in (200, 202):
-                if told["attempt"] != body.get("attempt", told["attempt"]):
-                    raise Violated(f"never back: a request {body} was taken by {told}")
+                if result["attempt"] != body.get("attempt", result["attempt"]):
+                    raise Violated(f"never back: a request {body} was taken by {result}")
                 wrong = self.world.held.left_out(before, job, body["id"], body["verb"])
                 if wrong is not None:
                     raise Violated(wrong)

@@ -1,4 +1,4 @@
-"""The checks at rest: after the last fault, when all workers have ended."""
+"""The checks at rest, which is after the last fault, when all workers have ended."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .sets import SetWatcher
 if TYPE_CHECKING:
     from .world import World
 
-__all__ = ["come_to_rest"]
+__all__ = ["wait_for_quiescence"]
 
 READ_AGAIN = 10.0
 """Seconds within which each client that polls has read every job again."""
-AT_ONCE = 5.0
+POLLED_WITHIN = 5.0
 """Seconds within which each client that polls has polled, if there was no fault."""
 WORKERS_WITHIN = 150.0
 """Virtual seconds after which a worker that still runs counts as hung."""
-SETTLE = 8.0
+RELEASED_WITHIN = 8.0
 """Seconds after the last client has disconnected, and after `linger`, until the node has released
 everything: a list may wait 7 s."""
 
 
-async def come_to_rest(world: World) -> None:
+async def wait_for_quiescence(world: World) -> None:
     """Wait until all workers and faults have ended, check the states, then disconnect the clients
     and check that the nodes have released everything."""
     await trio.sleep(0.001)
@@ -38,10 +38,10 @@ async def come_to_rest(world: World) -> None:
     if deadline.cancelled_caught:
         raise Violated("no hang: a worker has not ended")
     world.note("all faults are over, all workers have ended")
-    world.settling = True
+    world.quiescing = True
     for watcher in world.watchers:
-        watcher.unhold()
-    await trio.sleep_until(max(world.faults.recovered_at, trio.current_time()) + AT_ONCE)
+        watcher.resubscribe()
+    await trio.sleep_until(max(world.faults.recovered_at, trio.current_time()) + POLLED_WITHIN)
     world.note("at rest")
     try:
         await _check_rest(world)
@@ -52,7 +52,7 @@ async def come_to_rest(world: World) -> None:
     for watcher in world.watchers:
         watcher.jobs = []
     _hang_up_all(world)
-    await trio.sleep(world.scenario.linger + SETTLE)
+    await trio.sleep(world.scenario.linger + RELEASED_WITHIN)
     for host in world.hosts:
         statistics = host.node.statistics()
         if statistics.connections or statistics.hub.topics or statistics.hub.subscriptions:
@@ -68,7 +68,7 @@ def _hang_up_all(world: World) -> None:
 async def _check_rest(world: World) -> None:
     states, listed = await _read(world)
     world.check_commands()
-    wrong = world.ledger.at_rest(states)
+    wrong = world.group_model.at_rest(states)
     if wrong is not None:
         raise Violated(wrong)
     _check_watchers(world, states, listed)
@@ -103,7 +103,7 @@ def _check_watchers(world: World, states: dict[str, Any], listed: dict[str, Any]
     """Check that every client shows the current states."""
     for watcher in world.watchers:
         if watcher.stale:
-            raise Violated(f"fresh: {watcher.name} is told that it is stale, for no reason")
+            raise Violated(f"fresh: {watcher.name} is notified that it is stale, for no reason")
         if not watcher.connected:
             raise Violated(f"the end: {watcher.name} is not connected")
         if isinstance(watcher, SetWatcher):

@@ -7,10 +7,10 @@ from functools import cache
 
 from tests.auth.signing import SECRET, sign
 
-__all__ = ["EVERYTHING", "SECRET", "SOME", "covers", "may_watch", "token"]
+__all__ = ["CHOICES", "EVERYTHING", "SECRET", "covers", "may_watch", "token"]
 
 EVERYTHING = ("*",)
-SOME = (EVERYTHING, ("job:*",), ("batch:*",), ("batch:0/*", "job:1*"))
+CHOICES = (EVERYTHING, ("job:*",), ("batch:*",), ("batch:0/*", "job:1*"))
 """The patterns of the jobs that clients may watch."""
 EXPIRES_AT = 4_000_000_000.0
 """The expiry (Unix seconds): later than every run."""

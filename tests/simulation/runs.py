@@ -1,5 +1,4 @@
-"""Runs a scenario: the code under test in a simulated world, on a virtual clock. Returns the
-outcome."""
+"""Runs a scenario: the code under test in a simulated world, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ from .checks import Violated
 from .hosts import leaves
 from .scenario import Scenario
 from .sockets import Servers
-from .threads import current_party, simulated
+from .threads import current_process, simulated
 from .world import World
 
 __all__ = ["Outcome", "run"]
@@ -68,20 +67,20 @@ class _ToTrace(logging.Handler):
 
 def current_name() -> str:
     try:
-        return current_party().name
+        return current_process().name
     except LookupError:
         return "?"
 
 
 def _servers(address: Any, *, calls: int) -> Servers:
     """Replaces `open_servers`."""
-    name = current_party().name
+    name = current_process().name
     return Servers(WORLD[0].links[name], calls=calls)
 
 
 def _node_name() -> Any:
     """Replaces `uuid4`, so that the data of a Redis shows which node has registered."""
-    return SimpleNamespace(hex=current_party().name)
+    return SimpleNamespace(hex=current_process().name)
 
 
 WORLD: list[World] = []

@@ -84,7 +84,7 @@ class Scenario:
     history: int = 128
     linger: float = 5.0
     """Seconds for which a topic is kept after its last watcher (`linger`)."""
-    askers: int = 0
+    request_clients: int = 0
     """The number of clients that send requests."""
     group_requests: bool = False
     """Whether they also send requests to groups and their children; then the requests of all jobs
@@ -102,10 +102,12 @@ class Scenario:
 
 
 def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenario:
-    """The scenario of a seed. `only`: use only these kinds of faults. `kind:mode` names one mode of
-    a kind, `memory` the memory broker; with `groups`, `sets` or `requests` the scenario has some.
-    Without `rare` no nodes are partitioned, no feed is deleted or read slowly, groups get no
-    requests, and no fault waits for a request.
+    """Returns the scenario of a seed.
+
+    `only` restricts the kinds of faults: `kind:mode` selects one mode of a kind; `memory` selects
+    the memory broker; `groups`, `sets` and `requests` add those to the scenario. Without `rare` no
+    nodes are partitioned, no feed is deleted or read slowly, groups get no requests, and no fault
+    waits for a request.
     """
     rng = random.Random(f"scenario/{seed}")
     broker: Literal["memory", "redis"] = "memory" if rng.random() < 0.12 else "redis"
@@ -117,16 +119,16 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
         kinds = [kind for kind in kinds if kind in wanted] or kinds
     # Only some kinds in each run, because many faults together can hide a defect that few would
     # show.
-    some = rng.sample(kinds, k=min(len(kinds), rng.randint(1, 5)))
+    chosen_kinds = rng.sample(kinds, k=min(len(kinds), rng.randint(1, 5)))
     number = rng.choice([0, 1, 1, 2, 2, 3, 4, 6]) or len(only)
     faults = [
-        _fault(rng, rng.choices(some, [KINDS[kind] for kind in some])[0], only)
+        _fault(rng, rng.choices(chosen_kinds, [KINDS[kind] for kind in chosen_kinds])[0], only)
         for _ in range(number)
     ]
     if not rare:
         faults = [evolve(fault, mode="") if fault.kind in RARE else fault for fault in faults]
-    askers = 2 if "requests" in only else rng.choice([0, 0, 1, 2])
-    if askers and rare:
+    request_clients = 2 if "requests" in only else rng.choice([0, 0, 1, 2])
+    if request_clients and rare:
         faults = _after_requests(random.Random(f"strikes/{seed}"), faults)
     reports = ["http", "http", "redis", "redis", "fcall", "curl"]
     if broker == "memory":
@@ -146,7 +148,7 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
         history=rng.choice([4, 20, 128]),
         linger=rng.choice([0.2, 5.0]),
-        askers=askers,
+        request_clients=request_clients,
         group_requests=rare,
         restless=rng.random() < 0.4,
         rights=random.Random(f"rights/{seed}").random() < (0.5 if "sets" in only else 0.15),
@@ -155,14 +157,14 @@ def draw(seed: int, only: Collection[str] = (), *, rare: bool = True) -> Scenari
 
 
 def _sets(rng: random.Random, only: Collection[str]) -> tuple[str, ...]:
-    some = "sets" in only or rng.random() < 0.35
+    has_sets = "sets" in only or rng.random() < 0.35
     kinds = ["set", "set", "set", "set_sse", "set_get"]
-    return tuple(rng.choices(kinds, k=rng.randint(1, 3))) if some else ()
+    return tuple(rng.choices(kinds, k=rng.randint(1, 3))) if has_sets else ()
 
 
 def _groups(rng: random.Random, only: Collection[str]) -> tuple[str, ...]:
-    some = "groups" in only or rng.random() < 0.35
-    return (rng.choice(["flat", "nested"]),) if some else ()
+    has_groups = "groups" in only or rng.random() < 0.35
+    return (rng.choice(["flat", "nested"]),) if has_groups else ()
 
 
 def _after_requests(rng: random.Random, faults: Sequence[Fault]) -> list[Fault]:

@@ -19,7 +19,7 @@ from gateway.cli.watch.job_states import JobStates
 
 from .checks import FINAL, Violated
 from .clients import ANSWER_WITHIN, PACE, Line, Watcher, request
-from .rights import EVERYTHING, SOME, covers, may_watch, token
+from .rights import CHOICES, EVERYTHING, covers, may_watch, token
 
 if TYPE_CHECKING:
     from .hosts import Host
@@ -39,7 +39,7 @@ class Wanted:
     limit: int
 
     @classmethod
-    def some(cls, rng: random.Random, prefix: str) -> Wanted:
+    def draw(cls, rng: random.Random, prefix: str) -> Wanted:
         statuses = rng.choice([STATUSES, STATUSES, ("running",), ("queued", "running"),
                                   ("succeeded", "failed", "cancelled")])  # fmt: skip
         return cls(prefix, statuses, rng.choice([1, 2, 50]))
@@ -91,7 +91,7 @@ class SetWatcher(Watcher):
         self.jobs = []
         self._change_rights()
         prefixes = self.rng.sample(PREFIXES, k=1 if self.kind == "set_get" else 2)
-        self.sets = {prefix: Wanted.some(self.rng, prefix) for prefix in prefixes}
+        self.sets = {prefix: Wanted.draw(self.rng, prefix) for prefix in prefixes}
         if self.kind == "set_sse":  # its statuses and limit apply to all
             one = next(iter(self.sets.values()))
             self.sets = {p: Wanted(p, one.statuses, one.limit) for p in prefixes}
@@ -99,20 +99,20 @@ class SetWatcher(Watcher):
 
     def _change_rights(self) -> None:
         if self.world.scenario.rights:
-            self.rights = self.rng.choice(SOME)
+            self.rights = self.rng.choice(CHOICES)
 
     @property
     def token(self) -> str | None:
         return token(self.rights) if self.world.scenario.rights else None
 
     @property
-    def followed(self) -> list[str]:
+    def streamed_jobs(self) -> list[str]:
         """The jobs that its sets have shown for long enough that it must have received their
         states."""
         at = trio.current_time() - PACE
         return [job for job, since in self._shown_since.items() if since <= at]
 
-    def unhold(self) -> None:
+    def resubscribe(self) -> None:
         """Stop changing its subscriptions."""
 
     def check_pace(self, steady: Mapping[str, str]) -> None:
@@ -173,25 +173,25 @@ class SetWatcher(Watcher):
         self._owed_before.clear()
         self._shown_since.clear()
 
-    def _ask(self, line: Line) -> None:
+    def _subscribe_to_all(self, line: Line) -> None:
         for wanted in self.sets.values():
-            self._say(line, {"type": "watch_set", **wanted.fields})
+            self._send_command(line, {"type": "watch_set", **wanted.fields})
 
-    def _flip(self, line: Line) -> None:
+    def _change_subscriptions(self, line: Line) -> None:
         """Change the parameters of a set, watch it again, or send another token."""
         if self.world.scenario.rights and self.rng.random() < 0.5:
             self._before.update(self.rights)
             self._change_rights()
             self.note(f"may watch {self.rights}")
-            self._say(line, {"type": "hello", "token": self.token})
+            self._send_command(line, {"type": "hello", "token": self.token})
             self._await_answer(line)
             return
         prefix = self.rng.choice(sorted(self.sets))
-        self.sets[prefix] = Wanted.some(self.rng, prefix)
+        self.sets[prefix] = Wanted.draw(self.rng, prefix)
         self.note(f"flips {self.sets[prefix]}")
         if self.rng.random() < 0.5:
-            self._say(line, {"type": "unwatch_set", "prefix": prefix})
-        self._say(line, {"type": "watch_set", **self.sets[prefix].fields})
+            self._send_command(line, {"type": "unwatch_set", "prefix": prefix})
+        self._send_command(line, {"type": "watch_set", **self.sets[prefix].fields})
         self._await_answer(line)
 
     def _await_answer(self, line: Line) -> None:
@@ -205,16 +205,16 @@ class SetWatcher(Watcher):
     _awaited: int = 0
     """The number of the command whose response it waits for; 0 if there is none."""
 
-    def _take(self, line: Line, frame: dict[str, Any]) -> None:
+    def _handle_frame(self, line: Line, frame: dict[str, Any]) -> None:
         if frame["type"] == "set":
-            self._take_set(frame)
+            self._handle_set(frame)
             return
-        super()._take(line, frame)
+        super()._handle_frame(line, frame)
         if frame["type"] == "subscriptions" and frame["id"] == self._awaited:
             self._awaited = 0
             self._before.clear()
 
-    def _take_set(self, frame: dict[str, Any]) -> None:
+    def _handle_set(self, frame: dict[str, Any]) -> None:
         prefix = frame["prefix"]
         wanted, before = self.sets[prefix], self.frames.get(prefix)
         self.note(f"set {prefix!r} {frame['seq']} {frame['counts']} {frame['jobs']}")
@@ -284,15 +284,15 @@ class SetWatcher(Watcher):
             {"set": list(self.sets), "statuses": statuses, "limit": one.limit}, doseq=True
         )
 
-    def _take_event(self, frame: dict[str, Any]) -> None:
+    def _handle_event(self, frame: dict[str, Any]) -> None:
         if frame["type"] == "set":
-            self._take_set(frame)
+            self._handle_set(frame)
 
     # -- GET -----------------------------------------------------------------------
 
     async def _set_get(self, host: Host) -> None:
         self.connected = True
-        await self._unstalled()
+        await self._until_unstalled()
         ((prefix, wanted),) = self.sets.items()
         query = {"prefix": prefix, "limit": wanted.limit, "statuses": ",".join(wanted.statuses)}
         headers = {} if self.token is None else {"authorization": f"Bearer {self.token}"}
@@ -300,7 +300,7 @@ class SetWatcher(Watcher):
             headers["if-none-match"] = self._tag
             query["wait"] = 10
         with trio.move_on_after(ANSWER_WITHIN) as deadline:
-            status, told, body = await request(
+            status, response_headers, body = await request(
                 host, "GET", "/api/sets", query=query, headers=headers
             )
         if deadline.cancelled_caught:
@@ -308,9 +308,9 @@ class SetWatcher(Watcher):
         if status == 200:
             document = json.loads(body)
             self.note(f"set {prefix!r} {document['counts']} {document['jobs']}")
-            self._tag = told["etag"]
+            self._tag = response_headers["etag"]
             self.frames[prefix] = document
             self._check_set(document, wanted)
         elif status not in (304, 503):
             raise Violated(f"no trouble: GET of {wanted} answers {status} {body!r}")
-        await trio.sleep(self.rng.uniform(0.2, 2.0) / self.haste)
+        await trio.sleep(self.rng.uniform(0.2, 2.0) / self.rate_factor)

@@ -25,12 +25,12 @@ class Broker:
     records: dict[str, Held] = field(factory=lambda: dict.fromkeys(("g", "g/a", "g/b"), RUNNING))
 
     def __attrs_post_init__(self) -> None:
-        self.held.look(self.records.get, publishes=True)
+        self.held.check_command(self.records.get, publishes=True)
 
     def change(self, job: str, **changes: Any) -> str:
         """Apply one command; returns the violation."""
         self.records[job] = evolve(self.records[job], **changes)
-        self.held.look(self.records.get, publishes=True)
+        self.held.check_command(self.records.get, publishes=True)
         return self.held.violation or ""
 
 

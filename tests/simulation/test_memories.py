@@ -19,7 +19,7 @@ def host(name: str, **positions: int) -> Any:
     return SimpleNamespace(
         number=1,
         alive=True,
-        party=SimpleNamespace(name=name),
+        process=SimpleNamespace(name=name),
         broker=SimpleNamespace(_observed=observed),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -25,3 +26,12 @@ def test_mutants_have_different_names() -> None:
 def test_the_test_that_a_mutant_names_exists(test: str) -> None:
     file, _, name = test.partition("::")
     assert f"def {name}(" in (ROOT / file).read_text("utf-8")
+
+
+def test_the_verification_page_names_mutants_that_exist_and_their_number() -> None:
+    page = (ROOT / "docs/proof.md").read_text("utf-8")
+    section = page.partition("## Mutants")[2].partition("## Model")[0]
+    listed = re.findall(r"^\| [\w ]+ \| ([a-z]+-[a-z-]+) \|", section, re.MULTILINE)
+    assert len(listed) > 50
+    assert set(listed) <= {mutant.name for mutant in MUTANTS}
+    assert f"puts {len(MUTANTS)} defects into" in section

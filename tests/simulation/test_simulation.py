@@ -81,9 +81,9 @@ def test_seeds_that_have_failed_before() -> None:
 
 def seed_of_this_commit() -> int:
     """The seeds depend on the commit, so that a failure can be repeated."""
-    asked = ["git", "rev-parse", "--short=7", "HEAD"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=ROOT).stdout
-    return int(told or "1", 16)
+    command = ["git", "rev-parse", "--short=7", "HEAD"]
+    output = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
+    return int(output or "1", 16)
 
 
 def test_new_seeds() -> None:

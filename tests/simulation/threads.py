@@ -29,16 +29,16 @@ import trio.from_thread
 import trio.to_thread
 from greenlet import GreenletExit, getcurrent, greenlet
 
-__all__ = ["EPOCH", "Party", "block", "current_party", "run_in_thread", "simulated"]
+__all__ = ["EPOCH", "SimulatedProcess", "block", "current_process", "run_in_thread", "simulated"]
 
 EPOCH = 1_700_000_000.0
 """The Unix time at the beginning of every run."""
 
-_party: contextvars.ContextVar[Party] = contextvars.ContextVar("party")
+_process: contextvars.ContextVar[SimulatedProcess] = contextvars.ContextVar("process")
 
 
-class Party:
-    """A simulated process: it has a clock, a random generator and threads, and can be killed."""
+class SimulatedProcess:
+    """A simulated process, which has a clock, a random generator and threads, and can be killed."""
 
     def __init__(self, name: str, seed: str) -> None:
         self.name = name
@@ -51,16 +51,16 @@ class Party:
         self._shields: set[trio.CancelScope] = set()
 
     def __repr__(self) -> str:
-        return f"<Party {self.name}>"
+        return f"<SimulatedProcess {self.name}>"
 
-    async def live(
+    async def run(
         self,
         main: Callable[[], Awaitable[None]],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run `main` and all its threads until it returns or `kill`."""
-        token = _party.set(self)
+        token = _process.set(self)
         try:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
@@ -69,20 +69,20 @@ class Party:
                 self.kill()
         finally:
             self.dead = True
-            _party.reset(token)
+            _process.reset(token)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
         """Run a function as a task of this process, whatever task calls this."""
 
         async def run() -> None:
-            _party.set(self)
+            _process.set(self)
             await function(*args)
 
         assert self.nursery is not None
         self.nursery.start_soon(run)
 
     def kill(self) -> None:
-        """Like SIGKILL: none of its code runs any more."""
+        """Ends the process like SIGKILL: none of its code runs any more."""
         self.dead = True
         if self.nursery is not None:
             self.nursery.cancel_scope.cancel()
@@ -102,41 +102,41 @@ class Party:
                 self._shields.discard(scope)
 
 
-def current_party() -> Party:
-    return _party.get()
+def current_process() -> SimulatedProcess:
+    return _process.get()
 
 
 # -- threads -------------------------------------------------------------------
 
 
-def block(function: Callable[..., Awaitable[Any]], *args: Any, own: bool = True) -> Any:
-    """Wait, in a simulated thread, for the result of `function`. `own`: the cancellation of the
-    task that waits for the thread does not cancel it."""
+def block(function: Callable[..., Awaitable[Any]], *args: Any, shielded: bool = True) -> Any:
+    """Waits, in a simulated thread, for the result of `function`. If `shielded`, the cancellation
+    of the task that waits for the thread does not cancel it."""
     here = getcurrent()
     if here.parent is None:
         raise RuntimeError("this would block the event loop")
-    return here.parent.switch(function, args, own)
+    return here.parent.switch(function, args, shielded)
 
 
-async def _drive(party: Party, function: Callable[[], Any]) -> Any:
-    """Run `function` as a thread of `party`, in this task."""
+async def _drive(process: SimulatedProcess, function: Callable[[], Any]) -> Any:
+    """Run `function` as a thread of `process`, in this task."""
     thread = greenlet(function)
     thread.gr_context = contextvars.copy_context()
     answer = thread.switch()
     try:
         while not thread.dead:
-            waiting, args, own = answer
+            blocking_call, args, shielded = answer
             try:
-                if own:
-                    with party.shield():
-                        value = await waiting(*args)
-                        await trio.sleep_until(party.paused_until)
-                    if party.dead:
+                if shielded:
+                    with process.shield():
+                        value = await blocking_call(*args)
+                        await trio.sleep_until(process.paused_until)
+                    if process.dead:
                         await trio.sleep_forever()  # cancelled at once
                 else:
-                    value = await waiting(*args)
+                    value = await blocking_call(*args)
             except BaseException as error:
-                if party.dead:
+                if process.dead:
                     raise
                 answer = thread.throw(error)
             else:
@@ -144,16 +144,16 @@ async def _drive(party: Party, function: Callable[[], Any]) -> Any:
         return answer
     finally:
         if not thread.dead:
-            _end(thread)
+            _abandon(thread)
 
 
-def _end(thread: greenlet) -> None:
-    """The greenlet is abandoned where it is, because its process has ended."""
+def _abandon(thread: greenlet) -> None:
+    """Ends a greenlet whose process has ended."""
     for _ in range(100):
         thread.throw(GreenletExit)
         if thread.dead:
             return
-    raise AssertionError("a thread goes on after its process was killed")
+    raise AssertionError("a thread continues after its process was killed")
 
 
 async def run_in_thread(
@@ -164,7 +164,7 @@ async def run_in_thread(
     **_: Any,
 ) -> Any:
     """Replaces `trio.to_thread.run_sync`."""
-    party = current_party()
+    process = current_process()
     await trio.lowlevel.checkpoint()
     borrower = object()
     if limiter is not None:
@@ -175,30 +175,30 @@ async def run_in_thread(
 
     if not abandon_on_cancel:
         try:
-            return await _drive(party, call)
+            return await _drive(process, call)
         finally:
             if limiter is not None:
                 limiter.release_on_behalf_of(borrower)
 
     outcome: list[Any] = []
-    over = trio.Event()
+    ended = trio.Event()
 
     async def drive() -> None:
         try:
-            outcome.append((await _drive(party, call), None))
+            outcome.append((await _drive(process, call), None))
         except trio.Cancelled:
             raise
         except BaseException as error:
-            if party.dead:
+            if process.dead:
                 raise
             outcome.append((None, error))
         finally:
             if limiter is not None:
                 limiter.release_on_behalf_of(borrower)
-            over.set()
+            ended.set()
 
-    party.start_soon(drive)
-    await over.wait()
+    process.start_soon(drive)
+    await ended.wait()
     value, error = outcome[0]
     if error is not None:
         raise error
@@ -207,7 +207,7 @@ async def run_in_thread(
 
 def run_from_thread(function: Callable[..., Awaitable[Any]], *args: Any, **_: Any) -> Any:
     """Replaces `trio.from_thread.run`."""
-    return block(function, *args, own=False)
+    return block(function, *args, shielded=False)
 
 
 def run_sync_from_thread(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
@@ -232,26 +232,26 @@ class Thread:
         self.daemon = daemon
         self._call = lambda: target(*args, **(kwargs or {}))
         self._started = False
-        self._over = trio.Event()
+        self._ended = trio.Event()
 
     def start(self) -> None:
-        party = current_party()
-        if party.nursery is None or party.dead:
+        process = current_process()
+        if process.nursery is None or process.dead:
             raise RuntimeError("can't start new thread")
         self._started = True
-        party.start_soon(self._run, party)
+        process.start_soon(self._run, process)
 
-    async def _run(self, party: Party) -> None:
+    async def _run(self, process: SimulatedProcess) -> None:
         try:
-            await _drive(party, self._call)
+            await _drive(process, self._call)
         finally:
-            self._over.set()
+            self._ended.set()
 
     def is_alive(self) -> bool:
-        return self._started and not self._over.is_set()
+        return self._started and not self._ended.is_set()
 
     def join(self, timeout: float | None = None) -> None:
-        block(_until, self._over, timeout)
+        block(_until, self._ended, timeout)
 
 
 async def _until(event: trio.Event, timeout: float | None) -> bool:
@@ -376,7 +376,7 @@ class Local:
 
 def now() -> float:
     """Replaces `time.time`: the clock of the calling process."""
-    return EPOCH + trio.current_time() + _party.get().skew
+    return EPOCH + trio.current_time() + _process.get().skew
 
 
 def _sleep(seconds: float) -> None:
@@ -384,19 +384,19 @@ def _sleep(seconds: float) -> None:
 
 
 def urandom(size: int) -> bytes:
-    return _party.get().rng.randbytes(size)
+    return _process.get().rng.randbytes(size)
 
 
-class _Chance:
+class _ProcessRandom:
     """Replaces `random`: the generator of the calling process."""
 
     def __getattr__(self, name: str) -> Any:
         if name in ("Random", "SystemRandom"):
             return random.Random
-        return lambda *args, **kwargs: getattr(_party.get().rng, name)(*args, **kwargs)
+        return lambda *args, **kwargs: getattr(_process.get().rng, name)(*args, **kwargs)
 
 
-class _Partly:
+class _PatchedModule:
     """A module with some names replaced."""
 
     def __init__(self, module: ModuleType, **others: Any) -> None:
@@ -411,22 +411,22 @@ def _shutdown(sock: Any, how: int) -> None:
     sock.shutdown(how)
 
 
-_CHANCE = _Chance()
+_RANDOM = _ProcessRandom()
 _SUBSTITUTES: dict[int, Any] = {
     id(real): substitute
     for real, substitute in (
-        (time, _Partly(time, time=now, monotonic=trio.current_time, sleep=_sleep,
+        (time, _PatchedModule(time, time=now, monotonic=trio.current_time, sleep=_sleep,
                        time_ns=lambda: int(now() * 1e9))),
         (time.time, now),
         (time.monotonic, trio.current_time),
         (time.sleep, _sleep),
-        (random, _CHANCE),
-        (random.uniform, _CHANCE.uniform),
-        (random.random, _CHANCE.random),
-        (os, _Partly(os, urandom=urandom, getpid=lambda: id(_party.get()))),
+        (random, _RANDOM),
+        (random.uniform, _RANDOM.uniform),
+        (random.random, _RANDOM.random),
+        (os, _PatchedModule(os, urandom=urandom, getpid=lambda: id(_process.get()))),
         (os.urandom, urandom),
-        (socket, _Partly(socket, socket=SimpleNamespace(shutdown=_shutdown))),
-        (threading, _Partly(threading, Thread=Thread, Event=Event, Condition=Condition,
+        (socket, _PatchedModule(socket, socket=SimpleNamespace(shutdown=_shutdown))),
+        (threading, _PatchedModule(threading, Thread=Thread, Event=Event, Condition=Condition,
                             Lock=Lock, RLock=Lock, local=Local)),
         (threading.Thread, Thread),
         (threading.Event, Event),
@@ -440,22 +440,22 @@ def simulated(*modules: str) -> Iterator[None]:
     """Install the replacements in the modules whose names have this prefix, and in Trio."""
     undo: list[tuple[Any, str, Any]] = []
 
-    def put(owner: Any, name: str, value: Any) -> None:
+    def replace(owner: Any, name: str, value: Any) -> None:
         undo.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
-    put(trio.to_thread, "run_sync", run_in_thread)
-    put(trio.from_thread, "run", run_from_thread)
-    put(trio.from_thread, "run_sync", run_sync_from_thread)
+    replace(trio.to_thread, "run_sync", run_in_thread)
+    replace(trio.from_thread, "run", run_from_thread)
+    replace(trio.from_thread, "run_sync", run_sync_from_thread)
     for module_name, module in sorted(sys.modules.items()):
         if not module_name.startswith(modules):
             continue
         for name, value in list(vars(module).items()):
             substitute = _SUBSTITUTES.get(id(value))
             if substitute is not None:
-                put(module, name, substitute)
+                replace(module, name, substitute)
             elif type(value) is type(_LOCAL):
-                put(module, name, Local())
+                replace(module, name, Local())
     try:
         yield
     finally:

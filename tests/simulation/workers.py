@@ -23,7 +23,7 @@ from .checks import Violated
 from .clients import Gone, request
 from .redis import Blocked, Refused
 from .sockets import Link
-from .threads import Party, block, current_party
+from .threads import SimulatedProcess, block, current_process
 
 if TYPE_CHECKING:
     from .world import World
@@ -34,7 +34,7 @@ LEASE = 4.0
 """Seconds; short, so that leases expire within a run."""
 LONG_LEASE = 12.0
 """Seconds; of jobs that accept requests and pause, so that most of their renewals are bare."""
-HEARD_WITHIN = 4.0
+RECEIVED_WITHIN = 4.0
 """Seconds within which a worker that accepts requests has received one: it polls every 2 s."""
 
 
@@ -73,28 +73,28 @@ class HttpPublisher:
         if link.strikes("lose_answers", "cut"):
             raise Unreachable("connection lost")
         await trio.sleep(link.travel())
-        told = json.loads(answer)
+        results = json.loads(answer)
         if status != 200:
-            raise Unreachable(f"{status} {told.get('detail')}")
-        return [_outcome(one) for one in told]
+            raise Unreachable(f"{status} {results.get('detail')}")
+        return [_outcome(result) for result in results]
 
     def close(self) -> None:
         pass
 
 
-def _outcome(told: dict[str, Any]) -> Outcome:
-    status = told.get("status", 200)
+def _outcome(result: dict[str, Any]) -> Outcome:
+    status = result.get("status", 200)
     if status >= 500:
-        return Unreachable(f"{status} {told.get('detail')}")
+        return Unreachable(f"{status} {result.get('detail')}")
     if status != 200:
-        return Rejected(f"{status} {told}", field=told.get("field"))
+        return Rejected(f"{status} {result}", field=result.get("field"))
     return PublishResult(
-        told["attempt"],
-        told["applied"],
-        told.get("reason"),
-        epoch=told["epoch"],
-        seq=told["seq"],
-        request=told.get("request"),
+        result["attempt"],
+        result["applied"],
+        result.get("reason"),
+        epoch=result["epoch"],
+        seq=result["seq"],
+        request=result.get("request"),
     )
 
 
@@ -124,14 +124,14 @@ class Worker:
     link: Link
     weights: Mapping[str, float] = field(factory=dict)
     """The weight of each job in its group, if it is not 1."""
-    most: int = 40
-    """The number of steps of a job."""
-    party: Party = field(init=False)
+    max_steps: int = 40
+    """The maximum number of steps of a job."""
+    process: SimulatedProcess = field(init=False)
     ends: list[tuple[str, int, str]] = field(factory=list)
     """The ends that were acknowledged to it: job, attempt, status."""
 
     def __attrs_post_init__(self) -> None:
-        self.party = Party(self.name, self.world.seed)
+        self.process = SimulatedProcess(self.name, self.world.seed)
         WORKERS[self.name] = self
 
     async def run(self) -> None:
@@ -139,9 +139,9 @@ class Worker:
         from .threads import _drive
 
         async def main() -> None:
-            await _drive(current_party(), self._program)
+            await _drive(current_process(), self._program)
 
-        await self.party.live(main)
+        await self.process.run(main)
         self.world.note(f"{self.name} exits")
 
     def _program(self) -> None:
@@ -168,8 +168,8 @@ class Worker:
 
     def _work(self, job_id: str, url: str) -> None:
         rng, world = self.rng, self.world
-        total = rng.randint(3, self.most)
-        unpatient = rng.random() < 0.2
+        total = rng.randint(3, self.max_steps)
+        impatient = rng.random() < 0.2
         accepts = draw_accepts(rng)
         obeys = rng.random() < 0.7
         pauses = bool(accepts) and rng.random() < 0.3
@@ -179,11 +179,11 @@ class Worker:
             total=total,
             weight=self.weights.get(job_id),
             lease=LONG_LEASE if pauses else LEASE,
-            timeout=0 if unpatient else 10,
+            timeout=0 if impatient else 10,
             accepts=accepts,
         )
         recorder = RequestRecorder(self, job_id, job)
-        job.on_request(recorder.hear)
+        job.on_request(recorder.receive)
         world.note(f"{self.name} begins {job_id}")
         began = trio.current_time()
         step = rng.uniform(0.01, 0.6)
@@ -216,14 +216,14 @@ class Worker:
             world.note(f"{self.name} is cancelled")
         took = trio.current_time() - left
         # The clock of a paused process continues, so its lease may expire by the pause.
-        if took > (0.5 if unpatient else 11) + max(0.0, self.party.paused_until - left):
+        if took > (0.5 if impatient else 11) + max(0.0, self.process.paused_until - left):
             raise Violated(f"undisturbed: the end of {job_id} took {took:.1f} s")
         report = job._report
         undisturbed = world.faults.quiet_since < left - 10 and not world.faults.injecting
-        if not (report.settled or unpatient) and undisturbed:
+        if not (report.settled or impatient) and undisturbed:
             raise Violated(f"the end: that of {job_id} was not delivered, with no fault")
         if accepts and undisturbed:
-            recorder.check_heard(left)
+            recorder.check_received(left)
         world.note(f"{self.name} ends {job_id} #{report.attempt}: {report.delivered}")
         if report.delivered and report.attempt is not None:
             self.ends.append((job_id, report.attempt, job.status))
@@ -241,18 +241,18 @@ class RequestRecorder:
     worker: Worker
     job_id: str
     job: Job
-    heard: set[str] = field(factory=set)
+    received: set[str] = field(factory=set)
 
-    def hear(self, asked: JobRequest) -> None:
-        """Called by the job with each request."""
+    def receive(self, request: JobRequest) -> None:
+        """Records a request. The job calls it."""
         worker, job = self.worker, self.job
         world = worker.world
-        world.note(f"{worker.name} hears {asked.id} {asked.verb} of {self.job_id}")
+        world.note(f"{worker.name} hears {request.id} {request.verb} of {self.job_id}")
         if world.checks.fenced and self.job_id not in world.checks.lost:
-            world.checks.heard(asked.id, self.job_id, job.attempt, who=worker.name)
-            if asked.id in self.heard:
-                raise Violated(f"requests: {worker.name} is told of {asked.id} again")
-        self.heard.add(asked.id)
+            world.checks.request_received(request.id, self.job_id, job.attempt, who=worker.name)
+            if request.id in self.received:
+                raise Violated(f"requests: {worker.name} received {request.id} again")
+        self.received.add(request.id)
 
     def refuse(self) -> None:
         """Refuse the last request, if there is one."""
@@ -260,20 +260,20 @@ class RequestRecorder:
             self.worker.world.checks.refused.add((self.job_id, self.job.request.id))
             self.job.refuse("not now")
 
-    def check_heard(self, at: float) -> None:
+    def check_received(self, at: float) -> None:
         """Check, while there is no fault, that a request of some seconds ago was received."""
         if self.job.superseded:
             return
         held = self.worker.world.held
         attempt = self.job._report.attempt
-        due = held.awaits(self.job_id, attempt, before=at - HEARD_WITHIN)
-        if due is not None and due not in self.heard:
-            raise Violated(f"requests: {self.worker.name} has not heard of {due}")
+        due = held.awaits(self.job_id, attempt, before=at - RECEIVED_WITHIN)
+        if due is not None and due not in self.received:
+            raise Violated(f"requests: {self.worker.name} has not received {due}")
 
 
 @define(eq=False)
 class PlainReporter:
-    """A reporter without our code: `FCALL progress` of a Redis client, or curl. It repeats a call
+    """A reporter without a `Job`: `FCALL progress` of a Redis client, or curl. It repeats a call
     until there is a response, and sometimes repeats old updates, as several reporters of one
     attempt or a message queue would.
     """
@@ -290,9 +290,9 @@ class PlainReporter:
         await trio.sleep(self.rng.uniform(0, 5))
         counts = self.rng.choice(["done", "percent"])
         start = {"start": True, "run": f"run-{self.name}", "lease": LEASE, "total": 10}
-        attempt = await self._tell(start)
+        attempt = await self._report(start)
         if self.rng.random() < 0.3:
-            again = await self._tell(start)
+            again = await self._report(start)
             checks = self.world.checks
             if again == attempt + 1 and checks.fenced and self.job not in checks.lost:
                 # Another run between the two calls would have got that number.
@@ -300,21 +300,21 @@ class PlainReporter:
             attempt = again
         for done in range(1, 11):
             await trio.sleep(self.rng.uniform(0.05, 1.5))
-            await self._tell({"attempt": attempt, counts: done, "message": f"{self.name}/{done}"})
+            await self._report({"attempt": attempt, counts: done, "message": f"{self.name}/{done}"})
             if self.rng.random() < 0.3:
-                await self._tell({"attempt": attempt, counts: self.rng.randint(0, done)})
-        await self._tell({"attempt": attempt, "status": "succeeded"})
+                await self._report({"attempt": attempt, counts: self.rng.randint(0, done)})
+        await self._report({"attempt": attempt, "status": "succeeded"})
         if self.rng.random() < 0.5:
             await trio.sleep(self.rng.uniform(0.05, 1.5))
-            await self._tell({"attempt": attempt, counts: 5, "message": "late"})
+            await self._report({"attempt": attempt, counts: 5, "message": "late"})
 
-    async def _tell(self, fields: dict[str, Any]) -> int:
+    async def _report(self, fields: dict[str, Any]) -> int:
         """Repeat until there is a response; returns the attempt."""
-        tell = self._fcall if self.kind == "fcall" else self._curl
+        report = self._fcall if self.kind == "fcall" else self._curl
         while True:
             await trio.sleep(self.link.travel())
             if not self.link.strikes("hang", "refuse", "lose_requests"):
-                attempt = await tell(fields)
+                attempt = await report(fields)
                 if attempt is not None and not self.link.strikes("lose_answers", "cut"):
                     await trio.sleep(self.link.travel())
                     return attempt

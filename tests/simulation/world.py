@@ -12,15 +12,15 @@ import trio
 from .checks import Checks, Violated
 from .clients import Watcher
 from .faults import Faults
-from .group_workers import staff
-from .groups import Ledger, Row, command_of, plan
+from .group_workers import group_workers
+from .groups import GroupModel, Row, command_of, make_group
 from .held_requests import Held, HeldRequests
 from .hosts import Host
 from .memories import Memories
 from .pace import Pace
 from .redis import Redis, Store
-from .requests import Asker
-from .rest import come_to_rest
+from .requests import RequestClient
+from .rest import wait_for_quiescence
 from .rights import token
 from .scenario import Scenario
 from .sets import SetWatcher
@@ -40,23 +40,23 @@ class World:
         self.trace: list[str] = []
         self.checks = Checks()
         self.token = token() if scenario.rights else None
-        """Of everybody whose rights are not what is tried."""
+        """The token of the clients whose permissions are not under test; None: none is required."""
         self.redis_skew = 0.0
         self.links: dict[str, Link] = {}
         self.restarts = 0
         self.ended = trio.Event()
-        """A job has ended; each has one of its own."""
+        """Set when a job has ended. There is a new event for each end."""
         self.asked = trio.Event()
-        """The same of a job that was asked something."""
+        """Set when a job gets a request. There is a new event for each request."""
         self.single_jobs = [f"job:{number}" for number in range(scenario.jobs)]
         self.groups = [
-            plan(f"batch:{number}", kind, self.randomness(f"group/{number}"))
+            make_group(f"batch:{number}", kind, self.randomness(f"group/{number}"))
             for number, kind in enumerate(scenario.groups)
         ]
-        self.ledger = Ledger(
+        self.group_model = GroupModel(
             [each for group in self.groups for each in group.all], self.checks.lost
         )
-        self.jobs = list(dict.fromkeys((*self.single_jobs, *self.ledger.jobs)))
+        self.jobs = list(dict.fromkeys((*self.single_jobs, *self.group_model.jobs)))
         self.jobs_to_ask = self.single_jobs
         if scenario.group_requests:
             # A group is chosen as often as all of its children together.
@@ -77,8 +77,8 @@ class World:
         )
         self.memories = Memories(self.groups, self.checks.lost)
         self.faults = Faults(self)
-        self.settling = False
-        """Clients change their minds no more."""
+        self.quiescing = False
+        """Whether clients no longer change their subscriptions."""
 
     def randomness(self, name: str) -> Random:
         return Random(f"{self.seed}/{name}")
@@ -104,15 +104,15 @@ class World:
             for number, kind in enumerate(self.scenario.workers):
                 self.work(f"worker{number}", kind)
             for group in self.groups:
-                for reporter in staff(self, group):
+                for reporter in group_workers(self, group):
                     self.start(reporter)
-            for number in range(self.scenario.askers):
+            for number in range(self.scenario.request_clients):
                 name = f"asker{number}"
-                nursery.start_soon(Asker(name, self, self.randomness(name)).run)
+                nursery.start_soon(RequestClient(name, self, self.randomness(name)).run)
             for index, fault in enumerate(self.scenario.faults):
                 self.faults.injecting += 1
                 nursery.start_soon(self.faults.inject, index, fault)
-            await come_to_rest(self)
+            await wait_for_quiescence(self)
             nursery.cancel_scope.cancel()
 
     async def _end_all(self) -> None:
@@ -120,8 +120,10 @@ class World:
         try:
             await trio.sleep_forever()
         finally:
-            for party in [host.party for host in self.hosts] + [w.party for w in self.workers]:
-                party.kill()
+            for process in [host.process for host in self.hosts] + [
+                w.process for w in self.workers
+            ]:
+                process.kill()
 
     def link(self, name: str) -> Link:
         link = self.links[name] = Link(lambda: self.server, self.randomness(f"link/{name}"))
@@ -173,7 +175,7 @@ class World:
 
         redis = Redis(clock, run_id=run_id, store=store)
         if self.groups:
-            self.ledger.has_lost_writes(partial(_row, redis))
+            self.group_model.has_lost_writes(partial(_row, redis))
         redis.written = partial(self._written, redis)
         return Server(redis, ended=self._has_ended)
 
@@ -182,9 +184,9 @@ class World:
             return
         command = command_of(words)
         if self.groups:
-            self.ledger.look(partial(_row, redis), command)
+            self.group_model.check_command(partial(_row, redis), command)
         if command.runs_script:
-            self.held.look(partial(_held, redis), publishes=command.job is not None)
+            self.held.check_command(partial(_held, redis), publishes=command.job is not None)
 
     def _has_ended(self) -> None:
         self.ended.set()
@@ -196,7 +198,7 @@ class World:
 
     def check_commands(self) -> None:
         """Raise a violation that was found after a command of the broker."""
-        wrong = self.ledger.violation or self.held.violation
+        wrong = self.group_model.violation or self.held.violation
         if wrong is not None:
             raise Violated(wrong)
 

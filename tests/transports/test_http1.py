@@ -259,7 +259,7 @@ async def test_an_address_has_one_token_bucket_for_all_connections(
     limiter = ConnectionLimiter(lambda: limits)
     start = trio.current_time()
 
-    async def ask(address: str, times: int) -> None:
+    async def send_requests(address: str, times: int) -> None:
         for _ in range(times):
             bucket = limiter.request_bucket(address)
             await bucket.wait()
@@ -267,8 +267,8 @@ async def test_an_address_has_one_token_bucket_for_all_connections(
 
     async with trio.open_nursery() as nursery:
         for host in range(4):  # of one IPv6 network
-            nursery.start_soon(ask, f"2001:db8::{host + 1}", 30)
-        await ask("192.0.2.1", 20)
+            nursery.start_soon(send_requests, f"2001:db8::{host + 1}", 30)
+        await send_requests("192.0.2.1", 20)
         assert trio.current_time() == start
     assert trio.current_time() - start == pytest.approx(10, abs=1)
 

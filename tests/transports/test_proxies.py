@@ -17,7 +17,7 @@ from gateway import Gateway, Limits, serve_gateway
 from gateway.transports.connection_limits import MAX_REFUSED, ConnectionLimiter
 from gateway.transports.proxies import Proxies, read_proxy_header
 from gateway.transports.stream import ClientStream
-from tests.e2e.client import Client, command, connect, upgrade
+from tests.e2e.client import WebSocketClient, command, connect, upgrade
 from tests.e2e.conftest import eventually
 
 PROXY, OTHER_PROXY = "10.0.0.1", "10.0.0.2"
@@ -203,7 +203,7 @@ class TestOverTheWire:
                 async with connect(port) as third:
                     await third.send(received)
                     assert (await third.head())[0] == 101
-                    assert await Client(third).close_code() == 4003
+                    assert await WebSocketClient(third).close_code() == 4003
                 async with connect(port) as fourth:
                     await fourth.send(health("192.0.2.1"))
                     assert (await fourth.head())[0] == 429
@@ -211,7 +211,7 @@ class TestOverTheWire:
                     async with connect(port) as raw:
                         await raw.send(other + command("ping"))
                         assert (await raw.head())[0] == 101
-                        assert await Client(raw).receive_type("pong")
+                        assert await WebSocketClient(raw).receive_type("pong")
             nursery.cancel_scope.cancel()
 
     async def test_a_reused_connection_counts_for_the_address_of_its_request(self) -> None:
@@ -231,7 +231,7 @@ class TestOverTheWire:
                     assert b"welcome" in await raw.until(b"welcome")
                 await kept[2].send(upgrade(x_forwarded_for="192.0.2.1"))
                 assert (await kept[2].head())[0] == 101
-                assert await Client(kept[2]).close_code() == 4003
+                assert await WebSocketClient(kept[2]).close_code() == 4003
                 for raw in kept[3:5]:
                     await raw.send(upgrade(x_forwarded_for="192.0.2.7"))
                     assert b"welcome" in await raw.until(b"welcome")
@@ -256,7 +256,7 @@ class TestOverTheWire:
                         assert (await raw.head())[0] == 200
                     await other.send(upgrade(x_forwarded_for="192.0.2.1"))
                     assert (await other.head())[0] == 101
-                    assert await Client(other).close_code() == 4003
+                    assert await WebSocketClient(other).close_code() == 4003
                 await eventually(lambda: gateway.node.statistics().connections == 0)
             async with connect(port) as other:
                 await other.send(upgrade(x_forwarded_for="192.0.2.1"))

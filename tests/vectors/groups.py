@@ -51,9 +51,9 @@ def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 changed |= {job: result.record}
         records.update(changed)
         for name, record in changed.items():
-            ask = inherited_request(name, record, records.get)
-            if ask is not None:
-                records[name] = reduce(record, ask, now=now, epoch=EPOCH).record
+            inherited = inherited_request(name, record, records.get)
+            if inherited is not None:
+                records[name] = reduce(record, inherited, now=now, epoch=EPOCH).record
         found = {name: (one.position.seq, one.state) for name, one in records.items()}
         answers.append(answer_of(job, reason, found))
     return answers

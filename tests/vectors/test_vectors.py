@@ -99,9 +99,9 @@ def test_client_rule_matches_the_vectors(case: dict[str, Any]) -> None:
     known = JobStates(["a"])
     shown: dict[str, Any] | None = None
     for step in case["steps"]:
-        said = {job: list(at) for job, at in known.positions().items() if at[0] is not None}
+        positions = {job: list(at) for job, at in known.positions().items() if at[0] is not None}
         if "reconnect" in step:
-            assert said.get("a") == step["hello"]
+            assert positions.get("a") == step["hello"]
             continue
         frame = step["frame"]
         if frame["state"] is not None:  # the file leaves out what does not matter here

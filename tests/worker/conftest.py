@@ -6,10 +6,14 @@ from itertools import count
 import pytest
 
 from gateway.worker import publisher
+from tests.brokers.redis.conftest import server
 
 from . import fake as fake_module
-from .fake import Fake
+from .fake import FakePublisher
 from .fake_gateway import FakeGateway
+from .recorder import Recorder
+
+__all__ = ["fake", "fake_gateway", "module_recorder", "nowhere", "recorder", "server"]
 
 _numbers = count()
 
@@ -26,12 +30,28 @@ def fake_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+def recorder() -> Iterator[Recorder]:
+    """A real gateway for this test, which records all events."""
+    recorder = Recorder()
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture(scope="module")
+def module_recorder() -> Iterator[Recorder]:
+    """A real gateway for the tests of a module, which records all events."""
+    recorder = Recorder()
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePublisher]:
     """A publisher for this test; jobs use its `url`."""
     monkeypatch.setitem(publisher.SCHEMES, "fake", fake_module.__name__)
-    fake = Fake(f"fake://{next(_numbers)}")
+    fake = FakePublisher(f"fake://{next(_numbers)}")
     yield fake
-    fake.door.set()
+    fake.requests_allowed.set()
 
 
 @pytest.fixture

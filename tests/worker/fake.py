@@ -1,6 +1,6 @@
 """A publisher that sends nothing, for tests of the sender.
 
-Registered for `fake://`, with one fake for each URL.
+It is registered for `fake://`, with one `FakePublisher` for each URL.
 """
 
 from __future__ import annotations
@@ -15,36 +15,44 @@ from gateway.worker.publisher import Outcome, PublishResult, Rejected, Unreachab
 
 from .fake_gateway import DEADLINE
 
-fakes: dict[str, Fake] = {}
+fakes: dict[str, FakePublisher] = {}
 
 
-class Fake:
-    """Answers with the results in `plan`, then with `always`; exceptions are raised."""
+class FakePublisher:
+    """Returns the results in `results`, then `default_result`. Raises those that are exceptions.
+
+    `updates` are the updates that it was passed.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.got: list[dict[str, Any]] = []
-        self.batches: list[int] = []  # how many updates each request had
-        self.plan: deque[Outcome | Exception] = deque()
-        self.always: Outcome | Exception = PublishResult(1, True)
-        self.seen: Callable[[dict[str, Any]], object] = lambda fields: None
-        self.door = threading.Event()  # while it is shut, requests hang
-        self.door.set()
-        self.inside = threading.Semaphore(0)  # one for each request that has begun
+        self.updates: list[dict[str, Any]] = []
+        self.batches: list[int] = []
+        """The number of updates in each request."""
+        self.results: deque[Outcome | Exception] = deque()
+        self.default_result: Outcome | Exception = PublishResult(1, True)
+        self.on_update: Callable[[dict[str, Any]], object] = lambda fields: None
+        """Called with each update."""
+        self.requests_allowed = threading.Event()
+        """While this is not set, requests wait."""
+        self.requests_allowed.set()
+        self.started_requests = threading.Semaphore(0)
+        """Released by each request that starts."""
         self.closed = threading.Event()
-        self.opening: Exception | None = None
+        self.connect_error: Exception | None = None
+        """What `connect` raises."""
         fakes[url] = self
 
     def publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
-        self.inside.release()
-        self.door.wait(DEADLINE)
+        self.started_requests.release()
+        self.requests_allowed.wait(DEADLINE)
         self.batches.append(len(updates))
         return [self._publish(job, fields) for job, fields in updates]
 
     def _publish(self, job: str, fields: dict[str, Any]) -> Outcome:
-        self.seen(fields)
-        self.got.append({"job": job} | fields)
-        answer = self.plan.popleft() if self.plan else self.always
+        self.on_update(fields)
+        self.updates.append({"job": job} | fields)
+        answer = self.results.popleft() if self.results else self.default_result
         if isinstance(answer, Exception) and not isinstance(answer, Unreachable | Rejected):
             raise answer
         return answer
@@ -62,16 +70,16 @@ def canonical(url: str) -> str:
     return url
 
 
-def connect(url: str, token: str | None) -> Fake:
+def connect(url: str, token: str | None) -> FakePublisher:
     """See `gateway.worker.publisher`."""
     fake = fakes[url]
-    if fake.opening is not None:
-        raise fake.opening
+    if fake.connect_error is not None:
+        raise fake.connect_error
     return fake
 
 
 def until(job: Job, condition: Callable[[], object]) -> None:
-    """Wait until the condition is true. It is checked after each action of the job's sender."""
+    """Waits until the condition is true, which is checked after each action of the job's sender."""
     changed = job._sender._changed
     with changed:
         assert changed.wait_for(condition, DEADLINE)

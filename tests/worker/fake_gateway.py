@@ -1,7 +1,7 @@
 """A gateway for tests: a real HTTP server that records requests and sends scripted answers.
 
-It keeps only the attempts of a job, like the protocol (`start`, `run`, `attempt`). `plan` has the
-next answers; `stop` closes the port.
+It keeps only the attempts of a job, like the protocol (`start`, `run`, `attempt`). `answers` has
+the next answers; `stop` closes the port.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def drop_connection(_: ReceivedRequest) -> None:
 
 
 class FakeGateway:
-    """The server. `url` is its address, `got` the received updates."""
+    """The server. `url` is its address, `received` has the received updates."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.got: list[ReceivedRequest] = []
-        self.plan: deque[Answer] = deque()
-        self.always: Answer | None = None
+        self.received: list[ReceivedRequest] = []
+        self.answers: deque[Answer] = deque()
+        self.default_answer: Answer | None = None
         self.attempts: dict[str, tuple[int, str | None]] = {}
         self.connections: dict[int, socket.socket] = {}
         self._server = self._listen(0)
@@ -64,19 +64,19 @@ class FakeGateway:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def wait_for(self, condition: Callable[[list[ReceivedRequest]], Any]) -> Any:
-        """Wait until `condition(got)` is true and return it."""
+        """Waits until `condition(received)` is true, and returns its result."""
         with self.changed:
-            result = self.changed.wait_for(lambda: condition(self.got), DEADLINE)
-        assert result, [(g.job, g.fields) for g in self.got]
+            result = self.changed.wait_for(lambda: condition(self.received), DEADLINE)
+        assert result, [(g.job, g.fields) for g in self.received]
         return result
 
     def ends(self, job: str) -> list[ReceivedRequest]:
         """The requests that carried an end of `job`."""
-        return [g for g in self.got if g.job == job and g.fields["status"] != "running"]
+        return [g for g in self.received if g.job == job and g.fields["status"] != "running"]
 
     def of(self, job: str) -> list[ReceivedRequest]:
         """The requests for `job`."""
-        return [g for g in self.got if g.job == job]
+        return [g for g in self.received if g.job == job]
 
     def stop(self) -> None:
         """Stop listening, and reset all connections."""
@@ -141,8 +141,8 @@ class FakeGateway:
                 monotonic(),
             )
             with self.changed:
-                self.got.append(got)
-                answer = self.plan.popleft() if self.plan else self.always
+                self.received.append(got)
+                answer = self.answers.popleft() if self.answers else self.default_answer
                 self.changed.notify_all()
             answers.append(answer(got) if answer else self._usual(got))
         if any(answer is None for answer in answers):

@@ -12,19 +12,19 @@ from gateway.worker.publisher import PublishResult, Rejected, Unreachable
 from gateway.worker.sender import sender_for
 from tests.traceparents import OTHER, SPAN
 
-from .fake import Fake
+from .fake import FakePublisher
 from .fake_gateway import DEADLINE, FakeGateway
 from .forking import fork, forks, joined
 
 pytestmark = forks
 
 
-def settled(fake: Fake) -> list[dict[str, Any]]:
+def settled(fake: FakePublisher) -> list[dict[str, Any]]:
     """The updates that the fake received, when no more are pending."""
     sender = sender_for(fake.url, None)
     with sender._changed:
         assert sender._changed.wait_for(sender._quiet, DEADLINE)
-    return fake.got
+    return fake.updates
 
 
 def test_announce_queued(fake_gateway: FakeGateway) -> None:
@@ -41,7 +41,7 @@ def test_announce_queued(fake_gateway: FakeGateway) -> None:
     }
 
 
-def test_announce_an_end(fake: Fake) -> None:
+def test_announce_an_end(fake: FakePublisher) -> None:
     announce("a", status="failed", error=OSError("disk"), url=fake.url)
     announce("b", status="cancelled", children=None, url=fake.url)
     assert settled(fake) == [
@@ -50,7 +50,7 @@ def test_announce_an_end(fake: Fake) -> None:
     ]
 
 
-def test_announce_with_a_traceparent(fake: Fake) -> None:
+def test_announce_with_a_traceparent(fake: FakePublisher) -> None:
     announce("a", traceparent=SPAN, url=fake.url)
     announce("b", traceparent=lambda: OTHER, url=fake.url)
     announce("c", traceparent=lambda: None, url=fake.url)
@@ -59,12 +59,12 @@ def test_announce_with_a_traceparent(fake: Fake) -> None:
         announce("d", traceparent="x", url=fake.url)
 
 
-def test_announce_with_a_run_that_the_worker_continues(fake: Fake) -> None:
+def test_announce_with_a_run_that_the_worker_continues(fake: FakePublisher) -> None:
     announce("job", run="r1", url=fake.url)
     settled(fake)
     with Job("job", run="r1", url=fake.url):
         pass
-    announced, first, *_ = fake.got
+    announced, first, *_ = fake.updates
     assert (announced["start"], announced["run"]) == (True, "r1")
     assert (first["start"], first["run"]) == (True, "r1")
 
@@ -92,16 +92,16 @@ def test_invalid_arguments_raise(
         announce(**({"name": "job"} | arguments))
 
 
-def test_an_announcement_is_sent_after_an_outage(fake: Fake) -> None:
-    fake.plan.append(Unreachable("reset"))
+def test_an_announcement_is_sent_after_an_outage(fake: FakePublisher) -> None:
+    fake.results.append(Unreachable("reset"))
     announce("bad", url=fake.url)
     announce("good", url=fake.url)
     # Which of the two is first then depends on the scheduling of this thread.
     assert sorted(got["job"] for got in settled(fake)) == ["bad", "bad", "good"]
 
 
-def test_a_rejection_is_logged(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
-    fake.plan.append(Rejected("401 a token is needed"))
+def test_a_rejection_is_logged(fake: FakePublisher, caplog: pytest.LogCaptureFixture) -> None:
+    fake.results.append(Rejected("401 a token is needed"))
     announce("job", url=fake.url)
     settled(fake)
     assert [r.message for r in caplog.records] == [
@@ -110,28 +110,28 @@ def test_a_rejection_is_logged(fake: Fake, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_an_unchanged_answer_to_an_announcement_is_not_logged(
-    fake: Fake, caplog: pytest.LogCaptureFixture
+    fake: FakePublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake.plan.append(PublishResult(3, False, "final"))
+    fake.results.append(PublishResult(3, False, "final"))
     announce("job", url=fake.url)
     settled(fake)
     assert not caplog.records
 
 
-def test_a_forked_child_does_not_send_its_parents_announcements(fake: Fake) -> None:
-    fake.door.clear()
+def test_a_forked_child_does_not_send_its_parents_announcements(fake: FakePublisher) -> None:
+    fake.requests_allowed.clear()
     announce("first", url=fake.url)
-    assert fake.inside.acquire(timeout=DEADLINE)
+    assert fake.started_requests.acquire(timeout=DEADLINE)
     announce("second", url=fake.url)
 
     def child() -> None:
-        fake.door.set()
-        fake.got.clear()
+        fake.requests_allowed.set()
+        fake.updates.clear()
         process.flush_all()
-        assert not fake.got
+        assert not fake.updates
 
     pid = fork(child)
-    fake.door.set()
+    fake.requests_allowed.set()
     assert joined(pid) == 0
     assert [got["job"] for got in settled(fake)] == ["first", "second"]
 
@@ -164,8 +164,8 @@ def test_an_expired_announcement_is_dropped() -> None:
 def test_announcements_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(one_shots, "ONE_SHOTS", 1)
     waiting = OneShots()
-    said = [waiting.add(one_shot(job)) for job in "abc"]
-    assert said == [None, "not announced: too many others wait", None]
+    results = [waiting.add(one_shot(job)) for job in "abc"]
+    assert results == [None, "not announced: too many others wait", None]
     assert len(waiting) == 1
     waiting.take(never, report_due=False)
-    assert [waiting.add(one_shot(job)) for job in "de"] == [None, said[1]]
+    assert [waiting.add(one_shot(job)) for job in "de"] == [None, results[1]]

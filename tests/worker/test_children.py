@@ -12,7 +12,7 @@ import pytest
 from gateway.worker import Cancelled, Job
 from gateway.worker.publisher import PublishResult
 
-from .fake import Fake, until
+from .fake import FakePublisher, until
 from .fake_gateway import FakeGateway
 
 
@@ -23,13 +23,13 @@ def double(number: int) -> int:
 
 
 def last_of(fake_gateway: FakeGateway, job: str) -> dict[str, object]:
-    return next(got.fields for got in reversed(fake_gateway.got) if got.job == job)
+    return next(got.fields for got in reversed(fake_gateway.received) if got.job == job)
 
 
 def test_a_group_ends_with_its_children_and_not_with_its_block(fake_gateway: FakeGateway) -> None:
     with Job("batch:1", children=2, message="two parts") as job:
         until(job, lambda: job.attempt)
-    first = fake_gateway.got[0].fields
+    first = fake_gateway.received[0].fields
     assert (first["children"], first["message"]) == (2, "two parts")
     assert "weight" not in first
     assert fake_gateway.ends("batch:1") == []
@@ -41,7 +41,7 @@ def test_an_open_group_is_closed_at_the_end_of_its_block(fake_gateway: FakeGatew
         until(job, lambda: job.attempt)
         with job.child("a"), job.child("b", weight=2.5, total=10):
             pass
-    assert fake_gateway.got[0].fields["children"] is None
+    assert fake_gateway.received[0].fields["children"] is None
     assert last_of(fake_gateway, "batch:1")["children"] == 3.5
     assert fake_gateway.ends("batch:1") == []
     assert last_of(fake_gateway, "batch:1/b") | {"weight": 2.5, "status": "succeeded"} == last_of(
@@ -86,16 +86,16 @@ def test_an_exception_of_a_mapped_function_is_raised_and_fails_its_child(
     assert fake_gateway.ends("batch:1") == []
 
 
-def test_a_mapped_function_can_get_its_childs_job(fake: Fake) -> None:
+def test_a_mapped_function_can_get_its_childs_job(fake: FakePublisher) -> None:
     group = Job("batch:1", children=None, accepts={"cancel"}, url=fake.url)
     with ThreadPoolExecutor(1) as executor, group:
         work = group.map(executor, lambda job, item: f"{job.name} {item}", "x", with_job=True)
         assert list(work) == ["batch:1/1 x"]
-    (accepts,) = {str(one["accepts"]) for one in fake.got if one["job"] == "batch:1/1"}
+    (accepts,) = {str(one["accepts"]) for one in fake.updates if one["job"] == "batch:1/1"}
     assert accepts == "['cancel']"
 
 
-def test_children_of_a_job_that_is_not_a_group_raise(fake: Fake) -> None:
+def test_children_of_a_job_that_is_not_a_group_raise(fake: FakePublisher) -> None:
     job = Job("job", url=fake.url)
     with pytest.raises(ValueError, match="job is not a group"):
         job.child("a")
@@ -106,9 +106,9 @@ def test_children_of_a_job_that_is_not_a_group_raise(fake: Fake) -> None:
         group.map(ThreadPoolExecutor(1), double, [1], name=lambda item: "a b")
 
 
-def test_map_raises_cancelled_and_drops_calls_that_have_not_begun(fake: Fake) -> None:
+def test_map_raises_cancelled_and_drops_calls_that_have_not_begun(fake: FakePublisher) -> None:
     request = {"id": "r1", "verb": "cancel", "at": 5.0}
-    fake.plan.append(PublishResult(1, True, request=request))
+    fake.results.append(PublishResult(1, True, request=request))
     began: list[int] = []
     group = Job("batch:1", url=fake.url, children=None, accepts={"cancel"}, interrupt=True)
 
@@ -119,11 +119,11 @@ def test_map_raises_cancelled_and_drops_calls_that_have_not_begun(fake: Fake) ->
     with ThreadPoolExecutor(1) as executor, pytest.raises(Cancelled), group:
         list(group.map(executor, work, range(100)))
     assert began == [0]
-    (end,) = [one for one in fake.got if one["job"] == "batch:1" and one["status"] != "running"]
+    (end,) = [one for one in fake.updates if one["job"] == "batch:1" and one["status"] != "running"]
     assert end["status"] == "cancelled"
 
 
-def test_a_call_that_raises_cancelled_drops_those_that_have_not_begun(fake: Fake) -> None:
+def test_a_call_that_raises_cancelled_drops_those_that_have_not_begun(fake: FakePublisher) -> None:
     began: list[int] = []
 
     def work(item: int) -> None:
@@ -150,9 +150,9 @@ def test_a_call_that_raises_cancelled_ends_the_map(fake_gateway: FakeGateway, ki
     assert end.fields["status"] == "cancelled"
 
 
-def test_track_in_a_mapped_function_raises_if_the_group_has_interrupt(fake: Fake) -> None:
+def test_track_in_a_mapped_function_raises_if_the_group_has_interrupt(fake: FakePublisher) -> None:
     request = {"id": "r1", "verb": "cancel", "at": 5.0}
-    fake.plan += [PublishResult(1, True), PublishResult(1, True, request=request)]
+    fake.results += [PublishResult(1, True), PublishResult(1, True, request=request)]
     group = Job("batch:1", url=fake.url, children=None, accepts={"cancel"}, interrupt=True)
     group.update()
     until(group, lambda: group.attempt)
@@ -163,7 +163,7 @@ def test_track_in_a_mapped_function_raises_if_the_group_has_interrupt(fake: Fake
 
     with ThreadPoolExecutor(1) as executor, pytest.raises(Cancelled), group:
         list(group.map(executor, work, [1], with_job=True))
-    statuses = [one["status"] for one in fake.got if one["job"] == "batch:1/1"]
+    statuses = [one["status"] for one in fake.updates if one["job"] == "batch:1/1"]
     assert statuses[-1] == "cancelled"
 
 

@@ -130,7 +130,7 @@ def test_accepts_is_sent_to_the_gateway(target: Target) -> None:
     assert (end.status, end.accepts) == ("succeeded", ("cancel", "x-ray"))
 
 
-def ask(target: Target, job: str) -> None:
+def send_cancel(target: Target, job: str) -> None:
     """A client requests to cancel it."""
     if target.url.startswith("http"):
         with urlopen(f"{target.url}/api/jobs/{job}/requests", b'{"verb":"cancel"}') as answer:  # noqa: S310 - http
@@ -146,7 +146,7 @@ def test_a_child_that_begins_after_its_group_was_cancelled_gets_the_request(targ
     group = Job("batch", url=target.url, children=3, accepts=["cancel"])
     group.update()
     until(group, lambda: group.attempt)
-    ask(target, "batch")
+    send_cancel(target, "batch")
     with pytest.raises(Cancelled), group.child("late", accepts=["cancel"], interrupt=True) as job:
         for _ in job.track(iter(lambda: wait_a_little(), 0)):
             pass

@@ -12,42 +12,46 @@ import pytest
 from gateway import Job
 from gateway.integrations.tasks import entered
 
-from .fake import Fake
+from .fake import FakePublisher
 
 PAGE = (Path(__file__).parents[2] / "docs/control.md").read_text()
 FIRST, SECOND, ASYNC, TASK = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
-def environment(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def program_globals(fake: FakePublisher, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("PROGRESS_GATEWAY_URL", fake.url)
     program: dict[str, Any] = {}
     exec(FIRST, program)  # noqa: S102 - it is our own
-    assert fake.got[-1]["status"] == "succeeded"
+    assert fake.updates[-1]["status"] == "succeeded"
     return program
 
 
-def test_the_loop_example_can_be_cancelled(environment: dict[str, Any], fake: Fake) -> None:
-    assert fake.got[0]["accepts"] == ["cancel"]
+def test_the_loop_example_can_be_cancelled(
+    program_globals: dict[str, Any], fake: FakePublisher
+) -> None:
+    assert fake.updates[0]["accepts"] == ["cancel"]
 
 
-def test_the_check_example_works(environment: dict[str, Any], fake: Fake) -> None:
-    exec(SECOND, environment)  # noqa: S102 - it is our own
-    assert (fake.got[-1]["job"], fake.got[-1]["status"]) == ("import:7", "succeeded")
+def test_the_check_example_works(program_globals: dict[str, Any], fake: FakePublisher) -> None:
+    exec(SECOND, program_globals)  # noqa: S102 - it is our own
+    assert (fake.updates[-1]["job"], fake.updates[-1]["status"]) == ("import:7", "succeeded")
 
 
-def test_the_async_example_is_cancelled(environment: dict[str, Any], fake: Fake) -> None:
+def test_the_async_example_is_cancelled(
+    program_globals: dict[str, Any], fake: FakePublisher
+) -> None:
     async def work() -> None:
         await asyncio.sleep(0)
 
-    environment["work"] = work
-    exec(ASYNC, environment)  # noqa: S102 - it is our own
-    asyncio.run(environment["encode"]())
-    assert (fake.got[-1]["job"], fake.got[-1]["status"]) == ("video:42", "succeeded")
+    program_globals["work"] = work
+    exec(ASYNC, program_globals)  # noqa: S102 - it is our own
+    asyncio.run(program_globals["encode"]())
+    assert (fake.updates[-1]["job"], fake.updates[-1]["status"]) == ("video:42", "succeeded")
 
 
-def test_a_task_of_a_queue(environment: dict[str, Any], fake: Fake) -> None:
-    exec(TASK, environment)  # noqa: S102 - it is our own
+def test_a_task_of_a_queue(program_globals: dict[str, Any], fake: FakePublisher) -> None:
+    exec(TASK, program_globals)  # noqa: S102 - it is our own
     with Job("video:43") as job, entered(job):
-        environment["encode_frames"](43)
-    assert fake.got[-1]["done"] == 100
+        program_globals["encode_frames"](43)
+    assert fake.updates[-1]["done"] == 100

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from gateway.worker import Job
 
-from .fake import Fake
+from .fake import FakePublisher
 
 pytestmark = pytest.mark.alone
 
@@ -38,7 +38,7 @@ def bar() -> Iterator[tqdm[Any]]:
 
 
 @pytest.fixture
-def job(fake: Fake) -> Iterator[Job]:
+def job(fake: FakePublisher) -> Iterator[Job]:
     with Job("job", url=fake.url, total=10**9) as job:
         yield job
 

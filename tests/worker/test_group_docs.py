@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,17 @@ PAGE = (Path(__file__).parents[2] / "docs/groups.md").read_text()
 MAP, POOL, BY_NAME, TQDM, _CELERY, REQUEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def recorder() -> Iterator[Recorder]:
-    recorder = Recorder()
-    yield recorder
-    recorder.close()
-
-
 @pytest.fixture
-def end_of(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], State]:
-    monkeypatch.setenv("PROGRESS_GATEWAY_URL", recorder.url)
+def end_of(module_recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], State]:
+    monkeypatch.setenv("PROGRESS_GATEWAY_URL", module_recorder.url)
     # A real pool would import this program again in each process.
     monkeypatch.setattr("multiprocessing.Pool", ThreadPool)
-    return lambda job: recorder.states(job)[-1]
+    return lambda job: module_recorder.states(job)[-1]
 
 
-def test_the_documented_programs_work(end_of: Callable[[str], State], recorder: Recorder) -> None:
+def test_the_documented_programs_work(
+    end_of: Callable[[str], State], module_recorder: Recorder
+) -> None:
     program: dict[str, Any] = {"__name__": "__main__"}
     for text in (MAP, POOL, BY_NAME, TQDM, REQUEST):
         exec(text, program)  # noqa: S102 - it is our own
@@ -43,6 +38,6 @@ def test_the_documented_programs_work(end_of: Callable[[str], State], recorder: 
     assert end_of("batch:1").children == Children(3, succeeded=3)
     assert end_of("batch:1/3").status == "succeeded"
     assert program["sizes"] == [5, 5, 5]
-    assert recorder.states("batch:6", lambda state: state.accepts == ("cancel",))
+    assert module_recorder.states("batch:6", lambda state: state.accepts == ("cancel",))
     program["job"].cancel()
     assert end_of("batch:6").status == "cancelled"

@@ -42,7 +42,7 @@ def test_the_request_example_works(fake_gateway: FakeGateway) -> None:
     carrier = HttpPublisher(fake_gateway.url + "/prefix/", "s3cret")
     assert publish_one(carrier, "a:b/c@d.e-f_g", FIELDS) == PublishResult(1, True, epoch=1, seq=1)
     carrier.close()
-    (got,) = fake_gateway.got
+    (got,) = fake_gateway.received
     assert got.path == "/prefix/api/jobs"
     assert got.job == "a:b/c@d.e-f_g"
     assert got.fields == FIELDS
@@ -54,7 +54,7 @@ def test_without_a_token_there_is_no_header(
     fake_gateway: FakeGateway, carrier: HttpPublisher
 ) -> None:
     publish_one(carrier, "job", FIELDS)
-    assert "Authorization" not in fake_gateway.got[0].headers
+    assert "Authorization" not in fake_gateway.received[0].headers
 
 
 def test_a_file_is_read_for_each_request(fake_gateway: FakeGateway, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_file_is_read_for_each_request(fake_gateway: FakeGateway, tmp_path: Pa
         file.write_text(f"{token}\n")
         publish_one(carrier, "job", FIELDS)
     carrier.close()
-    shown = [got.headers["Authorization"] for got in fake_gateway.got]
+    shown = [got.headers["Authorization"] for got in fake_gateway.received]
     assert shown == ["Bearer first", "Bearer second"]
 
 
@@ -86,7 +86,7 @@ def test_a_token_file_without_a_token_is_a_temporary_error(
     carrier = publisher.connect(fake_gateway.url, file)
     with pytest.raises(Unreachable, match=f"no token in .*{problem}"):
         publish_one(carrier, "job", FIELDS)
-    assert not fake_gateway.got
+    assert not fake_gateway.received
     file.write_text("good")
     assert publish_one(carrier, "job", FIELDS).applied
     carrier.close()
@@ -114,21 +114,21 @@ def test_a_rejected_token_from_a_file_is_a_temporary_error(
 def test_one_connection_is_reused(fake_gateway: FakeGateway, carrier: HttpPublisher) -> None:
     for _ in range(3):
         publish_one(carrier, "job", FIELDS)
-    fake_gateway.plan.append(problem(422, "no"))
+    fake_gateway.answers.append(problem(422, "no"))
     with pytest.raises(Rejected):
         publish_one(carrier, "job", FIELDS)
     publish_one(carrier, "job", FIELDS)
-    assert len({got.connection for got in fake_gateway.got}) == 1
+    assert len({got.connection for got in fake_gateway.received}) == 1
 
 
 def test_a_new_connection_that_breaks_raises_unreachable(
     fake_gateway: FakeGateway, carrier: HttpPublisher
 ) -> None:
-    fake_gateway.plan.append(drop_connection)
+    fake_gateway.answers.append(drop_connection)
     with pytest.raises(Unreachable, match="closed connection"):
         publish_one(carrier, "job", FIELDS)
     publish_one(carrier, "job", FIELDS)
-    fake_gateway.plan.extend([drop_connection, drop_connection])
+    fake_gateway.answers.extend([drop_connection, drop_connection])
     with pytest.raises(Unreachable):
         publish_one(carrier, "job", FIELDS)
     assert publish_one(carrier, "job", FIELDS).applied
@@ -209,7 +209,7 @@ def test_each_answer_has_the_expected_outcome(
     text: str,
     field: str | None,
 ) -> None:
-    fake_gateway.plan.append(answer)
+    fake_gateway.answers.append(answer)
     with pytest.raises(error, match=text) as caught:
         publish_one(carrier, "job", FIELDS)
     assert getattr(caught.value, "field", None) == field
@@ -220,14 +220,14 @@ def test_an_end_is_sent_again_after_an_error_of_a_proxy(fake_gateway: FakeGatewa
     """An ingress answers like this while the gateway behind it is being restarted."""
     with Job("job") as job:
         until(job, lambda: job.attempt)
-        fake_gateway.plan.extend([raw(404, b"404 page not found\n")] * 2)
+        fake_gateway.answers.extend([raw(404, b"404 page not found\n")] * 2)
     assert job.wait(0)
     assert len(fake_gateway.ends("job")) == 3
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_respected(fake_gateway: FakeGateway, status: int) -> None:
-    fake_gateway.plan.append(raw(status, b"", **{"Retry-After": "1"}))
+    fake_gateway.answers.append(raw(status, b"", **{"Retry-After": "1"}))
     with Job("job"):
         pass
     first, second = (got.at for got in fake_gateway.of("job")[:2])
@@ -248,7 +248,7 @@ def test_errors_of_a_gateway_are_rejections(fake_gateway: FakeGateway) -> None:
 
 
 def test_reasons_are_returned(fake_gateway: FakeGateway, carrier: HttpPublisher) -> None:
-    fake_gateway.plan.extend(
+    fake_gateway.answers.extend(
         [accepted(3, "stale_attempt"), raw(200, b'{"attempt": 1}', Connection="close")]
     )
     assert publish_one(carrier, "job", FIELDS) == PublishResult(
@@ -296,7 +296,7 @@ def test_the_largest_answer_is_read(fake_gateway: FakeGateway, carrier: HttpPubl
     answer: dict[str, Any] = {"epoch": largest, "seq": largest, "attempt": largest}
     answer |= {"applied": False, "reason": "unchanged", "request": request}
     body = json.dumps([answer] * BATCH, ensure_ascii=False).encode()
-    fake_gateway.plan.append(lambda _: (200, {}, body))
+    fake_gateway.answers.append(lambda _: (200, {}, body))
     outcomes = carrier.publish([(f"job{number}", {"run": "r"}) for number in range(BATCH)])
     assert [getattr(outcome, "request", outcome) for outcome in outcomes] == [request] * BATCH
 

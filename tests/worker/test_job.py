@@ -15,7 +15,7 @@ import pytest
 
 from gateway.worker import Job
 
-from .fake import Fake, until
+from .fake import FakePublisher, until
 from .fake_gateway import DEADLINE, FakeGateway, accepted, problem
 from .forking import python
 
@@ -25,7 +25,7 @@ def test_a_job_is_reported_from_start_to_end(fake_gateway: FakeGateway) -> None:
         assert job.status == "running"
         assert list(job.track("abc")) == ["a", "b", "c"]
         until(job, lambda: job.attempt)
-    first, last = fake_gateway.got[0].fields, fake_gateway.got[-1].fields
+    first, last = fake_gateway.received[0].fields, fake_gateway.received[-1].fields
     assert first["start"] is True
     assert (first["total"], first["unit"], first["weight"]) == (3, "frames", 2)
     assert first["data"] == {"a": 1}
@@ -102,17 +102,17 @@ def test_entering_a_job_twice_raises(fake_gateway: FakeGateway) -> None:
     assert second.attempt == 2
 
 
-def test_only_the_newest_state_is_sent_at_a_limited_rate(fake: Fake) -> None:
+def test_only_the_newest_state_is_sent_at_a_limited_rate(fake: FakePublisher) -> None:
     sent: list[float] = []
-    fake.seen = lambda fields: sent.append(job._report.sent_at)
+    fake.on_update = lambda fields: sent.append(job._report.sent_at)
     job = Job("job", url=fake.url, total=200_000)
     with job:
         for i in range(200_001):
             job.update(done=i)
-        until(job, lambda: fake.got and fake.got[-1].get("done") == 200_000)
+        until(job, lambda: fake.updates and fake.updates[-1].get("done") == 200_000)
     assert len(sent) > 2
     assert all(b - a >= 0.05 for a, b in pairwise(sent[:-1]))
-    assert fake.got[-1]["status"] == "succeeded"
+    assert fake.updates[-1]["status"] == "succeeded"
 
 
 def test_track_counts_items_and_sets_the_total(fake_gateway: FakeGateway) -> None:
@@ -146,7 +146,7 @@ async def test_track_counts_an_async_iterable(fake_gateway: FakeGateway) -> None
 
     async with Job("job") as job:
         assert [i async for i in job.track(items(), total=3)] == [0, 1, 2]
-    assert fake_gateway.got[-1].fields["done"] == 3
+    assert fake_gateway.received[-1].fields["done"] == 3
 
 
 def test_many_threads_can_report_one_job(fake_gateway: FakeGateway) -> None:
@@ -161,14 +161,14 @@ def test_many_threads_can_report_one_job(fake_gateway: FakeGateway) -> None:
             thread.start()
         for thread in threads:
             thread.join(DEADLINE)
-    assert fake_gateway.got[-1].fields["done"] == 80_000
+    assert fake_gateway.received[-1].fields["done"] == 80_000
     assert len([t for t in threading.enumerate() if t.name == f"progress {fake_gateway.url}"]) == 1
 
 
 def test_a_renewal_has_the_whole_snapshot(fake_gateway: FakeGateway) -> None:
     with Job("job", lease=1.0, message="m", total=4):
         fake_gateway.wait_for(lambda got: len(got) >= 4)
-    _, *beats, _ = fake_gateway.got
+    _, *beats, _ = fake_gateway.received
     assert all(b.fields["message"] == "m" and b.fields["attempt"] == 1 for b in beats)
     first, *_, last = beats  # each is due half a second or so after the one before
     assert last.at - first.at > 0.3 * (len(beats) - 1)
@@ -178,10 +178,10 @@ def test_a_lost_record_is_created_again(fake_gateway: FakeGateway) -> None:
     with Job("job", lease=1.0, message="m") as job:
         until(job, lambda: job.attempt)
         fake_gateway.attempts.clear()
-        seen = len(fake_gateway.got)
+        seen = len(fake_gateway.received)
         fake_gateway.wait_for(lambda got: len(got) > seen)
     assert fake_gateway.attempts["job"][0] == 1
-    assert fake_gateway.got[-1].fields["message"] == "m"
+    assert fake_gateway.received[-1].fields["message"] == "m"
 
 
 def test_a_deleted_job_is_reported_and_its_lease_expires(fake_gateway: FakeGateway) -> None:
@@ -251,7 +251,7 @@ def test_a_job_ended_by_another_process_stops_reporting(
 ) -> None:
     with Job("job") as job:
         until(job, lambda: job.attempt)
-        fake_gateway.plan.append(accepted(1, "final"))
+        fake_gateway.answers.append(accepted(1, "final"))
         job.update(done=1)
     assert "another process has ended it" in caplog.text
     assert [vars(r)["job_ended_elsewhere"] for r in caplog.records] == [True]
@@ -261,7 +261,7 @@ def test_a_job_ended_by_another_process_stops_reporting(
 def test_a_rejected_field_does_not_prevent_the_end(
     fake_gateway: FakeGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake_gateway.always = lambda got: (
+    fake_gateway.default_answer = lambda got: (
         problem(422, "data: not here", field="data")(got)
         if "data" in got.fields
         else fake_gateway._usual(got)
@@ -269,8 +269,8 @@ def test_a_rejected_field_does_not_prevent_the_end(
     with Job("job", data={"a": 1}) as job:
         until(job, lambda: job.attempt)
         job.update(message="m")
-    assert len([g for g in fake_gateway.got if "data" in g.fields]) == 1
-    assert fake_gateway.got[-1].fields["status"] == "succeeded"
+    assert len([g for g in fake_gateway.received if "data" in g.fields]) == 1
+    assert fake_gateway.received[-1].fields["status"] == "succeeded"
     assert [r.message for r in caplog.records] == [
         "job job: the gateway refuses its data, which is left out: 422 data: not here "
         f"[{fake_gateway.url}]"
@@ -280,12 +280,12 @@ def test_a_rejected_field_does_not_prevent_the_end(
 def test_a_rejection_is_logged_once_and_the_block_does_not_wait(
     fake_gateway: FakeGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake_gateway.always = problem(401, "a token is needed")
+    fake_gateway.default_answer = problem(401, "a token is needed")
     with Job("job") as job:
         fake_gateway.wait_for(lambda got: got)
         job.update(done=1)
     assert not job.wait()
-    assert 1 <= len(fake_gateway.got) - len(fake_gateway.ends("job")) <= 2
+    assert 1 <= len(fake_gateway.received) - len(fake_gateway.ends("job")) <= 2
     assert [r.message.partition(" [")[0] for r in caplog.records] == [
         "job job: the gateway rejects its updates: 401 a token is needed",
         "job job: the gateway rejects its end (succeeded): 401 a token is needed",
@@ -335,27 +335,27 @@ def test_a_log_handler_can_report_to_the_same_job(fake_gateway: FakeGateway) -> 
 
 
 def test_a_released_job_is_continued_by_another(
-    fake: Fake, caplog: pytest.LogCaptureFixture
+    fake: FakePublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Job("job", url=fake.url) as job:
         until(job, lambda: job.attempt)
         job.release()
         job.update(done=1)
     assert not job.wait()
-    assert [got["status"] for got in fake.got] == ["running"]
+    assert [got["status"] for got in fake.updates] == ["running"]
     assert not caplog.records
 
 
-def test_updates_before_a_release_are_sent(fake: Fake) -> None:
-    fake.door.clear()  # also if nothing was sent yet
+def test_updates_before_a_release_are_sent(fake: FakePublisher) -> None:
+    fake.requests_allowed.clear()  # also if nothing was sent yet
     job = Job("job", url=fake.url)
     job.update(done=50)
     job.release()
     job.update(done=51)
-    fake.door.set()
+    fake.requests_allowed.set()
     until(job, lambda: job._report.settled)
-    assert {got["done"] for got in fake.got} == {50}
-    assert {got["status"] for got in fake.got} == {"running"}
+    assert {got["done"] for got in fake.updates} == {50}
+    assert {got["status"] for got in fake.updates} == {"running"}
 
 
 def test_a_process_sends_a_released_state_before_it_exits(fake_gateway: FakeGateway) -> None:
@@ -371,14 +371,14 @@ def test_a_process_sends_a_released_state_before_it_exits(fake_gateway: FakeGate
     assert not fake_gateway.ends("job")
 
 
-def test_release_after_the_end_is_ignored(fake: Fake) -> None:
+def test_release_after_the_end_is_ignored(fake: FakePublisher) -> None:
     job = Job("job", url=fake.url)
     job.fail("x")
     job.release()
     assert job.wait()
 
 
-def test_pickling_a_job_raises(fake: Fake) -> None:
+def test_pickling_a_job_raises(fake: FakePublisher) -> None:
     job = Job("job", url=fake.url)
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match=r"send its name and its run; Job\(name, run=run\)"):

@@ -17,7 +17,7 @@ from gateway.worker import Job, process
 from gateway.worker.publisher import PublishResult, Unreachable
 from gateway.worker.waiting import running_loop, wait_until
 
-from .fake import Fake, until
+from .fake import FakePublisher, until
 from .fake_gateway import DEADLINE, FakeGateway
 from .forking import python
 
@@ -37,14 +37,16 @@ def test_a_module_that_is_being_imported_is_not_used(
     process.flush_in_child()
 
 
-async def test_a_trio_block_waits_for_the_end(fake: Fake) -> None:
+async def test_a_trio_block_waits_for_the_end(fake: FakePublisher) -> None:
     async with Job("job", url=fake.url) as job:
         job.update(done=1)
     assert job.wait(0)
-    assert fake.got[-1]["status"] == "succeeded"
+    assert fake.updates[-1]["status"] == "succeeded"
 
 
-async def test_trio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(fake: Fake) -> None:
+async def test_trio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(
+    fake: FakePublisher,
+) -> None:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
 
@@ -52,29 +54,29 @@ async def test_trio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(
             async def work() -> None:
                 async with Job("job", url=fake.url) as job:
                     await trio.to_thread.run_sync(until, job, lambda: job.attempt)
-                    fake.door.clear()
+                    fake.requests_allowed.clear()
                     scope.cancel()
                     await trio.sleep_forever()
 
             # Not cancelled, so it runs while the block waits for the delivery.
             with trio.CancelScope(shield=True), trio.fail_after(DEADLINE):
-                await trio.to_thread.run_sync(fake.inside.acquire)
-                await trio.to_thread.run_sync(fake.inside.acquire)
-            fake.door.set()
+                await trio.to_thread.run_sync(fake.started_requests.acquire)
+                await trio.to_thread.run_sync(fake.started_requests.acquire)
+            fake.requests_allowed.set()
     assert scope.cancelled_caught
-    assert fake.got[-1]["status"] == "cancelled"
+    assert fake.updates[-1]["status"] == "cancelled"
 
 
-async def test_trio_raises_the_exception_of_the_block(fake: Fake) -> None:
+async def test_trio_raises_the_exception_of_the_block(fake: FakePublisher) -> None:
     error = ValueError("mine")
     with pytest.raises(ValueError, match="mine") as caught:
         async with Job("job", url=fake.url):
             raise error
     assert caught.value is error
-    assert fake.got[-1]["error"] == "ValueError: mine"
+    assert fake.updates[-1]["error"] == "ValueError: mine"
 
 
-async def test_a_nursery_inside_a_block_works(fake: Fake) -> None:
+async def test_a_nursery_inside_a_block_works(fake: FakePublisher) -> None:
     async def fail() -> None:
         raise OSError("disk")
 
@@ -82,7 +84,7 @@ async def test_a_nursery_inside_a_block_works(fake: Fake) -> None:
         async with Job("job", url=fake.url), trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep_forever)
             nursery.start_soon(fail)
-    assert fake.got[-1]["error"] == "OSError: disk"
+    assert fake.updates[-1]["error"] == "OSError: disk"
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -91,21 +93,23 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 @pytest.mark.usefixtures("fake")
-def test_an_asyncio_block_waits_for_the_end(fake: Fake) -> None:
+def test_an_asyncio_block_waits_for_the_end(fake: FakePublisher) -> None:
     async def main() -> None:
         async with Job("job", url=fake.url) as job:
             job.update(done=1)
         assert job.wait(0)
 
     run(main())
-    assert fake.got[-1]["status"] == "succeeded"
+    assert fake.updates[-1]["status"] == "succeeded"
 
 
-def test_asyncio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(fake: Fake) -> None:
+def test_asyncio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(
+    fake: FakePublisher,
+) -> None:
     async def work(running: asyncio.Event) -> None:
         async with Job("job", url=fake.url) as job:
             await asyncio.to_thread(until, job, lambda: job.attempt)
-            fake.door.clear()
+            fake.requests_allowed.clear()
             running.set()
             await asyncio.Event().wait()
 
@@ -114,41 +118,41 @@ def test_asyncio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(fak
         task = asyncio.create_task(work(running))
         await running.wait()
         for _ in range(2):
-            await asyncio.to_thread(fake.inside.acquire)
+            await asyncio.to_thread(fake.started_requests.acquire)
             task.cancel()  # the first in the block, the second while it waits
         for _ in range(5):
             await asyncio.sleep(0)
         assert not task.done()
-        fake.door.set()
+        fake.requests_allowed.set()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     run(main())
-    assert fake.got[-1]["status"] == "cancelled"
+    assert fake.updates[-1]["status"] == "cancelled"
 
 
-def hanging_job(fake: Fake) -> Job:
+def hanging_job(fake: FakePublisher) -> Job:
     """A plain block of a job whose gateway does not answer until the test allows it."""
-    fake.door.clear()
+    fake.requests_allowed.clear()
     with Job("job", url=fake.url, timeout=3_600) as job:
         job.update(done=1)
     assert not job.wait(0)
-    fake.door.set()
+    fake.requests_allowed.set()
     return job
 
 
-def test_a_plain_block_does_not_block_asyncio(fake: Fake) -> None:
+def test_a_plain_block_does_not_block_asyncio(fake: FakePublisher) -> None:
     async def cell() -> Job:  # of a notebook, say, whose kernel runs a loop
         return hanging_job(fake)
 
     assert run(cell()).wait(DEADLINE)
-    assert fake.got[-1]["status"] == "succeeded"
+    assert fake.updates[-1]["status"] == "succeeded"
 
 
-async def test_a_plain_block_does_not_block_trio(fake: Fake) -> None:
+async def test_a_plain_block_does_not_block_trio(fake: FakePublisher) -> None:
     job = hanging_job(fake)
     assert await trio.to_thread.run_sync(job.wait, DEADLINE)
-    assert fake.got[-1]["status"] == "succeeded"
+    assert fake.updates[-1]["status"] == "succeeded"
 
 
 IN_TRIO_ASYNCIO = """
@@ -184,32 +188,34 @@ def test_trio_asyncio_uses_the_loop_of_the_caller(fake_gateway: FakeGateway) -> 
 
 
 @pytest.mark.parametrize("error", [None, ValueError("mine")])
-def test_asyncio_raises_a_cancellation_after_the_wait(fake: Fake, error: Exception | None) -> None:
+def test_asyncio_raises_a_cancellation_after_the_wait(
+    fake: FakePublisher, error: Exception | None
+) -> None:
     """The cancellation is raised after the wait, unless the block has its own exception."""
 
     async def work() -> None:
         async with Job("job", url=fake.url):
-            fake.door.clear()
+            fake.requests_allowed.clear()
             if error is not None:
                 raise error
 
     async def main() -> None:
         task = asyncio.create_task(work())
-        await asyncio.to_thread(fake.inside.acquire)
+        await asyncio.to_thread(fake.started_requests.acquire)
         task.cancel()
         await asyncio.sleep(0)
         assert not task.done()
-        fake.door.set()
+        fake.requests_allowed.set()
         with pytest.raises((asyncio.CancelledError, ValueError)) as caught:
             await task
         assert caught.type is (asyncio.CancelledError if error is None else ValueError)
 
     run(main())
-    assert fake.got[-1]["status"] == ("succeeded" if error is None else "failed")
+    assert fake.updates[-1]["status"] == ("succeeded" if error is None else "failed")
 
 
-def test_asyncio_does_not_wait_in_a_long_outage(fake: Fake) -> None:
-    fake.always = Unreachable("refused")
+def test_asyncio_does_not_wait_in_a_long_outage(fake: FakePublisher) -> None:
+    fake.default_result = Unreachable("refused")
 
     async def main() -> None:
         async with Job("job", url=fake.url) as job:
@@ -218,7 +224,7 @@ def test_asyncio_does_not_wait_in_a_long_outage(fake: Fake) -> None:
             start = time.monotonic()
         assert time.monotonic() - start < 1.0
         assert not job._report.settled
-        fake.always = PublishResult(1, True)
+        fake.default_result = PublishResult(1, True)
         assert job.wait()
 
     run(main())
@@ -228,7 +234,9 @@ def refuse(*_: object, **__: object) -> None:
     raise RuntimeError("can't start new thread")
 
 
-async def test_trio_uses_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trio_uses_no_thread_to_wait(
+    fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = Job("job", url=fake.url)
     async with job:
         await trio.to_thread.run_sync(until, job, lambda: job.attempt)
@@ -236,7 +244,9 @@ async def test_trio_uses_no_thread_to_wait(fake: Fake, monkeypatch: pytest.Monke
     assert job.wait(0)
 
 
-def test_asyncio_uses_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asyncio_uses_no_thread_to_wait(
+    fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         with monkeypatch.context() as patch:
             async with Job("job", url=fake.url) as job:
@@ -247,7 +257,9 @@ def test_asyncio_uses_no_thread_to_wait(fake: Fake, monkeypatch: pytest.MonkeyPa
     run(main())
 
 
-def test_without_a_thread_there_is_no_wait(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_thread_there_is_no_wait(
+    fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
@@ -261,7 +273,7 @@ def test_without_a_thread_there_is_no_wait(fake: Fake, monkeypatch: pytest.Monke
 
 
 async def test_a_jump_of_the_loops_clock_does_not_end_the_wait(
-    fake: Fake, autojump_clock: trio.testing.MockClock
+    fake: FakePublisher, autojump_clock: trio.testing.MockClock
 ) -> None:
     """The gateway needs real time, also if a test controls the loop's clock."""
     async with Job("job", url=fake.url) as job:

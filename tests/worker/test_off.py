@@ -13,7 +13,7 @@ from gateway.integrations.tqdm import tqdm
 from gateway.worker import Job, announce
 from gateway.worker.sender import sender_for
 
-from .fake import Fake, until
+from .fake import FakePublisher, until
 from .fake_gateway import FakeGateway
 from .forking import python
 
@@ -68,7 +68,7 @@ def test_the_environment_disables_all_reports(monkeypatch: pytest.MonkeyPatch) -
 def test_a_disabled_bar_reports_nothing(fake_gateway: FakeGateway) -> None:
     for _ in tqdm(range(3), job="bar", disable=True):
         pass
-    assert not fake_gateway.got
+    assert not fake_gateway.received
     with pytest.raises(ValueError, match="job id"):
         tqdm(range(3), job="a b", disable=True)
 
@@ -98,7 +98,7 @@ def test_a_disabled_process_starts_no_thread() -> None:
     assert (result.stdout, result.stderr) == ("[]\n", "")
 
 
-def test_an_end_waits_for_a_gateway_that_was_reachable_before(fake: Fake) -> None:
+def test_an_end_waits_for_a_gateway_that_was_reachable_before(fake: FakePublisher) -> None:
     job = Job("job", url=fake.url)
     job.update()
     until(job, lambda: job.attempt)

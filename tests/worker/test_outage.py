@@ -23,11 +23,11 @@ def test_pauses_grow_to_a_limit_and_are_randomised(random: float) -> None:
     assert (outage.failures, outage.retry_at) == (0, 0.0)
 
 
-@pytest.mark.parametrize(("asked", "heeded"), [(0.0, 0.05), (7.0, 7.0), (86_400.0, 60.0)])
-def test_retry_after_is_respected_up_to_a_limit(asked: float, heeded: float) -> None:
+@pytest.mark.parametrize(("requested", "waited"), [(0.0, 0.05), (7.0, 7.0), (86_400.0, 60.0)])
+def test_retry_after_is_respected_up_to_a_limit(requested: float, waited: float) -> None:
     outage = Outage()
-    outage.failed(Unreachable("429", retry_after=asked), now=100.0, random=0.0)
-    assert outage.retry_at - 100.0 == pytest.approx(heeded)
+    outage.failed(Unreachable("429", retry_after=requested), now=100.0, random=0.0)
+    assert outage.retry_at - 100.0 == pytest.approx(waited)
 
 
 def test_an_outage_is_logged_once() -> None:

@@ -17,7 +17,7 @@ from gateway.worker.report import Report
 from gateway.worker.send_queue import LogLine
 from gateway.worker.snapshot import JobSnapshot
 
-from .fake import Fake, until
+from .fake import FakePublisher, until
 from .forking import fork, forks, joined, python
 from .targets import TARGETS, Target
 
@@ -85,7 +85,7 @@ def test_a_child_that_is_killed_immediately_is_counted(target: Target) -> None:
     assert target.states("job")[-1].done == 5
 
 
-def test_a_child_wakes_its_sender_once_per_request(fake: Fake) -> None:
+def test_a_child_wakes_its_sender_once_per_request(fake: FakePublisher) -> None:
     """After each change its count is in shared memory, which is cheaper than waking the sender."""
     touched = 0
     with Job("job", url=fake.url) as job:
@@ -107,7 +107,7 @@ def test_a_child_wakes_its_sender_once_per_request(fake: Fake) -> None:
 
         assert joined(fork(child)) == 0
         job.succeed()
-    assert sum(fields["done"] for fields in fake.got if "part" in fields) == 1_000
+    assert sum(fields["done"] for fields in fake.updates if "part" in fields) == 1_000
 
 
 def test_a_child_sends_only_its_own_changes(target: Target) -> None:

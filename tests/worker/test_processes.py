@@ -30,7 +30,7 @@ def test_parent_and_child_use_the_same_run_before_the_attempt_is_known(
     assert joined(fork(child)) == 0
     with job:
         pass
-    starts = [g for g in fake_gateway.got if "start" in g.fields]
+    starts = [g for g in fake_gateway.received if "start" in g.fields]
     assert len({g.fields["run"] for g in starts}) == 1
     assert fake_gateway.attempts["job"][0] == 1
 
@@ -41,7 +41,7 @@ def test_a_child_without_reports_sends_nothing(fake_gateway: FakeGateway) -> Non
         pid = fork(process.flush_all)
         assert joined(pid) == 0
         job.update(done=1)
-    assert len({g.connection for g in fake_gateway.got}) == 1
+    assert len({g.connection for g in fake_gateway.received}) == 1
 
 
 def test_a_child_can_leave_the_block(fake_gateway: FakeGateway) -> None:
@@ -57,7 +57,7 @@ def test_a_child_can_leave_the_block(fake_gateway: FakeGateway) -> None:
 
 
 def test_a_child_forked_after_the_end_delivers_it_when_it_waits(fake_gateway: FakeGateway) -> None:
-    fake_gateway.always = lambda got: None  # nothing is delivered in the parent
+    fake_gateway.default_answer = lambda got: None  # nothing is delivered in the parent
     job = Job("job")
     job.fail("x")
     fake_gateway.wait_for(lambda got: got)
@@ -66,9 +66,9 @@ def test_a_child_forked_after_the_end_delivers_it_when_it_waits(fake_gateway: Fa
         assert job.wait(DEADLINE)
 
     pid = fork(child)
-    seen = len(fake_gateway.got)
+    seen = len(fake_gateway.received)
     fake_gateway.wait_for(lambda got: len(got) > seen)
-    fake_gateway.always = None
+    fake_gateway.default_answer = None
     assert joined(pid) == 0
     assert job.wait()
 
@@ -121,7 +121,7 @@ def test_a_fork_works_while_other_threads_hold_all_locks(fake_gateway: FakeGatew
         done.set()
         thread.join(DEADLINE)
     assert fake_gateway.ends("new")
-    assert any(g.fields.get("message") == "alive" for g in fake_gateway.got)
+    assert any(g.fields.get("message") == "alive" for g in fake_gateway.received)
 
 
 def test_a_fork_waits_for_a_sender_that_is_importing() -> None:

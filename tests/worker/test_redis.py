@@ -6,10 +6,9 @@ import json
 import re
 import select
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -26,16 +25,13 @@ from gateway.protocol.commands import parse_update
 from gateway.worker import Job, publisher
 from gateway.worker.publisher import Publisher, PublishResult, Rejected, Unreachable, publish_one
 from gateway.worker.redis import plain
-from tests.brokers.redis.server import Server, redis_server, session_server
+from tests.brokers.redis.cluster import BUS
+from tests.brokers.redis.server import Server, redis_server
+from tests.ports import free_port
 
 from .fake import until
 from .fake_gateway import DEADLINE
 from .forking import python
-
-
-@pytest.fixture
-def server() -> Server:
-    return session_server()
 
 
 @contextmanager
@@ -50,14 +46,6 @@ def publishing(url: str) -> Iterator[Publisher]:
 def status(server: Server, job: str) -> bytes | None:
     found: bytes | None = server.client.hget(f"progress:last:{job}", "status")
     return found
-
-
-def free_port() -> int:
-    while True:
-        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-            port: int = listener.getsockname()[1]
-        if port < 55_536:  # nodes of a cluster talk at the port 10,000 higher
-            return port
 
 
 def wait_until(condition: Any) -> None:
@@ -316,7 +304,7 @@ def test_a_stopped_redis_is_an_outage(own_server: Server, monkeypatch: pytest.Mo
 
 @contextmanager
 def on_port(*options: str) -> Iterator[tuple[Server, int]]:
-    port = free_port()
+    port = free_port(BUS)
     server = Server(redis_server(), "--port", str(port), *options)
     try:
         yield server, port
@@ -334,8 +322,10 @@ def test_moved_cluster_slots_are_followed(caplog: pytest.LogCaptureFixture) -> N
             )
         one.client.execute_command("CLUSTER", "MEET", "127.0.0.1", other)
         for server in (one, two):
-            ask = partial(server.client.execute_command, "CLUSTER", "INFO")
-            wait_until(lambda ask=ask: b"cluster_state:ok" in bytes(ask()))
+            cluster_info = partial(server.client.execute_command, "CLUSTER", "INFO")
+            wait_until(
+                lambda cluster_info=cluster_info: b"cluster_state:ok" in bytes(cluster_info())
+            )
         with publishing(f"redis+cluster://127.0.0.1:{port}?shards=2") as carrier:
             for job in "abcdefgh":
                 assert publish_one(carrier, job, {"lease": 30}).seq == 1

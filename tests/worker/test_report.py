@@ -41,8 +41,8 @@ def test_an_attempt_older_than_a_second_has_an_age(report: Report) -> None:
 
 
 def test_another_run_supersedes_the_report(report: Report) -> None:
-    said = report.answered(report.take(1.0)[-1], PublishResult(7, False, "other_run"))
-    assert said == "superseded by attempt 7; its updates are ignored from now on"
+    log_line = report.answered(report.take(1.0)[-1], PublishResult(7, False, "other_run"))
+    assert log_line == "superseded by attempt 7; its updates are ignored from now on"
     assert report.superseded
 
 
@@ -79,24 +79,24 @@ def test_a_delivered_end_settles_the_report(report: Report) -> None:
 
 
 def test_a_stale_attempt_supersedes_the_report(report: Report) -> None:
-    said = report.answered(report.take(1.0)[-1], PublishResult(7, False, "stale_attempt"))
-    assert said == "superseded by attempt 7; its updates are ignored from now on"
+    log_line = report.answered(report.take(1.0)[-1], PublishResult(7, False, "stale_attempt"))
+    assert log_line == "superseded by attempt 7; its updates are ignored from now on"
     assert report.settled
     assert report.superseded
     assert report.attempt is None
 
 
 def test_a_final_state_of_another_process_settles_the_report(report: Report) -> None:
-    said = report.answered(report.take(1.0)[-1], PublishResult(1, False, "final"))
-    assert said == "another process has ended it; its updates are ignored"
+    log_line = report.answered(report.take(1.0)[-1], PublishResult(1, False, "final"))
+    assert log_line == "another process has ended it; its updates are ignored"
     assert report.settled
     assert not report.delivered
 
 
 def test_a_group_is_ended_by_its_children(report: Report) -> None:
     report.snapshot.children = 2
-    said = report.answered(report.take(1.0)[-1], PublishResult(1, False, "final"))
-    assert said == "its children have ended it; its updates are ignored"
+    log_line = report.answered(report.take(1.0)[-1], PublishResult(1, False, "final"))
+    assert log_line == "its children have ended it; its updates are ignored"
 
 
 def test_final_after_a_repeated_end_counts_as_delivered(report: Report) -> None:
@@ -157,9 +157,9 @@ def test_a_late_end_without_an_attempt_is_dropped(report: Report) -> None:
 def test_a_late_end_with_an_attempt_is_kept(report: Report) -> None:
     report.answered(report.take(0.0)[-1], PublishResult(1, True))
     report.end(FAILED, now=1.0)
-    said = report.unreachable(report.take(11.0)[-1], "reset", now=11.0, retry_at=99.0)
-    assert said is not None
-    assert said.endswith("(reset); it is sent later if this process lives that long")
+    log_line = report.unreachable(report.take(11.0)[-1], "reset", now=11.0, retry_at=99.0)
+    assert log_line is not None
+    assert log_line.endswith("(reset); it is sent later if this process lives that long")
     assert report.overdue
     assert not report.settled
     assert report.answered(report.take(99.0)[-1], PublishResult(1, True)) is None

@@ -16,7 +16,7 @@ from gateway.worker.publisher import PublishResult
 from gateway.worker.report import Report
 from gateway.worker.snapshot import JobSnapshot
 
-from .fake import Fake, until
+from .fake import FakePublisher, until
 
 CANCEL = {"id": "r1", "verb": "cancel", "by": "user 7", "at": 5.0}
 
@@ -25,36 +25,36 @@ def asks(request: dict[str, Any] = CANCEL) -> PublishResult:
     return PublishResult(1, True, request=request)
 
 
-def received(fake: Fake, name: str) -> list[Any]:
-    return [fields[name] for fields in fake.got if name in fields]
+def received(fake: FakePublisher, name: str) -> list[Any]:
+    return [fields[name] for fields in fake.updates if name in fields]
 
 
-def test_a_job_that_accepts_requests_receives_them(fake: Fake) -> None:
+def test_a_job_that_accepts_requests_receives_them(fake: FakePublisher) -> None:
     with Job("job", url=fake.url, accepts={"pause", "cancel"}) as job:
-        fake.plan.append(asks({"id": "r1", "verb": "pause", "args": {"for": 3}}))
+        fake.results.append(asks({"id": "r1", "verb": "pause", "args": {"for": 3}}))
         job.update(done=1)
         until(job, lambda: job.request)
         assert job.request is not None
         assert (job.request.verb, job.request.args) == ("pause", {"for": 3})
         job.check()  # a pause is no cancel
         until(job, lambda: received(fake, "ack"))
-    assert fake.got[0]["accepts"] == ["cancel", "pause"]
+    assert fake.updates[0]["accepts"] == ["cancel", "pause"]
     assert set(received(fake, "ack")) == {"r1"}
 
 
-def test_check_raises_after_a_cancel_request(fake: Fake) -> None:
-    fake.plan.append(asks())
+def test_check_raises_after_a_cancel_request(fake: FakePublisher) -> None:
+    fake.results.append(asks())
     with pytest.raises(Cancelled), Job("job", url=fake.url, accepts={"cancel"}) as job:  # noqa: PT012 - the block is tested
         until(job, lambda: job.request)
         try:
             job.check()
         except Exception:  # noqa: BLE001 - what programs do with errors
             pytest.fail("a cancellation is no error")
-    assert fake.got[-1]["status"] == "cancelled"
+    assert fake.updates[-1]["status"] == "cancelled"
 
 
-def test_a_refusal_is_sent_and_the_job_continues(fake: Fake) -> None:
-    fake.plan.append(asks())
+def test_a_refusal_is_sent_and_the_job_continues(fake: FakePublisher) -> None:
+    fake.results.append(asks())
     with Job("job", url=fake.url, accepts={"cancel"}, interrupt=True) as job:
         until(job, lambda: job.request)
         job.refuse("nearly done")
@@ -62,12 +62,12 @@ def test_a_refusal_is_sent_and_the_job_continues(fake: Fake) -> None:
         job.advance()
         until(job, lambda: received(fake, "refused"))
     assert received(fake, "refused")[0] == "nearly done"
-    assert fake.got[-1]["status"] == "succeeded"
+    assert fake.updates[-1]["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("way", ["track", "advance"])
-def test_track_and_advance_raise_with_interrupt(fake: Fake, way: str) -> None:
-    fake.plan.append(asks())
+def test_track_and_advance_raise_with_interrupt(fake: FakePublisher, way: str) -> None:
+    fake.results.append(asks())
     job = Job("job", url=fake.url, accepts={"cancel"}, interrupt=True)
     with pytest.raises(Cancelled), job:  # noqa: PT012 - the block is what is tested
         until(job, lambda: job._report.interrupted)
@@ -75,10 +75,10 @@ def test_track_and_advance_raise_with_interrupt(fake: Fake, way: str) -> None:
             job.advance()
         for _ in job.track(range(3)):
             pass
-    assert fake.got[-1]["status"] == "cancelled"
+    assert fake.updates[-1]["status"] == "cancelled"
 
 
-def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: Fake) -> None:
+def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: FakePublisher) -> None:
     received: list[str] = []
     both = threading.Event()
 
@@ -90,14 +90,14 @@ def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: Fake) 
 
     job = Job("job", url=fake.url, accepts={"cancel"})
     job.on_request(on_request)
-    fake.plan += [asks(), asks(), asks({"id": "r2", "verb": "cancel"})]
+    fake.results += [asks(), asks(), asks({"id": "r2", "verb": "cancel"})]
     with job:
         assert both.wait(10)
     assert received == ["r1", "r2"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_callback_that_exits_its_thread_does_not_lose_the_end(fake: Fake) -> None:
+def test_a_callback_that_exits_its_thread_does_not_lose_the_end(fake: FakePublisher) -> None:
     threads: queue.Queue[threading.Thread] = queue.Queue()
 
     def on_request(request: Any) -> None:
@@ -106,22 +106,22 @@ def test_a_callback_that_exits_its_thread_does_not_lose_the_end(fake: Fake) -> N
 
     job = Job("job", url=fake.url, accepts={"cancel"})
     job.on_request(on_request)
-    fake.plan.append(asks())
+    fake.results.append(asks())
     with job:
         threads.get(timeout=10).join(10)
     assert job.wait(10)
-    assert fake.got[-1]["status"] == "succeeded"
+    assert fake.updates[-1]["status"] == "succeeded"
 
 
-async def test_in_trio_a_cancel_request_cancels_the_block(fake: Fake) -> None:
-    fake.plan.append(asks())
+async def test_in_trio_a_cancel_request_cancels_the_block(fake: FakePublisher) -> None:
+    fake.results.append(asks())
     with trio.fail_after(10):
         async with Job("job", url=fake.url, accepts={"cancel"}):
             await trio.sleep_forever()
-    assert fake.got[-1]["status"] == "cancelled"
+    assert fake.updates[-1]["status"] == "cancelled"
 
 
-def test_in_asyncio_a_cancel_request_cancels_the_block(fake: Fake) -> None:
+def test_in_asyncio_a_cancel_request_cancels_the_block(fake: FakePublisher) -> None:
     async def main() -> str:
         async with Job("job", url=fake.url, accepts={"cancel"}):
             await asyncio.sleep(10)
@@ -131,12 +131,12 @@ def test_in_asyncio_a_cancel_request_cancels_the_block(fake: Fake) -> None:
         assert task is not None
         return f"went on, {task.cancelling()}"
 
-    fake.plan.append(asks())
+    fake.results.append(asks())
     assert asyncio.run(main()) == "went on, 0"
-    assert fake.got[-1]["status"] == "cancelled"
+    assert fake.updates[-1]["status"] == "cancelled"
 
 
-def test_another_asyncio_cancellation_is_raised(fake: Fake) -> None:
+def test_another_asyncio_cancellation_is_raised(fake: FakePublisher) -> None:
     async def work() -> None:
         async with Job("job", url=fake.url, accepts={"cancel"}):
             await asyncio.sleep(10)
@@ -149,7 +149,7 @@ def test_another_asyncio_cancellation_is_raised(fake: Fake) -> None:
             await task
 
     asyncio.run(main())
-    assert fake.got[-1]["status"] == "cancelled"
+    assert fake.updates[-1]["status"] == "cancelled"
 
 
 def test_jobs_that_accept_requests_are_renewed_together_every_two_seconds() -> None:

@@ -18,7 +18,7 @@ from gateway.worker import Job, process, report, send_queue, sender
 from gateway.worker.publisher import PublishResult, Rejected, Unreachable
 from gateway.worker.report import Report
 
-from .fake import Fake, until
+from .fake import FakePublisher, until
 from .fake_gateway import DEADLINE, FakeGateway, drop_connection
 
 
@@ -27,21 +27,21 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_the_start_is_repeated_until_it_is_answered(fake_gateway: FakeGateway) -> None:
-    fake_gateway.plan.extend([drop_connection, drop_connection])
+    fake_gateway.answers.extend([drop_connection, drop_connection])
     with Job("job") as job:
         until(job, lambda: job.attempt)
-    starts = [g.fields for g in fake_gateway.got if "start" in g.fields]
+    starts = [g.fields for g in fake_gateway.received if "start" in g.fields]
     assert len(starts) == 3
     assert len({s["run"] for s in starts}) == 1
     assert fake_gateway.attempts["job"][0] == 1
 
 
-def test_a_repeated_end_that_is_final_counts_as_delivered(fake: Fake) -> None:
+def test_a_repeated_end_that_is_final_counts_as_delivered(fake: FakePublisher) -> None:
     with Job("job", url=fake.url) as job:
         until(job, lambda: job.attempt)
-        fake.plan.extend([Unreachable("reset"), PublishResult(1, False, "final")])
+        fake.results.extend([Unreachable("reset"), PublishResult(1, False, "final")])
     assert job.wait()
-    assert [g["status"] for g in fake.got] == ["running", "succeeded", "succeeded"]
+    assert [g["status"] for g in fake.updates] == ["running", "succeeded", "succeeded"]
 
 
 def test_an_undelivered_end_is_logged_after_the_timeout(
@@ -59,7 +59,7 @@ def test_an_undelivered_end_is_logged_after_the_timeout(
     assert "refused" in end
 
 
-def test_an_end_is_over_when_its_outcome_is_logged(fake: Fake) -> None:
+def test_an_end_is_over_when_its_outcome_is_logged(fake: FakePublisher) -> None:
     """Otherwise the process could exit before."""
     logging_it, go_on = threading.Event(), threading.Event()
 
@@ -71,7 +71,7 @@ def test_an_end_is_over_when_its_outcome_is_logged(fake: Fake) -> None:
     handler, log = Slow(), logging.getLogger("gateway.worker")
     log.addHandler(handler)
     try:
-        fake.always = Rejected("403 no")
+        fake.default_result = Rejected("403 no")
         job = Job("job", url=fake.url)
         job.fail("no disk")
         assert logging_it.wait(DEADLINE)
@@ -84,7 +84,7 @@ def test_an_end_is_over_when_its_outcome_is_logged(fake: Fake) -> None:
         log.removeHandler(handler)
 
 
-def test_an_infinite_timeout_waits(fake: Fake) -> None:
+def test_an_infinite_timeout_waits(fake: FakePublisher) -> None:
     job = Job("job", url=fake.url, timeout=sys.maxsize)
     with pytest.raises(ValueError, match="mine"), process.lock, job:  # so it has to wait
         raise ValueError("mine")
@@ -92,38 +92,40 @@ def test_an_infinite_timeout_waits(fake: Fake) -> None:
 
 
 def test_a_late_end_with_an_attempt_is_delivered(
-    fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    fake: FakePublisher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "EXIT", 0.0)
     with Job("job", url=fake.url, timeout=0.1) as job:
         until(job, lambda: job.attempt)
-        fake.always = Unreachable("refused")
+        fake.default_result = Unreachable("refused")
     assert job._report.overdue
     assert not job.wait()
-    fake.always = PublishResult(1, True)
+    fake.default_result = PublishResult(1, True)
     until(job, lambda: job._report.delivered)
     assert job.wait()
     assert "it is sent later" in caplog.text
 
 
-def test_the_number_of_late_ends_is_limited(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_late_ends_is_limited(
+    fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(report, "EXIT", 0.0)
     monkeypatch.setattr(send_queue, "LATE_ENDS", 1)
     jobs = [Job(f"job{i}", url=fake.url, timeout=0) for i in range(3)]
     for job in jobs:
         job.update()
     until(jobs[0], lambda: all(job.attempt for job in jobs))
-    fake.always = Unreachable("refused")
+    fake.default_result = Unreachable("refused")
     for job in jobs:
         job.fail("x")
         assert not job.wait()
     assert [job._report.settled for job in jobs] == [True, True, False]
-    fake.always = PublishResult(1, True)
+    fake.default_result = PublishResult(1, True)
     until(jobs[2], lambda: jobs[2]._report.delivered)
 
 
-def test_in_a_long_outage_a_block_does_not_wait(fake: Fake) -> None:
-    fake.always = Unreachable("refused")
+def test_in_a_long_outage_a_block_does_not_wait(fake: FakePublisher) -> None:
+    fake.default_result = Unreachable("refused")
     job, before = Job("job", url=fake.url), Job("before", url=fake.url)
     before.update()
     until(before, lambda: job._sender._queue.outage.failures)
@@ -133,59 +135,61 @@ def test_in_a_long_outage_a_block_does_not_wait(fake: Fake) -> None:
         pass
     assert monotonic() - start < 1.0
     assert not job._report.settled
-    fake.always = PublishResult(1, True)
+    fake.default_result = PublishResult(1, True)
     assert job.wait()
     before.cancel()
     assert before.wait()
 
 
 def test_ends_without_a_timeout_are_dropped_together(
-    fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    fake: FakePublisher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "EXIT", 0.0)
-    fake.always = Unreachable("refused")
-    fake.door.clear()
+    fake.default_result = Unreachable("refused")
+    fake.requests_allowed.clear()
     jobs = [Job(f"job{i}", url=fake.url, timeout=0.0) for i in range(20)]
     for job in jobs:
         job.succeed()
-    fake.door.set()
+    fake.requests_allowed.set()
     until(jobs[0], lambda: all(jobs[0]._sender.over(job._report) for job in jobs))
     assert len(fake.batches) == 1
     assert not jobs[0]._sender._queue.reports
     assert caplog.text.count("could not be delivered") == 20
 
 
-def test_a_zero_timeout_does_not_lose_the_end(fake: Fake) -> None:
-    fake.door.clear()
+def test_a_zero_timeout_does_not_lose_the_end(fake: FakePublisher) -> None:
+    fake.requests_allowed.clear()
     job = Job("job", url=fake.url, timeout=0)
     with job:
         pass
     assert not job._report.settled
-    fake.door.set()
+    fake.requests_allowed.set()
     assert job.wait(DEADLINE)
-    assert fake.got[-1]["status"] == "succeeded"
+    assert fake.updates[-1]["status"] == "succeeded"
 
 
-def test_a_hanging_gateway_does_not_delay_others(fake: Fake, fake_gateway: FakeGateway) -> None:
-    fake.door.clear()
+def test_a_hanging_gateway_does_not_delay_others(
+    fake: FakePublisher, fake_gateway: FakeGateway
+) -> None:
+    fake.requests_allowed.clear()
     stuck = Job("stuck", url=fake.url)
     stuck.update(done=1)
-    assert fake.inside.acquire(timeout=DEADLINE)
+    assert fake.started_requests.acquire(timeout=DEADLINE)
     with Job("job") as job:
         job.update(done=1)
     assert job.wait(0)
-    fake.door.set()
+    fake.requests_allowed.set()
     stuck.cancel()
     assert stuck.wait()
 
 
-def test_a_failing_job_does_not_delay_others_of_its_gateway(fake: Fake) -> None:
+def test_a_failing_job_does_not_delay_others_of_its_gateway(fake: FakePublisher) -> None:
     """The gateway fails for each update of one job; the updates of others succeed."""
 
     def poison(fields: dict[str, Any]) -> None:
-        fake.always = Unreachable("500") if "bad" in fields else PublishResult(1, True)
+        fake.default_result = Unreachable("500") if "bad" in fields else PublishResult(1, True)
 
-    fake.seen = lambda fields: poison(fields.get("data") or {})
+    fake.on_update = lambda fields: poison(fields.get("data") or {})
     bad = Job("bad", url=fake.url, data={"bad": 1})
     bad.update()
     for i in range(3):
@@ -197,47 +201,47 @@ def test_a_failing_job_does_not_delay_others_of_its_gateway(fake: Fake) -> None:
     assert bad.wait()
 
 
-def test_an_end_is_sent_before_other_updates(fake: Fake) -> None:
+def test_an_end_is_sent_before_other_updates(fake: FakePublisher) -> None:
     jobs = [Job(f"job{i}", url=fake.url) for i in range(50)]
     last = Job("last", url=fake.url)
-    fake.door.clear()
+    fake.requests_allowed.clear()
     for job in (last, *jobs):
         job.update(done=1)
-    assert fake.inside.acquire(timeout=DEADLINE)
+    assert fake.started_requests.acquire(timeout=DEADLINE)
     last.succeed()
-    fake.door.set()
+    fake.requests_allowed.set()
     assert last.wait()
-    second = fake.got[fake.batches[0]]
+    second = fake.updates[fake.batches[0]]
     assert (second["job"], second["status"]) == ("last", "succeeded")
 
 
-def test_a_change_during_a_request_is_sent_after_it(fake: Fake) -> None:
+def test_a_change_during_a_request_is_sent_after_it(fake: FakePublisher) -> None:
     with Job("job", url=fake.url) as job:
-        fake.door.clear()
+        fake.requests_allowed.clear()
         job.update(done=1)
-        assert fake.inside.acquire(timeout=DEADLINE)
+        assert fake.started_requests.acquire(timeout=DEADLINE)
         job.update(done=2)
-        fake.door.set()
-        until(job, lambda: fake.got and fake.got[-1].get("done") == 2)
+        fake.requests_allowed.set()
+        until(job, lambda: fake.updates and fake.updates[-1].get("done") == 2)
 
 
-def test_a_report_superseded_during_a_request_is_settled(fake: Fake) -> None:
-    fake.door.clear()
+def test_a_report_superseded_during_a_request_is_settled(fake: FakePublisher) -> None:
+    fake.requests_allowed.clear()
     old = Job("job", url=fake.url)
     old.update()
-    assert fake.inside.acquire(timeout=DEADLINE)
+    assert fake.started_requests.acquire(timeout=DEADLINE)
     with Job("job", url=fake.url, timeout=0) as new:
-        fake.door.set()
+        fake.requests_allowed.set()
     assert new.wait(DEADLINE)
     assert old.superseded
     assert old.attempt is None
-    assert next(g["run"] for g in fake.got if "run" in g) == old._report.run
+    assert next(g["run"] for g in fake.updates if "run" in g) == old._report.run
 
 
 def test_an_exception_in_a_publisher_is_logged_once(
-    fake: Fake, caplog: pytest.LogCaptureFixture
+    fake: FakePublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake.plan.extend([ZeroDivisionError("ouch"), ZeroDivisionError("ouch")])
+    fake.results.extend([ZeroDivisionError("ouch"), ZeroDivisionError("ouch")])
     with Job("job", url=fake.url) as job:
         until(job, lambda: job.attempt)
     assert job.wait(0)
@@ -245,14 +249,14 @@ def test_an_exception_in_a_publisher_is_logged_once(
 
 
 def test_a_log_handler_that_raises_does_not_stop_the_sender(
-    fake: Fake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fake: FakePublisher, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise RuntimeError(f"no disk for: {record.getMessage()}")
 
     monkeypatch.setattr(logging.getLogger("gateway.worker"), "handlers", [Broken()])
-    fake.plan.append(ZeroDivisionError("ouch"))
+    fake.results.append(ZeroDivisionError("ouch"))
     with Job("job", url=fake.url) as old, Job("job", url=fake.url) as job:
         until(job, lambda: job.attempt)
     assert old.superseded
@@ -265,15 +269,15 @@ def test_a_log_handler_that_raises_does_not_stop_the_sender(
     assert shown.count("RuntimeError: no disk for: ") == 4
 
 
-def test_a_publisher_that_cannot_be_opened_is_retried(fake: Fake) -> None:
-    fake.opening = OSError("no certificates")
+def test_a_publisher_that_cannot_be_opened_is_retried(fake: FakePublisher) -> None:
+    fake.connect_error = OSError("no certificates")
     with Job("job", url=fake.url) as job:
         until(job, lambda: job._sender._queue.outage.failures)
-        fake.opening = None
+        fake.connect_error = None
     assert job.wait(0)
 
 
-def test_an_idle_connection_is_closed(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_connection_is_closed(fake: FakePublisher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "IDLE", 0.01)
     with Job("job", url=fake.url):
         pass
@@ -291,7 +295,9 @@ def joined(job: Job) -> None:
     assert job._sender._thread is None
 
 
-def test_an_idle_sender_ends_its_thread(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_sender_ends_its_thread(
+    fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A different token for each job means a sender for each."""
     monkeypatch.setattr(sender, "IDLE", 0.01)
     one = "one"
@@ -313,22 +319,22 @@ def test_an_idle_sender_ends_its_thread(fake: Fake, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_idle_sender_without_a_publisher_ends(
-    fake: Fake, monkeypatch: pytest.MonkeyPatch
+    fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "IDLE", 0.01)
-    fake.opening = OSError("never opened")
+    fake.connect_error = OSError("never opened")
     monkeypatch.setattr(report, "EXIT", 0.0)
     with Job("job", url=fake.url, timeout=0.0) as job:
         pass
     joined(job)
-    fake.opening = None
+    fake.connect_error = None
     with Job("again", url=fake.url) as again:
         pass
     assert again.wait(0)
 
 
 def test_a_thread_that_cannot_start_is_logged(
-    fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    fake: FakePublisher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -350,7 +356,7 @@ def test_a_thread_that_cannot_start_is_logged(
 
 
 def test_an_answer_wakes_only_callers_that_wait_for_it(
-    fake: Fake, monkeypatch: pytest.MonkeyPatch
+    fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the cost of many jobs that end together would be quadratic."""
     waiting, woken = threading.Semaphore(0), []
@@ -368,25 +374,25 @@ def test_an_answer_wakes_only_callers_that_wait_for_it(
     threads: list[threading.Thread] = []
     with monkeypatch.context() as patch:
         patch.setattr(threading, "Condition", Counted)
-        fake.door.clear()
+        fake.requests_allowed.clear()
         jobs = [Job(f"job{i}", url=fake.url) for i in range(20)]
         for job in jobs:
             job.succeed()
             threads.append(threading.Thread(target=job.wait))
             threads[-1].start()
             assert waiting.acquire(timeout=DEADLINE)
-        fake.door.set()
+        fake.requests_allowed.set()
         for thread in threads:
             thread.join(DEADLINE)
     assert all(job.wait(0) for job in jobs)
     assert len(woken) == len(jobs)
 
 
-def test_flush_waits_for_changes_and_ends(fake: Fake) -> None:
-    fake.door.clear()
+def test_flush_waits_for_changes_and_ends(fake: FakePublisher) -> None:
+    fake.requests_allowed.clear()
     running, ended = Job("running", url=fake.url), Job("ended", url=fake.url)
     running.update(done=1)
-    assert fake.inside.acquire(timeout=DEADLINE)
+    assert fake.started_requests.acquire(timeout=DEADLINE)
     running.update(done=2)
     ended.fail("x")
     flushed = threading.Event()
@@ -398,10 +404,10 @@ def test_flush_waits_for_changes_and_ends(fake: Fake) -> None:
     thread = threading.Thread(target=flush)
     thread.start()
     assert not flushed.is_set()
-    fake.door.set()
+    fake.requests_allowed.set()
     assert flushed.wait(DEADLINE)
     thread.join(DEADLINE)
-    assert {(g["job"], g.get("done"), g["status"]) for g in fake.got} >= {
+    assert {(g["job"], g.get("done"), g["status"]) for g in fake.updates} >= {
         ("running", 2, "running"),
         ("ended", None, "failed"),
     }
@@ -439,7 +445,7 @@ def test_two_spellings_of_an_address_share_a_sender(url: str, other: str) -> Non
 
 
 def test_jobs_that_end_together_are_each_checked_once(
-    fake: Fake, monkeypatch: pytest.MonkeyPatch
+    fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = 0
 
@@ -450,24 +456,24 @@ def test_jobs_that_end_together_are_each_checked_once(
     monkeypatch.setattr(Report, "expire", expire)
     jobs = [Job(f"job{i}", url=fake.url) for i in range(100)]
     reports = [job._report for job in jobs]
-    fake.door.clear()
+    fake.requests_allowed.clear()
     for job in jobs:
         job.succeed()
-    fake.door.set()
+    fake.requests_allowed.set()
     for job in jobs:
         assert job.wait(DEADLINE)
     assert looked == 0
 
 
-def test_a_rejected_end_settles(fake: Fake) -> None:
-    fake.always = Rejected("403 no")
+def test_a_rejected_end_settles(fake: FakePublisher) -> None:
+    fake.default_result = Rejected("403 no")
     with Job("job", url=fake.url) as job:
         pass
     assert job._report.settled
     assert not job.wait(0)
 
 
-def test_calls_in_a_signal_handler_do_not_deadlock(fake: Fake) -> None:
+def test_calls_in_a_signal_handler_do_not_deadlock(fake: FakePublisher) -> None:
     """The lock is re-entrant: a handler may run while this thread holds it."""
     with Job("job", url=fake.url) as job:
         with process.lock:
@@ -476,7 +482,7 @@ def test_calls_in_a_signal_handler_do_not_deadlock(fake: Fake) -> None:
         assert job.status == "cancelled"
 
 
-def test_a_job_can_be_deleted_anywhere(fake: Fake) -> None:
+def test_a_job_can_be_deleted_anywhere(fake: FakePublisher) -> None:
     calls: list[Callable[[], None]] = [gc.collect] * 2  # type: ignore[list-item]  # returns an int
     job = Job("job", url=fake.url)
     job.update()
@@ -491,7 +497,7 @@ def test_a_job_can_be_deleted_anywhere(fake: Fake) -> None:
 
 @pytest.mark.parametrize("inside", [nullcontext(), process.lock])
 def test_a_block_that_ends_in_the_senders_thread_does_not_wait(
-    fake: Fake, inside: AbstractContextManager[object]
+    fake: FakePublisher, inside: AbstractContextManager[object]
 ) -> None:
     """The garbage collector may close a generator in that thread, which must not wait for
     itself."""
@@ -509,7 +515,7 @@ def test_a_block_that_ends_in_the_senders_thread_does_not_wait(
                 generators.pop().close()
             took.append(monotonic() - start)
 
-    fake.seen = collect
+    fake.on_update = collect
     generators: list[Any] = []
     generator = pipeline()
     inner = next(generator)

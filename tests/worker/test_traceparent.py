@@ -9,7 +9,7 @@ import pytest
 from gateway.worker import Job
 from tests.traceparents import MALFORMED, OTHER, SPAN
 
-from .fake import Fake, until
+from .fake import FakePublisher, until
 
 
 def ended(job: Job) -> Job:
@@ -18,36 +18,36 @@ def ended(job: Job) -> Job:
     return job
 
 
-def test_the_traceparent_function_is_called_for_each_report(fake: Fake) -> None:
+def test_the_traceparent_function_is_called_for_each_report(fake: FakePublisher) -> None:
     spans: list[str | None] = [SPAN]
-    fake.door.clear()
+    fake.requests_allowed.clear()
     job = Job("job", url=fake.url, traceparent=lambda: spans[-1])
     job.update(percent=1)
-    fake.inside.acquire()  # with the first update; the others have to wait
+    fake.started_requests.acquire()  # with the first update; the others have to wait
     spans.append(None)
     job.advance()
     spans.append(OTHER)
     job.update(percent=2)
-    fake.door.set()
-    until(job, lambda: len(fake.got) == 2)
+    fake.requests_allowed.set()
+    until(job, lambda: len(fake.updates) == 2)
     spans.append(None)
     job.update(message="outside of any span")
-    until(job, lambda: len(fake.got) == 3)
+    until(job, lambda: len(fake.updates) == 3)
     spans.append(SPAN)
     ended(job)
     spans.append(OTHER)
     job.update(percent=3)  # ignored
-    assert [got.get("traceparent") for got in fake.got] == [SPAN, OTHER, None, SPAN]
+    assert [got.get("traceparent") for got in fake.updates] == [SPAN, OTHER, None, SPAN]
 
 
-def test_one_traceparent_is_used_for_all_reports(fake: Fake) -> None:
+def test_one_traceparent_is_used_for_all_reports(fake: FakePublisher) -> None:
     ended(Job("job", url=fake.url, traceparent=SPAN)).update(percent=1)
-    assert [got["traceparent"] for got in fake.got] == [SPAN]
+    assert [got["traceparent"] for got in fake.updates] == [SPAN]
 
 
-def test_without_a_traceparent_none_is_sent(fake: Fake) -> None:
+def test_without_a_traceparent_none_is_sent(fake: FakePublisher) -> None:
     ended(Job("job", url=fake.url))
-    assert "traceparent" not in fake.got[0]
+    assert "traceparent" not in fake.updates[0]
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def broken() -> str:
 
 @pytest.mark.parametrize("send", [Job.update, Job.advance, Job.succeed])
 def test_an_exception_of_the_traceparent_function_is_raised(
-    fake: Fake, send: Callable[[Job], None]
+    fake: FakePublisher, send: Callable[[Job], None]
 ) -> None:
     job = Job("job", url=fake.url, traceparent=broken)
     with pytest.raises(LookupError, match="own"):
         send(job)
-    assert fake.got == []
+    assert fake.updates == []

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import atexit
-import random
-import socket
 from contextlib import ExitStack
 from functools import cache
 from time import monotonic, sleep
 from typing import Any
 
 from gateway.brokers.redis.keys import SLOTS
+from tests.ports import free_port
 
 from .server import Server, redis_server
 
-__all__ = ["Cluster", "session_cluster"]
+__all__ = ["BUS", "Cluster", "session_cluster"]
 
 FORMS_WITHIN = 20.0  # seconds; it takes about two
 BUS = 10_000
@@ -27,7 +26,7 @@ class Cluster:
     def __init__(self) -> None:
         self._servers = ExitStack()
         self.primaries: list[Server] = []
-        ports = [_free_port() for _ in range(3)]
+        ports = [free_port(BUS) for _ in range(3)]
         for port in ports:
             options = ("--port", str(port), "--cluster-enabled", "yes")
             server = Server(redis_server(), *options)
@@ -61,18 +60,6 @@ class Cluster:
         info = server.client.execute_command("CLUSTER", "INFO")
         known = len(server.client.execute_command("CLUSTER", "SLOTS"))
         return b"cluster_state:ok" in info and known == 3
-
-
-def _free_port() -> int:
-    while True:
-        port = random.randint(20_000, 50_000)
-        with socket.socket() as one, socket.socket() as other:
-            try:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + BUS))
-            except OSError:
-                continue
-            return port
 
 
 @cache

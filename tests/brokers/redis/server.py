@@ -108,7 +108,8 @@ def session_server() -> Server:
 
 
 def script_on_test_clock(name: str) -> str:
-    """The script whose time is the number in the key `CLOCK`, or that of its own shard."""
+    """Returns the text of a script, in which the time is the number in the key `CLOCK` (in a shard
+    with another prefix: in its own key)."""
     text = script(name)
     assert text.count("redis.call('TIME')") == 1
     return text.replace("redis.call('TIME')", "{redis.call('GET', FEED .. ':clock'), 0}")

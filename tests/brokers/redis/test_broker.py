@@ -19,12 +19,7 @@ from gateway.model.errors import BrokerUnavailable, InvalidSettings
 from gateway.model.patterns import EVERY_JOB
 from gateway.model.state import UNSEEN, Update
 from tests.brokers.redis.cluster import Cluster
-from tests.brokers.redis.server import CLOCK, Server, session_server, using_test_clock
-
-
-@pytest.fixture
-def server() -> Server:
-    return session_server()
+from tests.brokers.redis.server import CLOCK, Server, using_test_clock
 
 
 @pytest.fixture

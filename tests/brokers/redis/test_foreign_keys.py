@@ -21,18 +21,13 @@ from gateway.http.api import create_http_app
 from gateway.model.errors import RecordUnreadable
 from gateway.model.patterns import EVERY_JOB
 from gateway.model.state import UNSEEN, Update
-from tests.brokers.redis.server import CLOCK, Server, session_server, using_test_clock
+from tests.brokers.redis.server import CLOCK, Server, using_test_clock
 from tests.e2e.conftest import eventually
 from tests.fakes import FakeSource, Sink
 
 LAST, LOG = "progress:last:bad", "progress:log:bad"
 DEEP = "[" * 65 + "]" * 65
 VERY_DEEP = "[" * 100_000 + "]" * 100_000
-
-
-@pytest.fixture
-def server() -> Server:
-    return session_server()
 
 
 @pytest.fixture

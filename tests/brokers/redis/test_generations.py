@@ -337,8 +337,8 @@ async def test_a_restored_request_is_delivered_only_if_it_was_not_acknowledged(
     result = await broker.publish("a", Update(attempt=1))
     assert (result.request is not None) == (stage == "open")
     for id_, applied in (("r", False), ("s", stage == "refused")):  # only a refused cancel ends
-        ask = RequestUpdate(request=Request(id=id_, verb="cancel"))
-        assert (await broker.publish("a", ask)).applied == applied
+        request_update = RequestUpdate(request=Request(id=id_, verb="cancel"))
+        assert (await broker.publish("a", request_update)).applied == applied
 
 
 async def test_a_restored_request_of_a_sender_who_may_not_ask_all_below_is_not_passed_on(

@@ -24,12 +24,12 @@ class SilentSentinels:
         self.client = servers.client
         self.connection = servers.connection
         self.close = servers.close
-        self.asked = 0
+        self.resolve_count = 0
         self.was_asked = threading.Event()
         self._end = end
 
     def is_current(self, connection: Any) -> bool:
-        self.asked += 1
+        self.resolve_count += 1
         self.was_asked.set()
         self._end.wait()
         return False
@@ -50,7 +50,7 @@ async def test_silent_sentinels_delay_a_check_briefly_and_no_command(
         assert trio.current_time() - began == SENTINEL_TIMEOUT
         # The virtual clock may jump before the thread of the first check has begun.
         assert await trio.to_thread.run_sync(servers.was_asked.wait, 30)
-        assert servers.asked == 1
+        assert servers.resolve_count == 1
         assert await link.execute([("PING",)]) == [b"PONG"]
     finally:
         end.set()

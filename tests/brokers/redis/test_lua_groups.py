@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,7 +33,7 @@ JOBS = ["g", "g/a", "g/b", "g/s", "g/s/x", "g/s/y"]
 LIMITS = Limits(retention=RETENTION, history=1_000)
 
 numbers = st.integers(0, 100) | st.floats(0, 100).map(lambda x: round(x, 3))
-own = st.builds(
+own_request = st.builds(
     Update,
     status=st.just(UNSET) | st.sampled_from(["queued", "running", "succeeded", "failed"]),
     percent=st.sampled_from([UNSET, UNSET, None]) | numbers,
@@ -72,8 +71,8 @@ asking = st.builds(
 REAP = None
 """Used instead of an update: leases are checked."""
 steps = st.one_of(
-    st.tuples(st.sampled_from(JOBS), own),
-    st.tuples(st.sampled_from(JOBS), own),
+    st.tuples(st.sampled_from(JOBS), own_request),
+    st.tuples(st.sampled_from(JOBS), own_request),
     st.tuples(st.sampled_from(["g", "g/s"]), declaring),
     st.tuples(st.sampled_from(["g", "g/s", "g/a"]), asking),
     st.tuples(st.just(""), st.just(REAP)),
@@ -196,8 +195,8 @@ def numbers_of(sums: Sums) -> tuple[int, ...]:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_lua_and_python_compute_the_same_groups(server: Server, history: Any) -> None:
-    trio.run(compare, Lua(server), history)
+def test_lua_and_python_compute_the_same_groups(module_server: Server, history: Any) -> None:
+    trio.run(compare, Lua(module_server), history)
 
 
 @given(st.lists(st.tuples(late_steps, ticks), min_size=3, max_size=20))
@@ -272,18 +271,18 @@ def check_asked(job: str, after: dict[str, State], broker: MemoryBroker) -> None
         above = after.get(group)
         if above is None or above.final or above.request is None:
             continue
-        asked, own = above.request, state.request
-        was_running = state.started_at is not None and state.started_at <= asked.at
-        holds_on = asked.verb in ("cancel", "pause") or was_running
-        if holds_on and asked.verb in state.accepts and asked.refused is None and not asked.alone:
-            assert own is not None
-            had_it = asked.id in (own.id, *earlier)
-            assert had_it or own.at >= asked.at or own.verb == "cancel"
-
-
-@pytest.fixture(scope="module")
-def server() -> Server:
-    return session_server()
+        group_request, own_request = above.request, state.request
+        was_running = state.started_at is not None and state.started_at <= group_request.at
+        holds_on = group_request.verb in ("cancel", "pause") or was_running
+        if (
+            holds_on
+            and group_request.verb in state.accepts
+            and group_request.refused is None
+            and not group_request.alone
+        ):
+            assert own_request is not None
+            had_it = group_request.id in (own_request.id, *earlier)
+            assert had_it or own_request.at >= group_request.at or own_request.verb == "cancel"
 
 
 # Any interleaving, repetition, retry and loss.

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
@@ -17,7 +16,7 @@ from gateway.model.eta import RateEstimator
 from gateway.model.leases import lease_expires_at
 from gateway.model.reducer import expire_lease, may_begin, reduce
 from gateway.model.state import Record, Request, RequestUpdate, Update
-from tests.brokers.redis.server import Server, script_on_test_clock, session_server
+from tests.brokers.redis.server import Server, script_on_test_clock
 from tests.model.test_reducer import any_update, texts, ticks
 from tests.traceparents import OTHER, SPAN
 
@@ -58,11 +57,6 @@ EXPIRE_LEASES = None
 histories = st.lists(
     st.tuples(with_requests | requests | st.just(EXPIRE_LEASES), ticks), min_size=1, max_size=30
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Server:
-    return session_server()
 
 
 def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[list[Any]]:

@@ -9,20 +9,14 @@ from msgspec import Raw
 
 from gateway.brokers.redis import observed
 from gateway.brokers.redis.observed import EVENT_BYTES, Observed
-from gateway.model.state import Event, Position, State
+from gateway.model.state import Event, Position
+from tests.events import event
 
 
-def event(job: str, seq: int, *, epoch: int = 1, text: int = 0) -> Event:
-    state = State(
-        status="running",
-        attempt=1,
-        message="m" * text,
-        error="e" * text,
-        data=Raw(b'"%b"' % (b"d" * text)),
-        created_at=1.0,
-        updated_at=1.0,
-    )
-    return Event(job, Position(epoch, seq), state)
+def large_event(job: str, seq: int, *, size: int) -> Event:
+    """An event with three texts of this size."""
+    data = Raw(b'"%b"' % (b"d" * size))
+    return event(job, seq, message="m" * size, error="e" * size, data=data)
 
 
 def kept(events: Observed) -> dict[str, Position]:
@@ -73,7 +67,7 @@ def test_long_texts_count_with_their_bytes(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(observed, "MAX_BYTES", 2 * EVENT_BYTES + 3 * 100 + 2 + 2)
     events = Observed()
     for _ in range(3):  # again and again: only the newest counts
-        events.record([event("a", 1, text=100), event("b", 1)])
+        events.record([large_event("a", 1, size=100), event("b", 1)])
         assert list(kept(events)) == ["a", "b"]
-    events.record([event("b", 2, text=1)])
+    events.record([large_event("b", 2, size=1)])
     assert list(kept(events)) == ["b"]

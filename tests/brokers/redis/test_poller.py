@@ -19,12 +19,7 @@ from gateway.brokers.redis import poller
 from gateway.brokers.redis.broker import RedisBroker
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Event, Update
-from tests.brokers.redis.server import Server, redis_server, session_server
-
-
-@pytest.fixture
-def server() -> Server:
-    return session_server()
+from tests.brokers.redis.server import Server, redis_server
 
 
 @pytest.fixture

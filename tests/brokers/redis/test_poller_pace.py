@@ -14,7 +14,7 @@ import trio
 import trio.testing
 from attrs import define, field
 from redis import RedisError
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway.brokers.base import FEED_RESET
 from gateway.brokers.redis import failover, poller
@@ -36,7 +36,6 @@ from gateway.model.state import Event, Position, State
 from .scripted import ScriptedConnector, ScriptedLink
 
 SHARD = Shard("progress")
-quiet = trio.testing.wait_all_tasks_blocked
 
 
 @define(eq=False)
@@ -174,7 +173,7 @@ async def following(redis: Redis, *, links: int = 1) -> AsyncIterator[Following]
     found = Following(redis, links=links)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(found.run)
-        await quiet()
+        await wait_all_tasks_blocked()
         yield found
         nursery.cancel_scope.cancel()
 
@@ -260,8 +259,8 @@ async def test_pauses_between_attempts_to_connect_grow_up_to_the_longest(
             await trio.sleep(1)
             assert found.poller.statistics().connected
             assert found.poller.statistics().error is None
-    said = [record.getMessage().split(": ")[1] for record in caplog.records]
-    assert said == ["unavailable", "reconnected"] * 2
+    messages = [record.getMessage().split(": ")[1] for record in caplog.records]
+    assert messages == ["unavailable", "reconnected"] * 2
 
 
 async def test_an_outage_closes_the_idle_connections_of_calls(autojump_clock: MockClock) -> None:

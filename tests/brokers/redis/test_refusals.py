@@ -121,11 +121,13 @@ async def checked(url: str, *, tokens: bool = False) -> list[Finding]:
     return await trio.to_thread.run_sync(lambda: list(check(url, tokens=tokens)))
 
 
-async def answers(ask: Callable[..., Awaitable[httpx.Response]], path: str, **more: Any) -> None:
+async def answers(
+    send_request: Callable[..., Awaitable[httpx.Response]], path: str, **more: Any
+) -> None:
     """Return when it responds with 200: a node checks the feed every 2 s, and sends a probe every 5
     s."""
     with trio.fail_after(30):
-        while (await ask(path, **more)).status_code != 200:  # noqa: ASYNC110 - there is no event
+        while (await send_request(path, **more)).status_code != 200:  # noqa: ASYNC110 - there is no event
             await trio.sleep(0.05)
 
 
@@ -151,8 +153,8 @@ async def test_the_reason_of_a_refusal_is_shown_everywhere(
             ready = await http.get("/readyz")
             assert ready.status_code == 503
             assert kind in ready.text
-            said = [record.getMessage() for record in caplog.records]
-            lines = [text for text in said if text.startswith("Redis refuses") and kind in text]
+            messages = [record.getMessage() for record in caplog.records]
+            lines = [text for text in messages if text.startswith("Redis refuses") and kind in text]
             findings = {finding.what: finding for finding in await checked(server.url)}
         assert findings["trial"].grade == "FAIL"
         assert kind in findings["trial"].text

@@ -38,11 +38,11 @@ async def nodes(
 
 
 def cancel(number: int = 1, attempt: int | None = None) -> RequestUpdate:
-    asked = Request(id=f"ask-{number}", verb="cancel")
+    request = Request(id=f"ask-{number}", verb="cancel")
     return (
-        RequestUpdate(request=asked)
+        RequestUpdate(request=request)
         if attempt is None
-        else RequestUpdate(request=asked, attempt=attempt)
+        else RequestUpdate(request=request, attempt=attempt)
     )
 
 
@@ -53,15 +53,15 @@ async def race(job: str, nodes: tuple[RedisBroker, RedisBroker]) -> tuple[str, s
     await one.publish(job, Update(start=True, run="new", accepts=("cancel",)))
     results: dict[str, PublishResult] = {}
 
-    async def tell(name: str, node: RedisBroker, update: Update) -> None:
+    async def publish(name: str, node: RedisBroker, update: Update) -> None:
         results[name] = await node.publish(job, update)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell, "ask", one, cancel())
-        nursery.start_soon(tell, "old", other, cancel(2, attempt=1))
-        nursery.start_soon(tell, "succeeded", other, Update(attempt=2, status="succeeded"))
+        nursery.start_soon(publish, "ask", one, cancel())
+        nursery.start_soon(publish, "old", other, cancel(2, attempt=1))
+        nursery.start_soon(publish, "succeeded", other, Update(attempt=2, status="succeeded"))
         received = Update(attempt=2, status="cancelled", ack="ask-1")
-        nursery.start_soon(tell, "cancelled", one, received)
+        nursery.start_soon(publish, "cancelled", one, received)
     assert results["old"].reason == "stale_attempt"
 
     read = [(await node.read([job]))[job] for node in nodes]

@@ -25,7 +25,7 @@ from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import UNSEEN, Event, Update
 from tests.brokers.redis.cluster import Cluster, session_cluster
 from tests.brokers.redis.server import Server, redis_server
-from tests.faults.stores import free_port
+from tests.ports import free_port
 
 
 async def works(broker: RedisBroker, job: str = "a") -> None:

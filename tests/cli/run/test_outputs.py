@@ -29,10 +29,10 @@ class Job:
     name = "a"
 
     def __init__(self) -> None:
-        self.said: list[dict[str, Any]] = []
+        self.fields_read: list[dict[str, Any]] = []
 
     def update(self, **fields: Any) -> None:
-        self.said.append(fields)
+        self.fields_read.append(fields)
 
     @property
     def request(self) -> object: ...
@@ -112,7 +112,7 @@ def test_forwarding_does_not_wait_for_a_reader_that_is_stuck() -> None:
     os.close(into)
     released.set()
     outputs.finish()
-    assert [fields["done"] for fields in job.said if "done" in fields] == [1, 8]
+    assert [fields["done"] for fields in job.fields_read if "done" in fields] == [1, 8]
     for descriptor in (out, sink):
         os.close(descriptor)
 
@@ -121,4 +121,4 @@ def test_100_percent_is_not_shown_before_the_end() -> None:
     reporter = Reporter(job := Job())
     for text in (b"39/40\n", b"40/40\n"):
         reporter.report(Reader().feed(b"1/40\n" + text))
-    assert job.said[-1] == {"message": "40/40", "done": 40, "overall": 99}
+    assert job.fields_read[-1] == {"message": "40/40", "done": 40, "overall": 99}

@@ -170,7 +170,7 @@ def test_a_signal_during_the_final_report_shortens_the_wait(
             signalled.wait(DEADLINE)
         return accepted(1)(got)
 
-    fake_gateway.always = answer
+    fake_gateway.default_answer = answer
     with run(fake_gateway.url, "a", "true", flags=("--wait", "3600")) as running:
         fake_gateway.wait_for(lambda _: fake_gateway.ends("a"))
         running.tell(signal.SIGTERM)

@@ -55,13 +55,13 @@ async def test_a_stopped_server_process_is_replaced_and_no_other(
             os.kill(before[1], signal.SIGSTOP)
             ended: list[bool] = []
 
-            async def ask(name: str) -> None:
+            async def send_request(name: str) -> None:
                 ended.append(await is_gone(clients[name]))
 
             with trio.fail_after(WITHIN):
                 async with trio.open_nursery() as nursery:
                     for name in clients:
-                        nursery.start_soon(ask, name)
+                        nursery.start_soon(send_request, name)
             assert ended == [False, True]  # one answered while the other hung
         processes.until("server process is ready", times=3)
         # A stopped process does not handle SIGABRT, but SIGKILL ends it.

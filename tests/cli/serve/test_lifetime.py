@@ -354,7 +354,7 @@ def test_a_systemd_socket_is_used() -> None:
 
 
 def test_settings_are_documented() -> None:
-    """`--help` is made of the same list as everything else."""
+    """`--help` lists the settings of `config.settings.SERVING`."""
     done = subprocess.run(
         [*GATEWAY, "serve", "--help"], capture_output=True, text=True, timeout=WITHIN, check=True,
         env={**os.environ, "COLUMNS": "200"},

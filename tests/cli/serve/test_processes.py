@@ -27,7 +27,8 @@ from gateway.config.settings import PROCESSES
 from gateway.model.errors import InvalidSettings
 from tests.auth.signing import OTHER_SECRET, SECRET
 from tests.brokers.redis.server import Server, redis_server, session_server
-from tests.e2e.client import Client, Closed, Reset, open_client
+from tests.e2e.client import Closed, Reset, WebSocketClient, open_client
+from tests.ports import free_port
 
 from ..processes import GATEWAY, WITHIN, Running
 from ..test_token import ran
@@ -62,9 +63,9 @@ class Supervised(Running):
 
     def serving(self) -> int:
         """Return its port when all server processes serve."""
-        said = self.until("/\n")
-        found = re.search(r"^Serving on http://127.0.0.1:(\d+)/$", said, re.MULTILINE)
-        assert found, said
+        output = self.until("/\n")
+        found = re.search(r"^Serving on http://127.0.0.1:(\d+)/$", output, re.MULTILINE)
+        assert found, output
         return int(found[1])
 
     @property
@@ -76,10 +77,10 @@ class Supervised(Running):
 
 
 @asynccontextmanager
-async def one_of_each(port: int, nodes: int) -> AsyncIterator[dict[str, Client]]:
+async def one_of_each(port: int, nodes: int) -> AsyncIterator[dict[str, WebSocketClient]]:
     """Connect until there is a client at each of so many nodes; returns the clients by the names of
     the nodes."""
-    found: dict[str, Client] = {}
+    found: dict[str, WebSocketClient] = {}
     async with AsyncExitStack() as opened:
         with trio.fail_after(WITHIN):
             while len(found) < nodes:
@@ -147,7 +148,7 @@ async def test_a_killed_server_process_is_replaced_and_no_client_is_refused() ->
         assert processes.pids[1] != victim
 
 
-async def is_gone(client: Client) -> bool:
+async def is_gone(client: WebSocketClient) -> bool:
     """Whether its gateway has closed the connection; otherwise the gateway must respond."""
     try:
         await client.send("ping")
@@ -234,7 +235,7 @@ async def test_server_processes_exit_when_their_supervisor_is_killed() -> None:
 def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
-        for arguments, code, said in [
+        for arguments, code, output in [
             (["--bind", bind], 2, f"--bind (PROGRESS_GATEWAY_BIND): cannot listen on {bind}"),
             (["--bind", "0.0.0.0:0"], 2, "--bind (PROGRESS_GATEWAY_BIND): 0.0.0.0 can be reached"),
             (
@@ -254,7 +255,7 @@ def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
                 "serve", "--processes", "3", *arguments, PROGRESS_GATEWAY_REDIS=session_server().url
             )
             assert (done.code, done.output) == (code, "")
-            assert done.errors.startswith(f"Error: {said}")
+            assert done.errors.startswith(f"Error: {output}")
             assert done.errors.count("\n") == 1
 
 
@@ -272,7 +273,7 @@ def test_several_server_processes_need_a_redis() -> None:
 
 
 def test_each_server_process_has_an_internal_port() -> None:
-    first = two_free_ports()
+    first = free_port(1)
     bind = f"127.0.0.1:{first}"
     with Supervised("--internal-bind", bind, redis=session_server().url) as processes:
         processes.serving()
@@ -285,18 +286,6 @@ def test_each_server_process_has_an_internal_port() -> None:
             assert "progress_gateway_ready 1.0" in page
             started |= set(re.findall(r"^process_start_time_seconds .+$", page, re.MULTILINE))
         assert len(started) == 2
-
-
-def two_free_ports() -> int:
-    """The first of two consecutive free ports."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as two:
-            first: int = one.getsockname()[1]
-            try:
-                two.bind(("127.0.0.1", first + 1))
-            except OSError:
-                continue
-            return first
 
 
 @pytest.mark.parametrize(
@@ -389,7 +378,7 @@ async def test_a_systemd_socket_is_shared() -> None:
 
 class TestCheck:
     def test_the_check_succeeds(self) -> None:
-        first = two_free_ports()
+        first = free_port(1)
         done = ran(
             "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis", session_server().url,
             "--internal-bind", f"127.0.0.1:{first}",
@@ -401,7 +390,7 @@ class TestCheck:
         assert f"127.0.0.1:{first + 1} is free" in done.output
 
     def test_an_internal_port_in_use_is_reported(self) -> None:
-        first = two_free_ports()
+        first = free_port(1)
         with socket.create_server(("127.0.0.1", first + 1)):
             done = ran(
                 "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis",

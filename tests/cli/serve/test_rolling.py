@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import time
-from contextlib import closing
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -16,6 +14,7 @@ import pytest
 
 from gateway.cli.serve.server_process import SHUTDOWN_DELAY, default_shutdown_delay
 from tests.brokers.redis.server import Server, redis_server, session_server
+from tests.ports import free_port
 
 from ..conftest import address
 from ..processes import GATEWAY, WITHIN, Running
@@ -73,12 +72,6 @@ def test_the_drain_delay_applies_only_to_routed_addresses() -> None:
     assert default_shutdown_delay(False, {}) == 0
     assert default_shutdown_delay(False, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) == SHUTDOWN_DELAY
     assert default_shutdown_delay(True, {}) == SHUTDOWN_DELAY
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

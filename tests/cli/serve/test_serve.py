@@ -51,7 +51,7 @@ def test_it_drains_and_exits_within_the_drain_time(number: signal.Signals) -> No
 def test_a_second_signal_ends_it_immediately() -> None:
     with (
         Running(*SERVE, "--bind", "127.0.0.1:0", "--shutdown-timeout", "60") as served,
-        stuck_client(address(served)),  # delays the drain by the closing timeout
+        stuck_client(address(served)),  # this client delays the drain by `close_timeout`
     ):
         served.tell(signal.SIGTERM)
         served.tell(signal.SIGINT)

@@ -99,5 +99,5 @@ def test_the_traceparent_of_the_environment_is_used(
     environment = {"PROGRESS_GATEWAY_URL": fake_gateway.url, "TRACEPARENT": variable}
     with Running(*GATEWAY, "run", "b", "--", "true", env=environment) as running:
         assert running.end() == 0
-    assert {got.fields.get("traceparent") for got in fake_gateway.got} == {passed_on}
-    assert {got.job for got in fake_gateway.got} == {"a", "b"}
+    assert {got.fields.get("traceparent") for got in fake_gateway.received} == {passed_on}
+    assert {got.job for got in fake_gateway.received} == {"a", "b"}
