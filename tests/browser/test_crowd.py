@@ -237,7 +237,7 @@ def test_counts_of_a_list_that_was_not_read_to_its_end_say_so(page: Page) -> Non
         expect(page.get_by_text("Only the 5,000 most recently")).to_be_visible(timeout=LOADED)
         expect(page.locator("#summary")).to_have_text("20+ running")
         page.get_by_role("group", name="Status").get_by_text("Failed").click()
-        expect(page.locator("#found")).to_have_text(re.compile(r"^\d+\+ jobs match$"))
+        expect(page.locator("#match-count")).to_have_text(re.compile(r"^\d+\+ jobs match$"))
         # One that was not read.
         page.get_by_role("group", name="Status").get_by_text("All", exact=True).click()
         page.get_by_label("Search jobs").fill("old:0001")

@@ -146,10 +146,10 @@ function paint() {
   byId('truncated').hidden = !(jobList.truncated && hasAnswer);
   byId('none').hidden = !(empty && hasAnswer && !filtered);
   byId('unmatched').hidden = !(empty && hasAnswer && filtered);
-  byId('locked').hidden = !tokenRequired;
-  byId('locked-wrong').hidden = storedToken() === null;
+  byId('token-required').hidden = !tokenRequired;
+  byId('token-rejected').hidden = storedToken() === null;
   byId('unreachable').hidden = !(listError !== null && !hasAnswer && !tokenRequired);
-  setText(byId('trouble'), t('The list of jobs cannot be read: {reason} Trying again every two seconds.', { reason: listError ?? '' }));
+  setText(byId('list-error'), t('The list of jobs cannot be read: {reason} Trying again every two seconds.', { reason: listError ?? '' }));
   paintCounts(active.length + earlier.length, filtered);
   paintPrefixes();
 }
@@ -178,7 +178,7 @@ function paintCounts(shown, filtered) {
     .map((look) => t(`{n} ${look}`, { n: withPlus(count(look)) }))
     .join(' · ');
   setText(byId('summary'), summary);
-  setText(byId('found'), filtered && hasAnswer ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: withPlus(shown) }) : '');
+  setText(byId('match-count'), filtered && hasAnswer ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: withPlus(shown) }) : '');
   const running = count('running');
   const title = `${running > 0 ? t('{n} running', { n: withPlus(running) }) : t('Jobs')} · progress-gateway`;
   if (document.title !== title) document.title = title;

@@ -37,10 +37,10 @@ export function showConnection(connection, find) {
     if (announced !== null) setText(announcement, t(announced));
     retry.hidden = status.state !== 'offline';
     if (!find('panel').matches(':popover-open')) return;
-    setText(find('panel-story'), describeStatus(status));
+    setText(find('panel-status'), describeStatus(status));
     showFacts(find('panel-facts'), connectionFacts(connection.url, status));
     showPings(find('panel-pings'), journal.pings);
-    showJournal(find('panel-journal'), journal);
+    showJournal(find('panel-log'), journal);
   }
 
   connection.observe((status) => {

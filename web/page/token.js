@@ -31,8 +31,8 @@ export class TokenRequired extends Error {}
  * @param {() => void} callback
  */
 export function onTokenEntered(find, callback) {
-  const form = /** @type {HTMLFormElement} */ (find('locked-form'));
-  const input = /** @type {HTMLInputElement} */ (find('locked-token'));
+  const form = /** @type {HTMLFormElement} */ (find('token-form'));
+  const input = /** @type {HTMLInputElement} */ (find('token-input'));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     sessionStorage.setItem(STORAGE_KEY, input.value.trim());

@@ -74,7 +74,7 @@ function openHttp(url, environment, events, runCycle) {
     environment.clearTimeout(firstTimer);
     cycleController.abort();
     locks.release();
-    // With a reason the gateway has answered, so the transport is not blocked.
+    // If the gateway has refused the request, it has answered, so the transport is not blocked.
     events.ended(code, reason, blocked && code === ABNORMAL, answered && !welcomed && code === ABNORMAL);
   }
 
