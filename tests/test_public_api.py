@@ -18,7 +18,7 @@ import pytest
 import gateway
 from gateway.worker.checks import Keep
 from gateway.worker.job import OtherFields
-from gateway.worker.phases import Stage
+from gateway.worker.phases import PhaseRecord
 
 ROOT = Path(__file__).parents[1]
 PYRIGHT = ROOT / "web" / "node_modules" / ".bin" / "pyright"
@@ -193,7 +193,7 @@ PUBLIC = {name: getattr(gateway, name) for name in gateway.__all__}
 INTERNAL = (
     OtherFields,  # it only types the keyword arguments of `Job.update`
     Keep,  # it only says that an argument was left out
-    Stage,  # `Job.phase` makes a `Phase` with one; users do not
+    PhaseRecord,  # `Job.phase` makes a `Phase` with one; users do not
 )
 
 

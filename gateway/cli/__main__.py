@@ -1,8 +1,71 @@
-"""`python -m gateway.cli`: the command line without its script."""
+"""The command `gateway` (also `python -m gateway.cli`): the group of its subcommands, and `main`.
+
+Each subcommand has a module with its options and a function. The function imports what it needs
+only when it runs, so that `gateway publish` in a loop starts fast.
+
+Exit codes: 0 success, 1 failure (an update was rejected, a job failed), 2 wrong usage, 3 the
+gateway cannot be reached or refuses the client, 130 Ctrl-C. `run` exits as its command does.
+"""
 
 from __future__ import annotations
 
-from . import main
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from ..config.settings import suspicious_variables
+from .cancel import cancel
+from .check import check
+from .publish import publish
+from .run import run
+from .serve.command import serve
+from .token import revoke, token
+from .watch.command import watch
+
+__all__ = ["cli", "main"]
+
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="progress-gateway", prog_name="gateway")
+def cli() -> None:
+    """Live job progress, from any worker to every browser.
+
+    \b
+    gateway demo                          see it work
+    gateway serve                         the gateway and its page
+    gateway run video:42 -- make -j4      show any command's progress
+    gateway watch video:42                follow a job in the terminal
+    """
+    for name, meant in suspicious_variables(os.environ).items():
+        hint = f"; did you mean {meant}?" if meant else ""
+        click.echo(f"Warning: {name} is not a variable of the gateway{hint}", err=True)
+
+
+for command in (serve, check, publish, watch, cancel, run, token, revoke):
+    cli.add_command(command)
+# The demo uses the commands, so its folder is below this one.
+cli.add_command(import_module("gateway.demo.command").demo)
+
+
+def main() -> None:
+    """The entry point: runs a command and exits the process with its code."""
+    try:
+        code = cli.main(prog_name="gateway", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of the output has closed the pipe (`… | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""`gateway cancel`: request that a running job stop, and perhaps wait until it has."""
+"""`gateway cancel`: requests that a running job stop, and can wait until it has stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..model.constants import MAX_TEXT
 from ..model.statuses import FINAL
 from ..worker.publisher import Unreachable
 from .client_options import gateway_options
-from .options import REFUSED, WRONG, give_up, job_argument
+from .options import EXIT_UNREACHABLE, EXIT_USAGE, fail, job_argument
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -22,21 +22,21 @@ __all__ = ["cancel"]
 
 REQUEST_TIMEOUT = 10.0  # seconds for one request
 RETRY_PAUSE = 1.0  # seconds after an outage until the next attempt to read the job
-POLL_WAIT = 30.0  # seconds for which the gateway holds a request for the next state
+POLL_WAIT = 30.0  # seconds that the gateway waits for the next state before it answers
 
 
 @click.command()
 @click.argument("job", callback=job_argument)
-@click.option("--verb", default="cancel", show_default=True, help="Another request than that.")
+@click.option("--verb", default="cancel", show_default=True, help="The request to send.")
 @click.option("--args", metavar="JSON", help="Arguments of the request, for the worker.")
 @click.option(
     "--wait",
     is_flag=True,
-    help="Wait until the job has ended or refuses; of another verb, until it has received it.",
+    help="Wait until the job has ended or refuses; with another verb, until it has received it.",
 )
 @click.option(
     "--timeout", type=click.FloatRange(1, 86_400), default=60.0, show_default=True,
-    metavar="SECONDS", help="How long --wait waits, at most.",
+    metavar="SECONDS", help="The maximum time that --wait waits.",
 )  # fmt: skip
 @gateway_options
 def cancel(
@@ -51,51 +51,52 @@ def cancel(
 ) -> None:
     """Request that the worker of JOB stop.
 
-    The job must say that it accepts it: Job(..., accepts={"cancel"}), `gateway run`.
+    The job must accept the request: Job(..., accepts={"cancel"}), or `gateway run`.
 
-    Exits with 0 if the request was accepted (with --wait: if the job has ended), 1 if it does not
-    accept it or refuses, 2 if the call is wrong, 3 if the gateway does not answer. While --wait
-    waits, an outage of the gateway ends nothing.
+    Exits with 0 if the request was accepted (with --wait: if the job has ended), 1 if the job does
+    not accept the request or its worker refuses it, 2 if the command line is invalid, 3 if the
+    gateway does not answer. --wait continues through an outage of the gateway.
     """
     body: dict[str, Any] = {"verb": verb}
     if args is not None:
         try:
             body["args"] = json.loads(args)
         except ValueError as error:
-            give_up(f"--args: not JSON: {error}", code=WRONG)
+            fail(f"--args: not JSON: {error}", code=EXIT_USAGE)
     path = f"{url.rstrip('/')}/api/jobs/{_quoted(job)}"
     try:
-        status, answer, _ = _call(f"{path}/requests", token, body)
+        status, document, _ = _call(f"{path}/requests", token, body)
     except Unreachable as error:
-        give_up(str(error), code=REFUSED)
+        fail(str(error), code=EXIT_UNREACHABLE)
     if status not in (200, 202):
-        code = WRONG if status == 400 else REFUSED if status == 503 else 1
-        give_up(f"{job}: {answer.get('detail', status)}", code=code)
+        code = EXIT_USAGE if status == 400 else EXIT_UNREACHABLE if status == 503 else 1
+        fail(f"{job}: {document.get('detail', status)}", code=code)
     if not wait:
         echo(f"{job}: {verb} requested")
         return
-    raise SystemExit(_wait(path, token, job, verb, answer, until=monotonic() + timeout))
+    raise SystemExit(_wait(path, token, job, verb, document, deadline=monotonic() + timeout))
 
 
 def _wait(
-    path: str, token: Token, job: str, verb: str, sent: dict[str, Any], *, until: float
+    path: str, token: Token, job: str, verb: str, sent: dict[str, Any], *, deadline: float
 ) -> int:
-    """Follow the job until it has ended, or has refused the request `sent`; the exit code."""
-    tag, last = "", "no answer of the gateway"
-    while (left := until - monotonic()) > 0:
-        poll = f"{path}?wait={min(left, POLL_WAIT):.1f}"
+    """Follows the job until it has ended, or has refused the request `sent`. Returns the exit
+    code."""
+    etag, last = "", "no answer of the gateway"
+    while (remaining := deadline - monotonic()) > 0:
+        poll = f"{path}?wait={min(remaining, POLL_WAIT):.1f}"
         try:
-            status, answer, tag = _call(poll, token, tag=tag)
+            status, document, etag = _call(poll, token, etag=etag)
         except Unreachable as error:
-            status, answer, last = 503, {}, str(error)
+            status, document, last = 503, {}, str(error)
         if status == 503:
-            sleep(min(left, RETRY_PAUSE))
+            sleep(min(remaining, RETRY_PAUSE))
             continue
         if status == 304:
             continue
         if status != 200:
-            give_up(f"{job}: {answer.get('detail', status)}", code=1)
-        state = answer["state"]
+            fail(f"{job}: {document.get('detail', status)}", code=1)
+        state = document["state"]
         if state["status"] in FINAL:
             echo(f"{job}: {state['status']}")
             return 0
@@ -103,7 +104,7 @@ def _wait(
             echo(f"{job}: another attempt has begun", err=True)
             return 1
         request = state.get("request") or {}
-        # A request that was not applied changes nothing: there is an earlier one.
+        # If the request was not applied, an earlier one of the job is still open.
         if request.get("id") == sent["id"] or not sent["applied"]:
             if "refused" in request:
                 echo(f"{job}: refused: {request['refused'][: MAX_TEXT['refused']]}", err=True)
@@ -118,31 +119,31 @@ def _wait(
 
 
 def _call(
-    url: str, token: Token, body: dict[str, Any] | None = None, *, tag: str = ""
+    url: str, token: Token, body: dict[str, Any] | None = None, *, etag: str = ""
 ) -> tuple[int, dict[str, Any], str]:
-    """One request to the gateway: its status, its document, and the ETag.
+    """Sends one request to the gateway. Returns the status, the JSON document and the ETag.
 
     Raises:
-        Unreachable: There is no answer of a gateway, or no token.
+        Unreachable: No gateway answers, or there is no token.
     """
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     from ..worker.token import newest_token
 
-    shown = newest_token(token)
+    token_text = newest_token(token)
     headers = {"content-type": "application/json"}
-    headers |= {"authorization": f"Bearer {shown}"} if shown else {}
-    headers |= {"if-none-match": tag} if tag else {}
+    headers |= {"authorization": f"Bearer {token_text}"} if token_text else {}
+    headers |= {"if-none-match": etag} if etag else {}
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data, headers)  # noqa: S310 - the setting is an http(s) URL
     try:
-        with urlopen(request, timeout=REQUEST_TIMEOUT + POLL_WAIT) as answer:  # noqa: S310 - likewise
-            return answer.status, json.load(answer), answer.headers.get("etag", "")
+        with urlopen(request, timeout=REQUEST_TIMEOUT + POLL_WAIT) as response:  # noqa: S310 - likewise
+            return response.status, json.load(response), response.headers.get("etag", "")
     except HTTPError as error:
         text = error.read()
         if error.code == 304:
-            return 304, {}, tag
+            return 304, {}, etag
         if error.headers.get("content-type") != "application/problem+json":
             raise Unreachable(f"{url}: {error.code}, but not the answer of a gateway") from error
         return error.code, json.loads(text), ""

@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from ..config import settings
-from .options import configured, needs_server, set_by
+from .options import config_option, require_server_packages, setting_options
 
 __all__ = ["check"]
 
 
 @click.command()
-@configured
-@set_by(*settings.SERVING)
+@config_option
+@setting_options(*settings.SERVING)
 @click.pass_context
 def check(context: click.Context, /, **values: Any) -> None:
     """Check whether `gateway serve` would start with these settings, here and now.
@@ -24,7 +24,7 @@ def check(context: click.Context, /, **values: Any) -> None:
     not start.
     Exits with 1 if a line has FAIL, otherwise with 0.
     """
-    needs_server()
+    require_server_packages()
     from .diagnostics import diagnose
 
     findings = diagnose(values, limits=context.meta.get("gateway.limits", {}))

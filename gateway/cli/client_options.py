@@ -1,7 +1,7 @@
-"""The options with which commands find the gateway: `--url`, `--token`, `--token-file`.
+"""The options for access to the gateway: `--url`, `--token`, `--token-file`.
 
-Reports go where those of `gateway.Job` go: to a gateway, or directly to the Redis of its nodes.
-Only a gateway can answer requests and revoke tokens.
+Commands that report can use a gateway, or directly the Redis of its nodes, like `gateway.Job`.
+Other commands need a gateway.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from ..config.settings import TOKEN, TOKEN_FILE, URL, Setting
 from ..model.errors import InvalidSettings
-from .options import exit_for_setting, set_by
+from .options import fail_for_setting, setting_options
 
 __all__ = ["gateway_options", "report_options"]
 
@@ -24,21 +24,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def report_options(command: F) -> F:
-    """Add these options to a command that reports; it gets `url` and `token` as `gateway.Job`
-    takes them.
+    """Adds these options to a command that reports. It gets the arguments `url` and `token` of
+    `gateway.Job`.
 
     An option overrides a variable; a token overrides a token file from the same source.
     """
-    return _calls(command, URL, or_redis=True)
+    return _add_gateway_options(command, URL, or_redis=True)
 
 
 def gateway_options(command: F) -> F:
-    """The same for a command that needs a gateway."""
-    return _calls(command, URL._replace(help="The gateway."), or_redis=False)
+    """Adds these options to a command that needs a gateway."""
+    return _add_gateway_options(command, URL._replace(help="The gateway."), or_redis=False)
 
 
-def _calls(command: F, where: Setting, *, or_redis: bool) -> F:
-    @set_by(where, TOKEN, TOKEN_FILE)
+def _add_gateway_options(command: F, url_setting: Setting, *, or_redis: bool) -> F:
+    @setting_options(url_setting, TOKEN, TOKEN_FILE)
     @click.pass_context
     @wraps(command)
     def calling(
@@ -51,23 +51,23 @@ def _calls(command: F, where: Setting, *, or_redis: bool) -> F:
         **others: Any,
     ) -> Any:
         from ..worker import publisher
-        from ..worker.limits import OFF
+        from ..worker.limits import REPORTING_OFF
 
-        flags = {
+        given_options = {
             name
             for name in ("token", "token_file")
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         }
-        shown = token_file if flags == {"token_file"} else token or token_file
-        off = or_redis and url.lower() == OFF
+        chosen_token = token_file if given_options == {"token_file"} else token or token_file
+        off = or_redis and url.lower() == REPORTING_OFF
         try:
             if not off:
-                publisher.check(url, shown)
+                publisher.check(url, chosen_token)
         except ValueError as error:
-            exit_for_setting(InvalidSettings(str(error), field=where.name))
+            fail_for_setting(InvalidSettings(str(error), field=url_setting.name))
         if not or_redis and not url.startswith(("http://", "https://")):
-            needed = f"a gateway is needed, such as {URL.default}, and not its Redis"
-            exit_for_setting(InvalidSettings(needed, field=where.name))
-        return command(url=url, token=shown, **others)
+            needed = f"must be the URL of a gateway, such as {URL.default}, not of its Redis"
+            fail_for_setting(InvalidSettings(needed, field=url_setting.name))
+        return command(url=url, token=chosen_token, **others)
 
     return calling  # type: ignore[return-value]  # click has returned the same function

@@ -1,7 +1,7 @@
-"""The checks of `gateway check`; each makes findings.
+"""The checks of `gateway check`; each one returns findings.
 
-A finding fails if `gateway serve` would refuse to start. It is a warning if the gateway would
-serve, but not well: a Redis that is slow for a moment must not prevent a start.
+A finding has the grade FAIL if `gateway serve` would refuse to start, and WARN if the gateway would
+start, but not work well: for example, a Redis that is slow for a moment must not prevent a start.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = ["diagnose"]
 
 
 def diagnose(values: Mapping[str, Any], *, limits: Mapping[str, Any]) -> list[Finding]:
-    """Run all checks. Wrong settings and unreachable servers are findings, not exceptions."""
+    """Runs all checks. Wrong settings and unreachable servers are findings, not exceptions."""
     return [
         *_limits(limits, values["shutdown_timeout"]),
         *_authenticator(values),
         *_address("bind", values["bind"], values),
         *_internal(values),
-        *_workers(values["processes"], values["redis"]),
+        *_processes(values["processes"], values["redis"]),
         *_redis(values),
     ]
 
@@ -46,7 +46,7 @@ def _limits(table: Mapping[str, Any], shutdown_timeout: float) -> Iterator[Findi
     except InvalidSettings as error:
         yield Finding("limits", str(error), "FAIL")
         return
-    files = file_limit.allowed()
+    files = file_limit.max_open_files()
     enough = files > limits.max_connections
     yield Finding(
         "limits",
@@ -65,8 +65,8 @@ def _authenticator(values: Mapping[str, Any]) -> Iterator[Finding]:
     except InvalidSettings as error:
         yield Finding("keys", str(error), "FAIL")
         return
-    for what, text in summary.describe_access(authenticator):
-        yield Finding(what, text)
+    for subject, text in summary.describe_access(authenticator):
+        yield Finding(subject, text)
 
 
 def _internal(values: Mapping[str, Any]) -> Iterator[Finding]:
@@ -79,7 +79,7 @@ def _internal(values: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _address("internal", bind, values)
 
 
-def _workers(processes: int, broker_url: str | None) -> Iterator[Finding]:
+def _processes(processes: int, broker_url: str | None) -> Iterator[Finding]:
     try:
         check_processes(processes, broker_url)
     except InvalidSettings as error:
@@ -89,7 +89,7 @@ def _workers(processes: int, broker_url: str | None) -> Iterator[Finding]:
         yield Finding("processes", f"{processes}, {each}for {os.cpu_count()} cores")
 
 
-def _address(what: str, bind: str, values: Mapping[str, Any]) -> Iterator[Finding]:
+def _address(subject: str, bind: str, values: Mapping[str, Any]) -> Iterator[Finding]:
     has_keys = bool(values["keys"] or values["secret"])
     try:
         listeners = trio.run(partial(open_listeners, bind))
@@ -100,9 +100,9 @@ def _address(what: str, bind: str, values: Mapping[str, Any]) -> Iterator[Findin
             for listener in listeners:
                 listener.close()
     except InvalidSettings as error:
-        yield Finding(what, f"{error}{_if_in_use(error.__cause__)}", "FAIL")
+        yield Finding(subject, f"{error}{_if_in_use(error.__cause__)}", "FAIL")
     else:
-        yield Finding(what, f"{bind} is free")
+        yield Finding(subject, f"{bind} is free")
 
 
 def _if_in_use(cause: BaseException | None) -> str:

@@ -9,16 +9,16 @@ from attrs import frozen
 __all__ = ["Finding", "Grade"]
 
 Grade = Literal["OK", "WARN", "FAIL"]
-"""The gateway would serve; would serve, but not well; would not start."""
+"""OK: the gateway would work. WARN: it would start, but not work well. FAIL: it would not start."""
 
 
 @frozen
 class Finding:
     """The result of one check."""
 
-    what: str
+    subject: str
     text: str
     grade: Grade = "OK"
 
     def __str__(self) -> str:
-        return f"{self.grade:<4} {self.what:<9} {self.text}"
+        return f"{self.grade:<4} {self.subject:<9} {self.text}"

@@ -1,4 +1,4 @@
-"""The log of a command: lines at a terminal, JSON elsewhere.
+"""The log of a command: lines in a terminal, JSON otherwise.
 
 The modules log through the standard library's `logging`, so that a program that embeds the
 gateway keeps its own logging. Here a record becomes named values (structlog): the message, the
@@ -16,40 +16,44 @@ from typing import Any, Final
 
 from .terminal import escape, for_terminal
 
-__all__ = ["Flood", "log_to_stderr"]
+__all__ = ["RateLimitFilter", "log_to_stderr"]
 
-PER_SECOND: Final = 20
-"""Lines of one kind a second. If a thousand clients lose their connections at once, a few lines say
-as much as a thousand; omitted lines are counted."""
-KINDS: Final = 1_000
-"""Kinds of lines that are counted; there are as many as log calls."""
+MAX_LINES_PER_SECOND: Final = 20
+"""The maximum number of lines per second from one log call. If a thousand clients lose their
+connections at once, a few lines are as useful as a thousand. Omitted lines are counted."""
+MAX_CALL_SITES: Final = 1_000
+"""The maximum number of log calls whose lines are counted."""
 
 Event = MutableMapping[str, Any]
 
 
-def log_to_stderr(level: str, *, form: str | None = None) -> None:
-    """Send all logs of this process to stderr.
+def log_to_stderr(level: str, *, line_format: str | None = None) -> None:
+    """Sends all logs of this process to stderr.
 
     Args:
         level: The lowest level that is logged.
-        form: A format of `logging`, for commands whose purpose is their own output. Without it,
-            structured lines at a terminal, JSON elsewhere.
+        line_format: A format of `logging`, for commands that print other output. Without it the log
+            has structured lines in a terminal, JSON otherwise.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(Flood())
-    handler.setFormatter(_structured(sys.stderr.isatty()) if form is None else _Lines(form))
+    handler.addFilter(RateLimitFilter())
+    handler.setFormatter(
+        _structured_formatter(sys.stderr.isatty())
+        if line_format is None
+        else _LineFormatter(line_format)
+    )
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
-class _Lines(logging.Formatter):
-    """Formats records as lines for people. A terminal gets no control characters."""
+class _LineFormatter(logging.Formatter):
+    """Formats records as lines of text, without control characters in a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         lines = super().format(record).split("\n")  # a traceback has several
         return "\n".join(for_terminal(line, sys.stderr) for line in lines)
 
 
-def _structured(terminal: bool) -> logging.Formatter:
+def _structured_formatter(for_terminal: bool) -> logging.Formatter:
     import structlog  # of the server's packages: a worker's commands log plain lines
     from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
@@ -58,11 +62,11 @@ def _structured(terminal: bool) -> logging.Formatter:
         structlog.stdlib.add_logger_name,
         ExtraAdder(),
         structlog.contextvars.merge_contextvars,
-        structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
+        structlog.processors.TimeStamper(fmt="iso", utc=not for_terminal),
         _escape,
     ]
     last: list[Callable[..., Any]] = [ProcessorFormatter.remove_processors_meta]
-    if terminal:
+    if for_terminal:
         last.append(structlog.dev.ConsoleRenderer())
     else:
         last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -70,48 +74,47 @@ def _structured(terminal: bool) -> logging.Formatter:
 
 
 def _escape(logger: Any, method: str, event: Event) -> Event:
-    """Escape control characters in all texts of an event."""
+    """Escapes control characters in all texts of an event."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = escape(value)
     return event
 
 
-class Flood(logging.Filter):
-    """Passes `PER_SECOND` lines of a kind each second; the next one says how many were omitted.
-
-    Lines are of one kind if they come from the same log call, with any values.
+class RateLimitFilter(logging.Filter):
+    """Passes at most `MAX_LINES_PER_SECOND` lines per second from each log call. The next line
+    after that has the number of omitted ones (`omitted`).
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._of: dict[tuple[str, int], _Kind] = {}
+        self._by_call_site: dict[tuple[str, int], _CallSite] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         key = (record.pathname, record.lineno)
-        kind = self._of.get(key)
-        if kind is None:
-            if len(self._of) >= KINDS:
-                self._of.clear()
-            kind = self._of[key] = _Kind()
-        return kind.passes(record, self._clock())
+        call_site = self._by_call_site.get(key)
+        if call_site is None:
+            if len(self._by_call_site) >= MAX_CALL_SITES:
+                self._by_call_site.clear()
+            call_site = self._by_call_site[key] = _CallSite()
+        return call_site.passes(record, self._clock())
 
 
-class _Kind:
+class _CallSite:
     def __init__(self) -> None:
-        self._since = float("-inf")
-        self._passed = 0
-        self._omitted = 0
+        self._second_began_at = float("-inf")
+        self._passed_count = 0
+        self._omitted_count = 0
 
     def passes(self, record: logging.LogRecord, now: float) -> bool:
-        if now - self._since >= 1:
-            self._since, self._passed = now, 0
-        if self._passed >= PER_SECOND:
-            self._omitted += 1
+        if now - self._second_began_at >= 1:
+            self._second_began_at, self._passed_count = now, 0
+        if self._passed_count >= MAX_LINES_PER_SECOND:
+            self._omitted_count += 1
             return False
-        self._passed += 1
-        if self._omitted:
-            record.omitted = self._omitted
-            self._omitted = 0
+        self._passed_count += 1
+        if self._omitted_count:
+            record.omitted = self._omitted_count
+            self._omitted_count = 0
         return True

@@ -1,6 +1,4 @@
-"""What commands share: options made from the list of settings, the trace context in which they
-are called, and the errors with which they end.
-"""
+"""Options and arguments that several commands have, and the errors with which commands end."""
 
 from __future__ import annotations
 
@@ -19,30 +17,30 @@ from ..model.errors import InvalidInput, InvalidSettings
 from .terminal import for_terminal
 
 __all__ = [
-    "REFUSED",
-    "WRONG",
-    "configured",
-    "exit_for_setting",
-    "give_up",
+    "EXIT_UNREACHABLE",
+    "EXIT_USAGE",
+    "config_option",
+    "fail",
+    "fail_for_setting",
     "job_argument",
     "job_or_prefix_argument",
-    "needs_server",
-    "set_by",
-    "traceparent",
+    "require_server_packages",
+    "setting_options",
+    "traceparent_from_environment",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FAILED = 1
+EXIT_FAILED = 1
 """Exit code: the command has failed."""
-WRONG = 2
-"""Exit code: the call was wrong."""
-REFUSED = 3
+EXIT_USAGE = 2
+"""Exit code: the command line or a setting is invalid."""
+EXIT_UNREACHABLE = 3
 """Exit code: the gateway cannot be reached, or refuses the client."""
 
 
 class CommandFailed(click.ClickException):
-    """A command cannot go on: a line for stderr, and the exit code."""
+    """A command has failed: a line for stderr, and the exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -52,21 +50,21 @@ class CommandFailed(click.ClickException):
         return for_terminal(self.message, sys.stderr)
 
 
-_NAMES = {setting.name: setting for setting in SETTINGS}
+_SETTINGS_BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
-def set_by(*settings: Setting) -> Callable[[F], F]:
-    """Add the options of some settings; without an option its variable is read."""
+def setting_options(*settings: Setting) -> Callable[[F], F]:
+    """Adds the options of settings. If an option is not given, its environment variable is read."""
 
     def decorate(function: F) -> F:
         for setting in reversed(settings):  # the order of stacked decorators
-            function = _flag(setting)(function)
+            function = _setting_option(setting)(function)
         return function
 
     return decorate
 
 
-def _flag(setting: Setting) -> Callable[[F], F]:
+def _setting_option(setting: Setting) -> Callable[[F], F]:
 
     def parse(context: click.Context, parameter: click.Parameter, text: str) -> Any:
         try:
@@ -83,18 +81,18 @@ def _flag(setting: Setting) -> Callable[[F], F]:
         show_default=bool(setting.default),
         help=setting.help,
         callback=parse,
-        **_shape(setting),
+        **_option_kind(setting),
     )
 
 
-def _shape(setting: Setting) -> dict[str, Any]:
+def _option_kind(setting: Setting) -> dict[str, Any]:
     if setting.is_flag:
         return {"is_flag": True, "flag_value": "yes", "type": str}
     return {"metavar": setting.metavar}
 
 
-def configured(command: F) -> F:
-    """Add `--config`, whose file sets what neither an option nor a variable sets."""
+def config_option(command: F) -> F:
+    """Adds `--config`. The file applies to settings without an option and without a variable."""
 
     def load(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
         if path:
@@ -125,29 +123,29 @@ def job_argument(context: click.Context, parameter: click.Parameter, value: Any)
     try:
         if isinstance(value, str):
             return job_id("JOB", value)
-        return tuple(dict.fromkeys(job_id("JOB", one) for one in value))
+        return tuple(dict.fromkeys(job_id("JOB", job) for job in value))
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from None
 
 
 def job_or_prefix_argument(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """The same for arguments that may also be the beginning of job ids, followed by `*`."""
+    """A callback for arguments that are job ids, or beginnings of job ids followed by `*`."""
     from ..model.ids import is_job_id_prefix
 
-    prefixes = [one for one in value if one.endswith("*")]
-    for one in prefixes:
-        if not is_job_id_prefix(one.removesuffix("*")):
+    prefixes = [text for text in value if text.endswith("*")]
+    for prefix in prefixes:
+        if not is_job_id_prefix(prefix.removesuffix("*")):
             raise click.BadParameter(
-                f"{one!r} is not the beginning of a job id and a *", context, parameter
+                f"{prefix!r} is not the beginning of a job id and a *", context, parameter
             )
-    jobs = [one for one in value if one not in prefixes]
+    jobs = [text for text in value if text not in prefixes]
     return (*job_argument(context, parameter, jobs), *dict.fromkeys(prefixes))
 
 
-def traceparent() -> str | None:
-    """The span in which this command was called, if the environment names one.
+def traceparent_from_environment() -> str | None:
+    """Returns the span in which this command was called, if the environment names one.
 
-    As in OpenTelemetry's "Environment Variables as Context Propagation Carriers".
+    See OpenTelemetry, "Environment Variables as Context Propagation Carriers".
     """
     from ..model.traceparent import is_traceparent
 
@@ -155,23 +153,23 @@ def traceparent() -> str | None:
     return text if is_traceparent(text) else None
 
 
-def needs_server() -> None:
-    """End the command if the packages of the extra `server` are not installed."""
+def require_server_packages() -> None:
+    """Ends the command with an error if the packages of the extra `server` are not installed."""
     from ..config.server_packages import how_to_install, missing_server_packages
 
     missing = missing_server_packages()
     if missing:
         command = click.get_current_context().command_path
-        give_up(f"{command} needs the server: {how_to_install(missing)}", code=FAILED)
+        fail(f"{command} needs the server: {how_to_install(missing)}", code=EXIT_FAILED)
 
 
-def give_up(message: str, *, code: int) -> NoReturn:
-    """End the command with one line on stderr and this exit code."""
+def fail(message: str, *, code: int) -> NoReturn:
+    """Ends the command with one line on stderr and this exit code."""
     raise CommandFailed(message, code)
 
 
-def exit_for_setting(error: InvalidInput) -> NoReturn:
-    """End the command because of a wrong setting, naming its option and variable."""
-    setting = _NAMES.get(error.field or "")
+def fail_for_setting(error: InvalidInput) -> NoReturn:
+    """Ends the command because of an invalid setting. The error names its option and variable."""
+    setting = _SETTINGS_BY_NAME.get(error.field or "")
     where = f"{setting.flag} ({setting.variable}): " if setting else ""
-    give_up(f"{where}{error}", code=WRONG)
+    fail(f"{where}{error}", code=EXIT_USAGE)

@@ -1,4 +1,4 @@
-"""`gateway publish`: one update, one request. For shell scripts and for trying things."""
+"""`gateway publish`: sends one update, for shell scripts and for experiments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from ..model.constants import MAX_NUMBER
 from ..model.statuses import STATUSES
 from .client_options import report_options
-from .options import REFUSED, WRONG, give_up, job_argument, traceparent
+from .options import EXIT_UNREACHABLE, EXIT_USAGE, fail, job_argument, traceparent_from_environment
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["publish"]
 
 REASONS = {
-    "unchanged": "nothing changes; the lease is renewed",
+    "unchanged": "the update changes nothing; the lease is renewed",
     "stale_attempt": "a newer attempt has begun",
     "final": "the job has ended; --start opens a new attempt",
-    "other_run": "another run has the attempt; --start opens a new one",
+    "other_run": "the attempt belongs to another run; --start opens a new attempt",
 }
 
 
-def _json(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
-    """The value in a tuple, because null is one too; None if there is none."""
+def _json_option(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """Returns the value in a tuple, because it may be null; None if the option is not given."""
     if text is None:
         return None
     try:
@@ -36,8 +36,8 @@ def _json(context: click.Context, parameter: click.Parameter, text: str | None) 
         raise click.BadParameter(f"not JSON: {error}", context, parameter) from None
 
 
-def _expected(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
-    """The number, or None for `open`, in a tuple; None if it is not given."""
+def _children_option(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """Returns the number, or None for `open`, in a tuple; None if the option is not given."""
     if text is None or text == "open":
         return None if text is None else (None,)
     try:
@@ -48,7 +48,9 @@ def _expected(context: click.Context, parameter: click.Parameter, text: str | No
 
 @click.command()
 @click.argument("job", callback=job_argument)
-@click.option("--status", type=click.Choice(STATUSES), help="Default: running, or unchanged.")
+@click.option(
+    "--status", type=click.Choice(STATUSES), help="Default: running for a new job, else unchanged."
+)
 @click.option("--percent", type=float, metavar="0-100")
 @click.option("--done", type=float, metavar="NUMBER", help="How much of --total is done.")
 @click.option("--total", type=float, metavar="NUMBER")
@@ -56,28 +58,30 @@ def _expected(context: click.Context, parameter: click.Parameter, text: str | No
 @click.option("--phase", metavar="TEXT")
 @click.option("--message", metavar="TEXT")
 @click.option("--error", metavar="TEXT", help="Why it failed.")
-@click.option("--data", metavar="JSON", callback=_json, help="The application's own, ≤ 8 KiB.")
+@click.option(
+    "--data", metavar="JSON", callback=_json_option, help="Data of the application, ≤ 8 KiB."
+)
 @click.option(
     "--children",
     metavar="NUMBER",
-    callback=_expected,
-    help="Make it a group of the jobs JOB/…: the weight of all of them, or `open`.",
+    callback=_children_option,
+    help="Declare a group of the jobs JOB/…: their total weight, or `open` if it is unknown.",
 )
-@click.option("--weight", type=float, metavar="NUMBER", help="What it counts in its group.")
+@click.option("--weight", type=float, metavar="NUMBER", help="The job's weight in its group.")
 @click.option(
     "--lease",
     type=float,
     metavar="SECONDS",
-    help="How long the worker may be silent before the job counts as stalled.",
+    help="How long without a report until the job is shown as stalled.",
 )
 @click.option("--start", is_flag=True, help="Open the next attempt.")
 @click.option(
     "--attempt",
     type=click.IntRange(1, MAX_NUMBER),
     metavar="NUMBER",
-    help="The attempt this belongs to; an older one is rejected.",
+    help="The attempt of this update. It is rejected if there is a newer one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @report_options
 def publish(
     job: str,
@@ -90,41 +94,41 @@ def publish(
     attempt: int | None,
     **fields: Any,
 ) -> None:
-    """Report once on JOB. Fields that are not given stay as they are; a text that is too
+    """Report once on JOB. Fields that are not given stay unchanged; a text that is too
     long is cut.
 
-    Exits with 0 if it is applied or was so already, 1 if it is rejected, 2 if it is
-    wrong, 3 if the gateway, or the Redis that --url names, does not answer.
+    Exits with 0 if the update was applied or changed nothing, 1 if it was rejected, 2 if it is
+    invalid, 3 if the gateway, or the Redis that --url names, does not answer.
     """
     from ..worker import checks, publisher
-    from ..worker.limits import OFF
+    from ..worker.limits import REPORTING_OFF
     from ..worker.publisher import Rejected, Unreachable
 
-    about = {
+    call_fields = {
         "status": status,
         "start": start,
         "attempt": attempt,
-        "traceparent": traceparent(),
+        "traceparent": traceparent_from_environment(),
     }
-    update = {name: value for name, value in about.items() if value}
-    given = {name: value for name, value in fields.items() if value is not None}
+    update = {name: value for name, value in call_fields.items() if value}
+    values = {name: value for name, value in fields.items() if value is not None}
     for name in ("data", "children"):
-        if name in given:
-            (given[name],) = given[name]
+        if name in values:
+            (values[name],) = values[name]
     try:
-        update |= checks.update(**given)
+        update |= checks.update(**values)
     except ValueError as error:
-        give_up(f"--{error}", code=WRONG)
-    if url.lower() == OFF:
+        fail(f"--{error}", code=EXIT_USAGE)
+    if url.lower() == REPORTING_OFF:
         return
     connection = publisher.connect(url, token)
     try:
         result = publisher.publish_one(connection, job, update)
     except Unreachable as error:
-        give_up(f"{publisher.shown(url)} does not answer: {error}", code=REFUSED)
+        fail(f"{publisher.redacted(url)} does not answer: {error}", code=EXIT_UNREACHABLE)
     except Rejected as error:
-        # With a field the update is invalid. Without one the client is refused.
-        give_up(f"rejected: {error}", code=WRONG if error.field else 1)
+        # If the error names a field, the update is invalid. Otherwise the client is refused.
+        fail(f"rejected: {error}", code=EXIT_USAGE if error.field else 1)
     finally:
         connection.close()
     accepted = result.applied or result.reason == "unchanged"
@@ -136,14 +140,14 @@ def publish(
 
 
 def _as_json(job: str, result: PublishResult) -> str:
-    answer = {name: value for name, value in result._asdict().items() if value is not None}
-    return json.dumps({"job": job} | answer)
+    document = {name: value for name, value in result._asdict().items() if value is not None}
+    return json.dumps({"job": job} | document)
 
 
 def _as_line(job: str, result: PublishResult) -> str:
-    what = f"{job}: " + (f"attempt {result.attempt}, " if result.attempt > 1 else "")
+    prefix = f"{job}: " + (f"attempt {result.attempt}, " if result.attempt > 1 else "")
     if result.applied:
-        return f"{what}applied"
+        return f"{prefix}applied"
     reason = result.reason or "no reason given"
-    kind = "unchanged" if reason == "unchanged" else "rejected"
-    return f"{what}{kind} ({REASONS.get(reason, reason)})"
+    verdict = "unchanged" if reason == "unchanged" else "rejected"
+    return f"{prefix}{verdict} ({REASONS.get(reason, reason)})"

@@ -38,11 +38,11 @@ SKEW: Final = 1.0
 """Seconds by which this machine's clock may differ from Redis's: pages show ages with this
 error."""
 SLOW: Final = 0.01
-"""Seconds that an answer of Redis may take; a slower Redis is far away or busy."""
+"""Seconds that a response of Redis may take. A slower Redis is busy or far away."""
 TRIAL_TIMEOUT: Final = 20.0
 """Maximum seconds for the trial, which needs some thirty round trips."""
-TRIAL: Final = "check-"
-"""The beginning of the names of the trial's keys, after the key prefix."""
+TRIAL_PREFIX: Final = "check-"
+"""The beginning of the names of the temporary keys, after the key prefix."""
 MAX_SCANS: Final = 100
 """Maximum calls of SCAN per server, of `KEYS_PER_SCAN` keys each: some 50 ms of its time in all."""
 KEYS_PER_SCAN: Final = 1_000
@@ -51,8 +51,8 @@ MAX_KEYS: Final = 1_000
 FUNCTIONS: Final = """#!lua name=progress_check
 redis.register_function('progress_check', function() return 1 end)
 """
-"""A library that is loaded and deleted again. Only nodes load the real one."""
-TYPES: Final = {
+"""A library of functions for the check. Only nodes load the real one."""
+KEY_TYPES: Final = {
     "feed": b"stream",
     "leases": b"zset",
     "recent": b"zset",
@@ -66,18 +66,18 @@ TYPES: Final = {
 
 
 def check(url: str, *, tokens: bool) -> Iterator[Finding]:
-    """Check the Redis at `url`. `tokens` says whether the node will require tokens."""
+    """Checks the Redis at `url`. `tokens` says whether the node will require tokens."""
     address = parse_address(url)
     servers = open_servers(address, calls=1)
     try:
         client = servers.client
-        began = time.perf_counter()
-        seconds, micros = _one(client.time())
-        took = time.perf_counter() - began
+        began_at = time.perf_counter()
+        seconds, micros = _first_result(client.time())
+        latency = time.perf_counter() - began_at
         skew = time.time() - (int(seconds) + int(micros) / 1e6)
-        information = _one(client.info())
+        information = _first_result(client.info())
         with suppress(redis.ResponseError):  # a managed Redis may forbid CONFIG
-            policy = _one(client.config_get("maxmemory-policy"))["maxmemory-policy"]
+            policy = _first_result(client.config_get("maxmemory-policy"))["maxmemory-policy"]
             information["maxmemory_policy"] = policy
         yield _version(str(information["redis_version"]))
         yield _trial(address, client, tokens=tokens)
@@ -89,12 +89,12 @@ def check(url: str, *, tokens: bool) -> Iterator[Finding]:
     finally:
         servers.close()
     yield _memory(information)
-    right = abs(skew) < SKEW
-    yield Finding("clock", f"{skew:+.3f} s from Redis's", "OK" if right else "WARN")
+    is_accurate = abs(skew) < SKEW
+    yield Finding("clock", f"{skew:+.3f} s from Redis's", "OK" if is_accurate else "WARN")
     yield Finding(
         "shards", f"{len(address.layout.shards)}; every node and worker must have the same number"
     )
-    yield Finding("latency", f"{took * 1e3:.1f} ms", "OK" if took < SLOW else "WARN")
+    yield Finding("latency", f"{latency * 1e3:.1f} ms", "OK" if latency < SLOW else "WARN")
 
 
 def _version(version: str) -> Finding:
@@ -106,58 +106,58 @@ def _version(version: str) -> Finding:
 
 def _memory(information: dict[str, Any]) -> Finding:
     policy = str(information.get("maxmemory_policy", "unknown"))
-    keeps = policy in ("noeviction", "unknown") or not information.get("maxmemory", 0)
+    keeps_jobs = policy in ("noeviction", "unknown") or not information.get("maxmemory", 0)
     text = f"maxmemory-policy {policy}"
-    if keeps:
+    if keeps_jobs:
         return Finding("memory", text)
     return Finding("memory", f"{text}: Redis may evict jobs, set noeviction", "WARN")
 
 
 def _trial(address: Address, client: Any, *, tokens: bool) -> Finding:
-    layout = address.layout.with_suffix(TRIAL + token_hex(4))
-    beside = address._replace(layout=layout)
+    layout = address.layout.with_suffix(TRIAL_PREFIX + token_hex(4))
+    trial_address = address._replace(layout=layout)
     try:
         try:
-            trio.run(partial(_work, beside, tokens=tokens))
+            trio.run(partial(_use_broker, trial_address, tokens=tokens))
         finally:
             for shard in layout.shards:
                 names = ("revoked", "revoked:version")
                 keys = [f"{shard.prefix}:{name}" for name in names] if tokens else []
-                client.delete(*keys, *shard.keys(*_jobs(layout)))
+                client.delete(*keys, *shard.keys(*_job_per_shard(layout)))
     except* GatewayError as group:
-        why = str(_first(group))
+        reason = str(_first_leaf(group))
     except* FAILURES as group:
-        why = f"Redis: {explain(_first(group))}"
+        reason = f"Redis: {explain(_first_leaf(group))}"
     except* trio.TooSlowError:
-        why = f"the trial took more than {TRIAL_TIMEOUT:g} s"
+        reason = f"the trial took more than {TRIAL_TIMEOUT:g} s"
     else:
-        why = ""
-    if why:
-        return Finding("trial", f"a node cannot use this Redis: {why}", "FAIL")
+        reason = ""
+    if reason:
+        return Finding("trial", f"a node cannot use this Redis: {reason}", "FAIL")
     done = "published, followed and read a job" + (", revoked a token" if tokens else "")
     return Finding("trial", done)
 
 
-def _first(error: Exception) -> Exception:
-    """The first error in a group, also if it is nested."""
+def _first_leaf(error: Exception) -> Exception:
+    """Returns the first error in a group, also if groups are nested."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
-def _jobs(layout: Layout) -> list[str]:
-    """The ids of some jobs, one in each shard."""
-    found: dict[str, str] = {}
+def _job_per_shard(layout: Layout) -> list[str]:
+    """Returns the ids of jobs, one in each shard."""
+    job_by_prefix: dict[str, str] = {}
     number = 0
-    while len(found) < len(layout.shards):
-        found.setdefault(layout.shard(f"check:{number}").prefix, f"check:{number}")
+    while len(job_by_prefix) < len(layout.shards):
+        job_by_prefix.setdefault(layout.shard(f"check:{number}").prefix, f"check:{number}")
         number += 1
-    return list(found.values())
+    return list(job_by_prefix.values())
 
 
-async def _work(address: Address, *, tokens: bool) -> None:
-    """Use the broker like a node. Raises `GatewayError`, or `TooSlowError`."""
-    jobs = _jobs(address.layout)
+async def _use_broker(address: Address, *, tokens: bool) -> None:
+    """Uses the broker like a node. Raises `GatewayError` or `TooSlowError`."""
+    jobs = _job_per_shard(address.layout)
     broker = RedisBroker(address, connector=_Connector(open_servers(address, calls=2)))
     try:
         with trio.fail_after(TRIAL_TIMEOUT):
@@ -221,7 +221,8 @@ class _Link:
 
 
 def _functions(client: Any) -> Finding:
-    """Check whether functions can be loaded. Nodes load them if they can, and work without them."""
+    """Checks whether functions can be loaded. Nodes load them if they can, and work without
+    them."""
     try:
         client.function_load(FUNCTIONS, replace=True)
         client.function_delete("progress_check")
@@ -232,14 +233,14 @@ def _functions(client: Any) -> Finding:
 
 
 def _foreign_keys(client: Any, layout: Layout) -> Finding:
-    """Examine up to `MAX_KEYS` keys under the prefix, and report those that are not the
+    """Examines up to `MAX_KEYS` keys under the prefix, and reports those that are not the
     gateway's."""
     try:
-        found, all_seen = _keys(client, layout)
-        foreign = list(_foreign(client, layout, found))
+        examined_keys, is_complete = _scan_keys(client, layout)
+        foreign = list(_foreign(client, layout, examined_keys))
     except redis.ResponseError as error:  # a node needs no SCAN, so it may be forbidden
         return Finding("keys", f"not examined: Redis: {explain(error)}")
-    examined = f"{len(found):,} examined" + ("" if all_seen else ", there are more")
+    examined = f"{len(examined_keys):,} examined" + ("" if is_complete else ", there are more")
     if not foreign:
         return Finding("keys", examined)
     first = "; ".join(f"{key}: {why}" for key, why in foreign[:3])
@@ -247,24 +248,24 @@ def _foreign_keys(client: Any, layout: Layout) -> Finding:
     return Finding("keys", text, "WARN")
 
 
-def _keys(client: Any, layout: Layout) -> tuple[list[bytes], bool]:
-    """Some keys under the prefix, and whether there are no others."""
+def _scan_keys(client: Any, layout: Layout) -> tuple[list[bytes], bool]:
+    """Returns up to `MAX_KEYS` keys under the prefix, and whether these are all."""
     first, *others = layout.shards
-    common = first.prefix.rpartition(":")[0] if others else first.prefix
-    pattern = f"{common}:*"
-    found: dict[bytes, None] = {}
+    common_prefix = first.prefix.rpartition(":")[0] if others else first.prefix
+    pattern = f"{common_prefix}:*"
+    keys_found: dict[bytes, None] = {}
     for options in _each_server(client):
         cursor: Any = 0
         for _ in range(MAX_SCANS):
             cursor, keys = client.scan(cursor, match=pattern, count=KEYS_PER_SCAN, **options)
             if isinstance(cursor, dict):
                 cursor = next(iter(cursor.values()))
-            found.update(dict.fromkeys(keys))
-            if not cursor or len(found) >= MAX_KEYS:
+            keys_found.update(dict.fromkeys(keys))
+            if not cursor or len(keys_found) >= MAX_KEYS:
                 break
         if cursor:
-            return list(found)[:MAX_KEYS], False
-    return list(found), True
+            return list(keys_found)[:MAX_KEYS], False
+    return list(keys_found), True
 
 
 def _each_server(client: Any) -> list[dict[str, Any]]:
@@ -276,31 +277,31 @@ def _each_server(client: Any) -> list[dict[str, Any]]:
 
 
 def _foreign(client: Any, layout: Layout, keys: Iterable[bytes]) -> Iterator[tuple[str, str]]:
-    """The keys that are not the gateway's, each with the reason."""
+    """Yields the keys that are not the gateway's, each with the reason."""
     for key in keys:
         text = key.decode("utf-8", "backslashreplace")
         prefix = next((s.prefix for s in layout.shards if text.startswith(f"{s.prefix}:")), None)
         if prefix is None:
             continue  # the key belongs to a longer prefix
         name, _, job = text.removeprefix(f"{prefix}:").partition(":")
-        if name.startswith(TRIAL):
+        if name.startswith(TRIAL_PREFIX):
             continue
         if name not in ("last", "log"):
             name, job = text.removeprefix(f"{prefix}:"), ""
-        why = _why_foreign(client, key, name, job)
-        if why is not None:
-            yield text, why
+        reason = _foreign_reason(client, key, name, job)
+        if reason is not None:
+            yield text, reason
 
 
-def _why_foreign(client: Any, key: bytes, name: str, job: str) -> str | None:
-    expected = TYPES.get(name)
-    if expected is None:
+def _foreign_reason(client: Any, key: bytes, name: str, job: str) -> str | None:
+    expected_type = KEY_TYPES.get(name)
+    if expected_type is None:
         return "the gateway has no key with this name"
     if job and not is_job_id(job.removeprefix("!")):
         return "its name does not end with a job id"
-    found = client.type(key)
-    if found not in (expected, b"none"):
-        return f"it is a {found.decode()}, not a {expected.decode()}"
+    actual_type = client.type(key)
+    if actual_type not in (expected_type, b"none"):
+        return f"it is a {actual_type.decode()}, not a {expected_type.decode()}"
     if name == "last":
         try:
             snapshot(job, client.hgetall(key))
@@ -309,7 +310,7 @@ def _why_foreign(client: Any, key: bytes, name: str, job: str) -> str | None:
     return None
 
 
-def _one(answer: Any) -> Any:
-    """The answer of the server, or of the first server of a cluster."""
-    first = next(iter(answer.values()), None) if isinstance(answer, dict) else None
-    return first if isinstance(first, dict | tuple) else answer
+def _first_result(response: Any) -> Any:
+    """Returns the response of the server, or of the first server of a cluster."""
+    first = next(iter(response.values()), None) if isinstance(response, dict) else None
+    return first if isinstance(first, dict | tuple) else response

@@ -1,7 +1,7 @@
-"""Stopping a command that runs until a signal.
+"""Runs the work of a command until a signal stops it.
 
-The first SIGINT or SIGTERM cancels its work, which then shuts down in its own time; the second
-ends the process at once.
+The first SIGINT or SIGTERM cancels the work, which then shuts down; the second one ends the process
+at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Stop", "run_until_signal"]
 
 @define
 class Stop:
-    """Cancels some work once, after a delay during which it goes on."""
+    """Cancels work once, after a delay during which the work continues."""
 
     delay: float = 0.0
     """Seconds from `request` until the work is cancelled."""
@@ -28,7 +28,7 @@ class Stop:
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     def request(self, *, at_once: bool = False) -> None:
-        """Cancel the work after `delay`, or `at_once`. Another call can only make it earlier."""
+        """Cancels the work after `delay`, or `at_once`. Another call can only make it earlier."""
         if at_once or not self.delay:
             self.scope.cancel()
         elif self.scope.deadline == inf:
@@ -42,20 +42,21 @@ def run_until_signal(
     stop: Stop | None = None,
     at_once: Callable[[], None] = lambda: None,
 ) -> signal.Signals | None:
-    """Run `work` in Trio until it ends or a signal stops it; return that signal.
+    """Runs `work` in Trio until it ends or a signal stops it; return that signal.
 
     Args:
-        work: What runs in the scope of `stop`.
-        stop: Obeys its delay for SIGTERM. SIGINT comes from a person, who does not want to wait.
+        work: The function to run, in the scope of `stop`.
+        stop: SIGTERM cancels the work after `stop.delay`; SIGINT cancels it immediately, because a
+            user has pressed Ctrl-C.
         at_once: Called before a second signal ends the process.
 
     Raises:
-        Exception: What `work` raises, out of the groups that nurseries wrap it in.
+        Exception: The exception of `work`, without the groups in which nurseries wrap it.
     """
     try:
         return trio.run(_until_signal, work, stop or Stop(), at_once)
     except BaseExceptionGroup as group:
-        raise _only(group) from None
+        raise _single_leaf(group) from None
 
 
 async def _until_signal(
@@ -65,14 +66,14 @@ async def _until_signal(
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         # Signals are received outside of the cancelled scope, so also while the work shuts down.
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_handle, signals, stop, received, at_once)
+            nursery.start_soon(_handle_signals, signals, stop, received, at_once)
             with stop.scope:
                 await work()
             nursery.cancel_scope.cancel()
     return received[0] if received else None
 
 
-async def _handle(
+async def _handle_signals(
     signals: AsyncIterator[int],
     stop: Stop,
     received: list[signal.Signals],
@@ -86,8 +87,8 @@ async def _handle(
         stop.request(at_once=number == signal.SIGINT)
 
 
-def _only(error: BaseException) -> BaseException:
-    """The one exception in a group of one, at any depth; otherwise the group."""
+def _single_leaf(error: BaseException) -> BaseException:
+    """Returns the only exception in a group, also if groups are nested; otherwise the group."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -1,5 +1,5 @@
-"""Describes the configuration of a gateway, a line for each part, for the output of `gateway check`
-and the log of `gateway serve`."""
+"""Describes the configuration of a gateway: one line for each part, in the output of `gateway
+check` and in the log of `gateway serve`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["describe_access", "describe_broker"]
 
 
 def describe_access(authenticator: Authenticator) -> Iterator[tuple[str, str]]:
-    """Which clients are accepted: the keys, and the origins of pages."""
+    """Yields which clients are accepted: by the keys, and by the origins of pages."""
     if authenticator.keys is None:
         yield "keys", "none: every client that reaches the address may do everything"
     else:
@@ -25,7 +25,7 @@ def describe_access(authenticator: Authenticator) -> Iterator[tuple[str, str]]:
 
 
 def describe_broker(broker_url: str | None) -> tuple[str, str]:
-    """Where jobs are kept; of a URL no password is shown."""
+    """Returns where jobs are stored. A password in the URL is omitted."""
     if broker_url is None:
         return "jobs", "in memory: one node, and a restart forgets them"
     return "jobs", f"in Redis, {parse_address(broker_url)}"

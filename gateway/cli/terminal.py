@@ -1,6 +1,6 @@
-"""Text from others on its way to a terminal: what would control the terminal is escaped.
+"""Escapes control characters in texts that come from others, before they are printed to a terminal.
 
-Gateways, workers and publishers choose texts that commands print. Control characters in them
+Commands print texts of gateways, workers and publishers. Control characters in them
 (C0, DEL, C1), line separators and characters that change the direction of text could move the
 cursor, change colours, or make a line look like another. A pipe or a file gets the text as it is.
 """
@@ -21,7 +21,7 @@ _RANGES = (
 )  # fmt: skip
 
 CONTROLS = "".join(f"\\u{first:04x}-\\u{last:04x}" for first, last in _RANGES)
-"""These characters, as the inside of a character class."""
+"""These characters, for a character class of a regular expression."""
 
 _CODES = [code for first, last in _RANGES for code in range(first, last + 1)]
 _ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CODES} | {
@@ -33,14 +33,14 @@ _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _CODES if code >= 0x20}
 
 
 def escape(text: str) -> str:
-    """`text` on one line, its control characters written as escapes."""
+    """Returns `text` on one line, with escapes in place of control characters."""
     return text.translate(_ESCAPES)
 
 
 def for_terminal(text: str, stream: TextIO, *, json: bool = False) -> str:
-    """`text` as `stream` may have it: escaped for a terminal, otherwise unchanged.
+    """Returns `text` for `stream`: escaped if that is a terminal, otherwise unchanged.
 
-    With `json` it is a JSON text and stays one: its strings mean the same.
+    With `json` it is a JSON text, and remains one: its strings have the same values.
     """
     if not stream.isatty():
         return text
@@ -48,5 +48,5 @@ def for_terminal(text: str, stream: TextIO, *, json: bool = False) -> str:
 
 
 def echo(text: str, *, err: bool = False, **options: Any) -> None:
-    """Print a line with text from others: to stdout, or with `err` to stderr."""
+    """Prints a line with text from others: to stdout, or with `err` to stderr."""
     click.echo(for_terminal(text, sys.stderr if err else sys.stdout, **options), err=err)

@@ -1,4 +1,4 @@
-"""`gateway token` and `gateway revoke`: make a token, and revoke one."""
+"""`gateway token` makes a token, `gateway revoke` revokes one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import click
 
 from ..config import settings
 from .client_options import gateway_options
-from .options import REFUSED, WRONG, configured, exit_for_setting, give_up, needs_server, set_by
+from .options import (
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    config_option,
+    fail,
+    fail_for_setting,
+    require_server_packages,
+    setting_options,
+)
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -18,11 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["revoke", "token"]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
-REVOKE_WITHIN = 10.0  # seconds
+REVOKE_TIMEOUT = 10.0  # seconds
 
 
-def duration(context: click.Context, parameter: click.Parameter, text: str) -> float:
-    """Seconds in a text such as `90`, `10m`, `12h`, `30d`."""
+def parse_duration(context: click.Context, parameter: click.Parameter, text: str) -> float:
+    """Returns the seconds in a text such as `90`, `10m`, `12h`, `30d`."""
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
     if match is None or int(match[1]) == 0:
         raise click.BadParameter("must be like 90s, 10m, 12h or 30d", context, parameter)
@@ -30,17 +38,24 @@ def duration(context: click.Context, parameter: click.Parameter, text: str) -> f
 
 
 @click.command()
-@configured
-@click.option("--watch", multiple=True, metavar="PATTERN", help="Jobs the token may watch.")
-@click.option("--publish", multiple=True, metavar="PATTERN", help="Jobs the token may publish.")
-@click.option("--control", multiple=True, metavar="PATTERN", help="Jobs that may be cancelled.")
+@config_option
+@click.option("--watch", multiple=True, metavar="PATTERN", help="Jobs that the token may watch.")
+@click.option(
+    "--publish", multiple=True, metavar="PATTERN", help="Jobs that the token may publish."
+)
+@click.option(
+    "--control",
+    multiple=True,
+    metavar="PATTERN",
+    help="Jobs to whose workers the token may send requests.",
+)
 @click.option("--revoke", is_flag=True, help="The token may revoke others.")
-@click.option("--ttl", default="10m", show_default=True, callback=duration, metavar="TIME")
+@click.option("--ttl", default="10m", show_default=True, callback=parse_duration, metavar="TIME")
 @click.option("--subject", metavar="TEXT", help="Subject (sub).")
 @click.option("--id", "token_id", metavar="TEXT", help="Id (jti) by which it can be revoked.")
-@set_by(settings.KEYS)
-@set_by(settings.SECRET)
-@set_by(settings.AUDIENCE)
+@setting_options(settings.KEYS)
+@setting_options(settings.SECRET)
+@setting_options(settings.AUDIENCE)
 def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: Any) -> None:
     """Make a token and print it.
 
@@ -51,7 +66,7 @@ def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: An
     gateway token --watch 'user:7:*' --ttl 10m            for a page
     gateway token --publish '*' --ttl 30d                 for workers: PROGRESS_GATEWAY_TOKEN
     """
-    needs_server()
+    require_server_packages()
     import time
 
     from ..auth.key_sources import KeySources
@@ -62,19 +77,19 @@ def token(*, ttl: float, keys: tuple[str, ...], secret: str | None, **claims: An
         key_sources = KeySources(keys, secret=secret)
         key_sources.load()
     except InvalidSettings as error:
-        exit_for_setting(error)
+        fail_for_setting(error)
     key = next((key for key in key_sources.keys if key.private is not None), None)
     if key is None:
-        give_up(
+        fail(
             "no key to sign with: set --keys (PROGRESS_GATEWAY_KEYS) or PROGRESS_GATEWAY_SECRET",
-            code=WRONG,
+            code=EXIT_USAGE,
         )
     if not any(claims[name] for name in ("watch", "publish", "control", "revoke")):
-        give_up("the token allows nothing: set --watch or --publish", code=WRONG)
+        fail("the token allows nothing: set --watch or --publish", code=EXIT_USAGE)
     try:
         click.echo(sign_token(key, now=time.time(), ttl=ttl, **claims))
     except InvalidInput as error:
-        give_up(str(error), code=WRONG)
+        fail(str(error), code=EXIT_USAGE)
 
 
 @click.command()
@@ -96,44 +111,45 @@ def revoke(revoked: str, *, url: str, token: Token) -> None:
     try:
         own = newest_token(token)
     except Unreachable as error:
-        give_up(str(error), code=REFUSED)
-    asked, shown = _what(revoked, own=own)
+        fail(str(error), code=EXIT_UNREACHABLE)
+    body, own_or_revoked = _revocation_of(revoked, own=own)
     request = Request(  # noqa: S310 - the setting is an http(s) URL
         f"{url.rstrip('/')}/api/revocations",
-        json.dumps(asked).encode(),
-        {"authorization": f"Bearer {shown}", "content-type": "application/json"},
+        json.dumps(body).encode(),
+        {"authorization": f"Bearer {own_or_revoked}", "content-type": "application/json"},
     )
     try:
-        with urlopen(request, timeout=REVOKE_WITHIN) as answer:  # noqa: S310 - likewise
-            echo(f"revoked {json.load(answer)['id']}")
+        with urlopen(request, timeout=REVOKE_TIMEOUT) as response:  # noqa: S310 - likewise
+            echo(f"revoked {json.load(response)['id']}")
     except HTTPError as error:
         detail = _detail(error.read())
-        give_up(f"the gateway refuses: {error.code} {detail}", code=1)
+        fail(f"the gateway refuses: {error.code} {detail}", code=1)
     except OSError as error:
-        give_up(f"the gateway at {url} does not answer: {error}", code=REFUSED)
+        fail(f"the gateway at {url} does not answer: {error}", code=EXIT_UNREACHABLE)
 
 
-def _what(revoked: str, *, own: str | None) -> tuple[dict[str, Any], str]:
-    """What is to be revoked, and the token to show for it."""
+def _revocation_of(revoked: str, *, own: str | None) -> tuple[dict[str, Any], str]:
+    """Returns the body of the request, and the token to authenticate with."""
     if revoked.count(".") != 2:
         if own is None:
-            give_up(
-                "to revoke by id, set --token (PROGRESS_GATEWAY_TOKEN) to one that may", code=WRONG
+            fail(
+                "to revoke by id, set --token (PROGRESS_GATEWAY_TOKEN) to one that may",
+                code=EXIT_USAGE,
             )
         return {"id": revoked}, own
-    needs_server()
+    require_server_packages()
     import jwt
 
     try:
         claims = jwt.decode(revoked, options={"verify_signature": False})
     except jwt.PyJWTError as error:
-        give_up(f"not a token: {error}", code=WRONG)
+        fail(f"not a token: {error}", code=EXIT_USAGE)
     if not isinstance(claims.get("jti"), str):
-        give_up("this token has no id (jti): it cannot be revoked", code=WRONG)
-    asked = {"id": claims["jti"]}
+        fail("this token has no id (jti): it cannot be revoked", code=EXIT_USAGE)
+    body = {"id": claims["jti"]}
     if isinstance(claims.get("exp"), int | float):
-        asked["until"] = claims["exp"] + 60  # the leeway of the gateway's clock, and more
-    return asked, own or revoked
+        body["until"] = claims["exp"] + 60  # more than the leeway for the gateway's clock
+    return body, own or revoked
 
 
 def _detail(body: bytes) -> str:

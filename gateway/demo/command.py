@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import click
 
-from ..cli.options import REFUSED, exit_for_setting, give_up, needs_server, set_by
+from ..cli.options import (
+    EXIT_UNREACHABLE,
+    fail,
+    fail_for_setting,
+    require_server_packages,
+    setting_options,
+)
 from ..config import settings
 
 __all__ = ["demo"]
 
 
 @click.command()
-@set_by(settings.BIND)
-@set_by(settings.REDIS)
+@setting_options(settings.BIND)
+@setting_options(settings.REDIS)
 @click.option("--once", is_flag=True, help="Run each job once, then print how each ended.")
 @click.pass_context
 def demo(context: click.Context, bind: str, redis: str | None, *, once: bool) -> None:
     """Start a gateway and watch real jobs at work on your Python installation.
 
-    Worker processes hash, compress and parse it. One is a group that can be stopped, one fails on
-    purpose, and one is killed. It runs until Ctrl-C. With --once it takes about a minute, and exits
-    with 0 if every job ended as expected. With --redis the jobs are stored there, and the workers
-    report directly to it.
+    Worker processes hash, compress, parse and index it. One is a group that can be stopped, one
+    fails on purpose, and one is killed. It runs until Ctrl-C. With --once it takes about a minute,
+    and exits with 0 if every job ended as expected. With --redis the jobs are stored there, and the
+    workers report directly to it.
     """
-    needs_server()
+    require_server_packages()
     from ..cli.logs import log_to_stderr
     from ..model.errors import BrokerUnavailable, InvalidSettings
     from .show import run_demo
@@ -33,7 +39,7 @@ def demo(context: click.Context, bind: str, redis: str | None, *, once: bool) ->
     try:
         code = run_demo(bind, any_port=not given, once=once, broker_url=redis)
     except InvalidSettings as error:
-        exit_for_setting(error)
+        fail_for_setting(error)
     except BrokerUnavailable as error:
-        give_up(f"--redis (PROGRESS_GATEWAY_REDIS): {error}", code=REFUSED)
+        fail(f"--redis (PROGRESS_GATEWAY_REDIS): {error}", code=EXIT_UNREACHABLE)
     raise SystemExit(code)

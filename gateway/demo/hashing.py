@@ -17,34 +17,38 @@ from .worker import start
 
 BYTES_TO_HASH = 5_500_000_000
 """Bytes to hash in total: enough for some 10 s."""
-STOPS: dict[str, Any] = {"accepts": {"cancel"}, "interrupt": True}
-"""What the group and each child accept."""
+STOP_OPTIONS: dict[str, Any] = {"accepts": {"cancel"}, "interrupt": True}
+"""The options of the group and of each child."""
 
 
 def main() -> None:
-    """Run as a job."""
+    """Runs as a job."""
     algorithms = sorted(hashlib.algorithms_guaranteed)
-    with suppress(Cancelled), start(children=len(algorithms), **STOPS) as job:
-        found = files()
-        size = sum(file.size for file in found) or 1
+    with suppress(Cancelled), start(children=len(algorithms), **STOP_OPTIONS) as job:
+        library_files = files()
+        size = sum(file.size for file in library_files) or 1
         rounds = max(1, round(BYTES_TO_HASH / (size * len(algorithms))))
-        count = len(found) * len(algorithms)
+        count = len(library_files) * len(algorithms)
         job.update(message=f"{count:,} digests of {size / 1e6:,.0f} MB")
         for algorithm in algorithms:
             digests: dict[str, bytes] = {}
-            with job.child(algorithm, total=len(found) * rounds, unit="files", **STOPS) as child:
+            with job.child(
+                algorithm, total=len(library_files) * rounds, unit="files", **STOP_OPTIONS
+            ) as child:
                 for _ in range(rounds):
-                    hash_all(found, algorithm, job=child, digests=digests)
+                    hash_all(library_files, algorithm, job=child, digests=digests)
 
 
-def hash_all(found: list[File], algorithm: str, *, job: Job, digests: dict[str, bytes]) -> None:
-    """Hash each file. A file that was hashed before must have the same digest."""
+def hash_all(
+    library_files: list[File], algorithm: str, *, job: Job, digests: dict[str, bytes]
+) -> None:
+    """Hashes each file. A file that was hashed before must have the same digest."""
     shake = algorithm.startswith("shake")
-    for file in found:
+    for file in library_files:
         job.advance()
         with file.path.open("rb") as stream:
-            done = hashlib.file_digest(stream, algorithm)
-        digest = done.digest(32) if shake else done.digest()  # type: ignore[call-arg]  # SHAKE
+            hashed = hashlib.file_digest(stream, algorithm)
+        digest = hashed.digest(32) if shake else hashed.digest()  # type: ignore[call-arg]  # SHAKE
         if digests.setdefault(file.name, digest) != digest:
             raise ValueError(f"{file.name} has changed while it was read")
 

@@ -1,4 +1,4 @@
-"""The jobs of the demo, and how each should end."""
+"""The jobs of the demo, and how each one should end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..model.state import State
 
 __all__ = ["JOBS", "DemoJob"]
 
-_ABOUT = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_ID_PREFIX = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @frozen
@@ -18,18 +18,18 @@ class DemoJob:
     """A job of the demo."""
 
     name: str
-    """Its id."""
+    """The id of the job."""
     module: str
-    """The module that it runs."""
+    """The module that its worker runs."""
     ending: str
-    """How it should end: a final status, or `lost`."""
+    """The expected final status, or `lost`."""
     error: str = ""
-    """The beginning of its error, if it should fail."""
+    """The expected beginning of its error."""
     killed_at: float | None = None
-    """The percentage at which it is killed."""
+    """The percentage at which its worker is killed; None if it is not."""
 
     def ended_as_expected(self, state: State) -> bool:
-        """Whether it ended as it should."""
+        """Whether the job has ended as expected."""
         if state.health == "lost":
             return self.ending == "lost"
         if state.status == "cancelled" and state.request is not None:
@@ -39,10 +39,12 @@ class DemoJob:
 
 JOBS = (
     # The job that takes longest comes first. The second is a group with a Stop button.
-    DemoJob(f"{_ABOUT}:index", "gateway.demo.indexing", "lost", killed_at=40),
-    DemoJob(f"{_ABOUT}:checksums", "gateway.demo.hashing", "succeeded"),
-    DemoJob(f"{_ABOUT}:archive", "gateway.demo.archiving", "succeeded"),
-    DemoJob(f"{_ABOUT}:syntax-trees", "gateway.demo.parsing", "succeeded"),
-    DemoJob(f"{_ABOUT}:word-count", "gateway.demo.reading", "failed", error="UnicodeDecodeError"),
+    DemoJob(f"{_ID_PREFIX}:index", "gateway.demo.indexing", "lost", killed_at=40),
+    DemoJob(f"{_ID_PREFIX}:checksums", "gateway.demo.hashing", "succeeded"),
+    DemoJob(f"{_ID_PREFIX}:archive", "gateway.demo.archiving", "succeeded"),
+    DemoJob(f"{_ID_PREFIX}:syntax-trees", "gateway.demo.parsing", "succeeded"),
+    DemoJob(
+        f"{_ID_PREFIX}:word-count", "gateway.demo.reading", "failed", error="UnicodeDecodeError"
+    ),
 )
 """All jobs, in the order in which they are started."""

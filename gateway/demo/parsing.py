@@ -19,30 +19,32 @@ Sources = dict[str, bytes]
 
 
 def main() -> None:
-    """Run as a job."""
+    """Runs as a job."""
     with start(message="Looking for modules") as job:
-        found = modules()
+        sources_found = modules()
         sources: Sources = {}
-        with job.phase("Read", share=0.02, total=len(found), unit="modules"):
-            for file in job.track(found):
+        with job.phase("Read", share=0.02, total=len(sources_found), unit="modules"):
+            for file in job.track(sources_found):
                 sources[file.name] = file.path.read_bytes()
-        with job.phase("Parse and count", share=0.5, total=len(found), unit="modules"):
+        with job.phase("Parse and count", share=0.5, total=len(sources_found), unit="modules"):
             nodes = count_nodes(sources, job)
-        useful = [name for name in sources if "test" not in name]
-        with job.phase("Write anew and compare", share=0.3, total=len(useful), unit="modules"):
-            rewrite(sources, useful, job)
+        without_tests = [name for name in sources if "test" not in name]
+        with job.phase(
+            "Write anew and compare", share=0.3, total=len(without_tests), unit="modules"
+        ):
+            rewrite(sources, without_tests, job)
         with job.phase("Compile", total=len(sources), unit="modules"):
             size = compile_all(sources, job)
-        (kind, often), *_ = nodes.most_common(1)
+        (kind, count), *_ = nodes.most_common(1)
         job.update(
-            message=f"{nodes.total():,} nodes in {len(sources):,} modules, {often:,} of them "
+            message=f"{nodes.total():,} nodes in {len(sources):,} modules, {count:,} of them "
             f"{kind}; {size / 1e6:.1f} MB of bytecode"
         )
 
 
 def count_nodes(sources: Sources, job: Job) -> Counter[str]:
-    """The number of nodes of each kind. Drops sources that cannot be parsed: the library has some
-    invalid files for its own tests."""
+    """Returns the number of nodes of each kind. Drops sources that cannot be parsed: the library
+    has invalid files for its own tests."""
     nodes: Counter[str] = Counter()
     for name in job.track(list(sources)):
         try:
@@ -59,16 +61,16 @@ def count_nodes(sources: Sources, job: Job) -> Counter[str]:
 
 
 def rewrite(sources: Sources, names: list[str], job: Job) -> None:
-    """Write each module from its tree, and parse it again: the tree should be the same."""
+    """Writes each module from its tree, and parses it again: the tree should be the same."""
     for name in job.track(names):
         tree = ast.parse(sources[name])
         again = ast.parse(ast.unparse(tree))
-        before, after = (sum(1 for _ in ast.walk(one)) for one in (tree, again))
+        before, after = (sum(1 for _ in ast.walk(root)) for root in (tree, again))
         job.update(message=f"{name}: {'the same' if before == after else 'not quite the same'}")
 
 
 def compile_all(sources: Sources, job: Job) -> int:
-    """The size of the bytecode of all modules."""
+    """Returns the size of the bytecode of all modules."""
     size = 0
     for name in job.track(list(sources)):
         job.update(message=name)

@@ -16,7 +16,7 @@ WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 def main() -> None:
-    """Run as a job."""
+    """Runs as a job."""
     with start(message="Looking for texts") as job:
         texts = [file.path for file in modules() if "test" not in file.name]
         texts.append(Path(sys.executable).resolve())

@@ -15,14 +15,16 @@ from ..model.constants import LOST_AFTER
 from ..model.state import State
 from .jobs import DemoJob
 
-__all__ = ["AtOnce", "Attempt", "run_once"]
+__all__ = ["Attempt", "WorkerLimit", "run_once"]
 
-AtOnce = trio.Semaphore
+WorkerLimit = trio.Semaphore
 
-DEADLINE = 300.0  # seconds for one worker: ten times what a slow machine needs
-MARGIN = 5.0  # seconds for the gateway to show the end of the job after that of its process
+WORKER_TIMEOUT = 300.0  # seconds for one worker: ten times what a slow machine needs
+REPORT_TIMEOUT = (
+    5.0  # seconds until the gateway must show the final state after the exit of the process
+)
 STOP_TIMEOUT = 4.0  # seconds for a worker to exit after SIGTERM
-TAIL = 4_000  # bytes of a worker's stderr that are kept
+MAX_STDERR = 4_000  # bytes of a worker's stderr that are kept
 
 
 @frozen
@@ -31,18 +33,19 @@ class Attempt:
 
     job: DemoJob
     state: State | None
-    """The last state; None if it never reported."""
+    """The last state; None if there was no report."""
     stderr: str
-    """The end of its stderr."""
+    """The last bytes of the worker's stderr."""
 
     @property
-    def good(self) -> bool:
-        """Whether it ended as expected."""
+    def as_expected(self) -> bool:
+        """Whether the job has ended as expected."""
         return self.state is not None and self.job.ended_as_expected(self.state)
 
 
-async def run_once(job: DemoJob, broker: Broker, *, url: str, at_once: AtOnce) -> Attempt:
-    """Run one attempt when it is its turn, and wait until the gateway at `url` shows its end.
+async def run_once(job: DemoJob, broker: Broker, *, url: str, worker_limit: WorkerLimit) -> Attempt:
+    """Runs one attempt when `worker_limit` allows it, and waits until the gateway at `url` shows
+    its end.
 
     This kills the worker of a job that should be killed, and one that takes too long. After a
     cancellation it sends SIGTERM to the worker and waits for at most `STOP_TIMEOUT` seconds.
@@ -50,15 +53,15 @@ async def run_once(job: DemoJob, broker: Broker, *, url: str, at_once: AtOnce) -
     observer = _JobObserver(job)
     stderr = bytearray()
     async with trio.open_nursery() as nursery:
-        async with at_once:
+        async with worker_limit:
             await nursery.start(observer.follow, broker)
-            with trio.move_on_after(DEADLINE):
-                await _work(observer, url=url, stderr=stderr)
+            with trio.move_on_after(WORKER_TIMEOUT):
+                await _run_worker(observer, url=url, stderr=stderr)
         if observer.state is not None:  # otherwise there is nothing to wait for
             with trio.move_on_after(
-                MARGIN + (observer.state.lease * LOST_AFTER if job.killed_at else 0)
+                REPORT_TIMEOUT + (observer.state.lease * LOST_AFTER if job.killed_at else 0)
             ):
-                await observer.over.wait()
+                await observer.ended.wait()
         nursery.cancel_scope.cancel()
     return Attempt(job, observer.state, bytes(stderr).decode(errors="replace").strip())
 
@@ -71,13 +74,13 @@ class _JobObserver:
     state: State | None = None
     kill_due: trio.Event = field(factory=trio.Event)
     """Set when the worker must be killed."""
-    over: trio.Event = field(factory=trio.Event)
+    ended: trio.Event = field(factory=trio.Event)
     """Set when the job has ended."""
 
     async def follow(
         self, broker: Broker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Follow the feed until cancelled. Reports to be started when no event can be missed."""
+        """Follows the feed until cancelled. Reports to be started when no event can be missed."""
         async with broker.feed() as feed:
             task_status.started()
             async for events in feed:
@@ -90,11 +93,11 @@ class _JobObserver:
         if self.job.killed_at and (state.percent or 0) >= self.job.killed_at:
             self.kill_due.set()
         if state.final or state.health == "lost":
-            self.over.set()
+            self.ended.set()
 
 
-async def _work(observer: _JobObserver, *, url: str, stderr: bytearray) -> None:
-    """Run the worker to its end."""
+async def _run_worker(observer: _JobObserver, *, url: str, stderr: bytearray) -> None:
+    """Runs the worker until it exits."""
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(
             partial(
@@ -110,23 +113,23 @@ async def _work(observer: _JobObserver, *, url: str, stderr: bytearray) -> None:
             )
         )
         nursery.start_soon(_kill, process, observer)
-        await _listen(process, stderr)
+        await _keep_stderr(process, stderr)
         await process.wait()
         nursery.cancel_scope.cancel()
 
 
 async def _kill(process: trio.Process, observer: _JobObserver) -> None:
-    """Kill the worker with SIGKILL at its percentage."""
+    """Kills the worker with SIGKILL at its percentage."""
     await observer.kill_due.wait()
     process.kill()
 
 
-async def _listen(process: trio.Process, stderr: bytearray) -> None:
-    """Keep the end of the worker's stderr."""
+async def _keep_stderr(process: trio.Process, stderr: bytearray) -> None:
+    """Keeps the end of the worker's stderr."""
     if process.stderr is not None:
         async for data in process.stderr:
             stderr += data
-            del stderr[:-TAIL]
+            del stderr[:-MAX_STDERR]
 
 
 async def _terminate(process: trio.Process) -> None:

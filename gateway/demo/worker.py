@@ -19,25 +19,25 @@ from gateway import Job
 __all__ = ["start"]
 
 NICENESS = 10  # lower priority than the page and other programs
-WAIT = 3.0  # seconds to wait for the delivery of the end
+DELIVERY_TIMEOUT = 3.0  # seconds to wait until the gateway has the final state
 
 
-def start(**about: Any) -> Job:
-    """Start the job of this process. Its name is the first argument.
+def start(**options: Any) -> Job:
+    """Starts the job of this process. Its name is the first argument.
 
-    `about` goes to `Job`. SIGTERM cancels the job.
+    `options` are passed to `Job`. SIGTERM cancels the job.
     """
     os.nice(NICENESS)
     warnings.simplefilter("ignore")  # the library's own tests have old code
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_end_with_the_demo, daemon=True).start()
-    return Job(sys.argv[1], timeout=WAIT, **about)
+    threading.Thread(target=_exit_when_demo_exits, daemon=True).start()
+    return Job(sys.argv[1], timeout=DELIVERY_TIMEOUT, **options)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _end_with_the_demo() -> None:
+def _exit_when_demo_exits() -> None:
     os.read(0, 1)
-    os._exit(1)  # the gateway has ended too, so the end cannot be reported
+    os._exit(1)  # the gateway has exited too, so the final state cannot be reported

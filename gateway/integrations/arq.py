@@ -19,7 +19,7 @@ await enqueue(redis, encode, 42)  # redis.enqueue_job("encode", 42) is shown onl
     it takes longer than its `timeout`        failed
     it is aborted (`Job.abort`)               cancelled
 
-For the last three arq cancels the function. Its worker knows which of them it was.
+In the last three cases arq cancels the function. Its worker has the information which case it is.
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ __all__ = ["current_job", "enqueue", "task"]
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
-class _Run(NamedTuple):
-    """A worker's run of a task."""
+class _TaskRun(NamedTuple):
+    """The run of a task in a worker."""
 
     worker: Worker
     task: asyncio.Task[Any] | None
-    """Runs the function's own task. It is cancelled if the worker shuts down."""
+    """The asyncio task of `Worker.run_job`, which starts the function's task. It is cancelled if
+    the worker shuts down."""
 
-    def end_of(
-        self, task_id: str, error: BaseException, function: Callable[..., Any], *, tried: int
+    def end_after(
+        self, task_id: str, error: BaseException, function: Callable[..., Any], *, try_number: int
     ) -> BaseException | str | None:
-        """What a task has ended with that was left by `error`; None: arq will try it again. This
-        is how `Worker.run_job` decides it."""
+        """Returns the error with which a task has ended after it raised `error`; None if arq will
+        try it again. `Worker.run_job` decides it in the same way."""
         if not isinstance(error, Retry | RetryJob | asyncio.CancelledError):
             return error
         if isinstance(error, asyncio.CancelledError) and not _is_cancelling(self.task):
@@ -62,12 +63,12 @@ class _Run(NamedTuple):
         if not self.worker.retry_jobs:
             return error
         most = self._max_tries(function)
-        return None if tried < most else f"max tries ({most}) exceeded: {error!r}"
+        return None if try_number < most else f"max tries ({most}) exceeded: {error!r}"
 
     def _max_tries(self, function: Callable[..., Any]) -> int:
-        for known in self.worker.functions.values():
-            if known.coroutine is function and known.max_tries is not None:
-                return int(known.max_tries)
+        for registered in self.worker.functions.values():
+            if registered.coroutine is function and registered.max_tries is not None:
+                return int(registered.max_tries)
         return int(self.worker.max_tries)
 
 
@@ -75,66 +76,70 @@ def _is_cancelling(task: asyncio.Task[Any] | None) -> bool:
     return task is not None and task.cancelling() > 0
 
 
-_here: ContextVar[_Run | None] = ContextVar("gateway_arq_run", default=None)
+_current_run: ContextVar[_TaskRun | None] = ContextVar("gateway_arq_run", default=None)
 
 
-def _watch_runs() -> None:
-    """Let a task see its worker, which arq does not pass to it."""
+def _patch_run_job() -> None:
+    """Patches arq so that a task knows its worker, which arq does not pass to it."""
     patched: Any = Worker
     run_job = patched.run_job
 
     @wraps(run_job)
-    async def seen(worker: Worker, *args: Any, **kwargs: Any) -> None:
-        _here.set(_Run(worker, asyncio.current_task()))
+    async def run_job_and_remember(worker: Worker, *args: Any, **kwargs: Any) -> None:
+        _current_run.set(_TaskRun(worker, asyncio.current_task()))
         await run_job(worker, *args, **kwargs)
 
-    patched.run_job = seen
+    patched.run_job = run_job_and_remember
 
 
-_watch_runs()
+_patch_run_job()
 
 
 @cache
-def _jobs() -> TaskJobs:
+def _task_jobs() -> TaskJobs:
     return TaskJobs()
 
 
 def task(name: str | None = "", **options: Any) -> Callable[[F], F]:
-    """Report the calls of an arq function as jobs. The arguments are as for `tasks.named`."""
+    """Reports the calls of an arq function as jobs. The arguments are as for `tasks.named`."""
 
     def decorate(function: F) -> F:
         if name != "" or options:
             function = named(name, **options)(function)
 
         @wraps(function)
-        async def reported(ctx: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        async def wrapper(ctx: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             task_id, tried = ctx["job_id"], ctx["job_try"]
-            called = _jobs().name(function, task_id, (ctx, *args), kwargs)
-            _jobs().begin(task_id, called, run_of(task_id, tried - 1), function=function)
+            called = _task_jobs().name(function, task_id, (ctx, *args), kwargs)
+            _task_jobs().begin(task_id, called, run_of(task_id, tried - 1), function=function)
             try:
                 result = await function(ctx, *args, **kwargs)
             except BaseException as error:
-                run = _here.get()
-                end = error if run is None else run.end_of(task_id, error, reported, tried=tried)
+                run = _current_run.get()
+                end = (
+                    error
+                    if run is None
+                    else run.end_after(task_id, error, wrapper, try_number=tried)
+                )
                 if end is not None:
-                    _jobs().end(task_id, error=end)
+                    _task_jobs().end(task_id, error=end)
                 else:
-                    _jobs().leave(task_id)
-                    _jobs().queued(called, run_of(task_id, tried))
+                    _task_jobs().release(task_id)
+                    _task_jobs().announce_queued(called, run_of(task_id, tried))
                 raise
-            _jobs().end(task_id, result=result, function=function)
+            _task_jobs().end(task_id, result=result, function=function)
             return result
 
-        return reported  # type: ignore[return-value]  # it has the same arguments
+        return wrapper  # type: ignore[return-value]  # it has the same arguments
 
     return decorate
 
 
 async def enqueue(redis: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call `redis.enqueue_job`, and report the job as queued. Returns arq's job."""
+    """Calls `redis.enqueue_job`, and report the job as queued. Returns arq's job."""
     queued = await redis.enqueue_job(function.__name__, *args, **kwargs)
     if queued is not None:  # None: it is queued already
-        own = {name: v for name, v in kwargs.items() if not name.startswith("_")}
-        name = _jobs().name(function, queued.job_id, (None, *args), own)
-        _jobs().queued(name, run_of(queued.job_id))
+        task_kwargs = {name: v for name, v in kwargs.items() if not name.startswith("_")}
+        name = _task_jobs().name(function, queued.job_id, (None, *args), task_kwargs)
+        _task_jobs().announce_queued(name, run_of(queued.job_id))
     return queued

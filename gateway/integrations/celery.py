@@ -73,10 +73,10 @@ from celery.backends.base import Backend
 from celery.exceptions import Ignore, Reject
 
 from ..model.constants import DEFAULT_LEASE
-from ..worker import process
+from ..worker import process_state
 from ..worker.publisher import Token
 from ..worker.requests import Cancelled, JobRequest
-from .celery_groups import HEADER, chain_of, child_of, group_of, start_group, unpublished
+from .celery_groups import GROUP_HEADER, chain_of, child_id, group_of, start_group, unpublished
 from .celery_revoke import Revocations, request_revocation
 from .tasks import TaskJobs, current_job, named, run_of
 
@@ -84,8 +84,8 @@ __all__ = ["current_job", "named", "report_tasks", "start_group"]
 
 _log = logging.getLogger("gateway.worker")
 MAX_GROUPED = 10_000
-"""Tasks whose group a worker's main process remembers: far more than it works on."""
-KEYS = {"done": "current", "total": "total", "message": "message"}
+"""The number of tasks whose group a worker's main process remembers: far more than it runs."""
+META_KEYS = {"done": "current", "total": "total", "message": "message"}
 """The keys of `update_state` for the fields of the job."""
 
 
@@ -96,10 +96,10 @@ def report_tasks(
     token: Token = None,
     lease: float = DEFAULT_LEASE,
     traceparent: Callable[[], str | None] | str | None = None,
-    meta: Mapping[str, str] = KEYS,
+    meta: Mapping[str, str] = META_KEYS,
     accepts: Iterable[str] = (),
 ) -> None:
-    """Report the tasks of `app` from now on; the other arguments are as for `Job`.
+    """Reports the tasks of `app` from now on; the other arguments are as for `Job`.
 
     `meta` has the keys of `update_state` for `done`, `total`, `percent`, `message` and `phase`.
     `accepts` is `["cancel"]` if tasks may be revoked from their page. Tasks never wait for the
@@ -114,23 +114,23 @@ def report_tasks(
         lease=lease,
         traceparent=traceparent,
         accepts=accepts,
-        cancelled=_revoked,
+        cancelled=_mark_revoked,
     )
     tasks = _Tasks(app, jobs, meta)
     for signal, receiver in (
-        (signals.after_task_publish, tasks.published),
-        (signals.task_received, tasks.received),
-        (signals.task_prerun, tasks.begins),
-        (signals.task_postrun, tasks.ended),
-        (signals.task_failure, tasks.failed),
-        (signals.task_revoked, tasks.revoked),
-        (signals.worker_init, tasks.starts),
-        (signals.worker_process_shutdown, _flush),
+        (signals.after_task_publish, tasks.on_published),
+        (signals.task_received, tasks.on_received),
+        (signals.task_prerun, tasks.on_prerun),
+        (signals.task_postrun, tasks.on_postrun),
+        (signals.task_failure, tasks.on_failure),
+        (signals.task_revoked, tasks.on_revoked),
+        (signals.worker_init, tasks.on_worker_init),
+        (signals.worker_process_shutdown, _flush_reports),
     ):
         # Not weak, because there is no other reference. Celery logs exceptions of receivers.
         signal.connect(receiver, weak=False, dispatch_uid=f"gateway {id(app)} {receiver.__name__}")
-    tasks.read_states()
-    tasks.watch_chords()
+    tasks.patch_update_state()
+    tasks.patch_chord_errors()
 
 
 class _Tasks:
@@ -142,40 +142,41 @@ class _Tasks:
         self._meta = dict(meta)
         self._revocations = Revocations(
             lambda task: task.app is app and jobs.accepts_cancel(task.run),
-            lambda request: self._cancelled(request.task, request, None),
+            lambda request: self._report_cancelled(request.task, request, None),
         )
         self._replaced: set[str] = set()
         self._failures: dict[str, str] = {}
-        self._grouped: dict[str, tuple[str, list[Any]]] = {}
-        """The group, and the rest of the chain, of the tasks that this worker has received last."""
+        self._group_by_task: dict[str, tuple[str, list[Any]]] = {}
+        """The group and the rest of the chain, by task, of the last tasks that this worker has
+        received."""
 
-    def published(self, sender: str, headers: Any, body: Any, **_: Any) -> None:
+    def on_published(self, sender: str, headers: Any, body: Any, **_: Any) -> None:
         task = self._app.tasks.get(sender)
         if task is None or "id" not in headers:  # no id: a message of Celery's old protocol
             return
         args, kwargs, _embedded = body
         task_id = headers["id"]
-        name = self._name(task, task_id, args, kwargs, group=headers.get(HEADER))
+        name = self._name(task, task_id, args, kwargs, group=headers.get(GROUP_HEADER))
         run = run_of(task_id, headers.get("retries"))
-        running = self._jobs.running(task_id)
+        running = self._jobs.running_job(task_id)
         if running is not None and running.run != run:
-            self._jobs.leave(task_id)  # the task publishes its own retry
+            self._jobs.release(task_id)  # the task publishes its own retry
         elif running is not None:
             if running.name == name:
                 self._replaced.add(task_id)
             else:
                 running.cancel(f"replaced by {name or sender}")
-        self._jobs.queued(name, run)
+        self._jobs.announce_queued(name, run)
 
-    def received(self, request: Any, **_: Any) -> None:
+    def on_received(self, request: Any, **_: Any) -> None:
         group = group_of(request)
         if group is not None:
-            self._grouped[request.id] = group, chain_of(request)
-            if len(self._grouped) > MAX_GROUPED:
-                del self._grouped[next(iter(self._grouped))]
-            self._revocations.received(request)
+            self._group_by_task[request.id] = group, chain_of(request)
+            if len(self._group_by_task) > MAX_GROUPED:
+                del self._group_by_task[next(iter(self._group_by_task))]
+            self._revocations.on_received(request)
 
-    def begins(self, task: Any, args: Any, kwargs: Any, **_: Any) -> None:
+    def on_prerun(self, task: Any, args: Any, kwargs: Any, **_: Any) -> None:
         request = task.request
         if task.app is self._app:
             again = bool((request.delivery_info or {}).get("redelivered"))
@@ -200,28 +201,28 @@ class _Tasks:
             )
 
     def _on_request(self, task_id: str, worker: str, received: JobRequest, **more: Any) -> None:
-        """Handle a request to a task that runs here. Called in the thread that sends reports, which
-        must not wait for Celery's broker."""
+        """Handles a request to a task that runs here. Called in the thread that sends reports,
+        which must not wait for Celery's broker."""
         if received.verb == "cancel":
             request_revocation(
                 self._app,
                 worker,
-                lambda: self._jobs.running(task_id) is not None,
+                lambda: self._jobs.running_job(task_id) is not None,
                 task_id=task_id,
                 request=received.id,
                 **more,
             )
 
-    def ended(self, task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
-        running = self._jobs.running(task_id)
+    def on_postrun(self, task: Any, task_id: str, state: str | None, retval: Any, **_: Any) -> None:
+        running = self._jobs.running_job(task_id)
         replaced = task_id in self._replaced
         self._replaced.discard(task_id)
         failure = self._failures.pop(task_id, None)
         if running is None:
             return
         if state in ("FAILURE", "REJECTED", "IGNORED") and not replaced:
-            how = "was cancelled" if running.status == "cancelled" else "failed"
-            self._end_chain(chain_of(task.request), running.name, how)
+            outcome = "was cancelled" if running.status == "cancelled" else "failed"
+            self._end_chain(chain_of(task.request), running.name, outcome)
         if state == "SUCCESS":
             self._jobs.end(task_id, error=failure, result=retval, function=_failure_test(task))
         elif state == "FAILURE":
@@ -231,37 +232,38 @@ class _Tasks:
             running.cancel("ignored")  # unless the task has ended it
             self._jobs.end(task_id)
         elif state == "REJECTED" and not getattr(retval, "requeue", False):
-            self._jobs.end(task_id, error=_why(retval))
+            self._jobs.end(task_id, error=_error_of(retval))
         elif state is None and current_process().name == "MainProcess":
-            left_by = sys.exc_info()[1]
-            if isinstance(left_by, Cancelled):
-                self._jobs.end(task_id, error=left_by)
+            leaving_error = sys.exc_info()[1]
+            if isinstance(leaving_error, Cancelled):
+                self._jobs.end(task_id, error=leaving_error)
             else:
-                self._jobs.end(task_id, error=f"the task was left by {left_by!r}")
+                self._jobs.end(task_id, error=f"the task was ended by {leaving_error!r}")
         else:
-            self._jobs.leave(task_id)
+            self._jobs.release(task_id)
 
-    def failed(
+    def on_failure(
         self, sender: Any, task_id: str, exception: Exception, args: Any, kwargs: Any, **_: Any
     ) -> None:
-        # Those that the task's own process cannot report: `ended` reports the others. Celery 5.7
-        # sends this for a rejected task too, in the main process, so either report may be first.
-        if self._jobs.running(task_id) is None and sender.app is self._app:
-            group, chain = self._grouped.get(task_id, (None, []))
+        # Only failures that the task's process cannot report; `on_postrun` reports the others.
+        # Celery 5.7 sends this for a rejected task too, in the main process, so either report may
+        # be first.
+        if self._jobs.running_job(task_id) is None and sender.app is self._app:
+            group, chain = self._group_by_task.get(task_id, (None, []))
             name = self._name(sender, task_id, args, kwargs, group=group)
             self._end_chain(chain, name, "failed")
-            # Without the number of the try, which is not always known here; no other try follows.
-            self._jobs.ended_elsewhere(name, "failed", error=_why(exception))
+            # Without a run, because the number of the try is not always known here. No try follows.
+            self._jobs.announce_end(name, "failed", error=_error_of(exception))
 
-    def starts(self, **_: Any) -> None:
+    def on_worker_init(self, **_: Any) -> None:
         self._revocations.install()
 
-    def revoked(self, sender: Any, request: Any, expired: bool, **_: Any) -> None:
+    def on_revoked(self, sender: Any, request: Any, expired: bool, **_: Any) -> None:
         if sender.app is self._app:
-            self._cancelled(sender, request, "expired" if expired else None)
+            self._report_cancelled(sender, request, "expired" if expired else None)
 
-    def read_states(self) -> None:
-        """Let `update_state` of all tasks of the app update their jobs."""
+    def patch_update_state(self) -> None:
+        """Lets `update_state` of all tasks of the app update their jobs."""
         base: Any = self._app.Task
         update_state = base.update_state
 
@@ -270,12 +272,12 @@ class _Tasks:
             task: Any, task_id: Any = None, state: Any = None, meta: Any = None, **kwargs: Any
         ) -> None:
             update_state(task, task_id=task_id, state=state, meta=meta, **kwargs)
-            self._state(task_id or task.request.id, state, meta)
+            self._on_state(task_id or task.request.id, state, meta)
 
         base.update_state = update_state_and_report
 
-    def watch_chords(self) -> None:
-        """Report the body of a chord that will not be called. Celery sends no signal for it."""
+    def patch_chord_errors(self) -> None:
+        """Reports the body of a chord that will not be called. Celery sends no signal for it."""
         base: Any = Backend
         fail_body = base.chord_error_from_stack
 
@@ -287,14 +289,14 @@ class _Tasks:
 
         base.chord_error_from_stack = fail_body_and_report
 
-    def _state(self, task_id: str, state: str | None, meta: Any) -> None:
-        running = self._jobs.running(task_id)
+    def _on_state(self, task_id: str, state: str | None, meta: Any) -> None:
+        running = self._jobs.running_job(task_id)
         if running is None:
             return
         self._failures.pop(task_id, None)
         if state == "FAILURE":
-            why = meta.get("exc_message") if isinstance(meta, Mapping) else meta
-            self._failures[task_id] = str(why or "FAILURE")
+            error_text = meta.get("exc_message") if isinstance(meta, Mapping) else meta
+            self._failures[task_id] = str(error_text or "FAILURE")
         if not isinstance(meta, Mapping):
             return
         for field, key in self._meta.items():
@@ -303,34 +305,36 @@ class _Tasks:
                     values: dict[str, Any] = {field: meta[key]}
                     running.update(**values)
                 except (TypeError, ValueError):
-                    continue  # another key of the application
+                    continue  # the application uses this key for something else
 
-    def _cancelled(self, task: Any, request: Any, message: str | None) -> None:
+    def _report_cancelled(self, task: Any, request: Any, message: str | None) -> None:
         group = group_of(request)
         name = self._name(task, request.id, request.args, request.kwargs, group=group)
         again = (getattr(request, "delivery_info", None) or {}).get("redelivered")
-        # Of a task that was delivered again only its process knows the run.
+        # If the task was delivered again, only its process knows the run.
         run = None if again else run_of(request.id, getattr(request, "retries", None))
-        self._jobs.ended_elsewhere(name, "cancelled", run=run, message=message)
+        self._jobs.announce_end(name, "cancelled", run=run, message=message)
         self._end_chain(chain_of(request), name, "was cancelled")
 
-    def _end_chain(self, chain: Sequence[Any], before: str | None, how: str) -> None:
-        """Cancel the rest of a chain after a task that has not succeeded."""
-        name = (before or "a task").rpartition("/")[2]
-        self._end_unpublished(chain, f"not run: {name} {how}")
+    def _end_chain(self, chain: Sequence[Any], failed_task: str | None, outcome: str) -> None:
+        """Cancels the rest of a chain after a task that has not succeeded."""
+        name = (failed_task or "a task").rpartition("/")[2]
+        self._end_unpublished(chain, f"not run: {name} {outcome}")
 
     def _end_unpublished(self, canvases: Sequence[Any], message: str) -> None:
-        """Cancel the jobs of tasks that will not be called, if they are in a group. Others have no
-        job yet."""
-        for one in unpublished(self._app, canvases):
-            group = (one.options.get("headers") or {}).get(HEADER)
-            task = self._app.tasks.get(one.task)
+        """Cancels the jobs of tasks that will not be called, if they are in a group. Other tasks
+        have no job yet."""
+        for signature in unpublished(self._app, canvases):
+            group = (signature.options.get("headers") or {}).get(GROUP_HEADER)
+            task = self._app.tasks.get(signature.task)
             if group is not None and task is not None:
-                args = one.args if one.immutable else (None, *one.args)  # the result before it
-                task_id = one.options.get("task_id") or str(uuid4())
-                name = self._name(task, task_id, args, one.kwargs, group=group)
-                # Of no run: if it runs all the same, that is the next attempt.
-                self._jobs.ended_elsewhere(name, "cancelled", message=message)
+                args = (
+                    signature.args if signature.immutable else (None, *signature.args)
+                )  # the result before it
+                task_id = signature.options.get("task_id") or str(uuid4())
+                name = self._name(task, task_id, args, signature.kwargs, group=group)
+                # Without a run, so that the task, if it runs nevertheless, starts the next attempt.
+                self._jobs.announce_end(name, "cancelled", message=message)
 
     def _name(
         self,
@@ -342,24 +346,25 @@ class _Tasks:
         group: str | None,
     ) -> str | None:
         template = getattr(task, "job", "")
-        return child_of(group, self._jobs.name(task.run, task_id, args, kwargs, template=template))
+        return child_id(group, self._jobs.name(task.run, task_id, args, kwargs, template=template))
 
 
 def _failure_test(task: Any) -> Any:
-    """The object with the function that decides whether a result is a failure: the task's option,
-    or `@named`."""
+    """Returns an object with the function that decides whether a result is a failure: from the
+    task's option, or from `@named`."""
     failed = getattr_static(task, "failed", None)
     return named("", failed=failed)(lambda: None) if callable(failed) else task.run
 
 
-def _why(error: Any) -> Any:
-    """The text of a rejection, the same in each process; any other error as it is."""
+def _error_of(error: Any) -> Any:
+    """Returns the text of a rejection, the same in each process; any other error unchanged."""
     reason = getattr(error, "reason", None)
     return f"rejected: {reason or error}" if isinstance(error, Reject) else error
 
 
-def _revoked() -> Ignore:
-    """Tell Celery that the task that runs here was cancelled, and return what it must raise."""
+def _mark_revoked() -> Ignore:
+    """Tells Celery that the current task was cancelled. Returns the exception that it must
+    raise."""
     task: Any = current_task
     keep = not task.ignore_result or task.store_errors_even_if_ignored
     task.backend.mark_as_revoked(
@@ -368,6 +373,6 @@ def _revoked() -> Ignore:
     return Ignore("cancelled by request")
 
 
-def _flush(**_: Any) -> None:
-    """Send due reports, because a child of a prefork pool exits without `atexit`."""
-    process.flush_all()
+def _flush_reports(**_: Any) -> None:
+    """Sends due reports, because a child of a prefork pool exits without `atexit`."""
+    process_state.flush_all()

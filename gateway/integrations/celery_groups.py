@@ -3,7 +3,7 @@
     result = start_group("batch:1", group(encode.s(video) for video in videos))
 
 The tasks are children of the group: `batch:1/video:42`. Each task's message has the group's name in
-a header, so its retries and its worker have it too.
+a header, so its retries and its worker have the name too.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from celery.canvas import Signature, maybe_signature
 from ..worker import announce
 from ..worker.publisher import Token
 
-__all__ = ["chain_of", "child_of", "group_of", "start_group", "tasks_of", "unpublished"]
+__all__ = ["chain_of", "child_id", "group_of", "start_group", "tasks_of", "unpublished"]
 
-HEADER = "gateway_group"
-"""The header of a message with the group of its task."""
+GROUP_HEADER = "gateway_group"
+"""The header of a task's message that contains the name of its group."""
 
 
 def start_group(
@@ -33,7 +33,7 @@ def start_group(
     accepts: Iterable[str] = (),
     **options: Any,
 ) -> Any:
-    """Call a group, chord or chain (also one within another) as the group `name`.
+    """Calls a group, chord or chain (also one within another) as the group `name`.
 
     The tasks must belong to an app that `report_tasks` was called with. A task with `job=None` is
     never reported, so the group would wait for it for ever. Each call needs a new `name`, because a
@@ -58,7 +58,7 @@ def start_group(
     tasks = list(tasks_of(copy))
     for task in tasks:
         headers = dict(task.options.get("headers") or {})
-        task.set(headers=headers | {HEADER: name})
+        task.set(headers=headers | {GROUP_HEADER: name})
     report = partial(announce, name, url=url, token=token, traceparent=traceparent)
     report(children=len(tasks), accepts=accepts)
     try:
@@ -69,31 +69,32 @@ def start_group(
 
 
 def group_of(request: Any) -> str | None:
-    """The group of a task, from its request (in the worker or in the task)."""
-    found = getattr(request, HEADER, None)
+    """Returns the group of a task, from its request (in the worker or in the task)."""
+    group = getattr(request, GROUP_HEADER, None)
     for source in ("request_dict", "headers"):
-        more = getattr(request, source, None)
-        if found is None and isinstance(more, dict):
-            found = more.get(HEADER)
-    return found if isinstance(found, str) else None
+        headers = getattr(request, source, None)
+        if group is None and isinstance(headers, dict):
+            group = headers.get(GROUP_HEADER)
+    return group if isinstance(group, str) else None
 
 
 def chain_of(request: Any) -> list[Any]:
-    """What a chain has after a task, by its request as a worker or the task itself has it."""
-    found = getattr(request, "chain", None)
-    if found is None and hasattr(request, "message"):
-        found = request.message.payload[2].get("chain")
-    return found or []
+    """Returns the signatures that follow a task in its chain, from its request (in the worker or in
+    the task)."""
+    chain = getattr(request, "chain", None)
+    if chain is None and hasattr(request, "message"):
+        chain = request.message.payload[2].get("chain")
+    return chain or []
 
 
-def child_of(group: str | None, name: str | None) -> str | None:
-    """The id of a task's job in this group. Slashes in its name are replaced: they would nest
-    it."""
+def child_id(group: str | None, name: str | None) -> str | None:
+    """Returns the id of a task's job in this group. Slashes in the task's name are replaced,
+    because each would add a level below the group."""
     return name if group is None or name is None else f"{group}/{name.replace('/', ':')}"
 
 
 def tasks_of(canvas: Any) -> Iterator[Any]:
-    """The individual tasks of a canvas."""
+    """Yields the individual tasks of a canvas."""
     kind = canvas.get("subtask_type")
     if kind not in ("group", "chain", "chord"):
         yield canvas
@@ -105,8 +106,9 @@ def tasks_of(canvas: Any) -> Iterator[Any]:
 
 
 def unpublished(app: Any, canvases: Iterable[Any]) -> Iterator[Any]:
-    """The single tasks of canvases that will not be called, and of what is chained to them."""
-    for one in canvases:
-        canvas: Any = maybe_signature(one, app=app)
+    """Yields the individual tasks of canvases that will not be called, and of those chained to
+    them."""
+    for signature in canvases:
+        canvas: Any = maybe_signature(signature, app=app)
         yield from tasks_of(canvas)
         yield from unpublished(app, canvas.options.get("chain") or ())

@@ -5,10 +5,10 @@ a whole group was cancelled, its tasks that wait in a worker are revoked there b
 
     in the task's process    `request_revocation` sends Celery's worker the command `COMMAND`
     in the worker's main     `Revocations` revokes the task. If the task began after the worker had
-                             heard of the same request for another task of its group, the request
+                             received the same request for another task of its group, the request
                              is one to the group, and the gateway would send it to every task of the
                              group that begins: then those that wait are revoked too, and for
-                             `LASTS` seconds those that the worker receives
+                             `GROUP_REVOCATION_TIME` seconds those that the worker receives
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from celery import Celery
 
 from .celery_groups import group_of
 
-__all__ = ["Revocations", "request_revocation", "until_answered"]
+__all__ = ["Revocations", "request_revocation", "send_until_answered"]
 
 _log = logging.getLogger("gateway.worker")
 COMMAND = "gateway_cancel"
-FIRST_ANSWER, LAST_ANSWER = 1.0, 60.0
-"""Seconds to wait for a worker's answer before a task is revoked again: doubled each time."""
-LASTS = 5.0
+FIRST_RESPONSE_TIMEOUT, MAX_RESPONSE_TIMEOUT = 1.0, 60.0
+"""The number of seconds to wait for a worker's response before a task is revoked again; doubled
+each time."""
+GROUP_REVOCATION_TIME = 5.0
 """Seconds for which the tasks of a cancelled group are revoked when they are received. After that,
 the next one begins and is cancelled by the gateway, which shows that the group still is."""
 MAX_REQUESTS = 1_000
@@ -40,35 +41,35 @@ MAX_REQUESTS = 1_000
 def request_revocation(
     app: Celery, worker: str, needed: Callable[[], bool], **arguments: Any
 ) -> None:
-    """Send `COMMAND` to a worker in a thread, because it waits for Celery's broker. The arguments
+    """Sends `COMMAND` to a worker in a thread, because it waits for Celery's broker. The arguments
     are those of `Revocations.revoke`."""
     command = partial(
         app.control.broadcast, COMMAND, arguments=arguments, destination=[worker], reply=True
     )
     threading.Thread(
-        target=until_answered, args=(command, needed), daemon=True, name="gateway-revoke"
+        target=send_until_answered, args=(command, needed), daemon=True, name="gateway-revoke"
     ).start()
 
 
-def until_answered(
+def send_until_answered(
     command: Callable[..., list[Any] | None],
     needed: Callable[[], bool],
     *,
     sleep: Callable[[float], object] = sleep,
 ) -> None:
-    """Send a command of Celery, `command(timeout=seconds)`, until a worker answers it or it is no
+    """Sends a command of Celery, `command(timeout=seconds)`, until a worker answers it or it is no
     longer `needed`. Celery's broker drops commands while a worker is not connected, such as one
     that has just started."""
-    wait = FIRST_ANSWER
+    timeout = FIRST_RESPONSE_TIMEOUT
     while needed():
         try:
-            if command(timeout=wait):
+            if command(timeout=timeout):
                 return
-            _log.warning("a Celery worker has not answered a command within %g s", wait)
+            _log.warning("a Celery worker has not answered a command within %g s", timeout)
         except Exception as error:  # noqa: BLE001 - of whichever broker the app has
             _log.warning("cannot send a command to a Celery worker: %r", error)
-            sleep(wait)
-        wait = min(2 * wait, LAST_ANSWER)
+            sleep(timeout)
+        timeout = min(2 * timeout, MAX_RESPONSE_TIMEOUT)
 
 
 class Revocations:
@@ -88,17 +89,17 @@ class Revocations:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._accepts = accepts
-        self._cancelled = cancelled
+        self._report_cancelled = cancelled
         self._clock = clock
-        self._first_heard: dict[str, float] = {}
-        """When the first command of each request came."""
+        self._first_command_at: dict[str, float] = {}
+        """When the first command of each request was received."""
         self._state: Any = None
-        self._groups: dict[str, float] = {}
+        self._revoked_until: dict[str, float] = {}
         """The cancelled groups, and until when their tasks are revoked when they are received."""
 
     def install(self) -> None:
-        """Register the command, and report each task that is revoked before it begins: Celery's
-        own signal comes only when it would begin."""
+        """Registers the command, and reports each task that is revoked before it begins. Celery
+        sends its own signal only when the task would begin."""
         from celery.worker import control, state  # not in a program that only publishes tasks
 
         self._state = state
@@ -107,10 +108,10 @@ class Revocations:
 
         def revoke_and_report(consumer: Any, task_id: Any, *args: Any, **kwargs: Any) -> Any:
             answer = revoke(consumer, task_id, *args, **kwargs)
-            for one in [task_id] if isinstance(task_id, str) else task_id or []:
-                request = state.requests.get(one)
+            for one_id in [task_id] if isinstance(task_id, str) else task_id or []:
+                request = state.requests.get(one_id)
                 if request is not None and not self._was_started(request):
-                    self._cancelled(request)
+                    self._report_cancelled(request)
             return answer
 
         panel["revoke"] = revoke_and_report
@@ -128,7 +129,7 @@ class Revocations:
         began: float,
         **_: Any,
     ) -> Any:
-        """Revoke a task that has received a request to cancel its job, and perhaps its group.
+        """Revokes a task that has received a request to cancel its job, and perhaps its group.
 
         Args:
             revoke: Celery's own command.
@@ -139,33 +140,35 @@ class Revocations:
             request: The id of the request.
             began: When the task began.
         """
-        answer = revoke(consumer, task_id, terminate=terminate)
+        reply = revoke(consumer, task_id, terminate=terminate)
         now = self._clock()
-        first = self._first_heard.setdefault(request, now)
-        if len(self._first_heard) > MAX_REQUESTS:
-            del self._first_heard[next(iter(self._first_heard))]
-        if group is not None and began > first:
-            self._groups = {name: until for name, until in self._groups.items() if until > now}
-            self._groups[group] = now + LASTS
-            waiting = [
-                one.id
-                for one in list(self._state.requests.values())
-                if not self._was_started(one) and self._is_cancelled(one)
+        first_command_at = self._first_command_at.setdefault(request, now)
+        if len(self._first_command_at) > MAX_REQUESTS:
+            del self._first_command_at[next(iter(self._first_command_at))]
+        if group is not None and began > first_command_at:
+            self._revoked_until = {
+                name: until for name, until in self._revoked_until.items() if until > now
+            }
+            self._revoked_until[group] = now + GROUP_REVOCATION_TIME
+            waiting_ids = [
+                waiting.id
+                for waiting in list(self._state.requests.values())
+                if not self._was_started(waiting) and self._is_cancelled(waiting)
             ]
-            revoke(consumer, waiting)
-        return answer
+            revoke(consumer, waiting_ids)
+        return reply
 
-    def received(self, request: Any) -> None:
-        """Let Celery discard a task that the worker has received, if its group was cancelled."""
+    def on_received(self, request: Any) -> None:
+        """Lets Celery discard a task that the worker has received, if its group was cancelled."""
         if self._is_cancelled(request):
             self._state.revoked.add(request.id)
 
     def _was_started(self, request: Any) -> bool:
-        """Whether the pool has got a task: then it runs in spite of a revocation, unless its
-        process is terminated."""
+        """Whether the pool has received a task. Then the task runs in spite of a revocation, unless
+        its process is terminated."""
         handed_over = getattr(request, "_apply_result", None) is not None
         return handed_over or request in self._state.active_requests
 
     def _is_cancelled(self, request: Any) -> bool:
-        until = self._groups.get(group_of(request) or "", 0.0)
+        until = self._revoked_until.get(group_of(request) or "", 0.0)
         return until > self._clock() and self._accepts(request.task)

@@ -27,25 +27,25 @@ from .tasks import TaskJobs, current_job, named, run_of
 __all__ = ["current_job", "named", "report_tasks"]
 
 
-def report_tasks(**to: Any) -> None:
-    """Report all tasks of this process from now on; the arguments are those of `TaskJobs`.
+def report_tasks(**options: Any) -> None:
+    """Reports all tasks of this process from now on; the arguments are those of `TaskJobs`.
 
     Raises:
         ImportError: Neither Django 6 nor `django-tasks` is installed.
     """
-    tasks = _Tasks(TaskJobs(**to))
-    found = False
+    tasks = _Tasks(TaskJobs(**options))
+    installed = False
     for module in ("django.tasks.signals", "django_tasks.signals"):
         with suppress(ImportError):
             signals = import_module(module)
             for signal, receiver in (
-                (signals.task_enqueued, tasks.enqueued),
-                (signals.task_started, tasks.started),
-                (signals.task_finished, tasks.finished),
+                (signals.task_enqueued, tasks.on_enqueued),
+                (signals.task_started, tasks.on_started),
+                (signals.task_finished, tasks.on_finished),
             ):
                 signal.connect(receiver, weak=False, dispatch_uid=f"gateway {receiver.__name__}")
-            found = True
-    if not found:
+            installed = True
+    if not installed:
         raise ImportError("django.tasks (Django 6) or django-tasks is needed")
 
 
@@ -55,21 +55,21 @@ class _Tasks:
     def __init__(self, jobs: TaskJobs) -> None:
         self._jobs = jobs
 
-    def enqueued(self, task_result: Any, **_: Any) -> None:
-        self._jobs.queued(self._name(task_result), run_of(task_result.id))
+    def on_enqueued(self, task_result: Any, **_: Any) -> None:
+        self._jobs.announce_queued(self._name(task_result), run_of(task_result.id))
 
-    def started(self, task_result: Any, **_: Any) -> None:
+    def on_started(self, task_result: Any, **_: Any) -> None:
         name, function = self._name(task_result), task_result.task.func
         self._jobs.begin(task_result.id, name, run_of(task_result.id), function=function)
 
-    def finished(self, task_result: Any, **_: Any) -> None:
+    def on_finished(self, task_result: Any, **_: Any) -> None:
         errors = task_result.errors
         if str(task_result.status).rpartition(".")[2].upper() != "FAILED":
             result = getattr(task_result, "_return_value", None)
             self._jobs.end(task_result.id, result=result, function=task_result.task.func)
             return
-        why = errors[-1].traceback.strip().splitlines()[-1] if errors else "failed"
-        self._jobs.end(task_result.id, error=why)
+        reason = errors[-1].traceback.strip().splitlines()[-1] if errors else "failed"
+        self._jobs.end(task_result.id, error=reason)
 
     def _name(self, task_result: Any) -> str | None:
         function = task_result.task.func

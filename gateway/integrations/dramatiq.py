@@ -9,7 +9,7 @@
             ...
 
 `named` and `current_job` are in `gateway.integrations.tasks`. Add the middleware before actors are
-declared, in the processes that send messages and in those that work on them.
+declared, in the processes that send messages and in those that process them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ __all__ = ["JobMiddleware", "current_job", "named"]
 class JobMiddleware(dramatiq.Middleware):
     """Reports messages as jobs. The arguments are those of `tasks.TaskJobs`."""
 
-    def __init__(self, **to: Any) -> None:
-        self._jobs = TaskJobs(**to)
+    def __init__(self, **options: Any) -> None:
+        self._jobs = TaskJobs(**options)
         self._errors: dict[str, BaseException] = {}
-        self._results: dict[str, object] = {}
 
     def after_enqueue(self, broker: Any, message: Any, delay: int) -> None:
         """The message was sent, perhaps again."""
-        self._jobs.queued(self._name(broker, message), self._run(message))
+        self._jobs.announce_queued(self._name(broker, message), self._run(message))
 
     def before_process_message(self, broker: Any, message: Any) -> None:
         """A worker begins to work on the message."""
@@ -58,13 +57,13 @@ class JobMiddleware(dramatiq.Middleware):
     def after_skip_message(self, broker: Any, message: Any) -> None:
         """Another middleware has skipped the message."""
         name, run = self._name(broker, message), self._run(message)
-        self._jobs.leave(message.message_id)
-        self._jobs.ended_elsewhere(name, "cancelled", run=run, message="skipped")
+        self._jobs.release(message.message_id)
+        self._jobs.announce_end(name, "cancelled", run=run, message="skipped")
 
     def after_ack(self, broker: Any, message: Any) -> None:
         """The message has ended, or its retry was sent."""
         if self._errors.pop(message.message_id, None) is not None:
-            self._jobs.leave(message.message_id)
+            self._jobs.release(message.message_id)
 
     def after_nack(self, broker: Any, message: Any) -> None:
         """The message has failed permanently."""

@@ -18,7 +18,7 @@ from inspect import iscoroutinefunction, signature
 from typing import Any, TypeVar
 
 from ..worker import Job, checks
-from .tasks import current_job, entered
+from .tasks import as_current_job, current_job
 
 __all__ = ["current_job", "job"]
 
@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def job(name: str, **options: Any) -> Callable[[F], F]:
-    """Run each call as the job `name`, in which `{x}` is the argument `x` of the function.
+    """Runs each call as the job `name`, in which `{x}` is the argument `x` of the function.
 
     Args:
         name: The id of the job, such as `"video:{video}"`.
@@ -41,22 +41,22 @@ def job(name: str, **options: Any) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         parameters = signature(function)
 
-        def made(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+        def new_job(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
             bound = parameters.bind(*args, **kwargs)
             bound.apply_defaults()
             return Job(checks.job_id("name", name.format(**bound.arguments)), **options)
 
         @wraps(function)
-        async def in_a_loop(*args: Any, **kwargs: Any) -> Any:
-            async with made(args, kwargs) as job:
-                with entered(job):
+        async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
+            async with new_job(args, kwargs) as job:
+                with as_current_job(job):
                     return await function(*args, **kwargs)
 
         @wraps(function)
-        def at_once(*args: Any, **kwargs: Any) -> Any:
-            with made(args, kwargs) as job, entered(job):
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with new_job(args, kwargs) as job, as_current_job(job):
                 return function(*args, **kwargs)
 
-        return in_a_loop if iscoroutinefunction(function) else at_once  # type: ignore[return-value]  # the same arguments
+        return async_wrapper if iscoroutinefunction(function) else wrapper  # type: ignore[return-value]  # the same arguments
 
     return decorate

@@ -23,21 +23,22 @@ from .tasks import TaskJobs, current_job, named, run_of
 
 __all__ = ["current_job", "named", "report_tasks"]
 
-MAX_RETRIES = 1_000_000
-"""From which tries are counted: more than any task may have."""
+FIRST_TRY = 1_000_000
+"""The number of the first try, because Huey counts the remaining ones: more than any task may
+have."""
 
 
-def report_tasks(huey: Any, **to: Any) -> None:
-    """Report the tasks of `huey` from now on; the other arguments are those of `TaskJobs`."""
-    tasks = _Tasks(TaskJobs(cancelled=_cancelled, **to))
-    huey.signal(s.SIGNAL_ENQUEUED, s.SIGNAL_SCHEDULED)(tasks.queued)
-    huey.signal(s.SIGNAL_EXECUTING)(tasks.begins)
-    huey.signal(s.SIGNAL_COMPLETE)(tasks.complete)
-    huey.signal(s.SIGNAL_ERROR)(tasks.error)
-    huey.signal(s.SIGNAL_RETRYING)(tasks.retrying)
-    huey.signal(s.SIGNAL_INTERRUPTED)(tasks.interrupted)
-    huey.signal(s.SIGNAL_CANCELED)(tasks.cancelled)
-    huey.signal(s.SIGNAL_REVOKED, s.SIGNAL_EXPIRED, s.SIGNAL_LOCKED)(tasks.cancelled)
+def report_tasks(huey: Any, **options: Any) -> None:
+    """Reports the tasks of `huey` from now on; the other arguments are those of `TaskJobs`."""
+    tasks = _Tasks(TaskJobs(cancelled=_cancelled_exception, **options))
+    huey.signal(s.SIGNAL_ENQUEUED, s.SIGNAL_SCHEDULED)(tasks.on_queued)
+    huey.signal(s.SIGNAL_EXECUTING)(tasks.on_executing)
+    huey.signal(s.SIGNAL_COMPLETE)(tasks.on_complete)
+    huey.signal(s.SIGNAL_ERROR)(tasks.on_error)
+    huey.signal(s.SIGNAL_RETRYING)(tasks.on_retrying)
+    huey.signal(s.SIGNAL_INTERRUPTED)(tasks.on_interrupted)
+    huey.signal(s.SIGNAL_CANCELED)(tasks.on_cancelled)
+    huey.signal(s.SIGNAL_REVOKED, s.SIGNAL_EXPIRED, s.SIGNAL_LOCKED)(tasks.on_cancelled)
 
 
 class _Tasks:
@@ -46,47 +47,46 @@ class _Tasks:
     def __init__(self, jobs: TaskJobs) -> None:
         self._jobs = jobs
 
-    def queued(self, signal: str, task: Any) -> None:
-        self._jobs.queued(self._name(task), _run(task))
+    def on_queued(self, signal: str, task: Any) -> None:
+        self._jobs.announce_queued(self._name(task), _run(task))
 
-    def begins(self, signal: str, task: Any) -> None:
+    def on_executing(self, signal: str, task: Any) -> None:
         self._jobs.begin(task.id, self._name(task), _run(task), function=_function(task))
 
-    def complete(self, signal: str, task: Any) -> None:
+    def on_complete(self, signal: str, task: Any) -> None:
         self._jobs.end(task.id, function=_function(task))
 
-    def error(self, signal: str, task: Any, exc: BaseException | None = None) -> None:
+    def on_error(self, signal: str, task: Any, exc: BaseException | None = None) -> None:
         if task.retries:
-            self._jobs.leave(task.id)  # `retrying` follows
+            self._jobs.release(task.id)  # `retrying` follows
         else:
             self._jobs.end(task.id, error=exc or "failed")
 
-    def retrying(self, signal: str, task: Any) -> None:
-        self._jobs.leave(task.id)
+    def on_retrying(self, signal: str, task: Any) -> None:
+        self._jobs.release(task.id)
 
-    def interrupted(self, signal: str, task: Any) -> None:
+    def on_interrupted(self, signal: str, task: Any) -> None:
         self._jobs.end(task.id, error="the consumer was stopped")
 
-    def cancelled(self, signal: str, task: Any, *_: Any) -> None:
-        if self._jobs.running(task.id) is not None:
+    def on_cancelled(self, signal: str, task: Any, *_: Any) -> None:
+        if self._jobs.running_job(task.id) is not None:
             self._jobs.end(task.id, error=KeyboardInterrupt())
         else:
             name = self._name(task)
-            self._jobs.ended_elsewhere(name, "cancelled", run=_run(task), message=signal)
+            self._jobs.announce_end(name, "cancelled", run=_run(task), message=signal)
 
     def _name(self, task: Any) -> str | None:
         return self._jobs.name(_function(task), task.id, task.args, task.kwargs)
 
 
-def _cancelled() -> CancelExecution:
+def _cancelled_exception() -> CancelExecution:
     return CancelExecution(retry=False)
 
 
 def _function(task: Any) -> Any:
-    """The user's function, from the class that Huey makes of it."""
+    """Returns the user's function, from the class that Huey creates for it."""
     return getclosurevars(type(task).execute).nonlocals.get("func")
 
 
 def _run(task: Any) -> str:
-    # Huey counts the remaining tries.
-    return run_of(task.id, max(0, MAX_RETRIES - (task.retries or 0)))
+    return run_of(task.id, max(0, FIRST_TRY - (task.retries or 0)))

@@ -3,7 +3,7 @@
     Trainer(..., callbacks=[JobCallback("train:7")])
 
 The count is the steps, the message has the logged metrics, and the phase is the epoch. `Trainer`
-does not tell a callback about an exception, so the job would become stalled when the process ends.
+does not report an exception to a callback, so the job would become stalled when the process ends.
 It is better to pass a `Job` whose block surrounds `train()`:
 
     with Job("train:7") as job:
@@ -29,22 +29,22 @@ class JobCallback(TrainerCallback):
         self._training = Training(job, **options)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Set the number of steps."""
+        """Sets the number of steps."""
         if state.is_world_process_zero:
             self._training.begin(state.max_steps)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Begin a phase for the epoch."""
+        """Begins a phase for the epoch."""
         self._training.phase(f"epoch {int(state.epoch or 0) + 1}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count the step."""
+        """Counts the step."""
         self._training.step(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Show the new metrics."""
+        """Shows the new metrics."""
         self._training.metrics(logs)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End the job."""
+        """Ends the job."""
         self._training.end()

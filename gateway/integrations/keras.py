@@ -3,7 +3,7 @@
     model.fit(x, y, epochs=10, callbacks=[JobCallback("train:7")])
 
 The count is the batches of all epochs, the phase is the epoch, and the message has its metrics.
-Keras does not tell a callback about an exception, so pass a `Job` whose block surrounds `fit`.
+Keras does not report an exception to a callback, so pass a `Job` whose block surrounds `fit`.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ class JobCallback(Callback):
         self._done = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Set the total from `params`: the epochs, and the steps of each if they are known."""
+        """Sets the total from `params`: the epochs, and the steps of each if they are known."""
         self._done = 0
         steps, epochs = self.params.get("steps"), self.params.get("epochs")
         self._training.begin(steps * epochs if steps and epochs else None)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begin a phase for the epoch."""
+        """Begins a phase for the epoch."""
         self._training.phase(f"epoch {epoch + 1}")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Count the batch."""
+        """Counts the batch."""
         self._done += 1
         self._training.step(self._done)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Show the new metrics."""
+        """Shows the new metrics."""
         self._training.metrics(logs)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """End the job."""
+        """Ends the job."""
         self._training.end()

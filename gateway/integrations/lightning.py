@@ -30,32 +30,32 @@ class JobCallback(Callback):
         self._training = Training(job, **options)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Set the number of steps, unless it is infinite."""
+        """Sets the number of steps, unless it is infinite."""
         total = trainer.estimated_stepping_batches
         if trainer.is_global_zero:
             self._training.begin(None if total == inf else total)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin a phase for the epoch."""
+        """Begins a phase for the epoch."""
         self._training.phase(f"epoch {trainer.current_epoch + 1}")
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report the steps so far; with gradient accumulation not every batch is a step."""
+        """Reports the steps so far; with gradient accumulation not every batch is a step."""
         self._training.step(trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Show the new metrics."""
+        """Shows the new metrics."""
         metrics = trainer.callback_metrics
         self._training.metrics(
             {k: v.item() if hasattr(v, "item") else v for k, v in metrics.items()}
         )
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """End the job after an exception of `fit`."""
+        """Ends the job after an exception of `fit`."""
         self._training.end(exception)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """End the job."""
+        """Ends the job."""
         self._training.end()

@@ -34,14 +34,14 @@ class Progress(rich_progress.Progress):
     def __init__(self, *args: Any, job: Job | str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.job = Job(job) if isinstance(job, str) else job
-        self._owned = isinstance(job, str)
-        self._first: rich_progress.TaskID | None = None
+        self._owns_job = isinstance(job, str)
+        self._reported_task: rich_progress.TaskID | None = None
 
     def add_task(self, *args: Any, **kwargs: Any) -> rich_progress.TaskID:
         """Like rich's method. The job shows the first task."""
         task = super().add_task(*args, **kwargs)
-        if self._first is None:
-            self._first = task
+        if self._reported_task is None:
+            self._reported_task = task
         self._report(task)
         return task
 
@@ -61,18 +61,18 @@ class Progress(rich_progress.Progress):
         self._report(task_id)
 
     def __enter__(self) -> Self:
-        if self.job is not None and self._owned:
+        if self.job is not None and self._owns_job:
             self.job.__enter__()
         super().__enter__()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         super().__exit__(kind, error, trace)
-        if self.job is not None and self._owned:
+        if self.job is not None and self._owns_job:
             self.job.__exit__(kind, error, trace)
 
     def _report(self, task_id: rich_progress.TaskID) -> None:
-        if self.job is None or task_id != self._first or task_id not in self._tasks:
+        if self.job is None or task_id != self._reported_task or task_id not in self._tasks:
             return
         task = self._tasks[task_id]
         done = max(task.completed, 0)

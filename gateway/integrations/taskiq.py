@@ -26,14 +26,14 @@ __all__ = ["JobMiddleware", "current_job", "named"]
 class JobMiddleware(TaskiqMiddleware):
     """Reports tasks as jobs. The arguments are those of `tasks.TaskJobs`."""
 
-    def __init__(self, **to: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        self._jobs = TaskJobs(**to)
+        self._jobs = TaskJobs(**options)
 
     def post_send(self, message: TaskiqMessage) -> None:
         """The task was sent, perhaps again."""
-        self._jobs.leave(message.task_id)  # a retry is sent while its try ends
-        self._jobs.queued(self._name(message), _run(message))
+        self._jobs.release(message.task_id)  # a retry is sent while its try ends
+        self._jobs.announce_queued(self._name(message), _run(message))
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """A worker begins to work on the task."""

@@ -7,14 +7,14 @@ reports of an earlier try after those of a later one.
 
     event                                 the job
     ------------------------------------  ------------------------------------------------
-    it is enqueued, or will be retried    `queued`: announced with the run of that try
+    it is enqueued, or will be retried    `announce_queued`, with the run of that try
     a worker begins                       `begin`: running
     it has returned                       `end`: succeeded, or failed according to `failed`
     it has raised an exception            `end`: failed; a cancellation is cancelled
-    it has raised, and will be retried    `leave`: the next try continues
+    it has raised, and will be retried    `release`: the next try continues
     it was cancelled by a request         `named` catches `Cancelled`: cancelled; the queue does
                                           not retry it
-    its worker has died, it was revoked   `ended_elsewhere`: announced
+    its worker has died, it was revoked   `announce_end`
 
 This module is public, so other adapters can be written with it.
 """
@@ -34,71 +34,73 @@ from typing import Any, Literal, TypeVar
 from ..model.constants import DEFAULT_LEASE
 from ..model.ids import job_id
 from ..worker import Cancelled, Job, announce, checks
-from ..worker.outcome import end_of
+from ..worker.final_state import final_state_after
 from ..worker.publisher import Token
 from ..worker.requests import JobRequest
 from ..worker.sender import sender_for
 
-__all__ = ["TaskJobs", "current_job", "entered", "named", "run_of"]
+__all__ = ["TaskJobs", "as_current_job", "current_job", "named", "run_of"]
 
 _log = logging.getLogger("gateway.worker")
-_current: ContextVar[Job | None] = ContextVar("gateway_job", default=None)
-_raised: ContextVar[Callable[[], BaseException] | None] = ContextVar("gateway_raised", default=None)
-"""Makes the exception that a cancelled task raises, for the queue of the current job."""
-_running: dict[object, Job] = {}
+_current_job: ContextVar[Job | None] = ContextVar("gateway_job", default=None)
+_cancelled_exception: ContextVar[Callable[[], BaseException] | None] = ContextVar(
+    "gateway_raised", default=None
+)
+"""Creates the exception that the current task raises if it is cancelled."""
+_running_jobs: dict[object, Job] = {}
 """The jobs of the tasks that are running in this process, by the id of the task."""
 
 F = TypeVar("F", bound=Callable[..., Any])
-Failed = Callable[[Any], BaseException | str | bool | None]
+FailureTest = Callable[[Any], BaseException | str | bool | None]
 
 
 def current_job() -> Job:
-    """The job of the current task. In the task's helper threads it works if the process runs only
-    one task.
+    """Returns the job of the current task. In the task's helper threads it works if the process
+    runs only one task.
 
     Raises:
         LookupError: No task that is reported as a job is running here. For example, a test has
             called the task as a plain function.
     """
-    job = _current.get()
-    if job is None and len(_running) == 1:
-        job = next(iter(_running.values()), None)  # a helper thread has no context of its own
+    job = _current_job.get()
+    if job is None and len(_running_jobs) == 1:
+        job = next(iter(_running_jobs.values()), None)  # a helper thread has no context of its own
     if job is None:
-        raise LookupError("no task that is reported as a job runs here")
+        raise LookupError("no task that is reported as a job is running here")
     return job
 
 
 @contextmanager
-def entered(job: Job) -> Iterator[None]:
-    """Make `job` the current one inside the block."""
-    token = _current.set(job)
-    _running[id(job)] = job
+def as_current_job(job: Job) -> Iterator[None]:
+    """Makes `job` the current one inside the block."""
+    token = _current_job.set(job)
+    _running_jobs[id(job)] = job
     try:
         yield
     finally:
-        del _running[id(job)]
-        _current.reset(token)
+        del _running_jobs[id(job)]
+        _current_job.reset(token)
 
 
 def named(
     name: str | None,
     *,
-    failed: Failed | None = None,
+    failed: FailureTest | None = None,
     accepts: Iterable[str] = (),
     interrupt: bool = False,
 ) -> Callable[[F], F]:
-    """Set the id of a task's job, the requests that it accepts, and which results are failures.
+    """Sets the id of a task's job, the requests that it accepts, and which results are failures.
 
         @named("video:{video}", failed=lambda result: result.get("error"))
         def encode(video: int) -> dict[str, str]: ...
 
-    `{video}` is an argument of the function; None reports nothing. `failed` is called with the
-    result, and returns whether it is a failure, or the reason as a text or an exception. Put this
-    decorator directly above the function, below the decorator of the queue.
+    `{video}` is an argument of the function. With the name None the task is not reported. `failed`
+    is called with the result, and returns whether it is a failure, or the reason as a text or an
+    exception. Put this decorator directly above the function, below the decorator of the queue.
 
         @named("video:{video}", accepts={"cancel"}, interrupt=True)
 
-    `accepts` and `interrupt` are as for `Job`. The queue does not retry a task that was left by
+    `accepts` and `interrupt` are as for `Job`. The queue does not retry a task that has raised
     `Cancelled`.
 
     Raises:
@@ -107,7 +109,7 @@ def named(
     verbs = checks.accepts("accepts", accepts)
 
     def decorate(function: F) -> F:
-        task: Any = _stoppable(function) if "cancel" in verbs else function
+        task: Any = _handles_cancelled(function) if "cancel" in verbs else function
         task.__gateway_job__ = name
         task.__gateway_failed__ = failed
         task.__gateway_options__ = {"accepts": verbs, "interrupt": interrupt}
@@ -116,24 +118,25 @@ def named(
     return decorate
 
 
-def _stoppable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, which raises an exception that its queue handles instead of `Cancelled`."""
+def _handles_cancelled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a wrapper of `function` that raises, in place of `Cancelled`, the exception of its
+    queue."""
 
     @wraps(function)
-    async def in_a_loop(*args: Any, **kwargs: Any) -> Any:
+    async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return await function(*args, **kwargs)
         except Cancelled as cancelled:
             _end_cancelled(cancelled)
 
     @wraps(function)
-    def at_once(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except Cancelled as cancelled:
             _end_cancelled(cancelled)
 
-    return in_a_loop if iscoroutinefunction(function) else at_once
+    return async_wrapper if iscoroutinefunction(function) else wrapper
 
 
 def _end_cancelled(cancelled: Cancelled) -> None:
@@ -141,14 +144,14 @@ def _end_cancelled(cancelled: Cancelled) -> None:
         current_job().cancel()
     except LookupError:  # it was called as a plain function
         raise cancelled from None
-    raised = _raised.get()
-    if raised is not None:
-        raise raised()
+    new_exception = _cancelled_exception.get()
+    if new_exception is not None:
+        raise new_exception()
 
 
 def run_of(task_id: str, tried: int | None = 0, *, again: bool = False) -> str:
-    """The run of a try (0: the first) of a task. A try that is delivered `again`, because its
-    worker was lost, gets a new run.
+    """Returns the run of a try (0: the first) of a task. A try that is delivered `again`, because
+    its worker was lost, gets a new run.
 
     The gateway rejects the reports of an earlier try after those of a later one.
     """
@@ -159,8 +162,8 @@ def run_of(task_id: str, tried: int | None = 0, *, again: bool = False) -> str:
 class TaskJobs:
     """Reports the tasks of one app. The arguments are as for `Job`.
 
-    `cancelled` makes the exception that a task raises after it was cancelled by a request. Without
-    it such a task returns None.
+    `cancelled` creates the exception that a task raises after it was cancelled by a request.
+    Without it such a task returns None.
 
     Raises:
         TypeError, ValueError: An argument is invalid. Later nothing is raised: an error with one
@@ -181,9 +184,13 @@ class TaskJobs:
         sender_for(url, token)  # raises for an invalid URL here, and not in every task
         if traceparent is not None and not callable(traceparent):
             checks.traceparent("traceparent", traceparent)
-        self._to: dict[str, Any] = {"url": url, "token": token, "traceparent": traceparent}
+        self._gateway_options: dict[str, Any] = {
+            "url": url,
+            "token": token,
+            "traceparent": traceparent,
+        }
         self._lease = checks.lease("lease", lease)
-        self._cancelled = cancelled
+        self._cancelled_exception = cancelled
 
     def name(
         self,
@@ -194,7 +201,8 @@ class TaskJobs:
         *,
         template: str | None = "",
     ) -> str | None:
-        """The id of the job of a task with these arguments; None if it must not be reported.
+        """Returns the id of the job of a task with these arguments; None if it must not be
+        reported.
 
         `template` is the value of the queue's own option, if it has one. If it is empty, the id
         comes from `@named`, and without that it is the task's id.
@@ -220,13 +228,13 @@ class TaskJobs:
 
     def accepts_cancel(self, function: Callable[..., Any] | None) -> bool:
         """Whether the job of a task with this function accepts a request to cancel it."""
-        own = getattr(function, "__gateway_options__", {})
-        return "cancel" in (own.get("accepts") or self._accepts)
+        function_options = getattr(function, "__gateway_options__", {})
+        return "cancel" in (function_options.get("accepts") or self._accepts)
 
-    def queued(self, name: str | None, run: str) -> None:
-        """Report that the task waits for a worker, or for its next try."""
+    def announce_queued(self, name: str | None, run: str) -> None:
+        """Reports that the task waits for a worker, or for its next try."""
         if name is not None:
-            announce(name, run=run, accepts=self._accepts, **self._to)
+            announce(name, run=run, accepts=self._accepts, **self._gateway_options)
 
     def begin(
         self,
@@ -238,27 +246,27 @@ class TaskJobs:
         on_request: Callable[[JobRequest], object] | None = None,
         interrupt: bool = False,
     ) -> Job | None:
-        """Begin the task's job here. `key` identifies the task in this process until `end`.
+        """Begins the task's job here. `key` identifies the task in this process until `end`.
 
-        If `named` says what `function` accepts, the task handles it. Else `on_request` is called
-        with each request, and `interrupt` is as for `Job`.
+        If `named` has set what `function` accepts, the task handles requests itself. Otherwise
+        `on_request` is called with each request, and `interrupt` is as for `Job`.
         """
         if name is None:
             return None
-        outer = _running.get(key)
+        outer = _running_jobs.get(key)
         if outer is not None:
             outer.release()  # the task is retried inside itself
-        own = getattr(function, "__gateway_options__", {})
-        if own.get("accepts"):
-            job = Job(name, run=run, lease=self._lease, **own, **self._to)
+        function_options = getattr(function, "__gateway_options__", {})
+        if function_options.get("accepts"):
+            job = Job(name, run=run, lease=self._lease, **function_options, **self._gateway_options)
         else:
             options: dict[str, Any] = {"accepts": self._accepts, "interrupt": interrupt}
-            job = Job(name, run=run, lease=self._lease, **options, **self._to)
+            job = Job(name, run=run, lease=self._lease, **options, **self._gateway_options)
             if on_request is not None:
                 job.on_request(on_request)
-        _running[key] = job
-        _current.set(job)
-        _raised.set(self._cancelled)
+        _running_jobs[key] = job
+        _current_job.set(job)
+        _cancelled_exception.set(self._cancelled_exception)
         job.update()
         return job
 
@@ -270,34 +278,34 @@ class TaskJobs:
         result: object = None,
         function: Callable[..., Any] | None = None,
     ) -> None:
-        """End the task's job, with `error`, or with `result`, which may mean a failure."""
-        job = self._take(key)
+        """Ends the task's job, with `error`, or with `result`, which may mean a failure."""
+        job = self._remove(key)
         if job is None:
             return
         is_failure = getattr(function, "__gateway_failed__", None)
         if error is None and is_failure is not None:
             try:
                 failure = is_failure(result)
-            except Exception as wrong:  # noqa: BLE001 - a defect of the application must not fail the task
-                _log.warning("job %s: failed() raised %r", job.name, wrong)
+            except Exception as failed_error:  # noqa: BLE001 - a defect of the application must not fail the task
+                _log.warning("job %s: failed() raised %r", job.name, failed_error)
                 failure = None
             error = "the result is a failure" if failure is True else failure or None
         if isinstance(error, str):
             job.fail(error)
         elif error is None:
             job.succeed()
-        elif end_of(error).status == "cancelled":
+        elif final_state_after(error).status == "cancelled":
             job.cancel()
         else:
             job.fail(error)
 
-    def leave(self, key: object) -> None:
-        """Release the task's job, because its next try or another task continues it."""
-        job = self._take(key)
+    def release(self, key: object) -> None:
+        """Releases the task's job, because its next try or another task continues it."""
+        job = self._remove(key)
         if job is not None:
             job.release()
 
-    def ended_elsewhere(
+    def announce_end(
         self,
         name: str | None,
         status: Literal["failed", "cancelled"],
@@ -306,16 +314,19 @@ class TaskJobs:
         error: BaseException | str | None = None,
         message: str | None = None,
     ) -> None:
-        """Report the end of a task whose worker cannot do so: it has died, or never began."""
+        """Reports the end of a task whose worker cannot do so, because it has died or never
+        began."""
         if name is not None:
-            announce(name, status=status, run=run, error=error, message=message, **self._to)
+            announce(
+                name, status=status, run=run, error=error, message=message, **self._gateway_options
+            )
 
-    def running(self, key: object) -> Job | None:
-        """The job of a task that is running in this process."""
-        return _running.get(key)
+    def running_job(self, key: object) -> Job | None:
+        """Returns the job of a task that is running in this process; None if it is not."""
+        return _running_jobs.get(key)
 
-    def _take(self, key: object) -> Job | None:
-        job = _running.pop(key, None)
-        if _current.get() is job:
-            _current.set(None)
+    def _remove(self, key: object) -> Job | None:
+        job = _running_jobs.pop(key, None)
+        if _current_job.get() is job:
+            _current_job.set(None)
         return job

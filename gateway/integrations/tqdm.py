@@ -17,7 +17,7 @@ thread, and raises an exception only for an invalid `job`.
     without a block: the end of the      succeeded
       loop, or `close()`
     an exception of the iterable         failed or cancelled, like Job's own block
-    the loop was left early              cancelled: the iterator cannot distinguish `break`
+    the loop ended early                 cancelled: the iterator cannot distinguish `break`
                                          from an exception
     deleted without `close()`            succeeded if n is the total, else its lease expires
     disable=True                         nothing is shown, nothing is reported
@@ -50,17 +50,18 @@ import tqdm.auto as auto
 from ..model.constants import MAX_NUMBER
 from ..worker import Job
 from ..worker.checks import KEEP, Keep
-from ..worker.outcome import end_of
+from ..worker.final_state import final_state_after
 
 __all__ = ["tqdm", "trange"]
 
-_counting: WeakValueDictionary[int, tqdm] = WeakValueDictionary()
+_counting_bars: WeakValueDictionary[int, tqdm] = WeakValueDictionary()
 """The bar that counts in each job, by the job's `id()`. It refers to the job, so the id is
 unique."""
-_owning: WeakValueDictionary[str, tqdm] = WeakValueDictionary()
+_bar_by_job_name: WeakValueDictionary[str, tqdm] = WeakValueDictionary()
 """The bar that has created each job, by the job's name."""
-_groups: ContextVar[tuple[ReferenceType[tqdm], ...]] = ContextVar("gateway_tqdm", default=())
-"""The group bars around the current code, the outermost first. Some may have ended."""
+_group_bars: ContextVar[tuple[ReferenceType[tqdm], ...]] = ContextVar("gateway_tqdm", default=())
+"""The group bars whose loop or block encloses the current code, outermost first. Some may have
+ended."""
 
 
 class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its stubs alone; the name it replaces
@@ -68,17 +69,17 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
 
     `children` makes the job a group of the bars inside: how many there will be, or None.
 
-    Raises TypeError or ValueError if `job` is neither, or there is none that could have `children`.
+    Raises TypeError or ValueError if `job` is neither, or if `children` is given without a job.
     """
 
     job: Job | None = None
     """The job that it reports to; None if it does not report."""
-    _owned = False
-    _held = False  # True inside a `with` block, whose end decides how the job ends
-    _looping = False
-    _before: float = 0
-    _announced: float | None = None
-    _inside = 0  # how many bars were made inside of it, as its children
+    _owns_job = False
+    _in_block = False  # inside a `with` block, whose end decides how the job ends
+    _in_loop = False
+    _count_before_reset: float = 0
+    _job_total: float | None = None
+    _children_made = 0  # the number of bars that were created inside it, as its children
     _last_texts: dict[str, Any]
 
     def __init__(
@@ -88,16 +89,14 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         children: float | Keep | None = KEEP,
         **kwargs: Any,
     ) -> None:
-        around = None if job is not None else _group_around()
-        if children is not KEEP and not isinstance(job, str) and around is None:
-            raise TypeError(
-                "children needs the name of a job, or a bar around it that has children"
-            )
+        group_bar = None if job is not None else _innermost_group_bar()
+        if children is not KEEP and not isinstance(job, str) and group_bar is None:
+            raise TypeError("children needs the name of a job, or an outer bar that has children")
         if job is not None and kwargs.get("disable", False) is None:
             file = kwargs.get("file") or sys.stderr
             if not file.isatty():
-                kwargs |= {"disable": False, "file": _Nowhere()}
-        outer = _owning.get(job) if isinstance(job, str) else None
+                kwargs |= {"disable": False, "file": _NullFile()}
+        outer = _bar_by_job_name.get(job) if isinstance(job, str) else None
         if outer is not None and outer.job is not None:
             job = outer.job  # a second Job with this name would supersede the first
         super().__init__(*args, **kwargs)
@@ -105,53 +104,53 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
             if job is not None and not isinstance(job, Job):
                 Job(job, children=children, disabled=True)  # raises for invalid arguments
             return
-        found: Job | None = None
-        if around is not None and around.job is not None:
-            around._inside += 1
-            found = around.job.child(str(around._inside), children=children)
+        reported_job: Job | None = None
+        if group_bar is not None and group_bar.job is not None:
+            group_bar._children_made += 1
+            reported_job = group_bar.job.child(str(group_bar._children_made), children=children)
         elif job is not None:
-            found = job if isinstance(job, Job) else Job(job, children=children)
-        if found is None or _counting.setdefault(id(found), self) is not self:
+            reported_job = job if isinstance(job, Job) else Job(job, children=children)
+        if reported_job is None or _counting_bars.setdefault(id(reported_job), self) is not self:
             return
-        self.job = found
-        self._owned = found is not job
-        if self._owned:
-            _owning[found.name] = self
-        self._before, self._announced = found.done or 0, found.total
+        self.job = reported_job
+        self._owns_job = reported_job is not job
+        if self._owns_job:
+            _bar_by_job_name[reported_job.name] = self
+        self._count_before_reset, self._job_total = reported_job.done or 0, reported_job.total
         self._last_texts = {}
         self._report_all()
         if children is not KEEP:
-            _groups.set((*(one for one in _groups.get() if one() is not None), ref(self)))
+            _group_bars.set((*(bar for bar in _group_bars.get() if bar() is not None), ref(self)))
 
     def __iter__(self) -> Iterator[Any]:
-        self._looping = True
+        self._in_loop = True
         try:
             yield from super().__iter__()
         except BaseException as error:
-            self._leave_job(error)
+            self._end_job(error)
             raise
-        self._leave_job(None)
+        self._end_job(None)
 
     async def __anext__(self) -> Any:
-        self._looping = True
+        self._in_loop = True
         try:
             return await super().__anext__()
         except StopAsyncIteration:
-            self._leave_job(None)
+            self._end_job(None)
             raise
         except BaseException as error:
-            self._leave_job(error)
+            self._end_job(error)
             raise
         finally:
-            self._looping = False
+            self._in_loop = False
 
     def __enter__(self) -> Self:
-        self._held = True
+        self._in_block = True
         return super().__enter__()
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        self._held = False
-        self._leave_job(error)
+        self._in_block = False
+        self._end_job(error)
         super().__exit__(kind, error, traceback)
 
     def __del__(self) -> None:
@@ -160,34 +159,34 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         super().__del__()
 
     def update(self, n: float | None = 1) -> bool | None:
-        shown = super().update(n)
+        displayed = super().update(n)
         if self.job is not None:
             self.job.update(done=self._done())
-        return shown
+        return displayed
 
     def refresh(self, *args: Any, **kwargs: Any) -> Any:
         # Called after a new description, postfix or total, and after `bar.n = …`.
-        shown = super().refresh(*args, **kwargs)
+        displayed = super().refresh(*args, **kwargs)
         self._report_all()
-        return shown
+        return displayed
 
     def reset(self, total: float | None = None) -> None:
         if self.job is not None:
-            self._before += self._scaled(self.n)
+            self._count_before_reset += self._scaled(self.n)
         super().reset(total)
 
     def close(self) -> None:
         super().close()
-        if not self._looping:  # otherwise the end of the loop decides
-            self._leave_job(None)
+        if not self._in_loop:  # otherwise the end of the loop decides
+            self._end_job(None)
 
     def _report_all(self) -> None:
-        """Report all values, because a program may set any attribute of the bar."""
+        """Reports all values, because a program may set any attribute of the bar."""
         if self.job is None:
             return
-        total = self._announced
+        total = self._job_total
         if self.total is not None:
-            total = max(self._before + self._scaled(self.total), total or 0)
+            total = max(self._count_before_reset + self._scaled(self.total), total or 0)
         texts: dict[str, Any] = {
             "unit": self.unit,
             "phase": (self.desc or "").removesuffix(": ") or None,
@@ -205,32 +204,32 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
             **new,
         )
 
-    def _leave_job(self, error: BaseException | None) -> None:
-        """Report the last values, and the end if this bar has created the job."""
+    def _end_job(self, error: BaseException | None) -> None:
+        """Reports the last values, and the final state if this bar has created the job."""
         self._report_all()
-        if self.job is None or self._held:
+        if self.job is None or self._in_block:
             return
         job, self.job = self.job, None
-        _counting.pop(id(job), None)  # a garbage collection may have removed it already
-        if not self._owned:
+        _counting_bars.pop(id(job), None)  # a garbage collection may have removed it already
+        if not self._owns_job:
             return
-        _owning.pop(job.name, None)
-        end = end_of(error)
+        _bar_by_job_name.pop(job.name, None)
+        end = final_state_after(error)
         if end.status == "failed":
             job.fail(end.error or "")
         elif end.status == "cancelled":
             of = "" if self.total is None else f" of {self.total}"
             job.cancel(f"left at {self.n}{of}" if isinstance(error, GeneratorExit) else None)
-        elif self._inside:
+        elif self._children_made:
             job.end_with_children()
         else:
             job.succeed()
 
     def _done(self) -> float:
-        return min(self._before + self._scaled(self.n), MAX_NUMBER)
+        return min(self._count_before_reset + self._scaled(self.n), MAX_NUMBER)
 
     def _scaled(self, count: Any) -> float:
-        """`count` as the bar shows it, or 0 if it is not a valid count."""
+        """Returns `count` as the bar shows it, or 0 if it is not a valid count."""
         scale = self.unit_scale
         try:
             value = float(count or 0) * (1 if isinstance(scale, bool) else scale)
@@ -241,10 +240,11 @@ class tqdm(auto.tqdm):  # type: ignore[type-arg]  # noqa: N801 - generic in its 
         return int(value) if value.is_integer() else value
 
 
-def _group_around() -> tqdm | None:
-    """The innermost bar around that is a group, and has not ended."""
-    for one in reversed(_groups.get()):
-        bar = one()
+def _innermost_group_bar() -> tqdm | None:
+    """Returns the innermost enclosing bar that is a group and has not ended; None if there is
+    none."""
+    for bar_ref in reversed(_group_bars.get()):
+        bar = bar_ref()
         if bar is not None and bar.job is not None:
             return bar
     return None
@@ -255,7 +255,7 @@ def trange(*args: Any, **kwargs: Any) -> tqdm:
     return tqdm(range(*args), **kwargs)
 
 
-class _Nowhere:
+class _NullFile:
     """A file that discards its output."""
 
     encoding = "utf-8"

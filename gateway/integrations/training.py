@@ -14,40 +14,44 @@ __all__ = ["Training"]
 class Training:
     """Reports a training loop to `job`: a name, or an existing `Job`, which it does not end.
 
-    Not every framework tells a callback about exceptions. A `Job` whose block surrounds the
+    Not every framework reports exceptions to a callback. A `Job` whose block surrounds the
     training ends correctly. `options` are those of `Job`.
     """
 
     def __init__(self, job: Job | str, **options: Any) -> None:
-        self._given, self._options = job, options
+        self._job_or_name, self._options = job, options
         self._job: Job | None = None
 
     def begin(self, total: float | None) -> None:
-        """Begin the training with `total` steps (None: unknown)."""
-        given = self._given
-        self._job = Job(given, **self._options) if isinstance(given, str) else given
+        """Begins the training with `total` steps (None: unknown)."""
+        job_or_name = self._job_or_name
+        self._job = (
+            Job(job_or_name, **self._options) if isinstance(job_or_name, str) else job_or_name
+        )
         self._job.update(total=total if total and total > 0 else None, unit="steps")
 
     def step(self, done: float) -> None:
-        """Report that `done` steps are done."""
+        """Reports that `done` steps are done."""
         if self._job is not None:
             self._job.update(done=done)
 
     def phase(self, name: str) -> None:
-        """Set the phase, such as the epoch."""
+        """Sets the phase, such as the epoch."""
         if self._job is not None:
             self._job.update(phase=name)
 
     def metrics(self, values: Mapping[str, Any] | None) -> None:
-        """Show the newest loss, accuracy, … as the message."""
+        """Shows the newest loss, accuracy, … as the message."""
         numbers = {name: v for name, v in (values or {}).items() if isinstance(v, Number)}
         if self._job is not None and numbers:
-            self._job.update(message=", ".join(f"{k} {_short(v)}" for k, v in numbers.items()))
+            self._job.update(
+                message=", ".join(f"{k} {_short_number(v)}" for k, v in numbers.items())
+            )
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the training, perhaps with an `error`."""
+        """Ends the training, perhaps with an `error`."""
         job, self._job = self._job, None
-        if job is None or not isinstance(self._given, str):
+        if job is None or not isinstance(self._job_or_name, str):
             return
         if isinstance(error, Exception):
             job.fail(error)
@@ -58,7 +62,7 @@ class Training:
         job.wait()
 
 
-def _short(value: Any) -> str:
+def _short_number(value: Any) -> str:
     try:
         return f"{float(value):.4g}"
     except (TypeError, ValueError):

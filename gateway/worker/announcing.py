@@ -1,7 +1,8 @@
-"""`announce`: an update of a job by a program that is not its worker.
+"""`announce`: sends an update of a job by a program that is not its worker.
 
-A program that hands out work uses it for jobs without a worker: they are queued, or were withdrawn.
-The same sender that sends the reports of workers sends the update. The module reads the environment
+A program that distributes work uses it for jobs that have no worker: they are queued, or they were
+withdrawn. The same sender that sends the reports of workers sends the update. The module reads the
+environment
 (`PROGRESS_GATEWAY_URL`, `PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`).
 """
 
@@ -12,22 +13,22 @@ from time import monotonic
 from typing import Any, Literal, get_args
 
 from . import checks
+from .announcements import Announcement
 from .checks import KEEP, Keep
-from .limits import ONE_SHOT
-from .one_shots import OneShot
-from .outcome import describe
+from .final_state import error_text
+from .limits import ANNOUNCEMENT_LIFETIME
 from .publisher import Token
 from .sender import sender_for
 
 __all__ = ["announce"]
 
-Announced = Literal["queued", "succeeded", "failed", "cancelled"]
+AnnouncedStatus = Literal["queued", "succeeded", "failed", "cancelled"]
 
 
 def announce(
     name: str,
     *,
-    status: Announced = "queued",
+    status: AnnouncedStatus = "queued",
     run: str | None = None,
     error: BaseException | str | None = None,
     message: str | None = None,
@@ -39,7 +40,7 @@ def announce(
     token: Token = None,
     traceparent: Callable[[], str | None] | str | None = None,
 ) -> None:
-    """Report that the job `name` is queued, or how it ended without a report of its worker.
+    """Reports that the job `name` is queued, or how it ended without a report of its worker.
 
         announce("video:42")
         queue.put(42)  # its worker begins with Job("video:42")
@@ -52,12 +53,14 @@ def announce(
     `children`, `weight`, `accepts` and `traceparent` are as for `Job`.
     """
     fields: dict[str, Any] = {"status": status}
-    if status not in get_args(Announced):
-        raise ValueError(f"status must be one of {', '.join(get_args(Announced))}: {status!r}")
+    if status not in get_args(AnnouncedStatus):
+        raise ValueError(
+            f"status must be one of {', '.join(get_args(AnnouncedStatus))}: {status!r}"
+        )
     if run is not None:
         fields |= {"start": True, "run": checks.run("run", run)}
     if isinstance(error, BaseException):
-        error = describe(error)
+        error = error_text(error)
     if error is not None:
         fields["error"] = checks.text("error", error)
     if children is not KEEP:
@@ -73,5 +76,7 @@ def announce(
         traceparent = traceparent()
     if traceparent is not None:
         fields["traceparent"] = checks.traceparent("traceparent", traceparent)
-    one_shot = OneShot(checks.job_id("name", name), fields, expires=monotonic() + ONE_SHOT)
-    sender_for(url, token).send_once(one_shot)
+    announcement = Announcement(
+        checks.job_id("name", name), fields, expires=monotonic() + ANNOUNCEMENT_LIFETIME
+    )
+    sender_for(url, token).announce(announcement)

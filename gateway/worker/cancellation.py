@@ -1,7 +1,7 @@
 """A block of asynchronous code that another thread can cancel.
 
-Used for an `async with` block of a job, which a `cancel` request cancels. It imports neither Trio
-nor asyncio, because the running loop has been imported already.
+A `cancel` request cancels the `async with` block of a job. This module imports neither Trio nor
+asyncio, because the program has imported the one that is running.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from typing import Any, Protocol
 
 from .waiting import running_loop
 
-__all__ = ["Cancellation", "open_cancellation"]
+__all__ = ["Cancellation", "enter_cancellation"]
 
 
 class Cancellation(Protocol):
     """A block of code that another thread can cancel."""
 
     def cancel(self) -> None:
-        """Cancel the block. Works in any thread; after the block it does nothing."""
+        """Cancels the block. Works in any thread; after the block it does nothing."""
 
-    def leave(
+    def exit(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        """End the block. Returns whether `error` is this cancellation, which must be suppressed."""
+        """Ends the block. Returns whether `error` is this cancellation, which must be
+        suppressed."""
 
 
-def open_cancellation() -> Cancellation | None:
-    """Begin a block in the running event loop; None if there is none."""
+def enter_cancellation() -> Cancellation | None:
+    """Begins a block in the running event loop. Returns None if no loop is running."""
     loop = running_loop()
     if loop == "trio":
         return _TrioBlock()
@@ -45,14 +46,14 @@ class _TrioBlock:
         trio: Any = sys.modules["trio"]
         self._scope = trio.CancelScope()
         self._run_in_loop: Callable[..., None] = trio.lowlevel.current_trio_token().run_sync_soon
-        self._finished: type[BaseException] = trio.RunFinishedError
+        self._run_finished_error: type[BaseException] = trio.RunFinishedError
         self._scope.__enter__()
 
     def cancel(self) -> None:
-        with suppress(self._finished):
+        with suppress(self._run_finished_error):
             self._run_in_loop(self._scope.cancel)
 
-    def leave(
+    def exit(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
@@ -68,26 +69,28 @@ class _AsyncioBlock:
         asyncio: Any = sys.modules["asyncio"]
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._error: type[BaseException] = asyncio.CancelledError
-        self._before = self._task.cancelling()
-        self._cancelled = self._left = False
+        self._cancelled_error: type[BaseException] = asyncio.CancelledError
+        self._cancelling_before = self._task.cancelling()
+        self._cancelled = self._exited = False
 
     def cancel(self) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        if not self._left:
+        if not self._exited:
             self._cancelled = True
             self._task.cancel()
 
-    def leave(
+    def exit(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self._left = True
+        self._exited = True
         if not self._cancelled:
             return False
-        return self._task.uncancel() <= self._before and isinstance(error, self._error)
+        return self._task.uncancel() <= self._cancelling_before and isinstance(
+            error, self._cancelled_error
+        )

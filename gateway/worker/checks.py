@@ -1,13 +1,13 @@
-"""Checks all arguments of the worker's functions, in the caller's thread. Pure.
+"""Checks of the arguments of the worker's functions, in the caller's thread. Pure.
 
-An invalid argument is a defect of the caller's program, so it raises TypeError or
-ValueError, and the text names the argument. A text that is too long is cut.
+Each check returns the value that is used. An invalid argument is a defect of the caller's program,
+so it raises TypeError or ValueError, and the text names the argument. A text that is too long is
+cut.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
@@ -37,9 +37,9 @@ __all__ = ["KEEP", "Keep", "count", "count_or_none", "job_id", "part", "texts_an
 
 
 class Keep(Enum):
-    """The default of arguments: None clears a field, this leaves it as it is."""
+    """The default of arguments that may be None: None clears a field, KEEP does not change it."""
 
-    KEEP = "as it is"
+    KEEP = "unchanged"
 
     def __repr__(self) -> str:
         return "KEEP"
@@ -53,7 +53,7 @@ def job_id(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a job id (str), not {type(value).__name__}")
     if not is_job_id(value):
-        raise ValueError(f"{name} is not a job id ({JOB_ID_RULE}): {shown(value)}")
+        raise ValueError(f"{name} is not a job id ({JOB_ID_RULE}): {short_repr(value)}")
     return str(value)
 
 
@@ -62,13 +62,8 @@ def run(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if not 1 <= len(value) <= MAX_RUN or not value.isprintable() or not value.isascii():
-        raise ValueError(f"{name} must have 1-{MAX_RUN} printable characters: {shown(value)}")
+        raise ValueError(f"{name} must have 1-{MAX_RUN} printable characters: {short_repr(value)}")
     return str(value)
-
-
-def random_part() -> str:
-    """A name for a part that no other process has."""
-    return os.urandom(6).hex()
 
 
 def part(name: str, value: object) -> str:
@@ -78,7 +73,7 @@ def part(name: str, value: object) -> str:
     if not is_part(value):
         raise ValueError(
             f"{name} is not the name of a part (1-{MAX_PART} characters of A-Z a-z 0-9 _ . : / @ "
-            f"-): {shown(value)}"
+            f"-): {short_repr(value)}"
         )
     return str(value)
 
@@ -88,7 +83,9 @@ def traceparent(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str or a function, not {type(value).__name__}")
     if not is_traceparent(value):
-        raise ValueError(f"{name} is none of W3C Trace Context, version 00: {shown(value)}")
+        raise ValueError(
+            f"{name} is not in the format of W3C Trace Context, version 00: {short_repr(value)}"
+        )
     return str(value)
 
 
@@ -114,7 +111,7 @@ def count(name: str, value: Any) -> int | float:
     """`value` as a number from 0 to 2⁵³."""
     result = number(name, value)
     if not 0 <= result <= MAX_NUMBER:
-        raise ValueError(f"{name} must be between 0 and {MAX_NUMBER}, not {shown(value)}")
+        raise ValueError(f"{name} must be between 0 and {MAX_NUMBER}, not {short_repr(value)}")
     return result
 
 
@@ -124,7 +121,8 @@ def count_or_none(name: str, value: Any) -> int | float | None:
 
 
 def texts_and_data(**arguments: object) -> dict[str, Any]:
-    """Check `unit`, `phase`, `message` and `data`. Returns those that are not KEEP; None clears."""
+    """Checks `unit`, `phase`, `message` and `data`. Returns those that are not KEEP; None
+    clears."""
     return {
         name: value if value is None else data(name, value) if name == "data" else text(name, value)
         for name, value in arguments.items()
@@ -135,11 +133,13 @@ def texts_and_data(**arguments: object) -> dict[str, Any]:
 def accepts(name: str, value: object) -> tuple[str, ...]:
     """`value` as the verbs that a job accepts."""
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be some texts, such as {{'cancel'}}, not {shown(value)}")
+        raise TypeError(f"{name} must contain verbs such as 'cancel', not be {short_repr(value)}")
     verbs = tuple(sorted(value) if isinstance(value, AbstractSet) else dict.fromkeys(value))
     for verb in verbs:
         if not isinstance(verb, str) or not re.fullmatch(VERB, verb):
-            raise ValueError(f"{name} has what is no verb (like 'cancel'): {shown(verb)}")
+            raise ValueError(
+                f"{name} must contain verbs such as 'cancel' (a-z 0-9 _ -), not {short_repr(verb)}"
+            )
     if len(verbs) > MAX_ACCEPTS:
         raise ValueError(f"{name} has {len(verbs)} verbs; {MAX_ACCEPTS} are allowed")
     return verbs
@@ -148,7 +148,7 @@ def accepts(name: str, value: object) -> tuple[str, ...]:
 def update(**fields: Any) -> dict[str, Any]:
     """The fields of an update (docs/protocol.md, Update), checked; None clears."""
     return {
-        name: value if value is None else _FIELDS.get(name, text)(name, value)
+        name: value if value is None else _FIELD_CHECKS.get(name, text)(name, value)
         for name, value in fields.items()
     }
 
@@ -157,15 +157,15 @@ def percent(name: str, value: Any) -> int | float:
     """`value` as a number from 0 to 100."""
     result = number(name, value)
     if not 0 <= result <= 100:
-        raise ValueError(f"{name} must be between 0 and 100, not {shown(value)}")
+        raise ValueError(f"{name} must be between 0 and 100, not {short_repr(value)}")
     return result
 
 
 def share(name: str, value: Any) -> float:
-    """`value` as a part of a whole: 0 to 1."""
+    """`value` as a number from 0 to 1."""
     result = float(number(name, value))
     if not 0 <= result <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, not {shown(value)}")
+        raise ValueError(f"{name} must be between 0 and 1, not {short_repr(value)}")
     return result
 
 
@@ -174,7 +174,8 @@ def lease(name: str, value: Any) -> float:
     result = number(name, value)
     if not MIN_LEASE <= result <= MAX_LEASE:
         raise ValueError(
-            f"{name} must be between {MIN_LEASE:g} and {MAX_LEASE:g} seconds, not {shown(value)}"
+            f"{name} must be between {MIN_LEASE:g} and {MAX_LEASE:g} seconds, "
+            f"not {short_repr(value)}"
         )
     return float(result)
 
@@ -183,12 +184,13 @@ def expected(name: str, value: Any) -> int | float:
     """`value` as the weight of all children of a group."""
     result = number(name, value)
     if not 0 <= result <= MAX_EXPECTED:
-        raise ValueError(f"{name} must be between 0 and {MAX_EXPECTED}, not {shown(value)}")
+        raise ValueError(f"{name} must be between 0 and {MAX_EXPECTED}, not {short_repr(value)}")
     return result
 
 
 def children(name: str, value: Any) -> int | float | Keep | None:
-    """The same, or None if it is unknown, or KEEP for a job that is no group."""
+    """`value` as the weight of all children; None if it is unknown, KEEP for a job that is not a
+    group."""
     return value if value is None or value is KEEP else expected(name, value)
 
 
@@ -197,7 +199,7 @@ def weight(name: str, value: Any) -> int | float:
     result = number(name, value)
     if not MIN_WEIGHT <= result <= MAX_WEIGHT:
         raise ValueError(
-            f"{name} must be between {MIN_WEIGHT} and {MAX_WEIGHT}, not {shown(value)}"
+            f"{name} must be between {MIN_WEIGHT} and {MAX_WEIGHT}, not {short_repr(value)}"
         )
     return result
 
@@ -206,7 +208,7 @@ def seconds(name: str, value: Any) -> float:
     """`value` as a duration in seconds, which may be 0 or infinite."""
     result = MAX_WAIT if isinstance(value, float) and value == inf else number(name, value)
     if result < 0:
-        raise ValueError(f"{name} must not be negative, not {shown(value)}")
+        raise ValueError(f"{name} must be at least 0, not {short_repr(value)}")
     return float(min(result, MAX_WAIT))
 
 
@@ -229,18 +231,18 @@ def text(name: str, value: object) -> str:
 def data(name: str, value: object) -> Any:
     """A JSON copy of `value`, so that later changes by the caller have no effect."""
     try:
-        written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(written.encode())
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
     except TypeError as error:
         raise TypeError(f"{name} cannot be written as JSON: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} cannot be written as JSON: {error}") from error
     if size > MAX_DATA:
         raise ValueError(f"{name} has {size} bytes of JSON; {MAX_DATA} are allowed")
-    return json.loads(written)
+    return json.loads(text)
 
 
-_FIELDS: dict[str, Callable[[str, Any], Any]] = {
+_FIELD_CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "percent": percent,
     "done": count,
     "total": count,
@@ -250,24 +252,24 @@ _FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "lease": lease,
     "part": part,
 }
-"""All others are texts."""
+"""The checks of the fields that are not texts."""
 
 
 def check_changes(arguments: Any) -> None:
-    """Check, in place, the arguments of `Job.update` besides `done`. KEEP and None stay."""
+    """Checks the arguments of `Job.update` besides `done`, in place. KEEP and None stay."""
     for name, value in arguments.items():
-        limit = _SHORT_TEXTS.get(name)
+        limit = _SHORT_TEXT_LIMITS.get(name)
         if limit is not None and type(value) is str and len(value) <= limit and value.isascii():
             continue  # the usual case: saves a call
-        check = _CHANGES.get(name)
+        check = _CHANGE_CHECKS.get(name)
         if check is None:
             raise TypeError(f"update() got an unexpected keyword argument {name!r}")
         if value is not KEEP and (value is not None or name == "percent"):
             arguments[name] = check(name, value)
 
 
-_SHORT_TEXTS = {name: MAX_TEXT[name] for name in ("unit", "phase", "message")}
-_CHANGES: dict[str, Callable[[str, Any], Any]] = {
+_SHORT_TEXT_LIMITS = {name: MAX_TEXT[name] for name in ("unit", "phase", "message")}
+_CHANGE_CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "total": count,
     "percent": number,
     "overall": number,
@@ -278,7 +280,7 @@ _CHANGES: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """`value` for an error text, shortened if necessary."""
-    written = repr(value)
-    return written if len(written) <= 80 else written[:79] + "…"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"

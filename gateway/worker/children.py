@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from . import checks, process
+from . import checks, process_state
 from .checks import KEEP
 from .publisher import Token
 from .requests import Cancelled
@@ -20,7 +20,7 @@ from .snapshot import JobSnapshot
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-__all__ = ["ChildCall", "Children", "Pool", "submit_all"]
+__all__ = ["ChildCall", "CreatedChildren", "Pool", "submit_all"]
 
 
 class Pool(Protocol):
@@ -29,23 +29,23 @@ class Pool(Protocol):
     def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any]) -> Iterator[Any]: ...
 
 
-class Children:
-    """The children of one group that this process has made.
+class CreatedChildren:
+    """Counts the children of one group that this process has created.
 
     Args:
         group: The id of the group.
-        snapshot: Its snapshot, which says whether it is a group.
+        snapshot: The snapshot of the job, from which it is known whether it is a group.
     """
 
     def __init__(self, group: str, snapshot: JobSnapshot) -> None:
         self._group = group
         self._snapshot = snapshot
-        self.made = 0
-        self.weight: float = 0
+        self.count = 0
+        self.total_weight: float = 0
         """The sum of their weights."""
 
     def add(self, *, weight: float = 1) -> int:
-        """Count a new child. Returns how many there are now.
+        """Counts a new child. Returns how many there are now.
 
         Raises:
             ValueError: The job is not a group.
@@ -55,27 +55,27 @@ class Children:
                 f"job {self._group} is not a group: create it with children=…, or None"
             )
         weight = checks.weight("weight", weight)
-        with process.lock:
-            self.made += 1
-            self.weight += weight
-            return self.made
+        with process_state.lock:
+            self.count += 1
+            self.total_weight += weight
+            return self.count
 
     def add_each(
         self, items: Iterable[Any], *, name: Callable[[Any], str] | None
     ) -> list[tuple[str, Any]]:
-        """Count a child for each item. Returns the items with their children's names: the result
-        of `name`, or else a number.
+        """Counts a child for each item. Returns each item with the name of its child: the result of
+        `name`, or else a number.
 
         Raises:
-            ValueError: The job is not a group, or a name makes no job id.
+            ValueError: The job is not a group, or the name of a child is not valid in a job id.
         """
-        named = []
+        named_items = []
         for item in items:
             number = self.add()
             child = str(number) if name is None else name(item)
             checks.job_id("name", f"{self._group}/{child}")
-            named.append((child, item))
-        return named
+            named_items.append((child, item))
+        return named_items
 
 
 class ChildCall:
@@ -141,14 +141,14 @@ def submit_all(
     *,
     check: Callable[[], None],
 ) -> Iterator[Any]:
-    """Submit all items at once; yields the results in the order of the items.
+    """Submits all items at once; yields the results in the order of the items.
 
     `check` is called before each result. If it, or a call, raises `Cancelled`, calls that have not
     begun are dropped.
     """
     if not hasattr(executor, "submit"):
         return _checked(executor.imap(call, named_items), check)
-    return _results([executor.submit(call, one) for one in named_items], check)
+    return _results([executor.submit(call, item) for item in named_items], check)
 
 
 def _checked(results: Iterator[Any], check: Callable[[], None]) -> Iterator[Any]:

@@ -13,7 +13,12 @@ from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .limits import BATCH, BATCH_BYTES, MAX_ANSWER, REQUEST
+from .limits import (
+    MAX_REQUEST_BYTES,
+    MAX_RESPONSE_BYTES,
+    MAX_UPDATES_PER_REQUEST,
+    REQUEST_STEP_TIMEOUT,
+)
 from .publisher import (
     NotConnected,
     Outcome,
@@ -30,10 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["canonical", "check", "connect"]
 
-_AGAIN = frozenset((408, 425, 429))  # try again later, like all of 5xx
-_SPLIT = frozenset((400, 413))  # over the gateway's max_batch, or its max_batch_body
-_PROBLEM = "application/problem+json"  # the content type of a gateway's errors (RFC 9457)
-_EXPIRED = 401  # try again later if the token is in a file, which will be replaced
+_RETRY_STATUSES = frozenset((408, 425, 429))  # try again later, as after any 5xx
+_TOO_LARGE_STATUSES = frozenset((400, 413))  # more than the gateway's max_batch or max_batch_body
+_PROBLEM_TYPE = "application/problem+json"  # the content type of a gateway's errors (RFC 9457)
+_UNAUTHORIZED = 401  # try again later if the token is in a file, whose content will be replaced
 
 
 def check(url: str, token: Token) -> None:
@@ -76,7 +81,7 @@ def connect(url: str, token: Token) -> Publisher:
 
 
 class _TooLarge(Rejected):
-    """Perhaps the request has more than the gateway takes at a time."""
+    """The request may contain more than the gateway accepts in one."""
 
 
 class HttpPublisher:
@@ -94,31 +99,36 @@ class HttpPublisher:
         self._path = parts.path.rstrip("/") + "/api/jobs"
         self._headers = {"Content-Type": "application/json", "User-Agent": "progress-gateway"}
         self._token = token
-        self._again = _AGAIN | {_EXPIRED} if isinstance(token, PathLike) else _AGAIN
+        self._retry_statuses = (
+            _RETRY_STATUSES | {_UNAUTHORIZED} if isinstance(token, PathLike) else _RETRY_STATUSES
+        )
         # A host name that IDNA refuses raises a UnicodeError in `connect`.
-        self._broken = (OSError, HTTPException, UnicodeError)
-        self._make: Callable[[], HTTPConnection]
+        self._connection_errors = (OSError, HTTPException, UnicodeError)
+        self._new_connection: Callable[[], HTTPConnection]
         if parts.scheme == "https":
             import ssl
 
             context = ssl.create_default_context()
-            self._make = partial(HTTPSConnection, host, port, timeout=REQUEST, context=context)
+            self._new_connection = partial(
+                HTTPSConnection, host, port, timeout=REQUEST_STEP_TIMEOUT, context=context
+            )
         else:
-            self._make = partial(HTTPConnection, host, port, timeout=REQUEST)
-        self._connection = self._make()
-        self._most = BATCH
-        """Updates per request: fewer if the gateway has refused as many."""
+            self._new_connection = partial(HTTPConnection, host, port, timeout=REQUEST_STEP_TIMEOUT)
+        self._connection = self._new_connection()
+        self._max_updates = MAX_UPDATES_PER_REQUEST
+        """The maximum number of updates per request. It is lowered if the gateway refuses a request
+        as too large."""
 
     def publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
-        """Post the updates in as few requests as their size and the gateway allow. Stops after a
+        """Posts the updates in as few requests as their size and the gateway allow. Stops after a
         failed request."""
         outcomes: list[Outcome] = []
-        for size, body in _bodies(updates, most=self._most):
+        for size, body in _bodies(updates, max_updates=self._max_updates):
             try:
                 outcomes += self._post(body, size)
             except _TooLarge as error:
                 if size > 1:
-                    self._most = size // 2
+                    self._max_updates = size // 2
                     return outcomes + self.publish(updates[len(outcomes) :])
                 outcomes.append(error)
             except (Unreachable, Rejected) as error:
@@ -127,67 +137,71 @@ class HttpPublisher:
         return outcomes
 
     def close(self) -> None:
-        """See `Publisher`. Closes only the descriptor: no TLS close notification, no flush."""
+        """See `Publisher`. Closes only the descriptor, without a TLS close notification or a
+        flush."""
         sock = self._connection.sock
-        self._connection = self._make()
+        self._connection = self._new_connection()
         if sock is not None:
             descriptor = sock.detach()
             if descriptor >= 0:
                 os.close(descriptor)
 
     def _post(self, body: bytes, size: int) -> list[Outcome]:
-        """Post `size` updates, and repeat the request if the kept-alive connection was lost.
+        """Posts `size` updates. Repeats the request if a reused connection was lost.
 
-        Raises an error that applies to all of them.
+        Raises an error that applies to all of these updates.
         """
-        shown = newest_token(self._token)
-        if shown:
-            self._headers["Authorization"] = f"Bearer {shown}"
-        kept = self._connection.sock is not None
+        token = newest_token(self._token)
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        is_reused = self._connection.sock is not None
         try:
             return self._exchange(body, size)
         except TimeoutError as error:
-            raise Unreachable(f"no answer within {REQUEST:g} s") from error
-        except self._broken as error:
-            if not kept:
-                raise Unreachable(_text(error)) from error
+            raise Unreachable(f"no answer within {REQUEST_STEP_TIMEOUT:g} s") from error
+        except self._connection_errors as error:
+            if not is_reused:
+                raise Unreachable(_error_text(error)) from error
         try:
             return self._exchange(body, size)
-        except self._broken as error:
-            raise Unreachable(_text(error)) from error
+        except self._connection_errors as error:
+            raise Unreachable(_error_text(error)) from error
 
     def _exchange(self, body: bytes, size: int) -> list[Outcome]:
-        """One request and its answer. Afterwards the connection is either idle or closed."""
+        """Sends one request and receives its response. Afterwards the connection is idle or
+        closed."""
         idle = False
         try:
             if self._connection.sock is None:
                 try:
                     self._connection.connect()
                 except TimeoutError as error:
-                    raise NotConnected(f"no connection within {REQUEST:g} s") from error
-                except self._broken as error:
-                    raise NotConnected(_text(error)) from error
+                    raise NotConnected(
+                        f"no connection within {REQUEST_STEP_TIMEOUT:g} s"
+                    ) from error
+                except self._connection_errors as error:
+                    raise NotConnected(_error_text(error)) from error
             self._connection.request("POST", self._path, body, self._headers)
             with self._connection.getresponse() as response:
-                answer = response.read(MAX_ANSWER)
+                response_body = response.read(MAX_RESPONSE_BYTES)
                 idle = response.isclosed() and not response.will_close
-            return _outcomes(response, answer, size, again=self._again)
+            return _outcomes(response, response_body, size, retry_statuses=self._retry_statuses)
         finally:
             if not idle:
                 self.close()
 
 
 def _bodies(
-    updates: Sequence[tuple[str, dict[str, Any]]], *, most: int
+    updates: Sequence[tuple[str, dict[str, Any]]], *, max_updates: int
 ) -> Iterator[tuple[int, bytes]]:
-    """Request bodies of at most `most` updates and `BATCH_BYTES`, each with its number of
-    updates."""
+    """Yields request bodies of at most `max_updates` updates and `MAX_REQUEST_BYTES`, each with its
+    number of updates."""
     texts: list[bytes] = []
     size = 0
     for job, fields in updates:
-        whole = {"job": job} | fields
-        text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
-        if texts and (len(texts) == most or size + len(text) > BATCH_BYTES):
+        update = {"job": job} | fields
+        text = json.dumps(update, ensure_ascii=False, separators=(",", ":")).encode()
+        if texts and (len(texts) == max_updates or size + len(text) > MAX_REQUEST_BYTES):
             yield len(texts), b"[%b]" % b",".join(texts)
             texts, size = [], 0
         texts.append(text)
@@ -195,38 +209,38 @@ def _bodies(
     yield len(texts), b"[%b]" % b",".join(texts)
 
 
-def _text(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
 def _outcomes(
-    response: HTTPResponse, answer: bytes, size: int, *, again: frozenset[int]
+    response: HTTPResponse, body: bytes, size: int, *, retry_statuses: frozenset[int]
 ) -> list[Outcome]:
-    """The outcome of each update. Raises the error if the answer as a whole is one: `Unreachable`
-    if its status is in `again`."""
+    """Returns the outcome of each update. Raises an error if the whole response is one:
+    `Unreachable` if its status is in `retry_statuses`."""
     status = response.status
     try:
-        content = json.loads(answer)
+        content = json.loads(body)
     except ValueError:
         content = None
     if 200 <= status < 300:
         if not isinstance(content, list) or len(content) != size:
             raise Unreachable(f"{status}, but not the answer of a gateway")
-        return [_outcome(one, again) for one in content]
+        return [_outcome(element, retry_statuses) for element in content]
     document: dict[str, Any] = content if isinstance(content, dict) else {}
     if 300 <= status < 400:
         raise Unreachable(f"{status} redirected to {response.getheader('Location')}")
     problem = f"{status} {document.get('detail') or document.get('title') or response.reason}"
-    if status >= 500 or status in again:
+    if status >= 500 or status in retry_statuses:
         raise Unreachable(problem, retry_after=_retry_after(response))
-    if response.getheader("Content-Type") != _PROBLEM or document.get("status") != status:
+    if response.getheader("Content-Type") != _PROBLEM_TYPE or document.get("status") != status:
         # Probably the answer of a proxy while the gateway is being restarted.
         raise Unreachable(f"{problem}, but not the answer of a gateway")
-    raise (_TooLarge if status in _SPLIT else Rejected)(problem)
+    raise (_TooLarge if status in _TOO_LARGE_STATUSES else Rejected)(problem)
 
 
-def _outcome(element: Any, again: frozenset[int]) -> Outcome:
-    """The outcome of one update, from its element of the answer."""
+def _outcome(element: Any, retry_statuses: frozenset[int]) -> Outcome:
+    """Returns the outcome of one update, from its element of the response."""
     if not isinstance(element, dict):
         return Unreachable("not the answer of a gateway")
     if isinstance(element.get("attempt"), int):
@@ -242,14 +256,15 @@ def _outcome(element: Any, again: frozenset[int]) -> Outcome:
     if not isinstance(status, int):
         return Unreachable("not the answer of a gateway")
     problem = f"{status} {element.get('detail') or element.get('title')}"
-    if status >= 500 or status in again:
+    if status >= 500 or status in retry_statuses:
         return Unreachable(problem)
     field = element.get("field")
     return Rejected(problem, field=field if isinstance(field, str) else None)
 
 
 def _retry_after(response: HTTPResponse) -> float | None:
-    """Seconds until the time that the header names (RFC 9110 §10.2.3)."""
+    """Returns the seconds to wait by the header `Retry-After` (RFC 9110 §10.2.3); None without
+    it."""
     value = response.getheader("Retry-After")
     if not value:
         return None

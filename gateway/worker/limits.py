@@ -1,37 +1,52 @@
-"""The constants of the worker, each with its reason.
+"""The limits of the worker, each with its reason. Durations are in seconds.
 
-Durations are seconds. The protocol's own numbers are in `model/constants`.
+The numbers of the protocol are in `model/constants`.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-OFF: Final = "off"  # in place of a URL: nothing is reported
+REPORTING_OFF: Final = "off"  # the URL with which nothing is reported
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
-DEFAULT_TIMEOUT: Final = 10.0  # for the end to be delivered: two requests that time out
-FIRST_CONTACT: Final = 1.0  # the same, if no connection to the address was ever made
-MAX_WAIT: Final = 30 * 86_400.0  # used for infinity: on Windows a lock cannot wait for 50 days
+DEFAULT_TIMEOUT: Final = 10.0
+"""How long the end of a block waits until the gateway has the final state: two requests that time
+out."""
+FIRST_CONNECTION_TIMEOUT: Final = 1.0
+"""How long the end of a block waits if no connection to the gateway was ever made."""
+MAX_WAIT: Final = 30 * 86_400.0
+"""Used in place of infinity, because on Windows a lock cannot wait for 50 days."""
 
-INTERVAL: Final = 0.05  # minimum between two requests of a job: 20 Hz, more than an eye can follow
-RATE: Final = 2_000.0  # updates per second of a process, without ends: all its jobs share it
-LISTEN: Final = 1.5  # between two updates of a job that accepts requests: it gets them within 2 s,
-# also if an answer takes some tenths of a second, and with less than one request per second
-RENEWALS: Final = 3  # renewals per lease: one may be lost, one may be late
-BACKOFF: Final = 0.1, 3.0  # first and longest pause while the gateway is unavailable
-MAX_RETRY_AFTER: Final = 60.0  # no gateway asks for a longer pause
-RETRY_ONE: Final = 1.0  # pause of a job whose update failed while those of others did not
-QUIET: Final = 60.0  # minimum between two log lines that the gateway is unavailable
-IDLE: Final = 15.0  # without any job, the connection is closed after this time
-POLL: Final = 0.001, 0.1  # first and longest pause between two checks in `wait_until`
-EXIT: Final = 2.0  # at the exit of the process, for states other than ends
-LATE_ENDS: Final = 1_000  # ends that are kept after their deadline
-ONE_SHOT: Final = 60.0  # older one-shot updates are more often wrong than useful
-ONE_SHOTS: Final = 10_000  # one-shot updates that wait for the gateway: some 10 MiB
+UPDATE_INTERVAL: Final = 0.05
+"""Minimum time between two updates of a job: 20 per second, more than an eye can follow."""
+MAX_UPDATES_PER_SECOND: Final = 2_000.0
+"""Of all jobs of a process together. Final states are not counted."""
+REQUEST_POLL_INTERVAL: Final = 1.5
+"""Maximum time between two updates of a job that accepts requests. It receives a request within
+2 s, also if a response takes some tenths of a second."""
+RENEWALS_PER_LEASE: Final = 3  # one may be lost, and one may be late
+RETRY_PAUSES: Final = 0.1, 3.0
+"""The first and the longest pause between requests while the gateway is unavailable."""
+MAX_RETRY_AFTER: Final = 60.0
+"""The longest pause that a response can request; a gateway requests no longer one."""
+JOB_RETRY_PAUSE: Final = 1.0
+"""The pause of a job whose update failed in a request in which other updates did not fail."""
+OUTAGE_LOG_INTERVAL: Final = 60.0  # minimum time between two log lines about an outage
+IDLE_TIMEOUT: Final = 15.0  # without any job, the connection is closed after this time
+END_POLL_PAUSES: Final = 0.001, 0.1
+"""The first and the longest pause between two checks of `wait_until`."""
+EXIT_TIMEOUT: Final = 2.0
+"""How long the exit of the process waits until states that are not final are sent."""
+MAX_OVERDUE_JOBS: Final = 1_000  # jobs whose final state is kept after its deadline
+ANNOUNCEMENT_LIFETIME: Final = 60.0  # older announcements are more often wrong than useful
+MAX_ANNOUNCEMENTS: Final = 10_000  # announcements that are waiting to be sent: some 10 MiB
 
-BATCH: Final = 1_000  # updates per request: a gateway's `max_batch`; it handles them in some 40 ms
-BATCH_BYTES: Final = 192 * 1024  # size of a request: below a gateway's `max_batch_body`
-REQUEST: Final = 5.0  # for one step of a request: connect, send, receive
-MAX_ANSWER: Final = 4 * 1024 * 1024  # bytes; of an update some 100, and with a request up to 2,400
-MAX_TOKEN: Final = 16 * 1024  # characters read from a token file: more than any gateway accepts
-FORK: Final = 5.0  # a fork waits this long for a sender that is importing
+MAX_UPDATES_PER_REQUEST: Final = 1_000
+"""Equal to the gateway's `max_batch`. It handles so many updates in some 40 ms."""
+MAX_REQUEST_BYTES: Final = 192 * 1024  # less than the gateway's `max_batch_body`
+REQUEST_STEP_TIMEOUT: Final = 5.0  # for each step of a request: connect, send, receive
+MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
+"""The result of an update has some 100 bytes, and up to 2,400 if it contains a request."""
+MAX_TOKEN_LENGTH: Final = 16 * 1024
+"""Characters that are read from a token file: more than any gateway accepts."""
+FORK_TIMEOUT: Final = 5.0  # how long a fork waits for a sender that is importing

@@ -1,6 +1,6 @@
-"""The log of workers, with the logger `gateway.worker`.
+"""Logs warnings of workers with the logger `gateway.worker`.
 
-Exceptions of log handlers are caught here: they would end a sender's thread, or replace the
+It catches exceptions of log handlers, because they would end a sender's thread, or replace the
 exception of the user's code.
 """
 
@@ -23,14 +23,14 @@ def warn(
     cause: Exception | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> None:
-    """Log a warning. With a `cause` (a defect), log an error with its traceback instead.
+    """Logs a warning; with a `cause` (a defect) an error with its traceback.
 
-    `extra`: attributes of the log record, as in `logging`.
+    `extra` has attributes of the log record, as in `logging`.
     """
     level = logging.WARNING if cause is None else logging.ERROR
     if sys.is_finalizing():
         with suppress(Exception):  # at interpreter shutdown modules may be missing
-            if not _a_handler_is_stuck():
+            if not _is_handler_stuck():
                 _log.log(level, text, *arguments)
         return
     try:
@@ -40,8 +40,8 @@ def warn(
             traceback.print_exc()
 
 
-def _a_handler_is_stuck() -> bool:
-    """Whether a thread that has been stopped by the interpreter holds a handler's lock."""
+def _is_handler_stuck() -> bool:
+    """Whether a thread that the interpreter has stopped holds the lock of a handler."""
     for handler in _handlers():
         if handler.lock is not None:
             if not handler.lock.acquire(timeout=0.1):

@@ -1,13 +1,13 @@
-"""The outages of a gateway: when to try again, and what to log.
+"""The outages of a gateway: when the sender tries again, and what it logs.
 
 Pure; time (`time.monotonic`) and randomness are arguments. The beginning and the end of an outage
-are logged once each. If a gateway keeps failing and recovering, at most one outage per `QUIET`
-seconds is logged.
+are logged once each. If a gateway keeps failing and recovering, at most one outage is logged per
+`OUTAGE_LOG_INTERVAL`.
 """
 
 from __future__ import annotations
 
-from .limits import BACKOFF, FIRST_CONTACT, MAX_RETRY_AFTER, QUIET
+from .limits import FIRST_CONNECTION_TIMEOUT, MAX_RETRY_AFTER, OUTAGE_LOG_INTERVAL, RETRY_PAUSES
 from .publisher import NotConnected, Unreachable
 
 __all__ = ["Outage"]
@@ -18,70 +18,80 @@ class Outage:
 
     __slots__ = (
         "_connected",
-        "_logged",
-        "_quiet_until",
+        "_is_logged",
+        "_log_again_at",
+        "began_at",
         "failures",
+        "reason",
         "retry_at",
-        "since",
-        "why",
     )
 
     def __init__(self) -> None:
         self.failures = 0
-        """The number of consecutive requests without an answer."""
+        """The number of consecutive requests without a response."""
         self.retry_at = 0.0
-        """The time before which nothing is sent."""
-        self.why = "no answer yet"
-        self.since: float | None = None
-        """When the first of them failed."""
-        self._connected = False  # whether any request was ever answered
-        self._logged = False
-        self._quiet_until = float("-inf")
+        """The time before which the sender sends nothing."""
+        self.reason = "no answer yet"
+        """Why the last failed request got no response."""
+        self.began_at: float | None = None
+        """When the first of these requests failed; None if there is no outage."""
+        self._connected = False  # whether a connection was ever made
+        self._is_logged = False
+        self._log_again_at = float("-inf")
 
-    def failed(self, error: Unreachable, *, now: float, random: float) -> str | None:
-        """Record a request without an answer. Returns a line to log, if any.
+    def record_failure(self, error: Unreachable, *, now: float, random: float) -> str | None:
+        """Records a request without a response. Returns a line to log, if any.
 
         `random` is a number from 0 to 1.
         """
-        first, longest = BACKOFF
-        pause = min(first * 2 ** min(self.failures, 16), longest)
+        first_pause, longest_pause = RETRY_PAUSES
+        pause = min(first_pause * 2 ** min(self.failures, 16), longest_pause)
         self.failures += 1
-        self.why = str(error)
+        self.reason = str(error)
         if not isinstance(error, NotConnected):
             self._connected = True
-        if self.since is None:
-            self.since = now
+        if self.began_at is None:
+            self.began_at = now
         # Half fixed, half random: never immediately, and not all workers at the same time.
         pause *= 0.5 + random / 2
         if error.retry_after is not None:
             pause = max(pause, min(error.retry_after, MAX_RETRY_AFTER) * (1 + random / 10))
         self.retry_at = now + pause
-        if self._logged or now < self._quiet_until:
+        if self._is_logged or now < self._log_again_at:
             return None
-        self._logged, self._quiet_until = True, now + QUIET
-        return f"is unavailable ({self.why}); jobs continue, and their newest state is sent later"
-
-    def answered(self, *, now: float) -> str | None:
-        """Record an answer. Returns a line to log, if any."""
-        since, logged = self.since, self._logged
-        self._connected = True
-        self.failures, self.retry_at, self.since, self._logged = 0, 0.0, None, False
+        self._is_logged, self._log_again_at = True, now + OUTAGE_LOG_INTERVAL
         return (
-            f"is available again after {now - since:.1f} s"
-            if logged and since is not None
+            f"is unavailable ({self.reason}); jobs are not affected, and their newest state is "
+            "sent when it is available again"
+        )
+
+    def record_response(self, *, now: float) -> str | None:
+        """Records a response. Returns a line to log, if any."""
+        began_at, was_logged = self.began_at, self._is_logged
+        self._connected = True
+        self.failures, self.retry_at, self.began_at, self._is_logged = 0, 0.0, None, False
+        return (
+            f"is available again after {now - began_at:.1f} s"
+            if was_logged and began_at is not None
             else None
         )
 
     def wait_budget(self, timeout: float, *, now: float) -> float:
-        """How many seconds a job should wait for its end, if its timeout is `timeout` seconds.
+        """Returns how many of `timeout` seconds a block should wait until its final state is sent.
 
-        Zero if the outage is older than that, or if waiting is useless (`in_vain`).
+        Zero if the outage is older than `timeout`, or if the gateway was `never_connected`.
         """
-        if self.in_vain(now) or (self.since is not None and now - self.since > timeout):
+        if self.never_connected(now) or (
+            self.began_at is not None and now - self.began_at > timeout
+        ):
             return 0.0
         return timeout
 
-    def in_vain(self, now: float) -> bool:
-        """Whether no connection could be made for `FIRST_CONTACT`, nor ever before: most likely
-        nothing runs at that address."""
-        return not self._connected and self.since is not None and now - self.since >= FIRST_CONTACT
+    def never_connected(self, now: float) -> bool:
+        """Whether no connection was ever made, and `FIRST_CONNECTION_TIMEOUT` has passed since the
+        first attempt. Then probably no gateway runs at this address."""
+        return (
+            not self._connected
+            and self.began_at is not None
+            and now - self.began_at >= FIRST_CONNECTION_TIMEOUT
+        )

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from .parts import ChildCounts
+from .child_counts import ChildCounts
 
-__all__ = ["LoopCount", "Phase", "Segment", "Stage"]
+__all__ = ["LoopCount", "Phase", "PhaseRecord", "Segment"]
 
 J = TypeVar("J")
 Number = int | float
@@ -33,31 +33,32 @@ class Segment:
     """A part of the bar (from `low` to `high`, between 0 and 1) and the counts that fill it."""
 
     __slots__ = (
-        "base",
         "child_counts",
-        "count",
+        "count_at_fork",
+        "count_without_loops",
+        "fraction",
         "high",
-        "loops",
         "low",
         "outer",
-        "reached",
+        "running_loops",
         "total",
         "unit",
     )
 
     def __init__(self, *, outer: Segment | None = None, share: float | None = None) -> None:
-        """The whole bar, or `share` of the segment `outer` (None: the rest of it)."""
+        """Makes a segment of the whole bar, or of `share` of the segment `outer` (None: its unused
+        rest)."""
         self.outer = outer
-        self.count: Number | None = None
-        """The count, without those of the running loops."""
-        self.loops: list[LoopCount] = []
-        self.base: Number = 0
-        """The count when this process was forked, which its parent reports."""
+        self.count_without_loops: Number | None = None
+        """The count, without the counts of the running loops; None if nothing was counted."""
+        self.running_loops: list[LoopCount] = []
+        self.count_at_fork: Number = 0
+        """In a forked child: the count at the fork, which the parent reports."""
         self.child_counts: ChildCounts | None = None
         """The counts of this process's forked children in this segment."""
         self.total: Number | None = None
         self.unit: str | None = None
-        self.reached: float | None = None if outer is None else 0.0
+        self.fraction: float | None = None if outer is None else 0.0
         """The fraction of this segment that is done; None if it is unknown."""
         self.low, self.high = 0.0, 1.0
         if outer is not None:
@@ -68,47 +69,51 @@ class Segment:
 
     @property
     def done(self) -> Number | None:
-        """The count; None if nothing was counted."""
-        if not self.loops:
-            return self.count
-        looped = self._looped()
-        if self.count is None:
-            return looped or None
-        return self.count + looped
+        """The count, with those of the running loops; None if nothing was counted."""
+        if not self.running_loops:
+            return self.count_without_loops
+        loop_count = self._loop_count()
+        if self.count_without_loops is None:
+            return loop_count or None
+        return self.count_without_loops + loop_count
 
     def set_done(self, done: Number | None) -> None:
-        """Set the count; running loops continue from there."""
-        self.count = done if done is None or not self.loops else done - self._looped()
+        """Sets the count; running loops continue from there."""
+        self.count_without_loops = (
+            done if done is None or not self.running_loops else done - self._loop_count()
+        )
 
     def end_loop(self, loop: LoopCount) -> None:
-        """Add the count of a loop that has ended."""
-        if loop in self.loops:
-            self.loops.remove(loop)
+        """Adds the count of a loop that has ended."""
+        if loop in self.running_loops:
+            self.running_loops.remove(loop)
             if loop.n:
-                self.count = (self.count or 0) + loop.n
+                self.count_without_loops = (self.count_without_loops or 0) + loop.n
 
-    def reach(self, part: float) -> None:
-        """Record that the fraction `part` (0 to 1) of this segment is done. It never falls."""
-        part = min(max(part, 0.0), 1.0)
-        if self.reached is None or part > self.reached:
-            self.reached = part
+    def record_fraction(self, fraction: float) -> None:
+        """Records that the fraction `part` (0 to 1) of this segment is done. It never falls."""
+        fraction = min(max(fraction, 0.0), 1.0)
+        if self.fraction is None or fraction > self.fraction:
+            self.fraction = fraction
 
     def position(self) -> float | None:
-        """The position of this segment's progress on the whole bar; None if it is unknown."""
-        part = self.reached
+        """Returns the position of this segment's progress on the whole bar; None if it is
+        unknown."""
+        fraction = self.fraction
         if self.total:
             counted = min((self.done or 0) / self.total, 1.0)
-            part = counted if part is None else max(part, counted)
-        return None if part is None else self.low + part * (self.high - self.low)
+            fraction = counted if fraction is None else max(fraction, counted)
+        return None if fraction is None else self.low + fraction * (self.high - self.low)
 
-    def close(self) -> None:
-        """Count this segment as done in the one around it."""
+    def end(self) -> None:
+        """Counts this segment as done in the one around it."""
         outer = self.outer
         if outer is not None and outer.high > outer.low:
-            outer.reach((self.high - outer.low) / (outer.high - outer.low))
+            outer.record_fraction((self.high - outer.low) / (outer.high - outer.low))
 
-    def whole(self) -> float | None:
-        """The position of the job: the maximum of this segment's and those around it."""
+    def overall_position(self) -> float | None:
+        """Returns the position of the job: the maximum of the positions of this segment and those
+        around it; None if it is unknown."""
         positions = []
         segment: Segment | None = self
         while segment is not None:
@@ -121,63 +126,67 @@ class Segment:
     @property
     def by_count_alone(self) -> bool:
         """Whether `done` of `total` alone determines the percentage of the job."""
-        return self.low == 0.0 and self.high == 1.0 and not self.reached
+        return self.low == 0.0 and self.high == 1.0 and not self.fraction
 
-    def _looped(self) -> int:
-        return sum(loop.n for loop in self.loops)
+    def _loop_count(self) -> int:
+        return sum(loop.n for loop in self.running_loops)
 
 
-class Stage:
-    """The job's record of one phase: its name, its segment, and the stage around it.
+class PhaseRecord:
+    """The job's record of one phase: its name, its segment, and the phase around it.
 
-    While its `with` block is open it is `held`, and only that block ends it. Otherwise the next
-    phase replaces it.
+    The phase with `outer` None is the job itself. A phase that is `in_block` is ended by that
+    `with` block. Any other one is replaced by the next phase.
     """
 
-    __slots__ = ("held", "name", "outer", "segment")
+    __slots__ = ("in_block", "name", "outer", "segment")
 
-    def __init__(self, name: str | None, segment: Segment, *, outer: Stage | None = None) -> None:
+    def __init__(
+        self, name: str | None, segment: Segment, *, outer: PhaseRecord | None = None
+    ) -> None:
         self.name = name
         self.segment = segment
         self.outer = outer
-        self.held = outer is None
+        self.in_block = outer is None
 
-    def close(self) -> Stage:
-        """End this stage, and return to the stage around it. The first stage has none."""
+    def end(self) -> PhaseRecord:
+        """Ends this phase. Returns the one around it, or itself if there is none."""
         if self.outer is None:
             return self
         if self.segment is not self.outer.segment:
-            self.segment.close()
+            self.segment.end()
         return self.outer
 
-    def inside(self, stage: Stage) -> bool:
-        """Whether this is `stage`, or inside it."""
-        here: Stage | None = self
-        while here is not None and here is not stage:
-            here = here.outer
-        return here is stage
+    def is_inside(self, other: PhaseRecord) -> bool:
+        """Whether this is `other`, or inside it."""
+        record: PhaseRecord | None = self
+        while record is not None and record is not other:
+            record = record.outer
+        return record is other
 
 
 class Phase(Generic[J]):
     """The result of `Job.phase`. The phase has begun; a `with` block ends it.
 
-    If the block is left normally, the phase's whole share is done, and the job returns to the phase
-    around it. If it is left by an exception, the job stays in the phase, so that its last
-    state shows where it stopped.
+    If the block ends without an exception, the phase's whole share is done, and the job returns to
+    the phase around it. If the block ends with an exception, the job stays in the phase, so that
+    its last state shows where it stopped.
     """
 
-    __slots__ = ("_job", "_leave", "_stage")
+    __slots__ = ("_end_phase", "_job", "_record")
 
-    def __init__(self, job: J, stage: Stage, *, leave: Callable[[Stage], None]) -> None:
+    def __init__(
+        self, job: J, record: PhaseRecord, *, end_phase: Callable[[PhaseRecord], None]
+    ) -> None:
         self._job = job
-        self._stage = stage
-        self._leave = leave
+        self._record = record
+        self._end_phase = end_phase
 
     def __enter__(self) -> J:
-        self._stage.held = True
+        self._record.in_block = True
         return self._job
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._stage.held = False
+        self._record.in_block = False
         if error is None:
-            self._leave(self._stage)
+            self._end_phase(self._record)

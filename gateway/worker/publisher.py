@@ -4,7 +4,7 @@ A publisher is a module of this package named in `SCHEMES`, with three functions
 
     check(url, token)     raises ValueError or TypeError that names the argument; no I/O and no
                           slow import, because it runs in the user's thread
-    canonical(url)        returns the same text for all spellings of one address; also fast
+    canonical(url)        returns the same text for all spellings of one address; also without I/O
     connect(url, token)   returns a Publisher; no I/O, but it may import modules (the sender
                           calls it in its own thread, where no fork interferes)
 
@@ -30,7 +30,7 @@ __all__ = [
     "check",
     "connect",
     "publish_one",
-    "shown",
+    "redacted",
 ]
 
 Token = str | PathLike[str] | None
@@ -50,7 +50,7 @@ SCHEMES: dict[str, str] = {
 
 
 class PublishResult(NamedTuple):
-    """The gateway's answer to an update (docs/protocol.md, Update)."""
+    """The result of an update, from the gateway (docs/protocol.md, Update)."""
 
     attempt: int
     """The job's current attempt."""
@@ -65,10 +65,10 @@ class PublishResult(NamedTuple):
 
 
 class Unreachable(Exception):
-    """There was no answer, or the answer was to try again later.
+    """There was no response, or it was to try again later.
 
-    The update may or may not have arrived. `retry_after` is the number of seconds that the answer
-    asks to wait, if any.
+    The update may or may not have arrived. `retry_after` is the number of seconds to wait that the
+    response has requested; None if it has not.
     """
 
     def __init__(self, problem: str, *, retry_after: float | None = None) -> None:
@@ -95,14 +95,14 @@ class Publisher(Protocol):
     """Sends updates to one gateway. Used by one thread at a time."""
 
     def publish(self, updates: Sequence[tuple[str, dict[str, Any]]]) -> list[Outcome]:
-        """Send updates (job, fields) in this order, and return the outcome of each.
+        """Sends updates (job, fields) in this order, and returns the outcome of each.
 
         Blocks for some seconds at most. Connects if there is no connection. Network errors are
         outcomes; only a defect raises an exception.
         """
 
     def close(self) -> None:
-        """Close the connection; the next `publish` opens another one.
+        """Closes the connection; the next `publish` opens another one.
 
         Also called in a forked child, where a thread of the parent may have been inside
         `publish`: it must wait for no lock and send nothing.
@@ -110,7 +110,7 @@ class Publisher(Protocol):
 
 
 def publish_one(publisher: Publisher, job: str, fields: dict[str, Any]) -> PublishResult:
-    """Publish one update. Raises `Unreachable` or `Rejected`."""
+    """Publishes one update. Raises `Unreachable` or `Rejected`."""
     (outcome,) = publisher.publish([(job, fields)])
     if isinstance(outcome, Exception):
         raise outcome
@@ -118,31 +118,32 @@ def publish_one(publisher: Publisher, job: str, fields: dict[str, Any]) -> Publi
 
 
 def check(url: str, token: Token) -> None:
-    """Raise ValueError or TypeError if no publisher can use the URL and the token."""
+    """Raises ValueError or TypeError if no publisher can use the URL and the token."""
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise ValueError(f"url must begin with one of {known}, or be off: {shown(url)!r}")
+        schemes = ", ".join(f"{name}://" for name in SCHEMES)
+        raise ValueError(f"url must begin with one of {schemes}, or be off: {redacted(url)!r}")
     _module(url).check(url, token)
 
 
 def canonical(url: str) -> str:
-    """The canonical spelling of an address; `url` must have passed `check`."""
-    found: str = _module(url).canonical(url)
-    return found
+    """Returns the canonical spelling of an address; `url` must have passed `check`."""
+    spelling: str = _module(url).canonical(url)
+    return spelling
 
 
-def shown(url: str) -> str:
-    """`url` for logs, without the parts that may be a password: before the host, and the query."""
+def redacted(url: str) -> str:
+    """Returns `url` for logs, without the parts that may contain a password: the user and the
+    query."""
     scheme, separator, rest = url.partition("?")[0].partition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def connect(url: str, token: Token) -> Publisher:
-    """The publisher for a `url` that has passed `check`."""
+    """Returns the publisher for a `url` that has passed `check`."""
     publisher: Publisher = _module(url).connect(url, token)
     return publisher
 

@@ -1,4 +1,4 @@
-"""What a worker does when its job has received a request.
+"""Handles the requests to a job in its worker.
 
 The sender's thread calls `RequestHandler.receive` once for each new request. A `cancel` request
 cancels the job's `async with` block; with `interrupt`, `track` and `advance` raise `Cancelled` in
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from weakref import WeakMethod
 
-from .cancellation import Cancellation, open_cancellation
+from .cancellation import Cancellation, enter_cancellation
 from .report import Report
 from .requests import Cancelled, JobRequest
 
@@ -37,7 +37,7 @@ class RequestHandler:
         report.listener = WeakMethod(self.receive)
 
     def receive(self, request: JobRequest) -> None:
-        """Handle a new request. Called in the sender's thread."""
+        """Handles a new request. Called in the sender's thread."""
         if request.verb == "cancel":
             self._report.interrupted = self.interrupt
             if self._block is not None:
@@ -46,26 +46,26 @@ class RequestHandler:
             self.callback(request)
 
     def check(self) -> None:
-        """Raise `Cancelled` after a `cancel` request that was not refused."""
+        """Raises `Cancelled` after a `cancel` request that was not refused."""
         if self._report.cancel_requested:
             raise Cancelled(f"a client has requested to cancel {self._report.job}")
 
     def check_interrupted(self) -> None:
-        """The same, if the job was created with `interrupt`."""
+        """Does the same as `check` if the job was created with `interrupt`."""
         if self._report.interrupted:
             self.check()
 
-    def open_block(self) -> None:
-        """Begin the `async with` block that a `cancel` request cancels."""
-        self._block = open_cancellation()
+    def enter_block(self) -> None:
+        """Begins the `async with` block that a `cancel` request cancels."""
+        self._block = enter_cancellation()
         if self._report.cancel_requested and self._block is not None:
             self._block.cancel()
 
-    def leave_block(
+    def exit_block(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        """End the block. Returns whether `error` is its cancellation, which must be suppressed."""
-        return self._block is not None and self._block.leave(kind, error, trace)
+        """Ends the block. Returns whether `error` is its cancellation, which must be suppressed."""
+        return self._block is not None and self._block.exit(kind, error, trace)

@@ -1,7 +1,7 @@
 """Requests to a running job, such as to cancel it, as the worker receives them.
 
-A worker receives a request in the answer to its next update, within `LISTEN` seconds if its job
-accepts any. `request_handler` says what it does then.
+A worker receives a request with the result of its next update, within `REQUEST_POLL_INTERVAL` if
+its job accepts any. `request_handler` handles it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Cancelled(BaseException):
     """A client has requested to cancel this job.
 
     It is not an `Exception`, like the cancellations of asyncio and Trio, so that code that handles
-    errors does not catch it. If it leaves a job's block, the job ends as `cancelled`.
+    errors does not catch it. If a job's block ends with it, the job ends as `cancelled`.
     """
 
 
@@ -34,8 +34,8 @@ class JobRequest(NamedTuple):
 
 
 def parse_request(fields: Mapping[str, Any] | None) -> JobRequest | None:
-    """The request in an answer of the gateway; None if there is none."""
+    """Returns the request in a result of the gateway; None if there is none."""
     if fields is None or not isinstance(fields.get("id"), str):
         return None
-    known = {name: fields[name] for name in JobRequest._fields if name in fields}
-    return JobRequest(**{"verb": ""} | known)
+    known_fields = {name: fields[name] for name in JobRequest._fields if name in fields}
+    return JobRequest(**{"verb": ""} | known_fields)

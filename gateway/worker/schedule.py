@@ -1,11 +1,11 @@
-"""The schedule: which report is sent next, and when.
+"""The order in which reports are sent. (`report` decides when each is due.)
 
 No lock, no clock, no I/O; the process's lock guards it, and the time is an argument.
 
-If more is due than fits in a request, ends are sent first, because each is sent only once and a
-caller may wait for it. Other reports are sent in the order in which they became due, so that every
-job gets its turn. While the gateway is unavailable, ends wait for their turn too, because one of
-them may be the cause.
+If more reports are due than fit in a request, final states are sent first, because each is sent
+only once and a caller may be waiting for it. Other reports are sent in the order in which they
+became due, so that none waits for ever. While the gateway is unavailable, final states are sent in
+that order too, because one of them may be the cause of the outage.
 """
 
 from __future__ import annotations
@@ -19,54 +19,58 @@ __all__ = ["Schedule"]
 
 
 class Schedule:
-    """The reports to send. An entry whose time is not the report's `due` is void."""
+    """The reports to send. An entry whose time is not the report's `due_at` is void."""
 
-    __slots__ = ("_ends", "_limit", "_others", "_ticket")
+    __slots__ = ("_entries_added", "_final_states", "_others", "_sweep_at")
 
     def __init__(self) -> None:
-        self._ends: list[tuple[float, int, Report]] = []
+        self._final_states: list[tuple[float, int, Report]] = []
         self._others: list[tuple[float, int, Report]] = []
-        self._ticket = 0  # breaks ties: first come, first served
-        self._limit = _limit(0)
+        self._entries_added = 0  # breaks ties: entries of the same time stay in order
+        self._sweep_at = _next_sweep(0)
 
     def __len__(self) -> int:
-        """The number of entries, including void ones."""
-        return len(self._ends) + len(self._others)
+        """Returns the number of entries, including void ones."""
+        return len(self._final_states) + len(self._others)
 
     def add(self, report: Report) -> None:
-        """Schedule the report for its `due`."""
-        self._ticket += 1
-        self._push((report.due, self._ticket, report))
-        if len(self) > self._limit:
-            self._sweep()
+        """Schedules the report for its `due_at`."""
+        self._entries_added += 1
+        self._push((report.due_at, self._entries_added, report))
+        if len(self) > self._sweep_at:
+            self._remove_void_entries()
 
     def next(self, now: float, *, unavailable: bool) -> Report | None:
-        """The report to send next, if its `due` has passed. It stays until its `due` is changed."""
-        for heap in (self._ends, self._others):
+        """Returns the report to send next, at its `due_at`; None if no report is scheduled.
+
+        The report remains the next one until its `due_at` is changed.
+        """
+        for heap in (self._final_states, self._others):
             # No call between reading and popping: the garbage collector could run in it, and a
             # finalizer could call `add`.
-            while heap and (heap[0][2].settled or heap[0][0] != heap[0][2].due):
+            while heap and (heap[0][2].closed or heap[0][0] != heap[0][2].due_at):
                 heapq.heappop(heap)
-        if self._ends and self._ends[0][0] <= now and not unavailable:
-            return self._ends[0][2]
-        return min(self._ends[:1] + self._others[:1], default=(0.0, 0, None))[2]
+        if self._final_states and self._final_states[0][0] <= now and not unavailable:
+            return self._final_states[0][2]
+        return min(self._final_states[:1] + self._others[:1], default=(0.0, 0, None))[2]
 
     def _push(self, entry: tuple[float, int, Report]) -> None:
         report = entry[2]
-        # An overdue end has no priority any more.
-        first = report.ended and not report.overdue
-        heapq.heappush(self._ends if first else self._others, entry)
+        # A final state whose deadline has passed has no priority any more.
+        has_priority = report.has_final_state and not report.deadline_passed
+        heapq.heappush(self._final_states if has_priority else self._others, entry)
 
-    def _sweep(self) -> None:
-        """Remove void entries, because they would keep the reports of ended jobs in memory."""
-        swept = self._ends, self._others
-        self._ends, self._others = [], []
-        for entry in chain(*swept):
-            if entry[0] == entry[2].due and not entry[2].settled:
+    def _remove_void_entries(self) -> None:
+        """Removes void entries, because they would keep the reports of ended jobs in memory."""
+        heaps = self._final_states, self._others
+        self._final_states, self._others = [], []
+        for entry in chain(*heaps):
+            if entry[0] == entry[2].due_at and not entry[2].closed:
                 self._push(entry)
-        self._limit = _limit(len(self))
+        self._sweep_at = _next_sweep(len(self))
 
 
-def _limit(entries: int) -> int:
-    """How many entries there may be before a sweep, so that its cost per added entry is small."""
+def _next_sweep(entries: int) -> int:
+    """Returns the number of entries at which void ones are removed next. The number doubles, so
+    that the cost per added entry is small."""
     return 2 * entries + 64

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..model.percent import two_digits
 from .checks import KEEP, Keep
-from .outcome import End
-from .phases import Segment, Stage
+from .final_state import FinalState
+from .phases import PhaseRecord, Segment
 
 __all__ = ["JobSnapshot"]
 
@@ -24,18 +24,18 @@ class JobSnapshot:
     """Everything that was reported about one attempt of a job."""
 
     __slots__ = (
-        "_inherited",
+        "_fields_at_fork",
         "_sent_fields",
         "accepts",
         "children",
         "data",
-        "end",
+        "final_state",
+        "highest_percent",
         "lease",
         "message",
-        "overall",
+        "overall_override",
         "part",
-        "percent",
-        "stage",
+        "phase",
         "traceparent",
         "weight",
     )
@@ -45,160 +45,164 @@ class JobSnapshot:
         self.children: float | Keep | None = KEEP
         """The weight of all children of a group; None if it is unknown."""
         self.weight: float | None = None
-        """Its weight in the group above."""
+        """The weight of the job in the group above it."""
         self.accepts: tuple[str, ...] = ()
-        """The verbs of the requests that it accepts."""
+        """The verbs of the requests that the job accepts."""
         self.part = part
         """The name of this process's own count, if other processes count in the job too."""
-        self.stage = Stage(None, Segment())
+        self.phase = PhaseRecord(None, Segment())
         self.message: str | None = None
         self.data: Any = None
-        self.end: End | None = None
+        self.final_state: FinalState | None = None
         self.traceparent: str | None = None
-        """The span in which it was last changed."""
-        self.percent: float | None = None
+        """The span in which the job was last changed."""
+        self.highest_percent: float | None = None
         """The highest percentage that was ever sent."""
-        self.overall: float | Keep | None = KEEP
-        """The percentage of the whole job, instead of the one from the counts. None: unknown."""
+        self.overall_override: float | Keep | None = KEEP
+        """The percentage of the whole job that replaces the one from the counts: KEEP if it is not
+        set, None if the percentage is unknown."""
         self._sent_fields: set[str] = set()
-        """Fields that were sent: if they are cleared, null must be sent."""
-        self._inherited: dict[str, Any] = {}
+        """The fields that were sent: if they are cleared, null must be sent."""
+        self._fields_at_fork: dict[str, Any] = {}
+        """In a forked child: the values at the fork, which the parent reports."""
 
-    def change(self, changes: Any) -> None:
-        """Set the checked arguments of `Job.update` besides `done`."""
+    def apply_changes(self, changes: Any) -> None:
+        """Sets the checked arguments of `Job.update` besides `done`."""
         for name, value in changes.items():
             if value is KEEP:
                 continue
             if name == "message":
                 self.message = value
             elif name == "phase":
-                self.stage.name = value
+                self.phase.name = value
             elif name == "total":
-                self.stage.segment.total = value
+                self.phase.segment.total = value
             elif name == "unit":
-                self.stage.segment.unit = value
+                self.phase.segment.unit = value
             elif name == "percent":
-                self.stage.segment.reach(value / 100)
+                self.phase.segment.record_fraction(value / 100)
             elif name == "overall":
-                self.overall = None if value is None else min(max(value, 0), 100)
+                self.overall_override = None if value is None else min(max(value, 0), 100)
             else:
                 self.data = value
 
-    def set(self, fields: dict[str, Any]) -> None:
-        """Set those of `unit`, `phase`, `message` and `data` that are in `fields`."""
+    def set_fields(self, fields: dict[str, Any]) -> None:
+        """Sets those of `unit`, `phase`, `message` and `data` that are in `fields`."""
         if "unit" in fields:
-            self.stage.segment.unit = fields["unit"]
+            self.phase.segment.unit = fields["unit"]
         if "phase" in fields:
-            self.stage.name = fields["phase"]
+            self.phase.name = fields["phase"]
         self.message = fields.get("message", self.message)
         self.data = fields.get("data", self.data)
 
-    def open(
+    def begin_phase(
         self, name: str, *, share: float | None, total: float | None, fields: dict[str, Any]
-    ) -> Stage:
-        """Begin a phase, which has its own counts if it has a `share` or a `total`.
+    ) -> PhaseRecord:
+        """Begins a phase, which has its own counts if it has a `share` or a `total`.
 
-        This ends the phase before, unless its block is open. After the job's end it does nothing.
+        It ends the current phase, unless that is in a block. After the job's end it does nothing.
         """
-        here = self.stage
-        if self.end is not None:
-            return here
-        while not here.held:
-            here = here.close()
-        segment = here.segment
+        record = self.phase
+        if self.final_state is not None:
+            return record
+        while not record.in_block:
+            record = record.end()
+        segment = record.segment
         if share is not None or total is not None:
             segment = Segment(outer=segment, share=share)
             segment.total = total
-        self.stage = Stage(name, segment, outer=here)
-        self.set(fields)
-        return self.stage
+        self.phase = PhaseRecord(name, segment, outer=record)
+        self.set_fields(fields)
+        return self.phase
 
-    def leave(self, stage: Stage) -> None:
-        """End `stage` and all phases inside it. Does nothing if it has ended already."""
-        if self.stage.inside(stage):
-            here = self.stage
-            while here is not stage:
-                here = here.close()
-            self.stage = here.close()
+    def end_phase(self, phase: PhaseRecord) -> None:
+        """Ends `phase` and all phases inside it. Does nothing if it has ended already."""
+        if self.phase.is_inside(phase):
+            record = self.phase
+            while record is not phase:
+                record = record.end()
+            self.phase = record.end()
 
     def stop_loops(self) -> None:
-        """Ignore the later counts of running loops."""
-        segment: Segment | None = self.stage.segment
+        """Ends the running loops, so that their later counts are ignored."""
+        segment: Segment | None = self.phase.segment
         while segment is not None:
-            for loop in list(segment.loops):
+            for loop in list(segment.running_loops):
                 segment.end_loop(loop)
             segment = segment.outer
 
-    def fork(self, part: str) -> None:
-        """Continue in a forked child, which counts as `part` of the job."""
-        self._inherited = self._values()
-        self._inherited["percent"] = self.percent
-        self._sent_fields.update(k for k, v in self._inherited.items() if v is not None)
+    def continue_in_child(self, part: str) -> None:
+        """Continues in a forked child, whose count is the part `part` of the job's count."""
+        self._fields_at_fork = self._field_values()
+        self._fields_at_fork["percent"] = self.highest_percent
+        self._sent_fields.update(k for k, v in self._fields_at_fork.items() if v is not None)
         self.part = part
-        segment: Segment | None = self.stage.segment
+        segment: Segment | None = self.phase.segment
         while segment is not None:
-            segment.base, segment.child_counts = segment.done or 0, None
+            segment.count_at_fork, segment.child_counts = segment.done or 0, None
             segment = segment.outer
 
     def fields(self) -> dict[str, Any]:
-        """The snapshot as an update, without the fields that identify the attempt."""
-        end = self.end
-        fields = self._values()
+        """Returns the snapshot as an update, without the fields that identify the attempt."""
+        final_state = self.final_state
+        fields = self._field_values()
         fields = {k: v for k, v in fields.items() if v is not None or k in self._sent_fields}
-        if self._inherited:
-            old = self._inherited
-            fields = {k: v for k, v in fields.items() if k == "done" or v != old.get(k)}
+        if self._fields_at_fork:
+            at_fork = self._fields_at_fork
+            fields = {k: v for k, v in fields.items() if k == "done" or v != at_fork.get(k)}
         self._sent_fields.update(fields)
         if self.part is not None and fields.get("done") is not None:
             fields["part"] = self.part
-            fields["done"] = max(fields["done"] - self.stage.segment.base, 0)
-        percent = self._percent()
-        if percent is not None or self.overall is None:
+            fields["done"] = max(fields["done"] - self.phase.segment.count_at_fork, 0)
+        percent = self._percent_to_send()
+        if percent is not None or self.overall_override is None:
             fields["percent"] = percent
-        fields["status"] = end.status if end else "running"
+        fields["status"] = final_state.status if final_state else "running"
         fields["lease"] = self.lease
-        if not isinstance(self.children, Keep) and not self._inherited:
+        if not isinstance(self.children, Keep) and not self._fields_at_fork:
             fields["children"] = self.children
         if self.traceparent is not None:
             fields["traceparent"] = self.traceparent
         return fields
 
-    def sent(self, name: str) -> None:
-        """Record that this field was sent: if it is cleared, null will be sent."""
+    def mark_sent(self, name: str) -> None:
+        """Records that this field was sent: if it is cleared, null will be sent."""
         self._sent_fields.add(name)
 
     def own_count(self) -> int | float:
-        """This process's count of the current phase."""
-        segment = self.stage.segment
-        return max((segment.done or 0) - segment.base, 0)
+        """Returns this process's count of the current phase."""
+        segment = self.phase.segment
+        return max((segment.done or 0) - segment.count_at_fork, 0)
 
-    def _values(self) -> dict[str, Any]:
-        segment, end = self.stage.segment, self.end
+    def _field_values(self) -> dict[str, Any]:
+        segment, final_state = self.phase.segment, self.final_state
         return {
             "total": segment.total,
             "done": segment.done,
             "unit": segment.unit,
-            "phase": self.stage.name,
+            "phase": self.phase.name,
             "message": self.message,
             "data": self.data,
-            "error": end.error if end else None,
+            "error": final_state.error if final_state else None,
             "weight": self.weight,
             "accepts": list(self.accepts) or None,
         }
 
-    def _percent(self) -> float | None:
-        if self.end is not None and self.end.status == "succeeded":
+    def _percent_to_send(self) -> float | None:
+        if self.final_state is not None and self.final_state.status == "succeeded":
             return 100.0
-        if self.overall is None:
+        if self.overall_override is None:
             return None
-        if not isinstance(self.overall, Keep):
-            self.percent = max(self.percent or 0.0, two_digits(self.overall))
-            return self.percent
-        if self.part is not None and self.stage.segment.by_count_alone:
+        if not isinstance(self.overall_override, Keep):
+            self.highest_percent = max(
+                self.highest_percent or 0.0, two_digits(self.overall_override)
+            )
+            return self.highest_percent
+        if self.part is not None and self.phase.segment.by_count_alone:
             return None  # other processes count too: only the gateway knows the sum
-        whole = self.stage.segment.whole()
-        if whole is not None:
-            self.percent = max(self.percent or 0.0, two_digits(whole * 100))
-        if self._inherited and self.percent == self._inherited["percent"]:
+        position = self.phase.segment.overall_position()
+        if position is not None:
+            self.highest_percent = max(self.highest_percent or 0.0, two_digits(position * 100))
+        if self._fields_at_fork and self.highest_percent == self._fields_at_fork["percent"]:
             return None
-        return self.percent
+        return self.highest_percent

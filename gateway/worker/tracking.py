@@ -1,7 +1,7 @@
 """`Job.track`: counts the items of a loop.
 
-An item is counted when the loop asks for the next one, so a loop that is left early does not count
-its last item. Each loop has its own counter, which needs no lock.
+An item is counted when the loop requests the next one, so a loop that ends early does not count its
+last item. Each loop has its own counter, which needs no lock.
 """
 
 from __future__ import annotations
@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sized
 from typing import TypeVar
 
-from . import checks, process
+from . import checks, process_state
 from .phases import LoopCount, Segment
 from .report import Report
 from .requests import Cancelled
 
-__all__ = ["counted", "counted_async", "total_with"]
+__all__ = ["count_items", "count_items_async", "total_after"]
 
 T = TypeVar("T")
 
 
-def total_with(iterable: object, segment: Segment, total: int | float | None) -> int | float | None:
-    """The total of `segment` once a loop over `iterable`, of `total` items, is added to it.
+def total_after(
+    iterable: object, segment: Segment, total: int | float | None
+) -> int | float | None:
+    """Returns the new total of `segment` if a loop over `iterable`, with `total` items, is added to
+    it.
 
-    Without `total`, it is the length of `iterable`, unless the segment has a larger total already:
-    then this loop is a part of it.
+    Without `total` the loop has the length of `iterable`, unless the segment has a larger total
+    already: then this loop is a part of it.
     """
     done = segment.done or 0
     if total is not None:
@@ -33,34 +36,34 @@ def total_with(iterable: object, segment: Segment, total: int | float | None) ->
     return segment.total
 
 
-def counted(
-    iterator: Iterator[T], segment: Segment, report: Report, *, changed: Callable[[], None]
+def count_items(
+    iterator: Iterator[T], segment: Segment, report: Report, *, on_change: Callable[[], None]
 ) -> Iterator[T]:
-    """Yield the items, and count each in `segment` when the next one is requested.
+    """Yields the items, and counts each one in `segment` when the next one is requested.
 
-    `changed` is called after each, if the report is not queued already.
+    It calls `on_change` after each item, if that must wake the sender.
     """
     loop = LoopCount()
-    with process.lock:
-        if report.snapshot.end is None:
-            segment.loops.append(loop)
+    with process_state.lock:
+        if report.snapshot.final_state is None:
+            segment.running_loops.append(loop)
     try:
         for item in iterator:
             yield item
             loop.n += 1
             if report.interrupted:
                 raise Cancelled("a client has requested to cancel the job")
-            if not report.silent:
-                changed()
+            if report.wakes_sender:
+                on_change()
     finally:
-        with process.lock:
+        with process_state.lock:
             segment.end_loop(loop)
 
 
-async def counted_async(
+async def count_items_async(
     iterable: AsyncIterable[T], advance: Callable[[], None]
 ) -> AsyncIterator[T]:
-    """The same for an asynchronous loop. It has no cleanup, so it needs no `aclose`."""
+    """Does the same for an asynchronous loop. It has no cleanup, so it needs no `aclose`."""
     async for item in iterable:
         yield item
         advance()

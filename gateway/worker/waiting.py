@@ -1,9 +1,10 @@
-"""Waits for a job's end in asyncio, in Trio, or without an event loop.
+"""Waits until a job's final state is sent: in asyncio, in Trio, or without an event loop.
 
 It polls, because waiting in a thread would need one thread per job, and thousands of jobs may end
 at the same time. No function here is called in the sender's thread.
 
-It imports neither Trio nor asyncio, because the running loop has been imported already.
+This module imports neither Trio nor asyncio, because the program has imported the one that is
+running.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from .imported import imported
-from .limits import POLL
+from .imported import already_imported
+from .limits import END_POLL_PAUSES
 
 __all__ = ["running_loop", "wait_until"]
 
 
 def running_loop() -> Literal["trio", "asyncio"] | None:
-    """The event loop that runs the calling code; None if there is none.
+    """Returns the event loop that runs the calling code; None if there is none.
 
-    In trio-asyncio both are running; sniffio, which Trio installs, knows which of them the calling
+    In trio-asyncio both are running; sniffio, which Trio installs, tells which of them the calling
     code uses.
     """
-    sniffio = imported("sniffio", "current_async_library", "AsyncLibraryNotFoundError")
+    sniffio = already_imported("sniffio", "current_async_library", "AsyncLibraryNotFoundError")
     if sniffio is not None:
         current_async_library, not_found = sniffio
         try:
@@ -35,17 +36,19 @@ def running_loop() -> Literal["trio", "asyncio"] | None:
         else:
             if library in ("trio", "asyncio"):
                 return "trio" if library == "trio" else "asyncio"
-    trio = imported("trio.lowlevel", "in_trio_task")
+    trio = already_imported("trio.lowlevel", "in_trio_task")
     if trio is not None and sniffio is None and trio[0]():
         return "trio"
-    asyncio = imported("asyncio", "_get_running_loop")
+    asyncio = already_imported("asyncio", "_get_running_loop")
     if asyncio is not None and asyncio[0]() is not None:
         return "asyncio"
     return None
 
 
-async def wait_until(over: Callable[[], bool], timeout: float, *, keep_cancellation: bool) -> None:
-    """Return when `over()` is true, after `timeout` seconds at the latest, even if cancelled.
+async def wait_until(
+    finished: Callable[[], bool], timeout: float, *, keep_cancellation: bool
+) -> None:
+    """Returns when `finished()` is true, after `timeout` seconds at the latest, even if cancelled.
 
     Outside Trio and asyncio it blocks.
 
@@ -53,7 +56,7 @@ async def wait_until(over: Callable[[], bool], timeout: float, *, keep_cancellat
     checkpoint, in asyncio here, unless `keep_cancellation` is False (because the caller will raise
     another exception).
     """
-    pauses = _pauses(over, timeout)
+    pauses = _pauses(finished, timeout)
     loop = running_loop()
     if loop == "trio":
         trio = sys.modules["trio"]
@@ -66,20 +69,21 @@ async def wait_until(over: Callable[[], bool], timeout: float, *, keep_cancellat
             time.sleep(pause)  # noqa: ASYNC251 - there is no loop to block
         return
     asyncio = sys.modules["asyncio"]
-    cancelled: BaseException | None = None
+    cancellation: BaseException | None = None
     for pause in pauses:
         try:
             await asyncio.sleep(pause)
         except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None and keep_cancellation:
-        raise cancelled
+            cancellation = error
+    if cancellation is not None and keep_cancellation:
+        raise cancellation
 
 
-def _pauses(over: Callable[[], bool], timeout: float) -> Iterator[float]:
-    """The pauses between two checks. Uses the real clock, because a test may control the loop's."""
-    pause, longest = POLL
-    until = time.monotonic() + timeout
-    while not over() and (left := until - time.monotonic()) > 0:
-        yield min(pause, left)
-        pause = min(2 * pause, longest)
+def _pauses(finished: Callable[[], bool], timeout: float) -> Iterator[float]:
+    """Yields the pauses between the checks. Uses the real clock, because a test may control the
+    clock of the loop."""
+    pause, longest_pause = END_POLL_PAUSES
+    deadline = time.monotonic() + timeout
+    while not finished() and (remaining := deadline - time.monotonic()) > 0:
+        yield min(pause, remaining)
+        pause = min(2 * pause, longest_pause)

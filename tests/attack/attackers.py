@@ -22,7 +22,7 @@ from tests.e2e.client import PING, PONG, close_frame, command, frame, upgrade
 SECONDS = 1.5
 """How long an attack lasts."""
 CONNECTIONS = int(
-    os.environ.get("GATEWAY_TEST_CONNECTIONS", min(10_000, file_limit.allowed() - 1_000))
+    os.environ.get("GATEWAY_TEST_CONNECTIONS", min(10_000, file_limit.max_open_files() - 1_000))
 )
 """How many connections are opened, and closed, at the same moment: as many as may be open here."""
 CONNECTIONS_OF = {"many_connections": CONNECTIONS, "many_closes": CONNECTIONS // 5}
@@ -372,6 +372,6 @@ ATTACKS: dict[str, tuple[Callable[..., int], int]] = {
 
 
 if __name__ == "__main__":
-    file_limit.raise_to_allowed()
+    file_limit.raise_soft_limit()
     name, port, *kinds = sys.argv[1:]
     print(ATTACKS[name][0](int(port), *kinds), flush=True)  # noqa: T201 - read by the test that starts this program

@@ -8,7 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli import cli
+from gateway.cli.__main__ import cli
 from gateway.config.settings import SETTINGS
 
 from .processes import GATEWAY, Running, clean_environment
@@ -56,11 +56,11 @@ def test_the_commands_and_the_version_are_shown() -> None:
         (["watch", "a", "--url", "127.0.0.1:8000"], ["--url", "PROGRESS_GATEWAY_URL", "http://"]),
         (
             ["watch", "a", "--url", "redis://h"],
-            ["--url", "PROGRESS_GATEWAY_URL", "a gateway is needed"],
+            ["--url", "PROGRESS_GATEWAY_URL", "must be the URL of a gateway"],
         ),
         (
             ["revoke", "x", "--url", "redis://h"],
-            ["--url", "PROGRESS_GATEWAY_URL", "a gateway is needed"],
+            ["--url", "PROGRESS_GATEWAY_URL", "must be the URL of a gateway"],
         ),
         (["publish", "not a job"], ["JOB", "not a job id"]),
         (["publish", "a", "--percent", "101"], ["--percent", "101"]),
@@ -115,7 +115,7 @@ def test_a_real_process_shows_the_same_errors() -> None:
 
 def test_publish_imports_no_server_and_no_bars() -> None:
     program = (
-        "import sys; from click.testing import CliRunner; from gateway.cli import cli; "
+        "import sys; from click.testing import CliRunner; from gateway.cli.__main__ import cli; "
         "CliRunner().invoke(cli, ['publish', 'a', '--url', 'http://127.0.0.1:9']); "
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )

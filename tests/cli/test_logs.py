@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.logs import PER_SECOND, Flood, _structured
+from gateway.cli.logs import MAX_LINES_PER_SECOND, RateLimitFilter, _structured_formatter
 
 from .conftest import address
 from .processes import GATEWAY, Running, Terminal
@@ -28,7 +28,7 @@ def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
 
 @given(st.text(), st.text())
 def test_a_log_line_is_one_json_object(text: str, value: str) -> None:
-    line = _structured(False).format(record("%s", text, value=value))
+    line = _structured_formatter(False).format(record("%s", text, value=value))
     assert not [char for char in line if ord(char) < 32]
     found = json.loads(line)
     assert (found["level"], found["logger"]) == ("info", "gateway.test")
@@ -37,7 +37,7 @@ def test_a_log_line_is_one_json_object(text: str, value: str) -> None:
 
 @given(st.text(), st.text())
 def test_a_log_line_for_a_terminal_stays_one_line(text: str, value: str) -> None:
-    line = _structured(True).format(record("%s", text, value=value))
+    line = _structured_formatter(True).format(record("%s", text, value=value))
     plain = line.replace("\x1b[", "")
     assert not [char for char in plain if ord(char) < 32 and char != "\t"]
     assert len(line.splitlines()) == 1
@@ -45,19 +45,19 @@ def test_a_log_line_for_a_terminal_stays_one_line(text: str, value: str) -> None
 
 def test_a_flood_of_log_lines_is_limited_and_counted() -> None:
     now = 0.0
-    flood = Flood(lambda: now)
+    flood = RateLimitFilter(lambda: now)
 
     def passes(line: int) -> logging.LogRecord | None:
         one = record("x")
         one.lineno = line
         return one if flood.filter(one) else None
 
-    assert sum(passes(1) is not None for _ in range(1_000)) == PER_SECOND
+    assert sum(passes(1) is not None for _ in range(1_000)) == MAX_LINES_PER_SECOND
     assert passes(2) is not None, "another kind"
     now = 1.0
     later = passes(1)
     assert later is not None
-    assert later.__dict__["omitted"] == 1_000 - PER_SECOND
+    assert later.__dict__["omitted"] == 1_000 - MAX_LINES_PER_SECOND
     again = passes(1)
     assert again is not None
     assert "omitted" not in again.__dict__

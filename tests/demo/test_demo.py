@@ -184,6 +184,6 @@ def test_the_default_port_is_replaced_if_it_is_taken() -> None:
             stack.enter_context(socket.create_server(("127.0.0.1", 8000)))
         demo = stack.enter_context(Running(*DEMO, env=PLAIN))
         assert not address(demo).endswith(":8000")
-        assert "taking another port" in demo.output.decode()
+        assert "using another port" in demo.output.decode()
         demo.tell(signal.SIGINT)
         assert demo.end() == 0

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from gateway.brokers.redis import cursor, poller
-from gateway.cli import main
+from gateway.cli.__main__ import main
 
 _calls = count(1)
 _take: Any = cursor.Cursor.advance

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from gateway.cli import main
+from gateway.cli.__main__ import main
 
 
 class TaskCounter(trio.abc.Instrument):

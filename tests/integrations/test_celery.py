@@ -365,7 +365,7 @@ def test_sys_exit_in_a_thread_pool_fails_the_job(
     end = module_recorder.states("exits")[-1]
     os.killpg(other.pid, signal.SIGKILL)
     other.wait()
-    assert (end.status, end.error) == ("failed", "the task was left by SystemExit(3)")
+    assert (end.status, end.error) == ("failed", "the task was ended by SystemExit(3)")
 
 
 def test_a_group_of_tasks_is_one_group(module_recorder: Recorder, publish: Publisher) -> None:

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from gateway.integrations.celery_revoke import COMMAND, LASTS, Revocations, until_answered
+from gateway.integrations.celery_revoke import (
+    COMMAND,
+    GROUP_REVOCATION_TIME,
+    Revocations,
+    send_until_answered,
+)
 
 
 def test_a_revocation_is_repeated_until_the_worker_answers() -> None:
@@ -23,9 +28,9 @@ def test_a_revocation_is_repeated_until_the_worker_answers() -> None:
             raise OSError("no broker")
         return ["revoked"] if len(timeouts) == 4 else []
 
-    until_answered(command, lambda: True, sleep=slept.append)
+    send_until_answered(command, lambda: True, sleep=slept.append)
     assert (timeouts, slept) == ([1, 2, 4, 8], [2])
-    until_answered(command, lambda: False)  # the task has ended
+    send_until_answered(command, lambda: False)  # the task has ended
     assert len(timeouts) == 4
 
 
@@ -103,7 +108,7 @@ def test_tasks_that_were_running_are_revoked_alone(worker: Worker) -> None:
     worker.now = 10.0
     worker.ask("r1", began=1.0)
     worker.ask("r2", began=2.0)
-    worker.revocations.received(Task("w4"))
+    worker.revocations.on_received(Task("w4"))
     assert (worker.revoked, worker.cancelled) == (["r1", "r2"], [])
     assert not worker.state.revoked
 
@@ -117,10 +122,10 @@ def test_a_task_that_began_after_the_request_shows_that_the_group_is_cancelled(
     worker.ask("r2", began=11.0)
     assert (worker.revoked, worker.cancelled) == (["r1", "r2", ["w1"]], ["w1"])
     for received in (Task("w4"), Task("w5", "refuses"), Task("w6", gateway_group="h")):
-        worker.revocations.received(received)
+        worker.revocations.on_received(received)
     assert worker.state.revoked == {"w4"}
-    worker.now += LASTS
-    worker.revocations.received(Task("w7"))
+    worker.now += GROUP_REVOCATION_TIME
+    worker.revocations.on_received(Task("w7"))
     assert worker.state.revoked == {"w4"}
 
 

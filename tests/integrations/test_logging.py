@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gateway.integrations.logging import JobHandler
-from gateway.worker import Job, process
+from gateway.worker import Job, process_state
 from tests.worker.fake_gateway import DEADLINE, FakeGateway
 
 Attach = Callable[[JobHandler], logging.Logger]
@@ -115,7 +115,7 @@ def test_a_log_line_under_the_senders_lock_does_not_deadlock(
         received = threading.Event()
 
         def speak() -> None:
-            with process.lock:
+            with process_state.lock:
                 logging.getLogger("gateway.worker").warning("no thread to report progress")
             received.set()
 

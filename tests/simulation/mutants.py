@@ -201,10 +201,10 @@ MUTANTS = (
     Mutant("node-does-not-announce-stale", "node/node.py",
            "self.connections.announce(encode(\"feed\"", "str(encode(\"feed\""),
     # -- workers
-    Mutant("worker-end-settled-without-a-response", "worker/report.py",
-           " or request.get(\"status\", \"running\") != \"running\"\n",
-           " or request.get(\"status\", \"running\") != \"running\"\n"
-           "        self.settled = self.delivered = self.tried\n"),
+    Mutant("worker-final-state-closed-without-a-response", "worker/report.py",
+           "            self.final_state_may_have_arrived = True\n",
+           "            self.final_state_may_have_arrived = True\n"
+           "            self.close(Closing.DELIVERED)\n"),
     # -- other kinds, found by hand
     Mutant("reducer-percent-falls", "model/reducer.py",
            "return max(percent or 0, _normalise(two_digits(update.percent)))",
@@ -271,7 +271,7 @@ MUTANTS = (
     Mutant("request-in-place-of-a-cancel", LUA + "groups.lua",
            "\n    or (record.request_verb == 'cancel' and record.request_is ~= 'refused')", ""),
     Mutant("request-not-received", "worker/report.py",
-           "            self._receive_request(request, parse_request(result.request))\n", "",
+           "            self._receive_request(update, parse_request(result.request))\n", "",
            ("requests",)),
     Mutant("request-delivered-twice", LUA + "groups.lua",
            "(record.request_ids or '') .. ' ', ' ' .. id", "'', ' ' .. id", ("requests", "link"),
@@ -347,7 +347,7 @@ MUTANTS = (
     Mutant("client-takes-overlaps", "cli/watch/job_states.py",
            "and position == (frame.epoch, frame.prev)", "and position[0] == frame.epoch"),
     Mutant("client-keeps-its-position-on-a-snapshot", "cli/watch/job_states.py",
-           "        if frame.snapshot or follows:", "        if follows:"),
+           "        if frame.snapshot or continues_position:", "        if continues_position:"),
 )  # fmt: skip
 
 

@@ -145,13 +145,13 @@ class Worker:
         self.world.note(f"{self.name} exits")
 
     def _program(self) -> None:
-        from gateway.worker import process
+        from gateway.worker import process_state
 
         url = f"http://{self.name}/"
         if self.kind == "redis":
             url = f"redis://{self.name}/0"
         self._main(url)
-        for member in list(process.members):
+        for member in list(process_state.senders):
             if f"//{self.name}/" in getattr(member, "url", ""):
                 member.flush()
 
@@ -220,7 +220,7 @@ class Worker:
             raise Violated(f"undisturbed: the end of {job_id} took {took:.1f} s")
         report = job._report
         undisturbed = world.faults.quiet_since < left - 10 and not world.faults.injecting
-        if not (report.settled or impatient) and undisturbed:
+        if not (report.closed or impatient) and undisturbed:
             raise Violated(f"the end: that of {job_id} was not delivered, with no fault")
         if accepts and undisturbed:
             recorder.check_received(left)

@@ -139,7 +139,11 @@ def gateway() -> Iterator[Target]:
 
     try:
         yield Target(
-            url, url.replace("127.0.0.1", "localhost"), proxy, states, "gateway.worker.http.REQUEST"
+            url,
+            url.replace("127.0.0.1", "localhost"),
+            proxy,
+            states,
+            "gateway.worker.http.REQUEST_STEP_TIMEOUT",
         )
     finally:
         proxy.close()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.worker import Job, announce, one_shots, process
-from gateway.worker.one_shots import OneShot, OneShots
+from gateway.worker import Job, announce, announcements, process_state
+from gateway.worker.announcements import Announcement, AnnouncementQueue
 from gateway.worker.publisher import PublishResult, Rejected, Unreachable
 from gateway.worker.sender import sender_for
 from tests.traceparents import OTHER, SPAN
@@ -23,7 +23,7 @@ def settled(fake: FakePublisher) -> list[dict[str, Any]]:
     """The updates that the fake received, when no more are pending."""
     sender = sender_for(fake.url, None)
     with sender._changed:
-        assert sender._changed.wait_for(sender._quiet, DEADLINE)
+        assert sender._changed.wait_for(sender._is_idle, DEADLINE)
     return fake.updates
 
 
@@ -127,7 +127,7 @@ def test_a_forked_child_does_not_send_its_parents_announcements(fake: FakePublis
     def child() -> None:
         fake.requests_allowed.set()
         fake.updates.clear()
-        process.flush_all()
+        process_state.flush_all()
         assert not fake.updates
 
     pid = fork(child)
@@ -136,8 +136,8 @@ def test_a_forked_child_does_not_send_its_parents_announcements(fake: FakePublis
     assert [got["job"] for got in settled(fake)] == ["first", "second"]
 
 
-def one_shot(job: str, *, expires: float = 60.0) -> OneShot:
-    return OneShot(job, {"status": "queued"}, expires=expires)
+def announcement(job: str, *, expires: float = 60.0) -> Announcement:
+    return Announcement(job, {"status": "queued"}, expires=expires)
 
 
 def never(job: str) -> bool:
@@ -145,27 +145,27 @@ def never(job: str) -> bool:
 
 
 def test_announcements_and_reports_take_turns() -> None:
-    waiting = OneShots()
+    waiting = AnnouncementQueue()
     for job in "abc":
-        waiting.add(one_shot(job))
-    taken = [waiting.take(never, report_due=True) for _ in range(4)]
+        waiting.add(announcement(job))
+    taken = [waiting.next(never, report_due=True) for _ in range(4)]
     assert [t and t.job for t in taken] == ["a", None, "b", None]
-    assert [waiting.take(never, report_due=False) for _ in range(2)] == [one_shot("c"), None]
+    assert [waiting.next(never, report_due=False) for _ in range(2)] == [announcement("c"), None]
 
 
 def test_an_expired_announcement_is_dropped() -> None:
-    waiting = OneShots()
-    waiting.add(one_shot("a", expires=60.0))
-    waiting.add(one_shot("b", expires=61.0))
+    waiting = AnnouncementQueue()
+    waiting.add(announcement("a", expires=60.0))
+    waiting.add(announcement("b", expires=61.0))
     waiting.expire(60.0)
-    assert waiting.take(never, report_due=False) == one_shot("b", expires=61.0)
+    assert waiting.next(never, report_due=False) == announcement("b", expires=61.0)
 
 
 def test_announcements_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_shots, "ONE_SHOTS", 1)
-    waiting = OneShots()
-    results = [waiting.add(one_shot(job)) for job in "abc"]
-    assert results == [None, "not announced: too many others wait", None]
+    monkeypatch.setattr(announcements, "MAX_ANNOUNCEMENTS", 1)
+    waiting = AnnouncementQueue()
+    said = [waiting.add(announcement(job)) for job in "abc"]
+    assert said == [None, "not announced: 1 announcements are already waiting", None]
     assert len(waiting) == 1
-    waiting.take(never, report_due=False)
-    assert [waiting.add(one_shot(job)) for job in "de"] == [None, results[1]]
+    waiting.next(never, report_due=False)
+    assert [waiting.add(announcement(job)) for job in "de"] == [None, said[1]]

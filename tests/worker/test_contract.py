@@ -22,7 +22,7 @@ import trio
 from gateway.brokers.redis.broker import RedisBroker
 from gateway.model.state import Request, RequestUpdate, State
 from gateway.worker import Cancelled, Job, announce, publisher, report
-from gateway.worker.limits import BATCH
+from gateway.worker.limits import MAX_UPDATES_PER_REQUEST
 from gateway.worker.publisher import Outcome, Publisher, publish_one
 from gateway.worker.sender import sender_for
 
@@ -99,7 +99,7 @@ def test_ten_thousand_ends(target: Target, monkeypatch: pytest.MonkeyPatch) -> N
     target.proxy.resume()
     assert all(job.wait(DEADLINE) for job in jobs)
     assert (
-        len(sizes) <= 10_000 // BATCH + 1
+        len(sizes) <= 10_000 // MAX_UPDATES_PER_REQUEST + 1
     )  # the first requests were sent before there were so many
     assert last(target, "end0").status == last(target, "end9999").status == "succeeded"
 
@@ -202,7 +202,7 @@ def test_an_end_by_another_process_is_logged(
             other.cancel("not needed")
     assert job.attempt == other.attempt == 1
     assert last(target, "job").message == "not needed"
-    assert "another process has ended it" in caplog.text
+    assert "the job was ended by another process" in caplog.text
 
 
 def test_an_announced_job_is_queued(target: Target) -> None:
@@ -242,14 +242,14 @@ def test_an_outage_and_its_end_are_logged(target: Target, caplog: pytest.LogCapt
 def test_an_end_during_an_outage_is_delivered_later(
     target: Target, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "EXIT", 0.0)
+    monkeypatch.setattr(report, "EXIT_TIMEOUT", 0.0)
     job = Job("job", url=target.url, timeout=0.2)
     with pytest.raises(ValueError, match="mine"), job:  # noqa: PT012 - the block is what is tested
         until(job, lambda: job.attempt)
         target.proxy.refuse()
         raise ValueError("mine")
     assert not job.wait(0)
-    assert "its end could not be delivered in time" in logged(caplog)[-1]
+    assert "its final state could not be delivered in time" in logged(caplog)[-1]
     target.proxy.open()
     until(job, lambda: job._report.delivered)
     assert last(target, "job").error == "ValueError: mine"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import Job
-from gateway.integrations.tasks import entered
+from gateway.integrations.tasks import as_current_job
 
 from .fake import FakePublisher
 
@@ -52,6 +52,6 @@ def test_the_async_example_is_cancelled(
 
 def test_a_task_of_a_queue(program_globals: dict[str, Any], fake: FakePublisher) -> None:
     exec(TASK, program_globals)  # noqa: S102 - it is our own
-    with Job("video:43") as job, entered(job):
+    with Job("video:43") as job, as_current_job(job):
         program_globals["encode_frames"](43)
     assert fake.updates[-1]["done"] == 100

@@ -16,7 +16,7 @@ from gateway import Job, Limits
 from gateway.model.constants import MAX_ARGS, MAX_REQUEST_ID
 from gateway.worker import publisher
 from gateway.worker.http import HttpPublisher
-from gateway.worker.limits import BATCH
+from gateway.worker.limits import MAX_UPDATES_PER_REQUEST
 from gateway.worker.publisher import PublishResult, Rejected, Unreachable, publish_one
 from tests.auth.signing import SECRET, sign
 from tests.cli.conftest import address
@@ -105,7 +105,7 @@ def test_a_rejected_token_from_a_file_is_a_temporary_error(
         job = Job("job", url=address(gateway), timeout=WITHIN)
         job.update(done=1)
         until(job, lambda: job._sender._queue.outage.failures)
-        assert "401" in job._sender._queue.outage.why
+        assert "401" in job._sender._queue.outage.reason
         file.write_text(sign(claims | {"exp": time.time() + 60}))
         job.succeed()
         assert job.wait()
@@ -159,7 +159,7 @@ def test_the_url_decides_where_to_connect(url: str, host: str, port: int) -> Non
 
 
 def test_a_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.worker.http.REQUEST", 0.05)
+    monkeypatch.setattr("gateway.worker.http.REQUEST_STEP_TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
         carrier = HttpPublisher(f"http://127.0.0.1:{server.getsockname()[1]}", None)
         with pytest.raises(Unreachable, match=r"no answer within 0\.05 s"):
@@ -295,10 +295,14 @@ def test_the_largest_answer_is_read(fake_gateway: FakeGateway, carrier: HttpPubl
     largest = 2**53 - 1
     answer: dict[str, Any] = {"epoch": largest, "seq": largest, "attempt": largest}
     answer |= {"applied": False, "reason": "unchanged", "request": request}
-    body = json.dumps([answer] * BATCH, ensure_ascii=False).encode()
+    body = json.dumps([answer] * MAX_UPDATES_PER_REQUEST, ensure_ascii=False).encode()
     fake_gateway.answers.append(lambda _: (200, {}, body))
-    outcomes = carrier.publish([(f"job{number}", {"run": "r"}) for number in range(BATCH)])
-    assert [getattr(outcome, "request", outcome) for outcome in outcomes] == [request] * BATCH
+    outcomes = carrier.publish(
+        [(f"job{number}", {"run": "r"}) for number in range(MAX_UPDATES_PER_REQUEST)]
+    )
+    assert [getattr(outcome, "request", outcome) for outcome in outcomes] == [
+        request
+    ] * MAX_UPDATES_PER_REQUEST
 
 
 @pytest.mark.parametrize("limits", [Limits(max_batch=7), Limits(max_batch_body=2_000)])

@@ -120,7 +120,7 @@ def test_track_counts_items_and_sets_the_total(fake_gateway: FakeGateway) -> Non
         yield from range(2)
 
     job = Job("job")
-    span = job._snapshot.stage.segment
+    span = job._snapshot.phase.segment
     for _ in job.track([1, 2, 3]):
         pass
     assert (span.done, span.total) == (3, 3)
@@ -253,7 +253,7 @@ def test_a_job_ended_by_another_process_stops_reporting(
         until(job, lambda: job.attempt)
         fake_gateway.answers.append(accepted(1, "final"))
         job.update(done=1)
-    assert "another process has ended it" in caplog.text
+    assert "the job was ended by another process" in caplog.text
     assert [vars(r)["job_ended_elsewhere"] for r in caplog.records] == [True]
     assert not job.superseded
 
@@ -272,7 +272,7 @@ def test_a_rejected_field_does_not_prevent_the_end(
     assert len([g for g in fake_gateway.received if "data" in g.fields]) == 1
     assert fake_gateway.received[-1].fields["status"] == "succeeded"
     assert [r.message for r in caplog.records] == [
-        "job job: the gateway refuses its data, which is left out: 422 data: not here "
+        "job job: the gateway rejects its data, which is no longer sent: 422 data: not here "
         f"[{fake_gateway.url}]"
     ]
 
@@ -288,7 +288,7 @@ def test_a_rejection_is_logged_once_and_the_block_does_not_wait(
     assert 1 <= len(fake_gateway.received) - len(fake_gateway.ends("job")) <= 2
     assert [r.message.partition(" [")[0] for r in caplog.records] == [
         "job job: the gateway rejects its updates: 401 a token is needed",
-        "job job: the gateway rejects its end (succeeded): 401 a token is needed",
+        "job job: the gateway rejects its final state (succeeded): 401 a token is needed",
     ]
 
 
@@ -353,7 +353,7 @@ def test_updates_before_a_release_are_sent(fake: FakePublisher) -> None:
     job.release()
     job.update(done=51)
     fake.requests_allowed.set()
-    until(job, lambda: job._report.settled)
+    until(job, lambda: job._report.closed)
     assert {got["done"] for got in fake.updates} == {50}
     assert {got["status"] for got in fake.updates} == {"running"}
 
@@ -381,5 +381,5 @@ def test_release_after_the_end_is_ignored(fake: FakePublisher) -> None:
 def test_pickling_a_job_raises(fake: FakePublisher) -> None:
     job = Job("job", url=fake.url)
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match=r"send its name and its run; Job\(name, run=run\)"):
+        with pytest.raises(TypeError, match=r"its name and its run; there Job\(name, run=run\)"):
             attempt(job)

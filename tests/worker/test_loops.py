@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from gateway.worker import Job, process
+from gateway.worker import Job, process_state
 from gateway.worker.publisher import PublishResult, Unreachable
 from gateway.worker.waiting import running_loop, wait_until
 
@@ -34,7 +34,7 @@ def test_a_module_that_is_being_imported_is_not_used(
             setattr(unfinished, name, pytest.fail)
         monkeypatch.setitem(sys.modules, module, unfinished)
     assert running_loop() is None
-    process.flush_in_child()
+    process_state.flush_at_child_exit()
 
 
 async def test_a_trio_block_waits_for_the_end(fake: FakePublisher) -> None:
@@ -220,10 +220,10 @@ def test_asyncio_does_not_wait_in_a_long_outage(fake: FakePublisher) -> None:
     async def main() -> None:
         async with Job("job", url=fake.url) as job:
             await asyncio.to_thread(until, job, lambda: job._sender._queue.outage.failures)
-            job._sender._queue.outage.since = time.monotonic() - 10.1
+            job._sender._queue.outage.began_at = time.monotonic() - 10.1
             start = time.monotonic()
         assert time.monotonic() - start < 1.0
-        assert not job._report.settled
+        assert not job._report.closed
         fake.default_result = PublishResult(1, True)
         assert job.wait()
 

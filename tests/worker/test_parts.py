@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.worker import Job
-from gateway.worker.outcome import End
+from gateway.worker.final_state import FinalState
 from gateway.worker.publisher import PublishResult
 from gateway.worker.report import Report
 from gateway.worker.send_queue import LogLine
@@ -90,7 +90,7 @@ def test_a_child_wakes_its_sender_once_per_request(fake: FakePublisher) -> None:
     touched = 0
     with Job("job", url=fake.url) as job:
         queue = job._sender._queue
-        touch = queue.touch
+        touch = queue.mark_changed
 
         def counted(report: Report, now: float) -> list[LogLine]:
             nonlocal touched
@@ -98,7 +98,7 @@ def test_a_child_wakes_its_sender_once_per_request(fake: FakePublisher) -> None:
             return touch(report, now)
 
         def child() -> None:
-            queue.touch = counted  # type: ignore[method-assign]  # to count calls
+            queue.mark_changed = counted  # type: ignore[method-assign]  # to count calls
             before = len(fake.batches)
             for _ in job.track(range(500)):
                 job.advance()
@@ -161,16 +161,16 @@ def test_counts_of_spawned_processes_add_up(target: Target, tmp_path: Path) -> N
 def forked(report: Report, count: int) -> None:
     """The case of a child that counts and is then killed."""
     report.before_fork()
-    counts = report.snapshot.stage.segment.child_counts
+    counts = report.snapshot.phase.segment.child_counts
     assert counts is not None
-    _, cell = counts.mine()
+    _, cell = counts.own_part()
     assert cell is not None
     counts.store(cell, count)
 
 
 def report(part: str | None = None) -> Report:
     made = Report("job", JobSnapshot(lease=30.0, part=part), timeout=10.0)
-    made.answered(made.take(0.0)[-1], PublishResult(1, True))
+    made.on_result(made.next_updates(0.0)[-1], PublishResult(1, True))
     return made
 
 
@@ -179,9 +179,9 @@ def test_counts_of_children_are_sent_before_the_end() -> None:
     forked(made, 3)
     forked(made, 0)
     forked(made, 4)
-    assert len(made.take(1.0)) == 1
-    made.end(End("succeeded"), now=2.0)
-    *parts, last = made.take(2.0)
+    assert len(made.next_updates(1.0)) == 1
+    made.set_final_state(FinalState("succeeded"), now=2.0)
+    *parts, last = made.next_updates(2.0)
     assert parts == [
         {"part": "1", "done": 3, "attempt": 1, "run": made.run},
         {"part": "3", "done": 4, "attempt": 1, "run": made.run},
@@ -192,23 +192,23 @@ def test_counts_of_children_are_sent_before_the_end() -> None:
 def test_counts_of_an_earlier_phase_are_not_sent() -> None:
     made = report()
     forked(made, 3)
-    made.snapshot.open("next", share=None, total=None, fields={})
-    made.end(End("succeeded"), now=2.0)
-    assert len(made.take(2.0)) == 1
+    made.snapshot.begin_phase("next", share=None, total=None, fields={})
+    made.set_final_state(FinalState("succeeded"), now=2.0)
+    assert len(made.next_updates(2.0)) == 1
 
 
 def test_a_part_of_a_part_has_its_own_name() -> None:
     made = report("machine-7")
     forked(made, 3)
-    made.end(End("succeeded"), now=2.0)
-    assert made.take(2.0)[0]["part"] == "machine-7.1"
+    made.set_final_state(FinalState("succeeded"), now=2.0)
+    assert made.next_updates(2.0)[0]["part"] == "machine-7.1"
 
 
 def test_a_part_sends_no_percentage() -> None:
     made = report("a")
-    made.snapshot.stage.segment.total = 10
-    made.snapshot.stage.segment.count = 5
-    fields = made.take(1.0)[-1]
+    made.snapshot.phase.segment.total = 10
+    made.snapshot.phase.segment.count_without_loops = 5
+    fields = made.next_updates(1.0)[-1]
     assert (fields["part"], fields["done"], "percent" in fields) == ("a", 5, False)
 
 

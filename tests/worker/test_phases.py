@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.worker import Job
-from gateway.worker.phases import Segment, Stage
+from gateway.worker.phases import PhaseRecord, Segment
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
 def silent(**arguments: Any) -> Job:
     """A job that reports nothing."""
     job = Job("job", url="http://127.0.0.1:9", **arguments)
-    job._report.queued = job._report.settled = True
+    job._report.close()
     return job
 
 
@@ -132,7 +132,7 @@ def test_a_phase_without_a_share_left_is_logged(job: Job, caplog: pytest.LogCapt
     job.phase("a", total=2)
     job.phase("b", total=2)
     assert [r.message for r in caplog.records] == [
-        "job job: phase b gets no share, the earlier phases have taken all"
+        "job job: phase b gets no share, because the earlier phases have used it"
     ]
     assert caplog.records[0].levelno == logging.WARNING
     with job.phase("c", share=0):  # says so itself
@@ -177,9 +177,9 @@ def test_after_the_end_nothing_changes(job: Job) -> None:
 
 
 def test_the_first_stage_cannot_be_ended() -> None:
-    whole = Stage(None, Segment())
-    assert whole.held
-    assert whole.close() is whole
+    whole = PhaseRecord(None, Segment())
+    assert whole.in_block
+    assert whole.end() is whole
 
 
 def test_success_is_100_percent(job: Job) -> None:
@@ -227,7 +227,7 @@ def test_the_percentage_never_falls(steps: list[tuple[str, Any]]) -> None:
     finally:
         logging.getLogger("gateway.worker").disabled = False
     # Not only because of the maximum: the segments themselves are in order.
-    segment = job._snapshot.stage.segment
+    segment = job._snapshot.phase.segment
     while segment.outer is not None:
         assert segment.outer.low <= segment.low <= segment.high <= segment.outer.high
         segment = segment.outer

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.worker import Job, process, sender
+from gateway.worker import Job, process_state, sender
 
 from .fake import until
 from .fake_gateway import DEADLINE, FakeGateway
@@ -38,7 +38,7 @@ def test_parent_and_child_use_the_same_run_before_the_attempt_is_known(
 def test_a_child_without_reports_sends_nothing(fake_gateway: FakeGateway) -> None:
     with Job("job", lease=1.0) as job:
         until(job, lambda: job.attempt)
-        pid = fork(process.flush_all)
+        pid = fork(process_state.flush_all)
         assert joined(pid) == 0
         job.update(done=1)
     assert len({g.connection for g in fake_gateway.received}) == 1
@@ -76,7 +76,7 @@ def test_a_child_forked_after_the_end_delivers_it_when_it_waits(fake_gateway: Fa
 def test_a_child_flushes_once_after_several_thread_starts(
     fake_gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "IDLE", 0.01)
+    monkeypatch.setattr(sender, "IDLE_TIMEOUT", 0.01)
 
     def child() -> None:
         for _ in range(3):
@@ -86,7 +86,7 @@ def test_a_child_flushes_once_after_several_thread_starts(
             if thread is not None:
                 thread.join(DEADLINE)
         finalizers: Any = vars(util)["_finalizer_registry"]
-        assert [f._callback for f in finalizers.values()].count(process.flush_all) == 1
+        assert [f._callback for f in finalizers.values()].count(process_state.flush_all) == 1
 
     context: Any = multiprocessing.get_context("fork")
     forked = context.Process(target=child)
@@ -102,7 +102,7 @@ def test_a_fork_works_while_other_threads_hold_all_locks(fake_gateway: FakeGatew
         held, done = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with process.lock:
+            with process_state.lock:
                 held.set()
                 done.wait(DEADLINE)
 
@@ -128,7 +128,7 @@ def test_a_fork_waits_for_a_sender_that_is_importing() -> None:
     holding, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with process.importing:
+        with process_state.import_lock:
             holding.set()
             let_go.wait(DEADLINE)
 
@@ -136,21 +136,23 @@ def test_a_fork_waits_for_a_sender_that_is_importing() -> None:
     thread.start()
     assert holding.wait(DEADLINE)
     pids: list[int] = []
-    forker = threading.Thread(target=lambda: pids.append(fork(lambda: process.importing.acquire())))
+    forker = threading.Thread(
+        target=lambda: pids.append(fork(lambda: process_state.import_lock.acquire()))
+    )
     forker.start()
     assert not pids
     let_go.set()
     forker.join(DEADLINE)
     assert joined(pids[0]) == 0
     thread.join(DEADLINE)
-    assert not process.importing.locked()
+    assert not process_state.import_lock.locked()
 
 
 def test_a_fork_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "FORK", 0.01)
-    with process.importing:
+    monkeypatch.setattr(process_state, "FORK_TIMEOUT", 0.01)
+    with process_state.import_lock:
         assert joined(fork(lambda: None)) == 0
-        assert process.importing.locked()
+        assert process_state.import_lock.locked()
 
 
 def test_the_exit_waits_briefly_for_an_unavailable_gateway(nowhere: str) -> None:

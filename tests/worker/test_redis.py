@@ -24,7 +24,7 @@ from gateway.model.constants import MAX_NUMBER
 from gateway.protocol.commands import parse_update
 from gateway.worker import Job, publisher
 from gateway.worker.publisher import Publisher, PublishResult, Rejected, Unreachable, publish_one
-from gateway.worker.redis import plain
+from gateway.worker.redis import as_script_arguments
 from tests.brokers.redis.cluster import BUS
 from tests.brokers.redis.server import Server, redis_server
 from tests.ports import free_port
@@ -77,7 +77,7 @@ def test_every_scheme_of_a_redis_url_has_a_publisher() -> None:
 def test_spellings_of_an_address_are_canonical(url: str) -> None:
     job = Job("job", url=url)
     assert "secret" not in repr(job)
-    assert job.url == publisher.shown(url)
+    assert job.url == publisher.redacted(url)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def pairs(words: list[Any]) -> set[tuple[str, str]]:
 @given(pictures)
 def test_the_script_gets_the_same_arguments_as_from_a_gateway(fields: dict[str, Any]) -> None:
     body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-    assert pairs(plain(fields)) == pairs(codec.as_arguments(parse_update(body)))
+    assert pairs(as_script_arguments(fields)) == pairs(codec.as_arguments(parse_update(body)))
 
 
 def test_publish_results_are_those_of_the_gateway(server: Server) -> None:

@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.worker.limits import INTERVAL
-from gateway.worker.outcome import End
+from gateway.worker.final_state import FinalState
+from gateway.worker.limits import UPDATE_INTERVAL
 from gateway.worker.publisher import PublishResult, Rejected
 from gateway.worker.report import Report
 from gateway.worker.snapshot import JobSnapshot
 
-FAILED = End("failed", "E: x")
+FAILED = FinalState("failed", "E: x")
 
 
 @pytest.fixture
@@ -21,154 +21,159 @@ def report() -> Report:
 
 
 def test_start_is_sent_until_the_attempt_is_known(report: Report) -> None:
-    first = report.take(1.0)[-1]
+    first = report.next_updates(1.0)[-1]
     assert first == {"status": "running", "lease": 30.0, "start": True, "run": report.run}
-    assert report.unreachable(first, "gone", now=1.1, retry_at=99.0) is None
-    again = report.take(1.2)[-1]
+    assert report.on_unreachable(first, "gone", now=1.1, retry_at=99.0) is None
+    again = report.next_updates(1.2)[-1]
     assert again == first
-    assert report.answered(again, PublishResult(4, True)) is None
+    assert report.on_result(again, PublishResult(4, True)) is None
     known = {"status": "running", "lease": 30.0, "attempt": 4, "run": report.run}
-    assert report.take(1.3)[-1] == known
+    assert report.next_updates(1.3)[-1] == known
 
 
 def test_an_attempt_older_than_a_second_has_an_age(report: Report) -> None:
-    report.touch(5.0)
-    assert "age" not in report.take(5.9)[-1]
-    request = report.take(67.25)[-1]
+    report.mark_changed(5.0)
+    assert "age" not in report.next_updates(5.9)[-1]
+    request = report.next_updates(67.25)[-1]
     assert request["age"] == 62.2
-    report.rejected(request, Rejected("400 no field", field="age"), now=67.3)
-    assert "age" not in report.take(68.0)[-1]
+    report.on_rejected(request, Rejected("400 no field", field="age"), now=67.3)
+    assert "age" not in report.next_updates(68.0)[-1]
 
 
 def test_another_run_supersedes_the_report(report: Report) -> None:
-    log_line = report.answered(report.take(1.0)[-1], PublishResult(7, False, "other_run"))
-    assert log_line == "superseded by attempt 7; its updates are ignored from now on"
+    said = report.on_result(report.next_updates(1.0)[-1], PublishResult(7, False, "other_run"))
+    assert said == "superseded by attempt 7; its updates are ignored from now on"
     assert report.superseded
 
 
 def due(report: Report, now: float) -> float:
     """When a change made `now` is to be sent."""
-    assert report.touch(now)
-    return report.due
+    assert report.mark_changed(now)
+    return report.due_at
 
 
 def test_updates_are_sent_at_a_limited_rate(report: Report) -> None:
     assert due(report, 5.0) == 5.0
-    report.take(5.0)
+    report.next_updates(5.0)
     assert due(report, 5.01) == 5.05
-    assert not report.touch(5.02)
-    report.take(5.05)
+    assert not report.mark_changed(5.02)
+    report.next_updates(5.05)
     assert due(report, 7.0) == 7.0
-    report.rejected(report.take(7.0)[-1], Rejected("401 no"), now=7.1)
+    report.on_rejected(report.next_updates(7.0)[-1], Rejected("401 no"), now=7.1)
     assert due(report, 7.5) == 17.0
-    report.answered(report.take(17.0)[-1], PublishResult(1, True))
-    assert report.due == 27.0
+    report.on_result(report.next_updates(17.0)[-1], PublishResult(1, True))
+    assert report.due_at == 27.0
     assert due(report, 17.01) == 17.05
-    report.end(FAILED, now=17.02)
+    report.set_final_state(FAILED, now=17.02)
     assert due(report, 17.02) == 17.02
 
 
 def test_a_delivered_end_settles_the_report(report: Report) -> None:
-    report.end(FAILED, now=1.0)
-    report.end(End("succeeded"), now=2.0)
-    request = report.take(3.0)[-1]
+    report.set_final_state(FAILED, now=1.0)
+    report.set_final_state(FinalState("succeeded"), now=2.0)
+    request = report.next_updates(3.0)[-1]
     assert (request["status"], request["error"]) == ("failed", "E: x")
-    assert report.answered(request, PublishResult(1, True)) is None
-    assert report.settled
+    assert report.on_result(request, PublishResult(1, True)) is None
+    assert report.closed
     assert report.delivered
 
 
 def test_a_stale_attempt_supersedes_the_report(report: Report) -> None:
-    log_line = report.answered(report.take(1.0)[-1], PublishResult(7, False, "stale_attempt"))
-    assert log_line == "superseded by attempt 7; its updates are ignored from now on"
-    assert report.settled
+    said = report.on_result(report.next_updates(1.0)[-1], PublishResult(7, False, "stale_attempt"))
+    assert said == "superseded by attempt 7; its updates are ignored from now on"
+    assert report.closed
     assert report.superseded
     assert report.attempt is None
 
 
 def test_a_final_state_of_another_process_settles_the_report(report: Report) -> None:
-    log_line = report.answered(report.take(1.0)[-1], PublishResult(1, False, "final"))
-    assert log_line == "another process has ended it; its updates are ignored"
-    assert report.settled
+    said = report.on_result(report.next_updates(1.0)[-1], PublishResult(1, False, "final"))
+    assert said == "the job was ended by another process; updates of this process are ignored"
+    assert report.closed
     assert not report.delivered
 
 
 def test_a_group_is_ended_by_its_children(report: Report) -> None:
     report.snapshot.children = 2
-    log_line = report.answered(report.take(1.0)[-1], PublishResult(1, False, "final"))
-    assert log_line == "its children have ended it; its updates are ignored"
+    said = report.on_result(report.next_updates(1.0)[-1], PublishResult(1, False, "final"))
+    assert said == "the job was ended by its children; updates of this process are ignored"
 
 
 def test_final_after_a_repeated_end_counts_as_delivered(report: Report) -> None:
-    report.end(FAILED, now=1.0)
-    report.unreachable(report.take(1.0)[-1], "reset", now=1.1, retry_at=99.0)
-    assert report.answered(report.take(1.2)[-1], PublishResult(1, False, "final")) is None
+    report.set_final_state(FAILED, now=1.0)
+    report.on_unreachable(report.next_updates(1.0)[-1], "reset", now=1.1, retry_at=99.0)
+    assert report.on_result(report.next_updates(1.2)[-1], PublishResult(1, False, "final")) is None
     assert report.delivered
 
 
 def test_final_after_a_first_end_is_another_processs(report: Report) -> None:
-    report.end(FAILED, now=1.0)
-    assert report.answered(report.take(1.2)[-1], PublishResult(1, False, "final")) is not None
-    assert report.settled
+    report.set_final_state(FAILED, now=1.0)
+    assert (
+        report.on_result(report.next_updates(1.2)[-1], PublishResult(1, False, "final")) is not None
+    )
+    assert report.closed
     assert not report.delivered
 
 
 def test_a_rejected_field_is_omitted_until_it_changes(report: Report) -> None:
     report.snapshot.message = "bad"
-    request = report.take(1.0)[-1]
+    request = report.next_updates(1.0)[-1]
     error = Rejected("422 message: no", field="message")
-    assert report.rejected(request, error, now=9.0) == (
-        "the gateway refuses its message, which is left out: 422 message: no"
+    assert report.on_rejected(request, error, now=9.0) == (
+        "the gateway rejects its message, which is no longer sent: 422 message: no"
     )
-    assert "message" not in report.take(2.0)[-1]
+    assert "message" not in report.next_updates(2.0)[-1]
     report.snapshot.message = "worse"
-    request = report.take(3.0)[-1]
+    request = report.next_updates(3.0)[-1]
     assert request["message"] == "worse"
-    assert report.rejected(request, error, now=9.0) is None
-    assert "message" not in report.take(4.0)[-1]
+    assert report.on_rejected(request, error, now=9.0) is None
+    assert "message" not in report.next_updates(4.0)[-1]
 
 
 @pytest.mark.parametrize("field", [None, "status", "job"])
 def test_a_wholly_rejected_report_sends_only_renewals(report: Report, field: str | None) -> None:
-    request = report.take(1.0)[-1]
-    assert report.rejected(request, Rejected("404 gone", field=field), now=9.0) == (
+    request = report.next_updates(1.0)[-1]
+    assert report.on_rejected(request, Rejected("404 gone", field=field), now=9.0) == (
         "the gateway rejects its updates: 404 gone"
     )
     assert report.only_renewals
-    assert report.rejected(report.take(2.0)[-1], Rejected("404 gone", field=field), now=9.0) is None
-    report.end(FAILED, now=3.0)
-    assert report.rejected(report.take(3.0)[-1], Rejected("404 gone", field=field), now=9.0) == (
-        "the gateway rejects its end (failed): 404 gone"
+    assert (
+        report.on_rejected(report.next_updates(2.0)[-1], Rejected("404 gone", field=field), now=9.0)
+        is None
     )
-    assert report.settled
+    report.set_final_state(FAILED, now=3.0)
+    assert report.on_rejected(
+        report.next_updates(3.0)[-1], Rejected("404 gone", field=field), now=9.0
+    ) == ("the gateway rejects its final state (failed): 404 gone")
+    assert report.closed
     assert not report.delivered
 
 
 def test_a_late_end_without_an_attempt_is_dropped(report: Report) -> None:
-    report.end(FAILED, now=1.0)
+    report.set_final_state(FAILED, now=1.0)
     assert report.expire("refused", now=10.9) is None
     assert report.expire("refused", now=11.0) == (
-        "its end could not be delivered in time (refused)"
+        "its final state could not be delivered in time (refused)"
     )
-    assert report.settled
+    assert report.closed
     assert report.expire("refused", now=12.0) is None
 
 
 def test_a_late_end_with_an_attempt_is_kept(report: Report) -> None:
-    report.answered(report.take(0.0)[-1], PublishResult(1, True))
-    report.end(FAILED, now=1.0)
-    log_line = report.unreachable(report.take(11.0)[-1], "reset", now=11.0, retry_at=99.0)
-    assert log_line is not None
-    assert log_line.endswith("(reset); it is sent later if this process lives that long")
-    assert report.overdue
-    assert not report.settled
-    assert report.answered(report.take(99.0)[-1], PublishResult(1, True)) is None
+    report.on_result(report.next_updates(0.0)[-1], PublishResult(1, True))
+    report.set_final_state(FAILED, now=1.0)
+    said = report.on_unreachable(report.next_updates(11.0)[-1], "reset", now=11.0, retry_at=99.0)
+    assert said is not None
+    assert said.endswith("(reset); it is sent later if this process is still running then")
+    assert report.deadline_passed
+    assert not report.closed
+    assert report.on_result(report.next_updates(99.0)[-1], PublishResult(1, True)) is None
     assert report.delivered
 
 
 def test_an_end_without_a_timeout_is_tried_a_few_times() -> None:
     report = Report("job", JobSnapshot(lease=30.0), timeout=0.0)
-    report.end(FAILED, now=1.0)
+    report.set_final_state(FAILED, now=1.0)
     assert report.expire("x", now=2.9) is None
     assert report.expire("x", now=3.0) is not None
 
@@ -181,21 +186,21 @@ WHOLE = {"status", "lease", "accepts", "run", "attempt", "age"}
 def listening(report: Report) -> Report:
     """A report of a job that accepts requests, whose whole snapshot was received at 100 s."""
     report.snapshot.accepts = ("cancel",)
-    report.touch(90.0)
-    report.answered(report.take(100.0)[-1], UNCHANGED)
+    report.mark_changed(90.0)
+    report.on_result(report.next_updates(100.0)[-1], UNCHANGED)
     return report
 
 
 def test_a_job_that_accepts_requests_is_renewed_by_its_identity(listening: Report) -> None:
     """Its whole snapshot is still sent as often as the lease needs it."""
     whole = []
-    while listening.due < 131.0:
-        (fields,) = listening.take(now := listening.due)
+    while listening.due_at < 131.0:
+        (fields,) = listening.next_updates(now := listening.due_at)
         if "status" in fields:
             whole.append(now)
         else:
             assert fields == {"run": listening.run, "attempt": 3, "age": round(now - 90.0, 1)}
-        listening.answered(fields, UNCHANGED)
+        listening.on_result(fields, UNCHANGED)
     assert [after - before for before, after in pairwise([100.0, *whole])] == [
         pytest.approx(9.0, abs=1.5)
     ] * len(whole)
@@ -213,36 +218,38 @@ def test_a_job_that_accepts_requests_is_renewed_by_its_identity(listening: Repor
 def test_a_renewal_that_shows_a_loss_is_followed_by_the_snapshot(
     listening: Report, result: PublishResult
 ) -> None:
-    fields = listening.take(listening.due)[-1]
+    fields = listening.next_updates(listening.due_at)[-1]
     assert "status" not in fields
-    assert listening.answered(fields, result) is None
-    assert listening.due <= listening.sent_at + INTERVAL
-    assert listening.take(listening.due)[-1].keys() == WHOLE
+    assert listening.on_result(fields, result) is None
+    assert listening.due_at <= listening.sent_at + UPDATE_INTERVAL
+    assert listening.next_updates(listening.due_at)[-1].keys() == WHOLE
 
 
 def test_a_renewal_of_a_job_that_the_gateway_does_not_know_is_followed_by_the_snapshot(
     listening: Report,
 ) -> None:
-    fields = listening.take(listening.due)[-1]
+    fields = listening.next_updates(listening.due_at)[-1]
     unknown = Rejected("404 the job is unknown")
-    assert listening.rejected(fields, unknown, now=listening.sent_at + 0.01) is None
-    assert listening.due <= listening.sent_at + INTERVAL
-    assert listening.take(listening.due)[-1].keys() == WHOLE
+    assert listening.on_rejected(fields, unknown, now=listening.sent_at + 0.01) is None
+    assert listening.due_at <= listening.sent_at + UPDATE_INTERVAL
+    assert listening.next_updates(listening.due_at)[-1].keys() == WHOLE
 
 
 def test_a_renewal_without_an_answer_is_followed_by_the_snapshot(listening: Report) -> None:
-    fields = listening.take(listening.due)[-1]
-    assert listening.unreachable(fields, "gone", now=102.0, retry_at=103.0) is None
-    assert listening.take(103.0)[-1].keys() == WHOLE
+    fields = listening.next_updates(listening.due_at)[-1]
+    assert listening.on_unreachable(fields, "gone", now=102.0, retry_at=103.0) is None
+    assert listening.next_updates(103.0)[-1].keys() == WHOLE
 
 
 def test_a_snapshot_that_was_rejected_is_not_renewed_by_the_identity(listening: Report) -> None:
-    listening.touch(101.0)
-    fields = listening.take(101.0)[-1]
-    assert listening.rejected(fields, Rejected("403 not allowed"), now=101.1)
-    assert listening.take(listening.due)[-1].keys() == WHOLE
+    listening.mark_changed(101.0)
+    fields = listening.next_updates(101.0)[-1]
+    assert listening.on_rejected(fields, Rejected("403 not allowed"), now=101.1)
+    assert listening.next_updates(listening.due_at)[-1].keys() == WHOLE
 
 
 def test_a_job_that_is_left_sends_its_message_with_the_snapshot(listening: Report) -> None:
     listening.snapshot.message = "part 7"
-    assert listening.leave("deleted", listening.due)[-1]["message"] == "part 7 (deleted)"
+    assert (
+        listening.marking_updates("deleted", listening.due_at)[-1]["message"] == "part 7 (deleted)"
+    )

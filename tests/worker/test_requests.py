@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from gateway.worker import Cancelled, Job
-from gateway.worker.limits import LISTEN
+from gateway.worker.limits import REQUEST_POLL_INTERVAL
 from gateway.worker.publisher import PublishResult
 from gateway.worker.report import Report
 from gateway.worker.snapshot import JobSnapshot
@@ -159,19 +159,19 @@ def test_jobs_that_accept_requests_are_renewed_together_every_two_seconds() -> N
         snapshot.accepts = ("cancel",)
         report = Report("job", snapshot, timeout=1.0)
         now = 1_000.0 + number / 10
-        report.touch(now)
-        fields = report.take(now)[-1]
-        report.answered(fields, PublishResult(1, True))
-        assert now < report.due <= now + LISTEN
-        due.add(report.due)
+        report.mark_changed(now)
+        fields = report.next_updates(now)[-1]
+        report.on_result(fields, PublishResult(1, True))
+        assert now < report.due_at <= now + REQUEST_POLL_INTERVAL
+        due.add(report.due_at)
     assert len(due) <= 2
 
 
 @pytest.mark.parametrize(
     ("accepts", "error", "text"),
     [
-        ("cancel", TypeError, "accepts must be some texts"),
-        ({"Cancel"}, ValueError, "no verb"),
+        ("cancel", TypeError, "accepts must contain verbs"),
+        ({"Cancel"}, ValueError, "accepts must contain verbs"),
         ([f"v{n}" for n in range(9)], ValueError, "8 are allowed"),
     ],
 )

@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from gateway.worker.outcome import End
+from gateway.worker.final_state import FinalState
 from gateway.worker.report import Report
 from gateway.worker.schedule import Schedule
 from gateway.worker.snapshot import JobSnapshot
@@ -15,21 +15,23 @@ from gateway.worker.snapshot import JobSnapshot
 def report(job: str, *, ended: bool = False) -> Report:
     made = Report(job, JobSnapshot(lease=30.0), timeout=10.0)
     if ended:
-        made.end(End("succeeded"), now=0.0)
+        made.set_final_state(FinalState("succeeded"), now=0.0)
     return made
 
 
 def add(schedule: Schedule, report: Report, due: float) -> None:
-    report.due = due
+    report.due_at = due
     schedule.add(report)
 
 
 def order(schedule: Schedule, now: float, *, unavailable: bool = False) -> str:
     """Take all due reports, in order."""
     taken = ""
-    while (found := schedule.next(now, unavailable=unavailable)) is not None and found.due <= now:
+    while (
+        found := schedule.next(now, unavailable=unavailable)
+    ) is not None and found.due_at <= now:
         taken += found.job
-        found.due = inf
+        found.due_at = inf
     return taken
 
 
@@ -44,7 +46,7 @@ def schedule() -> Schedule:
 def test_the_report_that_is_due_longest_comes_first(schedule: Schedule) -> None:
     found = schedule.next(0.0, unavailable=False)
     assert found is not None
-    assert (found.job, found.due) == ("a", 1.0)
+    assert (found.job, found.due_at) == ("a", 1.0)
     assert order(schedule, 1.0) == "a"
     assert order(schedule, 9.0) == "bc"
     assert schedule.next(9.0, unavailable=False) is None
@@ -65,7 +67,7 @@ def test_during_an_outage_ends_wait_for_their_turn(schedule: Schedule) -> None:
 
 def test_an_overdue_end_waits_for_its_turn(schedule: Schedule) -> None:
     late = report("X", ended=True)
-    late.overdue = True
+    late.deadline_passed = True
     add(schedule, late, 1.5)
     assert order(schedule, 5.0) == "aXbc"
 
@@ -75,7 +77,7 @@ def test_an_earlier_entry_of_a_report_is_void(schedule: Schedule) -> None:
     add(schedule, changed, 0.0)
     add(schedule, settled, 0.0)
     add(schedule, changed, 3.0)
-    settled.settled = True
+    settled.close()
     assert order(schedule, 5.0) == "abcx"
 
 
@@ -83,6 +85,6 @@ def test_void_entries_are_removed(schedule: Schedule) -> None:
     for number in range(10_000):
         passing = report("x", ended=number % 2 == 0)
         add(schedule, passing, inf)
-        passing.settled = True
+        passing.close()
         assert len(schedule) < 100
     assert order(schedule, 5.0) == "abc"

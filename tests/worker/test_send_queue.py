@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 
-from gateway.worker.limits import BATCH, BATCH_BYTES, RATE, RENEWALS
-from gateway.worker.one_shots import OneShot
-from gateway.worker.outcome import End
+from gateway.worker.announcements import Announcement
+from gateway.worker.final_state import FinalState
+from gateway.worker.limits import (
+    MAX_REQUEST_BYTES,
+    MAX_UPDATES_PER_REQUEST,
+    MAX_UPDATES_PER_SECOND,
+    RENEWALS_PER_LEASE,
+)
 from gateway.worker.publisher import Outcome, PublishResult, Rejected, Unreachable
 from gateway.worker.report import Report
 from gateway.worker.send_queue import Item, LogLine, SendQueue
@@ -37,8 +42,8 @@ class World:
 
     def step(self) -> bool:
         """Make one request; returns False if nothing will ever be due."""
-        while not (items := self.queue.take(self.now)):
-            at = self.queue.next_at(self.now)
+        while not (items := self.queue.next_items(self.now)):
+            at = self.queue.next_request_at(self.now)
             if at is None:
                 return False
             self.now = max(self.now, at)
@@ -48,7 +53,7 @@ class World:
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, PublishResult):
                 self.received[item.job] = self.now
-        self.log += self.queue.settle(items, outcomes, now=self.now, random=0.5)
+        self.log += self.queue.handle_outcomes(items, outcomes, now=self.now, random=0.5)
         return True
 
     def run(self, until: float) -> None:
@@ -59,8 +64,8 @@ class World:
 def counted(job: str, *, run: str | None = None) -> Report:
     """A report of a job that is at 100 %."""
     made = Report(job, JobSnapshot(lease=30.0), timeout=10.0, run=run)
-    segment = made.snapshot.stage.segment
-    segment.count = segment.total = 4
+    segment = made.snapshot.phase.segment
+    segment.count_without_loops = segment.total = 4
     made.snapshot.message = "four"
     return made
 
@@ -68,7 +73,7 @@ def counted(job: str, *, run: str | None = None) -> Report:
 def test_a_deleted_job_is_reported_at_its_next_renewal() -> None:
     world = World()
     made = report("a")
-    world.queue.touch(made, 0.0)
+    world.queue.mark_changed(made, 0.0)
     world.run(until=5.0)
     made.abandon()
     world.run(until=1_000.0)
@@ -76,25 +81,25 @@ def test_a_deleted_job_is_reported_at_its_next_renewal() -> None:
     assert world.requests[-1][0] < 31.0
     assert item.fields["message"] == "its Job object was deleted, and the job was not ended"
     assert item.fields["lease"] == 1.0
-    assert made.settled
+    assert made.closed
     assert [line.text for line in world.log] == [f"not ended: {item.fields['message']}"]
 
 
 def test_a_job_that_stays_at_100_percent_is_reported_until_it_is_touched() -> None:
     world = World()
     made = counted("a")
-    world.queue.touch(made, 0.0)
+    world.queue.mark_changed(made, 0.0)
     world.run(until=1_000.0)
     at, (item,) = world.requests[-1]
     assert 300.0 <= at < 312.0
     assert item.fields["message"] == "four (it is at 100 %, and was not ended)"
     made.snapshot.message = None
-    world.queue.touch(made, world.now)
+    world.queue.mark_changed(made, world.now)
     world.step()
     assert world.requests[-1][1][0].fields["message"] is None
     assert world.requests[-1][1][0].fields["lease"] == 30.0
-    made.end(End("succeeded"), now=world.now)
-    world.queue.touch(made, world.now)
+    made.set_final_state(FinalState("succeeded"), now=world.now)
+    world.queue.mark_changed(made, world.now)
     world.run(until=2_000.0)
     assert made.delivered
 
@@ -109,7 +114,7 @@ def test_a_job_that_may_still_be_ended_is_renewed(why: str) -> None:
         made.before_fork()
     elif why == "group":
         made.snapshot.children = None
-    world.queue.touch(made, 0.0)
+    world.queue.mark_changed(made, 0.0)
     world.run(until=1_000.0)
     assert world.now >= 1_000.0
     assert {item.fields["message"] for _, items in world.requests for item in items} == {"four"}
@@ -119,25 +124,25 @@ def test_a_thousand_jobs_at_100_ms_are_renewed_in_time() -> None:
     world = World()
     reports = [report(f"job{i}") for i in range(1_000)]
     for one in reports:
-        world.queue.touch(one, 0.0)
+        world.queue.mark_changed(one, 0.0)
     world.run(3.0)
     assert len(world.received) == 1_000
     for second in range(3, 120):
         for one in reports[::7]:
-            world.queue.touch(one, world.now)
+            world.queue.mark_changed(one, world.now)
         world.run(float(second))
-        assert world.now - min(world.received.values()) < 30.0 * (1 + 1 / RENEWALS) / 2
+        assert world.now - min(world.received.values()) < 30.0 * (1 + 1 / RENEWALS_PER_LEASE) / 2
 
 
 def test_ten_thousand_ends_use_the_minimum_of_requests() -> None:
     world = World(round_trip=0.001)
     for i in range(10_000):
         one = report(f"job{i}")
-        one.end(End("succeeded"), now=0.0)
-        world.queue.touch(one, 0.0)
+        one.set_final_state(FinalState("succeeded"), now=0.0)
+        world.queue.mark_changed(one, 0.0)
     while world.queue.reports:
         world.step()
-    assert len(world.requests) == 10_000 // BATCH
+    assert len(world.requests) == 10_000 // MAX_UPDATES_PER_REQUEST
     assert world.now < 1.0
 
 
@@ -147,39 +152,42 @@ def test_many_busy_jobs_share_the_rate_limit() -> None:
     sent = 0
     while world.now < 10.0:
         for one in reports:
-            world.queue.touch(one, world.now)
+            world.queue.mark_changed(one, world.now)
         world.step()
         sent += len(world.requests[-1][1])
-    assert sent <= 10 * RATE + BATCH
+    assert sent <= 10 * MAX_UPDATES_PER_SECOND + MAX_UPDATES_PER_REQUEST
     assert len(world.received) == 1_000
 
 
 def test_an_end_does_not_wait_for_the_rate_limit() -> None:
     world = World(round_trip=0.0)
-    for number in range(BATCH):
-        world.queue.touch(report(f"job{number}"), 0.0)
+    for number in range(MAX_UPDATES_PER_REQUEST):
+        world.queue.mark_changed(report(f"job{number}"), 0.0)
     world.step()
     running, ended = report("running"), report("ended")
-    ended.end(End("succeeded"), now=0.0)
+    ended.set_final_state(FinalState("succeeded"), now=0.0)
     for one in (running, ended):
-        world.queue.touch(one, 0.0)
-    assert world.queue.next_at(0.0) == 0.0
-    assert [item.job for item in world.queue.take(0.0)] == ["ended"]
-    ended.settle()
-    assert world.queue.next_at(0.0) == BATCH / RATE
-    assert [item.job for item in world.queue.take(BATCH / RATE)] == ["running"]
+        world.queue.mark_changed(one, 0.0)
+    assert world.queue.next_request_at(0.0) == 0.0
+    assert [item.job for item in world.queue.next_items(0.0)] == ["ended"]
+    ended.close()
+    assert world.queue.next_request_at(0.0) == MAX_UPDATES_PER_REQUEST / MAX_UPDATES_PER_SECOND
+    assert [
+        item.job
+        for item in world.queue.next_items(MAX_UPDATES_PER_REQUEST / MAX_UPDATES_PER_SECOND)
+    ] == ["running"]
 
 
 def test_a_job_that_fails_every_request_does_not_delay_others() -> None:
     world = World()
     for name in ("good0", "bad", "good1", "good2"):
-        world.queue.touch(report(name), 0.0)
+        world.queue.mark_changed(report(name), 0.0)
     items: list[list[Item]] = []
 
     while world.now < 20.0 and len(world.received) < 3:
-        taken = world.queue.take(world.now)
+        taken = world.queue.next_items(world.now)
         if not taken:
-            at = world.queue.next_at(world.now)
+            at = world.queue.next_request_at(world.now)
             assert at is not None
             world.now = max(world.now, at)
             continue
@@ -187,7 +195,7 @@ def test_a_job_that_fails_every_request_does_not_delay_others() -> None:
         fails = any(item.job == "bad" for item in taken)
         outcome: Outcome = Unreachable("500") if fails else GOOD
         world.received |= {} if fails else {item.job: world.now for item in taken}
-        world.queue.settle(taken, [outcome] * len(taken), now=world.now, random=0.5)
+        world.queue.handle_outcomes(taken, [outcome] * len(taken), now=world.now, random=0.5)
     assert set(world.received) == {"good0", "good1", "good2"}
 
 
@@ -195,11 +203,11 @@ def test_a_job_without_an_answer_is_retried_alone() -> None:
     world = World()
     world.answer = lambda item: Unreachable("503") if item.job == "bad" else GOOD
     bad, good = report("bad"), report("good")
-    world.queue.touch(bad, 0.0)
-    world.queue.touch(good, 0.0)
+    world.queue.mark_changed(bad, 0.0)
+    world.queue.mark_changed(good, 0.0)
     world.step()
     assert not world.queue.outage.failures
-    world.queue.touch(good, world.now)
+    world.queue.mark_changed(good, world.now)
     world.step()
     assert [item.job for item in world.requests[-1][1]] == ["good"]
     world.answer = lambda item: GOOD
@@ -210,9 +218,9 @@ def test_a_job_without_an_answer_is_retried_alone() -> None:
 def test_retry_after_delays_the_next_request() -> None:
     world = World(round_trip=0.0)
     world.answer = lambda item: Unreachable("429", retry_after=7.0)
-    world.queue.touch(report("job"), 0.0)
+    world.queue.mark_changed(report("job"), 0.0)
     world.step()
-    at = world.queue.next_at(world.now)
+    at = world.queue.next_request_at(world.now)
     assert at is not None
     assert at >= 7.0
 
@@ -220,16 +228,16 @@ def test_retry_after_delays_the_next_request() -> None:
 def test_a_released_report_sends_its_state_once() -> None:
     world = World()
     one = report("job")
-    one.snapshot.stage.segment.count = 50
-    world.queue.touch(one, 0.0)
+    one.snapshot.phase.segment.count_without_loops = 50
+    world.queue.mark_changed(one, 0.0)
     world.queue.release(one, 0.0)
-    one.snapshot.stage.segment.count = 50
+    one.snapshot.phase.segment.count_without_loops = 50
     world.run(60.0)
     ((_, (item,)),) = world.requests
     assert (item.fields["done"], item.fields["status"]) == (50, "running")
     assert world.queue.empty
-    world.queue.touch(one, world.now)
-    assert not world.queue.take(world.now)
+    world.queue.mark_changed(one, world.now)
+    assert not world.queue.next_items(world.now)
 
 
 @pytest.mark.parametrize("answer", [Unreachable("gone"), Rejected("403 no")])
@@ -237,20 +245,20 @@ def test_a_released_report_is_dropped_after_its_deadline(answer: Outcome) -> Non
     world = World()
     world.answer = lambda item: answer
     one = report("job")
-    world.queue.touch(one, 0.0)
+    world.queue.mark_changed(one, 0.0)
     world.queue.release(one, 0.0)
     world.run(60.0)
-    assert one.settled
+    assert one.closed
     assert world.queue.empty
 
 
-def test_a_one_shot_waits_for_a_released_report_of_the_same_job() -> None:
+def test_an_announcement_waits_for_a_released_report_of_the_same_job() -> None:
     world = World()
     one = report("job")
-    world.queue.touch(one, 0.0)
+    world.queue.mark_changed(one, 0.0)
     world.queue.release(one, 0.0)
     fields: dict[str, Any] = {"status": "queued", "start": True, "run": "next"}
-    world.queue.add(OneShot("job", fields, expires=60.0))
+    world.queue.announce(Announcement("job", fields, expires=60.0))
     world.run(5.0)
     sent = [item.fields.get("run") for _, items in world.requests for item in items]
     assert sent == [one.run, "next"]
@@ -260,12 +268,12 @@ def test_a_try_that_is_continued_by_the_next_one_is_not_logged() -> None:
     """A retry of a job in the same process begins the next attempt at once."""
     world = World()
     first, second = report("job"), report("job")
-    world.queue.touch(first, 0.0)
+    world.queue.mark_changed(first, 0.0)
     world.queue.release(first, 0.0)
-    assert world.queue.touch(second, 0.0) == []
+    assert world.queue.mark_changed(second, 0.0) == []
     assert (first.superseded, second.superseded) == (True, False)
     left = report("other")
-    world.queue.touch(left, 0.0)
+    world.queue.mark_changed(left, 0.0)
     world.queue.release(left, 0.0)
     world.answer = lambda item: PublishResult(2, False, reason="stale_attempt")
     world.run(1.0)
@@ -282,7 +290,7 @@ def test_a_thousand_jobs_that_accept_requests_listen_with_less_than_one_request_
         one = report(f"job{number}")
         one.snapshot.accepts = ("cancel",)
         one.snapshot.message = f"part {number}"
-        world.queue.touch(one, 0.0)
+        world.queue.mark_changed(one, 0.0)
     world.answer = lambda item: PublishResult(1, False, "unchanged", epoch=7, seq=1)
     world.run(until=10.0)
     before, since = len(world.requests), world.now
@@ -298,4 +306,4 @@ def test_a_thousand_jobs_that_accept_requests_listen_with_less_than_one_request_
     small = [items for _, items in requests if not any("status" in item.fields for item in items)]
     assert len(small) >= 0.7 * len(requests)
     sizes = [sum(len(json.dumps({"job": i.job} | i.fields)) + 1 for i in s) for s in small]
-    assert max(sizes) < BATCH_BYTES
+    assert max(sizes) < MAX_REQUEST_BYTES

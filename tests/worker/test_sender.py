@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.worker import Job, process, report, send_queue, sender
+from gateway.worker import Job, process_state, report, send_queue, sender
 from gateway.worker.publisher import PublishResult, Rejected, Unreachable
 from gateway.worker.report import Report
 
@@ -47,7 +47,7 @@ def test_a_repeated_end_that_is_final_counts_as_delivered(fake: FakePublisher) -
 def test_an_undelivered_end_is_logged_after_the_timeout(
     nowhere: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "EXIT", 0.0)
+    monkeypatch.setattr(report, "EXIT_TIMEOUT", 0.0)
     job, start = Job("job", timeout=0.2), monotonic()
     with pytest.raises(ValueError, match="mine"), job:
         raise ValueError("mine")
@@ -55,7 +55,7 @@ def test_an_undelivered_end_is_logged_after_the_timeout(
     assert not job.wait()
     away, end = logged(caplog)
     assert "is unavailable" in away
-    assert end.startswith("job job: its end could not be delivered in time (")
+    assert end.startswith("job job: its final state could not be delivered in time (")
     assert "refused" in end
 
 
@@ -75,10 +75,10 @@ def test_an_end_is_over_when_its_outcome_is_logged(fake: FakePublisher) -> None:
         job = Job("job", url=fake.url)
         job.fail("no disk")
         assert logging_it.wait(DEADLINE)
-        assert job._report.settled
-        assert not job._sender.over(job._report)
+        assert job._report.closed
+        assert not job._sender.must_not_wait(job._report)
         go_on.set()
-        until(job, lambda: job._sender.over(job._report))
+        until(job, lambda: job._sender.must_not_wait(job._report))
     finally:
         go_on.set()
         log.removeHandler(handler)
@@ -86,7 +86,7 @@ def test_an_end_is_over_when_its_outcome_is_logged(fake: FakePublisher) -> None:
 
 def test_an_infinite_timeout_waits(fake: FakePublisher) -> None:
     job = Job("job", url=fake.url, timeout=sys.maxsize)
-    with pytest.raises(ValueError, match="mine"), process.lock, job:  # so it has to wait
+    with pytest.raises(ValueError, match="mine"), process_state.lock, job:  # so it has to wait
         raise ValueError("mine")
     assert job.wait(0)
 
@@ -94,11 +94,11 @@ def test_an_infinite_timeout_waits(fake: FakePublisher) -> None:
 def test_a_late_end_with_an_attempt_is_delivered(
     fake: FakePublisher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "EXIT", 0.0)
+    monkeypatch.setattr(report, "EXIT_TIMEOUT", 0.0)
     with Job("job", url=fake.url, timeout=0.1) as job:
         until(job, lambda: job.attempt)
         fake.default_result = Unreachable("refused")
-    assert job._report.overdue
+    assert job._report.deadline_passed
     assert not job.wait()
     fake.default_result = PublishResult(1, True)
     until(job, lambda: job._report.delivered)
@@ -109,8 +109,8 @@ def test_a_late_end_with_an_attempt_is_delivered(
 def test_the_number_of_late_ends_is_limited(
     fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "EXIT", 0.0)
-    monkeypatch.setattr(send_queue, "LATE_ENDS", 1)
+    monkeypatch.setattr(report, "EXIT_TIMEOUT", 0.0)
+    monkeypatch.setattr(send_queue, "MAX_OVERDUE_JOBS", 1)
     jobs = [Job(f"job{i}", url=fake.url, timeout=0) for i in range(3)]
     for job in jobs:
         job.update()
@@ -119,7 +119,7 @@ def test_the_number_of_late_ends_is_limited(
     for job in jobs:
         job.fail("x")
         assert not job.wait()
-    assert [job._report.settled for job in jobs] == [True, True, False]
+    assert [job._report.closed for job in jobs] == [True, True, False]
     fake.default_result = PublishResult(1, True)
     until(jobs[2], lambda: jobs[2]._report.delivered)
 
@@ -129,12 +129,12 @@ def test_in_a_long_outage_a_block_does_not_wait(fake: FakePublisher) -> None:
     job, before = Job("job", url=fake.url), Job("before", url=fake.url)
     before.update()
     until(before, lambda: job._sender._queue.outage.failures)
-    job._sender._queue.outage.since = monotonic() - 10.1
+    job._sender._queue.outage.began_at = monotonic() - 10.1
     start = monotonic()
     with job:
         pass
     assert monotonic() - start < 1.0
-    assert not job._report.settled
+    assert not job._report.closed
     fake.default_result = PublishResult(1, True)
     assert job.wait()
     before.cancel()
@@ -144,14 +144,14 @@ def test_in_a_long_outage_a_block_does_not_wait(fake: FakePublisher) -> None:
 def test_ends_without_a_timeout_are_dropped_together(
     fake: FakePublisher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "EXIT", 0.0)
+    monkeypatch.setattr(report, "EXIT_TIMEOUT", 0.0)
     fake.default_result = Unreachable("refused")
     fake.requests_allowed.clear()
     jobs = [Job(f"job{i}", url=fake.url, timeout=0.0) for i in range(20)]
     for job in jobs:
         job.succeed()
     fake.requests_allowed.set()
-    until(jobs[0], lambda: all(jobs[0]._sender.over(job._report) for job in jobs))
+    until(jobs[0], lambda: all(jobs[0]._sender.must_not_wait(job._report) for job in jobs))
     assert len(fake.batches) == 1
     assert not jobs[0]._sender._queue.reports
     assert caplog.text.count("could not be delivered") == 20
@@ -162,7 +162,7 @@ def test_a_zero_timeout_does_not_lose_the_end(fake: FakePublisher) -> None:
     job = Job("job", url=fake.url, timeout=0)
     with job:
         pass
-    assert not job._report.settled
+    assert not job._report.closed
     fake.requests_allowed.set()
     assert job.wait(DEADLINE)
     assert fake.updates[-1]["status"] == "succeeded"
@@ -278,7 +278,7 @@ def test_a_publisher_that_cannot_be_opened_is_retried(fake: FakePublisher) -> No
 
 
 def test_an_idle_connection_is_closed(fake: FakePublisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender, "IDLE", 0.01)
+    monkeypatch.setattr(sender, "IDLE_TIMEOUT", 0.01)
     with Job("job", url=fake.url):
         pass
     assert fake.closed.wait(DEADLINE)
@@ -299,7 +299,7 @@ def test_an_idle_sender_ends_its_thread(
     fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A different token for each job means a sender for each."""
-    monkeypatch.setattr(sender, "IDLE", 0.01)
+    monkeypatch.setattr(sender, "IDLE_TIMEOUT", 0.01)
     one = "one"
     with Job("job", url=fake.url, token=one) as job:
         pass
@@ -321,9 +321,9 @@ def test_an_idle_sender_ends_its_thread(
 def test_an_idle_sender_without_a_publisher_ends(
     fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "IDLE", 0.01)
+    monkeypatch.setattr(sender, "IDLE_TIMEOUT", 0.01)
     fake.connect_error = OSError("never opened")
-    monkeypatch.setattr(report, "EXIT", 0.0)
+    monkeypatch.setattr(report, "EXIT_TIMEOUT", 0.0)
     with Job("job", url=fake.url, timeout=0.0) as job:
         pass
     joined(job)
@@ -398,7 +398,7 @@ def test_flush_waits_for_changes_and_ends(fake: FakePublisher) -> None:
     flushed = threading.Event()
 
     def flush() -> None:
-        process.flush_all()
+        process_state.flush_all()
         flushed.set()
 
     thread = threading.Thread(target=flush)
@@ -469,14 +469,14 @@ def test_a_rejected_end_settles(fake: FakePublisher) -> None:
     fake.default_result = Rejected("403 no")
     with Job("job", url=fake.url) as job:
         pass
-    assert job._report.settled
+    assert job._report.closed
     assert not job.wait(0)
 
 
 def test_calls_in_a_signal_handler_do_not_deadlock(fake: FakePublisher) -> None:
     """The lock is re-entrant: a handler may run while this thread holds it."""
     with Job("job", url=fake.url) as job:
-        with process.lock:
+        with process_state.lock:
             job.update(done=1)
             job.cancel()
         assert job.status == "cancelled"
@@ -486,7 +486,7 @@ def test_a_job_can_be_deleted_anywhere(fake: FakePublisher) -> None:
     calls: list[Callable[[], None]] = [gc.collect] * 2  # type: ignore[list-item]  # returns an int
     job = Job("job", url=fake.url)
     job.update()
-    with process.lock:
+    with process_state.lock:
         del job
         for call in calls:
             call()
@@ -495,7 +495,7 @@ def test_a_job_can_be_deleted_anywhere(fake: FakePublisher) -> None:
     gc.collect()
 
 
-@pytest.mark.parametrize("inside", [nullcontext(), process.lock])
+@pytest.mark.parametrize("inside", [nullcontext(), process_state.lock])
 def test_a_block_that_ends_in_the_senders_thread_does_not_wait(
     fake: FakePublisher, inside: AbstractContextManager[object]
 ) -> None:

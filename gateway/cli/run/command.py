@@ -1,4 +1,4 @@
-"""`gateway run`: any command, with its progress shown."""
+"""`gateway run`: runs any command as a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from ...config.settings import TOKEN, TOKEN_FILE, URL
 from ..client_options import report_options
-from ..options import WRONG, give_up, job_argument, traceparent
+from ..options import EXIT_USAGE, fail, job_argument, traceparent_from_environment
 
 if TYPE_CHECKING:
     from ...worker import Job
@@ -33,7 +33,7 @@ __all__ = ["run"]
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long this process may be silent before the job counts as stalled.",
+    help="How long without a report until the job is shown as stalled.",
 )
 @click.option(
     "--wait",
@@ -54,11 +54,13 @@ __all__ = ["run"]
 @click.option(
     "--profile",
     metavar="NAME",
-    help="Read the output as this program's, or, with `none`, do not read it. "
+    help="Read the output with the profile of this program; `none`: do not read it. "
     "Default: by the command's name.",
 )
 @click.option(
-    "--pty", is_flag=True, help="Give the command a terminal: colours, bars, whole lines."
+    "--pty",
+    is_flag=True,
+    help="Run the command in a pseudo-terminal, so that it prints colours and progress bars.",
 )
 @click.option(
     "--grace",
@@ -106,15 +108,15 @@ def run(
     from .reader import Reader
     from .reporter import DryRun
 
-    read_with, arguments = _profile(patterns, profile, command)
-    log_to_stderr("warning", form="gateway: %(message)s")
-    reported: Job | DryRun
+    chosen_profile, arguments = _choose_profile(patterns, profile, command)
+    log_to_stderr("warning", line_format="gateway: %(message)s")
+    job_reporter: Job | DryRun
     environment: dict[str, str] = {}
     if dry_run:
-        reported = DryRun(job, read_with, command)
+        job_reporter = DryRun(job, chosen_profile, command)
     else:
         try:
-            reported = Job(
+            job_reporter = Job(
                 job,
                 url=url,
                 token=token,
@@ -122,69 +124,71 @@ def run(
                 lease=lease,
                 timeout=wait,
                 accepts=() if no_cancel else ("cancel",),
-                traceparent=traceparent(),
+                traceparent=traceparent_from_environment(),
             )
         except ValueError as error:
-            give_up(str(error), code=WRONG)
-        environment = _for_child(reported, url, token)
-        logging.getLogger("gateway.worker").addFilter(_not_by_the_command)
+            fail(str(error), code=EXIT_USAGE)
+        environment = _child_environment(job_reporter, url, token)
+        logging.getLogger("gateway.worker").addFilter(_drop_ended_elsewhere)
     try:
         code = run_child(
             command,
-            reported,
-            reader=lambda: Reader(read_with, arguments),
-            unit=read_with.unit if read_with else None,
+            job_reporter,
+            reader=lambda: Reader(chosen_profile, arguments),
+            unit=chosen_profile.unit if chosen_profile else None,
             terminal=pty,
             grace=grace,
             environment=environment,
         )
     except OSError as error:
         reason = f"{command[0]}: {error.strerror or error}"
-        reported.fail(reason)
-        reported.wait()
-        give_up(reason, code=EXIT_CODES.get(type(error), 126))
+        job_reporter.fail(reason)
+        job_reporter.wait()
+        fail(reason, code=EXIT_CODES.get(type(error), 126))
     raise SystemExit(code)
 
 
-def _not_by_the_command(record: logging.LogRecord) -> bool:
-    """A log filter that drops the message that the job has already ended: the command has done
-    it."""
+def _drop_ended_elsewhere(record: logging.LogRecord) -> bool:
+    """A log filter that drops the message that another process has ended the job: the command has
+    done so."""
     return not getattr(record, "job_ended_elsewhere", False)
 
 
-def _profile(
+def _choose_profile(
     patterns: Sequence[str], name: str | None, command: Sequence[str]
 ) -> tuple[Profile | None, list[str]]:
-    """The profile for reading the output, and the arguments of the program."""
+    """Returns the profile for reading the output, and the arguments of the program."""
     from .matching import Profile
-    from .profiles import PROFILES, named, profile_for
+    from .profiles import PROFILES, profile_for, profile_named
 
-    found, arguments = profile_for(command)
+    chosen, arguments = profile_for(command)
     if patterns:
         try:
-            found = Profile(name="--read", lines=tuple(patterns))
+            chosen = Profile(name="--read", lines=tuple(patterns))
         except re.error as error:
-            give_up(f"--read: not a regular expression: {error}", code=WRONG)
-        groups = {group for pattern in found.lines for group in pattern.groupindex}
+            fail(f"--read: not a regular expression: {error}", code=EXIT_USAGE)
+        groups = {group for pattern in chosen.lines for group in pattern.groupindex}
         unknown = groups - {"done", "total", "percent", "phase"}
         if unknown or not groups & {"done", "percent"}:
-            wrong = f"not {', '.join(sorted(unknown))}" if unknown else "done or percent is needed"
-            give_up(f"--read: groups are done, total, percent, phase; {wrong}", code=WRONG)
+            problem = (
+                f"not {', '.join(sorted(unknown))}" if unknown else "done or percent is needed"
+            )
+            fail(f"--read: groups are done, total, percent, phase; {problem}", code=EXIT_USAGE)
     elif name == "none":
-        found = Profile(name="none")
+        chosen = Profile(name="none")
     elif name is not None:
-        found = named(name)
-        if found is None:
-            known = ", ".join(dict.fromkeys(profile.name for profile in PROFILES))
-            give_up(f"--profile: unknown profile {name!r}; known are none, {known}", code=WRONG)
-    return found, arguments
+        chosen = profile_named(name)
+        if chosen is None:
+            names = ", ".join(dict.fromkeys(profile.name for profile in PROFILES))
+            fail(f"--profile: unknown profile {name!r}; known are none, {names}", code=EXIT_USAGE)
+    return chosen, arguments
 
 
-def _for_child(job: Job, url: str, token: Token) -> dict[str, str]:
-    """Environment variables with which a `Job` in the command joins this run of the job."""
-    from ...worker.command import JOB, RUN
+def _child_environment(job: Job, url: str, token: Token) -> dict[str, str]:
+    """Returns the environment variables with which a `Job` in the command joins this run."""
+    from ...worker.inside_run import JOB_VARIABLE, RUN_VARIABLE
 
-    variables = {JOB: job.name, RUN: job.run, URL.variable: url}
+    variables = {JOB_VARIABLE: job.name, RUN_VARIABLE: job.run, URL.variable: url}
     if isinstance(token, Path):
         variables[TOKEN_FILE.variable] = str(token)
     elif token:

@@ -1,8 +1,8 @@
-"""Bytes become lines, as a terminal would show them. Pure.
+"""Splits bytes into lines, as a terminal would show them. Pure.
 
-A line ends with a newline, and wherever a terminal would overwrite it (`\\r`, backspaces, cursor
-movements), because progress bars are drawn so. Colours and other escapes are removed. Of a long
-line only the end is kept, so a command that prints no newlines takes no memory.
+A line ends with a newline, and where a terminal would overwrite it (`\\r`, backspaces, cursor
+movements), because progress bars are drawn so. Colours and other escapes are removed. Only
+the last characters of a long line are kept, so that a command without newlines needs little memory.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from __future__ import annotations
 import codecs
 import re
 
-__all__ = ["CUT", "MAX_LINE", "Lines", "plain"]
+__all__ = ["ELLIPSIS", "MAX_LINE", "LineSplitter", "plain_text"]
 
 MAX_LINE = 4_096
-"""Characters of a line that are kept and read: its last ones. Bars are shorter."""
-CUT = "…"
+"""The number of last characters of a line that are kept and read. Bars are shorter."""
+ELLIPSIS = "…"
 """Replaces the part of a line that was cut off, so that half a number is not read as one."""
 
-_MOVES = r"\x1b\[[0-9;]*[ABEFGHJdf]|\x1b\[[12]K|\x1b[78DEM]"
-_ENDS = re.compile(rf"[\r\n\x08\x0b\x0c\x85\u2028\u2029]|{_MOVES}")
+_CURSOR_MOVES = r"\x1b\[[0-9;]*[ABEFGHJdf]|\x1b\[[12]K|\x1b[78DEM]"
+_LINE_ENDS = re.compile(rf"[\r\n\x08\x0b\x0c\x85\u2028\u2029]|{_CURSOR_MOVES}")
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, erasing to the right, modes
     r"|\x1b[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles, hyperlinks
     r"|\x1b[ -/]*[0-~]"  # character sets, single characters
 )
-_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[ -/]*|[\]P^_X][^\x07\x1b\r\n]*\x1b?)\Z")
+_UNFINISHED_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[ -/]*|[\]P^_X][^\x07\x1b\r\n]*\x1b?)\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
-class Lines:
+class LineSplitter:
     """Splits one stream, which comes in pieces of any size, into lines."""
 
     def __init__(self) -> None:
@@ -36,33 +36,34 @@ class Lines:
         self._line = ""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that `data` completes, unchanged."""
+        """Returns the lines that `data` completes, unchanged."""
         text = self._line + self._decoder.decode(data)
-        # What may be the beginning of an escape must not be taken apart.
-        open_end = _UNFINISHED.search(text, max(0, len(text) - MAX_LINE))
-        whole = open_end.start() if open_end else len(text)
-        *lines, rest = _ENDS.split(text[:whole])
-        self._line = _end_of(rest + text[whole:])
+        # Do not split the text inside an escape that may be incomplete.
+        unfinished = _UNFINISHED_ESCAPE.search(text, max(0, len(text) - MAX_LINE))
+        end = unfinished.start() if unfinished else len(text)
+        *lines, rest = _LINE_ENDS.split(text[:end])
+        self._line = _last_characters(rest + text[end:])
         return lines
 
-    def skip(self) -> None:
-        """Part of the stream was left out here, so the beginning of the current line is missing."""
+    def skip_output(self) -> None:
+        """Records that a part of the stream is missing here, so the current line has no
+        beginning."""
         self._decoder.reset()
-        self._line = CUT
+        self._line = ELLIPSIS
 
     @property
     def rest(self) -> str:
         """The unfinished line. It may continue later."""
-        return _UNFINISHED.sub("", self._line)
+        return _UNFINISHED_ESCAPE.sub("", self._line)
 
 
-def plain(line: str) -> str:
-    """The text of a line: no escapes, no control characters, single spaces."""
-    text = _end_of(line)
+def plain_text(line: str) -> str:
+    """Returns the text of a line without escapes and control characters, and with single spaces."""
+    text = _last_characters(line)
     if "\x1b" in text:
         text = _ESCAPES.sub("", text)
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
-def _end_of(line: str) -> str:
-    return line if len(line) <= MAX_LINE else CUT + line[-MAX_LINE:]
+def _last_characters(line: str) -> str:
+    return line if len(line) <= MAX_LINE else ELLIPSIS + line[-MAX_LINE:]

@@ -1,4 +1,4 @@
-"""The lines of a known program, by its profile. Pure."""
+"""Finds the progress in a line of a known program, with its profile. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from attrs import Factory, field, frozen
 
-from .sighting import Sighting, quantity
+from .line_progress import LineProgress, quantity
 
 __all__ = ["Matcher", "Profile"]
 
 MAX_ITEMS = 4_096
-"""Maximum number of different items that are counted for the groups `one` and `of`."""
+"""The maximum number of different items that are counted for the groups `one` and `of`."""
 
 
 def _compiled(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
@@ -31,9 +31,9 @@ class Profile:
         part, parts              item n of `parts` equal items, each with its own percentage
         one, of                  the name of a finished item, and of any item: different names are
                                  counted
-        unsure, sure             progress is hidden from an `unsure` line on, until a `sure` line
+        unsure, sure             progress is hidden from an `unsure` line until a `sure` line
 
-    Values that a line does not contain are those of earlier lines, except `done` and `percent`.
+    Values that a line does not contain are taken from earlier lines, except `_PER_LINE_VALUES`.
     """
 
     name: str
@@ -51,67 +51,68 @@ class Profile:
     phases: dict[str, tuple[float, float]] = Factory(dict)
     """The part of the whole (0 to 1) that each phase covers. Other phases are then not shown."""
     each: str = ""
-    """A pattern for arguments that each have a bar of their own, one after the other."""
+    """A pattern for arguments each of which has its own bar, one after the other."""
     whole: bool = True
     """Whether one bar can show the progress of the whole run."""
     generic: bool = False
     """Whether lines that match no pattern are read like those of an unknown program."""
     only_stderr: bool = False
-    """Whether its progress is on stderr, while stdout may carry data: that is then not read."""
+    """Whether the progress is on stderr. Then stdout is not read, because it may be data."""
     unit: str | None = None
 
 
 class Matcher:
-    """Reads one run by a profile."""
+    """Finds progress in the lines of one run, with a profile."""
 
     def __init__(self, profile: Profile, arguments: str = "") -> None:
         self._profile = profile
-        self._kept: dict[str, str] = {}
+        self._values: dict[str, str] = {}
         self._items: dict[str, set[str]] = {"one": set(), "of": set()}
-        self._unsure = False
-        self._ambiguous = bool(profile.no_total and re.search(profile.no_total, arguments))
-        self._fixed = False
+        self._is_hidden = False
+        self._total_is_ambiguous = bool(profile.no_total and re.search(profile.no_total, arguments))
+        self._total_is_fixed = False
         for pattern in profile.arguments:
             match = pattern.search(arguments)
             if match:
-                self._kept |= _found(match)
-        self._fixed = "total" in self._kept
+                self._values |= _matched_groups(match)
+        self._total_is_fixed = "total" in self._values
 
-    def see(self, text: str) -> Sighting | None:
-        """The sighting in a line; None if no pattern matches, or progress is hidden."""
+    def parse_line(self, text: str) -> LineProgress | None:
+        """Returns the progress in a line; None if no pattern matches, or progress is hidden."""
         for pattern in self._profile.lines:
             match = pattern.search(text)
             if match:
-                return self._read(_found(match))
+                return self._parse(_matched_groups(match))
         return None
 
-    def _read(self, found: dict[str, str]) -> Sighting | None:
-        if "sure" in found or "unsure" in found:
-            self._unsure = "unsure" in found
-        if self._unsure:
+    def _parse(self, groups: dict[str, str]) -> LineProgress | None:
+        if "sure" in groups or "unsure" in groups:
+            self._is_hidden = "unsure" in groups
+        if self._is_hidden:
             return None
-        now = {name: found.pop(name) for name in _MOMENTARY if name in found}
+        momentary = {name: groups.pop(name) for name in _PER_LINE_VALUES if name in groups}
         for name in ("one", "of"):
-            if name in found and len(self._items[name]) < MAX_ITEMS:
-                self._items[name].add(found[name])
-        self._keep(found, alone=not now)
+            if name in groups and len(self._items[name]) < MAX_ITEMS:
+                self._items[name].add(groups[name])
+        self._keep_values(groups, without_progress=not momentary)
         if self._items["of"]:
             count = len(self._items["one"] & self._items["of"])
-            return Sighting(done=count, total=len(self._items["of"]), known=True)
-        return self._sighting(now) if now else None
+            return LineProgress(done=count, total=len(self._items["of"]), from_profile=True)
+        return self._line_progress(momentary) if momentary else None
 
-    def _keep(self, found: dict[str, str], *, alone: bool) -> None:
-        before, total = self._kept.get("total"), found.get("total")
-        if total is not None and alone:
-            # A line announces a total, such as an input's. If totals differ, none is the whole.
-            if self._fixed:
-                del found["total"]
-            elif before is not None and not _close(before, total):
-                self._ambiguous = True
-        self._kept |= found
+    def _keep_values(self, groups: dict[str, str], *, without_progress: bool) -> None:
+        previous_total, total = self._values.get("total"), groups.get("total")
+        if total is not None and without_progress:
+            # The line has a total without progress, such as the length of an input. If such totals
+            # differ, none of them is that of the whole run.
+            if self._total_is_fixed:
+                del groups["total"]
+            elif previous_total is not None and not _is_close(previous_total, total):
+                self._total_is_ambiguous = True
+        self._values |= groups
 
-    def _sighting(self, now: dict[str, str]) -> Sighting | None:
-        values = self._kept | now
+    def _line_progress(self, momentary: dict[str, str]) -> LineProgress | None:
+        values = self._values | momentary
         numbers = {name: quantity(values[name]) for name in _NUMBERS if name in values}
         label = values.get("phase", "").strip()
         span = self._profile.phases.get(label)
@@ -121,36 +122,36 @@ class Matcher:
         if numbers.get("fraction") is not None:
             percent = 100 * (numbers["fraction"] or 0)
         done, total = numbers.get("done"), numbers.get("total")
-        if "left" in now and total is not None:
+        if "left" in momentary and total is not None:
             done = total - (numbers.get("left") or 0)
         if total is not None:
             total -= numbers.get("skip") or 0
-            if self._ambiguous or not total or done is None or not 0 <= done <= total:
+            if self._total_is_ambiguous or not total or done is None or not 0 <= done <= total:
                 total = None
         part, parts = numbers.get("part"), numbers.get("parts")
         if percent is not None and (not 0 <= percent <= 100 or total is None):
             done = total = None
         if (percent is not None and not 0 <= percent <= 100) or (percent is None and done is None):
             return None
-        return Sighting(
+        return LineProgress(
             label=label,
             done=done,
             total=total,
             percent=percent,
-            known=True,
+            from_profile=True,
             span=span,
             part=(int(part), int(parts)) if part and parts and part <= parts else None,
         )
 
 
-_MOMENTARY = ("done", "left", "percent", "fraction")
-_NUMBERS = (*_MOMENTARY, "total", "part", "parts", "skip")
+_PER_LINE_VALUES = ("done", "left", "percent", "fraction")
+_NUMBERS = (*_PER_LINE_VALUES, "total", "part", "parts", "skip")
 
 
-def _found(match: re.Match[str]) -> dict[str, str]:
+def _matched_groups(match: re.Match[str]) -> dict[str, str]:
     return {name: text for name, text in match.groupdict().items() if text is not None}
 
 
-def _close(one: str, other: str) -> bool:
+def _is_close(one: str, other: str) -> bool:
     a, b = quantity(one), quantity(other)
     return a is not None and b is not None and abs(a - b) <= 0.02 * max(a, b)

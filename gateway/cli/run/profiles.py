@@ -1,4 +1,4 @@
-"""The table of known programs, with the patterns for their progress. Pure.
+"""The table of the known programs, with the patterns for their progress. Pure.
 
 `matching.Profile` describes the patterns. If a program has several profiles, the first one whose
 `when` matches its arguments is used.
@@ -13,16 +13,16 @@ from collections.abc import Sequence
 
 from .matching import Profile
 
-__all__ = ["PROFILES", "named", "profile_for"]
+__all__ = ["PROFILES", "profile_for", "profile_named"]
 
 _SIZE = r"[\d.,]+ ?[kKMGTP]?i?(?:B|ytes)?"
-_GIT = (
+_GIT_PROGRESS = (
     r"^(?:remote: )?(?P<phase>[A-Z][a-z ]+):\s+(?P<percent>\d+)% \((?P<done>\d+)/(?P<total>\d+)\)"
 )
-_SEVERAL = (
+_SEVERAL_DOWNLOADS = (
     r"(?:^| )-{1,2}(?:r|i|m|p|Z|input-file|recursive|mirror|page-requisites|force-sequential)\b"
 )
-_CHECKED = (
+_RESTIC_CHECKED = (
     r"^\[[\d:]+\] (?P<percent>[\d.]+)%(?: +(?P<done>\d+) / (?P<total>\d+) (?P<phase>[a-z ]+\w))?"
 )
 
@@ -81,16 +81,16 @@ PROFILES: tuple[Profile, ...] = (
         name="restic",
         commands=("restic",),
         when=r"--read-data",
-        lines=(_CHECKED,),
+        lines=(_RESTIC_CHECKED,),
         phases={"snapshots": (0, 0.1), "packs": (0.1, 0.99)},
     ),
     Profile(
         name="restic",
         commands=("restic",),
         when=r"(?:^| )(?:backup|restore)\b",
-        lines=(r'"message_type":"status".*"percent_done":(?P<fraction>[\d.e-]+)', _CHECKED),
+        lines=(r'"message_type":"status".*"percent_done":(?P<fraction>[\d.e-]+)', _RESTIC_CHECKED),
     ),
-    Profile(name="restic", commands=("restic",), lines=(_CHECKED,), whole=False),
+    Profile(name="restic", commands=("restic",), lines=(_RESTIC_CHECKED,), whole=False),
     Profile(
         name="borg",
         commands=("borg", "borgmatic"),
@@ -106,7 +106,7 @@ PROFILES: tuple[Profile, ...] = (
         name="git",
         commands=("git",),
         when=r"^(?:-\S+ (?:\S+ )?)*(?:clone|fetch|pull|remote|submodule)\b",
-        lines=(_GIT,),
+        lines=(_GIT_PROGRESS,),
         phases={
             "Counting objects": (0, 0.04),
             "Compressing objects": (0.04, 0.1),
@@ -119,7 +119,7 @@ PROFILES: tuple[Profile, ...] = (
         name="git",
         commands=("git",),
         when=r"^(?:-\S+ (?:\S+ )?)*(?:push|gc|repack|bundle)\b",
-        lines=(_GIT,),
+        lines=(_GIT_PROGRESS,),
         phases={
             "Counting objects": (0, 0.05),
             "Compressing objects": (0.05, 0.3),
@@ -127,7 +127,7 @@ PROFILES: tuple[Profile, ...] = (
             "Resolving deltas": (0.9, 0.99),
         },
     ),
-    Profile(name="git", commands=("git",), lines=(_GIT,), whole=False),
+    Profile(name="git", commands=("git",), lines=(_GIT_PROGRESS,), whole=False),
     Profile(
         name="curl",
         commands=("curl",),
@@ -142,7 +142,7 @@ PROFILES: tuple[Profile, ...] = (
         name="wget-many",
         commands=("wget", "wget2"),
         only_stderr=True,
-        when=_SEVERAL,
+        when=_SEVERAL_DOWNLOADS,
         lines=(r"\.+ +(?P<percent>\d+)% +\S", r"(?P<percent>\d+)%\["),
         whole=False,
     ),
@@ -156,7 +156,7 @@ PROFILES: tuple[Profile, ...] = (
     Profile(
         name="aria2-many",
         commands=("aria2c",),
-        when=_SEVERAL + r"|\.torrent|\.metalink|\.meta4",
+        when=_SEVERAL_DOWNLOADS + r"|\.torrent|\.metalink|\.meta4",
         lines=(rf"\[#\w+ (?P<done>{_SIZE})/(?P<total>{_SIZE})\((?P<percent>\d+)%\)",),
         whole=False,
         unit="bytes",
@@ -317,7 +317,7 @@ _SHELLS = {"sh", "bash", "dash", "zsh", "ksh"}
 _OPERATORS = re.compile(r"[|;&<>`$()]")
 
 
-def named(name: str) -> Profile | None:
+def profile_named(name: str) -> Profile | None:
     """The profile with this name (for `--profile`); None if there is none."""
     return next((profile for profile in PROFILES if profile.name == name), None)
 

@@ -1,4 +1,4 @@
-"""Converts the sightings of a whole run to the progress of its job. Pure.
+"""Converts the progress of the lines of a run to the progress of its job. Pure.
 
 Programs draw several bars: one after the other (`git clone`), inside each other (nested tqdm), or
 at the same time (downloads). A label and a total identify a bar. A new *phase* begins
@@ -10,13 +10,14 @@ at the same time (downloads). A label and a total identify a bar. A new *phase* 
 The percentage of the job is
 
     in the first phase                                   the percentage of that phase
-    in a phase whose part of the whole a profile knows   within that part (`Sighting.span`, `.part`)
+    in a phase whose part of the whole is known          within that part (`LineProgress.span`,
+                                                         `.part`, from a profile)
     in any other phase                                   unknown for the rest of the run; the count
                                                          is shown
 
-Other rules: a bar that is complete at its first sighting is ignored. While a bar is unfinished,
+Other rules: a bar that is complete in its first line is ignored. While a bar is unfinished,
 other bars are ignored, because they are nested in it. A complete bar is not shown as 100 %, because
-only the exit of the command is the end.
+only the exit of the command ends the job.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import re
 
 from attrs import define, frozen
 
-from .sighting import Sighting
+from .line_progress import LineProgress
 
 __all__ = ["Phase", "Progress"]
 
@@ -33,8 +34,8 @@ LARGE_DROP = 0.1
 """A larger drop begins a new phase; a smaller one is a corrected estimate."""
 ALMOST_COMPLETE = 0.97
 """From this fraction on, a bar that was never nested counts as complete when another begins."""
-ROUNDS = 3
-"""How many other bars must end before a silent main bar is replaced by them."""
+MAX_ENDED_BARS = 3
+"""After so many ended other bars, a main bar without new lines is replaced."""
 MAX_BARS = 32
 _WORDS = re.compile(r"[^\W\d_]+")
 
@@ -49,7 +50,7 @@ class Phase:
     done: float | None
     total: float | None
     complete: bool
-    """Whether the phase is complete. Further sightings of its bar begin another phase."""
+    """Whether the phase is complete. Further lines of its bar begin another phase."""
     overall: float | None
     """The fraction (0 to 1) of the whole run; None: unknown for the rest of the run."""
 
@@ -57,16 +58,16 @@ class Phase:
 @define
 class _Bar:
     words: str
-    best: float
+    highest: float
     done: float
     total: float | None
-    idle: bool
-    """Whether the bar was complete at its first sighting."""
+    complete_at_first: bool
+    """Whether the bar was complete in its first line."""
     rises: int = 0
 
 
 class Progress:
-    """Takes sightings in order, and returns the progress of the command.
+    """Receives the progress of lines in order, and returns the progress of the command.
 
     Args:
         parts: How many consecutive bars make up the whole run, if that is known.
@@ -75,140 +76,158 @@ class Progress:
 
     def __init__(self, *, parts: int = 1, whole: bool = True) -> None:
         self._parts, self._part = parts, 1
-        self._known = whole
-        self._reached = 0.0
+        self._whole_is_known = whole
+        self._highest = 0.0
         self._bars: dict[tuple[str, float | None], _Bar] = {}
-        self._main: _Bar | None = None
-        self._interrupted = False  # others were seen since the main bar was
-        self._nested = False  # the main bar was seen again after others
-        self._rounds = 0
-        self._number = 0
-        self._name: str | None = None
-        self._names: set[str | None] = set()
+        self._main_bar: _Bar | None = None
+        self._interrupted = False  # other bars had lines since the last one of the main bar
+        self._nested = False  # the main bar had a line after those of other bars
+        self._ended_bars = 0
+        self._phase_number = 0
+        self._phase_name: str | None = None
+        self._phase_names: set[str | None] = set()
 
-    def observe(self, seen: Sighting) -> Phase | None:
-        """The progress after this sighting; None if there is nothing new to show."""
-        fraction = seen.fraction
+    def add(self, line: LineProgress) -> Phase | None:
+        """Returns the progress after this line; None if there is nothing new to show."""
+        fraction = line.fraction
         if fraction is None:
-            return self._counted(seen)
-        bar, restarted = self._bar(seen, fraction)
-        if bar.idle or not (seen.sure or bar.rises):
+            return self._add_count(line)
+        bar, restarted = self._find_bar(line, fraction)
+        if bar.complete_at_first or not (line.is_sure or bar.rises):
             return None
-        if bar is self._main:
+        if bar is self._main_bar:
             self._nested = self._nested or self._interrupted
-            self._interrupted, self._rounds = False, 0
+            self._interrupted, self._ended_bars = False, 0
             if restarted:
-                self._next(seen)
-        elif self._has_ended(seen, bar, restarted):
-            replaces = self._main is not None and self._main.rises == 0 and self._parts == 1
-            self._main, self._nested = bar, False
-            self._interrupted, self._rounds = False, 0
-            if replaces and fraction >= self._reached:
-                self._rename(seen)  # the one before was no progress
+                self._begin_phase(line)
+        elif self._main_bar_has_ended(line, bar, restarted):
+            replaces = self._main_bar is not None and self._main_bar.rises == 0 and self._parts == 1
+            self._main_bar, self._nested = bar, False
+            self._interrupted, self._ended_bars = False, 0
+            if replaces and fraction >= self._highest:
+                self._rename(line)  # the previous main bar was no progress
             else:
-                self._next(seen)
+                self._begin_phase(line)
         else:
             self._interrupted = True
             return None
-        return self._phase(seen, fraction)
+        return self._phase(line, fraction)
 
-    def _bar(self, seen: Sighting, fraction: float) -> tuple[_Bar, bool]:
-        """The bar of the sighting, and whether it begins again."""
-        words = " ".join(_WORDS.findall(seen.label.lower()))
-        key = (words, None if seen.known else seen.total)
-        bar = self._bars.pop(key, None) or self._same_as_main(words, seen, fraction)
+    def _find_bar(self, line: LineProgress, fraction: float) -> tuple[_Bar, bool]:
+        """Returns the bar of the line, and whether it begins again."""
+        words = " ".join(_WORDS.findall(line.label.lower()))
+        key = (words, None if line.from_profile else line.total)
+        bar = self._bars.pop(key, None) or self._same_as_main(words, line, fraction)
         if bar is None:
-            bar = _Bar(words, fraction, seen.done or 0, seen.total, idle=fraction >= 1)
+            bar = _Bar(words, fraction, line.done or 0, line.total, complete_at_first=fraction >= 1)
             restarted = False
         else:
-            done = seen.done or 0
+            done = line.done or 0
             restarted = (
-                bar.best - fraction > LARGE_DROP
-                or (bar.idle and fraction < 1)
-                or (bar.total != seen.total and done < bar.done)
+                bar.highest - fraction > LARGE_DROP
+                or (bar.complete_at_first and fraction < 1)
+                or (bar.total != line.total and done < bar.done)
             )
             if restarted:
-                bar.best, bar.idle = fraction, False
-            elif fraction > bar.best:
-                bar.best = fraction
+                bar.highest, bar.complete_at_first = fraction, False
+            elif fraction > bar.highest:
+                bar.highest = fraction
                 bar.rises += 1
-            bar.done, bar.total = seen.done or 0, seen.total
+            bar.done, bar.total = line.done or 0, line.total
         self._bars[key] = bar  # the newest is the last
         if len(self._bars) > MAX_BARS:
             del self._bars[next(iter(self._bars))]
         return bar, restarted
 
-    def _same_as_main(self, words: str, seen: Sighting, fraction: float) -> _Bar | None:
-        """The main bar, if this sighting continues it with another label or a corrected total."""
-        main = self._main
-        if seen.known or main is None or not 0 < main.best < 1 or fraction >= 1:
+    def _same_as_main(self, words: str, line: LineProgress, fraction: float) -> _Bar | None:
+        """Returns the main bar if this line continues it with another label or a corrected
+        total."""
+        main = self._main_bar
+        if line.from_profile or main is None or not 0 < main.highest < 1 or fraction >= 1:
             return None
-        relabelled = main.total == seen.total and 0 <= fraction - main.best <= LARGE_DROP
+        relabelled = main.total == line.total and 0 <= fraction - main.highest <= LARGE_DROP
         if relabelled and words != main.words:
             main.words = words
-            self._name = None  # a label that changes with each item is not the name of a phase
+            self._phase_name = (
+                None  # a label that changes with each item is not the name of a phase
+            )
             return main
         grown = (
             main.words == words
-            and None not in (main.total, seen.total)
-            and (seen.total or 0) > (main.total or 0)
-            and (seen.done or 0) >= main.done > 0
-            and abs(fraction - main.best) <= LARGE_DROP
+            and None not in (main.total, line.total)
+            and (line.total or 0) > (main.total or 0)
+            and (line.done or 0) >= main.done > 0
+            and abs(fraction - main.highest) <= LARGE_DROP
         )
         return main if grown else None
 
-    def _has_ended(self, seen: Sighting, bar: _Bar, restarted: bool) -> bool:
-        """Whether the sighting of another bar means that the main bar, if there is one, has
-        ended."""
-        main = self._main
-        if main is not None and main.best >= 1 and self._nested and seen.fraction == 1:
-            return False  # the last sighting of a bar that was nested in it
-        if main is None or seen.known or main.best >= (1 if self._nested else ALMOST_COMPLETE):
+    def _main_bar_has_ended(self, line: LineProgress, bar: _Bar, restarted: bool) -> bool:
+        """Whether this line of another bar shows that the main bar, if there is one, has ended."""
+        main = self._main_bar
+        if main is not None and main.highest >= 1 and self._nested and line.fraction == 1:
+            return False  # the last line of a bar that was nested in it
+        if (
+            main is None
+            or line.from_profile
+            or main.highest >= (1 if self._nested else ALMOST_COMPLETE)
+        ):
             return True
-        self._rounds += restarted or bar.best >= 1
-        return self._rounds >= ROUNDS or (main.rises == 0 and main.best > 0 and bar.rises >= 2)
-
-    def _counted(self, seen: Sighting) -> Phase | None:
-        """The progress after a count without a total; None if there is nothing new to show."""
-        if self._main is not None:
-            return None
-        self._number, self._name = 1, seen.label or None
-        return Phase(
-            number=1, name=self._name, done=seen.done, total=None, complete=False, overall=None
+        self._ended_bars += restarted or bar.highest >= 1
+        return self._ended_bars >= MAX_ENDED_BARS or (
+            main.rises == 0 and main.highest > 0 and bar.rises >= 2
         )
 
-    def _next(self, seen: Sighting) -> None:
-        """Begin a phase."""
-        if self._number and seen.span is None and seen.part is None:
+    def _add_count(self, line: LineProgress) -> Phase | None:
+        """Returns the progress after a count without a total; None if there is nothing new to
+        show."""
+        if self._main_bar is not None:
+            return None
+        self._phase_number, self._phase_name = 1, line.label or None
+        return Phase(
+            number=1,
+            name=self._phase_name,
+            done=line.done,
+            total=None,
+            complete=False,
+            overall=None,
+        )
+
+    def _begin_phase(self, line: LineProgress) -> None:
+        """Begins a phase."""
+        if self._phase_number and line.span is None and line.part is None:
             self._part += 1
-            self._known = self._known and self._part <= self._parts
-        self._number += 1
-        self._rename(seen)
-        if self._number > 1 and (self._name is None or self._name in self._names):
-            self._name = f"{self._name or 'stage'} {self._number}"
-        self._names.add(self._name)
+            self._whole_is_known = self._whole_is_known and self._part <= self._parts
+        self._phase_number += 1
+        self._rename(line)
+        if self._phase_number > 1 and (
+            self._phase_name is None or self._phase_name in self._phase_names
+        ):
+            self._phase_name = f"{self._phase_name or 'stage'} {self._phase_number}"
+        self._phase_names.add(self._phase_name)
 
-    def _rename(self, seen: Sighting) -> None:
-        self._name = seen.label or None
+    def _rename(self, line: LineProgress) -> None:
+        self._phase_name = line.label or None
 
-    def _phase(self, seen: Sighting, fraction: float) -> Phase:
+    def _phase(self, line: LineProgress, fraction: float) -> Phase:
         low, high = 0.0, 1.0
-        if seen.part is not None:
-            self._part, self._parts = seen.part
-        if seen.span is not None:
-            low, high = seen.span
+        if line.part is not None:
+            self._part, self._parts = line.part
+        if line.span is not None:
+            low, high = line.span
         elif self._parts > 1:
             low, high = (self._part - 1) / self._parts, self._part / self._parts
-        at = low + fraction * (high - low)
-        if at < self._reached - LARGE_DROP:
-            self._known = False
-        self._reached = max(self._reached, at)
-        numbered = self._name is None or seen.label == ""
+        position = low + fraction * (high - low)
+        if position < self._highest - LARGE_DROP:
+            self._whole_is_known = False
+        self._highest = max(self._highest, position)
+        numbered = self._phase_name is None or line.label == ""
         return Phase(
-            number=self._number,
-            name=f"{self._part} of {self._parts}" if numbered and self._parts > 1 else self._name,
-            done=None if seen.total is None else seen.done,
-            total=seen.total,
+            number=self._phase_number,
+            name=f"{self._part} of {self._parts}"
+            if numbered and self._parts > 1
+            else self._phase_name,
+            done=None if line.total is None else line.done,
+            total=line.total,
             complete=fraction >= 1,
-            overall=self._reached if self._known else None,
+            overall=self._highest if self._whole_is_known else None,
         )

@@ -1,7 +1,7 @@
-"""Reads progress from the output of a command. Pure: bytes in, readings out.
+"""Reads progress from the output of a command. Pure.
 
-An unfinished line is not read, because its `12/4` may become `12/40`, unless `settle` is called
-when no more output has come for a while.
+An unfinished line is not read, because its `12/4` may become `12/40`. After a time without output
+`read_unfinished_line` reads it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from .generic import see
-from .lines import Lines, plain
+from .generic import parse_line
+from .lines import LineSplitter, plain_text
 from .matching import Matcher, Profile
 from .progress import Phase, Progress
 
@@ -21,7 +21,7 @@ __all__ = ["Reader", "Reading"]
 
 @frozen
 class Reading:
-    """The progress and the message in some output. None: nothing new."""
+    """The progress and the message in a piece of output. None: nothing new."""
 
     phase: Phase | None = None
     message: str | None = None
@@ -37,8 +37,8 @@ class Reader:
 
     def __init__(self, profile: Profile | None = None, arguments: Sequence[str] = ()) -> None:
         self.only_stderr = profile is not None and profile.only_stderr
-        """Whether stdout is not to be read where it can be told from stderr."""
-        self._lines = Lines()
+        """Whether stdout must not be read if it is separate from stderr."""
+        self._lines = LineSplitter()
         self._is_text = True
         self._matcher = Matcher(profile, " ".join(arguments)) if profile else None
         self._generic = profile is None or profile.generic
@@ -50,37 +50,37 @@ class Reader:
         self._progress = Progress(parts=max(parts, 1), whole=whole)
 
     def feed(self, data: bytes) -> Reading:
-        """The reading of the lines that `data` completes.
+        """Returns the reading of the lines that `data` completes.
 
-        An output with a zero byte carries data, and is not read from there on: by chance some of
-        its bytes look like a percentage.
+        After a zero byte the output is not read any more, because it contains data, in which bytes
+        may look like a percentage by chance.
         """
         if not self._is_text:
             return Reading()
         text, zero, _ = data.partition(b"\0")
         reading = self._read(self._lines.feed(text))
         if zero:
-            self._is_text, self._lines = False, Lines()
+            self._is_text, self._lines = False, LineSplitter()
         return reading
 
-    def settle(self) -> Reading:
-        """The reading of the unfinished line. It may continue later."""
+    def read_unfinished_line(self) -> Reading:
+        """Returns the reading of the unfinished line. The line may continue later."""
         return self._read([self._lines.rest])
 
-    def skip(self) -> None:
-        """Part of the output was left out here."""
-        self._lines.skip()
+    def skip_output(self) -> None:
+        """Records that a part of the output is missing here."""
+        self._lines.skip_output()
 
     def _read(self, lines: Sequence[str]) -> Reading:
         phase = message = None
         for line in lines:
-            text = plain(line)
+            text = plain_text(line)
             if not text:
                 continue
             message = text
-            seen = self._matcher.see(text) if self._matcher else None
-            if seen is None and self._generic:
-                seen = see(text)
-            if seen is not None:
-                phase = self._progress.observe(seen) or phase
+            progress = self._matcher.parse_line(text) if self._matcher else None
+            if progress is None and self._generic:
+                progress = parse_line(text)
+            if progress is not None:
+                phase = self._progress.add(progress) or phase
         return Reading(phase, message)

@@ -11,8 +11,8 @@ from .reader import Reading
 
 __all__ = ["DryRun", "Reported", "Reporter"]
 
-HIGHEST = 99.0
-"""The highest percentage that is shown before the command has ended."""
+MAX_PERCENT = 99.0
+"""The maximum percentage before the command has ended."""
 
 
 class Reported(Protocol):
@@ -38,10 +38,10 @@ class Reporter:
     def __init__(self, job: Reported, *, unit: str | None = None) -> None:
         self._job = job
         self._unit = unit
-        self._told: dict[str, Any] = {}
+        self._reported: dict[str, Any] = {}
 
     def report(self, reading: Reading) -> None:
-        """Update the job."""
+        """Updates the job."""
         fields: dict[str, Any] = {}
         if reading.message is not None:
             fields["message"] = reading.message
@@ -52,33 +52,37 @@ class Reporter:
                 "phase": phase.name,
                 "done": phase.done,
                 "total": phase.total,
-                "overall": None if overall is None else min(round(100 * overall, 2), HIGHEST),
+                "overall": None if overall is None else min(round(100 * overall, 2), MAX_PERCENT),
             }
             if phase.done is not None:
                 fields["unit"] = self._unit
-        new = {name: v for name, v in fields.items() if v != self._told.get(name, _NEVER.get(name))}
-        self._told |= new
+        new = {
+            name: v
+            for name, v in fields.items()
+            if v != self._reported.get(name, _UNREPORTED.get(name))
+        }
+        self._reported |= new
         if new:
             self._job.update(**new)
 
 
-_NEVER: dict[str, object] = {"overall": object()}
-"""The value of a field before the first reading: None, unless None has a meaning."""
+_UNREPORTED: dict[str, object] = {"overall": object()}
+"""The values of fields before the first report, if they are not None."""
 
 
 class DryRun:
-    """Replaces a job: prints to stderr what would be reported."""
+    """Replaces a job: prints to stderr the updates that would be sent."""
 
     def __init__(self, name: str, profile: Profile | None, command: Sequence[str]) -> None:
         self.name = name
-        known = f"profile {profile.name}" if profile else "no profile, any program's output"
-        self._print(f"{command[0]} is read with {known}")
+        reading = f"profile {profile.name}" if profile else "no profile, any program's output"
+        self._print(f"{command[0]} is read with {reading}")
 
     def update(self, **fields: Any) -> None:
-        """Print the fields that are new."""
-        shown = {("percent" if k == "overall" else k): v for k, v in fields.items()}
-        if shown.keys() - {"message"}:
-            self._print(", ".join(f"{name} {value}" for name, value in shown.items()))
+        """Prints the fields that are new."""
+        printed = {("percent" if k == "overall" else k): v for k, v in fields.items()}
+        if printed.keys() - {"message"}:
+            self._print(", ".join(f"{name} {value}" for name, value in printed.items()))
 
     @property
     def request(self) -> None:
@@ -89,19 +93,19 @@ class DryRun:
         """A dry run receives no requests."""
 
     def cancel(self, message: str) -> None:
-        """Print the end."""
+        """Prints the final state."""
         self._print(f"cancelled, {message}")
 
     def succeed(self) -> None:
-        """Print the end."""
+        """Prints the final state."""
         self._print("succeeded")
 
     def fail(self, error: str) -> None:
-        """Print the end."""
+        """Prints the final state."""
         self._print(f"failed, {error}")
 
     def wait(self) -> object:
-        """Nothing is sent, so there is nothing to wait for."""
+        """Returns at once, because nothing is sent."""
         return True
 
     def __enter__(self) -> DryRun:

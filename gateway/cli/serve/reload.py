@@ -1,7 +1,7 @@
-"""SIGHUP: `gateway serve` reads its keys and the limits of its file of settings again.
+"""SIGHUP: `gateway serve` reads its keys, and the limits of its settings file, again.
 
-They apply to new connections. The log names what has changed in the file since the start but
-takes effect only after a restart: other settings, and the limits in `NEEDS_RESTART`.
+They apply to new connections. The log names changes of the file that need a restart: of other
+settings, and of the limits in `NEEDS_RESTART`.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from ...model.limits import NEEDS_RESTART, Limits
 from ...node.node import Node
 from .systemd import notify, reloading
 
-__all__ = ["File", "reload_on_sighup"]
+__all__ = ["SettingsFile", "reload_on_sighup"]
 
 log = logging.getLogger("gateway.cli")
 
 
 @frozen
-class File:
-    """The file of settings this process was started with."""
+class SettingsFile:
+    """The settings file with which this process was started."""
 
     path: str
     texts: Mapping[str, str]
-    """Its settings at that time, as texts by name."""
-    decides: frozenset[str]
-    """The settings that it decides: no option and no variable overrides them."""
+    """The settings in it at that time, as texts by name."""
+    effective_names: frozenset[str]
+    """The names of the settings that no option and no variable overrides."""
     limits: Limits
-    """The limits this process was started with."""
+    """The limits with which this process was started."""
 
 
 async def reload_on_sighup(
-    node: Node, file: File | None, *, task_status: trio.TaskStatus[None]
+    node: Node, file: SettingsFile | None, *, task_status: trio.TaskStatus[None]
 ) -> None:
     """On each SIGHUP read keys and limits again; if that fails, keep the current ones."""
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
@@ -53,15 +53,15 @@ async def reload_on_sighup(
             notify("READY=1")
 
 
-async def _reload(node: Node, file: File | None) -> None:
+async def _reload(node: Node, file: SettingsFile | None) -> None:
     key_sources, limits = node.authenticator.keys, node.limits
     sources = None
     ignored: list[str] = []
     if file is not None:
-        texts, table = read_file(await trio.Path(file.path).read_text("utf-8"))
-        limits = limits_of(table, shutdown_timeout=file.limits.shutdown_timeout)
-        ignored = [n for n in sorted(file.decides) if texts.get(n) != file.texts.get(n)]
-        if key_sources is not None and KEYS.name in file.decides:
+        texts, limits_table = read_file(await trio.Path(file.path).read_text("utf-8"))
+        limits = limits_of(limits_table, shutdown_timeout=file.limits.shutdown_timeout)
+        ignored = [n for n in sorted(file.effective_names) if texts.get(n) != file.texts.get(n)]
+        if key_sources is not None and KEYS.name in file.effective_names:
             sources = KEYS.read(texts.get(KEYS.name, KEYS.default))
             ignored = [name for name in ignored if name != KEYS.name]
         ignored += [

@@ -22,22 +22,22 @@ from .. import summary
 from ..signals import Stop, run_until_signal
 from . import file_limit
 from .gc_tuning import Collector, configure_gc
-from .reload import File, reload_on_sighup
-from .supervisor_pipe import until_released
+from .reload import SettingsFile, reload_on_sighup
+from .supervisor_pipe import wait_until_released
 from .systemd import keep_watchdog, notify
 
-__all__ = ["announce", "serve_until_signal"]
+__all__ = ["print_addresses", "serve_until_signal"]
 
 log = logging.getLogger("gateway.cli")
 
 SHUTDOWN_DELAY = 5.0
-"""Seconds: Kubernetes removes a pod that terminates from its Service within one or two."""
+"""Seconds. Kubernetes removes a terminating pod from its Service within one or two seconds."""
 
 
 def serve_until_signal(
     bind: str,
     *,
-    file: File | None,
+    file: SettingsFile | None,
     limits: Mapping[str, Any],
     broker_url: str | None,
     shards: int | None,
@@ -50,14 +50,14 @@ def serve_until_signal(
     shutdown_delay: float | None,
     exit_if_unavailable: bool,
     supervised: bool = False,
-    **of_the_authenticator: Any,
+    **authenticator_settings: Any,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then drain.
+    """Serves until SIGINT or SIGTERM, then drain.
 
     A `supervised` process also drains when its supervisor releases it (`supervisor_pipe`).
 
     Args:
-        file: The file of settings, if there is one.
+        file: The settings file, if there is one.
         limits: Its table `limits`.
         supervised: Whether this is one of several server processes.
 
@@ -68,18 +68,18 @@ def serve_until_signal(
         BrokerUnavailable: The Redis does not answer, with `exit_if_unavailable`.
     """
     configure_gc()
-    file_limit.raise_to_allowed()
-    bounds = limits_of(limits, shutdown_timeout=shutdown_timeout)
+    file_limit.raise_soft_limit()
+    checked_limits = limits_of(limits, shutdown_timeout=shutdown_timeout)
     broker_url = with_shards(broker_url, shards)
     authenticator = open_authenticator(
-        broker_url=broker_url, insecure=insecure, limits=bounds, **of_the_authenticator
+        broker_url=broker_url, insecure=insecure, limits=checked_limits, **authenticator_settings
     )
-    broker = open_broker(broker_url, bounds)
+    broker = open_broker(broker_url, checked_limits)
     serve = partial(
         serve_gateway,
         bind,
         broker,
-        bounds,
+        checked_limits,
         authenticator=authenticator,
         internal=None if internal_bind is None else Internal(internal_bind, internal),
         insecure=insecure,
@@ -96,13 +96,13 @@ def serve_until_signal(
 
 
 def default_shutdown_delay(supervised: bool, environ: Mapping[str, str] = os.environ) -> float:
-    """Seconds to go on accepting connections after SIGTERM, unless a setting says otherwise.
+    """Returns for how many seconds connections are still accepted after SIGTERM, without a setting.
 
-    A supervisor or Kubernetes routes connections to several processes, and learns only after a
-    while that one is no longer ready. At a terminal nothing routes connections here.
+    A supervisor or Kubernetes routes connections to several processes, and notices only after a
+    while that one is no longer ready. In a terminal nothing routes connections to this process.
     """
-    routed = supervised or "KUBERNETES_SERVICE_HOST" in environ
-    return SHUTDOWN_DELAY if routed and not sys.stderr.isatty() else 0.0
+    is_routed = supervised or "KUBERNETES_SERVICE_HOST" in environ
+    return SHUTDOWN_DELAY if is_routed and not sys.stderr.isatty() else 0.0
 
 
 async def _serve(
@@ -111,25 +111,25 @@ async def _serve(
     *,
     broker_url: str | None,
     delay: float,
-    file: File | None,
+    file: SettingsFile | None,
     supervised: bool,
 ) -> None:
     async with trio.open_nursery() as nursery:
         if supervised:
             nursery.start_soon(_stop_when_released, stop)
         gateway: Gateway = await nursery.start(serve)
-        # From now on something may be routing connections here.
+        # From now on a proxy may route connections to this process.
         stop.delay, stop.on_request = delay, gateway.node.announce_shutdown
         nursery.start_soon(keep_watchdog)
         nursery.start_soon(Collector().run)
         await nursery.start(reload_on_sighup, gateway.node, file)
-        for what, text in (
+        for subject, text in (
             *summary.describe_access(gateway.node.authenticator),
             summary.describe_broker(broker_url),
         ):
-            log.info("%s: %s", what, text)
+            log.info("%s: %s", subject, text)
         if not supervised:
-            announce(gateway.addresses, gateway.internal_addresses)
+            print_addresses(gateway.addresses, gateway.internal_addresses)
         notify("READY=1")
         try:
             await trio.sleep_forever()
@@ -138,16 +138,16 @@ async def _serve(
 
 
 async def _stop_when_released(stop: Stop) -> None:
-    await until_released()
+    await wait_until_released()
     stop.request()
 
 
-def announce(public: Iterable[tuple[str, int]], inside: Iterable[tuple[str, int]]) -> None:
-    """Print at once where connections are accepted: a line for each (host, port)."""
+def print_addresses(public: Iterable[tuple[str, int]], internal: Iterable[tuple[str, int]]) -> None:
+    """Prints where connections are accepted: a line for each (host, port), flushed at once."""
     for url in map(_url, public):
         click.echo(f"Serving on {url}/")  # flushes
-    for url in map(_url, inside):
-        click.echo(f"Serving inside on {url}/")
+    for url in map(_url, internal):
+        click.echo(f"Serving the internal parts on {url}/")
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -25,7 +25,7 @@ from ...model.errors import InvalidSettings
 from ...transports.sockets import open_listeners, open_socket_groups
 from ..signals import run_until_signal
 from .processes import ServerProcess
-from .server_process import announce, default_shutdown_delay
+from .server_process import default_shutdown_delay, print_addresses
 from .systemd import keep_watchdog, notify, reloading
 
 __all__ = ["CannotStart", "check_processes", "internal_binds", "supervise_until_signal"]
@@ -34,8 +34,8 @@ log = logging.getLogger("gateway.cli")
 
 
 class CannotStart(Exception):
-    """A server process exited before it was ready, so the others would, too. It has logged the
-    reason; `code` is its exit code."""
+    """A server process exited before it was ready, so the other ones would exit too. It has logged
+    the reason; `code` is its exit code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"exit code {code}")
@@ -52,16 +52,16 @@ def supervise_until_signal(
     shutdown_timeout: float,
     shutdown_delay: float | None,
 ) -> None:
-    """Run `processes` server processes until SIGINT or SIGTERM, then let them drain.
+    """Runs `processes` server processes until SIGINT or SIGTERM, then lets them drain.
 
     The arguments are the settings of those names, and the file's table `limits`; server processes
     read all other settings themselves. Raises `InvalidSettings` and `CannotStart`.
     """
     check_processes(processes, broker_url)
-    silence = limits_of(limits).hang_timeout
+    hang_timeout = limits_of(limits).hang_timeout
     delay = default_shutdown_delay(supervised=True) if shutdown_delay is None else shutdown_delay
     servers = [
-        ServerProcess(number, delay + shutdown_timeout, silence)
+        ServerProcess(number, delay + shutdown_timeout, hang_timeout)
         for number in range(1, processes + 1)
     ]
 
@@ -76,19 +76,19 @@ def supervise_until_signal(
 
 
 def check_processes(processes: int, broker_url: str | None) -> None:
-    """Raise `InvalidSettings` if so many processes would not share their jobs."""
+    """Raises `InvalidSettings` if the processes would not share their jobs."""
     if processes > 1 and broker_url is None:
         raise InvalidSettings(
-            "more than one need a Redis, or each would have jobs of its own: "
+            "several processes need a Redis, because each would otherwise have separate jobs: "
             f"set {REDIS.flag} ({REDIS.variable})",
             field="processes",
         )
 
 
 def internal_binds(bind: str | None, processes: int) -> list[str]:
-    """The internal address of each of so many processes: their ports follow that of `bind`.
+    """Returns the internal address of each process: the ports follow that of `bind`.
 
-    Raises `InvalidSettings` if there are not so many ports.
+    Raises `InvalidSettings` if there are too few ports.
     """
     if bind is None or processes == 1:
         return [] if bind is None else [bind]
@@ -97,7 +97,7 @@ def internal_binds(bind: str | None, processes: int) -> list[str]:
         return [bind] * processes
     if not port.isdigit() or int(port) + processes - 1 > MAX_PORT:
         raise InvalidSettings(
-            f"{bind} is no HOST:PORT with a port for each of {processes} processes",
+            f"{bind} has too few ports after it for {processes} processes, or is not HOST:PORT",
             field="internal_bind",
         )
     return [f"{host}:{int(port) + number}" for number in range(processes)]
@@ -105,20 +105,20 @@ def internal_binds(bind: str | None, processes: int) -> list[str]:
 
 async def _supervise(servers: Sequence[ServerProcess], bind: str, internal: Sequence[str]) -> None:
     async with trio.open_nursery() as nursery:
-        # Closed as soon as the supervisor is to exit, so that new connections are refused and do
-        # not wait for nothing.
+        # Closed as soon as the supervisor exits, so that new connections are refused instead of
+        # waiting for a process.
         with ExitStack() as listening:
             for server, sockets in zip(
                 servers, await open_socket_groups(bind, len(servers)), strict=True
             ):
-                server.public = [listening.enter_context(sock) for sock in sockets]
+                server.public_sockets = [listening.enter_context(sock) for sock in sockets]
             for server, address in zip(servers, internal, strict=False):
                 sockets = await open_listeners(address)
-                server.inside = [listening.enter_context(sock) for sock in sockets]
-            await nursery.start(_reload_when_told, servers)
+                server.internal_sockets = [listening.enter_context(sock) for sock in sockets]
+            await nursery.start(_reload_on_sighup, servers)
             await _start(servers, nursery)
-            inside = chain.from_iterable(server.inside for server in servers)
-            announce(_names(servers[0].public), _names(inside))
+            internal_sockets = chain.from_iterable(server.internal_sockets for server in servers)
+            print_addresses(_addresses(servers[0].public_sockets), _addresses(internal_sockets))
             nursery.start_soon(keep_watchdog)
             try:
                 await trio.sleep_forever()
@@ -127,14 +127,14 @@ async def _supervise(servers: Sequence[ServerProcess], bind: str, internal: Sequ
 
 
 async def _start(servers: Sequence[ServerProcess], nursery: trio.Nursery) -> None:
-    """Start all of them in `nursery`; returns when they serve. Raises `CannotStart`."""
+    """Starts all server processes in `nursery`; returns when they serve. Raises `CannotStart`."""
 
     def notify_when_ready() -> None:
         if all(server.ready for server in servers):
             notify("READY=1")
 
     async def start(server: ServerProcess) -> None:
-        codes.append(await nursery.start(server.keep, notify_when_ready))
+        codes.append(await nursery.start(server.keep_running, notify_when_ready))
 
     codes: list[int | None] = []
     first, *others = servers
@@ -148,11 +148,11 @@ async def _start(servers: Sequence[ServerProcess], nursery: trio.Nursery) -> Non
             raise CannotStart(128 - code if code < 0 else code or 1)
 
 
-def _names(listeners: Iterable[socket.socket]) -> list[tuple[str, int]]:
+def _addresses(listeners: Iterable[socket.socket]) -> list[tuple[str, int]]:
     return [listener.getsockname()[:2] for listener in listeners]
 
 
-async def _reload_when_told(
+async def _reload_on_sighup(
     servers: Sequence[ServerProcess], *, task_status: trio.TaskStatus[None]
 ) -> None:
     with trio.open_signal_receiver(signal.SIGHUP) as signals:

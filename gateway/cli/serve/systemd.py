@@ -20,7 +20,7 @@ DESCRIPTOR = "fd://"
 
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Send a message such as `READY=1`. Does nothing if nothing listens; never blocks."""
+    """Sends a message such as `READY=1`. Does nothing if nothing listens; never blocks."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -43,7 +43,7 @@ def reloading() -> tuple[str, str]:
 
 
 async def keep_watchdog(environ: Mapping[str, str] = os.environ) -> None:
-    """Send watchdog messages as often as the unit's `WatchdogSec` requires, until cancelled.
+    """Sends watchdog messages as often as the unit's `WatchdogSec` requires, until cancelled.
 
     They come from Trio's loop: if it hangs, systemd receives nothing and restarts the service.
     """

@@ -1,4 +1,4 @@
-"""Live bars in a terminal: a row per job, and a line about the connection below."""
+"""Live bars in a terminal: a row for each job, and below them a line about the connection."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .format import View, describe, plain
+from .format import View, describe, single_line
 from .job_states import JobStates
 
 __all__ = ["Bars"]
 
-FRAMES = 10
+FRAMES_PER_SECOND = 10
 """Redraws per second: smooth enough for text."""
 
 STYLES = {
@@ -34,16 +34,16 @@ STYLES = {
 class Bars:
     """Draws the known states, inside `drawn` and while `keep_drawing` runs."""
 
-    def __init__(self, known: JobStates, url: str, *, console: Console | None = None) -> None:
-        self._known = known
+    def __init__(self, job_states: JobStates, url: str, *, console: Console | None = None) -> None:
+        self._job_states = job_states
         self._url = url
-        self._line = f"connecting to {url}"
+        self._connection_text = f"connecting to {url}"
         self._retry_at: float | None = None
         self._console = console or Console()
 
     @contextmanager
     def drawn(self) -> Iterator[None]:
-        """Show the bars. At the end of the context the last drawing stays in the terminal."""
+        """Shows the bars. At the end of the context the last drawing stays in the terminal."""
         with Live(
             get_renderable=self.render,
             console=self._console,
@@ -56,36 +56,36 @@ class Bars:
             yield
 
     async def keep_drawing(self) -> None:
-        """Redraw regularly, because estimates also count down without new frames."""
+        """Redraws regularly, because estimates also count down without new frames."""
         while True:
             self._live.refresh()
-            await trio.sleep(1 / FRAMES)
+            await trio.sleep(1 / FRAMES_PER_SECOND)
 
-    def connected(self, node: str) -> None:
-        self._line = f"connected to {self._url}"
+    def on_connected(self, node: str) -> None:
+        self._connection_text = f"connected to {self._url}"
         self._retry_at = None
 
-    def disconnected(self, why: str, seconds: float) -> None:
-        self._line = plain(why)
+    def on_disconnected(self, reason: str, seconds: float) -> None:
+        self._connection_text = single_line(reason)
         self._retry_at = time.monotonic() + seconds
 
-    def progress(self, text: str, job: str) -> None:
-        """Nothing to do: the next drawing shows it."""
+    def on_progress(self, text: str, job: str) -> None:
+        """Does nothing, because the next drawing shows the change."""
 
-    def job_set(self, text: str) -> None:
-        """Nothing to do: the next drawing shows it."""
+    def on_job_set(self, text: str) -> None:
+        """Does nothing, because the next drawing shows the change."""
 
-    def gap(self, text: str, job: str) -> None:
-        """Does nothing: bars show only the newest state."""
+    def on_gap(self, text: str, job: str) -> None:
+        """Does nothing, because bars show only the newest state."""
 
-    def warning(self, what: str) -> None:
-        self._line = plain(what)
+    def on_warning(self, text: str) -> None:
+        self._connection_text = single_line(text)
 
     def render(self) -> RenderableType:
-        """All rows, and the line about the connection unless all jobs have ended."""
+        """Returns all rows, and the line about the connection unless all jobs have ended."""
         table = Table.grid(padding=(0, 1), expand=True)
         width = self._console.width
-        jobs = self._known.jobs
+        jobs = self._job_states.jobs
         names = max((len(job) for job in jobs), default=0) + 2
         table.add_column(no_wrap=True, overflow="ellipsis", width=min(names, width * 2 // 5))
         table.add_column(no_wrap=True, width=width // 5)
@@ -94,17 +94,17 @@ class Bars:
         table.add_column(no_wrap=True, justify="right")
         now = time.time()
         for job in jobs:
-            state = self._known.states.get(job)
-            view = describe(state, answered=job in self._known.states, now=now)
+            state = self._job_states.states.get(job)
+            view = describe(state, answered=job in self._job_states.states, now=now)
             table.add_row(*_row(job, view, dim=self._retry_at is not None))
-        if self._known.finished:
+        if self._job_states.finished:
             return table
-        return Group(table, *self._more(), self._connection())
+        return Group(table, *self._set_lines(), self._connection_line())
 
-    def _more(self) -> list[Text]:
-        """A line for each set that has no jobs, or more jobs than those shown."""
+    def _set_lines(self) -> list[Text]:
+        """Returns a line for each set that has no jobs, or more jobs than are shown."""
         lines = []
-        for prefix, known in self._known.sets.items():
+        for prefix, known in self._job_states.sets.items():
             if known is not None and known.total > len(known.jobs):
                 words = f"{prefix}* has {known.total - len(known.jobs)} more jobs"
                 lines.append(Text(words, style="dim"))
@@ -112,11 +112,14 @@ class Bars:
                 lines.append(Text(f"no job begins with {prefix!r} yet", style="dim"))
         return lines
 
-    def _connection(self) -> Text:
+    def _connection_line(self) -> Text:
         if self._retry_at is None:
-            return Text(self._line, style="dim", no_wrap=True, overflow="ellipsis")
-        left = max(0.0, self._retry_at - time.monotonic())
-        words = f"{self._line}; retrying in {left:.0f} s (what you see may be old)"
+            return Text(self._connection_text, style="dim", no_wrap=True, overflow="ellipsis")
+        remaining = max(0.0, self._retry_at - time.monotonic())
+        words = (
+            f"{self._connection_text}; retrying in {remaining:.0f} s "
+            "(the states may be out of date)"
+        )
         return Text(words, style="yellow", no_wrap=True, overflow="ellipsis")
 
 
@@ -128,7 +131,7 @@ def _row(job: str, view: View, *, dim: bool) -> tuple[RenderableType, ...]:
         (view.attempt, "dim"),
         (view.text, ""),
     ]
-    words = Text(" · ").join(Text(part, style) for part, style in parts if part)
+    text = Text(" · ").join(Text(part, style) for part, style in parts if part)
     bar: RenderableType = Text("")
     if view.percent is not None:
         bar = ProgressBar(
@@ -136,4 +139,4 @@ def _row(job: str, view: View, *, dim: bool) -> tuple[RenderableType, ...]:
         )
     elif view.look == "running":
         bar = ProgressBar(total=None, pulse=True, pulse_style=style)
-    return name, bar, Text(view.figure), words, Text(view.time, style="dim")
+    return name, bar, Text(view.percent_text), text, Text(view.time, style="dim")

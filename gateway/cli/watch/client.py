@@ -1,7 +1,7 @@
 """One WebSocket connection to a gateway: the client's side of `progress.v1`.
 
     run           connects, sends hello, handles each frame, closes; returns the reason of the end
-    _keep_alive   pings a silent gateway, and ends the connection if it does not answer
+    _keep_alive   pings a silent gateway, and ends the connection if nothing is received
 
 Every wait has a deadline: connecting, each send, the silence of the gateway, closing.
 """
@@ -45,10 +45,10 @@ from .job_states import JobStates
 __all__ = ["Display", "Refused", "WatchClient"]
 
 SEND_TIMEOUT = 10.0  # seconds
-PONG_TIMEOUT = 10.0  # seconds that the gateway may be silent after a ping
+PONG_TIMEOUT = 10.0  # seconds within which something must be received after a ping
 
-BETTER_TOKEN = frozenset(ending.code for ending in (EXPIRED, UNAUTHORIZED, REVOKED))
-"""Close codes after which a new token helps, if the token comes from a file."""
+TOKEN_CODES = frozenset(ending.code for ending in (EXPIRED, UNAUTHORIZED, REVOKED))
+"""Close codes after which a new token may be accepted, if the token comes from a file."""
 
 
 class Refused(Exception):
@@ -57,33 +57,33 @@ class Refused(Exception):
 
 
 class GatewayFull(Exception):
-    """The gateway has no quota for a job or a set at the moment. The text names it."""
+    """The client's quota has no place for a job or a set at the moment. The text names it."""
 
 
 class Display(Protocol):
     """Shows the events of the client. Its methods are synchronous, and must not block for long."""
 
-    def connected(self, node: str) -> None:
+    def on_connected(self, node: str) -> None:
         """The connection to the gateway is open."""
 
-    def disconnected(self, why: str, seconds: float) -> None:
+    def on_disconnected(self, reason: str, seconds: float) -> None:
         """The connection is lost. The next attempt is in `seconds` seconds."""
 
-    def progress(self, text: str, job: str) -> None:
+    def on_progress(self, text: str, job: str) -> None:
         """The state of `job` has changed; `text` is the frame."""
 
-    def job_set(self, text: str) -> None:
+    def on_job_set(self, text: str) -> None:
         """The jobs of a set have changed; `text` is the frame."""
 
-    def gap(self, text: str, job: str) -> None:
+    def on_gap(self, text: str, job: str) -> None:
         """Events of `job` were missed; `text` is the frame."""
 
-    def warning(self, what: str) -> None:
-        """Show a warning."""
+    def on_warning(self, text: str) -> None:
+        """Shows a warning."""
 
 
-_FULL = frozenset(get_args(FullCode))
-_ENDS_IT = (
+_FULL_CODES = frozenset(get_args(FullCode))
+_CONNECTION_ERRORS = (
     GatewayFull,
     NoGateway,
     Unreachable,
@@ -98,7 +98,7 @@ _ENDS_IT = (
 class WatchClient:
     """One WebSocket connection, from connecting to its end."""
 
-    known: JobStates
+    job_states: JobStates
     mode: Mode
     token: Token
     """A token file is read for each connection. While the gateway refuses its token, the client
@@ -107,95 +107,97 @@ class WatchClient:
     window: tuple[float, float] | None = None
     """The retry window of the gateway, in seconds."""
     gateway_drains: bool = False
-    """Whether the gateway has sent `goaway`, so that the end is not counted as a failure."""
+    """Whether the gateway has sent `goaway`, so that the end of the connection is no failure."""
     ping_interval: float = 25.0
     received_at: float = 0.0
 
     async def run(self, url: str) -> str:
-        """Run until the connection or all jobs have ended; returns the reason.
+        """Runs until the connection or all jobs have ended; returns the reason.
 
         Raises `Refused` if a reconnect is forbidden, and exceptions of the display.
         """
-        why: str | Refused = "all jobs have ended"
+        reason: str | Refused = "all jobs have ended"
         try:
             token = newest_token(self.token)
             async with connected_to(url) as ws, trio.open_nursery() as nursery:
                 with trio.fail_after(CONNECT_TIMEOUT):
                     welcome = await ws.get_message()
                 self.received_at = trio.current_time()
-                await self._handle_hello(ws, token)
-                await self._take(ws, welcome)
+                await self._send_hello(ws, token)
+                await self._handle_message(ws, welcome)
                 nursery.start_soon(self._keep_alive, ws)
-                while not self.known.finished:
+                while not self.job_states.finished:
                     message = await ws.get_message()
                     self.received_at = trio.current_time()
-                    await self._take(ws, message)
+                    await self._handle_message(ws, message)
                 nursery.cancel_scope.cancel()
-        except* (Refused, *_ENDS_IT) as group:
-            why = _why(group, renewable=isinstance(self.token, PathLike))
-        if isinstance(why, Refused):
-            raise why
-        return why
+        except* (Refused, *_CONNECTION_ERRORS) as group:
+            reason = _end_reason(group, token_is_renewable=isinstance(self.token, PathLike))
+        if isinstance(reason, Refused):
+            raise reason
+        return reason
 
-    async def _handle_hello(self, ws: WebSocketConnection, token: str | None) -> None:
-        hello: dict[str, Any] = {"type": "hello", "positions": self.known.positions()}
+    async def _send_hello(self, ws: WebSocketConnection, token: str | None) -> None:
+        hello: dict[str, Any] = {"type": "hello", "positions": self.job_states.positions()}
         if token:
             hello["token"] = token
         await self._send(ws, hello)
-        jobs = list(self.known.named)
+        jobs = list(self.job_states.named)
         await self._send(ws, {"type": "sync_subscriptions", "jobs": jobs, "mode": self.mode})
-        for prefix in self.known.sets:
+        for prefix in self.job_states.sets:
             await self._send(ws, {"type": "watch_set", "prefix": prefix, "limit": MAX_SET_LIMIT})
 
     async def _send(self, ws: WebSocketConnection, command: dict[str, Any]) -> None:
         with trio.fail_after(SEND_TIMEOUT):
             await ws.send_message(msgspec.json.encode(command).decode())
 
-    async def _take(self, ws: WebSocketConnection, message: str | bytes) -> None:
+    async def _handle_message(self, ws: WebSocketConnection, message: str | bytes) -> None:
         if isinstance(message, bytes):
             raise ValueError("the gateway sent a binary message")  # noqa: TRY004 - not a caller's
         for text, frame in parse_frames(message):
-            await self._take_one(ws, text, frame)
-            if self.known.finished:
-                return  # nothing after it matters
+            await self._handle_frame(ws, text, frame)
+            if self.job_states.finished:
+                return  # the rest of the message is not needed
 
-    async def _take_one(self, ws: WebSocketConnection, text: str, frame: Frame) -> None:
+    async def _handle_frame(self, ws: WebSocketConnection, text: str, frame: Frame) -> None:
         match frame:
             case Progress(job=job):
-                if self.known.apply(frame):
-                    self.display.progress(text, job)
+                if self.job_states.apply(frame):
+                    self.display.on_progress(text, job)
                 else:
-                    self.display.warning(f"missed events of {job}, subscribing again")
+                    self.display.on_warning(f"missed events of {job}, subscribing again")
                     await self._send(ws, {"type": "unsubscribe", "jobs": [job]})
                     await self._send(ws, {"type": "subscribe", "jobs": [job], "mode": self.mode})
             case JobSet():
-                self.known.apply_set(frame)
-                self.display.job_set(text)
+                self.job_states.apply_set(frame)
+                self.display.on_job_set(text)
             case Gap(job=job):
-                self.display.gap(text, job)
+                self.display.on_gap(text, job)
             case Ping():
                 await self._send(ws, {"type": "pong"})
             case Welcome(node=node, retry=window, ping_interval=seconds):
                 self.window = window
                 self.ping_interval = max(1.0, min(seconds, self.ping_interval))
-                self.display.connected(node)
+                self.display.on_connected(node)
             case Subscriptions(denied=denied) if denied:
                 # Check permanently denied jobs first: with one of them there is no retry.
-                for job, code in sorted(denied.items(), key=lambda item: item[1] in _FULL):
-                    why = f"{job} cannot be watched: {code}"
-                    if job in self.known.named:
-                        raise GatewayFull(why) if code in _FULL else Refused(why)
-                    self.display.warning(why)  # the gateway tries it again when its set changes
+                for job, code in sorted(denied.items(), key=lambda item: item[1] in _FULL_CODES):
+                    reason = f"{job} cannot be watched: {code}"
+                    if job in self.job_states.named:
+                        raise GatewayFull(reason) if code in _FULL_CODES else Refused(reason)
+                    self.display.on_warning(
+                        reason
+                    )  # the gateway tries it again when its set changes
             case Goaway(retry=window):
                 # The gateway still sends due frames, and then closes the connection.
                 self.window, self.gateway_drains = window, True
-            case Error(code=code, message=what) if code in _FULL:
+            case Error(code=code, message=what) if code in _FULL_CODES:
                 raise GatewayFull(f"a set cannot be watched: {code}: {what}")
             case Error(code=code, message=what):
-                self.display.warning(f"{code}: {what}")
+                self.display.on_warning(f"{code}: {what}")
 
     async def _keep_alive(self, ws: WebSocketConnection) -> None:
-        """Raise `TooSlowError` if nothing is received, even after a ping."""
+        """Raises `TooSlowError` if nothing is received, even after a ping."""
         while True:
             received_at = self.received_at
             await trio.sleep_until(received_at + self.ping_interval)
@@ -207,10 +209,11 @@ class WatchClient:
                 raise trio.TooSlowError
 
 
-def _why(group: BaseExceptionGroup[Any], *, renewable: bool) -> str | Refused:
-    """The reason of the end, from the raised errors: `Refused` if a reconnect is forbidden.
+def _end_reason(group: BaseExceptionGroup[Any], *, token_is_renewable: bool) -> str | Refused:
+    """Returns why the connection ended, from the raised errors: `Refused` if a reconnect is
+    forbidden.
 
-    Without a `renewable` token, an invalid token is final.
+    After an invalid token it is forbidden unless `token_is_renewable`.
     """
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
@@ -218,16 +221,16 @@ def _why(group: BaseExceptionGroup[Any], *, renewable: bool) -> str | Refused:
     if isinstance(error, ConnectionClosed):
         code = error.reason.code if error.reason else 1006
         reason = (error.reason.reason if error.reason else None) or "connection lost"
-        final = not reconnects_after(code)
-        if code in BETTER_TOKEN:
-            final = not renewable
-        if final:
+        is_final = not reconnects_after(code)
+        if code in TOKEN_CODES:
+            is_final = not token_is_renewable
+        if is_final:
             return Refused(f"the gateway has closed the connection: {reason} ({code})")
         return f"{reason} ({code})"
     if isinstance(error, Refused):
         return error
     if isinstance(error, ConnectionRejected):
-        return f"it answers {error.status_code}; is it a gateway?"
+        return f"the server answered {error.status_code}; is it a gateway?"
     if isinstance(error, trio.TooSlowError):
         return "no answer"
     return str(error) or type(error).__name__

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..client_options import gateway_options
-from ..options import REFUSED, give_up, job_or_prefix_argument
+from ..options import EXIT_UNREACHABLE, fail, job_or_prefix_argument
 
 if TYPE_CHECKING:
     from ...worker.publisher import Token
@@ -44,5 +44,5 @@ def watch(jobs: tuple[str, ...], *, url: str, token: Token, as_json: bool, mode:
     try:
         code = watch_until_final(jobs, url, token=token, as_json=as_json, mode=mode)
     except Refused as error:
-        give_up(str(error), code=REFUSED)
+        fail(str(error), code=EXIT_UNREACHABLE)
     raise SystemExit(code)

@@ -1,7 +1,7 @@
 """Opens a WebSocket to a gateway, and explains failures.
 
 The library waits for the answer to its handshake even after the server has closed the connection or
-sent something else. So the stream below it is watched.
+sent something else. So `_EndNotifier` cancels the handshake at the end of the stream.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["CONNECT_TIMEOUT", "NoGateway", "connected_to"]
 
 CONNECT_TIMEOUT = 10.0  # seconds to connect, then for the handshake, then for the welcome
 CLOSE_TIMEOUT = 0.2  # seconds; the close frame is sent at once, and its answer is optional
-MAX_MESSAGE = 16 * 1024 * 1024  # bytes: far above what a gateway joins into one
+MAX_MESSAGE = 16 * 1024 * 1024  # bytes: far more than a gateway joins into one message
 
 
 class NoGateway(Exception):
@@ -29,16 +29,17 @@ class NoGateway(Exception):
 
 @asynccontextmanager
 async def connected_to(url: str) -> AsyncIterator[WebSocketConnection]:
-    """A WebSocket to the gateway at `url`, which is closed at the end of the context.
+    """Opens a WebSocket to the gateway at `url`. It is closed at the end of the context.
 
-    Raises `NoGateway`, `TooSlowError`, and what the library raises for another answer, in groups.
+    Raises `NoGateway`, `TooSlowError`, and the library's errors for an unexpected response, in
+    groups.
     """
     parts = urlsplit(url)
-    stream = await _connected(parts)
+    stream = await _open_stream(parts)
     try:
         async with trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT):
-                ws = await _shake_hands(nursery, stream, parts)
+                ws = await _handshake(nursery, stream, parts)
             try:
                 yield ws
             finally:
@@ -53,7 +54,7 @@ async def connected_to(url: str) -> AsyncIterator[WebSocketConnection]:
         await trio.aclose_forcefully(stream)
 
 
-async def _connected(parts: SplitResult) -> trio.abc.Stream:
+async def _open_stream(parts: SplitResult) -> trio.abc.Stream:
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     with trio.fail_after(CONNECT_TIMEOUT):
@@ -65,7 +66,7 @@ async def _connected(parts: SplitResult) -> trio.abc.Stream:
             raise NoGateway(str(error)) from error
 
 
-async def _shake_hands(
+async def _handshake(
     nursery: trio.Nursery, stream: trio.abc.Stream, parts: SplitResult
 ) -> WebSocketConnection:
     if isinstance(stream, trio.SSLStream):
@@ -76,7 +77,7 @@ async def _shake_hands(
     with trio.CancelScope() as scope:
         return await wrap_client_stream(
             nursery,
-            trio.StapledStream(stream, _Watched(stream, over=scope.cancel)),  # type: ignore[arg-type]  # any will do
+            trio.StapledStream(stream, _EndNotifier(stream, on_end=scope.cancel)),  # type: ignore[arg-type]  # any will do
             parts.netloc,
             parts.path.rstrip("/") + "/ws",
             subprotocols=[SUBPROTOCOL],
@@ -87,15 +88,15 @@ async def _shake_hands(
 
 
 def _no_gateway(parts: SplitResult) -> NoGateway:
-    return NoGateway(f"{parts.netloc} does not answer as a gateway; is {parts.scheme}:// right?")
+    return NoGateway(f"{parts.netloc} does not respond as a gateway; is {parts.scheme}:// correct?")
 
 
-class _Watched(trio.abc.ReceiveStream):
-    """Receives from a stream, and calls `over` at its end."""
+class _EndNotifier(trio.abc.ReceiveStream):
+    """Receives from a stream, and calls `on_end` at its end."""
 
-    def __init__(self, stream: trio.abc.Stream, *, over: Callable[[], None]) -> None:
+    def __init__(self, stream: trio.abc.Stream, *, on_end: Callable[[], None]) -> None:
         self._stream = stream
-        self._over = over
+        self._on_end = on_end
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data: bytes | bytearray = b""
@@ -103,9 +104,9 @@ class _Watched(trio.abc.ReceiveStream):
             data = await self._stream.receive_some(max_bytes)
         finally:
             if not data:
-                self._over()
+                self._on_end()
         return data
 
     async def aclose(self) -> None:
-        self._over()
+        self._on_end()
         await self._stream.aclose()

@@ -14,9 +14,9 @@ from ...model.constants import ALMOST_DONE, ETA_GRACE
 from ...model.state import State
 from ..terminal import CONTROLS
 
-__all__ = ["View", "describe", "duration", "plain"]
+__all__ = ["View", "describe", "duration", "single_line"]
 
-WORDS = {
+LOOKS = {
     "loading": ("…", "loading"),
     "unknown": ("○", "not known yet"),
     "queued": ("◌", "queued"),
@@ -27,7 +27,7 @@ WORDS = {
     "failed": ("✗", "failed"),
     "cancelled": ("–", "cancelled"),
 }
-"""Look → icon and word."""
+"""The icon and the word for each look."""
 
 IDLE = 60
 """Seconds after which a group without running children is said to be silent. It has no lease, so
@@ -40,7 +40,7 @@ class View:
     """The texts for a job."""
 
     look: str
-    """A key of `WORDS`."""
+    """A key of `LOOKS`."""
     icon: str
     word: str
     percent: float | None
@@ -52,14 +52,14 @@ class View:
     """`2 min left`, `took 34 s`, `silent for 1 min`."""
 
     @property
-    def figure(self) -> str:
+    def percent_text(self) -> str:
         return "" if self.percent is None else f"{int(self.percent)}%"
 
 
 def describe(state: State | None, *, answered: bool = True, now: float) -> View:
-    """The view at `now` (Unix seconds). `answered` is False before the gateway has answered."""
+    """Returns the view at `now` (Unix seconds). `answered` is False before the first state."""
     look = _look(state) if answered else "loading"
-    icon, word = WORDS[look]
+    icon, word = LOOKS[look]
     if state is None:
         return View(look, icon, word, None, "", "", "")
     return View(
@@ -73,13 +73,13 @@ def describe(state: State | None, *, answered: bool = True, now: float) -> View:
     )
 
 
-def plain(text: str) -> str:
-    """`text` as one line, without control characters."""
+def single_line(text: str) -> str:
+    """Returns `text` as one line, without control characters."""
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def duration(seconds: float) -> str:
-    """A duration, rounded for people: `8 s`, `1 min 20 s`, `14 min`, `2 h 5 min`, `3 d 4 h`."""
+    """Returns a rounded duration: `8 s`, `1 min 20 s`, `14 min`, `2 h 5 min`, `3 d 4 h`."""
     whole = max(0, round(seconds))
     if whole < 1:
         return "less than 1 s"
@@ -106,30 +106,31 @@ def _look(state: State | None) -> str:
 
 def _text(state: State) -> str:
     if state.status == "failed" and state.error:
-        return plain(state.error)
+        return single_line(state.error)
     parts = [state.message] if state.final else [state.phase, state.message]
-    return " · ".join(plain(part) for part in parts if part)
+    return " · ".join(single_line(part) for part in parts if part)
 
 
 def _time(state: State, look: str, now: float) -> str:
     since = now - state.updated_at
     idle = state.children is not None and not state.children.running
     if look in ("stalled", "lost") or (look == "running" and idle and since >= IDLE):
-        return f"silent for {_roughly(since)}"
+        return f"silent for {_rounded_duration(since)}"
     if state.final and state.started_at is not None and state.finished_at is not None:
-        took = duration(state.finished_at - state.started_at)
-        return f"took {took}" if look == "succeeded" else f"after {took}"
+        duration_text = duration(state.finished_at - state.started_at)
+        return f"took {duration_text}" if look == "succeeded" else f"after {duration_text}"
     if look != "running" or state.eta is None:
         return ""
-    left = state.eta - since
-    if left >= 1:
-        return f"{_roughly(left)} left"
-    near = state.percent is not None and state.percent >= ALMOST_DONE
-    return "almost done" if near and left > -ETA_GRACE else ""
+    remaining = state.eta - since
+    if remaining >= 1:
+        return f"{_rounded_duration(remaining)} left"
+    is_almost_done = state.percent is not None and state.percent >= ALMOST_DONE
+    return "almost done" if is_almost_done and remaining > -ETA_GRACE else ""
 
 
-def _roughly(seconds: float) -> str:
-    """A duration that is counting: in whole minutes from two minutes on."""
+def _rounded_duration(seconds: float) -> str:
+    """Returns a running duration: in whole minutes from two minutes on, so that it changes
+    seldom."""
     return duration(seconds if seconds < 120 else round(seconds / 60) * 60)
 
 

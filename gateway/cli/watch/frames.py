@@ -100,12 +100,12 @@ def parse_frames(message: str) -> list[tuple[str, Frame]]:
 
     Raises ValueError if any of them is not a frame.
     """
-    found = []
+    frames = []
     for text in message.split("\n"):
         try:
-            found.append((text, _frames.decode(text)))
+            frames.append((text, _frames.decode(text)))
         except msgspec.ValidationError:
             if bytes(_tags.decode(text).get("type", b"")) in _TYPES:
                 raise
         # msgspec's errors are ValueErrors, so an error for invalid JSON is raised unchanged.
-    return found
+    return frames

@@ -1,5 +1,7 @@
-"""The states of the watched jobs and sets, according to the client's rule in docs/protocol.md.
-Pure."""
+"""The states of the watched jobs and sets. Pure.
+
+A frame must continue the known position, or be a snapshot (the client's rule in docs/protocol.md).
+"""
 
 from __future__ import annotations
 
@@ -19,24 +21,24 @@ class JobStates:
         self.sets: dict[str, JobSet | None] = dict.fromkeys(prefixes)
         """The last frame of each set; None: none was received yet."""
         self.states: dict[str, State | None] = {}
-        """The last received states. A missing job: none received yet; None: unknown to the
-        gateway."""
+        """The last received states. A job is missing if no state was received yet; None means that
+        the gateway does not know the job."""
         self.violations = 0
         self._positions: dict[str, tuple[int | None, int]] = {}
 
     def apply(self, frame: Progress) -> bool:
-        """Apply a frame. Returns False if it does not continue the position: then the position is
-        dropped, and the job must be subscribed to again."""
+        """Applies a frame. Returns False if it does not continue the known position: then the
+        position is dropped, and the client must subscribe to the job again."""
         if frame.job not in self.named and not frame.job.startswith(tuple(self.sets)):
             return True  # not watched, so it is no violation
         position = self._positions.get(frame.job)
-        follows = (
+        continues_position = (
             position is not None
             and position[0] is not None
             and position == (frame.epoch, frame.prev)
             and frame.seq > position[1]
         )
-        if frame.snapshot or follows:
+        if frame.snapshot or continues_position:
             self._positions[frame.job] = frame.epoch, frame.seq
             self.states[frame.job] = frame.state
             return True
@@ -45,7 +47,7 @@ class JobStates:
         return False
 
     def apply_set(self, frame: JobSet) -> None:
-        """Apply a set. Jobs that have ended and are in no set any more are dropped."""
+        """Applies a set. Jobs that have ended and are in no set any more are dropped."""
         self.sets[frame.prefix] = frame
         jobs = set(self.jobs)
         for job in [job for job in self.states if job not in jobs]:
@@ -57,11 +59,12 @@ class JobStates:
     @property
     def jobs(self) -> list[str]:
         """The jobs watched by name, then those of each set, in its order."""
-        shown = [job for one in self.sets.values() if one is not None for job in one.jobs]
-        return list(dict.fromkeys((*self.named, *shown)))
+        job_sets = [job_set for job_set in self.sets.values() if job_set is not None]
+        jobs_in_sets = [job for job_set in job_sets for job in job_set.jobs]
+        return list(dict.fromkeys((*self.named, *jobs_in_sets)))
 
     def positions(self) -> dict[str, tuple[int | None, int]]:
-        """The positions for `hello`, from which the gateway continues."""
+        """Returns the positions for `hello`, from which the gateway continues."""
         return {job: self._positions[job] for job in self.jobs if job in self._positions}
 
     @property

@@ -15,7 +15,7 @@ from ..signals import run_until_signal
 from .bars import Bars
 from .follow import follow
 from .job_states import JobStates
-from .text_output import FrameLines, Lines
+from .text_output import ChangeLines, FrameLines
 
 __all__ = ["watch_until_final"]
 
@@ -23,29 +23,29 @@ __all__ = ["watch_until_final"]
 def watch_until_final(
     jobs: Sequence[str], url: str, *, token: Token, as_json: bool, mode: str
 ) -> int:
-    """Watch until all jobs have ended or a signal arrives; returns the exit code. An id that ends
+    """Watches until all jobs have ended or a signal arrives; returns the exit code. An id that ends
     with `*` is a prefix, and watching it does not end.
 
     Raises `Refused`.
     """
-    prefixes = [one.removesuffix("*") for one in jobs if one.endswith("*")]
-    known = JobStates([job for job in jobs if not job.endswith("*")], prefixes=prefixes)
-    to_follow = partial(follow, url, known, mode=cast(Mode, mode), token=token)
+    prefixes = [job.removesuffix("*") for job in jobs if job.endswith("*")]
+    job_states = JobStates([job for job in jobs if not job.endswith("*")], prefixes=prefixes)
+    follow_jobs = partial(follow, url, job_states, mode=cast(Mode, mode), token=token)
     if as_json:
-        work = partial(to_follow, display=FrameLines())
+        work = partial(follow_jobs, display=FrameLines())
     elif sys.stdout.isatty():
-        work = partial(_draw, to_follow, Bars(known, url))
+        work = partial(_draw, follow_jobs, Bars(job_states, url))
     else:
-        work = partial(to_follow, display=Lines(known))
+        work = partial(follow_jobs, display=ChangeLines(job_states))
     signal = run_until_signal(work)
     if signal is not None:
         return 128 + signal
-    return 0 if known.succeeded else 1
+    return 0 if job_states.succeeded else 1
 
 
-async def _draw(to_follow: Callable[..., Awaitable[None]], bars: Bars) -> None:
+async def _draw(follow_jobs: Callable[..., Awaitable[None]], bars: Bars) -> None:
     with bars.drawn():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bars.keep_drawing)
-            await to_follow(display=bars)
+            await follow_jobs(display=bars)
             nursery.cancel_scope.cancel()

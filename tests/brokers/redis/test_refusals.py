@@ -153,9 +153,9 @@ async def test_the_reason_of_a_refusal_is_shown_everywhere(
             ready = await http.get("/readyz")
             assert ready.status_code == 503
             assert kind in ready.text
-            messages = [record.getMessage() for record in caplog.records]
-            lines = [text for text in messages if text.startswith("Redis refuses") and kind in text]
-            findings = {finding.what: finding for finding in await checked(server.url)}
+            said = [record.getMessage() for record in caplog.records]
+            lines = [text for text in said if text.startswith("Redis refuses") and kind in text]
+            findings = {finding.subject: finding for finding in await checked(server.url)}
         assert findings["trial"].grade == "FAIL"
         assert kind in findings["trial"].text
         assert len(lines) == 1
@@ -214,7 +214,7 @@ async def test_the_documented_acl_user_suffices_for_a_node(server: Server) -> No
     url = server.url.replace("//", "//gateway:password@")
     try:
         findings = await checked(url, tokens=True)
-        assert {finding.what for finding in findings if finding.grade != "OK"} <= {"latency"}
+        assert {finding.subject for finding in findings if finding.grade != "OK"} <= {"latency"}
         async with _node_at_work(url, server):
             pass
         server.client.execute_command("ACL", "LOG", "RESET")
@@ -224,7 +224,7 @@ async def test_the_documented_acl_user_suffices_for_a_node(server: Server) -> No
             pass
         refused = {entry[b"object"] for entry in _acl_log(server)}
         assert refused <= {b"function|load", b"function|load|library"}
-        found = {finding.what: finding for finding in await checked(url, tokens=True)}
+        found = {finding.subject: finding for finding in await checked(url, tokens=True)}
         assert found["trial"].grade == "OK"
         assert (found["functions"].grade, found["keys"].grade) == ("WARN", "OK")
         assert "not examined" in found["keys"].text
@@ -293,7 +293,7 @@ async def test_check_reports_foreign_keys(server: Server) -> None:
         for number in range(20):
             answer = await http.post(f"/api/jobs/ours:{number}", json={"percent": 1})
             assert answer.status_code == 200
-        (keys,) = [one for one in await checked(server.url) if one.what == "keys"]
+        (keys,) = [one for one in await checked(server.url) if one.subject == "keys"]
         assert keys.grade == "OK"
         server.client.hset("progress:last:bad:1", mapping={"percent": "abc"})
         server.client.set("progress:last:text", "x")
@@ -301,7 +301,7 @@ async def test_check_reports_foreign_keys(server: Server) -> None:
         server.client.hset("progress:last:a//b", "v", "1")
         server.client.lpush("progress:log:list", "x")
         server.client.set("progressive", "another's")
-        (keys,) = [one for one in await checked(server.url) if one.what == "keys"]
+        (keys,) = [one for one in await checked(server.url) if one.subject == "keys"]
         assert keys.grade == "WARN"
         assert ": 5 are not the gateway's" in keys.text
         assert server.client.get("progress:something") == b"x"

@@ -134,7 +134,7 @@ def play(data: bytes, command: str | None, cuts: list[int] | None = None) -> lis
         start = end
         if phase is not None:
             shown.append(phase)
-    phase = reader.settle().phase
+    phase = reader.read_unfinished_line().phase
     return [*shown, phase] if phase is not None else shown
 
 

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.run.generic import label_of, see
-from gateway.cli.run.lines import MAX_LINE, plain
-from gateway.cli.run.sighting import quantity
+from gateway.cli.run.generic import label_of, parse_line
+from gateway.cli.run.line_progress import quantity
+from gateway.cli.run.lines import MAX_LINE, plain_text
 
 
 def percent(line: str) -> float | None:
-    seen = see(plain(line))
+    seen = parse_line(plain_text(line))
     return seen.percent if seen else None
 
 
 def count(line: str) -> tuple[float | None, float | None]:
-    seen = see(plain(line))
+    seen = parse_line(plain_text(line))
     return (seen.done, seen.total) if seen else (None, None)
 
 
@@ -57,7 +57,7 @@ def test_percentages_are_read(line: str, expected: float | None) -> None:
     ],
 )  # fmt: skip
 def test_percentages_with_another_meaning_are_ignored(line: str) -> None:
-    assert see(plain(line)) is None
+    assert parse_line(plain_text(line)) is None
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_counts_are_read(line: str, expected: tuple[float | None, float | None])
     ],
 )  # fmt: skip
 def test_texts_that_are_not_counts_are_ignored(line: str) -> None:
-    assert see(plain(line)) is None
+    assert parse_line(plain_text(line)) is None
 
 
-def test_a_bar_with_percentage_and_count_is_one_sighting() -> None:
-    seen = see(" 37%|███▋      | 37/100 [00:03<00:06,  9.97it/s]")
+def test_a_bar_with_percentage_and_count_is_one_progress() -> None:
+    seen = parse_line(" 37%|███▋      | 37/100 [00:03<00:06,  9.97it/s]")
     assert seen is not None
-    assert (seen.done, seen.total, seen.percent, seen.sure) == (37, 100, 37, True)
+    assert (seen.done, seen.total, seen.percent, seen.is_sure) == (37, 100, 37, True)
 
 
 def test_a_percentage_after_a_count_is_that_of_the_item() -> None:
-    seen = see("file 3/10: 45%")
+    seen = parse_line("file 3/10: 45%")
     assert seen is not None
     assert (seen.part, seen.percent, seen.total) == ((3, 10), 45, None)
 
@@ -113,9 +113,9 @@ def test_a_percentage_after_a_count_is_that_of_the_item() -> None:
     ],
 )  # fmt: skip
 def test_a_number_that_is_alone_or_labelled_is_sure(line: str, sure: bool) -> None:
-    seen = see(line)
+    seen = parse_line(line)
     assert seen is not None
-    assert seen.sure is sure
+    assert seen.is_sure is sure
 
 
 def test_the_label_is_the_text_before_the_number() -> None:
@@ -145,7 +145,7 @@ def test_numbers_with_units_are_parsed(text: str, value: float | None) -> None:
 def test_no_line_takes_long_to_read(piece: str) -> None:
     line = (piece * MAX_LINE)[:MAX_LINE]
     started = process_time()
-    see(plain(line))
+    parse_line(plain_text(line))
     assert (
         process_time() - started < 5
     )  # some milliseconds; a pattern that is not linear would take minutes
@@ -153,7 +153,7 @@ def test_no_line_takes_long_to_read(piece: str) -> None:
 
 @given(st.text(max_size=80) | st.text("0123456789/%., ofMB:[]()=|-", max_size=40))
 def test_any_text_can_be_read(text: str) -> None:
-    seen = see(plain(text))
+    seen = parse_line(plain_text(text))
     if seen is not None:
         assert seen.fraction is not None
         assert 0 <= seen.fraction <= 1
@@ -162,7 +162,7 @@ def test_any_text_can_be_read(text: str) -> None:
 @given(st.dates(), st.sampled_from(["%Y/%m", "%Y/%m/%d", "%d/%m/%Y", "%m/%Y"]))
 def test_dates_are_not_counts(date: object, form: str) -> None:
     if 1900 <= int(f"{date:%Y}") <= 2100:
-        assert see(f"at {date:{form}} it ran") is None
+        assert parse_line(f"at {date:{form}} it ran") is None
 
 
 WORDS = st.text("abcdefgh0123456789_.-", min_size=1, max_size=8)
@@ -171,5 +171,5 @@ WORDS = st.text("abcdefgh0123456789_.-", min_size=1, max_size=8)
 @given(st.lists(WORDS, min_size=2, max_size=6))
 def test_paths_and_addresses_are_not_counts(parts: list[str]) -> None:
     path = "/".join(parts)
-    assert see(f"reading /{path}") is None
-    assert see(f"GET http://{path}") is None
+    assert parse_line(f"reading /{path}") is None
+    assert parse_line(f"GET http://{path}") is None

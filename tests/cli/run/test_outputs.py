@@ -14,7 +14,7 @@ import pytest
 from gateway.cli.run.outputs import (
     BUFFER_SIZE,
     CPU_SHARE,
-    INTERVAL,
+    PASS_INTERVAL,
     OutputBuffer,
     Outputs,
     pause_after,
@@ -47,16 +47,16 @@ class Job:
 def test_a_buffer_keeps_the_newest_bytes() -> None:
     buffer = OutputBuffer()
     buffer.add(b"a" * BUFFER_SIZE)
-    assert buffer.take() == (b"a" * BUFFER_SIZE, False)
+    assert buffer.pop() == (b"a" * BUFFER_SIZE, False)
     buffer.add(b"a" * 10 + b"b" * BUFFER_SIZE)
-    assert buffer.take() == (b"b" * BUFFER_SIZE, True)
-    assert buffer.take() == (b"", False)
+    assert buffer.pop() == (b"b" * BUFFER_SIZE, True)
+    assert buffer.pop() == (b"", False)
 
 
 @pytest.mark.parametrize("used", [0.0, 0.001, 0.02, 1.0])
 def test_reading_uses_at_most_its_share_of_a_core(used: float) -> None:
     pause = pause_after(used)
-    assert pause >= INTERVAL
+    assert pause >= PASS_INTERVAL
     assert used / (used + pause) <= CPU_SHARE + 1e-9
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.cli.run.lines import MAX_LINE, Lines, plain
+from gateway.cli.run.lines import MAX_LINE, LineSplitter, plain_text
 from gateway.cli.run.reader import Reader, Reading
 
 
@@ -17,7 +17,7 @@ def shown(*texts: str) -> list[tuple[str | None, float | None, float | None, flo
     ]
 
 
-def test_a_bar_complete_at_its_first_sighting_is_ignored() -> None:
+def test_a_bar_complete_in_its_first_line_is_ignored() -> None:
     assert shown("1/1", "100%", "[100%] done") == []
 
 
@@ -62,7 +62,7 @@ def test_an_unsure_number_is_shown_when_it_rises() -> None:
 
 
 def test_a_bar_redrawn_in_place_is_many_lines() -> None:
-    lines = Lines()
+    lines = LineSplitter()
     assert lines.feed(b"\r  1%|   | 1/80\r  2%|   | 2/80") == ["", "  1%|   | 1/80"]
     assert lines.feed(b"0/40\b\b\b\b")[0] == "  2%|   | 2/800/40"
     assert lines.feed(b"\x1b[1G5%\x1b[2K")[-1] == "5%"
@@ -72,7 +72,7 @@ def test_an_unfinished_line_is_read_only_after_a_pause() -> None:
     reader = Reader()
     assert reader.feed(b"12/4") == Reading()
     assert reader.feed(b"0") == Reading()
-    settled = reader.settle().phase
+    settled = reader.read_unfinished_line().phase
     assert settled is not None
     assert (settled.done, settled.total) == (12, 40)
 
@@ -80,10 +80,10 @@ def test_an_unfinished_line_is_read_only_after_a_pause() -> None:
 def test_escape_sequences_split_over_pieces_are_removed() -> None:
     reader = Reader()
     reader.feed(b"done \x1b[3")
-    assert reader.settle().message == "done"
+    assert reader.read_unfinished_line().message == "done"
     assert reader.feed(b"2m7%\n").message == "done 7%"
     for end in ("\x1b\\", "\x07"):
-        assert plain(f"\x1b]8;;http://x/1/2{end}log\x1b]8;;{end} 37%") == "log 37%"
+        assert plain_text(f"\x1b]8;;http://x/1/2{end}log\x1b]8;;{end} 37%") == "log 37%"
 
 
 def test_a_stream_without_lines_uses_bounded_memory() -> None:
@@ -97,7 +97,7 @@ def test_a_stream_without_lines_uses_bounded_memory() -> None:
 def test_no_partial_number_is_read_after_skipped_output() -> None:
     reader = Reader()
     reader.feed(b"step 1")
-    reader.skip()
+    reader.skip_output()
     assert reader.feed(b"2/40\n").phase is None
     assert reader.feed(b"step 13/40\n").phase is not None
 
@@ -115,4 +115,4 @@ def test_data_is_not_read() -> None:
     assert before is not None
     assert (before.done, before.total) == (3, 40)
     assert reader.feed(b"12/40 files\r8%\r") == Reading()
-    assert reader.settle() == Reading()
+    assert reader.read_unfinished_line() == Reading()

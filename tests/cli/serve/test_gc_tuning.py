@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from gateway.cli.serve.gc_tuning import EVERY, FEW, Collector, configure_gc
+from gateway.cli.serve.gc_tuning import INTERVAL, MAX_BLOCKS, Collector, configure_gc
 
 
 class Circle:
@@ -37,17 +37,17 @@ async def test_cycles_of_young_objects_are_collected_in_time(autojump_clock: Moc
     assert old() is None, "what is frozen is not garbage"
     kept = Circle()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(Collector().run, minute=100, hour=3))
+        nursery.start_soon(partial(Collector().run, young_per_old=100, old_per_frozen=3))
         for _ in range(3):
             young = weakref.ref(Circle())
             assert young() is not None
-            await trio.sleep(1.5 * EVERY)
+            await trio.sleep(1.5 * INTERVAL)
             assert young() is None
         grown_old = weakref.ref(kept)
         del kept
-        await trio.sleep(10 * EVERY)
+        await trio.sleep(10 * INTERVAL)
         assert grown_old() is not None, "old objects are looked at too often"
-        await trio.sleep(100 * EVERY)
+        await trio.sleep(100 * INTERVAL)
         assert grown_old() is None
         nursery.cancel_scope.cancel()
 
@@ -61,16 +61,16 @@ async def test_frozen_objects_are_collected_only_while_they_are_few(
     blocks = 0
     monkeypatch.setattr("sys.getallocatedblocks", lambda: blocks)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(Collector().run, minute=10, hour=3))
-        await trio.sleep(11 * EVERY)  # frozen
+        nursery.start_soon(partial(Collector().run, young_per_old=10, old_per_frozen=3))
+        await trio.sleep(11 * INTERVAL)  # frozen
         frozen = weakref.ref(kept.pop())
-        blocks = 10 * FEW
-        await trio.sleep(30 * EVERY)
+        blocks = 10 * MAX_BLOCKS
+        await trio.sleep(30 * INTERVAL)
         assert frozen() is not None, "a long pause"
         young = weakref.ref(Circle())
-        await trio.sleep(2 * EVERY)
+        await trio.sleep(2 * INTERVAL)
         assert young() is None
         blocks = 0
-        await trio.sleep(30 * EVERY)
+        await trio.sleep(30 * INTERVAL)
         assert frozen() is None
         nursery.cancel_scope.cancel()

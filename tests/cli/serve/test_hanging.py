@@ -82,7 +82,7 @@ async def test_a_stopped_server_process_is_replaced_and_no_other(
 
 HANGS_WHEN_TOLD = """
 import signal, sys, time
-from gateway.cli import main
+from gateway.cli.__main__ import main
 
 def hang_for_ever(*_):
     while True:
@@ -108,7 +108,7 @@ def test_a_hanging_server_process_prints_its_stack(config: str) -> None:
 
 HANGS_AT_THE_START = """
 import os, time
-from gateway.cli import main
+from gateway.cli.__main__ import main
 
 while os.path.exists(os.environ["HANGS_WHILE_THERE_IS"]):
     time.sleep(60)

@@ -263,7 +263,7 @@ def test_several_server_processes_need_a_redis() -> None:
     done = ran("serve", "--processes", "2")
     assert done.code == 2
     assert done.errors.startswith(
-        "Error: --processes (PROGRESS_GATEWAY_PROCESSES): more than one need a Redis"
+        "Error: --processes (PROGRESS_GATEWAY_PROCESSES): several processes need a Redis"
     )
     assert "--redis (PROGRESS_GATEWAY_REDIS)" in done.errors
     check_processes(1, None)
@@ -277,7 +277,7 @@ def test_each_server_process_has_an_internal_port() -> None:
     bind = f"127.0.0.1:{first}"
     with Supervised("--internal-bind", bind, redis=session_server().url) as processes:
         processes.serving()
-        assert processes.until(f"Serving inside on http://127.0.0.1:{first + 1}/\n")
+        assert processes.until(f"Serving the internal parts on http://127.0.0.1:{first + 1}/\n")
         started: set[str] = set()
         for port in (first, first + 1):
             url = f"http://127.0.0.1:{port}/metrics"
@@ -307,7 +307,7 @@ def test_internal_ports_are_consecutive(
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:65535", "systemd", "fd://3"])
 def test_too_few_internal_ports_are_refused(bind: str) -> None:
-    with pytest.raises(InvalidSettings, match="each of 2 processes") as caught:
+    with pytest.raises(InvalidSettings, match="for 2 processes") as caught:
         internal_binds(bind, 2)
     assert caught.value.field == "internal_bind"
 
@@ -402,4 +402,6 @@ class TestCheck:
     def test_a_missing_redis_is_reported(self) -> None:
         done = ran("check", "--bind", "127.0.0.1:0", "--processes", "2")
         assert done.code == 1
-        assert re.search(r"^FAIL processes +more than one need a Redis", done.output, re.MULTILINE)
+        assert re.search(
+            r"^FAIL processes +several processes need a Redis", done.output, re.MULTILINE
+        )

@@ -14,11 +14,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from gateway.cli.serve.supervisor_pipe import CHECKS, START_FACTOR, SupervisorPipe
+from gateway.cli.serve.supervisor_pipe import CHECKS_PER_TIMEOUT, START_FACTOR, SupervisorPipe
 from gateway.cli.serve.systemd import keep_watchdog, notify
 
 SILENCE = 10.0
-LOOK = SILENCE / CHECKS
+LOOK = SILENCE / CHECKS_PER_TIMEOUT
 
 
 class Received:
@@ -42,7 +42,7 @@ class Received:
             pass
 
     async def wait(self) -> None:
-        await self.pipe.silence(SILENCE)
+        await self.pipe.wait_for_silence(SILENCE)
         self.silent_at = trio.current_time()
 
 

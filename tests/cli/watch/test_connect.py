@@ -60,12 +60,12 @@ async def failure(url: str) -> str:
 @pytest.mark.parametrize("response", [None, b"", b"SSH-2.0-OpenSSH\r\n", b"\r\n\r\n\r\n"])
 async def test_a_server_that_is_not_a_gateway_is_reported(response: bytes | None) -> None:
     async with server_that(response, None) as port:
-        assert f"{port} does not answer as a gateway" in await failure(f"http://localhost:{port}")
+        assert f"{port} does not respond as a gateway" in await failure(f"http://localhost:{port}")
 
 
 async def test_http_to_a_tls_server_is_reported(tls: ssl.SSLContext) -> None:
     async with server_that(b"", tls) as port:
-        assert "is http:// right" in await failure(f"http://localhost:{port}")
+        assert "is http:// correct" in await failure(f"http://localhost:{port}")
 
 
 @pytest.mark.parametrize("response", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n"])

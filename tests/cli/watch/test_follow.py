@@ -21,7 +21,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, serve_websocke
 
 from gateway import Gateway
 from gateway.cli.watch.client import Refused, WatchClient
-from gateway.cli.watch.follow import FIRST_CEILING, LAST_CEILING, backoff, follow
+from gateway.cli.watch.follow import FIRST_MAX_PAUSE, LONGEST_MAX_PAUSE, backoff, follow
 from gateway.cli.watch.job_states import JobStates
 from gateway.worker.publisher import Token
 
@@ -37,23 +37,23 @@ class RecordingDisplay:
         self.troubles: list[str] = []
         self.frames: list[str] = []
 
-    def connected(self, node: str) -> None:
+    def on_connected(self, node: str) -> None:
         self.connections.append(node)
 
-    def disconnected(self, why: str, seconds: float) -> None:
-        self.reasons.append(why)
+    def on_disconnected(self, reason: str, seconds: float) -> None:
+        self.reasons.append(reason)
 
-    def progress(self, text: str, job: str) -> None:
+    def on_progress(self, text: str, job: str) -> None:
         self.frames.append(text)
 
-    def job_set(self, text: str) -> None:
+    def on_job_set(self, text: str) -> None:
         self.frames.append(text)
 
-    def gap(self, text: str, job: str) -> None:
+    def on_gap(self, text: str, job: str) -> None:
         self.frames.append(text)
 
-    def warning(self, what: str) -> None:
-        self.troubles.append(what)
+    def on_warning(self, text: str) -> None:
+        self.troubles.append(text)
 
 
 WELCOME = {"type": "welcome", "node": "n1", "ping_interval": 25.0, "retry": [0, 0.01]}
@@ -198,8 +198,8 @@ async def test_an_empty_token_file_is_retried(tmp_path: Path) -> None:
     file = tmp_path / "token"
 
     class Late(RecordingDisplay):
-        def disconnected(self, why: str, seconds: float) -> None:
-            super().disconnected(why, seconds)
+        def on_disconnected(self, reason: str, seconds: float) -> None:
+            super().on_disconnected(reason, seconds)
             file.write_text("there")
 
     shown = []
@@ -306,7 +306,7 @@ async def test_a_permanently_denied_job_ends_the_watch_despite_others() -> None:
 
 async def test_an_exception_of_the_consumer_is_not_a_connection_error(gateway: Gateway) -> None:
     class Broken(RecordingDisplay):
-        def progress(self, text: str, job: str) -> None:
+        def on_progress(self, text: str, job: str) -> None:
             raise BrokenPipeError
 
     with pytest.raises(BaseExceptionGroup) as caught, trio.fail_after(20):
@@ -355,7 +355,7 @@ def test_pauses_are_within_the_retry_window(
     failures: int, low: float, width: float, chance: float
 ) -> None:
     pause = backoff(failures, (low, low + width), chance)
-    assert low <= pause <= max(LAST_CEILING, low + width)
+    assert low <= pause <= max(LONGEST_MAX_PAUSE, low + width)
 
 
 def test_the_retry_window_is_not_doubled() -> None:
@@ -365,9 +365,9 @@ def test_the_retry_window_is_not_doubled() -> None:
 
 
 def test_pauses_grow_with_full_jitter() -> None:
-    window = 0.0, FIRST_CEILING
+    window = 0.0, FIRST_MAX_PAUSE
     assert [backoff(n, window, 0.0) for n in range(9)] == [0.0] * 9
     ends = [backoff(n, window, 0.999_999) for n in range(9)]
     assert ends == sorted(ends)
-    assert ends[0] == pytest.approx(FIRST_CEILING, rel=1e-3)
-    assert ends[-1] == pytest.approx(LAST_CEILING, rel=1e-3)
+    assert ends[0] == pytest.approx(FIRST_MAX_PAUSE, rel=1e-3)
+    assert ends[-1] == pytest.approx(LONGEST_MAX_PAUSE, rel=1e-3)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.watch.format import WORDS, describe, duration, plain
+from gateway.cli.watch.format import LOOKS, describe, duration, single_line
 from gateway.model.state import Children, State
 
 NOW = 1_000_000.0
@@ -20,10 +20,10 @@ def state(**fields: Any) -> State:
 
 def test_a_running_job_is_formatted() -> None:
     view = describe(state(percent=37.9, phase="encode", message="frame 3", eta=80.0), now=NOW + 20)
-    assert (view.word, view.figure, view.attempt) == ("running", "37%", "")
+    assert (view.word, view.percent_text, view.attempt) == ("running", "37%", "")
     assert view.text == "encode · frame 3"
     assert view.time == "1 min left"
-    assert describe(state(percent=99.99), now=NOW).figure == "99%"
+    assert describe(state(percent=99.99), now=NOW).percent_text == "99%"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_durations_are_formatted(seconds: float, text: str) -> None:
 
 @given(st.text())
 def test_control_characters_are_removed_from_texts(text: str) -> None:
-    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in plain(text))
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in single_line(text))
 
 
 optional = st.none() | st.floats(0, 100)
@@ -115,5 +115,5 @@ optional = st.none() | st.floats(0, 100)
 )  # fmt: skip
 def test_every_state_can_be_formatted(any_state: State, now: float) -> None:
     view = describe(any_state, now=now)
-    assert view.look in WORDS
+    assert view.look in LOOKS
     assert "\n" not in view.text + view.time

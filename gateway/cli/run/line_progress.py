@@ -1,4 +1,4 @@
-"""A sighting: the progress that one line of output contains. Also parses numbers. Pure."""
+"""The progress that one line of output contains. Also parses numbers. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import frozen
 
 from ...model.constants import MAX_NUMBER
 
-__all__ = ["Sighting", "quantity"]
+__all__ = ["LineProgress", "quantity"]
 
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
 _QUANTITY = re.compile(r"(?P<number>[\d.,]+) ?(?P<prefix>[kmgtpe]?)(?P<binary>i?)(?:b\w*)?", re.I)
@@ -18,7 +18,7 @@ _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 @frozen(kw_only=True)
-class Sighting:
+class LineProgress:
     """The progress in one line. It has either `percent`, or `done` and `total`, or only `done`."""
 
     label: str = ""
@@ -27,28 +27,28 @@ class Sighting:
     total: float | None = None
     percent: float | None = None
     """0 to 100, as in the line."""
-    sure: bool = True
-    """Whether it is shown at once. Otherwise it must rise first."""
-    known: bool = False
-    """Whether it comes from a profile. Then another total is a correction, and another label is
-    another phase."""
+    is_sure: bool = True
+    """Whether the progress is shown at once. Otherwise it must rise first."""
+    from_profile: bool = False
+    """Whether a profile has matched the line. Then a different total is a correction, and a
+    different label is another phase."""
     span: tuple[float, float] | None = None
-    """The part of the whole (0 to 1) that this phase covers, if that is known."""
+    """The part of the whole (low, high: 0 to 1) that this phase covers, if it is known."""
     part: tuple[int, int] | None = None
-    """(n, of): it is the progress of part n (from 1) of `of` equal parts."""
+    """(n, parts): the line has the progress of part n (from 1) of equal parts."""
 
     @property
     def fraction(self) -> float | None:
-        """0 to 1; None if only a count without a total is known."""
+        """The progress from 0 to 1; None if only a count without a total is known."""
         if self.percent is not None:
             return self.percent / 100
         return None if not self.total or self.done is None else self.done / self.total
 
 
 def quantity(text: str) -> float | None:
-    """The number that `text` writes: `1,200`, `12,5`, `57.2 MiB`, `3072k`, `00:01:02.5` (seconds).
+    """Returns the number in `text`: `1,200`, `12,5`, `57.2 MiB`, `3072k`, `00:01:02.5` (seconds).
 
-    None if it writes none. Prefixes count by 1,000, with an `i` by 1,024.
+    None if there is none. Prefixes are powers of 1,000, with an `i` of 1,024.
     """
     clock = _CLOCK.fullmatch(text)
     if clock:
