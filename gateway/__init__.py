@@ -1,4 +1,4 @@
-"""Live job progress, from any worker to every browser, that is never wrong.
+"""Live job progress, from any worker to every browser.
 
 A worker needs only `Job`, and the program that queues a job only `announce`. Importing them loads
 no part of the server.
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .transports.trio_websocket import serve_trio_websocket
     from .worker import Cancelled, Job, JobRequest, Phase, announce
 
-_HOMES = {
+_MODULE_OF = {
     "Authenticator": "auth.authenticator",
     "Broker": "brokers.base",
     "BrokerUnavailable": "model.errors",
@@ -165,16 +165,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        value = getattr(_home(name), name)
+    if name in _MODULE_OF:
+        value = getattr(_import_module_of(name), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _home(name: str) -> ModuleType:
+def _import_module_of(name: str) -> ModuleType:
     try:
-        return import_module(f".{_HOMES[name]}", __name__)
+        return import_module(f".{_MODULE_OF[name]}", __name__)
     except ModuleNotFoundError as error:
         from .config.server_packages import how_to_install, missing_server_packages
 

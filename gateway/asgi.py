@@ -1,8 +1,8 @@
 """The gateway for `hypercorn -k trio gateway.asgi:app`, with the settings in the environment.
 
 It uses the settings `keys`, `secret`, `audience`, `origins`, `insecure`, `redis`, `shards`,
-`exit_if_unavailable` and `hypercorn_guard`. `docs/architecture.md` says what another server costs
-compared with `gateway serve`.
+`exit_if_unavailable` and `hypercorn_guard`. `docs/architecture.md` lists the disadvantages compared
+with `gateway serve`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _SETTINGS = (
 def _from_environment() -> GatewayApp:
     values = read_settings(os.environ, _SETTINGS)
     broker_url = with_shards(values.pop("redis"), values.pop("shards"))
-    guard = values.pop("hypercorn_guard")
+    hypercorn_guard = values.pop("hypercorn_guard")
     exit_if_unavailable = values.pop("exit_if_unavailable")
     return create_app(
         open_broker(broker_url),
         authenticator=open_authenticator(broker_url=broker_url, **values),
-        hypercorn_guard=guard,
+        hypercorn_guard=hypercorn_guard,
         wait_for_broker=not exit_if_unavailable,
     )
 

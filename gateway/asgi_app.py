@@ -1,7 +1,7 @@
 """The gateway as a complete ASGI application: WebSocket, HTTP API, page.
 
 It needs Trio, and a server (or a parent application) that runs its lifespan. If one of them is
-missing, it answers with an error that says so.
+missing, it answers with an error that names what is missing.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ __all__ = ["NEEDS_LIFESPAN", "NEEDS_TRIO", "GatewayApp", "create_app"]
 
 log = logging.getLogger("gateway.asgi")
 
-NEEDS_TRIO = (
-    "the gateway needs Trio: run it by `gateway serve`, or `hypercorn -k trio gateway.asgi:app`"
-)
+NEEDS_TRIO = "the gateway needs Trio: run `gateway serve` or `hypercorn -k trio gateway.asgi:app`"
 NEEDS_LIFESPAN = (
     "the gateway is not running: its server has to run its lifespan; an application that mounts "
     "it enters `async with gateway.running():` in its own (docs/embedding.md)"
@@ -48,7 +46,7 @@ NEEDS_LIFESPAN = (
 
 
 class GatewayApp:
-    """An ASGI application with a node of its own, which runs during its lifespan."""
+    """An ASGI application with its own node, which runs during the lifespan."""
 
     def __init__(
         self, node: Node, *, hypercorn_guard: bool = True, wait_for_broker: bool = False
@@ -69,8 +67,8 @@ class GatewayApp:
             await self._run_lifespan(receive, send)
         elif not self._is_running:
             await self._refuse_unusable(scope, receive, send)
-        elif self._is_local_only and not _is_local(scope.get("client")):
-            detail = f"Without {KEYS.variable} or {SECRET.variable} only this machine is served."
+        elif self._serves_local_only and not _is_local(scope.get("client")):
+            detail = f"Without {KEYS.variable} or {SECRET.variable} only local clients are served."
             await _refuse(scope, receive, send, close_codes.UNAUTHORIZED, 403, detail)
         elif scope["type"] == "websocket":
             await serve_asgi_websocket(scope, receive, send, node=self.node)
@@ -105,11 +103,11 @@ class GatewayApp:
                 nursery.cancel_scope.cancel()
 
     async def publish(self, job: str, **fields: Unpack[UpdateFields]) -> PublishResult:
-        """Report on a job from inside this process; as `Gateway.publish`."""
+        """Report on a job from inside this process, like `Gateway.publish`."""
         return await self.node.broker.publish(check_job_id(job), update_from(fields))
 
     @property
-    def _is_local_only(self) -> bool:
+    def _serves_local_only(self) -> bool:
         authenticator = self.node.authenticator
         return authenticator.keys is None and authenticator.origins.local_only
 
@@ -133,7 +131,7 @@ class GatewayApp:
                 phase = "shutdown"
                 await receive()  # lifespan.shutdown
         except* Exception as group:
-            failure = _first(group)
+            failure = _first_exception(group)
             if isinstance(failure, InvalidSettings):
                 log.error("%s", failure)  # noqa: TRY400 - an operator's mistake: no traceback
             else:
@@ -161,7 +159,7 @@ def create_app(
     hypercorn_guard: bool = True,
     wait_for_broker: bool = False,
 ) -> GatewayApp:
-    """An ASGI application with a node of its own, which runs during its lifespan.
+    """Returns an ASGI application with its own node, which runs during the lifespan.
 
     Args:
         broker: The store of job states; `MemoryBroker(limits)` by default.
@@ -181,15 +179,15 @@ def create_app(
     return GatewayApp(node, hypercorn_guard=hypercorn_guard, wait_for_broker=wait_for_broker)
 
 
-def _first(error: BaseException) -> BaseException:
-    """The first error in a group, at any depth."""
+def _first_exception(error: BaseException) -> BaseException:
+    """Returns the first exception in a group, at any depth."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def _is_local(client: Sequence[Any] | None) -> bool:
-    """Whether a client is on this machine; None: it connected by a Unix socket."""
+    """Whether a client is on this machine. A client that is None uses a Unix socket."""
     if client is None:
         return True
     try:
@@ -201,7 +199,7 @@ def _is_local(client: Sequence[Any] | None) -> bool:
 async def _refuse(
     scope: Scope, receive: Receive, send: Send, close_code: CloseCode, status: int, detail: str
 ) -> None:
-    """Tell a client why it is not served, in the form that its request allows."""
+    """Send a client the reason why it is not served, in the form that its request allows."""
     if scope["type"] == "websocket":
         await refuse_asgi_websocket(receive, send, close_code)
     else:

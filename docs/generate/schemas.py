@@ -120,7 +120,7 @@ class Problem(Struct, omit_defaults=True):
 
 
 class Health(Struct):
-    """This node is there."""
+    """This node is running."""
 
     status: str
     node: str
@@ -258,7 +258,7 @@ def openapi() -> Json:
                     "seconds to wait for another position than If-None-Match",
                 ),
                 _304="it is still at that position",
-                _404="nobody has reported it, or the token does not allow to watch it",
+                _404="no worker has reported it, or the token does not allow watching it",
                 _503=away,
             ),
             "post": _operation(
@@ -289,7 +289,7 @@ def openapi() -> Json:
                 JOB,
                 _parameter("after", whole, "only those later than this"),
                 _parameter("epoch", whole, "of which record `after` is"),
-                _404="nobody has reported it, or the token does not allow to watch it",
+                _404="no worker has reported it, or the token does not allow watching it",
                 _503=away,
             )
         },
@@ -340,7 +340,7 @@ def openapi() -> Json:
                 "Revoke a token (only where tokens are required)",
                 "Revoked",
                 body="Revocation",
-                _403="the token does not allow to revoke others, or a foreign origin",
+                _403="the token does not allow revoking other tokens, or the origin is not allowed",
                 _404="no tokens are required here",
                 _503=away,
             )

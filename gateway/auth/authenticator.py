@@ -45,7 +45,7 @@ class ConnectionAuth:
     authenticator: Authenticator
     permissions: Permissions
     waiting_since: float
-    """When the connection began to wait for its first token, on Trio's clock."""
+    """The time when the connection began to wait for its first token, on Trio's clock."""
     end: Callable[[Refusal, str], object]
     """Called, perhaps several times, to end the connection, with the reason and details."""
     expire: Callable[[], object] | None = None

@@ -67,7 +67,7 @@ class KeySources:
         return [key for _, keys in self.by_source() for key in keys]
 
     def by_source(self) -> Iterator[tuple[str, list[Key]]]:
-        """Each source with its keys."""
+        """Yields each source with its keys."""
         if self._secret:
             yield "secret", self._secret
         yield from self._keys_by_source.items()

@@ -58,11 +58,12 @@ _UNREADABLE = (
     ValueError, TypeError, KeyError, AttributeError, RecursionError, UnsupportedAlgorithm,
     jwt.PyJWTError,
 )  # fmt: skip
-"""What the libraries raise for a text of another format or structure, or with deep nesting."""
+"""The exceptions of the libraries for a text of another format or structure, or with deep
+nesting."""
 
 
 class _NotAKey(ValueError):
-    """Why a text is not a key, in words for the operator."""
+    """The text is not a key. The message says why, for the operator."""
 
 
 @frozen
@@ -71,7 +72,7 @@ class Key:
 
     algorithm: str
     public: Any = field(repr=False)
-    """In the form that PyJWT takes; the bytes of a shared secret."""
+    """The public key in the form that PyJWT takes; for a shared secret, its bytes."""
     private: Any = field(default=None, repr=False)
     """None: this key can check tokens, but not sign them."""
     id: str | None = None
@@ -162,7 +163,7 @@ def _algorithm(public: Any) -> str:
 
 def _from_jwks(document: Mapping[str, Any]) -> list[Key]:
     members = document.get("keys", [document] if "kty" in document else None)
-    if not isinstance(members, list) or not all(isinstance(one, dict) for one in members):
+    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
         raise _NotAKey("a JSON text that is not a JWK Set")
     keys = []
     for jwk in members:
@@ -182,20 +183,22 @@ def _operations(jwk: Mapping[str, Any]) -> tuple[bool, bool]:
     The public half of a key pair may always verify what the private half signed.
     """
     operations = jwk.get("key_ops", ["verify", "sign"])
-    if not isinstance(operations, list) or not all(isinstance(one, str) for one in operations):
+    if not isinstance(operations, list) or not all(
+        isinstance(member, str) for member in operations
+    ):
         raise _NotAKey("a key whose key_ops is not a list of strings")
     may_sign = "sign" in operations
     return "verify" in operations or (may_sign and "d" in jwk), may_sign
 
 
 def repeated_ids(keys: Iterable[Key]) -> list[str]:
-    """Each `kid` that several different keys of one algorithm share (RFC 7517 §4.5)."""
-    known: dict[tuple[str, str | None], list[Any]] = {}
+    """Returns each `kid` that several different keys of one algorithm share (RFC 7517 §4.5)."""
+    keys_by_id: dict[tuple[str, str | None], list[Any]] = {}
     for key in keys:
-        same = known.setdefault((key.algorithm, key.id), [])
+        same = keys_by_id.setdefault((key.algorithm, key.id), [])
         if key.public not in same:
             same.append(key.public)
-    return sorted(id_ for (_, id_), same in known.items() if id_ is not None and len(same) > 1)
+    return sorted(id_ for (_, id_), same in keys_by_id.items() if id_ is not None and len(same) > 1)
 
 
 def _from_jwk(jwk: Mapping[str, Any], algorithm: str) -> Key:

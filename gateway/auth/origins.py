@@ -25,7 +25,7 @@ __all__ = ["SAME_ORIGIN", "Origins"]
 
 _ORIGIN = re.compile(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _HOST = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
-MAX_SHOWN = 100
+MAX_QUOTED = 100
 """Characters of a header that messages repeat."""
 _OWN_SITE = ("same-origin", "none")
 """The values of `Sec-Fetch-Site` for requests of a page to its own origin, and for addresses that
@@ -38,7 +38,8 @@ class Origins:
     """The origins that may send requests, besides the gateway's own page."""
 
     listed: frozenset[str] = frozenset()
-    """As browsers write them: lower case, without the default port, without a final slash."""
+    """The allowed origins as browsers write them: lower case, without the default port, without a
+    final slash."""
     every: bool = False
     local_only: bool = False
     """Whether the `Host` of requests must be a literal address, `localhost` or a listed
@@ -66,7 +67,7 @@ class Origins:
         """Returns why a request is refused and what the operator can do; None if it is served."""
         if self.local_only and not self._local(host.lower()):
             return (
-                f"without keys only local addresses are served, not {host[:MAX_SHOWN]!r}: "
+                f"without keys only local addresses are served, not {host[:MAX_QUOTED]!r}: "
                 "set --keys, or list it in --origins"
             )
         if self.every or origin in self.listed:
@@ -78,8 +79,8 @@ class Origins:
         match = _ORIGIN.fullmatch(origin)
         if match is not None and _with_port(match) == _with_port(match, host.lower()):
             return None
-        shown = origin if match and len(origin) <= MAX_SHOWN else repr(origin[:MAX_SHOWN])
-        return f"this page's origin is not allowed: add it to the gateway's --origins: {shown}"
+        quoted = origin if match and len(origin) <= MAX_QUOTED else repr(origin[:MAX_QUOTED])
+        return f"this page's origin is not allowed: add it to the gateway's --origins: {quoted}"
 
     def _local(self, host: str) -> bool:
         match = _HOST.fullmatch(host)

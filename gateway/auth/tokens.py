@@ -125,12 +125,12 @@ def _utc(time: float) -> str:
 
 
 def _patterns(name: str, texts: list[str] | UnsetType) -> Patterns:
-    found: list[str] = [] if texts is UNSET else texts
+    patterns: list[str] = [] if texts is UNSET else texts
     try:
-        return Patterns.parse(found)
+        return Patterns.parse(patterns)
     except InvalidInput:
-        wrong = next(text for text in found if not _is_pattern(text))
-        plain = wrong.encode("ascii", "replace").decode()  # a byte for each character
+        invalid = next(text for text in patterns if not _is_pattern(text))
+        plain = invalid.encode("ascii", "replace").decode()  # a byte for each character
         quoted = repr(plain if len(plain) <= MAX_QUOTED else f"{plain[:MAX_QUOTED]}...")
         raise Unauthorized(
             f"the token's `{name}` has {quoted}: not a job id, nor its beginning with * at the end"

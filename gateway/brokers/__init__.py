@@ -1,4 +1,4 @@
-"""Where job states live. `open_broker` chooses the broker by the scheme of its URL."""
+"""The brokers, which store job states. `open_broker` chooses one by the scheme of its URL."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ __all__ = ["open_broker"]
 
 
 def open_broker(url: str | None, limits: Limits | None = None) -> Broker:
-    """Return the broker in the Redis at `url`; with None, one in this process's memory.
+    """Returns the broker in the Redis at `url`; if `url` is None, a broker in this process's
+    memory.
 
     Raises:
         InvalidSettings: `url` names no broker.
     """
-    # Imported here: workers use `brokers.redis.url` without loading any broker, and only
-    # those who use redis-py wait for its import.
+    # Imported here: workers use `brokers.redis.url` without loading a broker, and only programs
+    # that use redis-py wait for its import.
     from ..model.limits import DEFAULT_LIMITS
 
     if url is None:

@@ -33,7 +33,7 @@ class PublishResult:
     attempt: int
     """The job's attempt after the update: the number that a worker puts into its later updates."""
     reason: Reason | None = None
-    """Why the update made no event; None if it did."""
+    """The reason why the update caused no event; None if it did."""
     request: Request | None = None
     """The open request to the job's worker, if the worker has not acknowledged it."""
 
@@ -82,7 +82,8 @@ class Broker(Protocol):
 
     @property
     def unavailable_reason(self) -> str | None:
-        """Why the broker is unavailable now, for readiness and logs; None if it is available."""
+        """The reason why the broker is unavailable now, for readiness and logs; None if it is
+        available."""
         ...
 
     @property

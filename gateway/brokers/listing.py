@@ -1,4 +1,5 @@
-"""Collects the events of a page of a list. All brokers use it, so their pages end alike."""
+"""Collects the events of a page of a list. All brokers use it, so that their pages have the same
+limits."""
 
 from __future__ import annotations
 

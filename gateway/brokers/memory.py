@@ -46,14 +46,14 @@ LEASES_PER_SLICE = 200
 class _StoredJob:
     record: Record
     reported_at: float
-    """When the worker last reported, on the monotonic clock."""
+    """The time when the worker last reported, on the monotonic clock."""
     share: Share
     """The share of the publisher that reported it first."""
     events: deque[Event] = field(factory=deque)
     size: int = 0
     """The size of the events and of the children's contributions, in bytes."""
     children: int = 0
-    """How many contributions are counted in `size`."""
+    """The number of contributions that are counted in `size`."""
     update_number: int = 0
     """The serial number of its last update, over all jobs: the order of `recent`."""
     next_deadline_at: float = inf

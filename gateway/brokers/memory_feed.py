@@ -13,7 +13,7 @@ from ..model.state import Event
 __all__ = ["FEED_CAPACITY", "MemoryFeed"]
 
 FEED_CAPACITY = 10_000
-"""Events that a reader may be behind before `publish` waits: some megabytes."""
+"""Unread events above which `publish` waits: some megabytes."""
 
 
 @define(eq=False)
@@ -22,7 +22,7 @@ class MemoryFeed(ReceiveChannel[Sequence[Event]]):
 
     _events: list[Event] = field(factory=list)
     _arrived: trio.Event = field(factory=trio.Event)
-    _taken: trio.Event = field(factory=trio.Event)
+    _was_read: trio.Event = field(factory=trio.Event)
     _closed: bool = False
 
     def __len__(self) -> int:
@@ -33,9 +33,9 @@ class MemoryFeed(ReceiveChannel[Sequence[Event]]):
         self._arrived.set()
 
     async def wait_for_reader(self) -> None:
-        """Return when the reader is less than `FEED_CAPACITY` events behind."""
+        """Wait until the reader has less than `FEED_CAPACITY` unread events."""
         while len(self._events) >= FEED_CAPACITY and not self._closed:
-            await self._taken.wait()
+            await self._was_read.wait()
 
     async def receive(self) -> Sequence[Event]:
         if self._closed:
@@ -45,12 +45,12 @@ class MemoryFeed(ReceiveChannel[Sequence[Event]]):
             raise trio.ClosedResourceError
         batch, self._events = self._events, []
         self._arrived = trio.Event()
-        self._taken.set()
-        self._taken = trio.Event()
+        self._was_read.set()
+        self._was_read = trio.Event()
         return batch
 
     async def aclose(self) -> None:
         self._closed = True
         self._arrived.set()
-        self._taken.set()
+        self._was_read.set()
         await trio.lowlevel.checkpoint()

@@ -109,14 +109,14 @@ def _redis(text: str) -> str | None:
     return text
 
 
-def _count(text: str, *, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
-        raise ValueError(f"must be a whole number from 1 to {most}")
+def _count(text: str, *, maximum: int) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= maximum):
+        raise ValueError(f"must be a whole number from 1 to {maximum}")
     return int(text)
 
 
 def _shards(text: str) -> int | None:
-    return _count(text, most=MAX_SHARDS) if text else None
+    return _count(text, maximum=MAX_SHARDS) if text else None
 
 
 def with_shards(broker_url: str | None, shards: int | None) -> str | None:
@@ -229,7 +229,7 @@ PROCESSES = Setting(
     "processes",
     "1",
     "Number of server processes, each a node that uses one core. Several processes need a Redis.",
-    partial(_count, most=MAX_PROCESSES),
+    partial(_count, maximum=MAX_PROCESSES),
     "N",
 )
 KEYS = Setting(

@@ -31,7 +31,7 @@ _LIMITS = {
 
 
 def read_file(text: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """The settings in a TOML file: their texts by name, and the table `limits`.
+    """Returns the settings in a TOML file: their texts by name, and the table `limits`.
 
     Lists become comma-separated. Raises `InvalidSettings`, which names what is unknown or wrong.
     """

@@ -21,8 +21,8 @@ def claim_single_process(*, shared: bool) -> Iterator[None]:
     """Claim to be the only gateway among the processes that the parent process started, unless
     all of them use one broker (`shared`).
 
-    Servers start their processes by `multiprocessing`; a process that was started otherwise is
-    alone.
+    Servers start their processes with `multiprocessing`; a process that was started in another way
+    is considered the only one.
 
     Raises:
         InvalidSettings: Another process has the claim.
@@ -39,7 +39,7 @@ def claim_single_process(*, shared: bool) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InvalidSettings(
-                "several server processes without a Redis would each have jobs of their own: "
+                "several server processes without a Redis would each have separate jobs: "
                 "name a Redis that they share (--redis), or start one process",
                 field="redis",
             ) from None

@@ -40,7 +40,7 @@ class FanOut:
     def __init__(self) -> None:
         self._queue: list[Writable] = []
         self.queued_since = -inf
-        """When the first connection was added to the queue, on Trio's clock."""
+        """The time when the first connection was added to the queue, on Trio's clock."""
         self._queue_filled = trio.Event()
         """Set when the queue is not empty."""
         self._next_pass_done = trio.Event()

@@ -1,4 +1,4 @@
-"""What one connection still has to be sent, and its close code.
+"""The messages that one connection must still be sent, and its close code.
 
 An outbox contains no progress. It knows *which* subscriptions have something new, each at most
 once, so it is bounded by the number of subscriptions, and `notify` never blocks and never fails.
@@ -33,7 +33,7 @@ _now = trio.current_time
 
 
 class Writer(Protocol):
-    """What an outbox uses to write."""
+    """Writes the messages of an outbox."""
 
     def begin(
         self,
@@ -83,7 +83,7 @@ class Outbox:
         """The time from which the first of the pending subscriptions could have been written."""
         self.close_code: CloseCode | None = None
         self.close_detail = ""
-        """Why the connection ends, if that is known."""
+        """A sentence with the reason why the connection ends; "" if there is none."""
 
     def __repr__(self) -> str:
         state = f"ended: {self.close_code.reason}" if self.close_code else "open"

@@ -83,7 +83,7 @@ class Session:
             quota_key=QuotaKey.at(address, auth.permissions.subject),
         )
         self._pinged_at: float | None = None
-        """When a JSON `ping` was sent that is not answered yet, on Trio's clock."""
+        """The time when a JSON `ping` was sent that is not answered yet, on Trio's clock."""
 
     def __repr__(self) -> str:
         jobs, sets = len(self._subscriptions), len(self._sets)

@@ -127,7 +127,7 @@ class Topic:
     """Called when `replay_bytes` has grown without an event."""
     loading: bool = True
     idle_since: float | None = None
-    """When the last subscription ended, on the hub's clock; None while there is one."""
+    """The time when the last subscription ended, on the hub's clock; None while there is one."""
     subscriptions: set[Subscription] = field(factory=set)
     quota_key: QuotaKey | None = None
     """The client in whose quota the topic counts, while it has subscriptions."""
@@ -155,10 +155,7 @@ class Topic:
 
     @property
     def replay_bytes(self) -> int:
-        """Bytes kept beside the newest event: older events, and cached messages with frames.
-
-        The topic works without them.
-        """
+        """Bytes of older events, and of cached messages with their frames. They can be dropped."""
         if not self._replay:
             return 0
         events = self._size - len(self._replay[-1]) + (len(self._replay) - 1) * TEXT_OVERHEAD

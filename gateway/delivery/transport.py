@@ -24,8 +24,8 @@ class Source(Protocol):
 
     @property
     def received_at(self) -> float | None:
-        """When bytes last arrived from the client, on Trio's clock; None if the transport is
-        one-way, so that silence has no meaning."""
+        """The time when bytes last arrived from the client, on Trio's clock; None if the transport
+        is one-way, so that silence has no meaning."""
         ...
 
     async def receive(self) -> str:

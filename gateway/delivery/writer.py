@@ -36,7 +36,7 @@ class FrameWriter:
         self._limits = limits
         self._counters = counters
         self._connected_at = time.time()
-        """When the client connected."""
+        """The time when the client connected."""
         self._rest: Iterator[Sequence[Message]] = iter(())
         """The writes after the unfinished one."""
         self._ping = False

@@ -233,7 +233,7 @@ class _Api:
         query = request.query_params
         status = query.get("status") or None
         if status is not None and status not in STATUSES:
-            raise InvalidInput(f"status is none of {', '.join(STATUSES)}", field="status")
+            raise InvalidInput(f"status must be one of {', '.join(STATUSES)}", field="status")
         limit = count_in(request, "limit", default=DEFAULT_PAGE, minimum=1, maximum=MAX_PAGE)
         jobs = permissions.watch.within(query.get("prefix", ""))
         page = Page((), None)
@@ -256,7 +256,7 @@ class _Api:
         check_query(request, "prefix", "statuses", "limit", "wait")
         sets = sets_in(request, "prefix")
         if len(sets) != 1:
-            raise InvalidInput("name one set: ?prefix=user:7:", field="prefix")
+            raise InvalidInput("one prefix is needed: ?prefix=user:7:", field="prefix")
         wait = number_in(request, "wait", default=0.0, maximum=MAX_WAIT)
         return await read_set(request, self._node, sets[0], permissions=permissions, wait=wait)
 
@@ -268,14 +268,14 @@ class _Api:
         limits = self._node.limits
         max_jobs = limits.max_jobs_per_stream
         if not (1 if not sets else 0) <= len(jobs) <= max_jobs:
-            raise InvalidInput(f"name 1 to {max_jobs} jobs: ?job=a&job=b", field="job")
+            raise InvalidInput(f"1 to {max_jobs} jobs are needed: ?job=a&job=b", field="job")
         if len(sets) > limits.max_sets_per_connection:
             raise InvalidInput(f"over {limits.max_sets_per_connection} sets", field="set")
         for job in jobs:
             check_job_id(job)
         mode = cast("Mode", request.query_params.get("mode", "latest"))
         if mode not in get_args(Mode):
-            raise InvalidInput("mode is neither latest nor every", field="mode")
+            raise InvalidInput("mode must be latest or every", field="mode")
         # EventSource polyfills cannot set a header that is missing in CORS's list.
         last_id = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
         positions = parse_event_id(jobs, last_id)

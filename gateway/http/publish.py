@@ -80,7 +80,7 @@ async def publish_batch(
     documents: list[dict[str, Any]] = []
     allowed: list[tuple[str, JobUpdate]] = []
     indexes: list[int] = []
-    for update in parse_batch(body, most=node.limits.max_batch):
+    for update in parse_batch(body, maximum=node.limits.max_batch):
         if isinstance(update, InvalidInput):
             problem = problem_document(400, str(update), field=update.field, code=update.code)
         elif update.job not in permissions.publish:

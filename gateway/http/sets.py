@@ -33,7 +33,9 @@ def sets_in(request: Request, name: str) -> list[WatchSet]:
     if query.get("statuses"):
         names = query["statuses"].split(",")
         if unknown := [status for status in names if status not in STATUSES]:
-            raise InvalidInput(f"{unknown[0]!r} is none of {', '.join(STATUSES)}", field="statuses")
+            raise InvalidInput(
+                f"{unknown[0]!r} is not one of {', '.join(STATUSES)}", field="statuses"
+            )
         statuses = [status for status in STATUSES if status in names]
     limit = count_in(request, "limit", default=DEFAULT_SET_LIMIT, minimum=1, maximum=MAX_SET_LIMIT)
     prefixes = list(dict.fromkeys(query.getlist(name)))

@@ -46,7 +46,7 @@ class Children(Struct, frozen=True, gc=False):
 
     expected: Expected | None = None
     """The total weight of all children, including those that have not reported yet. None: the
-    group is open, so more children may come."""
+    total is unknown, so more children may come."""
     queued: int = 0
     running: int = 0
     """Including children whose worker is silent."""
@@ -57,12 +57,12 @@ class Children(Struct, frozen=True, gc=False):
 
 @frozen
 class Contribution:
-    """What a child adds to its group."""
+    """The weight, progress and status that a child adds to its group."""
 
     attempt: int
     """The child's attempt; 0 if the child's record was dropped after its end."""
     weight: int
-    """In thousandths."""
+    """The child's weight in thousandths."""
     gained: int
     """The child's progress in hundredths of a percent; 10,000 after its end, also if it failed."""
     status: Status

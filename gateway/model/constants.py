@@ -54,7 +54,7 @@ __all__ = [
     "QUEUED_RETENTION",
 ]
 
-MAX_JOB_ID: Final = 200  # characters: room for a path or a URL; keys and logs stay readable
+MAX_JOB_ID: Final = 200  # characters: enough for a path or a URL; keys and logs stay readable
 MAX_DATA: Final = 8 * 1024  # bytes; every watcher gets the whole state, so it must be small
 MAX_DATA_DEPTH: Final = 64  # nested arrays and objects: far below where JSON parsers give up
 MAX_TEXT: Final = {  # characters
@@ -65,13 +65,13 @@ MAX_TEXT: Final = {  # characters
     "error": 4_000,  # the end of a traceback
 }
 MAX_AGE: Final = 315_360_000  # seconds, ten years: no attempt takes longer
-MAX_RUN: Final = 64  # characters: room for a UUID
-MAX_PART: Final = 64  # characters: room for the name of a machine and a process
+MAX_RUN: Final = 64  # characters: enough for a UUID
+MAX_PART: Final = 64  # characters: enough for the name of a machine and a process
 MAX_PARTS: Final = 1_000  # parts of a job; its record has a number for each
 MAX_TOKEN: Final = 8 * 1024  # characters: a header with it still fits into a 16 KiB request head
 MAX_ACCEPTS: Final = 8  # verbs of a job: a page draws a button for each
 MAX_ARGS: Final = 1024  # bytes of JSON of a request's arguments: a few numbers
-MAX_REQUEST_ID: Final = 64  # characters: room for a UUID
+MAX_REQUEST_ID: Final = 64  # characters: enough for a UUID
 MAX_EARLIER_REQUESTS: Final = 8  # ids kept for an attempt; a sender repeats a request soon
 LASTING_VERBS: Final = ("cancel", "pause")  # also sent to jobs that begin in the group later
 MAX_CHILDREN: Final = 100_000  # counted in a group; each takes some 50 bytes
@@ -80,7 +80,7 @@ MAX_GROUP_LEVELS: Final = 4  # groups above a job in which it is counted
 MIN_WEIGHT: Final = 0.001  # of a child; weights have three decimal places
 MAX_WEIGHT: Final = 1_000  # so that all sums of a group are whole numbers below MAX_NUMBER
 MAX_EXPECTED: Final = MAX_CHILDREN * MAX_WEIGHT  # of a group: the weight of all its children
-DEFAULT_SET_LIMIT: Final = 50  # jobs shown of a set: some screens full
+DEFAULT_SET_LIMIT: Final = 50  # jobs in a view of a set: several screens
 MAX_SET_LIMIT: Final = 200  # each costs a subscription; for more jobs use narrower prefixes
 MAX_NUMBER: Final = 2**53 - 1  # JavaScript's MAX_SAFE_INTEGER: no larger number rounds to it
 

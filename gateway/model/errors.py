@@ -44,8 +44,8 @@ class GatewayError(Exception):
 class InvalidInput(GatewayError, ValueError):
     """Input breaks a rule.
 
-    `code` is a short machine-readable name, `field` the offending field (a path such
-    as `jobs[3]`, or None when it is the whole), and the text says what was expected.
+    `code` is a short machine-readable name, `field` the wrong field (a path such as
+    `jobs[3]`, or None if it is the whole input), and the text says what was expected.
     """
 
     def __init__(self, message: str, *, code: str = "invalid", field: str | None = None) -> None:

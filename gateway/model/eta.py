@@ -24,9 +24,9 @@ class RateEstimator:
     """The observed progress of one attempt."""
 
     first_at: float
-    """When the first percentage was observed (Unix seconds)."""
+    """The time when the first percentage was observed (Unix seconds)."""
     last_at: float
-    """When the percentage last rose (Unix seconds)."""
+    """The time when the percentage last rose (Unix seconds)."""
     percent: float
     """The percentage at `last_at`."""
     rate: float = 0.0

@@ -1,4 +1,4 @@
-"""When a job's lease expires, and when the job is dropped. Pure.
+"""Computes when a job's lease expires, and when the job is dropped. Pure.
 
 `reducer.expire_lease` is the transition; this module has only the times. Times are in seconds, on
 the clock of `reported_at`.

@@ -23,29 +23,29 @@ MAX_COMPARE_INTERVAL: Final = 3_600.0  # a lost event that is shown even later i
 MAX_RATE: Final = 1e6  # per second: more than one process can handle
 
 
-def _positive(default: float, *, most: float = MAX_SECONDS) -> float:
-    """A number from `MIN_SECONDS` to `most`: neither infinite nor NaN."""
-    value: float = field(default=default, validator=_in_range, metadata={"most": most})
+def _positive(default: float, *, maximum: float = MAX_SECONDS) -> float:
+    """A number from `MIN_SECONDS` to `maximum`: neither infinite nor NaN."""
+    value: float = field(default=default, validator=_in_range, metadata={"maximum": maximum})
     return value
 
 
-def _count(default: int, *, most: int = MAX_COUNT) -> int:
-    """A whole number from 1 to `most`."""
-    value: int = field(default=default, validator=_in_range, metadata={"most": most})
+def _count(default: int, *, maximum: int = MAX_COUNT) -> int:
+    """A whole number from 1 to `maximum`."""
+    value: int = field(default=default, validator=_in_range, metadata={"maximum": maximum})
     return value
 
 
 def _bytes(default: int) -> int:
-    return _count(default, most=MAX_BYTES)
+    return _count(default, maximum=MAX_BYTES)
 
 
 def _in_range(limits: object, attribute: Attribute[Any], value: object) -> None:
     whole = isinstance(attribute.default, int)
-    least, most = 1 if whole else MIN_SECONDS, attribute.metadata["most"]
+    minimum, maximum = 1 if whole else MIN_SECONDS, attribute.metadata["maximum"]
     is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not is_number or not least <= value <= most:  # type: ignore[operator]  # it is a number
+    if not is_number or not minimum <= value <= maximum:  # type: ignore[operator]  # it is a number
         kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{attribute.name} must be {kind} from {least:,} to {most:,}")
+        raise ValueError(f"{attribute.name} must be {kind} from {minimum:,} to {maximum:,}")
 
 
 def _is_window(limits: object, attribute: Attribute[Any], value: object) -> None:
@@ -116,13 +116,13 @@ class Limits:
     """Connections from one address (IPv6: one /64); above it 4003, and 429 for requests. Enough for
     an office behind one address, and a twentieth of the node. Trusted proxies are not counted;
     their clients are."""
-    commands_per_second: float = _positive(100.0, most=MAX_RATE)
+    commands_per_second: float = _positive(100.0, maximum=MAX_RATE)
     """Sustained rate of a client's commands; a page sends a few per minute. A frame counts as one
     command, and each kilobyte of text as another. Above the rate the node reads the client's
     messages later, so TCP slows the client."""
     command_burst: int = _count(1_000)
     """Commands that a client may send at once: 1,000 jobs one by one, or a megabyte."""
-    requests_per_second: float = _positive(2_000.0, most=MAX_RATE)
+    requests_per_second: float = _positive(2_000.0, maximum=MAX_RATE)
     """Sustained rate of HTTP requests from one address (IPv6: one /64). Each kilobyte, sent or
     received, counts as another request. Above the rate requests are answered later. It is a third
     of what a node can serve, because the workers of a whole cluster may share an address. Trusted
@@ -167,7 +167,7 @@ class Limits:
     max_replies: int = _count(16)
     """Replies that wait for a client. Above it the node reads no more of the client's messages, so
     TCP slows the client."""
-    max_hz: float = _positive(100.0, most=1_000)
+    max_hz: float = _positive(100.0, maximum=1_000)
     """Highest rate of updates per second that a client may request (else `invalid_command`). No
     screen can show more."""
 
@@ -198,10 +198,10 @@ class Limits:
     that reconnect."""
     retention: float = _positive(DEFAULT_RETENTION)
     """How long a job is kept after its last update."""
-    lease_check_interval: float = _positive(1.0, most=MAX_LEASE_CHECK_INTERVAL)
+    lease_check_interval: float = _positive(1.0, maximum=MAX_LEASE_CHECK_INTERVAL)
     """How often a node checks for expired leases: every 5 s at least, because a pause of 10 s is
     taken for a change of the machine's clock."""
-    compare_interval: float = _positive(15.0, most=MAX_COMPARE_INTERVAL)
+    compare_interval: float = _positive(15.0, maximum=MAX_COMPARE_INTERVAL)
     """How often a node compares its topics with the broker. This is how late a last event can be if
     the feed has lost it."""
     probe_interval: float = _positive(5.0)

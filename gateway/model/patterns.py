@@ -36,7 +36,7 @@ class Patterns:
             beginning = text.removesuffix("*")
             if not (is_job_id_prefix(beginning) if text.endswith("*") else is_job_id(text)):
                 raise InvalidInput(
-                    f"{text!r} is no pattern: a job id, or its beginning followed by *",
+                    f"{text!r} is not a pattern: a job id, or its beginning followed by *",
                     code="invalid_pattern",
                 )
             if text.endswith("*"):
@@ -56,7 +56,7 @@ class Patterns:
         return prefix.startswith(self.beginnings)
 
     def within(self, prefix: str) -> Patterns:
-        """Those of these jobs whose ids begin with `prefix`."""
+        """Returns the patterns for the jobs among these whose ids begin with `prefix`."""
         return Patterns(
             frozenset(job for job in self.ids if job.startswith(prefix)),
             tuple(

@@ -92,7 +92,7 @@ class Result:
     record: Record
     """The record after the update: with the same state unless `applied`."""
     reason: Reason | None = field(default=None)
-    """Why the update was not applied; None if it was."""
+    """The reason why the update was not applied; None if it was."""
     by_worker: bool = field(default=True, kw_only=True)
     """Whether the update came from a worker. A request comes from a client."""
     restarted: bool = field(default=False, kw_only=True)

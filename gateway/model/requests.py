@@ -48,11 +48,11 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Whether the sender's token does not allow requests on all jobs below. Then the reducer does
     not send the request to them."""
     at: float = 0.0
-    """When the broker stored it."""
+    """The time when the broker stored it."""
     seen_at: float | None = None
-    """When the worker acknowledged it."""
+    """The time when the worker acknowledged it."""
     refused: Annotated[str, Meta(max_length=constants.MAX_TEXT["refused"])] | None = None
-    """Why the worker does not carry it out."""
+    """The reason why the worker does not carry it out."""
 
     @property
     def open(self) -> bool:

@@ -101,8 +101,8 @@ class State(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     @property
     def reported_at(self) -> float | None:
-        """When the worker reported this state. None if an expired lease caused it, because then
-        `updated_at` is the time of the last report."""
+        """The time when the worker reported this state. None if an expired lease caused it, because
+        then `updated_at` is the time of the last report."""
         return self.updated_at if self.health == "ok" else None
 
 

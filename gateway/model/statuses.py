@@ -23,7 +23,7 @@ Reason = Literal[
     "unknown",
     "not_accepted",
 ]
-"""Why an update caused no event."""
+"""The reasons why an update caused no event."""
 
 HINTS: Final[Mapping[Reason, str]] = {
     "final": "The job has ended. An update with `start: true` opens its next attempt.",
@@ -45,4 +45,4 @@ RANK: Final[dict[Status, int]] = {
     "failed": 2,
     "cancelled": 2,
 }
-"""Within an attempt a status changes only to one of a higher rank."""
+"""The order of the statuses: within an attempt a status changes only to one of a higher rank."""

@@ -107,7 +107,7 @@ class Node:
         self._following = False
         self._shutting_down = False
         self._waiting_for_broker: str | None = None
-        """Why the broker cannot be reached at the start; None after it was reached."""
+        """The reason why the broker cannot be reached at the start; None after it was reached."""
         self._announced_stale_reason: str | None = None
         """The `stale_reason` of the last announcement to clients."""
 
@@ -117,7 +117,8 @@ class Node:
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why load balancers should send no new clients here; None if the node is ready."""
+        """The reason why load balancers should send no new clients here; None if the node is
+        ready."""
         if self.connections.draining.is_set():
             return "draining"
         if self._shutting_down:
@@ -132,7 +133,7 @@ class Node:
 
     @property
     def stale_reason(self) -> str | None:
-        """Why the node's data may be out of date; None if they are fresh."""
+        """The reason why the node's data may be out of date; None if they are fresh."""
         reason = self._waiting_for_broker or self.broker.unavailable_reason
         if reason:
             return f"its broker is unavailable ({reason})"

@@ -43,7 +43,7 @@ class Probe:
         self._received = 0
         self._send_now = trio.Event()
         self._sent_at = inf
-        """When the oldest pending probe was sent, on Trio's clock."""
+        """The time when the oldest pending probe was sent, on Trio's clock."""
         self.round_trip: float | None = None
         """Seconds that the last probe took; None before the first one has returned."""
 

@@ -1,4 +1,4 @@
-"""Every way in which a connection can end: its code and reason, and whether the client reconnects.
+"""The close codes of connections: code, reason, and whether the client reconnects.
 
 Codes below 4000 are defined by RFC 6455 §7.4.1. The gateway's own are 4000–4499, after which
 clients reconnect, and 4500–4999, after which they do not. A client needs only the ranges; the
@@ -20,7 +20,7 @@ MAX_REASON = 123
 
 @frozen
 class CloseCode:
-    """The end of a connection, in the form that a close frame carries."""
+    """The code and the reason of a close frame."""
 
     code: int
     """The WebSocket close code."""
@@ -29,10 +29,11 @@ class CloseCode:
     reconnect: bool
     """Whether the client should connect again."""
     meaning: str
-    """What happened, for the documentation."""
+    """The cause, for the documentation."""
 
     def with_detail(self, detail: str) -> CloseCode:
-        """The same code with a sentence for the client as its reason; without one, itself."""
+        """Returns the same code with `detail`, a sentence for the client, as its reason; without a
+        detail, itself."""
         if not detail:
             return self
         return evolve(self, reason=detail.encode()[:MAX_REASON].decode(errors="ignore"))
@@ -93,16 +94,16 @@ CLOSE_CODES = (
     REVOKED,
     NOT_FOUND,
 )
-"""The whole table, in order of code."""
+"""All close codes, in order. A new code must be added here too."""
 
 FINAL_RANGE = range(4500, 5000)
-"""The gateway's own codes after which a client does not reconnect, also those not in use yet."""
+"""The gateway's own codes after which a client does not reconnect, used or not."""
 
 
 def reconnects_after(code: int) -> bool:
     """Whether a client reconnects after its connection was closed with `code`."""
-    known = _BY_CODE.get(code)
-    return known.reconnect if known else code not in FINAL_RANGE
+    close_code = _BY_CODE.get(code)
+    return close_code.reconnect if close_code else code not in FINAL_RANGE
 
 
 _BY_CODE = {close_code.code: close_code for close_code in CLOSE_CODES}

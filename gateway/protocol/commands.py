@@ -1,6 +1,6 @@
-"""What a client may send: commands and updates, from JSON text to values.
+"""Parses the commands and updates that a client may send: JSON text → values.
 
-`parse_command` and `parse_update` raise `InvalidInput` naming the field.
+`parse_command` and `parse_update` raise `InvalidInput`, which names the field.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Count = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
 
 class Hello(Struct, frozen=True, tag_field="type", tag="hello"):
-    """The client's token, and the positions that it already has."""
+    """Sends the client's token, and its positions."""
 
     token: str | None = None
     positions: dict[str, tuple[Count | None, Count]] = {}
@@ -68,7 +68,7 @@ class SyncSubscriptions(Struct, frozen=True, tag_field="type", tag="sync_subscri
 
 
 class Subscribe(Struct, frozen=True, tag_field="type", tag="subscribe"):
-    """Add jobs to the set."""
+    """Adds jobs to those that the client watches."""
 
     jobs: list[str]
     id: CommandId = None
@@ -76,14 +76,14 @@ class Subscribe(Struct, frozen=True, tag_field="type", tag="subscribe"):
 
 
 class Unsubscribe(Struct, frozen=True, tag_field="type", tag="unsubscribe"):
-    """Remove jobs from the set."""
+    """Removes jobs from those that the client watches."""
 
     jobs: list[str]
     id: CommandId = None
 
 
 class WatchSet(Struct, frozen=True, tag_field="type", tag="watch_set", forbid_unknown_fields=True):
-    """Watch the jobs whose ids begin with `prefix`, also those that do not exist yet."""
+    """Watches the jobs whose ids begin with `prefix`, also those that do not exist yet."""
 
     prefix: str
     id: CommandId = None
@@ -94,14 +94,14 @@ class WatchSet(Struct, frozen=True, tag_field="type", tag="watch_set", forbid_un
 class UnwatchSet(
     Struct, frozen=True, tag_field="type", tag="unwatch_set", forbid_unknown_fields=True
 ):
-    """Stop watching the set with this `id`, or without one all sets with this prefix."""
+    """Stops watching the set with this `id`; without an `id`, all sets with this prefix."""
 
     prefix: str | None = None
     id: CommandId = None
 
 
 class Ping(Struct, frozen=True, tag_field="type", tag="ping"):
-    """Asks for a `pong`; with `time`, for one that contains the time."""
+    """Requests a `pong`; with `time`, a `pong` that contains the time."""
 
     time: bool = False
 
@@ -135,9 +135,9 @@ _NAMED = re.compile(r"(?:unknown|missing required) field `([^`]*)`")
 
 
 def parse_command(text: str | bytes) -> Command:
-    """The command in one message from a client.
+    """Returns the command in one message from a client.
 
-    Fields it does not know are ignored, so that newer clients work with older gateways.
+    Unknown fields are ignored, so that newer clients work with older gateways.
     Raises `InvalidInput` with code `invalid_json`, `unknown_type` or `invalid_command`.
     """
     try:
@@ -156,8 +156,8 @@ _identified = msgspec.json.Decoder(_Identified)
 
 
 def command_id(text: str | bytes) -> CommandId:
-    """The `id` in a message that need not be a valid command; None if there is none or it cannot be
-    read."""
+    """Returns the `id` in a message that need not be a valid command; None if there is none or it
+    cannot be read."""
     try:
         return _identified.decode(text).id
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -165,42 +165,43 @@ def command_id(text: str | bytes) -> CommandId:
 
 
 def parse_update(text: bytes) -> Update:
-    """The update in a request body; unknown fields are errors, so that typos are noticed.
+    """Returns the update in a request body. Unknown fields are errors, so that typos are noticed.
 
     Raises `InvalidInput` with code `invalid_json` or `invalid_update`.
     """
     return _parse_update(text, _updates)
 
 
-def parse_batch(text: bytes, *, most: int) -> list[JobUpdate | InvalidInput]:
-    """The updates in a request body that is a list of them; for an invalid one, the error.
+def parse_batch(text: bytes, *, maximum: int) -> list[JobUpdate | InvalidInput]:
+    """Returns the updates in a request body that is a list of updates; for an invalid one, the
+    error.
 
-    Raises `InvalidInput` if it is not a list of objects, or has more than `most`.
+    Raises `InvalidInput` if the body is not a list of objects, or has more than `maximum`.
     """
     try:
         items = _batches.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise InvalidInput(f"not a list of updates: {error}", code="invalid_json") from None
-    if len(items) > most:
-        raise InvalidInput(f"over {most} updates", code="invalid_update")
-    found: list[JobUpdate | InvalidInput] = []
+    if len(items) > maximum:
+        raise InvalidInput(f"over {maximum} updates", code="invalid_update")
+    updates: list[JobUpdate | InvalidInput] = []
     for item in items:
         try:
             update = _parse_update(bytes(item), _job_updates)
             check_job_id(update.job)
         except InvalidInput as error:
-            found.append(error)
+            updates.append(error)
         else:
-            found.append(update)
-    return found
+            updates.append(update)
+    return updates
 
 
 def _parse_update(text: bytes, decoder: msgspec.json.Decoder[U]) -> U:
     try:
-        text.decode()  # msgspec does not look into what it passes through unread (`data`)
+        text.decode()  # msgspec does not check the text of `data`
         update = decoder.decode(text)
         if update.data is not UNSET:
-            data = compact(update.data, field="data", most=MAX_DATA, code="invalid_update")
+            data = compact(update.data, field="data", maximum=MAX_DATA, code="invalid_update")
             update = msgspec.structs.replace(update, data=data)
     except msgspec.ValidationError as error:
         raise _explain(error, code="invalid_update") from None
@@ -210,13 +211,13 @@ def _parse_update(text: bytes, decoder: msgspec.json.Decoder[U]) -> U:
 
 
 def parse_job_request(text: bytes) -> RequestBody:
-    """The request in a request's body. Raises `InvalidInput` with code `invalid_json` or
-    `invalid_request`."""
+    """Returns the request to a worker in a request body. Raises `InvalidInput` with code
+    `invalid_json` or `invalid_request`."""
     try:
         text.decode()
         request = _request_bodies.decode(text)
         if request.args is not UNSET:
-            args = compact(request.args, field="args", most=MAX_ARGS, code="invalid_request")
+            args = compact(request.args, field="args", maximum=MAX_ARGS, code="invalid_request")
             request = msgspec.structs.replace(request, args=args)
     except msgspec.ValidationError as error:
         raise _explain(error, code="invalid_request") from None
@@ -225,26 +226,28 @@ def parse_job_request(text: bytes) -> RequestBody:
     return request
 
 
-def compact(raw: Raw, *, field: str, most: int, code: str) -> Raw:
-    """The application's JSON text without white space, so that equal data compares equal, and no
-    newline in it separates frames.
+def compact(raw: Raw, *, field: str, maximum: int, code: str) -> Raw:
+    """Returns the application's JSON text without white space, so that equal data compares equal,
+    and it contains no newline, which would separate frames.
 
-    Raises `InvalidInput` if it nests too deeply or is longer than `most` bytes.
+    Raises `InvalidInput` if the text nests too deeply or is longer than `maximum` bytes.
     """
     if nests_too_deep(bytes(raw)):
         raise InvalidInput(f"{field} nests more than {MAX_DATA_DEPTH} deep", code=code, field=field)
     text = msgspec.json.format(bytes(raw), indent=-1)
-    if len(text) > most:
-        raise InvalidInput(f"{field} is longer than {most} bytes of JSON", code=code, field=field)
+    if len(text) > maximum:
+        raise InvalidInput(
+            f"{field} is longer than {maximum} bytes of JSON", code=code, field=field
+        )
     # A copy, because this is stored, and msgspec's result takes half as much memory again.
     return Raw(bytes(memoryview(text)))
 
 
 def _explain(error: msgspec.ValidationError, *, code: str) -> InvalidInput:
-    """msgspec's error, with the name of the field."""
+    """Returns an error with the text of msgspec's error, and the name of the field."""
     text = str(error)
-    found = _PATH.search(text) or _NAMED.search(text)
-    field = found.group(1) or None if found else None
+    match = _PATH.search(text) or _NAMED.search(text)
+    field = match.group(1) or None if match else None
     if text.startswith("Invalid enum value") and field in _VALUES:
         text = f"{text}; it is one of {', '.join(_VALUES[field])}"
     if code == "invalid_command" and field == "type":

@@ -32,26 +32,27 @@ SUBPROTOCOL = "progress.v1"
 """The subprotocol of clients that accept several objects in a frame, separated by newlines."""
 
 Kind = Literal["answer", "step", "snapshot", "resync", "gap", "set"]
-"""What a message means to its client: an answer or an announcement; a continuation; a snapshot for
-a client that has nothing, or whose position cannot be continued; a gap; the jobs of a set."""
+"""The kind of a message: `answer` (a reply or an announcement), `step` (continues the client's
+position), `snapshot` (for a client without a position), `resync` (a snapshot, because the position
+cannot be continued), `gap`, `set` (the jobs of a set)."""
 
 
 _OBJECT, _TEXT = 500, 48
-"""Bytes that a message, its dict entry and its frames take, and each text takes, besides their
+"""Memory in bytes of a message with its dict entry and its frames, and of each text, without their
 contents (CPython, rounded up)."""
 
 
 class Message:
     """JSON objects for clients, encoded at most once in each form.
 
-    `texts` are the objects; `frames` has each in a WebSocket text frame of its own; `frame` has
-    all in one frame, separated by newlines. `position` is a client's position after the message,
-    for transports whose frames carry it (SSE).
+    `texts` are the objects; `separate_frames` has each in a WebSocket text frame of its own;
+    `joined_frame` has all in one frame, separated by newlines. `position` is a client's position
+    after the message, for transports whose frames carry it (SSE).
     """
 
     __slots__ = (
-        "_frame",
-        "_frames",
+        "_joined_frame",
+        "_separate_frames",
         "event",
         "job",
         "kind",
@@ -74,22 +75,22 @@ class Message:
         self.texts = texts
         self.kind = kind
         self.size = sum(map(len, texts)) if len(texts) > 1 else len(texts[0])
-        """Bytes of all objects."""
+        """The total size of the JSON objects, in bytes."""
         self.job = job
         self.position = position
         self.skipped = skipped
-        """Events that it covers and does not contain (mode `latest`)."""
+        """The number of events that the message covers and does not contain (mode `latest`)."""
         self.event = event
-        """The last event in it, if that is new to its client."""
-        self._frame: bytes | None = None
-        self._frames: bytes | None = None
+        """The last event in the message, if it is new to the client."""
+        self._joined_frame: bytes | None = None
+        self._separate_frames: bytes | None = None
 
     def split(self, size: int) -> Iterator[Message]:
-        """Split objects that follow each other into messages of about `size` bytes."""
-        start, taken = 0, 0
+        """Yields messages of about `size` bytes, among which the objects are divided."""
+        start, taken_bytes = 0, 0
         for end, text in enumerate(self.texts, start=1):
-            taken += len(text)
-            if taken >= size or end == len(self.texts):
+            taken_bytes += len(text)
+            if taken_bytes >= size or end == len(self.texts):
                 epoch, last = self.position
                 position = Position(epoch, last - (len(self.texts) - end))
                 yield Message(
@@ -99,35 +100,35 @@ class Message:
                     position=position,
                     event=self.event,
                 )
-                start, taken = end, 0
+                start, taken_bytes = end, 0
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes at most, with every form in which it may be encoded."""
+        """Maximum memory in bytes, with every form in which the message may be encoded."""
         forms = 2 if len(self.texts) == 1 else 3
         return _OBJECT + len(self.texts) * _TEXT + forms * self.size
 
     @property
-    def frames(self) -> bytes:
-        if self._frames is None:
-            self._frames = b"".join([text_frame(text) for text in self.texts])
-        return self._frames
+    def separate_frames(self) -> bytes:
+        if self._separate_frames is None:
+            self._separate_frames = b"".join([text_frame(text) for text in self.texts])
+        return self._separate_frames
 
     @property
-    def frame(self) -> bytes:
-        if self._frame is None:
+    def joined_frame(self) -> bytes:
+        if self._joined_frame is None:
             if len(self.texts) == 1:
-                self._frame = self.frames
+                self._joined_frame = self.separate_frames
             else:
-                self._frame = text_frame(b"\n".join(self.texts))
-        return self._frame
+                self._joined_frame = text_frame(b"\n".join(self.texts))
+        return self._joined_frame
 
     def __repr__(self) -> str:
         return f"<Message {b' '.join(self.texts).decode()}>"
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A complete, unmasked text frame (RFC 6455 §5.2), as a server sends it."""
+    """Returns a complete, unmasked text frame (RFC 6455 §5.2), as a server sends it."""
     size = len(payload)
     if size < 126:
         return b"\x81%c" % size + payload
@@ -137,13 +138,13 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def encode(type_: str, /, **fields: Any) -> Message:
-    """A message of one object."""
+    """Returns a message of one object."""
     return Message((msgspec.json.encode({"type": type_} | fields),))
 
 
 def denial(jobs: Mapping[str, str], *, added: Iterable[str] = ()) -> Message:
-    """The reasons why a client does not receive these jobs, that no command has requested; `added`
-    are those that it receives."""
+    """Returns a message with the reasons why a client does not receive these jobs, which no command
+    has named; `added` are the jobs that it receives."""
     fields = {"id": None, "added": list(added), "removed": [], "unchanged": 0}
     return encode("subscriptions", **fields, denied=dict(jobs))
 
@@ -155,14 +156,15 @@ _SNAPSHOT = (
 
 
 def snapshot(job: str, position: Position, text: bytes, *, kind: Kind) -> Message:
-    """The state `text` of `job`, for a client with any position."""
+    """Returns a message with the state `text` of `job`, for a client with any position."""
     return Message((_SNAPSHOT % (job.encode(), *position, text),), kind, job=job, position=position)
 
 
 def step(
     job: str, position: Position, text: bytes, *, prev: int, event: Event | None = None
 ) -> Message:
-    """The state `text` of `job`, as the continuation of `prev`; events between may be left out."""
+    """Returns a message with the state `text` of `job`, which continues `prev`; events in between
+    may be left out."""
     epoch, seq = position
     return Message(
         (_STEP % (job.encode(), epoch, prev, seq, text),),
@@ -177,21 +179,22 @@ def step(
 def steps(
     job: str, position: Position, texts: Sequence[bytes], *, event: Event | None = None
 ) -> Message:
-    """The states `texts` of `job` one by one, the last of which is at `position`.
+    """Returns a message with the states `texts` of `job` as separate objects, the last of which is
+    at `position`.
 
     The first event of an epoch is always a snapshot.
     """
     name, (epoch, last) = job.encode(), position
     first = last - len(texts) + 1
-    wholes = [
+    objects = [
         _STEP % (name, epoch, seq - 1, seq, text) if seq > 1 else _SNAPSHOT % (name, epoch, 1, text)
         for seq, text in enumerate(texts, start=first)
     ]
-    return Message(wholes, "step", job=job, position=position, event=event)
+    return Message(objects, "step", job=job, position=position, event=event)
 
 
 def unseen(job: str, *, kind: Kind) -> Message:
-    """A snapshot of a job that has not been reported yet."""
+    """Returns a snapshot of a job that has not been reported yet."""
     return Message(
         (
             b'{"type":"progress","job":"%b","epoch":null,"prev":null,"seq":0,'
@@ -203,24 +206,24 @@ def unseen(job: str, *, kind: Kind) -> Message:
 
 
 def gap(job: str, *, epoch: int, first: int, last: int) -> Message:
-    """The message that the events `first … last` of `job` are no longer available."""
-    whole = {"type": "gap", "job": job, "epoch": epoch, "from": first, "to": last}
-    return Message((msgspec.json.encode(whole),), "gap")
+    """Returns the message that the events `first … last` of `job` are no longer available."""
+    document = {"type": "gap", "job": job, "epoch": epoch, "from": first, "to": last}
+    return Message((msgspec.json.encode(document),), "gap")
 
 
 def job_set(
     prefix: str, *, epoch: int, prev: int | None, seq: int, text: bytes, id_: str | int | None
 ) -> Message:
-    """The jobs of a set, as what follows `prev` (None: a snapshot); `text` is the document's
-    fields. It has the `id` of its command, if that had one."""
-    name = b"" if id_ is None else b'"id":%b,' % msgspec.json.encode(id_)
-    came_from = b'"prev":null,"seq":%d,"snapshot":true' % seq
+    """Returns a message with the jobs of a set, which continues `prev` (None: a snapshot). `text`
+    are the fields of the document. The message has the `id` of its command, if that had one."""
+    id_field = b"" if id_ is None else b'"id":%b,' % msgspec.json.encode(id_)
+    position_fields = b'"prev":null,"seq":%d,"snapshot":true' % seq
     if prev is not None:
-        came_from = b'"prev":%d,"seq":%d' % (prev, seq)
+        position_fields = b'"prev":%d,"seq":%d' % (prev, seq)
     return Message(
         (
             b'{"type":"set",%b"prefix":"%b","epoch":%d,%b,%b}'
-            % (name, prefix.encode(), epoch, came_from, text),
+            % (id_field, prefix.encode(), epoch, position_fields, text),
         ),
         "set",
     )

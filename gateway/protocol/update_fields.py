@@ -1,4 +1,4 @@
-"""An update as keyword arguments of Python, with the rules of a request body."""
+"""Makes an update from keyword arguments of Python, by the rules of a request body."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class UpdateFields(TypedDict, total=False):
 
 
 def update_from(fields: Mapping[str, Any]) -> Update:
-    """Make an update of these fields.
+    """Returns an update with these fields.
 
     Numbers may have any type that behaves like one (numpy, Decimal), as in a `Job`.
 
@@ -54,7 +54,7 @@ def update_from(fields: Mapping[str, Any]) -> Update:
     texts = [f"{json.dumps(name)}:{_as_json(name, value)}" for name, value in fields.items()]
     try:
         body = f"{{{','.join(texts)}}}".encode()
-    except UnicodeError as error:  # a lone surrogate: it is in no UTF-8
+    except UnicodeError as error:  # a lone surrogate, which has no UTF-8 form
         raise InvalidInput(str(error), code="invalid_update") from None
     return parse_update(body)
 
@@ -71,7 +71,7 @@ def _as_json(name: str, value: Any) -> str:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """A number as an `int` or a finite `float`; any other value as it is."""
+    """Returns a number as an `int` or a finite `float`; any other value unchanged."""
     if value is None or isinstance(value, bool | str | bytes):
         return value
     try:
@@ -81,7 +81,7 @@ def _plain(name: str, value: Any) -> Any:
     try:
         number = float(value)
     except (TypeError, ValueError, ArithmeticError, RuntimeError):
-        return value  # RuntimeError: what torch raises for a tensor of several elements
+        return value  # torch raises RuntimeError for a tensor of several elements
     if not isfinite(number):
         raise InvalidInput(
             f"{name} must be finite, not {number}", code="invalid_update", field=name

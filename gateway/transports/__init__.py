@@ -1,1 +1,1 @@
-"""What carries a connection: one file a transport. Foreign errors end here."""
+"""The transports of connections, one file for each. Errors of libraries are caught here."""

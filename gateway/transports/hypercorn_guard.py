@@ -38,10 +38,10 @@ def guard_hypercorn() -> None:
     module: Any = sys.modules.get(_SERVER)
     if module is None or getattr(module.TCPServer.run, "is_guarded", False):
         return
-    found = version("hypercorn")
-    if found not in TESTED:
+    installed = version("hypercorn")
+    if installed not in TESTED:
         raise InvalidSettings(
-            f"hypercorn {found} is not one of the tested versions ({', '.join(TESTED)}), and a "
+            f"hypercorn {installed} is not one of the tested versions ({', '.join(TESTED)}), and a "
             "single client may be able to end it: install one of them, or use `gateway serve`",
             field="hypercorn_guard",
         )

@@ -1,4 +1,4 @@
-"""Listening sockets that the parent process opened.
+"""Returns listening sockets that the parent process has opened.
 
 systemd can bind low ports, and it keeps the address while the gateway restarts: connections that
 arrive meanwhile wait in the backlog and are not refused. It passes descriptors from 3 on
@@ -39,10 +39,10 @@ def bind_of_inherited(listeners: Iterable[socket.socket]) -> str:
 
 
 def inherited_listeners(bind: str, environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
-    """All inherited sockets. Raises `InvalidSettings` if there are none for this process, or one
-    of them is not a listening TCP socket."""
+    """Returns all inherited sockets. Raises `InvalidSettings` if there are none for this process,
+    or one of them is not a listening TCP socket."""
     with ExitStack() as opened:
-        found = []
+        listeners = []
         for descriptor in _of_systemd(environ) if bind == SYSTEMD else _named(bind):
             try:
                 sock = opened.enter_context(socket.socket(fileno=descriptor))
@@ -54,9 +54,9 @@ def inherited_listeners(bind: str, environ: Mapping[str, str] = os.environ) -> l
                 raise InvalidSettings(f"descriptor {descriptor} does not listen", field="bind")
             sock.setblocking(False)
             os.set_inheritable(descriptor, False)
-            found.append(sock)
+            listeners.append(sock)
         opened.pop_all()
-        return found
+        return listeners
 
 
 def _of_systemd(environ: Mapping[str, str]) -> Iterable[int]:

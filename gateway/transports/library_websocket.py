@@ -82,7 +82,7 @@ class LibrarySink:
         return False
 
     def ping(self) -> bool:
-        """Only JSON pings are used."""
+        """Does nothing: only JSON pings are used."""
         return True
 
     async def flush(self) -> None:

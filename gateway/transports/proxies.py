@@ -122,12 +122,12 @@ async def read_proxy_header(stream: ClientStream, limits: Limits) -> str | None:
             more = await stream.receive_some()
             data += more
             try:
-                found = _proxy_header(data)
+                header = _proxy_header(data)
             except ValueError:
                 break
-            if found is not None:
-                stream.unread(data[found[1] :])
-                return found[0]
+            if header is not None:
+                stream.unread(data[header[1] :])
+                return header[0]
             if not more:
                 break
     raise trio.BrokenResourceError("no PROXY protocol header")

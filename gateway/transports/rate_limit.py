@@ -18,28 +18,30 @@ BYTES_PER_COMMAND = 1024
 class TokenBucket:
     """The tokens of one client: `rate` more each second, up to `burst`."""
 
-    __slots__ = ("_at", "_burst", "_left", "_rate")
+    __slots__ = ("_burst", "_rate", "_tokens", "_updated_at")
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate = rate
         self._burst = float(burst)
-        self._left = self._burst
-        self._at = trio.current_time()
+        self._tokens = self._burst
+        self._updated_at = trio.current_time()
 
     def consume(self, frames: int, *, size: int) -> None:
         """Take the tokens for `frames` frames or requests with `size` bytes in total."""
         now = trio.current_time()
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._left -= frames + size / BYTES_PER_COMMAND
-        self._at = now
+        self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
+        self._tokens -= frames + size / BYTES_PER_COMMAND
+        self._updated_at = now
 
     @property
     def empty(self) -> bool:
         """Whether `wait` would have to wait."""
-        return self._left < 0 and trio.current_time() < self._at - self._left / self._rate
+        return (
+            self._tokens < 0 and trio.current_time() < self._updated_at - self._tokens / self._rate
+        )
 
     async def wait(self) -> None:
         """Wait until there are tokens; returns at once, without a checkpoint, if there are some
         now."""
-        if self._left < 0:
-            await trio.sleep_until(self._at - self._left / self._rate)
+        if self._tokens < 0:
+            await trio.sleep_until(self._updated_at - self._tokens / self._rate)

@@ -45,12 +45,12 @@ def format_event_id(positions: Mapping[str, Position]) -> str:
 def parse_event_id(jobs: Sequence[str], text: str | None) -> dict[str, Position | None]:
     """Returns the position of each job; None for all if `text` is not the id of such a stream."""
     parts = [_ID.fullmatch(part) for part in text.split(",")] if text else []
-    found = [Position(int(part[1]), int(part[2])) for part in parts if part is not None]
-    if len(found) != len(jobs) or len(parts) != len(jobs):
+    positions = [Position(int(part[1]), int(part[2])) for part in parts if part is not None]
+    if len(positions) != len(jobs) or len(parts) != len(jobs):
         return dict.fromkeys(jobs)
     return {
         job: None if position == UNSEEN else position
-        for job, position in zip(jobs, found, strict=True)
+        for job, position in zip(jobs, positions, strict=True)
     }
 
 

@@ -20,7 +20,7 @@ class StartLimiter:
         self._started = 0
         self._waiting = trio.lowlevel.ParkingLot()
         self._idle = trio.lowlevel.ParkingLot()
-        """Where `run` waits while nothing has started in this pass."""
+        """The lot in which `run` waits while nothing has started in this pass."""
 
     def __repr__(self) -> str:
         return f"<StartLimiter of {self._size}, {len(self._waiting)} waiting>"

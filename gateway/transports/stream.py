@@ -46,7 +46,7 @@ class ClientStream(HalfCloseableStream):
     ) -> None:
         self.socket = sock
         self.received_at = trio.current_time()
-        """When bytes last arrived, on Trio's clock."""
+        """The time when bytes last arrived, on Trio's clock."""
         self.closed = trio.Event()
         """Set when the socket is closed, by any task."""
         self._limits = limits
@@ -75,7 +75,7 @@ class ClientStream(HalfCloseableStream):
         return f"<ClientStream fd {self.socket.fileno()}>"
 
     def unread(self, data: bytes) -> None:
-        """Put back what was read: the next `receive_some` returns it first."""
+        """Put back bytes that were read: the next `receive_some` returns them first."""
         self._unread = data + self._unread
 
     def take_unread(self) -> bytes:
@@ -119,7 +119,7 @@ class ClientStream(HalfCloseableStream):
             self._receiving = False
 
     def send_with_next(self, data: bytes) -> None:
-        """Send this together with what is sent next, or when a task begins to wait for input."""
+        """Send these bytes together with the next ones, or when a task begins to wait for input."""
         self._delayed += data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

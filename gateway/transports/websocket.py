@@ -137,7 +137,7 @@ class _Source:
         self._size = 0
         self.close_sent = False
         self.pinged_at: float | None = None
-        """When the last ping was sent, on Trio's clock; None if it was answered."""
+        """The time when the last ping was sent, on Trio's clock; None if it was answered."""
 
     @property
     def received_at(self) -> float:
@@ -235,7 +235,7 @@ class _Source:
         return message
 
     def _add(self, frame: Frame) -> str | None:
-        """Returns the message that `frame` completes; None if it completes none."""
+        """Returns the message that `joined_frame` completes; None if it completes none."""
         if not isinstance(frame.payload, str):
             self._input_ended = True
             raise ConnectionEnds(close_codes.UNSUPPORTED)
@@ -280,14 +280,14 @@ class _Sink:
 
     def send(self, messages: Sequence[Message]) -> bool:
         if not self._joins_now:
-            data = b"".join([message.frames for message in messages])
+            data = b"".join([message.separate_frames for message in messages])
             self._joins_now = (
                 self._joins_messages
             )  # the first message, `welcome`, has a frame of its own
         elif len(messages) == 1:
-            data = messages[0].frame
+            data = messages[0].joined_frame
         else:
-            data = Message([text for message in messages for text in message.texts]).frame
+            data = Message([text for message in messages for text in message.texts]).joined_frame
         return self._send(data)
 
     def ping(self) -> bool:

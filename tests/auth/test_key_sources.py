@@ -46,7 +46,7 @@ class Provider:
     status: int = 200
     rubbish: bytes = b""
     """The bytes that the server sends instead of an HTTP response."""
-    request_count: int = 0
+    requests: int = 0
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def provider() -> Iterator[Provider]:
 def _serving(provider: Provider) -> Iterator[Provider]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            provider.request_count += 1
+            provider.requests += 1
             if provider.rubbish:
                 self.wfile.write(provider.rubbish)
                 return
@@ -186,7 +186,7 @@ def test_redirects_of_a_provider_are_not_followed(provider: Provider) -> None:
     provider.status, provider.document = 302, jwks(jwk("ES256", "a"))
     with pytest.raises(InvalidSettings, match="302"):
         KeySources([provider.url]).load()
-    assert provider.request_count == 1
+    assert provider.requests == 1
 
 
 def test_an_oversized_key_set_is_not_read(provider: Provider) -> None:
@@ -223,19 +223,19 @@ async def test_a_token_with_an_unknown_key_triggers_a_fetch(
     provider.document = jwks(jwk("ES256", "old"), jwk("EdDSA", "new"))
     token = sign(CLAIMS, key=private_key("EdDSA"), algorithm="EdDSA", kid="new")
     assert (await key_sources.permissions_of(token, now=NOW)).expires_at
-    assert provider.request_count == 2
+    assert provider.requests == 2
 
     # Any client can send tokens with unknown keys, so not each causes a fetch.
     forged = sign(CLAIMS, key=private_key("EdDSA"), algorithm="EdDSA", kid="forged")
     for _ in range(5):
         with pytest.raises(Unauthorized):
             await key_sources.permissions_of(forged, now=NOW)
-    assert provider.request_count == 2
+    assert provider.requests == 2
     mock_clock.jump(MIN_REFRESH_INTERVAL)
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(_refused, key_sources, forged)
-    assert provider.request_count == 3
+    assert provider.requests == 3
 
 
 async def _refused(key_sources: KeySources, token: str) -> None:

@@ -45,7 +45,7 @@ def test_a_count_is_a_whole_number(name: str) -> None:
 
 @pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
 def test_the_minimum_and_maximum_are_accepted(field: Any) -> None:
-    most = field.metadata["most"]
+    most = field.metadata["maximum"]
     least = 1 if isinstance(field.default, int) else 0.001
     for value in (least, field.default, most):
         changed: dict[str, Any] = {field.name: value}
@@ -84,7 +84,7 @@ def test_every_numeric_setting_has_bounds(setting: Setting, text: str) -> None:
 
 @pytest.mark.parametrize("kind", [MemoryBroker, RedisBroker])
 async def test_brokers_work_with_limits_at_their_bounds(kind: Any) -> None:
-    bounds = {f.name: f.metadata["most"] for f in NUMBERS if f.name in ("history", "retention")}
+    bounds = {f.name: f.metadata["maximum"] for f in NUMBERS if f.name in ("history", "retention")}
     limits = Limits(**bounds)
     broker = kind(limits) if kind is MemoryBroker else kind(session_server().url, limits)
     await broker.publish("a", parse_update(b'{"percent": 1}'))

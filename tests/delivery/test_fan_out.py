@@ -1,5 +1,5 @@
-"""The fan-out writes to each lent sink in order, exactly once, and never after its end, whatever
-the sockets accept, and whenever connections close."""
+"""The fan-out writes to each sink in order, exactly once, and never after its end, whatever the
+sockets accept, and whenever connections close."""
 
 from __future__ import annotations
 

@@ -199,13 +199,13 @@ async def test_the_bound_on_all_replays_bounds_what_is_allocated(size: int) -> N
                     subscription.mode = "every" if number % 2 else "latest"
                     message = subscription.next_message()
                     if message is not None:
-                        assert message.frame
-                        assert message.frames
+                        assert message.joined_frame
+                        assert message.separate_frames
         for subscription in subscriptions:
             message = subscription.next_message()
             if message is not None:
-                assert message.frame
-                assert message.frames
+                assert message.joined_frame
+                assert message.separate_frames
         del message
         gc.collect()
         kept = tracemalloc.get_traced_memory()[0] - before

@@ -1,5 +1,6 @@
-"""An outbox: what is due is bounded and never blocks; replies wait for room; the end sends what
-is queued and is then the end. Its writer lends itself for exactly the time it waits."""
+"""An outbox is bounded and never blocks; replies wait for a slot; after its end, queued messages
+are sent and later ones are dropped. The fan-out uses the writer only while the writer task
+waits."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ class Batch:
 
 @define
 class FakeWriter:
-    """Remembers what it was to write. It takes the first `prompt` batches at once."""
+    """Records the batches. It writes the first `prompt` batches at once."""
 
     batches: list[Batch] = field(factory=list)
     prompt: int = 1_000
@@ -59,7 +60,7 @@ class FakeWriter:
 
 
 class OutboxHarness:
-    """An outbox, and the task that lets the fan-out use its writer."""
+    """An outbox and its writer task."""
 
     def __init__(self, outbox: Outbox, nursery: trio.Nursery) -> None:
         self.outbox = outbox
@@ -114,22 +115,22 @@ async def test_a_subscription_notified_several_times_is_written_once(
 
 
 async def test_a_cancelled_subscription_is_not_written(harness: OutboxHarness) -> None:
-    mark = subscription(harness.outbox)
+    subscribed = subscription(harness.outbox)
     await harness.start()
-    harness.outbox.notify(mark)
-    harness.outbox.cancel(mark)
+    harness.outbox.notify(subscribed)
+    harness.outbox.cancel(subscribed)
     await wait_all_tasks_blocked()
     assert harness.writer.batches == []
 
 
 async def test_notifications_before_the_loan_are_written_with_it(harness: OutboxHarness) -> None:
-    mark = subscription(harness.outbox)
-    harness.outbox.notify(mark)
+    subscribed = subscription(harness.outbox)
+    harness.outbox.notify(subscribed)
     harness.outbox.announce(PONG)
     await wait_all_tasks_blocked()
     assert harness.writer.batches == []
     await harness.start()
-    assert harness.writer.pending == [[mark]]
+    assert harness.writer.pending == [[subscribed]]
     assert harness.writer.batches[0].replies == [PONG]
 
 
@@ -157,11 +158,11 @@ async def test_an_unfinished_write_is_left_to_the_writer_and_blocks_other_writes
     harness: OutboxHarness,
 ) -> None:
     outbox, writer = harness.outbox, harness.writer
-    mark = subscription(outbox)
+    subscribed = subscription(outbox)
     writer.prompt = 0
     await harness.start()
     for _ in range(3):
-        outbox.notify(mark)
+        outbox.notify(subscribed)
         outbox.announce(PONG)
         await wait_all_tasks_blocked()
     assert len(writer.batches) == 1
@@ -169,7 +170,7 @@ async def test_an_unfinished_write_is_left_to_the_writer_and_blocks_other_writes
     harness.finish.set()
     await wait_all_tasks_blocked()
     assert harness.finished == 1
-    assert writer.pending == [[mark], [mark]]
+    assert writer.pending == [[subscribed], [subscribed]]
     assert writer.batches[1].replies == [PONG, PONG]
 
 
@@ -199,10 +200,10 @@ async def test_an_exception_in_a_write_is_raised_in_the_writer(
 
 async def test_closing_sends_queued_messages_and_drops_later_ones(harness: OutboxHarness) -> None:
     outbox, writer = harness.outbox, harness.writer
-    mark = subscription(outbox)
+    subscribed = subscription(outbox)
     outbox.limit_rate(0.001)
     for _ in range(2):
-        outbox.notify(mark)
+        outbox.notify(subscribed)
         await outbox.wait_for_reply_slot()
         outbox.reply(PONG)
         if not outbox.close_code:
@@ -211,33 +212,33 @@ async def test_closing_sends_queued_messages_and_drops_later_ones(harness: Outbo
         outbox.announce(PONG)
     await harness.start()
     assert harness.over.is_set()
-    assert [(batch.pending, len(batch.replies)) for batch in writer.batches] == [([mark], 1)]
+    assert [(batch.pending, len(batch.replies)) for batch in writer.batches] == [([subscribed], 1)]
     assert outbox.close_code is close_codes.PING_TIMEOUT
     assert "heartbeat" in repr(outbox)
 
 
 @pytest.mark.parametrize("prompt", [0, 1_000])
 @pytest.mark.parametrize("ended_first", [True, False])
-async def test_closing_during_a_loan_prevents_later_writes(
+async def test_closing_while_the_fan_out_may_write_prevents_later_writes(
     harness: OutboxHarness, ended_first: bool, prompt: int
 ) -> None:
     """The fan-out has it in its queue when it ends, or it ends before that."""
     outbox, writer = harness.outbox, harness.writer
-    mark = subscription(outbox)
+    subscribed = subscription(outbox)
     writer.prompt = prompt
     await harness.start()
     if ended_first:
         outbox.end(close_codes.GOING_AWAY)
-        outbox.notify(mark)
+        outbox.notify(subscribed)
     else:
-        outbox.notify(mark)
+        outbox.notify(subscribed)
         outbox.end(close_codes.GOING_AWAY)
     harness.finish.set()
     await harness.over.wait()
     written = list(writer.batches)
-    assert [batch.pending for batch in written] == ([] if ended_first else [[mark]])
+    assert [batch.pending for batch in written] == ([] if ended_first else [[subscribed]])
     assert harness.finished == (prompt == 0 and not ended_first)
-    outbox.notify(mark)
+    outbox.notify(subscribed)
     outbox.announce(PONG)
     await wait_all_tasks_blocked()
     assert outbox.write() == 0
@@ -246,9 +247,9 @@ async def test_closing_during_a_loan_prevents_later_writes(
 
 async def test_a_cancelled_writer_is_not_used_again(harness: OutboxHarness) -> None:
     outbox = harness.outbox
-    mark = subscription(outbox)
+    subscribed = subscription(outbox)
     await harness.start()
-    outbox.notify(mark)  # in the queue of the fan-out already
+    outbox.notify(subscribed)  # in the queue of the fan-out already
     harness.scope.cancel()
     await harness.over.wait()
     written = list(harness.writer.batches)
@@ -325,12 +326,12 @@ async def test_a_new_rate_applies_immediately(
     harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
     outbox, writer = harness.outbox, harness.writer
-    mark = subscription(outbox)
+    subscribed = subscription(outbox)
     await harness.start()
     start = trio.current_time()
     for max_hz, opens_after in (0.001, 0), (2, 0.5), (0.1, 10.5), (100, 10.51):
         outbox.limit_rate(max_hz)
-        outbox.notify(mark)
+        outbox.notify(subscribed)
         await trio.sleep(opens_after - (trio.current_time() - start) + 0.001)
         assert writer.batches[-1].at - start == pytest.approx(opens_after, abs=0.001)
 

@@ -115,10 +115,10 @@ async def test_a_comparison_finds_an_event_that_the_feed_has_lost(
     outbox = RecordingOutbox()
     hub.subscribe("a", outbox, position=Position(1, 1))
     repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 1)})
-    compared_positions = repairs.positions(hub.topics)
-    repairs.apply_comparison(compared_positions, {"a": Position(1, 1)})
+    requested_positions = repairs.positions(hub.topics)
+    repairs.apply_comparison(requested_positions, {"a": Position(1, 1)})
     assert (hub.statistics().to_load, outbox.notified) == (0, [])
-    repairs.apply_comparison(compared_positions, {"a": Position(1, 2)})
+    repairs.apply_comparison(requested_positions, {"a": Position(1, 2)})
     assert await repairs.next_loads(10) == {"a": Position(1, 1)}
     repairs.apply_loads({"a": UNSEEN}, {"a": event("a", 2)})
     assert len(outbox.notified) == 1

@@ -1,5 +1,5 @@
-"""Each entry is opened once and on time, whatever other entries there are, and however late a tick
-is."""
+"""`on_tick` is called once and on time for each entry, whatever other entries there are, and
+however late a tick is."""
 
 from __future__ import annotations
 
@@ -14,47 +14,50 @@ from trio.testing import MockClock
 
 from gateway.delivery.timer_wheel import SLOTS, TICK, TimerWheel
 
-TURN = TICK * SLOTS
+REVOLUTION = TICK * SLOTS
 
 
 @define(eq=False)
 class RateLimited:
-    opened_at: list[float] = field(factory=list)
+    called_at: list[float] = field(factory=list)
 
     def on_tick(self) -> None:
-        self.opened_at.append(trio.current_time())
+        self.called_at.append(trio.current_time())
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 2 * TURN), st.floats(0, 4 * TURN), st.booleans())))
-def test_each_entry_opens_on_the_first_tick_after_its_time(
+@given(
+    st.lists(st.tuples(st.floats(0, 2 * REVOLUTION), st.floats(0, 4 * REVOLUTION), st.booleans()))
+)
+def test_each_entry_is_called_on_the_first_tick_after_its_time(
     plan: list[tuple[float, float, bool]],
 ) -> None:
-    """`plan`: when each comes, how long it waits, and whether it is forgotten half-way."""
+    """`plan`: when each entry is scheduled, how long it waits, and whether it is cancelled
+    half-way."""
 
-    async def come(timer_wheel: TimerWheel, delay: float, wait: float, leaves: bool) -> None:
+    async def schedule(timer_wheel: TimerWheel, delay: float, wait: float, cancels: bool) -> None:
         await trio.sleep(delay)
         limited, until = RateLimited(), trio.current_time() + wait
         tick = timer_wheel.call_at(until, limited)
-        if leaves:
+        if cancels:
             await trio.sleep(wait / 2)
-            opened = list(limited.opened_at)
+            calls = list(limited.called_at)
             timer_wheel.cancel(limited, tick)
-            await trio.sleep(wait + 2 * TURN)
-            assert limited.opened_at == opened
-            assert not opened or opened[0] <= until
+            await trio.sleep(wait + 2 * REVOLUTION)
+            assert limited.called_at == calls
+            assert not calls or calls[0] <= until
         else:
-            await trio.sleep(wait + 2 * TURN)
-            (opened_at,) = limited.opened_at
-            assert -1e-9 <= opened_at - until <= TICK + 1e-9
+            await trio.sleep(wait + 2 * REVOLUTION)
+            (called_at,) = limited.called_at
+            assert -1e-9 <= called_at - until <= TICK + 1e-9
 
     async def main() -> None:
         timer_wheel = TimerWheel()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(timer_wheel.run)
-            async with trio.open_nursery() as comers:
-                for delay, wait, leaves in plan:
-                    comers.start_soon(come, timer_wheel, delay, wait, leaves)
+            async with trio.open_nursery() as tasks:
+                for delay, wait, cancels in plan:
+                    tasks.start_soon(schedule, timer_wheel, delay, wait, cancels)
             assert repr(timer_wheel) == "<TimerWheel, 0 waiting>"
             nursery.cancel_scope.cancel()
 
@@ -86,14 +89,14 @@ async def test_a_late_tick_is_handled_once(mock_clock: MockClock, nursery: trio.
     await trio.testing.wait_all_tasks_blocked()
     timer_wheel.call_at(5.5 * TICK, all_limited[1])
     await trio.testing.wait_all_tasks_blocked()
-    assert [limited.opened_at for limited in all_limited] == [[], []]
+    assert [limited.called_at for limited in all_limited] == [[], []]
     mock_clock.jump(TICK)
     await trio.testing.wait_all_tasks_blocked()
-    assert [len(limited.opened_at) for limited in all_limited] == [1, 1]
-    assert not gone.opened_at
+    assert [len(limited.called_at) for limited in all_limited] == [1, 1]
+    assert not gone.called_at
 
 
-@pytest.mark.parametrize("late", [3 * TICK, TURN + 3 * TICK])
+@pytest.mark.parametrize("late", [3 * TICK, REVOLUTION + 3 * TICK])
 async def test_missed_ticks_are_handled(
     late: float, mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -108,9 +111,9 @@ async def test_missed_ticks_are_handled(
     await trio.testing.wait_all_tasks_blocked()
     mock_clock.jump(late)
     await trio.testing.wait_all_tasks_blocked()
-    open_by_now = [bool(limited.opened_at) for limited in all_limited]
+    open_by_now = [bool(limited.called_at) for limited in all_limited]
     assert open_by_now == [number * TICK <= late for number in range(SLOTS)]
-    assert not far.opened_at
+    assert not far.called_at
     mock_clock.jump(2 * TICK)
     await trio.testing.wait_all_tasks_blocked()
-    assert far.opened_at
+    assert far.called_at

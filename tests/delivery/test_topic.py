@@ -122,18 +122,13 @@ def test_snapshot_and_feed_are_merged_in_any_order() -> None:
 
 
 def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
-    refill_requests: list[Topic] = []
-    topic = Topic("job", 2000, refill_requests.append, loading=False)
+    requested: list[Topic] = []
+    topic = Topic("job", 2000, requested.append, loading=False)
     for seq in range(1, 11):
         topic.append(job_event(seq, size=500))
     assert topic.replay_bytes < 2000
     behind, further = watch(topic, Position(1, 4), "every"), watch(topic, Position(1, 1), "every")
-    assert (
-        behind.next_message(),
-        further.next_message(),
-        behind.next_message(),
-        refill_requests,
-    ) == (
+    assert (behind.next_message(), further.next_message(), behind.next_message(), requested) == (
         None,
         None,
         None,
@@ -151,11 +146,11 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
     assert covers(further.next_message()) == [(None, 11)]
     assert further.next_message() is None
     assert covers(watch(topic, Position(1, 2), "every").next_message())[0] == (2, 3)
-    assert refill_requests == [topic]
+    assert requested == [topic]
     topic.append(job_event(12, size=500))
     assert topic.replay_bytes < 2000
     assert watch(topic, Position(1, 2), "every").next_message() is None  # it may be available again
-    assert refill_requests == [topic, topic]
+    assert requested == [topic, topic]
 
 
 @pytest.mark.parametrize("answer", [[], [job_event(1)], [job_event(2, epoch=2)]])
@@ -170,15 +165,15 @@ def test_events_that_the_broker_has_lost_are_a_gap(answer: list[Event]) -> None:
 
 @pytest.mark.parametrize("answer", [None, [job_event(2), job_event(3)]])
 def test_a_missing_or_late_answer_changes_nothing(answer: list[Event] | None) -> None:
-    refill_requests: list[Topic] = []
-    topic = Topic("job", 100_000, refill_requests.append, loading=False)
+    requested: list[Topic] = []
+    topic = Topic("job", 100_000, requested.append, loading=False)
     for seq in (1, 3):
         topic.append(job_event(seq))
     subscription = watch(topic, Position(1, 1), "every")
     assert subscription.next_message() is None
     topic.append(job_event(6))  # another gap, which the answer does not cover yet
     topic.refill(answer)
-    assert (subscription.next_message(), refill_requests) == (None, [topic, topic])
+    assert (subscription.next_message(), requested) == (None, [topic, topic])
     topic.refill([job_event(seq) for seq in range(1, 7)])
     assert covers(subscription.next_message()) == [(seq, seq + 1) for seq in range(1, 6)]
 

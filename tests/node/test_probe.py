@@ -24,7 +24,7 @@ class FaultyBroker(MemoryBroker):
     """A broker whose parts can fail separately, without an error."""
 
     drops_events = False
-    """Its feed delivers nothing."""
+    """Whether its feed drops all events."""
     refuses = False
     hangs = False
 

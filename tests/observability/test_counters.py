@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.observability.counters import AGES, Histogram
+from gateway.observability.counters import DURATION_BOUNDS, Histogram
 
-values = st.lists(st.floats(0, 20) | st.sampled_from(AGES))
+values = st.lists(st.floats(0, 20) | st.sampled_from(DURATION_BOUNDS))
 
 
 @given(values, values)

@@ -158,9 +158,9 @@ def test_frames_equal_those_of_wsproto(text: str) -> None:
 
 def test_a_message_is_encoded_in_each_form() -> None:
     message = Message([b'{"a":1}', b'{"b":2}'])
-    assert message.frames == text_frame(b'{"a":1}') + text_frame(b'{"b":2}')
-    assert message.frame == text_frame(b'{"a":1}\n{"b":2}')
-    assert message.frames is message.frames
+    assert message.separate_frames == text_frame(b'{"a":1}') + text_frame(b'{"b":2}')
+    assert message.joined_frame == text_frame(b'{"a":1}\n{"b":2}')
+    assert message.separate_frames is message.separate_frames
     assert message.size == 14
 
 

@@ -19,8 +19,8 @@ const NOT_OPENED = 0;
  * @property {(text: string) => void} malformed
  * @property {(ms: number, time?: number) => void} pong  the round-trip time, and the gateway's time
  * @property {(code: number, reason: string, blocked: boolean, reachable?: boolean) => void} ended
- *   `blocked`: no gateway has answered, not even with a reason for closing; `reachable`: but it has
- *   answered another request meanwhile
+ *   `blocked`: no gateway has answered, not even with a reason for closing; `reachable`:
+ *   it has answered another request meanwhile
  * @property {() => void} [opened]  called when commands can be sent, before the welcome
  */
 

@@ -65,7 +65,7 @@ const CSS = `
 .name { display: block; font-weight: 600; letter-spacing: -.006em; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0 }
 .attempt { flex: none; color: var(--_muted); font-size: 12px }
 .head-end { flex: none; margin-inline-start: auto }
-/* In a page from right to left, "19 s" would become "s 19". */
+/* In a right-to-left page, "19 s" would otherwise become "s 19". */
 slot[name=aside]::slotted(*) { unicode-bidi: plaintext }
 .figure { flex: none; font-weight: 600; font-size: 13px; color: var(--_tone) }
 :host([look=running]) .figure { color: var(--_text) }

@@ -35,7 +35,7 @@ export class JobListElement extends ElementBase {
 
   #list = document.createElement('ul');
   #more = document.createElement('p');
-  #moreText = document.createElement('bdi'); // the page may run in the other direction
+  #moreText = document.createElement('bdi'); // the page may have the other direction
   #slot = document.createElement('slot');
   #mounted = false;
   /** @type {(() => void) | null} */

@@ -1,8 +1,7 @@
 /**
- * Loads a module that is not part of the first download. Firefox does not request a URL again from
- * which it could not load a module, so the second attempt has another query. A bundler chooses the
- * URL, so it is known only from the browser's error message, at whose end it stands. A module that it
- * imports is not requested again, so it should import only modules that are loaded already.
+ * Loads a module on demand. After a failure Firefox does not request the URL of a module again, so the second attempt
+ * has another query. The bundler chooses the URL, which is at the end of the browser's error message. Modules that the
+ * loaded module imports are not requested again, so it should import only modules that are already loaded.
  *
  * @template T
  * @param {() => Promise<T>} importModule  `() => import('./fallback.js')`
@@ -11,4 +10,5 @@
 export const load = (importModule) =>
   importModule().catch(({ message }) => import(/* @vite-ignore */ /* webpackIgnore: true */ message.replace(/.*?http/, 'http') + '?' + Date.now()));
 
+/** Loads the module for tokens. */
 export const loadTokens = () => load(() => import('./tokens.js'));

@@ -89,8 +89,8 @@ export async function pollJobs(jobs, cycle, longPoll = false, set) {
 }
 
 /**
- * The same as in `path.js`. It is repeated because a module that the fallback shared with another chunk
- * would be a chunk of its own, which `load.js` could not load again.
+ * Returns the same as `pathOf` in `path.js`. The function is repeated, because a bundler puts a module that two chunks
+ * import into a separate chunk, which `load.js` could not load again.
  * @param {string} job
  */
 export function pathOf(job) {

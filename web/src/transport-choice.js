@@ -5,7 +5,7 @@
  * clock and no socket.
  */
 
-/** The best first. */
+/** The transports, the best first. */
 const TRANSPORTS = /** @type {const} */ (['websocket', 'sse', 'polling']);
 
 /** The number of successive failures of a WebSocket after which the next transport is tried. */
@@ -20,7 +20,7 @@ export class TransportChoice {
   /** The index of the transport to use. */
   index = 0;
 
-  /** The transport to use. */
+  /** The name of the transport to use. */
   get name() {
     return /** @type {(typeof TRANSPORTS)[number]} */ (TRANSPORTS[this.index]);
   }

@@ -126,8 +126,8 @@ class RedisBroker:
 
     @property
     def unavailable_reason(self) -> str | None:
-        """Why the feed cannot be read (noticed within the socket's timeout), or why the server
-        refuses updates."""
+        """The reason why the feed cannot be read (noticed within the socket's timeout), or why the
+        server refuses updates."""
         errors = (poller.statistics().error for poller in self._pollers)
         reason = next((error for error in errors if error), None) or self._refusals.reason
         return f"Redis: {reason}" if reason else None

@@ -48,7 +48,7 @@ class FeedState:
     last: EntryId = (0, 0)
     """The id of its newest entry, even if that was trimmed."""
     number: int = 0
-    """How many events it has had."""
+    """The number of events that it has had."""
     generation: int = 0
     """The first epoch of the current generation (`failover.lua`)."""
 
@@ -60,7 +60,7 @@ class Cursor:
     entry_id: EntryId = (0, 0)
     """The id of the last entry that was read."""
     number: int = 0
-    """That entry's number in the feed."""
+    """The number of that entry in the feed."""
     epoch: int = 0
     """The newest epoch in any event so far."""
     feed: FeedState = FeedState()

@@ -38,7 +38,7 @@ RESTORE_BATCH = 100
 
 @frozen
 class Registration:
-    """What a node stores in Redis about itself."""
+    """The data about a node that it stores in Redis."""
 
     node: str
     """Its unique name."""

@@ -66,13 +66,13 @@ class FeedStatistics:
     cursor: str
     """The id of the last delivered entry."""
     number: int
-    """That entry's number in the feed."""
+    """The number of that entry in the feed."""
     lag: int
     """The number of unread entries of the feed at the last check, which is every 2 s."""
     losses: int
     """The number of times that events may have been missed."""
     error: str | None = field(default=None)
-    """Why it is not connected; None if it is."""
+    """The reason why the poller is not connected; None if it is."""
 
 
 class Poller:

@@ -21,7 +21,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        """Why updates are refused; None since the last one was accepted."""
+        """The reason why the last update was refused; None if it was accepted."""
         self._logged: set[str] = set()
 
     def record(self, error: ResponseError, *, update: bool) -> None:
