@@ -87,7 +87,7 @@ class Report:
         self.wakes_sender = True
         """Whether a change must wake the sender. It need not if the report is queued or closed."""
         self.due_at = inf
-        """When the next update is due. An entry of the schedule with another time is void."""
+        """When the next update is due. An entry of `SendOrder` with another time is void."""
         self.sent_at = -inf
         self.deadline: float | None = None
         """Until when the sender tries to send the final state, or the last state of a released
@@ -175,8 +175,8 @@ class Report:
     # Called in the user's threads.
 
     def mark_changed(self, now: float) -> bool:
-        """Queues the snapshot, because it has changed. Returns whether it needs a new entry in the
-        schedule."""
+        """Queues the snapshot, because it has changed. Returns whether it needs a new entry in
+        `SendOrder`."""
         if self.began_at is None:
             self.began_at = now
         self.changed_at, self.marked_unended = now, False

@@ -2,7 +2,7 @@
 its outcomes.
 
     report      decides when each job's next update is due (`due_at`)
-    schedule    decides the order of the updates that are due
+    send_order  decides the order of the updates that are due
     outage      decides the pauses while the gateway is unavailable
     this module combines them, limits the size of a request and the updates per second
 
@@ -31,7 +31,7 @@ from .limits import (
 from .outage import Outage
 from .publisher import Outcome, PublishResult, Rejected, Unreachable
 from .report import Report
-from .schedule import Schedule
+from .send_order import SendOrder
 
 __all__ = ["Item", "LogLine", "SendQueue"]
 
@@ -60,7 +60,7 @@ class SendQueue:
         self.reports: dict[str, Report] = {}
         """The reports that are not closed, by job."""
         self.outage = Outage()
-        self._schedule = Schedule()
+        self._send_order = SendOrder()
         self._announcements = AnnouncementQueue()
         self._max_updates = MAX_UPDATES_PER_REQUEST
         self._rate_limited_until = -inf
@@ -82,7 +82,7 @@ class SendQueue:
         previous = self.reports.get(report.job, report)
         self.reports[report.job] = report
         if report.mark_changed(now):
-            self._schedule.add(report)
+            self._send_order.add(report)
         if previous is report:
             return []
         # The gateway would reject the older Job too, unless its `start` arrived second.
@@ -94,7 +94,7 @@ class SendQueue:
         """Schedules the report's current state as its last one."""
         report.release(now)
         if not report.closed:
-            self._schedule.add(report)
+            self._send_order.add(report)
         self._remove_closed(report)
 
     def announce(self, announcement: Announcement) -> list[LogLine]:
@@ -106,7 +106,7 @@ class SendQueue:
         """Returns the time from which `next_items` may return items; None if nothing is
         scheduled."""
         self._announcements.expire(now)
-        report = self._schedule.next(now, unavailable=self.outage.failures > 0)
+        report = self._send_order.next(now, unavailable=self.outage.failures > 0)
         announcement_ready = self._announcements.has_next(self._is_releasing)
         if report is None and not announcement_ready:
             return None
@@ -123,7 +123,7 @@ class SendQueue:
         self._announcements.expire(now)
         rate_limited = 0
         while len(items) < self._max_updates:
-            report = self._schedule.next(now, unavailable=self.outage.failures > 0)
+            report = self._send_order.next(now, unavailable=self.outage.failures > 0)
             report_due = report is not None and report.due_at <= now
             if now < self._rate_limited_until and not (
                 report and report_due and report.has_final_state
@@ -230,7 +230,7 @@ class SendQueue:
         else:
             text = report.on_unreachable(update, str(outcome), now=now, retry_at=retry_at)
         if not (report.closed or report.marked_unended):
-            self._schedule.add(report)
+            self._send_order.add(report)
         self._remove_closed(report)
         return text
 

@@ -15,10 +15,10 @@ from itertools import chain
 
 from .report import Report
 
-__all__ = ["Schedule"]
+__all__ = ["SendOrder"]
 
 
-class Schedule:
+class SendOrder:
     """The reports to send. An entry whose time is not the report's `due_at` is void."""
 
     __slots__ = ("_entries_added", "_final_states", "_others", "_sweep_at")
@@ -34,14 +34,14 @@ class Schedule:
         return len(self._final_states) + len(self._others)
 
     def add(self, report: Report) -> None:
-        """Schedules the report for its `due_at`."""
+        """Adds an entry for the report, at its `due_at`."""
         self._entries_added += 1
         self._push((report.due_at, self._entries_added, report))
         if len(self) > self._sweep_at:
             self._remove_void_entries()
 
     def next(self, now: float, *, unavailable: bool) -> Report | None:
-        """Returns the report to send next, at its `due_at`; None if no report is scheduled.
+        """Returns the report to send next, at its `due_at`; None if there is no report.
 
         The report remains the next one until its `due_at` is changed.
         """
