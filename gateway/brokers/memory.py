@@ -2,7 +2,8 @@
 
 Each change happens between two checkpoints, so it is atomic. It keeps at most `limits.max_jobs`
 jobs, each with `limits.history` events, together `limits.jobs_bytes`, for `limits.retention`
-seconds after their last report. If a limit is reached, `shares` decides which jobs are dropped.
+seconds after their last report. If a limit is reached, `jobs_by_publisher` decides
+which jobs are dropped.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from ..model.limits import DEFAULT_LIMITS, Limits
 from ..model.reducer import expire_lease, may_begin, reduce
 from ..model.state import UNSEEN, Event, Position, Record, Status, Update
 from .base import JobFilter, Page, PublishResult
+from .jobs_by_publisher import JobsByPublisher, PublisherJobs
 from .listing import Listing
 from .memory_feed import MemoryFeed
-from .shares import Share, Shares
 
 __all__ = ["MemoryBroker"]
 
@@ -47,8 +48,8 @@ class _StoredJob:
     record: Record
     reported_at: float
     """The time when the worker last reported, on the monotonic clock."""
-    share: Share
-    """The share of the publisher that reported it first."""
+    publisher_jobs: PublisherJobs
+    """The jobs of the publisher that reported this one first."""
     events: deque[Event] = field(factory=deque)
     size: int = 0
     """The size of the events and of the children's contributions, in bytes."""
@@ -79,7 +80,7 @@ class MemoryBroker:
         self._monotonic = monotonic
         self._jobs: dict[str, _StoredJob] = {}
         self._recent: list[tuple[float, str]] = []  # the `update_number` of each job, ascending
-        self._shares = Shares()
+        self._jobs_by_publisher = JobsByPublisher()
         self._last_update_number = 0
         self._deadlines: list[tuple[float, str]] = []
         """A heap of deadlines, about one entry per job."""
@@ -145,7 +146,7 @@ class MemoryBroker:
             stored.reported_at = self._monotonic()
             self._schedule(job, stored)
         if result.applied:
-            self._free_memory(self._shares.of(publisher))
+            self._free_memory(self._jobs_by_publisher.of(publisher))
         record = stored.record if stored else result.record
         request = record.state.request
         return PublishResult(
@@ -255,18 +256,18 @@ class MemoryBroker:
         event = Event(job, record.position, record.state)
         stored = self._jobs.get(job)
         if stored is None:
-            share = self._shares.of(publisher)
+            own = self._jobs_by_publisher.of(publisher)
             if len(self._jobs) >= self._limits.max_jobs:
-                self._drop(next(iter(self._shares.largest(share).jobs)))
-            share = self._shares.of(publisher)
-            stored = self._jobs[job] = _StoredJob(record, self._monotonic(), share)
-            share.jobs[job] = None
+                self._drop(next(iter(self._jobs_by_publisher.to_shrink(own).jobs)))
+            own = self._jobs_by_publisher.of(publisher)
+            stored = self._jobs[job] = _StoredJob(record, self._monotonic(), own)
+            own.jobs[job] = None
         stored.record = record
         self._resize(stored, _event_size(event, stored.events[-1] if stored.events else None))
         stored.events.append(event)
         if len(stored.events) > 1:
-            stored.share.with_history[job] = None
-            stored.share.with_history.move_to_end(job)
+            stored.publisher_jobs.with_history[job] = None
+            stored.publisher_jobs.with_history.move_to_end(job)
         if len(stored.events) > self._limits.history:
             self._shorten(stored)
         if traceparent is not None:
@@ -314,22 +315,22 @@ class MemoryBroker:
         `_recent`, so few entries are moved."""
         if stored.update_number:
             del self._recent[bisect_left(self._recent, (stored.update_number,))]
-        stored.share.jobs.move_to_end(job)
+        stored.publisher_jobs.jobs.move_to_end(job)
         self._last_update_number += 1
         stored.update_number = self._last_update_number
         self._recent.append((stored.update_number, job))
 
-    def _free_memory(self, publisher_share: Share) -> None:
+    def _free_memory(self, own: PublisherJobs) -> None:
         """While all jobs exceed `limits.jobs_bytes`, drop histories of the publisher that uses the
         most memory, then its jobs. Jobs with the oldest last event come first."""
-        while self._shares.size > self._limits.jobs_bytes and len(self._jobs) > 1:
-            share = self._shares.largest(publisher_share)
-            if share.with_history:
-                stored = self._jobs[share.with_history.popitem(last=False)[0]]
+        while self._jobs_by_publisher.size > self._limits.jobs_bytes and len(self._jobs) > 1:
+            largest = self._jobs_by_publisher.to_shrink(own)
+            if largest.with_history:
+                stored = self._jobs[largest.with_history.popitem(last=False)[0]]
                 while len(stored.events) > 1:
                     self._shorten(stored)
             else:
-                self._drop(next(iter(share.jobs)))
+                self._drop(next(iter(largest.jobs)))
 
     def _shorten(self, stored: _StoredJob) -> None:
         oldest = stored.events.popleft()
@@ -337,12 +338,12 @@ class MemoryBroker:
 
     def _resize(self, stored: _StoredJob, change: int) -> None:
         stored.size += change
-        self._shares.resize(stored.share, change)
+        self._jobs_by_publisher.resize(stored.publisher_jobs, change)
 
     def _drop(self, job: str) -> None:
         stored = self._jobs.pop(job)
-        self._shares.resize(stored.share, -stored.size)
-        self._shares.remove(stored.share, job)
+        self._jobs_by_publisher.resize(stored.publisher_jobs, -stored.size)
+        self._jobs_by_publisher.remove(stored.publisher_jobs, job)
         if stored.update_number:
             del self._recent[bisect_left(self._recent, (stored.update_number,))]
         self._change_groups(self._contributions.drop_job(job, self._record, now=self._clock()))

@@ -345,7 +345,8 @@ class _ASGIResponse(Response):
 
 
 def _publisher(request: Request, permissions: Permissions) -> str:
-    """Returns the publisher, for the broker's shares: a token's subject, or an address."""
+    """Returns the publisher (a token's subject, or an address), whose jobs the memory broker
+    counts together."""
     return permissions.subject or network_of(address_of(request))
 
 
