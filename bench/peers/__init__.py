@@ -116,7 +116,7 @@ def _centrifugo(ports: Ports) -> Command:
     return Command([str(install.GO / "centrifugo"), "-c", str(config)], {"GOMAXPROCS": "1"})
 
 
-def _post_to_centrifugo(number: int, updates: int) -> bytes:
+def _centrifugo_request(number: int, updates: int) -> bytes:
     data = b'{"message":"frames encoded so far","done":%d}' % number
     if updates == 1:
         return request("/api/publish", b'{"channel":"job:1","data":%b}' % data)
@@ -175,7 +175,7 @@ CENTRIFUGO_6 = Server(
     feed=centrifugo_feed,
     every=CENTRIFUGO,
     latest=CENTRIFUGO,
-    post=_post_to_centrifugo,
+    post=_centrifugo_request,
     install=partial(install.go, "github.com/centrifugal/centrifugo/v6@v6.9.1"),
 )
 

@@ -50,14 +50,14 @@ class _Claims(Struct):
 _claims = msgspec.json.Decoder(_Claims)
 _jws = jwt.PyJWS()
 
-_TIME = "a number, the Unix time in seconds"
-_PATTERNS = 'a list of patterns, such as ["user:7:*"]'
+_TIME_EXPECTED = "a number, the Unix time in seconds"
+_PATTERNS_EXPECTED = 'a list of patterns, such as ["user:7:*"]'
 _RULES = {
-    "exp": _TIME,
-    "nbf": _TIME,
-    "watch": _PATTERNS,
-    "publish": _PATTERNS,
-    "control": _PATTERNS,
+    "exp": _TIME_EXPECTED,
+    "nbf": _TIME_EXPECTED,
+    "watch": _PATTERNS_EXPECTED,
+    "publish": _PATTERNS_EXPECTED,
+    "control": _PATTERNS_EXPECTED,
     "revoke": "true or false",
     "sub": "a text",
     "jti": "a text of 1 to 200 characters",
@@ -109,9 +109,11 @@ def read_token(
 def _check_times(claims: _Claims, now: float) -> None:
     for name, time in (("exp", claims.exp), ("nbf", claims.nbf)):
         if time > _LATEST:
-            raise Unauthorized(f"the token's `{name}` is in milliseconds: it must be {_TIME}")
+            raise Unauthorized(
+                f"the token's `{name}` is in milliseconds: it must be {_TIME_EXPECTED}"
+            )
     if claims.exp < _EARLIEST:
-        raise Unauthorized(f"the token's `exp` is {claims.exp:.0f}: it must be {_TIME}")
+        raise Unauthorized(f"the token's `exp` is {claims.exp:.0f}: it must be {_TIME_EXPECTED}")
     if now < claims.nbf - LEEWAY:
         raise Unauthorized(f"the token is not valid before {_utc(claims.nbf)}, its `nbf`")
     if now >= claims.exp + LEEWAY:

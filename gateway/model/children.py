@@ -63,7 +63,7 @@ class Contribution:
     """The child's attempt; 0 if the child's record was dropped after its end."""
     weight: int
     """The child's weight in thousandths."""
-    gained: int
+    progress: int
     """The child's progress in hundredths of a percent; 10,000 after its end, also if it failed."""
     status: Status
     health: Health = "ok"
@@ -84,8 +84,8 @@ class Sums:
     failed: int = 0
     cancelled: int = 0
     weight: int = 0
-    gained: int = 0
-    """The sum of weight × gained."""
+    weighted_progress: int = 0
+    """The sum of weight × progress."""
     ended: int = 0
     """The weight of the children that have ended."""
     stalled: int = 0
@@ -113,7 +113,8 @@ class Sums:
                 changed = {
                     each.status: getattr(sums, each.status) + sign,
                     "weight": sums.weight + sign * each.weight,
-                    "gained": sums.gained + sign * each.weight * each.gained,
+                    "weighted_progress": sums.weighted_progress
+                    + sign * each.weight * each.progress,
                     "ended": sums.ended + sign * each.weight * each.ended,
                 }
                 if each.health != "ok":
@@ -139,9 +140,9 @@ def contribution_of(
     health: Health = "ok",
 ) -> Contribution:
     """Returns the contribution of a child in this state."""
-    gained = COMPLETE if status in FINAL else round((percent or 0) * 100)
+    progress = COMPLETE if status in FINAL else round((percent or 0) * 100)
     units = WEIGHT_UNITS if weight is None else round(weight * WEIGHT_UNITS)
-    return Contribution(attempt, units, gained, status, health if status == "running" else "ok")
+    return Contribution(attempt, units, progress, status, health if status == "running" else "ok")
 
 
 def groups_above(job: str) -> Iterator[tuple[str, str]]:

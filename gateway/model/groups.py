@@ -95,7 +95,7 @@ def _percent(state: State, sums: Sums, status: Status, expected_weight: int | No
     full_weight = 0 if expected_weight is None else max(expected_weight, sums.weight)
     if not full_weight:
         return state.percent
-    tenths = sums.gained // (full_weight * 10)
+    tenths = sums.weighted_progress // (full_weight * 10)
     percent = tenths // 10 if tenths % 10 == 0 else tenths / 10
     return max(state.percent or 0, percent)
 

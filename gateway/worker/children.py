@@ -139,29 +139,29 @@ def submit_all(
     call: ChildCall,
     named_items: list[tuple[str, Any]],
     *,
-    check: Callable[[], None],
+    raise_if_cancelled: Callable[[], None],
 ) -> Iterator[Any]:
     """Submits all items at once; yields the results in the order of the items.
 
-    `check` is called before each result. If it, or a call, raises `Cancelled`, calls that have not
-    begun are dropped.
+    `raise_if_cancelled` is called before each result. If it raises `Cancelled`, or a call does,
+    calls that have not begun are dropped.
     """
     if not hasattr(executor, "submit"):
-        return _checked(executor.imap(call, named_items), check)
-    return _results([executor.submit(call, item) for item in named_items], check)
+        return _checked(executor.imap(call, named_items), raise_if_cancelled)
+    return _results([executor.submit(call, item) for item in named_items], raise_if_cancelled)
 
 
-def _checked(results: Iterator[Any], check: Callable[[], None]) -> Iterator[Any]:
-    check()
+def _checked(results: Iterator[Any], raise_if_cancelled: Callable[[], None]) -> Iterator[Any]:
+    raise_if_cancelled()
     for result in results:
         yield _CancelledCall.check(result)
-        check()
+        raise_if_cancelled()
 
 
-def _results(futures: list[Future[Any]], check: Callable[[], None]) -> Iterator[Any]:
+def _results(futures: list[Future[Any]], raise_if_cancelled: Callable[[], None]) -> Iterator[Any]:
     try:
         for future in futures:
-            check()
+            raise_if_cancelled()
             yield _CancelledCall.check(future.result())
     except Cancelled:
         for future in futures:

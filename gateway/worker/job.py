@@ -397,7 +397,7 @@ class Job:
         }
         call = ChildCall(Job, self.name, function, with_job=with_job, **options)
         named_items = self._children.add_each(items, name=name)
-        return submit_all(executor, call, named_items, check=self._check_interrupted)
+        return submit_all(executor, call, named_items, raise_if_cancelled=self._check_interrupted)
 
     def _check_interrupted(self) -> None:
         self._request_handler.check_interrupted()

@@ -41,7 +41,7 @@ CLIENT = '<script type="module" src="{gateway}/client.js"></script>'
 
 
 @pytest.fixture
-def site() -> Iterator[ExitStack]:
+def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
 
@@ -58,11 +58,11 @@ def bar(page: Page) -> Locator:
 
 
 def test_a_bar_follows_the_retry_and_each_end_is_announced_once(
-    page: Page, served: Served, site: ExitStack
+    page: Page, served: Served, stack: ExitStack
 ) -> None:
     served.report("video:42", percent=40)
     html = PAGE.format(head=ENDS + CLIENT.format(gateway=served.url), more="")
-    page.goto(site.enter_context(serve_site(html)))
+    page.goto(stack.enter_context(serve_site(html)))
     expect(page.get_by_text("40%", exact=True)).to_be_visible()
     served.report("video:42", status="failed", error="disk full")
     expect(page.get_by_text("disk full", exact=True)).to_be_visible()
@@ -118,7 +118,7 @@ def test_a_bar_in_the_html_waits_for_its_token(
     complaints: Complaints,
     page: Page,
     guarded: Served,
-    site: ExitStack,
+    stack: ExitStack,
     tmp_path: Path,
     head: str,
 ) -> None:
@@ -147,7 +147,7 @@ def test_a_bar_in_the_html_waits_for_its_token(
     html = PAGE.format(head=head.format(gateway=guarded.url), more="")
     token = mint("--watch", "video:*")
     page.goto(
-        site.enter_context(serve_site(html, scripts=scripts, parts={"/progress-token": token}))
+        stack.enter_context(serve_site(html, scripts=scripts, parts={"/progress-token": token}))
     )
     expect(page.get_by_text("37%", exact=True)).to_be_visible()
     guarded.report("video:42", percent=40)
@@ -155,13 +155,13 @@ def test_a_bar_in_the_html_waits_for_its_token(
 
 
 def test_another_users_page_shows_nothing_of_the_previous_user(
-    page: Page, guarded: Served, site: ExitStack
+    page: Page, guarded: Served, stack: ExitStack
 ) -> None:
     guarded.report("video:42", percent=37)
     head = CLIENT.format(gateway=guarded.url) + CONFIGURE.format(gateway=guarded.url)
     ann = mint("--watch", "video:*", "--subject", "ann")
     page.goto(
-        site.enter_context(
+        stack.enter_context(
             serve_site(PAGE.format(head=head, more=""), parts={"/progress-token": ann})
         )
     )
@@ -212,7 +212,7 @@ def test_another_user_in_an_outage(
     complaints: Complaints,
     page: Page,
     guarded: Served,
-    site: ExitStack,
+    stack: ExitStack,
     order: str,
     change: str,
     transport: str,
@@ -220,7 +220,7 @@ def test_another_user_in_an_outage(
     complaints.expect("WebSocket connection to|ERR_|Failed to load|CORS")
     guarded.report("video:42", percent=37)
     guarded.report("other:1", percent=62)
-    proxy = site.enter_context(Proxy(guarded.url))
+    proxy = stack.enter_context(Proxy(guarded.url))
     proxy.refuse_upgrades = transport == "sse"
     tokens = {
         user: mint("--watch", f"{prefix}:*", "--subject", user)
@@ -229,7 +229,7 @@ def test_another_user_in_an_outage(
     users = USERS.format(gateway=guarded.url, proxy=proxy.url, tokens=json.dumps(tokens))
     other = '<job-progress job="other:1"></job-progress>'
     page.add_init_script(LUCKY)
-    page.goto(site.enter_context(serve_site(PAGE.format(head=users, more=other))))
+    page.goto(stack.enter_context(serve_site(PAGE.format(head=users, more=other))))
     expect(page.get_by_text("37%", exact=True)).to_be_visible()
     expect(page.get_by_text("There is no report on this job")).to_have_count(1)
 
@@ -256,7 +256,7 @@ def test_another_user_in_an_outage(
 
 @pytest.mark.parametrize("transport", ["websocket", "http"])
 def test_a_page_of_an_origin_that_is_not_allowed_shows_an_explanation(
-    complaints: Complaints, page: Page, site: ExitStack, transport: str
+    complaints: Complaints, page: Page, stack: ExitStack, transport: str
 ) -> None:
     warnings: list[str] = []
     page.on(
@@ -266,15 +266,15 @@ def test_a_page_of_an_origin_that_is_not_allowed_shows_an_explanation(
         ),
     )
     complaints.expect("--origins|ERR_|CORS|WebSocket connection to")
-    served = site.enter_context(Served(origins=None))
+    served = stack.enter_context(Served(origins=None))
     served.report("video:42", percent=37)
     gateway = served.url
     if transport == "http":
-        proxy = site.enter_context(Proxy(served.url))
+        proxy = stack.enter_context(Proxy(served.url))
         proxy.refuse_upgrades = True
         gateway = proxy.url
     html = PAGE.format(head=CLIENT.format(gateway=gateway), more="")
-    shop = site.enter_context(serve_site(html))
+    shop = stack.enter_context(serve_site(html))
     page.goto(shop)
     expect(page.get_by_text("not connected")).to_be_visible()
     assert (
@@ -286,12 +286,12 @@ def test_a_page_of_an_origin_that_is_not_allowed_shows_an_explanation(
 
 
 def test_a_page_without_a_component_does_not_connect(
-    complaints: Complaints, page: Page, served: Served, site: ExitStack
+    complaints: Complaints, page: Page, served: Served, stack: ExitStack
 ) -> None:
     sent: list[str] = []
     page.clock.install()
     html = f'<html><link rel="icon" href="data:,">{CLIENT.format(gateway=served.url)}</html>'
-    page.goto(site.enter_context(serve_site(html)), wait_until="networkidle")
+    page.goto(stack.enter_context(serve_site(html)), wait_until="networkidle")
     page.on("request", lambda request: sent.append(request.url))
     page.on("websocket", lambda socket: sent.append(socket.url))
     page.clock.run_for(60_000)
@@ -303,14 +303,14 @@ def test_a_page_without_a_component_does_not_connect(
 
 
 def test_eight_tabs_work_without_websockets(
-    complaints: Complaints, page: Page, served: Served, site: ExitStack
+    complaints: Complaints, page: Page, served: Served, stack: ExitStack
 ) -> None:
     complaints.expect("WebSocket connection to")
-    proxy = site.enter_context(Proxy(served.url))
+    proxy = stack.enter_context(Proxy(served.url))
     proxy.refuse_upgrades = True
     served.report("video:42", percent=10)
     html = PAGE.format(head=CLIENT.format(gateway=proxy.url), more="")
-    shop = site.enter_context(serve_site(html))
+    shop = stack.enter_context(serve_site(html))
     tabs = [page, *(page.context.new_page() for _ in range(7))]
     for tab in tabs:
         tab.goto(shop)
@@ -321,7 +321,7 @@ def test_eight_tabs_work_without_websockets(
 
 
 def test_unfinished_jobs_never_show_100_percent_and_errors_show_their_end(
-    page: Page, served: Served, site: ExitStack
+    page: Page, served: Served, stack: ExitStack
 ) -> None:
     served.report("video:42", done=199_995, total=200_000, unit="rows")
     lines = "\n".join(f'  File "import.py", line {number}' for number in range(40))
@@ -330,7 +330,7 @@ def test_unfinished_jobs_never_show_100_percent_and_errors_show_their_end(
     more = '<job-progress job="import:1" label="Import"></job-progress>'
     html = PAGE.format(head=CLIENT.format(gateway=served.url), more=more)
     page.set_viewport_size({"width": 390, "height": 800})
-    page.goto(site.enter_context(serve_site(html)))
+    page.goto(stack.enter_context(serve_site(html)))
     expect(page.get_by_text("99%", exact=True)).to_be_visible()
     expect(page.get_by_text("199,995 / 200,000 rows")).to_be_visible()
     spoken = bar(page)

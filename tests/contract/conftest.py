@@ -10,6 +10,6 @@ from .brokers import BROKERS, BrokerUnderTest
 
 
 @pytest.fixture(params=sorted(BROKERS))
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[BrokerUnderTest]:
-    async with BROKERS[request.param]() as bench:
-        yield bench
+async def tested(request: pytest.FixtureRequest) -> AsyncIterator[BrokerUnderTest]:
+    async with BROKERS[request.param]() as tested:
+        yield tested

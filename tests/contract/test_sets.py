@@ -31,13 +31,13 @@ SETS: list[tuple[str, list[Status], int]] = [
 ]
 
 
-async def churn(random: Random, bench: BrokerUnderTest, times: int) -> None:
+async def churn(random: Random, tested: BrokerUnderTest, times: int) -> None:
     for _ in range(times):
         job = random.choice(("a:", "b:", "b:x/")) + str(random.randrange(15))
         status = random.choice((*STATUSES, "running", "running"))
-        await bench.broker.publish(job, Update(start=random.random() < 0.4, status=status))
+        await tested.broker.publish(job, Update(start=random.random() < 0.4, status=status))
         if random.random() < 0.3:
-            await bench.tick(1)
+            await tested.tick(1)
 
 
 async def everything(broker: Broker) -> list[Event]:
@@ -113,18 +113,18 @@ class SetClient:
 
 
 @pytest.mark.parametrize("seed", range(1))
-async def test_a_set_converges_to_the_filtered_list(bench: BrokerUnderTest, seed: int) -> None:
+async def test_a_set_converges_to_the_filtered_list(tested: BrokerUnderTest, seed: int) -> None:
     random = Random(seed)
-    await churn(random, bench, 40)
-    node = Node(bench.broker, limits=DEFAULT_LIMITS)
+    await churn(random, tested, 40)
+    node = Node(tested.broker, limits=DEFAULT_LIMITS)
     first, second = SetClient(), SetClient()
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         nursery.start_soon(first.run, node)
-        await churn(random, bench, 40)
+        await churn(random, tested, 40)
         nursery.start_soon(second.run, node)
-        await churn(random, bench, 20)
-        events = await everything(bench.broker)
+        await churn(random, tested, 20)
+        events = await everything(tested.broker)
         await first.wait_until_shown(events)
         await second.wait_until_shown(events)
         for (_, seq), (prev, _) in zip(_positions(first), _positions(first)[1:], strict=False):

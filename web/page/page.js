@@ -159,8 +159,8 @@ function stateOf(job) {
   return knownJobs.get(job)?.state;
 }
 
-/** Shows the numbers of jobs. @param {number} shown @param {boolean} filtered */
-function paintCounts(shown, filtered) {
+/** Shows the numbers of jobs. @param {number} shownCount @param {boolean} filtered */
+function paintCounts(shownCount, filtered) {
   const counts = knownJobs.counts(filter);
   // If the list was not read to its end, only the jobs that were read are counted.
   const withPlus = (/** @type {number} */ n) => `${n}${jobList.truncated ? '+' : ''}`;
@@ -178,7 +178,7 @@ function paintCounts(shown, filtered) {
     .map((look) => t(`{n} ${look}`, { n: withPlus(count(look)) }))
     .join(' · ');
   setText(byId('summary'), summary);
-  setText(byId('match-count'), filtered && hasAnswer ? t(shown === 1 ? '{n} job matches' : '{n} jobs match', { n: withPlus(shown) }) : '');
+  setText(byId('match-count'), filtered && hasAnswer ? t(shownCount === 1 ? '{n} job matches' : '{n} jobs match', { n: withPlus(shownCount) }) : '');
   const running = count('running');
   const title = `${running > 0 ? t('{n} running', { n: withPlus(running) }) : t('Jobs')} · progress-gateway`;
   if (document.title !== title) document.title = title;

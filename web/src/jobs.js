@@ -49,7 +49,7 @@ export class Jobs {
   /** The jobs whose position was dropped, so that they must be subscribed again. @type {Set<string>} */
   #repeat = new Set();
   /** The id of the newest command that the gateway has answered. */
-  #answered = 0;
+  #lastAnsweredId = 0;
 
   /** @param {Pick<Environment, 'now'>} environment */
   constructor({ now }) {
@@ -192,7 +192,7 @@ export class Jobs {
    */
   answered(id, denied) {
     if (typeof id === 'number') {
-      this.#answered = Math.max(this.#answered, id);
+      this.#lastAnsweredId = Math.max(this.#lastAnsweredId, id);
       for (const entry of this.#entries.values()) entry.confirmed ||= entry.commandId <= id;
     }
     for (const [job, code] of Object.entries(denied)) {
@@ -221,7 +221,7 @@ export class Jobs {
       return null;
     }
     // Before the reply, a frame may belong to an earlier subscription, so it is not a violation.
-    if (!entry.inSet && entry.commandId > this.#answered) return null;
+    if (!entry.inSet && entry.commandId > this.#lastAnsweredId) return null;
     reset(entry);
     this.#repeat.add(frame.job);
     return `${frame.job}: (${frame.prev}, ${frame.seq}] of epoch ${frame.epoch} does not continue ${JSON.stringify(position)}`;

@@ -111,16 +111,16 @@ export function useJobSet(query, options = {}) {
 
 /** Returns the content of a set. @param {Connection} connection @param {SetQuery | null} query @param {((end: End<any>) => void) | undefined} onEnd */
 function useSetContent(connection, query, onEnd) {
-  const latest = useRef(onEnd);
+  const latestOnEnd = useRef(onEnd);
   useEffect(() => {
-    latest.current = onEnd;
+    latestOnEnd.current = onEnd;
   });
   const { prefix, statuses, limit } = query ?? { prefix: null };
   const filter = statuses?.join();
   const store = useMemo(() => {
     if (prefix === null) return NO_SET;
     const ofSet = setStore({ prefix, limit, ...(filter && { statuses: /** @type {Status[]} */ (filter.split(',')) }) }, connection);
-    return { get: ofSet.get, subscribe: (/** @type {() => void} */ changed) => ofSet.subscribe(changed, (end) => latest.current?.(end)) };
+    return { get: ofSet.get, subscribe: (/** @type {() => void} */ changed) => ofSet.subscribe(changed, (end) => latestOnEnd.current?.(end)) };
   }, [connection, prefix, filter, limit]);
   return useSyncExternalStore(store.subscribe, store.get, noSet);
 }
@@ -172,13 +172,13 @@ export function useConnection(options = {}) {
  * @param {((end: End<any>) => void) | undefined} onEnd
  */
 function useEnds(connection, key, onEnd) {
-  const latest = useRef(onEnd);
+  const latestOnEnd = useRef(onEnd);
   useEffect(() => {
-    latest.current = onEnd;
+    latestOnEnd.current = onEnd;
   });
   const hasHandler = onEnd !== undefined;
   const listeners = useMemo(
-    () => (hasHandler && key !== '' ? key.split('\n') : []).map((job) => /** @type {const} */ ([job, endListener((end) => latest.current?.(end))])),
+    () => (hasHandler && key !== '' ? key.split('\n') : []).map((job) => /** @type {const} */ ([job, endListener((end) => latestOnEnd.current?.(end))])),
     [connection, key, hasHandler],
   );
   useEffect(() => {

@@ -174,7 +174,7 @@ class _Pooled:
 
     def connection(self, key: str, *, name: str) -> Any:
         self.close()
-        return _like(self._pool, name)
+        return _connection_outside_pool(self._pool, name)
 
     def is_current(self, connection: Any) -> bool:
         return True
@@ -221,7 +221,7 @@ class _Cluster:
         self.close()
         client.nodes_manager.initialize()  # the slot may have moved
         node = client.get_node_from_key(key)
-        return _like(client.get_redis_connection(node).connection_pool, name)
+        return _connection_outside_pool(client.get_redis_connection(node).connection_pool, name)
 
     def is_current(self, connection: Any) -> bool:
         return True  # commands for slots that have moved fail
@@ -232,6 +232,6 @@ class _Cluster:
                 node.redis_connection.connection_pool.disconnect(inuse_connections=False)
 
 
-def _like(pool: ConnectionPool, name: str) -> Any:
+def _connection_outside_pool(pool: ConnectionPool, client_name: str) -> Any:
     """Returns a new connection with the pool's options, which is not part of the pool."""
-    return pool.connection_class(**pool.connection_kwargs | {"client_name": name})
+    return pool.connection_class(**pool.connection_kwargs | {"client_name": client_name})

@@ -11,7 +11,7 @@ from ...model.constants import MAX_NUMBER
 
 __all__ = ["LineProgress", "quantity"]
 
-_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+_POWER_OF_PREFIX = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
 _QUANTITY = re.compile(r"(?P<number>[\d.,]+) ?(?P<prefix>[kmgtpe]?)(?P<binary>i?)(?:b\w*)?", re.I)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
@@ -63,7 +63,7 @@ def quantity(text: str) -> float | None:
         value: float = int(plain) if len(plain) < 17 and plain.isdigit() else float(plain)
     except ValueError:
         return None
-    value *= (1024 if match["binary"] else 1000) ** _UNITS[match["prefix"].lower()]
+    value *= (1024 if match["binary"] else 1000) ** _POWER_OF_PREFIX[match["prefix"].lower()]
     if not isfinite(value) or value > MAX_NUMBER:
         return None
     return round(value) if match["prefix"] else value

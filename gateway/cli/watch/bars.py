@@ -69,13 +69,13 @@ class Bars:
         self._connection_text = single_line(reason)
         self._retry_at = time.monotonic() + seconds
 
-    def on_progress(self, text: str, job: str) -> None:
+    def on_progress(self, frame: str, job: str) -> None:
         """Does nothing, because the next drawing shows the change."""
 
-    def on_job_set(self, text: str) -> None:
+    def on_job_set(self, frame: str) -> None:
         """Does nothing, because the next drawing shows the change."""
 
-    def on_gap(self, text: str, job: str) -> None:
+    def on_gap(self, frame: str, job: str) -> None:
         """Does nothing, because bars show only the newest state."""
 
     def on_warning(self, text: str) -> None:

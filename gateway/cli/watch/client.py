@@ -69,13 +69,13 @@ class Display(Protocol):
     def on_disconnected(self, reason: str, seconds: float) -> None:
         """The connection is lost. The next attempt is in `seconds` seconds."""
 
-    def on_progress(self, text: str, job: str) -> None:
+    def on_progress(self, frame: str, job: str) -> None:
         """The state of `job` has changed; `text` is the frame."""
 
-    def on_job_set(self, text: str) -> None:
+    def on_job_set(self, frame: str) -> None:
         """The jobs of a set have changed; `text` is the frame."""
 
-    def on_gap(self, text: str, job: str) -> None:
+    def on_gap(self, frame: str, job: str) -> None:
         """Events of `job` were missed; `text` is the frame."""
 
     def on_warning(self, text: str) -> None:

@@ -27,7 +27,7 @@ class ChangeLines:
     def on_disconnected(self, reason: str, seconds: float) -> None:
         echo(f"gateway: {reason}; retrying in {seconds:.1f} s", err=True)
 
-    def on_progress(self, text: str, job: str) -> None:
+    def on_progress(self, frame: str, job: str) -> None:
         view = describe(self._job_states.states[job], now=time.time())
         phase = view.text if view.percent is None else ""
         changed = view.word, view.attempt, view.percent_text, phase
@@ -37,10 +37,10 @@ class ChangeLines:
             if len(self._last_lines) > MAX_REMEMBERED_LINES:
                 del self._last_lines[next(iter(self._last_lines))]
 
-    def on_job_set(self, text: str) -> None:
+    def on_job_set(self, frame: str) -> None:
         """Prints nothing, because the jobs of the set are printed."""
 
-    def on_gap(self, text: str, job: str) -> None:
+    def on_gap(self, frame: str, job: str) -> None:
         echo(f"gateway: some events of {job} were missed", err=True)
 
     def on_warning(self, text: str) -> None:
@@ -56,14 +56,14 @@ class FrameLines:
     def on_disconnected(self, reason: str, seconds: float) -> None:
         echo(f"gateway: {reason}; retrying in {seconds:.1f} s", err=True)
 
-    def on_progress(self, text: str, job: str) -> None:
-        echo(text, json=True)
+    def on_progress(self, frame: str, job: str) -> None:
+        echo(frame, json=True)
 
-    def on_job_set(self, text: str) -> None:
-        echo(text, json=True)
+    def on_job_set(self, frame: str) -> None:
+        echo(frame, json=True)
 
-    def on_gap(self, text: str, job: str) -> None:
-        echo(text, json=True)
+    def on_gap(self, frame: str, job: str) -> None:
+        echo(frame, json=True)
 
     def on_warning(self, text: str) -> None:
         echo(f"gateway: {text}", err=True)

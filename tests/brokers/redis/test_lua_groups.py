@@ -179,13 +179,13 @@ def in_python(broker: MemoryBroker) -> dict[str, tuple[object, ...]]:
 
 def text_of(one: Contribution) -> str:
     health = "" if one.health == "ok" else f" {one.health}"
-    return f"{one.attempt} {one.weight} {one.gained} {one.status}{health}"
+    return f"{one.attempt} {one.weight} {one.progress} {one.status}{health}"
 
 
 def numbers_of(sums: Sums) -> tuple[int, ...]:
     return (
         sums.queued, sums.running, sums.succeeded, sums.failed, sums.cancelled,
-        sums.weight, sums.gained, sums.ended, sums.stalled, sums.lost,
+        sums.weight, sums.weighted_progress, sums.ended, sums.stalled, sums.lost,
     )  # fmt: skip
 
 

@@ -43,14 +43,14 @@ class RecordingDisplay:
     def on_disconnected(self, reason: str, seconds: float) -> None:
         self.reasons.append(reason)
 
-    def on_progress(self, text: str, job: str) -> None:
-        self.frames.append(text)
+    def on_progress(self, frame: str, job: str) -> None:
+        self.frames.append(frame)
 
-    def on_job_set(self, text: str) -> None:
-        self.frames.append(text)
+    def on_job_set(self, frame: str) -> None:
+        self.frames.append(frame)
 
-    def on_gap(self, text: str, job: str) -> None:
-        self.frames.append(text)
+    def on_gap(self, frame: str, job: str) -> None:
+        self.frames.append(frame)
 
     def on_warning(self, text: str) -> None:
         self.troubles.append(text)
@@ -306,7 +306,7 @@ async def test_a_permanently_denied_job_ends_the_watch_despite_others() -> None:
 
 async def test_an_exception_of_the_consumer_is_not_a_connection_error(gateway: Gateway) -> None:
     class Broken(RecordingDisplay):
-        def on_progress(self, text: str, job: str) -> None:
+        def on_progress(self, frame: str, job: str) -> None:
             raise BrokenPipeError
 
     with pytest.raises(BaseExceptionGroup) as caught, trio.fail_after(20):

@@ -1,10 +1,10 @@
 -- Groups: jobs whose progress comes from their children. model/groups.py has the rules.
 --
 -- The hash `children:<group>` has the last contributions of a group's children: the rest of a
--- child's id → attempt, weight (thousandths), gained (hundredths of a percent), status, and the
+-- child's id → attempt, weight (thousandths), progress (hundredths of a percent), status, and the
 -- health of a running child unless it is ok. It is also filled before the group is declared. The
 -- record of a declared group has `children`, as clients see it, and `sums`: queued, running,
--- succeeded, failed, cancelled, over all contributions weight, weight × gained, and the weight of
+-- succeeded, failed, cancelled, over all contributions weight, weight × progress, and the weight of
 -- the ended ones, and how many are stalled and lost. All keys are in one shard (keys.py), so their
 -- names are computed here.
 
@@ -28,20 +28,20 @@ local function expected_of(children)
 end
 
 local function contribution_of(record)
-  local gained = RANK[record.status] == 2 and 10000
+  local progress = RANK[record.status] == 2 and 10000
     or record.percent and math.floor(record.percent * 100 + 0.5) or 0
   local weight = record.weight and math.floor(record.weight * 1000 + 0.5) or 1000
   local health_index = record.status == 'running' and INDEX_OF_HEALTH[record.health]
-  return record.attempt .. ' ' .. whole(weight) .. ' ' .. whole(gained) .. ' ' .. record.status
+  return record.attempt .. ' ' .. whole(weight) .. ' ' .. whole(progress) .. ' ' .. record.status
     .. (health_index and ' ' .. record.health or '')
 end
 
 local function add(sums, contribution, sign)
-  local weight, gained, status, health = string.match(contribution, '^%d+ (%d+) (%d+) (%l+) ?(%l*)$')
+  local weight, progress, status, health = string.match(contribution, '^%d+ (%d+) (%d+) (%l+) ?(%l*)$')
   local index, health_index = INDEX_OF_STATUS[status], INDEX_OF_HEALTH[health]
   sums[index] = sums[index] + sign
   sums[6] = sums[6] + sign * weight
-  sums[7] = sums[7] + sign * weight * gained
+  sums[7] = sums[7] + sign * weight * progress
   if index > 2 then sums[8] = sums[8] + sign * weight end
   if health_index then sums[health_index] = sums[health_index] + sign end
 end
