@@ -1,10 +1,12 @@
 """The command `gateway` (also `python -m gateway.cli`): the group of its subcommands, and `main`.
 
-Each subcommand has a module with its options and a function. The function imports what it needs
+Each subcommand has a function with its options, in a module of that name (`revoke` is in
+`token.py`, `demo` in another folder). The function imports what it needs
 only when it runs, so that `gateway publish` in a loop starts fast.
 
 Exit codes: 0 success, 1 failure (an update was rejected, a job failed), 2 wrong usage, 3 the
-gateway cannot be reached or refuses the client, 130 Ctrl-C. `run` exits as its command does.
+gateway or the Redis does not answer (`watch`: or the gateway refuses the client), 130 Ctrl-C.
+`run` exits as its command does.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import click
 from ..model.constants import MAX_TEXT
 from ..model.statuses import FINAL
 from ..worker.publisher import Unreachable
-from .client_options import gateway_options
+from .client_options import gateway_options, require_token
 from .exits import EXIT_UNREACHABLE, EXIT_USAGE, fail
 from .options import job_argument
 from .terminal import echo
@@ -55,8 +55,9 @@ def cancel(
     The job must accept the request: Job(..., accepts={"cancel"}), or `gateway run`.
 
     Exits with 0 if the request was accepted (with --wait: if the job has ended), 1 if the job does
-    not accept the request or its worker refuses it, 2 if the command line is invalid, 3 if the
-    gateway does not answer. --wait continues through an outage of the gateway.
+    not accept the request, or its worker or the gateway refuses it, 2 if the command line is
+    invalid or the token file has no token, 3 if the gateway or its broker does not answer. --wait
+    continues through an outage of the gateway.
     """
     body: dict[str, Any] = {"verb": verb}
     if args is not None:
@@ -64,6 +65,7 @@ def cancel(
             body["args"] = json.loads(args)
         except ValueError as error:
             fail(f"--args: not JSON: {error}", code=EXIT_USAGE)
+    require_token(token)
     path = f"{url.rstrip('/')}/api/jobs/{_quoted(job)}"
     try:
         status, document, _ = _call(f"{path}/requests", token, body)

@@ -1,4 +1,5 @@
-"""The options for access to the gateway: `--url`, `--token`, `--token-file`.
+"""The options for access to the gateway (`--url`, `--token`, `--token-file`), and the token that
+they name.
 
 Commands that report can use a gateway, or directly the Redis of its nodes, like `gateway.Job`.
 Other commands need a gateway.
@@ -9,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from ..config.settings import TOKEN, TOKEN_FILE, URL, Setting
 from ..model.errors import InvalidSettings
-from .exits import fail_for_setting
+from .exits import EXIT_USAGE, fail, fail_for_setting
 from .options import setting_options
 
-__all__ = ["gateway_options", "report_options"]
+if TYPE_CHECKING:
+    from ..worker.publisher import Token
+
+__all__ = ["gateway_options", "report_options", "require_token"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +40,18 @@ def report_options(command: F) -> F:
 def gateway_options(command: F) -> F:
     """Adds these options to a command that needs a gateway."""
     return _add_gateway_options(command, URL._replace(help="The gateway."), or_redis=False)
+
+
+def require_token(token: Token) -> str | None:
+    """Returns the token, which may be in a file. Ends the command if the file contains none:
+    unlike a worker, a command does not wait until another program has written one."""
+    from ..worker.publisher import Unreachable
+    from ..worker.token import newest_token
+
+    try:
+        return newest_token(token)
+    except Unreachable as error:
+        fail(str(error), code=EXIT_USAGE)
 
 
 def _add_gateway_options(command: F, url_setting: Setting, *, or_redis: bool) -> F:

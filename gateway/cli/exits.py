@@ -12,6 +12,7 @@ from ..model.errors import InvalidInput
 from .terminal import for_terminal
 
 __all__ = [
+    "EXIT_FAILED",
     "EXIT_UNREACHABLE",
     "EXIT_USAGE",
     "fail",
@@ -20,11 +21,11 @@ __all__ = [
 ]
 
 EXIT_FAILED = 1
-"""Exit code: the command has failed."""
+"""Exit code: the command has failed, or the gateway refuses it."""
 EXIT_USAGE = 2
 """Exit code: the command line or a setting is invalid."""
 EXIT_UNREACHABLE = 3
-"""Exit code: the gateway cannot be reached, or refuses the client."""
+"""Exit code: the gateway, or the Redis, does not answer; of `watch` also: it refuses the client."""
 
 
 class CommandFailed(click.ClickException):

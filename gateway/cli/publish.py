@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..model.constants import MAX_NUMBER
-from ..model.statuses import STATUSES
-from .client_options import report_options
-from .exits import EXIT_UNREACHABLE, EXIT_USAGE, fail
+from ..model.statuses import HINTS, STATUSES
+from .client_options import report_options, require_token
+from .exits import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, fail
 from .options import job_argument, traceparent_from_environment
 from .terminal import echo
 
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from ..worker.publisher import PublishResult, Token
 
 __all__ = ["publish"]
-
-REASONS = {
-    "unchanged": "the update changes nothing; the lease is renewed",
-    "stale_attempt": "a newer attempt has begun",
-    "final": "the job has ended; --start opens a new attempt",
-    "other_run": "the attempt belongs to another run; --start opens a new attempt",
-}
 
 
 def _json_option(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
@@ -98,8 +91,9 @@ def publish(
     """Report once on JOB. Fields that are not given stay unchanged; a text that is too
     long is cut.
 
-    Exits with 0 if the update was applied or changed nothing, 1 if it was rejected, 2 if it is
-    invalid, 3 if the gateway, or the Redis that --url names, does not answer.
+    Exits with 0 if the update was applied or changed nothing, 1 if it was rejected or the
+    gateway refuses the token, 2 if it is invalid or the token file has no token, 3 if the gateway,
+    or the Redis that --url names, does not answer.
     """
     from ..worker import checks, publisher
     from ..worker.limits import REPORTING_OFF
@@ -122,14 +116,17 @@ def publish(
         fail(f"--{error}", code=EXIT_USAGE)
     if url.lower() == REPORTING_OFF:
         return
+    if url.startswith(("http://", "https://")):
+        # As a text, so that its refusal is not temporary, as it is for a worker with a token file.
+        token = require_token(token)
     connection = publisher.connect(url, token)
     try:
         result = publisher.publish_one(connection, job, update)
     except Unreachable as error:
         fail(f"{publisher.redacted(url)} does not answer: {error}", code=EXIT_UNREACHABLE)
     except Rejected as error:
-        # If the error names a field, the update is invalid. Otherwise the client is refused.
-        fail(f"rejected: {error}", code=EXIT_USAGE if error.field else 1)
+        # If the error names a field, the update is invalid; otherwise the client is refused.
+        fail(f"rejected: {error}", code=EXIT_USAGE if error.field else EXIT_FAILED)
     finally:
         connection.close()
     accepted = result.applied or result.reason == "unchanged"
@@ -137,7 +134,7 @@ def publish(
         click.echo(_as_json(job, result))
     else:
         echo(_as_line(job, result), err=not accepted)
-    raise SystemExit(0 if accepted else 1)
+    raise SystemExit(0 if accepted else EXIT_FAILED)
 
 
 def _as_json(job: str, result: PublishResult) -> str:
@@ -149,6 +146,14 @@ def _as_line(job: str, result: PublishResult) -> str:
     prefix = f"{job}: " + (f"attempt {result.attempt}, " if result.attempt > 1 else "")
     if result.applied:
         return f"{prefix}applied"
-    reason = result.reason or "no reason given"
-    verdict = "unchanged" if reason == "unchanged" else "rejected"
-    return f"{prefix}{verdict} ({REASONS.get(reason, reason)})"
+    if result.reason == "unchanged":
+        return f"{prefix}unchanged (the update changes nothing; the lease is renewed)"
+    return f"{prefix}rejected: {_explanation(result.reason)}"
+
+
+def _explanation(reason: str | None) -> str:
+    """Returns the gateway's explanation of a reason, with the option of this command."""
+    for known, hint in HINTS.items():
+        if known == reason:
+            return hint.replace("`start: true`", "`--start`")
+    return reason or "no reason given"

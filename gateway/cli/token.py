@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import settings
-from .client_options import gateway_options
+from .client_options import gateway_options, require_token
 from .exits import EXIT_UNREACHABLE, EXIT_USAGE, fail, fail_for_setting, require_server_packages
 from .options import config_option, setting_options
 from .terminal import echo
@@ -93,19 +93,15 @@ def revoke(revoked: str, *, url: str, token: Token) -> None:
 
     Give the token itself, or its id. To revoke another token than your own, authenticate with
     one that was made with --revoke (--token, --token-file).
+
+    Exits with 0 if the token is revoked, 1 if the gateway refuses, 2 if the command line is invalid
+    or no token is there, 3 if the gateway does not answer.
     """
     import json
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
-    from ..worker.publisher import Unreachable
-    from ..worker.token import newest_token
-
-    try:
-        own = newest_token(token)
-    except Unreachable as error:
-        fail(str(error), code=EXIT_UNREACHABLE)
-    body, own_or_revoked = _revocation_of(revoked, own=own)
+    body, own_or_revoked = _revocation_of(revoked, own=require_token(token))
     request = Request(  # noqa: S310 - the setting is an http(s) URL
         f"{url.rstrip('/')}/api/revocations",
         json.dumps(body).encode(),

@@ -40,7 +40,9 @@ def test_publish_prints_applied_unchanged_and_rejected(url: str) -> None:
     assert publish("a", "--status", "failed", "--error", "no", "--url", url).returncode == 0
     done = publish("a", "--percent", "50", "--url", url)
     assert done.returncode == 1
-    assert "rejected (the job has ended; --start opens a new attempt)" in done.stderr
+    assert done.stderr == (
+        "a: rejected: The job has ended. An update with `--start` opens its next attempt.\n"
+    )
 
 
 def test_publish_respects_attempts(url: str) -> None:
@@ -111,7 +113,7 @@ class TestDirectlyToRedis:
         assert answer("a", "--start", url=url)["attempt"] == 2
         done = publish("a", "--attempt", "1", "--percent", "9", PROGRESS_GATEWAY_URL=url)
         assert (done.returncode, done.stdout) == (1, "")
-        assert "rejected (a newer attempt has begun)" in done.stderr
+        assert "rejected: The job has begun a later attempt" in done.stderr
 
     def test_a_long_text_is_cut(self) -> None:
         server = session_server()

@@ -116,15 +116,24 @@ class TestATokenInAFile:
             done = ran(*command, **env)
             assert (done.code, done.errors) == (0, ""), command
 
-    @pytest.mark.parametrize("command", [["publish", "a"], ["revoke", "t1"]])
+    @pytest.mark.parametrize("command", [["publish", "a"], ["cancel", "a"], ["revoke", "t1"]])
     def test_an_empty_token_file_is_named(
         self, url: str, tmp_path: Path, command: list[str]
     ) -> None:
         file = tmp_path / "token"
         done = ran(*command, "--url", url, "--token-file", str(file))
-        assert done.code == 3
+        assert done.code == 2
         assert f"no token in {file}: " in done.errors
         assert done.errors.count("\n") == 1
+
+    def test_a_token_that_the_gateway_refuses_is_not_an_unavailable_gateway(
+        self, url: str, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "token"
+        file.write_text("no.such.token")
+        done = ran("publish", "a", "--done", "1", "--url", url, "--token-file", str(file))
+        assert done.code == 1
+        assert done.errors.startswith("Error: rejected: 401 ")
 
     def test_an_option_overrides_a_variable_and_a_token_its_file(
         self, url: str, tmp_path: Path

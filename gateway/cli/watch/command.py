@@ -27,7 +27,7 @@ __all__ = ["watch"]
     type=click.Choice(["latest", "every"]),
     default="latest",
     show_default=True,
-    help="Show only the newest state when updates are fast, or every update.",
+    help="latest: only the newest state when updates are fast. every: each update.",
 )
 def watch(jobs: tuple[str, ...], *, url: str, token: Token, as_json: bool, mode: str) -> None:
     """Follow one or more jobs until all have ended.
