@@ -356,7 +356,7 @@ class Node:
         if (previous is None) == (self._announced_stale_reason is None):
             return
         if self._announced_stale_reason is None:
-            log.info("data is no longer stale: the feed has caught up")
+            log.info("data are up to date again; they may have been stale: %s", previous)
         else:
             log.warning("data may be stale: %s", self._announced_stale_reason)
         self.connections.announce(encode("feed", stale=self._announced_stale_reason is not None))

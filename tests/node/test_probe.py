@@ -140,7 +140,7 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
     logged = [record.getMessage() for record in caplog.records]
     assert [text for text in logged if text != "connection closed"] == [
         "data may be stale: its feed delivers events too late",
-        "data is no longer stale: the feed has caught up",
+        "data are up to date again; they may have been stale: its feed delivers events too late",
     ]
 
 
