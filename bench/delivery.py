@@ -152,7 +152,7 @@ def idle(subject: Subject) -> Figures:
         if not subject.ours:
             return {"kib": held / count / 1024}
         used = machine.cpu_seconds(subject.run.pid)
-        # The whole of a heartbeat's period, pings at its end included.
+        # A whole interval between pings, including the pings at its end.
         seconds = 5.0 if subject.run.quick else 30.0
         load.idle(seconds)
         used = machine.cpu_seconds(subject.run.pid) - used

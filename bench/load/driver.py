@@ -115,7 +115,7 @@ class Load:
         return (self.clients.total - before) / (last - began)
 
     def idle(self, seconds: float) -> None:
-        """Publishes nothing for some seconds, and answers heartbeats."""
+        """Publishes nothing for some seconds, and answers pings."""
         self.publisher.start(0)
         self._run_for(seconds)
 

@@ -34,7 +34,7 @@ class Dialect:
 
     subscribed: Conversation
     replies: Mapping[bytes, bytes] = field(factory=dict)
-    """The reply to each message of the server, such as its heartbeat."""
+    """The reply to each message of the server, such as its ping."""
 
 
 def upgrade(path: str, *, subprotocol: str | None = None) -> bytes:

@@ -2,8 +2,8 @@
 
 Each connection, and each request that waits, has a `ConnectionAuth`. If the gateway requires
 tokens, it grants nothing until the client has sent one, within `limits.hello_timeout`. It ends when
-the token expires or is revoked; another token extends it. One task checks all of them twice a
-second, so that none needs a separate task or timer.
+the token expires or is revoked; another token extends it. One task checks all of them
+every 0.4 s, so that none needs a separate task or timer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The list of revoked tokens that have not expired yet.
 
 All nodes share a list of token ids. An entry stays until the token would have expired anyway, or
-for ever if the expiry is not known. Nodes check twice a second whether the list has changed, so
+for ever if the expiry is not known. Nodes check every 0.4 s whether the list has changed, so
 a revocation takes effect within a second. If a node cannot read the list at that time, the
 revocation takes effect there when it can.
 """

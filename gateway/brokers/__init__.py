@@ -1,4 +1,5 @@
-"""The brokers, which store job states. `open_broker` chooses one by the scheme of its URL."""
+"""The brokers, which store job states. A URL names a Redis; without a URL, `open_broker`
+returns the broker in memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The interface of brokers, which store states and deliver events.
 
-The rest of the gateway works with any implementation that passes
-`tests/contract/test_broker.py`; `brokers.memory` is the reference.
+The rest of the gateway works with any implementation that passes the tests in `tests/contract/`;
+`brokers.memory` is the reference.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PublishResult:
     reason: Reason | None = None
     """The reason why the update caused no event; None if it did."""
     request: Request | None = None
-    """The open request to the job's worker, if the worker has not acknowledged it."""
+    """The request that the job's worker has not acknowledged yet; None if there is none."""
 
     @property
     def applied(self) -> bool:

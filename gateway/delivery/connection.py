@@ -1,8 +1,8 @@
-"""One client: a reader, a heartbeat and a writer. Only the writer can send and close.
+"""One client: a reader, a keep-alive task and a writer. Only the writer can send and close.
 
-    reader     source → commands     ends when the client leaves or breaks the protocol
-    heartbeat  pings a client that is silent, and ends its connection if it stays silent
-    writer     outbox → sink; when the outbox ends, it closes the sink, once
+    reader      source → commands; ends when the client disconnects or breaks the protocol
+    keep-alive  pings a client that is silent, and ends its connection if it stays silent
+    writer      outbox → sink; when the outbox ends, it closes the sink, once
 
 Only the writer has the sink, and closing it is the last thing that it does, after its loop. While
 it waits, the fan-out may use its `FrameWriter` (`Outbox.write_until_blocked`). Other tasks can only

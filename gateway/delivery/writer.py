@@ -27,7 +27,8 @@ size a client needs 26 KB/s."""
 
 
 class FrameWriter:
-    """Writes to one sink. It does not close it."""
+    """Writes to one sink. `write_frames` in `connection.py` closes it; if a write misses its
+    deadline (`trio.TooSlowError`), `write_frames` aborts the connection."""
 
     __slots__ = ("_connected_at", "_counters", "_limits", "_ping", "_rest", "_sink")
 

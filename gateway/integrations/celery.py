@@ -52,8 +52,8 @@ A task that was cancelled by a request (`named(accepts={"cancel"})`) is REVOKED 
 
 These reports come from different processes and may arrive in any order, so they share a *run* (see
 `gateway.integrations.tasks`). Only a task that Celery delivers again (because its worker was lost)
-has a new run, so it is another attempt. A try that has ended before its first report is not
-counted.
+has a new run, so it is another attempt. A try that ends before it has reported
+anything is not an attempt of the job.
 """
 
 from __future__ import annotations
@@ -350,8 +350,8 @@ class _Tasks:
 
 
 def _failure_test(task: Any) -> Any:
-    """Returns an object with the function that decides whether a result is a failure: from the
-    task's option, or from `@named`."""
+    """Returns a function whose `__gateway_failed__` decides whether a result is a failure: one with
+    the task's option `failed`, or the task's own (`@named`)."""
     failed = getattr_static(task, "failed", None)
     return named("", failed=failed)(lambda: None) if callable(failed) else task.run
 

@@ -1,7 +1,8 @@
 """Computes when a job's lease expires, and when the job is dropped. Pure.
 
-`reducer.expire_lease` is the transition; this module has only the times. Times are in seconds, on
-the clock of `reported_at`.
+`reducer.expire_lease` is the transition; this module has only the times. A node calls
+`Broker.expire_leases` every second (`lease_check_interval`, in `node/reconcile.py`).
+Times are in seconds, on the clock of `reported_at`.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ class Limits:
     """Size of a message from a client; 1009 above it. Enough to name 300 jobs with ids of full
     length."""
     max_connections: int = _count(20_000)
-    """Connections of a node; 4002 above it. They need about 0.5 GiB, and fewer descriptors than
-    the usual limits."""
+    """Connections of a node; 4002 above it. They need about 0.5 GiB if each watches one job, and
+    fewer descriptors than the usual limits."""
     max_connections_per_address: int = _count(1_000)
     """Connections from one address (IPv6: one /64); above it 4003, and 429 for requests. Enough for
     an office behind one address, and a twentieth of the node. Trusted proxies are not counted;
@@ -152,11 +152,12 @@ class Limits:
     max_jobs_per_stream: int = _count(100)
     """Jobs in one SSE request; 400 above it. The id of each event contains all their positions."""
     max_jobs: int = _count(100_000)
-    """Jobs that the memory broker keeps. Above it, the job that was updated longest ago is
-    dropped."""
+    """Jobs that the memory broker keeps. Above it, a job of the publisher that uses the
+    most memory is dropped: the one that was updated longest ago."""
     jobs_bytes: int = _bytes(256 * 1024 * 1024)
     """Memory for all jobs of the memory broker and their histories: 400,000 usual events. Above it,
-    histories are dropped, then jobs; those that were updated longest ago first."""
+    histories of the publisher that uses the most memory are dropped, then its jobs; those that were
+    updated longest ago first."""
     list_scan: int = _count(2_000)
     """Jobs that are read for one page of a list, which takes some milliseconds. Then the page ends,
     even if it is short or empty, and its `next` leads to the rest."""
@@ -212,7 +213,7 @@ class Limits:
     reconnect_window: tuple[float, float] = field(default=(0.5, 5.0), validator=_is_window)
     """The window from which each client draws its random pause before it reconnects, when all
     clients lose this node at once. If the node shuts down while other nodes serve the same jobs,
-    the window depends on the number of those nodes instead."""
+    the window depends on the number of this node's clients instead."""
 
 
 DEFAULT_LIMITS: Final = Limits()

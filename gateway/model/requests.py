@@ -45,8 +45,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     by: Annotated[str, Meta(max_length=200)] | None = None
     """The subject of the sender's token."""
     alone: bool = False
-    """Whether the sender's token does not allow requests on all jobs below. Then the reducer does
-    not send the request to them."""
+    """Whether the sender's token does not allow requests on all jobs below. Then it is not sent to
+    them."""
     at: float = 0.0
     """The time when the broker stored it."""
     seen_at: float | None = None

@@ -75,7 +75,8 @@ class Connections:
 
     async def _announce_and_wait(self, limits: Limits) -> None:
         """Ask clients to reconnect at random times within a window, whose length depends on their
-        number. Then close the remaining connections; their clients reconnect within the window."""
+        number. Then close the remaining connections. Their clients then wait for a random time, at
+        most as long as the window."""
         drain = limits.shutdown_timeout
         window = round(drain / 2 * min(1.0, len(self) / (MIN_BATCH * MAX_BATCHES)), 3)
         self._announce_goaway((0.0, window))

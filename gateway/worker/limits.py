@@ -28,7 +28,7 @@ RENEWALS_PER_LEASE: Final = 3  # one may be lost, and one may be late
 RETRY_PAUSES: Final = 0.1, 3.0
 """The first and the longest pause between requests while the gateway is unavailable."""
 MAX_RETRY_AFTER: Final = 60.0
-"""The longest pause that a response can request; a gateway requests no longer one."""
+"""The longest pause that a response can request. No gateway requests a longer one."""
 JOB_RETRY_PAUSE: Final = 1.0
 """The pause of a job whose update failed in a request in which other updates did not fail."""
 OUTAGE_LOG_INTERVAL: Final = 60.0  # minimum time between two log lines about an outage

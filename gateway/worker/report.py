@@ -15,15 +15,16 @@ other module writes its attributes. Its life:
     applied, unchanged              next is a renewal            DELIVERED
     stale_attempt, other_run        SUPERSEDED                   SUPERSEDED
     final                           ENDED_ELSEWHERE              DELIVERED if an earlier
-                                                                 request may have arrived
+                                                                 update may have arrived
     rejected, names a field         again, without the field     again, without the field
     rejected                        next is a renewal            DROPPED
     unreachable                     again after a pause          again, until its deadline
 
-A job that accepts requests is renewed several times as often as its lease needs. Most of these
-updates are renewals only: they contain nothing but the id of the attempt, so that a thousand fit
-into one request. The next update has the full snapshot again if the result shows that the gateway
-has lost an update.
+A job request is a client's request to the worker of a job, such as `cancel`. Other requests are
+those with which the sender sends updates. A job that accepts job requests is renewed several times
+as often as its lease needs. Most of these updates are renewals only: they contain nothing but the
+id of the attempt, so that a thousand fit into one request of the sender. The next update has the
+full snapshot again if the result shows that the gateway has lost an update.
 
 A released report sends its last state, and is closed by the result of that.
 
@@ -95,7 +96,7 @@ class Report:
         self.deadline_passed = False
         """Whether the deadline of the final state has passed."""
         self.final_state_may_have_arrived = False
-        """Whether a request with the final state failed, so that it may have arrived."""
+        """Whether an update with the final state got no response, so that it may have arrived."""
         self.released = False
         """Whether this process no longer reports the job, because another one will end it."""
         self.closing: Closing | None = None
@@ -114,17 +115,18 @@ class Report:
         self.only_renewals = False
         """Whether the last snapshot was rejected as a whole. Then the next updates are renewals."""
         self.request: JobRequest | None = None
-        """The last request to this attempt."""
+        """The last job request to this attempt."""
         self.refusal: str | None = None
-        """Why the worker has refused the last request; None if it has not."""
+        """Why the worker has refused the last job request; None if it has not."""
         self.listener: Callable[[], Callable[[JobRequest], object] | None] = lambda: None
-        """A weak reference to the function to call with each request, in the sender's thread."""
+        """A weak reference to the function to call with each job request, in the sender's
+        thread."""
         self.has_new_request = False
-        """Whether the listener must still be called with the last request."""
+        """Whether the listener must still be called with the last job request."""
         self.interrupted = False
         """Whether loops must raise `Cancelled`, because there is a `cancel` request."""
         self._acknowledged: tuple[str, str | None] | None = None
-        """The id and the refusal of the request that the gateway knows to be acknowledged."""
+        """The id and the refusal of the job request that the gateway knows to be acknowledged."""
         self._full_snapshot_at = -inf
         """When the last full snapshot was sent that the gateway has received."""
         self._position: tuple[int | None, int] = None, 0
@@ -435,13 +437,15 @@ class Report:
 
     @property
     def _unacknowledged(self) -> tuple[str, str | None] | None:
-        """The id and the refusal of the request that is not acknowledged yet; None if none is."""
+        """The id and the refusal of the job request that is not acknowledged yet; None if there is
+        none."""
         if self.request is None or self._acknowledged == (self.request.id, self.refusal):
             return None
         return self.request.id, self.refusal
 
     def _receive_request(self, update: dict[str, Any], new_request: JobRequest | None) -> None:
-        """Stores the request in a result, and the acknowledgement that `update` has delivered."""
+        """Stores the job request in a result, and the acknowledgement that `update` has
+        delivered."""
         if self.request is not None and update.get("ack") == self.request.id:
             self._acknowledged = self.request.id, update.get("refused")
         if new_request is not None and (self.request is None or new_request.id != self.request.id):
@@ -479,8 +483,8 @@ class Report:
             self._set_queued(queued=True)
 
     def _next_renewal_at(self) -> float:
-        """Returns when the next renewal is due. Jobs that accept requests use the same times, so
-        that one HTTP request serves all of them."""
+        """Returns when the next renewal is due. Jobs that accept job requests use the same
+        times, so that one request of the sender renews all of them."""
         if self.snapshot.accepts and self.renewal_interval == REQUEST_POLL_INTERVAL:
             # Plus a nanosecond, so that a time that was computed here is not returned again.
             return ((self.sent_at + 1e-9) // REQUEST_POLL_INTERVAL + 1) * REQUEST_POLL_INTERVAL

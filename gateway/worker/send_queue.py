@@ -1,5 +1,5 @@
-"""The requests of a sender: which updates each one contains, when it is sent, and the effect of
-its outcomes.
+"""Decides which updates a sender puts into each request to its gateway, when it sends the request,
+and what the outcomes change.
 
     report      decides when each job's next update is due (`due_at`)
     send_order  decides the order of the updates that are due

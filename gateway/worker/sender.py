@@ -78,7 +78,7 @@ class Sender:
         self._publisher: Publisher | None = None
         self._queue = SendQueue()
         self._in_flight = False
-        """Whether a request is running, or its outcome is being logged."""
+        """Whether a request with updates is running, or its outcome is being logged."""
         self._being_logged: set[Report] = set()
         """Reports whose log lines of the last outcome are not written yet."""
         self._logged_defect: str | None = None
@@ -226,7 +226,7 @@ class Sender:
         return True
 
     def _is_idle(self) -> bool:
-        """Whether no request is running, and there is nothing to send besides renewals."""
+        """Whether no request with updates is running, and there is nothing to send but renewals."""
         return not (self._in_flight or self._queue.has_changes)
 
     def _start_thread(self) -> RuntimeError | None:
@@ -275,7 +275,7 @@ class Sender:
                 self._changed.notify_all()
 
     def _deliver_requests(self, items: Sequence[Item]) -> None:
-        """Calls the listeners of jobs that have new requests. Raises nothing."""
+        """Calls the listeners of jobs that have new job requests. Raises nothing."""
         for subject, *_ in items:
             if isinstance(subject, Report) and subject.has_new_request:
                 subject.has_new_request = False

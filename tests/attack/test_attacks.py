@@ -40,8 +40,9 @@ WITHIN = SECONDS + 30 + CONNECTIONS / 200
 async def attack(
     name: str, gateway: AttackedGateway, *, connections: int = CONNECTIONS, until_gone: bool = True
 ) -> int:
-    """Run an attack in its own process; returns its amount. Waits until many connections are
-    closed; what a flood has sent is still read from the kernel long after its client has closed."""
+    """Runs an attack in its own process. Returns how much the attack has sent (`attackers` says in
+    which unit). Waits until its connections are closed if it opens many: the node reads what a
+    flood has sent from the kernel long after the client has closed."""
     descriptors = gateway.descriptors
     with trio.fail_after(WITHIN):
         done = await trio.run_process(

@@ -251,7 +251,7 @@ async def test_a_job_that_begins_later_gets_the_request_of_its_group(
     assert result.position == events[1].position
     assert [event.state.request for event in events] == [None, result.request]
     assert await tested.broker.history("g/s/a", after=events[0].position) == events[1:]
-    # A child that ran before also receives it, also in the answer to a heartbeat.
+    # A child that ran before also receives it, also in the answer to a renewal.
     result = await tested.broker.publish("g/before", Update(attempt=1))
     assert (result.reason, result.request and result.request.id) == ("unchanged", "r")
     assert (await tested.broker.positions(["g/before"]))["g/before"] == result.position

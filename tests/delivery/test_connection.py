@@ -389,7 +389,7 @@ async def test_the_number_of_jobs_per_connection_is_limited(
     assert client.sink.of("subscriptions")[0]["denied"] == {"c": "too_many_jobs"}
 
 
-class TestHeartbeat:
+class TestPings:
     async def test_a_silent_client_is_pinged_and_then_disconnected(
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:

@@ -52,7 +52,7 @@ def old_event(user: int, number: int, *, seq: int = 1, percent: int | None = Non
 
 
 async def open_pages(harness: Harness, users: int, jobs: int) -> list[HarnessClient]:
-    """A page for each of `users`, which shows 50 of their jobs of `jobs` in all."""
+    """Opens one page per user. Each shows 50 of the user's jobs; there are `jobs` jobs in all."""
     clients = []
     for user in range(users):
         client = await harness.connect(address=f"192.0.2.{user}")

@@ -34,7 +34,7 @@ def open_sets(limits: Limits) -> SetRegistry:
 
 
 def test_an_older_event_does_not_change_a_set() -> None:
-    """Neither one of the feed, nor one that a scan of the broker's list finds."""
+    """Neither an older event from the feed changes it, nor one that a scan of the list finds."""
     jobs = JobSet("a:", max_jobs=9)
     newest = event("a:1", 3)
     jobs.apply(replace(newest, state=replace(newest.state, status="succeeded")))

@@ -36,7 +36,7 @@ class Outbox:
 
 @define
 class Holder:
-    """The subscriptions of the connection, without reference counts."""
+    """In place of `Session`: the subscriptions of one connection, without reference counts."""
 
     hub: Hub
     outbox: Outbox

@@ -57,7 +57,8 @@ class Checks:
     """The job that each request was sent to, by the request's id. If it is a group, the jobs below
     it get it too."""
     request_attempt: dict[str, int | None] = field(factory=dict)
-    """The attempt that each request names, by the request's id; None: the attempt at that time."""
+    """The attempt that each request names, by the request's id; None: the attempt
+    that is current when the request arrives."""
     frames: int = 0
     attempts: dict[str, int] = field(factory=dict)
     """The newest attempt of each job that any client was shown."""

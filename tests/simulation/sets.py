@@ -133,7 +133,7 @@ class SetWatcher(Watcher):
                     raise Violated(f"sets: {self.name} is not shown the {status} {job} in {wanted}")
 
     def check_rest(self, states: Mapping[str, Any]) -> None:
-        """Check the sets at rest; these are the states of all jobs in a list."""
+        """Checks the sets at rest. `states` are those of all jobs in `GET /api/jobs`."""
         for prefix, wanted in self.sets.items():
             frame = self.frames.get(prefix)
             shown = frame and {name: frame[name] for name in ("total", "counts", "jobs")}

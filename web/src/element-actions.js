@@ -13,7 +13,7 @@ import { fill, currentLanguage } from './words.js';
 /** @import { RequestStatus } from './requests.js' */
 
 /**
- * Adds the buttons and the line.
+ * Adds a button for each request that the job accepts, and the line with the status of the newest request.
  * @param {{ name: HTMLElement, headEnd: HTMLElement, footer: HTMLElement }} nodes  of the element
  * @param {string} job
  * @param {string | undefined} gateway

@@ -82,7 +82,10 @@ export function connect(gateway, { token } = {}) {
 /** Whether this code runs neither in a page nor in a web worker. */
 export const ON_SERVER = typeof window === 'undefined' && !('WorkerGlobalScope' in globalThis);
 
-/** Requests new tokens and sends them: after a login, or to see more jobs than before. */
+/**
+ * Renews the tokens of all connections: requests new ones from the token provider and sends them to the gateways. Call it
+ * after a login, or to see more jobs than before.
+ */
 export async function renew() {
   await Promise.all(connections.map(({ connection }) => connection.renew()));
 }

@@ -81,7 +81,8 @@ class Layout:
         return f"<Layout {' '.join(shard.prefix for shard in self.shards)}>"
 
     def with_suffix(self, name: str) -> Layout:
-        """Returns a layout of other keys in the same slots, for another purpose."""
+        """Returns a layout whose prefixes end in `:name`, so that its keys are in the same slots as
+        these. `gateway check` uses it for its temporary keys."""
         other = Layout("")
         other.shards = tuple(Shard(f"{shard.prefix}:{name}") for shard in self.shards)
         return other
