@@ -9,18 +9,19 @@ from __future__ import annotations
 import sys
 from itertools import count
 from typing import Any
+from unittest.mock import patch
 
 from gateway.brokers.redis import cursor, poller
 from gateway.cli.__main__ import main
 
 _calls = count(1)
-_take: Any = cursor.Cursor.advance
+_advance: Any = cursor.Cursor.advance
 
 
-def take(self: Any, entries: Any) -> Any:
+def advance(self: Any, entries: Any) -> Any:
     if next(_calls) == 3:
         raise KeyError("unforeseen")
-    return _take(self, entries)
+    return _advance(self, entries)
 
 
 async def follow(self: Any, send: Any) -> None:
@@ -28,9 +29,9 @@ async def follow(self: Any, send: Any) -> None:
 
 
 if __name__ == "__main__":
-    patched: Any = cursor.Cursor, poller.Poller
+    # `patch.object` raises an AttributeError if a name has changed.
     if sys.argv.pop(1) == "raise":
-        patched[0].take = take
+        patch.object(cursor.Cursor, "advance", advance).start()
     else:
-        patched[1].follow = follow
+        patch.object(poller.Poller, "follow", follow).start()
     main()

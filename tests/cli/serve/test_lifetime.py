@@ -57,7 +57,7 @@ class TestSettingsFile:
             ("bnid = 'x'", "bnid is not a setting; did you mean bind?"),
             ("bind = 'x'", "HOST:PORT"),
             ("bind = 7", "HOST:PORT"),
-            ("bind = [1]", "bind is no text"),
+            ("bind = [1]", "bind must be a text"),
             ("config = 'x'", "config is not a setting"),
             ("limits = 7", "not a table"),
             ("[limit]\nmax_connections = 7", "limit is not a setting; did you mean limits"),
