@@ -78,7 +78,7 @@ FRAMES = [
 
 @pytest.fixture
 async def port(limits: Limits, caplog: pytest.LogCaptureFixture) -> AsyncIterator[int]:
-    """The port of a gateway in hypercorn. At the end, another client of it must still be served."""
+    """The port of a gateway in hypercorn. At the end, it must still serve another client."""
     caplog.set_level(logging.CRITICAL, "hypercorn.error")
     async with asgi_server(limits) as host, open_client(host.port) as other:
         await other.receive_type("welcome")

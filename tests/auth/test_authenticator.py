@@ -90,7 +90,7 @@ async def harness(limits: Limits) -> AsyncIterator[Harness]:
 async def test_a_refused_origin_is_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its pages try again and again. The number of logged origins is limited."""
+    """Pages of a refused origin try again and again. The number of logged origins is limited."""
     monkeypatch.setattr("gateway.auth.authenticator.MAX_LOGGED_ORIGINS", 2)
     authenticator = Authenticator()
     reasons = []

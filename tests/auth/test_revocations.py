@@ -146,7 +146,7 @@ async def test_an_unavailable_redis_is_reported_and_recovers() -> None:
 
 
 async def test_revocations_are_restored_to_a_flushed_redis() -> None:
-    """Each start of an authenticator reads the list."""
+    """Each start of an authenticator reads the list of revocations, and writes what is missing."""
     server = session_server()
     revocations = RedisRevocations(server.url)
     authenticator = Authenticator(

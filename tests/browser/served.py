@@ -85,7 +85,7 @@ class Served:
         return self._running.process.poll() is not None
 
     def report(self, job: str, **update: Any) -> None:
-        """One update of a job, as any worker could send it."""
+        """Sends one update of a job, as a worker does."""
         answer = httpx.post(
             f"{self.url}/api/jobs/{job}", json=update, headers=self._headers, trust_env=False
         )

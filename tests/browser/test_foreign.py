@@ -124,7 +124,7 @@ def test_nothing_else_counts(
 
 
 def nothing_counts(page: Page, figure: str, waiting: str) -> None:
-    """Each bar soon shows that it is waiting, and nothing else as long as it waits."""
+    """Checks that each bar soon shows that it is waiting, and shows nothing else while it waits."""
     expect_each(page, f"state !== 'live' && figure === '{figure}' && time === '{waiting}'")
     page.evaluate(FORGET)
     for _ in range(40):  # each transport has been tried by then

@@ -73,7 +73,7 @@ class Running:
 
     @property
     def errors(self) -> str:
-        """Its stderr so far."""
+        """What the process has written to stderr so far."""
         # By `pread`: the process writes at the offset of this very file description.
         number = self._errors.fileno()
         return os.pread(number, os.fstat(number).st_size, 0).decode(errors="replace")

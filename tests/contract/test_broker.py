@@ -363,7 +363,7 @@ async def test_a_newer_request_replaces_all_but_a_cancel(tested: BrokerUnderTest
 
 
 async def test_a_request_does_not_renew_the_lease(tested: BrokerUnderTest) -> None:
-    """Neither the first time, nor when it is sent again: the worker is still silent."""
+    """The worker is still silent when a client sends a request, or sends it again."""
     await tested.broker.publish("a", Update(accepts=("cancel",), lease=10))
     for _ in range(2):
         await tested.tick(4)

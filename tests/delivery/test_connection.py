@@ -154,8 +154,8 @@ async def test_a_broker_that_does_not_answer_blocks_no_client(
 async def test_at_most_one_write_is_buffered(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """What a client that takes nothing is due stays in the topics, shared; and what it gets
-    later is what is newest then, unless it has lost interest."""
+    """Messages for a client that does not read stay in the topics, which all clients share. When
+    the client reads again, it gets the newest states of the jobs that it still watches."""
     harness = Harness(nursery, Limits())
     await nursery.start(harness.node.run)
     jobs = [f"job:{number}" for number in range(100)]

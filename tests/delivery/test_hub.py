@@ -222,7 +222,7 @@ async def test_the_bound_on_all_replays_bounds_what_is_allocated(size: int) -> N
     )
 )
 def test_statistics_equal_a_full_count(actions: list[tuple[str, str]]) -> None:
-    """They are updated incrementally, so that 100,000 topics do not block the node."""
+    """The hub counts incrementally, so that 100,000 topics do not block the node."""
 
     async def main() -> None:
         hub = Hub(Limits(max_idle_topics=1))

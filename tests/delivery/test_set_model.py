@@ -46,8 +46,8 @@ def wall() -> float:
 
 
 class UnreliableBroker(MemoryBroker):
-    """Its feed loses events while `losing`, and reports that afterwards unless it is `silent`. It
-    refuses lists while `away`, and `forget` drops a job."""
+    """A broker whose feed loses events while `losing`, and afterwards reports the loss unless it is
+    `silent`. It refuses lists while `away`, and `forget` drops a job."""
 
     losing = silent = away = lost = False
 

@@ -34,7 +34,7 @@ def open_sets(limits: Limits) -> SetRegistry:
 
 
 def test_an_older_event_does_not_change_a_set() -> None:
-    """Neither an older event from the feed changes it, nor one that a scan of the list finds."""
+    """An older event may come from the feed, or from a scan of the broker's list."""
     jobs = JobSet("a:", max_jobs=9)
     newest = event("a:1", 3)
     jobs.apply(replace(newest, state=replace(newest.state, status="succeeded")))
@@ -131,7 +131,7 @@ async def test_the_watchers_of_a_set_are_notified_when_its_jobs_are_evicted(
 
 @pytest.mark.parametrize("scanning", [True, False])
 async def test_a_dropped_set_is_not_scanned(scanning: bool, autojump_clock: MockClock) -> None:
-    """Neither one that waits for its first scan, nor one whose scan has failed."""
+    """A dropped set may have waited for its first scan, or for another scan after a failed one."""
     limits = Limits()
     sets = open_sets(limits)
     watcher = SetSubscriber()

@@ -195,7 +195,7 @@ async def test_only_a_denied_set_is_due_before_the_list_was_read(
 
 
 async def test_a_client_that_reconnects_finds_its_view(autojump_clock: MockClock) -> None:
-    """So that it receives only what has changed meanwhile."""
+    """The view is kept, so that the client receives only what has changed meanwhile."""
     sets = SetRegistry(Limits(), timer_wheel=TimerWheel(), clock=lambda: 1.0)
     views = []
     for _ in range(2):

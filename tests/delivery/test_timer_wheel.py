@@ -77,7 +77,7 @@ async def test_the_wheel_sleeps_while_nothing_is_scheduled(
 
 
 async def test_a_late_tick_is_handled_once(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """Even if its entry was cancelled while others wait for the next tick."""
+    """The tick is late, and its entry was cancelled while other entries wait for the next tick."""
     timer_wheel = TimerWheel()
     nursery.start_soon(timer_wheel.run)
     tick = timer_wheel.call_at(TICK / 2, gone := RateLimited())

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share. All of it runs on real sockets, so real time passes;
+"""Fixtures of the end-to-end tests. They run on real sockets, so real time passes;
 but nothing sleeps to wait for something, and every wait has a deadline."""
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ async def test_a_client_that_does_not_read_replies_is_slowed(gateway: Gateway, p
 
 
 async def test_sigterm_with_a_stuck_client_exits_in_time() -> None:
-    """It exits within the drain time, with code 0; clients that read get goaway."""
+    """The node exits within the drain time, with code 0; clients that read receive `goaway`."""
     drain = 1.0
     arguments = [
         "-m",

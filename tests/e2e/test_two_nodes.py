@@ -24,7 +24,7 @@ def node(redis_url: str, *flags: str) -> Running:
 
 
 async def publish(url: str, job: str, **fields: Any) -> dict[str, Any]:
-    """One update over HTTP."""
+    """Sends one update over HTTP."""
 
     def post() -> dict[str, Any]:
         body = json.dumps(fields).encode()

@@ -1,4 +1,4 @@
-"""The Redis of a scenario: faults of it, called in Trio, and the list of its connections. It may
+"""The Redis of a scenario: its faults, called in Trio, and the list of its connections. It may
 have a replica, which replaces it after a failure: at the same address, or promoted by a Sentinel.
 """
 

@@ -20,7 +20,7 @@ def healths(scenario: Scenario, job: str) -> set[tuple[tuple[str, int], ...]]:
 
 
 async def test_a_killed_worker_is_stalled_and_then_lost_once_each() -> None:
-    """Each event occurs once, although both nodes check leases."""
+    """Each of the two events occurs once, although both nodes check leases."""
     async with run_scenario(worker_options={"meanwhile": {"lease": 1.0}}) as scenario:
         async with scenario.fault():
             scenario.workers["meanwhile"].kill()

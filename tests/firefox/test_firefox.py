@@ -153,7 +153,7 @@ globalThis.start = (settings) => {
 async def test_a_part_of_a_bundle_that_could_not_be_loaded_is_loaded_later(
     tmp_path: Path, part: str
 ) -> None:
-    """As above, for the application's own server, whose URLs the client does not know."""
+    """The part is on the application's own server, whose URLs the client does not know."""
     (key,) = read_keys(SECRET, source="the test")
     token = sign_token(key, now=time.time(), ttl=600, watch=["video:*"], publish=["*"])
     (tmp_path / "entry.js").write_text(START)

@@ -104,7 +104,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 
 def test_tasks_that_were_running_are_revoked_alone(worker: Worker) -> None:
-    """Their requests may be for them alone: a token may allow requests on these jobs only."""
+    """The requests to the tasks say nothing about the group: a token may allow only these jobs."""
     worker.now = 10.0
     worker.ask("r1", began=1.0)
     worker.ask("r2", began=2.0)
@@ -130,7 +130,7 @@ def test_a_task_that_began_after_the_request_shows_that_the_group_is_cancelled(
 
 
 def test_a_task_that_the_pool_has_got_is_not_reported_when_it_is_revoked(worker: Worker) -> None:
-    """It runs, unless it is terminated; then Celery sends a signal."""
+    """The task runs to its end, or Celery terminates it and sends a signal."""
     worker.panel["revoke"](None, ["w1", "begins", "r1", "unknown"])
     worker.panel["revoke"](None, "w2")
     assert worker.cancelled == ["w1", "w2"]

@@ -107,7 +107,7 @@ def test_log_lines_of_the_sender_are_ignored(nowhere: str, attach: Attach) -> No
 def test_a_log_line_under_the_senders_lock_does_not_deadlock(
     fake_gateway: FakeGateway, attach: Attach
 ) -> None:
-    """One thread logs, so it holds the handler's lock and waits for the process's. Another one
+    """One thread logs, so it holds the handler's lock and waits for the process's. Another thread
     holds the process's lock and logs a warning of the worker package."""
     with Job("job") as job:
         handler = JobHandler(job)

@@ -17,7 +17,7 @@ TICKS = 5
 
 
 def test_ten_thousand_children_at_20_hz_are_some_hundred_events_of_their_group() -> None:
-    """Each child gains a fifth in a second, so a twentieth here."""
+    """A child's progress rises by a fifth in a second, so by a twentieth in this test."""
     declared = reduce(None, Update(children=CHILDREN), now=1.0, epoch=1).record
     records: dict[str, Record] = {"g": declared}
     contributions = Contributions()
@@ -27,7 +27,7 @@ def test_ten_thousand_children_at_20_hz_are_some_hundred_events_of_their_group()
     names = [f"g/{number}" for number in range(CHILDREN)]
 
     def report(percent: float, now: float) -> None:
-        """All of them."""
+        """Reports the same percentage for all children."""
         state = replace(running.state, percent=percent)
         record = Record(running.position, state)
         for name in names:

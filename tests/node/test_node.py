@@ -213,7 +213,7 @@ class TestDrainWithOtherNodes:
 
 
 class HalfAwayBroker(DeafFeed):
-    """One of two servers, each with half of the jobs, does not answer."""
+    """A broker of two servers, each with half of the jobs, of which one does not answer."""
 
     answers = False
 

@@ -147,8 +147,8 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
 async def test_the_probe_is_sent_as_soon_as_the_feed_recovers(
     broker: FaultyBroker, autojump_clock: MockClock
 ) -> None:
-    """So the node becomes ready with the feed, and a probe that was lost before causes no second
-    alarm."""
+    """The node becomes ready when the feed recovers, and a probe that was lost before does not make
+    it unready again."""
     node = Node(broker, name="n")
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

@@ -18,7 +18,7 @@ from .brokers import LosingFeed, connected
 
 
 class SlowBroker(MemoryBroker):
-    """Its list takes some seconds."""
+    """A broker whose list takes some seconds."""
 
     readings = 0
     takes = 1.0

@@ -52,7 +52,8 @@ class Memories:
         self._compare()
 
     def node_has_ended(self, host: Host, store: Store) -> None:
-        """Its process has ended; if it had not restored what the server had lost, others must."""
+        """Records that the process of `host` has ended. If the process had not restored what the
+        server had lost, other nodes must."""
         witness = (host, host.number)
         read = _read(host)
         if witness in self._witnesses:

@@ -161,7 +161,7 @@ STREAM = b"GET /api/events?job=a HTTP/1.1\r\nhost: localhost\r\n\r\n"
 async def test_buffers_of_a_closed_connection_are_freed(
     gateway: Gateway, request_: bytes, leave: Callable[[Raw], Awaitable[None]]
 ) -> None:
-    """They are freed by reference counts, without the garbage collector."""
+    """Reference counts free the buffers, without the garbage collector."""
     async with connect(gateway.addresses[0][1]) as raw:
         await raw.send(request_)
         await raw.until(b"welcome")

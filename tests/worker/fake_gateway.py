@@ -125,8 +125,8 @@ class FakeGateway:
         return server
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
-        """Each update of a batch has its own answer. An answer for the whole request (with a status
-        that a gateway does not use for a single update) is that of all."""
+        """Each update of a batch has its own answer. If an answer has a
+        status that a gateway does not use for a single update, it answers the whole request."""
         updates = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
         answers: list[tuple[int, dict[str, str], bytes] | None] = []
         with self.changed:

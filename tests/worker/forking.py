@@ -1,4 +1,4 @@
-"""Other processes: forks of this one, and Pythons of their own."""
+"""Runs code in other processes: in forks of the test's process, and in new Pythons."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_thousand_jobs_far_away_are_not_stalled(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With round trips of 100 ms, all are reported and end within a few of them; `test_send_queue`
-    tests the times on a mock clock."""
+    """With round trips of 100 ms, all jobs are reported and end within a few round trips.
+    `test_send_queue` tests the times on a mock clock."""
     sizes: list[int] = []
     connect = publisher.connect
     monkeypatch.setattr(publisher, "connect", lambda *where: Counted(connect(*where), sizes))
@@ -88,7 +88,7 @@ def test_a_thousand_jobs_far_away_are_not_stalled(
 
 
 def test_ten_thousand_ends(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They need as many requests as their number requires; the time depends only on the gateway."""
+    """The number of requests follows from the number of jobs; no time is measured."""
     sizes: list[int] = []
     connect = publisher.connect
     monkeypatch.setattr(publisher, "connect", lambda *where: Counted(connect(*where), sizes))

@@ -37,7 +37,7 @@ def work(_: int) -> None:
 
 
 def test_counts_of_a_pool_add_up(target: Target) -> None:
-    """Its children are killed at the end of its block, some before they have reported."""
+    """The pool's processes are killed at the end of the block, some before they have reported."""
     global JOB
     with Job("job", url=target.url, total=400) as JOB, get_context("fork").Pool(4) as pool:
         pool.map(work, range(400), chunksize=7)

@@ -192,7 +192,7 @@ def listening(report: Report) -> Report:
 
 
 def test_a_job_that_accepts_requests_is_renewed_by_its_identity(listening: Report) -> None:
-    """Its whole snapshot is still sent as often as the lease needs it."""
+    """The full snapshot is still sent as often as the lease needs it."""
     whole = []
     while listening.due_at < 131.0:
         (fields,) = listening.next_updates(now := listening.due_at)

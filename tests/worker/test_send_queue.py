@@ -284,7 +284,7 @@ def test_a_try_that_is_continued_by_the_next_one_is_not_logged() -> None:
 def test_a_thousand_jobs_that_accept_requests_listen_with_less_than_one_request_per_second() -> (
     None
 ):
-    """And each is renewed so often that its worker receives a request within two seconds."""
+    """Each job is renewed so often that its worker receives a job request within two seconds."""
     world = World(round_trip=0.3)
     for number in range(1_000):
         one = report(f"job{number}")

@@ -392,7 +392,7 @@ def test_an_invalid_url_is_rejected(url: str) -> None:
 
 
 async def test_a_second_feed_does_not_affect_calls(server: Server) -> None:
-    """Such as the feed of the demo, beside that of its node."""
+    """The demo has such a second feed, in the process of its node."""
     broker = RedisBroker(server.url)
     async with broker.feed():
         await broker.publish("a", Update(done=1))

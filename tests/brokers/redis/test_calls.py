@@ -1,4 +1,5 @@
-"""Which connection a call uses, and what becomes of it: with scripted links, without a server."""
+"""Which connection a call uses, and whether the connection is used again: with scripted links,
+without a server."""
 
 from __future__ import annotations
 
@@ -203,7 +204,7 @@ async def test_one_of_many_calls_may_be_answered_with_an_error() -> None:
 
 
 async def test_a_cancelled_call_leaves_no_connection(autojump_clock: MockClock) -> None:
-    """Its answer may still be on its way, and would be taken for that of the next call."""
+    """The answer may arrive later, and would be taken for the answer to the next call."""
     link = ScriptedLink(pong, takes=2.0)
     opened = Opened(link, ScriptedLink(pong))
     with trio.move_on_after(1):

@@ -192,7 +192,7 @@ counts = (
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_number_is_parsed_like_over_http(server: Server, field: str, value: float) -> None:
-    """Both accept it and store the same value, or both refuse it."""
+    """The function and the HTTP API accept a number and store the same value, or both refuse it."""
     server.client.flushall()
     text = json.dumps(value)
     try:

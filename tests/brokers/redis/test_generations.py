@@ -200,8 +200,8 @@ async def test_a_flushed_job_is_restored(status: Any, broker: RedisBroker, serve
 async def test_a_run_that_begins_after_a_flush_is_the_next_attempt(
     broker: RedisBroker, server: Server
 ) -> None:
-    """It becomes the attempt after those that nodes have seen. Its worker has another number, and
-    may use either."""
+    """The run becomes the attempt after the last one that nodes have seen. The worker has an
+    earlier number; the broker accepts updates with either number."""
     for _ in range(3):
         await broker.publish("a", Update(start=True, status="failed"))
     seen = await broker.read(["a"])
@@ -286,8 +286,8 @@ async def test_a_flushed_server_with_a_slow_clock_reuses_no_epoch(
 async def test_a_replica_older_than_the_first_node_begins_a_generation(
     broker: RedisBroker, server: Server
 ) -> None:
-    """It has no identity of a server yet, and newer epochs, because a worker has written to it
-    since."""
+    """The replica has no identity of a server yet. Its epochs are newer, because a worker has
+    written to the replica since."""
     server.client.hset("progress:counters", "epoch", 2**52)
     written = await broker.publish("a", Update(start=True))
     failover = Failover(server)

@@ -381,7 +381,7 @@ def test_a_start_over_http_in_the_command_joins_the_run(url: str) -> None:
 
 
 def test_reading_a_flood_of_output_has_a_bounded_cost(url: str) -> None:
-    """All of it arrives, and the command is not slowed by the reading."""
+    """The whole output arrives, and reading it does not slow the command."""
     program = (
         "import sys\n"
         "line = '/a/path/1/2/3 12/40 37% of things 10.0.0.1/24\\n' * 1000\n"

@@ -31,7 +31,7 @@ def _as_it_was() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_as_it_was")
 async def test_cycles_of_young_objects_are_collected_in_time(autojump_clock: MockClock) -> None:
-    """Even if few objects are new on balance, which is what Python's threshold counts."""
+    """Python's threshold counts allocations less deallocations, which may be few."""
     old = weakref.ref(Circle())
     configure_gc()
     assert old() is None, "what is frozen is not garbage"

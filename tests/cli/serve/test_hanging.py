@@ -34,7 +34,7 @@ def config(tmp_path: Path) -> str:
 
 
 def errors(processes: Supervised) -> list[tuple[int, int, str]]:
-    """Its log lines about server processes: the number, the pid, and the message."""
+    """Returns the supervisor's log lines about server processes: number, pid and message."""
     lines = [line for line in processes.log if line["level"] == "error"]
     return [
         (line["server_process"], line["pid"], line["event"].partition(", restarting")[0])

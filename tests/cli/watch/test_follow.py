@@ -359,7 +359,7 @@ def test_pauses_are_within_the_retry_window(
 
 
 def test_the_retry_window_is_not_doubled() -> None:
-    """It already spreads the clients: after a short outage none should wait for long."""
+    """The window already spreads the clients; after a short outage none should wait for long."""
     ends = [backoff(n, (0.5, 5.0), 0.999_999) for n in range(7)]
     assert ends == pytest.approx([5, 5, 5, 5, 8, 16, 20], rel=1e-3)
 

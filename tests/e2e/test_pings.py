@@ -35,7 +35,7 @@ async def test_a_client_that_answers_no_ping_is_disconnected(gateway: Gateway, p
 
 
 async def test_a_client_that_answers_websocket_pings_stays(port: int) -> None:
-    """Its library answers WebSocket pings automatically."""
+    """The client's library answers WebSocket pings automatically."""
     async with open_client(port) as client:
         await client.receive_type("welcome")
         async with trio.open_nursery() as nursery:
