@@ -233,14 +233,16 @@ def test_a_request_to_cancel_a_group_cancels_running_and_queued_tasks(
 
 
 def test_tasks_of_a_cancelled_group_that_wait_are_revoked_before_they_begin(
-    recorder: Recorder, publish: Publisher
+    module_recorder: Recorder, publish: Publisher
 ) -> None:
     publish("start_group('all', group(hang.s(n) for n in range(40, 56)), accepts=['cancel'])")
-    recorder.states("all", lambda state: bool(state.children and state.children.running == 2))
-    send_cancel(recorder, "all")
-    end = recorder.states("all")[-1]
+    module_recorder.states(
+        "all", lambda state: bool(state.children and state.children.running == 2)
+    )
+    send_cancel(module_recorder, "all")
+    end = module_recorder.states("all")[-1]
     assert (end.status, end.children) == ("cancelled", Children(16, cancelled=16))
-    steps_of_tasks = [status_steps(recorder.states(f"all/hangs:{n}")) for n in range(40, 56)]
+    steps_of_tasks = [status_steps(module_recorder.states(f"all/hangs:{n}")) for n in range(40, 56)]
     assert [(1, "queued"), (1, "cancelled")] in steps_of_tasks
 
 
