@@ -35,6 +35,8 @@ class Proxy:
         """Whether WebSockets are answered with 403, as some companies' proxies do."""
         self.hold_streams = False
         """Whether event streams are kept back until they end, as some virus scanners do."""
+        self.held = 0
+        """The number of event streams that were kept back."""
         self.instead: Mapping[str, bytes] = {}
         """What is answered to every request in the gateway's place, by the address to which the
         client has connected. An empty answer is a connection that is closed."""
@@ -94,7 +96,9 @@ class Proxy:
                 client.shutdown(socket.SHUT_WR)
                 return
             upgrade = re.search(rb"\r\nupgrade: *websocket\r\n", head, re.IGNORECASE) is not None
-            if hole.is_set() or (self.hold_streams and head.startswith(b"GET /api/events")):
+            held = self.hold_streams and head.startswith(b"GET /api/events")
+            if hole.is_set() or held:
+                self.held += held
                 self._closed.wait()
                 return
             if upgrade and self.refuse_upgrades:
