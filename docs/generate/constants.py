@@ -106,6 +106,8 @@ export const LOST_AFTER = {lost_after};
 export const ALMOST_DONE = {almost_done};
 /** The seconds for which such a job is shown as almost done. */
 export const ETA_GRACE = {eta_grace};
+/** Seconds without an update after which a group without running children is shown as silent. */
+export const IDLE_GROUP_AFTER = {idle_group_after};
 
 /** The close codes that the client handles individually. */
 export const GOING_AWAY = {going_away};
@@ -156,6 +158,7 @@ def _for_browsers() -> dict[str, object]:
         "final": [status for status in STATUSES if status in FINAL],
         "first_final_code": close_codes.FINAL_RANGE.start,
         "going_away": close_codes.GOING_AWAY.code,
+        "idle_group_after": constants.IDLE_GROUP_AFTER,
         "job_id": JOB_ID.replace("/", "\\/"),
         "last_final_code": close_codes.FINAL_RANGE.stop - 1,
         "linger": _number(DEFAULT_LIMITS.linger),

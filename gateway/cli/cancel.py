@@ -12,7 +12,7 @@ from ..model.constants import MAX_TEXT
 from ..model.statuses import FINAL
 from ..worker.publisher import Unreachable
 from .client_options import gateway_options, require_token
-from .exits import EXIT_UNREACHABLE, EXIT_USAGE, fail
+from .exits import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, fail
 from .options import job_argument
 from .terminal import echo
 
@@ -72,7 +72,7 @@ def cancel(
     except Unreachable as error:
         fail(str(error), code=EXIT_UNREACHABLE)
     if status not in (200, 202):
-        code = EXIT_USAGE if status == 400 else EXIT_UNREACHABLE if status == 503 else 1
+        code = EXIT_USAGE if status == 400 else EXIT_UNREACHABLE if status == 503 else EXIT_FAILED
         fail(f"{job}: {document.get('detail', status)}", code=code)
     if not wait:
         echo(f"{job}: {verb} requested")
@@ -98,27 +98,27 @@ def _wait(
         if status == 304:
             continue
         if status != 200:
-            fail(f"{job}: {document.get('detail', status)}", code=1)
+            fail(f"{job}: {document.get('detail', status)}", code=EXIT_FAILED)
         state = document["state"]
         if state["status"] in FINAL:
             echo(f"{job}: {state['status']}")
             return 0
         if state["attempt"] > sent["attempt"]:
             echo(f"{job}: another attempt has begun", err=True)
-            return 1
+            return EXIT_FAILED
         request = state.get("request") or {}
         # If the request was not applied, an earlier one of the job is still open.
         if request.get("id") == sent["id"] or not sent["applied"]:
             if "refused" in request:
                 echo(f"{job}: refused: {request['refused'][: MAX_TEXT['refused']]}", err=True)
-                return 1
+                return EXIT_FAILED
             if request.get("verb") == verb != "cancel" and "seen_at" in request:
                 echo(f"{job}: {verb} received")
                 return 0
         health = state.get("health", "ok")
         last = f"still {state['status']}" + (f", and {health}" if health != "ok" else "")
     echo(f"{job}: {last}", err=True)
-    return 1
+    return EXIT_FAILED
 
 
 def _call(
@@ -141,7 +141,7 @@ def _call(
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data, headers)  # noqa: S310 - the setting is an http(s) URL
     try:
-        with urlopen(request, timeout=REQUEST_TIMEOUT + POLL_WAIT) as response:  # noqa: S310 - likewise
+        with urlopen(request, timeout=REQUEST_TIMEOUT + POLL_WAIT) as response:  # noqa: S310 - an http(s) URL
             return response.status, json.load(response), response.headers.get("etag", "")
     except HTTPError as error:
         text = error.read()

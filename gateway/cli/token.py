@@ -9,7 +9,14 @@ import click
 
 from ..config import settings
 from .client_options import gateway_options, require_token
-from .exits import EXIT_UNREACHABLE, EXIT_USAGE, fail, fail_for_setting, require_server_packages
+from .exits import (
+    EXIT_FAILED,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    fail,
+    fail_for_setting,
+    require_server_packages,
+)
 from .options import config_option, setting_options
 from .terminal import echo
 
@@ -112,7 +119,7 @@ def revoke(revoked: str, *, url: str, token: Token) -> None:
             echo(f"revoked {json.load(response)['id']}")
     except HTTPError as error:
         detail = _detail(error.read())
-        fail(f"the gateway refuses: {error.code} {detail}", code=1)
+        fail(f"the gateway refuses: {error.code} {detail}", code=EXIT_FAILED)
     except OSError as error:
         fail(f"the gateway at {url} does not answer: {error}", code=EXIT_UNREACHABLE)
 

@@ -24,6 +24,7 @@ __all__ = [
     "ETA_WARM_UP",
     "ETA_WINDOW_SHARE",
     "FEED_LENGTH",
+    "IDLE_GROUP_AFTER",
     "LASTING_VERBS",
     "LOST_AFTER",
     "MAX_ACCEPTS",
@@ -104,3 +105,6 @@ ALMOST_DONE: Final = (
     95.0  # percent: from here on an estimate stays valid for a while after its time is up
 )
 ETA_GRACE: Final = 5.0  # seconds that such an estimate stays valid
+IDLE_GROUP_AFTER: Final = (
+    60  # seconds after which a group without running children is shown as silent
+)

@@ -23,6 +23,8 @@ export const LOST_AFTER = 10;
 export const ALMOST_DONE = 95;
 /** The seconds for which such a job is shown as almost done. */
 export const ETA_GRACE = 5;
+/** Seconds without an update after which a group without running children is shown as silent. */
+export const IDLE_GROUP_AFTER = 60;
 
 /** The close codes that the client handles individually. */
 export const GOING_AWAY = 1001;

@@ -4,6 +4,7 @@
  * DOM.
  */
 
+import { IDLE_GROUP_AFTER } from './constants.js';
 import { countsWholeJob, isFinal, lookOf, percentOf, rateOf, timeLeft } from './state.js';
 import { LARGEST_BYTE_POWER, fill, currentLanguage } from './words.js';
 
@@ -144,9 +145,6 @@ function bytesText(done, total) {
   return withUnit(parts.join(' / '), byteUnit(power));
 }
 
-/** Seconds without an update after which the view of a group without running children shows that. */
-const IDLE_AFTER = 60;
-
 /**
  * Returns whether no worker reports on a group. A group has no lease, so its health does not show that.
  * @param {State} state
@@ -161,7 +159,7 @@ function timeText(state, look, now, percent) {
   const silence = now - (state.updated_at ?? now);
   switch (look) {
     case 'running':
-      return isIdleGroup(state) && silence >= IDLE_AFTER ? fill(words.silent, { time: roundedElapsed(silence) }) : etaText(timeLeft(state, now, percent));
+      return isIdleGroup(state) && silence >= IDLE_GROUP_AFTER ? fill(words.silent, { time: roundedElapsed(silence) }) : etaText(timeLeft(state, now, percent));
     case 'stalled':
     case 'lost':
       return fill(words.silent, { time: roundedElapsed(silence) });

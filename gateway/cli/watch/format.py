@@ -10,7 +10,7 @@ import re
 
 from attrs import frozen
 
-from ...model.constants import ALMOST_DONE, ETA_GRACE
+from ...model.constants import ALMOST_DONE, ETA_GRACE, IDLE_GROUP_AFTER
 from ...model.state import State
 from ..terminal import CONTROLS
 
@@ -29,9 +29,6 @@ LOOKS = {
 }
 """The icon and the word for each look."""
 
-IDLE = 60
-"""Seconds after which a group without running children is said to be silent. It has no lease, so
-its health does not say so."""
 _CONTROL = re.compile(f"[{CONTROLS}]+")
 
 
@@ -114,7 +111,7 @@ def _text(state: State) -> str:
 def _time(state: State, look: str, now: float) -> str:
     since = now - state.updated_at
     idle = state.children is not None and not state.children.running
-    if look in ("stalled", "lost") or (look == "running" and idle and since >= IDLE):
+    if look in ("stalled", "lost") or (look == "running" and idle and since >= IDLE_GROUP_AFTER):
         return f"silent for {_rounded_duration(since)}"
     if state.final and state.started_at is not None and state.finished_at is not None:
         duration_text = duration(state.finished_at - state.started_at)
