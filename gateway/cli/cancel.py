@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from math import inf
+from secrets import token_urlsafe
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["cancel"]
 
 REQUEST_TIMEOUT = 10.0  # seconds for one request
-RETRY_PAUSE = 1.0  # seconds after an outage until the next attempt to read the job
+RETRY_PAUSE = 1.0  # seconds until a request without an answer is sent again
 POLL_WAIT = 30.0  # seconds that the gateway waits for the next state before it answers
 
 
@@ -59,7 +61,7 @@ def cancel(
     invalid or the token file has no token, 3 if the gateway or its broker does not answer. --wait
     continues through an outage of the gateway.
     """
-    body: dict[str, Any] = {"verb": verb}
+    body: dict[str, Any] = {"verb": verb, "id": token_urlsafe(12)}
     if args is not None:
         try:
             body["args"] = json.loads(args)
@@ -67,17 +69,45 @@ def cancel(
             fail(f"--args: not JSON: {error}", code=EXIT_USAGE)
     require_token(token)
     path = f"{url.rstrip('/')}/api/jobs/{_quoted(job)}"
-    try:
-        status, document, _ = _call(f"{path}/requests", token, body)
-    except Unreachable as error:
-        fail(str(error), code=EXIT_UNREACHABLE)
+    deadline = monotonic() + timeout if wait else 0.0
+    status, document, repeated = _send(f"{path}/requests", token, body, deadline=deadline)
+    if repeated and status == 409:  # perhaps the job has ended because of the first one
+        status, document = 202, {"id": body["id"], "attempt": inf, "applied": True}
     if status not in (200, 202):
         code = EXIT_USAGE if status == 400 else EXIT_UNREACHABLE if status == 503 else EXIT_FAILED
         fail(f"{job}: {document.get('detail', status)}", code=code)
     if not wait:
         echo(f"{job}: {verb} requested")
         return
-    raise SystemExit(_wait(path, token, job, verb, document, deadline=monotonic() + timeout))
+    raise SystemExit(_wait(path, token, job, verb, document, deadline=deadline))
+
+
+class AnswerLostError(Unreachable):
+    """A request was sent, and the connection ended without an answer."""
+
+
+def _send(
+    url: str, token: Token, body: dict[str, Any], *, deadline: float
+) -> tuple[int, dict[str, Any], bool]:
+    """Sends the request. Returns the status, the document, and whether it was sent repeatedly.
+
+    Without an answer it is unknown whether the gateway has stored the request. So it is sent again
+    with the same id, which is harmless, until the deadline.
+    """
+    repeated = False
+    while True:
+        try:
+            status, document, _ = _call(url, token, body)
+        except AnswerLostError as error:
+            status, document = 503, {"detail": str(error)}
+        except Unreachable as error:
+            if not repeated:
+                fail(str(error), code=EXIT_UNREACHABLE)
+            status, document = 503, {"detail": str(error)}
+        if status != 503 or monotonic() + RETRY_PAUSE > deadline:
+            return status, document, repeated
+        repeated = True
+        sleep(RETRY_PAUSE)
 
 
 def _wait(
@@ -127,9 +157,10 @@ def _call(
     """Sends one request to the gateway. Returns the status, the JSON document and the ETag.
 
     Raises:
+        AnswerLostError: The gateway may have received it, but there is no answer.
         Unreachable: No gateway answers, or there is no token.
     """
-    from urllib.error import HTTPError
+    from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
     from ..worker.token import newest_token
@@ -150,8 +181,10 @@ def _call(
         if error.headers.get("content-type") != "application/problem+json":
             raise Unreachable(f"{url}: {error.code}, but not the answer of a gateway") from error
         return error.code, json.loads(text), ""
+    except URLError as error:
+        raise Unreachable(f"the gateway does not answer: {error.reason}") from error
     except (OSError, ValueError) as error:
-        raise Unreachable(f"the gateway does not answer: {error}") from error
+        raise AnswerLostError(f"the gateway does not answer: {error}") from error
 
 
 def _quoted(job: str) -> str:

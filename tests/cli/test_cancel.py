@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, ClassVar
 
 import httpx
+import pytest
 
 from tests.brokers.redis.server import Server, redis_server
 
@@ -133,3 +137,53 @@ def test_waiting_continues_after_an_outage_of_the_gateway() -> None:
                 report(url, status="cancelled")
                 assert (waiting.end(), waiting.output) == (0, b"a:1: cancelled\n")
     redis.close()
+
+
+class LosesFirstAnswer(BaseHTTPRequestHandler):
+    """Passes requests on, and closes the connection of the first POST without its answer."""
+
+    gateway = ""
+    posts: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self._pass_on("POST", body, lost=not self.posts)
+
+    def do_GET(self) -> None:
+        self._pass_on("GET")
+
+    def _pass_on(self, method: str, body: bytes = b"", *, lost: bool = False) -> None:
+        if method == "POST":
+            self.posts.append(body)
+        answer = httpx.request(
+            method, self.gateway + self.path, content=body, timeout=40, trust_env=False
+        )
+        if lost:
+            return
+        self.send_response(answer.status_code)
+        for name in ("content-type", "content-length", "etag"):
+            if name in answer.headers:
+                self.send_header(name, answer.headers[name])
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *args: object) -> None:
+        """Log nothing, to keep the output of the tests readable."""
+
+
+@pytest.mark.parametrize("ends", ["before the second", "after the second"])
+def test_a_request_whose_answer_was_lost_is_sent_again_with_its_id(url: str, ends: str) -> None:
+    report(url, **ACCEPTING)
+    handler: Any = type("Handler", (LosesFirstAnswer,), {"gateway": url, "posts": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        proxy = f"http://127.0.0.1:{server.server_port}"
+        with Running(*GATEWAY, "cancel", "a:1", "--url", proxy, "--wait") as waiting:
+            request_when_sent(url)
+            while ends == "after the second" and len(handler.posts) < 2:
+                assert waiting.process.poll() is None
+            report(url, status="cancelled")
+            assert (waiting.end(), waiting.output) == (0, b"a:1: cancelled\n")
+        server.shutdown()
+    first, second = (json.loads(body) for body in handler.posts)
+    assert first == second
