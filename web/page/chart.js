@@ -4,7 +4,7 @@
  */
 
 import { drawShape } from '../src/icons.js';
-import { isFinal } from '../src/state.js';
+import { isFinal } from '../src/job-state.js';
 
 /** @import { State } from '../src/protocol.js' */
 

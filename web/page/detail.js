@@ -8,7 +8,7 @@ import { describe, duration, rateText } from '../src/view.js';
 import { historyChart } from './chart.js';
 import { copyOnClick, setText, showFacts } from './dom.js';
 import { History, changesOf } from './history.js';
-import { t } from './texts.js';
+import { t } from './translations.js';
 
 /** @import { Connection } from '../src/connection.js' */
 /** @import { Watched } from '../src/jobs.js' */

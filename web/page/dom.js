@@ -1,6 +1,6 @@
 /** Functions that change only the parts of nodes that differ, so that the user's selection of text stays. */
 
-import { t } from './texts.js';
+import { t } from './translations.js';
 
 /** Milliseconds for which a button confirms that it has copied a text. */
 const CONFIRMATION_TIME = 2_000;

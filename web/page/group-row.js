@@ -4,7 +4,7 @@
  */
 
 import '../src/job-list.js';
-import { t } from './texts.js';
+import { t } from './translations.js';
 
 /** @import { State } from '../src/protocol.js' */
 

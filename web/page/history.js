@@ -4,11 +4,11 @@
  */
 
 import { DEFAULT_LEASE, LOST_AFTER } from '../src/constants.js';
+import { pathOf } from '../src/job-path.js';
+import { percentOf } from '../src/job-state.js';
 import { isNewer } from '../src/jobs.js';
-import { pathOf } from '../src/path.js';
-import { percentOf } from '../src/state.js';
 import { authorization } from './token.js';
-import { t } from './texts.js';
+import { t } from './translations.js';
 
 /** @import { JobState } from '../src/jobs.js' */
 /** @import { State } from '../src/protocol.js' */

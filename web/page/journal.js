@@ -3,9 +3,9 @@
  * before. Its size is limited, because a page may stay open for weeks. This module uses no DOM.
  */
 
-import { TRANSPORTS, t } from './texts.js';
+import { TRANSPORTS, t } from './translations.js';
 
-/** @import { ConnectionStatus } from '../src/status.js' */
+/** @import { ConnectionStatus } from '../src/connection-status.js' */
 
 /** @typedef {{ at: number, text: string, bad: boolean }} Entry  `at`: milliseconds since 1970 */
 

@@ -6,12 +6,12 @@
  * job starts or ends.
  */
 
+import { isOver, lookOf } from '../src/job-state.js';
 import { isNewer } from '../src/jobs.js';
-import { isOver, lookOf } from '../src/state.js';
 
+/** @import { Look } from '../src/job-state.js' */
 /** @import { JobState } from '../src/jobs.js' */
 /** @import { State } from '../src/protocol.js' */
-/** @import { Look } from '../src/state.js' */
 
 /** @typedef {{ jobState: JobState, state: State, look: Look, missedLists: number }} KnownJob  `missedLists`: complete lists without it, in a row */
 /** @typedef {{ search: string, prefix: string, status: string }} Filter  `status`: a status, `stalled`, or '' for all */

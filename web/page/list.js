@@ -1,10 +1,10 @@
 /**
  * Reads the list of jobs from the API: once for the page, and for each search. The connection receives later
- * changes (`live.js`).
+ * changes (`job-watcher.js`).
  */
 
 import { TokenRequired, authorization } from './token.js';
-import { t } from './texts.js';
+import { t } from './translations.js';
 
 /** @import { JobState } from '../src/jobs.js' */
 

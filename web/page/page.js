@@ -1,23 +1,23 @@
 /**
- * The page at `/`. It reads the list of jobs once from the API (`list.js`). From then on sets report which jobs
- * begin and end (`live.js`), and nothing is polled. The page watches the visible jobs over the shared connection.
- * Its URL contains the filter and the open job, so that the page is the same after a reload, and for a colleague
- * who opens the URL.
+ * The page at `/`. It reads the list of jobs once from the API (`list.js`). From then on `job-watcher.js` detects which
+ * jobs begin and end, and nothing is polled. The page watches the visible jobs over the shared connection. Its URL
+ * contains the filter and the open job, so that the page is the same after a reload, and for a colleague who opens the
+ * URL.
  */
 
 import { connect } from '../client.js';
 import { ABNORMAL } from '../src/constants.js';
+import { everySecond, inNextFrame } from '../src/ticker.js';
 import { DetailDialog } from './detail.js';
 import { setText } from './dom.js';
-import { KnownJobs, MAX_JOBS } from './known-jobs.js';
 import { isBelowGroup } from './group-row.js';
+import { JobWatcher } from './job-watcher.js';
+import { KnownJobs, MAX_JOBS } from './known-jobs.js';
 import { JobList } from './list.js';
-import { LiveJobs } from './live.js';
 import { showConnection } from './panel.js';
 import { Rows } from './rows.js';
 import { TokenRequired, onTokenEntered, wellFormedToken, allowedPrefixes, storedToken } from './token.js';
-import { everySecond, inNextFrame } from '../src/ticker.js';
-import { t, translatePage } from './texts.js';
+import { t, translatePage } from './translations.js';
 
 /** @import { JobState } from '../src/jobs.js' */
 /** @import { Filter } from './known-jobs.js' */
@@ -33,7 +33,7 @@ translatePage();
 const connection = connect(undefined, { token: wellFormedToken });
 const knownJobs = new KnownJobs();
 const jobList = new JobList(MAX_JOBS);
-const liveJobs = new LiveJobs(connection, onState);
+const jobWatcher = new JobWatcher(connection, onState);
 const rows = new Rows(watchVisible);
 const detail = new DetailDialog(connection, byId, () => openJob(null));
 
@@ -112,7 +112,7 @@ function watchVisible(job) {
 
 /** Watches the sets of all jobs that this page may see, and that of the chosen prefix. */
 function watchSets() {
-  liveJobs.watch(filter.prefix === '' ? allowedPrefixes(storedToken()) : [...allowedPrefixes(storedToken()), filter.prefix]);
+  jobWatcher.watch(filter.prefix === '' ? allowedPrefixes(storedToken()) : [...allowedPrefixes(storedToken()), filter.prefix]);
 }
 
 let wasLive = false;
@@ -164,10 +164,10 @@ function paintCounts(shownCount, filtered) {
   const counts = knownJobs.counts(filter);
   // If the list was not read to its end, only the jobs that were read are counted.
   const withPlus = (/** @type {number} */ n) => `${n}${jobList.truncated ? '+' : ''}`;
-  /** @param {...import('../src/state.js').Look} looks */
+  /** @param {...import('../src/job-state.js').Look} looks */
   const count = (...looks) => looks.reduce((sum, look) => sum + (counts.get(look) ?? 0), 0);
   for (const option of filterForm.querySelectorAll('.chips input')) {
-    const look = /** @type {import('../src/state.js').Look} */ (/** @type {HTMLInputElement} */ (option).value);
+    const look = /** @type {import('../src/job-state.js').Look} */ (/** @type {HTMLInputElement} */ (option).value);
     const matching = look === 'stalled' ? count('stalled', 'lost') : count(look);
     const counter = option.parentElement?.querySelector('b');
     if (counter) setText(counter, matching > 0 ? withPlus(matching) : '');

@@ -8,10 +8,10 @@ import { duration } from '../src/view.js';
 import { sparkline } from './chart.js';
 import { copyOnClick, setText, showFacts } from './dom.js';
 import { Journal } from './journal.js';
-import { TRANSPORTS, t } from './texts.js';
+import { TRANSPORTS, t } from './translations.js';
 
+/** @import { ConnectionStatus } from '../src/connection-status.js' */
 /** @import { Connection } from '../src/connection.js' */
-/** @import { ConnectionStatus } from '../src/status.js' */
 
 /** The states that a screen reader announces; attempts to connect are not announced. */
 const ANNOUNCED = { connecting: null, live: 'Connected', stale: 'The gateway may be out of date', offline: 'Not connected' };

@@ -3,10 +3,10 @@
  * visible rows have a bar, and watch their jobs; the others have only a name and the same height.
  */
 
-import { isOver } from '../src/state.js';
+import { isOver } from '../src/job-state.js';
 import { ago, roundedElapsed } from '../src/view.js';
 import { drawGroup } from './group-row.js';
-import { t } from './texts.js';
+import { t } from './translations.js';
 
 /** @import { KnownJob } from './known-jobs.js' */
 

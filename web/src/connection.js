@@ -13,29 +13,29 @@
  * WebSocket, if none was possible so far. It becomes active when the gateway has welcomed it, without a visible
  * interruption.
  *
- * This module has the states of a connection. Other modules: the transports in `connect.js`, `socket.js` and
+ * This module has the states of a connection. Other modules: the transports in `open-transport.js`, `socket.js` and
  * `fallback.js`; sending in `sync.js` and `tokens.js`; received states in `jobs.js`; the time of reconnects in
  * `reconnect.js` and `visibility.js`; the choice of the transport in `transport-choice.js`; the status for observers in
- * `status.js`.
+ * `connection-status.js`.
  */
 
 import { GatewayClock } from './clock.js';
-import { openTransport } from './connect.js';
+import { Status } from './connection-status.js';
 import { ABNORMAL, MAX_HZ, MAX_MESSAGE, TOKEN_EXPIRED, UNAUTHORIZED } from './constants.js';
 import { browserEnvironment } from './environment.js';
 import { Jobs } from './jobs.js';
+import { openTransport } from './open-transport.js';
 import { mayReconnect } from './protocol.js';
 import { Reconnect } from './reconnect.js';
-import { Status } from './status.js';
 import { SubscriptionSync } from './sync.js';
 import { TransportChoice } from './transport-choice.js';
 import { Visibility } from './visibility.js';
 
-/** @import { SelectedTransport } from './connect.js' */
+/** @import { ConnectionStatus, Observer } from './connection-status.js' */
 /** @import { Environment } from './environment.js' */
 /** @import { Listener, Watched } from './jobs.js' */
+/** @import { SelectedTransport } from './open-transport.js' */
 /** @import { Frame } from './protocol.js' */
-/** @import { ConnectionStatus, Observer } from './status.js' */
 /** @import { Renewal, TokenProvider } from './tokens.js' */
 
 /** Milliseconds after which a connection counts as stable, so that failures are counted from zero again. */
@@ -117,25 +117,27 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
    */
   function open(index) {
     const transport = openTransport(url, index, renewal?.fallback ?? provider, environment, {
-      opened() {
+      onOpen() {
         if (transport === active) sync.begin(transport, maxHz);
         else transport.check(); // over HTTP the welcome is the response to a request
       },
-      frame(frame) {
+      onFrame(frame) {
         if (transport === replacement && frame.type === 'welcome') replaceActive(transport);
         if (transport === active) handleFrame(frame, transport);
       },
-      malformed: (text) => transport === active && status.countViolation(`malformed: ${text.slice(0, 80)}`),
-      pong(roundTrip, time) {
+      onMalformed(text) {
+        if (transport === active) status.countViolation(`malformed: ${text.slice(0, 80)}`);
+      },
+      onPong(roundTrip, time) {
         if (transport !== active) return;
         clock.set(time);
         status.update({ roundTrip, skew: clock.skew });
       },
-      ended(code, reason, blocked, reachable) {
+      onEnd(code, reason, blocked, reachable) {
         if (transport === active) onActiveEnded({ code, reason }, blocked, reachable);
         else if (transport === replacement) onReplacementEnded();
       },
-      refused(error) {
+      onRefused(error) {
         if (transport === active) stop({ code: 0, reason: String(error) });
       },
     });
@@ -161,11 +163,11 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     const liveFor = state === 'live' ? now() - since : 0;
     if (draining || liveFor >= STABLE_AFTER) reconnect.reset();
     jobs.disconnected();
-    const final = !mayReconnect(ending.code);
+    const stopsReconnecting = !mayReconnect(ending.code);
     // No warning is needed if a token expires in use, or if the provider has no token at present.
-    const refused = final || (ending.code === TOKEN_EXPIRED && liveFor < STALE_AFTER);
+    const refused = stopsReconnecting || (ending.code === TOKEN_EXPIRED && liveFor < STALE_AFTER);
     if (refused && (!provider || active?.token)) warn(`closed with ${ending.code}: ${ending.reason}`);
-    if (final) {
+    if (stopsReconnecting) {
       // If a new token was refused, the previous one may still be valid.
       if (ending.code !== UNAUTHORIZED || !renewal?.revert()) return stop(ending);
     }

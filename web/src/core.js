@@ -9,21 +9,21 @@
  *     const unwatch = watchJob('video:42', ({ state }) => console.log(state?.percent));
  */
 
-import { endListener } from './ends.js';
+import { endListener } from './end-listener.js';
 import { load } from './load.js';
 import { connect, credentialsOf } from './settings.js';
 
-/** @import { End } from './ends.js' */
+/** @import { End } from './end-listener.js' */
 /** @import { Listener } from './jobs.js' */
 /** @typedef {import('./connection.js').Connection} Connection */
-/** @typedef {import('./status.js').ConnectionStatus} ConnectionStatus */
+/** @typedef {import('./connection-status.js').ConnectionStatus} ConnectionStatus */
 /** @typedef {import('./jobs.js').Watched} Watched */
 /** @typedef {import('./settings.js').Settings} Settings */
 /** @typedef {import('./send-request.js').RequestAnswer} RequestAnswer */
 /** @typedef {import('./send-request.js').RequestError} RequestError */
 /** @typedef {import('./send-request.js').RequestOptions} RequestOptions */
 /** @typedef {import('./tokens.js').TokenProvider} TokenProvider */
-/** @template [Data=unknown] @typedef {import('./ends.js').End<Data>} JobEnd */
+/** @template [Data=unknown] @typedef {import('./end-listener.js').End<Data>} JobEnd */
 /** @template [Data=unknown] @typedef {import('./progress.js').Progress<Data>} Progress */
 /** @template [Data=unknown] @typedef {import('./protocol.js').State<Data>} State */
 

@@ -6,9 +6,9 @@
  */
 
 import { setAttribute, setText } from './element-nodes.js';
+import { fill, currentLanguage } from './language.js';
 import { isOpen, requestStore } from './requests.js';
 import { inNextFrame } from './ticker.js';
-import { fill, currentLanguage } from './words.js';
 
 /** @import { RequestStatus } from './requests.js' */
 
@@ -68,11 +68,11 @@ export function mountActions({ name, headEnd, footer }, job, gateway) {
   }
 
   const drawSoon = () => inNextFrame(draw);
-  const stop = store.subscribe(drawSoon);
+  const unsubscribe = store.subscribe(drawSoon);
   draw();
   return () => {
     removed = true;
-    stop();
+    unsubscribe();
     buttons.remove();
     line.remove();
   };

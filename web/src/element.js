@@ -10,19 +10,19 @@
  * the bar.
  *
  * Events: `job-end`, once for each attempt that ends, with `{ job, state, attempt,
- * alreadyOver }` as its `detail` (see `ends.js`). It bubbles.
+ * alreadyOver }` as its `detail` (see `end-listener.js`). It bubbles.
  */
 
 import { buildNodes, setAttribute, setText } from './element-nodes.js';
-import { endListener } from './ends.js';
+import { endListener } from './end-listener.js';
 import { drawIcon } from './icons.js';
+import { isOver, lookOf, percentOf } from './job-state.js';
+import { currentLanguage } from './language.js';
 import { load } from './load.js';
 import { isSameAttempt } from './progress.js';
 import { connect } from './settings.js';
-import { isOver, lookOf, percentOf } from './state.js';
 import { inLaterFrame, everySecond, inNextFrame } from './ticker.js';
 import { describe } from './view.js';
-import { currentLanguage } from './words.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { Watched } from './jobs.js' */
@@ -163,7 +163,7 @@ export class JobProgressElement extends ElementBase {
   /** Returns an observer of the connection that redraws the texts if the state has changed, but not for each ping. */
   #stateObserver() {
     let previous = '';
-    return (/** @type {import('./status.js').ConnectionStatus} */ { state }) => {
+    return (/** @type {import('./connection-status.js').ConnectionStatus} */ { state }) => {
       if (state !== previous) inNextFrame(this.#drawTextsSoon);
       previous = state;
     };

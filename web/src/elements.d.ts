@@ -2,7 +2,7 @@
 
 import type { JobProgressElement } from './element.js';
 import type { JobListElement } from './job-list.js';
-import type { End } from './ends.js';
+import type { End } from './end-listener.js';
 
 /** The attributes of `<job-progress>`, in JSX. */
 export interface JobProgressAttributes {

@@ -11,14 +11,14 @@
  */
 
 import { ABNORMAL, JOB_ID, UNAUTHORIZED } from './http-constants.js';
-import { RequestLocks } from './request-locks.js';
 import { poll } from './polling.js';
 import { RESPONSE_TIMEOUT } from './request-cycle.js';
+import { RequestLocks } from './request-locks.js';
 import { stream } from './sse.js';
 
 /** @import { Environment } from './environment.js' */
+/** @import { Transport, TransportEvents } from './open-transport.js' */
 /** @import { Command, Frame, WatchSet } from './protocol.js' */
-/** @import { Transport, TransportEvents } from './connect.js' */
 /** @import { GatewayResponse, RequestCycle } from './request-cycle.js' */
 
 const CHECK_TIMEOUT = 5_000;
@@ -75,15 +75,15 @@ function openHttp(url, environment, events, runCycle) {
     cycleController.abort();
     locks.release();
     // If the gateway has refused the request, it has answered, so the transport is not blocked.
-    events.ended(code, reason, blocked && code === ABNORMAL, answered && !welcomed && code === ABNORMAL);
+    events.onEnd(code, reason, blocked && code === ABNORMAL, answered && !welcomed && code === ABNORMAL);
   }
 
   /** Delivers a frame. @param {Frame} frame */
   function emit(frame) {
     if (ended) return;
-    if (frame.type !== 'welcome') return events.frame(frame);
+    if (frame.type !== 'welcome') return events.onFrame(frame);
     // Each stream begins with a welcome. Only the first one is that of this transport.
-    events.frame(welcomed ? { type: 'feed', stale: frame.stale === true } : frame);
+    events.onFrame(welcomed ? { type: 'feed', stale: frame.stale === true } : frame);
     welcomed = true;
     environment.clearTimeout(firstTimer);
     if (pendingCommandId !== null) reply(pendingCommandId, {});
@@ -140,7 +140,7 @@ function openHttp(url, environment, events, runCycle) {
     const { signal } = cycleController;
     try {
       const result = await requestHealth(signal);
-      if (welcomed) events.pong(environment.now() - sent, result.time);
+      if (welcomed) events.onPong(environment.now() - sent, result.time);
       else if (isIdle()) welcome(result);
     } catch (error) {
       if (!signal.aborted) end(ABNORMAL, String(error));
@@ -213,7 +213,7 @@ function openHttp(url, environment, events, runCycle) {
     });
   }
 
-  environment.queueMicrotask(() => ended || events.opened?.());
+  environment.queueMicrotask(() => ended || events.onOpen?.());
   return { send, check: () => void check(), end };
 }
 

@@ -3,7 +3,7 @@
  * distinguish colours. They are built node by node, because a page may forbid the parsing of HTML.
  */
 
-/** @import { Look } from './state.js' */
+/** @import { Look } from './job-state.js' */
 
 /** The tag and the attributes of an SVG node, on a grid of 16 by 16. @typedef {[string, Record<string, string>]} Shape */
 

@@ -11,13 +11,13 @@
 
 import { applyStyle } from './element-style.js';
 import { JobProgressElement } from './element.js';
-import { connect } from './settings.js';
+import { fill, currentLanguage } from './language.js';
 import { setStore } from './sets.js';
+import { connect } from './settings.js';
 import { inNextFrame } from './ticker.js';
-import { fill, currentLanguage } from './words.js';
 
 /** @import { Status } from './constants.js' */
-/** @import { End } from './ends.js' */
+/** @import { End } from './end-listener.js' */
 
 /** The import must also work without a DOM (server-side rendering, a test). */
 const ElementBase = globalThis.HTMLElement ?? class {};

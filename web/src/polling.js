@@ -1,7 +1,7 @@
 /** Polling: one request after the other, or a long poll, if a lock is free. */
 
-import { RequestLocks } from './request-locks.js';
 import { RESPONSE_TIMEOUT, setParameters } from './request-cycle.js';
+import { RequestLocks } from './request-locks.js';
 
 /** @import { WatchSet } from './protocol.js' */
 /** @import { RequestCycle } from './request-cycle.js' */
@@ -89,8 +89,8 @@ export async function pollJobs(jobs, cycle, longPoll = false, set) {
 }
 
 /**
- * Returns the same as `pathOf` in `path.js`. The function is repeated, because a bundler puts a module that two chunks
- * import into a separate chunk, which `load.js` could not load again.
+ * Returns the same as `pathOf` in `job-path.js`. The function is repeated, because a bundler puts a module that two
+ * chunks import into a separate chunk, which `load.js` could not load again.
  * @param {string} job
  */
 export function pathOf(job) {

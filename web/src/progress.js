@@ -4,12 +4,12 @@
  * changed. The values of all jobs change together, at most once per frame. `eta` counts down.
  */
 
+import { isFinal, percentOf, rateOf, timeLeft } from './job-state.js';
 import { ON_SERVER, connect } from './settings.js';
-import { isFinal, percentOf, rateOf, timeLeft } from './state.js';
 import { everySecond, inNextFrame } from './ticker.js';
 
+/** @import { ConnectionStatus } from './connection-status.js' */
 /** @import { Connection } from './connection.js' */
-/** @import { ConnectionStatus } from './status.js' */
 /** @import { Watched } from './jobs.js' */
 
 /**

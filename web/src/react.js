@@ -8,21 +8,21 @@
 
 import { useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
 
-import { endListener } from './ends.js';
+import { INITIAL } from './connection-status.js';
+import { endListener } from './end-listener.js';
 import { jobStore, progressOf } from './progress.js';
 import { requestStore } from './requests.js';
 import { LOADING, setStore } from './sets.js';
 import { connect } from './settings.js';
-import { INITIAL } from './status.js';
 
+/** @import { ConnectionStatus } from './connection-status.js' */
 /** @import { Connection } from './connection.js' */
-/** @import { End } from './ends.js' */
 /** @import { Status } from './constants.js' */
-/** @import { JobSet, SetQuery } from './sets.js' */
-/** @import { ConnectionStatus } from './status.js' */
+/** @import { End } from './end-listener.js' */
 /** @import { Progress, Store } from './progress.js' */
 /** @import { RequestStatus } from './requests.js' */
 /** @import { RequestAnswer } from './send-request.js' */
+/** @import { JobSet, SetQuery } from './sets.js' */
 
 export { requestJob } from './core.js';
 export { RequestError } from './send-request.js';

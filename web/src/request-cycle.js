@@ -1,9 +1,9 @@
 /** The interface between `fallback.js` and `sse.js` or `polling.js`: a cycle of requests for the jobs that are wanted now. */
 
 /** @import { Environment } from './environment.js' */
-/** @import { RequestLocks } from './request-locks.js' */
+/** @import { TransportEvents } from './open-transport.js' */
 /** @import { Frame, WatchSet } from './protocol.js' */
-/** @import { TransportEvents } from './connect.js' */
+/** @import { RequestLocks } from './request-locks.js' */
 
 /** Milliseconds until the first response must have arrived, as for a WebSocket. */
 export const RESPONSE_TIMEOUT = 10_000;

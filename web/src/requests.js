@@ -5,10 +5,10 @@
  * once the gateway has accepted it.
  */
 
+import { isFinal } from './job-state.js';
 import { isNewer } from './jobs.js';
 import { RequestError, sendRequest } from './send-request.js';
 import { connect, credentialsOf } from './settings.js';
-import { isFinal } from './state.js';
 
 /** @import { Connection } from './connection.js' */
 /** @import { Position, State } from './protocol.js' */

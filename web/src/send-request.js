@@ -3,7 +3,7 @@
  * demand. It does not import modules of the core, or of the fallback: see `load.js`.
  */
 
-import { pathOf } from './path.js';
+import { pathOf } from './job-path.js';
 
 /** @import { Credentials } from './settings.js' */
 

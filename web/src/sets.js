@@ -12,16 +12,16 @@
  */
 
 import { STATUSES } from './constants.js';
-import { endListener } from './ends.js';
+import { endListener } from './end-listener.js';
+import { isFinal } from './job-state.js';
 import { callAll } from './listeners.js';
 import { connect } from './settings.js';
-import { isFinal } from './state.js';
 
-/** @import { Transport } from './connect.js' */
 /** @import { Connection } from './connection.js' */
 /** @import { Status } from './constants.js' */
-/** @import { End } from './ends.js' */
+/** @import { End } from './end-listener.js' */
 /** @import { Listener } from './jobs.js' */
+/** @import { Transport } from './open-transport.js' */
 /** @import { Frame, SetFrame } from './protocol.js' */
 /** @import { SubscriptionSync } from './sync.js' */
 

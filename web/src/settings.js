@@ -20,7 +20,7 @@ import { loadTokens } from './load.js';
  * @property {TokenProvider | undefined} [token]   the token, or a function that returns one
  * @property {number | undefined} [maxHz]  the maximum number of changes of a job that the gateway sends per second
  * @property {string | undefined} [locale]  the language of words and numbers: `de`, `zh-Hans`; the default is English
- * @property {Partial<import('./words.js').Words> | undefined} [words]  replace those of the locale
+ * @property {Partial<import('./language.js').Words> | undefined} [words]  replace those of the locale
  */
 
 /** @typedef {{ gateway?: string | URL | undefined, token?: TokenProvider | undefined }} GatewayOptions */

@@ -1,7 +1,7 @@
 /**
  * One WebSocket, from its opening to its end. This module splits messages into frames, answers the gateway's pings,
- * sends pings, and detects a lost connection. It reports frames, then `ended` exactly once, and nothing after that,
- * so a closing socket cannot affect the next one. It never reconnects; `connection.js` does. `fallback.js` has
+ * sends pings, and detects a lost connection. It reports frames, calls `onEnd` exactly once, and reports nothing after
+ * that, so a closing socket cannot affect the next one. It never reconnects; `connection.js` does. `fallback.js` has
  * transports for networks that block WebSockets.
  */
 
@@ -9,8 +9,8 @@ import { ABNORMAL, GOING_AWAY, PING_INTERVAL, SUBPROTOCOL } from './constants.js
 import { parseFrames } from './protocol.js';
 
 /** @import { Environment } from './environment.js' */
+/** @import { Transport, TransportEvents } from './open-transport.js' */
 /** @import { Command, Frame } from './protocol.js' */
-/** @import { Transport, TransportEvents } from './connect.js' */
 
 /** Milliseconds until the welcome must have arrived. The browser's own timeout is minutes long. */
 const WELCOME_TIMEOUT = 10_000;
@@ -68,7 +68,7 @@ export function openSocket(url, environment, events) {
       send({ type: 'pong' });
     } else if (frame.type === 'pong') {
       if (pingedAt === null) return;
-      events.pong(environment.now() - pingedAt, frame.time);
+      events.onPong(environment.now() - pingedAt, frame.time);
       pingedAt = null;
       setTimer(ping, PING_PAUSE);
     } else {
@@ -76,7 +76,7 @@ export function openSocket(url, environment, events) {
         welcomed = true;
         setTimer(ping, PING_PAUSE);
       }
-      events.frame(frame);
+      events.onFrame(frame);
     }
   }
 
@@ -87,15 +87,15 @@ export function openSocket(url, environment, events) {
     socket.onopen = socket.onmessage = socket.onclose = null;
     // `close` accepts only 1000 and 3000–4999, so another code stays in this page.
     socket.close(code === 1000 ? 1000 : undefined);
-    events.ended(code, reason, !welcomed && code === ABNORMAL);
+    events.onEnd(code, reason, !welcomed && code === ABNORMAL);
   }
 
   socket.onopen = () => {
     open = true;
   };
   socket.onmessage = ({ data }) => {
-    if (typeof data !== 'string') return events.malformed('a binary message');
-    for (const frame of parseFrames(data, events.malformed)) {
+    if (typeof data !== 'string') return events.onMalformed('a binary message');
+    for (const frame of parseFrames(data, events.onMalformed)) {
       if (ended) return;
       handleFrame(frame);
     }

@@ -100,7 +100,7 @@ async function streamJobs(parameters, { request, signal, emit, end, environment,
         if (frame.type === 'error' && 'prefix' in frame) denied += 1;
         emit(frame);
       } catch {
-        events.malformed(line);
+        events.onMalformed(line);
       }
     }
   }

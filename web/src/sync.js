@@ -8,9 +8,9 @@ import { MAX_MESSAGE } from './constants.js';
 import { commandsFor, hello } from './protocol.js';
 import { Reconnect } from './reconnect.js';
 
-/** @import { SelectedTransport, Transport } from './connect.js' */
 /** @import { Environment } from './environment.js' */
 /** @import { Jobs } from './jobs.js' */
+/** @import { SelectedTransport, Transport } from './open-transport.js' */
 /** @import { Frame } from './protocol.js' */
 
 /**

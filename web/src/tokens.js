@@ -4,9 +4,9 @@
  * the new token is sent on the same connection. The gateway checks the content of a token; this module does not.
  */
 
-/** @import { Environment } from './environment.js' */
 /** @import { GatewayClock } from './clock.js' */
-/** @import { Transport } from './connect.js' */
+/** @import { Environment } from './environment.js' */
+/** @import { Transport } from './open-transport.js' */
 
 /** @typedef {string | null | undefined} Token */
 /** @typedef {string | (() => Token | Promise<Token>)} TokenProvider */

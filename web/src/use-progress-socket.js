@@ -6,11 +6,11 @@
 
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 
+import { INITIAL } from './connection-status.js';
 import { connect } from './settings.js';
-import { INITIAL } from './status.js';
 
+/** @import { ConnectionStatus } from './connection-status.js' */
 /** @import { Connection } from './connection.js' */
-/** @import { ConnectionStatus } from './status.js' */
 /** @import { State } from './protocol.js' */
 
 /**

@@ -5,12 +5,12 @@
  */
 
 import { IDLE_GROUP_AFTER } from './constants.js';
-import { countsWholeJob, isFinal, lookOf, percentOf, rateOf, timeLeft } from './state.js';
-import { LARGEST_BYTE_POWER, fill, currentLanguage } from './words.js';
+import { countsWholeJob, isFinal, lookOf, percentOf, rateOf, timeLeft } from './job-state.js';
+import { LARGEST_BYTE_POWER, fill, currentLanguage } from './language.js';
 
+/** @import { Look } from './job-state.js' */
 /** @import { Watched } from './jobs.js' */
 /** @import { State } from './protocol.js' */
-/** @import { Look } from './state.js' */
 
 /**
  * @typedef {object} View
@@ -190,9 +190,9 @@ function formatTime(value, unit) {
   return fill(words[unit], { n: number(value) });
 }
 
-/** Returns `5 min 20 s`, for example; without the second part if it is 0. @param {number} large @param {TimeUnit} unit @param {number} small @param {TimeUnit} subunit */
-function formatTimes(large, unit, small, subunit) {
-  return small === 0 ? formatTime(large, unit) : fill('{large} {small}', { large: formatTime(large, unit), small: formatTime(small, subunit) });
+/** Returns `5 min 20 s`, for example; without the second part if it is 0. @param {number} amount @param {TimeUnit} unit @param {number} subAmount @param {TimeUnit} subunit */
+function formatTimes(amount, unit, subAmount, subunit) {
+  return subAmount === 0 ? formatTime(amount, unit) : fill('{time} {subTime}', { time: formatTime(amount, unit), subTime: formatTime(subAmount, subunit) });
 }
 
 /**

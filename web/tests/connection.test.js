@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
-import { timeLeft } from '../src/state.js';
+import { timeLeft } from '../src/job-state.js';
 import { answerCommands, liveConnection, startConnection, typesOf } from './connected.js';
 import { fakeWorld, snapshot, state, step, tick } from './world.js';
 

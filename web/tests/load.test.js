@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 import { load } from '../src/load.js';
-import { pathOf } from '../src/path.js';
+import { pathOf } from '../src/job-path.js';
 import { pathOf as ofFallback } from '../src/polling.js';
 
 test('an error without a URL is reported', async () => {

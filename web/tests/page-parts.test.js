@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { History, changesOf } from '../page/history.js';
 import { Journal } from '../page/journal.js';
-import { INITIAL } from '../src/status.js';
+import { INITIAL } from '../src/connection-status.js';
 
 const status = (change) => ({ ...INITIAL, ...change });
 

@@ -138,10 +138,10 @@ test('texts and numbers in German, in Chinese, and with replaced texts', async (
     assert.deepEqual([chinese.word, chinese.time, chinese.attempt], ['进行中', '剩余 1 分钟 40 秒', '第 2 次尝试']);
     assert.equal(viewIn('en', { failed: 'Oh no' }, { status: 'failed' }).figure, 'Oh no');
     assert.equal(viewIn('fr', undefined, { status: 'running', done: 1234.5, unit: 'rows' }).amount, '1\u202f234,5 rows');
-    const { words: english } = (configure({ locale: 'en', words: undefined }), (await import('../src/words.js')).currentLanguage());
+    const { words: english } = (configure({ locale: 'en', words: undefined }), (await import('../src/language.js')).currentLanguage());
     for (const locale of ['de', 'zh']) {
       configure({ locale });
-      const { words } = (await import('../src/words.js')).currentLanguage();
+      const { words } = (await import('../src/language.js')).currentLanguage();
       for (const [name, text] of Object.entries(english)) {
         assert.deepEqual(words[name].match(/\{\w+\}/g), text.match(/\{\w+\}/g), `${locale}: ${name}`);
       }

@@ -3,7 +3,7 @@
  * navigates at the end does so once.
  */
 
-import { isFinal } from './state.js';
+import { isFinal } from './job-state.js';
 
 /** @import { Listener } from './jobs.js' */
 /** @import { State } from './protocol.js' */

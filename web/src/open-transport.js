@@ -15,28 +15,28 @@ const NOT_OPENED = 0;
 
 /**
  * @typedef {object} TransportEvents
- * @property {(frame: Frame) => void} frame
- * @property {(text: string) => void} malformed
- * @property {(ms: number, time?: number) => void} pong  the round-trip time, and the gateway's time
- * @property {(code: number, reason: string, blocked: boolean, reachable?: boolean) => void} ended
+ * @property {(frame: Frame) => void} onFrame
+ * @property {(text: string) => void} onMalformed
+ * @property {(ms: number, time?: number) => void} onPong  the round-trip time, and the gateway's time
+ * @property {(code: number, reason: string, blocked: boolean, reachable?: boolean) => void} onEnd
  *   `blocked`: no gateway has answered, not even with a reason for closing; `reachable`:
  *   it has answered another request meanwhile
- * @property {() => void} [opened]  called when commands can be sent, before the welcome
+ * @property {() => void} [onOpen]  called when commands can be sent, before the welcome
  */
 
 /**
  * @typedef {object} Transport
  * @property {(command: Command) => void} send   sends a command; does nothing after the end
  * @property {() => void} check                  checks now whether the gateway answers
- * @property {(code?: number, reason?: string) => void} end   ends the transport, and calls `ended` with the same values
+ * @property {(code?: number, reason?: string) => void} end   ends the transport, and calls `onEnd` with the same values
  */
 
 /**
- * @typedef {Omit<TransportEvents, 'opened'> & {
- *   opened: () => void,
- *   refused: (error: unknown) => void,
+ * @typedef {Omit<TransportEvents, 'onOpen'> & {
+ *   onOpen: () => void,
+ *   onRefused: (error: unknown) => void,
  * }} ConnectEvents
- *   `refused` is called instead of `ended` if the browser never connects to such an address
+ *   `onRefused` is called instead of `onEnd` if the browser never connects to such an address
  */
 
 /**
@@ -67,7 +67,7 @@ export function openTransport(url, index, provider, environment, events) {
       transport = openFunction(url, environment, events);
     } catch (error) {
       ended = true;
-      environment.queueMicrotask(() => events.refused(error));
+      environment.queueMicrotask(() => events.onRefused(error));
     }
   }
 
@@ -75,7 +75,7 @@ export function openTransport(url, index, provider, environment, events) {
     if (transport !== null) return transport.end(code, reason);
     if (ended) return;
     ended = true;
-    events.ended(code, reason, index > 0);
+    events.onEnd(code, reason, index > 0);
   }
 
   /** Loads what the transport needs, and requests the token. */

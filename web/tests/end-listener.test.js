@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { endListener } from '../src/ends.js';
+import { endListener } from '../src/end-listener.js';
 
 const received = (...states) => {
   const ends = [];

@@ -6,7 +6,7 @@ import { readFile, readdir } from 'node:fs/promises';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { TRANSLATIONS } from '../page/texts.js';
+import { TRANSLATIONS } from '../page/translations.js';
 
 const page = fileURLToPath(new URL('../page/', import.meta.url));
 const placeholders = (text) => (text.match(/\{\w+\}/g) ?? []).sort();

@@ -18,7 +18,7 @@ const SET_LIMIT = 200;
 /** The maximum number of prefixes. A gateway allows ten sets for each connection. */
 const MAX_PREFIXES = 5;
 
-export class LiveJobs {
+export class JobWatcher {
   #connection;
   #onState;
   /**

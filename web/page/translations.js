@@ -1,11 +1,11 @@
 /**
  * The page's own texts, in the language of the browser (or `?lang=de`). The texts about a job are in
- * `src/words.js`. The code contains the English texts, which are the keys here; a text without a translation
+ * `src/language.js`. The code contains the English texts, which are the keys here; a text without a translation
  * stays English.
  */
 
+import { fill } from '../src/language.js';
 import { configure } from '../src/settings.js';
-import { fill } from '../src/words.js';
 
 /** @type {Record<string, Record<string, string>>} */
 export const TRANSLATIONS = {
