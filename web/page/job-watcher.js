@@ -23,7 +23,7 @@ export class JobWatcher {
   #onState;
   /**
    * The sets by status group and prefix: the jobs in a set, and the function that stops watching it.
-   * @type {Map<string, { jobs: readonly string[], stop: () => void }>}
+   * @type {Map<string, { jobs: readonly string[], unsubscribe: () => void }>}
    */
   #sets = new Map();
   /** The functions that stop watching the jobs. @type {Map<string, () => void>} */
@@ -38,9 +38,9 @@ export class JobWatcher {
   /** Watches these prefixes, and no others. @param {string[]} prefixes */
   watch(prefixes) {
     const wanted = new Set(prefixes.slice(-MAX_PREFIXES).flatMap((prefix) => STATUS_GROUPS.map((_, group) => `${group}${prefix}`)));
-    for (const [key, { stop }] of this.#sets) {
+    for (const [key, { unsubscribe }] of this.#sets) {
       if (wanted.has(key)) continue;
-      stop();
+      unsubscribe();
       this.#sets.delete(key);
     }
     for (const key of wanted) if (!this.#sets.has(key)) this.#watchSet(key);
@@ -50,10 +50,10 @@ export class JobWatcher {
   /** Watches one set. @param {string} key  the index of the status group, and the prefix */
   #watchSet(key) {
     const store = setStore({ prefix: key.slice(1), statuses: STATUS_GROUPS[Number(key[0])], limit: SET_LIMIT }, this.#connection);
-    /** @type {{ jobs: readonly string[], stop: () => void }} */
-    const set = { jobs: [], stop: () => {} };
+    /** @type {{ jobs: readonly string[], unsubscribe: () => void }} */
+    const set = { jobs: [], unsubscribe: () => {} };
     this.#sets.set(key, set);
-    set.stop = store.subscribe(() => {
+    set.unsubscribe = store.subscribe(() => {
       set.jobs = store.get().jobs;
       this.#watchJobsInSets();
     });

@@ -157,12 +157,12 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   function onActiveEnded(ending, blocked, reachable) {
     const draining = goawayCode > 0;
     if (draining && ending.code === ABNORMAL) ending = { ...ending, code: goawayCode };
-    if (blocked) choice.blocked(reachable);
+    if (blocked) choice.onBlocked(reachable);
     else probeCount = 0;
     const { state, since } = status.current;
     const liveFor = state === 'live' ? now() - since : 0;
     if (draining || liveFor >= STABLE_AFTER) reconnect.reset();
-    jobs.disconnected();
+    jobs.onDisconnect();
     const stopsReconnecting = !mayReconnect(ending.code);
     // No warning is needed if a token expires in use, or if the provider has no token at present.
     const refused = stopsReconnecting || (ending.code === TOKEN_EXPIRED && liveFor < STALE_AFTER);
@@ -205,7 +205,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     const transports = [active, replacement];
     resetTransports();
     renewal?.reset();
-    jobs.disconnected();
+    jobs.onDisconnect();
     for (const transport of transports) transport?.end();
   }
 
@@ -255,7 +255,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         clock.set(frame.time);
         sync.maxBytes = Math.min(frame.limits?.message ?? MAX_MESSAGE, MAX_MESSAGE);
         reconnect.setWindow(frame.retry);
-        choice.succeeded();
+        choice.onSuccess();
         welcomeCount += 1;
         if (transport.tokens) renewal ??= new transport.tokens.Renewal(environment, () => provider, clock, renew, (error) => status.update({ error }));
         if (renewal?.begin(transport, transport.token) === false) sync.clear();
@@ -274,7 +274,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         if ((status.current.state === 'stale') !== frame.stale) status.update({ state: frame.stale ? 'stale' : 'live' });
         break;
       case 'subscriptions':
-        sync.answered(frame.id, frame.denied);
+        sync.onReply(frame.id, frame.denied);
         break;
       case 'progress': {
         clock.atLeast(frame.state?.updated_at);

@@ -39,7 +39,7 @@ export class JobListElement extends ElementBase {
   #slot = document.createElement('slot');
   #mounted = false;
   /** @type {(() => void) | null} */
-  #stop = null;
+  #unsubscribe = null;
   /** The row of each job. @type {Map<string, HTMLLIElement>} */
   #rows = new Map();
   /** @type {ReturnType<typeof setStore> | null} */
@@ -83,7 +83,7 @@ export class JobListElement extends ElementBase {
     const limit = Number(this.getAttribute('limit') ?? NaN);
     const query = { prefix, ...(statuses.length > 0 && { statuses }), ...(Number.isInteger(limit) && { limit }) };
     this.#store = setStore(query, connect(this.getAttribute('gateway') ?? undefined));
-    this.#stop = this.#store.subscribe(
+    this.#unsubscribe = this.#store.subscribe(
       () => inNextFrame(this.#draw),
       (/** @type {End} */ detail) => this.dispatchEvent(new CustomEvent('job-end', { detail, bubbles: true, composed: true })),
     );
@@ -92,8 +92,8 @@ export class JobListElement extends ElementBase {
 
   /** Stops watching, and removes the rows. */
   #unwatch() {
-    this.#stop?.();
-    this.#stop = this.#store = null;
+    this.#unsubscribe?.();
+    this.#unsubscribe = this.#store = null;
     this.#rows.clear();
     this.#list.replaceChildren();
   }

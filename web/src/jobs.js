@@ -153,7 +153,7 @@ export class Jobs {
   }
 
   /** Handles the loss of the connection: from now on all states may be out of date. */
-  disconnected() {
+  onDisconnect() {
     for (const entry of this.#entries.values()) {
       if (entry.confirmed && entry.listeners.size > 0) entry.since = this.#now();
       entry.confirmed = false;
@@ -178,7 +178,7 @@ export class Jobs {
    * @param {Subscribe} command
    * @param {ReadonlySet<string>} added  those of its jobs that were not subscribed before
    */
-  sent(command, added) {
+  onSent(command, added) {
     for (const job of command.jobs) {
       const entry = this.#entries.get(job);
       if (entry !== undefined && added.has(job)) entry.commandId = command.id;
@@ -190,7 +190,7 @@ export class Jobs {
    * @param {unknown} id
    * @param {Record<string, string>} denied
    */
-  answered(id, denied) {
+  onReply(id, denied) {
     if (typeof id === 'number') {
       this.#lastAnsweredId = Math.max(this.#lastAnsweredId, id);
       for (const entry of this.#entries.values()) entry.confirmed ||= entry.commandId <= id;

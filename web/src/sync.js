@@ -79,8 +79,8 @@ export class SubscriptionSync {
   }
 
   /** Handles the reply to a command. @param {unknown} id @param {Record<string, string>} [denied] */
-  answered(id, denied = {}) {
-    this.jobs.answered(id, denied);
+  onReply(id, denied = {}) {
+    this.jobs.onReply(id, denied);
     if (/_full/.test(`${Object.values(denied)}`)) this.#retry.schedule();
   }
 
@@ -105,7 +105,7 @@ export class SubscriptionSync {
     if (commands.length === 0) return;
     const added = new Set([...wanted].filter((job) => !sent?.has(job) || repeat.has(job)));
     for (const command of commands) {
-      this.jobs.sent(command, added);
+      this.jobs.onSent(command, added);
       transport.send(command);
     }
     this.#sent = wanted;

@@ -51,12 +51,12 @@ function schedule() {
   // A hidden page has no animation frames, but its title and its stores are still updated. Environments such as
   // jsdom have none either.
   const hasFrames = globalThis.document?.visibilityState !== 'hidden' && globalThis.requestAnimationFrame !== undefined;
-  if (hasFrames) requestAnimationFrame(frame);
-  else setTimeout(frame, 0);
+  if (hasFrames) requestAnimationFrame(runCallbacks);
+  else setTimeout(runCallbacks, 0);
 }
 
 /** Calls the callbacks that are due. */
-function frame() {
+function runCallbacks() {
   scheduled = false;
   const now = performance.now();
   for (const paint of throttled) {

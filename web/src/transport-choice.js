@@ -26,7 +26,7 @@ export class TransportChoice {
   }
 
   /** Records that the gateway was reached. */
-  succeeded() {
+  onSuccess() {
     this.#lastWorking = this.index;
     this.#failures = 0;
   }
@@ -35,7 +35,7 @@ export class TransportChoice {
    * Records that the transport ended before the gateway was reached.
    * @param {boolean} [reachable]  whether the gateway has answered another request meanwhile
    */
-  blocked(reachable) {
+  onBlocked(reachable) {
     const maxFailures = this.#lastWorking === 0 ? MAX_FAILURES_AFTER_SUCCESS : MAX_FAILURES;
     if (reachable) this.index = (this.index + 1) % TRANSPORTS.length;
     else if (this.index === 0 ? ++this.#failures < maxFailures : this.index === this.#lastWorking) return;

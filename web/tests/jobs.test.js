@@ -11,8 +11,8 @@ const subscribed = (...names) => {
   const jobs = new Jobs({ now: () => 0 });
   const received = [];
   for (const name of names) jobs.add(name, (watched) => received.push(watched));
-  jobs.sent({ type: 'sync_subscriptions', id: 1, jobs: names }, new Set(names));
-  jobs.answered(1, {});
+  jobs.onSent({ type: 'sync_subscriptions', id: 1, jobs: names }, new Set(names));
+  jobs.onReply(1, {});
   return { jobs, received };
 };
 
@@ -32,9 +32,9 @@ test('a frame that does not continue is a violation, and the job is requested ag
 test('a subscription without a snapshot is a violation, but only after the answer', () => {
   const jobs = new Jobs({ now: () => 0 });
   jobs.add('a', () => {});
-  jobs.sent({ type: 'sync_subscriptions', id: 7, jobs: ['a'] }, new Set(['a']));
+  jobs.onSent({ type: 'sync_subscriptions', id: 7, jobs: ['a'] }, new Set(['a']));
   assert.ok(isAccepted(jobs.apply(step('a', 1, 2, 3))));
-  jobs.answered(7, {});
+  jobs.onReply(7, {});
   assert.ok(!isAccepted(jobs.apply(step('a', 1, 3, 4))));
 });
 
@@ -50,8 +50,8 @@ test('values are frozen, and a listener that throws does not affect the others',
 
 test('a denial is reported, and a snapshot ends it', () => {
   const { jobs, received } = subscribed('a');
-  jobs.answered(1, { a: 'too_many_jobs' });
-  jobs.answered(1, { a: 'too_many_jobs' });
+  jobs.onReply(1, { a: 'too_many_jobs' });
+  jobs.onReply(1, { a: 'too_many_jobs' });
   assert.deepEqual(received.map((w) => w.denied), ['too_many_jobs']);
   jobs.apply(snapshot('a', 1, 1));
   assert.equal(received.at(-1).denied, null);
@@ -80,7 +80,7 @@ test('a correct gateway never causes a violation, and the client ends with the n
     const connect = () => {
       wire = []; // frames in flight are lost
       const [, position] = jobs.positions()[0];
-      jobs.sent({ type: 'sync_subscriptions', id: ++id, jobs: ['a'] }, new Set(['a']));
+      jobs.onSent({ type: 'sync_subscriptions', id: ++id, jobs: ['a'] }, new Set(['a']));
       wire.push({ answers: id });
       cursor = position !== null && position.epoch === epoch ? { ...position } : null;
       emit();
@@ -93,7 +93,7 @@ test('a correct gateway never causes a violation, and the client ends with the n
     };
     const deliver = (n) => {
       for (const frame of wire.splice(0, n)) {
-        if (frame.answers) jobs.answered(frame.answers, {});
+        if (frame.answers) jobs.onReply(frame.answers, {});
         else assert.ok(isAccepted(jobs.apply(frame)), `seed ${seed}`);
       }
     };
@@ -125,8 +125,8 @@ test('every frame that a defective gateway loses is detected and repaired', () =
       if (!isAccepted(jobs.apply(step('a', 1, seq - 1, seq)))) {
         violations += 1;
         jobs.collect();
-        jobs.sent({ type: 'subscribe', id: ++id, jobs: ['a'] }, new Set(['a']));
-        jobs.answered(id, {});
+        jobs.onSent({ type: 'subscribe', id: ++id, jobs: ['a'] }, new Set(['a']));
+        jobs.onReply(id, {});
         jobs.apply(snapshot('a', 1, seq));
       }
       lastSeq = seq;

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { TransportChoice } from '../src/transport-choice.js';
 
-const fail = (choice, times, reachable = false) => Array.from({ length: times }, () => (choice.blocked(reachable), choice.index));
+const fail = (choice, times, reachable = false) => Array.from({ length: times }, () => (choice.onBlocked(reachable), choice.index));
 
 test('a WebSocket is tried twice, then HTTP and WebSockets in turn', () => {
   assert.deepEqual(fail(new TransportChoice(), 7), [0, 1, 0, 1, 0, 1, 0]);
@@ -11,7 +11,7 @@ test('a WebSocket is tried twice, then HTTP and WebSockets in turn', () => {
 
 test('if a WebSocket worked last, it is tried more often', () => {
   const choice = new TransportChoice();
-  choice.succeeded();
+  choice.onSuccess();
   assert.deepEqual(fail(choice, 10), [0, 0, 0, 1, 0, 0, 0, 0, 1, 0]);
 });
 
@@ -26,10 +26,10 @@ test('during an outage the transport is used that worked last', () => {
   for (const index of [1, 2]) {
     const choice = new TransportChoice();
     choice.index = index;
-    choice.succeeded();
+    choice.onSuccess();
     assert.deepEqual(fail(choice, 9), Array(9).fill(index));
     choice.index = 0;
-    choice.succeeded();
+    choice.onSuccess();
     assert.deepEqual(fail(choice, 4), [0, 0, 0, 1]);
   }
 });
