@@ -213,7 +213,8 @@ def _steady(subject: Subject, *, rate: float, clients: int) -> Figures:
 
 
 def published_jobs(subject: Subject) -> Figures:
-    """Like `jobs`, but through the script in Redis, which runs on the generator's core."""
+    """Measures like `jobs`, but publishes through the script in Redis, which runs on the
+    generator's core."""
     jobs = [f"job:{n}" for n in range(1_000)]
     with load_on(subject, jobs, [[job] for job in jobs], published=True) as load:
         return _highest_rate(
@@ -222,7 +223,7 @@ def published_jobs(subject: Subject) -> Figures:
 
 
 def growth(subject: Subject) -> Figures:
-    """CPU and memory at ten and a hundred times as many clients, jobs, events."""
+    """Measures CPU and memory at ten and a hundred times as many clients, jobs, events."""
     found: Figures = {}
 
     def point(line: str, x: int, *, jobs: int, clients: int, rate: float) -> None:

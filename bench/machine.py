@@ -95,7 +95,7 @@ def run_program(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop it with SIGTERM, and with SIGKILL if that does not help."""
+    """Stops the process with SIGTERM, and with SIGKILL if that does not help."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)

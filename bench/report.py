@@ -124,7 +124,7 @@ def summary(document: Mapping[str, Any]) -> str:
 
 
 def write_readme(results: Results, folder: Path, readme: Path) -> None:
-    """Like `write`, and replaces the table in the README."""
+    """Writes the same as `write`, and replaces the table in the README."""
     before = summary(msgspec.json.decode((folder / "results.json").read_bytes()))
     text = readme.read_text()
     if before not in text:

@@ -117,7 +117,7 @@ class StuckSink(Sink):
     resumed: trio.Event = field(factory=trio.Event)
 
     def resume(self) -> None:
-        """Continue to read."""
+        """Continues to read."""
         self.resumed.set()
 
     async def flush(self) -> None:

@@ -36,7 +36,7 @@ def _spans() -> Spans:
 
 
 def session_spans() -> Spans:
-    """The spans of the session, emptied."""
+    """Empties the exporter of the session, and returns it."""
     spans = _spans()
     spans.ended, spans.seen = [], lambda span: None
     return spans

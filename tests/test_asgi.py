@@ -31,7 +31,7 @@ from tests.e2e.hosts import ROOT, in_process, printed
 
 @asynccontextmanager
 async def hosted(app: Any) -> AsyncIterator[int]:
-    """An application under hypercorn; its port."""
+    """Yields the port of an application under hypercorn."""
     config = Config()
     config.bind = ["127.0.0.1:0"]
     config.errorlog = logging.getLogger("hypercorn.error")
@@ -45,14 +45,14 @@ async def hosted(app: Any) -> AsyncIterator[int]:
 
 
 def recipe() -> str:
-    """The example of docs/embedding.md, unchanged."""
+    """Returns the example of docs/embedding.md, unchanged."""
     text = Path(ROOT, "docs/embedding.md").read_text()
     section = text[text.index("## Mounting in another application") :]
     return section.split("```python\n")[1].split("```")[0]
 
 
 def mounted() -> tuple[Any, Any]:
-    """The application of the recipe, and the gateway in it."""
+    """Returns the application of the recipe, and the gateway in it."""
     names: dict[str, Any] = {}
     exec(recipe(), names)  # noqa: S102 - of our own documentation
     return names["app"], names["gateway"]
@@ -105,7 +105,7 @@ async def test_a_mount_without_lifespan_is_refused(caplog: pytest.LogCaptureFixt
 
 
 async def document(app: ASGIApp, scope: dict[str, Any], *received: Message) -> list[Message]:
-    """What an application sends to a server."""
+    """Returns what an application sends to a server."""
     sent: list[Message] = []
     messages = iter(received)
 

@@ -61,7 +61,7 @@ def folder(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The dotted names that a module imports, in function bodies too."""
+    """Yields the dotted names that a module imports, in function bodies too."""
     package = ("gateway", *path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -148,7 +148,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected(folder: Path) -> set[tuple[str, int]]:
-    """The lines of the programs that are wrong."""
+    """Returns the lines of the programs that are wrong."""
     return {
         (path.name, number)
         for path in folder.iterdir()
@@ -198,7 +198,7 @@ INTERNAL = (
 
 
 def signatures(value: Any) -> Iterator[Any]:
-    """A function, or the public methods, properties and annotated fields of a class."""
+    """Yields a function, or the public methods, properties and annotated fields of a class."""
     if not inspect.isclass(value):
         if callable(value):
             yield value
@@ -214,7 +214,8 @@ def signatures(value: Any) -> Iterator[Any]:
 
 
 def mentioned(hint: Any) -> Iterator[type]:
-    """The gateway's own classes in a type hint, without protocols, which other classes match."""
+    """Yields the gateway's own classes in a type hint, without protocols, which other classes
+    match."""
     for part in (hint, get_origin(hint)):
         ours = isinstance(part, type) and part.__module__.startswith("gateway.")
         if ours and not getattr(part, "_is_protocol", False):

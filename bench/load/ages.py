@@ -23,7 +23,7 @@ class Ages:
         return sum(self._counts)
 
     def percentile(self, percent: float) -> float:
-        """The age in milliseconds that `percent` of all do not exceed; 0 if there are none.
+        """Returns the age in milliseconds that `percent` of all do not exceed; 0 if there are none.
 
         Rounded up to the next whole millisecond.
         """

@@ -72,7 +72,7 @@ class Clients:
         return len(self._sockets)
 
     def connect(self, wanted: Sequence[Sequence[str]]) -> float:
-        """Add a client for each list of jobs; returns the seconds until all are subscribed.
+        """Adds a client for each list of jobs; returns the seconds until all are subscribed.
 
         Raises `ClientsLost`, and TimeoutError after a minute.
         """
@@ -91,19 +91,19 @@ class Clients:
         return time.monotonic() - began
 
     def stop_reading(self, share: float) -> None:
-        """Let the first `share` of the clients stop reading."""
+        """Lets the first `share` of the clients stop reading."""
         for fd in list(self._sockets)[: round(len(self._sockets) * share)]:
             self._epoll.unregister(fd)
             self._silent.append(fd)
 
     def reset(self, since: float) -> None:
-        """Reset the counts; events that were due before `since` are not counted."""
+        """Resets the counts; events that were due before `since` are not counted."""
         self._since = int(since * 1e6)
         self.events = 0
         self.ages.clear()
 
     def poll(self, timeout: float = 0.0) -> int:
-        """Read all available data once. Returns the number of events in it."""
+        """Reads all available data once. Returns the number of events in it."""
         buffer, view, receive, tails = self._buffer, self._view, self._receive, self._tails
         before = self.total
         for fd, _ in self._epoll.poll(timeout, 20_000):
@@ -149,7 +149,7 @@ class Clients:
         self.ages.add(now - newest, events - events // 2)
 
     def close(self) -> None:
-        """Disconnect all clients at once."""
+        """Disconnects all clients at once."""
         self._epoll.close()
         for sock in self._sockets.values():
             sock.close()

@@ -59,7 +59,8 @@ class Feed(Protocol):
     def socket(self) -> socket.socket: ...
 
     def encode(self, events: Sequence[tuple[int, bytes]]) -> bytes:
-        """Events to be sent at once: of each the index of its job, and its mark."""
+        """Returns the bytes of events that are sent at once. Each event has the index of its job,
+        and its mark."""
         ...
 
 
@@ -86,14 +87,14 @@ _HOLE = b"\0" * (len(MARK) + STAMP)
 
 
 def payload(job: str) -> bytes:
-    """A state as an application of its own would send it, with a hole."""
+    """Returns a state as an application of its own would send it, with a hole."""
     before = b'{"job":"%b","status":"running","percent":37.25,"message":"' % job.encode()
     filling = b"." * (STATE_SIZE - len(before) - len(_HOLE) - 2)
     return before + _HOLE + filling + b'"}'
 
 
 def _plain(sock: socket.socket, commands: Iterable[bytes]) -> Feed:
-    """A feed of commands, one for each job, each with a hole."""
+    """Returns a feed of commands, one for each job, each with a hole."""
     return _Plain(sock, [_around(command) for command in commands])
 
 
@@ -103,12 +104,12 @@ def _around(command: bytes) -> tuple[bytes, bytes]:
 
 
 def resp(*parts: bytes) -> bytes:
-    """A command as Redis reads it."""
+    """Returns a command as Redis reads it."""
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
 
 
 def pubsub_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """PUBLISH, on a channel named as the job."""
+    """Returns a feed of PUBLISH commands, on a channel named as the job."""
     return _plain(
         _connect(ports.redis),
         (resp(b"PUBLISH", job.encode(), payload(job)) for job in jobs),
@@ -116,7 +117,7 @@ def pubsub_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
 
 
 def websocket_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """A WebSocket's binary messages: the job, a newline, the state."""
+    """Returns a feed of a WebSocket's binary messages: the job, a newline, the state."""
     sock = _connect(ports.server)
     sock.setblocking(True)
     sock.sendall(upgrade("/"))
@@ -126,7 +127,8 @@ def websocket_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
 
 
 def nats_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """PUB over NATS's own protocol, whose port is the one after the WebSocket's."""
+    """Returns a feed of PUB commands in NATS's own protocol, whose port is the one after the
+    WebSocket's."""
     sock = _connect(ports.server + 1)
     sock.setblocking(True)
     sock.recv(65_536)  # INFO
@@ -138,7 +140,7 @@ def nats_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
 
 
 def nchan_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """POST, pipelined on one connection."""
+    """Returns a feed of POST requests, pipelined on one connection."""
     head = b"POST /pub?id=%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     states = zip(jobs, map(payload, jobs), strict=True)
     return _plain(_connect(ports.server), (head % (job.encode(), len(s)) + s for job, s in states))
@@ -161,7 +163,8 @@ class _Batches:
 
 
 def centrifugo_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """What is due at once in one request of Centrifugo's HTTP API."""
+    """Returns a feed that sends the events that are due at once in one request of Centrifugo's HTTP
+    API."""
     commands = (
         b'{"publish":{"channel":"%b","data":%b}}' % (job.encode(), payload(job)) for job in jobs
     )
@@ -170,7 +173,8 @@ def centrifugo_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
 
 
 def script_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """Updates through the gateway's script in Redis, as a client in any language calls it."""
+    """Returns a feed of updates through the gateway's script in Redis, as a client in any language
+    calls it."""
     message = _HOLE + b"." * 60
     return _plain(
         _connect(ports.redis),
@@ -182,7 +186,8 @@ def script_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
 
 
 def socketio_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """What Socket.IO's emitter for the streams adapter writes: XADD of a broadcast."""
+    """Returns a feed of what Socket.IO's emitter for the streams adapter writes: XADD of a
+    broadcast."""
     commands = []
     for job in jobs:
         packet = {"type": 2, "data": ["job", "HERE"], "nsp": "/"}
@@ -196,7 +201,7 @@ def socketio_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
 
 
 def python_socketio_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """What python-socketio's write-only manager publishes."""
+    """Returns a feed of what python-socketio's write-only manager publishes."""
     commands = []
     for job in jobs:
         message = {
@@ -215,7 +220,7 @@ def python_socketio_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
 
 
 def channels_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """What `group_send` of channels_redis publishes."""
+    """Returns a feed of what `group_send` of channels_redis publishes."""
     commands = []
     for job in jobs:
         group = b"asgi__group__" + job.replace(":", ".").encode()
@@ -258,7 +263,8 @@ end
 
 
 def gateway_feed(ports: Ports, jobs: Sequence[str]) -> Feed:
-    """The feed of our own broker. The jobs' records are made by its real script first."""
+    """Publishes each job once with the gateway's script, and returns a feed that continues from
+    there."""
     trio.run(_publish_once, f"redis://127.0.0.1:{ports.redis}", jobs)
     client = redis.Redis(port=ports.redis)
     entries: Any = client.xrange("progress:feed")

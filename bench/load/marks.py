@@ -20,7 +20,7 @@ lost and none is counted twice."""
 
 
 def mark(at: float) -> bytes:
-    """The mark of an event that was due at `at` seconds."""
+    """Returns the mark of an event that was due at `at` seconds."""
     return b"%b%016d" % (MARK, at * 1e6)
 
 

@@ -26,14 +26,14 @@ BUILD_TIMEOUT = 600
 
 
 def python(*packages: str) -> None:
-    """Python packages, in an environment of their own. Raises `Unavailable`."""
+    """Installs Python packages, in an environment of their own. Raises `Unavailable`."""
     if not PYTHON.exists():
         _run([sys.executable, "-m", "venv", str(CACHE / "venv")])
     _once(CACHE / "venv", packages, [str(PYTHON), "-m", "pip", "install", "-q", *packages])
 
 
 def node(*packages: str) -> None:
-    """Packages for Node. Raises `Unavailable`, also if there is no Node."""
+    """Installs packages for Node. Raises `Unavailable`, also if there is no Node."""
     npm = _program("npm")
     _program("node")
     quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--silent"]
@@ -42,7 +42,7 @@ def node(*packages: str) -> None:
 
 
 def debian(*packages: str) -> None:
-    """Programs of Debian's packages, unpacked. Raises `Unavailable` elsewhere than there."""
+    """Unpacks programs of Debian's packages. Raises `Unavailable` on other systems."""
     DEBIAN.mkdir(parents=True, exist_ok=True)
     stamp = DEBIAN / f".{'+'.join(packages)}"
     if stamp.exists():
@@ -56,7 +56,7 @@ def debian(*packages: str) -> None:
 
 
 def go(module: str) -> None:
-    """A program of a Go module, built here. Raises `Unavailable`."""
+    """Builds a program of a Go module. Raises `Unavailable`."""
     GO.mkdir(parents=True, exist_ok=True)
     _once(
         GO,
@@ -68,7 +68,8 @@ def go(module: str) -> None:
 
 
 def nginx() -> None:
-    """Debian's nginx with nchan, which insists on a folder of the system's: give it one here.
+    """Installs Debian's nginx with nchan, and gives nchan the folder of the system's that it
+    insists on.
 
     nchan makes it whatever the configuration says, so the name is changed in its module,
     for one as long below the prefix that nginx is started with.

@@ -57,12 +57,12 @@ class AttackedGateway:
         return max(_p99(self.ages), _p99(self.answers))
 
     def reset_measurements(self) -> None:
-        """Discard the measurements so far."""
+        """Discards the measurements so far."""
         self.ages.clear()
         self.answers.clear()
 
     async def wait_for_disconnects(self, *, descriptors: int) -> None:
-        """Wait until the gateway has at most `descriptors` open descriptors."""
+        """Waits until the gateway has at most `descriptors` open descriptors."""
         while self.descriptors > descriptors:  # noqa: ASYNC110 - the state of another process must be polled
             await trio.sleep(0.01)
 
@@ -75,7 +75,7 @@ def _p99(waits: list[float]) -> float:
 async def idle_gateway(
     *arguments: str, env: Mapping[str, str] = {}
 ) -> AsyncIterator[AttackedGateway]:
-    """A gateway without clients."""
+    """Yields a gateway without clients."""
     async with in_process("-m", "gateway.cli", "serve", *arguments, env=env) as process:
         line = (await printed(process, b"Serving")).decode()
         yield AttackedGateway(process, int(line.strip().rstrip("/").rpartition(":")[2]))
@@ -83,7 +83,7 @@ async def idle_gateway(
 
 @asynccontextmanager
 async def hypercorn_gateway() -> AsyncIterator[AttackedGateway]:
-    """A gateway under hypercorn, without clients."""
+    """Yields a gateway under hypercorn, without clients."""
     arguments = ("-m", "hypercorn", "-k", "trio", "gateway.asgi:app", "-b", "127.0.0.1:0")
     async with in_process(*arguments, "--workers", "0") as process:
         line = (await printed(process, b"Running on")).decode()
@@ -94,7 +94,7 @@ async def hypercorn_gateway() -> AsyncIterator[AttackedGateway]:
 async def gateway_with_clients(
     *arguments: str, hypercorn: bool = False
 ) -> AsyncIterator[AttackedGateway]:
-    """A gateway on a free port, with its normal clients already watching."""
+    """Yields a gateway on a free port, with its normal clients already watching."""
     quiet = ("--bind", "127.0.0.1:0", "--log-level", "warning")
     starting = hypercorn_gateway() if hypercorn else idle_gateway(*quiet, *arguments)
     async with starting as gateway, AsyncExitStack() as stack:
@@ -139,7 +139,7 @@ async def _publish(raw: Raw) -> None:
 
 
 async def _check_output(process: trio.Process) -> None:
-    """Assert that the attack causes no traceback in the output."""
+    """Asserts that the attack causes no traceback in the output."""
     assert process.stdout is not None
     output = b""
     async for data in process.stdout:

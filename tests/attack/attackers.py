@@ -37,7 +37,7 @@ def connect(port: int, *, blocking: bool = False) -> socket.socket:
 
 
 def websockets(port: int, count: int, stack: ExitStack) -> list[socket.socket]:
-    """Sockets of clients after the WebSocket handshake."""
+    """Returns the sockets of clients after the WebSocket handshake."""
     found = [stack.enter_context(connect(port, blocking=True)) for _ in range(count)]
     for sock in found:
         sock.sendall(upgrade())
@@ -56,7 +56,7 @@ def time_left() -> Iterator[None]:
 
 
 def pour(port: int, data: bytes, *, clients: int, read: bool = True) -> int:
-    """Send `data` repeatedly from some clients. Returns how many bytes the gateway has read."""
+    """Sends `data` repeatedly from some clients. Returns how many bytes the gateway has read."""
     taken = 0
     with ExitStack() as stack:
         sent = dict.fromkeys(websockets(port, clients, stack), 0)
@@ -82,12 +82,12 @@ def pour(port: int, data: bytes, *, clients: int, read: bool = True) -> int:
 
 
 def commands(port: int) -> int:
-    """Send as many commands as possible: far more than 100,000 a second."""
+    """Sends as many commands as possible: far more than 100,000 a second."""
     return pour(port, command("ping") * 1_000, clients=10)
 
 
 def subscriptions(port: int) -> int:
-    """Expensive commands: a thousand jobs, repeatedly."""
+    """Sends expensive commands: a thousand jobs, repeatedly."""
     jobs = [[f"{n}:{i}" for i in range(1_000)] for n in range(2)]
     data = b"".join(command("sync_subscriptions", jobs=some) for some in jobs)
     return pour(port, data, clients=10)
@@ -102,7 +102,7 @@ def pongs(port: int) -> int:
 
 
 def fragments(port: int) -> int:
-    """A message that never ends, in empty pieces."""
+    """Sends a message that never ends, in empty pieces."""
     return pour(port, frame(b"", fin=False) + frame(b"", 0, fin=False) * 10_000, clients=10)
 
 
@@ -111,13 +111,13 @@ def bad_json(port: int) -> int:
 
 
 def unread(port: int) -> int:
-    """Commands whose replies the client does not read."""
+    """Sends commands, and does not read the replies."""
     data = command("subscribe", id="x" * 100, jobs=["a", "b", "c"]) * 1_000
     return pour(port, data, clients=50, read=False)
 
 
 def job_names(port: int) -> int:
-    """New jobs all the time, each watched for a moment, within the rate limit."""
+    """Watches new jobs all the time, each for a moment, within the rate limit."""
     numbers = itertools.count()
     named = 0
     with ExitStack() as stack:
@@ -136,7 +136,7 @@ def job_names(port: int) -> int:
 
 
 def published_names(port: int) -> int:
-    """New jobs all the time, each published once."""
+    """Publishes new jobs all the time, each once."""
     numbers = itertools.count()
     for _ in time_left():
         with ExitStack() as stack, suppress(*GONE):
@@ -173,7 +173,7 @@ REQUESTS = {
 
 
 def requests(port: int, *kinds: str, clients: int = 2) -> int:
-    """Requests of these kinds (all kinds without arguments), each sent by some clients as often as
+    """Sends requests of these kinds (all kinds without arguments) from some clients as often as
     possible, and beside them bodies that never end. Returns how many were answered."""
     updates: list[dict[str, object]] = [
         {"job": f"flood:{n}", "message": "x" * 200} for n in range(200)
@@ -215,7 +215,7 @@ class _Flow:
         self.answered = 0
 
     def go_on(self) -> bool:
-        """Whether it sent anything."""
+        """Returns whether the attacker sent anything."""
         busy = False
         try:
             with suppress(BlockingIOError):
@@ -234,7 +234,7 @@ class _Flow:
 
 
 def slow_heads(port: int) -> int:
-    """Slowloris: many heads, a byte at a time, that never end."""
+    """Sends many heads, a byte at a time, that never end (Slowloris)."""
     with ExitStack() as stack:
         socks = [stack.enter_context(connect(port)) for _ in range(500)]
         for sock in socks:
@@ -248,7 +248,7 @@ def slow_heads(port: int) -> int:
 
 
 def resets(port: int) -> int:
-    """Connections that are reset at once, or in the middle of a request or frame."""
+    """Opens connections that are reset at once, or in the middle of a request or frame."""
     half = [b"", b"\xff" * 100, upgrade()[:-2], upgrade(), upgrade() + frame("{}")[:3]]
     count = 0
     for _ in time_left():
@@ -262,32 +262,32 @@ def resets(port: int) -> int:
 
 
 def early_bytes(port: int) -> int:
-    """Upgrade requests followed by data that is not allowed there."""
+    """Sends upgrade requests followed by data that is not allowed there."""
     behind = [b"\0", b"\xff" * 5_000, frame(b"\xff"), frame(b"{}", rsv=7), frame("x" * 70_000)]
     return _bursts(port, lambda n: upgrade() + behind[n % len(behind)])
 
 
 def rejected_and_more(port: int) -> int:
-    """Upgrade requests that are refused, followed by more bytes."""
+    """Sends upgrade requests that are refused, followed by more bytes."""
     bad = [upgrade(sec_websocket_version="8"), upgrade(sec_websocket_key="x"), upgrade("/no")]
     return _bursts(port, lambda n: bad[n % len(bad)] + b"x" * (n % 3_000))
 
 
 def oversized(port: int) -> int:
-    """A frame that is too large, followed by its data."""
+    """Sends the header of a frame that is too large, and some of its data."""
     huge = b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0"
     return _bursts(port, lambda n: upgrade() + huge + b"x" * 200_000)
 
 
 def deflate(port: int) -> int:
-    """Offers of compression, and frames that look compressed."""
+    """Offers compression, and sends frames that look compressed."""
     offer = "permessage-deflate; client_max_window_bits; server_no_context_takeover"
     head = upgrade(sec_websocket_extensions=offer)
     return _bursts(port, lambda n: head + frame(b"\x00" * 100, rsv=4))
 
 
 def _bursts(port: int, data: Callable[[int], bytes]) -> int:
-    """Many short connections, each sending its data, up to 20 at a time."""
+    """Opens many short connections, up to 20 at a time, and sends data on each."""
     count = 0
     for _ in time_left():
         with ExitStack() as stack, DefaultSelector() as selector:
@@ -305,14 +305,15 @@ def _bursts(port: int, data: Callable[[int], bytes]) -> int:
 
 
 def many_connections(port: int) -> int:
-    """Many connections at the same moment, as after the failure of another node; behind a proxy.
-    All must be served. Then all are reset at the same moment, as when the proxy fails."""
+    """Opens many connections at the same moment, as clients behind a proxy do after the failure of
+    another node. All must be served. Then all are reset at the same moment, as when the proxy
+    fails."""
     with ExitStack() as stack:
         return len(_open_many(port, CONNECTIONS_OF["many_connections"], stack))
 
 
 def many_closes(port: int) -> int:
-    """Many clients that close at the same moment."""
+    """Closes the connections of many clients at the same moment."""
     with ExitStack() as stack, DefaultSelector() as selector:
         socks = _open_many(port, CONNECTIONS_OF["many_closes"], stack)
         for sock in socks:
@@ -327,7 +328,7 @@ def many_closes(port: int) -> int:
 
 
 def _open_many(port: int, size: int, stack: ExitStack) -> list[socket.socket]:
-    """Open so many connections at once, each from another address; returns those that received
+    """Opens `size` connections at once, each from another address. Returns those that received
     `welcome`."""
     welcomed = []
     with DefaultSelector() as selector:

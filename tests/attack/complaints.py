@@ -11,7 +11,7 @@ __all__ = ["complaint"]
 
 
 def complaint(parse: Callable[[Any], object], text: str | bytes) -> str | None:
-    """The code of the error; None if there is none. Any other exception is raised."""
+    """Returns the code of the error; None if there is none. Raises any other exception."""
     try:
         parse(text)
     except InvalidInput as error:

@@ -26,7 +26,7 @@ LIMITS = Limits(max_head=512)
 
 
 def command(data: bytes) -> None:
-    """A command is valid, or its error has one of the documented codes."""
+    """Checks that a command is valid, or that its error has one of the documented codes."""
     assert complaint(parse_command, data) in (
         None,
         "invalid_json",
@@ -36,7 +36,7 @@ def command(data: bytes) -> None:
 
 
 def update(data: bytes) -> None:
-    """The same for an update."""
+    """Checks the same for an update."""
     codes = (None, "invalid_json", "invalid_update", "invalid_job")
     assert complaint(parse_update, data) in codes
 
@@ -59,7 +59,7 @@ class Pieces:
 
 
 def head(data: bytes) -> None:
-    """A head is read completely and nothing after it, whatever pieces it arrives in."""
+    """Checks that a head is read completely and nothing after it, whatever pieces it arrives in."""
     stream: Any = Pieces(data)
     try:
         found: bytes = trio.run(read_head, stream, LIMITS)
@@ -75,7 +75,8 @@ def head(data: bytes) -> None:
 
 
 def handshake(data: bytes) -> None:
-    """A request for a WebSocket is refused, or accepted with the response that its key requires."""
+    """Checks that a WebSocket request is refused, or accepted with the response that its key
+    needs."""
     try:
         found = parse_upgrade(data)
     except BadRequest:

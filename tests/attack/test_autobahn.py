@@ -179,7 +179,7 @@ async def test_a_protocol_error_while_a_response_is_sent(server: str) -> None:
 
 
 async def _fuzz(port: int, folder: Path) -> dict[str, Any]:
-    """The result of each case for a server on this port."""
+    """Returns the result of each case for a server on this port."""
     interpreter, packages = FOUND
     spec = {
         "outdir": str(folder / "out"),

@@ -103,7 +103,7 @@ def test_any_request_head_is_parsed_or_refused(chunks: list[bytes]) -> None:
 
 
 async def _talk(data: Sequence[bytes]) -> bytes:
-    """Send these bytes over one connection; returns all that the gateway sends."""
+    """Sends these bytes over one connection; returns all that the gateway sends."""
     node = Node(MemoryBroker(LIMITS), limits=LIMITS)
     http = HTTPServer(create_http_app(node), limits=LIMITS)
     connection_limiter = ConnectionLimiter(lambda: LIMITS)
@@ -185,7 +185,7 @@ def test_any_websocket_frames_are_survived(
 
 
 def _frames(data: bytes) -> list[tuple[int, bytes]]:
-    """The frames that a server sent. They must be complete, and nothing may follow a close
+    """Returns the frames that a server sent. They must be complete, and nothing may follow a close
     frame."""
     found: list[tuple[int, bytes]] = []
     while data:
@@ -293,6 +293,6 @@ async def _request(
 
 
 def _check_quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Input of a client must never cause an error in the log."""
+    """Checks that the input of a client has caused no error in the log."""
     wrong = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert not wrong

@@ -93,7 +93,8 @@ async def port(limits: Limits, caplog: pytest.LogCaptureFixture) -> AsyncIterato
 
 
 async def send(port: int, *parts: bytes) -> None:
-    """Send these over one connection, each a moment after the previous one, then disconnect."""
+    """Sends these over one connection, each a moment after the previous one, and then
+    disconnects."""
     with suppress(Reset, OSError, trio.BrokenResourceError):
         async with connect(port) as raw:
             for part in parts:

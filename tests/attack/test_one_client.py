@@ -62,7 +62,7 @@ AT_ONCE = 1.5
 
 
 async def refused(port: int, data: bytes) -> int:
-    """The status with which `data` is refused at once. The connection must end after it."""
+    """Returns the status with which `data` is refused at once. The connection must end after it."""
     async with connect(port) as raw:
         began = trio.current_time()
         await raw.send(data)
@@ -570,7 +570,7 @@ async def test_a_flood_by_a_client_that_never_reads_is_bounded(
 
 
 def messages_alive() -> int:
-    """The number of message objects in the gateway."""
+    """Returns the number of message objects in the gateway."""
     return sum(isinstance(thing, Message) for thing in gc.get_objects())
 
 

@@ -13,7 +13,7 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
 
 
 def offer(protocol: bytes) -> bytes:
-    """A request that offers HTTP/2."""
+    """Returns a request that offers HTTP/2."""
     return (
         HEALTH + b"connection: Upgrade, HTTP2-Settings\r\nhttp2-settings: AAMAAABkAAQAoAAA\r\n"
         b"upgrade: " + protocol + b"\r\n\r\n"

@@ -43,7 +43,7 @@ async def subscribed(client: WebSocketClient, *jobs: str) -> Json:
 async def invented(
     stack: AsyncExitStack, port: int, address: str, *, name: str, clients: int, **headers: str
 ) -> list[Json]:
-    """The replies to clients at one address that watch unknown jobs."""
+    """Returns the replies to clients at one address that watch unknown jobs."""
     answers = []
     for number in range(clients):
         client = await opened(stack, port, address, **headers)
@@ -53,7 +53,7 @@ async def invented(
 
 
 def denied(answers: list[Json]) -> tuple[int, set[str]]:
-    """How many jobs were denied, and why."""
+    """Returns how many jobs were denied, and why."""
     codes = [code for answer in answers for code in answer["denied"].values()]
     return len(codes), set(codes)
 

@@ -107,7 +107,7 @@ async def _outages(redis: Server) -> None:
 
 
 async def _at_rest(gateway: AttackedGateway) -> None:
-    """Return when the gateway has closed all connections and dropped all topics."""
+    """Returns when the gateway has closed all connections and dropped all topics."""
     with trio.fail_after(PATIENCE * 3):
         while True:
             now = await _metrics(gateway.port)

@@ -26,7 +26,7 @@ NOW = 1_800_000_000.0
 
 @cache
 def private_key(algorithm: str) -> Any:
-    """Made once a session, because making RSA keys is slow."""
+    """Makes a private key. It is kept for the session, because making RSA keys is slow."""
     match algorithm:
         case "RS256":
             return rsa.generate_private_key(65537, 2048)
@@ -80,7 +80,8 @@ def _part(data: bytes) -> str:
 
 
 def forge(header: dict[str, Any], claims: dict[str, Any], *, key: bytes = b"") -> str:
-    """A token that a library refuses to make: with any header, signed by HMAC or not signed."""
+    """Returns a token that a library refuses to make: with any header, and with an HMAC or no
+    signature."""
     signed = f"{_part(json.dumps(header).encode())}.{_part(json.dumps(claims).encode())}"
     signature = hmac.digest(key, signed.encode(), hashlib.sha256) if key else b""
     return f"{signed}.{_part(signature)}"

@@ -28,7 +28,7 @@ def wall() -> float:
 
 
 def token(ttl: float = 1_000, *, watch: tuple[str, ...] = ("mine:*",), **more: Any) -> str:
-    """A token that is valid for `ttl` seconds on the tests' clock, including the leeway."""
+    """Returns a token that is valid for `ttl` seconds on the tests' clock, including the leeway."""
     return sign({"exp": wall() + ttl - LEEWAY, "watch": watch} | more)
 
 
@@ -47,7 +47,7 @@ class AuthClient:
         await wait_all_tasks_blocked()
 
     def states(self, job: str) -> list[Any]:
-        """The received states of a job: its percent, or None for an unknown job."""
+        """Returns the received states of a job: of each its percent, or None for an unknown job."""
         return [
             frame["state"] and frame["state"]["percent"]
             for frame in self.sink.of("progress")

@@ -69,7 +69,7 @@ def _serving(provider: Provider) -> Iterator[Provider]:
             self.wfile.write(provider.document.encode())
 
         def log_message(self, *args: object) -> None:
-            """Log nothing, to keep the output of the tests readable."""
+            """Logs nothing, to keep the output of the tests readable."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -40,7 +40,7 @@ def utc(at: int) -> str:
 
 
 def unsafe(**claims: Any) -> str:
-    """A signed token with claims that PyJWT refuses to write."""
+    """Returns a signed token with claims that PyJWT refuses to write."""
     return forge({"alg": "HS256"}, GOOD | claims, key=SECRET.encode())
 
 
@@ -169,7 +169,7 @@ async def over_http(port: int, token: str) -> tuple[int, dict[str, Any]]:
 
 
 async def over_websocket(port: int, token: str) -> Closed | None:
-    """How the gateway closes the connection; None: it answers a command."""
+    """Returns how the gateway closes the connection; None if it answers a command."""
     async with connect(port) as raw:
         await raw.send(upgrade())
         assert (await raw.head())[0] == 101

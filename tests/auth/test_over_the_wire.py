@@ -75,7 +75,7 @@ async def host(request: pytest.FixtureRequest, authenticator: Authenticator) -> 
 
 
 async def end_of(port: int, *said: bytes, **headers: str) -> int | None:
-    """The close code of a connection with these headers that sends this message."""
+    """Returns the close code of a connection with these headers that sends this message."""
     async with connect(port) as raw:
         await _upgrade(raw, **headers)
         await raw.send(b"".join(said))
@@ -91,7 +91,7 @@ async def _upgrade(raw: Raw, path: str = "/ws", **headers: str) -> None:
 async def asked(
     port: int, method: str, path: str, body: Json | None = None, /, **headers: str
 ) -> tuple[int, dict[str, str], Any]:
-    """Send a request; returns status, headers and document."""
+    """Sends a request; returns status, headers and document."""
     data = b"" if body is None else json.dumps(body).encode()
     lines = {"host": "127.0.0.1", "content-length": str(len(data)), "connection": "close"}
     lines |= {name.replace("_", "-"): text for name, text in headers.items()}

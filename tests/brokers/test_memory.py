@@ -19,14 +19,14 @@ KIB = 1024
 
 
 def bulk(number: int) -> Raw:
-    """8 KiB of data, as a worker sends it, different for each number."""
+    """Returns 8 KiB of data, as a worker sends it, different for each number."""
     data = parse_update(b'{"data": "%08000d"}' % number).data
     assert isinstance(data, Raw)
     return data
 
 
 async def lengths(broker: MemoryBroker, count: int) -> list[int]:
-    """The number of stored events of each of the jobs 0, 1, …; 0 for a dropped job."""
+    """Returns the number of stored events of each of the jobs 0, 1, …; 0 for a dropped job."""
     return [len(await broker.history(str(job), after=UNSEEN)) for job in range(count)]
 
 

@@ -20,7 +20,8 @@ DEADLINE = 60
 
 
 def bundle(entry: Path, *options: str) -> str:
-    """One script of `entry` and all that it imports; skips without npm's packages."""
+    """Returns one script with `entry` and all that it imports. Skips the test without npm's
+    packages."""
     _need_packages()
     esbuild = MODULES / ".bin" / "esbuild"
     command = [str(esbuild), str(entry), "--bundle", "--jsx=automatic", *options]
@@ -29,13 +30,14 @@ def bundle(entry: Path, *options: str) -> str:
 
 
 def node(script: str, *options: str) -> str:
-    """What a script writes, run where the client's development packages are; skips without them."""
+    """Runs a script where the client's development packages are, and returns what it writes. Skips
+    the test without them."""
     _need_packages()
     return _run(["node", *options, "-"], script=script, cwd=WEB)
 
 
 def shown_in(document: str, heading: str, language: str) -> str:
-    """The first block of code in this language below this heading."""
+    """Returns the first block of code in this language below this heading."""
     text = (ROOT / document).read_text()
     _, found, below = text.partition(f"\n## {heading}\n")
     assert found, f"{document} has no heading {heading!r}"

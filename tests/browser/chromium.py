@@ -59,7 +59,7 @@ SOON = 10_000
 
 @contextmanager
 def launched() -> Iterator[Browser]:
-    """A headless Chromium with an empty profile of its own, or a skip."""
+    """Yields a headless Chromium with an empty profile of its own, or skips the test."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("needs Chromium on the PATH: apt install chromium")
@@ -88,7 +88,7 @@ class Complaints:
         context.on("weberror", self._error)
 
     def expect(self, pattern: str) -> None:
-        """Expect an error that matches this pattern."""
+        """Expects an error that matches this pattern."""
         self._expected.append(re.compile(pattern))
 
     @property

@@ -10,22 +10,22 @@ __all__ = ["PaintedFrame", "bar_of", "connection_fact", "connection_of", "painte
 
 
 def bar_of(page: Page | Locator, job: str) -> Locator:
-    """The job's bar, found by its accessible role."""
+    """Returns the job's bar, found by its accessible role."""
     return page.get_by_role("progressbar", name=job, exact=True)
 
 
 def row_of(page: Page, job: str) -> Locator:
-    """The job's row."""
+    """Returns the job's row."""
     return page.get_by_role("listitem").filter(has=bar_of(page, job))
 
 
 def connection_of(page: Page) -> Locator:
-    """The button at the top that shows the state of the connection."""
+    """Returns the button at the top that shows the state of the connection."""
     return page.get_by_role("banner").get_by_role("button")
 
 
 def connection_fact(page: Page, term: str) -> str:
-    """A value in the connection panel, which is opened."""
+    """Opens the connection panel, and returns a value in it."""
     panel = page.get_by_role("dialog", name="Connection")
     if not panel.is_visible():
         connection_of(page).click()
@@ -48,8 +48,8 @@ class PaintedFrame:
 
 
 def painted_frames(page: Page, job: str, *, more: int = 20) -> list[PaintedFrame]:
-    """All frames so far in which this job had a visible bar, and `more` following ones: longer than
-    the animation of a bar."""
+    """Returns all frames so far in which this job had a visible bar, and the next `more` frames:
+    longer than the animation of a bar."""
     page.evaluate("(more) => __painted(more)", more)
     frames = [PaintedFrame(**frame) for frame in page.evaluate("__seen")]
     return [frame for frame in frames if frame.job == job and frame.visible]

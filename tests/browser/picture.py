@@ -43,14 +43,15 @@ def _work(
     total: int,
     **said: Any,
 ) -> Iterator[Step]:
-    """Steady work, reported fifty times, and what it says all the while."""
+    """Yields fifty reports at regular intervals, each with `said`."""
     for step in range(51):
         done = round(total * (left_off + (reached - left_off) * step / 50))
         yield began - (began - ended) * step / 50, job, {"done": done, "total": total, **said}
 
 
 def _group(job: str, *, began: float, children: int, ended: int, **said: Any) -> Iterator[Step]:
-    """A group of which some children have ended, one of them failed, and two run."""
+    """Yields reports of a group of which some children have ended, one of them failed, and two
+    run."""
     yield began, job, {"children": children, "accepts": ["cancel"], **said}
     for number in range(1, ended + 1):
         failed = {"status": "failed", "error": "ValueError: no moov atom in the file"}
@@ -61,7 +62,7 @@ def _group(job: str, *, began: float, children: int, ended: int, **said: Any) ->
 
 
 def _story() -> Iterator[Step]:
-    """Jobs in every state that a job may be in."""
+    """Yields reports of jobs in every state that a job may be in."""
     yield from _work("backup:nightly", began=3100, ended=2790, total=48_211, unit="files")
     yield 2789, "backup:nightly", {"status": "succeeded", "message": "18 changed since yesterday"}
     yield from _work("render:teaser", began=1500, ended=1380, reached=0.22, total=900)

@@ -61,15 +61,15 @@ class Proxy:
             thread.join()
 
     def swallow(self) -> None:
-        """Drop all data from now on, without closing connections."""
+        """Drops all data from now on, without closing connections."""
         self._hole.set()
 
     def heal(self) -> None:
-        """Forward new connections again; the old ones stay silent."""
+        """Forwards new connections again; the old ones stay silent."""
         self._hole = Event()
 
     def cut(self) -> None:
-        """Close all connections. New ones are forwarded."""
+        """Closes all connections. New ones are forwarded."""
         self._cut.set()
         self._cut = Event()
 

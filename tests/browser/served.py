@@ -32,8 +32,8 @@ class Served:
     """`gateway serve` on a free port of the loopback. Killed at the end of the `with` block."""
 
     def __init__(self, *options: str, token: str | None = None, origins: str | None = "*") -> None:
-        """With more options, and the token with which `report` may report. Tests have pages of
-        other origins, on ports that are not known yet."""
+        """Takes more options, and the token with which `report` may report. Origins are not
+        checked, because tests have pages of other origins, on ports that are not known yet."""
         self._options = (*options, *(("--origins", origins) if origins else ()))
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._bind = "127.0.0.1:0"
@@ -54,7 +54,7 @@ class Served:
         self.kill()
 
     def start(self) -> None:
-        """Start it; after `kill`, on the same port. Returns when it serves."""
+        """Starts the gateway; after `kill`, on the same port. Returns when it serves."""
         running = Running(
             *GATEWAY,
             "serve",
@@ -69,13 +69,13 @@ class Served:
         self._bind = self.url.removeprefix("http://")
 
     def kill(self) -> None:
-        """SIGKILL: no close frames, and its states are lost."""
+        """Sends SIGKILL: the gateway sends no close frames, and its states are lost."""
         if self._running is not None:
             self._running.__exit__(None, None, None)
             self._running = None
 
     def leave(self) -> None:
-        """SIGTERM: it drains, and exits."""
+        """Sends SIGTERM: the gateway drains, and exits."""
         assert self._running is not None
         self._running.tell(signal.SIGTERM)
 
@@ -93,5 +93,6 @@ class Served:
 
 
 def worker(url: str, *, done: int) -> Running:
-    """A process at work on `video:42` with a lease of a second; it has done this much."""
+    """Returns a process that works on `video:42` with a lease of a second, and has done this
+    much."""
     return Running(sys.executable, "-c", WORKER, url, str(done), stdin=subprocess.PIPE)

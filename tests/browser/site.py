@@ -18,8 +18,8 @@ def serve_site(
     scripts: Mapping[str, str] | None = None,
     parts: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """A web server with one page, and by their paths scripts and parts of pages, at another
-    port and so of another origin."""
+    """Yields the URL of a web server with one page, and with scripts and parts of pages by their
+    paths. Its port, and so its origin, is another one than the gateway's."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -41,7 +41,7 @@ def serve_site(
             self.do_GET()
 
         def log_message(self, *args: object) -> None:
-            """Log nothing, to keep the output of the tests readable."""
+            """Logs nothing, to keep the output of the tests readable."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

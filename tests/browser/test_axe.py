@@ -59,7 +59,7 @@ def jobs(served: Served) -> Served:
 
 
 def found(page: Page, axe: str) -> dict[str, Any]:
-    """What axe finds in the page as it is now, in each size and both colour schemes."""
+    """Returns what axe finds in the page as it is now, in each size and both colour schemes."""
     page.evaluate(axe)
     wrong = {}
     for scheme in SCHEMES:

@@ -61,7 +61,8 @@ def test_a_screen_reader_is_given_at_most_one_value_a_second(
     client = f"{served.url}/client.js"
 
     def report(percent: int) -> None:
-        """Until the page knows it: its clock stands still meanwhile."""
+        """Reports, and waits until the page knows it. The clock of the page stands still
+        meanwhile."""
         served.report("video:42", percent=percent)
         known = f"import('{client}').then((it) => it.connect().peek('video:42').state.percent)"
         while page.evaluate(known) != percent:

@@ -52,7 +52,7 @@ def jobs(served: Served) -> Served:
 
 
 def _texts(page: Page) -> list[Locator]:
-    """The smallest elements of the page that show text."""
+    """Returns the smallest elements of the page that show text."""
     return [
         page.get_by_role("heading", name="Jobs", exact=True),
         connection_of(page),

@@ -68,14 +68,14 @@ def sent_commands(page: Page) -> list[dict[str, Any]]:
 
 
 def wanted_in(sent_commands: list[dict[str, Any]]) -> list[set[str]]:
-    """The wanted sets that were sent, in order."""
+    """Returns the wanted sets that were sent, in order."""
     return [
         set(command["jobs"]) for command in sent_commands if command["type"] == "sync_subscriptions"
     ]
 
 
 def soon(page: Page, true: Callable[[], bool]) -> None:
-    """Wait until something outside of the page is true."""
+    """Waits until a condition outside of the page is true."""
     give_up_at = monotonic() + SOON / 1000
     while not true():
         assert monotonic() < give_up_at, "it never came true"

@@ -112,7 +112,7 @@ def serve_application(entry: Path, *options: str) -> AbstractContextManager[str]
 
 
 def follow_both_jobs(page: Page, served: Served, site: str) -> None:
-    """The bar shows a job as it goes, and then the other one that the page turns to."""
+    """Checks that the bar shows a job as it goes, and then the other one that the page turns to."""
     served.report("video:42", percent=37, message="encoding")
     served.report("video:43", percent=5)
     page.goto(site)

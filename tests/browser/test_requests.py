@@ -61,7 +61,7 @@ def stop(page: Page) -> Locator:
 
 
 def accept_cancel(served: Served) -> None:
-    """A worker that reports which requests it accepts, and then nothing more."""
+    """Reports once, as a worker does, which requests the job accepts."""
     served.report("train:7", percent=37, accepts=["cancel"], lease=600)
 
 

@@ -61,14 +61,15 @@ def mint(*claims: str, ttl: str = "1h") -> str:
 
 
 def over_in(seconds: float) -> str:
-    """A token that the gateway accepts for so many seconds."""
+    """Returns a token that the gateway accepts for so many seconds."""
     (key,) = read_keys(SECRET, source="the test")
     return tokens.sign_token(key, now=time.time() - LEEWAY, ttl=seconds, watch=["video:*"])
 
 
 def login(seconds: float, *, failures: int) -> Callable[[], str]:
-    """A login server: it gives a token for so many seconds, fails so often, and from then on gives
-    good ones. The seconds begin when it is asked, however long the page takes to load."""
+    """Returns a login server. It gives a token that is valid for so many seconds, then fails so
+    often, and then gives tokens that stay valid. The seconds begin when the token is requested,
+    however long the page takes to load."""
     answers: list[float | None] = [seconds, *[None] * failures]
 
     def answer() -> str:
@@ -93,7 +94,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 def said_of_connection(page: Page) -> Locator:
-    """The text on the shop's page: state, transport, last close code."""
+    """Returns the shop page's text about the connection: state, transport, last close code."""
     return page.get_by_role("status", name="Connection")
 
 

@@ -25,6 +25,6 @@ def fake_gateway() -> Iterator[FakeGateway]:
 
 
 def address(served: Running) -> str:
-    """Wait until it serves; returns its address."""
+    """Waits until the gateway serves. Returns its address."""
     served.until("\n")
     return served.output.decode().split()[-1].rstrip("/")

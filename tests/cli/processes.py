@@ -25,9 +25,8 @@ WITHIN = 30.0  # seconds: far more than any step needs, so that only a hanging p
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without the gateway's settings, with `variables`, and without a
-    shutdown delay, which is useless without a load balancer.
-    """
+    """Returns this process's environment without the gateway's settings, with `variables`, and
+    without a shutdown delay, which is useless without a load balancer."""
     inherited = {
         name: v for name, v in os.environ.items() if not name.startswith("PROGRESS_GATEWAY_")
     }
@@ -82,8 +81,8 @@ class Running:
         self.process.send_signal(number)
 
     def until(self, text: str, *, times: int = 1, within: float = WITHIN) -> str:
-        """Read its stdout until it contains `text` so many times; returns all that was read so
-        far."""
+        """Reads the stdout of the process until it contains `text` so many times. Returns all that
+        was read so far."""
         deadline = time.monotonic() + within
         wanted = text.encode()
         while self.output.count(wanted) < times:
@@ -96,7 +95,8 @@ class Running:
         return self.output.decode()
 
     def end(self, *, within: float = WITHIN) -> int:
-        """Read its stdout to the end and wait for it; returns its exit code."""
+        """Reads the stdout of the process to the end, and waits for its exit. Returns the exit
+        code."""
         deadline = time.monotonic() + within
         while True:
             left = deadline - time.monotonic()
@@ -140,7 +140,7 @@ class Terminal:
         os.close(self._controller)  # the remaining processes get SIGHUP
 
     def resize(self, columns: int, rows: int) -> None:
-        """Resize the terminal; its foreground processes get SIGWINCH."""
+        """Resizes the terminal; its foreground processes get SIGWINCH."""
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(self._controller, termios.TIOCSWINSZ, size)
 
@@ -148,14 +148,14 @@ class Terminal:
         os.write(self._controller, text.encode())
 
     def until(self, text: str, *, within: float = WITHIN) -> str:
-        """Read until the output contains `text`; returns all that was read so far."""
+        """Reads until the output contains `text`; returns all that was read so far."""
         deadline = time.monotonic() + within
         while text.encode() not in self.seen:
             assert self._read(deadline), f"{text!r} never came; {self.seen!r}"
         return self.seen.decode(errors="replace")
 
     def end(self, *, within: float = WITHIN) -> int:
-        """Read to the end; returns the exit code."""
+        """Reads to the end; returns the exit code."""
         deadline = time.monotonic() + within
         while self._read(deadline):
             pass

@@ -70,7 +70,7 @@ def report(url: str, **fields: Any) -> None:
 
 
 def state_when(url: str, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """The job's state as soon as it fulfils the condition."""
+    """Returns the job's state as soon as it fulfils the condition."""
     tag = ""
     while True:
         answer = httpx.get(
@@ -168,7 +168,7 @@ class LosesFirstAnswer(BaseHTTPRequestHandler):
         self.wfile.write(answer.content)
 
     def log_message(self, *args: object) -> None:
-        """Log nothing, to keep the output of the tests readable."""
+        """Logs nothing, to keep the output of the tests readable."""
 
 
 @pytest.mark.parametrize("ends", ["before the second", "after the second"])

@@ -47,7 +47,7 @@ def test_a_pipe_gets_the_text_unchanged() -> None:
 
 
 def shown(*command: str) -> str:
-    """All that a command prints to its terminal, without the line ends."""
+    """Returns all that a command prints to its terminal, without the line ends."""
     with Terminal(*GATEWAY, *command) as terminal:
         terminal.end()
     text = terminal.seen.decode()

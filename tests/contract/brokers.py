@@ -64,7 +64,7 @@ async def redis() -> AsyncIterator[BrokerUnderTest]:
 
 
 def pass_time(client: Any, prefix: str, seconds: float) -> None:
-    """Check leases all the time: a pause would count as a step of the clock."""
+    """Checks leases all the time: a pause would count as a step of the clock."""
     if client.hexists(f"{prefix}:counters", "checked_at"):
         client.hincrbyfloat(f"{prefix}:counters", "checked_at", seconds)
 

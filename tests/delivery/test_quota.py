@@ -28,7 +28,7 @@ def hub() -> Hub:
 
 
 def invent(hub: Hub, quota_key: QuotaKey, names: Iterator[int]) -> int:
-    """Watch invented jobs until there is no room; how many there was room for."""
+    """Watches invented jobs until there is no room. Returns for how many there was room."""
     for number in count():
         try:
             hub.subscribe(f"invented:{next(names)}", IgnoringOutbox(), quota_key=quota_key)

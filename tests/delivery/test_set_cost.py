@@ -39,7 +39,7 @@ def job(user: int, number: int) -> str:
 
 
 def old_event(user: int, number: int, *, seq: int = 1, percent: int | None = None) -> Event:
-    """An event of a job that began before those that pages show."""
+    """Returns an event of a job that began before those that pages show."""
     state = State(
         status="running",
         attempt=1,
@@ -70,7 +70,7 @@ async def open_pages(harness: Harness, users: int, jobs: int) -> list[HarnessCli
 
 
 async def costs(users: int, jobs: int) -> dict[str, Cost]:
-    """The cost of each kind of event of the first user."""
+    """Returns the cost of each kind of event of the first user."""
     found: dict[str, Cost] = {}
     async with trio.open_nursery() as nursery:
         harness = Harness(nursery, Limits(max_jobs=10 * jobs))

@@ -145,7 +145,7 @@ class Replica:
         await self.source.send(type="hello", token=sign(claims))
 
     def ended(self, job: str) -> bool:
-        """Whether the client has received the job's end, or that the job is unknown."""
+        """Returns whether the client has received the job's end, or that the job is unknown."""
         if job not in self.states:
             return False
         state = self.states[job]["state"]
@@ -158,7 +158,7 @@ class Replica:
 def expected(
     states: dict[str, State], prefix: str, statuses: list[Status], limit: int
 ) -> tuple[dict[Status, int], int, list[str]]:
-    """The filtered list: its counts, how many there are, and the ids shown."""
+    """Returns the filtered list: the counts, the number of jobs, and the ids that are shown."""
     members = {job: state for job, state in states.items() if job.startswith(prefix)}
     counts = {one: sum(state.status == one for state in members.values()) for one in STATUSES}
     wanted = [(job, state) for job, state in members.items() if state.status in statuses]

@@ -95,14 +95,14 @@ class Watched:
         self.sets.deliver([one])
 
     def kinds(self) -> list[str]:
-        """Take everything that is due."""
+        """Takes all messages that are due. Returns their kinds."""
         kinds: list[str] = []
         while (message := self.watch.next_message()) is not None:
             kinds.append(message.kind)
         return kinds
 
     def displace(self) -> None:
-        """a:1 is shown, and then displaced by a:2."""
+        """Shows a:1, and then displaces it by a:2."""
         self.deliver("a:1", 1, started=1.0)
         assert "set" in self.kinds()
         self.deliver("a:2", 1, started=2.0)

@@ -41,7 +41,7 @@ def sets(client: HarnessClient) -> list[tuple[int | None, int, list[str]]]:
 
 
 def kinds(client: HarnessClient, since: int = 0) -> list[str]:
-    """The received frames, in order: jobs with their status, and sets."""
+    """Returns the received frames, in order: jobs with their status, and sets."""
     return [
         f"{frame['job']} {frame['state']['status']}" if frame["type"] == "progress" else "set"
         for frame in client.sink.frames[since:]
@@ -473,7 +473,7 @@ async def test_the_number_of_displaced_jobs_is_limited(
 
 
 async def hold_back_reads(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> trio.Event:
-    """The broker answers reads of jobs only after the returned event."""
+    """Makes the broker answer reads of jobs only after the returned event."""
     answers = trio.Event()
     read = harness.broker.read
 

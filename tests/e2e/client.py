@@ -62,7 +62,7 @@ class Raw:
                 raise Reset from None
 
     def send_some(self, data: bytes) -> int:
-        """Send the part of `data` that the kernel accepts at once."""
+        """Sends the part of `data` that the kernel accepts at once."""
         try:
             return socket.socket.send(self._socket._sock, data)  # type: ignore[attr-defined]  # private
         except BlockingIOError:
@@ -71,29 +71,29 @@ class Raw:
             raise Reset from None
 
     async def until(self, marker: bytes) -> bytes:
-        """Receive until `marker`, or until the gateway closes the connection."""
+        """Receives until `marker`, or until the gateway closes the connection."""
         while marker not in self._received and await self._more():
             pass
         before, found, self._received = self._received.partition(marker)
         return before + found
 
     async def exactly(self, size: int) -> bytes:
-        """Receive `size` bytes; fewer if the gateway closes the connection before."""
+        """Receives `size` bytes; fewer if the gateway closes the connection before."""
         while len(self._received) < size and await self._more():
             pass
         data, self._received = self._received[:size], self._received[size:]
         return data
 
     async def rest(self) -> bytes:
-        """Receive everything until the gateway closes the connection."""
+        """Receives everything until the gateway closes the connection."""
         while await self._more():
             pass
         data, self._received = self._received, b""
         return data
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        """Receive a response head: its status and headers (names in lower case). Status 0: the
-        connection ended."""
+        """Receives a response head. Returns its status and its headers (names in lower case);
+        status 0 if the connection ended."""
         head = (await self.until(b"\r\n\r\n")).decode()
         if not head:
             return 0, {}
@@ -102,7 +102,7 @@ class Raw:
         return int(first.split()[1]), {name.lower(): text.strip() for name, _, text in headers}
 
     async def response(self) -> tuple[int, dict[str, str], bytes]:
-        """Receive a complete response with a content-length."""
+        """Receives a complete response with a content-length."""
         status, headers = await self.head()
         return status, headers, await self.exactly(int(headers.get("content-length", "0")))
 
@@ -113,7 +113,7 @@ class Raw:
         self._socket.close()
 
     def reset(self) -> None:
-        """Close with a RST."""
+        """Closes the connection with a RST."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -131,8 +131,8 @@ class Raw:
 async def connect(
     port: int, *, receive_buffer: int | None = None, patience: float = PATIENCE
 ) -> AsyncIterator[Raw]:
-    """A TCP connection, closed at the end. `receive_buffer` is its SO_RCVBUF, `patience` how
-    long it waits for data."""
+    """Yields a TCP connection, which is closed at the end. `receive_buffer` is its SO_RCVBUF,
+    `patience` how long it waits for data."""
     with trio.socket.socket() as sock:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -143,7 +143,7 @@ async def connect(
 
 
 def upgrade(path: str = "/ws", *, subprotocol: str | None = None, **other: str) -> bytes:
-    """A WebSocket request. `other` replaces or adds headers, `_` for `-`; "" drops one."""
+    """Returns a WebSocket request. `other` replaces or adds headers, `_` for `-`; "" drops one."""
     headers = {
         "host": "127.0.0.1",
         "connection": "Upgrade",
@@ -158,7 +158,7 @@ def upgrade(path: str = "/ws", *, subprotocol: str | None = None, **other: str) 
 
 
 def publication(job: str, body: bytes) -> bytes:
-    """A request that publishes an update."""
+    """Returns a request that publishes an update."""
     head = (
         f"POST /api/jobs/{job} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
     )
@@ -173,7 +173,8 @@ def frame(
     rsv: int = 0,
     masked: bool = True,
 ) -> bytes:
-    """A frame as a client sends it (RFC 6455 §5.2). Masked with zeros, so that it stays legible."""
+    """Returns a frame as a client sends it (RFC 6455 §5.2). It is masked with zeros, so that it
+    stays legible."""
     data = payload.encode() if isinstance(payload, str) else payload
     first = fin << 7 | rsv << 4 | opcode
     mask = masked << 7
@@ -191,7 +192,7 @@ def close_frame(code: int = 1000, reason: str = "") -> bytes:
 
 
 def command(type_: str, **fields: Any) -> bytes:
-    """A command in a frame."""
+    """Returns a command in a frame."""
     return frame(json.dumps({"type": type_} | fields))
 
 
@@ -224,7 +225,7 @@ class WebSocketClient:
         await self.raw.send(command(type_, **fields))
 
     async def receive(self) -> Json:
-        """The next object. Raises `Closed` or `Reset`."""
+        """Returns the next object. Raises `Closed` or `Reset`."""
         while not self._objects:
             frame_ = await self._frame()
             if frame_.opcode == CLOSE:
@@ -240,7 +241,7 @@ class WebSocketClient:
         return self._objects.popleft()
 
     async def receive_type(self, type_: str) -> Json:
-        """The next object of this type; others are skipped."""
+        """Returns the next object of this type; others are skipped."""
         return await self.receive_until(lambda object_: object_["type"] == type_)
 
     async def receive_until(self, wanted: Callable[[Json], bool]) -> Json:
@@ -249,12 +250,12 @@ class WebSocketClient:
         return object_
 
     async def request(self, type_: str, **fields: Any) -> Json:
-        """Send a command, and return its answer, which must be the next frame except pings."""
+        """Sends a command, and returns its answer, which must be the next frame except pings."""
         await self.send(type_, **fields)
         return await self.receive()
 
     async def close_code(self, *, answer: bool = True) -> int | None:
-        """The code of the close frame; None if there was none. Answers it."""
+        """Receives the close frame and answers it. Returns its code; None if there was none."""
         try:
             while True:
                 await self.receive()
@@ -266,7 +267,7 @@ class WebSocketClient:
             return closed.code
 
     async def close(self) -> None:
-        """Close with a closing handshake."""
+        """Closes the connection with a closing handshake."""
         await self.raw.send(close_frame())
         assert await self.close_code(answer=False) == 1000
 
@@ -296,7 +297,8 @@ async def open_client(
     receive_buffer: int | None = None,
     patience: float = PATIENCE,
 ) -> AsyncIterator[WebSocketClient]:
-    """A WebSocket client after its handshake. Closed without a close frame at the end."""
+    """Yields a WebSocket client after its handshake. At the end the client is closed without a
+    close frame."""
     async with connect(port, receive_buffer=receive_buffer, patience=patience) as raw:
         await raw.send(upgrade(path, subprotocol=subprotocol, origin=origin or ""))
         status, headers = await raw.head()
@@ -314,7 +316,7 @@ class Follower:
     """(prev, seq) of each frame."""
 
     def take(self, object_: Json) -> None:
-        """A `progress` frame; fails if it does not follow."""
+        """Stores a `progress` frame. Fails if the frame does not follow the previous one."""
         job, epoch, prev, seq = (object_[name] for name in ("job", "epoch", "prev", "seq"))
         assert (prev is None) == (object_.get("snapshot") is True)
         if prev is not None:
@@ -325,7 +327,7 @@ class Follower:
         self.steps.append((prev, seq))
 
     async def follow(self, client: WebSocketClient, until: Callable[[Json], bool]) -> None:
-        """Receive progress until `until` returns true for the state."""
+        """Receives progress until `until` returns true for the state."""
         while True:
             object_ = await client.receive_type("progress")
             self.take(object_)

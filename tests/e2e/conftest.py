@@ -52,7 +52,7 @@ def _no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
-    """Return when the condition is true. The only place that polls, for conditions without an
+    """Returns when the condition is true. Only this function polls: for conditions without an
     event, such as the gateway's counts after a client has been disconnected."""
     with trio.fail_after(PATIENCE):
         while not holds():  # noqa: ASYNC110 - there is no event

@@ -52,7 +52,7 @@ class Host:
 async def listener(
     limits: Limits, authenticator: Authenticator | None = None
 ) -> AsyncIterator[Host]:
-    """The gateway's own port."""
+    """Yields the gateway's own port."""
     async with trio.open_nursery() as nursery:
         serve = partial(serve_gateway, "127.0.0.1:0", None, limits, authenticator=authenticator)
         gateway: Gateway = await nursery.start(serve)
@@ -64,7 +64,7 @@ async def listener(
 async def asgi_server(
     limits: Limits, authenticator: Authenticator | None = None
 ) -> AsyncIterator[Host]:
-    """hypercorn with the ASGI application."""
+    """Yields hypercorn with the ASGI application."""
     broker = MemoryBroker(limits)
     config = Config()
     config.bind = ["127.0.0.1:0"]
@@ -84,7 +84,7 @@ async def asgi_server(
 async def embedded(
     limits: Limits, authenticator: Authenticator | None = None
 ) -> AsyncIterator[Host]:
-    """A Trio program's own trio-websocket server, which hands its connections to a node."""
+    """Yields a Trio program's own trio-websocket server, which hands its connections to a node."""
     broker = MemoryBroker(limits)
     node = Node(broker, limits=limits, authenticator=authenticator)
 
@@ -110,7 +110,8 @@ async def embedded(
 
 @asynccontextmanager
 async def in_process(*arguments: str, env: Mapping[str, str] = {}) -> AsyncIterator[trio.Process]:
-    """A Python process, killed at the end with all that it has started. Its output is piped."""
+    """Yields a Python process, which is killed at the end with all that it has started. Its output
+    is piped."""
     process = await trio.lowlevel.open_process(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -131,7 +132,7 @@ async def in_process(*arguments: str, env: Mapping[str, str] = {}) -> AsyncItera
 
 
 async def printed(process: trio.Process, marker: bytes) -> bytes:
-    """Read the output of a process up to the line with `marker`."""
+    """Reads the output of a process up to the line with `marker`."""
     assert process.stdout is not None
     output = b""
     with trio.fail_after(START):

@@ -288,7 +288,7 @@ async def open_stream(raw: Raw, path: str, **headers: str) -> None:
 
 
 async def event(raw: Raw) -> tuple[str, Json]:
-    """The next event's id ("" if it has none) and object; comments are skipped, pings too."""
+    """Returns the next event's id ("" if it has none) and object; skips comments and pings."""
     while True:
         text = (await raw.until(b"\n\n")).decode()
         assert text, "the stream has ended"

@@ -105,7 +105,8 @@ async def test_a_stream_can_have_a_set_and_a_job(gateway: Gateway, port: int) ->
         ids: list[str] = []
 
         async def receive(*wanted: str) -> None:
-            """Read until all of these were received: a job at its position, or the ids of a set."""
+            """Reads until all of these were received: a job at its position, or the ids of a
+            set."""
             while not set(wanted) <= {described(one) for one in received}:
                 id_, frame = await event(raw)
                 ids.append(id_)

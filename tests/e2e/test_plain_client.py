@@ -21,7 +21,7 @@ NO_CHANGE: Json = {"added": [], "removed": [], "denied": {}}
 
 
 async def publish_storm(host: Host, job: str = JOB, count: int = STORM) -> None:
-    """`count` updates as fast as the broker takes them, the last one final."""
+    """Publishes `count` updates as fast as the broker takes them, the last one final."""
     for done in range(1, count):
         await host.publish(job, done=done, total=count)
     await host.publish(job, status="succeeded", done=count)

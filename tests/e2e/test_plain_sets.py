@@ -13,7 +13,8 @@ from .hosts import Host
 
 
 async def received(client: WebSocketClient, *wanted: str) -> dict[str, Json]:
-    """The newest frame of the set (by its prefix) and of each job, as soon as all are there."""
+    """Returns the newest frame of the set (by its prefix) and of each job, as soon as all are
+    there."""
     frames: dict[str, Json] = {}
     while not frames.keys() >= set(wanted):
         frame = await client.receive()

@@ -40,7 +40,7 @@ def limits() -> Limits:
 
 @asynccontextmanager
 async def stuck(port: int, kind: str) -> AsyncIterator[Raw]:
-    """A client that subscribes to the job and then reads nothing."""
+    """Yields a client that subscribes to the job and then reads nothing."""
     async with connect(port, receive_buffer=TINY) as raw:
         if kind == "stream":
             await raw.send(

@@ -48,7 +48,7 @@ async def on_redis() -> AsyncIterator[tuple[Server, int]]:
 
 
 async def watch(client: WebSocketClient, job: str) -> None:
-    """Subscribe, and wait for the state of an unknown job."""
+    """Subscribes, and waits for the state of an unknown job."""
     await client.receive_type("welcome")
     await client.request("subscribe", jobs=[job])
     assert (await client.receive_type("progress"))["state"] is None

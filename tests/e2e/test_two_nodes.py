@@ -36,7 +36,7 @@ async def publish(url: str, job: str, **fields: Any) -> dict[str, Any]:
 
 
 async def cancel(url: str, job: str) -> bool:
-    """A request to cancel a job. Returns whether it was stored."""
+    """Requests to cancel a job. Returns whether the request was stored."""
     try:
         answer = await publish(url, f"{job}/requests", verb="cancel", attempt=1)
     except urllib.error.HTTPError as error:

@@ -63,18 +63,18 @@ class ClientLog:
     observations: Sequence[Observation]
 
     def received(self, type_: str) -> list[Received]:
-        """All messages of this type."""
+        """Returns all messages of this type."""
         return [
             s for s in self.observations if isinstance(s, Received) and s.message["type"] == type_
         ]
 
     def states(self, job: str) -> list[tuple[float, Json | None]]:
-        """The states of `job` that it received, with their times."""
+        """Returns the states of `job` that the client received, with their times."""
         return [
             (s.at, s.message["state"]) for s in self.received("progress") if s.message["job"] == job
         ]
 
 
 def matches(state: Json | None, wanted: Json) -> bool:
-    """Whether `state` has all fields of `wanted`."""
+    """Returns whether `state` has all fields of `wanted`."""
     return state is not None and all(state.get(name) == wanted[name] for name in wanted)

@@ -30,7 +30,7 @@ class TaskCounter(trio.abc.Instrument):
         self._living -= 1
 
     def answer(self, *signal: object) -> None:
-        """Print the serial number of this line, and the number of tasks."""
+        """Prints the serial number of this line, and the number of tasks."""
         os.write(1, f"task_counter {next(self._answers)}: {self._living} tasks\n".encode())
 
 

@@ -50,7 +50,7 @@ class Node:
         self._running.__exit__(kind, error, tb)
 
     async def serving(self) -> None:
-        """Return when it serves; `url` is known then."""
+        """Returns when the node serves. From then on `url` is known."""
         self.url = await trio.to_thread.run_sync(address, self._running)
 
     @property
@@ -59,7 +59,7 @@ class Node:
 
     @property
     def errors(self) -> list[str]:
-        """Log lines with errors, and output that is not a log line."""
+        """The log lines with errors, and output that is not a log line."""
         return [line for line in self._running.errors.splitlines() if not _is_harmless(line)]
 
     @property
@@ -67,7 +67,7 @@ class Node:
         return len(os.listdir(f"/proc/{self._running.process.pid}/fd"))
 
     async def tasks(self) -> int:
-        """How many Trio tasks it has."""
+        """Returns the number of Trio tasks in the process."""
         marker = f"task_counter {next(self._questions)}: "
         self._running.tell(signal.SIGUSR2)
         read_line = partial(self._running.until, " tasks\n", within=10)
@@ -76,12 +76,12 @@ class Node:
         return int(output.rpartition(marker)[2].split()[0])
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Sends SIGKILL."""
         self.faulted = self.killed = True
         self._running.process.kill()
 
     def stop(self) -> None:
-        """SIGSTOP."""
+        """Sends SIGSTOP."""
         self.faulted = True
         self._running.tell(signal.SIGSTOP)
 
@@ -89,7 +89,7 @@ class Node:
         self._running.tell(signal.SIGCONT)
 
     async def stop_gracefully(self) -> int:
-        """SIGTERM; returns its exit code."""
+        """Sends SIGTERM. Returns the exit code of the process."""
         self._running.tell(signal.SIGTERM)
         return await trio.to_thread.run_sync(partial(self._running.end, within=20))
 
@@ -126,7 +126,8 @@ class Worker:
         return self._running.errors
 
     def end(self, how: str = "succeed") -> None:
-        """Order it to `succeed`, `fail` or `cancel`, unless it was ordered before or was killed."""
+        """Orders the worker to `succeed`, `fail` or `cancel`, unless it was ordered before or was
+        killed."""
         if not self.end_requested and not self.killed:
             self.end_requested = True
             stdin = self._running.process.stdin
@@ -135,12 +136,13 @@ class Worker:
             stdin.flush()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Sends SIGKILL."""
         self.killed = True
         self._running.process.kill()
 
     async def report(self, *, within: float) -> Json:
-        """Wait until it has exited, which must be with 0; returns the report that it prints."""
+        """Waits until the worker has exited, which must be with 0. Returns the report that it
+        prints."""
         code = await trio.to_thread.run_sync(partial(self._running.end, within=within))
         assert code == 0, f"the worker of {self.job} exited with {code}: {self.log}"
         entry: Json = json.loads(self._running.output)

@@ -71,7 +71,7 @@ class Reader:
 
 
 async def get(raw: Raw, path: str, **headers: str) -> tuple[int, Json]:
-    """Send a request on a kept connection; returns the status and the JSON of the response."""
+    """Sends a request on a kept connection; returns the status and the JSON of the response."""
     lines = [f"GET {path} HTTP/1.1", "host: 127.0.0.1"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     await raw.send(("\r\n".join(lines) + "\r\n\r\n").encode())
@@ -82,7 +82,7 @@ async def get(raw: Raw, path: str, **headers: str) -> tuple[int, Json]:
 
 
 async def by_get(reader: Reader, raw: Raw) -> None:
-    """Read one job after the other; each call may go to another node."""
+    """Reads one job after the other; each call may go to another node."""
     for job in reader.jobs:
         status, document = await get(raw, f"/api/jobs/{job}")
         if status == 200:
@@ -97,7 +97,7 @@ async def by_list(reader: Reader, raw: Raw) -> None:
 
 
 async def by_long_poll(reader: Reader, raw: Raw) -> None:
-    """Long-poll for the next state of one of its jobs, as its ETag says."""
+    """Long-polls for the next state of one of its jobs, as its ETag says."""
     job = reader.jobs[len(reader.readings) % len(reader.jobs)]
     tag = next((f'"{s.epoch}-{s.seq}"' for s in reversed(reader.readings) if s.job == job), '"0-0"')
     status, document = await get(raw, f"/api/jobs/{job}?wait=0.3", if_none_match=tag)
@@ -106,7 +106,7 @@ async def by_long_poll(reader: Reader, raw: Raw) -> None:
 
 
 async def by_subscription(reader: Reader, raw: Raw) -> None:
-    """Stay subscribed for about a second. It returns with its positions, mostly at another node."""
+    """Stays subscribed for about a second. Returns with its positions, mostly at another node."""
     await raw.send(upgrade(subprotocol="progress.v1"))
     status, _ = await raw.head()
     if status != 101:
@@ -133,7 +133,7 @@ READERS: dict[str, Callable[[Reader, Raw], Awaitable[None]]] = {
 
 
 def taken_back(readers: Iterable[Reader]) -> Iterator[str]:
-    """Yield a description of each contradiction.
+    """Yields a description of each contradiction.
 
     Across readers: two states at one position. Within what one reader received about a job: a lower
     position in the same epoch, a smaller epoch, a final state replaced by anything but a later

@@ -30,7 +30,7 @@ class Run:
 
 
 def run_all(arguments: tuple[str, ...]) -> list[Run]:
-    """All tests, once."""
+    """Runs all tests once."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         subprocess.run(

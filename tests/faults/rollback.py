@@ -47,8 +47,8 @@ class Setup:
 
 @asynccontextmanager
 async def open_setup(nodes: int, delay: float) -> AsyncIterator[Setup]:
-    """`nodes` on one server, over a link of `delay` seconds. The server keeps only what `SAVE` has
-    written."""
+    """Yields `nodes` on one server, over a link of `delay` seconds. The server keeps only what
+    `SAVE` has written."""
     with ExitStack() as stack:
         server = Server(redis_server(), "--dbfilename", "rollback.rdb")
         stack.callback(server.close)
@@ -68,7 +68,7 @@ async def open_setup(nodes: int, delay: float) -> AsyncIterator[Setup]:
 async def slow_link(
     port: int, path: str, delay: float, *, task_status: trio.TaskStatus[list[trio.SocketListener]]
 ) -> None:
-    """A proxy from `port` to the server at `path`, which delays bytes by `delay` in each
+    """Yields a proxy from `port` to the server at `path`, which delays bytes by `delay` in each
     direction."""
 
     async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
@@ -113,7 +113,7 @@ class Workers:
         self._server = server
 
     async def publish(self, job: str, *fields: Any) -> None:
-        """Repeat until it is accepted."""
+        """Repeats the update until it is accepted."""
         while not await self.try_to_publish(job, *fields):  # noqa: ASYNC110 - there is no event
             await trio.sleep(0.01)
 
@@ -127,7 +127,7 @@ class Workers:
 
 
 async def play_round(setup: Setup, kinds: Sequence[str], seed: int) -> list[str]:
-    """Run one round; returns the violations."""
+    """Runs one round; returns the violations."""
     chance = random.Random(seed)
     setup.rounds += 1
     jobs = [f"r{setup.rounds}:{number}" for number in range(6)]
@@ -180,7 +180,7 @@ async def play_round(setup: Setup, kinds: Sequence[str], seed: int) -> list[str]
 
 
 async def until_seen(readers: Sequence[Reader], jobs: Sequence[str], holds: Any) -> None:
-    """Wait until the last state that every reader has of each of these jobs fulfils `holds`."""
+    """Waits until the last state that every reader has of each of these jobs fulfils `holds`."""
 
     def all_seen() -> bool:
         for reader in readers:

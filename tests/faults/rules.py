@@ -62,7 +62,7 @@ class Violation:
 
 
 def summary(broken: Iterable[Violation]) -> list[str]:
-    """The violations in order of time; one that several clients saw is listed once."""
+    """Returns the violations in order of time; one that several clients saw is listed once."""
     groups: dict[tuple[str, str], list[Violation]] = {}
     for violation in sorted(broken, key=lambda violation: violation.at):
         groups.setdefault((violation.rule, violation.what), []).append(violation)
@@ -73,7 +73,7 @@ def summary(broken: Iterable[Violation]) -> list[str]:
 
 
 def violations(client_log: ClientLog) -> Iterator[Violation]:
-    """The violations in one client's log, frame by frame."""
+    """Yields the violations in one client's log, frame by frame."""
     by_job: dict[str, _JobRules] = {}
     for observation in client_log.observations:
         if not isinstance(observation, Received):
@@ -139,7 +139,8 @@ class _JobRules:
             yield "end taken back", f"unknown, after {_describe(self.at, self.state)}"
 
     def _follows(self, position: Position, prev: int | None) -> Broken:
-        """Check that it continues from the client's position. `prev` is None for a snapshot."""
+        """Checks that the frame continues from the client's position. `prev` is None for a
+        snapshot."""
         epoch, seq = position
         held_epoch, held_seq = self.held or UNSEEN
         same = self.held is not None and held_epoch == epoch
@@ -168,7 +169,7 @@ class _JobRules:
             yield "needless snapshot", f"at {position} for a client at {self.held}"
 
     def _goes_on(self, position: Position, state: Json) -> Broken:
-        """Check that the state may follow the previous one."""
+        """Checks that the state may follow the previous one."""
         before = self.state
         if before is None or before["attempt"] < state["attempt"]:
             return
@@ -193,7 +194,7 @@ def _describe(position: Position, state: Json) -> str:
 
 
 def disagreements(client_logs: Iterable[ClientLog]) -> Iterator[Violation]:
-    """Two states at one position."""
+    """Yields two states at one position."""
     known: dict[tuple[str, int, int], tuple[str, Json]] = {}
     for client_log in client_logs:
         for observation in client_log.received("progress"):

@@ -92,21 +92,22 @@ class Scenario:
 
     @asynccontextmanager
     async def fault(self) -> AsyncIterator[None]:
-        """The block is the fault; the time limit for ends starts when the block ends."""
+        """Makes the block the fault: the time limit for ends starts when the block ends."""
         yield
         self.over_at = self.now()
 
     def end(self, name: str, how: str = "succeed") -> None:
-        """Tell a worker to end its job. Does not wait, because the gateway may be unreachable."""
+        """Tells a worker to end its job, and does not wait, because the gateway may be
+        unreachable."""
         self.workers[name].end(how)
 
     def add_worker(self, name: str, job: str, **options: Any) -> None:
-        """Start one more worker with these options."""
+        """Starts one more worker with these options."""
         worker = Worker(job, url=self.redis.url, **options)
         self.workers[name] = self._stack.enter_context(worker)
 
     def add_clients(self, clients: int = 2) -> None:
-        """Start more clients, with all combinations of node, mode and pings."""
+        """Starts more clients, with all combinations of node, mode and pings."""
         for _ in range(clients):
             number = len(self.watchers)
             nodes = tuple(self.nodes[(number + turn) % len(self.nodes)] for turn in range(2))
@@ -123,14 +124,14 @@ class Scenario:
             self._nursery.start_soon(watcher.run)
 
     def expect(self, holds: bool, what: str) -> None:
-        """Record a problem unless `holds`."""
+        """Records a problem unless `holds`."""
         if not holds:
             self.problems.append(f"{self.now():8.3f} does not hold: {what}")
 
     # Conditions to wait for.
 
     async def wait_for_ends(self, *names: str, watchers: Sequence[Watcher] = ()) -> None:
-        """Wait until every client, or each of these, has received the ends of these workers' jobs.
+        """Waits until every client, or each of these, has received the ends of these workers' jobs.
 
         The workers are ordered to end if they have not been before.
         """
@@ -160,7 +161,7 @@ class Scenario:
     async def progress_continues(
         self, watchers: Sequence[Watcher] = (), *, job: str = "late:1", steps: int = 1
     ) -> None:
-        """Wait until every client, or each of these, is `steps` further than any client is now."""
+        """Waits until every client, or each of these, is `steps` further than any client is now."""
         watching = list(watchers or self.watchers)
         target = max(_done(watcher, job) for watcher in self.watchers) + steps
         await self.until(
@@ -169,21 +170,21 @@ class Scenario:
         )
 
     async def wait_for_move(self, watchers: Sequence[Watcher], node: Node) -> None:
-        """Wait until these clients are connected to `node`."""
+        """Waits until these clients are connected to `node`."""
         await self.until(
             f"the clients have moved to {node.name}",
             lambda: all(watcher.node == node.name for watcher in watchers),
         )
 
     async def wait_for_stale(self, *, expected: bool = True) -> None:
-        """Wait until every client has received that its feed is stale (or no longer stale)."""
+        """Waits until every client has received that its feed is stale (or no longer stale)."""
         await self.until(
             f"every client was told that the feed is {'stale' if expected else 'fresh'}",
             lambda: all(watcher.stale == expected for watcher in self.watchers),
         )
 
     async def wait_for_readyz(self, status: int) -> None:
-        """Wait until `/readyz` of every node answers with `status`."""
+        """Waits until `/readyz` of every node answers with `status`."""
 
         async def becomes(node: Node) -> None:
             # There is no notification of readiness, so poll as a load balancer does.
@@ -199,14 +200,14 @@ class Scenario:
     async def until(
         self, what: str, holds: Callable[[], bool], *, within: float = STEP_TIMEOUT
     ) -> None:
-        """Wait until `holds` returns true; record a problem if the time runs out."""
+        """Waits until `holds` returns true, and records a problem if the time runs out."""
         with trio.move_on_after(within) as patience:
             await self.changes.wait_until(holds)
         if patience.cancelled_caught:
             self.problems.append(f"{self.now():8.3f} not within {within:.0f} s: {what}")
 
     def watching(self, node: Node, *, sends_pings: bool | None = None) -> list[Watcher]:
-        """The clients that connected to `node` first, or those with (without) pings."""
+        """Returns the clients that connected to `node` first, or those with (without) pings."""
         return [
             watcher
             for watcher in self.watchers
@@ -216,7 +217,7 @@ class Scenario:
     # The phases of a scenario.
 
     async def begin(self, options: dict[str, dict[str, Any]]) -> None:
-        """Start workers and clients, and wait until every client sees progress."""
+        """Starts workers and clients, and waits until every client sees progress."""
         for job in JOBS:
             self.add_worker(job, job, **options.get(job, {}))
         self.add_clients(CLIENTS)
@@ -227,14 +228,14 @@ class Scenario:
         await self.wait_for_ends("early")
 
     async def end_all(self) -> None:
-        """End all jobs, and wait until every client has received their ends."""
+        """Ends all jobs, and waits until every client has received their ends."""
         for worker in self.workers.values():
             worker.end()
         await self.wait_for_ends(*self.workers)
         await self.wait_for_stale(expected=False)
 
     def check_rules(self, client_logs: Sequence[ClientLog], *, first: float) -> None:
-        """Check the client logs against the rules."""
+        """Checks the client logs against the rules."""
         faulted = {node.name for node in self.nodes if node.faulted}
         broken = list(rules.disagreements(client_logs))
         for client_log in client_logs:
@@ -246,7 +247,7 @@ class Scenario:
         self.problems += rules.summary(broken)
 
     async def resources(self) -> Resources:
-        """The resources that the running nodes hold now."""
+        """Returns the resources that the running nodes hold now."""
         living = [node for node in self.nodes if not node.killed]
         connections = await self.redis.connections()
         call_connections = connections.count("")
@@ -259,7 +260,8 @@ class Scenario:
         )
 
     async def stable_resources(self) -> Resources:
-        """The resources when two checks in a row agree: after the start they still change."""
+        """Returns the resources when two checks in a row agree: after the start they still
+        change."""
         before, now = None, await self.resources()
         while now != before:
             await trio.sleep(0.2)
@@ -267,7 +269,7 @@ class Scenario:
         return now
 
     async def check_released(self, before: Resources) -> None:
-        """Wait until every running node holds only the resources that it held before the clients
+        """Waits until every running node holds only the resources that it held before the clients
         connected."""
         killed = sum(node.killed for node in self.nodes)
         if killed:
@@ -286,7 +288,7 @@ class Scenario:
         self.problems.append(f"{self.now():8.3f} before: {before}, and now: {now}")
 
     async def check_stops(self, node: Node) -> None:
-        """Stop `node` unless it was killed; it must exit with 0 and have logged no error."""
+        """Stops `node`, unless it was killed. It must exit with 0 and have logged no error."""
         if not node.killed:
             code = await node.stop_gracefully()
             if code != 0:
@@ -300,7 +302,7 @@ async def run_scenario(
     *,
     worker_options: dict[str, dict[str, Any]] | None = None,
 ) -> AsyncIterator[Scenario]:
-    """Run a scenario. `worker_options` has options for workers (see `Worker`), by job.
+    """Runs a scenario. `worker_options` has options for workers (see `Worker`), by job.
 
     Fails with all problems that were recorded.
     """
@@ -337,7 +339,7 @@ async def run_scenario(
 
 
 def _done(watcher: Watcher, job: str) -> float:
-    """The last step of `job` that the client has received."""
+    """Returns the last step of `job` that the client has received."""
     done: float = (watcher.states.get(job) or {}).get("done", 0)
     return done
 
@@ -356,6 +358,6 @@ def _readiness(url: str) -> int:
 
 
 def _call(url: str) -> None:
-    """Make the node call Redis, so that it has opened the connection that it keeps for calls."""
+    """Makes the node call Redis, so that it has opened the connection that it keeps for calls."""
     with urllib.request.urlopen(f"{url}/api/jobs", timeout=10) as answer:  # noqa: S310 - ours
         answer.read()

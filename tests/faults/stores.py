@@ -43,37 +43,37 @@ class Store:
         self.url = sentinel.url if sentinel else server.url
 
     async def command(self, *words: str | int) -> Any:
-        """Send a command; returns the response."""
+        """Sends a command; returns the response."""
         return await trio.to_thread.run_sync(self.server.client.execute_command, *words)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Sends SIGKILL."""
         self.server.kill()
 
     async def start(self) -> None:
-        """Start it again with the data on its disk; returns when it answers."""
+        """Starts the server again with the data on its disk. Returns when it answers."""
         await trio.to_thread.run_sync(self.server.start)
 
     def stop(self) -> None:
-        """SIGSTOP: connections stay open, and data that is sent is accepted by the kernel, but
-        there is no response."""
+        """Sends SIGSTOP: connections stay open, and the kernel accepts data that is sent, but there
+        is no response."""
         self.server.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self.server.process.send_signal(signal.SIGCONT)
 
     async def trim_feed(self) -> None:
-        """Drop all events of the feed, in all of its streams."""
+        """Drops all events of the feed, in all of its streams."""
         for key in await self.command("KEYS", "*:feed*"):
             await self.command("XTRIM", key, "MAXLEN", 0)
 
     async def cut_replica_off(self) -> None:
-        """From now on the replica misses all writes, like after a network failure."""
+        """Makes the replica miss all writes from now on, like a network failure."""
         await self._ask_replica("CONFIG", "SET", "masterauth", "wrong")
         await self.command("CLIENT", "KILL", "TYPE", "replica")
 
     async def fail_over(self) -> None:
-        """Kill the server; its replica replaces it."""
+        """Kills the server; its replica replaces it."""
         assert self._replica is not None
         self.kill()
         if self._sentinel is None:
@@ -90,8 +90,8 @@ class Store:
                     await trio.sleep(0.1)  # the Sentinel notifies only its subscribers
 
     async def hand_over(self) -> Server:
-        """Order the Sentinel to promote the replica, as an operator would. Returns the old primary,
-        which still runs and accepts writes until the Sentinel has made it a replica."""
+        """Orders the Sentinel to promote the replica, as an operator would. Returns the old
+        primary, which still runs and accepts writes until the Sentinel has made it a replica."""
         assert self._sentinel is not None
         assert self._replica is not None
         command = ("SENTINEL", "FAILOVER", "primary")
@@ -103,9 +103,9 @@ class Store:
         return self._replica
 
     async def connections(self) -> list[str]:
-        """The names of the connections ("" for none), without the one that lists them and those of
-        replicas. Connections to the Sentinel are included; a node has one for each concurrent call
-        that asks it."""
+        """Returns the names of the connections ("" for none), except the one that lists them and
+        those of replicas. Connections to the Sentinel are included; a node has one for each
+        concurrent call that asks it."""
 
         def names(client: Any) -> list[str]:
             own = client.client_id()
@@ -130,7 +130,7 @@ class Store:
             server.close()
 
     async def in_step(self) -> None:
-        """Return when the replica has all of the server's data and can replace it."""
+        """Returns when the replica has all of the server's data and can replace it."""
         if self._sentinel is not None:
             await self._sentinel.knows_replica()
         wanted = (await self.command("INFO", "replication"))["master_repl_offset"]
@@ -168,7 +168,7 @@ class Sentinel:
         wait_for(self.client, self._process)
 
     async def knows_replica(self) -> None:
-        """Return when it knows the replica to promote."""
+        """Returns when the Sentinel knows the replica to promote."""
 
         def replicas() -> Any:
             try:
@@ -188,24 +188,24 @@ class Sentinel:
 
 
 def open_store(*options: str) -> Store:
-    """An empty Redis. `options` are redis-server's own."""
+    """Yields an empty Redis. `options` are redis-server's own."""
     return Store(Server(redis_server(), *options))
 
 
 def open_replicated_store() -> Store:
-    """An empty Redis and its replica, at one address."""
+    """Returns an empty Redis and its replica, at one address."""
     return Store(*_primary_and_replica(free_port()))
 
 
 def open_watched_store() -> Store:
-    """An empty Redis and its replica, behind a Sentinel."""
+    """Returns an empty Redis and its replica, behind a Sentinel."""
     port = free_port()
     return Store(*_primary_and_replica(port), Sentinel(port))
 
 
 @cache
 def session_watched_store() -> Store:
-    """A store without faults, for tests that only need a Sentinel."""
+    """Returns a store without faults, for tests that only need a Sentinel."""
     store = open_watched_store()
     atexit.register(store.close)
     return store

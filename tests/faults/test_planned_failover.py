@@ -41,15 +41,15 @@ class OldWorker:
 
 
 async def feed_readers(server: Server) -> list[str]:
-    """The names of the connections that read the feed there."""
+    """Returns the names of the connections that read the feed there."""
     client = server.client
     found = await trio.to_thread.run_sync(lambda: client.client_list(_type="normal"))
     return [one["name"] for one in found if one["name"].endswith(":feed")]
 
 
 def inconsistencies_of_an_epoch(readers: Sequence[Reader]) -> Iterator[str]:
-    """Violations seen by a reader that changes between nodes: a lower position of an epoch than
-    before, or two states at one position. (For some seconds the nodes may use different
+    """Yields the violations seen by a reader that changes between nodes: a lower position of an
+    epoch than before, or two states at one position. (For some seconds the nodes may use different
     primaries.)"""
     for reader in readers:
         seen: dict[tuple[str, int, int], object] = {}

@@ -28,7 +28,7 @@ unhurried = settings(deadline=None)
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Event]:
-    """A job's events, in up to three epochs, with rising attempts, until its end."""
+    """Returns a job's events, in up to three epochs, with rising attempts, until its end."""
     events: list[Event] = []
     attempt, done = 1, 0
     for epoch in range(1, draw(st.integers(1, 3)) + 1):
@@ -53,7 +53,7 @@ UNSEEN = progress_frame((0, 0, {}), None) | {"epoch": None, "state": None}
 
 
 def truthful(draw: Callable[[Any], Any], history: Sequence[Event], mode: Mode) -> list[Json]:
-    """One of the many correct logs of a history, from its start or later."""
+    """Returns one of the many correct logs of a history, from its start or later."""
     messages: list[Json] = [UNSEEN] if draw(st.booleans()) else []
     held = (0, 0) if messages else None
     for number, event in enumerate(history):
@@ -88,7 +88,7 @@ def client_log(
 
 
 def broken(messages: Sequence[Json], mode: Mode = "latest") -> set[str]:
-    """The names of the rules that this client log breaks."""
+    """Returns the names of the rules that this client log breaks."""
     return {violation.rule for violation in rules.violations(client_log(messages, mode))}
 
 

@@ -8,8 +8,8 @@ from .scenario import Scenario, run_scenario
 
 
 def healths(scenario: Scenario, job: str) -> set[tuple[tuple[str, int], ...]]:
-    """The health values that clients in mode `every` received, each with the number of consecutive
-    events."""
+    """Returns the health values that clients in mode `every` received, each with the number of
+    consecutive events."""
     seen = set()
     for watcher in scenario.watchers:
         if watcher.mode == "every":

@@ -72,7 +72,7 @@ class Watcher:
         return ClientLog(self.name, self.mode, tuple(self.observations))
 
     async def run(self) -> None:
-        """Never returns."""
+        """Watches over one connection after the other. Never returns."""
         for turn in count():
             nodes = self.nodes()
             node = nodes[turn % len(nodes)]
@@ -85,7 +85,7 @@ class Watcher:
             await trio.sleep(random.uniform(0, MAX_RECONNECT_DELAY))
 
     async def _watch(self, node: str, port: int) -> None:
-        """Use one connection. Never returns; raises the error that ended it."""
+        """Uses one connection. Never returns; raises the error that ended it."""
         async with connect(port, patience=WITH_PINGS if self.sends_pings else WITHOUT_PINGS) as raw:
             await raw.send(upgrade(subprotocol="progress.v1"))
             status, _ = await raw.head()

@@ -17,7 +17,7 @@ PATIENCE = 60.0
 
 
 def shift_clock(seconds: float) -> None:
-    """Shift this process's wall clock, for all functions with which Python reads it."""
+    """Shifts this process's wall clock, for all functions with which Python reads it."""
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + seconds
     time.time_ns = lambda: now_ns() + int(seconds * 1e9)

@@ -49,11 +49,11 @@ class Tab:
         await self._call("browsingContext.setViewport", context=self._context, viewport=viewport)
 
     async def run(self, script: str) -> None:
-        """Carry out statements; their value is not wanted."""
+        """Executes statements; their value is not wanted."""
         await self.evaluate(f"(() => {{ {script}\n}})()")
 
     async def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, awaited if it is a promise."""
+        """Returns the value of a JavaScript expression, awaited if it is a promise."""
         answer = await self._call(
             "script.evaluate",
             expression=f"(async () => JSON.stringify(await ({expression})) ?? 'null')()",
@@ -96,7 +96,8 @@ class Tab:
 
 @asynccontextmanager
 async def firefox(profile: Path) -> AsyncIterator[Tab]:
-    """A tab of a Firefox with an empty profile, or a skip. The process is killed at the end."""
+    """Yields a tab of a Firefox with an empty profile, or skips the test. The process is killed at
+    the end."""
     executable = shutil.which("firefox-esr") or shutil.which("firefox")
     if executable is None:
         pytest.skip("needs Firefox on the PATH: apt install firefox-esr")

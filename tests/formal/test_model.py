@@ -20,7 +20,7 @@ BOUND = ("END=1", "ROLLBACKS=1", "TRIMS=1", "MOVES=1", "READS=0")
 
 
 def check(folder: Path, *defines: str, optimise: str = "-O0") -> str:
-    """The output of the checker with these macros."""
+    """Returns the output of the checker with these macros."""
     options = [f"-D{define}" for define in defines]
     commands = [
         ["spin", *options, "-a", str(MODEL)],

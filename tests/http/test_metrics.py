@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def scraped(port: int, **headers: str) -> tuple[int, dict[str, float]]:
-    """The status, and each sample by its name and labels."""
+    """Returns the status, and each sample by its name and labels."""
     lines = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
     async with connect(port) as raw:
         await raw.send(f"GET /metrics HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n".encode())

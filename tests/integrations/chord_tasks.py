@@ -75,7 +75,7 @@ def redeliver_tasks_of_killed_workers() -> int:
 
 
 def parts(first: int, many: int) -> list[Any]:
-    """Signatures: every seventh is retried, every fiftieth twice."""
+    """Returns signatures. Every seventh is retried, every fiftieth twice."""
     return [
         part.s(number, fails=2 if number % 50 == 0 else number % 7 == 0)
         for number in range(first, first + many)

@@ -150,7 +150,7 @@ def then(before: object, number: int) -> None:
 
 
 def refused(name: str) -> str:
-    """What is raised when a group cannot be called."""
+    """Returns the exception that is raised when a group cannot be called."""
     try:
         start_group(name, group(encode.s(1)), serializer="none")
     except Exception as error:  # noqa: BLE001 - the test compares its name

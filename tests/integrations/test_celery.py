@@ -163,7 +163,7 @@ def test_an_ignored_task_that_has_ended_its_job_keeps_that_end(
 
 
 def pid(module_recorder: Recorder, job: str) -> int:
-    """The process in which `job` hangs."""
+    """Returns the id of the process in which `job` hangs."""
     return int(module_recorder.states(job, lambda state: bool(state.message))[-1].message or "")
 
 
@@ -175,7 +175,7 @@ def test_a_terminated_task_is_cancelled(module_recorder: Recorder, publish: Publ
 
 
 def send_cancel(module_recorder: Recorder, job: str) -> None:
-    """Send the request that the button on the page sends."""
+    """Sends the request that the button on the page sends."""
     assert "cancel" in (module_recorder.states(job, lambda state: True)[-1].accepts or ())
     with urlopen(f"{module_recorder.url}/api/jobs/{job}/requests", b'{"verb":"cancel"}') as answer:  # noqa: S310 - ours
         assert answer.status == 202

@@ -48,7 +48,7 @@ class ChordSetup:
     environments: list[dict[str, str]]
 
     async def publish(self, statement: str) -> None:
-        """Execute code in a process that has the Celery app."""
+        """Executes code in a process that has the Celery app."""
         code = f"from {APP} import *\n{statement}"
         await trio.run_process([sys.executable, "-c", code], env=self.environments[0])
 
@@ -60,7 +60,7 @@ class ChordSetup:
             return json.load(answer)
 
     def children(self, group: str, *, node: int) -> dict[str, dict[str, Any]]:
-        """The states of all jobs in a group, as a node lists them."""
+        """Returns the states of all jobs in a group, as a node lists them."""
         found: dict[str, dict[str, Any]] = {}
         path = f"/api/jobs?prefix={group}/&limit=100"
         page = self.get(path, node=node)
@@ -107,7 +107,7 @@ def workers(setup: ChordSetup) -> Iterator[Workers]:
 
 
 async def marked(setup: ChordSetup, number: int) -> tuple[int, int]:
-    """The process that works on a part that waits, and its worker."""
+    """Returns the id of the process that works on a part that waits, and its worker."""
     while True:
         mark = setup.redis.client.hget("marks", str(number))
         if mark:
@@ -117,7 +117,7 @@ async def marked(setup: ChordSetup, number: int) -> tuple[int, int]:
 
 
 async def follow(setup: ChordSetup, group: str, node: int) -> None:
-    """A client of a node, until the group has ended."""
+    """Watches as a client of a node, until the group has ended."""
     follower, highest = Follower(), (0, 0.0)
     port = int(setup.nodes[node].rpartition(":")[2])
     async with open_client(port, patience=PATIENCE) as client:
@@ -137,8 +137,8 @@ async def follow(setup: ChordSetup, group: str, node: int) -> None:
 
 
 def check(setup: ChordSetup, group: str) -> dict[str, Any]:
-    """Both nodes show the same counts for the ended group, and the states of its children agree
-    with them."""
+    """Checks that both nodes show the same counts for the ended group, and that the states of its
+    children agree with them."""
     state: dict[str, Any] = setup.get(f"/api/jobs/{group}")["state"]
     for node in (0, 1):
         assert setup.get(f"/api/jobs/{group}", node=node)["state"] == state

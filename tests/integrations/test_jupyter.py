@@ -48,7 +48,7 @@ class Notebook:
         return request
 
     def end(self, request: str) -> list[dict[str, Any]]:
-        """Run a cell; returns its outputs when it has ended."""
+        """Waits until a cell has ended. Returns its outputs."""
         outputs = []
         while True:
             message = self._client.get_iopub_msg(timeout=DEADLINE)
@@ -58,7 +58,7 @@ class Notebook:
                     return outputs
 
     def run(self, cell: str) -> list[dict[str, Any]]:
-        """Run a cell that must not raise; returns its outputs."""
+        """Runs a cell that must not raise; returns its outputs."""
         outputs = self.end(self.begin(cell))
         assert not [each for each in outputs if each["type"] == "error"], outputs
         return outputs

@@ -81,7 +81,8 @@ def works(state: State) -> bool:
 
 
 def stop_cold(worker: subprocess.Popen[bytes]) -> None:
-    """RQ ignores a second signal that comes within a second of the first."""
+    """Sends two signals with a pause, because RQ ignores a second one that comes within a second of
+    the first."""
     while worker.poll() is None:
         worker.terminate()
         with suppress(subprocess.TimeoutExpired):

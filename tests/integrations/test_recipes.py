@@ -33,7 +33,7 @@ GATEWAY, BROKER = "http://127.0.0.1:8000", "redis://127.0.0.1:6379"
 
 
 def blocks(page: str, kind: str) -> list[str]:
-    """The code blocks of a page in this language. A word may follow the language."""
+    """Returns the code blocks of a page in this language. A word may follow the language."""
     text = (RECIPES / f"{page}.md").read_text()
     return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
 
@@ -60,7 +60,7 @@ def test_the_recipe_for_a_celery_group_works(recorder: Recorder, tmp_path: Path)
 
 
 def end_in_a_queue(page: str, job: str, recorder: Recorder, tmp_path: Path) -> State:
-    """Start the worker of the recipe and submit its task; returns the last state of `job`."""
+    """Starts the worker of the recipe and submits its task. Returns the last state of `job`."""
     server = Server(redis_server())
     scheme = "redis+socket" if page.startswith("celery") else "unix"
     broker = f"{scheme}://{server.socket}"
@@ -207,7 +207,7 @@ def test_the_recipe_for_django_with_celery_works(recorder: Recorder, tmp_path: P
 
 
 def program_files(page: str) -> list[tuple[str, str]]:
-    """The names and contents of the files in a page."""
+    """Returns the names and contents of the files in a page."""
     text = (RECIPES / f"{page}.md").read_text()
     return re.findall(r"```\w+ (\S+\.\w+)\n(.*?)```", text, re.DOTALL)
 
@@ -264,7 +264,8 @@ def test_the_fastapi_recipe_works_when_deployed(
 def assert_deployed(
     server: str, flag: str, recorder: Recorder, tmp_path: Path, *, path: str = "videos"
 ) -> None:
-    """SIGTERM to the `server` of videos.py in the middle of a job: it is cancelled."""
+    """Sends SIGTERM to the `server` of videos.py in the middle of a job, and checks that the job is
+    cancelled."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     where = [f"--bind=127.0.0.1:{port}"] if server == "gunicorn" else [f"--port={port}"]
@@ -385,7 +386,8 @@ def test_the_laravel_recipe_works(recorder: Recorder, tmp_path: Path) -> None:
 
 
 def assert_tried_three_times(recorder: Recorder) -> None:
-    """Job 42 succeeds at the third try, 43 fails. Before each further try the job was queued."""
+    """Checks that job 42 succeeds at the third try and that 43 fails, and that before each further
+    try the job was queued."""
     for job, status, done in (("video:42", "succeeded", 100), ("video:43", "failed", 50)):
         states = recorder.states(job)
         assert (states[-1].status, states[-1].attempt, states[-1].done) == (status, 3, done)
@@ -464,7 +466,7 @@ def test_the_recipe_works_behind_a_path_prefix(recorder: Recorder, tmp_path: Pat
 
 
 def answer(port: int, path: str, headers: str) -> bytes:
-    """The first line of the answer to a GET."""
+    """Returns the first line of the answer to a GET."""
     with socket.create_connection(("127.0.0.1", port), DEADLINE) as connection:
         host = f"127.0.0.1:{port}"
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n\r\n".encode())

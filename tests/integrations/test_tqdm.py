@@ -27,7 +27,7 @@ def group_recorder(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Recor
 
 
 def last(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
-    """The last update of `job`, which has all fields."""
+    """Returns the last update of `job`, which has all fields."""
     fake_gateway.wait_for(lambda got: fake_gateway.ends(job))
     (end,) = fake_gateway.ends(job)
     return {k: v for k, v in end.fields.items() if k not in ("lease", "start", "run", "attempt")}

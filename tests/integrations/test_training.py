@@ -65,7 +65,7 @@ def shown(fields: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def call_hugging_face(called: Any, state: Any, event: str, **more: Any) -> None:
-    """Call a callback like `CallbackHandler.call_event`."""
+    """Calls a callback like `CallbackHandler.call_event`."""
     of_the_trainer = dict.fromkeys(
         (
             *("model", "processing_class", "optimizer", "lr_scheduler"),

@@ -81,19 +81,19 @@ class Worker:
         self.process.stdin.flush()
 
     def said(self) -> str:
-        """Wait for the next line on its stderr."""
+        """Waits for the next line on the stderr of the worker."""
         assert self.process.stderr is not None
         return self.process.stderr.readline()
 
     def finish(self) -> str:
-        """Close its stdin and wait until it exits; returns its stderr."""
+        """Closes the stdin of the worker and waits until it exits. Returns its stderr."""
         _, errors = self.process.communicate(timeout=DEADLINE)
         assert self.process.returncode == 0, errors
         return errors
 
 
 def state_of(url: str, job: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Wait until the gateway shows this state of `job`."""
+    """Waits until the gateway shows this state of `job`."""
     deadline = time.monotonic() + DEADLINE
     seen: object = None
     position = '"0-0"'
@@ -182,7 +182,7 @@ def test_the_later_worker_supersedes_and_a_killed_one_is_stalled(
 
 
 def start_after(recorder: Recorder, first: Worker, start: Callable[[], Worker]) -> Worker:
-    """Start a second worker when the first one has reported."""
+    """Starts a second worker when the first one has reported."""
     first.work("one")
     recorder.states("job", lambda state: state.done == 1)
     return start()

@@ -19,7 +19,7 @@ class TrainerCallback:
     """`transformers.trainer_callback.TrainerCallback`."""
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Called, like all methods, with the model, the optimiser and others as keywords."""
+        """Receives the model, the optimiser and others as keywords, like all methods."""
 
     def on_epoch_begin(self, args, state, control, **kwargs): ...
     def on_step_begin(self, args, state, control, **kwargs): ...
@@ -68,7 +68,7 @@ _REAL = {
 
 
 def differences(name: str) -> list[str]:
-    """The events whose signature is another one in the installed framework."""
+    """Returns the events whose signature is another one in the installed framework."""
     module, base = _REAL[name]
     real = getattr(import_module(module), base)
     found = []

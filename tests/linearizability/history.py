@@ -60,7 +60,7 @@ def written(history: list[Op]) -> str:
 
 
 def check(history: list[Op]) -> tuple[bool, str]:
-    """Whether the history is linearizable, and the output of the checker."""
+    """Returns whether the history is linearizable, and the output of the checker."""
     done = subprocess.run(
         ["go", "run", "."], cwd=CHECKER, input=written(history), capture_output=True,
         text=True, timeout=600, check=False,
@@ -71,7 +71,7 @@ def check(history: list[Op]) -> tuple[bool, str]:
 
 
 def seen(document: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a document `{job, epoch, seq, state}` that are compared."""
+    """Returns the fields of a document `{job, epoch, seq, state}` that are compared."""
     state = document["state"]
     found = {"epoch": document["epoch"], "seq": document["seq"]}
     found |= {name: state.get(name) or 0 for name in _READ if name != "message"}
@@ -98,11 +98,11 @@ class History:
         return time.monotonic() < self._until
 
     def jobs(self) -> list[str]:
-        """The current single jobs."""
+        """Returns the current single jobs."""
         return [f"{self._now()}:{number}" for number in range(SINGLES)]
 
     def tree(self) -> str:
-        """The current outer group."""
+        """Returns the current outer group."""
         return f"{self._now()}:t"
 
     def _now(self) -> str:
@@ -112,7 +112,7 @@ class History:
         return random.Random(f"{self._seed} {client}")
 
     def updates(self, chance: random.Random, *, at_once: int, tree: bool) -> list[JobUpdate]:
-        """A publisher's next update, of a single job or of a tree."""
+        """Returns a publisher's next update, of a single job or of a tree."""
         if tree and chance.random() < 0.3:
             tree_name = self.tree()
             if chance.random() < 0.2:
@@ -143,7 +143,8 @@ class History:
             )
 
     def finished(self) -> list[Op]:
-        """All operations, with a second one for each update that may have been sent again."""
+        """Returns all operations, with a second one for each update that may have been sent
+        again."""
         again = [
             op | {"return": END, "answer": None}
             for op in self.ops
@@ -172,7 +173,7 @@ class Processes:
         return self.stack.enter_context(Running(*command))
 
     def replace(self, number: int) -> None:
-        """Send SIGKILL to a node, and start another one in its place."""
+        """Sends SIGKILL to a node, and starts another one in its place."""
         self.nodes[number].process.kill()
         self.nodes[number] = self._node()
         self.urls[number] = address(self.nodes[number])
@@ -183,7 +184,8 @@ class Processes:
         self.redis.start()
 
     def request(self, number: int, target: str, body: Any = None) -> Any:
-        """The document that a node answers; None for a 404. Raises OSError, HTTPException."""
+        """Returns the document that a node answers; None for a 404. Raises OSError,
+        HTTPException."""
         connection = HTTPConnection(urlsplit(self.urls[number]).netloc, timeout=TIMEOUT)
         try:
             data = None if body is None else json.dumps(body)
@@ -302,7 +304,7 @@ def _take(history: History, client: int, call: int, data: str) -> None:
 
 
 def run(*, seconds: float, seed: int) -> list[Op]:
-    """Publish and read for so many seconds, while nodes and Redis are killed; returns the
+    """Publishes and reads for so many seconds, while nodes and Redis are killed. Returns the
     history."""
     with ExitStack() as stack:
         processes = Processes(stack)

@@ -88,7 +88,8 @@ def test_the_checker_rejects_an_invalid_history(name: str) -> None:
 
 
 def group(seq: int, percent: float, *children: int, status: str = "running") -> Op:
-    """A state of a group. `children`: expected, queued, running, succeeded, failed, cancelled."""
+    """Returns a state of a group. `children`: expected, queued, running, succeeded, failed,
+    cancelled."""
     return {"epoch": 9, "seq": seq, "attempt": 1, "status": status, "percent": percent,
             "children": children}  # fmt: skip
 

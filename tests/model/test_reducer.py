@@ -21,7 +21,7 @@ EPOCH = 7
 
 
 def updates(*all_fields: dict[str, Any], start_at: float = 1000.0) -> Record:
-    """The record after these updates, one second apart, each of which must apply."""
+    """Returns the record after these updates, one second apart. Asserts that each is applied."""
     record = None
     for number, fields in enumerate(all_fields):
         result = reduce(record, Update(**fields), now=start_at + number, epoch=EPOCH)

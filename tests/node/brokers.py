@@ -18,7 +18,7 @@ __all__ = ["LosingFeed", "connected"]
 
 @asynccontextmanager
 async def connected(broker: Broker) -> AsyncIterator[tuple[FakeSource, Sink]]:
-    """A node that follows `broker`, and one client of it."""
+    """Yields a node that follows `broker`, and one client of it."""
     node = Node(broker)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

@@ -34,7 +34,7 @@ FIELDS = ["percent", "done", "total", "lease", "attempt"]
 
 
 def outcome(make: Any) -> Any:
-    """The parsed value, or the name of the wrong field."""
+    """Returns the parsed value, or the name of the wrong field."""
     try:
         return make()
     except InvalidInput as error:

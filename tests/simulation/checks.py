@@ -69,7 +69,7 @@ class Checks:
     def shown(
         self, observer: Observer, job: str, epoch: int | None, seq: int, state: Any, *, how: str
     ) -> None:
-        """Check a state that an observer is shown."""
+        """Checks a state that an observer is shown."""
         self.frames += 1
         position = (epoch or 0, seq)
         self._identity(job, position, state, how)
@@ -89,7 +89,7 @@ class Checks:
                 self._ends[job] = (trio.current_time(), state["attempt"], state["status"])
 
     def read(self, job: str, state: Any, *, since: float, how: str) -> None:
-        """Check a response to a request sent at `since`: it must have an end that was shown before
+        """Checks a response to a request sent at `since`: it must have an end that was shown before
         that."""
         ended_at, attempt, status = self._ends.get(job, (inf, 0, ""))
         if ended_at >= since or job in self.lost:
@@ -101,7 +101,7 @@ class Checks:
             raise Violated(f"never back: {job} is {now} by {how} after {attempt, status} was shown")
 
     def _one_run(self, job: str, state: dict[str, Any]) -> None:
-        """Check that all messages of an attempt come from one worker."""
+        """Checks that all messages of an attempt come from one worker."""
         worker, signed, _ = state.get("message", "").partition("/")
         if signed:
             known = self._workers.setdefault((job, state["attempt"]), worker)
@@ -109,8 +109,8 @@ class Checks:
                 raise Violated(f"never back: {job} #{state['attempt']} is {worker}'s and {known}'s")
 
     def _one_attempt(self, job: str, state: dict[str, Any]) -> None:
-        """Check that a request belongs to the attempt that it names. A request to a group is one to
-        all attempts of its children."""
+        """Checks that a request belongs to the attempt that it names. A request to a group belongs
+        to all attempts of its children."""
         asked = state.get("request")
         if asked is None or job in self.lost:
             return
@@ -125,7 +125,7 @@ class Checks:
                 )
 
     def request_received(self, id_: str, job: str, attempt: int | None, *, who: str) -> None:
-        """Check a request that a worker of the job receives."""
+        """Checks a request that a worker of the job receives."""
         of = self.request_target[id_]
         if not f"{job}/".startswith(f"{of}/"):
             raise Violated(f"requests: {who} of {job} is told what {of} was asked")
@@ -136,7 +136,8 @@ class Checks:
             )
 
     def was_shown(self, job: str, attempt: int, status: str) -> bool:
-        """Whether any client was shown this end of the attempt, or the end of a later attempt."""
+        """Returns whether any client was shown this end of the attempt, or the end of a later
+        attempt."""
         _, shown, how = self._ends.get(job, (inf, 0, ""))
         return shown > attempt or (shown, how) == (attempt, status)
 
@@ -176,7 +177,7 @@ class Checks:
 
 
 def _request_stays(who: str, old: Any, new: Any, *, refused: bool) -> None:
-    """Check a request after it was first shown in an attempt: a cancel is replaced only after it
+    """Checks a request after it was first shown in an attempt: a cancel is replaced only after it
     was refused, and an acknowledgement or refusal stays."""
     if old is None:
         return

@@ -101,12 +101,12 @@ class Faults:
         self.recovered_at = max(self.recovered_at, recovered_at)
 
     def _nobody_remembers(self) -> None:
-        """Nodes are partitioned, and those that have shown the newest states may end. The gateway
-        does not guarantee anything then."""
+        """Allows any loss: nodes are partitioned, and those that have shown the newest states may
+        end. The gateway does not guarantee anything then."""
         self.world.checks.lost.update(self.world.jobs)
 
     def _replace_server(self, store: Store) -> None:
-        """Start a server that lacks the last writes. Only nodes have these now."""
+        """Starts a server that lacks the last writes. Only nodes have these now."""
         self.world.server = self.world.start_server(store)
         self.world.memories.server_has_lost_writes(store, self.world.hosts)
         if not any(host.alive for host in self.world.hosts):
@@ -118,8 +118,8 @@ class Faults:
             host.link.reset()
 
     async def _come_back(self, index: int, fault: Fault) -> None:
-        """The server has lost data. If the nodes were partitioned, one that was cut off reconnects
-        first, and those that have shown newer states reconnect later."""
+        """Handles the loss of data by the server. If the nodes were partitioned, one that was cut
+        off reconnects first, and those that have shown newer states reconnect later."""
         if fault.mode != "apart":
             return
         first = self.world.hosts[fault.who % len(self.world.hosts)]
@@ -235,7 +235,7 @@ class Faults:
         link.mode, link.odds = "ok", 1.0
 
     def _check_stale(self, link: Link, fault: Fault) -> None:
-        """Check that a node which was cut off for long enough reports that it is stale."""
+        """Checks that a node which was cut off for long enough reports that it is stale."""
         if self.world.scenario.broker == "memory" or fault.odds < 1:
             return
         if fault.seconds < {"refuse": 4.0, "hang": 13.0}.get(fault.mode, 1e9):

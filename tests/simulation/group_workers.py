@@ -22,8 +22,8 @@ __all__ = ["Declarer", "GroupWorker", "another_attempt", "group_workers"]
 
 
 def group_workers(world: World, group: Group) -> Iterator[Worker | PlainReporter]:
-    """Start the workers of a group: one that declares it, sometimes twice; two processes for its
-    children, one of which may be retried; and sometimes a reporter without a `Job` for one
+    """Starts the workers of a group: one that declares it, sometimes twice; two processes for
+    its children, one of which may be retried; and sometimes a reporter without a `Job` for one
     child."""
     rng = world.randomness(f"staff of {group.name}")
     plain = ["fcall", "curl"] if world.scenario.broker == "redis" else ["curl"]
@@ -55,7 +55,7 @@ def group_workers(world: World, group: Group) -> Iterator[Worker | PlainReporter
 
 
 def another_attempt(world: World, group: Group, name: str) -> Worker:
-    """A process that works on one of the children, even if another process does so too."""
+    """Returns a process that works on one of the children, even if another process does so too."""
     rng = world.randomness(name)
     jobs = [rng.choice(group.leaves)]
     link, weights = world.link(name), _weights(group)
@@ -86,7 +86,8 @@ class GroupWorker(Worker):
             self._declare(group, url)
 
     def _declare(self, group: Group, url: str) -> None:
-        """The block is left at once while the group's children run, or with an error."""
+        """Declares the group. The block is left at once while the group's children run, or with an
+        error."""
         self.world.note(f"{self.name} declares {group.name}: {group.expected}")
         expected = group.expected
         weight = self.weights.get(group.name)
@@ -130,7 +131,7 @@ class Declarer(PlainReporter):
     group: Group
 
     async def run(self) -> None:
-        """Repeat until the group is declared."""
+        """Repeats until the group is declared."""
         expected = self.group.expected
         fields: dict[str, Any] = {
             "children": len(self.group.children) if expected is None else expected

@@ -66,7 +66,7 @@ class Group:
 
 
 def make_group(name: str, kind: str, rng: random.Random) -> Group:
-    """A `flat` group, or a `nested` one, which has another group among its children."""
+    """Returns a `flat` group, or a `nested` one, which has another group among its children."""
 
     def weigh() -> float:
         return rng.choice([1, 1, 1, 0.5, 2])
@@ -104,7 +104,7 @@ class Row:
 
     @classmethod
     def of_state(cls, position: tuple[int, int], state: Mapping[str, Any]) -> Row:
-        """Make it from a state as clients receive it."""
+        """Returns the row of a state as clients receive it."""
         children = state.get("children")
         return cls(
             position,
@@ -117,7 +117,7 @@ class Row:
 
     @classmethod
     def of_hash(cls, record: Mapping[bytes, bytes]) -> Row:
-        """Make it from a record in Redis."""
+        """Returns the row of a record in Redis."""
         children = record.get(b"children")
         return cls(
             (int(record[b"epoch"]), int(record[b"seq"])),
@@ -146,7 +146,7 @@ class Command:
 
 
 def command_of(words: list[bytes]) -> Command:
-    """Make it from the command of a Redis client."""
+    """Returns what a command of a Redis client may have changed."""
     name = words[0].upper()
     if name == b"FCALL":
         return Command(words[4].decode(), runs_script=True)
@@ -186,13 +186,13 @@ class GroupModel:
         return [job for group in self.groups for job in (group.name, *group.children)]
 
     def has_lost_writes(self, read: Callable[[str], Row | None]) -> None:
-        """The server's data were rolled back to an earlier time."""
+        """Handles a rollback of the server's data to an earlier time."""
         self._known = {job: row for job in self.jobs if (row := read(job)) is not None}
         self._attempts_at_loss = {job: row.attempt for job, row in self._known.items()}
         self._unsure.update(name for name, children in self._left_out.items() if children)
 
     def check_command(self, read: Callable[[str], Row | None], command: Command) -> None:
-        """Read and check what a command has changed."""
+        """Reads and checks what a command has changed."""
         now = {job: row for job in self.jobs if (row := read(job)) is not None}
         before, self._known = self._known, now
         if now == before or self.violation is not None:
@@ -209,8 +209,8 @@ class GroupModel:
             self._newest[job] = max(row.attempt, self._newest.get(job, 0))
 
     def shown(self, job: str, epoch: int | None, seq: int, state: Any) -> str | None:
-        """The violation in this state of a group, which was at this position; None if there is
-        none, or it cannot be decided."""
+        """Returns the violation in this state of a group, which was at this position; None if there
+        is none, or it cannot be decided."""
         known = self._shown.get((job, epoch or 0, seq))
         if known is None or state is None:
             return None
@@ -218,7 +218,7 @@ class GroupModel:
         return None if row == known else f"groups: {job} is shown as {row}, and was {known}"
 
     def at_rest(self, states: Mapping[str, Any]) -> str | None:
-        """The violation in these states of all jobs; None if there is none."""
+        """Returns the violation in these states of all jobs; None if there is none."""
         rows = {job: Row.of_state((0, 0), state) for job, state in states.items() if state}
         self._known = rows
         for group in self.groups:
@@ -293,7 +293,7 @@ class GroupModel:
     def _is_tried_again(
         self, group: Group, before: Mapping[str, Row], now: Mapping[str, Row]
     ) -> bool:
-        """Whether a counted child has begun another attempt."""
+        """Returns whether a counted child has begun another attempt."""
         left_out = {} if group.name in self._unsure else self._left_out.get(group.name, {})
         return any(
             now[child].attempt > before[child].attempt > left_out.get(child, 0)
@@ -318,7 +318,7 @@ class GroupModel:
         return None if row.children == wanted else f"does not count its children ({wanted})"
 
     def _is_due(self, group: Group, row: Row) -> bool:
-        """Whether it ends because its children have ended."""
+        """Returns whether the group ends because its children have ended."""
         expected = json.loads(row.children or "{}")["expected"]
         children = self._counted(group)
         ended = sum(child.weight for child in children if child.final)
@@ -365,7 +365,7 @@ class GroupModel:
 
 
 def _units(weight: float) -> int:
-    """The weight in thousandths."""
+    """Returns the weight in thousandths."""
     return round(weight * 1000)
 
 

@@ -65,7 +65,7 @@ class Held:
 
     @classmethod
     def of_hash(cls, record: Mapping[bytes, bytes]) -> Held:
-        """Make it from a record in Redis."""
+        """Makes the record from a hash in Redis."""
         request = record.get(b"request")
         known = None if request is None else json.loads(request)
         if known is not None and b"request_alone" in record:
@@ -99,7 +99,7 @@ class HeldRequests:
     """For each attempt that has ended, its end and its request at that time."""
 
     def check_command(self, read: Callable[[str], Held | None], *, publishes: bool) -> None:
-        """Read and check what a command has changed. `publishes`: the job of an update."""
+        """Reads and checks what a command has changed. `publishes`: the job of an update."""
         before, self.now = self.now, {job: row for job in self.jobs if (row := read(job))}
         for job, row in self.now.items():
             was = before.get(job)
@@ -110,11 +110,12 @@ class HeldRequests:
                 self.violation = f"requests: {job} {wrong}: {row}, after {was}"
 
     def had(self, job: str, attempt: int, id_: str) -> bool:
-        """Whether that attempt has had this request."""
+        """Returns whether that attempt has had this request."""
         return id_ in self._came_at.get((job, attempt), {})
 
     def awaits(self, job: str, attempt: int | None, *, before: float) -> str | None:
-        """The request that an attempt had before that time and still has; None if there is none."""
+        """Returns the request that an attempt had before that time and still has; None if there is
+        none."""
         row = self.now.get(job)
         if row is None or row.attempt != attempt or row.id is None:
             return None
@@ -122,8 +123,8 @@ class HeldRequests:
         return row.id if came_at < before else None
 
     def left_out(self, before: Mapping[str, Held], group: str, id_: str, verb: str) -> str | None:
-        """The violation after a node has confirmed a request to a group; None if there is none.
-        `before` has the records at the time when the request was sent."""
+        """Returns the violation after a node has confirmed a request to a group; None if there is
+        none. `before` has the records at the time when the request was sent."""
         holder = self.now.get(group)
         if not self.fenced or self._is_lost(group) or holder is None or holder.id != id_:
             return None  # it got a later request
@@ -136,8 +137,8 @@ class HeldRequests:
         return None
 
     def _ran_in(self, group: str, job: str, *, since: Mapping[str, Held]) -> bool:
-        """Whether a job below a group, and all groups between them, were running all the time. A
-        node finds the job through these groups."""
+        """Returns whether a job below a group, and all groups between them, were running all the
+        time. A node finds the job through these groups."""
         while job.startswith(f"{group}/"):
             row, was = self.now.get(job), since.get(job)
             if row is None or was is None or row.attempt != was.attempt:
@@ -205,7 +206,7 @@ class HeldRequests:
         return None
 
     def _above(self, job: str) -> Iterator[Held]:
-        """The requests of the groups above a job."""
+        """Yields the requests of the groups above a job."""
         while "/" in job:
             job = job.rpartition("/")[0]
             if job in self.now:

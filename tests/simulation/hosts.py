@@ -51,7 +51,7 @@ class Host:
         self.process = SimulatedProcess(self.name, self.world.seed)
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Runs until cancelled."""
         while True:
             self.number += 1
             skew = self.process.skew
@@ -118,7 +118,7 @@ class Host:
             self._wake = trio.Event()
 
     def serve(self, line: Line, app: Callable[..., Awaitable[None]], scope: Any) -> None:
-        """Run an ASGI application for one connection, as a server would."""
+        """Runs an ASGI application for one connection, as a server would."""
         if not self.alive or self.process.nursery is None or self.process.dead:
             line.host_is_gone()
             return
@@ -133,7 +133,7 @@ class Host:
 
 
 def _redis_broker(host: Host, limits: Limits) -> RedisBroker:
-    """The broker as `gateway serve` makes it."""
+    """Returns the broker as `gateway serve` makes it."""
     return RedisBroker("redis://simulated/0", limits, random=host.process.rng)
 
 

@@ -40,7 +40,7 @@ class Memories:
     """The generation of the data at that time."""
 
     def server_has_lost_writes(self, store: Store, hosts: Iterable[Host]) -> None:
-        """Find the states that neither the server nor a running node has any more."""
+        """Finds the states that neither the server nor a running node has any more."""
         _merge(self._of_ended_nodes, self._of_restored_nodes)
         self._stored = {
             key.removeprefix(b"progress:last:").decode(): (int(row[b"epoch"]), int(row[b"seq"]))
@@ -87,7 +87,7 @@ def _merge(positions: Positions, more: Positions) -> None:
 
 
 def _read(host: Host) -> Positions:
-    """The newest position of each job that the node's process has read."""
+    """Returns the newest position of each job that the node's process has read."""
     events: Any = host.broker._observed.all()
     return {event.job: event.position for event in events}
 
@@ -97,7 +97,7 @@ def _generation(store: Store) -> int:
 
 
 def _restored(host: Host, store: Store) -> int:
-    """The newest generation in which the node has restored its states; 0: none."""
+    """Returns the newest generation in which the node has restored its states; 0: none."""
     counters = store.values.get(b"progress:counters", {})
     words = counters.get(f"node:{host.process.name}".encode(), b"").split()
     return int(words[1]) if len(words) == 2 else 0

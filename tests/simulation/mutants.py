@@ -353,7 +353,8 @@ MUTANTS = (
 
 @contextmanager
 def mutated(mutant: Mutant) -> Iterator[Path]:
-    """A folder with a copy of the package that has the mutant, and with what belongs to it."""
+    """Yields a folder with a copy of the package that has the mutant, and with what belongs to
+    it."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in ("gateway", "tests"):
@@ -369,7 +370,7 @@ def mutated(mutant: Mutant) -> Iterator[Path]:
 
 
 def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str, float]:
-    """Run seeds until one detects the mutant. Returns the seed, its message, and the seconds it
+    """Runs seeds until one detects the mutant. Returns the seed, its message, and the seconds it
     took."""
     with mutated(mutant) as root:
         began = time.monotonic()
@@ -386,7 +387,7 @@ def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str
 
 
 def is_detected_by_its_test(mutant: Mutant) -> bool:
-    """Whether the test that the mutant names fails with it."""
+    """Returns whether the test that the mutant names fails with it."""
     with mutated(mutant) as root:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
         done = subprocess.run(
@@ -396,7 +397,7 @@ def is_detected_by_its_test(mutant: Mutant) -> bool:
 
 
 def run_tests(mutants: Iterable[Mutant]) -> int:
-    """Run the tests that the mutants name. Prints a table; returns how many detect nothing."""
+    """Runs the tests that the mutants name. Prints a table; returns how many detect nothing."""
     undetected = 0
     print("| defect | test | detected |\n|---|---|---|", flush=True)
     for mutant in mutants:

@@ -32,7 +32,7 @@ class Pace:
     """The positions of the jobs in the broker during the last seconds."""
 
     async def run(self) -> None:
-        """Check, while there is no fault, that every stream has received what was written `PACE`
+        """Checks, while there is no fault, that every stream has received what was written `PACE`
         seconds ago."""
         while True:
             await trio.sleep(SAMPLED)
@@ -44,7 +44,7 @@ class Pace:
             self.past.append(self._positions())
 
     def _positions(self) -> dict[str, tuple[int, int]]:
-        """The positions of the current generation."""
+        """Returns the positions of the current generation."""
         found: dict[str, tuple[int, int]] = {}
         values = self.world.server.redis.store.values
         generation = int(values.get(b"progress:counters", {}).get(b"generation", 0))

@@ -94,9 +94,8 @@ class Redis:
     # -- the server ----------------------------------------------------------
 
     def execute(self, *words: bytes | str | float) -> Any:
-        """Execute a command. Returns bytes, an int, None, a list, a `Status` or `Blocked`. Raises
-        `Refused`.
-        """
+        """Executes a command. Returns bytes, an int, None, a list, a `Status` or `Blocked`. Raises
+        `Refused`."""
         command = [_text(word) for word in words]
         answer = self._run(command)
         self.written(command)
@@ -592,7 +591,7 @@ cjson = {encode = function(value) return __encode(value) end,
 
 
 def _cjson(value: Any) -> bytes:
-    """Encode a text or a number like Redis's cjson."""
+    """Encodes a text or a number like Redis's cjson."""
     if isinstance(value, bytes):
         text = json.dumps(value.decode("utf-8", "surrogateescape"), ensure_ascii=False)
         text = text.replace("/", "\\/").replace("\x7f", "\\u007f")
@@ -630,7 +629,7 @@ def _below(score: float, high: bytes) -> bool:
 
 
 def encode(answer: Any) -> Iterator[bytes]:
-    """Encode a response in RESP2."""
+    """Encodes a response in RESP2."""
     if isinstance(answer, Status):
         yield b"+%b\r\n" % bytes(answer)
     elif isinstance(answer, bytes):

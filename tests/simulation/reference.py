@@ -15,7 +15,7 @@ Verdict = Literal["accepted", "ignored", "violation"]
 
 
 def returns_after(code: int) -> bool:
-    """Whether a client reconnects after this close code."""
+    """Returns whether a client reconnects after this close code."""
     return code not in (1002, 1003, 1007, 1008, 1009) and not 4500 <= code <= 4999
 
 
@@ -40,7 +40,7 @@ class ReferenceClient:
     """The number of the command that subscribed to the job, until it is answered."""
 
     def begin(self) -> dict[str, list[int]]:
-        """Begin a connection; returns the positions for its `hello`."""
+        """Begins a connection; returns the positions for its `hello`."""
         self._asked.clear()
         return {
             job: [known.epoch, known.seq]
@@ -49,22 +49,22 @@ class ReferenceClient:
         }
 
     def asks(self, job: str, command: int) -> None:
-        """A command that subscribes to the job was sent."""
+        """Handles a command that subscribes to the job, and was sent."""
         self._asked[job] = command
 
     def answered(self, command: int) -> None:
-        """`subscriptions` was received with that `id`."""
+        """Handles `subscriptions` with that `id`."""
         for job, asked in list(self._asked.items()):
             if asked <= command:
                 del self._asked[job]
 
     def leaves(self, job: str) -> None:
-        """The client unsubscribes from the job."""
+        """Handles that the client unsubscribes from the job."""
         self.known.pop(job, None)
         self._asked.pop(job, None)
 
     def take(self, frame: dict[str, Any]) -> Verdict:
-        """Handle a `progress` frame. After a violation the client must subscribe to the job
+        """Handles a `progress` frame. After a violation the client must subscribe to the job
         again."""
         job = frame["job"]
         known = self.known.get(job)

@@ -33,7 +33,7 @@ class RequestClient:
     _number: int = 0
 
     async def run(self) -> None:
-        """Run until cancelled, or until the run is about to come to rest."""
+        """Runs until cancelled, or until the run is about to come to rest."""
         while not self.world.quiescing:
             await trio.sleep(self.rng.uniform(0.2, 4.0))
             job = self.rng.choice(self.world.jobs_to_ask)
@@ -52,7 +52,7 @@ class RequestClient:
                 await trio.sleep(self.rng.uniform(0.1, 1.0))
 
     async def _send_request(self, job: str, body: dict[str, Any]) -> bool:
-        """Send one request. Returns whether there was a response."""
+        """Sends one request. Returns whether there was a response."""
         host = self.world.some_host(self.rng)
         if host is None:
             return False

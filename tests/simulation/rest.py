@@ -29,8 +29,8 @@ everything: a list may wait 7 s."""
 
 
 async def wait_for_quiescence(world: World) -> None:
-    """Wait until all workers and faults have ended, check the states, then disconnect the clients
-    and check that the nodes have released everything."""
+    """Waits until all workers and faults have ended, checks the states, then disconnects the
+    clients and checks that the nodes have released everything."""
     await trio.sleep(0.001)
     with trio.move_on_after(WORKERS_WITHIN) as deadline:
         while world.working or world.faults.injecting:  # noqa: ASYNC110 - on a virtual clock
@@ -77,7 +77,7 @@ async def _check_rest(world: World) -> None:
 
 
 async def _read(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read each job from all nodes, and the list from one. All nodes must be ready and agree."""
+    """Reads each job from all nodes, and the list from one. All nodes must be ready and agree."""
     for host in world.hosts:
         if not host.alive or host.node.not_ready_reason is not None:
             reason = host.node.not_ready_reason if host.alive else "not alive"
@@ -100,7 +100,7 @@ async def _read(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _check_watchers(world: World, states: dict[str, Any], listed: dict[str, Any]) -> None:
-    """Check that every client shows the current states."""
+    """Checks that every client shows the current states."""
     for watcher in world.watchers:
         if watcher.stale:
             raise Violated(f"fresh: {watcher.name} is notified that it is stale, for no reason")
@@ -117,7 +117,7 @@ def _check_watchers(world: World, states: dict[str, Any], listed: dict[str, Any]
 
 
 def _check_workers(world: World, states: dict[str, Any]) -> None:
-    """Check that no job is shown as running, and that every end that was acknowledged to a worker
+    """Checks that no job is shown as running, and that every end that was acknowledged to a worker
     is there."""
     for job, state in states.items():
         if state and state["health"] == "ok" and _is_overdue(state):
@@ -138,6 +138,6 @@ def _check_workers(world: World, states: dict[str, Any]) -> None:
 
 
 def _is_overdue(state: dict[str, Any]) -> bool:
-    """Whether its worker's lease has expired by the time of rest."""
+    """Returns whether its worker's lease has expired by the time of rest."""
     own_lease = state["status"] == "running" and "children" not in state
     return bool(own_lease and state["lease"] <= workers.LEASE)

@@ -18,7 +18,7 @@ EXPIRES_AT = 4_000_000_000.0
 
 @cache
 def token(watch: tuple[str, ...] = EVERYTHING) -> str:
-    """A token that allows to watch these jobs, and to publish and control all jobs."""
+    """Returns a token that allows to watch these jobs, and to publish and control all jobs."""
     claims = {"exp": EXPIRES_AT, "watch": list(watch), "publish": ["*"], "control": ["*"]}
     return sign(claims)
 
@@ -28,5 +28,5 @@ def may_watch(job: str, patterns: Collection[str]) -> bool:
 
 
 def covers(prefix: str, patterns: Collection[str]) -> bool:
-    """Whether one of the patterns allows all jobs that begin with the prefix."""
+    """Returns whether one of the patterns allows all jobs that begin with the prefix."""
     return any(prefix.startswith(pattern[:-1]) for pattern in patterns)

@@ -97,7 +97,7 @@ class Scenario:
     """Whether clients change their subscriptions, and poll, ten times as often."""
 
     def without(self, index: int) -> Scenario:
-        """The same scenario without one fault."""
+        """Returns the same scenario without one fault."""
         return evolve(self, faults=self.faults[:index] + self.faults[index + 1 :])
 
 

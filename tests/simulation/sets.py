@@ -50,7 +50,7 @@ class Wanted:
 
 
 def wanted_document(wanted: Wanted, states: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a set if these are all jobs: filtered and sorted as documented."""
+    """Returns the content of a set if these are all jobs: filtered and sorted as documented."""
     jobs = {job: state for job, state in states.items() if job.startswith(wanted.prefix)}
     counts = dict.fromkeys(STATUSES, 0)
     for state in jobs.values():
@@ -113,10 +113,10 @@ class SetWatcher(Watcher):
         return [job for job, since in self._shown_since.items() if since <= at]
 
     def resubscribe(self) -> None:
-        """Stop changing its subscriptions."""
+        """Stops changing its subscriptions."""
 
     def check_pace(self, steady: Mapping[str, str]) -> None:
-        """Check the sets while there is no fault; these jobs have had these statuses for a
+        """Checks the sets while there is no fault; these jobs have had these statuses for a
         while."""
         for prefix, wanted in self.sets.items():
             frame = self.frames.get(prefix)
@@ -164,7 +164,7 @@ class SetWatcher(Watcher):
         return {job: list(at) for job, at in self.watch.positions().items() if at[0] is not None}
 
     def _begins(self) -> None:
-        """Begin a connection: each set starts with a snapshot, and no ends are outstanding."""
+        """Begins a connection: each set starts with a snapshot, and no ends are outstanding."""
         self._awaited = 0
         self._before.clear()
         self.reference.begin()
@@ -178,7 +178,7 @@ class SetWatcher(Watcher):
             self._send_command(line, {"type": "watch_set", **wanted.fields})
 
     def _change_subscriptions(self, line: Line) -> None:
-        """Change the parameters of a set, watch it again, or send another token."""
+        """Changes the parameters of a set, watches it again, or sends another token."""
         if self.world.scenario.rights and self.rng.random() < 0.5:
             self._before.update(self.rights)
             self._change_rights()
@@ -195,8 +195,8 @@ class SetWatcher(Watcher):
         self._await_answer(line)
 
     def _await_answer(self, line: Line) -> None:
-        """Frames that arrive before the response to this command may belong to the previous
-        parameters."""
+        """Stores that frames may belong to the previous parameters until the response to this
+        command arrives."""
         self._subscribe(line, [])
         self._awaited = self._ids
 
@@ -243,7 +243,7 @@ class SetWatcher(Watcher):
         self.watch.apply_set(parsed)  # type: ignore[arg-type]  # a frame of this type
 
     def _check_set(self, frame: Mapping[str, Any], wanted: Wanted) -> None:
-        """Check a document of a set."""
+        """Checks a document of a set."""
         counts, jobs = frame["counts"], frame["jobs"]
         total = sum(counts[status] for status in wanted.statuses)
         others = [job for job in jobs if not job.startswith(wanted.prefix)]
@@ -266,7 +266,7 @@ class SetWatcher(Watcher):
                     jobs.discard(job)
 
     def _is_ended(self, job: str) -> bool:
-        """Whether it received the end, or that the job is unknown."""
+        """Returns whether the client received the end, or that the job is unknown."""
         state = self.reference.shown.get(job, {"status": ""})
         return state is None or state["status"] in FINAL
 

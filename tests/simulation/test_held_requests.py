@@ -28,7 +28,7 @@ class Broker:
         self.held.check_command(self.records.get, publishes=True)
 
     def change(self, job: str, **changes: Any) -> str:
-        """Apply one command; returns the violation."""
+        """Applies one command; returns the violation."""
         self.records[job] = evolve(self.records[job], **changes)
         self.held.check_command(self.records.get, publishes=True)
         return self.held.violation or ""

@@ -13,7 +13,7 @@ from .redis import Store
 
 
 def host(name: str, **positions: int) -> Any:
-    """A running node that has read these positions."""
+    """Returns a running node that has read these positions."""
     events = [SimpleNamespace(job=job, position=Position(1, seq)) for job, seq in positions.items()]
     observed = SimpleNamespace(all=lambda: events)
     return SimpleNamespace(
@@ -25,7 +25,7 @@ def host(name: str, **positions: int) -> Any:
 
 
 def server(*restored_by: str, **positions: int) -> Store:
-    """The data of a server, in a new generation if nodes have restored their states."""
+    """Returns the data of a server, in a new generation if nodes have restored their states."""
     store = Store()
     store.values[b"progress:counters"] = {b"generation": b"5" if restored_by else b"1"}
     for name in restored_by:

@@ -25,7 +25,7 @@ def server() -> Server:
 
 
 def real(client: Any, command: list[Any]) -> Any:
-    """The response of a server; an error as its code."""
+    """Returns the response of a server; for an error, its code."""
     connection = client.connection_pool.get_connection()
     try:
         connection.send_command(*command)

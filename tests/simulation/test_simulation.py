@@ -80,7 +80,7 @@ def test_seeds_that_have_failed_before() -> None:
 
 
 def seed_of_this_commit() -> int:
-    """The seeds depend on the commit, so that a failure can be repeated."""
+    """Returns a seed that depends on the commit, so that a failure can be repeated."""
     command = ["git", "rev-parse", "--short=7", "HEAD"]
     output = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
     return int(output or "1", 16)

@@ -135,7 +135,7 @@ class Worker:
         WORKERS[self.name] = self
 
     async def run(self) -> None:
-        """Run until its program ends, or it is killed."""
+        """Runs until its program ends, or it is killed."""
         from .threads import _drive
 
         async def main() -> None:
@@ -230,7 +230,7 @@ class Worker:
 
 
 def draw_accepts(rng: random.Random) -> tuple[str, ...]:
-    """The requests that a job accepts."""
+    """Returns the requests that a job accepts."""
     return rng.choice([(), ("cancel",), ("cancel", "pause"), ("cancel", "pause", "resume")])
 
 
@@ -255,13 +255,13 @@ class RequestRecorder:
         self.received.add(request.id)
 
     def refuse(self) -> None:
-        """Refuse the last request, if there is one."""
+        """Refuses the last request, if there is one."""
         if self.job.request is not None:
             self.worker.world.checks.refused.add((self.job_id, self.job.request.id))
             self.job.refuse("not now")
 
     def check_received(self, at: float) -> None:
-        """Check, while there is no fault, that a request of some seconds ago was received."""
+        """Checks, while there is no fault, that a request of some seconds ago was received."""
         if self.job.superseded:
             return
         held = self.worker.world.held
@@ -286,7 +286,7 @@ class PlainReporter:
     link: Link
 
     async def run(self) -> None:
-        """Report one job until its end, and an update after the end."""
+        """Reports one job until its end, and an update after the end."""
         await trio.sleep(self.rng.uniform(0, 5))
         counts = self.rng.choice(["done", "percent"])
         start = {"start": True, "run": f"run-{self.name}", "lease": LEASE, "total": 10}
@@ -309,7 +309,7 @@ class PlainReporter:
             await self._report({"attempt": attempt, counts: 5, "message": "late"})
 
     async def _report(self, fields: dict[str, Any]) -> int:
-        """Repeat until there is a response; returns the attempt."""
+        """Repeats until there is a response; returns the attempt."""
         report = self._fcall if self.kind == "fcall" else self._curl
         while True:
             await trio.sleep(self.link.travel())

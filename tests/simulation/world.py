@@ -116,7 +116,7 @@ class World:
             nursery.cancel_scope.cancel()
 
     async def _end_all(self) -> None:
-        """At the end of the run every process ends, whatever its threads wait for."""
+        """Ends every process, whatever its threads wait for."""
         try:
             await trio.sleep_forever()
         finally:
@@ -162,7 +162,7 @@ class World:
         self.working -= 1
 
     def some_host(self, rng: Random) -> Host | None:
-        """A host that a load balancer would choose."""
+        """Returns a host that a load balancer would choose."""
         hosts = [host for host in self.hosts if host.alive and not host.draining]
         return rng.choice(hosts) if hosts else None
 
@@ -197,14 +197,14 @@ class World:
         self.asked = trio.Event()
 
     def check_commands(self) -> None:
-        """Raise a violation that was found after a command of the broker."""
+        """Raises a violation that was found after a command of the broker."""
         wrong = self.group_model.violation or self.held.violation
         if wrong is not None:
             raise Violated(wrong)
 
 
 def _row(redis: Redis, job: str) -> Row | None:
-    """The record of a job on a server."""
+    """Returns the record of a job on a server."""
     record = redis.store.values.get(f"progress:last:{job}".encode())
     return Row.of_hash(record) if record else None
 

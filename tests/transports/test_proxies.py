@@ -95,7 +95,7 @@ V2 = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 async def header_of(*parts: bytes) -> tuple[str | None, bytes]:
-    """The address in the PROXY header in these parts, and the remaining bytes."""
+    """Reads the PROXY header in these parts. Returns its address, and the remaining bytes."""
     ours, theirs = socket.socketpair()
     with theirs:
         ours.setblocking(False)
@@ -181,7 +181,7 @@ def test_connections_are_counted_by_address() -> None:
 
 
 def health(address: str) -> bytes:
-    """A request that a proxy passes on for `address`."""
+    """Returns a request that a proxy passes on for `address`."""
     return f"GET /healthz HTTP/1.1\r\nhost: [::1]\r\nx-forwarded-for: {address}\r\n\r\n".encode()
 
 

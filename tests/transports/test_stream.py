@@ -38,7 +38,7 @@ class Passes(trio.abc.Instrument):
 
 
 def cut(theirs: socket.socket) -> None:
-    """Unread input makes the kernel reset the connection (ECONNRESET)."""
+    """Leaves input unread, so that the kernel resets the connection (ECONNRESET)."""
     theirs.close()
 
 
@@ -137,7 +137,7 @@ async def resets(raw: Raw) -> None:
 
 
 async def says_nothing(raw: Raw) -> None:
-    """Wait until it is ended."""
+    """Waits until the connection is ended."""
     await raw.rest()
 
 
@@ -172,7 +172,8 @@ async def test_buffers_of_a_closed_connection_are_freed(
 
 
 def held() -> int:
-    """The number of parsers of frames or requests; each refers to all objects of a connection."""
+    """Returns the number of parsers of frames or requests; each refers to all objects of a
+    connection."""
     return sum(isinstance(thing, FrameProtocol | Connection) for thing in gc.get_objects())
 
 

@@ -23,7 +23,7 @@ __all__ = ["answer_of", "in_python", "update_of"]
 
 
 def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results of the reducer for each step, in the form of the file."""
+    """Returns the results of the reducer for each step, in the form of the file."""
     records: dict[str, Record] = {}
     contributions = Contributions()
     answers = []
@@ -60,7 +60,7 @@ def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def update_of(step: dict[str, Any]) -> Update:
-    """The update, or the request, of a step."""
+    """Returns the update, or the request, of a step."""
     if "request" in step:
         text = json.dumps(step["request"], separators=(",", ":"))
         return RequestUpdate(request=msgspec.json.decode(text, type=Request))
@@ -68,7 +68,7 @@ def update_of(step: dict[str, Any]) -> Update:
 
 
 def answer_of(job: str, reason: str | None, found: dict[str, tuple[int, Any]]) -> dict[str, Any]:
-    """The part of a step that is expected: of the job, and of all groups above it."""
+    """Returns the part of a step that is expected: of the job, and of all groups above it."""
     jobs: dict[str, Any] = {}
     for name in (job, *(group for group, _ in groups_above(job))):
         seq, state = found.get(name, (0, None))

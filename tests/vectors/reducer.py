@@ -24,7 +24,7 @@ EPOCH = 1
 
 
 def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the reducer answers to each step, in the form of the file."""
+    """Returns what the reducer answers to each step, in the form of the file."""
     record: Record | None = None
     reported_at = 0.0
     answers: list[dict[str, Any]] = []

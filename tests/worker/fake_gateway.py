@@ -33,20 +33,20 @@ Answer = Callable[[ReceivedRequest], "tuple[int, dict[str, str], bytes] | None"]
 
 
 def problem(status: int, detail: str, *, field: str | None = None) -> Answer:
-    """An error as an answer, with the invalid field if there is one."""
+    """Returns an error as an answer, with the invalid field if there is one."""
     body = {"status": status, "detail": detail} | ({"field": field} if field else {})
     headers = {"Content-Type": "application/problem+json"}
     return lambda _: (status, headers, json.dumps(body).encode())
 
 
 def accepted(attempt: int, reason: str | None = None) -> Answer:
-    """An answer to an accepted update."""
+    """Returns an answer to an accepted update."""
     body = {"epoch": 1, "seq": 1, "attempt": attempt, "applied": reason is None, "reason": reason}
     return lambda _: (200, {}, json.dumps(body).encode())
 
 
 def drop_connection(_: ReceivedRequest) -> None:
-    """Close the connection instead of answering."""
+    """Closes the connection instead of answering."""
 
 
 class FakeGateway:
@@ -71,25 +71,25 @@ class FakeGateway:
         return result
 
     def ends(self, job: str) -> list[ReceivedRequest]:
-        """The requests that carried an end of `job`."""
+        """Returns the requests that carried an end of `job`."""
         return [g for g in self.received if g.job == job and g.fields["status"] != "running"]
 
     def of(self, job: str) -> list[ReceivedRequest]:
-        """The requests for `job`."""
+        """Returns the requests for `job`."""
         return [g for g in self.received if g.job == job]
 
     def stop(self) -> None:
-        """Stop listening, and reset all connections."""
+        """Stops listening, and resets all connections."""
         self._server.shutdown()
         self._server.server_close()
         self.drop_connections()
 
     def restart(self) -> None:
-        """Listen at the same port again."""
+        """Listens at the same port again."""
         self._server = self._listen(self.port)
 
     def drop_connections(self) -> None:
-        """Close all open connections, like a proxy that closes idle ones."""
+        """Closes all open connections, like a proxy that closes idle ones."""
         with self.changed:
             for sock in self.connections.values():
                 try:
@@ -125,8 +125,8 @@ class FakeGateway:
         return server
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
-        """Each update of a batch has its own answer. If an answer has a
-        status that a gateway does not use for a single update, it answers the whole request."""
+        """Answers each update of a batch separately. If an answer has a status that a gateway does
+        not use for a single update, it answers the whole request."""
         updates = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
         answers: list[tuple[int, dict[str, str], bytes] | None] = []
         with self.changed:
@@ -179,7 +179,7 @@ class FakeGateway:
 
 
 def _about_one(answer: tuple[int, dict[str, str], bytes]) -> bool:
-    """Whether this can be the answer to one update of a batch."""
+    """Returns whether this can be the answer to one update of a batch."""
     status, headers, content = answer
     return (
         headers.get("Content-Type") == "application/problem+json"

@@ -22,7 +22,7 @@ forks = [
 
 
 def fork(child: Callable[[], object]) -> int:
-    """Run `child` in a fork; its pid. The child exits with 0 unless `child` raises."""
+    """Runs `child` in a fork. Returns its pid. The child exits with 0 unless `child` raises."""
     pid = os.fork()
     if pid:
         return pid

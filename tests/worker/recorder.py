@@ -35,7 +35,7 @@ class Recorder:
     def states(
         self, job: str, condition: Callable[[State], bool] = lambda state: state.final
     ) -> list[State]:
-        """The states of `job` so far, as soon as the newest fulfils the condition."""
+        """Returns the states of `job` so far, as soon as the newest fulfils the condition."""
 
         def reached() -> bool:
             return job in self._states and condition(self._states[job][-1])
@@ -45,7 +45,7 @@ class Recorder:
             return list(self._states[job])
 
     def first(self, job: str, number: int) -> list[State]:
-        """The states of `job`, as soon as there are this many."""
+        """Returns the states of `job`, as soon as there are this many."""
         with self._changed:
             there = self._changed.wait_for(
                 lambda: len(self._states.get(job, ())) >= number, DEADLINE
@@ -54,7 +54,7 @@ class Recorder:
             return list(self._states[job])
 
     def send_request(self, job: str, verb: str) -> None:
-        """Send a request to the worker of `job`."""
+        """Sends a request to the worker of `job`."""
         body = msgspec.json.encode({"verb": verb})
         url = f"{self.url}/api/jobs/{job}/requests"
         urllib.request.urlopen(url, body, timeout=DEADLINE).close()  # noqa: S310 - ours

@@ -48,7 +48,7 @@ class TcpProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def refuse(self) -> None:
-        """Refuse new connections, and close all open ones."""
+        """Refuses new connections, and closes all open ones."""
         with self._lock:
             self._shut = True
         self.drop_connections()
@@ -58,7 +58,7 @@ class TcpProxy:
             self._shut = False
 
     def drop_connections(self) -> None:
-        """Close all open connections, like a proxy that closes idle ones."""
+        """Closes all open connections, like a proxy that closes idle ones."""
         with self._lock:
             for sock in self._sockets:
                 with suppress(OSError):
@@ -67,7 +67,7 @@ class TcpProxy:
             self._sockets.clear()
 
     def stall(self) -> None:
-        """Stop forwarding, so that the target seems to hang."""
+        """Stops forwarding, so that the target seems to hang."""
         self._flow.clear()
 
     def resume(self) -> None:
@@ -128,7 +128,8 @@ def gateway() -> Iterator[Target]:
     url = f"http://127.0.0.1:{proxy.port}"
 
     def states(job: str) -> list[State]:
-        """Wait for all states of the gateway: an answer may arrive before its event in the feed."""
+        """Waits for all states of the gateway: an answer may arrive before its event in the
+        feed."""
         try:
             with urlopen(f"{recorder.url}/api/jobs/{job}", timeout=DEADLINE) as answer:  # noqa: S310 - http
                 seq: int = json.load(answer)["seq"]
@@ -163,7 +164,7 @@ def redis() -> Iterator[Target]:
     url = f"redis://127.0.0.1:{proxy.port}"
 
     def states(job: str) -> list[State]:
-        """Read the feed, because a job with one event has no log."""
+        """Reads the states from the feed, because a job with one event has no log."""
         entries = server.client.xrange("progress:feed")
         events = [decode(fields[b"event"])[1] for _, fields in entries if b"event" in fields]
         return [event.state for event in events if event.job == job]

@@ -20,7 +20,7 @@ pytestmark = forks
 
 
 def settled(fake: FakePublisher) -> list[dict[str, Any]]:
-    """The updates that the fake received, when no more are pending."""
+    """Returns the updates that the fake received, when no more are pending."""
     sender = sender_for(fake.url, None)
     with sender._changed:
         assert sender._changed.wait_for(sender._is_idle, DEADLINE)

@@ -131,7 +131,7 @@ def test_accepts_is_sent_to_the_gateway(target: Target) -> None:
 
 
 def send_cancel(target: Target, job: str) -> None:
-    """A client requests to cancel it."""
+    """Requests, as a client, to cancel the job."""
     if target.url.startswith("http"):
         with urlopen(f"{target.url}/api/jobs/{job}/requests", b'{"verb":"cancel"}') as answer:  # noqa: S310 - http
             assert answer.status == 202
@@ -166,7 +166,7 @@ def test_a_child_that_begins_after_its_group_was_cancelled_gets_the_request(targ
 
 
 def wait_a_little() -> int:
-    """A step of the work."""
+    """Does a step of the work."""
     return threading.Event().wait(0.005) + 1
 
 

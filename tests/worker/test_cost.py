@@ -21,7 +21,8 @@ CALLS, ROUNDS = 4_000, 25
 
 
 def ratio(ours: Callable[[int], object], theirs: Callable[[int], object]) -> float:
-    """The ratio of the costs of `CALLS` calls, in the best round of each. Rounds alternate."""
+    """Returns the ratio of the costs of `CALLS` calls, in the best round of each. Rounds
+    alternate."""
     times: list[list[float]] = [[], []]
     for _ in range(ROUNDS):
         for calls, found in zip((ours, theirs), times, strict=True):

@@ -270,7 +270,7 @@ def test_a_publisher_of_another_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check(url: str, token: str | None) -> None:
-    """This test module is a publisher module too."""
+    """Checks nothing. This test module is a publisher module too."""
     if url != "test://x":
         raise ValueError("not this one")
 

@@ -41,7 +41,7 @@ def pip(*arguments: str) -> None:
 
 
 def install_without_the_server(folder: Path) -> Path:
-    """The `bin` of an environment with the wheel and what it requires."""
+    """Returns the `bin` of an environment with the wheel and what it requires."""
     pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT))
     (wheel,) = folder.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)

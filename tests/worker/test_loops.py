@@ -132,7 +132,7 @@ def test_asyncio_is_not_blocked_and_a_cancellation_does_not_shorten_the_wait(
 
 
 def hanging_job(fake: FakePublisher) -> Job:
-    """A plain block of a job whose gateway does not answer until the test allows it."""
+    """Returns a job whose plain block has ended while its gateway did not answer."""
     fake.requests_allowed.clear()
     with Job("job", url=fake.url, timeout=3_600) as job:
         job.update(done=1)

@@ -159,7 +159,7 @@ def test_counts_of_spawned_processes_add_up(target: Target, tmp_path: Path) -> N
 
 
 def forked(report: Report, count: int) -> None:
-    """The case of a child that counts and is then killed."""
+    """Stores the count of a child that is then killed."""
     report.before_fork()
     counts = report.snapshot.phase.segment.child_counts
     assert counts is not None

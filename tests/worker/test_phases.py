@@ -19,7 +19,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 def silent(**arguments: Any) -> Job:
-    """A job that reports nothing."""
+    """Returns a job that reports nothing."""
     job = Job("job", url="http://127.0.0.1:9", **arguments)
     job._report.close()
     return job

@@ -49,7 +49,7 @@ def status(server: Server, job: str) -> bytes | None:
 
 
 def wait_until(condition: Any) -> None:
-    """Poll for a state that only the servers know."""
+    """Polls until a condition is true that only the servers know."""
     give_up_at = monotonic() + DEADLINE
     while not condition():
         assert monotonic() < give_up_at
@@ -345,7 +345,7 @@ def test_moved_cluster_slots_are_followed(caplog: pytest.LogCaptureFixture) -> N
 
 @contextmanager
 def sentinel(folder: Path, port: int) -> Iterator[tuple[Any, int]]:
-    """A Sentinel that monitors the server at `port` as `mymaster`, and its port."""
+    """Yields a Sentinel that monitors the server at `port` as `mymaster`, and its port."""
     config, watch = folder / "sentinel.conf", free_port()
     config.write_text(f"port {watch}\nsentinel monitor mymaster 127.0.0.1 {port} 1\n")
     program = [redis_server(), str(config), "--sentinel"]
@@ -360,7 +360,8 @@ def sentinel(folder: Path, port: int) -> Iterator[tuple[Any, int]]:
 
 
 def fails_over(watcher: Any) -> bool:
-    """Start a failover, and return whether it was accepted: the Sentinel must know the replica."""
+    """Starts a failover, and returns whether it was accepted: the Sentinel must know the
+    replica."""
     try:
         watcher.execute_command("SENTINEL", "DEBUG", "info-period", 100, "ping-period", 100)
         watcher.execute_command("SENTINEL", "FAILOVER", "mymaster")

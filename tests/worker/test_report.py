@@ -47,7 +47,7 @@ def test_another_run_supersedes_the_report(report: Report) -> None:
 
 
 def due(report: Report, now: float) -> float:
-    """When a change made `now` is to be sent."""
+    """Returns when a change that is made `now` is to be sent."""
     assert report.mark_changed(now)
     return report.due_at
 

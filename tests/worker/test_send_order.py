@@ -25,7 +25,7 @@ def add(send_order: SendOrder, report: Report, due: float) -> None:
 
 
 def order(send_order: SendOrder, now: float, *, unavailable: bool = False) -> str:
-    """Take all due reports, in order."""
+    """Takes all due reports, in order."""
     taken = ""
     while (
         found := send_order.next(now, unavailable=unavailable)

@@ -41,7 +41,7 @@ class World:
         self.answer: Callable[[Item], Outcome] = lambda item: GOOD
 
     def step(self) -> bool:
-        """Make one request; returns False if nothing will ever be due."""
+        """Makes one request; returns False if nothing will ever be due."""
         while not (items := self.queue.next_items(self.now)):
             at = self.queue.next_request_at(self.now)
             if at is None:
@@ -62,7 +62,7 @@ class World:
 
 
 def counted(job: str, *, run: str | None = None) -> Report:
-    """A report of a job that is at 100 %."""
+    """Returns a report of a job that is at 100 %."""
     made = Report(job, JobSnapshot(lease=30.0), timeout=10.0, run=run)
     segment = made.snapshot.phase.segment
     segment.count_without_loops = segment.total = 4

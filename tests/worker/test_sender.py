@@ -288,7 +288,7 @@ def test_an_idle_connection_is_closed(fake: FakePublisher, monkeypatch: pytest.M
 
 
 def joined(job: Job) -> None:
-    """Wait until the thread of its sender has ended."""
+    """Waits until the thread of its sender has ended."""
     for thread in threading.enumerate():
         if thread.name == f"progress {job.url}":
             thread.join(DEADLINE)

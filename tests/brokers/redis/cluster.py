@@ -49,7 +49,7 @@ class Cluster:
             server.client.flushall()
 
     def owner(self, key: str) -> Any:
-        """A client of the primary that has `key`."""
+        """Returns a client of the primary that has `key`."""
         slot = self.primaries[0].client.execute_command("CLUSTER", "KEYSLOT", key)
         return self.primaries[slot * 3 // SLOTS].client
 
@@ -70,7 +70,7 @@ def _session_cluster() -> Cluster:
 
 
 def session_cluster() -> Cluster:
-    """The cluster of the session, emptied."""
+    """Empties the cluster of the session, and returns it."""
     cluster = _session_cluster()
     cluster.flush()
     return cluster

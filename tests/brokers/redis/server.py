@@ -39,7 +39,7 @@ CLOCK = "progress:feed:clock"
 
 @cache
 def redis_server() -> str:
-    """The path of a `redis-server`; skips the test if this machine has none."""
+    """Returns the path of a `redis-server`. Skips the test if this machine has none."""
     found = shutil.which("redis-server")
     if found is None:
         with suppress(ImportError):
@@ -50,7 +50,7 @@ def redis_server() -> str:
 
 
 def wait_for(client: Any, process: subprocess.Popen[bytes]) -> None:
-    """Return when the server that `process` runs answers `client`."""
+    """Returns when the server that `process` runs answers `client`."""
     give_up_at = monotonic() + STARTS_WITHIN
     while True:
         try:
@@ -83,7 +83,7 @@ class Server:
         wait_for(self.client, self.process)
 
     def kill(self) -> None:
-        """SIGKILL; all its data are lost."""
+        """Sends SIGKILL; all data of the server are lost."""
         self.process.kill()
         self.process.wait()
 
@@ -101,7 +101,7 @@ def _session_server() -> Server:
 
 
 def session_server() -> Server:
-    """The server of the session, emptied."""
+    """Empties the server of the session, and returns it."""
     server = _session_server()
     server.client.flushall()
     return server
@@ -117,7 +117,7 @@ def script_on_test_clock(name: str) -> str:
 
 @contextmanager
 def using_test_clock() -> Iterator[None]:
-    """Inside this context new brokers use the test clock."""
+    """Makes new brokers inside this context use the test clock."""
     scripts: Any = {
         name.upper(): Script.of(script_on_test_clock(name))
         for name in ("publish", "expire_leases", "reissue")

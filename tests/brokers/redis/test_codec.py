@@ -12,7 +12,7 @@ from gateway.model.json_depth import json_depth
 
 
 def depth(text: bytes) -> int:
-    """The same, character by character."""
+    """Computes the same as `json_depth`, character by character."""
     level = deepest = 0
     in_string = escaped = False
     for byte in text:

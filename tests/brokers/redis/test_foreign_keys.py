@@ -38,7 +38,7 @@ async def broker(server: Server) -> AsyncIterator[RedisBroker]:
 
 
 def spoil(**fields: str | None) -> Callable[[Any], None]:
-    """A record of the gateway, with these fields changed or removed."""
+    """Returns a record of the gateway, with these fields changed or removed."""
 
     def change(client: Any) -> None:
         client.execute_command("FCALL", "progress", 1, "progress", "bad", "percent", 1)
@@ -120,7 +120,7 @@ async def test_publishing_to_a_foreign_key_is_refused_and_names_it(
 
 
 def counted(server: Server) -> object:
-    """The counters, without the fields that the feed's own node writes at intervals."""
+    """Returns the counters, without the fields that the feed's own node writes at intervals."""
     return server.client.hmget("progress:counters", "events", "epoch", "generation")
 
 

@@ -134,7 +134,7 @@ async def test_a_record_of_an_earlier_generation_gets_a_new_position_when_read(
 
 
 async def restore(server: Server, events: list[Event]) -> None:
-    """Register and send the states that were seen, like a node's poller."""
+    """Registers and sends the states that were seen, like a node's poller."""
     address = parse_address(server.url)
     connector = RedisConnector(open_servers(address, calls=1))
     limiter = trio.CapacityLimiter(1)

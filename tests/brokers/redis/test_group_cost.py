@@ -37,7 +37,7 @@ async def broker(server: Server) -> AsyncIterator[RedisBroker]:
 async def commands(
     server: Server, broker: RedisBroker, job: str
 ) -> tuple[dict[str, int], list[int]]:
-    """How many commands each step of `job` makes, and the group's position after each."""
+    """Returns how many commands each step of `job` makes, and the group's position after each."""
     counts, positions = {}, []
     for name, update in STEPS.items():
         server.client.config_resetstat()

@@ -115,7 +115,7 @@ class Lua:
         return answer[3].decode() or None
 
     def reap(self) -> None:
-        """Expire leases as the broker does, but without the check for a stepped clock."""
+        """Expires leases as the broker does, but without the check for a stepped clock."""
         while True:
             self.client.hdel(SHARD.counters, "checked_at")
             keys = SHARD.keys()
@@ -127,12 +127,12 @@ class Lua:
             self.client.evalsha(self._reap, len(keys), *keys, "", 100, *jobs)
 
     def forget(self, job: str) -> None:
-        """Drop the job, as after its retention."""
+        """Drops the job, as after its retention."""
         self.client.hset(SHARD.last(job), "health", "lost")
         self.silence(job)
 
     def silence(self, job: str) -> None:
-        """Expire the job's lease."""
+        """Expires the job's lease."""
         self.client.hset(SHARD.last(job), "reported_at", "1")
         self.client.zadd(f"{SHARD.prefix}:leases", {job: 1})
         keys = SHARD.keys(job)
@@ -228,7 +228,7 @@ async def compare(lua: Lua, history: Any) -> None:
 
 
 def check(group: str, before: State | None, state: State | None, broker: MemoryBroker) -> None:
-    """Check a group after each step."""
+    """Checks a group after each step."""
     if state is None or state.children is None:
         return
     contributed = broker._contributions.of(group)
@@ -261,8 +261,8 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
 
 
 def check_asked(job: str, after: dict[str, State], broker: MemoryBroker) -> None:
-    """Check that a running job that has just reported has the lasting request of the groups above
-    it, unless it got a later one."""
+    """Checks that a running job that has just reported has the lasting request of the groups above
+    it, unless the job got a later one."""
     state = after.get(job)
     if state is None or state.status != "running" or not state.accepts:
         return

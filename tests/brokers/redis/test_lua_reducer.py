@@ -60,7 +60,8 @@ histories = st.lists(
 
 
 def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[list[Any]]:
-    """The scripts' result of each step, with the hash and the last entries of log and feed."""
+    """Returns what the scripts answer to each step, with the hash and the last entries of log and
+    feed."""
     client = server.client
     publish = client.script_load(script_on_test_clock("publish"))
     reap = client.script_load(script_on_test_clock("expire_leases"))
@@ -83,7 +84,7 @@ def in_lua(server: Server, history: list[tuple[Update | None, float]]) -> list[l
 
 
 def letters(record: Record) -> tuple[object, ...]:
-    """All fields of a record as text, so that 1 and 1.0 differ."""
+    """Returns all fields of a record as text, so that 1 and 1.0 differ."""
     parts = {name: repr(count) for name, count in record.parts.items()}
     pace = repr(record.rate_estimator)
     state = msgspec.json.encode(record.state)

@@ -14,7 +14,7 @@ from tests.events import event
 
 
 def large_event(job: str, seq: int, *, size: int) -> Event:
-    """An event with three texts of this size."""
+    """Returns an event with three texts of this size."""
     data = Raw(b'"%b"' % (b"d" * size))
     return event(job, seq, message="m" * size, error="e" * size, data=data)
 

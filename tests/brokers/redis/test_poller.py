@@ -41,7 +41,7 @@ def pollers(server: Server) -> int:
 
 
 async def until_lost(feed: ReceiveChannel[Sequence[Event]]) -> list[Event]:
-    """The events before `FEED_RESET`."""
+    """Receives batches until `FEED_RESET`. Returns the events before it."""
     events: list[Event] = []
     with trio.fail_after(10):
         while True:
@@ -52,7 +52,7 @@ async def until_lost(feed: ReceiveChannel[Sequence[Event]]) -> list[Event]:
 
 
 async def next_done(feed: ReceiveChannel[Sequence[Event]]) -> float | None:
-    """`done` of the next event; other events before it are skipped."""
+    """Returns the `done` of the next event, and skips empty batches before it."""
     with trio.fail_after(10):
         while True:
             batch = await feed.receive()
@@ -99,7 +99,7 @@ async def test_the_feed_can_be_left_while_nothing_is_read(server: Server) -> Non
 
 
 async def until_offered(feed: ReceiveChannel[Sequence[Event]]) -> None:
-    """Wait until a batch waits to be received."""
+    """Waits until the poller offers a batch."""
     assert isinstance(feed, trio.MemoryReceiveChannel)
     while not feed.statistics().tasks_waiting_send:
         await trio.lowlevel.checkpoint()

@@ -54,7 +54,7 @@ def configured(client: Any, before: str, **settings: Any) -> Iterator[None]:
 
 @contextmanager
 def misconf(client: Any) -> Iterator[None]:
-    """Make saving its data fail. Its directory is a protected setting."""
+    """Makes the server fail to save its data. The directory for it is a protected setting."""
     folder, before = mkdtemp(), client.config_get("dir")["dir"]
     client.config_set("dir", folder)
     shutil.rmtree(folder)
@@ -76,7 +76,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 @contextmanager
 def without(client: Any, *rules: str) -> Iterator[None]:
-    """Restrict the permissions of its user."""
+    """Restricts the permissions of the server's user."""
     client.execute_command("ACL", "SETUSER", "default", *rules)
     try:
         yield
@@ -124,8 +124,8 @@ async def checked(url: str, *, tokens: bool = False) -> list[Finding]:
 async def answers(
     send_request: Callable[..., Awaitable[httpx.Response]], path: str, **more: Any
 ) -> None:
-    """Return when it responds with 200: a node checks the feed every 2 s, and sends a probe every 5
-    s."""
+    """Returns when the node responds with 200. It checks the feed every 2 s, and sends a probe
+    every 5 s."""
     with trio.fail_after(30):
         while (await send_request(path, **more)).status_code != 200:  # noqa: ASYNC110 - there is no event
             await trio.sleep(0.05)
@@ -166,7 +166,7 @@ async def test_the_reason_of_a_refusal_is_shown_everywhere(
 
 @asynccontextmanager
 async def refusing(error: str) -> AsyncIterator[str]:
-    """The URL of a server that answers each command with this error."""
+    """Yields the URL of a server that answers each command with this error."""
 
     async def serve(stream: trio.SocketStream) -> None:
         async for data in stream:
@@ -242,7 +242,7 @@ def _acl_log(server: Server) -> list[dict[bytes, bytes]]:
 
 @asynccontextmanager
 async def _node_at_work(url: str, server: Server) -> AsyncIterator[None]:
-    """A node that uses every command that it ever uses, so that each one is tested."""
+    """Yields a node that uses every command that a node ever uses, so that each one is tested."""
     server.client.flushall()
     broker = RedisBroker(url)
     node = Node(broker, authenticator=open_authenticator(secret=SECRET, broker_url=url))

@@ -47,7 +47,7 @@ def cancel(number: int = 1, attempt: int | None = None) -> RequestUpdate:
 
 
 async def race(job: str, nodes: tuple[RedisBroker, RedisBroker]) -> tuple[str, str | None]:
-    """How the job ended, and why the request was rejected, if it was."""
+    """Returns how the job ended, and why its request was rejected, if it was."""
     one, other = nodes
     await one.publish(job, Update(start=True, run="old", accepts=("cancel",)))
     await one.publish(job, Update(start=True, run="new", accepts=("cancel",)))

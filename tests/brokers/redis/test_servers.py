@@ -29,7 +29,7 @@ from tests.ports import free_port
 
 
 async def works(broker: RedisBroker, job: str = "a") -> None:
-    """Check that an update appears in the feed and in the history."""
+    """Checks that an update appears in the feed and in the history."""
     with trio.fail_after(10):
         async with broker.feed() as feed:
             receipt = await broker.publish(job, Update(done=1))
@@ -112,7 +112,7 @@ def cluster() -> Cluster:
 
 
 def names(cluster: Cluster) -> list[list[str]]:
-    """The names of the pollers' connections, at each primary."""
+    """Returns the names of the pollers' connections at each primary."""
     return [
         sorted(c["name"] for c in server.client.client_list() if c["name"])
         for server in cluster.primaries
@@ -155,7 +155,7 @@ async def test_a_shard_that_moves_to_another_primary_is_still_read(cluster: Clus
 
 
 async def until_settled(broker: RedisBroker) -> dict[str, Event]:
-    """The state of `a` as soon as the feed follows the other server."""
+    """Returns the state of `a` as soon as the feed follows the other server."""
     while True:
         try:
             return await broker.read(["a"])
@@ -164,8 +164,8 @@ async def until_settled(broker: RedisBroker) -> dict[str, Event]:
 
 
 def move(cluster: Cluster, shard: Shard) -> None:
-    """Move its slot to the next primary, as `redis-cli --cluster reshard` does. It stays
-    there; no other test has keys in it."""
+    """Moves the job's slot to the next primary, as `redis-cli --cluster reshard` does. The slot
+    stays there; no other test has keys in it."""
     source = cluster.owner(shard.feed)
     slot = source.execute_command("CLUSTER", "KEYSLOT", shard.feed)
     clients: list[Any] = [server.client for server in cluster.primaries]

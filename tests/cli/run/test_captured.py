@@ -126,7 +126,7 @@ SHOWN: dict[str, tuple[str, list[str | None], float | None, tuple[float, float |
 
 
 def play(data: bytes, command: str | None, cuts: list[int] | None = None) -> list[Phase]:
-    """The phases as they are shown, one after the other."""
+    """Returns the phases as they are shown, one after the other."""
     profile, arguments = profile_for(command.split()) if command else (None, [])
     reader, shown, start = Reader(profile, arguments), list[Phase](), 0
     for end in sorted({*(cuts or range(0, len(data), 50)), len(data)}):

@@ -7,7 +7,7 @@ from gateway.cli.run.reader import Reader, Reading
 
 
 def shown(*texts: str) -> list[tuple[str | None, float | None, float | None, float | None]]:
-    """Name, done, total and percentage, as they are shown."""
+    """Returns name, done, total and percentage, as they are shown."""
     reader = Reader()
     readings = (reader.feed(f"{text}\n".encode()) for text in texts)
     phases = [reading.phase for reading in readings if reading.phase is not None]

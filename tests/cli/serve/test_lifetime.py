@@ -159,7 +159,7 @@ class TestCheck:
 
 
 async def _from_afar(redis: Server, nursery: trio.Nursery) -> str:
-    """A URL of this Redis with a latency of 15 ms."""
+    """Returns a URL at which this Redis answers with a latency of 15 ms."""
 
     async def serve(client: trio.SocketStream) -> None:
         async with (
@@ -197,12 +197,12 @@ class Notified:
         self._socket.settimeout(WITHIN)
 
     def receive(self, wanted: str) -> None:
-        """Return when this message was received."""
+        """Returns when this message has been received."""
         while wanted not in self._socket.recv(4096).decode().splitlines():
             pass
 
     def receive_nothing(self, *, for_: float) -> None:
-        """Return when no message was received for so many seconds."""
+        """Checks that no message is received for so many seconds."""
         give_up_at = time.monotonic() + WITHIN
         self._socket.settimeout(for_)
         try:

@@ -62,7 +62,7 @@ class Supervised(Running):
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def serving(self) -> int:
-        """Return its port when all server processes serve."""
+        """Waits until all server processes serve. Returns their port."""
         output = self.until("/\n")
         found = re.search(r"^Serving on http://127.0.0.1:(\d+)/$", output, re.MULTILINE)
         assert found, output
@@ -78,8 +78,8 @@ class Supervised(Running):
 
 @asynccontextmanager
 async def one_of_each(port: int, nodes: int) -> AsyncIterator[dict[str, WebSocketClient]]:
-    """Connect until there is a client at each of so many nodes; returns the clients by the names of
-    the nodes."""
+    """Connects until there is a client at each of so many nodes; returns the clients by the names
+    of the nodes."""
     found: dict[str, WebSocketClient] = {}
     async with AsyncExitStack() as opened:
         with trio.fail_after(WITHIN):
@@ -149,7 +149,7 @@ async def test_a_killed_server_process_is_replaced_and_no_client_is_refused() ->
 
 
 async def is_gone(client: WebSocketClient) -> bool:
-    """Whether its gateway has closed the connection; otherwise the gateway must respond."""
+    """Returns whether the gateway has closed the connection; otherwise the gateway must respond."""
     try:
         await client.send("ping")
         await client.receive_type("pong")

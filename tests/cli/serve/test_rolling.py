@@ -21,7 +21,7 @@ from ..processes import GATEWAY, WITHIN, Running
 
 
 def get(url: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-    """The status and the JSON of a response, over a new connection."""
+    """Returns the status and the JSON of a response, over a new connection."""
     try:
         with urlopen(Request(url, body), timeout=WITHIN) as answer:  # noqa: S310 - http
             return answer.status, json.load(answer)
@@ -31,7 +31,7 @@ def get(url: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
 
 
 def until(url: str, status: int) -> dict[str, Any]:
-    """Repeat the request until the response has this status; returns it."""
+    """Repeats the request until the response has this status; returns it."""
     deadline = time.monotonic() + WITHIN
     while True:
         found, answer = get(url)

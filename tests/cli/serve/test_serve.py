@@ -14,7 +14,7 @@ SERVE = (*GATEWAY, "serve")
 
 
 def stuck_client(url: str) -> socket.socket:
-    """A WebSocket client that subscribes and then neither reads nor answers."""
+    """Returns a WebSocket client that subscribes and then neither reads nor answers."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     client = socket.create_connection((host.strip("[]"), int(port)), timeout=10)
     client.sendall(

@@ -31,7 +31,8 @@ INSTRUMENT = str(Path(sysconfig.get_path("scripts"), "opentelemetry-instrument")
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[ResourceSpans]]]:
-    """A receiver of spans by OTLP over HTTP: its URL, and the received spans."""
+    """Yields the URL of a receiver of spans (OTLP over HTTP), and the spans that it has
+    received."""
     came: list[ResourceSpans] = []
 
     class Handler(BaseHTTPRequestHandler):

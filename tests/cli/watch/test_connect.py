@@ -31,7 +31,8 @@ def tls() -> ssl.SSLContext:
 
 @asynccontextmanager
 async def server_that(response: bytes | None, context: ssl.SSLContext | None) -> AsyncIterator[int]:
-    """A server that reads, sends `response`, and closes. None: it closes immediately."""
+    """Yields a server that reads, sends `response`, and closes. If `response` is None it closes
+    immediately."""
 
     async def serve(stream: trio.abc.Stream) -> None:
         async with stream:
@@ -51,7 +52,7 @@ async def server_that(response: bytes | None, context: ssl.SSLContext | None) ->
 
 
 async def failure(url: str) -> str:
-    """Connect to `url`; returns the reason why the connection ended."""
+    """Connects to `url`; returns the reason why the connection ended."""
     client = WatchClient(JobStates(["a"]), mode="latest", token=None, display=FrameLines())
     with trio.fail_after(AT_ONCE):
         return await client.run(url)

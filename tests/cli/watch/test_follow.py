@@ -76,8 +76,8 @@ async def receive(ws: WebSocketConnection) -> dict[str, Any]:
 
 @asynccontextmanager
 async def gateway_that(*scripts: Script) -> AsyncIterator[str]:
-    """A server: its first connection runs the first script, the second the second one, and so
-    on."""
+    """Yields a server: its first connection runs the first script, the second the second one, and
+    so on."""
     left = iter(scripts)
 
     async def serve(request: Any) -> None:

@@ -28,7 +28,7 @@ def fail() -> None:
 
 
 def first_time(mark: str) -> bool:
-    """Whether this is called for the first time with `mark`, the path of a file."""
+    """Returns whether this is called for the first time with `mark`, the path of a file."""
     path = Path(mark)
     if path.exists():
         return False
