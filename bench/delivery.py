@@ -109,7 +109,8 @@ def storm(subject: Subject) -> Figures:
     found: Figures = {}
     rates = (2_000, 6_500, 20_000)
     server = subject.server
-    # What reading the feed alone costs: one job, which is not among those published.
+    # Measures the cost of reading the feed alone: the client watches one job that is never
+    # published.
     with load_on(subject, jobs, [["job:none"]], latest=True) as load:
         alone = [load.measure(rate, subject.seconds, deliveries_per_event=0).cpu for rate in rates]
     with open_load(

@@ -1,6 +1,7 @@
 """Groups, sets and requests with a client that only parses JSON; sets over each transport.
 
-The steps are those of a page that shows a user's jobs, some of which begin later, and stops one."""
+The test does what a page does that shows a user's jobs, including later ones, and stops one of
+them."""
 
 from __future__ import annotations
 

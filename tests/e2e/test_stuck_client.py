@@ -113,7 +113,7 @@ async def test_a_stuck_client_uses_bounded_memory(gateway: Gateway, port: int, k
             grown, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        # The replay and the history once more, and the cost of tracing a test.
+        # Allows for a second copy of the replay and the history, and for tracemalloc's own memory.
         assert grown < events * len(BULK) / 4
         assert gateway.node.statistics().connections == 2
 

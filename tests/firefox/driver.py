@@ -32,7 +32,7 @@ class Tab:
         self._calls = 0
         self._context = ""
         self.complaints: list[str] = []
-        """Errors and warnings of the console, and exceptions that nobody caught."""
+        """Errors and warnings of the console, and uncaught exceptions."""
 
     async def open(self) -> None:
         await self._call("session.new", capabilities={})
@@ -63,7 +63,7 @@ class Tab:
         assert answer["type"] == "success", answer
         return json.loads(answer["result"]["value"])
 
-    async def shows(self, expression: str, expected: str | float) -> None:
+    async def wait_for_value(self, expression: str, expected: str | float) -> None:
         """Waits until the expression has the expected value. It is evaluated in each frame; an
         expression that throws counts as not equal."""
         value = json.dumps(expected)

@@ -60,16 +60,16 @@ async def test_a_bar_in_the_html_follows_its_job(tmp_path: Path, transport: str)
         served.report("video:42", percent=37, message="encoding")
         async with firefox(tmp_path) as tab:
             await tab.goto(site)
-            await tab.shows(text(".figure"), "37%")
-            await tab.shows(text(".message"), "encoding")
-            await tab.shows(WIDTH, 37)
+            await tab.wait_for_value(text(".figure"), "37%")
+            await tab.wait_for_value(text(".message"), "encoding")
+            await tab.wait_for_value(WIDTH, 37)
             served.report("video:42", percent=40)
-            await tab.shows(text(".figure"), "40%")
-            await tab.shows(WIDTH, 40)
+            await tab.wait_for_value(text(".figure"), "40%")
+            await tab.wait_for_value(WIDTH, 40)
             served.report("video:42", status="failed", error="disk full")
-            await tab.shows(text(".error"), "disk full")
+            await tab.wait_for_value(text(".error"), "disk full")
             served.report("video:42", start=True, percent=5)
-            await tab.shows(text(".attempt"), "attempt 2")
+            await tab.wait_for_value(text(".attempt"), "attempt 2")
             status = f"import('{gateway}/client.js').then((it) => it.connect().status())"
             seen = await tab.evaluate(status)
             assert (seen["transport"], seen["violations"]) == (transport, 0)
@@ -98,12 +98,12 @@ async def test_a_token_is_sent_and_a_wrong_one_is_explained_once(tmp_path: Path)
         served.report("video:42", percent=37)
         async with firefox(tmp_path) as tab:
             await tab.goto(good)
-            await tab.shows(text(".figure"), "37%")
+            await tab.wait_for_value(text(".figure"), "37%")
             served.report("video:42", percent=40)
-            await tab.shows(text(".figure"), "40%")
+            await tab.wait_for_value(text(".figure"), "40%")
             assert tab.complaints == []
             await tab.goto(bad)
-            await tab.shows(text(".time"), "not connected")
+            await tab.wait_for_value(text(".time"), "not connected")
             why = "no key here matches the token's signature: is it the same secret?"
             refusals = [complaint for complaint in tab.complaints if "closed with" in complaint]
             assert [refusal.partition("closed with 4500: ")[2] for refusal in refusals] == [why]
@@ -121,7 +121,7 @@ async def test_a_login_during_an_outage_works_after_it(tmp_path: Path) -> None:
         served.report("video:42", percent=37)
         async with firefox(tmp_path) as tab:
             await tab.goto(site)
-            await tab.shows("customElements.get('job-progress') !== undefined", True)
+            await tab.wait_for_value("customElements.get('job-progress') !== undefined", True)
             proxy.instead = {"127.0.0.1": PAGES["index.html"]}
             proxy.cut()
             await tab.run(
@@ -133,9 +133,9 @@ async def test_a_login_during_an_outage_works_after_it(tmp_path: Path) -> None:
                   document.querySelector('main').innerHTML = `{BAR.format(job="video:42")}`;
                 }});"""
             )
-            await tab.shows("states.filter((state) => state === 'offline').length > 1", True)
+            await tab.wait_for_value("states.filter((state) => state === 'offline').length > 1", True)
             proxy.instead = {}
-            await tab.shows(text(".figure"), "37%")
+            await tab.wait_for_value(text(".figure"), "37%")
 
 
 START = """
@@ -173,19 +173,19 @@ async def test_a_part_of_a_bundle_that_could_not_be_loaded_is_loaded_later(
         profile.mkdir()
         async with firefox(profile) as tab:
             await tab.goto(site.url)
-            await tab.shows("typeof start", "function")
+            await tab.wait_for_value("typeof start", "function")
             if part == "fallback":  # the module for tokens is there
                 await tab.run(f"start({{ gateway: '{served.url}/ws', token: '{token}' }})")
-                await tab.shows(text(".figure"), "37%")
+                await tab.wait_for_value(text(".figure"), "37%")
             site.instead = {"127.0.0.1": b""}
             await tab.run(f"start({{ gateway: '{gateway.url}/ws', token: '{token}' }})")
-            await tab.shows("document.querySelector('job-progress').hasAttribute('stale')", True)
+            await tab.wait_for_value("document.querySelector('job-progress').hasAttribute('stale')", True)
             waited = (
                 f"performance.getEntriesByType('resource').some((it) => /{part}-/.test(it.name))"
             )
-            await tab.shows(waited, True)
+            await tab.wait_for_value(waited, True)
             site.instead = {}
-            await tab.shows(text(".figure"), "37%")
+            await tab.wait_for_value(text(".figure"), "37%")
 
 
 async def test_axe_finds_nothing_wrong_with_the_elements_and_the_page(tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ async def test_axe_finds_nothing_wrong_with_the_elements_and_the_page(tmp_path: 
         async with firefox(tmp_path) as tab:
             for url in (site, served.url, f"{served.url}/?job=a:failed"):
                 await tab.goto(url)
-                await tab.shows(text(".figure", "a:succeeded"), "Succeeded")
-                await tab.shows(text("button", "a:running"), "Stop")
+                await tab.wait_for_value(text(".figure", "a:succeeded"), "Succeeded")
+                await tab.wait_for_value(text("button", "a:running"), "Stop")
                 await tab.run(axe.read_text("utf-8"))
                 for width, height in SIZES:
                     await tab.resize(width, height)
@@ -220,12 +220,12 @@ async def test_the_gateways_page_shows_jobs_and_their_details(tmp_path: Path) ->
         served.report("import:1", status="failed", error="disk full")
         async with firefox(tmp_path) as tab:
             await tab.goto(served.url)
-            await tab.shows(text(".figure"), "37%")
-            await tab.shows(text(".error", "import:1"), "disk full")
+            await tab.wait_for_value(text(".figure"), "37%")
+            await tab.wait_for_value(text(".error", "import:1"), "disk full")
             served.report("video:42", percent=40)
             served.report("video:43", percent=1)
-            await tab.shows(text(".figure"), "40%")
-            await tab.shows(text(".figure", "video:43"), "1%")
+            await tab.wait_for_value(text(".figure"), "40%")
+            await tab.wait_for_value(text(".figure", "video:43"), "1%")
             await tab.run("""document.querySelector('[data-job="import:1"]').click()""")
-            await tab.shows("document.querySelector('dialog[open] h2').textContent", "import:1")
+            await tab.wait_for_value("document.querySelector('dialog[open] h2').textContent", "import:1")
             assert tab.complaints == []

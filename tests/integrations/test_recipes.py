@@ -93,7 +93,7 @@ def end_in_a_queue(page: str, job: str, recorder: Recorder, tmp_path: Path) -> S
 
 
 FAILS_ONCE = "if (frame === 50 && job.attemptsStarted === 1) throw new Error('no space');"
-ADD = """
+QUEUE_JOB_SCRIPT = """
 import { Queue } from 'bullmq';
 const queue = new Queue('videos', { connection: { CONNECTION } });
 await queue.add('encode', { video: 42 }, { attempts: 2, backoff: 1 });
@@ -112,7 +112,7 @@ def test_the_bullmq_recipe_works(recorder: Recorder, tmp_path: Path) -> None:
     connection, work = 'host: "127.0.0.1", port: 6379', "// encode the frame"
     assert worker.count(connection) == worker.count(work) == 1
     (tmp_path / "node_modules").symlink_to(packages)
-    for name, text in {"worker": worker.replace(work, FAILS_ONCE), "add": ADD}.items():
+    for name, text in {"worker": worker.replace(work, FAILS_ONCE), "add": QUEUE_JOB_SCRIPT}.items():
         text = text.replace(connection, "CONNECTION").replace(
             "CONNECTION", f"path: {str(server.socket)!r}"
         )

@@ -113,7 +113,8 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
     caplog.set_level("INFO", "gateway.node")
     node = Node(broker, name="n")
     source, sink = FakeSource(), Sink()
-    source.received_at = None  # its transport has no pongs, so its silence means nothing
+    # The transport reports no pongs, so a missing message does not end the connection.
+    source.received_at = None
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         nursery.start_soon(node.serve, source, sink)

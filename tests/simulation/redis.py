@@ -396,8 +396,8 @@ class Redis:
         upper = [word.upper() for word in words]
         at = upper.index(b"STREAMS") + 1
         count = int(words[upper.index(b"COUNT") + 1]) if b"COUNT" in upper[:at] else 1 << 30
-        half = (len(words) - at) // 2
-        keys, ids = list(words[at : at + half]), words[at + half :]
+        stream_count = (len(words) - at) // 2
+        keys, ids = list(words[at : at + stream_count]), words[at + stream_count :]
         answer = []
         for key, id_ in zip(keys, ids, strict=True):
             stream = self._get(key, Stream)

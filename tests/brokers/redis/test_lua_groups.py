@@ -33,7 +33,7 @@ JOBS = ["g", "g/a", "g/b", "g/s", "g/s/x", "g/s/y"]
 LIMITS = Limits(retention=RETENTION, history=1_000)
 
 numbers = st.integers(0, 100) | st.floats(0, 100).map(lambda x: round(x, 3))
-own_request = st.builds(
+worker_updates = st.builds(
     Update,
     status=st.just(UNSET) | st.sampled_from(["queued", "running", "succeeded", "failed"]),
     percent=st.sampled_from([UNSET, UNSET, None]) | numbers,
@@ -71,8 +71,8 @@ asking = st.builds(
 REAP = None
 """Used instead of an update: leases are checked."""
 steps = st.one_of(
-    st.tuples(st.sampled_from(JOBS), own_request),
-    st.tuples(st.sampled_from(JOBS), own_request),
+    st.tuples(st.sampled_from(JOBS), worker_updates),
+    st.tuples(st.sampled_from(JOBS), worker_updates),
     st.tuples(st.sampled_from(["g", "g/s"]), declaring),
     st.tuples(st.sampled_from(["g", "g/s", "g/a"]), asking),
     st.tuples(st.just(""), st.just(REAP)),

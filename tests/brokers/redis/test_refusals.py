@@ -117,7 +117,7 @@ async def serving(url: str) -> AsyncIterator[tuple[Node, httpx.AsyncClient]]:
     broker.close()
 
 
-async def checked(url: str, *, tokens: bool = False) -> list[Finding]:
+async def findings_of(url: str, *, tokens: bool = False) -> list[Finding]:
     return await trio.to_thread.run_sync(lambda: list(check(url, tokens=tokens)))
 
 
@@ -155,7 +155,7 @@ async def test_the_reason_of_a_refusal_is_shown_everywhere(
             assert kind in ready.text
             said = [record.getMessage() for record in caplog.records]
             lines = [text for text in said if text.startswith("Redis refuses") and kind in text]
-            findings = {finding.subject: finding for finding in await checked(server.url)}
+            findings = {finding.subject: finding for finding in await findings_of(server.url)}
         assert findings["trial"].grade == "FAIL"
         assert kind in findings["trial"].text
         assert len(lines) == 1
@@ -201,7 +201,7 @@ async def test_a_server_that_refuses_every_command_is_reported(
         assert (answer.status_code, kind in answer.json()["detail"]) == (503, True)
         ready = await http.get("/readyz")
         assert (ready.status_code, kind in ready.json()["detail"]) == (503, True)
-        (finding,) = await checked(url)
+        (finding,) = await findings_of(url)
     assert (finding.grade, kind in finding.text) == ("FAIL", True)
     warnings = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
     assert any(kind in text for text in warnings)
@@ -213,7 +213,7 @@ async def test_the_documented_acl_user_suffices_for_a_node(server: Server) -> No
     server.client.execute_command(*line.split())
     url = server.url.replace("//", "//gateway:password@")
     try:
-        findings = await checked(url, tokens=True)
+        findings = await findings_of(url, tokens=True)
         assert {finding.subject for finding in findings if finding.grade != "OK"} <= {"latency"}
         async with _node_at_work(url, server):
             pass
@@ -224,7 +224,7 @@ async def test_the_documented_acl_user_suffices_for_a_node(server: Server) -> No
             pass
         refused = {entry[b"object"] for entry in _acl_log(server)}
         assert refused <= {b"function|load", b"function|load|library"}
-        found = {finding.subject: finding for finding in await checked(url, tokens=True)}
+        found = {finding.subject: finding for finding in await findings_of(url, tokens=True)}
         assert found["trial"].grade == "OK"
         assert (found["functions"].grade, found["keys"].grade) == ("WARN", "OK")
         assert "not examined" in found["keys"].text
@@ -293,7 +293,7 @@ async def test_check_reports_foreign_keys(server: Server) -> None:
         for number in range(20):
             answer = await http.post(f"/api/jobs/ours:{number}", json={"percent": 1})
             assert answer.status_code == 200
-        (keys,) = [one for one in await checked(server.url) if one.subject == "keys"]
+        (keys,) = [one for one in await findings_of(server.url) if one.subject == "keys"]
         assert keys.grade == "OK"
         server.client.hset("progress:last:bad:1", mapping={"percent": "abc"})
         server.client.set("progress:last:text", "x")
@@ -301,7 +301,7 @@ async def test_check_reports_foreign_keys(server: Server) -> None:
         server.client.hset("progress:last:a//b", "v", "1")
         server.client.lpush("progress:log:list", "x")
         server.client.set("progressive", "another's")
-        (keys,) = [one for one in await checked(server.url) if one.subject == "keys"]
+        (keys,) = [one for one in await findings_of(server.url) if one.subject == "keys"]
         assert keys.grade == "WARN"
         assert ": 5 are not the gateway's" in keys.text
         assert server.client.get("progress:something") == b"x"

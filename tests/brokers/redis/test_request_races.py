@@ -37,7 +37,7 @@ async def nodes(
         one.close()
 
 
-def cancel(number: int = 1, attempt: int | None = None) -> RequestUpdate:
+def cancel_request(number: int = 1, attempt: int | None = None) -> RequestUpdate:
     request = Request(id=f"ask-{number}", verb="cancel")
     return (
         RequestUpdate(request=request)
@@ -57,8 +57,8 @@ async def race(job: str, nodes: tuple[RedisBroker, RedisBroker]) -> tuple[str, s
         results[name] = await node.publish(job, update)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(publish, "ask", one, cancel())
-        nursery.start_soon(publish, "old", other, cancel(2, attempt=1))
+        nursery.start_soon(publish, "ask", one, cancel_request())
+        nursery.start_soon(publish, "old", other, cancel_request(2, attempt=1))
         nursery.start_soon(publish, "succeeded", other, Update(attempt=2, status="succeeded"))
         received = Update(attempt=2, status="cancelled", ack="ask-1")
         nursery.start_soon(publish, "cancelled", one, received)
