@@ -133,7 +133,9 @@ async def test_a_login_during_an_outage_works_after_it(tmp_path: Path) -> None:
                   document.querySelector('main').innerHTML = `{BAR.format(job="video:42")}`;
                 }});"""
             )
-            await tab.wait_for_value("states.filter((state) => state === 'offline').length > 1", True)
+            await tab.wait_for_value(
+                "states.filter((state) => state === 'offline').length > 1", True
+            )
             proxy.instead = {}
             await tab.wait_for_value(text(".figure"), "37%")
 
@@ -179,7 +181,9 @@ async def test_a_part_of_a_bundle_that_could_not_be_loaded_is_loaded_later(
                 await tab.wait_for_value(text(".figure"), "37%")
             site.instead = {"127.0.0.1": b""}
             await tab.run(f"start({{ gateway: '{gateway.url}/ws', token: '{token}' }})")
-            await tab.wait_for_value("document.querySelector('job-progress').hasAttribute('stale')", True)
+            await tab.wait_for_value(
+                "document.querySelector('job-progress').hasAttribute('stale')", True
+            )
             waited = (
                 f"performance.getEntriesByType('resource').some((it) => /{part}-/.test(it.name))"
             )
@@ -227,5 +231,7 @@ async def test_the_gateways_page_shows_jobs_and_their_details(tmp_path: Path) ->
             await tab.wait_for_value(text(".figure"), "40%")
             await tab.wait_for_value(text(".figure", "video:43"), "1%")
             await tab.run("""document.querySelector('[data-job="import:1"]').click()""")
-            await tab.wait_for_value("document.querySelector('dialog[open] h2').textContent", "import:1")
+            await tab.wait_for_value(
+                "document.querySelector('dialog[open] h2').textContent", "import:1"
+            )
             assert tab.complaints == []
