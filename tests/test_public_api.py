@@ -213,7 +213,7 @@ def signatures(value: Any) -> Iterator[Any]:
             yield function
 
 
-def mentioned(hint: Any) -> Iterator[type]:
+def classes_in(hint: Any) -> Iterator[type]:
     """Yields the gateway's own classes in a type hint, without protocols, which other classes
     match."""
     for part in (hint, get_origin(hint)):
@@ -222,7 +222,7 @@ def mentioned(hint: Any) -> Iterator[type]:
             yield part
     for argument in get_args(hint):
         for part in argument if isinstance(argument, list) else [argument]:
-            yield from mentioned(part)
+            yield from classes_in(part)
 
 
 class Names(dict[str, Any]):
@@ -244,5 +244,5 @@ def test_types_in_public_signatures_are_public(name: str) -> None:
         for field, hint in get_type_hints(function, localns=Names(function.__module__)).items():
             if field.startswith("_"):
                 continue
-            for type_ in mentioned(hint):
+            for type_ in classes_in(hint):
                 assert type_ in (*PUBLIC.values(), *INTERNAL), f"{function}: {field}"

@@ -37,7 +37,7 @@ LIMITS = Limits(
     request_header_timeout=2, body_timeout=2, close_timeout=2, write_timeout=2, max_head=2_000
 )
 """No example waits for a deadline: after incomplete input the connection is closed."""
-some = settings(
+fuzz_settings = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
@@ -78,7 +78,7 @@ pieces = st.sampled_from(
 streams = st.lists(pieces, max_size=12)
 
 
-@some
+@fuzz_settings
 @given(streams)
 def test_any_request_head_is_parsed_or_refused(chunks: list[bytes]) -> None:
     async def main() -> None:
@@ -138,7 +138,7 @@ def _Quiet(sock: socket.socket) -> Any:  # noqa: N802 - a socket that Trio takes
     return trio.socket.from_stdlib_socket(sock)
 
 
-@some
+@fuzz_settings
 @given(streams)
 def test_any_bytes_on_the_port_are_survived(
     caplog: pytest.LogCaptureFixture, chunks: list[bytes]
@@ -165,7 +165,7 @@ wire_frames = (
 )
 
 
-@some
+@fuzz_settings
 @given(st.lists(commands.map(lambda it: frame(it)) | wire_frames, max_size=6))
 def test_any_websocket_frames_are_survived(
     caplog: pytest.LogCaptureFixture, sent: list[bytes]
@@ -227,7 +227,7 @@ methods = st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "B
 bodies = objects.map(lambda it: json.dumps(it).encode()) | st.binary(max_size=50)
 
 
-@settings(some, max_examples=200)
+@settings(fuzz_settings, max_examples=200)
 @given(methods, paths, queries, headers, bodies)
 def test_any_http_request_is_survived(
     method: str, path: str, query: list[tuple[str, str]], given: dict[str, str], body: bytes

@@ -61,7 +61,7 @@ at_once = pytest.mark.parametrize("limits", [Limits()])
 AT_ONCE = 1.5
 
 
-async def refused(port: int, data: bytes) -> int:
+async def refusal_status(port: int, data: bytes) -> int:
     """Returns the status with which `data` is refused at once. The connection must end after it."""
     async with connect(port) as raw:
         began = trio.current_time()
@@ -93,7 +93,7 @@ async def refused(port: int, data: bytes) -> int:
     ],
 )
 async def test_an_invalid_request_is_refused(port: int, data: bytes) -> None:
-    assert await refused(port, data) in (400, 501)
+    assert await refusal_status(port, data) in (400, 501)
 
 
 async def test_a_partial_head_followed_by_silence_is_408(port: int) -> None:
@@ -135,9 +135,9 @@ async def test_a_partial_body_followed_by_eof_is_closed(
 async def test_a_body_in_tiny_chunks(port: int) -> None:
     """Each chunk costs as much as a small request."""
     head = b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
-    assert await refused(port, head + b"1\r\nx\r\n" * 1_000) == 400
+    assert await refusal_status(port, head + b"1\r\nx\r\n" * 1_000) == 400
     get = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
-    assert await refused(port, get + b"1\r\nx\r\n" * 1_000) == 400
+    assert await refusal_status(port, get + b"1\r\nx\r\n" * 1_000) == 400
     body = b'{"message":"%b"}' % (b"x" * 500)
     async with connect(port) as raw:
         for size in (7, 64, 1_000):  # a small body may arrive in pieces of any size
@@ -198,7 +198,7 @@ async def test_an_oversized_head_is_431(port: int, limits: Limits) -> None:
 async def test_an_invalid_upgrade_is_refused_immediately(
     port: int, request_: bytes, status: int
 ) -> None:
-    assert await refused(port, request_) == status
+    assert await refusal_status(port, request_) == status
 
 
 @pytest.mark.parametrize("before", [1, 3])

@@ -38,7 +38,7 @@ NOT_PROMISED: list[CheckFunction] = [positive_data_acceptance]
 """The gateway refuses some values that a schema allows: an `after` that no page has returned, or
 249.0, which is an integer in JSON Schema."""
 WITHIN = 60.0
-some = settings(
+fuzz_settings = settings(
     max_examples=60,
     derandomize=True,
     database=None,
@@ -76,7 +76,7 @@ async def test_responses_match_the_openapi_document(label: str) -> None:
         ]
     )
 
-    @some
+    @fuzz_settings
     @given(cases)
     def judge(case: Case[Any]) -> None:
         # Of several parameters with one name the last is used, and an empty one is ignored.

@@ -26,7 +26,9 @@ def limits() -> Limits:
     return Limits(max_topics=2_000, max_topics_per_address=500, max_topics_per_subject=600)
 
 
-async def opened(stack: AsyncExitStack, port: int, address: str, **headers: str) -> WebSocketClient:
+async def open_client_at(
+    stack: AsyncExitStack, port: int, address: str, **headers: str
+) -> WebSocketClient:
     raw = await stack.enter_async_context(connect(port))
     await raw.send(upgrade(x_forwarded_for=address, **headers))
     assert (await raw.head())[0] == 101
@@ -35,24 +37,24 @@ async def opened(stack: AsyncExitStack, port: int, address: str, **headers: str)
     return client
 
 
-async def subscribed(client: WebSocketClient, *jobs: str) -> Json:
+async def subscribe(client: WebSocketClient, *jobs: str) -> Json:
     await client.send("subscribe", jobs=jobs)
     return await client.receive_type("subscriptions")
 
 
-async def invented(
+async def watch_invented_jobs(
     stack: AsyncExitStack, port: int, address: str, *, name: str, clients: int, **headers: str
 ) -> list[Json]:
     """Returns the replies to clients at one address that watch unknown jobs."""
     answers = []
     for number in range(clients):
-        client = await opened(stack, port, address, **headers)
+        client = await open_client_at(stack, port, address, **headers)
         jobs = [f"{name}:{number}:{job}" for job in range(JOBS_EACH)]
-        answers.append(await subscribed(client, *jobs))
+        answers.append(await subscribe(client, *jobs))
     return answers
 
 
-def denied(answers: list[Json]) -> tuple[int, set[str]]:
+def denials_in(answers: list[Json]) -> tuple[int, set[str]]:
     """Returns how many jobs were denied, and why."""
     codes = [code for answer in answers for code in answer["denied"].values()]
     return len(codes), set(codes)
@@ -68,8 +70,8 @@ async def test_invented_jobs_of_one_address_leave_quota_for_others(
 ) -> None:
     """WebSockets, streams and long polls of one address share one part of the limit."""
     async with AsyncExitStack() as stack:
-        answers = await invented(stack, port, EVE, name="never", clients=10)
-        assert denied(answers) == (500, {"share_full"})
+        answers = await watch_invented_jobs(stack, port, EVE, name="never", clients=10)
+        assert denials_in(answers) == (500, {"share_full"})
         poll = await stack.enter_async_context(connect(port))
         await poll.send(request("/api/jobs/another?wait=30", EVE))
         status, _, body = await poll.response()
@@ -77,8 +79,8 @@ async def test_invented_jobs_of_one_address_leave_quota_for_others(
         stream = await stack.enter_async_context(connect(port))
         await stream.send(request("/api/events?job=another", EVE))
         await stream.until(b": clients at your address watch 500 jobs already")
-        bob = await opened(stack, port, BOB)
-        assert (await subscribed(bob, "real", "never:0:0"))["denied"] == {}
+        bob = await open_client_at(stack, port, BOB)
+        assert (await subscribe(bob, "real", "never:0:0"))["denied"] == {}
         await gateway.publish("real", percent=1)
         await bob.receive_until(lambda frame: frame.get("job") == "real" and frame["seq"] == 1)
     await eventually(lambda: gateway.node.hub.statistics().subscriptions == 0)
@@ -106,14 +108,16 @@ async def test_invented_jobs_of_one_subject_leave_quota_for_others(guarded: Gate
     eve, bob, nothing = bearer("eve", "*"), bearer("bob", "*"), bearer("mallory")
     async with AsyncExitStack() as stack:
         for address in (EVE, BOB):
-            await invented(stack, port, address, name="none", clients=6, authorization=nothing)
+            await watch_invented_jobs(
+                stack, port, address, name="none", clients=6, authorization=nothing
+            )
         assert guarded.node.hub.statistics().free == 2_000 - 1  # the probe's
         found = []
         for number in range(4):
             at = f"198.51.100.{number}"
-            found += await invented(
+            found += await watch_invented_jobs(
                 stack, port, at, name=f"never:{number}", clients=2, authorization=eve
             )
-        assert denied(found) == (200, {"share_full"})
-        client = await opened(stack, port, "198.51.100.0", authorization=bob)
-        assert (await subscribed(client, "real"))["added"] == ["real"]
+        assert denials_in(found) == (200, {"share_full"})
+        client = await open_client_at(stack, port, "198.51.100.0", authorization=bob)
+        assert (await subscribe(client, "real"))["added"] == ["real"]

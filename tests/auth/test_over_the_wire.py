@@ -88,7 +88,7 @@ async def _upgrade(raw: Raw, path: str = "/ws", **headers: str) -> None:
     assert (await raw.head())[0] == 101
 
 
-async def asked(
+async def send_request(
     port: int, method: str, path: str, body: Json | None = None, /, **headers: str
 ) -> tuple[int, dict[str, str], Any]:
     """Sends a request; returns status, headers and document."""
@@ -120,12 +120,12 @@ class TestTokens:
             ("POST", "/api/jobs/mine:1"),
             ("POST", "/api/revocations"),
         ):
-            status, headers, problem = await asked(host.port, method, path, {}, **shown)
+            status, headers, problem = await send_request(host.port, method, path, {}, **shown)
             assert (status, problem["status"]) == (401, 401)
             assert headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
     async def test_a_missing_token_is_401_and_4500(self, host: Host) -> None:
-        status, headers, _ = await asked(host.port, "GET", "/api/jobs/mine:1")
+        status, headers, _ = await send_request(host.port, "GET", "/api/jobs/mine:1")
         assert (status, headers["www-authenticate"]) == (401, "Bearer")
         assert await end_of(host.port) == 4500  # after `hello_timeout`
         assert await end_of(host.port, command("subscribe", jobs=["mine:1"])) == 4500
@@ -133,7 +133,7 @@ class TestTokens:
 
     async def test_a_token_in_the_url_is_ignored(self, host: Host) -> None:
         query = f"?token={sign(claims())}&access_token={sign(claims())}"
-        status, _, _ = await asked(host.port, "GET", f"/api/jobs/mine:1{query}")
+        status, _, _ = await send_request(host.port, "GET", f"/api/jobs/mine:1{query}")
         assert status == 401
         async with connect(host.port) as raw:
             await _upgrade(raw, f"/ws{query}")
@@ -161,18 +161,18 @@ class TestTokens:
 
     async def test_over_http_a_token_reads_and_writes_only_its_jobs(self, host: Host) -> None:
         shown = {"authorization": f"Bearer {sign(claims())}"}
-        assert (await asked(host.port, "GET", "/api/jobs/mine:1", **shown))[0] == 200
+        assert (await send_request(host.port, "GET", "/api/jobs/mine:1", **shown))[0] == 200
         hidden, absent = [
-            await asked(host.port, "GET", f"/api/jobs/{job}", **shown)
+            await send_request(host.port, "GET", f"/api/jobs/{job}", **shown)
             for job in ("theirs:1", "mine:2")
         ]
         assert hidden[0] == 404
         assert {**hidden[1], "date": ""} == {**absent[1], "date": ""}
         assert hidden[2] == absent[2]
-        _, _, page = await asked(host.port, "GET", "/api/jobs", **shown)
+        _, _, page = await send_request(host.port, "GET", "/api/jobs", **shown)
         assert [job["job"] for job in page["jobs"]] == ["mine:1"]
         for path in ("?prefix=theirs:", "?prefix=t", "?prefix=n"):
-            _, _, page = await asked(host.port, "GET", f"/api/jobs{path}", **shown)
+            _, _, page = await send_request(host.port, "GET", f"/api/jobs{path}", **shown)
             assert page == {"jobs": [], "next": None}
         # The common prefix of the patterns is not one of them: jobs exist under `t`, none under
         # `n`.
@@ -181,10 +181,10 @@ class TestTokens:
             await host.publish(f"theirs:secret-{number}", percent=1)
         for prefix in ("theirs:secret", "theirs:s", "theirs:n", "the", ""):
             path = f"/api/jobs?limit=1&prefix={prefix}"
-            _, _, page = await asked(host.port, "GET", path, **shared)
+            _, _, page = await send_request(host.port, "GET", path, **shared)
             assert page == {"jobs": [], "next": None}
         for job, status in (("mine:9", 200), ("theirs:1", 403), ("theirs:9", 403)):
-            answer = await asked(host.port, "POST", f"/api/jobs/{job}", {"done": 1}, **shown)
+            answer = await send_request(host.port, "POST", f"/api/jobs/{job}", {"done": 1}, **shown)
             assert answer[0] == status
 
     @pytest.mark.parametrize("job", ["mine:1", "mine:unseen", "theirs:1"])
@@ -195,7 +195,7 @@ class TestTokens:
         """Within a second of revocation or expiry, whether it may see the job or not."""
         exp = time.time() + (600 if how == "revoked" else 2 - LEEWAY)
         shown = {"authorization": f"Bearer {sign(claims(jti='polling', exp=exp))}"}
-        _, headers, _ = await asked(host.port, "GET", f"/api/jobs/{job}", **shown)
+        _, headers, _ = await send_request(host.port, "GET", f"/api/jobs/{job}", **shown)
         shown["if_none_match"] = headers.get("etag", '"none"')
         async with connect(host.port) as raw:
             lines = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in shown.items())
@@ -215,12 +215,14 @@ class TestTokens:
         """A request without CORS has no Origin, but says whether it is from another site."""
         shown = {"authorization": f"Bearer {sign(claims())}", "sec_fetch_site": site}
         for path in ("/api/jobs/mine:1?wait=30", "/api/jobs", "/api/events?job=mine:1"):
-            assert (await asked(host.port, "GET", path, **shown))[0] == 403
+            assert (await send_request(host.port, "GET", path, **shown))[0] == 403
         for own in ("same-origin", "none"):
-            answer = await asked(host.port, "GET", "/api/jobs", **shown | {"sec_fetch_site": own})
+            answer = await send_request(
+                host.port, "GET", "/api/jobs", **shown | {"sec_fetch_site": own}
+            )
             assert answer[0] == 200
         shown["origin"] = "https://shop.example"
-        assert (await asked(host.port, "GET", "/api/jobs", **shown))[0] == 200
+        assert (await send_request(host.port, "GET", "/api/jobs", **shown))[0] == 200
 
     async def test_a_long_poll_of_a_denied_job_waits_like_for_an_unknown_one(
         self, host: Host
@@ -229,13 +231,13 @@ class TestTokens:
         for job in ("theirs:1", "mine:2"):
             start = trio.current_time()
             path = f"/api/jobs/{job}?wait=0.3"
-            assert (await asked(host.port, "GET", path, **shown))[0] == 404
+            assert (await send_request(host.port, "GET", path, **shown))[0] == 404
             assert 0.3 <= trio.current_time() - start < 1
 
     async def test_a_watch_token_cannot_publish(self, host: Host) -> None:
         shown = {"authorization": f"Bearer {sign(claims(publish=[]))}"}
         for job in ("mine:1", "theirs:1"):
-            answer = await asked(host.port, "POST", f"/api/jobs/{job}", {"done": 1}, **shown)
+            answer = await send_request(host.port, "POST", f"/api/jobs/{job}", {"done": 1}, **shown)
             assert answer[0] == 403
 
     async def test_a_request_to_a_group_reaches_only_the_children_that_the_token_allows(
@@ -245,7 +247,7 @@ class TestTokens:
             token = sign(claims(watch=["*"], publish=["*"], **rights))
             bearer = {"authorization": f"Bearer {token}"}
             path = f"/api/jobs/{group}/requests"
-            return (await asked(host.port, "POST", path, {"verb": "cancel"}, **bearer))[0]
+            return (await send_request(host.port, "POST", path, {"verb": "cancel"}, **bearer))[0]
 
         async def begin(job: str, **fields: Any) -> bool:
             return (await host.publish(job, accepts=("cancel",), **fields)).request is not None
@@ -271,7 +273,7 @@ class TestTokens:
             bearer = {"authorization": f"Bearer {token}"}
             body = {"verb": "cancel", "id": "r"}
             path = "/api/jobs/mine:1/requests"
-            status = (await asked(host.port, "POST", path, body, **bearer))[0]
+            status = (await send_request(host.port, "POST", path, body, **bearer))[0]
             assert status == (202 if rights else 403)
         (line,) = [line for line in caplog.records if line.getMessage() == "job request"]
         logged = {name: vars(line)[name] for name in ("job", "verb", "id", "result", "subject")}
@@ -281,7 +283,7 @@ class TestTokens:
 
     async def test_health_and_page_need_no_token(self, host: Host) -> None:
         for path in ("/healthz", "/readyz"):
-            assert (await asked(host.port, "GET", path))[0] == 200
+            assert (await send_request(host.port, "GET", path))[0] == 200
         async with connect(host.port) as raw:
             await raw.send(b"GET / HTTP/1.1\r\nhost: progress.example\r\n\r\n")
             assert (await raw.head())[0] == 200
@@ -301,7 +303,7 @@ class TestRevoking:
             ]
             for other, expected in ways:
                 start = trio.current_time()
-                status, _, _ = await asked(
+                status, _, _ = await send_request(
                     host.port, "POST", "/api/revocations", {"id": "a"},
                     authorization=f"Bearer {sign(other)}",
                 )  # fmt: skip
@@ -309,7 +311,7 @@ class TestRevoking:
             assert await client.close_code() == 4502
             assert trio.current_time() - start < 1
         shown = {"authorization": f"Bearer {sign(claims(jti='c'))}"}
-        done = await asked(host.port, "POST", "/api/revocations", {"id": "c"}, **shown)
+        done = await send_request(host.port, "POST", "/api/revocations", {"id": "c"}, **shown)
         assert done[0] == 200
 
     async def test_a_revocation_lasts_until_its_expiry_or_for_ever(self, host: Host) -> None:
@@ -317,7 +319,9 @@ class TestRevoking:
 
         async def revoke(id_: str, **until: float) -> tuple[int, Json]:
             body = {"id": id_, **until}
-            status, _, answer = await asked(host.port, "POST", "/api/revocations", body, **may)
+            status, _, answer = await send_request(
+                host.port, "POST", "/api/revocations", body, **may
+            )
             return status, answer
 
         later = time.time() + 600
@@ -331,14 +335,16 @@ class TestRevoking:
             assert (status, answer["field"]) == (400, "until")
         centuries = sign(claims(jti="a", exp=time.time() + 1e10))
         shown = {"authorization": f"Bearer {centuries}"}
-        assert (await asked(host.port, "GET", "/api/jobs", **shown))[0] == 401
+        assert (await send_request(host.port, "GET", "/api/jobs", **shown))[0] == 401
 
     @pytest.mark.parametrize("body", [{}, {"id": ""}, {"id": 7}, {"id": "x" * 201}, {"di": "a"}])
     async def test_a_text_that_is_not_a_token_cannot_be_revoked(
         self, host: Host, body: Json
     ) -> None:
         shown = {"authorization": f"Bearer {sign(claims(revoke=True))}"}
-        status, _, problem = await asked(host.port, "POST", "/api/revocations", body, **shown)
+        status, _, problem = await send_request(
+            host.port, "POST", "/api/revocations", body, **shown
+        )
         assert (status, problem["field"]) == (400, "id")
 
 
@@ -359,14 +365,14 @@ class TestOrigins:
             ("GET", "/api/jobs/mine:1"),
             ("GET", "/api/events?job=mine:1"),
         ):
-            status, headers, problem = await asked(host.port, method, path, {}, **shown)
+            status, headers, problem = await send_request(host.port, method, path, {}, **shown)
             assert (status, problem["status"]) == (403, 403)
             assert "access-control-allow-origin" not in headers
 
     async def test_allowed_origins_may_send_and_read(self, host: Host) -> None:
         for origin in ("http://127.0.0.1", "https://shop.example"):
             shown = {"authorization": f"Bearer {sign(claims())}", "origin": origin}
-            status, headers, _ = await asked(host.port, "GET", "/api/jobs/mine:1", **shown)
+            status, headers, _ = await send_request(host.port, "GET", "/api/jobs/mine:1", **shown)
             assert status == 200
             if origin.startswith("https"):
                 assert headers["access-control-allow-origin"] == origin
@@ -377,7 +383,7 @@ class TestOrigins:
 
     async def test_a_preflight_is_answered(self, host: Host) -> None:
         for origin, status in (("https://shop.example", 200), ("https://other.example", 400)):
-            answer = await asked(
+            answer = await send_request(
                 host.port, "OPTIONS", "/api/jobs/mine:1", origin=origin,
                 access_control_request_method="POST",
                 access_control_request_headers="authorization",
@@ -392,7 +398,7 @@ class TestWithoutKeys:
     async def test_a_public_page_gets_no_access_to_a_local_gateway(self) -> None:
         async with HOSTS["listener"](LIMITS) as host:
             foreign = {"origin": "https://evil.example"}
-            post = await asked(host.port, "POST", "/api/jobs/a", {}, **foreign)
+            post = await send_request(host.port, "POST", "/api/jobs/a", {}, **foreign)
             assert post[0] == 403
             assert await end_of(host.port, command("ping"), **foreign) == 4501
 
@@ -400,9 +406,9 @@ class TestWithoutKeys:
         async with HOSTS["listener"](LIMITS) as host:
             rebound = {"host": f"evil.example:{host.port}"}
             rebound["origin"] = f"http://{rebound['host']}"
-            assert (await asked(host.port, "GET", "/api/jobs", **rebound))[0] == 403
+            assert (await send_request(host.port, "GET", "/api/jobs", **rebound))[0] == 403
             del rebound["origin"]
-            assert (await asked(host.port, "GET", "/api/jobs", **rebound))[0] == 403
+            assert (await send_request(host.port, "GET", "/api/jobs", **rebound))[0] == 403
             assert await end_of(host.port, command("ping"), **rebound) == 4501
 
     async def test_a_token_without_configured_keys_is_ignored(self) -> None:
@@ -425,7 +431,7 @@ class TestWithoutKeys:
         async with trio.open_nursery() as nursery:
             gateway: Gateway = await nursery.start(_serve_insecurely)
             port = gateway.addresses[0][1]
-            status, _, _ = await asked(port, "GET", "/api/jobs", host="anything.example")
+            status, _, _ = await send_request(port, "GET", "/api/jobs", host="anything.example")
             assert status == 200
             nursery.cancel_scope.cancel()
 
@@ -448,10 +454,10 @@ class TestInternalAddress:
         async with trio.open_nursery() as nursery:
             gateway: Gateway = await nursery.start(serve)
             public, inside = gateway.addresses[0][1], gateway.internal_addresses[0][1]
-            refused = await asked(public, "POST", "/api/jobs/mine:1", {}, **shown)
+            refused = await send_request(public, "POST", "/api/jobs/mine:1", {}, **shown)
             assert refused[0] == 405
-            assert (await asked(inside, "POST", "/api/jobs/mine:1", {}))[0] == 401
-            done = await asked(inside, "POST", "/api/jobs/mine:1", {"done": 1}, **shown)
+            assert (await send_request(inside, "POST", "/api/jobs/mine:1", {}))[0] == 401
+            done = await send_request(inside, "POST", "/api/jobs/mine:1", {"done": 1}, **shown)
             assert done[0] == 200
             for port, status in ((public, 200), (inside, 404)):
                 async with connect(port) as raw:

@@ -58,7 +58,7 @@ def jobs(served: Served) -> Served:
     return served
 
 
-def found(page: Page, axe: str) -> dict[str, Any]:
+def violations_in(page: Page, axe: str) -> dict[str, Any]:
     """Returns what axe finds in the page as it is now, in each size and both colour schemes."""
     page.evaluate(axe)
     wrong = {}
@@ -81,24 +81,24 @@ def test_axe_finds_nothing_on_the_page_and_its_panels(page: Page, jobs: Served, 
     expect(page.get_by_text("Stalled at 20%")).to_be_visible()
     page.get_by_role("button", name="1 failed").click()
     expect(page.get_by_text("group:1/b", exact=True)).to_be_visible()
-    assert found(page, axe) == {}
+    assert violations_in(page, axe) == {}
 
     page.set_viewport_size({"width": 1280, "height": 800})
     page.get_by_role("link", name="Details of job:failed").click()
     expect(page.get_by_role("dialog", name="job:failed")).to_be_visible()
-    assert found(page, axe) == {}
+    assert violations_in(page, axe) == {}
     page.keyboard.press("Escape")
 
     page.set_viewport_size({"width": 1280, "height": 800})
     page.get_by_role("button", name="Live", exact=True).click()
     expect(page.get_by_role("dialog", name="Connection")).to_be_visible()
-    assert found(page, axe) == {}
+    assert violations_in(page, axe) == {}
 
 
 def test_axe_finds_nothing_on_the_empty_page(page: Page, served: Served, axe: str) -> None:
     page.goto(served.url)
     expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
-    assert found(page, axe) == {}
+    assert violations_in(page, axe) == {}
 
 
 def test_axe_finds_nothing_on_the_page_without_a_match_and_without_the_gateway(
@@ -106,7 +106,7 @@ def test_axe_finds_nothing_on_the_page_without_a_match_and_without_the_gateway(
 ) -> None:
     page.goto(f"{jobs.url}/?search=nothing-has-this-name")
     expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
-    assert found(page, axe) == {}
+    assert violations_in(page, axe) == {}
 
     complaints.expect("ERR_|WebSocket connection to")
     page.set_viewport_size({"width": 1280, "height": 800})
@@ -114,7 +114,7 @@ def test_axe_finds_nothing_on_the_page_without_a_match_and_without_the_gateway(
     expect(page.get_by_text("Stalled at 20%")).to_be_visible()
     jobs.kill()
     expect(page.get_by_text("reconnecting…").first).to_be_visible()
-    assert found(page, axe) == {}
+    assert violations_in(page, axe) == {}
 
 
 def test_axe_finds_nothing_on_the_page_that_needs_a_token(
@@ -124,12 +124,12 @@ def test_axe_finds_nothing_on_the_page_that_needs_a_token(
     with Served("--secret", secrets.token_urlsafe(32)) as served:
         page.goto(served.url)
         expect(page.get_by_role("heading", name="This gateway requires a token")).to_be_visible()
-        assert found(page, axe) == {}
+        assert violations_in(page, axe) == {}
         page.set_viewport_size({"width": 1280, "height": 800})
         page.get_by_label("Token").fill("a.b.c")
         page.get_by_role("button", name="Show jobs").click()
         expect(page.get_by_role("alert")).to_be_visible()
-        assert found(page, axe) == {}
+        assert violations_in(page, axe) == {}
 
 
 LISTS = """<job-list prefix="job:" limit="3" actions></job-list>
@@ -144,12 +144,12 @@ def test_axe_finds_nothing_in_lists_in_each_state(
         page.goto(site)
         expect(page.get_by_text("5 more")).to_be_visible()
         expect(page.get_by_text("No orders at present.")).to_be_visible()
-        assert found(page, axe) == {}
+        assert violations_in(page, axe) == {}
 
         complaints.expect("ERR_|WebSocket connection to")
         jobs.kill()
         expect(page.get_by_text("reconnecting…").first).to_be_visible()
-        assert found(page, axe) == {}
+        assert violations_in(page, axe) == {}
 
 
 def test_axe_finds_nothing_in_the_elements(
@@ -164,9 +164,9 @@ def test_axe_finds_nothing_in_the_elements(
         page.goto(site)
         expect(page.get_by_text("Stalled at 20%").first).to_be_visible()
         expect(page.get_by_role("button", name="Stop").first).to_be_visible()
-        assert found(page, axe) == {}
+        assert violations_in(page, axe) == {}
 
         complaints.expect("ERR_CONNECTION_REFUSED")
         jobs.kill()
         expect(page.get_by_text("reconnecting…").first).to_be_visible()
-        assert found(page, axe) == {}
+        assert violations_in(page, axe) == {}

@@ -15,7 +15,7 @@ from .chromium import Page, expect
 from .served import Served
 from .site import serve_site
 
-shown = partial(shown_in, "docs/browser.md")
+documented_code = partial(shown_in, "docs/browser.md")
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -129,14 +129,14 @@ def follow_both_jobs(page: Page, served: Served, site: str) -> None:
 
 
 def test_the_vue_recipe_works(page: Page, served: Served, application: Path) -> None:
-    (application / "recipe.js").write_text(shown("Vue", "js"))
+    (application / "recipe.js").write_text(documented_code("Vue", "js"))
     entry = application / "entry.js"
     entry.write_text(VUE.format(gateway=f"{served.url}/ws"))
     with serve_application(entry, *VUE_FLAGS) as site:
         follow_both_jobs(page, served, site)
 
 
-def compiled(component: str, generate: str = "client") -> str:
+def compile_svelte(component: str, generate: str = "client") -> str:
     return node(
         f"""
         import {{ compile }} from 'svelte/compiler';
@@ -149,8 +149,8 @@ def compiled(component: str, generate: str = "client") -> str:
 
 
 def test_the_svelte_recipe_works(page: Page, served: Served, application: Path) -> None:
-    (application / "recipe.js").write_text(compiled(shown("Svelte", "svelte")))
-    (application / "App.js").write_text(compiled(SVELTE_APP))
+    (application / "recipe.js").write_text(compile_svelte(documented_code("Svelte", "svelte")))
+    (application / "App.js").write_text(compile_svelte(SVELTE_APP))
     entry = application / "entry.js"
     entry.write_text(SVELTE.format(gateway=f"{served.url}/ws"))
     with serve_application(entry) as site:
@@ -161,11 +161,13 @@ def test_the_svelte_recipe_works(page: Page, served: Served, application: Path) 
 def test_the_recipe_renders_on_a_server(application: Path, framework: str) -> None:
     entry = application / "entry.js"
     if framework == "vue":
-        (application / "recipe.js").write_text(shown("Vue", "js"))
+        (application / "recipe.js").write_text(documented_code("Vue", "js"))
         entry.write_text(VUE_ON_SERVER)
         expected = '<p>unknown<job-progress job="video:42"></job-progress></p>'
     else:
-        (application / "recipe.js").write_text(compiled(shown("Svelte", "svelte"), "server"))
+        (application / "recipe.js").write_text(
+            compile_svelte(documented_code("Svelte", "svelte"), "server")
+        )
         entry.write_text(SVELTE_ON_SERVER)
         expected = "<progress"
     html = node(bundle(entry, "--platform=node", "--format=cjs", *VUE_FLAGS))
@@ -173,7 +175,7 @@ def test_the_recipe_renders_on_a_server(application: Path, framework: str) -> No
 
 
 def test_the_react_recipe_works(page: Page, served: Served, application: Path) -> None:
-    recipe = re.sub(r"(?m)^configure\(.*\n", "", shown("React", "jsx"))
+    recipe = re.sub(r"(?m)^configure\(.*\n", "", documented_code("React", "jsx"))
     entry = application / "entry.jsx"
     entry.write_text(REACT.format(recipe=recipe, gateway=f"{served.url}/ws"))
     served.report("video:42", percent=37, phase="encode")
@@ -185,10 +187,10 @@ def test_the_react_recipe_works(page: Page, served: Served, application: Path) -
 
 
 def test_the_htmx_recipe_works(page: Page, served: Served) -> None:
-    recipe = shown("htmx, or no framework", "html")
+    recipe = documented_code("htmx, or no framework", "html")
     answer = re.search(r"<!-- the answer: (.*) -->", recipe)
     assert answer is not None
-    end = shown("htmx, or no framework", "js")
+    end = documented_code("htmx, or no framework", "js")
     body = f'<script src="/htmx.js"></script>{recipe}<script type="module">{end}</script>'
     served.report("video:42", percent=37)
     with serve_site(

@@ -46,7 +46,7 @@ def test_a_pipe_gets_the_text_unchanged() -> None:
     assert for_terminal(HOSTILE, StringIO(), json=True) == HOSTILE
 
 
-def shown(*command: str) -> str:
+def terminal_output(*command: str) -> str:
     """Returns all that a command prints to its terminal, without the line ends."""
     with Terminal(*GATEWAY, *command) as terminal:
         terminal.end()
@@ -58,14 +58,16 @@ def shown(*command: str) -> str:
 @pytest.mark.parametrize("field", [None, "message"])
 def test_the_error_line_of_publish(fake_gateway: FakeGateway, field: str | None) -> None:
     fake_gateway.answers.append(problem(400, HOSTILE, field=field))
-    assert not CONTROL.search(shown("publish", "a", "--percent", "1", "--url", fake_gateway.url))
+    assert not CONTROL.search(
+        terminal_output("publish", "a", "--percent", "1", "--url", fake_gateway.url)
+    )
 
 
 def test_the_error_line_of_run(fake_gateway: FakeGateway) -> None:
     fake_gateway.default_answer = problem(403, HOSTILE)
     program = "print(end='')"
     assert not CONTROL.search(
-        shown("run", "a", "--url", fake_gateway.url, "--", sys.executable, "-c", program)
+        terminal_output("run", "a", "--url", fake_gateway.url, "--", sys.executable, "-c", program)
     )
 
 
@@ -78,7 +80,7 @@ def test_frames_of_watch() -> None:
         for form in ([], ["--json"]):
             command = ("watch", "a", "--url", url, *form)
             if form:
-                text = shown(*command)
+                text = terminal_output(*command)
                 assert not CONTROL.search(text)
                 assert json.loads(text)["state"]["message"] == HOSTILE
             with Running(*GATEWAY, *command) as watching:

@@ -24,20 +24,20 @@ class Ran:
     errors: str
 
 
-def ran(*arguments: str, **env: str) -> Ran:
+def run_command(*arguments: str, **env: str) -> Ran:
     with Running(*GATEWAY, *arguments, env=env) as process:
         code = process.end()
         return Ran(code, process.output.decode(), process.errors)
 
 
-def minted(*arguments: str, **env: str) -> str:
-    process = ran("token", *arguments, **(WITH_SECRET | env))
+def make_token(*arguments: str, **env: str) -> str:
+    process = run_command("token", *arguments, **(WITH_SECRET | env))
     assert process.errors == ""
     return process.output.strip()
 
 
 def test_a_token_has_the_requested_claims() -> None:
-    token = minted("--watch", "video:*", "--watch", "a", "--ttl", "2h", "--subject", "me")
+    token = make_token("--watch", "video:*", "--watch", "a", "--ttl", "2h", "--subject", "me")
     claims = jwt.decode(token, SECRET, algorithms=["HS256"])
     assert claims["watch"] == ["video:*", "a"]
     assert claims["publish"] == []
@@ -49,7 +49,7 @@ def test_a_token_has_the_requested_claims() -> None:
 def test_a_key_file_signs_tokens(tmp_path: Path) -> None:
     private = tmp_path / "key.pem"
     private.write_text(private_pem("EdDSA"))
-    process = ran("token", "--publish", "*", "--keys", str(private))
+    process = run_command("token", "--publish", "*", "--keys", str(private))
     claims = jwt.decode(process.output.strip(), public_pem("EdDSA"), algorithms=["EdDSA"])
     assert claims["publish"] == ["*"]
 
@@ -70,7 +70,7 @@ def test_a_key_file_signs_tokens(tmp_path: Path) -> None:
 def test_an_error_names_the_setting(
     arguments: list[str], env: dict[str, str], expected: str
 ) -> None:
-    process = ran("token", *arguments, **env)
+    process = run_command("token", *arguments, **env)
     assert process.code == 2
     assert expected in process.errors
     assert "short" not in process.errors
@@ -83,18 +83,18 @@ def url() -> Iterator[str]:
 
 
 def test_publish_and_watch_use_a_token(url: str) -> None:
-    token = minted("--watch", "*", "--publish", "mine:*")
+    token = make_token("--watch", "*", "--publish", "mine:*")
     env = {"PROGRESS_GATEWAY_URL": url, "PROGRESS_GATEWAY_TOKEN": token}
-    assert ran("publish", "mine:1", "--status", "succeeded", **env).code == 0
-    refused = ran("publish", "theirs:1", **env)
+    assert run_command("publish", "mine:1", "--status", "succeeded", **env).code == 0
+    refused = run_command("publish", "theirs:1", **env)
     assert refused.code == 1
     assert "403" in refused.errors
-    nobody = ran("publish", "mine:1", PROGRESS_GATEWAY_URL=url)
+    nobody = run_command("publish", "mine:1", PROGRESS_GATEWAY_URL=url)
     assert nobody.code == 1
     assert "401" in nobody.errors
-    watched = ran("watch", "mine:1", **env)
+    watched = run_command("watch", "mine:1", **env)
     assert watched.code == 0
-    nobody = ran("watch", "mine:1", PROGRESS_GATEWAY_URL=url)
+    nobody = run_command("watch", "mine:1", PROGRESS_GATEWAY_URL=url)
     assert nobody.code == 3
     assert "(4500)" in nobody.errors
 
@@ -104,7 +104,7 @@ class TestATokenInAFile:
 
     def test_each_command_sends_the_token(self, url: str, tmp_path: Path) -> None:
         file = tmp_path / "token"
-        file.write_text(minted("--publish", "*", "--watch", "*", "--revoke"))
+        file.write_text(make_token("--publish", "*", "--watch", "*", "--revoke"))
         env = {"PROGRESS_GATEWAY_URL": url, "PROGRESS_GATEWAY_TOKEN_FILE": str(file)}
         for command in (
             ["publish", "a", "--status", "succeeded"],
@@ -113,7 +113,7 @@ class TestATokenInAFile:
             ["watch", "b"],
             ["revoke", "t1"],
         ):
-            done = ran(*command, **env)
+            done = run_command(*command, **env)
             assert (done.code, done.errors) == (0, ""), command
 
     @pytest.mark.parametrize("command", [["publish", "a"], ["cancel", "a"], ["revoke", "t1"]])
@@ -121,7 +121,7 @@ class TestATokenInAFile:
         self, url: str, tmp_path: Path, command: list[str]
     ) -> None:
         file = tmp_path / "token"
-        done = ran(*command, "--url", url, "--token-file", str(file))
+        done = run_command(*command, "--url", url, "--token-file", str(file))
         assert done.code == 2
         assert f"no token in {file}: " in done.errors
         assert done.errors.count("\n") == 1
@@ -131,14 +131,14 @@ class TestATokenInAFile:
     ) -> None:
         file = tmp_path / "token"
         file.write_text("no.such.token")
-        done = ran("publish", "a", "--done", "1", "--url", url, "--token-file", str(file))
+        done = run_command("publish", "a", "--done", "1", "--url", url, "--token-file", str(file))
         assert done.code == 1
         assert done.errors.startswith("Error: rejected: 401 ")
 
     def test_an_option_overrides_a_variable_and_a_token_its_file(
         self, url: str, tmp_path: Path
     ) -> None:
-        good, bad = minted("--publish", "*"), minted("--watch", "*")
+        good, bad = make_token("--publish", "*"), make_token("--watch", "*")
         goods, bads = tmp_path / "good", tmp_path / "bad"
         goods.write_text(good)
         bads.write_text(bad)
@@ -150,23 +150,24 @@ class TestATokenInAFile:
             (["--token", bad, "--token-file", str(goods)], {}, 1),
         ]:
             assert (
-                ran("publish", "a", "--done", "1", "--url", url, *flags, **variables).code == code
+                run_command("publish", "a", "--done", "1", "--url", url, *flags, **variables).code
+                == code
             )
 
 
 def test_a_revoked_token_is_refused(url: str) -> None:
-    token = minted("--publish", "*", "--id", "t1")
+    token = make_token("--publish", "*", "--id", "t1")
     env = {"PROGRESS_GATEWAY_URL": url, "PROGRESS_GATEWAY_TOKEN": token}
-    assert ran("publish", "a", "--done", "1", **env).code == 0
-    done = ran("revoke", token, PROGRESS_GATEWAY_URL=f"{url}/")
+    assert run_command("publish", "a", "--done", "1", **env).code == 0
+    done = run_command("revoke", token, PROGRESS_GATEWAY_URL=f"{url}/")
     assert (done.code, done.output) == (0, "revoked t1\n")
-    again = ran("publish", "a", **env)
+    again = run_command("publish", "a", **env)
     assert again.code == 1
     assert "revoked" in again.errors
 
 
 def test_serving_others_without_keys_is_refused() -> None:
-    process = ran("serve", "--bind", "0.0.0.0:0")
+    process = run_command("serve", "--bind", "0.0.0.0:0")
     assert process.code == 2
     assert process.errors.startswith(
         "Error: --bind (PROGRESS_GATEWAY_BIND): 0.0.0.0 can be reached"

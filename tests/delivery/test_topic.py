@@ -39,7 +39,7 @@ def frames(taken: Message | None) -> list[dict[str, Any]]:
     return [json.loads(text) for text in taken.texts]
 
 
-def covers(taken: Message | None) -> list[tuple[int | None, int]]:
+def ranges_in(taken: Message | None) -> list[tuple[int | None, int]]:
     return [(frame["prev"], frame["seq"]) for frame in frames(taken)]
 
 
@@ -55,16 +55,16 @@ def test_the_first_event_of_an_unknown_job_is_a_snapshot() -> None:
     subscription = watch(topic, UNSEEN)
     assert not subscription.has_new_events
     topic.append(job_event(1))
-    assert covers(subscription.next_message()) == [(None, 1)]
+    assert ranges_in(subscription.next_message()) == [(None, 1)]
 
 
 def test_mode_latest_gets_one_frame_for_all_events_since_the_cursor() -> None:
     topic = live(job_event(1))
     subscription = watch(topic)
-    assert covers(subscription.next_message()) == [(None, 1)]
+    assert ranges_in(subscription.next_message()) == [(None, 1)]
     for seq in (2, 3, 4):
         topic.append(job_event(seq))
-    assert covers(subscription.next_message()) == [(1, 4)]
+    assert ranges_in(subscription.next_message()) == [(1, 4)]
     assert subscription.next_message() is None
 
 
@@ -74,7 +74,7 @@ def test_mode_every_gets_each_event() -> None:
     subscription.next_message()
     for seq in (2, 3, 4):
         topic.append(job_event(seq))
-    assert covers(subscription.next_message()) == [(1, 2), (2, 3), (3, 4)]
+    assert ranges_in(subscription.next_message()) == [(1, 2), (2, 3), (3, 4)]
 
 
 @pytest.mark.parametrize("mode", ["latest", "every"])
@@ -90,7 +90,7 @@ def test_a_position_is_continued_or_replaced_by_a_snapshot(
     mode: Mode, cursor: Position, expected: list[tuple[int | None, int]]
 ) -> None:
     topic = live(job_event(1, 5), job_event(2, 5), job_event(3, 5))
-    assert covers(watch(topic, cursor, mode).next_message()) == expected
+    assert ranges_in(watch(topic, cursor, mode).next_message()) == expected
     assert watch(topic, Position(5, 3), mode).next_message() is None
 
 
@@ -99,8 +99,8 @@ def test_a_new_epoch_is_a_snapshot_and_in_mode_every_all_events() -> None:
     latest, every = watch(topic, Position(1, 7)), watch(topic, Position(1, 7), "every")
     for seq in (1, 2, 3):
         topic.append(job_event(seq, 2))
-    assert covers(latest.next_message()) == [(None, 3)]
-    assert covers(every.next_message()) == [(None, 1), (1, 2), (2, 3)]
+    assert ranges_in(latest.next_message()) == [(None, 3)]
+    assert ranges_in(every.next_message()) == [(None, 1), (1, 2), (2, 3)]
 
 
 def test_old_and_repeated_events_are_dropped() -> None:
@@ -118,7 +118,7 @@ def test_snapshot_and_feed_are_merged_in_any_order() -> None:
         topic.append(job_event(fed))
         assert subscription.next_message() is None
         topic.apply_snapshot(job_event(snapshot), requested_at=UNSEEN)
-        assert covers(subscription.next_message()) == [(None, 3)]
+        assert ranges_in(subscription.next_message()) == [(None, 3)]
 
 
 def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
@@ -139,13 +139,13 @@ def test_the_replay_is_limited_and_missing_events_are_requested_once() -> None:
     topic.refill(
         [job_event(seq) for seq in range(3, 14)]
     )  # it has newer events than the feed has delivered
-    assert covers(behind.next_message()) == [(seq, seq + 1) for seq in range(4, 11)]
+    assert ranges_in(behind.next_message()) == [(seq, seq + 1) for seq in range(4, 11)]
     assert frames(further.next_message()) == [
         {"type": "gap", "job": "job", "epoch": 1, "from": 2, "to": 10}
     ]
-    assert covers(further.next_message()) == [(None, 11)]
+    assert ranges_in(further.next_message()) == [(None, 11)]
     assert further.next_message() is None
-    assert covers(watch(topic, Position(1, 2), "every").next_message())[0] == (2, 3)
+    assert ranges_in(watch(topic, Position(1, 2), "every").next_message())[0] == (2, 3)
     assert requested == [topic]
     topic.append(job_event(12, size=500))
     assert topic.replay_bytes < 2000
@@ -160,7 +160,7 @@ def test_events_that_the_broker_has_lost_are_a_gap(answer: list[Event]) -> None:
     assert subscription.next_message() is None
     topic.refill(answer)
     assert [(one["from"], one["to"]) for one in frames(subscription.next_message())] == [(2, 3)]
-    assert covers(subscription.next_message()) == [(None, 4)]
+    assert ranges_in(subscription.next_message()) == [(None, 4)]
 
 
 @pytest.mark.parametrize("answer", [None, [job_event(2), job_event(3)]])
@@ -175,12 +175,12 @@ def test_a_missing_or_late_answer_changes_nothing(answer: list[Event] | None) ->
     topic.refill(answer)
     assert (subscription.next_message(), requested) == (None, [topic, topic])
     topic.refill([job_event(seq) for seq in range(1, 7)])
-    assert covers(subscription.next_message()) == [(seq, seq + 1) for seq in range(1, 6)]
+    assert ranges_in(subscription.next_message()) == [(seq, seq + 1) for seq in range(1, 6)]
 
 
 def test_an_event_larger_than_the_replay_is_delivered() -> None:
     topic = live(job_event(1, size=5000), job_replay_bytes=10)
-    assert covers(watch(topic).next_message()) == [(None, 1)]
+    assert ranges_in(watch(topic).next_message()) == [(None, 1)]
 
 
 def test_subscribers_at_the_same_position_share_one_message() -> None:
@@ -205,7 +205,7 @@ def test_a_job_that_the_broker_has_dropped_becomes_unknown(
     subscription = watch(topic, Position(1, 2))
     topic.apply_snapshot(None, requested_at=requested_at)
     taken = subscription.next_message()
-    assert (covers(taken) if taken else []) == received
+    assert (ranges_in(taken) if taken else []) == received
 
 
 def test_shared_messages_are_limited_to_the_replay_size() -> None:

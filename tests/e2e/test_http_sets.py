@@ -107,7 +107,7 @@ async def test_a_stream_can_have_a_set_and_a_job(gateway: Gateway, port: int) ->
         async def receive(*wanted: str) -> None:
             """Reads until all of these were received: a job at its position, or the ids of a
             set."""
-            while not set(wanted) <= {described(one) for one in received}:
+            while not set(wanted) <= {describe(one) for one in received}:
                 id_, frame = await event(raw)
                 ids.append(id_)
                 received.append(frame)
@@ -129,10 +129,10 @@ async def test_a_stream_of_a_set_alone_has_no_ids(gateway: Gateway, port: int) -
         await open_stream(raw, "/api/events?set=a:")
         received = [await event(raw) for _ in range(3)]
         assert [id_ for id_, _ in received] == ["", "", ""]
-        assert [described(frame) for _, frame in received] == ["welcome", "a: a:1", "a:1 1"]
+        assert [describe(frame) for _, frame in received] == ["welcome", "a: a:1", "a:1 1"]
 
 
-def described(frame: dict[str, Any]) -> str:
+def describe(frame: dict[str, Any]) -> str:
     if frame["type"] == "set":
         return " ".join([frame["prefix"], *frame["jobs"]])
     return f"{frame['job']} {frame['seq']}" if frame["type"] == "progress" else frame["type"]

@@ -27,7 +27,7 @@ async def publish_storm(host: Host, job: str = JOB, count: int = STORM) -> None:
     await host.publish(job, status="succeeded", done=count)
 
 
-async def welcomed(client: WebSocketClient) -> WebSocketClient:
+async def receive_welcome(client: WebSocketClient) -> WebSocketClient:
     assert (await client.receive())["type"] == "welcome"
     return client
 
@@ -48,14 +48,14 @@ async def test_welcome_has_the_limits(host: Host, limits: Limits) -> None:
 
 async def test_a_ping_is_answered(host: Host) -> None:
     async with open_client(host.port) as client:
-        await welcomed(client)
+        await receive_welcome(client)
         assert await client.request("ping") == {"type": "pong"}
         await client.close()
 
 
 async def test_a_repeated_sync_changes_nothing(host: Host) -> None:
     async with open_client(host.port) as client:
-        await welcomed(client)
+        await receive_welcome(client)
         answer = await client.request("sync_subscriptions", id=1, jobs=["a", "b", "a"])
         assert answer == {
             "type": "subscriptions",
@@ -83,7 +83,7 @@ async def test_a_repeated_sync_changes_nothing(host: Host) -> None:
 async def test_a_snapshot_is_sent_immediately_or_null_for_an_unknown_job(host: Host) -> None:
     await host.publish(JOB, percent=25, message="half of a half")
     async with open_client(host.port) as client:
-        await welcomed(client)
+        await receive_welcome(client)
         await client.request("subscribe", jobs=[JOB])
         snapshot = await client.receive()
         assert (snapshot["job"], snapshot["prev"], snapshot["seq"]) == (JOB, None, 1)
@@ -110,7 +110,7 @@ async def test_the_end_arrives_after_any_number_of_updates(
     host: Host, subprotocol: str | None
 ) -> None:
     async with open_client(host.port, subprotocol=subprotocol) as client, trio.open_nursery() as n:
-        await welcomed(client)
+        await receive_welcome(client)
         await client.request("subscribe", jobs=[JOB])
         n.start_soon(publish_storm, host)
         follower = Follower()
@@ -129,7 +129,7 @@ async def test_mode_every_gets_each_event_once_in_order(
     host: Host, subprotocol: str | None
 ) -> None:
     async with open_client(host.port, subprotocol=subprotocol) as client, trio.open_nursery() as n:
-        await welcomed(client)
+        await receive_welcome(client)
         await client.request("subscribe", jobs=[JOB], mode="every")
         n.start_soon(publish_storm, host)
         follower = Follower()
@@ -145,14 +145,14 @@ async def test_mode_every_continues_from_the_history_or_after_a_gap(
 ) -> None:
     position = (await host.publish(JOB, done=1)).position
     async with open_client(host.port) as watcher:  # keeps the topic, and so its small ring
-        await welcomed(watcher)
+        await receive_welcome(watcher)
         await watcher.request("subscribe", jobs=[JOB])
         for done in range(2, 101):
             await host.publish(JOB, done=done)
         await watcher.receive_until(lambda object_: object_.get("seq") == 100)
 
         async with open_client(host.port) as client:
-            await welcomed(client)
+            await receive_welcome(client)
             await client.send("hello", positions={JOB: position})
             await client.request("subscribe", jobs=[JOB], mode="every")
             follower = Follower({JOB: (position.epoch, 1)})
@@ -163,7 +163,7 @@ async def test_mode_every_continues_from_the_history_or_after_a_gap(
             await host.publish(JOB, done=done)
         await watcher.receive_until(lambda object_: object_.get("seq") == 200)
         async with open_client(host.port) as client:
-            await welcomed(client)
+            await receive_welcome(client)
             await client.send("hello", positions={JOB: [position.epoch, 20]})
             await client.request("subscribe", jobs=[JOB], mode="every")
             assert await client.receive() == {
@@ -182,8 +182,8 @@ async def test_mode_every_continues_from_the_history_or_after_a_gap(
 
 async def test_two_connections_of_one_user_are_independent(host: Host) -> None:
     async with open_client(host.port) as one, open_client(host.port) as other:
-        await welcomed(one)
-        await welcomed(other)
+        await receive_welcome(one)
+        await receive_welcome(other)
         for client in (one, other):
             answer = await client.request("sync_subscriptions", jobs=[JOB])
             assert answer["added"] == [JOB]
@@ -198,7 +198,7 @@ async def test_a_reconnect_continues_at_its_position(host: Host) -> None:
     epoch = (await host.publish(JOB, percent=1)).position.epoch
 
     async def positions_of_a_new_connection(client: WebSocketClient, position: list[int]) -> Any:
-        await welcomed(client)
+        await receive_welcome(client)
         await client.send("hello", positions={JOB: position})
         assert (await client.request("subscribe", jobs=[JOB]))["added"] == [JOB]
 
@@ -255,7 +255,7 @@ async def test_several_objects_per_frame_only_with_the_subprotocol(host: Host) -
 async def test_max_hz_limits_the_rate_and_the_end_arrives(host: Host) -> None:
     rate = 50
     async with open_client(host.port) as client, trio.open_nursery() as nursery:
-        await welcomed(client)
+        await receive_welcome(client)
         await client.send("hello", max_hz=rate)
         await client.request("subscribe", jobs=[JOB])
         follower = Follower()
@@ -302,7 +302,7 @@ async def test_an_invalid_command_is_named_and_the_connection_stays(
     host: Host, text: str, code: str, named: str
 ) -> None:
     async with open_client(host.port) as client:
-        await welcomed(client)
+        await receive_welcome(client)
         await client.raw.send(frame(text))
         error = await client.receive()
         assert (error["type"], error["code"]) == ("error", code)
@@ -312,13 +312,13 @@ async def test_an_invalid_command_is_named_and_the_connection_stays(
 
 async def test_unknown_fields_are_ignored(host: Host) -> None:
     async with open_client(host.port) as client:
-        await welcomed(client)
+        await receive_welcome(client)
         assert await client.request("ping", colour="blue") == {"type": "pong"}
 
 
 async def test_no_frame_follows_an_unsubscribe(host: Host) -> None:
     async with open_client(host.port) as client:
-        await welcomed(client)
+        await receive_welcome(client)
         await client.request("subscribe", jobs=[JOB, "other"])
         await client.receive()
         await client.receive()
@@ -335,7 +335,7 @@ async def test_no_frame_follows_an_unsubscribe(host: Host) -> None:
 @pytest.mark.parametrize("limits", [Limits(max_jobs_per_connection=2, max_sets_per_connection=1)])
 async def test_jobs_beyond_the_limit_are_denied(host: Host, limits: Limits) -> None:
     async with open_client(host.port) as client:
-        await welcomed(client)
+        await receive_welcome(client)
         answer = await client.request("subscribe", jobs=["a", "b", "c"])
         assert (answer["added"], answer["denied"]) == (["a", "b"], {"c": "too_many_jobs"})
         await client.receive()
@@ -351,7 +351,7 @@ async def test_jobs_beyond_the_limit_are_denied(host: Host, limits: Limits) -> N
 
 async def test_a_close_is_answered(host: Host) -> None:
     async with open_client(host.port) as client:
-        await welcomed(client)
+        await receive_welcome(client)
         await client.close()
 
 
@@ -360,12 +360,12 @@ async def test_an_unknown_path_gets_a_close_code(host: Host) -> None:
         async with open_client(host.port, path=path) as client:
             assert await client.close_code() == 4504
     async with open_client(host.port, path="/ws?page=1") as client:
-        await welcomed(client)
+        await receive_welcome(client)
 
 
 async def test_several_commands_in_one_segment_are_answered(host: Host) -> None:
     async with open_client(host.port) as client:
-        await welcomed(client)
+        await receive_welcome(client)
         await client.raw.send(command("ping") * 20)
         for _ in range(20):
             assert await client.receive() == {"type": "pong"}
@@ -382,7 +382,7 @@ async def test_the_protocol_works_under_hypercorn() -> None:
             open_client(port, subprotocol="progress.v1") as client,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
         ):
-            await welcomed(client)
+            await receive_welcome(client)
             await client.request("subscribe", jobs=[JOB])
             assert (await client.receive())["state"] is None
             answer = await http.post(f"/api/jobs/{JOB}", json={"percent": 37})

@@ -13,7 +13,7 @@ from .client import Json, WebSocketClient, open_client
 from .hosts import Host
 
 
-async def received(client: WebSocketClient, *wanted: str) -> dict[str, Json]:
+async def newest_frames(client: WebSocketClient, *wanted: str) -> dict[str, Json]:
     """Returns the newest frame of the set (by its prefix) and of each job, as soon as all are
     there."""
     frames: dict[str, Json] = {}
@@ -29,21 +29,21 @@ async def test_a_set_shows_jobs_that_begin_later_and_their_ends(host: Host) -> N
     async with open_client(host.port) as client:
         assert (await client.receive())["type"] == "welcome"
         await client.send("watch_set", id="mine", prefix="user:7:", limit=2)
-        first = (await received(client, "user:7:", "user:7:one"))["user:7:"]
+        first = (await newest_frames(client, "user:7:", "user:7:one"))["user:7:"]
         assert (first["id"], first["prev"], first["snapshot"]) == ("mine", None, True)
         assert (first["total"], first["jobs"]) == (1, ["user:7:one"])
         position = first["seq"]
 
         for name in ("two", "three"):  # one more than the limit
             await host.publish(f"user:7:{name}", percent=0)
-            frames = await received(client, "user:7:", f"user:7:{name}")
+            frames = await newest_frames(client, "user:7:", f"user:7:{name}")
             assert frames["user:7:"]["prev"] == position
             position = frames["user:7:"]["seq"]
         assert frames["user:7:"]["jobs"] == ["user:7:three", "user:7:two"]
         assert (frames["user:7:"]["total"], frames["user:7:"]["counts"]["running"]) == (3, 3)
 
         await host.publish("user:7:one", status="succeeded")  # not shown any more
-        frames = await received(client, "user:7:", "user:7:one")
+        frames = await newest_frames(client, "user:7:", "user:7:one")
         assert frames["user:7:one"]["state"]["status"] == "succeeded"
         assert frames["user:7:"]["counts"]["succeeded"] == 1
 
@@ -61,7 +61,7 @@ async def test_a_group_is_stopped_and_opened_again(gateway: Gateway, port: int) 
         await gateway.publish("batch:1/a", status="succeeded")
         await gateway.publish("batch:1/b", percent=50, accepts=("cancel",))
         await client.request("subscribe", jobs=["batch:1"])
-        state = (await received(client, "batch:1"))["batch:1"]["state"]
+        state = (await newest_frames(client, "batch:1"))["batch:1"]["state"]
         assert (state["percent"], state["accepts"]) == (75, ["cancel"])
         assert state["children"] == {
             "expected": 2, "queued": 0, "running": 1, "succeeded": 1, "failed": 0, "cancelled": 0,
@@ -76,12 +76,12 @@ async def test_a_group_is_stopped_and_opened_again(gateway: Gateway, port: int) 
             heard = await http.post(f"{url}/b", json={"ack": "r", "status": "cancelled"})
             assert heard.json()["applied"] is True
             while state["status"] == "running":
-                state = (await received(client, "batch:1"))["batch:1"]["state"]
+                state = (await newest_frames(client, "batch:1"))["batch:1"]["state"]
             assert (state["status"], state["request"]["id"]) == ("cancelled", "r")
             late = await http.post(f"{url}/requests", json={"verb": "cancel"})
             assert (late.status_code, late.json()["code"]) == (409, "final")
 
         await gateway.publish("batch:1/b", start=True, percent=0)
-        state = (await received(client, "batch:1"))["batch:1"]["state"]
+        state = (await newest_frames(client, "batch:1"))["batch:1"]["state"]
         assert (state["attempt"], state["percent"], state["accepts"]) == (2, 50, ["cancel"])
         assert "request" not in state

@@ -22,7 +22,7 @@ Mode = Literal["latest", "every"]
 Event = tuple[int, int, Json]
 """Epoch, seq, state."""
 draws = st.data()
-unhurried = settings(deadline=None)
+without_deadline = settings(deadline=None)
 """No deadline for an example, because the machine may be busy."""
 
 
@@ -87,7 +87,7 @@ def client_log(
     )
 
 
-def broken(messages: Sequence[Json], mode: Mode = "latest") -> set[str]:
+def broken_rules(messages: Sequence[Json], mode: Mode = "latest") -> set[str]:
     """Returns the names of the rules that this client log breaks."""
     return {violation.rule for violation in rules.violations(client_log(messages, mode))}
 
@@ -100,20 +100,20 @@ def one_of(data: st.DataObject, numbers: Sequence[int]) -> int:
 modes = st.sampled_from(["latest", "every"])
 
 
-@unhurried
+@without_deadline
 @given(histories(), modes, draws)
 def test_a_correct_client_log_breaks_no_rule(
     history: list[Event], mode: Mode, data: st.DataObject
 ) -> None:
     messages = truthful(data.draw, history, mode)
-    assert broken(messages, mode) == set()
+    assert broken_rules(messages, mode) == set()
     ends = {JOB: history[-1][2]}
     assert not list(rules.missing_ends(client_log(messages, mode), ends, deadline=len(messages)))
     others = [client_log(truthful(data.draw, history, mode), mode, client=str(n)) for n in range(3)]
     assert not list(rules.disagreements(others))
 
 
-@unhurried
+@without_deadline
 @given(histories(), modes, draws)
 def test_a_missing_frame_is_a_silent_gap(
     history: list[Event], mode: Mode, data: st.DataObject
@@ -126,10 +126,10 @@ def test_a_missing_frame_is_a_silent_gap(
         if object_["type"] == "gap" or messages[number + 1].get("prev")
     ]
     del messages[one_of(data, needed)]
-    assert "silent gap" in broken(messages, mode)
+    assert "silent gap" in broken_rules(messages, mode)
 
 
-@unhurried
+@without_deadline
 @given(histories(), modes, draws)
 def test_a_repeated_frame_is_a_duplicate(
     history: list[Event], mode: Mode, data: st.DataObject
@@ -138,10 +138,10 @@ def test_a_repeated_frame_is_a_duplicate(
     frames = [n for n, object_ in enumerate(messages) if object_["type"] == "progress"]
     number = one_of(data, frames)
     messages.insert(number, messages[number])
-    assert "duplicate" in broken(messages, mode)
+    assert "duplicate" in broken_rules(messages, mode)
 
 
-@unhurried
+@without_deadline
 @given(histories(), modes, draws)
 def test_a_frame_before_its_event_is_detected(
     history: list[Event], mode: Mode, data: st.DataObject
@@ -155,10 +155,10 @@ def test_a_frame_before_its_event_is_detected(
     ]
     number = one_of(data, pairs)
     messages[number], messages[number + 1] = messages[number + 1], messages[number]
-    assert "reordering" in broken(messages, mode)
+    assert "reordering" in broken_rules(messages, mode)
 
 
-@unhurried
+@without_deadline
 @given(histories(), draws)
 def test_several_events_in_one_frame_are_a_gap_in_mode_every(
     history: list[Event], data: st.DataObject
@@ -172,10 +172,10 @@ def test_several_events_in_one_frame_are_a_gap_in_mode_every(
     number = one_of(data, pairs)
     messages[number] = messages[number] | {"prev": messages[number - 1]["prev"]}
     del messages[number - 1]
-    assert broken(messages, "every") == {"silent gap"}
+    assert broken_rules(messages, "every") == {"silent gap"}
 
 
-@unhurried
+@without_deadline
 @given(histories(), modes, draws)
 def test_an_unnecessary_snapshot_is_detected(
     history: list[Event], mode: Mode, data: st.DataObject
@@ -184,10 +184,10 @@ def test_an_unnecessary_snapshot_is_detected(
     continued = [number for number, object_ in enumerate(messages) if object_.get("prev")]
     number = one_of(data, continued)
     messages[number] = messages[number] | {"prev": None, "snapshot": True}
-    assert broken(messages, mode) == {"needless snapshot"}
+    assert broken_rules(messages, mode) == {"needless snapshot"}
 
 
-@unhurried
+@without_deadline
 @given(histories(), modes, draws)
 def test_an_end_that_is_taken_back_is_detected(
     history: list[Event], mode: Mode, data: st.DataObject
@@ -195,13 +195,13 @@ def test_an_end_that_is_taken_back_is_detected(
     messages = truthful(data.draw, history, mode)
     epoch, _, state = history[-1]
     again = progress_frame((epoch + 10, 1, state | {"status": "running"}), None)
-    assert broken([*messages, UNSEEN], mode) == {"end taken back"}
-    assert broken([*messages, again], mode) == {"end taken back"}
+    assert broken_rules([*messages, UNSEEN], mode) == {"end taken back"}
+    assert broken_rules([*messages, again], mode) == {"end taken back"}
     retried = again | {"state": state | {"status": "running", "attempt": state["attempt"] + 1}}
-    assert broken([*messages, retried], mode) == set()
+    assert broken_rules([*messages, retried], mode) == set()
 
 
-@unhurried
+@without_deadline
 @given(histories(), draws)
 def test_two_states_at_one_position_are_detected(history: list[Event], data: st.DataObject) -> None:
     one = truthful(data.draw, history, "latest")
@@ -212,7 +212,7 @@ def test_two_states_at_one_position_are_detected(history: list[Event], data: st.
     assert [violation.client for violation in found] == ["b"]
 
 
-@unhurried
+@without_deadline
 @given(histories(), modes, draws)
 def test_a_missing_or_late_end_is_detected(
     history: list[Event], mode: Mode, data: st.DataObject
@@ -253,7 +253,7 @@ GAP = {"type": "gap", "job": JOB, "epoch": 10, "from": 2, "to": 4}
     ],
 )
 def test_each_rule_has_an_example(messages: list[Json], mode: Mode, rule: str) -> None:
-    assert rule in broken(messages, mode)
+    assert rule in broken_rules(messages, mode)
 
 
 def test_a_client_of_an_unaffected_node_must_not_reconnect() -> None:

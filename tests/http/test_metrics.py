@@ -24,7 +24,7 @@ from tests.e2e.conftest import eventually
 ROOT = Path(__file__).parents[2]
 
 
-async def scraped(port: int, **headers: str) -> tuple[int, dict[str, float]]:
+async def scrape(port: int, **headers: str) -> tuple[int, dict[str, float]]:
     """Returns the status, and each sample by its name and labels."""
     lines = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
     async with connect(port) as raw:
@@ -53,7 +53,7 @@ async def test_metrics_count_events(gateway: Gateway) -> None:
     async with open_client(port) as client:
         await client.receive_type("welcome")
         await client.request("subscribe", jobs=["a", "b"])
-        _, found = await scraped(port)
+        _, found = await scrape(port)
         assert found["progress_gateway_connections"] == 1
         assert found["progress_gateway_subscriptions"] == 2
         assert found["progress_gateway_ready"] == 1
@@ -76,7 +76,7 @@ async def test_metrics_count_events(gateway: Gateway) -> None:
         await client.raw.send(frame(b"", 2))
         assert await client.close_code() == 1003
     await eventually(lambda: gateway.node.statistics().connections == 0)
-    _, found = await scraped(port)
+    _, found = await scrape(port)
     assert found["progress_gateway_connections_opened_total{transport=websocket}"] == 1
     assert found["progress_gateway_connections_closed_total{code=1003,transport=websocket}"] == 1
     assert found["progress_gateway_connections_closed_total{code=1011,transport=websocket}"] == 0
@@ -100,7 +100,7 @@ async def test_metrics_have_the_time_from_event_to_socket(gateway: Gateway) -> N
 async def test_refused_connections_are_counted(gateway: Gateway) -> None:
     async with open_client(gateway.addresses[0][1], path="/nowhere") as client:
         assert await client.close_code() == 4504
-    _, found = await scraped(gateway.addresses[0][1])
+    _, found = await scrape(gateway.addresses[0][1])
     assert found["progress_gateway_connections_refused_total{code=4504}"] == 1
     assert found["progress_gateway_connections_refused_total{code=4003}"] == 0
     assert gateway.node.counters.connections_opened == {}
@@ -118,8 +118,8 @@ async def with_tokens() -> AsyncIterator[Gateway]:
 
 
 async def test_metrics_can_be_restricted_to_the_internal_address(with_tokens: Gateway) -> None:
-    assert (await scraped(with_tokens.addresses[0][1]))[0] == 404
-    assert (await scraped(with_tokens.internal_addresses[0][1]))[0] == 200
+    assert (await scrape(with_tokens.addresses[0][1]))[0] == 404
+    assert (await scrape(with_tokens.internal_addresses[0][1]))[0] == 200
 
 
 async def test_metrics_on_the_public_address_need_a_token() -> None:
@@ -129,9 +129,9 @@ async def test_metrics_on_the_public_address_need_a_token() -> None:
         )
         gateway: Gateway = await nursery.start(serve)
         port = gateway.addresses[0][1]
-        assert (await scraped(port))[0] == 401
+        assert (await scrape(port))[0] == 401
         token = sign({"exp": time.time() + 60, "watch": []})
-        assert (await scraped(port, authorization=f"Bearer {token}"))[0] == 200
+        assert (await scrape(port, authorization=f"Bearer {token}"))[0] == 200
         nursery.cancel_scope.cancel()
 
 

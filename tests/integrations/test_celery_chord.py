@@ -106,7 +106,7 @@ def workers(setup: ChordSetup) -> Iterator[Workers]:
         one.wait()
 
 
-async def marked(setup: ChordSetup, number: int) -> tuple[int, int]:
+async def wait_for_mark(setup: ChordSetup, number: int) -> tuple[int, int]:
     """Returns the id of the process that works on a part that waits, and its worker."""
     while True:
         mark = setup.redis.client.hget("marks", str(number))
@@ -156,9 +156,9 @@ async def test_a_chord_with_retries_and_killed_workers(setup: ChordSetup, worker
             many = "[*parts(1, 99), part.s(1001, waits=True), *parts(100, 100), "
             many += "part.s(1002, waits=True), *parts(200, 101)]"
             await setup.publish(f"start_group('chord', chord({many}, total.s()))")
-            child, _ = await marked(setup, 1001)
+            child, _ = await wait_for_mark(setup, 1001)
             os.kill(child, signal.SIGKILL)  # a process of a pool
-            _, worker = await marked(setup, 1002)
+            _, worker = await wait_for_mark(setup, 1002)
             # Celery loses a task that a worker is fetching when it is killed (it is taken from the
             # queue before it is noted as unacknowledged), so first all others end.
             while setup.get("/api/jobs/chord")["state"]["children"]["succeeded"] < 301:

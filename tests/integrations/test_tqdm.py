@@ -26,7 +26,7 @@ def group_recorder(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Recor
     return recorder
 
 
-def last(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
+def last_update(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
     """Returns the last update of `job`, which has all fields."""
     fake_gateway.wait_for(lambda got: fake_gateway.ends(job))
     (end,) = fake_gateway.ends(job)
@@ -46,7 +46,7 @@ def fail_at_2(bar: Iterable[int]) -> None:
 def test_a_loop_is_counted(fake_gateway: FakeGateway, capsys: pytest.CaptureFixture[str]) -> None:
     items = list(tqdm("abc", job="job", unit="frames", desc="encode", initial=10, total=13))
     assert items == ["a", "b", "c"]
-    assert last(fake_gateway, "job") == {
+    assert last_update(fake_gateway, "job") == {
         "status": "succeeded",
         "done": 13,
         "total": 13,
@@ -61,7 +61,7 @@ def test_a_loop_is_counted(fake_gateway: FakeGateway, capsys: pytest.CaptureFixt
 
 def test_trange_is_counted(fake_gateway: FakeGateway) -> None:
     assert list(trange(1, 4, job="job")) == [1, 2, 3]
-    assert last(fake_gateway, "job")["done"] == 3
+    assert last_update(fake_gateway, "job")["done"] == 3
 
 
 def test_manual_updates_are_counted(fake_gateway: FakeGateway) -> None:
@@ -79,7 +79,7 @@ def test_manual_updates_are_counted(fake_gateway: FakeGateway) -> None:
         bar.n = 6
         bar.refresh()
         fake_gateway.wait_for(lambda got: newest(fake_gateway).get("done") == 6)
-    end = last(fake_gateway, "job")
+    end = last_update(fake_gateway, "job")
     assert (end["done"], end["total"], end["phase"], end["message"]) == (6, 8, None, None)
     assert bar.job is None
 
@@ -97,7 +97,7 @@ def test_an_exception_leaves_the_block(
     with pytest.raises(type(error)), tqdm(range(3), job="job") as bar:  # noqa: PT012 - the exception leaves the block
         for _ in bar:
             raise error
-    end = last(fake_gateway, "job")
+    end = last_update(fake_gateway, "job")
     assert (end["status"], end.get("error")) == (status, text)
 
 
@@ -106,7 +106,7 @@ def test_a_break_in_a_with_block_succeeds(fake_gateway: FakeGateway) -> None:
         for _ in bar:
             break
         bar.close()
-    assert last(fake_gateway, "job")["status"] == "succeeded"
+    assert last_update(fake_gateway, "job")["status"] == "succeeded"
 
 
 def test_an_exception_of_the_iterable_fails_the_job(fake_gateway: FakeGateway) -> None:
@@ -116,7 +116,7 @@ def test_an_exception_of_the_iterable_fails_the_job(fake_gateway: FakeGateway) -
 
     with pytest.raises(OSError, match="disk"):
         list(tqdm(broken(), job="job"))
-    end = last(fake_gateway, "job")
+    end = last_update(fake_gateway, "job")
     assert (end["status"], end["error"], end["done"]) == ("failed", "OSError: disk", 1)
 
 
@@ -127,9 +127,9 @@ def test_a_loop_left_early_is_cancelled(fake_gateway: FakeGateway) -> None:
     for item in tqdm(iter(range(5)), job="c"):
         if item == 2:
             break
-    first, third = last(fake_gateway, "a"), last(fake_gateway, "c")
+    first, third = last_update(fake_gateway, "a"), last_update(fake_gateway, "c")
     assert (first["status"], first["message"]) == ("cancelled", "left at 2 of 5")
-    assert last(fake_gateway, "b")["status"] == "succeeded"
+    assert last_update(fake_gateway, "b")["status"] == "succeeded"
     assert (third["status"], third["message"]) == ("cancelled", "left at 2")
 
 
@@ -139,18 +139,18 @@ def test_reset_restarts_the_count(fake_gateway: FakeGateway) -> None:
     bar.reset(total=5)
     bar.update(4)
     bar.close()
-    end = last(fake_gateway, "job")
+    end = last_update(fake_gateway, "job")
     assert (end["done"], end["total"]) == (7, 8)
 
 
 def test_unit_scale_is_applied(fake_gateway: FakeGateway) -> None:
     with tqdm(total=4, job="job", unit="B", unit_scale=512) as bar:
         bar.update(3)
-    end = last(fake_gateway, "job")
+    end = last_update(fake_gateway, "job")
     assert (end["done"], end["total"]) == (1536, 2048)
     with tqdm(total=4, job="other", unit_scale=True) as bar:
         bar.update(1.5)
-    assert last(fake_gateway, "other")["done"] == 1.5
+    assert last_update(fake_gateway, "other")["done"] == 1.5
 
 
 def test_a_bar_of_an_existing_job_only_counts(fake_gateway: FakeGateway) -> None:
@@ -161,7 +161,7 @@ def test_a_bar_of_an_existing_job_only_counts(fake_gateway: FakeGateway) -> None
             fail_at_2(bar)
         assert job.status == "running"
         assert (job.done, job.total) == (4, 5)
-    assert last(fake_gateway, "job")["phase"] == "one"
+    assert last_update(fake_gateway, "job")["phase"] == "one"
 
 
 def test_a_nested_bar_of_the_same_job_is_a_phase(
@@ -177,9 +177,13 @@ def test_a_nested_bar_of_the_same_job_is_a_phase(
                 pass
         for _ in tqdm(range(5), job=job, desc="after"):
             pass
-    end = last(fake_gateway, "job")
+    end = last_update(fake_gateway, "job")
     assert (end["done"], end["total"], end["phase"]) == (7, 7, "after")
-    assert last(fake_gateway, "other:0")["done"] == last(fake_gateway, "other:1")["done"] == 2
+    assert (
+        last_update(fake_gateway, "other:0")["done"]
+        == last_update(fake_gateway, "other:1")["done"]
+        == 2
+    )
     assert "inner" in capsys.readouterr().err
     assert not [g for g in fake_gateway.of("job") if g.fields.get("phase") in ("inner", "plain")]
 
@@ -190,7 +194,7 @@ def test_a_nested_bar_with_the_same_name_uses_the_outer_job(fake_gateway: FakeGa
             pass
         with tqdm(total=7, job="job", desc="block", leave=False) as bar:
             bar.update(7)
-    end = last(fake_gateway, "job")
+    end = last_update(fake_gateway, "job")
     assert (end["status"], end["done"], end["total"]) == ("succeeded", 2, 2)
     assert end["phase"] == "outer"
     assert fake_gateway.attempts["job"][0] == 1
@@ -206,7 +210,7 @@ def test_a_disabled_bar_reports_nothing(
     bar.close()
     assert bar.job is None
     assert list(tqdm(range(3), job="job", disable=None)) == [0, 1, 2]
-    assert last(fake_gateway, "job")["done"] == 3
+    assert last_update(fake_gateway, "job")["done"] == 3
     assert not fake_gateway.of("none")
     assert capsys.readouterr().err == ""
 
@@ -229,7 +233,7 @@ def test_a_deleted_bar_ends_its_job_only_if_it_is_complete(fake_gateway: FakeGat
         bar.update(n)
         del bar
         gc.collect()
-    assert last(fake_gateway, "complete")["status"] == "succeeded"
+    assert last_update(fake_gateway, "complete")["status"] == "succeeded"
     assert not fake_gateway.ends("torn")
 
 
@@ -242,7 +246,7 @@ def test_a_complete_bar_deleted_in_a_cycle_ends_its_job(
     bar.itself = bar
     del bar
     gc.collect()
-    assert last(fake_gateway, "job")["status"] == "succeeded"
+    assert last_update(fake_gateway, "job")["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("n", [float("nan"), float("inf"), -5, 10**400, 2**60])
@@ -256,7 +260,7 @@ def test_an_invalid_count_never_raises(fake_gateway: FakeGateway, n: Any) -> Non
     assert 0 <= (bar.job.done or 0) <= MAX_NUMBER
     bar.n = bar.total = 1  # tqdm itself cannot show these values
     bar.close()
-    assert last(fake_gateway, "job")["status"] == "succeeded"
+    assert last_update(fake_gateway, "job")["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("job", ["not a job", 7])
@@ -277,15 +281,15 @@ async def test_an_async_loop_is_counted(fake_gateway: FakeGateway) -> None:
     assert [item async for item in tqdm(items(), job="job", total=2)] == [1, 2]
     with pytest.raises(OSError, match="disk"):
         [item async for item in tqdm(broken(), job="broken")]
-    assert last(fake_gateway, "job")["done"] == 2
-    assert last(fake_gateway, "broken")["error"] == "OSError: disk"
+    assert last_update(fake_gateway, "job")["done"] == 2
+    assert last_update(fake_gateway, "broken")["error"] == "OSError: disk"
 
 
 def test_bars_in_threads_are_independent(fake_gateway: FakeGateway) -> None:
     about: dict[str, Any] = {"tqdm_class": tqdm, "job": "job"}
     result = thread_map(str, range(50), max_workers=2, **about)
     assert result == [str(item) for item in range(50)]
-    assert last(fake_gateway, "job")["done"] == 50
+    assert last_update(fake_gateway, "job")["done"] == 50
 
 
 def test_the_original_tqdm_is_unchanged(fake_gateway: FakeGateway) -> None:

@@ -60,7 +60,7 @@ def end(fake_gateway: FakeGateway, job: str) -> dict[str, Any]:
     return fake_gateway.ends(job)[0].fields
 
 
-def shown(fields: dict[str, Any]) -> tuple[Any, ...]:
+def displayed_fields(fields: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(fields.get(name) for name in ("status", "done", "total", "phase", "message"))
 
 
@@ -91,7 +91,7 @@ def test_hugging_face_training_is_reported(fake_gateway: FakeGateway, callback: 
         call("on_epoch_end")
     call("on_log", logs={"loss": 0.123456, "epoch": 2})
     call("on_train_end")
-    assert shown(end(fake_gateway, "train:7")) == (
+    assert displayed_fields(end(fake_gateway, "train:7")) == (
         "succeeded",
         4,
         4,
@@ -123,7 +123,13 @@ def test_keras_training_is_reported(fake_gateway: FakeGateway, callback: Any) ->
             called.on_train_batch_end(batch, {"loss": 1.0})
         called.on_epoch_end(epoch, {"loss": 0.5, "name": "x"})
     called.on_train_end()
-    assert shown(end(fake_gateway, "train:7")) == ("succeeded", 6, 6, "epoch 2", "loss 0.5")
+    assert displayed_fields(end(fake_gateway, "train:7")) == (
+        "succeeded",
+        6,
+        6,
+        "epoch 2",
+        "loss 0.5",
+    )
 
 
 @pytest.mark.parametrize("callback", [LIGHTNING], indirect=True)
@@ -154,7 +160,7 @@ def test_lightning_training_is_reported(
         called.on_train_end(trainer, None)
     fields = end(fake_gateway, "train:7")
     assert fields["status"] == status
-    assert shown(fields)[1:] == (2, 2, "epoch 1", "loss 0.25")
+    assert displayed_fields(fields)[1:] == (2, 2, "epoch 1", "loss 0.25")
 
 
 @pytest.mark.parametrize("callback", [KERAS], indirect=True)

@@ -70,7 +70,7 @@ def check(history: list[Op]) -> tuple[bool, str]:
     return done.returncode == 0, done.stdout.strip()
 
 
-def seen(document: dict[str, Any]) -> dict[str, Any]:
+def compared_fields(document: dict[str, Any]) -> dict[str, Any]:
     """Returns the fields of a document `{job, epoch, seq, state}` that are compared."""
     state = document["state"]
     found = {"epoch": document["epoch"], "seq": document["seq"]}
@@ -264,11 +264,11 @@ def _read(history: History, client: int, processes: Processes) -> None:
         try:
             if chance.random() < 0.7:
                 found = processes.request(node, f"/api/jobs/{job}")
-                history.add(client, job, call, read=seen(found) if found else {"seq": 0})
+                history.add(client, job, call, read=compared_fields(found) if found else {"seq": 0})
             else:
                 listed = processes.request(node, f"/api/jobs?prefix={job.partition(':')[0]}:")
                 for found in listed["jobs"]:
-                    history.add(client, found["job"], call, read=seen(found))
+                    history.add(client, found["job"], call, read=compared_fields(found))
         except (OSError, HTTPException):
             pass  # a read without an answer has no result
         time.sleep(chance.random() * 0.05)
@@ -300,7 +300,7 @@ def _stream(history: History, client: int, processes: Processes) -> None:
 def _take(history: History, client: int, call: int, data: str) -> None:
     document = json.loads(data)
     if document.get("type") == "progress" and document["state"] is not None:
-        history.add(client, document["job"], call, read=seen(document))
+        history.add(client, document["job"], call, read=compared_fields(document))
 
 
 def run(*, seconds: float, seed: int) -> list[Op]:

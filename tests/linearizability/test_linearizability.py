@@ -98,14 +98,14 @@ def of(job: str, op: Op) -> Op:
     return op | {"job": job}
 
 
-def declared(at: int, job: str, expected: int) -> Op:
+def declare(at: int, job: str, expected: int) -> Op:
     answer = {"epoch": 9, "seq": 1, "attempt": 1, "reason": ""}
     return of(job, update(at, 0, 0, "") | {"update": {"children": expected}, "answer": answer})
 
 
 TREE = [
-    declared(0, "t", 3),
-    declared(2, "t/s", 2),
+    declare(0, "t", 3),
+    declare(2, "t/s", 2),
     of("t/s/a", update(4, 1, 50, "x")),
     of("t/x", update(6, 1, 30, "y")),
     of("t", read(8, group(4, 28.3, 3, 0, 2, 0, 0, 0))),

@@ -31,7 +31,7 @@ def updates(*all_fields: dict[str, Any], start_at: float = 1000.0) -> Record:
     return record
 
 
-def refused(record: Record, **fields: Any) -> str | None:
+def rejection_reason(record: Record, **fields: Any) -> str | None:
     result = reduce(record, Update(**fields), now=2000.0, epoch=EPOCH)
     assert result.record is record
     return result.reason
@@ -66,7 +66,7 @@ class TestUpdates:
 
     def test_start_repeated_by_the_same_run_opens_no_attempt(self) -> None:
         record = updates({"start": True, "run": "r1", "percent": 5})
-        assert refused(record, start=True, run="r1", percent=5) == "unchanged"
+        assert rejection_reason(record, start=True, run="r1", percent=5) == "unchanged"
         result = reduce(record, Update(start=True, run="r1", percent=6), now=1001.0, epoch=EPOCH)
         assert (result.record.state.attempt, result.record.state.percent) == (1, 6)
 
@@ -88,7 +88,7 @@ class TestUpdates:
     def test_start_by_an_earlier_retry_is_rejected(self, late: str, status: str) -> None:
         record = updates({"start": True, "run": "task#2", "status": status})
         for said in ("queued", "running"):
-            assert refused(record, start=True, run=late, status=said) == "stale_attempt"
+            assert rejection_reason(record, start=True, run=late, status=said) == "stale_attempt"
 
     @pytest.mark.parametrize("run", ["task#3", "task#10", "task#2~ab", "other#1", "task", "a#1#0"])
     def test_start_by_any_other_run_opens_the_next_attempt(self, run: str) -> None:
@@ -119,9 +119,9 @@ class TestUpdates:
         for late in ({"run": "a"}, {"run": "a", "done": 5}, {"run": "a", "attempt": 2, "done": 5}):
             result = reduce(record, Update(**late), now=1009.0, epoch=EPOCH)
             assert (result.reason, result.renews, result.record) == ("other_run", False, record)
-        assert refused(record, run="a", attempt=1, done=5) == "stale_attempt"
-        assert refused(record, run="b") == "unchanged"
-        assert refused(record) == "unchanged"
+        assert rejection_reason(record, run="a", attempt=1, done=5) == "stale_attempt"
+        assert rejection_reason(record, run="b") == "unchanged"
+        assert rejection_reason(record) == "unchanged"
         opened = reduce(record, Update(run="a", attempt=3), now=1009.0, epoch=EPOCH)
         assert (opened.record.state.attempt, opened.record.run) == (3, "a")
 
@@ -132,7 +132,7 @@ class TestUpdates:
     def test_a_final_state_rejects_everything_except_a_new_attempt(self, status: Any) -> None:
         record = updates({"status": status})
         for late in ({}, {"percent": 1}, {"status": "running"}, {"attempt": 1}):
-            assert refused(record, **late) == "final"
+            assert rejection_reason(record, **late) == "final"
         assert not reduce(record, Update(), now=2000.0, epoch=EPOCH).renews
         assert updates({"status": status}, {"start": True}).state.status == "running"
 
@@ -297,8 +297,8 @@ class TestParts:
             {"part": "a", "done": 4},
         )
         assert (record.state.done, record.state.percent) == (6, 60)
-        assert refused(record, part="a", done=4) == "unchanged"
-        assert refused(record, part="b", done=1) == "unchanged"
+        assert rejection_reason(record, part="a", done=4) == "unchanged"
+        assert rejection_reason(record, part="b", done=1) == "unchanged"
         assert record.parts == {"a": 4, "b": 2}
 
     def test_an_update_without_a_part_counts_as_one_part(self) -> None:
@@ -316,7 +316,7 @@ class TestParts:
     def test_the_number_of_parts_is_limited(self) -> None:
         record = updates(*({"part": str(n), "done": 1} for n in range(1_000)))
         assert record.state.done == 1_000
-        assert refused(record, part="one more", done=1) == "too_many_parts"
+        assert rejection_reason(record, part="one more", done=1) == "too_many_parts"
         result = reduce(record, Update(part="0", done=2), now=3000.0, epoch=EPOCH)
         assert result.record.state.done == 1_001
 

@@ -24,7 +24,7 @@ def server() -> Server:
     return server
 
 
-def real(client: Any, command: list[Any]) -> Any:
+def real_response(client: Any, command: list[Any]) -> Any:
     """Returns the response of a server; for an error, its code."""
     connection = client.connection_pool.get_connection()
     try:
@@ -36,7 +36,7 @@ def real(client: Any, command: list[Any]) -> Any:
         client.connection_pool.release(connection)
 
 
-def simulated(simulation: Redis, command: list[Any]) -> Any:
+def simulated_response(simulation: Redis, command: list[Any]) -> Any:
     try:
         return plainly(simulation.execute(*command))
     except Refused:
@@ -107,7 +107,10 @@ def test_commands_have_the_same_responses(
     server.client.flushall()
     simulation = Redis(lambda: 1_000.0, run_id="a" * 40)
     for command in commands:
-        expected, found = real(server.client, [*command]), simulated(simulation, [*command])
+        expected, found = (
+            real_response(server.client, [*command]),
+            simulated_response(simulation, [*command]),
+        )
         if command[0] == b"HGETALL":  # a hash has no order
             expected = sorted(zip(expected[::2], expected[1::2], strict=True))
             found = sorted(zip(found[::2], found[1::2], strict=True))
@@ -137,14 +140,14 @@ def test_scripts_have_the_same_effects(server: Server, history: list[tuple[Any, 
             [b"XREVRANGE", b"log", b"+", b"-"],
         ]
         for command in commands:
-            assert simulated(simulation, command) == real(server.client, command)
+            assert simulated_response(simulation, command) == real_response(server.client, command)
         scores = [b"ZRANGEBYSCORE", b"leases", b"-inf", b"+inf", b"WITHSCORES"]
-        rows = simulated(simulation, scores), real(server.client, scores)
+        rows = simulated_response(simulation, scores), real_response(server.client, scores)
         assert rows[0][::2] == rows[1][::2]
         assert [*map(float, rows[0][1::2])] == [*map(float, rows[1][1::2])]
         fields = [
-            real(server.client, [b"HGETALL", b"last"]),
-            simulated(simulation, [b"HGETALL", "last"]),
+            real_response(server.client, [b"HGETALL", b"last"]),
+            simulated_response(simulation, [b"HGETALL", "last"]),
         ]
         one, other = (sorted(zip(f[::2], f[1::2], strict=True)) for f in fields)
         assert one == other

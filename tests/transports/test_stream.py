@@ -165,13 +165,13 @@ async def test_buffers_of_a_closed_connection_are_freed(
     async with connect(gateway.addresses[0][1]) as raw:
         await raw.send(request_)
         await raw.until(b"welcome")
-        assert held()
+        assert parser_count()
         await leave(raw)
     with trio.fail_after(PATIENCE):
-        await eventually(lambda: not held())
+        await eventually(lambda: not parser_count())
 
 
-def held() -> int:
+def parser_count() -> int:
     """Returns the number of parsers of frames or requests; each refers to all objects of a
     connection."""
     return sum(isinstance(thing, FrameProtocol | Connection) for thing in gc.get_objects())

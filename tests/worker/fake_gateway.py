@@ -39,7 +39,7 @@ def problem(status: int, detail: str, *, field: str | None = None) -> Answer:
     return lambda _: (status, headers, json.dumps(body).encode())
 
 
-def accepted(attempt: int, reason: str | None = None) -> Answer:
+def acceptance(attempt: int, reason: str | None = None) -> Answer:
     """Returns an answer to an accepted update."""
     body = {"epoch": 1, "seq": 1, "attempt": attempt, "applied": reason is None, "reason": reason}
     return lambda _: (200, {}, json.dumps(body).encode())
@@ -173,7 +173,7 @@ class FakeGateway:
             attempt = max(attempt, got.fields.get("attempt", 1))
             self.attempts[got.job] = attempt, run
             stale = got.fields.get("attempt", attempt) < attempt
-        reply = accepted(attempt, "stale_attempt" if stale else None)(got)
+        reply = acceptance(attempt, "stale_attempt" if stale else None)(got)
         assert reply is not None
         return reply
 

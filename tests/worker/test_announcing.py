@@ -19,7 +19,7 @@ from .forking import fork, forks, joined
 pytestmark = forks
 
 
-def settled(fake: FakePublisher) -> list[dict[str, Any]]:
+def updates_when_idle(fake: FakePublisher) -> list[dict[str, Any]]:
     """Returns the updates that the fake received, when no more are pending."""
     sender = sender_for(fake.url, None)
     with sender._changed:
@@ -44,7 +44,7 @@ def test_announce_queued(fake_gateway: FakeGateway) -> None:
 def test_announce_an_end(fake: FakePublisher) -> None:
     announce("a", status="failed", error=OSError("disk"), url=fake.url)
     announce("b", status="cancelled", children=None, url=fake.url)
-    assert settled(fake) == [
+    assert updates_when_idle(fake) == [
         {"job": "a", "status": "failed", "error": "OSError: disk"},
         {"job": "b", "status": "cancelled", "children": None},
     ]
@@ -54,14 +54,14 @@ def test_announce_with_a_traceparent(fake: FakePublisher) -> None:
     announce("a", traceparent=SPAN, url=fake.url)
     announce("b", traceparent=lambda: OTHER, url=fake.url)
     announce("c", traceparent=lambda: None, url=fake.url)
-    assert [got.get("traceparent") for got in settled(fake)] == [SPAN, OTHER, None]
+    assert [got.get("traceparent") for got in updates_when_idle(fake)] == [SPAN, OTHER, None]
     with pytest.raises(ValueError, match=r"^traceparent "):
         announce("d", traceparent="x", url=fake.url)
 
 
 def test_announce_with_a_run_that_the_worker_continues(fake: FakePublisher) -> None:
     announce("job", run="r1", url=fake.url)
-    settled(fake)
+    updates_when_idle(fake)
     with Job("job", run="r1", url=fake.url):
         pass
     announced, first, *_ = fake.updates
@@ -97,13 +97,13 @@ def test_an_announcement_is_sent_after_an_outage(fake: FakePublisher) -> None:
     announce("bad", url=fake.url)
     announce("good", url=fake.url)
     # Which of the two is first then depends on the scheduling of this thread.
-    assert sorted(got["job"] for got in settled(fake)) == ["bad", "bad", "good"]
+    assert sorted(got["job"] for got in updates_when_idle(fake)) == ["bad", "bad", "good"]
 
 
 def test_a_rejection_is_logged(fake: FakePublisher, caplog: pytest.LogCaptureFixture) -> None:
     fake.results.append(Rejected("401 a token is needed"))
     announce("job", url=fake.url)
-    settled(fake)
+    updates_when_idle(fake)
     assert [r.message for r in caplog.records] == [
         f"job job: the gateway rejects that it is queued: 401 a token is needed [{fake.url}]"
     ]
@@ -114,7 +114,7 @@ def test_an_unchanged_answer_to_an_announcement_is_not_logged(
 ) -> None:
     fake.results.append(PublishResult(3, False, "final"))
     announce("job", url=fake.url)
-    settled(fake)
+    updates_when_idle(fake)
     assert not caplog.records
 
 
@@ -133,7 +133,7 @@ def test_a_forked_child_does_not_send_its_parents_announcements(fake: FakePublis
     pid = fork(child)
     fake.requests_allowed.set()
     assert joined(pid) == 0
-    assert [got["job"] for got in settled(fake)] == ["first", "second"]
+    assert [got["job"] for got in updates_when_idle(fake)] == ["first", "second"]
 
 
 def announcement(job: str, *, expires: float = 60.0) -> Announcement:

@@ -54,11 +54,11 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
         yield target
 
 
-def last(target: Target, job: str) -> State:
+def last_state(target: Target, job: str) -> State:
     return target.states(job)[-1]
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+def log_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.message for r in caplog.records if r.name == "gateway.worker"]
 
 
@@ -84,7 +84,7 @@ def test_a_thousand_jobs_far_away_are_not_stalled(
     target.proxy.resume()
     assert all(job.wait(DEADLINE) for job in jobs)
     assert len(sizes) < 16
-    assert last(target, "far0").status == last(target, "far999").status == "succeeded"
+    assert last_state(target, "far0").status == last_state(target, "far999").status == "succeeded"
 
 
 def test_ten_thousand_ends(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_ten_thousand_ends(target: Target, monkeypatch: pytest.MonkeyPatch) -> N
     assert (
         len(sizes) <= 10_000 // MAX_UPDATES_PER_REQUEST + 1
     )  # the first requests were sent before there were so many
-    assert last(target, "end0").status == last(target, "end9999").status == "succeeded"
+    assert last_state(target, "end0").status == last_state(target, "end9999").status == "succeeded"
 
 
 def test_a_job_is_reported_from_start_to_end(target: Target) -> None:
@@ -110,7 +110,7 @@ def test_a_job_is_reported_from_start_to_end(target: Target) -> None:
         with job.phase("encode", share=0.5, total=3):
             for _ in job.track("abc"):
                 job.update(message="µ\n", data={"ü": [1.5, None, True]})
-            until(job, lambda: last(target, "video:42").percent == 50)
+            until(job, lambda: last_state(target, "video:42").percent == 50)
         job.update(message=None, data=None)
     states = target.states("video:42")
     middle = next(state for state in states if state.percent == 50)
@@ -126,7 +126,7 @@ def test_a_job_is_reported_from_start_to_end(target: Target) -> None:
 def test_accepts_is_sent_to_the_gateway(target: Target) -> None:
     with Job("job", url=target.url, accepts=["cancel", "x-ray"]) as job:
         until(job, lambda: job.attempt)
-    end = last(target, "job")
+    end = last_state(target, "job")
     assert (end.status, end.accepts) == ("succeeded", ("cancel", "x-ray"))
 
 
@@ -159,10 +159,10 @@ def test_a_child_that_begins_after_its_group_was_cancelled_gets_the_request(targ
     trio.run(in_a_loop)
     with group.child("deaf"):
         pass
-    ends = [last(target, f"batch/{name}") for name in ("late", "later", "deaf")]
+    ends = [last_state(target, f"batch/{name}") for name in ("late", "later", "deaf")]
     assert [end.status for end in ends] == ["cancelled", "cancelled", "succeeded"]
     assert all(end.request and end.request.seen_at for end in ends[:2])
-    assert last(target, "batch").status == "cancelled"
+    assert last_state(target, "batch").status == "cancelled"
 
 
 def wait_a_little() -> int:
@@ -175,8 +175,8 @@ def test_an_exception_of_the_block_is_raised_unchanged(target: Target) -> None:
     with pytest.raises(ValueError, match="bad") as caught, Job("job", url=target.url):
         raise error
     assert caught.value is error
-    assert last(target, "job").status == "failed"
-    assert last(target, "job").error == "ValueError: bad? frame"
+    assert last_state(target, "job").status == "failed"
+    assert last_state(target, "job").error == "ValueError: bad? frame"
 
 
 def test_a_newer_attempt_supersedes_the_job(
@@ -189,7 +189,10 @@ def test_a_newer_attempt_supersedes_the_job(
             old.update(message="a zombie")
             until(old, lambda: old.superseded)
     assert (old.attempt, new.attempt) == (1, 2)
-    assert (last(target, "job").status, last(target, "job").message) == ("succeeded", None)
+    assert (last_state(target, "job").status, last_state(target, "job").message) == (
+        "succeeded",
+        None,
+    )
     assert "superseded by attempt 2" in caplog.text
 
 
@@ -201,7 +204,7 @@ def test_an_end_by_another_process_is_logged(
         with Job("job", url=target.other_url, run="r") as other:
             other.cancel("not needed")
     assert job.attempt == other.attempt == 1
-    assert last(target, "job").message == "not needed"
+    assert last_state(target, "job").message == "not needed"
     assert "the job was ended by another process" in caplog.text
 
 
@@ -209,7 +212,7 @@ def test_an_announced_job_is_queued(target: Target) -> None:
     for run in ("1st", "2nd"):
         announce("job", run=run, url=target.url)
         sender_for(target.url, None).flush()
-        assert last(target, "job").status == "queued"
+        assert last_state(target, "job").status == "queued"
         with Job("job", url=target.other_url, run=run):
             pass
         announce("job", run=run, url=target.url)  # the same, late
@@ -220,7 +223,10 @@ def test_an_announced_job_is_queued(target: Target) -> None:
     assert course[0] == (1, "queued")
     assert course.count((1, "queued")) == course.count((2, "queued")) == 1
     assert course[-1] == (2, "succeeded")
-    assert (last(target, "other").status, last(target, "other").error) == ("cancelled", "no more")
+    assert (last_state(target, "other").status, last_state(target, "other").error) == (
+        "cancelled",
+        "no more",
+    )
 
 
 def test_an_outage_and_its_end_are_logged(target: Target, caplog: pytest.LogCaptureFixture) -> None:
@@ -231,10 +237,10 @@ def test_an_outage_and_its_end_are_logged(target: Target, caplog: pytest.LogCapt
         until(job, lambda: job._sender._queue.outage.failures >= 3)
         job.advance()  # never raises, never blocks
         target.proxy.open()
-        until(job, lambda: last(target, "job").done == 3)
-    assert (last(target, "job").status, last(target, "job").attempt) == ("succeeded", 1)
-    assert last(target, "other").status == "succeeded"
-    away, back = logged(caplog)
+        until(job, lambda: last_state(target, "job").done == 3)
+    assert (last_state(target, "job").status, last_state(target, "job").attempt) == ("succeeded", 1)
+    assert last_state(target, "other").status == "succeeded"
+    away, back = log_messages(caplog)
     assert away.startswith(f"the gateway at {target.url} is unavailable (")
     assert back.startswith(f"the gateway at {target.url} is available again after ")
 
@@ -249,10 +255,10 @@ def test_an_end_during_an_outage_is_delivered_later(
         target.proxy.refuse()
         raise ValueError("mine")
     assert not job.wait(0)
-    assert "its final state could not be delivered in time" in logged(caplog)[-1]
+    assert "its final state could not be delivered in time" in log_messages(caplog)[-1]
     target.proxy.open()
     until(job, lambda: job._report.delivered)
-    assert last(target, "job").error == "ValueError: mine"
+    assert last_state(target, "job").error == "ValueError: mine"
 
 
 def test_a_hanging_gateway_does_not_block_the_job(
@@ -265,7 +271,7 @@ def test_a_hanging_gateway_does_not_block_the_job(
         job.update(done=1)
         until(job, lambda: job._sender._queue.outage.failures >= 2)
         target.proxy.resume()
-    assert (last(target, "job").status, last(target, "job").done) == ("succeeded", 1)
+    assert (last_state(target, "job").status, last_state(target, "job").done) == ("succeeded", 1)
 
 
 def test_a_lost_idle_connection_is_replaced_without_a_log_line(
@@ -302,10 +308,10 @@ def test_parent_and_child_report_the_same_attempt(target: Target, method: str) -
             process.start()
             process.join(DEADLINE)
             assert process.exitcode == 0
-        assert last(target, "job").message == "from the child"
+        assert last_state(target, "job").message == "from the child"
         assert target.proxy.accepted == 2
         job.update(message="from the parent again")
-    assert last(target, "job").message == "from the parent again"
+    assert last_state(target, "job").message == "from the parent again"
     assert {state.attempt for state in target.states("job")} == {1}
     assert target.proxy.accepted == 2  # the parent's own connection was not affected
 
@@ -334,8 +340,8 @@ def test_forks_during_heavy_use_lose_nothing(target: Target) -> None:
         for thread in threads:
             thread.join(DEADLINE)
     assert codes == [0] * 10
-    assert [last(target, f"child{i}").status for i in range(10)] == ["succeeded"] * 10
-    assert last(target, "job").status == "succeeded"
+    assert [last_state(target, f"child{i}").status for i in range(10)] == ["succeeded"] * 10
+    assert last_state(target, "job").status == "succeeded"
 
 
 def test_due_updates_are_sent_at_exit(target: Target) -> None:
@@ -347,9 +353,9 @@ def test_due_updates_are_sent_at_exit(target: Target) -> None:
     )
     result = python(code, PROGRESS_GATEWAY_URL=target.url)
     assert (result.returncode, result.stderr) == (0, "")
-    assert last(target, "a").message == "last words"
-    assert last(target, "b").error == "gone"
-    assert last(target, "c").status == "queued"
+    assert last_state(target, "a").message == "last words"
+    assert last_state(target, "b").error == "gone"
+    assert last_state(target, "c").status == "queued"
 
 
 def test_an_asyncio_block_reports_its_end(target: Target) -> None:
@@ -374,7 +380,7 @@ def test_an_asyncio_block_reports_its_end(target: Target) -> None:
     with asyncio.Runner(debug=True) as runner:
         runner.run(main())
     assert ticks >= 1_000
-    assert (last(target, "job").status, last(target, "job").done) == ("succeeded", 1)
+    assert (last_state(target, "job").status, last_state(target, "job").done) == ("succeeded", 1)
 
 
 async def test_a_trio_block_reports_its_end(target: Target) -> None:
@@ -396,4 +402,4 @@ async def test_a_trio_block_reports_its_end(target: Target) -> None:
                 job.update(done=1)
             done.set()
     assert ticks >= 1_000
-    assert (last(target, "job").status, last(target, "job").done) == ("succeeded", 1)
+    assert (last_state(target, "job").status, last_state(target, "job").done) == ("succeeded", 1)

@@ -44,7 +44,7 @@ def job(fake: FakePublisher) -> Iterator[Job]:
         yield job
 
 
-def repeated(call: Callable[[], object]) -> Callable[[int], None]:
+def repeat(call: Callable[[], object]) -> Callable[[int], None]:
     def calls(number: int) -> None:
         for _ in range(number):
             call()
@@ -58,11 +58,11 @@ def test_an_update_costs_at_most_half_more_than_tqdms(job: Job, bar: tqdm[Any]) 
         for done in range(calls):
             update(done=done)
 
-    assert ratio(ours, repeated(bar.update)) <= 1.5
+    assert ratio(ours, repeat(bar.update)) <= 1.5
 
 
 def test_an_advance_costs_some_updates_of_tqdm(job: Job, bar: tqdm[Any]) -> None:
-    assert ratio(repeated(job.advance), repeated(bar.update)) < 3  # 1.6 to 2.1 was measured
+    assert ratio(repeat(job.advance), repeat(bar.update)) < 3  # 1.6 to 2.1 was measured
 
 
 def test_a_message_costs_some_updates_of_tqdm(job: Job, bar: tqdm[Any]) -> None:
@@ -71,7 +71,7 @@ def test_a_message_costs_some_updates_of_tqdm(job: Job, bar: tqdm[Any]) -> None:
         for _ in range(calls):
             update(message="encoding")
 
-    assert ratio(ours, repeated(bar.update)) < 9  # 5.4 to 6.4 was measured
+    assert ratio(ours, repeat(bar.update)) < 9  # 5.4 to 6.4 was measured
 
 
 def test_an_item_costs_no_more_than_tqdms(job: Job) -> None:

@@ -23,7 +23,7 @@ from tests.cli.conftest import address
 from tests.cli.processes import GATEWAY, WITHIN, Running
 
 from .fake import until
-from .fake_gateway import Answer, FakeGateway, accepted, drop_connection, problem
+from .fake_gateway import Answer, FakeGateway, acceptance, drop_connection, problem
 from .recorder import Recorder
 
 
@@ -249,7 +249,7 @@ def test_errors_of_a_gateway_are_rejections(fake_gateway: FakeGateway) -> None:
 
 def test_reasons_are_returned(fake_gateway: FakeGateway, carrier: HttpPublisher) -> None:
     fake_gateway.answers.extend(
-        [accepted(3, "stale_attempt"), raw(200, b'{"attempt": 1}', Connection="close")]
+        [acceptance(3, "stale_attempt"), raw(200, b'{"attempt": 1}', Connection="close")]
     )
     assert publish_one(carrier, "job", FIELDS) == PublishResult(
         3, False, "stale_attempt", epoch=1, seq=1

@@ -16,7 +16,7 @@ import pytest
 from gateway.worker import Job
 
 from .fake import FakePublisher, until
-from .fake_gateway import DEADLINE, FakeGateway, accepted, problem
+from .fake_gateway import DEADLINE, FakeGateway, acceptance, problem
 from .forking import python
 
 
@@ -251,7 +251,7 @@ def test_a_job_ended_by_another_process_stops_reporting(
 ) -> None:
     with Job("job") as job:
         until(job, lambda: job.attempt)
-        fake_gateway.answers.append(accepted(1, "final"))
+        fake_gateway.answers.append(acceptance(1, "final"))
         job.update(done=1)
     assert "the job was ended by another process" in caplog.text
     assert [vars(r)["job_ended_elsewhere"] for r in caplog.records] == [True]

@@ -158,7 +158,7 @@ def test_counts_of_spawned_processes_add_up(target: Target, tmp_path: Path) -> N
     assert (end.status, end.done, end.attempt) == ("succeeded", 60, 1)
 
 
-def forked(report: Report, count: int) -> None:
+def count_in_child(report: Report, count: int) -> None:
     """Stores the count of a child that is then killed."""
     report.before_fork()
     counts = report.snapshot.phase.segment.child_counts
@@ -176,9 +176,9 @@ def report(part: str | None = None) -> Report:
 
 def test_counts_of_children_are_sent_before_the_end() -> None:
     made = report()
-    forked(made, 3)
-    forked(made, 0)
-    forked(made, 4)
+    count_in_child(made, 3)
+    count_in_child(made, 0)
+    count_in_child(made, 4)
     assert len(made.next_updates(1.0)) == 1
     made.set_final_state(FinalState("succeeded"), now=2.0)
     *parts, last = made.next_updates(2.0)
@@ -191,7 +191,7 @@ def test_counts_of_children_are_sent_before_the_end() -> None:
 
 def test_counts_of_an_earlier_phase_are_not_sent() -> None:
     made = report()
-    forked(made, 3)
+    count_in_child(made, 3)
     made.snapshot.begin_phase("next", share=None, total=None, fields={})
     made.set_final_state(FinalState("succeeded"), now=2.0)
     assert len(made.next_updates(2.0)) == 1
@@ -199,7 +199,7 @@ def test_counts_of_an_earlier_phase_are_not_sent() -> None:
 
 def test_a_part_of_a_part_has_its_own_name() -> None:
     made = report("machine-7")
-    forked(made, 3)
+    count_in_child(made, 3)
     made.set_final_state(FinalState("succeeded"), now=2.0)
     assert made.next_updates(2.0)[0]["part"] == "machine-7.1"
 

@@ -15,64 +15,64 @@ from gateway.worker.phases import PhaseRecord, Segment
 
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> Job:
-    return silent()
+    return silent_job()
 
 
-def silent(**arguments: Any) -> Job:
+def silent_job(**arguments: Any) -> Job:
     """Returns a job that reports nothing."""
     job = Job("job", url="http://127.0.0.1:9", **arguments)
     job._report.close()
     return job
 
 
-def shown(job: Job) -> tuple[Any, ...]:
+def displayed_fields(job: Job) -> tuple[Any, ...]:
     fields = job._snapshot.fields()
     return tuple(fields.get(name) for name in ("percent", "phase", "done", "total", "unit"))
 
 
 def test_there_is_no_percentage_without_counts(job: Job) -> None:
-    assert shown(job) == (None, None, None, None, None)
+    assert displayed_fields(job) == (None, None, None, None, None)
     job.advance(5)
-    assert shown(job) == (None, None, 5, None, None)
+    assert displayed_fields(job) == (None, None, 5, None, None)
 
 
 def test_percent_comes_from_counts(job: Job) -> None:
     job.update(done=1, total=3)
-    assert shown(job) == (33.33, None, 1, 3, None)
+    assert displayed_fields(job) == (33.33, None, 1, 3, None)
 
 
 def test_percent_is_clamped_and_never_falls(job: Job) -> None:
     job.update(percent=-5)
-    assert shown(job)[0] == 0
+    assert displayed_fields(job)[0] == 0
     job.update(percent=40)
     job.update(percent=30)
-    assert shown(job)[0] == 40
+    assert displayed_fields(job)[0] == 40
     job.update(percent=170)
-    assert shown(job)[0] == 100
+    assert displayed_fields(job)[0] == 100
 
 
 def test_a_growing_total_does_not_lower_the_percentage(job: Job) -> None:
     job.update(done=5, total=10)
-    assert shown(job)[0] == 50
+    assert displayed_fields(job)[0] == 50
     job.update(total=100)
-    assert shown(job)[0] == 50
+    assert displayed_fields(job)[0] == 50
 
 
 def test_phases_fill_their_shares(job: Job) -> None:
     with job.phase("hash", share=0.3, total=10, unit="files") as same:
         assert same is job
-        assert shown(job) == (0, "hash", None, 10, "files")
+        assert displayed_fields(job) == (0, "hash", None, 10, "files")
         job.advance(5)
-        assert shown(job) == (15, "hash", 5, 10, "files")
-    assert shown(job) == (30, None, None, None, None)
+        assert displayed_fields(job) == (15, "hash", 5, 10, "files")
+    assert displayed_fields(job) == (30, None, None, None, None)
     with job.phase("pack", share=0.5):
-        assert shown(job)[:2] == (30, "pack")
+        assert displayed_fields(job)[:2] == (30, "pack")
         job.update(percent=50)
-        assert shown(job)[0] == 55
+        assert displayed_fields(job)[0] == 55
     with job.phase("rest", total=4):
         job.advance(2)
-        assert shown(job)[0] == 90
-    assert shown(job)[0] == 100
+        assert displayed_fields(job)[0] == 90
+    assert displayed_fields(job)[0] == 100
 
 
 def test_a_phase_without_a_block_ends_with_the_next(job: Job) -> None:
@@ -80,32 +80,32 @@ def test_a_phase_without_a_block_ends_with_the_next(job: Job) -> None:
     job.advance(4)
     job.phase("b", share=0.75, total=2, message="now b")
     job.advance()
-    assert shown(job) == (62.5, "b", 1, 2, None)
+    assert displayed_fields(job) == (62.5, "b", 1, 2, None)
     assert job._snapshot.message == "now b"
 
 
 def test_a_phase_without_share_and_total_continues_the_counts() -> None:
-    job = silent(total=10, unit="rows")
+    job = silent_job(total=10, unit="rows")
     job.advance(2)
     with job.phase("read"):
         job.advance(2)
-        assert shown(job) == (40, "read", 4, 10, "rows")
-    assert shown(job) == (40, None, 4, 10, "rows")
+        assert displayed_fields(job) == (40, "read", 4, 10, "rows")
+    assert displayed_fields(job) == (40, None, 4, 10, "rows")
     job.phase("write", unit="lines")
-    assert shown(job) == (40, "write", 4, 10, "lines")
+    assert displayed_fields(job) == (40, "write", 4, 10, "lines")
     job.update(phase="close")
-    assert shown(job)[1] == "close"
+    assert displayed_fields(job)[1] == "close"
 
 
 def test_nested_phases_fill_the_phase_around_them(job: Job) -> None:
     with job.phase("outer", share=0.5):
         with job.phase("inner", share=0.5, total=2):
             job.advance()
-            assert shown(job) == (12.5, "inner", 1, 2, None)
-        assert shown(job)[:2] == (25, "outer")
+            assert displayed_fields(job) == (12.5, "inner", 1, 2, None)
+        assert displayed_fields(job)[:2] == (25, "outer")
         job.phase("plain", share=0.25)
-        assert shown(job)[:2] == (25, "plain")
-    assert shown(job)[:2] == (50, None)
+        assert displayed_fields(job)[:2] == (25, "plain")
+    assert displayed_fields(job)[:2] == (50, None)
 
 
 def test_an_exception_leaves_the_job_in_its_phase(job: Job) -> None:
@@ -115,9 +115,9 @@ def test_an_exception_leaves_the_job_in_its_phase(job: Job) -> None:
     ):
         job.advance()
         job.advance(1 // 0)
-    assert shown(job) == (12.5, "a", 1, 4, None)
+    assert displayed_fields(job) == (12.5, "a", 1, 4, None)
     job.phase("b", share=0.5)
-    assert shown(job)[:2] == (50, "b")
+    assert displayed_fields(job)[:2] == (50, "b")
 
 
 def test_a_phase_ended_by_its_successor_ends_only_once(job: Job) -> None:
@@ -125,7 +125,7 @@ def test_a_phase_ended_by_its_successor_ends_only_once(job: Job) -> None:
     job.phase("b", share=0.25)
     with first:
         pass
-    assert shown(job)[:2] == (50, "b")
+    assert displayed_fields(job)[:2] == (50, "b")
 
 
 def test_a_phase_without_a_share_left_is_logged(job: Job, caplog: pytest.LogCaptureFixture) -> None:
@@ -146,8 +146,8 @@ def test_shares_above_one_are_cut(job: Job) -> None:
     job.phase("a", share=0.7)
     with job.phase("b", share=0.7, total=2):
         job.advance()
-        assert shown(job)[0] == 85
-    assert shown(job)[0] == 100
+        assert displayed_fields(job)[0] == 85
+    assert displayed_fields(job)[0] == 100
 
 
 def test_a_cleared_field_is_sent_as_null(job: Job) -> None:
@@ -185,7 +185,7 @@ def test_the_first_stage_cannot_be_ended() -> None:
 def test_success_is_100_percent(job: Job) -> None:
     job.update(done=1, total=2)
     job.succeed("fine")
-    assert shown(job)[:1] == (100,)
+    assert displayed_fields(job)[:1] == (100,)
 
 
 NUMBER = st.integers(0, 20) | st.floats(0, 20)
@@ -203,7 +203,7 @@ STEPS = st.one_of(
 
 @given(steps=st.lists(STEPS, max_size=40))
 def test_the_percentage_never_falls(steps: list[tuple[str, Any]]) -> None:
-    job, held, last = silent(), [], 0.0
+    job, held, last = silent_job(), [], 0.0
     logging.getLogger("gateway.worker").disabled = True
     try:
         for what, value in steps:

@@ -21,29 +21,29 @@ from .fake import FakePublisher, until
 CANCEL = {"id": "r1", "verb": "cancel", "by": "user 7", "at": 5.0}
 
 
-def asks(request: dict[str, Any] = CANCEL) -> PublishResult:
+def result_with_request(request: dict[str, Any] = CANCEL) -> PublishResult:
     return PublishResult(1, True, request=request)
 
 
-def received(fake: FakePublisher, name: str) -> list[Any]:
+def reported_values(fake: FakePublisher, name: str) -> list[Any]:
     return [fields[name] for fields in fake.updates if name in fields]
 
 
 def test_a_job_that_accepts_requests_receives_them(fake: FakePublisher) -> None:
     with Job("job", url=fake.url, accepts={"pause", "cancel"}) as job:
-        fake.results.append(asks({"id": "r1", "verb": "pause", "args": {"for": 3}}))
+        fake.results.append(result_with_request({"id": "r1", "verb": "pause", "args": {"for": 3}}))
         job.update(done=1)
         until(job, lambda: job.request)
         assert job.request is not None
         assert (job.request.verb, job.request.args) == ("pause", {"for": 3})
         job.check()  # a pause is no cancel
-        until(job, lambda: received(fake, "ack"))
+        until(job, lambda: reported_values(fake, "ack"))
     assert fake.updates[0]["accepts"] == ["cancel", "pause"]
-    assert set(received(fake, "ack")) == {"r1"}
+    assert set(reported_values(fake, "ack")) == {"r1"}
 
 
 def test_check_raises_after_a_cancel_request(fake: FakePublisher) -> None:
-    fake.results.append(asks())
+    fake.results.append(result_with_request())
     with pytest.raises(Cancelled), Job("job", url=fake.url, accepts={"cancel"}) as job:  # noqa: PT012 - the block is tested
         until(job, lambda: job.request)
         try:
@@ -54,20 +54,20 @@ def test_check_raises_after_a_cancel_request(fake: FakePublisher) -> None:
 
 
 def test_a_refusal_is_sent_and_the_job_continues(fake: FakePublisher) -> None:
-    fake.results.append(asks())
+    fake.results.append(result_with_request())
     with Job("job", url=fake.url, accepts={"cancel"}, interrupt=True) as job:
         until(job, lambda: job.request)
         job.refuse("nearly done")
         job.check()
         job.advance()
-        until(job, lambda: received(fake, "refused"))
-    assert received(fake, "refused")[0] == "nearly done"
+        until(job, lambda: reported_values(fake, "refused"))
+    assert reported_values(fake, "refused")[0] == "nearly done"
     assert fake.updates[-1]["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("way", ["track", "advance"])
 def test_track_and_advance_raise_with_interrupt(fake: FakePublisher, way: str) -> None:
-    fake.results.append(asks())
+    fake.results.append(result_with_request())
     job = Job("job", url=fake.url, accepts={"cancel"}, interrupt=True)
     with pytest.raises(Cancelled), job:  # noqa: PT012 - the block is what is tested
         until(job, lambda: job._report.interrupted)
@@ -90,7 +90,11 @@ def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: FakePu
 
     job = Job("job", url=fake.url, accepts={"cancel"})
     job.on_request(on_request)
-    fake.results += [asks(), asks(), asks({"id": "r2", "verb": "cancel"})]
+    fake.results += [
+        result_with_request(),
+        result_with_request(),
+        result_with_request({"id": "r2", "verb": "cancel"}),
+    ]
     with job:
         assert both.wait(10)
     assert received == ["r1", "r2"]
@@ -106,7 +110,7 @@ def test_a_callback_that_exits_its_thread_does_not_lose_the_end(fake: FakePublis
 
     job = Job("job", url=fake.url, accepts={"cancel"})
     job.on_request(on_request)
-    fake.results.append(asks())
+    fake.results.append(result_with_request())
     with job:
         threads.get(timeout=10).join(10)
     assert job.wait(10)
@@ -114,7 +118,7 @@ def test_a_callback_that_exits_its_thread_does_not_lose_the_end(fake: FakePublis
 
 
 async def test_in_trio_a_cancel_request_cancels_the_block(fake: FakePublisher) -> None:
-    fake.results.append(asks())
+    fake.results.append(result_with_request())
     with trio.fail_after(10):
         async with Job("job", url=fake.url, accepts={"cancel"}):
             await trio.sleep_forever()
@@ -131,7 +135,7 @@ def test_in_asyncio_a_cancel_request_cancels_the_block(fake: FakePublisher) -> N
         assert task is not None
         return f"went on, {task.cancelling()}"
 
-    fake.results.append(asks())
+    fake.results.append(result_with_request())
     assert asyncio.run(main()) == "went on, 0"
     assert fake.updates[-1]["status"] == "cancelled"
 

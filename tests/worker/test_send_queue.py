@@ -61,7 +61,7 @@ class World:
             pass
 
 
-def counted(job: str, *, run: str | None = None) -> Report:
+def completed_report(job: str, *, run: str | None = None) -> Report:
     """Returns a report of a job that is at 100 %."""
     made = Report(job, JobSnapshot(lease=30.0), timeout=10.0, run=run)
     segment = made.snapshot.phase.segment
@@ -87,7 +87,7 @@ def test_a_deleted_job_is_reported_at_its_next_renewal() -> None:
 
 def test_a_job_that_stays_at_100_percent_is_reported_until_it_is_touched() -> None:
     world = World()
-    made = counted("a")
+    made = completed_report("a")
     world.queue.mark_changed(made, 0.0)
     world.run(until=1_000.0)
     at, (item,) = world.requests[-1]
@@ -107,7 +107,7 @@ def test_a_job_that_stays_at_100_percent_is_reported_until_it_is_touched() -> No
 @pytest.mark.parametrize("why", ["block", "run", "fork", "group"])
 def test_a_job_that_may_still_be_ended_is_renewed(why: str) -> None:
     world = World()
-    made = counted("a", run="r1" if why == "run" else None)
+    made = completed_report("a", run="r1" if why == "run" else None)
     if why == "block":
         made.in_block = True
     elif why == "fork":

@@ -22,7 +22,7 @@ from .fake import FakePublisher, until
 from .fake_gateway import DEADLINE, FakeGateway, drop_connection
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+def log_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.message for r in caplog.records if r.name == "gateway.worker"]
 
 
@@ -53,7 +53,7 @@ def test_an_undelivered_end_is_logged_after_the_timeout(
         raise ValueError("mine")
     assert 0.2 <= monotonic() - start < DEADLINE
     assert not job.wait()
-    away, end = logged(caplog)
+    away, end = log_messages(caplog)
     assert "is unavailable" in away
     assert end.startswith("job job: its final state could not be delivered in time (")
     assert "refused" in end
@@ -287,7 +287,7 @@ def test_an_idle_connection_is_closed(fake: FakePublisher, monkeypatch: pytest.M
     assert job.wait(0)
 
 
-def joined(job: Job) -> None:
+def wait_for_thread_end(job: Job) -> None:
     """Waits until the thread of its sender has ended."""
     for thread in threading.enumerate():
         if thread.name == f"progress {job.url}":
@@ -303,7 +303,7 @@ def test_an_idle_sender_ends_its_thread(
     one = "one"
     with Job("job", url=fake.url, token=one) as job:
         pass
-    joined(job)
+    wait_for_thread_end(job)
     assert fake.closed.is_set()
     with Job(
         "again", url=fake.url, token=one
@@ -311,7 +311,7 @@ def test_an_idle_sender_ends_its_thread(
         pass
     assert again._sender is job._sender
     assert again.wait(0)
-    joined(again)
+    wait_for_thread_end(again)
     left = weakref.ref(job._sender)
     del job, again
     gc.collect()
@@ -326,7 +326,7 @@ def test_an_idle_sender_without_a_publisher_ends(
     monkeypatch.setattr(report, "EXIT_TIMEOUT", 0.0)
     with Job("job", url=fake.url, timeout=0.0) as job:
         pass
-    joined(job)
+    wait_for_thread_end(job)
     fake.connect_error = None
     with Job("again", url=fake.url) as again:
         pass

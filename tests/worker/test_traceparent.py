@@ -12,7 +12,7 @@ from tests.traceparents import MALFORMED, OTHER, SPAN
 from .fake import FakePublisher, until
 
 
-def ended(job: Job) -> Job:
+def end_job(job: Job) -> Job:
     job.succeed()
     assert job.wait()
     return job
@@ -34,19 +34,19 @@ def test_the_traceparent_function_is_called_for_each_report(fake: FakePublisher)
     job.update(message="outside of any span")
     until(job, lambda: len(fake.updates) == 3)
     spans.append(SPAN)
-    ended(job)
+    end_job(job)
     spans.append(OTHER)
     job.update(percent=3)  # ignored
     assert [got.get("traceparent") for got in fake.updates] == [SPAN, OTHER, None, SPAN]
 
 
 def test_one_traceparent_is_used_for_all_reports(fake: FakePublisher) -> None:
-    ended(Job("job", url=fake.url, traceparent=SPAN)).update(percent=1)
+    end_job(Job("job", url=fake.url, traceparent=SPAN)).update(percent=1)
     assert [got["traceparent"] for got in fake.updates] == [SPAN]
 
 
 def test_without_a_traceparent_none_is_sent(fake: FakePublisher) -> None:
-    ended(Job("job", url=fake.url))
+    end_job(Job("job", url=fake.url))
     assert "traceparent" not in fake.updates[0]
 
 

@@ -109,17 +109,17 @@ async def test_publishing_to_a_foreign_key_is_refused_and_names_it(
 ) -> None:
     async with broker.feed():
         FOREIGN[name](server.client)
-        before = server.client.dump(LAST), counted(server)
+        before = server.client.dump(LAST), counters_of(server)
         for update in (Update(percent=50), Update(start=True), Update(attempt=7)):
             with pytest.raises(RecordUnreadable, match=LAST):
                 await broker.publish("bad", update)
         with pytest.raises(redis.ResponseError, match=f"UNREADABLE {LAST}"):
             server.client.execute_command("FCALL", "progress", 1, "progress", "bad", "done", 1)
-        assert (server.client.dump(LAST), counted(server)) == before
+        assert (server.client.dump(LAST), counters_of(server)) == before
         assert broker.unavailable_reason is None
 
 
-def counted(server: Server) -> object:
+def counters_of(server: Server) -> object:
     """Returns the counters, without the fields that the feed's own node writes at intervals."""
     return server.client.hmget("progress:counters", "events", "epoch", "generation")
 

@@ -49,7 +49,7 @@ worker_updates = st.builds(
     ack=st.sampled_from([None, None, "1", "2"]),
     refused=st.sampled_from([None, None, "no"]),
 )
-declaring = st.builds(
+group_updates = st.builds(
     Update,
     children=st.sampled_from([0, 1, 2, 2.5, 3, None]),
     status=st.just(UNSET) | st.just("queued"),
@@ -57,7 +57,7 @@ declaring = st.builds(
     run=st.sampled_from([None, "r", "s"]),
     accepts=st.sampled_from([UNSET, ("cancel",), ("cancel", "pause", "skip")]),
 )
-asking = st.builds(
+request_updates = st.builds(
     RequestUpdate,
     request=st.builds(
         Request,
@@ -73,8 +73,8 @@ REAP = None
 steps = st.one_of(
     st.tuples(st.sampled_from(JOBS), worker_updates),
     st.tuples(st.sampled_from(JOBS), worker_updates),
-    st.tuples(st.sampled_from(["g", "g/s"]), declaring),
-    st.tuples(st.sampled_from(["g", "g/s", "g/a"]), asking),
+    st.tuples(st.sampled_from(["g", "g/s"]), group_updates),
+    st.tuples(st.sampled_from(["g", "g/s", "g/a"]), request_updates),
     st.tuples(st.just(""), st.just(REAP)),
 )
 late_steps = st.one_of(
@@ -83,7 +83,7 @@ late_steps = st.one_of(
         start=st.booleans(), status=st.sampled_from(["queued", "running"]),
         ack=st.sampled_from([None, "1", "2"]), refused=st.sampled_from([None, "no"]),
     )),
-    st.tuples(st.sampled_from(["g", "g/s", "g/a"]), asking),
+    st.tuples(st.sampled_from(["g", "g/s", "g/a"]), request_updates),
     st.tuples(st.sampled_from(["g", "g/s"]), st.builds(
         Update, children=st.just(2), accepts=st.just(("cancel", "pause", "skip")),
         start=st.booleans(),

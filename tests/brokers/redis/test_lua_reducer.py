@@ -35,7 +35,7 @@ whole_updates = st.builds(
     traceparent=st.sampled_from([None, SPAN, OTHER]),
 )
 VERBS = ["cancel", "pause"]
-asked = st.builds(
+request_strategy = st.builds(
     Request,
     id=st.sampled_from(["1", "2", "3"]),
     verb=st.sampled_from([*VERBS, "resume"]),
@@ -43,7 +43,9 @@ asked = st.builds(
     by=st.none() | texts,
 )
 requests = st.builds(
-    RequestUpdate, request=asked, attempt=st.just(UNSET) | st.integers(min_value=1, max_value=3)
+    RequestUpdate,
+    request=request_strategy,
+    attempt=st.just(UNSET) | st.integers(min_value=1, max_value=3),
 )
 with_requests = st.builds(
     msgspec.structs.replace,

@@ -19,7 +19,7 @@ def large_event(job: str, seq: int, *, size: int) -> Event:
     return event(job, seq, message="m" * size, error="e" * size, data=data)
 
 
-def kept(events: Observed) -> dict[str, Position]:
+def positions_in(events: Observed) -> dict[str, Position]:
     return {each.job: each.position for each in events.all()}
 
 
@@ -29,7 +29,7 @@ def test_the_newest_event_is_kept_in_any_order(order: list[tuple[int, int]]) -> 
     events = Observed()
     for epoch, seq in order:
         events.record([event("a", seq, epoch=epoch)])
-    assert kept(events) == {"a": (2, 1)}
+    assert positions_in(events) == {"a": (2, 1)}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_events_of_nodes_themselves_are_not_restored() -> None:
     events = Observed()
     events.record([event("!probe:n", 1)])
     events.sources.append([event("!probe:n", 2)].copy)
-    assert kept(events) == {}
+    assert positions_in(events) == {}
 
 
 def test_the_jobs_that_were_updated_longest_ago_are_dropped(
@@ -60,7 +60,7 @@ def test_the_jobs_that_were_updated_longest_ago_are_dropped(
     monkeypatch.setattr(observed, "MAX_JOBS", 2)
     events = Observed()
     events.record([event("a", 1), event("b", 1), event("a", 2), event("c", 1)])
-    assert kept(events) == {"a": (1, 2), "c": (1, 1)}
+    assert positions_in(events) == {"a": (1, 2), "c": (1, 1)}
 
 
 def test_long_texts_count_with_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +68,6 @@ def test_long_texts_count_with_their_bytes(monkeypatch: pytest.MonkeyPatch) -> N
     events = Observed()
     for _ in range(3):  # again and again: only the newest counts
         events.record([large_event("a", 1, size=100), event("b", 1)])
-        assert list(kept(events)) == ["a", "b"]
+        assert list(positions_in(events)) == ["a", "b"]
     events.record([large_event("b", 2, size=1)])
-    assert list(kept(events)) == ["b"]
+    assert list(positions_in(events)) == ["b"]

@@ -43,7 +43,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @contextmanager
-def configured(client: Any, before: str, **settings: Any) -> Iterator[None]:
+def configure(client: Any, before: str, **settings: Any) -> Iterator[None]:
     for name, value in settings.items():
         client.config_set(name.replace("_", "-"), value)
     try:
@@ -58,7 +58,7 @@ def misconf(client: Any) -> Iterator[None]:
     folder, before = mkdtemp(), client.config_get("dir")["dir"]
     client.config_set("dir", folder)
     shutil.rmtree(folder)
-    with configured(client, "", save="3600 1000000"):
+    with configure(client, "", save="3600 1000000"):
         client.bgsave()
         until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
         yield
@@ -95,8 +95,8 @@ def replica(client: Any) -> Iterator[None]:
 
 REFUSALS: dict[str, Callable[[Any], Any]] = {
     "MISCONF": misconf,
-    "OOM": lambda client: configured(client, "0", maxmemory="1"),
-    "NOREPLICAS": lambda client: configured(client, "0", min_replicas_to_write="1"),
+    "OOM": lambda client: configure(client, "0", maxmemory="1"),
+    "NOREPLICAS": lambda client: configure(client, "0", min_replicas_to_write="1"),
     "READONLY": replica,
     "NOPERM of EVAL": lambda client: without(client, "-eval", "-evalsha"),
     "NOPERM of a key": lambda client: without(client, "resetkeys", "~other:*"),
@@ -121,7 +121,7 @@ async def findings_of(url: str, *, tokens: bool = False) -> list[Finding]:
     return await trio.to_thread.run_sync(lambda: list(check(url, tokens=tokens)))
 
 
-async def answers(
+async def wait_for_ok(
     send_request: Callable[..., Awaitable[httpx.Response]], path: str, **more: Any
 ) -> None:
     """Returns when the node responds with 200. It checks the feed every 2 s, and sends a probe
@@ -159,8 +159,8 @@ async def test_the_reason_of_a_refusal_is_shown_everywhere(
         assert findings["trial"].grade == "FAIL"
         assert kind in findings["trial"].text
         assert len(lines) == 1
-        await answers(http.post, "/api/jobs/a", json={"percent": 6})
-        await answers(http.get, "/readyz")
+        await wait_for_ok(http.post, "/api/jobs/a", json={"percent": 6})
+        await wait_for_ok(http.get, "/readyz")
     assert not server.client.keys("*check*")
 
 
@@ -277,7 +277,7 @@ async def _node_at_work(url: str, server: Server) -> AsyncIterator[None]:
             server.client.delete("progress:last:a")
             server.client.hset("progress:counters", "server", "another")
             await eventually(lambda: sink.of("progress")[-1]["epoch"] > 0)
-            await answers(http.get, "/api/jobs/a")
+            await wait_for_ok(http.get, "/api/jobs/a")
             server.client.hset("progress:counters", "checked_at", time.time() - 3_600)
             assert (await http.post("/api/jobs/a", json={"status": "failed"})).status_code == 200
             await broker.expire_leases()

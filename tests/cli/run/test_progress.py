@@ -6,7 +6,9 @@ from gateway.cli.run.lines import MAX_LINE, LineSplitter, plain_text
 from gateway.cli.run.reader import Reader, Reading
 
 
-def shown(*texts: str) -> list[tuple[str | None, float | None, float | None, float | None]]:
+def displayed_progress(
+    *texts: str,
+) -> list[tuple[str | None, float | None, float | None, float | None]]:
     """Returns name, done, total and percentage, as they are shown."""
     reader = Reader()
     readings = (reader.feed(f"{text}\n".encode()) for text in texts)
@@ -18,11 +20,11 @@ def shown(*texts: str) -> list[tuple[str | None, float | None, float | None, flo
 
 
 def test_a_bar_complete_in_its_first_line_is_ignored() -> None:
-    assert shown("1/1", "100%", "[100%] done") == []
+    assert displayed_progress("1/1", "100%", "[100%] done") == []
 
 
 def test_a_large_drop_begins_a_phase_without_a_known_percentage() -> None:
-    assert shown("reading 1/2", "reading 2/2", "writing 1/3", "writing 3/3") == [
+    assert displayed_progress("reading 1/2", "reading 2/2", "writing 1/3", "writing 3/3") == [
         ("reading", 1, 2, 50),
         ("reading", 2, 2, 100),
         ("writing", 1, 3, None),
@@ -31,34 +33,36 @@ def test_a_large_drop_begins_a_phase_without_a_known_percentage() -> None:
 
 
 def test_the_same_bar_after_its_end_is_another_phase() -> None:
-    names = [name for name, *_ in shown("[1/2]", "[2/2]", "[1/2]", "[2/2]", "[1/2]")]
+    names = [name for name, *_ in displayed_progress("[1/2]", "[2/2]", "[1/2]", "[2/2]", "[1/2]")]
     assert list(dict.fromkeys(names)) == [None, "stage 2", "stage 3"]
 
 
 def test_bars_inside_an_unfinished_bar_are_ignored() -> None:
     inner = [f"rows {i}/3 done" for i in range(4)]
-    found = shown("files 0/2 done", *inner, "files 1/2 done", *inner, "files 2/2 done")
+    found = displayed_progress("files 0/2 done", *inner, "files 1/2 done", *inner, "files 2/2 done")
     assert [(done, total) for _, done, total, _ in found] == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_a_number_that_never_moves_is_replaced_by_a_bar_that_does() -> None:
-    found = shown("step 3/10", "loading 40%", "loading 50%", "loading 60%", "loading 70%")
+    found = displayed_progress(
+        "step 3/10", "loading 40%", "loading 50%", "loading 60%", "loading 70%"
+    )
     assert found[0][1:3] == (3, 10)
     assert found[-1] == ("loading", None, None, 70)
 
 
 def test_a_small_drop_is_a_correction() -> None:
-    assert [percent for *_, percent in shown("40%", "38%", "45%")] == [40, 40, 45]
+    assert [percent for *_, percent in displayed_progress("40%", "38%", "45%")] == [40, 40, 45]
 
 
 def test_labels_that_change_with_each_item_are_one_bar() -> None:
-    found = shown("compiling a.c 1/20", "compiling b.c 2/20", "compiling d.c 3/20")
+    found = displayed_progress("compiling a.c 1/20", "compiling b.c 2/20", "compiling d.c 3/20")
     assert [percent for *_, percent in found] == [5, 10, 15]
 
 
 def test_an_unsure_number_is_shown_when_it_rises() -> None:
-    assert shown("we had 3/7 there") == []
-    assert [done for _, done, _, _ in shown("we are at 3/7", "we are at 4/7")] == [4]
+    assert displayed_progress("we had 3/7 there") == []
+    assert [done for _, done, _, _ in displayed_progress("we are at 3/7", "we are at 4/7")] == [4]
 
 
 def test_a_bar_redrawn_in_place_is_many_lines() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.brokers.redis.server import session_server
 from tests.cli.processes import GATEWAY, Running, Terminal
-from tests.worker.fake_gateway import DEADLINE, FakeGateway, ReceivedRequest, accepted
+from tests.worker.fake_gateway import DEADLINE, FakeGateway, ReceivedRequest, acceptance
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -168,7 +168,7 @@ def test_a_signal_during_the_final_report_shortens_the_wait(
     def answer(got: ReceivedRequest) -> tuple[int, dict[str, str], bytes] | None:
         if got.fields["status"] == "succeeded":
             signalled.wait(DEADLINE)
-        return accepted(1)(got)
+        return acceptance(1)(got)
 
     fake_gateway.default_answer = answer
     with run(fake_gateway.url, "a", "true", flags=("--wait", "3600")) as running:

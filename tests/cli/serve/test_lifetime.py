@@ -24,7 +24,7 @@ from tests.brokers.redis.server import Server, redis_server, session_server
 
 from ..conftest import address
 from ..processes import GATEWAY, WITHIN, Running
-from ..test_token import Ran, ran
+from ..test_token import Ran, run_command
 
 FILE = """
 bind = "127.0.0.1:0"
@@ -79,10 +79,10 @@ class TestSettingsFile:
     def test_options_and_variables_override_the_file(self, tmp_path: Path) -> None:
         file = tmp_path / "gateway.toml"
         file.write_text('bind = "127.0.0.1:1"\norigins = "https://a"\n')
-        done = ran("check", "--config", str(file), "--bind", "127.0.0.1:0")
+        done = run_command("check", "--config", str(file), "--bind", "127.0.0.1:0")
         assert "127.0.0.1:0 is free" in done.output
         assert "https://a" in done.output
-        done = ran(
+        done = run_command(
             "check",
             PROGRESS_GATEWAY_CONFIG=str(file),
             PROGRESS_GATEWAY_BIND="[::1]:0",
@@ -92,7 +92,7 @@ class TestSettingsFile:
         assert "https://b" in done.output
 
     def test_an_unreadable_file_is_named(self) -> None:
-        done = ran("serve", "--config", "/no/such/file")
+        done = run_command("serve", "--config", "/no/such/file")
         assert done.code == 2
         assert "/no/such/file" in done.errors
 
@@ -103,13 +103,15 @@ class TestCheck:
         keys.write_text(SECRET)
         file = tmp_path / "gateway.toml"
         file.write_text("[limits]\nmax_connections = 100\n")  # a laptop may have few descriptors
-        done = ran("check", "--config", str(file), "--bind", "127.0.0.1:0", "--keys", str(keys))
+        done = run_command(
+            "check", "--config", str(file), "--bind", "127.0.0.1:0", "--keys", str(keys)
+        )
         assert (done.code, done.errors) == (0, "")
         assert f"HS256 from {keys}; every client needs a token" in done.output
 
     def test_a_redis_is_checked(self) -> None:
         url = session_server().url
-        done = ran("check", "--bind", "127.0.0.1:0", "--redis", url)
+        done = run_command("check", "--bind", "127.0.0.1:0", "--redis", url)
         lines = {line.split()[1]: line for line in done.output.splitlines()}
         assert set(lines) >= {"redis", "trial", "functions", "keys", "memory", "clock", "latency"}
         assert lines["clock"].startswith("OK ")
@@ -124,7 +126,7 @@ class TestCheck:
             async with trio.open_nursery() as nursery:
                 far = await _from_afar(redis, nursery)
                 arguments = ("check", "--config", str(file), "--bind", "127.0.0.1:0")
-                check = partial(ran, *arguments, "--redis", far)
+                check = partial(run_command, *arguments, "--redis", far)
                 done = await trio.to_thread.run_sync(check)
                 nursery.cancel_scope.cancel()
         assert done.code == 0
@@ -133,10 +135,10 @@ class TestCheck:
 
     def test_an_address_in_use_is_only_a_warning(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as gateway:
-            done = ran("check", "--bind", f"127.0.0.1:{gateway.getsockname()[1]}")
+            done = run_command("check", "--bind", f"127.0.0.1:{gateway.getsockname()[1]}")
         assert done.code == 1
         assert "if the gateway itself is running" in done.output
-        assert "itself" not in ran("check", "--bind", "192.0.2.1:1").output
+        assert "itself" not in run_command("check", "--bind", "192.0.2.1:1").output
 
     @pytest.mark.parametrize(
         ("arguments", "expected"),
@@ -152,7 +154,7 @@ class TestCheck:
         ],
     )
     def test_problems_fail_the_check(self, arguments: list[str], expected: str) -> None:
-        done = ran("check", *arguments)
+        done = run_command("check", *arguments)
         assert done.code == 1
         assert expected in done.output
         assert "Traceback" not in done.errors
@@ -182,7 +184,7 @@ async def _from_afar(redis: Server, nursery: trio.Nursery) -> str:
 
 def publish(url: str, secret: str) -> Ran:
     token = sign({"exp": time.time() + 60, "publish": ["*"]}, key=secret)
-    return ran(
+    return run_command(
         "publish", "a", "--percent", "1", PROGRESS_GATEWAY_URL=url, PROGRESS_GATEWAY_TOKEN=token
     )
 
@@ -308,8 +310,10 @@ def test_reloaded_limits_apply_to_new_clients(
     with Running(*GATEWAY, "serve", env=env) as served:
         url = address(served)
         notified.receive("READY=1")
-        assert ran("publish", "a", "--status", "succeeded", PROGRESS_GATEWAY_URL=url).code == 0
-        assert ran("watch", "a", PROGRESS_GATEWAY_URL=url).code == 0
+        assert (
+            run_command("publish", "a", "--status", "succeeded", PROGRESS_GATEWAY_URL=url).code == 0
+        )
+        assert run_command("watch", "a", PROGRESS_GATEWAY_URL=url).code == 0
         file.write_text(f'bind = "127.0.0.1:0"\n[limits]\n{limit} = 1\n')
         served.tell(signal.SIGHUP)
         notified.receive("READY=1")

@@ -31,7 +31,7 @@ from tests.e2e.client import Closed, Reset, WebSocketClient, open_client
 from tests.ports import free_port
 
 from ..processes import GATEWAY, WITHIN, Running
-from ..test_token import ran
+from ..test_token import run_command
 from .test_lifetime import Notified, notified, publish
 from .test_serve import stuck_client
 
@@ -97,7 +97,7 @@ async def test_all_server_processes_serve_at_one_address() -> None:
                 await client.request("subscribe", jobs=["a"])
                 assert (await client.receive_type("progress"))["state"] is None
             url = f"http://127.0.0.1:{port}"
-            assert ran("publish", "a", "--percent", "7", PROGRESS_GATEWAY_URL=url).code == 0
+            assert run_command("publish", "a", "--percent", "7", PROGRESS_GATEWAY_URL=url).code == 0
             for client in clients.values():
                 assert (await client.receive_type("progress"))["state"]["percent"] == 7
         assert sorted(processes.pids) == [1, 2, 3]
@@ -110,7 +110,7 @@ async def test_all_server_processes_serve_at_one_address() -> None:
         assert sorted(subscribed) == [1, 2, 3]
 
         # They share the address with each other, and not with foreign processes.
-        other = ran(
+        other = run_command(
             "serve", "--processes", "2", "--bind", f"127.0.0.1:{port}",
             PROGRESS_GATEWAY_REDIS=session_server().url,
         )  # fmt: skip
@@ -251,7 +251,7 @@ def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
             ),
             (["--bind", "127.0.0.1:0", "--keys", str(tmp_path / "none")], 2, "--keys"),
         ]:
-            done = ran(
+            done = run_command(
                 "serve", "--processes", "3", *arguments, PROGRESS_GATEWAY_REDIS=session_server().url
             )
             assert (done.code, done.output) == (code, "")
@@ -260,7 +260,7 @@ def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
 
 
 def test_several_server_processes_need_a_redis() -> None:
-    done = ran("serve", "--processes", "2")
+    done = run_command("serve", "--processes", "2")
     assert done.code == 2
     assert done.errors.startswith(
         "Error: --processes (PROGRESS_GATEWAY_PROCESSES): several processes need a Redis"
@@ -379,7 +379,7 @@ async def test_a_systemd_socket_is_shared() -> None:
 class TestCheck:
     def test_the_check_succeeds(self) -> None:
         first = free_port(1)
-        done = ran(
+        done = run_command(
             "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis", session_server().url,
             "--internal-bind", f"127.0.0.1:{first}",
         )  # fmt: skip
@@ -392,7 +392,7 @@ class TestCheck:
     def test_an_internal_port_in_use_is_reported(self) -> None:
         first = free_port(1)
         with socket.create_server(("127.0.0.1", first + 1)):
-            done = ran(
+            done = run_command(
                 "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis",
                 session_server().url, "--internal-bind", f"127.0.0.1:{first}",
             )  # fmt: skip
@@ -400,7 +400,7 @@ class TestCheck:
         assert re.search(r"^FAIL internal .*cannot listen", done.output, re.MULTILINE)
 
     def test_a_missing_redis_is_reported(self) -> None:
-        done = ran("check", "--bind", "127.0.0.1:0", "--processes", "2")
+        done = run_command("check", "--bind", "127.0.0.1:0", "--processes", "2")
         assert done.code == 1
         assert re.search(
             r"^FAIL processes +several processes need a Redis", done.output, re.MULTILINE

@@ -47,7 +47,7 @@ class Received:
 
 
 @asynccontextmanager
-async def received() -> AsyncIterator[Received]:
+async def receive_messages() -> AsyncIterator[Received]:
     received = Received()
     with closing(received.pipe):
         async with trio.open_nursery() as nursery:
@@ -61,7 +61,7 @@ async def received() -> AsyncIterator[Received]:
 async def test_a_process_that_sends_signs_of_life_is_kept_and_a_silent_one_is_not(
     autojump_clock: MockClock,
 ) -> None:
-    async with received() as worker:
+    async with receive_messages() as worker:
         with trio.move_on_after(1_000):
             await keep_watchdog(worker.environ)
         assert worker.silent_at == inf
@@ -71,7 +71,7 @@ async def test_a_process_that_sends_signs_of_life_is_kept_and_a_silent_one_is_no
 
 
 async def test_a_loop_blocked_for_seconds_is_not_hanging(autojump_clock: MockClock) -> None:
-    async with received() as worker:
+    async with receive_messages() as worker:
         for _ in range(20):
             worker.send("WATCHDOG=1")
             await trio.sleep(SILENCE - 1.5 * LOOK)
@@ -82,7 +82,7 @@ async def test_a_loop_blocked_for_seconds_is_not_hanging(autojump_clock: MockClo
 async def test_a_starting_process_may_be_silent_longer(
     autojump_clock: MockClock, speaks: bool
 ) -> None:
-    async with received() as worker:
+    async with receive_messages() as worker:
         began = trio.current_time()
         await trio.sleep(START_FACTOR * SILENCE - LOOK / 2)
         assert worker.silent_at == inf
@@ -98,7 +98,7 @@ async def test_a_starting_process_may_be_silent_longer(
 
 
 async def test_a_draining_process_may_be_silent_longer(autojump_clock: MockClock) -> None:
-    async with received() as worker:
+    async with receive_messages() as worker:
         worker.send("READY=1")
         await trio.sleep(LOOK)
         worker.send("STOPPING=1")
@@ -109,7 +109,7 @@ async def test_a_draining_process_may_be_silent_longer(autojump_clock: MockClock
 async def test_a_suspended_supervisor_counts_as_one_check(
     autojump_clock: MockClock,
 ) -> None:
-    async with received() as worker:
+    async with receive_messages() as worker:
         worker.send("READY=1")
         await trio.sleep(SILENCE / 2)
         autojump_clock.jump(3_600)

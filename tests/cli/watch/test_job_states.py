@@ -71,7 +71,7 @@ def test_an_invalid_frame_is_an_error(text: str) -> None:
         parse_frames(text)
 
 
-def shows(*jobs: str) -> JobSet:
+def set_frame(*jobs: str) -> JobSet:
     counts = dict.fromkeys(STATUSES, 0)
     return JobSet("a", epoch=1, prev=None, seq=1, total=len(jobs), counts=counts, jobs=list(jobs))
 
@@ -79,22 +79,22 @@ def shows(*jobs: str) -> JobSet:
 def test_a_set_has_its_jobs_and_never_ends() -> None:
     known = JobStates(["b"], prefixes=["a"])
     assert known.jobs == ["b"]
-    known.apply_set(shows("a2", "a1"))
+    known.apply_set(set_frame("a2", "a1"))
     assert known.jobs == ["b", "a2", "a1"]
     for job in ("a1", "a2", "b"):
         assert known.apply(Progress(job, 7, None, 1, running(100, status="failed"), snapshot=True))
     assert not known.finished
     assert known.positions() == {"b": (7, 1), "a2": (7, 1), "a1": (7, 1)}
-    known.apply_set(shows("a3", "a2"))
+    known.apply_set(set_frame("a3", "a2"))
     assert "a1" not in known.states, "it has ended, and is not shown"
     assert known.positions() == {"b": (7, 1), "a2": (7, 1)}
 
 
 def test_a_job_that_left_a_set_while_it_was_active_is_followed_to_its_end() -> None:
     known = JobStates([], prefixes=["a"])
-    known.apply_set(shows("a1"))
+    known.apply_set(set_frame("a1"))
     assert known.apply(Progress("a1", 7, None, 1, running(50), snapshot=True))
-    known.apply_set(shows("a2"))
+    known.apply_set(set_frame("a2"))
     end = Progress("a1", 7, None, 9, running(100, status="succeeded"), snapshot=True)
     assert known.apply(end)
     assert known.states["a1"] == end.state
