@@ -56,15 +56,15 @@ def _highest_rate(
         return measurement if sustained else None
 
     earlier_rate = subject.run.earlier_rate
-    found = highest(
+    figures = highest(
         probe,
         start=earlier_rate * 0.85 if earlier_rate else start,
         factor=1.2 if earlier_rate else 2.0,
         precision=1.2 if subject.run.quick else 1.08,
     )
-    if found is None:  # no rate was sustained: its throughput, however late the events are
+    if figures is None:  # no rate was sustained: its throughput, however late the events are
         return {"per_second": load.throughput(start, round(2 * start) or 1)}
-    rate, best = found
+    rate, best = figures
     half = load.measure(rate / 2, subject.seconds, deliveries_per_event=deliveries_per_event)
     return {
         "per_second": best.per_second,
@@ -106,7 +106,7 @@ def pages(subject: Subject) -> Figures:
 def storm(subject: Subject) -> Figures:
     jobs = [f"job:{n}" for n in range(100)]
     wanted = [[jobs[n % 100]] for n in range(1_000)]
-    found: Figures = {}
+    figures: Figures = {}
     rates = (2_000, 6_500, 20_000)
     server = subject.server
     # Measures the cost of reading the feed alone: the client watches one job that is never
@@ -125,15 +125,15 @@ def storm(subject: Subject) -> Figures:
             load.measure(rate, subject.seconds, deliveries_per_event=10) for rate in rates
         ]
     for rate, measurement, reading in zip(rates, measurements, alone, strict=True):
-        found[f"p99_{rate}"] = measurement.p99
-        found[f"cpu_{rate}"] = measurement.cpu
-        found[f"reading_{rate}"] = reading
-    found["p99"] = max(measurement.p99 for measurement in measurements)
-    found["growth"] = (measurements[-1].cpu - measurements[0].cpu) - (alone[-1] - alone[0])
-    found["generator_limited"] = float(
+        figures[f"p99_{rate}"] = measurement.p99
+        figures[f"cpu_{rate}"] = measurement.cpu
+        figures[f"reading_{rate}"] = reading
+    figures["p99"] = max(measurement.p99 for measurement in measurements)
+    figures["growth"] = (measurements[-1].cpu - measurements[0].cpu) - (alone[-1] - alone[0])
+    figures["generator_limited"] = float(
         any(measurement.generator_limited for measurement in measurements)
     )
-    return found
+    return figures
 
 
 def idle(subject: Subject) -> Figures:
@@ -149,15 +149,15 @@ def idle(subject: Subject) -> Figures:
         wanted=[[job] for job in jobs],
     ) as load:
         load.idle(1.0)
-        held = machine.memory(subject.run.pid) - before
+        memory_used = machine.memory(subject.run.pid) - before
         if not subject.ours:
-            return {"kib": held / count / 1024}
+            return {"kib": memory_used / count / 1024}
         used = machine.cpu_seconds(subject.run.pid)
         # A whole interval between pings, including the pings at its end.
         seconds = 5.0 if subject.run.quick else 30.0
         load.idle(seconds)
         used = machine.cpu_seconds(subject.run.pid) - used
-        return {"kib": held / count / 1024, "cpu": used / seconds, "lost": load.clients.lost}
+        return {"kib": memory_used / count / 1024, "cpu": used / seconds, "lost": load.clients.lost}
 
 
 def arrival(subject: Subject) -> Figures:
@@ -169,11 +169,11 @@ def arrival(subject: Subject) -> Figures:
         took = clients.connect([jobs] * count)
     finally:
         clients.close()
-    found = {"per_second": count / took}
+    figures = {"per_second": count / took}
     if subject.ours:
         # Of the job's snapshot; a probe published meanwhile has its script read one more.
-        found["reads"] = _redis_reads(subject) - reads
-    return found
+        figures["reads"] = _redis_reads(subject) - reads
+    return figures
 
 
 def stuck(subject: Subject) -> Figures:
@@ -207,10 +207,10 @@ def _steady(subject: Subject, *, rate: float, clients: int) -> Figures:
     """Publishes one job to `clients` clients, as workers do: through the script in Redis."""
     count = clients // 4 if subject.run.quick else clients
     with load_on(subject, ["job:1"], [["job:1"]] * count, latest=True, published=True) as load:
-        found = figures_of(
+        figures = figures_of(
             load.measure(rate, max(3.0, subject.seconds), deliveries_per_event=count, warm_up=1.0)
         )
-    return {**found, "cpu": 100 * found["cpu"]}
+    return {**figures, "cpu": 100 * figures["cpu"]}
 
 
 def published_jobs(subject: Subject) -> Figures:
@@ -225,7 +225,7 @@ def published_jobs(subject: Subject) -> Figures:
 
 def growth(subject: Subject) -> Figures:
     """Measures CPU and memory at ten and a hundred times as many clients, jobs, events."""
-    found: Figures = {}
+    figures: Figures = {}
 
     def point(line: str, x: int, *, jobs: int, clients: int, rate: float) -> None:
         names = [f"job:{n}" for n in range(jobs)]
@@ -233,9 +233,9 @@ def growth(subject: Subject) -> Figures:
         before = machine.memory(subject.run.pid)
         with load_on(subject, names, wanted) as load:
             measurement = load.measure(rate, subject.seconds, deliveries_per_event=clients / jobs)
-        found[f"{line}_{x}"] = measurement.cpu
-        found[f"{line}_{x}_p99"] = measurement.p99
-        found[f"{line}_{x}_mib"] = (machine.memory(subject.run.pid) - before) / 2**20
+        figures[f"{line}_{x}"] = measurement.cpu
+        figures[f"{line}_{x}_p99"] = measurement.p99
+        figures[f"{line}_{x}_mib"] = (machine.memory(subject.run.pid) - before) / 2**20
 
     for clients in (100, 1_000, 10_000):
         point("clients", clients, jobs=1, clients=clients, rate=2)
@@ -243,7 +243,7 @@ def growth(subject: Subject) -> Figures:
         point("jobs", jobs, jobs=jobs, clients=1_000, rate=10 * jobs)
     for rate in (20, 200, 2_000):
         point("rate", rate, jobs=1, clients=1_000, rate=rate)
-    return found
+    return figures
 
 
 def _redis_reads(subject: Subject) -> int:

@@ -118,11 +118,11 @@ def takes_connections(port: int) -> bool:
 
 def _family(pid: int) -> list[int]:
     """Returns a process and all its descendants."""
-    found = [pid]
-    for parent in found:
+    pids = [pid]
+    for parent in pids:
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, task.read_text().split())
-    return found
+            pids += map(int, task.read_text().split())
+    return pids
 
 
 def cpu_seconds(pid: int) -> float:

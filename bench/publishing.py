@@ -27,18 +27,18 @@ def posts(subject: Subject) -> Figures:
         raise NotImplementedError("this server has no HTTP requests that publish")
     port, seconds = subject.run.ports.server, max(3.0, subject.seconds)
     single = _answered(Posts(port, lambda n: post(n, 1), connections=32), seconds)
-    found = {"per_second": single.per_second, "p99": single.p99}
+    figures = {"per_second": single.per_second, "p99": single.p99}
     if subject.server is STARLETTE:
-        return found
+        return figures
     batches = _answered(Posts(port, lambda n: post(n, 100), connections=4), seconds)
-    found["in_batches"] = 100 * batches.per_second
+    figures["in_batches"] = 100 * batches.per_second
     jobs = ["job:1"]
     clients = Clients(port, subject.server.latest)
     try:
         clients.connect([jobs] * 1_000)
         single_posts = Posts(port, lambda n: post(n, 1), connections=32)
         busy = _answered(single_posts, seconds, meanwhile=lambda: clients.poll())
-        return {**found, "watched": busy.per_second, "watched_p99": busy.p99}
+        return {**figures, "watched": busy.per_second, "watched_p99": busy.p99}
     finally:
         clients.close()
 
@@ -65,13 +65,13 @@ def _answered(
 
 def publish(subject: Subject) -> Figures:
     """Measures what one update costs Redis, and what `Job.update()` costs a worker."""
-    found = posts(subject)
+    figures = posts(subject)
     client = redis.Redis(port=subject.run.ports.redis)
     calls: Any = client.info("commandstats")
     client.close()
-    found["updates"] = _updates_per_second(subject)
-    found["redis_us"] = calls["cmdstat_evalsha"]["usec_per_call"]
-    return found
+    figures["updates"] = _updates_per_second(subject)
+    figures["redis_us"] = calls["cmdstat_evalsha"]["usec_per_call"]
+    return figures
 
 
 def _updates_per_second(subject: Subject, *, calls: int = 200_000) -> float:

@@ -119,12 +119,12 @@ def watcher(port: int, job: str) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(upgrade("/ws", subprotocol=None))
-        received = b""
-        while b"welcome" not in received:
-            received += sock.recv(65_536)
+        data = b""
+        while b"welcome" not in data:
+            data += sock.recv(65_536)
         sock.sendall(text({"type": "subscribe", "jobs": [job], "mode": "every"}))
-        while b'"snapshot":true' not in received:
-            received += sock.recv(65_536)
+        while b'"snapshot":true' not in data:
+            data += sock.recv(65_536)
         yield sock
 
 
@@ -132,7 +132,7 @@ def latency(client: Any, port: int, *, rate: float, events: int) -> Sequence[flo
     """Returns, for each event, the milliseconds from the publish until the client has it."""
     job = f"latency:{rate:g}"
     client.execute_command(*update(job, 0))
-    found = []
+    milliseconds = []
     with watcher(port, job) as sock:
         due = time.monotonic()
         for number in range(1, events + 1):
@@ -141,11 +141,11 @@ def latency(client: Any, port: int, *, rate: float, events: int) -> Sequence[flo
             started = time.monotonic()
             client.execute_command(*update(job, number))
             wanted = f'"frame {number}"'.encode()
-            received = b""
-            while wanted not in received:
-                received += sock.recv(65_536)
-            found.append((time.monotonic() - started) * 1e3)
-    return found
+            data = b""
+            while wanted not in data:
+                data += sock.recv(65_536)
+            milliseconds.append((time.monotonic() - started) * 1e3)
+    return milliseconds
 
 
 def update_cost(url: str, *, calls: int) -> float:
@@ -162,7 +162,7 @@ def update_cost(url: str, *, calls: int) -> float:
     "--rounds", default=3, show_default=True, help="The number of rounds; the median is shown."
 )
 def main(rounds: int) -> None:
-    found: dict[str, list[float]] = {}
+    latencies: dict[str, list[float]] = {}
     with ExitStack() as stack:
         port, node = stack.enter_context(_redis_and_node())
         client: Any = stack.enter_context(redis.Redis(port=port, protocol=2))
@@ -170,10 +170,10 @@ def main(rounds: int) -> None:
         stack.enter_context(on_core(GENERATOR_CORE))
         for _ in range(rounds):
             for name, figure in _round(client, port, node):
-                found.setdefault(name, []).append(figure)
+                latencies.setdefault(name, []).append(figure)
 
     table = Table("what", "median", "from", "to", title=f"medians of {rounds} rounds")
-    for name, figures in found.items():
+    for name, figures in latencies.items():
         shown = (median(figures), min(figures), max(figures))
         table.add_row(name, *(f"{value:.2f}" for value in shown))
     Console().print(table)

@@ -141,10 +141,10 @@ def write(results: Results, folder: Path) -> None:
     (folder / "summary.md").write_text(summary(document))
     for name, outcomes in results.outcomes.items():
         figure = WORKLOADS[name].main_metric
-        found = {server: o.medians[figure] for server, o in outcomes.items() if o.medians}
-        if len(found) > 1:
-            order = sorted(found, key=found.__getitem__, reverse=figure not in LESS_IS_BETTER)
-            bars = [Bar(server, found[server], ours=server == OURS.name) for server in order]
+        medians = {server: o.medians[figure] for server, o in outcomes.items() if o.medians}
+        if len(medians) > 1:
+            order = sorted(medians, key=medians.__getitem__, reverse=figure not in LESS_IS_BETTER)
+            bars = [Bar(server, medians[server], ours=server == OURS.name) for server in order]
             title = f"{WORKLOADS[name].title} ({UNITS.get(figure, figure)})"
             (folder / f"{name}.svg").write_text(plot(title, bars))
     if "growth" in results.outcomes:

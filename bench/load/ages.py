@@ -28,10 +28,10 @@ class Ages:
         Rounded up to the next whole millisecond.
         """
         wanted = self.count * percent / 100
-        seen = 0
+        counted = 0
         for milliseconds, count in enumerate(self._counts):
-            seen += count
-            if count and seen >= wanted:
+            counted += count
+            if count and counted >= wanted:
                 return milliseconds + 1.0
         return 0.0
 

@@ -123,9 +123,9 @@ class Clients:
             buffer[:OVERLAP] = tails[fd]
             end = OVERLAP + size
             tails[fd] = buffer[size:end]
-            found = scan(buffer, end)
-            if found.events:
-                self._count(found)
+            events = scan(buffer, end)
+            if events.events:
+                self._count(events)
             else:
                 self._reply(fd, end)
         return self.total - before

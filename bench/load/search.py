@@ -28,9 +28,9 @@ def highest(
     failed: float | None = None
     rate = start
     while rate >= start / 1000:
-        found = probe(rate)
-        if found is not None:
-            best = (rate, found)
+        measurement = probe(rate)
+        if measurement is not None:
+            best = (rate, measurement)
             if failed is not None or rate >= max_rate:
                 break
             rate = min(rate * factor, max_rate)
@@ -41,9 +41,9 @@ def highest(
             rate /= factor
     while best is not None and failed is not None and failed / best[0] > precision:
         rate = (best[0] * failed) ** 0.5
-        found = probe(rate)
-        if found is None:
+        measurement = probe(rate)
+        if measurement is None:
             failed = rate
         else:
-            best = (rate, found)
+            best = (rate, measurement)
     return best

@@ -97,10 +97,10 @@ def _once(
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         raise Unavailable(f"there is no {name} on the PATH")
-    return found
+    return path
 
 
 def _run(

@@ -38,15 +38,15 @@ def connect(port: int, *, blocking: bool = False) -> socket.socket:
 
 def websockets(port: int, count: int, stack: ExitStack) -> list[socket.socket]:
     """Returns the sockets of clients after the WebSocket handshake."""
-    found = [stack.enter_context(connect(port, blocking=True)) for _ in range(count)]
-    for sock in found:
+    sockets = [stack.enter_context(connect(port, blocking=True)) for _ in range(count)]
+    for sock in sockets:
         sock.sendall(upgrade())
-    for sock in found:
+    for sock in sockets:
         sock.settimeout(10)
         while b"welcome" not in sock.recv(4096):
             pass
         sock.setblocking(False)
-    return found
+    return sockets
 
 
 def time_left() -> Iterator[None]:
@@ -57,7 +57,7 @@ def time_left() -> Iterator[None]:
 
 def pour(port: int, data: bytes, *, clients: int, read: bool = True) -> int:
     """Sends `data` repeatedly from some clients. Returns how many bytes the gateway has read."""
-    taken = 0
+    accepted_bytes = 0
     with ExitStack() as stack:
         sent = dict.fromkeys(websockets(port, clients, stack), 0)
         for _ in time_left():
@@ -66,7 +66,7 @@ def pour(port: int, data: bytes, *, clients: int, read: bool = True) -> int:
                 try:
                     done = sock.send(data[sent[sock] % len(data) :])
                     sent[sock] += done
-                    taken += done
+                    accepted_bytes += done
                     busy = True
                 except BlockingIOError:
                     pass
@@ -78,7 +78,7 @@ def pour(port: int, data: bytes, *, clients: int, read: bool = True) -> int:
                         sock.recv(65_536)
             if not busy:
                 time.sleep(0.005)
-    return taken
+    return accepted_bytes
 
 
 def commands(port: int) -> int:
@@ -222,9 +222,9 @@ class _Flow:
                 self._sent += self.sock.send(self._data[self._sent % len(self._data) :])
                 busy = True
             with suppress(BlockingIOError):
-                received = self.sock.recv(65_536)
-                self.answered += received.count(b"HTTP/1.1 ")
-                if not received:
+                data = self.sock.recv(65_536)
+                self.answered += data.count(b"HTTP/1.1 ")
+                if not data:
                     raise ConnectionResetError
                 busy = True
         except ConnectionError:

@@ -62,14 +62,14 @@ def head(data: bytes) -> None:
     """Checks that a head is read completely and nothing after it, whatever pieces it arrives in."""
     stream: Any = Pieces(data)
     try:
-        found: bytes = trio.run(read_head, stream, LIMITS)
+        head_bytes: bytes = trio.run(read_head, stream, LIMITS)
     except BadRequest:
         return
-    assert len(found) <= LIMITS.max_head
-    assert data.lstrip(b"\r\n").startswith(found + stream.unread_bytes)
-    headers = headers_in(found)
+    assert len(head_bytes) <= LIMITS.max_head
+    assert data.lstrip(b"\r\n").startswith(head_bytes + stream.unread_bytes)
+    headers = headers_in(head_bytes)
     assert all(name == name.lower() for name in headers)
-    is_upgrade(found)
+    is_upgrade(head_bytes)
     for form in ("x-forwarded-for", "forwarded"):
         assert Proxies(form=form).client("127.0.0.1", headers)
 
@@ -78,12 +78,12 @@ def handshake(data: bytes) -> None:
     """Checks that a WebSocket request is refused, or accepted with the response that its key
     needs."""
     try:
-        found = parse_upgrade(data)
+        parsed = parse_upgrade(data)
     except BadRequest:
         return
-    assert found.answer.startswith(b"HTTP/1.1 101 ")
-    assert found.path
-    assert "\n" not in found.path
+    assert parsed.answer.startswith(b"HTTP/1.1 101 ")
+    assert parsed.path
+    assert "\n" not in parsed.path
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -187,17 +187,17 @@ def test_any_websocket_frames_are_survived(
 def _frames(data: bytes) -> list[tuple[int, bytes]]:
     """Returns the frames that a server sent. They must be complete, and nothing may follow a close
     frame."""
-    found: list[tuple[int, bytes]] = []
+    frames: list[tuple[int, bytes]] = []
     while data:
-        assert not found or found[-1][0] != 8, "something followed the close frame"
+        assert not frames or frames[-1][0] != 8, "something followed the close frame"
         opcode, size, start = data[0] & 0x0F, data[1], 2
         assert data[0] & 0xF0 == 0x80
         if size == 126:
             size, start = unpack("!H", data[2:4])[0], 4
-        found.append((opcode, data[start : start + size]))
-        assert len(found[-1][1]) == size
+        frames.append((opcode, data[start : start + size]))
+        assert len(frames[-1][1]) == size
         data = data[start + size :]
-    return found
+    return frames
 
 
 paths = st.sampled_from(

@@ -560,11 +560,11 @@ async def test_a_flood_by_a_client_that_never_reads_is_bounded(
     async with open_client(port, receive_buffer=4096) as client:
         with trio.fail_after(PATIENCE), suppress(Reset):
             while True:
-                taken = client.raw.send_some(flood[sent % len(flood) :])
-                sent += taken
-                if not taken:  # full: the gateway reads no more
+                accepted_bytes = client.raw.send_some(flood[sent % len(flood) :])
+                sent += accepted_bytes
+                if not accepted_bytes:  # full: the gateway reads no more
                     messages = max(messages, messages_alive())
-                await trio.sleep(0 if taken else limits.write_timeout / 20)
+                await trio.sleep(0 if accepted_bytes else limits.write_timeout / 20)
     assert messages < 10 * limits.max_replies
     assert sent < 32 * 1024 * 1024  # the socket buffers of both sides, and no more
 

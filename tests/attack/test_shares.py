@@ -112,12 +112,12 @@ async def test_invented_jobs_of_one_subject_leave_quota_for_others(guarded: Gate
                 stack, port, address, name="none", clients=6, authorization=nothing
             )
         assert guarded.node.hub.statistics().free == 2_000 - 1  # the probe's
-        found = []
+        denial_counts = []
         for number in range(4):
             at = f"198.51.100.{number}"
-            found += await watch_invented_jobs(
+            denial_counts += await watch_invented_jobs(
                 stack, port, at, name=f"never:{number}", clients=2, authorization=eve
             )
-        assert denials_in(found) == (200, {"share_full"})
+        assert denials_in(denial_counts) == (200, {"share_full"})
         client = await open_client_at(stack, port, "198.51.100.0", authorization=bob)
         assert (await subscribe(client, "real"))["added"] == ["real"]

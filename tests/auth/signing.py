@@ -61,8 +61,8 @@ def certificate() -> str:
 def jwk(algorithm: str, kid: str | None, *, private: bool = False) -> dict[str, Any]:
     key = private_key(algorithm)
     of = jwt.get_algorithm_by_name(algorithm)
-    found: dict[str, Any] = json.loads(of.to_jwk(key if private else key.public_key()))
-    return found if kid is None else found | {"kid": kid}
+    fields: dict[str, Any] = json.loads(of.to_jwk(key if private else key.public_key()))
+    return fields if kid is None else fields | {"kid": kid}
 
 
 def jwks(*keys: dict[str, Any]) -> str:

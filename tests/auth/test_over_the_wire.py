@@ -160,19 +160,19 @@ class TestTokens:
             assert (await client.receive_type("progress"))["job"] == "mine:1"
 
     async def test_over_http_a_token_reads_and_writes_only_its_jobs(self, host: Host) -> None:
-        shown = {"authorization": f"Bearer {sign(claims())}"}
-        assert (await send_request(host.port, "GET", "/api/jobs/mine:1", **shown))[0] == 200
+        headers = {"authorization": f"Bearer {sign(claims())}"}
+        assert (await send_request(host.port, "GET", "/api/jobs/mine:1", **headers))[0] == 200
         hidden, absent = [
-            await send_request(host.port, "GET", f"/api/jobs/{job}", **shown)
+            await send_request(host.port, "GET", f"/api/jobs/{job}", **headers)
             for job in ("theirs:1", "mine:2")
         ]
         assert hidden[0] == 404
         assert {**hidden[1], "date": ""} == {**absent[1], "date": ""}
         assert hidden[2] == absent[2]
-        _, _, page = await send_request(host.port, "GET", "/api/jobs", **shown)
+        _, _, page = await send_request(host.port, "GET", "/api/jobs", **headers)
         assert [job["job"] for job in page["jobs"]] == ["mine:1"]
         for path in ("?prefix=theirs:", "?prefix=t", "?prefix=n"):
-            _, _, page = await send_request(host.port, "GET", f"/api/jobs{path}", **shown)
+            _, _, page = await send_request(host.port, "GET", f"/api/jobs{path}", **headers)
             assert page == {"jobs": [], "next": None}
         # The common prefix of the patterns is not one of them: jobs exist under `t`, none under
         # `n`.
@@ -184,7 +184,9 @@ class TestTokens:
             _, _, page = await send_request(host.port, "GET", path, **shared)
             assert page == {"jobs": [], "next": None}
         for job, status in (("mine:9", 200), ("theirs:1", 403), ("theirs:9", 403)):
-            answer = await send_request(host.port, "POST", f"/api/jobs/{job}", {"done": 1}, **shown)
+            answer = await send_request(
+                host.port, "POST", f"/api/jobs/{job}", {"done": 1}, **headers
+            )
             assert answer[0] == status
 
     @pytest.mark.parametrize("job", ["mine:1", "mine:unseen", "theirs:1"])
@@ -194,11 +196,13 @@ class TestTokens:
     ) -> None:
         """Within a second of revocation or expiry, whether it may see the job or not."""
         exp = time.time() + (600 if how == "revoked" else 2 - LEEWAY)
-        shown = {"authorization": f"Bearer {sign(claims(jti='polling', exp=exp))}"}
-        _, headers, _ = await send_request(host.port, "GET", f"/api/jobs/{job}", **shown)
-        shown["if_none_match"] = headers.get("etag", '"none"')
+        bearer_headers = {"authorization": f"Bearer {sign(claims(jti='polling', exp=exp))}"}
+        _, headers, _ = await send_request(host.port, "GET", f"/api/jobs/{job}", **bearer_headers)
+        bearer_headers["if_none_match"] = headers.get("etag", '"none"')
         async with connect(host.port) as raw:
-            lines = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in shown.items())
+            lines = "".join(
+                f"{name.replace('_', '-')}: {text}\r\n" for name, text in bearer_headers.items()
+            )
             path = f"/api/jobs/{job}?wait=30"
             await raw.send(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{lines}\r\n".encode())
             if how == "revoked":
@@ -213,16 +217,16 @@ class TestTokens:
         self, host: Host, site: str
     ) -> None:
         """A request without CORS has no Origin, but says whether it is from another site."""
-        shown = {"authorization": f"Bearer {sign(claims())}", "sec_fetch_site": site}
+        headers = {"authorization": f"Bearer {sign(claims())}", "sec_fetch_site": site}
         for path in ("/api/jobs/mine:1?wait=30", "/api/jobs", "/api/events?job=mine:1"):
-            assert (await send_request(host.port, "GET", path, **shown))[0] == 403
+            assert (await send_request(host.port, "GET", path, **headers))[0] == 403
         for own in ("same-origin", "none"):
             answer = await send_request(
-                host.port, "GET", "/api/jobs", **shown | {"sec_fetch_site": own}
+                host.port, "GET", "/api/jobs", **headers | {"sec_fetch_site": own}
             )
             assert answer[0] == 200
-        shown["origin"] = "https://shop.example"
-        assert (await send_request(host.port, "GET", "/api/jobs", **shown))[0] == 200
+        headers["origin"] = "https://shop.example"
+        assert (await send_request(host.port, "GET", "/api/jobs", **headers))[0] == 200
 
     async def test_a_long_poll_of_a_denied_job_waits_like_for_an_unknown_one(
         self, host: Host
@@ -371,13 +375,15 @@ class TestOrigins:
 
     async def test_allowed_origins_may_send_and_read(self, host: Host) -> None:
         for origin in ("http://127.0.0.1", "https://shop.example"):
-            shown = {"authorization": f"Bearer {sign(claims())}", "origin": origin}
-            status, headers, _ = await send_request(host.port, "GET", "/api/jobs/mine:1", **shown)
+            request_headers = {"authorization": f"Bearer {sign(claims())}", "origin": origin}
+            status, headers, _ = await send_request(
+                host.port, "GET", "/api/jobs/mine:1", **request_headers
+            )
             assert status == 200
             if origin.startswith("https"):
                 assert headers["access-control-allow-origin"] == origin
             async with connect(host.port) as raw:
-                await _upgrade(raw, **shown)
+                await _upgrade(raw, **request_headers)
                 await raw.send(command("ping"))
                 assert await WebSocketClient(raw).receive_type("pong")
 
@@ -450,14 +456,14 @@ class TestInternalAddress:
                 task_status=task_status,
             )
 
-        shown = {"authorization": f"Bearer {sign(claims())}"}
+        headers = {"authorization": f"Bearer {sign(claims())}"}
         async with trio.open_nursery() as nursery:
             gateway: Gateway = await nursery.start(serve)
             public, inside = gateway.addresses[0][1], gateway.internal_addresses[0][1]
-            refused = await send_request(public, "POST", "/api/jobs/mine:1", {}, **shown)
+            refused = await send_request(public, "POST", "/api/jobs/mine:1", {}, **headers)
             assert refused[0] == 405
             assert (await send_request(inside, "POST", "/api/jobs/mine:1", {}))[0] == 401
-            done = await send_request(inside, "POST", "/api/jobs/mine:1", {"done": 1}, **shown)
+            done = await send_request(inside, "POST", "/api/jobs/mine:1", {"done": 1}, **headers)
             assert done[0] == 200
             for port, status in ((public, 200), (inside, 404)):
                 async with connect(port) as raw:

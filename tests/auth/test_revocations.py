@@ -120,11 +120,11 @@ async def test_a_flushed_redis_is_detected() -> None:
     server = session_server()
     revocations = RedisRevocations(server.url)
     await revocations.revoke({"a": 2e9})
-    known = await revocations.read(known=None)
-    assert known is not None
+    revoked = await revocations.read(known=None)
+    assert revoked is not None
     server.client.flushall()
     await revocations.revoke({"b": 2e9})
-    again = await revocations.read(known=known.version)
+    again = await revocations.read(known=revoked.version)
     assert again is not None
     assert set(again.until) == {"b"}
     revocations.close()

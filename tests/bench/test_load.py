@@ -70,10 +70,10 @@ class TestHighest:
             tried.append(rate)
             return "sustained" if rate <= limit else None
 
-        found = highest(probe, start=start, precision=1.05)
-        assert found is not None
-        assert limit / 1.05 <= found[0] <= limit
-        assert found[1] == "sustained"
+        highest_rate = highest(probe, start=start, precision=1.05)
+        assert highest_rate is not None
+        assert limit / 1.05 <= highest_rate[0] <= limit
+        assert highest_rate[1] == "sustained"
         assert len(tried) < 25
 
     def test_a_maximum_below_the_range_is_zero(self) -> None:

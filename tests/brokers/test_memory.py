@@ -115,24 +115,24 @@ async def test_dropped_jobs_are_not_counted() -> None:
 
 async def test_lists_run_one_at_a_time_with_other_tasks_between() -> None:
     broker = MemoryBroker()
-    made = 0
+    list_count = 0
 
     async def make_one() -> None:
-        nonlocal made
+        nonlocal list_count
         await broker.recent(EVERY_JOB, limit=5, after=None)
-        made += 1
+        list_count += 1
 
     async with trio.open_nursery() as nursery:
         for _ in range(10):
             nursery.start_soon(make_one)
         before = 0
         with trio.fail_after(5):
-            while made < 10:
+            while list_count < 10:
                 await trio.lowlevel.checkpoint()
                 assert (
-                    made - before <= 2
+                    list_count - before <= 2
                 )  # one list a pass: one before this in the first pass, one after it in the last
-                before = made
+                before = list_count
 
 
 async def test_a_feed_that_is_not_read_delays_publishers_and_loses_no_events() -> None:
@@ -189,11 +189,11 @@ async def test_a_publisher_of_many_jobs_displaces_only_its_own() -> None:
     assert sorted(newest) == sorted(f"junk:{number}" for number in range(455, 500))
     for number in range(40):  # a later publisher displaces jobs of the one that has most
         await broker.publish(f"new:{number}", Update(percent=1), publisher="third")
-    kept = dict.fromkeys(("mine", "junk", "new"), 0)
+    kept_counts = dict.fromkeys(("mine", "junk", "new"), 0)
     page = await broker.recent(EVERY_JOB, limit=99, after=None)
     for event in page.events:
-        kept[event.job.partition(":")[0]] += 1
-    assert kept == {"mine": 5, "junk": 28, "new": 17}  # a third, as long as others use less
+        kept_counts[event.job.partition(":")[0]] += 1
+    assert kept_counts == {"mine": 5, "junk": 28, "new": 17}  # a third, as long as others use less
 
 
 async def test_a_publisher_of_much_data_displaces_only_its_own_histories() -> None:

@@ -160,16 +160,18 @@ def test_two_hundred_bars_at_twenty_updates_a_second_are_smooth(
         page.goto(site)
         expect(page.get_by_text("rows").last).to_be_visible()
         worked = Work(page)
-        seen = page.evaluate(WATCH, SECONDS)
+        measurements = page.evaluate(WATCH, SECONDS)
         worked.end()
         reworded = Work(page)
         page.evaluate(REWORD)
         reworded.end()
-    gaps = [after - before for before, after in pairwise(seen["frames"])]
+    gaps = [after - before for before, after in pairwise(measurements["frames"])]
     frames = len(gaps)
     page.set_content(EMPTY)
     by_hand = Work(page)
-    steps_by_hand = page.evaluate(BY_HAND, [SECONDS / 2, round(seen["steps"] / frames), BARS])
+    steps_by_hand = page.evaluate(
+        BY_HAND, [SECONDS / 2, round(measurements["steps"] / frames), BARS]
+    )
     by_hand.end()
 
     fps = frames / SECONDS
@@ -178,15 +180,15 @@ def test_two_hundred_bars_at_twenty_updates_a_second_are_smooth(
         "frames a second": fps,
         "dropped": sum(round(gap / FRAME) - 1 for gap in gaps),
         "median ms": median(gaps),
-        "steps shown a second": seen["steps"] / SECONDS,
-        "words changed a second": seen["words"] / SECONDS,
+        "steps shown a second": measurements["steps"] / SECONDS,
+        "words changed a second": measurements["words"] / SECONDS,
         "work ms a frame": 1000 * worked.of("TaskDuration") / frames,
         "of it ours": 1000 * worked.of_frames / frames,
-        "us a step": 1e6 * worked.of_frames / seen["steps"],
+        "us a step": 1e6 * worked.of_frames / measurements["steps"],
         "us a step by hand": 1e6 * peer,
         "layouts a frame": worked.of("LayoutCount") / frames,
         "style passes a frame": worked.of("RecalcStyleCount") / frames,
-        "longest script ms": seen["longest"],
+        "longest script ms": measurements["longest"],
         "all words at once ms": 1000 * reworded.of("ScriptDuration"),
     }
     for name, figure in figures.items():
@@ -194,12 +196,12 @@ def test_two_hundred_bars_at_twenty_updates_a_second_are_smooth(
     print({name: round(figure, 1) for name, figure in figures.items()})  # noqa: T201 - a report for people
     # How many frames there are is the machine's matter: without a graphics card, and with
     # the gateway and all workers beside it. What the page does for one is not.
-    assert worked.of_frames / seen["steps"] < AS_BY_HAND * peer
+    assert worked.of_frames / measurements["steps"] < AS_BY_HAND * peer
     assert reworded.of("ScriptDuration") < ALL_WORDS * BARS * peer
     # One a frame; and some a second besides, which are more than the frames of a very busy machine.
     for count in "LayoutCount", "RecalcStyleCount":
         assert worked.of(count) < 1.5 * frames + 2 * SECONDS
-    assert seen["forced"] == 0  # milliseconds of layout in the midst of a script
+    assert measurements["forced"] == 0  # milliseconds of layout in the midst of a script
     assert figures["steps shown a second"] > BARS * min(fps, HERTZ) / 4
     assert BARS * min(fps, 5) / 5 < figures["words changed a second"] < BARS * 7  # and the second
 

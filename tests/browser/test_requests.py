@@ -112,11 +112,11 @@ def test_a_refusal_is_shown_and_the_request_can_be_repeated(page: Page, served: 
 def test_buttons_follow_the_state_and_two_clicks_send_one_request(
     page: Page, served: Served
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    sent_requests: list[dict[str, Any]] = []
     waiting: list[Route] = []
 
     def hold(route: Route) -> None:
-        asked.append(json.loads(route.request.post_data or ""))
+        sent_requests.append(json.loads(route.request.post_data or ""))
         waiting.append(route)
 
     page.route("**/requests", hold)
@@ -142,7 +142,7 @@ def test_buttons_follow_the_state_and_two_clicks_send_one_request(
     served.report("train:7", status="cancelled")
     expect(row).to_contain_text("Cancelled")
     expect(row.get_by_text("stopping…")).to_have_count(0)
-    assert [(each["verb"], each["attempt"]) for each in asked] == [("cancel", 1)]
+    assert [(each["verb"], each["attempt"]) for each in sent_requests] == [("cancel", 1)]
 
 
 def test_a_button_keeps_its_place_while_the_percentage_grows(page: Page, served: Served) -> None:

@@ -43,8 +43,8 @@ def test_jobs_appear_and_move_on_the_page_without_list_requests(page: Page, serv
     page.goto(served.url)
     expect(connection_of(page)).to_have_text("Live")
     expect(row_of(page, "video:1")).to_contain_text("10%")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested_urls: list[str] = []
+    page.on("request", lambda request: requested_urls.append(request.url))
     active, earlier = (page.get_by_role("region", name=name) for name in ("Active", "Earlier"))
 
     served.report("video:2", percent=20)
@@ -52,7 +52,7 @@ def test_jobs_appear_and_move_on_the_page_without_list_requests(page: Page, serv
     served.report("video:1", status="succeeded")
     expect(earlier.get_by_role("progressbar", name="video:1")).to_be_visible()
     expect(active.get_by_role("listitem")).to_have_count(1)
-    assert [url for url in asked if "/api/jobs" in url] == []
+    assert [url for url in requested_urls if "/api/jobs" in url] == []
 
 
 def test_a_list_element_shows_the_jobs_with_its_prefix(page: Page, served: Served) -> None:
@@ -157,13 +157,15 @@ def test_lists_equal_their_sets_after_many_jobs_began_ended_and_were_displaced(
             assert all("epoch" in answer for answer in answers), answers
 
         for query, page in zip(WATCHED, pages, strict=True):
-            wanted = http.get("/api/sets", params={"prefix": "user:7:", **query}).json()["jobs"]
-            assert len(wanted) == int(query["limit"])
-            expect(page.get_by_role("progressbar")).to_have_count(len(wanted))
+            expected_jobs = http.get("/api/sets", params={"prefix": "user:7:", **query}).json()[
+                "jobs"
+            ]
+            assert len(expected_jobs) == int(query["limit"])
+            expect(page.get_by_role("progressbar")).to_have_count(len(expected_jobs))
             page.wait_for_function(
-                f"(wanted) => String(({SHOWN})()) === String(wanted)", arg=wanted
+                f"(wanted) => String(({SHOWN})()) === String(wanted)", arg=expected_jobs
             )
-            for job in wanted:
+            for job in expected_jobs:
                 bar = page.locator(f'job-progress[job="{job}"]')
                 word = {"succeeded": "Succeeded", "failed": "Failed", "cancelled": "Cancelled"}
                 expect(bar).to_contain_text(word.get(ends.get(job, ""), "%"))

@@ -100,12 +100,12 @@ def said_of_connection(page: Page) -> Locator:
 
 def test_a_token_is_renewed_without_a_visible_interruption(page: Page, served: Served) -> None:
     minted: list[str] = []
-    said: list[str] = []
+    texts: list[str] = []
     sockets: list[WebSocket] = []
 
     def opened(socket: WebSocket) -> None:
         sockets.append(socket)
-        socket.on("framesent", lambda text: said.append(json.loads(text)["type"]))
+        socket.on("framesent", lambda text: texts.append(json.loads(text)["type"]))
 
     def provide() -> str:
         minted.append(mint("--watch", "video:*", ttl="3s"))
@@ -125,7 +125,7 @@ def test_a_token_is_renewed_without_a_visible_interruption(page: Page, served: S
             expect(bar).to_have_attribute("aria-valuenow", str(percent))
         expect(page.get_by_text("reconnecting…")).to_have_count(0)
     assert len(sockets) == 1
-    assert said.count("hello") >= 4
+    assert texts.count("hello") >= 4
 
 
 def test_the_user_enters_a_token_once(complaints: Complaints, page: Page, served: Served) -> None:

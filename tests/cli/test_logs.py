@@ -30,9 +30,9 @@ def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
 def test_a_log_line_is_one_json_object(text: str, value: str) -> None:
     line = _structured_formatter(False).format(record("%s", text, value=value))
     assert not [char for char in line if ord(char) < 32]
-    found = json.loads(line)
-    assert (found["level"], found["logger"]) == ("info", "gateway.test")
-    assert set(found) == {"event", "level", "logger", "timestamp", "value"}
+    fields = json.loads(line)
+    assert (fields["level"], fields["logger"]) == ("info", "gateway.test")
+    assert set(fields) == {"event", "level", "logger", "timestamp", "value"}
 
 
 @given(st.text(), st.text())
@@ -85,9 +85,9 @@ def test_a_connection_can_be_followed_by_its_id() -> None:
     with Running(*GATEWAY, "serve", "--bind", "127.0.0.1:0", "--shutdown-timeout", "1") as served:
         jobs = {"type": "sync_subscriptions", "jobs": ["a", "b"]}
         with websocket(address(served), jobs, jobs, {"type": "ping"}) as client:
-            received = b""
-            while b"pong" not in received:
-                received += client.recv(65_536)
+            data = b""
+            while b"pong" not in data:
+                data += client.recv(65_536)
         served.tell(signal.SIGTERM)
         served.end()
         lines = lines_of(served, lambda line: "connection" in line)

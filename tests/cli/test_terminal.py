@@ -28,17 +28,17 @@ class Tty(StringIO):
 
 @given(st.text() | st.text(st.characters(categories=["Cc", "Cf", "Zl", "Zp"])))
 def test_escaped_text_has_no_control_characters(text: str) -> None:
-    shown = escape(text)
-    assert not [char for char in shown if CONTROL.match(char) and char != "\t"]
-    assert len(shown.splitlines()) <= 1
+    escaped = escape(text)
+    assert not [char for char in escaped if CONTROL.match(char) and char != "\t"]
+    assert len(escaped.splitlines()) <= 1
 
 
 @given(st.dictionaries(st.text(), st.text()), st.booleans())
 def test_escaped_json_has_the_same_value(value: dict[str, str], ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
-    shown = for_terminal(text, Tty(), json=True)
-    assert not CONTROL.search(shown)
-    assert json.loads(shown) == value
+    escaped = for_terminal(text, Tty(), json=True)
+    assert not CONTROL.search(escaped)
+    assert json.loads(escaped) == value
 
 
 def test_a_pipe_gets_the_text_unchanged() -> None:

@@ -258,12 +258,12 @@ async def test_a_page_ends_after_the_scan_limit(tested: BrokerUnderTest) -> None
     for query in ({"jobs": EVERY_JOB.within("x:")}, {"jobs": EVERY_JOB, "status": "failed"}):
         page = await tested.broker.recent(**query, limit=5, after=None)
         assert (list(page.events), page.next_cursor is None) == ([], False)
-        found, pages = [], 1
+        jobs, pages = [], 1
         while page.next_cursor is not None:
             page = await tested.broker.recent(**query, limit=5, after=page.next_cursor)
-            found += [event.job for event in page.events]
+            jobs += [event.job for event in page.events]
             pages += 1
-        assert sorted(found) == (["x:older"] if "status" in query else ["x:old", "x:older"])
+        assert sorted(jobs) == (["x:older"] if "status" in query else ["x:old", "x:older"])
         assert pages <= 47 / 10 + 1  # of each of three shards, a third
 
 
@@ -325,9 +325,9 @@ async def test_a_request_is_an_event_and_is_returned_until_it_is_acknowledged(
     assert (await broker.publish("a", Update(done=1))).request == request
     acknowledged = await broker.publish("a", Update(ack="1"))
     assert (acknowledged.applied, acknowledged.request) == (True, None)
-    seen = await asked_of(tested)
-    assert seen is not None
-    assert seen.seen_at is not None
+    request_seen = await asked_of(tested)
+    assert request_seen is not None
+    assert request_seen.seen_at is not None
     await broker.publish("a", Update(status="cancelled"))
     assert (await broker.publish("a", request_update("2"))).reason == "final"
 

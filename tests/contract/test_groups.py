@@ -180,15 +180,15 @@ async def test_a_group_is_lost_if_all_its_running_children_are(tested: BrokerUnd
     await tested.publish("g/a", percent=10, lease=1)
     await tested.publish("g/b", percent=10, lease=4)
     await tested.publish("g/c", status="queued")
-    shown = []
+    healths = []
     for _ in range(3):
         await tested.tick(3)
         await tested.broker.expire_leases()
-        shown.append((await state_of(tested)).health)
+        healths.append((await state_of(tested)).health)
     await tested.tick(40)
     await tested.broker.expire_leases()
     state = await state_of(tested)
-    assert [*shown, state.health, state.eta] == ["ok", "stalled", "stalled", "lost", None]
+    assert [*healths, state.health, state.eta] == ["ok", "stalled", "stalled", "lost", None]
     await tested.publish("g/a", status="failed", error="no disk")
     assert (await state_of(tested)).health == "lost"
     await tested.publish("g/c", percent=1)

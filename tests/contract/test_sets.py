@@ -60,10 +60,10 @@ def filtered(
         assert at is not None
         return state.status in FINAL, -at, event.job
 
-    found = [
+    jobs_found = [
         event for event in events if event.job.startswith(prefix) and event.state.status in statuses
     ]
-    return len(found), [event.job for event in sorted(found, key=order)][:limit]
+    return len(jobs_found), [event.job for event in sorted(jobs_found, key=order)][:limit]
 
 
 @define

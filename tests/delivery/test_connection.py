@@ -168,11 +168,11 @@ async def test_at_most_one_write_is_buffered(
         await harness.publish(job, percent=50, data=Raw(b"1"))
     await client.source.send(type="unsubscribe", jobs=[jobs[-1]])
     await trio.sleep(15)
-    received = client.sink.of("progress")
+    frames = client.sink.of("progress")
     behind = WRITE_SIZE // 8_000
-    assert len(received) <= len(jobs) + 2 * behind + 2
-    assert [frame["seq"] for frame in received][-behind:] == [2] * behind
-    assert jobs[-1] not in {frame["job"] for frame in received}
+    assert len(frames) <= len(jobs) + 2 * behind + 2
+    assert [frame["seq"] for frame in frames][-behind:] == [2] * behind
+    assert jobs[-1] not in {frame["job"] for frame in frames}
 
 
 async def test_positions_of_hello_are_used_once(
@@ -567,13 +567,13 @@ async def test_max_hz_limits_progress_and_not_replies(
         await trio.sleep(0.05)
     await harness.publish("a", status="succeeded")
     await trio.sleep(1)
-    received = [
+    frame_types = [
         at - start
         for at, frame in zip(client.sink.times, client.sink.frames, strict=True)
         if frame["type"] == "progress" and frame["seq"]
     ]
-    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(received))
-    assert 10 <= len(received) <= 12
+    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(frame_types))
+    assert 10 <= len(frame_types) <= 12
     assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
     pong_at = client.sink.times[client.sink.frames.index({"type": "pong"})]
     assert pong_at - start == pytest.approx(2.5, abs=0.06)

@@ -76,17 +76,17 @@ async def test_many_new_job_names_use_bounded_memory() -> None:
 
 async def test_the_number_of_topics_is_limited_and_idle_ones_are_evicted() -> None:
     hub = Hub(Limits(max_topics=3))
-    kept = [hub.subscribe(job, RecordingOutbox()) for job in ("a", "b")]
-    kept.append(hub.subscribe("e", RecordingOutbox()))
+    subscriptions = [hub.subscribe(job, RecordingOutbox()) for job in ("a", "b")]
+    subscriptions.append(hub.subscribe("e", RecordingOutbox()))
     hidden = [hub.subscribe_denied(f"secret:{number}", RecordingOutbox()) for number in range(9)]
     with pytest.raises(NodeFull):
         hub.subscribe("c", RecordingOutbox())
     assert (
-        hub.subscribe("a", RecordingOutbox()).topic is kept[0].topic
+        hub.subscribe("a", RecordingOutbox()).topic is subscriptions[0].topic
     )  # one more of the same costs none
     for denied in hidden:
         hub.unsubscribe(denied)
-    hub.unsubscribe(kept.pop())
+    hub.unsubscribe(subscriptions.pop())
     third = hub.subscribe("c", RecordingOutbox())
     hub.deliver([event("c", 1)])
     hub.unsubscribe(third)  # it lingers
@@ -103,11 +103,13 @@ async def test_the_size_of_all_replays_is_limited_and_the_oldest_are_dropped() -
     repairs.apply_loads(jobs, {job: event(job, 1) for job in jobs})
     for job in jobs:  # ten events each, about 1,000 bytes, and none after that
         hub.deliver(event(job, seq) for seq in range(2, 12))
-    kept = [topic.replay_bytes for topic in topics.values()]
+    replay_sizes = [topic.replay_bytes for topic in topics.values()]
     assert (
-        limits.total_replay_bytes - limits.job_replay_bytes < sum(kept) <= limits.total_replay_bytes
+        limits.total_replay_bytes - limits.job_replay_bytes
+        < sum(replay_sizes)
+        <= limits.total_replay_bytes
     )
-    assert kept == sorted(kept)  # those with the newest events are kept
+    assert replay_sizes == sorted(replay_sizes)  # those with the newest events are kept
     assert all(topic.position.seq == 11 for topic in topics.values())
 
     # A dropped replay is read again. It takes the place of others, and is dropped later.
@@ -239,10 +241,10 @@ def test_statistics_equal_a_full_count(actions: list[tuple[str, str]]) -> None:
             elif action == "event":
                 hub.deliver([event(job, number)])
         topics = [topic for name, topic in hub.topics.items() if name != "!"]
-        found = hub.statistics()
-        assert found.topics == len(topics)
-        assert found.loading == sum(topic.loading for topic in topics)
-        assert found.subscriptions == sum(len(topic.subscriptions) for topic in topics)
-        assert found.to_load == len(hub.to_load)
+        statistics = hub.statistics()
+        assert statistics.topics == len(topics)
+        assert statistics.loading == sum(topic.loading for topic in topics)
+        assert statistics.subscriptions == sum(len(topic.subscriptions) for topic in topics)
+        assert statistics.to_load == len(hub.to_load)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -62,10 +62,10 @@ async def test_several_tasks_can_wait_for_refills(
     jobs = {"a": UNSEEN, "b": UNSEEN}
     watching = [hub.subscribe(job, RecordingOutbox(), mode="every") for job in jobs]
     repairs.apply_loads(jobs, {job: event(job, 1) for job in jobs})
-    taken: list[str] = []
+    refilled_jobs: list[str] = []
 
     async def take() -> None:
-        taken.append((await repairs.next_refill()).job)
+        refilled_jobs.append((await repairs.next_refill()).job)
 
     async with trio.open_nursery() as nursery:
         for _ in jobs:
@@ -74,7 +74,7 @@ async def test_several_tasks_can_wait_for_refills(
         assert all(subscription.next_message() for subscription in watching)
         hub.deliver(event(job, 3) for job in jobs)
         assert not any(subscription.next_message() for subscription in watching)
-    assert sorted(taken) == ["a", "b"]
+    assert sorted(refilled_jobs) == ["a", "b"]
 
 
 async def test_a_loaded_topic_notifies_a_subscriber_only_of_new_events(

@@ -71,7 +71,7 @@ async def open_pages(harness: Harness, users: int, jobs: int) -> list[HarnessCli
 
 async def costs(users: int, jobs: int) -> dict[str, Cost]:
     """Returns the cost of each kind of event of the first user."""
-    found: dict[str, Cost] = {}
+    cost_by_kind: dict[str, Cost] = {}
     async with trio.open_nursery() as nursery:
         harness = Harness(nursery, Limits(max_jobs=10 * jobs))
         await nursery.start(harness.node.run)
@@ -95,8 +95,8 @@ async def costs(users: int, jobs: int) -> dict[str, Cost]:
                 finally:
                     sys.setprofile(None)
             frames = sum(len(client.sink.frames) for client in clients) - before
-            idle = found["nothing"].calls if found else 0
-            found[kind] = Cost(calls / EVENTS - idle, frames / EVENTS)
+            idle = cost_by_kind["nothing"].calls if cost_by_kind else 0
+            cost_by_kind[kind] = Cost(calls / EVENTS - idle, frames / EVENTS)
 
         def tell(first: int, **fields: Any) -> Callable[[int], Awaitable[Any]]:
             return lambda number: harness.publish(job(0, first + number), **fields)
@@ -109,14 +109,14 @@ async def costs(users: int, jobs: int) -> dict[str, Cost]:
         async def nothing(number: int) -> None:
             await trio.lowlevel.checkpoint()
 
-        shown = last - SHOWN
+        first_shown = last - SHOWN
         await count("nothing", nothing)
-        await count("progress of a job that is shown", tell(shown, percent=2))
+        await count("progress of a job that is shown", tell(first_shown, percent=2))
         await count("progress of a job that is not shown", tell_hidden)
-        await count("a job ends that is shown", tell(shown, status="succeeded"))
+        await count("a job ends that is shown", tell(first_shown, status="succeeded"))
         await count("a job begins", tell(last, percent=1))
         nursery.cancel_scope.cancel()
-    return found
+    return cost_by_kind
 
 
 async def test_an_event_costs_what_is_shown_of_it(autojump_clock: MockClock) -> None:

@@ -248,11 +248,15 @@ async def test_a_set_converges_to_the_filtered_list(autojump_clock: MockClock, s
 
 def check(client: Replica, states: dict[str, State], positions: dict[str, Any]) -> None:
     for id_, (prefix, statuses, limit) in client.watched.items():
-        received = client.sets[id_]
-        assert received["prefix"] == prefix
+        received_set = client.sets[id_]
+        assert received_set["prefix"] == prefix
         known = states if client.may(prefix) else {}
         counts, total, jobs = expected(known, prefix, statuses, limit)
-        assert (received["counts"], received["total"], received["jobs"]) == (counts, total, jobs)
+        assert (received_set["counts"], received_set["total"], received_set["jobs"]) == (
+            counts,
+            total,
+            jobs,
+        )
         for job in jobs:
             frame = client.states[job]
             assert (frame["epoch"], frame["seq"]) == positions[job]

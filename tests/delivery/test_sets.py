@@ -57,11 +57,11 @@ async def test_a_set_contains_the_jobs_with_its_prefix_and_their_states(
         await trio.sleep(1)
     client = await harness.connect()
     await watch(client, "user:7:")
-    [received] = client.sink.of("set")
-    assert received == {
+    [frame] = client.sink.of("set")
+    assert frame == {
         "type": "set",
         "prefix": "user:7:",
-        "epoch": received["epoch"],
+        "epoch": frame["epoch"],
         "prev": None,
         "seq": 1,
         "snapshot": True,
@@ -248,7 +248,7 @@ async def test_a_job_of_a_set_is_in_mode_latest_unless_it_is_watched_by_name(
     await watch(client, "a:")
     await client.subscribe("a:1", mode="every")
     await trio.sleep(2)
-    received = []
+    frame_kinds = []
     for unsubscribes in (False, True):
         if unsubscribes:
             await client.source.send(type="unsubscribe", jobs=["a:1"])
@@ -257,8 +257,8 @@ async def test_a_job_of_a_set_is_in_mode_latest_unless_it_is_watched_by_name(
             await harness.publish("a:1", message=f"{trio.current_time()}")
             await trio.sleep(0.1)
         await trio.sleep(2)
-        received.append([seq - (prev or 0) for prev, seq in client.seen[before:]])
-    assert received == [[1, 1, 1], [1, 2]]
+        frame_kinds.append([seq - (prev or 0) for prev, seq in client.seen[before:]])
+    assert frame_kinds == [[1, 1, 1], [1, 2]]
 
 
 async def test_unwatch_ends_the_set_and_its_subscriptions(
@@ -378,13 +378,13 @@ async def test_a_set_beyond_its_limit_keeps_the_newest_jobs_and_has_more(
         await trio.sleep(1)
     client = await harness.connect()
     await watch(client, "a:")
-    received = client.sink.of("set")[-1]
-    assert (received["total"], received["more"]) == (6, True)
-    assert received["jobs"] == [f"a:{number}" for number in range(7, 1, -1)]
+    frame = client.sink.of("set")[-1]
+    assert (frame["total"], frame["more"]) == (6, True)
+    assert frame["jobs"] == [f"a:{number}" for number in range(7, 1, -1)]
     await harness.publish("a:0", percent=1)
     await messages_sent()
-    received = client.sink.of("set")[-1]
-    assert received["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
+    frame = client.sink.of("set")[-1]
+    assert frame["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
     await trio.sleep(harness.node.limits.compare_interval * 1.3)  # and the same after another scan
     await messages_sent()
     assert client.sink.of("set")[-1]["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]

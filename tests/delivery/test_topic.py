@@ -204,8 +204,8 @@ def test_a_job_that_the_broker_has_dropped_becomes_unknown(
     topic = live(job_event(1), Event("job", Position(1, 2), last))
     subscription = watch(topic, Position(1, 2))
     topic.apply_snapshot(None, requested_at=requested_at)
-    taken = subscription.next_message()
-    assert (ranges_in(taken) if taken else []) == received
+    message = subscription.next_message()
+    assert (ranges_in(message) if message else []) == received
 
 
 def test_shared_messages_are_limited_to_the_replay_size() -> None:
@@ -239,13 +239,13 @@ def test_any_history_follows_the_clients_rule(
 
     def take(number: int) -> None:
         subscription = subscriptions[number]
-        taken = subscription.next_message()
-        if taken is None and subscription.has_new_events:
+        message = subscription.next_message()
+        if message is None and subscription.has_new_events:
             topic.refill([job_event(seq, epoch)])  # it keeps no more than the newest
-            taken = subscription.next_message()
-        if taken is not None and taken.kind == "gap":
-            taken = subscription.next_message()
-        for frame in frames(taken) if taken else []:
+            message = subscription.next_message()
+        if message is not None and message.kind == "gap":
+            message = subscription.next_message()
+        for frame in frames(message) if message else []:
             if not frame.get("snapshot"):
                 assert positions[number] == (frame["epoch"], frame["prev"])
                 assert frame["seq"] > frame["prev"]
@@ -274,15 +274,15 @@ def test_a_message_has_its_kind() -> None:
     """The kind by which a node counts a message: see `counters`."""
     topic = live(*(job_event(seq, epoch=5) for seq in range(1, 6)))
     others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
-    taken = [watch(topic, cursor).next_message() for cursor in (None, *others)]
-    received = [(one.kind, one.skipped) for one in taken if one is not None]
+    messages = [watch(topic, cursor).next_message() for cursor in (None, *others)]
+    received = [(one.kind, one.skipped) for one in messages if one is not None]
     assert received == [("snapshot", 0), ("resync", 0), ("step", 3), ("step", 0), ("snapshot", 0)]
     every = watch(topic, Position(5, 2), "every").next_message()
     assert every is not None
     assert (every.kind, every.skipped, len(every.texts)) == ("step", 0, 3)
     assert every.event is topic.latest
-    assert taken[0] is not None
-    assert taken[0].event is None
+    assert messages[0] is not None
+    assert messages[0].event is None
 
 
 def test_an_event_of_another_epoch_whose_number_follows_starts_the_replay_anew() -> None:

@@ -60,10 +60,10 @@ def test_each_operation_has_a_unique_id_and_the_api_a_server_url() -> None:
 @pytest.mark.parametrize("document", [openapi(), asyncapi()], ids=["openapi", "asyncapi"])
 def test_references_resolve(document: dict[str, Any]) -> None:
     for reference in references(document):
-        found: Any = document
+        value: Any = document
         for step in reference.removeprefix("#/").split("/"):
-            found = found[step]
-        assert found
+            value = value[step]
+        assert value
 
 
 def references(value: Any) -> Iterator[str]:

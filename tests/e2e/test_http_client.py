@@ -354,22 +354,22 @@ async def test_catching_up_on_many_jobs_sends_only_their_events(
     zero = ",".join(["1-1"] * 100)
     async with connect(port) as raw:
         await open_stream(raw, f"/api/events?mode=every&{query}", last_event_id=zero)
-        received = ids = 0
-        seen: dict[str, int] = {}
-        while sum(seen.values()) < 100 * 100:
+        byte_count = ids = 0
+        newest_seq: dict[str, int] = {}
+        while sum(newest_seq.values()) < 100 * 100:
             text = (await raw.until(b"\n\n")).decode()
-            received += len(text)
+            byte_count += len(text)
             ids += text.startswith("id: ") or "\nid: " in text
             data = text[text.index("data: ") + 6 :]
             document = json.loads(data)
             if document["type"] == "progress":
-                seen[document["job"]] = document["seq"]
+                newest_seq[document["job"]] = document["seq"]
                 if document["seq"] == 100 and document.get("snapshot"):
                     pass
-            if len(seen) == 100 and set(seen.values()) == {100}:
+            if len(newest_seq) == 100 and set(newest_seq.values()) == {100}:
                 break
         assert ids < 200
-        assert received < 100 * 100 * 400
+        assert byte_count < 100 * 100 * 400
 
 
 @pytest.mark.parametrize("name", ["Last-Event-ID", "lastEventId"])

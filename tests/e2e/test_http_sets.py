@@ -101,16 +101,16 @@ async def test_a_stream_can_have_a_set_and_a_job(gateway: Gateway, port: int) ->
     await publish(gateway, "a:1", percent=1)
     async with connect(port) as raw:
         await open_stream(raw, "/api/events?set=a:&set=b:&job=c&limit=5")
-        received: list[dict[str, Any]] = []
+        frames: list[dict[str, Any]] = []
         ids: list[str] = []
 
         async def receive(*wanted: str) -> None:
             """Reads until all of these were received: a job at its position, or the ids of a
             set."""
-            while not set(wanted) <= {describe(one) for one in received}:
+            while not set(wanted) <= {describe(one) for one in frames}:
                 id_, frame = await event(raw)
                 ids.append(id_)
-                received.append(frame)
+                frames.append(frame)
 
         await receive("a: a:1", "b:", "c 0", "a:1 1")
         await publish(gateway, "b:1", percent=1)
@@ -120,16 +120,16 @@ async def test_a_stream_can_have_a_set_and_a_job(gateway: Gateway, port: int) ->
         await receive("b:1 2")
     assert any(ids)
     assert all("," not in id_ for id_ in ids), "jobs of sets are not in the id"
-    assert [one["prev"] for one in received if one.get("prefix") == "b:"][:2] == [None, 1]
+    assert [one["prev"] for one in frames if one.get("prefix") == "b:"][:2] == [None, 1]
 
 
 async def test_a_stream_of_a_set_alone_has_no_ids(gateway: Gateway, port: int) -> None:
     await publish(gateway, "a:1", percent=1)
     async with connect(port) as raw:
         await open_stream(raw, "/api/events?set=a:")
-        received = [await event(raw) for _ in range(3)]
-        assert [id_ for id_, _ in received] == ["", "", ""]
-        assert [describe(frame) for _, frame in received] == ["welcome", "a: a:1", "a:1 1"]
+        events = [await event(raw) for _ in range(3)]
+        assert [id_ for id_, _ in events] == ["", "", ""]
+        assert [describe(frame) for _, frame in events] == ["welcome", "a: a:1", "a:1 1"]
 
 
 def describe(frame: dict[str, Any]) -> str:

@@ -80,7 +80,7 @@ async def test_a_delivery_span_is_a_child_of_the_workers_span(
             lambda received: "state" in received and is_final(received["state"])
         )
         await eventually(lambda: len(spans.deliveries) == end["seq"])
-        received = b"".join(frame.payload for frame in client.frames)
+        text = b"".join(frame.payload for frame in client.frames)
 
     seqs = [attributes(span)["progress.seq"] for span in spans.deliveries]
     assert seqs == list(range(1, end["seq"] + 1))
@@ -105,9 +105,9 @@ async def test_a_delivery_span_is_a_child_of_the_workers_span(
         "progress.seq": end["seq"],
         "progress.watchers": 2,
     }
-    assert b"traceparent" not in received
-    assert TRACE.encode() not in received
-    assert f"{outer.trace_id:032x}".encode() not in received
+    assert b"traceparent" not in text
+    assert TRACE.encode() not in text
+    assert f"{outer.trace_id:032x}".encode() not in text
 
 
 async def test_events_not_sampled_or_watched_have_no_span(

@@ -202,12 +202,12 @@ async def play(nodes: int, delay: float, rounds: int, first: int) -> list[str]:
             kinds = [kind for kind in READERS if chance.random() < 0.5] or [
                 chance.choice(list(READERS))
             ]
-            found = await play_round(setup, kinds, seed)
+            round_problems = await play_round(setup, kinds, seed)
             click.echo(f"{nodes} nodes, {delay * 1e3:g} ms, seed {seed}, {', '.join(kinds)}: "
-                       f"{len(found) or 'well'}", err=True)  # fmt: skip
-            for problem in found[:5]:
+                       f"{len(round_problems) or 'well'}", err=True)  # fmt: skip
+            for problem in round_problems[:5]:
                 click.echo(f"    {problem}", err=True)
-            problems += found
+            problems += round_problems
         for node in setup.nodes:
             problems += [f"{node.name} logged: {line}" for line in node.errors]
     return problems

@@ -55,27 +55,27 @@ UNSEEN = progress_frame((0, 0, {}), None) | {"epoch": None, "state": None}
 def truthful(draw: Callable[[Any], Any], history: Sequence[Event], mode: Mode) -> list[Json]:
     """Returns one of the many correct logs of a history, from its start or later."""
     messages: list[Json] = [UNSEEN] if draw(st.booleans()) else []
-    held = (0, 0) if messages else None
+    position = (0, 0) if messages else None
     for number, event in enumerate(history):
         epoch, seq, _ = event
         skipped = number < len(history) - 1 and draw(st.booleans())
-        if held and 0 < held[0] < epoch and draw(st.booleans()):
+        if position and 0 < position[0] < epoch and draw(st.booleans()):
             messages.append(UNSEEN)  # for a moment the job was unknown
-            held = (0, 0)
+            position = (0, 0)
         if skipped:
             continue
-        if held is None:
+        if position is None:
             messages.append(progress_frame(event, None))
         elif mode == "latest":
-            messages.append(progress_frame(event, held[1] if held[0] == epoch else None))
+            messages.append(progress_frame(event, position[1] if position[0] == epoch else None))
         else:
-            first = held[1] + 1 if held[0] == epoch else 1
+            first = position[1] + 1 if position[0] == epoch else 1
             if seq > first:
                 gap = {"type": "gap", "job": JOB, "epoch": epoch, "from": first, "to": seq - 1}
                 messages += [gap, progress_frame(event, None)]
             else:
                 messages.append(progress_frame(event, seq - 1 or None))
-        held = epoch, seq
+        position = epoch, seq
     return messages
 
 
@@ -269,9 +269,9 @@ def test_a_client_of_an_unaffected_node_must_not_reconnect() -> None:
 
 def test_a_time_of_another_clock_is_detected() -> None:
     seen = client_log([running(1, created_at=1_000.0, updated_at=4_600.0)])
-    found = list(rules.times_out_of_range(seen, first=1_000, last=1_010))
-    assert len(found) == 1
-    assert "updated_at is +3600.000 s" in found[0].what
+    breaches = list(rules.times_out_of_range(seen, first=1_000, last=1_010))
+    assert len(breaches) == 1
+    assert "updated_at is +3600.000 s" in breaches[0].what
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from .scenario import Scenario, run_scenario
 def healths(scenario: Scenario, job: str) -> set[tuple[tuple[str, int], ...]]:
     """Returns the health values that clients in mode `every` received, each with the number of
     consecutive events."""
-    seen = set()
+    health_runs = set()
     for watcher in scenario.watchers:
         if watcher.mode == "every":
             message = [state["health"] for _, state in watcher.client_log.states(job) if state]
             runs = [(health, len(list(run))) for health, run in groupby(message)]
-            seen.add(tuple((health, n if health != "ok" else 1) for health, n in runs))
-    return seen
+            health_runs.add(tuple((health, n if health != "ok" else 1) for health, n in runs))
+    return health_runs
 
 
 async def test_a_killed_worker_is_stalled_and_then_lost_once_each() -> None:
@@ -63,5 +63,7 @@ async def test_the_clock_of_a_worker_is_wrong_by_an_hour() -> None:
             await scenario.progress_continues(job="meanwhile")
             await scenario.progress_continues()
         await scenario.wait_for_ends("meanwhile")
-        seen = healths(scenario, "meanwhile") | healths(scenario, "late:1")
-        scenario.expect(seen == {(("ok", 1),)}, f"nobody is told that they are silent: {seen}")
+        health_runs = healths(scenario, "meanwhile") | healths(scenario, "late:1")
+        scenario.expect(
+            health_runs == {(("ok", 1),)}, f"nobody is told that they are silent: {health_runs}"
+        )

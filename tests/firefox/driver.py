@@ -110,10 +110,10 @@ async def firefox(profile: Path) -> AsyncIterator[Tab]:
     )
     assert process.stderr is not None
     try:
-        received = b""
+        output = b""
         with trio.fail_after(DEADLINE):
-            while (started := STARTED.search(received)) is None:
-                received += await process.stderr.receive_some()
+            while (started := STARTED.search(output)) is None:
+                output += await process.stderr.receive_some()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain, process.stderr)
             async with open_websocket_url(f"{started[1].decode()}/session") as socket:

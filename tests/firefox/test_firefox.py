@@ -71,8 +71,11 @@ async def test_a_bar_in_the_html_follows_its_job(tmp_path: Path, transport: str)
             served.report("video:42", start=True, percent=5)
             await tab.wait_for_value(text(".attempt"), "attempt 2")
             status = f"import('{gateway}/client.js').then((it) => it.connect().status())"
-            seen = await tab.evaluate(status)
-            assert (seen["transport"], seen["violations"]) == (transport, 0)
+            connection_status = await tab.evaluate(status)
+            assert (connection_status["transport"], connection_status["violations"]) == (
+                transport,
+                0,
+            )
             foreign = [
                 complaint
                 for complaint in tab.complaints

@@ -33,13 +33,13 @@ async def scrape(port: int, **headers: str) -> tuple[int, dict[str, float]]:
     if status != 200:
         return status, {}
     assert answered["content-type"].startswith("text/plain; version=")
-    found = {}
+    samples = {}
     for family in text_string_to_metric_families(body.decode()):
         assert family.documentation
         for sample in family.samples:
             labels = ",".join(f"{name}={text}" for name, text in sorted(sample.labels.items()))
-            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
-    return status, found
+            samples[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return status, samples
 
 
 async def test_metrics_count_events(gateway: Gateway) -> None:
@@ -53,34 +53,34 @@ async def test_metrics_count_events(gateway: Gateway) -> None:
     async with open_client(port) as client:
         await client.receive_type("welcome")
         await client.request("subscribe", jobs=["a", "b"])
-        _, found = await scrape(port)
-        assert found["progress_gateway_connections"] == 1
-        assert found["progress_gateway_subscriptions"] == 2
-        assert found["progress_gateway_ready"] == 1
-        assert found["progress_gateway_stale"] == 0
-        assert found["progress_gateway_updates_total{result=applied}"] == 1
-        assert found["progress_gateway_updates_total{result=unchanged}"] == 1
-        assert found["progress_gateway_feed_events_total"] >= 1
-        assert found["progress_gateway_event_age_seconds_count"] >= 1
-        assert found["progress_gateway_event_age_seconds_bucket{le=+Inf}"] >= 1
-        assert found["progress_gateway_messages_sent_total{kind=snapshot}"] == 2
-        assert found["progress_gateway_messages_sent_total{kind=gap}"] == 0
-        assert found["progress_gateway_sent_bytes_total"] > 100
-        assert 2 <= found["progress_gateway_writes_total"] <= 4
-        assert found["progress_gateway_queue_wait_seconds_count"] >= 0
-        assert found["progress_gateway_commands_total{type=subscribe}"] == 1
-        assert found["progress_gateway_subscriptions_opened_total{from=snapshot}"] == 2
-        assert found["progress_gateway_feed_lag_events"] == 0
-        assert found["progress_gateway_probe_round_trip_seconds"] > 0
-        assert found["process_resident_memory_bytes"] > 0
+        _, samples = await scrape(port)
+        assert samples["progress_gateway_connections"] == 1
+        assert samples["progress_gateway_subscriptions"] == 2
+        assert samples["progress_gateway_ready"] == 1
+        assert samples["progress_gateway_stale"] == 0
+        assert samples["progress_gateway_updates_total{result=applied}"] == 1
+        assert samples["progress_gateway_updates_total{result=unchanged}"] == 1
+        assert samples["progress_gateway_feed_events_total"] >= 1
+        assert samples["progress_gateway_event_age_seconds_count"] >= 1
+        assert samples["progress_gateway_event_age_seconds_bucket{le=+Inf}"] >= 1
+        assert samples["progress_gateway_messages_sent_total{kind=snapshot}"] == 2
+        assert samples["progress_gateway_messages_sent_total{kind=gap}"] == 0
+        assert samples["progress_gateway_sent_bytes_total"] > 100
+        assert 2 <= samples["progress_gateway_writes_total"] <= 4
+        assert samples["progress_gateway_queue_wait_seconds_count"] >= 0
+        assert samples["progress_gateway_commands_total{type=subscribe}"] == 1
+        assert samples["progress_gateway_subscriptions_opened_total{from=snapshot}"] == 2
+        assert samples["progress_gateway_feed_lag_events"] == 0
+        assert samples["progress_gateway_probe_round_trip_seconds"] > 0
+        assert samples["process_resident_memory_bytes"] > 0
         await client.raw.send(frame(b"", 2))
         assert await client.close_code() == 1003
     await eventually(lambda: gateway.node.statistics().connections == 0)
-    _, found = await scrape(port)
-    assert found["progress_gateway_connections_opened_total{transport=websocket}"] == 1
-    assert found["progress_gateway_connections_closed_total{code=1003,transport=websocket}"] == 1
-    assert found["progress_gateway_connections_closed_total{code=1011,transport=websocket}"] == 0
-    assert found["progress_gateway_connection_duration_seconds_count"] == 1
+    _, samples = await scrape(port)
+    assert samples["progress_gateway_connections_opened_total{transport=websocket}"] == 1
+    assert samples["progress_gateway_connections_closed_total{code=1003,transport=websocket}"] == 1
+    assert samples["progress_gateway_connections_closed_total{code=1011,transport=websocket}"] == 0
+    assert samples["progress_gateway_connection_duration_seconds_count"] == 1
 
 
 async def test_metrics_have_the_time_from_event_to_socket(gateway: Gateway) -> None:
@@ -100,9 +100,9 @@ async def test_metrics_have_the_time_from_event_to_socket(gateway: Gateway) -> N
 async def test_refused_connections_are_counted(gateway: Gateway) -> None:
     async with open_client(gateway.addresses[0][1], path="/nowhere") as client:
         assert await client.close_code() == 4504
-    _, found = await scrape(gateway.addresses[0][1])
-    assert found["progress_gateway_connections_refused_total{code=4504}"] == 1
-    assert found["progress_gateway_connections_refused_total{code=4003}"] == 0
+    _, samples = await scrape(gateway.addresses[0][1])
+    assert samples["progress_gateway_connections_refused_total{code=4504}"] == 1
+    assert samples["progress_gateway_connections_refused_total{code=4003}"] == 0
     assert gateway.node.counters.connections_opened == {}
 
 

@@ -61,13 +61,13 @@ class ChordSetup:
 
     def children(self, group: str, *, node: int) -> dict[str, dict[str, Any]]:
         """Returns the states of all jobs in a group, as a node lists them."""
-        found: dict[str, dict[str, Any]] = {}
+        states: dict[str, dict[str, Any]] = {}
         path = f"/api/jobs?prefix={group}/&limit=100"
         page = self.get(path, node=node)
         while True:
-            found |= {one["job"]: one["state"] for one in page["jobs"]}
+            states |= {one["job"]: one["state"] for one in page["jobs"]}
             if page.get("next") is None:
-                return found
+                return states
             page = self.get(f"{path}&after={page['next']}", node=node)
 
 

@@ -50,8 +50,8 @@ async def test_the_documented_program_works(
 ) -> None:
     await trio.to_thread.run_sync(lambda: run(PROGRAMS[section], PROGRESS_GATEWAY_URL=gateway.url))
     for job, end in ends.items():
-        shown = (await gateway.node.broker.read([job]))[job].state
-        assert (shown.status, shown.message) == end
+        state = (await gateway.node.broker.read([job]))[job].state
+        assert (state.status, state.message) == end
 
 
 def test_the_documented_program_handles_sigterm() -> None:

@@ -65,13 +65,13 @@ def test_an_async_function_is_reported_and_cancelled(fake_gateway: FakeGateway) 
 
 
 def test_current_job_works_in_a_helper_thread_of_a_single_job(fake_gateway: FakeGateway) -> None:
-    found: list[str | None] = []
+    job_ids: list[str | None] = []
 
     def look() -> None:
         try:
-            found.append(current_job().name)
+            job_ids.append(current_job().name)
         except LookupError:
-            found.append(None)
+            job_ids.append(None)
 
     def look_in_a_thread() -> None:
         thread = threading.Thread(target=look)
@@ -90,7 +90,7 @@ def test_current_job_works_in_a_helper_thread_of_a_single_job(fake_gateway: Fake
         look()
 
     outer()
-    assert found == ["outer", None, "inner", "outer"]
+    assert job_ids == ["outer", None, "inner", "outer"]
 
 
 def test_arguments_that_give_an_invalid_id_raise(fake_gateway: FakeGateway) -> None:

@@ -87,9 +87,9 @@ def test_the_handler_never_raises(
     with Job("job") as job:
         JobHandler(job).handle(record)
         JobHandler(broken).handle(record)
-    shown = capsys.readouterr().err
-    assert "KeyError: 'text'" in shown
-    assert "ZeroDivisionError: ouch" in shown
+    stderr = capsys.readouterr().err
+    assert "KeyError: 'text'" in stderr
+    assert "ZeroDivisionError: ouch" in stderr
 
 
 def test_log_lines_of_the_sender_are_ignored(nowhere: str, attach: Attach) -> None:
@@ -112,18 +112,18 @@ def test_a_log_line_under_the_senders_lock_does_not_deadlock(
     with Job("job") as job:
         handler = JobHandler(job)
         log = attach(handler)
-        received = threading.Event()
+        was_received = threading.Event()
 
         def speak() -> None:
             with process_state.lock:
                 logging.getLogger("gateway.worker").warning("no thread to report progress")
-            received.set()
+            was_received.set()
 
         thread = threading.Thread(target=speak)
         assert handler.lock is not None
         with handler.lock:
             thread.start()
-            assert received.wait(DEADLINE)
+            assert was_received.wait(DEADLINE)
         thread.join(DEADLINE)
         log.warning("goes on")
     assert message(job) == "goes on"

@@ -159,5 +159,5 @@ def test_django_tasks_are_reported(
 ) -> None:
     submit, recorder = django
     submit(*task)
-    shown = recorder.states(job)[-1]
-    assert (shown.status, shown.error) == end
+    state = recorder.states(job)[-1]
+    assert (state.status, state.error) == end

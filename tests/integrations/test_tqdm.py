@@ -54,9 +54,9 @@ def test_a_loop_is_counted(fake_gateway: FakeGateway, capsys: pytest.CaptureFixt
         "phase": "encode",
         "percent": 100.0,
     }
-    shown = capsys.readouterr().err
-    assert "encode:" in shown
-    assert "13/13" in shown
+    stderr = capsys.readouterr().err
+    assert "encode:" in stderr
+    assert "13/13" in stderr
 
 
 def test_trange_is_counted(fake_gateway: FakeGateway) -> None:

@@ -32,14 +32,14 @@ PROGRAMS = Path(__file__).parents[2] / "docs/workers-http"
 @pytest.fixture(scope="session")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """The command for each program whose language is installed."""
-    found = {"sh": ["sh", str(PROGRAMS / "worker.sh")]}
+    command_lines = {"sh": ["sh", str(PROGRAMS / "worker.sh")]}
     if shutil.which("node"):
-        found["node"] = ["node", str(PROGRAMS / "worker.mjs")]
+        command_lines["node"] = ["node", str(PROGRAMS / "worker.mjs")]
     if shutil.which("go") and (os.environ.get("GATEWAY_TEST_GO") or _net_http_is_built()):
         program = tmp_path_factory.mktemp("go") / "worker"
         subprocess.run(["go", "build", "-o", program, PROGRAMS / "worker.go"], check=True)
-        found["go"] = [str(program)]
-    return found
+        command_lines["go"] = [str(program)]
+    return command_lines
 
 
 def _net_http_is_built() -> bool:
@@ -95,7 +95,7 @@ class Worker:
 def state_of(url: str, job: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Waits until the gateway shows this state of `job`."""
     deadline = time.monotonic() + DEADLINE
-    seen: object = None
+    last_state: object = None
     position = '"0-0"'
     while time.monotonic() < deadline:
         request = urllib.request.Request(  # noqa: S310 - ours
@@ -103,15 +103,15 @@ def state_of(url: str, job: str, condition: Callable[[dict[str, Any]], bool]) ->
         )
         try:
             with urllib.request.urlopen(request, timeout=DEADLINE) as answer:  # noqa: S310 - ours
-                position, seen = answer.headers["etag"], json.load(answer)["state"]
+                position, last_state = answer.headers["etag"], json.load(answer)["state"]
         except urllib.error.HTTPError as error:
             error.close()
         except OSError:
             time.sleep(0.05)  # the gateway is not running
             continue
-        if isinstance(seen, dict) and condition(seen):
-            return seen
-    raise AssertionError(f"{job}: {seen}")
+        if isinstance(last_state, dict) and condition(last_state):
+            return last_state
+    raise AssertionError(f"{job}: {last_state}")
 
 
 def test_a_killed_gateway_does_not_lose_the_job(commands: dict[str, list[str]]) -> None:

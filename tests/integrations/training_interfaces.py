@@ -71,7 +71,7 @@ def differences(name: str) -> list[str]:
     """Returns the events whose signature is another one in the installed framework."""
     module, base = _REAL[name]
     real = getattr(import_module(module), base)
-    found = []
+    names = []
     for event, method in vars(INTERFACES[name]).items():
         if event.startswith("on_"):
             own, published = (
@@ -82,8 +82,8 @@ def differences(name: str) -> list[str]:
                 for one in (method, getattr(real, event))
             )
             if own != published:
-                found.append(f"{event}: {own} is {published}")
-    return found
+                names.append(f"{event}: {own} is {published}")
+    return names
 
 
 if __name__ == "__main__":

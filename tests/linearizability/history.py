@@ -73,12 +73,12 @@ def check(history: list[Op]) -> tuple[bool, str]:
 def compared_fields(document: dict[str, Any]) -> dict[str, Any]:
     """Returns the fields of a document `{job, epoch, seq, state}` that are compared."""
     state = document["state"]
-    found = {"epoch": document["epoch"], "seq": document["seq"]}
-    found |= {name: state.get(name) or 0 for name in _READ if name != "message"}
-    found["message"] = state.get("message", "")
+    fields = {"epoch": document["epoch"], "seq": document["seq"]}
+    fields |= {name: state.get(name) or 0 for name in _READ if name != "message"}
+    fields["message"] = state.get("message", "")
     if "children" in state:
-        found["children"] = [state["children"].get(name, 0) for name in _COUNTS]
-    return found
+        fields["children"] = [state["children"].get(name, 0) for name in _COUNTS]
+    return fields
 
 
 class History:
@@ -237,11 +237,11 @@ def _publishers(processes: Processes) -> list[Publish]:
 
 def _publish(history: History, client: int, publish: Publish) -> None:
     chance = history.chance(client)
-    known = True
+    outcome_known = True
     while history.goes_on():
         # Only a batch has several. A tree gets few updates of unknown outcome: all its jobs are one
         # history, in which each of them doubles the search.
-        updates = history.updates(chance, at_once=2 if client == 2 else 1, tree=known)
+        updates = history.updates(chance, at_once=2 if client == 2 else 1, tree=outcome_known)
         call = time.monotonic_ns()
         try:
             answers = publish(updates)
@@ -250,8 +250,8 @@ def _publish(history: History, client: int, publish: Publish) -> None:
         for (job, update), answer in zip(updates, answers, strict=True):
             returned = {} if answer else {"return": END}
             history.add(client, job, call, update=update, answer=answer, **returned)
-        known = all(answers)
-        time.sleep(chance.random() * (0.05 if known else 0.4))
+        outcome_known = all(answers)
+        time.sleep(chance.random() * (0.05 if outcome_known else 0.4))
 
 
 def _read(history: History, client: int, processes: Processes) -> None:
@@ -263,12 +263,14 @@ def _read(history: History, client: int, processes: Processes) -> None:
         call = time.monotonic_ns()
         try:
             if chance.random() < 0.7:
-                found = processes.request(node, f"/api/jobs/{job}")
-                history.add(client, job, call, read=compared_fields(found) if found else {"seq": 0})
+                document = processes.request(node, f"/api/jobs/{job}")
+                history.add(
+                    client, job, call, read=compared_fields(document) if document else {"seq": 0}
+                )
             else:
                 listed = processes.request(node, f"/api/jobs?prefix={job.partition(':')[0]}:")
-                for found in listed["jobs"]:
-                    history.add(client, found["job"], call, read=compared_fields(found))
+                for document in listed["jobs"]:
+                    history.add(client, document["job"], call, read=compared_fields(document))
         except (OSError, HTTPException):
             pass  # a read without an answer has no result
         time.sleep(chance.random() * 0.05)

@@ -35,6 +35,6 @@ def test_an_interval_has_a_bound(name: str, most: float) -> None:
 
 
 def test_the_lease_check_interval_is_below_the_step_that_means_a_clock_change() -> None:
-    found = re.search(r"local MAX_STEP = (\d+)", script("expire_leases"))
-    assert found is not None
-    assert int(found[1]) >= 2 * MAX_LEASE_CHECK_INTERVAL
+    match = re.search(r"local MAX_STEP = (\d+)", script("expire_leases"))
+    assert match is not None
+    assert int(match[1]) >= 2 * MAX_LEASE_CHECK_INTERVAL

@@ -69,16 +69,16 @@ async def test_an_unavailable_broker_delays_events_and_loses_none(
         await trio.sleep(1)
         broker.answers = False
         await broker.publish("a", Update(percent=10))  # the topic has dropped the events before
-        late, received = FakeSource(), Sink()
-        nursery.start_soon(node.serve, late, received)
+        late, late_sink = FakeSource(), Sink()
+        nursery.start_soon(node.serve, late, late_sink)
         epoch = sink.of("progress")[0]["epoch"]
         await late.send(type="hello", positions={"a": [epoch, 1]})
         await late.send(type="subscribe", jobs=["a"], mode="every")
         await trio.sleep(1)
-        assert received.of("progress") == []
+        assert late_sink.of("progress") == []
         broker.answers = True
         await trio.sleep(limits.compare_interval * 1.2 + 2)
-        assert [frame["seq"] for frame in received.of("progress")] == list(range(2, 11))
+        assert [frame["seq"] for frame in late_sink.of("progress")] == list(range(2, 11))
         nursery.cancel_scope.cancel()
     assert "away" in caplog.text
 

@@ -125,8 +125,8 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
         assert node.not_ready_reason == "its feed delivers events too late"
         assert node.probe.pending_for > node.limits.probe_timeout
         await trio.sleep(100)
-        late, received = FakeSource(), Sink()
-        nursery.start_soon(node.serve, late, received)
+        late, late_sink = FakeSource(), Sink()
+        nursery.start_soon(node.serve, late, late_sink)
         setattr(broker, fault, False)
         await trio.sleep(node.limits.probe_interval + node.limits.probe_timeout + 2)
         assert "ready" in repr(node)
@@ -136,8 +136,8 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
     assert sink.close_code is None
     # A client that connects meanwhile gets it in the welcome.
     assert "stale" not in sink.of("welcome")[0]
-    assert received.of("welcome")[0]["stale"] is True
-    assert [frame["stale"] for frame in received.of("feed")] == [False]
+    assert late_sink.of("welcome")[0]["stale"] is True
+    assert [frame["stale"] for frame in late_sink.of("feed")] == [False]
     logged = [record.getMessage() for record in caplog.records]
     assert [text for text in logged if text != "connection closed"] == [
         "data may be stale: its feed delivers events too late",

@@ -84,8 +84,8 @@ class Checks:
             who = f"{observer.name}, {job}, {how}"
             self._never_back(who, job, before, (position, state))
         if state is not None and state["status"] in FINAL:
-            known = self._ends.get(job)
-            if known is None or state["attempt"] > known[1]:
+            known_end = self._ends.get(job)
+            if known_end is None or state["attempt"] > known_end[1]:
                 self._ends[job] = (trio.current_time(), state["attempt"], state["status"])
 
     def read(self, job: str, state: Any, *, since: float, how: str) -> None:
@@ -104,24 +104,27 @@ class Checks:
         """Checks that all messages of an attempt come from one worker."""
         worker, signed, _ = state.get("message", "").partition("/")
         if signed:
-            known = self._workers.setdefault((job, state["attempt"]), worker)
-            if known != worker and job not in self.lost:
-                raise Violated(f"never back: {job} #{state['attempt']} is {worker}'s and {known}'s")
+            known_worker = self._workers.setdefault((job, state["attempt"]), worker)
+            if known_worker != worker and job not in self.lost:
+                raise Violated(
+                    f"never back: {job} #{state['attempt']} is {worker}'s and {known_worker}'s"
+                )
 
     def _one_attempt(self, job: str, state: dict[str, Any]) -> None:
         """Checks that a request belongs to the attempt that it names. A request to a group belongs
         to all attempts of its children."""
-        asked = state.get("request")
-        if asked is None or job in self.lost:
+        request = state.get("request")
+        if request is None or job in self.lost:
             return
-        of = self.request_target.get(asked["id"], job)
+        of = self.request_target.get(request["id"], job)
         if not f"{job}/".startswith(f"{of}/"):
-            raise Violated(f"requests: {job} is shown what {of} was asked: {asked}")
-        if of == job and self.request_attempt.get(asked["id"]) is not None:
-            known = self._requests.setdefault((job, asked["id"]), state["attempt"])
-            if known != state["attempt"]:
+            raise Violated(f"requests: {job} is shown what {of} was asked: {request}")
+        if of == job and self.request_attempt.get(request["id"]) is not None:
+            known_attempt = self._requests.setdefault((job, request["id"]), state["attempt"])
+            if known_attempt != state["attempt"]:
                 raise Violated(
-                    f"never back: {asked['id']} is asked of {job} #{state['attempt']} and #{known}"
+                    f"never back: {request['id']} is asked of {job} #{state['attempt']}"
+                    f" and #{known_attempt}"
                 )
 
     def request_received(self, id_: str, job: str, attempt: int | None, *, who: str) -> None:
@@ -129,23 +132,26 @@ class Checks:
         of = self.request_target[id_]
         if not f"{job}/".startswith(f"{of}/"):
             raise Violated(f"requests: {who} of {job} is told what {of} was asked")
-        wanted = self.request_attempt[id_] if of == job else None
-        if wanted is not None and attempt is not None and wanted != attempt:
+        request_attempt = self.request_attempt[id_] if of == job else None
+        if request_attempt is not None and attempt is not None and request_attempt != attempt:
             raise Violated(
-                f"never back: {who}, attempt {attempt}, is told of a request of attempt {wanted}"
+                f"never back: {who}, attempt {attempt}, is told of a request"
+                f" of attempt {request_attempt}"
             )
 
     def was_shown(self, job: str, attempt: int, status: str) -> bool:
         """Returns whether any client was shown this end of the attempt, or the end of a later
         attempt."""
-        _, shown, how = self._ends.get(job, (inf, 0, ""))
-        return shown > attempt or (shown, how) == (attempt, status)
+        _, shown_attempt, how = self._ends.get(job, (inf, 0, ""))
+        return shown_attempt > attempt or (shown_attempt, how) == (attempt, status)
 
     def _identity(self, job: str, position: tuple[int, int], state: Any, how: str) -> None:
         text = json.dumps(state, sort_keys=True)
-        known = self._states.setdefault((job, *position), text)
-        if known != text:
-            raise Violated(f"identity: {job} at {position} by {how} is {text}, and was {known}")
+        known_text = self._states.setdefault((job, *position), text)
+        if known_text != text:
+            raise Violated(
+                f"identity: {job} at {position} by {how} is {text}, and was {known_text}"
+            )
 
     def _never_back(
         self, who: str, job: str, before: tuple[Any, Any], after: tuple[Any, Any]
@@ -162,9 +168,9 @@ class Checks:
         if new["attempt"] > old["attempt"]:
             return
         if self.fenced:
-            asked, now_asked = old.get("request"), new.get("request")
-            refused = asked is not None and (job, asked["id"]) in self.refused
-            _request_stays(who, asked, now_asked, refused=refused)
+            old_request, now_asked = old.get("request"), new.get("request")
+            refused = old_request is not None and (job, old_request["id"]) in self.refused
+            _request_stays(who, old_request, now_asked, refused=refused)
         if old["status"] in FINAL and new != old:
             raise Violated(f"never back: {who}: {new} after {old}")
         if old.get("phase") == new.get("phase") and (old.get("done") or 0) > (new.get("done") or 0):

@@ -211,11 +211,11 @@ class GroupModel:
     def shown(self, job: str, epoch: int | None, seq: int, state: Any) -> str | None:
         """Returns the violation in this state of a group, which was at this position; None if there
         is none, or it cannot be decided."""
-        known = self._shown.get((job, epoch or 0, seq))
-        if known is None or state is None:
+        known_row = self._shown.get((job, epoch or 0, seq))
+        if known_row is None or state is None:
             return None
-        row = Row.of_state(known.position, state)
-        return None if row == known else f"groups: {job} is shown as {row}, and was {known}"
+        row = Row.of_state(known_row.position, state)
+        return None if row == known_row else f"groups: {job} is shown as {row}, and was {known_row}"
 
     def at_rest(self, states: Mapping[str, Any]) -> str | None:
         """Returns the violation in these states of all jobs; None if there is none."""
@@ -314,8 +314,12 @@ class GroupModel:
             return None
         counts = Counter(child.status for child in self._counted(group))
         expected = json.loads(row.children or "{}")["expected"]
-        wanted = _sorted({"expected": expected, **counts})
-        return None if row.children == wanted else f"does not count its children ({wanted})"
+        expected_counts = _sorted({"expected": expected, **counts})
+        return (
+            None
+            if row.children == expected_counts
+            else f"does not count its children ({expected_counts})"
+        )
 
     def _is_due(self, group: Group, row: Row) -> bool:
         """Returns whether the group ends because its children have ended."""
@@ -358,10 +362,10 @@ class GroupModel:
         if row.status == "succeeded":
             mean = 100
         before = None if was is None else was.percent
-        wanted = before if mean is None else max(mean, before or 0)
+        expected_percent = before if mean is None else max(mean, before or 0)
         if command.restores:
             return None if mean is None or (row.percent or 0) >= mean else f"is below {mean} %"
-        return None if row.percent == wanted else f"is not at {wanted} %"
+        return None if row.percent == expected_percent else f"is not at {expected_percent} %"
 
 
 def _units(weight: float) -> int:
@@ -394,10 +398,10 @@ class FollowedMemoryBroker(MemoryBroker):
         return Row.of_state((epoch, seq), msgspec.to_builtins(record.state))
 
     def _held(self, job: str) -> Held | None:
-        known = self._jobs.get(job)
-        if known is None:
+        stored = self._jobs.get(job)
+        if stored is None:
             return None
-        state = known.record.state
+        state = stored.record.state
         request = None if state.request is None else msgspec.to_builtins(state.request)
         accepts = tuple(state.accepts or ())
-        return Held(state.attempt, state.status, accepts, known.reported_at, request)
+        return Held(state.attempt, state.status, accepts, stored.reported_at, request)

@@ -67,15 +67,15 @@ class Held:
     def of_hash(cls, record: Mapping[bytes, bytes]) -> Held:
         """Makes the record from a hash in Redis."""
         request = record.get(b"request")
-        known = None if request is None else json.loads(request)
-        if known is not None and b"request_alone" in record:
-            known["alone"] = True
+        request_fields = None if request is None else json.loads(request)
+        if request_fields is not None and b"request_alone" in record:
+            request_fields["alone"] = True
         return cls(
             int(record[b"attempt"]),
             record[b"status"].decode(),
             tuple(json.loads(record.get(b"accepts", b"[]"))),
             float(record[b"reported_at"]),
-            known,
+            request_fields,
         )
 
 
@@ -197,12 +197,16 @@ class HeldRequests:
         if row.status != "running":
             return None
         for group in self._above(job):
-            asked = group.request
-            if asked is None or not group.passed_on or asked["verb"] not in row.accepts:
+            group_request = group.request
+            if (
+                group_request is None
+                or not group.passed_on
+                or group_request["verb"] not in row.accepts
+            ):
                 continue
-            came = self.had(job, row.attempt, asked["id"]) or row.has_cancel
-            if not came and row.checked_at < asked["at"]:
-                return f"reports, and is not asked what a group above it is: {asked}"
+            came = self.had(job, row.attempt, group_request["id"]) or row.has_cancel
+            if not came and row.checked_at < group_request["at"]:
+                return f"reports, and is not asked what a group above it is: {group_request}"
         return None
 
     def _above(self, job: str) -> Iterator[Held]:

@@ -378,9 +378,9 @@ def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str
         command += ["--seeds", str(seeds), "--minutes", str(minutes), "--only", *mutant.faults]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         took = time.monotonic() - began
-    found = re.search(r"^seed (\d+): (.*)$", done.stdout, re.MULTILINE)
-    if found:
-        return int(found[1]), found[2], took
+    match = re.search(r"^seed (\d+): (.*)$", done.stdout, re.MULTILINE)
+    if match:
+        return int(match[1]), match[2], took
     if done.returncode:
         return None, done.stderr[-300:], took
     return None, "not found", took

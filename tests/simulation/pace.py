@@ -45,14 +45,14 @@ class Pace:
 
     def _positions(self) -> dict[str, tuple[int, int]]:
         """Returns the positions of the current generation."""
-        found: dict[str, tuple[int, int]] = {}
+        positions: dict[str, tuple[int, int]] = {}
         values = self.world.server.redis.store.values
         generation = int(values.get(b"progress:counters", {}).get(b"generation", 0))
         for job in self.world.jobs:
             record = values.get(f"progress:last:{job}".encode())
             if record and int(record[b"epoch"]) >= generation and not self.world.server.dead:
-                found[job] = int(record[b"epoch"]), int(record[b"seq"])
-        return found
+                positions[job] = int(record[b"epoch"]), int(record[b"seq"])
+        return positions
 
     def _check_pace(self, positions: dict[str, tuple[int, int]], at: float) -> None:
         values = self.world.server.redis.store.values
@@ -67,9 +67,11 @@ class Pace:
             if isinstance(watcher, SetWatcher):
                 watcher.check_pace(steady)
             for job in watcher.streamed_jobs:
-                shown, _ = watcher.observer.last.get(job, ((0, 0), None))
-                if job not in self.world.checks.lost and shown < positions.get(job, shown):
+                shown_position, _ = watcher.observer.last.get(job, ((0, 0), None))
+                if job not in self.world.checks.lost and shown_position < positions.get(
+                    job, shown_position
+                ):
                     raise Violated(
-                        f"the end: {watcher.name} has {job} at {shown}, and it stood at "
+                        f"the end: {watcher.name} has {job} at {shown_position}, and it stood at "
                         f"{positions[job]} {PACE:g} s ago"
                     )

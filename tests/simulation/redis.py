@@ -231,29 +231,29 @@ class Redis:
         return int(name in (self._get(key, dict) or {}))
 
     def do_hset(self, key: bytes, *pairs: bytes) -> int:
-        found = self._make(key, dict)
-        before = len(found)
-        found.update(zip(pairs[::2], pairs[1::2], strict=True))
-        return len(found) - before
+        entries = self._make(key, dict)
+        before = len(entries)
+        entries.update(zip(pairs[::2], pairs[1::2], strict=True))
+        return len(entries) - before
 
     def do_hsetnx(self, key: bytes, name: bytes, value: bytes) -> int:
-        found = self._make(key, dict)
-        if name in found:
+        entries = self._make(key, dict)
+        if name in entries:
             return 0
-        found[name] = value
+        entries[name] = value
         return 1
 
     def do_hdel(self, key: bytes, *names: bytes) -> int:
-        found = self._get(key, dict) or {}
-        gone = sum(found.pop(name, None) is not None for name in names)
-        if not found:
+        entries = self._get(key, dict) or {}
+        gone = sum(entries.pop(name, None) is not None for name in names)
+        if not entries:
             self._drop(key)
         return gone
 
     def do_hincrby(self, key: bytes, name: bytes, by: bytes) -> int:
-        found = self._make(key, dict)
-        value = int(found.get(name, b"0")) + int(by)
-        found[name] = b"%d" % value
+        entries = self._make(key, dict)
+        value = int(entries.get(name, b"0")) + int(by)
+        entries[name] = b"%d" % value
         return value
 
     # -- sorted sets ---------------------------------------------------------
@@ -261,17 +261,17 @@ class Redis:
     def do_zadd(self, key: bytes, *rest: bytes) -> int:
         options = [text for text in rest if text.upper() in (b"NX", b"XX", b"GT", b"LT", b"CH")]
         pairs = rest[len(options) :]
-        found = self._make(key, Sorted)
-        before = len(found)
+        entries = self._make(key, Sorted)
+        before = len(entries)
         for score, member in zip(pairs[::2], pairs[1::2], strict=True):
-            if b"NX" not in options or member not in found:
-                found[member] = float(score)
-        return len(found) - before
+            if b"NX" not in options or member not in entries:
+                entries[member] = float(score)
+        return len(entries) - before
 
     def do_zrem(self, key: bytes, *members: bytes) -> int:
-        found = self._get(key, Sorted) or {}
-        gone = sum(found.pop(member, None) is not None for member in members)
-        if not found:
+        entries = self._get(key, Sorted) or {}
+        gone = sum(entries.pop(member, None) is not None for member in members)
+        if not entries:
             self._drop(key)
         return gone
 

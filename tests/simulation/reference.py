@@ -67,14 +67,14 @@ class ReferenceClient:
         """Handles a `progress` frame. After a violation the client must subscribe to the job
         again."""
         job = frame["job"]
-        known = self.known.get(job)
+        known_job = self.known.get(job)
         if frame.get("snapshot") is not True:
             follows = (
-                known is not None
-                and known.epoch is not None
-                and frame["epoch"] == known.epoch
-                and frame["prev"] == known.seq
-                and frame["seq"] > known.seq
+                known_job is not None
+                and known_job.epoch is not None
+                and frame["epoch"] == known_job.epoch
+                and frame["prev"] == known_job.seq
+                and frame["seq"] > known_job.seq
             )
             if not follows:
                 if job in self._asked:

@@ -109,11 +109,11 @@ def _check_watchers(world: World, states: dict[str, Any], listed: dict[str, Any]
         if isinstance(watcher, SetWatcher):
             watcher.check_rest(listed)
         for job in watcher.jobs:
-            shown, there = watcher.reference.shown.get(job), states.get(job)
-            if job in world.checks.lost and (there is None or shown is None):
+            shown_state, there = watcher.reference.shown.get(job), states.get(job)
+            if job in world.checks.lost and (there is None or shown_state is None):
                 continue  # its data were destroyed, but an end that was shown is still correct
-            if shown != there:
-                raise Violated(f"the end: {watcher.name} shows {job} as {shown}, not {there}")
+            if shown_state != there:
+                raise Violated(f"the end: {watcher.name} shows {job} as {shown_state}, not {there}")
 
 
 def _check_workers(world: World, states: dict[str, Any]) -> None:

@@ -125,33 +125,35 @@ class SetWatcher(Watcher):
             for job, status in steady.items():
                 if not job.startswith(prefix):
                     continue
-                shown = frame is not None and job in frame["jobs"]
-                if shown and status not in wanted.statuses:
+                is_shown = frame is not None and job in frame["jobs"]
+                if is_shown and status not in wanted.statuses:
                     raise Violated(f"sets: {self.name} is shown the {status} {job} in {wanted}")
                 all_ = frame is None or frame["total"] <= wanted.limit
-                if not shown and all_ and status in wanted.statuses:
+                if not is_shown and all_ and status in wanted.statuses:
                     raise Violated(f"sets: {self.name} is not shown the {status} {job} in {wanted}")
 
     def check_rest(self, states: Mapping[str, Any]) -> None:
         """Checks the sets at rest. `states` are those of all jobs in `GET /api/jobs`."""
         for prefix, wanted in self.sets.items():
             frame = self.frames.get(prefix)
-            shown = frame and {name: frame[name] for name in ("total", "counts", "jobs")}
+            shown_set = frame and {name: frame[name] for name in ("total", "counts", "jobs")}
             there = wanted_document(wanted, states if covers(prefix, self.rights) else {})
-            if shown != there or (frame and frame.get("more")):
-                raise Violated(f"sets: {self.name} shows {wanted} as {shown}, not {there}")
+            if shown_set != there or (frame and frame.get("more")):
+                raise Violated(f"sets: {self.name} shows {wanted} as {shown_set}, not {there}")
             if self.kind == "set_get":
                 continue
             for job in frame["jobs"] if frame else ():
                 if self.reference.shown.get(job) != states[job]:
-                    known = self.reference.shown.get(job)
-                    raise Violated(f"sets: {self.name} shows {job} as {known}, not {states[job]}")
+                    known_state = self.reference.shown.get(job)
+                    raise Violated(
+                        f"sets: {self.name} shows {job} as {known_state}, not {states[job]}"
+                    )
             for job in self.owed.get(prefix, ()):
-                state, known = states.get(job), self.reference.shown.get(job)
-                if state is not None and state["status"] in FINAL and known != state:
+                state, known_state = states.get(job), self.reference.shown.get(job)
+                if state is not None and state["status"] in FINAL and known_state != state:
                     raise Violated(
                         f"sets: {self.name} was shown {job} in {prefix!r}, and is not told its "
-                        f"end: it has {known}, and there is {state}"
+                        f"end: it has {known_state}, and there is {state}"
                     )
 
     # -- streams -----------------------------------------------------------------

@@ -107,14 +107,14 @@ def test_commands_have_the_same_responses(
     server.client.flushall()
     simulation = Redis(lambda: 1_000.0, run_id="a" * 40)
     for command in commands:
-        expected, found = (
+        expected, response = (
             real_response(server.client, [*command]),
             simulated_response(simulation, [*command]),
         )
         if command[0] == b"HGETALL":  # a hash has no order
             expected = sorted(zip(expected[::2], expected[1::2], strict=True))
-            found = sorted(zip(found[::2], found[1::2], strict=True))
-        assert found == expected, command
+            response = sorted(zip(response[::2], response[1::2], strict=True))
+        assert response == expected, command
 
 
 updates = st.lists(st.tuples(any_update, st.floats(0, 20)), min_size=1, max_size=20)

@@ -26,19 +26,19 @@ def request(line: str = "GET /ws?token=a HTTP/1.1", **changed: str | None) -> by
 
 
 def test_the_handshake_example_of_the_rfc_works() -> None:
-    found = parse_upgrade(request(Sec_WebSocket_Protocol="chat, progress.v1"))
-    assert (found.path, found.joins_messages) == ("/ws", True)
-    assert found.headers["host"] == "server.example.com"
-    assert found.answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
-    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in found.answer
-    assert b"Sec-WebSocket-Protocol: progress.v1\r\n" in found.answer
-    assert found.answer.endswith(b"\r\n\r\n")
+    handshake = parse_upgrade(request(Sec_WebSocket_Protocol="chat, progress.v1"))
+    assert (handshake.path, handshake.joins_messages) == ("/ws", True)
+    assert handshake.headers["host"] == "server.example.com"
+    assert handshake.answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in handshake.answer
+    assert b"Sec-WebSocket-Protocol: progress.v1\r\n" in handshake.answer
+    assert handshake.answer.endswith(b"\r\n\r\n")
 
 
 def test_only_known_subprotocols_are_chosen() -> None:
-    found = parse_upgrade(request(Sec_WebSocket_Protocol="chat"))
-    assert not found.joins_messages
-    assert b"Protocol:" not in found.answer
+    handshake = parse_upgrade(request(Sec_WebSocket_Protocol="chat"))
+    assert not handshake.joins_messages
+    assert b"Protocol:" not in handshake.answer
 
 
 def test_other_headers_may_be_latin_1() -> None:

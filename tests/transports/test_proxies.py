@@ -195,13 +195,13 @@ class TestOverTheWire:
             serve = partial(serve_gateway, "127.0.0.1:0", None, self.LIMITS)
             gateway: Gateway = await nursery.start(serve)
             port = gateway.addresses[0][1]
-            received = upgrade(x_forwarded_for="6.6.6.6, 192.0.2.1")
+            request_head = upgrade(x_forwarded_for="6.6.6.6, 192.0.2.1")
             async with connect(port) as one, connect(port) as two:
                 for raw in (one, two):
-                    await raw.send(received)
+                    await raw.send(request_head)
                     assert (await raw.head())[0] == 101
                 async with connect(port) as third:
-                    await third.send(received)
+                    await third.send(request_head)
                     assert (await third.head())[0] == 101
                     assert await WebSocketClient(third).close_code() == 4003
                 async with connect(port) as fourth:
@@ -221,24 +221,24 @@ class TestOverTheWire:
             gateway: Gateway = await nursery.start(serve)
             port = gateway.addresses[0][1]
             async with AsyncExitStack() as stack:
-                kept = [await stack.enter_async_context(connect(port)) for _ in range(6)]
-                for raw in kept:
+                connections = [await stack.enter_async_context(connect(port)) for _ in range(6)]
+                for raw in connections:
                     for address in ("192.0.2.1", "192.0.2.7"):
                         await raw.send(health(address))
                         assert (await raw.response())[0] == 200
-                for raw in kept[:2]:
+                for raw in connections[:2]:
                     await raw.send(upgrade(x_forwarded_for="192.0.2.1"))
                     assert b"welcome" in await raw.until(b"welcome")
-                await kept[2].send(upgrade(x_forwarded_for="192.0.2.1"))
-                assert (await kept[2].head())[0] == 101
-                assert await WebSocketClient(kept[2]).close_code() == 4003
-                for raw in kept[3:5]:
+                await connections[2].send(upgrade(x_forwarded_for="192.0.2.1"))
+                assert (await connections[2].head())[0] == 101
+                assert await WebSocketClient(connections[2]).close_code() == 4003
+                for raw in connections[3:5]:
                     await raw.send(upgrade(x_forwarded_for="192.0.2.7"))
                     assert b"welcome" in await raw.until(b"welcome")
-                await kept[5].send(health("192.0.2.2"))
-                assert (await kept[5].response())[0] == 200
-                await kept[5].send(health("192.0.2.7"))
-                assert (await kept[5].response())[0] == 429
+                await connections[5].send(health("192.0.2.2"))
+                assert (await connections[5].response())[0] == 200
+                await connections[5].send(health("192.0.2.7"))
+                assert (await connections[5].response())[0] == 429
             nursery.cancel_scope.cancel()
 
     async def test_a_connection_counts_until_the_response_is_sent(self) -> None:
@@ -275,11 +275,11 @@ class TestOverTheWire:
                     sock = stack.enter_context(trio.socket.socket())
                     await sock.connect(("127.0.0.1", port))
                     await sock.send(b"PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n" + upgrade())
-                    received = b""
-                    while b"welcome" not in received and b"too many" not in received:
+                    data = b""
+                    while b"welcome" not in data and b"too many" not in data:
                         with trio.fail_after(5):
-                            received += await sock.recv(4096)
-                    codes.append(b"too many" in received)
+                            data += await sock.recv(4096)
+                    codes.append(b"too many" in data)
                 assert codes == [False, False, True]
             async with connect(port) as raw:
                 await raw.send(upgrade())

@@ -224,8 +224,8 @@ async def test_what_is_sent_with_the_next_write_comes_first_if_the_socket_is_ful
     assert rest is not None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stream.send_rest, rest)
-        received = b""
-        while received in (b"", b"full"):
+        data = b""
+        while data in (b"", b"full"):
             await trio.lowlevel.wait_readable(theirs)
-            received = theirs.recv(100)
-    assert received == b"handshake welcome"
+            data = theirs.recv(100)
+    assert data == b"handshake welcome"

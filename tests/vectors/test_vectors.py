@@ -96,10 +96,12 @@ def test_lua_groups_match_the_vectors(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", cases("client.json"))
 def test_client_rule_matches_the_vectors(case: dict[str, Any]) -> None:
-    known = JobStates(["a"])
-    shown: dict[str, Any] | None = None
+    job_states = JobStates(["a"])
+    shown_state: dict[str, Any] | None = None
     for step in case["steps"]:
-        positions = {job: list(at) for job, at in known.positions().items() if at[0] is not None}
+        positions = {
+            job: list(at) for job, at in job_states.positions().items() if at[0] is not None
+        }
         if "reconnect" in step:
             assert positions.get("a") == step["hello"]
             continue
@@ -108,12 +110,12 @@ def test_client_rule_matches_the_vectors(case: dict[str, Any]) -> None:
             frame["state"] |= {"health": "ok", "lease": 30, "created_at": 0, "updated_at": 0}
         ((_, parsed),) = parse_frames(json.dumps(frame))
         assert isinstance(parsed, Progress)
-        assert known.apply(parsed) == step["accepted"] != step["resync"]
+        assert job_states.apply(parsed) == step["accepted"] != step["resync"]
         if step["accepted"]:
-            shown = step["shown"]
-        state = known.states.get("a")
-        assert (state and state.message) == (shown and shown["message"])
-        position = known.positions().get("a")
+            shown_state = step["shown"]
+        state = job_states.states.get("a")
+        assert (state and state.message) == (shown_state and shown_state["message"])
+        position = job_states.positions().get("a")
         assert (list(position) if position else None) == step["position"]
 
 
@@ -126,8 +128,8 @@ def test_client_rule_of_the_simulation_matches_the_vectors(case: dict[str, Any])
             continue
         verdict = client.take(step["frame"])
         assert (verdict == "accepted", verdict == "violation") == (step["accepted"], step["resync"])
-        known = client.known.get("a")
-        position = [known.epoch, known.seq] if known else None
+        known_job = client.known.get("a")
+        position = [known_job.epoch, known_job.seq] if known_job else None
         assert (position, client.shown.get("a")) == (step["position"], step["shown"])
 
 
@@ -162,11 +164,11 @@ def test_lua_ids_match_the_vectors() -> None:
 
 
 def test_patterns_match_the_vectors() -> None:
-    found = vectors("patterns.json")
-    for case in found["cases"]:
+    cases = vectors("patterns.json")
+    for case in cases["cases"]:
         patterns = Patterns.parse(case["patterns"])
         assert [job for job in case["matches"] if job not in patterns] == []
         assert [job for job in case["others"] if job in patterns] == []
-    for text in found["invalid"]:
+    for text in cases["invalid"]:
         with pytest.raises(InvalidInput):
             Patterns.parse([text])

@@ -164,8 +164,8 @@ def test_an_expired_announcement_is_dropped() -> None:
 def test_announcements_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcements, "MAX_ANNOUNCEMENTS", 1)
     waiting = AnnouncementQueue()
-    said = [waiting.add(announcement(job)) for job in "abc"]
-    assert said == [None, "not announced: 1 announcements are already waiting", None]
+    outcomes = [waiting.add(announcement(job)) for job in "abc"]
+    assert outcomes == [None, "not announced: 1 announcements are already waiting", None]
     assert len(waiting) == 1
     waiting.next(never, report_due=False)
-    assert [waiting.add(announcement(job)) for job in "de"] == [None, said[1]]
+    assert [waiting.add(announcement(job)) for job in "de"] == [None, outcomes[1]]

@@ -169,46 +169,46 @@ def count_in_child(report: Report, count: int) -> None:
 
 
 def report(part: str | None = None) -> Report:
-    made = Report("job", JobSnapshot(lease=30.0, part=part), timeout=10.0)
-    made.on_result(made.next_updates(0.0)[-1], PublishResult(1, True))
-    return made
+    new_report = Report("job", JobSnapshot(lease=30.0, part=part), timeout=10.0)
+    new_report.on_result(new_report.next_updates(0.0)[-1], PublishResult(1, True))
+    return new_report
 
 
 def test_counts_of_children_are_sent_before_the_end() -> None:
-    made = report()
-    count_in_child(made, 3)
-    count_in_child(made, 0)
-    count_in_child(made, 4)
-    assert len(made.next_updates(1.0)) == 1
-    made.set_final_state(FinalState("succeeded"), now=2.0)
-    *parts, last = made.next_updates(2.0)
+    new_report = report()
+    count_in_child(new_report, 3)
+    count_in_child(new_report, 0)
+    count_in_child(new_report, 4)
+    assert len(new_report.next_updates(1.0)) == 1
+    new_report.set_final_state(FinalState("succeeded"), now=2.0)
+    *parts, last = new_report.next_updates(2.0)
     assert parts == [
-        {"part": "1", "done": 3, "attempt": 1, "run": made.run},
-        {"part": "3", "done": 4, "attempt": 1, "run": made.run},
+        {"part": "1", "done": 3, "attempt": 1, "run": new_report.run},
+        {"part": "3", "done": 4, "attempt": 1, "run": new_report.run},
     ]
     assert last["status"] == "succeeded"
 
 
 def test_counts_of_an_earlier_phase_are_not_sent() -> None:
-    made = report()
-    count_in_child(made, 3)
-    made.snapshot.begin_phase("next", share=None, total=None, fields={})
-    made.set_final_state(FinalState("succeeded"), now=2.0)
-    assert len(made.next_updates(2.0)) == 1
+    new_report = report()
+    count_in_child(new_report, 3)
+    new_report.snapshot.begin_phase("next", share=None, total=None, fields={})
+    new_report.set_final_state(FinalState("succeeded"), now=2.0)
+    assert len(new_report.next_updates(2.0)) == 1
 
 
 def test_a_part_of_a_part_has_its_own_name() -> None:
-    made = report("machine-7")
-    count_in_child(made, 3)
-    made.set_final_state(FinalState("succeeded"), now=2.0)
-    assert made.next_updates(2.0)[0]["part"] == "machine-7.1"
+    new_report = report("machine-7")
+    count_in_child(new_report, 3)
+    new_report.set_final_state(FinalState("succeeded"), now=2.0)
+    assert new_report.next_updates(2.0)[0]["part"] == "machine-7.1"
 
 
 def test_a_part_sends_no_percentage() -> None:
-    made = report("a")
-    made.snapshot.phase.segment.total = 10
-    made.snapshot.phase.segment.count_without_loops = 5
-    fields = made.next_updates(1.0)[-1]
+    new_report = report("a")
+    new_report.snapshot.phase.segment.total = 10
+    new_report.snapshot.phase.segment.count_without_loops = 5
+    fields = new_report.next_updates(1.0)[-1]
     assert (fields["part"], fields["done"], "percent" in fields) == ("a", 5, False)
 
 

@@ -203,7 +203,7 @@ STEPS = st.one_of(
 
 @given(steps=st.lists(STEPS, max_size=40))
 def test_the_percentage_never_falls(steps: list[tuple[str, Any]]) -> None:
-    job, held, last = silent_job(), [], 0.0
+    job, percents, last = silent_job(), [], 0.0
     logging.getLogger("gateway.worker").disabled = True
     try:
         for what, value in steps:
@@ -216,10 +216,10 @@ def test_the_percentage_never_falls(steps: list[tuple[str, Any]]) -> None:
             elif what == "enter":
                 phase = job.phase("p", share=value[0], total=value[1])
                 phase.__enter__()
-                held.append(phase)
-            elif what == "leave" and held:
+                percents.append(phase)
+            elif what == "leave" and percents:
                 error = ValueError() if value else None
-                held.pop().__exit__(None, error, None)
+                percents.pop().__exit__(None, error, None)
             elif what == "send":
                 percent = job._snapshot.fields().get("percent", 0.0)
                 assert last <= percent <= 100

@@ -99,16 +99,16 @@ def test_a_child_flushes_once_after_several_thread_starts(
 def test_a_fork_works_while_other_threads_hold_all_locks(fake_gateway: FakeGateway) -> None:
     with Job("job") as job:
         until(job, lambda: job.attempt)
-        held, done = threading.Event(), threading.Event()
+        locks_held, done = threading.Event(), threading.Event()
 
         def hold() -> None:
             with process_state.lock:
-                held.set()
+                locks_held.set()
                 done.wait(DEADLINE)
 
         thread = threading.Thread(target=hold)
         thread.start()
-        assert held.wait(DEADLINE)
+        assert locks_held.wait(DEADLINE)
 
         def child() -> None:
             job.update(message="alive")

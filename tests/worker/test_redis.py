@@ -151,8 +151,8 @@ pictures = st.fixed_dictionaries(
 
 
 def pairs(words: list[Any]) -> set[tuple[str, str]]:
-    received = [word.decode() if isinstance(word, bytes) else word for word in words]
-    return set(zip(received[::2], received[1::2], strict=True))
+    texts = [word.decode() if isinstance(word, bytes) else word for word in words]
+    return set(zip(texts[::2], texts[1::2], strict=True))
 
 
 @given(pictures)

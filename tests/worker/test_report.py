@@ -162,9 +162,9 @@ def test_a_late_end_without_an_attempt_is_dropped(report: Report) -> None:
 def test_a_late_end_with_an_attempt_is_kept(report: Report) -> None:
     report.on_result(report.next_updates(0.0)[-1], PublishResult(1, True))
     report.set_final_state(FAILED, now=1.0)
-    said = report.on_unreachable(report.next_updates(11.0)[-1], "reset", now=11.0, retry_at=99.0)
-    assert said is not None
-    assert said.endswith("(reset); it is sent later if this process is still running then")
+    outcome = report.on_unreachable(report.next_updates(11.0)[-1], "reset", now=11.0, retry_at=99.0)
+    assert outcome is not None
+    assert outcome.endswith("(reset); it is sent later if this process is still running then")
     assert report.deadline_passed
     assert not report.closed
     assert report.on_result(report.next_updates(99.0)[-1], PublishResult(1, True)) is None

@@ -79,12 +79,12 @@ def test_track_and_advance_raise_with_interrupt(fake: FakePublisher, way: str) -
 
 
 def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: FakePublisher) -> None:
-    received: list[str] = []
+    verbs: list[str] = []
     both = threading.Event()
 
     def on_request(request: Any) -> None:
-        received.append(request.id)
-        if len(received) == 2:
+        verbs.append(request.id)
+        if len(verbs) == 2:
             both.set()
         raise RuntimeError("a defect")
 
@@ -97,7 +97,7 @@ def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: FakePu
     ]
     with job:
         assert both.wait(10)
-    assert received == ["r1", "r2"]
+    assert verbs == ["r1", "r2"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -13,10 +13,10 @@ from gateway.worker.snapshot import JobSnapshot
 
 
 def report(job: str, *, ended: bool = False) -> Report:
-    made = Report(job, JobSnapshot(lease=30.0), timeout=10.0)
+    new_report = Report(job, JobSnapshot(lease=30.0), timeout=10.0)
     if ended:
-        made.set_final_state(FinalState("succeeded"), now=0.0)
-    return made
+        new_report.set_final_state(FinalState("succeeded"), now=0.0)
+    return new_report
 
 
 def add(send_order: SendOrder, report: Report, due: float) -> None:
@@ -26,13 +26,13 @@ def add(send_order: SendOrder, report: Report, due: float) -> None:
 
 def order(send_order: SendOrder, now: float, *, unavailable: bool = False) -> str:
     """Takes all due reports, in order."""
-    taken = ""
+    names = ""
     while (
-        found := send_order.next(now, unavailable=unavailable)
-    ) is not None and found.due_at <= now:
-        taken += found.job
-        found.due_at = inf
-    return taken
+        report_due := send_order.next(now, unavailable=unavailable)
+    ) is not None and report_due.due_at <= now:
+        names += report_due.job
+        report_due.due_at = inf
+    return names
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def send_order() -> SendOrder:
 
 
 def test_the_report_that_is_due_longest_comes_first(send_order: SendOrder) -> None:
-    found = send_order.next(0.0, unavailable=False)
-    assert found is not None
-    assert (found.job, found.due_at) == ("a", 1.0)
+    report_due = send_order.next(0.0, unavailable=False)
+    assert report_due is not None
+    assert (report_due.job, report_due.due_at) == ("a", 1.0)
     assert order(send_order, 1.0) == "a"
     assert order(send_order, 9.0) == "bc"
     assert send_order.next(9.0, unavailable=False) is None

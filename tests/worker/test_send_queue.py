@@ -63,58 +63,58 @@ class World:
 
 def completed_report(job: str, *, run: str | None = None) -> Report:
     """Returns a report of a job that is at 100 %."""
-    made = Report(job, JobSnapshot(lease=30.0), timeout=10.0, run=run)
-    segment = made.snapshot.phase.segment
+    new_report = Report(job, JobSnapshot(lease=30.0), timeout=10.0, run=run)
+    segment = new_report.snapshot.phase.segment
     segment.count_without_loops = segment.total = 4
-    made.snapshot.message = "four"
-    return made
+    new_report.snapshot.message = "four"
+    return new_report
 
 
 def test_a_deleted_job_is_reported_at_its_next_renewal() -> None:
     world = World()
-    made = report("a")
-    world.queue.mark_changed(made, 0.0)
+    new_report = report("a")
+    world.queue.mark_changed(new_report, 0.0)
     world.run(until=5.0)
-    made.abandon()
+    new_report.abandon()
     world.run(until=1_000.0)
     (item,) = world.requests[-1][1]
     assert world.requests[-1][0] < 31.0
     assert item.fields["message"] == "its Job object was deleted, and the job was not ended"
     assert item.fields["lease"] == 1.0
-    assert made.closed
+    assert new_report.closed
     assert [line.text for line in world.log] == [f"not ended: {item.fields['message']}"]
 
 
 def test_a_job_that_stays_at_100_percent_is_reported_until_it_is_touched() -> None:
     world = World()
-    made = completed_report("a")
-    world.queue.mark_changed(made, 0.0)
+    new_report = completed_report("a")
+    world.queue.mark_changed(new_report, 0.0)
     world.run(until=1_000.0)
     at, (item,) = world.requests[-1]
     assert 300.0 <= at < 312.0
     assert item.fields["message"] == "four (it is at 100 %, and was not ended)"
-    made.snapshot.message = None
-    world.queue.mark_changed(made, world.now)
+    new_report.snapshot.message = None
+    world.queue.mark_changed(new_report, world.now)
     world.step()
     assert world.requests[-1][1][0].fields["message"] is None
     assert world.requests[-1][1][0].fields["lease"] == 30.0
-    made.set_final_state(FinalState("succeeded"), now=world.now)
-    world.queue.mark_changed(made, world.now)
+    new_report.set_final_state(FinalState("succeeded"), now=world.now)
+    world.queue.mark_changed(new_report, world.now)
     world.run(until=2_000.0)
-    assert made.delivered
+    assert new_report.delivered
 
 
 @pytest.mark.parametrize("why", ["block", "run", "fork", "group"])
 def test_a_job_that_may_still_be_ended_is_renewed(why: str) -> None:
     world = World()
-    made = completed_report("a", run="r1" if why == "run" else None)
+    new_report = completed_report("a", run="r1" if why == "run" else None)
     if why == "block":
-        made.in_block = True
+        new_report.in_block = True
     elif why == "fork":
-        made.before_fork()
+        new_report.before_fork()
     elif why == "group":
-        made.snapshot.children = None
-    world.queue.mark_changed(made, 0.0)
+        new_report.snapshot.children = None
+    world.queue.mark_changed(new_report, 0.0)
     world.run(until=1_000.0)
     assert world.now >= 1_000.0
     assert {item.fields["message"] for _, items in world.requests for item in items} == {"four"}
@@ -185,17 +185,19 @@ def test_a_job_that_fails_every_request_does_not_delay_others() -> None:
     items: list[list[Item]] = []
 
     while world.now < 20.0 and len(world.received) < 3:
-        taken = world.queue.next_items(world.now)
-        if not taken:
+        next_items = world.queue.next_items(world.now)
+        if not next_items:
             at = world.queue.next_request_at(world.now)
             assert at is not None
             world.now = max(world.now, at)
             continue
-        items.append(taken)
-        fails = any(item.job == "bad" for item in taken)
+        items.append(next_items)
+        fails = any(item.job == "bad" for item in next_items)
         outcome: Outcome = Unreachable("500") if fails else GOOD
-        world.received |= {} if fails else {item.job: world.now for item in taken}
-        world.queue.handle_outcomes(taken, [outcome] * len(taken), now=world.now, random=0.5)
+        world.received |= {} if fails else {item.job: world.now for item in next_items}
+        world.queue.handle_outcomes(
+            next_items, [outcome] * len(next_items), now=world.now, random=0.5
+        )
     assert set(world.received) == {"good0", "good1", "good2"}
 
 

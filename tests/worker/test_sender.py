@@ -261,12 +261,12 @@ def test_a_log_handler_that_raises_does_not_stop_the_sender(
         until(job, lambda: job.attempt)
     assert old.superseded
     assert job.wait(0)
-    shown = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert all(
-        text in shown
+        text in stderr
         for text in ("superseded", "unexpected error", "is unavailable", "is available again")
     )
-    assert shown.count("RuntimeError: no disk for: ") == 4
+    assert stderr.count("RuntimeError: no disk for: ") == 4
 
 
 def test_a_publisher_that_cannot_be_opened_is_retried(fake: FakePublisher) -> None:

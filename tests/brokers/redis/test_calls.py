@@ -98,13 +98,13 @@ async def test_a_script_that_was_called_for_another_generation_is_reported(many:
 
 
 async def test_a_script_is_called_with_the_generation_that_the_feed_uses() -> None:
-    received: list[Command] = []
-    opened = Opened(ScriptedLink(received.append))
+    commands: list[Command] = []
+    opened = Opened(ScriptedLink(commands.append))
     await opened.calls.run(PUBLISH, ["a"], "x")
     opened.calls.allow(b"one", 7)
     await opened.calls.run(PUBLISH, ["a"], "x")
     await opened.calls.run_many(PUBLISH, [("a", ["x"])])
-    assert [list(command[-2:]) for command in received] == [["", "x"], [7, "x"], [7, "x"]]
+    assert [list(command[-2:]) for command in commands] == [["", "x"], [7, "x"], [7, "x"]]
 
 
 async def test_while_the_feed_is_repaired_no_call_is_made() -> None:

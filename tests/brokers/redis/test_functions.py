@@ -42,8 +42,8 @@ def fcall(server: Server, *args: object) -> dict[str, Any]:
 async def test_plain_arguments_form_a_complete_update(server: Server) -> None:
     broker = RedisBroker(server.url)
     async with broker.feed():  # which offers the functions
-        received = fcall(server, "video:1", "done", 37, "total", "1.2e3", "message", "encoding é")
-        assert (received["seq"], received["attempt"], received["applied"], received["reason"]) == (
+        result = fcall(server, "video:1", "done", 37, "total", "1.2e3", "message", "encoding é")
+        assert (result["seq"], result["attempt"], result["applied"], result["reason"]) == (
             1,
             1,
             1,

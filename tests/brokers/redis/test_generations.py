@@ -185,13 +185,13 @@ async def test_a_flushed_job_is_restored(status: Any, broker: RedisBroker, serve
         await broker.publish("a", Update(percent=40))
         before = await broker.read(["a"])
         await broker.publish("a", Update(status=status, percent=50))
-        seen = await broker.read(["a"])
+        events_before = await broker.read(["a"])
         server.client.flushall()
         await restore(server, [before["a"]])
-        await restore(server, [seen["a"]])
+        await restore(server, [events_before["a"]])
         event = (await broker.read(["a"]))["a"]
-        assert event.state == seen["a"].state
-        assert event.position > seen["a"].position
+        assert event.state == events_before["a"].state
+        assert event.position > events_before["a"].position
         page = await broker.recent(EVERY_JOB, limit=5, after=None)
         assert [event.job for event in page.events] == ["a"]
         assert server.client.zcard("progress:leases") == 1
@@ -204,17 +204,17 @@ async def test_a_run_that_begins_after_a_flush_is_the_next_attempt(
     earlier number; the broker accepts updates with either number."""
     for _ in range(3):
         await broker.publish("a", Update(start=True, status="failed"))
-    seen = await broker.read(["a"])
+    events_before = await broker.read(["a"])
     server.client.flushall()
     again = await broker.publish("a", Update(start=True, percent=1))
     assert again.attempt == 1
-    await restore(server, [seen["a"]])
+    await restore(server, [events_before["a"]])
     assert ((await newest(broker)).status, (await newest(broker)).attempt) == ("running", 4)
     for attempt in (1, 4):
         update = Update(attempt=attempt, percent=10 * attempt)
         assert (await broker.publish("a", update)).attempt == 4
     assert (await newest(broker)).percent == 40
-    await restore(server, [seen["a"]])
+    await restore(server, [events_before["a"]])
     assert (await newest(broker)).percent == 40
 
 
@@ -224,10 +224,10 @@ async def test_a_run_of_which_only_the_start_was_shown_is_the_same_attempt(
 ) -> None:
     """Redis was restarted and has newer states than any node has read before."""
     await broker.publish("a", Update(start=True, run="r", status=status))
-    seen = await broker.read(["a"])
-    await restore(server, [seen["a"]])
+    events_before = await broker.read(["a"])
+    await restore(server, [events_before["a"]])
     await broker.publish("a", Update(attempt=1, run="r", done=1))
-    await restore(server, [seen["a"]])
+    await restore(server, [events_before["a"]])
     assert ((await newest(broker)).done, (await newest(broker)).attempt) == (1, 1)
 
 
@@ -266,7 +266,7 @@ async def test_a_flushed_server_with_a_slow_clock_reuses_no_epoch(
     far = 2**52  # an epoch of the year 2112: so this server's clock is behind
     async with broker.feed() as feed:
         server.client.hset("progress:counters", "epoch", far)
-        seen = (await broker.publish("a", Update(lease=30))).position
+        position_before = (await broker.publish("a", Update(lease=30))).position
         with trio.fail_after(5):
             while not await feed.receive():
                 pass
@@ -278,8 +278,8 @@ async def test_a_flushed_server_with_a_slow_clock_reuses_no_epoch(
             ):  # the interval of the poller's checks
                 await feed.receive()
         event = (await broker.read(["a"]))["a"]
-    assert seen.epoch > far
-    assert event.position.epoch > seen.epoch
+    assert position_before.epoch > far
+    assert event.position.epoch > position_before.epoch
     assert event.state.done == 5
 
 
@@ -294,20 +294,20 @@ async def test_a_replica_older_than_the_first_node_begins_a_generation(
     server.client.flushall()
     async with broker.feed() as feed:
         for _ in range(2):
-            seen = await broker.publish("a", Update(start=True))
-        assert seen.attempt == 2
-        shown = UNSEEN
+            result_before = await broker.publish("a", Update(start=True))
+        assert result_before.attempt == 2
+        shown_position = UNSEEN
         with trio.fail_after(5):
-            while shown != seen.position:
+            while shown_position != result_before.position:
                 for event in await feed.receive():
-                    shown = event.position
+                    shown_position = event.position
         failover.happen()
         await eventually(lambda: server.client.hexists("progress:counters", "generation"))
         with trio.fail_after(10):
             while await feed.receive() != FEED_RESET:
                 pass
         event = (await broker.read(["a"]))["a"]
-    assert seen.position < written.position < event.position
+    assert result_before.position < written.position < event.position
     assert event.state.attempt == 2
 
 
@@ -330,10 +330,10 @@ async def test_a_restored_request_is_delivered_only_if_it_was_not_acknowledged(
     if stage != "open":
         refused = "not now" if stage == "refused" else None
         await broker.publish("a", Update(attempt=1, ack="r", refused=refused))
-    seen = (await broker.read(["a"]))["a"]
+    event_before = (await broker.read(["a"]))["a"]
     server.client.flushall()
-    await restore(server, [seen])
-    assert await newest(broker) == seen.state
+    await restore(server, [event_before])
+    assert await newest(broker) == event_before.state
     result = await broker.publish("a", Update(attempt=1))
     assert (result.request is not None) == (stage == "open")
     for id_, applied in (("r", False), ("s", stage == "refused")):  # only a refused cancel ends
@@ -366,10 +366,15 @@ async def test_a_group_continues_after_its_server_has_lost_children(
         failover = Failover(server, *keys, "children:a")
         await broker.publish("a/x", Update(status="succeeded"))
         await broker.publish("a/y", Update(percent=50))
-        _, before, shown, _ = astuple((await broker.read(["a"]))["a"])
-        assert (shown.percent, shown.children) == (75, Children(2, running=1, succeeded=1))
+        _, before, shown_state, _ = astuple((await broker.read(["a"]))["a"])
+        assert (shown_state.percent, shown_state.children) == (
+            75,
+            Children(2, running=1, succeeded=1),
+        )
         observed = broker._observed
-        await eventually(lambda: "a/y" in observed._events and observed._events["a"].state == shown)
+        await eventually(
+            lambda: "a/y" in observed._events and observed._events["a"].state == shown_state
+        )
         failover.happen()
 
         with trio.fail_after(30):
@@ -379,7 +384,7 @@ async def test_a_group_continues_after_its_server_has_lost_children(
                     event = (await broker.read(["a"]))["a"]
                     if event.position.epoch != before.epoch:
                         break
-        assert (event.state.percent, event.state.children) == (75, shown.children)
+        assert (event.state.percent, event.state.children) == (75, shown_state.children)
         await broker.publish("a/y", Update(status="failed"))
         state = (await broker.read(["a"]))["a"].state
         assert (state.status, state.children) == ("failed", Children(2, succeeded=1, failed=1))
@@ -392,17 +397,17 @@ async def test_a_restored_group_counts_the_reports_of_its_children_since_then(
     await broker.publish("a", Update(children=2))
     await broker.publish("a/x", Update(percent=10))
     await broker.publish("a/y", Update(percent=50))
-    seen = (await broker.read(["a"]))["a"]
+    event_before = (await broker.read(["a"]))["a"]
     server.client.flushall()
     await broker.publish("a/x", Update(status="failed"))
-    await restore(server, [seen])
+    await restore(server, [event_before])
     state = await newest(broker)
     assert (state.status, state.children) == ("running", Children(2, failed=1))
 
     server.client.flushall()
     await broker.publish("a/x", Update(status="succeeded"))
     await broker.publish("a/y", Update(status="succeeded"))
-    await restore(server, [seen])
+    await restore(server, [event_before])
     state = await newest(broker)
     assert (state.status, state.children) == ("succeeded", Children(2, succeeded=2))
 
@@ -431,10 +436,10 @@ async def test_a_restored_end_of_a_group_is_the_one_that_was_shown(
     failover = Failover(server, "last:a/x", "log:a/x", "children:a")
     await broker.publish("a/x", Update(start=True, status="running"))
     await broker.publish("a/x", Update(status="succeeded"))
-    seen = await broker.read(["a", "a/x"])
-    assert (seen["a"].state.attempt, seen["a"].state.status) == (2, "succeeded")
+    events_before = await broker.read(["a", "a/x"])
+    assert (events_before["a"].state.attempt, events_before["a"].state.status) == (2, "succeeded")
     failover.happen()
-    await restore(server, [seen["a/x"], seen["a"]])
-    assert await newest(broker) == seen["a"].state
+    await restore(server, [events_before["a/x"], events_before["a"]])
+    assert await newest(broker) == events_before["a"].state
     await broker.publish("a/x", Update(start=True))
     assert (await newest(broker)).attempt == 3

@@ -147,34 +147,34 @@ class Lua:
                 pipeline.hgetall(SHARD.last(job))
                 pipeline.hgetall(f"progress:children:{job}")
             answers = pipeline.execute()
-        found: dict[str, tuple[object, ...]] = {}
+        record_by_job: dict[str, tuple[object, ...]] = {}
         for job, fields, children in zip(JOBS, answers[::2], answers[1::2], strict=True):
             if fields:
                 event = snapshot(job, fields)
                 assert event is not None
                 sums = tuple(map(int, fields[b"sums"].split())) if b"sums" in fields else None
                 state = msgspec.json.encode(event.state)
-                found[job] = event.position.seq, state, fields.get(b"run"), sums
+                record_by_job[job] = event.position.seq, state, fields.get(b"run"), sums
             if children:
                 texts = {name.decode(): text.decode() for name, text in children.items()}
-                found[f"children of {job}"] = tuple(sorted(texts.items()))
-        return found
+                record_by_job[f"children of {job}"] = tuple(sorted(texts.items()))
+        return record_by_job
 
 
 def in_python(broker: MemoryBroker) -> dict[str, tuple[object, ...]]:
-    found: dict[str, tuple[object, ...]] = {}
+    records: dict[str, tuple[object, ...]] = {}
     for job in JOBS:
-        known = broker._jobs.get(job)
-        if known is not None:
-            record = known.record
+        entry = broker._jobs.get(job)
+        if entry is not None:
+            record = entry.record
             sums = None if record.sums is None else numbers_of(record.sums)
             run = None if record.run is None else record.run.encode()
-            found[job] = record.position.seq, msgspec.json.encode(record.state), run, sums
+            records[job] = record.position.seq, msgspec.json.encode(record.state), run, sums
         children = broker._contributions.of(job)
         if children:
             rows = ((name, text_of(one)) for name, one in children.items())
-            found[f"children of {job}"] = tuple(sorted(rows))
-    return found
+            records[f"children of {job}"] = tuple(sorted(rows))
+    return records
 
 
 def text_of(one: Contribution) -> str:
@@ -243,9 +243,9 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
             )
     if not state.final:
         counts = (sums.queued, sums.running, sums.succeeded, sums.failed, sums.cancelled)
-        shown = state.children
+        shown_counts = state.children
         assert counts == (
-            shown.queued, shown.running, shown.succeeded, shown.failed, shown.cancelled
+            shown_counts.queued, shown_counts.running, shown_counts.succeeded, shown_counts.failed, shown_counts.cancelled
         )  # fmt: skip
     running = [one.health for one in contributed.values() if one.status == "running"]
     if state.final or "ok" in running:

@@ -172,11 +172,11 @@ async def test_a_lost_connection_loses_nothing(server: Server) -> None:
             if number % 5 == 0:
                 server.client.client_kill_filter(_type="normal", skipme=True)
                 broker.close()
-        seen: list[int] = []
+        received_counts: list[int] = []
         with trio.fail_after(10):
-            while 20 not in seen:
-                seen += [event.position.seq for event in await feed.receive()]
-    assert seen == list(range(1, 21))
+            while 20 not in received_counts:
+                received_counts += [event.position.seq for event in await feed.receive()]
+    assert received_counts == list(range(1, 21))
     broker.close()
 
 

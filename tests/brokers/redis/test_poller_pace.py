@@ -94,11 +94,11 @@ class Redis:
             case ("XREAD", _, most, *_, last):
                 self.reads.append(trio.current_time())
                 first = int(last.partition("-")[0])
-                found = [
+                entries = [
                     (b"%d-0" % number, [b"event", entry])
                     for number, entry in enumerate(self.entries[first : first + most], first + 1)
                 ]
-                return [[b"progress:feed", found]] if found else None
+                return [[b"progress:feed", entries]] if entries else None
         return b""
 
 
@@ -170,21 +170,21 @@ class Following:
 
 @asynccontextmanager
 async def following(redis: Redis, *, links: int = 1) -> AsyncIterator[Following]:
-    found = Following(redis, links=links)
+    setup = Following(redis, links=links)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(found.run)
+        nursery.start_soon(setup.run)
         await wait_all_tasks_blocked()
-        yield found
+        yield setup
         nursery.cancel_scope.cancel()
 
 
 async def test_events_before_the_start_are_not_delivered(autojump_clock: MockClock) -> None:
     redis = Redis()
     redis.add()
-    async with following(redis) as found:
+    async with following(redis) as setup:
         redis.add()
         await trio.sleep(1)
-        assert found.batches == [[2]]
+        assert setup.batches == [[2]]
 
 
 async def test_while_there_are_no_events_a_read_blocks(autojump_clock: MockClock) -> None:
@@ -200,15 +200,15 @@ async def test_reads_are_a_tick_apart_unless_a_batch_is_full(
 ) -> None:
     monkeypatch.setattr(poller, "BATCH", batch)
     redis = Redis()
-    async with following(redis) as found:
+    async with following(redis) as setup:
         for _ in range(5):
             redis.add()
         await trio.sleep(0.001)
         for _ in range(5):
             redis.add()
         await trio.sleep(5 * TICK)
-        assert found.delivered == 10
-        assert len(found.batches) == (2 if batch == 10 else 10)
+        assert setup.delivered == 10
+        assert len(setup.batches) == (2 if batch == 10 else 10)
         began = redis.reads[:-1]
         assert all(later - earlier >= pause for earlier, later in pairwise(began))
         assert began[-1] - began[0] == pytest.approx(pause, abs=0.001 if batch == 1 else 1e-9)
@@ -216,22 +216,22 @@ async def test_reads_are_a_tick_apart_unless_a_batch_is_full(
 
 async def test_the_server_is_checked_every_interval(autojump_clock: MockClock) -> None:
     redis = Redis()
-    async with following(redis) as found:
+    async with following(redis) as setup:
         before = len(redis.registered)
         await trio.sleep(10 * CHECK_INTERVAL)
         assert 9 <= len(redis.registered) - before <= 10
-        assert (found.resets, found.poller.statistics().losses) == (0, 0)
+        assert (setup.resets, setup.poller.statistics().losses) == (0, 0)
 
 
 async def test_a_primary_that_the_sentinels_have_replaced_is_left(
     autojump_clock: MockClock,
 ) -> None:
     redis = Redis()
-    async with following(redis, links=2) as found:
-        found.links[0].current = False
+    async with following(redis, links=2) as setup:
+        setup.links[0].current = False
         await trio.sleep(CHECK_INTERVAL + BLOCK + BACKOFF[0])
-        assert (found.links[0].closed, found.links[1].closed) == (True, False)
-        assert found.batches == [[]]  # after an outage all jobs are compared
+        assert (setup.links[0].closed, setup.links[1].closed) == (True, False)
+        assert setup.batches == [[]]  # after an outage all jobs are compared
 
 
 async def test_pauses_between_attempts_to_connect_grow_up_to_the_longest(
@@ -239,38 +239,38 @@ async def test_pauses_between_attempts_to_connect_grow_up_to_the_longest(
 ) -> None:
     caplog.set_level(logging.INFO, "gateway.brokers.redis")
     redis = Redis()
-    async with following(redis) as found:
-        assert found.poller.statistics().connected
+    async with following(redis) as setup:
+        assert setup.poller.statistics().connected
         for _ in range(2):
-            found.connector.links.clear()
-            attempts = len(found.connector.connected_at)
+            setup.connector.links.clear()
+            attempts = len(setup.connector.connected_at)
             began = trio.current_time()
-            found.poller._link.close()  # type: ignore[union-attr]  # it is connected
+            setup.poller._link.close()  # type: ignore[union-attr]  # it is connected
             await trio.sleep(10)
-            statistics = found.poller.statistics()
+            statistics = setup.poller.statistics()
             assert (statistics.connected, bool(statistics.error)) == (False, True)
-            at = [began, *found.connector.connected_at[attempts:]]
+            at = [began, *setup.connector.connected_at[attempts:]]
             pauses = [later - earlier for earlier, later in pairwise(at)]
             for number, pause in enumerate(pauses[1:], start=1):
                 longest = min(BACKOFF[0] * 2**number, BACKOFF[1])
                 assert longest / 2 <= pause <= longest
             assert 20 <= len(pauses) <= 45
-            found.connector.links.append(FeedLink(redis.answer, redis=redis))
+            setup.connector.links.append(FeedLink(redis.answer, redis=redis))
             await trio.sleep(1)
-            assert found.poller.statistics().connected
-            assert found.poller.statistics().error is None
+            assert setup.poller.statistics().connected
+            assert setup.poller.statistics().error is None
     messages = [record.getMessage().split(": ")[1] for record in caplog.records]
     assert messages == ["unavailable", "reconnected"] * 2
 
 
 async def test_an_outage_closes_the_idle_connections_of_calls(autojump_clock: MockClock) -> None:
     redis = Redis()
-    async with following(redis) as found:
+    async with following(redis) as setup:
         idle = FeedLink(redis.answer, redis=redis)
         idle.server = b"one "
-        found.connector.links.append(idle)
-        await found.calls.read([("PING",)], lambda answers: answers)
-        found.links[0].close()
+        setup.connector.links.append(idle)
+        await setup.calls.read([("PING",)], lambda answers: answers)
+        setup.links[0].close()
         await trio.sleep(1)
         assert idle.closed
 
@@ -279,24 +279,24 @@ async def test_events_that_arrive_during_an_outage_are_read_afterwards(
     autojump_clock: MockClock,
 ) -> None:
     redis = Redis()
-    async with following(redis, links=2) as found:
-        found.links[0].close()
+    async with following(redis, links=2) as setup:
+        setup.links[0].close()
         redis.add()
         await trio.sleep(1)
-        assert found.batches == [[], [1]]
-        assert found.poller.statistics().losses == 0
+        assert setup.batches == [[], [1]]
+        assert setup.poller.statistics().losses == 0
 
 
 async def test_a_loss_is_counted_logged_and_delivered_after_the_events(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis = Redis()
-    async with following(redis) as found:
+    async with following(redis) as setup:
         redis.entries.append(b"?")
         redis.add()
         await trio.sleep(1)
-        assert found.batches == [[2], []]
-        statistics = found.poller.statistics()
+        assert setup.batches == [[2], []]
+        statistics = setup.poller.statistics()
         assert (statistics.losses, statistics.number, statistics.cursor) == (1, 2, "2-0")
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
@@ -305,99 +305,99 @@ async def test_a_server_with_the_same_generation_is_checked_soon_if_a_call_suspe
     autojump_clock: MockClock,
 ) -> None:
     redis = Redis()
-    async with following(redis, links=3) as found:
+    async with following(redis, links=3) as setup:
         await trio.sleep(1)
-        attempts = found.connector.connected_at
-        found.poller.check_server_soon()
+        attempts = setup.connector.connected_at
+        setup.poller.check_server_soon()
         await trio.sleep(0.1)
         assert len(attempts) == 2
         for _ in range(5):
-            found.poller.check_server_soon()  # too soon after the last one
+            setup.poller.check_server_soon()  # too soon after the last one
         await trio.sleep(CHECK_REQUEST_INTERVAL - 0.1)
         assert len(attempts) == 2
-        found.poller.check_server_soon()
+        setup.poller.check_server_soon()
         await trio.sleep(0.1)
         assert len(attempts) == 3
 
 
 async def test_a_check_that_is_running_is_not_disturbed(autojump_clock: MockClock) -> None:
     redis = Redis()
-    async with following(redis, links=2) as found:
+    async with following(redis, links=2) as setup:
         redis.run_id, redis.generation = "two", 7
         redis.opens_at = trio.current_time() + 10
         await trio.sleep(CHECK_INTERVAL + BLOCK)
-        found.poller.check_server_soon()
+        setup.poller.check_server_soon()
         await trio.sleep(1)
-        assert not found.links[0].closed
+        assert not setup.links[0].closed
 
 
 async def test_states_are_restored_once_and_calls_wait_until_all_nodes_have_done_so(
     autojump_clock: MockClock,
 ) -> None:
     redis = Redis()
-    async with following(redis) as found:
+    async with following(redis) as setup:
         for job in ("g/s/a", "g", "x", "g/s", "same"):
             state = State(status="running", attempt=1, created_at=1.0, updated_at=1.0)
-            found.observed.append(Event(job, Position(5, 1), state))
+            setup.observed.append(Event(job, Position(5, 1), state))
         redis.positions["progress:last:same"] = [b"5", b"1"]
         redis.run_id, redis.generation = "two", 7
         redis.opens_at = opens_at = trio.current_time() + 5
         redis.registered.clear()
         await trio.sleep(CHECK_INTERVAL + BLOCK)
-        assert not found.calls.ready
+        assert not setup.calls.ready
         redis.add(epoch=7)
         await trio.sleep(opens_at - trio.current_time() - 0.001)
-        assert (found.calls.ready, found.batches) == (False, [])
+        assert (setup.calls.ready, setup.batches) == (False, [])
         await trio.sleep(POLL_INTERVAL + 0.001)
         assert redis.restored == [["g", "x", "g/s", "g/s/a"]]  # groups come first
         assert [restored for _, restored in redis.registered[:2]] == [1, 7]
         pauses = [b - a for (a, _), (b, _) in pairwise(redis.registered[1:])]
         assert pauses == pytest.approx([POLL_INTERVAL] * len(pauses))
         await trio.sleep(1)
-        assert found.batches == [[]]  # events of the repair are of no use
+        assert setup.batches == [[]]  # events of the repair are of no use
         redis.add(epoch=7)
         await trio.sleep(1)
-        assert found.batches == [[], [2]]
+        assert setup.batches == [[], [2]]
 
 
 async def test_a_server_learns_the_newest_epoch_that_the_node_knows(
     autojump_clock: MockClock,
 ) -> None:
     redis = Redis()
-    async with following(redis) as found:
+    async with following(redis) as setup:
         redis.add(epoch=9)
         await trio.sleep(CHECK_INTERVAL + BLOCK)
         assert redis.newest_epochs[-1] == 9
         redis.generation = 12
         await trio.sleep(2 * CHECK_INTERVAL + BLOCK)
         assert redis.newest_epochs[-1] == 12
-        assert found.resets == 1
+        assert setup.resets == 1
 
 
 async def test_a_node_is_not_connected_until_the_others_have_restored_their_states(
     autojump_clock: MockClock,
 ) -> None:
     redis = Redis()
-    async with following(redis, links=2) as found:
+    async with following(redis, links=2) as setup:
         redis.run_id, redis.generation = "two", 7
         redis.opens_at = trio.current_time() + 5
-        found.links[0].close()
+        setup.links[0].close()
         await trio.sleep(3)
-        assert not found.poller.statistics().connected
+        assert not setup.poller.statistics().connected
         await trio.sleep(3)
-        assert found.poller.statistics().connected
+        assert setup.poller.statistics().connected
 
 
 async def test_a_link_is_not_closed_while_it_is_set_up(autojump_clock: MockClock) -> None:
     redis = Redis()
-    async with following(redis, links=2) as found:
+    async with following(redis, links=2) as setup:
         await trio.sleep(1)
-        found.links[1].takes = 0.5
-        found.links[0].close()
+        setup.links[1].takes = 0.5
+        setup.links[0].close()
         await trio.sleep(BACKOFF[0] + 0.1)
-        found.poller.check_server_soon()
+        setup.poller.check_server_soon()
         await trio.sleep(10)
-        assert not found.links[1].closed
+        assert not setup.links[1].closed
 
 
 @pytest.mark.parametrize("wrong", ["replica", "cancelled"])
@@ -405,24 +405,24 @@ async def test_a_poller_that_cannot_be_opened_leaves_no_connection(
     wrong: str, autojump_clock: MockClock
 ) -> None:
     redis = Redis(role="slave" if wrong == "replica" else "master")
-    found = Following(redis, links=1)
-    assert not found.poller.statistics().connected
+    setup = Following(redis, links=1)
+    assert not setup.poller.statistics().connected
     if wrong == "replica":
         with pytest.raises(RedisError, match="replica"):
-            await found.poller.open()
+            await setup.poller.open()
     else:
-        found.links[0].takes = 5.0
+        setup.links[0].takes = 5.0
         with trio.move_on_after(7) as scope:
-            await found.poller.open()
+            await setup.poller.open()
         assert scope.cancelled_caught
-    assert found.links[0].closed
+    assert setup.links[0].closed
 
 
 async def test_following_leaves_no_connection(autojump_clock: MockClock) -> None:
-    async with following(Redis()) as found:
+    async with following(Redis()) as setup:
         await trio.sleep(1)
-        assert not found.links[0].closed
-    assert found.links[0].closed
+        assert not setup.links[0].closed
+    assert setup.links[0].closed
 
 
 async def test_many_states_are_compared_and_restored_in_parts(
@@ -431,9 +431,9 @@ async def test_many_states_are_compared_and_restored_in_parts(
     monkeypatch.setattr(failover, "COMPARE_BATCH", 3)
     monkeypatch.setattr(failover, "RESTORE_BATCH", 2)
     redis = Redis()
-    async with following(redis) as found:
+    async with following(redis) as setup:
         state = State(status="running", attempt=1, created_at=1.0, updated_at=1.0)
-        found.observed += [Event(job, Position(5, 1), state) for job in "abcdefg"]
+        setup.observed += [Event(job, Position(5, 1), state) for job in "abcdefg"]
         redis.generation = 7
         await trio.sleep(CHECK_INTERVAL + BLOCK)
         assert redis.restored == [["a", "b"], ["c"], ["d", "e"], ["f"], ["g"]]

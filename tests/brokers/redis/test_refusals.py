@@ -224,10 +224,15 @@ async def test_the_documented_acl_user_suffices_for_a_node(server: Server) -> No
             pass
         refused = {entry[b"object"] for entry in _acl_log(server)}
         assert refused <= {b"function|load", b"function|load|library"}
-        found = {finding.subject: finding for finding in await findings_of(url, tokens=True)}
-        assert found["trial"].grade == "OK"
-        assert (found["functions"].grade, found["keys"].grade) == ("WARN", "OK")
-        assert "not examined" in found["keys"].text
+        finding_by_subject = {
+            finding.subject: finding for finding in await findings_of(url, tokens=True)
+        }
+        assert finding_by_subject["trial"].grade == "OK"
+        assert (finding_by_subject["functions"].grade, finding_by_subject["keys"].grade) == (
+            "WARN",
+            "OK",
+        )
+        assert "not examined" in finding_by_subject["keys"].text
     finally:
         server.client.acl_deluser("gateway")
 

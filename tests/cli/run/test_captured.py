@@ -128,14 +128,14 @@ SHOWN: dict[str, tuple[str, list[str | None], float | None, tuple[float, float |
 def play(data: bytes, command: str | None, cuts: list[int] | None = None) -> list[Phase]:
     """Returns the phases as they are shown, one after the other."""
     profile, arguments = profile_for(command.split()) if command else (None, [])
-    reader, shown, start = Reader(profile, arguments), list[Phase](), 0
+    reader, phases, start = Reader(profile, arguments), list[Phase](), 0
     for end in sorted({*(cuts or range(0, len(data), 50)), len(data)}):
         phase = reader.feed(data[start:end]).phase
         start = end
         if phase is not None:
-            shown.append(phase)
+            phases.append(phase)
     phase = reader.read_unfinished_line().phase
-    return [*shown, phase] if phase is not None else shown
+    return [*phases, phase] if phase is not None else phases
 
 
 def holds_what_is_promised(shown: list[Phase]) -> None:
@@ -157,12 +157,12 @@ def test_every_captured_output_is_tested() -> None:
 @pytest.mark.parametrize("name", SHOWN)
 def test_progress_of_a_known_program_is_shown(name: str) -> None:
     command, names, percent, count = SHOWN[name]
-    shown = play((CAPTURED / f"{name}.txt").read_bytes(), command)
-    holds_what_is_promised(shown)
-    assert list(dict.fromkeys(phase.name for phase in shown)) == names
-    if not shown:
+    phases = play((CAPTURED / f"{name}.txt").read_bytes(), command)
+    holds_what_is_promised(phases)
+    assert list(dict.fromkeys(phase.name for phase in phases)) == names
+    if not phases:
         return
-    last = shown[-1]
+    last = phases[-1]
     assert (None if last.overall is None else round(100 * last.overall, 1)) == percent
     assert (last.done, last.total) == (count or (None, None))
 

@@ -14,13 +14,13 @@ from gateway.cli.run.lines import MAX_LINE, plain_text
 
 
 def percent(line: str) -> float | None:
-    seen = parse_line(plain_text(line))
-    return seen.percent if seen else None
+    progress = parse_line(plain_text(line))
+    return progress.percent if progress else None
 
 
 def count(line: str) -> tuple[float | None, float | None]:
-    seen = parse_line(plain_text(line))
-    return (seen.done, seen.total) if seen else (None, None)
+    progress = parse_line(plain_text(line))
+    return (progress.done, progress.total) if progress else (None, None)
 
 
 @pytest.mark.parametrize(
@@ -94,15 +94,20 @@ def test_texts_that_are_not_counts_are_ignored(line: str) -> None:
 
 
 def test_a_bar_with_percentage_and_count_is_one_progress() -> None:
-    seen = parse_line(" 37%|███▋      | 37/100 [00:03<00:06,  9.97it/s]")
-    assert seen is not None
-    assert (seen.done, seen.total, seen.percent, seen.is_sure) == (37, 100, 37, True)
+    progress = parse_line(" 37%|███▋      | 37/100 [00:03<00:06,  9.97it/s]")
+    assert progress is not None
+    assert (progress.done, progress.total, progress.percent, progress.is_sure) == (
+        37,
+        100,
+        37,
+        True,
+    )
 
 
 def test_a_percentage_after_a_count_is_that_of_the_item() -> None:
-    seen = parse_line("file 3/10: 45%")
-    assert seen is not None
-    assert (seen.part, seen.percent, seen.total) == ((3, 10), 45, None)
+    progress = parse_line("file 3/10: 45%")
+    assert progress is not None
+    assert (progress.part, progress.percent, progress.total) == ((3, 10), 45, None)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +118,9 @@ def test_a_percentage_after_a_count_is_that_of_the_item() -> None:
     ],
 )  # fmt: skip
 def test_a_number_that_is_alone_or_labelled_is_sure(line: str, sure: bool) -> None:
-    seen = parse_line(line)
-    assert seen is not None
-    assert seen.is_sure is sure
+    progress = parse_line(line)
+    assert progress is not None
+    assert progress.is_sure is sure
 
 
 def test_the_label_is_the_text_before_the_number() -> None:
@@ -153,10 +158,10 @@ def test_no_line_takes_long_to_read(piece: str) -> None:
 
 @given(st.text(max_size=80) | st.text("0123456789/%., ofMB:[]()=|-", max_size=40))
 def test_any_text_can_be_read(text: str) -> None:
-    seen = parse_line(plain_text(text))
-    if seen is not None:
-        assert seen.fraction is not None
-        assert 0 <= seen.fraction <= 1
+    progress = parse_line(plain_text(text))
+    if progress is not None:
+        assert progress.fraction is not None
+        assert 0 <= progress.fraction <= 1
 
 
 @given(st.dates(), st.sampled_from(["%Y/%m", "%Y/%m/%d", "%d/%m/%Y", "%m/%Y"]))

@@ -44,11 +44,11 @@ def test_bars_inside_an_unfinished_bar_are_ignored() -> None:
 
 
 def test_a_number_that_never_moves_is_replaced_by_a_bar_that_does() -> None:
-    found = displayed_progress(
+    steps = displayed_progress(
         "step 3/10", "loading 40%", "loading 50%", "loading 60%", "loading 70%"
     )
-    assert found[0][1:3] == (3, 10)
-    assert found[-1] == ("loading", None, None, 70)
+    assert steps[0][1:3] == (3, 10)
+    assert steps[-1] == ("loading", None, None, 70)
 
 
 def test_a_small_drop_is_a_correction() -> None:

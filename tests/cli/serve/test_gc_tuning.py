@@ -35,7 +35,7 @@ async def test_cycles_of_young_objects_are_collected_in_time(autojump_clock: Moc
     old = weakref.ref(Circle())
     configure_gc()
     assert old() is None, "what is frozen is not garbage"
-    kept = Circle()
+    live_cycle = Circle()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(Collector().run, young_per_old=100, old_per_frozen=3))
         for _ in range(3):
@@ -43,8 +43,8 @@ async def test_cycles_of_young_objects_are_collected_in_time(autojump_clock: Moc
             assert young() is not None
             await trio.sleep(1.5 * INTERVAL)
             assert young() is None
-        grown_old = weakref.ref(kept)
-        del kept
+        grown_old = weakref.ref(live_cycle)
+        del live_cycle
         await trio.sleep(10 * INTERVAL)
         assert grown_old() is not None, "old objects are looked at too often"
         await trio.sleep(100 * INTERVAL)

@@ -64,9 +64,9 @@ class Supervised(Running):
     def serving(self) -> int:
         """Waits until all server processes serve. Returns their port."""
         output = self.until("/\n")
-        found = re.search(r"^Serving on http://127.0.0.1:(\d+)/$", output, re.MULTILINE)
-        assert found, output
-        return int(found[1])
+        match = re.search(r"^Serving on http://127.0.0.1:(\d+)/$", output, re.MULTILINE)
+        assert match, output
+        return int(match[1])
 
     @property
     def pids(self) -> dict[int, int]:
@@ -80,13 +80,13 @@ class Supervised(Running):
 async def one_of_each(port: int, nodes: int) -> AsyncIterator[dict[str, WebSocketClient]]:
     """Connects until there is a client at each of so many nodes; returns the clients by the names
     of the nodes."""
-    found: dict[str, WebSocketClient] = {}
+    clients: dict[str, WebSocketClient] = {}
     async with AsyncExitStack() as opened:
         with trio.fail_after(WITHIN):
-            while len(found) < nodes:
+            while len(clients) < nodes:
                 client = await opened.enter_async_context(open_client(port, patience=WITHIN))
-                found[(await client.receive_type("welcome"))["node"]] = client
-        yield found
+                clients[(await client.receive_type("welcome"))["node"]] = client
+        yield clients
 
 
 async def test_all_server_processes_serve_at_one_address() -> None:

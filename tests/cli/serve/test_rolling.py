@@ -34,10 +34,10 @@ def until(url: str, status: int) -> dict[str, Any]:
     """Repeats the request until the response has this status; returns it."""
     deadline = time.monotonic() + WITHIN
     while True:
-        found, answer = get(url)
-        if found == status:
+        current_status, answer = get(url)
+        if current_status == status:
             return answer
-        assert time.monotonic() < deadline, f"it still answers {found} {answer}"
+        assert time.monotonic() < deadline, f"it still answers {current_status} {answer}"
         time.sleep(0.05)
 
 

@@ -92,32 +92,32 @@ async def gateway_that(*scripts: Script) -> AsyncIterator[str]:
 
 
 async def follow_one(url: str, token: Token = None) -> tuple[JobStates, RecordingDisplay]:
-    known, received = JobStates(["a"]), RecordingDisplay()
+    job_states, display = JobStates(["a"]), RecordingDisplay()
     with trio.fail_after(20):
-        await follow(url, known, mode="latest", token=token, display=received)
-    return known, received
+        await follow(url, job_states, mode="latest", token=token, display=display)
+    return job_states, display
 
 
 async def test_a_violation_is_answered_by_a_resync() -> None:
-    received = []
+    commands = []
 
     async def script(ws: WebSocketConnection) -> None:
         await send(ws, WELCOME)
-        received.extend([await receive(ws), await receive(ws)])
+        commands.extend([await receive(ws), await receive(ws)])
         await send(ws, progress(None, 1), progress(7, 8))
-        received.extend([await receive(ws), await receive(ws)])
+        commands.extend([await receive(ws), await receive(ws)])
         await send(ws, progress(None, 9, "succeeded"))
 
     async with gateway_that(script) as url:
-        known, display = await follow_one(url)
-    assert received == [
+        job_states, display = await follow_one(url)
+    assert commands == [
         {"type": "hello", "positions": {}},
         {"type": "sync_subscriptions", "jobs": ["a"], "mode": "latest"},
         {"type": "unsubscribe", "jobs": ["a"]},
         {"type": "subscribe", "jobs": ["a"], "mode": "latest"},
     ]
-    assert known.violations == 1
-    assert known.succeeded
+    assert job_states.violations == 1
+    assert job_states.succeeded
     assert [json.loads(text)["seq"] for text in display.frames] == [1, 9]
 
 
@@ -135,11 +135,11 @@ async def test_it_reconnects_with_its_position() -> None:
         await send(ws, progress(4, 6, "succeeded"))
 
     async with gateway_that(first, second) as url:
-        known, received = await follow_one(url)
+        job_states, received = await follow_one(url)
     assert [greeting["positions"] for greeting in greetings] == [{}, {"a": [5, 4]}]
     assert received.reasons == ["heartbeat timeout (4000)"]
-    assert known.succeeded
-    assert known.violations == 0
+    assert job_states.succeeded
+    assert job_states.violations == 0
 
 
 @pytest.mark.parametrize("code", [1002, 1003, 1007, 1008, 1009, 4100, 4500, 4502, 4504, 4999])
@@ -173,24 +173,24 @@ async def test_close_codes_that_allow_a_reconnect_are_followed_by_one(code: int)
 async def test_a_token_file_is_read_for_each_connection(tmp_path: Path, code: int) -> None:
     file = tmp_path / "token"
     file.write_text("first\n")
-    shown = []
+    tokens = []
 
     async def wants_another(ws: WebSocketConnection) -> None:
         await send(ws, WELCOME)
-        shown.append((await receive(ws))["token"])
+        tokens.append((await receive(ws))["token"])
         file.write_text("second\n")
         await ws.aclose(code, "another token")
 
     async def takes_it(ws: WebSocketConnection) -> None:
         await send(ws, WELCOME)
-        shown.append((await receive(ws))["token"])
+        tokens.append((await receive(ws))["token"])
         await send(ws, progress(None, 1, "succeeded"))
         await receive(ws)
 
     async with gateway_that(wants_another, takes_it) as url:
         known, received = await follow_one(url, file)
     assert known.succeeded
-    assert shown == ["first", "second"]
+    assert tokens == ["first", "second"]
     assert received.reasons == [f"another token ({code})"]
 
 
@@ -202,21 +202,21 @@ async def test_an_empty_token_file_is_retried(tmp_path: Path) -> None:
             super().on_disconnected(reason, seconds)
             file.write_text("there")
 
-    shown = []
+    tokens = []
 
     async def script(ws: WebSocketConnection) -> None:
         await send(ws, WELCOME)
-        shown.append((await receive(ws))["token"])
+        tokens.append((await receive(ws))["token"])
         await send(ws, progress(None, 1, "succeeded"))
         await receive(ws)
 
-    known, received = JobStates(["a"]), Late()
+    job_states, display = JobStates(["a"]), Late()
     async with gateway_that(script) as url:
         with trio.fail_after(20):
-            await follow(url, known, mode="latest", token=file, display=received)
-    assert known.succeeded
-    assert shown == ["there"]
-    (reason,) = received.reasons
+            await follow(url, job_states, mode="latest", token=file, display=display)
+    assert job_states.succeeded
+    assert tokens == ["there"]
+    (reason,) = display.reasons
     assert reason.startswith(f"no token in {file}: ")
 
 
@@ -239,11 +239,11 @@ async def test_pings_are_answered_and_an_invalid_frame_closes_the_connection() -
         await receive(ws)
 
     async with gateway_that(first, second, third) as url:
-        _, received = await follow_one(url)
+        _, display = await follow_one(url)
     assert {"type": "pong"} in answers
-    assert len(received.reasons) == 2
-    assert received.reasons[1] == "the gateway sent a binary message"
-    assert received.troubles == ["odd: well"]
+    assert len(display.reasons) == 2
+    assert display.reasons[1] == "the gateway sent a binary message"
+    assert display.troubles == ["odd: well"]
 
 
 async def test_a_denied_job_ends_the_watch() -> None:

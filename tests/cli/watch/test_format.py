@@ -13,9 +13,9 @@ NOW = 1_000_000.0
 
 
 def state(**fields: Any) -> State:
-    known: dict[str, Any] = {"status": "running", "attempt": 1, "created_at": NOW - 10}
-    known |= {"updated_at": NOW, "started_at": NOW - 10}
-    return State(**(known | fields))
+    fields_known: dict[str, Any] = {"status": "running", "attempt": 1, "created_at": NOW - 10}
+    fields_known |= {"updated_at": NOW, "started_at": NOW - 10}
+    return State(**(fields_known | fields))
 
 
 def test_a_running_job_is_formatted() -> None:

@@ -17,45 +17,45 @@ def frame(prev: int | None, seq: int, *, epoch: int = 7, status: str = "running"
 
 
 def test_a_contiguous_frame_is_accepted() -> None:
-    known = JobStates(["a"])
-    assert known.apply(frame(None, 3))
-    assert known.apply(frame(3, 9))
-    assert known.positions() == {"a": (7, 9)}
-    assert known.states["a"] == running(9)
+    states = JobStates(["a"])
+    assert states.apply(frame(None, 3))
+    assert states.apply(frame(3, 9))
+    assert states.positions() == {"a": (7, 9)}
+    assert states.states["a"] == running(9)
 
 
 @pytest.mark.parametrize("wrong", [frame(2, 4), frame(4, 5), frame(3, 4, epoch=8)])
 def test_a_frame_with_a_gap_is_a_violation_and_drops_the_position(wrong: Progress) -> None:
-    known = JobStates(["a"])
-    known.apply(frame(None, 3))
-    assert not known.apply(wrong)
-    assert known.violations == 1
-    assert known.positions() == {}
-    assert known.states["a"] == running(3)  # still the newest known state
-    assert not known.apply(frame(3, 4))  # without a position no frame continues
-    assert known.apply(frame(None, 5))
+    states = JobStates(["a"])
+    states.apply(frame(None, 3))
+    assert not states.apply(wrong)
+    assert states.violations == 1
+    assert states.positions() == {}
+    assert states.states["a"] == running(3)  # still the newest known state
+    assert not states.apply(frame(3, 4))  # without a position no frame continues
+    assert states.apply(frame(None, 5))
 
 
 def test_a_snapshot_replaces_any_state() -> None:
-    known = JobStates(["a"])
-    known.apply(frame(None, 30))
-    assert known.apply(Progress("a", None, None, 0, None, snapshot=True))
-    assert known.states == {"a": None}
-    assert known.positions() == {"a": (None, 0)}
+    states = JobStates(["a"])
+    states.apply(frame(None, 30))
+    assert states.apply(Progress("a", None, None, 0, None, snapshot=True))
+    assert states.states == {"a": None}
+    assert states.positions() == {"a": (None, 0)}
 
 
 def test_frames_of_other_jobs_change_nothing() -> None:
-    known = JobStates(["b"])
-    assert known.apply(frame(3, 4))
-    assert known.states == {}
+    states = JobStates(["b"])
+    assert states.apply(frame(3, 4))
+    assert states.states == {}
 
 
 def test_it_is_finished_when_all_jobs_have_ended() -> None:
-    known = JobStates(["a", "b"])
-    known.apply(frame(None, 1, status="succeeded"))
-    assert (known.finished, known.succeeded) == (False, False)
-    known.apply(Progress("b", 1, None, 1, running(5, status="failed"), snapshot=True))
-    assert (known.finished, known.succeeded) == (True, False)
+    states = JobStates(["a", "b"])
+    states.apply(frame(None, 1, status="succeeded"))
+    assert (states.finished, states.succeeded) == (False, False)
+    states.apply(Progress("b", 1, None, 1, running(5, status="failed"), snapshot=True))
+    assert (states.finished, states.succeeded) == (True, False)
 
 
 def test_frames_are_parsed_and_unknown_ones_ignored() -> None:
@@ -77,24 +77,24 @@ def set_frame(*jobs: str) -> JobSet:
 
 
 def test_a_set_has_its_jobs_and_never_ends() -> None:
-    known = JobStates(["b"], prefixes=["a"])
-    assert known.jobs == ["b"]
-    known.apply_set(set_frame("a2", "a1"))
-    assert known.jobs == ["b", "a2", "a1"]
+    states = JobStates(["b"], prefixes=["a"])
+    assert states.jobs == ["b"]
+    states.apply_set(set_frame("a2", "a1"))
+    assert states.jobs == ["b", "a2", "a1"]
     for job in ("a1", "a2", "b"):
-        assert known.apply(Progress(job, 7, None, 1, running(100, status="failed"), snapshot=True))
-    assert not known.finished
-    assert known.positions() == {"b": (7, 1), "a2": (7, 1), "a1": (7, 1)}
-    known.apply_set(set_frame("a3", "a2"))
-    assert "a1" not in known.states, "it has ended, and is not shown"
-    assert known.positions() == {"b": (7, 1), "a2": (7, 1)}
+        assert states.apply(Progress(job, 7, None, 1, running(100, status="failed"), snapshot=True))
+    assert not states.finished
+    assert states.positions() == {"b": (7, 1), "a2": (7, 1), "a1": (7, 1)}
+    states.apply_set(set_frame("a3", "a2"))
+    assert "a1" not in states.states, "it has ended, and is not shown"
+    assert states.positions() == {"b": (7, 1), "a2": (7, 1)}
 
 
 def test_a_job_that_left_a_set_while_it_was_active_is_followed_to_its_end() -> None:
-    known = JobStates([], prefixes=["a"])
-    known.apply_set(set_frame("a1"))
-    assert known.apply(Progress("a1", 7, None, 1, running(50), snapshot=True))
-    known.apply_set(set_frame("a2"))
+    states = JobStates([], prefixes=["a"])
+    states.apply_set(set_frame("a1"))
+    assert states.apply(Progress("a1", 7, None, 1, running(50), snapshot=True))
+    states.apply_set(set_frame("a2"))
     end = Progress("a1", 7, None, 9, running(100, status="succeeded"), snapshot=True)
-    assert known.apply(end)
-    assert known.states["a1"] == end.state
+    assert states.apply(end)
+    assert states.states["a1"] == end.state
