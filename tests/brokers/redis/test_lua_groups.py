@@ -245,8 +245,12 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
         counts = (sums.queued, sums.running, sums.succeeded, sums.failed, sums.cancelled)
         shown_counts = state.children
         assert counts == (
-            shown_counts.queued, shown_counts.running, shown_counts.succeeded, shown_counts.failed, shown_counts.cancelled
-        )  # fmt: skip
+            shown_counts.queued,
+            shown_counts.running,
+            shown_counts.succeeded,
+            shown_counts.failed,
+            shown_counts.cancelled,
+        )
     running = [one.health for one in contributed.values() if one.status == "running"]
     if state.final or "ok" in running:
         assert state.health == "ok"
