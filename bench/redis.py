@@ -101,16 +101,16 @@ def idle_cost(client: Any, pid: int, *, rate: int, seconds: float) -> float:
     """Returns the percentage of a core that a node takes to read `rate` events a second without
     watchers."""
     batch = rate // 100
-    before, started, sent = cpu_seconds(pid), time.monotonic(), 0
+    before, started, sent_count = cpu_seconds(pid), time.monotonic(), 0
     while time.monotonic() < started + seconds:
         pipeline = client.pipeline(transaction=False)
         for number in range(batch):
-            pipeline.execute_command(*update(f"job:{number % JOBS}", sent + number))
+            pipeline.execute_command(*update(f"job:{number % JOBS}", sent_count + number))
         pipeline.execute()
-        sent += batch
-        time.sleep(max(0.0, started + sent / rate - time.monotonic()))
+        sent_count += batch
+        time.sleep(max(0.0, started + sent_count / rate - time.monotonic()))
     took = time.monotonic() - started
-    return 100 * (cpu_seconds(pid) - before) / took * (rate / (sent / took))
+    return 100 * (cpu_seconds(pid) - before) / took * (rate / (sent_count / took))
 
 
 @contextmanager

@@ -110,14 +110,21 @@ def summary(document: Mapping[str, Any]) -> str:
     found = dict.fromkeys(server for workload, *_ in rows for server in workloads[workload])
     servers = [server for server in found if server != IN_MEMORY.name]
     lines = [
-        "| | " + " | ".join(f"**{one}**" if one == OURS.name else one for one in servers) + " |",
+        "| | "
+        + " | ".join(
+            f"**{server_name}**" if server_name == OURS.name else server_name
+            for server_name in servers
+        )
+        + " |",
         "|---|" + "---:|" * len(servers),
     ]
     for workload, figure, name in rows:
         outcomes = dict(workloads[workload])
         if IN_MEMORY.name in outcomes:
             outcomes[OURS.name] = outcomes.pop(IN_MEMORY.name)
-        values = [outcomes.get(one, {}).get("median", {}).get(figure) for one in servers]
+        values = [
+            outcomes.get(server_name, {}).get("median", {}).get(figure) for server_name in servers
+        ]
         figures = [number(value) if value else "" for value in values]
         lines.append(f"| {name} | " + " | ".join(figures) + " |")
     return "\n".join(lines) + "\n"

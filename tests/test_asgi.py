@@ -106,17 +106,17 @@ async def test_a_mount_without_lifespan_is_refused(caplog: pytest.LogCaptureFixt
 
 async def document(app: ASGIApp, scope: dict[str, Any], *received: Message) -> list[Message]:
     """Returns what an application sends to a server."""
-    sent: list[Message] = []
+    sent_messages: list[Message] = []
     messages = iter(received)
 
     async def receive() -> Message:
         return next(messages)
 
     async def send(message: Message) -> None:
-        sent.append(message)
+        sent_messages.append(message)
 
     await app(scope, receive, send)
-    return sent
+    return sent_messages
 
 
 def test_asyncio_is_refused_with_an_explanation(caplog: pytest.LogCaptureFixture) -> None:
@@ -210,10 +210,10 @@ async def test_a_failed_start_is_reported_to_the_server() -> None:
 
 async def test_a_failure_while_running_is_reported_to_the_server() -> None:
     app = create_app()
-    sent: list[Message] = []
+    messages: list[Message] = []
 
     async def receive() -> Message:
-        if sent:
+        if messages:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fail)
         return {"type": "lifespan.startup"}
@@ -222,14 +222,14 @@ async def test_a_failure_while_running_is_reported_to_the_server() -> None:
         raise OSError("out of order")
 
     async def send(message: Message) -> None:
-        sent.append(message)
+        messages.append(message)
 
     await app({"type": "lifespan"}, receive, send)
-    assert [message["type"] for message in sent] == [
+    assert [message["type"] for message in messages] == [
         "lifespan.startup.complete",
         "lifespan.shutdown.failed",
     ]
-    assert sent[1]["message"] == "out of order"
+    assert messages[1]["message"] == "out of order"
 
 
 # Several processes

@@ -77,12 +77,12 @@ def test_imports_follow_the_folders(path: Path) -> None:
     own = folder(path)
     ours = {name.removeprefix("gateway.") for name in imports(path) if name.startswith("gateway.")}
     for name in ours:
-        other = name.partition(".")[0]
-        if other not in LAYERS or other == own:
+        target_folder = name.partition(".")[0]
+        if target_folder not in LAYERS or target_folder == own:
             continue  # the package's own API, or the same folder
         if own in ONLY:
             assert name.startswith(tuple(ONLY[own])), f"{own} must not import {name}"
-        assert LAYERS.index(other) <= LAYERS.index(own), f"{name} is below {own}"
+        assert LAYERS.index(target_folder) <= LAYERS.index(own), f"{name} is below {own}"
     if own in PURE:
         foreign = {name.partition(".")[0] for name in imports(path)} - {"gateway"}
         assert foreign <= PURE_MAY_USE

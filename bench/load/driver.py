@@ -124,9 +124,9 @@ class Load:
         while (now := time.monotonic()) < until:
             self.publisher.publish_due()
             self.clients.poll()
-            left = now + TICK - time.monotonic()
-            if left > 0:
-                time.sleep(left)
+            seconds_left = now + TICK - time.monotonic()
+            if seconds_left > 0:
+                time.sleep(seconds_left)
 
 
 @contextmanager

@@ -59,19 +59,19 @@ def pour(port: int, data: bytes, *, clients: int, read: bool = True) -> int:
     """Sends `data` repeatedly from some clients. Returns how many bytes the gateway has read."""
     accepted_bytes = 0
     with ExitStack() as stack:
-        sent = dict.fromkeys(websockets(port, clients, stack), 0)
+        sent_bytes = dict.fromkeys(websockets(port, clients, stack), 0)
         for _ in time_left():
             busy = False
-            for sock in list(sent):
+            for sock in list(sent_bytes):
                 try:
-                    done = sock.send(data[sent[sock] % len(data) :])
-                    sent[sock] += done
+                    done = sock.send(data[sent_bytes[sock] % len(data) :])
+                    sent_bytes[sock] += done
                     accepted_bytes += done
                     busy = True
                 except BlockingIOError:
                     pass
                 except ConnectionError:
-                    del sent[sock]
+                    del sent_bytes[sock]
                     continue
                 if read:
                     with suppress(*GONE):

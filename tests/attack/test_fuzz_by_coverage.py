@@ -31,7 +31,7 @@ BEGINNINGS = {
 def test_coverage_guided_input_breaks_nothing(target: str, tmp_path: Path) -> None:
     for number, data in enumerate(BEGINNINGS[target]):
         (tmp_path / str(number)).write_bytes(data)
-    ended = subprocess.run(
+    result = subprocess.run(
         [
             *(sys.executable, "-m", "tests.attack.fuzzing", target, str(tmp_path)),
             *(f"-runs={RUNS[target]}", "-seed=1", "-max_len=1024", f"-artifact_prefix={tmp_path}/"),
@@ -41,5 +41,5 @@ def test_coverage_guided_input_breaks_nothing(target: str, tmp_path: Path) -> No
         timeout=120,
         check=False,
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert f"Done {RUNS[target]} runs" in ended.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"Done {RUNS[target]} runs" in result.stderr

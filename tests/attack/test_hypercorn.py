@@ -80,16 +80,16 @@ FRAMES = [
 async def port(limits: Limits, caplog: pytest.LogCaptureFixture) -> AsyncIterator[int]:
     """The port of a gateway in hypercorn. At the end, it must still serve another client."""
     caplog.set_level(logging.CRITICAL, "hypercorn.error")
-    async with asgi_server(limits) as host, open_client(host.port) as other:
-        await other.receive_type("welcome")
-        await other.request("subscribe", jobs=["other"])
-        assert (await other.receive())["state"] is None
+    async with asgi_server(limits) as host, open_client(host.port) as control_client:
+        await control_client.receive_type("welcome")
+        await control_client.request("subscribe", jobs=["other"])
+        assert (await control_client.receive())["state"] is None
         yield host.port
         await eventually(lambda: host.node.statistics().connections == 1)
         seq = (await host.publish("other", percent=50)).position.seq
-        assert (await other.receive())["seq"] == seq
-        assert await other.request("ping") == {"type": "pong"}
-        await other.close()
+        assert (await control_client.receive())["seq"] == seq
+        assert await control_client.request("ping") == {"type": "pong"}
+        await control_client.close()
 
 
 async def send(port: int, *parts: bytes) -> None:

@@ -41,17 +41,17 @@ async def port(gateway: Gateway) -> AsyncIterator[int]:
     has disconnected, no task or subscription may remain."""
     port = gateway.addresses[0][1]
     tasks = trio.lowlevel.current_statistics().tasks_living
-    async with open_client(port) as other:
-        await other.receive_type("welcome")
-        await other.request("subscribe", jobs=["other"])
-        assert (await other.receive())["state"] is None
+    async with open_client(port) as control_client:
+        await control_client.receive_type("welcome")
+        await control_client.request("subscribe", jobs=["other"])
+        assert (await control_client.receive())["state"] is None
         yield port
         await eventually(lambda: gateway.node.statistics().connections == 1)
         await eventually(lambda: gateway.node.statistics().hub.subscriptions == 1)
         seq = (await gateway.publish("other", percent=50)).position.seq
-        assert (await other.receive())["seq"] == seq
-        assert await other.request("ping") == {"type": "pong"}
-        await other.close()
+        assert (await control_client.receive())["seq"] == seq
+        assert await control_client.request("ping") == {"type": "pong"}
+        await control_client.close()
     await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
     assert gateway.node.statistics().hub.subscriptions == 0
 
@@ -556,17 +556,17 @@ async def test_a_flood_by_a_client_that_never_reads_is_bounded(
     gateway: Gateway, port: int, limits: Limits, flood: bytes
 ) -> None:
     """TCP slows it, nothing accumulates, and it is disconnected at the write deadline."""
-    messages = sent = 0
+    messages = sent_bytes = 0
     async with open_client(port, receive_buffer=4096) as client:
         with trio.fail_after(PATIENCE), suppress(Reset):
             while True:
-                accepted_bytes = client.raw.send_some(flood[sent % len(flood) :])
-                sent += accepted_bytes
+                accepted_bytes = client.raw.send_some(flood[sent_bytes % len(flood) :])
+                sent_bytes += accepted_bytes
                 if not accepted_bytes:  # full: the gateway reads no more
                     messages = max(messages, messages_alive())
                 await trio.sleep(0 if accepted_bytes else limits.write_timeout / 20)
     assert messages < 10 * limits.max_replies
-    assert sent < 32 * 1024 * 1024  # the socket buffers of both sides, and no more
+    assert sent_bytes < 32 * 1024 * 1024  # the socket buffers of both sides, and no more
 
 
 def messages_alive() -> int:

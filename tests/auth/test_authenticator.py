@@ -291,21 +291,21 @@ async def test_an_invalid_hello_with_a_new_token_changes_nothing(
 async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
-    client, other = await harness.connect(), await harness.connect()
+    client, other_client = await harness.connect(), await harness.connect()
     await client.send("hello", token=token(watch=("a",)))
     invented = [f"invented:{number}" for number in range(20)]
     await client.send("subscribe", jobs=["a", "secret", *invented])
     assert client.sink.of("subscriptions")[0]["denied"] == {}
-    await other.send("hello", token=token(watch=("a", "b", "c")))
-    await other.send("subscribe", jobs=["a", "b", "c"])
-    assert other.sink.of("subscriptions")[0]["added"] == ["a", "b"]
-    assert other.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
+    await other_client.send("hello", token=token(watch=("a", "b", "c")))
+    await other_client.send("subscribe", jobs=["a", "b", "c"])
+    assert other_client.sink.of("subscriptions")[0]["added"] == ["a", "b"]
+    assert other_client.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
     await client.send("hello", token=token(watch=("a", "secret")))
     assert client.sink.of("subscriptions")[1]["denied"] == {"secret": "node_full"}
     await harness.publish("a", percent=7)
     await wait_all_tasks_blocked()
     assert client.states("a")[-1] == 7  # the job within the quota stays watched
-    await other.send("unsubscribe", jobs=["b"])
+    await other_client.send("unsubscribe", jobs=["b"])
     await client.send("subscribe", jobs=["secret"])
     assert client.sink.of("subscriptions")[2]["added"] == ["secret"]
 
@@ -314,19 +314,19 @@ async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
 async def test_a_set_without_room_after_a_change_of_permissions_is_denied_alone(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
-    client, other = await harness.connect(), await harness.connect()
+    client, other_client = await harness.connect(), await harness.connect()
     await client.send("hello", token=token(watch=("a",)))
     await client.send("subscribe", jobs=["a"])
     await client.send("watch_set", id=3, prefix="mine:")
-    await other.send("hello", token=token(watch=("*",)))
-    await other.send("watch_set", prefix="other:")
+    await other_client.send("hello", token=token(watch=("*",)))
+    await other_client.send("watch_set", prefix="other:")
     await client.send("hello", token=token(watch=("a", "mine:*")))
     (error,) = client.sink.of("error")
     assert (error["id"], error["code"], error["prefix"]) == (3, "node_full", "mine:")
     await harness.publish("a", percent=7)
     await wait_all_tasks_blocked()
     assert client.states("a")[-1] == 7
-    await other.send("unwatch_set", prefix="other:")
+    await other_client.send("unwatch_set", prefix="other:")
     await client.send("watch_set", id=3, prefix="mine:")
     assert [frame["id"] for frame in client.sink.of("set")] == [3, 3]
 
@@ -351,9 +351,9 @@ async def test_an_expired_token_asks_the_client_for_another(
 async def test_a_revoked_token_closes_connections_within_a_second(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
-    revoked, other = await harness.connect(), await harness.connect()
+    revoked, other_client = await harness.connect(), await harness.connect()
     await revoked.send("hello", token=token(jti="one"))
-    await other.send("hello", token=token(jti="two"))
+    await other_client.send("hello", token=token(jti="two"))
     start = trio.current_time()
     await harness.authenticator.revocations.revoke({"one": wall() + 1_000})
     await revoked.ended.wait()
@@ -362,7 +362,7 @@ async def test_a_revoked_token_closes_connections_within_a_second(
     again = await harness.connect()
     await again.send("hello", token=token(jti="one"))
     assert again.close_code is close_codes.REVOKED
-    assert other.close_code is None
+    assert other_client.close_code is None
 
 
 async def test_authentication_state_is_dropped_with_its_connection(

@@ -83,10 +83,10 @@ def _serving(provider: Provider) -> Iterator[Provider]:
 
 
 def test_keys_are_read_from_files_and_a_secret(tmp_path: Path) -> None:
-    pem, other = tmp_path / "a.pem", tmp_path / "b"
+    pem, other_path = tmp_path / "a.pem", tmp_path / "b"
     pem.write_text(public_pem("ES256"))
-    other.write_text(f"{SECRET}\n")
-    key_sources = KeySources([str(pem), str(other)], secret="s" * 32)
+    other_path.write_text(f"{SECRET}\n")
+    key_sources = KeySources([str(pem), str(other_path)], secret="s" * 32)
     key_sources.load()
     assert [key.algorithm for key in key_sources.keys] == ["HS256", "ES256", "HS256"]
 

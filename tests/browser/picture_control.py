@@ -65,11 +65,11 @@ async def _live_through(gateway: Gateway, clock: list[float]) -> None:
         clock[0] = now - 90 + 8 * number
         await _report(gateway, f"user:7:{job}", done=0, total=100, unit="files")
         clock[0] += 30
-        ended = {"backup": "succeeded", "import": "succeeded", "export": "failed"}.get(job)
-        error = "no space left on the device" if ended == "failed" else None
+        end_status = {"backup": "succeeded", "import": "succeeded", "export": "failed"}.get(job)
+        error = "no space left on the device" if end_status == "failed" else None
         done = 17 * number % 83 + 5
-        more: dict[str, Any] = {"done": 100 if ended == "succeeded" else done}
-        more |= {} if ended is None else {"status": ended}
+        more: dict[str, Any] = {"done": 100 if end_status == "succeeded" else done}
+        more |= {} if end_status is None else {"status": end_status}
         await _report(gateway, f"user:7:{job}", **more, error=error)
     clock[0] = now
 

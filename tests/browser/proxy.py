@@ -135,10 +135,10 @@ class Proxy:
                     if hole.is_set():
                         self._closed.wait()
                         return
-                    source, other = key.fileobj, key.data
+                    source, destination = key.fileobj, key.data
                     assert isinstance(source, socket.socket)
                     data = source.recv(HEAD)
                     if not data:
                         return
-                    other.settimeout(None)
-                    other.sendall(data)
+                    destination.settimeout(None)
+                    destination.sendall(data)

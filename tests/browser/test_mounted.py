@@ -288,18 +288,18 @@ def test_a_page_of_an_origin_that_is_not_allowed_shows_an_explanation(
 def test_a_page_without_a_component_does_not_connect(
     complaints: Complaints, page: Page, served: Served, stack: ExitStack
 ) -> None:
-    sent: list[str] = []
+    sent_frames: list[str] = []
     page.clock.install()
     html = f'<html><link rel="icon" href="data:,">{CLIENT.format(gateway=served.url)}</html>'
     page.goto(stack.enter_context(serve_site(html)), wait_until="networkidle")
-    page.on("request", lambda request: sent.append(request.url))
-    page.on("websocket", lambda socket: sent.append(socket.url))
+    page.on("request", lambda request: sent_frames.append(request.url))
+    page.on("websocket", lambda socket: sent_frames.append(socket.url))
     page.clock.run_for(60_000)
-    assert sent == []
+    assert sent_frames == []
     page.evaluate("document.body.innerHTML = '<job-progress job=\"video:42\"></job-progress>'")
     page.clock.run_for(1_000)
     expect(page.get_by_text("There is no report on this job")).to_be_visible()
-    assert len(sent) == 1
+    assert len(sent_frames) == 1
 
 
 def test_eight_tabs_work_without_websockets(

@@ -196,14 +196,16 @@ def test_setting_the_clock_changes_no_times(
     complaints.expect(CUT)
     set_clock = f"ahead += {jump}"
     bar = page.locator("job-progress")
-    left = re.compile(r"(\d min (\d+ s )?|\d+ s )left")
+    remaining_time = re.compile(r"(\d min (\d+ s )?|\d+ s )left")
     done = 100
     served.report("video:42", done=done, total=1_000)
     with serve_site(CLOCK.format(gateway=proxy.url, ahead=ahead)) as site:
         page.goto(site)
         expect(bar).to_contain_text("10%")
         deadline = time.monotonic() + NOTICED / 1000
-        while left.search(page.locator(".time").inner_text()) is None:  # until it has an estimate
+        while (
+            remaining_time.search(page.locator(".time").inner_text()) is None
+        ):  # until it has an estimate
             assert time.monotonic() < deadline
             done += 1
             served.report("video:42", done=done)
@@ -211,7 +213,7 @@ def test_setting_the_clock_changes_no_times(
         page.evaluate(set_clock)
         served.report("video:42", message="the clock was set")
         expect(bar).to_contain_text("the clock was set")
-        expect(bar).to_contain_text(left)
+        expect(bar).to_contain_text(remaining_time)
 
         proxy.instead = {"127.0.0.1": b""}
         proxy.cut()
@@ -224,7 +226,7 @@ def test_setting_the_clock_changes_no_times(
         proxy.instead = {}
         served.report("video:42", message="it was set again")
         expect(bar).to_contain_text("it was set again", timeout=NOTICED)
-        expect(bar).to_contain_text(left)
+        expect(bar).to_contain_text(remaining_time)
         expect(page.locator("job-progress[stale]")).to_have_count(0)
 
 

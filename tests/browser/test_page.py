@@ -87,19 +87,19 @@ def test_a_reload_shows_the_current_state_immediately(page: Page, served: Served
 def test_two_tabs_show_the_same_and_are_independent(
     context: BrowserContext, page: Page, served: Served
 ) -> None:
-    other = context.new_page()
+    second_page = context.new_page()
     served.report("video:42", percent=5)
-    for tab in (page, other):
+    for tab in (page, second_page):
         tab.goto(served.url)
         expect(row_of(tab, "video:42")).to_contain_text("5%")
     served.report("video:42", percent=55)
-    for tab in (page, other):
+    for tab in (page, second_page):
         expect(row_of(tab, "video:42")).to_contain_text("55%")
 
     page.close()
     served.report("video:42", percent=56)
-    expect(row_of(other, "video:42")).to_contain_text("56%")
-    expect(connection_of(other)).to_have_text("Live")
+    expect(row_of(second_page, "video:42")).to_contain_text("56%")
+    expect(connection_of(second_page)).to_have_text("Live")
 
 
 def test_a_failed_job_shows_its_error(page: Page, served: Served) -> None:

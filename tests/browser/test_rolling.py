@@ -33,16 +33,16 @@ def nodes() -> Iterator[tuple[Served, Served]]:
 
 
 def test_a_rolling_restart_is_invisible_to_pages(page: Page, nodes: tuple[Served, Served]) -> None:
-    one, other = nodes
+    first_node, second_node = nodes
     percent = 10
-    one.report("video:42", percent=percent)
-    with Proxy(one.url, other.url) as balancer:
+    first_node.report("video:42", percent=percent)
+    with Proxy(first_node.url, second_node.url) as balancer:
         page.goto(balancer.url)
         expect(row_of(page, "video:42")).to_contain_text("10%")
         expect(connection_of(page)).to_have_text("Live")
         page.evaluate(STATES)
 
-        for leaving, staying in [(one, other), (other, one)]:
+        for leaving, staying in [(first_node, second_node), (second_node, first_node)]:
             leaving.leave()
             while not leaving.has_left:
                 percent += 1

@@ -88,9 +88,11 @@ def test_a_job_without_room_is_shown_when_there_is_room(
         for job in ("job:1", "job:2", "job:3", "job:4", "other:1", "other:2"):
             served.report(job, percent=37, lease=900)
         others = "".join(f'<job-progress job="other:{i}"></job-progress>' for i in (1, 2))
-        other = page.context.new_page()
-        other.goto(stack.enter_context(serve_site(LIST.format(gateway=served.url, more=others))))
-        expect(other.get_by_text("37%", exact=True)).to_have_count(2)
+        second_page = page.context.new_page()
+        second_page.goto(
+            stack.enter_context(serve_site(LIST.format(gateway=served.url, more=others)))
+        )
+        expect(second_page.get_by_text("37%", exact=True)).to_have_count(2)
 
         proxy.refuse_upgrades = transport != "websocket"
         proxy.hold_streams = transport == "polling"
@@ -101,7 +103,7 @@ def test_a_job_without_room_is_shown_when_there_is_room(
         if transport != "polling":  # which watches nothing for longer than it takes to answer
             expect(page.get_by_text("The gateway is at its limit of jobs.")).to_have_count(2)
             expect(page.get_by_text("37%", exact=True)).to_have_count(2)
-        other.close()
+        second_page.close()
         expect(page.get_by_text("37%", exact=True)).to_have_count(4, timeout=ROOM)
         expect(page.get_by_text("The gateway is at its limit of jobs.")).to_have_count(0)
         for job in ("job:1", "job:2", "job:3", "job:4"):

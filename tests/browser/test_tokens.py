@@ -227,8 +227,11 @@ def test_a_deploy_of_the_backend_ends_no_page(
     when there is one."""
     complaints.expect("Failed to load resource|not a JSON Web Token|closed with 4100")
     login = Login()
-    sent: list[str] = []
-    page.on("websocket", lambda socket: socket.on("framesent", lambda text: sent.append(str(text))))
+    sent_messages: list[str] = []
+    page.on(
+        "websocket",
+        lambda socket: socket.on("framesent", lambda text: sent_messages.append(str(text))),
+    )
     served.report("video:42", percent=10)
     head = f'<script type="module" src="{served.url}/client.js" data-token-url="/token"></script>'
     with serve_site(f'<!doctype html>{head}<job-progress job="video:42"></job-progress>') as site:
@@ -247,5 +250,5 @@ def test_a_deploy_of_the_backend_ends_no_page(
         served.report("video:42", percent=20)
         expect(bar).to_contain_text("20%", timeout=RETURNED)
         expect(page.locator("job-progress[stale]")).to_have_count(0)
-    tokens = [json.loads(text).get("token") for text in sent]
+    tokens = [json.loads(text).get("token") for text in sent_messages]
     assert {token.count(".") for token in tokens if token is not None} == {2}

@@ -86,9 +86,9 @@ class Running:
         deadline = time.monotonic() + within
         wanted = text.encode()
         while self.output.count(wanted) < times:
-            left = deadline - time.monotonic()
-            assert left > 0, f"{text!r} did not come; {self.output!r}, {self.errors!r}"
-            if select.select([self._stdout], [], [], left)[0]:
+            seconds_left = deadline - time.monotonic()
+            assert seconds_left > 0, f"{text!r} did not come; {self.output!r}, {self.errors!r}"
+            if select.select([self._stdout], [], [], seconds_left)[0]:
                 data = os.read(self._stdout, 65_536)
                 assert data, f"{text!r} never came; {self.output!r}, {self.errors!r}"
                 self.output += data
@@ -99,9 +99,9 @@ class Running:
         code."""
         deadline = time.monotonic() + within
         while True:
-            left = deadline - time.monotonic()
-            assert left > 0, f"it has not ended; {self.output!r}, {self.errors!r}"
-            if select.select([self._stdout], [], [], left)[0]:
+            seconds_left = deadline - time.monotonic()
+            assert seconds_left > 0, f"it has not ended; {self.output!r}, {self.errors!r}"
+            if select.select([self._stdout], [], [], seconds_left)[0]:
                 data = os.read(self._stdout, 65_536)
                 if not data:
                     return self.process.wait(max(0.1, deadline - time.monotonic()))
@@ -162,9 +162,9 @@ class Terminal:
         return self.process.wait(max(0.1, deadline - time.monotonic()))
 
     def _read(self, deadline: float) -> bool:
-        left = deadline - time.monotonic()
-        assert left > 0, f"nothing more came; {self.seen!r}"
-        if not select.select([self._controller], [], [], left)[0]:
+        seconds_left = deadline - time.monotonic()
+        assert seconds_left > 0, f"nothing more came; {self.seen!r}"
+        if not select.select([self._controller], [], [], seconds_left)[0]:
             return True
         try:
             data = os.read(self._controller, 65_536)

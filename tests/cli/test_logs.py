@@ -48,9 +48,9 @@ def test_a_flood_of_log_lines_is_limited_and_counted() -> None:
     flood = RateLimitFilter(lambda: now)
 
     def passes(line: int) -> logging.LogRecord | None:
-        one = record("x")
-        one.lineno = line
-        return one if flood.filter(one) else None
+        log_record = record("x")
+        log_record.lineno = line
+        return log_record if flood.filter(log_record) else None
 
     assert sum(passes(1) is not None for _ in range(1_000)) == MAX_LINES_PER_SECOND
     assert passes(2) is not None, "another kind"

@@ -240,9 +240,9 @@ async def test_jobs_that_do_not_match_are_not_on_a_page(tested: BrokerUnderTest)
     mine = Patterns.parse(["user:7:*", "user:9:0"])
     page = await tested.broker.recent(mine, limit=5, after=None)
     assert page.next_cursor is not None
-    rest = await tested.broker.recent(mine, limit=5, after=page.next_cursor)
-    assert rest.next_cursor is None
-    found = [event.job for event in [*page.events, *rest.events]]
+    next_page = await tested.broker.recent(mine, limit=5, after=page.next_cursor)
+    assert next_page.next_cursor is None
+    found = [event.job for event in [*page.events, *next_page.events]]
     assert sorted(found) == [*(f"user:7:{number}" for number in range(5)), "user:9:0"]
     for others in (["user:8:*"], ["user:9"], []):
         page = await tested.broker.recent(Patterns.parse(others), limit=1, after=None)

@@ -301,7 +301,7 @@ async def test_a_closed_connection_leaves_no_reference_cycle(
     gc.disable()
     try:
         client = await harness.connect(sink())
-        [session] = [one for one in gc.get_objects() if isinstance(one, Session)]
+        [session] = [candidate for candidate in gc.get_objects() if isinstance(candidate, Session)]
         parts = weakref.WeakSet([session, session.outbox])
         del session
         await client.subscribe("a", "b")
@@ -459,14 +459,14 @@ class TestClosing:
     async def test_a_stuck_client_is_aborted_and_does_not_affect_others(
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:
-        stuck, other = await harness.connect(StuckSink(writes=2)), await harness.connect()
-        for client in (stuck, other):
+        stuck, other_client = await harness.connect(StuckSink(writes=2)), await harness.connect()
+        for client in (stuck, other_client):
             await client.subscribe("a")
         start = trio.current_time()
         for percent in range(100):
             await harness.publish("a", percent=percent)
         await wait_all_tasks_blocked()
-        assert other.sink.of("progress")[-1]["state"]["percent"] == 99
+        assert other_client.sink.of("progress")[-1]["state"]["percent"] == 99
         assert trio.current_time() == start
 
         await stuck.ended.wait()
@@ -605,7 +605,7 @@ async def test_the_log_has_the_code_and_the_reason_of_an_end(
     client.source.hang_up()
     await client.ended.wait()
     closed = [vars(record) for record in caplog.records if record.msg == "connection closed"]
-    assert [(one["code"], one["reason"], one["duration_s"]) for one in closed] == [
+    assert [(entry["code"], entry["reason"], entry["duration_s"]) for entry in closed] == [
         (4002, "this node watches 1 jobs already", 0),
         (1000, "normal", 3),
     ]

@@ -88,13 +88,13 @@ async def test_a_shared_topic_counts_for_one_owner_until_all_have_left(hub: Hub)
 
 
 async def test_an_idle_topic_counts_for_the_owner_that_returns(hub: Hub) -> None:
-    quota_key, other = QuotaKey.at("192.0.2.1"), QuotaKey.at("192.0.2.2")
+    quota_key, other_key = QuotaKey.at("192.0.2.1"), QuotaKey.at("192.0.2.2")
     watched = hub.subscribe("a", IgnoringOutbox(), quota_key=quota_key)
     hub.deliver([event("a", 1)])
     hub.unsubscribe(watched)
     assert (hub.statistics().topics, hub.statistics().free) == (1, 3_000)
-    hub.subscribe("a", IgnoringOutbox(), quota_key=other)
-    assert (invent(hub, quota_key, count()), invent(hub, other, count(1_000))) == (300, 299)
+    hub.subscribe("a", IgnoringOutbox(), quota_key=other_key)
+    assert (invent(hub, quota_key, count()), invent(hub, other_key, count(1_000))) == (300, 299)
 
 
 OWNERS = [None, *(QuotaKey(network, subject) for network in "12" for subject in (None, "s", "t"))]
@@ -115,10 +115,10 @@ def test_quota_counts_equal_the_watched_topics(
                         hub.subscribe(f"a:{number}", IgnoringOutbox(), quota_key=quota_key)
                     )
                 except NodeFull:
-                    assert f"a:{number}" not in {one.job for one in watching}
+                    assert f"a:{number}" not in {watched.job for watched in watching}
             elif watching:
                 hub.unsubscribe(watching.pop(number % len(watching)))
-            assert hub.statistics().free == 8 - len({one.job for one in watching})
+            assert hub.statistics().free == 8 - len({watched.job for watched in watching})
         for subscription in watching:
             hub.unsubscribe(subscription)
         names = count()

@@ -160,7 +160,9 @@ def expected(
 ) -> tuple[dict[Status, int], int, list[str]]:
     """Returns the filtered list: the counts, the number of jobs, and the ids that are shown."""
     members = {job: state for job, state in states.items() if job.startswith(prefix)}
-    counts = {one: sum(state.status == one for state in members.values()) for one in STATUSES}
+    counts = {
+        status: sum(state.status == status for state in members.values()) for status in STATUSES
+    }
     wanted = [(job, state) for job, state in members.items() if state.status in statuses]
 
     def order(item: tuple[str, State]) -> tuple[bool, float, str]:

@@ -87,12 +87,12 @@ class Watched:
         self.kinds()
 
     def deliver(self, job: str, seq: int, status: Status = "running", *, started: float) -> None:
-        one = event(job, seq)
+        new_event = event(job, seq)
         ended = 100.0 if status == "succeeded" else None
-        state = replace(one.state, status=status, started_at=started, finished_at=ended)
-        one = self.holder.events[job] = replace(one, state=state)
-        self.hub.deliver([one])
-        self.sets.deliver([one])
+        state = replace(new_event.state, status=status, started_at=started, finished_at=ended)
+        new_event = self.holder.events[job] = replace(new_event, state=state)
+        self.hub.deliver([new_event])
+        self.sets.deliver([new_event])
 
     def kinds(self) -> list[str]:
         """Takes all messages that are due. Returns their kinds."""

@@ -37,7 +37,7 @@ async def watch(client: HarnessClient, prefix: str, **more: Any) -> None:
 
 
 def sets(client: HarnessClient) -> list[tuple[int | None, int, list[str]]]:
-    return [(one["prev"], one["seq"], one["jobs"]) for one in client.sink.of("set")]
+    return [(frame["prev"], frame["seq"], frame["jobs"]) for frame in client.sink.of("set")]
 
 
 def kinds(client: HarnessClient, since: int = 0) -> list[str]:
@@ -315,12 +315,12 @@ async def test_the_number_of_sets_per_connection_is_limited(
     client = await harness.connect()
     for number in range(4):
         await watch(client, f"{number}:", id=number)
-    assert [one["code"] for one in client.sink.of("error")] == ["too_many_sets"]
+    assert [error["code"] for error in client.sink.of("error")] == ["too_many_sets"]
     await watch(client, "2:", id=2, limit=1)  # one in the place of another is no more
     assert len(client.sink.of("error")) == 1
     await client.source.send(type="unwatch_set", id=0)
     await watch(client, "3:", id=3)
-    assert [one["id"] for one in client.sink.of("set")] == [0, 1, 2, 2, 3]
+    assert [error["id"] for error in client.sink.of("set")] == [0, 1, 2, 2, 3]
 
 
 async def test_the_number_of_sets_per_node_is_limited(autojump_clock: MockClock) -> None:
@@ -328,13 +328,21 @@ async def test_the_number_of_sets_per_node_is_limited(autojump_clock: MockClock)
     async with trio.open_nursery() as nursery:
         harness = Harness(nursery, limits)
         await nursery.start(harness.node.run)
-        one, other = await harness.connect(), await harness.connect()
-        for client, prefix in ((one, "a:"), (one, "b:"), (other, "a:"), (other, "c:")):
+        first_client, second_client = await harness.connect(), await harness.connect()
+        for client, prefix in (
+            (first_client, "a:"),
+            (first_client, "b:"),
+            (second_client, "a:"),
+            (second_client, "c:"),
+        ):
             await watch(client, prefix)
-        assert [error["code"] for error in other.sink.of("error")] == ["node_full"]
-        await one.source.send(type="unwatch_set", prefix="b:")
-        await watch(other, "c:")
-        assert [one["prefix"] for one in other.sink.of("set")] == ["a:", "c:"]
+        assert [error["code"] for error in second_client.sink.of("error")] == ["node_full"]
+        await first_client.source.send(type="unwatch_set", prefix="b:")
+        await watch(second_client, "c:")
+        assert [first_client["prefix"] for first_client in second_client.sink.of("set")] == [
+            "a:",
+            "c:",
+        ]
         nursery.cancel_scope.cancel()
 
 
@@ -404,7 +412,7 @@ async def test_the_number_of_jobs_in_all_sets_is_limited(autojump_clock: MockClo
             await trio.sleep(1)
         await messages_sent()
         assert harness.node.sets.statistics().jobs <= 10
-        last = {one["prefix"]: one for one in client.sink.of("set")}
+        last = {frame["prefix"]: frame for frame in client.sink.of("set")}
         assert last["b:"]["total"] == 3, "the other one is as it was"
         assert "more" not in last["b:"]
         assert last["a:"]["more"]
@@ -606,8 +614,8 @@ async def test_a_job_that_there_is_no_room_for_is_denied_alone(
     for number in (1, 2, 3):
         await harness.publish(f"x:{number}", status="running")
         await trio.sleep(1)
-    other, client = await harness.connect(), await harness.connect()
-    await other.subscribe("other")
+    other_client, client = await harness.connect(), await harness.connect()
+    await other_client.subscribe("other")
     await watch(client, "x:", statuses=["running"])
     assert sets(client) == [(None, 1, ["x:3", "x:2", "x:1"])]
     assert kinds(client) == ["set", "x:3 running", "x:2 running"]
@@ -623,7 +631,7 @@ async def test_a_job_that_there_is_no_room_for_is_denied_alone(
     assert client.sink.of("subscriptions")[-1]["denied"] == {"x:4": "node_full"}
 
     since = len(client.sink.frames)
-    await other.source.send(type="unsubscribe", jobs=["other"])
+    await other_client.source.send(type="unsubscribe", jobs=["other"])
     await harness.publish("x:3", status="succeeded")
     await messages_sent()
     assert kinds(client, since) == ["x:3 succeeded", "set", "x:4 running", "x:1 running"]

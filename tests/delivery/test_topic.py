@@ -159,7 +159,7 @@ def test_events_that_the_broker_has_lost_are_a_gap(answer: list[Event]) -> None:
     subscription = watch(topic, Position(1, 1), "every")
     assert subscription.next_message() is None
     topic.refill(answer)
-    assert [(one["from"], one["to"]) for one in frames(subscription.next_message())] == [(2, 3)]
+    assert [(gap["from"], gap["to"]) for gap in frames(subscription.next_message())] == [(2, 3)]
     assert ranges_in(subscription.next_message()) == [(None, 4)]
 
 
@@ -275,7 +275,7 @@ def test_a_message_has_its_kind() -> None:
     topic = live(*(job_event(seq, epoch=5) for seq in range(1, 6)))
     others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
     messages = [watch(topic, cursor).next_message() for cursor in (None, *others)]
-    received = [(one.kind, one.skipped) for one in messages if one is not None]
+    received = [(message.kind, message.skipped) for message in messages if message is not None]
     assert received == [("snapshot", 0), ("resync", 0), ("step", 3), ("step", 0), ("snapshot", 0)]
     every = watch(topic, Position(5, 2), "every").next_message()
     assert every is not None

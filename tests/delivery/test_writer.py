@@ -65,9 +65,9 @@ async def test_a_ping_comes_once_after_everything_else(
     for number in range(jobs):
         name = f"j{number}"
         pending.append(hub.subscribe(name, IgnoringOutbox()))
-        one = event(name, 1)
-        one = replace(one, state=replace(one.state, message="x" * size))
-        Repairs(hub).apply_loads({name: UNSEEN}, {name: one})
+        new_event = event(name, 1)
+        new_event = replace(new_event, state=replace(new_event.state, message="x" * size))
+        Repairs(hub).apply_loads({name: UNSEEN}, {name: new_event})
         if not size:
             pending[-1].next_message()
     if not writer.begin([encode("pong")] * replies, pending, pending_since=0.0, ping=True):

@@ -120,7 +120,10 @@ async def test_a_stream_can_have_a_set_and_a_job(gateway: Gateway, port: int) ->
         await receive("b:1 2")
     assert any(ids)
     assert all("," not in id_ for id_ in ids), "jobs of sets are not in the id"
-    assert [one["prev"] for one in frames if one.get("prefix") == "b:"][:2] == [None, 1]
+    assert [document["prev"] for document in frames if document.get("prefix") == "b:"][:2] == [
+        None,
+        1,
+    ]
 
 
 async def test_a_stream_of_a_set_alone_has_no_ids(gateway: Gateway, port: int) -> None:

@@ -181,17 +181,17 @@ async def test_mode_every_continues_from_the_history_or_after_a_gap(
 
 
 async def test_two_connections_of_one_user_are_independent(host: Host) -> None:
-    async with open_client(host.port) as one, open_client(host.port) as other:
-        await receive_welcome(one)
-        await receive_welcome(other)
-        for client in (one, other):
+    async with open_client(host.port) as first_client, open_client(host.port) as second_client:
+        await receive_welcome(first_client)
+        await receive_welcome(second_client)
+        for client in (first_client, second_client):
             answer = await client.request("sync_subscriptions", jobs=[JOB])
             assert answer["added"] == [JOB]
             await client.receive()
-        await one.request("sync_subscriptions", jobs=[])
-        await one.close()
+        await first_client.request("sync_subscriptions", jobs=[])
+        await first_client.close()
         await host.publish(JOB, percent=1)
-        assert (await other.receive())["state"]["percent"] == 1
+        assert (await second_client.receive())["state"]["percent"] == 1
 
 
 async def test_a_reconnect_continues_at_its_position(host: Host) -> None:

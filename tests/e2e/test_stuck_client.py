@@ -96,20 +96,20 @@ async def test_a_stuck_client_is_closed_and_others_miss_nothing(
 @pytest.mark.parametrize("kind", ["latest", "every", "stream"])
 async def test_a_stuck_client_uses_bounded_memory(gateway: Gateway, port: int, kind: str) -> None:
     events = 500
-    async with open_client(port) as other, stuck(port, kind):
-        await other.receive_type("welcome")
-        await other.request("subscribe", jobs=[JOB], mode="every")
+    async with open_client(port) as other_client, stuck(port, kind):
+        await other_client.receive_type("welcome")
+        await other_client.request("subscribe", jobs=[JOB], mode="every")
         await eventually(lambda: gateway.node.statistics().hub.subscriptions == 2)
-        await other.receive()
+        await other_client.receive()
         for _ in range(100):  # fills sockets, replay and history
             await gateway.publish(JOB, phase=str(_), data=BULK)
-            await other.receive()
+            await other_client.receive()
         tracemalloc.start()
         try:
             for number in range(events):
                 await gateway.publish(JOB, done=number, data=BULK)
-                await other.receive()
-                other.frames.clear()
+                await other_client.receive()
+                other_client.frames.clear()
             grown, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -148,12 +148,12 @@ async def test_sigterm_with_a_stuck_client_exits_in_time() -> None:
         async with (
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
             open_client(port) as reader,
-            open_client(port, subprotocol="progress.v1") as other,
+            open_client(port, subprotocol="progress.v1") as other_client,
             stuck(port, "latest"),
             stuck(port, "every"),
             stuck(port, "stream"),
         ):
-            for client in (reader, other):
+            for client in (reader, other_client):
                 await client.receive_type("welcome")
                 await client.request("subscribe", jobs=[JOB])
                 await client.receive()
@@ -162,7 +162,7 @@ async def test_sigterm_with_a_stuck_client_exits_in_time() -> None:
                 assert answer.json()["applied"] is True
             process.send_signal(signal.SIGTERM)
             began = trio.current_time()
-            for client in (reader, other):
+            for client in (reader, other_client):
                 goaway = await client.receive_type("goaway")
                 assert goaway["code"] == 1001
                 assert len(goaway["retry"]) == 2

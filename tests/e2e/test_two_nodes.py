@@ -54,21 +54,23 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
     redis = Server(redis_server())
     try:
         with node(redis.url) as first, node(redis.url) as second, trio.fail_after(4 * PATIENCE):
-            one, two = address(first), address(second)
-            await publish(one, "video:42", total=4, done=1, message="ü \u2028")
+            first_address, second_address = address(first), address(second)
+            await publish(first_address, "video:42", total=4, done=1, message="ü \u2028")
             follower = Follower()
-            async with open_client(port_of(two)) as client:
+            async with open_client(port_of(second_address)) as client:
                 await client.receive_type("welcome")
                 await client.request("subscribe", jobs=["video:42"])
                 follower.take(await client.receive())
                 for done in (2, 3):
-                    await publish(one if done == 2 else two, "video:42", done=done)
+                    await publish(
+                        first_address if done == 2 else second_address, "video:42", done=done
+                    )
                     follower.take(await client.receive())
                 second.process.kill()
             # The node has ended; the client connects to the other one with its position.
             epoch, seq = follower.at["video:42"]
-            await publish(one, "video:42", status="succeeded")
-            async with open_client(port_of(one)) as client:
+            await publish(first_address, "video:42", status="succeeded")
+            async with open_client(port_of(first_address)) as client:
                 await client.receive_type("welcome")
                 await client.send("hello", positions={"video:42": [epoch, seq]})
                 await client.request("subscribe", jobs=["video:42"])

@@ -44,7 +44,7 @@ async def feed_readers(server: Server) -> list[str]:
     """Returns the names of the connections that read the feed there."""
     client = server.client
     found = await trio.to_thread.run_sync(lambda: client.client_list(_type="normal"))
-    return [one["name"] for one in found if one["name"].endswith(":feed")]
+    return [connection["name"] for connection in found if connection["name"].endswith(":feed")]
 
 
 def inconsistencies_of_an_epoch(readers: Sequence[Reader]) -> Iterator[str]:
@@ -54,12 +54,17 @@ def inconsistencies_of_an_epoch(readers: Sequence[Reader]) -> Iterator[str]:
     for reader in readers:
         seen: dict[tuple[str, int, int], object] = {}
         newest: dict[tuple[str, int], int] = {}
-        for one in reader.readings:
-            if seen.setdefault((one.job, one.epoch, one.seq), one.state) != one.state:
-                yield f"{reader.name}: two states at one position: {one}"
-            if one.seq < newest.setdefault((one.job, one.epoch), one.seq):
-                yield f"{reader.name}: a lower position of an epoch: {one}"
-            newest[one.job, one.epoch] = max(newest[one.job, one.epoch], one.seq)
+        for reading in reader.readings:
+            if (
+                seen.setdefault((reading.job, reading.epoch, reading.seq), reading.state)
+                != reading.state
+            ):
+                yield f"{reader.name}: two states at one position: {reading}"
+            if reading.seq < newest.setdefault((reading.job, reading.epoch), reading.seq):
+                yield f"{reader.name}: a lower position of an epoch: {reading}"
+            newest[reading.job, reading.epoch] = max(
+                newest[reading.job, reading.epoch], reading.seq
+            )
 
 
 async def test_nodes_leave_a_writable_old_primary_and_no_state_is_taken_back() -> None:
@@ -97,15 +102,19 @@ async def test_nodes_leave_a_writable_old_primary_and_no_state_is_taken_back() -
                     await trio.sleep(0.05)
             assert not worker.was_refused, "the nodes left when the old primary was demoted"
             await Workers(store.server).publish(JOBS[5], "status", "succeeded")
-            ended = [*ENDED, JOBS[5]]
-            await until_seen(readers, ended, lambda state: state["status"] == "succeeded")
+            ended_jobs = [*ENDED, JOBS[5]]
+            await until_seen(readers, ended_jobs, lambda state: state["status"] == "succeeded")
             nursery.cancel_scope.cancel()
         problems = list(taken_back(of_one)) + list(inconsistencies_of_an_epoch(of_all))
-        last = {(reader.name, one.job): one.state for reader in readers for one in reader.readings}
+        last = {
+            (reader.name, reading.job): reading.state
+            for reader in readers
+            for reading in reader.readings
+        }
         problems += [
             f"{reader.name} has at last of {job}: {last.get((reader.name, job))}"
             for reader in readers
-            for job in ended
+            for job in ended_jobs
             if (last.get((reader.name, job)) or {}).get("status") != "succeeded"
         ]
         problems += [line for node in nodes for line in node.errors]

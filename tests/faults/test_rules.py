@@ -204,11 +204,15 @@ def test_an_end_that_is_taken_back_is_detected(
 @without_deadline
 @given(histories(), draws)
 def test_two_states_at_one_position_are_detected(history: list[Event], data: st.DataObject) -> None:
-    one = truthful(data.draw, history, "latest")
-    other = [*one]
-    number = one_of(data, [n for n, object_ in enumerate(other) if object_["state"]])
-    other[number] = other[number] | {"state": other[number]["state"] | {"message": "forged"}}
-    found = list(rules.disagreements([client_log(one, client="a"), client_log(other, client="b")]))
+    first_log = truthful(data.draw, history, "latest")
+    second_log = [*first_log]
+    number = one_of(data, [n for n, object_ in enumerate(second_log) if object_["state"]])
+    second_log[number] = second_log[number] | {
+        "state": second_log[number]["state"] | {"message": "forged"}
+    }
+    found = list(
+        rules.disagreements([client_log(first_log, client="a"), client_log(second_log, client="b")])
+    )
     assert [violation.client for violation in found] == ["b"]
 
 

@@ -208,13 +208,15 @@ def test_a_request_to_cancel_ends_the_loop_of_a_task_in_a_thread_pool(
     module_recorder: Recorder, publish: Publisher, environment: dict[str, str]
 ) -> None:
     command = [*WORKER, "--pool", "threads", "--queues", "loops"]
-    other = subprocess.Popen([sys.executable, "-m", *command], env=environment, process_group=0)
+    other_worker = subprocess.Popen(
+        [sys.executable, "-m", *command], env=environment, process_group=0
+    )
     publish("loop.apply_async([1], queue='loops')")
     module_recorder.states("loops:1", lambda state: state.status == "running")
     send_cancel(module_recorder, "loops:1")
     states = module_recorder.states("loops:1")
-    os.killpg(other.pid, signal.SIGKILL)
-    other.wait()
+    os.killpg(other_worker.pid, signal.SIGKILL)
+    other_worker.wait()
     assert status_steps(states)[-1] == (1, "cancelled")
 
 
@@ -289,11 +291,11 @@ def test_a_redelivered_task_is_a_new_attempt(module_recorder: Recorder, publish:
 def test_a_task_of_a_killed_worker_is_stalled(
     module_recorder: Recorder, publish: Publisher, environment: dict[str, str]
 ) -> None:
-    other = start_worker(environment, queue="other")
+    other_worker = start_worker(environment, queue="other")
     publish("hang.apply_async([3], queue='other')")
     pid(module_recorder, "hangs:3")
-    os.killpg(other.pid, signal.SIGKILL)
-    other.wait()
+    os.killpg(other_worker.pid, signal.SIGKILL)
+    other_worker.wait()
     states = module_recorder.states("hangs:3", lambda state: state.health == "stalled")
     assert states[-1].status == "running"
 
@@ -362,11 +364,13 @@ def test_sys_exit_in_a_thread_pool_fails_the_job(
     module_recorder: Recorder, publish: Publisher, environment: dict[str, str]
 ) -> None:
     command = [*WORKER, "--pool", "threads", "--queues", "threads"]
-    other = subprocess.Popen([sys.executable, "-m", *command], env=environment, process_group=0)
+    other_worker = subprocess.Popen(
+        [sys.executable, "-m", *command], env=environment, process_group=0
+    )
     publish("exits.apply_async(queue='threads')")
     end = module_recorder.states("exits")[-1]
-    os.killpg(other.pid, signal.SIGKILL)
-    other.wait()
+    os.killpg(other_worker.pid, signal.SIGKILL)
+    other_worker.wait()
     assert (end.status, end.error) == ("failed", "the task was ended by SystemExit(3)")
 
 

@@ -65,7 +65,7 @@ class ChordSetup:
         path = f"/api/jobs?prefix={group}/&limit=100"
         page = self.get(path, node=node)
         while True:
-            states |= {one["job"]: one["state"] for one in page["jobs"]}
+            states |= {row["job"]: row["state"] for row in page["jobs"]}
             if page.get("next") is None:
                 return states
             page = self.get(f"{path}&after={page['next']}", node=node)
@@ -100,10 +100,10 @@ def workers(setup: ChordSetup) -> Iterator[Workers]:
     """A client for each node."""
     workers = [setup.start_worker(number) for number in (0, 1)]
     yield workers
-    for one in workers:
-        if one.poll() is None:
-            os.killpg(one.pid, signal.SIGKILL)
-        one.wait()
+    for worker in workers:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
 
 
 async def wait_for_mark(setup: ChordSetup, number: int) -> tuple[int, int]:

@@ -63,7 +63,9 @@ class Worker:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from celery.worker import control
 
-        requests = {one.id: one for one in [*self.waiting, *self.running]}
+        requests = {
+            celery_request.id: celery_request for celery_request in [*self.waiting, *self.running]
+        }
         self.state = SimpleNamespace(
             requests=requests, active_requests=set(self.running), revoked=set()
         )

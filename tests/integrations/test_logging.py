@@ -51,9 +51,9 @@ def test_the_message_is_the_formatted_record_cut_to_the_limit(
         handler = JobHandler(job)
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
         attach(handler).error("x" * 5000)
-    sent = fake_gateway.received[-1].fields["message"]
-    assert sent.startswith("ERROR xxx")
-    assert len(sent) == 1000
+    message = fake_gateway.received[-1].fields["message"]
+    assert message.startswith("ERROR xxx")
+    assert len(message) == 1000
 
 
 def test_the_job_is_looked_up_for_each_record(fake_gateway: FakeGateway, attach: Attach) -> None:

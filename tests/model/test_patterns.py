@@ -83,8 +83,10 @@ def test_matching_agrees_with_a_simple_implementation(
 @given(pattern_lists, st.text("aZ09", max_size=3), job_ids)
 def test_a_pattern_covers_a_prefix(parts: list[tuple[str, bool]], prefix: str, job: str) -> None:
     patterns = Patterns.parse([text + "*" * star for text, star in parts])
-    for one in (job, prefix + job):
-        assert (one in patterns.within(prefix)) is (one in patterns and one.startswith(prefix))
+    for job_below in (job, prefix + job):
+        assert (job_below in patterns.within(prefix)) is (
+            job_below in patterns and job_below.startswith(prefix)
+        )
 
 
 def test_no_pattern_remains_outside_the_allowed_ones() -> None:

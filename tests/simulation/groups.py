@@ -339,7 +339,7 @@ class GroupModel:
         if not self._is_due(group, row):
             return "has ended before its children"
         statuses = {child.status for child in self._counted(group)}
-        end = next(one for one in ("failed", "cancelled", "succeeded") if one in statuses)
+        end = next(status for status in ("failed", "cancelled", "succeeded") if status in statuses)
         return None if row.status == end else f"has not {end}"
 
     def _wrong_percent(

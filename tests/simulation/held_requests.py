@@ -177,10 +177,14 @@ class HeldRequests:
         if again:
             return "is asked the same again"
         if by_report:
-            above = [one for one in self._above(job) if one.id == row.id]
+            above = [
+                group_request for group_request in self._above(job) if group_request.id == row.id
+            ]
             if not above:
                 return "is asked by its own report what no group above it was asked"
-            if was is not None and all(one.checked_at < was.checked_at for one in above):
+            if was is not None and all(
+                group_request.checked_at < was.checked_at for group_request in above
+            ):
                 return "is asked what its group was asked before"
         elif was is not None and was.has_cancel:
             # A client that sends requests cannot have refused the cancel.
@@ -217,4 +221,4 @@ class HeldRequests:
                 yield self.now[job]
 
     def _is_lost(self, job: str) -> bool:
-        return any(job == one or job.startswith(f"{one}/") for one in self.lost)
+        return any(job == lost_job or job.startswith(f"{lost_job}/") for lost_job in self.lost)

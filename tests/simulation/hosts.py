@@ -101,9 +101,13 @@ class Host:
                 self.draining_for = None
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            rest = group.split(trio.Cancelled)[1]
-            if rest is not None and not started and rest.split(BrokerUnavailable)[1] is None:
-                self.world.note(f"{self.name} cannot start: {next(leaves(rest))}")
+            other_errors = group.split(trio.Cancelled)[1]
+            if (
+                other_errors is not None
+                and not started
+                and other_errors.split(BrokerUnavailable)[1] is None
+            ):
+                self.world.note(f"{self.name} cannot start: {next(leaves(other_errors))}")
                 return
             raise
         except BrokerUnavailable as error:

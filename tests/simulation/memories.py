@@ -67,17 +67,17 @@ class Memories:
 
     def _compare(self) -> None:
         known = [self._stored, *(_read(host) for host, _ in self._witnesses)]
-        gone = {
+        missing_jobs = {
             job
             for job, position in self._of_ended_nodes.items()
             if not any(position <= some.get(job, (-1, 0)) for some in known)
         }
-        self.lost |= gone
+        self.lost |= missing_jobs
         for group in self.groups:
             related = {each.name for each in group.all} | {
                 child for each in group.all for child in each.weights
             }
-            if related & gone:
+            if related & missing_jobs:
                 self.lost |= related
 
 

@@ -417,7 +417,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.tests:
         chosen = [m for m in MUTANTS if m.test and _is_chosen(m, options.only)]
         return 1 if run_tests(chosen) else 0
-    left = 0
+    undetected_count = 0
     print("| defect | seed | seconds | violation |\n|---|---|---|---|", flush=True)
     for mutant in MUTANTS:
         if not _is_chosen(mutant, options.only):
@@ -426,14 +426,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed, violation, took = find(mutant, seeds=options.seeds, minutes=options.minutes)
         except ValueError as error:
             seed, violation, took = None, str(error), 0.0
-        left += seed is None
+        undetected_count += seed is None
         short = (
             violation.partition(": ")[0]
             if seed is not None
             else violation.replace("\n", " ")[-200:]
         )
         print(f"| {mutant.name} | {seed or '-'} | {took:.0f} | {short} |", flush=True)
-    return 1 if left else 0
+    return 1 if undetected_count else 0
 
 
 def _is_chosen(mutant: Mutant, parts: Sequence[str]) -> bool:

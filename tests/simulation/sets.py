@@ -93,8 +93,8 @@ class SetWatcher(Watcher):
         prefixes = self.rng.sample(PREFIXES, k=1 if self.kind == "set_get" else 2)
         self.sets = {prefix: Wanted.draw(self.rng, prefix) for prefix in prefixes}
         if self.kind == "set_sse":  # its statuses and limit apply to all
-            one = next(iter(self.sets.values()))
-            self.sets = {p: Wanted(p, one.statuses, one.limit) for p in prefixes}
+            only_set = next(iter(self.sets.values()))
+            self.sets = {p: Wanted(p, only_set.statuses, only_set.limit) for p in prefixes}
         self.watch = JobStates((), prefixes=prefixes)
 
     def _change_rights(self) -> None:
@@ -280,10 +280,10 @@ class SetWatcher(Watcher):
     def _query(self) -> str:
         self._begins()
         self.watch = JobStates((), prefixes=self.sets)  # a set has no positions
-        one = next(iter(self.sets.values()))
-        statuses = ",".join(one.statuses)
+        only_set = next(iter(self.sets.values()))
+        statuses = ",".join(only_set.statuses)
         return urlencode(
-            {"set": list(self.sets), "statuses": statuses, "limit": one.limit}, doseq=True
+            {"set": list(self.sets), "statuses": statuses, "limit": only_set.limit}, doseq=True
         )
 
     def _handle_event(self, frame: dict[str, Any]) -> None:

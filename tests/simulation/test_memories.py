@@ -37,28 +37,28 @@ def server(*restored_by: str, **positions: int) -> Store:
 
 def test_nothing_is_lost_while_a_node_runs_that_has_read_it() -> None:
     memories = Memories((), set())
-    one, other = host("one", a=3, b=2), host("other", a=3)
-    memories.server_has_lost_writes(server(a=1, b=2), [one, other])
-    memories.node_has_ended(one, server(a=1, b=2))
+    first_host, other = host("one", a=3, b=2), host("other", a=3)
+    memories.server_has_lost_writes(server(a=1, b=2), [first_host, other])
+    memories.node_has_ended(first_host, server(a=1, b=2))
     assert memories.lost == set()
 
 
 def test_what_only_an_ended_node_had_read_is_lost() -> None:
     memories = Memories((), set())
-    one, other = host("one", a=3, b=2), host("other", a=2, b=2)
-    memories.server_has_lost_writes(server(a=1), [one, other])
-    memories.node_has_ended(one, server(a=1))
+    first_host, second_host = host("one", a=3, b=2), host("other", a=2, b=2)
+    memories.server_has_lost_writes(server(a=1), [first_host, second_host])
+    memories.node_has_ended(first_host, server(a=1))
     assert memories.lost == {"a"}
-    memories.node_has_ended(other, server(a=1))
+    memories.node_has_ended(second_host, server(a=1))
     assert memories.lost == {"a", "b"}
 
 
 def test_what_a_node_has_restored_is_not_lost_when_it_ends() -> None:
     memories = Memories((), set())
-    one, other = host("one", a=3), host("other", a=2)
-    memories.server_has_lost_writes(server(a=1), [one, other])
-    memories.node_has_ended(one, server("one", a=1))
-    memories.node_has_ended(other, server("one", a=1))
+    first_host, second_host = host("one", a=3), host("other", a=2)
+    memories.server_has_lost_writes(server(a=1), [first_host, second_host])
+    memories.node_has_ended(first_host, server("one", a=1))
+    memories.node_has_ended(second_host, server("one", a=1))
     assert memories.lost == set()
 
 
@@ -73,7 +73,7 @@ def test_what_a_node_had_read_that_ended_before_the_loss_is_lost() -> None:
 def test_with_a_child_all_jobs_of_its_group_are_lost() -> None:
     inner = Group("g/n", {"g/n/a": 1.0}, 1.0)
     memories = Memories([Group("g", {"g/b": 1.0, "g/n": 1.0}, 2.0, (inner,))], set())
-    one = host("one", **{"g/n/a": 3, "other": 1})
-    memories.server_has_lost_writes(server(other=1), [one])
-    memories.node_has_ended(one, server(other=1))
+    first_host = host("one", **{"g/n/a": 3, "other": 1})
+    memories.server_has_lost_writes(server(other=1), [first_host])
+    memories.node_has_ended(first_host, server(other=1))
     assert memories.lost == {"g", "g/n", "g/n/a", "g/b"}

@@ -247,20 +247,20 @@ class TestOverTheWire:
             serve = partial(serve_gateway, "127.0.0.1:0", None, self.LIMITS)
             gateway: Gateway = await nursery.start(serve)
             port = gateway.addresses[0][1]
-            async with connect(port) as other:
+            async with connect(port) as other_connection:
                 async with connect(port) as one, connect(port) as two:
                     for raw in (one, two):
                         await raw.send(health("192.0.2.2"))
                         assert (await raw.response())[0] == 200
                         await raw.send(stream)
                         assert (await raw.head())[0] == 200
-                    await other.send(upgrade(x_forwarded_for="192.0.2.1"))
-                    assert (await other.head())[0] == 101
-                    assert await WebSocketClient(other).close_code() == 4003
+                    await other_connection.send(upgrade(x_forwarded_for="192.0.2.1"))
+                    assert (await other_connection.head())[0] == 101
+                    assert await WebSocketClient(other_connection).close_code() == 4003
                 await eventually(lambda: gateway.node.statistics().connections == 0)
-            async with connect(port) as other:
-                await other.send(upgrade(x_forwarded_for="192.0.2.1"))
-                assert b"welcome" in await other.until(b"welcome")
+            async with connect(port) as other_connection:
+                await other_connection.send(upgrade(x_forwarded_for="192.0.2.1"))
+                assert b"welcome" in await other_connection.until(b"welcome")
             nursery.cancel_scope.cancel()
 
     async def test_the_proxy_protocol_gives_the_client_address(self) -> None:

@@ -57,11 +57,11 @@ async def test_a_few_connections_are_closed_per_pass(
     passes = Passes()
     trio.lowlevel.add_instrument(passes)
     disconnects = trio.Semaphore(AT_ONCE)
-    gone = 0
+    closed_count = 0
     left = trio.Event()
 
     async def stay(stream: ClientStream, task: str) -> None:
-        nonlocal gone
+        nonlocal closed_count
         try:
             with suppress(trio.BrokenResourceError):
                 if task == "read":
@@ -72,7 +72,7 @@ async def test_a_few_connections_are_closed_per_pass(
                         await stream.send_all(b"news")
                         await trio.lowlevel.checkpoint()
             passes.count()
-            gone += 1
+            closed_count += 1
             await trio.sleep_forever()
         finally:
             stream.abort()
@@ -81,18 +81,18 @@ async def test_a_few_connections_are_closed_per_pass(
         async with trio.open_nursery() as nursery:
             theirs = []
             for _ in range(CONNECTIONS):
-                ours, other = socket.socketpair()
+                ours, peer = socket.socketpair()
                 ours.setblocking(False)
                 stream = ClientStream(ours, limits=Limits(), disconnects=disconnects)
                 await stream.send_all(b"x")
                 for task in tasks:
                     nursery.start_soon(stay, stream, task)
-                theirs.append(other)
+                theirs.append(peer)
             await trio.testing.wait_all_tasks_blocked()
-            for other in theirs:
-                leave(other)
+            for peer in theirs:
+                leave(peer)
             left.set()
-            await eventually(lambda: gone == CONNECTIONS * len(tasks))
+            await eventually(lambda: closed_count == CONNECTIONS * len(tasks))
             nursery.cancel_scope.cancel()
     finally:
         trio.lowlevel.remove_instrument(passes)
@@ -220,10 +220,10 @@ async def test_what_is_sent_with_the_next_write_comes_first_if_the_socket_is_ful
         while True:
             stream.socket.send(b"full")
     stream.send_with_next(b"handshake ")
-    rest = stream.send_now(b"welcome")
-    assert rest is not None
+    unsent = stream.send_now(b"welcome")
+    assert unsent is not None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(stream.send_rest, rest)
+        nursery.start_soon(stream.send_rest, unsent)
         data = b""
         while data in (b"", b"full"):
             await trio.lowlevel.wait_readable(theirs)

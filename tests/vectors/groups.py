@@ -54,7 +54,10 @@ def in_python(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
             inherited = inherited_request(name, record, records.get)
             if inherited is not None:
                 records[name] = reduce(record, inherited, now=now, epoch=EPOCH).record
-        found = {name: (one.position.seq, one.state) for name, one in records.items()}
+        found = {
+            name: (job_record.position.seq, job_record.state)
+            for name, job_record in records.items()
+        }
         answers.append(answer_of(job, reason, found))
     return answers
 

@@ -91,7 +91,7 @@ def test_a_mapped_function_can_get_its_childs_job(fake: FakePublisher) -> None:
     with ThreadPoolExecutor(1) as executor, group:
         work = group.map(executor, lambda job, item: f"{job.name} {item}", "x", with_job=True)
         assert list(work) == ["batch:1/1 x"]
-    (accepts,) = {str(one["accepts"]) for one in fake.updates if one["job"] == "batch:1/1"}
+    (accepts,) = {str(update["accepts"]) for update in fake.updates if update["job"] == "batch:1/1"}
     assert accepts == "['cancel']"
 
 
@@ -119,7 +119,11 @@ def test_map_raises_cancelled_and_drops_calls_that_have_not_begun(fake: FakePubl
     with ThreadPoolExecutor(1) as executor, pytest.raises(Cancelled), group:
         list(group.map(executor, work, range(100)))
     assert began == [0]
-    (end,) = [one for one in fake.updates if one["job"] == "batch:1" and one["status"] != "running"]
+    (end,) = [
+        update
+        for update in fake.updates
+        if update["job"] == "batch:1" and update["status"] != "running"
+    ]
     assert end["status"] == "cancelled"
 
 
@@ -163,7 +167,7 @@ def test_track_in_a_mapped_function_raises_if_the_group_has_interrupt(fake: Fake
 
     with ThreadPoolExecutor(1) as executor, pytest.raises(Cancelled), group:
         list(group.map(executor, work, [1], with_job=True))
-    statuses = [one["status"] for one in fake.updates if one["job"] == "batch:1/1"]
+    statuses = [update["status"] for update in fake.updates if update["job"] == "batch:1/1"]
     assert statuses[-1] == "cancelled"
 
 

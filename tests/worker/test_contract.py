@@ -201,9 +201,9 @@ def test_an_end_by_another_process_is_logged(
 ) -> None:
     with Job("job", url=target.url, run="r") as job:
         until(job, lambda: job.attempt)
-        with Job("job", url=target.other_url, run="r") as other:
-            other.cancel("not needed")
-    assert job.attempt == other.attempt == 1
+        with Job("job", url=target.other_url, run="r") as other_job:
+            other_job.cancel("not needed")
+    assert job.attempt == other_job.attempt == 1
     assert last_state(target, "job").message == "not needed"
     assert "the job was ended by another process" in caplog.text
 

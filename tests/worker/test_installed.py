@@ -86,9 +86,9 @@ async def test_a_worker_is_installed_without_the_server(gateway: Gateway, tmp_pa
     for each in commands:
         done = await on_a_thread(partial(run, *each, url=gateway.url))
         assert (done.returncode, done.stderr) == (0, ""), each
-    ended = await on_a_thread(partial(run, command, "cancel", "job:1", url=gateway.url))
-    assert ended.returncode == 1
-    assert "ended" in ended.stderr
+    result = await on_a_thread(partial(run, command, "cancel", "job:1", url=gateway.url))
+    assert result.returncode == 1
+    assert "ended" in result.stderr
     records = await gateway.node.broker.read(["job:1", "run:1", "published:1", "queued:1"])
     assert [record.state.status for record in records.values()] == ["succeeded"] * 3 + ["queued"]
 

@@ -103,15 +103,15 @@ def test_entering_a_job_twice_raises(fake_gateway: FakeGateway) -> None:
 
 
 def test_only_the_newest_state_is_sent_at_a_limited_rate(fake: FakePublisher) -> None:
-    sent: list[float] = []
-    fake.on_update = lambda fields: sent.append(job._report.sent_at)
+    send_times: list[float] = []
+    fake.on_update = lambda fields: send_times.append(job._report.sent_at)
     job = Job("job", url=fake.url, total=200_000)
     with job:
         for i in range(200_001):
             job.update(done=i)
         until(job, lambda: fake.updates and fake.updates[-1].get("done") == 200_000)
-    assert len(sent) > 2
-    assert all(b - a >= 0.05 for a, b in pairwise(sent[:-1]))
+    assert len(send_times) > 2
+    assert all(b - a >= 0.05 for a, b in pairwise(send_times[:-1]))
     assert fake.updates[-1]["status"] == "succeeded"
 
 

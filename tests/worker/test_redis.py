@@ -314,14 +314,14 @@ def on_port(*options: str) -> Iterator[tuple[Server, int]]:
 
 def test_moved_cluster_slots_are_followed(caplog: pytest.LogCaptureFixture) -> None:
     options = ("--cluster-enabled", "yes")
-    with on_port(*options) as (one, port), on_port(*options) as (two, other):
-        for number, server in enumerate((one, two), 1):
+    with on_port(*options) as (first_server, port), on_port(*options) as (second_server, other):
+        for number, server in enumerate((first_server, second_server), 1):
             server.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number)
             server.client.execute_command(
                 "CLUSTER", "ADDSLOTSRANGE", *((0, 8191), (8192, 16383))[number - 1]
             )
-        one.client.execute_command("CLUSTER", "MEET", "127.0.0.1", other)
-        for server in (one, two):
+        first_server.client.execute_command("CLUSTER", "MEET", "127.0.0.1", other)
+        for server in (first_server, second_server):
             cluster_info = partial(server.client.execute_command, "CLUSTER", "INFO")
             wait_until(
                 lambda cluster_info=cluster_info: b"cluster_state:ok" in bytes(cluster_info())
@@ -329,18 +329,18 @@ def test_moved_cluster_slots_are_followed(caplog: pytest.LogCaptureFixture) -> N
         with publishing(f"redis+cluster://127.0.0.1:{port}?shards=2") as carrier:
             for job in "abcdefgh":
                 assert publish_one(carrier, job, {"lease": 30}).seq == 1
-            keys = [server.client.keys("*:feed") for server in (one, two)]
+            keys = [server.client.keys("*:feed") for server in (first_server, second_server)]
             assert [len(found) for found in keys] == [1, 1]
 
-            slot = one.client.execute_command("CLUSTER", "KEYSLOT", keys[0][0])
-            heir = two.client.execute_command("CLUSTER", "MYID")
-            one.client.flushall()
-            for server in (two, one):
+            slot = first_server.client.execute_command("CLUSTER", "KEYSLOT", keys[0][0])
+            heir = second_server.client.execute_command("CLUSTER", "MYID")
+            first_server.client.flushall()
+            for server in (second_server, first_server):
                 server.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", heir)
             assert [publish_one(carrier, job, {"done": 1}).applied for job in "abcdefgh"] == [
                 True
             ] * 8
-            assert len(two.client.keys("*:feed")) == 2
+            assert len(second_server.client.keys("*:feed")) == 2
 
 
 @contextmanager

@@ -123,13 +123,13 @@ def test_a_job_that_may_still_be_ended_is_renewed(why: str) -> None:
 def test_a_thousand_jobs_at_100_ms_are_renewed_in_time() -> None:
     world = World()
     reports = [report(f"job{i}") for i in range(1_000)]
-    for one in reports:
-        world.queue.mark_changed(one, 0.0)
+    for waiting_report in reports:
+        world.queue.mark_changed(waiting_report, 0.0)
     world.run(3.0)
     assert len(world.received) == 1_000
     for second in range(3, 120):
-        for one in reports[::7]:
-            world.queue.mark_changed(one, world.now)
+        for waiting_report in reports[::7]:
+            world.queue.mark_changed(waiting_report, world.now)
         world.run(float(second))
         assert world.now - min(world.received.values()) < 30.0 * (1 + 1 / RENEWALS_PER_LEASE) / 2
 
@@ -137,9 +137,9 @@ def test_a_thousand_jobs_at_100_ms_are_renewed_in_time() -> None:
 def test_ten_thousand_ends_use_the_minimum_of_requests() -> None:
     world = World(round_trip=0.001)
     for i in range(10_000):
-        one = report(f"job{i}")
-        one.set_final_state(FinalState("succeeded"), now=0.0)
-        world.queue.mark_changed(one, 0.0)
+        new_report = report(f"job{i}")
+        new_report.set_final_state(FinalState("succeeded"), now=0.0)
+        world.queue.mark_changed(new_report, 0.0)
     while world.queue.reports:
         world.step()
     assert len(world.requests) == 10_000 // MAX_UPDATES_PER_REQUEST
@@ -149,13 +149,13 @@ def test_ten_thousand_ends_use_the_minimum_of_requests() -> None:
 def test_many_busy_jobs_share_the_rate_limit() -> None:
     world = World(round_trip=0.0)
     reports = [report(f"job{i}") for i in range(1_000)]
-    sent = 0
+    sent_count = 0
     while world.now < 10.0:
         for one in reports:
             world.queue.mark_changed(one, world.now)
         world.step()
-        sent += len(world.requests[-1][1])
-    assert sent <= 10 * MAX_UPDATES_PER_SECOND + MAX_UPDATES_PER_REQUEST
+        sent_count += len(world.requests[-1][1])
+    assert sent_count <= 10 * MAX_UPDATES_PER_SECOND + MAX_UPDATES_PER_REQUEST
     assert len(world.received) == 1_000
 
 
@@ -164,13 +164,13 @@ def test_an_end_does_not_wait_for_the_rate_limit() -> None:
     for number in range(MAX_UPDATES_PER_REQUEST):
         world.queue.mark_changed(report(f"job{number}"), 0.0)
     world.step()
-    running, ended = report("running"), report("ended")
-    ended.set_final_state(FinalState("succeeded"), now=0.0)
-    for one in (running, ended):
+    running, ended_report = report("running"), report("ended")
+    ended_report.set_final_state(FinalState("succeeded"), now=0.0)
+    for one in (running, ended_report):
         world.queue.mark_changed(one, 0.0)
     assert world.queue.next_request_at(0.0) == 0.0
     assert [item.job for item in world.queue.next_items(0.0)] == ["ended"]
-    ended.close()
+    ended_report.close()
     assert world.queue.next_request_at(0.0) == MAX_UPDATES_PER_REQUEST / MAX_UPDATES_PER_SECOND
     assert [
         item.job
@@ -229,16 +229,16 @@ def test_retry_after_delays_the_next_request() -> None:
 
 def test_a_released_report_sends_its_state_once() -> None:
     world = World()
-    one = report("job")
-    one.snapshot.phase.segment.count_without_loops = 50
-    world.queue.mark_changed(one, 0.0)
-    world.queue.release(one, 0.0)
-    one.snapshot.phase.segment.count_without_loops = 50
+    new_report = report("job")
+    new_report.snapshot.phase.segment.count_without_loops = 50
+    world.queue.mark_changed(new_report, 0.0)
+    world.queue.release(new_report, 0.0)
+    new_report.snapshot.phase.segment.count_without_loops = 50
     world.run(60.0)
     ((_, (item,)),) = world.requests
     assert (item.fields["done"], item.fields["status"]) == (50, "running")
     assert world.queue.empty
-    world.queue.mark_changed(one, world.now)
+    world.queue.mark_changed(new_report, world.now)
     assert not world.queue.next_items(world.now)
 
 
@@ -246,24 +246,24 @@ def test_a_released_report_sends_its_state_once() -> None:
 def test_a_released_report_is_dropped_after_its_deadline(answer: Outcome) -> None:
     world = World()
     world.answer = lambda item: answer
-    one = report("job")
-    world.queue.mark_changed(one, 0.0)
-    world.queue.release(one, 0.0)
+    new_report = report("job")
+    world.queue.mark_changed(new_report, 0.0)
+    world.queue.release(new_report, 0.0)
     world.run(60.0)
-    assert one.closed
+    assert new_report.closed
     assert world.queue.empty
 
 
 def test_an_announcement_waits_for_a_released_report_of_the_same_job() -> None:
     world = World()
-    one = report("job")
-    world.queue.mark_changed(one, 0.0)
-    world.queue.release(one, 0.0)
+    new_report = report("job")
+    world.queue.mark_changed(new_report, 0.0)
+    world.queue.release(new_report, 0.0)
     fields: dict[str, Any] = {"status": "queued", "start": True, "run": "next"}
     world.queue.announce(Announcement("job", fields, expires=60.0))
     world.run(5.0)
     sent = [item.fields.get("run") for _, items in world.requests for item in items]
-    assert sent == [one.run, "next"]
+    assert sent == [new_report.run, "next"]
 
 
 def test_a_try_that_is_continued_by_the_next_one_is_not_logged() -> None:
@@ -274,12 +274,12 @@ def test_a_try_that_is_continued_by_the_next_one_is_not_logged() -> None:
     world.queue.release(first, 0.0)
     assert world.queue.mark_changed(second, 0.0) == []
     assert (first.superseded, second.superseded) == (True, False)
-    left = report("other")
-    world.queue.mark_changed(left, 0.0)
-    world.queue.release(left, 0.0)
+    left_report = report("other")
+    world.queue.mark_changed(left_report, 0.0)
+    world.queue.release(left_report, 0.0)
     world.answer = lambda item: PublishResult(2, False, reason="stale_attempt")
     world.run(1.0)
-    assert left.superseded
+    assert left_report.superseded
     assert [line.subject for line in world.log] == [second]
 
 
@@ -289,10 +289,10 @@ def test_a_thousand_jobs_that_accept_requests_listen_with_less_than_one_request_
     """Each job is renewed so often that its worker receives a job request within two seconds."""
     world = World(round_trip=0.3)
     for number in range(1_000):
-        one = report(f"job{number}")
-        one.snapshot.accepts = ("cancel",)
-        one.snapshot.message = f"part {number}"
-        world.queue.mark_changed(one, 0.0)
+        new_report = report(f"job{number}")
+        new_report.snapshot.accepts = ("cancel",)
+        new_report.snapshot.message = f"part {number}"
+        world.queue.mark_changed(new_report, 0.0)
     world.answer = lambda item: PublishResult(1, False, "unchanged", epoch=7, seq=1)
     world.run(until=10.0)
     before, since = len(world.requests), world.now

@@ -329,11 +329,11 @@ async def test_minus_zero_is_stored_as_zero(broker: RedisBroker) -> None:
 
 
 async def test_key_prefixes_are_independent(broker: RedisBroker, server: Server) -> None:
-    other = RedisBroker(f"{server.url}?prefix=other")
-    await other.publish("a", Update(lease=30))
+    other_broker = RedisBroker(f"{server.url}?prefix=other")
+    await other_broker.publish("a", Update(lease=30))
     assert await broker.read(["a"]) == {}
-    assert list(await other.read(["a"])) == ["a"]
-    other.close()
+    assert list(await other_broker.read(["a"])) == ["a"]
+    other_broker.close()
 
 
 async def test_a_job_with_one_event_has_no_log(broker: RedisBroker, server: Server) -> None:

@@ -59,21 +59,21 @@ async def test_a_connection_that_has_ended_is_not_used_again() -> None:
 
 
 async def test_an_idle_connection_to_another_server_is_closed() -> None:
-    other, right = ScriptedLink(pong, b"other"), ScriptedLink(pong, b"right")
-    opened = Opened(other, right)
+    other_link, right = ScriptedLink(pong, b"other"), ScriptedLink(pong, b"right")
+    opened = Opened(other_link, right)
     await opened.ping()
     opened.calls.allow(b"right", 7)
     await opened.ping()
-    assert (other.closed, right.closed, opened.suspected) == (True, False, [])
+    assert (other_link.closed, right.closed, opened.suspected) == (True, False, [])
 
 
 async def test_a_new_connection_to_another_server_is_closed_and_reported() -> None:
-    other = ScriptedLink(pong, b"other")
-    opened = Opened(other)
+    other_link = ScriptedLink(pong, b"other")
+    opened = Opened(other_link)
     opened.calls.allow(b"right", 7)
     with pytest.raises(WrongServer):
         await opened.ping()
-    assert (other.closed, opened.suspected) == (True, [SHARD])
+    assert (other_link.closed, opened.suspected) == (True, [SHARD])
 
 
 async def test_an_answer_of_another_generation_is_discarded_and_reported() -> None:

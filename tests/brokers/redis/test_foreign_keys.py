@@ -220,9 +220,9 @@ async def test_over_http_a_foreign_key_is_a_409_that_names_it(
     server.client.set(LAST, "a text")
     transport = httpx.ASGITransport(create_http_app(Node(broker)))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        one = await client.post("/api/jobs/bad", json={"done": 1})
+        answer = await client.post("/api/jobs/bad", json={"done": 1})
         (of_batch,) = (await client.post("/api/jobs", json=[{"job": "bad", "done": 1}])).json()
-    assert one.status_code == 409
-    for document in (one.json(), of_batch):
+    assert answer.status_code == 409
+    for document in (answer.json(), of_batch):
         assert (document["status"], document["code"]) == (409, "unreadable_record")
         assert LAST in document["detail"]

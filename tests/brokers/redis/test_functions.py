@@ -124,8 +124,8 @@ def test_rejections_have_a_reason_with_advice(server: Server) -> None:
     assert started == created == b"%.3f" % (float(updated) - 7.5)
     assert fcall(server, "hint:1", "run", "r2", "done", 1)["reason"] == "other_run"
     fcall(server, "hint:1", "run", "r1", "status", "failed")
-    ended = fcall(server, "hint:1", "run", "r1", "done", 1)
-    assert (ended["reason"], "`start 1` opens its next attempt" in ended["detail"]) == (
+    result = fcall(server, "hint:1", "run", "r1", "done", 1)
+    assert (result["reason"], "`start 1` opens its next attempt" in result["detail"]) == (
         "final",
         True,
     )

@@ -234,11 +234,11 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
     contributed = broker._contributions.of(group)
     sums = broker._jobs[group].record.sums
     assert sums == total_of(contributed.values())
-    for name, one in contributed.items():
+    for name, member in contributed.items():
         child = broker._jobs.get(f"{group}/{name}")
         if child is not None:
             now = child.record.state
-            assert one == contribution_of(
+            assert member == contribution_of(
                 now.attempt, now.status, percent=now.percent, weight=now.weight, health=now.health
             )
     if not state.final:
@@ -251,7 +251,7 @@ def check(group: str, before: State | None, state: State | None, broker: MemoryB
             shown_counts.failed,
             shown_counts.cancelled,
         )
-    running = [one.health for one in contributed.values() if one.status == "running"]
+    running = [member.health for member in contributed.values() if member.status == "running"]
     if state.final or "ok" in running:
         assert state.health == "ok"
     elif running:
@@ -311,7 +311,7 @@ def test_a_group_is_the_sum_of_its_children_in_any_order(data: st.DataObject) ->
     updates += data.draw(st.lists(st.sampled_from(updates), max_size=5))  # sent again
     updates += [("g", Update(children=2)), ("g/s", Update(children=2))]
     shuffled = data.draw(st.permutations(updates))
-    arrived = [one for one in shuffled if one[0] == "g" or data.draw(st.integers(0, 5))]
+    arrived = [step for step in shuffled if step[0] == "g" or data.draw(st.integers(0, 5))]
     trio.run(at_rest, arrived)
 
 
@@ -329,13 +329,13 @@ async def at_rest(updates: list[tuple[str, Update]]) -> None:
         if record is None or record.sums is None or state is None:
             continue
         expected = [
-            contribution_of(one.attempt, one.status, percent=one.percent, weight=one.weight)
-            for job, one in children_of(group, alone, states)
+            contribution_of(child.attempt, child.status, percent=child.percent, weight=child.weight)
+            for job, child in children_of(group, alone, states)
         ]
         assert record.sums == total_of(expected)
         assert state.children is not None
-        ended = sum(one.weight for one in expected if one.ended)
-        live = any(not one.ended for one in expected)
+        ended = sum(child.weight for child in expected if child.ended)
+        live = any(not child.ended for child in expected)
         assert state.final == (ended >= 2000 and not live)
 
 

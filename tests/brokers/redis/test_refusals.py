@@ -298,7 +298,9 @@ async def test_check_reports_foreign_keys(server: Server) -> None:
         for number in range(20):
             answer = await http.post(f"/api/jobs/ours:{number}", json={"percent": 1})
             assert answer.status_code == 200
-        (keys,) = [one for one in await findings_of(server.url) if one.subject == "keys"]
+        (keys,) = [
+            finding for finding in await findings_of(server.url) if finding.subject == "keys"
+        ]
         assert keys.grade == "OK"
         server.client.hset("progress:last:bad:1", mapping={"percent": "abc"})
         server.client.set("progress:last:text", "x")
@@ -306,7 +308,9 @@ async def test_check_reports_foreign_keys(server: Server) -> None:
         server.client.hset("progress:last:a//b", "v", "1")
         server.client.lpush("progress:log:list", "x")
         server.client.set("progressive", "another's")
-        (keys,) = [one for one in await findings_of(server.url) if one.subject == "keys"]
+        (keys,) = [
+            finding for finding in await findings_of(server.url) if finding.subject == "keys"
+        ]
         assert keys.grade == "WARN"
         assert ": 5 are not the gateway's" in keys.text
         assert server.client.get("progress:something") == b"x"

@@ -48,20 +48,20 @@ def cancel_request(number: int = 1, attempt: int | None = None) -> RequestUpdate
 
 async def race(job: str, nodes: tuple[RedisBroker, RedisBroker]) -> tuple[str, str | None]:
     """Returns how the job ended, and why its request was rejected, if it was."""
-    one, other = nodes
-    await one.publish(job, Update(start=True, run="old", accepts=("cancel",)))
-    await one.publish(job, Update(start=True, run="new", accepts=("cancel",)))
+    first_node, second_node = nodes
+    await first_node.publish(job, Update(start=True, run="old", accepts=("cancel",)))
+    await first_node.publish(job, Update(start=True, run="new", accepts=("cancel",)))
     results: dict[str, PublishResult] = {}
 
     async def publish(name: str, node: RedisBroker, update: Update) -> None:
         results[name] = await node.publish(job, update)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(publish, "ask", one, cancel_request())
-        nursery.start_soon(publish, "old", other, cancel_request(2, attempt=1))
-        nursery.start_soon(publish, "succeeded", other, Update(attempt=2, status="succeeded"))
+        nursery.start_soon(publish, "ask", first_node, cancel_request())
+        nursery.start_soon(publish, "old", second_node, cancel_request(2, attempt=1))
+        nursery.start_soon(publish, "succeeded", second_node, Update(attempt=2, status="succeeded"))
         received = Update(attempt=2, status="cancelled", ack="ask-1")
-        nursery.start_soon(publish, "cancelled", one, received)
+        nursery.start_soon(publish, "cancelled", first_node, received)
     assert results["old"].reason == "stale_attempt"
 
     read = [(await node.read([job]))[job] for node in nodes]
@@ -73,7 +73,7 @@ async def race(job: str, nodes: tuple[RedisBroker, RedisBroker]) -> tuple[str, s
     assert results["ask"].reason in (None, "final")
     # An accepted request was accepted before the end, and stays in the state.
     assert (end.request is not None) == results["ask"].applied
-    history = await one.history(job, after=UNSEEN)
+    history = await first_node.history(job, after=UNSEEN)
     assert [event.state.status in FINAL for event in history].count(True) == 1
     assert history[-1] == read[0]
     return end.status, results["ask"].reason

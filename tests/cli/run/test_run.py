@@ -42,9 +42,9 @@ def test_output_is_forwarded_and_progress_is_read(url: str) -> None:
         assert running.end() == 0
         assert running.output == b"12/40\n\xff\0\r"
         assert running.errors == "an error, not a fatal one\n"
-    ended = state(url, "a")
-    assert ended["status"] == "succeeded"
-    assert (ended["done"], ended["total"], ended["percent"]) == (12, 40, 100)
+    end_state = state(url, "a")
+    assert end_state["status"] == "succeeded"
+    assert (end_state["done"], end_state["total"], end_state["percent"]) == (12, 40, 100)
 
 
 def test_output_is_forwarded_immediately(url: str) -> None:
@@ -63,9 +63,9 @@ def test_output_is_forwarded_immediately(url: str) -> None:
 def test_the_exit_code_is_the_commands(url: str) -> None:
     with run(url, "a", *python("print('37% done'); raise SystemExit(3)")) as running:
         assert running.end() == 3
-    ended = state(url, "a")
-    assert (ended["status"], ended["error"]) == ("failed", "exit code 3")
-    assert (ended["percent"], ended["message"]) == (37, "37% done")
+    end_state = state(url, "a")
+    assert (end_state["status"], end_state["error"]) == ("failed", "exit code 3")
+    assert (end_state["percent"], end_state["message"]) == (37, "37% done")
 
 
 def test_a_killed_command_fails_the_job(url: str) -> None:
@@ -86,9 +86,9 @@ def test_a_command_that_cannot_be_started_fails_the_job(
         assert running.end() == code
         assert f"{command}: {why}" in running.errors
         assert "Traceback" not in running.errors
-    ended = state(url, "a")
-    assert ended["status"] == "failed"
-    assert why in ended["error"]
+    end_state = state(url, "a")
+    assert end_state["status"] == "failed"
+    assert why in end_state["error"]
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_a_signal_after_the_commands_end_does_not_lose_the_end(url: str) -> None
         running.tell(signal.SIGTERM)
         assert running.end() == 3
         os.killpg(running.process.pid, signal.SIGKILL)
-    ended = state(url, "a")
-    assert (ended["status"], ended["error"]) == ("failed", "exit code 3")
+    end_state = state(url, "a")
+    assert (end_state["status"], end_state["error"]) == ("failed", "exit code 3")
 
 
 @pytest.mark.parametrize("late", [True, False], ids=["late", "never"])
@@ -194,8 +194,12 @@ def test_a_command_can_be_reported_directly_to_redis() -> None:
     with run(server.url, "a", *python("print('12/40')")) as running:
         assert running.end() == 0
         assert running.errors == ""
-    ended = server.client.hgetall("progress:last:a")
-    assert (ended[b"status"], ended[b"done"], ended[b"total"]) == (b"succeeded", b"12", b"40")
+    end_state = server.client.hgetall("progress:last:a")
+    assert (end_state[b"status"], end_state[b"done"], end_state[b"total"]) == (
+        b"succeeded",
+        b"12",
+        b"40",
+    )
 
 
 def test_a_redis_that_refuses_does_not_affect_the_command() -> None:
@@ -285,8 +289,8 @@ def test_options_define_the_progress_pattern(url: str) -> None:
     flags = ("--read", r"<(?P<done>\d+)\|(?P<total>\d+)> of (?P<phase>\w+)")
     with run(url, "a", *python(program), flags=flags) as running:
         assert running.end() == 0
-    ended = state(url, "a")
-    assert (ended["done"], ended["total"], ended["phase"]) == (3, 8, "sorting")
+    end_state = state(url, "a")
+    assert (end_state["done"], end_state["total"], end_state["phase"]) == (3, 8, "sorting")
 
 
 @pytest.mark.parametrize(
@@ -360,9 +364,9 @@ def test_a_job_in_the_command_joins_the_run(url: str, name: str) -> None:
     with run(url, "a", *python(program)) as running:
         assert running.end() == 0
         assert running.errors == ""
-    ended = state(url, "a")
-    assert (ended["attempt"], ended["status"]) == (1, "succeeded")
-    assert (ended["done"], ended["total"]) == (2, 8)
+    end_state = state(url, "a")
+    assert (end_state["attempt"], end_state["status"]) == (1, "succeeded")
+    assert (end_state["done"], end_state["total"]) == (2, 8)
 
 
 def test_a_start_over_http_in_the_command_joins_the_run(url: str) -> None:
@@ -376,8 +380,8 @@ def test_a_start_over_http_in_the_command_joins_the_run(url: str) -> None:
     with run(url, "a", *python(program)) as running:
         assert running.end() == 0
         assert b'"attempt":1' in running.output
-    ended = state(url, "a")
-    assert (ended["attempt"], ended["status"], ended["done"]) == (1, "succeeded", 2)
+    end_state = state(url, "a")
+    assert (end_state["attempt"], end_state["status"], end_state["done"]) == (1, "succeeded", 2)
 
 
 def test_reading_a_flood_of_output_has_a_bounded_cost(url: str) -> None:

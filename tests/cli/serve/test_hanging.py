@@ -53,16 +53,16 @@ async def test_a_stopped_server_process_is_replaced_and_no_other(
         before = processes.pids
         async with one_of_each(port, 2) as clients:
             os.kill(before[1], signal.SIGSTOP)
-            ended: list[bool] = []
+            end_results: list[bool] = []
 
             async def send_request(name: str) -> None:
-                ended.append(await is_gone(clients[name]))
+                end_results.append(await is_gone(clients[name]))
 
             with trio.fail_after(WITHIN):
                 async with trio.open_nursery() as nursery:
                     for name in clients:
                         nursery.start_soon(send_request, name)
-            assert ended == [False, True]  # one answered while the other hung
+            assert end_results == [False, True]  # one answered while the other hung
         processes.until("server process is ready", times=3)
         # A stopped process does not handle SIGABRT, but SIGKILL ends it.
         assert errors(processes) == [

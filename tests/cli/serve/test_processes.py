@@ -110,12 +110,14 @@ async def test_all_server_processes_serve_at_one_address() -> None:
         assert sorted(subscribed) == [1, 2, 3]
 
         # They share the address with each other, and not with foreign processes.
-        other = run_command(
+        second_run = run_command(
             "serve", "--processes", "2", "--bind", f"127.0.0.1:{port}",
             PROGRESS_GATEWAY_REDIS=session_server().url,
         )  # fmt: skip
-        assert (other.code, other.errors.count("\n")) == (2, 1)
-        assert other.errors.startswith("Error: --bind (PROGRESS_GATEWAY_BIND): cannot listen on")
+        assert (second_run.code, second_run.errors.count("\n")) == (2, 1)
+        assert second_run.errors.startswith(
+            "Error: --bind (PROGRESS_GATEWAY_BIND): cannot listen on"
+        )
         assert processes.output.count(b"Serving on") == 1
 
 
