@@ -326,13 +326,13 @@ def test_malformed_key_ops_are_named(operations: object) -> None:
 
 
 def test_a_repeated_kid_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
+    first_path, second_path = tmp_path / "first", tmp_path / "second"
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
     again = json.loads(jwt.get_algorithm_by_name("ES256").to_jwk(other)) | {"kid": "a"}
-    first.write_text(jwks(jwk("ES256", "a"), jwk("EdDSA", "a")))
-    second.write_text(jwks(jwk("ES256", "a")))
-    KeySources([str(first), str(second)]).load()
+    first_path.write_text(jwks(jwk("ES256", "a"), jwk("EdDSA", "a")))
+    second_path.write_text(jwks(jwk("ES256", "a")))
+    KeySources([str(first_path), str(second_path)]).load()
     assert "kid" not in caplog.text  # the same key twice, and another algorithm's, are no conflict
-    second.write_text(jwks(again))
-    KeySources([str(first), str(second)]).load()
+    second_path.write_text(jwks(again))
+    KeySources([str(first_path), str(second_path)]).load()
     assert "several keys have the same kid, trying each: a" in caplog.text

@@ -79,14 +79,14 @@ async def test_a_revocation_is_visible_to_all_nodes(bench: RevocationsOfTwoNodes
 
 
 async def test_an_unchanged_version_is_not_read_again(bench: RevocationsOfTwoNodes) -> None:
-    first = await bench.here.read(known=None)
-    assert first is not None
-    assert await bench.here.read(known=first.version) is None
+    first_read = await bench.here.read(known=None)
+    assert first_read is not None
+    assert await bench.here.read(known=first_read.version) is None
     await bench.there.revoke({"a": bench.now + 10})
-    second = await bench.here.read(known=first.version)
-    assert second is not None
-    assert second.version != first.version
-    assert await bench.here.read(known=second.version) is None
+    second_read = await bench.here.read(known=first_read.version)
+    assert second_read is not None
+    assert second_read.version != first_read.version
+    assert await bench.here.read(known=second_read.version) is None
 
 
 async def test_only_expired_revocations_are_dropped(bench: RevocationsOfTwoNodes) -> None:

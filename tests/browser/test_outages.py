@@ -33,18 +33,18 @@ def test_a_silent_worker_is_shown_as_stalled_lost_and_running_again(
 ) -> None:
     page.goto(served.url)
     row = row_of(page, "video:42")
-    with worker(served.url, done=40) as first:
+    with worker(served.url, done=40) as first_worker:
         expect(row).to_contain_text("40 / 100 frames")
         expect(row).to_contain_text("40%")
 
-        first.tell(signal.SIGSTOP)
+        first_worker.tell(signal.SIGSTOP)
         expect(row).to_contain_text("Stalled at 40%")
         expect(row).to_contain_text("no update for")
-        first.tell(signal.SIGCONT)
+        first_worker.tell(signal.SIGCONT)
         expect(row).not_to_contain_text("Stalled")
         expect(row).to_contain_text("40%")
 
-        first.tell(signal.SIGKILL)
+        first_worker.tell(signal.SIGKILL)
         expect(row).to_contain_text("Stalled at 40%")
         expect(row).to_contain_text("Lost at 40%", timeout=LEASES)
         expect(row.get_by_role("status")).to_contain_text("Lost, 40%")

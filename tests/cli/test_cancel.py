@@ -92,11 +92,14 @@ def test_a_second_cancel_that_waits_is_told_the_refusal_of_the_first(url: str) -
     report(url, **ACCEPTING)
     assert finish("cancel", "a:1", "--url", url)[0] == 0
     first = request_when_sent(url)
-    with Running(*GATEWAY, "cancel", "a:1", "--url", url, "--wait") as second:
+    with Running(*GATEWAY, "cancel", "a:1", "--url", url, "--wait") as second_command:
         while 'result="unchanged"} 1' not in httpx.get(f"{url}/metrics", trust_env=False).text:
-            assert second.process.poll() is None
+            assert second_command.process.poll() is None
         report(url, ack=first, refused="it is uploading")
-        assert (second.end(), second.errors) == (1, "a:1: refused: it is uploading\n")
+        assert (second_command.end(), second_command.errors) == (
+            1,
+            "a:1: refused: it is uploading\n",
+        )
 
 
 def test_another_verb_is_waited_for_until_the_worker_has_received_it(url: str) -> None:

@@ -28,13 +28,13 @@ async def test_publish_read_and_history_are_consistent(tested: BrokerUnderTest) 
     assert await tested.broker.history("a", after=Position(0, 0)) == []
     receipt = await tested.broker.publish("a", Update(start=True, total=4, done=1))
     assert (receipt.applied, receipt.attempt, receipt.position.seq) == (True, 1, 1)
-    second = await tested.publish("a", done=2)
-    assert second == (receipt.position.epoch, 2)
+    second_result = await tested.publish("a", done=2)
+    assert second_result == (receipt.position.epoch, 2)
 
-    assert await tested.broker.positions(["b", "a"]) == {"a": second}
+    assert await tested.broker.positions(["b", "a"]) == {"a": second_result}
     assert await tested.broker.positions([]) == {}
     event = (await tested.broker.read(["b", "a"]))["a"]
-    assert (event.job, event.position, event.state.percent) == ("a", second, 50)
+    assert (event.job, event.position, event.state.percent) == ("a", second_result, 50)
     history = await tested.broker.history("a", after=Position(0, 0))
     assert [one.state.done for one in history] == [1, 2]
     assert await tested.broker.history("a", after=receipt.position) == [event]

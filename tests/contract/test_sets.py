@@ -92,12 +92,15 @@ class SetClient:
         await node.serve(self.source, self.sink, sets=sets)
 
     def shows(self, events: list[Event]) -> bool:
-        last: dict[int, Any] = {frame["id"]: frame for frame in self.sink.of("set")}
+        last_sets: dict[int, Any] = {frame["id"]: frame for frame in self.sink.of("set")}
         states = {frame["job"]: frame for frame in self.sink.of("progress")}
         positions = {event.job: event.position for event in events}
         for id_, (prefix, statuses, limit) in enumerate(SETS):
             total, jobs = filtered(events, prefix, statuses, limit)
-            if id_ not in last or (last[id_]["total"], last[id_]["jobs"]) != (total, jobs):
+            if id_ not in last_sets or (last_sets[id_]["total"], last_sets[id_]["jobs"]) != (
+                total,
+                jobs,
+            ):
                 return False
             if any(
                 job not in states or (states[job]["epoch"], states[job]["seq"]) != positions[job]
@@ -117,17 +120,19 @@ async def test_a_set_converges_to_the_filtered_list(tested: BrokerUnderTest, see
     random = Random(seed)
     await churn(random, tested, 40)
     node = Node(tested.broker, limits=DEFAULT_LIMITS)
-    first, second = SetClient(), SetClient()
+    first_client, second_client = SetClient(), SetClient()
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
-        nursery.start_soon(first.run, node)
+        nursery.start_soon(first_client.run, node)
         await churn(random, tested, 40)
-        nursery.start_soon(second.run, node)
+        nursery.start_soon(second_client.run, node)
         await churn(random, tested, 20)
         events = await everything(tested.broker)
-        await first.wait_until_shown(events)
-        await second.wait_until_shown(events)
-        for (_, seq), (prev, _) in zip(_positions(first), _positions(first)[1:], strict=False):
+        await first_client.wait_until_shown(events)
+        await second_client.wait_until_shown(events)
+        for (_, seq), (prev, _) in zip(
+            _positions(first_client), _positions(first_client)[1:], strict=False
+        ):
             assert prev == seq
         nursery.cancel_scope.cancel()
 

@@ -223,11 +223,11 @@ async def test_a_hello_has_positions_of_as_many_jobs_as_a_client_can_watch(
 async def test_a_node_at_max_topics_refuses_other_jobs(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
-    first, second = await harness.connect(), await harness.connect()
-    await first.subscribe("a", "b", "c")
-    assert first.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
-    await second.subscribe("a", "d")
-    answer = second.sink.of("subscriptions")[0]
+    first_client, second_client = await harness.connect(), await harness.connect()
+    await first_client.subscribe("a", "b", "c")
+    assert first_client.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
+    await second_client.subscribe("a", "d")
+    answer = second_client.sink.of("subscriptions")[0]
     assert (answer["added"], answer["denied"]) == (["a"], {"d": "node_full"})
 
     stream = Sink()
@@ -236,9 +236,9 @@ async def test_a_node_at_max_topics_refuses_other_jobs(
     assert stream.close_code is not None
     assert close_code.code == stream.close_code.code == close_codes.OVERLOADED.code
     assert stream.close_code.reason == "this node watches 3 jobs already"
-    await first.source.send(type="unsubscribe", jobs=["b"])
-    await second.subscribe("d")
-    assert second.sink.of("subscriptions")[1]["added"] == ["d"]
+    await first_client.source.send(type="unsubscribe", jobs=["b"])
+    await second_client.subscribe("d")
+    assert second_client.sink.of("subscriptions")[1]["added"] == ["d"]
 
 
 @pytest.mark.parametrize("limits", [Limits(max_topics=3, max_sets=1)])  # with the probe's
@@ -325,14 +325,14 @@ async def test_a_closed_connection_leaves_no_reference_cycle(
 async def test_a_second_connection_is_independent(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
-    first, second = await harness.connect(), await harness.connect()
-    await first.subscribe("a")
-    await second.subscribe("a")
-    first.source.hang_up()
-    await first.ended.wait()
+    first_client, second_client = await harness.connect(), await harness.connect()
+    await first_client.subscribe("a")
+    await second_client.subscribe("a")
+    first_client.source.hang_up()
+    await first_client.ended.wait()
     await harness.publish("a", percent=1)
     await wait_all_tasks_blocked()
-    assert second.seen == [(None, 0), (None, 1)]
+    assert second_client.seen == [(None, 0), (None, 1)]
     assert harness.node.statistics().connections == 1
 
 

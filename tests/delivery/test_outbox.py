@@ -101,17 +101,17 @@ async def test_a_subscription_notified_several_times_is_written_once(
     harness: OutboxHarness,
 ) -> None:
     outbox, writer = harness.outbox, harness.writer
-    first, second = subscription(outbox), subscription(outbox)
+    first_subscription, second_subscription = subscription(outbox), subscription(outbox)
     await harness.start()
     for _ in range(100):
-        outbox.notify(first)
-        outbox.notify(second)
+        outbox.notify(first_subscription)
+        outbox.notify(second_subscription)
     assert writer.batches == []
     await wait_all_tasks_blocked()
-    assert writer.pending == [[first, second]]
-    outbox.notify(second)
+    assert writer.pending == [[first_subscription, second_subscription]]
+    outbox.notify(second_subscription)
     await wait_all_tasks_blocked()
-    assert writer.pending == [[first, second], [second]]
+    assert writer.pending == [[first_subscription, second_subscription], [second_subscription]]
 
 
 async def test_a_cancelled_subscription_is_not_written(harness: OutboxHarness) -> None:
@@ -264,20 +264,20 @@ async def test_a_rate_limited_outbox_collects_progress_and_sends_replies(
 ) -> None:
     outbox, writer = harness.outbox, harness.writer
     outbox.limit_rate(2)
-    first, second = subscription(outbox), subscription(outbox)
+    first_subscription, second_subscription = subscription(outbox), subscription(outbox)
     await harness.start()
-    outbox.notify(first)
+    outbox.notify(first_subscription)
     await wait_all_tasks_blocked()
     start = trio.current_time()
-    outbox.notify(first)
+    outbox.notify(first_subscription)
     outbox.reply(PONG)
     await wait_all_tasks_blocked()
-    outbox.notify(second)
+    outbox.notify(second_subscription)
     await trio.sleep(1)
     assert [(batch.pending, batch.at - start) for batch in writer.batches] == [
-        ([first], 0),
+        ([first_subscription], 0),
         ([], 0),
-        ([first, second], 0.5),
+        ([first_subscription, second_subscription], 0.5),
     ]
 
 
@@ -313,13 +313,13 @@ async def test_what_becomes_due_during_the_last_write_is_written_before_the_end(
     outbox, writer = harness.outbox, harness.writer
     outbox.limit_rate(0.1)
     await harness.start()
-    first, second = subscription(outbox), subscription(outbox)
-    outbox.notify(first)
+    first_subscription, second_subscription = subscription(outbox), subscription(outbox)
+    outbox.notify(first_subscription)
     await wait_all_tasks_blocked()
-    outbox.notify(second)  # it waits for the rate limit, and the end does not
+    outbox.notify(second_subscription)  # it waits for the rate limit, and the end does not
     outbox.end(close_codes.GOING_AWAY)
     await harness.over.wait()
-    assert writer.pending == [[first], [second]]
+    assert writer.pending == [[first_subscription], [second_subscription]]
 
 
 async def test_a_new_rate_applies_immediately(
@@ -340,17 +340,17 @@ async def test_due_since_is_the_time_of_the_first_notification(
     harness: OutboxHarness, autojump_clock: MockClock
 ) -> None:
     outbox, writer = harness.outbox, harness.writer
-    first, second = subscription(outbox), subscription(outbox)
+    first_subscription, second_subscription = subscription(outbox), subscription(outbox)
     start = trio.current_time()
-    outbox.notify(first)
+    outbox.notify(first_subscription)
     await trio.sleep(3)
-    outbox.notify(second)
+    outbox.notify(second_subscription)
     await harness.start()
     assert writer.batches[-1].pending_since == start
     outbox.limit_rate(0.1)  # what waits for that is not late
-    outbox.notify(first)
+    outbox.notify(first_subscription)
     await wait_all_tasks_blocked()
     written_at = trio.current_time()
-    outbox.notify(second)
+    outbox.notify(second_subscription)
     await trio.sleep(20)
     assert writer.batches[-1].pending_since == written_at + 10

@@ -72,19 +72,19 @@ async def test_a_full_node_refuses_every_owner(hub: Hub) -> None:
 
 
 async def test_a_shared_topic_counts_for_one_owner_until_all_have_left(hub: Hub) -> None:
-    first, second = QuotaKey.at("192.0.2.1"), QuotaKey.at("192.0.2.2")
-    made = [hub.subscribe(f"a:{n}", IgnoringOutbox(), quota_key=first) for n in range(300)]
-    shared = [hub.subscribe(f"a:{n}", IgnoringOutbox(), quota_key=second) for n in range(300)]
+    first_key, second_key = QuotaKey.at("192.0.2.1"), QuotaKey.at("192.0.2.2")
+    made = [hub.subscribe(f"a:{n}", IgnoringOutbox(), quota_key=first_key) for n in range(300)]
+    shared = [hub.subscribe(f"a:{n}", IgnoringOutbox(), quota_key=second_key) for n in range(300)]
     assert hub.statistics().free == 2_700
-    hub.subscribe("b", IgnoringOutbox(), quota_key=second)
+    hub.subscribe("b", IgnoringOutbox(), quota_key=second_key)
     for subscription in made:
         hub.unsubscribe(subscription)
     assert hub.statistics().free == 2_699  # they count for the second by now
-    assert invent(hub, first, count()) == 300
-    assert invent(hub, second, count(1_000)) == 0
+    assert invent(hub, first_key, count()) == 300
+    assert invent(hub, second_key, count(1_000)) == 0
     for subscription in shared:
         hub.unsubscribe(subscription)
-    assert invent(hub, second, count(2_000)) == 299
+    assert invent(hub, second_key, count(2_000)) == 299
 
 
 async def test_an_idle_topic_counts_for_the_owner_that_returns(hub: Hub) -> None:

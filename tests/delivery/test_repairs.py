@@ -50,10 +50,10 @@ async def test_one_history_read_serves_all_subscribers_with_a_gap(
     assert watching[0].next_message() is None
     repairs.apply_history(await repairs.next_refill(), [event("a", seq) for seq in range(1, 6)])
     assert [outbox.notified for outbox in outboxes] == [[one] for one in watching]
-    first, *others = [subscription.next_message() for subscription in watching]
-    assert first is not None
-    assert len(first.texts) == 3
-    assert all(other is first for other in others)
+    first_message, *others = [subscription.next_message() for subscription in watching]
+    assert first_message is not None
+    assert len(first_message.texts) == 3
+    assert all(other is first_message for other in others)
 
 
 async def test_several_tasks_can_wait_for_refills(

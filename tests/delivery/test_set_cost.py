@@ -76,7 +76,7 @@ async def costs(users: int, jobs: int) -> dict[str, Cost]:
         harness = Harness(nursery, Limits(max_jobs=10 * jobs))
         await nursery.start(harness.node.run)
         clients = await open_pages(harness, users, jobs)
-        last = jobs // users
+        last_number = jobs // users
 
         async def count(kind: str, publish: Callable[[int], Awaitable[Any]]) -> None:
             calls = 0
@@ -109,12 +109,12 @@ async def costs(users: int, jobs: int) -> dict[str, Cost]:
         async def nothing(number: int) -> None:
             await trio.lowlevel.checkpoint()
 
-        first_shown = last - SHOWN
+        first_shown = last_number - SHOWN
         await count("nothing", nothing)
         await count("progress of a job that is shown", tell(first_shown, percent=2))
         await count("progress of a job that is not shown", tell_hidden)
         await count("a job ends that is shown", tell(first_shown, status="succeeded"))
-        await count("a job begins", tell(last, percent=1))
+        await count("a job begins", tell(last_number, percent=1))
         nursery.cancel_scope.cancel()
     return cost_by_kind
 

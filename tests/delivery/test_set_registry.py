@@ -82,13 +82,13 @@ async def test_a_watcher_that_leaves_a_set_of_another_owner_frees_nothing(
     autojump_clock: MockClock,
 ) -> None:
     sets = open_sets(Limits(max_sets_per_address=1))
-    first, second = QuotaKey("192.0.2.1", None), QuotaKey("192.0.2.2", None)
-    sets.watch("a:", SetSubscriber(), statuses=["running"], limit=1, quota_key=first)
+    first_key, second_key = QuotaKey("192.0.2.1", None), QuotaKey("192.0.2.2", None)
+    sets.watch("a:", SetSubscriber(), statuses=["running"], limit=1, quota_key=first_key)
     leaving = SetSubscriber()
-    view = sets.watch("a:", leaving, statuses=["running"], limit=1, quota_key=second)
+    view = sets.watch("a:", leaving, statuses=["running"], limit=1, quota_key=second_key)
     sets.unwatch(view, leaving)
-    sets.watch("b:", SetSubscriber(), statuses=["running"], limit=1, quota_key=second)
-    for quota_key, prefix in ((first, "c:"), (second, "d:")):
+    sets.watch("b:", SetSubscriber(), statuses=["running"], limit=1, quota_key=second_key)
+    for quota_key, prefix in ((first_key, "c:"), (second_key, "d:")):
         with pytest.raises(NodeFull):
             sets.watch(prefix, SetSubscriber(), statuses=["running"], limit=1, quota_key=quota_key)
 

@@ -123,15 +123,23 @@ async def test_a_set_can_have_statuses_a_limit_and_an_id(
     client = await harness.connect()
     await watch(client, "a:", id="failed ones", statuses=["failed"])
     await watch(client, "a:", id=2, limit=2)
-    first, second = client.sink.of("set")
-    assert (first["id"], first["total"], first["jobs"]) == ("failed ones", 2, ["a:3", "a:1"])
-    assert (second["id"], second["total"], second["jobs"]) == (2, 5, ["a:4", "a:2"])
-    assert first["counts"] == second["counts"]
+    first_frame, second_frame = client.sink.of("set")
+    assert (first_frame["id"], first_frame["total"], first_frame["jobs"]) == (
+        "failed ones",
+        2,
+        ["a:3", "a:1"],
+    )
+    assert (second_frame["id"], second_frame["total"], second_frame["jobs"]) == (
+        2,
+        5,
+        ["a:4", "a:2"],
+    )
+    assert first_frame["counts"] == second_frame["counts"]
     # It leaves the one by its end and is shown that, and comes into the other.
     await harness.publish("a:4", status="failed")
     await messages_sent()
-    first, second = client.sink.of("set")[-2:]
-    assert (first["jobs"], second["jobs"]) == (["a:4", "a:3", "a:1"], ["a:2", "a:0"])
+    first_frame, second_frame = client.sink.of("set")[-2:]
+    assert (first_frame["jobs"], second_frame["jobs"]) == (["a:4", "a:3", "a:1"], ["a:2", "a:0"])
     # Each job's frames follow each other, whichever set shows it.
     assert [seq for prev, seq in client.seen if prev is not None] == [2]
 
@@ -370,11 +378,11 @@ async def test_the_set_quota_of_one_address_leaves_sets_for_others(
         for client in (eve, eve_again, bob):
             client.source.hang_up()
             await client.ended.wait()
-        last = await harness.connect(address="192.0.2.2")
+        last_client = await harness.connect(address="192.0.2.2")
         for number in range(4):
-            await watch(last, f"last:{number}:")
-        assert [error["code"] for error in last.sink.of("error")] == ["share_full"]
-        assert len(last.sink.of("set")) == 3
+            await watch(last_client, f"last:{number}:")
+        assert [error["code"] for error in last_client.sink.of("error")] == ["share_full"]
+        assert len(last_client.sink.of("set")) == 3
         nursery.cancel_scope.cancel()
 
 
@@ -412,10 +420,10 @@ async def test_the_number_of_jobs_in_all_sets_is_limited(autojump_clock: MockClo
             await trio.sleep(1)
         await messages_sent()
         assert harness.node.sets.statistics().jobs <= 10
-        last = {frame["prefix"]: frame for frame in client.sink.of("set")}
-        assert last["b:"]["total"] == 3, "the other one is as it was"
-        assert "more" not in last["b:"]
-        assert last["a:"]["more"]
+        last_frames = {frame["prefix"]: frame for frame in client.sink.of("set")}
+        assert last_frames["b:"]["total"] == 3, "the other one is as it was"
+        assert "more" not in last_frames["b:"]
+        assert last_frames["a:"]["more"]
         nursery.cancel_scope.cancel()
 
 
@@ -440,8 +448,8 @@ async def test_clients_share_the_encoded_set(autojump_clock: MockClock, harness:
         await watch(client, "a:")
     await harness.publish("a:1", status="running")
     await messages_sent()
-    first, *others = [client.sink.of("set")[-1] for client in clients]
-    assert others == [first, first]
+    first_frame, *others = [client.sink.of("set")[-1] for client in clients]
+    assert others == [first_frame, first_frame]
 
 
 async def test_watchers_are_notified_at_most_once_per_interval(

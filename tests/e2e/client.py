@@ -176,14 +176,14 @@ def frame(
     """Returns a frame as a client sends it (RFC 6455 §5.2). It is masked with zeros, so that it
     stays legible."""
     data = payload.encode() if isinstance(payload, str) else payload
-    first = fin << 7 | rsv << 4 | opcode
+    first_byte = fin << 7 | rsv << 4 | opcode
     mask = masked << 7
     if len(data) < 126:
-        head = struct.pack("!BB", first, mask | len(data))
+        head = struct.pack("!BB", first_byte, mask | len(data))
     elif len(data) < 65_536:
-        head = struct.pack("!BBH", first, mask | 126, len(data))
+        head = struct.pack("!BBH", first_byte, mask | 126, len(data))
     else:
-        head = struct.pack("!BBQ", first, mask | 127, len(data))
+        head = struct.pack("!BBQ", first_byte, mask | 127, len(data))
     return head + (b"\0\0\0\0" if masked else b"") + data
 
 

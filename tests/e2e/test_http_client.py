@@ -216,9 +216,9 @@ async def test_a_long_poll_waits_for_the_next_event(
     http: httpx.AsyncClient, gateway: Gateway
 ) -> None:
     await gateway.publish(JOB, percent=1)
-    first = await http.get(f"/api/jobs/{JOB}")
-    tag = first.headers["etag"]
-    position = first.json()
+    first_response = await http.get(f"/api/jobs/{JOB}")
+    tag = first_response.headers["etag"]
+    position = first_response.json()
     assert tag == f'"{position["epoch"]}-{position["seq"]}"'
     assert (await http.get(f"/api/jobs/{JOB}", headers={"if-none-match": tag})).status_code == 304
     answer = await http.get(f"/api/jobs/{JOB}?wait=0.05", headers={"if-none-match": tag})
@@ -379,12 +379,12 @@ async def test_a_stream_continues_from_an_id_in_header_or_query(
     """Polyfills of EventSource use the query."""
     receipt = await gateway.publish("a", percent=1)
     await gateway.publish("a", percent=2)
-    last = f"{receipt.position.epoch}-1"
+    last_id = f"{receipt.position.epoch}-1"
     async with connect(port) as raw:
         if name == "lastEventId":
-            await open_stream(raw, f"/api/events?job=a&lastEventId={last}")
+            await open_stream(raw, f"/api/events?job=a&lastEventId={last_id}")
         else:
-            await open_stream(raw, "/api/events?job=a", last_event_id=last)
+            await open_stream(raw, "/api/events?job=a", last_event_id=last_id)
         assert (await event(raw))[1]["type"] == "welcome"
         document = (await event(raw))[1]
         assert (document["prev"], document["seq"]) == (1, 2)

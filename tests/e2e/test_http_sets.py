@@ -52,8 +52,8 @@ async def test_a_long_poll_of_a_set_waits_for_the_next_document(
     http: httpx.AsyncClient, gateway: Gateway
 ) -> None:
     await publish(gateway, "a:1", percent=1)
-    first = await http.get("/api/sets", params={"prefix": "a:"})
-    tag = {"if-none-match": first.headers["etag"]}
+    first_response = await http.get("/api/sets", params={"prefix": "a:"})
+    tag = {"if-none-match": first_response.headers["etag"]}
     late: list[httpx.Response] = []
 
     async def wait() -> None:
@@ -68,7 +68,7 @@ async def test_a_long_poll_of_a_set_waits_for_the_next_document(
     [answer] = late
     assert answer.status_code == 200
     assert answer.json()["total"] == 2
-    assert answer.headers["etag"] != first.headers["etag"]
+    assert answer.headers["etag"] != first_response.headers["etag"]
     tag = {"if-none-match": answer.headers["etag"]}
     params = {"prefix": "a:", "wait": "0.05"}
     assert (await http.get("/api/sets", params=params, headers=tag)).status_code == 304

@@ -101,8 +101,8 @@ async def test_a_snapshot_is_sent_immediately_or_null_for_an_unknown_job(host: H
             "state": None,
         }
         await host.publish("new", percent=1)
-        first = await client.receive()
-        assert (first["prev"], first["seq"], first["snapshot"]) == (None, 1, True)
+        first_frame = await client.receive()
+        assert (first_frame["prev"], first_frame["seq"], first_frame["snapshot"]) == (None, 1, True)
 
 
 @pytest.mark.parametrize("subprotocol", [None, "progress.v1"])
@@ -134,9 +134,9 @@ async def test_mode_every_gets_each_event_once_in_order(
         n.start_soon(publish_storm, host)
         follower = Follower()
         await follower.follow(client, is_final)
-        first = follower.steps[0][1]
-        assert first <= 1
-        assert [seq for _, seq in follower.steps] == list(range(first, STORM + 1))
+        first_seq = follower.steps[0][1]
+        assert first_seq <= 1
+        assert [seq for _, seq in follower.steps] == list(range(first_seq, STORM + 1))
 
 
 @pytest.mark.parametrize("limits", [Limits(job_replay_bytes=1_000, history=100)])

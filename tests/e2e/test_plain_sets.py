@@ -29,10 +29,14 @@ async def test_a_set_shows_jobs_that_begin_later_and_their_ends(host: Host) -> N
     async with open_client(host.port) as client:
         assert (await client.receive())["type"] == "welcome"
         await client.send("watch_set", id="mine", prefix="user:7:", limit=2)
-        first = (await newest_frames(client, "user:7:", "user:7:one"))["user:7:"]
-        assert (first["id"], first["prev"], first["snapshot"]) == ("mine", None, True)
-        assert (first["total"], first["jobs"]) == (1, ["user:7:one"])
-        position = first["seq"]
+        first_frame = (await newest_frames(client, "user:7:", "user:7:one"))["user:7:"]
+        assert (first_frame["id"], first_frame["prev"], first_frame["snapshot"]) == (
+            "mine",
+            None,
+            True,
+        )
+        assert (first_frame["total"], first_frame["jobs"]) == (1, ["user:7:one"])
+        position = first_frame["seq"]
 
         for name in ("two", "three"):  # one more than the limit
             await host.publish(f"user:7:{name}", percent=0)

@@ -53,8 +53,12 @@ def port_of(url: str) -> int:
 async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
     redis = Server(redis_server())
     try:
-        with node(redis.url) as first, node(redis.url) as second, trio.fail_after(4 * PATIENCE):
-            first_address, second_address = address(first), address(second)
+        with (
+            node(redis.url) as first,
+            node(redis.url) as second_node,
+            trio.fail_after(4 * PATIENCE),
+        ):
+            first_address, second_address = address(first), address(second_node)
             await publish(first_address, "video:42", total=4, done=1, message="ü \u2028")
             follower = Follower()
             async with open_client(port_of(second_address)) as client:
@@ -66,7 +70,7 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
                         first_address if done == 2 else second_address, "video:42", done=done
                     )
                     follower.take(await client.receive())
-                second.process.kill()
+                second_node.process.kill()
             # The node has ended; the client connects to the other one with its position.
             epoch, seq = follower.at["video:42"]
             await publish(first_address, "video:42", status="succeeded")
@@ -78,7 +82,7 @@ async def test_a_job_reported_to_one_node_is_shown_by_both() -> None:
                 assert (frame["prev"], frame["seq"]) == (seq, seq + 1)
                 follower.take(frame)
                 assert is_final(frame["state"])
-            second.end()
+            second_node.end()
     finally:
         redis.close()
 

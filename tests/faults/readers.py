@@ -141,20 +141,20 @@ def taken_back(readers: Iterable[Reader]) -> Iterator[str]:
     """
     states: dict[tuple[str, int, int], Json | None] = {}
     for reader in readers:
-        last: dict[str, Reading] = {}
+        last_readings: dict[str, Reading] = {}
         for reading in reader.readings:
             at = reading.job, reading.epoch, reading.seq
             if states.setdefault(at, reading.state) != reading.state:
                 yield f"{reader.name}: two states at one position: {reading}: {states[at]}"
-            before = last.get(reading.job)
-            last[reading.job] = reading
+            before = last_readings.get(reading.job)
+            last_readings[reading.job] = reading
             if before is None or before.state is None:
                 continue
             if (reading.epoch, reading.seq) < (before.epoch, before.seq):
                 yield f"{reader.name}: a lower position: {before} -> {reading}"
             if reading.state is None:
                 yield f"{reader.name}: unknown: {before} -> {reading}"
-                last[reading.job] = before
+                last_readings[reading.job] = before
                 continue
             old, new = before.state, reading.state
             if new["attempt"] > old["attempt"]:

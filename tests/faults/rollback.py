@@ -184,8 +184,8 @@ async def until_seen(readers: Sequence[Reader], jobs: Sequence[str], holds: Any)
 
     def all_seen() -> bool:
         for reader in readers:
-            last = {reading.job: reading.state for reading in reader.readings}
-            if not all(last.get(job) and holds(last[job]) for job in jobs):
+            last_states = {reading.job: reading.state for reading in reader.readings}
+            if not all(last_states.get(job) and holds(last_states[job]) for job in jobs):
                 return False
         return True
 

@@ -156,12 +156,12 @@ class _JobRules:
             elif self.mode == "every" and seq != prev + 1:
                 yield "silent gap", f"{prev + 1}…{seq} in one frame"
         elif self.mode == "every" and self.held is not None:
-            first = held_seq + 1 if same else 1
+            first_seq = held_seq + 1 if same else 1
             announced = self.announced_gap
-            if seq > first and announced != (epoch, first, seq - 1):
+            if seq > first_seq and announced != (epoch, first_seq, seq - 1):
                 yield (
                     "silent gap",
-                    f"{first}…{seq - 1} of {epoch}, and announced: {announced}",
+                    f"{first_seq}…{seq - 1} of {epoch}, and announced: {announced}",
                 )
             elif same and announced is None:
                 yield "needless snapshot", f"at {position} for a client at {self.held}"
@@ -241,9 +241,9 @@ def missing_ends(
     for job, end in ends.items():
         states = client_log.states(job)
         if not states or not matches(states[-1][1], end):
-            last = states[-1] if states else (0.0, None)
-            what = f"{job}: the last state received is {last[1]}, and not {end}"
-            yield Violation(client_log.client, last[0], "missing end", what)
+            last_state = states[-1] if states else (0.0, None)
+            what = f"{job}: the last state received is {last_state[1]}, and not {end}"
+            yield Violation(client_log.client, last_state[0], "missing end", what)
             continue
         came_at = next(at for at, state in states if matches(state, end))
         if came_at > deadline:

@@ -106,16 +106,16 @@ async def test_nodes_leave_a_writable_old_primary_and_no_state_is_taken_back() -
             await until_seen(readers, ended_jobs, lambda state: state["status"] == "succeeded")
             nursery.cancel_scope.cancel()
         problems = list(taken_back(of_one)) + list(inconsistencies_of_an_epoch(of_all))
-        last = {
+        last_states = {
             (reader.name, reading.job): reading.state
             for reader in readers
             for reading in reader.readings
         }
         problems += [
-            f"{reader.name} has at last of {job}: {last.get((reader.name, job))}"
+            f"{reader.name} has at last of {job}: {last_states.get((reader.name, job))}"
             for reader in readers
             for job in ended_jobs
-            if (last.get((reader.name, job)) or {}).get("status") != "succeeded"
+            if (last_states.get((reader.name, job)) or {}).get("status") != "succeeded"
         ]
         problems += [line for node in nodes for line in node.errors]
     assert not problems, "\n".join([f"seed {seed}", *map(str, problems[:20])])

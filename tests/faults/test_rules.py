@@ -69,9 +69,9 @@ def truthful(draw: Callable[[Any], Any], history: Sequence[Event], mode: Mode) -
         elif mode == "latest":
             messages.append(progress_frame(event, position[1] if position[0] == epoch else None))
         else:
-            first = position[1] + 1 if position[0] == epoch else 1
-            if seq > first:
-                gap = {"type": "gap", "job": JOB, "epoch": epoch, "from": first, "to": seq - 1}
+            first_seq = position[1] + 1 if position[0] == epoch else 1
+            if seq > first_seq:
+                gap = {"type": "gap", "job": JOB, "epoch": epoch, "from": first_seq, "to": seq - 1}
                 messages += [gap, progress_frame(event, None)]
             else:
                 messages.append(progress_frame(event, seq - 1 or None))

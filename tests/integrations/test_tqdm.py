@@ -127,10 +127,10 @@ def test_a_loop_left_early_is_cancelled(fake_gateway: FakeGateway) -> None:
     for item in tqdm(iter(range(5)), job="c"):
         if item == 2:
             break
-    first, third = last_update(fake_gateway, "a"), last_update(fake_gateway, "c")
-    assert (first["status"], first["message"]) == ("cancelled", "left at 2 of 5")
+    first_loop_end, third_loop_end = last_update(fake_gateway, "a"), last_update(fake_gateway, "c")
+    assert (first_loop_end["status"], first_loop_end["message"]) == ("cancelled", "left at 2 of 5")
     assert last_update(fake_gateway, "b")["status"] == "succeeded"
-    assert (third["status"], third["message"]) == ("cancelled", "left at 2")
+    assert (third_loop_end["status"], third_loop_end["message"]) == ("cancelled", "left at 2")
 
 
 def test_reset_restarts_the_count(fake_gateway: FakeGateway) -> None:

@@ -166,17 +166,18 @@ def test_the_later_worker_supersedes_and_a_killed_one_is_stalled(
     def counted(attempt: int) -> Callable[[State], bool]:
         return lambda state: (state.attempt, state.done) == (attempt, 1)
 
-    with start() as first, start_after(recorder, first, start) as second:
-        second.work("one")
+    with start() as first_worker, start_after(recorder, first_worker, start) as second_worker:
+        second_worker.work("one")
         recorder.states("job", counted(2))
-        first.work("two")
-        assert "no longer reported" in first.finish()
-        second.process.kill()  # its parent has not called wait, so the process id is still in use
+        first_worker.work("two")
+        assert "no longer reported" in first_worker.finish()
+        # Nobody has waited for the process, so its id stays in use after its end.
+        second_worker.process.kill()
         stalled = recorder.states("job", lambda state: state.health == "stalled")
         assert {state.done for state in stalled if state.attempt == 2} <= {0, 1, None}
-        with start() as third:
-            third.work("one", "two", "three")
-            assert third.finish() == ""
+        with start() as third_worker:
+            third_worker.work("one", "two", "three")
+            assert third_worker.finish() == ""
     end = recorder.states("job")[-1]
     assert (end.status, end.attempt, end.done) == ("succeeded", 3, 3)
 

@@ -87,9 +87,9 @@ def test_any_text_converts_to_a_valid_job_id(text: str) -> None:
 
 @given(st.sets(texts | st.text(max_size=300), min_size=2, max_size=2))
 def test_different_texts_convert_to_different_ids(pair: set[str]) -> None:
-    first, second = pair
-    assert job_id(first) == job_id(first)
-    assert job_id(first) != job_id(second)
+    first_text, second_text = pair
+    assert job_id(first_text) == job_id(first_text)
+    assert job_id(first_text) != job_id(second_text)
 
 
 def test_a_converted_id_is_readable() -> None:

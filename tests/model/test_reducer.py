@@ -306,11 +306,11 @@ class TestParts:
         assert record.state.done == 16
 
     def test_a_new_phase_or_attempt_or_null_resets_the_parts(self) -> None:
-        first = ({"phase": "p", "part": "a", "done": 5}, {"part": "b", "done": 5})
-        assert updates(*first, {"phase": "q", "part": "a", "done": 1}).parts == {"a": 1}
-        assert updates(*first, {"phase": "q", "done": 1}).state.done == 1
-        assert updates(*first, {"attempt": 2}).parts == {}
-        cleared = updates(*first, {"done": None})
+        first_updates = ({"phase": "p", "part": "a", "done": 5}, {"part": "b", "done": 5})
+        assert updates(*first_updates, {"phase": "q", "part": "a", "done": 1}).parts == {"a": 1}
+        assert updates(*first_updates, {"phase": "q", "done": 1}).state.done == 1
+        assert updates(*first_updates, {"attempt": 2}).parts == {}
+        cleared = updates(*first_updates, {"done": None})
         assert (cleared.state.done, cleared.parts, cleared.counted) == (None, {}, 0)
 
     def test_the_number_of_parts_is_limited(self) -> None:

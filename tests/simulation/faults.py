@@ -122,12 +122,12 @@ class Faults:
         off reconnects first, and those that have shown newer states reconnect later."""
         if fault.mode != "apart":
             return
-        first = self.world.hosts[fault.who % len(self.world.hosts)]
-        others = [host for host in self.world.hosts if host is not first]
+        first_host = self.world.hosts[fault.who % len(self.world.hosts)]
+        others = [host for host in self.world.hosts if host is not first_host]
         counters = self.world.server.redis.store.values.get(b"progress:counters", {})
         if sum(name.startswith(b"node:") for name in counters) >= len(self.world.hosts):
             self._cut_off(others)  # the server waits for them, because they are registered
-        first.link.away = False
+        first_host.link.away = False
         await trio.sleep(self.world.randomness(f"apart/{index}").uniform(0.0, 3.0))
         for host in others:
             host.link.away = False

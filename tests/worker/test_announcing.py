@@ -64,9 +64,9 @@ def test_announce_with_a_run_that_the_worker_continues(fake: FakePublisher) -> N
     updates_when_idle(fake)
     with Job("job", run="r1", url=fake.url):
         pass
-    announced, first, *_ = fake.updates
+    announced, first_report, *_ = fake.updates
     assert (announced["start"], announced["run"]) == (True, "r1")
-    assert (first["start"], first["run"]) == (True, "r1")
+    assert (first_report["start"], first_report["run"]) == (True, "r1")
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,9 @@ def last_of(fake_gateway: FakeGateway, job: str) -> dict[str, object]:
 def test_a_group_ends_with_its_children_and_not_with_its_block(fake_gateway: FakeGateway) -> None:
     with Job("batch:1", children=2, message="two parts") as job:
         until(job, lambda: job.attempt)
-    first = fake_gateway.received[0].fields
-    assert (first["children"], first["message"]) == (2, "two parts")
-    assert "weight" not in first
+    first_update = fake_gateway.received[0].fields
+    assert (first_update["children"], first_update["message"]) == (2, "two parts")
+    assert "weight" not in first_update
     assert fake_gateway.ends("batch:1") == []
     assert job.status == "running"
 

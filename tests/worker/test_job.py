@@ -25,13 +25,17 @@ def test_a_job_is_reported_from_start_to_end(fake_gateway: FakeGateway) -> None:
         assert job.status == "running"
         assert list(job.track("abc")) == ["a", "b", "c"]
         until(job, lambda: job.attempt)
-    first, last = fake_gateway.received[0].fields, fake_gateway.received[-1].fields
-    assert first["start"] is True
-    assert (first["total"], first["unit"], first["weight"]) == (3, "frames", 2)
-    assert first["data"] == {"a": 1}
-    assert (last["status"], last["percent"], last["done"]) == ("succeeded", 100, 3)
-    assert last["attempt"] == 1
-    assert "start" not in last
+    first_update, last_update = fake_gateway.received[0].fields, fake_gateway.received[-1].fields
+    assert first_update["start"] is True
+    assert (first_update["total"], first_update["unit"], first_update["weight"]) == (3, "frames", 2)
+    assert first_update["data"] == {"a": 1}
+    assert (last_update["status"], last_update["percent"], last_update["done"]) == (
+        "succeeded",
+        100,
+        3,
+    )
+    assert last_update["attempt"] == 1
+    assert "start" not in last_update
     assert len(fake_gateway.ends("video:42")) == 1
     assert job.status == "succeeded"
     assert not job.superseded
@@ -193,8 +197,8 @@ def test_a_deleted_job_is_reported_and_its_lease_expires(fake_gateway: FakeGatew
     gc.collect()
     with sender._changed:
         assert sender._changed.wait_for(lambda: "job" not in sender._queue.reports, DEADLINE)
-    last = fake_gateway.of("job")[-1].fields
-    assert (last["message"], last["lease"]) == (
+    last_update = fake_gateway.of("job")[-1].fields
+    assert (last_update["message"], last_update["lease"]) == (
         "its Job object was deleted, and the job was not ended",
         1.0,
     )

@@ -203,7 +203,7 @@ STEPS = st.one_of(
 
 @given(steps=st.lists(STEPS, max_size=40))
 def test_the_percentage_never_falls(steps: list[tuple[str, Any]]) -> None:
-    job, percents, last = silent_job(), [], 0.0
+    job, percents, last_percent = silent_job(), [], 0.0
     logging.getLogger("gateway.worker").disabled = True
     try:
         for what, value in steps:
@@ -222,8 +222,8 @@ def test_the_percentage_never_falls(steps: list[tuple[str, Any]]) -> None:
                 percents.pop().__exit__(None, error, None)
             elif what == "send":
                 percent = job._snapshot.fields().get("percent", 0.0)
-                assert last <= percent <= 100
-                last = percent
+                assert last_percent <= percent <= 100
+                last_percent = percent
     finally:
         logging.getLogger("gateway.worker").disabled = False
     # Not only because of the maximum: the segments themselves are in order.

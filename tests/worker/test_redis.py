@@ -163,9 +163,9 @@ def test_the_script_gets_the_same_arguments_as_from_a_gateway(fields: dict[str, 
 
 def test_publish_results_are_those_of_the_gateway(server: Server) -> None:
     with publishing(server.url) as carrier:
-        first = publish_one(carrier, "job", {"done": 1})
-        assert first == PublishResult(1, True, None, epoch=first.epoch, seq=1)
-        assert publish_one(carrier, "job", {"done": 1}) == first._replace(
+        first_result = publish_one(carrier, "job", {"done": 1})
+        assert first_result == PublishResult(1, True, None, epoch=first_result.epoch, seq=1)
+        assert publish_one(carrier, "job", {"done": 1}) == first_result._replace(
             applied=False, reason="unchanged"
         )
         assert (

@@ -21,11 +21,11 @@ def report() -> Report:
 
 
 def test_start_is_sent_until_the_attempt_is_known(report: Report) -> None:
-    first = report.next_updates(1.0)[-1]
-    assert first == {"status": "running", "lease": 30.0, "start": True, "run": report.run}
-    assert report.on_unreachable(first, "gone", now=1.1, retry_at=99.0) is None
+    first_update = report.next_updates(1.0)[-1]
+    assert first_update == {"status": "running", "lease": 30.0, "start": True, "run": report.run}
+    assert report.on_unreachable(first_update, "gone", now=1.1, retry_at=99.0) is None
     again = report.next_updates(1.2)[-1]
-    assert again == first
+    assert again == first_update
     assert report.on_result(again, PublishResult(4, True)) is None
     known = {"status": "running", "lease": 30.0, "attempt": 4, "run": report.run}
     assert report.next_updates(1.3)[-1] == known

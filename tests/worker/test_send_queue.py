@@ -269,18 +269,18 @@ def test_an_announcement_waits_for_a_released_report_of_the_same_job() -> None:
 def test_a_try_that_is_continued_by_the_next_one_is_not_logged() -> None:
     """A retry of a job in the same process begins the next attempt at once."""
     world = World()
-    first, second = report("job"), report("job")
-    world.queue.mark_changed(first, 0.0)
-    world.queue.release(first, 0.0)
-    assert world.queue.mark_changed(second, 0.0) == []
-    assert (first.superseded, second.superseded) == (True, False)
+    first_report, second_report = report("job"), report("job")
+    world.queue.mark_changed(first_report, 0.0)
+    world.queue.release(first_report, 0.0)
+    assert world.queue.mark_changed(second_report, 0.0) == []
+    assert (first_report.superseded, second_report.superseded) == (True, False)
     left_report = report("other")
     world.queue.mark_changed(left_report, 0.0)
     world.queue.release(left_report, 0.0)
     world.answer = lambda item: PublishResult(2, False, reason="stale_attempt")
     world.run(1.0)
     assert left_report.superseded
-    assert [line.subject for line in world.log] == [second]
+    assert [line.subject for line in world.log] == [second_report]
 
 
 def test_a_thousand_jobs_that_accept_requests_listen_with_less_than_one_request_per_second() -> (

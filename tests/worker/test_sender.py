@@ -203,16 +203,16 @@ def test_a_failing_job_does_not_delay_others_of_its_gateway(fake: FakePublisher)
 
 def test_an_end_is_sent_before_other_updates(fake: FakePublisher) -> None:
     jobs = [Job(f"job{i}", url=fake.url) for i in range(50)]
-    last = Job("last", url=fake.url)
+    last_job = Job("last", url=fake.url)
     fake.requests_allowed.clear()
-    for job in (last, *jobs):
+    for job in (last_job, *jobs):
         job.update(done=1)
     assert fake.started_requests.acquire(timeout=DEADLINE)
-    last.succeed()
+    last_job.succeed()
     fake.requests_allowed.set()
-    assert last.wait()
-    second = fake.updates[fake.batches[0]]
-    assert (second["job"], second["status"]) == ("last", "succeeded")
+    assert last_job.wait()
+    second_update = fake.updates[fake.batches[0]]
+    assert (second_update["job"], second_update["status"]) == ("last", "succeeded")
 
 
 def test_a_change_during_a_request_is_sent_after_it(fake: FakePublisher) -> None:

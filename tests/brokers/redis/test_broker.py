@@ -339,17 +339,19 @@ async def test_key_prefixes_are_independent(broker: RedisBroker, server: Server)
 async def test_a_job_with_one_event_has_no_log(broker: RedisBroker, server: Server) -> None:
     """The record alone is the history. The second event creates the log, which then has the first
     event too."""
-    first = await broker.publish("a", Update(status="succeeded", message="m", data=Raw(b"[1.0]")))
+    first_result = await broker.publish(
+        "a", Update(status="succeeded", message="m", data=Raw(b"[1.0]"))
+    )
     assert not server.client.exists("progress:log:a")
     event = (await broker.read(["a"]))["a"]
     assert await broker.history("a", after=UNSEEN) == [event]
-    assert await broker.history("a", after=first.position) == []
+    assert await broker.history("a", after=first_result.position) == []
 
     await broker.publish("a", Update(start=True, message="again"))
     assert 0 < server.client.ttl("progress:log:a") <= server.client.ttl("progress:last:a")
     again = (await broker.read(["a"]))["a"]
     assert await broker.history("a", after=UNSEEN) == [event, again]
-    assert await broker.history("a", after=first.position) == [again]
+    assert await broker.history("a", after=first_result.position) == [again]
 
     server.client.set("progress:last:a", "not a record")
     server.client.delete("progress:log:a")

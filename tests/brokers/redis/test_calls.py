@@ -50,10 +50,10 @@ async def test_a_connection_is_kept_for_the_next_call() -> None:
 
 
 async def test_a_connection_that_has_ended_is_not_used_again() -> None:
-    first = ScriptedLink(pong)
-    opened = Opened(first, ScriptedLink(pong))
+    first_link = ScriptedLink(pong)
+    opened = Opened(first_link, ScriptedLink(pong))
     await opened.ping()
-    first.close()
+    first_link.close()
     assert await opened.ping() == (7, [b"PONG"])
     assert opened.connections == 2
 
@@ -166,13 +166,13 @@ async def test_in_a_cluster_a_moved_slot_is_followed_once() -> None:
     def moved(command: Command) -> Any:
         raise MovedError("1 127.0.0.1:7001")
 
-    first, second = ScriptedLink(pong), ScriptedLink(pong)
-    opened = Opened(first, second)
+    first_link, second_link = ScriptedLink(pong), ScriptedLink(pong)
+    opened = Opened(first_link, second_link)
     await opened.ping()
-    first.answer = moved
+    first_link.answer = moved
     assert await opened.ping() == (7, [b"PONG"])
-    assert (first.closed, opened.connections) == (True, 2)
-    second.answer = moved
+    assert (first_link.closed, opened.connections) == (True, 2)
+    second_link.answer = moved
     opened.connector.links.append(ScriptedLink(moved))
     with pytest.raises(MovedError):
         await opened.ping()

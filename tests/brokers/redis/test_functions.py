@@ -53,9 +53,9 @@ async def test_plain_arguments_form_a_complete_update(server: Server) -> None:
         assert (again["applied"], again["reason"]) == (0, "unchanged")
         fcall(server, "video:1", "clear", "message", "data", '{"a": [1.5, "x\\"y", null]}')
         fcall(server, "video:1", "status", "succeeded")
-        (first, *_, last) = await broker.history("video:1", after=UNSEEN)
-        assert (first.state.message, first.state.percent) == ("encoding é", 3.08)
-        assert (last.state.message, last.state.status) == (None, "succeeded")
+        (first_event, *_, last_event) = await broker.history("video:1", after=UNSEEN)
+        assert (first_event.state.message, first_event.state.percent) == ("encoding é", 3.08)
+        assert (last_event.state.message, last_event.state.status) == (None, "succeeded")
         page = await broker.recent(EVERY_JOB, limit=9, after=None)
         assert [event.job for event in page.events] == ["video:1"]
     broker.close()

@@ -93,10 +93,12 @@ class Redis:
                 return [[b"last-generated-id", b"%d-0" % number], b"%d" % number]
             case ("XREAD", _, most, *_, last):
                 self.reads.append(trio.current_time())
-                first = int(last.partition("-")[0])
+                first_ms = int(last.partition("-")[0])
                 entries = [
                     (b"%d-0" % number, [b"event", entry])
-                    for number, entry in enumerate(self.entries[first : first + most], first + 1)
+                    for number, entry in enumerate(
+                        self.entries[first_ms : first_ms + most], first_ms + 1
+                    )
                 ]
                 return [[b"progress:feed", entries]] if entries else None
         return b""

@@ -87,9 +87,9 @@ async def test_a_request_and_an_end_at_the_same_time_are_consistent(
     async def run(number: int) -> None:
         outcomes[await race(f"race:{number}", nodes)] += 1
 
-    for first in range(0, RACES, AT_ONCE):
+    for first_number in range(0, RACES, AT_ONCE):
         async with trio.open_nursery() as nursery:
-            for number in range(first, min(first + AT_ONCE, RACES)):
+            for number in range(first_number, min(first_number + AT_ONCE, RACES)):
                 nursery.start_soon(run, number)
     assert outcomes.total() == RACES
     if RACES > 1_000:  # with fewer jobs an outcome might not occur

@@ -162,9 +162,9 @@ def test_progress_of_a_known_program_is_shown(name: str) -> None:
     assert list(dict.fromkeys(phase.name for phase in phases)) == names
     if not phases:
         return
-    last = phases[-1]
-    assert (None if last.overall is None else round(100 * last.overall, 1)) == percent
-    assert (last.done, last.total) == (count or (None, None))
+    last_phase = phases[-1]
+    assert (None if last_phase.overall is None else round(100 * last_phase.overall, 1)) == percent
+    assert (last_phase.done, last_phase.total) == (count or (None, None))
 
 
 @pytest.mark.parametrize("name", SHOWN)

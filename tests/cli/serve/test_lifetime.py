@@ -318,14 +318,14 @@ def test_reloaded_limits_apply_to_new_clients(
         served.tell(signal.SIGHUP)
         notified.receive("READY=1")
         with (
-            Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as first,
-            Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as second,
+            Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as first_client,
+            Running(*GATEWAY, "watch", "b", env={"PROGRESS_GATEWAY_URL": url}) as second_client,
         ):
             for _ in range(600):  # one of the two, whichever connected second
-                if code in first.errors + second.errors:
+                if code in first_client.errors + second_client.errors:
                     break
                 time.sleep(0.05)
-            assert code in first.errors + second.errors
+            assert code in first_client.errors + second_client.errors
 
 
 def test_the_systemd_watchdog_is_notified(notified: Notified) -> None:

@@ -275,13 +275,15 @@ def test_several_server_processes_need_a_redis() -> None:
 
 
 def test_each_server_process_has_an_internal_port() -> None:
-    first = free_port(1)
-    bind = f"127.0.0.1:{first}"
+    first_port = free_port(1)
+    bind = f"127.0.0.1:{first_port}"
     with Supervised("--internal-bind", bind, redis=session_server().url) as processes:
         processes.serving()
-        assert processes.until(f"Serving the internal parts on http://127.0.0.1:{first + 1}/\n")
+        assert processes.until(
+            f"Serving the internal parts on http://127.0.0.1:{first_port + 1}/\n"
+        )
         started: set[str] = set()
-        for port in (first, first + 1):
+        for port in (first_port, first_port + 1):
             url = f"http://127.0.0.1:{port}/metrics"
             with urllib.request.urlopen(url, timeout=WITHIN) as response:
                 page = response.read().decode()
@@ -380,23 +382,23 @@ async def test_a_systemd_socket_is_shared() -> None:
 
 class TestCheck:
     def test_the_check_succeeds(self) -> None:
-        first = free_port(1)
+        first_port = free_port(1)
         done = run_command(
             "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis", session_server().url,
-            "--internal-bind", f"127.0.0.1:{first}",
+            "--internal-bind", f"127.0.0.1:{first_port}",
         )  # fmt: skip
         assert re.search(
             r"^OK   processes +2, with the limits above each", done.output, re.MULTILINE
         )
-        assert f"127.0.0.1:{first} is free" in done.output
-        assert f"127.0.0.1:{first + 1} is free" in done.output
+        assert f"127.0.0.1:{first_port} is free" in done.output
+        assert f"127.0.0.1:{first_port + 1} is free" in done.output
 
     def test_an_internal_port_in_use_is_reported(self) -> None:
-        first = free_port(1)
-        with socket.create_server(("127.0.0.1", first + 1)):
+        first_port = free_port(1)
+        with socket.create_server(("127.0.0.1", first_port + 1)):
             done = run_command(
                 "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis",
-                session_server().url, "--internal-bind", f"127.0.0.1:{first}",
+                session_server().url, "--internal-bind", f"127.0.0.1:{first_port}",
             )  # fmt: skip
         assert done.code == 1
         assert re.search(r"^FAIL internal .*cannot listen", done.output, re.MULTILINE)
