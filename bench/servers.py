@@ -59,9 +59,9 @@ class Server:
     post: Callable[[int, int], bytes] | None = None
     """Makes an HTTP request that publishes to `job:1`, from a number and the number of updates."""
     install: Callable[[], None] = lambda: None
-    """Install the server if necessary. Raises `Unavailable`."""
+    """Installs the server if necessary. Raises `Unavailable`."""
     python: bool = False
-    """Whether it is one of the Python peers."""
+    """Whether the server is one of the Python peers."""
     tier: int = 3
     """1: measured always; 2: not in a quick run; 3: in the first round only."""
     search_from: float = 25

@@ -53,7 +53,7 @@ class Ports:
 
 
 class Feed(Protocol):
-    """Events on their way to one server."""
+    """Encodes events, and has the connection to one server."""
 
     @property
     def socket(self) -> socket.socket: ...

@@ -99,7 +99,8 @@ def _connected(port: int) -> trio.socket.SocketType:
 
 
 async def test_connections_from_one_address_are_limited() -> None:
-    """1,000 are served, some get a close code, the rest is dropped; other addresses are served."""
+    """1,000 connections are served, some get a close code, and the others are dropped. Clients at
+    other addresses are served."""
     async with gateway_with_clients() as gateway:
         with ExitStack() as stack:
             received = partial(upgrade, x_forwarded_for="192.0.2.1")

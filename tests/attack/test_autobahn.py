@@ -48,7 +48,7 @@ WITHIN = 180.0
 
 
 class Echo:
-    """Replaces a node: it echoes what it receives."""
+    """Replaces a node, and echoes what a client sends."""
 
     name = "echo"
     limits = LIMITS
@@ -168,7 +168,7 @@ async def test_no_autobahn_case_fails(server: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("server", SERVERS)
 async def test_a_protocol_error_while_a_response_is_sent(server: str) -> None:
-    """The suite's case 4.2.3, repeated so often that some errors arrive while a response is being
+    """Repeats the suite's case 4.2.3 so often that some errors arrive while a response is being
     sent."""
     async with SERVERS[server]() as port:
         for _ in range(50):

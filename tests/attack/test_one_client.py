@@ -203,7 +203,7 @@ async def test_an_invalid_upgrade_is_refused_immediately(
 
 @pytest.mark.parametrize("before", [1, 3])
 async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
-    """A request of a proxy that keeps its connections open."""
+    """A proxy that keeps its connections open sends other requests before the upgrade."""
     async with connect(port) as raw:
         for _ in range(before):
             await raw.send(
@@ -555,7 +555,8 @@ without_allowance = pytest.mark.parametrize(
 async def test_a_flood_by_a_client_that_never_reads_is_bounded(
     gateway: Gateway, port: int, limits: Limits, flood: bytes
 ) -> None:
-    """TCP slows it, nothing accumulates, and it is disconnected at the write deadline."""
+    """TCP slows the client, nothing accumulates, and the gateway disconnects the client at the
+    write deadline."""
     messages = sent_bytes = 0
     async with open_client(port, receive_buffer=4096) as client:
         with trio.fail_after(PATIENCE), suppress(Reset):

@@ -1,4 +1,4 @@
-"""Connections and their permissions, on a mock clock: how they get, keep and lose them."""
+"""How connections get, keep and lose their permissions, on a mock clock."""
 
 from __future__ import annotations
 

@@ -194,7 +194,8 @@ class TestTokens:
     async def test_a_waiting_long_poll_ends_with_its_token(
         self, host: Host, authenticator: Authenticator, job: str, how: str
     ) -> None:
-        """Within a second of revocation or expiry, whether it may see the job or not."""
+        """The poll ends within a second of revocation or expiry, whether the token allows the job
+        or not."""
         exp = time.time() + (600 if how == "revoked" else 2 - LEEWAY)
         bearer_headers = {"authorization": f"Bearer {sign(claims(jti='polling', exp=exp))}"}
         _, headers, _ = await send_request(host.port, "GET", f"/api/jobs/{job}", **bearer_headers)

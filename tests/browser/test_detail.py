@@ -211,7 +211,8 @@ def test_an_update_changes_only_what_it_says(page: Page, served: Served) -> None
 
 
 def test_texts_from_right_to_left_are_isolated_everywhere(page: Page, served: Served) -> None:
-    """Phase, message, unit, error, data and refusal of a worker that writes Hebrew and Arabic."""
+    """The phase, message, unit, error, data and refusal of a worker that writes Hebrew and Arabic
+    are isolated."""
     phase, message, unit = "קידוד וידאו (שלב 2)", "קובץ 3 מתוך 10: סרט.mp4", "קבצים"
     error = "נכשל: הדיסק מלא (100%)!"
     served.report("video:1", phase=phase, message=message, done=3, total=10, unit=unit)

@@ -25,7 +25,7 @@ async () => {
 """Records when the page's own connection last connected, and, at each failure, when it planned to
 reconnect."""
 REDIALLED = 20_000
-"""Milliseconds within which it has reconnected then."""
+"""Milliseconds within which the page has reconnected after an outage."""
 
 
 def test_a_silent_worker_is_shown_as_stalled_lost_and_running_again(

@@ -52,7 +52,7 @@ VUE_FLAGS = (
     "--define:__VUE_PROD_DEVTOOLS__=false",
     "--define:__VUE_PROD_HYDRATION_MISMATCH_DETAILS__=false",
 )
-"""It warns if a bundler leaves these open."""
+"""Vue warns if a bundler does not define these."""
 SVELTE = """
 import {{ mount }} from 'svelte';
 import {{ configure }} from 'progress-gateway';

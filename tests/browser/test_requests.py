@@ -158,8 +158,9 @@ def test_a_button_keeps_its_place_while_the_percentage_grows(page: Page, served:
 
 @pytest.mark.parametrize("first", ["asked", "silent"])
 def test_a_silent_worker_leaves_the_request_open(page: Page, served: Served, first: str) -> None:
-    """Whether it becomes silent after the request or before. Not during the click: "Stalled at 37%"
-    is longer than "37%" and moves the button, so that the click would open the job instead."""
+    """The request stays open whether the worker becomes silent after it or before. The worker does
+    not become silent during the click: "Stalled at 37%" is longer than "37%" and moves the button,
+    so that the click would open the job instead."""
     row = row_of(page, "train:7")
     served.report("train:7", percent=37, accepts=["cancel"], lease=600 if first == "asked" else 1)
     page.goto(served.url)

@@ -223,8 +223,8 @@ class Login:
 def test_a_deploy_of_the_backend_ends_no_page(
     complaints: Complaints, page: Page, served: Served, answer: str
 ) -> None:
-    """The answers in the place of a token are no tokens: none of them is sent, and the page is back
-    when there is one."""
+    """While the backend is deployed its answers are no tokens. The page sends none of them, and
+    reconnects when the backend answers with a token."""
     complaints.expect("Failed to load resource|not a JSON Web Token|closed with 4100")
     login = Login()
     sent_messages: list[str] = []

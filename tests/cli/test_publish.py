@@ -104,7 +104,7 @@ def test_an_invalid_argument_is_reported_before_connecting(
 
 
 class TestDirectlyToRedis:
-    """It uses the publisher of workers, which tests/worker tests."""
+    """The command uses the publisher of workers, which tests/worker tests."""
 
     def test_publish_sends_every_field(self) -> None:
         url = session_server().url

@@ -288,7 +288,7 @@ async def test_a_request_that_a_killed_node_did_not_send_to_all_children_reaches
 async def test_below_an_inner_group_that_is_not_running_the_next_report_brings_any_verb(
     tested: BrokerUnderTest, inner: str
 ) -> None:
-    """The job is not among the running children, so no node sends it the request."""
+    """The job is not among the running children, so no node sends the request to the job."""
     accepts = ("pause", "resume", "save")
     await tested.publish("g", children=2, accepts=accepts)
     if inner == "ended":

@@ -68,7 +68,7 @@ def filtered(
 
 @define
 class NoisySink(PromptSink):
-    """Says that it was written to."""
+    """Sets an event when a frame is written."""
 
     written: trio.Event = field(factory=trio.Event)
 

@@ -269,7 +269,8 @@ async def test_what_a_stream_is_denied_does_not_end_the_rest(
 async def test_long_commands_are_handled_one_at_a_time(
     autojump_clock: MockClock, harness: Harness
 ) -> None:
-    """In each pass of the scheduler at most one is: all else has a turn in between."""
+    """At most one long command is handled in each pass of the scheduler, and all other tasks run in
+    between."""
     clients = [await harness.connect() for _ in range(5)]
     jobs = [f"{'x' * 50}:{number}" for number in range(100)]
     await wait_all_tasks_blocked()
@@ -294,9 +295,9 @@ async def test_a_closed_connection_leaves_no_reference_cycle(
     sink: Callable[[], Sink],
     close_code: CloseCode | None,
 ) -> None:
-    """`gc_tuning` relies on it: cycles stay in memory for a minute or, where there are many
-    connections, until there are fewer. (A write that times out leaves one on Python 3.13: the
-    frames of `trio.fail_after`. It is rare.)"""
+    """`gc_tuning` relies on the absence of cycles: they stay in memory for a minute or, where there
+    are many connections, until there are fewer. (On Python 3.13 a write that times out leaves a
+    cycle, the frames of `trio.fail_after`. Such writes are rare.)"""
     gc.collect()
     gc.disable()
     try:
@@ -423,7 +424,8 @@ class TestPings:
     async def test_a_client_that_answers_the_first_ping_gets_no_second(
         self, autojump_clock: MockClock, harness: Harness
     ) -> None:
-        """The transport's own ping suffices; the JSON one is for those who do not answer it."""
+        """The transport's own ping suffices for such a client. Only clients that do not answer it
+        get the JSON ping."""
         client = await harness.connect()
         for _ in range(4):
             await trio.sleep(29)

@@ -176,8 +176,8 @@ async def test_a_topic_that_is_watched_again_is_not_evicted() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [10, 200, 2_000])
 async def test_the_bound_on_all_replays_bounds_what_is_allocated(size: int) -> None:
-    """Measured with `tracemalloc`: events, cached messages and their frames, of 100 topics that
-    each have subscribers at many positions."""
+    """`tracemalloc` measures the events, cached messages and frames of 100 topics that each have
+    subscribers at many positions."""
     bound = 1024 * 1024
     hub = Hub(Limits(total_replay_bytes=bound, job_replay_bytes=100_000))
     repairs = Repairs(hub)

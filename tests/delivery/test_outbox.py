@@ -222,7 +222,7 @@ async def test_closing_sends_queued_messages_and_drops_later_ones(harness: Outbo
 async def test_closing_while_the_fan_out_may_write_prevents_later_writes(
     harness: OutboxHarness, ended_first: bool, prompt: int
 ) -> None:
-    """The fan-out has it in its queue when it ends, or it ends before that."""
+    """The outbox closes while it is in the queue of the fan-out, or before that."""
     outbox, writer = harness.outbox, harness.writer
     subscribed = subscription(outbox)
     writer.prompt = prompt

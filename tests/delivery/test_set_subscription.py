@@ -23,7 +23,7 @@ from tests.events import event
 
 @define(eq=False)
 class Outbox:
-    """Records its notifications."""
+    """Records the notifications that an outbox gets."""
 
     notified: list[AnySubscription] = field(factory=list)
 

@@ -67,7 +67,8 @@ def test_each_entry_is_called_on_the_first_tick_after_its_time(
 async def test_the_wheel_sleeps_while_nothing_is_scheduled(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """Else the clock would jump from tick to tick: a day has 8,640,000."""
+    """A wheel that does not sleep would make the clock jump from tick to tick: a day has 8,640,000
+    ticks."""
     timer_wheel = TimerWheel()
     nursery.start_soon(timer_wheel.run)
     timer_wheel.call_at(1, RateLimited())
@@ -100,7 +101,7 @@ async def test_a_late_tick_is_handled_once(mock_clock: MockClock, nursery: trio.
 async def test_missed_ticks_are_handled(
     late: float, mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """A scheduler that was held up for longer than a turn, even."""
+    """The scheduler may be delayed for longer than a revolution of the wheel."""
     timer_wheel = TimerWheel()
     nursery.start_soon(timer_wheel.run)
     all_limited = [RateLimited() for _ in range(SLOTS)]

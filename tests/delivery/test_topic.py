@@ -271,7 +271,7 @@ def test_any_history_follows_the_clients_rule(
 
 
 def test_a_message_has_its_kind() -> None:
-    """The kind by which a node counts a message: see `counters`."""
+    """A node counts messages by their kind: see `counters`."""
     topic = live(*(job_event(seq, epoch=5) for seq in range(1, 6)))
     others = Position(4, 9), Position(5, 1), Position(5, 4), UNSEEN
     messages = [watch(topic, cursor).next_message() for cursor in (None, *others)]

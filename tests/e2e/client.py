@@ -215,7 +215,7 @@ class WebSocketClient:
     subprotocol: str | None = None
     """The subprotocol that the gateway chose."""
     answers_pings: bool = True
-    """Whether it answers WebSocket pings, as browsers do automatically."""
+    """Whether the client answers WebSocket pings, as browsers do automatically."""
     frames: list[Frame] = field(factory=list)
     """The received text frames, in order."""
     pings: int = 0

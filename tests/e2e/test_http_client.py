@@ -345,7 +345,8 @@ async def test_a_stream_can_be_resumed(
 async def test_catching_up_on_many_jobs_sends_only_their_events(
     http: httpx.AsyncClient, gateway: Gateway, port: int
 ) -> None:
-    """100 jobs with 100 events each. An id beside each event made the stream 20 times as large."""
+    """The stream has 100 jobs with 100 events each. An id beside each event made it 20 times as
+    large."""
     jobs = [f"a/long/name/of/a/job:{number}" for number in range(100)]
     for job in jobs:
         for done in range(100):

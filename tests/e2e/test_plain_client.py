@@ -372,7 +372,7 @@ async def test_several_commands_in_one_segment_are_answered(host: Host) -> None:
 
 
 async def test_the_protocol_works_under_hypercorn() -> None:
-    """The command of the README, in a process of its own."""
+    """The command of the README serves in a process of its own."""
     arguments = ["-m", "hypercorn", "-k", "trio", "gateway.asgi:app", "--bind", "127.0.0.1:0"]
     arguments += ["--graceful-timeout", "0"]
     async with in_process(*arguments) as process:

@@ -63,7 +63,7 @@ class ClientLog:
     observations: Sequence[Observation]
 
     def received(self, type_: str) -> list[Received]:
-        """Returns all messages of this type."""
+        """Returns all messages of this type that the client received."""
         return [
             s for s in self.observations if isinstance(s, Received) and s.message["type"] == type_
         ]

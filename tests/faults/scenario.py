@@ -85,7 +85,7 @@ class Scenario:
     _began_at: float = field(factory=trio.current_time)
 
     def now(self) -> float:
-        """Seconds since it began."""
+        """Returns the seconds since the scenario began."""
         return trio.current_time() - self._began_at
 
     # Actions.

@@ -17,7 +17,7 @@ async def test_a_node_is_killed() -> None:
 
 
 async def test_a_node_is_stopped_for_twenty_seconds() -> None:
-    """Half of its clients wait for it, the others connect to the other node."""
+    """Half of the clients of the node wait for it, the others connect to the other node."""
     async with run_scenario() as scenario:
         node = scenario.nodes[1]
         async with scenario.fault():

@@ -18,7 +18,7 @@ REAPED = 4.0
 
 
 async def test_without_a_fault_all_rules_hold() -> None:
-    """The scenario itself: without a fault no rule is broken."""
+    """The scenario itself breaks no rule."""
     async with run_scenario() as scenario:
         await scenario.progress_continues()
 
@@ -106,8 +106,9 @@ async def test_redis_is_out_of_memory_for_a_while() -> None:
     ],
 )
 async def test_failover_to_a_replica_that_missed_writes(opened: Callable[[], Store]) -> None:
-    """The replica lacks the end of one job, whose lease then expires there. Of the others it has
-    older states than any client; one of them ends before it has caught up."""
+    """The replica lacks the end of one job, whose lease then expires there. The replica has older
+    states of the other jobs than any client. One of these jobs ends before the replica has caught
+    up."""
     async with run_scenario(opened, worker_options={"meanwhile": {"lease": 1.0}}) as scenario:
         await scenario.redis.in_step()
         async with scenario.fault():

@@ -118,7 +118,7 @@ def test_a_correct_client_log_breaks_no_rule(
 def test_a_missing_frame_is_a_silent_gap(
     history: list[Event], mode: Mode, data: st.DataObject
 ) -> None:
-    """A frame that is followed by one that continues it; or a gap that must be reported."""
+    """The next frame continues the missing one, or the gap must be reported."""
     messages = truthful(data.draw, history, mode)
     needed = [
         number

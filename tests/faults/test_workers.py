@@ -33,7 +33,7 @@ async def test_a_killed_worker_is_stalled_and_then_lost_once_each() -> None:
 
 
 async def test_two_workers_of_different_attempts_at_once() -> None:
-    """The older one continues and ends, and is rejected; the newer one's end counts."""
+    """The older worker continues and ends, and is rejected. The end of the newer worker counts."""
     async with run_scenario() as scenario:
         async with scenario.fault():
             scenario.add_worker("rival", "meanwhile")

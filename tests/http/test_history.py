@@ -1,4 +1,4 @@
-"""A job's history: it contains every event, or a gap that covers it."""
+"""A job's history contains every event, or a gap that covers the event."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def job_event(epoch: int, seq: int) -> Event:
 def test_entries_and_gap_cover_the_whole_history(
     head: int, kept: int, oldest: int, after: int
 ) -> None:
-    """Whether the snapshot or the history was read later, and however much was trimmed."""
+    """The history is complete whether it or the snapshot was read later, and however much was
+    trimmed."""
     log = [job_event(5, seq) for seq in range(oldest, kept + 1)]
     document = history_after(job_event(5, head), log, after=Position(5, after), bytes_left=10_000)
     newest = max(head, kept if log else 0)

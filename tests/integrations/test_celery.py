@@ -223,7 +223,7 @@ def test_a_request_to_cancel_ends_the_loop_of_a_task_in_a_thread_pool(
 def test_a_request_to_cancel_a_group_cancels_running_and_queued_tasks(
     module_recorder: Recorder, publish: Publisher
 ) -> None:
-    """Four tasks for two processes: those that are queued are revoked when their turn comes."""
+    """Two processes get four tasks. The queued tasks are revoked when their turn comes."""
     publish("start_group('stop', group(hang.s(n) for n in range(30, 34)), accepts=['cancel'])")
     running = module_recorder.states(
         "stop", lambda state: state.children is not None and state.children.running == 2

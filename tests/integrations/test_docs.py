@@ -76,7 +76,8 @@ def test_the_documented_program_handles_sigterm() -> None:
 
 
 def test_the_celery_example_works(tmp_path: Path) -> None:
-    """With a prefork pool, reporting directly to a Redis; `test_celery` covers HTTP."""
+    """The example uses a prefork pool and reports directly to a Redis; `test_celery` covers
+    HTTP."""
     program, address = PROGRAMS["Celery"], "redis://127.0.0.1:6379"
     assert program.count(address) == 1
     server = session_server()

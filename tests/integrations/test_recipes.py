@@ -235,7 +235,7 @@ def test_the_recipe_for_an_application_works(
 
 
 def test_the_flask_recipe_works_when_deployed(recorder: Recorder, tmp_path: Path) -> None:
-    """The same under gunicorn."""
+    """The recipe also works under gunicorn."""
     need("flask", "gunicorn")
     program, configuration = blocks("flask", "python")
     assert "pass  # encode" in program
@@ -249,7 +249,7 @@ def test_the_flask_recipe_works_when_deployed(recorder: Recorder, tmp_path: Path
 def test_the_fastapi_recipe_works_when_deployed(
     path: str, recorder: Recorder, tmp_path: Path
 ) -> None:
-    """After SIGTERM in the middle of a job, under uvicorn, no job is shown as running."""
+    """No job is shown as running after a SIGTERM to uvicorn in the middle of a job."""
     need("fastapi", "uvicorn")
     program = "\n".join(blocks("fastapi", "python"))
     for work in ("pass  # encode", "await asyncio.sleep(0)  # encode"):

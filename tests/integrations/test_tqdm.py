@@ -319,7 +319,7 @@ def test_bars_inside_of_a_group_are_its_children(group_recorder: Recorder) -> No
 
 
 def test_a_group_ends_with_the_bars_that_were_made(group_recorder: Recorder) -> None:
-    """Two bars instead of the expected four; one of them is a group itself."""
+    """The loop makes two bars instead of the expected four. One of the bars is a group itself."""
     with tqdm(total=2, job="few", children=4):
         for _ in tqdm(range(2)):
             pass

@@ -396,8 +396,8 @@ def test_a_traceparent_does_not_change_the_state(first: Update, second: Update) 
 @settings(deadline=None)
 @given(any_update, any_update)
 def test_repeating_an_update_changes_nothing(first: Update, second: Update) -> None:
-    """So a worker may repeat a request. A repeated `start` changes nothing if it names its run, and
-    is rejected if that run belongs to an earlier try."""
+    """A worker may repeat a request. A repeated `start` changes nothing if it names its run, and is
+    rejected if that run belongs to an earlier try."""
     record = reduce(None, first, now=1.0, epoch=EPOCH).record
     record = reduce(record, second, now=2.0, epoch=EPOCH).record
     again = reduce(record, second, now=3.0, epoch=EPOCH)

@@ -24,7 +24,7 @@ class FaultyBroker(MemoryBroker):
     """A broker whose parts can fail separately, without an error."""
 
     drops_events = False
-    """Whether its feed drops all events."""
+    """Whether the feed of the broker drops all events."""
     refuses = False
     hangs = False
 

@@ -1,4 +1,4 @@
-"""Scans for sets: their cost is limited, and they repair what the feed has lost."""
+"""Scans for sets have a limited cost, and repair what the feed has lost."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ async def test_after_a_loss_in_the_feed_sets_are_read_again_soon(
 async def test_a_scan_also_delivers_events_to_the_topics_of_jobs(
     autojump_clock: MockClock,
 ) -> None:
-    """The page of the list is newer than what a client of the job has, so it gets it at once."""
+    """The page of the list is newer than what a client of the job has, so the client gets the newer
+    state at once."""
     broker = LosingFeed()
     async with connected(broker) as (source, sink):
         await source.send(type="subscribe", jobs=["a:1"])

@@ -30,7 +30,7 @@ LIGHT: dict[str, float] = dict.fromkeys(
      "node_kill"),
     1.0,
 )  # fmt: skip
-"""Faults after which it takes less time, because the loss is detected immediately."""
+"""Faults after which the recovery takes less time, because the loss is detected immediately."""
 OF_NODES = OF_REDIS | {"link", "reset", "node_kill", "node_drain", "clock"}
 """Faults that can keep a node from restoring what it has shown."""
 RESTORED_WITHIN = 12.0

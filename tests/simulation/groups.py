@@ -60,7 +60,7 @@ class Group:
 
     @property
     def leaves(self) -> list[str]:
-        """The jobs in it that are not groups."""
+        """The jobs in the group that are not groups."""
         groups = {group.name for group in self.all}
         return [job for group in self.all for job in group.children if job not in groups]
 
@@ -140,9 +140,9 @@ class Command:
     job: str | None = None
     """The job of an update; None if the command was not an update."""
     restores: bool = False
-    """Whether it restored states that a node has shown."""
+    """Whether the command restored states that a node has shown."""
     runs_script: bool = False
-    """Whether it ran a script; nothing else changes a job."""
+    """Whether the command ran a script; nothing else changes a job."""
 
 
 def command_of(words: list[bytes]) -> Command:

@@ -37,7 +37,7 @@ class Held:
     status: str
     accepts: tuple[str, ...]
     reported_at: float
-    """When its worker last reported; for a group also when a child of it did."""
+    """When the worker of the job last reported; for a group also when a child of it did."""
     request: Mapping[str, Any] | None
 
     @property
@@ -50,13 +50,13 @@ class Held:
 
     @property
     def has_cancel(self) -> bool:
-        """Whether its request is a cancel that was not refused."""
+        """Whether the request of the job is a cancel that was not refused."""
         request = self.request or {}
         return request.get("verb") == "cancel" and "refused" not in request
 
     @property
     def passed_on(self) -> bool:
-        """Whether its request is also sent to jobs that begin below it later."""
+        """Whether the request of the job is also sent to jobs that begin below it later."""
         request = self.request
         if request is None or self.status in FINAL:
             return False

@@ -1,4 +1,4 @@
-"""A node's process: it serves clients over ASGI, ends, and is started again."""
+"""The process of a node. It serves clients over ASGI, ends, and is started again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Host:
     draining: bool = False
     down_until: float = 0.0
     since: float = 0.0
-    """When it began to serve."""
+    """When the host began to serve."""
     draining_for: float | None = None
 
     def __attrs_post_init__(self) -> None:

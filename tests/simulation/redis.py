@@ -81,9 +81,9 @@ class Redis:
         self.store = store or Store()
         self.role = "master"
         self.refusal: str | None = None
-        """With which error it answers writes."""
+        """The error with which the server answers writes."""
         self.refuses: dict[bytes, str] = {}
-        """With which error it answers a command."""
+        """The error with which the server answers each command."""
         self.changed: Callable[[bytes], None] = lambda key: None
         """Told of each stream that has a new entry."""
         self.written: Callable[[list[bytes]], None] = lambda command: None

@@ -138,6 +138,6 @@ def _check_workers(world: World, states: dict[str, Any]) -> None:
 
 
 def _is_overdue(state: dict[str, Any]) -> bool:
-    """Returns whether its worker's lease has expired by the time of rest."""
+    """Returns whether the lease of a job's worker has expired by the time of rest."""
     own_lease = state["status"] == "running" and "children" not in state
     return bool(own_lease and state["lease"] <= workers.LEASE)

@@ -58,15 +58,15 @@ class Fault:
     at: float
     kind: Kind
     seconds: float = 0.0
-    """Its duration, or how many seconds of writes are lost."""
+    """The duration of the fault, or how many seconds of writes are lost."""
     who: int = 0
-    """The number of the node or worker that it affects, modulo their count."""
+    """The number of the affected node or worker, modulo their count."""
     mode: str = ""
     odds: float = 1.0
     after_end: bool = False
-    """Whether it waits (for a limited time) until a job's end was just written."""
+    """Whether the fault waits (for a limited time) until a job's end was just written."""
     after_request: bool = False
-    """Whether it waits until a job has just got a request."""
+    """Whether the fault waits until a job has just got a request."""
 
 
 @frozen
@@ -87,8 +87,8 @@ class Scenario:
     request_clients: int = 0
     """The number of clients that send requests."""
     group_requests: bool = False
-    """Whether they also send requests to groups and their children; then the requests of all jobs
-    are checked after every command."""
+    """Whether these clients also send requests to groups and their children. If they do, the
+    requests of all jobs are checked after every command."""
     groups: tuple[str, ...] = ()
     """The kind of the run's group: `flat`, or `nested` with a group in the group."""
     rights: bool = False

@@ -71,7 +71,7 @@ class SetWatcher(Watcher):
     """A client that watches one or two sets (by GET one set), and no jobs by name."""
 
     sets: dict[str, Wanted] = field(factory=dict)
-    """Its sets, by their prefixes."""
+    """The sets that the client watches, by their prefixes."""
     frames: dict[str, dict[str, Any]] = field(factory=dict)
     """The newest `set` frame, or document, of each."""
     owed: dict[str, set[str]] = field(factory=dict)
@@ -84,7 +84,7 @@ class SetWatcher(Watcher):
     sent."""
     _tag: str = ""
     _shown_since: dict[str, float] = field(factory=dict)
-    """The jobs that its sets show, and since when."""
+    """The jobs that the sets show, and since when."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -107,7 +107,7 @@ class SetWatcher(Watcher):
 
     @property
     def streamed_jobs(self) -> list[str]:
-        """The jobs that its sets have shown for long enough that it must have received their
+        """The jobs that the sets have shown for so long that the client must have received their
         states."""
         at = trio.current_time() - PACE
         return [job for job, since in self._shown_since.items() if since <= at]
@@ -203,9 +203,9 @@ class SetWatcher(Watcher):
         self._awaited = self._ids
 
     _before: set[str] = field(factory=set)
-    """Its previous permissions, as long as frames may belong to them."""
+    """The previous permissions of the client, as long as frames may belong to them."""
     _awaited: int = 0
-    """The number of the command whose response it waits for; 0 if there is none."""
+    """The number of the command whose response the client waits for; 0 if there is none."""
 
     def _handle_frame(self, line: Line, frame: dict[str, Any]) -> None:
         if frame["type"] == "set":

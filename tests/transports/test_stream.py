@@ -52,8 +52,8 @@ def end(theirs: socket.socket) -> None:
 async def test_a_few_connections_are_closed_per_pass(
     leave: Callable[[socket.socket], None], tasks: tuple[str, ...]
 ) -> None:
-    """No close waits for an earlier one: here none of them ever ends. All tasks of a client are
-    cancelled in one turn."""
+    """No close waits for an earlier one: in this test none of them ever ends. All tasks of a client
+    are cancelled in one turn."""
     passes = Passes()
     trio.lowlevel.add_instrument(passes)
     disconnects = trio.Semaphore(AT_ONCE)

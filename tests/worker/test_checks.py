@@ -17,7 +17,7 @@ from gateway.worker.limits import MAX_WAIT
 
 
 class Tensor:
-    """Like torch's tensors, it has every method, and raises in each."""
+    """Has every method, like torch's tensors, and raises in each."""
 
     def __index__(self) -> int:
         raise TypeError("only integer tensors")

@@ -146,7 +146,7 @@ def stop(item: int) -> None:
 
 @pytest.mark.parametrize("kind", EXECUTORS)
 def test_a_call_that_raises_cancelled_ends_the_map(fake_gateway: FakeGateway, kind: str) -> None:
-    """In a `multiprocessing.Pool`, an uncaught `Cancelled` would end the pool's processes."""
+    """An uncaught `Cancelled` would end the processes of a `multiprocessing.Pool`."""
     stopped = pytest.raises(Cancelled, match="stopped")
     with EXECUTORS[kind]() as executor, stopped, Job("batch:1", children=2) as job:
         list(job.map(executor, stop, [1]))

@@ -65,8 +65,8 @@ def log_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_thousand_jobs_far_away_are_not_stalled(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With round trips of 100 ms, all jobs are reported and end within a few round trips.
-    `test_send_queue` tests the times on a mock clock."""
+    """All jobs are reported and end within a few round trips of 100 ms. `test_send_queue` tests the
+    times on a mock clock."""
     sizes: list[int] = []
     connect = publisher.connect
     monkeypatch.setattr(publisher, "connect", lambda *where: Counted(connect(*where), sizes))
@@ -317,7 +317,7 @@ def test_parent_and_child_report_the_same_attempt(target: Target, method: str) -
 
 
 def test_forks_during_heavy_use_lose_nothing(target: Target) -> None:
-    """Many forks while threads report as fast as they can and the sender sends."""
+    """The process forks often, while threads report as fast as they can and the sender sends."""
     stop = threading.Event()
     with Job("job", url=target.url) as job:
 

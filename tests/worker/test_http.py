@@ -95,7 +95,7 @@ def test_a_token_file_without_a_token_is_a_temporary_error(
 def test_a_rejected_token_from_a_file_is_a_temporary_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a token file: a real gateway refuses the expired token, and accepts the next one."""
+    """A real gateway refuses the expired token of the file, and accepts the next one."""
     file = tmp_path / "token"
     claims = {"publish": ["*"], "watch": ["*"]}
     file.write_text(sign(claims | {"exp": time.time() - 60}))
@@ -235,7 +235,7 @@ def test_retry_after_is_respected(fake_gateway: FakeGateway, status: int) -> Non
 
 
 def test_errors_of_a_gateway_are_rejections(fake_gateway: FakeGateway) -> None:
-    """A real gateway: its responses are recognised as a gateway's."""
+    """The responses of a real gateway are recognised as a gateway's."""
     recorder = Recorder()
     try:
         carrier = HttpPublisher(recorder.url, None)
@@ -283,7 +283,8 @@ assert sys.modules[__name__].check is check
 
 
 def test_the_largest_answer_is_read(fake_gateway: FakeGateway, carrier: HttpPublisher) -> None:
-    """To a full batch of jobs that are all asked for something, with every field at its limit."""
+    """The answer is that to a full batch of jobs which all get a request, with every field at its
+    limit."""
     request = {
         "id": "i" * MAX_REQUEST_ID,
         "verb": "v" * 32,

@@ -86,7 +86,8 @@ def test_a_child_that_is_killed_immediately_is_counted(target: Target) -> None:
 
 
 def test_a_child_wakes_its_sender_once_per_request(fake: FakePublisher) -> None:
-    """After each change its count is in shared memory, which is cheaper than waking the sender."""
+    """The count of a child is in shared memory after each change, which is cheaper than waking the
+    sender."""
     touched = 0
     with Job("job", url=fake.url) as job:
         queue = job._sender._queue

@@ -60,7 +60,7 @@ def test_an_undelivered_end_is_logged_after_the_timeout(
 
 
 def test_an_end_is_over_when_its_outcome_is_logged(fake: FakePublisher) -> None:
-    """Otherwise the process could exit before."""
+    """The process could exit before the log line otherwise."""
     logging_it, go_on = threading.Event(), threading.Event()
 
     class Slow(logging.Handler):
@@ -358,7 +358,7 @@ def test_a_thread_that_cannot_start_is_logged(
 def test_an_answer_wakes_only_callers_that_wait_for_it(
     fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the cost of many jobs that end together would be quadratic."""
+    """The cost of many jobs that end together would be quadratic otherwise."""
     waiting, woken = threading.Semaphore(0), []
 
     class Counted(threading.Condition):

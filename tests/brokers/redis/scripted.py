@@ -51,7 +51,7 @@ class ScriptedConnector:
 
     links: list[ScriptedLink] = field(factory=list)
     connected_at: list[float] = field(factory=list, init=False)
-    """When it was called, on Trio's clock."""
+    """When `connect` was called, on Trio's clock."""
 
     async def connect(self, key: str, *, name: str, limiter: trio.CapacityLimiter) -> ScriptedLink:
         await trio.lowlevel.checkpoint()

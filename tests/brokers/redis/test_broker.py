@@ -361,7 +361,7 @@ async def test_a_job_with_one_event_has_no_log(broker: RedisBroker, server: Serv
 async def test_many_jobs_with_one_event_use_little_memory(
     broker: RedisBroker, server: Server
 ) -> None:
-    """Without the feed, whose length is limited."""
+    """The feed is not counted, because its length is limited."""
     jobs = [f"import:{number}" for number in range(1000)]
     await broker.publish(
         jobs[0], Update(status="succeeded")

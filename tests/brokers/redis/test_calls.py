@@ -204,7 +204,8 @@ async def test_one_of_many_calls_may_be_answered_with_an_error() -> None:
 
 
 async def test_a_cancelled_call_leaves_no_connection(autojump_clock: MockClock) -> None:
-    """The answer may arrive later, and would be taken for the answer to the next call."""
+    """The answer of the cancelled call may arrive later, and would be taken for the answer to the
+    next call."""
     link = ScriptedLink(pong, takes=2.0)
     opened = Opened(link, ScriptedLink(pong))
     with trio.move_on_after(1):

@@ -33,7 +33,7 @@ def test_the_depth_of_a_text_that_may_be_no_json(text: bytes) -> None:
 
 
 def test_a_long_text_without_the_end_of_a_string_is_searched_once() -> None:
-    """Searched again from each quote, this would take ten seconds."""
+    """The test would take ten seconds if each quote began another search."""
     assert json_depth(b"[" * 100 + b'"' + b'\\"' * 30_000 + b"[") == 100
 
 

@@ -60,7 +60,8 @@ async def test_silent_sentinels_delay_a_check_briefly_and_no_command(
 async def test_a_closed_link_is_disconnected_by_the_thread_of_a_running_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """That thread is reading from the connection, and only one thread may use a connection."""
+    """The thread of the call is reading from the connection, and only one thread may use a
+    connection."""
     server = session_server()
     connector = RedisConnector(open_servers(parse_address(server.url), calls=1))
     link: Any = await connector.connect("feed", name="closed", limiter=trio.CapacityLimiter(1))

@@ -52,7 +52,7 @@ def test_the_repr_of_an_address_has_no_password() -> None:
 
 
 def test_the_description_of_an_address() -> None:
-    """The description of the Redis that a node logs at its start."""
+    """A node logs this description of its Redis at its start."""
     assert describe_broker("redis://u:secret@h") == ("jobs", "in Redis, server h:6379")
 
 

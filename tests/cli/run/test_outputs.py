@@ -62,7 +62,7 @@ def test_reading_uses_at_most_its_share_of_a_core(used: float) -> None:
 
 @pytest.mark.parametrize("line", ["y", "/a/path/1/2/3 12/40 37% of things 10.0.0.1/24"])
 def test_the_cost_of_reading_a_flood(line: str) -> None:
-    """Between two measurements at most 5 % of the time was spent on reading."""
+    """Reading takes at most 5 % of the time between two measurements."""
     looks: list[tuple[float, float]] = []
     enough = threading.Event()
 
@@ -88,7 +88,7 @@ def test_the_cost_of_reading_a_flood(line: str) -> None:
 
 
 def test_forwarding_does_not_wait_for_a_reader_that_is_stuck() -> None:
-    """Here reading a line never ends."""
+    """In this test reading a line never ends."""
     stuck, released = threading.Event(), threading.Event()
 
     class Slow(Reader):

@@ -112,8 +112,8 @@ def test_the_message_is_the_last_line_that_has_text() -> None:
 
 
 def test_data_is_not_read() -> None:
-    """Some of its bytes look like a bar. From its first zero byte on the output is treated as
-    data."""
+    """Some bytes of the output look like a bar. The output is treated as data from its first zero
+    byte on."""
     reader = Reader()
     before = reader.feed(b"3/40 files\n\x1f\x8b\x08\0\0\0\0\n7%\n").phase
     assert before is not None

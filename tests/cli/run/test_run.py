@@ -355,7 +355,8 @@ def test_the_pty_has_the_size_of_the_terminal(url: str) -> None:
 
 @pytest.mark.parametrize("name", ["'a', ", ""])
 def test_a_job_in_the_command_joins_the_run(url: str, name: str) -> None:
-    """Instead of a new attempt, which would fence off the one that waits for its exit code."""
+    """A job of the same name in the command does not open a new attempt, which would supersede the
+    one that waits for the exit code of the command."""
     program = (
         "from gateway import Job\n"
         f"with Job({name}total=8) as job: job.update(done=2, message='within')\n"

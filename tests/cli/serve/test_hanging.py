@@ -134,7 +134,8 @@ def test_a_server_process_that_hangs_at_the_start_is_replaced(config: str, tmp_p
 def test_processes_stopped_with_their_supervisor_are_not_replaced(
     config: str, notified: Notified
 ) -> None:
-    """Like after the machine was suspended, or after Ctrl-Z; the supervisor continues first."""
+    """The processes stop together after Ctrl-Z, or when the machine is suspended. The supervisor
+    continues first."""
     with Supervised(
         "--config", config,
         redis=session_server().url, NOTIFY_SOCKET=notified.path, WATCHDOG_USEC="500000",

@@ -184,7 +184,7 @@ async def test_server_processes_recover_with_redis_after_a_pause() -> None:
 
 @pytest.mark.parametrize("signalled", ["the supervisor", "all processes"])
 async def test_sigterm_drains_all_server_processes_at_the_same_time(signalled: str) -> None:
-    """`all processes`: systemd and a terminal's Ctrl-C signal all of them."""
+    """`all processes`: systemd, and Ctrl-C in a terminal, signal all processes."""
     with Supervised("--shutdown-timeout", "3", redis=session_server().url) as processes:
         port = processes.serving()
         with stuck_client(f"http://127.0.0.1:{port}"):

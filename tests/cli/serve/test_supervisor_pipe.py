@@ -32,7 +32,7 @@ class Received:
             "WATCHDOG_USEC": str(int(2 * LOOK * 1_000_000)),
         }
         self.silent_at = inf
-        """When it had been so for too long."""
+        """When the process had been silent for too long."""
 
     def send(self, word: str) -> None:
         notify(word, environ=self.environ)
