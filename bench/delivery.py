@@ -171,7 +171,7 @@ def arrival(subject: Subject) -> Figures:
         clients.close()
     figures = {"per_second": count / took}
     if subject.ours:
-        # Of the job's snapshot; a probe published meanwhile has its script read one more.
+        # These are the reads of the job's snapshot. A probe that is published meanwhile adds one.
         figures["reads"] = _redis_reads(subject) - reads
     return figures
 

@@ -79,7 +79,7 @@ async def test_responses_match_the_openapi_document(label: str) -> None:
     @fuzz_settings
     @given(cases)
     def judge(case: Case[Any]) -> None:
-        # Of several parameters with one name the last is used, and an empty one is ignored.
+        # The last of several parameters with one name is used, and an empty one is ignored.
         assume(all(isinstance(it, int | float | str) and it != "" for it in case.query.values()))
         case.call_and_validate(base_url=url, timeout=WITHIN, excluded_checks=excluded)
 

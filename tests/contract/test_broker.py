@@ -264,7 +264,7 @@ async def test_a_page_ends_after_the_scan_limit(tested: BrokerUnderTest) -> None
             jobs += [event.job for event in page.events]
             pages += 1
         assert sorted(jobs) == (["x:older"] if "status" in query else ["x:old", "x:older"])
-        assert pages <= 47 / 10 + 1  # of each of three shards, a third
+        assert pages <= 47 / 10 + 1  # a third from each of three shards
 
 
 async def test_a_page_ends_after_the_size_limit(tested: BrokerUnderTest) -> None:

@@ -43,9 +43,9 @@ def port(gateway: Gateway) -> int:
 
 @pytest.fixture(autouse=True)
 def _no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Input of a client must never cause an error in the log."""
+    """Fails a test in which the input of a client has caused an error in the log."""
     yield
-    # Of the call phase; `records` would be those of the current phase.
+    # `get_records` has those of the call phase, `records` those of the current phase.
     records = caplog.get_records("call")
     wrong = [record.getMessage() for record in records if record.levelno >= logging.ERROR]
     assert not wrong

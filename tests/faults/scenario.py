@@ -61,7 +61,7 @@ class Resources:
     feed_connections: int
     """Connections to Redis that read the feed."""
     descriptors: int
-    """Of all nodes, without the connections to Redis that Redis lists."""
+    """The open descriptors of all nodes, without the connections to Redis that Redis lists."""
 
 
 @define(eq=False)

@@ -41,14 +41,14 @@ export function sparkline(values, label) {
 export function historyChart(points, now, label) {
   const [width, height, margin] = [600, 140, 4];
   const svg = svgImage(label, width, height);
-  const first = points[0]?.at ?? now;
-  const last = Math.max(points.at(-1)?.at ?? now, isFinal(points.at(-1)) ? 0 : now, first + 1);
-  const x = (/** @type {number} */ at) => (((at - first) / (last - first)) * width).toFixed(1);
+  const firstAt = points[0]?.at ?? now;
+  const lastAt = Math.max(points.at(-1)?.at ?? now, isFinal(points.at(-1)) ? 0 : now, firstAt + 1);
+  const x = (/** @type {number} */ at) => (((at - firstAt) / (lastAt - firstAt)) * width).toFixed(1);
   const y = (/** @type {number} */ percent) => (height - margin - (percent / 100) * (height - 2 * margin)).toFixed(1);
   for (const percent of [0, 50, 100]) svg.append(drawShape('line', { x1: 0, x2: width, y1: y(percent), y2: y(percent), class: 'grid' }));
 
   points.forEach((point, i) => {
-    const until = points[i + 1]?.at ?? (isFinal(point) ? point.at : last);
+    const until = points[i + 1]?.at ?? (isFinal(point) ? point.at : lastAt);
     if (point.health === 'ok' || isFinal(point)) return;
     svg.append(drawShape('rect', { x: x(point.at), width: Math.max(Number(x(until)) - Number(x(point.at)), 2), y: 0, height, class: `silent ${point.health}` }));
   });

@@ -39,12 +39,12 @@ export class History {
   async load(job, signal) {
     const { epoch, events, gap } = await loadEvents(job, AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]));
     if (events === undefined) return;
-    const received = this.#position.epoch === epoch ? this.events : [];
-    const firstReceived = received[0]?.seq ?? Infinity;
+    const receivedEvents = this.#position.epoch === epoch ? this.events : [];
+    const firstReceived = receivedEvents[0]?.seq ?? Infinity;
     this.complete = gap === undefined;
-    this.events = [...events.filter(({ seq }) => seq < firstReceived).map(({ seq, state }) => event(seq, state)), ...received];
-    const last = this.events.at(-1);
-    if (last !== undefined) this.#position = { epoch, seq: last.seq };
+    this.events = [...events.filter(({ seq }) => seq < firstReceived).map(({ seq, state }) => event(seq, state)), ...receivedEvents];
+    const lastEvent = this.events.at(-1);
+    if (lastEvent !== undefined) this.#position = { epoch, seq: lastEvent.seq };
   }
 
   /** Adds a state that the connection has received. @param {JobState} jobState */

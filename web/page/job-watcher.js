@@ -37,13 +37,13 @@ export class JobWatcher {
 
   /** Watches these prefixes, and no others. @param {string[]} prefixes */
   watch(prefixes) {
-    const wanted = new Set(prefixes.slice(-MAX_PREFIXES).flatMap((prefix) => STATUS_GROUPS.map((_, group) => `${group}${prefix}`)));
+    const wantedKeys = new Set(prefixes.slice(-MAX_PREFIXES).flatMap((prefix) => STATUS_GROUPS.map((_, group) => `${group}${prefix}`)));
     for (const [key, { unsubscribe }] of this.#sets) {
-      if (wanted.has(key)) continue;
+      if (wantedKeys.has(key)) continue;
       unsubscribe();
       this.#sets.delete(key);
     }
-    for (const key of wanted) if (!this.#sets.has(key)) this.#watchSet(key);
+    for (const key of wantedKeys) if (!this.#sets.has(key)) this.#watchSet(key);
     this.#watchJobsInSets();
   }
 

@@ -144,12 +144,12 @@ export class KnownJobs {
  * @returns {(knownJob: KnownJob) => boolean}
  */
 function matcher({ search, prefix, status }) {
-  const wanted = search.toLowerCase();
+  const searchText = search.toLowerCase();
   return ({ jobState, state, look }) => {
     if (!jobState.job.startsWith(prefix)) return false;
     if (status === 'stalled' ? look !== 'stalled' && look !== 'lost' : status !== '' && look !== status) return false;
-    if (wanted === '') return true;
-    return [jobState.job, state.phase, state.message, state.error].some((text) => text?.toLowerCase().includes(wanted));
+    if (searchText === '') return true;
+    return [jobState.job, state.phase, state.message, state.error].some((text) => text?.toLowerCase().includes(searchText));
   };
 }
 

@@ -55,8 +55,8 @@ export class Rows {
     if (lists.every(([list, jobs]) => this.#inOrder(list, jobs))) return;
     const isFirstDraw = this.#rows.size === 0;
     const positions = this.#positions();
-    const wanted = new Set(lists.flatMap(([, jobs]) => jobs.map(({ jobState }) => jobState.job)));
-    for (const [job, row] of this.#rows) if (!wanted.has(job)) this.#remove(job, row);
+    const listedJobs = new Set(lists.flatMap(([, jobs]) => jobs.map(({ jobState }) => jobState.job)));
+    for (const [job, row] of this.#rows) if (!listedJobs.has(job)) this.#remove(job, row);
     for (const [list, jobs] of lists) {
       let next = list.firstElementChild;
       for (const knownJob of jobs) {

@@ -348,8 +348,8 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
       /** @type {Listener} */
       const ownListener = (watched) => listener(watched);
       if (jobs.add(job, ownListener)) sync.schedule();
-      const known = jobs.peek(job);
-      if (known !== null) ownListener(known);
+      const knownState = jobs.peek(job);
+      if (knownState !== null) ownListener(knownState);
       return () => {
         if (jobs.remove(job, ownListener)) sync.schedule();
       };

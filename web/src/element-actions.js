@@ -56,8 +56,8 @@ export function mountActions({ name, headEnd, footer }, job, gateway) {
   function draw() {
     if (removed) return;
     const status = store.get();
-    const wanted = status.accepts.map(buttonOf);
-    if (wanted.length !== buttons.childElementCount || wanted.some((button, i) => button !== buttons.children[i])) buttons.replaceChildren(...wanted);
+    const wantedButtons = status.accepts.map(buttonOf);
+    if (wantedButtons.length !== buttons.childElementCount || wantedButtons.some((button, i) => button !== buttons.children[i])) buttons.replaceChildren(...wantedButtons);
     for (const verb of status.accepts) {
       const button = buttonOf(verb);
       setText(button, labelOf(verb));

@@ -23,11 +23,11 @@ import { isFinal } from './job-state.js';
  * @returns {Listener}
  */
 export function endListener(onEnd) {
-  let first = true;
+  let isFirst = true;
   let reported = '';
   return ({ job, state }) => {
-    const alreadyOver = first;
-    first = false;
+    const alreadyOver = isFirst;
+    isFirst = false;
     if (state === null || !isFinal(state)) return;
     const { attempt = 1, finished_at } = state;
     // The key has the time too, because a record that was dropped starts at attempt 1 again.

@@ -43,7 +43,7 @@ function openHttp(url, environment, events, runCycle) {
   const base = url.replace(/^ws/, 'http');
   const locks = new RequestLocks(environment);
   /** @type {Set<string>} */
-  const wanted = new Set();
+  const wantedJobs = new Set();
   /** @type {Map<string, WatchSet>} */
   const sets = new Map();
   /** @type {string | undefined} */
@@ -132,15 +132,15 @@ function openHttp(url, environment, events, runCycle) {
   }
 
   /** Returns whether the page wants nothing at present. */
-  const isIdle = () => wanted.size + sets.size === 0;
+  const isIdle = () => wantedJobs.size + sets.size === 0;
 
   /** Checks whether the gateway answers. If the page wants nothing, the first response is the welcome. */
   async function check() {
-    const sent = environment.now();
+    const sentAt = environment.now();
     const { signal } = cycleController;
     try {
       const result = await requestHealth(signal);
-      if (welcomed) events.onPong(environment.now() - sent, result.time);
+      if (welcomed) events.onPong(environment.now() - sentAt, result.time);
       else if (isIdle()) welcome(result);
     } catch (error) {
       if (!signal.aborted) end(ABNORMAL, String(error));
@@ -163,7 +163,7 @@ function openHttp(url, environment, events, runCycle) {
       if (!answered) await requestHealth(signal);
       if (signal.aborted) return;
       await runCycle({
-        jobs: [...wanted], sets: [...sets.values()], signal, locks, maxHz, request: requestFunction(signal), welcome, emit, restart: scheduleCycle, end, environment, events,
+        jobs: [...wantedJobs], sets: [...sets.values()], signal, locks, maxHz, request: requestFunction(signal), welcome, emit, restart: scheduleCycle, end, environment, events,
         pause: (ms) => new Promise((done) => void environment.setTimeout(done, ms)),
       });
     } catch (error) {
@@ -197,12 +197,12 @@ function openHttp(url, environment, events, runCycle) {
       scheduleCycle();
     }
     if (!('jobs' in command)) return;
-    if (command.type === 'sync_subscriptions') wanted.clear();
+    if (command.type === 'sync_subscriptions') wantedJobs.clear();
     /** @type {Record<string, string>} */
     const denied = {};
     for (const job of command.jobs) {
-      if (command.type === 'unsubscribe') wanted.delete(job);
-      else if (JOB_ID.test(job)) wanted.add(job); // with one invalid id the whole request would be refused
+      if (command.type === 'unsubscribe') wantedJobs.delete(job);
+      else if (JOB_ID.test(job)) wantedJobs.add(job); // with one invalid id the whole request would be refused
       else denied[job] = 'invalid_job';
     }
     pendingCommandId = command.id;

@@ -195,17 +195,17 @@ export function commandsFor(sent, wanted, repeat, nextId, maxBytes) {
  */
 export function hello(positions, { token = null, maxHz, maxBytes = MAX_MESSAGE } = {}) {
   /** @type {Record<string, [number, number]>} */
-  const sent = {};
+  const sentPositions = {};
   let bytesLeft = maxBytes - COMMAND_OVERHEAD - (token?.length ?? 0);
   for (const [job, position] of positions) {
     if (position === null || position.epoch === null) continue;
     bytesLeft -= `${job}${position.epoch}${position.seq}`.length + 7;
     if (bytesLeft < 0) break;
-    sent[job] = [position.epoch, position.seq];
+    sentPositions[job] = [position.epoch, position.seq];
   }
-  const hasPositions = Object.keys(sent).length > 0;
+  const hasPositions = Object.keys(sentPositions).length > 0;
   if (token === null && maxHz === undefined && !hasPositions) return null;
-  return { type: 'hello', ...(token !== null && { token }), ...(maxHz && { max_hz: maxHz }), ...(hasPositions && { positions: sent }) };
+  return { type: 'hello', ...(token !== null && { token }), ...(maxHz && { max_hz: maxHz }), ...(hasPositions && { positions: sentPositions }) };
 }
 
 /**

@@ -250,8 +250,8 @@ class Sets {
     entry.watchedJobs.set(job, watchedJob);
     jobs.add(job, watchedJob.listener);
     this.#setCounts.set(job, (this.#setCounts.get(job) ?? 0) + 1);
-    const known = jobs.peek(job);
-    if (known !== null) watchedJob.listener(known);
+    const knownState = jobs.peek(job);
+    if (knownState !== null) watchedJob.listener(knownState);
     jobs.setInSet(job, true);
   }
 

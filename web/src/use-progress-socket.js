@@ -85,8 +85,8 @@ export function useProgressSocket(options = {}) {
     latest.current = { ...options, jobs, toJob, idsField };
   });
 
-  const wanted = new Map([...jobs.map((id) => /** @type {const} */ ([toJob(id), true])), ...changes]);
-  const key = [...wanted].filter(([, isWanted]) => isWanted).map(([job]) => job).sort().join('\n');
+  const wantedByJob = new Map([...jobs.map((id) => /** @type {const} */ ([toJob(id), true])), ...changes]);
+  const key = [...wantedByJob].filter(([, isWanted]) => isWanted).map(([job]) => job).sort().join('\n');
   const { state, stopped, error, ending } = useSyncExternalStore(
     connection?.observe ?? neverChanges,
     () => connection?.status() ?? CLOSED_STATUS,
@@ -197,13 +197,13 @@ function useListeners(connection, key, onMessage) {
   // This one has no cleanup: it only stops and starts watching the jobs that have changed.
   useEffect(() => {
     if (connection === null) return;
-    const wanted = new Set(key === '' ? [] : key.split('\n'));
+    const wantedJobs = new Set(key === '' ? [] : key.split('\n'));
     for (const [job, stop] of stops.current) {
-      if (wanted.has(job)) continue;
+      if (wantedJobs.has(job)) continue;
       stop();
       stops.current.delete(job);
     }
-    for (const job of wanted) {
+    for (const job of wantedJobs) {
       if (stops.current.has(job)) continue;
       const stop = connection.watch(job, ({ epoch, seq, snapshot, state, denied }) => {
         if (denied === null) latest.current({ type: 'progress', job, epoch, seq, snapshot, state });

@@ -37,8 +37,8 @@ test('a handshake that is never answered ends after 10 s', async () => {
 
 test('late events of an old socket have no effect', async () => {
   const { world, connection, received } = await liveConnection('a');
-  const old = world.socket;
-  const late = { message: old.onmessage, close: old.onclose, open: old.onopen };
+  const oldSocket = world.socket;
+  const late = { message: oldSocket.onmessage, close: oldSocket.onclose, open: oldSocket.onopen };
   await world.pass(30_000); // no pong: disconnected
   await world.pass(1_000);
   world.socket.welcome();
@@ -47,8 +47,8 @@ test('late events of an old socket have no effect', async () => {
   const before = connection.status();
   late.message({ data: JSON.stringify(snapshot('a', 1, 2)) });
   late.close({ code: 1008, reason: 'late' });
-  old.deliver(snapshot('a', 1, 3));
-  old.drop(4500);
+  oldSocket.deliver(snapshot('a', 1, 3));
+  oldSocket.drop(4500);
   assert.equal(received.at(-1).seq, 5);
   assert.equal(connection.status(), before);
 });

@@ -18,25 +18,25 @@ async function drainingConnection({ token } = {}) {
   connection.observe(({ state }) => states.at(-1) !== state && states.push(state));
   connection.watch('a', ({ seq }) => received.push(seq));
   await tick();
-  const old = world.socket;
-  old.welcome();
-  const { id } = old.received().at(-1);
-  old.deliver({ type: 'subscriptions', id, denied: {} }, snapshot('a', 1, 1, { percent: 10 }), GOAWAY);
-  return { world, connection, states, received, old };
+  const oldSocket = world.socket;
+  oldSocket.welcome();
+  const { id } = oldSocket.received().at(-1);
+  oldSocket.deliver({ type: 'subscriptions', id, denied: {} }, snapshot('a', 1, 1, { percent: 10 }), GOAWAY);
+  return { world, connection, states, received, oldSocket };
 }
 
 test('a draining node serves until another node has sent `welcome`', async () => {
-  const { world, connection, states, received, old } = await drainingConnection();
+  const { world, connection, states, received, oldSocket } = await drainingConnection();
   await world.pass(1_999);
   assert.equal(world.sockets.length, 1, 'not all at once: at a random moment of the window');
   await world.pass(1);
   const next = world.socket;
-  assert.notEqual(next, old);
+  assert.notEqual(next, oldSocket);
   next.open();
-  old.deliver(step('a', 1, 1, 2));
+  oldSocket.deliver(step('a', 1, 1, 2));
   assert.deepEqual([received.at(-1), next.received()], [2, []]);
   next.deliver({ type: 'welcome', node: 'n2', time: 0 });
-  assert.equal(old.closed.code, 1000);
+  assert.equal(oldSocket.closed.code, 1000);
   const [hello, sync] = next.received();
   assert.deepEqual([hello.positions, sync.jobs], [{ a: [1, 2] }, ['a']]);
   next.deliver({ type: 'subscriptions', id: sync.id, denied: {} }, step('a', 1, 2, 3));
@@ -58,14 +58,14 @@ test('the new connection sends its own token', async () => {
 });
 
 test('without another node it tries repeatedly, as long as the old one serves', async () => {
-  const { world, states, old } = await drainingConnection();
+  const { world, states, oldSocket } = await drainingConnection();
   await world.pass(2_000);
   world.socket.drop(1006);
   await world.pass(2_000);
   assert.equal(world.sockets.length, 3);
   world.socket.drop(1006);
   assert.deepEqual(states, ['connecting', 'live']);
-  old.drop(1001, 'going away');
+  oldSocket.drop(1001, 'going away');
   assert.deepEqual(states, ['connecting', 'live', 'offline']);
   await world.pass(2_000);
   world.socket.welcome({ node: 'n2' });
@@ -73,9 +73,9 @@ test('without another node it tries repeatedly, as long as the old one serves', 
 });
 
 test('if the old connection ends first, the new one continues to open', async () => {
-  const { world, connection, old } = await drainingConnection();
+  const { world, connection, oldSocket } = await drainingConnection();
   await world.pass(2_000);
-  old.drop(1001, 'going away');
+  oldSocket.drop(1001, 'going away');
   assert.deepEqual([connection.status().state, connection.status().ending.code], ['connecting', 1001]);
   await world.pass(5_000);
   assert.equal(world.sockets.length, 2);
@@ -85,8 +85,8 @@ test('if the old connection ends first, the new one continues to open', async ()
 });
 
 test('a connection that is closed at once also reconnects within the window', async () => {
-  const { world, old } = await drainingConnection();
-  old.drop(1001, 'going away');
+  const { world, oldSocket } = await drainingConnection();
+  oldSocket.drop(1001, 'going away');
   await world.pass(1_999);
   assert.equal(world.sockets.length, 1);
   await world.pass(1);
@@ -94,7 +94,7 @@ test('a connection that is closed at once also reconnects within the window', as
 });
 
 test('a tab that is hidden for long does not reconnect', async () => {
-  const { world, connection, old } = await drainingConnection();
+  const { world, connection, oldSocket } = await drainingConnection();
   world.hide();
   for (let i = 0; i < 13; i++) {
     world.socket.welcome();
@@ -102,7 +102,7 @@ test('a tab that is hidden for long does not reconnect', async () => {
     world.socket.deliver({ type: 'pong' });
   }
   const opened = world.sockets.length;
-  assert.notEqual(world.socket, old);
+  assert.notEqual(world.socket, oldSocket);
   world.socket.deliver(GOAWAY);
   await world.pass(4_000);
   assert.equal(connection.status().state, 'live');
@@ -114,12 +114,12 @@ test('a tab that is hidden for long does not reconnect', async () => {
 });
 
 test('`close` ends both connections and leaves no timer', async () => {
-  const { world, connection, old } = await drainingConnection();
+  const { world, connection, oldSocket } = await drainingConnection();
   await world.pass(2_000);
   world.socket.open();
   connection.close();
   assert.deepEqual(world.sockets.map(({ closed }) => closed.code), [1000, 1000]);
-  assert.equal(old.onmessage, null);
+  assert.equal(oldSocket.onmessage, null);
   assert.equal(world.pending, 0);
 });
 

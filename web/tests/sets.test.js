@@ -21,7 +21,7 @@ const state = (status, percent) => ({ status, attempt: 1, health: 'ok', percent 
 const progress = (job, prev, seq, status = 'running') => ({
   type: 'progress', job, epoch: 5, prev, seq, ...(prev === null && { snapshot: true }), state: state(status, seq),
 });
-const sent = (world, type) => world.socket.received().filter((command) => command.type === type);
+const commandsOf = (world, type) => world.socket.received().filter((command) => command.type === type);
 
 /** A page that watches a set and has received these jobs. */
 async function watchedSet(jobs, { onEnd } = {}) {
@@ -31,7 +31,7 @@ async function watchedSet(jobs, { onEnd } = {}) {
   const stop = store.subscribe(() => values.push(store.get()), onEnd);
   await tick();
   world.socket.welcome();
-  const [{ id }] = sent(world, 'watch_set');
+  const [{ id }] = commandsOf(world, 'watch_set');
   world.socket.deliver(set(id, null, 1, jobs), ...jobs.map((job) => progress(job, null, 1)));
   await tick();
   return { world, connection, values, store, stop, id };
@@ -48,7 +48,7 @@ test('the jobs of a set are known at once, and are not requested by name', async
   await world.pass(1_000);
   world.socket.deliver(progress('a:1', 1, 2));
   assert.deepEqual(received, [1, 2]);
-  assert.deepEqual(sent(world, 'sync_subscriptions').filter(({ jobs }) => jobs.length > 0), []);
+  assert.deepEqual(commandsOf(world, 'sync_subscriptions').filter(({ jobs }) => jobs.length > 0), []);
   assert.equal(values.length, 1);
 });
 
@@ -64,7 +64,7 @@ test('values are identical while nothing changes, and shared by all listeners of
   assert.deepEqual([...store.get().jobs], ['a:2', 'a:1']);
   assert.deepEqual([store.get().total, store.get().more], [7, true]);
   await tick();
-  assert.deepEqual(sent(world, 'watch_set'), [], 'it was requested once');
+  assert.deepEqual(commandsOf(world, 'watch_set'), [], 'it was requested once');
 });
 
 test('a set that does not continue its position is requested again', async () => {
@@ -72,7 +72,7 @@ test('a set that does not continue its position is requested again', async () =>
   world.socket.received();
   world.socket.deliver(set(id, 3, 4, ['a:9']));
   assert.deepEqual([...store.get().jobs], ['a:1']);
-  assert.deepEqual(sent(world, 'watch_set'), [{ type: 'watch_set', id, prefix: 'a:' }]);
+  assert.deepEqual(commandsOf(world, 'watch_set'), [{ type: 'watch_set', id, prefix: 'a:' }]);
   world.socket.deliver(set(id, 4, 5, ['a:8']));
   world.socket.deliver(set(id, null, 6, ['a:9']));
   assert.deepEqual([...store.get().jobs], ['a:9']);
@@ -118,7 +118,7 @@ test('after a reconnect a set begins with a snapshot, and jobs that it has lost 
   assert.equal(connection.isStale('a:2'), false, 'of which nothing follows is up to date');
   assert.deepEqual([...store.get().jobs], ['a:2']);
   await world.pass(500);
-  assert.deepEqual(sent(world, 'sync_subscriptions').at(-1).jobs.sort(), ['a:1', 'a:3'], 'they may still end');
+  assert.deepEqual(commandsOf(world, 'sync_subscriptions').at(-1).jobs.sort(), ['a:1', 'a:3'], 'they may still end');
 });
 
 test('a set ends with its last listener, but not for a component that is mounted again at once', async () => {
@@ -127,10 +127,10 @@ test('a set ends with its last listener, but not for a component that is mounted
   stop();
   const again = store.subscribe(() => {});
   await tick();
-  assert.deepEqual(sent(world, 'unwatch_set'), []);
+  assert.deepEqual(commandsOf(world, 'unwatch_set'), []);
   again();
   await tick();
-  assert.deepEqual(sent(world, 'unwatch_set'), [{ type: 'unwatch_set', id }]);
+  assert.deepEqual(commandsOf(world, 'unwatch_set'), [{ type: 'unwatch_set', id }]);
   assert.equal(store.get(), LOADING);
 });
 
@@ -140,7 +140,7 @@ test('a denied set has the reason, and is requested again if a quota was used up
   world.socket.deliver({ type: 'error', id, code: 'node_full', message: 'full' });
   assert.equal(store.get().denied, 'node_full');
   await world.pass(10_000);
-  assert.equal(sent(world, 'watch_set').length, 1);
+  assert.equal(commandsOf(world, 'watch_set').length, 1);
   world.socket.deliver(set(id, null, 1, ['a:1']));
   assert.equal(store.get().denied, null);
 });
@@ -156,7 +156,7 @@ test('a job of a set that exceeds a quota is requested by name', async () => {
   world.socket.deliver({ type: 'subscriptions', id, denied: {} }, snapshot('a:1', 1, 3));
   assert.deepEqual([connection.peek('a:1').seq, connection.peek('a:1').denied], [3, null]);
   await world.pass(60_000);
-  assert.deepEqual(sent(world, 'sync_subscriptions'), []);
+  assert.deepEqual(commandsOf(world, 'sync_subscriptions'), []);
 });
 
 test('a denied set without listeners is not requested again', async () => {
@@ -165,7 +165,7 @@ test('a denied set without listeners is not requested again', async () => {
   world.socket.deliver({ type: 'error', id, code: 'node_full', message: 'full' });
   stop();
   await world.pass(20_000);
-  assert.deepEqual(sent(world, 'watch_set'), []);
+  assert.deepEqual(commandsOf(world, 'watch_set'), []);
 });
 
 test('another user does not see the set', async () => {
