@@ -109,8 +109,8 @@ def idle_cost(client: Any, pid: int, *, rate: int, seconds: float) -> float:
         pipeline.execute()
         sent_count += batch
         time.sleep(max(0.0, started + sent_count / rate - time.monotonic()))
-    took = time.monotonic() - started
-    return 100 * (cpu_seconds(pid) - before) / took * (rate / (sent_count / took))
+    seconds_taken = time.monotonic() - started
+    return 100 * (cpu_seconds(pid) - before) / seconds_taken * (rate / (sent_count / seconds_taken))
 
 
 @contextmanager

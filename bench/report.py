@@ -70,11 +70,13 @@ def _table(workload: Workload, outcomes: dict[str, Outcome]) -> Table:
 
 def ratio(workload: Workload, outcomes: dict[str, Outcome], server: str) -> str:
     """Returns how many times better than `server` the gateway is, as text."""
-    ours = outcomes[OURS.name].medians.get(workload.main_metric) if OURS.name in outcomes else None
+    own_median = (
+        outcomes[OURS.name].medians.get(workload.main_metric) if OURS.name in outcomes else None
+    )
     theirs = outcomes[server].medians.get(workload.main_metric)
-    if server == OURS.name or not ours or not theirs:
+    if server == OURS.name or not own_median or not theirs:
         return ""
-    better = theirs / ours if workload.main_metric in LESS_IS_BETTER else ours / theirs
+    better = theirs / own_median if workload.main_metric in LESS_IS_BETTER else own_median / theirs
     return f"{better:.3g} ×"
 
 

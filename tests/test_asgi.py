@@ -275,14 +275,14 @@ def test_the_single_process_lock_is_released_with_its_process(tmp_path: Path) ->
             print(results.get(timeout=20))
     """)
     Path(tmp_path, "claims.py").write_text(program)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, tmp_path / "claims.py"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert done.stdout.split() == ["claimed", "refused", "claimed", "claimed"], done.stderr
+    assert result.stdout.split() == ["claimed", "refused", "claimed", "claimed"], result.stderr
 
 
 # The guard

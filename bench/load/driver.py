@@ -72,7 +72,7 @@ class Load:
         self.clients.reset(self.publisher.next_at)
         began, cpu, own = time.monotonic(), cpu_seconds(self.pid), time.process_time()
         self._run_for(seconds)
-        took, cpu, own = (
+        seconds_taken, cpu, own = (
             time.monotonic() - began,
             cpu_seconds(self.pid) - cpu,
             time.process_time() - own,
@@ -83,13 +83,13 @@ class Load:
         ages = self.clients.ages
         return Measurement(
             rate=rate,
-            seconds=took,
+            seconds=seconds_taken,
             events=self.clients.events,
             expected_events=round(expected),
             p50=ages.percentile(50),
             p99=ages.percentile(99),
-            cpu=cpu / took,
-            generator_cpu=own / took,
+            cpu=cpu / seconds_taken,
+            generator_cpu=own / seconds_taken,
         )
 
     def read_until_idle(self, patience: float = 8.0) -> float:

@@ -45,13 +45,13 @@ class Publisher:
 
     def publish_due(self) -> None:
         """Sends the events that are due by now, as far as the socket accepts them."""
-        due = int((time.monotonic() - self._started) * self._rate) + 1
-        if self._rate and due > self._since_start:
-            numbers = range(self._since_start, due)
+        due_count = int((time.monotonic() - self._started) * self._rate) + 1
+        if self._rate and due_count > self._since_start:
+            numbers = range(self._since_start, due_count)
             marks = [mark(self._started + k / self._rate) for k in numbers]
             jobs = [(self.published + k) % self._jobs for k in range(len(numbers))]
             self._pending += self._feed.encode(list(zip(jobs, marks, strict=True)))
-            self._since_start = due
+            self._since_start = due_count
             self.published += len(numbers)
         if self._pending:
             with suppress(BlockingIOError):

@@ -359,9 +359,9 @@ async def test_a_revoked_token_closes_connections_within_a_second(
     await revoked.ended.wait()
     assert revoked.close_code is close_codes.REVOKED
     assert trio.current_time() - start < 1
-    again = await harness.connect()
-    await again.send("hello", token=token(jti="one"))
-    assert again.close_code is close_codes.REVOKED
+    second_client = await harness.connect()
+    await second_client.send("hello", token=token(jti="one"))
+    assert second_client.close_code is close_codes.REVOKED
     assert other_client.close_code is None
 
 

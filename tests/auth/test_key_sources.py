@@ -120,13 +120,13 @@ async def test_a_reload_may_change_the_sources(tmp_path: Path) -> None:
 
 
 async def test_a_failed_reload_changes_nothing(tmp_path: Path) -> None:
-    file, wrong = tmp_path / "keys", tmp_path / "wrong"
+    file, wrong_path = tmp_path / "keys", tmp_path / "wrong"
     file.write_text(public_pem("ES256"))
-    wrong.write_text("short")
+    wrong_path.write_text("short")
     key_sources = KeySources([str(file)])
     key_sources.load()
     before = key_sources.keys
-    for sources, expected in (([str(file), str(wrong)], "openssl"), ([], "no keys are left")):
+    for sources, expected in (([str(file), str(wrong_path)], "openssl"), ([], "no keys are left")):
         with pytest.raises(InvalidSettings, match=expected):
             await key_sources.reload(sources)
         await key_sources.reload()

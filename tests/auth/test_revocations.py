@@ -124,9 +124,9 @@ async def test_a_flushed_redis_is_detected() -> None:
     assert revoked is not None
     server.client.flushall()
     await revocations.revoke({"b": 2e9})
-    again = await revocations.read(known=revoked.version)
-    assert again is not None
-    assert set(again.until) == {"b"}
+    second_read = await revocations.read(known=revoked.version)
+    assert second_read is not None
+    assert set(second_read.until) == {"b"}
     revocations.close()
 
 

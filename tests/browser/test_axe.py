@@ -61,7 +61,7 @@ def jobs(served: Served) -> Served:
 def violations_in(page: Page, axe: str) -> dict[str, Any]:
     """Returns what axe finds in the page as it is now, in each size and both colour schemes."""
     page.evaluate(axe)
-    wrong = {}
+    violations_by_view = {}
     for scheme in SCHEMES:
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         for width, height in SIZES:
@@ -72,8 +72,8 @@ def violations_in(page: Page, axe: str) -> dict[str, Any]:
                        [target.join(' '), failureSummary])])"""
             )
             if violations:
-                wrong[f"{width}x{height} {scheme}"] = violations
-    return wrong
+                violations_by_view[f"{width}x{height} {scheme}"] = violations
+    return violations_by_view
 
 
 def test_axe_finds_nothing_on_the_page_and_its_panels(page: Page, jobs: Served, axe: str) -> None:

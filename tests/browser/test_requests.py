@@ -142,7 +142,7 @@ def test_buttons_follow_the_state_and_two_clicks_send_one_request(
     served.report("train:7", status="cancelled")
     expect(row).to_contain_text("Cancelled")
     expect(row.get_by_text("stopping…")).to_have_count(0)
-    assert [(each["verb"], each["attempt"]) for each in sent_requests] == [("cancel", 1)]
+    assert [(request["verb"], request["attempt"]) for request in sent_requests] == [("cancel", 1)]
 
 
 def test_a_button_keeps_its_place_while_the_percentage_grows(page: Page, served: Served) -> None:

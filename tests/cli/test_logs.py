@@ -58,9 +58,9 @@ def test_a_flood_of_log_lines_is_limited_and_counted() -> None:
     later = passes(1)
     assert later is not None
     assert later.__dict__["omitted"] == 1_000 - MAX_LINES_PER_SECOND
-    again = passes(1)
-    assert again is not None
-    assert "omitted" not in again.__dict__
+    second_round = passes(1)
+    assert second_round is not None
+    assert "omitted" not in second_round.__dict__
 
 
 def websocket(url: str, *said: dict[str, Any]) -> socket.socket:

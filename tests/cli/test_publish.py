@@ -32,15 +32,15 @@ def answer(*arguments: str, url: str) -> dict[str, Any]:
 
 
 def test_publish_prints_applied_unchanged_and_rejected(url: str) -> None:
-    done = publish("a", "--percent", "0", "--phase", "x", PROGRESS_GATEWAY_URL=url)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "a: applied\n", "")
-    done = publish("a", "--percent", "0", "--url", url)
-    assert done.returncode == 0
-    assert done.stdout.startswith("a: unchanged")
+    result = publish("a", "--percent", "0", "--phase", "x", PROGRESS_GATEWAY_URL=url)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "a: applied\n", "")
+    result = publish("a", "--percent", "0", "--url", url)
+    assert result.returncode == 0
+    assert result.stdout.startswith("a: unchanged")
     assert publish("a", "--status", "failed", "--error", "no", "--url", url).returncode == 0
-    done = publish("a", "--percent", "50", "--url", url)
-    assert done.returncode == 1
-    assert done.stderr == (
+    result = publish("a", "--percent", "50", "--url", url)
+    assert result.returncode == 1
+    assert result.stderr == (
         "a: rejected: The job has ended. An update with `--start` opens its next attempt.\n"
     )
 
@@ -78,10 +78,10 @@ def test_a_group_is_declared_and_its_children_are_weighed(url: str) -> None:
 def test_an_error_of_the_gateway_is_shown() -> None:
     fake_gateway = FakeGateway()
     fake_gateway.answers.append(problem(400, "too odd", field="unit"))
-    done = publish("a", "--unit", "x", "--url", fake_gateway.url)
+    result = publish("a", "--unit", "x", "--url", fake_gateway.url)
     fake_gateway.stop()
-    assert done.returncode == 2
-    assert done.stderr == "Error: rejected: 400 too odd\n"
+    assert result.returncode == 2
+    assert result.stderr == "Error: rejected: 400 too odd\n"
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_an_error_of_the_gateway_is_shown() -> None:
 def test_an_invalid_argument_is_reported_before_connecting(
     arguments: tuple[str, ...], expected: str
 ) -> None:
-    done = publish("a", *arguments, "--url", "http://127.0.0.1:9")
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"Error: {expected}")
+    result = publish("a", *arguments, "--url", "http://127.0.0.1:9")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"Error: {expected}")
 
 
 class TestDirectlyToRedis:
@@ -111,9 +111,9 @@ class TestDirectlyToRedis:
         assert answer("a", *EVERY_FIELD, url=url)["applied"]
         assert answer("a", *EVERY_FIELD, url=url)["reason"] == "unchanged"
         assert answer("a", "--start", url=url)["attempt"] == 2
-        done = publish("a", "--attempt", "1", "--percent", "9", PROGRESS_GATEWAY_URL=url)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert "rejected: The job has begun a later attempt" in done.stderr
+        result = publish("a", "--attempt", "1", "--percent", "9", PROGRESS_GATEWAY_URL=url)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "rejected: The job has begun a later attempt" in result.stderr
 
     def test_a_long_text_is_cut(self) -> None:
         server = session_server()
@@ -125,28 +125,28 @@ class TestDirectlyToRedis:
         serve = (*GATEWAY, "serve", "--bind", "127.0.0.1:0", "--redis", redis)
         with (
             Running(*serve) as served,
-            Running(*GATEWAY, "watch", "a", "--url", address(served)) as watching,
+            Running(*GATEWAY, "watch", "a", "--url", address(served)) as watch_process,
         ):
-            watching.until("a not known yet")
+            watch_process.until("a not known yet")
             assert publish("a", "--percent", "37", "--url", redis).returncode == 0
-            watching.until("a running 37%")
+            watch_process.until("a running 37%")
             assert publish("a", "--status", "succeeded", "--url", redis).returncode == 0
-            assert watching.end() == 0
+            assert watch_process.end() == 0
 
     def test_an_unreachable_gateway_is_reported(self) -> None:
-        done = publish("a", "--percent", "1", "--url", "redis://:hush@127.0.0.1:9/0")
-        assert done.returncode == 3
-        assert "redis://127.0.0.1:9/0 does not answer" in done.stderr
-        assert "refused" in done.stderr
-        assert "hush" not in done.stderr
-        assert done.stderr.count("\n") == 1
+        result = publish("a", "--percent", "1", "--url", "redis://:hush@127.0.0.1:9/0")
+        assert result.returncode == 3
+        assert "redis://127.0.0.1:9/0 does not answer" in result.stderr
+        assert "refused" in result.stderr
+        assert "hush" not in result.stderr
+        assert result.stderr.count("\n") == 1
 
     def test_a_wrong_password_is_reported(self, worker: str) -> None:
         assert publish("a", "--percent", "1", "--url", worker.format("hush")).returncode == 0
-        done = publish("a", "--url", worker.format("push"))
-        assert done.returncode == 1
-        assert done.stderr.startswith("Error: rejected: invalid username-password pair")
-        assert "push" not in done.stderr
+        result = publish("a", "--url", worker.format("push"))
+        assert result.returncode == 1
+        assert result.stderr.startswith("Error: rejected: invalid username-password pair")
+        assert "push" not in result.stderr
 
     @pytest.fixture
     def worker(self) -> Iterator[str]:
@@ -160,7 +160,7 @@ class TestDirectlyToRedis:
 
 
 def test_an_unreachable_gateway_is_reported() -> None:
-    done = publish("a", "--percent", "1", "--url", "http://127.0.0.1:9")
-    assert done.returncode == 3
-    assert "http://127.0.0.1:9 does not answer" in done.stderr
-    assert done.stderr.count("\n") == 1
+    result = publish("a", "--percent", "1", "--url", "http://127.0.0.1:9")
+    assert result.returncode == 3
+    assert "http://127.0.0.1:9 does not answer" in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -26,17 +26,17 @@ async def stopped_after(stop: Stop, *requests: tuple[float, bool]) -> float:
 
 
 async def test_without_a_delay_the_drain_starts_immediately(autojump_clock: MockClock) -> None:
-    called: list[str] = []
-    stop = Stop(on_request=lambda: called.append("requested"))
+    calls: list[str] = []
+    stop = Stop(on_request=lambda: calls.append("requested"))
     assert await stopped_after(stop, (1, False)) == 1
-    assert called == []
+    assert calls == []
 
 
 async def test_during_the_delay_work_continues(autojump_clock: MockClock) -> None:
-    called: list[float] = []
-    stop = Stop(5, on_request=lambda: called.append(trio.current_time()))
+    calls: list[float] = []
+    stop = Stop(5, on_request=lambda: calls.append(trio.current_time()))
     assert await stopped_after(stop, (1, False), (2, False), (4, False)) == 6
-    assert len(called) == 1
+    assert len(calls) == 1
 
 
 async def test_a_delay_can_be_cut_short(autojump_clock: MockClock) -> None:

@@ -83,9 +83,9 @@ def test_frames_of_watch() -> None:
                 text = terminal_output(*command)
                 assert not CONTROL.search(text)
                 assert json.loads(text)["state"]["message"] == HOSTILE
-            with Running(*GATEWAY, *command) as watching:
-                assert watching.end() == 0
-                text = watching.output.decode()
+            with Running(*GATEWAY, *command) as watch_process:
+                assert watch_process.end() == 0
+                text = watch_process.output.decode()
             if form:
                 assert json.loads(text)["state"]["message"] == HOSTILE
                 assert "\x9b" in text

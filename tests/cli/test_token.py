@@ -86,9 +86,9 @@ def test_publish_and_watch_use_a_token(url: str) -> None:
     token = make_token("--watch", "*", "--publish", "mine:*")
     env = {"PROGRESS_GATEWAY_URL": url, "PROGRESS_GATEWAY_TOKEN": token}
     assert run_command("publish", "mine:1", "--status", "succeeded", **env).code == 0
-    refused = run_command("publish", "theirs:1", **env)
-    assert refused.code == 1
-    assert "403" in refused.errors
+    refused_result = run_command("publish", "theirs:1", **env)
+    assert refused_result.code == 1
+    assert "403" in refused_result.errors
     nobody = run_command("publish", "mine:1", PROGRESS_GATEWAY_URL=url)
     assert nobody.code == 1
     assert "401" in nobody.errors
@@ -113,27 +113,27 @@ class TestATokenInAFile:
             ["watch", "b"],
             ["revoke", "t1"],
         ):
-            done = run_command(*command, **env)
-            assert (done.code, done.errors) == (0, ""), command
+            result = run_command(*command, **env)
+            assert (result.code, result.errors) == (0, ""), command
 
     @pytest.mark.parametrize("command", [["publish", "a"], ["cancel", "a"], ["revoke", "t1"]])
     def test_an_empty_token_file_is_named(
         self, url: str, tmp_path: Path, command: list[str]
     ) -> None:
         file = tmp_path / "token"
-        done = run_command(*command, "--url", url, "--token-file", str(file))
-        assert done.code == 2
-        assert f"no token in {file}: " in done.errors
-        assert done.errors.count("\n") == 1
+        result = run_command(*command, "--url", url, "--token-file", str(file))
+        assert result.code == 2
+        assert f"no token in {file}: " in result.errors
+        assert result.errors.count("\n") == 1
 
     def test_a_token_that_the_gateway_refuses_is_not_an_unavailable_gateway(
         self, url: str, tmp_path: Path
     ) -> None:
         file = tmp_path / "token"
         file.write_text("no.such.token")
-        done = run_command("publish", "a", "--done", "1", "--url", url, "--token-file", str(file))
-        assert done.code == 1
-        assert done.errors.startswith("Error: rejected: 401 ")
+        result = run_command("publish", "a", "--done", "1", "--url", url, "--token-file", str(file))
+        assert result.code == 1
+        assert result.errors.startswith("Error: rejected: 401 ")
 
     def test_an_option_overrides_a_variable_and_a_token_its_file(
         self, url: str, tmp_path: Path
@@ -159,8 +159,8 @@ def test_a_revoked_token_is_refused(url: str) -> None:
     token = make_token("--publish", "*", "--id", "t1")
     env = {"PROGRESS_GATEWAY_URL": url, "PROGRESS_GATEWAY_TOKEN": token}
     assert run_command("publish", "a", "--done", "1", **env).code == 0
-    done = run_command("revoke", token, PROGRESS_GATEWAY_URL=f"{url}/")
-    assert (done.code, done.output) == (0, "revoked t1\n")
+    result = run_command("revoke", token, PROGRESS_GATEWAY_URL=f"{url}/")
+    assert (result.code, result.output) == (0, "revoked t1\n")
     again = run_command("publish", "a", **env)
     assert again.code == 1
     assert "revoked" in again.errors

@@ -356,9 +356,9 @@ async def test_a_newer_request_replaces_all_but_a_cancel(tested: BrokerUnderTest
     assert (await broker.publish("a", request_update("4", "pause"))).reason == "unchanged"
     await broker.publish("a", Update(ack="2", refused="too late"))  # of a dropped record
     await broker.publish("a", Update(ack="3", refused="it is nearly done"))
-    refused = await asked_of(tested)
-    assert refused is not None
-    assert (refused.id, refused.refused) == ("3", "it is nearly done")
+    refused_request = await asked_of(tested)
+    assert refused_request is not None
+    assert (refused_request.id, refused_request.refused) == ("3", "it is nearly done")
     assert (await broker.publish("a", request_update("5", "cancel"))).applied
 
 

@@ -526,9 +526,9 @@ class TestClosing:
     ) -> None:
         harness.node.limits = evolve(limits, max_connections=1)
         await harness.connect()
-        refused = await harness.connect()
-        assert refused.sink.close_code is close_codes.OVERLOADED
-        assert refused.sink.frames == []
+        refused_client = await harness.connect()
+        assert refused_client.sink.close_code is close_codes.OVERLOADED
+        assert refused_client.sink.frames == []
 
 
 async def test_commands_of_a_client_that_does_not_read_wait(

@@ -107,19 +107,19 @@ def test_quota_counts_equal_the_watched_topics(
 ) -> None:
     async def main() -> None:
         hub = Hub(Limits(max_topics=8, max_topics_per_address=5, max_topics_per_subject=4))
-        watching: list[Subscription] = []
+        subscriptions: list[Subscription] = []
         for number, quota_key, comes in steps:
             if comes:
                 try:
-                    watching.append(
+                    subscriptions.append(
                         hub.subscribe(f"a:{number}", IgnoringOutbox(), quota_key=quota_key)
                     )
                 except NodeFull:
-                    assert f"a:{number}" not in {watched.job for watched in watching}
-            elif watching:
-                hub.unsubscribe(watching.pop(number % len(watching)))
-            assert hub.statistics().free == 8 - len({watched.job for watched in watching})
-        for subscription in watching:
+                    assert f"a:{number}" not in {watched.job for watched in subscriptions}
+            elif subscriptions:
+                hub.unsubscribe(subscriptions.pop(number % len(subscriptions)))
+            assert hub.statistics().free == 8 - len({watched.job for watched in subscriptions})
+        for subscription in subscriptions:
             hub.unsubscribe(subscription)
         names = count()
         found = [invent(hub, quota_key, names) for quota_key in OWNERS[1:] if quota_key]

@@ -36,21 +36,21 @@ async def test_one_read_serves_all_waiting_subscribers(hub: Hub, repairs: Repair
 async def test_one_history_read_serves_all_subscribers_with_a_gap(
     hub: Hub, repairs: Repairs
 ) -> None:
-    watching = [hub.subscribe("a", RecordingOutbox(), mode="every") for _ in range(3)]
+    subscriptions = [hub.subscribe("a", RecordingOutbox(), mode="every") for _ in range(3)]
     repairs.apply_loads(await repairs.next_loads(10), {"a": event("a", 1)})
-    assert all(subscription.next_message() for subscription in watching)
+    assert all(subscription.next_message() for subscription in subscriptions)
     hub.deliver([event("a", 4)])
-    assert [subscription.next_message() for subscription in watching] == [None] * 3
+    assert [subscription.next_message() for subscription in subscriptions] == [None] * 3
     topic = await repairs.next_refill()
-    outboxes = [RecordingOutbox() for _ in watching]
-    for subscription, outbox in zip(watching, outboxes, strict=True):
+    outboxes = [RecordingOutbox() for _ in subscriptions]
+    for subscription, outbox in zip(subscriptions, outboxes, strict=True):
         subscription.outbox = outbox
     repairs.apply_history(topic, None)
     assert not any(outbox.notified for outbox in outboxes)
-    assert watching[0].next_message() is None
+    assert subscriptions[0].next_message() is None
     repairs.apply_history(await repairs.next_refill(), [event("a", seq) for seq in range(1, 6)])
-    assert [outbox.notified for outbox in outboxes] == [[one] for one in watching]
-    first_message, *others = [subscription.next_message() for subscription in watching]
+    assert [outbox.notified for outbox in outboxes] == [[one] for one in subscriptions]
+    first_message, *others = [subscription.next_message() for subscription in subscriptions]
     assert first_message is not None
     assert len(first_message.texts) == 3
     assert all(other is first_message for other in others)
@@ -60,7 +60,7 @@ async def test_several_tasks_can_wait_for_refills(
     hub: Hub, repairs: Repairs, autojump_clock: MockClock
 ) -> None:
     jobs = {"a": UNSEEN, "b": UNSEEN}
-    watching = [hub.subscribe(job, RecordingOutbox(), mode="every") for job in jobs]
+    subscriptions = [hub.subscribe(job, RecordingOutbox(), mode="every") for job in jobs]
     repairs.apply_loads(jobs, {job: event(job, 1) for job in jobs})
     refilled_jobs: list[str] = []
 
@@ -71,9 +71,9 @@ async def test_several_tasks_can_wait_for_refills(
         for _ in jobs:
             nursery.start_soon(take)
         await trio.testing.wait_all_tasks_blocked()
-        assert all(subscription.next_message() for subscription in watching)
+        assert all(subscription.next_message() for subscription in subscriptions)
         hub.deliver(event(job, 3) for job in jobs)
-        assert not any(subscription.next_message() for subscription in watching)
+        assert not any(subscription.next_message() for subscription in subscriptions)
     assert sorted(refilled_jobs) == ["a", "b"]
 
 

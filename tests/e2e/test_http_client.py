@@ -282,9 +282,9 @@ async def test_a_long_poll_ends_when_its_client_disconnects(
 
 async def open_stream(raw: Raw, path: str, **headers: str) -> None:
     await raw.send(get(path, **headers))
-    status, got = await raw.head()
-    assert (status, got["content-type"]) == (200, "text/event-stream; charset=utf-8")
-    assert got["transfer-encoding"] == "chunked"
+    status, received_headers = await raw.head()
+    assert (status, received_headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert received_headers["transfer-encoding"] == "chunked"
 
 
 async def event(raw: Raw) -> tuple[str, Json]:
@@ -306,7 +306,10 @@ async def test_a_stream_can_be_resumed(
     async with connect(port) as raw:
         await open_stream(raw, "/api/events?job=a&job=b")
         assert (await event(raw))[1]["type"] == "welcome"
-        snapshots = {got[1]["job"]: got for got in (await event(raw), await event(raw))}
+        snapshots = {
+            received_event[1]["job"]: received_event
+            for received_event in (await event(raw), await event(raw))
+        }
         assert snapshots["a"][1]["snapshot"] is True
         assert snapshots["b"][1]["state"] is None
         await gateway.publish("b", percent=5)
@@ -327,14 +330,14 @@ async def test_a_stream_can_be_resumed(
     async with connect(port) as raw:  # each event once more, in mode `every`
         await open_stream(raw, "/api/events?job=a&job=b&mode=every", last_event_id=last_id)
         await event(raw)
-        got = [(await event(raw))[1] for _ in range(5)]
-        assert [(of["prev"], of["seq"]) for of in got if of["job"] == "a"] == [
+        received_event = [(await event(raw))[1] for _ in range(5)]
+        assert [(of["prev"], of["seq"]) for of in received_event if of["job"] == "a"] == [
             (1, 2),
             (2, 3),
             (3, 4),
             (4, 5),
         ]
-        assert [(of["prev"], of["seq"]) for of in got if of["job"] == "b"] == [(1, 2)]
+        assert [(of["prev"], of["seq"]) for of in received_event if of["job"] == "b"] == [(1, 2)]
 
     async with connect(port) as raw:  # an id of another stream: snapshots
         await open_stream(raw, "/api/events?job=a", last_event_id=last_id)
@@ -494,8 +497,8 @@ async def test_a_request_reaches_the_worker_in_the_answer_to_its_next_update(
     cancel_request = {"verb": "cancel", "id": "r1", "args": {"why": "a mistake"}}
     response = await http.post(f"/api/jobs/{JOB}/requests", json=cancel_request)
     assert (response.status_code, response.json()["applied"]) == (202, True)
-    again = await http.post(f"/api/jobs/{JOB}/requests", json=cancel_request)
-    assert (again.status_code, again.json()["applied"]) == (200, False)
+    second_response = await http.post(f"/api/jobs/{JOB}/requests", json=cancel_request)
+    assert (second_response.status_code, second_response.json()["applied"]) == (200, False)
     response = (await http.post(f"/api/jobs/{JOB}", json={"percent": 2})).json()["request"]
     assert (response["id"], response["verb"], response["args"]) == (
         "r1",

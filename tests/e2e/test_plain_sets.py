@@ -75,8 +75,8 @@ async def test_a_group_is_stopped_and_opened_again(gateway: Gateway, port: int) 
             url = f"http://127.0.0.1:{port}/api/jobs/batch:1"
             answer = await http.post(f"{url}/requests", json={"verb": "cancel", "id": "r"})
             assert (answer.status_code, answer.json()["applied"]) == (202, True)
-            again = await http.post(f"{url}/requests", json={"verb": "cancel", "id": "r"})
-            assert (again.status_code, again.json()["applied"]) == (200, False)
+            second_answer = await http.post(f"{url}/requests", json={"verb": "cancel", "id": "r"})
+            assert (second_answer.status_code, second_answer.json()["applied"]) == (200, False)
             heard = await http.post(f"{url}/b", json={"ack": "r", "status": "cancelled"})
             assert heard.json()["applied"] is True
             while state["status"] == "running":

@@ -204,11 +204,11 @@ def test_opentelemetry_is_imported_at_the_first_traced_event(
     traceparent: str | None, blocked: dict[str, None], loaded: str
 ) -> None:
     program = PROGRAM.format(traceparent=repr(traceparent), blocked=blocked)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (done.stdout.strip(), done.returncode) == (loaded, 0), done.stderr
+    assert (result.stdout.strip(), result.returncode) == (loaded, 0), result.stderr

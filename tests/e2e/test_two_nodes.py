@@ -133,17 +133,17 @@ async def test_hypercorn_uses_redis_too() -> None:
 
 
 def test_an_unreachable_redis_is_reported_in_one_line() -> None:
-    with node("redis://127.0.0.1:1", "--exit-if-unavailable") as refused:
-        assert refused.end() == 3
-        assert "--redis (PROGRESS_GATEWAY_REDIS): Redis:" in refused.errors
-        assert "Traceback" not in refused.errors
+    with node("redis://127.0.0.1:1", "--exit-if-unavailable") as refused_node:
+        assert refused_node.end() == 3
+        assert "--redis (PROGRESS_GATEWAY_REDIS): Redis:" in refused_node.errors
+        assert "Traceback" not in refused_node.errors
 
 
 @pytest.mark.parametrize("url", ["localhost:6379", "http://x", "redis://"])
 def test_an_invalid_url_is_named(url: str) -> None:
-    with node(url) as refused:
-        assert refused.end() == 2
-        assert "--redis" in refused.errors
+    with node(url) as refused_node:
+        assert refused_node.end() == 2
+        assert "--redis" in refused_node.errors
 
 
 RACES = 40
@@ -205,7 +205,7 @@ async def test_a_stop_button_and_an_end_at_the_same_time_are_one_end_at_all_clie
                     await race(job, urls)
     finally:
         redis.close()
-    positions = [{job: (f["epoch"], f["seq"]) for job, f in each.items()} for each in ends]
+    positions = [{job: (f["epoch"], f["seq"]) for job, f in frames.items()} for frames in ends]
     assert positions[0] == positions[1]
-    for each in ends:
-        assert {job: frame["state"]["status"] for job, frame in each.items()} == winners
+    for frames in ends:
+        assert {job: frame["state"]["status"] for job, frame in frames.items()} == winners

@@ -60,7 +60,7 @@ class Notebook:
     def run(self, cell: str) -> list[dict[str, Any]]:
         """Runs a cell that must not raise; returns its outputs."""
         outputs = self.end(self.begin(cell))
-        assert not [each for each in outputs if each["type"] == "error"], outputs
+        assert not [output for output in outputs if output["type"] == "error"], outputs
         return outputs
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ def test_the_end_of_a_block_does_not_block_the_loop_of_the_kernel(
 
 def test_a_bar_is_a_widget_and_a_job(notebook: Notebook, module_recorder: Recorder) -> None:
     outputs = notebook.run("for _ in tqdm(range(3), job='bar:1', desc='rows'): pass")
-    assert [each for each in outputs if WIDGET in each.get("data", ())]
+    assert [output for output in outputs if WIDGET in output.get("data", ())]
     end = module_recorder.states("bar:1")[-1]
     assert (end.status, end.done, end.total, end.phase) == ("succeeded", 3, 3, "rows")
 

@@ -69,5 +69,8 @@ def test_a_span_of_the_sdk_is_used() -> None:
 
 def test_the_span_of_a_celery_task_is_used(fake_gateway: FakeGateway) -> None:
     run(TASK % SPAN, warnings="default")
-    assert {got.fields["status"] for got in fake_gateway.received} >= {"queued", "succeeded"}
-    assert {got.fields.get("traceparent") for got in fake_gateway.received} == {SPAN}
+    assert {request.fields["status"] for request in fake_gateway.received} >= {
+        "queued",
+        "succeeded",
+    }
+    assert {request.fields.get("traceparent") for request in fake_gateway.received} == {SPAN}

@@ -104,25 +104,25 @@ def test_hugging_face_training_is_reported(fake_gateway: FakeGateway, callback: 
 def test_hugging_face_reports_in_one_of_several_processes(
     fake_gateway: FakeGateway, callback: Any
 ) -> None:
-    called = callback("train:7", url=fake_gateway.url)
+    training_callback = callback("train:7", url=fake_gateway.url)
     state = SimpleNamespace(is_world_process_zero=False, max_steps=4, global_step=1, epoch=0.0)
-    called.on_train_begin(None, state, None)
-    called.on_step_end(None, state, None)
-    called.on_train_end(None, state, None)
+    training_callback.on_train_begin(None, state, None)
+    training_callback.on_step_end(None, state, None)
+    training_callback.on_train_end(None, state, None)
     assert not fake_gateway.received
 
 
 @pytest.mark.parametrize("callback", [KERAS], indirect=True)
 def test_keras_training_is_reported(fake_gateway: FakeGateway, callback: Any) -> None:
-    called = callback("train:7", url=fake_gateway.url)
-    called.params = {"verbose": 1, "epochs": 2, "steps": 3}
-    called.on_train_begin()
+    training_callback = callback("train:7", url=fake_gateway.url)
+    training_callback.params = {"verbose": 1, "epochs": 2, "steps": 3}
+    training_callback.on_train_begin()
     for epoch in range(2):
-        called.on_epoch_begin(epoch)
+        training_callback.on_epoch_begin(epoch)
         for batch in range(3):
-            called.on_train_batch_end(batch, {"loss": 1.0})
-        called.on_epoch_end(epoch, {"loss": 0.5, "name": "x"})
-    called.on_train_end()
+            training_callback.on_train_batch_end(batch, {"loss": 1.0})
+        training_callback.on_epoch_end(epoch, {"loss": 0.5, "name": "x"})
+    training_callback.on_train_end()
     assert displayed_fields(end(fake_gateway, "train:7")) == (
         "succeeded",
         6,
@@ -140,7 +140,7 @@ def test_keras_training_is_reported(fake_gateway: FakeGateway, callback: Any) ->
 def test_lightning_training_is_reported(
     fake_gateway: FakeGateway, callback: Any, error: BaseException | None, status: str
 ) -> None:
-    called = callback("train:7", url=fake_gateway.url)
+    training_callback = callback("train:7", url=fake_gateway.url)
     trainer = SimpleNamespace(
         is_global_zero=True,
         estimated_stepping_batches=2,
@@ -148,16 +148,16 @@ def test_lightning_training_is_reported(
         global_step=0,
         callback_metrics={"loss": SimpleNamespace(item=lambda: 0.25)},
     )
-    called.on_train_start(trainer, None)
-    called.on_train_epoch_start(trainer, None)
+    training_callback.on_train_start(trainer, None)
+    training_callback.on_train_epoch_start(trainer, None)
     for batch in range(2):
         trainer.global_step += 1
-        called.on_train_batch_end(trainer, None, None, None, batch)
-    called.on_train_epoch_end(trainer, None)
+        training_callback.on_train_batch_end(trainer, None, None, None, batch)
+    training_callback.on_train_epoch_end(trainer, None)
     if error is not None:
-        called.on_exception(trainer, None, error)
+        training_callback.on_exception(trainer, None, error)
     else:
-        called.on_train_end(trainer, None)
+        training_callback.on_train_end(trainer, None)
     fields = end(fake_gateway, "train:7")
     assert fields["status"] == status
     assert displayed_fields(fields)[1:] == (2, 2, "epoch 1", "loss 0.25")
@@ -166,10 +166,10 @@ def test_lightning_training_is_reported(
 @pytest.mark.parametrize("callback", [KERAS], indirect=True)
 def test_an_existing_job_is_left_open(fake_gateway: FakeGateway, callback: Any) -> None:
     with Job("train:7", url=fake_gateway.url) as job:
-        called = callback(job)
-        called.params = {"epochs": 1, "steps": None}
-        called.on_train_begin()
-        called.on_train_batch_end(0)
-        called.on_train_end()
+        training_callback = callback(job)
+        training_callback.params = {"epochs": 1, "steps": None}
+        training_callback.on_train_begin()
+        training_callback.on_train_batch_end(0)
+        training_callback.on_train_end()
         assert job.status == "running"
     assert end(fake_gateway, "train:7")["done"] == 1

@@ -76,8 +76,8 @@ def differences(name: str) -> list[str]:
         if event.startswith("on_"):
             own, published = (
                 [
-                    (each.name, each.kind, each.default)
-                    for each in signature(one).parameters.values()
+                    (parameter.name, parameter.kind, parameter.default)
+                    for parameter in signature(one).parameters.values()
                 ]
                 for one in (method, getattr(real, event))
             )

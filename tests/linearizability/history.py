@@ -61,13 +61,13 @@ def written(history: list[Op]) -> str:
 
 def check(history: list[Op]) -> tuple[bool, str]:
     """Returns whether the history is linearizable, and the output of the checker."""
-    done = subprocess.run(
+    result = subprocess.run(
         ["go", "run", "."], cwd=CHECKER, input=written(history), capture_output=True,
         text=True, timeout=600, check=False,
     )  # fmt: skip
-    assert done.returncode in (0, 1), done.stderr
-    assert done.stdout, done.stderr
-    return done.returncode == 0, done.stdout.strip()
+    assert result.returncode in (0, 1), result.stderr
+    assert result.stdout, result.stderr
+    return result.returncode == 0, result.stdout.strip()
 
 
 def compared_fields(document: dict[str, Any]) -> dict[str, Any]:

@@ -122,8 +122,8 @@ class TestUpdates:
         assert rejection_reason(record, run="a", attempt=1, done=5) == "stale_attempt"
         assert rejection_reason(record, run="b") == "unchanged"
         assert rejection_reason(record) == "unchanged"
-        opened = reduce(record, Update(run="a", attempt=3), now=1009.0, epoch=EPOCH)
-        assert (opened.record.state.attempt, opened.record.run) == (3, "a")
+        opened_result = reduce(record, Update(run="a", attempt=3), now=1009.0, epoch=EPOCH)
+        assert (opened_result.record.state.attempt, opened_result.record.run) == (3, "a")
 
     def test_an_attempt_without_a_run_accepts_any_run(self) -> None:
         assert updates({"percent": 1}, {"run": "a", "percent": 2}).state.percent == 2

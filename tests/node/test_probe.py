@@ -90,10 +90,10 @@ async def test_a_client_that_connects_after_a_loss_gets_stale_in_the_welcome(
 ) -> None:
     broker = LostBroker(clock=trio.current_time, monotonic=trio.current_time)
     node = Node(broker, name="n")
-    there, comes = Sink(), Sink()
+    first_sink, comes = Sink(), Sink()
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
-        nursery.start_soon(node.serve, FakeSource(), there)
+        nursery.start_soon(node.serve, FakeSource(), first_sink)
         await trio.sleep(0.5)
         broker.reason = "connection lost"
         nursery.start_soon(node.serve, FakeSource(), comes)
@@ -103,7 +103,7 @@ async def test_a_client_that_connects_after_a_loss_gets_stale_in_the_welcome(
         nursery.cancel_scope.cancel()
     assert comes.of("welcome")[0]["stale"] is True
     assert [frame["stale"] for frame in comes.of("feed")] == [False]
-    assert [frame["stale"] for frame in there.of("feed")] == [True, False]
+    assert [frame["stale"] for frame in first_sink.of("feed")] == [True, False]
 
 
 @pytest.mark.parametrize("fault", ["drops_events", "refuses", "hangs"])

@@ -29,10 +29,12 @@ def group_workers(world: World, group: Group) -> Iterator[Worker | PlainReporter
     plain = ["fcall", "curl"] if world.scenario.broker == "redis" else ["curl"]
     weights = _weights(group)
     if rng.random() < 0.3:
-        for each in group.all:
-            name = f"declarer/{each.name}"
+        for group_part in group.all:
+            name = f"declarer/{group_part.name}"
             worker_rng, link = world.randomness(name), world.link(name)
-            yield Declarer(name, rng.choice(plain), each.name, world, worker_rng, link, each)
+            yield Declarer(
+                name, rng.choice(plain), group_part.name, world, worker_rng, link, group_part
+            )
     else:
         for index in range(rng.choice([1, 1, 1, 1, 2])):
             name = f"foreman{index}"

@@ -200,9 +200,11 @@ class GroupModel:
         for group in self.groups:
             row = now.get(group.name)
             if row is not None and row.children is not None and group.name not in self.lost:
-                wrong = self._wrong(group, row, before, now, command)
-                if wrong is not None:
-                    self.violation = f"groups: {group.name} {wrong}: {row}, of {self._kids(group)}"
+                violation = self._wrong(group, row, before, now, command)
+                if violation is not None:
+                    self.violation = (
+                        f"groups: {group.name} {violation}: {row}, of {self._kids(group)}"
+                    )
                     return
                 self._shown[group.name, *row.position] = row
         for job, row in now.items():
@@ -225,9 +227,9 @@ class GroupModel:
             row = rows.get(group.name)
             if row is None or row.children is None or row.final or group.name in self.lost:
                 continue
-            wrong = self._miscounted(group, row) or self._overdue(group, row)
-            if wrong is not None:
-                return f"groups: at rest {group.name} {wrong}: {row}, of {self._kids(group)}"
+            violation = self._miscounted(group, row) or self._overdue(group, row)
+            if violation is not None:
+                return f"groups: at rest {group.name} {violation}: {row}, of {self._kids(group)}"
         return None
 
     # -- the rules -----------------------------------------------------------------

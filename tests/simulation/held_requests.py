@@ -105,9 +105,9 @@ class HeldRequests:
             was = before.get(job)
             if row == was:
                 continue
-            wrong = self._wrong(job, was, row, publishes=publishes)
-            if wrong and self.violation is None and self.fenced and not self._is_lost(job):
-                self.violation = f"requests: {job} {wrong}: {row}, after {was}"
+            violation = self._wrong(job, was, row, publishes=publishes)
+            if violation and self.violation is None and self.fenced and not self._is_lost(job):
+                self.violation = f"requests: {job} {violation}: {row}, after {was}"
 
     def had(self, job: str, attempt: int, id_: str) -> bool:
         """Returns whether that attempt has had this request."""
@@ -154,11 +154,11 @@ class HeldRequests:
         reported = publishes and (was is None or row.reported_at != was.reported_at)
         if was is not None and was.attempt != row.attempt:
             was = None
-        wrong = self._asked(job, was, row, by_report=reported)
-        wrong = wrong or self._ended(job, row)
-        if wrong is None and reported:
-            wrong = self._late(job, row)
-        return wrong
+        violation = self._asked(job, was, row, by_report=reported)
+        violation = violation or self._ended(job, row)
+        if violation is None and reported:
+            violation = self._late(job, row)
+        return violation
 
     def _asked(self, job: str, was: Held | None, row: Held, *, by_report: bool) -> str | None:
         if was is not None and was.status == "queued" and row.id is None:

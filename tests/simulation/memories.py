@@ -74,8 +74,8 @@ class Memories:
         }
         self.lost |= missing_jobs
         for group in self.groups:
-            related = {each.name for each in group.all} | {
-                child for each in group.all for child in each.weights
+            related = {member.name for member in group.all} | {
+                child for member in group.all for child in member.weights
             }
             if related & missing_jobs:
                 self.lost |= related

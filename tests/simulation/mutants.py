@@ -376,24 +376,24 @@ def find(mutant: Mutant, *, seeds: int, minutes: float) -> tuple[int | None, str
         began = time.monotonic()
         command = [sys.executable, "-m", "tests.simulation", "--start", "1", "--no-shrink"]
         command += ["--seeds", str(seeds), "--minutes", str(minutes), "--only", *mutant.faults]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-        took = time.monotonic() - began
-    match = re.search(r"^seed (\d+): (.*)$", done.stdout, re.MULTILINE)
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        seconds_taken = time.monotonic() - began
+    match = re.search(r"^seed (\d+): (.*)$", result.stdout, re.MULTILINE)
     if match:
-        return int(match[1]), match[2], took
-    if done.returncode:
-        return None, done.stderr[-300:], took
-    return None, "not found", took
+        return int(match[1]), match[2], seconds_taken
+    if result.returncode:
+        return None, result.stderr[-300:], seconds_taken
+    return None, "not found", seconds_taken
 
 
 def is_detected_by_its_test(mutant: Mutant) -> bool:
     """Returns whether the test that the mutant names fails with it."""
     with mutated(mutant) as root:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        done = subprocess.run(
+        result = subprocess.run(
             [*command, mutant.test], cwd=root, capture_output=True, text=True, check=False
         )
-    return done.returncode == 1 and " failed" in done.stdout
+    return result.returncode == 1 and " failed" in result.stdout
 
 
 def run_tests(mutants: Iterable[Mutant]) -> int:
@@ -423,16 +423,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _is_chosen(mutant, options.only):
             continue
         try:
-            seed, violation, took = find(mutant, seeds=options.seeds, minutes=options.minutes)
+            seed, violation, seconds_taken = find(
+                mutant, seeds=options.seeds, minutes=options.minutes
+            )
         except ValueError as error:
-            seed, violation, took = None, str(error), 0.0
+            seed, violation, seconds_taken = None, str(error), 0.0
         undetected_count += seed is None
         short = (
             violation.partition(": ")[0]
             if seed is not None
             else violation.replace("\n", " ")[-200:]
         )
-        print(f"| {mutant.name} | {seed or '-'} | {took:.0f} | {short} |", flush=True)
+        print(f"| {mutant.name} | {seed or '-'} | {seconds_taken:.0f} | {short} |", flush=True)
     return 1 if undetected_count else 0
 
 

@@ -283,13 +283,15 @@ class Redis:
             weights = [float(text) for text in options[at : at + len(keys)]]
         merge = max if b"MAX" in options else sum
         scores: dict[bytes, list[float]] = {}
-        for each, weight in zip(keys, weights, strict=True):
-            for member, score in (self._get(each, Sorted) or {}).items():
+        for source_key, weight in zip(keys, weights, strict=True):
+            for member, score in (self._get(source_key, Sorted) or {}).items():
                 weighted = 0.0 if weight == 0 else score * weight  # also of an infinite score
                 scores.setdefault(member, []).append(weighted)
         self._drop(key)
         if scores:
-            self._make(key, Sorted).update({m: float(merge(each)) for m, each in scores.items()})
+            self._make(key, Sorted).update(
+                {m: float(merge(source_key)) for m, source_key in scores.items()}
+            )
         return len(scores)
 
     def do_zscore(self, key: bytes, member: bytes) -> bytes | None:

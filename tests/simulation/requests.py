@@ -66,9 +66,9 @@ class RequestClient:
             if status in (200, 202):
                 if result["attempt"] != body.get("attempt", result["attempt"]):
                     raise Violated(f"never back: a request {body} was taken by {result}")
-                wrong = self.world.held.left_out(before, job, body["id"], body["verb"])
-                if wrong is not None:
-                    raise Violated(wrong)
+                violation = self.world.held.left_out(before, job, body["id"], body["verb"])
+                if violation is not None:
+                    raise Violated(violation)
                 return True
             if status in (404, 409):
                 return True

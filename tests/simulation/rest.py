@@ -68,9 +68,9 @@ def _hang_up_all(world: World) -> None:
 async def _check_rest(world: World) -> None:
     states, listed = await _read(world)
     world.check_commands()
-    wrong = world.group_model.at_rest(states)
-    if wrong is not None:
-        raise Violated(wrong)
+    violation = world.group_model.at_rest(states)
+    if violation is not None:
+        raise Violated(violation)
     _check_watchers(world, states, listed)
     _check_workers(world, states)
     world.note(f"states: {states}")
@@ -109,11 +109,13 @@ def _check_watchers(world: World, states: dict[str, Any], listed: dict[str, Any]
         if isinstance(watcher, SetWatcher):
             watcher.check_rest(listed)
         for job in watcher.jobs:
-            shown_state, there = watcher.reference.shown.get(job), states.get(job)
-            if job in world.checks.lost and (there is None or shown_state is None):
+            shown_state, broker_state = watcher.reference.shown.get(job), states.get(job)
+            if job in world.checks.lost and (broker_state is None or shown_state is None):
                 continue  # its data were destroyed, but an end that was shown is still correct
-            if shown_state != there:
-                raise Violated(f"the end: {watcher.name} shows {job} as {shown_state}, not {there}")
+            if shown_state != broker_state:
+                raise Violated(
+                    f"the end: {watcher.name} shows {job} as {shown_state}, not {broker_state}"
+                )
 
 
 def _check_workers(world: World, states: dict[str, Any]) -> None:

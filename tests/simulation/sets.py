@@ -137,9 +137,11 @@ class SetWatcher(Watcher):
         for prefix, wanted in self.sets.items():
             frame = self.frames.get(prefix)
             shown_set = frame and {name: frame[name] for name in ("total", "counts", "jobs")}
-            there = wanted_document(wanted, states if covers(prefix, self.rights) else {})
-            if shown_set != there or (frame and frame.get("more")):
-                raise Violated(f"sets: {self.name} shows {wanted} as {shown_set}, not {there}")
+            expected_set = wanted_document(wanted, states if covers(prefix, self.rights) else {})
+            if shown_set != expected_set or (frame and frame.get("more")):
+                raise Violated(
+                    f"sets: {self.name} shows {wanted} as {shown_set}, not {expected_set}"
+                )
             if self.kind == "set_get":
                 continue
             for job in frame["jobs"] if frame else ():

@@ -266,9 +266,9 @@ class RequestRecorder:
             return
         held = self.worker.world.held
         attempt = self.job._report.attempt
-        due = held.awaits(self.job_id, attempt, before=at - RECEIVED_WITHIN)
-        if due is not None and due not in self.received:
-            raise Violated(f"requests: {self.worker.name} has not received {due}")
+        due_request = held.awaits(self.job_id, attempt, before=at - RECEIVED_WITHIN)
+        if due_request is not None and due_request not in self.received:
+            raise Violated(f"requests: {self.worker.name} has not received {due_request}")
 
 
 @define(eq=False)

@@ -198,9 +198,9 @@ class World:
 
     def check_commands(self) -> None:
         """Raises a violation that was found after a command of the broker."""
-        wrong = self.group_model.violation or self.held.violation
-        if wrong is not None:
-            raise Violated(wrong)
+        violation = self.group_model.violation or self.held.violation
+        if violation is not None:
+            raise Violated(violation)
 
 
 def _row(redis: Redis, job: str) -> Row | None:

@@ -132,7 +132,7 @@ class FakeGateway:
         with self.changed:
             self.connections[id(request.connection)] = request.connection
         for fields in updates:
-            got = ReceivedRequest(
+            received_request = ReceivedRequest(
                 fields.pop("job"),
                 fields,
                 request.path,
@@ -141,22 +141,24 @@ class FakeGateway:
                 monotonic(),
             )
             with self.changed:
-                self.received.append(got)
+                self.received.append(received_request)
                 answer = self.answers.popleft() if self.answers else self.default_answer
                 self.changed.notify_all()
-            answers.append(answer(got) if answer else self._usual(got))
+            answers.append(answer(received_request) if answer else self._usual(received_request))
         if any(answer is None for answer in answers):
             request.close_connection = True
             return
-        whole = [answer for answer in answers if answer is not None]
-        odd = [answer for answer in whole if answer[0] != 200 and not _about_one(answer)]
-        plain = [answer for answer in whole if answer[0] == 200 and not _is_object(answer[2])]
+        answers_to_all = [answer for answer in answers if answer is not None]
+        odd = [answer for answer in answers_to_all if answer[0] != 200 and not _about_one(answer)]
+        plain = [
+            answer for answer in answers_to_all if answer[0] == 200 and not _is_object(answer[2])
+        ]
         headers: dict[str, str] = {}
         if odd or plain:
             status, headers, content = (odd or plain)[0]
         else:
-            status, content = 200, b"[%b]" % b",".join(answer[2] for answer in whole)
-            for one in whole:
+            status, content = 200, b"[%b]" % b",".join(answer[2] for answer in answers_to_all)
+            for one in answers_to_all:
                 headers |= {k: v for k, v in one[1].items() if k == "Connection"}
         request.send_response(status)
         for name, value in headers.items():

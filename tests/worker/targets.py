@@ -92,9 +92,9 @@ class TcpProxy:
                     here.close()
                     continue
                 self.accepted += 1
-                there = self._connect()
-                self._sockets += (here, there)
-            for pair in ((here, there), (there, here)):
+                target_socket = self._connect()
+                self._sockets += (here, target_socket)
+            for pair in ((here, target_socket), (target_socket, here)):
                 threading.Thread(target=self._hand_on, args=pair, daemon=True).start()
 
     def _hand_on(self, source: socket.socket, sink: socket.socket) -> None:

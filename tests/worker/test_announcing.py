@@ -30,9 +30,9 @@ def updates_when_idle(fake: FakePublisher) -> list[dict[str, Any]]:
 def test_announce_queued(fake_gateway: FakeGateway) -> None:
     more: dict[str, Any] = {"weight": 2, "data": {"a": 1}, "accepts": {"pause", "cancel"}}
     announce("video:42", message="third in line", **more)
-    (got,) = fake_gateway.wait_for(lambda got: got)
-    assert got.job == "video:42"
-    assert got.fields == {
+    (request,) = fake_gateway.wait_for(lambda got: got)
+    assert request.job == "video:42"
+    assert request.fields == {
         "status": "queued",
         "accepts": ["cancel", "pause"],
         "message": "third in line",

@@ -23,7 +23,7 @@ def double(number: int) -> int:
 
 
 def last_of(fake_gateway: FakeGateway, job: str) -> dict[str, object]:
-    return next(got.fields for got in reversed(fake_gateway.received) if got.job == job)
+    return next(request.fields for request in reversed(fake_gateway.received) if request.job == job)
 
 
 def test_a_group_ends_with_its_children_and_not_with_its_block(fake_gateway: FakeGateway) -> None:

@@ -42,12 +42,12 @@ def test_the_request_example_works(fake_gateway: FakeGateway) -> None:
     carrier = HttpPublisher(fake_gateway.url + "/prefix/", "s3cret")
     assert publish_one(carrier, "a:b/c@d.e-f_g", FIELDS) == PublishResult(1, True, epoch=1, seq=1)
     carrier.close()
-    (got,) = fake_gateway.received
-    assert got.path == "/prefix/api/jobs"
-    assert got.job == "a:b/c@d.e-f_g"
-    assert got.fields == FIELDS
-    assert got.headers["Authorization"] == "Bearer s3cret"
-    assert got.headers["Content-Type"] == "application/json"
+    (request,) = fake_gateway.received
+    assert request.path == "/prefix/api/jobs"
+    assert request.job == "a:b/c@d.e-f_g"
+    assert request.fields == FIELDS
+    assert request.headers["Authorization"] == "Bearer s3cret"
+    assert request.headers["Content-Type"] == "application/json"
 
 
 def test_without_a_token_there_is_no_header(

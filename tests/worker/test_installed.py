@@ -31,13 +31,13 @@ OF_OLD_PYTHONS = {"async_timeout", "typing_extensions"}
 
 
 def pip(*arguments: str) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=1", *arguments],
         capture_output=True, text=True, timeout=300, check=False, env=clean_environment(),
     )  # fmt: skip
-    if "from versions: none" in done.stderr:
-        pytest.skip(f"no package index answers: {done.stderr.splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
+    if "from versions: none" in result.stderr:
+        pytest.skip(f"no package index answers: {result.stderr.splitlines()[-1]}")
+    assert result.returncode == 0, result.stderr
 
 
 def install_without_the_server(folder: Path) -> Path:
@@ -83,9 +83,9 @@ async def test_a_worker_is_installed_without_the_server(gateway: Gateway, tmp_pa
         [command, "publish", "published:1", "--status", "succeeded"],
         [command, "watch", "job:1", "run:1", "published:1"],
     ]
-    for each in commands:
-        done = await on_a_thread(partial(run, *each, url=gateway.url))
-        assert (done.returncode, done.stderr) == (0, ""), each
+    for command_line in commands:
+        done = await on_a_thread(partial(run, *command_line, url=gateway.url))
+        assert (done.returncode, done.stderr) == (0, ""), command_line
     result = await on_a_thread(partial(run, command, "cancel", "job:1", url=gateway.url))
     assert result.returncode == 1
     assert "ended" in result.stderr

@@ -358,8 +358,8 @@ def test_updates_before_a_release_are_sent(fake: FakePublisher) -> None:
     job.update(done=51)
     fake.requests_allowed.set()
     until(job, lambda: job._report.closed)
-    assert {got["done"] for got in fake.updates} == {50}
-    assert {got["status"] for got in fake.updates} == {"running"}
+    assert {update["done"] for update in fake.updates} == {50}
+    assert {update["status"] for update in fake.updates} == {"running"}
 
 
 def test_a_process_sends_a_released_state_before_it_exits(fake_gateway: FakeGateway) -> None:

@@ -24,9 +24,9 @@ def test_start_is_sent_until_the_attempt_is_known(report: Report) -> None:
     first_update = report.next_updates(1.0)[-1]
     assert first_update == {"status": "running", "lease": 30.0, "start": True, "run": report.run}
     assert report.on_unreachable(first_update, "gone", now=1.1, retry_at=99.0) is None
-    again = report.next_updates(1.2)[-1]
-    assert again == first_update
-    assert report.on_result(again, PublishResult(4, True)) is None
+    second_update = report.next_updates(1.2)[-1]
+    assert second_update == first_update
+    assert report.on_result(second_update, PublishResult(4, True)) is None
     known = {"status": "running", "lease": 30.0, "attempt": 4, "run": report.run}
     assert report.next_updates(1.3)[-1] == known
 
@@ -193,18 +193,18 @@ def listening(report: Report) -> Report:
 
 def test_a_job_that_accepts_requests_is_renewed_by_its_identity(listening: Report) -> None:
     """The full snapshot is still sent as often as the lease needs it."""
-    whole = []
+    full_updates = []
     while listening.due_at < 131.0:
         (fields,) = listening.next_updates(now := listening.due_at)
         if "status" in fields:
-            whole.append(now)
+            full_updates.append(now)
         else:
             assert fields == {"run": listening.run, "attempt": 3, "age": round(now - 90.0, 1)}
         listening.on_result(fields, UNCHANGED)
-    assert [after - before for before, after in pairwise([100.0, *whole])] == [
+    assert [after - before for before, after in pairwise([100.0, *full_updates])] == [
         pytest.approx(9.0, abs=1.5)
-    ] * len(whole)
-    assert len(whole) >= 3
+    ] * len(full_updates)
+    assert len(full_updates) >= 3
 
 
 @pytest.mark.parametrize(

@@ -80,12 +80,12 @@ def test_track_and_advance_raise_with_interrupt(fake: FakePublisher, way: str) -
 
 def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: FakePublisher) -> None:
     verbs: list[str] = []
-    both = threading.Event()
+    both_received = threading.Event()
 
     def on_request(request: Any) -> None:
         verbs.append(request.id)
         if len(verbs) == 2:
-            both.set()
+            both_received.set()
         raise RuntimeError("a defect")
 
     job = Job("job", url=fake.url, accepts={"cancel"})
@@ -96,7 +96,7 @@ def test_a_callback_gets_each_request_and_its_exceptions_are_logged(fake: FakePu
         result_with_request({"id": "r2", "verb": "cancel"}),
     ]
     with job:
-        assert both.wait(10)
+        assert both_received.wait(10)
     assert verbs == ["r1", "r2"]
 
 
@@ -157,7 +157,7 @@ def test_another_asyncio_cancellation_is_raised(fake: FakePublisher) -> None:
 
 
 def test_jobs_that_accept_requests_are_renewed_together_every_two_seconds() -> None:
-    due = set()
+    due_times = set()
     for number in range(10):
         snapshot = JobSnapshot(lease=30.0)
         snapshot.accepts = ("cancel",)
@@ -167,8 +167,8 @@ def test_jobs_that_accept_requests_are_renewed_together_every_two_seconds() -> N
         fields = report.next_updates(now)[-1]
         report.on_result(fields, PublishResult(1, True))
         assert now < report.due_at <= now + REQUEST_POLL_INTERVAL
-        due.add(report.due_at)
-    assert len(due) <= 2
+        due_times.add(report.due_at)
+    assert len(due_times) <= 2
 
 
 @pytest.mark.parametrize(

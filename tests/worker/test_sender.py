@@ -307,13 +307,13 @@ def test_an_idle_sender_ends_its_thread(
     assert fake.closed.is_set()
     with Job(
         "again", url=fake.url, token=one
-    ) as again:  # its sender still exists, and starts again
+    ) as second_job:  # its sender still exists, and starts again
         pass
-    assert again._sender is job._sender
-    assert again.wait(0)
-    wait_for_thread_end(again)
+    assert second_job._sender is job._sender
+    assert second_job.wait(0)
+    wait_for_thread_end(second_job)
     left = weakref.ref(job._sender)
-    del job, again
+    del job, second_job
     gc.collect()
     assert left() is None
 
@@ -506,14 +506,14 @@ def test_a_block_that_ends_in_the_senders_thread_does_not_wait(
         with Job("inner", url=fake.url, timeout=1.0) as job:
             yield job
 
-    took: list[float] = []
+    durations: list[float] = []
 
     def collect(_: object) -> None:
         if generators:
             start = monotonic()
             with inside:
                 generators.pop().close()
-            took.append(monotonic() - start)
+            durations.append(monotonic() - start)
 
     fake.on_update = collect
     generators: list[Any] = []
@@ -525,4 +525,4 @@ def test_a_block_that_ends_in_the_senders_thread_does_not_wait(
         pass
     assert outer.wait(0)
     assert inner.wait(DEADLINE)
-    assert took[0] < 1.0
+    assert durations[0] < 1.0

@@ -109,14 +109,14 @@ def run(python: Path, program: str, url: str) -> tuple[int, str, float]:
         "PROGRESS_GATEWAY_URL": url,
     }
     began = monotonic()
-    done = subprocess.run(  # -S: the other packages are not for this Python
+    result = subprocess.run(  # -S: the other packages are not for this Python
         [python, "-S", "-c", program],
         env=environment,
         capture_output=True,
         text=True,
         timeout=DEADLINE,
     )
-    return done.returncode, done.stderr, monotonic() - began
+    return result.returncode, result.stderr, monotonic() - began
 
 
 @pytest.mark.parametrize("python", PYTHONS, ids=lambda path: path.parts[-3])

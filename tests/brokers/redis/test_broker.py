@@ -272,12 +272,12 @@ async def test_calls_to_a_hanging_redis_fail_within_the_call_timeout(
     broker: RedisBroker, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.brokers.redis.broker.CALL_TIMEOUT", 0.3)
-    refused: list[str] = []
+    refusals: list[str] = []
 
     async def publish(number: int) -> None:
         with pytest.raises(BrokerUnavailable) as caught:
             await broker.publish(f"job:{number}", Update(percent=1))
-        refused.append(str(caught.value))
+        refusals.append(str(caught.value))
 
     await broker.publish("a", Update(percent=1))
     server.process.send_signal(signal.SIGSTOP)
@@ -288,7 +288,7 @@ async def test_calls_to_a_hanging_redis_fail_within_the_call_timeout(
                     nursery.start_soon(publish, number)
     finally:
         server.process.send_signal(signal.SIGCONT)
-    assert refused == ["Redis: too many calls wait for an answer"] * 3 * MAX_CALLS
+    assert refusals == ["Redis: too many calls wait for an answer"] * 3 * MAX_CALLS
     monkeypatch.undo()
     assert (await broker.publish("a", Update(percent=2))).position.seq == 2
 

@@ -43,118 +43,118 @@ class Opened:
 
 
 async def test_a_connection_is_kept_for_the_next_call() -> None:
-    opened = Opened(ScriptedLink(pong))
+    setup = Opened(ScriptedLink(pong))
     for _ in range(3):
-        assert await opened.ping() == (7, [b"PONG"])
-    assert opened.connections == 1
+        assert await setup.ping() == (7, [b"PONG"])
+    assert setup.connections == 1
 
 
 async def test_a_connection_that_has_ended_is_not_used_again() -> None:
     first_link = ScriptedLink(pong)
-    opened = Opened(first_link, ScriptedLink(pong))
-    await opened.ping()
+    setup = Opened(first_link, ScriptedLink(pong))
+    await setup.ping()
     first_link.close()
-    assert await opened.ping() == (7, [b"PONG"])
-    assert opened.connections == 2
+    assert await setup.ping() == (7, [b"PONG"])
+    assert setup.connections == 2
 
 
 async def test_an_idle_connection_to_another_server_is_closed() -> None:
     other_link, right = ScriptedLink(pong, b"other"), ScriptedLink(pong, b"right")
-    opened = Opened(other_link, right)
-    await opened.ping()
-    opened.calls.allow(b"right", 7)
-    await opened.ping()
-    assert (other_link.closed, right.closed, opened.suspected) == (True, False, [])
+    setup = Opened(other_link, right)
+    await setup.ping()
+    setup.calls.allow(b"right", 7)
+    await setup.ping()
+    assert (other_link.closed, right.closed, setup.suspected) == (True, False, [])
 
 
 async def test_a_new_connection_to_another_server_is_closed_and_reported() -> None:
     other_link = ScriptedLink(pong, b"other")
-    opened = Opened(other_link)
-    opened.calls.allow(b"right", 7)
+    setup = Opened(other_link)
+    setup.calls.allow(b"right", 7)
     with pytest.raises(WrongServer):
-        await opened.ping()
-    assert (other_link.closed, opened.suspected) == (True, [SHARD])
+        await setup.ping()
+    assert (other_link.closed, setup.suspected) == (True, [SHARD])
 
 
 async def test_an_answer_of_another_generation_is_discarded_and_reported() -> None:
     link = ScriptedLink(pong)
-    opened = Opened(link)
-    opened.calls.allow(b"one", 6)
+    setup = Opened(link)
+    setup.calls.allow(b"one", 6)
     with pytest.raises(WrongServer):
-        await opened.ping()
-    assert (link.closed, opened.suspected) == (True, [SHARD])
+        await setup.ping()
+    assert (link.closed, setup.suspected) == (True, [SHARD])
 
 
 @pytest.mark.parametrize("many", [False, True])
 async def test_a_script_that_was_called_for_another_generation_is_reported(many: bool) -> None:
     link = ScriptedLink(lambda command: ResponseError("GENERATION 8"))
-    opened = Opened(link)
-    opened.calls.allow(b"one", 7)
-    calls = opened.calls
+    setup = Opened(link)
+    setup.calls.allow(b"one", 7)
+    calls = setup.calls
     running = calls.run_many(PUBLISH, [("a", ["x"])]) if many else calls.run(PUBLISH, ["a"], "x")
     with pytest.raises(WrongServer):
         await running
-    assert (link.closed, opened.suspected) == (True, [SHARD])
+    assert (link.closed, setup.suspected) == (True, [SHARD])
 
 
 async def test_a_script_is_called_with_the_generation_that_the_feed_uses() -> None:
     commands: list[Command] = []
-    opened = Opened(ScriptedLink(commands.append))
-    await opened.calls.run(PUBLISH, ["a"], "x")
-    opened.calls.allow(b"one", 7)
-    await opened.calls.run(PUBLISH, ["a"], "x")
-    await opened.calls.run_many(PUBLISH, [("a", ["x"])])
+    setup = Opened(ScriptedLink(commands.append))
+    await setup.calls.run(PUBLISH, ["a"], "x")
+    setup.calls.allow(b"one", 7)
+    await setup.calls.run(PUBLISH, ["a"], "x")
+    await setup.calls.run_many(PUBLISH, [("a", ["x"])])
     assert [list(command[-2:]) for command in commands] == [["", "x"], [7, "x"], [7, "x"]]
 
 
 async def test_while_the_feed_is_repaired_no_call_is_made() -> None:
-    opened = Opened(ScriptedLink(pong))
-    calls, settled = opened.calls, []
+    setup = Opened(ScriptedLink(pong))
+    calls, results = setup.calls, []
     calls.refuse_all(unless=(b"one", 7))
-    settled.append(calls.ready)
+    results.append(calls.ready)
     with pytest.raises(WrongServer):
-        await opened.ping()
-    assert opened.connections == 0
+        await setup.ping()
+    assert setup.connections == 0
     calls.allow(b"one", 7)
     calls.refuse_all(unless=(b"one", 7))  # another feed of the process has found the same
-    settled.append(calls.ready)
-    await opened.ping()
+    results.append(calls.ready)
+    await setup.ping()
     calls.refuse_all(unless=(b"one", 8))
-    settled.append(calls.ready)
+    results.append(calls.ready)
     calls.allow_any_server()
-    settled.append(calls.ready)
-    await opened.ping()
-    assert settled == [False, True, False, True]
+    results.append(calls.ready)
+    await setup.ping()
+    assert results == [False, True, False, True]
 
 
 async def test_an_answer_is_discarded_if_the_feed_has_left_the_server_meanwhile(
     autojump_clock: MockClock,
 ) -> None:
-    opened = Opened(ScriptedLink(pong, takes=2.0))
-    opened.calls.allow(b"one", 7)
+    setup = Opened(ScriptedLink(pong, takes=2.0))
+    setup.calls.allow(b"one", 7)
 
     async def leave() -> None:
         await trio.sleep(1)
-        opened.calls.refuse_all(unless=(b"two", 8))
+        setup.calls.refuse_all(unless=(b"two", 8))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(leave)
         with pytest.raises(WrongServer):
-            await opened.ping()
+            await setup.ping()
 
 
 async def test_an_answer_counts_if_the_first_feed_was_opened_meanwhile(
     autojump_clock: MockClock,
 ) -> None:
-    opened = Opened(ScriptedLink(pong, takes=2.0))
+    setup = Opened(ScriptedLink(pong, takes=2.0))
 
     async def follow() -> None:
         await trio.sleep(1)
-        opened.calls.allow(b"one", 7)
+        setup.calls.allow(b"one", 7)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow)
-        assert await opened.ping() == (7, [b"PONG"])
+        assert await setup.ping() == (7, [b"PONG"])
 
 
 async def test_a_server_without_a_generation_is_in_generation_0() -> None:
@@ -167,15 +167,15 @@ async def test_in_a_cluster_a_moved_slot_is_followed_once() -> None:
         raise MovedError("1 127.0.0.1:7001")
 
     first_link, second_link = ScriptedLink(pong), ScriptedLink(pong)
-    opened = Opened(first_link, second_link)
-    await opened.ping()
+    setup = Opened(first_link, second_link)
+    await setup.ping()
     first_link.answer = moved
-    assert await opened.ping() == (7, [b"PONG"])
-    assert (first_link.closed, opened.connections) == (True, 2)
+    assert await setup.ping() == (7, [b"PONG"])
+    assert (first_link.closed, setup.connections) == (True, 2)
     second_link.answer = moved
-    opened.connector.links.append(ScriptedLink(moved))
+    setup.connector.links.append(ScriptedLink(moved))
     with pytest.raises(MovedError):
-        await opened.ping()
+        await setup.ping()
 
 
 async def test_the_idle_connections_are_closed_when_one_of_many_calls_was_moved() -> None:
@@ -188,28 +188,28 @@ async def test_the_idle_connections_are_closed_when_one_of_many_calls_was_moved(
 
 async def test_an_error_that_redis_answers_leaves_the_connection() -> None:
     link = ScriptedLink(lambda command: ResponseError("no"))
-    opened = Opened(link)
+    setup = Opened(link)
     for _ in range(2):
         with pytest.raises(ResponseError):
-            await opened.calls.run(PUBLISH, ["a"])
-    assert (link.closed, opened.connections) == (False, 1)
+            await setup.calls.run(PUBLISH, ["a"])
+    assert (link.closed, setup.connections) == (False, 1)
 
 
 async def test_one_of_many_calls_may_be_answered_with_an_error() -> None:
-    refused = ResponseError("no")
-    link = ScriptedLink(lambda command: refused if command[-1] == "x" else b"done")
-    opened = Opened(link)
-    assert await opened.calls.run_many(PUBLISH, [("a", ["x"]), ("b", ["y"])]) == [refused, b"done"]
-    assert (link.closed, opened.suspected) == (False, [])
+    refusal = ResponseError("no")
+    link = ScriptedLink(lambda command: refusal if command[-1] == "x" else b"done")
+    setup = Opened(link)
+    assert await setup.calls.run_many(PUBLISH, [("a", ["x"]), ("b", ["y"])]) == [refusal, b"done"]
+    assert (link.closed, setup.suspected) == (False, [])
 
 
 async def test_a_cancelled_call_leaves_no_connection(autojump_clock: MockClock) -> None:
     """The answer of the cancelled call may arrive later, and would be taken for the answer to the
     next call."""
     link = ScriptedLink(pong, takes=2.0)
-    opened = Opened(link, ScriptedLink(pong))
+    setup = Opened(link, ScriptedLink(pong))
     with trio.move_on_after(1):
-        await opened.ping()
+        await setup.ping()
     assert link.closed
-    await opened.ping()
-    assert opened.connections == 2
+    await setup.ping()
+    assert setup.connections == 2

@@ -119,10 +119,10 @@ class Lua:
         while True:
             self.client.hdel(SHARD.counters, "checked_at")
             keys = SHARD.keys()
-            due = self.client.evalsha(self._reap, len(keys), *keys, "", 100)
-            if not due:
+            due_jobs = self.client.evalsha(self._reap, len(keys), *keys, "", 100)
+            if not due_jobs:
                 return
-            jobs = [job.decode() for job in due]
+            jobs = [job.decode() for job in due_jobs]
             keys = SHARD.keys(*jobs)
             self.client.evalsha(self._reap, len(keys), *keys, "", 100, *jobs)
 

@@ -20,7 +20,7 @@ def large_event(job: str, seq: int, *, size: int) -> Event:
 
 
 def positions_in(events: Observed) -> dict[str, Position]:
-    return {each.job: each.position for each in events.all()}
+    return {event.job: event.position for event in events.all()}
 
 
 @pytest.mark.parametrize("order", list(permutations([(1, 2), (1, 9), (2, 1)])))

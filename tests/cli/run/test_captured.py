@@ -181,11 +181,11 @@ def test_without_a_profile_these_programs_show_no_progress(name: str) -> None:
 @settings(max_examples=150, deadline=None)
 def test_the_size_of_output_pieces_does_not_matter(name: str, data: st.DataObject) -> None:
     command, _, _, _ = SHOWN[name]
-    whole = (CAPTURED / f"{name}.txt").read_bytes()
-    cuts = data.draw(st.lists(st.integers(0, len(whole)), max_size=200))
-    pieces = play(whole, command, cuts)
+    output = (CAPTURED / f"{name}.txt").read_bytes()
+    cuts = data.draw(st.lists(st.integers(0, len(output)), max_size=200))
+    pieces = play(output, command, cuts)
     holds_what_is_promised(pieces)
-    assert pieces[-1:] == play(whole, command, [])[-1:]
+    assert pieces[-1:] == play(output, command, [])[-1:]
 
 
 def test_profiles_are_chosen_by_program_name() -> None:

@@ -76,9 +76,9 @@ def test_an_unfinished_line_is_read_only_after_a_pause() -> None:
     reader = Reader()
     assert reader.feed(b"12/4") == Reading()
     assert reader.feed(b"0") == Reading()
-    settled = reader.read_unfinished_line().phase
-    assert settled is not None
-    assert (settled.done, settled.total) == (12, 40)
+    settled_phase = reader.read_unfinished_line().phase
+    assert settled_phase is not None
+    assert (settled_phase.done, settled_phase.total) == (12, 40)
 
 
 def test_escape_sequences_split_over_pieces_are_removed() -> None:

@@ -52,12 +52,12 @@ def test_output_is_forwarded_immediately(url: str) -> None:
     with Running(*GATEWAY, "run", "a", "--url", url, "--", *python(program), stdin=-1) as running:
         running.until("37%")
         # The unfinished line is read when nothing more comes: watch it arrive.
-        with Running(*GATEWAY, "watch", "a", "--url", url) as watching:
-            watching.until("running 37%")
+        with Running(*GATEWAY, "watch", "a", "--url", url) as watch_process:
+            watch_process.until("running 37%")
             assert running.process.stdin is not None
             running.process.stdin.close()
             assert running.end() == 0
-            assert watching.end() == 0
+            assert watch_process.end() == 0
 
 
 def test_the_exit_code_is_the_commands(url: str) -> None:

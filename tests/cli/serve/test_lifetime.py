@@ -79,22 +79,22 @@ class TestSettingsFile:
     def test_options_and_variables_override_the_file(self, tmp_path: Path) -> None:
         file = tmp_path / "gateway.toml"
         file.write_text('bind = "127.0.0.1:1"\norigins = "https://a"\n')
-        done = run_command("check", "--config", str(file), "--bind", "127.0.0.1:0")
-        assert "127.0.0.1:0 is free" in done.output
-        assert "https://a" in done.output
-        done = run_command(
+        result = run_command("check", "--config", str(file), "--bind", "127.0.0.1:0")
+        assert "127.0.0.1:0 is free" in result.output
+        assert "https://a" in result.output
+        result = run_command(
             "check",
             PROGRESS_GATEWAY_CONFIG=str(file),
             PROGRESS_GATEWAY_BIND="[::1]:0",
             PROGRESS_GATEWAY_ORIGINS="https://b",
         )
-        assert "[::1]:0 is free" in done.output
-        assert "https://b" in done.output
+        assert "[::1]:0 is free" in result.output
+        assert "https://b" in result.output
 
     def test_an_unreadable_file_is_named(self) -> None:
-        done = run_command("serve", "--config", "/no/such/file")
-        assert done.code == 2
-        assert "/no/such/file" in done.errors
+        result = run_command("serve", "--config", "/no/such/file")
+        assert result.code == 2
+        assert "/no/such/file" in result.errors
 
 
 class TestCheck:
@@ -103,11 +103,11 @@ class TestCheck:
         keys.write_text(SECRET)
         file = tmp_path / "gateway.toml"
         file.write_text("[limits]\nmax_connections = 100\n")  # a laptop may have few descriptors
-        done = run_command(
+        result = run_command(
             "check", "--config", str(file), "--bind", "127.0.0.1:0", "--keys", str(keys)
         )
-        assert (done.code, done.errors) == (0, "")
-        assert f"HS256 from {keys}; every client needs a token" in done.output
+        assert (result.code, result.errors) == (0, "")
+        assert f"HS256 from {keys}; every client needs a token" in result.output
 
     def test_a_redis_is_checked(self) -> None:
         url = session_server().url
@@ -127,17 +127,17 @@ class TestCheck:
                 far = await _from_afar(redis, nursery)
                 arguments = ("check", "--config", str(file), "--bind", "127.0.0.1:0")
                 check = partial(run_command, *arguments, "--redis", far)
-                done = await trio.to_thread.run_sync(check)
+                result = await trio.to_thread.run_sync(check)
                 nursery.cancel_scope.cancel()
-        assert done.code == 0
-        but = {line.split()[1] for line in done.output.splitlines() if line.startswith("WARN ")}
+        assert result.code == 0
+        but = {line.split()[1] for line in result.output.splitlines() if line.startswith("WARN ")}
         assert but == {"limits", "memory", "latency"}
 
     def test_an_address_in_use_is_only_a_warning(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as gateway:
-            done = run_command("check", "--bind", f"127.0.0.1:{gateway.getsockname()[1]}")
-        assert done.code == 1
-        assert "if the gateway itself is running" in done.output
+            result = run_command("check", "--bind", f"127.0.0.1:{gateway.getsockname()[1]}")
+        assert result.code == 1
+        assert "if the gateway itself is running" in result.output
         assert "itself" not in run_command("check", "--bind", "192.0.2.1:1").output
 
     @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ class TestCheck:
         ],
     )
     def test_problems_fail_the_check(self, arguments: list[str], expected: str) -> None:
-        done = run_command("check", *arguments)
-        assert done.code == 1
-        assert expected in done.output
-        assert "Traceback" not in done.errors
+        result = run_command("check", *arguments)
+        assert result.code == 1
+        assert expected in result.output
+        assert "Traceback" not in result.errors
 
 
 async def _from_afar(redis: Server, nursery: trio.Nursery) -> str:

@@ -253,21 +253,21 @@ def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
             ),
             (["--bind", "127.0.0.1:0", "--keys", str(tmp_path / "none")], 2, "--keys"),
         ]:
-            done = run_command(
+            result = run_command(
                 "serve", "--processes", "3", *arguments, PROGRESS_GATEWAY_REDIS=session_server().url
             )
-            assert (done.code, done.output) == (code, "")
-            assert done.errors.startswith(f"Error: {output}")
-            assert done.errors.count("\n") == 1
+            assert (result.code, result.output) == (code, "")
+            assert result.errors.startswith(f"Error: {output}")
+            assert result.errors.count("\n") == 1
 
 
 def test_several_server_processes_need_a_redis() -> None:
-    done = run_command("serve", "--processes", "2")
-    assert done.code == 2
-    assert done.errors.startswith(
+    result = run_command("serve", "--processes", "2")
+    assert result.code == 2
+    assert result.errors.startswith(
         "Error: --processes (PROGRESS_GATEWAY_PROCESSES): several processes need a Redis"
     )
-    assert "--redis (PROGRESS_GATEWAY_REDIS)" in done.errors
+    assert "--redis (PROGRESS_GATEWAY_REDIS)" in result.errors
     check_processes(1, None)
     check_processes(2, "redis://h")
     with pytest.raises(InvalidSettings, match="from 1 to 1000"):
@@ -383,29 +383,29 @@ async def test_a_systemd_socket_is_shared() -> None:
 class TestCheck:
     def test_the_check_succeeds(self) -> None:
         first_port = free_port(1)
-        done = run_command(
+        result = run_command(
             "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis", session_server().url,
             "--internal-bind", f"127.0.0.1:{first_port}",
         )  # fmt: skip
         assert re.search(
-            r"^OK   processes +2, with the limits above each", done.output, re.MULTILINE
+            r"^OK   processes +2, with the limits above each", result.output, re.MULTILINE
         )
-        assert f"127.0.0.1:{first_port} is free" in done.output
-        assert f"127.0.0.1:{first_port + 1} is free" in done.output
+        assert f"127.0.0.1:{first_port} is free" in result.output
+        assert f"127.0.0.1:{first_port + 1} is free" in result.output
 
     def test_an_internal_port_in_use_is_reported(self) -> None:
         first_port = free_port(1)
         with socket.create_server(("127.0.0.1", first_port + 1)):
-            done = run_command(
+            result = run_command(
                 "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis",
                 session_server().url, "--internal-bind", f"127.0.0.1:{first_port}",
             )  # fmt: skip
-        assert done.code == 1
-        assert re.search(r"^FAIL internal .*cannot listen", done.output, re.MULTILINE)
+        assert result.code == 1
+        assert re.search(r"^FAIL internal .*cannot listen", result.output, re.MULTILINE)
 
     def test_a_missing_redis_is_reported(self) -> None:
-        done = run_command("check", "--bind", "127.0.0.1:0", "--processes", "2")
-        assert done.code == 1
+        result = run_command("check", "--bind", "127.0.0.1:0", "--processes", "2")
+        assert result.code == 1
         assert re.search(
-            r"^FAIL processes +several processes need a Redis", done.output, re.MULTILINE
+            r"^FAIL processes +several processes need a Redis", result.output, re.MULTILINE
         )

@@ -76,12 +76,13 @@ async def test_each_server_process_exports_all_its_spans() -> None:
             # Before the SDK would send them, which is after 5 s.
             processes.tell(signal.SIGTERM)
             assert processes.end() == 0
-    spans = [span for each in came for scope in each.scope_spans for span in scope.spans]
+    spans = [span for request in came for scope in request.scope_spans for span in scope.spans]
     assert [span.name for span in spans] == ["deliver progress"] * 2
     for span in spans:
         assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     resources = [
-        {each.key: each.value.string_value for each in of.resource.attributes} for of in came
+        {request.key: request.value.string_value for request in of.resource.attributes}
+        for of in came
     ]
     assert {resource["service.name"] for resource in resources} == {"gateway"}
     assert len({resource["service.instance.id"] for resource in resources}) == 2
@@ -100,5 +101,5 @@ def test_the_traceparent_of_the_environment_is_used(
     environment = {"PROGRESS_GATEWAY_URL": fake_gateway.url, "TRACEPARENT": variable}
     with Running(*GATEWAY, "run", "b", "--", "true", env=environment) as running:
         assert running.end() == 0
-    assert {got.fields.get("traceparent") for got in fake_gateway.received} == {passed_on}
-    assert {got.job for got in fake_gateway.received} == {"a", "b"}
+    assert {request.fields.get("traceparent") for request in fake_gateway.received} == {passed_on}
+    assert {request.job for request in fake_gateway.received} == {"a", "b"}

@@ -23,36 +23,36 @@ def watch(url: str, *arguments: str) -> Running:
 
 def test_watch_runs_until_all_jobs_have_ended(url: str) -> None:
     publish(url, "a", "--percent", "10", "--message", "on it")
-    with watch(url, "a", "b") as watching:
-        watching.until("a running 10% on it")
-        watching.until("b not known yet")
+    with watch(url, "a", "b") as watch_process:
+        watch_process.until("a running 10% on it")
+        watch_process.until("b not known yet")
         publish(url, "b", "--status", "succeeded")
-        watching.until("b succeeded 100%")
+        watch_process.until("b succeeded 100%")
         publish(url, "a", "--percent", "60")
-        watching.until("a running 60%")
+        watch_process.until("a running 60%")
         publish(url, "a", "--status", "succeeded")
-        assert watching.end() == 0
-        assert watching.errors == ""
+        assert watch_process.end() == 0
+        assert watch_process.errors == ""
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_a_job_that_does_not_succeed_exits_with_1(url: str, status: str) -> None:
     publish(url, "a", "--status", "succeeded")
     publish(url, "b", "--status", status, "--error", "why not")
-    with watch(url, "a", "b") as watching:
-        assert watching.end() == 1
-        assert f"b {status}" in watching.output.decode()
+    with watch(url, "a", "b") as watch_process:
+        assert watch_process.end() == 1
+        assert f"b {status}" in watch_process.output.decode()
 
 
 @pytest.mark.parametrize("mode", ["latest", "every"])
 def test_json_prints_the_received_frames(url: str, mode: str) -> None:
-    with watch(url, "a", "--json", "--mode", mode) as watching:
-        watching.until("\n")
+    with watch(url, "a", "--json", "--mode", mode) as watch_process:
+        watch_process.until("\n")
         for percent in (10, 20, 30):
             publish(url, "a", "--percent", str(percent))
         publish(url, "a", "--status", "succeeded")
-        assert watching.end() == 0
-        frames = [json.loads(line) for line in watching.output.splitlines()]
+        assert watch_process.end() == 0
+        frames = [json.loads(line) for line in watch_process.output.splitlines()]
     assert frames[0]["state"] is None
     assert frames[-1]["state"]["status"] == "succeeded"
     assert all(frame["type"] == "progress" and frame["job"] == "a" for frame in frames)
@@ -69,35 +69,35 @@ def test_it_reconnects_to_a_restarted_gateway() -> None:
     with Running(*serve, "127.0.0.1:0") as served:
         url = address(served)
         publish(url, "a", "--percent", "10")
-        watching = watch(url, "a")
-        with watching:
-            watching.until("a running 10%")
+        watch_process = watch(url, "a")
+        with watch_process:
+            watch_process.until("a running 10%")
             served.tell(signal.SIGTERM)
             assert served.end() == 0
             with Running(*serve, url.removeprefix("http://")) as again:
                 address(again)
                 publish(url, "a", "--percent", "70")
-                watching.until("a running 70%")
-                assert "going away (1001); retrying in" in watching.errors
+                watch_process.until("a running 70%")
+                assert "going away (1001); retrying in" in watch_process.errors
                 publish(url, "a", "--status", "succeeded")
-                assert watching.end() == 0
+                assert watch_process.end() == 0
 
 
 def test_it_waits_for_an_unreachable_gateway_and_logs_it() -> None:
-    with watch("http://127.0.0.1:9", "a") as watching:
-        with Running("tail", "-f", f"/proc/{watching.process.pid}/fd/2") as errors:
+    with watch("http://127.0.0.1:9", "a") as watch_process:
+        with Running("tail", "-f", f"/proc/{watch_process.process.pid}/fd/2") as errors:
             errors.until("retrying in")
-        watching.tell(signal.SIGINT)
-        assert watching.end() == 130
+        watch_process.tell(signal.SIGINT)
+        assert watch_process.end() == 130
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_without_an_error(url: str, number: signal.Signals, code: int) -> None:
-    with watch(url, "a") as watching:
-        watching.until("not known yet")
-        watching.tell(number)
-        assert watching.end() == code
-        assert watching.errors == ""
+    with watch(url, "a") as watch_process:
+        watch_process.until("not known yet")
+        watch_process.tell(number)
+        assert watch_process.end() == code
+        assert watch_process.errors == ""
 
 
 def test_bars_are_drawn_in_a_terminal(url: str) -> None:
@@ -127,52 +127,52 @@ def test_a_trailing_slash_of_the_url_is_accepted(url: str) -> None:
 
 
 def test_a_server_that_is_not_a_gateway_is_named(url: str) -> None:
-    with watch(f"{url}/no/such/place", "a") as watching:
-        assert watching.end() == 3
-        assert "no such endpoint (4504)" in watching.errors
+    with watch(f"{url}/no/such/place", "a") as watch_process:
+        assert watch_process.end() == 3
+        assert "no such endpoint (4504)" in watch_process.errors
 
 
 def test_a_closed_pipe_ends_it_without_an_error(url: str) -> None:
-    with watch(url, "a", "--json") as watching:
-        watching.until("\n")
-        assert watching.process.stdout is not None
-        watching.process.stdout.close()
+    with watch(url, "a", "--json") as watch_process:
+        watch_process.until("\n")
+        assert watch_process.process.stdout is not None
+        watch_process.process.stdout.close()
         publish(url, "a", "--percent", "5")
-        assert watching.process.wait(30) == 1
-        assert "Traceback" not in watching.errors
+        assert watch_process.process.wait(30) == 1
+        assert "Traceback" not in watch_process.errors
 
 
 def test_a_prefix_watches_all_matching_jobs_including_new_ones(url: str) -> None:
     publish(url, "user:7:a", "--percent", "10")
-    with watch(url, "user:7:*") as watching:
-        watching.until("user:7:a running 10%")
+    with watch(url, "user:7:*") as watch_process:
+        watch_process.until("user:7:a running 10%")
         publish(url, "user:70", "--percent", "20")
         publish(url, "user:7:b", "--percent", "30")
-        watching.until("user:7:b running 30%")
+        watch_process.until("user:7:b running 30%")
         publish(url, "user:7:a", "--status", "succeeded")
-        watching.until("user:7:a succeeded")
-        watching.tell(signal.SIGINT)
-        assert watching.end() == 130
-        assert "user:70" not in watching.output.decode()
-        assert watching.errors == ""
+        watch_process.until("user:7:a succeeded")
+        watch_process.tell(signal.SIGINT)
+        assert watch_process.end() == 130
+        assert "user:70" not in watch_process.output.decode()
+        assert watch_process.errors == ""
 
 
 def test_a_prefix_in_json_lists_the_jobs(url: str) -> None:
     publish(url, "user:7:a", "--percent", "10")
-    with watch(url, "user:7:*", "--json") as watching:
-        watching.until('"jobs":["user:7:a"]')
-        watching.until('"percent":10')
-        watching.tell(signal.SIGINT)
-        assert watching.end() == 130
+    with watch(url, "user:7:*", "--json") as watch_process:
+        watch_process.until('"jobs":["user:7:a"]')
+        watch_process.until('"percent":10')
+        watch_process.tell(signal.SIGINT)
+        assert watch_process.end() == 130
 
 
 def test_a_prefix_shows_bars(url: str) -> None:
-    with Terminal(*GATEWAY, "watch", "user:7:*", "--url", url) as watching:
-        watching.until("no job begins with")
+    with Terminal(*GATEWAY, "watch", "user:7:*", "--url", url) as watch_process:
+        watch_process.until("no job begins with")
         publish(url, "user:7:a", "--percent", "10")
-        watching.until("user:7:a")
-        watching.type("\x03")
-        assert watching.end() == 130
+        watch_process.until("user:7:a")
+        watch_process.type("\x03")
+        assert watch_process.end() == 130
 
 
 @pytest.mark.parametrize("wrong", ["a b*", "*a", "a**"])

@@ -57,7 +57,9 @@ def dies() -> None:
 
 def submit(name: str, *args: Any) -> None:
     retry = Retry(max=1) if name in ("flaky", "stopped") or "again" in args else None
-    queue.enqueue(globals()[name], *[each for each in args if each != "again"], retry=retry)
+    queue.enqueue(
+        globals()[name], *[argument for argument in args if argument != "again"], retry=retry
+    )
 
 
 def run() -> None:
