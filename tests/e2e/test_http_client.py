@@ -330,14 +330,14 @@ async def test_a_stream_can_be_resumed(
     async with connect(port) as raw:  # each event once more, in mode `every`
         await open_stream(raw, "/api/events?job=a&job=b&mode=every", last_event_id=last_id)
         await event(raw)
-        received_event = [(await event(raw))[1] for _ in range(5)]
-        assert [(of["prev"], of["seq"]) for of in received_event if of["job"] == "a"] == [
+        frames = [(await event(raw))[1] for _ in range(5)]
+        assert [(of["prev"], of["seq"]) for of in frames if of["job"] == "a"] == [
             (1, 2),
             (2, 3),
             (3, 4),
             (4, 5),
         ]
-        assert [(of["prev"], of["seq"]) for of in received_event if of["job"] == "b"] == [(1, 2)]
+        assert [(of["prev"], of["seq"]) for of in frames if of["job"] == "b"] == [(1, 2)]
 
     async with connect(port) as raw:  # an id of another stream: snapshots
         await open_stream(raw, "/api/events?job=a", last_event_id=last_id)

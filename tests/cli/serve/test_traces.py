@@ -81,7 +81,7 @@ async def test_each_server_process_exports_all_its_spans() -> None:
     for span in spans:
         assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     resources = [
-        {request.key: request.value.string_value for request in of.resource.attributes}
+        {attribute.key: attribute.value.string_value for attribute in of.resource.attributes}
         for of in came
     ]
     assert {resource["service.name"] for resource in resources} == {"gateway"}
