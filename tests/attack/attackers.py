@@ -89,7 +89,7 @@ def commands(port: int) -> int:
 def subscriptions(port: int) -> int:
     """Sends expensive commands: a thousand jobs, repeatedly."""
     jobs = [[f"{n}:{i}" for i in range(1_000)] for n in range(2)]
-    data = b"".join(command("sync_subscriptions", jobs=some) for some in jobs)
+    data = b"".join(command("sync_subscriptions", jobs=job_list) for job_list in jobs)
     return pour(port, data, clients=10)
 
 

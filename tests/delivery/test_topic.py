@@ -25,8 +25,8 @@ def job_event(seq: int, epoch: int = 1, size: int = 1) -> Event:
 def live(*events: Event, job_replay_bytes: int = 100_000) -> Topic:
     topic = Topic("job", job_replay_bytes, list[Topic]().append)
     topic.apply_snapshot(None, requested_at=UNSEEN)
-    for one in events:
-        topic.append(one)
+    for new_event in events:
+        topic.append(new_event)
     return topic
 
 

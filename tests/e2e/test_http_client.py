@@ -331,13 +331,15 @@ async def test_a_stream_can_be_resumed(
         await open_stream(raw, "/api/events?job=a&job=b&mode=every", last_event_id=last_id)
         await event(raw)
         frames = [(await event(raw))[1] for _ in range(5)]
-        assert [(of["prev"], of["seq"]) for of in frames if of["job"] == "a"] == [
+        assert [(frame["prev"], frame["seq"]) for frame in frames if frame["job"] == "a"] == [
             (1, 2),
             (2, 3),
             (3, 4),
             (4, 5),
         ]
-        assert [(of["prev"], of["seq"]) for of in frames if of["job"] == "b"] == [(1, 2)]
+        assert [(frame["prev"], frame["seq"]) for frame in frames if frame["job"] == "b"] == [
+            (1, 2)
+        ]
 
     async with connect(port) as raw:  # an id of another stream: snapshots
         await open_stream(raw, "/api/events?job=a", last_event_id=last_id)

@@ -166,8 +166,8 @@ def test_an_end_does_not_wait_for_the_rate_limit() -> None:
     world.step()
     running, ended_report = report("running"), report("ended")
     ended_report.set_final_state(FinalState("succeeded"), now=0.0)
-    for one in (running, ended_report):
-        world.queue.mark_changed(one, 0.0)
+    for added in (running, ended_report):
+        world.queue.mark_changed(added, 0.0)
     assert world.queue.next_request_at(0.0) == 0.0
     assert [item.job for item in world.queue.next_items(0.0)] == ["ended"]
     ended_report.close()

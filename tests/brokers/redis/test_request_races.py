@@ -33,8 +33,8 @@ async def nodes(
     url = session_server().url
     brokers = RedisBroker(url), RedisBroker(url)
     yield brokers
-    for one in brokers:
-        one.close()
+    for redis_broker in brokers:
+        redis_broker.close()
 
 
 def cancel_request(number: int = 1, attempt: int | None = None) -> RequestUpdate:
