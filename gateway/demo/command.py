@@ -17,9 +17,7 @@ __all__ = ["demo"]
 @click.option("--once", is_flag=True, help="Run each job once, then print how each ended.")
 @click.option("--quick", is_flag=True, help="Work on a fifth of the files.")
 @click.pass_context
-def demo(
-    context: click.Context, bind: str, redis: str | None, *, once: bool, quick: bool
-) -> None:
+def demo(context: click.Context, bind: str, redis: str | None, *, once: bool, quick: bool) -> None:
     """Start a gateway and watch real jobs at work on your Python installation.
 
     Worker processes hash, compress, parse and index it. One is a group that can be stopped, one

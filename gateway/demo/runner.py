@@ -99,9 +99,7 @@ class _JobObserver:
             self.ended.set()
 
 
-async def _run_worker(
-    observer: _JobObserver, *, url: str, quick: bool, stderr: bytearray
-) -> None:
+async def _run_worker(observer: _JobObserver, *, url: str, quick: bool, stderr: bytearray) -> None:
     """Runs the worker until it exits."""
     variables = {"PROGRESS_GATEWAY_URL": url, SAMPLE: "5" if quick else "1"}
     async with trio.open_nursery() as nursery:
