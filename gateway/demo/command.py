@@ -21,9 +21,9 @@ def demo(context: click.Context, bind: str, redis: str | None, *, once: bool, qu
     """Start a gateway and watch real jobs at work on your Python installation.
 
     Worker processes hash, compress, parse and index it. One is a group that can be stopped, one
-    fails on purpose, and one is killed. It runs until Ctrl-C. With --once it takes about a minute,
-    and exits with 0 if every job ended as expected; with --once --quick it takes some 15 seconds. With --redis the jobs are stored there, and the
-    workers report directly to it.
+    fails on purpose, and one is killed. It runs until Ctrl-C. With --once it takes about a minute
+    (with --quick, some 15 seconds), and exits with 0 if every job ended as expected. With --redis
+    the jobs are stored there, and the workers report directly to it.
     """
     require_server_packages()
     from ..cli.logs import log_to_stderr
