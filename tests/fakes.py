@@ -95,7 +95,7 @@ class Sink:
     def abort(self) -> None:
         self.aborted = True
 
-    def of(self, type_: str) -> list[dict[str, Any]]:
+    def frames_of(self, type_: str) -> list[dict[str, Any]]:
         return [frame for frame in self.frames if frame["type"] == type_]
 
 

@@ -133,7 +133,7 @@ async def _measure_replies(client: WebSocketClient, gateway: AttackedGateway) ->
 async def _publish(raw: Raw) -> None:
     while True:
         await raw.send(publication("honest", b'{"message":"%.6f"}' % time.monotonic()))
-        status, _, _ = await raw.response()
+        status, _, _ = await raw.receive_response()
         assert status == 200
         await trio.sleep(INTERVAL)
 

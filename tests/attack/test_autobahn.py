@@ -175,7 +175,7 @@ async def test_a_protocol_error_while_a_response_is_sent(server: str) -> None:
             async with open_client(port) as client:
                 with suppress(Reset):
                     await client.raw.send(frame("say") + frame("", 5) + frame("late", PING))
-                    await client.raw.rest()
+                    await client.raw.receive_rest()
 
 
 async def _fuzz(port: int, folder: Path) -> dict[str, Any]:

@@ -102,7 +102,7 @@ async def send(port: int, *parts: bytes) -> None:
                 await trio.lowlevel.checkpoint()
             raw.send_eof()
             with trio.move_on_after(0.5):
-                await raw.rest()
+                await raw.receive_rest()
 
 
 @pytest.mark.parametrize("head", HEADS)

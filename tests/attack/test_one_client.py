@@ -66,8 +66,8 @@ async def refusal_status(port: int, data: bytes) -> int:
     async with connect(port) as raw:
         began = trio.current_time()
         await raw.send(data)
-        status, _, _ = await raw.response()
-        assert await raw.rest() == b""
+        status, _, _ = await raw.receive_response()
+        assert await raw.receive_rest() == b""
         assert trio.current_time() - began < AT_ONCE, "it waited for a deadline"
         return status
 
@@ -100,9 +100,9 @@ async def test_a_partial_head_followed_by_silence_is_408(port: int) -> None:
     for half in (b"", b"G", b"GET /ws HTTP/1.1\r\nhost: localhost\r\n", upgrade()[:-2]):
         async with connect(port) as raw:
             await raw.send(half)
-            status, headers, _ = await raw.response()
+            status, headers, _ = await raw.receive_response()
             assert (status, headers["connection"]) == (408, "close")
-            assert await raw.rest() == b""
+            assert await raw.receive_rest() == b""
 
 
 @at_once
@@ -112,7 +112,7 @@ async def test_a_partial_head_followed_by_eof_is_closed(port: int) -> None:
             began = trio.current_time()
             await raw.send(half)
             raw.send_eof()
-            assert b" 2" not in (await raw.rest())[:13]
+            assert b" 2" not in (await raw.receive_rest())[:13]
             assert trio.current_time() - began < AT_ONCE, "it waited for a deadline"
 
 
@@ -127,7 +127,7 @@ async def test_a_partial_body_followed_by_eof_is_closed(
         await raw.send(b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\n%b\r\n\r\n" % framing)
         await raw.send(half)
         raw.send_eof()
-        assert b" 2" not in (await raw.rest())[:13]
+        assert b" 2" not in (await raw.receive_rest())[:13]
         assert trio.current_time() - began < AT_ONCE, "it waited for a deadline"
 
 
@@ -144,7 +144,7 @@ async def test_a_body_in_tiny_chunks(port: int) -> None:
             parts = [body[at : at + size] for at in range(0, len(body), size)]
             chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
             await raw.send(head + chunks + b"0\r\n\r\n")
-            assert (await raw.response())[0] == 200
+            assert (await raw.receive_response())[0] == 200
 
 
 async def test_a_body_that_never_ends_and_never_waits(port: int, limits: Limits) -> None:
@@ -157,7 +157,7 @@ async def test_a_body_that_never_ends_and_never_waits(port: int, limits: Limits)
             while True:
                 await raw.send(chunk)
                 await trio.sleep(limits.body_timeout / 50)
-        status, _, _ = await raw.response()
+        status, _, _ = await raw.receive_response()
         assert status in (400, 408)
 
 
@@ -166,7 +166,7 @@ async def test_an_endless_head_is_431(port: int, limits: Limits) -> None:
         await raw.send(b"GET / HTTP/1.1\r\nx: ")
         with trio.fail_after(PATIENCE):
             await raw.send(b"x" * (2 * limits.max_head))
-        assert (await raw.head())[0] == 431
+        assert (await raw.receive_head())[0] == 431
 
 
 async def test_an_oversized_head_is_431(port: int, limits: Limits) -> None:
@@ -177,7 +177,7 @@ async def test_an_oversized_head_is_431(port: int, limits: Limits) -> None:
     ):
         async with connect(port) as raw:
             await raw.send(request)
-            assert (await raw.head())[0] in (400, 431)
+            assert (await raw.receive_head())[0] in (400, 431)
 
 
 @at_once
@@ -210,9 +210,9 @@ async def test_an_upgrade_after_other_requests(port: int, before: int) -> None:
                 b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 12\r\n\r\n"
             )
             await raw.send(b'{"lease":30}')
-            assert (await raw.response())[0] == 200
+            assert (await raw.receive_response())[0] == 200
         await raw.send(upgrade() + command("ping"))
-        assert (await raw.head())[0] == 101
+        assert (await raw.receive_head())[0] == 101
         client = WebSocketClient(raw)
         assert await client.receive_type("pong")
         await client.close()
@@ -223,12 +223,12 @@ async def test_a_request_right_after_a_response_is_answered(port: int) -> None:
     async with connect(port) as raw:
         for _ in range(20):
             await raw.send(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-            assert (await raw.response())[0] == 200
+            assert (await raw.receive_response())[0] == 200
             await raw.send(
                 b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\n"
                 b'content-length: 13\r\n\r\n{"percent":1}'
             )
-            assert (await raw.response())[0] == 200
+            assert (await raw.receive_response())[0] == 200
 
 
 async def test_requests_and_an_upgrade_in_one_segment_are_answered(port: int) -> None:
@@ -236,8 +236,8 @@ async def test_requests_and_an_upgrade_in_one_segment_are_answered(port: int) ->
     async with connect(port) as raw:
         await raw.send(request * 2 + upgrade() + command("ping"))
         for _ in range(2):
-            assert (await raw.response())[0] == 200
-        assert (await raw.head())[0] == 101
+            assert (await raw.receive_response())[0] == 200
+        assert (await raw.receive_head())[0] == 101
         client = WebSocketClient(raw)
         assert await client.receive_type("pong")
         await client.close()
@@ -253,18 +253,18 @@ async def test_an_invalid_request_after_a_valid_one_is_refused(
 ) -> None:
     async with connect(port) as raw:
         await raw.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        assert (await raw.response())[0] == 200
+        assert (await raw.receive_response())[0] == 200
         await raw.send(data)
-        assert (await raw.response())[0] == status
-        assert await raw.rest() == b""
+        assert (await raw.receive_response())[0] == status
+        assert await raw.receive_rest() == b""
 
 
 async def test_a_partial_head_after_a_request_is_closed(port: int) -> None:
     async with connect(port) as raw:
         await raw.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        assert (await raw.response())[0] == 200
+        assert (await raw.receive_response())[0] == 200
         await raw.send(b"GET / HTTP/1.1\r\nho")
-        assert (await raw.response())[0] == 408
+        assert (await raw.receive_response())[0] == 408
 
 
 # Early and late bytes
@@ -273,7 +273,7 @@ async def test_a_partial_head_after_a_request_is_closed(port: int) -> None:
 async def test_commands_sent_with_the_request_are_answered(port: int) -> None:
     async with connect(port) as raw:
         await raw.send(upgrade() + command("ping") + command("sync_subscriptions", jobs=[JOB]))
-        assert (await raw.head())[0] == 101
+        assert (await raw.receive_head())[0] == 101
         client = WebSocketClient(raw)
         assert (await client.receive())["type"] == "welcome"
         assert await client.receive() == {"type": "pong"}
@@ -286,7 +286,7 @@ async def test_a_request_in_pieces_is_answered(port: int) -> None:
     async with connect(port) as raw:
         for byte in upgrade() + command("ping"):
             await raw.send(bytes([byte]))
-        assert (await raw.head())[0] == 101
+        assert (await raw.receive_head())[0] == 101
         client = WebSocketClient(raw)
         assert await client.receive_type("pong")
         await client.close()
@@ -295,7 +295,7 @@ async def test_a_request_in_pieces_is_answered(port: int) -> None:
 async def test_a_request_followed_by_eof_is_answered(port: int) -> None:
     async with connect(port) as raw:
         await raw.send(upgrade() + close_frame(1000) + command("ping"))
-        assert (await raw.head())[0] == 101
+        assert (await raw.receive_head())[0] == 101
         assert await WebSocketClient(raw).close_code() == 1000
 
 
@@ -340,7 +340,7 @@ async def half_a_body(raw: Raw) -> None:
 
 async def a_stream(raw: Raw) -> None:
     await raw.send(b"GET /api/events?job=a HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    assert (await raw.head())[0] == 200
+    assert (await raw.receive_head())[0] == 200
 
 
 async def a_long_poll(raw: Raw) -> None:
@@ -349,7 +349,7 @@ async def a_long_poll(raw: Raw) -> None:
 
 async def a_websocket(raw: Raw) -> None:
     await raw.send(upgrade())
-    await raw.until(b"welcome")
+    await raw.receive_until(b"welcome")
 
 
 async def commands(raw: Raw) -> None:
@@ -380,7 +380,7 @@ async def our_close(raw: Raw) -> None:
 async def its_close(raw: Raw) -> None:
     await a_websocket(raw)
     await raw.send(frame(b"", BINARY))
-    await raw.until(b"text frames only")
+    await raw.receive_until(b"text frames only")
 
 
 Phase = Callable[[Raw], Awaitable[None]]
@@ -415,7 +415,7 @@ async def test_a_client_that_leaves_in_any_phase_leaves_no_resources(
             getattr(raw, how)()
             if how == "send_eof":
                 with suppress(Reset):
-                    await raw.rest()
+                    await raw.receive_rest()
 
 
 # Frames that break the protocol
@@ -519,10 +519,10 @@ async def test_a_ping_during_the_close_is_ignored(port: int) -> None:
     async with open_client(port) as client:  # after the client has sent its close frame
         await client.receive_type("welcome")
         await client.raw.send(frame(b"", BINARY))
-        await client.raw.until(b"text frames only")
+        await client.raw.receive_until(b"text frames only")
         try:
             await client.raw.send(frame("now", PING) * 3 + frame(b"\xff") + b"\xff" * 100)
-            assert await client.raw.rest() == b""
+            assert await client.raw.receive_rest() == b""
         except Reset:
             pass
 
@@ -531,8 +531,8 @@ async def test_a_client_that_does_not_answer_the_close_is_aborted(port: int) -> 
     async with open_client(port) as client:
         await client.receive_type("welcome")
         await client.raw.send(frame(b"", BINARY))
-        await client.raw.until(b"text frames only")
-        assert await client.raw.rest() == b""
+        await client.raw.receive_until(b"text frames only")
+        assert await client.raw.receive_rest() == b""
 
 
 # Floods

@@ -41,9 +41,9 @@ async def test_http2_is_refused(port: int, requests: bytes, answers: int, data: 
     async with connect(port) as raw:
         await raw.send(requests + data)
         for _ in range(answers):
-            assert (await raw.response())[0] == 200
-        assert (await raw.response())[0] == 505
-        assert await raw.rest() == b""
+            assert (await raw.receive_response())[0] == 200
+        assert (await raw.receive_response())[0] == 505
+        assert await raw.receive_rest() == b""
 
 
 @before
@@ -56,7 +56,7 @@ async def test_an_http2_upgrade_offer_is_ignored(
     async with connect(port) as raw:
         await raw.send(requests + offer(protocol) + HEALTH + b"\r\n")
         for _ in range(answers + 2):
-            status, headers, _ = await raw.response()
+            status, headers, _ = await raw.receive_response()
             assert status == 200
             assert "upgrade" not in headers
 
@@ -64,8 +64,8 @@ async def test_an_http2_upgrade_offer_is_ignored(
 async def test_an_http2_offer_in_a_folded_line_is_found(port: int) -> None:
     async with connect(port) as raw:
         await raw.send(upgrade().replace(b"upgrade: ", b"upgrade:\r\n "))
-        assert (await raw.response())[0] == 400
-        assert await raw.rest() == b""
+        assert (await raw.receive_response())[0] == 400
+        assert await raw.receive_rest() == b""
 
 
 @before
@@ -75,8 +75,8 @@ async def test_a_websocket_upgrade_works_after_other_requests(
     async with connect(port) as raw:
         await raw.send(requests + upgrade() + command("ping"))
         for _ in range(answers):
-            assert (await raw.response())[0] == 200
-        assert (await raw.head())[0] == 101
+            assert (await raw.receive_response())[0] == 200
+        assert (await raw.receive_head())[0] == 101
         client = WebSocketClient(raw)
         assert await client.receive_type("pong")
         await client.close()

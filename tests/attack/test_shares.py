@@ -31,7 +31,7 @@ async def open_client_at(
 ) -> WebSocketClient:
     raw = await stack.enter_async_context(connect(port))
     await raw.send(upgrade(x_forwarded_for=address, **headers))
-    assert (await raw.head())[0] == 101
+    assert (await raw.receive_head())[0] == 101
     client = WebSocketClient(raw)
     await client.receive_type("welcome")
     return client
@@ -74,11 +74,11 @@ async def test_invented_jobs_of_one_address_leave_quota_for_others(
         assert denials_in(answers) == (500, {"share_full"})
         poll = await stack.enter_async_context(connect(port))
         await poll.send(request("/api/jobs/another?wait=30", EVE))
-        status, _, body = await poll.response()
+        status, _, body = await poll.receive_response()
         assert (status, b"share_full" in body) == (503, True)
         stream = await stack.enter_async_context(connect(port))
         await stream.send(request("/api/events?job=another", EVE))
-        await stream.until(b": clients at your address watch 500 jobs already")
+        await stream.receive_until(b": clients at your address watch 500 jobs already")
         bob = await open_client_at(stack, port, BOB)
         assert (await subscribe(bob, "real", "never:0:0"))["denied"] == {}
         await gateway.publish("real", percent=1)

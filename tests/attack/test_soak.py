@@ -93,7 +93,7 @@ async def _publish(port: int, chance: random.Random) -> None:
                     body = b'{"start":true,"percent":%d}' % chance.randrange(100)
                     job = chance.randrange(JOBS)
                     await raw.send(publication(f"soak:{job}", body))
-                    status, _, _ = await raw.response()
+                    status, _, _ = await raw.receive_response()
                     assert status in (200, 503), status
                     await trio.sleep(0.01)
 
@@ -123,7 +123,7 @@ async def _at_rest(gateway: AttackedGateway) -> None:
 async def _metrics(port: int) -> dict[str, float]:
     async with connect(port) as raw:
         await raw.send(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        status, _, body = await raw.response()
+        status, _, body = await raw.receive_response()
     assert status == 200
     return {
         sample.name: sample.value

@@ -50,7 +50,7 @@ class AuthClient:
         """Returns the received states of a job: of each its percent, or None for an unknown job."""
         return [
             frame["state"] and frame["state"]["percent"]
-            for frame in self.sink.of("progress")
+            for frame in self.sink.frames_of("progress")
             if frame["job"] == job
         ]
 
@@ -117,7 +117,7 @@ async def test_a_client_watches_only_the_jobs_of_its_token(
     client = await harness.connect()
     await client.send("hello", token=token())
     await client.send("subscribe", id=1, jobs=["mine:1", "mine:2", "theirs:1", "theirs:2"])
-    answer = client.sink.of("subscriptions")[0]
+    answer = client.sink.frames_of("subscriptions")[0]
     assert answer["added"] == ["mine:1", "mine:2", "theirs:1", "theirs:2"]
     assert answer["denied"] == {}
     assert client.states("mine:1") == [10]
@@ -129,13 +129,15 @@ async def test_a_client_watches_only_the_jobs_of_its_token(
     there, not_there = (
         [
             {**frame, "job": "x"}
-            for frame in client.sink.of("progress")
+            for frame in client.sink.frames_of("progress")
             if frame["job"] == f"theirs:{number}"
         ]
         for number in (1, 2)
     )
     unseen = [
-        {**frame, "job": "x"} for frame in client.sink.of("progress") if frame["job"] == "mine:2"
+        {**frame, "job": "x"}
+        for frame in client.sink.frames_of("progress")
+        if frame["job"] == "mine:2"
     ]
     assert there == not_there == unseen
     assert harness.node.hub.statistics().subscriptions == 2
@@ -152,7 +154,7 @@ async def test_denied_jobs_look_like_unknown_ones(
     await client.send("unsubscribe", id=4, jobs=["theirs:2", "theirs:1"])
     assert [
         (frame["added"], frame["removed"], frame["unchanged"])
-        for frame in client.sink.of("subscriptions")
+        for frame in client.sink.frames_of("subscriptions")
     ] == [
         (["theirs:1"], [], 0),
         ([], [], 1),
@@ -218,9 +220,9 @@ async def test_an_expired_token_is_announced_and_then_closes_the_connection(
     await client.send("hello", token=token(20))
     start = trio.current_time()
     await trio.sleep(19)
-    assert client.sink.of("error") == []
+    assert client.sink.frames_of("error") == []
     await trio.sleep(2)
-    (error,) = client.sink.of("error")
+    (error,) = client.sink.frames_of("error")
     assert error["code"] == "token_expired"
     await client.send("subscribe", jobs=["mine:1"])  # the connection still works
     assert client.states("mine:1") == [None]
@@ -242,7 +244,7 @@ async def test_a_new_token_in_time_keeps_the_connection(
         await client.send("hello", token=token(10))
         await harness.publish("mine:1", trio.current_time())
     assert client.close_code is None
-    assert len(client.sink.of("error")) == 3
+    assert len(client.sink.frames_of("error")) == 3
     assert len(client.states("mine:1")) == 4
 
 
@@ -281,7 +283,7 @@ async def test_an_invalid_hello_with_a_new_token_changes_nothing(
     await client.send("hello", token=token(watch=("a",)))
     await client.send("subscribe", jobs=["a"])
     await client.send("hello", token=token(watch=("b",)), **fields)
-    (error,) = client.sink.of("error")
+    (error,) = client.sink.frames_of("error")
     assert error["code"] == "invalid_command"
     await harness.publish("a", 11)
     assert client.states("a") == [10, 11]
@@ -295,19 +297,19 @@ async def test_a_denied_job_uses_no_quota_until_it_is_allowed(
     await client.send("hello", token=token(watch=("a",)))
     invented = [f"invented:{number}" for number in range(20)]
     await client.send("subscribe", jobs=["a", "secret", *invented])
-    assert client.sink.of("subscriptions")[0]["denied"] == {}
+    assert client.sink.frames_of("subscriptions")[0]["denied"] == {}
     await other_client.send("hello", token=token(watch=("a", "b", "c")))
     await other_client.send("subscribe", jobs=["a", "b", "c"])
-    assert other_client.sink.of("subscriptions")[0]["added"] == ["a", "b"]
-    assert other_client.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
+    assert other_client.sink.frames_of("subscriptions")[0]["added"] == ["a", "b"]
+    assert other_client.sink.frames_of("subscriptions")[0]["denied"] == {"c": "node_full"}
     await client.send("hello", token=token(watch=("a", "secret")))
-    assert client.sink.of("subscriptions")[1]["denied"] == {"secret": "node_full"}
+    assert client.sink.frames_of("subscriptions")[1]["denied"] == {"secret": "node_full"}
     await harness.publish("a", percent=7)
     await wait_all_tasks_blocked()
     assert client.states("a")[-1] == 7  # the job within the quota stays watched
     await other_client.send("unsubscribe", jobs=["b"])
     await client.send("subscribe", jobs=["secret"])
-    assert client.sink.of("subscriptions")[2]["added"] == ["secret"]
+    assert client.sink.frames_of("subscriptions")[2]["added"] == ["secret"]
 
 
 @pytest.mark.parametrize("limits", [Limits(max_sets=1)])
@@ -321,14 +323,14 @@ async def test_a_set_without_room_after_a_change_of_permissions_is_denied_alone(
     await other_client.send("hello", token=token(watch=("*",)))
     await other_client.send("watch_set", prefix="other:")
     await client.send("hello", token=token(watch=("a", "mine:*")))
-    (error,) = client.sink.of("error")
+    (error,) = client.sink.frames_of("error")
     assert (error["id"], error["code"], error["prefix"]) == (3, "node_full", "mine:")
     await harness.publish("a", percent=7)
     await wait_all_tasks_blocked()
     assert client.states("a")[-1] == 7
     await other_client.send("unwatch_set", prefix="other:")
     await client.send("watch_set", id=3, prefix="mine:")
-    assert [frame["id"] for frame in client.sink.of("set")] == [3, 3]
+    assert [frame["id"] for frame in client.sink.frames_of("set")] == [3, 3]
 
 
 async def test_an_invalid_token_closes_an_authenticated_connection(

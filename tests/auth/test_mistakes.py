@@ -164,7 +164,7 @@ async def over_http(port: int, token: str) -> tuple[int, dict[str, Any]]:
     head = f"GET /api/jobs/mine:1 HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}"
     async with connect(port) as raw:
         await raw.send(f"{head.rstrip()}\r\nconnection: close\r\n\r\n".encode())
-        status, _, content = await raw.response()
+        status, _, content = await raw.receive_response()
         return status, json.loads(content)
 
 
@@ -172,7 +172,7 @@ async def over_websocket(port: int, token: str) -> Closed | None:
     """Returns how the gateway closes the connection; None if it answers a command."""
     async with connect(port) as raw:
         await raw.send(upgrade())
-        assert (await raw.head())[0] == 101
+        assert (await raw.receive_head())[0] == 101
         client = WebSocketClient(raw)
         await client.send("hello", token=token)
         await client.send("ping")

@@ -85,7 +85,7 @@ async def end_of(port: int, *said: bytes, **headers: str) -> int | None:
 async def _upgrade(raw: Raw, path: str = "/ws", **headers: str) -> None:
     # Send nothing with the request: hypercorn would crash.
     await raw.send(upgrade(path, **headers))
-    assert (await raw.head())[0] == 101
+    assert (await raw.receive_head())[0] == 101
 
 
 async def send_request(
@@ -98,7 +98,7 @@ async def send_request(
     head = "\r\n".join([f"{method} {path} HTTP/1.1", *(f"{n}: {t}" for n, t in lines.items())])
     async with connect(port) as raw:
         await raw.send(f"{head}\r\n\r\n".encode() + data)
-        status, answered, content = await raw.response()
+        status, answered, content = await raw.receive_response()
         is_json = "json" in answered.get("content-type", "")
         return status, answered, json.loads(content) if is_json else None
 
@@ -209,7 +209,7 @@ class TestTokens:
             if how == "revoked":
                 await authenticator.revoke("polling", until=exp)
             with trio.fail_after(10):
-                status, headers, _ = await raw.response()
+                status, headers, _ = await raw.receive_response()
         assert status == 401
         assert "invalid_token" in headers["www-authenticate"]
 
@@ -291,7 +291,7 @@ class TestTokens:
             assert (await send_request(host.port, "GET", path))[0] == 200
         async with connect(host.port) as raw:
             await raw.send(b"GET / HTTP/1.1\r\nhost: progress.example\r\n\r\n")
-            assert (await raw.head())[0] == 200
+            assert (await raw.receive_head())[0] == 200
 
 
 class TestRevoking:
@@ -469,5 +469,5 @@ class TestInternalAddress:
             for port, status in ((public, 200), (inside, 404)):
                 async with connect(port) as raw:
                     await raw.send(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-                    assert (await raw.head())[0] == status
+                    assert (await raw.receive_head())[0] == status
             nursery.cancel_scope.cancel()

@@ -11,16 +11,22 @@ from bench.harness import Outcome, Results
 from bench.report import summary, write_readme
 
 
-def of(**figures: float) -> dict[str, object]:
+def medians_of(**figures: float) -> dict[str, object]:
     return {"median": figures, "rounds": [figures], "failed": None}
 
 
 def test_workloads_are_rows_and_missing_values_are_empty() -> None:
     found = {
-        "fanout": {"progress-gateway": of(per_second=3_837_699, p99=175), "them": of(per_second=4)},
-        "idle": {"progress-gateway": of(kib=39.68), "them": {"median": {}, "failed": "lost"}},
-        "posts": {"progress-gateway in memory": of(per_second=10_600, watched=9)},
-        "start": {"progress-gateway": of(serve_ms=512)},
+        "fanout": {
+            "progress-gateway": medians_of(per_second=3_837_699, p99=175),
+            "them": medians_of(per_second=4),
+        },
+        "idle": {
+            "progress-gateway": medians_of(kib=39.68),
+            "them": {"median": {}, "failed": "lost"},
+        },
+        "posts": {"progress-gateway in memory": medians_of(per_second=10_600, watched=9)},
+        "start": {"progress-gateway": medians_of(serve_ms=512)},
     }
     assert summary({"workloads": found}) == (
         "| | **progress-gateway** | them |\n"
@@ -33,7 +39,7 @@ def test_workloads_are_rows_and_missing_values_are_empty() -> None:
 
 
 def test_a_new_run_replaces_the_previous_table(tmp_path: Path) -> None:
-    before = {"workloads": {"idle": {"progress-gateway": of(kib=39.68)}}}
+    before = {"workloads": {"idle": {"progress-gateway": medians_of(kib=39.68)}}}
     (tmp_path / "results.json").write_bytes(msgspec.json.encode(before))
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n\n{summary(before)}\nThe end.\n")

@@ -74,7 +74,7 @@ def wanted_in(sent_commands: list[dict[str, Any]]) -> list[set[str]]:
     ]
 
 
-def soon(page: Page, true: Callable[[], bool]) -> None:
+def wait_until_true(page: Page, true: Callable[[], bool]) -> None:
     """Waits until a condition outside of the page is true."""
     give_up_at = monotonic() + SOON / 1000
     while not true():
@@ -101,7 +101,7 @@ def test_strict_mode_subscribes_once(
 
     page.get_by_role("button", name="toggle").click()
     expect(bars_of(page)).to_have_count(0)
-    soon(page, lambda: wanted_in(sent_commands)[-1] == {"a", "b"})
+    wait_until_true(page, lambda: wanted_in(sent_commands)[-1] == {"a", "b"})
 
     served.report("video:42", percent=81)
     page.get_by_role("button", name="toggle").click()
@@ -152,7 +152,7 @@ def test_a_custom_hook_is_replaced_by_changing_an_import(
     page.get_by_role("button", name="less").click()
     served.report("b", percent=51)
     expect(log.last).to_have_text("b went to 51")
-    soon(page, lambda: wanted_in(sent_commands)[-1] == {"b"})
+    wait_until_true(page, lambda: wanted_in(sent_commands)[-1] == {"b"})
 
 
 def test_a_mounted_job_follows_its_retry_and_each_end_is_reported_once(

@@ -92,8 +92,8 @@ class SetClient:
         await node.serve(self.source, self.sink, sets=sets)
 
     def shows(self, events: list[Event]) -> bool:
-        last_sets: dict[int, Any] = {frame["id"]: frame for frame in self.sink.of("set")}
-        states = {frame["job"]: frame for frame in self.sink.of("progress")}
+        last_sets: dict[int, Any] = {frame["id"]: frame for frame in self.sink.frames_of("set")}
+        states = {frame["job"]: frame for frame in self.sink.frames_of("progress")}
         positions = {event.job: event.position for event in events}
         for id_, (prefix, statuses, limit) in enumerate(SETS):
             total, jobs = filtered(events, prefix, statuses, limit)
@@ -138,4 +138,6 @@ async def test_a_set_converges_to_the_filtered_list(tested: BrokerUnderTest, see
 
 
 def _positions(client: SetClient) -> list[tuple[int | None, int]]:
-    return [(frame["prev"], frame["seq"]) for frame in client.sink.of("set") if frame["id"] == 0]
+    return [
+        (frame["prev"], frame["seq"]) for frame in client.sink.frames_of("set") if frame["id"] == 0
+    ]

@@ -36,7 +36,7 @@ class HarnessClient:
 
     @property
     def seen(self) -> list[tuple[int | None, int]]:
-        return [(frame["prev"], frame["seq"]) for frame in self.sink.of("progress")]
+        return [(frame["prev"], frame["seq"]) for frame in self.sink.frames_of("progress")]
 
 
 class Harness:

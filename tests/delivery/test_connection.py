@@ -56,10 +56,10 @@ async def test_welcome_is_sent_first_and_commands_are_answered(
     await client.source.send(type="sync_subscriptions", id=4, jobs=["c"])
     await wait_all_tasks_blocked()
     assert client.sink.frames[0]["type"] == "welcome"
-    assert client.sink.of("pong") == [{"type": "pong"}]
+    assert client.sink.frames_of("pong") == [{"type": "pong"}]
     answers = [
         (f["id"], f["added"], f["removed"], f["unchanged"], f["denied"])
-        for f in client.sink.of("subscriptions")
+        for f in client.sink.frames_of("subscriptions")
     ]
     assert answers == [
         (1, ["a", "b"], [], 0, {"a b": "invalid_job"}),
@@ -67,7 +67,7 @@ async def test_welcome_is_sent_first_and_commands_are_answered(
         (3, [], ["a"], 0, {}),
         (4, ["c"], ["b"], 0, {}),
     ]
-    assert [f["job"] for f in client.sink.of("progress")] == ["a", "b", "c"]
+    assert [f["job"] for f in client.sink.frames_of("progress")] == ["a", "b", "c"]
 
 
 async def test_a_subscriber_gets_a_snapshot_and_contiguous_frames(
@@ -83,7 +83,7 @@ async def test_a_subscriber_gets_a_snapshot_and_contiguous_frames(
     await wait_all_tasks_blocked()
     for (_, seq), (prev, _) in zip(client.seen, client.seen[1:], strict=False):
         assert prev == seq
-    assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
+    assert client.sink.frames_of("progress")[-1]["state"]["status"] == "succeeded"
 
 
 async def test_a_single_update_is_delivered_without_a_second(
@@ -108,15 +108,15 @@ async def test_mode_every_gets_each_event_or_a_gap(
     await wait_all_tasks_blocked()
     # The ring holds two of these: the rest came from the broker's history.
     assert client.seen == [(None, 1), *((n - 1, n) for n in range(2, 12))]
-    assert sink.of("gap") == []
+    assert sink.frames_of("gap") == []
 
-    hello = {"a": [sink.of("progress")[0]["epoch"], 3]}
+    hello = {"a": [sink.frames_of("progress")[0]["epoch"], 3]}
     for percent in range(12, 60):
         await harness.publish("a", percent=percent)
     late = await harness.connect()
     await late.source.send(type="hello", positions=hello)
     await late.subscribe("a", mode="every")
-    assert [(g["from"], g["to"]) for g in late.sink.of("gap")] == [(4, 58)]
+    assert [(g["from"], g["to"]) for g in late.sink.frames_of("gap")] == [(4, 58)]
     assert late.seen[-1][1] == 59
 
 
@@ -141,10 +141,10 @@ async def test_a_broker_that_does_not_answer_blocks_no_client(
         await client.source.send(type="ping")
         await harness.publish("a", percent=12)
         await trio.sleep(4.9)
-    assert len(client.sink.of("subscriptions")) == 1
-    assert len(client.sink.of("pong")) == 10
+    assert len(client.sink.frames_of("subscriptions")) == 1
+    assert len(client.sink.frames_of("pong")) == 10
     assert not client.ended.is_set()
-    assert [frame["job"] for frame in client.sink.of("progress")] == ["b"]
+    assert [frame["job"] for frame in client.sink.frames_of("progress")] == ["b"]
     monkeypatch.setattr(harness.broker, "history", history)
     await harness.publish("a", percent=13)
     await trio.sleep(7 + harness.node.limits.compare_interval * 1.2)
@@ -168,7 +168,7 @@ async def test_at_most_one_write_is_buffered(
         await harness.publish(job, percent=50, data=Raw(b"1"))
     await client.source.send(type="unsubscribe", jobs=[jobs[-1]])
     await trio.sleep(15)
-    frames = client.sink.of("progress")
+    frames = client.sink.frames_of("progress")
     behind = WRITE_SIZE // 8_000
     assert len(frames) <= len(jobs) + 2 * behind + 2
     assert [frame["seq"] for frame in frames][-behind:] == [2] * behind
@@ -215,7 +215,7 @@ async def test_a_hello_has_positions_of_as_many_jobs_as_a_client_can_watch(
         positions = {f"j{number}": [1, 1] for number in range(count)}
         await client.source.send(type="hello", positions=positions)
         await wait_all_tasks_blocked()
-        errors = client.sink.of("error")
+        errors = client.sink.frames_of("error")
         assert [error["code"] for error in errors] == ["invalid_command"] * (count > most)
 
 
@@ -225,20 +225,20 @@ async def test_a_node_at_max_topics_refuses_other_jobs(
 ) -> None:
     first_client, second_client = await harness.connect(), await harness.connect()
     await first_client.subscribe("a", "b", "c")
-    assert first_client.sink.of("subscriptions")[0]["denied"] == {"c": "node_full"}
+    assert first_client.sink.frames_of("subscriptions")[0]["denied"] == {"c": "node_full"}
     await second_client.subscribe("a", "d")
-    answer = second_client.sink.of("subscriptions")[0]
+    answer = second_client.sink.frames_of("subscriptions")[0]
     assert (answer["added"], answer["denied"]) == (["a"], {"d": "node_full"})
 
     stream = Sink()
     close_code = await harness.node.serve(FakeSource(), stream, positions={"d": None, "e": None})
-    assert stream.of("subscriptions")[0]["denied"] == {"d": "node_full", "e": "node_full"}
+    assert stream.frames_of("subscriptions")[0]["denied"] == {"d": "node_full", "e": "node_full"}
     assert stream.close_code is not None
     assert close_code.code == stream.close_code.code == close_codes.OVERLOADED.code
     assert stream.close_code.reason == "this node watches 3 jobs already"
     await first_client.source.send(type="unsubscribe", jobs=["b"])
     await second_client.subscribe("d")
-    assert second_client.sink.of("subscriptions")[1]["added"] == ["d"]
+    assert second_client.sink.frames_of("subscriptions")[1]["added"] == ["d"]
 
 
 @pytest.mark.parametrize("limits", [Limits(max_topics=3, max_sets=1)])  # with the probe's
@@ -252,17 +252,17 @@ async def test_what_a_stream_is_denied_does_not_end_the_rest(
         serve = partial(harness.node.serve, source, sink, positions=positions, sets=sets)
         nursery.start_soon(serve)
         await wait_all_tasks_blocked()
-        assert [frame["denied"] for frame in sink.of("subscriptions")] == [
+        assert [frame["denied"] for frame in sink.frames_of("subscriptions")] == [
             {"b": "node_full", "c": "node_full"}
         ]
-        assert [(error["code"], error["prefix"]) for error in sink.of("error")] == [
+        assert [(error["code"], error["prefix"]) for error in sink.frames_of("error")] == [
             ("node_full", "y:")
         ]
-        assert [frame["prefix"] for frame in sink.of("set")] == ["x:"]
+        assert [frame["prefix"] for frame in sink.frames_of("set")] == ["x:"]
         assert harness.node.counters.protocol_errors == {"node_full": 3}
         await harness.publish("a", percent=40)
         await wait_all_tasks_blocked()
-        assert sink.of("progress")[-1]["state"]["percent"] == 40
+        assert sink.frames_of("progress")[-1]["state"]["percent"] == 40
         source.hang_up()
 
 
@@ -347,7 +347,11 @@ async def test_subscribing_again_changes_the_mode(
     for percent in (1, 2, 3):
         await harness.publish("a", percent=percent)
     await trio.sleep(3)
-    assert [frame["state"]["percent"] for frame in client.sink.of("progress")[-3:]] == [1, 2, 3]
+    assert [frame["state"]["percent"] for frame in client.sink.frames_of("progress")[-3:]] == [
+        1,
+        2,
+        3,
+    ]
 
 
 async def test_no_frame_follows_an_unsubscribe(autojump_clock: MockClock, harness: Harness) -> None:
@@ -387,7 +391,7 @@ async def test_the_number_of_jobs_per_connection_is_limited(
     harness.node.limits = evolve(limits, max_jobs_per_connection=2)
     client = await harness.connect()
     await client.subscribe("a", "b", "c")
-    assert client.sink.of("subscriptions")[0]["denied"] == {"c": "too_many_jobs"}
+    assert client.sink.frames_of("subscriptions")[0]["denied"] == {"c": "too_many_jobs"}
 
 
 class TestPings:
@@ -400,7 +404,7 @@ class TestPings:
         assert trio.current_time() - start == 35
         assert client.close_code is close_codes.PING_TIMEOUT
         assert client.sink.close_code is close_codes.PING_TIMEOUT
-        assert (client.sink.pings, len(client.sink.of("ping"))) == (1, 1)
+        assert (client.sink.pings, len(client.sink.frames_of("ping"))) == (1, 1)
 
     async def test_sent_frames_do_not_count_as_a_sign_of_life(
         self, autojump_clock: MockClock, harness: Harness
@@ -430,9 +434,9 @@ class TestPings:
         for _ in range(4):
             await trio.sleep(29)
             client.source.received_at = trio.current_time()  # a WebSocket pong
-        assert (client.sink.pings, client.sink.of("ping")) == (4, [])
+        assert (client.sink.pings, client.sink.frames_of("ping")) == (4, [])
         await trio.sleep(31)
-        assert (client.sink.pings, client.sink.of("ping")) == (5, [{"type": "ping"}])
+        assert (client.sink.pings, client.sink.frames_of("ping")) == (5, [{"type": "ping"}])
         await client.source.send(type="pong")
         await trio.sleep(20)
         assert client.close_code is None
@@ -454,7 +458,7 @@ class TestPings:
         harness.nursery.start_soon(client.run, harness.node)
         await trio.sleep(110)
         assert client.close_code is None
-        assert len(client.sink.of("ping")) == 4
+        assert len(client.sink.frames_of("ping")) == 4
 
 
 class TestClosing:
@@ -468,7 +472,7 @@ class TestClosing:
         for percent in range(100):
             await harness.publish("a", percent=percent)
         await wait_all_tasks_blocked()
-        assert other_client.sink.of("progress")[-1]["state"]["percent"] == 99
+        assert other_client.sink.frames_of("progress")[-1]["state"]["percent"] == 99
         assert trio.current_time() == start
 
         await stuck.ended.wait()
@@ -551,7 +555,7 @@ async def test_commands_of_a_slow_client_are_all_answered(
     for _ in range(commands):
         await client.source.send(type="ping")
     await trio.sleep(commands / 2 + 1)
-    assert len(client.sink.of("pong")) == commands
+    assert len(client.sink.frames_of("pong")) == commands
     assert client.close_code is None
 
 
@@ -576,7 +580,7 @@ async def test_max_hz_limits_progress_and_not_replies(
     ]
     assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(frame_types))
     assert 10 <= len(frame_types) <= 12
-    assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
+    assert client.sink.frames_of("progress")[-1]["state"]["status"] == "succeeded"
     pong_at = client.sink.times[client.sink.frames.index({"type": "pong"})]
     assert pong_at - start == pytest.approx(2.5, abs=0.06)
 
@@ -592,7 +596,9 @@ async def test_the_max_hz_of_a_request_limits_progress_from_the_start(
         await harness.publish("a", percent=percent)
         await trio.sleep(0.1)
     await trio.sleep(1)
-    received = [frame["state"] and frame["state"]["percent"] for frame in sink.of("progress")]
+    received = [
+        frame["state"] and frame["state"]["percent"] for frame in sink.frames_of("progress")
+    ]
     assert received == [None, 9]
 
 
@@ -631,8 +637,8 @@ class TestDrain:
         await harness.node.drain()
         await wait_all_tasks_blocked()
         assert client.sink.frames[-1]["type"] == "goaway"
-        assert client.sink.of("goaway")[0]["code"] == 1001
-        assert client.sink.of("progress")[-1]["state"]["status"] == "succeeded"
+        assert client.sink.frames_of("goaway")[0]["code"] == 1001
+        assert client.sink.frames_of("progress")[-1]["state"]["status"] == "succeeded"
         assert client.sink.close_code is close_codes.GOING_AWAY
         assert harness.node.not_ready_reason == "draining"
         assert (await harness.connect()).sink.close_code is close_codes.GOING_AWAY
@@ -667,11 +673,11 @@ async def test_expired_leases_reach_the_client(autojump_clock: MockClock, harnes
     for _ in range(60):
         await trio.sleep(1)
         await client.source.send(type="pong")
-    healths = [frame["state"]["health"] for frame in client.sink.of("progress")[1:]]
+    healths = [frame["state"]["health"] for frame in client.sink.frames_of("progress")[1:]]
     assert healths == ["ok", "stalled", "lost"]
     await harness.publish("a")
     await wait_all_tasks_blocked()
-    assert client.sink.of("progress")[-1]["state"]["health"] == "ok"
+    assert client.sink.frames_of("progress")[-1]["state"]["health"] == "ok"
 
 
 async def test_a_long_replay_is_written_in_parts(

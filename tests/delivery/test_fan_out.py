@@ -49,7 +49,7 @@ class HalfSink(Sink):
 
 
 def frames_of(sink: Sink, job: str) -> list[dict[str, Any]]:
-    return [frame for frame in sink.of("progress") if frame["job"] == job]
+    return [frame for frame in sink.frames_of("progress") if frame["job"] == job]
 
 
 @settings(

@@ -37,7 +37,7 @@ async def watch(client: HarnessClient, prefix: str, **more: Any) -> None:
 
 
 def sets(client: HarnessClient) -> list[tuple[int | None, int, list[str]]]:
-    return [(frame["prev"], frame["seq"], frame["jobs"]) for frame in client.sink.of("set")]
+    return [(frame["prev"], frame["seq"], frame["jobs"]) for frame in client.sink.frames_of("set")]
 
 
 def kinds(client: HarnessClient, since: int = 0) -> list[str]:
@@ -57,7 +57,7 @@ async def test_a_set_contains_the_jobs_with_its_prefix_and_their_states(
         await trio.sleep(1)
     client = await harness.connect()
     await watch(client, "user:7:")
-    [frame] = client.sink.of("set")
+    [frame] = client.sink.frames_of("set")
     assert frame == {
         "type": "set",
         "prefix": "user:7:",
@@ -91,7 +91,7 @@ async def test_jobs_are_ordered_by_status_start_and_end(
     await harness.publish("j:2", status="running")
     await messages_sent()
     assert sets(client)[-1][2] == ["j:2", "j:1", "j:3"]
-    assert client.sink.of("set")[-1]["counts"]["running"] == 1
+    assert client.sink.frames_of("set")[-1]["counts"]["running"] == 1
     await harness.publish("j:3", start=True)  # its next attempt
     await messages_sent()
     assert sets(client)[-1][2] == ["j:3", "j:2", "j:1"]
@@ -106,12 +106,12 @@ async def test_progress_of_a_member_does_not_change_the_set(
     await watch(client, "")
     await harness.publish("a", percent=1)
     await messages_sent()
-    before = len(client.sink.of("set"))
+    before = len(client.sink.frames_of("set"))
     for percent in range(2, 10):
         await harness.publish("a", percent=percent)
         await messages_sent()
-    assert len(client.sink.of("set")) == before
-    assert len(client.sink.of("progress")) == 9
+    assert len(client.sink.frames_of("set")) == before
+    assert len(client.sink.frames_of("progress")) == 9
 
 
 async def test_a_set_can_have_statuses_a_limit_and_an_id(
@@ -123,7 +123,7 @@ async def test_a_set_can_have_statuses_a_limit_and_an_id(
     client = await harness.connect()
     await watch(client, "a:", id="failed ones", statuses=["failed"])
     await watch(client, "a:", id=2, limit=2)
-    first_frame, second_frame = client.sink.of("set")
+    first_frame, second_frame = client.sink.frames_of("set")
     assert (first_frame["id"], first_frame["total"], first_frame["jobs"]) == (
         "failed ones",
         2,
@@ -138,7 +138,7 @@ async def test_a_set_can_have_statuses_a_limit_and_an_id(
     # It leaves the one by its end and is shown that, and comes into the other.
     await harness.publish("a:4", status="failed")
     await messages_sent()
-    first_frame, second_frame = client.sink.of("set")[-2:]
+    first_frame, second_frame = client.sink.frames_of("set")[-2:]
     assert (first_frame["jobs"], second_frame["jobs"]) == (["a:4", "a:3", "a:1"], ["a:2", "a:0"])
     # Each job's frames follow each other, whichever set shows it.
     assert [seq for prev, seq in client.seen if prev is not None] == [2]
@@ -311,9 +311,9 @@ async def test_an_invalid_set_command_gets_an_error_and_changes_nothing(
     client = await harness.connect()
     await client.source.send(type="watch_set", id=9, **command)
     await messages_sent()
-    [error] = client.sink.of("error")
+    [error] = client.sink.frames_of("error")
     assert (error["id"], error["code"]) == (9, code)
-    assert client.sink.of("set") == []
+    assert client.sink.frames_of("set") == []
     assert harness.node.sets.statistics().sets == 0
 
 
@@ -323,12 +323,12 @@ async def test_the_number_of_sets_per_connection_is_limited(
     client = await harness.connect()
     for number in range(4):
         await watch(client, f"{number}:", id=number)
-    assert [error["code"] for error in client.sink.of("error")] == ["too_many_sets"]
+    assert [error["code"] for error in client.sink.frames_of("error")] == ["too_many_sets"]
     await watch(client, "2:", id=2, limit=1)  # one in the place of another is no more
-    assert len(client.sink.of("error")) == 1
+    assert len(client.sink.frames_of("error")) == 1
     await client.source.send(type="unwatch_set", id=0)
     await watch(client, "3:", id=3)
-    assert [error["id"] for error in client.sink.of("set")] == [0, 1, 2, 2, 3]
+    assert [error["id"] for error in client.sink.frames_of("set")] == [0, 1, 2, 2, 3]
 
 
 async def test_the_number_of_sets_per_node_is_limited(autojump_clock: MockClock) -> None:
@@ -344,10 +344,10 @@ async def test_the_number_of_sets_per_node_is_limited(autojump_clock: MockClock)
             (second_client, "c:"),
         ):
             await watch(client, prefix)
-        assert [error["code"] for error in second_client.sink.of("error")] == ["node_full"]
+        assert [error["code"] for error in second_client.sink.frames_of("error")] == ["node_full"]
         await first_client.source.send(type="unwatch_set", prefix="b:")
         await watch(second_client, "c:")
-        assert [first_client["prefix"] for first_client in second_client.sink.of("set")] == [
+        assert [first_client["prefix"] for first_client in second_client.sink.frames_of("set")] == [
             "a:",
             "c:",
         ]
@@ -365,24 +365,24 @@ async def test_the_set_quota_of_one_address_leaves_sets_for_others(
         for number in range(2):
             await watch(eve, f"never:{number}:")
             await watch(eve_again, f"never:{number + 2}:")
-        assert [error["code"] for error in eve_again.sink.of("error")] == ["share_full"]
+        assert [error["code"] for error in eve_again.sink.frames_of("error")] == ["share_full"]
         bob = await harness.connect(address="192.0.2.2")
         for prefix in ("never:0:", "mine:0:", "mine:1:"):
             await watch(bob, prefix)
-        assert bob.sink.of("error") == []
+        assert bob.sink.frames_of("error") == []
         await eve.source.send(type="unwatch_set", prefix="never:0:")  # counts for bob from now on
         await watch(bob, "mine:2:")
-        assert [error["code"] for error in bob.sink.of("error")] == ["share_full"]
+        assert [error["code"] for error in bob.sink.frames_of("error")] == ["share_full"]
         await watch(eve, "never:4:")
-        assert eve.sink.of("error") == []
+        assert eve.sink.frames_of("error") == []
         for client in (eve, eve_again, bob):
             client.source.hang_up()
             await client.ended.wait()
         last_client = await harness.connect(address="192.0.2.2")
         for number in range(4):
             await watch(last_client, f"last:{number}:")
-        assert [error["code"] for error in last_client.sink.of("error")] == ["share_full"]
-        assert len(last_client.sink.of("set")) == 3
+        assert [error["code"] for error in last_client.sink.frames_of("error")] == ["share_full"]
+        assert len(last_client.sink.frames_of("set")) == 3
         nursery.cancel_scope.cancel()
 
 
@@ -394,16 +394,16 @@ async def test_a_set_beyond_its_limit_keeps_the_newest_jobs_and_has_more(
         await trio.sleep(1)
     client = await harness.connect()
     await watch(client, "a:")
-    frame = client.sink.of("set")[-1]
+    frame = client.sink.frames_of("set")[-1]
     assert (frame["total"], frame["more"]) == (6, True)
     assert frame["jobs"] == [f"a:{number}" for number in range(7, 1, -1)]
     await harness.publish("a:0", percent=1)
     await messages_sent()
-    frame = client.sink.of("set")[-1]
+    frame = client.sink.frames_of("set")[-1]
     assert frame["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
     await trio.sleep(harness.node.limits.compare_interval * 1.3)  # and the same after another scan
     await messages_sent()
-    assert client.sink.of("set")[-1]["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
+    assert client.sink.frames_of("set")[-1]["jobs"] == ["a:7", "a:6", "a:5", "a:4", "a:3", "a:0"]
 
 
 async def test_the_number_of_jobs_in_all_sets_is_limited(autojump_clock: MockClock) -> None:
@@ -420,7 +420,7 @@ async def test_the_number_of_jobs_in_all_sets_is_limited(autojump_clock: MockClo
             await trio.sleep(1)
         await messages_sent()
         assert harness.node.sets.statistics().jobs <= 10
-        last_frames = {frame["prefix"]: frame for frame in client.sink.of("set")}
+        last_frames = {frame["prefix"]: frame for frame in client.sink.frames_of("set")}
         assert last_frames["b:"]["total"] == 3, "the other one is as it was"
         assert "more" not in last_frames["b:"]
         assert last_frames["a:"]["more"]
@@ -448,7 +448,7 @@ async def test_clients_share_the_encoded_set(autojump_clock: MockClock, harness:
         await watch(client, "a:")
     await harness.publish("a:1", status="running")
     await messages_sent()
-    first_frame, *others = [client.sink.of("set")[-1] for client in clients]
+    first_frame, *others = [client.sink.frames_of("set")[-1] for client in clients]
     assert others == [first_frame, first_frame]
 
 
@@ -457,14 +457,14 @@ async def test_watchers_are_notified_at_most_once_per_interval(
 ) -> None:
     client = await harness.connect()
     await watch(client, "a:")
-    before, began = len(client.sink.of("set")), trio.current_time()
+    before, began = len(client.sink.frames_of("set")), trio.current_time()
     for number in range(50):
         await harness.publish(f"a:{number % 6}", status="running", start=True)
         await wait_all_tasks_blocked()
         await trio.sleep(NOTIFY_INTERVAL / 10)
     await messages_sent()
     most = (trio.current_time() - began) / NOTIFY_INTERVAL + 2
-    assert 1 <= len(client.sink.of("set")) - before <= most
+    assert 1 <= len(client.sink.frames_of("set")) - before <= most
 
 
 async def test_the_number_of_displaced_jobs_is_limited(
@@ -627,7 +627,7 @@ async def test_a_job_that_there_is_no_room_for_is_denied_alone(
     await watch(client, "x:", statuses=["running"])
     assert sets(client) == [(None, 1, ["x:3", "x:2", "x:1"])]
     assert kinds(client) == ["set", "x:3 running", "x:2 running"]
-    [denial] = client.sink.of("subscriptions")
+    [denial] = client.sink.frames_of("subscriptions")
     assert (denial["id"], denial["denied"]) == (None, {"x:1": "node_full"})
     frames = [frame["type"] for frame in client.sink.frames]
     assert frames.index("subscriptions") > frames.index("set")
@@ -636,14 +636,14 @@ async def test_a_job_that_there_is_no_room_for_is_denied_alone(
     await harness.publish("x:4", status="running")
     await messages_sent()
     assert kinds(client, since) == ["set"]
-    assert client.sink.of("subscriptions")[-1]["denied"] == {"x:4": "node_full"}
+    assert client.sink.frames_of("subscriptions")[-1]["denied"] == {"x:4": "node_full"}
 
     since = len(client.sink.frames)
     await other_client.source.send(type="unsubscribe", jobs=["other"])
     await harness.publish("x:3", status="succeeded")
     await messages_sent()
     assert kinds(client, since) == ["x:3 succeeded", "set", "x:4 running", "x:1 running"]
-    assert len(client.sink.of("subscriptions")) == 2
+    assert len(client.sink.frames_of("subscriptions")) == 2
     assert client.sink.close_code is None
 
 
@@ -662,7 +662,7 @@ async def test_the_end_of_a_displaced_job_without_room_is_denied(
     await harness.publish("x:1", status="succeeded")
     await messages_sent()
     assert kinds(client, since) == ["set"]
-    assert client.sink.of("subscriptions")[-1]["denied"] == {"x:1": "node_full"}
+    assert client.sink.frames_of("subscriptions")[-1]["denied"] == {"x:1": "node_full"}
 
 
 async def test_a_position_of_hello_is_used_for_the_first_set_only(
@@ -677,7 +677,7 @@ async def test_a_position_of_hello_is_used_for_the_first_set_only(
     await watch(client, "x:", statuses=["running"])
     await harness.publish("x:1", start=True, run="again")
     await messages_sent()
-    assert [(frame["job"], frame["prev"]) for frame in client.sink.of("progress")] == [
+    assert [(frame["job"], frame["prev"]) for frame in client.sink.frames_of("progress")] == [
         ("x:2", running.seq),
         ("x:1", None),
     ]

@@ -70,41 +70,41 @@ class Raw:
         except (BrokenPipeError, ConnectionResetError):
             raise Reset from None
 
-    async def until(self, marker: bytes) -> bytes:
+    async def receive_until(self, marker: bytes) -> bytes:
         """Receives until `marker`, or until the gateway closes the connection."""
         while marker not in self._received and await self._more():
             pass
         before, found, self._received = self._received.partition(marker)
         return before + found
 
-    async def exactly(self, size: int) -> bytes:
+    async def receive_exactly(self, size: int) -> bytes:
         """Receives `size` bytes; fewer if the gateway closes the connection before."""
         while len(self._received) < size and await self._more():
             pass
         data, self._received = self._received[:size], self._received[size:]
         return data
 
-    async def rest(self) -> bytes:
+    async def receive_rest(self) -> bytes:
         """Receives everything until the gateway closes the connection."""
         while await self._more():
             pass
         data, self._received = self._received, b""
         return data
 
-    async def head(self) -> tuple[int, dict[str, str]]:
+    async def receive_head(self) -> tuple[int, dict[str, str]]:
         """Receives a response head. Returns its status and its headers (names in lower case);
         status 0 if the connection ended."""
-        head = (await self.until(b"\r\n\r\n")).decode()
+        head = (await self.receive_until(b"\r\n\r\n")).decode()
         if not head:
             return 0, {}
         first, *lines = head.rstrip().split("\r\n")
         headers = [line.partition(":") for line in lines]
         return int(first.split()[1]), {name.lower(): text.strip() for name, _, text in headers}
 
-    async def response(self) -> tuple[int, dict[str, str], bytes]:
+    async def receive_response(self) -> tuple[int, dict[str, str], bytes]:
         """Receives a complete response with a content-length."""
-        status, headers = await self.head()
-        return status, headers, await self.exactly(int(headers.get("content-length", "0")))
+        status, headers = await self.receive_head()
+        return status, headers, await self.receive_exactly(int(headers.get("content-length", "0")))
 
     def send_eof(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
@@ -263,7 +263,7 @@ class WebSocketClient:
             if closed.code is not None:
                 if answer:
                     await self.raw.send(close_frame(closed.code))
-                assert await self.raw.rest() == b"", "something followed the close frame"
+                assert await self.raw.receive_rest() == b"", "something followed the close frame"
             return closed.code
 
     async def close(self) -> None:
@@ -272,17 +272,17 @@ class WebSocketClient:
         assert await self.close_code(answer=False) == 1000
 
     async def _frame(self) -> Frame:
-        head = await self.raw.exactly(2)
+        head = await self.raw.receive_exactly(2)
         if len(head) < 2:
             raise Closed(None)
         assert not head[1] & 0x80, "a server does not mask"
         assert not head[0] & 0x70, "nobody agreed on an extension"
         size = head[1] & 0x7F
         if size == 126:
-            (size,) = struct.unpack("!H", await self.raw.exactly(2))
+            (size,) = struct.unpack("!H", await self.raw.receive_exactly(2))
         elif size == 127:
-            (size,) = struct.unpack("!Q", await self.raw.exactly(8))
-        payload = await self.raw.exactly(size)
+            (size,) = struct.unpack("!Q", await self.raw.receive_exactly(8))
+        payload = await self.raw.receive_exactly(size)
         assert len(payload) == size, "it ended in the middle of a frame"
         return Frame(head[0] & 0x0F, payload, bool(head[0] & 0x80))
 
@@ -301,7 +301,7 @@ async def open_client(
     close frame."""
     async with connect(port, receive_buffer=receive_buffer, patience=patience) as raw:
         await raw.send(upgrade(path, subprotocol=subprotocol, origin=origin or ""))
-        status, headers = await raw.head()
+        status, headers = await raw.receive_head()
         assert status == 101
         yield WebSocketClient(raw, headers.get("sec-websocket-protocol"))
 

@@ -31,14 +31,14 @@ ROUNDS = 25
 
 async def plain(raw: Raw) -> None:
     await raw.send(upgrade(subprotocol="progress.v1") + command("subscribe", jobs=["a", "b"]))
-    await raw.until(b'"state"')
+    await raw.receive_until(b'"state"')
     await raw.send(close_frame())
-    await raw.rest()
+    await raw.receive_rest()
 
 
 async def vanishing(raw: Raw) -> None:
     await raw.send(upgrade() + command("subscribe", jobs=["a"], mode="every"))
-    await raw.until(b"welcome")
+    await raw.receive_until(b"welcome")
 
 
 async def resetting(raw: Raw) -> None:
@@ -58,17 +58,17 @@ async def half_a_frame(raw: Raw) -> None:
 
 async def binary(raw: Raw) -> None:
     await raw.send(upgrade() + frame(b"", BINARY))
-    await raw.until(b"text frames only")
+    await raw.receive_until(b"text frames only")
 
 
 async def broken(raw: Raw) -> None:
     await raw.send(upgrade() + b"\xff\xff\xff")
-    await raw.rest()
+    await raw.receive_rest()
 
 
 async def noise(raw: Raw) -> None:
     await raw.send(os.urandom(1_000))
-    await raw.rest()
+    await raw.receive_rest()
 
 
 async def silence(raw: Raw) -> None:
@@ -81,12 +81,12 @@ async def half_a_head(raw: Raw) -> None:
 
 async def request(raw: Raw) -> None:
     await raw.send(b"GET /api/jobs HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    assert (await raw.response())[0] == 200
+    assert (await raw.receive_response())[0] == 200
 
 
 async def stream(raw: Raw) -> None:
     await raw.send(b"GET /api/events?job=a HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    await raw.until(b"welcome")
+    await raw.receive_until(b"welcome")
 
 
 async def long_poll(raw: Raw) -> None:

@@ -104,23 +104,23 @@ async def test_an_oversized_body_is_413(http: httpx.AsyncClient, port: int, limi
     async with connect(port) as raw:  # a body that is shorter than announced
         await raw.send(post(JOB, b"")[:-4].replace(b"length: 0", b"length: 1000000000000"))
         await raw.send(b"\r\n\r\n" + b" " * (limits.max_body + 1))
-        assert (await raw.response())[0] == 413
-        assert await raw.rest() == b""
+        assert (await raw.receive_response())[0] == 413
+        assert await raw.receive_rest() == b""
     async with connect(port) as raw:  # in chunks, without end
         await raw.send(post(JOB, b"").replace(b"content-length: 0", b"transfer-encoding: chunked"))
         await raw.send(b"1000\r\n" + b" " * 4096 + b"\r\n")
         for _ in range(limits.max_body // 4096):
             await raw.send(b"1000\r\n" + b" " * 4096 + b"\r\n")
-        assert (await raw.response())[0] == 413
+        assert (await raw.receive_response())[0] == 413
 
 
 async def test_a_slow_body_is_408(http: httpx.AsyncClient, port: int) -> None:
     async with connect(port) as raw:
         await raw.send(post(JOB, b"{}")[:-1])
-        status, headers, body = await raw.response()
+        status, headers, body = await raw.receive_response()
         assert (status, headers["content-type"]) == (408, "application/problem+json")
         assert json.loads(body)["status"] == 408
-        assert await raw.rest() == b""
+        assert await raw.receive_rest() == b""
 
 
 # Requests in a row
@@ -131,10 +131,10 @@ async def test_pipelined_requests_are_answered_in_order(http: httpx.AsyncClient,
         requests = [post(JOB, b'{"percent":%d}' % percent) for percent in (1, 2, 3)]
         await raw.send(b"".join([*requests, get(f"/api/jobs/{JOB}"), get("/healthz")]))
         for seq in (1, 2, 3):
-            status, _, body = await raw.response()
+            status, _, body = await raw.receive_response()
             assert (status, json.loads(body)["seq"]) == (200, seq)
-        assert json.loads((await raw.response())[2])["state"]["percent"] == 3
-        assert json.loads((await raw.response())[2])["status"] == "ok"
+        assert json.loads((await raw.receive_response())[2])["state"]["percent"] == 3
+        assert json.loads((await raw.receive_response())[2])["status"] == "ok"
 
 
 async def test_a_client_that_leaves_before_the_response_leaves_no_task(
@@ -144,15 +144,15 @@ async def test_a_client_that_leaves_before_the_response_leaves_no_task(
     for _ in range(20):
         async with connect(port) as raw:
             await raw.send(get("/healthz"))
-            assert (await raw.response())[0] == 200
+            assert (await raw.receive_response())[0] == 200
     await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
 
 
 async def test_connection_close_is_respected(http: httpx.AsyncClient, port: int) -> None:
     async with connect(port) as raw:
         await raw.send(get("/healthz", connection="close"))
-        assert (await raw.response())[0] == 200
-        assert await raw.rest() == b""
+        assert (await raw.receive_response())[0] == 200
+        assert await raw.receive_rest() == b""
 
 
 # Long polls
@@ -282,7 +282,7 @@ async def test_a_long_poll_ends_when_its_client_disconnects(
 
 async def open_stream(raw: Raw, path: str, **headers: str) -> None:
     await raw.send(get(path, **headers))
-    status, received_headers = await raw.head()
+    status, received_headers = await raw.receive_head()
     assert (status, received_headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     assert received_headers["transfer-encoding"] == "chunked"
 
@@ -290,7 +290,7 @@ async def open_stream(raw: Raw, path: str, **headers: str) -> None:
 async def event(raw: Raw) -> tuple[str, Json]:
     """Returns the next event's id ("" if it has none) and object; skips comments and pings."""
     while True:
-        text = (await raw.until(b"\n\n")).decode()
+        text = (await raw.receive_until(b"\n\n")).decode()
         assert text, "the stream has ended"
         lines = [line for line in text.split("\n") if line.startswith(("id: ", "data: "))]
         *ids, data = lines
@@ -363,7 +363,7 @@ async def test_catching_up_on_many_jobs_sends_only_their_events(
         byte_count = ids = 0
         newest_seq: dict[str, int] = {}
         while sum(newest_seq.values()) < 100 * 100:
-            text = (await raw.until(b"\n\n")).decode()
+            text = (await raw.receive_until(b"\n\n")).decode()
             byte_count += len(text)
             ids += text.startswith("id: ") or "\nid: " in text
             data = text[text.index("data: ") + 6 :]
@@ -438,22 +438,22 @@ async def test_a_running_request_is_answered_during_the_drain(limits: Limits) ->
         request = post(JOB, b'{"percent":1}', expect="100-continue")
         async with connect(port) as raw, connect(port) as poll, connect(port) as idle:
             await idle.send(get("/healthz"))
-            assert (await idle.response())[0] == 200
+            assert (await idle.receive_response())[0] == 200
             head, _, body = request.partition(b"\r\n\r\n")
             await raw.send(head + b"\r\n\r\n")
-            assert (await raw.head())[0] == 100
+            assert (await raw.receive_head())[0] == 100
             await raw.send(body[:-1])
             await poll.send(get(f"/api/jobs/{JOB}?wait=30"))
             await eventually(lambda: gateway.node.statistics().hub.subscriptions == 1)
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
-                assert await idle.rest() == b""
-                assert (await poll.response())[0] == 404
-                assert await poll.rest() == b""
+                assert await idle.receive_rest() == b""
+                assert (await poll.receive_response())[0] == 404
+                assert await poll.receive_rest() == b""
                 await raw.send(body[-1:])
-                status, _, answer = await raw.response()
+                status, _, answer = await raw.receive_response()
                 assert (status, json.loads(answer)["applied"]) == (200, True)
-                assert await raw.rest() == b""
+                assert await raw.receive_rest() == b""
 
 
 async def test_a_stream_gets_goaway_during_the_drain(limits: Limits) -> None:
@@ -466,7 +466,7 @@ async def test_a_stream_gets_goaway_during_the_drain(limits: Limits) -> None:
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 assert (await event(raw))[1]["type"] == "goaway"
-                assert (await raw.rest()).endswith(b"\r\n0\r\n\r\n")  # a whole response
+                assert (await raw.receive_rest()).endswith(b"\r\n0\r\n\r\n")  # a whole response
 
 
 async def test_many_files_are_loaded_over_one_connection(port: int) -> None:
@@ -479,11 +479,11 @@ async def test_many_files_are_loaded_over_one_connection(port: int) -> None:
             "/src/jobs.js",
         ) * 4:
             await raw.send(get(path))
-            head = await raw.until(b"\r\n\r\n")
+            head = await raw.receive_until(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200 ")
             length = re.search(rb"content-length: (\d+)", head)
             assert length is not None
-            assert len(await raw.exactly(int(length[1]))) == int(length[1])
+            assert len(await raw.receive_exactly(int(length[1]))) == int(length[1])
 
 
 # Requests.

@@ -48,7 +48,7 @@ async def stuck(port: int, kind: str) -> AsyncIterator[Raw]:
             )
         else:
             await raw.send(upgrade())
-            await raw.until(b"\r\n\r\n")
+            await raw.receive_until(b"\r\n\r\n")
             await WebSocketClient(raw).send("subscribe", jobs=[JOB], mode=kind)
         yield raw
 
@@ -86,7 +86,7 @@ async def test_a_stuck_client_is_closed_and_others_miss_nothing(
 
         assert statistics().hub.subscriptions == 2
         with pytest.raises(Reset):  # no close frame: half a frame may be on the wire
-            await raw.rest()
+            await raw.receive_rest()
     assert of_latest.at[JOB][1] == done + 1
 
 
@@ -127,7 +127,7 @@ async def test_a_client_that_does_not_read_replies_is_slowed(gateway: Gateway, p
         await eventually(lambda: trio.lowlevel.current_statistics().tasks_living > tasks)
         await eventually(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
         with pytest.raises(Reset):
-            await raw.rest()
+            await raw.receive_rest()
 
 
 async def test_sigterm_with_a_stuck_client_exits_in_time() -> None:

@@ -145,7 +145,7 @@ async def test_the_span_ends_when_the_clients_have_been_written_to(spans: Spans)
 
     def look(span: ReadableSpan) -> None:
         seq = attributes(span)["progress.seq"]
-        if not all(sink.of("progress")[-1]["seq"] == seq for sink in sinks):
+        if not all(sink.frames_of("progress")[-1]["seq"] == seq for sink in sinks):
             too_early.append(seq)
 
     spans.seen = look
@@ -155,7 +155,7 @@ async def test_the_span_ends_when_the_clients_have_been_written_to(spans: Spans)
             source = FakeSource()
             nursery.start_soon(node.serve, source, sink)
             await source.send(type="subscribe", jobs=["a"])
-        await eventually(lambda: all(sink.of("progress") for sink in sinks))
+        await eventually(lambda: all(sink.frames_of("progress") for sink in sinks))
         for percent in range(1, 31):  # each in its own order
             await broker.publish("a", Update(percent=percent, traceparent=SPAN))
             await eventually(lambda: len(spans.deliveries) == percent)  # noqa: B023 - at once

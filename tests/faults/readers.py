@@ -75,7 +75,7 @@ async def get(raw: Raw, path: str, **headers: str) -> tuple[int, Json]:
     lines = [f"GET {path} HTTP/1.1", "host: 127.0.0.1"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     await raw.send(("\r\n".join(lines) + "\r\n\r\n").encode())
-    status, _, body = await raw.response()
+    status, _, body = await raw.receive_response()
     if status not in (200, 304):
         raise Closed(None, f"{status} {body.decode()}")
     return status, json.loads(body) if body else {}
@@ -108,7 +108,7 @@ async def by_long_poll(reader: Reader, raw: Raw) -> None:
 async def by_subscription(reader: Reader, raw: Raw) -> None:
     """Stays subscribed for about a second. Returns with its positions, mostly at another node."""
     await raw.send(upgrade(subprotocol="progress.v1"))
-    status, _ = await raw.head()
+    status, _ = await raw.receive_head()
     if status != 101:
         return
     client = WebSocketClient(raw, "progress.v1")

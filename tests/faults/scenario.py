@@ -148,7 +148,7 @@ class Scenario:
                 self.ends[worker.job] = {key: report[key] for key in ("status", "done", "attempt")}
         jobs = {self.workers[name].job for name in names} & set(self.ends)
         watching = list(watchers or self.watchers)
-        await self.until(
+        await self.wait_until(
             f"every client has the end of {', '.join(jobs)}",
             lambda: all(
                 matches(watcher.states.get(job), self.ends[job])
@@ -164,21 +164,21 @@ class Scenario:
         """Waits until every client, or each of these, is `steps` further than any client is now."""
         watching = list(watchers or self.watchers)
         target = max(_done(watcher, job) for watcher in self.watchers) + steps
-        await self.until(
+        await self.wait_until(
             f"clients see {job} at step {target}",
             lambda: all(_done(watcher, job) >= target for watcher in watching),
         )
 
     async def wait_for_move(self, watchers: Sequence[Watcher], node: Node) -> None:
         """Waits until these clients are connected to `node`."""
-        await self.until(
+        await self.wait_until(
             f"the clients have moved to {node.name}",
             lambda: all(watcher.node == node.name for watcher in watchers),
         )
 
     async def wait_for_stale(self, *, expected: bool = True) -> None:
         """Waits until every client has received that its feed is stale (or no longer stale)."""
-        await self.until(
+        await self.wait_until(
             f"every client was told that the feed is {'stale' if expected else 'fresh'}",
             lambda: all(watcher.stale == expected for watcher in self.watchers),
         )
@@ -197,7 +197,7 @@ class Scenario:
         if patience.cancelled_caught:
             self.problems.append(f"/readyz did not become {status} within {STEP_TIMEOUT:g} s")
 
-    async def until(
+    async def wait_until(
         self, what: str, holds: Callable[[], bool], *, within: float = STEP_TIMEOUT
     ) -> None:
         """Waits until `holds` returns true, and records a problem if the time runs out."""
@@ -221,7 +221,7 @@ class Scenario:
         for job in JOBS:
             self.add_worker(job, job, **options.get(job, {}))
         self.add_clients(CLIENTS)
-        await self.until(
+        await self.wait_until(
             "every client sees every job at work",
             lambda: all(_done(watcher, job) > 0 for watcher in self.watchers for job in JOBS),
         )

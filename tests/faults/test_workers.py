@@ -37,7 +37,7 @@ async def test_two_workers_of_different_attempts_at_once() -> None:
     async with run_scenario() as scenario:
         async with scenario.fault():
             scenario.add_worker("rival", "meanwhile")
-            await scenario.until(
+            await scenario.wait_until(
                 "every client sees the second attempt",
                 lambda: all(
                     (w.states["meanwhile"] or {}).get("attempt") == 2 for w in scenario.watchers

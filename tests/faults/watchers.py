@@ -88,7 +88,7 @@ class Watcher:
         """Uses one connection. Never returns; raises the error that ended it."""
         async with connect(port, patience=WITH_PINGS if self.sends_pings else WITHOUT_PINGS) as raw:
             await raw.send(upgrade(subprotocol="progress.v1"))
-            status, _ = await raw.head()
+            status, _ = await raw.receive_head()
             if status != 101:
                 raise Closed(None, f"the handshake was answered {status}")
             client = WebSocketClient(raw, "progress.v1")

@@ -29,7 +29,7 @@ async def scrape(port: int, **headers: str) -> tuple[int, dict[str, float]]:
     lines = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
     async with connect(port) as raw:
         await raw.send(f"GET /metrics HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n".encode())
-        status, answered, body = await raw.response()
+        status, answered, body = await raw.receive_response()
     if status != 200:
         return status, {}
     assert answered["content-type"].startswith("text/plain; version=")
@@ -49,7 +49,7 @@ async def test_metrics_count_events(gateway: Gateway) -> None:
         async with connect(port) as raw:
             head = b"POST /api/jobs/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
             await raw.send(head % len(body) + body)
-            assert (await raw.response())[0] == 200
+            assert (await raw.receive_response())[0] == 200
     async with open_client(port) as client:
         await client.receive_type("welcome")
         await client.request("subscribe", jobs=["a", "b"])

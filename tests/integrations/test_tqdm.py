@@ -185,7 +185,9 @@ def test_a_nested_bar_of_the_same_job_is_a_phase(
         == 2
     )
     assert "inner" in capsys.readouterr().err
-    assert not [g for g in fake_gateway.of("job") if g.fields.get("phase") in ("inner", "plain")]
+    assert not [
+        g for g in fake_gateway.requests_of("job") if g.fields.get("phase") in ("inner", "plain")
+    ]
 
 
 def test_a_nested_bar_with_the_same_name_uses_the_outer_job(fake_gateway: FakeGateway) -> None:
@@ -211,7 +213,7 @@ def test_a_disabled_bar_reports_nothing(
     assert bar.job is None
     assert list(tqdm(range(3), job="job", disable=None)) == [0, 1, 2]
     assert last_update(fake_gateway, "job")["done"] == 3
-    assert not fake_gateway.of("none")
+    assert not fake_gateway.requests_of("none")
     assert capsys.readouterr().err == ""
 
 

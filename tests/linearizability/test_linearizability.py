@@ -94,27 +94,29 @@ def group(seq: int, percent: float, *children: int, status: str = "running") -> 
             "children": children}  # fmt: skip
 
 
-def of(job: str, op: Op) -> Op:
+def operation_on(job: str, op: Op) -> Op:
     return op | {"job": job}
 
 
 def declare(at: int, job: str, expected: int) -> Op:
     answer = {"epoch": 9, "seq": 1, "attempt": 1, "reason": ""}
-    return of(job, update(at, 0, 0, "") | {"update": {"children": expected}, "answer": answer})
+    return operation_on(
+        job, update(at, 0, 0, "") | {"update": {"children": expected}, "answer": answer}
+    )
 
 
 TREE = [
     declare(0, "t", 3),
     declare(2, "t/s", 2),
-    of("t/s/a", update(4, 1, 50, "x")),
-    of("t/x", update(6, 1, 30, "y")),
-    of("t", read(8, group(4, 28.3, 3, 0, 2, 0, 0, 0))),
-    of("t/s/a", update(10, 2, 50, "z", status="succeeded")),
-    of("t/s/b", update(12, 1, 10, "l", status="failed")),
-    of("t/s", read(14, group(4, 100, 2, 0, 0, 1, 1, 0, status="failed"))),
-    of("t", read(16, group(6, 53.3, 3, 0, 1, 0, 1, 0))),
-    of("t/x", update(18, 2, 40, "m", status="succeeded")),
-    of("t", read(24, group(7, 100, 3, 0, 0, 1, 1, 0, status="failed"))),
+    operation_on("t/s/a", update(4, 1, 50, "x")),
+    operation_on("t/x", update(6, 1, 30, "y")),
+    operation_on("t", read(8, group(4, 28.3, 3, 0, 2, 0, 0, 0))),
+    operation_on("t/s/a", update(10, 2, 50, "z", status="succeeded")),
+    operation_on("t/s/b", update(12, 1, 10, "l", status="failed")),
+    operation_on("t/s", read(14, group(4, 100, 2, 0, 0, 1, 1, 0, status="failed"))),
+    operation_on("t", read(16, group(6, 53.3, 3, 0, 1, 0, 1, 0))),
+    operation_on("t/x", update(18, 2, 40, "m", status="succeeded")),
+    operation_on("t", read(24, group(7, 100, 3, 0, 0, 1, 1, 0, status="failed"))),
 ]
 """`t` contains `t/s`, a group of two, and `t/x`, which has weight 2."""
 ANOTHER: Op = {"epoch": 7, "seq": 3, "attempt": 2, "reason": ""}
@@ -130,18 +132,18 @@ ALTERED_TREES: dict[str, Callable[[list[Op]], object]] = {
     "a group that goes on after its end": lambda ops: ops[10]["read"].update(status="running"),
     "a failed child that is forgotten": lambda ops: ops[10]["read"].update(status="succeeded"),
     "a retried child and no new attempt": lambda ops: ops.insert(
-        10, of("t/x", update(20, 3, 1, "n", attempt=2) | {"answer": ANOTHER})
+        10, operation_on("t/x", update(20, 3, 1, "n", attempt=2) | {"answer": ANOTHER})
     ),
 }
 
 
 def test_the_checker_accepts_a_valid_tree() -> None:
     assert check(TREE)[0]
-    lost = of("t/x", update(5, 0, 90, "l") | {"answer": None, "return": END})
+    lost = operation_on("t/x", update(5, 0, 90, "l") | {"answer": None, "return": END})
     assert check([*TREE, lost])[0]
-    again = of("t/x", update(26, 3, 1, "n", attempt=2) | {"answer": ANOTHER})
+    again = operation_on("t/x", update(26, 3, 1, "n", attempt=2) | {"answer": ANOTHER})
     opened = group(8, 34, 3, 0, 1, 0, 1, 0) | {"attempt": 2}
-    assert check([*TREE, again, of("t", read(28, opened))])[0]
+    assert check([*TREE, again, operation_on("t", read(28, opened))])[0]
 
 
 @pytest.mark.parametrize("name", ALTERED_TREES)

@@ -58,10 +58,10 @@ async def test_an_unavailable_broker_delays_events_and_loses_none(
         await broker.publish("a", Update(percent=1))
         await source.send(type="subscribe", jobs=["a"], mode="every")
         await trio.sleep(10)
-        assert sink.of("progress") == []
+        assert sink.frames_of("progress") == []
         broker.answers = True
         await trio.sleep(2)
-        assert [frame["seq"] for frame in sink.of("progress")] == [1]
+        assert [frame["seq"] for frame in sink.frames_of("progress")] == [1]
 
         # Mode `every` needs the history, which is unavailable: the node's check brings it later.
         for percent in range(2, 10):
@@ -71,14 +71,14 @@ async def test_an_unavailable_broker_delays_events_and_loses_none(
         await broker.publish("a", Update(percent=10))  # the topic has dropped the events before
         late, late_sink = FakeSource(), Sink()
         nursery.start_soon(node.serve, late, late_sink)
-        epoch = sink.of("progress")[0]["epoch"]
+        epoch = sink.frames_of("progress")[0]["epoch"]
         await late.send(type="hello", positions={"a": [epoch, 1]})
         await late.send(type="subscribe", jobs=["a"], mode="every")
         await trio.sleep(1)
-        assert late_sink.of("progress") == []
+        assert late_sink.frames_of("progress") == []
         broker.answers = True
         await trio.sleep(limits.compare_interval * 1.2 + 2)
-        assert [frame["seq"] for frame in late_sink.of("progress")] == list(range(2, 11))
+        assert [frame["seq"] for frame in late_sink.frames_of("progress")] == list(range(2, 11))
         nursery.cancel_scope.cancel()
     assert "away" in caplog.text
 
@@ -131,10 +131,10 @@ async def test_an_end_that_the_feed_has_lost_arrives(
         if reset:
             broker.send.send_nowait(FEED_RESET)
         else:
-            assert len(sink.of("progress")) == 1
+            assert len(sink.frames_of("progress")) == 1
             await trio.sleep(node.limits.compare_interval * 1.2)
         await trio.testing.wait_all_tasks_blocked()
-        assert sink.of("progress")[-1]["state"]["status"] == "succeeded"
+        assert sink.frames_of("progress")[-1]["state"]["status"] == "succeeded"
         nursery.cancel_scope.cancel()
 
 
@@ -160,14 +160,14 @@ class TestDrainWithOtherNodes:
             await trio.testing.wait_all_tasks_blocked()
             nursery.start_soon(node.drain)
             await trio.sleep(1)
-            (goaway,) = sink.of("goaway")
+            (goaway,) = sink.frames_of("goaway")
             low, high = goaway["retry"]
             assert (
                 0 == low < high < 1
             )  # it is the only client, so another node can accept it at once
             await broker.publish("a", Update(status="succeeded"))
             await trio.testing.wait_all_tasks_blocked()
-            assert sink.of("progress")[-1]["state"]["status"] == "succeeded"
+            assert sink.frames_of("progress")[-1]["state"]["status"] == "succeeded"
             source.hang_up()
             await trio.testing.wait_all_tasks_blocked()
             assert sink.close_code is close_codes.NORMAL
@@ -190,7 +190,7 @@ class TestDrainWithOtherNodes:
             took = trio.current_time() - began
             nursery.cancel_scope.cancel()
         assert all(sink.close_code is close_codes.GOING_AWAY for sink in sinks)
-        window = sinks[0].of("goaway")[0]["retry"][1]
+        window = sinks[0].frames_of("goaway")[0]["retry"][1]
         assert took == pytest.approx(window + RECONNECT_WITHIN, abs=0.01)
         # As fast as another node accepts them, or, if there are very many, within half of the time.
         assert window == pytest.approx(clients / 400, abs=0.001)
@@ -248,14 +248,14 @@ async def test_an_unavailable_shard_does_not_affect_jobs_of_others(
         await trio.testing.wait_all_tasks_blocked()
         await source.send(type="subscribe", jobs=["away:2", "here:2"])
         await trio.sleep(2)
-        assert [frame["job"] for frame in sink.of("progress")] == ["here", "here:2"]
+        assert [frame["job"] for frame in sink.frames_of("progress")] == ["here", "here:2"]
 
         await broker.publish("here", Update(percent=1))  # for which the feed delivers nothing
         await trio.sleep(node.limits.compare_interval * 1.2 + 2)
-        assert [frame["job"] for frame in sink.of("progress")][2:] == ["here"]
+        assert [frame["job"] for frame in sink.frames_of("progress")][2:] == ["here"]
         broker.answers = True
         await trio.sleep(2)
-        assert {frame["job"] for frame in sink.of("progress")[3:]} == {"away", "away:2"}
+        assert {frame["job"] for frame in sink.frames_of("progress")[3:]} == {"away", "away:2"}
         nursery.cancel_scope.cancel()
 
 

@@ -101,9 +101,9 @@ async def test_a_client_that_connects_after_a_loss_gets_stale_in_the_welcome(
         broker.reason = None
         await trio.sleep(2)
         nursery.cancel_scope.cancel()
-    assert comes.of("welcome")[0]["stale"] is True
-    assert [frame["stale"] for frame in comes.of("feed")] == [False]
-    assert [frame["stale"] for frame in first_sink.of("feed")] == [True, False]
+    assert comes.frames_of("welcome")[0]["stale"] is True
+    assert [frame["stale"] for frame in comes.frames_of("feed")] == [False]
+    assert [frame["stale"] for frame in first_sink.frames_of("feed")] == [True, False]
 
 
 @pytest.mark.parametrize("fault", ["drops_events", "refuses", "hangs"])
@@ -131,13 +131,13 @@ async def test_a_fault_that_the_broker_does_not_report_is_detected_once(
         await trio.sleep(node.limits.probe_interval + node.limits.probe_timeout + 2)
         assert "ready" in repr(node)
         nursery.cancel_scope.cancel()
-    assert [frame["stale"] for frame in sink.of("feed")] == [True, False]
-    assert sink.times[sink.frames.index(sink.of("feed")[0])] <= before + 12
+    assert [frame["stale"] for frame in sink.frames_of("feed")] == [True, False]
+    assert sink.times[sink.frames.index(sink.frames_of("feed")[0])] <= before + 12
     assert sink.close_code is None
     # A client that connects meanwhile gets it in the welcome.
-    assert "stale" not in sink.of("welcome")[0]
-    assert late_sink.of("welcome")[0]["stale"] is True
-    assert [frame["stale"] for frame in late_sink.of("feed")] == [False]
+    assert "stale" not in sink.frames_of("welcome")[0]
+    assert late_sink.frames_of("welcome")[0]["stale"] is True
+    assert [frame["stale"] for frame in late_sink.frames_of("feed")] == [False]
     logged = [record.getMessage() for record in caplog.records]
     assert [text for text in logged if text != "connection closed"] == [
         "data may be stale: its feed delivers events too late",

@@ -23,7 +23,7 @@ async def test_the_state_of_a_loaded_job_also_updates_the_sets(autojump_clock: M
         await broker.publish("a:1", Update(percent=5))  # the feed loses it
         await source.send(type="subscribe", jobs=["a:1"])
         await trio.sleep(1)
-        assert [frame["jobs"] for frame in sink.of("set")] == [[], ["a:1"]]
+        assert [frame["jobs"] for frame in sink.frames_of("set")] == [[], ["a:1"]]
 
 
 class UncomparedOnce(LosingFeed):
@@ -47,4 +47,4 @@ async def test_a_failed_comparison_after_a_loss_is_repeated_soon(autojump_clock:
         await broker.publish("a", Update(percent=2))  # the feed loses it
         broker.feed_of.send_nowait(FEED_RESET)
         await trio.sleep(BROKER_RETRY_PAUSE + 1)
-        assert [frame["seq"] for frame in sink.of("progress")] == [1, 2]
+        assert [frame["seq"] for frame in sink.frames_of("progress")] == [1, 2]

@@ -41,7 +41,7 @@ async def test_scans_for_new_sets_use_at_most_half_of_the_time(
         assert broker.readings <= 6
         await source.send(type="watch_set", id=2, prefix="a0:")
         await trio.sleep(4)
-        assert sink.of("set")[-1]["jobs"] == ["a0:1"]
+        assert sink.frames_of("set")[-1]["jobs"] == ["a0:1"]
 
 
 async def test_regular_scans_use_at_most_their_share_of_the_time(
@@ -85,7 +85,7 @@ async def test_a_list_that_could_not_be_read_is_read_again_soon(
         await broker.publish("a:1", Update(percent=5))
         await source.send(type="watch_set", prefix="a:")
         await trio.sleep(2 * BROKER_RETRY_PAUSE)
-        assert [frame["jobs"] for frame in sink.of("set")] == [["a:1"]]
+        assert [frame["jobs"] for frame in sink.frames_of("set")] == [["a:1"]]
 
 
 async def test_after_a_loss_in_the_feed_sets_are_read_again_soon(
@@ -98,7 +98,7 @@ async def test_after_a_loss_in_the_feed_sets_are_read_again_soon(
         await broker.publish("a:1", Update(percent=5))  # the feed loses it
         broker.feed_of.send_nowait(FEED_RESET)
         await trio.sleep(1)
-        assert [frame["jobs"] for frame in sink.of("set")] == [[], ["a:1"]]
+        assert [frame["jobs"] for frame in sink.frames_of("set")] == [[], ["a:1"]]
 
 
 async def test_a_scan_also_delivers_events_to_the_topics_of_jobs(
@@ -113,4 +113,4 @@ async def test_a_scan_also_delivers_events_to_the_topics_of_jobs(
         await broker.publish("a:1", Update(percent=5))  # the feed loses it
         await source.send(type="watch_set", prefix="a:")
         await trio.sleep(1)
-        assert sink.of("progress")[-1]["state"]["percent"] == 5
+        assert sink.frames_of("progress")[-1]["state"]["percent"] == 5

@@ -46,10 +46,10 @@ async def test_a_body_has_a_deadline_and_a_limit(port: int, method: str, path: s
         async with connect(port) as raw:
             with trio.fail_after(PATIENCE):
                 await raw.send(head.encode() + chunks * (1 if status == 408 else 3))
-                got, headers, body = await raw.response()
+                got, headers, body = await raw.receive_response()
                 assert (got, headers["content-type"]) == (status, "application/problem+json")
                 assert json.loads(body)["status"] == status
-                assert await raw.rest() == b""
+                assert await raw.receive_rest() == b""
 
 
 @pytest.mark.parametrize(("number", "status"), [(100, 200), (101, 431), (3_900, 431)])
@@ -63,7 +63,7 @@ async def test_the_number_of_headers_is_limited(
         for some in [b"".join(lines)] if at_once else [b"".join(lines[:98]), *lines[98:105]]:
             await raw.send(some)
         await raw.send(b"\r\n")
-        assert (await raw.response())[0] == (status if at_once or number < 3_900 else 431)
+        assert (await raw.receive_response())[0] == (status if at_once or number < 3_900 else 431)
         if status != 200:
             assert gateway.node.counters.http_errors[431] == 1
 
@@ -85,7 +85,7 @@ async def test_all_forms_of_a_request_target_are_parsed(
 ) -> None:
     async with connect(port) as raw:
         await raw.send(f"GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
-        assert (await raw.response())[0] == status
+        assert (await raw.receive_response())[0] == status
 
 
 # The fast path responds like the application.
@@ -113,7 +113,7 @@ async def test_direct_and_routed_responses_are_equal(port: int, job: str, body: 
             post(job, body, origin="http://localhost"),
         ):
             await raw.send(request)
-            status, headers, answer = await raw.response()
+            status, headers, answer = await raw.receive_response()
             document = json.loads(answer)
             for volatile in ("epoch", "seq", "applied", "reason"):
                 document.pop(volatile, None)
@@ -138,23 +138,23 @@ async def test_the_connection_header_is_respected(
     kept = version == "1.1" and "close" not in connection
     async with connect(port) as raw:
         await raw.send(request)
-        status, headers, _ = await raw.response()
+        status, headers, _ = await raw.receive_response()
         assert status == 200
         assert (headers.get("connection") == "close") is not kept
         if kept:
             await raw.send(request)
-            assert (await raw.response())[0] == 200
+            assert (await raw.receive_response())[0] == 200
         else:
-            assert await raw.rest() == b""
+            assert await raw.receive_rest() == b""
 
 
 async def test_a_response_to_head_has_no_body(port: int) -> None:
     async with connect(port) as raw:
         await raw.send(get("/client.js").replace(b"GET", b"HEAD"))
-        status, headers = await raw.head()
+        status, headers = await raw.receive_head()
         assert (status, int(headers["content-length"]) > 0) == (200, True)
         await raw.send(get("/healthz"))
-        assert (await raw.response())[0] == 200
+        assert (await raw.receive_response())[0] == 200
 
 
 # Turns
@@ -288,9 +288,9 @@ async def test_requests_wait_for_tokens() -> None:
             began = trio.current_time()
             for _ in range(5):
                 await raw.send(get("/healthz", x_forwarded_for="192.0.2.1"))
-                assert (await raw.response())[0] == 200
+                assert (await raw.receive_response())[0] == 200
             assert trio.current_time() - began > 0.15
             for _ in range(50):  # without the header they are this machine's
                 await raw.send(get("/healthz"))
-                assert (await raw.response())[0] == 200
+                assert (await raw.receive_response())[0] == 200
         nursery.cancel_scope.cancel()

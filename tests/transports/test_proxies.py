@@ -199,18 +199,18 @@ class TestOverTheWire:
             async with connect(port) as one, connect(port) as two:
                 for raw in (one, two):
                     await raw.send(request_head)
-                    assert (await raw.head())[0] == 101
+                    assert (await raw.receive_head())[0] == 101
                 async with connect(port) as third:
                     await third.send(request_head)
-                    assert (await third.head())[0] == 101
+                    assert (await third.receive_head())[0] == 101
                     assert await WebSocketClient(third).close_code() == 4003
                 async with connect(port) as fourth:
                     await fourth.send(health("192.0.2.1"))
-                    assert (await fourth.head())[0] == 429
+                    assert (await fourth.receive_head())[0] == 429
                 for other in (upgrade(x_forwarded_for="192.0.2.2"), upgrade()):
                     async with connect(port) as raw:
                         await raw.send(other + command("ping"))
-                        assert (await raw.head())[0] == 101
+                        assert (await raw.receive_head())[0] == 101
                         assert await WebSocketClient(raw).receive_type("pong")
             nursery.cancel_scope.cancel()
 
@@ -225,20 +225,20 @@ class TestOverTheWire:
                 for raw in connections:
                     for address in ("192.0.2.1", "192.0.2.7"):
                         await raw.send(health(address))
-                        assert (await raw.response())[0] == 200
+                        assert (await raw.receive_response())[0] == 200
                 for raw in connections[:2]:
                     await raw.send(upgrade(x_forwarded_for="192.0.2.1"))
-                    assert b"welcome" in await raw.until(b"welcome")
+                    assert b"welcome" in await raw.receive_until(b"welcome")
                 await connections[2].send(upgrade(x_forwarded_for="192.0.2.1"))
-                assert (await connections[2].head())[0] == 101
+                assert (await connections[2].receive_head())[0] == 101
                 assert await WebSocketClient(connections[2]).close_code() == 4003
                 for raw in connections[3:5]:
                     await raw.send(upgrade(x_forwarded_for="192.0.2.7"))
-                    assert b"welcome" in await raw.until(b"welcome")
+                    assert b"welcome" in await raw.receive_until(b"welcome")
                 await connections[5].send(health("192.0.2.2"))
-                assert (await connections[5].response())[0] == 200
+                assert (await connections[5].receive_response())[0] == 200
                 await connections[5].send(health("192.0.2.7"))
-                assert (await connections[5].response())[0] == 429
+                assert (await connections[5].receive_response())[0] == 429
             nursery.cancel_scope.cancel()
 
     async def test_a_connection_counts_until_the_response_is_sent(self) -> None:
@@ -251,16 +251,16 @@ class TestOverTheWire:
                 async with connect(port) as one, connect(port) as two:
                     for raw in (one, two):
                         await raw.send(health("192.0.2.2"))
-                        assert (await raw.response())[0] == 200
+                        assert (await raw.receive_response())[0] == 200
                         await raw.send(stream)
-                        assert (await raw.head())[0] == 200
+                        assert (await raw.receive_head())[0] == 200
                     await other_connection.send(upgrade(x_forwarded_for="192.0.2.1"))
-                    assert (await other_connection.head())[0] == 101
+                    assert (await other_connection.receive_head())[0] == 101
                     assert await WebSocketClient(other_connection).close_code() == 4003
                 await eventually(lambda: gateway.node.statistics().connections == 0)
             async with connect(port) as other_connection:
                 await other_connection.send(upgrade(x_forwarded_for="192.0.2.1"))
-                assert b"welcome" in await other_connection.until(b"welcome")
+                assert b"welcome" in await other_connection.receive_until(b"welcome")
             nursery.cancel_scope.cancel()
 
     async def test_the_proxy_protocol_gives_the_client_address(self) -> None:
@@ -284,5 +284,5 @@ class TestOverTheWire:
             async with connect(port) as raw:
                 await raw.send(upgrade())
                 with suppress(Exception):
-                    assert await raw.rest() == b""
+                    assert await raw.receive_rest() == b""
             nursery.cancel_scope.cancel()

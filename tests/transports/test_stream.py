@@ -125,7 +125,7 @@ def _no_collector() -> Iterator[None]:
 
 async def says_goodbye(raw: Raw) -> None:
     await raw.send(close_frame())
-    await raw.rest()
+    await raw.receive_rest()
 
 
 async def ends(raw: Raw) -> None:
@@ -138,7 +138,7 @@ async def resets(raw: Raw) -> None:
 
 async def says_nothing(raw: Raw) -> None:
     """Waits until the connection is ended."""
-    await raw.rest()
+    await raw.receive_rest()
 
 
 WEBSOCKET = upgrade()
@@ -164,7 +164,7 @@ async def test_buffers_of_a_closed_connection_are_freed(
     """Reference counts free the buffers, without the garbage collector."""
     async with connect(gateway.addresses[0][1]) as raw:
         await raw.send(request_)
-        await raw.until(b"welcome")
+        await raw.receive_until(b"welcome")
         assert parser_count()
         await leave(raw)
     with trio.fail_after(PATIENCE):

@@ -74,7 +74,7 @@ class FakeGateway:
         """Returns the requests that carried an end of `job`."""
         return [g for g in self.received if g.job == job and g.fields["status"] != "running"]
 
-    def of(self, job: str) -> list[ReceivedRequest]:
+    def requests_of(self, job: str) -> list[ReceivedRequest]:
         """Returns the requests for `job`."""
         return [g for g in self.received if g.job == job]
 

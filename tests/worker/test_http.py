@@ -230,7 +230,7 @@ def test_retry_after_is_respected(fake_gateway: FakeGateway, status: int) -> Non
     fake_gateway.answers.append(raw(status, b"", **{"Retry-After": "1"}))
     with Job("job"):
         pass
-    first, second = (got.at for got in fake_gateway.of("job")[:2])
+    first, second = (got.at for got in fake_gateway.requests_of("job")[:2])
     assert second - first >= 1.0  # without it: some 0.1 s
 
 

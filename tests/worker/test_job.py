@@ -197,7 +197,7 @@ def test_a_deleted_job_is_reported_and_its_lease_expires(fake_gateway: FakeGatew
     gc.collect()
     with sender._changed:
         assert sender._changed.wait_for(lambda: "job" not in sender._queue.reports, DEADLINE)
-    last_update = fake_gateway.of("job")[-1].fields
+    last_update = fake_gateway.requests_of("job")[-1].fields
     assert (last_update["message"], last_update["lease"]) == (
         "its Job object was deleted, and the job was not ended",
         1.0,
@@ -214,7 +214,7 @@ def test_a_job_without_a_name_joins_gateway_run(
     monkeypatch.setenv("PROGRESS_GATEWAY_RUN", "r1")
     with Job() as job:
         assert (job.name, job.run) == ("backup:1", "r1")
-    assert fake_gateway.of("backup:1")[0].fields["run"] == "r1"
+    assert fake_gateway.requests_of("backup:1")[0].fields["run"] == "r1"
 
 
 def test_a_superseded_job_stops_reporting(
@@ -304,7 +304,7 @@ def test_the_token_comes_from_argument_or_environment(
         pass
     with Job("b", token="given"):  # noqa: S106 - of this test alone
         pass
-    assert [fake_gateway.of(n)[0].headers["Authorization"] for n in "ab"] == [
+    assert [fake_gateway.requests_of(n)[0].headers["Authorization"] for n in "ab"] == [
         "Bearer from-env",
         "Bearer given",
     ]
@@ -371,7 +371,7 @@ def test_a_process_sends_a_released_state_before_it_exits(fake_gateway: FakeGate
         PROGRESS_GATEWAY_URL=fake_gateway.url,
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert fake_gateway.of("job")[-1].fields["done"] == 50
+    assert fake_gateway.requests_of("job")[-1].fields["done"] == 50
     assert not fake_gateway.ends("job")
 
 

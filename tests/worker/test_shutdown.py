@@ -131,7 +131,7 @@ def test_the_exit_code_is_unchanged(fake_gateway: FakeGateway, python: Path, pro
 @pytest.mark.parametrize("python", PYTHONS, ids=lambda path: path.parts[-3])
 def test_unsent_states_are_logged_in_one_line(fake_gateway: FakeGateway, python: Path) -> None:
     code, errors, _ = run(python, LATE["a __del__ that uses a block"], fake_gateway.url)
-    assert (code, fake_gateway.of("x"), fake_gateway.of("y")) == (0, [], [])
+    assert (code, fake_gateway.requests_of("x"), fake_gateway.requests_of("y")) == (0, [], [])
     line = f"job x: not sent to {fake_gateway.url}, because the interpreter is shutting down\n"
     assert errors == line
 

@@ -174,7 +174,7 @@ async def test_a_node_shows_other_jobs_despite_a_foreign_key(
         await broker.publish("good", Update(percent=5))
 
         def shown() -> bool:
-            last_states = {frame["job"]: frame["state"] for frame in sink.of("progress")}
+            last_states = {frame["job"]: frame["state"] for frame in sink.frames_of("progress")}
             return "bad" in last_states and (last_states.get("good") or {}).get("percent") == 5
 
         await eventually(shown)

@@ -78,7 +78,7 @@ async def node_with_a_client(node: Node, nursery: trio.Nursery, mode: str) -> Si
 
 async def until_last(sink: Sink, **wanted: object) -> None:
     def is_there() -> bool:
-        states = [frame["state"] for frame in sink.of("progress") if frame["state"]]
+        states = [frame["state"] for frame in sink.frames_of("progress") if frame["state"]]
         return bool(states) and wanted.items() <= states[-1].items()
 
     await eventually(is_there)
@@ -103,7 +103,7 @@ async def test_an_end_at_a_reused_position_is_shown(
         failover.happen()
         await broker.publish("a", Update(status="failed", error="x"))
         await until_last(sink, status="failed")
-        frames = sink.of("progress")
+        frames = sink.frames_of("progress")
         assert frames[-1]["snapshot"] is True
         assert frames[-1]["epoch"] > seen.epoch
         assert await broker.positions(["a"]) == {"a": (frames[-1]["epoch"], frames[-1]["seq"])}
@@ -243,8 +243,10 @@ async def test_an_end_that_the_replica_has_missed_is_restored(
         seen = (await broker.publish("a", Update(status="succeeded"))).position
         await until_last(sink, status="succeeded")
         failover.happen()
-        await eventually(lambda: sink.of("progress")[-1]["epoch"] > seen.epoch)
-        assert [frame["state"]["status"] for frame in sink.of("progress")[-2:]] == ["succeeded"] * 2
+        await eventually(lambda: sink.frames_of("progress")[-1]["epoch"] > seen.epoch)
+        assert [frame["state"]["status"] for frame in sink.frames_of("progress")[-2:]] == [
+            "succeeded"
+        ] * 2
         nursery.cancel_scope.cancel()
 
 

@@ -277,11 +277,11 @@ async def _node_at_work(url: str, server: Server) -> AsyncIterator[None]:
                 assert answer.is_success, answer.text
             for path in ("jobs", "jobs/a", "jobs/a/events", "jobs?prefix=b&status=running"):
                 assert (await http.get(f"/api/{path}")).status_code == 200
-            await eventually(lambda: len(sink.of("progress")) >= 4)
+            await eventually(lambda: len(sink.frames_of("progress")) >= 4)
             # Redis loses writes, including the event of a dropped job.
             server.client.delete("progress:last:a")
             server.client.hset("progress:counters", "server", "another")
-            await eventually(lambda: sink.of("progress")[-1]["epoch"] > 0)
+            await eventually(lambda: sink.frames_of("progress")[-1]["epoch"] > 0)
             await wait_for_ok(http.get, "/api/jobs/a")
             server.client.hset("progress:counters", "checked_at", time.time() - 3_600)
             assert (await http.post("/api/jobs/a", json={"status": "failed"})).status_code == 200
