@@ -62,7 +62,7 @@ KEY_TYPES: Final = {
     "last": b"hash",
     "log": b"stream",
 }
-"""The type of each key, by the part of its name that follows the prefix."""
+"""The type of each key, by the text that follows the prefix in its name."""
 
 
 def check(url: str, *, tokens: bool) -> Iterator[Finding]:
@@ -269,7 +269,7 @@ def _scan_keys(client: Any, layout: Layout) -> tuple[list[bytes], bool]:
 
 
 def _each_server(client: Any) -> list[dict[str, Any]]:
-    """The options that direct a call to each server that has keys."""
+    """Returns the options that direct a call to each server that has keys."""
     if not isinstance(client, redis.RedisCluster):
         return [{}]
     nodes: Any = client.get_primaries  # untyped

@@ -28,19 +28,19 @@ class File(NamedTuple):
 
 
 def sample() -> int:
-    """Of how many files one is used."""
+    """Returns how many files there are for each one that is used."""
     return int(os.environ.get(SAMPLE, "1"))
 
 
 def files() -> list[File]:
-    """Every file of the standard library, including compiled ones and tests, in order; with
+    """Returns every file of the standard library, including compiled ones and tests, in order; with
     `--quick`, every fifth."""
     found = _walk(Path(sysconfig.get_path("stdlib")).resolve())
     return sorted(found, key=lambda file: file.name)[:: sample()]
 
 
 def modules() -> list[File]:
-    """Every Python source file of the standard library, in order."""
+    """Returns every Python source file of the standard library, in order."""
     return [file for file in files() if file.name.endswith(".py")]
 
 

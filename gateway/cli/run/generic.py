@@ -132,7 +132,7 @@ def parse_line(text: str) -> LineProgress | None:
         return LineProgress(label=label, percent=percentage, is_sure=sure)
     if not 1 <= done <= total or done != int(done):
         return None
-    return LineProgress(label=label, percent=percentage, part=(int(done), int(total)), is_sure=sure)
+    return LineProgress(label=label, percent=percentage, item=(int(done), int(total)), is_sure=sure)
 
 
 def label_of(text: str) -> str:
@@ -159,7 +159,7 @@ def _percentage(match: re.Match[str]) -> float:
 
 
 def _done_and_total(match: re.Match[str]) -> tuple[float, float]:
-    """Done and total; `-1, -1` if they are not numbers."""
+    """Returns done and total; `-1, -1` if they are not numbers."""
     done_unit, total_unit = match["done_unit"], match["total_unit"]
     done = quantity(match["done"] + (done_unit or total_unit))
     total = quantity(match["total"] + total_unit)

@@ -48,10 +48,10 @@ PROFILES: tuple[Profile, ...] = (
         name="handbrake",
         commands=("HandBrakeCLI",),
         lines=(
-            r"^Encoding: task (?P<part>\d+) of (?P<parts>\d+), (?P<percent>[\d.]+) %",
+            r"^Encoding: task (?P<item>\d+) of (?P<items>\d+), (?P<percent>[\d.]+) %",
             r'^"State": "(?:(?P<unsure>SCANNING|MUXING|SEARCHING)|(?P<sure>WORKING))"',
-            r'^"Pass": (?P<part>\d+)',
-            r'^"PassCount": (?P<parts>\d+)',
+            r'^"Pass": (?P<item>\d+)',
+            r'^"PassCount": (?P<items>\d+)',
             r'^"Progress": (?P<fraction>[\d.]+)',
         ),
     ),
@@ -172,7 +172,7 @@ PROFILES: tuple[Profile, ...] = (
         commands=("yt-dlp", "youtube-dl"),
         each=r"^(?:https?://|yt\w*:)",
         lines=(
-            r"^\[download\] Downloading (?:item|video) (?P<part>\d+) of (?P<parts>\d+)",
+            r"^\[download\] Downloading (?:item|video) (?P<item>\d+) of (?P<items>\d+)",
             r"^\[download\] (?P<percent>[\d.]+)% of",
         ),
     ),
@@ -227,7 +227,7 @@ PROFILES: tuple[Profile, ...] = (
         commands=("xz", "unxz", "lzma"),
         only_stderr=True,
         lines=(
-            r"\((?P<part>\d+)/(?P<parts>\d+)\)$",
+            r"\((?P<item>\d+)/(?P<items>\d+)\)$",
             r"^(?P<percent>[\d.,]+) % .* / .* = [\d.>]",
         ),
     ),
@@ -318,12 +318,13 @@ _OPERATORS = re.compile(r"[|;&<>`$()]")
 
 
 def profile_named(name: str) -> Profile | None:
-    """The profile with this name (for `--profile`); None if there is none."""
+    """Returns the profile with this name (for `--profile`); None if there is none."""
     return next((profile for profile in PROFILES if profile.name == name), None)
 
 
 def profile_for(command: Sequence[str]) -> tuple[Profile | None, list[str]]:
-    """The profile of the program that `command` runs (None if it is unknown), and its arguments."""
+    """Returns the profile of the program that `command` runs (None if it is unknown), and its
+    arguments."""
     program, arguments = _program(list(command))
     text = " ".join(arguments)
     for profile in PROFILES:
@@ -333,7 +334,7 @@ def profile_for(command: Sequence[str]) -> tuple[Profile | None, list[str]]:
 
 
 def _program(words: list[str]) -> tuple[str, list[str]]:
-    """The name of the program that does the work, and its arguments."""
+    """Returns the name of the program that does the work, and its arguments."""
     while words:
         name = os.path.basename(words.pop(0))
         name = re.sub(r"(?:\.exe|(?<=python)[\d.]+|(?<=pip)[\d.]+)$", "", name)

@@ -107,7 +107,7 @@ def test_a_bar_with_percentage_and_count_is_one_progress() -> None:
 def test_a_percentage_after_a_count_is_that_of_the_item() -> None:
     progress = parse_line("file 3/10: 45%")
     assert progress is not None
-    assert (progress.part, progress.percent, progress.total) == ((3, 10), 45, None)
+    assert (progress.item, progress.percent, progress.total) == ((3, 10), 45, None)
 
 
 @pytest.mark.parametrize(
