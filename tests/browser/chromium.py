@@ -53,7 +53,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-SOON = 10_000
+SOON = 30_000
 """Milliseconds that an immediate effect may take, because the machine may be loaded."""
 
 

@@ -165,9 +165,13 @@ def test_the_recipe_for_django_with_celery_works(recorder: Recorder, tmp_path: P
         "books/__init__.py": "",
         **dict(program_files("django-celery")),
     }
-    wait = "import threading\n"
-    files["books/tasks.py"] = wait + files["books/tasks.py"].replace(
-        "pass  # render the line", "threading.Event().wait(0.002)  # render the line"
+    slow = tmp_path / "slow"
+    program = files["books/tasks.py"].replace("pass  # render the line", "render_line()")
+    files["books/tasks.py"] = (
+        "import pathlib, threading\n"
+        "def render_line():\n"
+        f"    threading.Event().wait(0.1 if pathlib.Path({str(slow)!r}).exists() else 0.002)\n"
+        + program
     )
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -196,6 +200,7 @@ def test_the_recipe_for_django_with_celery_works(recorder: Recorder, tmp_path: P
             assert '<job-progress job="book:1" actions>' in visit("/books/1")
             end = recorder.states("book:1")[-1]
             assert (end.status, end.children) == ("succeeded", Children(51, succeeded=51))
+            slow.touch()
             visit("/books/2")
             recorder.states("book:2", lambda state: bool(state.children and state.children.running))
             recorder.send_request("book:2", "cancel")
