@@ -106,6 +106,7 @@ test('each end of a job that was shown is reported once, also if others have dis
 test('an ended job that leaves the set is not requested by name while its bar is removed', async () => {
   const { world, connection, id } = await watchedSet(['a:1', 'a:2']);
   const unwatch = connection.watch('a:1', () => {});
+  await world.pass(1_000); // so that the next change of the subscriptions is sent immediately
   world.socket.deliver(progress('a:1', 1, 2, 'succeeded'), set(id, 1, 2, ['a:2']));
   await world.pass(20);
   unwatch();
