@@ -58,6 +58,9 @@ export const LOADING = Object.freeze({
 /** Milliseconds until a set that was denied for lack of quota is requested again; the pause is random, up to twice that. */
 const RETRY_AFTER = 5_000;
 
+/** Milliseconds for which a job that has left the set is still watched: longer than a frame. */
+const KEPT_FOR = 100;
+
 /**
  * @typedef {object} Entry
  * @property {string} id
@@ -222,7 +225,7 @@ class Sets {
     }
     for (const [job, watchedJob] of watchedJobs) {
       watchedJob.removed = !inSet.has(job);
-      if (watchedJob.removed && watchedJob.ended) this.#unwatchJob(entry, job);
+      if (watchedJob.removed && watchedJob.ended) this.#unwatchJobSoon(entry, job);
       // After a snapshot the gateway does not send a job that is no longer in the set, so it is subscribed by its name.
       else if (watchedJob.removed && snapshot) this.#sync.jobs.setInSet(job, false);
     }
@@ -244,7 +247,7 @@ class Sets {
         const { state } = watched;
         watchedJob.ended = state === null || isFinal(state);
         onEnded(watched);
-        if (watchedJob.removed && watchedJob.ended) this.#unwatchJob(entry, job);
+        if (watchedJob.removed && watchedJob.ended) this.#unwatchJobSoon(entry, job);
       },
     };
     entry.watchedJobs.set(job, watchedJob);
@@ -253,6 +256,18 @@ class Sets {
     const knownState = jobs.peek(job);
     if (knownState !== null) watchedJob.listener(knownState);
     jobs.setInSet(job, true);
+  }
+
+  /**
+   * Stops watching a job that has left the set and has ended, unless it returns. Its bar is removed in the next
+   * frame; until then the job would be subscribed by its name.
+   * @param {Entry} entry @param {string} job
+   */
+  #unwatchJobSoon(entry, job) {
+    this.#sync.environment.setTimeout(() => {
+      const watchedJob = entry.watchedJobs.get(job);
+      if (watchedJob?.removed && watchedJob.ended) this.#unwatchJob(entry, job);
+    }, KEPT_FOR);
   }
 
   /** Stops watching a job. @param {Entry} entry @param {string} job */

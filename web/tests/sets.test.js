@@ -103,6 +103,19 @@ test('each end of a job that was shown is reported once, also if others have dis
   assert.equal(connection.peek('a:1'), null, 'and then it is let go');
 });
 
+test('an ended job that leaves the set is not requested by name while its bar is removed', async () => {
+  const { world, connection, id } = await watchedSet(['a:1', 'a:2']);
+  const unwatch = connection.watch('a:1', () => {});
+  await world.pass(1_000); // so that the next change of the subscriptions is sent immediately
+  world.socket.deliver(progress('a:1', 1, 2, 'succeeded'), set(id, 1, 2, ['a:2']));
+  await world.pass(20);
+  unwatch();
+  await world.pass(1_000);
+  assert.deepEqual(sent(world, 'sync_subscriptions').filter(({ jobs }) => jobs.length > 0), []);
+  world.socket.deliver(set(id, 2, 3, ['a:1', 'a:2']), progress('a:1', null, 4, 'failed'));
+  assert.equal(connection.peek('a:1').state.status, 'failed');
+});
+
 test('after a reconnect a set begins with a snapshot, and jobs that it has lost are requested by name', async () => {
   const { world, connection, store, id } = await watchedSet(['a:1', 'a:2']);
   world.socket.deliver(set(id, 1, 2, ['a:3', 'a:2']), progress('a:3', null, 1));
