@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from gateway.cli.watch import frames
 from gateway.http.api import MAX_PAGE, MAX_WAIT
-from gateway.http.requests import Revocation
+from gateway.http.request_values import Revocation
 from gateway.model import constants
 from gateway.model.ids import JOB_ID
 from gateway.model.limits import DEFAULT_LIMITS
@@ -175,8 +175,9 @@ def _operation(
     batch: bool = False,
     **more: str,
 ) -> Json:
-    """`ok` is the schema of the answer, or its media type; `more` are other statuses. Of a
-    `batch`, body and answer are lists, and each element of the answer may be a problem."""
+    """Returns the description of an operation. `ok` is the schema of the response, or its media
+    type; `more` are other statuses. If `batch` is true, the request body and the response are
+    lists, and each response element may be a problem document."""
     content: Json = (
         {ok: {"schema": {"type": "string"}}}
         if "/" in ok

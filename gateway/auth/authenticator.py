@@ -1,9 +1,8 @@
-"""Authentication and authorization for transports and the HTTP API.
+"""The authenticator of a node: authenticates its clients, and checks its open connections.
 
-Each connection, and each request that waits, has a `ConnectionAuth`. If the gateway requires
-tokens, it grants nothing until the client has sent one, within `limits.hello_timeout`. It ends when
-the token expires or is revoked; another token extends it. One task checks all of them
-every 0.4 s, so that none needs a separate task or timer.
+`authenticate` checks the origin and the token of a request; `admit` makes the `ConnectionAuth` of a
+connection. One task checks all of these for expired and revoked tokens every 0.4 s
+(`ConnectionAuth.check` in `connection_auth.py`), so that none needs a separate task or timer.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define
 
 from ..model.errors import BrokerUnavailable, InvalidInput, Refusal, Unauthorized
 from ..model.limits import DEFAULT_LIMITS, Limits
+from .connection_auth import ConnectionAuth
 from .origins import SAME_ORIGIN, Origins
 from .permissions import EVERYTHING, LEEWAY, NOTHING, Permissions
 from .revocations import MemoryRevocations, Revocations, Revoked
@@ -26,7 +25,7 @@ from .revocations import MemoryRevocations, Revocations, Revoked
 if TYPE_CHECKING:  # its libraries are slow to import, and only servers with tokens need them
     from .key_sources import KeySources
 
-__all__ = ["Authenticator", "ConnectionAuth"]
+__all__ = ["Authenticator"]
 
 log = logging.getLogger("gateway.auth")
 
@@ -36,48 +35,6 @@ REFRESH_INTERVAL = 0.4
 
 MAX_LOGGED_ORIGINS = 100
 """The number of refused origins that are logged: a client could invent any number of them."""
-
-
-@define(eq=False)
-class ConnectionAuth:
-    """The current permissions of one connection."""
-
-    authenticator: Authenticator
-    permissions: Permissions
-    waiting_since: float
-    """The time when the connection began to wait for its first token, on Trio's clock."""
-    end: Callable[[Refusal, str], object]
-    """Called, perhaps several times, to end the connection, with the reason and details."""
-    expire: Callable[[], object] | None = None
-    """Called once when the token has expired. If None, the connection ends at once, without time
-    for another token."""
-    expiry_announced: bool = False
-    """Whether `expire` was called for the current token."""
-
-    def __enter__(self) -> ConnectionAuth:
-        self.authenticator.watch(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.authenticator.unwatch(self)
-
-    @property
-    def needs_token(self) -> bool:
-        """Whether the client must still send a token."""
-        return self.authenticator.keys is not None and self.permissions is NOTHING
-
-    async def authenticate(self, token: str) -> Permissions:
-        """Replace the permissions by those of `token`.
-
-        Raises `Unauthorized`; the permissions then stay as they were.
-        """
-        self.permissions = await self.authenticator.permissions(token)
-        self.expiry_announced = False
-        log.info(
-            "client authenticated",
-            extra={"subject": self.permissions.subject, "token_id": self.permissions.token_id},
-        )
-        return self.permissions
 
 
 class Authenticator:
@@ -212,25 +169,7 @@ class Authenticator:
             await self._refresh_revocations()
             now, monotonic = self.clock(), trio.current_time()
             for auth in list(self._connections):
-                self._check(auth, now, monotonic)
-
-    def _check(self, auth: ConnectionAuth, now: float, monotonic: float) -> None:
-        permissions = auth.permissions
-        if permissions.expires_at is None:
-            if monotonic >= auth.waiting_since + self.limits.hello_timeout:
-                seconds = self.limits.hello_timeout
-                auth.end(
-                    "unauthenticated", f"no token came within {seconds:g} s: send hello with one"
-                )
-        elif permissions.token_id in self._revoked:
-            auth.end("revoked", "")
-        elif now < permissions.expires_at:
-            pass
-        elif auth.expire is None or now >= permissions.expires_at + self.limits.expiry_grace:
-            auth.end("expired", "")
-        elif not auth.expiry_announced:
-            auth.expiry_announced = True
-            auth.expire()
+                auth.check(revoked=self._revoked, now=now, monotonic=monotonic)
 
     async def _refresh_revocations(self) -> None:
         try:

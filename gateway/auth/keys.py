@@ -40,7 +40,7 @@ __all__ = ["MAX_KEYS", "MIN_SECRET", "Key", "read_keys", "repeated_ids"]
 
 MIN_SECRET = 32
 """Bytes of a shared secret (RFC 7518 §3.2): a shorter one can be guessed from a token."""
-MIN_RSA = 2048
+MIN_RSA_BITS = 2048
 """Bits of an RSA key (RFC 7518 §3.3)."""
 MAX_KEYS = 32
 """Keys in one set: a token that names no key is checked against each."""
@@ -150,10 +150,10 @@ def _from_pem(block: bytes) -> Key:
 def _algorithm(public: Any) -> str:
     """The algorithm for a public key. Raises `ValueError` if it is not supported."""
     match public:
-        case rsa.RSAPublicKey() if public.key_size >= MIN_RSA:
+        case rsa.RSAPublicKey() if public.key_size >= MIN_RSA_BITS:
             return "RS256"
         case rsa.RSAPublicKey():
-            raise _NotAKey(f"an RSA key of {public.key_size} bits, not of at least {MIN_RSA}")
+            raise _NotAKey(f"an RSA key of {public.key_size} bits, not of at least {MIN_RSA_BITS}")
         case ec.EllipticCurvePublicKey() if isinstance(public.curve, ec.SECP256R1):
             return "ES256"
         case ed25519.Ed25519PublicKey():

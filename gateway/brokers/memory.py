@@ -24,7 +24,7 @@ from trio.abc import ReceiveChannel
 
 from ..model.errors import GatewayError, InvalidInput
 from ..model.groups import Contributions, inherited_request
-from ..model.leases import next_deadline
+from ..model.lease_times import next_deadline
 from ..model.limits import DEFAULT_LIMITS, Limits
 from ..model.reducer import expire_lease, may_begin, reduce
 from ..model.state import UNSEEN, Event, Position, Record, Status, Update

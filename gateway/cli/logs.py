@@ -54,7 +54,7 @@ class _LineFormatter(logging.Formatter):
 
 
 def _structured_formatter(for_terminal: bool) -> logging.Formatter:
-    import structlog  # of the server's packages: a worker's commands log plain lines
+    import structlog  # in the extra `server`; commands without it log plain lines
     from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
     first: list[Callable[..., Any]] = [

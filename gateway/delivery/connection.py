@@ -23,10 +23,10 @@ from ..protocol import close_codes
 from ..protocol.close_codes import CloseCode
 from ..protocol.commands import command_id, parse_command
 from ..protocol.messages import Message, encode
+from .frame_writer import FrameWriter
 from .outbox import Outbox
 from .session import Session
 from .transport import ConnectionEnds, Sink, Source
-from .writer import FrameWriter
 
 __all__ = ["serve_connection"]
 

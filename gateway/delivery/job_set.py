@@ -5,8 +5,8 @@ can be applied in any order, because it merges them by position. A scan of the b
 it: a job that neither the scan nor an event during the scan contains is removed. A set is exact for
 the `max_jobs` jobs that were updated last.
 
-A `SetView` is the part of a set that a client watches: the first `limit` jobs that have one of
-some statuses. It is computed when it is read, and encoded once for all clients at the same
+A `SetView` is the part of a set that a client watches: the first `limit` jobs with one of the
+given statuses. It is computed when it is read, and encoded once for all clients at the same
 position.
 """
 

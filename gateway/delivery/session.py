@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import trio
 
-from ..auth.authenticator import ConnectionAuth
+from ..auth.connection_auth import ConnectionAuth
 from ..model.constants import MAX_SET_LIMIT, MIN_HZ
 from ..model.errors import InvalidInput, NodeFull, Unauthorized
 from ..model.ids import check_job_id

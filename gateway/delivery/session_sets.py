@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from ..auth.authenticator import ConnectionAuth
+from ..auth.connection_auth import ConnectionAuth
 from ..model.errors import InvalidInput, NodeFull
 from ..model.ids import is_job_id_prefix
 from ..model.limits import Limits

@@ -161,7 +161,7 @@ _HANDLERS: dict[Any, Callable[[Request, Exception], Response]] = {
 
 
 def _context(request: Request, error: Exception, response: Response) -> dict[str, Any]:
-    permissions: Permissions = request.scope.get("rights", NOTHING)
+    permissions: Permissions = request.scope.get("permissions", NOTHING)
     return {
         "status": response.status_code,
         "reason": error.detail if isinstance(error, HTTPException) else str(error),

@@ -13,7 +13,7 @@ from ..delivery.topic import Subscription
 from ..model.errors import Refusal, Unauthorized
 from ..model.state import Event
 from ..node.node import Node
-from .requests import address_of
+from .request_values import address_of
 
 __all__ = ["ChangeWatcher", "next_event", "wait_for"]
 

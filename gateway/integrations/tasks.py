@@ -166,8 +166,8 @@ class TaskJobs:
     Without it such a task returns None.
 
     Raises:
-        TypeError, ValueError: An argument is invalid. Later nothing is raised: an error with one
-            task is logged, and the task is not reported.
+        TypeError, ValueError: An argument is invalid. After construction no exception is
+            raised: an error in one task is logged, and that task is not reported.
     """
 
     def __init__(

@@ -76,7 +76,7 @@ from .children import Children, Contribution, Sums, total_of
 from .eta import RateEstimator
 from .groups import fields_from_children, with_eta
 from .ids import is_earlier_try
-from .leases import has_lease
+from .lease_times import has_lease
 from .percent import two_digits
 from .requests import CANCEL, Request
 from .state import Position, Record, RequestUpdate, State, Update

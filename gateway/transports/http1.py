@@ -93,7 +93,7 @@ class HTTPServer:
     async def _answer(self, slot: ClientSlot, head: bytes) -> bool:
         """Answer a request. Returns whether another request may follow on its connection."""
         exchange = await read_request(slot.stream, head, limits=self._limits, client=slot.address)
-        exchange.closing = self._draining
+        exchange.close_after_response = self._draining
         try:
             if self._direct is None or not await self._direct(exchange):
                 await self._app(exchange.scope(), exchange.receive, exchange.send)

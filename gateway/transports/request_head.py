@@ -64,7 +64,7 @@ async def read_head(stream: ClientStream, limits: Limits, *, begun: bytes = b"")
 def _head_length(head: bytes, limits: Limits) -> int | None:
     """Returns the length of the request head at the beginning of `head`; None if it is incomplete.
 
-    Raises `BadRequest` as soon as the bytes cannot become a head.
+    Raises `BadRequest` as soon as the received bytes cannot be the start of a valid request head.
     """
     if head and not head[:1].isalpha():
         # TLS on a plain port, or garbage: no HTTP method begins like this, so there is no need

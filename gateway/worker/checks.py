@@ -79,7 +79,7 @@ def part(name: str, value: object) -> str:
 
 
 def traceparent(name: str, value: object) -> str:
-    """`value` if it names a span."""
+    """Returns `value` if it is a valid `traceparent`; otherwise raises."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str or a function, not {type(value).__name__}")
     if not is_traceparent(value):

@@ -41,8 +41,8 @@ __all__ = ["EXIT_CODES", "run_child"]
 EXIT_CODES: dict[type[OSError], int] = {FileNotFoundError: 127, PermissionError: 126}
 """The exit codes of shells for commands that cannot be started."""
 
-_FROM_THE_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
-_STOP_SIGNALS = _FROM_THE_TERMINAL | {signal.SIGTERM}
+_TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+_STOP_SIGNALS = _TERMINAL_SIGNALS | {signal.SIGTERM}
 _FORWARDED = _STOP_SIGNALS | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
 _BLOCKED = _FORWARDED | {signal.SIGCHLD, signal.SIGWINCH}
 _SI_KERNEL = 0x80
@@ -172,7 +172,7 @@ def _forward_next_signal(child: subprocess.Popen[bytes], pipes: _OutputPipes) ->
         if pipes.terminal is not None:
             pipes.resize()
             child.send_signal(number)
-    elif number in _FORWARDED and not (number in _FROM_THE_TERMINAL and code == _SI_KERNEL):
+    elif number in _FORWARDED and not (number in _TERMINAL_SIGNALS and code == _SI_KERNEL):
         child.send_signal(number)
 
 

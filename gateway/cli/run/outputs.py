@@ -85,7 +85,7 @@ class Outputs:
         self._job = job
         self._changed = threading.Condition()
         self._finished = threading.Event()
-        self._end_receiver, self._end_sender = os.pipe()
+        self._stop_read_fd, self._stop_write_fd = os.pipe()
         self._inputs: list[tuple[OutputBuffer, Reader]] = []
         self._forwarders: list[threading.Thread] = []
         for source, sink in sources:
@@ -109,10 +109,10 @@ class Outputs:
         deadline = monotonic() + GRACE
         for thread in self._forwarders:
             thread.join(max(0, deadline - monotonic()))
-        os.close(self._end_sender)  # ends the wait of the forwarders
+        os.close(self._stop_write_fd)  # ends the wait of the forwarders
         for thread in self._forwarders:
             thread.join()
-        os.close(self._end_receiver)
+        os.close(self._stop_read_fd)
         self._finished.set()
         with self._changed:
             self._changed.notify()
@@ -123,11 +123,11 @@ class Outputs:
         remaining = MAX_REMAINING
         try:
             while True:
-                ready, _, _ = select.select([source, self._end_receiver], [], [])
+                ready, _, _ = select.select([source, self._stop_read_fd], [], [])
                 if source not in ready:
                     return
                 data = _read(source)
-                if self._end_receiver in ready:
+                if self._stop_read_fd in ready:
                     remaining -= len(data)
                 if not data or remaining < 0 or not _write(sink, data):
                     return

@@ -76,7 +76,7 @@ def _run_server_process(context: click.Context, process_number: int | None, **va
     if process_number is not None:
         bind_contextvars(server_process=process_number)
     serve_until_signal(
-        file=_settings_file(context), supervised=process_number is not None, **values
+        settings_file=_settings_file(context), supervised=process_number is not None, **values
     )
 
 

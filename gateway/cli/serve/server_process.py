@@ -37,7 +37,7 @@ SHUTDOWN_DELAY = 5.0
 def serve_until_signal(
     bind: str,
     *,
-    file: SettingsFile | None,
+    settings_file: SettingsFile | None,
     limits: Mapping[str, Any],
     broker_url: str | None,
     shards: int | None,
@@ -57,7 +57,7 @@ def serve_until_signal(
     A `supervised` process also drains when its supervisor releases it (`supervisor_pipe`).
 
     Args:
-        file: The settings file, if there is one.
+        settings_file: The settings file, if there is one.
         limits: Its table `limits`.
         supervised: Whether this is one of several server processes.
 
@@ -89,7 +89,13 @@ def serve_until_signal(
     stop = Stop()
     delay = default_shutdown_delay(supervised) if shutdown_delay is None else shutdown_delay
     work = partial(
-        _serve, serve, stop, broker_url=broker_url, delay=delay, file=file, supervised=supervised
+        _serve,
+        serve,
+        stop,
+        broker_url=broker_url,
+        delay=delay,
+        settings_file=settings_file,
+        supervised=supervised,
     )
     stop_signal = run_until_signal(work, stop=stop)
     log.info("exiting after %s", stop_signal.name if stop_signal else "release by the supervisor")
@@ -111,7 +117,7 @@ async def _serve(
     *,
     broker_url: str | None,
     delay: float,
-    file: SettingsFile | None,
+    settings_file: SettingsFile | None,
     supervised: bool,
 ) -> None:
     async with trio.open_nursery() as nursery:
@@ -122,7 +128,7 @@ async def _serve(
         stop.delay, stop.on_request = delay, gateway.node.announce_shutdown
         nursery.start_soon(keep_watchdog)
         nursery.start_soon(Collector().run)
-        await nursery.start(reload_on_sighup, gateway.node, file)
+        await nursery.start(reload_on_sighup, gateway.node, settings_file)
         for subject, text in (
             *summary.describe_access(gateway.node.authenticator),
             summary.describe_broker(broker_url),
@@ -147,7 +153,7 @@ def print_addresses(public: Iterable[tuple[str, int]], internal: Iterable[tuple[
     for url in map(_url, public):
         click.echo(f"Serving on {url}/")  # flushes
     for url in map(_url, internal):
-        click.echo(f"Serving the internal parts on {url}/")
+        click.echo(f"Serving the internal endpoints on {url}/")
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -185,9 +185,8 @@ class WatchClient:
                     reason = f"{job} cannot be watched: {code}"
                     if job in self.job_states.named:
                         raise GatewayFull(reason) if code in _FULL_CODES else Refused(reason)
-                    self.display.on_warning(
-                        reason
-                    )  # the gateway tries it again when its set changes
+                    # The gateway retries this job when the set that contains it changes.
+                    self.display.on_warning(reason)
             case Goaway(retry=window):
                 # The gateway still sends due frames, and then closes the connection.
                 self.window, self.gateway_drains = window, True

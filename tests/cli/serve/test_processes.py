@@ -277,7 +277,7 @@ def test_each_server_process_has_an_internal_port() -> None:
     bind = f"127.0.0.1:{first}"
     with Supervised("--internal-bind", bind, redis=session_server().url) as processes:
         processes.serving()
-        assert processes.until(f"Serving the internal parts on http://127.0.0.1:{first + 1}/\n")
+        assert processes.until(f"Serving the internal endpoints on http://127.0.0.1:{first + 1}/\n")
         started: set[str] = set()
         for port in (first, first + 1):
             url = f"http://127.0.0.1:{port}/metrics"

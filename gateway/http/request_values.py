@@ -1,4 +1,4 @@
-"""Reads a request: its body, and the numbers and tags in it.
+"""Reads values from an HTTP request: its body, its numbers and its tags.
 
 Wrong input raises `InvalidInput`, which names the field, or an `HTTPException`.
 """

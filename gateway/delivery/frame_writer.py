@@ -130,7 +130,7 @@ def _writes(
         size = sum([message.size for message in messages])
         if size > WRITE_SIZE:
             for message in messages:
-                yield from ([part] for part in _parts(message))
+                yield from ([piece] for piece in _pieces(message))
             messages, size = [], 0
     for subscription in pending:
         next_message = subscription.next_message()
@@ -139,7 +139,7 @@ def _writes(
             if message.size > WRITE_SIZE and len(message.texts) > 1:
                 if messages:
                     yield messages
-                yield from ([part] for part in message.split(WRITE_SIZE))
+                yield from ([piece] for piece in message.split(WRITE_SIZE))
                 messages, size = [], 0
             else:
                 messages.append(message)
@@ -154,7 +154,7 @@ def _writes(
         yield messages
 
 
-def _parts(message: Message) -> Iterator[Message]:
+def _pieces(message: Message) -> Iterator[Message]:
     if message.size > WRITE_SIZE and len(message.texts) > 1:
         return message.split(WRITE_SIZE)
     return iter((message,))
