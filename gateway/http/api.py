@@ -64,8 +64,8 @@ MAX_LIST_WAIT = 10.0  # seconds that a list may wait for other lists: as long as
 def create_http_app(
     node: Node, *, endpoints: Collection[str] = ENDPOINTS, internal: bool = False
 ) -> ASGIApp:
-    """Returns the HTTP application of a node, with these `ENDPOINTS`. `internal`: whether it serves the
-    internal address, where `/metrics` needs no token."""
+    """Returns the HTTP application of a node, with these `ENDPOINTS`. `internal`: whether it serves
+    the internal address, where `/metrics` needs no token."""
     api = _Api(node, internal=internal)
     routes: list[BaseRoute] = [
         Route("/api/jobs", api.jobs, methods=["GET", "POST"])

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .constants import MAX_JOB_ID, MAX_PART
+from .constants import MAX_JOB_ID, MAX_PART, MAX_VERB
 from .errors import InvalidInput
 
 __all__ = [
@@ -50,7 +50,7 @@ _DIGEST = 5  # bytes: 10 characters
 PART: Final = f"[/{CHARACTERS}]{{1,{MAX_PART}}}"
 """The name of a part of a job (docs/protocol.md, Parts), as a regular expression."""
 _PART = re.compile(PART)
-VERB: Final = "[a-z][a-z0-9_-]{0,31}"
+VERB: Final = f"[a-z][a-z0-9_-]{{0,{MAX_VERB - 1}}}"
 """The verb of a request to a job: `cancel`, `pause`, or one of the application's own."""
 _PREFIX = re.compile(rf"(?:{_SEGMENT}/)*[{CHARACTERS}]*")
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
-from .constants import DEFAULT_HISTORY, DEFAULT_RETENTION
+from .constants import CLOCK_STEP, DEFAULT_HISTORY, DEFAULT_RETENTION
 
 __all__ = ["DEFAULT_LIMITS", "NEEDS_RESTART", "Limits"]
 
@@ -18,7 +18,7 @@ MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 10 * 365 * 86_400.0  # ten years: longer than any state is kept
 MAX_COUNT: Final = 10**9
 MAX_BYTES: Final = 2**40
-MAX_LEASE_CHECK_INTERVAL: Final = 5.0  # half of MAX_STEP in lua/expire_leases.lua
+MAX_LEASE_CHECK_INTERVAL: Final = CLOCK_STEP / 2
 MAX_COMPARE_INTERVAL: Final = 3_600.0  # a lost event that is shown even later is of no use
 MAX_RATE: Final = 1e6  # per second: more than one process can handle
 

@@ -7,7 +7,7 @@ delivered to clients. So before any client of the broker reads from it:
        (lua/failover.lua).
     2. Each node sends the states that it has delivered (`restore`, lua/restore.lua). A record that
        is older or missing is replaced by the delivered state, at a new position.
-    3. When all registered nodes have done so, or `GRACE` of lua/failover.lua is over, the shard is
+    3. When all registered nodes have done so, or `GRACE` is over, the shard is
        open: `register` returns that, and calls and the feed continue.
     4. A record that no node has delivered gets a new position when it is next read
        (lua/reissue.lua).
@@ -25,10 +25,25 @@ from .keys import Shard
 from .links import Link, run_script
 from .scripts import FAILOVER, RESTORE
 
-__all__ = ["GRACE", "POLL_INTERVAL", "Registration", "register", "restore"]
+__all__ = [
+    "GRACE",
+    "MIN_RESTORE_TIME",
+    "NODE_TIMEOUT",
+    "POLL_INTERVAL",
+    "Registration",
+    "register",
+    "restore",
+]
 
 GRACE = 5.0
-"""Maximum seconds for which a node waits for other nodes: as in lua/failover.lua."""
+"""Seconds after the beginning of a generation at which the shard opens at the latest: a node that
+has died does not delay the others for longer."""
+MIN_RESTORE_TIME = 1.0
+"""Seconds after the beginning of a generation before which the shard does not open: a node that is
+no longer registered has this time to return."""
+NODE_TIMEOUT = 15.0
+"""Seconds without a call of `register` after which a node is no longer registered. Each node calls
+it every `poller.CHECK_INTERVAL`."""
 POLL_INTERVAL = 0.1
 """Seconds between two calls of `register` while other nodes restore their states."""
 COMPARE_BATCH = 1_000

@@ -52,7 +52,7 @@ CHECK_INTERVAL = 2.0
 """Seconds between two checks that the feed is still on the same server."""
 BACKOFF = 0.05, 0.5
 """First and longest pause (seconds) before another attempt to connect, each shortened at random.
-The longest is below `MIN_RESTORE_TIME` of lua/failover.lua, so nodes that lost their connections at
+The longest is below `failover.MIN_RESTORE_TIME`, so nodes that lost their connections at
 the same time all reconnect early enough to restore the states that they have seen."""
 CHECK_REQUEST_INTERVAL = 0.2
 """Minimum seconds between two checks that failed calls request: many may fail at once."""

@@ -37,8 +37,8 @@ class SupervisorPipe:
         # Non-blocking, because a server process must not hang when its supervisor does.
         self._process_end.setblocking(False)
         self._missed_checks: float = (1 - START_FACTOR) * CHECKS_PER_TIMEOUT
-        """The number of checks since the last message; negative during startup, for which the process
-        gets more time."""
+        """The number of checks since the last message; negative during startup, for which the
+        process gets more time."""
 
     def close(self) -> None:
         self._process_end.close()
