@@ -66,7 +66,7 @@ class Gateway:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def publish(self, job: str, **fields: Unpack[UpdateFields]) -> PublishResult:
-        """Report on a job from inside this process.
+        """Reports on a job from inside this process.
 
         Args:
             job: The job's id.
@@ -95,7 +95,7 @@ async def serve_gateway(
     wait_for_broker: bool = False,
     task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled. `nursery.start` returns the `Gateway` when it accepts connections.
+    """Serves until cancelled. `nursery.start` returns the `Gateway` when it accepts connections.
 
     Args:
         bind: HOST:PORT; port 0 is any free port; `fd://3,4` are inherited listening sockets.
@@ -164,7 +164,7 @@ async def open_gateway(
     proxies: Proxies = DEFAULT_PROXIES,
     wait_for_broker: bool = False,
 ) -> AsyncIterator[Gateway]:
-    """Serve while the context is open: `async with open_gateway(...) as gateway`.
+    """Serves while the context is open: `async with open_gateway(...) as gateway`.
 
     The arguments are those of `serve_gateway`. At the end of the context, clients are asked to
     reconnect elsewhere. If the gateway fails, the body is cancelled and the error is raised, in a
@@ -215,7 +215,7 @@ def _addresses(listeners: Sequence[socket]) -> tuple[tuple[str, int], ...]:
 
 
 def check_address(listeners: Sequence[socket]) -> None:
-    """Raise `InvalidSettings` if other machines can reach one of these sockets."""
+    """Raises `InvalidSettings` if other machines can reach one of these sockets."""
     for host, _ in _addresses(listeners):
         if not ip_address(host.partition("%")[0]).is_loopback:
             raise InvalidSettings(

@@ -65,7 +65,7 @@ class Authenticator:
         return f"<Authenticator {self.keys or 'open'}, {len(self._connections)} connections>"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep connections and keys up to date until cancelled. Counts as started after the first
+        """Keeps connections and keys up to date until cancelled. Counts as started after the first
         attempt to read the list of revocations."""
         async with trio.open_nursery() as nursery:
             if self.keys is not None:
@@ -75,7 +75,7 @@ class Authenticator:
             task_status.started()
 
     async def permissions(self, token: str) -> Permissions:
-        """The permissions of `token`. Raises `Unauthorized`."""
+        """Returns the permissions of `token`. Raises `Unauthorized`."""
         if self.keys is None:
             await trio.lowlevel.checkpoint()
             return EVERYTHING
@@ -99,7 +99,7 @@ class Authenticator:
         return await self.permissions(token)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Permissions | None:
-        """Check the headers of a request (names in lower case): its origin, then its token.
+        """Checks the headers of a request (names in lower case): its origin, then its token.
 
         Returns None if the client has to send a token by `hello`. Raises `Unauthorized`.
         """
@@ -111,14 +111,14 @@ class Authenticator:
         return await self.authenticate_header(headers.get("authorization"))
 
     def _log_once(self, origin: str, reason: str) -> None:
-        """Log a refused origin once, because its pages try again and again."""
+        """Logs a refused origin once, because its pages try again and again."""
         if origin in self._logged_origins or len(self._logged_origins) >= MAX_LOGGED_ORIGINS:
             return
         self._logged_origins.add(origin)
         log.warning("connection refused: %s", reason)
 
     async def revoke(self, token_id: str, *, until: float) -> None:
-        """Revoke a token: here at once, on other nodes within a second.
+        """Revokes a token: here at once, on other nodes within a second.
 
         `until` is the token's `exp`, `inf` if it is not known.
 
@@ -155,12 +155,12 @@ class Authenticator:
         return ConnectionAuth(self, permissions, trio.current_time(), end, expire)
 
     def watch(self, auth: ConnectionAuth) -> None:
-        """Check the permissions of an open connection from now on."""
+        """Checks the permissions of an open connection from now on."""
         if self.keys is not None:
             self._connections[auth] = None
 
     def unwatch(self, auth: ConnectionAuth) -> None:
-        """Stop checking the permissions of a closed connection."""
+        """Stops checking the permissions of a closed connection."""
         self._connections.pop(auth, None)
 
     async def _check_connections(self) -> None:
@@ -184,7 +184,7 @@ class Authenticator:
         self._revocations_unavailable = False
 
     async def _apply(self, revoked: Revoked) -> None:
-        """Use the list, and write back entries that are missing although they have not expired.
+        """Uses the list, and writes back entries that are missing although they have not expired.
 
         No entry is ever removed early, so a missing one means that the broker was emptied or
         rolled back. Raises `BrokerUnavailable`; the next check then tries again.

@@ -54,7 +54,7 @@ class ConnectionAuth:
         return self.authenticator.keys is not None and self.permissions is NOTHING
 
     async def authenticate(self, token: str) -> Permissions:
-        """Replace the permissions by those of `token`.
+        """Replaces the permissions by those of `token`.
 
         Raises `Unauthorized`; the permissions then stay as they were.
         """

@@ -54,7 +54,7 @@ cli.add_command(import_module("gateway.demo.command").demo)
 
 
 def main() -> None:
-    """The entry point: runs a command and exits the process with its code."""
+    """Runs a command and exits the process with its code."""
     try:
         code = cli.main(prog_name="gateway", standalone_mode=False)
     except click.ClickException as error:

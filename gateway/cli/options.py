@@ -89,7 +89,7 @@ def config_option(command: F) -> F:
 
 
 def job_argument(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """A callback for arguments that are job ids: one, or several without repetition."""
+    """Returns a callback for arguments that are job ids: one, or several without repetition."""
     from ..worker.checks import job_id
 
     try:
@@ -101,7 +101,8 @@ def job_argument(context: click.Context, parameter: click.Parameter, value: Any)
 
 
 def job_or_prefix_argument(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """A callback for arguments that are job ids, or beginnings of job ids followed by `*`."""
+    """Returns a callback for arguments that are job ids, or beginnings of job ids followed by
+    `*`."""
     from ..model.ids import is_job_id_prefix
 
     prefixes = [text for text in value if text.endswith("*")]

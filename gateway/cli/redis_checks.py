@@ -269,7 +269,7 @@ def _scan_keys(client: Any, layout: Layout) -> tuple[list[bytes], bool]:
 
 
 def _each_server(client: Any) -> list[dict[str, Any]]:
-    """The options that direct a call to each server that has keys."""
+    """Returns the options that direct a call to each server that has keys."""
     if not isinstance(client, redis.RedisCluster):
         return [{}]
     nodes: Any = client.get_primaries  # untyped

@@ -51,7 +51,7 @@ class FrameWriter:
         pending_since: float,
         ping: bool = False,
     ) -> bool:
-        """Write the replies, then the messages of the `pending` subscriptions, then the ping, as
+        """Writes the replies, then the messages of the `pending` subscriptions, then the ping, as
         far as possible without waiting. Returns whether everything was written; if not, `finish`
         must be called next.
 
@@ -76,7 +76,7 @@ class FrameWriter:
         return self._continue()
 
     async def finish(self) -> None:
-        """Write the rest of what `begin` was given.
+        """Writes the rest of what `begin` was given.
 
         Raises `TransportClosed` if the client is gone, and `trio.TooSlowError` if one write takes
         longer than `limits.write_timeout`. After either, and when cancelled, half a frame may be
@@ -112,7 +112,7 @@ class FrameWriter:
         return done
 
     def _time(self, message: Message) -> None:
-        """Observe the delay of the message's event, unless it was reported before the client
+        """Observes the delay of the message's event, unless it was reported before the client
         connected."""
         self._counters.sample_next_write = False
         reported_at = message.event.state.reported_at if message.event else None

@@ -81,8 +81,8 @@ class SessionSets:
         return len(self._watches)
 
     def watch(self, command: WatchSet) -> None:
-        """Watch a set. This replaces a set with the same id, or, if the command has no id, the set
-        without id that has the same prefix.
+        """Watches a set. This replaces a set with the same id, or, if the command has no id, the
+        set without id that has the same prefix.
 
         Raises `InvalidInput` or `NodeFull`; then nothing has changed.
         """
@@ -113,7 +113,7 @@ class SessionSets:
         self._watches[key] = watch
 
     def unwatch(self, command: UnwatchSet) -> None:
-        """Stop watching the sets that have the command's id or prefix.
+        """Stops watching the sets that have the command's id or prefix.
 
         Raises `InvalidInput` if the command has neither.
         """
@@ -126,7 +126,7 @@ class SessionSets:
                 watch.close()
 
     def suspend(self) -> list[SetSubscription]:
-        """Close the sets that the client's new permissions allow or deny, unlike the old ones.
+        """Closes the sets that the client's new permissions allow or deny, unlike the old ones.
 
         Call `resume` with the result after the permissions were applied to the client's jobs.
         """
@@ -143,7 +143,7 @@ class SessionSets:
         return changed
 
     def resume(self, suspended: list[SetSubscription]) -> list[tuple[SetSubscription, NodeFull]]:
-        """Watch these sets again, from a snapshot on. Returns the sets over the quota, which are
+        """Watches these sets again, from a snapshot on. Returns the sets over the quota, which are
         no longer watched, with the reasons."""
         refused: list[tuple[SetSubscription, NodeFull]] = []
         for watch in suspended:
@@ -158,7 +158,7 @@ class SessionSets:
         return refused
 
     def close(self) -> None:
-        """Stop watching all sets."""
+        """Stops watching all sets."""
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()

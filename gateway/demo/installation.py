@@ -25,12 +25,12 @@ class File(NamedTuple):
 
 
 def files() -> list[File]:
-    """Every file of the standard library, including compiled ones and tests, in order."""
+    """Returns every file of the standard library, including compiled ones and tests, in order."""
     return sorted(_walk(Path(sysconfig.get_path("stdlib")).resolve()), key=lambda file: file.name)
 
 
 def modules() -> list[File]:
-    """Every Python source file of the standard library, in order."""
+    """Returns every Python source file of the standard library, in order."""
     return [file for file in files() if file.name.endswith(".py")]
 
 

@@ -29,7 +29,7 @@ class DemoJob:
     """The percentage at which its worker is killed; None if it is not."""
 
     def ended_as_expected(self, state: State) -> bool:
-        """Whether the job has ended as expected."""
+        """Returns whether the job has ended as expected."""
         if state.health == "lost":
             return self.ending == "lost"
         if state.status == "cancelled" and state.request is not None:

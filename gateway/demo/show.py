@@ -138,7 +138,7 @@ def _welcome(gateway: Gateway, *, once: bool) -> Panel:
 
 
 def _line(attempt: Attempt) -> Text:
-    """A line about the end of an attempt, with the worker's stderr if it was unexpected."""
+    """Returns a line about the end of an attempt, with the worker's stderr if it was unexpected."""
     view = describe(attempt.state, now=time.time())
     style = "green" if attempt.as_expected else "bold red"
     parts = [view.word, view.attempt, view.time, view.text]

@@ -227,7 +227,7 @@ class TaskJobs:
             return job_id(task_id)
 
     def accepts_cancel(self, function: Callable[..., Any] | None) -> bool:
-        """Whether the job of a task with this function accepts a request to cancel it."""
+        """Returns whether the job of a task with this function accepts a request to cancel it."""
         function_options = getattr(function, "__gateway_options__", {})
         return "cancel" in (function_options.get("accepts") or self._accepts)
 

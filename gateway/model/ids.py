@@ -59,29 +59,29 @@ _TRY = re.compile("([^#]+)#([0-9]{1,9})(?:~[^#]*)?")
 
 
 def is_earlier_try(run: str | None, of: str | None) -> bool:
-    """Whether both runs are tries with the same name, `NAME#NUMBER` or `NAME#NUMBER~…`, and `run`
-    has the lower number."""
+    """Returns whether both runs are tries with the same name, `NAME#NUMBER` or `NAME#NUMBER~…`, and
+    `run` has the lower number."""
     first, second = _TRY.fullmatch(run or ""), _TRY.fullmatch(of or "")
     return bool(first and second and first[1] == second[1] and int(first[2]) < int(second[2]))
 
 
 def is_job_id(text: object) -> bool:
-    """Whether `text` is a job id."""
+    """Returns whether `text` is a job id."""
     return isinstance(text, str) and len(text) <= MAX_JOB_ID and _JOB_ID.fullmatch(text) is not None
 
 
 def is_job_id_prefix(text: str) -> bool:
-    """Whether a job id can begin with `text`."""
+    """Returns whether a job id can begin with `text`."""
     return len(text) <= MAX_JOB_ID and _PREFIX.fullmatch(text) is not None
 
 
 def is_part(text: str) -> bool:
-    """Whether `text` may name a part of a job."""
+    """Returns whether `text` may name a part of a job."""
     return _PART.fullmatch(text) is not None
 
 
 def check_job_id(job: object, *, field: str = "job") -> str:
-    """Return `job` if it is a job id.
+    """Returns `job` if it is a job id.
 
     Raises:
         InvalidInput: `job` is not a job id; the code is `invalid_job`.
@@ -92,7 +92,7 @@ def check_job_id(job: object, *, field: str = "job") -> str:
 
 
 def job_id(text: str) -> str:
-    """Return a job id made of any text: a file's name, a title, an address.
+    """Returns a job id made of any text: a file's name, a title, an address.
 
     A job id is returned as it is. In any other text the characters that an id must not have are
     replaced (accents are dropped, others become `-`), and a short digest of the text is added, so

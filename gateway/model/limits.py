@@ -24,13 +24,13 @@ MAX_RATE: Final = 1e6  # per second: more than one process can handle
 
 
 def _positive(default: float, *, maximum: float = MAX_SECONDS) -> float:
-    """A number from `MIN_SECONDS` to `maximum`: neither infinite nor NaN."""
+    """Returns a number from `MIN_SECONDS` to `maximum`: neither infinite nor NaN."""
     value: float = field(default=default, validator=_in_range, metadata={"maximum": maximum})
     return value
 
 
 def _count(default: int, *, maximum: int = MAX_COUNT) -> int:
-    """A whole number from 1 to `maximum`."""
+    """Returns a whole number from 1 to `maximum`."""
     value: int = field(default=default, validator=_in_range, metadata={"maximum": maximum})
     return value
 

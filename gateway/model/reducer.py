@@ -117,8 +117,8 @@ _REPORTS_NOTHING = frozenset(
 
 
 def may_begin(update: Update) -> bool:
-    """Whether `update` may create an unknown job. A request may not. A renewal without any report
-    (`{}`) may not either, so that its worker is told that the job's state was lost."""
+    """Returns whether `update` may create an unknown job. A request may not. A renewal without any
+    report (`{}`) may not either, so that its worker is told that the job's state was lost."""
     if isinstance(update, RequestUpdate):
         return False
     return update.start or any(
@@ -136,7 +136,7 @@ def reduce(
     epoch: int,
     children: Collection[Contribution] = (),
 ) -> Result:
-    """Apply `update` to `record` at `now` (Unix seconds).
+    """Applies `update` to `record` at `now` (Unix seconds).
 
     Args:
         record: The job's record; None if the job is unknown. Then `update` must be one for which
@@ -183,7 +183,7 @@ def reduce(
 
 
 def _request(record: Record, update: RequestUpdate, *, now: float) -> Result:
-    """Store a request in the state, if the job accepts it."""
+    """Stores a request in the state, if the job accepts it."""
     state, request = record.state, update.request
     reason: Reason | None = None
     if update.attempt not in (UNSET, state.attempt):
@@ -208,8 +208,8 @@ def _request(record: Record, update: RequestUpdate, *, now: float) -> Result:
 
 
 def _has_request(record: Record, id_: str) -> bool:
-    """Whether a request with this id must not be stored: the attempt has had it, or it has a
-    cancel that was not refused."""
+    """Returns whether a request with this id must not be stored: the attempt has had it, or it has
+    a cancel that was not refused."""
     request = record.state.request
     if request is None:
         return False

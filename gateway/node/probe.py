@@ -61,14 +61,14 @@ class Probe:
         return self.pending_for > self._limits.probe_timeout
 
     def reset_after_outage(self) -> None:
-        """Measure pending probes from now on, and send one now, because the feed was
+        """Measures pending probes from now on, and sends one now, because the feed was
         interrupted."""
         if self._sent_at < inf:
             self._sent_at = trio.current_time()
         self._send_now.set()
 
     async def run(self) -> None:
-        """Send a probe every `limits.probe_interval` seconds, and after each call of
+        """Sends a probe every `limits.probe_interval` seconds, and after each call of
         `reset_after_outage`. Never returns.
 
         After a probe that could not be sent, the next follows soon.

@@ -60,11 +60,11 @@ class Reconciler:
         self._compare_all = trio.Event()
 
     def compare_all_soon(self) -> None:
-        """Compare all topics with the broker soon, because the feed may have lost events."""
+        """Compares all topics with the broker soon, because the feed may have lost events."""
         self._compare_all.set()
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Runs until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load)
             for _ in range(CONCURRENT_REFILLS):
@@ -101,7 +101,7 @@ class Reconciler:
                 self._repairs.apply_history(topic, events)
 
     async def _check(self) -> None:
-        """Compare the topics with the broker at random intervals, and soon after a loss."""
+        """Compares the topics with the broker at random intervals, and soon after a loss."""
         while True:
             pause = self._limits().compare_interval * self._random.uniform(0.8, 1.2)
             with trio.move_on_after(pause):

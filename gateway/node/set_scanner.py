@@ -48,7 +48,7 @@ class SetScanner:
         self._random = random
 
     async def run(self) -> None:
-        """Scan until cancelled."""
+        """Scans until cancelled."""
         next_time = self._next_regular_scan(took=0.0)
         while True:
             with trio.move_on_at(next_time):
@@ -84,6 +84,6 @@ class SetScanner:
         scan.end()
 
     def _next_regular_scan(self, *, took: float) -> float:
-        """The time of the next scan of all sets, if the last one took `took` seconds."""
+        """Returns the time of the next scan of all sets, if the last one took `took` seconds."""
         pause = self._limits().compare_interval * self._random.uniform(0.8, 1.2)
         return trio.current_time() + max(pause, took / TIME_SHARE)

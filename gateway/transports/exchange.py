@@ -43,7 +43,7 @@ BATCH_PATH = b"/api/jobs"
 async def read_request(
     stream: ClientStream, head: bytes, *, limits: Limits, client: str
 ) -> Exchange:
-    """Read the request that begins with `head`. Bytes after the request stay in the stream.
+    """Reads the request that begins with `head`. Bytes after the request stay in the stream.
 
     Raises:
         BadRequest: It is malformed, or its body is too large or too slow.
@@ -153,7 +153,8 @@ class Exchange:
         return self._answered.is_set()
 
     def scope(self) -> Scope:
-        """The request as an ASGI scope. Raises `BadRequest` if its target is not in origin form."""
+        """Returns the request as an ASGI scope. Raises `BadRequest` if its target is not in origin
+        form."""
         target = self.target.decode("latin-1")
         if not target.startswith("/"):
             parts = urlsplit(target)  # RFC 9112 §3.2.2: servers must accept the absolute form
@@ -200,7 +201,7 @@ class Exchange:
             await self._send_body(message.get("body", b""), more=message.get("more_body", False))
 
     async def answer_ok(self, head: bytes, body: bytes) -> None:
-        """Send a complete 200 response. `head` is its constant part: from the status line to the
+        """Sends a complete 200 response. `head` is its constant part: from the status line to the
         last line that depends neither on the request nor on `body`.
 
         This bypasses h11, which would take a fifth of the time of a whole publish to write constant

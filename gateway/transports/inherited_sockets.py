@@ -29,12 +29,12 @@ _TCP = (socket.AF_INET, socket.AF_INET6)
 
 
 def is_inherited(bind: str) -> bool:
-    """Whether `bind` stands for inherited sockets instead of an address."""
+    """Returns whether `bind` stands for inherited sockets instead of an address."""
     return bind == SYSTEMD or bind.startswith(FD_PREFIX)
 
 
 def bind_of_inherited(listeners: Iterable[socket.socket]) -> str:
-    """The `bind` of a child process that inherits these sockets."""
+    """Returns the `bind` of a child process that inherits these sockets."""
     return FD_PREFIX + ",".join(str(listener.fileno()) for listener in listeners)
 
 

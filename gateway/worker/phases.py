@@ -158,7 +158,7 @@ class PhaseRecord:
         return self.outer
 
     def is_inside(self, other: PhaseRecord) -> bool:
-        """Whether this is `other`, or inside it."""
+        """Returns whether this is `other`, or inside it."""
         record: PhaseRecord | None = self
         while record is not None and record is not other:
             record = record.outer

@@ -157,11 +157,12 @@ class Sender:
         return self._queue.outage.wait_budget(report.timeout, now=monotonic())
 
     def wait_is_finished(self, report: Report) -> bool:
-        """Whether the report is sent, or waiting for it has become useless."""
+        """Returns whether the report is sent, or waiting for it has become useless."""
         return self.must_not_wait(report) or self._queue.outage.never_connected(monotonic())
 
     def must_not_wait(self, report: Report) -> bool:
-        """Whether a caller must not wait: the report is sent, or this thread must not be blocked.
+        """Returns whether a caller must not wait: the report is sent, or this thread must not be
+        blocked.
 
         A sender's thread can call this if the garbage collector closes a generator that was
         suspended inside a job's block. It must wait neither for itself nor for another sender.
@@ -226,7 +227,8 @@ class Sender:
         return True
 
     def _is_idle(self) -> bool:
-        """Whether no request with updates is running, and there is nothing to send but renewals."""
+        """Returns whether no request with updates is running, and there is nothing to send but
+        renewals."""
         return not (self._in_flight or self._queue.has_changes)
 
     def _start_thread(self) -> RuntimeError | None:

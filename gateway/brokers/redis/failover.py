@@ -72,7 +72,7 @@ async def register(
     newest_epoch: int,
     repaired: int | None,
 ) -> tuple[int, bool]:
-    """Register that this node follows the shard on `server`, and has restored its states in the
+    """Registers that this node follows the shard on `server`, and has restored its states in the
     generation `repaired`. Returns the current generation, and whether the shard is open."""
     generation, is_open = await run_script(
         link,
@@ -92,7 +92,7 @@ async def register(
 
 
 async def restore(link: Link, shard: Shard, observed: Sequence[Event]) -> None:
-    """Send the states that this node has delivered, of jobs that the server has at other
+    """Sends the states that this node has delivered, of jobs that the server has at other
     positions."""
     observed = sorted(observed, key=lambda event: event.job.count("/"))  # groups come first
     for start in range(0, len(observed), COMPARE_BATCH):

@@ -150,8 +150,8 @@ def run(
 
 
 def _drop_ended_elsewhere(record: logging.LogRecord) -> bool:
-    """A log filter that drops the message that another process has ended the job: the command has
-    done so."""
+    """Returns a log filter that drops the message that another process has ended the job: the
+    command has done so."""
     return not getattr(record, "job_ended_elsewhere", False)
 
 

@@ -159,7 +159,7 @@ def _percentage(match: re.Match[str]) -> float:
 
 
 def _done_and_total(match: re.Match[str]) -> tuple[float, float]:
-    """Done and total; `-1, -1` if they are not numbers."""
+    """Returns done and total; `-1, -1` if they are not numbers."""
     done_unit, total_unit = match["done_unit"], match["total_unit"]
     done = quantity(match["done"] + (done_unit or total_unit))
     total = quantity(match["total"] + total_unit)

@@ -318,12 +318,13 @@ _OPERATORS = re.compile(r"[|;&<>`$()]")
 
 
 def profile_named(name: str) -> Profile | None:
-    """The profile with this name (for `--profile`); None if there is none."""
+    """Returns the profile with this name (for `--profile`); None if there is none."""
     return next((profile for profile in PROFILES if profile.name == name), None)
 
 
 def profile_for(command: Sequence[str]) -> tuple[Profile | None, list[str]]:
-    """The profile of the program that `command` runs (None if it is unknown), and its arguments."""
+    """Returns the profile of the program that `command` runs (None if it is unknown), and its
+    arguments."""
     program, arguments = _program(list(command))
     text = " ".join(arguments)
     for profile in PROFILES:
@@ -333,7 +334,7 @@ def profile_for(command: Sequence[str]) -> tuple[Profile | None, list[str]]:
 
 
 def _program(words: list[str]) -> tuple[str, list[str]]:
-    """The name of the program that does the work, and its arguments."""
+    """Returns the name of the program that does the work, and its arguments."""
     while words:
         name = os.path.basename(words.pop(0))
         name = re.sub(r"(?:\.exe|(?<=python)[\d.]+|(?<=pip)[\d.]+)$", "", name)

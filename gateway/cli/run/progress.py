@@ -162,7 +162,8 @@ class Progress:
         return main if grown else None
 
     def _main_bar_has_ended(self, line: LineProgress, bar: _Bar, restarted: bool) -> bool:
-        """Whether this line of another bar shows that the main bar, if there is one, has ended."""
+        """Returns whether this line of another bar shows that the main bar, if there is one, has
+        ended."""
         main = self._main_bar
         if main is not None and main.highest >= 1 and self._nested and line.fraction == 1:
             return False  # the last line of a bar that was nested in it

@@ -169,8 +169,8 @@ class ServerProcess:
         return {"server_process": self.number, "pid": self._process and self._process.pid}
 
     def _command(self) -> list[str]:
-        """This program's own command line with its sockets: a later flag overrides an earlier
-        one."""
+        """Returns this program's own command line with its sockets: a later flag overrides an
+        earlier one."""
         command = [sys.executable, *sys.orig_argv[1:], "--process-number", str(self.number)]
         command += [BIND.flag, bind_of_inherited(self.public_sockets)]
         if self.internal_sockets:

@@ -41,7 +41,7 @@ class SettingsFile:
 async def reload_on_sighup(
     node: Node, file: SettingsFile | None, *, task_status: trio.TaskStatus[None]
 ) -> None:
-    """On each SIGHUP read keys and limits again; if that fails, keep the current ones."""
+    """Reads keys and limits again on each SIGHUP; if that fails, keeps the current ones."""
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         task_status.started()
         async for _ in signals:

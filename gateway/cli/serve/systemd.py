@@ -38,7 +38,7 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> None:
 
 
 def reloading() -> tuple[str, str]:
-    """The message that a reload begins; `READY=1` ends it."""
+    """Returns the message that a reload begins; `READY=1` ends it."""
     return "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
 
 

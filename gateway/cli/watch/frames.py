@@ -96,7 +96,7 @@ _TYPES = frozenset(
 
 
 def parse_frames(message: str) -> list[tuple[str, Frame]]:
-    """The frames in a message, each with its text.
+    """Returns the frames in a message, each with its text.
 
     Raises ValueError if any of them is not a frame.
     """
