@@ -241,8 +241,8 @@ class Poller:
         return answer[0][1] if answer else []
 
     async def _check_feed(self, link: Link) -> FeedState:
-        """Registers this node at the server, and repairs the shard if the generation is new. Returns
-        the state of the feed, which is read after that.
+        """Registers this node at the server, and repairs the shard if the generation is new.
+        Returns the state of the feed, which is read after that.
 
         Until then the calls to this shard fail, and no event of the new generation is read: this
         node restores the states that clients have seen, and waits until the other nodes have done
