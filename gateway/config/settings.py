@@ -1,5 +1,8 @@
 """The list of settings: each is a flag, a `PROGRESS_GATEWAY_…` variable and a line in a file.
 
+Exceptions: `config` names that file, so the file cannot contain it; `hypercorn_guard` is only a
+variable, because it concerns only `gateway.asgi`.
+
 Pure, and fast to import. The command line makes its flags from it, and other hosts of the
 gateway read the environment with it. A wrong value raises `InvalidSettings`, whose `field` is the
 setting's name and whose text says what was expected.

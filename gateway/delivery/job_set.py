@@ -1,4 +1,4 @@
-"""The jobs whose ids begin with a prefix, and the views of them. No I/O, no clock.
+"""One set: an index of the jobs whose ids begin with a prefix, and views of it. No I/O, no clock.
 
 A `JobSet` is an index of such jobs: their positions, statuses and times, not their states. Events
 can be applied in any order, because it merges them by position. A scan of the broker's list repairs

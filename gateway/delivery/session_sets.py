@@ -1,4 +1,4 @@
-"""The sets that one client watches, and its subscriptions to the jobs in them.
+"""All sets that one client watches, and the client's subscriptions to the jobs in them.
 
 A client has at most one subscription to a job. The subscription stays while any of the client's
 sets contains the job, or while the client watches the job by name.

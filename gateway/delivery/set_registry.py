@@ -1,4 +1,4 @@
-"""The sets that clients of this node watch: all jobs whose ids begin with a prefix.
+"""All sets of a node: updates each from the feed and from scans, and notifies its watchers.
 
 A node reads the whole feed anyway, so it updates the members of each set from the feed. The sets of
 an event are looked up by the prefixes of its job's id, so the cost of an event does not depend on

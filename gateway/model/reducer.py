@@ -1,4 +1,7 @@
-"""The reducer: computes the next state from a state and an update. All transitions are here.
+"""The reducer: computes the next state from a state and an update, or after its lease has expired.
+
+The transitions that a child causes in its group are in `groups`. `lua/publish.lua` and
+`lua/expire_leases.lua` have the same rules for Redis; the vectors and a property test compare both.
 
 `reduce` is pure: the time and a new epoch are arguments. These are its rules, in order; the first
 rule that applies decides.
@@ -58,8 +61,8 @@ rule that applies decides.
 
 A new attempt clears all fields except `created_at`, `lease`, `weight` and the expected weight of a
 group's children. `expire_lease` is the other transition: the lease has expired. It changes only
-`health` and `eta`. It does not apply to a job that is queued (it has no worker yet) or final (it
-has no worker any more), nor to a group.
+`health` and `eta`. It does not apply to a queued job (no worker yet), to a final one (no worker any
+more), or to a group.
 """
 
 from __future__ import annotations

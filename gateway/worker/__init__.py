@@ -1,6 +1,7 @@
-"""The API for workers that report progress. It imports no module of the server.
+"""The API for workers that report progress. It imports no module of the server,
+except `model` and, to report to a Redis, `brokers/redis/{keys,url,servers,scripts}.py`.
 
-It needs only the standard library, and works in synchronous code, threads, asyncio, Trio and forked
+The package works in synchronous code, threads, asyncio, Trio and forked
 children.
 """
 

@@ -24,7 +24,7 @@ from time import monotonic
 from weakref import WeakValueDictionary
 
 from . import process_state, publisher
-from .announcements import Announcement
+from .announcement_queue import Announcement
 from .limits import DEFAULT_URL, EXIT_TIMEOUT, FIRST_CONNECTION_TIMEOUT, IDLE_TIMEOUT, REPORTING_OFF
 from .log import warn
 from .publisher import Outcome, Publisher, Token, Unreachable

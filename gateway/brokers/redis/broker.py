@@ -41,7 +41,7 @@ from .codec import (
 from .failover import GRACE, Registration
 from .keys import Shard
 from .links import Command, Connector, RedisConnector, raise_errors
-from .lists import Lists
+from .merged_lists import Lists
 from .observed import Observed
 from .poller import Poller
 from .records import Records

@@ -1,4 +1,4 @@
-"""Calls to one shard, on idle connections that are reused, and only to the server of the feed.
+"""The pool of a shard's connections (links) for calls, which go only to the server of the feed.
 
 The poller of the feed decides which server may be called (`allow`). After a server was restarted or
 replaced, it may lack states that clients have seen. Until the poller has restored them, calls raise

@@ -1,4 +1,4 @@
-"""The I/O with Redis: connections that carry commands, each to a server that it identifies.
+"""One connection to Redis (`Link`), used from Trio: it sends commands, and knows its server.
 
 All I/O of the broker and of its poller uses `Connector` and `Link`. `RedisConnector` implements
 them with the connections of redis-py, which does not support Trio, so each call takes a thread.

@@ -1,4 +1,4 @@
-"""The announcements: updates of jobs by a program that is not their worker (`announcing`).
+"""The queue of announcements: updates by programs that are not the worker (see `announcing`).
 
 No lock, no clock, no I/O; the process's lock guards it, and the time is an argument. Each update is
 sent once or not at all. The sender sends announcements and the reports of workers alternately, so

@@ -1,4 +1,4 @@
-"""Lists of jobs in the order of their last update, merged from all shards of a Redis."""
+"""Pages of all jobs in the order of their last update, merged from the lists of all shards."""
 
 from __future__ import annotations
 

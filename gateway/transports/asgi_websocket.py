@@ -1,4 +1,4 @@
-"""WebSocket through an ASGI server, for gateways that are hosted with one.
+"""Serves a client over the WebSocket of an ASGI server, for gateways that are hosted with one.
 
 After the client has disconnected, hypercorn's `send` does nothing; only `receive` reports it. While
 the connection is closing because the client broke the protocol, `send` raises Trio's
