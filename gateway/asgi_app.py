@@ -30,8 +30,8 @@ from .node.node import Node
 from .protocol import close_codes
 from .protocol.close_codes import CloseCode
 from .protocol.update_fields import UpdateFields, update_from
-from .transports.asgi_websocket import refuse_asgi_websocket, serve_asgi_websocket
 from .transports.asgi_types import Receive, Scope, Send
+from .transports.asgi_websocket import refuse_asgi_websocket, serve_asgi_websocket
 from .transports.hypercorn_guard import guard_hypercorn
 
 __all__ = ["NEEDS_LIFESPAN", "NEEDS_TRIO", "GatewayApp", "create_app"]

@@ -1,8 +1,8 @@
 """The command `gateway` (also `python -m gateway.cli`): the group of its subcommands, and `main`.
 
-Each subcommand has a function with its options, in a module of that name (`revoke` is in
-`token.py`, `demo` in another folder). The function imports what it needs
-only when it runs, so that `gateway publish` in a loop starts fast.
+Each subcommand has a function with its options, in the module that `COMMANDS` names. The module is
+imported when the subcommand is used, and the function imports the server's packages when it runs,
+so that `gateway publish` in a loop starts fast.
 
 Exit codes: 0 success, 1 failure (an update was rejected, a job failed), 2 wrong usage, 3 the
 gateway or the Redis does not answer (`watch`: or the gateway refuses the client), 130 Ctrl-C.
@@ -18,20 +18,40 @@ from importlib import import_module
 import click
 
 from ..config.settings import suspicious_variables
-from .cancel import cancel
-from .check import check
-from .publish import publish
-from .run import run
-from .serve.command import serve
-from .token import revoke, token
-from .watch.command import watch
 
 __all__ = ["cli", "main"]
 
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+COMMANDS = {
+    "cancel": "gateway.cli.cancel",
+    "check": "gateway.cli.check",
+    "demo": "gateway.demo.command",
+    "publish": "gateway.cli.publish",
+    "revoke": "gateway.cli.token",
+    "run": "gateway.cli.run",
+    "serve": "gateway.cli.serve.command",
+    "token": "gateway.cli.token",
+    "watch": "gateway.cli.watch.command",
+}
+"""The module of each subcommand, which has a function of the same name."""
+
+
+class _Group(click.Group):
+    """Imports the module of a subcommand when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="progress-gateway", prog_name="gateway")
 def cli() -> None:
     """Live job progress, from any worker to every browser.
@@ -45,12 +65,6 @@ def cli() -> None:
     for name, meant in suspicious_variables(os.environ).items():
         hint = f"; did you mean {meant}?" if meant else ""
         click.echo(f"Warning: {name} is not a variable of the gateway{hint}", err=True)
-
-
-for command in (serve, check, publish, watch, cancel, run, token, revoke):
-    cli.add_command(command)
-# The demo uses the commands, so its folder is below this one.
-cli.add_command(import_module("gateway.demo.command").demo)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway import Cancelled, Job
 
-from .installation import File, files
+from .installation import File, files, sample
 from .worker import start
 
 BYTES_TO_HASH = 5_500_000_000
@@ -27,7 +27,7 @@ def main() -> None:
     with suppress(Cancelled), start(children=len(algorithms), **STOP_OPTIONS) as job:
         library_files = files()
         size = sum(file.size for file in library_files) or 1
-        rounds = max(1, round(BYTES_TO_HASH / (size * len(algorithms))))
+        rounds = max(1, round(BYTES_TO_HASH / sample() / (size * len(algorithms))))
         count = len(library_files) * len(algorithms)
         job.update(message=f"{count:,} digests of {size / 1e6:,.0f} MB")
         for algorithm in algorithms:

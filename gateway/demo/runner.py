@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from ..brokers.base import Broker
 from ..model.constants import LOST_AFTER
 from ..model.state import State
+from .installation import SAMPLE
 from .jobs import DemoJob
 
 __all__ = ["Attempt", "WorkerLimit", "run_once"]
@@ -43,9 +44,11 @@ class Attempt:
         return self.state is not None and self.job.ended_as_expected(self.state)
 
 
-async def run_once(job: DemoJob, broker: Broker, *, url: str, worker_limit: WorkerLimit) -> Attempt:
+async def run_once(
+    job: DemoJob, broker: Broker, *, url: str, quick: bool, worker_limit: WorkerLimit
+) -> Attempt:
     """Runs one attempt when `worker_limit` allows it, and waits until the gateway at `url` shows
-    its end.
+    its end. With `quick`, the worker works on fewer files.
 
     This kills the worker of a job that should be killed, and one that takes too long. After a
     cancellation it sends SIGTERM to the worker and waits for at most `STOP_TIMEOUT` seconds.
@@ -56,7 +59,7 @@ async def run_once(job: DemoJob, broker: Broker, *, url: str, worker_limit: Work
         async with worker_limit:
             await nursery.start(observer.follow, broker)
             with trio.move_on_after(WORKER_TIMEOUT):
-                await _run_worker(observer, url=url, stderr=stderr)
+                await _run_worker(observer, url=url, quick=quick, stderr=stderr)
         if observer.state is not None:  # otherwise there is nothing to wait for
             with trio.move_on_after(
                 REPORT_TIMEOUT + (observer.state.lease * LOST_AFTER if job.killed_at else 0)
@@ -96,8 +99,9 @@ class _JobObserver:
             self.ended.set()
 
 
-async def _run_worker(observer: _JobObserver, *, url: str, stderr: bytearray) -> None:
+async def _run_worker(observer: _JobObserver, *, url: str, quick: bool, stderr: bytearray) -> None:
     """Runs the worker until it exits."""
+    variables = {"PROGRESS_GATEWAY_URL": url, SAMPLE: "5" if quick else "1"}
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(
             partial(
@@ -108,7 +112,7 @@ async def _run_worker(observer: _JobObserver, *, url: str, stderr: bytearray) ->
                 stderr=subprocess.PIPE,
                 check=False,
                 start_new_session=True,  # Ctrl-C must reach only the demo, which stops its workers
-                env=os.environ | {"PROGRESS_GATEWAY_URL": url},
+                env=os.environ | variables,
                 deliver_cancel=_terminate,
             )
         )

@@ -30,15 +30,18 @@ READY_TIMEOUT = 10.0  # seconds
 ANY_PORT = "127.0.0.1:0"
 
 
-def run_demo(bind: str, *, any_port: bool, once: bool, broker_url: str | None = None) -> int:
+def run_demo(
+    bind: str, *, any_port: bool, once: bool, quick: bool, broker_url: str | None = None
+) -> int:
     """Runs the demo until a signal, or once; returns the exit code.
 
-    With `any_port`, another port is used if `bind` is in use. `broker_url` is the URL of a Redis
+    With `any_port`, another port is used if `bind` is in use. With `quick`, the workers work on
+    fewer files. `broker_url` is the URL of a Redis
     for the gateway and the workers. Raises `InvalidSettings`, `BrokerUnavailable`.
     """
     console = Console(highlight=False)
     attempts: list[Attempt] = []
-    context = _Context(console, broker_url=broker_url, once=once)
+    context = _Context(console, broker_url=broker_url, once=once, quick=quick)
     signal = run_until_signal(partial(_demo, context, bind, any_port=any_port, attempts=attempts))
     if not once:
         return 0
@@ -55,6 +58,7 @@ class _Context:
     console: Console
     broker_url: str | None = field(kw_only=True)
     once: bool = field(kw_only=True)
+    quick: bool = field(kw_only=True)
 
 
 async def _demo(context: _Context, bind: str, *, any_port: bool, attempts: list[Attempt]) -> None:
@@ -113,7 +117,9 @@ async def _run(
     task_status.started()
     while True:
         url = context.broker_url or gateway.url  # where the worker reports
-        attempt = await run_once(job, gateway.node.broker, url=url, worker_limit=worker_limit)
+        attempt = await run_once(
+            job, gateway.node.broker, url=url, quick=context.quick, worker_limit=worker_limit
+        )
         if context.once:
             attempts.append(attempt)
         context.console.print(_line(attempt))

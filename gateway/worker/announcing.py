@@ -2,8 +2,8 @@
 worker. (`announcement_queue` keeps such updates until they are sent.)
 
 A program that distributes work uses it for jobs that have no worker: they are queued, or they were
-withdrawn. The same sender that sends the reports of workers sends the update. The module reads the environment
-(`PROGRESS_GATEWAY_URL`, `PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`).
+withdrawn. The same sender that sends the reports of workers sends the update. The module reads the
+environment (`PROGRESS_GATEWAY_URL`, `PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`).
 """
 
 from __future__ import annotations

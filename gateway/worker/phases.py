@@ -1,7 +1,7 @@
 """Phases: how the counts of one phase become the percentage of the whole job.
 
-Pure: no lock, no clock. A *segment* is a section of the bar with its own counts. The whole job is the
-first segment; a phase with a `share` or a `total` takes its segment from the unused rest of the
+Pure: no lock, no clock. A *segment* is a section of the bar with its own counts. The whole job is
+the first segment; a phase with a `share` or a `total` takes its segment from the unused rest of the
 segment around it. A phase with neither is only a name, and continues the counts of the segment
 around it. Segments never overlap, and their progress never falls, so the percentage of the whole
 cannot fall.

@@ -19,7 +19,7 @@ from selectors import EVENT_READ, DefaultSelector
 from gateway.cli.serve import file_limit
 from tests.e2e.client import PING, PONG, close_frame, command, frame, upgrade
 
-SECONDS = 1.5
+SECONDS = float(os.environ.get("GATEWAY_TEST_ATTACK_SECONDS", "1.5"))
 """How long an attack lasts."""
 CONNECTIONS = int(
     os.environ.get("GATEWAY_TEST_CONNECTIONS", min(10_000, file_limit.max_open_files() - 1_000))

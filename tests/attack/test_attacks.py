@@ -38,7 +38,12 @@ WITHIN = SECONDS + 30 + CONNECTIONS / 200
 
 
 async def attack(
-    name: str, gateway: AttackedGateway, *, connections: int = CONNECTIONS, until_gone: bool = True
+    name: str,
+    gateway: AttackedGateway,
+    *,
+    connections: int = CONNECTIONS,
+    seconds: float = SECONDS,
+    until_gone: bool = True,
 ) -> int:
     """Runs an attack in its own process. Returns how much the attack has sent (`attackers` says in
     which unit). Waits until its connections are closed if it opens many: the node reads what a
@@ -48,7 +53,11 @@ async def attack(
         done = await trio.run_process(
             [sys.executable, "-m", "tests.attack.attackers", name, str(gateway.port)],
             cwd=ROOT,
-            env={**os.environ, "GATEWAY_TEST_CONNECTIONS": str(connections)},
+            env={
+                **os.environ,
+                "GATEWAY_TEST_CONNECTIONS": str(connections),
+                "GATEWAY_TEST_ATTACK_SECONDS": str(seconds),
+            },
             capture_stdout=True,
             stdin=subprocess.DEVNULL,
         )

@@ -135,7 +135,9 @@ async def test_the_gateway_survives_a_minute_of_attacks(name: str) -> None:
         with trio.fail_after(10):
             while len(gateway.ages) < 100:  # noqa: ASYNC110 - polls the counts of other tasks
                 await trio.sleep(0.01)
-        assert await attack(name, gateway, connections=1_000, until_gone=False) > 0
+        # Shorter than against the gateway's own server: only survival is checked here.
+        sent = await attack(name, gateway, connections=1_000, seconds=0.5, until_gone=False)
+        assert sent > 0
         assert gateway.is_running
         gateway.reset_measurements()
         with trio.fail_after(

@@ -124,3 +124,16 @@ def test_publish_imports_no_server_and_no_bars() -> None:
         capture_output=True, text=True, check=True, timeout=30, env=clean_environment(),
     ).stdout.split()  # fmt: skip
     assert not {"trio", "rich", "hypercorn", "starlette", "msgspec"} & set(loaded)
+
+
+def test_a_command_imports_no_other_command() -> None:
+    program = (
+        "import sys; from click.testing import CliRunner; from gateway.cli.__main__ import cli; "
+        "CliRunner().invoke(cli, ['token', '--help']); print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=True, timeout=30, env=clean_environment(),
+    ).stdout.split()  # fmt: skip
+    assert "gateway.cli.token" in loaded
+    assert not {"gateway.cli.cancel", "gateway.worker", "gateway.demo"} & set(loaded)

@@ -1,4 +1,4 @@
-"""The demo as a user runs it. `--once` runs the whole demo, so it takes a minute."""
+"""The demo as a user runs it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def gone(pids: list[int], *, within: float = 15) -> bool:
 
 
 def test_with_once_every_job_ends_as_expected() -> None:
-    with Running(*DEMO, "--once", "--bind", "127.0.0.1:0", env=PLAIN) as demo:
+    with Running(*DEMO, "--once", "--quick", "--bind", "127.0.0.1:0", env=PLAIN) as demo:
         code = demo.end(within=240)
         output = demo.output.decode()
         assert code == 0, output + demo.errors

@@ -36,15 +36,15 @@ def can_unshare() -> bool:
 def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     if os.geteuid() != 0:
         pytest.skip("only root can make a Debian root")
-    if shutil.which("debootstrap") is None:
-        pytest.skip("no debootstrap in PATH")
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("no mmdebstrap in PATH")
     if not can_unshare():
         pytest.skip("this machine lets nobody have a network of their own")
     container = Container(tmp_path_factory.mktemp("debian") / "root")
     try:
         container.build(ROOT)
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"debootstrap fails here: {error.stderr[-500:]!r}")
+        pytest.skip(f"mmdebstrap fails here: {error.stderr[-500:]!r}")
     # Programs that Compose has in separate images.
     container.run("apt-get", "update")
     install = ("apt-get", "install", "--yes", "--no-install-recommends")

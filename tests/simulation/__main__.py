@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
-from .runs import Outcome, run
+from .runs import Outcome, run, version
 from .scenario import Scenario, draw
 
 
@@ -61,7 +61,7 @@ def run_seeds(start: int, options: argparse.Namespace) -> int:
     print(
         f"{done} seeds, {virtual / 3600:.2f} virtual hours in {took:.1f} s "
         f"({virtual / took:.0f} times real time), {frames} frames checked, "
-        f"{failures.total()} failed {dict(failures) or ''}"
+        f"{failures.total()} failed {dict(failures) or ''}; code version {version()}"
     )
     return 1 if failures else 0
 

@@ -315,7 +315,8 @@ class Watcher:
             self.line.hang_up()
 
     async def _until_unstalled(self) -> None:
-        await trio.sleep_until(self.stalled_until)
+        if self.stalled_until > trio.current_time():
+            await trio.sleep_until(self.stalled_until)
 
     def _show(self, job: str, frame: dict[str, Any], how: str) -> None:
         state = frame["state"]

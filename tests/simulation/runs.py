@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import logging
 import random
@@ -10,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -31,7 +33,9 @@ from .sockets import Servers
 from .threads import current_process, simulated
 from .world import World
 
-__all__ = ["Outcome", "run"]
+__all__ = ["Outcome", "run", "version"]
+
+ROOT = Path(__file__).parents[2]
 
 COLLECTED_EVERY = 20
 """Runs between two garbage collections. There is none during a run, so that no run depends on its
@@ -142,6 +146,38 @@ def run(scenario: Scenario) -> Outcome:
         violation,
         seconds=clock.current_time(),
         frames=world.checks.frames,
+    )
+
+
+def version() -> str:
+    """A name for the code that a run has executed: a hash of the modules that it has imported and
+    of the Lua scripts, without comments and docstrings. Seeds of one version can be added up."""
+    files = {
+        Path(module.__file__)
+        for name, module in sys.modules.items()
+        if name.startswith(("gateway.", "tests.simulation.")) and module.__file__
+    }
+    files |= set((ROOT / "gateway").glob("**/*.lua"))
+    digest = sha256()
+    for file in sorted(files):
+        text = file.read_text()
+        digest.update(_without_prose(text) if file.suffix == ".py" else text.encode())
+    return digest.hexdigest()[:10]
+
+
+def _without_prose(text: str) -> bytes:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [each for each in node.body if not _is_text(each)]  # type: ignore[attr-defined]
+    return ast.dump(tree).encode()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
     )
 
 

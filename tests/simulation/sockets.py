@@ -115,7 +115,9 @@ class Socket:
         self._sent: list[tuple[float, bytes]] = []
         self._received = bytearray()
         self._requests: Any = hiredis.Reader()
-        self._lost = trio.Event()
+        self._lost = False
+        self._waiting = trio.CancelScope()
+        """The scope of the thread that waits. A loss of the connection cancels it."""
         self._failed = False
         self._queued: list[list[bytes]] | None = None
         link.sockets[self] = None
@@ -123,7 +125,7 @@ class Socket:
 
     @property
     def lost(self) -> bool:
-        return self._lost.is_set()
+        return self._lost
 
     @property
     def unread(self) -> int:
@@ -142,17 +144,17 @@ class Socket:
         pass
 
     def fileno(self) -> int:
-        return -1 if self._lost.is_set() else 1_000_000
+        return -1 if self._lost else 1_000_000
 
     def sendall(self, data: bytes) -> None:
-        if self._lost.is_set():
+        if self._lost:
             raise ConnectionResetError(104, "Connection reset by peer")
         arrives_at = trio.current_time() + self._link.travel(some=self._is_one_of_some)
         self._sent.append((arrives_at, bytes(data)))
 
     def recv_into(self, buffer: Any, size: int = 0) -> int:
         if not self._received:
-            if self._lost.is_set():
+            if self._lost:
                 return self._ended()
             if self._timeout == 0.0:
                 raise BlockingIOError
@@ -169,7 +171,7 @@ class Socket:
     def recv(self, size: int, flags: int = 0) -> bytes:
         buffer = bytearray(size)
         if flags & socket.MSG_PEEK and not self._received:
-            if self._lost.is_set():
+            if self._lost:
                 return b""
             raise BlockingIOError
         taken = self.recv_into(buffer)
@@ -187,25 +189,19 @@ class Socket:
         self.reset(failed=False)
 
     def reset(self, *, failed: bool = True) -> None:
-        if not self._lost.is_set():
+        if not self._lost:
             self._failed = failed
-            self._lost.set()
+            self._lost = True
+            self._waiting.cancel()
             self._link.sockets.pop(self, None)
             self.server.sockets.pop(self, None)
 
     async def _wait(self) -> None:
         """Wait until something was received, or the connection has ended."""
-        with trio.move_on_after(inf if self._timeout is None else self._timeout) as deadline:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._heed_loss, nursery.cancel_scope)
-                await self._exchange()
-                nursery.cancel_scope.cancel()
-        if deadline.cancelled_caught and not self._received:
+        with trio.move_on_after(inf if self._timeout is None else self._timeout) as self._waiting:
+            await self._exchange()
+        if self._waiting.cancelled_caught and not self._received and not self._lost:
             raise TimeoutError("timed out")
-
-    async def _heed_loss(self, scope: trio.CancelScope) -> None:
-        await self._lost.wait()
-        scope.cancel()
 
     async def _exchange(self) -> None:
         link = self._link

@@ -130,7 +130,8 @@ async def _drive(process: SimulatedProcess, function: Callable[[], Any]) -> Any:
                 if shielded:
                     with process.shield():
                         value = await blocking_call(*args)
-                        await trio.sleep_until(process.paused_until)
+                        if process.paused_until > trio.current_time():
+                            await trio.sleep_until(process.paused_until)
                     if process.dead:
                         await trio.sleep_forever()  # cancelled at once
                 else:
@@ -165,9 +166,10 @@ async def run_in_thread(
 ) -> Any:
     """Replaces `trio.to_thread.run_sync`."""
     process = current_process()
-    await trio.lowlevel.checkpoint()
     borrower = object()
-    if limiter is not None:
+    if limiter is None:
+        await trio.lowlevel.checkpoint()
+    else:
         await limiter.acquire_on_behalf_of(borrower)
 
     def call() -> Any:
