@@ -321,8 +321,8 @@ class MemoryBroker:
         self._recent.append((stored.update_number, job))
 
     def _free_memory(self, own: PublisherJobs) -> None:
-        """While all jobs exceed `limits.jobs_bytes`, drop histories of the publisher that uses the
-        most memory, then its jobs. Jobs with the oldest last event come first."""
+        """Drops, while all jobs exceed `limits.jobs_bytes`, histories of the publisher that uses
+        the most memory, then its jobs. Jobs with the oldest last event come first."""
         while self._jobs_by_publisher.size > self._limits.jobs_bytes and len(self._jobs) > 1:
             largest = self._jobs_by_publisher.to_shrink(own)
             if largest.with_history:

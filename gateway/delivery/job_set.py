@@ -33,8 +33,8 @@ SortKey = tuple[float, str]
 
 
 def _sort_key(job: str, state: State) -> SortKey:
-    """Active jobs are ordered by their start (queued ones by their creation), ended jobs by their
-    end."""
+    """Returns the key of the order: active jobs by their start (queued ones by their creation),
+    ended jobs by their end."""
     if state.final:
         return -(state.finished_at or state.updated_at), job
     return -(state.started_at or state.created_at), job

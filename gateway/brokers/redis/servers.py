@@ -1,5 +1,5 @@
-"""Makes the connections of redis-py, which block: to one server, the primary that Sentinels name, or
-a cluster.
+"""Makes the connections of redis-py, which block: to one server, the primary that Sentinels name,
+or a cluster.
 
 This is the only file that uses the clients of redis-py. No function here connects. Connecting and
 calling block, so callers do them in a thread.
