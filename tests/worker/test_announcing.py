@@ -162,7 +162,7 @@ def test_an_expired_announcement_is_dropped() -> None:
 
 
 def test_announcements_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcements, "MAX_ANNOUNCEMENTS", 1)
+    monkeypatch.setattr(announcement_queue, "MAX_ANNOUNCEMENTS", 1)
     waiting = AnnouncementQueue()
     said = [waiting.add(announcement(job)) for job in "abc"]
     assert said == [None, "not announced: 1 announcements are already waiting", None]
