@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.worker import Job, announce, process_state
+from gateway.worker import Job, announce, announcement_queue, process_state
 from gateway.worker.announcement_queue import Announcement, AnnouncementQueue
 from gateway.worker.publisher import PublishResult, Rejected, Unreachable
 from gateway.worker.sender import sender_for
