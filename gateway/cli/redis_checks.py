@@ -62,7 +62,7 @@ KEY_TYPES: Final = {
     "last": b"hash",
     "log": b"stream",
 }
-"""The type of each key, by the part of its name that follows the prefix."""
+"""The type of each key, by the text that follows the prefix in its name."""
 
 
 def check(url: str, *, tokens: bool) -> Iterator[Finding]:

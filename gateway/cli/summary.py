@@ -1,4 +1,4 @@
-"""Describes the configuration of a gateway: one line for each part, in the output of `gateway
+"""Describes the configuration of a gateway: one line for each subject, in the output of `gateway
 check` and in the log of `gateway serve`."""
 
 from __future__ import annotations

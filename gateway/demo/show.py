@@ -53,7 +53,7 @@ def run_demo(
 
 @frozen
 class _Context:
-    """The objects that all parts of the demo use."""
+    """The objects that all modules of the demo use."""
 
     console: Console
     broker_url: str | None = field(kw_only=True)

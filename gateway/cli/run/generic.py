@@ -132,7 +132,7 @@ def parse_line(text: str) -> LineProgress | None:
         return LineProgress(label=label, percent=percentage, is_sure=sure)
     if not 1 <= done <= total or done != int(done):
         return None
-    return LineProgress(label=label, percent=percentage, part=(int(done), int(total)), is_sure=sure)
+    return LineProgress(label=label, percent=percentage, item=(int(done), int(total)), is_sure=sure)
 
 
 def label_of(text: str) -> str:

@@ -33,9 +33,9 @@ class LineProgress:
     """Whether a profile has matched the line. Then a different total is a correction, and a
     different label is another phase."""
     span: tuple[float, float] | None = None
-    """The part of the whole (low, high: 0 to 1) that this phase covers, if it is known."""
-    part: tuple[int, int] | None = None
-    """(n, parts): the line has the progress of part n (from 1) of equal parts."""
+    """The range of the whole (low, high: 0 to 1) that this phase covers, if it is known."""
+    item: tuple[int, int] | None = None
+    """(n, items): the line has the progress of item n (from 1) of equal items."""
 
     @property
     def fraction(self) -> float | None:

@@ -15,7 +15,7 @@ __all__ = ["ELLIPSIS", "MAX_LINE", "LineSplitter", "plain_text"]
 MAX_LINE = 4_096
 """The number of last characters of a line that are kept and read. Bars are shorter."""
 ELLIPSIS = "…"
-"""Replaces the part of a line that was cut off, so that half a number is not read as one."""
+"""Replaces the text that was cut off a line, so that half a number is not read as one."""
 
 _CURSOR_MOVES = r"\x1b\[[0-9;]*[ABEFGHJdf]|\x1b\[[12]K|\x1b[78DEM]"
 _LINE_ENDS = re.compile(rf"[\r\n\x08\x0b\x0c\x85\u2028\u2029]|{_CURSOR_MOVES}")
@@ -46,7 +46,7 @@ class LineSplitter:
         return lines
 
     def skip_output(self) -> None:
-        """Records that a part of the stream is missing here, so the current line has no
+        """Records that bytes of the stream are missing here, so the current line has no
         beginning."""
         self._decoder.reset()
         self._line = ELLIPSIS

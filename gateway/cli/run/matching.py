@@ -28,7 +28,7 @@ class Profile:
         percent, fraction        the progress
         done, total, left        a count; numbers may have units, or be times (`00:01:02.5`)
         phase                    the name of the current phase
-        part, parts              item n of `parts` equal items, each with its own percentage
+        item, items              item n of `items` equal items, each with its own percentage
         one, of                  the name of a finished item, and of any item: different names are
                                  counted
         unsure, sure             progress is hidden from an `unsure` line until a `sure` line
@@ -49,7 +49,7 @@ class Profile:
     no_total: str = ""
     """A pattern for arguments that change the amount of work, so that the total is not used."""
     phases: dict[str, tuple[float, float]] = Factory(dict)
-    """The part of the whole (0 to 1) that each phase covers. Other phases are then not shown."""
+    """The range of the whole (0 to 1) that each phase covers. Other phases are then not shown."""
     each: str = ""
     """A pattern for arguments each of which has its own bar, one after the other."""
     whole: bool = True
@@ -128,7 +128,7 @@ class Matcher:
             total -= numbers.get("skip") or 0
             if self._total_is_ambiguous or not total or done is None or not 0 <= done <= total:
                 total = None
-        part, parts = numbers.get("part"), numbers.get("parts")
+        item, items = numbers.get("item"), numbers.get("items")
         if percent is not None and (not 0 <= percent <= 100 or total is None):
             done = total = None
         if (percent is not None and not 0 <= percent <= 100) or (percent is None and done is None):
@@ -140,12 +140,12 @@ class Matcher:
             percent=percent,
             from_profile=True,
             span=span,
-            part=(int(part), int(parts)) if part and parts and part <= parts else None,
+            item=(int(item), int(items)) if item and items and item <= items else None,
         )
 
 
 _PER_LINE_VALUES = ("done", "left", "percent", "fraction")
-_NUMBERS = (*_PER_LINE_VALUES, "total", "part", "parts", "skip")
+_NUMBERS = (*_PER_LINE_VALUES, "total", "item", "items", "skip")
 
 
 def _matched_groups(match: re.Match[str]) -> dict[str, str]:

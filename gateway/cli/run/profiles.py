@@ -48,10 +48,10 @@ PROFILES: tuple[Profile, ...] = (
         name="handbrake",
         commands=("HandBrakeCLI",),
         lines=(
-            r"^Encoding: task (?P<part>\d+) of (?P<parts>\d+), (?P<percent>[\d.]+) %",
+            r"^Encoding: task (?P<item>\d+) of (?P<items>\d+), (?P<percent>[\d.]+) %",
             r'^"State": "(?:(?P<unsure>SCANNING|MUXING|SEARCHING)|(?P<sure>WORKING))"',
-            r'^"Pass": (?P<part>\d+)',
-            r'^"PassCount": (?P<parts>\d+)',
+            r'^"Pass": (?P<item>\d+)',
+            r'^"PassCount": (?P<items>\d+)',
             r'^"Progress": (?P<fraction>[\d.]+)',
         ),
     ),
@@ -172,7 +172,7 @@ PROFILES: tuple[Profile, ...] = (
         commands=("yt-dlp", "youtube-dl"),
         each=r"^(?:https?://|yt\w*:)",
         lines=(
-            r"^\[download\] Downloading (?:item|video) (?P<part>\d+) of (?P<parts>\d+)",
+            r"^\[download\] Downloading (?:item|video) (?P<item>\d+) of (?P<items>\d+)",
             r"^\[download\] (?P<percent>[\d.]+)% of",
         ),
     ),
@@ -227,7 +227,7 @@ PROFILES: tuple[Profile, ...] = (
         commands=("xz", "unxz", "lzma"),
         only_stderr=True,
         lines=(
-            r"\((?P<part>\d+)/(?P<parts>\d+)\)$",
+            r"\((?P<item>\d+)/(?P<items>\d+)\)$",
             r"^(?P<percent>[\d.,]+) % .* / .* = [\d.>]",
         ),
     ),

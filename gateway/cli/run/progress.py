@@ -10,8 +10,8 @@ at the same time (downloads). A label and a total identify a bar. A new *phase* 
 The percentage of the job is
 
     in the first phase                                   the percentage of that phase
-    in a phase whose part of the whole is known          within that part (`LineProgress.span`,
-                                                         `.part`, from a profile)
+    in a phase whose range of the whole is known         within that range (`LineProgress.span`,
+                                                         `.item`, from a profile)
     in any other phase                                   unknown for the rest of the run; the count
                                                          is shown
 
@@ -70,12 +70,12 @@ class Progress:
     """Receives the progress of lines in order, and returns the progress of the command.
 
     Args:
-        parts: How many consecutive bars make up the whole run, if that is known.
+        items: How many consecutive bars make up the whole run, if that is known.
         whole: Whether one bar can show the progress of the whole run.
     """
 
-    def __init__(self, *, parts: int = 1, whole: bool = True) -> None:
-        self._parts, self._part = parts, 1
+    def __init__(self, *, items: int = 1, whole: bool = True) -> None:
+        self._items, self._item = items, 1
         self._whole_is_known = whole
         self._highest = 0.0
         self._bars: dict[tuple[str, float | None], _Bar] = {}
@@ -101,7 +101,7 @@ class Progress:
             if restarted:
                 self._begin_phase(line)
         elif self._main_bar_has_ended(line, bar, restarted):
-            replaces = self._main_bar is not None and self._main_bar.rises == 0 and self._parts == 1
+            replaces = self._main_bar is not None and self._main_bar.rises == 0 and self._items == 1
             self._main_bar, self._nested = bar, False
             self._interrupted, self._ended_bars = False, 0
             if replaces and fraction >= self._highest:
@@ -195,9 +195,9 @@ class Progress:
 
     def _begin_phase(self, line: LineProgress) -> None:
         """Begins a phase."""
-        if self._phase_number and line.span is None and line.part is None:
-            self._part += 1
-            self._whole_is_known = self._whole_is_known and self._part <= self._parts
+        if self._phase_number and line.span is None and line.item is None:
+            self._item += 1
+            self._whole_is_known = self._whole_is_known and self._item <= self._items
         self._phase_number += 1
         self._rename(line)
         if self._phase_number > 1 and (
@@ -211,12 +211,12 @@ class Progress:
 
     def _phase(self, line: LineProgress, fraction: float) -> Phase:
         low, high = 0.0, 1.0
-        if line.part is not None:
-            self._part, self._parts = line.part
+        if line.item is not None:
+            self._item, self._items = line.item
         if line.span is not None:
             low, high = line.span
-        elif self._parts > 1:
-            low, high = (self._part - 1) / self._parts, self._part / self._parts
+        elif self._items > 1:
+            low, high = (self._item - 1) / self._items, self._item / self._items
         position = low + fraction * (high - low)
         if position < self._highest - LARGE_DROP:
             self._whole_is_known = False
@@ -224,8 +224,8 @@ class Progress:
         numbered = self._phase_name is None or line.label == ""
         return Phase(
             number=self._phase_number,
-            name=f"{self._part} of {self._parts}"
-            if numbered and self._parts > 1
+            name=f"{self._item} of {self._items}"
+            if numbered and self._items > 1
             else self._phase_name,
             done=None if line.total is None else line.done,
             total=line.total,

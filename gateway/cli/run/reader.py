@@ -42,12 +42,12 @@ class Reader:
         self._is_text = True
         self._matcher = Matcher(profile, " ".join(arguments)) if profile else None
         self._generic = profile is None or profile.generic
-        parts, whole = 1, True
+        items, whole = 1, True
         if profile is not None:
             whole = profile.whole
             if profile.each:
-                parts = sum(bool(re.search(profile.each, word)) for word in arguments)
-        self._progress = Progress(parts=max(parts, 1), whole=whole)
+                items = sum(bool(re.search(profile.each, word)) for word in arguments)
+        self._progress = Progress(items=max(items, 1), whole=whole)
 
     def feed(self, data: bytes) -> Reading:
         """Returns the reading of the lines that `data` completes.
@@ -68,7 +68,7 @@ class Reader:
         return self._read([self._lines.rest])
 
     def skip_output(self) -> None:
-        """Records that a part of the output is missing here."""
+        """Records that output is missing here."""
         self._lines.skip_output()
 
     def _read(self, lines: Sequence[str]) -> Reading:

@@ -1,4 +1,4 @@
-"""`gateway watch`: jobs in the terminal, live."""
+"""`gateway watch`: its arguments, options and exit codes. (`run_watch` does the work.)"""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def watch(jobs: tuple[str, ...], *, url: str, token: Token, as_json: bool, mode:
     cancelled, 3 if the gateway refuses the connection.
     """
     from .client import Refused
-    from .watch import watch_until_final
+    from .run_watch import watch_until_final
 
     try:
         code = watch_until_final(jobs, url, token=token, as_json=as_json, mode=mode)

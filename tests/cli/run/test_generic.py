@@ -102,7 +102,7 @@ def test_a_bar_with_percentage_and_count_is_one_progress() -> None:
 def test_a_percentage_after_a_count_is_that_of_the_item() -> None:
     seen = parse_line("file 3/10: 45%")
     assert seen is not None
-    assert (seen.part, seen.percent, seen.total) == ((3, 10), 45, None)
+    assert (seen.item, seen.percent, seen.total) == ((3, 10), 45, None)
 
 
 @pytest.mark.parametrize(

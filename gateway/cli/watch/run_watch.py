@@ -1,4 +1,4 @@
-"""Runs `gateway watch`: chooses the display, starts the client, and handles its end."""
+"""The work of `gateway watch`: chooses the display, starts the client, and waits for the end."""
 
 from __future__ import annotations
 
