@@ -1,7 +1,7 @@
 """Returns listening sockets that the parent process has opened.
 
 systemd can bind low ports, and it keeps the address while the gateway restarts: connections that
-arrive meanwhile wait in the backlog and are not refused. It passes descriptors from 3 on
+arrive meanwhile wait in the backlog and are not refused. systemd passes descriptors from 3 on
 (sd_listen_fds(3)). `fd://7,8` names those of another parent, such as the gateway's supervisor.
 """
 

@@ -2,7 +2,7 @@
 
 There is one thread per URL, so a gateway that hangs does not delay the jobs of another one. The
 thread is a daemon, starts with the first report, sleeps while nothing is due, and ends when there
-has been no job for a while. It takes the newest snapshot of a job when it sends, so there is no
+has been no job for a while. The thread takes the newest snapshot of a job when it sends, so there is no
 queue of snapshots that could grow. `send_queue` decides what the thread sends, and when.
 
 When the interpreter is finalizing, daemon threads have stopped, perhaps while they held the lock,
@@ -10,8 +10,8 @@ and a new thread would never run. From then on nothing here acquires the lock, s
 waits, and one log line lists the jobs whose last state is not sent.
 
 It uses threads, the clock, randomness, the log, and the environment (`PROGRESS_GATEWAY_URL`,
-`PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`). It never uses an event loop, and never
-changes an exception of the user's code.
+`PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`). The sender never uses an event loop, and
+never changes an exception of the user's code.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Sender:
         blocked.
 
         A sender's thread can call this if the garbage collector closes a generator that was
-        suspended inside a job's block. It must wait neither for itself nor for another sender.
+        suspended inside a job's block. Such a thread must wait neither for itself nor for another sender.
         """
         if self.disabled or hasattr(_thread_local, "is_sender_thread") or sys.is_finalizing():
             return True
