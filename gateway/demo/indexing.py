@@ -1,7 +1,7 @@
 """Index the standard library by trigrams, as code search engines do.
 
-The demo kills it in the middle, like the kernel does when memory runs out. It cannot report its
-end, so its lease expires.
+The demo kills this worker in the middle, like the kernel does when memory runs out. The worker
+cannot report the end of the job, so the job's lease expires.
 """
 
 from __future__ import annotations

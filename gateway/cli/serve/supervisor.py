@@ -1,9 +1,9 @@
 """`gateway serve --processes N`: several server processes at one address, and their supervisor.
 
 Each server process is a node; the kernel distributes connections among them. The supervisor
-itself serves no clients. It opens the listening sockets and keeps them open, so that connections in
-the backlog of a process that exits are served by its successor. It restarts server processes that
-exit or hang, forwards signals to them, and reports to systemd for all of them.
+itself serves no clients: it opens the listening sockets and keeps them open, so that connections in
+the backlog of a process that exits are served by its successor. The supervisor restarts server
+processes that exit or hang, forwards signals to them, and reports to systemd for all of them.
 """
 
 from __future__ import annotations

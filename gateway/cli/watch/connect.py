@@ -29,7 +29,7 @@ class NoGateway(Exception):
 
 @asynccontextmanager
 async def connected_to(url: str) -> AsyncIterator[WebSocketConnection]:
-    """Opens a WebSocket to the gateway at `url`. It is closed at the end of the context.
+    """Opens a WebSocket to the gateway at `url`, and closes it at the end of the context.
 
     Raises `NoGateway`, `TooSlowError`, and the library's errors for an unexpected response, in
     groups.
