@@ -29,8 +29,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def report_options(command: F) -> F:
-    """Adds these options to a command that reports. The command gets the arguments `url` and `token` of
-    `gateway.Job`.
+    """Adds these options to a command that reports. The command gets the arguments `url` and
+    `token` of `gateway.Job`.
 
     An option overrides a variable; a token overrides a token file from the same source.
     """

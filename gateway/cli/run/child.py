@@ -5,17 +5,18 @@ The threads of `outputs.py` forward and read the command's output.
 
 Signals that would end this process are blocked here and forwarded to the child. The child decides
 how to handle them; when it ends, this process ends too. The terminal sends Ctrl-C to every process
-in the foreground, so the child has already received it. This process does not forward it again, because
-many programs exit at once on a second Ctrl-C. (A signal that another process sends to the whole process
-group reaches the child twice, because it cannot be distinguished.)
+in the foreground, so the child has already received it. This process does not forward it again,
+because many programs exit at once on a second Ctrl-C. (A signal that another process sends to the
+whole process group reaches the child twice, because it cannot be distinguished.)
 
 The signals stay blocked after the child's end, so that none can interrupt the final report to the
 gateway. A signal that arrives then shortens the wait for the gateway.
 
 If stdout and stderr of this process are the same (a terminal, `2>&1`), they are the same for the
 child, so its lines keep their order. With `pty` both are a new pseudo-terminal, which has the size
-of this process's terminal and forwards every byte unchanged. The pseudo-terminal does not become the
-*controlling* terminal, and stdin does not change, so keys, job control and Ctrl-C work as usual.
+of this process's terminal and forwards every byte unchanged. The pseudo-terminal does not become
+the *controlling* terminal, and stdin does not change, so keys, job control and Ctrl-C work as
+usual.
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ class Outputs:
     def finish(self) -> None:
         """Waits, after the command's end, until all of its output is forwarded and read.
 
-        This takes as long as the reader of this process's output needs. For other processes that have
-        inherited the descriptors this waits at most `GRACE`.
+        This takes as long as the reader of this process's output needs. For other processes that
+        have inherited the descriptors this waits at most `GRACE`.
         """
         deadline = monotonic() + GRACE
         for thread in self._forwarders:
