@@ -1,9 +1,9 @@
 """The embedded broker: it keeps states in this process's memory. The reference for other brokers.
 
-Each change happens between two checkpoints, so it is atomic. The broker keeps at most `limits.max_jobs`
-jobs, each with `limits.history` events, together `limits.jobs_bytes`, for `limits.retention`
-seconds after their last report. If a limit is reached, `jobs_by_publisher` decides
-which jobs are dropped.
+Each change happens between two checkpoints, so it is atomic. The broker keeps at most
+`limits.max_jobs` jobs, each with `limits.history` events, together `limits.jobs_bytes`, for
+`limits.retention` seconds after their last report. If a limit is reached, `jobs_by_publisher`
+decides which jobs are dropped.
 """
 
 from __future__ import annotations

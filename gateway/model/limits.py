@@ -125,8 +125,8 @@ class Limits:
     requests_per_second: float = _positive(2_000.0, maximum=MAX_RATE)
     """Sustained rate of HTTP requests from one address (IPv6: one /64). Each kilobyte, sent or
     received, counts as another request. Above the rate requests are answered later. The rate is a
-    third of what a node can serve, because the workers of a whole cluster may share an address. Trusted
-    proxies are not counted; their clients are."""
+    third of what a node can serve, because the workers of a whole cluster may share an address.
+    Trusted proxies are not counted; their clients are."""
     request_burst: int = _count(10_000)
     """Requests that one address may send at once: 50 browsers that load the page."""
     max_jobs_per_connection: int = _count(1_000)

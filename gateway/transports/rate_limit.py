@@ -1,8 +1,8 @@
 """Limits how much a client may send, and how fast.
 
 Each WebSocket frame costs tokens, also pings and empty fragments, and so does each HTTP request.
-The gateway does not refuse a client that has used up its tokens. The gateway reads later, so TCP slows the
-client down, and its further messages wait on its own machine.
+The gateway does not refuse a client that has used up its tokens. The gateway reads later, so TCP
+slows the client down, and its further messages wait on its own machine.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 There is one thread per URL, so a gateway that hangs does not delay the jobs of another one. The
 thread is a daemon, starts with the first report, sleeps while nothing is due, and ends when there
-has been no job for a while. The thread takes the newest snapshot of a job when it sends, so there is no
-queue of snapshots that could grow. `send_queue` decides what the thread sends, and when.
+has been no job for a while. The thread takes the newest snapshot of a job when it sends, so there
+is no queue of snapshots that could grow. `send_queue` decides what the thread sends, and when.
 
 When the interpreter is finalizing, daemon threads have stopped, perhaps while they held the lock,
 and a new thread would never run. From then on nothing here acquires the lock, starts a thread or
@@ -165,7 +165,8 @@ class Sender:
         blocked.
 
         A sender's thread can call this if the garbage collector closes a generator that was
-        suspended inside a job's block. Such a thread must wait neither for itself nor for another sender.
+        suspended inside a job's block. Such a thread must wait neither for itself nor for another
+        sender.
         """
         if self.disabled or hasattr(_thread_local, "is_sender_thread") or sys.is_finalizing():
             return True
