@@ -224,9 +224,8 @@ class Session:
         subscription = self._sets.subscription(job)
         if subscription is not None:
             self._subscriptions[job] = subscription
-            subscription.mode, subscription.cursor = mode, position
-            if subscription.has_new_events:
-                self.outbox.notify(subscription)
+            subscription.mode = mode
+            subscription.restart(position)
         else:
             self._subscriptions[job] = self._hub.subscribe(
                 job, self.outbox, mode=mode, position=position, quota_key=self._sets.quota_key
@@ -338,6 +337,8 @@ class Session:
             return False
         if self._sets.subscription(job) is subscription:
             subscription.mode = "latest"
+            # The client may have ignored messages since it sent the command.
+            subscription.restart()
             return True
         subscription.cancelled = True
         self.outbox.cancel(subscription)

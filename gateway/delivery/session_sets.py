@@ -193,6 +193,12 @@ class SessionSets:
         if not shared.view_count and not shared.ending_count:
             self._unsubscribe(job)
 
+    def release_for_client(self, job: str) -> None:
+        self.release(job)
+        subscription = self.subscription(job) or self._by_name.get(job)
+        if subscription is not None:
+            subscription.restart()
+
     def release_after_final_state(self, job: str) -> None:
         shared = self._shared[job]
         shared.view_count -= 1

@@ -53,6 +53,10 @@ class SubscriptionHolder(Protocol):
     def release(self, job: str) -> None:
         """Removes a reference; removing the last one unsubscribes."""
 
+    def release_for_client(self, job: str) -> None:
+        """Remove a reference, as the client has requested. If others keep the subscription, the
+        client is sent a snapshot: it may have ignored messages since it sent the request."""
+
     def release_after_final_state(self, job: str) -> None:
         """Removes a reference as soon as the client was sent the job's final state."""
 
@@ -136,7 +140,7 @@ class SetSubscription:
         for job in self._displaced:
             self._sets.cancel_notify_end(self._view, job, self)
         for job in (*self._sent_jobs, *self._left_view):
-            self._holder.release(job)
+            self._holder.release_for_client(job)
 
     def on_change(self) -> None:
         self._outbox.notify(self)

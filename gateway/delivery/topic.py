@@ -106,6 +106,12 @@ class Subscription:
                 self.on_final_state(self)
         return message
 
+    def restart(self, position: Position | None = None) -> None:
+        """Continue from this position; None: the next message is a snapshot."""
+        self.cursor = position
+        if self.has_new_events:
+            self.outbox.notify(self)
+
     @property
     def has_final_state(self) -> bool:
         """Whether the client was sent the job's final state, or that the job is unknown."""

@@ -56,6 +56,9 @@ class Holder:
     def release(self, job: str) -> None:
         self.hub.unsubscribe(self.held.pop(job))
 
+    def release_for_client(self, job: str) -> None:
+        self.release(job)
+
     def release_after_final_state(self, job: str) -> None:
         self.release(job)
 

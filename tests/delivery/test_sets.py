@@ -222,9 +222,10 @@ async def test_a_job_that_is_also_watched_by_name_has_one_position(
     await harness.publish("a:1", percent=2)
     await messages_sent()
     await client.source.send(type="unsubscribe", jobs=["a:1"])
+    await messages_sent()
     await harness.publish("a:1", percent=3)
     await messages_sent()
-    assert client.seen[2:] == [(1, 2), (2, 3)], "the set still shows it"
+    assert client.seen[2:] == [(1, 2), (None, 2), (2, 3)], "the set still shows it"
     await client.subscribe("a:1")
     await client.source.send(type="unwatch_set", prefix="a:")
     await messages_sent()
@@ -237,6 +238,46 @@ async def test_a_job_that_is_also_watched_by_name_has_one_position(
     await messages_sent()
     assert client.seen[-1] == (3, 4)
     assert harness.node.hub.statistics().subscriptions == 0
+
+
+async def test_a_client_that_ignored_messages_after_it_unsubscribed_has_the_state_again(
+    autojump_clock: MockClock, harness: Harness
+) -> None:
+    """A page drops what it knows of a job when it unsubscribes, and ignores the job until a set
+    contains it. The messages cross: the set contains the job before the gateway has read the
+    command."""
+    client = await harness.connect()
+    await harness.publish("a:1", status="running")
+    await client.subscribe("a:1")
+    await watch(client, "b:", id=1)
+    await harness.publish("a:1", status="succeeded")
+    await messages_sent()  # from here on the client ignores the job
+    await watch(client, "a:", id=2)
+    since = len(client.sink.frames)
+    await client.source.send(type="unsubscribe", jobs=["a:1"])
+    await messages_sent()
+    assert kinds(client, since) == ["a:1 succeeded"]
+    assert client.seen[-1] == (None, 2), "a snapshot, which any client accepts"
+
+
+@pytest.mark.parametrize(
+    "command", [{"type": "unwatch_set"}, {"type": "watch_set", "prefix": "b:"}]
+)
+async def test_a_client_that_ignored_messages_after_it_left_a_set_has_the_state_again(
+    autojump_clock: MockClock, harness: Harness, command: dict[str, str]
+) -> None:
+    client = await harness.connect()
+    await harness.publish("a:1", status="running")
+    await watch(client, "a:", id=1)
+    await watch(client, "a", id=2)
+    since = len(client.sink.frames)
+    await client.source.send(id=1, **command)
+    await messages_sent()
+    assert kinds(client, since).count("a:1 running") == 1
+    assert client.seen[-1] == (None, 1)
+    await harness.publish("a:1", status="succeeded")
+    await messages_sent()
+    assert client.seen[-1] == (1, 2)
 
 
 async def test_a_job_of_a_set_is_in_mode_latest_unless_it_is_watched_by_name(
@@ -252,6 +293,7 @@ async def test_a_job_of_a_set_is_in_mode_latest_unless_it_is_watched_by_name(
     for unsubscribes in (False, True):
         if unsubscribes:
             await client.source.send(type="unsubscribe", jobs=["a:1"])
+            await trio.sleep(2)  # the snapshot
         before = len(client.seen)
         for _ in range(3):
             await harness.publish("a:1", message=f"{trio.current_time()}")

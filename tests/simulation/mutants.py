@@ -328,6 +328,11 @@ MUTANTS = (
     Mutant("set-takes-older-events", "delivery/job_set.py",
            "if event.position <= member.position:", "if False:", ("sets", "link:some_slow"),
            test="tests/delivery/test_set_registry.py::test_an_older_event_does_not_change_a_set"),
+    Mutant("set-job-not-sent-again", "delivery/session.py",
+           "            subscription.restart()\n            return True", "            return True",
+           ("sets",),
+           test="tests/delivery/test_sets.py::"
+           "test_a_client_that_ignored_messages_after_it_unsubscribed_has_the_state_again"),
     Mutant("set-keeps-dropped-jobs", "delivery/job_set.py",
            "if member.seen_in_scan < self._scan:", "if False:", ("sets", "flush", "evict")),
     Mutant("set-end-of-a-displaced-job-not-sent", "delivery/set_subscription.py",

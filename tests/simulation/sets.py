@@ -82,6 +82,9 @@ class SetWatcher(Watcher):
     _owed_before: set[str] = field(factory=set)
     """Jobs of sets that it has subscribed to again on this connection: their ends may still be
     sent."""
+    _dropped: set[str] = field(factory=set)
+    """Jobs of a set that it has left. Like a page, it knows nothing of them any more, and ignores
+    them until another set shows them."""
     _tag: str = ""
     _shown_since: dict[str, float] = field(factory=dict)
     """The jobs that its sets show, and since when."""
@@ -161,7 +164,11 @@ class SetWatcher(Watcher):
 
     def _positions(self) -> dict[str, Any]:
         self._begins()
-        return {job: list(at) for job, at in self.watch.positions().items() if at[0] is not None}
+        return {
+            job: list(at)
+            for job, at in self.watch.positions().items()
+            if at[0] is not None and job in self.reference.known
+        }
 
     def _begins(self) -> None:
         """Begin a connection: each set starts with a snapshot, and no ends are outstanding."""
@@ -171,6 +178,7 @@ class SetWatcher(Watcher):
         self.frames.clear()
         self.owed.clear()
         self._owed_before.clear()
+        self._dropped.clear()
         self._shown_since.clear()
 
     def _subscribe_to_all(self, line: Line) -> None:
@@ -178,7 +186,7 @@ class SetWatcher(Watcher):
             self._send_command(line, {"type": "watch_set", **wanted.fields})
 
     def _change_subscriptions(self, line: Line) -> None:
-        """Change the parameters of a set, watch it again, or send another token."""
+        """Change the parameters of a set, watch it again, leave it, or send another token."""
         if self.world.scenario.rights and self.rng.random() < 0.5:
             self._before.update(self.rights)
             self._change_rights()
@@ -186,12 +194,29 @@ class SetWatcher(Watcher):
             self._send_command(line, {"type": "hello", "token": self.token})
             self._await_answer(line)
             return
+        if len(self.sets) > 1 and self.rng.random() < 0.3:
+            self._leave_set(line)
+            return
         prefix = self.rng.choice(sorted(self.sets))
         self.sets[prefix] = Wanted.draw(self.rng, prefix)
         self.note(f"flips {self.sets[prefix]}")
         if self.rng.random() < 0.5:
             self._send_command(line, {"type": "unwatch_set", "prefix": prefix})
         self._send_command(line, {"type": "watch_set", **self.sets[prefix].fields})
+        self._await_answer(line)
+
+    def _leave_set(self, line: Line) -> None:
+        prefix = self.rng.choice(sorted(self.sets))
+        self.note(f"leaves the set {prefix!r}")
+        del self.sets[prefix]
+        self.frames.pop(prefix, None)
+        left = self.owed.pop(prefix, set())
+        self._owed_before |= left
+        self._dropped |= left.difference(*self.owed.values())
+        for job in self._dropped:
+            self.reference.leaves(job)
+            self.reference.shown.pop(job, None)
+        self._send_command(line, {"type": "unwatch_set", "prefix": prefix})
         self._await_answer(line)
 
     def _await_answer(self, line: Line) -> None:
@@ -216,6 +241,9 @@ class SetWatcher(Watcher):
 
     def _handle_set(self, frame: dict[str, Any]) -> None:
         prefix = frame["prefix"]
+        if prefix not in self.sets:
+            return
+        self._dropped.difference_update(frame["jobs"])
         wanted, before = self.sets[prefix], self.frames.get(prefix)
         self.note(f"set {prefix!r} {frame['seq']} {frame['counts']} {frame['jobs']}")
         self.world.checks.frames += 1
@@ -259,6 +287,8 @@ class SetWatcher(Watcher):
             raise Violated(f"sets: {self.name} is sent {frame}, which no set has shown")
         if not may_watch(job, {*self.rights, *self._before}):
             raise Violated(f"sets: {self.name} may watch {self.rights}, and is shown {frame}")
+        if job in self._dropped:
+            return
         super()._progress(line, frame)
         if self._is_ended(job):
             for prefix, jobs in self.owed.items():
